@@ -1,0 +1,1 @@
+"""Numbers only: rules, ledger and drivers compiled by numba. Imports nothing of MEI's other packages."""

@@ -1,0 +1,63 @@
+"""The shape of one entry of the parameter table: the single source of validation, sweep axes and reference pages."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["float", "int", "bool", "choice"]
+Role = Literal["feature", "entry", "exit", "sizing", "market"]
+Value = float | int | bool | str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a strategy or of the market model.
+
+    Attributes:
+        path: Dotted path, as in YAML and as a sweep axis.
+        kind: Type of the value; a choice is stored in the kernel as the index of its value in `choices`.
+        default: Value when nobody says otherwise.
+        low: Least value allowed, inclusive; ignored for bool and choice.
+        high: Greatest value allowed, inclusive; ignored for bool and choice.
+        unit: Unit of the value for people: bars, atr, bps, frac, …
+        role: What the parameter shapes. Market parameters are never search axes.
+        doc: One sentence that says what it does.
+        choices: Allowed values of a choice.
+    """
+
+    path: str
+    kind: Kind
+    default: Value
+    low: float
+    high: float
+    unit: str
+    role: Role
+    doc: str
+    choices: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> str:
+        """What values are allowed, in words."""
+        if self.kind == "bool":
+            return "true or false"
+        if self.kind == "choice":
+            return f"one of {', '.join(self.choices)}"
+        noun = "a whole number" if self.kind == "int" else "a number"
+        return f"{noun} from {self.low:g} to {self.high:g} {self.unit}".rstrip()
+
+    def problem(self, value: object) -> str | None:
+        """Say what is wrong with `value`, or None."""
+        if self.kind == "bool":
+            fine = isinstance(value, bool)
+        elif self.kind == "choice":
+            fine = isinstance(value, str) and value in self.choices
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            fine = False
+        else:
+            whole = self.kind == "float" or float(value).is_integer()
+            fine = math.isfinite(value) and whole and self.low <= value <= self.high
+        return None if fine else f"{value!r} is not allowed; {self.allowed}"
+
+    def encode(self, value: Value) -> float:
+        """The float64 that the kernel sees for `value`."""
+        return float(self.choices.index(str(value))) if self.kind == "choice" else float(value)

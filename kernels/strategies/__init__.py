@@ -1,0 +1,1 @@
+"""One module per strategy: its parameters, its features, its decision functions."""

@@ -1,0 +1,1 @@
+"""The executor. It never imports Dagster."""

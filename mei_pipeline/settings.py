@@ -1,0 +1,107 @@
+"""The only reader of the environment, and the one place that knows where state lives."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mei_pipeline.errors import ConfigError
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+VARIABLES = {
+    "MEI_HOME": "home",
+    "MEI_CONFIG": "config",
+    "MEI_LOG": "log_format",
+    "MEI_REGISTRY_URL": "registry_url",
+}
+
+
+class Settings(BaseModel):
+    """What the environment may say about this process.
+
+    Attributes:
+        home: Folder of all state (`MEI_HOME`, default `var/` of the checkout); always absolute.
+        config: Folder of the operator's YAML files (`MEI_CONFIG`, default `config/` of the checkout); always absolute.
+        log_format: `console` for people, `json` for services (`MEI_LOG`).
+        registry_url: SQLAlchemy URL of the registry (`MEI_REGISTRY_URL`); empty means `registry.db` under `home`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    home: Path = CHECKOUT / "var"
+    config: Path = CHECKOUT / "config"
+    log_format: Literal["console", "json"] = "console"
+    registry_url: str = ""
+
+    @property
+    def lake(self) -> Path:
+        """Candles, funding and instruments."""
+        return self.home / "lake"
+
+    @property
+    def nights(self) -> Path:
+        """One folder per night: its plan and what it decided."""
+        return self.home / "nights"
+
+    @property
+    def features(self) -> Path:
+        """Feature columns, memory-mapped by the sweep."""
+        return self.home / "features"
+
+    @property
+    def sweeps(self) -> Path:
+        """One folder per sweep: its plan and result chunks."""
+        return self.home / "sweeps"
+
+    @property
+    def lanes(self) -> Path:
+        """One folder per lane: its configs, its pointer and what its executor writes."""
+        return self.home / "lanes"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME."""
+        return self.home / "dagster"
+
+    @property
+    def logs(self) -> Path:
+        """Log files and alerts."""
+        return self.home / "logs"
+
+    @property
+    def kernel_cache(self) -> Path:
+        """Compiled kernels."""
+        return self.home / "cache" / "kernels"
+
+    @property
+    def registry(self) -> str:
+        """SQLAlchemy URL of the registry."""
+        return self.registry_url or f"sqlite:///{self.home / 'registry.db'}"
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment.
+
+    Args:
+        environ: The environment to read; the process's own by default.
+
+    Raises:
+        ConfigError: A variable has a value that is not allowed, or an unknown `MEI_` variable is set.
+    """
+    environ = os.environ if environ is None else environ
+    unknown = sorted(name for name in environ if name.startswith("MEI_") and name not in VARIABLES)
+    if unknown:
+        raise ConfigError(f"environment: unknown variable {unknown[0]}; allowed: {', '.join(sorted(VARIABLES))}")
+    values = {field: environ[name] for name, field in VARIABLES.items() if environ.get(name)}
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = next(name for name, field in VARIABLES.items() if field == first["loc"][0])
+        raise ConfigError(f"environment: {name}={first['input']!r}: {first['msg']}") from None
+    return settings.model_copy(
+        update={"home": settings.home.expanduser().absolute(), "config": settings.config.expanduser().absolute()}
+    )
