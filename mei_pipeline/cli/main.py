@@ -1,0 +1,126 @@
+"""`mei`: finds the commands, and turns errors into messages and exit codes.
+
+Every module beside this one may export `COMMANDS: list[click.Command]`. Such a module imports `click` and settings, and
+its station only inside the command, so that `mei --help` is instant.
+"""
+
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from mei_pipeline.cli import output
+from mei_pipeline.errors import MeiError
+from mei_pipeline.files import write_bytes
+
+_DEFECT = 1
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class _Commands(click.Group):
+    """A group whose members are the commands that the modules of this package export."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._discover()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        self._discover()
+        return super().get_command(ctx, cmd_name)
+
+    def _discover(self) -> None:
+        if self.commands:
+            return
+        package = __name__.rpartition(".")[0]
+        for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+            if module.name != "main":
+                for command in getattr(import_module(f"{package}.{module.name}"), "COMMANDS", ()):
+                    self.add_command(command)
+
+
+def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"mei {version()}")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
+def mei() -> None:
+    """From candles to a deploy-ready config, and the executor that trades it.
+
+    State lives under MEI_HOME (default: var/ of the checkout), configuration under MEI_CONFIG (default: config/).
+    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a defect or a failed check, 2 wrong
+    configuration or usage, 3 missing or damaged data, 4 refused by a rule, 5 busy or try again, 6 outcome unknown,
+    7 stop and look.
+    """
+    from mei_pipeline.settings import read_settings
+
+    output.start_logging(read_settings().log_format)
+
+
+def version() -> str:
+    """The version of this checkout, from the file VERSION."""
+    from mei_pipeline.settings import CHECKOUT
+
+    return (CHECKOUT / "VERSION").read_text().strip()
+
+
+def run(arguments: Sequence[str], group: click.Group = mei) -> int:
+    """Run one command of `group` and return its exit code; every error becomes a message on stderr."""
+    try:
+        code = group.main(args=list(arguments), prog_name="mei", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        output.note("interrupted")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has enough. Keep the interpreter from flushing into the closed pipe on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _DEFECT
+    except MeiError as error:
+        output.fail(str(error))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - the one place of this process that catches all
+        output.fail(f"unexpected {type(error).__name__}: {error}; {_keep_traceback()}")
+        return _DEFECT
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Entry point of the command `mei`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _keep_traceback() -> str:
+    """Write the current traceback into the log folder, or to stderr where that fails, and say where it is."""
+    from mei_pipeline.settings import read_settings
+
+    text = traceback.format_exc()
+    try:
+        path = read_settings().logs / f"error-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.txt"
+        write_bytes(path, text.encode())
+    except MeiError:
+        output.note(text)
+        return "the traceback is above; this is a defect of MEI"
+    return f"the traceback is in {path}; this is a defect of MEI"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""How commands speak: results on stdout, everything said along the way on stderr.
+
+Colours and bars appear only in a terminal and respect `NO_COLOR`; `rich` is imported when something is drawn.
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mei_pipeline.errors import Fatal
+from mei_pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PIPED_WIDTH = 160  # characters of a table that goes to a file
+_REPORT_EVERY_S = 10.0  # seconds between progress lines where no bar can be drawn
+_WHOLE_FROM = 1000.0  # a figure this large is shown with two decimals, a smaller one with four digits
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on one line of stdout, keys sorted.
+
+    Raises:
+        Fatal: `value` holds NaN or an infinity, which JSON has no word for.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, allow_nan=False)
+    except ValueError as error:
+        raise Fatal(f"result can't be printed as JSON: {error}; a figure is NaN or infinite") from error
+    sys.stdout.write(f"{text}\n")
+
+
+def note(text: str) -> None:
+    """Say something to the person at the terminal, on stderr."""
+    _console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Say on stderr that something is not as it should be, though the command goes on."""
+    _say("warning", "yellow", text)
+
+
+def fail(text: str) -> None:
+    """Say on stderr why the command ends without a result."""
+    _say("error", "red", text)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table on stdout. Figures are right-aligned; in a narrow terminal cells fold, nothing is cut off.
+
+    Args:
+        title: What the table shows; empty for none.
+        columns: One heading per column.
+        rows: One cell per column; None is shown as a dash.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    console = _console(stderr=False)
+    grid = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, heading in enumerate(columns):
+        figures = bool(rows) and all(_is_figure(row[index]) for row in rows)
+        grid.add_column(Text(heading), justify="right" if figures else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(Text(_cell(value)) for value in row))
+    console.print(grid)
+
+
+@contextmanager
+def bar(title: str = "", total: int | None = None) -> Iterator[Progress]:
+    """Give a `Progress` that is drawn as bars on stderr, one per kind of work.
+
+    Where stderr is no terminal it writes a line when work begins and ends, and one every ten seconds between.
+
+    Args:
+        title: Shown before the first report comes; empty for none.
+        total: Units of work expected before the first report, where that is known.
+    """
+    if _console(stderr=True).is_terminal:
+        with _drawn(title, total) as progress:
+            yield progress
+    else:
+        yield _written(time.monotonic)
+
+
+def start_logging(form: str) -> None:
+    """Send structlog events to stderr: `console` for people, `json` one object per line for services."""
+    import structlog
+
+    renderer = (
+        structlog.processors.JSONRenderer(sort_keys=True)
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=_console(stderr=True).color_system is not None)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks if form == "json" else structlog.processors.ExceptionPrettyPrinter(),
+            renderer,
+        ],
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
+def _console(*, stderr: bool) -> "Console":
+    from rich.console import Console
+
+    width = shutil.get_terminal_size(fallback=(_PIPED_WIDTH, 24)).columns
+    return Console(stderr=stderr, width=width)
+
+
+def _say(label: str, colour: str, text: str) -> None:
+    from rich.text import Text
+
+    _console(stderr=True).print(Text(f"{label}: ", style=f"bold {colour}") + Text(text), soft_wrap=True)
+
+
+@contextmanager
+def _drawn(title: str, total: int | None) -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+    )
+    with Bars(*columns, console=_console(stderr=True)) as bars:
+        tasks = {title: bars.add_task(title, total=total)} if title else {}
+
+        def report(done: int, total: int, what: str) -> None:
+            if what not in tasks:
+                # The first kind of work takes the place of the title.
+                tasks[what] = tasks.pop(title) if title in tasks else bars.add_task(what)
+            bars.update(tasks[what], description=what, completed=done, total=total)
+
+        yield report
+
+
+def _written(clock_s: Callable[[], float]) -> Progress:
+    due_s: dict[str, float] = {}
+
+    def report(done: int, total: int, what: str) -> None:
+        now_s = clock_s()
+        if done >= total or now_s >= due_s.get(what, now_s):
+            note(f"{what}: {done:,} of {total:,}")
+            due_s[what] = now_s + _REPORT_EVERY_S
+
+    return report
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.2f}" if abs(value) >= _WHOLE_FROM else f"{value:.4g}"
+    return str(value)
