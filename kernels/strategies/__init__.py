@@ -1,1 +1,25 @@
-"""One module per strategy: its parameters, its features, its decision functions."""
+"""One module per strategy: its parameters, its features, its decision functions.
+
+A strategy module has `NAME`, `PARAMETERS`, `FEATURES`, the NamedTuples `Params` and `Features` in the same orders, and the
+compiled functions `load_params`, `load_features`, `signal` and `protect`; `ema_cross` shows the least of each.
+"""
+
+import importlib
+import pkgutil
+from types import ModuleType
+
+
+def names() -> list[str]:
+    """Names of all strategies, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> ModuleType:
+    """The module of strategy `name`.
+
+    Raises:
+        KeyError: There is no such strategy; the message names those that exist.
+    """
+    if name not in names():
+        raise KeyError(f"unknown strategy {name!r}; known: {', '.join(names())}")
+    return importlib.import_module(f"kernels.strategies.{name}")

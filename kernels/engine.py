@@ -1,0 +1,436 @@
+"""One combo through time: a book over S symbols on one account.
+
+Loaded once per strategy by `kernels.bind`, which puts the strategy module into this module's globals. Three functions carry
+the rules: features are advanced by `kernels.features` (observe), `decide` turns the state before t into orders, and `fill`
+is the only caller of the ledger that opens and closes positions on an order. The sweep fills by its model at once; an
+executor calls the same functions and fills when the exchange does.
+
+Order of events of bar t: waiting orders at its open; stops and targets that its high and low touch; then, at its close:
+funding, liquidation at the bar's adverse extremes, marks, orders that fill at this close, decisions, mark-to-market.
+"""
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from kernels.jit import device, driver
+from kernels.ledger import (
+    decrease,
+    end_day,
+    equity,
+    fund,
+    get_position,
+    increase,
+    mark,
+    open_account,
+    open_curve,
+    put_position,
+)
+from kernels.market import Floats, Ints
+
+if TYPE_CHECKING:
+    from kernels.strategies import ema_cross as strategy
+
+ORDER_FIELDS = 6
+CLOSE, SIZE, STOP, TARGET, WAIT, REASON = range(ORDER_FIELDS)
+
+LOG_FIELDS = 8
+LOG_BAR, LOG_SYMBOL, LOG_REASON, LOG_MOMENT, LOG_SIZE, LOG_PRICE, LOG_FEE, LOG_CASH = range(LOG_FIELDS)
+"""A row of the log: bar, symbol, reason, moment, signed size, price, fee in USD, change of cash in USD."""
+
+REASONS = ("entry", "signal", "stop", "target", "liquidation", "funding")
+ENTRY, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED = range(len(REASONS))
+
+MOMENTS = ("open", "inside", "close")
+AT_OPEN, INSIDE, AT_CLOSE = range(len(MOMENTS))
+
+_EQUITY_MODE = 0.0
+
+
+class Book(NamedTuple):
+    """Working memory of one combo.
+
+    Attributes:
+        positions: [POSITION_FIELDS, S].
+        orders: [ORDER_FIELDS, S]; one waiting order per symbol: close what is held (0 or 1), then open a signed size with
+            stop and target at these distances, after so many further bars, for this reason.
+        marks: [S] last close.
+        wants: [S] side wanted at this bar.
+        ranks: [S] rank of that wish.
+        log: [LOG_FIELDS, N] fills and funding; N = 0 keeps none.
+        logged: [1] number of rows that the log would need.
+        equity: [T] equity at each close, or [0] to keep none.
+        days: [BLOCKS, 3, K] daily returns of each time block as (n, sum r, sum r²).
+    """
+
+    positions: Floats
+    orders: Floats
+    marks: Floats
+    wants: Floats
+    ranks: Floats
+    log: Floats
+    logged: Ints
+    equity: Floats
+    days: Floats
+
+
+@device
+def note(book, t, s, reason, moment, size, price, fee, cash):
+    """Add a row to the log, or only count it when the log is full."""
+    n = book.logged[0]
+    if n < book.log.shape[1]:
+        book.log[LOG_BAR, n] = t
+        book.log[LOG_SYMBOL, n] = s
+        book.log[LOG_REASON, n] = reason
+        book.log[LOG_MOMENT, n] = moment
+        book.log[LOG_SIZE, n] = size
+        book.log[LOG_PRICE, n] = price
+        book.log[LOG_FEE, n] = fee
+        book.log[LOG_CASH, n] = cash
+    book.logged[0] = n + 1
+
+
+@device
+def leverage_of(market, params, s):
+    """The leverage that a new position of symbol `s` gets."""
+    allowed = market.max_leverage[s]
+    return params.leverage if params.leverage < allowed else allowed
+
+
+@device
+def close_position(account, book, model, t, s, price, reason, moment):
+    """Close symbol `s` whole at `price`, made worse by slippage."""
+    position = get_position(book.positions, s)
+    side = 1.0 if position.size > 0.0 else -1.0
+    paid = price * (1.0 - side * model.exit_slip)
+    after, position_after = decrease(account, position, -position.size, paid, model.fee)
+    put_position(book.positions, s, position_after)
+    note(book, t, s, reason, moment, -position.size, paid, after.fees - account.fees, after.cash - account.cash)
+    return after
+
+
+@device
+def fill(account, book, market, model, params, t, s, price, moment):
+    """Fill the order of symbol `s` at `price`: first what it closes, then what it opens."""
+    if (book.orders[CLOSE, s] != 0.0) & (book.positions[0, s] != 0.0):
+        account = close_position(account, book, model, t, s, price, book.orders[REASON, s], moment)
+    size = book.orders[SIZE, s]
+    if size != 0.0:
+        side = 1.0 if size > 0.0 else -1.0
+        paid = price * (1.0 + side * model.entry_slip)
+        position = get_position(book.positions, s)
+        after, position = increase(account, position, size, paid, model.fee, leverage_of(market, params, s))
+        put_position(book.positions, s, position)
+        book.positions[2, s] = paid - side * book.orders[STOP, s]
+        book.positions[3, s] = paid + side * book.orders[TARGET, s]
+        note(book, t, s, ENTRY, moment, size, paid, after.fees - account.fees, after.cash - account.cash)
+        account = after
+    book.orders[CLOSE, s] = 0.0
+    book.orders[SIZE, s] = 0.0
+    return account
+
+
+@device
+def fill_waiting(account, book, market, model, params, t, moment):
+    """Fill, in symbol order, the orders whose time has come at the open or at the close of bar t."""
+    for s in range(book.orders.shape[1]):
+        waits = (book.orders[CLOSE, s] != 0.0) | (book.orders[SIZE, s] != 0.0)
+        if waits & (market.age[t, s] >= 0):
+            if book.orders[WAIT, s] > 0.0:
+                book.orders[WAIT, s] -= 1.0
+            else:
+                price = market.open[t, s] if moment == AT_OPEN else market.close[t, s]
+                account = fill(account, book, market, model, params, t, s, price, moment)
+    return account
+
+
+@device
+def touched(position_side, stop, target, low, high):
+    """Whether a bar's range reaches stop or target; the stop wins when it reaches both."""
+    stop_hit = (low <= stop) if position_side > 0.0 else (high >= stop)
+    target_hit = (high >= target) if position_side > 0.0 else (low <= target)
+    return STOPPED if stop_hit else (TARGETED if target_hit else -1)
+
+
+@device
+def protect_inside(account, book, market, model, t):
+    """Close positions whose stop or target the bar's range touches; a gap through a level fills at the open."""
+    for s in range(book.positions.shape[1]):
+        size = book.positions[0, s]
+        if (size != 0.0) & (market.age[t, s] >= 0):
+            side = 1.0 if size > 0.0 else -1.0
+            stop = book.positions[2, s]
+            target = book.positions[3, s]
+            reason = touched(side, stop, target, market.low[t, s], market.high[t, s])
+            if reason >= 0:
+                level = stop if reason == STOPPED else target
+                start = market.open[t, s]
+                beyond = side * (start - level)
+                gapped = (beyond < 0.0) if reason == STOPPED else (beyond > 0.0)
+                account = close_position(account, book, model, t, s, start if gapped else level, reason, INSIDE)
+    return account
+
+
+@device
+def settle_funding(account, book, market, t):
+    """Settle the funding due in bar t on positions that are still held at its close."""
+    for s in range(book.positions.shape[1]):
+        rate = market.funding[t, s]
+        if (book.positions[0, s] != 0.0) & (rate != 0.0):
+            price = market.close[t, s] if market.age[t, s] >= 0 else book.marks[s]
+            after, position = fund(account, get_position(book.positions, s), rate, price)
+            put_position(book.positions, s, position)
+            note(book, t, s, FUNDED, AT_CLOSE, 0.0, price, 0.0, after.cash - account.cash)
+            account = after
+    return account
+
+
+@device
+def adverse_price(market, book, t, s):
+    """The worst price of bar t for the position of symbol `s`; its last close when the bar does not exist."""
+    if market.age[t, s] < 0:
+        return book.marks[s]
+    return market.low[t, s] if book.positions[0, s] > 0.0 else market.high[t, s]
+
+
+@device
+def liquidate(account, book, market, model, t):
+    """Close everything at the bar's adverse extremes when equity there is below maintenance margin.
+
+    All symbols are taken at their extremes together, which is harsher than any path the bar can have taken.
+
+    Returns:
+        The account, and 1.0 when it was liquidated.
+    """
+    if account.positions == 0.0:
+        return account, 0.0
+    value = account.cash
+    maintenance = 0.0
+    for s in range(book.positions.shape[1]):
+        size = book.positions[0, s]
+        if size != 0.0:
+            price = adverse_price(market, book, t, s)
+            value += size * (price - book.positions[1, s])
+            maintenance += abs(size) * price * market.maintenance_frac[s]
+    if value >= maintenance:
+        return account, 0.0
+    for s in range(book.positions.shape[1]):
+        book.orders[CLOSE, s] = 0.0
+        book.orders[SIZE, s] = 0.0
+        if book.positions[0, s] != 0.0:
+            price = adverse_price(market, book, t, s)
+            account = close_position(account, book, model, t, s, price, LIQUIDATED, INSIDE)
+    return account, 1.0
+
+
+@device
+def wish(book, market, model, columns, rows, params, k, t):
+    """Ask the strategy about every symbol with a bar; write closing legs, wishes and ranks; return how many wish."""
+    wishes = 0
+    previous = t - 1 if t > 0 else t
+    for s in range(book.wants.shape[0]):
+        book.wants[s] = 0.0
+        age = market.age[t, s]
+        if age < 0:
+            continue
+        size = book.positions[0, s]
+        if (size != 0.0) & (model.intrabar == 0):
+            price = market.close[t, s]
+            side = 1.0 if size > 0.0 else -1.0
+            reason = touched(side, book.positions[2, s], book.positions[3, s], price, price)
+            if reason >= 0:
+                order_close(book, model, s, reason)
+        now = strategy.load_features(columns, rows, k, t, s)
+        before = strategy.load_features(columns, rows, k, previous, s)
+        wanted, rank = strategy.signal(age, now, before, params)
+        if wanted != 0.0:
+            book.orders[SIZE, s] = 0.0
+            if size * wanted <= 0.0:
+                if size != 0.0:
+                    order_close(book, model, s, SIGNAL)
+                book.wants[s] = wanted
+                book.ranks[s] = rank
+                wishes += 1
+            elif book.orders[REASON, s] == SIGNAL:
+                book.orders[CLOSE, s] = 0.0
+    return wishes
+
+
+@device
+def wait_of(model):
+    """Bars of the symbol that an order lets pass between its decision and the bar that fills it."""
+    at_later_close = (model.next_open == 0) & (model.delay_bars > 0)
+    return model.delay_bars - 1 if at_later_close else model.delay_bars
+
+
+@device
+def order_close(book, model, s, reason):
+    """Order to close what symbol `s` holds; an order to close that waits already keeps its place."""
+    if book.orders[CLOSE, s] == 0.0:
+        book.orders[CLOSE, s] = 1.0
+        book.orders[WAIT, s] = wait_of(model)
+        book.orders[REASON, s] = reason
+
+
+@device
+def size_of(market, params, s, value, price):
+    """Coins of a new position: the wanted size, rounded down to whole lots; 0 below the venue's minimum notional."""
+    if params.size_mode == _EQUITY_MODE:
+        wanted = value * params.size_frac / price
+    else:
+        wanted = params.size_units
+    size = math.floor(wanted * market.lots[s]) / market.lots[s]
+    return size if (size > 0.0) & (size * price >= market.min_notional_usd[s]) else 0.0
+
+
+@device
+def decide(account, book, market, model, columns, rows, params, k, t):
+    """Turn the state at the close of bar t into orders.
+
+    Every size comes from the equity before any fill of t. Entries are served by rank, ties in symbol order, while margin
+    and places last; what an order of t closes is not free yet, except for the opening leg of the same flip.
+
+    Returns:
+        How many wishes were refused for lack of margin, places or size.
+    """
+    wishes = wish(book, market, model, columns, rows, params, k, t)
+    if wishes == 0:
+        return 0.0
+    value = equity(account, book.positions, book.marks)
+    free = value - account.margin
+    places = params.max_open_positions - account.positions
+    for s in range(book.orders.shape[1]):
+        waiting = book.orders[SIZE, s]
+        if waiting != 0.0:
+            free -= abs(waiting) * book.marks[s] / leverage_of(market, params, s)
+            places -= 1.0 if book.positions[0, s] == 0.0 else 0.0
+    refused = 0.0
+    for _ in range(wishes):
+        best = -1
+        for s in range(book.wants.shape[0]):
+            if (book.wants[s] != 0.0) & ((best < 0) or (book.ranks[s] > book.ranks[best])):
+                best = s
+        s = best
+        side = book.wants[s]
+        book.wants[s] = 0.0
+        price = market.close[t, s]
+        flips = book.positions[0, s] != 0.0
+        size = size_of(market, params, s, value, price)
+        needed = size * price / leverage_of(market, params, s)
+        needed_free = needed - (book.positions[4, s] if flips else 0.0)
+        room = (places >= 1.0) | flips
+        stop, target = strategy.protect(strategy.load_features(columns, rows, k, t, s), params)
+        if (size > 0.0) & room & (needed_free <= free):
+            book.orders[SIZE, s] = side * size
+            book.orders[STOP, s] = stop
+            book.orders[TARGET, s] = target
+            book.orders[WAIT, s] = wait_of(model)
+            free -= needed_free if needed_free > 0.0 else 0.0
+            places -= 0.0 if flips else 1.0
+        else:
+            refused += 1.0
+    return refused
+
+
+RESULTS = (
+    "equity_usd",
+    "max_drawdown_usd",
+    "max_drawdown_frac",
+    "trades",
+    "wins",
+    "gross_profit_usd",
+    "gross_loss_usd",
+    "fees_usd",
+    "funding_usd",
+    "turnover_usd",
+    "fills",
+    "bars_held",
+    "open_positions",
+    "liquidations",
+    "refused",
+)
+
+
+@device
+def clear(book):
+    """Forget positions, orders and marks."""
+    for s in range(book.marks.shape[0]):
+        book.marks[s] = np.nan
+        for i in range(book.positions.shape[0]):
+            book.positions[i, s] = 0.0
+        for i in range(ORDER_FIELDS):
+            book.orders[i, s] = 0.0
+
+
+@device
+def run(market, model, columns, rows, values, k, first, last, book, out):
+    """Run combo `k` over the bars [first, last) and write its results.
+
+    Args:
+        market: `kernels.market.Market`.
+        model: `kernels.market.FillModel`.
+        columns: [C, T, S] feature columns.
+        rows: [len(FEATURES), K] row of `columns` that each combo reads for each feature.
+        values: [len(PARAMETERS), K] encoded parameters.
+        k: Which combo.
+        first: First bar that is traded.
+        last: One past the last bar.
+        book: Working memory; whatever it held is cleared, the log and `days` are added to.
+        out: [len(RESULTS), K] receives the results.
+    """
+    params = strategy.load_params(values, k)
+    clear(book)
+    account = open_account(model.initial_usd)
+    curve = open_curve(model.initial_usd)
+    refused = 0.0
+    liquidations = 0.0
+    for t in range(first, last):
+        if model.next_open == 1:
+            account = fill_waiting(account, book, market, model, params, t, AT_OPEN)
+        if model.intrabar == 1:
+            account = protect_inside(account, book, market, model, t)
+        account = settle_funding(account, book, market, t)
+        account, liquidated = liquidate(account, book, market, model, t)
+        liquidations += liquidated
+        for s in range(book.marks.shape[0]):
+            if market.age[t, s] >= 0:
+                book.marks[s] = market.close[t, s]
+        if model.next_open == 0:
+            account = fill_waiting(account, book, market, model, params, t, AT_CLOSE)
+        refused += decide(account, book, market, model, columns, rows, params, k, t)
+        if (model.next_open == 0) & (model.delay_bars == 0):
+            account = fill_waiting(account, book, market, model, params, t, AT_CLOSE)
+        value = equity(account, book.positions, book.marks)
+        curve = mark(curve, value, account.positions > 0.0)
+        if book.equity.shape[0] > 0:
+            book.equity[t] = value
+        if market.day_end[t] == 1:
+            curve = end_day(curve, value, book.days, market.block[t], k)
+    value = equity(account, book.positions, book.marks)
+    results = (
+        value,
+        curve.drawdown_usd,
+        curve.drawdown_frac,
+        account.trades,
+        account.wins,
+        account.gross_profit,
+        account.gross_loss,
+        account.fees,
+        account.funding,
+        account.turnover,
+        account.fills,
+        curve.bars_held,
+        account.positions,
+        liquidations,
+        refused,
+    )
+    for i in range(len(results)):
+        out[i, k] = results[i]
+
+
+@driver
+def run_range(market, model, columns, rows, values, start, stop, first, last, book, out):
+    """Run combos [start, stop) one after another (see `run`)."""
+    for k in range(start, stop):
+        run(market, model, columns, rows, values, k, first, last, book, out)

@@ -1,0 +1,48 @@
+"""The two ways MEI compiles a function, so that every rule is compiled with the same options on every target.
+
+No fastmath and no contraction: results must agree bit for bit between the sweep, the replay and the executor. Division
+follows IEEE (`error_model="numpy"`), so a zero denominator gives an infinity that the rules test for, never an exception
+that one target would raise and another would not.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Kernels allocate nothing: scratch memory is an argument. Without the runtime (`_nrt`), reading an array out of a NamedTuple
+# costs no reference count, and an allocation fails to compile.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "_nrt": False}
+
+_drivers: list[Any] = []
+_caching: list[Path] = []
+
+
+def device(function: Function) -> Function:
+    """Compile a scalar rule; callable from drivers of every target and inlined into them."""
+    compiled: Function = numba.njit(**_OPTIONS, forceinline=True)(function)
+    return compiled
+
+
+def driver(function: Function) -> Function:
+    """Compile a loop that the host calls; it releases the GIL, and `cache_in` keeps its machine code on disk."""
+    # numba names cache files by qualified name, and one source file may be loaded under several module names.
+    function.__qualname__ = f"{function.__module__}.{function.__qualname__}"
+    compiled: Function = numba.njit(**_OPTIONS, nogil=True)(function)
+    _drivers.append(compiled)
+    if _caching:
+        _drivers[-1].enable_caching()
+    return compiled
+
+
+def cache_in(folder: Path) -> None:
+    """Keep the machine code of all drivers, present and future, in `folder`; the first call decides for the process."""
+    if _caching:
+        return
+    numba.config.CACHE_DIR = str(folder)
+    _caching.append(folder)
+    for compiled in _drivers:
+        compiled.enable_caching()
