@@ -1,47 +1,65 @@
-"""`mei`: finds the commands, and turns errors into messages and exit codes.
+"""`mei`: knows the commands, and turns errors into messages and exit codes.
 
-Every module beside this one may export `COMMANDS: list[click.Command]`. Such a module imports `click` and settings, and
-its station only inside the command, so that `mei --help` is instant.
+A command lives in a module beside this one, which exports `COMMANDS: list[click.Command]`; the module is imported when
+its command is used, so that `mei --help` is instant.
 """
 
 import os
-import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
-from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.errors import MeiError
-from mei_pipeline.files import write_bytes
 
 _DEFECT = 1
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
+class Entry(NamedTuple):
+    """Where a command is defined, and its line in `mei --help`."""
+
+    module: str
+    summary: str
+
+
+SECTIONS: dict[str, dict[str, Entry]] = {
+    "Start here": {
+        "ui": Entry("ui", "Start the web page: lineage, runs, checks, schedules."),
+    },
+}
+_ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
 class _Commands(click.Group):
-    """A group whose members are the commands that the modules of this package export."""
+    """A group that lists its commands without importing them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        self._discover()
-        return super().list_commands(ctx)
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_ENTRIES)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        self._discover()
-        return super().get_command(ctx, cmd_name)
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in _ENTRIES:
+            return None
+        commands: list[click.Command] = import_module(f"mei_pipeline.cli.{_ENTRIES[cmd_name].module}").COMMANDS
+        return next(command for command in commands if command.name == cmd_name)
 
-    def _discover(self) -> None:
-        if self.commands:
-            return
-        package = __name__.rpartition(".")[0]
-        for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-            if module.name != "main":
-                for command in getattr(import_module(f"{package}.{module.name}"), "COMMANDS", ()):
-                    self.add_command(command)
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.summary) for name, entry in entries.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _ENTRIES and not name.startswith("-"):
+            raise click.exceptions.NoSuchCommand(name, possibilities=_ENTRIES, ctx=ctx)
+        return super().resolve_command(ctx, args)
 
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -110,6 +128,7 @@ def main() -> None:
 
 def _keep_traceback() -> str:
     """Write the current traceback into the log folder, or to stderr where that fails, and say where it is."""
+    from mei_pipeline.files import write_bytes
     from mei_pipeline.settings import read_settings
 
     text = traceback.format_exc()
