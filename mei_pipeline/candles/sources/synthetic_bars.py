@@ -1,0 +1,193 @@
+"""Bars of a synthetic market: the path inside each hour, its extremes, volume, trades and the venue's price grid.
+
+Inside an hour the factor and each symbol's own part are Brownian bridges to the skeleton's values, run on a random
+clock (activity comes in bursts), so a return at any scale remains a mixture of centred Gaussians. High and low of a bar
+are drawn, each on its own, from the exact distribution of the extreme of a Brownian bridge between open and close:
+P(max >= m) = exp(-2·m·(m - x)/v) for a move x with variance v (Karatzas and Shreve, Brownian Motion and Stochastic
+Calculus, 4.3.40).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mei_pipeline.candles.sources.synthetic_config import BASE_INTERVALS, HOUR_MS, SyntheticMarket, instrument
+from mei_pipeline.candles.sources.synthetic_hours import Floats, Hours, make_hours, stationary, stream
+
+BLOCK_HOURS = 192  # bars are made in blocks of 8 days counted from 1970, each with generators of its own
+BURST_VAR, BURST_HALF_LIFE_MS = 0.80, 600_000.0  # log activity inside an hour that persists
+FLICKER_VAR = 0.60  # log activity inside an hour that does not
+OPEN_GAP = 0.01  # standard deviation of open against previous close, in standard deviations of the bar
+MAX_DECIMALS, FIGURES = 6, 5  # a price has at most 6 - size decimals decimals and, unless it is whole, 5 figures
+HORIZON_STEP_HOURS = 24 * 366  # a market without end is grown by this much
+TRADE_USD = 1_500.0
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars of one interval; arrays [symbols, bars] but for `open_ms` [bars]."""
+
+    open_ms: np.ndarray[tuple[int], np.dtype[np.int64]]
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    trades: np.ndarray[tuple[int, int], np.dtype[np.int64]]
+
+
+def make_bars(market: SyntheticMarket, interval_ms: int, from_ms: int, to_ms: int) -> Bars:
+    """Return the bars of `market` that open at or after `from_ms` and have closed by `to_ms`.
+
+    Args:
+        market: The market; `interval_ms` must be a multiple of its base interval and divide 8 days.
+        interval_ms: Length of a bar; bars are aligned to multiples of it.
+        from_ms: Earliest open.
+        to_ms: Latest close. Hours outside the market have no bars, nor have intervals only partly inside it.
+    """
+    end_ms = to_ms if market.to_ms is None else min(to_ms, market.to_ms)
+    start_ms = -(-max(from_ms, market.from_ms) // interval_ms) * interval_ms
+    end_ms = end_ms // interval_ms * interval_ms
+    if end_ms <= start_ms:
+        return _empty(len(market.symbols))
+    skeleton = make_hours(market, horizon_hours(market, end_ms))
+    block_ms = BLOCK_HOURS * HOUR_MS
+    blocks = range(start_ms // block_ms, -(-end_ms // block_ms))
+    return _clip(_aggregate(_base_bars(market, skeleton, blocks), interval_ms), start_ms, end_ms)
+
+
+def horizon_hours(market: SyntheticMarket, end_ms: int) -> int:
+    """Return how many hours of the skeleton to make so that it reaches `end_ms`: few values, for the cache's sake."""
+    if market.to_ms is not None:
+        return (market.to_ms - market.from_ms) // HOUR_MS
+    hours = -(-(end_ms - market.from_ms) // HOUR_MS)
+    return -(-hours // HORIZON_STEP_HOURS) * HORIZON_STEP_HOURS
+
+
+def round_prices(prices: Floats, size_decimals: Floats) -> Floats:
+    """Return prices [symbols, …] on the venue's grid: 5 significant figures, at most 6 - size decimals decimals.
+
+    Whole prices are always on the grid. `size_decimals` is [symbols].
+    """
+    room = (MAX_DECIMALS - size_decimals).reshape(-1, *([1] * (prices.ndim - 1)))
+    decimals = np.clip(FIGURES - 1 - np.floor(np.log10(prices)), 0, room).astype(np.int64)
+    scale = np.array([1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6])[decimals]
+    return np.maximum(np.rint(prices * scale), 1.0) / scale
+
+
+def _base_bars(market: SyntheticMarket, skeleton: Hours, blocks: range) -> Bars:
+    """Bars of the market's own interval for those hours of the blocks that the skeleton covers."""
+    steps = HOUR_MS // BASE_INTERVALS[market.interval]
+    first = blocks.start * BLOCK_HOURS - market.from_ms // HOUR_MS  # hour of the skeleton where the blocks begin
+    lo, hi = max(first, 0), min(first + len(blocks) * BLOCK_HOURS, len(skeleton.regime))
+    inside = slice((lo - first) * steps, (hi - first) * steps)
+
+    names = ("", *market.symbols)
+    normals = np.empty((len(names), len(blocks) * BLOCK_HOURS * steps, 6))
+    uniforms = np.empty((len(names), len(blocks) * BLOCK_HOURS * steps, 2))
+    size = BLOCK_HOURS * steps
+    for at, name in enumerate(names):
+        for place, block in enumerate(blocks):
+            source = stream(market.seed, "bars", name, block)
+            rows = slice(place * size, place * size + size)
+            source.standard_normal(out=normals[at, rows])
+            source.random(out=uniforms[at, rows])
+            if steps > 1:
+                normals[at, rows, 1] = _activity(normals[at, rows, 1], normals[at, rows, 2], steps)
+    normals, uniforms = normals[:, inside], uniforms[:, inside]
+    return _bars_of(market, skeleton, (lo, hi), normals, uniforms)
+
+
+def _activity(persistent: Floats, flicker: Floats, steps: int) -> Floats:
+    """Log activity of each step of a block."""
+    half_life = BURST_HALF_LIFE_MS / (HOUR_MS / steps)
+    return stationary(persistent, half_life, BURST_VAR) + np.sqrt(FLICKER_VAR) * flicker
+
+
+def _bridge(shock: Floats, normals: Floats, steps: int) -> tuple[Floats, Floats]:
+    """Split hourly shocks [S, H]; return increments [S, H, steps] and their shares of the hour's variance."""
+    shape = (*shock.shape, steps)
+    if steps == 1:
+        return shock[..., None], np.ones(shape)
+    weight = np.exp(normals[..., 1].reshape(shape))
+    weight /= weight.sum(axis=-1, keepdims=True)
+    noise = np.sqrt(weight) * normals[..., 0].reshape(shape)
+    return noise + weight * (shock[..., None] - noise.sum(axis=-1, keepdims=True)), weight
+
+
+def _bars_of(
+    market: SyntheticMarket,
+    skeleton: Hours,
+    hours: tuple[int, int],
+    normals: Floats,
+    uniforms: Floats,
+) -> Bars:
+    """Turn the random numbers of those hours, factor first, into bars."""
+    lo, hi = hours
+    steps = HOUR_MS // BASE_INTERVALS[market.interval]
+    whats = [instrument(symbol) for symbol in market.symbols]
+    factor_std, own_std = skeleton.factor_std[lo:hi].T[..., None], skeleton.own_std[lo:hi].T[..., None]
+    factor, factor_share = _bridge(skeleton.factor_shock[None, lo:hi], normals[:1], steps)
+    own, own_share = _bridge(skeleton.own_shock[lo:hi].T, normals[1:], steps)
+    variance = factor_std**2 * factor_share + own_std**2 * own_share
+    moves = factor_std * factor + own_std * own - 0.5 * variance + skeleton.drift[lo:hi].T[..., None] / steps
+    path = skeleton.log_price[lo:hi].T[..., None] + np.cumsum(moves, axis=-1)
+    path[..., -1] = skeleton.log_price[lo + 1 : hi + 1].T  # an hour ends on the skeleton, whatever the base interval
+    close = path.reshape(len(whats), -1)
+    std = np.sqrt(variance).reshape(close.shape)
+    before = np.concatenate((skeleton.log_price[lo][:, None], close[:, :-1]), axis=1)
+    begin = before + OPEN_GAP * std * normals[1:, :, 3]
+    move = close - begin
+    reach = -2.0 * std**2
+    up = 0.5 * (np.sqrt(move**2 + reach * np.log1p(-uniforms[1:, :, 0])) + move)
+    down = 0.5 * (np.sqrt(move**2 + reach * np.log1p(-uniforms[1:, :, 1])) - move)
+
+    decimals = np.array([what.size_decimals for what in whats], dtype=np.float64)
+    prices = round_prices(np.exp(np.stack((begin, begin + up, begin - down, close), axis=1)), decimals)
+    vol = np.repeat(skeleton.vol[lo:hi].T, steps, axis=1)
+    usual = np.array([what.hourly_vol for what in whats])[:, None] / np.sqrt(steps)
+    usd = np.array([what.daily_volume_usd for what in whats])[:, None] / (24 * steps)
+    price = np.array([what.price_usd for what in whats])[:, None]
+    activity = np.sqrt(vol * (up + down) / usual) * np.exp(0.30 * normals[1:, :, 4])
+    scale = 10.0 ** decimals[:, None]
+    volume = np.maximum(np.rint(usd / price * activity * scale), 1.0) / scale
+    trades = np.maximum(np.rint(usd * activity / TRADE_USD * np.exp(0.15 * normals[1:, :, 5])), 1.0).astype(np.int64)
+    open_ms = market.from_ms + lo * HOUR_MS + BASE_INTERVALS[market.interval] * np.arange(close.shape[1])
+    return Bars(open_ms, prices[:, 0], prices[:, 1], prices[:, 2], prices[:, 3], volume, trades)
+
+
+def _aggregate(bars: Bars, interval_ms: int) -> Bars:
+    """Aggregate to a coarser interval; groups that are not complete are dropped."""
+    ratio = round(interval_ms / (bars.open_ms[1] - bars.open_ms[0])) if len(bars.open_ms) > 1 else 1
+    if ratio == 1:
+        return bars
+    base_ms = interval_ms // ratio
+    skip = int(-bars.open_ms[0] % interval_ms) // base_ms
+    groups = (len(bars.open_ms) - skip) // ratio
+    shape = (len(bars.open), groups, ratio)
+    rows = slice(skip, skip + groups * ratio)
+    return Bars(
+        bars.open_ms[rows][::ratio],
+        bars.open[:, rows][:, ::ratio],
+        bars.high[:, rows].reshape(shape).max(axis=-1),
+        bars.low[:, rows].reshape(shape).min(axis=-1),
+        bars.close[:, rows][:, ratio - 1 :: ratio],
+        bars.volume[:, rows].reshape(shape).sum(axis=-1),
+        bars.trades[:, rows].reshape(shape).sum(axis=-1),
+    )
+
+
+def _clip(bars: Bars, start_ms: int, end_ms: int) -> Bars:
+    """Keep the bars that open in [start_ms, end_ms)."""
+    lo, hi = (int(at) for at in np.searchsorted(bars.open_ms, (start_ms, end_ms)))
+    return Bars(
+        bars.open_ms[lo:hi],
+        *(column[:, lo:hi] for column in (bars.open, bars.high, bars.low, bars.close, bars.volume)),
+        bars.trades[:, lo:hi],
+    )
+
+
+def _empty(symbols: int) -> Bars:
+    """No bars."""
+    none = np.empty((symbols, 0))
+    return Bars(np.empty(0, dtype=np.int64), none, none, none, none, none, none.astype(np.int64))

@@ -1,0 +1,170 @@
+"""The hourly skeleton of a synthetic market: regimes, volatility, shocks and the log prices at full hours.
+
+Stochastic volatility (Taylor 1986): the log of an hour's volatility is level + season + regime + slow AR(1) + fast AR(1)
++ noise, each AR(1) with a part that all symbols share and one of its own. Given the volatility an hour's return is
+Gaussian, so the mixture has fat tails while the path inside the hour can be a Brownian motion. The return is a common
+factor plus a part of the symbol's own, less half the variance: with no drift the price itself, not its logarithm, is a
+martingale.
+
+Every random stream is its own generator, named by seed, purpose and symbol, and is read from the start of the market
+onwards; that makes a longer market repeat a shorter one bar by bar.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeAlias
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from mei_pipeline.candles.sources.synthetic_config import HOUR_MS, Regimes, SyntheticMarket, instrument
+from mei_pipeline.candles.sources.synthetic_edge import drift_size
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+# Mean |hourly return| of 14 perpetuals by UTC hour and, Monday first, by weekday, relative to the mean of all.
+HOUR_SEASON = np.array(
+    (
+        (1.03, 1.00, 0.97, 0.88, 0.85, 0.90, 0.91, 0.90, 0.92, 0.89, 0.80, 0.81),
+        (0.91, 1.15, 1.44, 1.40, 1.22, 1.16, 1.01, 1.01, 1.00, 0.95, 1.03, 0.86),
+    )
+).ravel()
+DAY_SEASON = np.array([1.08, 1.04, 1.00, 1.07, 1.14, 0.79, 0.88])
+
+
+@dataclass(frozen=True)
+class LogVolPart:
+    """One AR(1) part of log volatility: its variance shared by all symbols, its own variance, its half-life."""
+
+    shared_var: float
+    own_var: float
+    half_life_hours: float
+
+
+SLOW = LogVolPart(shared_var=0.055, own_var=0.025, half_life_hours=240.0)
+FAST = LogVolPart(shared_var=0.120, own_var=0.050, half_life_hours=2.0)
+NOISE_VAR = 0.06  # of log volatility, drawn anew each hour for the factor and for each symbol's own part
+
+
+@dataclass(frozen=True)
+class Hours:
+    """The skeleton; T hours, S symbols, all arrays time first.
+
+    Attributes:
+        log_price: [T+1, S], at the start of each hour and at the end of the last.
+        factor_shock, own_shock: [T] and [T, S], standard normal.
+        factor_std, own_std: [T, S], standard deviations that multiply the shocks.
+        drift: [T, S], log return per hour that is planted.
+        vol: [T, S], factor on each symbol's usual volatility.
+        regime: [T], the market's chain: -1 trend down, 0 range, 1 trend up.
+    """
+
+    log_price: Floats
+    factor_shock: Floats
+    own_shock: Floats
+    factor_std: Floats
+    own_std: Floats
+    drift: Floats
+    vol: Floats
+    regime: Floats
+
+
+def stream(seed: int, purpose: str, symbol: str = "", block: int = 0) -> np.random.Generator:
+    """Return the generator of one random stream; streams with different names are independent."""
+    key = [seed, crc32(purpose.encode()), crc32(symbol.encode()), block]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+
+
+def ar1(shocks: Floats, decay: float) -> Floats:
+    """Return y with y[t] = decay·y[t-1] + shocks[t] along the last axis, by recursive doubling.
+
+    An element is the same however long the array is, so a prefix of the result is the result of the prefix.
+    """
+    y, lag, weight = shocks.copy(), 1, decay
+    while lag < y.shape[-1] and weight > 1e-18:  # noqa: PLR2004  (below a double's resolution)
+        y[..., lag:] += weight * y[..., :-lag]
+        lag, weight = 2 * lag, weight * weight
+    return y
+
+
+def stationary(shocks: Floats, half_life: float, variance: float) -> Floats:
+    """Return a stationary Gaussian AR(1) of that variance, driven by standard normal `shocks` [..., T]."""
+    decay = 0.5 ** (1.0 / half_life)
+    scaled = shocks * np.sqrt(variance * (1.0 - decay * decay))
+    scaled[..., 0] = shocks[..., 0] * np.sqrt(variance)
+    return ar1(scaled, decay)
+
+
+def chain(seed: int, name: str, hours: int, regimes: Regimes) -> Floats:
+    """Return a path of the regimes, [hours] of -1, 0 and 1; it starts in a range."""
+    stays, choices = stream(seed, "regime stays", name), stream(seed, "regime choices", name)
+    path, now, state = np.zeros(hours), 0, 0
+    while now < hours:
+        mean = regimes.trend_hours if state else regimes.range_hours
+        end = now + max(1, int(np.ceil(stays.standard_exponential() * mean)))
+        path[now:end] = state
+        state, now = _next_regime(state, choices.random(), regimes.reversal_frac), end
+    return path
+
+
+def _next_regime(state: int, pick: float, reversal_frac: float) -> int:
+    """The regime after `state`, chosen by a uniform `pick`."""
+    if state == 0:
+        return 1 if pick < 0.5 else -1  # noqa: PLR2004  (an even chance)
+    return -state if pick < reversal_frac else 0
+
+
+def season(from_ms: int, hours: int) -> Floats:
+    """Return the factor on volatility by hour of day and weekday, [hours]; its mean square over a week is 1."""
+    hour = from_ms // HOUR_MS + np.arange(hours)
+    mean_square = float(np.mean(HOUR_SEASON**2) * np.mean(DAY_SEASON**2))
+    return HOUR_SEASON[hour % 24] * DAY_SEASON[(hour // 24 + 3) % 7] / np.sqrt(mean_square)  # day 0 was a Thursday
+
+
+def _log_vol(seed: int, symbol: str, hours: int, *, own: bool) -> Floats:
+    """The two AR(1) parts of log volatility, shared or a symbol's own, [hours]."""
+    total = np.zeros(hours)
+    for name, part in (("slow", SLOW), ("fast", FAST)):
+        shocks = stream(seed, f"{name} volatility", symbol).standard_normal(hours)
+        total += stationary(shocks, part.half_life_hours, part.own_var if own else part.shared_var)
+    return total
+
+
+def _noise(seed: int, symbol: str, hours: int) -> Floats:
+    """Factor on an hour's standard deviation that no other hour shares; its mean square is 1."""
+    normal = stream(seed, "volatility noise", symbol).standard_normal(hours)
+    return np.exp(np.sqrt(NOISE_VAR) * normal - NOISE_VAR)
+
+
+@lru_cache(maxsize=2)
+def make_hours(market: SyntheticMarket, hours: int) -> Hours:
+    """Return the first `hours` hours of `market`; a smaller number gives a prefix of the same skeleton."""
+    seed, regimes = market.seed, market.regimes
+    regime = chain(seed, "", hours, regimes)
+    log_vol_var = SLOW.shared_var + SLOW.own_var + FAST.shared_var + FAST.own_var
+    common = season(market.from_ms, hours) * np.where(regime == 0.0, regimes.range_vol, regimes.trend_vol)
+    common *= np.exp(_log_vol(seed, "", hours, own=False) - log_vol_var)
+    factor_shock = stream(seed, "shock").standard_normal(hours)
+    factor_noise = _noise(seed, "", hours)
+    size = drift_size(market.edge_size, market.edge_sharpe, len(market.symbols))
+    share = regimes.trend_market_share
+
+    shape = (hours, len(market.symbols))
+    out = {name: np.empty(shape) for name in ("own_shock", "factor_std", "own_std", "drift", "vol")}
+    log_price = np.empty((hours + 1, len(market.symbols)))
+    for at, symbol in enumerate(market.symbols):
+        what = instrument(symbol)
+        vol = common * np.exp(_log_vol(seed, symbol, hours, own=True))
+        std = what.hourly_vol * vol
+        factor_std = std * factor_noise * np.sqrt(what.market_share)
+        own_std = std * _noise(seed, symbol, hours) * np.sqrt(1.0 - what.market_share)
+        own_shock = stream(seed, "shock", symbol).standard_normal(hours)
+        trend = np.sqrt(share) * regime + np.sqrt(1.0 - share) * chain(seed, symbol, hours, regimes)
+        drift = size * std * trend
+        step = factor_std * factor_shock + own_std * own_shock + drift - 0.5 * (factor_std**2 + own_std**2)
+        log_price[:, at] = np.cumsum(np.concatenate(([np.log(what.price_usd)], step)))
+        for name, column in (("own_shock", own_shock), ("factor_std", factor_std), ("own_std", own_std)):
+            out[name][:, at] = column
+        out["drift"][:, at], out["vol"][:, at] = drift, vol
+    return Hours(log_price=log_price, factor_shock=factor_shock, regime=regime, **out)
