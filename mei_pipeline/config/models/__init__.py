@@ -1,0 +1,24 @@
+"""What the operator's files may say. Field docstrings are the reference page and what `mei config explain` prints."""
+
+from mei_pipeline.config.models.lane import LaneConfig
+from mei_pipeline.config.models.overrides import Overrides
+from mei_pipeline.config.models.pipeline import PipelineConfig, Profile, Retention, Window
+from mei_pipeline.config.models.policy import PolicyConfig, Selection
+from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
+from mei_pipeline.config.models.sweep import Range, SweepSpec
+
+__all__ = [
+    "FilesSource",
+    "LaneConfig",
+    "Overrides",
+    "PipelineConfig",
+    "PolicyConfig",
+    "Profile",
+    "Range",
+    "Retention",
+    "Selection",
+    "Source",
+    "SweepSpec",
+    "SyntheticSource",
+    "Window",
+]

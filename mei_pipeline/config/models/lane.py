@@ -1,0 +1,24 @@
+"""lanes/*.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mei_pipeline.config.base import FileModel, Role, Switch, Venue
+
+LaneMode = Literal["paper", "shadow", "live"]
+
+
+class LaneConfig(FileModel):
+    """lanes/<name>.yaml: one executor with its own book."""
+
+    mode: LaneMode
+    """`paper` trades a virtual book, `shadow` a virtual book beside a real account, `live` real money."""
+    venue: Venue
+    """Venue that the lane trades; only configs with evidence from it are deployed to the lane."""
+    role: Role
+    """Which of a night's configs the lane takes: the best, the next, or the one with the least drawdown."""
+    equity_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
+    """Equity that the lane's book starts with."""
+    manual: Switch = False
+    """Whether a person owns the lane's config; then no night moves it."""

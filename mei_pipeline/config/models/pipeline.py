@@ -1,0 +1,95 @@
+"""pipeline.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from mei_pipeline.candles.intervals import INTERVALS, iso
+from mei_pipeline.config.base import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
+from mei_pipeline.config.models.sources import Source
+
+
+class Window(FileModel):
+    """Which slice of the lake a night works on, and when it refuses to."""
+
+    days: Annotated[int, Field(ge=2, le=3650)] = 300
+    """Days before the as-of time that a night looks at."""
+    out_of_sample_days: Annotated[int, Field(ge=1, le=3650)] = 100
+    """Last days of the window, on which candidates are judged and which the search never sees."""
+    min_coverage_frac: Annotated[float, Field(ge=0, le=1)] = 0.98
+    """Share of the window's bars that a symbol must have to take part."""
+    stale_after_hours: Annotated[float, Field(gt=0, le=8760)] = 3.0
+    """Greatest age of the newest bar at the as-of time; an older lake stops the night."""
+
+    @model_validator(mode="after")
+    def _leaves_a_sample(self) -> "Window":
+        if self.out_of_sample_days >= self.days:
+            raise flaws(
+                {"out_of_sample_days": f"{self.out_of_sample_days} leaves nothing of {self.days} days to search"}
+            )
+        return self
+
+
+class Profile(FileModel):
+    """A kind of night."""
+
+    sweep: Name
+    """Search to run: the name of a file in sweeps/, without `.yaml`."""
+
+
+class Retention(FileModel):
+    """What old state is kept. What a stored config's evidence names is never removed."""
+
+    ticks_days: Annotated[int, Field(ge=1, le=3650)] = 7
+    """Days that Dagster keeps the ticks of schedules and sensors."""
+    sweeps_keep: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Number of finished sweeps whose results and features stay on disk."""
+
+
+class PipelineConfig(FileModel):
+    """pipeline.yaml: where prices come from and which of them a night works on."""
+
+    venue: Venue
+    """Venue that nights work on."""
+    start: Month
+    """First month of the partitions of the asset `candles`."""
+    intervals: Annotated[tuple[Interval, ...], Field(min_length=1)]
+    """Intervals that an ingest fetches."""
+    anchors: dict[Interval, Timestamp]
+    """For each interval, the bar at which recursive features start. A backfill does not move it; changing it changes
+    every feature and makes stored evidence incomparable."""
+    universe: Annotated[
+        Annotated[Literal["all"], Tag("word")] | Annotated[tuple[Symbol, ...], Tag("list"), Field(min_length=1)],
+        Discriminator(shape),
+    ] = "all"
+    """Symbols that nights may use: `all` of the lake, or a list."""
+    sources: tuple[Source, ...] = ()
+    """Where an ingest fetches from, in order; each names its venue."""
+    window: Window = Window()
+    """The slice of the lake that a night works on."""
+    profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
+    """Kinds of night by name: `mei nightly --profile NAME`."""
+    automation: Switch = False
+    """Whether schedules start by themselves: on or off."""
+    retention: Retention = Retention()
+    """What old state is kept."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "PipelineConfig":
+        missing = [interval for interval in self.intervals if interval not in self.anchors]
+        found = {f"anchors.{name}": "missing; every interval that is fetched has an anchor" for name in missing}
+        for interval, anchor_ms in self.anchors.items():
+            if anchor_ms % INTERVALS[interval]:
+                found[f"anchors.{interval}"] = f"{iso(anchor_ms)} is not the open time of a bar of {interval}"
+        for key, listed in (("intervals", self.intervals), ("universe", self.universe)):
+            twice = next((name for name in listed if list(listed).count(name) > 1), None) if listed != "all" else None
+            if twice:
+                found[key] = f"{twice} is listed twice"
+        if found:
+            raise flaws(found)
+        return self
+
+    @property
+    def venues(self) -> tuple[str, ...]:
+        """Venues that are worked on or fetched from, the one of nights first."""
+        return tuple(dict.fromkeys((self.venue, *(source.venue for source in self.sources))))

@@ -1,0 +1,72 @@
+"""Where candles come from."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from mei_pipeline.config.base import FileModel, Interval, Symbol, Timestamp, Venue, flaws, shape
+
+Column = Literal[
+    "venue",
+    "symbol",
+    "interval",
+    "open_ms",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "trades",
+    "time_ms",
+    "rate",
+    "premium",
+]
+
+
+class FilesSource(FileModel):
+    """Candles and funding from Parquet or CSV files that are already on this machine."""
+
+    kind: Literal["files"]
+    """A source that reads files."""
+    venue: Venue
+    """Venue whose prices these are; they never meet another venue's in one series."""
+    path: Annotated[str, Field(min_length=1)]
+    """File, folder or glob; a relative one starts at the configuration folder."""
+    interval: Interval | None = None
+    """Length of the bars; when left out it is read from the files."""
+    columns: dict[Column, str] = Field(default_factory=dict)
+    """MEI's column name to the file's, for those that differ: `{open_ms: timestamp}`."""
+
+
+class SyntheticSource(FileModel):
+    """A made-up market: correlated symbols with regimes, and an edge of stated size or none."""
+
+    kind: Literal["synthetic"]
+    """A source that invents prices."""
+    venue: Venue = "synthetic"
+    """Venue name of the invented market; never that of a real one."""
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)]
+    """The same seed makes the same market, bar for bar."""
+    symbols: Annotated[
+        Annotated[tuple[Symbol, ...], Tag("list"), Field(min_length=1, max_length=256)]
+        | Annotated[int, Tag("word"), Field(ge=1, le=256)],
+        Discriminator(shape),
+    ]
+    """Names of the symbols, or how many to invent."""
+    interval: Interval = "1h"
+    """Length of the bars."""
+    from_ms: Annotated[Timestamp, Field(alias="from")]
+    """Open time of the first bar."""
+    to_ms: Annotated[Timestamp, Field(alias="to")]
+    """End of the last bar, exclusive."""
+    edge_sharpe: Annotated[float, Field(ge=0, le=20)] = 0.0
+    """Annual Sharpe ratio of the planted edge before costs; 0 plants none."""
+
+    @model_validator(mode="after")
+    def _span(self) -> "SyntheticSource":
+        if self.to_ms <= self.from_ms:
+            raise flaws({"to": "must be later than `from`"})
+        return self
+
+
+Source = Annotated[FilesSource | SyntheticSource, Field(discriminator="kind")]

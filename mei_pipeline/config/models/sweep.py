@@ -1,0 +1,90 @@
+"""sweeps/*.yaml."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from mei_pipeline.config.base import FileModel, Interval, Name, Scalar, Values, Venue, flaws, shape
+
+MAX_AXIS_VALUES = 10_000
+_MARKET = "market."
+
+
+class Range(FileModel):
+    """Evenly spaced values of an axis."""
+
+    from_: Annotated[float | int, Field(alias="from")]
+    """First value."""
+    to: float | int
+    """Last value at most; included when a step meets it."""
+    step: Annotated[float | int, Field(gt=0)]
+    """Distance between values."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Range":
+        if self.to < self.from_:
+            raise flaws({"to": f"{self.to:g} is below `from`, {self.from_:g}; the range is empty"})
+        if (self.to - self.from_) / self.step >= MAX_AXIS_VALUES:
+            raise flaws({"step": f"{self.step:g} makes more than {MAX_AXIS_VALUES:,} values; take a larger one"})
+        return self
+
+    @property
+    def values(self) -> tuple[float | int, ...]:
+        """The values; decimal steps do not drift."""
+        first, last, step = (Decimal(str(value)) for value in (self.from_, self.to, self.step))
+        kind = int if all(isinstance(value, int) for value in (self.from_, self.step)) else float
+        return tuple(kind(first + index * step) for index in range(int((last - first) / step) + 1))
+
+
+Axis = Annotated[
+    Annotated[tuple[Scalar, ...], Tag("list"), Field(min_length=1, max_length=MAX_AXIS_VALUES)]
+    | Annotated[Range, Tag("mapping")],
+    Discriminator(shape),
+]
+
+
+def _with_prefix(values: dict[str, Scalar]) -> dict[str, Scalar]:
+    return {path if path.startswith(_MARKET) else f"{_MARKET}{path}": value for path, value in values.items()}
+
+
+class SweepSpec(FileModel):
+    """sweeps/<name>.yaml: one search."""
+
+    strategy: Name
+    """Strategy to search: a module of kernels/strategies."""
+    venue: Venue | None = None
+    """Venue whose bars are used; when left out, the one of pipeline.yaml."""
+    interval: Interval
+    """Length of the bars that the strategy decides on."""
+    initial_balance_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
+    """Equity at the start of every combo."""
+    method: Literal["grid"] = "grid"
+    """How the axes are searched: `grid` runs every combination."""
+    market: Annotated[Values, AfterValidator(_with_prefix)] = Field(default_factory=dict)
+    """Market parameters, written without the leading `market.`: fees, slippage and how orders fill. They are part of
+    what is assumed, never of what is searched."""
+    params: Values = Field(default_factory=dict)
+    """Parameters that are the same for every combo, where they differ from their defaults."""
+    axes: Annotated[dict[str, Axis], Field(min_length=1)]
+    """Parameters that are searched, each a list of values or `{from, to, step}`. Feature windows are always listed."""
+    chunk_combos: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    """Combos per result file; a sweep that was killed goes on at the next file."""
+
+    @field_validator("axes")
+    @classmethod
+    def _distinct(cls, axes: dict[str, Any]) -> dict[str, Any]:
+        found = {}
+        for path, axis in axes.items():
+            values = axis if isinstance(axis, tuple) else ()
+            twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
+            if twice is not None:
+                found[path] = f"{twice} is listed twice"
+        if found:
+            raise flaws(found)
+        return axes
+
+    def axis_values(self, path: str) -> tuple[Scalar, ...]:
+        """Values of one axis, in the order of the file."""
+        axis = self.axes[path]
+        return axis.values if isinstance(axis, Range) else axis

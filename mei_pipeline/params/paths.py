@@ -1,0 +1,72 @@
+"""Nested mappings, as people write parameters, and dotted paths, as everything else names them."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kernels.params import Value
+
+
+@dataclass(frozen=True)
+class Flat:
+    """What `flatten` found.
+
+    Attributes:
+        values: Value by dotted path, in the order of the mapping.
+        problems: What is wrong with a path that holds no single value.
+    """
+
+    values: dict[str, Value]
+    problems: dict[str, str]
+
+
+def flatten(mapping: Mapping[str, Any]) -> Flat:
+    """Turn `{"trade": {"sl_atr_mult": 2}}` into `{"trade.sl_atr_mult": 2}`; dotted keys stay as they are."""
+    values: dict[str, Value] = {}
+    problems: dict[str, str] = {}
+    for path, leaf in _leaves(mapping, ""):
+        if path in values or path in problems:
+            problems[path] = "given twice, nested and dotted; keep one"
+        elif isinstance(leaf, bool | int | float | str):
+            values[path] = leaf
+        else:
+            problems[path] = f"{_kind(leaf)} is not allowed; one value"
+    return Flat({path: value for path, value in values.items() if path not in problems}, problems)
+
+
+def nest(values: Mapping[str, Value]) -> dict[str, Any]:
+    """Turn dotted paths into nested mappings; a path that is also the beginning of another one stays dotted."""
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        group, _, name = path.rpartition(".")
+        if not group or group in values:
+            nested[path] = value
+        else:
+            nested.setdefault(group, {})[name] = value
+    return nested
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """`did you mean 'x'? ` when one of `known` resembles `word`, else nothing."""
+    known = list(known)
+    last = word.rpartition(".")[2]
+    same_name = [name for name in known if name.rpartition(".")[2] == last]
+    longer = [name for name in known if name.startswith(word)]
+    found = same_name or difflib.get_close_matches(word, known, n=1) or longer
+    return f"did you mean {found[0]!r}? " if found else ""
+
+
+def _leaves(mapping: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in mapping.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def _kind(leaf: object) -> str:
+    if leaf is None:
+        return "no value"
+    return "an empty mapping" if isinstance(leaf, Mapping) else "a list"

@@ -1,0 +1,59 @@
+"""Layers of parameter values, merged; the last layer that names a path wins."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kernels.params import Value
+from mei_pipeline.params.table import Table, normal, validate
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one place.
+
+    Attributes:
+        name: Where they come from, for a person.
+        values: Value by dotted path; only what this layer says.
+    """
+
+    name: str
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A value for every path of a table.
+
+    Attributes:
+        values: Value by path, in table order, in normal form.
+        origin: Name of the layer that gave it, by path; `default` where none did.
+    """
+
+    values: Mapping[str, Value]
+    origin: Mapping[str, str]
+
+
+def merge(table: Table, *layers: Layer) -> Merged:
+    """Merge layers over the defaults of `table`, later ones winning.
+
+    Raises:
+        ConfigError: A layer names an unknown path or a value that is not allowed.
+    """
+    values = {path: parameter.default for path, parameter in table.items()}
+    origin = dict.fromkeys(table, DEFAULT)
+    for layer in layers:
+        validate(table, layer.values, layer.name)
+        values.update(layer.values)
+        origin.update(dict.fromkeys(layer.values, layer.name))
+    return Merged({path: normal(table[path], value) for path, value in values.items()}, origin)
+
+
+def resolve(table: Table, *layers: Mapping[str, Value]) -> dict[str, Value]:
+    """A value for every path of `table`: its defaults, overlaid by `layers`, later ones winning.
+
+    Raises:
+        ConfigError: A layer names an unknown path or a value that is not allowed.
+    """
+    return dict(merge(table, *(Layer("parameters", layer) for layer in layers)).values)
