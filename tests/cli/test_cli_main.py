@@ -1,0 +1,133 @@
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from mei_pipeline import errors
+from mei_pipeline.cli import main
+from mei_pipeline.settings import CHECKOUT
+
+HEAVY = {"dagster", "numba", "numpy", "polars", "pandera", "pydantic", "sqlalchemy", "yaml"}
+
+
+def group_raising(error: BaseException) -> click.Group:
+    @click.group()
+    def mei():
+        pass
+
+    @mei.command()
+    def work():
+        raise error
+
+    return mei
+
+
+def concrete(root: type[errors.MeiError]) -> list[type[errors.MeiError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in concrete(child))]
+
+
+@pytest.mark.parametrize("kind", concrete(errors.MeiError), ids=lambda kind: kind.__name__)
+def test_every_error_of_mei_becomes_its_message_and_its_exit_code(kind, capsys):
+    assert main.run(["work"], group_raising(kind("lake/x.parquet: gone; ingest again"))) == kind.exit_code
+    captured = capsys.readouterr()
+    assert captured.err == "error: lake/x.parquet: gone; ingest again\n"
+    assert captured.out == ""
+
+
+def test_exit_codes_tell_what_the_caller_must_do_apart():
+    codes = [kind.exit_code for kind in concrete(errors.MeiError) if kind is not errors.Busy]
+    assert len(set(codes)) == len(codes)
+    assert errors.Busy.exit_code == errors.Retryable.exit_code
+
+
+def test_a_defect_is_one_short_message_and_a_traceback_in_the_logs(home, capsys):
+    assert main.run(["work"], group_raising(ZeroDivisionError("by nothing"))) == 1
+    message = capsys.readouterr().err
+    [kept] = (home / "logs").glob("error-*.txt")
+    assert "Traceback" not in message
+    assert str(kept) in message.replace("\n", "")
+    assert "ZeroDivisionError: by nothing" in kept.read_text()
+
+
+def test_a_defect_is_shown_whole_where_the_logs_cannot_be_written(home, capsys):
+    home.write_text("a file where the home should be")
+    assert main.run(["work"], group_raising(ZeroDivisionError("by nothing"))) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_exits_as_shells_expect():
+    assert main.run(["work"], group_raising(KeyboardInterrupt())) == 130
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["nonsense"], ["doctor", "--nonsense"]])
+def test_wrong_usage_exits_2(arguments):
+    assert main.run(arguments) == 2
+
+
+def test_an_unknown_command_suggests_the_closest(capsys):
+    assert main.run(["docter"]) == 2
+    assert "'doctor'" in capsys.readouterr().err
+
+
+def test_a_wrong_environment_is_a_message(monkeypatch, capsys):
+    monkeypatch.setenv("MEI_HOEM", "/x")
+    assert main.run(["doctor"]) == 2
+    assert "MEI_HOEM" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_file(capsys):
+    assert main.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"mei {(CHECKOUT / 'VERSION').read_text().strip()}\n"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from mei_pipeline.cli import main; main.run(['--help']); "
+        f"print('imported:', sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    assert shown.stdout.splitlines()[-1] == "imported: []"
+
+
+def test_the_overview_names_every_command_that_a_module_exports():
+    folder = Path(main.__file__).parent
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "main"}
+    exported = {
+        (module, command.name)
+        for module in modules
+        for command in getattr(import_module(f"mei_pipeline.cli.{module}"), "COMMANDS", ())
+    }
+    listed = {(entry.module, name) for section in main.SECTIONS.values() for name, entry in section.items()}
+    assert exported == listed
+
+
+def test_every_command_and_subcommand_explains_itself(capsys):
+    def walk(path, command):
+        assert main.run([*path, "--help"]) == 0
+        assert capsys.readouterr().out.startswith(f"Usage: mei {' '.join(path)}")
+        assert command.help, path
+        for name, member in getattr(command, "commands", {}).items():
+            walk([*path, name], member)
+
+    context = click.Context(main.mei)
+    for name in main.mei.list_commands(context):
+        walk([name], main.mei.get_command(context, name))
+
+
+def test_a_reader_that_leaves_early_causes_no_noise():
+    code = (
+        "import click, sys; from mei_pipeline.cli import main\n"
+        "@click.group()\ndef mei(): pass\n"
+        "@mei.command()\ndef work():\n    for _ in range(100_000): print('line')\n"
+        "sys.exit(main.run(['work'], mei))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=CHECKOUT
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=30) == 1

@@ -1,0 +1,28 @@
+"""What every test gets: an empty home of its own, and the same examples in every run."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from mei_pipeline.settings import VARIABLES, Settings, read_settings
+
+# The first call of a kernel compiles it, so a deadline per example measures the compiler.
+settings.register_profile("mei", deadline=None, derandomize=True)
+settings.load_profile("mei")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MEI_HOME of this test; no variable of the person who runs the tests is seen, and nothing reaches their state."""
+    for name in (*VARIABLES, "DAGSTER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "home"
+    monkeypatch.setenv("MEI_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def mei_settings(home: Path) -> Settings:  # noqa: ARG001 - it sets what is read here
+    """The settings of this test's home."""
+    return read_settings()
