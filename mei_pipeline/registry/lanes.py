@@ -1,0 +1,293 @@
+"""What lies in a lane's folder: the pointer, the immutable configs, and what the lane's executor says.
+
+Every file is read with validation. `Wanted` is what the registry says the folder should hold; `drift` compares.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mei_pipeline.errors import ConfigError, DataError, Fatal
+from mei_pipeline.registry import rows
+from mei_pipeline.registry.config_file import config_bytes
+from mei_pipeline.registry.engine import Registry, reading
+from mei_pipeline.registry.records import Evidence, Pointer, Transition, Verdict
+
+POINTER_NAME = "promoted.yaml"
+STATUS_NAME = "status.json"
+
+_LANE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_HEX_ID = r"^[0-9a-f]{64}$"
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Provenance(_File):
+    """Where a promoted config comes from."""
+
+    evidence_id: str
+    kernel_hash: str
+    venue: str
+    data_hash: str
+    policy_id: str
+    night_id: str
+    promoted_ms: int
+    trigger: str
+    who: str
+    why: str
+
+
+class PointerFile(_File):
+    """The content of `promoted.yaml`."""
+
+    schema_version: Literal[1]
+    lane: str
+    config_id: str = Field(pattern=_HEX_ID)
+    generation: int = Field(ge=1)
+    size_multiplier: float = Field(gt=0, le=1)
+    transition_id: str = Field(pattern=_HEX_ID)
+    provenance: Provenance
+
+
+class Status(_File):
+    """The content of `status.json`: what a lane's executor has in force.
+
+    Attributes:
+        schema_version: The version of this file.
+        lane: The lane.
+        config_id: The config in force.
+        generation: The generation in force.
+        since_bar_ms: Open time of the first bar that was decided with it.
+        written_ms: When the executor wrote the file.
+        health: `ok`; `degraded`: entries are blocked; `halted`: nothing trades.
+        detail: The health in words.
+        positions: Signed size per symbol in base coin.
+    """
+
+    schema_version: Literal[1]
+    lane: str
+    config_id: str = Field(pattern=_HEX_ID)
+    generation: int = Field(ge=1)
+    since_bar_ms: int = Field(ge=0)
+    written_ms: int = Field(ge=0)
+    health: Literal["ok", "degraded", "halted"]
+    detail: str = ""
+    positions: dict[str, float] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the registry says a lane's folder should hold.
+
+    Attributes:
+        pointer: The lane's pointer.
+        file: The content of `promoted.yaml`.
+        pointer_data: The bytes of `promoted.yaml`.
+        config_data: The bytes of the config's file.
+    """
+
+    pointer: Pointer
+    file: PointerFile
+    pointer_data: bytes
+    config_data: bytes
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How a lane's folder differs from the registry.
+
+    Attributes:
+        lane: The lane.
+        pointer: What the registry says.
+        file: What `promoted.yaml` says; None where it is missing or damaged.
+        differences: Each difference in words; empty where there is none.
+    """
+
+    lane: str
+    pointer: Pointer | None
+    file: PointerFile | None
+    differences: tuple[str, ...]
+
+
+def lane_folder(lanes_folder: Path, lane: str) -> Path:
+    """The folder of a lane.
+
+    Raises:
+        ConfigError: The name can't be a folder's.
+    """
+    if not _LANE.fullmatch(lane):
+        raise ConfigError(f"lane {lane!r}: allowed are lower-case letters, digits, '-' and '_', at most 64")
+    return lanes_folder / lane
+
+
+def pointer_path(lanes_folder: Path, lane: str) -> Path:
+    """Where a lane's pointer lies."""
+    return lane_folder(lanes_folder, lane) / POINTER_NAME
+
+
+def config_path(lanes_folder: Path, lane: str, config_id: str) -> Path:
+    """Where a lane keeps a config."""
+    return lane_folder(lanes_folder, lane) / "configs" / f"{config_id}.yaml"
+
+
+def wanted(registry: Registry, lane: str) -> Wanted | None:
+    """What the registry says a lane's folder should hold; None for a lane that never held a config."""
+    with reading(registry) as connection:
+        pointer = rows.find_pointer(connection, lane)
+        if pointer is None:
+            return None
+        config = rows.find_config(connection, pointer.config_id)
+        transition = rows.find_transition(connection, pointer.transition_id)
+        verdict = rows.find_verdict(connection, transition.verdict_id)
+        evidence = rows.judged_evidence(connection, verdict)
+    file = _pointer_file(pointer, transition, verdict, evidence)
+    pointer_data = yaml.safe_dump(file.model_dump(), sort_keys=False, allow_unicode=True).encode()
+    return Wanted(pointer, file, pointer_data, config_bytes(config, evidence, verdict))
+
+
+def read_bytes(path: Path) -> bytes | None:
+    """The bytes of a file; None where there is none.
+
+    Raises:
+        DataError: The file can't be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path}: not readable: {error.strerror}") from error
+
+
+def parse_pointer(path: Path, data: bytes) -> PointerFile:
+    """The content of a `promoted.yaml`.
+
+    Args:
+        path: Where the bytes come from, for messages.
+        data: The bytes.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    try:
+        content = yaml.safe_load(data)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: no YAML: {error}; the registry can render it again") from error
+    try:
+        return PointerFile.model_validate(content)
+    except ValidationError as error:
+        raise _invalid(path, error) from error
+
+
+def read_pointer_file(lanes_folder: Path, lane: str) -> PointerFile | None:
+    """What a lane's `promoted.yaml` says; None where there is none.
+
+    Raises:
+        DataError: The file is damaged or is of another lane.
+    """
+    path = pointer_path(lanes_folder, lane)
+    data = read_bytes(path)
+    if data is None:
+        return None
+    file = parse_pointer(path, data)
+    if file.lane != lane:
+        raise DataError(f"{path}: is of lane {file.lane}; the registry can render this lane's again")
+    return file
+
+
+def read_status(lanes_folder: Path, lane: str) -> Status | None:
+    """What a lane's executor says; None where it has said nothing yet.
+
+    Raises:
+        DataError: The file is damaged or is of another lane.
+    """
+    path = lane_folder(lanes_folder, lane) / STATUS_NAME
+    data = read_bytes(path)
+    if data is None:
+        return None
+    try:
+        status = Status.model_validate_json(data)
+    except ValidationError as error:
+        raise _invalid(path, error) from error
+    if status.lane != lane:
+        raise DataError(f"{path}: is of lane {status.lane}; its executor must write this lane's")
+    return status
+
+
+def acknowledged(pointer: Pointer, status: Status | None) -> bool:
+    """Whether the executor has the pointer's generation of the pointer's config in force."""
+    return status is not None and status.config_id == pointer.config_id and status.generation == pointer.generation
+
+
+def drift(registry: Registry, lanes_folder: Path, lane: str) -> Drift:
+    """How a lane's folder differs from the registry. Nothing is changed; `render` repairs."""
+    want = wanted(registry, lane)
+    problem = ""
+    try:
+        file = read_pointer_file(lanes_folder, lane)
+    except DataError as error:
+        file, problem = None, str(error)
+    if want is None:
+        stray = file is not None or problem
+        told = f"{pointer_path(lanes_folder, lane)}: lies there, and the registry knows no config of this lane"
+        return Drift(lane, None, file, (told,) if stray else ())
+    return Drift(lane, want.pointer, file, tuple(_differences(lanes_folder, want, file, problem)))
+
+
+def _pointer_file(pointer: Pointer, transition: Transition, verdict: Verdict, evidence: Evidence) -> PointerFile:
+    try:
+        return PointerFile(
+            schema_version=1,
+            lane=pointer.lane,
+            config_id=pointer.config_id,
+            generation=pointer.generation,
+            size_multiplier=pointer.size_multiplier,
+            transition_id=pointer.transition_id,
+            provenance=Provenance(
+                evidence_id=evidence.evidence_id,
+                kernel_hash=evidence.basis.kernel_hash,
+                venue=evidence.basis.venue,
+                data_hash=evidence.basis.data_hash,
+                policy_id=verdict.policy_id,
+                night_id=verdict.night_id,
+                promoted_ms=transition.at_ms,
+                trigger=transition.trigger,
+                who=transition.who,
+                why=transition.why,
+            ),
+        )
+    except ValidationError as error:
+        raise Fatal(f"lane {pointer.lane}: its pointer is impossible: {error}; restore the registry") from error
+
+
+def _differences(lanes_folder: Path, want: Wanted, file: PointerFile | None, problem: str) -> list[str]:
+    pointer = want.pointer
+    found = []
+    if problem:
+        found.append(problem)
+    elif file is None:
+        found.append(f"{pointer_path(lanes_folder, pointer.lane)}: missing")
+    elif file != want.file:
+        found.append(
+            f"{pointer_path(lanes_folder, pointer.lane)}: generation {file.generation} of {file.config_id[:12]},"
+            f" the registry has generation {pointer.generation} of {pointer.config_id[:12]}"
+        )
+    path = config_path(lanes_folder, pointer.lane, pointer.config_id)
+    data = read_bytes(path)
+    if data is None:
+        found.append(f"{path}: missing")
+    elif data != want.config_data:
+        found.append(f"{path}: differs from the registry")
+    return found
+
+
+def _invalid(path: Path, error: ValidationError) -> DataError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the whole"
+    return DataError(f"{path}: {where}: {first['msg']}; it is written again from the truth, or removed by hand")

@@ -1,0 +1,303 @@
+"""Rows of the registry to records and back, inside a transaction that the caller holds."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, or_, select, update
+
+from mei_pipeline.errors import DataError, Fatal, Refused
+from mei_pipeline.files import canonical_json, sha256_json
+from mei_pipeline.registry import tables
+from mei_pipeline.registry.engine import insert_once
+from mei_pipeline.registry.lifecycle import NEW, check_step
+from mei_pipeline.registry.records import (
+    EVERY_LANE,
+    Basis,
+    Config,
+    Evidence,
+    Gate,
+    Occasion,
+    Pointer,
+    Proposal,
+    Transition,
+    Verdict,
+    all_pass,
+    from_dict,
+)
+
+
+def text_of(value: Any) -> str:
+    """Canonical JSON as the database keeps it; NaN and infinities become null."""
+    return canonical_json(_finite(value)).decode()
+
+
+def text_of_gates(gates: Sequence[Gate]) -> str:
+    """The gates as canonical JSON; an infinity is kept as a word."""
+    return text_of(
+        [
+            {
+                "name": gate.name,
+                "value": _number(gate.value),
+                "threshold": _number(gate.threshold),
+                "verdict": gate.verdict,
+                "explanation": gate.explanation,
+            }
+            for gate in gates
+        ]
+    )
+
+
+def to_config(row: Row[Any]) -> Config:
+    """A row of `configs`, its content checked against its id.
+
+    Raises:
+        Fatal: The content is not what the id was made of.
+    """
+    try:
+        resolved = from_dict(_loaded(row.resolved, f"config {row.config_id}"), row.config_id)
+    except DataError as error:
+        raise Fatal(f"config {row.config_id}: {error}; restore the registry") from error
+    return Config(row.config_id, resolved, row.created_ms)
+
+
+def to_evidence(row: Row[Any]) -> Evidence:
+    """A row of `evidence`."""
+    what = f"evidence {row.evidence_id}"
+    basis = Basis(**_loaded(row.basis, what))
+    return Evidence(row.evidence_id, row.config_id, basis, _loaded(row.metrics, what), row.metrics_id, row.created_ms)
+
+
+def to_verdict(row: Row[Any]) -> Verdict:
+    """A row of `verdicts`, its outcome checked against its gates.
+
+    Raises:
+        Fatal: The gates don't say what the outcome says.
+    """
+    gates = tuple(
+        Gate(
+            entry["name"],
+            _from_number(entry["value"]),
+            _from_number(entry["threshold"]),
+            entry["verdict"],
+            entry["explanation"],
+        )
+        for entry in _loaded(row.gates, f"verdict {row.verdict_id}")
+    )
+    if row.passed != all_pass(gates):
+        raise Fatal(f"verdict {row.verdict_id}: its gates do not add up to its outcome; restore the registry")
+    return Verdict(
+        row.verdict_id,
+        row.config_id,
+        row.evidence_id,
+        row.metrics_id,
+        row.policy_id,
+        row.passed,
+        gates,
+        row.night_id,
+        row.at_ms,
+    )
+
+
+def to_proposal(row: Row[Any]) -> Proposal:
+    """A row of `proposals`."""
+    return Proposal(row.night_id, row.lane, row.config_id, row.policy_id, row.generation, row.reason, row.at_ms)
+
+
+def to_transition(row: Row[Any]) -> Transition:
+    """A row of `transitions`."""
+    return Transition(
+        row.transition_id,
+        row.at_ms,
+        row.config_id,
+        row.lane,
+        row.from_state,
+        row.to_state,
+        row.trigger,
+        row.who,
+        row.why,
+        row.generation,
+        row.verdict_id,
+    )
+
+
+def find_config(connection: Connection, config_id: str) -> Config:
+    """The config of an id.
+
+    Raises:
+        Refused: The registry has no such config.
+        Fatal: The stored content has another id.
+    """
+    row = connection.execute(select(tables.configs).where(tables.configs.c.config_id == config_id)).one_or_none()
+    if row is None:
+        raise Refused(f"config {config_id}: not in the registry; `mei registry list` shows what is")
+    return to_config(row)
+
+
+def latest_evidence(connection: Connection, evidence_id: str) -> Evidence | None:
+    """What was measured last on the basis of an evidence id."""
+    table = tables.evidence
+    query = select(table).where(table.c.evidence_id == evidence_id).order_by(table.c.seq.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else to_evidence(row)
+
+
+def judged_evidence(connection: Connection, verdict: Verdict) -> Evidence:
+    """What a verdict was made from.
+
+    Raises:
+        Fatal: The registry names evidence that it doesn't hold.
+    """
+    table = tables.evidence
+    query = select(table).where(table.c.evidence_id == verdict.evidence_id, table.c.metrics_id == verdict.metrics_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise Fatal(f"evidence {verdict.evidence_id}: a verdict names it, the registry has none; restore the registry")
+    return to_evidence(row)
+
+
+def latest_verdict(connection: Connection, config_id: str, policy_id: str) -> Verdict | None:
+    """The verdict that was stored last for a config under a policy."""
+    table = tables.verdicts
+    query = (
+        select(table)
+        .where(table.c.config_id == config_id, table.c.policy_id == policy_id)
+        .order_by(table.c.seq.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).one_or_none()
+    return None if row is None else to_verdict(row)
+
+
+def find_verdict(connection: Connection, verdict_id: str) -> Verdict:
+    """The verdict of an id that a transition names.
+
+    Raises:
+        Fatal: The registry names a verdict that it doesn't hold.
+    """
+    row = connection.execute(select(tables.verdicts).where(tables.verdicts.c.verdict_id == verdict_id)).one_or_none()
+    if row is None:
+        raise Fatal(f"verdict {verdict_id}: a transition names it, the registry has none; restore the registry")
+    return to_verdict(row)
+
+
+def find_transition(connection: Connection, transition_id: str) -> Transition:
+    """The transition of an id that a lane names.
+
+    Raises:
+        Fatal: The registry names a transition that it doesn't hold.
+    """
+    table = tables.transitions
+    row = connection.execute(select(table).where(table.c.transition_id == transition_id)).one_or_none()
+    if row is None:
+        raise Fatal(f"transition {transition_id}: a lane names it, the registry has none; restore the registry")
+    return to_transition(row)
+
+
+def find_pointer(connection: Connection, lane: str) -> Pointer | None:
+    """Which config holds a lane; None for a lane that never held one."""
+    table = tables.lanes
+    row = connection.execute(select(table).where(table.c.name == lane, table.c.config_id.is_not(None))).one_or_none()
+    return None if row is None else to_pointer(row)
+
+
+def to_pointer(row: Row[Any]) -> Pointer:
+    """A row of `lanes` that names a config."""
+    return Pointer(row.name, row.config_id, row.generation, row.size_multiplier, row.transition_id)
+
+
+def state_in(connection: Connection, config_id: str, lane: str) -> str:
+    """The state of a config as a lane sees it."""
+    table = tables.transitions
+    newest = select(func.max(table.c.seq)).where(
+        and_(table.c.config_id == config_id, or_(table.c.lane == lane, table.c.lane == EVERY_LANE))
+    )
+    state = connection.execute(select(table.c.to_state).where(table.c.seq == newest.scalar_subquery())).scalar()
+    return NEW if state is None else str(state)
+
+
+def transition_id_of(config_id: str, lane: str, to_state: str, generation: int, occasion: Occasion) -> str:
+    """The identity of a transition: what moved where, and on which occasion."""
+    return sha256_json(
+        [config_id, lane, to_state, generation, occasion.now_ms, occasion.trigger, occasion.who, occasion.why]
+    )
+
+
+def step(
+    connection: Connection,
+    config_id: str,
+    to_state: str,
+    occasion: Occasion,
+    *,
+    lane: str = EVERY_LANE,
+    generation: int = 0,
+    verdict_id: str = "",
+) -> Transition:
+    """Take a config to another state and store the transition.
+
+    Raises:
+        Refused: No such step exists.
+    """
+    from_state = state_in(connection, config_id, lane)
+    check_step(config_id, from_state, to_state)
+    transition = Transition(
+        transition_id_of(config_id, lane, to_state, generation, occasion),
+        occasion.now_ms,
+        config_id,
+        lane,
+        from_state,
+        to_state,
+        occasion.trigger,
+        occasion.who,
+        occasion.why,
+        generation,
+        verdict_id,
+    )
+    connection.execute(tables.transitions.insert().values(**vars(transition)))
+    return transition
+
+
+def move_pointer(connection: Connection, pointer: Pointer, expected_generation: int) -> bool:
+    """Point a lane at a config if nobody has moved it since; say whether it was moved."""
+    table = tables.lanes
+    unheld = {"config_id": None, "generation": 0, "size_multiplier": 0.0, "transition_id": ""}
+    insert_once(connection, table, {"name": pointer.lane, **unheld})
+    moved = connection.execute(
+        update(table)
+        .where(table.c.name == pointer.lane, table.c.generation == expected_generation)
+        .values(
+            config_id=pointer.config_id,
+            generation=pointer.generation,
+            size_multiplier=pointer.size_multiplier,
+            transition_id=pointer.transition_id,
+        )
+    )
+    return moved.rowcount == 1
+
+
+def _loaded(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Fatal(f"{what}: its stored content is no JSON; restore the registry") from error
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value
+
+
+def _number(value: float | None) -> float | str | None:
+    if value is None or math.isnan(value):
+        return None
+    return value if math.isfinite(value) else str(value)
+
+
+def _from_number(value: float | str | None) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,336 @@
+"""Reading and writing the registry. Content is identity: what is there already is not stored twice.
+
+Configs, evidence, verdicts and transitions are added and never changed. No function here moves a lane's pointer.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from mei_pipeline.errors import Refused
+from mei_pipeline.files import canonical_json, sha256_json
+from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import config_id as id_of
+from mei_pipeline.registry import rows, tables
+from mei_pipeline.registry.engine import Registry, insert_once, open_registry, reading, writing
+from mei_pipeline.registry.lifecycle import CANDIDATE, NEW, PAPER, VALIDATED
+from mei_pipeline.registry.records import (
+    EVERY_LANE,
+    Basis,
+    Config,
+    Evidence,
+    Gate,
+    Occasion,
+    Pointer,
+    Proposal,
+    Transition,
+    Verdict,
+    all_pass,
+    as_dict,
+    evidence_id,
+)
+
+__all__ = [
+    "ConfigStory",
+    "Registry",
+    "add_config",
+    "add_evidence",
+    "add_verdict",
+    "get_config",
+    "get_evidence",
+    "history",
+    "lane_pointer",
+    "lane_pointers",
+    "latest_proposals",
+    "list_configs",
+    "open_registry",
+    "passing_verdict",
+    "propose",
+    "resolve_id",
+    "state_of",
+    "story_of",
+]
+
+
+@dataclass(frozen=True)
+class ConfigStory:
+    """A config with all that the registry knows of it, oldest first.
+
+    Attributes:
+        config: The config.
+        state: `paper` where a lane holds it, else the state it entered last.
+        lanes: The lanes that it holds.
+        evidence: What was measured.
+        verdicts: What was judged.
+        transitions: Which way it went.
+    """
+
+    config: Config
+    state: str
+    lanes: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    verdicts: tuple[Verdict, ...]
+    transitions: tuple[Transition, ...]
+
+
+def add_config(registry: Registry, resolved: Resolved, occasion: Occasion) -> str:
+    """Store a resolved config as a candidate and return its id; a config that is there stays as it is."""
+    config_id = id_of(resolved)
+    row = {
+        "config_id": config_id,
+        "resolved": canonical_json(as_dict(resolved)).decode(),
+        "created_ms": occasion.now_ms,
+    }
+    with writing(registry) as connection:
+        if insert_once(connection, tables.configs, row):
+            rows.step(connection, config_id, CANDIDATE, occasion)
+        rows.find_config(connection, config_id)
+    return config_id
+
+
+def get_config(registry: Registry, config_id: str) -> Config:
+    """The config of an id.
+
+    Raises:
+        Refused: The registry has no such config.
+        Fatal: The stored content has another id: it was changed by hand or is damaged.
+    """
+    with reading(registry) as connection:
+        return rows.find_config(connection, config_id)
+
+
+def resolve_id(registry: Registry, prefix: str) -> str:
+    """The one config id that begins with `prefix`.
+
+    Raises:
+        Refused: No config or several begin so.
+    """
+    with reading(registry) as connection:
+        column = tables.configs.c.config_id
+        found = list(connection.execute(select(column).where(column.startswith(prefix, autoescape=True))).scalars())
+    if len(found) != 1:
+        count = "several configs" if found else "no config"
+        raise Refused(f"config {prefix}: {count} of the registry begin so; `mei registry list` shows the ids")
+    return str(found[0])
+
+
+def add_evidence(
+    registry: Registry, config_id: str, basis: Basis, metrics: Mapping[str, Any], occasion: Occasion
+) -> str:
+    """Store what was measured of a config and return the evidence id.
+
+    Raises:
+        Refused: The registry has no such config.
+    """
+    identity = evidence_id(config_id, basis)
+    text = rows.text_of(metrics)
+    row = {
+        "evidence_id": identity,
+        "config_id": config_id,
+        "basis": rows.text_of(basis.as_dict()),
+        "metrics": text,
+        "metrics_id": sha256_json(text),
+        "created_ms": occasion.now_ms,
+    }
+    with writing(registry) as connection:
+        rows.find_config(connection, config_id)
+        insert_once(connection, tables.evidence, row)
+    return identity
+
+
+def get_evidence(registry: Registry, identity: str) -> Evidence:
+    """What was measured last on the basis of an evidence id.
+
+    Raises:
+        Refused: The registry has no such evidence.
+    """
+    with reading(registry) as connection:
+        evidence = rows.latest_evidence(connection, identity)
+    if evidence is None:
+        raise Refused(f"evidence {identity}: not in the registry")
+    return evidence
+
+
+def add_verdict(
+    registry: Registry,
+    config_id: str,
+    identity: str,
+    policy_id: str,
+    gates: Sequence[Gate],
+    *,
+    night_id: str,
+    occasion: Occasion,
+) -> Verdict:
+    """Store the gates of a config; it passed when there are gates and every one passed.
+
+    A candidate that passes becomes `validated`. The same verdict of the same night is stored once.
+
+    Raises:
+        Refused: The evidence is not in the registry, or is of another config.
+    """
+    passed = all_pass(tuple(gates))
+    text = rows.text_of_gates(gates)
+    with writing(registry) as connection:
+        evidence = rows.latest_evidence(connection, identity)
+        if evidence is None or evidence.config_id != config_id:
+            raise Refused(f"verdict on config {config_id}: evidence {identity} is not stored for it; store it first")
+        verdict_id = sha256_json([config_id, identity, evidence.metrics_id, policy_id, night_id, text])
+        row = {
+            "verdict_id": verdict_id,
+            "config_id": config_id,
+            "evidence_id": identity,
+            "metrics_id": evidence.metrics_id,
+            "policy_id": policy_id,
+            "passed": passed,
+            "gates": text,
+            "night_id": night_id,
+            "at_ms": occasion.now_ms,
+        }
+        if (
+            insert_once(connection, tables.verdicts, row)
+            and passed
+            and rows.state_in(connection, config_id, EVERY_LANE) == CANDIDATE
+        ):
+            rows.step(connection, config_id, VALIDATED, occasion, verdict_id=verdict_id)
+        return rows.find_verdict(connection, verdict_id)
+
+
+def passing_verdict(registry: Registry, config_id: str, policy_id: str) -> Verdict | None:
+    """The verdict that lets a config into a lane: the newest one of that id and policy, if it passed.
+
+    An older pass is worth nothing once a newer verdict failed.
+    """
+    with reading(registry) as connection:
+        verdict = rows.latest_verdict(connection, config_id, policy_id)
+    return verdict if verdict is not None and verdict.passed else None
+
+
+def propose(registry: Registry, proposals: Sequence[Proposal]) -> None:
+    """Store what a night wants of its lanes, all of it or nothing; what is stored already is not stored twice."""
+    with writing(registry) as connection:
+        stored = {
+            (found.night_id, found.lane): found
+            for night_id in {proposal.night_id for proposal in proposals}
+            for found in _proposals_of(connection, night_id)
+        }
+        for proposal in proposals:
+            known = stored.get((proposal.night_id, proposal.lane))
+            if known is None or _content(known) != _content(proposal):
+                connection.execute(tables.proposals.insert().values(**vars(proposal)))
+
+
+def latest_proposals(registry: Registry, night_id: str | None = None) -> tuple[Proposal, ...]:
+    """The proposals of a night in the order of lanes' names, the newest per lane.
+
+    Args:
+        registry: The registry.
+        night_id: The night; the one that proposed last where None.
+    """
+    table = tables.proposals
+    with reading(registry) as connection:
+        if night_id is None:
+            newest = select(table.c.night_id).order_by(table.c.seq.desc()).limit(1)
+            night_id = connection.execute(newest).scalar()
+        return () if night_id is None else _proposals_of(connection, night_id)
+
+
+def lane_pointer(registry: Registry, lane: str) -> Pointer | None:
+    """Which config holds a lane; None for a lane that never held one."""
+    with reading(registry) as connection:
+        return rows.find_pointer(connection, lane)
+
+
+def lane_pointers(registry: Registry) -> tuple[Pointer, ...]:
+    """All lanes that hold a config, by name."""
+    table = tables.lanes
+    with reading(registry) as connection:
+        query = select(table).where(table.c.config_id.is_not(None)).order_by(table.c.name)
+        return tuple(rows.to_pointer(row) for row in connection.execute(query))
+
+
+def state_of(registry: Registry, config_id: str, lane: str = EVERY_LANE) -> str:
+    """The state of a config as a lane sees it; empty for a config that the registry doesn't know."""
+    with reading(registry) as connection:
+        return rows.state_in(connection, config_id, lane)
+
+
+def history(registry: Registry, *, config_id: str | None = None, lane: str | None = None) -> tuple[Transition, ...]:
+    """The transitions, oldest first; of one config or one lane where named."""
+    table = tables.transitions
+    query = select(table).order_by(table.c.seq)
+    if config_id is not None:
+        query = query.where(table.c.config_id == config_id)
+    if lane is not None:
+        query = query.where(table.c.lane == lane)
+    with reading(registry) as connection:
+        return tuple(rows.to_transition(row) for row in connection.execute(query))
+
+
+def list_configs(registry: Registry) -> tuple[ConfigStory, ...]:
+    """Every config with its story, oldest first.
+
+    Raises:
+        Fatal: A stored config has another content than its id says.
+    """
+    return _stories(registry, None)
+
+
+def story_of(registry: Registry, config_id: str) -> ConfigStory:
+    """One config with its story.
+
+    Raises:
+        Refused: The registry has no such config.
+        Fatal: Its stored content has another id.
+    """
+    found = _stories(registry, config_id)
+    if not found:
+        raise Refused(f"config {config_id}: not in the registry; `mei registry list` shows what is")
+    return found[0]
+
+
+def _stories(registry: Registry, config_id: str | None) -> tuple[ConfigStory, ...]:
+    wanted = [tables.configs, tables.evidence, tables.verdicts, tables.transitions]
+    with reading(registry) as connection:
+        found = {
+            table.name: list(
+                connection.execute(
+                    select(table)
+                    .where(*([] if config_id is None else [table.c.config_id == config_id]))
+                    .order_by(table.c.seq)
+                )
+            )
+            for table in wanted
+        }
+        held = list(connection.execute(select(tables.lanes).order_by(tables.lanes.c.name)))
+    evidence = [rows.to_evidence(row) for row in found["evidence"]]
+    verdicts = [rows.to_verdict(row) for row in found["verdicts"]]
+    transitions = [rows.to_transition(row) for row in found["transitions"]]
+    stories = []
+    for row in found["configs"]:
+        config = rows.to_config(row)
+        lanes = tuple(lane.name for lane in held if lane.config_id == config.config_id)
+        steps = tuple(entry for entry in transitions if entry.config_id == config.config_id)
+        stories.append(
+            ConfigStory(
+                config,
+                PAPER if lanes else (steps[-1].to_state if steps else NEW),
+                lanes,
+                tuple(entry for entry in evidence if entry.config_id == config.config_id),
+                tuple(entry for entry in verdicts if entry.config_id == config.config_id),
+                steps,
+            )
+        )
+    return tuple(stories)
+
+
+def _proposals_of(connection: Connection, night_id: str) -> tuple[Proposal, ...]:
+    table = tables.proposals
+    query = select(table).where(table.c.night_id == night_id).order_by(table.c.seq)
+    newest = {row.lane: rows.to_proposal(row) for row in connection.execute(query)}
+    return tuple(newest[lane] for lane in sorted(newest))
+
+
+def _content(proposal: Proposal) -> tuple[object, ...]:
+    return (proposal.config_id, proposal.policy_id, proposal.generation, proposal.reason)

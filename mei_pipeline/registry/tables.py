@@ -1,0 +1,106 @@
+"""The registry's tables. Rows are added; only a lane's pointer is ever changed.
+
+`seq` orders what was written; ids are hashes of content. JSON is stored as its canonical text, so that a hash can be
+checked against the bytes that were hashed.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+"""The version of these tables that this MEI reads and writes."""
+
+METADATA = MetaData()
+
+_ID = String(64)
+_NAME = String(200)
+
+schema_version = Table("schema_version", METADATA, Column("version", Integer, primary_key=True, autoincrement=False))
+
+configs = Table(
+    "configs",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("config_id", _ID, nullable=False, unique=True),
+    Column("resolved", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+evidence = Table(
+    "evidence",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("evidence_id", _ID, nullable=False, index=True),
+    Column("config_id", _ID, ForeignKey("configs.config_id"), nullable=False, index=True),
+    Column("basis", Text, nullable=False),
+    Column("metrics", Text, nullable=False),
+    Column("metrics_id", _ID, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    UniqueConstraint("evidence_id", "metrics_id"),
+)
+
+verdicts = Table(
+    "verdicts",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("verdict_id", _ID, nullable=False, unique=True),
+    Column("config_id", _ID, ForeignKey("configs.config_id"), nullable=False, index=True),
+    Column("evidence_id", _ID, nullable=False),
+    Column("metrics_id", _ID, nullable=False),
+    Column("policy_id", _ID, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("gates", Text, nullable=False),
+    Column("night_id", _NAME, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+proposals = Table(
+    "proposals",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("night_id", _NAME, nullable=False, index=True),
+    Column("lane", _NAME, nullable=False),
+    Column("config_id", _ID, ForeignKey("configs.config_id"), nullable=True),
+    Column("policy_id", _ID, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+transitions = Table(
+    "transitions",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("transition_id", _ID, nullable=False, unique=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("config_id", _ID, ForeignKey("configs.config_id"), nullable=False, index=True),
+    Column("lane", _NAME, nullable=False),
+    Column("from_state", String(20), nullable=False),
+    Column("to_state", String(20), nullable=False),
+    Column("trigger", _NAME, nullable=False),
+    Column("who", _NAME, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("verdict_id", _ID, nullable=False),
+)
+
+lanes = Table(
+    "lanes",
+    METADATA,
+    Column("name", _NAME, primary_key=True),
+    Column("config_id", _ID, ForeignKey("configs.config_id"), nullable=True),
+    Column("generation", Integer, nullable=False),
+    Column("size_multiplier", Float, nullable=False),
+    Column("transition_id", _ID, nullable=False),
+)

@@ -1,0 +1,151 @@
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+import registry_kit as kit
+from sqlalchemy import insert
+
+from mei_pipeline.errors import Busy, ConfigError, DataError, Refused, Retryable
+from mei_pipeline.registry import store, tables
+from mei_pipeline.registry.engine import open_registry, reading, writing
+
+
+def url(path):
+    return f"sqlite:///{path}"
+
+
+def execute(path, *statements):
+    handle = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        handle.execute(statement)
+    return handle
+
+
+def test_the_tables_are_made_once_and_stay(tmp_path):
+    config_id = kit.judged(kit.fresh(tmp_path / "new" / "folder"))
+    assert store.get_config(kit.fresh(tmp_path / "new" / "folder"), config_id).config_id == config_id
+
+
+def test_many_open_a_new_registry_at_once(tmp_path):
+    barrier = Barrier(6)
+
+    def enter(number):
+        barrier.wait()
+        return kit.judged(kit.fresh(tmp_path), number % 2)
+
+    with ThreadPoolExecutor(6) as pool:
+        ids = set(pool.map(enter, range(6)))
+    registry = kit.fresh(tmp_path)
+    assert {story.config.config_id for story in store.list_configs(registry)} == ids
+    assert len(store.history(registry)) == 4
+
+
+def test_every_commit_is_synced_in_wal_mode(tmp_path):
+    with reading(kit.fresh(tmp_path)) as connection:
+        pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
+    assert pragmas == ["wal", 2]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("registry.db", "not an SQLAlchemy URL"),
+        ("nosuchbase://host/x", "not an SQLAlchemy URL"),
+        ("sqlite://", "needs a file"),
+        ("sqlite:///:memory:", "needs a file"),
+        ("oracle+cx_oracle://scott:tiger@host/x", "driver cx_Oracle is not installed"),
+    ],
+)
+def test_a_wrong_url_says_what_is_allowed(address, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        open_registry(address)
+    assert "tiger" not in str(caught.value)
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    kit.fresh(tmp_path)
+    execute(tmp_path / "registry.db", "UPDATE schema_version SET version = 99").close()
+    with pytest.raises(Refused, match=r"schema version 99, this one knows 1\); update MEI"):
+        kit.fresh(tmp_path)
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM schema_version", "UPDATE schema_version SET version = 0"])
+def test_an_unknown_schema_is_refused(tmp_path, statement):
+    kit.fresh(tmp_path)
+    execute(tmp_path / "registry.db", statement).close()
+    with pytest.raises(DataError, match="restore it from a backup"):
+        kit.fresh(tmp_path)
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path):
+    path = tmp_path / "registry.db"
+    execute(path, "CREATE TABLE cakes (flour)").close()
+    with pytest.raises(DataError, match="it holds cakes"):
+        kit.fresh(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path):
+    path = tmp_path / "registry.db"
+    path.write_bytes(b"candles, not tables" * 500)
+    with pytest.raises(DataError, match="damaged"):
+        kit.fresh(tmp_path)
+    assert path.read_bytes() == b"candles, not tables" * 500
+
+
+def test_a_damaged_page_is_reported(tmp_path):
+    registry = kit.fresh(tmp_path)
+    for number in range(40):
+        kit.judged(registry, number)
+    path = tmp_path / "registry.db"
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    with pytest.raises(DataError, match="damaged"):
+        store.list_configs(registry)
+
+
+def test_a_lost_table_is_reported(tmp_path):
+    registry = kit.fresh(tmp_path)
+    execute(tmp_path / "registry.db", "DROP TABLE lanes").close()
+    with pytest.raises(DataError, match="damaged: no such table: lanes"):
+        store.lane_pointers(registry)
+
+
+def test_a_locked_registry_is_busy(tmp_path):
+    kit.fresh(tmp_path)
+    registry = open_registry(url(tmp_path / "registry.db"), busy_timeout_s=0.0)
+    holder = execute(tmp_path / "registry.db", "BEGIN IMMEDIATE")
+    with pytest.raises(Busy, match="another process writes"):
+        kit.judged(registry)
+    assert store.list_configs(registry) == ()
+    holder.close()
+    kit.judged(registry)
+
+
+def test_a_folder_in_place_of_the_file_is_reported(tmp_path):
+    (tmp_path / "registry.db").mkdir()
+    with pytest.raises(DataError, match="writable"):
+        kit.fresh(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="folder not made"):
+        open_registry(url(tmp_path / "file" / "registry.db"))
+
+
+def test_a_full_disk_writes_nothing(tmp_path):
+    registry = kit.fresh(tmp_path)
+    row = {"config_id": "c" * 64, "resolved": "x" * 100_000, "created_ms": 1}
+    with pytest.raises(Retryable, match="nothing was written"), writing(registry) as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        connection.execute(insert(tables.configs).values(**row))
+    assert store.list_configs(registry) == ()
+
+
+def test_a_row_that_names_nothing_is_refused(tmp_path):
+    registry = kit.fresh(tmp_path)
+    row = {"name": "paper1", "config_id": "c" * 64, "generation": 1, "size_multiplier": 1.0, "transition_id": ""}
+    with pytest.raises(Refused), writing(registry) as connection:
+        connection.execute(insert(tables.lanes).values(**row))
+    assert store.lane_pointer(registry, "paper1") is None
