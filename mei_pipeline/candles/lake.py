@@ -1,0 +1,40 @@
+"""The candle lake: read slices, merge what a venue said, look at and undo what ingests did, verify what is on disk.
+
+This module is the lake's public face. How files lie is in `store`, how a change is made all at once in `transaction`,
+which rows are refused in `quality` and `funding`.
+
+One writer at a time; readers need no lock.
+"""
+
+from mei_pipeline.candles.funding import funding_grid_ms
+from mei_pipeline.candles.reading import (
+    data_hash,
+    funding_hash,
+    intervals,
+    read_candles,
+    read_funding,
+    read_instruments,
+    symbols,
+    venues,
+)
+from mei_pipeline.candles.store import Lake, ingests
+from mei_pipeline.candles.writing import Counts, MergeReport, merge_candles, merge_funding, merge_instruments
+
+__all__ = [
+    "Counts",
+    "Lake",
+    "MergeReport",
+    "data_hash",
+    "funding_grid_ms",
+    "funding_hash",
+    "ingests",
+    "intervals",
+    "merge_candles",
+    "merge_funding",
+    "merge_instruments",
+    "read_candles",
+    "read_funding",
+    "read_instruments",
+    "symbols",
+    "venues",
+]

@@ -1,0 +1,301 @@
+"""The rules that candles are held to, each with a name, a severity and the rows that break it.
+
+`refuse`: the row is not stored. `repair`: the row is put right without loss (sorted, or an exact copy dropped) and
+counted. `warn`: the row is stored as the venue gave it, because markets do crash and venues do go down; whoever uses
+the bars decides by name. A flat bar without volume is legitimate: nobody traded, or the venue was down.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from mei_pipeline.candles.intervals import HOUR_MS, interval_ms
+
+Severity = Literal["refuse", "repair", "warn"]
+PRICES = ("open", "high", "low", "close")
+SAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Thresholds of the rules that warn.
+
+    Attributes:
+        jump_frac: A close that differs from the previous one by more than this fraction is a jump.
+        stale_after_ms: A symbol whose last bar ended longer ago than this is stale.
+        min_coverage_frac: A symbol with a smaller fraction of the bars of the window is short.
+        from_ms: Start of the window; the earliest bar of the frame when None.
+    """
+
+    jump_frac: float = 0.5
+    stale_after_ms: int = 3 * HOUR_MS
+    min_coverage_frac: float = 0.98
+    from_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        name: Its name, as in reports and asset checks.
+        severity: What happens to a row that breaks it.
+        doc: What breaks it.
+    """
+
+    name: str
+    severity: Severity
+    doc: str
+
+
+RULES: dict[str, Rule] = {
+    rule.name: rule
+    for rule in (
+        Rule("null", "refuse", "symbol, time, a price or the volume is missing"),
+        Rule("non_finite", "refuse", "a price or the volume is NaN or infinite"),
+        Rule("non_positive", "refuse", "a price is zero or negative, or the volume or number of trades is negative"),
+        Rule("inconsistent", "refuse", "high is below low, or open or close is outside [low, high]"),
+        Rule("off_grid", "refuse", "the open time is not a multiple of the interval"),
+        Rule("future", "refuse", "the bar opens after the time of the check"),
+        Rule("still_open", "refuse", "the bar had not closed at the time of the check"),
+        Rule("conflict", "refuse", "one input holds several bars of one symbol and time with different values"),
+        Rule("duplicate", "repair", "one input holds a bar more than once; one copy is kept"),
+        Rule("unsorted", "repair", "a bar comes after a later bar of its symbol; bars are sorted"),
+        Rule("jump", "warn", "the close differs from the previous close by more than the limit"),
+        Rule("gap", "warn", "bars are missing since the previous bar; each missing bar counts"),
+        Rule("stale", "warn", "the last bar of the symbol ended too long before the time of the check"),
+        Rule("short", "warn", "the symbol has too few of the window's bars; each missing bar counts"),
+    )
+}
+WARNINGS = tuple(name for name, rule in RULES.items() if rule.severity == "warn")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule broken by one symbol.
+
+    Attributes:
+        rule: Name of the rule.
+        severity: Its severity.
+        symbol: The symbol; empty where that is what is missing.
+        count: Offending rows, or missing bars for `gap` and `short`.
+        sample: The first offending rows, as JSON-able records.
+    """
+
+    rule: str
+    severity: Severity
+    symbol: str
+    count: int
+    sample: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All findings of one check, by rule in the order of `RULES`, then symbol."""
+
+    items: tuple[Finding, ...] = ()
+
+    def of(self, rule: str) -> tuple[Finding, ...]:
+        """The findings of one rule."""
+        return tuple(item for item in self.items if item.rule == rule)
+
+    def counts(self, *severities: Severity) -> dict[str, dict[str, int]]:
+        """Rule, symbol, count; of the given severities, or of all."""
+        table: dict[str, dict[str, int]] = {}
+        for item in self.items:
+            if not severities or item.severity in severities:
+                table.setdefault(item.rule, {})[item.symbol] = item.count
+        return table
+
+    def __add__(self, other: "Findings") -> "Findings":
+        """Both together; counts of one rule and symbol are summed."""
+        merged: dict[tuple[str, str], Finding] = {}
+        for item in (*self.items, *other.items):
+            seen = merged.get((item.rule, item.symbol))
+            merged[item.rule, item.symbol] = (
+                item
+                if seen is None
+                else Finding(
+                    item.rule,
+                    item.severity,
+                    item.symbol,
+                    seen.count + item.count,
+                    (seen.sample + item.sample)[:SAMPLES],
+                )
+            )
+        order = list(RULES)
+        rank = {name: number for number, name in enumerate(order)}
+        return Findings(tuple(sorted(merged.values(), key=lambda item: (rank.get(item.rule, len(rank)), item.symbol))))
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """A frame after the rules.
+
+    Attributes:
+        good: The rows that may be stored: sorted by symbol and time, one per key.
+        refused: Rows refused per symbol; a row that breaks several rules counts once.
+        repaired: Exact copies dropped per symbol.
+        findings: What was found.
+    """
+
+    good: pl.DataFrame
+    refused: dict[str, int]
+    repaired: dict[str, int]
+    findings: Findings
+
+
+def check(frame: pl.DataFrame, interval: str, as_of_ms: int, limits: Limits | None = None) -> Findings:
+    """Hold candles of one venue and interval to every rule.
+
+    Args:
+        frame: Candles, in the order in which they came.
+        interval: Their interval.
+        as_of_ms: The time of the check: what ends later is not closed.
+        limits: Thresholds of the warnings.
+    """
+    limits = limits or Limits()
+    sifted = sift(frame, interval, as_of_ms)
+    return sifted.findings + warnings(sifted.good, interval, as_of_ms, limits)
+
+
+def sift(frame: pl.DataFrame, interval: str, as_of_ms: int) -> Sifted:
+    """Split candles of one venue and interval into the rows that may be stored and the findings about the others."""
+    step = interval_ms(interval)
+    tests = row_tests(step, as_of_ms)
+    marked = frame.with_columns(**{f"_{name}": test.fill_null(value=False) for name, test in tests.items()})
+    findings = [finding for name in tests for finding in collect(marked.filter(pl.col(f"_{name}")), name)]
+    refusing = [f"_{name}" for name in tests if RULES[name].severity == "refuse"]
+    bad = marked.filter(pl.any_horizontal(refusing))
+    good = frame if bad.is_empty() else frame.filter(~marked.select(pl.any_horizontal(refusing)).to_series())
+    good = good.sort("symbol", "open_ms", maintain_order=True)
+    good, conflicts, copies = unique_bars(good)
+    findings += [*collect(conflicts, "conflict"), *collect(copies, "duplicate")]
+    refused = per_symbol(pl.concat([bad.select("symbol"), conflicts.select("symbol")]))
+    return Sifted(good, refused, per_symbol(copies), Findings() + Findings(tuple(findings)))
+
+
+def row_tests(step_ms: int, as_of_ms: int) -> dict[str, pl.Expr]:
+    """The rules about single rows, as expressions that are true where a row breaks them."""
+    numbers = [*PRICES, "volume"]
+    price = [pl.col(name) for name in PRICES]
+    return {
+        "null": pl.any_horizontal(
+            [pl.col(name).is_null() for name in ("symbol", "open_ms", *numbers)] + [pl.col("symbol") == ""]
+        ),
+        "non_finite": pl.any_horizontal([~pl.col(name).is_finite() for name in numbers]),
+        "non_positive": pl.any_horizontal(
+            [(column <= 0) for column in price] + [pl.col("volume") < 0, (pl.col("trades") < 0).fill_null(value=False)]
+        ),
+        "inconsistent": (pl.col("high") < pl.max_horizontal("open", "close", "low"))
+        | (pl.col("low") > pl.min_horizontal("open", "close")),
+        "off_grid": pl.col("open_ms") % step_ms != 0,
+        "future": pl.col("open_ms") >= as_of_ms,
+        "still_open": (pl.col("open_ms") < as_of_ms) & (pl.col("open_ms") > as_of_ms - step_ms),
+        "unsorted": pl.col("open_ms") < pl.col("open_ms").shift(1).over("symbol"),
+    }
+
+
+def unique_bars(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Split a sorted frame into one bar per key, bars in conflict with another of their key, and exact copies.
+
+    A number of trades that one copy lacks is no conflict; the copy that has it is kept.
+    """
+    key = ["symbol", "open_ms"]
+    same = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("open_ms") == pl.col("open_ms").shift(1))
+    repeated = frame.filter(same).select(key).unique()
+    if repeated.is_empty():
+        return frame, frame.clear(), frame.clear()
+    groups = frame.join(repeated, on=key, how="semi")
+    kinds = groups.group_by(key).agg(
+        (pl.struct(*PRICES, "volume").n_unique() == 1).alias("_agree"),
+        (pl.col("trades").drop_nulls().n_unique() <= 1).alias("_agree_trades"),
+    )
+    agreeing = kinds.filter(pl.col("_agree") & pl.col("_agree_trades")).select(key)
+    conflicts = groups.join(agreeing, on=key, how="anti", maintain_order="left")
+    alike = groups.join(agreeing, on=key, how="semi", maintain_order="left").sort(
+        *key, "trades", "source", nulls_last=True, maintain_order=True
+    )
+    first = (
+        alike.is_empty()
+        or alike.select(
+            (
+                (pl.col("symbol") != pl.col("symbol").shift(1)) | (pl.col("open_ms") != pl.col("open_ms").shift(1))
+            ).fill_null(value=True)
+        ).to_series()
+    )
+    kept, copies = (alike, alike) if isinstance(first, bool) else (alike.filter(first), alike.filter(~first))
+    single = frame.join(repeated, on=key, how="anti", maintain_order="left")
+    return pl.concat([single, kept]).sort(key), conflicts, copies
+
+
+def warnings(frame: pl.DataFrame, interval: str, as_of_ms: int | None = None, limits: Limits | None = None) -> Findings:
+    """The rules that warn, on sorted bars of one venue and interval with one row per key.
+
+    Args:
+        frame: The bars.
+        interval: Their interval.
+        as_of_ms: The time of the check; without it only `jump` and `gap` are looked for.
+        limits: Thresholds.
+    """
+    limits = limits or Limits()
+    step = interval_ms(interval)
+    same = pl.col("symbol") == pl.col("symbol").shift(1)
+    change = (pl.col("close") / pl.col("close").shift(1) - 1).alias("change_frac")
+    jumps = frame.filter((same & (change.abs() > limits.jump_frac)).fill_null(value=False))
+    missing = ((pl.col("open_ms") - pl.col("open_ms").shift(1)) // step - 1).alias("missing")
+    gaps = frame.with_columns(pl.when(same).then(missing).otherwise(0).fill_null(0).alias("missing")).filter(
+        pl.col("missing") > 0
+    )
+    findings = [*collect(jumps, "jump"), *collect(gaps, "gap", weight="missing")]
+    if as_of_ms is not None and not frame.is_empty():
+        findings += _window(frame, step, as_of_ms, limits)
+    return Findings() + Findings(tuple(findings))
+
+
+def _window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits) -> list[Finding]:
+    last = frame.group_by("symbol", maintain_order=True).last()
+    stale = last.filter(pl.col("open_ms") + step < as_of_ms - limits.stale_after_ms)
+    start = int(frame["open_ms"].min()) if limits.from_ms is None else limits.from_ms  # type: ignore[arg-type]
+    expected = max(0, as_of_ms // step - -(-start // step))
+    inside = frame.filter((pl.col("open_ms") >= start) & (pl.col("open_ms") + step <= as_of_ms))
+    counts = frame.select("symbol").unique().join(inside.group_by("symbol").len(), on="symbol", how="left")
+    short = (
+        frame.group_by("symbol", maintain_order=True)
+        .first()
+        .join(counts.with_columns(pl.col("len").fill_null(0)), on="symbol")
+        .filter(pl.col("len") < limits.min_coverage_frac * expected)
+        .with_columns((expected - pl.col("len").cast(pl.Int64)).alias("missing"))
+    )
+    return [*collect(stale, "stale"), *collect(short, "short", weight="missing")]
+
+
+def collect(rows: pl.DataFrame, rule: str, weight: str = "") -> list[Finding]:
+    """One finding per symbol about `rows` that break `rule`; the column `weight`, if any, says how much each counts."""
+    if rows.is_empty():
+        return []
+    rows = rows.select(~pl.selectors.starts_with("_")).with_columns(pl.col("symbol").fill_null(""))
+    severity = RULES[rule].severity
+    found = []
+    for (symbol,), group in rows.group_by("symbol", maintain_order=True):
+        count = int(group[weight].sum()) if weight else group.height
+        sample = tuple(_plain(row) for row in group.head(SAMPLES).iter_rows(named=True))
+        found.append(Finding(rule, severity, str(symbol), count, sample))
+    return found
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    # JSON has no NaN and no infinity.
+    return {
+        name: str(value) if isinstance(value, float) and not float("-inf") < value < float("inf") else value
+        for name, value in row.items()
+    }
+
+
+def per_symbol(rows: pl.DataFrame) -> dict[str, int]:
+    """Rows per symbol."""
+    if rows.is_empty():
+        return {}
+    counts = rows.select(pl.col("symbol").fill_null("")).group_by("symbol").len().sort("symbol")
+    return dict(zip(counts["symbol"].to_list(), counts["len"].to_list(), strict=True))

@@ -1,0 +1,159 @@
+"""Slices of the lake, and the hashes of their content."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import polars as pl
+
+from mei_pipeline.candles import store
+from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, Table
+from mei_pipeline.candles.store import Lake
+
+
+def read_candles(
+    lake: Lake,
+    venue: str,
+    interval: str,
+    symbols: Iterable[str] | None = None,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+) -> pl.DataFrame:
+    """Read bars that open in [from_ms, to_ms).
+
+    Args:
+        lake: The lake.
+        venue: The venue.
+        interval: The interval.
+        symbols: Which symbols; all when None.
+        from_ms: Start, inclusive; from the first bar when None.
+        to_ms: End, exclusive; to the last bar when None.
+
+    Returns:
+        Candles sorted by symbol, open_ms; empty where the lake has none.
+
+    Raises:
+        DataError: A file that the lake should have is absent or damaged; the message names it.
+    """
+    return _read(lake, CANDLES, f"candles/{venue}/{interval}", symbols, (from_ms, to_ms))
+
+
+def read_funding(
+    lake: Lake,
+    venue: str,
+    symbols: Iterable[str] | None = None,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+) -> pl.DataFrame:
+    """Read funding stamped in [from_ms, to_ms): one row per symbol and hour, with the venue's stamp in `time_ms`.
+
+    Join it to bars by `funding_grid_ms` of the stamp, never by the stamp itself.
+
+    Returns:
+        Funding sorted by symbol, time_ms.
+
+    Raises:
+        DataError: A file that the lake should have is absent or damaged.
+    """
+    return _read(lake, FUNDING, f"funding/{venue}", symbols, (from_ms, to_ms))
+
+
+def read_instruments(lake: Lake, venue: str, symbols: Iterable[str] | None = None) -> pl.DataFrame:
+    """Read what is known of the instruments of a venue, each row in force from its `from_ms` to the next one's.
+
+    Returns:
+        Instruments sorted by symbol, from_ms.
+    """
+    return _read(lake, INSTRUMENTS, f"instruments/{venue}", symbols, (None, None))
+
+
+def symbols(lake: Lake, venue: str, interval: str) -> list[str]:
+    """Symbols that the lake has bars of, sorted."""
+    store.settle(lake)
+    manifest = store.read_manifest(lake, f"candles/{venue}/{interval}")
+    return sorted({symbol for entry in manifest.files.values() for symbol in entry.symbols})
+
+
+def venues(lake: Lake) -> list[str]:
+    """Venues that the lake has candles or funding of, sorted."""
+    store.settle(lake)
+    found = [path for table in ("candles", "funding") for path in store.folders(lake, table)]
+    return sorted({path.split("/")[1] for path in found})
+
+
+def intervals(lake: Lake, venue: str) -> list[str]:
+    """Intervals that the lake has bars of, shortest first."""
+    store.settle(lake)
+    found = {path.split("/")[2] for path in store.folders(lake, "candles") if path.split("/")[1] == venue}
+    return sorted(found, key=store.interval_rank)
+
+
+def data_hash(
+    lake: Lake,
+    venue: str,
+    interval: str,
+    symbols: Sequence[str] | None = None,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+) -> str:
+    """Hex SHA-256 of what a slice says: venue, interval, and each bar's symbol, time and numbers.
+
+    It depends neither on how files lie nor on the order of ingests nor on where a bar came from (`source`).
+    """
+    frame = read_candles(lake, venue, interval, symbols, from_ms, to_ms)
+    return frame_hash(frame, ("open_ms", *CANDLES.values), f"candles {venue} {interval}")
+
+
+def funding_hash(
+    lake: Lake,
+    venue: str,
+    symbols: Sequence[str] | None = None,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+) -> str:
+    """`data_hash` of a slice of funding."""
+    frame = read_funding(lake, venue, symbols, from_ms, to_ms)
+    return frame_hash(frame, ("time_ms", *FUNDING.values), f"funding {venue}")
+
+
+def frame_hash(frame: pl.DataFrame, columns: Sequence[str], label: str) -> str:
+    """Hex SHA-256 of `label`, the symbols and `columns` of a frame sorted by symbol; null differs from any value."""
+    digest = hashlib.sha256(label.encode())
+    runs = frame["symbol"].rle()
+    for run in runs.to_list():
+        digest.update(f"\n{run['value']} {run['len']}".encode())
+    for name in columns:
+        column = frame[name]
+        digest.update(f"\n{name}\n".encode())
+        if column.null_count():
+            digest.update(np.packbits(column.is_null().to_numpy()).tobytes())
+            column = column.fill_null(0)
+        # Adding zero turns -0.0, which equals 0.0, into 0.0.
+        digest.update(np.ascontiguousarray(column.to_numpy() + 0).tobytes())
+    return digest.hexdigest()
+
+
+def _read(
+    lake: Lake, table: Table, folder: str, symbols: Iterable[str] | None, bounds: tuple[int | None, int | None]
+) -> pl.DataFrame:
+    store.settle(lake)
+    wanted = None if symbols is None else sorted(set(symbols))
+    from_ms, to_ms = bounds
+    manifest = store.read_manifest(lake, folder)
+    paths = []
+    for file, entry in sorted(manifest.files.items()):
+        outside = (from_ms is not None and entry.last_ms < from_ms) or (to_ms is not None and entry.first_ms >= to_ms)
+        if outside or (wanted is not None and entry.symbols.keys().isdisjoint(wanted)):
+            continue
+        paths.append(store.present(lake, f"{folder}/{file}", entry))
+    if not paths:
+        return table.empty()
+    lazy = store.scan(paths)
+    symbol, time = table.key
+    if wanted is not None:
+        lazy = lazy.filter(pl.col(symbol).is_in(wanted))
+    if from_ms is not None:
+        lazy = lazy.filter(pl.col(time) >= from_ms)
+    if to_ms is not None:
+        lazy = lazy.filter(pl.col(time) < to_ms)
+    return store.collect(lazy.sort(symbol, time), paths).select(*table.columns)

@@ -1,0 +1,88 @@
+"""Longer bars from shorter ones, exactly.
+
+Open is the first open, high the highest high, low the lowest low, close the last close, volume the sum in row order,
+trades the sum, or null if any is unknown. Only complete groups become bars.
+
+Sums of floats depend on the order of additions, so a direct sum of 1,440 volumes is not the sum of their hourly sums.
+Every resampling therefore climbs the same ladder, 1m → 5m → 15m → 1h → 4h → 1d, one rung at a time: going straight from
+1m to 1d gives, bit for bit, what going step by step gives. 3m and 30m are not on the ladder and climb onto its next rung.
+"""
+
+import numpy as np
+import polars as pl
+
+from mei_pipeline.candles.intervals import INTERVALS, interval_ms
+from mei_pipeline.candles.schema import CANDLES
+from mei_pipeline.errors import ConfigError, DataError
+
+LADDER = ("1m", "5m", "15m", "1h", "4h", "1d")
+
+
+def resample(frame: pl.DataFrame, to_interval: str) -> pl.DataFrame:
+    """Make bars of `to_interval` from bars of one shorter interval.
+
+    Args:
+        frame: Candles of one venue and interval, one row per symbol and open_ms.
+        to_interval: Interval of the result; a multiple of the frame's.
+
+    Returns:
+        Candles sorted by symbol, open_ms. A group with a bar missing, such as the last one of a running day, gives no bar.
+
+    Raises:
+        ConfigError: The interval is unknown or no longer multiple of the frame's.
+        DataError: The frame holds several intervals or a bar twice.
+    """
+    target_ms = interval_ms(to_interval)
+    found = frame["interval"].unique().to_list()
+    if not found:
+        return CANDLES.empty()
+    if len(found) > 1:
+        raise DataError(f"resample: the frame holds intervals {', '.join(sorted(found))}; give it one at a time")
+    source_ms = interval_ms(found[0])
+    if target_ms < source_ms or target_ms % source_ms:
+        raise ConfigError(f"resample: {found[0]} does not divide {to_interval}; allowed: {_targets(source_ms)}")
+    frame = frame.select(*CANDLES.columns).sort("symbol", "open_ms")
+    if frame.select(pl.struct("symbol", "open_ms").is_duplicated().any()).item():
+        raise DataError("resample: the frame holds a bar twice; read it from the lake, which has each bar once")
+    for rung in [*(name for name in LADDER if source_ms < interval_ms(name) < target_ms), to_interval]:
+        current = interval_ms(frame["interval"][0]) if frame.height else target_ms
+        if interval_ms(rung) > current and target_ms % interval_ms(rung) == 0 and interval_ms(rung) % current == 0:
+            frame = _step(frame, rung, interval_ms(rung) // current)
+    return frame
+
+
+def _step(frame: pl.DataFrame, interval: str, ratio: int) -> pl.DataFrame:
+    width = interval_ms(interval)
+    group = ["symbol", "_open"]
+    marked = frame.with_columns((pl.col("open_ms") // width * width).alias("_open"))
+    whole = marked.filter(pl.len().over(group) == ratio)
+    first, last = whole[::ratio], whole[ratio - 1 :: ratio]
+    shape = (-1, ratio)
+    volume = whole["volume"].to_numpy().reshape(shape)
+    total = volume[:, 0].copy() if whole.height else np.empty(0)
+    for column in range(1, ratio):
+        total += volume[:, column]
+    trades = whole["trades"]
+    known = (~trades.is_null().to_numpy().reshape(shape)).all(axis=1)
+    return pl.DataFrame(
+        {
+            "venue": first["venue"],
+            "symbol": first["symbol"],
+            "interval": pl.repeat(interval, first.height, dtype=pl.String, eager=True),
+            "open_ms": first["_open"],
+            "open": first["open"],
+            "high": whole["high"].to_numpy().reshape(shape).max(axis=1, initial=-np.inf),
+            "low": whole["low"].to_numpy().reshape(shape).min(axis=1, initial=np.inf),
+            "close": last["close"],
+            "volume": total,
+            "trades": pl.Series(trades.fill_null(0).to_numpy().reshape(shape).sum(axis=1), dtype=pl.Int64).set(
+                pl.Series(~known, dtype=pl.Boolean), None
+            ),
+            "source": first["source"],
+        },
+        schema=CANDLES.columns,
+    )
+
+
+def _targets(source_ms: int) -> str:
+    return ", ".join(name for name, length in INTERVALS.items() if length > source_ms and length % source_ms == 0)

@@ -1,0 +1,308 @@
+"""Merging rows into the lake: refuse, merge, revise and record, in one transaction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import polars as pl
+
+from mei_pipeline import files
+from mei_pipeline.candles import quality, store
+from mei_pipeline.candles.asked import Asked, stage_asked, union
+from mei_pipeline.candles.funding import sift_funding
+from mei_pipeline.candles.merge import Merged, merge_rows
+from mei_pipeline.candles.quality import Findings
+from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, Table
+from mei_pipeline.candles.store import FileEntry, IngestRecord, Lake, Manifest, Part
+from mei_pipeline.candles.transaction import Stage
+from mei_pipeline.errors import DataError
+from mei_pipeline.progress import Progress, silent
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of one symbol's rows.
+
+    Attributes:
+        added: New bars.
+        revised: Bars that got other values; the old ones are kept as revisions.
+        unchanged: Bars that the lake had already.
+        refused: Bars that broke a rule.
+        repaired: Exact copies that were dropped.
+    """
+
+    added: int = 0
+    revised: int = 0
+    unchanged: int = 0
+    refused: int = 0
+    repaired: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.added + other.added,
+            self.revised + other.revised,
+            self.unchanged + other.unchanged,
+            self.refused + other.refused,
+            self.repaired + other.repaired,
+        )
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What one merge did.
+
+    Attributes:
+        ingest_id: The ingest it belongs to; None if nothing changed and none was begun.
+        symbols: Counts per symbol.
+        files: Path in the lake to hash, of each data file that changed.
+        findings: Rules broken, with sample rows.
+    """
+
+    ingest_id: str | None
+    symbols: dict[str, Counts]
+    files: dict[str, str] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+
+    @property
+    def total(self) -> Counts:
+        """Counts over all symbols."""
+        return sum(self.symbols.values(), Counts())
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of one table, ready to be merged, and what was refused on the way."""
+
+    table: Table
+    venue: str
+    parts: dict[Part, pl.DataFrame]
+    refused: dict[str, int] = field(default_factory=dict)
+    repaired: dict[str, int] = field(default_factory=dict)
+    findings: Findings = field(default_factory=Findings)
+    asked: Asked | None = None
+
+
+def merge_candles(
+    lake: Lake,
+    frame: pl.DataFrame,
+    *,
+    now_ms: int,
+    progress: Progress = silent,
+    source: str = "",
+    ingest_id: str | None = None,
+    asked: Asked | None = None,
+) -> MergeReport:
+    """Merge candles of one venue and interval into the lake.
+
+    Rows that break a refusing rule are left out and reported, the others are merged: a new key is added, a known key
+    with other values is revised (the old values stay as a revision), a known bar is left alone. Merging the same rows
+    again changes no byte.
+
+    Args:
+        lake: The lake.
+        frame: Candles, in any order.
+        now_ms: The present; a bar that ends later is not closed and is refused.
+        progress: Told of each file.
+        source: Who brings the rows, for the ingest's record.
+        ingest_id: The ingest that this merge goes on with; a new one when None.
+        asked: What the venue was asked for, where the source speaks for the venue.
+
+    Raises:
+        DataError: The frame is of another schema, holds several venues or intervals, or a file can't be read or
+            written; then the lake is as it was.
+        Busy: Another process writes to the lake.
+    """
+    frame = CANDLES.validate(frame)
+    venue, interval = (_only(frame, name) for name in ("venue", "interval"))
+    if venue is None or interval is None:
+        batch = _Batch(CANDLES, asked.venue if asked else "", {}, asked=asked)
+        return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
+    store.check_venue(venue)
+    sifted = quality.sift(frame, interval, now_ms)
+    when = pl.from_epoch("open_ms", time_unit="ms")
+    split = sifted.good.with_columns((when.dt.year() * 100 + when.dt.month()).alias("_month")).partition_by(
+        "_month", maintain_order=True, include_key=True
+    )
+    parts = {}
+    for rows in split:
+        month = int(rows["_month"][0])
+        parts[Part("candles", venue, interval, f"{month // 100:04d}-{month % 100:02d}")] = rows.drop("_month")
+    batch = _Batch(CANDLES, venue, parts, sifted.refused, sifted.repaired, sifted.findings, asked)
+    return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
+
+
+def merge_funding(
+    lake: Lake,
+    frame: pl.DataFrame,
+    *,
+    now_ms: int,
+    progress: Progress = silent,
+    source: str = "",
+    ingest_id: str | None = None,
+) -> MergeReport:
+    """Merge funding of one venue into the lake: one print per symbol and hour (see `funding`).
+
+    Raises:
+        DataError: The frame is of another schema or holds several venues, or a file can't be read or written.
+        Busy: Another process writes to the lake.
+    """
+    frame = FUNDING.validate(frame)
+    venue = _only(frame, "venue")
+    if venue is None:
+        return MergeReport(ingest_id, {})
+    store.check_venue(venue)
+    sifted = sift_funding(frame, now_ms)
+    parts = {
+        Part("funding", venue, "", rows["symbol"][0]): rows.select(*FUNDING.columns)
+        for rows in sifted.good.partition_by("symbol", maintain_order=True)
+    }
+    batch = _Batch(FUNDING, venue, parts, sifted.refused, sifted.repaired, sifted.findings)
+    return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
+
+
+def merge_instruments(
+    lake: Lake, frame: pl.DataFrame, *, now_ms: int, source: str = "", ingest_id: str | None = None
+) -> MergeReport:
+    """Merge instruments of one venue into the lake, by symbol and `from_ms`.
+
+    Raises:
+        DataError: The frame is of another schema, holds several venues, nulls, or one key twice.
+        Busy: Another process writes to the lake.
+    """
+    frame = INSTRUMENTS.validate(frame)
+    venue = _only(frame, "venue")
+    if venue is None:
+        return MergeReport(ingest_id, {})
+    store.check_venue(venue)
+    required = [name for name in INSTRUMENTS.columns if name not in INSTRUMENTS.nullable]
+    for name in required:
+        if frame[name].null_count():
+            raise DataError(f"instruments of {venue}: column {name!r} has empty cells; give each instrument a value")
+    frame = frame.unique(maintain_order=True).sort(list(INSTRUMENTS.key))
+    twice = frame.filter(pl.struct(INSTRUMENTS.key).is_duplicated())
+    if twice.height:
+        raise DataError(f"instruments of {venue}: {twice['symbol'][0]} has two rows from the same time; keep one")
+    batch = _Batch(INSTRUMENTS, venue, {Part("instruments", venue, "", "instruments"): frame})
+    return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=silent)
+
+
+def _commit(
+    lake: Lake, batch: _Batch, *, now_ms: int, source: str, ingest_id: str | None, progress: Progress
+) -> MergeReport:
+    if not batch.parts and batch.asked is None:
+        return MergeReport(ingest_id, _counts(batch, []), {}, batch.findings)
+    with store.writing(lake, f"ingest of {batch.venue} {batch.table.name}") as stage:
+        merged, entries = _stage_parts(lake, stage, batch, progress)
+        asked = batch.asked is not None and stage_asked(lake, stage, batch.asked)
+        if entries or asked:
+            ingest_id = _stage_record(lake, stage, batch, merged, (now_ms, source, ingest_id))
+    hashes = {path: entry.sha256 for path, entry in entries.items()}
+    return MergeReport(ingest_id, _counts(batch, list(merged.values())), hashes, batch.findings)
+
+
+def _stage_parts(
+    lake: Lake, stage: Stage, batch: _Batch, progress: Progress
+) -> tuple[dict[Part, Merged], dict[str, FileEntry]]:
+    manifests: dict[str, Manifest] = {}
+    merged: dict[Part, Merged] = {}
+    entries: dict[str, FileEntry] = {}
+    what = " ".join(word for word in (batch.venue, batch.table.name) if word)
+    for done, (part, rows) in enumerate(sorted(batch.parts.items(), key=lambda item: item[0].path)):
+        manifest = manifests.setdefault(part.folder, store.read_manifest(lake, part.folder))
+        known = manifest.files.get(part.file)
+        old = store.read_part(lake, part, known) if known else batch.table.empty()
+        result = merge_rows(batch.table, old, rows)
+        if result.changes.height:
+            entries[part.path] = stage_part(stage, part, batch.table, result.frame)
+            manifest.files[part.file] = entries[part.path]
+            # Only counts and changes are needed from here on; the new content is on disk.
+            result = replace(result, frame=result.frame.clear())
+        merged[part] = result
+        progress(done + 1, len(batch.parts), f"{what}: months" if batch.table is CANDLES else what)
+    for folder in sorted({path.rsplit("/", 1)[0] for path in entries}):
+        stage_manifest(stage, folder, manifests[folder])
+    return merged, entries
+
+
+def stage_part(stage: Stage, part: Part, table: Table, frame: pl.DataFrame) -> FileEntry:
+    """Stage the new content of one data file and return its manifest entry."""
+    staged = stage.write_frame(part.path, frame)
+    warnings = quality.warnings(frame, part.interval).counts() if table is CANDLES else {}
+    return store.entry_for(staged, frame, table.key[1], warnings)
+
+
+def stage_manifest(stage: Stage, folder: str, manifest: Manifest) -> None:
+    """Stage the manifest of one folder."""
+    stage.write_json(f"{folder}/{store.MANIFEST}", manifest.model_dump())
+
+
+def _stage_record(
+    lake: Lake, stage: Stage, batch: _Batch, merged: dict[Part, Merged], told: tuple[int, str, str | None]
+) -> str:
+    now_ms, source, ingest_id = told
+    counters = store.read_counters(lake)
+    number = counters.next_transaction
+    changes = {}
+    frames = [
+        result.changes.insert_column(0, pl.lit(part.path).alias("path"))
+        for part, result in merged.items()
+        if result.changes.height
+    ]
+    if frames:
+        name = f"changes/{number:08d}-{batch.table.name}.parquet"
+        changes[name] = files.sha256_file(stage.write_frame(name, pl.concat(frames, how="diagonal")))
+    if ingest_id is None:
+        seed = files.sha256_json([counters.next_ingest, source, batch.venue, changes])
+        record = IngestRecord(
+            id=f"{counters.next_ingest:06d}-{seed[:8]}", source=source, venue=batch.venue, when_ms=now_ms
+        )
+        counters = counters.model_copy(update={"next_ingest": counters.next_ingest + 1})
+    else:
+        record = store.read_ingest(lake, ingest_id)
+    update = {
+        "transactions": [*record.transactions, number],
+        "added": _sum(record.added, *(result.added for result in merged.values())),
+        "revised": _sum(record.revised, *(result.revised for result in merged.values())),
+        "changes": record.changes | changes,
+        "asked": _with_asked(record.asked, batch.asked),
+    }
+    stage.write_json(f"ingests/{record.id}.json", record.model_copy(update=update).model_dump())
+    stage.write_json("lake.json", counters.model_copy(update={"next_transaction": number + 1}).model_dump())
+    return record.id
+
+
+def _with_asked(known: Mapping[str, Mapping[str, list[list[int]]]], asked: Asked | None) -> dict[str, Any]:
+    table = {interval: dict(row) for interval, row in known.items()}
+    for symbol, new in (asked.ranges if asked else {}).items():
+        row = table.setdefault(asked.interval if asked else "", {})
+        row[symbol] = union(row.get(symbol, []), new)
+    return table
+
+
+def _counts(batch: _Batch, merged: list[Merged]) -> dict[str, Counts]:
+    columns = {
+        "added": _sum(*(result.added for result in merged)),
+        "revised": _sum(*(result.revised for result in merged)),
+        "unchanged": _sum(*(result.unchanged for result in merged)),
+        "refused": batch.refused,
+        "repaired": batch.repaired,
+    }
+    names = sorted(set().union(*columns.values()))
+    return {name: Counts(**{column: row.get(name, 0) for column, row in columns.items()}) for name in names}
+
+
+def _sum(*tables: Mapping[str, int]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for table in tables:
+        for name, count in table.items():
+            total[name] = total.get(name, 0) + count
+    return dict(sorted(total.items()))
+
+
+def _only(frame: pl.DataFrame, column: str) -> str | None:
+    values = frame[column].unique().sort().to_list()
+    if not values:
+        return None
+    if len(values) > 1 or values[0] is None:
+        raise DataError(f"rows to merge: {column} is {', '.join(map(str, values))}; merge one {column} at a time")
+    return str(values[0])
