@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from mei_pipeline.config.nodes import Plain
 from mei_pipeline.params.paths import flatten
+
+MARKET = "market."
+"""What the path of every market parameter begins with."""
 
 _SWITCH = {"on": True, "yes": True, "off": False, "no": False}
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?(?:Z|[-+]\d\d:\d\d)?)?")
@@ -103,6 +106,10 @@ def _flat(value: object) -> object:
     return {path: str(leaf) if isinstance(leaf, str) else leaf for path, leaf in found.values.items()}
 
 
+def _with_prefix(values: dict[str, Scalar]) -> dict[str, Scalar]:
+    return {path if path.startswith(MARKET) else f"{MARKET}{path}": value for path, value in values.items()}
+
+
 def _unmarked(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _unmarked(item) for key, item in value.items()}
@@ -142,6 +149,9 @@ Values = Annotated[
     WithJsonSchema({"type": "object", "words": "parameters by path, nested (trade: {sl_atr_mult: 2}) or dotted"}),
 ]
 """Parameter values by dotted path; in a file nested or dotted or both."""
+
+MarketValues = Annotated[Values, AfterValidator(_with_prefix)]
+"""Market parameter values; in a file without the leading `market.`, in code by their full paths."""
 
 Json = Annotated[dict[str, Any], BeforeValidator(_unmarked), WithJsonSchema({"type": "object", "words": "any mapping"})]
 """A mapping that this reader does not look into."""

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mei_pipeline.config.base import MARKET
 from mei_pipeline.config.models import LaneConfig, Overrides, PipelineConfig, PolicyConfig, Range, SweepSpec
 from mei_pipeline.config.nodes import Keys
 from mei_pipeline.config.reader import Document
@@ -47,7 +48,7 @@ def check_sweep(document: Document[SweepSpec], catalog: Catalog) -> Iterator[str
     table = catalog.strategies[spec.strategy]
     found: dict[Keys, str] = {}
     for path, text in problems(catalog.market, spec.market).items():
-        found["market", path.partition(".")[2]] = text
+        found["market", path.removeprefix(MARKET)] = text
     for path, text in problems(table, spec.params).items():
         misplaced = "a market parameter; it belongs under `market`, without the leading `market.`"
         found["params", path] = misplaced if path in catalog.market else text

@@ -1,7 +1,7 @@
 """YAML text as plain values that remember where they stood.
 
 PyYAML scans and composes; what a scalar means is decided here, because YAML 1.1 turns `off` into a boolean, `1:30`
-into ninety and `010` into eight. Without quotes `true`, `false`, `null` and decimal numbers are what they look like, and
+into ninety and `010` into eight. Without quotes `true`, `false`, `null` and decimal numbers are what they look like;
 every other word is text; keys are always text. Aliases and tags are refused: a config says what it says in place.
 """
 
@@ -109,7 +109,7 @@ class Tree:
         return None
 
 
-class _Invalid(Exception):  # noqa: N818 - never leaves this module
+class _Invalid(Exception):
     def __init__(self, event: yaml.Event, text: str) -> None:
         super().__init__(text)
         self.flaw = Flaw(_at(event.start_mark), (), text)

@@ -101,7 +101,7 @@ def _numbers(schema: Schema) -> str:
 
 
 def _figure(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(int(value)) if float(value).is_integer() else f"{value:g}"
 
 
 def _list(root: Schema, schema: Schema) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kernels.params import Value
 from mei_pipeline.errors import ConfigError
@@ -79,17 +80,20 @@ def config_id(resolved: Resolved) -> str:
     Keys are sorted. Every number is written as the float64 that the kernel sees, so 1 and 1.0 are the same config, and
     so are 0.0 and -0.0. The order of symbols, of layers and of keys in a file leaves no trace.
     """
-    return sha256_json(
-        {
-            "strategy": resolved.strategy,
-            "venue": resolved.venue,
-            "interval": resolved.interval,
-            "symbols": sorted(resolved.symbols),
-            "initial_balance_usd": _canonical(resolved.initial_balance_usd),
-            "params": {path: _canonical(value) for path, value in resolved.params.items()},
-            "market": {path: _canonical(value) for path, value in resolved.market.items()},
-        }
-    )
+    return sha256_json(as_dict(resolved))
+
+
+def as_dict(resolved: Resolved) -> dict[str, Any]:
+    """The config as the JSON values that its id is the hash of."""
+    return {
+        "strategy": resolved.strategy,
+        "venue": resolved.venue,
+        "interval": resolved.interval,
+        "symbols": sorted(resolved.symbols),
+        "initial_balance_usd": _canonical(resolved.initial_balance_usd),
+        "params": {path: _canonical(value) for path, value in resolved.params.items()},
+        "market": {path: _canonical(value) for path, value in resolved.market.items()},
+    }
 
 
 def _canonical(value: Value) -> Value:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from mei_pipeline.candles.intervals import HOUR_MS, iso
 from mei_pipeline.config.base import FileModel, Interval, Symbol, Timestamp, Venue, flaws, shape
 
 Column = Literal[
@@ -53,19 +54,28 @@ class SyntheticSource(FileModel):
         Discriminator(shape),
     ]
     """Names of the symbols, or how many to invent."""
-    interval: Interval = "1h"
-    """Length of the bars."""
+    interval: Literal["1m", "3m", "5m", "15m", "30m", "1h"] = "1h"
+    """Length of the finest bars; longer ones are made of them."""
     from_ms: Annotated[Timestamp, Field(alias="from")]
-    """Open time of the first bar."""
-    to_ms: Annotated[Timestamp, Field(alias="to")]
-    """End of the last bar, exclusive."""
+    """Open time of the first bar, a full hour."""
+    to_ms: Annotated[Timestamp | None, Field(alias="to")] = None
+    """End of the market, exclusive, a full hour; when left out it has none."""
     edge_sharpe: Annotated[float, Field(ge=0, le=20)] = 0.0
     """Annual Sharpe ratio of the planted edge before costs; 0 plants none."""
 
     @model_validator(mode="after")
     def _span(self) -> "SyntheticSource":
-        if self.to_ms <= self.from_ms:
-            raise flaws({"to": "must be later than `from`"})
+        found = {}
+        if self.from_ms % HOUR_MS:
+            found["from"] = f"{iso(self.from_ms)} is not a full hour"
+        if self.to_ms is not None and self.to_ms % HOUR_MS:
+            found["to"] = f"{iso(self.to_ms)} is not a full hour"
+        elif self.to_ms is not None and self.to_ms <= self.from_ms:
+            found["to"] = f"{iso(self.to_ms)} is not later than `from`, {iso(self.from_ms)}"
+        if isinstance(self.symbols, tuple) and len(set(self.symbols)) < len(self.symbols):
+            found["symbols"] = "a symbol is listed twice"
+        if found:
+            raise flaws(found)
         return self
 
 

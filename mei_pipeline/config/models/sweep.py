@@ -3,12 +3,11 @@
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from mei_pipeline.config.base import FileModel, Interval, Name, Scalar, Values, Venue, flaws, shape
+from mei_pipeline.config.base import FileModel, Interval, MarketValues, Name, Scalar, Values, Venue, flaws, shape
 
 MAX_AXIS_VALUES = 10_000
-_MARKET = "market."
 
 
 class Range(FileModel):
@@ -44,10 +43,6 @@ Axis = Annotated[
 ]
 
 
-def _with_prefix(values: dict[str, Scalar]) -> dict[str, Scalar]:
-    return {path if path.startswith(_MARKET) else f"{_MARKET}{path}": value for path, value in values.items()}
-
-
 class SweepSpec(FileModel):
     """sweeps/<name>.yaml: one search."""
 
@@ -61,7 +56,7 @@ class SweepSpec(FileModel):
     """Equity at the start of every combo."""
     method: Literal["grid"] = "grid"
     """How the axes are searched: `grid` runs every combination."""
-    market: Annotated[Values, AfterValidator(_with_prefix)] = Field(default_factory=dict)
+    market: MarketValues = Field(default_factory=dict)
     """Market parameters, written without the leading `market.`: fees, slippage and how orders fill. They are part of
     what is assumed, never of what is searched."""
     params: Values = Field(default_factory=dict)

@@ -1,0 +1,124 @@
+"""The file of one config: fully resolved, with the evidence that it was promoted on and where it came from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mei_pipeline.config.base import MARKET, FileModel, Interval, Json, MarketValues, Name, Symbol, Values, Venue
+from mei_pipeline.config.reader import Document, parse_document, read_document, report
+from mei_pipeline.config.writer import yaml_text
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.params.identity import Resolved, config_id, make_resolved
+from mei_pipeline.params.paths import nest
+from mei_pipeline.params.table import Catalog, problems, read_catalog
+
+SCHEMA_VERSION = 1
+
+_ID = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"words": "64 hexadecimal digits"})]
+
+
+class ResolvedFile(FileModel):
+    """The part of the file that the config id is the hash of."""
+
+    strategy: Name
+    """Strategy that the parameters are for."""
+    venue: Venue
+    """Venue that it was measured on."""
+    interval: Interval
+    """Length of the bars that it decides on."""
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
+    """Symbols that it may trade."""
+    initial_balance_usd: Annotated[float, Field(gt=0)]
+    """Equity at the start of the measurement."""
+    params: Values
+    """Every parameter of the strategy."""
+    market: MarketValues
+    """Every market parameter."""
+
+
+class PromotedFile(FileModel):
+    """A config file of a lane."""
+
+    schema_version: Literal[1]
+    """Version of this layout."""
+    config_id: _ID
+    """Hash of `config`; a file whose content has another one is refused."""
+    config: ResolvedFile
+    """The config itself."""
+    evidence: Json
+    """What was measured, on what, by which rules."""
+    provenance: Json
+    """Which night and which policy let it in."""
+
+
+def to_yaml(resolved: Resolved, *, evidence: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+    """The file of a config: the same text for the same content.
+
+    Args:
+        resolved: The config, from `make_resolved`.
+        evidence: Plain values: text, finite numbers, booleans, None, lists and mappings of them.
+        provenance: As `evidence`.
+    """
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "config_id": config_id(resolved),
+        "config": {
+            **vars(resolved),
+            "symbols": list(resolved.symbols),
+            "params": nest(resolved.params),
+            "market": {path.removeprefix(MARKET): value for path, value in resolved.market.items()},
+        },
+        "evidence": dict(evidence),
+        "provenance": dict(provenance),
+    }
+    return yaml_text(content)
+
+
+def from_yaml(content: bytes, path: Path, catalog: Catalog | None = None) -> tuple[Resolved, PromotedFile]:
+    """The config of such a file, and the file as it stands.
+
+    Args:
+        content: Bytes of the file.
+        path: Where they come from, for messages.
+        catalog: Parameter tables to check against; those of the kernels by default.
+
+    Raises:
+        ConfigError: The file is damaged or of another version, a value is not allowed, a parameter is missing, or the
+            content has another id than the file says.
+    """
+    return _checked(parse_document(content, path, PromotedFile), catalog or read_catalog())
+
+
+def read_promoted(path: Path, catalog: Catalog | None = None) -> tuple[Resolved, PromotedFile]:
+    """As `from_yaml`, of the file at `path`.
+
+    Raises:
+        ConfigError: As `from_yaml`, or the file can't be read.
+    """
+    return _checked(read_document(path, PromotedFile), catalog or read_catalog())
+
+
+def _checked(document: Document[PromotedFile], catalog: Catalog) -> tuple[Resolved, PromotedFile]:
+    config = document.model.config
+    if config.strategy not in catalog.strategies:
+        text = f"{config.strategy!r}: {catalog.unknown_strategy(config.strategy)}"
+        raise ConfigError(document.problem(("config", "strategy"), text))
+    wrong = []
+    for section, table, values in (
+        ("params", catalog.strategies[config.strategy], config.params),
+        ("market", catalog.market, config.market),
+    ):
+        found = problems(table, values)
+        found |= {path: f"missing; {table[path].allowed}" for path in table if path not in values}
+        wrong += [
+            document.problem(("config", section, path.removeprefix(MARKET)), text) for path, text in found.items()
+        ]
+    if wrong:
+        raise ConfigError(report(wrong))
+    resolved = make_resolved(catalog, **dict(config))
+    if (found_id := config_id(resolved)) != document.model.config_id:
+        text = f"the content has another id, {found_id}: the file was edited; write it again from the registry"
+        raise ConfigError(document.problem(("config_id",), text))
+    return resolved, document.model

@@ -1,0 +1,28 @@
+"""Write YAML that `reader` reads back as it was: every text that could be taken for something else is quoted."""
+
+import re
+from typing import Any
+
+import yaml
+
+_SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_./+-]*")
+_TAKEN = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper with the reader's idea of what may stand without quotes, and without aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
+        return True
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        plain = _SAFE.fullmatch(text) and text.lower() not in _TAKEN
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def yaml_text(value: Any) -> str:
+    """`value` (dict, list, text, finite numbers, booleans, None) as block YAML; keys keep their order."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1_000_000)
