@@ -30,7 +30,15 @@ class Entry(NamedTuple):
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Start here": {
+        "doctor": Entry("doctor", "Check this machine, checkout and home; say what to do."),
         "ui": Entry("ui", "Start the web page: lineage, runs, checks, schedules."),
+    },
+    "Find": {
+        "backtest": Entry("research", "Replay one config over the lake: trades, equity, report."),
+        "sweep": Entry("research", "Search one sweep over the lake; a killed one resumes."),
+    },
+    "Decide": {
+        "registry": Entry("registry", "Configs, their evidence and verdicts, and what holds which lane."),
     },
 }
 _ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

@@ -77,7 +77,7 @@ def test_no_color_is_respected(capsys, monkeypatch):
 
 
 def test_service_logs_are_one_json_object_per_line(capsys):
-    import structlog  # noqa: PLC0415 - after the output module configured it
+    import structlog
 
     output.start_logging("json")
     structlog.get_logger().info("ingested", rows=3)

@@ -1,0 +1,268 @@
+"""`mei doctor`: whether this machine, this checkout and this home are fit for a night, and what to do where not."""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from mei_pipeline.cli import output
+from mei_pipeline.errors import ConfigError, MeiError
+from mei_pipeline.settings import CHECKOUT, Settings, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+PACKAGES = ("mei_pipeline", "assets", "kernels", "live")
+_GIB = 1 << 30
+_DISK_FAILS_BELOW = 1 * _GIB  # a night of 14 symbols writes some 100 MiB; less than this and it may stop half-way
+_DISK_WARNS_BELOW = 10 * _GIB
+_LISTED = 5  # names given in one line before the rest is counted
+_TOOL_WITHIN_S = 5
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        name: What was looked at.
+        level: `fail` where a night can't run or would be wrong, `warn` where a person should know.
+        found: What is there.
+        do: What to do about it; empty where nothing is to be done.
+    """
+
+    name: str
+    level: Level
+    found: str
+    do: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """Check this machine, checkout and home, and say what to do where something is wrong.
+
+    Changes nothing. Exits 1 when a line says fail.
+    """
+    findings = examine(read_settings())
+    healthy = all(finding.level != "fail" for finding in findings)
+    if as_json:
+        output.print_json({"ok": healthy, "findings": [asdict(finding) for finding in findings]})
+    else:
+        rows = [(finding.level, finding.name, finding.found, finding.do) for finding in findings]
+        output.table("", ("", "what", "found", "what to do"), rows)
+    context.exit(0 if healthy else 1)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything; a check that can't be made is a failed one."""
+    checks: tuple[tuple[str, Callable[[Settings], Iterable[Finding]]], ...] = (
+        ("python", _python),
+        ("dependencies", _dependencies),
+        ("packages", _packages),
+        ("home", _home),
+        ("config", _config),
+        ("lake", _lake),
+        ("registry", _registry),
+        ("dagster", _dagster),
+        ("kernels", _kernels),
+        ("gpu", _gpu),
+        ("clock", _clock),
+    )
+    findings: list[Finding] = []
+    for name, check in checks:
+        try:
+            findings += check(settings)
+        except MeiError as error:
+            findings.append(Finding(name, "fail", str(error)))
+        except (OSError, ImportError) as error:
+            findings.append(Finding(name, "fail", f"{type(error).__name__}: {error}", "repair it and look again"))
+    return findings
+
+
+def differing(wanted: dict[str, set[str]], installed: dict[str, str]) -> list[str]:
+    """Installed distributions whose version is none of those that the lock knows, as `name version`.
+
+    Args:
+        wanted: Versions in the lock by normalised name; several where they depend on the Python version.
+        installed: Version by normalised name.
+    """
+    return sorted(
+        f"{name} {version}" for name, version in installed.items() if name in wanted and version not in wanted[name]
+    )
+
+
+def _python(_: Settings) -> list[Finding]:
+    return [Finding("python", "ok", f"{platform.python_version()} in {sys.prefix}")]
+
+
+def _dependencies(_: Settings) -> list[Finding]:
+    wanted: dict[str, set[str]] = defaultdict(set)
+    own: dict[str, list[dict[str, str]]] = {}
+    for package in tomllib.loads((CHECKOUT / "uv.lock").read_text())["package"]:
+        if "version" in package:
+            wanted[package["name"]].add(package["version"])
+        else:
+            own[package["name"]] = package["dependencies"]
+    installed = {
+        distribution.metadata["Name"].lower().replace("_", "-").replace(".", "-"): distribution.version
+        for distribution in importlib.metadata.distributions()
+    }
+    missing = sorted(entry["name"] for entry in own["mei"] if entry["name"] not in installed)
+    if missing:
+        return [Finding("dependencies", "fail", f"missing: {_some(missing)}", "uv sync")]
+    others = differing(wanted, installed)
+    if others:
+        return [Finding("dependencies", "warn", f"not as in uv.lock: {_some(others)}", "uv sync")]
+    return [Finding("dependencies", "ok", "as in uv.lock")]
+
+
+def _packages(_: Settings) -> list[Finding]:
+    strays = []
+    for name in PACKAGES:
+        spec = importlib.util.find_spec(name)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin != (CHECKOUT / name / "__init__.py"):
+            strays.append(f"{name} from {origin or 'nowhere'}")
+    if strays:
+        advice = "run mei from the environment of this checkout alone: uv sync, then uv run mei doctor"
+        return [Finding("packages", "fail", f"outside {CHECKOUT}: {_some(strays)}", advice)]
+    return [Finding("packages", "ok", f"{', '.join(PACKAGES)} from {CHECKOUT}")]
+
+
+def _home(settings: Settings) -> list[Finding]:
+    existing = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        advice = "make the folder writable for this user, or set MEI_HOME to one that is"
+        return [Finding("home", "fail", f"{existing} can't be written", advice)]
+    free = shutil.disk_usage(existing).free
+    level: Level = "fail" if free < _DISK_FAILS_BELOW else "warn" if free < _DISK_WARNS_BELOW else "ok"
+    advice = "" if level == "ok" else "free space on the disk, or set MEI_HOME to a folder on another one"
+    return [Finding("home", level, f"{settings.home}, {free / _GIB:.1f} GiB free", advice)]
+
+
+def _config(settings: Settings) -> list[Finding]:
+    from mei_pipeline.config.load import load_config
+
+    try:
+        config = load_config(settings.config)
+    except ConfigError as error:
+        return [Finding("config", "fail", str(error), "edit it; mei config check reads it again")]
+    return [Finding("config", "ok", f"{config.folder}: venue {config.pipeline.venue}, {len(config.lanes)} lanes")]
+
+
+def _lake(settings: Settings) -> list[Finding]:
+    from mei_pipeline.candles.store import Lake, folders, part_of, present, read_manifest
+
+    lake = Lake(settings.lake)
+    paths = [folder for table in ("candles", "funding", "instruments") for folder in folders(lake, table)]
+    if not paths:
+        return [Finding("lake", "warn", "empty", "mei ingest, or mei demo for a synthetic market")]
+    damaged, newest = [], []
+    for folder in paths:
+        entries = read_manifest(lake, folder).files
+        for file, entry in entries.items():
+            try:
+                present(lake, f"{folder}/{file}", entry)
+            except MeiError as error:
+                damaged.append(str(error))
+        if entries and folder.startswith("candles/"):
+            part = part_of(f"{folder}/any.parquet")
+            last = max(entry.last_ms for entry in entries.values())
+            newest.append(f"{part.venue} {part.interval} to {_utc(last)}")
+    if damaged:
+        return [Finding("lake", "fail", _some(damaged), "mei lake verify")]
+    return [Finding("lake", "ok", _some(newest) or "no candles yet")]
+
+
+def _registry(settings: Settings) -> list[Finding]:
+    from mei_pipeline.registry.store import list_configs, open_registry
+
+    if not settings.registry_url and not (settings.home / "registry.db").exists():
+        return [Finding("registry", "ok", "none yet; the first night makes it")]
+    registry = open_registry(settings.registry)
+    return [Finding("registry", "ok", f"{registry.url}: {len(list_configs(registry))} configs")]
+
+
+def _dagster(settings: Settings) -> list[Finding]:
+    from mei_pipeline import dagster_home
+
+    if not (settings.dagster / "dagster.yaml").exists():
+        return [Finding("dagster", "ok", "no home yet; mei ui makes it")]
+    if dagster_home.is_edited(settings.dagster):
+        advice = "nothing, if you meant to; delete the file to have it made again"
+        return [Finding("dagster", "warn", f"{settings.dagster / 'dagster.yaml'} was edited by hand", advice)]
+    return [Finding("dagster", "ok", str(settings.dagster))]
+
+
+def _kernels(settings: Settings) -> list[Finding]:
+    from kernels.cache import source_hash
+
+    folder = settings.kernel_cache / source_hash()[:16]
+    if any(folder.rglob("*.nbi")):
+        return [Finding("kernels", "ok", f"compiled, in {folder}")]
+    return [Finding("kernels", "ok", "not compiled yet; the next night does it once")]
+
+
+def _gpu(_: Settings) -> list[Finding]:
+    if shutil.which("nvidia-smi") is None:
+        return [Finding("gpu", "ok", "none; sweeps run on the CPU")]
+    names = _ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    if not names:
+        return [
+            Finding("gpu", "warn", "nvidia-smi does not answer", "repair the driver; until then sweeps run on the CPU")
+        ]
+    if importlib.util.find_spec("cupy") is None:
+        return [Finding("gpu", "warn", f"{_some(names)}, but cupy is not installed", "uv sync --extra gpu")]
+    return [Finding("gpu", "ok", _some(names))]
+
+
+def _clock(_: Settings) -> list[Finding]:
+    now_s = time.time()
+    checkout_s = (CHECKOUT / "uv.lock").stat().st_mtime
+    if now_s < checkout_s:
+        found = f"{_utc(round(now_s * 1000))}, before this checkout was made ({_utc(round(checkout_s * 1000))})"
+        return [Finding("clock", "fail", found, "set the clock, and let the system keep it by NTP")]
+    if _ask("timedatectl", "show", "--property=NTPSynchronized", "--value") == ["no"]:
+        return [
+            Finding(
+                "clock", "warn", "not kept by NTP", "timedatectl set-ntp true; a late clock takes open bars for closed"
+            )
+        ]
+    return [Finding("clock", "ok", f"{_utc(round(now_s * 1000))} UTC")]
+
+
+def _ask(*command: str) -> list[str]:
+    """Lines that a tool of the system prints; none where it is missing, fails or hangs."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TOOL_WITHIN_S)  # noqa: S603 - fixed words
+        return asked.stdout.splitlines()
+    return []
+
+
+def _some(names: list[str]) -> str:
+    shown = "; ".join(names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown}; and {len(names) - _LISTED} more"
+
+
+def _utc(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
+
+
+COMMANDS = [doctor]

@@ -1,0 +1,115 @@
+import json
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from mei_pipeline import dagster_home
+from mei_pipeline.candles.lake import Lake, merge_candles
+from mei_pipeline.cli import main
+from mei_pipeline.cli.doctor import differing
+
+HOUR_MS = 3_600_000
+FROM_MS = 1_748_736_000_000  # 2025-06-01
+
+
+def diagnose(capsys):
+    code = main.run(["doctor", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert code == (0 if report["ok"] else 1)
+    return {finding["name"]: finding for finding in report["findings"]}
+
+
+def bars(count):
+    price = [100.0] * count
+    return pl.DataFrame(
+        {
+            "venue": ["binance"] * count,
+            "symbol": ["BTC"] * count,
+            "interval": ["1h"] * count,
+            "open_ms": [FROM_MS + index * HOUR_MS for index in range(count)],
+            "open": price,
+            "high": price,
+            "low": price,
+            "close": price,
+            "volume": price,
+            "trades": [1] * count,
+            "source": ["test"] * count,
+        }
+    )
+
+
+@pytest.fixture
+def lake(mei_settings):
+    merge_candles(Lake(mei_settings.lake), bars(24), now_ms=FROM_MS + 48 * HOUR_MS)
+    return mei_settings.lake
+
+
+def test_a_new_home_is_healthy_and_stays_untouched(home, capsys):
+    report = diagnose(capsys)
+    assert {name for name, finding in report.items() if finding["level"] == "fail"} == set()
+    assert report["lake"]["level"] == "warn"
+    assert "mei ingest" in report["lake"]["do"]
+    assert not home.exists()
+
+
+def test_every_finding_that_is_not_ok_says_what_to_do(home, capsys):
+    home.mkdir()
+    (home / "registry.db").write_text("no database")
+    for finding in diagnose(capsys).values():
+        assert finding["level"] == "ok" or finding["do"] or ";" in finding["found"]
+
+
+def test_the_table_says_what_the_object_says(capsys):
+    assert main.run(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("python", "dependencies", "packages", "home", "config", "lake", "registry", "gpu", "clock"):
+        assert name in shown
+
+
+def test_a_full_lake_tells_its_newest_bar(lake, capsys):
+    assert lake.is_dir()
+    assert diagnose(capsys)["lake"]["found"] == "binance 1h to 2025-06-01 23:00"
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 10)], ids=["gone", "cut"])
+def test_a_damaged_file_of_the_lake_fails(lake, capsys, harm):
+    harm(next(lake.rglob("2025-06.parquet")))
+    finding = diagnose(capsys)["lake"]
+    assert finding["level"] == "fail"
+    assert "2025-06.parquet" in finding["found"]
+    assert "mei lake verify" in finding["do"]
+
+
+def test_a_wrong_config_fails_with_its_own_message(tmp_path, monkeypatch, capsys):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "pipeline.yaml").write_text("venue: binance\nvenue: other\n")
+    monkeypatch.setenv("MEI_CONFIG", str(tmp_path / "config"))
+    finding = diagnose(capsys)["config"]
+    assert finding["level"] == "fail"
+    assert "pipeline.yaml" in finding["found"]
+
+
+def test_a_home_that_cannot_be_a_folder_fails(home, capsys):
+    home.write_text("a file")
+    assert diagnose(capsys)["home"]["level"] == "fail"
+
+
+def test_a_damaged_registry_fails(home, capsys):
+    home.mkdir()
+    (home / "registry.db").write_text("no database, but long enough to be taken for one" * 100)
+    assert diagnose(capsys)["registry"]["level"] == "fail"
+
+
+def test_an_edited_dagster_home_is_told(mei_settings, capsys):
+    dagster_home.make(mei_settings.dagster, ticks_days=7)
+    assert diagnose(capsys)["dagster"]["level"] == "ok"
+    (mei_settings.dagster / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
+    assert diagnose(capsys)["dagster"]["level"] == "warn"
+
+
+def test_versions_are_compared_with_every_fork_of_the_lock():
+    wanted = {"numpy": {"2.4.6", "2.5.5"}, "polars": {"2.1.0"}}
+    assert differing(wanted, {"numpy": "2.5.5", "polars": "2.1.0", "unknown": "1"}) == []
+    assert differing(wanted, {"numpy": "2.3.0", "polars": "1.9"}) == ["numpy 2.3.0", "polars 1.9"]
