@@ -157,4 +157,4 @@ Json = Annotated[dict[str, Any], BeforeValidator(_unmarked), WithJsonSchema({"ty
 """A mapping that this reader does not look into."""
 
 Role = Literal["primary", "fallback", "conservative"]
-"""Which of a night's configs is meant: the best, the next, or the one with the least drawdown."""
+"""Which of a night's configs that passed is meant: the best, the second best or the third best."""

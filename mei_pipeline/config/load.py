@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mei_pipeline.config.base import Name
-from mei_pipeline.config.checks import Files, check
+from mei_pipeline.config.checks import Files, check, check_sweep
 from mei_pipeline.config.models import (
     FilesSource,
     LaneConfig,
@@ -109,6 +109,18 @@ def load_config(folder: Path, catalog: Catalog | None = None) -> Config:
         sweeps={name: found.model for name, found in files.sweeps.items() if found},
         lanes={name: found.model for name, found in files.lanes.items() if found},
     )
+
+
+def read_sweep(path: Path, catalog: Catalog | None = None) -> SweepSpec:
+    """Read one search from a file of its own, checked against the parameter tables.
+
+    Raises:
+        ConfigError: The file is missing or wrong; one line per problem.
+    """
+    document = read_document(path, SweepSpec)
+    if problems := list(check_sweep(document, catalog or read_catalog())):
+        raise ConfigError(report(problems))
+    return document.model
 
 
 def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:

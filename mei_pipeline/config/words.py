@@ -58,6 +58,8 @@ def keys_of(schema: Schema) -> Schema:
 
 
 def _union(root: Schema, schema: Schema) -> str:
+    if "discriminator" in schema:
+        return f"a mapping whose kind is {' or '.join(schema['discriminator']['mapping'])}"
     branches = [branch for branch in schema.get("oneOf") or schema.get("anyOf") or () if branch.get("type") != "null"]
     if branches and {branch.get("type") for branch in branches} <= {"integer", "number"}:
         return _numbers({**schema, "type": "number"})
@@ -82,7 +84,10 @@ def _object(root: Schema, schema: Schema) -> str:
     if names := fields(schema):
         return f"a mapping with the keys {', '.join(names)}"
     inner = schema.get("additionalProperties")
-    return f"a mapping of names to {allowed(root, inner)}" if isinstance(inner, Mapping) else "a mapping"
+    if not isinstance(inner, Mapping):
+        return "a mapping"
+    key = keys_of(schema)
+    return f"a mapping, each key {allowed(root, key) if key else 'a name'}, each value {allowed(root, inner)}"
 
 
 def _numbers(schema: Schema) -> str:

@@ -17,8 +17,9 @@ class LaneConfig(FileModel):
     venue: Venue
     """Venue that the lane trades; only configs with evidence from it are deployed to the lane."""
     role: Role
-    """Which of a night's configs the lane takes: the best, the next, or the one with the least drawdown."""
+    """Which of a night's configs that passed the lane takes: `primary` the best, `fallback` the second best,
+    `conservative` the third best."""
     equity_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
     """Equity that the lane's book starts with."""
     manual: Switch = False
-    """Whether a person owns the lane's config; then no night moves it."""
+    """Whether the lane follows strategy_overrides.yaml; then no night and no promotion moves it."""

@@ -61,7 +61,7 @@ class SyntheticSource(FileModel):
     to_ms: Annotated[Timestamp | None, Field(alias="to")] = None
     """End of the market, exclusive, a full hour; when left out it has none."""
     edge_sharpe: Annotated[float, Field(ge=0, le=20)] = 0.0
-    """Annual Sharpe ratio of the planted edge before costs; 0 plants none."""
+    """Planted edge: annual Sharpe ratio, after costs, of the best `ema_cross` on this market; 0 plants none."""
 
     @model_validator(mode="after")
     def _span(self) -> "SyntheticSource":

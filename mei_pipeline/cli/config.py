@@ -1,0 +1,148 @@
+"""`mei config`: what the configuration says, what one key means, and the reference page."""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mei_pipeline.cli import output
+from mei_pipeline.settings import read_settings
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from mei_pipeline.config.load import Config
+    from mei_pipeline.config.models import Overrides, SweepSpec
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+
+
+@click.group("config")
+def config() -> None:
+    """Check the configuration files and look up what they mean."""
+
+
+@config.command()
+@_JSON
+def check(as_json: bool) -> None:
+    """Read all files, check them against each other, and show what was read.
+
+    Every problem of every file is reported, one a line; the exit code is then 2.
+    """
+    from mei_pipeline.config.load import load_config
+
+    found = load_config(read_settings().config)
+    if as_json:
+        output.print_json(
+            {
+                "folder": str(found.folder),
+                "pipeline": _dump(found.pipeline),
+                "policy": _dump(found.policy),
+                "overrides": _dump(found.overrides),
+                "sweeps": {name: _dump(spec) for name, spec in found.sweeps.items()},
+                "lanes": {name: _dump(lane) for name, lane in found.lanes.items()},
+            }
+        )
+        return
+    output.table(f"{found.folder}: no problem found", ("file", "says"), list(_summary(found)))
+
+
+@config.command()
+@click.argument("path")
+@click.option("--strategy", help="Strategy whose parameter is meant.")
+@click.option("--symbol", help="Apply the overrides of this symbol.")
+@click.option(
+    "--mode", type=click.Choice(["primary", "fallback", "conservative"]), help="Apply the overrides of this role."
+)
+@click.option("--live", is_flag=True, help="Apply the overrides of lanes that trade real money.")
+@_JSON
+def explain(path: str, strategy: str | None, symbol: str | None, mode: str | None, live: bool, as_json: bool) -> None:
+    """Say what PATH is: its value, where that came from, what is allowed, what it does.
+
+    PATH is a parameter such as trade.sl_atr_mult, or a key of pipeline.yaml or policy.yaml such as window.days.
+    """
+    from mei_pipeline.config import explain as station
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.params.table import read_catalog
+
+    found = station.explain(
+        load_config(read_settings().config),
+        read_catalog(),
+        path,
+        strategy=strategy,
+        symbol=symbol,
+        mode=mode,
+        live=live,
+    )
+    if as_json:
+        output.print_json(vars(found))
+        return
+    rows = [
+        ("does", found.doc),
+        ("value", _text(found.value, found.unit)),
+        ("from", found.origin),
+        ("default", _text(found.default, found.unit)),
+        ("allowed", found.allowed),
+        ("shapes", found.role or None),
+        *((f"sweep {name}", _text(value)) for name, value in found.sweeps.items()),
+    ]
+    output.table(found.path, ("", ""), [row for row in rows if row[1] is not None])
+
+
+@config.command()
+def reference() -> None:
+    """Print the reference page of all files and parameters as Markdown."""
+    from mei_pipeline.config.reference import reference as page
+    from mei_pipeline.params.table import read_catalog
+
+    click.echo(page(read_catalog()), nl=False)
+
+
+COMMANDS: list[click.Command] = [config]
+
+
+def _dump(model: "BaseModel") -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True)
+
+
+def _summary(found: "Config") -> Iterator[tuple[str, str]]:
+    pipeline, selection = found.pipeline, found.policy.selection
+    universe = "all symbols" if pipeline.universe == "all" else f"{len(pipeline.universe)} symbols"
+    profiles = ", ".join(f"{name} runs {profile.sweep}" for name, profile in pipeline.profiles.items())
+    bars = f"{pipeline.venue} {', '.join(pipeline.intervals)} since {pipeline.start}"
+    automation = "on" if pipeline.automation else "off"
+    sources = f"{len(pipeline.sources)} sources"
+    yield "pipeline.yaml", f"{bars}, {universe}, {sources}; {profiles}; automation {automation}"
+    least = f"Sharpe {selection.min_sharpe_out_of_sample:g}, {selection.min_trades_out_of_sample} trades"
+    most = f"drawdown {selection.max_drawdown_pct:g} %"
+    yield "policy.yaml", f"{selection.finalists} finalists; out of sample at least {least}, at most {most}"
+    yield "strategy_overrides.yaml", _summary_of_overrides(found.overrides)
+    for name, spec in found.sweeps.items():
+        yield f"sweeps/{name}.yaml", _summary_of_sweep(spec, pipeline.venue)
+    for name, lane in found.lanes.items():
+        owner = ", manual" if lane.manual else ""
+        yield f"lanes/{name}.yaml", f"{lane.mode}, {lane.role}, {lane.venue}, {lane.equity_usd:,.0f} USD{owner}"
+
+
+def _summary_of_overrides(overrides: "Overrides") -> str:
+    layers = [f"{len(values)} in {'.'.join(keys)}" for keys, values in overrides.sections() if values]
+    return f"{overrides.strategy}: {', '.join(layers)}" if layers else "no values"
+
+
+def _summary_of_sweep(spec: "SweepSpec", venue: str) -> str:
+    combos = math.prod(len(spec.axis_values(path)) for path in spec.axes)
+    return f"{spec.strategy} on {spec.venue or venue} {spec.interval}: {combos:,} combos of {len(spec.axes)} axes"
+
+
+def _text(value: object, unit: str = "") -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return f"{value} {unit}".rstrip()
