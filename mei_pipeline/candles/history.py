@@ -76,7 +76,8 @@ def undo(lake: Lake, ingest_id: str, *, now_ms: int | None = None) -> dict[str, 
         Path of each data file that changed to rows `removed` and `restored`.
 
     Raises:
-        Refused: There is no such ingest, it was undone already, or a later ingest revised the same bars: undo that first.
+        Refused: There is no such ingest, it was undone already, or a later ingest, to be undone first, revised the same
+            bars.
         DataError: A file is damaged or can't be written; then the lake is as it was.
         Busy: Another process writes to the lake.
     """
@@ -134,7 +135,8 @@ def _refuse_if_built_upon(lake: Lake, record: IngestRecord, table: Table, change
         both = theirs.join(mine, on=key, suffix="_mine").filter(pl.col("transaction") > pl.col("transaction_mine"))
         if both.height:
             raise Refused(
-                f"ingest {record.id}: {both.height} of its rows were revised later by ingest {later.id}; undo that first"
+                f"ingest {record.id}: {both.height} of its rows were revised later, by ingest {later.id}; "
+                "undo that first"
             )
 
 

@@ -6,7 +6,8 @@ which rows are refused in `quality` and `funding`.
 One writer at a time; readers need no lock.
 """
 
-from mei_pipeline.candles.funding import funding_grid_ms
+from mei_pipeline.candles.funding import cadence_changes, funding_grid_ms
+from mei_pipeline.candles.history import revisions, undo
 from mei_pipeline.candles.reading import (
     data_hash,
     funding_hash,
@@ -18,12 +19,15 @@ from mei_pipeline.candles.reading import (
     venues,
 )
 from mei_pipeline.candles.store import Lake, ingests
+from mei_pipeline.candles.verify import Damage, set_aside, verify
 from mei_pipeline.candles.writing import Counts, MergeReport, merge_candles, merge_funding, merge_instruments
 
 __all__ = [
     "Counts",
+    "Damage",
     "Lake",
     "MergeReport",
+    "cadence_changes",
     "data_hash",
     "funding_grid_ms",
     "funding_hash",
@@ -35,6 +39,10 @@ __all__ = [
     "read_candles",
     "read_funding",
     "read_instruments",
+    "revisions",
+    "set_aside",
     "symbols",
+    "undo",
     "venues",
+    "verify",
 ]

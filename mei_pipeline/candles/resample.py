@@ -4,8 +4,9 @@ Open is the first open, high the highest high, low the lowest low, close the las
 trades the sum, or null if any is unknown. Only complete groups become bars.
 
 Sums of floats depend on the order of additions, so a direct sum of 1,440 volumes is not the sum of their hourly sums.
-Every resampling therefore climbs the same ladder, 1m → 5m → 15m → 1h → 4h → 1d, one rung at a time: going straight from
-1m to 1d gives, bit for bit, what going step by step gives. 3m and 30m are not on the ladder and climb onto its next rung.
+Every resampling therefore climbs the same ladder, 1m → 5m → 15m → 1h → 4h → 1d, one rung at a time: going straight
+from 1m to 1d gives, bit for bit, what going step by step gives. 3m and 30m are not on the ladder and climb onto its
+next rung.
 """
 
 import numpy as np
@@ -26,7 +27,7 @@ def resample(frame: pl.DataFrame, to_interval: str) -> pl.DataFrame:
         to_interval: Interval of the result; a multiple of the frame's.
 
     Returns:
-        Candles sorted by symbol, open_ms. A group with a bar missing, such as the last one of a running day, gives no bar.
+        Candles sorted by symbol, open_ms. A group with a bar missing, such as the last of a running day, gives none.
 
     Raises:
         ConfigError: The interval is unknown or no longer multiple of the frame's.
