@@ -1,1 +1,1 @@
-"""."""
+"""What the search found, judged on days that the search never saw."""

@@ -1,0 +1,190 @@
+"""`mei backtest` and `mei sweep`: one config or one search over the lake, without a night around it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mei_pipeline.cli import output
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mei_pipeline.config.models import SweepSpec
+    from mei_pipeline.market import Bars
+    from mei_pipeline.replay.run import Replay
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_DAY = click.DateTime(["%Y-%m-%d"])
+_FROM = click.option("--from", "start", type=_DAY, help="First UTC day; default: the day after the anchor.")
+_TO = click.option("--to", "end", type=_DAY, help="UTC day to stop before; default: the last that all symbols have.")
+_HEADLINE = (
+    "net_pnl_usd",
+    "return_pct",
+    "sharpe",
+    "max_drawdown_pct",
+    "trades",
+    "win_rate",
+    "profit_factor",
+    "fees_usd",
+)
+
+
+@click.command()
+@click.option(
+    "--config", "path", type=_FILE, required=True, help="A config of a lane, or a file with strategy and params."
+)
+@_FROM
+@_TO
+@click.option("--json", "report", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+              help="Write the report to this file; - prints it.")  # fmt: skip
+@click.option("--trades", type=_FILE, help="Write round trips to this .csv or .parquet file.")
+@click.option("--fills", type=_FILE, help="Write every fill and funding payment to this .csv or .parquet file.")
+@click.option("--equity", type=_FILE, help="Write the marked equity of every bar to this .csv or .parquet file.")
+def backtest(  # noqa: PLR0913 - one argument per option
+    path: Path, start: Any, end: Any, report: Path | None, trades: Path | None, fills: Path | None, equity: Path | None
+) -> None:
+    """Replay one config over the lake, trade by trade, by the rules that the sweep and the executor use."""
+    from mei_pipeline.candles.lake import Lake
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.files import write_json
+    from mei_pipeline.market import load_bars
+    from mei_pipeline.replay.report import report_of
+    from mei_pipeline.replay.run import replay_config
+    from mei_pipeline.replay.spec import read_config
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    lake = Lake(settings.lake)
+    for target in (trades, fills, equity):
+        _check_suffix(target)
+    resolved, anchor_ms = read_config(path, lake, load_config(settings.config))
+    from_ms, to_ms = _window(lake, resolved, anchor_ms, start, end)
+    bars = load_bars(lake, resolved.venue, resolved.interval, resolved.symbols, anchor_ms, to_ms)
+    run = replay_config(settings, bars, resolved, from_ms, to_ms)
+    summary = report_of(resolved, bars, from_ms, to_ms, run)
+    for target, frame in ((trades, run.trades), (fills, run.fills), (equity, run.equity)):
+        _write_frame(target, frame)
+    if report is None or str(report) != "-":
+        _show(run)
+    if report is not None and str(report) == "-":
+        output.print_json(summary)
+    elif report is not None:
+        write_json(report, summary)
+
+
+@click.command()
+@click.argument("spec")
+@_FROM
+@_TO
+@click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
+@click.option("--top", "count", type=click.IntRange(1), default=10, help="How many of the best combos to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bool) -> None:  # noqa: PLR0913 - one argument per option
+    """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
+    from mei_pipeline.features import build_features
+    from mei_pipeline.market import window
+    from mei_pipeline.settings import read_settings
+    from mei_pipeline.sweep.plan import make_plan
+    from mei_pipeline.sweep.results import read_results, top
+    from mei_pipeline.sweep.run import run_sweep
+
+    settings = read_settings()
+    found, bars, from_ms, to_ms = _search(spec, start, end)
+    plan = make_plan(found, bars, from_ms, to_ms)
+    with output.bar() as progress:
+        features = build_features(bars, plan.columns(), settings.features, progress)
+        done = run_sweep(settings, plan, window(bars, from_ms, to_ms), features, threads=threads, progress=progress)
+    best = top(read_results(done.folder), count)
+    axes = [axis for axis, _ in plan.axes]
+    shown = best.select("combo", *axes, *_HEADLINE)
+    if as_json:
+        output.print_json(
+            {
+                "sweep": done.id,
+                "folder": str(done.folder),
+                "combos": done.combos,
+                "resumed": done.resumed,
+                "seconds": done.seconds,
+                "combos_per_s": done.combos_per_s,
+                "top": shown.to_dicts(),
+            }
+        )
+        return
+    output.table(f"Best {shown.height} of {done.combos:,} combos by Sharpe ratio", shown.columns, shown.rows())
+    rate = f", {done.combos_per_s:,.0f} combos/s" if done.combos_per_s else ", all done before"
+    output.note(f"{done.combos:,} combos in {done.seconds:.1f} s{rate}; results: {done.folder}")
+
+
+def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
+    """The sweep, its bars and its window, all checked before anything runs."""
+    from mei_pipeline.candles.lake import Lake, symbols
+    from mei_pipeline.config.load import load_config, read_sweep
+    from mei_pipeline.errors import ConfigError, DataError
+    from mei_pipeline.market import last_common_ms, load_bars
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    config = load_config(settings.config)
+    found = read_sweep(Path(spec)) if spec.endswith((".yaml", ".yml")) else config.sweep(spec)
+    lake = Lake(settings.lake)
+    venue = found.venue or config.pipeline.venue
+    names = symbols(lake, venue, found.interval)
+    if config.pipeline.universe != "all":
+        names = [name for name in names if name in config.pipeline.universe]
+    if not names:
+        raise DataError(f"lake {lake.root}: no {found.interval} bars of {venue}; run `mei ingest`")
+    if found.interval not in config.pipeline.anchors:
+        raise ConfigError(f"pipeline.yaml: anchors: no anchor for {found.interval}; add one")
+    anchor_ms = config.pipeline.anchors[found.interval]
+    from_ms, to_ms = _days(anchor_ms, last_common_ms(lake, venue, found.interval, names), start, end)
+    return found, load_bars(lake, venue, found.interval, names, anchor_ms, to_ms), from_ms, to_ms
+
+
+def _window(lake: Any, resolved: Any, anchor_ms: int, start: Any, end: Any) -> tuple[int, int]:
+    from mei_pipeline.market import last_common_ms
+
+    return _days(anchor_ms, last_common_ms(lake, resolved.venue, resolved.interval, resolved.symbols), start, end)
+
+
+def _days(anchor_ms: int, last_ms: int, start: Any, end: Any) -> tuple[int, int]:
+    """Whole UTC days between the anchor and the last bar, or those that were asked for."""
+    from mei_pipeline.market import DAY_MS
+
+    from_ms = _utc_ms(start) if start else -(-anchor_ms // DAY_MS) * DAY_MS
+    return from_ms, _utc_ms(end) if end else last_ms // DAY_MS * DAY_MS
+
+
+def _utc_ms(day: Any) -> int:
+    from datetime import UTC
+
+    return int(day.replace(tzinfo=UTC).timestamp()) * 1000
+
+
+def _check_suffix(path: Path | None) -> None:
+    from mei_pipeline.errors import ConfigError
+
+    if path is not None and path.suffix not in {".csv", ".parquet"}:
+        raise ConfigError(f"{path}: the name must end in .csv or .parquet")
+
+
+def _write_frame(path: Path | None, frame: "pl.DataFrame") -> None:
+    from mei_pipeline import files
+
+    if path is None:
+        return
+    with files.replacing(path) as temporary:
+        if path.suffix == ".csv":
+            frame.write_csv(temporary)
+        else:
+            frame.write_parquet(temporary)
+
+
+def _show(run: "Replay") -> None:
+    from mei_pipeline.sweep.metrics import DOCS
+
+    rows = [(name, None if value != value else value, DOCS[name]) for name, value in run.metrics.items()]  # noqa: PLR0124 - NaN
+    output.table("Backtest", ("metric", "value", "what it says"), rows)
+
+
+COMMANDS: list[click.Command] = [backtest, sweep]

@@ -1,0 +1,261 @@
+"""The plan of a night: which bars, which symbols, which search, decided once and read by everything after it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import TypeAdapter, ValidationError
+
+from mei_pipeline import files
+from mei_pipeline.candles import quality
+from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
+from mei_pipeline.candles.lake import Lake, read_candles, symbols
+from mei_pipeline.config.load import Config
+from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
+from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.features import FeatureSet, build_features
+from mei_pipeline.market import DAY_MS, Bars, Window, last_common_ms, load_bars, window
+from mei_pipeline.progress import Progress, silent
+from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.plan import SweepPlan, make_plan
+
+_EXCLUDING = ("stale", "short")
+"""Quality rules that exclude a symbol from the night; the others warn."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A quality rule that a symbol broke in the night's slice.
+
+    Attributes:
+        rule: Name of the rule.
+        symbol: The symbol.
+        count: Offending rows, or missing bars.
+        sample: The first offending rows.
+    """
+
+    rule: str
+    symbol: str
+    count: int
+    sample: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class NightPlan:
+    """What a night does.
+
+    Attributes:
+        profile: Kind of night, a key of `profiles` in pipeline.yaml.
+        as_of_ms: The night knows nothing later.
+        holdout_ms: Start of the days that the search never sees; candidates are judged on them.
+        to_ms: End of the window, the last UTC midnight at or before the as-of time.
+        candles: Bars of the slice, from the anchor to the end of the window, of the symbols kept.
+        dropped: Why each symbol was excluded.
+        findings: What the quality rules found.
+        sweep: The search; its window ends where the holdout starts.
+        selection: Thresholds of policy.yaml.
+    """
+
+    profile: str
+    as_of_ms: int
+    holdout_ms: int
+    to_ms: int
+    candles: int
+    dropped: Mapping[str, str]
+    findings: tuple[Finding, ...]
+    sweep: SweepPlan
+    selection: Selection
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the plan."""
+        return files.sha256_json(_PLAN.dump_python(self, mode="json"))
+
+    @property
+    def policy_id(self) -> str:
+        """SHA-256 of the thresholds."""
+        return files.sha256_json(self.selection.model_dump(mode="json"))
+
+
+_PLAN = TypeAdapter(NightPlan)
+
+
+def latest_as_of_ms(settings: Settings, config: Config, profile: str) -> int:
+    """The latest as-of time that leaves no symbol of the universe out: the end of the last bar that all of them have.
+
+    Raises:
+        ConfigError: The profile or its sweep is unknown.
+        DataError: The lake has no bars for the profile.
+    """
+    spec = config.sweep(config.profile(profile).sweep)
+    lake = Lake(settings.lake)
+    names, _ = _universe(lake, config.pipeline, spec)
+    return last_common_ms(lake, spec.venue or config.pipeline.venue, spec.interval, names)
+
+
+def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) -> NightPlan:
+    """Decide what the night of `profile` does, knowing only what had closed at `as_of_ms`.
+
+    Raises:
+        ConfigError: The profile or its sweep is unknown, or the window starts before the anchor.
+        DataError: The lake is empty or stale, or no symbol is fit; the message says what to run.
+    """
+    spec = config.sweep(config.profile(profile).sweep)
+    pipeline = config.pipeline
+    venue = spec.venue or pipeline.venue
+    lake = Lake(settings.lake)
+    anchor_ms = _anchor(pipeline, spec.interval)
+    to_ms = as_of_ms // DAY_MS * DAY_MS
+    holdout_ms = to_ms - pipeline.window.out_of_sample_days * DAY_MS
+    from_ms = to_ms - pipeline.window.days * DAY_MS
+    if from_ms < anchor_ms:
+        raise ConfigError(
+            f"pipeline.yaml: window.days: {pipeline.window.days} days before {iso(to_ms)} start before the anchor of "
+            f"{spec.interval}, {iso(anchor_ms)}; use fewer days, or an earlier anchor and more history"
+        )
+    names, absent = _universe(lake, pipeline, spec)
+    frame = read_candles(lake, venue, spec.interval, names, from_ms, as_of_ms)
+    kept, dropped, findings = _fit(frame, names, pipeline, spec.interval, from_ms, as_of_ms)
+    dropped = {**absent, **dropped}
+    if not kept:
+        raise DataError(_nothing_fit(venue, spec.interval, as_of_ms, frame, dropped))
+    bars = load_bars(lake, venue, spec.interval, kept, anchor_ms, to_ms)
+    return NightPlan(
+        profile=profile,
+        as_of_ms=as_of_ms,
+        holdout_ms=holdout_ms,
+        to_ms=to_ms,
+        candles=int((bars.age >= 0).sum()),
+        dropped=dropped,
+        findings=findings,
+        sweep=make_plan(spec, bars, from_ms, holdout_ms),
+        selection=config.policy.selection,
+    )
+
+
+def write_plan(settings: Settings, plan: NightPlan) -> Path:
+    """Store the plan as `nights/<id>/plan.json`, make it the current night, and return the night's folder."""
+    folder = settings.nights / plan.id[:16]
+    files.write_bytes(folder / "plan.json", _PLAN.dump_json(plan, indent=2) + b"\n")
+    files.write_bytes(settings.nights / "current", plan.id[:16].encode() + b"\n")
+    return folder
+
+
+def read_plan(settings: Settings, night: str = "") -> NightPlan:
+    """The plan of a night; of the current one by default.
+
+    Raises:
+        DataError: There is no such night, or its plan is damaged.
+    """
+    current = settings.nights / "current"
+    if not night and not current.exists():
+        raise DataError(f"{settings.nights}: no night was planned yet; materialise night_plan or run `mei nightly`")
+    path = settings.nights / (night[:16] or current.read_text().strip()) / "plan.json"
+    try:
+        return _PLAN.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such night; known: {', '.join(known_nights(settings)) or 'none'}") from None
+    except ValidationError as error:
+        raise DataError(f"{path}: not a plan of this version ({error.error_count()} problems); plan the night again") from None
+
+
+def known_nights(settings: Settings) -> list[str]:
+    """Short ids of all planned nights, oldest first."""
+    return [path.parent.name for path in sorted(settings.nights.glob("*/plan.json"), key=lambda p: p.stat().st_mtime)]
+
+
+def night_folder(settings: Settings, plan: NightPlan) -> Path:
+    """Where a night keeps what it decided."""
+    return settings.nights / plan.id[:16]
+
+
+def night_bars(settings: Settings, plan: NightPlan) -> Bars:
+    """The bars that the plan was made for.
+
+    Raises:
+        DataError: The lake has changed since; plan the night again.
+    """
+    sweep = plan.sweep
+    lake = Lake(settings.lake)
+    bars = load_bars(lake, sweep.venue, sweep.interval, sweep.symbols, sweep.anchor_ms, plan.to_ms)
+    if bars.data_hash != sweep.data_hash:
+        raise DataError(f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again")
+    return bars
+
+
+def night_features(settings: Settings, plan: NightPlan, bars: Bars, progress: Progress = silent) -> FeatureSet:
+    """The columns that the night's combos read, computed or mapped."""
+    return build_features(bars, plan.sweep.columns(), settings.features, progress)
+
+
+def search_window(plan: NightPlan, bars: Bars) -> Window:
+    """The days that the search sees."""
+    return window(bars, plan.sweep.from_ms, plan.sweep.to_ms)
+
+
+def holdout_window(plan: NightPlan, bars: Bars) -> Window:
+    """The days that the search never sees."""
+    return window(bars, plan.holdout_ms, plan.to_ms)
+
+
+def describe(plan: NightPlan) -> dict[str, Any]:
+    """The plan as JSON values, with its id and its numbers of combos and symbols."""
+    sweep = {key: value for key, value in asdict(plan.sweep).items() if key not in {"params", "market"}}
+    return {
+        "night": plan.id,
+        "profile": plan.profile,
+        "as_of": iso(plan.as_of_ms),
+        "window": [iso(plan.sweep.from_ms), iso(plan.to_ms)],
+        "holdout_start": iso(plan.holdout_ms),
+        "symbols": list(plan.sweep.symbols),
+        "dropped": dict(plan.dropped),
+        "candles": plan.candles,
+        "combos": plan.sweep.combos,
+        "sweep": sweep,
+    }
+
+
+def _anchor(pipeline: PipelineConfig, interval: str) -> int:
+    if interval not in pipeline.anchors:  # type: ignore[comparison-overlap]
+        raise ConfigError(f"pipeline.yaml: anchors: no anchor for {interval}; add one")
+    return pipeline.anchors[interval]  # type: ignore[index]
+
+
+def _universe(lake: Lake, pipeline: PipelineConfig, spec: SweepSpec) -> tuple[list[str], dict[str, str]]:
+    """Symbols of the universe that the lake has, and why the others are absent."""
+    venue = spec.venue or pipeline.venue
+    stored = symbols(lake, venue, spec.interval)
+    if not stored:
+        raise DataError(f"lake {lake.root}: no {spec.interval} bars of {venue}; run `mei ingest`")
+    if pipeline.universe == "all":
+        return stored, {}
+    missing = [name for name in pipeline.universe if name not in stored]
+    return [name for name in pipeline.universe if name in stored], dict.fromkeys(missing, "not in the lake")
+
+
+def _fit(
+    frame: pl.DataFrame, names: list[str], pipeline: PipelineConfig, interval: str, from_ms: int, as_of_ms: int
+) -> tuple[list[str], dict[str, str], tuple[Finding, ...]]:
+    limits = quality.Limits(
+        stale_after_ms=int(pipeline.window.stale_after_hours * HOUR_MS),
+        min_coverage_frac=pipeline.window.min_coverage_frac,
+        from_ms=from_ms,
+    )
+    found = quality.check(frame, interval, as_of_ms, limits)
+    dropped = dict.fromkeys(sorted(set(names) - set(frame["symbol"].unique())), "no bar in the window")
+    for item in found.items:
+        if item.rule in _EXCLUDING or item.severity == "refuse":
+            dropped.setdefault(item.symbol, f"{item.rule}: {quality.RULES[item.rule].doc}")
+    kept = [name for name in names if name not in dropped]
+    return kept, dropped, tuple(Finding(i.rule, i.symbol, i.count, i.sample) for i in found.items)
+
+
+def _nothing_fit(venue: str, interval: str, as_of_ms: int, frame: pl.DataFrame, dropped: Mapping[str, str]) -> str:
+    newest = iso(int(frame["open_ms"].max()) + interval_ms(interval)) if frame.height else "none"  # type: ignore[arg-type]
+    reasons = "; ".join(f"{symbol}: {reason}" for symbol, reason in sorted(dropped.items())[:5])
+    return (
+        f"no symbol of {venue} is fit for a night as of {iso(as_of_ms)}: the newest {interval} bar ends {newest}. Run "
+        f"`mei ingest`, or name an earlier time with --as-of. {reasons}"
+    )

@@ -1,0 +1,125 @@
+"""Replay one config over a window of the lake, fill by fill."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from kernels.engine import MOMENTS, REASONS
+from kernels.market import fill_model
+from kernels.params import Value
+from mei_pipeline.features import FeatureSet, build_features, columns_of
+from mei_pipeline.market import Bars, Window, window
+from mei_pipeline.params.identity import Resolved
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation import Outcome, Record, encode_combos, record_combo
+from mei_pipeline.sweep.metrics import metrics
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a config did in a window.
+
+    Attributes:
+        metrics: Every metric of a sweep row; NaN stands for a metric without a value.
+        fills: One row per fill or funding payment, oldest first: time_ms, symbol, reason, moment, size, price, fee_usd,
+            cash_usd (change of cash).
+        trades: One row per closed round trip: symbol, side, entry_ms, exit_ms, entry_price, exit_price, size, reason,
+            bars, fees_usd, funding_usd, pnl_usd (net).
+        equity: One row per bar of the window: close_ms, equity_usd (marked to market).
+        outcome: The raw numbers, to compare with a sweep's.
+    """
+
+    metrics: Mapping[str, float]
+    fills: pl.DataFrame
+    trades: pl.DataFrame
+    equity: pl.DataFrame
+    outcome: Outcome
+
+
+def replay_config(settings: Settings, bars: Bars, resolved: Resolved, from_ms: int, to_ms: int) -> Replay:
+    """Replay `resolved` over the UTC days [from_ms, to_ms), starting flat.
+
+    Raises:
+        ConfigError: The window does not fit the bars, or a feature window is longer than they are.
+    """
+    single = {path: (value,) for path, value in resolved.params.items()}
+    features = build_features(bars, columns_of(resolved.strategy, single), settings.features)
+    cut = window(bars, from_ms, to_ms)
+    return replay_params(
+        settings, bars, cut, features, resolved.strategy, resolved.params, resolved.market, resolved.initial_balance_usd
+    )
+
+
+def replay_params(  # noqa: PLR0913 - the same eight things that a sweep has, for one combo
+    settings: Settings,
+    bars: Bars,
+    cut: Window,
+    features: FeatureSet,
+    strategy: str,
+    params: Mapping[str, Value],
+    market: Mapping[str, Value],
+    initial_usd: float,
+) -> Replay:
+    """Replay one combo over `cut`, from columns that are already computed."""
+    combos = encode_combos(strategy, features, params, 1)
+    record = record_combo(settings, cut, fill_model(market, initial_usd), features, combos)
+    fills = _fills(record, bars)
+    return Replay(
+        metrics={
+            name: float(value[0]) for name, value in metrics(record.outcome, initial_usd, cut.last - cut.first).items()
+        },
+        fills=fills,
+        trades=_trades(fills),
+        equity=pl.DataFrame(
+            {"close_ms": bars.open_ms[cut.first : cut.last] + bars.interval_ms, "equity_usd": record.equity}
+        ),
+        outcome=record.outcome,
+    )
+
+
+def _fills(record: Record, bars: Bars) -> pl.DataFrame:
+    bar, symbol, reason, moment, size, price, fee, cash = record.log
+    index = bar.astype(int)
+    # What happens inside a bar is stamped with its open: the order of prices within a bar is not known.
+    at_close = (moment == MOMENTS.index("close")) * bars.interval_ms
+    return pl.DataFrame(
+        {
+            "time_ms": bars.open_ms[index] + at_close,
+            "bar": index,
+            "symbol": [bars.symbols[int(s)] for s in symbol],
+            "reason": [REASONS[int(r)] for r in reason],
+            "moment": [MOMENTS[int(m)] for m in moment],
+            "size": size,
+            "price": price,
+            "fee_usd": fee,
+            "cash_usd": cash,
+        },
+        schema_overrides={"time_ms": pl.Int64, "bar": pl.Int64, "symbol": pl.String, "reason": pl.String, "moment": pl.String},
+    )
+
+
+def _trades(fills: pl.DataFrame) -> pl.DataFrame:
+    """Round trips: an entry opens one, the next fill that is not an entry closes it."""
+    entry = pl.col("reason") == "entry"
+    trip = fills.with_columns(trip=entry.cum_sum().over("symbol"), funding=pl.col("reason") == "funding")
+    closing = ~entry & ~pl.col("funding")
+    return (
+        trip.group_by("symbol", "trip", maintain_order=True)
+        .agg(
+            side=pl.when(pl.col("size").first() > 0).then(pl.lit("long")).otherwise(pl.lit("short")),
+            entry_ms=pl.col("time_ms").first(),
+            exit_ms=pl.col("time_ms").filter(closing).last(),
+            entry_price=pl.col("price").first(),
+            exit_price=pl.col("price").filter(closing).last(),
+            size=pl.col("size").first().abs(),
+            reason=pl.col("reason").filter(closing).last(),
+            bars=pl.col("bar").filter(closing).last() - pl.col("bar").first(),
+            fees_usd=pl.col("fee_usd").sum(),
+            funding_usd=-pl.col("cash_usd").filter("funding").sum(),
+            pnl_usd=pl.col("cash_usd").sum(),
+        )
+        .filter(pl.col("exit_ms").is_not_null())
+        .drop("trip")
+        .sort("exit_ms", "symbol", maintain_order=True)
+    )

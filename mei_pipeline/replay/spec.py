@@ -1,0 +1,81 @@
+"""What `mei backtest` replays: a config of a lane, or a short file that a person wrote."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from mei_pipeline.candles.lake import Lake, symbols
+from mei_pipeline.config.base import FileModel, Interval, Name, Symbol, Timestamp, Values, Venue, shape
+from mei_pipeline.config.load import Config
+from mei_pipeline.config.models import MarketValues
+from mei_pipeline.config.promoted import read_promoted
+from mei_pipeline.config.reader import read_yaml
+from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.table import read_catalog
+
+
+class BacktestSpec(FileModel):
+    """One config, written by hand."""
+
+    strategy: Name
+    """Strategy: a module of kernels/strategies."""
+    venue: Venue | None = None
+    """Venue whose bars are used; when left out, the one of pipeline.yaml."""
+    interval: Interval
+    """Length of the bars that the strategy decides on."""
+    symbols: Annotated[
+        Annotated[Literal["all"], Tag("word")] | Annotated[tuple[Symbol, ...], Tag("list"), Field(min_length=1)],
+        Discriminator(shape),
+    ] = "all"
+    """Symbols of the book: `all` that the lake has, or a list."""
+    anchor_ms: Annotated[Timestamp | None, Field(alias="anchor")] = None
+    """Bar at which features start; when left out, the anchor of the interval in pipeline.yaml."""
+    initial_balance_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
+    """Equity at the start."""
+    market: MarketValues = Field(default_factory=dict)
+    """Market parameters, written without the leading `market.`, where they differ from their defaults."""
+    params: Values = Field(default_factory=dict)
+    """Parameters that differ from their defaults."""
+
+
+def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
+    """The config in `path` and the anchor of its features, in milliseconds.
+
+    Args:
+        path: A file of `lanes/<lane>/configs/`, or one that has the keys of `BacktestSpec`.
+        lake: Says which symbols `all` are.
+        config: The operator's configuration, for what the file leaves out.
+
+    Raises:
+        ConfigError: The file is missing or wrong, or no anchor is known.
+        DataError: The lake has no bars for it.
+    """
+    if path.is_file() and b"\nconfig_id:" in b"\n" + path.read_bytes():
+        resolved, file = read_promoted(path)
+        return resolved, _anchor(config, resolved.interval, file.evidence.get("basis", {}).get("anchor_ms"))
+    spec = read_yaml(path, BacktestSpec)
+    venue = spec.venue or config.pipeline.venue
+    names = tuple(symbols(lake, venue, spec.interval)) if spec.symbols == "all" else spec.symbols
+    if not names:
+        raise DataError(f"lake {lake.root}: no {spec.interval} bars of {venue}; run `mei ingest`")
+    resolved = make_resolved(
+        read_catalog(),
+        strategy=spec.strategy,
+        venue=venue,
+        interval=spec.interval,
+        symbols=names,
+        initial_balance_usd=spec.initial_balance_usd,
+        params=spec.params,
+        market=spec.market,
+    )
+    return resolved, _anchor(config, spec.interval, spec.anchor_ms)
+
+
+def _anchor(config: Config, interval: str, stated_ms: int | None) -> int:
+    if stated_ms is not None:
+        return stated_ms
+    if interval not in config.pipeline.anchors:
+        raise ConfigError(f"pipeline.yaml: anchors: no anchor for {interval}; add one, or state `anchor` in the file")
+    return config.pipeline.anchors[interval]

@@ -1,0 +1,88 @@
+"""The fixed metrics of a combo, from what the kernel returned."""
+
+import numpy as np
+
+from kernels.ledger import BLOCKS
+from kernels.market import Floats
+from mei_pipeline.simulation import Outcome
+
+YEAR_DAYS = 365.0
+
+DOCS = {
+    "net_pnl_usd": "Equity at the end less the initial balance; open positions are marked at their last close.",
+    "return_pct": "Net profit in percent of the initial balance.",
+    "sharpe": "Annual Sharpe ratio of daily mark-to-market returns, no risk-free rate; 0 when they do not vary.",
+    "max_drawdown_usd": "Deepest fall of mark-to-market equity from a peak.",
+    "max_drawdown_pct": "Deepest fall of mark-to-market equity as a percentage of the peak before it.",
+    "trades": "Closed round trips.",
+    "win_rate": "Share of round trips with a profit after fees and funding.",
+    "profit_factor": "Profits of winning round trips over losses of the others, both net; null without a loss.",
+    "fees_usd": "Fees paid.",
+    "funding_usd": "Funding paid; negative when received.",
+    "turnover_usd": "Notional of all fills.",
+    "fills": "Number of fills.",
+    "exposure_frac": "Share of bars at whose close a position was open.",
+    "open_positions": "Positions still open at the end.",
+    "liquidations": "How often the account was liquidated.",
+    "refused": "Wished entries refused for lack of margin, places or size.",
+}
+"""Every metric and what it says."""
+
+
+def sharpe(n: Floats, total: Floats, squares: Floats) -> Floats:
+    """Annual Sharpe ratio of daily returns from their count, sum and sum of squares: mean / sample deviation · √365.
+
+    Source: Sharpe, The Sharpe Ratio, Journal of Portfolio Management 21 (1994). 0 where there is no variation or fewer
+    than two days.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = total / n
+        variance = (squares - n * mean * mean) / (n - 1.0)
+        ratio = mean / np.sqrt(variance) * np.sqrt(YEAR_DAYS)
+    # Rounding leaves about 1e-17 of variance in constant returns.
+    return np.where((n >= 2.0) & (variance > 1e-16), ratio, 0.0)
+
+
+def metrics(outcome: Outcome, initial_usd: float, bars: int) -> dict[str, Floats]:
+    """All metrics of K combos.
+
+    Args:
+        outcome: What the kernel returned.
+        initial_usd: Equity at the start.
+        bars: Bars of the window.
+
+    Returns:
+        Each metric of `DOCS`, [K]; NaN stands for a metric without a value.
+    """
+    raw = outcome.results
+    n, total, squares = outcome.days.sum(axis=0)
+    pnl = raw["equity_usd"] - initial_usd
+    with np.errstate(divide="ignore", invalid="ignore"):
+        profit_factor = np.where(raw["gross_loss_usd"] > 0.0, raw["gross_profit_usd"] / raw["gross_loss_usd"], np.nan)
+        win_rate = np.where(raw["trades"] > 0.0, raw["wins"] / raw["trades"], np.nan)
+    return {
+        "net_pnl_usd": pnl,
+        "return_pct": 100.0 * pnl / initial_usd,
+        "sharpe": sharpe(n, total, squares),
+        "max_drawdown_usd": raw["max_drawdown_usd"],
+        "max_drawdown_pct": 100.0 * raw["max_drawdown_frac"],
+        "trades": raw["trades"],
+        "win_rate": win_rate,
+        "profit_factor": profit_factor,
+        "fees_usd": raw["fees_usd"],
+        "funding_usd": raw["funding_usd"],
+        "turnover_usd": raw["turnover_usd"],
+        "fills": raw["fills"],
+        "exposure_frac": raw["bars_held"] / bars,
+        "open_positions": raw["open_positions"],
+        "liquidations": raw["liquidations"],
+        "refused": raw["refused"],
+    }
+
+
+def blocks(outcome: Outcome) -> dict[str, Floats]:
+    """Daily returns of each time block: `day_count`, `day_sum`, `day_sum_sq`, each [K, BLOCKS]."""
+    n, total, squares = (np.ascontiguousarray(outcome.days[:, i, :].T) for i in range(3))
+    if n.shape[1] != BLOCKS:
+        raise ValueError(f"{n.shape[1]} time blocks, expected {BLOCKS}")
+    return {"day_count": n, "day_sum": total, "day_sum_sq": squares}

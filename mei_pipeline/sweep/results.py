@@ -1,0 +1,92 @@
+"""Result chunks on disk: one Parquet file each, whole or absent, naming the sweep it belongs to."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from kernels.ledger import BLOCKS
+from mei_pipeline import files
+from mei_pipeline.errors import DataError
+from mei_pipeline.simulation import Outcome
+from mei_pipeline.sweep.metrics import DOCS, blocks, metrics
+from mei_pipeline.sweep.plan import SweepPlan, plan_to_dict
+
+_COUNTS = ("trades", "fills", "open_positions", "liquidations", "refused")
+
+
+def sweep_folder(root: Path, plan: SweepPlan) -> Path:
+    """Where the sweep of `plan` lives below the folder of all sweeps."""
+    return root / plan.id[:16]
+
+
+def chunk_path(folder: Path, index: int) -> Path:
+    """File of one chunk."""
+    return folder / "chunks" / f"{index:06d}.parquet"
+
+
+def chunk_frame(plan: SweepPlan, index: int, outcome: Outcome, bars: int) -> pl.DataFrame:
+    """Rows of one chunk: `combo`, one column per axis, every metric, and three arrays over time blocks."""
+    numbers = plan.chunk(index)
+    values = metrics(outcome, plan.initial_balance_usd, bars)
+    frame = pl.DataFrame(
+        {"combo": np.arange(numbers.start, numbers.stop, dtype=np.int64)}
+        | {path: pl.Series(column, strict=False) for path, column in plan.axis_values(numbers).items()}
+        | values
+        | {name: pl.Series(name, array, dtype=pl.Array(pl.Float64, BLOCKS)) for name, array in blocks(outcome).items()}
+    )
+    return frame.with_columns(pl.col(_COUNTS).cast(pl.Int64), pl.col("win_rate", "profit_factor").fill_nan(None))
+
+
+def write_chunk(folder: Path, plan: SweepPlan, index: int, frame: pl.DataFrame) -> None:
+    """Write one chunk, whole and durable."""
+    with files.replacing(chunk_path(folder, index)) as temporary:
+        frame.write_parquet(temporary, compression="zstd", metadata={"mei.sweep": plan.id, "mei.chunk": str(index)})
+
+
+def chunk_done(folder: Path, plan: SweepPlan, index: int) -> bool:
+    """Whether the chunk is on disk and belongs to this plan.
+
+    Raises:
+        DataError: The file is damaged, or is a chunk of another sweep.
+    """
+    path = chunk_path(folder, index)
+    if not path.exists():
+        return False
+    try:
+        metadata = pq.read_metadata(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: damaged result chunk ({error}); delete it and run the sweep again") from None
+    noted = metadata.metadata or {}
+    foreign = noted.get(b"mei.sweep") != plan.id.encode() or metadata.num_rows != len(plan.chunk(index))
+    if foreign:
+        raise DataError(f"{path}: not a chunk of sweep {plan.id[:16]}; move it away and run the sweep again")
+    return True
+
+
+def write_plan(folder: Path, plan: SweepPlan) -> None:
+    """Note the plan beside its chunks."""
+    files.write_json(folder / "plan.json", plan_to_dict(plan))
+
+
+def read_results(folder: Path) -> pl.DataFrame:
+    """All rows of a finished sweep, in order of combos.
+
+    Raises:
+        DataError: There are no results.
+    """
+    paths = sorted((folder / "chunks").glob("*.parquet"))
+    if not paths:
+        raise DataError(f"{folder}: no results; run the sweep first")
+    return pl.concat([pl.read_parquet(path) for path in paths])
+
+
+def top(frame: pl.DataFrame, count: int) -> pl.DataFrame:
+    """The `count` best combos by Sharpe ratio; ties go to the lower number."""
+    return frame.sort(["sharpe", "combo"], descending=[True, False]).head(count)
+
+
+def metric_columns() -> tuple[str, ...]:
+    """Names of the metric columns."""
+    return tuple(DOCS)
