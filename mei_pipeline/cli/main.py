@@ -37,6 +37,9 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "backtest": Entry("research", "Replay one config over the lake: trades, equity, report."),
         "sweep": Entry("research", "Search one sweep over the lake; a killed one resumes."),
     },
+    "Configure": {
+        "config": Entry("config", "Check the configuration files; explain where a value comes from."),
+    },
     "Decide": {
         "registry": Entry("registry", "Configs, their evidence and verdicts, and what holds which lane."),
     },
