@@ -104,11 +104,15 @@ def _open() -> "Registry":
 def _print_story(story: "ConfigStory") -> None:
     from mei_pipeline.registry.deploy import changes
 
-    lanes = f", holds {', '.join(story.lanes)}" if story.lanes else ""
     output.table(
-        f"Config {story.config.config_id}: {story.state}{lanes}",
-        ("parameter", "value"),
-        [(change.path, _plain(change.new)) for change in changes(None, story.config.resolved)],
+        "Config",
+        ("", "value"),
+        [
+            ("config id", story.config.config_id),
+            ("state", story.state),
+            ("holds", ", ".join(story.lanes) or None),
+            *((change.path, _plain(change.new)) for change in changes(None, story.config.resolved)),
+        ],
     )
     output.table(
         "Evidence",

@@ -212,7 +212,7 @@ def promote_proposals(
 
 def changes(old: Resolved | None, new: Resolved) -> tuple[Change, ...]:
     """The parameters in which two resolved configs differ, by dotted path."""
-    before, after = _flat(as_dict(old)) if old else {}, _flat(as_dict(new))
+    before, after = _flat(old) if old else {}, _flat(new)
     return tuple(
         Change(path, before.get(path), after.get(path))
         for path in sorted(before.keys() | after.keys())
@@ -319,11 +319,6 @@ def _apply(
     )
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _flat(resolved: Resolved) -> dict[str, Any]:
+    rest = {key: value for key, value in as_dict(resolved).items() if key not in {"params", "market"}}
+    return {**rest, **resolved.params, **resolved.market}

@@ -116,26 +116,35 @@ def promote(
     return Promotion(transition, pointer, moved, tuple(dict.fromkeys(written)))
 
 
-def render(registry: Registry, lanes_folder: Path, lane: str, *, seam: Seam = _onwards) -> tuple[Path, ...]:
+def render(
+    registry: Registry, lanes_folder: Path, lane: str, *, seam: Seam = _onwards, wait_s: float = RENDER_WAIT_S
+) -> tuple[Path, ...]:
     """Make a lane's files what the registry says, and return those that were written.
 
     A lane that never held a config is left alone.
+
+    Args:
+        registry: The registry.
+        lanes_folder: The folder of all lanes.
+        lane: The lane.
+        seam: Called after each step.
+        wait_s: How long to wait for another rendering of this lane, in seconds.
 
     Raises:
         Fatal: The lane's file is of a later generation than the registry: it was restored from an older backup.
         DataError: A file could not be written; the previous one is intact.
         Busy: Another process renders this lane.
     """
-    with _rendering(lanes_folder, lane):
+    with _rendering(lanes_folder, lane, wait_s):
         # Read under the lock: what is written last is then never older than what is there.
         want = wanted(registry, lane)
         if want is None:
             return ()
         _refuse_older(registry, lanes_folder, want)
         path = config_path(lanes_folder, lane, want.pointer.config_id)
-        written = _write(path, want.config_data, parse_config)
+        written = write_checked(path, want.config_data, parse_config)
         seam("config rendered")
-        return written + _write(pointer_path(lanes_folder, lane), want.pointer_data, parse_pointer)
+        return written + write_checked(pointer_path(lanes_folder, lane), want.pointer_data, parse_pointer)
 
 
 def store_config(
@@ -147,9 +156,9 @@ def store_config(
         DataError: The file could not be written; the previous one is intact.
         Busy: Another process renders this lane.
     """
-    with _rendering(lanes_folder, lane):
+    with _rendering(lanes_folder, lane, RENDER_WAIT_S):
         path = config_path(lanes_folder, lane, config.config_id)
-        return _write(path, config_bytes(config, evidence, verdict), parse_config)
+        return write_checked(path, config_bytes(config, evidence, verdict), parse_config)
 
 
 def _admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> _Admitted:
@@ -210,7 +219,7 @@ def _refuse_older(registry: Registry, lanes_folder: Path, want: Wanted) -> None:
         )
 
 
-def _write(path: Path, data: bytes, parse: Callable[[Path, bytes], object]) -> tuple[Path, ...]:
+def write_checked(path: Path, data: bytes, parse: Callable[[Path, bytes], object]) -> tuple[Path, ...]:
     """Write a file unless it holds these bytes; it takes its place only once it was read back and is good."""
     if read_bytes(path) == data:
         return ()
@@ -221,11 +230,11 @@ def _write(path: Path, data: bytes, parse: Callable[[Path, bytes], object]) -> t
 
 
 @contextmanager
-def _rendering(lanes_folder: Path, lane: str) -> Iterator[None]:
+def _rendering(lanes_folder: Path, lane: str, wait_s: float) -> Iterator[None]:
     folder = lane_folder(lanes_folder, lane)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder}: not made: {error.strerror}; make it writable for this user") from error
-    with locked(folder / ".render.lock", f"rendering lane {lane}", wait_s=RENDER_WAIT_S):
+    with locked(folder / ".render.lock", f"rendering lane {lane}", wait_s=wait_s):
         yield

@@ -111,8 +111,8 @@ def resolve_id(registry: Registry, prefix: str) -> str:
         column = tables.configs.c.config_id
         found = list(connection.execute(select(column).where(column.startswith(prefix, autoescape=True))).scalars())
     if len(found) != 1:
-        count = "several configs" if found else "no config"
-        raise Refused(f"config {prefix}: {count} of the registry begin so; `mei registry list` shows the ids")
+        count, verb = ("several configs", "begin") if found else ("no config", "begins")
+        raise Refused(f"config {prefix}: {count} of the registry {verb} so; `mei registry list` shows the ids")
     return str(found[0])
 
 

@@ -4,7 +4,7 @@ from threading import Barrier
 
 import pytest
 import registry_kit as kit
-from sqlalchemy import insert
+from sqlalchemy import event, insert
 
 from mei_pipeline.errors import Busy, ConfigError, DataError, Refused, Retryable
 from mei_pipeline.registry import store, tables
@@ -137,8 +137,8 @@ def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
 def test_a_full_disk_writes_nothing(tmp_path):
     registry = kit.fresh(tmp_path)
     row = {"config_id": "c" * 64, "resolved": "x" * 100_000, "created_ms": 1}
+    event.listen(registry.engine, "begin", lambda made: made.exec_driver_sql("PRAGMA max_page_count = 1"))
     with pytest.raises(Retryable, match="nothing was written"), writing(registry) as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count = 1")
         connection.execute(insert(tables.configs).values(**row))
     assert store.list_configs(registry) == ()
 

@@ -59,7 +59,12 @@ def test_figures_that_are_none_are_stored_as_none(registry):
     config_id = store.add_config(registry, kit.resolved(), kit.at())
     metrics = {"a": math.nan, "b": [math.inf, 1.0], "c": {"d": -math.inf}, "e": "word"}
     identity = store.add_evidence(registry, config_id, kit.basis(), metrics, kit.at())
-    assert store.get_evidence(registry, identity).metrics == {"a": None, "b": [None, 1.0], "c": {"d": None}, "e": "word"}
+    assert store.get_evidence(registry, identity).metrics == {
+        "a": None,
+        "b": [None, 1.0],
+        "c": {"d": None},
+        "e": "word",
+    }
 
 
 @pytest.mark.parametrize(
