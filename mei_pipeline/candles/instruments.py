@@ -1,7 +1,7 @@
 """Instruments for symbols of which a source says nothing.
 
 The kernel rounds every size to the instrument's lot, so a symbol without an instrument could not be traded. Files
-rarely have instruments; the defaults below follow the shape of Hyperliquid's rules and are marked `default` in `source`:
+rarely have instruments; the defaults follow the shape of Hyperliquid's rules and are marked `default` in `source`:
 
 - size decimals: as many as make one lot worth at most one dollar at the first close that was ingested, 0 to 5
   (BTC at 94,125 has 5, ETH at 1,800 has 4, SOL at 147 has 3, DOGE at 0.17 has 0);

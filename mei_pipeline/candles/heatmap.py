@@ -1,0 +1,155 @@
+"""Coverage as a picture: one row per symbol, one column per month, one panel per interval; SVG without any script."""
+
+from dataclasses import dataclass
+from html import escape
+
+import polars as pl
+
+from mei_pipeline.candles.store import interval_rank
+
+# Least share of the expected bars (percent), colour, legend. Light colours that stay apart for colour-blind readers.
+CLASSES = (
+    (100.0, "#a9d8c2", "complete"),
+    (98.0, "#d9ecc6", "98 to 100 %"),
+    (90.0, "#fbeeb0", "90 to 98 %"),
+    (50.0, "#f8cf9f", "50 to 90 %"),
+    (0.0, "#eea99b", "under 50 %"),
+)
+NOT_EXPECTED = "#f6f7f8"
+INK, SOFT, DOT = "#24292f", "#6e7781", "#3b6ea5"
+ROW, HEAD, FOOT, PAD, GAP = 18, 58, 44, 20, 16
+WIDE, NARROW, MANY_MONTHS = 40, 24, 30
+LEAST_WIDTH = 850.0  # what the legend takes
+CHARACTER = 7.2  # pixels that one character of a label takes at most
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Geometry that all panels share, in pixels."""
+
+    left: float
+    cell: int
+    months: tuple[str, ...]
+
+    @property
+    def right(self) -> float:
+        return self.left + self.cell * len(self.months)
+
+
+def coverage_svg(frame: pl.DataFrame) -> str:
+    """Draw the frame that `coverage` returns.
+
+    Args:
+        frame: Coverage of one venue.
+
+    Returns:
+        A self-contained SVG on a white ground; each cell tells its figures when pointed at.
+    """
+    if frame.is_empty():
+        return _document(360, 60, ["the lake has no bars yet"], [_text(PAD, 36, "The lake has no bars yet.", SOFT)])
+    months = tuple(sorted(frame["month"].unique().to_list()))
+    longest = max(len(symbol) for symbol in frame["symbol"].unique().to_list())
+    left = PAD + max(40.0, CHARACTER * longest + 10)
+    grid = _Grid(left, WIDE if len(months) <= MANY_MONTHS else NARROW, months)
+    body: list[str] = []
+    top = PAD
+    titles = []
+    for (interval,), panel in sorted(
+        frame.group_by("interval", maintain_order=True), key=lambda item: interval_rank(str(item[0][0]))
+    ):
+        symbols = sorted(panel["symbol"].unique().to_list())
+        title = f"{panel['venue'][0]} {interval}"
+        titles.append(title)
+        body += _panel(panel, symbols, title, grid, top)
+        top += HEAD + ROW * len(symbols) + GAP
+    body += _legend(top + 6)
+    width = max(grid.right + 80, LEAST_WIDTH)
+    return _document(width, top + FOOT, titles, body)
+
+
+def _panel(panel: pl.DataFrame, symbols: list[str], title: str, grid: _Grid, top: float) -> list[str]:
+    bars, expected = int(panel["bars"].sum()), int(panel["expected"].sum())
+    unknown, no_trade = int(panel["unknown"].sum()), int(panel["no_trade"].sum())
+    share = f"{_percent(bars + no_trade, expected):.1f} % known"
+    facts = f"{len(symbols)} symbols · {bars:,} bars · {share} · {unknown:,} unknown · {no_trade:,} no trade"
+    heading = (
+        f'<text x="{PAD}" y="{top + 14}" fill="{INK}" font-size="14" font-weight="600">{escape(title)}'
+        f'<tspan dx="10" fill="{SOFT}" font-size="12" font-weight="400">{facts}</tspan></text>'
+    )
+    out = [heading]
+    for column, month in enumerate(grid.months):
+        x = grid.left + column * grid.cell + grid.cell / 2
+        year, number = month.split("-")
+        if column == 0 or number == "01":
+            out.append(_text(x - grid.cell / 2 + 2, top + 34, year, INK, size=11))
+        out.append(_text(x, top + 50, MONTHS[int(number) - 1], SOFT, size=10, anchor="middle"))
+    out.append(_text(grid.right + 12, top + 50, "lacking", SOFT, size=10))
+    rows = {(row["symbol"], row["month"]): row for row in panel.iter_rows(named=True)}
+    for index, symbol in enumerate(symbols):
+        y = top + HEAD + index * ROW
+        out.append(_text(grid.left - 8, y + 13, symbol, INK, size=11, anchor="end"))
+        lacking = 0
+        for column, month in enumerate(grid.months):
+            row = rows.get((symbol, month))
+            lacking += row["unknown"] if row else 0
+            out.append(_cell(row, symbol, month, grid, (grid.left + column * grid.cell, y)))
+        out.append(_text(grid.right + 12, y + 13, f"{lacking:,}", SOFT, size=10))
+    return out
+
+
+def _cell(row: dict[str, int] | None, symbol: str, month: str, grid: _Grid, corner: tuple[float, float]) -> str:
+    x, y = corner
+    box = f'x="{x + 1:g}" y="{y + 1:g}" width="{grid.cell - 2}" height="{ROW - 2}" rx="2"'
+    name = escape(symbol)
+    if row is None or not row["expected"]:
+        return f'<rect {box} fill="{NOT_EXPECTED}"><title>{name} {month}: no bars expected</title></rect>'
+    share = _percent(row["bars"] + row["no_trade"], row["expected"])
+    told = (
+        f"{name} {month}: {row['bars']:,} of {row['expected']:,} bars, "
+        f"{row['no_trade']:,} no trade, {row['unknown']:,} unknown"
+    )
+    out = f'<rect {box} fill="{_colour(share)}"><title>{told}</title></rect>'
+    if row["unknown"] and grid.cell == WIDE:
+        # Rounded down, so that a cell that lacks a bar never reads 100.
+        shown = f"{int(share * 10) / 10:g}"
+        out += _text(x + grid.cell / 2, y + 13, shown, INK, size=9, anchor="middle")
+    if row["no_trade"]:
+        out += f'<circle cx="{x + grid.cell - 6:g}" cy="{y + 6:g}" r="2" fill="{DOT}"/>'
+    return out
+
+
+def _legend(top: float) -> list[str]:
+    out, x = [], float(PAD)
+    for _, colour, label in CLASSES:
+        out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" fill="{colour}"/>')
+        out.append(_text(x + 19, top + 11, label, SOFT, size=11))
+        x += 19 + CHARACTER * len(label) + 14
+    out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" fill="{NOT_EXPECTED}" stroke="#d0d7de"/>')
+    out.append(_text(x + 19, top + 11, "not expected", SOFT, size=11))
+    x += 19 + CHARACTER * len("not expected") + 14
+    out.append(f'<circle cx="{x + 4:g}" cy="{top + 7:g}" r="2.5" fill="{DOT}"/>')
+    out.append(_text(x + 12, top + 11, "some bars did not trade", SOFT, size=11))
+    return out
+
+
+def _document(width: float, height: float, titles: list[str], body: list[str]) -> str:
+    label = escape("Coverage: " + ", ".join(titles))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
+        f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" font-family="{FONT}">'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(body)}</svg>\n'
+    )
+
+
+def _text(x: float, y: float, text: str, fill: str, *, size: int = 12, anchor: str = "start") -> str:
+    return f'<text x="{x:g}" y="{y:g}" fill="{fill}" font-size="{size}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _colour(share_pct: float) -> str:
+    return next(colour for least, colour, _ in CLASSES if share_pct >= least)
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100.0 * part / whole if whole else 100.0
