@@ -6,11 +6,13 @@ Every file is read with validation. `Wanted` is what the registry says the folde
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from mei_pipeline.config.base import FileModel
+from mei_pipeline.config.reader import parse_document
+from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError, DataError, Fatal
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import config_bytes
@@ -21,64 +23,74 @@ POINTER_NAME = "promoted.yaml"
 STATUS_NAME = "status.json"
 
 _LANE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_HEX_ID = r"^[0-9a-f]{64}$"
+_Id = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"words": "64 hexadecimal digits"})]
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class Provenance(_File):
+class Provenance(FileModel):
     """Where a promoted config comes from."""
 
-    evidence_id: str
+    evidence_id: _Id
+    """What was measured of it."""
     kernel_hash: str
+    """The kernels that it was measured with; an executor with others refuses the config."""
     venue: str
+    """Whose candles."""
     data_hash: str
+    """Which candles."""
     policy_id: str
+    """The policy that let it in."""
     night_id: str
+    """The night that judged it."""
     promoted_ms: int
+    """When it was promoted."""
     trigger: str
+    """What set the promotion off."""
     who: str
+    """The person or the service."""
     why: str
+    """The reason, in words."""
 
 
-class PointerFile(_File):
-    """The content of `promoted.yaml`."""
+class PointerFile(FileModel):
+    """promoted.yaml: which config holds a lane."""
 
     schema_version: Literal[1]
+    """Version of this layout."""
     lane: str
-    config_id: str = Field(pattern=_HEX_ID)
-    generation: int = Field(ge=1)
-    size_multiplier: float = Field(gt=0, le=1)
-    transition_id: str = Field(pattern=_HEX_ID)
+    """The lane."""
+    config_id: _Id
+    """The config; its file is configs/<config id>.yaml."""
+    generation: Annotated[int, Field(ge=1)]
+    """Counts the moves of this lane; it only grows."""
+    size_multiplier: Annotated[float, Field(gt=0, le=1)]
+    """Scales the equity that sizing sees."""
+    transition_id: _Id
+    """The transition that brought the config here."""
     provenance: Provenance
+    """Where the config comes from."""
 
 
-class Status(_File):
-    """The content of `status.json`: what a lane's executor has in force.
-
-    Attributes:
-        schema_version: The version of this file.
-        lane: The lane.
-        config_id: The config in force.
-        generation: The generation in force.
-        since_bar_ms: Open time of the first bar that was decided with it.
-        written_ms: When the executor wrote the file.
-        health: `ok`; `degraded`: entries are blocked; `halted`: nothing trades.
-        detail: The health in words.
-        positions: Signed size per symbol in base coin.
-    """
+class Status(FileModel):
+    """status.json: what a lane's executor has in force."""
 
     schema_version: Literal[1]
+    """Version of this layout."""
     lane: str
-    config_id: str = Field(pattern=_HEX_ID)
-    generation: int = Field(ge=1)
-    since_bar_ms: int = Field(ge=0)
-    written_ms: int = Field(ge=0)
+    """The lane."""
+    config_id: _Id
+    """The config in force."""
+    generation: Annotated[int, Field(ge=1)]
+    """The generation in force."""
+    since_bar_ms: Annotated[int, Field(ge=0)]
+    """Open time of the first bar that was decided with it."""
+    written_ms: Annotated[int, Field(ge=0)]
+    """When the executor wrote the file."""
     health: Literal["ok", "degraded", "halted"]
+    """`degraded`: entries are blocked; `halted`: nothing trades."""
     detail: str = ""
-    positions: dict[str, float] = Field(default_factory=dict)
+    """The health in words."""
+    positions: Annotated[dict[str, float], Field(default_factory=dict)]
+    """Signed size per symbol in base coin."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +159,7 @@ def wanted(registry: Registry, lane: str) -> Wanted | None:
         verdict = rows.find_verdict(connection, transition.verdict_id)
         evidence = rows.judged_evidence(connection, verdict)
     file = _pointer_file(pointer, transition, verdict, evidence)
-    pointer_data = yaml.safe_dump(file.model_dump(), sort_keys=False, allow_unicode=True).encode()
+    pointer_data = yaml_text(file.model_dump()).encode()
     return Wanted(pointer, file, pointer_data, config_bytes(config, evidence, verdict))
 
 
@@ -176,13 +188,9 @@ def parse_pointer(path: Path, data: bytes) -> PointerFile:
         DataError: The file is damaged.
     """
     try:
-        content = yaml.safe_load(data)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: no YAML: {error}; the registry can render it again") from error
-    try:
-        return PointerFile.model_validate(content)
-    except ValidationError as error:
-        raise _invalid(path, error) from error
+        return parse_document(data, path, PointerFile).model
+    except ConfigError as error:
+        raise DataError(f"{path}: damaged; the registry can render it again: {error}") from error
 
 
 def read_pointer_file(lanes_folder: Path, lane: str) -> PointerFile | None:
@@ -290,4 +298,4 @@ def _differences(lanes_folder: Path, want: Wanted, file: PointerFile | None, pro
 def _invalid(path: Path, error: ValidationError) -> DataError:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "the whole"
-    return DataError(f"{path}: {where}: {first['msg']}; it is written again from the truth, or removed by hand")
+    return DataError(f"{path}: {where}: {first['msg']}; its executor writes it again, or remove it")

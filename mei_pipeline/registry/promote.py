@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from mei_pipeline.errors import DataError, Fatal, Refused
 from mei_pipeline.files import locked, replacing
 from mei_pipeline.registry import rows
-from mei_pipeline.registry.config_file import config_bytes, parse_config
+from mei_pipeline.registry.config_file import check_runnable, config_bytes, parse_config
 from mei_pipeline.registry.engine import Registry, reading, writing
 from mei_pipeline.registry.lanes import (
     Wanted,
@@ -153,12 +153,15 @@ def store_config(
     """Write a config's file into a lane's folder, and return the path if it was not there.
 
     Raises:
+        Refused: The kernels of this checkout can't run the config.
         DataError: The file could not be written; the previous one is intact.
         Busy: Another process renders this lane.
     """
     with _rendering(lanes_folder, lane, RENDER_WAIT_S):
         path = config_path(lanes_folder, lane, config.config_id)
-        return write_checked(path, config_bytes(config, evidence, verdict), parse_config)
+        data = config_bytes(config, evidence, verdict)
+        check_runnable(path, data)
+        return write_checked(path, data, parse_config)
 
 
 def _admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> _Admitted:

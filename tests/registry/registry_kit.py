@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.deploy import Candidate
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion
 from mei_pipeline.registry.store import Registry, add_config, add_evidence, add_verdict, open_registry
@@ -19,13 +20,14 @@ def fresh(folder: Path) -> Registry:
 
 
 def resolved(number: int = 0, venue: str = "synthetic") -> Resolved:
-    return Resolved(
+    return make_resolved(
+        read_catalog(),
         strategy="ema_cross",
         venue=venue,
         interval="1h",
         symbols=("BTC", "ETH"),
         initial_balance_usd=10_000.0,
-        params={"indicators.ema_fast_window": 8 + number, "trade.long_only": True},
+        params={"indicators.ema_fast_window": 8 + number, "trade.leverage": 2.0},
         market={"market.fill": "next_open", "market.taker_fee_bps": 4.5},
     )
 

@@ -89,11 +89,12 @@ def test_a_bad_status_says_what_is_wrong(lanes, content, words):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "the whole"),
-        (b"a: [", "no YAML"),
-        (b"\xff\xfe\xfd", "no YAML"),
+        (b"", "empty"),
+        (b"a: [", "promoted.yaml:"),
+        (b"\xff\xfe\xfd", "not UTF-8"),
         (b"schema_version: 1\n", "lane"),
-        (b"- 1\n", "the whole"),
+        (b"- 1\n", "not a mapping"),
+        (b"schema_version: 1\nschema_version: 1\n", "twice"),
     ],
 )
 def test_a_bad_pointer_says_what_is_wrong(lanes, data, words):
@@ -118,11 +119,11 @@ def test_a_file_that_can_not_be_read_is_reported(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"a: [", "no YAML"),
-        (b"\xff\xfe\xfd", "no YAML"),
-        (b"[]", "not a config file of version 1"),
-        (b"schema_version: 2", "not a config file of version 1"),
-        (b"schema_version: 1", "not a resolved config"),
+        (b"a: [", "c.yaml:"),
+        (b"\xff\xfe\xfd", "not UTF-8"),
+        (b"[]", "not a mapping"),
+        (b"schema_version: 2", "schema_version"),
+        (b"schema_version: 1", "config_id"),
     ],
 )
 def test_a_bad_config_file_says_what_is_wrong(tmp_path, data, words):
@@ -152,7 +153,7 @@ def test_drift_names_what_differs(promoted, lanes):
     config_path(lanes, "paper1", config_id).unlink()
     pointer_path(lanes, "paper1").write_bytes(b"a: [")
     found = drift(registry, lanes, "paper1").differences
-    assert ["no YAML" in found[0], "missing" in found[1]] == [True, True]
+    assert ["damaged" in found[0], "missing" in found[1]] == [True, True]
 
 
 def test_drift_names_both_generations(promoted, lanes, tmp_path):

@@ -15,9 +15,12 @@ from sqlalchemy import delete, update
 from mei_pipeline.errors import Busy, ConfigError, DataError, Fatal, Refused
 from mei_pipeline.files import locked
 from mei_pipeline.registry import store, tables
+from mei_pipeline.registry.config_file import parse_config
 from mei_pipeline.registry.engine import writing
 from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file
 from mei_pipeline.registry.promote import promote, render, write_checked
+from mei_pipeline.registry.records import Pointer
+from mei_pipeline.registry.rows import move_pointer, step, transition_id_of
 
 STEPS = ("config written", "before commit", "pointer moved", "config rendered", "rendered")
 
@@ -57,8 +60,9 @@ def test_the_file_of_a_config_holds_it_whole(registry, lanes):
     config_id = kit.judged(registry)
     move(registry, lanes, config_id)
     content = yaml.safe_load(config_path(lanes, "paper1", config_id).read_text())
-    assert content["config"]["params"] == dict(kit.resolved().params)
-    assert content["config"]["market"] == dict(kit.resolved().market)
+    assert parse_config(Path("c.yaml"), yaml.safe_dump(content).encode()) == kit.resolved()
+    assert content["config"]["params"]["indicators"]["ema_fast_window"] == 8
+    assert content["config"]["market"]["taker_fee_bps"] == 4.5
     assert content["evidence"]["kernel_hash"] == "k" * 64
 
 
@@ -323,6 +327,25 @@ def test_a_folder_that_can_not_be_made_is_reported(registry, lanes):
 def test_a_lane_has_a_name_that_a_folder_can_have(registry, lanes, name):
     with pytest.raises(ConfigError, match="allowed are"):
         render(registry, lanes, name)
+
+
+def test_a_config_that_the_kernels_no_longer_know_is_refused_and_stays_rendered(registry, lanes):
+    old = replace(kit.resolved(), params={"indicators.gone": 1})
+    config_id = store.add_config(registry, old, kit.at())
+    identity = store.add_evidence(registry, config_id, kit.basis(), {}, kit.at())
+    verdict = store.add_verdict(
+        registry, config_id, identity, kit.POLICY, [kit.gate()], night_id="n", occasion=kit.at()
+    )
+    with pytest.raises(Refused, match=r"indicators\.gone"):
+        move(registry, lanes, config_id)
+    assert store.lane_pointers(registry) == ()
+    # As if it had been promoted before the kernels changed.
+    with writing(registry) as connection:
+        pointer = Pointer("paper1", config_id, 1, 1.0, transition_id_of(config_id, "paper1", "paper", 1, kit.at()))
+        assert move_pointer(connection, pointer, 0)
+        step(connection, config_id, "paper", kit.at(), lane="paper1", generation=1, verdict_id=verdict.verdict_id)
+    assert len(render(registry, lanes, "paper1")) == 2
+    assert move(registry, lanes, kit.judged(registry), 1).moved
 
 
 @pytest.mark.parametrize("table", [tables.transitions, tables.verdicts, tables.evidence])
