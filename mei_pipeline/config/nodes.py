@@ -22,9 +22,9 @@ _NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]*|(?=\.[0-9]))(?:\.[0-9]*)?(?:[eE][-+
 _WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _NON_FINITE = re.compile(r"[-+]?\.(?:inf|nan)", re.IGNORECASE)
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
+_CORE = "tag:yaml.org,2002:"
 _TAGS = frozenset(
-    f"tag:yaml.org,2002:{name}"
-    for name in ["bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value"]
+    f"{_CORE}{name}" for name in ["bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value"]
 )
 
 
@@ -167,7 +167,7 @@ class _Builder:
 
     def build(self, node: Node, keys: Keys) -> Any:
         if node.tag not in _TAGS:
-            self._flaw(node, keys, f"tag {node.tag} is not allowed; write the plain value")
+            self._flaw(node, keys, f"tag {node.tag.replace(_CORE, '!!')} is not allowed; write the plain value")
             return None
         if isinstance(node, MappingNode):
             return self._mapping(node, keys)

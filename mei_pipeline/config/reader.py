@@ -168,7 +168,7 @@ def _translate(tree: Tree, model: type[BaseModel], detail: ErrorDetails) -> Iter
             yield _flaw(tree, keys, f"unknown key; {closest(str(keys[-1]), known)}allowed: {', '.join(known)}")
         case "value_error":
             yield _flaw(tree, keys, str(detail["ctx"]["error"]))
-        case "union_tag_invalid" | "union_tag_not_found" if "discriminator" in here:
+        case "union_tag_invalid" | "union_tag_not_found" if _chosen_by_kind(here, detail["input"]):
             tags = detail["ctx"]["discriminator"].strip("'")
             kinds = ", ".join(here["discriminator"]["mapping"])
             given = _item(detail["input"], tags)
@@ -178,6 +178,10 @@ def _translate(tree: Tree, model: type[BaseModel], detail: ErrorDetails) -> Iter
             value = detail["input"]
             hint = looks_like(value) if isinstance(value, Plain) and "number" in words.allowed(root, here) else ""
             yield _flaw(tree, keys, f"{_show(value)} is not allowed; {words.allowed(root, here)}{hint}")
+
+
+def _chosen_by_kind(schema: words.Schema, value: object) -> bool:
+    return "discriminator" in schema and isinstance(value, Mapping)
 
 
 def _flaw(tree: Tree, path: Keys, text: str) -> Flaw:

@@ -11,7 +11,9 @@ Column = Literal[
     "venue",
     "symbol",
     "interval",
+    "source",
     "open_ms",
+    "close_ms",
     "open",
     "high",
     "low",
@@ -21,6 +23,15 @@ Column = Literal[
     "time_ms",
     "rate",
     "premium",
+    "from_ms",
+    "size_decimals",
+    "price_decimals",
+    "price_significant",
+    "min_notional_usd",
+    "max_leverage",
+    "maintenance_margin_frac",
+    "listed_ms",
+    "delisted_ms",
 ]
 
 
@@ -36,7 +47,8 @@ class FilesSource(FileModel):
     interval: Interval | None = None
     """Length of the bars; when left out it is read from the files."""
     columns: dict[Column, str] = Field(default_factory=dict)
-    """MEI's column name to the file's, for those that differ: `{open_ms: timestamp}`."""
+    """MEI's column name to the file's, for those that differ: `{open_ms: timestamp}`; `=value` gives all rows one
+    value, and `close_ms` names a column of close times."""
 
 
 class SyntheticSource(FileModel):

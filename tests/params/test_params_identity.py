@@ -1,0 +1,114 @@
+import hashlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from params_kit import CATALOG
+
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.params.identity import as_dict, config_id, make_resolved
+
+BASE = {
+    "strategy": "toy",
+    "venue": "binance",
+    "interval": "1h",
+    "symbols": ("BTC", "ETH"),
+    "initial_balance_usd": 10_000.0,
+    "params": {},
+    "market": {},
+}
+
+
+def make(**changes):
+    return make_resolved(CATALOG, **{**BASE, **changes})
+
+
+def test_defaults_are_filled_in():
+    resolved = make()
+    assert resolved.params == {
+        "indicators.window": 10,
+        "trade.sl_atr_mult": 2.0,
+        "trade.trail": False,
+        "trade.side": "both",
+    }
+    assert resolved.market == {"market.fee_bps": 4.5, "market.delay_bars": 0}
+
+
+def test_the_id_is_a_fixed_function_of_the_content():
+    text = (
+        '{"initial_balance_usd":10000.0,"interval":"1h","market":{"market.delay_bars":0.0,"market.fee_bps":4.5},'
+        '"params":{"indicators.window":10.0,"trade.side":"both","trade.sl_atr_mult":2.0,"trade.trail":false},'
+        '"strategy":"toy","symbols":["BTC","ETH"],"venue":"binance"}'
+    )
+    assert config_id(make()) == hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"params": {"trade.sl_atr_mult": 2}},
+        {"params": {"trade.sl_atr_mult": 2.0, "indicators.window": 10}},
+        {"params": {"indicators.window": 10, "trade.sl_atr_mult": 2.0}},
+        {"params": {"indicators.window": 10.0}},
+        {"market": {"market.delay_bars": -0.0}},
+        {"symbols": ("ETH", "BTC")},
+        {"symbols": ["ETH", "BTC", "ETH"]},
+        {"initial_balance_usd": 10_000},
+    ],
+)
+def test_what_leaves_the_id_alone(same):
+    assert config_id(make(**same)) == config_id(make())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"params": {"trade.sl_atr_mult": 2.0000000000000004}},
+        {"params": {"indicators.window": 11}},
+        {"params": {"trade.trail": True}},
+        {"params": {"trade.side": "long"}},
+        {"market": {"market.fee_bps": 4.6}},
+        {"symbols": ("BTC",)},
+        {"venue": "hyperliquid"},
+        {"interval": "4h"},
+        {"initial_balance_usd": 10_000.01},
+    ],
+)
+def test_what_makes_another_config(other):
+    assert config_id(make(**other)) != config_id(make())
+
+
+@given(st.permutations(list(make().params)), st.permutations(["BTC", "ETH", "SOL"]))
+def test_order_leaves_no_trace(paths, symbols):
+    expected = make(symbols=("BTC", "ETH", "SOL"))
+    shuffled = replace(expected, symbols=tuple(symbols), params={path: expected.params[path] for path in paths})
+    assert config_id(shuffled) == config_id(expected)
+
+
+@given(st.floats(0.5, 10), st.floats(0.5, 10))
+def test_equal_ids_mean_equal_values(one, other):
+    same = config_id(make(params={"trade.sl_atr_mult": one})) == config_id(make(params={"trade.sl_atr_mult": other}))
+    assert same == (one == other)
+
+
+def test_the_json_of_a_config_rebuilds_it():
+    resolved = make(params={"trade.trail": True, "trade.sl_atr_mult": 3})
+    assert make_resolved(CATALOG, **as_dict(resolved)) == resolved
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"symbols": ()}, "no symbols"),
+        ({"strategy": "toi"}, "did you mean 'toy'"),
+        ({"params": {"trade.sl": 1}}, r"^params: trade\.sl: unknown parameter"),
+        (
+            {"market": {"market.fee_bps": -1}},
+            r"^market: market\.fee_bps: -1 is not allowed; a number from 0 to 100 bps",
+        ),
+    ],
+)
+def test_what_can_be_no_config(change, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**change)
