@@ -1,0 +1,182 @@
+"""What holds for the checkout as a whole: documents that tell the truth, and rules that no linter knows."""
+
+import ast
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from mei_pipeline.cli import main
+from mei_pipeline.settings import CHECKOUT
+
+PACKAGES = ("mei_pipeline", "assets", "kernels", "live")
+DOCUMENTS = sorted([CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *(CHECKOUT / "docs").rglob("*.md")])
+SOURCES = sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*.py"))
+TESTS = sorted((CHECKOUT / "tests").rglob("*.py"))
+ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
+OTHER_PROGRAMS = {"git", "uv", "export", "source", "systemctl", "mkdir", "cp", "loginctl"}  # of the system or the shell
+
+
+def name_of(path):
+    return path.relative_to(CHECKOUT).as_posix()
+
+
+def commands(document):
+    """Every command line of the fenced `sh` blocks; lines ended by a backslash are joined, comments dropped."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words:
+                yield words
+
+
+def parts(words):
+    """The programs of a line and their words, split at `&&`, `||`, `;` and freed of `uv run` and variables."""
+    part = []
+    for word in [*words, ";"]:
+        ends = word in {"&&", "||", ";"} or word.endswith(";")
+        part += [word.rstrip(";")] if word not in {"&&", "||", ";"} else []
+        if ends and part:
+            yield without_runner(part)
+            part = []
+
+
+def without_runner(words):
+    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+        words = words[1:]
+    if words[:2] in (["uv", "run"], ["./uv", "run"]):
+        words = words[2:]
+        while words[0].startswith("-"):
+            words = words[1:]
+    return words
+
+
+def documented():
+    for document in DOCUMENTS:
+        for words in commands(document):
+            for part in parts(words):
+                yield pytest.param(part, id=f"{document.name}: {' '.join(part)}")
+
+
+def is_installed(program):
+    return Path(sys.executable).with_name(program).exists()
+
+
+@pytest.mark.parametrize("words", list(documented()))
+def test_a_documented_command_exists_with_its_options(words):
+    if words[0] != "mei":
+        assert words[0] in OTHER_PROGRAMS or (CHECKOUT / words[0]).exists() or is_installed(words[0]), words
+        return
+    command, given = main.mei, words[1:]
+    context = click.Context(command)
+    while isinstance(command, click.Group) and given and not given[0].startswith("-"):
+        found = command.get_command(context, given[0])
+        assert found is not None, f"no such command: {words}"
+        command, given = found, given[1:]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    unknown = {word.partition("=")[0] for word in given if word.startswith("-")} - known - {"--help", "-h"}
+    assert not unknown, f"no such option: {words}"
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    readme = (CHECKOUT / "README.md").read_text()
+    command = (CHECKOUT / ".ci" / "run").read_text().splitlines()[-1]
+    assert command.endswith(".ci/check")
+    assert f"```sh\n{command}\n```" in readme
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_link_and_picture_of_a_document_is_there(document):
+    targets = re.findall(r"\]\(([^)\s#]+)|(?:src|href)=\"([^\"#]+)\"", document.read_text())
+    for target in (markdown or html for markdown, html in targets):
+        if not target.startswith(("http://", "https://")):
+            assert (document.parent / target).exists(), target
+
+
+def readings(tree):
+    """Lines that touch the environment otherwise than by `os.environ[name] = value`, which only the children read."""
+    written = {
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in ENVIRONMENT and id(node) not in written:
+            yield node.lineno
+        if isinstance(node, ast.ImportFrom) and node.module == "os":
+            yield from (node.lineno for name in node.names if name.name in ENVIRONMENT)
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name != "settings.py"], ids=name_of)
+def test_settings_alone_read_the_environment(path):
+    assert list(readings(ast.parse(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("os.environ['DAGSTER_HOME'] = folder", 0),
+        ("home = os.environ['HOME']", 1),
+        ("home = os.environ.get('HOME')", 1),
+        ("home = os.getenv('HOME')", 1),
+        ("from os import environ", 1),
+        ("child = {**os.environ}", 1),
+    ],
+)
+def test_a_reading_of_the_environment_is_found(source, count):
+    assert len(list(readings(ast.parse(source)))) == count
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "kernels").rglob("*.py")), ids=name_of)
+def test_kernels_import_numbers_only(path):
+    allowed = set(sys.stdlib_module_names) | {"kernels", "numpy", "numba", "llvmlite", "cupy"}
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "kernels").partition(".")[0])
+    assert imported <= allowed
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS, CHECKOUT / ".ci" / "file_coverage.py"], ids=name_of)
+def test_every_exemption_from_a_rule_gives_its_reason(path):
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        found = re.search(r"# noqa: ([A-Z]+[0-9]+(?:, ?[A-Z]+[0-9]+)*)(.*)", line)
+        assert found is None or len(found[2].strip(" -:()")) > 5, f"line {number}: {line.strip()}"
+
+
+def test_every_ignored_rule_of_the_linter_gives_its_reason():
+    lines = (CHECKOUT / "pyproject.toml").read_text().splitlines()
+    rules = [line for line in lines if re.match(r'    "[A-Z]+[0-9]*",', line)]
+    assert rules
+    assert [line for line in rules if "#" not in line] == []
+
+
+def test_the_changelog_speaks_of_this_version():
+    version = (CHECKOUT / "VERSION").read_text().strip()
+    headings = re.findall(r"^## \[(.+?)\]", (CHECKOUT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    assert headings[0] in {"Unreleased", version}
+    assert len(set(headings)) == len(headings)
+
+
+def load_file_coverage():
+    spec = importlib.util.spec_from_file_location("file_coverage", CHECKOUT / ".ci" / "file_coverage.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("files", "missed"),
+    [
+        ({"mei/a.py": 100.0, "mei/b.py": 100.0, "other/c.py": 10.0}, []),
+        ({"mei/a.py": 99.9, "mei/b.py": 100.0}, ["mei/a.py: 99.9 % covered, 100 % demanded"]),
+        ({"other/c.py": 100.0}, ["mei/*.py: no measured file matches"]),
+    ],
+)
+def test_the_coverage_gate_names_each_file_below_its_demand(files, missed):
+    assert load_file_coverage().shortfalls(files, {"mei/*.py": 100}) == missed
