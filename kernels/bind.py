@@ -22,12 +22,17 @@ def engine(strategy: str) -> ModuleType:
     Raises:
         KeyError: There is no such strategy.
     """
-    name = f"kernels.engine_{strategy}"
+    return bind(load(strategy))
+
+
+def bind(strategy: ModuleType) -> ModuleType:
+    """A new engine that calls the strategy module `strategy`; its `NAME` tells its machine code from other engines'."""
+    name = f"kernels.engine_{strategy.NAME}"
     spec = importlib.util.spec_from_file_location(name, _ENGINE)
     if spec is None or spec.loader is None:
         raise ImportError(f"{_ENGINE}: not a loadable module")
     module = importlib.util.module_from_spec(spec)
-    module.__dict__["strategy"] = load(strategy)
+    module.__dict__["strategy"] = strategy
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

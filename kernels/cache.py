@@ -1,7 +1,7 @@
 """What the kernels are, as one hash, and where their machine code is kept.
 
-numba notices an edit only in the file that holds the cached function, not in the files it calls. The folder is therefore
-named by a hash of every kernel source and of the compiler's version: another source is another folder.
+numba notices an edit only in the file that holds the cached function, not in the files it calls. The folder is
+therefore named by a hash of every kernel source and of the compiler's version: another source is another folder.
 """
 
 import functools

@@ -1,9 +1,9 @@
 """One combo through time: a book over S symbols on one account.
 
-Loaded once per strategy by `kernels.bind`, which puts the strategy module into this module's globals. Three functions carry
-the rules: features are advanced by `kernels.features` (observe), `decide` turns the state before t into orders, and `fill`
-is the only caller of the ledger that opens and closes positions on an order. The sweep fills by its model at once; an
-executor calls the same functions and fills when the exchange does.
+Loaded once per strategy by `kernels.bind`, which puts the strategy module into this module's globals. Three functions
+carry the rules: features are advanced by `kernels.features` (observe), `decide` turns the state before t into orders,
+and `fill_close` and `fill_open` alone turn an order into positions. The sweep fills by its model at once; an executor
+calls the same functions and fills when the exchange does.
 
 Order of events of bar t: waiting orders at its open; stops and targets that its high and low touch; then, at its close:
 funding, liquidation at the bar's adverse extremes, marks, orders that fill at this close, decisions, mark-to-market.
@@ -30,10 +30,10 @@ from kernels.ledger import (
 from kernels.market import Floats, Ints
 
 if TYPE_CHECKING:
-    from kernels.strategies import ema_cross as strategy
+    from kernels.strategies import ema_cross as strategy  # noqa: TC004 - `kernels.bind` sets the global when it runs
 
-ORDER_FIELDS = 6
-CLOSE, SIZE, STOP, TARGET, WAIT, REASON = range(ORDER_FIELDS)
+ORDER_FIELDS = 7
+CLOSE, SIZE, STOP, TARGET, CLOSE_WAIT, OPEN_WAIT, REASON = range(ORDER_FIELDS)
 
 LOG_FIELDS = 8
 LOG_BAR, LOG_SYMBOL, LOG_REASON, LOG_MOMENT, LOG_SIZE, LOG_PRICE, LOG_FEE, LOG_CASH = range(LOG_FIELDS)
@@ -46,6 +46,7 @@ MOMENTS = ("open", "inside", "close")
 AT_OPEN, INSIDE, AT_CLOSE = range(len(MOMENTS))
 
 _EQUITY_MODE = 0.0
+_EXACT = 2.0**53  # from here on every float is a whole number
 
 
 class Book(NamedTuple):
@@ -53,8 +54,8 @@ class Book(NamedTuple):
 
     Attributes:
         positions: [POSITION_FIELDS, S].
-        orders: [ORDER_FIELDS, S]; one waiting order per symbol: close what is held (0 or 1), then open a signed size with
-            stop and target at these distances, after so many further bars, for this reason.
+        orders: [ORDER_FIELDS, S]; one waiting order per symbol, of two legs: close what is held (0 or 1) for a reason,
+            and open a signed size with stop and target at these distances; each leg after so many further bars.
         marks: [S] last close.
         wants: [S] side wanted at this bar.
         ranks: [S] rank of that wish.
@@ -107,41 +108,53 @@ def close_position(account, book, model, t, s, price, reason, moment):
     after, position_after = decrease(account, position, -position.size, paid, model.fee)
     put_position(book.positions, s, position_after)
     note(book, t, s, reason, moment, -position.size, paid, after.fees - account.fees, after.cash - account.cash)
+    book.orders[CLOSE, s] = 0.0
     return after
 
 
 @device
-def fill(account, book, market, model, params, t, s, price, moment):
-    """Fill the order of symbol `s` at `price`: first what it closes, then what it opens."""
-    if (book.orders[CLOSE, s] != 0.0) & (book.positions[0, s] != 0.0):
-        account = close_position(account, book, model, t, s, price, book.orders[REASON, s], moment)
+def fill_close(account, book, model, t, s, price, moment):
+    """Fill the closing leg of the order of symbol `s` at `price`."""
+    return close_position(account, book, model, t, s, price, book.orders[REASON, s], moment)
+
+
+@device
+def fill_open(account, book, market, model, params, t, s, price, moment):
+    """Fill the opening leg of the order of symbol `s` at `price`; the symbol must be flat."""
     size = book.orders[SIZE, s]
-    if size != 0.0:
-        side = 1.0 if size > 0.0 else -1.0
-        paid = price * (1.0 + side * model.entry_slip)
-        position = get_position(book.positions, s)
-        after, position = increase(account, position, size, paid, model.fee, leverage_of(market, params, s))
-        put_position(book.positions, s, position)
-        book.positions[2, s] = paid - side * book.orders[STOP, s]
-        book.positions[3, s] = paid + side * book.orders[TARGET, s]
-        note(book, t, s, ENTRY, moment, size, paid, after.fees - account.fees, after.cash - account.cash)
-        account = after
-    book.orders[CLOSE, s] = 0.0
+    side = 1.0 if size > 0.0 else -1.0
+    paid = price * (1.0 + side * model.entry_slip)
+    position = get_position(book.positions, s)
+    after, position = increase(account, position, size, paid, model.fee, leverage_of(market, params, s))
+    put_position(book.positions, s, position)
+    book.positions[2, s] = paid - side * book.orders[STOP, s]
+    book.positions[3, s] = paid + side * book.orders[TARGET, s]
+    note(book, t, s, ENTRY, moment, size, paid, after.fees - account.fees, after.cash - account.cash)
     book.orders[SIZE, s] = 0.0
-    return account
+    return after
 
 
 @device
 def fill_waiting(account, book, market, model, params, t, moment):
-    """Fill, in symbol order, the orders whose time has come at the open or at the close of bar t."""
+    """Fill, in symbol order, the orders whose time has come at the open or at the close of bar t.
+
+    A closing leg is never younger than the opening leg beside it, so a symbol is flat when its opening leg is filled.
+    """
     for s in range(book.orders.shape[1]):
-        waits = (book.orders[CLOSE, s] != 0.0) | (book.orders[SIZE, s] != 0.0)
-        if waits & (market.age[t, s] >= 0):
-            if book.orders[WAIT, s] > 0.0:
-                book.orders[WAIT, s] -= 1.0
-            else:
-                price = market.open[t, s] if moment == AT_OPEN else market.close[t, s]
-                account = fill(account, book, market, model, params, t, s, price, moment)
+        closes = book.orders[CLOSE, s] != 0.0
+        opens = book.orders[SIZE, s] != 0.0
+        if (closes | opens) & (market.age[t, s] >= 0):
+            price = market.open[t, s] if moment == AT_OPEN else market.close[t, s]
+            if closes:
+                if book.orders[CLOSE_WAIT, s] > 0.0:
+                    book.orders[CLOSE_WAIT, s] -= 1.0
+                else:
+                    account = fill_close(account, book, model, t, s, price, moment)
+            if opens:
+                if book.orders[OPEN_WAIT, s] > 0.0:
+                    book.orders[OPEN_WAIT, s] -= 1.0
+                else:
+                    account = fill_open(account, book, market, model, params, t, s, price, moment)
     return account
 
 
@@ -156,6 +169,8 @@ def touched(position_side, stop, target, low, high):
 @device
 def protect_inside(account, book, market, model, t):
     """Close positions whose stop or target the bar's range touches; a gap through a level fills at the open."""
+    if account.positions == 0.0:
+        return account
     for s in range(book.positions.shape[1]):
         size = book.positions[0, s]
         if (size != 0.0) & (market.age[t, s] >= 0):
@@ -175,6 +190,8 @@ def protect_inside(account, book, market, model, t):
 @device
 def settle_funding(account, book, market, t):
     """Settle the funding due in bar t on positions that are still held at its close."""
+    if account.positions == 0.0:
+        return account
     for s in range(book.positions.shape[1]):
         rate = market.funding[t, s]
         if (book.positions[0, s] != 0.0) & (rate != 0.0):
@@ -216,7 +233,6 @@ def liquidate(account, book, market, model, t):
     if value >= maintenance:
         return account, 0.0
     for s in range(book.positions.shape[1]):
-        book.orders[CLOSE, s] = 0.0
         book.orders[SIZE, s] = 0.0
         if book.positions[0, s] != 0.0:
             price = adverse_price(market, book, t, s)
@@ -226,7 +242,11 @@ def liquidate(account, book, market, model, t):
 
 @device
 def wish(book, market, model, columns, rows, params, k, t):
-    """Ask the strategy about every symbol with a bar; write closing legs, wishes and ranks; return how many wish."""
+    """Ask the strategy about every symbol with a bar; write closing legs, wishes and ranks; return how many wish.
+
+    A wish cancels the opening leg that waits. A side that is held already is no wish, unless stop or target are closing
+    it: then the strategy wants in again. A close that only a signal asked for is cancelled by the opposite signal.
+    """
     wishes = 0
     previous = t - 1 if t > 0 else t
     for s in range(book.wants.shape[0]):
@@ -246,13 +266,14 @@ def wish(book, market, model, columns, rows, params, k, t):
         wanted, rank = strategy.signal(age, now, before, params)
         if wanted != 0.0:
             book.orders[SIZE, s] = 0.0
-            if size * wanted <= 0.0:
+            leaves = (book.orders[CLOSE, s] != 0.0) & (book.orders[REASON, s] != SIGNAL)
+            if (size * wanted <= 0.0) | leaves:
                 if size != 0.0:
                     order_close(book, model, s, SIGNAL)
                 book.wants[s] = wanted
                 book.ranks[s] = rank
                 wishes += 1
-            elif book.orders[REASON, s] == SIGNAL:
+            else:
                 book.orders[CLOSE, s] = 0.0
     return wishes
 
@@ -266,30 +287,51 @@ def wait_of(model):
 
 @device
 def order_close(book, model, s, reason):
-    """Order to close what symbol `s` holds; an order to close that waits already keeps its place."""
-    if book.orders[CLOSE, s] == 0.0:
+    """Order to close what symbol `s` holds; a closing leg that waits keeps its time, and a stop outranks a signal."""
+    waits = book.orders[CLOSE, s] != 0.0
+    if not waits:
         book.orders[CLOSE, s] = 1.0
-        book.orders[WAIT, s] = wait_of(model)
+        book.orders[CLOSE_WAIT, s] = wait_of(model)
+    if (not waits) or (reason != SIGNAL):
         book.orders[REASON, s] = reason
+
+
+@device
+def whole_lots(wanted, lots):
+    """The largest whole number of lots, in coins, that is not above `wanted` coins.
+
+    The product may round to just below a whole number (0.29 * 100 < 29), so one lot more is tried.
+    """
+    count = wanted * lots
+    if (count > 0.0) & (count < _EXACT):
+        count = float(math.floor(count))
+    more = (count + 1.0) / lots
+    return more if more <= wanted else count / lots
+
+
+@device
+def needs(market, model, params, s, size, price):
+    """USD that opening `size` coins takes out of what is free: initial margin and the fee."""
+    notional = abs(size) * price
+    return notional / leverage_of(market, params, s) + notional * model.fee
 
 
 @device
 def size_of(market, params, s, value, price):
     """Coins of a new position: the wanted size, rounded down to whole lots; 0 below the venue's minimum notional."""
-    if params.size_mode == _EQUITY_MODE:
-        wanted = value * params.size_frac / price
-    else:
-        wanted = params.size_units
-    size = math.floor(wanted * market.lots[s]) / market.lots[s]
-    return size if (size > 0.0) & (size * price >= market.min_notional_usd[s]) else 0.0
+    wanted = value * params.size_frac / price if params.size_mode == _EQUITY_MODE else params.size_units
+    size = whole_lots(wanted, market.lots[s])
+    sound = (size > 0.0) & (size < np.inf)
+    return size if sound & (size * price >= market.min_notional_usd[s]) else 0.0
 
 
 @device
 def decide(account, book, market, model, columns, rows, params, k, t):
     """Turn the state at the close of bar t into orders.
 
-    Every size comes from the equity before any fill of t. Entries are served by rank, ties in symbol order, while margin
-    and places last; what an order of t closes is not free yet, except for the opening leg of the same flip.
+    Every size comes from the equity before any fill of t. Entries are served by rank, ties in symbol order, while money
+    and places last. Waiting orders hold theirs; what an order closes is not free yet, except for the leg that opens
+    beside it.
 
     Returns:
         How many wishes were refused for lack of margin, places or size.
@@ -303,7 +345,8 @@ def decide(account, book, market, model, columns, rows, params, k, t):
     for s in range(book.orders.shape[1]):
         waiting = book.orders[SIZE, s]
         if waiting != 0.0:
-            free -= abs(waiting) * book.marks[s] / leverage_of(market, params, s)
+            more = needs(market, model, params, s, waiting, book.marks[s]) - book.positions[4, s]
+            free -= more if more > 0.0 else 0.0
             places -= 1.0 if book.positions[0, s] == 0.0 else 0.0
     refused = 0.0
     for _ in range(wishes):
@@ -317,16 +360,15 @@ def decide(account, book, market, model, columns, rows, params, k, t):
         price = market.close[t, s]
         flips = book.positions[0, s] != 0.0
         size = size_of(market, params, s, value, price)
-        needed = size * price / leverage_of(market, params, s)
-        needed_free = needed - (book.positions[4, s] if flips else 0.0)
+        more = needs(market, model, params, s, size, price) - book.positions[4, s]
         room = (places >= 1.0) | flips
         stop, target = strategy.protect(strategy.load_features(columns, rows, k, t, s), params)
-        if (size > 0.0) & room & (needed_free <= free):
+        if (size > 0.0) & room & (more <= free):
             book.orders[SIZE, s] = side * size
             book.orders[STOP, s] = stop
             book.orders[TARGET, s] = target
-            book.orders[WAIT, s] = wait_of(model)
-            free -= needed_free if needed_free > 0.0 else 0.0
+            book.orders[OPEN_WAIT, s] = wait_of(model)
+            free -= more if more > 0.0 else 0.0
             places -= 0.0 if flips else 1.0
         else:
             refused += 1.0
@@ -364,6 +406,27 @@ def clear(book):
 
 
 @device
+def until_close(account, book, market, model, params, t):
+    """Everything of bar t that comes before its decisions.
+
+    Returns:
+        The account, and 1.0 when it was liquidated.
+    """
+    if model.next_open == 1:
+        account = fill_waiting(account, book, market, model, params, t, AT_OPEN)
+    if model.intrabar == 1:
+        account = protect_inside(account, book, market, model, t)
+    account = settle_funding(account, book, market, t)
+    account, liquidated = liquidate(account, book, market, model, t)
+    for s in range(book.marks.shape[0]):
+        if market.age[t, s] >= 0:
+            book.marks[s] = market.close[t, s]
+    if model.next_open == 0:
+        account = fill_waiting(account, book, market, model, params, t, AT_CLOSE)
+    return account, liquidated
+
+
+@device
 def run(market, model, columns, rows, values, k, first, last, book, out):
     """Run combo `k` over the bars [first, last) and write its results.
 
@@ -386,18 +449,8 @@ def run(market, model, columns, rows, values, k, first, last, book, out):
     refused = 0.0
     liquidations = 0.0
     for t in range(first, last):
-        if model.next_open == 1:
-            account = fill_waiting(account, book, market, model, params, t, AT_OPEN)
-        if model.intrabar == 1:
-            account = protect_inside(account, book, market, model, t)
-        account = settle_funding(account, book, market, t)
-        account, liquidated = liquidate(account, book, market, model, t)
+        account, liquidated = until_close(account, book, market, model, params, t)
         liquidations += liquidated
-        for s in range(book.marks.shape[0]):
-            if market.age[t, s] >= 0:
-                book.marks[s] = market.close[t, s]
-        if model.next_open == 0:
-            account = fill_waiting(account, book, market, model, params, t, AT_CLOSE)
         refused += decide(account, book, market, model, columns, rows, params, k, t)
         if (model.next_open == 0) & (model.delay_bars == 0):
             account = fill_waiting(account, book, market, model, params, t, AT_CLOSE)

@@ -1,8 +1,8 @@
 """Features: recursive series of one symbol, each a column per (kind, window).
 
-The sweep computes a column once and shares it between all combos; the executor advances the same columns bar by bar with
-`observe`. Both call `step`, so they agree bit for bit. A bar that does not exist changes nothing. A column is NaN before
-the symbol's first bar.
+The sweep computes a column once and shares it between all combos; the executor advances the same columns bar by bar
+with `observe`. Both call `step`, so they agree bit for bit. A bar that does not exist changes nothing. A column is NaN
+before the symbol's first bar.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """The two ways MEI compiles a function, so that every rule is compiled with the same options on every target.
 
-No fastmath and no contraction: results must agree bit for bit between the sweep, the replay and the executor. Division
-follows IEEE (`error_model="numpy"`), so a zero denominator gives an infinity that the rules test for, never an exception
-that one target would raise and another would not.
+No fastmath and no contraction: results must agree bit for bit between the sweep, the replay and the executor.
+Division follows IEEE (`error_model="numpy"`), so a zero denominator gives an infinity that the rules test for, never an
+exception that one target would raise and another would not.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Kernels allocate nothing: scratch memory is an argument. Without the runtime (`_nrt`), reading an array out of a NamedTuple
-# costs no reference count, and an allocation fails to compile.
+# Kernels allocate nothing: scratch memory is an argument. Without the runtime (`_nrt`), reading an array out of a
+# NamedTuple costs no reference count, and an allocation fails to compile.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "_nrt": False}
 
 _drivers: list[Any] = []
@@ -42,7 +42,7 @@ def cache_in(folder: Path) -> None:
     """Keep the machine code of all drivers, present and future, in `folder`; the first call decides for the process."""
     if _caching:
         return
-    numba.config.CACHE_DIR = str(folder)
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # numba fills its config when it is imported
     _caching.append(folder)
     for compiled in _drivers:
         compiled.enable_caching()

@@ -1,8 +1,8 @@
 """The ledger: the only place where cash and positions change.
 
-A position is a signed size at an average entry price; cash moves by fees, funding and realised profit, never by notional.
-Equity is cash plus the unrealised profit of every position. A round trip is the life of a position from flat to flat; its
-profit is net of fees and funding, and wins and losses are counted by it, so a partial close is not a trade.
+A position is a signed size at an average entry price; cash moves by fees, funding and realised profit, never by
+notional. Equity is cash plus the unrealised profit of every position. A round trip is the life of a position from flat
+to flat; its profit is net of fees and funding. Wins and losses are counted by it, so a partial close is not a trade.
 """
 
 from typing import NamedTuple
@@ -61,6 +61,9 @@ class Position(NamedTuple):
 
 
 POSITION_FIELDS = len(Position._fields)
+
+BLOCKS = 16
+"""Time blocks that a window's daily returns are summed in."""
 
 
 @device
@@ -147,8 +150,9 @@ def decrease(account, position, size, price, fee_rate):
     left = position.size + size
     trip = position.trip_pnl + change
     closed = left == 0.0
-    # A whole close frees exactly what was held: a product of ratios would leave dust in the sum of margins.
+    # A whole close frees exactly what was held, and a flat book holds nothing: rounding must not leave dust in the sum.
     freed = position.margin if closed else position.margin * (-size / position.size)
+    left_open = account.positions - (1.0 if closed else 0.0)
     won = closed & (trip > 0.0)
     lost = closed & (trip <= 0.0)
     account = Account(
@@ -161,8 +165,8 @@ def decrease(account, position, size, price, fee_rate):
         account.wins + (1.0 if won else 0.0),
         account.gross_profit + (trip if won else 0.0),
         account.gross_loss - (trip if lost else 0.0),
-        account.margin - freed,
-        account.positions - (1.0 if closed else 0.0),
+        0.0 if left_open == 0.0 else account.margin - freed,
+        left_open,
     )
     if closed:
         return account, flat()

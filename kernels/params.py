@@ -1,6 +1,5 @@
 """The shape of one entry of the parameter table: the single source of validation, sweep axes and reference pages."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,8 +53,8 @@ class Parameter:
         elif isinstance(value, bool) or not isinstance(value, int | float):
             fine = False
         else:
-            whole = self.kind == "float" or float(value).is_integer()
-            fine = math.isfinite(value) and whole and self.low <= value <= self.high
+            # The bounds come first: they refuse NaN, infinities, and integers that no float can hold.
+            fine = self.low <= value <= self.high and (self.kind == "float" or float(value).is_integer())
         return None if fine else f"{value!r} is not allowed; {self.allowed}"
 
     def encode(self, value: Value) -> float:
