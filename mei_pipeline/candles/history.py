@@ -67,6 +67,8 @@ def revisions(
 def undo(lake: Lake, ingest_id: str, *, now_ms: int | None = None) -> dict[str, dict[str, int]]:
     """Take back what one ingest did: bars it added go away, bars it revised get their previous values.
 
+    What is taken out is kept in `undone/`, in files that can be ingested again: a venue may no longer serve those bars.
+
     Args:
         lake: The lake.
         ingest_id: The ingest, as `mei lake show` lists it.
@@ -94,7 +96,9 @@ def undo(lake: Lake, ingest_id: str, *, now_ms: int | None = None) -> dict[str, 
             changes = _changes(lake, record, table)
             if changes.height:
                 _refuse_if_built_upon(lake, record, table, changes)
-                report |= _stage_undo(lake, stage, table, changes, manifests)
+                outcome, taken = _stage_undo(lake, stage, table, changes, manifests)
+                report |= outcome
+                stage.write_frame(f"undone/{record.id}-{table.name}.parquet", taken)
         for folder, manifest in manifests.items():
             stage_manifest(stage, folder, manifest)
         _stage_unasked(lake, stage, record)
@@ -105,12 +109,16 @@ def undo(lake: Lake, ingest_id: str, *, now_ms: int | None = None) -> dict[str, 
 
 def _stage_undo(
     lake: Lake, stage: Stage, table: Table, changes: pl.DataFrame, manifests: dict[str, Manifest]
-) -> dict[str, dict[str, int]]:
+) -> tuple[dict[str, dict[str, int]], pl.DataFrame]:
     report = {}
+    taken = []
+    time = table.key[1]
     for (path,), of_part in changes.group_by("path", maintain_order=True):
         part = store.part_of(str(path))
         manifest = manifests.setdefault(part.folder, store.read_manifest(lake, part.folder))
         frame = store.read_part(lake, part, manifest.files[part.file])
+        keys = of_part.select("symbol", pl.col(f"new_{time}").alias(time)).unique()
+        taken.append(frame.join(keys, on=["symbol", time], how="semi", maintain_order="left"))
         steps = of_part.partition_by("transaction", maintain_order=True)
         for step in reversed(steps):
             frame = revert(table, frame, step)
@@ -121,7 +129,7 @@ def _stage_undo(
             manifest.files[part.file] = stage_part(stage, part, table, frame)
         revised = of_part.filter(pl.col("action") == "revised").height
         report[part.path] = {"removed": of_part.height - revised, "restored": revised}
-    return report
+    return report, pl.concat(taken)
 
 
 def _refuse_if_built_upon(lake: Lake, record: IngestRecord, table: Table, changes: pl.DataFrame) -> None:

@@ -9,6 +9,8 @@
       asked/<venue>.json                          ranges for which the venue was asked, per interval and symbol
       changes/<transaction>-<table>.parquet       which rows a transaction added or revised, and their previous values
       ingests/<id>.json                           what one ingest did
+      undone/<id>-<table>.parquet                 rows that an undo took out; can be ingested again
+      damaged/                                    files that `mei lake verify --set-aside` moved away
       .lock, .pending/                            one writer at a time; a transaction under way
 
 The manifest is the truth about which files belong to the lake: a file it doesn't name is not read, and a file it names

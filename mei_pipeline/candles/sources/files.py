@@ -118,7 +118,7 @@ class FileSource:
 
 def open_files(
     path: str | Path,
-    venue: str,
+    venue: str | None = None,
     interval: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> FileSource:
@@ -126,7 +126,7 @@ def open_files(
 
     Args:
         path: File, folder or glob.
-        venue: The venue that the prices are of.
+        venue: The venue that the prices are of; read from the files' column when None.
         interval: The interval of the bars; read from the files when None. Of a file that holds several, only this one
             is read.
         columns: The lake's column to the file's where the name differs from the usual ones, or to `=value`, one value
@@ -136,11 +136,11 @@ def open_files(
         ConfigError: The interval is unknown, or a single file's name names another venue.
         DataError: There is no such file, or one can't be read, is damaged, is empty or has other columns than expected.
     """
-    check_venue(venue)
     stated = dict(columns or {})
     if interval is not None:
         interval_ms(interval)
     found = find(path)
+    venue = check_venue(_venue_in(found[0], stated) if venue is None else venue)
     if len(found) == 1 and (other := other_venue(found[0], venue)):
         raise ConfigError(
             f"{found[0]}: its name says {other}, stated is venue {venue}; state {other}, or rename the file"
@@ -206,6 +206,16 @@ def _plan(path: Path, interval: str | None, stated: Mapping[str, str]) -> Mapped
             f"{path}: no column for 'interval' of candles; found: {', '.join(columns)}; state it with --interval"
         )
     return mapped
+
+
+def _venue_in(path: Path, stated: Mapping[str, str]) -> str:
+    columns, _ = _look(path)
+    column = detect(path, columns, stated).columns.get("venue")
+    if column is None:
+        raise ConfigError(f"{path}: does not say which venue its prices are of; state it with --venue")
+    if column.startswith(CONSTANT):
+        return column[len(CONSTANT) :]
+    return str(_read(path, [column])[column].drop_nulls().first())
 
 
 def _look(path: Path) -> tuple[list[str], int]:

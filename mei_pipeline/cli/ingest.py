@@ -1,0 +1,168 @@
+"""`mei ingest`: from files or the sources of pipeline.yaml into the lake."""
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mei_pipeline.cli import output
+
+if TYPE_CHECKING:
+    from mei_pipeline.candles.ingest import IngestReport
+    from mei_pipeline.candles.sources import Source
+
+_DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"])
+_HAPPENED = {"refuse": "refused", "repair": "put right", "warn": "stored"}
+
+
+@click.command("ingest")
+@click.option("--path", help="File, folder or glob of Parquet or CSV files; default: the sources of pipeline.yaml.")
+@click.option("--venue", help="Venue of the prices; without --path: only its sources.")
+@click.option("--interval", help="Interval of the bars, where the files do not say; or the only one to take.")
+@click.option(
+    "--columns",
+    multiple=True,
+    metavar="NAME=COLUMN",
+    help="Our column = theirs (open_ms=T); NAME==VALUE gives one value for all rows. Repeat, or separate by commas.",
+)
+@click.option("--from", "start", type=_DAY, help="First UTC time; default: everything, or the start in pipeline.yaml.")
+@click.option("--to", "end", type=_DAY, help="UTC time to stop before; default: now.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def ingest(
+    path: str | None,
+    venue: str | None,
+    interval: str | None,
+    columns: tuple[str, ...],
+    start: datetime | None,
+    end: datetime | None,
+    as_json: bool,
+) -> None:
+    """Bring candles and funding into the lake: closed bars are merged, bad ones refused by name, changed ones kept.
+
+    Doing it again changes nothing. `mei lake undo` takes an ingest back.
+    """
+    from mei_pipeline.candles.ingest import FOREVER_MS
+    from mei_pipeline.candles.ingest import ingest as run
+    from mei_pipeline.candles.store import Lake
+    from mei_pipeline.settings import read_settings
+
+    begin_ms, end_ms = _ms(start), _ms(end)
+    reports: list[IngestReport] = []
+    with output.bar() as progress:
+        for source, intervals, default_ms in _sources(path, venue, interval, _mapping(columns)):
+            for reason in getattr(source, "skipped", ()):
+                output.warn(reason)
+            now_ms = int(time.time() * 1000)
+            last_ms = FOREVER_MS if path else now_ms
+            reports.append(
+                run(
+                    Lake(read_settings().lake),
+                    source,
+                    intervals,
+                    default_ms if begin_ms is None else begin_ms,
+                    last_ms if end_ms is None else end_ms,
+                    now_ms=now_ms,
+                    progress=progress,
+                )
+            )
+    if as_json:
+        output.print_json({"ingests": [report.as_dict() for report in reports]})
+        return
+    for report in reports:
+        _show_ingest(report)
+
+
+def _sources(
+    path: str | None, venue: str | None, interval: str | None, columns: dict[str, str]
+) -> list[tuple["Source", tuple[str, ...], int]]:
+    """Sources with the intervals to fetch and the earliest time, from the options or from pipeline.yaml."""
+    from mei_pipeline.candles.intervals import interval_ms, month_range
+    from mei_pipeline.candles.sources import build
+    from mei_pipeline.candles.sources.files import open_files
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.settings import read_settings
+
+    if interval is not None:
+        interval_ms(interval)
+    if path is not None:
+        files = open_files(path, venue, interval, columns)
+        return [(files, files.intervals(), 0)]
+    if columns:
+        raise ConfigError("--columns goes with --path; pipeline.yaml has a key `columns` for its sources")
+    config = load_config(read_settings().config)
+    wanted = [entry for entry in config.pipeline.sources if venue in (None, entry.venue)]
+    if not wanted:
+        known = ", ".join(sorted({entry.venue for entry in config.pipeline.sources})) or "none"
+        raise ConfigError(
+            f"{config.folder / 'pipeline.yaml'}: no source{f' of venue {venue}' if venue else ''}; its sources are of: "
+            f"{known}; add one under `sources`, or name files with --path"
+        )
+    intervals = tuple(config.pipeline.intervals) if interval is None else (interval,)
+    start_ms = month_range(config.pipeline.start)[0]
+    return [(build(entry, config.folder), intervals, start_ms) for entry in wanted]
+
+
+def _mapping(columns: tuple[str, ...]) -> dict[str, str]:
+    from mei_pipeline.candles.schema import TABLES
+    from mei_pipeline.candles.sources.columns import CLOSE
+    from mei_pipeline.errors import ConfigError
+
+    allowed = {*(name for table in TABLES.values() for name in table.columns), CLOSE}
+    mapping = {}
+    for pair in (pair for option in columns for pair in option.split(",")):
+        name, sign, column = pair.strip().partition("=")
+        if not sign or not column or name not in allowed:
+            raise ConfigError(
+                f"--columns {pair!r} is not allowed; write NAME=COLUMN, NAME one of {', '.join(sorted(allowed))}"
+            )
+        mapping[name] = column
+    return mapping
+
+
+def _show_ingest(report: "IngestReport") -> None:
+    rows = [
+        (what, symbol, *vars(counts).values())
+        for what, table in (*report.candles.items(), ("funding", report.funding))
+        for symbol, counts in table.items()
+    ]
+    output.table(
+        f"{report.venue} from {report.source}",
+        ("interval", "symbol", "added", "revised", "unchanged", "refused", "repaired"),
+        rows,
+    )
+    found = [(what, item) for what, findings in report.findings.items() for item in findings.items]
+    if found:
+        output.table(
+            "Rows that broke a rule",
+            ("interval", "rule", "what happened", "symbol", "rows", "first"),
+            [
+                (what, item.rule, _HAPPENED[item.severity], item.symbol, item.count, _sample(item.sample))
+                for what, item in found
+            ],
+        )
+    refused = sum(counts.refused for table in (*report.candles.values(), report.funding) for counts in table.values())
+    if refused:
+        output.warn(f"{refused:,} rows were refused; the table says which rule they broke")
+    done = f"ingest {report.ingest_id}: {len(report.files)} files changed" if report.ingest_id else "nothing new"
+    output.note(f"{report.venue}: {done}")
+
+
+def _sample(rows: tuple[dict[str, Any], ...]) -> str | None:
+    from mei_pipeline.candles.intervals import iso
+
+    if not rows:
+        return None
+    row = rows[0]
+    stamp = next((row[name] for name in ("open_ms", "time_ms") if row.get(name) is not None), None)
+    shown = [] if stamp is None else [iso(stamp)]
+    names = ("open", "high", "low", "close", "volume", "rate", "missing")
+    return " ".join([*shown, *(f"{name}={row[name]}" for name in names if name in row)])
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.replace(tzinfo=UTC).timestamp() * 1000)
+
+
+COMMANDS: list[click.Command] = [ingest]

@@ -1,0 +1,297 @@
+"""`mei coverage`, `mei lake`, `mei backup` and `mei restore`; `mei ingest` is in `ingest`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mei_pipeline.cli import output
+from mei_pipeline.cli.ingest import ingest
+
+if TYPE_CHECKING:
+    from mei_pipeline.candles.store import Lake
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+_LATEST = 15  # ingests that `lake show` lists
+
+
+@click.command("coverage")
+@click.option("--venue", help="Only this venue.")
+@click.option("--interval", multiple=True, help="Only this interval; may be repeated.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the heat map to this file.")
+@_JSON
+def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_json: bool) -> None:
+    """Show which bars the lake has per symbol and interval, and what is known about those that it lacks."""
+    import polars as pl
+
+    from mei_pipeline.candles import coverage as cover
+    from mei_pipeline.candles.lake import venues
+    from mei_pipeline.files import write_bytes
+
+    lake = _lake()
+    frames = [cover.coverage(lake, name, interval or None) for name in ([venue] if venue else venues(lake))]
+    frame = pl.concat([pl.DataFrame(schema=cover.SCHEMA), *frames])
+    if svg is not None:
+        write_bytes(svg, cover.coverage_svg(frame).encode())
+        output.note(f"heat map written to {svg}")
+    if as_json:
+        output.print_json({"coverage": frame.to_dicts()})
+        return
+    rows = frame.group_by("venue", "interval", "symbol", maintain_order=True).agg(
+        pl.col("month").min().alias("from"),
+        pl.col("month").max().alias("to"),
+        pl.col("bars", "expected", "no_trade", "unknown").sum(),
+    )
+    output.table(
+        "Coverage",
+        ("venue", "interval", "symbol", "from", "to", "bars", "expected", "no trade", "unknown", "known %"),
+        [(*row, _percent(row[5] + row[7], row[6])) for row in rows.iter_rows()],
+    )
+
+
+@click.group("lake")
+def lake_group() -> None:
+    """Look at the lake, verify it, see what was revised, take an ingest back."""
+
+
+@lake_group.command("show")
+@click.option("--all", "every", is_flag=True, help=f"List every ingest, not only the last {_LATEST}.")
+@_JSON
+def show(every: bool, as_json: bool) -> None:
+    """Show what the lake holds, and its ingests."""
+    from mei_pipeline.candles import store
+
+    lake = _lake()
+    store.settle(lake)
+    parts = _parts(lake)
+    records = store.ingests(lake)
+    if as_json:
+        ingests = [record.model_dump(exclude={"changes", "asked"}) for record in records]
+        output.print_json({"lake": str(lake.root), "parts": parts, "ingests": ingests})
+        return
+    output.table(
+        str(lake.root),
+        ("table", "venue", "interval", "symbols", "rows", "first", "last", "files", "MB", "warnings"),
+        [
+            (
+                part["table"],
+                part["venue"],
+                part["interval"],
+                part["symbols"],
+                part["rows"],
+                _utc(part["first_ms"]),
+                _utc(part["last_ms"]),
+                part["files"],
+                round(part["bytes"] / 1e6, 2),
+                part["warnings"],
+            )
+            for part in parts
+        ],
+    )
+    output.table(
+        "Ingests",
+        ("ingest", "when", "venue", "added", "revised", "source", "undone"),
+        [
+            (
+                record.id,
+                _utc(record.when_ms),
+                record.venue,
+                sum(record.added.values()),
+                sum(record.revised.values()),
+                record.source,
+                _utc(record.undone_ms) if record.undone_ms else None,
+            )
+            for record in (records if every else records[-_LATEST:])
+        ],
+    )
+
+
+@lake_group.command("verify")
+@click.option("--set-aside", "aside", is_flag=True, help="Move damaged data files away, so that an ingest can refill.")
+@_JSON
+def verify(aside: bool, as_json: bool) -> None:
+    """Hash every file of the lake and compare; exit code 3 if anything is damaged."""
+    from mei_pipeline.candles import lake as station
+    from mei_pipeline.errors import DataError
+
+    lake = _lake()
+    with output.bar() as progress:
+        damages = station.verify(lake, progress)
+    moved = station.set_aside(lake, damages) if aside and damages else []
+    if as_json:
+        output.print_json({"damaged": [vars(damage) for damage in damages], "set_aside": moved})
+    elif damages:
+        output.table(
+            "Damaged",
+            ("file", "problem", "repair"),
+            [(damage.path, damage.problem, damage.repair) for damage in damages],
+        )
+    else:
+        output.note(f"{lake.root}: every file is as it was written")
+    if moved:
+        output.note(f"moved {len(moved)} files to {lake.root / 'damaged'}; `mei ingest` can bring their rows again")
+    elif damages:
+        raise DataError(f"{lake.root}: {len(damages)} files are damaged; the table says what to do")
+
+
+@lake_group.command("revisions")
+@click.option("--venue", help="Only this venue.")
+@click.option("--interval", help="Only this interval.")
+@click.option("--symbol", multiple=True, help="Only this symbol; may be repeated.")
+@click.option("--ingest", "ingest_id", help="Only what this ingest changed.")
+@click.option("--funding", is_flag=True, help="Revisions of funding instead of candles.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Rows of the table.")
+@_JSON
+def revisions(
+    venue: str | None,
+    interval: str | None,
+    symbol: tuple[str, ...],
+    ingest_id: str | None,
+    funding: bool,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Show bars that a later ingest gave other values, newest change last."""
+    from mei_pipeline.candles import lake as station
+    from mei_pipeline.candles.schema import CANDLES, FUNDING
+
+    table = FUNDING if funding else CANDLES
+    frame = station.revisions(_lake(), venue, interval, symbol or None, ingest_id, table)
+    if as_json:
+        output.print_json({"revisions": frame.to_dicts()})
+        return
+    shown = frame.tail(limit)
+    output.table(
+        f"Revisions: {shown.height:,} of {frame.height:,}",
+        ("ingest", "when", "venue", "interval", "symbol", "bar", "old → new"),
+        [
+            (
+                row["ingest"],
+                _utc(row["when_ms"]),
+                row["venue"],
+                row["interval"] or None,
+                row["symbol"],
+                _utc(row[table.key[1]]),
+                ", ".join(
+                    f"{name} {row[f'old_{name}']:g} → {row[f'new_{name}']:g}"
+                    for name in table.values
+                    if row[f"old_{name}"] != row[f"new_{name}"] and None not in (row[f"old_{name}"], row[f"new_{name}"])
+                )
+                + (" (undone)" if row["undone"] else ""),
+            )
+            for row in shown.iter_rows(named=True)
+        ],
+    )
+
+
+@lake_group.command("undo")
+@click.argument("ingest_id", metavar="INGEST")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_JSON
+def undo(ingest_id: str, yes: bool, as_json: bool) -> None:
+    """Take back one ingest: bars it added go away, bars it revised get their previous values."""
+    from mei_pipeline.candles import lake as station
+    from mei_pipeline.candles import store
+
+    lake = _lake()
+    record = store.read_ingest(lake, ingest_id)
+    if not yes:
+        added, revised = sum(record.added.values()), sum(record.revised.values())
+        click.confirm(f"Remove {added:,} rows and restore {revised:,}, of {record.source}?", abort=True, err=True)
+    report = station.undo(lake, ingest_id)
+    if as_json:
+        output.print_json({"ingest": ingest_id, "files": report})
+        return
+    output.table(
+        f"Undone: {ingest_id}",
+        ("file", "removed", "restored"),
+        [(path, row["removed"], row["restored"]) for path, row in sorted(report.items())],
+    )
+    output.note(f"what was taken out is kept in {lake.root / 'undone'}")
+
+
+@click.command("backup")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@_JSON
+def backup(out: Path, as_json: bool) -> None:
+    """Write lake, registry and lanes to the tar file OUT: what cannot be made again."""
+    from mei_pipeline.candles.backup import backup as run
+
+    with output.bar() as progress:
+        report = run(_home(), out, progress)
+    if as_json:
+        output.print_json({"archive": str(out), "files": report.files, "bytes": report.bytes})
+    else:
+        output.note(f"{out}: {report.files:,} files, {report.bytes / 1e6:,.1f} MB")
+
+
+@click.command("restore")
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace what the home has; the old files are moved aside.")
+@_JSON
+def restore(archive: Path, force: bool, as_json: bool) -> None:
+    """Put lake, registry and lanes of a backup into the home (MEI_HOME), after checking every hash."""
+    from mei_pipeline.candles.backup import restore as run
+
+    with output.bar() as progress:
+        report = run(archive, _home(), force=force, progress=progress)
+    aside = str(report.aside) if report.aside else None
+    if as_json:
+        output.print_json({"archive": str(archive), "files": report.files, "bytes": report.bytes, "aside": aside})
+        return
+    output.note(f"{_home()}: {report.files:,} files restored" + (f"; the old ones are in {aside}" if aside else ""))
+
+
+def _parts(lake: "Lake") -> list[dict[str, Any]]:
+    """What each folder of the lake holds."""
+    from mei_pipeline.candles import store
+    from mei_pipeline.candles.schema import TABLES
+
+    parts = []
+    for folder in (folder for table in TABLES for folder in store.folders(lake, table)):
+        entries = store.read_manifest(lake, folder).files
+        if entries:
+            table, venue, interval = [*folder.split("/"), ""][:3]
+            parts.append(
+                {
+                    "table": table,
+                    "venue": venue,
+                    "interval": interval or None,
+                    "symbols": len({symbol for entry in entries.values() for symbol in entry.symbols}),
+                    "rows": sum(entry.rows for entry in entries.values()),
+                    "first_ms": min(entry.first_ms for entry in entries.values()),
+                    "last_ms": max(entry.last_ms for entry in entries.values()),
+                    "files": len(entries),
+                    "bytes": sum(entry.bytes for entry in entries.values()),
+                    "warnings": sum(
+                        count for entry in entries.values() for row in entry.quality.values() for count in row.values()
+                    ),
+                }
+            )
+    return parts
+
+
+def _lake() -> "Lake":
+    from mei_pipeline.candles.store import Lake
+    from mei_pipeline.settings import read_settings
+
+    return Lake(read_settings().lake)
+
+
+def _home() -> Path:
+    from mei_pipeline.settings import read_settings
+
+    return read_settings().home
+
+
+def _utc(time_ms: int) -> str:
+    from mei_pipeline.candles.intervals import iso
+
+    return iso(time_ms)
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 2) if whole else 100.0
+
+
+COMMANDS: list[click.Command] = [ingest, coverage, lake_group, backup, restore]
