@@ -1,4 +1,4 @@
-"""Feature columns on disk: computed once per slice of the lake, memory-mapped by every sweep and replay that reads it."""
+"""Feature columns on disk: computed once per slice of the lake, memory-mapped by whoever reads them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -47,9 +47,7 @@ class FeatureSet:
         """
         index = {column: row for row, column in enumerate(self.columns)}
         uses = load(strategy).FEATURES
-        return np.array(
-            [[index[Column(use.kind, int(w))] for w in params[use.path]] for use in uses], dtype=np.int64
-        )
+        return np.array([[index[Column(use.kind, int(w))] for w in params[use.path]] for use in uses], dtype=np.int64)
 
 
 def columns_of(strategy: str, values: Mapping[str, Iterable[Value]]) -> tuple[Column, ...]:
@@ -92,12 +90,13 @@ def build_features(bars: Bars, columns: tuple[Column, ...], folder: Path, progre
     if not note.exists():
         kinds, weights = kernel.encode(columns)
         with files.replacing(array) as temporary:
-            out = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+            out = np.lib.format.open_memmap(
                 temporary, mode="w+", dtype=np.float64, shape=(len(columns), length, len(bars.symbols))
             )
             for index in range(len(columns)):
                 one = slice(index, index + 1)
-                kernel.build(kinds[one], weights[one], *bars.prices[1:], out[one])
+                _, high, low, close = bars.prices
+                kernel.build(kinds[one], weights[one], high, low, close, out[one])
                 progress(index + 1, len(columns), "feature columns")
             out.flush()
             del out

@@ -105,7 +105,9 @@ def load_bars(lake: Lake, venue: str, interval: str, symbols: Sequence[str], anc
     frame = read_candles(lake, venue, interval, names, anchor_ms, to_ms)
     missing = sorted(set(names) - set(frame["symbol"].unique()))
     if missing:
-        raise DataError(f"lake {lake.root}: no {interval} bar of {missing[0]} at {venue} in the slice; run `mei coverage`")
+        raise DataError(
+            f"lake {lake.root}: no {interval} bar of {missing[0]} at {venue} in the slice; run `mei coverage`"
+        )
     column = {name: index for index, name in enumerate(names)}
     t = ((frame["open_ms"] - anchor_ms) // step).to_numpy()
     s = frame["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()

@@ -158,7 +158,9 @@ def read_plan(settings: Settings, night: str = "") -> NightPlan:
     except FileNotFoundError:
         raise DataError(f"{path}: no such night; known: {', '.join(known_nights(settings)) or 'none'}") from None
     except ValidationError as error:
-        raise DataError(f"{path}: not a plan of this version ({error.error_count()} problems); plan the night again") from None
+        raise DataError(
+            f"{path}: not a plan of this version ({error.error_count()} problems); plan the night again"
+        ) from None
 
 
 def known_nights(settings: Settings) -> list[str]:
@@ -181,7 +183,9 @@ def night_bars(settings: Settings, plan: NightPlan) -> Bars:
     lake = Lake(settings.lake)
     bars = load_bars(lake, sweep.venue, sweep.interval, sweep.symbols, sweep.anchor_ms, plan.to_ms)
     if bars.data_hash != sweep.data_hash:
-        raise DataError(f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again")
+        raise DataError(
+            f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again"
+        )
     return bars
 
 
@@ -218,9 +222,9 @@ def describe(plan: NightPlan) -> dict[str, Any]:
 
 
 def _anchor(pipeline: PipelineConfig, interval: str) -> int:
-    if interval not in pipeline.anchors:  # type: ignore[comparison-overlap]
+    if interval not in pipeline.anchors:
         raise ConfigError(f"pipeline.yaml: anchors: no anchor for {interval}; add one")
-    return pipeline.anchors[interval]  # type: ignore[index]
+    return pipeline.anchors[interval]
 
 
 def _universe(lake: Lake, pipeline: PipelineConfig, spec: SweepSpec) -> tuple[list[str], dict[str, str]]:

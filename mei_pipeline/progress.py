@@ -1,4 +1,4 @@
-"""How a station reports long work without knowing who watches: a bar in a terminal, a log line in Dagster, nobody in a test."""
+"""How a station reports long work without knowing who watches: a bar in a terminal, a log line, nobody in a test."""
 
 from typing import Protocol
 

@@ -1,5 +1,6 @@
 """Run combos of a strategy over a window: the one door between the domain and the compiled engine."""
 
+import itertools
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -129,7 +130,7 @@ def run_combos(
         )
 
     with ThreadPoolExecutor(workers) as pool:
-        for job in [pool.submit(work, int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False)]:
+        for job in [pool.submit(work, int(a), int(b)) for a, b in itertools.pairwise(bounds)]:
             job.result()
     return Outcome(dict(zip(RESULTS, out, strict=True)), days)
 

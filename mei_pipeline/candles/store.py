@@ -235,9 +235,16 @@ def writing(lake: Lake, doing: str) -> Iterator[Stage]:
 
     Raises:
         Busy: Another process writes to the lake and did not end within `lake.wait_s`.
+        DataError: The disk is full or the lake's folder can't be written.
     """
-    with files.locked(lake.root / ".lock", doing, wait_s=lake.wait_s), transaction.transaction(lake.root) as stage:
-        yield stage
+    try:
+        with files.locked(lake.root / ".lock", doing, wait_s=lake.wait_s), transaction.transaction(lake.root) as stage:
+            yield stage
+    except OSError as error:
+        raise DataError(
+            f"{lake.root}: can't be written: {error.strerror or error}; free space on the disk, or make the folder "
+            "writable for this user, and run the same command again"
+        ) from error
 
 
 def settle(lake: Lake) -> None:

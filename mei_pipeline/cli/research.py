@@ -41,7 +41,7 @@ _HEADLINE = (
 @click.option("--trades", type=_FILE, help="Write round trips to this .csv or .parquet file.")
 @click.option("--fills", type=_FILE, help="Write every fill and funding payment to this .csv or .parquet file.")
 @click.option("--equity", type=_FILE, help="Write the marked equity of every bar to this .csv or .parquet file.")
-def backtest(  # noqa: PLR0913 - one argument per option
+def backtest(
     path: Path, start: Any, end: Any, report: Path | None, trades: Path | None, fills: Path | None, equity: Path | None
 ) -> None:
     """Replay one config over the lake, trade by trade, by the rules that the sweep and the executor use."""
@@ -80,7 +80,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
 @click.option("--top", "count", type=click.IntRange(1), default=10, help="How many of the best combos to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bool) -> None:  # noqa: PLR0913 - one argument per option
+def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bool) -> None:
     """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
     from mei_pipeline.features import build_features
     from mei_pipeline.market import window

@@ -88,7 +88,7 @@ class Tree:
         for index, part in enumerate(path):
             step = self._step(keys, part)
             if step is None:
-                return (*keys, *path[index:])
+                return (*self._begin(keys, part), *path[index + 1 :])
             keys = step
         return keys
 
@@ -97,6 +97,14 @@ class Tree:
         while keys and keys not in self.places:
             keys = keys[:-1]
         return self.places.get(keys)
+
+    def _begin(self, keys: Keys, part: str | int) -> Keys:
+        """`part` below `keys`, split where the file goes on to have keys for it."""
+        text = str(part)
+        for dot in reversed([match.start() for match in re.finditer(r"\.", text)]):
+            if found := self._step(keys, text[:dot]):
+                return (*found, text[dot + 1 :])
+        return (*keys, part)
 
     def _step(self, keys: Keys, part: str | int) -> Keys | None:
         if (*keys, part) in self.places:

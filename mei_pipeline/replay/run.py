@@ -51,7 +51,7 @@ def replay_config(settings: Settings, bars: Bars, resolved: Resolved, from_ms: i
     )
 
 
-def replay_params(  # noqa: PLR0913 - the same eight things that a sweep has, for one combo
+def replay_params(
     settings: Settings,
     bars: Bars,
     cut: Window,
@@ -95,7 +95,13 @@ def _fills(record: Record, bars: Bars) -> pl.DataFrame:
             "fee_usd": fee,
             "cash_usd": cash,
         },
-        schema_overrides={"time_ms": pl.Int64, "bar": pl.Int64, "symbol": pl.String, "reason": pl.String, "moment": pl.String},
+        schema_overrides={
+            "time_ms": pl.Int64,
+            "bar": pl.Int64,
+            "symbol": pl.String,
+            "reason": pl.String,
+            "moment": pl.String,
+        },
     )
 
 

@@ -94,7 +94,9 @@ def shortlist(rows: pl.DataFrame, min_trades: int, count: int) -> tuple[pl.DataF
     marked = rows.with_columns(fell=reasons)
     fit = marked.filter(pl.col("fell").is_null()).drop("fell")
     kept = top(fit, count)
-    fell = dict(marked.filter(pl.col("fell").is_not_null()).group_by("fell").len().sort("len", descending=True).iter_rows())
+    fell = dict(
+        marked.filter(pl.col("fell").is_not_null()).group_by("fell").len().sort("len", descending=True).iter_rows()
+    )
     if fit.height > kept.height:
         fell["not among the finalists by Sharpe ratio in sample"] = fit.height - kept.height
     return kept, fell

@@ -6,7 +6,6 @@ from kernels.cache import source_hash
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.night import NightPlan
-from mei_pipeline.params.identity import as_dict
 from mei_pipeline.registry.deploy import Candidate, Deployments, propose_deployments
 from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.registry.records import Basis, Lane, Occasion
@@ -59,7 +58,7 @@ def _candidate(plan: NightPlan, finalist: Finalist) -> Candidate:
     }
     score = finalist.out_of_sample["sharpe"]
     return Candidate(
-        resolved=as_dict(resolved_combo(sweep, finalist.params)),
+        resolved=resolved_combo(sweep, finalist.params),
         basis=basis,
         metrics=measured,
         gates=finalist.gates,

@@ -80,7 +80,10 @@ def judge(
             "annual Sharpe ratio out of sample",
         ),
         at_most(
-            "max_drawdown_pct", out_of_sample["max_drawdown_pct"], policy.max_drawdown_pct, "drawdown out of sample, percent,"
+            "max_drawdown_pct",
+            out_of_sample["max_drawdown_pct"],
+            policy.max_drawdown_pct,
+            "drawdown out of sample, percent,",
         ),
         luck,
     )

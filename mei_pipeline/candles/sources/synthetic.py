@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from mei_pipeline.candles.intervals import interval_ms as length_of
+from mei_pipeline.candles.resample import resample
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS
 from mei_pipeline.candles.sources.synthetic_bars import BLOCK_HOURS, FIGURES, MAX_DECIMALS, Bars, make_bars
 from mei_pipeline.candles.sources.synthetic_config import (
@@ -38,7 +39,7 @@ class SyntheticSource:
 
     @property
     def name(self) -> str:
-        """What the `source` column says."""
+        """What it is called in reports and in the `source` column."""
         return f"synthetic seed {self.market.seed}"
 
     @property
@@ -64,9 +65,11 @@ class SyntheticSource:
                 f"set the source's interval to {interval} or a finer one that divides it"
             )
         for lo, hi in self._pieces(from_ms, to_ms):
-            bars = make_bars(self.market, step_ms, lo, hi)
-            if len(bars.open_ms):
-                yield self._candle_frame(bars, interval)
+            frame = self._candle_frame(make_bars(self.market, lo, hi))
+            if step_ms > base_ms:
+                frame = resample(frame, interval)
+            if frame.height:
+                yield frame
 
     def funding(self, from_ms: int, to_ms: int) -> Iterator[pl.DataFrame]:
         """Yield funding frames, sorted by symbol and time, for the payments in [from_ms, to_ms)."""
@@ -101,11 +104,13 @@ class SyntheticSource:
             yield lo, hi
             lo = hi
 
-    def _candle_frame(self, bars: Bars, interval: str) -> pl.DataFrame:
+    def _candle_frame(self, bars: Bars) -> pl.DataFrame:
         """Bars as a frame of the lake's columns."""
         prices = {name: getattr(bars, name).ravel() for name in ("open", "high", "low", "close", "volume", "trades")}
         open_ms = np.tile(bars.open_ms, len(self.market.symbols))
-        return self._frame({"interval": interval, "open_ms": open_ms, **prices}, len(bars.open_ms), CANDLES.columns)
+        return self._frame(
+            {"interval": self.market.interval, "open_ms": open_ms, **prices}, len(bars.open_ms), CANDLES.columns
+        )
 
     def _frame(self, columns: Mapping[str, object], rows: int, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
         """A frame of `schema` from columns that hold `rows` values for each symbol in turn."""

@@ -15,8 +15,8 @@ from mei_pipeline.candles.sources.synthetic_config import BASE_INTERVALS, HOUR_M
 from mei_pipeline.candles.sources.synthetic_hours import Floats, Hours, make_hours, stationary, stream
 
 BLOCK_HOURS = 192  # bars are made in blocks of 8 days counted from 1970, each with generators of its own
-BURST_VAR, BURST_HALF_LIFE_MS = 0.80, 600_000.0  # log activity inside an hour that persists
-FLICKER_VAR = 0.60  # log activity inside an hour that does not
+BURST_VAR, BURST_HALF_LIFE_MS = 1.40, 600_000.0  # log activity inside an hour that persists
+FLICKER_VAR = 0.80  # log activity inside an hour that does not
 OPEN_GAP = 0.01  # standard deviation of open against previous close, in standard deviations of the bar
 MAX_DECIMALS, FIGURES = 6, 5  # a price has at most 6 - size decimals decimals and, unless it is whole, 5 figures
 HORIZON_STEP_HOURS = 24 * 366  # a market without end is grown by this much
@@ -25,7 +25,7 @@ TRADE_USD = 1_500.0
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars of one interval; arrays [symbols, bars] but for `open_ms` [bars]."""
+    """Bars of one market; arrays [symbols, bars], only `open_ms` [bars]."""
 
     open_ms: np.ndarray[tuple[int], np.dtype[np.int64]]
     open: Floats
@@ -36,15 +36,12 @@ class Bars:
     trades: np.ndarray[tuple[int, int], np.dtype[np.int64]]
 
 
-def make_bars(market: SyntheticMarket, interval_ms: int, from_ms: int, to_ms: int) -> Bars:
-    """Return the bars of `market` that open at or after `from_ms` and have closed by `to_ms`.
+def make_bars(market: SyntheticMarket, from_ms: int, to_ms: int) -> Bars:
+    """Return the bars of `market`, in its own interval, that open at or after `from_ms` and have closed by `to_ms`.
 
-    Args:
-        market: The market; `interval_ms` must be a multiple of its base interval and divide 8 days.
-        interval_ms: Length of a bar; bars are aligned to multiples of it.
-        from_ms: Earliest open.
-        to_ms: Latest close. Hours outside the market have no bars, nor have intervals only partly inside it.
+    There are no bars before the market's start and after its end.
     """
+    interval_ms = BASE_INTERVALS[market.interval]
     end_ms = to_ms if market.to_ms is None else min(to_ms, market.to_ms)
     start_ms = -(-max(from_ms, market.from_ms) // interval_ms) * interval_ms
     end_ms = end_ms // interval_ms * interval_ms
@@ -53,7 +50,7 @@ def make_bars(market: SyntheticMarket, interval_ms: int, from_ms: int, to_ms: in
     skeleton = make_hours(market, horizon_hours(market, end_ms))
     block_ms = BLOCK_HOURS * HOUR_MS
     blocks = range(start_ms // block_ms, -(-end_ms // block_ms))
-    return _clip(_aggregate(_base_bars(market, skeleton, blocks), interval_ms), start_ms, end_ms)
+    return _clip(_base_bars(market, skeleton, blocks), start_ms, end_ms)
 
 
 def horizon_hours(market: SyntheticMarket, end_ms: int) -> int:
@@ -154,27 +151,6 @@ def _bars_of(
     trades = np.maximum(np.rint(usd * activity / TRADE_USD * np.exp(0.15 * normals[1:, :, 5])), 1.0).astype(np.int64)
     open_ms = market.from_ms + lo * HOUR_MS + BASE_INTERVALS[market.interval] * np.arange(close.shape[1])
     return Bars(open_ms, prices[:, 0], prices[:, 1], prices[:, 2], prices[:, 3], volume, trades)
-
-
-def _aggregate(bars: Bars, interval_ms: int) -> Bars:
-    """Aggregate to a coarser interval; groups that are not complete are dropped."""
-    ratio = round(interval_ms / (bars.open_ms[1] - bars.open_ms[0])) if len(bars.open_ms) > 1 else 1
-    if ratio == 1:
-        return bars
-    base_ms = interval_ms // ratio
-    skip = int(-bars.open_ms[0] % interval_ms) // base_ms
-    groups = (len(bars.open_ms) - skip) // ratio
-    shape = (len(bars.open), groups, ratio)
-    rows = slice(skip, skip + groups * ratio)
-    return Bars(
-        bars.open_ms[rows][::ratio],
-        bars.open[:, rows][:, ::ratio],
-        bars.high[:, rows].reshape(shape).max(axis=-1),
-        bars.low[:, rows].reshape(shape).min(axis=-1),
-        bars.close[:, rows][:, ratio - 1 :: ratio],
-        bars.volume[:, rows].reshape(shape).sum(axis=-1),
-        bars.trades[:, rows].reshape(shape).sum(axis=-1),
-    )
 
 
 def _clip(bars: Bars, start_ms: int, end_ms: int) -> Bars:

@@ -1,7 +1,10 @@
-"""Measures what a planted edge earns: the EMA cross on a very long run of the same process.
+"""Measures what a planted edge earns: `ema_cross` on a very long run of the same process.
 
-The rule is `ema_cross` without stop and target, close to close: at the close of a bar hold sign(fast EMA - slow EMA) of
-each symbol until the next close, at the same notional for every symbol, fees on every change, no slippage, no funding.
+The rules are those of `ema_cross` on closed hourly bars: a cross of the EMAs at a close, filled at the next open; stop
+and target fixed at entry in units of ATR(14), tested against high and low, the stop first, a gap filled at the open;
+after either, flat until the next cross. Every position has the same notional at entry and profits are not reinvested,
+so the Sharpe ratio is that of daily profit per unit of capital, with fees, without slippage and funding. The whole is
+vectorised over windows, stops, markets and symbols; only time is a loop.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,41 +12,53 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mei_pipeline.candles.sources.synthetic_config import SyntheticMarket
-from mei_pipeline.candles.sources.synthetic_hours import Floats, make_hours
+from mei_pipeline.candles.sources.synthetic_bars import make_bars
+from mei_pipeline.candles.sources.synthetic_config import HOUR_MS, SyntheticMarket
+from mei_pipeline.candles.sources.synthetic_hours import Floats
 from mei_pipeline.progress import Progress, silent
 
-FAST = (5, 8, 12, 16, 21, 25)
-SLOW = (30, 40, 60, 80, 100, 130, 160)
+FAST = (5, 8, 12, 18, 25)
+SLOW = (30, 50, 80, 120, 160)
+STOPS = (
+    (1.5, 1.5),
+    (1.5, 4.0),
+    (2.0, 4.0),
+    (3.0, 4.0),
+    (4.0, 4.0),
+    (1e6, 1e6),
+)  # stop and target in ATR; last: neither
+TIGHT = slice(0, -1)
+ATR_WINDOW = 14
 WARM_BARS = 200
 DAY_HOURS = 24
 YEAR_DAYS = 365
-RUN_YEARS = 10  # a long run is made of markets of this length, with seeds of their own
-CHUNK_HOURS = DAY_HOURS * 200
+RUN_DAYS = 2 * YEAR_DAYS  # a long run is made of markets of this length, each with a seed of its own
+MARKETS_AT_ONCE = 5
 
 
 @dataclass(frozen=True)
 class Earned:
-    """What the rule earned on one planted edge.
+    """What the strategy earned on one planted edge, as annualised Sharpe ratios [books, fast, slow, stops].
 
     Attributes:
         edge_size: Drift in a trend, in hourly standard deviations per hour.
-        books: Numbers of symbols; a book holds the first so many of the market's.
-        net: [books, fast, slow], annualised Sharpe ratio of daily returns after fees.
-        gross: The same before fees.
+        books: Numbers of symbols; a book holds the first so many of the market's, with equal weights.
+        gross: Before fees.
+        net: After fees.
         years: Length of the run.
     """
 
     edge_size: float
     books: tuple[int, ...]
-    net: Floats
     gross: Floats
+    net: Floats
     years: int
 
-    def best(self, book: int) -> tuple[float, int, int]:
-        """Return the highest net Sharpe ratio of the book at that place, and its fast and slow windows."""
-        fast, slow = np.unravel_index(int(self.net[book].argmax()), self.net[book].shape)
-        return float(self.net[book, fast, slow]), FAST[int(fast)], SLOW[int(slow)]
+    def best(self, book: int, stops: slice = slice(None)) -> tuple[float, int, int, float, float]:
+        """Return the highest net ratio of the book at that place, and its fast, slow, stop and target."""
+        found = self.net[book][..., stops]
+        fast, slow, pair = (int(at) for at in np.unravel_index(int(found.argmax()), found.shape))
+        return (float(found[fast, slow, pair]), FAST[fast], SLOW[slow], *STOPS[stops][pair])
 
 
 def measure(
@@ -53,58 +68,104 @@ def measure(
     fee_bps: float = 4.5,
     progress: Progress = silent,
 ) -> Earned:
-    """Run every pair of `FAST` and `SLOW` on about `years` years of the process behind `market`.
+    """Run every combination of `FAST`, `SLOW` and `STOPS` on about `years` years of the process behind `market`.
 
     Args:
-        market: Gives edge, regimes, symbols and first seed.
+        market: Gives edge, regimes, symbols and first seed; its interval must be 1h.
         books: Numbers of symbols to report, each at most the number of the market's symbols.
-        years: Rounded up to whole runs of `RUN_YEARS`.
+        years: Rounded up to whole batches of markets.
         fee_bps: Fee per fill, of its notional.
-        progress: Told after each run.
+        progress: Told after each batch.
     """
-    runs = -(-years // RUN_YEARS)
-    moments = np.zeros((3, 2, len(books), len(FAST), len(SLOW)))  # count, sum, sum of squares; gross, net
-    for run in range(runs):
-        hours = RUN_YEARS * YEAR_DAYS * DAY_HOURS
-        log_price = make_hours(replace(market, seed=market.seed + run), hours).log_price[1:]
-        for gross, cost in ema_cross_days(log_price):
+    batch_years = MARKETS_AT_ONCE * RUN_DAYS // YEAR_DAYS
+    batches = -(-years // batch_years)
+    moments = np.zeros((3, 2, len(books), len(FAST), len(SLOW), len(STOPS)))  # n, sum, sum of squares; gross, net
+    for batch in range(batches):
+        seeds = range(market.seed + batch * MARKETS_AT_ONCE, market.seed + (batch + 1) * MARKETS_AT_ONCE)
+        bars = _stack([replace(market, seed=seed) for seed in seeds])
+        for profit, traded in trade_days(bars):
             for at, book in enumerate(books):
-                before = gross[..., :book].mean(axis=-1)
-                for after, daily in enumerate((before, before - fee_bps * 1e-4 * cost[..., :book].mean(axis=-1))):
+                gross = profit[..., :book].mean(axis=-1)
+                for after, daily in enumerate((gross, gross - fee_bps * 1e-4 * traded[..., :book].mean(axis=-1))):
                     moments[0, after, at] += daily.shape[-1]
                     moments[1, after, at] += daily.sum(axis=-1)
                     moments[2, after, at] += (daily**2).sum(axis=-1)
-        progress(run + 1, runs, f"edge {market.edge_size:g}")
+        progress(batch + 1, batches, f"edge {market.edge_size:g}")
     mean = moments[1] / moments[0]
     sharpe = mean / np.sqrt(moments[2] / moments[0] - mean**2) * np.sqrt(YEAR_DAYS)
-    return Earned(market.edge_size, tuple(books), sharpe[1], sharpe[0], runs * RUN_YEARS)
+    return Earned(market.edge_size, tuple(books), sharpe[0], sharpe[1], batches * batch_years)
 
 
-def ema_cross_days(log_price: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """Yield, for stretches of days, what each window pair made before fees and what it traded.
+def _stack(markets: Sequence[SyntheticMarket]) -> Floats:
+    """Open, high, low and close of several markets, [4, hours, markets, symbols]."""
+    hours = RUN_DAYS * DAY_HOURS
+    made = [make_bars(market, market.from_ms, market.from_ms + hours * HOUR_MS) for market in markets]
+    return np.stack([np.stack((bars.open.T, bars.high.T, bars.low.T, bars.close.T)) for bars in made], axis=2)
+
+
+def trade_days(bars: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """Trade every combination on every symbol of every market, each on its own with a notional of 1 at entry.
 
     Args:
-        log_price: [hours, symbols] at the closes.
+        bars: Open, high, low and close, [4, hours, markets, symbols].
 
     Yields:
-        Two arrays [fast, slow, days, symbols]: simple return on constant notional, and turnover as a fraction of it.
+        For each day two arrays [fast, slow, stops, markets, symbols]: profit before fees, and notional traded.
     """
-    hours, symbols = log_price.shape
-    close = np.exp(log_price - log_price[0])
-    ahead = np.zeros_like(close)
-    ahead[:-1] = np.expm1(np.diff(log_price, axis=0))
-    weight = (2.0 / (np.array(FAST + SLOW) + 1.0))[:, None]
-    ema = np.repeat(close[:1], len(weight), axis=0)
-    held = np.zeros((len(FAST), len(SLOW), 1, symbols))
-    for start in range(0, hours // DAY_HOURS * DAY_HOURS, CHUNK_HOURS):
-        end = min(start + CHUNK_HOURS, hours // DAY_HOURS * DAY_HOURS)
-        path = np.empty((len(weight), end - start, symbols))
-        for hour in range(start, end):
-            ema = ema + weight * (close[hour] - ema)
-            path[:, hour - start] = ema
-        position = np.sign(path[: len(FAST), None] - path[None, len(FAST) :])
-        position[:, :, : max(0, WARM_BARS - start)] = 0.0
-        traded = np.abs(np.diff(position, axis=2, prepend=held))
-        held = position[:, :, -1:]
-        days = (len(FAST), len(SLOW), (end - start) // DAY_HOURS, DAY_HOURS, symbols)
-        yield (position * ahead[start:end]).reshape(days).sum(axis=3), traded.reshape(days).sum(axis=3)
+    opens, highs, lows, closes = bars
+    crosses, atr = _crosses(closes), _atr(highs, lows, closes)
+    stop_atr, target_atr = np.array(STOPS).T.reshape(2, len(STOPS), 1, 1)
+    shape = (len(FAST), len(SLOW), len(STOPS), *closes.shape[1:])
+    units, stop, target = np.zeros(shape), np.zeros(shape), np.zeros(shape)  # units are signed
+    profit, traded = np.zeros(shape), np.zeros(shape)
+    for hour in range(1, len(closes)):
+        begin, end = opens[hour], closes[hour]
+        profit += units * (begin - closes[hour - 1])
+        side = crosses[hour - 1][:, :, None]
+        filled = np.broadcast_to(side != 0.0, shape)
+        traded += filled * (np.abs(units) * begin + 1.0)
+        units = np.where(filled, side / begin, units)
+        stop = np.where(filled, begin - side * stop_atr * atr[hour - 1], stop)
+        target = np.where(filled, begin + side * target_atr * atr[hour - 1], target)
+        long, held = units > 0.0, units != 0.0
+        stopped = held & np.where(long, lows[hour] <= stop, highs[hour] >= stop)
+        out = stopped | (held & np.where(long, highs[hour] >= target, lows[hour] <= target))
+        level = np.where(stopped, stop, target)
+        # Beyond its level already at the open, a stop fills worse than its level and a target better.
+        gapped = np.where(stopped == long, begin < level, begin > level)
+        leave = np.where(out, np.where(gapped, begin, level), end)
+        profit += units * (leave - begin)
+        traded += out * np.abs(units) * leave
+        units = np.where(out, 0.0, units)
+        if hour % DAY_HOURS == DAY_HOURS - 1:
+            yield profit, traded
+            profit, traded = np.zeros(shape), np.zeros(shape)
+
+
+def _crosses(closes: Floats) -> Floats:
+    """The side that each window pair turns to at each close, 0 where it does not turn, [hours, fast, slow, …]."""
+    windows = np.array(FAST + SLOW, dtype=np.float64)
+    weight = (2.0 / (windows + 1.0)).reshape(-1, *([1] * (closes.ndim - 1)))
+    ema = np.repeat(closes[:1], len(windows), axis=0)
+    side = np.zeros((len(closes), len(FAST), len(SLOW), *closes.shape[1:]))
+    before = np.full(side.shape[1:], -1.0)
+    for hour, close in enumerate(closes):
+        ema = ema + weight * (close - ema)
+        now = np.where(ema[: len(FAST), None] > ema[None, len(FAST) :], 1.0, -1.0)
+        if hour >= WARM_BARS:
+            side[hour] = now * (now != before)
+        before = now
+    return side
+
+
+def _atr(highs: Floats, lows: Floats, closes: Floats) -> Floats:
+    """Wilder's average true range, seeded with the first bar's range; same shape as `closes`."""
+    before = np.concatenate((closes[:1], closes[:-1]))
+    ranges = np.maximum(highs, before) - np.minimum(lows, before)
+    ranges[0] = highs[0] - lows[0]
+    out = np.empty_like(ranges)
+    value = ranges[0]
+    for hour, now in enumerate(ranges):
+        value = value + (now - value) / ATR_WINDOW
+        out[hour] = value
+    return out

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from zlib import crc32
 
+from mei_pipeline.candles.sources.synthetic_edge import drift_for
 from mei_pipeline.errors import ConfigError
 
 HOUR_MS = 3_600_000
@@ -83,9 +84,9 @@ class Regimes:
         trend_market_share: Part of the variance of a symbol's drift that follows the market's chain (0..1).
     """
 
-    range_hours: float = 60.0
-    trend_hours: float = 120.0
-    reversal_frac: float = 0.3
+    range_hours: float = 24.0
+    trend_hours: float = 36.0
+    reversal_frac: float = 0.4
     range_vol: float = 0.92
     trend_vol: float = 1.08
     trend_market_share: float = 0.5
@@ -103,8 +104,8 @@ class Regimes:
 class SyntheticMarket:
     """A market that is a pure function of these fields: equal fields give equal bars, whatever slice is asked for.
 
-    A symbol's bars depend on the seed, its own name and `from_ms`, not on the other symbols. A later `to_ms` adds bars
-    and changes none.
+    A symbol's bars depend on the seed, its own name and `from_ms`, not on the other symbols (but `edge_sharpe` means
+    another drift for another number of them). A later `to_ms` adds bars and changes none.
 
     Attributes:
         seed: Any integer ≥ 0.
@@ -114,8 +115,9 @@ class SyntheticMarket:
         to_ms: End of the market, on the hour; None for a market without end.
         edge_size: Planted edge as the drift in a trend, in hourly standard deviations per hour; 0 makes every price a
             martingale.
-        edge_sharpe: Planted edge as the net annualised Sharpe ratio of the best `ema_cross`, turned into `edge_size` by
-            the calibration table; only with the default regimes. At most one of the two edges may be given.
+        edge_sharpe: Planted edge as the net annualised Sharpe ratio of the best `ema_cross` on an equal-weight book of
+            all symbols; a drift is found for it in the calibration table, which holds for hourly bars and the default
+            regimes. At most one of the two edges may be given.
         regimes: The switching between ranges and trends.
         venue: Name under which the bars are stored.
     """
@@ -156,3 +158,9 @@ class SyntheticMarket:
                 "synthetic market: edge_sharpe is calibrated for the default regimes; with others give edge_size and "
                 "measure it with `python -m mei_pipeline.candles.sources.stylised --edge`",
             )
+        drift_for(self.edge_sharpe, len(self.symbols))
+
+    @property
+    def trend_drift(self) -> float:
+        """The planted drift in a trend, in hourly standard deviations per hour."""
+        return drift_for(self.edge_sharpe, len(self.symbols)) if self.edge_sharpe else self.edge_size

@@ -1,10 +1,10 @@
 """The hourly skeleton of a synthetic market: regimes, volatility, shocks and the log prices at full hours.
 
-Stochastic volatility (Taylor 1986): the log of an hour's volatility is level + season + regime + slow AR(1) + fast AR(1)
-+ noise, each AR(1) with a part that all symbols share and one of its own. Given the volatility an hour's return is
-Gaussian, so the mixture has fat tails while the path inside the hour can be a Brownian motion. The return is a common
-factor plus a part of the symbol's own, less half the variance: with no drift the price itself, not its logarithm, is a
-martingale.
+Stochastic volatility (Taylor 1986): the log of an hour's volatility is level + season + regime + slow AR(1) + fast
+AR(1) + noise, each AR(1) with a part that all symbols share and one of its own. Given the volatility an hour's return
+is Gaussian, so the mixture has fat tails while the path inside the hour can be a Brownian motion. The return is a
+common factor plus a part of the symbol's own, less half the variance: with no drift the price itself, not its
+logarithm, is a martingale.
 
 Every random stream is its own generator, named by seed, purpose and symbol, and is read from the start of the market
 onwards; that makes a longer market repeat a shorter one bar by bar.
@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mei_pipeline.candles.sources.synthetic_config import HOUR_MS, Regimes, SyntheticMarket, instrument
-from mei_pipeline.candles.sources.synthetic_edge import drift_size
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -42,9 +41,9 @@ class LogVolPart:
     half_life_hours: float
 
 
-SLOW = LogVolPart(shared_var=0.055, own_var=0.025, half_life_hours=240.0)
-FAST = LogVolPart(shared_var=0.120, own_var=0.050, half_life_hours=2.0)
-NOISE_VAR = 0.06  # of log volatility, drawn anew each hour for the factor and for each symbol's own part
+SLOW = LogVolPart(shared_var=0.070, own_var=0.030, half_life_hours=240.0)
+FAST = LogVolPart(shared_var=0.105, own_var=0.045, half_life_hours=2.4)
+NOISE_VAR = 0.065  # of log volatility, drawn anew each hour for the factor and for each symbol's own part
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,6 @@ def make_hours(market: SyntheticMarket, hours: int) -> Hours:
     common *= np.exp(_log_vol(seed, "", hours, own=False) - log_vol_var)
     factor_shock = stream(seed, "shock").standard_normal(hours)
     factor_noise = _noise(seed, "", hours)
-    size = drift_size(market.edge_size, market.edge_sharpe, len(market.symbols))
     share = regimes.trend_market_share
 
     shape = (hours, len(market.symbols))
@@ -161,7 +159,7 @@ def make_hours(market: SyntheticMarket, hours: int) -> Hours:
         own_std = std * _noise(seed, symbol, hours) * np.sqrt(1.0 - what.market_share)
         own_shock = stream(seed, "shock", symbol).standard_normal(hours)
         trend = np.sqrt(share) * regime + np.sqrt(1.0 - share) * chain(seed, symbol, hours, regimes)
-        drift = size * std * trend
+        drift = market.trend_drift * std * trend
         step = factor_std * factor_shock + own_std * own_shock + drift - 0.5 * (factor_std**2 + own_std**2)
         log_price[:, at] = np.cumsum(np.concatenate(([np.log(what.price_usd)], step)))
         for name, column in (("own_shock", own_shock), ("factor_std", factor_std), ("own_std", own_std)):

@@ -1,0 +1,91 @@
+"""Small lakes with seeded random walks, and the pieces of a night over them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from mei_pipeline.candles.instruments import default_instruments
+from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
+from mei_pipeline.config.models import SweepSpec
+from mei_pipeline.settings import Settings
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+START_MS = 1_735_689_600_000  # 2025-01-01
+SYMBOLS = ("AAA", "BBB", "CCC")
+VENUE = "test"
+
+
+def walk(symbol: str, days: int, seed: int, start_ms: int = START_MS, drift: float = 0.0) -> pl.DataFrame:
+    """Hourly candles of one symbol: a random walk with a drift per bar."""
+    rng = np.random.default_rng([seed, *symbol.encode()])
+    bars = days * 24
+    close = 100.0 * np.exp(np.cumsum(rng.normal(drift, 0.006, bars)))
+    opened = np.concatenate(([100.0], close[:-1]))
+    spread = np.abs(rng.normal(0.0, 0.002, (2, bars)))
+    return pl.DataFrame(
+        {
+            "venue": VENUE,
+            "symbol": symbol,
+            "interval": "1h",
+            "open_ms": start_ms + HOUR_MS * np.arange(bars, dtype=np.int64),
+            "open": opened,
+            "high": np.maximum(opened, close) * (1.0 + spread[0]),
+            "low": np.minimum(opened, close) * (1.0 - spread[1]),
+            "close": close,
+            "volume": rng.uniform(1.0, 100.0, bars),
+            "trades": pl.Series([None] * bars, dtype=pl.Int64),
+            "source": "walk",
+        }
+    )
+
+
+def fill_lake(
+    settings: Settings, days: int = 60, symbols: Sequence[str] = SYMBOLS, seed: int = 1, drift: float = 0.0
+) -> Lake:
+    """A lake with `days` of hourly bars and eight-hourly funding of each symbol."""
+    lake = Lake(settings.lake)
+    now_ms = START_MS + (days + 1) * DAY_MS
+    merge_candles(lake, pl.concat([walk(name, days, seed, drift=drift) for name in symbols]), now_ms=now_ms)
+    times = START_MS + 8 * HOUR_MS * np.arange(1, days * 3, dtype=np.int64) + 37
+    merge_funding(
+        lake,
+        pl.concat(
+            [
+                pl.DataFrame(
+                    {
+                        "venue": VENUE,
+                        "symbol": name,
+                        "time_ms": times,
+                        "rate": 0.0001,
+                        "premium": pl.Series([None] * len(times), dtype=pl.Float64),
+                        "source": "walk",
+                    }
+                )
+                for name in symbols
+            ]
+        ),
+        now_ms=now_ms,
+    )
+    merge_instruments(lake, default_instruments(VENUE, dict.fromkeys(symbols, 100.0)), now_ms=now_ms)
+    return lake
+
+
+def spec(**changes: object) -> SweepSpec:
+    """A sweep of twelve combos."""
+    return SweepSpec.model_validate(
+        {
+            "strategy": "ema_cross",
+            "venue": VENUE,
+            "interval": "1h",
+            "params": {"entry.warmup_bars": 50},
+            "axes": {
+                "trade.sl_atr_mult": (1.5, 3.0),
+                "indicators.ema_fast_window": (5, 9, 13),
+                "indicators.ema_slow_window": (21, 34),
+            },
+            "chunk_combos": 5,
+        }
+        | changes
+    )

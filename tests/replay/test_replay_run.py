@@ -1,0 +1,132 @@
+"""One config, trade by trade: the trade list, the fills and the equity curve tell one story."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake
+
+from mei_pipeline.config.load import Config
+from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.market import load_bars
+from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.table import read_catalog
+from mei_pipeline.replay.report import report_of
+from mei_pipeline.replay.run import Replay, replay_config
+from mei_pipeline.replay.spec import read_config
+from mei_pipeline.settings import CHECKOUT, Settings
+
+FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
+
+
+@pytest.fixture
+def resolved() -> Resolved:
+    return make_resolved(
+        read_catalog(),
+        strategy="ema_cross",
+        venue=VENUE,
+        interval="1h",
+        symbols=SYMBOLS,
+        initial_balance_usd=10_000,
+        params={"indicators.ema_fast_window": 5, "indicators.ema_slow_window": 20, "entry.warmup_bars": 50},
+        market={"market.exit_slippage_bps": 2.0, "market.entry_slippage_bps": 1.0},
+    )
+
+
+@pytest.fixture
+def run(mei_settings: Settings, resolved: Resolved) -> Replay:
+    bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
+    return replay_config(mei_settings, bars, resolved, FROM_MS, TO_MS)
+
+
+def test_trades_are_the_round_trips_of_the_metrics(run: Replay) -> None:
+    assert run.trades.height == run.metrics["trades"] > 20
+    assert (run.trades["pnl_usd"] > 0).sum() / run.trades.height == run.metrics["win_rate"]
+    wins = run.trades.filter(pl.col("pnl_usd") > 0)["pnl_usd"].sum()
+    losses = -run.trades.filter(pl.col("pnl_usd") <= 0)["pnl_usd"].sum()
+    assert run.metrics["profit_factor"] == pytest.approx(wins / losses, rel=1e-9)
+
+
+def test_a_trade_is_its_prices_less_its_costs(run: Replay) -> None:
+    sign = pl.when(pl.col("side") == "long").then(1.0).otherwise(-1.0)
+    gross = sign * pl.col("size") * (pl.col("exit_price") - pl.col("entry_price"))
+    off = run.trades.select((gross - pl.col("fees_usd") - pl.col("funding_usd") - pl.col("pnl_usd")).abs().max()).item()
+    assert off < 1e-9
+    assert run.trades["funding_usd"].abs().sum() > 0
+
+
+def test_every_dollar_of_the_equity_is_in_the_fills(run: Replay) -> None:
+    booked = run.fills["cash_usd"].sum()
+    closed = run.trades["pnl_usd"].sum()
+    assert run.fills["fee_usd"].sum() == pytest.approx(run.metrics["fees_usd"], rel=1e-12)
+    assert run.equity["equity_usd"][-1] - 10_000 == run.metrics["net_pnl_usd"]
+    if run.metrics["open_positions"] == 0:
+        assert booked == pytest.approx(run.metrics["net_pnl_usd"], abs=1e-6)
+    else:
+        assert booked == pytest.approx(closed, rel=0.2, abs=200)
+
+
+def test_equity_has_every_bar_of_the_window(run: Replay) -> None:
+    assert run.equity.height == 40 * 24
+    assert run.equity["close_ms"][0] == FROM_MS + 3_600_000
+    assert run.equity["close_ms"][-1] == TO_MS
+    peak = run.equity["equity_usd"].cum_max()
+    assert (peak - run.equity["equity_usd"]).max() == pytest.approx(run.metrics["max_drawdown_usd"], rel=1e-12)
+
+
+def test_times_are_ordered_and_inside_the_window(run: Replay) -> None:
+    assert run.fills["time_ms"].min() >= FROM_MS
+    assert run.fills["time_ms"].max() <= TO_MS
+    assert (run.trades["exit_ms"] >= run.trades["entry_ms"]).all()
+
+
+def test_report_adds_up(run: Replay, mei_settings: Settings, resolved: Resolved) -> None:
+    from mei_pipeline.candles.lake import Lake  # noqa: PLC0415 - the lake that the fixture filled
+
+    bars = load_bars(Lake(mei_settings.lake), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
+    report = report_of(resolved, bars, FROM_MS, TO_MS, run)
+    assert report["bars"] == 40 * 24 * 3
+    for group in ("by_symbol", "by_reason", "by_side"):
+        assert sum(part["trades"] for part in report[group].values()) == run.metrics["trades"]
+    assert set(report["by_symbol"]) == set(SYMBOLS)
+
+
+def config() -> Config:
+    from mei_pipeline.config.load import load_config  # noqa: PLC0415 - beside its only use
+
+    return load_config(CHECKOUT / "config")
+
+
+def test_a_hand_written_config_is_resolved(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings)
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        f"strategy: ema_cross\nvenue: {VENUE}\ninterval: 1h\nanchor: 2025-01-01T00:00:00Z\n"
+        "market: {taker_fee_bps: 3.5}\nparams: {trade.sl_atr_mult: 1.25}\n"
+    )
+    resolved, anchor_ms = read_config(path, lake, config())
+    assert resolved.symbols == SYMBOLS
+    assert resolved.params["trade.sl_atr_mult"] == 1.25
+    assert resolved.params["trade.tp_atr_mult"] == 3.0
+    assert resolved.market["market.taker_fee_bps"] == 3.5
+    assert anchor_ms == START_MS
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("strategy: ema_cros\ninterval: 1h\nvenue: test\n", ConfigError, "unknown strategy"),
+        ("strategy: ema_cross\ninterval: 1h\nvenue: test\nparams: {trade.sl: 1}\n", ConfigError, "trade.sl"),
+        ("strategy: ema_cross\ninterval: 1h\nvenue: nowhere\n", DataError, "no 1h bars of nowhere"),
+        ("strategy: ema_cross\ninterval: 1h\nvenu: test\n", ConfigError, "venu"),
+        ("strategy: ema_cross\ninterval: 5m\nvenue: test\nsymbols: [AAA]\n", ConfigError, "no anchor for 5m"),
+    ],
+)
+def test_a_wrong_config_says_what_to_change(
+    mei_settings: Settings, tmp_path: Path, text: str, error: type[Exception], says: str
+) -> None:
+    lake = fill_lake(mei_settings)
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(error, match=says):
+        read_config(path, lake, config())

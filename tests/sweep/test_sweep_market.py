@@ -1,0 +1,108 @@
+"""From the lake to arrays."""
+
+import numpy as np
+import polars as pl
+import pytest
+from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, walk
+
+from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments, read_instruments
+from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.market import last_common_ms, load_bars, window
+from mei_pipeline.settings import Settings
+
+END_MS = START_MS + 60 * DAY_MS
+
+
+def test_prices_land_at_their_time_and_symbol(mei_settings: Settings) -> None:
+    lake = fill_lake(mei_settings)
+    bars = load_bars(lake, VENUE, "1h", SYMBOLS, START_MS, END_MS)
+    for column, symbol in enumerate(SYMBOLS):
+        expected = walk(symbol, 60, 1)
+        for row, name in enumerate(("open", "high", "low", "close")):
+            assert np.array_equal(bars.prices[row, :, column], expected[name].to_numpy())
+    assert np.array_equal(bars.age[:, 0], np.arange(60 * 24))
+    assert bars.end_ms == END_MS
+
+
+def test_a_missing_bar_is_nan_and_does_not_age_the_symbol(mei_settings: Settings) -> None:
+    lake = Lake(mei_settings.lake)
+    fill_lake(mei_settings, symbols=("BBB",))
+    holed = walk("AAA", 60, 1).filter(~pl.col("open_ms").is_in([START_MS + 5 * HOUR_MS, START_MS + 6 * HOUR_MS]))
+    merge_candles(lake, holed, now_ms=END_MS + DAY_MS)
+    template = read_instruments(lake, VENUE)
+    merge_instruments(lake, template.with_columns(symbol=pl.lit("AAA")), now_ms=END_MS)
+    bars = load_bars(lake, VENUE, "1h", ("AAA", "BBB"), START_MS, END_MS)
+    assert list(bars.age[3:9, 0]) == [3, 4, -1, -1, 5, 6]
+    assert np.isnan(bars.prices[:, 5:7, 0]).all()
+    assert not np.isnan(bars.prices[:, 5:7, 1]).any()
+
+
+def test_symbols_are_sorted_so_that_equal_sets_are_equal_arrays(mei_settings: Settings) -> None:
+    lake = fill_lake(mei_settings)
+    one = load_bars(lake, VENUE, "1h", SYMBOLS, START_MS, END_MS)
+    other = load_bars(lake, VENUE, "1h", SYMBOLS[::-1], START_MS, END_MS)
+    assert one.symbols == other.symbols == SYMBOLS
+    assert one.data_hash == other.data_hash
+    assert np.array_equal(one.prices, other.prices)
+
+
+@pytest.mark.parametrize(
+    ("stamp_ms", "bar"),
+    [(8 * HOUR_MS, 7), (8 * HOUR_MS + 48, 7), (8 * HOUR_MS - 1, 7), (9 * HOUR_MS, 8), (8 * HOUR_MS + 250_000, 7)],
+)
+def test_funding_due_at_a_close_belongs_to_the_bar_that_closes(
+    mei_settings: Settings, stamp_ms: int, bar: int
+) -> None:
+    lake = fill_lake(mei_settings, symbols=("AAA",))
+    frame = pl.DataFrame(
+        {
+            "venue": "other",
+            "symbol": "AAA",
+            "time_ms": [START_MS + stamp_ms],
+            "rate": 0.003,
+            "premium": pl.Series([None], dtype=pl.Float64),
+            "source": "x",
+        }
+    )
+    merge_funding(lake, frame, now_ms=END_MS)
+    merge_candles(lake, walk("AAA", 20, 1).with_columns(venue=pl.lit("other")), now_ms=END_MS)
+    merge_instruments(lake, read_instruments(lake, VENUE).with_columns(venue=pl.lit("other")), now_ms=END_MS)
+    bars = load_bars(lake, "other", "1h", ("AAA",), START_MS, START_MS + 20 * DAY_MS)
+    assert np.flatnonzero(bars.funding[:, 0]).tolist() == [bar]
+    assert bars.funding[bar, 0] == 0.003
+
+
+def test_window_cuts_whole_days_into_sixteen_blocks(mei_settings: Settings) -> None:
+    bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, END_MS)
+    cut = window(bars, START_MS + 10 * DAY_MS, START_MS + 42 * DAY_MS)
+    assert (cut.first, cut.last, cut.days) == (240, 42 * 24, 32)
+    ends = np.flatnonzero(cut.market.day_end)
+    assert len(ends) == 32
+    assert ends[0] == 240 + 23
+    assert np.bincount(cut.market.block[ends]).tolist() == [2] * 16
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "says"),
+    [(1, 10, "at least 16 days are needed"), (-1, 40, "midnights between"), (1, 61, "midnights between"), (30, 30, "midnights")],
+)
+def test_a_window_that_does_not_fit_is_an_error(mei_settings: Settings, start: int, end: int, says: str) -> None:
+    bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, END_MS)
+    with pytest.raises(ConfigError, match=says):
+        window(bars, START_MS + start * DAY_MS, START_MS + end * DAY_MS)
+
+
+def test_what_the_lake_does_not_have_is_named(mei_settings: Settings) -> None:
+    lake = fill_lake(mei_settings)
+    with pytest.raises(DataError, match="no 1h bar of ZZZ"):
+        load_bars(lake, VENUE, "1h", ("AAA", "ZZZ"), START_MS, END_MS)
+    with pytest.raises(DataError, match="no 1h bar of ZZZ"):
+        last_common_ms(lake, VENUE, "1h", ("AAA", "ZZZ"))
+    with pytest.raises(ConfigError, match="anchor of 1h"):
+        load_bars(lake, VENUE, "1h", SYMBOLS, START_MS + 1, END_MS)
+
+
+def test_last_common_bar_is_the_earliest_end(mei_settings: Settings) -> None:
+    lake = fill_lake(mei_settings, symbols=("AAA",))
+    merge_candles(lake, walk("BBB", 40, 1), now_ms=END_MS)
+    assert last_common_ms(lake, VENUE, "1h", ("AAA", "BBB")) == START_MS + 40 * DAY_MS
