@@ -40,9 +40,14 @@ def main() -> int:
     demands = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mei"]["coverage"]
     measured = coverage.Coverage()
     measured.load()
-    with tempfile.NamedTemporaryFile(suffix=".json") as report:
-        total = measured.json_report(outfile=report.name)
-        files = json.loads(Path(report.name).read_text())["files"]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "coverage.json"
+        try:
+            total = measured.json_report(outfile=str(report))
+        except coverage.exceptions.NoDataError:
+            print("coverage: the last test run measured nothing", file=sys.stderr)
+            return 1
+        files = json.loads(report.read_text())["files"]
     print(f"coverage of lines and branches: {total:.1f} %")
     messages = shortfalls({path: file["summary"]["percent_covered"] for path, file in files.items()}, demands)
     for message in messages:

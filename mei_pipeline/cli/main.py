@@ -33,6 +33,13 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "doctor": Entry("doctor", "Check this machine, checkout and home; say what to do."),
         "ui": Entry("ui", "Start the web page: lineage, runs, checks, schedules."),
     },
+    "Candles": {
+        "ingest": Entry("ingest", "Fetch candles and funding from files or a source into the lake."),
+        "coverage": Entry("lake", "What the lake has and lacks, per symbol and month."),
+        "lake": Entry("lake", "Look into the lake: show, verify, revisions, undo."),
+        "backup": Entry("lake", "Pack what can't be made again into one archive."),
+        "restore": Entry("lake", "Bring a backup into an empty home."),
+    },
     "Find": {
         "backtest": Entry("research", "Replay one config over the lake: trades, equity, report."),
         "sweep": Entry("research", "Search one sweep over the lake; a killed one resumes."),

@@ -101,7 +101,8 @@ def test_the_overview_names_every_command_that_a_module_exports():
         for command in getattr(import_module(f"mei_pipeline.cli.{module}"), "COMMANDS", ())
     }
     listed = {(entry.module, name) for section in main.SECTIONS.values() for name, entry in section.items()}
-    assert exported == listed
+    assert {name for _, name in exported} == {name for _, name in listed}
+    assert listed <= exported
 
 
 def test_every_command_and_subcommand_explains_itself(capsys):
