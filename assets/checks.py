@@ -1,0 +1,129 @@
+"""What a check finds, computed apart from the asset that asks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+
+from assets.metadata import records
+from mei_pipeline.candles.quality import RULES
+from mei_pipeline.features import FeatureSet
+from mei_pipeline.market import Bars, Window
+from mei_pipeline.night import NightPlan
+from mei_pipeline.progress import Progress
+from mei_pipeline.replay.run import Replay, replay_params
+from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.metrics import blocks
+from mei_pipeline.sweep.results import metric_columns
+
+WARN = dg.AssetCheckSeverity.WARN
+
+
+def quality_specs(asset: str) -> list[dg.AssetCheckSpec]:
+    """One check per quality rule of the lake."""
+    return [
+        dg.AssetCheckSpec(
+            rule.name, asset=asset, description=f"No bar in the night's window breaks the rule: {rule.doc}."
+        )
+        for rule in RULES.values()
+    ]
+
+
+def quality_results(plan: NightPlan) -> list[dg.AssetCheckResult]:
+    """What each quality rule found in the night's window, with offending rows and who was excluded for it."""
+    results = []
+    for name in RULES:
+        found = [finding for finding in plan.findings if finding.rule == name]
+        rows = [
+            {
+                "symbol": finding.symbol,
+                "rows": finding.count,
+                "excluded": plan.dropped.get(finding.symbol, "").startswith(f"{name}:"),
+            }
+            for finding in found
+        ]
+        sample = [row for finding in found for row in finding.sample]
+        results.append(
+            dg.AssetCheckResult(
+                check_name=name,
+                passed=not found,
+                severity=WARN,
+                description=", ".join(f"{row['symbol']} {row['rows']:,}" for row in rows) or "nothing found",
+                metadata={"symbols": records(rows), "offending_rows": records(sample)},
+            )
+        )
+    return results
+
+
+def unready(bars: Bars, features: FeatureSet) -> list[dict[str, Any]]:
+    """Columns that are not finite at a bar that exists, per column and symbol.
+
+    A recursive column has a value from a symbol's first bar on; what a strategy does with young values is its own
+    warm-up, a parameter.
+    """
+    present = bars.age >= 0
+    found = []
+    for column, values in zip(features.columns, features.values, strict=True):
+        bad = present & ~np.isfinite(values)
+        for symbol in np.flatnonzero(bad.any(axis=0)):
+            count = int(bad[:, symbol].sum())
+            found.append(
+                {"column": f"{column.kind} {column.window}", "symbol": bars.symbols[int(symbol)], "bars": count}
+            )
+    return found
+
+
+def replay_differences(
+    settings: Settings,
+    plan: NightPlan,
+    bars: Bars,
+    cut: Window,
+    features: FeatureSet,
+    rows: pl.DataFrame,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Replay combos of the night's sweep, and compare every figure with its row, bit by bit.
+
+    Args:
+        settings: Where compiled kernels are kept.
+        plan: The night.
+        bars: Its bars.
+        cut: The window of its search.
+        features: Its columns.
+        rows: Rows of its sweep.
+        progress: Told of each replayed combo.
+
+    Returns:
+        One record per figure that differs: combo, figure, in the sweep, in the replay.
+    """
+    sweep = plan.sweep
+    found = []
+    for done, row in enumerate(rows.iter_rows(named=True), 1):
+        run = replay_params(
+            settings,
+            bars,
+            cut,
+            features,
+            sweep.strategy,
+            sweep.combo(row["combo"]),
+            sweep.market,
+            sweep.initial_balance_usd,
+        )
+        for name, value in _figures(run).items():
+            if _bits(row[name]) != _bits(value):
+                found.append({"combo": row["combo"], "figure": name, "sweep": row[name], "replay": value})
+        progress(done, rows.height, "replayed combos")
+    return found
+
+
+def _figures(run: Replay) -> Mapping[str, Any]:
+    days = {name: array[0].tolist() for name, array in blocks(run.outcome).items()}
+    return {name: run.metrics[name] for name in metric_columns()} | days
+
+
+def _bits(value: Any) -> bytes:
+    """The value as float64; a metric without a value is NaN to the replay and null in a row."""
+    array = np.atleast_1d(np.array(np.nan if value is None else value, dtype=np.float64))
+    return np.where(np.isnan(array), np.nan, array).tobytes()

@@ -1,0 +1,210 @@
+"""From candidates to the configs that lanes run: what a night proposes, and the moves of the lanes' pointers."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from assets import surroundings
+from assets.metadata import Metadata, Result, artefact_metadata, declared, records
+from assets.selection import candidates
+from mei_pipeline import files
+from mei_pipeline.config.load import Config
+from mei_pipeline.errors import MeiError, Refused
+from mei_pipeline.night import read_plan
+from mei_pipeline.params.identity import config_id, make_resolved
+from mei_pipeline.params.table import read_catalog
+from mei_pipeline.registry.deploy import Deployments, LanePromotion, LaneProposal, promote_proposals
+from mei_pipeline.registry.engine import Registry, open_registry
+from mei_pipeline.registry.records import Pointer
+from mei_pipeline.registry.store import get_config, lane_pointers, passing_verdict
+from mei_pipeline.selection.candidates import read_candidates
+from mei_pipeline.selection.deploy import lanes_of, propose
+
+GROUP = "deploy"
+OWNERS = ("team:trading",)
+PROPOSALS = {"lane": pl.String(), "role": pl.String(), "old": pl.String(), "new": pl.String(), "reason": pl.String()}
+MOVES = {
+    "lane": pl.String(),
+    "config": pl.String(),
+    "generation": pl.Int64(),
+    "moved": pl.Boolean(),
+    "transition": pl.String(),
+    "reason": pl.String(),
+}
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"sqlite", "yaml"},
+    deps=[candidates],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "config_valid",
+            asset="deployments",
+            blocking=True,
+            description="Every proposed config is complete, within its parameters' bounds, and has the id of its content.",
+        ),
+        dg.AssetCheckSpec(
+            "gates_passed",
+            asset="deployments",
+            blocking=True,
+            description="The newest verdict on every proposed config, under the policy in force, is a pass.",
+        ),
+    ],
+    metadata=declared(PROPOSALS),
+)
+def deployments(context: dg.AssetExecutionContext) -> Result:
+    """What this night proposes for each lane, one row per lane: the config that holds it, the one to come, and why.
+
+    Every finalist is stored in the registry with its evidence and verdict; those that passed are proposed, the best to
+    the first paper lane. No pointer moves here, so that a proposal can be looked at, and checked, before it counts.
+    Proposing nothing is a good outcome, with its reason.
+    """
+    settings, config = surroundings.read_all()
+    plan = read_plan(settings)
+    why = f"night {plan.id[:16]} as of its {plan.profile} profile"
+    found = propose(
+        settings,
+        config,
+        plan,
+        read_candidates(settings, plan),
+        surroundings.occasion(context, why, f"night {plan.id}"),
+    )
+    registry = open_registry(settings.registry)
+    return dg.MaterializeResult(
+        metadata=_proposed(settings.lanes, found),
+        check_results=[
+            _config_valid(registry, found.lanes),
+            _gates_passed(registry, found.lanes, plan.policy_id),
+        ],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"sqlite", "yaml"},
+    deps=[deployments],
+    metadata=declared(MOVES),
+)
+def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
+    """Which config each lane runs, one row per lane: moves the pointers as proposed and writes the lanes' files.
+
+    It judges each proposal again by itself, because it can be launched alone at any time: a config without a passing
+    verdict under the policy in force is refused, whatever ran before. Only paper lanes move; a lane that has moved
+    since the proposal is left alone. Doing it twice is doing it once; its version is the hash of all pointers.
+    """
+    settings, config = surroundings.read_all()
+    registry = open_registry(settings.registry)
+    outcomes = promote_proposals(
+        registry,
+        settings.lanes,
+        lanes_of(config.lanes),
+        policy_id=policy_in_force(config),
+        occasion=surroundings.occasion(context, "proposal of a night", f"job {context.run.job_name}"),
+    )
+    pointers = lane_pointers(registry)
+    yield dg.MaterializeResult(
+        metadata=_moved(settings.lanes, outcomes, pointers), data_version=dg.DataVersion(version_of(pointers))
+    )
+    refused = [f"{outcome.lane}: {outcome.refused}" for outcome in outcomes if outcome.refused]
+    if refused:
+        raise Refused("; ".join(refused))
+
+
+def policy_in_force(config: Config) -> str:
+    """Id of the thresholds of policy.yaml as it is now."""
+    return files.sha256_json(config.policy.selection.model_dump(mode="json"))
+
+
+def version_of(pointers: Sequence[Pointer]) -> str:
+    """Hash of what every lane holds."""
+    return files.sha256_json([vars(pointer) for pointer in pointers])
+
+
+def _proposed(folder: Any, found: Deployments) -> Metadata:
+    rows = [{name: getattr(lane, name) for name in PROPOSALS} for lane in found.lanes]
+    frame = pl.DataFrame(rows, schema=PROPOSALS)
+    changes = [
+        {"lane": lane.lane, "parameter": change.path, "old": change.old, "new": change.new}
+        for lane in found.lanes
+        for change in lane.changes
+    ]
+    proposed = sum(lane.new is not None for lane in found.lanes)
+    return {
+        **artefact_metadata(folder, digest=files.sha256_json(rows), frame=frame),
+        "lanes": records([{**row, "old": _short(row["old"]), "new": _short(row["new"])} for row in rows]),
+        "diff": records(changes),
+        "judged": dg.MetadataValue.int(len(found.judged)),
+        "proposed": dg.MetadataValue.int(proposed),
+        "outcome": dg.MetadataValue.text(_outcome(found.lanes)),
+    }
+
+
+def _outcome(lanes: Sequence[LaneProposal]) -> str:
+    news = [f"{lane.lane}: {_short(lane.old) or 'empty'} → {_short(lane.new)}" for lane in lanes if lane.new]
+    reasons = dict.fromkeys(lane.reason for lane in lanes)
+    return "; ".join(news) or next(iter(reasons), "nothing, because config/lanes has no lane")
+
+
+def _moved(folder: Any, outcomes: Sequence[LanePromotion], pointers: Sequence[Pointer]) -> Metadata:
+    rows = [
+        {
+            "lane": outcome.lane,
+            "config": outcome.pointer.config_id if outcome.pointer else None,
+            "generation": outcome.pointer.generation if outcome.pointer else None,
+            "moved": outcome.moved,
+            "transition": outcome.pointer.transition_id if outcome.pointer else None,
+            "reason": outcome.reason,
+        }
+        for outcome in outcomes
+    ]
+    moves = [row["transition"] for row in rows if row["moved"]]
+    written = [str(path) for outcome in outcomes for path in outcome.files]
+    return {
+        **artefact_metadata(folder, digest=version_of(pointers), frame=pl.DataFrame(rows, schema=MOVES)),
+        "moved": dg.MetadataValue.int(len(moves)),
+        "transition_ids": dg.MetadataValue.json(moves),
+        "files_written": dg.MetadataValue.json(written),
+    }
+
+
+def _config_valid(registry: Registry, lanes: Sequence[LaneProposal]) -> dg.AssetCheckResult:
+    problems = []
+    for lane in lanes:
+        if lane.new is not None:
+            try:
+                stored = get_config(registry, lane.new).resolved
+                found = config_id(make_resolved(read_catalog(), **vars(stored)))
+            except MeiError as error:
+                problems.append({"lane": lane.lane, "config": lane.new, "problem": str(error)})
+            else:
+                if found != lane.new:
+                    problems.append({"lane": lane.lane, "config": lane.new, "problem": f"its content has id {found}"})
+    return _verdict("config_valid", lanes, problems)
+
+
+def _gates_passed(registry: Registry, lanes: Sequence[LaneProposal], policy_id: str) -> dg.AssetCheckResult:
+    problems = [
+        {"lane": lane.lane, "config": lane.new, "problem": f"no passing verdict under policy {policy_id[:12]}"}
+        for lane in lanes
+        if lane.new is not None and passing_verdict(registry, lane.new, policy_id) is None
+    ]
+    return _verdict("gates_passed", lanes, problems)
+
+
+def _verdict(name: str, lanes: Sequence[LaneProposal], problems: list[dict[str, Any]]) -> dg.AssetCheckResult:
+    proposed = sum(lane.new is not None for lane in lanes)
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not problems,
+        description=f"{proposed} configs proposed, {len(problems)} wrong",
+        metadata={"problems": records(problems)},
+    )
+
+
+def _short(identity: Any) -> str | None:
+    return identity[:12] if isinstance(identity, str) else None

@@ -1,0 +1,251 @@
+"""The lake as assets: candles, funding, and what is missing of them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from assets import surroundings
+from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
+from assets.partitions import MONTH, candle_partitions, newest_open_ms, span_ms
+from mei_pipeline import files
+from mei_pipeline.candles.funding import cadence_changes
+from mei_pipeline.candles.ingest import IngestReport, ingest
+from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
+from mei_pipeline.candles.lake import Counts, Lake, merge_instruments, read_candles, read_funding
+from mei_pipeline.candles.schema import CANDLES, FUNDING
+from mei_pipeline.candles.sources import build
+from mei_pipeline.config.models import PipelineConfig
+from mei_pipeline.errors import DataError
+from mei_pipeline.progress import Progress
+
+GROUP = "ingest"
+OWNERS = ("team:data",)
+ProgressResource = dg.ResourceParam[Progress]
+
+
+def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
+    """The asset `candles`, with the partitions that pipeline.yaml asks for."""
+
+    @dg.asset(
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"parquet", "polars"},
+        partitions_def=candle_partitions(pipeline),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        check_specs=[
+            dg.AssetCheckSpec(
+                "readable",
+                asset="candles",
+                blocking=True,
+                description="Every bar of the partitions in this run can be read back, and its file is as it was written.",
+            )
+        ],
+        metadata=declared(CANDLES.columns),
+    )
+    def candles(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
+        """Closed bars of every symbol, one row per venue, symbol, interval and open time, from the sources of
+        pipeline.yaml.
+
+        Merged by key into the lake's Parquet files: a bar that a venue restates is kept as a revision, a bar that is
+        missing is never made up. One partition is one interval in one month, all symbols together, because a run per
+        symbol and day would cost more than the work; many partitions are fetched in one run. What became of each file
+        is in the lake's manifest: Dagster's metadata of a run is the same for all of its partitions.
+        """
+        settings, config = surroundings.read_all()
+        lake, now = Lake(settings.lake), surroundings.now_ms()
+        keys = [key.keys_by_dimension for key in _multi_keys(context)]
+        months = sorted(key[MONTH] for key in keys)
+        intervals = [name for name in config.pipeline.intervals if any(name in key.values() for key in keys)]
+        from_ms, to_ms = span_ms(months[0], months[-1], now)
+        reports = []
+        with surroundings.retried():
+            for entry in config.pipeline.sources:
+                source = build(entry)
+                known = source.instruments()
+                if known.height:
+                    merge_instruments(lake, known, now_ms=now, source=source.name)
+                report = ingest(lake, source, intervals, from_ms, to_ms, now_ms=now, progress=progress, funding=False)
+                reports.append(report)
+        readable = _readable(lake, config.pipeline, intervals, from_ms, to_ms)
+        return dg.MaterializeResult(metadata=_ingested(lake, reports), check_results=[readable])
+
+    return candles
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"parquet", "polars"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            "schema", asset="funding", blocking=True, description="Columns and types are those of the table funding."
+        ),
+        dg.AssetCheckSpec(
+            "cadence", asset="funding", description="The hours between a symbol's payments stay the same."
+        ),
+    ],
+    metadata=declared(FUNDING.columns),
+)
+def funding(progress: ProgressResource) -> Result:
+    """Funding payments, one row per venue, symbol and hour that was due, from the sources of pipeline.yaml.
+
+    `rate` is the fraction of notional that was paid at that time, whatever the venue's cadence; `time_ms` is the
+    venue's own stamp, some milliseconds late. Unpartitioned, because a year of one symbol is a small file.
+    """
+    settings, config = surroundings.read_all()
+    lake, now = Lake(settings.lake), surroundings.now_ms()
+    start, _ = span_ms(config.pipeline.start, config.pipeline.start, now)
+    with surroundings.retried():
+        reports = [
+            ingest(lake, build(entry), (), start, now, now_ms=now, progress=progress)
+            for entry in config.pipeline.sources
+        ]
+    frame = pl.concat([FUNDING.empty(), *(read_funding(lake, venue) for venue in config.pipeline.venues)])
+    changes = cadence_changes(frame)
+    found = _summed([report.funding for report in reports])
+    metadata = artefact_metadata(
+        settings.lake / "funding",
+        digest=files.sha256_json(sorted(entry for report in reports for entry in report.files.items())),
+        frame=frame,
+        preview=frame.group_by("venue", "symbol").agg(pl.len(), pl.col("rate").mean()).sort("venue", "symbol"),
+    )
+    return dg.MaterializeResult(
+        metadata={
+            **metadata,
+            "rows": dg.MetadataValue.int(frame.height),
+            "rows_added": dg.MetadataValue.int(found["all"].added),
+            "cadence_changes": table(changes) if changes.height else dg.MetadataValue.md("none"),
+        },
+        check_results=[_schema(frame), _cadence(changes)],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"parquet", "polars"},
+    deps=["candles", funding],
+    check_specs=[
+        dg.AssetCheckSpec("fresh", asset="coverage", description="The newest bars are young enough for a night."),
+        dg.AssetCheckSpec("gaps", asset="coverage", description="No bar is missing for a reason that nobody knows."),
+    ],
+)
+def coverage() -> Result:
+    """Bars that the lake has and bars that it should have, one row per venue, symbol, interval and month.
+
+    A missing bar is *no trade* (the venue was asked and has none) or *unknown*. From the whole lake, so that a hole in
+    history is seen where somebody looks, and not in the results of a search.
+    """
+    from mei_pipeline.candles.coverage import coverage as measure  # noqa: PLC0415
+    from mei_pipeline.candles.coverage import coverage_svg  # noqa: PLC0415
+
+    settings, config = surroundings.read_all()
+    lake = Lake(settings.lake)
+    frame = pl.concat([measure(lake, venue) for venue in config.pipeline.venues])
+    path = settings.home / "coverage" / "coverage.parquet"
+    with files.replacing(path) as temporary:
+        frame.write_parquet(temporary)
+    no_trade, unknown = (int(frame[name].sum()) for name in ("no_trade", "unknown"))
+    gaps = frame.filter(pl.col("unknown") > 0)
+    return dg.MaterializeResult(
+        metadata={
+            **artefact_metadata(path, frame=frame),
+            "heat_map": picture(coverage_svg(frame)),
+            "no_trade": dg.MetadataValue.int(no_trade),
+            "unknown": dg.MetadataValue.int(unknown),
+        },
+        check_results=[
+            _fresh(lake, config.pipeline),
+            dg.AssetCheckResult(
+                check_name="gaps",
+                passed=gaps.is_empty(),
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{unknown:,} bars missing for an unknown reason" if unknown else "none",
+                metadata={"gaps": table(gaps.sort("unknown", descending=True))},
+            ),
+        ],
+    )
+
+
+def _multi_keys(context: dg.AssetExecutionContext) -> list[dg.MultiPartitionKey]:
+    return [key for key in context.partition_keys if isinstance(key, dg.MultiPartitionKey)]
+
+
+def _summed(tables: Sequence[Mapping[str, Counts]]) -> dict[str, Counts]:
+    """Counts per symbol over several reports, and of `all` symbols."""
+    total: dict[str, Counts] = {}
+    for counts in tables:
+        for name, count in counts.items():
+            total[name] = total.get(name, Counts()) + count
+    return {"all": sum(total.values(), Counts()), **total}
+
+
+def _ingested(lake: Lake, reports: Sequence[IngestReport]) -> Metadata:
+    counts = _summed([row for report in reports for row in report.candles.values()])
+    changed = dict(sorted(entry for report in reports for entry in report.files.items()))
+    total = counts["all"]
+    return {
+        **artefact_metadata(lake.root / "candles", digest=files.sha256_json(changed)),
+        "rows_added": dg.MetadataValue.int(total.added),
+        "rows_revised": dg.MetadataValue.int(total.revised),
+        "rows_refused": dg.MetadataValue.int(total.refused),
+        "symbols": records([{"symbol": name, **vars(count)} for name, count in counts.items()]),
+        "files": records([{"file": path, "sha256": digest} for path, digest in changed.items()]),
+    }
+
+
+def _readable(
+    lake: Lake, pipeline: PipelineConfig, intervals: Sequence[str], from_ms: int, to_ms: int
+) -> dg.AssetCheckResult:
+    rows = 0
+    problem = ""
+    try:
+        for venue in pipeline.venues:
+            for interval in intervals:
+                rows += CANDLES.validate(read_candles(lake, venue, interval, None, from_ms, to_ms)).height
+    except DataError as error:
+        problem = str(error)
+    return dg.AssetCheckResult(
+        check_name="readable", passed=not problem, description=problem or f"{rows:,} bars", metadata={"rows": rows}
+    )
+
+
+def _schema(frame: pl.DataFrame) -> dg.AssetCheckResult:
+    try:
+        FUNDING.validate(frame)
+    except DataError as error:
+        return dg.AssetCheckResult(check_name="schema", passed=False, description=str(error))
+    return dg.AssetCheckResult(check_name="schema", passed=True)
+
+
+def _cadence(changes: pl.DataFrame) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name="cadence",
+        passed=changes.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{changes.height} changes of cadence",
+        metadata={"changes": table(changes)},
+    )
+
+
+def _fresh(lake: Lake, pipeline: PipelineConfig) -> dg.AssetCheckResult:
+    """The newest bar of each interval of the venue that nights work on, against the age at which a night refuses."""
+    now = surroundings.now_ms()
+    rows: list[dict[str, Any]] = []
+    for interval in pipeline.intervals:
+        step = interval_ms(interval)
+        newest = newest_open_ms(lake, pipeline.venue, interval)
+        age = None if newest is None else (now - newest - step) / HOUR_MS
+        end = "none" if newest is None else iso(newest + step)
+        rows.append({"interval": interval, "newest bar ends": end, "age in hours": age})
+    ages = [row["age in hours"] for row in rows]
+    fresh = all(age is not None and age <= pipeline.window.stale_after_hours for age in ages)
+    return dg.AssetCheckResult(
+        check_name="fresh",
+        passed=fresh,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="" if fresh else f"older than {pipeline.window.stale_after_hours:g} h: run `mei ingest`",
+        metadata={"newest": records(rows)},
+    )

@@ -1,0 +1,44 @@
+"""The jobs: one per rhythm. Ingest has partitions and a night has none, so no one job could hold both."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from assets.partitions import box_tags
+from mei_pipeline.config.models import PipelineConfig
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+INGEST, NIGHTLY, HAND_OVER = "ingest", "nightly", "hand_over"
+INGESTED = ("candles", "funding", "coverage")
+NIGHT = ("night_plan", "features", "sweep_results", "candidates", "deployments", "promoted")
+MAX_RETRIES = "dagster/max_retries"
+
+
+def jobs() -> "list[UnresolvedAssetJobDefinition]":
+    """Every job."""
+    return [
+        dg.define_asset_job(
+            INGEST,
+            dg.AssetSelection.assets(*INGESTED),
+            description="Fetch what the sources of pipeline.yaml have for the chosen partitions, then measure coverage.",
+            tags={MAX_RETRIES: "3"},
+        ),
+        dg.define_asset_job(
+            NIGHTLY,
+            dg.AssetSelection.assets(*NIGHT),
+            description="One night: plan, features, sweep, candidates, deployments, and the promotion of what passed.",
+            tags={MAX_RETRIES: "1"},
+        ),
+        dg.define_asset_job(
+            HAND_OVER,
+            dg.AssetSelection.assets("promoted"),
+            description="Bring the lanes' files in line with the registry, and apply proposals that still stand.",
+        ),
+    ]
+
+
+def ingest_request(pipeline: PipelineConfig, months: tuple[str, str], run_key: str | None = None) -> dg.RunRequest:
+    """A run of `ingest` over every interval and the months from first to last."""
+    return dg.RunRequest(run_key=run_key, tags=box_tags(pipeline, *months))

@@ -1,0 +1,63 @@
+"""Partitions of `candles`: interval × month, and which of them an ingest has to look at."""
+
+import dagster as dg
+
+from mei_pipeline.candles.intervals import month_of, month_range
+from mei_pipeline.candles.lake import Lake
+from mei_pipeline.candles.store import read_manifest
+from mei_pipeline.config.models import PipelineConfig
+
+INTERVAL = "interval"
+MONTH = "month"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+
+
+def candle_partitions(pipeline: PipelineConfig) -> dg.MultiPartitionsDefinition:
+    """Every interval that is fetched × every month from the first one to the current one.
+
+    Without the end offset the newest month would be the last complete one, and tonight's bars would have no partition.
+    """
+    return dg.MultiPartitionsDefinition(
+        {
+            INTERVAL: dg.StaticPartitionsDefinition(list(pipeline.intervals)),
+            MONTH: dg.MonthlyPartitionsDefinition(pipeline.start, fmt="%Y-%m", end_offset=1),
+        }
+    )
+
+
+def box_tags(pipeline: PipelineConfig, first_month: str, last_month: str) -> dict[str, str]:
+    """Tags of one run over all intervals and the months from first to last."""
+    return {
+        RANGE_START: f"{pipeline.intervals[0]}|{first_month}",
+        RANGE_END: f"{pipeline.intervals[-1]}|{last_month}",
+    }
+
+
+def touched_months(lake: Lake, pipeline: PipelineConfig, now_ms: int) -> tuple[str, str] | None:
+    """First and last month that may have news: from the oldest of the newest stored bars to now.
+
+    Returns:
+        None where pipeline.yaml has no sources: there is nothing to fetch.
+    """
+    if not pipeline.sources:
+        return None
+    newest = [
+        newest_open_ms(lake, venue, interval)
+        for venue in sorted({source.venue for source in pipeline.sources})
+        for interval in pipeline.intervals
+    ]
+    last = month_of(now_ms)
+    first = min(pipeline.start if open_ms is None else month_of(open_ms) for open_ms in newest)
+    return min(max(first, pipeline.start), last), last
+
+
+def span_ms(first_month: str, last_month: str, now_ms: int) -> tuple[int, int]:
+    """Start of the first month, and end of the last one or now, whichever is earlier."""
+    return month_range(first_month)[0], min(month_range(last_month)[1], now_ms)
+
+
+def newest_open_ms(lake: Lake, venue: str, interval: str) -> int | None:
+    """Open time of the newest bar that the lake has; None where it has none."""
+    entries = read_manifest(lake, f"candles/{venue}/{interval}").files.values()
+    return max((entry.last_ms for entry in entries), default=None)

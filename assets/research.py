@@ -1,0 +1,239 @@
+"""The search of a night as assets: its plan, its feature columns, its results."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from assets import surroundings
+from assets.checks import quality_results, quality_specs, replay_differences, unready
+from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
+from assets.plots import line_plot, sweep_heat_map
+from mei_pipeline.candles.intervals import iso
+from mei_pipeline.errors import DataError
+from mei_pipeline.features import FeatureSet
+from mei_pipeline.market import Bars
+from mei_pipeline.night import (
+    NightPlan,
+    night_bars,
+    night_features,
+    plan_night,
+    read_plan,
+    search_window,
+    write_plan,
+)
+from mei_pipeline.progress import Progress
+from mei_pipeline.sweep.metrics import DOCS
+from mei_pipeline.sweep.results import metric_columns, read_results, sweep_folder, top
+from mei_pipeline.sweep.run import run_sweep
+
+GROUP = "research"
+OWNERS = ("team:research",)
+REPLAYED = 20
+_PLOTTED_BARS = 500
+
+ProgressResource = dg.ResourceParam[Progress]
+Told = Iterator[Result | dg.AssetCheckResult]
+
+
+class NightConfig(dg.Config):
+    """What one night is asked for."""
+
+    profile: str = Field(default="nightly", description="Kind of night: a key of `profiles` in pipeline.yaml.")
+    as_of_ms: int = Field(default=0, description="The night knows nothing later; UTC milliseconds, 0 means now.")
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"json", "polars"},
+    deps=["candles", "funding", "coverage"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "tradable_universe",
+            asset="night_plan",
+            blocking=True,
+            description="At least one symbol has a fresh and complete enough history to be searched.",
+        ),
+        *quality_specs("night_plan"),
+    ],
+    metadata=declared({"symbol": pl.String(), "kept": pl.Boolean(), "why": pl.String()}),
+)
+def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
+    """What this night works on, one file per night: as-of time, window, holdout, symbols and combos, decided once.
+
+    From the slice of the lake that had closed at the as-of time and from the files of config/. Everything after it
+    reads this plan, so that no half of a night can run with other options than the rest; materialising one asset again
+    repeats the same night. Its version is the plan's id: a new ingest makes nothing below stale until a night is
+    planned on it.
+    """
+    settings, files = surroundings.read_all()
+    as_of_ms = config.as_of_ms or surroundings.now_ms()
+    try:
+        plan = plan_night(settings, files, config.profile, as_of_ms)
+    except DataError as error:
+        yield dg.AssetCheckResult(check_name="tradable_universe", passed=False, description=str(error))
+        raise
+    path = write_plan(settings, plan) / "plan.json"
+    context.log.info(f"night {plan.id[:16]}: {plan.sweep.combos:,} combos on {len(plan.sweep.symbols)} symbols")
+    yield dg.AssetCheckResult(
+        check_name="tradable_universe", passed=True, description=f"{len(plan.sweep.symbols)} symbols"
+    )
+    yield from quality_results(plan)
+    universe = _universe(plan)
+    yield dg.MaterializeResult(
+        metadata={**artefact_metadata(path, frame=universe, preview=universe), **_told(plan)},
+        data_version=dg.DataVersion(plan.id),
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"numpy", "numba"},
+    deps=[night_plan],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "finite_after_warmup",
+            asset="features",
+            blocking=True,
+            description="Every column has a finite value at each bar of a symbol, from its first bar on.",
+        )
+    ],
+    metadata=declared({"column": pl.String(), "window": pl.Int64(), "values": pl.Array(pl.Float64, (1, 1))}),
+)
+def features(progress: ProgressResource) -> Result:
+    """Indicator columns that the night's combos share, one per kind and window, over every bar and symbol of the night.
+
+    Computed once from the candles by the same recursive steps that an executor takes bar by bar, from the interval's
+    anchor on, and memory-mapped by the sweep: a million combos read the same few columns.
+    """
+    settings, _ = surroundings.read_all()
+    plan = read_plan(settings)
+    bars = night_bars(settings, plan)
+    built = night_features(settings, plan, bars, progress)
+    bad = unready(bars, built)
+    columns = pl.DataFrame([{"column": column.kind, "window": column.window} for column in built.columns])
+    path = built.folder / "columns.npy"
+    return dg.MaterializeResult(
+        metadata={
+            **artefact_metadata(path, digest=built.key, frame=columns, rows=int(np.prod(built.values.shape[1:]))),
+            "columns": dg.MetadataValue.int(len(built.columns)),
+            "windows": dg.MetadataValue.json(sorted({column.window for column in built.columns})),
+            "bytes": dg.MetadataValue.int(path.stat().st_size),
+            "sample_plot": picture(_sample_plot(bars, built)),
+        },
+        check_results=[
+            dg.AssetCheckResult(check_name="finite_after_warmup", passed=not bad, metadata={"not_finite": records(bad)})
+        ],
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"parquet", "numba"},
+    pool="gpu",
+    deps=[night_plan, features],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "complete", asset="sweep_results", blocking=True, description="Every combo of the plan has exactly one row."
+        ),
+        dg.AssetCheckSpec(
+            "replay_equal",
+            asset="sweep_results",
+            blocking=True,
+            description=f"The {REPLAYED} best combos, replayed trade by trade, have the figures of their rows, bit by bit.",
+        ),
+    ],
+    metadata=declared({"combo": pl.Int64(), **dict.fromkeys(metric_columns(), pl.Float64())}, DOCS),
+)
+def sweep_results(progress: ProgressResource) -> Result:
+    """Every combo of the night's search, one row each: its axes' values, its metrics over the days of the search, and
+    daily returns in 16 time blocks, from which any statistic over all trials can be computed.
+
+    From the night's bars and feature columns, in chunks of one Parquet file each: a killed sweep goes on at the next
+    chunk. The holdout's days are not in it. It runs in the pool `gpu`, one sweep at a time.
+    """
+    settings, _ = surroundings.read_all()
+    plan = read_plan(settings)
+    bars = night_bars(settings, plan)
+    built, cut = night_features(settings, plan, bars), search_window(plan, bars)
+    report = run_sweep(settings, plan.sweep, cut, built, progress=progress)
+    rows = read_results(sweep_folder(settings.sweeps, plan.sweep))
+    best = top(rows, REPLAYED)
+    wrong = replay_differences(settings, plan, bars, cut, built, best, progress)
+    return dg.MaterializeResult(
+        metadata=_swept(plan, report.folder, report.combos_per_s, rows, best),
+        check_results=[
+            _complete(plan, rows),
+            dg.AssetCheckResult(
+                check_name="replay_equal",
+                passed=not wrong,
+                description=f"{best.height} combos replayed, {len(wrong)} figures differ",
+                metadata={"differences": records(wrong)},
+            ),
+        ],
+    )
+
+
+def _universe(plan: NightPlan) -> pl.DataFrame:
+    kept = [{"symbol": name, "kept": True, "why": ""} for name in plan.sweep.symbols]
+    dropped = [{"symbol": name, "kept": False, "why": why} for name, why in sorted(plan.dropped.items())]
+    return pl.DataFrame(kept + dropped)
+
+
+def _told(plan: NightPlan) -> Metadata:
+    return {
+        "night": dg.MetadataValue.text(plan.id),
+        "profile": dg.MetadataValue.text(plan.profile),
+        "as_of": dg.MetadataValue.timestamp(plan.as_of_ms / 1000),
+        "window": dg.MetadataValue.text(f"{iso(plan.sweep.from_ms)} to {iso(plan.to_ms)}"),
+        "holdout_start": dg.MetadataValue.timestamp(plan.holdout_ms / 1000),
+        "symbols_kept": dg.MetadataValue.int(len(plan.sweep.symbols)),
+        "symbols_dropped": records([{"symbol": name, "why": why} for name, why in sorted(plan.dropped.items())]),
+        "candles": dg.MetadataValue.int(plan.candles),
+        "combos_planned": dg.MetadataValue.int(plan.sweep.combos),
+    }
+
+
+def _sample_plot(bars: Bars, built: FeatureSet) -> str:
+    """The close of the first symbol with its shortest and longest mean, or with the first column where there is none."""
+    symbol, recent = 0, slice(-_PLOTTED_BARS, None)
+    means = [index for index, column in enumerate(built.columns) if column.kind == "ema"]
+    lines: Sequence[int] = sorted({means[0], means[-1]}) if means else (0,)
+    series = {"close": bars.prices[3, recent, symbol]} if means else {}
+    for index in lines:
+        column = built.columns[index]
+        series[f"{column.kind} {column.window}"] = np.asarray(built.values[index, recent, symbol])
+    facts = f"last {min(_PLOTTED_BARS, len(bars.open_ms))} bars of {bars.interval}"
+    return line_plot(f"{bars.symbols[symbol]} and its features", facts, bars.open_ms[recent], series)
+
+
+def _complete(plan: NightPlan, rows: pl.DataFrame) -> dg.AssetCheckResult:
+    expected = pl.Series("combo", np.arange(plan.sweep.combos))
+    return dg.AssetCheckResult(
+        check_name="complete",
+        passed=rows["combo"].equals(expected),
+        description=f"{rows.height:,} rows of {plan.sweep.combos:,} combos",
+    )
+
+
+def _swept(
+    plan: NightPlan, folder: Any, combos_per_s: float | None, rows: pl.DataFrame, best: pl.DataFrame
+) -> Metadata:
+    axes = [path for path, _ in plan.sweep.axes]
+    shown = best.select("combo", *axes, *metric_columns())
+    return {
+        **artefact_metadata(folder, digest=plan.sweep.id, frame=rows, docs=DOCS, preview=shown.head(10)),
+        "sweep_id": dg.MetadataValue.text(plan.sweep.id),
+        "combos": dg.MetadataValue.int(rows.height),
+        # A sweep that found all of its chunks on disk measured no speed.
+        "combos_per_s": dg.MetadataValue.null() if combos_per_s is None else dg.MetadataValue.float(combos_per_s),
+        "engine": dg.MetadataValue.text("cpu"),
+        "heat_map": picture(sweep_heat_map(rows, axes)),
+        "top_20": table(shown, REPLAYED),
+    }

@@ -1,0 +1,43 @@
+"""When jobs run by themselves. Schedules start stopped unless pipeline.yaml says `automation: on`."""
+
+import dagster as dg
+
+from assets import surroundings
+from assets.jobs import INGEST, NIGHTLY, ingest_request
+from assets.partitions import touched_months
+from mei_pipeline.candles.lake import Lake
+
+
+def schedules(*, automation: bool) -> list[dg.ScheduleDefinition]:
+    """Every schedule.
+
+    Args:
+        automation: Whether they run from the start.
+    """
+    status = dg.DefaultScheduleStatus.RUNNING if automation else dg.DefaultScheduleStatus.STOPPED
+
+    @dg.schedule(
+        name="ingest_schedule",
+        job_name=INGEST,
+        cron_schedule="5 * * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description="Five minutes past each hour: the months from the newest stored bar to now, in one run.",
+    )
+    def ingest_schedule() -> dg.RunRequest | dg.SkipReason:
+        settings, config = surroundings.read_all()
+        months = touched_months(Lake(settings.lake), config.pipeline, surroundings.now_ms())
+        if months is None:
+            return dg.SkipReason("pipeline.yaml: no sources; `mei ingest --path` fills the lake by hand")
+        return ingest_request(config.pipeline, months)
+
+    nightly = dg.ScheduleDefinition(
+        name="nightly_schedule",
+        job_name=NIGHTLY,
+        cron_schedule="50 0 * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description="00:50 UTC: a night of the profile `nightly` as of now; it fails when the lake is stale. A missed "
+        "night is not caught up: every night is a look at the same out-of-sample days.",
+    )
+    return [ingest_schedule, nightly]

@@ -1,0 +1,127 @@
+"""What watches: the lanes' acknowledgements, lanes whose files lag behind the registry, and runs that failed."""
+
+import json
+
+import dagster as dg
+
+from assets import surroundings
+from assets.alerts import write_alert
+from assets.jobs import HAND_OVER
+from assets.lanes import CHECK, judge, lane_key
+from mei_pipeline.candles.intervals import HOUR_MS, iso
+from mei_pipeline.errors import DataError
+from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.lanes import Status, drift, read_status
+from mei_pipeline.registry.records import Pointer
+from mei_pipeline.registry.store import lane_pointer
+
+_LOOK_EVERY_S = 30
+RUNNING = dg.DefaultSensorStatus.RUNNING
+Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
+
+
+@dg.sensor(
+    name="lane_acks",
+    minimum_interval_seconds=_LOOK_EVERY_S,
+    default_status=RUNNING,
+    description="Reports what each lane's executor says it has in force: once per change, and once an hour while it "
+    "lives.",
+)
+def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Turn each lane's status file into an event on its asset; the cursor holds what was reported last."""
+    settings, config = surroundings.read_all()
+    registry = open_registry(settings.registry)
+    seen: dict[str, str] = json.loads(context.cursor or "{}")
+    events: list[Event] = []
+    for name in sorted(config.lanes):
+        try:
+            status = read_status(settings.lanes, name)
+        except DataError as error:
+            context.log.warning(str(error))
+            continue
+        pointer = lane_pointer(registry, name)
+        known, told = seen.get(name, ""), _fingerprint(pointer, status)
+        if told != known:
+            events += _events(name, pointer, status)
+            seen[name] = told
+    return dg.SensorResult(asset_events=events, cursor=json.dumps(seen, sort_keys=True))
+
+
+@dg.sensor(
+    name="hand_over",
+    job_name=HAND_OVER,
+    minimum_interval_seconds=_LOOK_EVERY_S,
+    default_status=RUNNING,
+    description="Launches the job hand_over when a lane's files differ from the registry: a promotion or rollback that "
+    "was made while Dagster was down is caught up.",
+)
+def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """One run per lane and transition: a rollback to an earlier config is a transition of its own."""
+    settings, config = surroundings.read_all()
+    registry = open_registry(settings.registry)
+    requests = []
+    for name in sorted(config.lanes):
+        found = drift(registry, settings.lanes, name)
+        for difference in found.differences:
+            context.log.info(difference)
+        if found.differences and found.pointer is not None:
+            run_key = f"{name}:{found.pointer.transition_id}"
+            requests.append(dg.RunRequest(run_key=run_key, tags={"mei/lane": name}))
+    return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("every lane is as the registry says")
+
+
+@dg.run_failure_sensor(
+    name="run_failed",
+    monitor_all_code_locations=True,  # runs of `mei nightly` belong to none
+    default_status=RUNNING,
+    description="Writes logs/alerts/<run>.json for every run that failed: step, first cause and the command to resume.",
+)
+def run_failed(context: dg.RunFailureSensorContext) -> None:
+    """Write the alert of a failed run."""
+    settings, _ = surroundings.read_all()
+    failures = list(context.get_step_failure_events())
+    message = context.failure_event.message or "the run failed without a word"
+    path = write_alert(settings, context.dagster_run, failures, message, surroundings.now_ms())
+    context.log.info(f"alert: {path}")
+
+
+def sensors() -> list[dg.SensorDefinition]:
+    """Every sensor."""
+    return [lane_acks, hand_over, run_failed]
+
+
+def _fingerprint(pointer: Pointer | None, status: Status | None) -> str:
+    """What makes an acknowledgement another one: what is asked, what is said, and the hour in which it was said."""
+    asked = "" if pointer is None else f"{pointer.generation}:{pointer.config_id}"
+    if status is None:
+        return f"{asked}|"
+    hour = status.written_ms // HOUR_MS
+    return f"{asked}|{status.generation}:{status.config_id}:{status.since_bar_ms}:{status.health}:{hour}"
+
+
+def _events(name: str, pointer: Pointer | None, status: Status | None) -> list[Event]:
+    events: list[Event] = []
+    if status is not None:
+        metadata = {
+            "config": dg.MetadataValue.text(status.config_id),
+            "generation": dg.MetadataValue.int(status.generation),
+            "in_force_since_bar": dg.MetadataValue.timestamp(status.since_bar_ms / 1000),
+            "health": dg.MetadataValue.text(status.health),
+            "detail": dg.MetadataValue.text(status.detail),
+            "positions": dg.MetadataValue.json(dict(status.positions)),
+            "written": dg.MetadataValue.timestamp(status.written_ms / 1000),
+        }
+        description = f"written {iso(status.written_ms // 60_000 * 60_000)}"
+        events.append(dg.AssetMaterialization(lane_key(name), description=description, metadata=metadata))
+    if pointer is not None or status is not None:
+        passed, words = judge(pointer, status)
+        events.append(
+            dg.AssetCheckEvaluation(
+                asset_key=lane_key(name),
+                check_name=CHECK,
+                passed=passed,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=words,
+            )
+        )
+    return events

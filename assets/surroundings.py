@@ -1,0 +1,63 @@
+"""What the body of an asset finds around it: settings, configuration, clock, a reason, and somebody to tell of progress."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from mei_pipeline.config.load import Config, load_config
+from mei_pipeline.errors import Retryable
+from mei_pipeline.progress import Progress
+from mei_pipeline.registry.records import Occasion
+from mei_pipeline.settings import Settings, read_settings
+
+PROGRESS = "progress"
+_REPORT_EVERY_S = 10.0
+_RETRIES = 3
+_RETRY_AFTER_S = 20
+
+
+def read_all() -> tuple[Settings, Config]:
+    """Settings and configuration as they are now, so that an edit counts from the next step on.
+
+    Raises:
+        ConfigError: An environment variable or a file is wrong.
+    """
+    settings = read_settings()
+    return settings, load_config(settings.config)
+
+
+def now_ms() -> int:
+    """The present, in UTC milliseconds."""
+    return int(time.time() * 1000)
+
+
+def occasion(context: dg.AssetExecutionContext, why: str, trigger: str) -> Occasion:
+    """Why the registry is told something by a run."""
+    return Occasion(now_ms=now_ms(), who=f"dagster run {context.run.run_id}", why=why, trigger=trigger)
+
+
+@contextmanager
+def retried() -> Iterator[None]:
+    """Let the step be tried again where a station says that it may succeed later, and never for another error."""
+    try:
+        yield
+    except Retryable as error:
+        raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=_RETRY_AFTER_S) from error
+
+
+@dg.resource(
+    description="Told of work in progress: here, a line in the run's log when work ends and every ten seconds."
+)
+def log_progress(context: dg.InitResourceContext) -> Progress:
+    """Report progress to the log of the run."""
+    due_s: dict[str, float] = {}
+
+    def report(done: int, total: int, what: str) -> None:
+        now_s = time.monotonic()
+        if context.log and (done >= total or now_s >= due_s.setdefault(what, now_s + _REPORT_EVERY_S)):
+            context.log.info(f"{what}: {done:,} of {total:,}")
+            due_s[what] = now_s + _REPORT_EVERY_S
+
+    return report
