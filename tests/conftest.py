@@ -5,11 +5,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from kernels.cache import use_cache
 from mei_pipeline.settings import VARIABLES, Settings, read_settings
 
 # The first call of a kernel compiles it, so a deadline per example measures the compiler.
 settings.register_profile("mei", deadline=None, derandomize=True)
 settings.load_profile("mei")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels(pytestconfig: pytest.Config) -> Path:
+    """Machine code of the kernels, compiled once for all tests and kept for the next run."""
+    return use_cache(pytestconfig.cache.mkdir("kernels"))
 
 
 @pytest.fixture(autouse=True)

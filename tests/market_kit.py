@@ -1,27 +1,31 @@
 """Small lakes with seeded random walks, and the pieces of a night over them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
+from mei_pipeline.config.load import Config, load_config
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.settings import Settings
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 START_MS = 1_735_689_600_000  # 2025-01-01
+MOST_DAYS = 90
 SYMBOLS = ("AAA", "BBB", "CCC")
 VENUE = "test"
 
 
 def walk(symbol: str, days: int, seed: int, start_ms: int = START_MS, drift: float = 0.0) -> pl.DataFrame:
-    """Hourly candles of one symbol: a random walk with a drift per bar."""
+    """Hourly candles of one symbol: a random walk whose drift per bar turns round every sixty bars."""
     rng = np.random.default_rng([seed, *symbol.encode()])
-    bars = days * 24
-    close = 100.0 * np.exp(np.cumsum(rng.normal(drift, 0.006, bars)))
+    bars = MOST_DAYS * 24
+    trend = np.where(np.arange(bars) // 60 % 2 == 0, drift, -drift)
+    close = 100.0 * np.exp(np.cumsum(rng.normal(trend, 0.006)))
     opened = np.concatenate(([100.0], close[:-1]))
     spread = np.abs(rng.normal(0.0, 0.002, (2, bars)))
     return pl.DataFrame(
@@ -38,7 +42,7 @@ def walk(symbol: str, days: int, seed: int, start_ms: int = START_MS, drift: flo
             "trades": pl.Series([None] * bars, dtype=pl.Int64),
             "source": "walk",
         }
-    )
+    ).head(days * 24)
 
 
 def fill_lake(
@@ -89,3 +93,26 @@ def spec(**changes: object) -> SweepSpec:
         }
         | changes
     )
+
+
+def write_config(
+    folder: Path, *, universe: str = "all", days: int = 50, out_of_sample: int = 20, finalists: int = 3
+) -> Config:
+    """A configuration folder for nights over `fill_lake`, and what it says."""
+    (folder / "sweeps").mkdir(parents=True)
+    (folder / "lanes").mkdir()
+    (folder / "pipeline.yaml").write_text(
+        f"venue: {VENUE}\nstart: 2025-01\nintervals: [1h]\nanchors: {{1h: 2025-01-01T00:00:00Z}}\n"
+        f"universe: {universe}\nsources: []\n"
+        f"window: {{days: {days}, out_of_sample_days: {out_of_sample}}}\nprofiles: {{smoke: {{sweep: smoke}}}}\n"
+    )
+    (folder / "policy.yaml").write_text(
+        f"selection: {{finalists: {finalists}, min_trades: 10, min_trades_out_of_sample: 5}}\n"
+    )
+    (folder / "sweeps" / "smoke.yaml").write_text(
+        "strategy: ema_cross\ninterval: 1h\nparams: {entry.warmup_bars: 50}\nchunk_combos: 5\n"
+        "axes: {indicators.ema_fast_window: [5, 9, 13], indicators.ema_slow_window: [21, 34], "
+        "trade.sl_atr_mult: [1.5, 3.0]}\n"
+    )
+    (folder / "lanes" / "paper1.yaml").write_text(f"mode: paper\nvenue: {VENUE}\nrole: primary\n")
+    return load_config(folder)

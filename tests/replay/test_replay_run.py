@@ -81,7 +81,7 @@ def test_times_are_ordered_and_inside_the_window(run: Replay) -> None:
 
 
 def test_report_adds_up(run: Replay, mei_settings: Settings, resolved: Resolved) -> None:
-    from mei_pipeline.candles.lake import Lake  # noqa: PLC0415 - the lake that the fixture filled
+    from mei_pipeline.candles.lake import Lake
 
     bars = load_bars(Lake(mei_settings.lake), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
     report = report_of(resolved, bars, FROM_MS, TO_MS, run)
@@ -92,7 +92,7 @@ def test_report_adds_up(run: Replay, mei_settings: Settings, resolved: Resolved)
 
 
 def config() -> Config:
-    from mei_pipeline.config.load import load_config  # noqa: PLC0415 - beside its only use
+    from mei_pipeline.config.load import load_config
 
     return load_config(CHECKOUT / "config")
 

@@ -50,9 +50,7 @@ def test_symbols_are_sorted_so_that_equal_sets_are_equal_arrays(mei_settings: Se
     ("stamp_ms", "bar"),
     [(8 * HOUR_MS, 7), (8 * HOUR_MS + 48, 7), (8 * HOUR_MS - 1, 7), (9 * HOUR_MS, 8), (8 * HOUR_MS + 250_000, 7)],
 )
-def test_funding_due_at_a_close_belongs_to_the_bar_that_closes(
-    mei_settings: Settings, stamp_ms: int, bar: int
-) -> None:
+def test_funding_due_at_a_close_belongs_to_the_bar_that_closes(mei_settings: Settings, stamp_ms: int, bar: int) -> None:
     lake = fill_lake(mei_settings, symbols=("AAA",))
     frame = pl.DataFrame(
         {
@@ -84,7 +82,12 @@ def test_window_cuts_whole_days_into_sixteen_blocks(mei_settings: Settings) -> N
 
 @pytest.mark.parametrize(
     ("start", "end", "says"),
-    [(1, 10, "at least 16 days are needed"), (-1, 40, "midnights between"), (1, 61, "midnights between"), (30, 30, "midnights")],
+    [
+        (1, 10, "at least 16 days are needed"),
+        (-1, 40, "midnights between"),
+        (1, 61, "midnights between"),
+        (30, 30, "midnights"),
+    ],
 )
 def test_a_window_that_does_not_fit_is_an_error(mei_settings: Settings, start: int, end: int, says: str) -> None:
     bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, END_MS)

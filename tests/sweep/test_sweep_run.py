@@ -23,7 +23,7 @@ from mei_pipeline.sweep.run import run_sweep
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 
 
-class Stopped(Exception):  # noqa: N818 - not an error of the program: it stands for SIGKILL
+class Stopped(Exception):
     """Stands for a process that ends between two chunks."""
 
 
@@ -80,7 +80,9 @@ def test_rows_carry_axes_metrics_and_blocks(
     rows = run(mei_settings, plan, cut, features)
     assert rows["combo"].to_list() == list(range(12))
     for row in rows.iter_rows(named=True):
-        assert {path: row[path] for path, _ in plan.axes} == {path: plan.combo(row["combo"])[path] for path, _ in plan.axes}
+        assert {path: row[path] for path, _ in plan.axes} == {
+            path: plan.combo(row["combo"])[path] for path, _ in plan.axes
+        }
     assert set(DOCS) <= set(rows.columns)
     assert rows["trades"].min() > 0
     assert rows["day_count"].dtype == pl.Array(pl.Float64, BLOCKS)
@@ -117,7 +119,7 @@ def test_killed_sweep_resumes_and_ends_identical(
     whole = run(mei_settings, plan, cut, features)
     again = mei_settings.model_copy(update={"home": mei_settings.home / "again"})
 
-    def stop_after_the_first(done: int, total: int, what: str) -> None:
+    def stop_after_the_first(done: int, total: int, what: str) -> None:  # noqa: ARG001 - the shape of Progress
         raise Stopped
 
     with pytest.raises(Stopped):
@@ -138,7 +140,7 @@ def test_damaged_or_foreign_chunk_is_named_and_kept(
     path = chunk_path(sweep_folder(mei_settings.sweeps, plan), 1)
     good = path.read_bytes()
     path.write_bytes(good[: len(good) // 2])
-    with pytest.raises(DataError, match="000001.parquet: damaged result chunk"):
+    with pytest.raises(DataError, match=r"000001\.parquet: damaged result chunk"):
         run_sweep(mei_settings, plan, cut, features)
     path.write_bytes(chunk_path(path.parent.parent, 2).read_bytes())
     with pytest.raises(DataError, match="not a chunk of sweep"):

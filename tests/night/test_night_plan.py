@@ -1,0 +1,125 @@
+"""What a night decides before it does anything."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, walk, write_config
+
+from mei_pipeline import night
+from mei_pipeline.candles.instruments import default_instruments
+from mei_pipeline.candles.lake import merge_candles, merge_instruments
+from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.settings import Settings
+
+AS_OF_MS = START_MS + 60 * DAY_MS
+
+
+def test_the_search_ends_where_the_holdout_starts(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings)
+    plan = night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
+    assert (plan.sweep.from_ms, plan.sweep.to_ms) == (AS_OF_MS - 50 * DAY_MS, AS_OF_MS - 20 * DAY_MS)
+    assert (plan.holdout_ms, plan.to_ms) == (plan.sweep.to_ms, AS_OF_MS)
+    assert plan.candles == 60 * 24 * 3
+    assert plan.sweep.symbols == SYMBOLS
+    assert plan.sweep.combos == 12
+
+
+def test_a_plan_reads_back_as_it_was_written(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings)
+    plan = night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
+    folder = night.write_plan(mei_settings, plan)
+    assert folder == night.night_folder(mei_settings, plan)
+    assert night.read_plan(mei_settings) == night.read_plan(mei_settings, plan.id) == plan
+    assert night.read_plan(mei_settings).id == plan.id
+    assert night.known_nights(mei_settings) == [plan.id[:16]]
+
+
+def test_same_facts_same_plan(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings)
+    config = write_config(tmp_path)
+    one, other = (night.plan_night(mei_settings, config, "smoke", AS_OF_MS) for _ in range(2))
+    assert one.id == other.id
+
+
+def test_bars_after_the_as_of_time_change_nothing(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings, days=50)
+    config = write_config(tmp_path, days=40)
+    before = night.plan_night(mei_settings, config, "smoke", START_MS + 50 * DAY_MS)
+    fill_lake(mei_settings, days=60)
+    assert night.plan_night(mei_settings, config, "smoke", START_MS + 50 * DAY_MS) == before
+
+
+def test_a_bad_symbol_is_left_out_by_name(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings, symbols=("AAA", "BBB"))
+    now_ms = AS_OF_MS + DAY_MS
+    merge_candles(lake, walk("OLD", 58, 1), now_ms=now_ms)
+    thin = walk("THIN", 60, 1).filter((pl.col("open_ms") // HOUR_MS % 5 != 0) | (pl.col("open_ms") > AS_OF_MS - DAY_MS))
+    merge_candles(lake, thin, now_ms=now_ms)
+    merge_instruments(lake, default_instruments(VENUE, {"OLD": 100.0, "THIN": 100.0}), now_ms=now_ms)
+    plan = night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
+    assert plan.sweep.symbols == ("AAA", "BBB")
+    assert plan.dropped["OLD"].startswith("stale")
+    assert plan.dropped["THIN"].startswith("short")
+    assert {(f.rule, f.symbol) for f in plan.findings} >= {("stale", "OLD"), ("short", "THIN"), ("gap", "THIN")}
+
+
+def test_a_symbol_that_the_lake_does_not_have_is_reported(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings)
+    plan = night.plan_night(mei_settings, write_config(tmp_path, universe="[AAA, ZZZ]"), "smoke", AS_OF_MS)
+    assert plan.sweep.symbols == ("AAA",)
+    assert plan.dropped == {"ZZZ": "not in the lake"}
+
+
+def test_latest_as_of_leaves_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings, symbols=("AAA",))
+    merge_candles(lake, walk("BBB", 55, 1), now_ms=AS_OF_MS)
+    merge_instruments(lake, default_instruments(VENUE, {"BBB": 100.0}), now_ms=AS_OF_MS)
+    config = write_config(tmp_path, days=40)
+    as_of_ms = night.latest_as_of_ms(mei_settings, config, "smoke")
+    assert as_of_ms == START_MS + 55 * DAY_MS
+    assert night.plan_night(mei_settings, config, "smoke", as_of_ms).dropped == {}
+
+
+@pytest.mark.parametrize(
+    ("days", "as_of_days", "error", "says"),
+    [
+        (50, 60.5, DataError, "Run `mei ingest`"),
+        (200, 60, ConfigError, "window.days: 200 days"),
+        (50, 40, ConfigError, "before the anchor"),
+    ],
+)
+def test_a_night_that_cannot_be_says_why(
+    mei_settings: Settings, tmp_path: Path, days: int, as_of_days: float, error: type[Exception], says: str
+) -> None:
+    fill_lake(mei_settings)
+    with pytest.raises(error, match=says):
+        night.plan_night(mei_settings, write_config(tmp_path, days=days), "smoke", START_MS + int(as_of_days * DAY_MS))
+
+
+def test_an_empty_lake_says_ingest(mei_settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="run `mei ingest`"):
+        night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
+
+
+def test_no_night_unknown_night_damaged_night(mei_settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no night was planned yet"):
+        night.read_plan(mei_settings)
+    fill_lake(mei_settings)
+    plan = night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
+    path = night.write_plan(mei_settings, plan) / "plan.json"
+    with pytest.raises(DataError, match=f"no such night; known: {plan.id[:16]}"):
+        night.read_plan(mei_settings, "0" * 64)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="plan the night again"):
+        night.read_plan(mei_settings)
+
+
+def test_a_lake_that_changed_under_the_night_is_noticed(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings)
+    plan = night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
+    assert night.night_bars(mei_settings, plan).data_hash == plan.sweep.data_hash
+    revised = walk("AAA", 60, 1).tail(1).with_columns(volume=pl.col("volume") + 1.0)
+    merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
+    with pytest.raises(DataError, match="the lake has changed"):
+        night.night_bars(mei_settings, plan)
