@@ -1,0 +1,109 @@
+"""The size of a planted edge: the measuring book against a naive twin, and the table against the book."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from mei_pipeline.candles.sources import synthetic_calibration as calibration
+from mei_pipeline.candles.sources.synthetic import SyntheticMarket
+from mei_pipeline.candles.sources.synthetic_edge import SHARPE_BY_DRIFT, SYMBOLS, drift_for
+
+
+def naive_profit(bars, fast_window, slow_window, stop_atr, target_atr):  # noqa: C901  (the events of a bar in their order)
+    """Profit before fees and notional traded of one combination on one symbol; bars are (open, high, low, close)."""
+    fast = slow = bars[0][3]
+    atr = bars[0][1] - bars[0][2]
+    above, order, distance = False, 0, 0.0
+    side, entry, stop, target = 0, 0.0, 0.0, 0.0
+    profit = traded = 0.0
+    for at, (begin, high, low, close) in enumerate(bars):
+        if order:
+            if side:
+                profit += side * (begin - entry) / entry
+                traded += begin / entry
+            side, entry = order, begin
+            stop, target = entry - side * stop_atr * distance, entry + side * target_atr * distance
+            traded += 1.0
+            order = 0
+        if side:
+            price = None
+            if (low <= stop) if side > 0 else (high >= stop):
+                price = min(begin, stop) if side > 0 else max(begin, stop)
+            elif (high >= target) if side > 0 else (low <= target):
+                price = max(begin, target) if side > 0 else min(begin, target)
+            if price is not None:
+                profit += side * (price - entry) / entry
+                traded += price / entry
+                side = 0
+        if at:
+            before = bars[at - 1][3]
+            atr += (max(high, before) - min(low, before) - atr) / 14
+            fast += 2 / (fast_window + 1) * (close - fast)
+            slow += 2 / (slow_window + 1) * (close - slow)
+        if (fast > slow) != above and at >= 200:
+            order, distance = (1 if fast > slow else -1), atr
+        above = fast > slow
+    if side:
+        profit += side * (bars[-1][3] - entry) / entry
+    return profit, traded
+
+
+@examples(max_examples=6)
+@given(st.integers(0, 10_000), st.sampled_from([0.002, 0.01, 0.03]))
+def test_trading_equals_the_naive_twin(seed, gap):
+    random = np.random.default_rng(seed)
+    count = 24 * 20
+    close = 100.0 * np.exp(np.cumsum(0.01 * random.standard_normal((count, 1, 2)), axis=0))
+    begin = np.concatenate((close[:1], close[:-1])) * np.exp(gap * random.standard_normal(close.shape))
+    high = np.maximum(begin, close) * np.exp(np.abs(0.006 * random.standard_normal(close.shape)))
+    low = np.minimum(begin, close) * np.exp(-np.abs(0.006 * random.standard_normal(close.shape)))
+    bars = np.stack((begin, high, low, close))
+    days = list(calibration.trade_days(bars))
+    profit, traded = (np.sum([day[part] for day in days], axis=0) for part in (0, 1))
+    assert len(days) == 20
+    for fast, fast_window in enumerate(calibration.FAST):
+        for slow, slow_window in enumerate(calibration.SLOW):
+            for pair, (stop, target) in enumerate(calibration.STOPS):
+                for symbol in range(2):
+                    twin = naive_profit(bars[:, :, 0, symbol].T, fast_window, slow_window, stop, target)
+                    mine = (profit[fast, slow, pair, 0, symbol], traded[fast, slow, pair, 0, symbol])
+                    assert mine == pytest.approx(twin, rel=1e-9, abs=1e-9)
+
+
+def test_a_stated_edge_is_what_the_best_parameters_earn():
+    market = SyntheticMarket(seed=5_000, edge_sharpe=4.0)
+    earned = calibration.measure(market, (10,), years=10)
+    best, _, _, stop, _ = earned.best(0)
+    assert best == pytest.approx(4.0, abs=1.2)
+    assert stop == calibration.STOPS[-1][0]
+    assert 0.0 < earned.best(0, calibration.TIGHT)[0] < best
+    assert (earned.net < earned.gross).all()
+
+
+@pytest.mark.parametrize("symbols", SYMBOLS)
+def test_the_table_is_monotone_in_edge_and_diversification(symbols):
+    at = SYMBOLS.index(symbols)
+    column = [row[at] for row in SHARPE_BY_DRIFT.values()]
+    assert column == sorted(column)
+    assert list(SHARPE_BY_DRIFT) == sorted(SHARPE_BY_DRIFT)
+    assert column[0] < 0.1
+    for drift, sharpe in list(zip(SHARPE_BY_DRIFT, column, strict=True))[1:]:
+        assert drift_for(sharpe, symbols) == pytest.approx(drift)
+
+
+@given(st.floats(0.01, 3.0), st.floats(0.01, 3.0), st.integers(1, 60))
+def test_more_edge_needs_more_drift(one, other, symbols):
+    low, high = sorted((one, other))
+    assert 0.0 < drift_for(low, symbols) <= drift_for(high, symbols)
+    assert drift_for(low, symbols) >= drift_for(low, symbols + 1)
+
+
+def test_no_edge_is_no_drift():
+    assert drift_for(0.0, 10) == 0.0
+    assert SyntheticMarket().trend_drift == 0.0
+    assert SyntheticMarket(edge_size=0.07).trend_drift == 0.07
+    assert replace(SyntheticMarket(), edge_sharpe=3.0).trend_drift == drift_for(3.0, 10)
