@@ -24,7 +24,8 @@ class Settings(BaseModel):
 
     Attributes:
         home: Folder of all state (`MEI_HOME`, default `var/` of the checkout); always absolute.
-        config: Folder of the operator's YAML files (`MEI_CONFIG`, default `config/` of the checkout); always absolute.
+        config: Folder of the operator's YAML files (`MEI_CONFIG`); by default `config/` of the home folder where there is
+            one, as in the home of `mei demo`, else `config/` of the checkout; always absolute.
         log_format: `console` for people, `json` for services (`MEI_LOG`).
         registry_url: SQLAlchemy URL of the registry (`MEI_REGISTRY_URL`); empty means `registry.db` under `home`.
     """
@@ -102,6 +103,14 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         first = error.errors()[0]
         name = next(name for name, field in VARIABLES.items() if field == first["loc"][0])
         raise ConfigError(f"environment: {name}={first['input']!r}: {first['msg']}") from None
-    return settings.model_copy(
-        update={"home": settings.home.expanduser().absolute(), "config": settings.config.expanduser().absolute()}
-    )
+    home = settings.home.expanduser().absolute()
+    own = home / "config"
+    config = own if "config" not in values and own.is_dir() else settings.config.expanduser().absolute()
+    return settings.model_copy(update={"home": home, "config": config})
+
+
+def enter_home(home: Path) -> Settings:
+    """Make `home` the home of this process and of what it starts, with its own configuration when it has one."""
+    os.environ["MEI_HOME"] = str(home.absolute())
+    os.environ.pop("MEI_CONFIG", None)
+    return read_settings()

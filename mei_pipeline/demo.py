@@ -1,0 +1,100 @@
+"""The home of `mei demo`: an invented market with an edge of stated size, or with none, and a configuration for it.
+
+Policy and search are those of the checkout, so the demo's configs pass the same gates as any night's.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mei_pipeline import files
+from mei_pipeline.errors import Refused
+from mei_pipeline.settings import CHECKOUT
+
+SYMBOLS = 10
+SEED = 7
+EDGE_SHARPE = 6.0
+FROM, AS_OF = "2025-01-01T00:00:00Z", "2026-07-01T00:00:00Z"
+AS_OF_MS = 1_782_864_000_000
+PROFILE = "nightly"
+
+_MARK = ".mei-demo"
+_KEPT = ("cache", _MARK)
+
+_PIPELINE = """\
+# The demo's market is invented: {edge}. Everything else is as on a real venue.
+venue: synthetic
+start: 2025-01
+intervals: [1h]
+anchors: {{1h: {start}}}
+universe: all
+sources:
+  - kind: synthetic
+    venue: synthetic
+    seed: {seed}
+    symbols: {symbols}
+    interval: 1h
+    from: {start}
+    to: {end}
+    edge_sharpe: {sharpe}
+window:
+  days: 500
+  out_of_sample_days: 150
+profiles:
+  smoke: {{sweep: smoke}}
+  nightly: {{sweep: smoke}}
+automation: off
+"""
+
+_LANE = """\
+mode: paper
+venue: synthetic
+role: {role}
+equity_usd: 10000
+"""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demo's market.
+
+    Attributes:
+        home: Its home.
+        edge_sharpe: Planted edge: the net annual Sharpe ratio that the best parameters earn in the long run; 0 for none.
+    """
+
+    home: Path
+    edge_sharpe: float
+
+    @property
+    def edge(self) -> str:
+        """The edge in words."""
+        if self.edge_sharpe:
+            return f"its trends hold an edge that earns a Sharpe ratio of about {self.edge_sharpe:g} a year, net of fees"
+        return "no parameters have an edge in it"
+
+
+def make_home(demo: Demo) -> None:
+    """Make the demo's home afresh; compiled kernels are kept.
+
+    Raises:
+        Refused: The folder has something in it and is not a demo's home.
+    """
+    home = demo.home
+    if home.exists() and any(home.iterdir()) and not (home / _MARK).exists():
+        raise Refused(f"{home}: not empty and not made by `mei demo`; name another folder with --home")
+    home.mkdir(parents=True, exist_ok=True)
+    (home / _MARK).touch()
+    for entry in home.iterdir():
+        if entry.name in _KEPT:
+            continue
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    config = home / "config"
+    pipeline = _PIPELINE.format(
+        edge=demo.edge, start=FROM, end=AS_OF, seed=SEED, symbols=SYMBOLS, sharpe=demo.edge_sharpe
+    )
+    files.write_bytes(config / "pipeline.yaml", pipeline.encode())
+    for name, role in (("paper1", "primary"), ("paper2", "fallback"), ("paper3", "conservative")):
+        files.write_bytes(config / "lanes" / f"{name}.yaml", _LANE.format(role=role).encode())
+    for name in ("policy.yaml", "sweeps/smoke.yaml"):
+        files.write_bytes(config / name, (CHECKOUT / "config" / name).read_bytes())
