@@ -168,6 +168,7 @@ def _moved(folder: Any, outcomes: Sequence[LanePromotion], pointers: Sequence[Po
         **artefact_metadata(folder, digest=version_of(pointers), frame=pl.DataFrame(rows, schema=MOVES)),
         "moved": dg.MetadataValue.int(len(moves)),
         "transition_ids": dg.MetadataValue.json(moves),
+        "lanes": dg.MetadataValue.json(rows),
         "files_written": dg.MetadataValue.json(written),
     }
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from assets import surroundings
 from assets.checks import quality_results, quality_specs, replay_differences, unready
 from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
+from assets.nights import refuse_second_night
 from assets.plots import line_plot, sweep_heat_map
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.errors import DataError
@@ -71,6 +72,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     planned on it.
     """
     settings, files = surroundings.read_all()
+    refuse_second_night(settings, context.instance, context.run.run_id)
     as_of_ms = config.as_of_ms or surroundings.now_ms()
     try:
         plan = plan_night(settings, files, config.profile, as_of_ms)

@@ -1,0 +1,96 @@
+"""Run a job in this process on the persistent instance, so that what the command line does is in the UI too."""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+from dagster._core.instance import InstanceRef  # the only door to an instance with other settings than its file has
+
+from assets import surroundings
+from assets.alerts import write_alert
+from assets.graph import definitions
+from assets.jobs import MAX_RETRIES
+from mei_pipeline import dagster_home
+from mei_pipeline.config.load import Config
+from mei_pipeline.errors import MeiError
+from mei_pipeline.progress import Progress
+from mei_pipeline.settings import Settings
+
+# A redirected stderr would swallow the progress bar, and stations print nothing else.
+_OVERRIDES: Any = {
+    "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+}
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@contextmanager
+def open_instance(settings: Settings, config: Config) -> Iterator[dg.DagsterInstance]:
+    """Give the instance whose runs the UI shows; DAGSTER_HOME is made where it is not there yet."""
+    dagster_home.make(settings.dagster, ticks_days=config.pipeline.retention.ticks_days)
+    dagster_home.enter(settings.dagster)
+    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(settings.dagster), overrides=_OVERRIDES)) as instance:
+        yield instance
+
+
+def new_run_id() -> str:
+    """An id for a run that is about to begin."""
+    return str(uuid.uuid4())
+
+
+def run_job(
+    name: str,
+    settings: Settings,
+    config: Config,
+    instance: dg.DagsterInstance,
+    *,
+    run_id: str = "",
+    run_config: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Run a job to its end, in this process.
+
+    Args:
+        name: The job.
+        settings: Those of this process's environment: the assets read it themselves.
+        config: The configuration.
+        instance: Where the run is recorded.
+        run_id: Its id; a new one where left out.
+        run_config: Configuration of its assets.
+        tags: Its tags.
+        progress: Told of the work; the run's log where left out.
+
+    Raises:
+        MeiError: A station failed, or a blocking check did; an alert is written first.
+    """
+    identity = run_id or new_run_id()
+    try:
+        return (
+            definitions(config)
+            .resolve_job_def(name)
+            .execute_in_process(
+                run_config={**_QUIET, **(run_config or {})},
+                instance=instance,
+                run_id=identity,
+                # A command that failed is typed again by its user, never by the daemon.
+                tags={MAX_RETRIES: "0", **(tags or {})},
+                resources=None if progress is None else {surroundings.PROGRESS: progress},
+            )
+        )
+    except dg.DagsterError as error:
+        raise MeiError(f"run {identity} of {name}: {error}; `mei ui` shows it") from error
+    finally:
+        _alert_if_failed(settings, instance, identity)
+
+
+def _alert_if_failed(settings: Settings, instance: dg.DagsterInstance, run_id: str) -> None:
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.status != dg.DagsterRunStatus.FAILURE:
+        return
+    entries = instance.all_logs(run_id, of_type={dg.DagsterEventType.STEP_FAILURE, dg.DagsterEventType.RUN_FAILURE})
+    events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+    failures = [event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
+    message = events[-1].message if events else None
+    write_alert(settings, run, failures, message or "the run failed without a word", surroundings.now_ms())

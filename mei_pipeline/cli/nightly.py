@@ -1,0 +1,341 @@
+"""`mei nightly`: ingest what is new, then one night, through the same jobs as the schedule and the UI."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mei_pipeline.cli import output
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.progress import Progress, silent
+from mei_pipeline.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from mei_pipeline.config.load import Config
+    from mei_pipeline.housekeeping import Pruned
+
+LAST = "last"
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What the ingest before a night did.
+
+    Attributes:
+        run_id: Its run; empty where pipeline.yaml has no sources and nothing was run.
+        added: Bars that are new.
+        revised: Bars that were restated.
+        refused: Bars that broke a rule.
+    """
+
+    run_id: str = ""
+    added: int = 0
+    revised: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True)
+class FinalistLine:
+    """One finalist for people.
+
+    Attributes:
+        combo: Its number in the sweep.
+        config_id: Its config.
+        passed: Whether it passed every gate.
+        sharpe_in: Annual Sharpe ratio over the days of the search.
+        sharpe_out: Annual Sharpe ratio over the holdout.
+        return_out_pct: Net profit over the holdout.
+        drawdown_out_pct: Deepest fall in the holdout.
+        trades_out: Closed trades in the holdout.
+        reason: Why it fell, or that it did not.
+    """
+
+    combo: int
+    config_id: str
+    passed: bool
+    sharpe_in: float | None
+    sharpe_out: float | None
+    return_out_pct: float | None
+    drawdown_out_pct: float | None
+    trades_out: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class LaneLine:
+    """What became of one lane.
+
+    Attributes:
+        lane: The lane.
+        config_id: The config that it holds now; empty for none.
+        moved: Whether this night moved it.
+        reason: Why, or why not.
+    """
+
+    lane: str
+    config_id: str
+    moved: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class NightSummary:
+    """What a night did.
+
+    Attributes:
+        night: Its id.
+        run_id: Its run.
+        profile: Its profile.
+        as_of_ms: It knew nothing later.
+        ingested: What the ingest before it did.
+        candles: Bars in the as-of slice.
+        symbols: Symbols that were searched.
+        dropped: Why each other symbol sat out.
+        combos: Combos of the search.
+        fell: How many combos fell before the holdout, by reason.
+        finalists: Those judged out of sample, best in sample first.
+        lanes: What became of each lane.
+        pruned: What housekeeping removed.
+        seconds: Wall time of everything.
+    """
+
+    night: str
+    run_id: str
+    profile: str
+    as_of_ms: int
+    ingested: Ingested
+    candles: int
+    symbols: tuple[str, ...]
+    dropped: Mapping[str, str]
+    combos: int
+    fell: Mapping[str, int]
+    finalists: tuple[FinalistLine, ...]
+    lanes: tuple[LaneLine, ...]
+    pruned: "Pruned"
+    seconds: float
+
+    @property
+    def deployed(self) -> tuple[LaneLine, ...]:
+        """The lanes that this night moved."""
+        return tuple(lane for lane in self.lanes if lane.moved)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary for machines."""
+        return {
+            "night": self.night,
+            "profile": self.profile,
+            "as_of_ms": self.as_of_ms,
+            "runs": {"ingest": self.ingested.run_id or None, "nightly": self.run_id},
+            "ingested": {name: getattr(self.ingested, name) for name in ("added", "revised", "refused")},
+            "candles": self.candles,
+            "symbols": len(self.symbols),
+            "dropped": dict(self.dropped),
+            "combos": self.combos,
+            "candidates": len(self.finalists),
+            "passed": sum(finalist.passed for finalist in self.finalists),
+            "deployed": [{"lane": lane.lane, "config_id": lane.config_id} for lane in self.deployed],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@click.command()
+@click.option(
+    "--profile", default="nightly", show_default=True, help="Kind of night: a key of profiles in pipeline.yaml."
+)
+@click.option(
+    "--as-of",
+    "as_of",
+    metavar="TIME|last",
+    help="The night knows nothing later: an ISO time (UTC), or the last bar that all symbols have. Default: now.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def nightly(profile: str, as_of: str | None, as_json: bool) -> None:
+    """Ingest what is new, then run one night: plan, features, sweep, candidates, deployments, promotion.
+
+    The same jobs as the schedule's, in this process; their runs are in `mei ui`.
+    """
+    as_of_ms = None if as_of == LAST else _parse(as_of) if as_of else 0
+    with output.bar() as progress:
+        summary = run_night(read_settings(), profile, as_of_ms, progress)
+    if as_json:
+        output.print_json(summary.as_dict())
+    else:
+        show(summary)
+
+
+def run_night(settings: Settings, profile: str, as_of_ms: int | None = 0, progress: Progress = silent) -> NightSummary:
+    """Ingest, run a night, clean up.
+
+    Args:
+        settings: What `read_settings` returns in this process: the jobs' assets read it themselves.
+        profile: Kind of night.
+        as_of_ms: The night knows nothing later; 0 for now, None for the last bar that every symbol has.
+        progress: Told of the work.
+
+    Raises:
+        Busy: A night is running.
+        MeiError: A station failed; the message says what to do.
+    """
+    from assets.jobs import NIGHTLY
+    from assets.nights import UNDER_LOCK, holding_night
+    from assets.run import new_run_id, open_instance, run_job
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.housekeeping import prune
+    from mei_pipeline.night import latest_as_of_ms
+
+    started = time.monotonic()
+    config = load_config(settings.config)
+    config.profile(profile)
+    run_id = new_run_id()
+    with open_instance(settings, config) as instance, holding_night(settings, instance, run_id):
+        ingested = _ingest(settings, config, instance, progress)
+        known_ms = latest_as_of_ms(settings, config, profile) if as_of_ms is None else as_of_ms
+        asked = {"profile": profile, "as_of_ms": known_ms}
+        result = run_job(
+            NIGHTLY,
+            settings,
+            config,
+            instance,
+            run_id=run_id,
+            run_config={"ops": {"night_plan": {"config": asked}}},
+            tags={UNDER_LOCK: "yes"},
+            progress=progress,
+        )
+        pruned = prune(settings, config.pipeline.retention.sweeps_keep, int(time.time() * 1000))
+    return _summary(settings, result, ingested, pruned, time.monotonic() - started)
+
+
+def show(summary: NightSummary) -> None:
+    """Print a summary for people."""
+    from mei_pipeline.candles.intervals import iso
+
+    given = summary.ingested
+    if given.run_id:
+        click.echo(f"ingested    {given.added:,} new bars, {given.revised:,} revised, {given.refused:,} refused")
+    else:
+        click.echo("ingested    nothing: pipeline.yaml has no sources")
+    click.echo(
+        f"night       {summary.night[:16]}, profile {summary.profile}, as of {iso(summary.as_of_ms // 1000 * 1000)}"
+    )
+    click.echo(f"candles     {summary.candles:,} bars of {len(summary.symbols)} symbols: {', '.join(summary.symbols)}")
+    for name, why in sorted(summary.dropped.items()):
+        click.echo(f"sat out     {name}: {why}")
+    click.echo(f"combos      {summary.combos:,}")
+    for why, count in summary.fell.items():
+        click.echo(f"            {count:,} {why}")
+    click.echo()
+    if summary.finalists:
+        output.table(
+            "Finalists, judged on days that the search never saw",
+            ("combo", "config", "Sharpe in", "Sharpe out", "return out %", "drawdown out %", "trades out", "reason"),
+            [
+                (
+                    line.combo,
+                    line.config_id[:12],
+                    line.sharpe_in,
+                    line.sharpe_out,
+                    line.return_out_pct,
+                    line.drawdown_out_pct,
+                    line.trades_out,
+                    line.reason,
+                )
+                for line in summary.finalists
+            ],
+        )
+    output.table(
+        "Lanes",
+        ("lane", "config", "deployed", "why"),
+        [(lane.lane, lane.config_id[:12] or None, lane.moved, lane.reason) for lane in summary.lanes],
+    )
+    _show_next(summary)
+
+
+def _show_next(summary: NightSummary) -> None:
+    if summary.pruned.sweeps or summary.pruned.features:
+        gone = len(summary.pruned.sweeps), len(summary.pruned.features), summary.pruned.bytes / 1e6
+        click.echo("removed     {} old sweeps and {} sets of features, {:.1f} MB".format(*gone))
+    for lane in summary.deployed:
+        click.echo(f"deployed    {lane.lane}: mei registry show {lane.config_id[:12]}")
+    if not summary.deployed:
+        click.echo("deployed    nothing")
+    click.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
+
+
+def _parse(text: str) -> int:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"--as-of {text!r}: write an ISO time such as 2026-11-01T00:00Z, or last") from None
+    return int(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
+
+
+def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance", progress: Progress) -> Ingested:
+    from assets.jobs import INGEST
+    from assets.nights import UNDER_LOCK
+    from assets.partitions import box_tags, touched_months
+    from assets.run import run_job
+    from mei_pipeline.candles.lake import Lake
+
+    months = touched_months(Lake(settings.lake), config.pipeline, int(time.time() * 1000))
+    if months is None:
+        return Ingested()
+    tags = {UNDER_LOCK: "yes", **box_tags(config.pipeline, *months)}
+    result = run_job(INGEST, settings, config, instance, tags=tags, progress=progress)
+    metadata = result.asset_materializations_for_node("candles")[0].metadata
+    counts = {name: int(str(metadata[f"rows_{name}"].value)) for name in ("added", "revised", "refused")}
+    return Ingested(run_id=result.run_id, **counts)
+
+
+def _summary(
+    settings: Settings,
+    result: "dg.ExecuteInProcessResult",
+    ingested: Ingested,
+    pruned: "Pruned",
+    seconds: float,
+) -> NightSummary:
+    from mei_pipeline.night import read_plan
+    from mei_pipeline.selection.candidates import read_candidates
+
+    plan = read_plan(settings)
+    chosen = read_candidates(settings, plan)
+    lines = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value
+    return NightSummary(
+        night=plan.id,
+        run_id=result.run_id,
+        profile=plan.profile,
+        as_of_ms=plan.as_of_ms,
+        ingested=ingested,
+        candles=plan.candles,
+        symbols=plan.sweep.symbols,
+        dropped=plan.dropped,
+        combos=chosen.combos,
+        fell=chosen.fell,
+        finalists=tuple(
+            FinalistLine(
+                combo=entry.combo,
+                config_id=entry.config_id,
+                passed=entry.passed,
+                sharpe_in=entry.in_sample["sharpe"],
+                sharpe_out=entry.out_of_sample["sharpe"],
+                return_out_pct=entry.out_of_sample["return_pct"],
+                drawdown_out_pct=entry.out_of_sample["max_drawdown_pct"],
+                trades_out=entry.out_of_sample["trades"],
+                reason=entry.reason,
+            )
+            for entry in chosen.finalists
+        ),
+        lanes=tuple(
+            LaneLine(line["lane"], line["config"] or "", line["moved"], line["reason"])
+            for line in lines  # type: ignore[union-attr]
+        ),
+        pruned=pruned,
+        seconds=seconds,
+    )
+
+
+COMMANDS = [nightly]
