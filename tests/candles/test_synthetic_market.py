@@ -237,6 +237,16 @@ def test_an_interval_finer_than_the_base_is_refused():
         list(SyntheticSource(MARKET).candles("5m", START, START + DAY))
 
 
+@pytest.mark.parametrize("ask", ["candles", "funding"])
+def test_a_market_without_end_must_be_asked_for_an_end(ask):
+    forever = 253_402_300_800_000
+    request = (0, forever) if ask == "funding" else ("1h", 0, forever)
+    with pytest.raises(ConfigError, match="it has no end"):
+        next(getattr(SyntheticSource(MARKET), ask)(*request))
+    ended = SyntheticSource(replace(MARKET, to_ms=START + DAY))
+    assert next(getattr(ended, ask)(*request)).height == 3 * 24
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

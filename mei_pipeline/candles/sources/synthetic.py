@@ -28,6 +28,7 @@ from mei_pipeline.errors import ConfigError
 __all__ = ["DEFAULT_FROM_MS", "Bars", "Regimes", "SyntheticMarket", "SyntheticSource", "make_bars"]
 
 FRAME_MS = 4 * BLOCK_HOURS * HOUR_MS  # a frame holds at most 32 days
+LONGEST_MS = 50 * 365 * 24 * HOUR_MS
 MIN_NOTIONAL_USD = 10.0
 
 
@@ -56,8 +57,9 @@ class SyntheticSource:
             to_ms: Latest close.
 
         Raises:
-            ConfigError: The interval is unknown or finer than the market's own.
+            ConfigError: The interval is unknown or finer than the market's own, or nothing says where to end.
         """
+        self._refuse_forever(to_ms)
         step_ms, base_ms = length_of(interval), BASE_INTERVALS[self.market.interval]
         if step_ms % base_ms:
             raise ConfigError(
@@ -72,7 +74,12 @@ class SyntheticSource:
                 yield frame
 
     def funding(self, from_ms: int, to_ms: int) -> Iterator[pl.DataFrame]:
-        """Yield funding frames, sorted by symbol and time, for the payments in [from_ms, to_ms)."""
+        """Yield funding frames, sorted by symbol and time, for the payments in [from_ms, to_ms).
+
+        Raises:
+            ConfigError: Nothing says where to end.
+        """
+        self._refuse_forever(to_ms)
         time_ms, rates, premiums = make_funding(self.market, from_ms, to_ms)
         if len(time_ms):
             columns = {"time_ms": np.tile(time_ms, len(rates)), "rate": rates.ravel(), "premium": premiums.ravel()}
@@ -94,6 +101,14 @@ class SyntheticSource:
             "delisted_ms": [None] * count,
         }
         return self._frame(columns, 1, INSTRUMENTS.columns)
+
+    def _refuse_forever(self, to_ms: int) -> None:
+        """Refuse a request for all bars of a market that has no end."""
+        if self.market.to_ms is None and to_ms > self.market.from_ms + LONGEST_MS:
+            raise ConfigError(
+                "synthetic market: it has no end, and more than 50 years of it were asked for; "
+                "set the source's `to`, or ask for bars up to a time"
+            )
 
     def _pieces(self, from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
         """Cut [from_ms, to_ms), as far as the market goes, at multiples of `FRAME_MS`."""
