@@ -43,14 +43,13 @@ class FileModel(BaseModel):
     )
 
 
-def flaws(found: Mapping[str, str], problem: str = "") -> PydanticCustomError:
+def flaws(found: Mapping[str, str]) -> PydanticCustomError:
     """The error of a validator that knows which keys below its own value are wrong.
 
     Args:
         found: For each key (dotted path from the validated value), what is wrong with it.
-        problem: What is wrong with the value itself, when no single key is to blame.
     """
-    text = problem or "; ".join(f"{path}: {text}" for path, text in found.items())
+    text = "; ".join(f"{path}: {text}" for path, text in found.items())
     return PydanticCustomError("flaws", cast("Any", "{text}"), {"text": text, "flaws": dict(found)})
 
 

@@ -159,10 +159,10 @@ def _yaml_files(folder: Path) -> list[Path]:
 
 def _strangers(folder: Path) -> Iterator[str]:
     """Files that look like configuration and that nobody would read."""
-    known = (PIPELINE, POLICY, OVERRIDES)
+    known = {Path(name).stem: name for name in (PIPELINE, POLICY, OVERRIDES)}
     for path in _yaml_files(folder):
-        if path.name not in known:
-            yield f"{path}: unknown file; {closest(path.name, known)}allowed: {', '.join(known)}"
+        if path.stem not in known:
+            yield f"{path}: unknown file; {closest(path.stem, known)}allowed: {', '.join(known.values())}"
     for place in (folder, folder / SWEEPS, folder / LANES):
         for path in sorted(place.glob("*.yml")):
             yield f"{path}: name it {path.stem}.yaml, or remove it; .yml is not read"

@@ -17,6 +17,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 Keys = tuple[str | int, ...]
 
 MAX_DEPTH = 32
+MAX_NODES = 50_000
 _MAX_WHOLE = 2**63 - 1
 _NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]*|(?=\.[0-9]))(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 _WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
@@ -127,14 +128,18 @@ class _Composer(yaml.SafeLoader):
     """SafeLoader that refuses, while composing, what could make a small file large or deep."""
 
     depth = 0
+    nodes = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
         if isinstance(event, yaml.AliasEvent):
             raise _Invalid(event, f"alias *{event.anchor} is not allowed; write the value out")
         self.depth += 1
+        self.nodes += 1
         if self.depth > MAX_DEPTH:
             raise _Invalid(event, f"nested more than {MAX_DEPTH} levels deep")
+        if self.nodes > MAX_NODES:
+            raise _Invalid(event, f"more than {MAX_NODES:,} keys and values; a config file is small")
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node

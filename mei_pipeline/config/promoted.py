@@ -64,14 +64,15 @@ def to_yaml(resolved: Resolved, *, evidence: Mapping[str, Any], provenance: Mapp
     content = {
         "schema_version": SCHEMA_VERSION,
         "config_id": config_id(resolved),
+        "provenance": dict(provenance),
+        "evidence": dict(evidence),
+        # Last, so that a file that lost its end has lost something that the id covers.
         "config": {
             **vars(resolved),
             "symbols": list(resolved.symbols),
             "params": nest(resolved.params),
             "market": {path.removeprefix(MARKET): value for path, value in resolved.market.items()},
         },
-        "evidence": dict(evidence),
-        "provenance": dict(provenance),
     }
     return yaml_text(content)
 

@@ -158,8 +158,6 @@ def _translate(tree: Tree, model: type[BaseModel], detail: ErrorDetails) -> Iter
         case "flaws":
             inner: Mapping[str, str] = detail["ctx"]["flaws"]
             yield from (_flaw(tree, (*keys, path), text) for path, text in inner.items())
-            if not inner:
-                yield _flaw(tree, keys, detail["msg"])
         case "missing":
             name = str(detail["loc"][-1])
             yield _flaw(tree, (*keys, name), f"missing; {words.allowed(root, here['properties'][name])}")

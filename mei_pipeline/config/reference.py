@@ -20,7 +20,8 @@ file, line, column and key; `mei config explain PATH` says which value of a key 
 
 ## How files are read
 
-- UTF-8, one mapping per file, at most 1 MiB. A key that is unknown or given twice is an error, never ignored.
+- UTF-8, one mapping per file, at most 1 MiB and 50,000 keys and values. A key that is unknown or given
+  twice is an error, never ignored.
 - Types are not converted. `8` and `8.0` are numbers, `'8'` and `08` are not. `.nan`, `.inf` and `1e999` are refused.
 - Without quotes, `true` and `false` are switches, `null` is no value, and every other word is text. Where a switch is
   asked for, `on`, `off`, `yes` and `no` are understood too. A symbol `ON` needs no quotes, a symbol `TRUE` does.

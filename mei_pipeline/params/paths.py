@@ -53,7 +53,7 @@ def closest(word: str, known: Iterable[str]) -> str:
     last = word.rpartition(".")[2]
     same_name = [name for name in known if name.rpartition(".")[2] == last]
     longer = [name for name in known if name.startswith(word)]
-    found = same_name or difflib.get_close_matches(word, known, n=1) or longer
+    found = same_name or longer or difflib.get_close_matches(word, known, n=1)
     return f"did you mean {found[0]!r}? " if found else ""
 
 

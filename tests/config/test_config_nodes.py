@@ -99,5 +99,7 @@ def test_places_and_paths():
     assert tree.place(("a", "e", 1, "f")) == Place(4, 11)
     assert tree.find(("a", "b.c.d")) == ("a", "b.c", "d")
     assert tree.find(("a", "tag", "e", 1, "int")) == ("a", "e", 1)
+    assert tree.named(("a.b.x", "y")) == ("a", "b.x", "y")
+    assert tree.named(("a", "b.c.x")) == ("a", "b.c", "x")
     assert tree.named(("a", "e", 1, "g", "h")) == ("a", "e", 1, "g", "h")
     assert tree.place(("x",)) is None

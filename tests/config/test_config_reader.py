@@ -1,11 +1,11 @@
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mei_pipeline.config.base import FileModel, Json, Month, Switch, Symbol, Timestamp, Values
 from mei_pipeline.config.reader import MAX_BYTES, parse_document, read_yaml, report, show_keys
@@ -39,6 +39,13 @@ class Sample(FileModel):
     weights: dict[Literal["a", "b"], float] = Field(default_factory=dict)
     params: Values = Field(default_factory=dict)
     notes: Json = Field(default_factory=dict)
+    labels: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Sample":
+        if self.count > 100:
+            raise ValueError("count and ratio do not go together")
+        return self
 
 
 def parse(text: str | bytes) -> Sample:
@@ -52,7 +59,7 @@ def complaint(text: str | bytes) -> str:
     return str(caught.value)
 
 
-SAMPLE_KEYS = "name, count, ratio, switch, at, month, colour, inner, symbols, pets, weights, params, notes"
+SAMPLE_KEYS = "name, count, ratio, switch, at, month, colour, inner, symbols, pets, weights, params, notes, labels"
 
 BAD = {
     "empty": ("", "f.yaml: the file is empty; needed keys: name"),
@@ -79,6 +86,8 @@ BAD = {
         "name: x\ninner: {size: 1, size: 2}",
         "f.yaml:2:18: inner.size: key given twice; the first is on line 2",
     ),
+    "list for a free mapping": ("name: x\nlabels: [1]", "f.yaml:2:1: labels: a list is not allowed; a mapping"),
+    "what a validator says": ("name: x\ncount: 101", "f.yaml: count and ratio do not go together"),
     "missing": ("count: 1", "f.yaml: name: missing; text"),
     "missing value": ("name:", "f.yaml:1:1: name: no value is not allowed; text"),
     "number for text": ("name: 8", "f.yaml:1:1: name: 8 is not allowed; text"),
@@ -168,6 +177,7 @@ BAD = {
     "bad indentation": ("name: x\n count: 1", "f.yaml:2:7: not YAML: mapping values are not allowed here"),
     "too deep": ("name: " + "[" * 100, "f.yaml:1:38: nested more than 32 levels deep"),
     "far too deep": ("name: " + "[" * 900_000, "f.yaml:1:38: nested more than 32 levels deep"),
+    "too many values": ("name: [" + "1, " * 50_000, "f.yaml:1:149999: more than 50,000 keys and values; a config"),
     "not UTF-8": (b"name: x\ncount: \xff", "f.yaml:2:8: byte 0xff is not UTF-8; save the file as UTF-8"),
     "UTF-16": ("name: x".encode("utf-16-le"), "f.yaml:1:2: character U+0000 is not allowed in YAML"),
     "control character": ("name: x\ncount: \x07", "f.yaml:2:8: character U+0007 is not allowed in YAML"),
@@ -297,12 +307,20 @@ def test_a_symlink_loop(tmp_path):
     assert trouble(path).startswith(f"{path}: can't be read: Too many levels of symbolic links")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(tmp_path):
+@pytest.fixture
+def unreadable(tmp_path):
+    """A file without permission; permissions do not bind root, so a run as root becomes somebody else meanwhile."""
     path = tmp_path / "f.yaml"
     path.write_text("name: x")
     path.chmod(0)
-    assert trouble(path) == f"{path}: can't be read: Permission denied"
+    user = os.geteuid()
+    os.seteuid(user or 65_534)
+    yield path
+    os.seteuid(user)
+
+
+def test_a_file_without_permission(unreadable):
+    assert trouble(unreadable) == f"{unreadable}: can't be read: Permission denied"
 
 
 def test_a_path_below_a_file(tmp_path):

@@ -1,0 +1,294 @@
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mei_pipeline.candles.intervals import INTERVALS
+from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS
+from mei_pipeline.config import base
+from mei_pipeline.config.keys import keys_of
+from mei_pipeline.config.models import LaneConfig, Overrides, PipelineConfig, PolicyConfig, Range, SweepSpec
+from mei_pipeline.config.models.sources import Column, SyntheticSource
+from mei_pipeline.config.reader import parse_document
+from mei_pipeline.config.writer import yaml_text
+from mei_pipeline.errors import ConfigError
+
+PIPELINE = """\
+venue: binance
+start: 2025-05
+intervals: [1h, 4h]
+anchors: {1h: 2025-05-01, 4h: 2025-05-01T04:00:00Z}
+universe: [BTC, ETH]
+sources:
+  - kind: files
+    venue: binance
+    path: candles
+  - {kind: synthetic, seed: 7, symbols: [A, B], from: 2025-01-01, to: 2025-02-01}
+window: {days: 100, out_of_sample_days: 30}
+profiles:
+  nightly: {sweep: smoke}
+"""
+SWEEP = """\
+strategy: toy
+interval: 1h
+market: {fee_bps: 5}
+params: {}
+axes:
+  a.x: [1, 2]
+  a.y: {from: 1, to: 2, step: 0.5}
+"""
+CASES = [
+    (
+        PipelineConfig,
+        PIPELINE,
+        "intervals: [1h, 4h]",
+        "intervals: []",
+        "3:1: intervals: an empty list is not allowed; a list of at",
+    ),
+    (PipelineConfig, PIPELINE, "intervals: [1h, 4h]", "intervals: [1h, 1h]", "3:1: intervals: 1h is listed twice"),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "1h, 4h]",
+        "1h, 1d]",
+        "4:1: anchors.1d: missing; every interval that is fetched has an anchor",
+    ),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "T04:00:00Z",
+        "T05:00:00Z",
+        "4:27: anchors.4h: 2025-05-01 05:00Z is not the open time of a bar of 4h",
+    ),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "universe: [BTC, ETH]",
+        "universe: some",
+        "5:1: universe: some is not allowed; all or a list of at least 1",
+    ),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "universe: [BTC, ETH]",
+        "universe: {a: 1}",
+        "5:1: universe: a mapping is not allowed; all or a list of at",
+    ),
+    (PipelineConfig, PIPELINE, "[BTC, ETH]", "[BTC, BTC]", "5:1: universe: BTC is listed twice"),
+    (PipelineConfig, PIPELINE, "path: candles", "path: ''", "9:5: sources[0].path: '' is not allowed; text"),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "path: candles",
+        "path: x\n    columns: {opne: o}",
+        "10:15: sources[0].columns.opne: 'opne' is not allowed; one of",
+    ),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "to: 2025-02-01",
+        "to: 2024-02-01",
+        "10:67: sources[1].to: 2024-02-01 00:00Z is not later than `from`",
+    ),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "to: 2025-02-01",
+        "to: 2025-02-01T00:30Z",
+        "10:67: sources[1].to: 2025-02-01 00:30Z is not a full hour",
+    ),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "from: 2025-01-01",
+        "from: 2025-01-01T00:30Z",
+        "10:49: sources[1].from: 2025-01-01 00:30Z is not a full hour",
+    ),
+    (PipelineConfig, PIPELINE, "[A, B]", "[A, A]", "10:32: sources[1].symbols: a symbol is listed twice"),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "[A, B]",
+        "0",
+        "10:32: sources[1].symbols: 0 is not allowed; a list of at least 1, each a symbol",
+    ),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "out_of_sample_days: 30",
+        "out_of_sample_days: 100",
+        "11:21: window.out_of_sample_days: 100 leaves nothing of",
+    ),
+    (
+        PipelineConfig,
+        PIPELINE,
+        "{sweep: smoke}",
+        "{sweep: Smoke}",
+        "13:13: profiles.nightly.sweep: Smoke is not allowed; a name in lower",
+    ),
+    (SweepSpec, SWEEP, "[1, 2]", "[]", "6:3: axes.a.x: an empty list is not allowed; a list of at least 1"),
+    (
+        SweepSpec,
+        SWEEP,
+        "[1, 2]",
+        "5",
+        "6:3: axes.a.x: 5 is not allowed; a list of at least 1, each one value or a mapping with the keys",
+    ),
+    (SweepSpec, SWEEP, "[1, 2]", "[1, 2, 1.0]", "6:3: axes.a.x: 1.0 is listed twice"),
+    (SweepSpec, SWEEP, "[1, 2]", "[1, [2]]", "6:12: axes.a.x[1]: a list is not allowed; one value"),
+    (SweepSpec, SWEEP, "to: 2,", "to: 0.5,", "7:18: axes.a.y.to: 0.5 is below `from`, 1; the range is empty"),
+    (SweepSpec, SWEEP, "step: 0.5", "step: 0", "7:25: axes.a.y.step: 0 is not allowed; a number above 0"),
+    (
+        SweepSpec,
+        SWEEP,
+        "step: 0.5",
+        "step: 1e-9",
+        "7:25: axes.a.y.step: 1e-09 makes more than 10,000 values; take a larger one",
+    ),
+    (
+        SweepSpec,
+        SWEEP,
+        "step: 0.5",
+        "step: 1, stop: 2",
+        "7:34: axes.a.y.stop: unknown key; did you mean 'step'? allowed: from, to, step",
+    ),
+    (SweepSpec, SWEEP, "strategy: toy", "strategy: toy\nmethod: tpe", "2:1: method: tpe is not allowed; grid"),
+    (
+        SweepSpec,
+        "strategy: toy\ninterval: 1h\naxes: {}",
+        "",
+        "",
+        "3:1: axes: an empty mapping is not allowed; a mapping",
+    ),
+    (
+        LaneConfig,
+        "mode: paper\nvenue: binance\nrole: primary",
+        "paper",
+        "papper",
+        "1:1: mode: papper is not allowed; one of paper,",
+    ),
+    (
+        LaneConfig,
+        "mode: paper\nvenue: x\nrole: primary\nequity_usd: 0",
+        "",
+        "",
+        "4:1: equity_usd: 0 is not allowed; a number above 0",
+    ),
+    (
+        PolicyConfig,
+        "selection: {significance: 0}",
+        "",
+        "",
+        "1:13: selection.significance: 0 is not allowed; a number above 0 and",
+    ),
+    (PolicyConfig, "# none", "", "", " selection: missing; a mapping with the keys finalists"),
+    (Overrides, "base: {a: 1}", "", "", " strategy: missing; the strategy whose parameters these are"),
+    (
+        Overrides,
+        "strategy: toy\nmodes: {main: {a: 1}}",
+        "",
+        "",
+        "2:9: modes.main: 'main' is not allowed; one of primary,",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "text", "old", "new", "expected"), CASES)
+def test_what_a_file_may_not_say(model, text, old, new, expected):
+    with pytest.raises(ConfigError) as caught:
+        parse_document(text.replace(old, new).encode(), Path("f.yaml"), model)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"f.yaml:{expected}")
+
+
+@pytest.mark.parametrize(("model", "text"), [(PipelineConfig, PIPELINE), (SweepSpec, SWEEP)])
+def test_what_a_model_writes_it_reads_back(model, text):
+    once = parse_document(text.encode(), Path("f.yaml"), model).model
+    assert model.model_validate(once.model_dump()) == once
+    assert model.model_validate(once.model_dump(by_alias=True)) == once
+
+
+def test_what_is_left_out_has_the_documented_defaults():
+    sweep = parse_document(SWEEP.encode(), Path("f.yaml"), SweepSpec).model
+    assert (sweep.venue, sweep.method, sweep.initial_balance_usd, sweep.chunk_combos) == (None, "grid", 10_000.0, 4096)
+    pipeline = parse_document(PIPELINE.encode(), Path("f.yaml"), PipelineConfig).model
+    assert pipeline.automation is False
+    assert pipeline.window.min_coverage_frac == 0.98
+    assert pipeline.venues == ("binance", "synthetic")
+
+
+def test_market_parameters_get_their_full_paths():
+    assert SweepSpec(
+        strategy="toy", interval="1h", market={"fee_bps": 1.0, "market.fill": "close"}, axes={"a": (1,)}
+    ).market == {
+        "market.fee_bps": 1.0,
+        "market.fill": "close",
+    }
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "step", "values"),
+    [
+        (1, 3, 1, (1, 2, 3)),
+        (1, 3, 0.5, (1.0, 1.5, 2.0, 2.5, 3.0)),
+        (0.1, 0.5, 0.1, (0.1, 0.2, 0.3, 0.4, 0.5)),
+        (1, 2, 0.3, (1.0, 1.3, 1.6, 1.9)),
+        (-1, 1, 1, (-1, 0, 1)),
+        (5, 5, 3, (5,)),
+        (2, 2.9, 1, (2,)),
+    ],
+)
+def test_a_range_has_exact_decimal_values(start, stop, step, values):
+    found = Range(from_=start, to=stop, step=step).values
+    assert found == values
+    assert [type(value) for value in found] == [type(value) for value in values]
+
+
+@given(st.integers(-999, 999), st.integers(0, 500), st.integers(1, 99), st.integers(0, 4))
+def test_a_range_is_a_grid_between_its_ends(first, width, step, decimals):
+    scale = 10**decimals
+    found = Range(from_=first / scale, to=(first + width) / scale, step=step / scale).values
+    assert found == tuple((first + index * step) / scale for index in range(width // step + 1))
+
+
+def test_layers_apply_in_order_and_only_where_they_belong():
+    overrides = Overrides(
+        strategy="toy",
+        base={"a": 1},
+        symbols={"SOL": {"a": 2}, "BTC": {"a": 3}},
+        modes={"primary": {"a": 4}},
+        live={"a": 5},
+    )
+    assert [layer.name for layer in overrides.layers()] == ["base"]
+    assert [layer.name for layer in overrides.layers(symbol="SOL")] == ["base", "symbols.SOL"]
+    assert [layer.name for layer in overrides.layers(symbol="SOL", mode="primary", live=True)] == [
+        "base",
+        "symbols.SOL",
+        "modes.primary",
+        "live",
+    ]
+
+
+def test_intervals_and_columns_are_those_of_the_lake():
+    assert get_args(base.Interval) == tuple(INTERVALS)
+    assert set(get_args(Column)) == {*CANDLES.columns, *FUNDING.columns, *INSTRUMENTS.columns, "close_ms"}
+
+
+@pytest.mark.parametrize("model", [PipelineConfig, PolicyConfig, SweepSpec, LaneConfig, Overrides])
+def test_every_key_is_documented(model):
+    for key in keys_of(model):
+        assert key.doc.endswith("."), key.path
+        assert key.allowed, key.path
+
+
+@given(st.integers(0, 2**63 - 1), st.floats(0, 20), st.integers(1, 256), st.booleans())
+def test_a_synthetic_source_survives_being_written(seed, edge, count, endless):
+    source = SyntheticSource(
+        kind="synthetic", seed=seed, symbols=count, edge_sharpe=edge, from_ms=0, to_ms=None if endless else 7_200_000
+    )
+    written = source.model_dump(by_alias=True)
+    written["from"] = "1970-01-01"
+    written["to"] = None if endless else "1970-01-01T02:00:00Z"
+    assert parse_document(yaml_text(written).encode(), Path("f.yaml"), SyntheticSource).model == source
