@@ -30,8 +30,9 @@ def source_hash(folder: Path = SOURCES) -> str:
 
 
 def use_cache(folder: Path) -> Path:
-    """Keep compiled kernels under `folder`, in a subfolder of this source's own; returns that subfolder."""
-    place = folder / source_hash()[:16]
-    place.mkdir(parents=True, exist_ok=True)
-    cache_in(place)
-    return place
+    """Keep compiled kernels under `folder`, in a subfolder of this source's own.
+
+    Returns:
+        The subfolder in use: the first call decides for the process.
+    """
+    return cache_in(folder / source_hash()[:16])

@@ -38,11 +38,17 @@ def driver(function: Function) -> Function:
     return compiled
 
 
-def cache_in(folder: Path) -> None:
-    """Keep the machine code of all drivers, present and future, in `folder`; the first call decides for the process."""
+def cache_in(folder: Path) -> Path:
+    """Keep the machine code of all drivers, present and future, in `folder`.
+
+    Returns:
+        The folder in use: the first call decides for the process.
+    """
     if _caching:
-        return
+        return _caching[0]
+    folder.mkdir(parents=True, exist_ok=True)
     numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # numba fills its config when it is imported
     _caching.append(folder)
     for compiled in _drivers:
         compiled.enable_caching()
+    return folder

@@ -1,0 +1,248 @@
+"""A few candles for each rule, and the fills they must give; `docs/explanation/semantics.md` tells the same stories.
+
+One coin at 100 USD unless said otherwise: no fee, no slippage, lots of 0.01 coins, stop 5 and target 10 from the entry.
+Every case is played by the compiled engine and by the twin.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from kernel_kit import candle, one, play
+from naive import Bar, Rules, Sizing
+
+NEXT = Rules()
+CLOSE = Rules(next_open=False, intrabar=False)
+LONG = (1.0, 0.0, 5.0, 10.0)
+SHORT = (-1.0, 0.0, 5.0, 10.0)
+FLAT = candle(100)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Bars of one symbol, wishes by bar, and the fills as (bar, moment, reason, size, price)."""
+
+    bars: list[Bar | None]
+    wishes: dict[int, tuple[float, float, float, float]]
+    fills: list[tuple[int, str, str, float, float]]
+    rules: Rules = NEXT
+    sizing: Sizing = field(default_factory=Sizing)
+    terms: dict[str, float] = field(default_factory=dict)
+
+
+UP = [candle(100), candle(101, 104, 99, 102), candle(103), candle(106), candle(104)]
+
+CASES = {
+    "an entry fills at the next open": Case(UP, {0: LONG}, [(1, "open", "entry", 1, 101)]),
+    "an entry fills at the close of its decision": Case(
+        UP, {1: LONG}, [(1, "close", "entry", 1, 102)], replace(NEXT, next_open=False)
+    ),
+    "delay 1 lets one open pass": Case(UP, {0: LONG}, [(2, "open", "entry", 1, 103)], replace(NEXT, delay_bars=1)),
+    "delay 2 lets two opens pass": Case(UP, {0: LONG}, [(3, "open", "entry", 1, 106)], replace(NEXT, delay_bars=2)),
+    "delay 1 fills at the next close": Case(
+        UP, {0: LONG}, [(1, "close", "entry", 1, 102)], replace(CLOSE, delay_bars=1)
+    ),
+    "delay 2 fills at the second next close": Case(
+        UP, {0: LONG}, [(2, "close", "entry", 1, 103)], replace(CLOSE, delay_bars=2)
+    ),
+    "a stop fills at its price": Case(
+        [FLAT, FLAT, candle(98, 99, 94, 97)],
+        {0: LONG},
+        [(1, "open", "entry", 1, 100), (2, "inside", "stop", -1, 95)],
+    ),
+    "a touch is enough": Case(
+        [FLAT, FLAT, candle(98, 99, 95, 97)],
+        {0: LONG},
+        [(1, "open", "entry", 1, 100), (2, "inside", "stop", -1, 95)],
+    ),
+    "a short's stop lies above": Case(
+        [FLAT, FLAT, candle(101, 106, 101, 103)],
+        {0: SHORT},
+        [(1, "open", "entry", -1, 100), (2, "inside", "stop", 1, 105)],
+    ),
+    "a target fills at its price": Case(
+        [FLAT, FLAT, candle(104, 111, 103, 108)],
+        {0: LONG},
+        [(1, "open", "entry", 1, 100), (2, "inside", "target", -1, 110)],
+    ),
+    "a short's target lies below": Case(
+        [FLAT, FLAT, candle(96, 97, 89, 92)],
+        {0: SHORT},
+        [(1, "open", "entry", -1, 100), (2, "inside", "target", 1, 90)],
+    ),
+    "the stop wins when both are touched": Case(
+        [FLAT, FLAT, candle(100, 111, 94, 100)],
+        {0: LONG},
+        [(1, "open", "entry", 1, 100), (2, "inside", "stop", -1, 95)],
+    ),
+    "a gap through the stop fills at the open": Case(
+        [FLAT, FLAT, candle(91, 93, 90, 92)],
+        {0: LONG},
+        [(1, "open", "entry", 1, 100), (2, "inside", "stop", -1, 91)],
+    ),
+    "a gap through the target fills at the open": Case(
+        [FLAT, FLAT, candle(113, 115, 112, 114)],
+        {0: LONG},
+        [(1, "open", "entry", 1, 100), (2, "inside", "target", -1, 113)],
+    ),
+    "the bar of the entry can stop it out": Case(
+        [FLAT, candle(100, 101, 94, 98), FLAT],
+        {0: LONG},
+        [(1, "open", "entry", 1, 100), (1, "inside", "stop", -1, 95)],
+    ),
+    "an entry at the close is safe from its own bar": Case(
+        [candle(100, 120, 80, 100), FLAT],
+        {0: LONG},
+        [(0, "close", "entry", 1, 100)],
+        replace(NEXT, next_open=False),
+    ),
+    "after a stop the book stays flat until the next signal": Case(
+        [FLAT, candle(100, 101, 94, 98), candle(99), candle(101), candle(102)],
+        {0: LONG, 3: LONG},
+        [(1, "open", "entry", 1, 100), (1, "inside", "stop", -1, 95), (4, "open", "entry", 1, 102)],
+    ),
+    "a bar that stops out may signal at its close": Case(
+        [FLAT, candle(100, 101, 94, 98), candle(99)],
+        {0: LONG, 1: SHORT},
+        [(1, "open", "entry", 1, 100), (1, "inside", "stop", -1, 95), (2, "open", "entry", -1, 99)],
+    ),
+    "an opposite signal reverses at one price": Case(
+        UP,
+        {0: LONG, 2: SHORT},
+        [(1, "open", "entry", 1, 101), (3, "open", "signal", -1, 106), (3, "open", "entry", -1, 106)],
+    ),
+    "a signal for the side held changes nothing": Case(UP, {0: LONG, 2: LONG}, [(1, "open", "entry", 1, 101)]),
+    "a close fill reverses at the same close": Case(
+        UP,
+        {0: LONG, 2: SHORT},
+        [(0, "close", "entry", 1, 100), (2, "close", "signal", -1, 103), (2, "close", "entry", -1, 103)],
+        CLOSE,
+    ),
+    "a stop at the close sees no low": Case(
+        [FLAT, candle(100, 100, 80, 98), candle(97, 97, 93, 94), FLAT],
+        {0: LONG},
+        [(0, "close", "entry", 1, 100), (2, "close", "stop", -1, 94)],
+        CLOSE,
+    ),
+    "a target at the close sees no high": Case(
+        [FLAT, candle(100, 120, 100, 109), candle(111), FLAT],
+        {0: LONG},
+        [(0, "close", "entry", 1, 100), (2, "close", "target", -1, 111)],
+        CLOSE,
+    ),
+    "a stop at the close can fill at the next open": Case(
+        [FLAT, FLAT, candle(97, 97, 93, 94), candle(96)],
+        {0: LONG},
+        [(1, "open", "entry", 1, 100), (3, "open", "stop", -1, 96)],
+        replace(NEXT, intrabar=False),
+    ),
+    "a missing bar postpones the fill": Case(
+        [FLAT, None, None, candle(102)], {0: LONG}, [(3, "open", "entry", 1, 102)]
+    ),
+    "a delay counts the symbol's own bars": Case(
+        [FLAT, None, candle(102), None, candle(104)],
+        {0: LONG},
+        [(4, "open", "entry", 1, 104)],
+        replace(NEXT, delay_bars=1),
+    ),
+    "a symbol without a bar signals nothing": Case([FLAT, None, FLAT, FLAT], {1: LONG}, []),
+    "a stop waits for a bar that exists": Case(
+        [FLAT, FLAT, None, candle(94, 96, 93, 95)],
+        {0: LONG},
+        [(1, "open", "entry", 1, 100), (3, "inside", "stop", -1, 94)],
+    ),
+    "the opposite signal cancels an entry that waits": Case(
+        UP, {0: LONG, 1: SHORT}, [(3, "open", "entry", -1, 106)], replace(NEXT, delay_bars=1)
+    ),
+    "a reversal that waits is cancelled by the signal back": Case(
+        [*UP, candle(105)],
+        {0: LONG, 2: SHORT, 3: LONG},
+        [(2, "open", "entry", 1, 103)],
+        replace(NEXT, delay_bars=1),
+    ),
+    "the leg that opens outlives a stop that closed first": Case(
+        [FLAT, FLAT, FLAT, candle(99, 99, 94, 96), candle(97), candle(98)],
+        {0: LONG, 2: SHORT},
+        [(2, "open", "entry", 1, 100), (3, "inside", "stop", -1, 95), (4, "open", "entry", -1, 97)],
+        replace(NEXT, delay_bars=1),
+    ),
+    "a stop is not postponed by a signal after it": Case(
+        [FLAT, FLAT, candle(94), candle(93), candle(92), candle(91)],
+        {0: LONG, 3: SHORT},
+        [(1, "close", "entry", 1, 100), (3, "close", "stop", -1, 93), (4, "close", "entry", -1, 92)],
+        replace(CLOSE, delay_bars=1),
+    ),
+    "a stop touched while a reversal waits is not cancelled by the signal back": Case(
+        [FLAT, FLAT, candle(100), candle(94), candle(96), candle(97), candle(98)],
+        {0: LONG, 2: SHORT, 3: LONG},
+        [(2, "open", "entry", 1, 100), (4, "open", "stop", -1, 96), (5, "open", "entry", 1, 97)],
+        Rules(intrabar=False, delay_bars=1),
+    ),
+    "slippage makes every fill worse, and stops hang on the price paid": Case(
+        [FLAT, FLAT, candle(98, 99, 94, 97)],
+        {0: LONG},
+        [(1, "open", "entry", 1, 101), (2, "inside", "stop", -1, 96 * 0.98)],
+        replace(NEXT, entry_slip=0.01, exit_slip=0.02),
+    ),
+    "a short pays slippage the other way": Case(
+        UP,
+        {0: SHORT, 1: LONG},
+        [
+            (1, "open", "entry", -1, 101 * 0.99),
+            (2, "open", "signal", 1, 103 * 1.02),
+            (2, "open", "entry", 1, 103 * 1.01),
+        ],
+        replace(NEXT, entry_slip=0.01, exit_slip=0.02),
+    ),
+    "a fraction of equity is rounded down to lots": Case(
+        [candle(300), candle(300)],
+        {0: LONG},
+        [(1, "open", "entry", 3.33, 300)],
+        sizing=Sizing(frac=0.1),
+    ),
+    "a size on the grid stays on the grid": Case(
+        [FLAT, FLAT], {0: LONG}, [(1, "open", "entry", 0.29, 100)], sizing=Sizing(units=0.29)
+    ),
+    "less than a lot is nothing": Case([FLAT, FLAT], {0: LONG}, [], sizing=Sizing(units=0.0099)),
+    "the least notional is enough": Case(
+        [FLAT, FLAT],
+        {0: LONG},
+        [(1, "open", "entry", 0.1, 100)],
+        sizing=Sizing(units=0.1),
+        terms={"min_notional_usd": 10.0},
+    ),
+    "below the least notional nothing is ordered": Case(
+        [FLAT, FLAT], {0: LONG}, [], sizing=Sizing(units=0.09), terms={"min_notional_usd": 10.0}
+    ),
+    "a reversal that is too small still closes": Case(
+        [FLAT, FLAT, candle(50), candle(51)],
+        {0: (1.0, 0.0, 60.0, 60.0), 2: SHORT},
+        [(1, "open", "entry", 0.1, 100), (3, "open", "signal", -0.1, 51)],
+        sizing=Sizing(units=0.1),
+        terms={"min_notional_usd": 10.0},
+    ),
+    "margin and fee must fit": Case(
+        [FLAT, FLAT],
+        {0: LONG},
+        [(1, "open", "entry", 99.55, 100)],
+        replace(NEXT, fee=0.0045),
+        Sizing(units=99.55, leverage=1.0),
+    ),
+    "a wish beyond the margin is refused, not cut": Case(
+        [FLAT, FLAT], {0: LONG}, [], replace(NEXT, fee=0.0045), Sizing(units=99.56, leverage=1.0)
+    ),
+    "the venue's leverage applies where it is lower": Case(
+        [FLAT, FLAT], {0: LONG}, [], sizing=Sizing(units=301.0, leverage=10.0), terms={"max_leverage": 3.0}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_one_symbol(scripted_engine, case: Case):
+    outcome = play(
+        scripted_engine,
+        [one(case.bars, **case.terms)],
+        {(t, 0): w for t, w in case.wishes.items()},
+        case.rules,
+        case.sizing,
+    )
+    assert [(f.t, f.moment, f.reason, f.size, pytest.approx(f.price)) for f in outcome.fills] == case.fills
