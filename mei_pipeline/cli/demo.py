@@ -1,0 +1,44 @@
+"""`mei demo`: the whole way, from candles to a deployed config, offline and in a home of its own."""
+
+from pathlib import Path
+
+import click
+
+from mei_pipeline.cli import output
+
+
+@click.command()
+@click.option("--no-edge", is_flag=True, help="A market without any edge: nothing may be deployed.")
+@click.option(
+    "--home", type=click.Path(file_okay=False, path_type=Path), help="Folder to make the demo in. Default: demo/ in MEI_HOME."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
+    """Run one night on an invented market with a planted edge, from ingest to deployment.
+
+    The market's seed and edge are fixed, so every run shows the same. The demo's home is made afresh each time.
+    """
+    from mei_pipeline import demo as market
+    from mei_pipeline.cli.nightly import run_night, show
+    from mei_pipeline.files import locked
+    from mei_pipeline.settings import enter_home, read_settings
+
+    name = "demo-no-edge" if no_edge else "demo"
+    place = market.Demo(home or read_settings().home / name, 0.0 if no_edge else market.EDGE_SHARPE)
+    output.note(f"an invented market of {market.SYMBOLS} symbols: {place.edge}")
+    with locked(place.home.parent / f".{place.home.name}.lock", f"a demo is running in {place.home}"):
+        market.make_home(place)
+        settings = enter_home(place.home)
+        if not any(settings.kernel_cache.rglob("*.nbi")):
+            output.note("the kernels are compiled now, once; later runs take them from disk")
+        with output.bar() as progress:
+            summary = run_night(settings, market.PROFILE, market.AS_OF_MS, progress)
+    if as_json:
+        output.print_json(summary.as_dict() | {"home": str(place.home), "edge_sharpe": place.edge_sharpe})
+        return
+    show(summary)
+    click.echo(f"home        {place.home}")
+    click.echo(f"            look around in it: MEI_HOME={place.home} mei ui")
+
+
+COMMANDS: list[click.Command] = [demo]
