@@ -19,7 +19,6 @@ AS_OF_MS = 1_782_864_000_000
 PROFILE = "nightly"
 
 _MARK = ".mei-demo"
-_KEPT = ("cache", _MARK)
 
 _PIPELINE = """\
 # The demo's market is invented: {edge}. Everything else is as on a real venue.
@@ -60,7 +59,7 @@ class Demo:
 
     Attributes:
         home: Its home.
-        edge_sharpe: Planted edge: the net annual Sharpe ratio that the best parameters earn in the long run; 0 for none.
+        edge_sharpe: Planted edge, the net annual Sharpe ratio of the best parameters in the long run; 0 for none.
     """
 
     home: Path
@@ -70,12 +69,14 @@ class Demo:
     def edge(self) -> str:
         """The edge in words."""
         if self.edge_sharpe:
-            return f"its trends hold an edge that earns a Sharpe ratio of about {self.edge_sharpe:g} a year, net of fees"
+            return (
+                f"its trends hold an edge that earns a Sharpe ratio of about {self.edge_sharpe:g} a year, net of fees"
+            )
         return "no parameters have an edge in it"
 
 
 def make_home(demo: Demo) -> None:
-    """Make the demo's home afresh; compiled kernels are kept.
+    """Make the demo's home afresh.
 
     Raises:
         Refused: The folder has something in it and is not a demo's home.
@@ -86,7 +87,7 @@ def make_home(demo: Demo) -> None:
     home.mkdir(parents=True, exist_ok=True)
     (home / _MARK).touch()
     for entry in home.iterdir():
-        if entry.name in _KEPT:
+        if entry.name == _MARK:
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     config = home / "config"

@@ -14,6 +14,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 VARIABLES = {
     "MEI_HOME": "home",
     "MEI_CONFIG": "config",
+    "MEI_CACHE": "cache",
     "MEI_LOG": "log_format",
     "MEI_REGISTRY_URL": "registry_url",
 }
@@ -24,8 +25,10 @@ class Settings(BaseModel):
 
     Attributes:
         home: Folder of all state (`MEI_HOME`, default `var/` of the checkout); always absolute.
-        config: Folder of the operator's YAML files (`MEI_CONFIG`); by default `config/` of the home folder where there is
-            one, as in the home of `mei demo`, else `config/` of the checkout; always absolute.
+        config: Folder of the operator's YAML files (`MEI_CONFIG`); by default `config/` of the home where
+            there is one, as in the home of `mei demo`, else `config/` of the checkout; always absolute.
+        cache: Folder of compiled kernels, which all homes share (`MEI_CACHE`, default `var/cache/` of the checkout);
+            always absolute.
         log_format: `console` for people, `json` for services (`MEI_LOG`).
         registry_url: SQLAlchemy URL of the registry (`MEI_REGISTRY_URL`); empty means `registry.db` under `home`.
     """
@@ -34,6 +37,7 @@ class Settings(BaseModel):
 
     home: Path = CHECKOUT / "var"
     config: Path = CHECKOUT / "config"
+    cache: Path = CHECKOUT / "var" / "cache"
     log_format: Literal["console", "json"] = "console"
     registry_url: str = ""
 
@@ -75,7 +79,7 @@ class Settings(BaseModel):
     @property
     def kernel_cache(self) -> Path:
         """Compiled kernels."""
-        return self.home / "cache" / "kernels"
+        return self.cache / "kernels"
 
     @property
     def registry(self) -> str:
@@ -106,11 +110,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     home = settings.home.expanduser().absolute()
     own = home / "config"
     config = own if "config" not in values and own.is_dir() else settings.config.expanduser().absolute()
-    return settings.model_copy(update={"home": home, "config": config})
+    return settings.model_copy(update={"home": home, "config": config, "cache": settings.cache.expanduser().absolute()})
 
 
 def enter_home(home: Path) -> Settings:
-    """Make `home` the home of this process and of what it starts, with its own configuration when it has one."""
+    """Make `home` the home of this process and of what it starts, with its own configuration and registry."""
     os.environ["MEI_HOME"] = str(home.absolute())
-    os.environ.pop("MEI_CONFIG", None)
+    for name in ("MEI_CONFIG", "MEI_REGISTRY_URL"):
+        os.environ.pop(name, None)
     return read_settings()

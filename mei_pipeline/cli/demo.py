@@ -10,7 +10,9 @@ from mei_pipeline.cli import output
 @click.command()
 @click.option("--no-edge", is_flag=True, help="A market without any edge: nothing may be deployed.")
 @click.option(
-    "--home", type=click.Path(file_okay=False, path_type=Path), help="Folder to make the demo in. Default: demo/ in MEI_HOME."
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to make the demo in. Default: demo/ in MEI_HOME.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
