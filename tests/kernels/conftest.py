@@ -1,23 +1,18 @@
-"""Compiled engines, once for all tests; their machine code outlives the run."""
+"""Compiled engines, once for all tests; the session's `compiled_kernels` keeps their machine code for the next run."""
 
 from types import ModuleType
 
 import pytest
 import scripted
 
-from kernels import bind, cache
+from kernels import bind
 
 
 @pytest.fixture(scope="session")
-def kernel_cache(pytestconfig: pytest.Config):
-    return cache.use_cache(pytestconfig.cache.mkdir("kernels"))
-
-
-@pytest.fixture(scope="session")
-def cross_engine(kernel_cache) -> ModuleType:  # noqa: ARG001 - it must be first
+def cross_engine() -> ModuleType:
     return bind.engine("ema_cross")
 
 
 @pytest.fixture(scope="session")
-def scripted_engine(kernel_cache) -> ModuleType:  # noqa: ARG001 - as above
+def scripted_engine() -> ModuleType:
     return bind.bind(scripted)

@@ -15,8 +15,6 @@ from kernels import features
 from kernels.features import Column
 from kernels.strategies import ema_cross
 
-pytestmark = pytest.mark.usefixtures("kernel_cache")
-
 
 def built(market, columns) -> np.ndarray:
     kinds, weights = features.encode(columns)

@@ -12,8 +12,6 @@ from kernels import ledger
 from kernels.jit import driver
 from kernels.ledger import POSITION_FIELDS, Account, Position
 
-pytestmark = pytest.mark.usefixtures("kernel_cache")
-
 OPEN, PART, CLOSE, FUND = range(4)
 SYMBOLS = 3
 

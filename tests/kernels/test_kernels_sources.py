@@ -142,8 +142,8 @@ def test_what_is_no_source_does_not_change_the_hash(copied):
     assert hash_of(copied) == cache.source_hash()
 
 
-def test_machine_code_lies_in_a_folder_of_its_source(tmp_path, kernel_cache, cross_engine):
-    assert kernel_cache.name == cache.source_hash()[:16]
-    assert Path(cross_engine.run_range.stats.cache_path).parent == kernel_cache
-    assert cache.use_cache(tmp_path) == kernel_cache
+def test_machine_code_lies_in_a_folder_of_its_source(tmp_path, compiled_kernels, cross_engine):
+    assert compiled_kernels.name == cache.source_hash()[:16]
+    assert Path(cross_engine.run_range.stats.cache_path).parent == compiled_kernels
+    assert cache.use_cache(tmp_path) == compiled_kernels
     assert list(tmp_path.iterdir()) == []
