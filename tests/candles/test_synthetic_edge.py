@@ -95,7 +95,7 @@ def test_the_table_is_monotone_in_edge_and_diversification(symbols):
         assert drift_for(sharpe, symbols) == pytest.approx(drift)
 
 
-@given(st.floats(0.01, 3.0), st.floats(0.01, 3.0), st.integers(1, 60))
+@given(st.floats(0.3, 6.0), st.floats(0.3, 6.0), st.integers(1, 60))
 def test_more_edge_needs_more_drift(one, other, symbols):
     low, high = sorted((one, other))
     assert 0.0 < drift_for(low, symbols) <= drift_for(high, symbols)
