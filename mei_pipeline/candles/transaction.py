@@ -12,6 +12,7 @@ consistent, and an ingest that was killed is completed by running it again: bars
 The caller holds the lake's lock.
 """
 
+import io
 import json
 import os
 import shutil
@@ -47,14 +48,13 @@ class Stage:
 
     def write_frame(self, target: str, frame: pl.DataFrame) -> Path:
         """Stage `frame` as Parquet; small row groups with statistics make a slice of symbol and time cheap."""
+        # Made in memory and written by Python, so that a full disk is the same error here as everywhere.
+        buffer = io.BytesIO()
+        frame.rechunk().write_parquet(
+            buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=ROW_GROUP
+        )
         path = self._staged(target)
-        with files.replacing(path) as temporary:
-            try:
-                frame.rechunk().write_parquet(
-                    temporary, compression="zstd", compression_level=3, statistics=True, row_group_size=ROW_GROUP
-                )
-            except pl.exceptions.PolarsError as error:
-                raise DataError(f"{self.root / target}: not written, the previous file is intact: {error}") from error
+        files.write_bytes(path, buffer.getvalue())
         return path
 
     def write_json(self, target: str, value: Any) -> Path:

@@ -1,0 +1,277 @@
+import polars as pl
+import pytest
+from candle_kit import HOUR, MAY, NOW, bars, contents, with_row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mei_pipeline import files
+from mei_pipeline.candles.instruments import default_instruments, in_force
+from mei_pipeline.candles.lake import (
+    Lake,
+    data_hash,
+    ingests,
+    intervals,
+    merge_candles,
+    merge_instruments,
+    read_candles,
+    read_instruments,
+    revisions,
+    symbols,
+    undo,
+    venues,
+    verify,
+)
+from mei_pipeline.errors import Busy, DataError, Refused
+
+FRAME = bars(("BTC", "ETH", "SOL"), 24 * 45)
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake(tmp_path / "lake")
+
+
+def merge(lake, frame, **more):
+    return merge_candles(lake, frame, now_ms=NOW, source="test", **more)
+
+
+def test_what_is_merged_is_read_back_sorted(lake):
+    report = merge(lake, FRAME.sample(fraction=1.0, shuffle=True, seed=1))
+    assert read_candles(lake, "binance", "1h").equals(FRAME)
+    assert report.total.added == FRAME.height
+    assert set(report.files) == {"candles/binance/1h/2025-05.parquet", "candles/binance/1h/2025-06.parquet"}
+    assert symbols(lake, "binance", "1h") == ["BTC", "ETH", "SOL"]
+    assert (venues(lake), intervals(lake, "binance")) == (["binance"], ["1h"])
+
+
+@pytest.mark.parametrize(
+    ("names", "from_ms", "to_ms"),
+    [
+        (["ETH"], None, None),
+        (["SOL", "BTC"], MAY + 5 * HOUR, MAY + 6 * HOUR),
+        (None, MAY + 24 * 30 * HOUR, MAY + 24 * 32 * HOUR),
+        (["NOPE"], None, None),
+        ([], None, None),
+        (None, MAY + 24 * 45 * HOUR, None),
+        (None, None, MAY),
+    ],
+)
+def test_a_slice_is_what_filtering_all_bars_gives(lake, names, from_ms, to_ms):
+    merge(lake, FRAME)
+    expected = FRAME.filter(
+        (pl.lit(value=True) if names is None else pl.col("symbol").is_in(names))
+        & (pl.col("open_ms") >= (from_ms or 0))
+        & (pl.col("open_ms") < (to_ms or NOW))
+    )
+    if to_ms == MAY:
+        expected = expected.clear()
+    assert read_candles(lake, "binance", "1h", names, from_ms, to_ms).equals(expected)
+
+
+def test_a_lake_without_bars_is_empty_not_an_error(lake):
+    assert read_candles(lake, "binance", "1h").is_empty()
+    assert (symbols(lake, "binance", "1h"), venues(lake), verify(lake)) == ([], [], [])
+
+
+def test_the_same_ingest_twice_changes_no_byte(lake):
+    merge(lake, FRAME)
+    before = contents(lake.root)
+    report = merge(lake, FRAME)
+    assert contents(lake.root) == before
+    assert (report.ingest_id, report.total.unchanged, report.files) == (None, FRAME.height, {})
+    assert revisions(lake).is_empty()
+
+
+def test_another_value_for_a_bar_wins_and_the_old_one_is_kept(lake):
+    merge(lake, FRAME)
+    report = merge(lake, with_row(FRAME[5:7], 0, volume=77.0))
+    assert (report.total.revised, report.total.unchanged, report.total.added) == (1, 1, 0)
+    assert read_candles(lake, "binance", "1h")["volume"][5] == 77.0
+    row = revisions(lake).row(0, named=True)
+    assert (row["symbol"], row["open_ms"], row["interval"]) == ("BTC", MAY + 5 * HOUR, "1h")
+    assert (row["old_volume"], row["new_volume"], row["ingest"]) == (FRAME["volume"][5], 77.0, report.ingest_id)
+
+
+def test_unknown_trades_contradict_no_number_of_trades(lake):
+    known = FRAME.with_columns(pl.lit(5, dtype=pl.Int64).alias("trades"))
+    merge(lake, known)
+    assert merge(lake, FRAME).ingest_id is None
+    assert read_candles(lake, "binance", "1h").equals(known)
+
+
+def test_another_source_of_the_same_values_is_no_revision(lake):
+    merge(lake, FRAME)
+    assert merge(lake, FRAME.with_columns(pl.lit("elsewhere").alias("source"))).ingest_id is None
+
+
+def test_venues_and_intervals_do_not_meet(lake):
+    merge(lake, FRAME)
+    merge(lake, bars(("BTC",), 10, venue="hyperliquid"))
+    merge(lake, bars(("BTC",), 10, interval="5m"))
+    assert read_candles(lake, "binance", "1h").equals(FRAME)
+    assert read_candles(lake, "hyperliquid", "1h").height == 10
+    assert intervals(lake, "binance") == ["5m", "1h"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (FRAME.drop("low"), "column 'low' of candles is missing"),
+        (FRAME.with_columns(pl.col("close").cast(pl.String)), "column 'close' of candles is String, expected Float64"),
+        (pl.concat([FRAME, bars(venue="okx")]), "one venue at a time"),
+        (pl.concat([FRAME, bars(interval="5m")]), "one interval at a time"),
+        (bars(venue="../up"), "venue '../up' is not allowed"),
+    ],
+)
+def test_a_frame_that_is_no_candles_is_refused_whole(lake, frame, message):
+    with pytest.raises(DataError, match=message):
+        merge(lake, frame)
+    assert not (lake.root / "lake.json").exists()
+
+
+def test_bad_rows_are_left_out_and_the_rest_is_stored(lake):
+    report = merge(lake, with_row(FRAME, 3, close=float("nan")))
+    assert report.symbols["BTC"].refused == 1
+    assert report.findings.counts() == {"non_finite": {"BTC": 1}}
+    assert read_candles(lake, "binance", "1h").height == FRAME.height - 1
+
+
+def test_undo_takes_back_added_and_revised_bars(lake):
+    merge(lake, FRAME[:100])
+    before, hashed = read_candles(lake, "binance", "1h"), data_hash(lake, "binance", "1h")
+    second = merge(lake, with_row(FRAME, 5, volume=77.0))
+    report = undo(lake, second.ingest_id, now_ms=NOW)
+    assert read_candles(lake, "binance", "1h").equals(before)
+    assert data_hash(lake, "binance", "1h") == hashed
+    assert sum(row["restored"] for row in report.values()) == 1
+    assert sum(row["removed"] for row in report.values()) == FRAME.height - 100
+    assert verify(lake) == []
+    assert revisions(lake)["undone"].to_list() == [True]
+    taken = pl.read_parquet(lake.root / "undone" / f"{second.ingest_id}-candles.parquet")
+    assert merge(lake, taken).total.added == FRAME.height - 100
+
+
+def test_undo_of_the_first_ingest_leaves_an_empty_lake(lake):
+    undo(lake, merge(lake, FRAME).ingest_id)
+    assert read_candles(lake, "binance", "1h").is_empty()
+    assert list((lake.root / "candles").rglob("*.parquet")) == []
+    assert merge(lake, FRAME).total.added == FRAME.height
+
+
+def test_undo_goes_back_through_several_merges_of_one_ingest(lake):
+    merge(lake, FRAME[:10])
+    second = merge(lake, with_row(FRAME[:12], 3, volume=50.0))
+    merge(lake, with_row(FRAME[:12], 3, volume=60.0), ingest_id=second.ingest_id)
+    assert ingests(lake)[1].transactions == [2, 3]
+    undo(lake, second.ingest_id)
+    assert read_candles(lake, "binance", "1h").equals(FRAME[:10])
+
+
+def test_an_ingest_that_was_built_upon_is_undone_last(lake):
+    first = merge(lake, FRAME)
+    second = merge(lake, with_row(FRAME, 5, volume=77.0))
+    with pytest.raises(Refused, match=f"later, by ingest {second.ingest_id}; undo that first"):
+        undo(lake, first.ingest_id)
+    undo(lake, second.ingest_id)
+    with pytest.raises(Refused, match="was undone at"):
+        undo(lake, second.ingest_id)
+    undo(lake, first.ingest_id)
+    assert read_candles(lake, "binance", "1h").is_empty()
+
+
+@pytest.mark.parametrize("name", ["000009-00000000", "../lake", ""])
+def test_undo_of_an_unknown_ingest_is_refused(lake, name):
+    merge(lake, FRAME)
+    with pytest.raises(Refused, match="is not in"):
+        undo(lake, name)
+
+
+def test_a_second_writer_is_told_who_is_busy(lake):
+    with files.locked(lake.root / ".lock", "ingest of binance"), pytest.raises(Busy, match="ingest of binance"):
+        merge(Lake(lake.root, wait_s=0.0), FRAME)
+
+
+@settings(max_examples=15)
+@given(
+    st.lists(st.tuples(st.integers(0, 80), st.integers(1, 40)), min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+)
+def test_the_order_and_overlap_of_ingests_do_not_matter(tmp_path_factory, pieces, random):
+    base = bars(("BTC", "ETH"), 60, MAY + 24 * 30 * HOUR)
+    parts = [base[start : start + length] for start, length in pieces]
+    hashes, files_of = set(), []
+    for number in range(2):
+        lake = Lake(tmp_path_factory.mktemp(f"lake{number}"))
+        for part in random.sample(parts, len(parts)):
+            merge(lake, part)
+        hashes.add(data_hash(lake, "binance", "1h"))
+        data = contents(lake.root / "candles") if (lake.root / "candles").exists() else {}
+        files_of.append(data)
+        assert revisions(lake).is_empty()
+    assert len(hashes) == 1
+    assert files_of[0] == files_of[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"close": 100.00000001},
+        {"volume": 1.23},
+        {"trades": 0},
+        {"symbol": "OP"},
+        {"open_ms": MAY - HOUR},
+    ],
+)
+def test_the_data_hash_sees_every_value(tmp_path, change):
+    hashes = set()
+    for name, frame in (("one", FRAME[:20]), ("other", with_row(FRAME[:20], 7, **change))):
+        lake = Lake(tmp_path / name)
+        merge(lake, frame.with_columns(pl.max_horizontal("high", "close").alias("high")))
+        hashes.add(data_hash(lake, "binance", "1h"))
+    assert len(hashes) == 2
+
+
+def test_the_data_hash_is_of_the_slice_alone(lake):
+    merge(lake, FRAME[:50])
+    first = data_hash(lake, "binance", "1h", ["BTC"], MAY, MAY + 20 * HOUR)
+    merge(lake, FRAME.with_columns(pl.lit("elsewhere").alias("source")))
+    assert data_hash(lake, "binance", "1h", ["BTC"], MAY, MAY + 20 * HOUR) == first
+    assert data_hash(lake, "binance", "1h", ["BTC"], MAY, MAY + 21 * HOUR) != first
+
+
+def test_instruments_hold_from_their_time_on(lake):
+    merge_instruments(lake, default_instruments("binance", {"BTC": 94_125.2, "DOGE": 0.17}), now_ms=NOW)
+    later = default_instruments("binance", {"BTC": 94_125.2}).with_columns(
+        pl.lit(MAY, dtype=pl.Int64).alias("from_ms"), pl.lit(3, dtype=pl.Int64).alias("size_decimals")
+    )
+    merge_instruments(lake, later, now_ms=NOW)
+    known = read_instruments(lake, "binance")
+    assert in_force(known, MAY - 1).select("symbol", "size_decimals").rows() == [("BTC", 5), ("DOGE", 0)]
+    assert in_force(known, MAY).select("symbol", "size_decimals").rows() == [("BTC", 3), ("DOGE", 0)]
+
+
+@pytest.mark.parametrize(
+    ("price", "decimals"), [(94_125.2, 5), (1_800.0, 4), (147.5, 3), (1.0, 0), (0.17, 0), (1e9, 5), (10.0, 1)]
+)
+def test_a_lot_of_a_default_instrument_is_worth_at_most_a_dollar(price, decimals):
+    frame = default_instruments("binance", {"X": price})
+    assert frame["size_decimals"].item() == decimals
+    assert price * 10.0**-decimals <= 1.0 or decimals == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda frame: frame.with_columns(pl.lit(None, dtype=pl.Float64).alias("max_leverage")),
+            "'max_leverage' has empty",
+        ),
+        (
+            lambda frame: pl.concat([frame, frame.with_columns(pl.lit(9, dtype=pl.Int64).alias("size_decimals"))]),
+            "BTC has two rows from the same time",
+        ),
+    ],
+)
+def test_unfit_instruments_are_refused(lake, change, message):
+    with pytest.raises(DataError, match=message):
+        merge_instruments(lake, change(default_instruments("binance", {"BTC": 1.0})), now_ms=NOW)
