@@ -1,5 +1,6 @@
 """The plan of a night: which bars, which symbols, which search, decided once and read by everything after it."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -258,8 +259,9 @@ def _fit(
 
 def _nothing_fit(venue: str, interval: str, as_of_ms: int, frame: pl.DataFrame, dropped: Mapping[str, str]) -> str:
     newest = iso(int(frame["open_ms"].max()) + interval_ms(interval)) if frame.height else "none"  # type: ignore[arg-type]
-    reasons = "; ".join(f"{symbol}: {reason}" for symbol, reason in sorted(dropped.items())[:5])
+    counts = Counter(dropped.values())
+    reasons = "; ".join(f"{count} of {len(dropped)} symbols {reason}" for reason, count in counts.most_common())
     return (
         f"no symbol of {venue} is fit for a night as of {iso(as_of_ms)}: the newest {interval} bar ends {newest}. Run "
-        f"`mei ingest`, or name an earlier time with --as-of. {reasons}"
+        f"`mei ingest`; or name an earlier time with --as-of, `last` for the last bar that all symbols have. {reasons}"
     )

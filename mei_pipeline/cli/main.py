@@ -30,7 +30,6 @@ class Entry(NamedTuple):
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Start here": {
-        "demo": Entry("demo", "The whole way on an invented market: offline, in a home of its own."),
         "demo": Entry("demo", "The whole way offline, on an invented market with a planted edge."),
         "doctor": Entry("doctor", "Check this machine, checkout and home; say what to do."),
         "ui": Entry("ui", "Start the web page: lineage, runs, checks, schedules."),
@@ -43,7 +42,6 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "restore": Entry("lake", "Bring a backup into an empty home."),
     },
     "Find": {
-        "nightly": Entry("nightly", "Ingest what is new, then one night, from plan to promotion."),
         "nightly": Entry("nightly", "Ingest what is new, then one night: search, judge, deploy."),
         "backtest": Entry("research", "Replay one config over the lake: trades, equity, report."),
         "sweep": Entry("research", "Search one sweep over the lake; a killed one resumes."),

@@ -148,11 +148,22 @@ def _window(lake: Any, resolved: Any, anchor_ms: int, start: Any, end: Any) -> t
 
 
 def _days(anchor_ms: int, last_ms: int, start: Any, end: Any) -> tuple[int, int]:
-    """Whole UTC days between the anchor and the last bar, or those that were asked for."""
+    """Whole UTC days between the anchor and the last bar that all symbols have, or those that were asked for."""
+    from mei_pipeline.candles.intervals import iso
+    from mei_pipeline.errors import ConfigError
     from mei_pipeline.market import DAY_MS
 
     from_ms = _utc_ms(start) if start else -(-anchor_ms // DAY_MS) * DAY_MS
-    return from_ms, _utc_ms(end) if end else last_ms // DAY_MS * DAY_MS
+    to_ms = _utc_ms(end) if end else last_ms // DAY_MS * DAY_MS
+    if to_ms > last_ms:
+        raise ConfigError(f"--to {end:%Y-%m-%d}: the last bar that all symbols have ends {iso(last_ms)}")
+    if from_ms < anchor_ms:
+        raise ConfigError(f"--from {start:%Y-%m-%d}: before the anchor, {iso(anchor_ms)}, where features start")
+    if from_ms >= to_ms:
+        raise ConfigError(
+            f"no whole UTC day between {iso(from_ms)} and {iso(to_ms)}; choose --from and --to further apart"
+        )
+    return from_ms, to_ms
 
 
 def _utc_ms(day: Any) -> int:

@@ -1,0 +1,133 @@
+"""The whole way by the commands of a newcomer."""
+
+import json
+from pathlib import Path
+
+import pytest
+from market_kit import DAY_MS, START_MS, fill_lake, write_config
+
+from mei_pipeline.cli.main import run
+from mei_pipeline.errors import ConfigError, Refused
+from mei_pipeline.settings import Settings, enter_home, read_settings
+
+KEYS = {"candles", "symbols", "combos", "candidates", "deployed", "seconds"}
+
+
+@pytest.fixture
+def own_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that a command may leave for another one: monkeypatch puts the environment back."""
+    monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
+    return home
+
+
+def test_demo_deploys_through_the_gates_and_its_second_run_says_the_same(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["demo", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert set(first) >= KEYS
+    assert (first["candles"], first["symbols"], first["combos"]) == (131_040, 10, 240)
+    assert first["deployed"][0]["lane"] == "paper1"
+    settings = read_settings()
+    assert settings.home == own_home / "demo"
+    lane = settings.lanes / "paper1"
+    assert first["deployed"][0]["config_id"] in (lane / "promoted.yaml").read_text()
+    assert (lane / "configs" / f"{first['deployed'][0]['config_id']}.yaml").exists()
+
+    monkeypatch.setenv("MEI_HOME", str(own_home))
+    assert run(["demo"]) == 0
+    shown = capsys.readouterr().out
+    assert first["deployed"][0]["config_id"][:12] in shown
+    assert "mei ui" in shown
+
+
+def test_demo_without_an_edge_deploys_nothing_and_says_why(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", "--no-edge", "--json", "--home", str(own_home / "none")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["deployed"] == []
+    assert run(["registry", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["lanes"] == []
+
+
+def test_demo_never_clears_a_folder_that_is_not_its_own(own_home: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "registry.db").write_text("mine")
+    assert run(["demo", "--home", str(precious)]) == Refused.exit_code
+    assert (precious / "registry.db").read_text() == "mine"
+    assert own_home == read_settings().home
+
+
+def test_a_home_with_its_own_configuration_is_used(tmp_path: Path, home: Path) -> None:
+    assert read_settings().config.name == "config"
+    write_config(tmp_path / "other" / "config")
+    settings = enter_home(tmp_path / "other")
+    assert settings.config == tmp_path / "other" / "config"
+    assert settings.home != home
+
+
+@pytest.fixture
+def market(mei_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lake of three symbols and a configuration for it; returns the configuration's folder."""
+    fill_lake(mei_settings)
+    write_config(tmp_path / "config")
+    monkeypatch.setenv("MEI_CONFIG", str(tmp_path / "config"))
+    return tmp_path / "config"
+
+
+def test_backtest_writes_what_was_asked_for(market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("strategy: ema_cross\ninterval: 1h\nparams: {entry.warmup_bars: 50}\n")
+    report, trades, equity = tmp_path / "report.json", tmp_path / "trades.csv", tmp_path / "equity.parquet"
+    code = run(
+        ["backtest", "--config", str(path), "--json", str(report), "--trades", str(trades), "--equity", str(equity)]
+    )
+    assert code == 0
+    assert market.exists()
+    told = json.loads(report.read_text())
+    assert told["metrics"]["trades"] == len(trades.read_text().splitlines()) - 1 > 0
+    assert equity.stat().st_size > 0
+    assert "net_pnl_usd" in capsys.readouterr().out
+    assert run(["backtest", "--config", str(path), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out) == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--trades", "trades.xlsx"], "must end in .csv or .parquet"),
+        (["--from", "2020-01-01"], "before the anchor"),
+        (["--from", "2025-02-25"], "at least 16 days"),
+        (["--from", "2025-03-25"], "no whole UTC day"),
+        (["--to", "2030-01-01"], "the last bar that all symbols have"),
+    ],
+)
+def test_backtest_refuses_what_cannot_be(
+    market: Path, tmp_path: Path, arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("strategy: ema_cross\ninterval: 1h\n")
+    assert run(["backtest", "--config", str(path), *arguments]) == ConfigError.exit_code
+    assert market.exists()
+    assert says in capsys.readouterr().err
+
+
+def test_sweep_by_name_by_path_and_again(market: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sweep", "smoke", "--json", "--top", "3"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["combos"], first["resumed"], len(first["top"])) == (12, 0, 3)
+    assert run(["sweep", str(market / "sweeps" / "smoke.yaml"), "--json", "--top", "3"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["sweep"], again["resumed"], again["top"]) == (first["sweep"], 12, first["top"])
+    assert again["combos_per_s"] is None
+
+
+def test_nightly_as_of_the_last_bar_is_green_and_says_why_nothing_was_deployed(
+    market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["nightly", "--profile", "smoke", "--as-of", "last", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) >= KEYS
+    assert found["candles"] == 60 * 24 * 3
+    assert found["as_of_ms"] == START_MS + 60 * DAY_MS
+    assert market.exists()
