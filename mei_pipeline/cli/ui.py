@@ -21,7 +21,8 @@ from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 
 LOOPBACK = "127.0.0.1"
-LINEAGE = "/asset-groups"
+GROUPS = ("ingest", "research", "selection", "deploy", "lanes")
+LINEAGE = "/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in GROUPS)
 _FIRST_PORT = 3000
 _PORTS_TRIED = 20
 _START_WITHIN_S = 120.0

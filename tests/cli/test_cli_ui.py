@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mei_pipeline.cli import main
-from mei_pipeline.cli.ui import LOOPBACK, check_port, first_free_port
+from mei_pipeline.cli.ui import LINEAGE, LOOPBACK, check_port, first_free_port
 from mei_pipeline.errors import Busy, ConfigError
 
 MEI = str(Path(sys.executable).with_name("mei"))
@@ -94,7 +94,7 @@ def left_of(leaders):
 def test_a_dead_daemon_ends_the_whole_with_its_reason():
     port = first_free_port(LOOPBACK)
     with start_ui(port) as ui:
-        assert ui.stdout.readline() == f"lineage: http://{LOOPBACK}:{port}/asset-groups\n"
+        assert ui.stdout.readline() == f"lineage: http://{LOOPBACK}:{port}{LINEAGE}\n"
         with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/server_info", timeout=10) as answer:
             assert answer.status == 200
         assert [ui.stderr.readline(), ui.stderr.readline()] == ["starting Dagster ...\n", "Ctrl-C stops it\n"]

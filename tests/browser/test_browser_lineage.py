@@ -1,0 +1,127 @@
+"""A person with a browser: opens the lineage that `mei ui` prints, materialises an asset from it, reads its checks.
+
+Needs Chromium at /usr/bin/chromium and the group `browser`. The pictures of the documents are taken here:
+MEI_HOME of the test holds a demo, so they show what a newcomer sees.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mei_pipeline.settings import CHECKOUT
+
+pytestmark = pytest.mark.browser
+
+MEI = str(Path(sys.executable).with_name("mei"))
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PICTURES = CHECKOUT / "docs" / "images"
+GROUPS = ("ingest", "research", "selection", "deploy", "lanes")
+SLOW_MS = 120_000  # a run has a process of its own, and imports what it needs first
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    home = tmp_path_factory.mktemp("browser") / "demo"
+    done = subprocess.run([MEI, "demo", "--json", "--home", str(home)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["deployed"], "a demo without a deployment shows nothing"
+    return home
+
+
+@pytest.fixture(scope="module")
+def lineage(demo):
+    environment = {**os.environ, "MEI_HOME": str(demo)}
+    with subprocess.Popen([MEI, "ui"], stdout=subprocess.PIPE, text=True, env=environment) as ui:
+        try:
+            yield re.fullmatch(r"lineage: (http://127\.0\.0\.1:\d+/.*)\n", ui.stdout.readline())[1]
+        finally:
+            ui.send_signal(signal.SIGINT)
+    assert ui.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright  # uv sync --group browser
+
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser):
+    window = browser.new_page(viewport={"width": 1800, "height": 640}, device_scale_factor=1.5)
+    window.set_default_timeout(SLOW_MS)
+    yield window
+    window.close()
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """Wait until a part of the page is visible; playwright is imported here, so that other tiers do without it."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=SLOW_MS)
+    return lambda locator: expect(locator).to_be_visible()
+
+
+def node(page, asset):
+    """The box of an asset in the graph; the list on the left, when it is open, comes before it."""
+    return page.get_by_text(asset, exact=True).last
+
+
+def origin(url):
+    return re.match(r"http://[^/]+", url)[0]
+
+
+def test_the_lineage_shows_the_whole_way(page, seen, lineage):
+    page.goto(lineage)
+    for group in GROUPS:
+        seen(node(page, group))
+    for asset in ("candles", "night_plan", "sweep_results", "candidates", "promoted", "paper1"):
+        seen(node(page, asset))
+    page.get_by_role("button", name="Hide navigation").click()
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=PICTURES / "lineage.png")
+
+
+def test_an_asset_is_materialised_from_the_lineage_and_its_checks_are_seen(page, seen, lineage):
+    page.goto(lineage)
+    node(page, "coverage").click()
+    page.get_by_role("button", name="Materialize selected").click()
+    page.get_by_role("link", name="View", exact=True).click()
+    page.wait_for_url("**/runs/*")
+    run = page.url.rpartition("/")[2].partition("?")[0]
+    seen(page.get_by_text("RUN_SUCCESS"))
+    seen(page.get_by_text("2 checks"))
+
+    page.goto(f"{origin(page.url)}/assets/coverage?view=checks")
+    seen(page.get_by_text("Checks (2)"))
+    for check in ("fresh", "gaps"):
+        page.get_by_text(check, exact=True).first.click()
+        seen(page.get_by_text("Evaluation result"))
+        seen(page.locator(f'a[href*="{run}"]').first)
+
+
+def test_the_checks_of_a_night_have_all_passed(page, seen, lineage):
+    page.goto(f"{origin(lineage)}/assets/sweep_results?view=checks")
+    for check in ("complete", "replay_equal"):
+        seen(page.get_by_text(check, exact=True).first)
+    seen(page.get_by_text("Succeeded", exact=True).nth(1))
+    page.wait_for_load_state("networkidle")
+    page.screenshot(path=PICTURES / "checks.png")
