@@ -105,6 +105,13 @@ def test_liquidation_at_the_low_when_equity_there_is_below_maintenance(scripted_
     assert outcome.results["liquidations"] == 1
 
 
+@pytest.mark.parametrize(("low", "liquidations"), [(80.0, 0), (79.99, 1)])
+def test_equity_equal_to_maintenance_is_enough(scripted_engine, low, liquidations):
+    symbol = one([FLAT, FLAT, candle(100, 100, low, 99)], maintenance_frac=0.0)
+    outcome = play(scripted_engine, [symbol], {(0, 0): FAR}, NEXT, Sizing(units=500.0, leverage=10.0))
+    assert outcome.results["liquidations"] == liquidations
+
+
 def test_a_stop_comes_before_liquidation(scripted_engine):
     bars = [FLAT, FLAT, candle(100, 100, 80, 99)]
     outcome = play(scripted_engine, [one(bars)], {(0, 0): (1.0, 0.0, 5.0, 90.0)}, NEXT, TEN_TIMES)
@@ -184,6 +191,23 @@ def test_a_waiting_reversal_holds_its_margin_once(scripted_engine):
     wishes = {(0, 0): LONG, (2, 0): SHORT, (3, 1): LONG}
     outcome = play(scripted_engine, symbols, wishes, replace(NEXT, delay_bars=1), Sizing(units=45.0, leverage=1.0))
     assert entries(outcome) == [(2, 0, 45), (4, 0, -45), (5, 1, 45)]
+
+
+def test_a_waiting_reversal_lends_nothing_of_what_it_will_set_free(scripted_engine):
+    # 45 coins from 100 hold 4,500; at 60, 3,700 is free, and the smaller short that waits will set 1,800 free.
+    fallen = one([*[FLAT] * 3, *[candle(60)] * 3])
+    wishes = {(0, 0): FAR, (3, 0): SHORT, (4, 1): LONG}
+    sizing = Sizing(units=45.0, leverage=1.0)
+    outcome = play(scripted_engine, [fallen, one([FLAT] * 6)], wishes, replace(NEXT, delay_bars=1), sizing)
+    assert entries(outcome) == [(2, 0, 45), (5, 0, -45)]
+    assert outcome.results["refused"] == 1
+
+
+def test_a_day_that_begins_with_nothing_counts_and_returns_nothing(scripted_engine):
+    symbol = one([FLAT, FLAT, candle(80), candle(80), *[candle(90)] * 4], maintenance_frac=0.0)
+    outcome = play(scripted_engine, [symbol], {(0, 0): FAR}, NEXT, Sizing(units=500.0, leverage=10.0))
+    assert outcome.equity[3:5] == [0, 5_000]
+    assert [row.tolist() for row in outcome.days if row[0]] == [[1, -1, 1], [1, 0, 0]]
 
 
 def test_daily_returns_in_blocks(scripted_engine):

@@ -230,6 +230,9 @@ CASES = {
     "a wish beyond the margin is refused, not cut": Case(
         [FLAT, FLAT], {0: LONG}, [], replace(NEXT, fee=0.0045), Sizing(units=99.56, leverage=1.0)
     ),
+    "all of the money may become margin": Case(
+        [FLAT, FLAT], {0: LONG}, [(1, "open", "entry", 100, 100)], sizing=Sizing(units=100.0, leverage=1.0)
+    ),
     "the venue's leverage applies where it is lower": Case(
         [FLAT, FLAT], {0: LONG}, [], sizing=Sizing(units=301.0, leverage=10.0), terms={"max_leverage": 3.0}
     ),
