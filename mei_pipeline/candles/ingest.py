@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -21,10 +22,11 @@ from mei_pipeline.candles.lake import (
     symbols,
 )
 from mei_pipeline.candles.quality import Findings
+from mei_pipeline.candles.schema import CANDLES
 from mei_pipeline.candles.sources import Complete, Source
 from mei_pipeline.progress import Progress, silent
 
-FLUSH_ROWS = 2_000_000
+FLUSH_ROWS = 1_000_000
 FOREVER_MS = 253_402_300_800_000  # the year 10000
 
 
@@ -75,8 +77,8 @@ def ingest(
 ) -> IngestReport:
     """Fetch what `source` has in [from_ms, to_ms) and merge it into the lake.
 
-    Rows are merged in batches of at most two million, each all or nothing. An ingest that dies in between is completed
-    by running it again: what was merged is found unchanged. Rows of one batch that contradict each other are refused; a
+    Rows are merged in batches of about a million, each all or nothing. An ingest that dies in between is completed by
+    running it again: what was merged is found unchanged. Rows of one batch that contradict each other are refused; a
     row that contradicts an earlier batch is a revision.
 
     Args:
@@ -102,7 +104,8 @@ def ingest(
         merged = merge_instruments(lake, known, now_ms=now_ms, source=source.name)
         report = _with(report, "instruments", merged)
     for interval in intervals:
-        frames = source.candles(interval, from_ms, to_ms)
+        # The empty frame lets a venue that was asked and has nothing at all be recorded as asked.
+        frames = chain([CANDLES.empty()], source.candles(interval, from_ms, to_ms))
         for batch in _batches(frames):
             merged = merge_candles(
                 lake,

@@ -156,4 +156,5 @@ def _read(
         lazy = lazy.filter(pl.col(time) >= from_ms)
     if to_ms is not None:
         lazy = lazy.filter(pl.col(time) < to_ms)
-    return store.collect(lazy.sort(symbol, time), paths).select(*table.columns)
+    # Files come in the order of their months and each is sorted, so a stable sort by symbol sorts the times too.
+    return store.collect(lazy.sort(symbol, maintain_order=True), paths).select(*table.columns)

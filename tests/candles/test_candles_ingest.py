@@ -135,6 +135,15 @@ def test_a_venue_is_not_asked_about_time_before_listing_after_delisting_or_to_co
     }
 
 
+def test_a_venue_that_was_asked_and_has_nothing_is_remembered_as_asked(lake):
+    known = default_instruments("binance", {"BTC": 1.0})
+    ingest(lake, Shelf([], known=known, complete=True), ["1h"], MAY, MAY + 9 * HOUR, now_ms=NOW)
+    assert ingests(lake)[-1].asked == {"1h": {"BTC": [[MAY, MAY + 9 * HOUR]]}}
+    late = FRAME.filter(pl.col("open_ms") >= MAY + 9 * HOUR)
+    ingest(lake, Shelf([late]), ["1h"], now_ms=NOW)
+    assert coverage(lake, "binance")["unknown"].sum() == 0
+
+
 def test_an_unknown_interval_is_refused_before_anything_is_fetched(lake):
     source = Shelf([FRAME])
     with pytest.raises(ConfigError, match="'2h' is not known"):

@@ -1,6 +1,6 @@
 import polars as pl
 import pytest
-from candle_kit import HOUR, MAY, NOW, bars, contents, with_row
+from candle_kit import HOUR, MAY, NOW, bars, contents, prints, with_row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,9 +9,11 @@ from mei_pipeline.candles.instruments import default_instruments, in_force
 from mei_pipeline.candles.lake import (
     Lake,
     data_hash,
+    funding_hash,
     ingests,
     intervals,
     merge_candles,
+    merge_funding,
     merge_instruments,
     read_candles,
     read_instruments,
@@ -71,6 +73,25 @@ def test_a_slice_is_what_filtering_all_bars_gives(lake, names, from_ms, to_ms):
 def test_a_lake_without_bars_is_empty_not_an_error(lake):
     assert read_candles(lake, "binance", "1h").is_empty()
     assert (symbols(lake, "binance", "1h"), venues(lake), verify(lake)) == ([], [], [])
+
+
+def test_a_lake_without_bars_has_no_revisions_and_no_ingests(lake):
+    assert revisions(lake).is_empty()
+    assert ingests(lake) == []
+    assert merge(lake, FRAME.clear()).ingest_id is None
+    assert not lake.root.exists()
+
+
+def test_revisions_can_be_chosen_by_venue_interval_symbol_and_ingest(lake):
+    other = bars(("BTC",), 5, venue="okx")
+    for frame in (FRAME[:9], other):
+        merge(lake, frame)
+    ids = [merge(lake, with_row(frame, 1, volume=50.0)).ingest_id for frame in (FRAME[:9], other)]
+    assert revisions(lake)["ingest"].to_list() == ids
+    assert revisions(lake, venue="okx")["ingest"].to_list() == ids[1:]
+    assert revisions(lake, ingest_id=ids[0])["venue"].to_list() == ["binance"]
+    assert revisions(lake, interval="5m").is_empty()
+    assert revisions(lake, symbols=["ETH"]).is_empty()
 
 
 def test_the_same_ingest_twice_changes_no_byte(lake):
@@ -228,6 +249,15 @@ def test_the_data_hash_sees_every_value(tmp_path, change):
         lake = Lake(tmp_path / name)
         merge(lake, frame.with_columns(pl.max_horizontal("high", "close").alias("high")))
         hashes.add(data_hash(lake, "binance", "1h"))
+    assert len(hashes) == 2
+
+
+def test_the_funding_hash_sees_the_rate(tmp_path):
+    hashes = set()
+    for name, rate in (("one", 0.0001), ("other", 0.0002)):
+        lake = Lake(tmp_path / name)
+        merge_funding(lake, prints([("BTC", MAY + 48, rate, None, "x")]), now_ms=NOW)
+        hashes.add(funding_hash(lake, "hyperliquid"))
     assert len(hashes) == 2
 
 

@@ -88,14 +88,16 @@ class FileSource:
 
     def _load(self, path: Path, mapped: Mapped, interval: str | None) -> pl.DataFrame:
         table = mapped.table
-        raw = _read(path, [name for name in mapped.columns.values() if not name.startswith(CONSTANT)])
+        stated = mapped.columns.get("interval", CONSTANT)
+        only = None if interval is None or stated.startswith(CONSTANT) else (stated, interval)
+        raw = _read(path, [name for name in mapped.columns.values() if not name.startswith(CONSTANT)], only)
         frame = convert(path, raw, mapped)
         if "venue" in mapped.columns:
             other = frame.filter(pl.col("venue") != self.venue)
             if other.height:
                 raise DataError(f"{path}: column 'venue' has {other['venue'][0]!r}, stated is {self.venue!r}")
         if table is CANDLES:
-            frame = self._with_interval(path, frame, interval)
+            frame = self._with_interval(frame, interval)
             if CLOSE in mapped.columns:
                 frame = frame.with_columns(_open_of(str(interval)))
         missing = {
@@ -108,11 +110,9 @@ class FileSource:
             filled = filled.with_columns(pl.col("source").fill_null(path.name))
         return filled.select(pl.col(name).cast(kind) for name, kind in table.columns.items())
 
-    def _with_interval(self, path: Path, frame: pl.DataFrame, interval: str | None) -> pl.DataFrame:
+    def _with_interval(self, frame: pl.DataFrame, interval: str | None) -> pl.DataFrame:
         if "interval" not in frame.columns:
             return frame.with_columns(pl.lit(self.interval).alias("interval"))
-        if self.interval is None:
-            check_intervals(path, frame)
         return frame.filter(pl.col("interval") == interval)
 
 
@@ -236,12 +236,16 @@ def _look(path: Path) -> tuple[list[str], int]:
     return frame.columns, frame.height
 
 
-def _read(path: Path, columns: list[str]) -> pl.DataFrame:
+def _read(path: Path, columns: list[str], only: tuple[str, str] | None = None) -> pl.DataFrame:
     unique = list(dict.fromkeys(columns))
     try:
         if path.name.lower().endswith(PARQUET):
-            return pl.read_parquet(path, columns=unique, glob=False, hive_partitioning=False)
-        return pl.read_csv(path, columns=unique, infer_schema=False)
+            lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False).select(unique)
+        else:
+            lazy = pl.read_csv(path, columns=unique, infer_schema=False).lazy()
+        if only is not None:
+            lazy = lazy.filter(pl.col(only[0]).cast(pl.String) == only[1])
+        return lazy.collect()
     except PermissionError:
         raise DataError(f"{path}: permission denied; make it readable for this user") from None
     except (OSError, pl.exceptions.PolarsError) as error:
