@@ -10,17 +10,19 @@ from assets.schedules import schedules
 from assets.sensors import sensors
 from kernels.cache import source_hash
 from mei_pipeline.config.load import Config
+from mei_pipeline.progress import Progress
 
 KERNEL_ASSETS = (research.features, research.sweep_results)
 """What the rules of the kernels decide; another rule makes these stale, and no other asset."""
 
 
-def definitions(config: Config, kernels: str = "") -> dg.Definitions:
+def definitions(config: Config, kernels: str = "", progress: Progress | None = None) -> dg.Definitions:
     """Everything that Dagster is told.
 
     Args:
         config: The configuration; lanes, partitions and the schedules' status come from it.
         kernels: Hash of the rules; that of the kernels' sources where left out.
+        progress: Told of the assets' work; the run's log where left out.
     """
     with warnings.catch_warnings():
         # One run for a whole box of partitions; without it a backfill is a run per partition.
@@ -43,7 +45,7 @@ def definitions(config: Config, kernels: str = "") -> dg.Definitions:
             jobs=jobs(),
             schedules=schedules(automation=config.pipeline.automation),
             sensors=sensors(),
-            resources={surroundings.PROGRESS: surroundings.log_progress},
+            resources={surroundings.PROGRESS: progress or surroundings.log_progress},
             executor=dg.in_process_executor,
         )
 

@@ -10,6 +10,8 @@ from assets import surroundings
 from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
 from assets.partitions import MONTH, candle_partitions, newest_open_ms, span_ms
 from mei_pipeline import files
+from mei_pipeline.candles.coverage import SCHEMA, coverage_svg
+from mei_pipeline.candles.coverage import coverage as measure
 from mei_pipeline.candles.funding import cadence_changes
 from mei_pipeline.candles.ingest import IngestReport, ingest
 from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
@@ -131,6 +133,7 @@ def funding(progress: ProgressResource) -> Result:
         dg.AssetCheckSpec("fresh", asset="coverage", description="The newest bars are young enough for a night."),
         dg.AssetCheckSpec("gaps", asset="coverage", description="No bar is missing for a reason that nobody knows."),
     ],
+    metadata=declared(SCHEMA),
 )
 def coverage() -> Result:
     """Bars that the lake has and bars that it should have, one row per venue, symbol, interval and month.
@@ -138,12 +141,10 @@ def coverage() -> Result:
     A missing bar is *no trade* (the venue was asked and has none) or *unknown*. From the whole lake, so that a hole in
     history is seen where somebody looks, and not in the results of a search.
     """
-    from mei_pipeline.candles.coverage import coverage as measure  # noqa: PLC0415
-    from mei_pipeline.candles.coverage import coverage_svg  # noqa: PLC0415
-
     settings, config = surroundings.read_all()
     lake = Lake(settings.lake)
-    frame = pl.concat([measure(lake, venue) for venue in config.pipeline.venues])
+    measured = {venue: measure(lake, venue) for venue in config.pipeline.venues}
+    frame = pl.concat(measured.values())
     path = settings.home / "coverage" / "coverage.parquet"
     with files.replacing(path) as temporary:
         frame.write_parquet(temporary)
@@ -152,7 +153,7 @@ def coverage() -> Result:
     return dg.MaterializeResult(
         metadata={
             **artefact_metadata(path, frame=frame),
-            "heat_map": picture(coverage_svg(frame)),
+            "heat_map": picture(*(coverage_svg(found) for found in measured.values())),
             "no_trade": dg.MetadataValue.int(no_trade),
             "unknown": dg.MetadataValue.int(unknown),
         },

@@ -85,10 +85,10 @@ def records(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join(lines))
 
 
-def picture(svg: str) -> dg.MarkdownMetadataValue:
-    """A self-contained SVG that Dagster's page shows inline."""
-    data = base64.b64encode(svg.encode()).decode()
-    return dg.MetadataValue.md(f"![](data:image/svg+xml;base64,{data})")
+def picture(*svgs: str) -> dg.MarkdownMetadataValue:
+    """Self-contained SVGs that Dagster's page shows inline, one below the other."""
+    encoded = (base64.b64encode(svg.encode()).decode() for svg in svgs)
+    return dg.MetadataValue.md("\n\n".join(f"![](data:image/svg+xml;base64,{data})" for data in encoded))
 
 
 def _row(cells: Sequence[object]) -> str:

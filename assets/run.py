@@ -68,7 +68,7 @@ def run_job(
     identity = run_id or new_run_id()
     try:
         return (
-            definitions(config)
+            definitions(config, progress=progress)
             .resolve_job_def(name)
             .execute_in_process(
                 run_config={**_QUIET, **(run_config or {})},
@@ -76,7 +76,6 @@ def run_job(
                 run_id=identity,
                 # A command that failed is typed again by its user, never by the daemon.
                 tags={MAX_RETRIES: "0", **(tags or {})},
-                resources=None if progress is None else {surroundings.PROGRESS: progress},
             )
         )
     except dg.DagsterError as error:

@@ -1,0 +1,36 @@
+"""One night over a small market, run once; each test that asks gets a home of its own that holds it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from asset_kit import AS_OF_MS, PROFILE, World, write_config
+
+from mei_pipeline.cli.nightly import NightSummary, run_night
+from mei_pipeline.config.load import load_config
+from mei_pipeline.settings import read_settings
+
+
+@pytest.fixture(scope="session")
+def first_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NightSummary]:
+    """A home in which one ingest and one night ran, and what they did."""
+    home = tmp_path_factory.mktemp("night") / "home"
+    write_config(home / "config")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEI_HOME", str(home))
+        patch.setenv("MEI_CONFIG", str(home / "config"))
+        patch.setenv("DAGSTER_HOME", "")
+        return home, run_night(read_settings(), PROFILE, AS_OF_MS)
+
+
+@pytest.fixture
+def world(first_night: tuple[Path, NightSummary], home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A copy of that home, which this test may change."""
+    origin, summary = first_night
+    shutil.copytree(origin, home)
+    monkeypatch.setenv("MEI_CONFIG", str(home / "config"))
+    monkeypatch.setenv("DAGSTER_HOME", os.environ.get("DAGSTER_HOME", ""))
+    settings = read_settings()
+    yield World(settings, load_config(settings.config), summary)

@@ -1,0 +1,241 @@
+"""A night that really ran: what each asset tells, what each check says, and what doing it again does."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from asset_kit import AS_OF_MS, DAY_MS, PROFILE, World, check_results, graph, metadata_of, write_config
+
+from assets.nights import UNDER_LOCK, holding_night, refuse_second_night
+from assets.run import run_job
+from mei_pipeline.cli.nightly import run_night
+from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused
+from mei_pipeline.night import read_plan
+from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.records import Gate, Occasion
+from mei_pipeline.registry.store import add_verdict, history, lane_pointers, latest_proposals, story_of
+from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, top, write_chunk
+
+ARTEFACT = "path hash"
+TABLE = f"{ARTEFACT} dagster/row_count dagster/column_schema preview"
+METADATA = {
+    "candles": f"{ARTEFACT} rows_added rows_revised rows_refused symbols files",
+    "funding": f"{TABLE} rows rows_added cadence_changes",
+    "coverage": f"{TABLE} heat_map no_trade unknown",
+    "night_plan": f"{TABLE} night profile as_of window holdout_start symbols_kept symbols_dropped candles combos_planned",
+    "features": f"{TABLE} columns windows bytes sample_plot",
+    "sweep_results": f"{TABLE} sweep_id combos combos_per_s engine heat_map top_20",
+    "candidates": f"{TABLE} candidates fell_before finalists passed",
+    "deployments": f"{TABLE} lanes diff judged proposed outcome",
+    "promoted": f"{TABLE} moved transition_ids lanes files_written",
+}
+
+
+def contents(settings: Settings) -> dict[str, str]:
+    """Hash of every file that a night leaves."""
+    found = {}
+    for root in (settings.nights, settings.features, settings.sweeps, settings.lanes):
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and "lock" not in path.name:
+                found[str(path.relative_to(settings.home))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def forget_lanes(settings: Settings) -> None:
+    """Begin with an empty registry and empty lanes."""
+    settings.home.joinpath("registry.db").unlink()
+    shutil.rmtree(settings.lanes)
+
+
+@pytest.mark.parametrize("asset", METADATA)
+def test_an_asset_tells_its_story(world: World, asset: str) -> None:
+    with graph(world) as (_, instance):
+        assert set(metadata_of(instance, asset)) == set(METADATA[asset].split())
+
+
+def test_every_check_of_a_night_has_a_result(world: World) -> None:
+    with graph(world) as (loaded, instance):
+        found = check_results(instance, world.summary.ingested.run_id) | check_results(instance, world.summary.run_id)
+        meant = {(key.asset_key.to_user_string(), key.name) for key in loaded.resolve_asset_graph().asset_check_keys}
+    assert set(found) == {key for key in meant if not key[0].startswith("lane/")}
+    # The market ended long ago; everything else about it is as it should be.
+    assert [key for key, passed in found.items() if not passed] == [("coverage", "fresh")]
+
+
+def test_one_run_fills_every_partition_up_to_the_current_month(world: World) -> None:
+    with graph(world) as (loaded, instance):
+        filled = instance.get_materialized_partitions(dg.AssetKey("candles"))
+        partitions = loaded.resolve_asset_graph().get(dg.AssetKey("candles")).partitions_def
+        runs = instance.get_runs(dg.RunsFilter(job_name="ingest"))
+    assert partitions is not None
+    assert filled == set(partitions.get_partition_keys())
+    assert len(runs) == 1
+
+
+def test_the_summary_is_what_the_night_did(world: World) -> None:
+    told = world.summary.as_dict()
+    assert {name: told[name] for name in ("candles", "symbols", "combos", "candidates", "passed")} == {
+        "candles": 90 * 24 * 3,
+        "symbols": 3,
+        "combos": 12,
+        "candidates": 3,
+        "passed": 3,
+    }
+    assert told["ingested"] == {"added": 90 * 24 * 3, "revised": 0, "refused": 0}
+    held = {pointer.lane: pointer.config_id for pointer in lane_pointers(open_registry(world.settings.registry))}
+    assert {item["lane"]: item["config_id"] for item in told["deployed"]} == held
+    assert set(held) == {"paper1", "paper2"}
+
+
+def test_the_same_night_again_changes_nothing(world: World) -> None:
+    registry = open_registry(world.settings.registry)
+    before, moves = contents(world.settings), history(registry)
+    again = run_night(world.settings, PROFILE, AS_OF_MS)
+    assert again.night == world.summary.night
+    assert again.deployed == ()
+    assert {lane.reason[:8] for lane in again.lanes} == {"nothing,"}
+    assert again.ingested.added == 0
+    assert contents(world.settings) == before
+    assert history(registry) == moves
+
+
+def test_a_night_that_deploys_nothing_is_green(world: World) -> None:
+    write_config(world.settings.config, min_sharpe=20.0)
+    again = run_night(world.settings, PROFILE, AS_OF_MS)
+    assert again.deployed == ()
+    assert {finalist.passed for finalist in again.finalists} == {False}
+    with graph(world) as (_, instance):
+        run = instance.get_run_by_id(again.run_id)
+        assert run is not None
+        assert run.status == dg.DagsterRunStatus.SUCCESS
+        assert all(check_results(instance, again.run_id).values())
+
+
+def test_as_of_the_last_bar_that_all_symbols_have(world: World) -> None:
+    assert run_night(world.settings, PROFILE, None).as_of_ms == AS_OF_MS
+
+
+def test_a_failed_night_leaves_the_previous_one_intact(world: World) -> None:
+    before = contents(world.settings)
+    with pytest.raises(DataError, match="run `mei ingest`|Run `mei ingest`"):
+        run_night(world.settings, PROFILE, AS_OF_MS + 10 * DAY_MS)
+    assert contents(world.settings) == before
+    assert read_plan(world.settings).id == world.summary.night
+    with graph(world) as (_, instance):
+        newest = instance.get_runs(dg.RunsFilter(job_name="nightly"), limit=1)[0]
+        assert newest.status == dg.DagsterRunStatus.FAILURE
+        assert check_results(instance, newest.run_id) == {("night_plan", "tradable_universe"): False}
+    assert (world.settings.logs / "alerts" / f"{newest.run_id}.json").exists()
+
+
+def test_a_row_that_replay_contradicts_stops_the_night(world: World) -> None:
+    plan = read_plan(world.settings).sweep
+    folder = sweep_folder(world.settings.sweeps, plan)
+    best = top(read_results(folder), 1)["combo"][0]
+    chunk = best // plan.chunk_combos
+    rows = pl.read_parquet(chunk_path(folder, chunk))
+    nudged = pl.when(pl.col("combo") == best).then(pl.col("net_pnl_usd") * (1 + 2**-52)).otherwise("net_pnl_usd")
+    write_chunk(folder, plan, chunk, rows.with_columns(nudged.alias("net_pnl_usd")))
+    with pytest.raises(MeiError, match="replay_equal"):
+        run_night(world.settings, PROFILE, AS_OF_MS)
+    with graph(world) as (_, instance):
+        failed = instance.get_runs(dg.RunsFilter(job_name="nightly"), limit=1)[0]
+        results = check_results(instance, failed.run_id)
+    assert [key for key, passed in results.items() if not passed] == [("sweep_results", "replay_equal")]
+    assert ("candidates", "unique_ids") not in results
+
+
+def test_a_second_night_is_told_which_one_is_running(world: World) -> None:
+    with (
+        graph(world) as (_, instance),
+        holding_night(world.settings, instance, "0123"),
+        pytest.raises(Busy, match="a night is running, run 0123"),
+    ):
+        run_night(world.settings, PROFILE, AS_OF_MS)
+
+
+def test_a_night_of_the_daemon_is_not_disturbed(world: World) -> None:
+    with graph(world) as (_, instance):
+        instance.add_run(dg.DagsterRun("nightly", run_id="4567", status=dg.DagsterRunStatus.STARTED))
+        with pytest.raises(Busy, match="a night is running, run 4567"):
+            run_night(world.settings, PROFILE, AS_OF_MS)
+        with pytest.raises(Busy, match="a night is running, run 4567"):
+            refuse_second_night(world.settings, instance, "another")
+        refuse_second_night(world.settings, instance, "4567")
+
+
+def test_a_killed_night_is_closed_by_the_next_one(world: World) -> None:
+    with graph(world) as (_, instance):
+        tags = {UNDER_LOCK: "yes"}
+        instance.add_run(dg.DagsterRun("nightly", run_id="89ab", status=dg.DagsterRunStatus.STARTED, tags=tags))
+        storage = instance.event_log_storage
+        storage.initialize_concurrency_limit_to_default("gpu")
+        assert storage.claim_concurrency_slot("gpu", "89ab", "sweep_results").is_claimed
+        with holding_night(world.settings, instance, "next"):
+            closed = instance.get_run_by_id("89ab")
+        assert closed is not None
+        assert closed.status == dg.DagsterRunStatus.FAILURE
+        assert storage.get_concurrency_info("gpu").active_run_ids == set()
+
+
+def test_an_unknown_profile_runs_nothing(world: World) -> None:
+    with pytest.raises(ConfigError, match="smoke"):
+        run_night(world.settings, "smok", AS_OF_MS)
+
+
+def test_promoted_refuses_by_itself_after_a_failed_check(world: World) -> None:
+    forget_lanes(world.settings)
+    registry = open_registry(world.settings.registry)
+    plan = read_plan(world.settings)
+    occasion = Occasion(AS_OF_MS, "a person", "looked again", "test")
+    with graph(world) as (loaded, instance):
+        nightly = loaded.resolve_job_def("nightly")
+        nightly.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("deployments")])
+        proposed = {proposal.config_id for proposal in latest_proposals(registry) if proposal.config_id}
+        assert len(proposed) == 2
+        for config_id in proposed:
+            evidence_id = story_of(registry, config_id).evidence[0].evidence_id
+            fallen = Gate("min_sharpe", 0.1, 1.0, "fail", "0.1 is below 1")
+            add_verdict(registry, config_id, evidence_id, plan.policy_id, [fallen], night_id="later", occasion=occasion)
+        both = [dg.AssetKey("deployments"), dg.AssetKey("promoted")]
+        failed = nightly.execute_in_process(instance=instance, asset_selection=both, raise_on_error=False)
+        assert not failed.success
+        assert check_results(instance, failed.run_id) == {
+            ("deployments", "config_valid"): True,
+            ("deployments", "gates_passed"): False,
+        }
+        with pytest.raises(Refused, match="did not pass: min_sharpe"):
+            run_job("hand_over", world.settings, world.config, instance)
+    assert lane_pointers(registry) == ()
+    assert list(world.settings.lanes.rglob("promoted.yaml")) == []
+
+
+def test_a_proposal_judged_by_another_policy_is_refused(world: World) -> None:
+    forget_lanes(world.settings)
+    with graph(world) as (loaded, instance):
+        nightly = loaded.resolve_job_def("nightly")
+        nightly.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("deployments")])
+    config = write_config(world.settings.config, min_sharpe=1.0)
+    with graph(world) as (_, instance), pytest.raises(Refused, match="no verdict under policy"):
+        run_job("hand_over", world.settings, config, instance)
+    assert lane_pointers(open_registry(world.settings.registry)) == ()
+
+
+def test_paths_that_are_told_exist(world: World) -> None:
+    with graph(world) as (_, instance):
+        told = {asset: Path(str(metadata_of(instance, asset)["path"].value)).name for asset in METADATA}
+    assert told == {
+        "candles": "candles",
+        "funding": "funding",
+        "coverage": "coverage.parquet",
+        "night_plan": "plan.json",
+        "features": "columns.npy",
+        "sweep_results": sweep_folder(world.settings.sweeps, read_plan(world.settings).sweep).name,
+        "candidates": "candidates.json",
+        "deployments": "lanes",
+        "promoted": "lanes",
+    }
