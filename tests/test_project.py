@@ -9,12 +9,12 @@ from pathlib import Path
 
 import click
 import pytest
+from document_kit import DOCUMENTS, commands
 
 from mei_pipeline.cli import main
 from mei_pipeline.settings import CHECKOUT
 
 PACKAGES = ("mei_pipeline", "assets", "kernels", "live")
-DOCUMENTS = sorted([CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *(CHECKOUT / "docs").rglob("*.md")])
 SOURCES = sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*.py"))
 TESTS = sorted((CHECKOUT / "tests").rglob("*.py"))
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
@@ -25,49 +25,25 @@ def name_of(path):
     return path.relative_to(CHECKOUT).as_posix()
 
 
-def commands(document):
-    """Every command line of the fenced `sh` blocks; lines ended by a backslash are joined, comments dropped."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL)
-    for block in blocks:
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words:
-                yield words
-
-
-def parts(words):
-    """The programs of a line and their words, split at `&&`, `||`, `;` and freed of `uv run` and variables."""
-    part = []
-    for word in [*words, ";"]:
-        ends = word in {"&&", "||", ";"} or word.endswith(";")
-        part += [word.rstrip(";")] if word not in {"&&", "||", ";"} else []
-        if ends and part:
-            yield without_runner(part)
-            part = []
-
-
-def without_runner(words):
-    while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-        words = words[1:]
-    if words[:2] in (["uv", "run"], ["./uv", "run"]):
-        words = words[2:]
-        while words[0].startswith("-"):
-            words = words[1:]
-    return words
+def services():
+    """The commands that the units under deploy/ start."""
+    for unit in sorted((CHECKOUT / "deploy").glob("*.service")):
+        for command in re.findall(r"^ExecStart=(.*)$", unit.read_text(), flags=re.MULTILINE):
+            program, *options = shlex.split(command)
+            yield pytest.param([Path(program).name, *options], id=f"{unit.name}: {command}")
 
 
 def documented():
     for document in DOCUMENTS:
-        for words in commands(document):
-            for part in parts(words):
-                yield pytest.param(part, id=f"{document.name}: {' '.join(part)}")
+        for _, words in commands(document):
+            yield pytest.param(words, id=f"{document.name}: {' '.join(words)}")
 
 
 def is_installed(program):
     return Path(sys.executable).with_name(program).exists()
 
 
-@pytest.mark.parametrize("words", list(documented()))
+@pytest.mark.parametrize("words", [*documented(), *services()])
 def test_a_documented_command_exists_with_its_options(words):
     if words[0] != "mei":
         assert words[0] in OTHER_PROGRAMS or (CHECKOUT / words[0]).exists() or is_installed(words[0]), words

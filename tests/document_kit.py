@@ -1,0 +1,29 @@
+"""Reads the commands that the documents tell a person to type."""
+
+import re
+import shlex
+
+from mei_pipeline.settings import CHECKOUT
+
+DOCUMENTS = sorted([CHECKOUT / "README.md", CHECKOUT / "CHANGELOG.md", *(CHECKOUT / "docs").rglob("*.md")])
+
+
+def commands(document):
+    """Every command line of the fenced `sh` blocks, as the variables set before it and its words without `uv run`."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for line in "".join(blocks).replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words:
+            yield split(words)
+
+
+def split(words):
+    variables = {}
+    while match := re.fullmatch(r"([A-Z_]+)=(.*)", words[0]):
+        variables[match[1]] = match[2]
+        words = words[1:]
+    if words[:2] in (["uv", "run"], ["./uv", "run"]):
+        words = words[2:]
+        while words[0].startswith("-"):
+            words = words[1:]
+    return variables, words
