@@ -10,8 +10,9 @@ from types import ModuleType
 import numpy as np
 
 from kernels import bind
+from kernels.book import LOG_FIELDS, ORDER_FIELDS, Book
 from kernels.cache import use_cache
-from kernels.engine import LOG_FIELDS, ORDER_FIELDS, RESULTS, Book
+from kernels.engine import RESULTS
 from kernels.ledger import BLOCKS, POSITION_FIELDS
 from kernels.market import FillModel, Floats, Ints
 from kernels.params import Value

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from kernels.engine import MOMENTS, REASONS
+from kernels.book import MOMENTS, REASONS
 from kernels.market import fill_model
 from kernels.params import Value
 from mei_pipeline.features import FeatureSet, build_features, columns_of

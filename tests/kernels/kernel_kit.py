@@ -7,6 +7,7 @@ import naive
 import numpy as np
 from naive import Bar, Fill, Rules, Sizing, Symbol
 
+from kernels import book as kernels_book
 from kernels import features
 from kernels.ledger import BLOCKS, POSITION_FIELDS
 from kernels.market import FillModel, Floats, Ints, Market
@@ -89,25 +90,25 @@ def sizing_values(sizing: Sizing) -> list[float]:
     return [float(units), 0.0 if units else sizing.frac, sizing.units, sizing.leverage, float(sizing.places)]
 
 
-def new_book(engine: ModuleType, symbols: int, combos: int, log_rows: int, bars: int):
-    return engine.Book(
+def new_book(symbols: int, combos: int, log_rows: int, bars: int):
+    return kernels_book.Book(
         positions=np.zeros((POSITION_FIELDS, symbols)),
-        orders=np.zeros((engine.ORDER_FIELDS, symbols)),
+        orders=np.zeros((kernels_book.ORDER_FIELDS, symbols)),
         marks=np.zeros(symbols),
         wants=np.zeros(symbols),
         ranks=np.zeros(symbols),
-        log=np.zeros((engine.LOG_FIELDS, log_rows)),
+        log=np.zeros((kernels_book.LOG_FIELDS, log_rows)),
         logged=np.zeros(1, dtype=np.int64),
         equity=np.zeros(bars),
         days=np.zeros((BLOCKS, 3, combos)),
     )
 
 
-def read_log(engine: ModuleType, book) -> list[Fill]:
+def read_log(book) -> list[Fill]:
     count = int(book.logged[0])
     assert count <= book.log.shape[1]
     return [
-        Fill(int(t), int(s), engine.REASONS[int(reason)], engine.MOMENTS[int(moment)], *map(float, rest))
+        Fill(int(t), int(s), kernels_book.REASONS[int(reason)], kernels_book.MOMENTS[int(moment)], *map(float, rest))
         for t, s, reason, moment, *rest in book.log[:, :count].T
     ]
 
@@ -115,11 +116,11 @@ def read_log(engine: ModuleType, book) -> list[Fill]:
 def run_arrays(engine, market, model, columns, rows, values, first, last) -> Outcome:
     """Run combo 0 with everything recorded."""
     bars, symbols = market.close.shape
-    book = new_book(engine, symbols, 1, 8 * bars * symbols + 8, bars)
+    book = new_book(symbols, 1, 8 * bars * symbols + 8, bars)
     out = np.zeros((len(engine.RESULTS), 1))
     engine.run_range(market, model, columns, rows, values, 0, 1, first, last, book, out)
     results = dict(zip(engine.RESULTS, map(float, out[:, 0]), strict=True))
-    return Outcome(results, read_log(engine, book), book.equity[first:last].tolist(), book.days[:, :, 0])
+    return Outcome(results, read_log(book), book.equity[first:last].tolist(), book.days[:, :, 0])
 
 
 def scripted_arrays(script: Script, sizing: Sizing) -> tuple[Floats, Ints, Floats]:

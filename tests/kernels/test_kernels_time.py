@@ -27,6 +27,7 @@ from kernel_kit import (
 from naive import Rules, Sizing
 from random_markets import all_rules, all_sizings, scripts, symbol_lists
 
+from kernels import book as kernels_book
 from kernels import features, ledger
 from kernels.market import Market
 from kernels.strategies import ema_cross
@@ -59,7 +60,7 @@ class Executor:
         _, self.rows, values = cross_arrays([one([None])] * symbols, sizing, cross)
         self.params = ema_cross.Params(*values[:, 0])
         self.values, self.last_close = np.full((3, symbols), np.nan), np.full(symbols, np.nan)
-        self.book = new_book(engine, symbols, 1, 4096, 0)
+        self.book = new_book(symbols, 1, 4096, 0)
         self.account = ledger.open_account(self.model.initial_usd)
         self.curve = ledger.open_curve(self.model.initial_usd)
         self.equity: list[float] = []
@@ -76,11 +77,11 @@ class Executor:
         account, _ = engine.until_close(self.account, book, bars, model, params, 1)
         engine.decide(account, book, bars, model, columns, self.rows, params, 0, 1)
         if not model.next_open and not model.delay_bars:
-            account = engine.fill_waiting(account, book, bars, model, params, 1, engine.AT_CLOSE)
+            account = engine.fill_waiting(account, book, bars, model, params, 1, kernels_book.AT_CLOSE)
         value = ledger.equity(account, book.positions, book.marks)
         self.account, self.curve = account, ledger.mark(self.curve, value, account.positions > 0)
         self.equity.append(value)
-        book.log[engine.LOG_BAR, logged : int(book.logged[0])] = t
+        book.log[kernels_book.LOG_BAR, logged : int(book.logged[0])] = t
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_pieces_called_bar_by_bar_equal_a_run(cross_engine, data):
     live = Executor(cross_engine, to_market(symbols), rules, sizing, CROSS)
     for t in range(len(symbols[0].bars)):
         live.bar(t)
-    assert read_log(cross_engine, live.book) == whole.fills
+    assert read_log(live.book) == whole.fills
     assert bits(live.equity) == bits(whole.equity)
     account = (live.account.trades, live.account.fees, live.account.funding, live.account.turnover, live.account.wins)
     assert bits(account) == bits(
@@ -163,7 +164,7 @@ def test_combos_do_not_know_each_other(cross_engine, data):
     bounds = sorted({0, count, *data.draw(st.lists(st.integers(0, count), max_size=3))})
     chunks = data.draw(st.permutations(list(itertools.pairwise(bounds))))
     out = np.full((len(cross_engine.RESULTS), count), -7.0)
-    book = new_book(cross_engine, len(symbols), count, 0, 0)
+    book = new_book(len(symbols), count, 0, 0)
     for start, stop in chunks:
         cross_engine.run_range(market, model, columns, rows, values, start, stop, 0, bars, book, out)
     for k in range(count):
@@ -177,7 +178,7 @@ def test_a_range_leaves_other_combos_alone(cross_engine):
     columns, rows, values = (
         np.repeat(a, 3, axis=-1) if a.ndim == 2 else a for a in cross_arrays(symbols, Sizing(), CROSS)
     )
-    out, book = np.full((len(cross_engine.RESULTS), 3), -7.0), new_book(cross_engine, 1, 3, 0, 0)
+    out, book = np.full((len(cross_engine.RESULTS), 3), -7.0), new_book(1, 3, 0, 0)
     book.days[:] = -7.0
     cross_engine.run_range(to_market(symbols), to_model(Rules()), columns, rows, values, 1, 2, 0, 8, book, out)
     assert (out[:, [0, 2]] == -7).all()
