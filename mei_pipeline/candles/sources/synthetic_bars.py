@@ -7,6 +7,7 @@ P(max >= m) = exp(-2·m·(m - x)/v) for a move x with variance v (Karatzas and S
 Calculus, 4.3.40).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +70,8 @@ def round_prices(prices: Floats, size_decimals: Floats) -> Floats:
     room = (MAX_DECIMALS - size_decimals).reshape(-1, *([1] * (prices.ndim - 1)))
     decimals = np.clip(FIGURES - 1 - np.floor(np.log10(prices)), 0, room).astype(np.int64)
     scale = np.array([1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6])[decimals]
-    return np.maximum(np.rint(prices * scale), 1.0) / scale
+    rounded: Floats = np.maximum(np.rint(prices * scale), 1.0) / scale
+    return rounded
 
 
 def _base_bars(market: SyntheticMarket, skeleton: Hours, blocks: range) -> Bars:
@@ -98,7 +100,7 @@ def _base_bars(market: SyntheticMarket, skeleton: Hours, blocks: range) -> Bars:
 def _activity(persistent: Floats, flicker: Floats, steps: int) -> Floats:
     """Log activity of each step of a block."""
     half_life = BURST_HALF_LIFE_MS / (HOUR_MS / steps)
-    return stationary(persistent, half_life, BURST_VAR) + np.sqrt(FLICKER_VAR) * flicker
+    return stationary(persistent, half_life, BURST_VAR) + math.sqrt(FLICKER_VAR) * flicker
 
 
 def _bridge(shock: Floats, normals: Floats, steps: int) -> tuple[Floats, Floats]:
@@ -157,9 +159,13 @@ def _clip(bars: Bars, start_ms: int, end_ms: int) -> Bars:
     """Keep the bars that open in [start_ms, end_ms)."""
     lo, hi = (int(at) for at in np.searchsorted(bars.open_ms, (start_ms, end_ms)))
     return Bars(
-        bars.open_ms[lo:hi],
-        *(column[:, lo:hi] for column in (bars.open, bars.high, bars.low, bars.close, bars.volume)),
-        bars.trades[:, lo:hi],
+        open_ms=bars.open_ms[lo:hi],
+        open=bars.open[:, lo:hi],
+        high=bars.high[:, lo:hi],
+        low=bars.low[:, lo:hi],
+        close=bars.close[:, lo:hi],
+        volume=bars.volume[:, lo:hi],
+        trades=bars.trades[:, lo:hi],
     )
 
 

@@ -10,6 +10,7 @@ Every random stream is its own generator, named by seed, purpose and symbol, and
 onwards; that makes a longer market repeat a shorter one bar by bar.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
@@ -118,7 +119,7 @@ def season(from_ms: int, hours: int) -> Floats:
     """Return the factor on volatility by hour of day and weekday, [hours]; its mean square over a week is 1."""
     hour = from_ms // HOUR_MS + np.arange(hours)
     mean_square = float(np.mean(HOUR_SEASON**2) * np.mean(DAY_SEASON**2))
-    return HOUR_SEASON[hour % 24] * DAY_SEASON[(hour // 24 + 3) % 7] / np.sqrt(mean_square)  # day 0 was a Thursday
+    return HOUR_SEASON[hour % 24] * DAY_SEASON[(hour // 24 + 3) % 7] / math.sqrt(mean_square)  # day 0 was a Thursday
 
 
 def _log_vol(seed: int, symbol: str, hours: int, *, own: bool) -> Floats:
@@ -133,7 +134,8 @@ def _log_vol(seed: int, symbol: str, hours: int, *, own: bool) -> Floats:
 def _noise(seed: int, symbol: str, hours: int) -> Floats:
     """Factor on an hour's standard deviation that no other hour shares; its mean square is 1."""
     normal = stream(seed, "volatility noise", symbol).standard_normal(hours)
-    return np.exp(np.sqrt(NOISE_VAR) * normal - NOISE_VAR)
+    factor: Floats = np.exp(math.sqrt(NOISE_VAR) * normal - NOISE_VAR)
+    return factor
 
 
 @lru_cache(maxsize=2)
