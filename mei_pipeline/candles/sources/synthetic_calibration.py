@@ -58,7 +58,8 @@ class Earned:
         """Return the highest net ratio of the book at that place, and its fast, slow, stop and target."""
         found = self.net[book][..., stops]
         fast, slow, pair = (int(at) for at in np.unravel_index(int(found.argmax()), found.shape))
-        stop, target = STOPS[stops][pair]
+        pairs: tuple[tuple[float, float], ...] = STOPS[stops]
+        stop, target = pairs[pair]
         return float(found[fast, slow, pair]), FAST[fast], SLOW[slow], stop, target
 
 

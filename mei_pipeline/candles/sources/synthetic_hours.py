@@ -119,7 +119,10 @@ def season(from_ms: int, hours: int) -> Floats:
     """Return the factor on volatility by hour of day and weekday, [hours]; its mean square over a week is 1."""
     hour = from_ms // HOUR_MS + np.arange(hours)
     mean_square = float(np.mean(HOUR_SEASON**2) * np.mean(DAY_SEASON**2))
-    return HOUR_SEASON[hour % 24] * DAY_SEASON[(hour // 24 + 3) % 7] / math.sqrt(mean_square)  # day 0 was a Thursday
+    factor: Floats = (
+        HOUR_SEASON[hour % 24] * DAY_SEASON[(hour // 24 + 3) % 7] / math.sqrt(mean_square)
+    )  # day 0 was a Thursday
+    return factor
 
 
 def _log_vol(seed: int, symbol: str, hours: int, *, own: bool) -> Floats:
