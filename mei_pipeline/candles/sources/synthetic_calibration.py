@@ -19,7 +19,7 @@ from mei_pipeline.progress import Progress, silent
 
 FAST = (5, 8, 12, 18, 25)
 SLOW = (30, 50, 80, 120, 160)
-STOPS = (
+STOPS: tuple[tuple[float, float], ...] = (
     (1.5, 1.5),
     (1.5, 4.0),
     (2.0, 4.0),
@@ -58,8 +58,7 @@ class Earned:
         """Return the highest net ratio of the book at that place, and its fast, slow, stop and target."""
         found = self.net[book][..., stops]
         fast, slow, pair = (int(at) for at in np.unravel_index(int(found.argmax()), found.shape))
-        pairs: tuple[tuple[float, float], ...] = STOPS[stops]
-        stop, target = pairs[pair]
+        stop, target = STOPS[stops][pair]
         return float(found[fast, slow, pair]), FAST[fast], SLOW[slow], stop, target
 
 
