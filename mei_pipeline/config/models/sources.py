@@ -14,6 +14,7 @@ Column = Literal[
     "source",
     "open_ms",
     "close_ms",
+    "close_ms",
     "open",
     "high",
     "low",
