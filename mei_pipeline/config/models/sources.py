@@ -14,7 +14,6 @@ Column = Literal[
     "source",
     "open_ms",
     "close_ms",
-    "close_ms",
     "open",
     "high",
     "low",
