@@ -4,14 +4,17 @@ import json
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._utils.error import SerializableErrorInfo  # the class of what a failure event holds
 
 from assets.jobs import NIGHTLY
 from mei_pipeline import files
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster_shared.error import SerializableErrorInfo
 
 _OURS = "mei_pipeline.errors."
 _SHOWN = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end", "dagster/partition")
@@ -87,7 +90,8 @@ def resume_command(settings: Settings, run: dg.DagsterRun) -> str:
 
 
 def _nightly(run: dg.DagsterRun) -> str:
-    asked = run.run_config.get("ops", {}).get("night_plan", {}).get("config", {})
+    ops: Any = run.run_config.get("ops", {})
+    asked = ops.get("night_plan", {}).get("config", {})
     as_of_ms = int(asked.get("as_of_ms", 0))
     command = f"mei nightly --profile {asked.get('profile', 'nightly')}"
     return f"{command} --as-of {iso(as_of_ms).replace(' ', 'T')}" if as_of_ms else command
@@ -100,7 +104,7 @@ def _environment(settings: Settings) -> str:
     return "".join(f"{name}={shlex.quote(str(value))} " for name, (value, usual) in said.items() if value != usual)
 
 
-def _chain(error: SerializableErrorInfo | None) -> list[str]:
+def _chain(error: "SerializableErrorInfo | None") -> list[str]:
     """Messages from the outermost error to the innermost, without Dagster's own wrapper."""
     messages = []
     while error is not None:

@@ -45,7 +45,7 @@ MOVES = {
             "config_valid",
             asset="deployments",
             blocking=True,
-            description="Every proposed config is complete, within its parameters' bounds, and has the id of its content.",
+            description="Every proposed config is complete, within its bounds, and has the id of its content.",
         ),
         dg.AssetCheckSpec(
             "gates_passed",
@@ -65,7 +65,7 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
     """
     settings, config = surroundings.read_all()
     plan = read_plan(settings)
-    why = f"night {plan.id[:16]} as of its {plan.profile} profile"
+    why = f"night {plan.id[:16]}, profile {plan.profile}"
     found = propose(
         settings,
         config,

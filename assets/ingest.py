@@ -8,7 +8,7 @@ import polars as pl
 
 from assets import surroundings
 from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
-from assets.partitions import MONTH, candle_partitions, newest_open_ms, span_ms
+from assets.partitions import INTERVAL, MONTH, candle_partitions, newest_open_ms, span_ms
 from mei_pipeline import files
 from mei_pipeline.candles.coverage import SCHEMA, coverage_svg
 from mei_pipeline.candles.coverage import coverage as measure
@@ -41,25 +41,25 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
                 "readable",
                 asset="candles",
                 blocking=True,
-                description="Every bar of the partitions in this run can be read back, and its file is as it was written.",
+                description="Every bar of this run's partitions can be read back.",
             )
         ],
         metadata=declared(CANDLES.columns),
     )
     def candles(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
-        """Closed bars of every symbol, one row per venue, symbol, interval and open time, from the sources of
-        pipeline.yaml.
+        """Closed bars of every symbol, one row per venue, symbol, interval and open time.
 
-        Merged by key into the lake's Parquet files: a bar that a venue restates is kept as a revision, a bar that is
-        missing is never made up. One partition is one interval in one month, all symbols together, because a run per
-        symbol and day would cost more than the work; many partitions are fetched in one run. What became of each file
-        is in the lake's manifest: Dagster's metadata of a run is the same for all of its partitions.
+        From the sources of pipeline.yaml, merged by key into the lake's Parquet files: a bar that a venue restates is
+        kept as a revision, a bar that is missing is never made up. One partition is one interval in one month, all
+        symbols together, because a run per symbol and day would cost more than the work; many partitions are fetched
+        in one run. What became of each file is in the lake's manifest: Dagster's metadata of a run is the same for all
+        of its partitions.
         """
         settings, config = surroundings.read_all()
         lake, now = Lake(settings.lake), surroundings.now_ms()
         keys = [key.keys_by_dimension for key in _multi_keys(context)]
         months = sorted(key[MONTH] for key in keys)
-        intervals = [name for name in config.pipeline.intervals if any(name in key.values() for key in keys)]
+        intervals = [name for name in config.pipeline.intervals if name in {key[INTERVAL] for key in keys}]
         from_ms, to_ms = span_ms(months[0], months[-1], now)
         reports = []
         with surroundings.retried():

@@ -22,7 +22,7 @@ def jobs() -> "list[UnresolvedAssetJobDefinition]":
         dg.define_asset_job(
             INGEST,
             dg.AssetSelection.assets(*INGESTED),
-            description="Fetch what the sources of pipeline.yaml have for the chosen partitions, then measure coverage.",
+            description="Fetch what the sources of pipeline.yaml have for some partitions, then measure coverage.",
             tags={MAX_RETRIES: "3"},
         ),
         dg.define_asset_job(

@@ -1,4 +1,4 @@
-"""What is shown of an artefact, in one shape for every asset: where it is, its hash, its rows, columns and a preview."""
+"""What is shown of an artefact, in one shape for every asset: path, hash, rows, columns and a preview."""
 
 import base64
 from collections.abc import Mapping, Sequence

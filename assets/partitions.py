@@ -1,4 +1,4 @@
-"""Partitions of `candles`: interval × month, and which of them an ingest has to look at."""
+"""Partitions of `candles`: interval by month, and which of them an ingest has to look at."""
 
 import dagster as dg
 
@@ -14,7 +14,7 @@ RANGE_END = "dagster/asset_partition_range_end"
 
 
 def candle_partitions(pipeline: PipelineConfig) -> dg.MultiPartitionsDefinition:
-    """Every interval that is fetched × every month from the first one to the current one.
+    """Every interval that is fetched by every month from the first one to the current one.
 
     Without the end offset the newest month would be the last complete one, and tonight's bars would have no partition.
     """
@@ -38,16 +38,16 @@ def touched_months(lake: Lake, pipeline: PipelineConfig, now_ms: int) -> tuple[s
     """First and last month that may have news: from the oldest of the newest stored bars to now.
 
     Returns:
-        None where pipeline.yaml has no sources: there is nothing to fetch.
+        None where there is nothing to fetch: pipeline.yaml has no sources, or its first month has not begun.
     """
-    if not pipeline.sources:
+    last = month_of(now_ms)
+    if not pipeline.sources or pipeline.start > last:
         return None
     newest = [
         newest_open_ms(lake, venue, interval)
         for venue in sorted({source.venue for source in pipeline.sources})
         for interval in pipeline.intervals
     ]
-    last = month_of(now_ms)
     first = min(pipeline.start if open_ms is None else month_of(open_ms) for open_ms in newest)
     return min(max(first, pipeline.start), last), last
 

@@ -95,7 +95,7 @@ def line_plot(title: str, facts: str, time_ms: Ints, series: Mapping[str, Floats
         body.append(f'<path d="M{LEFT:g} {y:.1f}H{right:g}" stroke="{LINE}"/>')
         body.append(_text(LEFT - 8, y + 4, _number(tick), SOFT, size=11, anchor="end"))
     body += _dates(time_ms, x, bottom)
-    for (name, values), colour in zip(series.items(), SERIES, strict=False):
+    for values, colour in zip(series.values(), SERIES, strict=False):
         y_values = bottom - (bottom - top) * (values - low) / (high - low)
         width = 1.2 if colour == SERIES[0] else 1.6
         body.append(f'<path d="{_path(x, y_values)}" fill="none" stroke="{colour}" stroke-width="{width}"/>')

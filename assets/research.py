@@ -80,7 +80,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
         yield dg.AssetCheckResult(check_name="tradable_universe", passed=False, description=str(error))
         raise
     path = write_plan(settings, plan) / "plan.json"
-    context.log.info(f"night {plan.id[:16]}: {plan.sweep.combos:,} combos on {len(plan.sweep.symbols)} symbols")
+    context.log.info("night %s: %s combos on %s symbols", plan.id[:16], plan.sweep.combos, len(plan.sweep.symbols))
     yield dg.AssetCheckResult(
         check_name="tradable_universe", passed=True, description=f"{len(plan.sweep.symbols)} symbols"
     )
@@ -148,17 +148,17 @@ def features(progress: ProgressResource) -> Result:
             "replay_equal",
             asset="sweep_results",
             blocking=True,
-            description=f"The {REPLAYED} best combos, replayed trade by trade, have the figures of their rows, bit by bit.",
+            description=f"The {REPLAYED} best combos, replayed trade by trade, equal their rows bit by bit.",
         ),
     ],
     metadata=declared({"combo": pl.Int64(), **dict.fromkeys(metric_columns(), pl.Float64())}, DOCS),
 )
 def sweep_results(progress: ProgressResource) -> Result:
-    """Every combo of the night's search, one row each: its axes' values, its metrics over the days of the search, and
-    daily returns in 16 time blocks, from which any statistic over all trials can be computed.
+    """Every combo of the night's search, one row each: its axes' values and its metrics over the days of the search.
 
-    From the night's bars and feature columns, in chunks of one Parquet file each: a killed sweep goes on at the next
-    chunk. The holdout's days are not in it. It runs in the pool `gpu`, one sweep at a time.
+    Daily returns lie beside them in 16 time blocks, from which any statistic over all trials can be computed. From the
+    night's bars and feature columns, in chunks of one Parquet file each: a killed sweep goes on at the next chunk. The
+    holdout's days are not in it. It runs in the pool `gpu`, one sweep at a time.
     """
     settings, _ = surroundings.read_all()
     plan = read_plan(settings)
@@ -203,7 +203,7 @@ def _told(plan: NightPlan) -> Metadata:
 
 
 def _sample_plot(bars: Bars, built: FeatureSet) -> str:
-    """The close of the first symbol with its shortest and longest mean, or with the first column where there is none."""
+    """The close of the first symbol with its shortest and longest mean, or its first column where there is none."""
     symbol, recent = 0, slice(-_PLOTTED_BARS, None)
     means = [index for index, column in enumerate(built.columns) if column.kind == "ema"]
     lines: Sequence[int] = sorted({means[0], means[-1]}) if means else (0,)

@@ -82,7 +82,7 @@ def run_failed(context: dg.RunFailureSensorContext) -> None:
     failures = list(context.get_step_failure_events())
     message = context.failure_event.message or "the run failed without a word"
     path = write_alert(settings, context.dagster_run, failures, message, surroundings.now_ms())
-    context.log.info(f"alert: {path}")
+    context.log.info("alert: %s", path)
 
 
 def sensors() -> list[dg.SensorDefinition]:

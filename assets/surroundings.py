@@ -1,4 +1,4 @@
-"""What the body of an asset finds around it: settings, configuration, clock, a reason, and somebody to tell of progress."""
+"""What the body of an asset finds around it: settings, configuration, clock, a reason, and who is told of progress."""
 
 import time
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def log_progress(context: dg.InitResourceContext) -> Progress:
     def report(done: int, total: int, what: str) -> None:
         now_s = time.monotonic()
         if context.log and (done >= total or now_s >= due_s.setdefault(what, now_s + _REPORT_EVERY_S)):
-            context.log.info(f"{what}: {done:,} of {total:,}")
+            context.log.info("%s: %s of %s", what, f"{done:,}", f"{total:,}")
             due_s[what] = now_s + _REPORT_EVERY_S
 
     return report

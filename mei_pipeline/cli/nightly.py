@@ -303,7 +303,7 @@ def _summary(
 
     plan = read_plan(settings)
     chosen = read_candidates(settings, plan)
-    lines = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value
+    lines: Any = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value
     return NightSummary(
         night=plan.id,
         run_id=result.run_id,
@@ -329,10 +329,7 @@ def _summary(
             )
             for entry in chosen.finalists
         ),
-        lanes=tuple(
-            LaneLine(line["lane"], line["config"] or "", line["moved"], line["reason"])
-            for line in lines  # type: ignore[union-attr]
-        ),
+        lanes=tuple(LaneLine(line["lane"], line["config"] or "", line["moved"], line["reason"]) for line in lines),
         pruned=pruned,
         seconds=seconds,
     )

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,11 +25,11 @@ def first_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NightSu
 
 
 @pytest.fixture
-def world(first_night: tuple[Path, NightSummary], home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(first_night: tuple[Path, NightSummary], home: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A copy of that home, which this test may change."""
     origin, summary = first_night
     shutil.copytree(origin, home)
     monkeypatch.setenv("MEI_CONFIG", str(home / "config"))
     monkeypatch.setenv("DAGSTER_HOME", os.environ.get("DAGSTER_HOME", ""))
     settings = read_settings()
-    yield World(settings, load_config(settings.config), summary)
+    return World(settings, load_config(settings.config), summary)

@@ -31,7 +31,7 @@ def span(instance: dg.DagsterInstance, run_id: str) -> tuple[float, float]:
 def test_two_sweeps_take_turns(world: World) -> None:
     inside, waiting = threading.Event(), threading.Event()
 
-    def hold(done: int, total: int, what: str) -> None:
+    def hold(*_: object) -> None:
         # The first sweep stays in its step until the second one has asked for the slot and did not get it.
         if not inside.is_set():
             inside.set()

@@ -1,0 +1,230 @@
+"""What watches the lanes and the runs."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from asset_kit import AS_OF_MS, DAY_MS, PROFILE, World, graph, write_config
+
+from assets.alerts import resume_command
+from assets.run import new_run_id, run_job
+from assets.schedules import schedules
+from assets.sensors import hand_over, lane_acks, run_failed
+from mei_pipeline.errors import DataError
+from mei_pipeline.files import write_json
+from mei_pipeline.night import read_plan
+from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.lanes import drift, pointer_path
+from mei_pipeline.registry.promote import promote
+from mei_pipeline.registry.records import Lane, Occasion
+from mei_pipeline.registry.store import lane_pointer
+from mei_pipeline.settings import Settings
+
+HOUR_MS = DAY_MS // 24
+EXECUTE = "DAGSTER_HOME=/h/dagster dagster job execute -m mei_pipeline.definitions"
+RANGE = '{"dagster/asset_partition_range_start": "1h|2025-01"}'
+LANE = Lane("paper1", "paper", "synthetic", "primary")
+
+
+def look(sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None) -> dg.SensorResult:
+    """One evaluation of a sensor."""
+    found = sensor(dg.build_sensor_context(instance=instance, cursor=cursor))
+    assert isinstance(found, dg.SensorResult)
+    return found
+
+
+def status_of(world: World, *, generation: int = 1, hour: int = 0, health: str = "ok") -> dict[str, object]:
+    pointer = lane_pointer(open_registry(world.settings.registry), "paper1")
+    assert pointer is not None
+    return {
+        "schema_version": 1,
+        "lane": "paper1",
+        "config_id": pointer.config_id,
+        "generation": generation,
+        "since_bar_ms": AS_OF_MS,
+        "written_ms": AS_OF_MS + hour * HOUR_MS,
+        "health": health,
+        "positions": {"AAA": -0.5},
+    }
+
+
+def told(result: dg.SensorResult) -> list[tuple[str, str, bool | None]]:
+    """Asset, kind of event and, of a check, whether it passed."""
+    return [
+        (
+            event.asset_key.to_user_string(),
+            type(event).__name__,
+            event.passed if isinstance(event, dg.AssetCheckEvaluation) else None,
+        )
+        for event in result.asset_events
+    ]
+
+
+def test_a_pointer_that_nobody_acknowledged_warns_once(world: World) -> None:
+    with graph(world) as (_, instance):
+        first = look(lane_acks, instance)
+        again = look(lane_acks, instance, first.cursor)
+    assert told(first) == [
+        ("lane/paper1", "AssetCheckEvaluation", False),
+        ("lane/paper2", "AssetCheckEvaluation", False),
+    ]
+    assert told(again) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "events"),
+    [
+        ({}, {}, []),
+        ({}, {"hour": 1}, ["AssetMaterialization", "AssetCheckEvaluation"]),
+        ({}, {"health": "halted"}, ["AssetMaterialization", "AssetCheckEvaluation"]),
+    ],
+)
+def test_an_acknowledgement_is_reported_once(
+    world: World, before: dict[str, int], after: dict[str, int], events: list[str]
+) -> None:
+    path = world.settings.lanes / "paper1" / "status.json"
+    with graph(world) as (_, instance):
+        silence = look(lane_acks, instance)
+        write_json(path, status_of(world, **before))
+        first = look(lane_acks, instance, silence.cursor)
+        write_json(path, status_of(world, **after))
+        second = look(lane_acks, instance, first.cursor)
+    assert told(first) == [
+        ("lane/paper1", "AssetMaterialization", None),
+        ("lane/paper1", "AssetCheckEvaluation", True),
+    ]
+    assert [kind for _, kind, _ in told(second)] == events
+
+
+def test_an_executor_on_another_generation_has_not_acknowledged(world: World) -> None:
+    write_json(world.settings.lanes / "paper1" / "status.json", status_of(world, generation=7))
+    with graph(world) as (_, instance):
+        assert ("lane/paper1", "AssetCheckEvaluation", False) in told(look(lane_acks, instance))
+
+
+def test_a_damaged_status_hides_no_other_lane(world: World) -> None:
+    (world.settings.lanes / "paper1" / "status.json").write_text("{")
+    with graph(world) as (_, instance):
+        assert told(look(lane_acks, instance)) == [("lane/paper2", "AssetCheckEvaluation", False)]
+
+
+def test_the_check_of_a_lane_says_what_the_sensor_says(world: World) -> None:
+    write_json(world.settings.lanes / "paper1" / "status.json", status_of(world))
+    with graph(world) as (loaded, instance):
+        keys = [dg.AssetCheckKey(dg.AssetKey(["lane", name]), "acknowledged") for name in ("paper1", "paper2")]
+        job = dg.define_asset_job("asked", dg.AssetSelection.checks(*keys))
+        defs = dg.Definitions.merge(loaded, dg.Definitions(jobs=[job]))
+        result = defs.resolve_job_def("asked").execute_in_process(instance=instance)
+        found = {item.asset_key.to_user_string(): item.passed for item in result.get_asset_check_evaluations()}
+    assert found == {"lane/paper1": True, "lane/paper2": False}
+
+
+def test_lanes_in_line_with_the_registry_ask_for_nothing(world: World) -> None:
+    with graph(world) as (_, instance):
+        assert isinstance(hand_over(dg.build_sensor_context(instance=instance)), dg.SkipReason)
+
+
+def test_a_rollback_is_a_hand_over_of_its_own(world: World) -> None:
+    """A → B → A: a run key of the config alone would swallow the third."""
+    registry = open_registry(world.settings.registry)
+    other = lane_pointer(registry, "paper2")
+    first = lane_pointer(registry, "paper1")
+    assert other is not None
+    assert first is not None
+    policy_id = read_plan(world.settings).policy_id
+    keys = []
+    with graph(world) as (_, instance):
+        for step, config_id in enumerate((None, other.config_id, first.config_id)):
+            if config_id:
+                occasion = Occasion(AS_OF_MS + step, "a person", "looked at it", "command")
+                promote(registry, world.settings.lanes, LANE, config_id, policy_id, step, occasion)
+            pointer_path(world.settings.lanes, "paper1").unlink()
+            requests = look(hand_over, instance).run_requests or []
+            keys += [request.run_key for request in requests]
+            run_job("hand_over", world.settings, world.config, instance)
+            assert drift(registry, world.settings.lanes, "paper1").differences == ()
+    assert len(keys) == len(set(keys)) == 3
+    assert all(str(key).startswith("paper1:") for key in keys)
+
+
+def failed_run(world: World, instance: dg.DagsterInstance) -> dg.DagsterRun:
+    asked = {"ops": {"night_plan": {"config": {"profile": PROFILE, "as_of_ms": AS_OF_MS + 10 * DAY_MS}}}}
+    run_id = new_run_id()
+    with pytest.raises(DataError):
+        run_job("nightly", world.settings, world.config, instance, run_id=run_id, run_config=asked)
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run
+
+
+def test_a_failed_run_leaves_an_alert_that_says_how_to_go_on(world: World) -> None:
+    with graph(world) as (_, instance):
+        run = failed_run(world, instance)
+        path = world.settings.logs / "alerts" / f"{run.run_id}.json"
+        by_command = json.loads(path.read_text())
+        path.unlink()
+        events = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+        assert events[0].dagster_event is not None
+        context = dg.build_run_status_sensor_context(
+            "run_failed", events[0].dagster_event, instance, run
+        ).for_run_failure()
+        run_failed(context)
+        by_sensor = json.loads(path.read_text())
+    home, config = world.settings.home, world.settings.config
+    assert by_sensor | {"at_ms": 0} == by_command | {"at_ms": 0}
+    assert (by_sensor["run_id"], by_sensor["job"], by_sensor["step"]) == (run.run_id, "nightly", "night_plan")
+    assert "no symbol of synthetic is fit" in by_sensor["first_cause"]
+    assert by_sensor["resume"] == (
+        f"MEI_HOME={home} MEI_CONFIG={config} mei nightly --profile smoke --as-of 2025-04-11T00:00Z"
+    )
+
+
+@pytest.mark.parametrize(
+    ("run", "command"),
+    [
+        (
+            dg.DagsterRun("ingest", tags={"dagster/asset_partition_range_start": "1h|2025-01", "other": "x"}),
+            f"{EXECUTE} -j ingest --tags '{RANGE}'",
+        ),
+        (
+            dg.DagsterRun("hand_over"),
+            f"{EXECUTE} -j hand_over",
+        ),
+        (
+            dg.DagsterRun("__ASSET_JOB", asset_selection=frozenset({dg.AssetKey("features")})),
+            "DAGSTER_HOME=/h/dagster dagster asset materialize -m mei_pipeline.definitions --select features",
+        ),
+        (dg.DagsterRun("nightly"), "mei nightly --profile nightly"),
+    ],
+)
+def test_the_command_to_resume(run: dg.DagsterRun, command: str) -> None:
+    assert resume_command(Settings(home=Path("/h")), run) == f"MEI_HOME=/h {command}"
+
+
+def test_the_hourly_ingest_asks_for_what_may_have_news(world: World) -> None:
+    ingest, _ = schedules(automation=False)
+    now = datetime.now(UTC)
+    with graph(world) as (loaded, instance):
+        context = dg.build_schedule_context(
+            instance=instance, scheduled_execution_time=now, repository_def=loaded.get_repository_def()
+        )
+        requests = ingest.evaluate_tick(context).run_requests or []
+    assert [request.tags["dagster/asset_partition_range_start"] for request in requests] == ["1h|2025-03"]
+    assert [request.tags["dagster/asset_partition_range_end"] for request in requests] == [f"1h|{now:%Y-%m}"]
+
+
+def test_without_sources_there_is_nothing_to_schedule(world: World) -> None:
+    write_config(world.settings.config)
+    path = world.settings.config / "pipeline.yaml"
+    lines = path.read_text().splitlines()
+    path.write_text(
+        "\n".join(line for line in lines if "kind: synthetic" not in line).replace("sources:", "sources: []")
+    )
+    ingest, _ = schedules(automation=False)
+    with graph(world) as (loaded, instance):
+        context = dg.build_schedule_context(instance=instance, repository_def=loaded.get_repository_def())
+        told = ingest.evaluate_tick(context)
+    assert not told.run_requests
+    assert "no sources" in (told.skip_message or "")

@@ -1,0 +1,185 @@
+"""Pictures, tables and checks, apart from any run."""
+
+import base64
+import dataclasses
+import itertools
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from market_kit import fill_lake, write_config
+
+from assets import metadata, plots
+from assets.checks import replay_differences, unready
+from assets.partitions import span_ms, touched_months
+from mei_pipeline import files, night
+from mei_pipeline.candles.intervals import month_range
+from mei_pipeline.candles.lake import Lake
+from mei_pipeline.config.load import load_config
+from mei_pipeline.progress import silent
+from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.run import run_sweep
+
+SVG = "{http://www.w3.org/2000/svg}"
+AS_OF_MS = 1_735_689_600_000 + 60 * 86_400_000
+AXES = {"fast": [5, 8, 12], "slow": [30, 50], "stop": [1.5, 2.0, 3.0]}
+
+
+def grid(**weights: float) -> pl.DataFrame:
+    """A row per combo, whose Sharpe ratio is a weighted sum of the axes' values."""
+    points = [dict(zip(AXES, point, strict=True)) for point in itertools.product(*AXES.values())]
+    return pl.DataFrame([point | {"sharpe": sum(w * point[axis] for axis, w in weights.items())} for point in points])
+
+
+def cells(svg: str) -> list[str]:
+    """What the cells of a heat map say when pointed at."""
+    return [title.text or "" for title in ET.fromstring(svg).iter(f"{SVG}title")]  # noqa: S314 - made above
+
+
+@pytest.mark.parametrize(
+    ("weights", "best"),
+    [
+        ({"fast": 1.0, "stop": 0.1}, ["fast", "stop"]),
+        ({"stop": 5.0, "slow": 0.01, "fast": 0.001}, ["stop", "slow"]),
+        ({"slow": 1.0, "fast": 0.5}, ["slow", "fast"]),
+    ],
+)
+def test_the_axes_that_matter_most_are_drawn(weights: dict[str, float], best: list[str]) -> None:
+    assert plots.two_best_axes(grid(**weights), list(AXES), "sharpe") == best
+
+
+def test_an_axis_of_one_value_is_none() -> None:
+    rows = grid(fast=1.0).filter(pl.col("slow") == 30)
+    assert "slow" not in plots.two_best_axes(rows, list(AXES), "sharpe")
+
+
+def test_a_cell_is_the_mean_over_the_other_axes() -> None:
+    told = cells(plots.sweep_heat_map(grid(fast=1.0, stop=0.5), list(AXES)))
+    # fast 5 and stop 1.5, whatever slow is.
+    assert told[0] == "mean 5.75, best 5.75"
+    assert len(told) == 9
+
+
+@pytest.mark.parametrize("axes", [["fast"], []])
+def test_fewer_axes_still_make_a_picture(axes: list[str]) -> None:
+    assert len(cells(plots.sweep_heat_map(grid(fast=1.0), axes))) == 3 * len(axes)
+
+
+@given(
+    values=st.lists(st.floats(-1e12, 1e12) | st.just(float("nan")), min_size=2, max_size=40),
+    name=st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=12),
+)
+def test_any_line_makes_a_picture_that_keeps_inside_its_frame(values: list[float], name: str) -> None:
+    time_ms = np.arange(len(values), dtype=np.int64) * 3_600_000
+    svg = plots.line_plot(name, "facts", time_ms, {name or "line": np.array(values)})
+    for path in ET.fromstring(svg).iter(f"{SVG}path"):  # noqa: S314 - made above
+        if path.get("fill") == "none":
+            points = [point.split() for point in path.get("d", "").replace("L", "M").split("M") if point]
+            assert all(0 <= float(y) <= plots.HEIGHT and 0 <= float(x) <= plots.WIDTH for x, y in points)
+            assert len(points) == int(np.isfinite(values).sum())
+
+
+def test_a_gap_in_a_line_stays_a_gap() -> None:
+    svg = plots.line_plot("x", "", np.arange(5, dtype=np.int64), {"a": np.array([1.0, 2.0, np.nan, 3.0, 4.0])})
+    drawn = [p.get("d", "") for p in ET.fromstring(svg).iter(f"{SVG}path") if p.get("fill") == "none"]  # noqa: S314
+    assert drawn[0].count("M") == 2
+
+
+def test_artefact_metadata_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    frame = pl.DataFrame({"symbol": ["A|B", "C"], "close": [1.5, None]})
+    frame.write_parquet(path)
+    told = metadata.artefact_metadata(path, frame=frame, docs={"close": "Last price."})
+    assert told["path"].value == str(path)
+    assert told["hash"].value == files.sha256_file(path)
+    assert told["dagster/row_count"].value == 2
+    columns = told["dagster/column_schema"].value.columns
+    assert [(column.name, column.type, column.description) for column in columns] == [
+        ("symbol", "String", None),
+        ("close", "Float64", "Last price."),
+    ]
+    assert told["preview"].value == "| symbol | close |\n| --- | --- |\n| A\\|B | 1.5 |\n| C | - |"
+
+
+def test_a_long_table_says_how_long_it_is() -> None:
+    shown = metadata.table(pl.DataFrame({"n": range(12)})).value
+    assert shown is not None
+    assert shown.endswith("| 9 |\n\n12 rows in all")
+
+
+def test_pictures_are_embedded() -> None:
+    shown = metadata.picture("<svg/>", "<svg>2</svg>").value
+    assert shown is not None
+    encoded = [part.split("base64,")[1].rstrip(")") for part in shown.split("\n\n")]
+    assert [base64.b64decode(data).decode() for data in encoded] == ["<svg/>", "<svg>2</svg>"]
+
+
+@pytest.fixture
+def searched(mei_settings: Settings, tmp_path: Path) -> tuple[Settings, night.NightPlan]:
+    fill_lake(mei_settings)
+    plan = night.plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", AS_OF_MS)
+    bars = night.night_bars(mei_settings, plan)
+    run_sweep(mei_settings, plan.sweep, night.search_window(plan, bars), night.night_features(mei_settings, plan, bars))
+    return mei_settings, plan
+
+
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        ("sharpe", pl.col("sharpe") * (1 + 2**-52)),
+        ("trades", pl.col("trades") + 1),
+        ("win_rate", pl.lit(None, dtype=pl.Float64)),
+        ("day_sum", pl.col("day_sum").reverse()),
+        ("combo", None),
+    ],
+)
+def test_a_figure_that_replay_contradicts_is_found(
+    searched: tuple[Settings, night.NightPlan], column: str, change: pl.Expr | None
+) -> None:
+    settings, plan = searched
+    bars = night.night_bars(settings, plan)
+    cut, features = night.search_window(plan, bars), night.night_features(settings, plan, bars)
+    rows = read_results(sweep_folder(settings.sweeps, plan.sweep)).head(4)
+    if change is not None:
+        rows = rows.with_columns(change.alias(column))
+    found = replay_differences(settings, plan, bars, cut, features, rows, silent)
+    assert {item["figure"] for item in found} == (set() if change is None else {column})
+
+
+def test_a_column_without_a_value_is_found(searched: tuple[Settings, night.NightPlan]) -> None:
+    settings, plan = searched
+    bars = night.night_bars(settings, plan)
+    features = night.night_features(settings, plan, bars)
+    assert unready(bars, features) == []
+    values = np.array(features.values)
+    values[1, 100:103, 2] = np.nan
+    column = features.columns[1]
+    assert unready(bars, dataclasses.replace(features, values=values)) == [
+        {"column": f"{column.kind} {column.window}", "symbol": bars.symbols[2], "bars": 3}
+    ]
+
+
+def test_months_with_news_reach_from_the_newest_bar_to_now(mei_settings: Settings, tmp_path: Path) -> None:
+    pipeline = write_config(tmp_path / "config").pipeline
+    path = tmp_path / "config" / "pipeline.yaml"
+    source = "{kind: synthetic, venue: test, seed: 1, symbols: 1, from: 2025-01-01}"
+    path.write_text(path.read_text().replace("sources: []", f"sources: [{source}]"))
+    fetched = load_config(tmp_path / "config").pipeline
+    now_ms = month_range("2025-06")[0] + 1
+    lake = Lake(mei_settings.lake)
+    assert touched_months(lake, pipeline, now_ms) is None
+    assert touched_months(lake, fetched, now_ms) == ("2025-01", "2025-06")
+    fill_lake(mei_settings)  # sixty days, so it ends in March
+    assert touched_months(lake, fetched, now_ms) == ("2025-03", "2025-06")
+    assert touched_months(lake, fetched, month_range("2024-12")[0]) is None
+
+
+def test_a_span_ends_now_at_the_latest() -> None:
+    start, end = month_range("2025-02")
+    assert span_ms("2025-02", "2025-02", end + 5) == (start, end)
+    assert span_ms("2025-02", "2025-02", start + 5) == (start, start + 5)
