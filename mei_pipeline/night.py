@@ -27,23 +27,6 @@ _EXCLUDING = ("stale", "short")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A quality rule that a symbol broke in the night's slice.
-
-    Attributes:
-        rule: Name of the rule.
-        symbol: The symbol.
-        count: Offending rows, or missing bars.
-        sample: The first offending rows.
-    """
-
-    rule: str
-    symbol: str
-    count: int
-    sample: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True)
 class NightPlan:
     """What a night does.
 
@@ -65,7 +48,7 @@ class NightPlan:
     to_ms: int
     candles: int
     dropped: Mapping[str, str]
-    findings: tuple[Finding, ...]
+    findings: tuple[quality.Finding, ...]
     sweep: SweepPlan
     selection: Selection
 
@@ -242,7 +225,7 @@ def _universe(lake: Lake, pipeline: PipelineConfig, spec: SweepSpec) -> tuple[li
 
 def _fit(
     frame: pl.DataFrame, names: list[str], pipeline: PipelineConfig, interval: str, from_ms: int, as_of_ms: int
-) -> tuple[list[str], dict[str, str], tuple[Finding, ...]]:
+) -> tuple[list[str], dict[str, str], tuple[quality.Finding, ...]]:
     limits = quality.Limits(
         stale_after_ms=int(pipeline.window.stale_after_hours * HOUR_MS),
         min_coverage_frac=pipeline.window.min_coverage_frac,
@@ -254,7 +237,7 @@ def _fit(
         if item.rule in _EXCLUDING or item.severity == "refuse":
             dropped.setdefault(item.symbol, f"{item.rule}: {quality.RULES[item.rule].doc}")
     kept = [name for name in names if name not in dropped]
-    return kept, dropped, tuple(Finding(i.rule, i.symbol, i.count, i.sample) for i in found.items)
+    return kept, dropped, found.items
 
 
 def _nothing_fit(venue: str, interval: str, as_of_ms: int, frame: pl.DataFrame, dropped: Mapping[str, str]) -> str:
