@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
@@ -16,10 +17,12 @@ from market_kit import fill_lake, write_config
 from assets import metadata, plots
 from assets.checks import replay_differences, unready
 from assets.partitions import span_ms, touched_months
+from assets.surroundings import retried
 from mei_pipeline import files, night
 from mei_pipeline.candles.intervals import month_range
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import load_config
+from mei_pipeline.errors import Busy, DataError, MeiError, Retryable
 from mei_pipeline.progress import silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.results import read_results, sweep_folder
@@ -183,3 +186,12 @@ def test_a_span_ends_now_at_the_latest() -> None:
     start, end = month_range("2025-02")
     assert span_ms("2025-02", "2025-02", end + 5) == (start, end)
     assert span_ms("2025-02", "2025-02", start + 5) == (start, start + 5)
+
+
+@pytest.mark.parametrize(
+    ("error", "again"), [(Busy("held"), True), (Retryable("later"), True), (DataError("bad"), False)]
+)
+def test_only_what_may_succeed_later_is_tried_again(error: MeiError, again: bool) -> None:
+    with pytest.raises(dg.RetryRequested if again else DataError) as raised, retried():
+        raise error
+    assert (raised.value if not again else raised.value.__cause__) is error

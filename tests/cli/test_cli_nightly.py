@@ -1,0 +1,76 @@
+"""`mei nightly` as it is typed: what it prints, and what it refuses before anything runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from market_kit import DAY_MS, START_MS, fill_lake, write_config
+
+from mei_pipeline.cli.main import run
+from mei_pipeline.cli.nightly import nightly
+from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.store import lane_pointers
+from mei_pipeline.settings import Settings
+
+AS_OF_MS = START_MS + 60 * DAY_MS
+
+
+@pytest.fixture
+def filled(home: Path, mei_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A home with a lake whose trends hold an edge, and no sources."""
+    write_config(home / "config")
+    monkeypatch.setenv("MEI_CONFIG", str(home / "config"))
+    fill_lake(mei_settings, drift=0.004)
+    return mei_settings
+
+
+def test_one_object_for_machines(filled: Settings, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["--profile", "smoke", "--as-of", "2025-03-02T00:00Z", "--json"], nightly) == 0
+    printed = capfd.readouterr()
+    told = json.loads(printed.out)
+    assert {name: told[name] for name in ("candles", "symbols", "combos", "candidates", "as_of_ms")} == {
+        "candles": 60 * 24 * 3,
+        "symbols": 3,
+        "combos": 12,
+        "candidates": 3,
+        "as_of_ms": AS_OF_MS,
+    }
+    held = {pointer.lane: pointer.config_id for pointer in lane_pointers(open_registry(filled.registry))}
+    assert {item["lane"]: item["config_id"] for item in told["deployed"]} == held
+    assert told["runs"]["ingest"] is None
+    assert told["seconds"] > 0
+    assert "combos: 12 of 12" in printed.err
+
+
+@pytest.mark.usefixtures("filled")
+def test_tables_for_people(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["--profile", "smoke", "--as-of", "last"], nightly) == 0
+    printed = capfd.readouterr().out
+    for piece in (
+        "ingested    nothing: pipeline.yaml has no sources",
+        "combos      12",
+        "Finalists",
+        "Lanes",
+        "paper1",
+    ):
+        assert piece in printed
+    assert printed.splitlines()[-1].startswith("next        mei ui")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--profile", "smok"], 2, "no profile 'smok'"),
+        (["--as-of", "yesterday"], 2, "write an ISO time"),
+        (["--profile", "smoke", "--as-of", "2025-06-01"], 3, "Run `mei ingest`"),
+        (["--profile", "smoke"], 3, "Run `mei ingest`"),
+    ],
+)
+def test_what_can_not_run_says_why(
+    filled: Settings, capfd: pytest.CaptureFixture[str], arguments: list[str], code: int, told: str
+) -> None:
+    assert filled.lake.exists()
+    assert run(arguments, nightly) == code
+    printed = capfd.readouterr()
+    assert told in printed.err
+    assert printed.out == ""
