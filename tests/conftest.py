@@ -21,9 +21,10 @@ def compiled_kernels(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """MEI_HOME of this test; no variable of the person who runs the tests is seen, and nothing reaches their state."""
-    for name in (*VARIABLES, "DAGSTER_HOME"):
+    """MEI_HOME of this test; nothing of the person who runs the tests is seen: variables, state, terminal."""
+    for name in (*VARIABLES, "DAGSTER_HOME", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "160")
     folder = tmp_path / "home"
     monkeypatch.setenv("MEI_HOME", str(folder))
     return folder
