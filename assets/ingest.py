@@ -24,6 +24,37 @@ from mei_pipeline.progress import Progress
 
 GROUP = "ingest"
 OWNERS = ("team:data",)
+CANDLE_DOCS = {
+    "venue": "Whose prices; venues never meet in one series.",
+    "symbol": "Base coin, as the venue names it.",
+    "interval": "Length of the bar.",
+    "open_ms": "Open time, UTC milliseconds: the bar covers [open_ms, open_ms + interval).",
+    "open": "First price.",
+    "high": "Highest price.",
+    "low": "Lowest price.",
+    "close": "Last price.",
+    "volume": "Traded base coin.",
+    "trades": "Number of trades; null where the source does not say.",
+    "source": "Where the bar came from.",
+}
+FUNDING_DOCS = {
+    "venue": CANDLE_DOCS["venue"],
+    "symbol": CANDLE_DOCS["symbol"],
+    "time_ms": "When the venue stamped the payment, UTC milliseconds; it is due at the full hour before.",
+    "rate": "Fraction of notional paid by longs to shorts at that time.",
+    "premium": "Premium of the perpetual over its index; null where the source does not say.",
+    "source": "Where the print came from.",
+}
+COVERAGE_DOCS = {
+    "venue": CANDLE_DOCS["venue"],
+    "symbol": CANDLE_DOCS["symbol"],
+    "interval": CANDLE_DOCS["interval"],
+    "month": "Calendar month, UTC.",
+    "bars": "Bars that the lake has.",
+    "expected": "Bars between the symbol's listing, or its first bar, and the end of the lake.",
+    "no_trade": "Missing bars for which the venue was asked and had none.",
+    "unknown": "Missing bars for an unknown reason.",
+}
 ProgressResource = dg.ResourceParam[Progress]
 
 
@@ -44,7 +75,7 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
                 description="Every bar of this run's partitions can be read back.",
             )
         ],
-        metadata=declared(CANDLES.columns),
+        metadata=declared(CANDLES.columns, CANDLE_DOCS),
     )
     def candles(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
         """Closed bars of every symbol, one row per venue, symbol, interval and open time.
@@ -88,7 +119,7 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
             "cadence", asset="funding", description="The hours between a symbol's payments stay the same."
         ),
     ],
-    metadata=declared(FUNDING.columns),
+    metadata=declared(FUNDING.columns, FUNDING_DOCS),
 )
 def funding(progress: ProgressResource) -> Result:
     """Funding payments, one row per venue, symbol and hour that was due, from the sources of pipeline.yaml.
@@ -111,6 +142,7 @@ def funding(progress: ProgressResource) -> Result:
         settings.lake / "funding",
         digest=files.sha256_json(sorted(entry for report in reports for entry in report.files.items())),
         frame=frame,
+        docs=FUNDING_DOCS,
         preview=frame.group_by("venue", "symbol").agg(pl.len(), pl.col("rate").mean()).sort("venue", "symbol"),
     )
     return dg.MaterializeResult(
@@ -133,7 +165,7 @@ def funding(progress: ProgressResource) -> Result:
         dg.AssetCheckSpec("fresh", asset="coverage", description="The newest bars are young enough for a night."),
         dg.AssetCheckSpec("gaps", asset="coverage", description="No bar is missing for a reason that nobody knows."),
     ],
-    metadata=declared(SCHEMA),
+    metadata=declared(SCHEMA, COVERAGE_DOCS),
 )
 def coverage() -> Result:
     """Bars that the lake has and bars that it should have, one row per venue, symbol, interval and month.
@@ -152,7 +184,7 @@ def coverage() -> Result:
     gaps = frame.filter(pl.col("unknown") > 0)
     return dg.MaterializeResult(
         metadata={
-            **artefact_metadata(path, frame=frame),
+            **artefact_metadata(path, frame=frame, docs=COVERAGE_DOCS),
             "heat_map": picture(*(coverage_svg(found) for found in measured.values())),
             "no_trade": dg.MetadataValue.int(no_trade),
             "unknown": dg.MetadataValue.int(unknown),

@@ -61,6 +61,8 @@ def _close_dead(instance: dg.DagsterInstance) -> None:
 
 
 def _refuse_other(instance: dg.DagsterInstance, run_id: str) -> None:
-    for run in instance.get_runs(dg.RunsFilter(job_name=NIGHTLY, statuses=_UNFINISHED)):
-        if run.run_id != run_id:
-            raise Busy(f"a night is running, run {run.run_id}; wait for it to end, or cancel it in `mei ui`")
+    """Of two nights in progress the one that was asked for first goes on; one that is yet to begin comes last."""
+    records = instance.get_run_records(dg.RunsFilter(job_name=NIGHTLY, statuses=_UNFINISHED), ascending=True)
+    if records and records[0].dagster_run.run_id != run_id:
+        first = records[0].dagster_run.run_id
+        raise Busy(f"a night is running, run {first}; wait for it to end, or cancel it in `mei ui`")

@@ -26,6 +26,7 @@ from mei_pipeline.night import (
     search_window,
     write_plan,
 )
+from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
 from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.results import metric_columns, read_results, sweep_folder, top
@@ -34,6 +35,13 @@ from mei_pipeline.sweep.run import run_sweep
 GROUP = "research"
 OWNERS = ("team:research",)
 REPLAYED = 20
+ROW_DOCS = {
+    "combo": "Number of the combo in the plan.",
+    **DOCS,
+    "day_count": "Days in each of 16 equal time blocks of the search.",
+    "day_sum": "Sum of daily returns in each block.",
+    "day_sum_sq": "Sum of squared daily returns in each block.",
+}
 _PLOTTED_BARS = 500
 
 ProgressResource = dg.ResourceParam[Progress]
@@ -151,7 +159,7 @@ def features(progress: ProgressResource) -> Result:
             description=f"The {REPLAYED} best combos, replayed trade by trade, equal their rows bit by bit.",
         ),
     ],
-    metadata=declared({"combo": pl.Int64(), **dict.fromkeys(metric_columns(), pl.Float64())}, DOCS),
+    metadata=declared({"combo": pl.Int64(), **dict.fromkeys(metric_columns(), pl.Float64())}, ROW_DOCS),
 )
 def sweep_results(progress: ProgressResource) -> Result:
     """Every combo of the night's search, one row each: its axes' values and its metrics over the days of the search.
@@ -229,8 +237,10 @@ def _swept(
 ) -> Metadata:
     axes = [path for path, _ in plan.sweep.axes]
     shown = best.select("combo", *axes, *metric_columns())
+    table_of = read_catalog().strategy(plan.sweep.strategy)
+    docs = ROW_DOCS | {path: table_of[path].doc for path in axes}
     return {
-        **artefact_metadata(folder, digest=plan.sweep.id, frame=rows, docs=DOCS, preview=shown.head(10)),
+        **artefact_metadata(folder, digest=plan.sweep.id, frame=rows, docs=docs, preview=shown.head(10)),
         "sweep_id": dg.MetadataValue.text(plan.sweep.id),
         "combos": dg.MetadataValue.int(rows.height),
         # A sweep that found all of its chunks on disk measured no speed.

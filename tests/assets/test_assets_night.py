@@ -169,6 +169,15 @@ def test_a_night_of_the_daemon_is_not_disturbed(world: World) -> None:
         refuse_second_night(world.settings, instance, "4567")
 
 
+def test_of_two_nights_the_first_goes_on(world: World) -> None:
+    with graph(world) as (_, instance):
+        for run_id in ("older", "younger"):
+            instance.add_run(dg.DagsterRun("nightly", run_id=run_id, status=dg.DagsterRunStatus.STARTED))
+        refuse_second_night(world.settings, instance, "older")
+        with pytest.raises(Busy, match="run older"):
+            refuse_second_night(world.settings, instance, "younger")
+
+
 def test_a_killed_night_is_closed_by_the_next_one(world: World) -> None:
     with graph(world) as (_, instance):
         tags = {UNDER_LOCK: "yes"}
