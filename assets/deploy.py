@@ -10,7 +10,6 @@ from assets import surroundings
 from assets.metadata import Metadata, Result, artefact_metadata, declared, records
 from assets.selection import candidates
 from mei_pipeline import files
-from mei_pipeline.config.load import Config
 from mei_pipeline.errors import MeiError, Refused
 from mei_pipeline.night import read_plan
 from mei_pipeline.params.identity import config_id, make_resolved
@@ -78,7 +77,7 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
         metadata=_proposed(settings.lanes, found),
         check_results=[
             _config_valid(registry, found.lanes),
-            _gates_passed(registry, found.lanes, plan.policy_id),
+            _gates_passed(registry, found.lanes, plan.selection.id),
         ],
     )
 
@@ -103,7 +102,7 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
         registry,
         settings.lanes,
         lanes_of(config.lanes),
-        policy_id=policy_in_force(config),
+        policy_id=config.policy.selection.id,
         occasion=surroundings.occasion(context, "proposal of a night", f"job {context.run.job_name}"),
     )
     pointers = lane_pointers(registry)
@@ -113,11 +112,6 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     refused = [f"{outcome.lane}: {outcome.refused}" for outcome in outcomes if outcome.refused]
     if refused:
         raise Refused("; ".join(refused))
-
-
-def policy_in_force(config: Config) -> str:
-    """Id of the thresholds of policy.yaml as it is now."""
-    return files.sha256_json(config.policy.selection.model_dump(mode="json"))
 
 
 def version_of(pointers: Sequence[Pointer]) -> str:

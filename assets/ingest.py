@@ -15,7 +15,7 @@ from mei_pipeline.candles.coverage import coverage as measure
 from mei_pipeline.candles.funding import cadence_changes
 from mei_pipeline.candles.ingest import IngestReport, ingest
 from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
-from mei_pipeline.candles.lake import Counts, Lake, merge_instruments, read_candles, read_funding
+from mei_pipeline.candles.lake import Counts, Lake, read_candles, read_funding
 from mei_pipeline.candles.schema import CANDLES, FUNDING
 from mei_pipeline.candles.sources import build
 from mei_pipeline.config.models import PipelineConfig
@@ -96,9 +96,6 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
         with surroundings.retried():
             for entry in config.pipeline.sources:
                 source = build(entry)
-                known = source.instruments()
-                if known.height:
-                    merge_instruments(lake, known, now_ms=now, source=source.name)
                 report = ingest(lake, source, intervals, from_ms, to_ms, now_ms=now, progress=progress, funding=False)
                 reports.append(report)
         readable = _readable(lake, config.pipeline, intervals, from_ms, to_ms)

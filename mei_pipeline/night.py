@@ -57,11 +57,6 @@ class NightPlan:
         """SHA-256 of the plan."""
         return files.sha256_json(_PLAN.dump_python(self, mode="json"))
 
-    @property
-    def policy_id(self) -> str:
-        """SHA-256 of the thresholds."""
-        return files.sha256_json(self.selection.model_dump(mode="json"))
-
 
 _PLAN = TypeAdapter(NightPlan)
 

@@ -89,7 +89,7 @@ def ingest(
         to_ms: End of the range, exclusive.
         now_ms: The present; bars that are not closed by then are refused.
         progress: Told of the work.
-        funding: Whether to fetch funding and instruments too.
+        funding: Whether to fetch funding too.
 
     Raises:
         DataError: A file of the source or of the lake is missing, damaged or of another schema, or the disk is full.
@@ -99,7 +99,7 @@ def ingest(
     for interval in intervals:
         interval_ms(interval)
     report = IngestReport(None, source.name, source.venue)
-    known = source.instruments() if funding else pl.DataFrame()
+    known = source.instruments()
     if known.height:
         merged = merge_instruments(lake, known, now_ms=now_ms, source=source.name)
         report = _with(report, "instruments", merged)

@@ -54,7 +54,7 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
     """
     if path.is_file() and b"\nconfig_id:" in b"\n" + path.read_bytes():
         resolved, file = read_promoted(path)
-        return resolved, _anchor(config, resolved.interval, file.evidence.get("basis", {}).get("anchor_ms"))
+        return resolved, _anchor(config, resolved.interval, file.evidence.get("anchor_ms"))
     spec = read_yaml(path, BacktestSpec)
     venue = spec.venue or config.pipeline.venue
     names = tuple(symbols(lake, venue, spec.interval)) if spec.symbols == "all" else spec.symbols

@@ -32,7 +32,7 @@ def propose(
         lanes_of(config.lanes),
         [_candidate(plan, finalist) for finalist in candidates.finalists],
         night_id=plan.id,
-        policy_id=plan.policy_id,
+        policy_id=plan.selection.id,
         occasion=occasion,
     )
 

@@ -210,7 +210,9 @@ def test_promoted_refuses_by_itself_after_a_failed_check(world: World) -> None:
         for config_id in proposed:
             evidence_id = story_of(registry, config_id).evidence[0].evidence_id
             fallen = Gate("min_sharpe", 0.1, 1.0, "fail", "0.1 is below 1")
-            add_verdict(registry, config_id, evidence_id, plan.policy_id, [fallen], night_id="later", occasion=occasion)
+            add_verdict(
+                registry, config_id, evidence_id, plan.selection.id, [fallen], night_id="later", occasion=occasion
+            )
         both = [dg.AssetKey("deployments"), dg.AssetKey("promoted")]
         failed = nightly.execute_in_process(instance=instance, asset_selection=both, raise_on_error=False)
         assert not failed.success

@@ -133,7 +133,7 @@ def test_a_rollback_is_a_hand_over_of_its_own(world: World) -> None:
     first = lane_pointer(registry, "paper1")
     assert other is not None
     assert first is not None
-    policy_id = read_plan(world.settings).policy_id
+    policy_id = read_plan(world.settings).selection.id
     keys = []
     with graph(world) as (_, instance):
         for step, config_id in enumerate((None, other.config_id, first.config_id)):

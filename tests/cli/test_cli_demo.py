@@ -34,11 +34,28 @@ def test_demo_deploys_through_the_gates_and_its_second_run_says_the_same(
     assert first["deployed"][0]["config_id"] in (lane / "promoted.yaml").read_text()
     assert (lane / "configs" / f"{first['deployed'][0]['config_id']}.yaml").exists()
 
+    _replays_to_its_evidence(lane, first["deployed"][0]["config_id"], capsys)
+
     monkeypatch.setenv("MEI_HOME", str(own_home))
     assert run(["demo"]) == 0
     shown = capsys.readouterr().out
     assert first["deployed"][0]["config_id"][:12] in shown
     assert "mei ui" in shown
+
+
+def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["registry", "show", config_id, "--json"]) == 0
+    (evidence,) = json.loads(capsys.readouterr().out)["evidence"]
+    assert (
+        run(
+            ["backtest", "--config", str(lane / "configs" / f"{config_id}.yaml"), "--from", "2026-02-01", "--json", "-"]
+        )
+        == 0
+    )
+    report = json.loads(capsys.readouterr().out)
+    assert report["config_id"] == config_id
+    assert report["evidence_id"] == evidence["evidence_id"]
+    assert report["metrics"] == evidence["metrics"]["out_of_sample"]
 
 
 def test_demo_without_an_edge_deploys_nothing_and_says_why(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:

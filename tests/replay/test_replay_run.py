@@ -7,6 +7,7 @@ import pytest
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake
 
 from mei_pipeline.config.load import Config
+from mei_pipeline.config.promoted import to_yaml
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.market import load_bars
 from mei_pipeline.params.identity import Resolved, make_resolved
@@ -110,6 +111,12 @@ def test_a_hand_written_config_is_resolved(mei_settings: Settings, tmp_path: Pat
     assert resolved.params["trade.tp_atr_mult"] == 3.0
     assert resolved.market["market.taker_fee_bps"] == 3.5
     assert anchor_ms == START_MS
+
+
+def test_a_config_of_a_lane_brings_its_own_anchor(mei_settings: Settings, tmp_path: Path, resolved: Resolved) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(resolved, evidence={"anchor_ms": START_MS + DAY_MS}, provenance={}))
+    assert read_config(path, fill_lake(mei_settings), config()) == (resolved, START_MS + DAY_MS)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from mei_pipeline.config.base import FileModel
+from mei_pipeline.files import sha256_json
 
 
 class Selection(FileModel):
@@ -24,6 +25,11 @@ class Selection(FileModel):
     significance: Annotated[float, Field(gt=0, le=0.5)] = 0.01
     """Chance that a worthless night passes: the level of the one-sided test that the mean daily return out of sample is
     above zero, divided by the number of finalists judged (Bonferroni)."""
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the thresholds: a verdict holds under the policy that it was reached by."""
+        return sha256_json(self.model_dump(mode="json"))
 
 
 class PolicyConfig(FileModel):
