@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -113,3 +115,16 @@ def test_versions_are_compared_with_every_fork_of_the_lock():
     wanted = {"numpy": {"2.4.6", "2.5.5"}, "polars": {"2.1.0"}}
     assert differing(wanted, {"numpy": "2.5.5", "polars": "2.1.0", "unknown": "1"}) == []
     assert differing(wanted, {"numpy": "2.3.0", "polars": "1.9"}) == ["numpy 2.3.0", "polars 1.9"]
+
+
+def test_a_stranger_named_kernels_is_found(tmp_path):
+    """The name is also that of a package on PyPI; an environment shared with other projects may hold it."""
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text("")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "mei_pipeline.cli.main", "doctor", "--json"]
+    asked = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=tmp_path)
+    assert asked.returncode == 1
+    [finding] = [finding for finding in json.loads(asked.stdout)["findings"] if finding["name"] == "packages"]
+    assert finding["level"] == "fail"
+    assert str(tmp_path / "kernels") in finding["found"]
