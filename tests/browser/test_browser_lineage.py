@@ -85,6 +85,13 @@ def node(page, asset):
     return page.get_by_text(asset, exact=True).last
 
 
+def take_picture(page, name):
+    """A picture of the documents is taken when it is not there: delete it to renew it."""
+    page.wait_for_load_state("networkidle")
+    if not (PICTURES / name).exists():
+        page.screenshot(path=PICTURES / name)
+
+
 def origin(url):
     return re.match(r"http://[^/]+", url)[0]
 
@@ -96,8 +103,7 @@ def test_the_lineage_shows_the_whole_way(page, seen, lineage):
     for asset in ("candles", "night_plan", "sweep_results", "candidates", "promoted", "paper1"):
         seen(node(page, asset))
     page.get_by_role("button", name="Hide navigation").click()
-    page.wait_for_load_state("networkidle")
-    page.screenshot(path=PICTURES / "lineage.png")
+    take_picture(page, "lineage.png")
 
 
 def test_an_asset_is_materialised_from_the_lineage_and_its_checks_are_seen(page, seen, lineage):
@@ -123,5 +129,4 @@ def test_the_checks_of_a_night_have_all_passed(page, seen, lineage):
     for check in ("complete", "replay_equal"):
         seen(page.get_by_text(check, exact=True).first)
     seen(page.get_by_text("Succeeded", exact=True).nth(1))
-    page.wait_for_load_state("networkidle")
-    page.screenshot(path=PICTURES / "checks.png")
+    take_picture(page, "checks.png")
