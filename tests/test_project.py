@@ -59,6 +59,12 @@ def test_a_documented_command_exists_with_its_options(words):
     assert not unknown, f"no such option: {words}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_a_command_named_in_a_sentence_exists(document):
+    known = {name for entries in main.SECTIONS.values() for name in entries}
+    assert set(re.findall(r"`mei ([a-z]+)", document.read_text())) <= known
+
+
 def test_ci_runs_the_test_command_of_the_readme():
     readme = (CHECKOUT / "README.md").read_text()
     command = (CHECKOUT / ".ci" / "run").read_text().splitlines()[-1]
