@@ -22,7 +22,7 @@ def split(words):
     while match := re.fullmatch(r"([A-Z_]+)=(.*)", words[0]):
         variables[match[1]] = match[2]
         words = words[1:]
-    if words[:2] in (["uv", "run"], ["./uv", "run"]):
+    if words[:2] in (["uv", "run"], [".ci/uv", "run"]):
         words = words[2:]
         while words[0].startswith("-"):
             words = words[1:]

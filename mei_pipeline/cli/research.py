@@ -1,5 +1,6 @@
 """`mei backtest` and `mei sweep`: one config or one search over the lake, without a night around it."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,7 @@ def _write_frame(path: Path | None, frame: "pl.DataFrame") -> None:
 def _show(run: "Replay") -> None:
     from mei_pipeline.sweep.metrics import DOCS
 
-    rows = [(name, None if value != value else value, DOCS[name]) for name, value in run.metrics.items()]  # noqa: PLR0124 - NaN
+    rows = [(name, None if math.isnan(value) else value, DOCS[name]) for name, value in run.metrics.items()]
     output.table("Backtest", ("metric", "value", "what it says"), rows)
 
 

@@ -1,5 +1,6 @@
 """The report of a replay: what was run, on what, by which rules, and what came of it."""
 
+import math
 from typing import Any
 
 import polars as pl
@@ -29,7 +30,7 @@ def report_of(resolved: Resolved, bars: Bars, from_ms: int, to_ms: int, run: Rep
         "from": iso(from_ms),
         "to": iso(to_ms),
         "bars": int((bars.age[(bars.open_ms >= from_ms) & (bars.open_ms < to_ms)] >= 0).sum()),
-        "metrics": {name: None if value != value else value for name, value in run.metrics.items()},  # noqa: PLR0124 - NaN
+        "metrics": {name: None if math.isnan(value) else value for name, value in run.metrics.items()},
         "by_symbol": _grouped(run.trades, "symbol"),
         "by_reason": _grouped(run.trades, "reason"),
         "by_side": _grouped(run.trades, "side"),

@@ -1,5 +1,6 @@
 """Choose finalists on the days of the search, judge them on the days after it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -152,8 +153,7 @@ def choose(
                 config_id=config_id(resolved_combo(sweep, params)),
                 params=params,
                 in_sample=in_sample,
-                # NaN equals nothing, itself included: a metric without a value is None in what is stored.
-                out_of_sample={name: None if value != value else value for name, value in run.metrics.items()},  # noqa: PLR0124
+                out_of_sample={name: None if math.isnan(value) else value for name, value in run.metrics.items()},
                 gates=gates,
             )
         )

@@ -7,6 +7,7 @@ from statistics import NormalDist
 from kernels.market import Floats
 from mei_pipeline.config.models import Selection
 from mei_pipeline.registry.records import Gate
+from mei_pipeline.sweep.metrics import FEWEST_DAYS, NO_VARIANCE
 
 _NORMAL = NormalDist()
 
@@ -17,12 +18,11 @@ def p_value(n: float, total: float, squares: float) -> float | None:
     Student's t statistic against the normal distribution, which it approaches over the tens of days that a holdout has;
     returns are taken as uncorrelated. None when there are fewer than two days or no variation.
     """
-    if n < 2:  # noqa: PLR2004 - a deviation needs two values
+    if n < FEWEST_DAYS:
         return None
     mean = total / n
     variance = (squares - n * mean * mean) / (n - 1.0)
-    # Rounding leaves about 1e-17 of variance in constant returns.
-    if variance <= 1e-16:  # noqa: PLR2004
+    if variance <= NO_VARIANCE:
         return None
     return 1.0 - _NORMAL.cdf(mean / math.sqrt(variance / n))
 

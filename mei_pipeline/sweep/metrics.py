@@ -7,8 +7,8 @@ from kernels.market import Floats
 from mei_pipeline.simulation import Outcome
 
 YEAR_DAYS = 365.0
-_FEWEST_DAYS = 2.0  # a deviation needs two values
-_NO_VARIANCE = 1e-16  # rounding leaves about 1e-17 of variance in constant returns
+FEWEST_DAYS = 2.0  # a deviation needs two values
+NO_VARIANCE = 1e-16  # rounding leaves about 1e-17 of variance in constant returns
 
 DOCS = {
     "net_pnl_usd": "Equity at the end less the initial balance; open positions are marked at their last close.",
@@ -41,7 +41,7 @@ def sharpe(n: Floats, total: Floats, squares: Floats) -> Floats:
         mean = total / n
         variance = (squares - n * mean * mean) / (n - 1.0)
         ratio = mean / np.sqrt(variance) * np.sqrt(YEAR_DAYS)
-    return np.where((n >= _FEWEST_DAYS) & (variance > _NO_VARIANCE), ratio, 0.0)
+    return np.where((n >= FEWEST_DAYS) & (variance > NO_VARIANCE), ratio, 0.0)
 
 
 def metrics(outcome: Outcome, initial_usd: float, bars: int) -> dict[str, Floats]:

@@ -41,7 +41,7 @@ def grid(**weights: float) -> pl.DataFrame:
 
 def cells(svg: str) -> list[str]:
     """What the cells of a heat map say when pointed at."""
-    return [title.text or "" for title in ET.fromstring(svg).iter(f"{SVG}title")]  # noqa: S314 - made above
+    return [title.text or "" for title in ET.fromstring(svg).iter(f"{SVG}title")]  # noqa: S314 - our own picture - made above
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_fewer_axes_still_make_a_picture(axes: list[str]) -> None:
 def test_any_line_makes_a_picture_that_keeps_inside_its_frame(values: list[float], name: str) -> None:
     time_ms = np.arange(len(values), dtype=np.int64) * 3_600_000
     svg = plots.line_plot(name, "facts", time_ms, {name or "line": np.array(values)})
-    for path in ET.fromstring(svg).iter(f"{SVG}path"):  # noqa: S314 - made above
+    for path in ET.fromstring(svg).iter(f"{SVG}path"):  # noqa: S314 - our own picture - made above
         if path.get("fill") == "none":
             points = [point.split() for point in path.get("d", "").replace("L", "M").split("M") if point]
             assert all(0 <= float(y) <= plots.HEIGHT and 0 <= float(x) <= plots.WIDTH for x, y in points)
@@ -89,7 +89,7 @@ def test_any_line_makes_a_picture_that_keeps_inside_its_frame(values: list[float
 
 def test_a_gap_in_a_line_stays_a_gap() -> None:
     svg = plots.line_plot("x", "", np.arange(5, dtype=np.int64), {"a": np.array([1.0, 2.0, np.nan, 3.0, 4.0])})
-    drawn = [p.get("d", "") for p in ET.fromstring(svg).iter(f"{SVG}path") if p.get("fill") == "none"]  # noqa: S314
+    drawn = [p.get("d", "") for p in ET.fromstring(svg).iter(f"{SVG}path") if p.get("fill") == "none"]  # noqa: S314 - our own picture
     assert drawn[0].count("M") == 2
 
 

@@ -37,8 +37,8 @@ def main(folder: Path, mode: str) -> None:
     for point in points:
         copy = folder / f"{mode}-{point}"
         shutil.copytree(folder / "start", copy)
-        said, status = forked(lambda: attempt(copy, mode, point))  # noqa: B023  (it runs before the next turn)
-        (left, again), _ = forked(lambda: (inspect(copy), merge(copy, new()) and None, inspect(copy))[::2])  # noqa: B023
+        said, status = forked(lambda: attempt(copy, mode, point))  # noqa: B023 - called before the loop goes on  (it runs before the next turn)
+        (left, again), _ = forked(lambda: (inspect(copy), merge(copy, new()) and None, inspect(copy))[::2])  # noqa: B023 - called before the loop goes on
         results.append({"point": point, "status": status, "said": said, "left": left, "again": again})
         shutil.rmtree(copy)
         if status == 0 and mode != "full":
