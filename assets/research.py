@@ -173,7 +173,7 @@ def sweep_results(progress: ProgressResource) -> Result:
     bars = night_bars(settings, plan)
     built, cut = night_features(settings, plan, bars), search_window(plan, bars)
     report = run_sweep(settings, plan.sweep, cut, built, progress=progress)
-    rows = read_results(sweep_folder(settings.sweeps, plan.sweep))
+    rows = read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
     best = top(rows, REPLAYED)
     wrong = replay_differences(settings, plan, bars, cut, built, best, progress)
     return dg.MaterializeResult(

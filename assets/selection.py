@@ -50,7 +50,7 @@ def candidates(progress: ProgressResource) -> Result:
     settings, _ = surroundings.read_all()
     plan = read_plan(settings)
     bars = night_bars(settings, plan)
-    rows = read_results(sweep_folder(settings.sweeps, plan.sweep))
+    rows = read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
     chosen = choose(settings, plan, bars, night_features(settings, plan, bars), rows, progress)
     write_candidates(settings, plan, chosen)
     frame = candidates_frame(chosen)

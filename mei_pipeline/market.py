@@ -9,6 +9,7 @@ import polars as pl
 from kernels.ledger import BLOCKS
 from kernels.market import Floats, Ints, Market
 from mei_pipeline.candles import funding
+from mei_pipeline.candles.instruments import in_force
 from mei_pipeline.candles.intervals import interval_ms
 from mei_pipeline.candles.lake import Lake, data_hash, read_candles, read_funding, read_instruments
 from mei_pipeline.errors import ConfigError, DataError
@@ -143,8 +144,7 @@ def _funding(lake: Lake, venue: str, column: dict[str, int], anchor_ms: int, len
 
 
 def _instruments(lake: Lake, venue: str, names: tuple[str, ...], at_ms: int) -> pl.DataFrame:
-    known = read_instruments(lake, venue).filter(pl.col("from_ms") <= at_ms).sort("from_ms")
-    latest = known.unique("symbol", keep="last")
+    latest = in_force(read_instruments(lake, venue), at_ms)
     unknown = sorted(set(names) - set(latest["symbol"]))
     if unknown:
         raise DataError(f"lake {lake.root}: unknown instrument {unknown[0]} at {venue}; run `mei ingest` for it")

@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
@@ -181,23 +180,6 @@ def search_window(plan: NightPlan, bars: Bars) -> Window:
 def holdout_window(plan: NightPlan, bars: Bars) -> Window:
     """The days that the search never sees."""
     return window(bars, plan.holdout_ms, plan.to_ms)
-
-
-def describe(plan: NightPlan) -> dict[str, Any]:
-    """The plan as JSON values, with its id and its numbers of combos and symbols."""
-    sweep = {key: value for key, value in asdict(plan.sweep).items() if key not in {"params", "market"}}
-    return {
-        "night": plan.id,
-        "profile": plan.profile,
-        "as_of": iso(plan.as_of_ms),
-        "window": [iso(plan.sweep.from_ms), iso(plan.to_ms)],
-        "holdout_start": iso(plan.holdout_ms),
-        "symbols": list(plan.sweep.symbols),
-        "dropped": dict(plan.dropped),
-        "candles": plan.candles,
-        "combos": plan.sweep.combos,
-        "sweep": sweep,
-    }
 
 
 def _anchor(pipeline: PipelineConfig, interval: str) -> int:

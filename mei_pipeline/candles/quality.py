@@ -68,7 +68,6 @@ RULES: dict[str, Rule] = {
         Rule("short", "warn", "the symbol has too few of the window's bars; each missing bar counts"),
     )
 }
-WARNINGS = tuple(name for name, rule in RULES.items() if rule.severity == "warn")
 
 
 @dataclass(frozen=True)

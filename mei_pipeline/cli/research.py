@@ -96,7 +96,7 @@ def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bo
     with output.bar() as progress:
         features = build_features(bars, plan.columns(), settings.features, progress)
         done = run_sweep(settings, plan, window(bars, from_ms, to_ms), features, threads=threads, progress=progress)
-    best = top(read_results(done.folder), count)
+    best = top(read_results(done.folder, plan), count)
     axes = [axis for axis, _ in plan.axes]
     shown = best.select("combo", *axes, *_HEADLINE)
     if as_json:

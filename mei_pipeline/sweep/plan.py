@@ -1,6 +1,5 @@
 """What a sweep will do, decided before it does anything: every combo has a number, and equal plans have equal ids."""
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -127,12 +126,3 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
 def plan_to_dict(plan: SweepPlan) -> dict[str, Any]:
     """The plan as JSON values."""
     return asdict(plan) | {"id": plan.id, "combos": plan.combos, "chunks": plan.chunks}
-
-
-def all_combos(plan: SweepPlan) -> list[dict[str, Value]]:
-    """Every combo in order; for small plans and tests."""
-    paths = [path for path, _ in plan.axes]
-    return [
-        {**plan.params, **dict(zip(paths, point, strict=True))}
-        for point in itertools.product(*(values for _, values in plan.axes))
-    ]

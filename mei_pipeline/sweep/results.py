@@ -21,9 +21,10 @@ def sweep_folder(root: Path, plan: SweepPlan) -> Path:
     return root / plan.id[:16]
 
 
-def chunk_path(folder: Path, index: int) -> Path:
-    """File of one chunk."""
-    return folder / "chunks" / f"{index:06d}.parquet"
+def chunk_path(folder: Path, plan: SweepPlan, index: int) -> Path:
+    """File of one chunk, named by the combos it holds: files of another chunk size lie beside it and are not read."""
+    numbers = plan.chunk(index)
+    return folder / "chunks" / f"{numbers.start:09d}-{numbers.stop:09d}.parquet"
 
 
 def chunk_frame(plan: SweepPlan, index: int, outcome: Outcome, bars: int) -> pl.DataFrame:
@@ -41,7 +42,7 @@ def chunk_frame(plan: SweepPlan, index: int, outcome: Outcome, bars: int) -> pl.
 
 def write_chunk(folder: Path, plan: SweepPlan, index: int, frame: pl.DataFrame) -> None:
     """Write one chunk, whole and durable."""
-    with files.replacing(chunk_path(folder, index)) as temporary:
+    with files.replacing(chunk_path(folder, plan, index)) as temporary:
         frame.write_parquet(temporary, compression="zstd", metadata={"mei.sweep": plan.id, "mei.chunk": str(index)})
 
 
@@ -51,7 +52,7 @@ def chunk_done(folder: Path, plan: SweepPlan, index: int) -> bool:
     Raises:
         DataError: The file is damaged, or is a chunk of another sweep.
     """
-    path = chunk_path(folder, index)
+    path = chunk_path(folder, plan, index)
     if not path.exists():
         return False
     try:
@@ -70,15 +71,16 @@ def write_plan(folder: Path, plan: SweepPlan) -> None:
     files.write_json(folder / "plan.json", plan_to_dict(plan))
 
 
-def read_results(folder: Path) -> pl.DataFrame:
+def read_results(folder: Path, plan: SweepPlan) -> pl.DataFrame:
     """All rows of a finished sweep, in order of combos.
 
     Raises:
-        DataError: There are no results.
+        DataError: A chunk is missing.
     """
-    paths = sorted((folder / "chunks").glob("*.parquet"))
-    if not paths:
-        raise DataError(f"{folder}: no results; run the sweep first")
+    paths = [chunk_path(folder, plan, index) for index in range(plan.chunks)]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise DataError(f"{missing[0]}: {len(missing)} of {len(paths)} chunks are missing; run the sweep to its end")
     return pl.concat([pl.read_parquet(path) for path in paths])
 
 

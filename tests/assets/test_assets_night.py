@@ -136,9 +136,9 @@ def test_a_failed_night_leaves_the_previous_one_intact(world: World) -> None:
 def test_a_row_that_replay_contradicts_stops_the_night(world: World) -> None:
     plan = read_plan(world.settings).sweep
     folder = sweep_folder(world.settings.sweeps, plan)
-    best = top(read_results(folder), 1)["combo"][0]
+    best = top(read_results(folder, plan), 1)["combo"][0]
     chunk = best // plan.chunk_combos
-    rows = pl.read_parquet(chunk_path(folder, chunk))
+    rows = pl.read_parquet(chunk_path(folder, plan, chunk))
     nudged = pl.when(pl.col("combo") == best).then(pl.col("net_pnl_usd") * (1 + 2**-52)).otherwise("net_pnl_usd")
     write_chunk(folder, plan, chunk, rows.with_columns(nudged.alias("net_pnl_usd")))
     with pytest.raises(MeiError, match="replay_equal"):

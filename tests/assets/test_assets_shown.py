@@ -147,7 +147,7 @@ def test_a_figure_that_replay_contradicts_is_found(
     settings, plan = searched
     bars = night.night_bars(settings, plan)
     cut, features = night.search_window(plan, bars), night.night_features(settings, plan, bars)
-    rows = read_results(sweep_folder(settings.sweeps, plan.sweep)).head(4)
+    rows = read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).head(4)
     if change is not None:
         rows = rows.with_columns(change.alias(column))
     found = replay_differences(settings, plan, bars, cut, features, rows, silent)

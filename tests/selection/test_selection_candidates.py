@@ -137,7 +137,7 @@ def run_night(settings: Settings, config: Config, drift: float) -> tuple[NightPl
     bars = night.night_bars(settings, plan)
     features = night.night_features(settings, plan, bars)
     done = run_sweep(settings, plan.sweep, night.search_window(plan, bars), features)
-    return plan, choose(settings, plan, bars, features, read_results(done.folder))
+    return plan, choose(settings, plan, bars, features, read_results(done.folder, plan.sweep))
 
 
 def test_noise_proposes_nothing_and_says_why(mei_settings: Settings, config: Config) -> None:

@@ -1,6 +1,6 @@
 """The plan of a sweep, its chunks on disk, and what happens when it is killed, resumed or meets a foreign file."""
 
-from pathlib import Path
+import itertools
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from mei_pipeline.market import Bars, Window, load_bars, window
 from mei_pipeline.replay.run import replay_params
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.metrics import DOCS, sharpe
-from mei_pipeline.sweep.plan import SweepPlan, all_combos, make_plan
+from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, top
 from mei_pipeline.sweep.run import run_sweep
 
@@ -48,7 +48,8 @@ def features(mei_settings: Settings, bars: Bars, plan: SweepPlan) -> FeatureSet:
 
 
 def test_every_combo_has_one_number(plan: SweepPlan) -> None:
-    everything = all_combos(plan)
+    points = itertools.product(*(values for _, values in plan.axes))
+    everything = [{**plan.params, **dict(zip((path for path, _ in plan.axes), point, strict=True))} for point in points]
     assert plan.combos == len(everything) == 12
     assert [plan.combo(k) for k in range(12)] == everything
     assert len({tuple(sorted(combo.items())) for combo in everything}) == 12
@@ -71,7 +72,7 @@ def test_id_depends_on_what_decides_results_and_not_on_chunks(bars: Bars, plan: 
 
 
 def run(settings: Settings, plan: SweepPlan, cut: Window, features: FeatureSet, **options: object) -> pl.DataFrame:
-    return read_results(run_sweep(settings, plan, cut, features, **options).folder)  # type: ignore[arg-type]
+    return read_results(run_sweep(settings, plan, cut, features, **options).folder, plan)  # type: ignore[arg-type]
 
 
 def test_rows_carry_axes_metrics_and_blocks(
@@ -125,11 +126,11 @@ def test_killed_sweep_resumes_and_ends_identical(
     with pytest.raises(Stopped):
         run_sweep(again, plan, cut, features, progress=stop_after_the_first)
     folder = sweep_folder(again.sweeps, plan)
-    first = files.sha256_file(chunk_path(folder, 0))
+    first = files.sha256_file(chunk_path(folder, plan, 0))
     report = run_sweep(again, plan, cut, features)
     assert (report.resumed, report.combos) == (5, 12)
-    assert files.sha256_file(chunk_path(folder, 0)) == first
-    assert_frame_equal(read_results(folder), whole, check_exact=True)
+    assert files.sha256_file(chunk_path(folder, plan, 0)) == first
+    assert_frame_equal(read_results(folder, plan), whole, check_exact=True)
     assert run_sweep(again, plan, cut, features).combos_per_s is None
 
 
@@ -137,12 +138,12 @@ def test_damaged_or_foreign_chunk_is_named_and_kept(
     mei_settings: Settings, plan: SweepPlan, cut: Window, features: FeatureSet
 ) -> None:
     run_sweep(mei_settings, plan, cut, features)
-    path = chunk_path(sweep_folder(mei_settings.sweeps, plan), 1)
+    path = chunk_path(sweep_folder(mei_settings.sweeps, plan), plan, 1)
     good = path.read_bytes()
     path.write_bytes(good[: len(good) // 2])
-    with pytest.raises(DataError, match=r"000001\.parquet: damaged result chunk"):
+    with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result chunk"):
         run_sweep(mei_settings, plan, cut, features)
-    path.write_bytes(chunk_path(path.parent.parent, 2).read_bytes())
+    path.write_bytes(chunk_path(path.parent.parent, plan, 2).read_bytes())
     with pytest.raises(DataError, match="not a chunk of sweep"):
         run_sweep(mei_settings, plan, cut, features)
 
@@ -155,9 +156,23 @@ def test_two_processes_do_not_run_one_sweep(
         run_sweep(mei_settings, plan, cut, features)
 
 
-def test_results_of_a_sweep_that_never_ran_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="run the sweep first"):
-        read_results(tmp_path)
+def test_results_of_an_unfinished_sweep_are_an_error(
+    mei_settings: Settings, plan: SweepPlan, cut: Window, features: FeatureSet
+) -> None:
+    folder = run_sweep(mei_settings, plan, cut, features).folder
+    chunk_path(folder, plan, 1).unlink()
+    with pytest.raises(DataError, match="1 of 3 chunks are missing; run the sweep to its end"):
+        read_results(folder, plan)
+
+
+def test_another_chunk_size_runs_beside_the_old_files(
+    mei_settings: Settings, bars: Bars, plan: SweepPlan, cut: Window, features: FeatureSet
+) -> None:
+    whole = run(mei_settings, plan, cut, features)
+    rechunked = make_plan(spec(chunk_combos=7), bars, FROM_MS, TO_MS)
+    assert rechunked.id == plan.id
+    assert_frame_equal(run(mei_settings, rechunked, cut, features), whole, check_exact=True)
+    assert_frame_equal(run(mei_settings, plan, cut, features), whole, check_exact=True)
 
 
 def test_best_first_and_ties_by_number() -> None:
