@@ -87,7 +87,7 @@ def build_features(bars: Bars, columns: tuple[Column, ...], folder: Path, progre
     place = folder / key
     array = place / "columns.npy"
     note = place / "features.json"
-    if not note.exists():
+    if not (note.exists() and array.exists()):
         kinds, weights = kernel.encode(columns)
         with files.replacing(array) as temporary:
             out = np.lib.format.open_memmap(

@@ -4,9 +4,6 @@ import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kernels import market, strategies
 from kernels.params import Parameter, Value
 from mei_pipeline.errors import ConfigError, Fatal
@@ -100,16 +97,3 @@ def validate(table: Table, values: Mapping[str, Value], where: str = "parameters
     """
     if found := problems(table, values):
         raise ConfigError("\n".join(f"{where}: {path}: {text}" for path, text in found.items()))
-
-
-def encode(table: Table, values: Mapping[str, Value]) -> NDArray[np.float64]:
-    """The vector that a kernel takes, in table order.
-
-    Args:
-        table: Table of the kernel.
-        values: A valid value for every path of the table.
-
-    Raises:
-        KeyError: A path has no value.
-    """
-    return np.array([parameter.encode(values[path]) for path, parameter in table.items()], dtype=np.float64)

@@ -199,6 +199,8 @@ def test_feature_columns_are_computed_once(mei_settings: Settings, bars: Bars, p
     assert second.key == first.key
     assert (second.folder / "columns.npy").stat().st_mtime_ns == stamp
     assert np.array_equal(first.values, second.values)
+    (first.folder / "columns.npy").unlink()
+    assert np.array_equal(build_features(bars, plan.columns(), mei_settings.features).values, second.values)
     other = build_features(bars, plan.columns()[:1], mei_settings.features)
     assert other.key != first.key
     assert np.array_equal(other.values[0], first.values[0])
