@@ -28,27 +28,41 @@ PARAMETERS = (
 
 
 class Market(NamedTuple):
-    """Bars of S symbols on one time grid of T bars, oldest first.
+    """Bars of S symbols on one time grid of T steps, oldest first.
+
+    A step is a bar of the finest interval in use; with one interval, a main bar. Features live on main bars, which have
+    a grid of their own: at the close of step t those of main row `row[t]` are known.
 
     Attributes:
         open: [T, S] price of the first trade; NaN where the symbol has no bar, as in the next three.
         high: [T, S] highest price.
         low: [T, S] lowest price.
         close: [T, S] price of the last trade.
-        age: [T, S] how many bars the symbol had before this one since the anchor; -1 where it has no bar.
-        funding: [T, S] sum of the funding rates (fraction of notional) due in (open, close] of the bar.
+        mark: [T, S] last close up to and including the step's; NaN before the first (`marks_of`).
+        age: [T, S] how many main bars of the symbol have closed since the anchor, up to the close of the step, less
+            one; -1 where it has no bar at this step or no main bar of it has closed.
+        funding: [T, S] sum of the funding rates (fraction of notional) due in (open, close] of the step.
         lots: [S] lots per base coin: 10 ** size decimals.
         min_notional_usd: [S] least notional of an opening order.
         max_leverage: [S] greatest leverage the venue allows.
         maintenance_frac: [S] maintenance margin as a fraction of notional.
-        day_end: [T] 1 where the bar is the last of its UTC day, else 0.
-        block: [T] number of the time block that the bar's day belongs to.
+        day_end: [T] 1 where the step is the last of its UTC day, else 0.
+        block: [T] number of the time block that the step's day belongs to.
+        row: [T] last main row that has closed at the close of the step; -1 before the first.
+        before: [T] main row to compare with: where a main bar closes, the one before `row` (0 at row 0); inside a main
+            bar, `row` itself; -1 where `row` is -1.
+        enters: [T] 1 where entries are decided, at each close of the entry interval, else 0.
+        exits: [T] 1 where exits are decided, at each close of the exit interval, else 0.
+        group: [S] parameter group that the symbol belongs to; 0 is the base.
+        lead: [1] symbol named BTC or BTCUSDT; -1 when there is none.
+        minutes: [1] length of a step in minutes.
     """
 
     open: Floats
     high: Floats
     low: Floats
     close: Floats
+    mark: Floats
     age: Ints
     funding: Floats
     lots: Floats
@@ -57,6 +71,13 @@ class Market(NamedTuple):
     maintenance_frac: Floats
     day_end: Ints
     block: Ints
+    row: Ints
+    before: Ints
+    enters: Ints
+    exits: Ints
+    group: Ints
+    lead: Ints
+    minutes: Floats
 
 
 class FillModel(NamedTuple):
@@ -70,6 +91,7 @@ class FillModel(NamedTuple):
         entry_slip: Slippage of an opening fill, fraction of price.
         exit_slip: Slippage of a closing fill, fraction of price.
         initial_usd: Cash at the start.
+        size_mult: Scales the equity that sizes and the cap of margin see.
     """
 
     next_open: int
@@ -79,6 +101,17 @@ class FillModel(NamedTuple):
     entry_slip: float
     exit_slip: float
     initial_usd: float
+    size_mult: float = 1.0
+
+
+def marks_of(close: Floats) -> Floats:
+    """The last close that is known at each step, per symbol.
+
+    Args:
+        close: [T, S] with NaN where there is no bar.
+    """
+    known = np.where(np.isnan(close), 0, np.arange(len(close))[:, None])
+    return np.asarray(np.take_along_axis(close, np.maximum.accumulate(known, axis=0), axis=0))
 
 
 def fill_model(values: Mapping[str, Value], initial_usd: float) -> FillModel:

@@ -2,59 +2,118 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from kernels.ledger import BLOCKS
-from kernels.market import Floats, Ints, Market
+from kernels.market import Floats, Ints, Market, marks_of
+from mei_pipeline import files
 from mei_pipeline.candles import funding
 from mei_pipeline.candles.instruments import in_force
-from mei_pipeline.candles.intervals import interval_ms
-from mei_pipeline.candles.lake import Lake, data_hash, read_candles, read_funding, read_instruments
+from mei_pipeline.candles.intervals import HOUR_MS, MINUTE_MS, Intervals, interval_ms, iso
+from mei_pipeline.candles.lake import Lake, candles_hash, extent_ms, read_candles, read_funding, read_instruments
+from mei_pipeline.candles.lake import symbols as stored_symbols
 from mei_pipeline.errors import ConfigError, DataError
 
 DAY_MS = 86_400_000
 _PRICES = ("open", "high", "low", "close")
+_LEADS = ("BTC", "BTCUSDT")
+"""Names of the symbol that the market follows, the preferred one first."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a simulation: bars of the finest interval in use, and where they lie among the main bars.
+
+    Attributes:
+        interval: Length of a step.
+        open_ms: [T] open time of each step; the first is the anchor.
+        prices: [4, T, S] open, high, low, close; NaN where there is no bar.
+        present: [T, S] whether the symbol has a bar.
+        age: [T, S] main bars of the symbol that have closed at the close of the step, less one; -1 where it has no bar
+            at the step or no main bar of it has closed.
+        funding: [T, S] funding rates due in (open, close] of each step, summed.
+        row: [T] last main bar that has closed at the close of the step; -1 before the first.
+        before: [T] main bar to compare with: where a main bar closes, the one before `row` (0 at row 0); else `row`.
+        enters: [T] 1 at each close of the entry interval, else 0.
+        exits: [T] 1 at each close of the exit interval, else 0.
+    """
+
+    interval: str
+    open_ms: Ints
+    prices: Floats
+    present: NDArray[np.bool_]
+    age: Ints
+    funding: Floats
+    row: Ints
+    before: Ints
+    enters: Ints
+    exits: Ints
+
+    @property
+    def step_ms(self) -> int:
+        """Length of a step in milliseconds."""
+        return interval_ms(self.interval)
+
+    @property
+    def close_ms(self) -> Ints:
+        """[T] time at which each step has closed."""
+        return self.open_ms + self.step_ms
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars of S symbols from an anchor on, with what the kernels must know of the symbols.
+    """Main bars of S symbols from an anchor on, the steps between them, and what the kernels must know of the symbols.
 
     Attributes:
         venue: Venue of all bars.
-        interval: Length of the bars.
+        intervals: Intervals of features, entries and exits.
         symbols: Names, in the order of the arrays' last axis.
         anchor_ms: Open time of the first bar of the grid.
-        data_hash: Content hash of the bars, independent of how the lake stores them.
-        open_ms: [T] open time of each bar.
-        prices: [4, T, S] open, high, low, close; NaN where there is no bar.
-        age: [T, S] bars the symbol had before; -1 where there is no bar.
-        funding: [T, S] funding rates due in (open, close] of each bar, summed.
+        data_hash: Content hash of the bars of every interval that is read, independent of how the lake stores them.
+        open_ms: [T] open time of each main bar.
+        prices: [4, T, S] open, high, low, close of main bars; NaN where there is no bar.
+        volume: [T, S] volume of main bars in base coin; NaN where there is no bar.
+        age: [T, S] main bars the symbol had before; -1 where there is no bar.
+        steps: What a simulation goes through; with one interval its arrays are those of the main bars.
         instruments: One row per symbol, in the order of `symbols`.
     """
 
     venue: str
-    interval: str
+    intervals: Intervals
     symbols: tuple[str, ...]
     anchor_ms: int
     data_hash: str
     open_ms: Ints
     prices: Floats
+    volume: Floats
     age: Ints
-    funding: Floats
+    steps: Steps
     instruments: pl.DataFrame
 
     @property
+    def interval(self) -> str:
+        """Interval of the main bars."""
+        return self.intervals.main
+
+    @property
     def interval_ms(self) -> int:
-        """Length of a bar in milliseconds."""
-        return interval_ms(self.interval)
+        """Length of a main bar in milliseconds."""
+        return self.intervals.main_ms
 
     @property
     def end_ms(self) -> int:
-        """End of the last bar of the grid."""
+        """End of the last main bar of the grid."""
         return self.anchor_ms + len(self.open_ms) * self.interval_ms
+
+    @property
+    def candles(self) -> int:
+        """How many bars were read, of every interval."""
+        main = int((self.age >= 0).sum())
+        return main if self.steps.interval == self.interval else main + int(self.steps.present.sum())
 
 
 @dataclass(frozen=True)
@@ -64,9 +123,9 @@ class Window:
     Attributes:
         from_ms: Start of the first day.
         to_ms: End of the last day, exclusive.
-        first: Index of the first bar.
-        last: One past the index of the last bar.
-        market: Arrays of all bars, with the days of this window cut into blocks.
+        first: Index of the first step.
+        last: One past the index of the last step.
+        market: Arrays of all steps, with the days of this window cut into blocks.
     """
 
     from_ms: int
@@ -81,61 +140,157 @@ class Window:
         return (self.to_ms - self.from_ms) // DAY_MS
 
 
-def load_bars(lake: Lake, venue: str, interval: str, symbols: Sequence[str], anchor_ms: int, to_ms: int) -> Bars:
+class _Grid(NamedTuple):
+    """Bars of an interval on its grid: open_ms [T], prices [4, T, S], volume [T, S], present [T, S], and their hash."""
+
+    open_ms: Ints
+    prices: Floats
+    volume: Floats
+    present: NDArray[np.bool_]
+    data_hash: str
+
+
+class _Slice(NamedTuple):
+    """What to read: symbols by column, bars that open in [anchor_ms, to_ms)."""
+
+    lake: Lake
+    venue: str
+    names: tuple[str, ...]
+    anchor_ms: int
+    to_ms: int
+
+
+def load_bars(
+    lake: Lake, venue: str, intervals: Intervals | str, symbols: Sequence[str], anchor_ms: int, to_ms: int
+) -> Bars:
     """Read the bars of `symbols` in [anchor_ms, to_ms) from the lake.
 
     Args:
         lake: The lake.
         venue: Venue to read.
-        interval: Length of the bars.
+        intervals: Intervals of features, entries and exits; one name stands for all three.
         symbols: Symbols to read; sorted by name, so that equal sets give equal arrays.
-        anchor_ms: Open time of the first bar of the grid, on the interval's grid.
-        to_ms: End of the last bar, exclusive, on the interval's grid.
+        anchor_ms: Open time of the first main bar, where the grid of the steps starts, too.
+        to_ms: End of the last bar, exclusive, on the main interval's grid.
 
     Raises:
-        ConfigError: The anchor is off the interval's grid or not before the end.
-        DataError: A symbol has no bar in the slice, or no instrument is known for it.
+        ConfigError: An interval does not divide the main one, there is no symbol, or the anchor is off the main
+            interval's grid, before the lake's first bar or not before the end.
+        DataError: The lake has no bars of an interval, a symbol has none in the slice, or no instrument is known for
+            it.
     """
-    step = interval_ms(interval)
-    if anchor_ms % step or anchor_ms >= to_ms:
-        raise ConfigError(
-            f"anchor of {interval} is {anchor_ms} ms; it must lie on the {interval} grid and before the end, {to_ms} ms"
-        )
-    names = tuple(sorted(symbols))
-    length = (to_ms - anchor_ms) // step
-    frame = read_candles(lake, venue, interval, names, anchor_ms, to_ms)
-    missing = sorted(set(names) - set(frame["symbol"].unique()))
-    if missing:
-        raise DataError(
-            f"lake {lake.root}: no {interval} bar of {missing[0]} at {venue} in the slice; run `mei coverage`"
-        )
-    column = {name: index for index, name in enumerate(names)}
-    t = ((frame["open_ms"] - anchor_ms) // step).to_numpy()
-    s = frame["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
-    prices = np.full((len(_PRICES), length, len(names)), np.nan)
-    for index, name in enumerate(_PRICES):
-        prices[index, t, s] = frame[name].to_numpy()
-    present = ~np.isnan(prices[3])
-    age = np.where(present, np.cumsum(present, axis=0) - 1, -1).astype(np.int64)
+    used = intervals if isinstance(intervals, Intervals) else Intervals(intervals)
+    part = _Slice(lake, venue, tuple(sorted(set(symbols))), anchor_ms, to_ms)
+    _check(part, used)
+    main = _grid(part, used.main)
+    fine = main if used.step == used.main else _grid(part, used.step)
+    age = np.where(main.present, np.cumsum(main.present, axis=0) - 1, -1).astype(np.int64)
     return Bars(
         venue=venue,
-        interval=interval,
-        symbols=names,
+        intervals=used,
+        symbols=part.names,
         anchor_ms=anchor_ms,
-        data_hash=data_hash(lake, venue, interval, names, anchor_ms, to_ms),
-        open_ms=anchor_ms + step * np.arange(length, dtype=np.int64),
-        prices=prices,
+        data_hash=main.data_hash if fine is main else files.sha256_json([main.data_hash, fine.data_hash]),
+        open_ms=main.open_ms,
+        prices=main.prices,
+        volume=main.volume,
         age=age,
-        funding=_funding(lake, venue, column, anchor_ms, length, step),
-        instruments=_instruments(lake, venue, names, to_ms),
+        steps=_steps(part, used, main, fine, age),
+        instruments=_instruments(lake, venue, part.names, to_ms),
     )
 
 
-def _funding(lake: Lake, venue: str, column: dict[str, int], anchor_ms: int, length: int, step: int) -> Floats:
-    frame = read_funding(lake, venue, tuple(column), anchor_ms, anchor_ms + (length + 1) * step)
+def _check(part: _Slice, used: Intervals) -> None:
+    """Refuse a slice that can't be read, before anything is."""
+    anchor_ms, to_ms, main = part.anchor_ms, part.to_ms, used.main
+    if not part.names:
+        raise ConfigError("symbols: none given; at least one is needed")
+    if anchor_ms % used.main_ms or anchor_ms >= to_ms:
+        raise ConfigError(
+            f"anchor of {main} is {anchor_ms} ms, {iso(anchor_ms)}; it must lie on the {main} grid and before the end, "
+            f"{iso(to_ms)}"
+        )
+    extents = {name: stored_ms(part.lake, part.venue, name) for name in used.read}
+    first_ms, last_ms = extents[main]
+    if last_ms <= anchor_ms:
+        raise DataError(
+            f"anchor of {main} is {iso(anchor_ms)}, but the last {main} bar of {part.venue} in lake {part.lake.root} "
+            f"ends {iso(last_ms)}; run `mei ingest`, or set an earlier anchor under `anchors` in pipeline.yaml"
+        )
+    if anchor_ms < first_ms:
+        raise ConfigError(
+            f"anchor of {main} is {iso(anchor_ms)}, but the first {main} bar of {part.venue} in lake {part.lake.root} "
+            f"opens {iso(first_ms)}: a backfill would move the start of features. Set anchors.{main} in pipeline.yaml "
+            f"to {iso(first_ms)} or later, or ingest earlier bars"
+        )
+
+
+def _grid(part: _Slice, interval: str) -> _Grid:
+    """Bars of `interval` of the slice."""
+    step = interval_ms(interval)
+    length = (part.to_ms - part.anchor_ms) // step
+    # A bar that the end cuts has not closed.
+    end_ms = part.anchor_ms + length * step
+    frame = read_candles(part.lake, part.venue, interval, part.names, part.anchor_ms, end_ms)
+    missing = sorted(set(part.names) - set(frame["symbol"].unique()))
+    if missing:
+        raise DataError(_nothing_of(part, interval, missing[0]))
+    column = {name: index for index, name in enumerate(part.names)}
+    t = ((frame["open_ms"] - part.anchor_ms) // step).to_numpy()
+    s = frame["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
+    values = np.full((len(_PRICES) + 1, length, len(part.names)), np.nan)
+    for index, name in enumerate((*_PRICES, "volume")):
+        values[index, t, s] = frame[name].to_numpy()
+    opened = part.anchor_ms + step * np.arange(length, dtype=np.int64)
+    prices, volume = values[: len(_PRICES)], values[len(_PRICES)]
+    return _Grid(opened, prices, volume, ~np.isnan(prices[-1]), candles_hash(frame, part.venue, interval))
+
+
+def _nothing_of(part: _Slice, interval: str, name: str) -> str:
+    """Why `name` has no bar in the slice, and what to do."""
+    bounds = f"{iso(part.anchor_ms)} and {iso(part.to_ms)}"
+    text = f"lake {part.lake.root}: no {interval} bar of {name} at {part.venue} between {bounds}"
+    times = read_candles(part.lake, part.venue, interval, [name])["open_ms"]
+    if times.is_empty():
+        return f"{text}, nor at any other time; run `mei ingest` for it, or leave it out of the symbols"
+    there = f"{iso(times[0])} and {iso(times[-1] + interval_ms(interval))}"
+    return f"{text}; its bars lie between {there}: choose days that they cover, or leave it out of the symbols"
+
+
+def _steps(part: _Slice, used: Intervals, main: _Grid, fine: _Grid, main_age: Ints) -> Steps:
+    """The steps of the slice; with one interval they are the main bars themselves."""
+    passed = fine.open_ms + used.step_ms - part.anchor_ms
+    row = passed // used.main_ms - 1
+    closes_main = passed % used.main_ms == 0
+    return Steps(
+        interval=used.step,
+        open_ms=fine.open_ms,
+        prices=fine.prices,
+        present=fine.present,
+        age=main_age if fine is main else _age(main.present, fine.present, row),
+        funding=_funding(part, used.step_ms, len(fine.open_ms)),
+        row=row,
+        before=np.where(closes_main, np.maximum(row - 1, 0), row),
+        # Shorter intervals divide the main one, so their grids pass through the anchor.
+        enters=(passed % used.entry_ms == 0).astype(np.int64),
+        exits=(passed % used.exit_ms == 0).astype(np.int64),
+    )
+
+
+def _age(main: NDArray[np.bool_], fine: NDArray[np.bool_], row: Ints) -> Ints:
+    """[T, S] main bars of each symbol that have closed at each step, less one; -1 where it has no step or none."""
+    none = np.zeros((1, main.shape[1]), dtype=np.int64)
+    closed = np.concatenate((none, np.cumsum(main, axis=0)))[row + 1]
+    return np.where(fine, closed - 1, -1)
+
+
+def _funding(part: _Slice, step: int, length: int) -> Floats:
+    # A print may be stamped up to an hour after it was due.
+    frame = read_funding(part.lake, part.venue, part.names, part.anchor_ms, part.to_ms + HOUR_MS)
     frame = frame.with_columns(funding.grid().alias("due_ms"))
+    column = {name: index for index, name in enumerate(part.names)}
     # Due at a bar's close belongs to that bar: its open is before, its close is at or after.
-    t = ((frame["due_ms"] - anchor_ms + step - 1) // step - 1).to_numpy()
+    t = ((frame["due_ms"] - part.anchor_ms + step - 1) // step - 1).to_numpy()
     s = frame["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
     inside = (t >= 0) & (t < length)
     rates = np.zeros((length, len(column)))
@@ -151,12 +306,49 @@ def _instruments(lake: Lake, venue: str, names: tuple[str, ...], at_ms: int) -> 
     return pl.DataFrame({"symbol": names}).join(latest, on="symbol", how="left", maintain_order="left")
 
 
-def last_common_ms(lake: Lake, venue: str, interval: str, symbols: Sequence[str]) -> int:
-    """End of the last bar that every one of `symbols` has.
+def stored_ms(lake: Lake, venue: str, interval: str) -> tuple[int, int]:
+    """Open time of the first bar of `interval` that the lake has of any symbol, and end of the last.
+
+    Raises:
+        DataError: It has none.
+    """
+    found = extent_ms(lake, venue, interval)
+    if found is None:
+        raise DataError(
+            f"lake {lake.root}: no {interval} bars of {venue}; run `mei ingest`, with {interval} among `intervals` of "
+            f"pipeline.yaml or in the files that it is given"
+        )
+    return found[0], found[1] + interval_ms(interval)
+
+
+def common_symbols(lake: Lake, venue: str, intervals: Intervals) -> tuple[list[str], dict[str, str]]:
+    """Symbols that the lake has bars of for every interval that is read, and why each other one is left out.
+
+    Raises:
+        DataError: The lake has no bars of an interval.
+    """
+    held: list[str] = []
+    absent: dict[str, str] = {}
+    for interval in intervals.read:
+        stored_ms(lake, venue, interval)
+        names = stored_symbols(lake, venue, interval)
+        if interval == intervals.main:
+            held = names
+        absent |= {name: f"no {interval} bars in the lake" for name in held if name not in names}
+    return [name for name in held if name not in absent], absent
+
+
+def last_common_ms(lake: Lake, venue: str, intervals: Intervals | str, symbols: Sequence[str]) -> int:
+    """End of the last bar that every one of `symbols` has, of each interval that is read.
 
     Raises:
         DataError: A symbol has no bars.
     """
+    used = intervals if isinstance(intervals, Intervals) else Intervals(intervals)
+    return min(_last_ms(lake, venue, interval, symbols) for interval in used.read)
+
+
+def _last_ms(lake: Lake, venue: str, interval: str, symbols: Sequence[str]) -> int:
     frame = read_candles(lake, venue, interval, symbols)
     last = dict(frame.group_by("symbol").agg(pl.col("open_ms").max()).iter_rows())
     missing = sorted(set(symbols) - set(last))
@@ -170,6 +362,7 @@ def window(bars: Bars, from_ms: int, to_ms: int) -> Window:
 
     Raises:
         ConfigError: The bounds are not UTC midnights inside the bars, or leave fewer days than blocks.
+        DataError: No symbol can be traded at any step.
     """
     if from_ms % DAY_MS or to_ms % DAY_MS or not bars.anchor_ms <= from_ms < to_ms <= bars.end_ms:
         raise ConfigError(
@@ -178,24 +371,42 @@ def window(bars: Bars, from_ms: int, to_ms: int) -> Window:
     days = (to_ms - from_ms) // DAY_MS
     if days < BLOCKS:
         raise ConfigError(f"window of {days} days: at least {BLOCKS} days are needed, one for each time block")
-    step = bars.interval_ms
-    ends = bars.open_ms + step
-    inside = (bars.open_ms >= from_ms) & (ends <= to_ms)
-    day = np.clip((bars.open_ms - from_ms) // DAY_MS, 0, days - 1)
+    steps = bars.steps
+    step = steps.step_ms
+    first, last = (from_ms - bars.anchor_ms) // step, (to_ms - bars.anchor_ms) // step
+    if not (steps.age[first:last] >= 0).any():
+        raise DataError(
+            f"window {iso(from_ms)} to {iso(to_ms)}: no symbol has a {steps.interval} bar after a closed "
+            f"{bars.interval} bar in it; choose other days, or run `mei ingest`; `mei coverage` shows what there is"
+        )
+    ends = steps.close_ms
+    inside = (steps.open_ms >= from_ms) & (ends <= to_ms)
+    day = np.clip((steps.open_ms - from_ms) // DAY_MS, 0, days - 1)
     numbers = bars.instruments
     market = Market(
-        open=bars.prices[0],
-        high=bars.prices[1],
-        low=bars.prices[2],
-        close=bars.prices[3],
-        age=bars.age,
-        funding=bars.funding,
+        open=steps.prices[0],
+        high=steps.prices[1],
+        low=steps.prices[2],
+        close=steps.prices[3],
+        mark=marks_of(steps.prices[3]),
+        age=steps.age,
+        funding=steps.funding,
         lots=10.0 ** numbers["size_decimals"].cast(pl.Float64).to_numpy(),
         min_notional_usd=numbers["min_notional_usd"].cast(pl.Float64).to_numpy(writable=True),
         max_leverage=numbers["max_leverage"].cast(pl.Float64).to_numpy(writable=True),
         maintenance_frac=numbers["maintenance_margin_frac"].cast(pl.Float64).to_numpy(writable=True),
         day_end=(inside & (ends % DAY_MS == 0)).astype(np.int64),
         block=(day * BLOCKS // days).astype(np.int64),
+        row=steps.row,
+        before=steps.before,
+        enters=steps.enters,
+        exits=steps.exits,
+        group=np.zeros(len(bars.symbols), dtype=np.int64),
+        lead=np.array([_lead(bars.symbols)], dtype=np.int64),
+        minutes=np.array([step / MINUTE_MS]),
     )
-    first = (from_ms - bars.anchor_ms) // step
-    return Window(from_ms, to_ms, first, (to_ms - bars.anchor_ms) // step, market)
+    return Window(from_ms, to_ms, first, last, market)
+
+
+def _lead(symbols: tuple[str, ...]) -> int:
+    return next((symbols.index(name) for name in _LEADS if name in symbols), -1)

@@ -4,19 +4,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from mei_pipeline import files
 from mei_pipeline.candles import quality
-from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
-from mei_pipeline.candles.lake import Lake, read_candles, symbols
+from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
+from mei_pipeline.candles.lake import Lake, read_candles
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
-from mei_pipeline.market import DAY_MS, Bars, Window, last_common_ms, load_bars, window
+from mei_pipeline.market import DAY_MS, Bars, Window, common_symbols, last_common_ms, load_bars, window
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
@@ -34,7 +34,8 @@ class NightPlan:
         as_of_ms: The night knows nothing later.
         holdout_ms: Start of the days that the search never sees; candidates are judged on them.
         to_ms: End of the window, the last UTC midnight at or before the as-of time.
-        candles: Bars of the slice, from the anchor to the end of the window, of the symbols kept.
+        candles: Bars of the slice, from the anchor to the end of the window, of the symbols kept and of every interval
+            that is read.
         dropped: Why each symbol was excluded.
         findings: What the quality rules found.
         sweep: The search; its window ends where the holdout starts.
@@ -70,20 +71,22 @@ def latest_as_of_ms(settings: Settings, config: Config, profile: str) -> int:
     spec = config.sweep(config.profile(profile).sweep)
     lake = Lake(settings.lake)
     names, _ = _universe(lake, config.pipeline, spec)
-    return last_common_ms(lake, spec.venue or config.pipeline.venue, spec.interval, names)
+    return last_common_ms(lake, spec.venue or config.pipeline.venue, spec.intervals, names)
 
 
 def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) -> NightPlan:
     """Decide what the night of `profile` does, knowing only what had closed at `as_of_ms`.
 
     Raises:
-        ConfigError: The profile or its sweep is unknown, or the window starts before the anchor.
+        ConfigError: The profile or its sweep is unknown, pipeline.yaml does not fetch an interval that it reads, or
+            the window starts before the anchor.
         DataError: The lake is empty or stale, or no symbol is fit; the message says what to run.
     """
     spec = config.sweep(config.profile(profile).sweep)
     pipeline = config.pipeline
     venue = spec.venue or pipeline.venue
     lake = Lake(settings.lake)
+    _refuse_unfetched(pipeline, spec)
     anchor_ms = _anchor(pipeline, spec.interval)
     to_ms = as_of_ms // DAY_MS * DAY_MS
     holdout_ms = to_ms - pipeline.window.out_of_sample_days * DAY_MS
@@ -94,20 +97,20 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
             f"{spec.interval}, {iso(anchor_ms)}; use fewer days, or an earlier anchor and more history"
         )
     names, absent = _universe(lake, pipeline, spec)
-    frame = read_candles(lake, venue, spec.interval, names, from_ms, as_of_ms)
-    kept, dropped, findings = _fit(frame, names, pipeline, spec.interval, from_ms, as_of_ms)
-    dropped = {**absent, **dropped}
-    if not kept:
-        raise DataError(_nothing_fit(venue, spec.interval, as_of_ms, frame, dropped))
-    bars = load_bars(lake, venue, spec.interval, kept, anchor_ms, to_ms)
+    part = _Part(lake, venue, from_ms, as_of_ms)
+    fit = _fit(part, spec.intervals, names, pipeline)
+    dropped = {**absent, **fit.dropped}
+    if not fit.kept:
+        raise DataError(_nothing_fit(part, fit.newest, dropped))
+    bars = load_bars(lake, venue, spec.intervals, fit.kept, anchor_ms, to_ms)
     return NightPlan(
         profile=profile,
         as_of_ms=as_of_ms,
         holdout_ms=holdout_ms,
         to_ms=to_ms,
-        candles=int((bars.age >= 0).sum()),
+        candles=bars.candles,
         dropped=dropped,
-        findings=findings,
+        findings=fit.findings.items,
         sweep=make_plan(spec, bars, from_ms, holdout_ms),
         selection=config.policy.selection,
     )
@@ -159,7 +162,7 @@ def night_bars(settings: Settings, plan: NightPlan) -> Bars:
     """
     sweep = plan.sweep
     lake = Lake(settings.lake)
-    bars = load_bars(lake, sweep.venue, sweep.interval, sweep.symbols, sweep.anchor_ms, plan.to_ms)
+    bars = load_bars(lake, sweep.venue, sweep.intervals, sweep.symbols, sweep.anchor_ms, plan.to_ms)
     if bars.data_hash != sweep.data_hash:
         raise DataError(
             f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again"
@@ -188,40 +191,78 @@ def _anchor(pipeline: PipelineConfig, interval: str) -> int:
     return pipeline.anchors[interval]
 
 
+def _refuse_unfetched(pipeline: PipelineConfig, spec: SweepSpec) -> None:
+    """A night reads what `mei ingest` keeps up to date, and nothing else."""
+    missing = [name for name in spec.intervals.read if name not in pipeline.intervals]
+    if missing:
+        listed = ", ".join(pipeline.intervals)
+        raise ConfigError(
+            f"pipeline.yaml: intervals: {missing[0]!r}, which the sweep reads, is not among them: {listed}; add it "
+            f"and run `mei ingest`"
+        )
+
+
 def _universe(lake: Lake, pipeline: PipelineConfig, spec: SweepSpec) -> tuple[list[str], dict[str, str]]:
-    """Symbols of the universe that the lake has, and why the others are absent."""
-    venue = spec.venue or pipeline.venue
-    stored = symbols(lake, venue, spec.interval)
-    if not stored:
-        raise DataError(f"lake {lake.root}: no {spec.interval} bars of {venue}; run `mei ingest`")
+    """Symbols of the universe that the lake has at every interval, and why the others are absent."""
+    stored, absent = common_symbols(lake, spec.venue or pipeline.venue, spec.intervals)
     if pipeline.universe == "all":
-        return stored, {}
+        return stored, absent
     missing = [name for name in pipeline.universe if name not in stored]
-    return [name for name in pipeline.universe if name in stored], dict.fromkeys(missing, "not in the lake")
+    why = {name: absent.get(name, "not in the lake") for name in missing}
+    return [name for name in pipeline.universe if name in stored], why
 
 
-def _fit(
-    frame: pl.DataFrame, names: list[str], pipeline: PipelineConfig, interval: str, from_ms: int, as_of_ms: int
-) -> tuple[list[str], dict[str, str], tuple[quality.Finding, ...]]:
+class _Part(NamedTuple):
+    """Bars of a venue that open in [from_ms, as_of_ms)."""
+
+    lake: Lake
+    venue: str
+    from_ms: int
+    as_of_ms: int
+
+
+class _Fit(NamedTuple):
+    """Which symbols are fit for a night, why the others are not, and the end of the newest bar of each interval."""
+
+    kept: list[str]
+    dropped: dict[str, str]
+    findings: quality.Findings
+    newest: dict[str, int | None]
+
+
+def _fit(part: _Part, intervals: Intervals, names: list[str], pipeline: PipelineConfig) -> _Fit:
+    """Hold the bars of every interval that is read to the quality rules."""
     limits = quality.Limits(
         stale_after_ms=int(pipeline.window.stale_after_hours * HOUR_MS),
         min_coverage_frac=pipeline.window.min_coverage_frac,
-        from_ms=from_ms,
+        from_ms=part.from_ms,
     )
-    found = quality.check(frame, interval, as_of_ms, limits)
-    dropped = dict.fromkeys(sorted(set(names) - set(frame["symbol"].unique())), "no bar in the window")
-    for item in found.items:
-        if item.rule in _EXCLUDING or item.severity == "refuse":
-            dropped.setdefault(item.symbol, f"{item.rule}: {quality.RULES[item.rule].doc}")
-    kept = [name for name in names if name not in dropped]
-    return kept, dropped, found.items
+    dropped: dict[str, str] = {}
+    findings = quality.Findings()
+    newest: dict[str, int | None] = {}
+    for interval in intervals.read:
+        frame = read_candles(part.lake, part.venue, interval, names, part.from_ms, part.as_of_ms)
+        found = quality.check(frame, interval, part.as_of_ms, limits)
+        findings += found
+        last = frame["open_ms"].to_numpy()
+        newest[interval] = int(last.max()) + interval_ms(interval) if len(last) else None
+        suffix = "" if interval == intervals.main else f" ({interval} bars)"
+        for name in sorted(set(names) - set(frame["symbol"].unique())):
+            dropped.setdefault(name, f"no bar in the window{suffix}")
+        for item in found.items:
+            if item.rule in _EXCLUDING or item.severity == "refuse":
+                dropped.setdefault(item.symbol, f"{item.rule}: {quality.RULES[item.rule].doc}{suffix}")
+    return _Fit([name for name in names if name not in dropped], dropped, findings, newest)
 
 
-def _nothing_fit(venue: str, interval: str, as_of_ms: int, frame: pl.DataFrame, dropped: Mapping[str, str]) -> str:
-    newest = iso(int(frame["open_ms"].max()) + interval_ms(interval)) if frame.height else "none"  # type: ignore[arg-type]
+def _nothing_fit(part: _Part, newest: Mapping[str, int | None], dropped: Mapping[str, str]) -> str:
+    ends = ", ".join(
+        f"the newest {interval} bar ends {iso(end_ms)}" if end_ms else f"there is no {interval} bar"
+        for interval, end_ms in newest.items()
+    )
     counts = Counter(dropped.values())
     reasons = "; ".join(f"{count} of {len(dropped)} symbols {reason}" for reason, count in counts.most_common())
     return (
-        f"no symbol of {venue} is fit for a night as of {iso(as_of_ms)}: the newest {interval} bar ends {newest}. Run "
+        f"no symbol of {part.venue} is fit for a night as of {iso(part.as_of_ms)}: {ends}. Run "
         f"`mei ingest`; or name an earlier time with --as-of, `last` for the last bar that all symbols have. {reasons}"
     )

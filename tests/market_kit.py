@@ -45,6 +45,24 @@ def walk(symbol: str, days: int, seed: int, start_ms: int = START_MS, drift: flo
     ).head(days * 24)
 
 
+def quarters(hourly: pl.DataFrame) -> pl.DataFrame:
+    """Four bars for each hourly one, on a straight line from its open to its close."""
+    parts = [
+        hourly.with_columns(
+            interval=pl.lit("15m"),
+            open_ms=pl.col("open_ms") + part * HOUR_MS // 4,
+            open=pl.col("open") + (pl.col("close") - pl.col("open")) * part / 4,
+            close=pl.col("open") + (pl.col("close") - pl.col("open")) * (part + 1) / 4,
+            volume=pl.col("volume") / 4,
+        )
+        for part in range(4)
+    ]
+    bounded = pl.concat(parts).with_columns(
+        high=pl.max_horizontal("open", "close"), low=pl.min_horizontal("open", "close")
+    )
+    return bounded.sort("symbol", "open_ms")
+
+
 def fill_lake(
     settings: Settings, days: int = 60, symbols: Sequence[str] = SYMBOLS, seed: int = 1, drift: float = 0.0
 ) -> Lake:
@@ -96,13 +114,21 @@ def spec(**changes: object) -> SweepSpec:
 
 
 def write_config(
-    folder: Path, *, universe: str = "all", days: int = 50, out_of_sample: int = 20, finalists: int = 3
+    folder: Path,
+    *,
+    universe: str = "all",
+    days: int = 50,
+    out_of_sample: int = 20,
+    finalists: int = 3,
+    fetched: tuple[str, ...] = ("1h",),
+    sweep: str = "",
 ) -> Config:
-    """A configuration folder for nights over `fill_lake`, and what it says."""
+    """A configuration folder for nights over `fill_lake`, and what it says; `sweep` is added to the search."""
+    anchors = ", ".join(f"{interval}: 2025-01-01T00:00:00Z" for interval in fetched)
     (folder / "sweeps").mkdir(parents=True)
     (folder / "lanes").mkdir()
     (folder / "pipeline.yaml").write_text(
-        f"venue: {VENUE}\nstart: 2025-01\nintervals: [1h]\nanchors: {{1h: 2025-01-01T00:00:00Z}}\n"
+        f"venue: {VENUE}\nstart: 2025-01\nintervals: [{', '.join(fetched)}]\nanchors: {{{anchors}}}\n"
         f"universe: {universe}\nsources: []\n"
         f"window: {{days: {days}, out_of_sample_days: {out_of_sample}}}\nprofiles: {{smoke: {{sweep: smoke}}}}\n"
     )
@@ -110,7 +136,7 @@ def write_config(
         f"selection: {{finalists: {finalists}, min_trades: 10, min_trades_out_of_sample: 5}}\n"
     )
     (folder / "sweeps" / "smoke.yaml").write_text(
-        "strategy: ema_cross\ninterval: 1h\nparams: {entry.warmup_bars: 50}\nchunk_combos: 5\n"
+        f"strategy: ema_cross\ninterval: 1h\n{sweep}\nparams: {{entry.warmup_bars: 50}}\nchunk_combos: 5\n"
         "axes: {indicators.ema_fast_window: [5, 9, 13], indicators.ema_slow_window: [21, 34], "
         "trade.sl_atr_mult: [1.5, 3.0]}\n"
     )

@@ -1,5 +1,6 @@
 """Bar intervals and calendar months, in UTC milliseconds."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mei_pipeline.errors import ConfigError
@@ -30,6 +31,88 @@ def interval_ms(name: str) -> int:
         return INTERVALS[name]
     except KeyError:
         raise ConfigError(f"interval {name!r} is not known; allowed: {', '.join(INTERVALS)}") from None
+
+
+def interval_problems(main: str, entry: str, exits: str) -> dict[str, str]:
+    """What is wrong with the intervals of a strategy, by key of a file; empty when nothing is.
+
+    Args:
+        main: Interval of the bars that features are made of.
+        entry: Interval at whose closes entries are decided; empty for `main`.
+        exits: Interval at whose closes exits are decided; empty for `main`.
+
+    Raises:
+        ConfigError: There is no such interval.
+    """
+    length = interval_ms(main)
+    found = {}
+    for key, name in (("entry_interval", entry), ("exit_interval", exits)):
+        if name and length % interval_ms(name):
+            allowed = ", ".join(other for other, short in INTERVALS.items() if length % short == 0)
+            found[key] = f"{name!r} does not divide the interval {main}; allowed: {allowed}"
+    if entry and exits and not found:
+        shorter, longer = sorted((entry, exits), key=interval_ms)
+        if interval_ms(longer) % interval_ms(shorter):
+            found["exit_interval"] = f"{exits!r} beside the entry interval {entry}: {shorter} does not divide {longer}"
+    return found
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """The intervals that a strategy decides on; each empty name means `main`, and is how `main` itself is kept.
+
+    Attributes:
+        main: Interval of the bars that features are made of.
+        entry: Interval at whose closes entries are decided.
+        exit: Interval at whose closes exits are decided.
+
+    Raises:
+        ConfigError: An interval is unknown, does not divide `main`, or the shorter of entry and exit does not divide
+            the other.
+    """
+
+    main: str
+    entry: str = ""
+    exit: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what does not divide, and give equal intervals one spelling."""
+        problems = interval_problems(self.main, self.entry, self.exit)
+        if problems:
+            raise ConfigError("; ".join(f"{key}: {text}" for key, text in problems.items()))
+        for field in ("entry", "exit"):
+            if getattr(self, field) == self.main:
+                object.__setattr__(self, field, "")
+
+    @property
+    def step(self) -> str:
+        """The finest of the three: the interval of the steps that a simulation takes."""
+        return min((self.main, self.entry or self.main, self.exit or self.main), key=interval_ms)
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Intervals whose bars are read, the main one first; one between main and step needs no bars of its own."""
+        return (self.main,) if self.step == self.main else (self.main, self.step)
+
+    @property
+    def main_ms(self) -> int:
+        """Length of a main bar in milliseconds."""
+        return interval_ms(self.main)
+
+    @property
+    def entry_ms(self) -> int:
+        """Milliseconds between two decisions about entries."""
+        return interval_ms(self.entry or self.main)
+
+    @property
+    def exit_ms(self) -> int:
+        """Milliseconds between two decisions about exits."""
+        return interval_ms(self.exit or self.main)
+
+    @property
+    def step_ms(self) -> int:
+        """Length of a step in milliseconds."""
+        return interval_ms(self.step)
 
 
 def month_of(time_ms: int) -> str:

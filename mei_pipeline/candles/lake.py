@@ -9,7 +9,9 @@ One writer at a time; readers need no lock.
 from mei_pipeline.candles.funding import cadence_changes, funding_grid_ms
 from mei_pipeline.candles.history import revisions, undo
 from mei_pipeline.candles.reading import (
+    candles_hash,
     data_hash,
+    extent_ms,
     funding_hash,
     intervals,
     read_candles,
@@ -28,7 +30,9 @@ __all__ = [
     "Lake",
     "MergeReport",
     "cadence_changes",
+    "candles_hash",
     "data_hash",
+    "extent_ms",
     "funding_grid_ms",
     "funding_hash",
     "ingests",

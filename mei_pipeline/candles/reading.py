@@ -88,6 +88,13 @@ def intervals(lake: Lake, venue: str) -> list[str]:
     return sorted(found, key=store.interval_rank)
 
 
+def extent_ms(lake: Lake, venue: str, interval: str) -> tuple[int, int] | None:
+    """Open times of the first and the last bar that the lake has of any symbol, or None when it has none."""
+    store.settle(lake)
+    entries = store.read_manifest(lake, f"candles/{venue}/{interval}").files.values()
+    return (min(e.first_ms for e in entries), max(e.last_ms for e in entries)) if entries else None
+
+
 def data_hash(
     lake: Lake,
     venue: str,
@@ -100,7 +107,11 @@ def data_hash(
 
     It depends neither on how files lie nor on the order of ingests nor on where a bar came from (`source`).
     """
-    frame = read_candles(lake, venue, interval, symbols, from_ms, to_ms)
+    return candles_hash(read_candles(lake, venue, interval, symbols, from_ms, to_ms), venue, interval)
+
+
+def candles_hash(frame: pl.DataFrame, venue: str, interval: str) -> str:
+    """`data_hash` of a slice that was read already."""
     return frame_hash(frame, ("open_ms", *CANDLES.values), f"candles {venue} {interval}")
 
 

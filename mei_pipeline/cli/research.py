@@ -49,7 +49,7 @@ def backtest(
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.files import write_json
-    from mei_pipeline.market import load_bars
+    from mei_pipeline.market import last_common_ms, load_bars
     from mei_pipeline.replay.report import report_of
     from mei_pipeline.replay.run import replay_config
     from mei_pipeline.replay.spec import read_config
@@ -60,8 +60,9 @@ def backtest(
     for target in (trades, fills, equity):
         _check_suffix(target)
     resolved, anchor_ms = read_config(path, lake, load_config(settings.config))
-    from_ms, to_ms = _window(lake, resolved, anchor_ms, start, end)
-    bars = load_bars(lake, resolved.venue, resolved.interval, resolved.symbols, anchor_ms, to_ms)
+    last_ms = last_common_ms(lake, resolved.venue, resolved.intervals, resolved.symbols)
+    from_ms, to_ms = _days(anchor_ms, last_ms, start, end)
+    bars = load_bars(lake, resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
     run = replay_config(settings, bars, resolved, from_ms, to_ms)
     summary = report_of(resolved, bars, from_ms, to_ms, run)
     for target, frame in ((trades, run.trades), (fills, run.fills), (equity, run.equity)):
@@ -119,10 +120,10 @@ def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bo
 
 def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
     """The sweep, its bars and its window, all checked before anything runs."""
-    from mei_pipeline.candles.lake import Lake, symbols
+    from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config, read_sweep
     from mei_pipeline.errors import ConfigError, DataError
-    from mei_pipeline.market import last_common_ms, load_bars
+    from mei_pipeline.market import common_symbols, last_common_ms, load_bars
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
@@ -130,22 +131,23 @@ def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int
     found = read_sweep(Path(spec)) if spec.endswith((".yaml", ".yml")) else config.sweep(spec)
     lake = Lake(settings.lake)
     venue = found.venue or config.pipeline.venue
-    names = symbols(lake, venue, found.interval)
-    if config.pipeline.universe != "all":
-        names = [name for name in names if name in config.pipeline.universe]
+    names, absent = common_symbols(lake, venue, found.intervals)
+    universe = config.pipeline.universe
+    if universe != "all":
+        names = [name for name in names if name in universe]
+        absent = {name: why for name, why in absent.items() if name in universe}
     if not names:
-        raise DataError(f"lake {lake.root}: no {found.interval} bars of {venue}; run `mei ingest`")
+        raise DataError(
+            f"lake {lake.root}: no symbol of the universe has {' and '.join(found.intervals.read)} bars of {venue}; "
+            f"run `mei ingest`, or name other symbols under `universe` in pipeline.yaml"
+        )
+    if absent:
+        output.note("left out: " + "; ".join(f"{name}, {why}" for name, why in absent.items()))
     if found.interval not in config.pipeline.anchors:
         raise ConfigError(f"pipeline.yaml: anchors: no anchor for {found.interval}; add one")
     anchor_ms = config.pipeline.anchors[found.interval]
-    from_ms, to_ms = _days(anchor_ms, last_common_ms(lake, venue, found.interval, names), start, end)
-    return found, load_bars(lake, venue, found.interval, names, anchor_ms, to_ms), from_ms, to_ms
-
-
-def _window(lake: Any, resolved: Any, anchor_ms: int, start: Any, end: Any) -> tuple[int, int]:
-    from mei_pipeline.market import last_common_ms
-
-    return _days(anchor_ms, last_common_ms(lake, resolved.venue, resolved.interval, resolved.symbols), start, end)
+    from_ms, to_ms = _days(anchor_ms, last_common_ms(lake, venue, found.intervals, names), start, end)
+    return found, load_bars(lake, venue, found.intervals, names, anchor_ms, to_ms), from_ms, to_ms
 
 
 def _days(anchor_ms: int, last_ms: int, start: Any, end: Any) -> tuple[int, int]:

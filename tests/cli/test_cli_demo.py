@@ -7,7 +7,7 @@ import pytest
 from market_kit import DAY_MS, START_MS, fill_lake, write_config
 
 from mei_pipeline.cli.main import run
-from mei_pipeline.errors import ConfigError, Refused
+from mei_pipeline.errors import ConfigError, DataError, Refused
 from mei_pipeline.settings import Settings, enter_home, read_settings
 
 KEYS = {"candles", "symbols", "combos", "candidates", "deployed", "seconds"}
@@ -126,6 +126,23 @@ def test_backtest_refuses_what_cannot_be(
     path.write_text("strategy: ema_cross\ninterval: 1h\n")
     assert run(["backtest", "--config", str(path), *arguments]) == ConfigError.exit_code
     assert market.exists()
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "says"),
+    [
+        ("exit_interval: 15m", DataError.exit_code, "no 15m bars of test; run `mei ingest`"),
+        ("entry_interval: 4h", ConfigError.exit_code, "mine.yaml:3:1: entry_interval: '4h' does not divide"),
+    ],
+)
+def test_sweep_refuses_intervals_that_it_cannot_read(
+    market: Path, tmp_path: Path, line: str, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert market.exists()
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"strategy: ema_cross\ninterval: 1h\n{line}\naxes: {{trade.sl_atr_mult: [1, 2]}}\n")
+    assert run(["sweep", str(path)]) == code
     assert says in capsys.readouterr().err
 
 

@@ -1,14 +1,15 @@
 """What a night decides before it does anything."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
-from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, walk, write_config
+from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, quarters, walk, write_config
 
 from mei_pipeline import night
 from mei_pipeline.candles.instruments import default_instruments
-from mei_pipeline.candles.lake import merge_candles, merge_instruments
+from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import Settings
 
@@ -123,3 +124,66 @@ def test_a_lake_that_changed_under_the_night_is_noticed(mei_settings: Settings, 
     merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
     with pytest.raises(DataError, match="the lake has changed"):
         night.night_bars(mei_settings, plan)
+
+
+FETCHED = ("15m", "1h")
+EXITS = "exit_interval: 15m"
+
+
+def fill_quarters(lake: Lake, symbols: tuple[str, ...] = SYMBOLS, days: int = 60) -> None:
+    frames = [quarters(walk(name, days, 1)) for name in symbols]
+    merge_candles(lake, pl.concat(frames), now_ms=AS_OF_MS + DAY_MS)
+
+
+def test_a_night_reads_the_bars_that_exits_are_decided_on(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings)
+    fill_quarters(lake)
+    hourly = night.plan_night(mei_settings, write_config(tmp_path / "1h"), "smoke", AS_OF_MS)
+    config = write_config(tmp_path / "15m", fetched=FETCHED, sweep=EXITS)
+    plan = night.plan_night(mei_settings, config, "smoke", AS_OF_MS)
+    assert plan.candles == 5 * hourly.candles
+    assert (plan.sweep.entry_interval, plan.sweep.exit_interval) == ("", "15m")
+    assert plan.sweep.data_hash != hourly.sweep.data_hash
+    night.write_plan(mei_settings, plan)
+    assert night.read_plan(mei_settings) == plan
+    bars = night.night_bars(mei_settings, plan)
+    assert bars.steps.interval == "15m"
+    cut = night.search_window(plan, bars)
+    assert cut.last - cut.first == 30 * 96
+    assert night.holdout_window(plan, bars).first == cut.last
+    revised = quarters(walk("AAA", 60, 1)).tail(1).with_columns(volume=pl.lit(7.0))
+    merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
+    with pytest.raises(DataError, match="the lake has changed"):
+        night.night_bars(mei_settings, plan)
+
+
+def test_shorter_bars_exclude_a_symbol_too(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings)
+    fill_quarters(lake, symbols=("AAA",))
+    fill_quarters(lake, symbols=("BBB",), days=50)
+    config = write_config(tmp_path, fetched=FETCHED, sweep=EXITS)
+    plan = night.plan_night(mei_settings, config, "smoke", AS_OF_MS)
+    assert plan.sweep.symbols == ("AAA",)
+    assert plan.dropped["BBB"].startswith("stale: ")
+    assert plan.dropped["BBB"].endswith("(15m bars)")
+    assert plan.dropped["CCC"] == "no 15m bars in the lake"
+    assert {(found.rule, found.symbol) for found in plan.findings} == {("stale", "BBB"), ("short", "BBB")}
+    assert night.latest_as_of_ms(mei_settings, config, "smoke") == START_MS + 50 * DAY_MS
+
+
+def test_a_night_without_the_shorter_bars_says_what_to_run(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings)
+    config = write_config(tmp_path, fetched=FETCHED, sweep=EXITS)
+    with pytest.raises(DataError, match="no 15m bars of test; run `mei ingest`, with 15m among `intervals`"):
+        night.plan_night(mei_settings, config, "smoke", AS_OF_MS)
+    fill_quarters(lake, days=5)
+    with pytest.raises(DataError, match=r"there is no 15m bar\. Run `mei ingest`"):
+        night.plan_night(mei_settings, config, "smoke", AS_OF_MS)
+
+
+def test_a_night_reads_only_what_is_fetched(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings)
+    config = write_config(tmp_path)
+    spec = config.sweep("smoke").model_copy(update={"exit_interval": "15m"})
+    with pytest.raises(ConfigError, match="intervals: '15m', which the sweep reads, is not among them: 1h; add it"):
+        night.plan_night(mei_settings, replace(config, sweeps={"smoke": spec}), "smoke", AS_OF_MS)

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, walk
 
+from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments, read_instruments
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.market import last_common_ms, load_bars, window
@@ -20,6 +21,7 @@ def test_prices_land_at_their_time_and_symbol(mei_settings: Settings) -> None:
         expected = walk(symbol, 60, 1)
         for row, name in enumerate(("open", "high", "low", "close")):
             assert np.array_equal(bars.prices[row, :, column], expected[name].to_numpy())
+        assert np.array_equal(bars.volume[:, column], expected["volume"].to_numpy())
     assert np.array_equal(bars.age[:, 0], np.arange(60 * 24))
     assert bars.end_ms == END_MS
 
@@ -34,6 +36,7 @@ def test_a_missing_bar_is_nan_and_does_not_age_the_symbol(mei_settings: Settings
     bars = load_bars(lake, VENUE, "1h", ("AAA", "BBB"), START_MS, END_MS)
     assert list(bars.age[3:9, 0]) == [3, 4, -1, -1, 5, 6]
     assert np.isnan(bars.prices[:, 5:7, 0]).all()
+    assert np.isnan(bars.volume[5:7, 0]).all()
     assert not np.isnan(bars.prices[:, 5:7, 1]).any()
 
 
@@ -66,8 +69,8 @@ def test_funding_due_at_a_close_belongs_to_the_bar_that_closes(mei_settings: Set
     merge_candles(lake, walk("AAA", 20, 1).with_columns(venue=pl.lit("other")), now_ms=END_MS)
     merge_instruments(lake, read_instruments(lake, VENUE).with_columns(venue=pl.lit("other")), now_ms=END_MS)
     bars = load_bars(lake, "other", "1h", ("AAA",), START_MS, START_MS + 20 * DAY_MS)
-    assert np.flatnonzero(bars.funding[:, 0]).tolist() == [bar]
-    assert bars.funding[bar, 0] == 0.003
+    assert np.flatnonzero(bars.steps.funding[:, 0]).tolist() == [bar]
+    assert bars.steps.funding[bar, 0] == 0.003
 
 
 def test_window_cuts_whole_days_into_sixteen_blocks(mei_settings: Settings) -> None:
@@ -101,8 +104,44 @@ def test_what_the_lake_does_not_have_is_named(mei_settings: Settings) -> None:
         load_bars(lake, VENUE, "1h", ("AAA", "ZZZ"), START_MS, END_MS)
     with pytest.raises(DataError, match="no 1h bar of ZZZ"):
         last_common_ms(lake, VENUE, "1h", ("AAA", "ZZZ"))
-    with pytest.raises(ConfigError, match="anchor of 1h"):
-        load_bars(lake, VENUE, "1h", SYMBOLS, START_MS + 1, END_MS)
+    merge_candles(lake, walk("OLD", 20, 1), now_ms=END_MS)
+    with pytest.raises(DataError, match=r"OLD .*its bars lie between 2025-01-01 00:00Z and 2025-01-21 00:00Z: choose"):
+        load_bars(lake, VENUE, "1h", ("AAA", "OLD"), START_MS + 30 * DAY_MS, END_MS)
+    with pytest.raises(DataError, match="no 15m bars of test; run `mei ingest`, with 15m among `intervals`"):
+        load_bars(lake, VENUE, Intervals("1h", exit="15m"), SYMBOLS, START_MS, END_MS)
+
+
+@pytest.mark.parametrize(
+    ("anchor_ms", "to_ms", "error", "says"),
+    [
+        (START_MS + 1, END_MS, ConfigError, "anchor of 1h"),
+        (END_MS, END_MS, ConfigError, "before the end"),
+        (START_MS - HOUR_MS, END_MS, ConfigError, "Set anchors.1h in pipeline.yaml to 2025-01-01 00:00Z or later"),
+        (END_MS, END_MS + DAY_MS, DataError, "the last 1h bar of test in lake .* ends 2025-03-02 00:00Z; run `mei ing"),
+    ],
+)
+def test_an_anchor_that_cannot_be_says_what_to_change(
+    mei_settings: Settings, anchor_ms: int, to_ms: int, error: type[Exception], says: str
+) -> None:
+    lake = fill_lake(mei_settings)
+    with pytest.raises(error, match=says):
+        load_bars(lake, VENUE, "1h", SYMBOLS, anchor_ms, to_ms)
+
+
+def test_no_symbols_are_refused(mei_settings: Settings) -> None:
+    with pytest.raises(ConfigError, match="symbols: none given"):
+        load_bars(fill_lake(mei_settings), VENUE, "1h", (), START_MS, END_MS)
+
+
+def test_a_window_in_which_nobody_has_a_bar_is_an_error(mei_settings: Settings) -> None:
+    lake = fill_lake(mei_settings)
+    later = walk("AAA", 20, 1, start_ms=START_MS + 40 * DAY_MS).with_columns(venue=pl.lit("other"))
+    first = walk("AAA", 1, 1).with_columns(venue=pl.lit("other"))
+    merge_candles(lake, pl.concat([first, later]), now_ms=END_MS)
+    merge_instruments(lake, read_instruments(lake, VENUE).with_columns(venue=pl.lit("other")), now_ms=END_MS)
+    bars = load_bars(lake, "other", "1h", ("AAA",), START_MS, END_MS)
+    with pytest.raises(DataError, match="window 2025-01-03 00:00Z to 2025-02-01 00:00Z: no symbol has a 1h bar"):
+        window(bars, START_MS + 2 * DAY_MS, START_MS + 31 * DAY_MS)
 
 
 def test_last_common_bar_is_the_earliest_end(mei_settings: Settings) -> None:

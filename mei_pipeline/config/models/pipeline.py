@@ -54,7 +54,7 @@ class PipelineConfig(FileModel):
     start: Month
     """First month of the partitions of the asset `candles`."""
     intervals: Annotated[tuple[Interval, ...], Field(min_length=1)]
-    """Intervals that an ingest fetches."""
+    """Intervals that an ingest fetches: those of the sweeps' features, and the finest that each decides on."""
     anchors: dict[Interval, Timestamp]
     """For each interval, the bar at which recursive features start. A backfill does not move it; changing it changes
     every feature and makes stored evidence incomparable."""
