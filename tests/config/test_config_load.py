@@ -43,6 +43,11 @@ CASES = {
         "strategy: toy\ninterval: 4h\naxes: {trade.trail: [true]}",
         "sweeps/smoke.yaml:2:1: interval: '4h' is not among the intervals of pipeline.yaml: 1h",
     ),
+    "exit interval not fetched": (
+        "sweeps/smoke.yaml",
+        "strategy: toy\ninterval: 1h\nentry_interval: 30m\nexit_interval: 15m\naxes: {trade.trail: [true]}",
+        "sweeps/smoke.yaml:4:1: exit_interval: '15m' is not among the intervals of pipeline.yaml: 1h",
+    ),
     "sweep on an unknown venue": (
         "sweeps/smoke.yaml",
         "strategy: toy\nvenue: binanc\ninterval: 1h\naxes: {trade.trail: [true]}",

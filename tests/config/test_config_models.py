@@ -157,6 +157,27 @@ CASES = [
     (SweepSpec, SWEEP, "strategy: toy", "strategy: toy\nmethod: tpe", "2:1: method: tpe is not allowed; grid"),
     (
         SweepSpec,
+        SWEEP,
+        "strategy: toy",
+        "strategy: toy\nentry_interval: 4h",
+        "2:1: entry_interval: '4h' does not divide the interval 1h; allowed: 1m, 3m, 5m, 15m, 30m, 1h",
+    ),
+    (
+        SweepSpec,
+        SWEEP,
+        "strategy: toy",
+        "strategy: toy\nentry_interval: 5m\nexit_interval: 3m",
+        "3:1: exit_interval: '3m' beside the entry interval 5m: 3m does not divide 5m",
+    ),
+    (
+        SweepSpec,
+        SWEEP,
+        "strategy: toy",
+        "strategy: toy\nexit_interval: 2h",
+        "2:1: exit_interval: 2h is not allowed; one of 1m, 3m,",
+    ),
+    (
+        SweepSpec,
         "strategy: toy\ninterval: 1h\naxes: {}",
         "",
         "",
