@@ -69,9 +69,7 @@ def unready(bars: Bars, features: FeatureSet) -> list[dict[str, Any]]:
         bad = present & ~np.isfinite(values)
         for symbol in np.flatnonzero(bad.any(axis=0)):
             count = int(bad[:, symbol].sum())
-            found.append(
-                {"column": f"{column.kind} {column.window}", "symbol": bars.symbols[int(symbol)], "bars": count}
-            )
+            found.append({"column": column.label, "symbol": bars.symbols[int(symbol)], "bars": count})
     return found
 
 

@@ -113,10 +113,10 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
             description="Every column has a finite value at each bar of a symbol, from its first bar on.",
         )
     ],
-    metadata=declared({"column": pl.String(), "window": pl.Int64(), "values": pl.Array(pl.Float64, (1, 1))}),
+    metadata=declared({"column": pl.String(), "windows": pl.String(), "values": pl.Array(pl.Float64, (1, 1))}),
 )
 def features(progress: ProgressResource) -> Result:
-    """Indicator columns that the night's combos share, one per kind and window, over every bar and symbol of the night.
+    """Indicator columns that the night's combos share, one per kind and windows, over each bar and symbol of the night.
 
     Computed once from the candles by the same recursive steps that an executor takes bar by bar, from the interval's
     anchor on, and memory-mapped by the sweep: a million combos read the same few columns.
@@ -126,13 +126,13 @@ def features(progress: ProgressResource) -> Result:
     bars = night_bars(settings, plan)
     built = night_features(settings, plan, bars, progress)
     bad = unready(bars, built)
-    columns = pl.DataFrame([{"column": column.kind, "window": column.window} for column in built.columns])
+    columns = pl.DataFrame([{"column": c.kind, "windows": " ".join(map(str, c.windows))} for c in built.columns])
     path = built.folder / "columns.npy"
     return dg.MaterializeResult(
         metadata={
             **artefact_metadata(path, digest=built.key, frame=columns, rows=int(np.prod(built.values.shape[1:]))),
             "columns": dg.MetadataValue.int(len(built.columns)),
-            "windows": dg.MetadataValue.json(sorted({column.window for column in built.columns})),
+            "windows": dg.MetadataValue.json(sorted({window for column in built.columns for window in column.windows})),
             "bytes": dg.MetadataValue.int(path.stat().st_size),
             "sample_plot": picture(_sample_plot(bars, built)),
         },
@@ -218,7 +218,7 @@ def _sample_plot(bars: Bars, built: FeatureSet) -> str:
     series = {"close": bars.prices[3, recent, symbol]} if means else {}
     for index in lines:
         column = built.columns[index]
-        series[f"{column.kind} {column.window}"] = np.asarray(built.values[index, recent, symbol])
+        series[column.label] = np.asarray(built.values[index, recent, symbol])
     facts = f"last {min(_PLOTTED_BARS, len(bars.open_ms))} bars of {bars.interval}"
     return line_plot(f"{bars.symbols[symbol]} and its features", facts, bars.open_ms[recent], series)
 

@@ -161,9 +161,8 @@ def test_a_column_without_a_value_is_found(searched: tuple[Settings, night.Night
     assert unready(bars, features) == []
     values = np.array(features.values)
     values[1, 100:103, 2] = np.nan
-    column = features.columns[1]
     assert unready(bars, dataclasses.replace(features, values=values)) == [
-        {"column": f"{column.kind} {column.window}", "symbol": bars.symbols[2], "bars": 3}
+        {"column": features.columns[1].label, "symbol": bars.symbols[2], "bars": 3}
     ]
 
 

@@ -140,10 +140,11 @@ def cross_arrays(symbols: list[Symbol], sizing: Sizing, cross: tuple) -> tuple[F
     """Columns, rows and values of one `ema_cross` combo (fast, slow, window, warmup, sl, tp)."""
     market = to_market(symbols)
     fast, slow, window, *_ = cross
-    wanted = [features.Column("ema", fast), features.Column("ema", slow), features.Column("atr", window)]
-    kinds, weights = features.encode(wanted)
+    wanted = [features.Column("ema", (fast,)), features.Column("ema", (slow,)), features.Column("atr", (window,))]
     columns = np.empty((3, *market.close.shape))
-    features.build(kinds, weights, market.high, market.low, market.close, columns)
+    scratch = np.empty((market.close.shape[1], max(map(features.state_size, wanted))))
+    volume = np.zeros_like(market.close)
+    features.build(*features.encode(wanted), market.high, market.low, market.close, volume, columns, scratch)
     values = np.array([*map(float, cross), *sizing_values(sizing)]).reshape(-1, 1)
     assert len(values) == len(ema_cross.PARAMETERS)
     return columns, np.arange(3).reshape(3, 1), values

@@ -53,13 +53,14 @@ class Executor:
 
     def __init__(self, engine, market, rules: Rules, sizing: Sizing, cross: tuple):
         fast, slow, atr, *_ = cross
-        columns = [features.Column("ema", fast), features.Column("ema", slow), features.Column("atr", atr)]
+        columns = [features.Column("ema", (fast,)), features.Column("ema", (slow,)), features.Column("atr", (atr,))]
         self.engine, self.market, self.model = engine, market, to_model(rules)
-        self.kinds, self.weights = features.encode(columns)
+        self.columns = features.encode(columns)
         symbols = market.close.shape[1]
         _, self.rows, values = cross_arrays([one([None])] * symbols, sizing, cross)
         self.params = ema_cross.Params(*values[:, 0])
-        self.values, self.last_close = np.full((3, symbols), np.nan), np.full(symbols, np.nan)
+        state_size = sum(map(features.state_size, columns))
+        self.values, self.state = np.full((3, symbols), np.nan), np.zeros((symbols, state_size))
         self.book = new_book(symbols, 1, 4096, 0)
         self.account = ledger.open_account(self.model.initial_usd)
         self.curve = ledger.open_curve(self.model.initial_usd)
@@ -70,9 +71,8 @@ class Executor:
         bars = window(self.market, t)
         logged = int(book.logged[0])
         before = self.values.copy()
-        features.observe(
-            self.kinds, self.weights, self.values, self.last_close, bars.high[1], bars.low[1], bars.close[1]
-        )
+        prices = bars.high[1], bars.low[1], bars.close[1]
+        features.observe(*self.columns, self.state, self.values, *prices, np.zeros_like(prices[0]))
         columns = np.stack((before, self.values), axis=1)
         account, _ = engine.until_close(self.account, book, bars, model, params, 1)
         engine.decide(account, book, bars, model, columns, self.rows, params, 0, 1)
