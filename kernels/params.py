@@ -1,7 +1,10 @@
 """The shape of one entry of the parameter table: the single source of validation, sweep axes and reference pages."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 Kind = Literal["float", "int", "bool", "choice"]
 Role = Literal["feature", "entry", "exit", "sizing", "market"]
@@ -22,6 +25,9 @@ class Parameter:
         role: What the parameter shapes. Market parameters are never search axes.
         doc: One sentence that says what it does.
         choices: Allowed values of a choice.
+        per_symbol: Whether a symbol may have a value of its own; False for values of the whole book.
+        only: The values that are left where a strategy allows fewer than the parameter does; empty where it does not.
+        because: Why only those.
     """
 
     path: str
@@ -33,10 +39,20 @@ class Parameter:
     role: Role
     doc: str
     choices: tuple[str, ...] = ()
+    per_symbol: bool = True
+    only: tuple[Value, ...] = ()
+    because: str = ""
+
+    @property
+    def name(self) -> str:
+        """Last part of the path: the parameter's field in a record."""
+        return self.path.rpartition(".")[2]
 
     @property
     def allowed(self) -> str:
         """What values are allowed, in words."""
+        if self.only:
+            return f"{' or '.join(map(str, self.only))}: {self.because}"
         if self.kind == "bool":
             return "true or false"
         if self.kind == "choice":
@@ -55,8 +71,14 @@ class Parameter:
         else:
             # The bounds come first: they refuse NaN, infinities, and integers that no float can hold.
             fine = self.low <= value <= self.high and (self.kind == "float" or float(value).is_integer())
+        fine = fine and (not self.only or value in self.only)
         return None if fine else f"{value!r} is not allowed; {self.allowed}"
 
     def encode(self, value: Value) -> float:
         """The float64 that the kernel sees for `value`."""
         return float(self.choices.index(str(value))) if self.kind == "choice" else float(value)
+
+
+def record_of(parameters: Iterable[Parameter]) -> np.dtype[Any]:
+    """The record of one combo's encoded values: a float64 field per parameter, by its name, in their order."""
+    return np.dtype((np.record, [(parameter.name, np.float64) for parameter in parameters]))

@@ -1,13 +1,15 @@
 """A config, fully resolved, and the id that its content gives it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kernels.params import Value
+from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.files import sha256_json
-from mei_pipeline.params.resolve import Layer, merge
+from mei_pipeline.params.paths import closest
+from mei_pipeline.params.resolve import Layer, merge, merge_symbols
 from mei_pipeline.params.table import Catalog
 
 
@@ -18,11 +20,14 @@ class Resolved:
     Attributes:
         strategy: Name of the strategy.
         venue: Venue whose bars it is for.
-        interval: Length of the bars that it decides on.
+        interval: Length of the bars that features are made of.
         symbols: Symbols that it may trade, sorted.
         initial_balance_usd: Equity at the start.
         params: Value of every parameter of the strategy, by path.
         market: Value of every market parameter, by path.
+        symbol_params: By symbol the values that differ from `params`; a symbol without any is left out.
+        entry_interval: Interval at whose closes entries are decided; empty for `interval`.
+        exit_interval: Interval at whose closes exits are decided; empty for `interval`.
     """
 
     strategy: str
@@ -32,9 +37,21 @@ class Resolved:
     initial_balance_usd: float
     params: Mapping[str, Value]
     market: Mapping[str, Value]
+    symbol_params: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
+    entry_interval: str = ""
+    exit_interval: str = ""
+
+    @property
+    def intervals(self) -> Intervals:
+        """The intervals together."""
+        return Intervals(self.interval, self.entry_interval, self.exit_interval)
+
+    def params_of(self, symbol: str) -> dict[str, Value]:
+        """Value of every parameter of the strategy for one symbol, by path."""
+        return {**self.params, **self.symbol_params.get(symbol, {})}
 
 
-def make_resolved(
+def make_resolved(  # noqa: PLR0913 - a config has that many parts, and each is named
     catalog: Catalog,
     *,
     strategy: str,
@@ -44,6 +61,9 @@ def make_resolved(
     initial_balance_usd: float,
     params: Mapping[str, Value],
     market: Mapping[str, Value],
+    symbol_params: Mapping[str, Mapping[str, Value]] | None = None,
+    entry_interval: str = "",
+    exit_interval: str = "",
 ) -> Resolved:
     """Fill in defaults, check every value and bring all into normal form.
 
@@ -51,26 +71,42 @@ def make_resolved(
         catalog: The parameter tables.
         strategy: Name of the strategy.
         venue: Venue whose bars it is for.
-        interval: Length of the bars.
+        interval: Length of the bars that features are made of.
         symbols: Symbols in any order.
         initial_balance_usd: Equity at the start.
         params: Parameters of the strategy that differ from their defaults.
         market: Market parameters that differ from their defaults.
+        symbol_params: Parameters of single symbols that differ from those of all; they win.
+        entry_interval: Interval at whose closes entries are decided; empty for `interval`.
+        exit_interval: Interval at whose closes exits are decided; empty for `interval`.
 
     Raises:
-        ConfigError: The strategy, a path or a value is not known or not allowed, or there is no symbol.
+        ConfigError: The strategy, a path or a value is not known or not allowed, there is no symbol, a value of one
+            symbol is for a symbol that is not traded or a parameter of the whole book, or an interval does not divide.
     """
     names = tuple(sorted(set(symbols)))
     if not names:
         raise ConfigError("config: no symbols; a config trades at least one")
+    own = symbol_params or {}
+    if strangers := [symbol for symbol in own if symbol not in names]:
+        raise ConfigError(
+            f"symbol_params: {strangers[0]}: not among the symbols; {closest(strangers[0], names)}".rstrip("; ")
+        )
+    intervals = Intervals(interval, entry_interval, exit_interval)
+    table = catalog.strategy(strategy)
+    common = Layer("params", params)
+    stacks = {symbol: (common, Layer(f"symbol_params.{symbol}", own[symbol], of_symbol=True)) for symbol in sorted(own)}
     return Resolved(
         strategy=strategy,
         venue=venue,
         interval=interval,
         symbols=names,
         initial_balance_usd=float(initial_balance_usd),
-        params=merge(catalog.strategy(strategy), Layer("params", params)).values,
-        market=merge(catalog.market, Layer("market", market)).values,
+        params=merge(table, common).values,
+        market=merge(catalog.market_of(strategy), Layer("market", market)).values,
+        symbol_params=merge_symbols(table, (common,), stacks),
+        entry_interval=intervals.entry,
+        exit_interval=intervals.exit,
     )
 
 
@@ -78,22 +114,33 @@ def config_id(resolved: Resolved) -> str:
     """Hex SHA-256 of the canonical JSON of a config.
 
     Keys are sorted. Every number is written as the float64 that the kernel sees, so 1 and 1.0 are the same config, and
-    so are 0.0 and -0.0. The order of symbols, of layers and of keys in a file leaves no trace.
+    so are 0.0 and -0.0. The order of symbols, of layers and of keys in a file leaves no trace. Neither does a symbol's
+    own value that is that of all, or an entry or exit interval that is the main one.
     """
     return sha256_json(as_dict(resolved))
 
 
 def as_dict(resolved: Resolved) -> dict[str, Any]:
-    """The config as the JSON values that its id is the hash of."""
+    """The config as the JSON values that its id is the hash of; what says nothing is left out."""
+    extras = {
+        "symbol_params": {symbol: _values(values) for symbol, values in resolved.symbol_params.items() if values},
+        "entry_interval": resolved.entry_interval,
+        "exit_interval": resolved.exit_interval,
+    }
     return {
         "strategy": resolved.strategy,
         "venue": resolved.venue,
         "interval": resolved.interval,
         "symbols": sorted(resolved.symbols),
         "initial_balance_usd": _canonical(resolved.initial_balance_usd),
-        "params": {path: _canonical(value) for path, value in resolved.params.items()},
-        "market": {path: _canonical(value) for path, value in resolved.market.items()},
+        "params": _values(resolved.params),
+        "market": _values(resolved.market),
+        **{key: value for key, value in extras.items() if value},
     }
+
+
+def _values(values: Mapping[str, Value]) -> dict[str, Value]:
+    return {path: _canonical(value) for path, value in values.items()}
 
 
 def _canonical(value: Value) -> Value:

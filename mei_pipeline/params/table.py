@@ -1,11 +1,15 @@
 """Parameter tables: what the kernels declare, looked up by path."""
 
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import keyword
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 from kernels import market, strategies
-from kernels.params import Parameter, Value
+from kernels.params import Parameter, Role, Value, record_of
 from mei_pipeline.errors import ConfigError, Fatal
 from mei_pipeline.params.paths import closest
 
@@ -20,11 +24,13 @@ class Catalog:
 
     Attributes:
         strategies: Table of each strategy, by its name.
-        market: Table of the market model.
+        market: Table of the market model, as far as no strategy says otherwise.
+        markets: Table of the market model for each strategy that has other defaults, or allows less.
     """
 
     strategies: Mapping[str, Table]
     market: Table
+    markets: Mapping[str, Table] = field(default_factory=dict)
 
     def strategy(self, name: str) -> Table:
         """The table of one strategy.
@@ -36,6 +42,15 @@ class Catalog:
             raise ConfigError(f"strategy {name!r}: {self.unknown_strategy(name)}")
         return self.strategies[name]
 
+    def market_of(self, name: str) -> Table:
+        """The table of the market model for one strategy.
+
+        Raises:
+            ConfigError: There is no such strategy.
+        """
+        self.strategy(name)
+        return self.markets.get(name, self.market)
+
     def unknown_strategy(self, name: str) -> str:
         """What to say about a strategy that does not exist."""
         return f"unknown strategy; {closest(name, self.strategies)}known: {', '.join(self.strategies)}"
@@ -45,27 +60,86 @@ def make_table(parameters: Iterable[Parameter]) -> Table:
     """Parameters by path, in their order.
 
     Raises:
-        Fatal: A path is declared twice, or a default breaks the parameter's own bounds.
+        Fatal: A path or the last part of one is declared twice, a last part can be no field of a record, or a default
+            breaks the parameter's own bounds.
     """
     table: dict[str, Parameter] = {}
+    owner: dict[str, str] = {}
     for parameter in parameters:
-        if parameter.path in table:
-            raise Fatal(f"parameter table: {parameter.path} is declared twice; give one of them another path")
+        path, name = parameter.path, parameter.name
+        if path in table:
+            raise Fatal(f"parameter table: {path} is declared twice; give one of them another path")
+        if name in owner:
+            raise Fatal(f"parameter table: {path} and {owner[name]} both end in {name}; a record can't hold both")
+        hidden = parameter.role != "market" and hasattr(np.record, name)  # market parameters are in no record
+        if not name.isidentifier() or keyword.iskeyword(name) or hidden:
+            raise Fatal(f"parameter table: {path}: {name!r} can't name a field of a record; end the path otherwise")
         if problem := parameter.problem(parameter.default):
-            raise Fatal(f"parameter table: default of {parameter.path}: {problem}")
-        table[parameter.path] = parameter
+            raise Fatal(f"parameter table: default of {path}: {problem}")
+        table[path], owner[name] = parameter, path
     return table
+
+
+def make_market(
+    base: Table,
+    strategy: str,
+    defaults: Mapping[str, Value],
+    only: Mapping[str, tuple[Value, ...]],
+    why: Mapping[str, str],
+) -> Table:
+    """The market table of one strategy.
+
+    Args:
+        base: The market table of all strategies.
+        strategy: Name of the strategy.
+        defaults: Default by path, where the strategy has another one.
+        only: Values that the strategy allows, by path, where it allows fewer.
+        why: Reason for `only`, by path.
+
+    Raises:
+        Fatal: A path is unknown, a value is not allowed, or the default is not among what `only` leaves.
+    """
+    if unknown := sorted({*defaults, *only, *why} - set(base)):
+        raise Fatal(f"strategy {strategy}: {unknown[0]}: no market parameter; known: {', '.join(base)}")
+    for path, values in only.items():
+        for value in values:
+            if problem := base[path].problem(value):
+                raise Fatal(f"strategy {strategy}: MARKET_ONLY of {path}: {problem}")
+    return make_table(
+        replace(
+            parameter,
+            default=defaults.get(path, parameter.default),
+            only=only.get(path, ()),
+            because=why.get(path, f"{strategy} is made for nothing else") if path in only else "",
+        )
+        for path, parameter in base.items()
+    )
 
 
 @functools.cache
 def read_catalog() -> Catalog:
     """The tables that the kernels of this checkout declare.
 
+    A strategy module may have `MARKET` (defaults of market parameters by path), `MARKET_ONLY` (the values that it
+    allows, by path) and `MARKET_WHY` (the reason for those, by path).
+
     Raises:
         Fatal: A table contradicts itself.
     """
-    tables = {name: make_table(strategies.load(name).PARAMETERS) for name in strategies.names()}
-    return Catalog(tables, make_table(market.PARAMETERS))
+    modules = {name: strategies.load(name) for name in strategies.names()}
+    base = make_table(market.PARAMETERS)
+    markets = {
+        name: make_market(
+            base,
+            name,
+            getattr(module, "MARKET", {}),
+            getattr(module, "MARKET_ONLY", {}),
+            getattr(module, "MARKET_WHY", {}),
+        )
+        for name, module in modules.items()
+        if hasattr(module, "MARKET") or hasattr(module, "MARKET_ONLY")
+    }
+    return Catalog({name: make_table(module.PARAMETERS) for name, module in modules.items()}, base, markets)
 
 
 def normal(parameter: Parameter, value: Value) -> Value:
@@ -77,23 +151,57 @@ def normal(parameter: Parameter, value: Value) -> Value:
     return value
 
 
-def problems(table: Table, values: Mapping[str, Value]) -> dict[str, str]:
-    """What is wrong with each path or value that the table does not allow."""
+def unknown(path: str, table: Table) -> str:
+    """What to say about a path that the table does not have."""
+    known = f"known: {', '.join(table)}" if len(table) <= _NAMES_SHOWN else "docs/reference/config.md lists all"
+    return f"{closest(path, table)}{known}"
+
+
+def problems(table: Table, values: Mapping[str, Value], *, of_symbol: bool = False) -> dict[str, str]:
+    """What is wrong with each path or value that the table does not allow.
+
+    Args:
+        table: The table.
+        values: Value by path.
+        of_symbol: The values are one symbol's own; values of the whole book are then wrong.
+    """
     found = {}
     for path, value in values.items():
         if path not in table:
-            known = f"known: {', '.join(table)}" if len(table) <= _NAMES_SHOWN else "docs/reference/config.md lists all"
-            found[path] = f"unknown parameter; {closest(path, table)}{known}"
+            found[path] = f"unknown parameter; {unknown(path, table)}"
+        elif of_symbol and not table[path].per_symbol:
+            found[path] = "a value of the whole book; a symbol can't have one of its own"
         elif problem := table[path].problem(value):
             found[path] = problem
     return found
 
 
-def validate(table: Table, values: Mapping[str, Value], where: str = "parameters") -> None:
+def validate(table: Table, values: Mapping[str, Value], where: str = "parameters", *, of_symbol: bool = False) -> None:
     """Refuse values that the table does not allow.
+
+    Args:
+        table: The table.
+        values: Value by path.
+        where: Where they stand, for the message.
+        of_symbol: As for `problems`.
 
     Raises:
         ConfigError: One line per problem, beginning with `where`.
     """
-    if found := problems(table, values):
+    if found := problems(table, values, of_symbol=of_symbol):
         raise ConfigError("\n".join(f"{where}: {path}: {text}" for path, text in found.items()))
+
+
+def record_dtype(parameters: Iterable[Parameter], roles: Collection[Role] | None = None) -> np.dtype[Any]:
+    """The record that kernels read parameters from: a float64 field per parameter, by the last part of its path.
+
+    Args:
+        parameters: The parameters, in the order of the fields.
+        roles: Keep only parameters of these roles; None keeps all.
+    """
+    return record_of(parameter for parameter in parameters if roles is None or parameter.role in roles)
+
+
+def encode_record(parameters: Iterable[Parameter], values: Mapping[str, Value]) -> tuple[float, ...]:
+    """The fields of the record of `parameters`, from a value for each of their paths."""
+    return tuple(parameter.encode(values[parameter.path]) for parameter in parameters)

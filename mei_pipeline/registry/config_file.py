@@ -48,6 +48,6 @@ def parse_config(path: Path, data: bytes) -> Resolved:
     """
     try:
         file = parse_document(data, path, PromotedFile).model
-        return from_dict(dict(file.config), file.config_id)
+        return from_dict(file.config.parts, file.config_id)
     except (ConfigError, DataError) as error:
         raise DataError(f"{path}: damaged; the registry can render it again: {error}") from error

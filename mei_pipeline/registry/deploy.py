@@ -320,5 +320,10 @@ def _apply(
 
 
 def _flat(resolved: Resolved) -> dict[str, Any]:
-    rest = {key: value for key, value in as_dict(resolved).items() if key not in {"params", "market"}}
-    return {**rest, **resolved.params, **resolved.market}
+    rest = {key: value for key, value in as_dict(resolved).items() if key not in {"params", "market", "symbol_params"}}
+    own = {
+        f"symbol_params.{symbol}.{path}": value
+        for symbol, values in resolved.symbol_params.items()
+        for path, value in values.items()
+    }
+    return {**rest, **resolved.params, **resolved.market, **own}

@@ -11,6 +11,8 @@ from mei_pipeline.params.identity import Resolved, config_id
 
 GateVerdict = Literal["pass", "fail", "no evidence"]
 
+_OPTIONAL = {"symbol_params", "entry_interval", "exit_interval"}
+
 EVERY_LANE = ""
 """The lane of a transition that concerns a config wherever it runs."""
 
@@ -62,13 +64,15 @@ class Basis:
 
 
 def as_dict(resolved: Resolved) -> dict[str, Any]:
-    """A resolved config as plain JSON."""
-    return {
+    """A resolved config as plain JSON; what says nothing is left out."""
+    content = {
         **vars(resolved),
         "symbols": list(resolved.symbols),
         "params": dict(resolved.params),
         "market": dict(resolved.market),
+        "symbol_params": {symbol: dict(values) for symbol, values in resolved.symbol_params.items()},
     }
+    return {key: value for key, value in content.items() if value or key not in _OPTIONAL}
 
 
 def from_dict(content: Any, expected_id: str) -> Resolved:

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from params_kit import TABLE
 
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.resolve import Layer, merge, resolve
+from mei_pipeline.params.resolve import Layer, merge, merge_symbols, resolve
 
 DEFAULTS = {path: parameter.default for path, parameter in TABLE.items()}
 LAYER = st.fixed_dictionaries(
@@ -36,12 +36,14 @@ def test_the_last_layer_that_names_a_path_wins():
         "trade.sl_atr_mult": 4.0,
         "trade.trail": True,
         "trade.side": "both",
+        "trade.places": 5,
     }
     assert merged.origin == {
         "indicators.window": "base",
         "trade.sl_atr_mult": "symbols.SOL",
         "trade.trail": "live",
         "trade.side": "default",
+        "trade.places": "default",
     }
 
 
@@ -67,3 +69,20 @@ def test_a_value_that_only_a_hidden_layer_has_is_still_checked():
 
 def test_a_float_parameter_given_as_a_whole_number_is_a_float():
     assert isinstance(resolve(TABLE, {"trade.sl_atr_mult": 3})["trade.sl_atr_mult"], float)
+
+
+def test_a_symbols_own_layer_may_not_name_a_value_of_the_whole_book():
+    values = {"trade.places": 3}
+    assert merge(TABLE, Layer("base", values)).values["trade.places"] == 3
+    with pytest.raises(ConfigError, match=r"^symbols\.SOL: trade\.places: a value of the whole book"):
+        merge(TABLE, Layer("symbols.SOL", values, of_symbol=True))
+
+
+def test_symbols_have_the_values_in_which_their_layers_end_up_different():
+    base = Layer("base", {"trade.sl_atr_mult": 3})
+    live = Layer("live", {"trade.trail": True})
+    stacks = {
+        "BTC": (base, Layer("symbols.BTC", {"trade.sl_atr_mult": 3.0, "trade.trail": False}, of_symbol=True), live),
+        "SOL": (base, Layer("symbols.SOL", {"trade.sl_atr_mult": 4}, of_symbol=True), live),
+    }
+    assert merge_symbols(TABLE, (base, live), stacks) == {"SOL": {"trade.sl_atr_mult": 4.0}}

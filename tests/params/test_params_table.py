@@ -1,11 +1,21 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from params_kit import CATALOG, TABLE
+from params_kit import CATALOG, MARKET, TABLE
 
 from kernels.params import Parameter
 from mei_pipeline.errors import ConfigError, Fatal
-from mei_pipeline.params.table import make_table, normal, problems, read_catalog, validate
+from mei_pipeline.params.table import (
+    encode_record,
+    make_market,
+    make_table,
+    normal,
+    problems,
+    read_catalog,
+    record_dtype,
+    validate,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,8 +49,8 @@ def test_validate_reports_every_problem_on_its_own_line():
 def test_allowed_values_pass_and_encode_as_the_kernel_sees_them(window, stop, trail, side):
     values = {"trade.side": side, "trade.trail": trail, "trade.sl_atr_mult": stop, "indicators.window": window}
     validate(TABLE, values)
-    encoded = [parameter.encode(values[path]) for path, parameter in TABLE.items()]
-    assert encoded == [window, stop, float(trail), ["both", "long", "short"].index(side)]
+    encoded = encode_record(TABLE.values(), {**values, "trade.places": 7})
+    assert encoded == (window, stop, float(trail), ["both", "long", "short"].index(side), 7.0)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +79,67 @@ def test_a_default_out_of_bounds_is_a_defect():
 
 
 def test_an_unknown_strategy_is_named_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"strategy 'toi': unknown strategy; did you mean 'toy'\? known: toy"):
+    with pytest.raises(ConfigError, match=r"strategy 'toi': unknown strategy; did you mean 'toy'\? known: toy, shy"):
         CATALOG.strategy("toi")
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("exit.sl_atr_mult", "exit.sl_atr_mult and trade.sl_atr_mult both end in sl_atr_mult"),
+        ("trade.sl-atr", "'sl-atr' can't name a field of a record"),
+        ("trade.lambda", "'lambda' can't name a field of a record"),
+        ("trade.size", "'size' can't name a field of a record"),
+    ],
+)
+def test_last_parts_of_paths_are_fields_of_a_record(path, text):
+    with pytest.raises(Fatal, match=text):
+        make_table((TABLE["trade.sl_atr_mult"], Parameter(path, "float", 1, 0, 1, "", "exit", "Doc.")))
+
+
+def test_a_record_has_a_float_per_parameter():
+    everything = record_dtype(TABLE.values())
+    assert everything.names == ("window", "sl_atr_mult", "trail", "side", "places")
+    assert {everything[name] for name in everything.names} == {np.dtype(np.float64)}
+    assert record_dtype(TABLE.values(), {"feature", "entry"}).names == ("window", "side")
+    row = np.zeros(1, everything)
+    row[0] = encode_record(TABLE.values(), {path: parameter.default for path, parameter in TABLE.items()})
+    assert (row[0].sl_atr_mult, row[0].places) == (2.0, 5.0)
+
+
+def test_a_value_of_the_whole_book_is_no_value_of_a_symbol():
+    assert problems(TABLE, {"trade.places": 3}) == {}
+    assert problems(TABLE, {"trade.places": 3}, of_symbol=True) == {
+        "trade.places": "a value of the whole book; a symbol can't have one of its own"
+    }
+
+
+def test_markets_differ_by_strategy():
+    assert CATALOG.market_of("toy") == MARKET
+    assert CATALOG.market_of("shy")["market.stops"].allowed == "close: shy tests stops at closes"
+    with pytest.raises(ConfigError, match="unknown strategy"):
+        CATALOG.market_of("toi")
+
+
+@pytest.mark.parametrize(
+    ("defaults", "only", "why", "text"),
+    [
+        ({"market.stop": "close"}, {}, {}, "strategy s: market.stop: no market parameter; known: market.fee_bps, "),
+        ({}, {"market.stops": ("clos",)}, {}, "strategy s: MARKET_ONLY of market.stops: 'clos' is not allowed"),
+        ({}, {"market.stops": ("close",)}, {}, "default of market.stops: 'intrabar' is not allowed; close: s is made"),
+        ({}, {}, {"market.stop": "because"}, "market.stop: no market parameter"),
+        ({"market.fee_bps": -1}, {}, {}, "default of market.fee_bps: -1 is not allowed"),
+    ],
+)
+def test_a_strategy_that_contradicts_the_market_is_a_defect(defaults, only, why, text):
+    with pytest.raises(Fatal, match=text):
+        make_market(MARKET, "s", defaults, only, why)
+
+
+def test_several_allowed_values_are_named():
+    market = make_market(MARKET, "s", {}, {"market.delay_bars": (0, 1)}, {"market.delay_bars": "it is quick"})
+    assert problems(market, {"market.delay_bars": 1}) == {}
+    assert problems(market, {"market.delay_bars": 2}) == {"market.delay_bars": "2 is not allowed; 0 or 1: it is quick"}
 
 
 def test_the_kernels_declare_sound_tables():
