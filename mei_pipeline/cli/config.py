@@ -1,7 +1,6 @@
 """`mei config`: what the configuration says, what one key means, and the reference page."""
 
 import json
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,8 @@ from mei_pipeline.cli import output
 from mei_pipeline.settings import read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import BaseModel
 
     from mei_pipeline.config.load import Config
@@ -81,14 +82,38 @@ def explain(path: str, strategy: str | None, symbol: str | None, mode: str | Non
         return
     rows = [
         ("does", found.doc),
+        ("strategy", found.strategy or None),
         ("value", _text(found.value, found.unit)),
         ("from", found.origin),
         ("default", _text(found.default, found.unit)),
         ("allowed", found.allowed),
         ("shapes", found.role or None),
-        *((f"sweep {name}", _text(value)) for name, value in found.sweeps.items()),
+        (
+            "per symbol",
+            None if found.per_symbol is None else "yes" if found.per_symbol else "no, one for the whole book",
+        ),
+        *((f"symbol {name}", _text(value, found.unit)) for name, value in found.symbols.items()),
+        *((f"sweep {name}", _of_sweep(value)) for name, value in found.sweeps.items()),
     ]
     output.table(found.path, ("", ""), [row for row in rows if row[1] is not None])
+
+
+@config.command()
+@click.argument(
+    "name",
+    type=click.Choice(["pipeline", "policy", "overrides", "lane", "sweep", "backtest", "promoted", "candidate"]),
+)
+def schema(name: str) -> None:
+    """Print the JSON Schema (2020-12) of a file, for editors and other programs.
+
+    NAME is pipeline, policy, overrides (strategy_overrides.yaml), lane, sweep, backtest (what `mei backtest` reads),
+    promoted (a config of a lane) or candidate (candidates.json of a night).
+    """
+    from mei_pipeline.config.schema import json_schema
+    from mei_pipeline.params.table import read_catalog
+
+    title, root = _form(name)
+    output.print_json(json_schema(root, read_catalog(), title))
 
 
 @config.command()
@@ -101,6 +126,28 @@ def reference() -> None:
 
 
 COMMANDS: list[click.Command] = [config]
+
+
+def _form(name: str) -> "tuple[str, Mapping[str, Any]]":
+    """Title and bare schema of a kind of file."""
+    from mei_pipeline.config import models
+    from mei_pipeline.config.promoted import PromotedFile
+    from mei_pipeline.config.reader import schema_of
+    from mei_pipeline.replay.spec import BacktestSpec
+    from mei_pipeline.selection.candidates import CANDIDATES
+
+    if name == "candidate":
+        return "candidates.json: what a night chose", CANDIDATES.json_schema()
+    forms: dict[str, type[BaseModel]] = {
+        "pipeline": models.PipelineConfig,
+        "policy": models.PolicyConfig,
+        "overrides": models.Overrides,
+        "lane": models.LaneConfig,
+        "sweep": models.SweepSpec,
+        "backtest": BacktestSpec,
+        "promoted": PromotedFile,
+    }
+    return " ".join((forms[name].__doc__ or "").split()), schema_of(forms[name])
 
 
 def _dump(model: "BaseModel") -> dict[str, Any]:
@@ -132,8 +179,19 @@ def _summary_of_overrides(overrides: "Overrides") -> str:
 
 
 def _summary_of_sweep(spec: "SweepSpec", venue: str) -> str:
-    combos = math.prod(len(spec.axis_values(path)) for path in spec.axes)
+    from mei_pipeline.config.axes import grid_of
+    from mei_pipeline.params.table import read_catalog
+
+    combos = grid_of(spec, read_catalog().strategy(spec.strategy)).combos
     return f"{spec.strategy} on {spec.venue or venue} {spec.interval}: {combos:,} combos of {len(spec.axes)} axes"
+
+
+def _of_sweep(value: object) -> str | None:
+    """What a sweep does with a parameter, in words."""
+    if isinstance(value, dict):
+        given = ", ".join(f"{path} is {_text(wanted)}" for path, wanted in value["when"].items())
+        return f"axis: {_text(value['values'])}, when {given}"
+    return f"axis: {_text(value)}" if isinstance(value, list) else f"fixed: {_text(value)}"
 
 
 def _text(value: object, unit: str = "") -> str | None:
@@ -142,7 +200,7 @@ def _text(value: object, unit: str = "") -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return ", ".join(str(item) for item in value) or "none"
+        return ", ".join(_text(item) or "" for item in value) or "none"
     if isinstance(value, dict):
         return json.dumps(value)
     return f"{value} {unit}".rstrip()

@@ -22,7 +22,9 @@ _MILLISECONDS_PER_DAY = 86_400_000
 FROM_FILE = "from_file"
 """Key of the validation context by which a field knows that a person wrote its value."""
 
-Scalar = Annotated[bool | int | float | str, WithJsonSchema({"words": "one value"})]
+Scalar = Annotated[
+    bool | int | float | str, WithJsonSchema({"type": ["boolean", "number", "string"], "words": "one value"})
+]
 """A value of a parameter."""
 
 
@@ -93,7 +95,7 @@ def _matching(pattern: str) -> Callable[[object], str]:
 
 
 def _word(pattern: str, words: str) -> Any:
-    return BeforeValidator(_matching(pattern)), WithJsonSchema({"type": "string", "words": words})
+    return BeforeValidator(_matching(pattern)), WithJsonSchema({"type": "string", "words": words, "matches": pattern})
 
 
 def _flat(value: object) -> object:
@@ -117,7 +119,9 @@ def _unmarked(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
 
 
-Switch = Annotated[bool, BeforeValidator(_switch)]
+Switch = Annotated[
+    bool, BeforeValidator(_switch), WithJsonSchema({"enum": [True, False, *_SWITCH], "words": "true or false"})
+]
 """A boolean that may also be written on, off, yes, no (without quotes)."""
 
 Timestamp = Annotated[
@@ -142,15 +146,28 @@ Name = Annotated[str, *_word(r"[a-z][a-z0-9_-]{0,63}", "a name in lower case suc
 Interval = Literal["1m", "3m", "5m", "15m", "30m", "1h", "4h", "1d"]
 """Length of a bar."""
 
-Values = Annotated[
-    dict[str, Scalar],
-    BeforeValidator(_flat),
-    WithJsonSchema({"type": "object", "words": "parameters by path, nested (trade: {sl_atr_mult: 2}) or dotted"}),
-]
+
+def _values(slot: str) -> WithJsonSchema:
+    words = "parameters by path, nested (trade: {sl_atr_mult: 2}) or dotted"
+    return WithJsonSchema({"type": "object", "words": words, "slot": slot})
+
+
+_Flat = Annotated[dict[str, Scalar], BeforeValidator(_flat)]
+
+Values = Annotated[_Flat, _values("params")]
 """Parameter values by dotted path; in a file nested or dotted or both."""
 
-MarketValues = Annotated[Values, AfterValidator(_with_prefix)]
+AllValues = Annotated[_Flat, _values("all params")]
+"""A value for every parameter."""
+
+SymbolValues = Annotated[_Flat, _values("symbol params")]
+"""Parameter values of one symbol."""
+
+MarketValues = Annotated[_Flat, AfterValidator(_with_prefix), _values("market")]
 """Market parameter values; in a file without the leading `market.`, in code by their full paths."""
+
+AllMarketValues = Annotated[_Flat, AfterValidator(_with_prefix), _values("all market")]
+"""A value for every market parameter."""
 
 Json = Annotated[dict[str, Any], BeforeValidator(_unmarked), WithJsonSchema({"type": "object", "words": "any mapping"})]
 """A mapping that this reader does not look into."""

@@ -5,14 +5,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mei_pipeline.config.axes import axes_of, fixed_of, grid_of
 from mei_pipeline.config.base import MARKET
-from mei_pipeline.config.models import LaneConfig, Overrides, PipelineConfig, PolicyConfig, Range, SweepSpec
+from mei_pipeline.config.models import LaneConfig, Listed, Overrides, PipelineConfig, PolicyConfig, Range, SweepSpec
 from mei_pipeline.config.nodes import Keys
 from mei_pipeline.config.reader import Document
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.params.grid import problems as conditions
 from mei_pipeline.params.paths import closest
 from mei_pipeline.params.table import Catalog, Table, problems
 
 MAX_COMBOS = 2**31 - 1
+_MISPLACED = "a market parameter; it belongs under `market`, without the leading `market.`"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ def check(files: Files, catalog: Catalog) -> Iterator[str]:
         yield from _venues(files.pipeline, [*sweeps, *(lane for lane in files.lanes.values() if lane)])
     for sweep in sweeps:
         yield from check_sweep(sweep, catalog)
+        yield from _strangers(sweep, "symbol_params", sweep.model.symbol_params, files.pipeline)
     if files.overrides:
         yield from _overrides(files.overrides, catalog, files.pipeline)
 
@@ -45,18 +50,18 @@ def check_sweep(document: Document[SweepSpec], catalog: Catalog) -> Iterator[str
     if spec.strategy not in catalog.strategies:
         yield document.problem(("strategy",), f"{spec.strategy!r}: {catalog.unknown_strategy(spec.strategy)}")
         return
-    table = catalog.strategies[spec.strategy]
+    table, market = catalog.strategies[spec.strategy], catalog.market_of(spec.strategy)
     found: dict[Keys, str] = {}
-    for path, text in problems(catalog.market, spec.market).items():
+    for path, text in problems(market, spec.market).items():
         found["market", path.removeprefix(MARKET)] = text
     for path, text in problems(table, spec.params).items():
-        misplaced = "a market parameter; it belongs under `market`, without the leading `market.`"
-        found["params", path] = misplaced if path in catalog.market else text
+        found["params", path] = _MISPLACED if path in market else text
+    for symbol, values in spec.symbol_params.items():
+        for path, text in problems(table, values, of_symbol=True).items():
+            found["symbol_params", symbol, path] = _MISPLACED if path in market else text
     for path in spec.axes:
-        found |= _axis(spec, path, table, catalog.market)
-    combos = math.prod(len(spec.axis_values(path)) for path in spec.axes)
-    if combos > MAX_COMBOS:
-        found["axes",] = f"{combos:,} combos; at most {MAX_COMBOS:,}"
+        found |= _axis(spec, path, table, market)
+    found |= _numbers(spec, table, sound=not found)
     for keys, text in found.items():
         yield document.problem(keys, text)
 
@@ -67,16 +72,36 @@ def _axis(spec: SweepSpec, path: str, table: Table, market: Table) -> dict[Keys,
         return {keys: "a market parameter; it is assumed, not searched: give it one value under `market`"}
     if path not in table:
         return {keys: problems(table, {path: 0})[path]}
-    if path in spec.params:
+    if path in spec.params and not spec.when(path):
         return {keys: "also given under `params`; keep one"}
     axis = spec.axes[path]
     if isinstance(axis, Range) and table[path].role == "feature":
         return {keys: f"a feature window is a list of values, such as {list(axis.values[:3])}, not a range"}
     found: dict[Keys, str] = {}
+    place: Keys = (*keys, "values") if isinstance(axis, Listed) else keys
     for index, value in enumerate(spec.axis_values(path)):
         if text := table[path].problem(value):
-            found[keys if isinstance(axis, Range) else (*keys, index)] = text
+            found[keys if isinstance(axis, Range) else (*place, index)] = text
+    for name, text in problems(table, spec.when(path)).items():
+        found[*keys, "when", name] = "a market parameter; it is the same for every combo" if name in market else text
     return found
+
+
+def _numbers(spec: SweepSpec, table: Table, *, sound: bool) -> dict[Keys, str]:
+    """What is wrong with the conditions, and with how many combos there are."""
+    keys: Keys = ("axes",)
+    if sound and any(map(spec.when, spec.axes)):
+        try:
+            axes = axes_of(spec, table)
+            found = conditions(axes, fixed_of(spec, table))
+            combos = 0 if found else grid_of(spec, table).combos
+        except ConfigError as error:
+            return {keys: str(error)}
+        if found:
+            return {(*keys, path, "when", name): text for (path, name), text in found.items()}
+    else:
+        combos = math.prod(len(spec.axis_values(path)) for path in spec.axes)
+    return {keys: f"{combos:,} combos; at most {MAX_COMBOS:,}"} if combos > MAX_COMBOS else {}
 
 
 def _profiles(pipeline: Document[PipelineConfig], files: Files) -> Iterator[str]:
@@ -88,10 +113,22 @@ def _profiles(pipeline: Document[PipelineConfig], files: Files) -> Iterator[str]
             yield pipeline.problem(keys, f"{missing}{closest(profile.sweep, files.sweeps)}{known}")
             continue
         sweep = files.sweeps[profile.sweep]
-        if sweep and sweep.model.interval not in pipeline.model.intervals:
-            listed = ", ".join(pipeline.model.intervals)
-            text = f"{sweep.model.interval!r} is not among the intervals of {pipeline.path.name}: {listed}"
-            yield sweep.problem(("interval",), text)
+        if sweep:
+            yield from _intervals(pipeline, sweep)
+
+
+def _intervals(pipeline: Document[PipelineConfig], sweep: Document[SweepSpec]) -> Iterator[str]:
+    """Bars that a night would read and that no ingest fetches."""
+    spec = sweep.model
+    fetched = pipeline.model.intervals
+    for key, name in (
+        ("interval", spec.interval),
+        ("entry_interval", spec.entry_interval),
+        ("exit_interval", spec.exit_interval),
+    ):
+        if name in spec.intervals.read and name not in fetched:
+            text = f"{name!r} is not among the intervals of {pipeline.path.name}: {', '.join(fetched)}"
+            yield sweep.problem((key,), text)
 
 
 def _venues(
@@ -118,11 +155,19 @@ def _overrides(
         return
     table = catalog.strategies[overrides.strategy]
     for keys, values in overrides.sections():
-        for path, text in problems(table, values).items():
+        for path, text in problems(table, values, of_symbol=keys[0] == "symbols").items():
             yield document.problem((*keys, path), text)
+    yield from _strangers(document, "symbols", overrides.symbols, pipeline)
+
+
+def _strangers(
+    document: Document[Overrides] | Document[SweepSpec],
+    key: str,
+    symbols: Iterable[str],
+    pipeline: Document[PipelineConfig] | None,
+) -> Iterator[str]:
+    """Symbols with values of their own that no night uses."""
     universe = pipeline.model.universe if pipeline else "all"
-    for symbol in overrides.symbols:
+    for symbol in symbols:
         if universe != "all" and symbol not in universe:
-            yield document.problem(
-                ("symbols", symbol), f"not in the universe; {closest(symbol, universe)}".rstrip("; ")
-            )
+            yield document.problem((key, symbol), f"not in the universe; {closest(symbol, universe)}".rstrip("; "))

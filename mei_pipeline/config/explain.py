@@ -1,18 +1,18 @@
 """What one key or parameter is: its value, where that came from, what is allowed, what it does."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import BaseModel
 
 from kernels.params import Parameter
 from mei_pipeline.config.keys import NO_DEFAULT, Key, keys_of
-from mei_pipeline.config.load import PIPELINE, POLICY, Config
+from mei_pipeline.config.load import OVERRIDES, PIPELINE, POLICY, Config
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.paths import closest
 from mei_pipeline.params.resolve import DEFAULT, merge
-from mei_pipeline.params.table import Catalog
+from mei_pipeline.params.table import Catalog, unknown
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,11 @@ class Explanation:
         unit: Unit of the value; empty where it has none.
         role: What a parameter shapes; empty for a key of a file.
         doc: What it does.
-        sweeps: For a parameter, what each sweep does with it: the values that it tries or the one that it assumes.
+        sweeps: For a parameter, what each sweep does with it: the values that it tries, as a list or as a mapping of
+            `values` and `when`, or the one that it assumes.
+        strategy: Strategy whose parameter it is; empty for what belongs to no one strategy.
+        per_symbol: Whether a symbol may have a value of its own; None for a key of a file.
+        symbols: For a parameter, the values of symbols that have their own.
     """
 
     path: str
@@ -40,6 +44,9 @@ class Explanation:
     role: str
     doc: str
     sweeps: Mapping[str, Any]
+    strategy: str = ""
+    per_symbol: bool | None = None
+    symbols: Mapping[str, Any] = field(default_factory=dict)
 
 
 def explain(
@@ -64,22 +71,14 @@ def explain(
         live: Whether the overrides of real money apply.
 
     Raises:
-        ConfigError: There is no such path, or it is not a parameter of `strategy`.
+        ConfigError: There is no such path, it is not a parameter of `strategy`, or the symbol is not in the universe.
     """
+    _check_symbol(config, symbol)
     if path in catalog.market:
-        return _market(config, catalog.market[path])
+        return _market(config, catalog, path, strategy)
     owner = _owner(config, catalog, path, strategy)
     if owner is not None:
-        layers = config.overrides.layers(symbol=symbol, mode=mode, live=live)
-        merged = merge(catalog.strategy(owner), *(layers if config.overrides.strategy == owner else ()))
-        sweeps = {
-            name: list(spec.axis_values(path)) if path in spec.axes else spec.params[path]
-            for name, spec in config.sweeps.items()
-            if spec.strategy == owner and (path in spec.axes or path in spec.params)
-        }
-        origin = merged.origin[path]
-        where = origin if origin == DEFAULT else f"strategy_overrides.yaml: {origin}"
-        return _parameter(catalog.strategy(owner)[path], merged.values[path], where, sweeps)
+        return _owned(config, catalog, path, owner, _Chosen(symbol, mode, live))
     for name, model in ((PIPELINE, config.pipeline), (POLICY, config.policy)):
         for key in keys_of(type(model)):
             if key.path == path:
@@ -87,33 +86,82 @@ def explain(
     raise ConfigError(f"{path}: no such parameter or key; {closest(path, _known(catalog, config))}".rstrip("; "))
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """Which layers of the overrides apply."""
+
+    symbol: str | None
+    mode: str | None
+    live: bool
+
+
+def _check_symbol(config: Config, symbol: str | None) -> None:
+    universe = config.pipeline.universe
+    if symbol is not None and universe != "all" and symbol not in universe:
+        text = f"symbol {symbol!r}: not in the universe of {PIPELINE}; {closest(symbol, universe)}"
+        raise ConfigError(f"{text}known: {', '.join(universe)}")
+
+
 def _owner(config: Config, catalog: Catalog, path: str, strategy: str | None) -> str | None:
     if strategy is not None:
         table = catalog.strategy(strategy)
         if path not in table:
-            raise ConfigError(f"{path}: no parameter of {strategy}; {closest(path, table)}known: {', '.join(table)}")
+            raise ConfigError(f"{path}: no parameter of {strategy}; {unknown(path, table)}")
         return strategy
     used = (config.overrides.strategy, *(spec.strategy for spec in config.sweeps.values()), *catalog.strategies)
     return next((name for name in used if name and path in catalog.strategies[name]), None)
 
 
-def _market(config: Config, parameter: Parameter) -> Explanation:
-    path = parameter.path
-    sweeps = {name: spec.market[path] for name, spec in config.sweeps.items() if path in spec.market}
-    return _parameter(parameter, parameter.default, DEFAULT, sweeps)
+def _owned(config: Config, catalog: Catalog, path: str, owner: str, chosen: _Chosen) -> Explanation:
+    table = catalog.strategy(owner)
+    ours = config.overrides.strategy == owner
+    overrides = config.overrides
+    layers = overrides.layers(symbol=chosen.symbol, mode=chosen.mode, live=chosen.live) if ours else ()
+    merged = merge(table, *layers)
+    own = overrides.of_symbols(table, mode=chosen.mode, live=chosen.live) if ours else {}
+    origin = merged.origin[path]
+    return replace(
+        _parameter(table[path], owner, _sweeps(config, owner, path)),
+        value=merged.values[path],
+        origin=origin if origin == DEFAULT else f"{OVERRIDES}: {origin}",
+        symbols={symbol: values[path] for symbol, values in own.items() if path in values},
+    )
 
 
-def _parameter(parameter: Parameter, value: Any, origin: str, sweeps: Mapping[str, Any]) -> Explanation:
+def _sweeps(config: Config, owner: str, path: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, spec in config.sweeps.items():
+        if spec.strategy == owner and path in spec.axes:
+            values = list(spec.axis_values(path))
+            found[name] = {"values": values, "when": spec.when(path)} if spec.when(path) else values
+        elif spec.strategy == owner and path in spec.params:
+            found[name] = spec.params[path]
+    return found
+
+
+def _market(config: Config, catalog: Catalog, path: str, strategy: str | None) -> Explanation:
+    table = catalog.market if strategy is None else catalog.market_of(strategy)
+    sweeps = {
+        name: spec.market[path]
+        for name, spec in config.sweeps.items()
+        if path in spec.market and strategy in {None, spec.strategy}
+    }
+    return _parameter(table[path], strategy or "", sweeps)
+
+
+def _parameter(parameter: Parameter, strategy: str, sweeps: Mapping[str, Any]) -> Explanation:
     return Explanation(
         path=parameter.path,
-        value=value,
-        origin=origin,
+        value=parameter.default,
+        origin=DEFAULT,
         default=parameter.default,
         allowed=parameter.allowed,
         unit=parameter.unit,
         role=parameter.role,
         doc=parameter.doc,
         sweeps=sweeps,
+        strategy=strategy,
+        per_symbol=parameter.per_symbol and parameter.role != "market",
     )
 
 

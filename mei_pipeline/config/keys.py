@@ -33,7 +33,10 @@ class Key:
 def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
     """Every key of a file model, in order, sections before what is in them."""
     root = schema_of(model)
-    return tuple(_keys(root, root, ""))
+    first: dict[str, Key] = {}
+    for key in _keys(root, root, ""):
+        first.setdefault(key.path, key)  # several forms of a mapping may share a key
+    return tuple(first.values())
 
 
 def _keys(root: Schema, schema: Schema, prefix: str) -> Iterator[Key]:

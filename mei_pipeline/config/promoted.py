@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mei_pipeline.config.base import MARKET, FileModel, Interval, Json, MarketValues, Name, Symbol, Values, Venue
+from mei_pipeline.config.base import (
+    MARKET,
+    AllMarketValues,
+    AllValues,
+    FileModel,
+    Interval,
+    Json,
+    Name,
+    Symbol,
+    SymbolValues,
+    Venue,
+)
 from mei_pipeline.config.reader import Document, parse_document, read_document, report
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError
@@ -27,15 +38,26 @@ class ResolvedFile(FileModel):
     venue: Venue
     """Venue that it was measured on."""
     interval: Interval
-    """Length of the bars that it decides on."""
+    """Length of the bars that features are made of and that it decides on."""
+    entry_interval: Interval | None = None
+    """Shorter bars at whose closes entries are decided; when left out: `interval`."""
+    exit_interval: Interval | None = None
+    """Shorter bars at whose closes exits are decided; when left out: `interval`."""
     symbols: Annotated[tuple[Symbol, ...], Field(min_length=1)]
     """Symbols that it may trade."""
     initial_balance_usd: Annotated[float, Field(gt=0)]
     """Equity at the start of the measurement."""
-    params: Values
+    params: AllValues
     """Every parameter of the strategy."""
-    market: MarketValues
+    symbol_params: dict[Symbol, SymbolValues] = Field(default_factory=dict)
+    """Parameters of single symbols that differ from `params`."""
+    market: AllMarketValues
     """Every market parameter."""
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The parts of the config by their names in `Resolved`."""
+        return dict(self) | {key: getattr(self, key) or "" for key in ("entry_interval", "exit_interval")}
 
 
 class PromotedFile(FileModel):
@@ -61,6 +83,8 @@ def to_yaml(resolved: Resolved, *, evidence: Mapping[str, Any], provenance: Mapp
         evidence: Plain values: text, finite numbers, booleans, None, lists and mappings of them.
         provenance: As `evidence`.
     """
+    intervals = {"entry_interval": resolved.entry_interval, "exit_interval": resolved.exit_interval}
+    own = {symbol: nest(values) for symbol, values in resolved.symbol_params.items() if values}
     content = {
         "schema_version": SCHEMA_VERSION,
         "config_id": config_id(resolved),
@@ -68,9 +92,14 @@ def to_yaml(resolved: Resolved, *, evidence: Mapping[str, Any], provenance: Mapp
         "evidence": dict(evidence),
         # Last, so that a file that lost its end has lost something that the id covers.
         "config": {
-            **vars(resolved),
+            "strategy": resolved.strategy,
+            "venue": resolved.venue,
+            "interval": resolved.interval,
+            **{key: interval for key, interval in intervals.items() if interval},
             "symbols": list(resolved.symbols),
+            "initial_balance_usd": resolved.initial_balance_usd,
             "params": nest(resolved.params),
+            **({"symbol_params": own} if own else {}),
             "market": {path.removeprefix(MARKET): value for path, value in resolved.market.items()},
         },
     }
@@ -106,19 +135,23 @@ def _checked(document: Document[PromotedFile], catalog: Catalog) -> tuple[Resolv
     if config.strategy not in catalog.strategies:
         text = f"{config.strategy!r}: {catalog.unknown_strategy(config.strategy)}"
         raise ConfigError(document.problem(("config", "strategy"), text))
-    wrong = []
+    wrong: dict[tuple[str, ...], str] = {}
     for section, table, values in (
         ("params", catalog.strategies[config.strategy], config.params),
-        ("market", catalog.market, config.market),
+        ("market", catalog.market_of(config.strategy), config.market),
     ):
         found = problems(table, values)
         found |= {path: f"missing; {table[path].allowed}" for path in table if path not in values}
-        wrong += [
-            document.problem(("config", section, path.removeprefix(MARKET)), text) for path, text in found.items()
-        ]
+        wrong |= {("config", section, path.removeprefix(MARKET)): text for path, text in found.items()}
+    for symbol, values in config.symbol_params.items():
+        found = problems(catalog.strategies[config.strategy], values, of_symbol=True)
+        wrong |= {("config", "symbol_params", symbol, path): text for path, text in found.items()}
     if wrong:
-        raise ConfigError(report(wrong))
-    resolved = make_resolved(catalog, **dict(config))
+        raise ConfigError(report(document.problem(keys, text) for keys, text in wrong.items()))
+    try:
+        resolved = make_resolved(catalog, **config.parts)
+    except ConfigError as error:
+        raise ConfigError(document.problem(("config",), str(error))) from error
     if (found_id := config_id(resolved)) != document.model.config_id:
         text = f"the content has another id, {found_id}: the file was edited; write it again from the registry"
         raise ConfigError(document.problem(("config_id",), text))

@@ -1,6 +1,6 @@
 """The reference page of the configuration, made from the file models and the parameter tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pydantic import BaseModel
 
@@ -30,19 +30,45 @@ file, line, column and key; `mei config explain PATH` says which value of a key 
 - Parameters may be nested (`trade: {sl_atr_mult: 2}`) or dotted (`trade.sl_atr_mult: 2`), not both for the same one.
 - All files are read and checked against each other before anything runs.
 
-In the tables, `<name>` stands for a name of your choice and `[]` for each item of a list.
+In the tables, `<name>` stands for a name of your choice and `[]` for each item of a list. A parameter marked `yes`
+under *per symbol* may have another value for a single symbol: under `symbols.<SYMBOL>` of strategy_overrides.yaml,
+and under `symbol_params.<SYMBOL>` of a sweep or a backtest file. The others are values of the whole book.
+
+`mei config schema NAME` prints a JSON Schema of a file for editors: NAME is pipeline, policy, overrides, lane, sweep,
+backtest, promoted or candidate.
+
+## How combos are numbered
+
+A sweep runs every combination of its axes. Feature windows vary slowest, then parameters that decide entries, then
+the rest, so that neighbours read the same columns and enter alike. An axis written as `{values: [1, 2], when: {PATH:
+VALUE}}` or `{from: 1, to: 3, step: 0.5, when: {PATH: VALUE}}` varies only in combos where the parameter PATH has that
+value, whether an axis, `params` or its default gave it; in all others it has its own value of `params`, or its
+default, once. Several paths under `when` must all fit. An axis comes after those that its `when` asks for.
 """
 
 
 def reference(catalog: Catalog) -> str:
     """The page as Markdown."""
     parts = [_INTRODUCTION, *(_file(model) for model in _FILES)]
-    parts.append(
-        _parameters("Market parameters", "How orders are assumed to fill, and what they cost.", catalog.market)
-    )
+    text = "How orders are assumed to fill, and what they cost; the same for all symbols of a book."
+    parts.append(f"## Market parameters\n\n{text}\n\n" + _rows(catalog.market.values(), per_symbol=False))
     for name, table in catalog.strategies.items():
-        parts.append(_parameters(f"Parameters of `{name}`", f"Every parameter of the strategy `{name}`.", table))
+        parts += _strategy(name, table, catalog.market, catalog.market_of(name))
     return "\n".join(parts)
+
+
+def _strategy(name: str, table: Table, base: Table, market: Table) -> Iterator[str]:
+    yield f"## Parameters of `{name}`\n\nEvery parameter of the strategy `{name}`.\n"
+    sections = dict.fromkeys(map(_section, table.values()))
+    for section in sections:
+        yield f"### `{name}`: {section}\n\n" + _rows(p for p in table.values() if _section(p) == section)
+    if other := [parameter for path, parameter in market.items() if parameter != base[path]]:
+        text = "Where the strategy has another default than other strategies, or allows less."
+        yield f"### `{name}`: market\n\n{text}\n\n" + _rows(other, per_symbol=False)
+
+
+def _section(parameter: Parameter) -> str:
+    return parameter.path.rpartition(".")[0]
 
 
 def _file(model: type[BaseModel]) -> str:
@@ -53,9 +79,20 @@ def _file(model: type[BaseModel]) -> str:
     )
 
 
-def _parameters(title: str, text: str, table: Table) -> str:
-    rows = ((f"`{p.path}`", p.doc, p.allowed, _default(p), p.role) for p in table.values())
-    return f"## {title}\n\n{text}\n\n" + _table(("path", "what it does", "allowed", "default", "role"), rows)
+def _rows(parameters: Iterable[Parameter], *, per_symbol: bool = True) -> str:
+    columns = ["path", "what it does", "allowed", "default", "role", *(["per symbol"] if per_symbol else [])]
+    rows = (
+        (
+            f"`{p.path}`",
+            p.doc,
+            p.allowed,
+            _default(p),
+            p.role,
+            *(["yes" if p.per_symbol else "no"] if per_symbol else []),
+        )
+        for p in parameters
+    )
+    return _table(columns, rows)
 
 
 def _default(parameter: Parameter) -> str:

@@ -140,4 +140,7 @@ def _branch(root: Schema, schema: Schema, branches: Sequence[Schema], data: Any)
         return {"$ref": target} if target else None
     shape = "object" if isinstance(data, Mapping) else "array" if isinstance(data, tuple | list) else None
     fitting = [branch for branch in branches if shape and resolve(root, branch, data).get("type") == shape]
+    if len(fitting) > 1 and isinstance(data, Mapping):
+        # Mappings of several forms: the one that shares most keys with what was written; of equal ones the last.
+        return max(reversed(fitting), key=lambda branch: len(data.keys() & fields(resolve(root, branch, data))))
     return fitting[0] if len(fitting) == 1 else None

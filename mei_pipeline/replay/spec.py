@@ -3,15 +3,28 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from mei_pipeline.candles.lake import Lake, symbols
-from mei_pipeline.config.base import FileModel, Interval, Name, Symbol, Timestamp, Values, Venue, shape
+from mei_pipeline.candles.intervals import Intervals, interval_problems
+from mei_pipeline.candles.lake import Lake
+from mei_pipeline.config.base import (
+    FileModel,
+    Interval,
+    Name,
+    Symbol,
+    SymbolValues,
+    Timestamp,
+    Values,
+    Venue,
+    flaws,
+    shape,
+)
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import MarketValues
 from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.config.reader import read_yaml
 from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.market import common_symbols
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 
@@ -24,7 +37,12 @@ class BacktestSpec(FileModel):
     venue: Venue | None = None
     """Venue whose bars are used; when left out, the one of pipeline.yaml."""
     interval: Interval
-    """Length of the bars that the strategy decides on."""
+    """Length of the bars that features are made of and that the strategy decides on."""
+    entry_interval: Interval | None = None
+    """Shorter bars at whose closes entries are decided; it divides `interval`. When left out: `interval`."""
+    exit_interval: Interval | None = None
+    """Shorter bars at whose closes exits are decided; it divides `interval`, and the shorter of both divides the other.
+    When left out: `interval`."""
     symbols: Annotated[
         Annotated[Literal["all"], Tag("word")] | Annotated[tuple[Symbol, ...], Tag("list"), Field(min_length=1)],
         Discriminator(shape),
@@ -38,6 +56,19 @@ class BacktestSpec(FileModel):
     """Market parameters, written without the leading `market.`, where they differ from their defaults."""
     params: Values = Field(default_factory=dict)
     """Parameters that differ from their defaults."""
+    symbol_params: dict[Symbol, SymbolValues] = Field(default_factory=dict)
+    """Parameters of single symbols; they win over `params`. `symbols` is a list of names and has none of them."""
+
+    @model_validator(mode="after")
+    def _dividing(self) -> "BacktestSpec":
+        if found := interval_problems(self.interval, self.entry_interval or "", self.exit_interval or ""):
+            raise flaws(found)
+        return self
+
+    @property
+    def intervals(self) -> Intervals:
+        """The intervals together."""
+        return Intervals(self.interval, self.entry_interval or "", self.exit_interval or "")
 
 
 def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
@@ -49,7 +80,8 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
         config: The operator's configuration, for what the file leaves out.
 
     Raises:
-        ConfigError: The file is missing or wrong, or no anchor is known.
+        ConfigError: The file is missing or wrong, `symbol_params` names a symbol that is not in the book, or no anchor
+            is known.
         DataError: The lake has no bars for it.
     """
     if path.is_file() and b"\nconfig_id:" in b"\n" + path.read_bytes():
@@ -57,9 +89,9 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
         return resolved, _anchor(config, resolved.interval, file.evidence.get("anchor_ms"))
     spec = read_yaml(path, BacktestSpec)
     venue = spec.venue or config.pipeline.venue
-    names = tuple(symbols(lake, venue, spec.interval)) if spec.symbols == "all" else spec.symbols
+    names = tuple(common_symbols(lake, venue, spec.intervals)[0]) if spec.symbols == "all" else spec.symbols
     if not names:
-        raise DataError(f"lake {lake.root}: no {spec.interval} bars of {venue}; run `mei ingest`")
+        raise DataError(f"lake {lake.root}: no {' and '.join(spec.intervals.read)} bars of {venue}; run `mei ingest`")
     resolved = make_resolved(
         read_catalog(),
         strategy=spec.strategy,
@@ -69,6 +101,9 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
         initial_balance_usd=spec.initial_balance_usd,
         params=spec.params,
         market=spec.market,
+        symbol_params=spec.symbol_params,
+        entry_interval=spec.intervals.entry,
+        exit_interval=spec.intervals.exit,
     )
     return resolved, _anchor(config, spec.interval, spec.anchor_ms)
 

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import polars as pl
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from kernels.params import Value
 from mei_pipeline import files
@@ -31,7 +32,7 @@ class Finalist:
     Attributes:
         combo: Its number in the sweep.
         config_id: Id of the resolved config.
-        params: Every parameter by path.
+        params: Every parameter by path; single symbols may have others, see the search.
         in_sample: Metrics over the days of the search.
         out_of_sample: Metrics over the holdout.
         gates: Every gate.
@@ -39,7 +40,7 @@ class Finalist:
 
     combo: int
     config_id: str
-    params: Mapping[str, Value]
+    params: Annotated[Mapping[str, Value], Field(json_schema_extra={"slot": "all params"})]
     in_sample: Mapping[str, float | None]
     out_of_sample: Mapping[str, float | None]
     gates: tuple[Gate, ...]
@@ -73,7 +74,8 @@ class Candidates:
     finalists: tuple[Finalist, ...]
 
 
-_CANDIDATES = TypeAdapter(Candidates)
+CANDIDATES = TypeAdapter(Candidates)
+"""The form of candidates.json."""
 
 
 def shortlist(rows: pl.DataFrame, min_trades: int, count: int) -> tuple[pl.DataFrame, dict[str, int]]:
@@ -114,6 +116,9 @@ def resolved_combo(plan: SweepPlan, params: Mapping[str, Value]) -> Resolved:
         initial_balance_usd=plan.initial_balance_usd,
         params=params,
         market=plan.market,
+        symbol_params=plan.symbol_params,
+        entry_interval=plan.entry_interval,
+        exit_interval=plan.exit_interval,
     )
 
 
@@ -164,7 +169,7 @@ def choose(
 def write_candidates(settings: Settings, plan: NightPlan, candidates: Candidates) -> None:
     """Store what the night chose in its folder."""
     path = night_folder(settings, plan) / "candidates.json"
-    files.write_bytes(path, _CANDIDATES.dump_json(candidates, indent=2) + b"\n")
+    files.write_bytes(path, CANDIDATES.dump_json(candidates, indent=2) + b"\n")
 
 
 def read_candidates(settings: Settings, plan: NightPlan) -> Candidates:
@@ -175,7 +180,7 @@ def read_candidates(settings: Settings, plan: NightPlan) -> Candidates:
     """
     path = night_folder(settings, plan) / "candidates.json"
     try:
-        return _CANDIDATES.validate_json(path.read_bytes())
+        return CANDIDATES.validate_json(path.read_bytes())
     except FileNotFoundError:
         raise DataError(f"{path}: the night has no candidates yet; materialise `candidates`") from None
     except ValidationError as error:

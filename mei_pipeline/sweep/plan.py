@@ -1,21 +1,22 @@
 """What a sweep will do, decided before it does anything: every combo has a number, and equal plans have equal ids."""
 
-import math
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
 
 from kernels.cache import source_hash
 from kernels.features import Column
 from kernels.params import Value
 from mei_pipeline import files
+from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.config.axes import axes_of, fixed_of
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.features import columns_of
 from mei_pipeline.market import Bars
+from mei_pipeline.params.grid import Axis, Grid
 from mei_pipeline.params.resolve import resolve
-from mei_pipeline.params.table import normal, read_catalog
+from mei_pipeline.params.table import Table, normal, read_catalog, validate
 
 
 @dataclass(frozen=True)
@@ -25,24 +26,31 @@ class SweepPlan:
     Attributes:
         strategy: Strategy that is searched.
         venue: Venue of the bars.
-        interval: Length of the bars.
+        interval: Length of the bars that features are made of.
+        entry_interval: Interval at whose closes entries are decided; empty for `interval`.
+        exit_interval: Interval at whose closes exits are decided; empty for `interval`.
         symbols: Symbols of the book, sorted.
         anchor_ms: Where features start.
         from_ms: First day that is traded.
         to_ms: End of the last day.
-        data_hash: Content hash of the bars from the anchor to the end of the slice.
+        data_hash: Content hash of the bars of every interval that is read, from the anchor to the end of the slice.
         kernels: Hash of the rules.
         initial_balance_usd: Equity that each combo starts with.
         market: Value of every market parameter by path.
-        params: Value of every parameter that no axis varies, by path.
-        axes: Values of each axis by path, in the order in which combos are numbered: feature windows vary slowest, so
-            neighbours read the same columns.
+        params: Value of every parameter that no axis varies, by path, and of an axis with a condition the value that it
+            has where the condition fails.
+        symbol_params: Values of single symbols by path; they win over `params` and axes.
+        axes: Values of each axis by path, in the order in which combos are numbered: features vary slowest, then what
+            decides entries, so neighbours read the same columns and enter alike.
+        when: By path of an axis the values that other parameters must have for it to vary.
         chunk_combos: Combos per result file.
     """
 
     strategy: str
     venue: str
     interval: str
+    entry_interval: str
+    exit_interval: str
     symbols: tuple[str, ...]
     anchor_ms: int
     from_ms: int
@@ -52,7 +60,9 @@ class SweepPlan:
     initial_balance_usd: float
     market: Mapping[str, Value]
     params: Mapping[str, Value]
+    symbol_params: Mapping[str, Mapping[str, Value]]
     axes: tuple[tuple[str, tuple[Value, ...]], ...]
+    when: Mapping[str, Mapping[str, Value]]
     chunk_combos: int
 
     @property
@@ -63,9 +73,14 @@ class SweepPlan:
         return files.sha256_json(identity)
 
     @property
+    def intervals(self) -> Intervals:
+        """The intervals together."""
+        return Intervals(self.interval, self.entry_interval, self.exit_interval)
+
+    @property
     def combos(self) -> int:
         """Number of combos."""
-        return math.prod(len(values) for _, values in self.axes)
+        return self._grid.combos
 
     @property
     def chunks(self) -> int:
@@ -79,19 +94,26 @@ class SweepPlan:
 
     def columns(self) -> tuple[Column, ...]:
         """Feature columns that the combos read."""
-        values = {path: (value,) for path, value in self.params.items()} | dict(self.axes)
-        return columns_of(self.strategy, values)
+        values = {path: (value,) for path, value in self.params.items()}
+        for path, varied in self.axes:
+            values[path] = tuple(dict.fromkeys((*varied, *values.get(path, ()))))
+        found = set(columns_of(self.strategy, values))
+        for own in self.symbol_params.values():
+            found |= set(columns_of(self.strategy, values | {path: (value,) for path, value in own.items()}))
+        return tuple(sorted(found))
 
     def axis_values(self, numbers: range) -> dict[str, list[Value]]:
         """Value of each axis for each of the combos `numbers`."""
-        shape = tuple(len(values) for _, values in self.axes)
-        digits = np.unravel_index(np.arange(numbers.start, numbers.stop), shape)
-        return {path: [values[i] for i in digit] for (path, values), digit in zip(self.axes, digits, strict=True)}
+        return self._grid.values(numbers)
 
     def combo(self, number: int) -> dict[str, Value]:
         """Every parameter of one combo by path."""
         varied = {path: values[0] for path, values in self.axis_values(range(number, number + 1)).items()}
         return {**self.params, **varied}
+
+    @functools.cached_property
+    def _grid(self) -> Grid:
+        return Grid([Axis(path, values, self.when.get(path, {})) for path, values in self.axes], self.params)
 
 
 def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPlan:
@@ -102,13 +124,15 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
     """
     catalog = read_catalog()
     table = catalog.strategy(spec.strategy)
-    fixed = resolve(table, spec.params)
-    slow_first = sorted(spec.axes, key=lambda path: table[path].role != "feature")
-    axes = {path: tuple(normal(table[path], value) for value in spec.axis_values(path)) for path in slow_first}
+    axes = axes_of(spec, table)
+    symbols = {symbol for symbol, values in spec.symbol_params.items() if values and symbol in bars.symbols}
+    varied = {axis.path for axis in axes if not axis.when}
     return SweepPlan(
         strategy=spec.strategy,
         venue=bars.venue,
         interval=bars.interval,
+        entry_interval=bars.intervals.entry,
+        exit_interval=bars.intervals.exit,
         symbols=bars.symbols,
         anchor_ms=bars.anchor_ms,
         from_ms=from_ms,
@@ -116,11 +140,18 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
         data_hash=bars.data_hash,
         kernels=source_hash(),
         initial_balance_usd=spec.initial_balance_usd,
-        market=resolve(catalog.market, spec.market),
-        params={path: value for path, value in fixed.items() if path not in axes},
-        axes=tuple(axes.items()),
+        market=resolve(catalog.market_of(spec.strategy), spec.market),
+        params={path: value for path, value in fixed_of(spec, table).items() if path not in varied},
+        symbol_params={symbol: _own(table, symbol, spec.symbol_params[symbol]) for symbol in sorted(symbols)},
+        axes=tuple((axis.path, axis.values) for axis in axes),
+        when={axis.path: dict(axis.when) for axis in axes if axis.when},
         chunk_combos=spec.chunk_combos,
     )
+
+
+def _own(table: Table, symbol: str, values: Mapping[str, Value]) -> dict[str, Value]:
+    validate(table, values, f"symbol_params.{symbol}", of_symbol=True)
+    return {path: normal(table[path], value) for path, value in values.items()}
 
 
 def plan_to_dict(plan: SweepPlan) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from mei_pipeline.config.models.overrides import Overrides
 from mei_pipeline.config.models.pipeline import PipelineConfig, Profile, Retention, Window
 from mei_pipeline.config.models.policy import PolicyConfig, Selection
 from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
-from mei_pipeline.config.models.sweep import Range, SweepSpec
+from mei_pipeline.config.models.sweep import Listed, Range, SweepSpec
 
 __all__ = [
     "FilesSource",
     "LaneConfig",
+    "Listed",
     "MarketValues",
     "Overrides",
     "PipelineConfig",

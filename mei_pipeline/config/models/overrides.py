@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from pydantic import Field, model_validator
 
-from mei_pipeline.config.base import FileModel, Name, Role, Scalar, Symbol, Values, flaws
-from mei_pipeline.params.resolve import Layer
+from kernels.params import Value
+from mei_pipeline.config.base import FileModel, Name, Role, Scalar, Symbol, SymbolValues, Values, flaws
+from mei_pipeline.params.resolve import Layer, merge_symbols
+from mei_pipeline.params.table import Table
 
 
 class Overrides(FileModel):
@@ -15,8 +17,8 @@ class Overrides(FileModel):
     """Strategy whose parameters these are; required as soon as a layer has a value."""
     base: Values = Field(default_factory=dict)
     """For everything."""
-    symbols: dict[Symbol, Values] = Field(default_factory=dict)
-    """For one symbol."""
+    symbols: dict[Symbol, SymbolValues] = Field(default_factory=dict)
+    """For one symbol; parameters of the whole book can't be here."""
     modes: dict[Role, Values] = Field(default_factory=dict)
     """For lanes of one role."""
     live: Values = Field(default_factory=dict)
@@ -46,4 +48,24 @@ class Overrides(FileModel):
             live: Whether the layer of real money applies.
         """
         chosen = {("base",), ("symbols", symbol), ("modes", mode), *([("live",)] if live else [])}
-        return tuple(Layer(".".join(keys), values) for keys, values in self.sections() if keys in chosen)
+        return tuple(
+            Layer(".".join(keys), values, of_symbol=keys[0] == "symbols")
+            for keys, values in self.sections()
+            if keys in chosen
+        )
+
+    def of_symbols(self, table: Table, *, mode: str | None = None, live: bool = False) -> dict[str, dict[str, Value]]:
+        """Values of single symbols that differ from those of all, by symbol and path.
+
+        Modes and real money win over a symbol's layer too: what they say is the same for every symbol.
+
+        Args:
+            table: Parameters of the strategy.
+            mode: As for `layers`.
+            live: As for `layers`.
+
+        Raises:
+            ConfigError: A layer names an unknown path or a value that is not allowed.
+        """
+        stacks = {symbol: self.layers(symbol=symbol, mode=mode, live=live) for symbol in self.symbols}
+        return merge_symbols(table, self.layers(mode=mode, live=live), stacks)

@@ -1,11 +1,24 @@
 """sweeps/*.yaml."""
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from mei_pipeline.config.base import FileModel, Interval, MarketValues, Name, Scalar, Values, Venue, flaws, shape
+from mei_pipeline.candles.intervals import Intervals, interval_problems
+from mei_pipeline.config.base import (
+    FileModel,
+    Interval,
+    MarketValues,
+    Name,
+    Scalar,
+    Symbol,
+    SymbolValues,
+    Values,
+    Venue,
+    flaws,
+)
 
 MAX_AXIS_VALUES = 10_000
 
@@ -19,6 +32,9 @@ class Range(FileModel):
     """Last value at most; included when a step meets it."""
     step: Annotated[float | int, Field(gt=0)]
     """Distance between values."""
+    when: Values = Field(default_factory=dict)
+    """Values that other parameters must have for this axis to vary; elsewhere it has its value of `params` or its
+    default."""
 
     @model_validator(mode="after")
     def _ascending(self) -> "Range":
@@ -36,10 +52,27 @@ class Range(FileModel):
         return tuple(kind(first + index * step) for index in range(int((last - first) / step) + 1))
 
 
+AxisValues = Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=MAX_AXIS_VALUES)]
+
+
+class Listed(FileModel):
+    """Listed values of an axis."""
+
+    values: AxisValues
+    """Values of the axis."""
+    when: Values = Field(default_factory=dict)
+    """As for a range."""
+
+
+def _axis_shape(value: object) -> str:
+    if isinstance(value, Range) or (isinstance(value, Mapping) and {"from", "from_", "to", "step"} & value.keys()):
+        return "range"
+    return "listed" if isinstance(value, Mapping | Listed) else "list"
+
+
 Axis = Annotated[
-    Annotated[tuple[Scalar, ...], Tag("list"), Field(min_length=1, max_length=MAX_AXIS_VALUES)]
-    | Annotated[Range, Tag("mapping")],
-    Discriminator(shape),
+    Annotated[AxisValues, Tag("list")] | Annotated[Range, Tag("range")] | Annotated[Listed, Tag("listed")],
+    Discriminator(_axis_shape),
 ]
 
 
@@ -51,7 +84,12 @@ class SweepSpec(FileModel):
     venue: Venue | None = None
     """Venue whose bars are used; when left out, the one of pipeline.yaml."""
     interval: Interval
-    """Length of the bars that the strategy decides on."""
+    """Length of the bars that features are made of and that the strategy decides on."""
+    entry_interval: Interval | None = None
+    """Shorter bars at whose closes entries are decided; it divides `interval`. When left out: `interval`."""
+    exit_interval: Interval | None = None
+    """Shorter bars at whose closes exits are decided; it divides `interval`, and the shorter of both divides the other.
+    When left out: `interval`."""
     initial_balance_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
     """Equity at the start of every combo."""
     method: Literal["grid"] = "grid"
@@ -61,25 +99,44 @@ class SweepSpec(FileModel):
     what is assumed, never of what is searched."""
     params: Values = Field(default_factory=dict)
     """Parameters that are the same for every combo, where they differ from their defaults."""
-    axes: Annotated[dict[str, Axis], Field(min_length=1)]
-    """Parameters that are searched, each a list of values or `{from, to, step}`. Feature windows are always listed."""
+    symbol_params: dict[Symbol, SymbolValues] = Field(default_factory=dict)
+    """Parameters of single symbols; they win over `params` and `axes`. A symbol that sits out is passed over."""
+    axes: Annotated[dict[str, Axis], Field(min_length=1, json_schema_extra={"slot": "axes"})]
+    """Parameters that are searched: each a list of values, `{values: [...]}` or `{from, to, step}`, the last two also
+    with `when: {path: value}`. Feature windows are always listed."""
     chunk_combos: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
     """Combos per result file; a sweep that was killed goes on at the next file."""
+
+    @model_validator(mode="after")
+    def _dividing(self) -> "SweepSpec":
+        if found := interval_problems(self.interval, self.entry_interval or "", self.exit_interval or ""):
+            raise flaws(found)
+        return self
 
     @field_validator("axes")
     @classmethod
     def _distinct(cls, axes: dict[str, Any]) -> dict[str, Any]:
         found = {}
         for path, axis in axes.items():
-            values = axis if isinstance(axis, tuple) else ()
+            values = axis if isinstance(axis, tuple) else axis.values if isinstance(axis, Listed) else ()
             twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
             if twice is not None:
-                found[path] = f"{twice} is listed twice"
+                found[f"{path}.values" if isinstance(axis, Listed) else path] = f"{twice} is listed twice"
         if found:
             raise flaws(found)
         return axes
 
+    @property
+    def intervals(self) -> Intervals:
+        """The intervals together."""
+        return Intervals(self.interval, self.entry_interval or "", self.exit_interval or "")
+
     def axis_values(self, path: str) -> tuple[Scalar, ...]:
         """Values of one axis, in the order of the file."""
         axis = self.axes[path]
-        return axis.values if isinstance(axis, Range) else axis
+        return axis if isinstance(axis, tuple) else axis.values
+
+    def when(self, path: str) -> dict[str, Scalar]:
+        """Values that other parameters must have for an axis to vary."""
+        axis = self.axes[path]
+        return {} if isinstance(axis, tuple) else axis.when
