@@ -1,204 +1,632 @@
-"""One combo through time: the strategy decides over a book, bar after bar.
+"""Combos through time: the strategy decides over a book, step after step.
 
-Loaded once per strategy by `kernels.bind`, which puts the strategy module into this module's globals. Three functions
-carry the rules: features are advanced by `kernels.features` (observe), `decide` turns the state before t into orders,
-and `kernels.book` turns orders into positions.
+Loaded once per strategy by `kernels.bind`, which puts the strategy's functions into this module's globals. A step is a
+bar of the finest interval in use. Per tile of steps, `signals` asks the strategy what it sees (features alone, so all
+combos of one entry set share it); `walk` then moves each combo's book through the tile.
 
-Order of events of bar t: waiting orders at its open; stops and targets that its high and low touch; then, at its close:
-funding, liquidation at the bar's adverse extremes, marks, orders that fill at this close, decisions, mark-to-market.
+Order of events of a step, in the order of symbols within each: waiting orders at its open, stops and targets inside it,
+funding; liquidation at adverse extremes; older orders at its close; exits; signals, additions, ranked entries; same-close
+fills; mark-to-market.
 """
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from kernels.book import (
+    ADDED,
+    ADDS,
     AT_CLOSE,
-    CLOSE,
-    OPEN_WAIT,
-    REASON,
+    AT_OPEN,
+    ENTERED,
+    ENTRY,
+    FUNDED,
+    HELD,
+    INSIDE,
+    LIQUIDATED,
+    NO_MARGIN,
+    NO_ORDERS,
+    NO_PLACES,
+    NOT_ADMITTED,
+    OWN_EXITS,
     SIGNAL,
-    SIZE,
-    STOP,
-    TARGET,
-    clear,
-    fill_waiting,
+    STOPPED,
+    TOO_SMALL,
+    WAITING,
+    activate,
+    lots_up,
     needs,
+    note,
+    open_slot,
     order_close,
-    size_of,
+    part_of,
+    retire,
     touched,
-    until_close,
     wait_of,
+    whole_lots,
 )
-from kernels.jit import device, driver
-from kernels.ledger import end_day, equity, mark, open_account, open_curve
+from kernels.jit import device, driver, lanes, rare
+from kernels.ledger import decrease, end_day, fund, increase, mark, open_account
 
 if TYPE_CHECKING:
-    from kernels.strategies import ema_cross as strategy  # noqa: TC004 - `kernels.bind` sets the global when it runs
-
-RESULTS = (
-    "equity_usd",
-    "max_drawdown_usd",
-    "max_drawdown_frac",
-    "trades",
-    "wins",
-    "gross_profit_usd",
-    "gross_loss_usd",
-    "fees_usd",
-    "funding_usd",
-    "turnover_usd",
-    "fills",
-    "bars_held",
-    "open_positions",
-    "liquidations",
-    "refused",
-)
+    # `kernels.bind` sets these globals when it runs.
+    from kernels.defaults import add, admits, context, manage, rank, trace
+    from kernels.strategies.ema_cross import begin, plan, read, signal, size
 
 
-@device
-def wish(book, market, model, columns, rows, params, k, t):
-    """Ask the strategy about every symbol with a bar; write closing legs, wishes and ranks; return how many wish.
-
-    A wish cancels the opening leg that waits. A side that is held already is no wish, unless stop or target are closing
-    it: then the strategy wants in again. A close that only a signal asked for is cancelled by the opposite signal.
-    """
-    wishes = 0
-    previous = t - 1 if t > 0 else t
-    for s in range(book.wants.shape[0]):
-        book.wants[s] = 0.0
-        age = market.age[t, s]
-        if age < 0:
-            continue
-        size = book.positions[0, s]
-        if (size != 0.0) & (model.intrabar == 0):
-            price = market.close[t, s]
-            side = 1.0 if size > 0.0 else -1.0
-            reason = touched(side, book.positions[2, s], book.positions[3, s], price, price)
-            if reason >= 0:
-                order_close(book, model, s, reason)
-        now = strategy.load_features(columns, rows, k, t, s)
-        before = strategy.load_features(columns, rows, k, previous, s)
-        wanted, rank = strategy.signal(age, now, before, params)
-        if wanted != 0.0:
-            book.orders[SIZE, s] = 0.0
-            leaves = (book.orders[CLOSE, s] != 0.0) & (book.orders[REASON, s] != SIGNAL)
-            if (size * wanted <= 0.0) | leaves:
-                if size != 0.0:
-                    order_close(book, model, s, SIGNAL)
-                book.wants[s] = wanted
-                book.ranks[s] = rank
-                wishes += 1
-            else:
-                book.orders[CLOSE, s] = 0.0
-    return wishes
-
-
-@device
-def decide(account, book, market, model, columns, rows, params, k, t):
-    """Turn the state at the close of bar t into orders.
-
-    Every size comes from the equity before any fill of t. Entries are served by rank, ties in symbol order, while money
-    and places last. Waiting orders hold theirs; what an order closes is not free yet, except for the leg that opens
-    beside it.
-
-    Returns:
-        How many wishes were refused for lack of margin, places or size.
-    """
-    wishes = wish(book, market, model, columns, rows, params, k, t)
-    if wishes == 0:
-        return 0.0
-    value = equity(account, book.positions, book.marks)
-    free = value - account.margin
-    places = params.max_open_positions - account.positions
-    for s in range(book.orders.shape[1]):
-        waiting = book.orders[SIZE, s]
-        if waiting != 0.0:
-            more = needs(market, model, params, s, waiting, book.marks[s]) - book.positions[4, s]
-            free -= more if more > 0.0 else 0.0
-            places -= 1.0 if book.positions[0, s] == 0.0 else 0.0
-    refused = 0.0
-    for _ in range(wishes):
-        best = -1
-        for s in range(book.wants.shape[0]):
-            if (book.wants[s] != 0.0) & ((best < 0) or (book.ranks[s] > book.ranks[best])):
-                best = s
-        s = best
-        side = book.wants[s]
-        book.wants[s] = 0.0
-        price = market.close[t, s]
-        flips = book.positions[0, s] != 0.0
-        size = size_of(market, params, s, value, price)
-        more = needs(market, model, params, s, size, price) - book.positions[4, s]
-        room = (places >= 1.0) | flips
-        stop, target = strategy.protect(strategy.load_features(columns, rows, k, t, s), params)
-        if (size > 0.0) & room & (more <= free):
-            book.orders[SIZE, s] = side * size
-            book.orders[STOP, s] = stop
-            book.orders[TARGET, s] = target
-            book.orders[OPEN_WAIT, s] = wait_of(model)
-            free -= more if more > 0.0 else 0.0
-            places -= 0.0 if flips else 1.0
-        else:
-            refused += 1.0
-    return refused
-
-
-@device
-def run(market, model, columns, rows, values, k, first, last, book, out):
-    """Run combo `k` over the bars [first, last) and write its results.
+@lanes
+def signals(market, columns, rows, entries, e, first, last, codes, wanted):
+    """Ask the strategy what it sees at the steps [first, last).
 
     Args:
         market: `kernels.market.Market`.
-        model: `kernels.market.FillModel`.
-        columns: [C, T, S] feature columns.
-        rows: [len(FEATURES), K] row of `columns` that each combo reads for each feature.
-        values: [len(PARAMETERS), K] encoded parameters.
-        k: Which combo.
-        first: First bar that is traded.
-        last: One past the last bar.
-        book: Working memory; whatever it held is cleared, the log and `days` are added to.
-        out: [len(RESULTS), K] receives the results.
+        columns: [C, T, S] feature columns on main bars.
+        rows: [E, G, F] column of each feature, for each entry set and parameter group.
+        entries: [E, G] records of the parameters that shape signals.
+        e: Which entry set.
+        first: First step.
+        last: One past the last step.
+        codes: [last - first, S] receives the signals.
+        wanted: [last - first] receives how many symbols of each step have one.
     """
-    params = strategy.load_params(values, k)
-    clear(book)
-    account = open_account(model.initial_usd)
-    curve = open_curve(model.initial_usd)
-    refused = 0.0
-    liquidations = 0.0
+    lead = market.lead[0]
     for t in range(first, last):
-        account, liquidated = until_close(account, book, market, model, params, t)
-        liquidations += liquidated
-        refused += decide(account, book, market, model, columns, rows, params, k, t)
-        if (model.next_open == 0) & (model.delay_bars == 0):
-            account = fill_waiting(account, book, market, model, params, t, AT_CLOSE)
-        value = equity(account, book.positions, book.marks)
-        curve = mark(curve, value, account.positions > 0.0)
-        if book.equity.shape[0] > 0:
-            book.equity[t] = value
-        if market.day_end[t] == 1:
-            curve = end_day(curve, value, book.days, market.block[t], k)
-    value = equity(account, book.positions, book.marks)
-    results = (
-        value,
-        curve.drawdown_usd,
-        curve.drawdown_frac,
-        account.trades,
-        account.wins,
-        account.gross_profit,
-        account.gross_loss,
-        account.fees,
-        account.funding,
-        account.turnover,
-        account.fills,
-        curve.bars_held,
-        account.positions,
-        liquidations,
-        refused,
-    )
-    for i in range(len(results)):
-        out[i, k] = results[i]
+        i = t - first
+        now = market.row[t]
+        before = market.before[t]
+        count = 0
+        if (market.enters[t] != 0) & (now >= 0):
+            around = context(columns, rows[e, 0], now, lead, entries[e, 0])
+            for g in range(entries.shape[1]):
+                params = entries[e, g]
+                for s in range(codes.shape[1]):
+                    code = signal(
+                        market.close[t, s],
+                        market.age[t, s],
+                        s == lead,
+                        read(columns, rows[e, g], now, s),
+                        read(columns, rows[e, g], before, s),
+                        around,
+                        params,
+                    )
+                    seen = code if market.age[t, s] >= 0 else 0
+                    codes[i, s] = seen if market.group[s] == g else codes[i, s]
+            for s in range(codes.shape[1]):
+                count += 1 if codes[i, s] != 0 else 0
+        wanted[i] = count
+
+
+@device
+def gather(market, first, last, bars):
+    """Copy the bars of the steps [first, last) into `bars` [tile, S], where the fields of a bar lie together."""
+    for t in range(first, last):
+        for s in range(bars.shape[1]):
+            bar = bars[t - first, s]
+            bar.open = market.open[t, s]
+            bar.high = market.high[t, s]
+            bar.low = market.low[t, s]
+            bar.close = market.close[t, s]
+            bar.mark = market.mark[t, s]
+            bar.funding = market.funding[t, s]
+            bar.age = market.age[t, s]
+
+
+@rare
+def close(account, slot, symbol, model, t, s, frac, price, reason, moment, log):
+    """Close a fraction of symbol `s` at `price`, made worse by slippage; its closing leg is done."""
+    side = 1.0 if slot.size > 0.0 else -1.0
+    part = part_of(slot.size, frac, symbol.lots)
+    slot.close_frac = 0.0
+    if part > 0.0:
+        paid = price * (1.0 - side * model.exit_slip)
+        fees = account.fees
+        cash = account.cash
+        decrease(account, slot, -side * part, paid, model.fee)
+        if reason != SIGNAL:
+            slot.exited = t
+            slot.exited_side = side
+        note(account, log, t, s, reason, moment, -side * part, paid, fees, cash, 0.0)
+
+
+@rare
+def open_or_add(account, slot, model, t, s, price, moment, log):
+    """Fill the opening leg of the order of symbol `s` at `price`; an addition to nothing lapses."""
+    wanted = slot.open_size
+    adds = slot.open_adds != 0.0
+    slot.open_size = 0.0
+    if (not adds) | (slot.size != 0.0):
+        side = 1.0 if wanted > 0.0 else -1.0
+        paid = price * (1.0 + side * model.entry_slip)
+        fees = account.fees
+        cash = account.cash
+        increase(account, slot, t, wanted, paid, model.fee, slot.open_leverage)
+        if not adds:
+            begin(slot, side, paid)
+        note(account, log, t, s, ADDED if adds else ENTRY, moment, wanted, paid, fees, cash, slot.open_code)
+
+
+@device
+def fill_waiting(account, slot, symbol, model, t, s, price, moment, log):
+    """Fill the legs of the order of symbol `s` whose time has come.
+
+    A closing leg is never younger than the opening leg beside it, so a symbol is flat when its opening leg is filled.
+    """
+    if slot.close_frac != 0.0:
+        if slot.close_wait > 0.0:
+            slot.close_wait -= 1.0
+        else:
+            close(account, slot, symbol, model, t, s, slot.close_frac, price, slot.close_reason, moment, log)
+    if slot.open_size != 0.0:
+        if slot.open_wait > 0.0:
+            slot.open_wait -= 1.0
+        else:
+            open_or_add(account, slot, model, t, s, price, moment, log)
+
+
+@rare
+def fill_at_close(account, slots, active, bars, symbols, model, t, log):
+    """Fill, symbol by symbol, the orders whose time has come at the close of step t.
+
+    Returns:
+        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+    """
+    unrealised = 0.0
+    for i in range(int(account.active)):
+        s = active[i]
+        slot = slots[s]
+        bar = bars[s]
+        if bar.age >= 0.0:
+            fill_waiting(account, slot, symbols[s], model, t, s, bar.close, AT_CLOSE, log)
+        if slot.size != 0.0:
+            unrealised += slot.size * (bar.mark - slot.entry)
+    return unrealised
+
+
+@device
+def protect_inside(account, slot, bar, symbol, model, t, s, log):
+    """Close the position when the bar's range touches stop or target; a gap through a level fills at the open."""
+    reason = touched(slot.size, slot.stop, slot.target, bar.low, bar.high)
+    if reason >= 0:
+        side = 1.0 if slot.size > 0.0 else -1.0
+        level = slot.stop if reason == STOPPED else slot.target
+        beyond = side * (bar.open - level)
+        gapped = (beyond < 0.0) if reason == STOPPED else (beyond > 0.0)
+        close(account, slot, symbol, model, t, s, 1.0, bar.open if gapped else level, reason, INSIDE, log)
+
+
+@device
+def adverse_price(bar, size):
+    """The worst price of a bar for a position; the last close when the bar does not exist."""
+    worst = bar.low if size > 0.0 else bar.high
+    return worst if bar.age >= 0.0 else bar.mark
+
+
+@rare
+def liquidate(account, slots, active, bars, symbols, model, t, log):
+    """Close everything at adverse prices, all symbols at theirs together, and drop every waiting entry."""
+    account.liquidations += 1.0
+    for i in range(int(account.active)):
+        s = active[i]
+        slot = slots[s]
+        slot.open_size = 0.0
+        if slot.size != 0.0:
+            price = adverse_price(bars[s], slot.size)
+            close(account, slot, symbols[s], model, t, s, 1.0, price, LIQUIDATED, INSIDE, log)
+
+
+@device
+def until_close(account, slots, active, bars, symbols, model, t, log):
+    """Everything of step t that comes before its decisions.
+
+    Returns:
+        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+    """
+    adverse = 0.0
+    maintenance = 0.0
+    unrealised = 0.0
+    for i in range(int(account.active)):
+        s = active[i]
+        slot = slots[s]
+        bar = bars[s]
+        exists = bar.age >= 0.0
+        if exists & (model.next_open != 0.0):
+            fill_waiting(account, slot, symbols[s], model, t, s, bar.open, AT_OPEN, log)
+        if (slot.size != 0.0) & exists & (model.intrabar != 0.0):
+            protect_inside(account, slot, bar, symbols[s], model, t, s, log)
+        held = slot.size
+        if held != 0.0:
+            if bar.funding != 0.0:
+                fees = account.fees
+                cash = account.cash
+                fund(account, slot, bar.funding, bar.mark)
+                note(account, log, t, s, FUNDED, AT_CLOSE, 0.0, bar.mark, fees, cash, 0.0)
+            worst = adverse_price(bar, held)
+            adverse += held * (worst - slot.entry)
+            maintenance += abs(held) * worst * symbols[s].maintenance_frac
+            unrealised += held * (bar.mark - slot.entry)
+    if account.cash + adverse < maintenance:
+        liquidate(account, slots, active, bars, symbols, model, t, log)
+        unrealised = 0.0
+    return unrealised
+
+
+@device
+def judge_exits(account, slots, active, bars, symbols, model, columns, rows, params, now, before):
+    """Ask, for every position with a bar and no closing order, whether it is to be closed.
+
+    Returns:
+        Number of closing orders made.
+    """
+    ordered = 0
+    for i in range(int(account.active)):
+        s = active[i]
+        slot = slots[s]
+        bar = bars[s]
+        if (slot.size != 0.0) & (slot.close_frac == 0.0) & (bar.age >= 0.0):
+            reason = -1
+            frac = 1.0
+            if model.intrabar == 0.0:
+                reason = touched(slot.size, slot.stop, slot.target, bar.close, bar.close)
+            if reason < 0:
+                g = int(symbols[s].group)
+                here = read(columns, rows[g], now, s)
+                own, frac = manage(slot, bar.close, symbols[s].lots, here, read(columns, rows[g], before, s), params[g])
+                reason = OWN_EXITS + own if own >= 0 else -1
+            if reason >= 0:
+                order_close(slot, model, frac, reason)
+                ordered += 1
+    return ordered
+
+
+@device
+def judge_signal(slot, model, code, seen, params, elapsed):
+    """Turn a signal into a closing order, and say what it asks for: a verdict, `ENTERED` for a candidate.
+
+    A signal against what waits cancels it; the same side does not ask twice. A close that only a signal asked for is
+    cancelled by the opposite signal. A position that is held already is no candidate, unless it is being closed.
+    """
+    side = 1.0 if code > 0 else -1.0
+    if slot.open_size * side < 0.0:
+        slot.open_size = 0.0
+    waits = slot.open_size != 0.0
+    leaving = (slot.close_frac == 1.0) & (slot.close_reason != SIGNAL)
+    agrees = (slot.size * side > 0.0) & (not leaving)
+    if agrees:
+        if (slot.close_frac != 0.0) & (slot.close_reason == SIGNAL):
+            slot.close_frac = 0.0
+        return WAITING if waits else HELD
+    if slot.size != 0.0:
+        order_close(slot, model, 1.0, SIGNAL)
+    if waits:
+        return WAITING
+    return ENTERED if admits(slot, code, leaving, elapsed, seen, params) else NOT_ADMITTED
+
+
+@device
+def fitted(wanted, price, leverage, room, shrinks, symbol, model, params):
+    """Coins of an opening order: whole lots, within what is left, at least the least notional; else 0.
+
+    Returns:
+        Size, and the verdict when it is 0.
+    """
+    coins = whole_lots(wanted, symbol.lots)
+    if shrinks & (needs(coins, price, leverage, model.fee) > room) & (room > 0.0):
+        coins = whole_lots(wanted * (room / needs(wanted, price, leverage, model.fee)), symbol.lots)
+    venue = symbol.min_notional_usd
+    least = venue if venue > params.min_notional_usd else params.min_notional_usd
+    if (coins * price < least) & (params.bump_to_min_notional != 0.0):
+        coins = lots_up(least / price, symbol.lots)
+        coins = coins if coins * price >= least else lots_up(coins + 0.5 / symbol.lots, symbol.lots)
+    sound = (coins > 0.0) & (coins < np.inf) & (coins * price >= least)
+    fits = needs(coins, price, leverage, model.fee) <= room
+    return (coins if sound & fits else 0.0), (NO_MARGIN if sound else TOO_SMALL)
+
+
+@device
+def order_open(slot, model, size_signed, leverage, adds, code):
+    """Order to open or to add."""
+    slot.open_size = size_signed
+    slot.open_wait = wait_of(model)
+    slot.open_leverage = leverage
+    slot.open_adds = adds
+    slot.open_code = code
+
+
+@device
+def reserved(account, slots, active, bars, model):
+    """What waiting opening legs hold of money and places.
+
+    Returns:
+        USD and places.
+    """
+    money = 0.0
+    places = 0.0
+    for i in range(int(account.active)):
+        slot = slots[active[i]]
+        if slot.open_size != 0.0:
+            more = needs(slot.open_size, bars[active[i]].mark, slot.open_leverage, model.fee)
+            more -= slot.margin if slot.open_adds == 0.0 else 0.0
+            money += more if more > 0.0 else 0.0
+            places += 1.0 if slot.size == 0.0 else 0.0
+    return money, places
+
+
+@device
+def order_additions(
+    account, slots, active, bars, codes, symbols, model, columns, rows, params, now, t, value, free, verdicts
+):
+    """Order additions to positions that their signals agree with, in symbol order.
+
+    Returns:
+        What is still free, in USD.
+    """
+    for i in range(int(account.active)):
+        s = active[i]
+        slot = slots[s]
+        code = int(codes[s])
+        side = 1.0 if code > 0 else -1.0
+        agrees = (code != 0) & (slot.size * side > 0.0)
+        if agrees & (slot.open_size == 0.0) & (slot.close_frac == 0.0):
+            g = int(symbols[s].group)
+            price = bars[s].close
+            since = (t - slot.added) * model.minutes
+            wanted = add(slot, code, value, price, since, read(columns, rows[g], now, s), params[g])
+            if wanted > 0.0:
+                coins, verdict = fitted(wanted, price, slot.leverage, free, False, symbols[s], model, params[g])
+                if coins > 0.0:
+                    order_open(slot, model, side * coins, slot.leverage, 1.0, code)
+                    free -= needs(coins, price, slot.leverage, model.fee)
+                judge(verdicts, t, s, ADDS if coins > 0.0 else verdict)
+    return free
+
+
+@device
+def order_entries(
+    account,
+    slots,
+    active,
+    bars,
+    codes,
+    symbols,
+    model,
+    columns,
+    rows,
+    params,
+    now,
+    t,
+    value,
+    free,
+    places,
+    candidates,
+    ranks,
+    count,
+    verdicts,
+):
+    """Order entries by rank, ties in symbol order, while money, places and orders last."""
+    orders = params[0].max_entry_orders_per_step
+    for _ in range(count):
+        best = 0
+        for i in range(1, count):
+            best = i if ranks[i] > ranks[best] else best
+        s = candidates[best]
+        ranks[best] = -np.inf
+        slot = slots[s]
+        held = slot.margin
+        flips = slot.size != 0.0
+        verdict = NO_ORDERS if orders < 1.0 else NO_PLACES
+        if (orders >= 1.0) & ((places >= 1.0) | flips):
+            g = int(symbols[s].group)
+            code = int(codes[s])
+            price = bars[s].close
+            seen = read(columns, rows[g], now, s)
+            wanted, leverage = size(code, value, price, symbols[s].max_leverage, seen, params[g])
+            shrinks = params[g].shrink_to_fit != 0.0
+            coins, verdict = fitted(wanted, price, leverage, free + held, shrinks, symbols[s], model, params[g])
+            if coins > 0.0:
+                verdict = ENTERED
+                order_open(slot, model, coins if code > 0 else -coins, leverage, 0.0, code)
+                slot.note_a, slot.note_b, slot.note_c = plan(code, price, seen, params[g])
+                activate(account, active, s)
+                more = needs(coins, price, leverage, model.fee) - held
+                free -= more if more > 0.0 else 0.0
+                places -= 0.0 if flips else 1.0
+                orders -= 1.0
+        account.refused += 0.0 if verdict == ENTERED else 1.0
+        judge(verdicts, t, s, verdict)
+
+
+@device
+def judge(verdicts, t, s, verdict):
+    """Remember what became of a symbol."""
+    if verdicts.shape[0] > 0:
+        verdicts[t, s] = verdict
+
+
+@rare
+def judge_signals(
+    account, slots, active, bars, codes, symbols, model, columns, rows, params, now, t, value, candidates, ranks, verdicts
+):
+    """Turn the signals of step t into orders: closes, then additions in symbol order, then entries by rank.
+
+    Every size comes from the equity before any fill of t. Waiting orders hold their margin; what an order closes is not
+    free yet, except for the leg that opens beside it.
+    """
+    count = 0
+    agreeing = 0
+    for s in range(codes.shape[0]):
+        code = int(codes[s])
+        if code != 0:
+            slot = slots[s]
+            g = int(symbols[s].group)
+            seen = read(columns, rows[g], now, s)
+            verdict = judge_signal(slot, model, code, seen, params[g], (t - slot.exited) * model.minutes)
+            judge(verdicts, t, s, verdict)
+            agreeing += 1 if verdict == HELD else 0
+            if verdict == ENTERED:
+                candidates[count] = s
+                ranks[count] = rank(code, seen, params[g])
+                count += 1
+    if count + agreeing > 0:
+        money, taken = reserved(account, slots, active, bars, model)
+        free = value * params[0].max_total_margin_frac - account.margin - money
+        places = params[0].max_open_positions - account.positions - taken
+        if agreeing > 0:
+            free = order_additions(
+                account, slots, active, bars, codes, symbols, model, columns, rows, params, now, t, value, free, verdicts
+            )
+        if count > 0:
+            order_entries(
+                account,
+                slots,
+                active,
+                bars,
+                codes,
+                symbols,
+                model,
+                columns,
+                rows,
+                params,
+                now,
+                t,
+                value,
+                free,
+                places,
+                candidates,
+                ranks,
+                count,
+                verdicts,
+            )
 
 
 @driver
-def run_range(market, model, columns, rows, values, start, stop, first, last, book, out):
-    """Run combos [start, stop) one after another (see `run`)."""
-    for k in range(start, stop):
-        run(market, model, columns, rows, values, k, first, last, book, out)
+def open_books(book, initial_usd):
+    """Make every combo of the book flat, with `initial_usd` of cash."""
+    for k in range(book.accounts.shape[0]):
+        open_account(book.accounts[k], initial_usd)
+        for block in range(book.days.shape[0]):
+            for i in range(book.days.shape[1]):
+                book.days[block, i, k] = 0.0
+        for s in range(book.slots.shape[1]):
+            open_slot(book.slots[k, s])
+
+
+@driver
+def run(market, models, symbols, columns, rows, entries, entry_of, params, first, last, book):
+    """Move every combo of the book through the steps [first, last), a tile at a time.
+
+    Args:
+        market: `kernels.market.Market`.
+        models: [1] record of `market.MODEL`.
+        symbols: [S] records of `market.SYMBOL`.
+        columns: [C, T, S] feature columns on main bars.
+        rows: [E, G, F] column of each feature, for each entry set and parameter group.
+        entries: [E, G] records of the parameters that shape signals.
+        entry_of: [B] entry set of each combo; combos of one set should be neighbours.
+        params: [B, G] records of all parameters.
+        first: First step.
+        last: One past the last step.
+        book: `kernels.book.Book` of B combos; a tile is as long as its `wanted`.
+    """
+    tile = book.wanted.shape[0]
+    model = models[0]
+    recording = book.equity.shape[0] > 0
+    same_close = (model.next_open == 0.0) & (model.delay_bars == 0.0)
+    later_close = (model.next_open == 0.0) & (model.delay_bars > 0.0)
+    log = book.log
+    for base in range(first, last, tile):
+        stop = base + tile if base + tile < last else last
+        gather(market, base, stop, book.bars)
+        known = -1
+        for k in range(entry_of.shape[0]):
+            e = entry_of[k]
+            if e != known:
+                signals(market, columns, rows, entries, e, base, stop, book.codes, book.wanted)
+                known = e
+            account = book.accounts[k]
+            slots = book.slots[k]
+            active = book.active[k]
+            for t in range(base, stop):
+                seen = book.wanted[t - base] > 0
+                # A flat book that no one asks anything stays what it is.
+                if seen | (account.active > 0.0):
+                    bars = book.bars[t - base]
+                    unrealised = until_close(account, slots, active, bars, symbols, model, t, log)
+                    if later_close:
+                        unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
+                    value = account.cash + unrealised
+                    now = market.row[t]
+                    ordered = 0
+                    if market.exits[t] != 0:
+                        ordered = judge_exits(
+                            account,
+                            slots,
+                            active,
+                            bars,
+                            symbols,
+                            model,
+                            columns,
+                            rows[e],
+                            params[k],
+                            now,
+                            market.before[t],
+                        )
+                    if seen:
+                        judge_signals(
+                            account,
+                            slots,
+                            active,
+                            bars,
+                            book.codes[t - base],
+                            symbols,
+                            model,
+                            columns,
+                            rows[e],
+                            params[k],
+                            now,
+                            t,
+                            value * model.size_mult,
+                            book.candidates,
+                            book.ranks,
+                            book.verdicts,
+                        )
+                    if same_close & (seen | (ordered > 0)):
+                        unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
+                        value = account.cash + unrealised
+                    mark(account, value)
+                    retire(account, slots, active)
+                if recording:
+                    book.equity[t] = account.equity
+                if market.day_end[t] == 1:
+                    end_day(account, book.days, market.block[t], k)
+
+
+@driver
+def explain(market, columns, rows, entries, e, t, s, out):
+    """Write what the gates of the strategy say of symbol `s` at step t.
+
+    Args:
+        market: `kernels.market.Market`.
+        columns: [C, T, S] feature columns on main bars.
+        rows: [E, G, F] as in `run`.
+        entries: [E, G] as in `run`.
+        e: Which entry set.
+        t: Which step.
+        s: Which symbol.
+        out: [len(GATES), 3] receives value, threshold and verdict (1 open, 0 shut, NaN not asked) of each gate.
+
+    Returns:
+        The signal.
+    """
+    lead = market.lead[0]
+    now = market.row[t]
+    if (now < 0) | (market.age[t, s] < 0):
+        return 0
+    before = market.before[t]
+    g = market.group[s]
+    around = context(columns, rows[e, 0], now, lead, entries[e, 0])
+    here = read(columns, rows[e, g], now, s)
+    there = read(columns, rows[e, g], before, s)
+    price = market.close[t, s]
+    age = market.age[t, s]
+    trace(price, age, s == lead, here, there, around, entries[e, g], out)
+    return signal(price, age, s == lead, here, there, around, entries[e, g])

@@ -1,4 +1,4 @@
-"""The two ways MEI compiles a function, so that every rule is compiled with the same options on every target.
+"""How MEI compiles a function, so that every rule is compiled with the same options on every target.
 
 No fastmath and no contraction: results must agree bit for bit between the sweep, the replay and the executor.
 Division follows IEEE (`error_model="numpy"`), so a zero denominator gives an infinity that the rules test for, never an
@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core.cpu import CPUTargetOptions
+from numba.core.options import TargetOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# numba has the flag and no public way to it. Without it LLVM must assume that a store to one array changes the others,
+# and vectorises nothing that reads more than a few of them.
+CPUTargetOptions.noalias = TargetOptions.Mapping("noalias")  # type: ignore[attr-defined]  # added here
 
 # Kernels allocate nothing: scratch memory is an argument. Without the runtime (`_nrt`), reading an array out of a
 # NamedTuple costs no reference count, and an allocation fails to compile.
@@ -27,11 +33,25 @@ def device(function: Function) -> Function:
     return compiled
 
 
+def rare(function: Function) -> Function:
+    """Compile a rule that seldom runs: a call costs less than the same code in every place that calls it."""
+    compiled: Function = numba.njit(**_OPTIONS)(function)
+    return compiled
+
+
+def lanes(function: Function) -> Function:
+    """Compile a loop over symbols that LLVM turns into vector code; its arrays must not overlap."""
+    compiled: Function = numba.njit(**_OPTIONS, noalias=True)(function)
+    return compiled
+
+
 def driver(function: Function) -> Function:
     """Compile a loop that the host calls; it releases the GIL, and `cache_in` keeps its machine code on disk."""
     # numba names cache files by qualified name, and one source file may be loaded under several module names.
     function.__qualname__ = f"{function.__module__}.{function.__qualname__}"
     compiled: Function = numba.njit(**_OPTIONS, nogil=True)(function)
+    if compiled is function:
+        return function  # NUMBA_DISABLE_JIT is set: there is no machine code to keep
     _drivers.append(compiled)
     if _caching:
         _drivers[-1].enable_caching()

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.params import Parameter, Value
+from kernels.records import record
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -102,6 +103,26 @@ class FillModel(NamedTuple):
     exit_slip: float
     initial_usd: float
     size_mult: float = 1.0
+
+
+MODEL = record((*FillModel._fields, "minutes", "lead"))
+"""The fill model with the length of a step in minutes and the index of the lead, as one record."""
+
+SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac", "group"))
+"""What the kernels must know of a symbol; the fields are those of `Market`."""
+
+
+def model_record(model: FillModel, market: Market) -> NDArray[np.record]:
+    """[1] record of `MODEL`."""
+    return np.array([(*model, market.minutes[0], market.lead[0])], MODEL)
+
+
+def symbol_records(market: Market) -> NDArray[np.record]:
+    """[S] records of `SYMBOL`."""
+    found = np.zeros(len(market.lots), SYMBOL)
+    for name in SYMBOL.names or ():
+        found[name] = getattr(market, name)
+    return found
 
 
 def marks_of(close: Floats) -> Floats:

@@ -6,37 +6,73 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kernels import bind
-from kernels.book import LOG_FIELDS, ORDER_FIELDS, Book
+from kernels.book import Book, make_book
 from kernels.cache import use_cache
-from kernels.engine import RESULTS
-from kernels.ledger import BLOCKS, POSITION_FIELDS
-from kernels.market import FillModel, Floats, Ints
-from kernels.params import Value
+from kernels.market import FillModel, Floats, Ints, Market, model_record, symbol_records
+from kernels.params import Parameter, Value, record_of
 from kernels.strategies import load
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import Window
 from mei_pipeline.settings import Settings
 
+RESULTS = {
+    "equity_usd": "equity",
+    "max_drawdown_usd": "drawdown",
+    "max_drawdown_frac": "drawdown_frac",
+    "trades": "trades",
+    "wins": "wins",
+    "gross_profit_usd": "gross_profit",
+    "gross_loss_usd": "gross_loss",
+    "fees_usd": "fees",
+    "funding_usd": "funding",
+    "turnover_usd": "turnover",
+    "fills": "fills",
+    "bars_held": "bars_held",
+    "open_positions": "positions",
+    "liquidations": "liquidations",
+    "refused": "refused",
+}
+"""Names of results, and the field of the account that holds each."""
+
+SIGNAL_ROLES = frozenset({"feature", "entry"})
+"""Roles of parameters that shape signals: combos that agree in them share theirs."""
+
 _LOG_ROWS = 4096
+_BLOCK = 256  # combos whose books one thread holds at once
+_TILE_VALUES = 65_536  # feature values of a tile: half a megabyte stays in a core's cache
+_SHORTEST_TILE, _LONGEST_TILE = 16, 4096
+
+SymbolParams = Mapping[str, Mapping[str, Value]]
 
 
 @dataclass(frozen=True)
 class Combos:
-    """Encoded parameters of K combos of one strategy.
+    """Encoded parameters of K combos of one strategy, for G groups of symbols with values of their own.
 
     Attributes:
         strategy: Name of the strategy.
-        values: [P, K] encoded parameters in table order.
-        rows: [F, K] feature column that each combo reads for each feature.
+        params: [K, G] records of all parameters.
+        entries: [E, G] records of the parameters that shape signals, one row for each distinct set.
+        entry_of: [K] which set each combo has.
+        rows: [E, G, F] feature column that each set reads for each feature.
+        group: [S] group of each symbol; 0 is the base.
     """
 
     strategy: str
-    values: Floats
+    params: NDArray[np.record]
+    entries: NDArray[np.record]
+    entry_of: Ints
     rows: Ints
+    group: Ints
+
+    def __len__(self) -> int:
+        return len(self.entry_of)
 
 
 @dataclass(frozen=True)
@@ -58,13 +94,15 @@ class Record:
 
     Attributes:
         outcome: The same numbers that a sweep has for the combo.
-        log: [LOG_FIELDS, N] fills and funding, oldest first.
+        log: [N] records of `kernels.book.LOG`: fills and funding, oldest first.
         equity: [T] mark-to-market equity at each close of the window, in USD.
+        verdicts: [T, S] what became of each symbol at each step of the window, an index of `kernels.book.VERDICTS`.
     """
 
     outcome: Outcome
-    log: Floats
+    log: NDArray[np.record]
     equity: Floats
+    verdicts: NDArray[np.int8]
 
 
 def engine(settings: Settings, strategy: str) -> ModuleType:
@@ -73,7 +111,14 @@ def engine(settings: Settings, strategy: str) -> ModuleType:
     return bind.engine(strategy)
 
 
-def encode_combos(strategy: str, features: FeatureSet, params: Mapping[str, list[Value] | Value], count: int) -> Combos:
+def encode_combos(
+    strategy: str,
+    features: FeatureSet,
+    params: Mapping[str, list[Value] | Value],
+    count: int,
+    symbols: tuple[str, ...],
+    symbol_params: SymbolParams | None = None,
+) -> Combos:
     """Encode `count` combos.
 
     Args:
@@ -81,17 +126,48 @@ def encode_combos(strategy: str, features: FeatureSet, params: Mapping[str, list
         features: Columns that hold every window the combos use.
         params: Value of each parameter by path: one for all combos, or a list with one for each.
         count: Number of combos.
+        symbols: Symbols of the market, in its order.
+        symbol_params: Values that a symbol has instead, by symbol and path.
     """
-    table = load(strategy).PARAMETERS
-    values = np.empty((len(table), count))
-    for index, parameter in enumerate(table):
-        given = params[parameter.path]
-        if isinstance(given, list):
-            values[index] = [parameter.encode(value) for value in given]
-        else:
-            values[index] = parameter.encode(given)
-    windows = {p.path: values[i].astype(np.int64) for i, p in enumerate(table) if p.role == "feature"}
-    return Combos(strategy, values, features.rows(strategy, windows))
+    table: tuple[Parameter, ...] = load(strategy).PARAMETERS
+    own = {name: dict(values) for name, values in (symbol_params or {}).items() if values}
+    groups: list[dict[str, Value]] = [{}]
+    for values in own.values():
+        if values not in groups:
+            groups.append(values)
+    group = np.array([groups.index(own.get(name, {})) for name in symbols], dtype=np.int64)
+    encoded = np.empty((len(groups), len(table), count))
+    for g, values in enumerate(groups):
+        for index, parameter in enumerate(table):
+            given = values.get(parameter.path, params[parameter.path])
+            encoded[g, index] = (
+                [parameter.encode(value) for value in given] if isinstance(given, list) else parameter.encode(given)
+            )
+    shaping = [index for index, parameter in enumerate(table) if parameter.role in SIGNAL_ROLES]
+    flat = encoded[:, shaping].transpose(2, 0, 1).reshape(count, -1)
+    sets, entry_of = np.unique(flat, axis=0, return_inverse=True)
+    sets = sets.reshape(len(sets), len(groups), len(shaping))
+    windows = [
+        {
+            table[index].path: sets[:, g, place].astype(np.int64)
+            for place, index in enumerate(shaping)
+            if table[index].role == "feature"
+        }
+        for g in range(len(groups))
+    ]
+    rows = np.stack([features.rows(strategy, by_path) for by_path in windows])
+    return Combos(
+        strategy=strategy,
+        params=_records(table, encoded.transpose(2, 0, 1)),
+        entries=_records([table[index] for index in shaping], sets),
+        entry_of=entry_of.reshape(-1).astype(np.int64),
+        rows=np.ascontiguousarray(np.broadcast_to(rows.transpose(2, 0, 1), (len(sets), len(groups), rows.shape[1]))),
+        group=group,
+    )
+
+
+def _records(table: Any, values: Floats) -> NDArray[np.record]:
+    return np.ascontiguousarray(values).view(record_of(table))[..., 0]
 
 
 def run_combos(
@@ -103,70 +179,115 @@ def run_combos(
         settings: Says where compiled kernels are kept.
         window: What is traded.
         model: How orders become fills.
-        features: Columns over the same bars as the window's.
+        features: Columns over the main bars of the window.
         combos: What to run.
         threads: Threads to use; 0 means one per processor this process may use. Results do not depend on it.
     """
     compiled = engine(settings, combos.strategy)
-    count = combos.values.shape[1]
-    out = np.zeros((len(RESULTS), count))
-    days = np.zeros((BLOCKS, 3, count))
-    workers = min(threads or len(os.sched_getaffinity(0)), count)
-    bounds = np.linspace(0, count, workers + 1).astype(int)
+    market = window.market._replace(group=combos.group)
+    workers = min(threads or len(os.sched_getaffinity(0)), len(combos))
+    blocks = max(workers, -(-len(combos) // _BLOCK))
+    bounds = np.linspace(0, len(combos), blocks + 1).astype(int)
 
-    def work(start: int, stop: int) -> None:
-        book = _book(window, days)
-        compiled.run_range(
-            window.market,
-            model,
-            features.values,
-            combos.rows,
-            combos.values,
-            start,
-            stop,
-            window.first,
-            window.last,
-            book,
-            out,
-        )
+    def work(start: int, stop: int) -> Book:
+        return run_block(compiled, market, model, features.values, combos, (start, stop), (window.first, window.last))
 
     with ThreadPoolExecutor(workers) as pool:
-        for job in [pool.submit(work, int(a), int(b)) for a, b in itertools.pairwise(bounds)]:
-            job.result()
-    return Outcome(dict(zip(RESULTS, out, strict=True)), days)
+        books = list(pool.map(lambda pair: _kept(work(*pair)), itertools.pairwise(map(int, bounds))))
+    accounts = np.concatenate([accounts for accounts, _ in books])
+    return Outcome(_results(accounts), np.concatenate([days for _, days in books], axis=2))
+
+
+def _kept(book: Book) -> tuple[NDArray[np.record], Floats]:
+    return book.accounts, book.days
+
+
+def _results(accounts: NDArray[np.record]) -> dict[str, Floats]:
+    return {name: accounts[field].copy() for name, field in RESULTS.items()}
+
+
+def run_block(
+    compiled: ModuleType,
+    market: Market,
+    model: FillModel,
+    columns: Floats,
+    combos: Combos,
+    which: tuple[int, int],
+    steps: tuple[int, int],
+    *,
+    tile: int = 0,
+    log_rows: int = 0,
+    recorded: bool = False,
+) -> Book:
+    """Run the combos `which` over the steps `steps` from flat, in this thread; results do not depend on the tile.
+
+    Args:
+        compiled: The strategy's engine.
+        market: The market, with the combos' groups.
+        model: How orders become fills.
+        columns: [C, T, S] feature columns.
+        combos: The combos.
+        which: First combo, and one past the last.
+        steps: First step, and one past the last.
+        tile: Steps of a tile; 0 chooses.
+        log_rows: Rows of the log.
+        recorded: Keep equity and verdicts.
+    """
+    start, stop = which
+    symbols = market.close.shape[1]
+    length = tile or tile_steps(symbols, combos.rows.shape[2])
+    book = make_book(
+        compiled.MEMORY,
+        stop - start,
+        symbols,
+        length,
+        log_rows=log_rows,
+        recorded_steps=steps[1] if recorded else 0,
+    )
+    compiled.open_books(book, model.initial_usd)
+    compiled.run(
+        market,
+        model_record(model, market),
+        symbol_records(market),
+        columns,
+        combos.rows,
+        combos.entries,
+        combos.entry_of[start:stop],
+        combos.params[start:stop],
+        steps[0],
+        steps[1],
+        book,
+    )
+    return book
+
+
+def tile_steps(symbols: int, features: int) -> int:
+    """Steps of a tile whose features stay in a core's cache."""
+    return max(_SHORTEST_TILE, min(_LONGEST_TILE, _TILE_VALUES // (symbols * max(features, 1))))
 
 
 def record_combo(
     settings: Settings, window: Window, model: FillModel, features: FeatureSet, combos: Combos, k: int = 0
 ) -> Record:
-    """Run combo `k` again and keep every fill, every funding payment and the equity curve."""
+    """Run combo `k` again and keep every fill, every funding payment, the equity curve and every verdict."""
     compiled = engine(settings, combos.strategy)
-    one = Combos(combos.strategy, combos.values[:, k : k + 1].copy(), combos.rows[:, k : k + 1].copy())
-    capacity = _LOG_ROWS
+    market = window.market._replace(group=combos.group)
+    rows = _LOG_ROWS
     while True:
-        out = np.zeros((len(RESULTS), 1))
-        days = np.zeros((BLOCKS, 3, 1))
-        book = _book(window, days, capacity, window.last)
-        compiled.run_range(
-            window.market, model, features.values, one.rows, one.values, 0, 1, window.first, window.last, book, out
+        book = run_block(
+            compiled,
+            market,
+            model,
+            features.values,
+            combos,
+            (k, k + 1),
+            (window.first, window.last),
+            log_rows=rows,
+            recorded=True,
         )
-        needed = int(book.logged[0])
-        if needed <= capacity:
-            outcome = Outcome(dict(zip(RESULTS, out, strict=True)), days)
-            return Record(outcome, book.log[:, :needed], book.equity[window.first :])
-        capacity = needed
-
-
-def _book(window: Window, days: Floats, log_rows: int = 0, bars: int = 0) -> Book:
-    symbols = window.market.close.shape[1]
-    return Book(
-        positions=np.zeros((POSITION_FIELDS, symbols)),
-        orders=np.zeros((ORDER_FIELDS, symbols)),
-        marks=np.zeros(symbols),
-        wants=np.zeros(symbols),
-        ranks=np.zeros(symbols),
-        log=np.zeros((LOG_FIELDS, log_rows)),
-        logged=np.zeros(1, dtype=np.int64),
-        equity=np.zeros(bars),
-        days=days,
-    )
+        needed = int(book.accounts[0].logged)
+        if needed <= rows:
+            outcome = Outcome(_results(book.accounts), book.days)
+            first = window.first
+            return Record(outcome, book.log[:needed], book.equity[first:], book.verdicts[first:])
+        rows = needed

@@ -5,10 +5,9 @@ not; when that differs from the bar before, the strategy wants to be long or sho
 order is filled, at multiples of the ATR at the decision.
 """
 
-from typing import NamedTuple
-
 from kernels.features import Use
 from kernels.jit import device
+from kernels.limits import limits
 from kernels.params import Parameter
 
 NAME = "ema_cross"
@@ -30,76 +29,62 @@ PARAMETERS = (
               "Size of a new position, when size_mode is units."),
     Parameter("trade.leverage", "float", 3.0, 1, 50, "x", "sizing",
               "Notional per unit of initial margin; the venue's maximum applies where it is lower."),
-    Parameter("trade.max_open_positions", "int", 20, 1, 256, "positions", "sizing",
-              "Open positions that the book may hold."),
+    *limits(),
 )  # fmt: skip
 
 FEATURES = (
-    Use("fast", "ema", "indicators.ema_fast_window"),
-    Use("slow", "ema", "indicators.ema_slow_window"),
-    Use("atr", "atr", "indicators.atr_window"),
+    Use("fast", "ema", ("indicators.ema_fast_window",)),
+    Use("slow", "ema", ("indicators.ema_slow_window",)),
+    Use("atr", "atr", ("indicators.atr_window",)),
 )
 
+GATES = ("warm-up", "fast mean above slow", "crossed")
 
-class Params(NamedTuple):
-    """Encoded parameters of one combo, in the order of `PARAMETERS`."""
-
-    ema_fast_window: float
-    ema_slow_window: float
-    atr_window: float
-    warmup_bars: float
-    sl_atr_mult: float
-    tp_atr_mult: float
-    size_mode: float
-    size_frac: float
-    size_units: float
-    leverage: float
-    max_open_positions: float
-
-
-class Features(NamedTuple):
-    """Feature values of one symbol at one bar, in the order of `FEATURES`."""
-
-    fast: float
-    slow: float
-    atr: float
+_EQUITY_MODE = 0.0
 
 
 @device
-def load_params(values, k):
-    """Combo `k` of `values` [len(PARAMETERS), K]."""
-    return Params(
-        values[0, k],
-        values[1, k],
-        values[2, k],
-        values[3, k],
-        values[4, k],
-        values[5, k],
-        values[6, k],
-        values[7, k],
-        values[8, k],
-        values[9, k],
-        values[10, k],
-    )
-
-
-@device
-def load_features(columns, rows, k, t, s):
-    """Features of combo `k`: row `rows[i, k]` of `columns` [C, T, S] for feature i."""
-    return Features(columns[rows[0, k], t, s], columns[rows[1, k], t, s], columns[rows[2, k], t, s])
-
-
-@device
-def signal(age, now, before, params):
-    """Wanted side (1 long, -1 short, 0 no opinion) and rank among the symbols of this bar (higher goes first)."""
+def signal(price, age, is_lead, now, before, around, params):
+    """The wanted side: 1 long, -1 short, 0 no opinion."""
     up = now.fast > now.slow
     was_up = before.fast > before.slow
     crossed = (up != was_up) & (age >= params.warmup_bars)
-    side = 1.0 if up else -1.0
-    return (side if crossed else 0.0), 0.0
+    side = 1 if up else -1
+    return side if crossed else 0
 
 
 @device
-def protect(now, params):
-    """Distances of stop and target from the entry price, both positive, in price units."""
-    return params.sl_atr_mult * now.atr, params.tp_atr_mult * now.atr
+def size(code, value, price, most_leverage, now, params):
+    """Coins of a new position before rounding, and its leverage."""
+    leverage = params.leverage if params.leverage < most_leverage else most_leverage
+    coins = value * params.size_frac / price if params.size_mode == _EQUITY_MODE else params.size_units
+    return coins, leverage
+
+
+@device
+def plan(code, price, now, params):
+    """What the entry remembers of its decision: distances of stop and target, in price units."""
+    return params.sl_atr_mult * now.atr, params.tp_atr_mult * now.atr, 0.0
+
+
+@device
+def begin(slot, side, paid):
+    """Put stop and target of a position that was just opened at `paid`."""
+    slot.stop = paid - side * slot.note_a
+    slot.target = paid + side * slot.note_b
+
+
+@device
+def trace(price, age, is_lead, now, before, around, params, out):
+    """Write value, threshold and verdict of each of `GATES`."""
+    up = now.fast > now.slow
+    was_up = before.fast > before.slow
+    out[0, 0] = age
+    out[0, 1] = params.warmup_bars
+    out[0, 2] = 1.0 if age >= params.warmup_bars else 0.0
+    out[1, 0] = now.fast
+    out[1, 1] = now.slow
+    out[1, 2] = 1.0 if up else 0.0
+    out[2, 0] = 1.0 if up else 0.0
+    out[2, 1] = 1.0 if was_up else 0.0
+    out[2, 2] = 1.0 if up != was_up else 0.0
