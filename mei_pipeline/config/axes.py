@@ -19,19 +19,23 @@ def fixed_of(spec: SweepSpec, table: Table) -> dict[str, Value]:
 
 
 def axes_of(spec: SweepSpec, table: Table) -> tuple[Axis, ...]:
-    """The axes, slowest first: features, then what decides entries, then the rest, so that neighbours share both.
-
-    An axis comes after those that its `when` asks for, whatever its role.
-    """
-    axes = [
+    """The axes in the order of the file."""
+    return tuple(
         Axis(
             path,
             tuple(normal(table[path], value) for value in spec.axis_values(path)),
             {name: normal(table[name], value) for name, value in spec.when(path).items()},
         )
         for path in spec.axes
-    ]
-    return in_order(axes, {path: _RANKS.get(table[path].role, len(_RANKS)) for path in spec.axes})
+    )
+
+
+def numbered_axes(spec: SweepSpec, table: Table) -> tuple[Axis, ...]:
+    """The axes, slowest first: features, then what decides entries, then the rest, so that neighbours share both.
+
+    An axis comes after those that its `when` asks for, whatever its role; they must not ask in a circle.
+    """
+    return in_order(axes_of(spec, table), {path: _RANKS.get(table[path].role, len(_RANKS)) for path in spec.axes})
 
 
 def grid_of(spec: SweepSpec, table: Table) -> Grid:
@@ -40,4 +44,4 @@ def grid_of(spec: SweepSpec, table: Table) -> Grid:
     Raises:
         ConfigError: The conditions tell too many combinations apart.
     """
-    return Grid(axes_of(spec, table), fixed_of(spec, table))
+    return Grid(numbered_axes(spec, table), fixed_of(spec, table))

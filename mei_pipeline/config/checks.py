@@ -92,8 +92,7 @@ def _numbers(spec: SweepSpec, table: Table, *, sound: bool) -> dict[Keys, str]:
     keys: Keys = ("axes",)
     if sound and any(map(spec.when, spec.axes)):
         try:
-            axes = axes_of(spec, table)
-            found = conditions(axes, fixed_of(spec, table))
+            found = conditions(axes_of(spec, table), fixed_of(spec, table))
             combos = 0 if found else grid_of(spec, table).combos
         except ConfigError as error:
             return {keys: str(error)}

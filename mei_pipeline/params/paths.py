@@ -51,9 +51,12 @@ def closest(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'? ` when one of `known` resembles `word`, else nothing."""
     known = list(known)
     last = word.rpartition(".")[2]
-    same_name = [name for name in known if name.rpartition(".")[2] == last]
+    by_name = {name.rpartition(".")[2]: name for name in reversed(known)}
+    same_name = [by_name[last]] if last in by_name else []
     longer = [name for name in known if name.startswith(word)]
-    found = same_name or longer or difflib.get_close_matches(word, known, n=1)
+    # Last parts are compared first: paths of one section resemble each other by their section alone.
+    alike = [by_name[name] for name in difflib.get_close_matches(last, by_name, n=1)]
+    found = same_name or longer or alike or difflib.get_close_matches(word, known, n=1, cutoff=0.8)
     return f"did you mean {found[0]!r}? " if found else ""
 
 

@@ -10,7 +10,7 @@ from kernels.features import Column
 from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.candles.intervals import Intervals
-from mei_pipeline.config.axes import axes_of, fixed_of
+from mei_pipeline.config.axes import fixed_of, numbered_axes
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.features import columns_of
 from mei_pipeline.market import Bars
@@ -124,7 +124,7 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
     """
     catalog = read_catalog()
     table = catalog.strategy(spec.strategy)
-    axes = axes_of(spec, table)
+    axes = numbered_axes(spec, table)
     symbols = {symbol for symbol, values in spec.symbol_params.items() if values and symbol in bars.symbols}
     varied = {axis.path for axis in axes if not axis.when}
     return SweepPlan(

@@ -93,7 +93,29 @@ def test_explain_a_default_and_a_fixed_value(mei):
 
 def test_explain_a_market_parameter(mei):
     found = explain(mei, "market.taker_fee_bps")
-    assert (found["role"], found["sweeps"]) == ("market", {"smoke": 5})
+    assert (found["role"], found["sweeps"], found["strategy"]) == ("market", {"smoke": 5}, "")
+    assert explain(mei, "market.taker_fee_bps", "--strategy", "ema_cross")["strategy"] == "ema_cross"
+
+
+def test_explain_says_whose_it_is_and_what_symbols_have(mei):
+    found = explain(mei, "trade.sl_atr_mult")
+    assert (found["strategy"], found["per_symbol"], found["symbols"]) == ("ema_cross", True, {"BTC": 4.0})
+    assert explain(mei, "trade.sl_atr_mult", "--live")["symbols"] == {}
+    assert explain(mei, "window.days")["per_symbol"] is None
+
+
+def test_explain_an_axis_with_a_condition(mei, tmp_path):
+    text = SWEEP.replace(
+        "[1, 2.5]", "{values: [1, 2.5], when: {trade.size_mode: units}}, trade.size_mode: [units, equity]"
+    )
+    (tmp_path / "config" / "sweeps" / "smoke.yaml").write_text(text)
+    found = explain(mei, "trade.sl_atr_mult")
+    assert found["sweeps"] == {"smoke": {"values": [1, 2.5], "when": {"trade.size_mode": "units"}}}
+    code, out, _ = mei("explain", "trade.sl_atr_mult")
+    assert code == 0
+    for words in ("axis: 1, 2.5, when trade.size_mode is units", "symbol BTC", "4.0 atr", "per symbol"):
+        assert words in " ".join(out.split())
+    assert "3 combos of 2 axes" in mei("check")[1]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +151,10 @@ def test_explain_for_people(mei):
         (("qqqqq",), "qqqqq: no such parameter or key"),
         (("window.days", "--strategy", "ema_cross"), "window.days: no parameter of ema_cross; "),
         (("trade.sl_atr_mult", "--strategy", "ema_kross"), "did you mean 'ema_cross'?"),
+        (
+            ("trade.sl_atr_mult", "--symbol", "BTCC"),
+            "symbol 'BTCC': not in the universe of pipeline.yaml; did you mean",
+        ),
     ],
 )
 def test_explain_of_nothing_known(mei, arguments, words):

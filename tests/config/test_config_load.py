@@ -61,7 +61,7 @@ CASES = {
     "unknown strategy": (
         "sweeps/smoke.yaml",
         "strategy: toi\ninterval: 1h\naxes: {trade.trail: [true]}",
-        "sweeps/smoke.yaml:1:1: strategy: 'toi': unknown strategy; did you mean 'toy'? known: toy",
+        "sweeps/smoke.yaml:1:1: strategy: 'toi': unknown strategy; did you mean 'toy'? known: toy, shy",
     ),
     "unknown axis": (
         "sweeps/smoke.yaml",
@@ -121,7 +121,7 @@ CASES = {
     "overrides of an unknown strategy": (
         "strategy_overrides.yaml",
         "strategy: tou\nbase: {trade.trail: true}",
-        "strategy_overrides.yaml:1:1: strategy: 'tou': unknown strategy; did you mean 'toy'? known: toy",
+        "strategy_overrides.yaml:1:1: strategy: 'tou': unknown strategy; did you mean 'toy'? known: toy, shy",
     ),
     "overrides out of bounds": (
         "strategy_overrides.yaml",
@@ -132,6 +132,31 @@ CASES = {
         "strategy_overrides.yaml",
         "strategy: toy\nsymbols: {BTCC: {trade.trail: true}}",
         "strategy_overrides.yaml:2:11: symbols.BTCC: not in the universe; did you mean 'BTC'?",
+    ),
+    "overrides of the book for one symbol": (
+        "strategy_overrides.yaml",
+        "strategy: toy\nbase: {trade.places: 3}\nsymbols: {BTC: {trade: {places: 3}}}",
+        "strategy_overrides.yaml:3:25: symbols.BTC.trade.places: a value of the whole book; a symbol can't have one",
+    ),
+    "own values of a stranger": (
+        "sweeps/smoke.yaml",
+        f"{SWEEP}  trade.trail: [true]\nsymbol_params: {{BTCC: {{trade.sl_atr_mult: 3}}}}",
+        "sweeps/smoke.yaml:5:17: symbol_params.BTCC: not in the universe; did you mean 'BTC'?",
+    ),
+    "own values of the book": (
+        "sweeps/smoke.yaml",
+        f"{SWEEP}  trade.trail: [true]\nsymbol_params: {{BTC: {{trade: {{places: 3}}}}}}",
+        "sweeps/smoke.yaml:5:31: symbol_params.BTC.trade.places: a value of the whole book; a symbol can't have one",
+    ),
+    "own values of the market": (
+        "sweeps/smoke.yaml",
+        f"{SWEEP}  trade.trail: [true]\nsymbol_params: {{BTC: {{market.fee_bps: 3}}}}",
+        "sweeps/smoke.yaml:5:23: symbol_params.BTC.market.fee_bps: a market parameter; it belongs under `market`",
+    ),
+    "a market that the strategy does not allow": (
+        "sweeps/smoke.yaml",
+        "strategy: shy\ninterval: 1h\nmarket: {delay_bars: 1}\naxes: {trade.trail: [true]}",
+        "sweeps/smoke.yaml:3:10: market.delay_bars: 1 is not allowed; 0: shy never waits",
     ),
     "empty overrides": (
         "strategy_overrides.yaml",

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from config_kit import TABLE
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -313,3 +314,18 @@ def test_a_synthetic_source_survives_being_written(seed, edge, count, endless):
     written["from"] = "1970-01-01"
     written["to"] = None if endless else "1970-01-01T02:00:00Z"
     assert parse_document(yaml_text(written).encode(), Path("f.yaml"), SyntheticSource).model == source
+
+
+def test_modes_and_real_money_win_over_a_symbols_own_values():
+    overrides = Overrides(
+        strategy="toy",
+        base={"trade.sl_atr_mult": 3},
+        symbols={"SOL": {"trade.sl_atr_mult": 4, "trade.trail": True}, "BTC": {"trade.sl_atr_mult": 3.0}},
+        modes={"primary": {"trade.sl_atr_mult": 5}},
+        live={"trade.trail": False},
+    )
+    both = {"trade.sl_atr_mult": 4.0, "trade.trail": True}
+    assert overrides.of_symbols(TABLE) == {"SOL": both}
+    assert overrides.of_symbols(TABLE, mode="primary") == {"SOL": {"trade.trail": True}}
+    assert overrides.of_symbols(TABLE, mode="fallback", live=True) == {"SOL": {"trade.sl_atr_mult": 4.0}}
+    assert overrides.of_symbols(TABLE, mode="primary", live=True) == {}

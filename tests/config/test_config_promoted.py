@@ -54,6 +54,40 @@ def test_a_config_file_is_read_as_it_was_written(stop, trail, symbols, balance, 
     assert to_yaml(found, evidence=file.evidence, provenance=file.provenance) == text
 
 
+OWN = st.dictionaries(
+    st.sampled_from(["BTC", "ON", "1E5"]),
+    st.fixed_dictionaries({}, optional={"trade.sl_atr_mult": st.floats(0.5, 10), "trade.trail": st.booleans()}),
+)
+SHORTER = st.sampled_from(["", "1h", "30m", "15m"])
+
+
+@given(OWN, SHORTER, SHORTER)
+def test_values_of_symbols_and_intervals_are_read_as_they_were_written(own, entry, exits):
+    resolved = make(symbol_params=own, entry_interval=entry, exit_interval=exits)
+    text = to_yaml(resolved, evidence={}, provenance={})
+    found, _ = from_yaml(text.encode(), PATH, CATALOG)
+    assert found == resolved
+    assert to_yaml(found, evidence={}, provenance={}) == text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("sl_atr_mult: 4.0", "sl_atr_mult: 40", "config.symbol_params.ON.trade.sl_atr_mult: 40 is not allowed"),
+        ("sl_atr_mult: 4.0", "places: 4", "config.symbol_params.ON.trade.places: a value of the whole book"),
+        ("sl_atr_mult: 4.0", "sl_atr_mult: 5", "config_id: the content has another id, "),
+        ('    "ON":\n', "    SOL:\n", "config: symbol_params: SOL: not among the symbols"),
+        ('exit_interval: "15m"', "exit_interval: 4h", "config: exit_interval: '4h' does not divide"),
+    ],
+)
+def test_edited_values_of_symbols_are_refused(old, new, expected):
+    resolved = make(symbol_params={"ON": {"trade.sl_atr_mult": 4}}, exit_interval="15m")
+    text = to_yaml(resolved, evidence={}, provenance={})
+    assert old in text
+    with pytest.raises(ConfigError, match=expected):
+        from_yaml(text.replace(old, new).encode(), PATH, CATALOG)
+
+
 def test_comments_and_order_do_not_matter():
     lines = TEXT_OF_FILE.splitlines()
     text = "\n".join([*lines[1:], "# promoted by hand", lines[0]])
@@ -85,7 +119,7 @@ def test_comments_and_order_do_not_matter():
         (
             "fee_bps: 5.0",
             "fee_bps: -5",
-            "promoted.yaml:24:5: config.market.fee_bps: -5 is not allowed; a number from 0",
+            "promoted.yaml:25:5: config.market.fee_bps: -5 is not allowed; a number from 0",
         ),
         (
             "strategy: toy",

@@ -58,6 +58,8 @@ def test_nest_writes_groups():
         ("sl_atr_mult", "did you mean 'trade.sl_atr_mult'? "),
         ("exits.sl_atr_mult", "did you mean 'trade.sl_atr_mult'? "),
         ("ind", "did you mean 'indicators.window'? "),
+        ("trade.windw", "did you mean 'indicators.window'? "),
+        ("trade.places", ""),
         ("qqq", ""),
     ],
 )

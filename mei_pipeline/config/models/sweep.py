@@ -65,9 +65,12 @@ class Listed(FileModel):
 
 
 def _axis_shape(value: object) -> str:
-    if isinstance(value, Range) or (isinstance(value, Mapping) and {"from", "from_", "to", "step"} & value.keys()):
-        return "range"
-    return "listed" if isinstance(value, Mapping | Listed) else "list"
+    """Which form of an axis was meant: of the two mappings the one that has more of the keys."""
+    if isinstance(value, Range | Listed):
+        return "range" if isinstance(value, Range) else "listed"
+    if not isinstance(value, Mapping):
+        return "list"
+    return "range" if len({"from", "from_", "to", "step"} & value.keys()) > ("values" in value) else "listed"
 
 
 Axis = Annotated[

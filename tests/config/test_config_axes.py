@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import pytest
+from config_kit import CATALOG
+
+from mei_pipeline.config.axes import grid_of, numbered_axes
+from mei_pipeline.config.load import read_sweep
+from mei_pipeline.config.models import SweepSpec
+from mei_pipeline.config.reader import parse_document
+from mei_pipeline.errors import ConfigError
+
+HEAD = "strategy: toy\ninterval: 1h\n"
+TABLE = CATALOG.strategies["toy"]
+
+
+def parse(text):
+    return parse_document(f"{HEAD}{text}".encode(), Path("f.yaml"), SweepSpec).model
+
+
+def test_conditions_are_read_from_lists_and_ranges():
+    spec = parse(
+        "axes:\n"
+        "  trade.sl_atr_mult: {values: [1, 1.5], when: {trade.trail: true}}\n"
+        "  trade.places: {from: 1, to: 3, step: 1, when: {trade: {side: long}}}\n"
+        "  trade.trail: [true, false]\n"
+        "  trade.side: {values: [long, short]}\n"
+    )
+    assert spec.axis_values("trade.sl_atr_mult") == (1, 1.5)
+    assert spec.axis_values("trade.places") == (1, 2, 3)
+    assert [spec.when(path) for path in spec.axes] == [{"trade.trail": True}, {"trade.side": "long"}, {}, {}]
+    assert SweepSpec.model_validate(spec.model_dump(by_alias=True)) == spec
+
+
+def test_features_vary_slowest_then_entries_then_the_rest():
+    spec = parse(
+        "params: {trade.sl_atr_mult: 9}\n"
+        "axes:\n"
+        "  trade.sl_atr_mult: {values: [1, 2], when: {trade.trail: true}}\n"
+        "  trade.trail: [true, false]\n"
+        "  trade.side: [long, short]\n"
+        "  indicators.window: [5, 8]\n"
+    )
+    assert [axis.path for axis in numbered_axes(spec, TABLE)] == [
+        "indicators.window",
+        "trade.side",
+        "trade.trail",
+        "trade.sl_atr_mult",
+    ]
+    grid = grid_of(spec, TABLE)
+    assert grid.combos == 2 * 2 * (2 + 1)
+    assert grid.values(range(3))["trade.sl_atr_mult"] == [1.0, 2.0, 9.0]
+
+
+CASES = {
+    "listed key": ("  trade.trail: {vals: [true]}", "4:17: axes.trade.trail.vals: unknown key; did you mean 'values'?"),
+    "empty list": (
+        "  trade.trail: {values: []}",
+        "4:17: axes.trade.trail.values: an empty list is not allowed; a list",
+    ),
+    "listed twice": ("  trade.places: {values: [1, 1]}", "4:18: axes.trade.places.values: 1 is listed twice"),
+    "range without step": (
+        "  trade.places: {from: 1, to: 2}",
+        "4:3: axes.trade.places.step: missing; a number above 0",
+    ),
+    "half a range": (
+        "  trade.places: {from: 1, to: 2, step: 1, vals: 1}",
+        "4:43: axes.trade.places.vals: unknown key; allowed: from, to, step, when",
+    ),
+    "both forms": (
+        "  trade.places: {values: [1, 2], from: 1}",
+        "4:34: axes.trade.places.from: unknown key; allowed: values, when",
+    ),
+    "neither form": (
+        "  trade.places: {}",
+        "4:3: axes.trade.places.values: missing; a list of at least 1, each one value",
+    ),
+    "listed out of bounds": (
+        "  trade.places: {values: [1, 99]}",
+        "4:30: axes.trade.places.values[1]: 99 is not allowed; a whole number from 1 to 50",
+    ),
+    "unknown condition": (
+        "  trade.places: {values: [1, 2], when: {trade.trial: true}}",
+        "4:41: axes.trade.places.when.trade.trial: unknown parameter; did you mean 'trade.trail'?",
+    ),
+    "condition on the market": (
+        "  trade.places: {values: [1, 2], when: {market.delay_bars: 1}}",
+        "4:41: axes.trade.places.when.market.delay_bars: a market parameter; it is the same for every combo",
+    ),
+    "condition of another kind": (
+        "  trade.places: {values: [1, 2], when: {trade: {trail: 1}}}",
+        "4:49: axes.trade.places.when.trade.trail: 1 is not allowed; true or false",
+    ),
+    "condition never met": (
+        "  trade.places: {values: [1, 2], when: {trade.trail: true}}",
+        "4:41: axes.trade.places.when.trade.trail: true is never taken; it is false in every combo",
+    ),
+    "condition on a value that no axis has": (
+        "  trade.places: {values: [1, 2], when: {trade.side: both}}\n  trade.side: [long, short]",
+        "4:41: axes.trade.places.when.trade.side: both is never taken; the axis has long, short",
+    ),
+    "circle": (
+        """\
+  trade.trail: {values: [true, false], when: {trade.places: 1}}
+  trade.places: {values: [1, 2], when: {trade.trail: true}}""",
+        "5:41: axes.trade.places.when.trade.trail: a circle: whether this axis varies depends on its own value",
+    ),
+}
+
+
+@pytest.mark.parametrize(("axes", "expected"), CASES.values(), ids=CASES)
+def test_axes_that_can_not_be(tmp_path, axes, expected):
+    path = tmp_path / "s.yaml"
+    path.write_text(f"{HEAD}axes:\n{axes}\n")
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(path, CATALOG)
+    assert str(caught.value).splitlines()[-1].startswith(f"{path}:{expected}")
+
+
+def test_an_axis_with_a_condition_may_have_a_fixed_value(tmp_path):
+    path = tmp_path / "s.yaml"
+    axes = "axes: {trade.places: {values: [1, 2], when: {trade.trail: true}}, trade.trail: [true, false]}"
+    path.write_text(f"{HEAD}params: {{trade.places: 7}}\n{axes}")
+    assert grid_of(read_sweep(path, CATALOG), TABLE).values(range(3))["trade.places"] == [1, 2, 7]
+
+
+def test_conditions_count_towards_the_limit(tmp_path):
+    path = tmp_path / "s.yaml"
+    axes = [f"  trade.p{number}: {{from: 1, to: 5000, step: 1}}\n" for number in range(3)]
+    path.write_text(f"{HEAD}axes:\n{''.join(axes)}")
+    with pytest.raises(ConfigError, match=r"axes: 125,000,000,000 combos; at most 2,147,483,647"):
+        read_sweep(path, CATALOG)
