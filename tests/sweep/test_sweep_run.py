@@ -215,7 +215,7 @@ def test_columns_are_the_union_of_windows() -> None:
             "indicators.atr_window": [14],
         },
     )
-    assert [tuple(column) for column in columns] == [("atr", 14), ("ema", 5), ("ema", 9), ("ema", 21)]
+    assert [tuple(column) for column in columns] == [("atr", (14,)), ("ema", (5,)), ("ema", (9,)), ("ema", (21,))]
 
 
 def test_window_longer_than_the_bars_is_an_error(mei_settings: Settings, bars: Bars) -> None:
