@@ -91,6 +91,7 @@ class Book(NamedTuple):
         bars: [tile, S] bars of a tile.
         codes: [tile, S] signals of a tile.
         wanted: [tile] number of signals of each step of a tile.
+        calm: [tile] steps of the tile from each one on at which a flat book has nothing to do.
         log: [N] records of `LOG`, fills and funding; `account.logged` says how many there would be. N = 0 keeps none.
         equity: [T] equity at each close, or [0] to keep none.
         verdicts: [T, S] what became of each symbol, one of `VERDICTS`, or [0, S] to keep none.
@@ -105,6 +106,7 @@ class Book(NamedTuple):
     bars: NDArray[np.record]
     codes: NDArray[np.int8]
     wanted: Ints
+    calm: Ints
     log: NDArray[np.record]
     equity: Floats
     verdicts: NDArray[np.int8]
@@ -138,6 +140,7 @@ def make_book(
         bars=np.zeros((tile, symbols), BAR),
         codes=np.zeros((tile, symbols), np.int8),
         wanted=np.zeros(tile, np.int64),
+        calm=np.zeros(tile, np.int64),
         log=np.zeros(log_rows, LOG),
         equity=np.zeros(recorded_steps),
         verdicts=np.zeros((recorded_steps, symbols), np.int8),
@@ -157,7 +160,7 @@ def open_slot(slot):
 @device
 def activate(account, active, s):
     """Put symbol `s` on the list of active symbols, in its order, unless it is there."""
-    n = int(account.active)
+    n = account.active
     place = 0
     for i in range(n):
         place += 1 if active[i] < s else 0
@@ -166,27 +169,27 @@ def activate(account, active, s):
         for i in range(n, place, -1):
             active[i] = active[i - 1]
         active[place] = s
-        account.active = n + 1.0
+        account.active = n + 1
 
 
 @device
 def retire(account, slots, active):
     """Drop symbols without position and order from the list of active symbols."""
     kept = 0
-    for i in range(int(account.active)):
+    for i in range(account.active):
         s = active[i]
         slot = slots[s]
         if (slot.size != 0.0) | (slot.open_size != 0.0):
             active[kept] = s
             kept += 1
-    account.active = float(kept)
+    account.active = kept
 
 
 @device
 def note(account, log, t, s, reason, moment, size, price, fees, cash, code):
     """Add a row to the log, or only count it when the log is full; fee and cash are what changed since these values."""
-    n = int(account.logged)
-    account.logged += 1.0
+    n = account.logged
+    account.logged += 1
     if n < log.shape[0]:
         row = log[n]
         row.step = t

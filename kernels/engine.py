@@ -50,12 +50,12 @@ from kernels.ledger import decrease, end_day, fund, increase, mark, open_account
 
 if TYPE_CHECKING:
     # `kernels.bind` sets these globals when it runs.
-    from kernels.defaults import add, admits, context, manage, rank, trace
+    from kernels.defaults import EXITS, add, admits, context, manage, rank, trace
     from kernels.strategies.ema_cross import begin, plan, read, signal, size
 
 
 @lanes
-def signals(market, columns, rows, entries, e, first, last, codes, wanted):
+def signals(market, columns, rows, entries, e, first, last, codes, wanted, calm):
     """Ask the strategy what it sees at the steps [first, last).
 
     Args:
@@ -68,6 +68,7 @@ def signals(market, columns, rows, entries, e, first, last, codes, wanted):
         last: One past the last step.
         codes: [last - first, S] receives the signals.
         wanted: [last - first] receives how many symbols of each step have one.
+        calm: [last - first] receives for how many steps, from each one on, there is no signal and no day ends.
     """
     lead = market.lead[0]
     for t in range(first, last):
@@ -94,6 +95,10 @@ def signals(market, columns, rows, entries, e, first, last, codes, wanted):
             for s in range(codes.shape[1]):
                 count += 1 if codes[i, s] != 0 else 0
         wanted[i] = count
+    run_of = 0
+    for t in range(last - 1, first - 1, -1):
+        run_of = run_of + 1 if (wanted[t - first] == 0) & (market.day_end[t] == 0) else 0
+        calm[t - first] = run_of
 
 
 @device
@@ -171,7 +176,7 @@ def fill_at_close(account, slots, active, bars, symbols, model, t, log):
         Unrealised profit at the marks of t of what is then held, summed in symbol order.
     """
     unrealised = 0.0
-    for i in range(int(account.active)):
+    for i in range(account.active):
         s = active[i]
         slot = slots[s]
         bar = bars[s]
@@ -205,7 +210,7 @@ def adverse_price(bar, size):
 def liquidate(account, slots, active, bars, symbols, model, t, log):
     """Close everything at adverse prices, all symbols at theirs together, and drop every waiting entry."""
     account.liquidations += 1.0
-    for i in range(int(account.active)):
+    for i in range(account.active):
         s = active[i]
         slot = slots[s]
         slot.open_size = 0.0
@@ -221,17 +226,19 @@ def until_close(account, slots, active, bars, symbols, model, t, log):
     Returns:
         Unrealised profit at the marks of t of what is then held, summed in symbol order.
     """
+    next_open = model.next_open != 0.0
+    intrabar = model.intrabar != 0.0
     adverse = 0.0
     maintenance = 0.0
     unrealised = 0.0
-    for i in range(int(account.active)):
+    for i in range(account.active):
         s = active[i]
         slot = slots[s]
         bar = bars[s]
         exists = bar.age >= 0.0
-        if exists & (model.next_open != 0.0):
+        if exists & next_open:
             fill_waiting(account, slot, symbols[s], model, t, s, bar.open, AT_OPEN, log)
-        if (slot.size != 0.0) & exists & (model.intrabar != 0.0):
+        if exists & intrabar & (slot.size != 0.0):
             protect_inside(account, slot, bar, symbols[s], model, t, s, log)
         held = slot.size
         if held != 0.0:
@@ -258,7 +265,7 @@ def judge_exits(account, slots, active, bars, symbols, model, columns, rows, par
         Number of closing orders made.
     """
     ordered = 0
-    for i in range(int(account.active)):
+    for i in range(account.active):
         s = active[i]
         slot = slots[s]
         bar = bars[s]
@@ -268,7 +275,7 @@ def judge_exits(account, slots, active, bars, symbols, model, columns, rows, par
             if model.intrabar == 0.0:
                 reason = touched(slot.size, slot.stop, slot.target, bar.close, bar.close)
             if reason < 0:
-                g = int(symbols[s].group)
+                g = symbols[s].group
                 here = read(columns, rows[g], now, s)
                 own, frac = manage(slot, bar.close, symbols[s].lots, here, read(columns, rows[g], before, s), params[g])
                 reason = OWN_EXITS + own if own >= 0 else -1
@@ -341,7 +348,7 @@ def reserved(account, slots, active, bars, model):
     """
     money = 0.0
     places = 0.0
-    for i in range(int(account.active)):
+    for i in range(account.active):
         slot = slots[active[i]]
         if slot.open_size != 0.0:
             more = needs(slot.open_size, bars[active[i]].mark, slot.open_leverage, model.fee)
@@ -360,14 +367,14 @@ def order_additions(
     Returns:
         What is still free, in USD.
     """
-    for i in range(int(account.active)):
+    for i in range(account.active):
         s = active[i]
         slot = slots[s]
         code = int(codes[s])
         side = 1.0 if code > 0 else -1.0
         agrees = (code != 0) & (slot.size * side > 0.0)
         if agrees & (slot.open_size == 0.0) & (slot.close_frac == 0.0):
-            g = int(symbols[s].group)
+            g = symbols[s].group
             price = bars[s].close
             since = (t - slot.added) * model.minutes
             wanted = add(slot, code, value, price, since, read(columns, rows[g], now, s), params[g])
@@ -415,7 +422,7 @@ def order_entries(
         flips = slot.size != 0.0
         verdict = NO_ORDERS if orders < 1.0 else NO_PLACES
         if (orders >= 1.0) & ((places >= 1.0) | flips):
-            g = int(symbols[s].group)
+            g = symbols[s].group
             code = int(codes[s])
             price = bars[s].close
             seen = read(columns, rows[g], now, s)
@@ -444,7 +451,22 @@ def judge(verdicts, t, s, verdict):
 
 @rare
 def judge_signals(
-    account, slots, active, bars, codes, symbols, model, columns, rows, params, now, t, value, candidates, ranks, verdicts
+    account,
+    slots,
+    active,
+    bars,
+    codes,
+    symbols,
+    model,
+    columns,
+    rows,
+    params,
+    now,
+    t,
+    value,
+    candidates,
+    ranks,
+    verdicts,
 ):
     """Turn the signals of step t into orders: closes, then additions in symbol order, then entries by rank.
 
@@ -457,7 +479,7 @@ def judge_signals(
         code = int(codes[s])
         if code != 0:
             slot = slots[s]
-            g = int(symbols[s].group)
+            g = symbols[s].group
             seen = read(columns, rows[g], now, s)
             verdict = judge_signal(slot, model, code, seen, params[g], (t - slot.exited) * model.minutes)
             judge(verdicts, t, s, verdict)
@@ -472,7 +494,21 @@ def judge_signals(
         places = params[0].max_open_positions - account.positions - taken
         if agreeing > 0:
             free = order_additions(
-                account, slots, active, bars, codes, symbols, model, columns, rows, params, now, t, value, free, verdicts
+                account,
+                slots,
+                active,
+                bars,
+                codes,
+                symbols,
+                model,
+                columns,
+                rows,
+                params,
+                now,
+                t,
+                value,
+                free,
+                verdicts,
             )
         if count > 0:
             order_entries(
@@ -533,6 +569,8 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
     same_close = (model.next_open == 0.0) & (model.delay_bars == 0.0)
     later_close = (model.next_open == 0.0) & (model.delay_bars > 0.0)
     log = book.log
+    # Exits are asked for where the strategy has some of its own, or where its levels are tested at closes.
+    has_exits = (len(EXITS) > 0) | (model.intrabar == 0.0)
     for base in range(first, last, tile):
         stop = base + tile if base + tile < last else last
         gather(market, base, stop, book.bars)
@@ -540,35 +578,35 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
         for k in range(entry_of.shape[0]):
             e = entry_of[k]
             if e != known:
-                signals(market, columns, rows, entries, e, base, stop, book.codes, book.wanted)
+                signals(market, columns, rows, entries, e, base, stop, book.codes, book.wanted, book.calm)
                 known = e
             account = book.accounts[k]
             slots = book.slots[k]
             active = book.active[k]
-            for t in range(base, stop):
-                seen = book.wanted[t - base] > 0
-                # A flat book that no one asks anything stays what it is.
-                if seen | (account.active > 0.0):
-                    bars = book.bars[t - base]
+            params_k = params[k]
+            rows_e = rows[e]
+            i = -1
+            while i + 1 < stop - base:
+                i += 1
+                if (account.active == 0) & (not recording):
+                    i += book.calm[i]  # a flat book that no one asks anything stays what it is
+                    if i == stop - base:
+                        break
+                t = base + i
+                seen = book.wanted[i] > 0
+                if seen | (account.active > 0):
+                    fills = account.fills
+                    bars = book.bars[i]
                     unrealised = until_close(account, slots, active, bars, symbols, model, t, log)
                     if later_close:
                         unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
                     value = account.cash + unrealised
                     now = market.row[t]
                     ordered = 0
-                    if market.exits[t] != 0:
+                    if has_exits & (market.exits[t] != 0):
+                        before = market.before[t]
                         ordered = judge_exits(
-                            account,
-                            slots,
-                            active,
-                            bars,
-                            symbols,
-                            model,
-                            columns,
-                            rows[e],
-                            params[k],
-                            now,
-                            market.before[t],
+                            account, slots, active, bars, symbols, model, columns, rows_e, params_k, now, before
                         )
                     if seen:
                         judge_signals(
@@ -576,12 +614,12 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
                             slots,
                             active,
                             bars,
-                            book.codes[t - base],
+                            book.codes[i],
                             symbols,
                             model,
                             columns,
-                            rows[e],
-                            params[k],
+                            rows_e,
+                            params_k,
                             now,
                             t,
                             value * model.size_mult,
@@ -593,7 +631,8 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
                         unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
                         value = account.cash + unrealised
                     mark(account, value)
-                    retire(account, slots, active)
+                    if seen | (account.fills != fills):
+                        retire(account, slots, active)
                 if recording:
                     book.equity[t] = account.equity
                 if market.day_end[t] == 1:

@@ -31,9 +31,8 @@ ACCOUNT = record(
         "bars_held",
         "liquidations",
         "refused",
-        "active",
-        "logged",
-    )
+    ),
+    ("active", "logged"),
 )
 """Money of one combo or one lane, and what is remembered of its equity curve.
 
@@ -102,8 +101,8 @@ def open_account(account, initial_usd):
     account.bars_held = 0.0
     account.liquidations = 0.0
     account.refused = 0.0
-    account.active = 0.0
-    account.logged = 0.0
+    account.active = 0
+    account.logged = 0
 
 
 @device
@@ -220,8 +219,7 @@ def mark(account, value):
         account.peak = value
     else:
         fall = account.peak - value
-        if fall > account.drawdown:
-            account.drawdown = fall
+        account.drawdown = max(account.drawdown, fall)
         if fall > account.drawdown_frac * account.peak:
             account.drawdown_frac = fall / account.peak
     if account.positions > 0.0:

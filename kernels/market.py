@@ -108,7 +108,7 @@ class FillModel(NamedTuple):
 MODEL = record((*FillModel._fields, "minutes", "lead"))
 """The fill model with the length of a step in minutes and the index of the lead, as one record."""
 
-SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac", "group"))
+SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac"), ("group",))
 """What the kernels must know of a symbol; the fields are those of `Market`."""
 
 

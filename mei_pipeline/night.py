@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from kernels.cache import use_cache
 from mei_pipeline import files
 from mei_pipeline.candles import quality
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
@@ -172,6 +173,7 @@ def night_bars(settings: Settings, plan: NightPlan) -> Bars:
 
 def night_features(settings: Settings, plan: NightPlan, bars: Bars, progress: Progress = silent) -> FeatureSet:
     """The columns that the night's combos read, computed or mapped."""
+    use_cache(settings.kernel_cache)
     return build_features(bars, plan.sweep.columns(), settings.features, progress)
 
 

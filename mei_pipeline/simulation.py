@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -46,7 +46,7 @@ SIGNAL_ROLES = frozenset({"feature", "entry"})
 _LOG_ROWS = 4096
 _BLOCK = 256  # combos whose books one thread holds at once
 _TILE_VALUES = 65_536  # feature values of a tile: half a megabyte stays in a core's cache
-_SHORTEST_TILE, _LONGEST_TILE = 16, 4096
+_SHORTEST_TILE, _LONGEST_TILE = 16, 512
 
 SymbolParams = Mapping[str, Mapping[str, Value]]
 
@@ -73,6 +73,10 @@ class Combos:
 
     def __len__(self) -> int:
         return len(self.entry_of)
+
+    def taken(self, which: Ints) -> "Combos":
+        """The combos of these numbers, in their order."""
+        return replace(self, params=self.params[which], entry_of=self.entry_of[which])
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def encode_combos(
         params=_records(table, encoded.transpose(2, 0, 1)),
         entries=_records([table[index] for index in shaping], sets),
         entry_of=entry_of.reshape(-1).astype(np.int64),
-        rows=np.ascontiguousarray(np.broadcast_to(rows.transpose(2, 0, 1), (len(sets), len(groups), rows.shape[1]))),
+        rows=np.array(np.broadcast_to(rows.transpose(2, 0, 1), (len(sets), len(groups), rows.shape[1])), order="C"),
         group=group,
     )
 
@@ -188,18 +192,19 @@ def run_combos(
     workers = min(threads or len(os.sched_getaffinity(0)), len(combos))
     blocks = max(workers, -(-len(combos) // _BLOCK))
     bounds = np.linspace(0, len(combos), blocks + 1).astype(int)
+    order = np.argsort(combos.entry_of, kind="stable")
+    neighbours = combos.taken(order)
 
-    def work(start: int, stop: int) -> Book:
-        return run_block(compiled, market, model, features.values, combos, (start, stop), (window.first, window.last))
+    def work(block: tuple[int, int]) -> tuple[NDArray[np.record], Floats]:
+        steps = (window.first, window.last)
+        book = run_block(compiled, market, model, features.values, neighbours, block, steps)
+        return book.accounts, book.days
 
     with ThreadPoolExecutor(workers) as pool:
-        books = list(pool.map(lambda pair: _kept(work(*pair)), itertools.pairwise(map(int, bounds))))
-    accounts = np.concatenate([accounts for accounts, _ in books])
-    return Outcome(_results(accounts), np.concatenate([days for _, days in books], axis=2))
-
-
-def _kept(book: Book) -> tuple[NDArray[np.record], Floats]:
-    return book.accounts, book.days
+        done = list(pool.map(work, itertools.pairwise(map(int, bounds))))
+    back = np.argsort(order, kind="stable")
+    accounts = np.concatenate([accounts for accounts, _ in done])[back]
+    return Outcome(_results(accounts), np.concatenate([days for _, days in done], axis=2)[:, :, back])
 
 
 def _results(accounts: NDArray[np.record]) -> dict[str, Floats]:

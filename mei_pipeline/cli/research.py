@@ -84,6 +84,7 @@ def backtest(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bool) -> None:
     """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
+    from kernels.cache import use_cache
     from mei_pipeline.features import build_features
     from mei_pipeline.market import window
     from mei_pipeline.settings import read_settings
@@ -95,6 +96,7 @@ def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bo
     found, bars, from_ms, to_ms = _search(spec, start, end)
     plan = make_plan(found, bars, from_ms, to_ms)
     with output.bar() as progress:
+        use_cache(settings.kernel_cache)
         features = build_features(bars, plan.columns(), settings.features, progress)
         done = run_sweep(settings, plan, window(bars, from_ms, to_ms), features, threads=threads, progress=progress)
     best = top(read_results(done.folder, plan), count)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from kernels.book import MOMENTS, REASONS
+from kernels.cache import use_cache
+from kernels.features import Column
 from kernels.market import fill_model
-from kernels.params import Value
+from kernels.strategies import load
 from mei_pipeline.features import FeatureSet, build_features, columns_of
 from mei_pipeline.market import Bars, Window, window
 from mei_pipeline.params.identity import Resolved
@@ -43,57 +45,53 @@ def replay_config(settings: Settings, bars: Bars, resolved: Resolved, from_ms: i
     Raises:
         ConfigError: The window does not fit the bars, or a feature window is longer than they are.
     """
-    single = {path: (value,) for path, value in resolved.params.items()}
-    features = build_features(bars, columns_of(resolved.strategy, single), settings.features)
     cut = window(bars, from_ms, to_ms)
-    return replay_params(
-        settings, bars, cut, features, resolved.strategy, resolved.params, resolved.market, resolved.initial_balance_usd
-    )
+    use_cache(settings.kernel_cache)
+    return replay_window(settings, bars, cut, build_features(bars, columns_for(resolved), settings.features), resolved)
 
 
-def replay_params(
-    settings: Settings,
-    bars: Bars,
-    cut: Window,
-    features: FeatureSet,
-    strategy: str,
-    params: Mapping[str, Value],
-    market: Mapping[str, Value],
-    initial_usd: float,
-) -> Replay:
-    """Replay one combo over `cut`, from columns that are already computed."""
-    combos = encode_combos(strategy, features, params, 1)
-    record = record_combo(settings, cut, fill_model(market, initial_usd), features, combos)
-    fills = _fills(record, bars)
+def columns_for(resolved: Resolved) -> tuple[Column, ...]:
+    """Feature columns that a config reads, for all its symbols."""
+    found: set[Column] = set()
+    for values in (resolved.params, *map(resolved.params_of, resolved.symbol_params)):
+        found |= set(columns_of(resolved.strategy, {path: (value,) for path, value in values.items()}))
+    return tuple(sorted(found))
+
+
+def replay_window(settings: Settings, bars: Bars, cut: Window, features: FeatureSet, resolved: Resolved) -> Replay:
+    """Replay `resolved` over `cut`, from columns that are already computed."""
+    model = fill_model(resolved.market, resolved.initial_balance_usd)
+    combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols, resolved.symbol_params)
+    record = record_combo(settings, cut, model, features, combos)
+    fills = _fills(record, bars, resolved.strategy)
+    found = metrics(record.outcome, resolved.initial_balance_usd, cut.last - cut.first)
     return Replay(
-        metrics={
-            name: float(value[0]) for name, value in metrics(record.outcome, initial_usd, cut.last - cut.first).items()
-        },
+        metrics={name: float(value[0]) for name, value in found.items()},
         fills=fills,
         trades=_trades(fills),
-        equity=pl.DataFrame(
-            {"close_ms": bars.open_ms[cut.first : cut.last] + bars.interval_ms, "equity_usd": record.equity}
-        ),
+        equity=pl.DataFrame({"close_ms": bars.steps.close_ms[cut.first : cut.last], "equity_usd": record.equity}),
         outcome=record.outcome,
     )
 
 
-def _fills(record: Record, bars: Bars) -> pl.DataFrame:
-    bar, symbol, reason, moment, size, price, fee, cash = record.log
-    index = bar.astype(int)
+def _fills(record: Record, bars: Bars, strategy: str) -> pl.DataFrame:
+    log = record.log
+    reasons = (*REASONS, *getattr(load(strategy), "EXITS", ()))
+    index = log["step"].astype(int)
     # What happens inside a bar is stamped with its open: the order of prices within a bar is not known.
-    at_close = (moment == MOMENTS.index("close")) * bars.interval_ms
+    at_close = (log["moment"] == MOMENTS.index("close")) * bars.steps.step_ms
     return pl.DataFrame(
         {
-            "time_ms": bars.open_ms[index] + at_close,
+            "time_ms": bars.steps.open_ms[index] + at_close,
             "bar": index,
-            "symbol": [bars.symbols[int(s)] for s in symbol],
-            "reason": [REASONS[int(r)] for r in reason],
-            "moment": [MOMENTS[int(m)] for m in moment],
-            "size": size,
-            "price": price,
-            "fee_usd": fee,
-            "cash_usd": cash,
+            "symbol": [bars.symbols[int(s)] for s in log["symbol"]],
+            "reason": [reasons[int(r)] for r in log["reason"]],
+            "moment": [MOMENTS[int(m)] for m in log["moment"]],
+            "size": log["size"].copy(),
+            "price": log["price"].copy(),
+            "fee_usd": log["fee"].copy(),
+            "cash_usd": log["cash"].copy(),
+            "signal": log["code"].astype(int),
         },
         schema_overrides={
             "time_ms": pl.Int64,
@@ -101,6 +99,7 @@ def _fills(record: Record, bars: Bars) -> pl.DataFrame:
             "symbol": pl.String,
             "reason": pl.String,
             "moment": pl.String,
+            "signal": pl.Int64,
         },
     )
 

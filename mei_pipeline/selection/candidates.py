@@ -18,7 +18,7 @@ from mei_pipeline.params.identity import Resolved, config_id, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Gate
-from mei_pipeline.replay.run import replay_params
+from mei_pipeline.replay.run import replay_window
 from mei_pipeline.selection.gates import judge
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan
@@ -146,16 +146,14 @@ def choose(
     finalists = []
     for row in kept.iter_rows(named=True):
         params = plan.sweep.combo(row["combo"])
-        sweep = plan.sweep
-        run = replay_params(
-            settings, bars, cut, features, sweep.strategy, params, sweep.market, sweep.initial_balance_usd
-        )
+        resolved = resolved_combo(plan.sweep, params)
+        run = replay_window(settings, bars, cut, features, resolved)
         in_sample = {name: row[name] for name in metric_columns()}
         gates = judge(in_sample, run.metrics, run.outcome.days[:, :, 0], kept.height, policy)
         finalists.append(
             Finalist(
                 combo=row["combo"],
-                config_id=config_id(resolved_combo(sweep, params)),
+                config_id=config_id(resolved),
                 params=params,
                 in_sample=in_sample,
                 out_of_sample={name: None if math.isnan(value) else value for name, value in run.metrics.items()},

@@ -75,7 +75,7 @@ def run_sweep(
                 resumed += len(numbers)
             else:
                 params = {**plan.params, **plan.axis_values(numbers)}
-                combos = encode_combos(plan.strategy, features, params, len(numbers))
+                combos = encode_combos(plan.strategy, features, params, len(numbers), plan.symbols, plan.symbol_params)
                 outcome = run_combos(settings, window, model, features, combos, threads)
                 write_chunk(folder, plan, index, chunk_frame(plan, index, outcome, window.last - window.first))
             progress(numbers.stop, plan.combos, "combos")

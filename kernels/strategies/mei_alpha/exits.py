@@ -1,0 +1,183 @@
+"""Exits of `mei_alpha`, in the order in which they are tested, and what a position remembers for them."""
+
+from kernels.book import part_of
+from kernels.jit import device
+from kernels.strategies.mei_alpha.signals import LOW
+
+MEMORY = ("atr", "tier", "threshold", "armed", "trails", "trail")
+"""Of a position: ATR, tier and exhaustion threshold of its entry; whether breakeven is armed; the trail, if any."""
+
+EXITS = (
+    "stop_loss",
+    "breakeven",
+    "trailing_stop",
+    "take_profit",
+    "take_profit_partial",
+    "trend_breakdown",
+    "trend_exhaustion",
+    "macro_breakdown",
+    "stagnation",
+    "tsme",
+    "mmde",
+    "rsi_overextension",
+)
+(
+    _STOP_LOSS,
+    _BREAKEVEN,
+    _TRAILING_STOP,
+    _TAKE_PROFIT,
+    _TAKE_PROFIT_PARTIAL,
+    _TREND_BREAKDOWN,
+    _TREND_EXHAUSTION,
+    _MACRO_BREAKDOWN,
+    _STAGNATION,
+    _TSME,
+    _MMDE,
+    _RSI_OVEREXTENSION,
+) = range(len(EXITS))
+
+
+@device
+def floored(atr, price, params):
+    """ATR with its floor."""
+    least = price * params.min_atr_frac
+    return least if least > atr else atr
+
+
+@device
+def begin(slot, side, paid):
+    """Remember the decision in the position that was just opened at `paid`."""
+    slot.atr = slot.note_a
+    slot.tier = slot.note_b
+    slot.threshold = slot.note_c
+    slot.armed = 0.0
+    slot.trails = 0.0
+    slot.trail = 0.0
+
+
+@device
+def stop_distance(profit, under, now, params):
+    """Distance of the stop loss from the entry, in ATR."""
+    mult = params.sl_atr_mult
+    mult *= params.ase_mult if (now.adx_slope < 0.0) & under else 1.0
+    mult *= params.dase_mult if (now.adx > params.dase_adx_gt) & (profit > params.dase_profit_atr_gt) else 1.0
+    mult *= params.slb_mult if now.adx > params.slb_adx_gt else 1.0
+    return mult
+
+
+@device
+def trail_distance(is_long, tier, profit, now, params):
+    """Distance of the trail from the price, in ATR."""
+    special = (tier == LOW) & (params.trailing_distance_atr_low_conf > 0.0)
+    base = params.trailing_distance_atr_low_conf if special else params.trailing_distance_atr
+    wide = (params.enable_vol_buffered_trailing != 0.0) & (now.bb_ratio > params.vbts_bb_ratio_gt)
+    distance = base * params.vbts_mult if wide else base
+    if profit > params.tighten_profit_atr_gt:
+        keeps = (now.adx > params.tatp_adx_gt) & (now.adx_slope > 0.0)
+        distance = base * (1.0 if keeps else (params.tspv_mult if now.atr_slope > 0.0 else params.tighten_mult))
+    elif now.adx < params.trail_weak_adx_lt:
+        distance = base * params.trail_weak_mult
+    runs = (now.rsi > params.trail_strong_rsi_long_gt) if is_long else (now.rsi < params.trail_strong_rsi_short_lt)
+    floor = params.trail_floor_strong_atr if runs else params.trail_floor_atr
+    return floor if distance < floor else distance
+
+
+@device
+def follow(slot, is_long, side, price, atr, profit, now, params):
+    """Move the trail of a position towards the price, never away from it."""
+    special = (slot.tier == LOW) & (params.trailing_start_atr_low_conf > 0.0)
+    start = params.trailing_start_atr_low_conf if special else params.trailing_start_atr
+    if profit >= start:
+        level = price - side * atr * trail_distance(is_long, slot.tier, profit, now, params)
+        closer = (level > slot.trail) if is_long else (level < slot.trail)
+        if (slot.trails == 0.0) | closer:
+            slot.trail = level
+            slot.trails = 1.0
+
+
+@device
+def reached(is_long, price, level):
+    """Whether a price has fallen to a stop's level, or risen to it for a short."""
+    return (price <= level) if is_long else (price >= level)
+
+
+@device
+def take_profit(slot, is_long, side, price, atr, lots, params):
+    """Reason, or -1, and fraction of the take profit."""
+    full = reached(not is_long, price, slot.entry + side * atr * params.tp_atr_mult)
+    if params.enable_partial_tp == 0.0:
+        return (_TAKE_PROFIT if full else -1), 1.0
+    first = params.tp_partial_atr_mult if params.tp_partial_atr_mult > 0.0 else params.tp_atr_mult
+    if (slot.parts == 0.0) & reached(not is_long, price, slot.entry + side * atr * first):
+        part = part_of(slot.size, params.tp_partial_frac, lots)
+        rest = abs(slot.size) - part
+        splits = (part > 0.0) & (rest > 0.0) & (rest * price >= params.tp_partial_min_notional_usd)
+        return (_TAKE_PROFIT_PARTIAL if splits else -1), params.tp_partial_frac
+    return (_TAKE_PROFIT if full & (params.tp_partial_atr_mult > 0.0) else -1), 1.0
+
+
+@device
+def overextended(slot, is_long, profit, now, params):
+    """Whether RSI is beyond the bounds of the position's profit and tier."""
+    little = profit < params.rsi_exit_profit_atr_switch
+    top = params.rsi_exit_ub_lo_profit if little else params.rsi_exit_ub_hi_profit
+    bottom = params.rsi_exit_lb_lo_profit if little else params.rsi_exit_lb_hi_profit
+    low_top = params.rsi_exit_ub_lo_profit_low_conf if little else params.rsi_exit_ub_hi_profit_low_conf
+    low_bottom = params.rsi_exit_lb_lo_profit_low_conf if little else params.rsi_exit_lb_hi_profit_low_conf
+    top = low_top if (slot.tier == LOW) & (low_top > 0.0) else top
+    bottom = low_bottom if (slot.tier == LOW) & (low_bottom > 0.0) else bottom
+    return (params.enable_rsi_overextension_exit != 0.0) & ((now.rsi > top) if is_long else (now.rsi < bottom))
+
+
+@device
+def smart_exit(slot, is_long, profit, under, price, atr, now, params):
+    """The first smart exit that fires, or -1."""
+    crossed = (now.ema_fast < now.ema_slow) if is_long else (now.ema_fast > now.ema_slow)
+    narrow = (abs(now.ema_fast - now.ema_slow) < params.tbb_frac * now.ema_slow) & (now.adx > params.tbb_adx_gt)
+    beyond = (price < now.ema_macro) if is_long else (price > now.ema_macro)
+    dead = floored(now.atr, price, params) < params.stagnation_atr_mult * atr
+    against = -now.macd_run if is_long else now.macd_run
+    falls = (params.tsme_require_adx_slope_negative == 0.0) | (now.adx_slope < 0.0)
+    tsme = (now.adx > params.tsme_adx_gt) & (profit >= params.tsme_min_profit_atr) & falls & (against >= 2.0)
+    mmde = (profit > params.mmde_profit_atr_gt) & (now.adx > params.mmde_adx_gt) & (against >= 3.0)
+    reason = _RSI_OVEREXTENSION if overextended(slot, is_long, profit, now, params) else -1
+    reason = _MMDE if mmde else reason
+    reason = _TSME if tsme else reason
+    reason = _STAGNATION if (params.enable_stagnation_exit != 0.0) & dead & under else reason
+    reason = _MACRO_BREAKDOWN if (params.enable_macro_exit != 0.0) & beyond else reason
+    reason = _TREND_EXHAUSTION if now.adx < slot.threshold else reason
+    return _TREND_BREAKDOWN if crossed & (not narrow) else reason
+
+
+@device
+def looks_like_a_glitch(price, now, before, params):
+    """Whether the price is too far from the last close to be believed."""
+    jump = abs(price - before.close)
+    far = jump > params.glitch_price_dev_frac * before.close
+    wild = (now.atr > 0.0) & (jump > params.glitch_atr_mult * now.atr)
+    return (params.block_exits_on_extreme_dev != 0.0) & (before.close > 0.0) & (far | wild)
+
+
+@device
+def manage(slot, price, lots, now, before, params):
+    """The first exit that fires: an index into `EXITS` or -1, and the fraction to close."""
+    if looks_like_a_glitch(price, now, before, params):
+        return -1, 1.0
+    is_long = slot.size > 0.0
+    side = 1.0 if is_long else -1.0
+    atr = slot.atr if slot.atr > 0.0 else params.atr_fallback_frac * slot.entry
+    profit = side * (price - slot.entry) / atr
+    under = side * (price - slot.entry) < 0.0
+    if (params.enable_breakeven_stop != 0.0) & (profit >= params.breakeven_start_atr):
+        slot.armed = 1.0
+    if reached(is_long, price, slot.entry - side * atr * stop_distance(profit, under, now, params)):
+        return _STOP_LOSS, 1.0
+    if (slot.armed != 0.0) & reached(is_long, price, slot.entry + side * atr * params.breakeven_buffer_atr):
+        return _BREAKEVEN, 1.0
+    follow(slot, is_long, side, price, atr, profit, now, params)
+    if (slot.trails != 0.0) & reached(is_long, price, slot.trail):
+        return _TRAILING_STOP, 1.0
+    reason, frac = take_profit(slot, is_long, side, price, atr, lots, params)
+    if reason >= 0:
+        return reason, frac
+    return smart_exit(slot, is_long, profit, under, price, atr, now, params), 1.0

@@ -1,0 +1,110 @@
+"""The gates of `mei_alpha`: what must hold before any entry mode is asked."""
+
+from typing import NamedTuple
+
+from kernels.jit import device
+
+
+class Around(NamedTuple):
+    """The market at one main row.
+
+    Attributes:
+        breadth_pct: Symbols with their fast mean above the slow one, in percent.
+        lead_up: 1 when the lead's close is above its slow mean.
+        lead_down: 1 when it is below.
+        lead_known: 1 when there is a lead with a bar.
+    """
+
+    breadth_pct: float
+    lead_up: float
+    lead_down: float
+    lead_known: float
+
+
+class Gates(NamedTuple):
+    """What the gates say of one symbol at one step; booleans unless said otherwise.
+
+    Attributes:
+        votes: Number of votes for ranging.
+        ranging: Ranging, after the slow-drift override.
+        anomaly: A jump of price.
+        extended: Far from the fast mean.
+        volume: Volume confirms, or need not.
+        rising: ADX rises, or need not.
+        floor: Number; the floor of ADX.
+        strong: ADX above it.
+        bullish: The means are aligned for a long.
+        bearish: The means are aligned for a short.
+        lead_long: The lead allows a long.
+        lead_short: The lead allows a short.
+    """
+
+    votes: float
+    ranging: bool
+    anomaly: bool
+    extended: bool
+    volume: bool
+    rising: bool
+    floor: float
+    strong: bool
+    bullish: bool
+    bearish: bool
+    lead_long: bool
+    lead_short: bool
+
+
+@device
+def adx_floor(now, params):
+    """The floor of ADX for trend entries."""
+    floor = params.min_adx
+    capped = (now.adx_slope > params.tmc_adx_slope_gt) & (floor > params.tmc_adx_cap)
+    floor = params.tmc_adx_cap if capped else floor
+    wild = (params.ave_enabled != 0.0) & (now.atr_mean > 0.0) & (now.atr > params.ave_atr_ratio_gt * now.atr_mean)
+    return floor * params.ave_adx_mult if wild else floor
+
+
+@device
+def votes_of(now, params):
+    """Votes for a ranging market, 0 to 3."""
+    weak = 1.0 if now.adx < params.adx_below else 0.0
+    narrow = 1.0 if now.bb_ratio < params.bb_width_ratio_below else 0.0
+    undecided = 1.0 if (now.rsi > params.rsi_low) & (now.rsi < params.rsi_high) else 0.0
+    return weak + narrow + undecided
+
+
+@device
+def gates(price, is_lead, now, before, around, params):
+    """Every gate; see `Gates`."""
+    votes = votes_of(now, params)
+    ranging = (params.enable_ranging_filter != 0.0) & (votes >= params.min_signals)
+    steep = abs(now.slope) >= params.slow_drift_min_slope_frac
+    ranging = ranging & (not ((params.enable_slow_drift_entries != 0.0) & steep))
+    jumped = abs(price - before.close) > params.price_change_frac_gt * before.close
+    stretched = abs(price - now.ema_fast) > params.ema_fast_dev_frac_gt * now.ema_fast
+    late = abs(price - now.ema_fast) > params.max_dist_ema_fast_frac * now.ema_fast
+    heavy = now.volume > now.volume_mean
+    swelling = now.volume_short > now.volume_mean
+    confirmed = (heavy | swelling) if params.vol_confirm_include_prev != 0.0 else (heavy & swelling)
+    rising = (now.adx_slope > 0.0) | (now.adx > params.adx_rising_saturation)
+    floor = adx_floor(now, params)
+    any_macro = params.require_macro_alignment == 0.0
+    free = (
+        (params.require_btc_alignment == 0.0)
+        | is_lead
+        | (around.lead_known == 0.0)
+        | (now.adx > params.btc_adx_override)
+    )
+    return Gates(
+        votes,
+        ranging,
+        (params.enable_anomaly_filter != 0.0) & (jumped | stretched),
+        (params.enable_extension_filter != 0.0) & late,
+        (params.require_volume_confirmation == 0.0) | confirmed,
+        (params.require_adx_rising == 0.0) | rising,
+        floor,
+        now.adx > floor,
+        (now.ema_fast > now.ema_slow) & (any_macro | (now.ema_slow > now.ema_macro)),
+        (now.ema_fast < now.ema_slow) & (any_macro | (now.ema_slow < now.ema_macro)),
+        free | (around.lead_up != 0.0),
+        free | (around.lead_down != 0.0),
+    )

@@ -1,0 +1,79 @@
+"""What `mei_alpha` sees of one symbol at one step, gate by gate, by the very functions that decide."""
+
+import numpy as np
+
+from kernels.jit import device
+from kernels.strategies.mei_alpha.entries import passes_filters, pullback, rsi_limits, slow_drift, trend, turns_round
+from kernels.strategies.mei_alpha.gates import gates
+
+GATES = (
+    "warm-up bars",
+    "ranging votes",
+    "anomaly, move since last close",
+    "extension, distance to fast mean",
+    "volume against its mean",
+    "rising, slope of ADX",
+    "strength, ADX against floor",
+    "aligned for a long, fast against slow mean",
+    "aligned for a short, fast against slow mean",
+    "lead lets a long pass",
+    "lead lets a short pass",
+    "RSI against the limit of a trend long",
+    "RSI against the limit of a trend short",
+    "MACD histogram above 0",
+    "MACD histogram rising for bars",
+    "StochRSI K against the limit of a long",
+    "StochRSI K against the limit of a short",
+    "mode 1, trend (1 long, -1 short)",
+    "mode 2, pullback (1 long, -1 short)",
+    "mode 3, slow drift (1 long, -1 short)",
+    "turned round, breadth",
+    "SSF and REEF let a long pass",
+    "SSF and REEF let a short pass",
+)
+"""What each row of a trace holds."""
+
+
+@device
+def _put(out, i, value, threshold, verdict):
+    out[i, 0] = value
+    out[i, 1] = threshold
+    out[i, 2] = 1.0 if verdict else 0.0
+
+
+@device
+def _fired(out, i, pair):
+    long, short = pair
+    _put(out, i, 1.0 if long else (-1.0 if short else 0.0), np.nan, long | short)
+
+
+@device
+def trace(price, age, is_lead, now, before, around, params, out):
+    """Write value, threshold and verdict of each of `GATES` into `out` [len(GATES), 3]; NaN where there is none."""
+    gate = gates(price, is_lead, now, before, around, params)
+    long_limit, short_limit = rsi_limits(now, params)
+    _put(out, 0, age, params.warmup_bars, age >= params.warmup_bars)
+    _put(out, 1, gate.votes, params.min_signals, not gate.ranging)
+    moved = abs(price - before.close) / before.close
+    _put(out, 2, moved, params.price_change_frac_gt, not gate.anomaly)
+    distance = abs(price - now.ema_fast) / now.ema_fast
+    _put(out, 3, distance, params.max_dist_ema_fast_frac, not gate.extended)
+    _put(out, 4, now.volume, now.volume_mean, gate.volume)
+    _put(out, 5, now.adx_slope, 0.0, gate.rising)
+    _put(out, 6, now.adx, gate.floor, gate.strong)
+    _put(out, 7, now.ema_fast, now.ema_slow, gate.bullish)
+    _put(out, 8, now.ema_fast, now.ema_slow, gate.bearish)
+    _put(out, 9, around.lead_up, np.nan, gate.lead_long)
+    _put(out, 10, around.lead_down, np.nan, gate.lead_short)
+    _put(out, 11, now.rsi, long_limit, now.rsi > long_limit)
+    _put(out, 12, now.rsi, short_limit, now.rsi < short_limit)
+    _put(out, 13, now.macd_hist, 0.0, now.macd_hist > 0.0)
+    _put(out, 14, now.macd_run, 0.0, now.macd_run > 0.0)
+    _put(out, 15, now.stoch_k, params.block_long_if_k_gt, now.stoch_k < params.block_long_if_k_gt)
+    _put(out, 16, now.stoch_k, params.block_short_if_k_lt, now.stoch_k > params.block_short_if_k_lt)
+    _fired(out, 17, trend(price, now, gate, params))
+    _fired(out, 18, pullback(price, now, before, gate, params))
+    _fired(out, 19, slow_drift(price, now, gate, params))
+    _put(out, 20, around.breadth_pct, np.nan, turns_round(around, params))
+    _put(out, 21, now.macd_hist, 0.0, passes_filters(True, now, params))
+    _put(out, 22, now.macd_hist, 0.0, passes_filters(False, now, params))
