@@ -1,19 +1,20 @@
-"""The kernels once more, slow and obvious: plain Python, one bar and one symbol at a time.
+"""The engine and `ema_cross` once more, slow and obvious: plain Python, one step and one symbol at a time.
 
 Nothing here is shared with `kernels`, so that an error would have to be made twice to stay unseen. Results are compared
 bit for bit, and a float sum depends on its order. That order is part of the rules, and the twin follows it:
 
-- an EMA is `value + weight * (close - value)`, an ATR `value + (range - value) / window`;
 - cash, fees, turnover and margin are running sums with one step for each fill; a close adds `profit - fee` to cash;
-- equity is cash, then the open profit of each symbol in symbol order;
+- equity is cash plus the sum of the open profits, in symbol order;
 - money that a position needs is `notional / leverage + notional * fee`.
+
+A step is a bar of the finest interval in use. Features and ages count main bars, each of `Clock.per_main` steps.
 """
 
 import math
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
-NAN = float("nan")
+import naive_features
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,45 @@ class Bar:
     high: float
     low: float
     close: float
+    volume: float = 1.0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How steps lie in main bars: steps of a main bar, steps between decisions about entries and exits."""
+
+    per_main: int = 1
+    enter_every: int = 1
+    exit_every: int = 1
+    minutes: float = 60.0
+
+    def row(self, t: int) -> int:
+        """The last main bar that has closed at the close of step t; -1 for none."""
+        return (t + 1) // self.per_main - 1
+
+    def before(self, t: int) -> int:
+        """The main bar to compare with: the one before a main bar that closes now, else the last closed one."""
+        closes_now = (t + 1) % self.per_main == 0
+        return max(self.row(t) - 1, 0) if closes_now else self.row(t)
+
+    def enters(self, t: int) -> bool:
+        """Whether entries are decided."""
+        return (t + 1) % self.enter_every == 0
+
+    def exits(self, t: int) -> bool:
+        """Whether exits are decided."""
+        return (t + 1) % self.exit_every == 0
+
+
+HOURLY = Clock()
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """What the market says about one symbol: a bar or None for each point of the grid, and the venue's terms."""
+    """What the market says about one symbol: a bar or None for each step, main bars, and the venue's terms.
+
+    Without main bars of their own, steps are main bars.
+    """
 
     bars: list[Bar | None]
     funding: list[float]
@@ -36,10 +71,28 @@ class Symbol:
     min_notional_usd: float = 0.0
     max_leverage: float = 50.0
     maintenance_frac: float = 0.01
+    mains: list[Bar | None] | None = None
 
-    def age(self, t: int) -> int:
-        """How many bars there were before the bar at t."""
+    @property
+    def main_bars(self) -> list[Bar | None]:
+        """A main bar or None for each row."""
+        return self.bars if self.mains is None else self.mains
+
+    def nth(self, t: int) -> int:
+        """How many steps with a bar there were before step t."""
         return sum(bar is not None for bar in self.bars[:t])
+
+    def closed(self, row: int) -> int:
+        """How many main bars have closed up to a row."""
+        return sum(bar is not None for bar in self.main_bars[: row + 1])
+
+    def age(self, t: int, clock: Clock = HOURLY) -> int:
+        """How many main bars there were before the last one at step t; -1 before the first, and without a bar at t."""
+        return self.closed(clock.row(t)) - 1 if self.bars[t] is not None else -1
+
+    def column(self, kind: str, *windows: float) -> list[float]:
+        """A feature over the main bars."""
+        return naive_features.column(kind, [int(window) for window in windows], self.main_bars)
 
 
 @dataclass(frozen=True)
@@ -56,25 +109,30 @@ class Rules:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What a book may order of one symbol; the first three are those of the whole book."""
+
+    places: float = 20
+    margin_frac: float = 1.0
+    orders: float = 256
+    min_notional_usd: float = 0.0
+    bump: bool = False
+    shrink: bool = False
+
+
+@dataclass(frozen=True)
 class Sizing:
-    """How large a position is; `units` counts when `frac` is None."""
+    """How large a position of a plain strategy is, and its limits; `units` counts when `frac` is None."""
 
     frac: float | None = None
     units: float = 1.0
     leverage: float = 10.0
     places: int = 20
-
-
-class Strategy(Protocol):
-    """What a book asks."""
-
-    def wish(self, t: int, s: int, age: int) -> tuple[float, float]:
-        """Side wanted at the close of bar t (1, -1, or 0 for no opinion), and its rank."""
-        ...
-
-    def distances(self, t: int, s: int) -> tuple[float, float]:
-        """Distances of stop and target from the entry price."""
-        ...
+    margin_frac: float = 1.0
+    orders: int = 256
+    min_notional_usd: float = 0.0
+    bump: bool = False
+    shrink: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,14 +151,19 @@ class Fill:
 
 @dataclass
 class Position:
-    """What is held of one symbol."""
+    """What is held of one symbol; `memory` is the strategy's, `added` the step of the opening or the last addition."""
 
     size: float
     entry: float
-    stop: float
-    target: float
     margin: float
+    leverage: float
     trip: float
+    added: int
+    adds: int = 0
+    parts: int = 0
+    stop: float = math.nan
+    target: float = math.nan
+    memory: Any = None
 
     @property
     def side(self) -> float:
@@ -109,67 +172,121 @@ class Position:
 
 
 @dataclass
-class Leg:
-    """An order that waits for the bar of this age of its symbol."""
+class Closing:
+    """An order to close a fraction of what is held, at this bar of its symbol."""
 
     due: int
-    reason: str = "entry"
-    size: float = 0.0
-    stop: float = 0.0
-    target: float = 0.0
+    reason: str
+    frac: float
 
 
-def ema(closes: list[float | None], window: int) -> list[float]:
-    """Exponential mean, seeded with the first close."""
-    weight = 2.0 / (window + 1.0)
-    value = NAN
-    series = []
-    for close in closes:
-        if close is not None:
-            value = close if math.isnan(value) else value + weight * (close - value)
-        series.append(value)
-    return series
+@dataclass
+class Opening:
+    """An order to open or to add, at this bar of its symbol; `plan` is the strategy's."""
+
+    due: int
+    size: float
+    leverage: float
+    adds: bool
+    plan: Any = None
 
 
-def atr(bars: list[Bar | None], window: int) -> list[float]:
-    """Wilder's mean of the true range, seeded with the first range."""
-    value = NAN
-    last: Bar | None = None
-    series = []
-    for bar in bars:
-        if bar is not None and last is None:
-            value = bar.high - bar.low
-        elif bar is not None and last is not None:
-            true_range = max(bar.high, last.close) - min(bar.low, last.close)
-            value = value + (true_range - value) / window
-        last = bar or last
-        series.append(value)
-    return series
+@dataclass(frozen=True)
+class Candidate:
+    """A symbol that the strategy wants to open."""
+
+    rank: float
+    s: int
+    side: float
 
 
-class EmaCross:
+class Strategy:
+    """What a book asks; this one takes its size from `Sizing`, adds nothing and has no exits of its own."""
+
+    def wish(self, t: int, s: int, age: int) -> tuple[float, float]:
+        """Side wanted at the close of step t (1, -1, or 0 for no opinion), and its rank."""
+        raise NotImplementedError
+
+    def distances(self, t: int, s: int) -> tuple[float, float]:
+        """Distances of stop and target from the entry price."""
+        raise NotImplementedError
+
+    def limits(self, s: int, sizing: Sizing) -> Limits:  # noqa: ARG002 - others have limits by symbol
+        """The limits of the book and of a symbol."""
+        return Limits(
+            sizing.places, sizing.margin_frac, sizing.orders, sizing.min_notional_usd, sizing.bump, sizing.shrink
+        )
+
+    def admits(self, t: int, s: int, minutes: float) -> bool:  # noqa: ARG002 - others have a cool-down
+        """Whether a wish may open; `minutes` since the wanted side was last left, but for a signal."""
+        return True
+
+    def size(
+        self,
+        t: int,  # noqa: ARG002 - others look at features
+        s: int,  # noqa: ARG002 - as above
+        price: float,
+        value: float,
+        most: float,
+        sizing: Sizing,
+    ) -> tuple[float, float]:
+        """Coins and leverage of a new position; `value` is equity, `most` the venue's leverage."""
+        coins = sizing.units if sizing.frac is None else value * sizing.frac / price
+        return coins, min(sizing.leverage, most)
+
+    def plan(self, t: int, s: int) -> Any:
+        """What an opening order carries."""
+        return self.distances(t, s)
+
+    def begin(self, position: Position, plan: Any) -> None:
+        """A position was opened."""
+        stop, target = plan
+        position.stop = position.entry - position.side * stop
+        position.target = position.entry + position.side * target
+
+    def addition(self, t: int, s: int, position: Position, value: float, minutes: float) -> float:  # noqa: ARG002
+        """Coins that a signal adds; `minutes` since the opening or the last addition."""
+        return 0.0
+
+    def leave(self, t: int, s: int, position: Position) -> tuple[str, float] | None:  # noqa: ARG002 - others have exits
+        """Reason and fraction of an exit of the strategy's own."""
+        return None
+
+
+class EmaCross(Strategy):
     """The strategy `ema_cross`."""
 
-    def __init__(self, symbols: list[Symbol], fast: int, slow: int, window: int, warmup: int, sl: float, tp: float):
-        closes = [[bar and bar.close for bar in symbol.bars] for symbol in symbols]
-        self.fast = [ema(series, fast) for series in closes]
-        self.slow = [ema(series, slow) for series in closes]
-        self.atr = [atr(symbol.bars, window) for symbol in symbols]
-        self.warmup, self.sl, self.tp = warmup, sl, tp
+    def __init__(
+        self,
+        symbols: list[Symbol],
+        fast: int,
+        slow: int,
+        window: int,
+        warmup: int,
+        sl: float,
+        tp: float,
+        clock: Clock = HOURLY,
+    ):
+        self.fast = [symbol.column("ema", fast) for symbol in symbols]
+        self.slow = [symbol.column("ema", slow) for symbol in symbols]
+        self.atr = [symbol.column("atr", window) for symbol in symbols]
+        self.warmup, self.sl, self.tp, self.clock = warmup, sl, tp, clock
 
-    def above(self, t: int, s: int) -> bool:
+    def above(self, row: int, s: int) -> bool:
         """Whether the fast mean lies above the slow one."""
-        return self.fast[s][t] > self.slow[s][t]
+        return self.fast[s][row] > self.slow[s][row]
 
     def wish(self, t: int, s: int, age: int) -> tuple[float, float]:
         """Long when the fast mean has just come to lie above the slow one, short when it no longer does."""
-        if t == 0 or age < self.warmup or self.above(t, s) == self.above(t - 1, s):
+        up = self.above(self.clock.row(t), s)
+        if age < self.warmup or up == self.above(self.clock.before(t), s):
             return 0.0, 0.0
-        return (1.0 if self.above(t, s) else -1.0), 0.0
+        return (1.0 if up else -1.0), 0.0
 
     def distances(self, t: int, s: int) -> tuple[float, float]:
         """Multiples of the ATR."""
-        return self.sl * self.atr[s][t], self.tp * self.atr[s][t]
+        atr = self.atr[s][self.clock.row(t)]
+        return self.sl * atr, self.tp * atr
 
 
 def one_unit(bars: list[Bar], fast: int, slow: int, sl: float, tp: float, fee: float) -> tuple[float, int, float]:
@@ -178,8 +295,8 @@ def one_unit(bars: list[Bar], fast: int, slow: int, sl: float, tp: float, fee: f
     A cross at the close of bar t >= 200 is filled at the open of t + 1 and reverses what is held. Stop and target hang
     on the ATR of t and are tested from the bar of the entry on; the stop wins; a gap fills at the open.
     """
-    up = [f > s for f, s in zip(*(ema([bar.close for bar in bars], n) for n in (fast, slow)), strict=True)]
-    true_range = atr(list(bars), 14)
+    up = [f > s for f, s in zip(*(naive_features.column("ema", [n], bars) for n in (fast, slow)), strict=True)]
+    true_range = naive_features.column("atr", [14], bars)
     held, wanted, stop, target = 0, 0, 0.0, 0.0
     cash, trades, peak, drawdown = 0.0, 0, 0.0, 0.0
     for t, bar in enumerate(bars):
@@ -217,15 +334,17 @@ class Book:
     rules: Rules
     sizing: Sizing
     strategy: Strategy
+    clock: Clock = HOURLY
     cash: float = 0.0
     fees: float = 0.0
     margin: float = 0.0
     refused: int = 0
     liquidations: int = 0
     held: dict[int, Position] = field(default_factory=dict)
-    closing: dict[int, Leg] = field(default_factory=dict)
-    opening: dict[int, Leg] = field(default_factory=dict)
+    closing: dict[int, Closing] = field(default_factory=dict)
+    opening: dict[int, Opening] = field(default_factory=dict)
     marks: dict[int, float] = field(default_factory=dict)
+    left: dict[tuple[int, float], int] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
     trips: list[float] = field(default_factory=list)
     payments: list[float] = field(default_factory=list)
@@ -233,75 +352,109 @@ class Book:
     in_market: list[bool] = field(default_factory=list)
 
     def run(self, first: int, last: int) -> "Book":
-        """Trade the bars [first, last)."""
+        """Trade the steps [first, last)."""
         self.cash = self.rules.initial_usd
         for t in range(first, last):
-            self.bar(t)
+            self.step(t)
         return self
 
-    def bar(self, t: int) -> None:
-        """Everything that happens in bar t, in order."""
-        existing = {s: bar for s, symbol in enumerate(self.symbols) if (bar := symbol.bars[t]) is not None}
-        if self.rules.next_open:
-            self.fill_due(t, {s: bar.open for s, bar in existing.items()}, "open")
-        if self.rules.intrabar:
-            self.stop_inside(t, existing)
-        self.pay_funding(t, existing)
-        self.liquidate(t, existing)
+    def step(self, t: int) -> None:
+        """Everything that happens in step t, in order."""
+        existing = {
+            s: bar
+            for s, symbol in enumerate(self.symbols)
+            if (bar := symbol.bars[t]) is not None and symbol.age(t, self.clock) >= 0
+        }
         closes = {s: bar.close for s, bar in existing.items()}
         self.marks.update(closes)
+        for s in range(len(self.symbols)):
+            if s in existing and self.rules.next_open:
+                self.fill_due(t, s, existing[s].open, "open")
+            if s in existing and self.rules.intrabar:
+                self.stop_inside(t, s, existing[s])
+            self.pay_funding(t, s)
+        self.liquidate(t, existing)
         if not self.rules.next_open:
-            self.fill_due(t, closes, "close")
-        self.decide(t, closes)
+            self.fill_all_due(t, closes)
+        value = self.worth()
+        if self.clock.exits(t):
+            self.judge_exits(t, closes)
+        if self.clock.enters(t):
+            self.judge_signals(t, closes, value)
         if not self.rules.next_open and not self.rules.delay_bars:
-            self.fill_due(t, closes, "close")
+            self.fill_all_due(t, closes)
         self.equity.append(self.worth())
         self.in_market.append(bool(self.held))
 
     def worth(self) -> float:
         """Mark-to-market equity."""
-        value = self.cash
-        for s in sorted(self.held):
-            value += self.held[s].size * (self.marks[s] - self.held[s].entry)
-        return value
+        return self.cash + total(self.held[s].size * (self.marks[s] - self.held[s].entry) for s in sorted(self.held))
 
-    def leverage(self, s: int) -> float:
-        """Leverage of a new position."""
-        return min(self.sizing.leverage, self.symbols[s].max_leverage)
+    def fill_all_due(self, t: int, closes: dict[int, float]) -> None:
+        """Fill what is due at the close."""
+        for s, price in closes.items():
+            self.fill_due(t, s, price, "close")
 
-    def fill_due(self, t: int, prices: dict[int, float], moment: str) -> None:
-        """Fill the orders that are due; an order never waits for a bar that does not exist."""
-        for s, price in prices.items():
-            age = self.symbols[s].age(t)
-            if s in self.closing and self.closing[s].due == age:
-                self.close(t, s, price, self.closing[s].reason, moment)
-            if s in self.opening and self.opening[s].due == age:
-                self.open(t, s, price, moment)
+    def fill_due(self, t: int, s: int, price: float, moment: str) -> None:
+        """Fill the legs that are due; an order never waits for a bar that does not exist."""
+        nth = self.symbols[s].nth(t)
+        if s in self.closing and self.closing[s].due == nth:
+            self.close(t, s, self.closing[s].frac, price, self.closing[s].reason, moment)
+        if s in self.opening and self.opening[s].due == nth:
+            self.open_or_add(t, s, price, moment)
 
-    def open(self, t: int, s: int, price: float, moment: str) -> None:
-        """Open what the order says."""
+    def open_or_add(self, t: int, s: int, price: float, moment: str) -> None:
+        """Do what the opening order says; an addition to nothing lapses."""
         order = self.opening.pop(s)
-        assert s not in self.held
+        if order.adds and s not in self.held:
+            return
         side = 1.0 if order.size > 0 else -1.0
         price *= 1.0 + side * self.rules.entry_slip
         notional = abs(order.size) * price
         fee = notional * self.rules.fee
-        margin = notional / self.leverage(s)
+        margin = notional / order.leverage
         self.margin += margin
-        stop, target = price - side * order.stop, price + side * order.target
-        self.held[s] = Position(order.size, price, stop, target, margin, -fee)
-        self.book(Fill(t, s, "entry", moment, order.size, price, fee, -fee))
+        if order.adds:
+            position = self.held[s]
+            size = position.size + order.size
+            position.entry = (position.entry * position.size + price * order.size) / size
+            position.size = size
+            position.margin += margin
+            position.trip -= fee
+            position.added = t
+            position.adds += 1
+        else:
+            assert s not in self.held
+            self.held[s] = Position(order.size, price, margin, order.leverage, -fee, t)
+            self.strategy.begin(self.held[s], order.plan)
+        self.book(Fill(t, s, "add" if order.adds else "entry", moment, order.size, price, fee, -fee))
 
-    def close(self, t: int, s: int, price: float, reason: str, moment: str) -> None:
-        """Close a position whole."""
-        position = self.held.pop(s)
+    def close(self, t: int, s: int, frac: float, price: float, reason: str, moment: str) -> None:
+        """Close a position or a fraction of it, in whole lots."""
         self.closing.pop(s, None)
-        price *= 1.0 - position.side * self.rules.exit_slip
-        fee = abs(position.size) * price * self.rules.fee
-        change = position.size * (price - position.entry) - fee
-        self.trips.append(position.trip + change)
-        self.margin = self.margin - position.margin if self.held else 0.0
-        self.book(Fill(t, s, reason, moment, -position.size, price, fee, change))
+        position = self.held[s]
+        side = position.side
+        held = abs(position.size)
+        coins = held if frac >= 1.0 else whole_lots(held * frac, self.symbols[s].lots)
+        if coins <= 0:
+            return
+        price *= 1.0 - side * self.rules.exit_slip
+        fee = coins * price * self.rules.fee
+        change = side * coins * (price - position.entry) - fee
+        position.trip += change
+        if coins == held:
+            del self.held[s]
+            self.trips.append(position.trip)
+            self.margin = self.margin - position.margin if self.held else 0.0
+        else:
+            freed = position.margin * (coins / held)
+            self.margin -= freed
+            position.margin -= freed
+            position.size -= side * coins
+            position.parts += 1
+        if reason != "signal":
+            self.left[s, side] = t
+        self.book(Fill(t, s, reason, moment, -side * coins, price, fee, change))
 
     def book(self, fill: Fill) -> None:
         """Move the account's sums, and log by how much they moved."""
@@ -321,29 +474,26 @@ class Book:
             return "target"
         return None
 
-    def stop_inside(self, t: int, existing: dict[int, Bar]) -> None:
-        """Stops and targets inside the bar."""
-        for s, bar in existing.items():
-            position = self.held.get(s)
-            reason = position and self.reached(position, bar.low, bar.high)
-            if position is None or reason is None:
-                continue
-            if reason == "stop":
-                price = min(bar.open, position.stop) if position.side > 0 else max(bar.open, position.stop)
-            else:
-                price = max(bar.open, position.target) if position.side > 0 else min(bar.open, position.target)
-            self.close(t, s, price, reason, "inside")
+    def stop_inside(self, t: int, s: int, bar: Bar) -> None:
+        """Stop and target inside the bar."""
+        position = self.held.get(s)
+        reason = position and self.reached(position, bar.low, bar.high)
+        if position is None or reason is None:
+            return
+        if reason == "stop":
+            price = min(bar.open, position.stop) if position.side > 0 else max(bar.open, position.stop)
+        else:
+            price = max(bar.open, position.target) if position.side > 0 else min(bar.open, position.target)
+        self.close(t, s, 1.0, price, reason, "inside")
 
-    def pay_funding(self, t: int, existing: dict[int, Bar]) -> None:
+    def pay_funding(self, t: int, s: int) -> None:
         """Longs pay the rate on what they hold at the close, shorts receive it."""
-        for s in sorted(self.held):
-            rate = self.symbols[s].funding[t]
-            if rate:
-                price = existing[s].close if s in existing else self.marks[s]
-                payment = self.held[s].size * price * rate
-                self.held[s].trip -= payment
-                self.payments.append(payment)
-                self.book(Fill(t, s, "funding", "close", 0.0, price, 0.0, -payment))
+        rate = self.symbols[s].funding[t]
+        if rate and s in self.held:
+            payment = self.held[s].size * self.marks[s] * rate
+            self.held[s].trip -= payment
+            self.payments.append(payment)
+            self.book(Fill(t, s, "funding", "close", 0.0, self.marks[s], 0.0, -payment))
 
     def liquidate(self, t: int, existing: dict[int, Bar]) -> None:
         """Close all at the worst prices of the bar if equity there does not cover the maintenance margin."""
@@ -352,73 +502,140 @@ class Book:
             bar = existing.get(s)
             extreme = bar and (bar.low if position.side > 0 else bar.high)
             worst[s] = self.marks[s] if extreme is None else extreme
-        value, maintenance = self.cash, 0.0
-        for s in sorted(self.held):
-            value += self.held[s].size * (worst[s] - self.held[s].entry)
-            maintenance += abs(self.held[s].size) * worst[s] * self.symbols[s].maintenance_frac
-        if self.held and not value >= maintenance:
+        adverse = total(self.held[s].size * (worst[s] - self.held[s].entry) for s in sorted(self.held))
+        maintenance = total(
+            abs(self.held[s].size) * worst[s] * self.symbols[s].maintenance_frac for s in sorted(self.held)
+        )
+        if self.held and not self.cash + adverse >= maintenance:
             self.opening.clear()
             self.liquidations += 1
             for s in sorted(self.held):
-                self.close(t, s, worst[s], "liquidation", "inside")
+                self.close(t, s, 1.0, worst[s], "liquidation", "inside")
 
     def due(self, t: int, s: int) -> int:
-        """Age of the bar that fills an order decided at the close of bar t."""
-        return self.symbols[s].age(t) + self.rules.delay_bars + (1 if self.rules.next_open else 0)
+        """Which bar of the symbol fills an order decided at the close of step t."""
+        return self.symbols[s].nth(t) + self.rules.delay_bars + (1 if self.rules.next_open else 0)
 
-    def order_close(self, t: int, s: int, reason: str) -> None:
-        """Order to close; an older order keeps its time, and stop or target tell its reason."""
-        leg = self.closing.setdefault(s, Leg(self.due(t, s), reason))
-        if reason != "signal":
-            leg.reason = reason
+    def order_close(self, t: int, s: int, reason: str, frac: float) -> None:
+        """Order to close; an older order keeps its time, and an exit tells its reason rather than a signal."""
+        older = self.closing.get(s)
+        if older and older.frac == 1.0 and reason == "signal":
+            reason = older.reason
+        self.closing[s] = Closing(older.due if older else self.due(t, s), reason, frac)
 
-    def decide(self, t: int, closes: dict[int, float]) -> None:
-        """Turn what is known at the close of bar t into orders."""
-        wishes = []
+    def judge_exits(self, t: int, closes: dict[int, float]) -> None:
+        """Order to close what stop, target or the strategy's own exits want closed."""
         for s, close in closes.items():
-            position = self.held.get(s)
-            if position and not self.rules.intrabar and (reason := self.reached(position, close, close)):
-                self.order_close(t, s, reason)
-            side, rank = self.strategy.wish(t, s, self.symbols[s].age(t))
+            position, order = self.held.get(s), self.closing.get(s)
+            if position is None or (order and order.reason != "signal"):
+                continue
+            reason = None if self.rules.intrabar else self.reached(position, close, close)
+            if reason:
+                self.order_close(t, s, reason, 1.0)
+            elif order is None and (own := self.strategy.leave(t, s, position)):
+                self.order_close(t, s, *own)
+
+    def judge_signals(self, t: int, closes: dict[int, float], value: float) -> None:
+        """Flip and cancel, symbol by symbol; then order additions; then entries, by rank."""
+        candidates, agreeing = [], []
+        for s in closes:
+            side, rank = self.strategy.wish(t, s, self.symbols[s].age(t, self.clock))
             if not side:
                 continue
-            self.opening.pop(s, None)
-            protected = s in self.closing and self.closing[s].reason != "signal"
-            if position and position.side == side and not protected:
-                self.closing.pop(s, None)
+            if s in self.opening and self.opening[s].size * side < 0:
+                del self.opening[s]
+            position, order = self.held.get(s), self.closing.get(s)
+            leaving = order is not None and order.frac == 1.0 and order.reason != "signal"
+            if position and position.side == side and not leaving:
+                if order and order.reason == "signal":
+                    del self.closing[s]
+                agreeing.append(s)
                 continue
             if position:
-                self.order_close(t, s, "signal")
-            wishes.append((rank, s, side))
-        value = self.worth()
-        free = value - self.margin
-        for s in sorted(self.opening):
-            free -= max(self.needs(s, abs(self.opening[s].size), self.marks[s]), 0.0)
-        for _, s, side in sorted(wishes, key=lambda wish: -wish[0]):
-            size = self.size(s, value, closes[s])
-            needed = self.needs(s, size, closes[s])
-            places = self.sizing.places - len(self.held.keys() | self.opening.keys())
-            if size > 0 and (s in self.held or places >= 1) and needed <= free:
-                free -= max(needed, 0.0)
-                self.opening[s] = Leg(self.due(t, s), "entry", side * size, *self.strategy.distances(t, s))
+                self.order_close(t, s, "signal", 1.0)
+            if s not in self.opening and self.strategy.admits(t, s, self.minutes_since_exit(t, s, side)):
+                candidates.append(Candidate(rank, s, side))
+        free = value * self.limits(0).margin_frac - self.margin - total(self.reserved(s) for s in sorted(self.opening))
+        free = self.order_additions(t, agreeing, closes, value, free)
+        self.order_entries(t, candidates, closes, value, free)
+
+    def minutes_since_exit(self, t: int, s: int, side: float) -> float:
+        """Minutes since a side of a symbol was left, but for a signal; an exit that is ordered counts as made now."""
+        order = self.closing.get(s)
+        if order and order.reason != "signal" and self.held[s].side == side:
+            return 0.0
+        return (t - self.left[s, side]) * self.clock.minutes if (s, side) in self.left else math.inf
+
+    def limits(self, s: int) -> Limits:
+        """What may be ordered of a symbol; those of symbol 0 tell what the whole book may hold."""
+        return self.strategy.limits(s, self.sizing)
+
+    def reserved(self, s: int) -> float:
+        """Money that a waiting order will take."""
+        order = self.opening[s]
+        needed = self.needs(order.size, self.marks[s], order.leverage)
+        return max(needed if order.adds else needed - self.margin_of(s), 0.0)
+
+    def margin_of(self, s: int) -> float:
+        """Margin that a symbol holds."""
+        return self.held[s].margin if s in self.held else 0.0
+
+    def order_additions(
+        self, t: int, agreeing: list[int], closes: dict[int, float], value: float, free: float
+    ) -> float:
+        """Order additions in symbol order; return what money is left."""
+        for s in agreeing:
+            if s in self.opening or s in self.closing:
+                continue
+            position = self.held[s]
+            minutes = (t - position.added) * self.clock.minutes
+            wanted = self.strategy.addition(t, s, position, value, minutes)
+            coins = self.fitted(s, wanted, closes[s], position.leverage, free, shrink=False) if wanted > 0 else 0.0
+            if coins > 0:
+                self.opening[s] = Opening(self.due(t, s), position.side * coins, position.leverage, adds=True)
+                free -= self.needs(coins, closes[s], position.leverage)
+        return free
+
+    def order_entries(
+        self, t: int, candidates: list[Candidate], closes: dict[int, float], value: float, free: float
+    ) -> None:
+        """Order entries, highest rank first, equal ranks in symbol order."""
+        orders = self.limits(0).orders
+        for candidate in sorted(candidates, key=lambda candidate: -candidate.rank):
+            s, price = candidate.s, closes[candidate.s]
+            places = self.limits(0).places - len(self.held.keys() | self.opening.keys())
+            coins = 0.0
+            if orders >= 1 and (s in self.held or places >= 1):
+                wanted, leverage = self.strategy.size(t, s, price, value, self.symbols[s].max_leverage, self.sizing)
+                coins = self.fitted(s, wanted, price, leverage, free + self.margin_of(s), self.limits(s).shrink)
+            if coins > 0:
+                orders -= 1
+                free -= max(self.needs(coins, price, leverage) - self.margin_of(s), 0.0)
+                plan = self.strategy.plan(t, s)
+                self.opening[s] = Opening(self.due(t, s), candidate.side * coins, leverage, adds=False, plan=plan)
             else:
                 self.refused += 1
 
-    def needs(self, s: int, size: float, price: float) -> float:
-        """Money that an entry takes beyond what a position it replaces sets free."""
-        notional = size * price
-        needed = notional / self.leverage(s) + notional * self.rules.fee
-        return needed - (self.held[s].margin if s in self.held else 0.0)
+    def needs(self, size: float, price: float, leverage: float) -> float:
+        """Money that an opening order takes."""
+        notional = abs(size) * price
+        return notional / leverage + notional * self.rules.fee
 
-    def size(self, s: int, value: float, price: float) -> float:
-        """Coins of a new position: whole lots, not above what is wanted; 0 if that is worth too little."""
-        lots = self.symbols[s].lots
-        wanted = self.sizing.units if self.sizing.frac is None else value * self.sizing.frac / price
-        if not 0.0 < wanted < math.inf or math.isinf(wanted * lots):
+    def fitted(self, s: int, wanted: float, price: float, leverage: float, room: float, shrink: bool) -> float:
+        """Coins of an opening order: whole lots, within what is free, not worth too little; else 0."""
+        limits, lots = self.limits(s), self.symbols[s].lots
+        if math.isnan(wanted):
             return 0.0
-        count = math.floor(wanted * lots)
-        size = (count + 1) / lots if (count + 1) / lots <= wanted else count / lots
-        return size if size * price >= self.symbols[s].min_notional_usd else 0.0
+        coins = whole_lots(wanted, lots)
+        if shrink and room > 0 and self.needs(coins, price, leverage) > room:
+            coins = whole_lots(wanted * (room / self.needs(wanted, price, leverage)), lots)
+        least = max(self.symbols[s].min_notional_usd, limits.min_notional_usd)
+        if limits.bump and coins * price < least:
+            coins = lots_up(least / price, lots)
+            if coins * price < least:
+                coins = lots_up(coins + 0.5 / lots, lots)
+        fits = self.needs(coins, price, leverage) <= room
+        return coins if coins > 0 and coins * price >= least and fits else 0.0
 
     def results(self) -> dict[str, float]:
         """The figures that a sweep keeps, told from the lists."""
@@ -426,7 +643,7 @@ class Book:
         for value in self.equity:
             peak = max(peak, value)
             fall = max(fall, peak - value)
-            share = max(share, (peak - value) / peak)
+            share = (peak - value) / peak if peak - value > share * peak else share
         trades = [fill for fill in self.fills if fill.reason != "funding"]
         return {
             "equity_usd": self.equity[-1] if self.equity else self.rules.initial_usd,
@@ -445,6 +662,20 @@ class Book:
             "liquidations": self.liquidations,
             "refused": self.refused,
         }
+
+
+def whole_lots(wanted: float, lots: float) -> float:
+    """Coins: whole lots, not above what is wanted; 0 for what is no size, infinity for more lots than floats hold."""
+    if not wanted > 0 or math.isinf(wanted * lots):
+        return wanted * lots if wanted > 0 else 0.0
+    count = math.floor(wanted * lots)
+    return (count + 1) / lots if (count + 1) / lots <= wanted else count / lots
+
+
+def lots_up(wanted: float, lots: float) -> float:
+    """Coins: whole lots, not below what is wanted."""
+    below = whole_lots(wanted, lots)
+    return below if below >= wanted else (round(below * lots) + 1) / lots
 
 
 def total(values) -> float:

@@ -1,20 +1,76 @@
-"""Run the compiled engine on what `naive` describes, and compare the two."""
+"""Run a compiled engine on what `naive` describes, any strategy on any clock, and compare it with the twin."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import ModuleType
+from typing import NamedTuple
 
 import naive
+import numba
 import numpy as np
-from naive import Bar, Fill, Rules, Sizing, Symbol
+import scripted
+from naive import Bar, Clock, Fill, Rules, Sizing, Symbol
 
-from kernels import book as kernels_book
 from kernels import features
-from kernels.ledger import BLOCKS, POSITION_FIELDS
-from kernels.market import FillModel, Floats, Ints, Market
+from kernels.book import MOMENTS, REASONS, Book, make_book
+from kernels.ledger import BLOCKS
+from kernels.market import FillModel, Floats, Ints, Market, marks_of, model_record, symbol_records
+from kernels.params import Parameter, Value, record_of
 from kernels.strategies import ema_cross
 
-Script = list[list[tuple[float, float, float, float]]]
-"""[T][S] of side, rank, stop distance, target distance."""
+Script = list[list[tuple[float, ...]]]
+"""[T][S], by main bar: side, rank, stop distance, target distance; and, where there are any, coins to add, and the
+fraction that the strategy's own exit closes."""
+
+STEPS_PER_DAY = 4
+
+RESULTS = {
+    "equity_usd": "equity",
+    "max_drawdown_usd": "drawdown",
+    "max_drawdown_frac": "drawdown_frac",
+    "trades": "trades",
+    "wins": "wins",
+    "gross_profit_usd": "gross_profit",
+    "gross_loss_usd": "gross_loss",
+    "fees_usd": "fees",
+    "funding_usd": "funding",
+    "turnover_usd": "turnover",
+    "fills": "fills",
+    "bars_held": "bars_held",
+    "open_positions": "positions",
+    "liquidations": "liquidations",
+    "refused": "refused",
+}
+"""Results of the twin, and the field of the account that holds each."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A market and parameters for it: values of every path, and values that single symbols have instead."""
+
+    symbols: list[Symbol]
+    rules: Rules
+    values: Mapping[str, Value]
+    own: Mapping[int, Mapping[str, Value]] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    clock: Clock = naive.HOURLY
+    first: int = 0
+
+    @property
+    def steps(self) -> int:
+        return len(self.symbols[0].bars)
+
+    @property
+    def groups(self) -> tuple[list[Mapping[str, Value]], list[int]]:
+        """The distinct sets of values, the base first, and which each symbol has."""
+        distinct: list[Mapping[str, Value]] = [self.values]
+        groups = []
+        for s in range(len(self.symbols)):
+            values = {**self.values, **self.own.get(s, {})}
+            if values not in distinct:
+                distinct.append(values)
+            groups.append(distinct.index(values))
+        return distinct, groups
 
 
 @dataclass(frozen=True)
@@ -28,40 +84,59 @@ class Outcome:
 
 
 @dataclass
-class Scripted:
+class Scripted(naive.Strategy):
     """The scripted strategy for the twin."""
 
     script: Script
+    clock: Clock = naive.HOURLY
+
+    def seen(self, t: int, s: int) -> tuple[float, ...]:
+        """What the script says at the last main bar."""
+        return padded(self.script[self.clock.row(t)][s])
 
     def wish(self, t: int, s: int, age: int) -> tuple[float, float]:  # noqa: ARG002 - other strategies need the age
-        side, rank, _, _ = self.script[t][s]
+        side, rank, *_ = self.seen(t, s)
         return side, rank
 
     def distances(self, t: int, s: int) -> tuple[float, float]:
-        _, _, stop, target = self.script[t][s]
+        _, _, stop, target, *_ = self.seen(t, s)
         return stop, target
 
+    def addition(self, t: int, s: int, position: naive.Position, value: float, minutes: float) -> float:  # noqa: ARG002 - as above
+        return self.seen(t, s)[4]
 
-def calendar(bars: int, bars_per_day: int) -> tuple[Ints, Ints]:
-    """Which bars end a day, and the block of each bar."""
-    t = np.arange(bars)
-    return (t % bars_per_day == bars_per_day - 1).astype(np.int64), (t * BLOCKS // bars).astype(np.int64)
+    def leave(self, t: int, s: int, position: naive.Position) -> tuple[str, float] | None:  # noqa: ARG002 - as above
+        fraction = self.seen(t, s)[5]
+        return ("scripted", fraction) if fraction else None
 
 
-def to_market(symbols: list[Symbol], bars_per_day: int = 4) -> Market:
+def padded(wish: tuple[float, ...]) -> tuple[float, ...]:
+    """A wish with all of its columns."""
+    return (*wish, *[0.0] * (len(scripted.FEATURES) - len(wish)))
+
+
+def grid(series: list[list[Bar | None]], name: str) -> Floats:
+    """[T, S] of one price, NaN where there is no bar."""
+    columns = [[getattr(bar, name) if bar else np.nan for bar in bars] for bars in series]
+    return np.array(columns, dtype=np.float64).T.copy()
+
+
+def calendar(steps: int) -> tuple[Ints, Ints]:
+    """Which steps end a day, and the block of each step."""
+    t = np.arange(steps)
+    return (t % STEPS_PER_DAY == STEPS_PER_DAY - 1).astype(np.int64), (t * BLOCKS // max(steps, 1)).astype(np.int64)
+
+
+def to_market(case: Case) -> Market:
     """The arrays that the engine reads."""
-    count = len(symbols[0].bars)
-    prices = np.full((4, count, len(symbols)), np.nan)
-    age = np.full((count, len(symbols)), -1, dtype=np.int64)
-    for s, symbol in enumerate(symbols):
-        for t, bar in enumerate(symbol.bars):
-            if bar is not None:
-                prices[:, t, s] = bar.open, bar.high, bar.low, bar.close
-                age[t, s] = symbol.age(t)
-    day_end, block = calendar(count, bars_per_day)
+    symbols, clock, steps = case.symbols, case.clock, range(case.steps)
+    prices = [grid([symbol.bars for symbol in symbols], name) for name in ("open", "high", "low", "close")]
+    day_end, block = calendar(case.steps)
+    lead = next((case.names.index(name) for name in ("BTC", "BTCUSDT") if name in case.names), -1)
     return Market(
         *prices,
-        age=age,
+        mark=marks_of(prices[3]),
+        age=np.array([[symbol.age(t, clock) for symbol in symbols] for t in steps], dtype=np.int64),
         funding=np.array([symbol.funding for symbol in symbols]).T.copy(),
         lots=np.array([symbol.lots for symbol in symbols]),
         min_notional_usd=np.array([symbol.min_notional_usd for symbol in symbols]),
@@ -69,6 +144,13 @@ def to_market(symbols: list[Symbol], bars_per_day: int = 4) -> Market:
         maintenance_frac=np.array([symbol.maintenance_frac for symbol in symbols]),
         day_end=day_end,
         block=block,
+        row=np.array([clock.row(t) for t in steps], dtype=np.int64),
+        before=np.array([clock.before(t) for t in steps], dtype=np.int64),
+        enters=np.array([clock.enters(t) for t in steps], dtype=np.int64),
+        exits=np.array([clock.exits(t) for t in steps], dtype=np.int64),
+        group=np.array(case.groups[1], dtype=np.int64),
+        lead=np.array([lead], dtype=np.int64),
+        minutes=np.array([clock.minutes]),
     )
 
 
@@ -84,92 +166,216 @@ def to_model(rules: Rules) -> FillModel:
     )
 
 
-def sizing_values(sizing: Sizing) -> list[float]:
-    """Encoded sizing parameters, in the order that both strategies end with."""
-    units = sizing.frac is None
-    return [float(units), 0.0 if units else sizing.frac, sizing.units, sizing.leverage, float(sizing.places)]
+def build(symbols: list[Symbol], wanted: list[features.Column]) -> Floats:
+    """Feature columns [C, T, S] over the main bars."""
+    prices = [grid([symbol.main_bars for symbol in symbols], name) for name in ("high", "low", "close", "volume")]
+    out = np.empty((len(wanted), *prices[0].shape))
+    scratch = np.empty((len(symbols), max(map(features.state_size, wanted))))
+    features.build(*features.encode(wanted), *prices, out, scratch)
+    return out
 
 
-def new_book(symbols: int, combos: int, log_rows: int, bars: int):
-    return kernels_book.Book(
-        positions=np.zeros((POSITION_FIELDS, symbols)),
-        orders=np.zeros((kernels_book.ORDER_FIELDS, symbols)),
-        marks=np.zeros(symbols),
-        wants=np.zeros(symbols),
-        ranks=np.zeros(symbols),
-        log=np.zeros((kernels_book.LOG_FIELDS, log_rows)),
-        logged=np.zeros(1, dtype=np.int64),
-        equity=np.zeros(bars),
-        days=np.zeros((BLOCKS, 3, combos)),
+def columns_of(strategy: ModuleType, case: Case) -> tuple[Floats, Ints]:
+    """Every feature column of a case, and the rows [1, G, F] of each group."""
+    columns = [
+        [features.Column(use.kind, tuple(int(values[path]) for path in use.paths)) for use in strategy.FEATURES]
+        for values in case.groups[0]
+    ]
+    wanted = sorted({column for row in columns for column in row})
+    return build(case.symbols, wanted), np.array([[[wanted.index(column) for column in row] for row in columns]])
+
+
+def encode(parameters: list[Parameter], groups: list[Mapping[str, Value]]) -> np.ndarray:
+    """[1, G] records."""
+    rows = [tuple(parameter.encode(values[parameter.path]) for parameter in parameters) for values in groups]
+    return np.array([rows], dtype=record_of(parameters))
+
+
+class Inputs(NamedTuple):
+    """What `run` is given besides steps and book."""
+
+    market: Market
+    models: np.ndarray
+    symbols: np.ndarray
+    columns: Floats
+    rows: Ints
+    entries: np.ndarray
+    entry_of: Ints
+    params: np.ndarray
+
+
+def inputs_of(
+    strategy: ModuleType, case: Case, given: tuple[Floats, Ints] | None = None, size_mult: float = 1.0
+) -> Inputs:
+    """The arrays of one combo; columns and rows may be given instead of built."""
+    columns, rows = given or columns_of(strategy, case)
+    shaping = [parameter for parameter in strategy.PARAMETERS if parameter.role in {"feature", "entry"}]
+    market = to_market(case)
+    return Inputs(
+        market,
+        model_record(to_model(case.rules)._replace(size_mult=size_mult), market),
+        symbol_records(market),
+        columns,
+        rows,
+        encode(shaping, case.groups[0]),
+        np.zeros(1, dtype=np.int64),
+        encode(list(strategy.PARAMETERS), case.groups[0]),
     )
 
 
-def read_log(book) -> list[Fill]:
-    count = int(book.logged[0])
-    assert count <= book.log.shape[1]
+class PlainRecord(np.record):
+    """A record whose fields hide numpy's attributes, `size` for one, as they do in compiled code."""
+
+    def __getattribute__(self, name: str) -> object:
+        fields = super().__getattribute__("dtype").fields
+        return self[name] if name in fields else super().__getattribute__(name)
+
+
+def blank_book(memory: tuple[str, ...], combos: int, symbols: int, tile: int, log_rows: int, steps: int) -> Book:
+    """A book that compiled and uncompiled engines read alike."""
+    book = make_book(memory, combos, symbols, tile, log_rows=log_rows, recorded_steps=steps)
+    if not numba.config.DISABLE_JIT:
+        return book
+    return book._replace(slots=book.slots.view(np.dtype((PlainRecord, book.slots.dtype))))
+
+
+def new_book(
+    engine: ModuleType, case: Case, *, tile: int = 64, log_rows: int = -1, combos: int = 1, recorded: bool = True
+) -> Book:
+    """A flat book that records everything."""
+    symbols = len(case.symbols)
+    rows = 8 * case.steps * symbols + 8 if log_rows < 0 else log_rows
+    book = blank_book(engine.MEMORY, combos, symbols, tile, rows, case.steps if recorded else 0)
+    engine.open_books(book, case.rules.initial_usd)
+    return book
+
+
+def read_log(engine: ModuleType, book: Book) -> list[Fill]:
+    count = int(book.accounts[0].logged)
+    assert count <= len(book.log)
+    reasons = (*REASONS, *engine.EXITS)
     return [
-        Fill(int(t), int(s), kernels_book.REASONS[int(reason)], kernels_book.MOMENTS[int(moment)], *map(float, rest))
-        for t, s, reason, moment, *rest in book.log[:, :count].T
+        Fill(
+            int(row["step"]),
+            int(row["symbol"]),
+            reasons[int(row["reason"])],
+            MOMENTS[int(row["moment"])],
+            *(float(row[name]) for name in ("size", "price", "fee", "cash")),
+        )
+        for row in book.log[:count]
     ]
 
 
-def run_arrays(engine, market, model, columns, rows, values, first, last) -> Outcome:
-    """Run combo 0 with everything recorded."""
-    bars, symbols = market.close.shape
-    book = new_book(symbols, 1, 8 * bars * symbols + 8, bars)
-    out = np.zeros((len(engine.RESULTS), 1))
-    engine.run_range(market, model, columns, rows, values, 0, 1, first, last, book, out)
-    results = dict(zip(engine.RESULTS, map(float, out[:, 0]), strict=True))
-    return Outcome(results, read_log(book), book.equity[first:last].tolist(), book.days[:, :, 0])
+def outcome_of(engine: ModuleType, book: Book, first: int = 0, k: int = 0) -> Outcome:
+    """What a book says of combo k; fills and equity are those of the last combo that ran."""
+    results = {name: float(book.accounts[k][account_field]) for name, account_field in RESULTS.items()}
+    return Outcome(results, read_log(engine, book), book.equity[first:].tolist(), book.days[:, :, k].copy())
 
 
-def scripted_arrays(script: Script, sizing: Sizing) -> tuple[Floats, Ints, Floats]:
-    columns = np.array(script, dtype=np.float64).transpose(2, 0, 1).copy()
-    return columns, np.arange(4).reshape(4, 1), np.array(sizing_values(sizing)).reshape(-1, 1)
-
-
-def run_scripted(
-    engine: ModuleType, symbols: list[Symbol], rules: Rules, sizing: Sizing, script: Script, first: int = 0
+def run_engine(
+    engine: ModuleType,
+    strategy: ModuleType,
+    case: Case,
+    given: tuple[Floats, Ints] | None = None,
+    tile: int = 64,
+    size_mult: float = 1.0,
 ) -> Outcome:
-    """The compiled engine on a script."""
-    columns, rows, values = scripted_arrays(script, sizing)
-    return run_arrays(engine, to_market(symbols), to_model(rules), columns, rows, values, first, len(symbols[0].bars))
+    """What the compiled engine does; columns and rows may be given instead of built."""
+    book = new_book(engine, case, tile=tile)
+    engine.run(*inputs_of(strategy, case, given, size_mult), case.first, case.steps, book)
+    return outcome_of(engine, book, case.first)
 
 
-def cross_arrays(symbols: list[Symbol], sizing: Sizing, cross: tuple) -> tuple[Floats, Ints, Floats]:
-    """Columns, rows and values of one `ema_cross` combo (fast, slow, window, warmup, sl, tp)."""
-    market = to_market(symbols)
-    fast, slow, window, *_ = cross
-    wanted = [features.Column("ema", (fast,)), features.Column("ema", (slow,)), features.Column("atr", (window,))]
-    columns = np.empty((3, *market.close.shape))
-    scratch = np.empty((market.close.shape[1], max(map(features.state_size, wanted))))
-    volume = np.zeros_like(market.close)
-    features.build(*features.encode(wanted), market.high, market.low, market.close, volume, columns, scratch)
-    values = np.array([*map(float, cross), *sizing_values(sizing)]).reshape(-1, 1)
-    assert len(values) == len(ema_cross.PARAMETERS)
-    return columns, np.arange(3).reshape(3, 1), values
-
-
-def run_cross(
-    engine: ModuleType, symbols: list[Symbol], rules: Rules, sizing: Sizing, cross: tuple, first: int = 0
-) -> Outcome:
-    """The compiled engine with `ema_cross`."""
-    columns, rows, values = cross_arrays(symbols, sizing, cross)
-    return run_arrays(engine, to_market(symbols), to_model(rules), columns, rows, values, first, len(symbols[0].bars))
-
-
-def run_twin(symbols: list[Symbol], rules: Rules, sizing: Sizing, strategy: naive.Strategy, first: int = 0) -> Outcome:
-    """The plain Python twin."""
-    bars = len(symbols[0].bars)
-    book = naive.Book(symbols, rules, sizing, strategy).run(first, bars)
-    day_end, block = calendar(bars, 4)
+def twin_of(case: Case, strategy: naive.Strategy, sizing: Sizing | None = None) -> Outcome:
+    """What the plain Python twin does."""
+    book = naive.Book(case.symbols, case.rules, sizing or Sizing(), strategy, case.clock).run(case.first, case.steps)
+    day_end, block = calendar(case.steps)
     days = np.zeros((BLOCKS, 3))
-    returns = naive.daily(book.equity, rules.initial_usd, [bool(end) for end in day_end[first:]])
-    for value, number in zip(returns, block[first:], strict=True):
+    returns = naive.daily(book.equity, case.rules.initial_usd, [bool(end) for end in day_end[case.first :]])
+    for value, number in zip(returns, block[case.first :], strict=True):
         if value is not None:
             n, one, two = (float(x) for x in days[number])
             days[number] = n + 1, one + value, two + value * value
     return Outcome(book.results(), book.fills, book.equity, days)
+
+
+CROSS_PATHS = (
+    "indicators.ema_fast_window",
+    "indicators.ema_slow_window",
+    "indicators.atr_window",
+    "entry.warmup_bars",
+    "trade.sl_atr_mult",
+    "trade.tp_atr_mult",
+)
+
+
+NO_CROSS = (1, 1, 1, 1, 1.0, 1.0)
+"""Windows and distances for a strategy that has none."""
+
+
+def plain_values(sizing: Sizing, cross: tuple) -> dict[str, Value]:
+    """Parameters of `ema_cross`, which the scripted strategy has too: (fast, slow, window, warmup, sl, tp)."""
+    units = sizing.frac is None
+    return {
+        **dict(zip(CROSS_PATHS, cross, strict=True)),
+        "trade.size_mode": "units" if units else "equity",
+        "trade.size_frac": 0.0 if units else sizing.frac,
+        "trade.size_units": sizing.units,
+        "trade.leverage": sizing.leverage,
+        "trade.max_open_positions": sizing.places,
+        "trade.max_total_margin_frac": sizing.margin_frac,
+        "trade.max_entry_orders_per_step": sizing.orders,
+        "trade.min_notional_usd": sizing.min_notional_usd,
+        "trade.bump_to_min_notional": sizing.bump,
+        "trade.shrink_to_fit": sizing.shrink,
+    }
+
+
+def script_columns(script: Script) -> tuple[Floats, Ints]:
+    """The columns of a script, and their rows."""
+    whole = [[padded(wish) for wish in row] for row in script]
+    count = len(scripted.FEATURES)
+    return np.array(whole, dtype=np.float64).transpose(2, 0, 1).copy(), np.arange(count).reshape(1, 1, count)
+
+
+def run_scripted(
+    engine: ModuleType,
+    symbols: list[Symbol],
+    rules: Rules,
+    sizing: Sizing,
+    script: Script,
+    first: int = 0,
+    clock: Clock = naive.HOURLY,
+) -> Outcome:
+    """The compiled engine on a script."""
+    case = Case(symbols, rules, plain_values(sizing, NO_CROSS), clock=clock, first=first)
+    return run_engine(engine, scripted, case, script_columns(script))
+
+
+def run_cross(
+    engine: ModuleType,
+    symbols: list[Symbol],
+    rules: Rules,
+    sizing: Sizing,
+    cross: tuple,
+    first: int = 0,
+    clock: Clock = naive.HOURLY,
+) -> Outcome:
+    """The compiled engine with `ema_cross` (fast, slow, window, warmup, sl, tp)."""
+    case = Case(symbols, rules, plain_values(sizing, cross), clock=clock, first=first)
+    return run_engine(engine, ema_cross, case)
+
+
+def run_twin(
+    symbols: list[Symbol],
+    rules: Rules,
+    sizing: Sizing,
+    strategy: naive.Strategy,
+    first: int = 0,
+    clock: Clock = naive.HOURLY,
+) -> Outcome:
+    """The plain Python twin of a plain strategy."""
+    return twin_of(Case(symbols, rules, {}, clock=clock, first=first), strategy, sizing)
 
 
 def bits(values) -> list[int]:
@@ -205,9 +411,21 @@ def one(bars: list[Bar | None], funding: dict[int, float] | None = None, **terms
     return Symbol(bars, rates, **{"lots": 100.0, **terms})
 
 
-def play(engine: ModuleType, symbols: list[Symbol], wishes: dict, rules: Rules, sizing: Sizing) -> Outcome:
-    """Play `wishes` {(t, s): (side, rank, stop, target)} with engine and twin, which must agree."""
-    script = [[wishes.get((t, s), NO_OPINION) for s in range(len(symbols))] for t in range(len(symbols[0].bars))]
-    kernel = run_scripted(engine, symbols, rules, sizing, script)
-    assert_same(kernel, run_twin(symbols, rules, sizing, Scripted(script)))
+def script_of(wishes: Mapping[tuple[int, int], tuple[float, ...]], rows: int, symbols: int) -> Script:
+    """The script that says `wishes` {(main bar, s): wish} and else nothing."""
+    return [[wishes.get((row, s), NO_OPINION) for s in range(symbols)] for row in range(rows)]
+
+
+def play(
+    engine: ModuleType,
+    symbols: Sequence[Symbol],
+    wishes: dict,
+    rules: Rules,
+    sizing: Sizing,
+    clock: Clock = naive.HOURLY,
+) -> Outcome:
+    """Play `wishes` {(main bar, s): wish} with engine and twin, which must agree."""
+    script = script_of(wishes, len(symbols[0].main_bars), len(symbols))
+    kernel = run_scripted(engine, list(symbols), rules, sizing, script, clock=clock)
+    assert_same(kernel, run_twin(list(symbols), rules, sizing, Scripted(script, clock), clock=clock))
     return kernel

@@ -1,54 +1,50 @@
-"""A strategy that does what feature columns say: side, rank, and the distances of stop and target, bar by bar.
+"""A strategy that does what feature columns say, bar by bar: side, rank, distances of stop and target, coins to add,
+and the fraction that its own exit closes.
 
 It lets a test ask for any sequence of wishes, those of no real strategy included.
 """
 
 import hashlib
 from pathlib import Path
-from typing import NamedTuple
 
+from kernels.features import Use
 from kernels.jit import device
+from kernels.strategies import ema_cross
 
 # Machine code is kept under this name, and only sources below `kernels` decide in which folder.
 NAME = "scripted_" + hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
 
+PARAMETERS = ema_cross.PARAMETERS
 
-class Params(NamedTuple):
-    """What the engine itself reads of a strategy's parameters."""
+FEATURES = tuple(Use(name, "", ()) for name in ("side", "ranked", "stop", "target", "more", "out"))
+"""The script of one symbol at one bar; its columns are given, not built."""
 
-    size_mode: float
-    size_frac: float
-    size_units: float
-    leverage: float
-    max_open_positions: float
+EXITS = ("scripted",)
 
-
-class Features(NamedTuple):
-    """The script of one symbol at one bar."""
-
-    side: float
-    rank: float
-    stop: float
-    target: float
+size = ema_cross.size
+begin = ema_cross.begin
 
 
 @device
-def load_params(values, k):
-    return Params(values[0, k], values[1, k], values[2, k], values[3, k], values[4, k])
+def signal(price, age, is_lead, now, before, around, params):  # noqa: ARG001 - the engine decides what it is given
+    return 1 if now.side > 0.0 else (-1 if now.side < 0.0 else 0)
 
 
 @device
-def load_features(columns, rows, k, t, s):
-    return Features(
-        columns[rows[0, k], t, s], columns[rows[1, k], t, s], columns[rows[2, k], t, s], columns[rows[3, k], t, s]
-    )
+def rank(code, now, params):  # noqa: ARG001 - as above
+    return now.ranked
 
 
 @device
-def signal(age, now, before, params):  # noqa: ARG001 - the engine decides what a strategy is given
-    return now.side, now.rank
+def plan(code, price, now, params):  # noqa: ARG001 - as above
+    return now.stop, now.target, 0.0
 
 
 @device
-def protect(now, params):  # noqa: ARG001 - as above
-    return now.stop, now.target
+def add(slot, code, value, price, minutes, now, params):  # noqa: ARG001 - as above
+    return now.more
+
+
+@device
+def manage(slot, price, lots, now, before, params):  # noqa: ARG001 - as above
+    return (0 if now.out > 0.0 else -1), now.out

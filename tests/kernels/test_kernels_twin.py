@@ -1,5 +1,7 @@
 """The compiled engine equals its plain Python twin, to the last bit, whatever happens."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -11,10 +13,10 @@ from kernel_kit import (
     run_twin,
 )
 from naive import EmaCross
-from random_markets import all_rules, all_sizings, scripts, symbol_lists
+from random_markets import CLOCKS, all_rules, all_sizings, on_clock, scripts, symbol_lists
 
 
-@examples(max_examples=300)
+@examples(max_examples=250)
 @given(data=st.data())
 def test_a_scripted_book_equals_its_twin(scripted_engine, data):
     symbols = data.draw(symbol_lists())
@@ -25,14 +27,37 @@ def test_a_scripted_book_equals_its_twin(scripted_engine, data):
     assert_same(kernel, run_twin(symbols, rules, sizing, Scripted(script), first))
 
 
-@examples(max_examples=200)
+@examples(max_examples=150)
 @given(data=st.data())
 def test_an_ema_cross_book_equals_its_twin(cross_engine, data):
-    symbols = data.draw(symbol_lists(max_bars=120))
+    clock = data.draw(st.sampled_from(CLOCKS))
+    symbols = [on_clock(symbol, clock) for symbol in data.draw(symbol_lists(max_bars=120))]
     rules, sizing = data.draw(all_rules()), data.draw(all_sizings())
     fast, slow, window = (data.draw(st.integers(1, 9)) for _ in range(3))
     cross = (fast, slow, window, data.draw(st.sampled_from([1, 2, 20])), *(data.draw(st.floats(0.1, 4)) for _ in "st"))
-    first = data.draw(st.integers(0, 3))
-    kernel = run_cross(cross_engine, symbols, rules, sizing, cross, min(first, len(symbols[0].bars)))
-    twin = run_twin(symbols, rules, sizing, EmaCross(symbols, *cross), min(first, len(symbols[0].bars)))
-    assert_same(kernel, twin)
+    first = min(data.draw(st.integers(0, 3)), len(symbols[0].bars))
+    kernel = run_cross(cross_engine, symbols, rules, sizing, cross, first, clock)
+    assert_same(kernel, run_twin(symbols, rules, sizing, EmaCross(symbols, *cross, clock), first, clock))
+
+
+@examples(max_examples=60)
+@given(data=st.data())
+def test_an_ema_cross_knows_nothing_that_comes_later(cross_engine, data):
+    clock = data.draw(st.sampled_from(CLOCKS))
+    symbols = data.draw(symbol_lists(max_bars=120))
+    steps = len(symbols[0].bars)
+    t = data.draw(st.integers(0, steps))
+    rules, sizing = data.draw(all_rules()), data.draw(all_sizings())
+    cross = (2, 5, 3, 1, 1.5, 2.5)
+    others = data.draw(symbol_lists(max_bars=120))
+    late = [others[s % len(others)].bars[:steps] for s in range(len(symbols))]
+    changed = [
+        replace(symbol, bars=[*symbol.bars[:t], *bars[t:], *[None] * (steps - max(t, len(bars)))])
+        for symbol, bars in zip(symbols, late, strict=True)
+    ]
+    one_way, other_way = (
+        run_cross(cross_engine, [on_clock(symbol, clock) for symbol in these], rules, sizing, cross, 0, clock)
+        for these in (symbols, changed)
+    )
+    assert [fill for fill in one_way.fills if fill.t < t] == [fill for fill in other_way.fills if fill.t < t]
+    assert one_way.equity[:t] == other_way.equity[:t]
