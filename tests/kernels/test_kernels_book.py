@@ -2,9 +2,27 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from kernel_kit import Outcome, candle, one, play
-from naive import Rules, Sizing
+import scripted
+from kernel_kit import (
+    NO_CROSS,
+    Case,
+    Outcome,
+    candle,
+    inputs_of,
+    new_book,
+    one,
+    outcome_of,
+    plain_values,
+    play,
+    run_engine,
+    script_columns,
+    script_of,
+)
+from naive import Rules, Sizing, Symbol
+
+from kernels.book import VERDICTS
 
 NEXT = Rules()
 CLOSE = Rules(next_open=False, intrabar=False)
@@ -222,3 +240,157 @@ def test_daily_returns_in_blocks(scripted_engine):
         5: [1, pytest.approx(0.01), pytest.approx(1e-4)],
         12: [1, pytest.approx(second), pytest.approx(second**2)],
     }
+
+
+ADD = (1.0, 0.0, 90.0, 90.0, 1.0)
+HALF = (0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
+
+
+def test_average_entry_and_margin_of_an_addition_and_of_a_part(scripted_engine):
+    """1 at 100 and 1 at 110, each at 10 times: 105 and 21 USD of margin; half of it at 115 leaves 10.50 USD."""
+    bars = [FLAT, candle(110), candle(115), candle(120)]
+    case = Case([one(bars)], CLOSE, plain_values(Sizing(), NO_CROSS))
+    given = script_columns(script_of({(0, 0): FAR, (1, 0): ADD, (2, 0): HALF}, 4, 1))
+    inputs, book, seen = inputs_of(scripted, case, given), new_book(scripted_engine, case), []
+    for t in range(4):
+        scripted_engine.run(*inputs, t, t + 1, book)
+        slot, account = book.slots[0, 0], book.accounts[0]
+        seen.append(tuple(float(slot[name]) for name in ("size", "entry", "margin", "adds", "parts")))
+        assert account["margin"] == slot["margin"]
+    assert seen == [(1, 100, 10, 0, 0), (2, 105, 21, 1, 0), (1, 105, 10.5, 1, 1), (1, 105, 10.5, 1, 1)]
+    assert outcome_of(scripted_engine, book).equity == [10_000, 10_010, 10_020, 10_025]
+    assert (book.accounts[0]["trades"], book.accounts[0]["fills"]) == (0, 3)
+
+
+def test_a_round_trip_with_additions_and_parts_is_one_trade(scripted_engine):
+    bars = [FLAT, candle(110), candle(115), candle(99)]
+    wishes = {(0, 0): FAR, (1, 0): ADD, (2, 0): HALF, (3, 0): SHORT}
+    outcome = play(scripted_engine, [one(bars)], wishes, replace(CLOSE, fee=0.001), Sizing())
+    fees = 0.1 + 0.11 + 0.115 + 0.099
+    assert (outcome.results["trades"], outcome.results["wins"]) == (1, 1)
+    assert outcome.results["gross_profit_usd"] == pytest.approx(10 - 6 - fees)
+
+
+def test_additions_come_before_entries_whatever_their_rank(scripted_engine):
+    symbols = [one([FLAT] * 2), one([FLAT] * 2)]
+    wishes = {(0, 1): FAR, (1, 0): (1.0, 9.0, 5.0, 10.0), (1, 1): (1.0, 0.0, 5.0, 10.0, 50.0)}
+    outcome = play(scripted_engine, symbols, wishes, CLOSE, Sizing(units=50.0, leverage=1.0))
+    assert [(f.t, f.s, f.reason) for f in outcome.fills] == [(0, 1, "entry"), (1, 1, "add")]
+    assert outcome.results["refused"] == 1
+
+
+def test_an_addition_that_waits_holds_its_margin_and_no_place(scripted_engine):
+    symbols = [one([FLAT] * 6), one([FLAT] * 6)]
+    wishes = {(0, 0): FAR, (2, 0): (1.0, 0.0, 5.0, 10.0, 50.0), (3, 1): LONG}
+    rules = replace(NEXT, delay_bars=1)
+    outcome = play(scripted_engine, symbols, wishes, rules, Sizing(units=40.0, leverage=1.0))
+    assert outcome.results["refused"] == 1  # 4,000 held, 5,000 wait, 4,000 wanted
+    outcome = play(scripted_engine, symbols, wishes, rules, Sizing(units=5.0, leverage=1.0, places=2))
+    assert entries(outcome) == [(2, 0, 5), (5, 1, 5)]
+
+
+def test_one_step_orders_no_more_entries_than_allowed(scripted_engine):
+    symbols = [one([FLAT] * 4) for _ in range(3)]
+    wishes = {(0, s): (1.0, rank, 90.0, 90.0) for s, rank in enumerate([1.0, 3.0, 2.0])} | {(1, 0): FAR}
+    outcome = play(scripted_engine, symbols, wishes, CLOSE, Sizing(orders=1))
+    assert entries(outcome) == [(0, 1, 1), (1, 0, 1)]
+    assert outcome.results["refused"] == 2
+
+
+def test_a_reversal_is_an_order_of_its_step_and_closes_even_without_one(scripted_engine):
+    symbols = [one([FLAT] * 2), one([FLAT] * 2)]
+    wishes = {(0, 0): FAR, (1, 0): SHORT, (1, 1): (1.0, 9.0, 5.0, 10.0)}
+    outcome = play(scripted_engine, symbols, wishes, CLOSE, Sizing(orders=1))
+    assert [(f.t, f.s, f.reason) for f in outcome.fills] == [(0, 0, "entry"), (1, 0, "signal"), (1, 1, "entry")]
+
+
+def test_the_cap_of_margin_is_of_the_whole_book(scripted_engine):
+    symbols = [one([FLAT] * 2) for _ in range(3)]
+    wishes = {(0, s): LONG for s in range(3)}
+    outcome = play(scripted_engine, symbols, wishes, CLOSE, Sizing(units=15.0, leverage=1.0, margin_frac=0.3))
+    assert entries(outcome) == [(0, 0, 15), (0, 1, 15)]
+    outcome = play(
+        scripted_engine, symbols, wishes, CLOSE, Sizing(units=20.0, leverage=1.0, margin_frac=0.3, shrink=True)
+    )
+    assert entries(outcome) == [(0, 0, 20), (0, 1, 10)]
+
+
+def test_a_multiplier_scales_the_equity_that_sizes_and_the_cap_see(scripted_engine):
+    """Half of the equity counts: a half of it is 25 coins at 100, and at most 5,000 USD become margin."""
+    case = Case([one([FLAT] * 2)], CLOSE, plain_values(Sizing(frac=0.5, leverage=1.0), NO_CROSS))
+    given = script_columns(script_of({(0, 0): LONG}, 2, 1))
+    assert entries(run_engine(scripted_engine, scripted, case, given, size_mult=1.0)) == [(0, 0, 50)]
+    assert entries(run_engine(scripted_engine, scripted, case, given, size_mult=0.5)) == [(0, 0, 25)]
+    for units, fills in ((50.0, [(0, 0, 50)]), (50.01, [])):
+        case = replace(case, values=plain_values(Sizing(units=units, leverage=1.0), NO_CROSS))
+        assert entries(run_engine(scripted_engine, scripted, case, given, size_mult=0.5)) == fills
+
+
+def test_symbols_with_values_of_their_own(scripted_engine):
+    """Size, leverage, least notional and what happens below it are a symbol's; places and the cap are the book's."""
+    values = plain_values(Sizing(units=1.0, leverage=1.0, min_notional_usd=50.0), NO_CROSS)
+    own = {
+        1: {"trade.size_units": 2.0, "trade.leverage": 4.0},
+        2: {"trade.size_units": 0.4},
+        3: {"trade.size_units": 0.4, "trade.bump_to_min_notional": True},
+        4: {"trade.size_units": 1000.0, "trade.shrink_to_fit": True},
+        5: {"trade.size_units": 0.4, "trade.min_notional_usd": 0.0},
+    }
+    ranks = [9.0, 8.0, 7.0, 6.0, 1.0, 5.0]
+    case = Case([one([FLAT] * 2) for _ in ranks], CLOSE, values, own)
+    given = script_columns(script_of({(0, s): (1.0, rank, 5.0, 10.0) for s, rank in enumerate(ranks)}, 2, 6))
+    columns, rows = given
+    given = columns, np.repeat(rows, len(case.groups[0]), axis=1)
+    outcome = run_engine(scripted_engine, scripted, case, given)
+    # 10,000 less 100, 200 / 4, 50 and 40 leave 9,760 USD of margin for symbol 4.
+    assert entries(outcome) == [(0, 0, 1), (0, 1, 2), (0, 3, 0.5), (0, 4, 97.6), (0, 5, 0.4)]
+    assert outcome.results["refused"] == 1
+
+
+def verdicts(engine, symbols: list[Symbol], wishes: dict, rules: Rules, sizing: Sizing) -> list[list[str]]:
+    """What became of each symbol, by symbol and step."""
+    case = Case(symbols, rules, plain_values(sizing, NO_CROSS))
+    book = new_book(engine, case)
+    engine.run(
+        *inputs_of(scripted, case, script_columns(script_of(wishes, case.steps, len(symbols)))), 0, case.steps, book
+    )
+    return [[VERDICTS[code] for code in steps] for steps in book.verdicts.T.tolist()]
+
+
+def test_every_symbol_is_told_what_became_of_its_signal(scripted_engine):
+    symbols = [one([FLAT] * 4) for _ in range(4)]
+    wishes = {(0, 0): FAR, (1, 0): FAR, (2, 0): ADD, (3, 0): SHORT}
+    wishes |= {(0, s): (1.0, -float(s), 5.0, 10.0) for s in (1, 2, 3)}
+    told = verdicts(scripted_engine, symbols, wishes, CLOSE, Sizing(places=3, orders=2))
+    quiet = ["no signal"] * 3
+    assert told[0] == ["entry ordered", "held, no addition", "addition ordered", "entry ordered"]
+    assert told[1:] == [["entry ordered", *quiet], ["no entry orders left", *quiet], ["no entry orders left", *quiet]]
+    assert verdicts(scripted_engine, symbols[:2], wishes, CLOSE, Sizing(places=1))[1][0] == "no places left"
+    assert (
+        verdicts(scripted_engine, symbols[:1], wishes, CLOSE, Sizing(units=0.001))[0][0] == "below the least notional"
+    )
+    assert verdicts(scripted_engine, symbols[:1], wishes, CLOSE, Sizing(units=1001.0))[0][0] == "no margin left"
+    late = verdicts(scripted_engine, symbols[:1], wishes, replace(NEXT, delay_bars=1), Sizing())[0]
+    assert late == ["entry ordered", "order waits already", "addition ordered", "entry ordered"]
+
+
+def test_open_inside_and_funding_go_symbol_by_symbol(scripted_engine):
+    """The first symbol's open, stop and funding come before the second's; the log tells the order."""
+    stopped = [FLAT, candle(100, 101, 94, 98)]
+    symbols = [one(stopped, {1: 0.01}), one([FLAT] * 2, {1: 0.01}), one(stopped)]
+    outcome = play(scripted_engine, symbols, {(0, s): LONG for s in range(3)}, NEXT, Sizing())
+    assert [(f.s, f.reason) for f in outcome.fills] == [
+        (0, "entry"),
+        (0, "stop"),
+        (1, "entry"),
+        (1, "funding"),
+        (2, "entry"),
+        (2, "stop"),
+    ]
+
+
+def test_at_the_close_each_symbol_closes_before_it_opens(scripted_engine):
+    symbols = [one([FLAT] * 2), one([FLAT] * 2)]
+    wishes = {(0, 0): FAR, (0, 1): FAR, (1, 0): (-1.0, 1.0, 5.0, 10.0), (1, 1): (-1.0, 2.0, 5.0, 10.0)}
+    outcome = play(scripted_engine, symbols, wishes, CLOSE, Sizing())
+    assert [(f.s, f.reason) for f in outcome.fills[2:]] == [(0, "signal"), (0, "entry"), (1, "signal"), (1, "entry")]

@@ -22,12 +22,18 @@ class Case:
     """Bars of one symbol, wishes by bar, and the fills as (bar, moment, reason, size, price)."""
 
     bars: list[Bar | None]
-    wishes: dict[int, tuple[float, float, float, float]]
+    wishes: dict[int, tuple[float, ...]]
     fills: list[tuple[int, str, str, float, float]]
     rules: Rules = NEXT
     sizing: Sizing = field(default_factory=Sizing)
     terms: dict[str, float] = field(default_factory=dict)
 
+
+ADD = (1.0, 0.0, 5.0, 10.0, 1.0)
+"""The side that is held, and one coin more."""
+
+HALF = (0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
+"""No opinion, and an exit of the strategy's own that closes half."""
 
 UP = [candle(100), candle(101, 104, 99, 102), candle(103), candle(106), candle(104)]
 
@@ -111,6 +117,12 @@ CASES = {
         [(1, "open", "entry", 1, 101), (3, "open", "signal", -1, 106), (3, "open", "entry", -1, 106)],
     ),
     "a signal for the side held changes nothing": Case(UP, {0: LONG, 2: LONG}, [(1, "open", "entry", 1, 101)]),
+    "the same side does not ask again while its order waits": Case(
+        [*UP, candle(97)],
+        {0: LONG, 1: (1.0, 0.0, 50.0, 50.0)},
+        [(2, "open", "entry", 1, 103), (5, "inside", "stop", -1, 97)],
+        replace(NEXT, delay_bars=1),
+    ),
     "a close fill reverses at the same close": Case(
         UP,
         {0: LONG, 2: SHORT},
@@ -232,6 +244,123 @@ CASES = {
     ),
     "all of the money may become margin": Case(
         [FLAT, FLAT], {0: LONG}, [(1, "open", "entry", 100, 100)], sizing=Sizing(units=100.0, leverage=1.0)
+    ),
+    "an addition averages the entry, and stop and target stay": Case(
+        [candle(100), candle(102), candle(103), candle(95)],
+        {0: LONG, 1: ADD},
+        [(0, "close", "entry", 1, 100), (1, "close", "add", 1, 102), (3, "close", "stop", -2, 95)],
+        CLOSE,
+    ),
+    "an addition is of whole lots": Case(
+        [FLAT, FLAT],
+        {0: LONG, 1: (1.0, 0.0, 5.0, 10.0, 0.299)},
+        [(0, "close", "entry", 1, 100), (1, "close", "add", 0.29, 100)],
+        CLOSE,
+    ),
+    "an addition below the least notional is not ordered": Case(
+        [FLAT, FLAT],
+        {0: LONG, 1: (1.0, 0.0, 5.0, 10.0, 0.09)},
+        [(0, "close", "entry", 1, 100)],
+        CLOSE,
+        terms={"min_notional_usd": 10.0},
+    ),
+    "an addition needs margin and is refused whole": Case(
+        [FLAT, FLAT, FLAT],
+        {0: LONG, 1: (1.0, 0.0, 5.0, 10.0, 40.01), 2: (1.0, 0.0, 5.0, 10.0, 40.0)},
+        [(0, "close", "entry", 60, 100), (2, "close", "add", 40, 100)],
+        CLOSE,
+        Sizing(units=60.0, leverage=1.0, shrink=True),
+    ),
+    "an addition lapses when the position is gone": Case(
+        [FLAT, FLAT, FLAT, candle(99, 99, 94, 96), candle(97), candle(98)],
+        {0: LONG, 2: ADD},
+        [(2, "open", "entry", 1, 100), (3, "inside", "stop", -1, 95)],
+        replace(NEXT, delay_bars=1),
+    ),
+    "an addition that waits is cancelled by the opposite signal": Case(
+        [*UP, candle(105)],
+        {0: LONG, 2: ADD, 3: SHORT},
+        [(2, "open", "entry", 1, 103), (5, "open", "signal", -1, 105), (5, "open", "entry", -1, 105)],
+        replace(NEXT, delay_bars=1),
+    ),
+    "nothing is added to what is being closed": Case(
+        [FLAT, FLAT, FLAT],
+        {0: LONG, 1: (1.0, 0.0, 5.0, 10.0, 1.0, 0.5)},
+        [(0, "close", "entry", 1, 100), (1, "close", "scripted", -0.5, 100)],
+        CLOSE,
+    ),
+    "a part is whole lots": Case(
+        [candle(100), candle(102), candle(104)],
+        {0: LONG, 1: HALF, 2: HALF},
+        [(0, "close", "entry", 0.29, 100), (1, "close", "scripted", -0.14, 102), (2, "close", "scripted", -0.07, 104)],
+        CLOSE,
+        Sizing(units=0.29),
+    ),
+    "a part of less than a lot closes nothing": Case(
+        [FLAT, FLAT],
+        {0: LONG, 1: HALF},
+        [(0, "close", "entry", 0.01, 100)],
+        CLOSE,
+        Sizing(units=0.01),
+    ),
+    "a stop closes what a part has left": Case(
+        [FLAT, candle(104), candle(94)],
+        {0: LONG, 1: HALF},
+        [(0, "close", "entry", 1, 100), (1, "close", "scripted", -0.5, 104), (2, "close", "stop", -0.5, 94)],
+        CLOSE,
+    ),
+    "the stop is asked before the strategy's own exits": Case(
+        [FLAT, candle(94)],
+        {0: LONG, 1: HALF},
+        [(0, "close", "entry", 1, 100), (1, "close", "stop", -1, 94)],
+        CLOSE,
+    ),
+    "an opposite signal closes all of what was to be closed in part": Case(
+        [FLAT, candle(104)],
+        {0: LONG, 1: (-1.0, 0.0, 5.0, 10.0, 0.0, 0.5)},
+        [(0, "close", "entry", 1, 100), (1, "close", "signal", -1, 104), (1, "close", "entry", -1, 104)],
+        CLOSE,
+    ),
+    "a wish beyond the margin is cut to it where orders shrink": Case(
+        [FLAT, FLAT],
+        {0: LONG},
+        [(1, "open", "entry", 99.55, 100)],
+        replace(NEXT, fee=0.0045),
+        Sizing(units=200.0, leverage=1.0, shrink=True),
+    ),
+    "what is cut below the least notional is refused": Case(
+        [FLAT, FLAT],
+        {0: LONG},
+        [],
+        sizing=Sizing(units=200.0, leverage=1.0, shrink=True),
+        terms={"min_notional_usd": 10_000.01},
+    ),
+    "the least notional of the strategy applies where it is higher": Case(
+        [FLAT, FLAT], {0: LONG}, [], sizing=Sizing(units=0.1, min_notional_usd=10.01), terms={"min_notional_usd": 10.0}
+    ),
+    "an order below the least notional is raised to it": Case(
+        [candle(30), candle(30)],
+        {0: LONG},
+        [(1, "open", "entry", 0.34, 30)],
+        sizing=Sizing(units=0.05, bump=True),
+        terms={"min_notional_usd": 10.0},
+    ),
+    "what is raised must still fit": Case(
+        [FLAT, FLAT],
+        {0: LONG},
+        [],
+        replace(NEXT, initial_usd=9.99),
+        Sizing(units=0.05, leverage=1.0, bump=True),
+        terms={"min_notional_usd": 10.0},
+    ),
+    "a fraction of equity may become margin": Case(
+        [FLAT, FLAT],
+        {0: LONG},
+        [(1, "open", "entry", 30, 100)],
+        sizing=Sizing(units=30.0, leverage=1.0, margin_frac=0.3),
+    ),
+    "no more than that fraction": Case(
+        [FLAT, FLAT], {0: LONG}, [], sizing=Sizing(units=30.01, leverage=1.0, margin_frac=0.3)
     ),
     "the venue's leverage applies where it is lower": Case(
         [FLAT, FLAT], {0: LONG}, [], sizing=Sizing(units=301.0, leverage=10.0), terms={"max_leverage": 3.0}
