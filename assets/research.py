@@ -30,7 +30,7 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
 from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.results import metric_columns, read_results, sweep_folder, top
-from mei_pipeline.sweep.run import run_sweep
+from mei_pipeline.sweep.run import SweepReport, run_sweep
 
 GROUP = "research"
 OWNERS = ("team:research",)
@@ -177,7 +177,7 @@ def sweep_results(progress: ProgressResource) -> Result:
     best = top(rows, REPLAYED)
     wrong = replay_differences(settings, plan, bars, cut, built, best, progress)
     return dg.MaterializeResult(
-        metadata=_swept(plan, report.folder, report.combos_per_s, rows, best),
+        metadata=_swept(plan, report, rows, best),
         check_results=[
             _complete(plan, rows),
             dg.AssetCheckResult(
@@ -232,20 +232,23 @@ def _complete(plan: NightPlan, rows: pl.DataFrame) -> dg.AssetCheckResult:
     )
 
 
-def _swept(
-    plan: NightPlan, folder: Any, combos_per_s: float | None, rows: pl.DataFrame, best: pl.DataFrame
-) -> Metadata:
+def _swept(plan: NightPlan, report: SweepReport, rows: pl.DataFrame, best: pl.DataFrame) -> Metadata:
     axes = [path for path, _ in plan.sweep.axes]
     shown = best.select("combo", *axes, *metric_columns())
     table_of = read_catalog().strategy(plan.sweep.strategy)
     docs = ROW_DOCS | {path: table_of[path].doc for path in axes}
     return {
-        **artefact_metadata(folder, digest=plan.sweep.id, frame=rows, docs=docs, preview=shown.head(10)),
+        **artefact_metadata(report.folder, digest=plan.sweep.id, frame=rows, docs=docs, preview=shown.head(10)),
         "sweep_id": dg.MetadataValue.text(plan.sweep.id),
         "combos": dg.MetadataValue.int(rows.height),
-        # A sweep that found all of its chunks on disk measured no speed.
-        "combos_per_s": dg.MetadataValue.null() if combos_per_s is None else dg.MetadataValue.float(combos_per_s),
+        "combos_per_s": _measured(report.combos_per_s),
+        "bar_steps_per_s": _measured(report.bar_steps_per_s),
         "engine": dg.MetadataValue.text("cpu"),
         "heat_map": picture(sweep_heat_map(rows, axes)),
         "top_20": table(shown, REPLAYED),
     }
+
+
+def _measured(speed: float | None) -> dg.MetadataValue[Any]:
+    """A speed; null of a sweep that found all of its chunks on disk."""
+    return dg.MetadataValue.null() if speed is None else dg.MetadataValue.float(speed)

@@ -8,7 +8,7 @@ import dagster as dg
 
 from mei_pipeline.config.load import Config, load_config
 from mei_pipeline.errors import Retryable
-from mei_pipeline.progress import Progress
+from mei_pipeline.progress import Lines, Progress
 from mei_pipeline.registry.records import Occasion
 from mei_pipeline.settings import Settings, read_settings
 
@@ -52,12 +52,9 @@ def retried() -> Iterator[None]:
 )
 def log_progress(context: dg.InitResourceContext) -> Progress:
     """Report progress to the log of the run."""
-    due_s: dict[str, float] = {}
 
-    def report(done: int, total: int, what: str) -> None:
-        now_s = time.monotonic()
-        if context.log and (done >= total or now_s >= due_s.setdefault(what, now_s + _REPORT_EVERY_S)):
-            context.log.info("%s: %s of %s", what, f"{done:,}", f"{total:,}")
-            due_s[what] = now_s + _REPORT_EVERY_S
+    def write(line: str) -> None:
+        if context.log:
+            context.log.info(line)
 
-    return report
+    return Lines(write, _REPORT_EVERY_S)

@@ -40,8 +40,8 @@ window:
   days: 500
   out_of_sample_days: 150
 profiles:
-  smoke: {{sweep: smoke}}
-  nightly: {{sweep: smoke}}
+  smoke: {{sweep: cross}}
+  nightly: {{sweep: cross}}
 automation: off
 """
 
@@ -97,5 +97,5 @@ def make_home(demo: Demo) -> None:
     files.write_bytes(config / "pipeline.yaml", pipeline.encode())
     for name, role in (("paper1", "primary"), ("paper2", "fallback"), ("paper3", "conservative")):
         files.write_bytes(config / "lanes" / f"{name}.yaml", _LANE.format(role=role).encode())
-    for name in ("policy.yaml", "sweeps/smoke.yaml"):
+    for name in ("policy.yaml", "sweeps/cross.yaml"):
         files.write_bytes(config / name, (CHECKOUT / "config" / name).read_bytes())

@@ -6,13 +6,12 @@ Colours and bars appear only in a terminal and respect `NO_COLOR`; `rich` is imp
 import json
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mei_pipeline.errors import Fatal
-from mei_pipeline.progress import Progress
+from mei_pipeline.progress import Lines, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +85,7 @@ def bar(title: str = "", total: int | None = None) -> Iterator[Progress]:
         with _drawn(title, total) as progress:
             yield progress
     else:
-        yield _written(time.monotonic)
+        yield Lines(note, _REPORT_EVERY_S, first=True)
 
 
 def start_logging(form: str) -> None:
@@ -133,29 +132,18 @@ def _drawn(title: str, total: int | None) -> Iterator[Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.fields[speed]}", markup=False),
     )
     with Bars(*columns, console=_console(stderr=True)) as bars:
-        tasks = {title: bars.add_task(title, total=total)} if title else {}
+        tasks = {title: bars.add_task(title, total=total, speed="")} if title else {}
 
-        def report(done: int, total: int, what: str) -> None:
+        def report(done: int, total: int, what: str, speed: str = "") -> None:
             if what not in tasks:
                 # The first kind of work takes the place of the title.
-                tasks[what] = tasks.pop(title) if title in tasks else bars.add_task(what)
-            bars.update(tasks[what], description=what, completed=done, total=total)
+                tasks[what] = tasks.pop(title) if title in tasks else bars.add_task(what, speed="")
+            bars.update(tasks[what], description=what, completed=done, total=total, speed=speed)
 
         yield report
-
-
-def _written(clock_s: Callable[[], float]) -> Progress:
-    due_s: dict[str, float] = {}
-
-    def report(done: int, total: int, what: str) -> None:
-        now_s = clock_s()
-        if done >= total or now_s >= due_s.get(what, now_s):
-            note(f"{what}: {done:,} of {total:,}")
-            due_s[what] = now_s + _REPORT_EVERY_S
-
-    return report
 
 
 def _is_figure(value: object) -> bool:

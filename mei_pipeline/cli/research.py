@@ -99,9 +99,7 @@ def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bo
         use_cache(settings.kernel_cache)
         features = build_features(bars, plan.columns(), settings.features, progress)
         done = run_sweep(settings, plan, window(bars, from_ms, to_ms), features, threads=threads, progress=progress)
-    best = top(read_results(done.folder, plan), count)
-    axes = [axis for axis, _ in plan.axes]
-    shown = best.select("combo", *axes, *_HEADLINE)
+    shown = top(read_results(done.folder, plan), count).select("combo", *(axis for axis, _ in plan.axes), *_HEADLINE)
     if as_json:
         output.print_json(
             {
@@ -111,13 +109,24 @@ def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bo
                 "resumed": done.resumed,
                 "seconds": done.seconds,
                 "combos_per_s": done.combos_per_s,
+                "bar_steps_per_s": done.bar_steps_per_s,
                 "top": shown.to_dicts(),
             }
         )
         return
-    output.table(f"Best {shown.height} of {done.combos:,} combos by Sharpe ratio", shown.columns, shown.rows())
-    rate = f", {done.combos_per_s:,.0f} combos/s" if done.combos_per_s else ", all done before"
-    output.note(f"{done.combos:,} combos in {done.seconds:.1f} s{rate}; results: {done.folder}")
+    _show_best(shown, [axis for axis, _ in plan.axes], done.combos)
+    output.note(f"{done.combos:,} combos in {done.seconds:.1f} s, {done.speed or 'all done before'}; {done.folder}")
+
+
+def _show_best(shown: "pl.DataFrame", axes: list[str], combos: int) -> None:
+    """The best combos with the axes in which they differ; what they have in common goes into a line of its own."""
+    common = [path for path in axes if shown[path].n_unique() == 1]
+    rows = shown.drop(common)
+    headings = [name.rpartition(".")[2] for name in rows.columns]
+    output.table(f"Best {rows.height} of {combos:,} combos by Sharpe ratio", headings, rows.rows())
+    if common:
+        first = shown.row(0, named=True)
+        click.echo("all have    " + ", ".join(f"{path} {first[path]}" for path in common))
 
 
 def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":

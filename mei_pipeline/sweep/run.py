@@ -1,7 +1,7 @@
 """Run a sweep: chunk after chunk, each on disk before the next, so that a killed sweep goes on where it was."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kernels.market import fill_model
@@ -10,7 +10,7 @@ from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import Window
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import encode_combos, run_combos
+from mei_pipeline.simulation import Outcome, encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import chunk_done, chunk_frame, sweep_folder, write_chunk, write_plan
 
@@ -24,20 +24,41 @@ class SweepReport:
         folder: Where its plan and chunks are.
         combos: Combos of the plan.
         resumed: Combos that an earlier run had already done.
+        bar_steps: Work of one combo: steps of the window x symbols of the book.
         seconds: Wall time of this run.
+        searched_s: Of it, the time that went into combos; compiling the engine is not in it.
     """
 
     id: str
     folder: Path
     combos: int
     resumed: int
+    bar_steps: int
     seconds: float
+    searched_s: float
 
     @property
     def combos_per_s(self) -> float | None:
         """Combos per second of this run; None when it had nothing left to do."""
         done = self.combos - self.resumed
-        return done / self.seconds if done and self.seconds > 0.0 else None
+        return done / self.searched_s if done and self.searched_s > 0.0 else None
+
+    @property
+    def bar_steps_per_s(self) -> float | None:
+        """Bars of one symbol under one combo, per second of this run; None when it had nothing left to do."""
+        return self.bar_steps * self.combos_per_s if self.combos_per_s else None
+
+    @property
+    def speed(self) -> str:
+        """Both for people; empty when it had nothing left to do."""
+        return speed(self.combos_per_s or 0.0, self.bar_steps)
+
+
+def speed(combos_per_s: float, bar_steps: int) -> str:
+    """Combos and bar-steps per second for people; empty where nothing was measured."""
+    if not combos_per_s:
+        return ""
+    return f"{combos_per_s:,.0f} combos/s, {combos_per_s * bar_steps / 1e6:,.1f} M bar-steps/s"
 
 
 def run_sweep(
@@ -57,7 +78,7 @@ def run_sweep(
         window: What is traded; the plan's window over the plan's symbols.
         features: Columns that hold every window of the plan.
         threads: See `simulation.run_combos`.
-        progress: Told of finished combos.
+        progress: Told of finished combos and of the speed.
 
     Raises:
         Busy: Another process runs this very sweep.
@@ -65,18 +86,32 @@ def run_sweep(
     """
     folder = sweep_folder(settings.sweeps, plan)
     started = time.monotonic()
-    resumed = 0
+    bar_steps = (window.last - window.first) * len(plan.symbols)
+    searched_s = 0.0
     with files.locked(folder / "lock", f"sweep {plan.id[:16]} is running"):
         write_plan(folder, plan)
-        model = fill_model(plan.market, plan.initial_balance_usd)
-        for index in range(plan.chunks):
+        left = [index for index in range(plan.chunks) if not chunk_done(folder, plan, index)]
+        resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in left)
+        if left:
+            # One combo over no step: compiles the engine, or reads it from disk, before the clock of the search starts.
+            _run(settings, plan, replace(window, last=window.first), features, range(1), threads)
+        progress(done, plan.combos, "combos")
+        began = time.monotonic()
+        for index in left:
             numbers = plan.chunk(index)
-            if chunk_done(folder, plan, index):
-                resumed += len(numbers)
-            else:
-                params = {**plan.params, **plan.axis_values(numbers)}
-                combos = encode_combos(plan.strategy, features, params, len(numbers), plan.symbols, plan.symbol_params)
-                outcome = run_combos(settings, window, model, features, combos, threads)
-                write_chunk(folder, plan, index, chunk_frame(plan, index, outcome, window.last - window.first))
-            progress(numbers.stop, plan.combos, "combos")
-    return SweepReport(plan.id, folder, plan.combos, resumed, time.monotonic() - started)
+            outcome = _run(settings, plan, window, features, numbers, threads)
+            write_chunk(folder, plan, index, chunk_frame(plan, index, outcome, window.last - window.first))
+            done += len(numbers)
+            searched_s = time.monotonic() - began
+            progress(done, plan.combos, "combos", speed((done - resumed) / searched_s, bar_steps))
+    return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, time.monotonic() - started, searched_s)
+
+
+def _run(
+    settings: Settings, plan: SweepPlan, window: Window, features: FeatureSet, numbers: range, threads: int
+) -> Outcome:
+    """Run the combos `numbers` of the plan."""
+    params = {**plan.params, **plan.axis_values(numbers)}
+    combos = encode_combos(plan.strategy, features, params, len(numbers), plan.symbols, plan.symbol_params)
+    model = fill_model(plan.market, plan.initial_balance_usd)
+    return run_combos(settings, window, model, features, combos, threads)

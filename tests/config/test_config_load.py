@@ -261,9 +261,15 @@ def test_a_search_in_a_file_of_its_own_is_checked_alike(tmp_path):
 
 def test_the_configuration_of_this_checkout_is_sound():
     found = load_config(CHECKOUT / "config")
-    sweep = found.sweep("smoke")
-    assert sweep.strategy == "ema_cross"
-    assert set(found.pipeline.profiles) == {"smoke", "nightly"}
+    assert {name: found.sweep(name).strategy for name in found.sweeps} == {
+        "smoke": "mei_alpha",
+        "nightly": "mei_alpha",
+        "cross": "ema_cross",
+    }
+    assert {name: profile.sweep for name, profile in found.pipeline.profiles.items()} == {
+        "smoke": "smoke",
+        "nightly": "nightly",
+    }
     assert {name: lane.role for name, lane in found.lanes.items()} == {
         "paper1": "primary",
         "paper2": "fallback",

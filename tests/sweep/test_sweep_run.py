@@ -120,8 +120,9 @@ def test_killed_sweep_resumes_and_ends_identical(
     whole = run(mei_settings, plan, cut, features)
     again = mei_settings.model_copy(update={"home": mei_settings.home / "again"})
 
-    def stop_after_the_first(done: int, total: int, what: str) -> None:  # noqa: ARG001 - the shape of Progress
-        raise Stopped
+    def stop_after_the_first(done: int, *_: object) -> None:
+        if done:
+            raise Stopped
 
     with pytest.raises(Stopped):
         run_sweep(again, plan, cut, features, progress=stop_after_the_first)

@@ -23,7 +23,7 @@ from mei_pipeline.candles.sources.synthetic_calibration import TIGHT, Earned, me
 from mei_pipeline.candles.sources.synthetic_config import BASE_INTERVALS, INSTRUMENTS, Regimes
 from mei_pipeline.candles.sources.synthetic_hours import Floats
 from mei_pipeline.errors import DataError, MeiError
-from mei_pipeline.progress import Progress
+from mei_pipeline.progress import Lines, Progress
 
 LAGS = (1, 5, 24)
 CLIP_STDS = 10.0
@@ -180,10 +180,7 @@ def edge_table(found: Sequence[Earned]) -> Iterator[str]:
 
 
 def _bar() -> Progress:
-    def show(done: int, total: int, what: str) -> None:
-        click.echo(f"{what}: {done}/{total}", err=True)
-
-    return show
+    return Lines(lambda line: click.echo(line, err=True), every_s=0.0, first=True)
 
 
 @click.command(help="Measure stylised facts of candles, or what a planted edge earns.")
