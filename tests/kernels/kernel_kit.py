@@ -231,12 +231,15 @@ class PlainRecord(np.record):
         return self[name] if name in fields else super().__getattribute__(name)
 
 
+def fields_win(dtype: np.dtype) -> np.dtype:
+    """The record for compiled and uncompiled kernels alike."""
+    return np.dtype((PlainRecord, dtype)) if numba.config.DISABLE_JIT else dtype
+
+
 def blank_book(memory: tuple[str, ...], combos: int, symbols: int, tile: int, log_rows: int, steps: int) -> Book:
     """A book that compiled and uncompiled engines read alike."""
     book = make_book(memory, combos, symbols, tile, log_rows=log_rows, recorded_steps=steps)
-    if not numba.config.DISABLE_JIT:
-        return book
-    return book._replace(slots=book.slots.view(np.dtype((PlainRecord, book.slots.dtype))))
+    return book._replace(slots=book.slots.view(fields_win(book.slots.dtype)))
 
 
 def new_book(
