@@ -36,6 +36,13 @@ ORDER_FIELDS = (
 LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cash", "code"))
 """A row of the log: step, symbol, reason, moment, signed size, price, fee in USD, change of cash in USD, signal."""
 
+STEP = record((), ("row", "before", "exits", "day_end", "block", "wanted", "calm"))
+"""One step of a tile: the fields of `market.Market`, and of its signals:
+
+    wanted: number of symbols with a signal.
+    calm: for how many steps of the tile, from this one on, there is no signal and no day ends.
+"""
+
 BAR = record(("open", "high", "low", "close", "mark", "funding", "age"))
 """One symbol's bar, together in memory; the fields are those of `market.Market`."""
 
@@ -90,8 +97,7 @@ class Book(NamedTuple):
         ranks: [S] scratch.
         bars: [tile, S] bars of a tile.
         codes: [tile, S] signals of a tile.
-        wanted: [tile] number of signals of each step of a tile.
-        calm: [tile] steps of the tile from each one on at which a flat book has nothing to do.
+        steps: [tile] records of `STEP`.
         log: [N] records of `LOG`, fills and funding; `account.logged` says how many there would be. N = 0 keeps none.
         equity: [T] equity at each close, or [0] to keep none.
         verdicts: [T, S] what became of each symbol, one of `VERDICTS`, or [0, S] to keep none.
@@ -105,8 +111,7 @@ class Book(NamedTuple):
     ranks: Floats
     bars: NDArray[np.record]
     codes: NDArray[np.int8]
-    wanted: Ints
-    calm: Ints
+    steps: NDArray[np.record]
     log: NDArray[np.record]
     equity: Floats
     verdicts: NDArray[np.int8]
@@ -139,8 +144,7 @@ def make_book(
         ranks=np.zeros(symbols),
         bars=np.zeros((tile, symbols), BAR),
         codes=np.zeros((tile, symbols), np.int8),
-        wanted=np.zeros(tile, np.int64),
-        calm=np.zeros(tile, np.int64),
+        steps=np.zeros(tile, STEP),
         log=np.zeros(log_rows, LOG),
         equity=np.zeros(recorded_steps),
         verdicts=np.zeros((recorded_steps, symbols), np.int8),
@@ -151,8 +155,8 @@ def make_book(
 def open_slot(slot):
     """Forget everything about a symbol."""
     flatten(slot)
-    slot.exited = 0.0
-    slot.exited_side = 0.0
+    slot.exited_long = np.nan
+    slot.exited_short = np.nan
     slot.close_frac = 0.0
     slot.open_size = 0.0
 
@@ -178,7 +182,7 @@ def retire(account, slots, active):
     kept = 0
     for i in range(account.active):
         s = active[i]
-        slot = slots[s]
+        slot = slots[np.uint64(s)]
         if (slot.size != 0.0) | (slot.open_size != 0.0):
             active[kept] = s
             kept += 1

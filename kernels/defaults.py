@@ -26,10 +26,10 @@ def admits(slot, code, leaving, minutes, now, params):
     """Whether signal `code` may open a position.
 
     Args:
-        slot: The symbol's record; `exited_side` is 0 before the first exit.
+        slot: The symbol's record.
         code: The signal.
         leaving: An exit that is no signal is ordered already.
-        minutes: Time since the last exit.
+        minutes: Time since the last exit of the signal's side that was no signal; NaN before the first.
         now: Features.
         params: Parameters.
     """

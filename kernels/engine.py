@@ -46,7 +46,7 @@ from kernels.book import (
     whole_lots,
 )
 from kernels.jit import device, driver, lanes, rare
-from kernels.ledger import decrease, end_day, fund, increase, mark, open_account
+from kernels.ledger import curve_of, decrease, end_day, fund, increase, mark, open_account
 
 if TYPE_CHECKING:
     # `kernels.bind` sets these globals when it runs.
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 
 @lanes
-def signals(market, columns, rows, entries, e, first, last, codes, wanted, calm):
+def signals(market, columns, rows, entries, e, first, last, codes, steps):
     """Ask the strategy what it sees at the steps [first, last).
 
     Args:
@@ -67,8 +67,7 @@ def signals(market, columns, rows, entries, e, first, last, codes, wanted, calm)
         first: First step.
         last: One past the last step.
         codes: [last - first, S] receives the signals.
-        wanted: [last - first] receives how many symbols of each step have one.
-        calm: [last - first] receives for how many steps, from each one on, there is no signal and no day ends.
+        steps: [last - first] records of `book.STEP`; receive `wanted` and `calm`.
     """
     lead = market.lead[0]
     for t in range(first, last):
@@ -91,20 +90,26 @@ def signals(market, columns, rows, entries, e, first, last, codes, wanted, calm)
                         params,
                     )
                     seen = code if market.age[t, s] >= 0 else 0
-                    codes[i, s] = seen if market.group[s] == g else codes[i, s]
-            for s in range(codes.shape[1]):
-                count += 1 if codes[i, s] != 0 else 0
-        wanted[i] = count
-    run_of = 0
-    for t in range(last - 1, first - 1, -1):
-        run_of = run_of + 1 if (wanted[t - first] == 0) & (market.day_end[t] == 0) else 0
-        calm[t - first] = run_of
+                    mine = market.group[s] == g
+                    codes[i, s] = seen if mine else codes[i, s]
+                    count += 1 if mine & (seen != 0) else 0
+        steps[i].wanted = count
+    calm = 0
+    for i in range(last - first - 1, -1, -1):
+        calm = calm + 1 if (steps[i].wanted == 0) & (steps[i].day_end == 0) else 0
+        steps[i].calm = calm
 
 
 @device
-def gather(market, first, last, bars):
-    """Copy the bars of the steps [first, last) into `bars` [tile, S], where the fields of a bar lie together."""
+def gather(market, first, last, bars, steps):
+    """Copy the steps [first, last) into `bars` [tile, S] and `steps` [tile], where what belongs together lies together."""
     for t in range(first, last):
+        step = steps[t - first]
+        step.row = market.row[t]
+        step.before = market.before[t]
+        step.exits = market.exits[t]
+        step.day_end = market.day_end[t]
+        step.block = market.block[t]
         for s in range(bars.shape[1]):
             bar = bars[t - first, s]
             bar.open = market.open[t, s]
@@ -128,8 +133,8 @@ def close(account, slot, symbol, model, t, s, frac, price, reason, moment, log):
         cash = account.cash
         decrease(account, slot, -side * part, paid, model.fee)
         if reason != SIGNAL:
-            slot.exited = t
-            slot.exited_side = side
+            slot.exited_long = t if side > 0.0 else slot.exited_long
+            slot.exited_short = slot.exited_short if side > 0.0 else t
         note(account, log, t, s, reason, moment, -side * part, paid, fees, cash, 0.0)
 
 
@@ -177,7 +182,7 @@ def fill_at_close(account, slots, active, bars, symbols, model, t, log):
     """
     unrealised = 0.0
     for i in range(account.active):
-        s = active[i]
+        s = np.uint64(active[i])
         slot = slots[s]
         bar = bars[s]
         if bar.age >= 0.0:
@@ -211,7 +216,7 @@ def liquidate(account, slots, active, bars, symbols, model, t, log):
     """Close everything at adverse prices, all symbols at theirs together, and drop every waiting entry."""
     account.liquidations += 1.0
     for i in range(account.active):
-        s = active[i]
+        s = np.uint64(active[i])
         slot = slots[s]
         slot.open_size = 0.0
         if slot.size != 0.0:
@@ -232,7 +237,7 @@ def until_close(account, slots, active, bars, symbols, model, t, log):
     maintenance = 0.0
     unrealised = 0.0
     for i in range(account.active):
-        s = active[i]
+        s = np.uint64(active[i])
         slot = slots[s]
         bar = bars[s]
         exists = bar.age >= 0.0
@@ -251,33 +256,78 @@ def until_close(account, slots, active, bars, symbols, model, t, log):
             adverse += held * (worst - slot.entry)
             maintenance += abs(held) * worst * symbols[s].maintenance_frac
             unrealised += held * (bar.mark - slot.entry)
-    if account.cash + adverse < maintenance:
+    if (account.positions > 0.0) & (account.cash + adverse < maintenance):
         liquidate(account, slots, active, bars, symbols, model, t, log)
         unrealised = 0.0
     return unrealised
 
 
 @device
-def judge_exits(account, slots, active, bars, symbols, model, columns, rows, params, now, before):
+def coast(account, slot, symbol, model, bars, s, first, last):
+    """Move a book that holds symbol `s` alone, with no order, through steps [first, last) of a tile until one needs more.
+
+    What needs more is a bar that is missing, touches a level, settles funding or nears liquidation: `until_close` takes
+    that step. The steps before it only mark the position, by the same sums in the same order.
+
+    Returns:
+        The first step that was not taken.
+    """
+    held = slot.size
+    entry = slot.entry
+    stop = slot.stop
+    target = slot.target
+    cash = account.cash
+    peak = account.peak
+    drawdown = account.drawdown
+    drawdown_frac = account.drawdown_frac
+    value = account.equity
+    maintenance = symbol.maintenance_frac
+    intrabar = model.intrabar != 0.0
+    taken = first
+    for i in range(first, last):
+        bar = bars[np.uint64(i), s]
+        worst = bar.low if held > 0.0 else bar.high
+        levels = intrabar & (touched(held, stop, target, bar.low, bar.high) >= 0)
+        thin = cash + held * (worst - entry) < abs(held) * worst * maintenance
+        if levels | thin | (bar.funding != 0.0) | (bar.age < 0.0):
+            break
+        value = cash + held * (bar.mark - entry)
+        peak, drawdown, drawdown_frac = curve_of(peak, drawdown, drawdown_frac, value)
+        taken = i + 1
+    account.equity = value
+    account.peak = peak
+    account.drawdown = drawdown
+    account.drawdown_frac = drawdown_frac
+    account.bars_held += taken - first
+    return taken
+
+
+@device
+def judge_exits(account, slots, active, bars, symbols, model, columns, rows, params, step):
     """Ask, for every position with a bar and no closing order, whether it is to be closed.
+
+    Levels are tested too where only a signal's close waits: a stop outranks it.
 
     Returns:
         Number of closing orders made.
     """
     ordered = 0
     for i in range(account.active):
-        s = active[i]
+        s = np.uint64(active[i])
         slot = slots[s]
         bar = bars[s]
-        if (slot.size != 0.0) & (slot.close_frac == 0.0) & (bar.age >= 0.0):
+        waits = slot.close_frac != 0.0
+        decided = waits & (slot.close_reason != SIGNAL)
+        if (slot.size != 0.0) & (not decided) & (bar.age >= 0.0):
             reason = -1
             frac = 1.0
             if model.intrabar == 0.0:
                 reason = touched(slot.size, slot.stop, slot.target, bar.close, bar.close)
-            if reason < 0:
+            if (reason < 0) & (not waits):
                 g = symbols[s].group
-                here = read(columns, rows[g], now, s)
-                own, frac = manage(slot, bar.close, symbols[s].lots, here, read(columns, rows[g], before, s), params[g])
+                here = read(columns, rows[g], step.row, s)
+                there = read(columns, rows[g], step.before, s)
+                own, frac = manage(slot, bar.close, symbols[s].lots, here, there, params[g])
                 reason = OWN_EXITS + own if own >= 0 else -1
             if reason >= 0:
                 order_close(slot, model, frac, reason)
@@ -286,7 +336,7 @@ def judge_exits(account, slots, active, bars, symbols, model, columns, rows, par
 
 
 @device
-def judge_signal(slot, model, code, seen, params, elapsed):
+def judge_signal(slot, model, code, seen, params, t):
     """Turn a signal into a closing order, and say what it asks for: a verdict, `ENTERED` for a candidate.
 
     A signal against what waits cancels it; the same side does not ask twice. A close that only a signal asked for is
@@ -306,7 +356,9 @@ def judge_signal(slot, model, code, seen, params, elapsed):
         order_close(slot, model, 1.0, SIGNAL)
     if waits:
         return WAITING
-    return ENTERED if admits(slot, code, leaving, elapsed, seen, params) else NOT_ADMITTED
+    exited = slot.exited_long if code > 0 else slot.exited_short
+    since = (t - exited) * model.minutes
+    return ENTERED if admits(slot, code, leaving, since, seen, params) else NOT_ADMITTED
 
 
 @device
@@ -314,19 +366,21 @@ def fitted(wanted, price, leverage, room, shrinks, symbol, model, params):
     """Coins of an opening order: whole lots, within what is left, at least the least notional; else 0.
 
     Returns:
-        Size, and the verdict when it is 0.
+        Size, the USD that it takes, and the verdict when it is 0.
     """
     coins = whole_lots(wanted, symbol.lots)
-    if shrinks & (needs(coins, price, leverage, model.fee) > room) & (room > 0.0):
+    need = needs(coins, price, leverage, model.fee)
+    if shrinks & (need > room) & (room > 0.0):
         coins = whole_lots(wanted * (room / needs(wanted, price, leverage, model.fee)), symbol.lots)
+        need = needs(coins, price, leverage, model.fee)
     venue = symbol.min_notional_usd
     least = venue if venue > params.min_notional_usd else params.min_notional_usd
-    if (coins * price < least) & (params.bump_to_min_notional != 0.0):
+    if (wanted > 0.0) & (coins * price < least) & (params.bump_to_min_notional != 0.0):
         coins = lots_up(least / price, symbol.lots)
         coins = coins if coins * price >= least else lots_up(coins + 0.5 / symbol.lots, symbol.lots)
+        need = needs(coins, price, leverage, model.fee)
     sound = (coins > 0.0) & (coins < np.inf) & (coins * price >= least)
-    fits = needs(coins, price, leverage, model.fee) <= room
-    return (coins if sound & fits else 0.0), (NO_MARGIN if sound else TOO_SMALL)
+    return (coins if sound & (need <= room) else 0.0), need, (NO_MARGIN if sound else TOO_SMALL)
 
 
 @device
@@ -349,9 +403,9 @@ def reserved(account, slots, active, bars, model):
     money = 0.0
     places = 0.0
     for i in range(account.active):
-        slot = slots[active[i]]
+        slot = slots[np.uint64(active[i])]
         if slot.open_size != 0.0:
-            more = needs(slot.open_size, bars[active[i]].mark, slot.open_leverage, model.fee)
+            more = needs(slot.open_size, bars[np.uint64(active[i])].mark, slot.open_leverage, model.fee)
             more -= slot.margin if slot.open_adds == 0.0 else 0.0
             money += more if more > 0.0 else 0.0
             places += 1.0 if slot.size == 0.0 else 0.0
@@ -368,7 +422,7 @@ def order_additions(
         What is still free, in USD.
     """
     for i in range(account.active):
-        s = active[i]
+        s = np.uint64(active[i])
         slot = slots[s]
         code = int(codes[s])
         side = 1.0 if code > 0 else -1.0
@@ -379,10 +433,10 @@ def order_additions(
             since = (t - slot.added) * model.minutes
             wanted = add(slot, code, value, price, since, read(columns, rows[g], now, s), params[g])
             if wanted > 0.0:
-                coins, verdict = fitted(wanted, price, slot.leverage, free, False, symbols[s], model, params[g])
+                coins, need, verdict = fitted(wanted, price, slot.leverage, free, False, symbols[s], model, params[g])
                 if coins > 0.0:
                     order_open(slot, model, side * coins, slot.leverage, 1.0, code)
-                    free -= needs(coins, price, slot.leverage, model.fee)
+                    free -= need
                 judge(verdicts, t, s, ADDS if coins > 0.0 else verdict)
     return free
 
@@ -428,13 +482,13 @@ def order_entries(
             seen = read(columns, rows[g], now, s)
             wanted, leverage = size(code, value, price, symbols[s].max_leverage, seen, params[g])
             shrinks = params[g].shrink_to_fit != 0.0
-            coins, verdict = fitted(wanted, price, leverage, free + held, shrinks, symbols[s], model, params[g])
+            coins, need, verdict = fitted(wanted, price, leverage, free + held, shrinks, symbols[s], model, params[g])
             if coins > 0.0:
                 verdict = ENTERED
                 order_open(slot, model, coins if code > 0 else -coins, leverage, 0.0, code)
                 slot.note_a, slot.note_b, slot.note_c = plan(code, price, seen, params[g])
                 activate(account, active, s)
-                more = needs(coins, price, leverage, model.fee) - held
+                more = need - held
                 free -= more if more > 0.0 else 0.0
                 places -= 0.0 if flips else 1.0
                 orders -= 1.0
@@ -449,7 +503,7 @@ def judge(verdicts, t, s, verdict):
         verdicts[t, s] = verdict
 
 
-@rare
+@device
 def judge_signals(
     account,
     slots,
@@ -481,7 +535,7 @@ def judge_signals(
             slot = slots[s]
             g = symbols[s].group
             seen = read(columns, rows[g], now, s)
-            verdict = judge_signal(slot, model, code, seen, params[g], (t - slot.exited) * model.minutes)
+            verdict = judge_signal(slot, model, code, seen, params[g], t)
             judge(verdicts, t, s, verdict)
             agreeing += 1 if verdict == HELD else 0
             if verdict == ENTERED:
@@ -561,9 +615,9 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
         params: [B, G] records of all parameters.
         first: First step.
         last: One past the last step.
-        book: `kernels.book.Book` of B combos; a tile is as long as its `wanted`.
+        book: `kernels.book.Book` of B combos; a tile is as long as its `steps`.
     """
-    tile = book.wanted.shape[0]
+    tile = book.steps.shape[0]
     model = models[0]
     recording = book.equity.shape[0] > 0
     same_close = (model.next_open == 0.0) & (model.delay_bars == 0.0)
@@ -571,42 +625,48 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
     log = book.log
     # Exits are asked for where the strategy has some of its own, or where its levels are tested at closes.
     has_exits = (len(EXITS) > 0) | (model.intrabar == 0.0)
+    can_coast = (not has_exits) & (not recording)
     for base in range(first, last, tile):
         stop = base + tile if base + tile < last else last
-        gather(market, base, stop, book.bars)
+        gather(market, base, stop, book.bars, book.steps)
         known = -1
         for k in range(entry_of.shape[0]):
             e = entry_of[k]
             if e != known:
-                signals(market, columns, rows, entries, e, base, stop, book.codes, book.wanted, book.calm)
+                signals(market, columns, rows, entries, e, base, stop, book.codes, book.steps)
                 known = e
             account = book.accounts[k]
             slots = book.slots[k]
             active = book.active[k]
             params_k = params[k]
             rows_e = rows[e]
-            i = -1
-            while i + 1 < stop - base:
-                i += 1
-                if (account.active == 0) & (not recording):
-                    i += book.calm[i]  # a flat book that no one asks anything stays what it is
-                    if i == stop - base:
-                        break
+            i = 0
+            while i < stop - base:
+                step = book.steps[np.uint64(i)]
+                if (account.active == 0) & (step.calm > 0) & (not recording):
+                    i += step.calm  # a flat book that no one asks anything stays what it is
+                    continue
+                if (account.active == 1) & (step.calm > 0) & can_coast:
+                    s = np.uint64(active[0])
+                    slot = slots[s]
+                    if (slot.size != 0.0) & (slot.close_frac == 0.0) & (slot.open_size == 0.0):
+                        reached = coast(account, slot, symbols[s], model, book.bars, s, i, i + step.calm)
+                        if reached > i:
+                            i = reached
+                            continue
                 t = base + i
-                seen = book.wanted[i] > 0
+                seen = step.wanted > 0
                 if seen | (account.active > 0):
                     fills = account.fills
-                    bars = book.bars[i]
+                    bars = book.bars[np.uint64(i)]
                     unrealised = until_close(account, slots, active, bars, symbols, model, t, log)
                     if later_close:
                         unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
                     value = account.cash + unrealised
-                    now = market.row[t]
                     ordered = 0
-                    if has_exits & (market.exits[t] != 0):
-                        before = market.before[t]
+                    if has_exits & (step.exits != 0):
                         ordered = judge_exits(
-                            account, slots, active, bars, symbols, model, columns, rows_e, params_k, now, before
+                            account, slots, active, bars, symbols, model, columns, rows_e, params_k, step
                         )
                     if seen:
                         judge_signals(
@@ -620,7 +680,7 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
                             columns,
                             rows_e,
                             params_k,
-                            now,
+                            step.row,
                             t,
                             value * model.size_mult,
                             book.candidates,
@@ -635,8 +695,9 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
                         retire(account, slots, active)
                 if recording:
                     book.equity[t] = account.equity
-                if market.day_end[t] == 1:
-                    end_day(account, book.days, market.block[t], k)
+                if step.day_end != 0:
+                    end_day(account, book.days, step.block, k)
+                i += 1
 
 
 @driver

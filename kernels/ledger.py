@@ -62,8 +62,8 @@ POSITION_FIELDS = (
     "parts",
     "stop",
     "target",
-    "exited",
-    "exited_side",
+    "exited_long",
+    "exited_short",
 )
 """One symbol's position; size 0 when flat.
 
@@ -72,7 +72,7 @@ POSITION_FIELDS = (
     trip_pnl: USD that this round trip has realised so far, net of fees and funding.
     opened, added: step of the opening and of the last addition. adds, parts: additions and partial closes so far.
     stop, target: prices that close the position, NaN where there is none.
-    exited, exited_side: step and side of the last close or partial close that was no signal; side 0: none yet.
+    exited_long, exited_short: step of the last close or partial close of each side that was no signal; NaN: none yet.
 """
 
 BLOCKS = 16
@@ -212,16 +212,24 @@ def fund(account, position, rate, price):
 
 
 @device
+def curve_of(peak, drawdown, drawdown_frac, value):
+    """Peak, deepest fall and deepest relative fall of an equity curve that goes on to `value`."""
+    fall = peak - value
+    deeper = fall > drawdown_frac * peak
+    return (
+        value if value > peak else peak,
+        fall if fall > drawdown else drawdown,
+        fall / peak if deeper else drawdown_frac,
+    )
+
+
+@device
 def mark(account, value):
     """Add one point to the equity curve: equity `value` at a step's close."""
     account.equity = value
-    if value > account.peak:
-        account.peak = value
-    else:
-        fall = account.peak - value
-        account.drawdown = max(account.drawdown, fall)
-        if fall > account.drawdown_frac * account.peak:
-            account.drawdown_frac = fall / account.peak
+    account.peak, account.drawdown, account.drawdown_frac = curve_of(
+        account.peak, account.drawdown, account.drawdown_frac, value
+    )
     if account.positions > 0.0:
         account.bars_held += 1.0
 

@@ -16,13 +16,11 @@ def context(columns, rows, now, lead, params):
     seen = 0.0
     fast = rows[_FAST_ROW]
     slow = rows[_SLOW_ROW]
-    if (params.enable_auto_reverse != 0.0) | (params.enable_regime_filter != 0.0):
-        earlier = now - 1 if now > 0 else now
-        for s in range(columns.shape[2]):
-            # A symbol has two bars once it had a mean at the row before.
-            known = (columns[fast, earlier, s] == columns[fast, earlier, s]) & (now > 0)
-            seen += 1.0 if known else 0.0
-            up += 1.0 if known & (columns[fast, now, s] > columns[slow, now, s]) else 0.0
+    earlier = now - 1 if now > 0 else now
+    for s in range(columns.shape[2]):
+        known = (columns[fast, earlier, s] == columns[fast, earlier, s]) & (now > 0)  # noqa: PLR0124 - the test for NaN
+        seen += 1.0 if known else 0.0
+        up += 1.0 if known & (columns[fast, now, s] > columns[slow, now, s]) else 0.0
     breadth = 100.0 * up / seen if seen > 0.0 else 50.0
     at = lead if lead >= 0 else 0
     close = columns[rows[_CLOSE_ROW], now, at]
