@@ -62,9 +62,10 @@ def test_progress_in_a_terminal_is_a_bar_per_kind_of_work(capsys, monkeypatch):
     with output.bar("starting", total=2) as progress:
         progress(1, 2, "candles")
         progress(2, 2, "candles")
-        progress(3, 3, "funding")
+        progress(3, 3, "funding", "7 M bar-steps/s")
     shown = capsys.readouterr().err
     assert "2/2" in shown
+    assert "7 M bar-steps/s" in shown
     assert "funding" in shown
     assert "candles" in shown
 

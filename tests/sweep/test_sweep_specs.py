@@ -1,0 +1,65 @@
+"""The committed searches: wide enough, every axis moves something, and no two combos are one."""
+
+import polars as pl
+import pytest
+from market_kit import DAY_MS, START_MS, VENUE, fill_lake
+
+from kernels.strategies import load
+from mei_pipeline.config.load import load_config
+from mei_pipeline.config.models import SweepSpec
+from mei_pipeline.features import build_features
+from mei_pipeline.market import Bars, load_bars, window
+from mei_pipeline.settings import CHECKOUT, Settings
+from mei_pipeline.sweep.plan import SweepPlan, make_plan
+from mei_pipeline.sweep.results import read_results
+from mei_pipeline.sweep.run import run_sweep
+
+DAYS = 90
+SYMBOLS = ("AAA", "BBB", "BTC", "CCC")
+
+
+@pytest.fixture
+def bars(mei_settings: Settings) -> Bars:
+    """Trends of two and a half days, with the symbol that leads among them."""
+    lake = fill_lake(mei_settings, days=DAYS, symbols=SYMBOLS, drift=0.002)
+    return load_bars(lake, VENUE, "1h", SYMBOLS, START_MS, START_MS + DAYS * DAY_MS)
+
+
+def spec(name: str) -> SweepSpec:
+    return load_config(CHECKOUT / "config").sweep(name)
+
+
+def run(settings: Settings, plan: SweepPlan, bars: Bars) -> pl.DataFrame:
+    features = build_features(bars, plan.columns(), settings.features)
+    return read_results(run_sweep(settings, plan, window(bars, plan.from_ms, plan.to_ms), features).folder, plan)
+
+
+@pytest.mark.parametrize("name", ["smoke", "nightly", "cross"])
+def test_every_axis_of_a_committed_search_moves_results(name: str, mei_settings: Settings, bars: Bars) -> None:
+    plan = make_plan(spec(name), bars, START_MS + 10 * DAY_MS, START_MS + DAYS * DAY_MS)
+    rows = run(mei_settings, plan, bars)
+    axes = [path for path, _ in plan.axes]
+    assert rows.select(axes).n_unique() == plan.combos
+    for path in axes:
+        # A switch is compared with the first of the values that it lets vary.
+        others = [axis for axis in axes if axis != path and path not in plan.when.get(axis, {})]
+        alone = rows.unique([*others, path], keep="first", maintain_order=True)
+        spread = alone.group_by(others).agg(pl.col("net_pnl_usd").n_unique())
+        assert spread["net_pnl_usd"].max() > 1, f"{name}: {path} changes nothing"
+
+
+def test_the_search_of_a_night_covers_every_kind_of_rule(bars: Bars) -> None:
+    plan = make_plan(spec("nightly"), bars, START_MS + 10 * DAY_MS, START_MS + DAYS * DAY_MS)
+    roles = {parameter.path: parameter.role for parameter in load("mei_alpha").PARAMETERS}
+    found = [roles[path] for path, _ in plan.axes]
+    assert len(found) >= 12
+    assert {role: found.count(role) >= 2 for role in ("feature", "entry", "exit", "sizing")} == dict.fromkeys(
+        ("feature", "entry", "exit", "sizing"), True
+    )
+    assert 10_000 <= plan.combos <= 60_000
+    assert 200 <= make_plan(spec("smoke"), bars, plan.from_ms, plan.to_ms).combos <= 400
+
+
+@pytest.mark.parametrize("name", ["smoke", "nightly"])
+def test_not_every_combo_waits_for_the_rarest_tier(name: str) -> None:
+    assert set(spec(name).axis_values("trade.entry_min_confidence")) - {"high"}
