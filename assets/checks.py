@@ -13,7 +13,8 @@ from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import Bars, Window
 from mei_pipeline.night import NightPlan
 from mei_pipeline.progress import Progress
-from mei_pipeline.replay.run import Replay, replay_params
+from mei_pipeline.replay.run import Replay, replay_window
+from mei_pipeline.selection.candidates import resolved_combo
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.metrics import blocks
 from mei_pipeline.sweep.results import metric_columns
@@ -99,16 +100,7 @@ def replay_differences(
     sweep = plan.sweep
     found = []
     for done, row in enumerate(rows.iter_rows(named=True), 1):
-        run = replay_params(
-            settings,
-            bars,
-            cut,
-            features,
-            sweep.strategy,
-            sweep.combo(row["combo"]),
-            sweep.market,
-            sweep.initial_balance_usd,
-        )
+        run = replay_window(settings, bars, cut, features, resolved_combo(sweep, sweep.combo(row["combo"])))
         for name, value in _figures(run).items():
             if _bits(row[name]) != _bits(value):
                 found.append({"combo": row["combo"], "figure": name, "sweep": row[name], "replay": value})

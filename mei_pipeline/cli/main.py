@@ -43,7 +43,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Find": {
         "nightly": Entry("nightly", "Ingest what is new, then one night: search, judge, deploy."),
-        "backtest": Entry("research", "Replay one config over the lake: trades, equity, report."),
+        "backtest": Entry("research", "Replay one config over the lake: trades, decisions, report."),
+        "why": Entry("why", "Why a config did, or did not, act on one symbol at one bar."),
         "sweep": Entry("research", "Search one sweep over the lake; a killed one resumes."),
     },
     "Configure": {

@@ -1,6 +1,5 @@
 """`mei backtest` and `mei sweep`: one config or one search over the lake, without a night around it."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +8,12 @@ import click
 from mei_pipeline.cli import output
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import polars as pl
 
     from mei_pipeline.config.models import SweepSpec
     from mei_pipeline.market import Bars
-    from mei_pipeline.replay.run import Replay
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _DAY = click.DateTime(["%Y-%m-%d"])
@@ -39,19 +39,35 @@ _HEADLINE = (
 @_TO
 @click.option("--json", "report", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
               help="Write the report to this file; - prints it.")  # fmt: skip
+@click.option("--html", type=_FILE, help="Write the report as one page, with pictures, to this file.")
+@click.option("--chart", "charts", multiple=True, help="Symbol whose candles the page shows; may be given again.")
 @click.option("--trades", type=_FILE, help="Write round trips to this .csv or .parquet file.")
 @click.option("--fills", type=_FILE, help="Write every fill and funding payment to this .csv or .parquet file.")
 @click.option("--equity", type=_FILE, help="Write the marked equity of every bar to this .csv or .parquet file.")
-def backtest(
-    path: Path, start: Any, end: Any, report: Path | None, trades: Path | None, fills: Path | None, equity: Path | None
+@click.option("--decisions", type=_FILE,
+              help="Write what every gate said of every symbol at every step to this .parquet file.")  # fmt: skip
+def backtest(  # noqa: PLR0913 - one argument per option
+    *,
+    path: Path,
+    start: Any,
+    end: Any,
+    report: Path | None,
+    html: Path | None,
+    charts: tuple[str, ...],
+    trades: Path | None,
+    fills: Path | None,
+    equity: Path | None,
+    decisions: Path | None,
 ) -> None:
     """Replay one config over the lake, trade by trade, by the rules that the sweep and the executor use."""
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.files import write_json
+    from mei_pipeline.files import write_bytes, write_json
     from mei_pipeline.market import last_common_ms, load_bars
-    from mei_pipeline.replay.report import report_of
-    from mei_pipeline.replay.run import replay_config
+    from mei_pipeline.replay.decisions import write_decisions
+    from mei_pipeline.replay.page import page_of
+    from mei_pipeline.replay.report import decisions_of, report_of
+    from mei_pipeline.replay.run import replay, set_stage
     from mei_pipeline.replay.spec import read_config
     from mei_pipeline.settings import read_settings
 
@@ -59,20 +75,29 @@ def backtest(
     lake = Lake(settings.lake)
     for target in (trades, fills, equity):
         _check_suffix(target)
+    _check_suffix(decisions, ".parquet")
     resolved, anchor_ms = read_config(path, lake, load_config(settings.config))
+    _check_charts(charts, resolved.symbols, html)
     last_ms = last_common_ms(lake, resolved.venue, resolved.intervals, resolved.symbols)
     from_ms, to_ms = _days(anchor_ms, last_ms, start, end)
     bars = load_bars(lake, resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
-    run = replay_config(settings, bars, resolved, from_ms, to_ms)
-    summary = report_of(resolved, bars, from_ms, to_ms, run)
+    stage = set_stage(settings, bars, resolved, from_ms, to_ms)
+    run = replay(settings, stage)
+    summary = report_of(stage, run)
     for target, frame in ((trades, run.trades), (fills, run.fills), (equity, run.equity)):
         _write_frame(target, frame)
-    if report is None or str(report) != "-":
-        _show(run)
+    with output.bar() as progress:
+        counts = write_decisions(settings, stage, run, decisions, progress) if decisions is not None else None
+        if report is not None or html is not None:
+            summary |= decisions_of(settings, stage, run, counts, progress)
+    if html is not None:
+        write_bytes(html, page_of(stage, run, summary, charts).encode())
     if report is not None and str(report) == "-":
         output.print_json(summary)
-    elif report is not None:
+        return
+    if report is not None:
         write_json(report, summary)
+    _show(summary)
 
 
 @click.command()
@@ -186,11 +211,21 @@ def _utc_ms(day: Any) -> int:
     return int(day.replace(tzinfo=UTC).timestamp()) * 1000
 
 
-def _check_suffix(path: Path | None) -> None:
+def _check_suffix(path: Path | None, *allowed: str) -> None:
     from mei_pipeline.errors import ConfigError
 
-    if path is not None and path.suffix not in {".csv", ".parquet"}:
-        raise ConfigError(f"{path}: the name must end in .csv or .parquet")
+    endings = allowed or (".csv", ".parquet")
+    if path is not None and path.suffix not in endings:
+        raise ConfigError(f"{path}: the name must end in {' or '.join(endings)}")
+
+
+def _check_charts(charts: tuple[str, ...], symbols: tuple[str, ...], html: Path | None) -> None:
+    from mei_pipeline.errors import ConfigError
+
+    if charts and html is None:
+        raise ConfigError("--chart: candles are shown on the page that --html writes; add --html FILE")
+    if strangers := [name for name in charts if name not in symbols]:
+        raise ConfigError(f"--chart {strangers[0]}: the config trades {', '.join(symbols)}")
 
 
 def _write_frame(path: Path | None, frame: "pl.DataFrame") -> None:
@@ -205,11 +240,15 @@ def _write_frame(path: Path | None, frame: "pl.DataFrame") -> None:
             frame.write_parquet(temporary)
 
 
-def _show(run: "Replay") -> None:
-    from mei_pipeline.sweep.metrics import DOCS
+def _show(summary: "Mapping[str, Any]") -> None:
+    from mei_pipeline.replay.summary import DOCS as FIGURES
+    from mei_pipeline.sweep.metrics import DOCS as METRICS
 
-    rows = [(name, None if math.isnan(value) else value, DOCS[name]) for name, value in run.metrics.items()]
-    output.table("Backtest", ("metric", "value", "what it says"), rows)
+    rows = [(name, summary["metrics"][name], METRICS[name]) for name in METRICS]
+    rows += [(name, summary["figures"][name], FIGURES[name]) for name in FIGURES]
+    output.table("Backtest", ("figure", "value", "what it says"), rows)
+    for note in summary["notes"]:
+        output.note(note)
 
 
 COMMANDS: list[click.Command] = [backtest, sweep]

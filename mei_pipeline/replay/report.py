@@ -3,50 +3,72 @@
 import math
 from typing import Any
 
-import polars as pl
-
 from kernels.cache import source_hash
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.market import Bars
-from mei_pipeline.params.identity import Resolved, as_dict, config_id
+from mei_pipeline.params.identity import as_dict, config_id
+from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Basis, evidence_id
-from mei_pipeline.replay.run import Replay
+from mei_pipeline.replay.decisions import (
+    GateCounts,
+    count_gates,
+    gate_summary,
+    levers,
+    signal_codes,
+    signal_summary,
+)
+from mei_pipeline.replay.run import Replay, Stage
+from mei_pipeline.replay.summary import figures, groups, monthly_returns, notes
+from mei_pipeline.settings import Settings
 
 
-def report_of(resolved: Resolved, bars: Bars, from_ms: int, to_ms: int, run: Replay) -> dict[str, Any]:
+def report_of(stage: Stage, run: Replay) -> dict[str, Any]:
     """The report as JSON values.
 
     Returns:
-        `config_id` and `evidence_id`, the resolved `config`, what it was run on, every metric (null where it has no
-        value), and net profit, trades, fees and funding per symbol and per reason of exit.
+        `config_id` and `evidence_id`; the resolved `config`; what it was run on; `metrics`, those of a sweep row, and
+        `figures`, all others (null where one has no value); `notes` on them; round trips `by_symbol`, `by_side`,
+        `by_reason`, `by_tier`, `by_mode` and `by_month`; `monthly_return_pct`; and the positions `holding` at the end.
     """
-    identity = config_id(resolved)
-    basis = Basis(source_hash(), dict(resolved.market), bars.venue, bars.data_hash, bars.anchor_ms)
+    bars, cut = stage.bars, stage.cut
+    identity = config_id(stage.resolved)
+    basis = Basis(source_hash(), dict(stage.resolved.market), bars.venue, bars.data_hash, bars.anchor_ms)
+    told = figures(stage, run)
     return {
         "config_id": identity,
         "evidence_id": evidence_id(identity, basis),
-        "config": as_dict(resolved),
+        "config": as_dict(stage.resolved),
         "basis": basis.as_dict(),
-        "from": iso(from_ms),
-        "to": iso(to_ms),
-        "bars": int((bars.age[(bars.open_ms >= from_ms) & (bars.open_ms < to_ms)] >= 0).sum()),
+        "from": iso(cut.from_ms),
+        "to": iso(cut.to_ms),
+        "bars": int((bars.age[(bars.open_ms >= cut.from_ms) & (bars.open_ms < cut.to_ms)] >= 0).sum()),
         "metrics": {name: None if math.isnan(value) else value for name, value in run.metrics.items()},
-        "by_symbol": _grouped(run.trades, "symbol"),
-        "by_reason": _grouped(run.trades, "reason"),
-        "by_side": _grouped(run.trades, "side"),
+        "figures": told,
+        "notes": notes(stage, run, told),
+        **groups(run.trades),
+        "monthly_return_pct": monthly_returns(run.equity, stage.resolved.initial_balance_usd),
+        "holding": run.holding.to_dicts(),
     }
 
 
-def _grouped(trades: pl.DataFrame, key: str) -> dict[str, dict[str, float]]:
-    table = (
-        trades.group_by(key)
-        .agg(
-            trades=pl.len(),
-            wins=(pl.col("pnl_usd") > 0).sum(),
-            pnl_usd=pl.col("pnl_usd").sum(),
-            fees_usd=pl.col("fees_usd").sum(),
-            funding_usd=pl.col("funding_usd").sum(),
-        )
-        .sort(key)
-    )
-    return {row.pop(key): row for row in table.to_dicts()}
+def decisions_of(
+    settings: Settings, stage: Stage, run: Replay, counts: GateCounts | None = None, progress: Progress = silent
+) -> dict[str, Any]:
+    """The part of the report about decisions, which takes asking every gate at every step again.
+
+    Args:
+        settings: Where compiled kernels are kept.
+        stage: What was replayed.
+        run: What came of it.
+        counts: The gates, where they are counted already.
+        progress: Told of the work.
+
+    Returns:
+        `signals`: counts of signals and of what became of them; `gates`: how often each was shut; `levers`: what alone
+        stopped signals.
+    """
+    codes = signal_codes(settings, stage)
+    return {
+        "signals": signal_summary(stage, run, codes),
+        "gates": gate_summary(settings, stage, counts or count_gates(settings, stage, progress)),
+        "levers": levers(settings, stage, codes, progress),
+    }

@@ -3,19 +3,48 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from kernels.book import MOMENTS, REASONS
 from kernels.cache import use_cache
 from kernels.features import Column
-from kernels.market import fill_model
+from kernels.market import FillModel, Market, fill_model
 from kernels.strategies import load
 from mei_pipeline.features import FeatureSet, build_features, columns_of
 from mei_pipeline.market import Bars, Window, window
 from mei_pipeline.params.identity import Resolved
+from mei_pipeline.replay.trips import round_trips
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Outcome, Record, encode_combos, record_combo
+from mei_pipeline.simulation import Combos, Outcome, Record, encode_combos, record_combo
 from mei_pipeline.sweep.metrics import metrics
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a config is replayed on.
+
+    Attributes:
+        bars: The bars.
+        cut: The window of them that is traded.
+        features: Columns over them.
+        resolved: The config.
+        combos: The config, encoded as the one combo that is run.
+        model: How its orders become fills.
+    """
+
+    bars: Bars
+    cut: Window
+    features: FeatureSet
+    resolved: Resolved
+    combos: Combos
+    model: FillModel
+
+    @property
+    def market(self) -> Market:
+        """The market, with the symbols in the groups of the config."""
+        return self.cut.market._replace(group=self.combos.group)
 
 
 @dataclass(frozen=True)
@@ -24,18 +53,21 @@ class Replay:
 
     Attributes:
         metrics: Every metric of a sweep row; NaN stands for a metric without a value.
-        fills: One row per fill or funding payment, oldest first: time_ms, symbol, reason, moment, size, price, fee_usd,
-            cash_usd (change of cash).
-        trades: One row per closed round trip: symbol, side, entry_ms, exit_ms, entry_price, exit_price, size, reason,
-            bars, fees_usd, funding_usd, pnl_usd (net).
-        equity: One row per bar of the window: close_ms, equity_usd (marked to market).
+        fills: One row per fill or funding payment, oldest first: time_ms, bar (number of the step), symbol, reason,
+            moment, size, price, fee_usd, cash_usd (change of cash), signal, trip, held (signed size after it).
+        trades: One row per closed round trip; the columns are those of `trips.SCHEMA`.
+        holding: One row per position that was open at the end; see `trips.round_trips`.
+        equity: One row per step of the window: close_ms, equity_usd (marked to market).
+        verdicts: [T, S] what became of each symbol at each step of the window, an index of `kernels.book.VERDICTS`.
         outcome: The raw numbers, to compare with a sweep's.
     """
 
     metrics: Mapping[str, float]
     fills: pl.DataFrame
     trades: pl.DataFrame
+    holding: pl.DataFrame
     equity: pl.DataFrame
+    verdicts: NDArray[np.int8]
     outcome: Outcome
 
 
@@ -45,9 +77,30 @@ def replay_config(settings: Settings, bars: Bars, resolved: Resolved, from_ms: i
     Raises:
         ConfigError: The window does not fit the bars, or a feature window is longer than they are.
     """
+    return replay(settings, set_stage(settings, bars, resolved, from_ms, to_ms))
+
+
+def replay_window(settings: Settings, bars: Bars, cut: Window, features: FeatureSet, resolved: Resolved) -> Replay:
+    """Replay `resolved` over `cut`, from columns that are already computed."""
+    return replay(settings, stage_of(bars, cut, features, resolved))
+
+
+def set_stage(settings: Settings, bars: Bars, resolved: Resolved, from_ms: int, to_ms: int) -> Stage:
+    """Compute what `resolved` needs to be replayed over the UTC days [from_ms, to_ms).
+
+    Raises:
+        ConfigError: The window does not fit the bars, or a feature window is longer than they are.
+    """
     cut = window(bars, from_ms, to_ms)
     use_cache(settings.kernel_cache)
-    return replay_window(settings, bars, cut, build_features(bars, columns_for(resolved), settings.features), resolved)
+    return stage_of(bars, cut, build_features(bars, columns_for(resolved), settings.features), resolved)
+
+
+def stage_of(bars: Bars, cut: Window, features: FeatureSet, resolved: Resolved) -> Stage:
+    """Encode `resolved` for columns that are already computed."""
+    combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols, resolved.symbol_params)
+    model = fill_model(resolved.market, resolved.initial_balance_usd)
+    return Stage(bars, cut, features, resolved, combos, model)
 
 
 def columns_for(resolved: Resolved) -> tuple[Column, ...]:
@@ -58,23 +111,25 @@ def columns_for(resolved: Resolved) -> tuple[Column, ...]:
     return tuple(sorted(found))
 
 
-def replay_window(settings: Settings, bars: Bars, cut: Window, features: FeatureSet, resolved: Resolved) -> Replay:
-    """Replay `resolved` over `cut`, from columns that are already computed."""
-    model = fill_model(resolved.market, resolved.initial_balance_usd)
-    combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols, resolved.symbol_params)
-    record = record_combo(settings, cut, model, features, combos)
-    fills = _fills(record, bars, resolved.strategy)
+def replay(settings: Settings, stage: Stage) -> Replay:
+    """Run the config from flat, and tell everything that it did."""
+    bars, cut, resolved = stage.bars, stage.cut, stage.resolved
+    record = record_combo(settings, cut, stage.model, stage.features, stage.combos)
+    fills, trades, holding = round_trips(fills_of(record, bars, resolved.strategy), bars, resolved.strategy)
     found = metrics(record.outcome, resolved.initial_balance_usd, cut.last - cut.first)
     return Replay(
         metrics={name: float(value[0]) for name, value in found.items()},
         fills=fills,
-        trades=_trades(fills),
+        trades=trades,
+        holding=holding,
         equity=pl.DataFrame({"close_ms": bars.steps.close_ms[cut.first : cut.last], "equity_usd": record.equity}),
+        verdicts=record.verdicts,
         outcome=record.outcome,
     )
 
 
-def _fills(record: Record, bars: Bars, strategy: str) -> pl.DataFrame:
+def fills_of(record: Record, bars: Bars, strategy: str) -> pl.DataFrame:
+    """The log of a run as a table; see `Replay.fills`, without trips."""
     log = record.log
     reasons = (*REASONS, *getattr(load(strategy), "EXITS", ()))
     index = log["step"].astype(int)
@@ -101,30 +156,4 @@ def _fills(record: Record, bars: Bars, strategy: str) -> pl.DataFrame:
             "moment": pl.String,
             "signal": pl.Int64,
         },
-    )
-
-
-def _trades(fills: pl.DataFrame) -> pl.DataFrame:
-    """Round trips: an entry opens one, the next fill that is not an entry closes it."""
-    entry = pl.col("reason") == "entry"
-    trip = fills.with_columns(trip=entry.cum_sum().over("symbol"), funding=pl.col("reason") == "funding")
-    closing = ~entry & ~pl.col("funding")
-    return (
-        trip.group_by("symbol", "trip", maintain_order=True)
-        .agg(
-            side=pl.when(pl.col("size").first() > 0).then(pl.lit("long")).otherwise(pl.lit("short")),
-            entry_ms=pl.col("time_ms").first(),
-            exit_ms=pl.col("time_ms").filter(closing).last(),
-            entry_price=pl.col("price").first(),
-            exit_price=pl.col("price").filter(closing).last(),
-            size=pl.col("size").first().abs(),
-            reason=pl.col("reason").filter(closing).last(),
-            bars=pl.col("bar").filter(closing).last() - pl.col("bar").first(),
-            fees_usd=pl.col("fee_usd").sum(),
-            funding_usd=-pl.col("cash_usd").filter("funding").sum(),
-            pnl_usd=pl.col("cash_usd").sum(),
-        )
-        .filter(pl.col("exit_ms").is_not_null())
-        .drop("trip")
-        .sort("exit_ms", "symbol", maintain_order=True)
     )

@@ -13,7 +13,8 @@ from mei_pipeline import files
 from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features, columns_of
 from mei_pipeline.market import Bars, Window, load_bars, window
-from mei_pipeline.replay.run import replay_params
+from mei_pipeline.replay.run import replay_window
+from mei_pipeline.selection.candidates import resolved_combo
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.metrics import DOCS, sharpe
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
@@ -105,9 +106,7 @@ def test_every_row_equals_its_replay_bit_for_bit(
 ) -> None:
     rows = run(mei_settings, plan, cut, features)
     for row in rows.iter_rows(named=True):
-        one = replay_params(
-            mei_settings, bars, cut, features, plan.strategy, plan.combo(row["combo"]), plan.market, 10_000.0
-        )
+        one = replay_window(mei_settings, bars, cut, features, resolved_combo(plan, plan.combo(row["combo"])))
         for name in DOCS:
             assert row[name] == one.metrics[name]
         assert row["day_sum"] == one.outcome.days[:, 1, 0].tolist()

@@ -1,0 +1,95 @@
+"""`mei why`: the chain of gates, the book and the orders behind one decision."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mei_pipeline.cli import output
+
+_MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
+
+
+@click.command()
+@click.option("--config", "path", type=click.Path(dir_okay=False, path_type=Path), required=True,
+              help="A config of a lane, or a file with strategy and params.")  # fmt: skip
+@click.option("--symbol", required=True, help="Symbol of the book.")
+@click.option("--at", "moment", type=click.DateTime(_MOMENTS), required=True,
+              help="UTC time at which the bar opens: the name of the bar at whose close it was decided.")  # fmt: skip
+@click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]),
+              help="First UTC day of the replay that leads there; default: the day after the anchor.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def why(path: Path, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
+    """Explain what a config did with one symbol at one bar of the lake: gates, signal, book, orders.
+
+    The config is replayed up to that bar, so position, equity and margin are those that a backtest from the same day
+    has there.
+    """
+    from mei_pipeline.candles.lake import Lake
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.market import DAY_MS, load_bars, stored_ms
+    from mei_pipeline.replay.run import set_stage
+    from mei_pipeline.replay.spec import read_config
+    from mei_pipeline.replay.why import explain_step
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    lake = Lake(settings.lake)
+    resolved, anchor_ms = read_config(path, lake, load_config(settings.config))
+    from_ms = _utc_ms(start) if start else -(-anchor_ms // DAY_MS) * DAY_MS
+    if from_ms < anchor_ms:
+        raise ConfigError(f"--from {start:%Y-%m-%d}: before the anchor, where features start; choose a later day")
+    # The end does not depend on the step that is asked about, so all questions share their feature columns.
+    ends = min(stored_ms(lake, resolved.venue, interval)[1] for interval in resolved.intervals.read)
+    to_ms = -(-ends // DAY_MS) * DAY_MS
+    bars = load_bars(lake, resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
+    stage = set_stage(settings, bars, resolved, from_ms, to_ms)
+    found = explain_step(settings, stage, symbol, _utc_ms(moment))
+    if as_json:
+        output.print_json(found)
+    else:
+        _show(found)
+
+
+def _utc_ms(moment: Any) -> int:
+    from datetime import UTC
+
+    return int(moment.replace(tzinfo=UTC).timestamp()) * 1000
+
+
+def _show(found: dict[str, Any]) -> None:
+    verdicts = {True: "open", False: "shut", None: None}
+    if found["gates"]:
+        rows = [(gate["gate"], gate["value"], gate["threshold"], verdicts[gate["open"]]) for gate in found["gates"]]
+        output.table(f"{found['symbol']} {found['bar']}, decided {found['decided']} at {found['price']:g}",
+                     ("gate", "value", "threshold", ""), rows)  # fmt: skip
+    signal = found["signal"]
+    words = [signal[key] for key in ("side", "tier", "mode") if signal[key]] if signal else ["none"]
+    lines = [("signal", ", ".join(words)), ("rank", found["rank"]), ("verdict", found["verdict"])]
+    lines += [("done", _told(one)) for one in found["done"]] or [("done", "nothing")]
+    output.table("Decision" if found["gates"] else f"{found['symbol']} {found['bar']}", ("part", "said"), lines)
+    before, after = (_flat(found[key]) for key in ("before", "after"))
+    names = list(dict.fromkeys((*before, *after)))
+    output.table("Book", ("", "before", "after"), [(name, before.get(name), after.get(name)) for name in names])
+
+
+def _told(fill: dict[str, Any]) -> str:
+    where = f"{fill['reason']} at the bar's {fill['moment']}"
+    return f"{where}: {fill['size']:g} at {fill['price']:g}, cash {fill['cash_usd']:+,.2f} USD"
+
+
+def _flat(state: dict[str, Any]) -> dict[str, Any]:
+    """One line per figure; what a position and an order hold come with their name before them."""
+    found: dict[str, Any] = {}
+    for key, value in state.items():
+        if isinstance(value, dict):
+            found |= {f"{key}.{name}": part for name, part in value.items()}
+        elif key not in {"position", "order"}:
+            found[key] = value
+        else:
+            found[key] = "none"
+    return found
+
+
+COMMANDS: list[click.Command] = [why]

@@ -1,0 +1,243 @@
+"""The figures of a replay beyond those of a sweep row: risk, trades, costs, by whatever a person wants to see them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kernels.market import Floats, Ints
+from mei_pipeline.market import DAY_MS
+from mei_pipeline.replay.run import Replay, Stage
+from mei_pipeline.sweep.metrics import NO_VARIANCE, YEAR_DAYS
+
+DOCS = {
+    "initial_balance_usd": "Equity at the start.",
+    "final_balance_usd": "Equity at the end; open positions are marked at their last close.",
+    "days": "Days of the window.",
+    "cagr_pct": "Compound annual growth; null for a window of less than a year.",
+    "sortino": "Annual Sortino ratio of daily returns, target 0; null without a losing day.",
+    "calmar": "Compound annual growth over the deepest fall in percent; null for less than a year, or without a fall.",
+    "volatility_pct": "Annual standard deviation of daily returns.",
+    "longest_drawdown_days": "Longest time from a peak of equity until it was reached again, or until the end.",
+    "best_day_pct": "Best daily return.",
+    "worst_day_pct": "Worst daily return.",
+    "wins": "Round trips with a profit after fees and funding.",
+    "losses": "The other round trips.",
+    "expectancy_usd": "Mean net profit of a round trip.",
+    "expectancy_pct": "Mean net profit of a round trip, in percent of the notional that it opened.",
+    "average_win_usd": "Mean net profit of the winners.",
+    "average_loss_usd": "Mean net loss of the others, below zero.",
+    "best_trade_usd": "Greatest net profit of a round trip.",
+    "worst_trade_usd": "Greatest net loss of a round trip, below zero.",
+    "average_holding_minutes": "Mean time between first and last fill of a round trip.",
+    "median_holding_minutes": "Median of that time.",
+    "average_mae_pct": "Mean of the furthest that prices went against a round trip.",
+    "average_mfe_pct": "Mean of the furthest that prices went for it.",
+    "turnover_per_day": "Notional of all fills over mean equity, per day.",
+    "gross_pnl_usd": "Net profit before fees and funding.",
+    "funding_paid_usd": "Funding paid, without what was received.",
+    "funding_received_usd": "Funding received.",
+    "funding_long_usd": "Funding paid by longs; negative when received.",
+    "funding_short_usd": "Funding paid by shorts; negative when received.",
+}
+"""Every figure of `figures`, and what it says."""
+
+
+def figures(stage: Stage, run: Replay) -> dict[str, float | None]:
+    """Every figure of `DOCS`; None stands for one without a value. What a sweep row has, too, is in `run.metrics`."""
+    initial = stage.resolved.initial_balance_usd
+    equity = run.equity["equity_usd"].to_numpy()
+    final = float(equity[-1])
+    returns = daily_returns(run.equity, initial)
+    growth = cagr_pct(initial, final, stage.cut.days)
+    found: dict[str, float | None] = {
+        "initial_balance_usd": initial,
+        "final_balance_usd": final,
+        "days": float(stage.cut.days),
+        "cagr_pct": growth,
+        "sortino": sortino(returns),
+        "calmar": calmar(growth, run.metrics["max_drawdown_pct"]),
+        "volatility_pct": 100.0 * float(returns.std(ddof=1)) * math.sqrt(YEAR_DAYS) if len(returns) > 1 else None,
+        "longest_drawdown_days": longest_drawdown_days(
+            run.equity["close_ms"].to_numpy(), equity, stage.cut.from_ms, initial
+        ),
+        "best_day_pct": 100.0 * float(returns.max()) if len(returns) else None,
+        "worst_day_pct": 100.0 * float(returns.min()) if len(returns) else None,
+        "turnover_per_day": run.metrics["turnover_usd"] / float(equity.mean()) / stage.cut.days
+        if equity.mean() > 0.0
+        else None,
+        "gross_pnl_usd": run.metrics["net_pnl_usd"] + run.metrics["fees_usd"] + run.metrics["funding_usd"],
+    }
+    found |= _trades(run.trades) | _funding(run.fills)
+    return {name: found[name] for name in DOCS}
+
+
+def daily_returns(equity: pl.DataFrame, initial_usd: float) -> Floats:
+    """Returns from one UTC day's last close to the next one's; 0 for a day that begins with nothing left.
+
+    These are the returns that the kernel sums for the Sharpe ratio.
+    """
+    ends = equity.filter(pl.col("close_ms") % DAY_MS == 0)["equity_usd"].to_numpy()
+    before = np.concatenate(([initial_usd], ends))[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(before > 0.0, ends / before - 1.0, 0.0)
+
+
+def cagr_pct(initial_usd: float, final_usd: float, days: int) -> float | None:
+    """Compound annual growth rate in percent: ((final / initial) ^ (365 / days) - 1) · 100.
+
+    None for less than a year, which the Global Investment Performance Standards (CFA Institute, 2020) forbid to
+    annualise, and for an account with nothing left, which has no rate.
+    """
+    if days < YEAR_DAYS or final_usd <= 0.0:
+        return None
+    return 100.0 * (math.pow(final_usd / initial_usd, YEAR_DAYS / days) - 1.0)
+
+
+def sortino(returns: Floats) -> float | None:
+    """Annual Sortino ratio of daily returns: mean / √(mean of min(r, 0)²) · √365.
+
+    Source: Sortino and Price, Performance Measurement in a Downside Risk Framework, Journal of Investing 3 (1994); the
+    target is 0 and every day counts in the mean under the root. None without a losing day.
+    """
+    if not len(returns):
+        return None
+    below = float((np.minimum(returns, 0.0) ** 2).mean())
+    return float(returns.mean()) / math.sqrt(below) * math.sqrt(YEAR_DAYS) if below > NO_VARIANCE else None
+
+
+def calmar(growth_pct: float | None, drawdown_pct: float) -> float | None:
+    """Calmar ratio: compound annual growth over the deepest drawdown, both in percent.
+
+    Source: Young, Calmar Ratio: A Smoother Tool, Futures 20 (1991); over the whole window instead of three years.
+    """
+    return growth_pct / drawdown_pct if growth_pct is not None and drawdown_pct > 0.0 else None
+
+
+def longest_drawdown_days(close_ms: Ints, equity: Floats, from_ms: int, initial_usd: float) -> float:
+    """Longest time in days from a peak of equity until it is reached again, or until the end if it is not.
+
+    Args:
+        close_ms: [T] time of each point.
+        equity: [T] equity in USD.
+        from_ms: Start of the window, where equity is `initial_usd`.
+        initial_usd: Equity at the start.
+    """
+    values = np.concatenate(([initial_usd], equity))
+    times = np.concatenate(([from_ms], close_ms))
+    peaks = values >= np.maximum.accumulate(values)
+    last_peak = np.maximum.accumulate(np.where(peaks, times, 0))
+    # The step that reaches the old peak again ends the drawdown; its length runs up to that step.
+    before = np.concatenate((last_peak[:1], last_peak[:-1]))
+    fell = np.concatenate(([False], ~peaks[:-1])) | ~peaks
+    return float(np.where(fell, times - before, 0).max() / DAY_MS)
+
+
+def _trades(trades: pl.DataFrame) -> dict[str, float | None]:
+    """Figures of round trips; expectancy as in V. Tharp, Trade Your Way to Financial Freedom: the mean net result."""
+    pnl = trades["pnl_usd"]
+    wins, losses = pnl.filter(pnl > 0.0), pnl.filter(pnl <= 0.0)
+    return {
+        "wins": float(len(wins)),
+        "losses": float(len(losses)),
+        "expectancy_usd": _number(pnl.mean()),
+        "expectancy_pct": _number(trades["return_pct"].mean()),
+        "average_win_usd": _number(wins.mean()),
+        "average_loss_usd": _number(losses.mean()),
+        "best_trade_usd": _number(pnl.max()),
+        "worst_trade_usd": _number(pnl.min()),
+        "average_holding_minutes": _number(trades["minutes"].mean()),
+        "median_holding_minutes": _number(trades["minutes"].median()),
+        "average_mae_pct": _number(trades["mae_pct"].mean()),
+        "average_mfe_pct": _number(trades["mfe_pct"].mean()),
+    }
+
+
+def _funding(fills: pl.DataFrame) -> dict[str, float | None]:
+    """Funding by direction of the payment and by side of the position."""
+    payments = fills.filter(pl.col("reason") == "funding").select(paid=-pl.col("cash_usd"), long=pl.col("held") > 0.0)
+    paid = pl.col("paid")
+    sums = payments.select(
+        funding_paid_usd=paid.filter(paid > 0.0).sum(),
+        funding_received_usd=-paid.filter(paid < 0.0).sum(),
+        funding_long_usd=paid.filter(pl.col("long")).sum(),
+        funding_short_usd=paid.filter(~pl.col("long")).sum(),
+    )
+    return {name: value + 0.0 for name, value in sums.row(0, named=True).items()}
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+GROUPED = ("trades", "wins", "win_rate", "pnl_usd", "profit_factor", "average_usd", "fees_usd", "funding_usd")
+"""What is told of each group of round trips; profits are net, as in the figures of the same names."""
+
+
+def groups(trades: pl.DataFrame) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Round trips by symbol, side, reason of the last close, tier, mode, and month of the exit.
+
+    Returns:
+        For each key its values with the figures of `GROUPED`. A kind that the strategy does not tell apart is empty.
+    """
+    told = trades.with_columns(month=pl.from_epoch("exit_ms", "ms").dt.strftime("%Y-%m"))
+    return {
+        f"by_{key}": _grouped(told.filter(pl.col(key).is_not_null()), key)
+        for key in ("symbol", "side", "reason", "tier", "mode", "month")
+    }
+
+
+def _grouped(trades: pl.DataFrame, key: str) -> dict[str, dict[str, float | None]]:
+    pnl = pl.col("pnl_usd")
+    lost = -pnl.filter(pnl <= 0.0).sum()
+    table = (
+        trades.group_by(key)
+        .agg(
+            trades=pl.len(),
+            wins=(pnl > 0.0).sum(),
+            win_rate=(pnl > 0.0).mean(),
+            pnl_usd=pnl.sum(),
+            profit_factor=pl.when(lost > 0.0).then(pnl.filter(pnl > 0.0).sum() / lost),
+            average_usd=pnl.mean(),
+            fees_usd=pl.col("fees_usd").sum(),
+            funding_usd=pl.col("funding_usd").sum(),
+        )
+        .sort(key)
+    )
+    return {row.pop(key): row for row in table.to_dicts()}
+
+
+def monthly_returns(equity: pl.DataFrame, initial_usd: float) -> dict[str, float]:
+    """Return of mark-to-market equity in each calendar month (UTC) in percent, from the close before it to its last."""
+    # A close at midnight is the end of the day before.
+    ends = (
+        equity.with_columns(month=pl.from_epoch(pl.col("close_ms") - 1, "ms").dt.strftime("%Y-%m"))
+        .group_by("month")
+        .agg(pl.col("equity_usd").last())
+        .sort("month")
+    )
+    found: dict[str, float] = {}
+    before = initial_usd
+    for month, value in ends.iter_rows():
+        found[month] = 100.0 * (value / before - 1.0) if before > 0.0 else 0.0
+        before = value
+    return found
+
+
+def notes(stage: Stage, run: Replay, told: Mapping[str, float | None]) -> list[str]:
+    """What a reader must know before believing the figures."""
+    found = []
+    if stage.cut.days < YEAR_DAYS:
+        found.append(
+            f"The window has {stage.cut.days} days: growth and Calmar ratio are not given for less than a year, and "
+            "the yearly Sharpe and Sortino ratios rest on few days."
+        )
+    if told["wins"] == 0.0 and told["losses"] == 0.0:
+        found.append("There was no round trip.")
+    if run.metrics["liquidations"] > 0:
+        found.append(f"The account was liquidated {run.metrics['liquidations']:.0f} times.")
+    if run.holding.height:
+        found.append(f"{run.holding.height} positions were open at the end; they count in equity and are no trades.")
+    return found
