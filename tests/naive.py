@@ -630,7 +630,7 @@ class Book:
         if shrink and room > 0 and self.needs(coins, price, leverage) > room:
             coins = whole_lots(wanted * (room / self.needs(wanted, price, leverage)), lots)
         least = max(self.symbols[s].min_notional_usd, limits.min_notional_usd)
-        if limits.bump and coins * price < least:
+        if limits.bump and wanted > 0 and coins * price < least:
             coins = lots_up(least / price, lots)
             if coins * price < least:
                 coins = lots_up(coins + 0.5 / lots, lots)

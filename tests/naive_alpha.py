@@ -104,14 +104,14 @@ def reached(side: float, one: float, other: float) -> bool:
     return one >= other if side > 0 else one <= other
 
 
-def context(symbols: list[tuple[int, Features]], lead: int) -> Context:
-    """The market at one close: for each symbol how many bars it has had and its features at the base windows."""
-    seen = sum(bars >= 2 for bars, _ in symbols)
-    up = sum(bars >= 2 and features["ema_fast"] > features["ema_slow"] for bars, features in symbols)
+def context(symbols: list[tuple[bool, bool, Features]], lead: int) -> Context:
+    """The market at one close: for each symbol whether it had a bar earlier, has had one now, and its base features."""
+    seen = sum(earlier for earlier, _, _ in symbols)
+    up = sum(earlier and features["ema_fast"] > features["ema_slow"] for earlier, _, features in symbols)
     breadth = 100.0 * up / seen if seen else 50.0
-    if lead < 0 or symbols[lead][0] == 0:
+    if lead < 0 or not symbols[lead][1]:
         return Context(breadth, "unknown")
-    close, mean = symbols[lead][1]["close"], symbols[lead][1]["ema_slow"]
+    close, mean = symbols[lead][2]["close"], symbols[lead][2]["ema_slow"]
     return Context(breadth, "up" if close > mean else "down" if close < mean else "level")
 
 
@@ -642,7 +642,7 @@ class Alpha(naive.Strategy):
         row = self.clock.row(t)
         return context(
             [
-                (symbol.closed(row), {name: series[row] for name, series in features.items()})
+                (symbol.closed(row - 1) > 0, symbol.closed(row) > 0, {name: series[row] for name, series in features.items()})
                 for symbol, features in zip(self.symbols, self.base_features, strict=True)
             ],
             self.lead,
