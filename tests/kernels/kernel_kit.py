@@ -269,10 +269,11 @@ def read_log(engine: ModuleType, book: Book) -> list[Fill]:
     ]
 
 
-def outcome_of(engine: ModuleType, book: Book, first: int = 0, k: int = 0) -> Outcome:
+def outcome_of(engine: ModuleType, book: Book, first: int = 0, k: int = 0, *, fills: bool = True) -> Outcome:
     """What a book says of combo k; fills and equity are those of the last combo that ran."""
     results = {name: float(book.accounts[k][account_field]) for name, account_field in RESULTS.items()}
-    return Outcome(results, read_log(engine, book), book.equity[first:].tolist(), book.days[:, :, k].copy())
+    logged = read_log(engine, book) if fills else []
+    return Outcome(results, logged, book.equity[first:].tolist(), book.days[:, :, k].copy())
 
 
 def run_engine(

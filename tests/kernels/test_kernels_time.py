@@ -1,7 +1,9 @@
-"""Bar by bar is the same as all at once; the past does not know the future; combos do not know each other."""
+"""Step by step is the same as all at once; the past does not know the future; combos do not know each other."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
 
 import naive
 import numpy as np
@@ -10,115 +12,175 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from kernel_kit import (
+    Case,
+    Outcome,
+    Script,
     Scripted,
     assert_same,
     bits,
-    cross_arrays,
+    blank_book,
+    build,
+    inputs_of,
     new_book,
     one,
+    outcome_of,
+    plain_values,
     read_log,
-    run_arrays,
     run_cross,
+    run_engine,
     run_scripted,
     run_twin,
     to_market,
     to_model,
 )
-from naive import Rules, Sizing
-from random_markets import all_rules, all_sizings, scripts, symbol_lists
+from naive import Fill, Rules, Sizing
+from random_markets import (
+    CLOCKS,
+    SHAPES,
+    all_rules,
+    all_sizings,
+    on_clock,
+    random_case,
+    random_values,
+    scripts,
+    symbol_lists,
+)
 
-from kernels import book as kernels_book
-from kernels import features, ledger
+from kernels import bind, features
+from kernels.book import Book
 from kernels.market import Market
-from kernels.strategies import ema_cross
+from kernels.params import Value
+from kernels.strategies import load
+from mei_pipeline import simulation
+from mei_pipeline.features import FeatureSet
+from mei_pipeline.market import Window
+from mei_pipeline.settings import Settings
 
 CROSS = (3, 7, 4, 2, 1.0, 2.0)
 
+STRATEGIES = ("ema_cross", "mei_alpha")
 
-def window(market: Market, t: int) -> Market:
-    """Bars t - 1 and t, as an executor holds them; before the first bar there is none."""
-    rows = {"open", "high", "low", "close", "age", "funding", "day_end", "block"}
-    held = {}
-    for name, array in market._asdict().items():
-        if name in rows:
-            before = array[t - 1] if t else np.full_like(array[0], -1)
-            held[name] = np.stack((before, array[t]))
-        else:
-            held[name] = array
-    return Market(**held)
+BY_STEP = {"open", "high", "low", "close", "mark", "age", "funding", "day_end", "block", "enters", "exits"}
+"""Arrays of the market that have a row for each step; `row` and `before` have one too, and count main rows."""
+
+STEPS_KNOWN = ("opened", "added", "exited_long", "exited_short")
+"""What a slot remembers as numbers of steps."""
 
 
+@dataclass
 class Executor:
-    """Calls the compiled pieces once for each closed bar, and never sees more than two bars."""
+    """Calls what live trading calls, once for each closed bar, and never holds more than two main bars."""
 
-    def __init__(self, engine, market, rules: Rules, sizing: Sizing, cross: tuple):
-        fast, slow, atr, *_ = cross
-        columns = [features.Column("ema", (fast,)), features.Column("ema", (slow,)), features.Column("atr", (atr,))]
-        self.engine, self.market, self.model = engine, market, to_model(rules)
-        self.columns = features.encode(columns)
-        symbols = market.close.shape[1]
-        _, self.rows, values = cross_arrays([one([None])] * symbols, sizing, cross)
-        self.params = ema_cross.Params(*values[:, 0])
-        state_size = sum(map(features.state_size, columns))
-        self.values, self.state = np.full((3, symbols), np.nan), np.zeros((symbols, state_size))
-        self.book = new_book(symbols, 1, 4096, 0)
-        self.account = ledger.open_account(self.model.initial_usd)
-        self.curve = ledger.open_curve(self.model.initial_usd)
-        self.equity: list[float] = []
+    engine: ModuleType
+    strategy: ModuleType
+    case: Case
+    equity: list[float] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
 
-    def bar(self, t: int) -> None:
-        engine, book, model, params = self.engine, self.book, self.model, self.params
-        bars = window(self.market, t)
-        logged = int(book.logged[0])
-        before = self.values.copy()
-        prices = bars.high[1], bars.low[1], bars.close[1]
-        features.observe(*self.columns, self.state, self.values, *prices, np.zeros_like(prices[0]))
-        columns = np.stack((before, self.values), axis=1)
-        account, _ = engine.until_close(self.account, book, bars, model, params, 1)
-        engine.decide(account, book, bars, model, columns, self.rows, params, 0, 1)
-        if not model.next_open and not model.delay_bars:
-            account = engine.fill_waiting(account, book, bars, model, params, 1, kernels_book.AT_CLOSE)
-        value = ledger.equity(account, book.positions, book.marks)
-        self.account, self.curve = account, ledger.mark(self.curve, value, account.positions > 0)
-        self.equity.append(value)
-        book.log[kernels_book.LOG_BAR, logged : int(book.logged[0])] = t
+    def __post_init__(self) -> None:
+        symbols = len(self.case.symbols)
+        self.whole = inputs_of(self.strategy, self.case)
+        wanted = {
+            features.Column(use.kind, tuple(int(values[path]) for path in use.paths))
+            for values in self.case.groups[0]
+            for use in self.strategy.FEATURES
+        }
+        self.encoded = features.encode(sorted(wanted))
+        self.state = np.zeros((symbols, sum(map(features.state_size, wanted))))
+        self.columns = np.full((len(wanted), 2, symbols), np.nan)
+        self.values = np.full((len(wanted), symbols), np.nan)
+        self.book = blank_book(self.engine.MEMORY, 1, symbols, 1, 64 * symbols, 1)
+        self.engine.open_books(self.book, self.case.rules.initial_usd)
+
+    def market(self, t: int) -> Market:
+        """One step; the last main bar that has closed is row 1, the one before it row 0."""
+        whole, clock = self.whole.market, self.case.clock
+        row, before = clock.row(t), clock.before(t)
+        held = {name: array[t : t + 1] if name in BY_STEP else array for name, array in whole._asdict().items()}
+        held["row"] = np.array([1 if row >= 0 else -1])
+        held["before"] = np.array([1 - (row - before) if row >= 0 else -1])
+        return Market(**held)
+
+    def observe(self, row: int) -> None:
+        """Move the features on by the main bar `row`."""
+        bars = [symbol.main_bars[row] for symbol in self.case.symbols]
+        prices = [
+            np.array([getattr(bar, name) if bar else np.nan for bar in bars])
+            for name in ("high", "low", "close", "volume")
+        ]
+        self.columns[:, 0] = self.columns[:, 1]
+        features.observe(*self.encoded, self.state, self.values, *prices)
+        self.columns[:, 1] = self.values
+
+    def step(self, t: int, *, trades: bool) -> None:
+        """What is known of step t, and what is done with it."""
+        clock, book = self.case.clock, self.book
+        if clock.row(t) != clock.row(t - 1):
+            self.observe(clock.row(t))
+        if not trades:
+            return
+        book.accounts["logged"] = 0
+        self.engine.run(*self.whole._replace(market=self.market(t), columns=self.columns), 0, 1, book)
+        for name in STEPS_KNOWN:
+            book.slots[name] -= 1.0  # the next step will be number 0
+        self.equity.append(float(book.equity[0]))
+        self.fills += [replace(fill, t=t) for fill in read_log(self.engine, book)]
 
 
-@pytest.fixture(scope="module")
-def _pieces_kept(cross_engine):
-    """Rules are compiled into drivers; called from Python they are compiled once more, and kept like those."""
-    rules = (cross_engine.until_close, cross_engine.decide, cross_engine.fill_waiting, ledger.equity, ledger.mark)
-    for rule in rules:
-        rule.enable_caching()
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_one_step_at_a_time_equals_a_run(name):
+    engine, strategy = bind.engine(name), load(name)
+    filled = 0
+    for seed in range(40):
+        case = random_case(np.random.default_rng(seed), strategy.PARAMETERS)
+        whole = run_engine(engine, strategy, case)
+        live = Executor(engine, strategy, case)
+        for t in range(case.steps):
+            live.step(t, trades=t >= case.first)
+        assert live.fills == whole.fills
+        assert bits(live.equity) == bits(whole.equity)
+        assert bits(live.book.days[:, :, 0]) == bits(whole.days)
+        filled += len(whole.fills)
+    assert filled > 100
 
 
-@pytest.mark.usefixtures("_pieces_kept")
-@examples(max_examples=60)
-@given(data=st.data())
-def test_pieces_called_bar_by_bar_equal_a_run(cross_engine, data):
-    symbols = data.draw(symbol_lists(max_bars=40, max_symbols=4))
-    rules, sizing = data.draw(all_rules()), data.draw(all_sizings())
-    whole = run_cross(cross_engine, symbols, rules, sizing, CROSS)
-    live = Executor(cross_engine, to_market(symbols), rules, sizing, CROSS)
-    for t in range(len(symbols[0].bars)):
-        live.bar(t)
-    assert read_log(live.book) == whole.fills
-    assert bits(live.equity) == bits(whole.equity)
-    account = (live.account.trades, live.account.fees, live.account.funding, live.account.turnover, live.account.wins)
-    assert bits(account) == bits(
-        [whole.results[n] for n in ("trades", "fees_usd", "funding_usd", "turnover_usd", "wins")]
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_run_may_stop_and_go_on(name):
+    """The book holds all that goes from one call to the next, whatever the tile of each."""
+    engine, strategy = bind.engine(name), load(name)
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        case = random_case(rng, strategy.PARAMETERS)
+        inputs, book = inputs_of(strategy, case), new_book(engine, case, tile=int(rng.integers(1, 40)))
+        cuts = sorted({case.first, case.steps, *rng.integers(case.first, case.steps + 1, 4).tolist()})
+        for start, stop in itertools.pairwise(cuts):
+            engine.run(*inputs, start, stop, book)
+        assert_same(outcome_of(engine, book, case.first), run_engine(engine, strategy, case))
+
+
+@st.composite
+def full_scripts(draw: st.DrawFn, symbols: list[naive.Symbol]) -> Script:
+    """Scripts with additions and exits of the strategy's own."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    more, out = (
+        rng.choice([0.0, 0.0, *some], (len(symbols[0].bars), len(symbols)))
+        for some in ([0.3, 2.0, 1e6], [0.0, 0.0, 0.5, 0.01, 1.0])
     )
-    assert bits(live.curve[1:3]) == bits([whole.results["max_drawdown_usd"], whole.results["max_drawdown_frac"]])
+    return [
+        [(*wish, float(more[t, s]), float(out[t, s])) for s, wish in enumerate(row)]
+        for t, row in enumerate(draw(scripts(symbols)))
+    ]
 
 
 @examples(max_examples=150)
 @given(data=st.data())
 def test_what_happens_later_does_not_change_what_was_done(scripted_engine, data):
+    clock = data.draw(st.sampled_from(CLOCKS))
     symbols = data.draw(symbol_lists())
-    rules, sizing, script = data.draw(all_rules()), data.draw(all_sizings()), data.draw(scripts(symbols))
+    rules, sizing, script = data.draw(all_rules()), data.draw(all_sizings()), data.draw(full_scripts(symbols))
     bars = len(symbols[0].bars)
     t = data.draw(st.integers(0, bars))
-    other = data.draw(scripts(symbols))
+    other = data.draw(full_scripts(symbols))
     factor = data.draw(st.sampled_from([0.1, 1.5, 8.0]))
     changed = [
         replace(
@@ -129,8 +191,11 @@ def test_what_happens_later_does_not_change_what_was_done(scripted_engine, data)
         )
         for symbol in symbols
     ]
-    one_way = run_scripted(scripted_engine, symbols, rules, sizing, script)
-    other_way = run_scripted(scripted_engine, changed, rules, sizing, script[:t] + other[t:])
+    known = clock.row(t - 1) + 1  # what the main bars that have closed say
+    one_way, other_way = (
+        run_scripted(scripted_engine, [on_clock(symbol, clock) for symbol in these], rules, sizing, wishes, clock=clock)
+        for these, wishes in ((symbols, script), (changed, script[:known] + other[known:]))
+    )
     assert [fill for fill in one_way.fills if fill.t < t] == [fill for fill in other_way.fills if fill.t < t]
     assert bits(one_way.equity[:t]) == bits(other_way.equity[:t])
 
@@ -139,51 +204,115 @@ def test_what_happens_later_does_not_change_what_was_done(scripted_engine, data)
 @given(data=st.data())
 def test_a_close_decides_nothing_before_its_time(cross_engine, data):
     """Features included: cutting the data off after bar t leaves everything up to t as it was."""
+    clock = data.draw(st.sampled_from(CLOCKS))
     symbols = data.draw(symbol_lists())
     rules, sizing = data.draw(all_rules()), data.draw(all_sizings())
     t = data.draw(st.integers(1, len(symbols[0].bars)))
     cut = [replace(symbol, bars=symbol.bars[:t], funding=symbol.funding[:t]) for symbol in symbols]
-    whole = run_cross(cross_engine, symbols, rules, sizing, CROSS)
-    short = run_cross(cross_engine, cut, rules, sizing, CROSS)
+    whole, short = (
+        run_cross(cross_engine, [on_clock(symbol, clock) for symbol in these], rules, sizing, CROSS, clock=clock)
+        for these in (symbols, cut)
+    )
     assert [fill for fill in whole.fills if fill.t < t] == short.fills
     assert bits(whole.equity[:t]) == bits(short.equity)
 
 
-@examples(max_examples=40)
-@given(data=st.data())
-def test_combos_do_not_know_each_other(cross_engine, data):
-    symbols = data.draw(symbol_lists(max_symbols=3))
-    rules, sizing = data.draw(all_rules()), data.draw(all_sizings())
-    combos = data.draw(st.lists(st.tuples(st.floats(0.1, 3), st.floats(0.1, 3)), min_size=2, max_size=7))
-    columns, rows, values = cross_arrays(symbols, sizing, CROSS)
-    count = len(combos)
-    values, rows = np.repeat(values, count, axis=1), np.repeat(rows, count, axis=1)
-    values[4:6] = np.array(combos).T
-    rows[:2, ::2] = rows[1::-1, ::2].copy()  # every other combo has fast and slow the other way round
-    market, model, bars = to_market(symbols), to_model(rules), len(symbols[0].bars)
-    bounds = sorted({0, count, *data.draw(st.lists(st.integers(0, count), max_size=3))})
-    chunks = data.draw(st.permutations(list(itertools.pairwise(bounds))))
-    out = np.full((len(cross_engine.RESULTS), count), -7.0)
-    book = new_book(len(symbols), count, 0, 0)
-    for start, stop in chunks:
-        cross_engine.run_range(market, model, columns, rows, values, start, stop, 0, bars, book, out)
-    for k in range(count):
-        alone = run_arrays(cross_engine, market, model, columns, rows[:, [k]], values[:, [k]], 0, bars)
-        assert bits(out[:, k]) == bits(list(alone.results.values()))
-        assert bits(book.days[:, :, k]) == bits(alone.days)
+def columns_for(strategy: ModuleType, values: list[dict[str, Value]], symbols: list[naive.Symbol]) -> FeatureSet:
+    """Every column that one of the sets of values reads."""
+    wanted = {
+        features.Column(use.kind, tuple(int(one_set[path]) for path in use.paths))
+        for one_set in values
+        for use in strategy.FEATURES
+    }
+    ordered = tuple(sorted(wanted))
+    return FeatureSet("", Path(), ordered, build(symbols, list(ordered)))
 
 
-def test_a_range_leaves_other_combos_alone(cross_engine):
-    symbols = [one([naive.Bar(9, 9, 9, 9)] * 8)]
-    columns, rows, values = (
-        np.repeat(a, 3, axis=-1) if a.ndim == 2 else a for a in cross_arrays(symbols, Sizing(), CROSS)
+def several(rng: np.random.Generator, strategy: ModuleType, base: dict[str, Value]) -> list[dict[str, Value]]:
+    """Combos that share what shapes signals, or parts of it, in any order."""
+    others = [base, *(random_values(rng, strategy.PARAMETERS) for _ in range(2))]
+    shaping = {parameter.path for parameter in strategy.PARAMETERS if parameter.role in simulation.SIGNAL_ROLES}
+    paths = [parameter.path for parameter in strategy.PARAMETERS]
+    combos = []
+    for _ in range(int(rng.integers(2, 9))):
+        seen, done = rng.integers(0, len(others), 2)
+        combos.append({path: others[seen if path in shaping else done][path] for path in paths})
+    return combos
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_combos_do_not_know_each_other(mei_settings: Settings, name: str):
+    """Alone, in any order, block and tile, on any number of threads, and replayed: the same bits."""
+    engine, strategy = bind.engine(name), load(name)
+    shared = 0
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        case = random_case(rng, strategy.PARAMETERS, str(rng.choice(["", "", *SHAPES])))
+        # Lone positions between levels inside bars are passed over in a way of their own.
+        case = replace(case, rules=replace(case.rules, intrabar=seed % 2 == 0, next_open=seed % 4 < 2))
+        values = several(rng, strategy, dict(case.values))
+        names = tuple(case.names)
+        own = {names[s]: dict(by_path) for s, by_path in case.own.items()}
+        columns = columns_for(
+            strategy, [{**one_set, **by_path} for one_set in values for by_path in [{}, *own.values()]], case.symbols
+        )
+        params = {path: [one_set[path] for one_set in values] for path in values[0]}
+        combos = simulation.encode_combos(name, columns, params, len(values), names, own)
+        shared += len(values) - len(combos.entries)
+        market, model = to_market(case)._replace(group=combos.group), to_model(case.rules)
+        alone = [run_engine(engine, strategy, replace(case, values=one_set)) for one_set in values]
+        window = Window(0, 0, case.first, case.steps, market)
+        for threads in (1, 3):
+            swept = simulation.run_combos(mei_settings, window, model, columns, combos, threads)
+            for k, expected in enumerate(alone):
+                assert bits([swept.results[key][k] for key in expected.results]) == bits(
+                    list(expected.results.values())
+                )
+                assert bits(swept.days[:, :, k]) == bits(expected.days)
+        order = rng.permutation(len(values))
+        cut = int(rng.integers(0, len(values) + 1))
+        for block in ((0, cut), (cut, len(values))):
+            book = simulation.run_block(
+                engine,
+                market,
+                model,
+                columns.values,
+                combos.taken(order),
+                block,
+                (case.first, case.steps),
+                tile=int(rng.choice([1, 5, 64])),
+            )
+            for place, k in enumerate(order[slice(*block)]):
+                assert same_figures(engine, book, place, alone[k])
+        k = int(rng.integers(len(values)))
+        replayed = simulation.record_combo(mei_settings, window, model, columns, combos, k)
+        assert bits(replayed.equity) == bits(alone[k].equity)
+        assert bits(replayed.log["cash"]) == bits([fill.cash for fill in alone[k].fills])
+        assert {key: float(value[0]) for key, value in replayed.outcome.results.items()} == alone[k].results
+    assert shared > 10
+
+
+def same_figures(engine: ModuleType, book: Book, place: int, expected: Outcome) -> bool:
+    """Whether a combo of a book that keeps no log has the figures that are expected."""
+    found = outcome_of(engine, book, 0, place, fills=False)
+    return bits(list(found.results.values())) == bits(list(expected.results.values())) and bits(found.days) == bits(
+        expected.days
     )
-    out, book = np.full((len(cross_engine.RESULTS), 3), -7.0), new_book(1, 3, 0, 0)
-    book.days[:] = -7.0
-    cross_engine.run_range(to_market(symbols), to_model(Rules()), columns, rows, values, 1, 2, 0, 8, book, out)
-    assert (out[:, [0, 2]] == -7).all()
-    assert (book.days[:, :, [0, 2]] == -7).all()
-    assert (out[:, 1] != -7).all()
+
+
+def test_a_flat_book_skips_what_is_quiet_and_ends_its_days(cross_engine):
+    """A sweep keeps no equity and passes over quiet steps; its daily returns are those of a replay."""
+    rng = np.random.default_rng(3)
+    closes = [*[100.0] * 50, *(100 + rng.normal(0, 1, 30).cumsum()), *[90.0] * 50]
+    case = Case([one([naive.Bar(c, c, c, c) for c in closes])], Rules(), plain_values(Sizing(), CROSS))
+    strategy = load("ema_cross")
+    whole = run_engine(cross_engine, strategy, case)
+    assert whole.results["fills"] > 2
+    for tile in (1, 3, 64, 256):
+        book = new_book(cross_engine, case, tile=tile, log_rows=0, recorded=False)
+        cross_engine.run(*inputs_of(strategy, case), 0, case.steps, book)
+        assert same_figures(cross_engine, book, 0, whole)
+    assert whole.days[:, 0].sum() == len(closes) // 4
 
 
 @examples(max_examples=150)
@@ -218,19 +347,26 @@ def test_the_order_of_symbols_matters_only_where_ranks_tie(scripted_engine, data
 @given(data=st.data())
 def test_the_log_explains_the_account(scripted_engine, data):
     symbols = data.draw(symbol_lists(max_bars=40))
-    rules, sizing, script = data.draw(all_rules()), data.draw(all_sizings()), data.draw(scripts(symbols))
+    rules, sizing, script = data.draw(all_rules()), data.draw(all_sizings()), data.draw(full_scripts(symbols))
     outcome = run_scripted(scripted_engine, symbols, rules, sizing, script)
+    assert_same(outcome, run_twin(symbols, rules, sizing, Scripted(script)))
     results, fills = outcome.results, outcome.fills
     size = dict.fromkeys(range(len(symbols)), 0.0)
     closed = 0
     for fill in fills:
         assert (fill.size == 0) == (fill.reason == "funding")
+        held = size[fill.s]
         if fill.reason == "entry":
-            assert size[fill.s] == 0
+            assert held == 0
+        elif fill.reason == "add":
+            assert held * fill.size > 0
+        elif fill.reason == "scripted":
+            assert held * fill.size < 0
+            assert abs(fill.size) <= abs(held)
         elif fill.reason != "funding":
-            assert size[fill.s] == -fill.size
-            closed += 1
+            assert held == -fill.size
         size[fill.s] += fill.size
+        closed += fill.size != 0 and size[fill.s] == 0
     assert results["trades"] == closed
     assert results["fills"] == sum(fill.reason != "funding" for fill in fills)
     assert results["open_positions"] == sum(held != 0 for held in size.values())
