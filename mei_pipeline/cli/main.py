@@ -53,6 +53,10 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Decide": {
         "registry": Entry("registry", "Configs, their evidence and verdicts, and what holds which lane."),
     },
+    "Measure": {
+        "bench": Entry("bench", "How fast this machine sweeps and decides, on invented markets."),
+        "warmup": Entry("bench", "Compile all kernels ahead of time."),
+    },
 }
 _ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 

@@ -1,0 +1,227 @@
+"""The work of an executor, "live": one bar of 50 symbols with 20 positions held, arrays prepared in place.
+
+`Follower` is what an executor does at the close of a bar: new values of the columns, then one step of the engine. Its
+book is the one of a replay, to the last bit.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from kernels import features as kernel
+from kernels.book import Book, make_book
+from kernels.market import FillModel, Floats, Market, fill_model, model_record, symbol_records
+from kernels.params import Value
+from mei_pipeline.bench.portfolio import make
+from mei_pipeline.bench.work import Work, values_of
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.features import FeatureSet
+from mei_pipeline.progress import Progress, silent
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation import Combos, encode_combos, engine
+
+_STEP_FIELDS = ("open", "high", "low", "close", "mark", "age", "funding", "day_end", "block", "enters", "exits")
+_TIMES_OF_SLOT = ("opened", "added", "exited_long", "exited_short")
+_DAYS = 60
+_EAGER: dict[str, Value] = {
+    "trade.entry_min_confidence": "medium",
+    "trade.allocation_frac": 0.02,
+    "trade.max_entry_orders_per_step": 256,
+    "trade.sl_atr_mult": 20.0,
+    "trade.tp_atr_mult": 50.0,
+    "trade.trailing_start_atr": 50.0,
+    "trade.enable_breakeven_stop": False,
+    "trade.enable_stagnation_exit": False,
+    "trade.enable_rsi_overextension_exit": False,
+}
+"""Values with which a book is soon full, and stays so; every exit is still asked for."""
+
+
+class NeverFull(ConfigError):
+    """No bar of the market found the book full, so there is nothing to time."""
+
+
+class Follower:
+    """One combo over one market, advanced a bar at a time; all arrays are allocated once.
+
+    The market that the engine sees has a single step, number 0. Times that the book remembers count from there, so they
+    are moved back by one after each step.
+    """
+
+    def __init__(
+        self, compiled: ModuleType, model: FillModel, features: FeatureSet, combos: Combos, market: Market
+    ) -> None:
+        """Begin flat, before the first bar of `market`, of which only the terms of the symbols are used."""
+        symbols = market.close.shape[1]
+        self._compiled = compiled
+        self._kinds = kernel.encode(features.columns)
+        self._state = np.zeros((symbols, int(self._kinds[2][-1])))
+        self._columns = np.full((len(features.columns), 2, symbols), np.nan)
+        self._values = np.full((len(features.columns), symbols), np.nan)
+        self._nothing = np.empty((len(features.columns), 0))
+        fields = {name: getattr(market, name)[:1].copy() for name in _STEP_FIELDS}
+        self._market = market._replace(
+            **fields, row=np.ones(1, np.int64), before=np.zeros(1, np.int64), group=combos.group
+        )
+        self.book: Book = make_book(compiled.MEMORY, 1, symbols, 1)
+        compiled.open_books(self.book, model.initial_usd)
+        self._times = [self.book.slots[name] for name in _TIMES_OF_SLOT]
+        self._fixed = (
+            model_record(model, self._market),
+            symbol_records(self._market),
+            self._columns,
+            combos.rows,
+            combos.entries,
+            combos.entry_of[:1],
+            combos.params[:1],
+        )
+
+    def prepare(self, market: Market, t: int) -> None:
+        """Put the bars of step `t` of `market` into place, as an executor does with what the venue sends."""
+        for name in _STEP_FIELDS:
+            getattr(self._market, name)[0] = getattr(market, name)[t]
+
+    def observe(self, volume: Floats) -> None:
+        """Advance the columns by the bars in place; `volume` [S] belongs to them."""
+        here = self._market
+        kernel.observe(*self._kinds, self._state, self._values, here.high[0], here.low[0], here.close[0], volume)
+
+    def observe_nothing(self) -> None:
+        """Advance the columns of no symbol: what the call alone costs."""
+        none = self._values[0, :0]
+        kernel.observe(*self._kinds, self._state, self._nothing, none, none, none, none)
+
+    def shift(self) -> None:
+        """Show the engine the new values of the columns, and those before as the bar before."""
+        self._columns[:, 0] = self._columns[:, 1]
+        self._columns[:, 1] = self._values
+
+    def decide(self) -> None:
+        """Move the book through the step."""
+        self._compiled.run(self._market, *self._fixed, 0, 1, self.book)
+
+    def decide_nothing(self) -> None:
+        """Call the engine for no step: what the call alone costs."""
+        self._compiled.run(self._market, *self._fixed, 0, 0, self.book)
+
+    def settle(self) -> None:
+        """Count the times that the book remembers from the next step."""
+        for times in self._times:
+            np.subtract(times, 1.0, out=times)
+
+
+@dataclass(frozen=True)
+class LiveFigures:
+    """What a bar costs; medians of the bars that were measured, in microseconds.
+
+    Attributes:
+        work: Name of the work.
+        engine: What ran it.
+        symbols: Symbols of the market.
+        positions: Positions held at each bar measured, on average.
+        bars: How many bars were measured.
+        us_per_bar: All of what follows, calls included.
+        prepare_us: Bars put into place.
+        observe_us: Columns advanced, with the call.
+        observe_call_us: Of that, what a call for no symbol costs.
+        shift_us: Columns copied to where the engine reads them.
+        decide_us: The engine's step, with its call.
+        call_us: Of that, what a call for no step costs.
+        settle_us: Times of the book moved back.
+    """
+
+    work: str
+    engine: str
+    symbols: int
+    positions: float
+    bars: int
+    us_per_bar: float
+    prepare_us: float
+    observe_us: float
+    observe_call_us: float
+    shift_us: float
+    decide_us: float
+    call_us: float
+    settle_us: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures by name."""
+        return asdict(self)
+
+
+def run_live(
+    settings: Settings, work: Work | None = None, *, places: int = 20, progress: Progress = silent
+) -> LiveFigures:
+    """Follow a market bar by bar and time the bars at which all places are taken.
+
+    Args:
+        settings: Says where compiled kernels are kept.
+        work: Market and grid, whose first combo is followed; by default sixty days of the portfolio's.
+        places: Positions that a bar must hold to count; no more are opened.
+        progress: Told of each day.
+
+    Raises:
+        NeverFull: The book never holds so many positions.
+    """
+    made = work or make(days=_DAYS, combos=1, progress=progress)
+    follower = follow(settings, made, {"trade.max_open_positions": places, **_EAGER})
+    bars, cut = made.bars, made.cut
+    taken: list[tuple[float, ...]] = []
+    held: list[float] = []
+    for t in range(cut.first, cut.last):
+        parts = (
+            _us(follower.prepare, cut.market, t),
+            _us(follower.observe, bars.volume[t]),
+            _us(follower.observe_nothing),
+            _us(follower.shift),
+            _us(follower.decide_nothing),
+            _us(follower.decide),
+            _us(follower.settle),
+        )
+        positions = float(follower.book.accounts["positions"][0])
+        if positions >= places:
+            taken.append(parts)
+            held.append(positions)
+    if not taken:
+        raise NeverFull(f"live: {places} positions were never held in {len(bars.symbols)} symbols; ask for fewer")
+    prepare, observe, observe_call, shift, call, decide, settle = (
+        statistics.median(part) for part in zip(*taken, strict=True)
+    )
+    return LiveFigures(
+        work="live",
+        engine="cpu",
+        symbols=len(bars.symbols),
+        positions=statistics.fmean(held),
+        bars=len(taken),
+        us_per_bar=prepare + observe + shift + decide + settle,
+        prepare_us=prepare,
+        observe_us=observe,
+        observe_call_us=observe_call,
+        shift_us=shift,
+        decide_us=decide,
+        call_us=call,
+        settle_us=settle,
+    )
+
+
+def follow(settings: Settings, work: Work, changes: Mapping[str, Value] | None = None) -> Follower:
+    """A follower of the first combo of `work`, with some values changed, flat before the first bar."""
+    plan = work.plan
+    features = FeatureSet("", Path(), plan.columns(), np.empty(0))
+    values = {path: value[0] if isinstance(value, list) else value for path, value in values_of(work).items()}
+    combos = encode_combos(plan.strategy, features, {**values, **(changes or {})}, 1, plan.symbols, plan.symbol_params)
+    model = fill_model(plan.market, plan.initial_balance_usd)
+    return Follower(engine(settings, plan.strategy), model, features, combos, work.cut.market)
+
+
+def _us(function: Callable[..., None], *arguments: Any) -> float:
+    """Microseconds of a call."""
+    start = time.perf_counter_ns()
+    function(*arguments)
+    return (time.perf_counter_ns() - start) / 1000.0

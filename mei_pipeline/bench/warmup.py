@@ -1,0 +1,130 @@
+"""Compile all kernels before they are needed: each is called once, with a little data of the types used later."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kernels import features as kernel
+from kernels.cache import use_cache
+from kernels.market import fill_model
+from mei_pipeline.bench.memory import features_of
+from mei_pipeline.bench.portfolio import market_bars
+from mei_pipeline.bench.work import timed
+from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.features import columns_of
+from mei_pipeline.market import Bars, Window, window
+from mei_pipeline.params.resolve import resolve
+from mei_pipeline.params.table import read_catalog
+from mei_pipeline.progress import Progress, silent
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation import encode_combos, engine, run_block
+
+_DAYS = 16  # the fewest that a window has
+
+
+@dataclass(frozen=True)
+class Warmed:
+    """One function that is now compiled.
+
+    Attributes:
+        owner: The strategy, or `features`, which all share.
+        function: Name of the function.
+        compiled: Whether it was compiled now; else its machine code was there.
+        seconds: How long that took.
+    """
+
+    owner: str
+    function: str
+    compiled: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A call that makes numba compile or load one function."""
+
+    owner: str
+    function: Any
+    call: Callable[[], Any]
+
+
+def warm_up(
+    settings: Settings, strategies: Sequence[str] = (), progress: Progress = silent
+) -> tuple[Path, list[Warmed]]:
+    """Compile what a process needs, or find that it is compiled.
+
+    Args:
+        settings: Says where compiled kernels are kept.
+        strategies: Strategies to compile; empty means all.
+        progress: Told of each function.
+
+    Returns:
+        Folder of the machine code, and what was done.
+
+    Raises:
+        ConfigError: There is no such strategy.
+    """
+    folder = use_cache(settings.kernel_cache)
+    catalog = read_catalog()
+    names = list(strategies) or list(catalog.strategies)
+    for name in names:
+        catalog.strategy(name)
+    bars = market_bars(Intervals("1h"), symbols=2, days=_DAYS)
+    cut = window(bars, bars.anchor_ms, bars.end_ms)
+    jobs = [*_of_features(bars), *(job for name in names for job in _of_strategy(settings, name, bars, cut))]
+    done = []
+    for index, job in enumerate(jobs, 1):
+        before = _misses(job.function)
+        seconds, _ = timed(job.call)
+        done.append(Warmed(job.owner, _name(job.function), _misses(job.function) > before, seconds))
+        progress(index, len(jobs), "kernels")
+    return folder, done
+
+
+def _of_features(bars: Bars) -> Iterator[_Job]:
+    column = kernel.Column("close", ())
+    kinds = kernel.encode((column,))
+    _, high, low, close = bars.prices
+    count = len(bars.symbols)
+
+    def observe() -> None:
+        values = np.empty((1, count))
+        kernel.observe(*kinds, np.zeros((count, 0)), values, high[0], low[0], close[0], bars.volume[0])
+
+    yield _Job("features", kernel.build, lambda: features_of(bars, (column,), 1))
+    yield _Job("features", kernel.observe, observe)
+
+
+def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iterator[_Job]:
+    catalog = read_catalog()
+    compiled = engine(settings, name)
+    params = resolve(catalog.strategy(name), {})
+    model = fill_model(resolve(catalog.market_of(name), {}), 10_000.0)
+    columns = columns_of(name, {path: (value,) for path, value in params.items()})
+    features = features_of(bars, columns, 1)
+    combos = encode_combos(name, features, params, 1, bars.symbols)
+    market = cut.market._replace(group=combos.group)
+    book: list[Any] = []
+
+    def run() -> None:
+        book.append(run_block(compiled, market, model, features.values, combos, (0, 1), (cut.first, cut.last)))
+
+    def explain() -> None:
+        out = np.empty((len(compiled.GATES), 3))
+        compiled.explain(market, features.values, combos.rows, combos.entries, 0, cut.last - 1, 0, out)
+
+    yield _Job(name, compiled.run, run)
+    yield _Job(name, compiled.open_books, lambda: compiled.open_books(book[0], model.initial_usd))
+    yield _Job(name, compiled.explain, explain)
+
+
+def _misses(function: Any) -> int:
+    """How often numba compiled this function in this process; 0 where numba is switched off."""
+    return sum(function.stats.cache_misses.values()) if hasattr(function, "stats") else 0
+
+
+def _name(function: Any) -> str:
+    return str(function.__name__).rpartition(".")[2]

@@ -1,0 +1,224 @@
+"""A piece of work: combos of a sweep over bars in memory, run by the engine and timed from parameters to results."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kernels.cache import use_cache
+from kernels.market import fill_model
+from kernels.params import Value
+from mei_pipeline.bench.memory import features_of, threads_of
+from mei_pipeline.config.models import SweepSpec
+from mei_pipeline.market import Bars, Window, window
+from mei_pipeline.progress import Progress, silent
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation import Outcome, encode_combos, run_combos
+from mei_pipeline.sweep.plan import SweepPlan, make_plan
+
+Result = TypeVar("Result")
+
+_NEIGHBOURS = 64
+"""Combos that a sample takes together: in a sweep neighbours share their signals, and so they must in a sample."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is run.
+
+    Attributes:
+        bars: The bars.
+        cut: The days of them that are traded.
+        plan: The grid.
+        numbers: [K] combos of the grid that are run.
+    """
+
+    bars: Bars
+    cut: Window
+    plan: SweepPlan
+    numbers: list[int]
+
+    @property
+    def steps(self) -> int:
+        """Steps that each combo goes through."""
+        return self.cut.last - self.cut.first
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How long it took.
+
+    Attributes:
+        work: Name of the work.
+        engine: What ran the combos.
+        threads: Threads at work.
+        repeats: How often it was run; the fastest counts.
+        symbols: Symbols of the book.
+        steps: Steps that each combo goes through: bars of the finest interval.
+        combos: Combos.
+        axes: Parameters that vary.
+        signal_sets: Groups of combos that share their signals.
+        seconds: From parameters and bars to results: columns, encoding, engine.
+        features_s: Of these, feature columns.
+        encode_s: Of these, parameters turned into records.
+        engine_s: Of these, the engine.
+        engine_cpu_s: Processor time of the engine, all threads together: the better figure on a busy machine.
+        bar_steps_per_s: Steps times symbols times combos, by `seconds`.
+        ns_per_combo_bar: Processor nanoseconds for one step of one combo with all its symbols.
+        trades_mean: Round trips of a combo, on average.
+        trades_min: Fewest round trips of a combo.
+        trades_max: Most round trips of a combo.
+        trades_per_year: `trades_mean` by years of 365 days.
+        held_frac: Part of the steps at whose close a combo holds something, on average.
+    """
+
+    work: str
+    engine: str
+    threads: int
+    repeats: int
+    symbols: int
+    steps: int
+    combos: int
+    axes: int
+    signal_sets: int
+    seconds: float
+    features_s: float
+    encode_s: float
+    engine_s: float
+    engine_cpu_s: float
+    bar_steps_per_s: float
+    ns_per_combo_bar: float
+    trades_mean: float
+    trades_min: float
+    trades_max: float
+    trades_per_year: float
+    held_frac: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures by name."""
+        return asdict(self)
+
+
+def make_work(spec: SweepSpec, bars: Bars, combos: int = 0) -> Work:
+    """Combos of `spec` over all days of `bars`.
+
+    Args:
+        spec: The grid.
+        bars: The bars.
+        combos: How many of its combos, in groups of neighbours from all over the grid; 0 means all.
+    """
+    cut = window(bars, bars.anchor_ms, bars.end_ms)
+    plan = make_plan(spec, bars, cut.from_ms, cut.to_ms)
+    return Work(bars, cut, plan, sample(plan.combos, combos or plan.combos))
+
+
+def sample(total: int, wanted: int) -> list[int]:
+    """Numbers of `wanted` of `total` combos, neighbours together, evenly spread."""
+    count = min(total, wanted)
+    groups = -(-count // _NEIGHBOURS)
+    starts = np.linspace(0, total, groups, endpoint=False).astype(int).tolist()
+    sizes = [len(part) for part in np.array_split(np.arange(count), groups)]
+    return [start + i for start, size in zip(starts, sizes, strict=True) for i in range(size)]
+
+
+def values_of(work: Work) -> dict[str, list[Value] | Value]:
+    """Value of every parameter by path: one for all combos, or one for each."""
+    found: dict[str, list[Value]] = {path: [] for path, _ in work.plan.axes}
+    for start, stop in _runs(work.numbers):
+        for path, values in work.plan.axis_values(range(start, stop)).items():
+            found[path] += values
+    return {**work.plan.params, **found}
+
+
+def _runs(numbers: list[int]) -> list[tuple[int, int]]:
+    """Unbroken runs of ascending numbers, each with its end."""
+    breaks = [i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1]
+    return [
+        (numbers[start], numbers[stop - 1] + 1)
+        for start, stop in zip([0, *breaks], [*breaks, len(numbers)], strict=True)
+    ]
+
+
+def run_work(
+    settings: Settings,
+    work: Work,
+    name: str,
+    *,
+    threads: int = 0,
+    repeats: int = 1,
+    progress: Progress = silent,
+) -> tuple[Figures, Outcome]:
+    """Run the work `repeats` times.
+
+    Args:
+        settings: Says where compiled kernels are kept.
+        work: What to run.
+        name: What to call it.
+        threads: Threads; 0 means one per processor.
+        repeats: How often; what is compiled on the way does not count.
+        progress: Told of each run.
+
+    Returns:
+        Figures of the fastest run, and the results, which are the same each time.
+    """
+    use_cache(settings.kernel_cache)
+    _once(settings, Work(work.bars, work.cut, work.plan, work.numbers[:1]), threads)
+    runs = []
+    for index in range(repeats):
+        progress(index, repeats, "runs")
+        runs.append(_once(settings, work, threads))
+    progress(repeats, repeats, "runs")
+    best = min(runs, key=lambda run: sum(run[0][:3]))
+    (features_s, encode_s, engine_s, engine_cpu_s), outcome, sets = best
+    seconds = features_s + encode_s + engine_s
+    steps, symbols, combos = work.steps, len(work.bars.symbols), len(work.numbers)
+    used = min(threads_of(threads), combos)
+    trades = outcome.results["trades"]
+    figures = Figures(
+        work=name,
+        engine="cpu",
+        threads=used,
+        repeats=repeats,
+        symbols=symbols,
+        steps=steps,
+        combos=combos,
+        axes=len(work.plan.axes),
+        signal_sets=sets,
+        seconds=seconds,
+        features_s=features_s,
+        encode_s=encode_s,
+        engine_s=engine_s,
+        engine_cpu_s=engine_cpu_s,
+        bar_steps_per_s=steps * symbols * combos / seconds,
+        ns_per_combo_bar=engine_cpu_s * 1e9 / (steps * combos),
+        trades_mean=float(trades.mean()),
+        trades_min=float(trades.min()),
+        trades_max=float(trades.max()),
+        trades_per_year=float(trades.mean()) * 365.0 / work.cut.days,
+        held_frac=float(outcome.results["bars_held"].mean()) / steps,
+    )
+    return figures, outcome
+
+
+def _once(settings: Settings, work: Work, threads: int) -> tuple[tuple[float, float, float, float], Outcome, int]:
+    """Seconds of columns, encoding and engine, and of processors in the engine; results; number of signal sets."""
+    plan = work.plan
+    features_s, features = timed(lambda: features_of(work.bars, plan.columns(), threads))
+    encode_s, combos = timed(
+        lambda: encode_combos(
+            plan.strategy, features, values_of(work), len(work.numbers), plan.symbols, plan.symbol_params
+        )
+    )
+    model = fill_model(plan.market, plan.initial_balance_usd)
+    before_s = time.process_time()
+    engine_s, outcome = timed(lambda: run_combos(settings, work.cut, model, features, combos, threads))
+    return (features_s, encode_s, engine_s, time.process_time() - before_s), outcome, len(combos.entries)
+
+
+def timed(function: Callable[[], Result]) -> tuple[float, Result]:
+    """Wall seconds of a call, and what it returned."""
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result

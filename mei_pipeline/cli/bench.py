@@ -1,0 +1,137 @@
+"""`mei bench` and `mei warmup`: how fast this machine is, and compiling ahead of time."""
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import click
+
+from mei_pipeline.cli import output
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+_THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
+_FEWEST_DAYS = 16  # of a window
+
+
+@click.group("bench")
+def bench() -> None:
+    """Time fixed pieces of work on invented markets; no lake is needed, none is touched."""
+
+
+@bench.command()
+@click.option(
+    "--bars", type=click.IntRange(_FEWEST_DAYS * 24), help="Hours, rounded up to whole days; default: 17,520."
+)
+@click.option("--combos", type=click.IntRange(1), help="How many combos; default: all 1,024.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs; the fastest counts.")
+@click.option("--first", is_flag=True, help="Time a fresh process from its start to the result of one combo.")
+@_THREADS
+@_JSON
+def w1(bars: int | None, combos: int | None, repeats: int, first: bool, threads: int, as_json: bool) -> None:
+    """Sweep ema_cross over one symbol, 17,520 hours, 1,024 combos: the work that engines are compared by."""
+    if first:
+        _show("A fresh process", _first(), as_json=as_json)
+        return
+    from mei_pipeline.bench import w1 as station
+    from mei_pipeline.bench.work import run_work
+    from mei_pipeline.settings import read_settings
+
+    with output.bar() as progress:
+        work = station.make(bars or station.BARS, combos or station.COMBOS)
+        figures, _ = run_work(read_settings(), work, "w1", threads=threads, repeats=repeats, progress=progress)
+    _show("Sweep of one symbol", figures.to_dict(), as_json=as_json)
+
+
+@bench.command()
+@click.option("--exits", type=click.Choice(["5m", "15m", "30m"]), help="Decide exits at closes of these bars.")
+@click.option("--combos", type=click.IntRange(1), help="How many combos of the grid; default: all 4,096.")
+@click.option("--symbols", type=click.IntRange(1, 256), default=50, show_default=True, help="Symbols of the book.")
+@click.option("--days", type=click.IntRange(_FEWEST_DAYS, 3650), default=365, show_default=True, help="Days traded.")
+@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Runs; the fastest counts.")
+@_THREADS
+@_JSON
+def portfolio(
+    exits: str | None, combos: int | None, symbols: int, days: int, repeats: int, threads: int, as_json: bool
+) -> None:
+    """Sweep mei_alpha over a book of 50 symbols, a year of hours, 20 places: config/bench/portfolio.yaml."""
+    from mei_pipeline.bench import portfolio as station
+    from mei_pipeline.bench.work import run_work
+    from mei_pipeline.settings import read_settings
+
+    name = f"portfolio, exits {exits}" if exits else "portfolio"
+    with output.bar() as progress:
+        work = station.make(exits or "", symbols=symbols, days=days, combos=combos or 0, progress=progress)
+        figures, _ = run_work(read_settings(), work, name, threads=threads, repeats=repeats, progress=progress)
+    _show("Sweep of a book", figures.to_dict(), as_json=as_json)
+
+
+@bench.command()
+@_JSON
+def live(as_json: bool) -> None:
+    """Decide one bar of 50 symbols with 20 positions held, as an executor does, and say where the time goes."""
+    from mei_pipeline.bench.live import run_live
+    from mei_pipeline.settings import read_settings
+
+    with output.bar() as progress:
+        figures = run_live(read_settings(), progress=progress)
+    _show("One bar of an executor", figures.to_dict(), as_json=as_json)
+
+
+@click.command()
+@click.option("--strategy", "strategies", multiple=True, help="Only this strategy; may be given more than once.")
+@_JSON
+def warmup(strategies: tuple[str, ...], as_json: bool) -> None:
+    """Compile the kernels of all strategies, so that no later process has to."""
+    start = time.perf_counter()
+    from mei_pipeline.bench.warmup import warm_up
+    from mei_pipeline.settings import read_settings
+
+    with output.bar("kernels") as progress:
+        folder, done = warm_up(read_settings(), strategies, progress)
+    seconds = time.perf_counter() - start
+    if as_json:
+        parts = [vars(part) for part in done]
+        compiled = sum(part.compiled for part in done)
+        output.print_json({"folder": str(folder), "seconds": seconds, "compiled": compiled, "parts": parts})
+        return
+    rows = [(part.owner, part.function, "compiled" if part.compiled else "there", part.seconds) for part in done]
+    output.table("Kernels", ("of", "function", "machine code", "seconds"), rows)
+    output.note(f"{seconds:.1f} s; machine code: {folder}")
+
+
+COMMANDS: list[click.Command] = [bench, warmup]
+
+
+def _first() -> dict[str, Any]:
+    """Start a process that runs one combo, and time it from outside."""
+    command = [
+        sys.executable,
+        "-m",
+        "mei_pipeline.cli.main",
+        "bench",
+        "w1",
+        "--combos",
+        "1",
+        "--repeats",
+        "1",
+        "--json",
+    ]
+    start = time.perf_counter()
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very program
+    seconds = time.perf_counter() - start
+    figures = json.loads(done.stdout)
+    return {
+        "work": "first result",
+        "engine": figures["engine"],
+        "first_result_s": seconds,
+        "run_s": figures["seconds"],
+    }
+
+
+def _show(title: str, figures: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(figures)
+    else:
+        output.table(title, ("figure", "value"), list(figures.items()))

@@ -1,0 +1,64 @@
+"""`mei bench` and `mei warmup`, typed."""
+
+import json
+
+import pytest
+
+from mei_pipeline.cli import main
+
+
+def printed(capsys, *words):
+    code = main.run([*words, "--json"])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return json.loads(captured.out)
+
+
+def test_bench_w1_prints_one_object(capsys):
+    found = printed(capsys, "bench", "w1", "--bars", "480", "--combos", "64", "--repeats", "2", "--threads", "1")
+    assert (found["work"], found["engine"], found["combos"], found["repeats"]) == ("w1", "cpu", 64, 2)
+    assert (found["steps"], found["threads"]) == (480, 1)
+    assert found["bar_steps_per_s"] == pytest.approx(480 * 64 / found["seconds"])
+    assert found["trades_mean"] >= 0.0
+
+
+def test_bench_w1_as_a_table_with_its_progress_on_stderr(capsys):
+    assert main.run(["bench", "w1", "--bars", "400", "--combos", "1", "--repeats", "1"]) == 0
+    captured = capsys.readouterr()
+    assert "bar_steps_per_s" in captured.out
+    assert "runs" in captured.err
+
+
+def test_bench_portfolio_with_finer_exits(capsys):
+    words = ("bench", "portfolio", "--symbols", "3", "--days", "16", "--combos", "8", "--exits", "5m")
+    found = printed(capsys, *words)
+    assert (found["work"], found["symbols"], found["steps"]) == ("portfolio, exits 5m", 3, 16 * 288)
+
+
+def test_a_fresh_process_reaches_its_first_result(capsys, monkeypatch, compiled_kernels):
+    monkeypatch.setenv("MEI_CACHE", str(compiled_kernels.parent.parent))
+    found = printed(capsys, "bench", "w1", "--first")
+    assert 0.0 < found["run_s"] < found["first_result_s"]
+
+
+def test_warmup_says_where_and_how_long(capsys, compiled_kernels):
+    found = printed(capsys, "warmup", "--strategy", "ema_cross")
+    assert found["folder"] == str(compiled_kernels)
+    assert found["seconds"] > 0.0
+    assert [part["function"] for part in found["parts"]] == ["build", "observe", "run", "open_books", "explain"]
+    assert main.run(["warmup", "--strategy", "ema_cross"]) == 0
+    captured = capsys.readouterr()
+    assert "there" in captured.out
+    assert "machine code: " in captured.err
+
+
+def test_warmup_of_an_unknown_strategy(capsys):
+    assert main.run(["warmup", "--strategy", "ema_corss"]) == 2
+    assert "known: ema_cross, mei_alpha" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_bench_live(capsys):
+    found = printed(capsys, "bench", "live")
+    assert (found["work"], found["symbols"], found["positions"]) == ("live", 50, 20.0)
+    assert found["us_per_bar"] > 0.0
