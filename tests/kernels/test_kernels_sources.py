@@ -1,14 +1,23 @@
 """The parameter tables, the list of strategies, and the key that compiled code is kept under."""
 
+import inspect
 import shutil
+import types
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kernel_kit import Case, candle, inputs_of, one, plain_values
+from naive import Rules, Sizing
 
-from kernels import cache, market, strategies
-from kernels.params import Parameter
+from kernels import bind, cache, defaults, market, strategies
+from kernels.book import make_book
+from kernels.features import KINDS
+from kernels.jit import device
+from kernels.params import Parameter, record_of
 from kernels.strategies import ema_cross
 
 TABLES = {"market": market.PARAMETERS, **{name: strategies.load(name).PARAMETERS for name in strategies.names()}}
@@ -34,12 +43,61 @@ def test_paths_are_unique(table):
 
 
 @pytest.mark.parametrize("name", strategies.names())
-def test_a_strategy_loads_its_parameters_and_features_in_table_order(name):
+def test_a_strategy_says_what_the_engine_asks_for(name):
     module = strategies.load(name)
     assert name == module.NAME
-    assert list(module.Params._fields) == [p.path.rpartition(".")[2] for p in module.PARAMETERS]
-    assert list(module.Features._fields) == [use.name for use in module.FEATURES]
+    paths = {p.path for p in module.PARAMETERS}
+    assert len({p.name for p in module.PARAMETERS}) == len(paths)
     assert "market" not in {p.role for p in module.PARAMETERS}
+    assert len({use.name for use in module.FEATURES}) == len(module.FEATURES)
+    for use in module.FEATURES:
+        assert set(use.paths) <= paths
+        assert len(use.paths) == len(KINDS[use.kind].windows)
+    rules = {*bind.REQUIRED, *(rule for rule in bind.OPTIONAL if rule.islower())}
+    for rule in rules & set(vars(module)):
+        asked = getattr(defaults, rule, getattr(strategies.load("ema_cross"), rule, None))
+        assert arguments(getattr(module, rule)) == arguments(asked)
+
+
+def arguments(rule) -> list[str]:
+    return list(inspect.signature(getattr(rule, "py_func", rule)).parameters)
+
+
+@pytest.mark.parametrize("name", strategies.names())
+def test_records_hold_the_parameters_by_name_in_table_order(name):
+    table = strategies.load(name).PARAMETERS
+    dtype = record_of(table)
+    assert list(dtype.names) == [p.name for p in table]
+    assert {dtype[place] for place in range(len(table))} == {np.dtype(np.float64)}
+    assert dtype.itemsize == 8 * len(table)
+
+
+def test_a_strategy_without_a_rule_that_all_have_is_refused():
+    lame = types.SimpleNamespace(**{**vars(ema_cross), "NAME": "lame"})
+    del lame.plan
+    with pytest.raises(AttributeError, match="plan"):
+        bind.bind(lame)
+
+
+@device
+def by_stop(price, age, is_lead, now, before, around, params):  # noqa: ARG001 - the engine decides what it is given
+    return 1 if params.sl_atr_mult > price else 0
+
+
+@device
+def by_size(price, age, is_lead, now, before, around, params):  # noqa: ARG001 - as above
+    return 1 if params.size_units > price else 0
+
+
+@pytest.mark.parametrize(("signal", "forbidden"), [(by_stop, "sl_atr_mult"), (by_size, "size_units")])
+def test_a_signal_cannot_read_parameters_of_exits_or_sizes(signal, forbidden):
+    """Combos share signals by the parameters that shape them, so the others are not there to be read."""
+    nosy = types.SimpleNamespace(**{**vars(ema_cross), "NAME": f"nosy_{forbidden}", "signal": signal})
+    case = Case([one([candle(100)] * 3)], Rules(), plain_values(Sizing(), (1, 2, 1, 1, 1.0, 1.0)))
+    engine, inputs, book = bind.bind(nosy), inputs_of(ema_cross, case), make_book((), 1, 1, 4)
+    # numba reports a field that a record lacks as a KeyError, plain Python as an AttributeError.
+    with pytest.raises((KeyError, AttributeError), match=forbidden):
+        engine.signals(inputs.market, inputs.columns, inputs.rows, inputs.entries, 0, 0, 3, book.codes, book.steps)
 
 
 def test_only_market_parameters_are_in_the_market_table():
@@ -144,6 +202,7 @@ def test_what_is_no_source_does_not_change_the_hash(copied):
 
 def test_machine_code_lies_in_a_folder_of_its_source(tmp_path, compiled_kernels, cross_engine):
     assert compiled_kernels.name == cache.source_hash()[:16]
-    assert Path(cross_engine.run_range.stats.cache_path).parent == compiled_kernels
+    if not numba.config.DISABLE_JIT:
+        assert Path(cross_engine.run.stats.cache_path).parent == compiled_kernels
     assert cache.use_cache(tmp_path) == compiled_kernels
     assert list(tmp_path.iterdir()) == []

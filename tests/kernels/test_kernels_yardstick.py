@@ -5,10 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from kernel_kit import candle, cross_arrays, new_book, one, run_cross, to_market, to_model
+from kernel_kit import Case, candle, inputs_of, new_book, one, plain_values, run_cross
 from naive import Bar, Rules, Sizing, one_unit
 
-from kernels.book import LOG_PRICE
+from kernels.strategies import ema_cross
 
 FEE = 0.00045
 BIG = Rules(fee=FEE, initial_usd=1e6)
@@ -85,10 +85,9 @@ def test_a_full_log_counts_on_so_that_its_size_is_known(cross_engine):
     bars = walk(600, 5)
     symbols, cross = [one(bars)], (5, 30, 14, 200, 1.0, 1.5)
     full = run_cross(cross_engine, symbols, BIG, UNIT, cross)
-    book = new_book(1, 1, 3, 0)
-    columns, rows, values = cross_arrays(symbols, UNIT, cross)
-    out = np.zeros((len(cross_engine.RESULTS), 1))
-    cross_engine.run_range(to_market(symbols), to_model(BIG), columns, rows, values, 0, 1, 0, 600, book, out)
-    assert int(book.logged[0]) == len(full.fills) > 3
-    assert book.log[LOG_PRICE].tolist() == [fill.price for fill in full.fills[:3]]
-    assert out[:, 0].tolist() == list(full.results.values())
+    case = Case(symbols, BIG, plain_values(UNIT, cross))
+    book = new_book(cross_engine, case, log_rows=3)
+    cross_engine.run(*inputs_of(ema_cross, case), 0, case.steps, book)
+    assert int(book.accounts[0].logged) == len(full.fills) > 3
+    assert book.log["price"].tolist() == [fill.price for fill in full.fills[:3]]
+    assert book.equity.tolist() == full.equity
