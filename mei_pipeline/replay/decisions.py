@@ -26,6 +26,7 @@ CANDIDATES = frozenset({ENTERED, NO_PLACES, NO_ORDERS, NO_MARGIN, TOO_SMALL})
 """Verdicts of signals that were ranked; `NO_MARGIN` and `TOO_SMALL` may also be those of an addition."""
 
 _CHUNK_STEPS = 512  # steps whose traces are in memory at once
+_TILE_STEPS = 4096  # steps whose signals are made by one call
 _LEVERS_SHOWN = 20
 
 
@@ -208,8 +209,8 @@ def signal_codes(settings: Settings, stage: Stage) -> NDArray[np.int8]:
     compiled = engine(settings, stage.resolved.strategy)
     cut, market = stage.cut, stage.market
     found = np.zeros((cut.last - cut.first, market.close.shape[1]), dtype=np.int8)
-    for start in range(cut.first, cut.last, _CHUNK_STEPS):
-        stop = min(start + _CHUNK_STEPS, cut.last)
+    for start in range(cut.first, cut.last, _TILE_STEPS):
+        stop = min(start + _TILE_STEPS, cut.last)
         # The engine makes a tile's signals before it moves a book: they are the same whatever the book holds.
         book = run_block(
             compiled,

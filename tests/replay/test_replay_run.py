@@ -12,7 +12,6 @@ from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.market import load_bars
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.replay.report import report_of
 from mei_pipeline.replay.run import Replay, replay_config
 from mei_pipeline.replay.spec import read_config
 from mei_pipeline.settings import CHECKOUT, Settings
@@ -79,17 +78,6 @@ def test_times_are_ordered_and_inside_the_window(run: Replay) -> None:
     assert run.fills["time_ms"].min() >= FROM_MS
     assert run.fills["time_ms"].max() <= TO_MS
     assert (run.trades["exit_ms"] >= run.trades["entry_ms"]).all()
-
-
-def test_report_adds_up(run: Replay, mei_settings: Settings, resolved: Resolved) -> None:
-    from mei_pipeline.candles.lake import Lake
-
-    bars = load_bars(Lake(mei_settings.lake), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
-    report = report_of(resolved, bars, FROM_MS, TO_MS, run)
-    assert report["bars"] == 40 * 24 * 3
-    for group in ("by_symbol", "by_reason", "by_side"):
-        assert sum(part["trades"] for part in report[group].values()) == run.metrics["trades"]
-    assert set(report["by_symbol"]) == set(SYMBOLS)
 
 
 def config() -> Config:
