@@ -97,6 +97,7 @@ class Book(NamedTuple):
         ranks: [S] scratch.
         bars: [tile, S] bars of a tile.
         codes: [tile, S] signals of a tile.
+        hits: [tile, S] the symbols that have one, in order; the first `wanted` of a row count.
         steps: [tile] records of `STEP`.
         log: [N] records of `LOG`, fills and funding; `account.logged` says how many there would be. N = 0 keeps none.
         equity: [T] equity at each close, or [0] to keep none.
@@ -111,6 +112,7 @@ class Book(NamedTuple):
     ranks: Floats
     bars: NDArray[np.record]
     codes: NDArray[np.int8]
+    hits: NDArray[np.int16]
     steps: NDArray[np.record]
     log: NDArray[np.record]
     equity: Floats
@@ -119,7 +121,10 @@ class Book(NamedTuple):
 
 def slot_dtype(memory: tuple[str, ...]) -> np.dtype[np.record]:
     """The record of one symbol for a strategy that remembers the fields `memory`."""
-    return record((*POSITION_FIELDS, *ORDER_FIELDS, *memory))
+    # What every signal looks at comes first, so that it shares a cache line.
+    first = ("size", "close_frac", "close_reason", "open_size", "exited_long", "exited_short", "entry", "stop")
+    rest = [name for name in (*POSITION_FIELDS, *ORDER_FIELDS, *memory) if name not in first]
+    return record((*first, *rest))
 
 
 def make_book(
@@ -144,6 +149,7 @@ def make_book(
         ranks=np.zeros(symbols),
         bars=np.zeros((tile, symbols), BAR),
         codes=np.zeros((tile, symbols), np.int8),
+        hits=np.zeros((tile, symbols), np.int16),
         steps=np.zeros(tile, STEP),
         log=np.zeros(log_rows, LOG),
         equity=np.zeros(recorded_steps),

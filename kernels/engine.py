@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 
 @lanes
-def signals(market, columns, rows, entries, e, first, last, codes, steps):
+def signals(market, columns, rows, entries, e, first, last, codes, hits, steps):
     """Ask the strategy what it sees at the steps [first, last).
 
     Args:
@@ -67,6 +67,7 @@ def signals(market, columns, rows, entries, e, first, last, codes, steps):
         first: First step.
         last: One past the last step.
         codes: [last - first, S] receives the signals.
+        hits: [last - first, S] receives the symbols that have one.
         steps: [last - first] records of `book.STEP`; receive `wanted` and `calm`.
     """
     lead = market.lead[0]
@@ -90,9 +91,10 @@ def signals(market, columns, rows, entries, e, first, last, codes, steps):
                         params,
                     )
                     seen = code if market.age[t, s] >= 0 else 0
-                    mine = market.group[s] == g
-                    codes[i, s] = seen if mine else codes[i, s]
-                    count += 1 if mine & (seen != 0) else 0
+                    codes[i, s] = seen if market.group[s] == g else codes[i, s]
+            for s in range(codes.shape[1]):
+                hits[i, count] = s
+                count += 1 if codes[i, s] != 0 else 0
         steps[i].wanted = count
     calm = 0
     for i in range(last - first - 1, -1, -1):
@@ -510,6 +512,8 @@ def judge_signals(
     active,
     bars,
     codes,
+    hits,
+    wanted,
     symbols,
     model,
     columns,
@@ -529,19 +533,18 @@ def judge_signals(
     """
     count = 0
     agreeing = 0
-    for s in range(codes.shape[0]):
+    for i in range(wanted):
+        s = np.uint64(hits[i])
         code = int(codes[s])
-        if code != 0:
-            slot = slots[s]
-            g = symbols[s].group
-            seen = read(columns, rows[g], now, s)
-            verdict = judge_signal(slot, model, code, seen, params[g], t)
-            judge(verdicts, t, s, verdict)
-            agreeing += 1 if verdict == HELD else 0
-            if verdict == ENTERED:
-                candidates[count] = s
-                ranks[count] = rank(code, seen, params[g])
-                count += 1
+        g = symbols[s].group
+        seen = read(columns, rows[g], now, s)
+        verdict = judge_signal(slots[s], model, code, seen, params[g], t)
+        judge(verdicts, t, s, verdict)
+        agreeing += 1 if verdict == HELD else 0
+        if verdict == ENTERED:
+            candidates[count] = hits[i]
+            ranks[count] = rank(code, seen, params[g])
+            count += 1
     if count + agreeing > 0:
         money, taken = reserved(account, slots, active, bars, model)
         free = value * params[0].max_total_margin_frac - account.margin - money
@@ -633,7 +636,7 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
         for k in range(entry_of.shape[0]):
             e = entry_of[k]
             if e != known:
-                signals(market, columns, rows, entries, e, base, stop, book.codes, book.steps)
+                signals(market, columns, rows, entries, e, base, stop, book.codes, book.hits, book.steps)
                 known = e
             account = book.accounts[k]
             slots = book.slots[k]
@@ -675,6 +678,8 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
                             active,
                             bars,
                             book.codes[i],
+                            book.hits[i],
+                            step.wanted,
                             symbols,
                             model,
                             columns,

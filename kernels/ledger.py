@@ -53,6 +53,10 @@ ACCOUNT = record(
 POSITION_FIELDS = (
     "size",
     "entry",
+    "stop",
+    "target",
+    "exited_long",
+    "exited_short",
     "margin",
     "leverage",
     "trip_pnl",
@@ -60,10 +64,6 @@ POSITION_FIELDS = (
     "added",
     "adds",
     "parts",
-    "stop",
-    "target",
-    "exited_long",
-    "exited_short",
 )
 """One symbol's position; size 0 when flat.
 

@@ -45,7 +45,7 @@ SIGNAL_ROLES = frozenset({"feature", "entry"})
 
 _LOG_ROWS = 4096
 _BLOCK = 256  # combos whose books one thread holds at once
-_TILE_VALUES = 65_536  # feature values of a tile: half a megabyte stays in a core's cache
+_TILE_VALUES = 131_072  # feature values of a tile: a megabyte, which a core's cache holds
 _SHORTEST_TILE, _LONGEST_TILE = 16, 512
 
 SymbolParams = Mapping[str, Mapping[str, Value]]

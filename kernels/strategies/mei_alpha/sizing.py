@@ -28,11 +28,13 @@ def cooldown_of(adx, params):
 @device
 def admits(slot, code, leaving, minutes, now, params):
     """Whether a signal may open: filters, least tier, cool-down."""
+    if (not may_open(code)) | (tier_of(code) < params.entry_min_confidence):
+        return False
     side = 1.0 if code > 0 else -1.0
     leaves_now = leaving & (slot.size * side > 0.0)
     passed = 0.0 if leaves_now else minutes
     barred = (params.enable_reentry_cooldown != 0.0) & (passed < cooldown_of(now.adx, params))
-    return may_open(code) & (tier_of(code) >= params.entry_min_confidence) & (not barred)
+    return not barred
 
 
 @device
