@@ -20,7 +20,8 @@ from kernel_kit import (
     script_columns,
     script_of,
 )
-from naive import Rules, Sizing, Symbol
+from naive import Bar, Clock, Rules, Sizing, Symbol
+from random_markets import on_clock
 
 from kernels.book import VERDICTS
 
@@ -153,6 +154,7 @@ def test_a_gap_can_cost_more_than_there_was_and_nothing_trades_after_that(script
         outcome = play(scripted_engine, [one(bars)], {(0, 0): FAR, (2, 0): FAR}, NEXT, sizing)
         assert outcome.equity == [10_000, 10_000, -8_000, -8_000, -8_000]
         assert (outcome.results["refused"], outcome.results["max_drawdown_frac"]) == (1, 1.8)
+        assert outcome.results["liquidations"] == 1
 
 
 def test_entries_are_served_by_rank_and_ties_in_symbol_order_while_places_last(scripted_engine):
@@ -394,3 +396,58 @@ def test_at_the_close_each_symbol_closes_before_it_opens(scripted_engine):
     wishes = {(0, 0): FAR, (0, 1): FAR, (1, 0): (-1.0, 1.0, 5.0, 10.0), (1, 1): (-1.0, 2.0, 5.0, 10.0)}
     outcome = play(scripted_engine, symbols, wishes, CLOSE, Sizing())
     assert [(f.s, f.reason) for f in outcome.fills[2:]] == [(0, "signal"), (0, "entry"), (1, "signal"), (1, "entry")]
+
+
+QUARTERS = Clock(per_main=4, enter_every=4, exit_every=1, minutes=15.0)
+HALVES = Clock(per_main=2, enter_every=1, exit_every=2, minutes=30.0)
+
+
+def fine(bars: list[Bar | None], clock: Clock, funding: dict[int, float] | None = None, **terms: float) -> Symbol:
+    """A symbol whose main bars are made of these steps."""
+    return on_clock(one(bars, funding, **terms), clock)
+
+
+def test_exits_are_decided_at_closes_of_shorter_bars(scripted_engine):
+    """Long at the close of the first hour; the close of the quarter at 94 sells, not the close of the hour."""
+    bars = [*[FLAT] * 4, candle(98), candle(94), candle(96), candle(101)]
+    outcome = play(scripted_engine, [fine(bars, QUARTERS)], {(0, 0): LONG}, CLOSE, Sizing(), QUARTERS)
+    assert [(f.t, f.reason, f.price) for f in outcome.fills] == [(3, "entry", 100), (5, "stop", 94)]
+    hourly = Clock(4, 4, 4, 15.0)
+    outcome = play(scripted_engine, [fine(bars, hourly)], {(0, 0): LONG}, CLOSE, Sizing(), hourly)
+    assert [(f.t, f.reason) for f in outcome.fills] == [(3, "entry")]
+
+
+def test_inside_a_main_bar_the_features_of_the_last_closed_one_are_known(scripted_engine):
+    """Entries every half hour: the signal of bar 0 is first seen at its close, at step 1, and still at step 2."""
+    wishes = {(0, 0): FAR, (1, 0): SHORT}
+    symbol = fine([candle(100 + t) for t in range(5)], HALVES)
+    outcome = play(scripted_engine, [symbol], wishes, CLOSE, Sizing(), HALVES)
+    assert [(f.t, f.reason, f.price) for f in outcome.fills] == [
+        (1, "entry", 101),
+        (3, "signal", 103),
+        (3, "entry", 103),
+    ]
+    late = fine([candle(100), None, *[candle(100 + t) for t in range(2, 5)]], HALVES)
+    outcome = play(scripted_engine, [late], {(0, 0): FAR}, CLOSE, Sizing(), HALVES)
+    assert [(f.t, f.price) for f in outcome.fills] == [(2, 102)]  # no bar at step 1, so the signal waits for one
+
+
+def test_with_finer_steps_stops_funding_and_liquidation_are_those_of_the_finest_bar(scripted_engine):
+    low = candle(100, 100, 94, 99)
+    rules = replace(NEXT, next_open=True)
+    symbol = fine([*[FLAT] * 5, low, FLAT, FLAT], QUARTERS, funding={4: 0.5, 6: 0.01})
+    outcome = play(scripted_engine, [symbol], {(0, 0): LONG}, rules, Sizing(), QUARTERS)
+    assert [(f.t, f.reason, f.price) for f in outcome.fills] == [
+        (4, "entry", 100),
+        (4, "funding", 100),
+        (5, "stop", 95),
+    ]
+    fall = fine([*[FLAT] * 5, candle(100, 100, 89.7, 99), FLAT, FLAT], QUARTERS)
+    outcome = play(scripted_engine, [fall], {(0, 0): FAR}, NEXT, TEN_TIMES, QUARTERS)
+    assert [(f.t, f.reason) for f in outcome.fills] == [(4, "entry"), (5, "liquidation")]
+
+
+def test_a_delay_counts_the_finest_bars(scripted_engine):
+    symbol = fine([candle(100 + t) for t in range(8)], QUARTERS)
+    outcome = play(scripted_engine, [symbol], {(0, 0): FAR}, replace(NEXT, delay_bars=2), Sizing(), QUARTERS)
+    assert entries(outcome) == [(6, 0, 1)]
