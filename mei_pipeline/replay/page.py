@@ -55,6 +55,7 @@ td.good {{ color: {GREEN}; }} td.bad {{ color: {RED}; }}
 .scroll {{ max-height: 460px; overflow: auto; }}
 .scroll th {{ position: sticky; top: 0; background: #fff; }}
 .share {{ display: inline-block; height: 8px; background: #c9d6e6; border-radius: 2px; vertical-align: middle; }}
+td:has(.share) {{ white-space: nowrap; }}
 svg {{ display: block; width: 100%; height: auto; }}
 summary {{ cursor: pointer; font-weight: 600; }}
 """

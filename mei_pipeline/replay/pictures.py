@@ -17,7 +17,7 @@ from mei_pipeline.market import Bars
 
 GRID, BLUE, RED, GREEN, PALE_RED, PALE_GREEN = "#e8ebee", "#2f6fb2", "#c8553d", "#3a8f69", "#f4d5cc", "#cfe8dc"
 WIDTH, LEFT, RIGHT, CHARACTER = 1080.0, 74.0, 16.0, 6.6
-_TICKS = 5
+_TICKS = 6
 _MOST_POINTS = 1500  # points of a curve that a screen can tell apart
 _MOST_CANDLES = 260
 _MOST_BARS = 40  # bars of a histogram
