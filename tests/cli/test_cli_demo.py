@@ -154,6 +154,25 @@ def test_sweep_by_name_by_path_and_again(market: Path, capsys: pytest.CaptureFix
     again = json.loads(capsys.readouterr().out)
     assert (again["sweep"], again["resumed"], again["top"]) == (first["sweep"], 12, first["top"])
     assert again["combos_per_s"] is None
+    assert again["bar_steps_per_s"] is None
+
+
+def test_sweep_shows_what_tells_the_best_apart_and_says_once_what_they_share(
+    market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert market.exists()
+    assert run(["sweep", "smoke", "--top", "1"]) == 0
+    shown = capsys.readouterr()
+    best, common = shown.out.split("all have")
+    assert "Best 1 of 12 combos" in best
+    assert "ema_fast_window" not in best
+    assert all(f"{path} " in common for path in ("indicators.ema_fast_window", "trade.sl_atr_mult"))
+    assert "M bar-steps/s" in shown.err
+    assert run(["sweep", "smoke", "--top", "12"]) == 0
+    shown = capsys.readouterr()
+    assert "ema_fast_window" in shown.out
+    assert "all have" not in shown.out
+    assert "all done before" in shown.err
 
 
 def test_nightly_as_of_the_last_bar_is_green_and_says_why_nothing_was_deployed(

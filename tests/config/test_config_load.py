@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from config_kit import CATALOG, write_folder
 
@@ -276,3 +278,13 @@ def test_the_configuration_of_this_checkout_is_sound():
         "paper3": "conservative",
     }
     assert "/home" not in (CHECKOUT / "config" / "pipeline.yaml").read_text()
+
+
+def test_the_example_of_overrides_is_valid_once_its_comments_are_taken_away(tmp_path):
+    shutil.copytree(CHECKOUT / "config", tmp_path / "config")
+    path = tmp_path / "config" / "strategy_overrides.yaml"
+    _, _, example = path.read_text().partition("\n#\n")
+    path.write_text("".join(line[2:] + "\n" for line in example.splitlines()))
+    found = load_config(tmp_path / "config").overrides
+    assert found.strategy == "mei_alpha"
+    assert all((found.base, found.symbols, found.modes, found.live))
