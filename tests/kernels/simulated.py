@@ -21,6 +21,10 @@ COMBOS = 6
 TILE = 7
 LOG_ROWS = 400
 
+BY_COMBO = ("accounts", "slots", "active")
+SHARED = tuple(name for name in Book._fields if name not in {*BY_COMBO, "days"})
+"""What the combos of a book share: in threads of their own, each has one."""
+
 
 def inputs_for(strategy: ModuleType, seed: int) -> tuple[Case, Inputs]:
     """A market, and `COMBOS` combos that differ in what is not about signals."""
@@ -39,8 +43,7 @@ def inputs_for(strategy: ModuleType, seed: int) -> tuple[Case, Inputs]:
 def books(memory: tuple[str, ...], symbols: int, recorded: int) -> Book:
     """A book for each thread: what combos share has a row for each of them."""
     whole = make_book(memory, COMBOS, symbols, TILE, log_rows=LOG_ROWS, recorded_steps=recorded)
-    shared = {"candidates", "ranks", "bars", "codes", "steps", "log", "equity", "verdicts"}
-    rows = {name: np.repeat(getattr(whole, name)[None], COMBOS, axis=0) for name in shared}
+    rows = {name: np.repeat(getattr(whole, name)[None], COMBOS, axis=0) for name in SHARED}
     return whole._replace(slots=whole.slots.view(fields_win(whole.slots.dtype)), **rows)
 
 
@@ -52,20 +55,9 @@ def simulate(engine: ModuleType, case: Case, inputs: Inputs, recorded: int) -> B
         k = cuda.grid(1)
         if k >= COMBOS:
             return
-        mine = Book(
-            accounts=book.accounts[k : k + 1],
-            slots=book.slots[k : k + 1],
-            active=book.active[k : k + 1],
-            days=book.days[:, :, k : k + 1],
-            candidates=book.candidates[k],
-            ranks=book.ranks[k],
-            bars=book.bars[k],
-            codes=book.codes[k],
-            steps=book.steps[k],
-            log=book.log[k],
-            equity=book.equity[k],
-            verdicts=book.verdicts[k],
-        )
+        parts = {name: getattr(book, name)[k] for name in SHARED}
+        parts |= {name: getattr(book, name)[k : k + 1] for name in BY_COMBO}
+        mine = Book(**parts, days=book.days[:, :, k : k + 1])
         engine.open_books(mine, usd)
         engine.run(
             given.market,

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_kit import Case, candle, inputs_of, one, plain_values
+from kernel_kit import Case, candle, inputs_of, new_book, one, plain_values
 from naive import Rules, Sizing
 
 from kernels import bind, cache, defaults, market, strategies
-from kernels.book import make_book
 from kernels.features import KINDS
 from kernels.jit import device
 from kernels.params import Parameter, record_of
@@ -94,10 +93,11 @@ def test_a_signal_cannot_read_parameters_of_exits_or_sizes(signal, forbidden):
     """Combos share signals by the parameters that shape them, so the others are not there to be read."""
     nosy = types.SimpleNamespace(**{**vars(ema_cross), "NAME": f"nosy_{forbidden}", "signal": signal})
     case = Case([one([candle(100)] * 3)], Rules(), plain_values(Sizing(), (1, 2, 1, 1, 1.0, 1.0)))
-    engine, inputs, book = bind.bind(nosy), inputs_of(ema_cross, case), make_book((), 1, 1, 4)
+    engine = bind.bind(nosy)
+    book = new_book(engine, case)
     # numba reports a field that a record lacks as a KeyError, plain Python as an AttributeError.
     with pytest.raises((KeyError, AttributeError), match=forbidden):
-        engine.signals(inputs.market, inputs.columns, inputs.rows, inputs.entries, 0, 0, 3, book.codes, book.steps)
+        engine.run(*inputs_of(ema_cross, case), 0, 3, book)
 
 
 def test_only_market_parameters_are_in_the_market_table():
