@@ -11,6 +11,7 @@ import numpy as np
 from kernels import market, strategies
 from kernels.params import Parameter, Role, Value, record_of
 from mei_pipeline.errors import ConfigError, Fatal
+from mei_pipeline.params.modules import load_strategy
 from mei_pipeline.params.paths import closest
 
 Table = Mapping[str, Parameter]
@@ -56,8 +57,12 @@ class Catalog:
         return f"unknown strategy; {closest(name, self.strategies)}known: {', '.join(self.strategies)}"
 
 
-def make_table(parameters: Iterable[Parameter]) -> Table:
+def make_table(parameters: Iterable[Parameter], where: str = "parameter table") -> Table:
     """Parameters by path, in their order.
+
+    Args:
+        parameters: The parameters.
+        where: What to call the table in a message.
 
     Raises:
         Fatal: A path or the last part of one is declared twice, a last part can be no field of a record, or a default
@@ -68,14 +73,14 @@ def make_table(parameters: Iterable[Parameter]) -> Table:
     for parameter in parameters:
         path, name = parameter.path, parameter.name
         if path in table:
-            raise Fatal(f"parameter table: {path} is declared twice; give one of them another path")
+            raise Fatal(f"{where}: {path} is declared twice; give one of them another path")
         if name in owner:
-            raise Fatal(f"parameter table: {path} and {owner[name]} both end in {name}; a record can't hold both")
+            raise Fatal(f"{where}: {path} and {owner[name]} both end in {name}; a record can't hold both")
         hidden = parameter.role != "market" and hasattr(np.record, name)  # market parameters are in no record
         if not name.isidentifier() or keyword.iskeyword(name) or hidden:
-            raise Fatal(f"parameter table: {path}: {name!r} can't name a field of a record; end the path otherwise")
+            raise Fatal(f"{where}: {path}: {name!r} can't name a field of a record; end the path otherwise")
         if problem := parameter.problem(parameter.default):
-            raise Fatal(f"parameter table: default of {path}: {problem}")
+            raise Fatal(f"{where}: default of {path}: {problem}")
         table[path], owner[name] = parameter, path
     return table
 
@@ -124,9 +129,9 @@ def read_catalog() -> Catalog:
     allows, by path) and `MARKET_WHY` (the reason for those, by path).
 
     Raises:
-        Fatal: A table contradicts itself.
+        Fatal: A table contradicts itself, or the module of a strategy is not whole.
     """
-    modules = {name: strategies.load(name) for name in strategies.names()}
+    modules = {name: load_strategy(name) for name in strategies.names()}
     base = make_table(market.PARAMETERS)
     markets = {
         name: make_market(
@@ -139,7 +144,8 @@ def read_catalog() -> Catalog:
         for name, module in modules.items()
         if hasattr(module, "MARKET") or hasattr(module, "MARKET_ONLY")
     }
-    return Catalog({name: make_table(module.PARAMETERS) for name, module in modules.items()}, base, markets)
+    tables = {name: make_table(module.PARAMETERS, f"strategy {name}: PARAMETERS") for name, module in modules.items()}
+    return Catalog(tables, base, markets)
 
 
 def normal(parameter: Parameter, value: Value) -> Value:
