@@ -2,10 +2,10 @@
 
 import numpy as np
 import polars as pl
-from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake
+from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, quarters
 
 from mei_pipeline.candles.intervals import Intervals
-from mei_pipeline.candles.lake import Lake
+from mei_pipeline.candles.lake import Lake, merge_candles, read_candles
 from mei_pipeline.market import Bars, Steps, load_bars
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
@@ -68,5 +68,7 @@ def _resolved(strategy: str, params: dict[str, object], market: dict[str, object
 def stage(settings: Settings, resolved: Resolved, to_ms: int = TO_MS) -> Stage:
     """The stage of `resolved` over sixty days of random walks."""
     lake = Lake(settings.lake) if settings.lake.exists() else fill_lake(settings, drift=0.002)
-    bars = load_bars(lake, VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
+    if resolved.exit_interval == "15m":
+        merge_candles(lake, quarters(read_candles(lake, VENUE, "1h")), now_ms=START_MS + 99 * DAY_MS)
+    bars = load_bars(lake, VENUE, resolved.intervals, SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
     return set_stage(settings, bars, resolved, FROM_MS, to_ms)

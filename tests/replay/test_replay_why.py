@@ -1,5 +1,7 @@
 """`mei why`: the state at a step is the one that a backtest had there."""
 
+from dataclasses import replace
+
 import pytest
 from market_kit import DAY_MS, HOUR_MS, START_MS
 from replay_kit import FROM_MS, alpha, cross, stage
@@ -70,6 +72,19 @@ def test_the_first_step_begins_flat(mei_settings):
     assert found["before"]["equity_usd"] == 10_000.0
     assert found["before"]["at"] == "2025-01-11 00:00Z"
     assert found["before"]["position"] is None
+
+
+def test_between_two_entries_only_exits_are_explained(mei_settings):
+    on = stage(mei_settings, replace(alpha(), exit_interval="15m"))
+    run = replay(mei_settings, on)
+    inside = run.fills.filter((run.fills["bar"] % 4 != 3) & ~run.fills["reason"].is_in(["entry", "funding"]))
+    fill = inside.row(0, named=True)
+    found = explain_step(mei_settings, on, fill["symbol"], int(on.bars.steps.open_ms[fill["bar"]]))
+    assert (found["interval"], found["decides_entries"], found["decides_exits"]) == ("15m", False, True)
+    assert (found["gates"], found["signal"], found["rank"]) == ([], None, None)
+    assert found["verdict"] == "entries are not decided at this step"
+    assert [one["reason"] for one in found["done"]] == [fill["reason"]]
+    assert found["after"]["equity_usd"] == run.equity["equity_usd"][fill["bar"] - on.cut.first]
 
 
 @pytest.mark.parametrize(
