@@ -43,7 +43,10 @@ def bars_of(
     step_ms = interval_ms(intervals.step)
     ratio = intervals.main_ms // step_ms
     longer = coarser(prices, ratio)
-    fine, main = (np.stack([form[name] for name in ("open", "high", "low", "close")]) for form in (prices, longer))
+    fine, main = (
+        np.ascontiguousarray(np.stack([form[name] for name in ("open", "high", "low", "close")]))
+        for form in (prices, longer)
+    )
     symbols = tuple(instruments["symbol"])
     age = np.repeat(np.arange(main.shape[1], dtype=np.int64)[:, None], len(symbols), axis=1)
     return Bars(
@@ -54,7 +57,7 @@ def bars_of(
         data_hash="",
         open_ms=open_ms + intervals.main_ms * np.arange(main.shape[1], dtype=np.int64),
         prices=main,
-        volume=longer["volume"],
+        volume=np.ascontiguousarray(longer["volume"]),
         age=age,
         steps=_steps(intervals, open_ms, fine, funding, age),
         instruments=instruments,

@@ -1,5 +1,6 @@
 """Compile all kernels before they are needed: each is called once, with a little data of the types used later."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kernels import features as kernel
+from kernels.book import make_book
 from kernels.cache import use_cache
 from kernels.market import fill_model
 from mei_pipeline.bench.memory import features_of
@@ -23,6 +25,8 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import encode_combos, engine, run_block
 
 _DAYS = 16  # the fewest that a window has
+_FEATURES = ("build", "observe")
+_ENGINE = ("open_books", "run", "explain")
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,15 @@ def warm_up(
         catalog.strategy(name)
     bars = market_bars(Intervals("1h"), symbols=2, days=_DAYS)
     cut = window(bars, bars.anchor_ms, bars.end_ms)
-    jobs = [*_of_features(bars), *(job for name in names for job in _of_strategy(settings, name, bars, cut))]
+    # A strategy's arguments are columns, so its jobs are made when those of the features are done.
+    jobs = itertools.chain(_of_features(bars), *(_of_strategy(settings, name, bars, cut) for name in names))
+    total = len(_FEATURES) + len(names) * len(_ENGINE)
     done = []
     for index, job in enumerate(jobs, 1):
         before = _misses(job.function)
         seconds, _ = timed(job.call)
         done.append(Warmed(job.owner, _name(job.function), _misses(job.function) > before, seconds))
-        progress(index, len(jobs), "kernels")
+        progress(index, total, "kernels")
     return folder, done
 
 
@@ -94,8 +100,9 @@ def _of_features(bars: Bars) -> Iterator[_Job]:
         values = np.empty((1, count))
         kernel.observe(*kinds, np.zeros((count, 0)), values, high[0], low[0], close[0], bars.volume[0])
 
-    yield _Job("features", kernel.build, lambda: features_of(bars, (column,), 1))
-    yield _Job("features", kernel.observe, observe)
+    calls = (lambda: features_of(bars, (column,), 1), observe)
+    for function, call in zip(_FEATURES, calls, strict=True):
+        yield _Job("features", getattr(kernel, function), call)
 
 
 def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iterator[_Job]:
@@ -107,18 +114,18 @@ def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iter
     features = features_of(bars, columns, 1)
     combos = encode_combos(name, features, params, 1, bars.symbols)
     market = cut.market._replace(group=combos.group)
-    book: list[Any] = []
+    book = make_book(compiled.MEMORY, 1, len(bars.symbols), 1)
 
     def run() -> None:
-        book.append(run_block(compiled, market, model, features.values, combos, (0, 1), (cut.first, cut.last)))
+        run_block(compiled, market, model, features.values, combos, (0, 1), (cut.first, cut.last))
 
     def explain() -> None:
         out = np.empty((len(compiled.GATES), 3))
         compiled.explain(market, features.values, combos.rows, combos.entries, 0, cut.last - 1, 0, out)
 
-    yield _Job(name, compiled.run, run)
-    yield _Job(name, compiled.open_books, lambda: compiled.open_books(book[0], model.initial_usd))
-    yield _Job(name, compiled.explain, explain)
+    calls = (lambda: compiled.open_books(book, model.initial_usd), run, explain)
+    for function, call in zip(_ENGINE, calls, strict=True):
+        yield _Job(name, getattr(compiled, function), call)
 
 
 def _misses(function: Any) -> int:

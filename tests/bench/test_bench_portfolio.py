@@ -67,6 +67,14 @@ def test_columns_in_memory_are_those_on_disk(small, tmp_path):
     assert np.array_equal(ours.values, build_features(work.bars, columns, tmp_path).values, equal_nan=True)
 
 
+@pytest.mark.parametrize("exits", ["", "5m"])
+def test_all_arrays_lie_as_those_of_a_lake_do(small, exits):
+    # numba compiles a function again for an array of another order.
+    bars = small[exits].bars
+    arrays = (*bars.prices, bars.volume, bars.age, *bars.steps.prices, bars.steps.age, bars.steps.funding)
+    assert all(array.flags.c_contiguous for array in arrays)
+
+
 def test_the_grid_has_twelve_axes_and_one_place_for_each_of_twenty_positions():
     spec = read_sweep(portfolio.GRID)
     assert len(spec.axes) >= 12

@@ -45,7 +45,7 @@ def test_warmup_says_where_and_how_long(capsys, compiled_kernels):
     found = printed(capsys, "warmup", "--strategy", "ema_cross")
     assert found["folder"] == str(compiled_kernels)
     assert found["seconds"] > 0.0
-    assert [part["function"] for part in found["parts"]] == ["build", "observe", "run", "open_books", "explain"]
+    assert [part["function"] for part in found["parts"]] == ["build", "observe", "open_books", "run", "explain"]
     assert main.run(["warmup", "--strategy", "ema_cross"]) == 0
     captured = capsys.readouterr()
     assert "there" in captured.out

@@ -73,8 +73,8 @@ def test_every_strategy_is_whole(name):
         ({"MEMORY": ("armed", "stop")}, "MEMORY: 'stop' is a field of every slot; take another"),
         ({"MEMORY": ("two words",)}, "MEMORY: 'two words' is no name; take another"),
         (
-            {"FEATURES": (Use("m", "atr", ("trade.leverge",)),)},
-            "FEATURES: m: trade.leverge: unknown parameter; did you mean 'trade.leverage'? it must be one of PARAMETERS",
+            {"FEATURES": (Use("m", "atr", ("leverage",)),)},
+            "FEATURES: m: leverage: unknown parameter; did you mean 'trade.leverage'? it must be one of PARAMETERS",
         ),
         (
             {"FEATURES": (Use("atr", "atr", ("trade.sl_atr_mult",)),)},
