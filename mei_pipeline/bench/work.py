@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 _NEIGHBOURS = 64
 """Combos that a sample takes together: in a sweep neighbours share their signals, and so they must in a sample."""
 
+_GOLDEN = 0.6180339887498949  # the part of the golden ratio behind the point: its multiples spread evenly over 0..1
+
 
 @dataclass(frozen=True)
 class Work:
@@ -115,12 +117,19 @@ def make_work(spec: SweepSpec, bars: Bars, combos: int = 0) -> Work:
 
 
 def sample(total: int, wanted: int) -> list[int]:
-    """Numbers of `wanted` of `total` combos, neighbours together, evenly spread."""
+    """Numbers of `wanted` of `total` combos, neighbours together, groups at uneven distances.
+
+    A grid repeats itself: groups at even distances would all have the same value on some axis.
+    """
     count = min(total, wanted)
     groups = -(-count // _NEIGHBOURS)
-    starts = np.linspace(0, total, groups, endpoint=False).astype(int).tolist()
-    sizes = [len(part) for part in np.array_split(np.arange(count), groups)]
-    return [start + i for start, size in zip(starts, sizes, strict=True) for i in range(size)]
+    edges = np.linspace(0, total, groups + 1).astype(int).tolist()
+    found: list[int] = []
+    for i, part in enumerate(np.array_split(np.arange(count), groups)):
+        room = edges[i + 1] - edges[i] - len(part)
+        start = edges[i] + int((i * _GOLDEN % 1.0) * (room + 1))
+        found += range(start, start + len(part))
+    return found
 
 
 def values_of(work: Work) -> dict[str, list[Value] | Value]:
