@@ -101,6 +101,7 @@ class Book(NamedTuple):
         steps: [tile] records of `STEP`.
         log: [N] records of `LOG`, fills and funding; `account.logged` says how many there would be. N = 0 keeps none.
         equity: [T] equity at each close, or [0] to keep none.
+        verdict: [S] scratch: what becomes of each symbol at a step.
         verdicts: [T, S] what became of each symbol, one of `VERDICTS`, or [0, S] to keep none.
     """
 
@@ -116,6 +117,7 @@ class Book(NamedTuple):
     steps: NDArray[np.record]
     log: NDArray[np.record]
     equity: Floats
+    verdict: NDArray[np.int8]
     verdicts: NDArray[np.int8]
 
 
@@ -153,6 +155,7 @@ def make_book(
         steps=np.zeros(tile, STEP),
         log=np.zeros(log_rows, LOG),
         equity=np.zeros(recorded_steps),
+        verdict=np.zeros(symbols, np.int8),
         verdicts=np.zeros((recorded_steps, symbols), np.int8),
     )
 

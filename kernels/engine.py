@@ -18,35 +18,38 @@ from kernels.book import (
     ADDS,
     AT_CLOSE,
     AT_OPEN,
+    CLOSING,
     ENTERED,
     ENTRY,
     FUNDED,
     HELD,
-    INSIDE,
-    LIQUIDATED,
-    NO_MARGIN,
     NO_ORDERS,
     NO_PLACES,
     NOT_ADMITTED,
     OWN_EXITS,
+    QUIET,
     SIGNAL,
-    STOPPED,
-    TOO_SMALL,
     WAITING,
     activate,
-    lots_up,
-    needs,
     note,
     open_slot,
     order_close,
-    part_of,
     retire,
     touched,
-    wait_of,
-    whole_lots,
+)
+from kernels.fills import (
+    adverse_price,
+    close,
+    coast,
+    fitted,
+    judge,
+    liquidate,
+    order_open,
+    protect_inside,
+    reserved,
 )
 from kernels.jit import device, driver, lanes, rare
-from kernels.ledger import curve_of, decrease, end_day, fund, increase, mark, open_account
+from kernels.ledger import end_day, fund, increase, mark, open_account
 
 if TYPE_CHECKING:
     # `kernels.bind` sets these globals when it runs.
@@ -124,23 +127,6 @@ def gather(market, first, last, bars, steps):
 
 
 @rare
-def close(account, slot, symbol, model, t, s, frac, price, reason, moment, log):
-    """Close a fraction of symbol `s` at `price`, made worse by slippage; its closing leg is done."""
-    side = 1.0 if slot.size > 0.0 else -1.0
-    part = part_of(slot.size, frac, symbol.lots)
-    slot.close_frac = 0.0
-    if part > 0.0:
-        paid = price * (1.0 - side * model.exit_slip)
-        fees = account.fees
-        cash = account.cash
-        decrease(account, slot, -side * part, paid, model.fee)
-        if reason != SIGNAL:
-            slot.exited_long = t if side > 0.0 else slot.exited_long
-            slot.exited_short = slot.exited_short if side > 0.0 else t
-        note(account, log, t, s, reason, moment, -side * part, paid, fees, cash, 0.0)
-
-
-@rare
 def open_or_add(account, slot, model, t, s, price, moment, log):
     """Fill the opening leg of the order of symbol `s` at `price`; an addition to nothing lapses."""
     wanted = slot.open_size
@@ -195,38 +181,6 @@ def fill_at_close(account, slots, active, bars, symbols, model, t, log):
 
 
 @device
-def protect_inside(account, slot, bar, symbol, model, t, s, log):
-    """Close the position when the bar's range touches stop or target; a gap through a level fills at the open."""
-    reason = touched(slot.size, slot.stop, slot.target, bar.low, bar.high)
-    if reason >= 0:
-        side = 1.0 if slot.size > 0.0 else -1.0
-        level = slot.stop if reason == STOPPED else slot.target
-        beyond = side * (bar.open - level)
-        gapped = (beyond < 0.0) if reason == STOPPED else (beyond > 0.0)
-        close(account, slot, symbol, model, t, s, 1.0, bar.open if gapped else level, reason, INSIDE, log)
-
-
-@device
-def adverse_price(bar, size):
-    """The worst price of a bar for a position; the last close when the bar does not exist."""
-    worst = bar.low if size > 0.0 else bar.high
-    return worst if bar.age >= 0.0 else bar.mark
-
-
-@rare
-def liquidate(account, slots, active, bars, symbols, model, t, log):
-    """Close everything at adverse prices, all symbols at theirs together, and drop every waiting entry."""
-    account.liquidations += 1.0
-    for i in range(account.active):
-        s = np.uint64(active[i])
-        slot = slots[s]
-        slot.open_size = 0.0
-        if slot.size != 0.0:
-            price = adverse_price(bars[s], slot.size)
-            close(account, slot, symbols[s], model, t, s, 1.0, price, LIQUIDATED, INSIDE, log)
-
-
-@device
 def until_close(account, slots, active, bars, symbols, model, t, log):
     """Everything of step t that comes before its decisions.
 
@@ -265,47 +219,7 @@ def until_close(account, slots, active, bars, symbols, model, t, log):
 
 
 @device
-def coast(account, slot, symbol, model, bars, s, first, last):
-    """Move a book that holds symbol `s` alone, with no order, through steps [first, last) of a tile until one needs more.
-
-    What needs more is a bar that is missing, touches a level, settles funding or nears liquidation: `until_close` takes
-    that step. The steps before it only mark the position, by the same sums in the same order.
-
-    Returns:
-        The first step that was not taken.
-    """
-    held = slot.size
-    entry = slot.entry
-    stop = slot.stop
-    target = slot.target
-    cash = account.cash
-    peak = account.peak
-    drawdown = account.drawdown
-    drawdown_frac = account.drawdown_frac
-    value = account.equity
-    maintenance = symbol.maintenance_frac
-    intrabar = model.intrabar != 0.0
-    taken = first
-    for i in range(first, last):
-        bar = bars[np.uint64(i), s]
-        worst = bar.low if held > 0.0 else bar.high
-        levels = intrabar & (touched(held, stop, target, bar.low, bar.high) >= 0)
-        thin = cash + held * (worst - entry) < abs(held) * worst * maintenance
-        if levels | thin | (bar.funding != 0.0) | (bar.age < 0.0):
-            break
-        value = cash + held * (bar.mark - entry)
-        peak, drawdown, drawdown_frac = curve_of(peak, drawdown, drawdown_frac, value)
-        taken = i + 1
-    account.equity = value
-    account.peak = peak
-    account.drawdown = drawdown
-    account.drawdown_frac = drawdown_frac
-    account.bars_held += taken - first
-    return taken
-
-
-@device
-def judge_exits(account, slots, active, bars, symbols, model, columns, rows, params, step):
+def judge_exits(account, slots, active, bars, symbols, model, columns, rows, params, step, verdicts):
     """Ask, for every position with a bar and no closing order, whether it is to be closed.
 
     Levels are tested too where only a signal's close waits: a stop outranks it.
@@ -333,6 +247,7 @@ def judge_exits(account, slots, active, bars, symbols, model, columns, rows, par
                 reason = OWN_EXITS + own if own >= 0 else -1
             if reason >= 0:
                 order_close(slot, model, frac, reason)
+                judge(verdicts, s, CLOSING)
                 ordered += 1
     return ordered
 
@@ -364,57 +279,6 @@ def judge_signal(slot, model, code, seen, params, t):
 
 
 @device
-def fitted(wanted, price, leverage, room, shrinks, symbol, model, params):
-    """Coins of an opening order: whole lots, within what is left, at least the least notional; else 0.
-
-    Returns:
-        Size, the USD that it takes, and the verdict when it is 0.
-    """
-    coins = whole_lots(wanted, symbol.lots)
-    need = needs(coins, price, leverage, model.fee)
-    if shrinks & (need > room) & (room > 0.0):
-        coins = whole_lots(wanted * (room / needs(wanted, price, leverage, model.fee)), symbol.lots)
-        need = needs(coins, price, leverage, model.fee)
-    venue = symbol.min_notional_usd
-    least = venue if venue > params.min_notional_usd else params.min_notional_usd
-    if (wanted > 0.0) & (coins * price < least) & (params.bump_to_min_notional != 0.0):
-        coins = lots_up(least / price, symbol.lots)
-        coins = coins if coins * price >= least else lots_up(coins + 0.5 / symbol.lots, symbol.lots)
-        need = needs(coins, price, leverage, model.fee)
-    sound = (coins > 0.0) & (coins < np.inf) & (coins * price >= least)
-    return (coins if sound & (need <= room) else 0.0), need, (NO_MARGIN if sound else TOO_SMALL)
-
-
-@device
-def order_open(slot, model, size_signed, leverage, adds, code):
-    """Order to open or to add."""
-    slot.open_size = size_signed
-    slot.open_wait = wait_of(model)
-    slot.open_leverage = leverage
-    slot.open_adds = adds
-    slot.open_code = code
-
-
-@device
-def reserved(account, slots, active, bars, model):
-    """What waiting opening legs hold of money and places.
-
-    Returns:
-        USD and places.
-    """
-    money = 0.0
-    places = 0.0
-    for i in range(account.active):
-        slot = slots[np.uint64(active[i])]
-        if slot.open_size != 0.0:
-            more = needs(slot.open_size, bars[np.uint64(active[i])].mark, slot.open_leverage, model.fee)
-            more -= slot.margin if slot.open_adds == 0.0 else 0.0
-            money += more if more > 0.0 else 0.0
-            places += 1.0 if slot.size == 0.0 else 0.0
-    return money, places
-
-
-@device
 def order_additions(
     account, slots, active, bars, codes, symbols, model, columns, rows, params, now, t, value, free, verdicts
 ):
@@ -439,7 +303,7 @@ def order_additions(
                 if coins > 0.0:
                     order_open(slot, model, side * coins, slot.leverage, 1.0, code)
                     free -= need
-                judge(verdicts, t, s, ADDS if coins > 0.0 else verdict)
+                judge(verdicts, s, ADDS if coins > 0.0 else verdict)
     return free
 
 
@@ -495,14 +359,7 @@ def order_entries(
                 places -= 0.0 if flips else 1.0
                 orders -= 1.0
         account.refused += 0.0 if verdict == ENTERED else 1.0
-        judge(verdicts, t, s, verdict)
-
-
-@device
-def judge(verdicts, t, s, verdict):
-    """Remember what became of a symbol."""
-    if verdicts.shape[0] > 0:
-        verdicts[t, s] = verdict
+        judge(verdicts, s, verdict)
 
 
 @device
@@ -539,7 +396,7 @@ def judge_signals(
         g = symbols[s].group
         seen = read(columns, rows[g], now, s)
         verdict = judge_signal(slots[s], model, code, seen, params[g], t)
-        judge(verdicts, t, s, verdict)
+        judge(verdicts, s, verdict)
         agreeing += 1 if verdict == HELD else 0
         if verdict == ENTERED:
             candidates[count] = hits[i]
@@ -609,7 +466,7 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
 
     Args:
         market: `kernels.market.Market`.
-        models: [1] record of `market.MODEL`.
+        models: [1] record of `market.MODEL`; its `origin` is added to the number of a step wherever one is kept.
         symbols: [S] records of `market.SYMBOL`.
         columns: [C, T, S] feature columns on main bars.
         rows: [E, G, F] column of each feature, for each entry set and parameter group.
@@ -628,6 +485,7 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
     log = book.log
     # Exits are asked for where the strategy has some of its own, or where its levels are tested at closes.
     has_exits = (len(EXITS) > 0) | (model.intrabar == 0.0)
+    origin = model.origin
     can_coast = (not has_exits) & (not recording)
     for base in range(first, last, tile):
         stop = base + tile if base + tile < last else last
@@ -657,7 +515,7 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
                         if reached > i:
                             i = reached
                             continue
-                t = base + i
+                t = base + i + origin
                 seen = step.wanted > 0
                 if seen | (account.active > 0):
                     fills = account.fills
@@ -669,7 +527,17 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
                     ordered = 0
                     if has_exits & (step.exits != 0):
                         ordered = judge_exits(
-                            account, slots, active, bars, symbols, model, columns, rows_e, params_k, step
+                            account,
+                            slots,
+                            active,
+                            bars,
+                            symbols,
+                            model,
+                            columns,
+                            rows_e,
+                            params_k,
+                            step,
+                            book.verdict,
                         )
                     if seen:
                         judge_signals(
@@ -690,7 +558,7 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
                             value * model.size_mult,
                             book.candidates,
                             book.ranks,
-                            book.verdicts,
+                            book.verdict,
                         )
                     if same_close & (seen | (ordered > 0)):
                         unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
@@ -699,7 +567,10 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
                     if seen | (account.fills != fills):
                         retire(account, slots, active)
                 if recording:
-                    book.equity[t] = account.equity
+                    book.equity[base + i] = account.equity
+                    for s in range(book.verdict.shape[0]):
+                        book.verdicts[base + i, s] = book.verdict[s]
+                        book.verdict[s] = QUIET
                 if step.day_end != 0:
                     end_day(account, book.days, step.block, k)
                 i += 1

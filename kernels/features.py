@@ -31,7 +31,7 @@ from kernels.indicators import (
     ring_mean,
     ring_position,
     ring_push,
-    ring_value,
+    ring_start,
     rsi_step,
     run_step,
     wilder_step,
@@ -144,7 +144,7 @@ def state_size(column: Column) -> int:
     """How many floats the state of `column` takes for one symbol."""
     kind = KINDS[column.kind]
     windows = dict(zip(kind.windows, column.windows, strict=True))
-    return kind.parts + sum(RING + windows[name] for name in kind.rings)
+    return kind.parts + sum(RING + 2 * windows[name] for name in kind.rings)
 
 
 def encode(columns: Sequence[Column]) -> tuple[Ints, Ints, Ints]:
@@ -220,7 +220,7 @@ def step(kind, w0, w1, w2, state, high, low, close, volume):  # noqa: C901, PLR0
     if kind == _EMA_SLOPE:
         mean = ema_step(state, 0, w0, close)
         ring_push(state, EMA, w1, mean)
-        return (mean - ring_value(state, EMA, w1, 0)) / close if ring_full(state, EMA, w1) else 0.0
+        return (mean - state[ring_start(state, EMA, w1)]) / close if ring_full(state, EMA, w1) else 0.0
     histogram = macd_step(state, 0, w0, w1, w2, close)
     if kind == _MACD_HIST:
         return histogram
@@ -235,7 +235,7 @@ def _stoch_k(state, rsi, window, smooth, close):
     The RSI's first values, which are 50, count among them.
     """
     index = rsi_step(state, 0, rsi, close)
-    smoothed = RSI + RING + window
+    smoothed = RSI + RING + 2 * window
     ring_push(state, RSI, window, index)
     if not ring_full(state, RSI, window):
         return 0.5
@@ -250,7 +250,7 @@ def _bb_ratio(state, window, mean, close):
     The bands lie two standard deviations on either side, so their width is four: the four cancels and is left out. The
     width is 0 until there are `window` closes, and those zeros count in the mean.
     """
-    widths = RING + window
+    widths = RING + 2 * window
     ring_push(state, 0, window, close)
     width = ring_deviation(state, 0, window, close) if ring_full(state, 0, window) else 0.0
     ring_push(state, widths, mean, width)
@@ -295,24 +295,26 @@ def build(kinds, windows, offsets, high, low, close, volume, out, scratch):
 
 
 @driver
-def observe(kinds, windows, offsets, state, values, high, low, close, volume):
+def observe(kinds, windows, offsets, state, columns, high, low, close, volume):
     """Advance all columns by one bar, in place; how the executor follows the market.
 
     Args:
         kinds: [C] kind of each column (`encode`).
         windows: [C, 3] windows of each column (`encode`).
-        offsets: [C + 1] where the columns' states lie (`encode`).
-        state: [S, offsets[C]] what the columns remember; all zero before the first bar.
-        values: [C, S] value of each column; NaN before the first bar.
+        offsets: [C + 1] where each column's state lies (`encode`).
+        state: [S, offsets[C]], zero before the first bar.
+        columns: [C, 2, S] values at the bar before and at the last one, which becomes the bar before; NaN before the
+            first bar.
         high: [S] of the new bar; NaN where there is none, as in the next three.
         low: [S].
         close: [S].
         volume: [S].
     """
-    for s in range(values.shape[1]):
-        if close[s] == close[s]:  # not NaN: the bar exists
-            for c in range(values.shape[0]):
-                values[c, s] = step(
+    for c in range(columns.shape[0]):
+        for s in range(columns.shape[2]):
+            columns[c, 0, s] = columns[c, 1, s]
+            if close[s] == close[s]:  # not NaN: the bar exists
+                columns[c, 1, s] = step(
                     kinds[c],
                     windows[c, 0],
                     windows[c, 1],

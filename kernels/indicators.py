@@ -23,7 +23,9 @@ RSI = 2 + 2 * WILDER
 ADX = 7 + WILDER
 MACD = 3 * EMA
 RING = 2
-"""Size of a ring without its values: a ring over n values takes RING + n."""
+"""Size of a ring without its values: a ring over n values takes RING + 2 n."""
+
+_LANES = 8  # sums that run side by side: as many as a vector register holds
 
 
 @device
@@ -160,9 +162,13 @@ def run_step(run, change):
 
 @device
 def ring_push(state, at, size, x):
-    """Put `x` into a ring, where it replaces the oldest once `size` are there: count, place of the next, values."""
+    """Put `x` into a ring, where it replaces the oldest once `size` are there: count, place of the next, values.
+
+    Every value is kept twice, `size` apart, so that the last `size` of them always lie side by side.
+    """
     place = int(state[at + 1])
     state[at + RING + place] = x
+    state[at + RING + place + size] = x
     state[at + 1] = state[at + 1] + 1.0 if place + 1 < size else 0.0
     if state[at] < size:
         state[at] += 1.0
@@ -175,37 +181,66 @@ def ring_full(state, at, size):
 
 
 @device
-def ring_value(state, at, size, i):
-    """The i-th value of a ring from its oldest on."""
+def ring_start(state, at, size):
+    """Where the oldest value of a ring lies; the others follow in order."""
     # Until the ring is full nothing was replaced, and the oldest is where the ring starts.
-    place = i + (int(state[at + 1]) if state[at] >= size else 0)
-    return state[at + RING + (place - size if place >= size else place)]
+    return at + RING + (int(state[at + 1]) if state[at] >= size else 0)
 
 
 @device
 def ring_mean(state, at, size):
-    """Mean of the values in a ring, which is not empty."""
+    """Mean of the values in a ring, which is not empty: the oldest, and the mean of what the others differ from it.
+
+    Eight sums run side by side, each over every eighth value from the oldest on; what is left over is summed in order.
+    """
     count = int(state[at])
-    oldest = ring_value(state, at, size, 0)
-    total = 0.0
-    for i in range(1, count):
-        total += ring_value(state, at, size, i) - oldest
-    return oldest + total / count
+    start = ring_start(state, at, size)
+    oldest = state[start]
+    a = b = c = d = e = f = g = h = 0.0
+    whole = count - count % _LANES
+    for i in range(start, start + whole, _LANES):
+        a += state[i] - oldest
+        b += state[i + 1] - oldest
+        c += state[i + 2] - oldest
+        d += state[i + 3] - oldest
+        e += state[i + 4] - oldest
+        f += state[i + 5] - oldest
+        g += state[i + 6] - oldest
+        h += state[i + 7] - oldest
+    rest = 0.0
+    for i in range(start + whole, start + count):
+        rest += state[i] - oldest
+    return oldest + (((a + b) + (c + d)) + ((e + f) + (g + h)) + rest) / count
+
+
+@device
+def squared(value, mean, unit):
+    """Square of a deviation in `unit`s; divided first, so that no square leaves the range of a float."""
+    deviation = (value - mean) / unit
+    return deviation * deviation
 
 
 @device
 def ring_deviation(state, at, size, unit):
-    """Population standard deviation of the values in a ring, as a multiple of `unit`.
-
-    Each deviation is divided before it is squared, so that no square leaves the range of a float.
-    """
+    """Population standard deviation of the values in a ring, as a multiple of `unit`; summed like `ring_mean`."""
     count = int(state[at])
+    start = ring_start(state, at, size)
     mean = ring_mean(state, at, size)
-    total = 0.0
-    for i in range(count):
-        deviation = (ring_value(state, at, size, i) - mean) / unit
-        total += deviation * deviation
-    return math.sqrt(total / count)
+    a = b = c = d = e = f = g = h = 0.0
+    whole = count - count % _LANES
+    for i in range(start, start + whole, _LANES):
+        a += squared(state[i], mean, unit)
+        b += squared(state[i + 1], mean, unit)
+        c += squared(state[i + 2], mean, unit)
+        d += squared(state[i + 3], mean, unit)
+        e += squared(state[i + 4], mean, unit)
+        f += squared(state[i + 5], mean, unit)
+        g += squared(state[i + 6], mean, unit)
+        h += squared(state[i + 7], mean, unit)
+    rest = 0.0
+    for i in range(start + whole, start + count):
+        rest += squared(state[i], mean, unit)
+    return math.sqrt((((a + b) + (c + d)) + ((e + f) + (g + h)) + rest) / count)
 
 
 @device

@@ -105,16 +105,16 @@ class FillModel(NamedTuple):
     size_mult: float = 1.0
 
 
-MODEL = record((*FillModel._fields, "minutes", "lead"))
-"""The fill model with the length of a step in minutes and the index of the lead, as one record."""
+MODEL = record((*FillModel._fields, "minutes", "lead"), ("origin",))
+"""The fill model with the length of a step in minutes, the index of the lead, and what is added to numbers of steps."""
 
 SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac"), ("group",))
 """What the kernels must know of a symbol; the fields are those of `Market`."""
 
 
-def model_record(model: FillModel, market: Market) -> NDArray[np.record]:
-    """[1] record of `MODEL`."""
-    return np.array([(*model, market.minutes[0], market.lead[0])], MODEL)
+def model_record(model: FillModel, market: Market, origin: int = 0) -> NDArray[np.record]:
+    """[1] record of `MODEL`; `origin` is the number of the first step of an array that holds only the latest ones."""
+    return np.array([(*model, market.minutes[0], market.lead[0], origin)], MODEL)
 
 
 def symbol_records(market: Market) -> NDArray[np.record]:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from kernels.records import record
+
 Kind = Literal["float", "int", "bool", "choice"]
 Role = Literal["feature", "entry", "exit", "sizing", "market"]
 Value = float | int | bool | str
@@ -81,4 +83,4 @@ class Parameter:
 
 def record_of(parameters: Iterable[Parameter]) -> np.dtype[Any]:
     """The record of one combo's encoded values: a float64 field per parameter, by its name, in their order."""
-    return np.dtype((np.record, [(parameter.name, np.float64) for parameter in parameters]))
+    return record(parameter.name for parameter in parameters)

@@ -1,10 +1,19 @@
-"""Records: rows of named float64 fields, the form in which accounts, positions and parameters reach the kernels."""
+"""Records: rows of named fields, the form in which accounts, positions and parameters reach the kernels."""
 
 from collections.abc import Iterable
 
 import numpy as np
 
 
-def record(fields: Iterable[str], integers: Iterable[str] = ()) -> np.dtype[np.record]:
+class Row(np.record):
+    """One record. Its fields hide numpy's own attributes, `size` for one, as they do in compiled code."""
+
+    def __getattribute__(self, name: str) -> object:
+        """A field, or an attribute of numpy where no field has the name."""
+        fields = super().__getattribute__("dtype").fields
+        return self[name] if fields is not None and name in fields else super().__getattribute__(name)
+
+
+def record(fields: Iterable[str], integers: Iterable[str] = ()) -> np.dtype[np.void]:
     """A record of float64 fields, then of int64 fields, 8 bytes each, in the order given."""
-    return np.dtype((np.record, [*((name, np.float64) for name in fields), *((name, np.int64) for name in integers)]))
+    return np.dtype((Row, [*((name, np.float64) for name in fields), *((name, np.int64) for name in integers)]))

@@ -642,7 +642,11 @@ class Alpha(naive.Strategy):
         row = self.clock.row(t)
         return context(
             [
-                (symbol.closed(row - 1) > 0, symbol.closed(row) > 0, {name: series[row] for name, series in features.items()})
+                (
+                    symbol.closed(row - 1) > 0,
+                    symbol.closed(row) > 0,
+                    {name: series[row] for name, series in features.items()},
+                )
                 for symbol, features in zip(self.symbols, self.base_features, strict=True)
             ],
             self.lead,

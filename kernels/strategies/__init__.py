@@ -1,7 +1,7 @@
 """One module per strategy: its parameters, its features, its decision functions.
 
-A strategy module has `NAME`, `PARAMETERS`, `FEATURES`, the NamedTuples `Params` and `Features` in the same orders, and
-the compiled functions `load_params`, `load_features`, `signal` and `protect`; `ema_cross` shows the least of each.
+A strategy module has `NAME`, `PARAMETERS`, `FEATURES` and the compiled rules `signal`, `size`, `plan` and `begin`;
+`ema_cross` shows the least of each. What else it may have, and what holds where it does not, is in `kernels.defaults`.
 """
 
 import importlib

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kernels import features as kernel
 from kernels.book import Book, make_book
-from kernels.market import FillModel, Floats, Market, fill_model, model_record, symbol_records
+from kernels.market import FillModel, Floats, Ints, Market, fill_model, model_record, symbol_records
 from kernels.params import Value
 from mei_pipeline.bench.portfolio import make
 from mei_pipeline.bench.work import Work, values_of
@@ -26,8 +26,8 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import Combos, encode_combos, engine
 
-_STEP_FIELDS = ("open", "high", "low", "close", "mark", "age", "funding", "day_end", "block", "enters", "exits")
-_TIMES_OF_SLOT = ("opened", "added", "exited_long", "exited_short")
+PRICES = ("open", "high", "low", "close", "mark", "funding")
+_CLOCK = ("day_end", "block", "enters", "exits")
 _DAYS = 60
 _EAGER: dict[str, Value] = {
     "trade.entry_min_confidence": "medium",
@@ -43,6 +43,29 @@ _EAGER: dict[str, Value] = {
 """Values with which a book is soon full, and stays so; every exit is still asked for."""
 
 
+class Message(NamedTuple):
+    """What becomes known when a step closes.
+
+    Attributes:
+        prices: [6, S] the fields `PRICES` of the market.
+        clock: [4] whether a day ends, the block of days, and whether entries and exits are decided.
+        age: [S] main bars of each symbol that have closed, less one.
+    """
+
+    prices: Floats
+    clock: Ints
+    age: Ints
+
+
+def message_of(market: Market, t: int) -> Message:
+    """What becomes known of `market` when step `t` closes."""
+    return Message(
+        np.array([getattr(market, name)[t] for name in PRICES]),
+        np.array([getattr(market, name)[t] for name in _CLOCK]),
+        market.age[t],
+    )
+
+
 class NeverFull(ConfigError):
     """No bar of the market found the book full, so there is nothing to time."""
 
@@ -50,8 +73,7 @@ class NeverFull(ConfigError):
 class Follower:
     """One combo over one market, advanced a bar at a time; all arrays are allocated once.
 
-    The market that the engine sees has a single step, number 0. Times that the book remembers count from there, so they
-    are moved back by one after each step.
+    The market that the engine sees has a single step; the model's `origin` says which one of all it is.
     """
 
     def __init__(
@@ -63,17 +85,22 @@ class Follower:
         self._kinds = kernel.encode(features.columns)
         self._state = np.zeros((symbols, int(self._kinds[2][-1])))
         self._columns = np.full((len(features.columns), 2, symbols), np.nan)
-        self._values = np.full((len(features.columns), symbols), np.nan)
-        self._nothing = np.empty((len(features.columns), 0))
-        fields = {name: getattr(market, name)[:1].copy() for name in _STEP_FIELDS}
+        self._nothing = np.empty((len(features.columns), 2, 0))
+        self._prices = np.full((len(PRICES), 1, symbols), np.nan)
+        self._clock = np.zeros((len(_CLOCK), 1), np.int64)
         self._market = market._replace(
-            **fields, row=np.ones(1, np.int64), before=np.zeros(1, np.int64), group=combos.group
+            **dict(zip(PRICES, self._prices, strict=True)),
+            **dict(zip(_CLOCK, self._clock, strict=True)),
+            age=market.age[:1].copy(),
+            row=np.ones(1, np.int64),
+            before=np.zeros(1, np.int64),
+            group=combos.group,
         )
         self.book: Book = make_book(compiled.MEMORY, 1, symbols, 1)
         compiled.open_books(self.book, model.initial_usd)
-        self._times = [self.book.slots[name] for name in _TIMES_OF_SLOT]
+        self._model = model_record(model, self._market)
         self._fixed = (
-            model_record(model, self._market),
+            self._model,
             symbol_records(self._market),
             self._columns,
             combos.rows,
@@ -82,25 +109,22 @@ class Follower:
             combos.params[:1],
         )
 
-    def prepare(self, market: Market, t: int) -> None:
-        """Put the bars of step `t` of `market` into place, as an executor does with what the venue sends."""
-        for name in _STEP_FIELDS:
-            getattr(self._market, name)[0] = getattr(market, name)[t]
+    def prepare(self, message: Message, t: int) -> None:
+        """Put the bars of step `t` into place, as an executor does with what the venue sends."""
+        self._prices[:, 0] = message.prices
+        self._clock[:, 0] = message.clock
+        self._market.age[0] = message.age
+        self._model["origin"] = t
 
     def observe(self, volume: Floats) -> None:
         """Advance the columns by the bars in place; `volume` [S] belongs to them."""
         here = self._market
-        kernel.observe(*self._kinds, self._state, self._values, here.high[0], here.low[0], here.close[0], volume)
+        kernel.observe(*self._kinds, self._state, self._columns, here.high[0], here.low[0], here.close[0], volume)
 
     def observe_nothing(self) -> None:
         """Advance the columns of no symbol: what the call alone costs."""
-        none = self._values[0, :0]
+        none = self._prices[0, 0, :0]
         kernel.observe(*self._kinds, self._state, self._nothing, none, none, none, none)
-
-    def shift(self) -> None:
-        """Show the engine the new values of the columns, and those before as the bar before."""
-        self._columns[:, 0] = self._columns[:, 1]
-        self._columns[:, 1] = self._values
 
     def decide(self) -> None:
         """Move the book through the step."""
@@ -109,11 +133,6 @@ class Follower:
     def decide_nothing(self) -> None:
         """Call the engine for no step: what the call alone costs."""
         self._compiled.run(self._market, *self._fixed, 0, 0, self.book)
-
-    def settle(self) -> None:
-        """Count the times that the book remembers from the next step."""
-        for times in self._times:
-            np.subtract(times, 1.0, out=times)
 
 
 @dataclass(frozen=True)
@@ -130,10 +149,8 @@ class LiveFigures:
         prepare_us: Bars put into place.
         observe_us: Columns advanced, with the call.
         observe_call_us: Of that, what a call for no symbol costs.
-        shift_us: Columns copied to where the engine reads them.
         decide_us: The engine's step, with its call.
         call_us: Of that, what a call for no step costs.
-        settle_us: Times of the book moved back.
     """
 
     work: str
@@ -145,10 +162,8 @@ class LiveFigures:
     prepare_us: float
     observe_us: float
     observe_call_us: float
-    shift_us: float
     decide_us: float
     call_us: float
-    settle_us: float
 
     def to_dict(self) -> dict[str, Any]:
         """The figures by name."""
@@ -175,14 +190,13 @@ def run_live(
     taken: list[tuple[float, ...]] = []
     held: list[float] = []
     for t in range(cut.first, cut.last):
+        message = message_of(cut.market, t)
         parts = (
-            _us(follower.prepare, cut.market, t),
+            _us(follower.prepare, message, t),
             _us(follower.observe, bars.volume[t]),
             _us(follower.observe_nothing),
-            _us(follower.shift),
             _us(follower.decide_nothing),
             _us(follower.decide),
-            _us(follower.settle),
         )
         positions = float(follower.book.accounts["positions"][0])
         if positions >= places:
@@ -190,23 +204,19 @@ def run_live(
             held.append(positions)
     if not taken:
         raise NeverFull(f"live: {places} positions were never held in {len(bars.symbols)} symbols; ask for fewer")
-    prepare, observe, observe_call, shift, call, decide, settle = (
-        statistics.median(part) for part in zip(*taken, strict=True)
-    )
+    prepare, observe, observe_call, call, decide = (statistics.median(part) for part in zip(*taken, strict=True))
     return LiveFigures(
         work="live",
         engine="cpu",
         symbols=len(bars.symbols),
         positions=statistics.fmean(held),
         bars=len(taken),
-        us_per_bar=prepare + observe + shift + decide + settle,
+        us_per_bar=prepare + observe + decide,
         prepare_us=prepare,
         observe_us=observe,
         observe_call_us=observe_call,
-        shift_us=shift,
         decide_us=decide,
         call_us=call,
-        settle_us=settle,
     )
 
 

@@ -30,11 +30,9 @@ def test_every_bar_of_the_follower_is_that_of_the_replay(work, mei_settings):
     follower = live.follow(mei_settings, work, changes)
     equity = []
     for t in range(work.cut.first, work.cut.last):
-        follower.prepare(work.cut.market, t)
+        follower.prepare(live.message_of(work.cut.market, t), t)
         follower.observe(work.bars.volume[t])
-        follower.shift()
         follower.decide()
-        follower.settle()
         equity.append(float(follower.book.accounts["equity"][0]))
     record = replayed(mei_settings, work, changes)
     assert np.array_equal(equity, record.equity)
@@ -48,11 +46,9 @@ def test_what_is_timed_for_nothing_changes_nothing(work, mei_settings):
     follower = live.follow(mei_settings, work, BUSY)
     market = work.cut.market
     for t in range(100):
-        follower.prepare(market, t)
+        follower.prepare(live.message_of(market, t), t)
         follower.observe(work.bars.volume[t])
-        follower.shift()
         follower.decide()
-        follower.settle()
     before = [part.copy() for part in (follower.book.accounts, follower.book.slots)]
     follower.observe_nothing()
     follower.decide_nothing()
@@ -62,7 +58,7 @@ def test_what_is_timed_for_nothing_changes_nothing(work, mei_settings):
 
 def test_figures_add_up(work, mei_settings):
     figures = live.run_live(mei_settings, work, places=3)
-    parts = (figures.prepare_us, figures.observe_us, figures.shift_us, figures.decide_us, figures.settle_us)
+    parts = (figures.prepare_us, figures.observe_us, figures.decide_us)
     assert figures.us_per_bar == pytest.approx(sum(parts))
     assert figures.positions == 3.0
     assert figures.symbols == 8

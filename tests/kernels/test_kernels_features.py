@@ -40,12 +40,14 @@ def observed(market: np.ndarray, columns: list[Column]) -> np.ndarray:
     """The columns as an executor makes them, one bar at a time."""
     kinds, windows, offsets = features.encode(columns)
     _, bars, symbols = market.shape
-    state, values = np.zeros((symbols, offsets[-1])), np.full((len(columns), symbols), NAN)
+    state, latest = np.zeros((symbols, offsets[-1])), np.full((len(columns), 2, symbols), NAN)
     out = np.empty((len(columns), bars, symbols))
     with np.errstate(all="ignore"):
         for t in range(bars):
-            features.observe(kinds, windows, offsets, state, values, *market[:, t])
-            out[:, t] = values
+            before = latest[:, 1].copy()
+            features.observe(kinds, windows, offsets, state, latest, *market[:, t])
+            out[:, t] = latest[:, 1]
+            assert bits(latest[:, 0]) == bits(before)
     return out
 
 

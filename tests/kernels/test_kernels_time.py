@@ -63,9 +63,6 @@ STRATEGIES = ("ema_cross", "mei_alpha")
 BY_STEP = {"open", "high", "low", "close", "mark", "age", "funding", "day_end", "block", "enters", "exits"}
 """Arrays of the market that have a row for each step; `row` and `before` have one too, and count main rows."""
 
-STEPS_KNOWN = ("opened", "added", "exited_long", "exited_short")
-"""What a slot remembers as numbers of steps."""
-
 
 @dataclass
 class Executor:
@@ -88,7 +85,6 @@ class Executor:
         self.encoded = features.encode(sorted(wanted))
         self.state = np.zeros((symbols, sum(map(features.state_size, wanted))))
         self.columns = np.full((len(wanted), 2, symbols), np.nan)
-        self.values = np.full((len(wanted), symbols), np.nan)
         self.book = blank_book(self.engine.MEMORY, 1, symbols, 1, 64 * symbols, 1)
         self.engine.open_books(self.book, self.case.rules.initial_usd)
 
@@ -108,9 +104,7 @@ class Executor:
             np.array([getattr(bar, name) if bar else np.nan for bar in bars])
             for name in ("high", "low", "close", "volume")
         ]
-        self.columns[:, 0] = self.columns[:, 1]
-        features.observe(*self.encoded, self.state, self.values, *prices)
-        self.columns[:, 1] = self.values
+        features.observe(*self.encoded, self.state, self.columns, *prices)
 
     def step(self, t: int, *, trades: bool) -> None:
         """What is known of step t, and what is done with it."""
@@ -120,11 +114,10 @@ class Executor:
         if not trades:
             return
         book.accounts["logged"] = 0
+        self.whole.models["origin"] = t
         self.engine.run(*self.whole._replace(market=self.market(t), columns=self.columns), 0, 1, book)
-        for name in STEPS_KNOWN:
-            book.slots[name] -= 1.0  # the next step will be number 0
         self.equity.append(float(book.equity[0]))
-        self.fills += [replace(fill, t=t) for fill in read_log(self.engine, book)]
+        self.fills += read_log(self.engine, book)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

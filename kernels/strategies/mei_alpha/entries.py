@@ -18,7 +18,7 @@ def context(columns, rows, now, lead, params):
     slow = rows[_SLOW_ROW]
     earlier = now - 1 if now > 0 else now
     for s in range(columns.shape[2]):
-        known = (columns[fast, earlier, s] == columns[fast, earlier, s]) & (now > 0)  # noqa: PLR0124 - the test for NaN
+        known = (columns[fast, earlier, s] == columns[fast, earlier, s]) & (now > 0)
         seen += 1.0 if known else 0.0
         up += 1.0 if known & (columns[fast, now, s] > columns[slow, now, s]) else 0.0
     breadth = 100.0 * up / seen if seen > 0.0 else 50.0

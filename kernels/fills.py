@@ -1,0 +1,167 @@
+"""What happens to a book without asking its strategy: closes, stops, liquidation, quiet stretches, room for an order."""
+
+import numpy as np
+
+from kernels.book import (
+    INSIDE,
+    LIQUIDATED,
+    NO_MARGIN,
+    SIGNAL,
+    STOPPED,
+    TOO_SMALL,
+    lots_up,
+    needs,
+    note,
+    part_of,
+    touched,
+    wait_of,
+    whole_lots,
+)
+from kernels.jit import device, rare
+from kernels.ledger import curve_of, decrease
+
+
+@rare
+def close(account, slot, symbol, model, t, s, frac, price, reason, moment, log):
+    """Close a fraction of symbol `s` at `price`, made worse by slippage; its closing leg is done."""
+    side = 1.0 if slot.size > 0.0 else -1.0
+    part = part_of(slot.size, frac, symbol.lots)
+    slot.close_frac = 0.0
+    if part > 0.0:
+        paid = price * (1.0 - side * model.exit_slip)
+        fees = account.fees
+        cash = account.cash
+        decrease(account, slot, -side * part, paid, model.fee)
+        if reason != SIGNAL:
+            slot.exited_long = t if side > 0.0 else slot.exited_long
+            slot.exited_short = slot.exited_short if side > 0.0 else t
+        note(account, log, t, s, reason, moment, -side * part, paid, fees, cash, 0.0)
+
+
+@device
+def protect_inside(account, slot, bar, symbol, model, t, s, log):
+    """Close the position when the bar's range touches stop or target; a gap through a level fills at the open."""
+    reason = touched(slot.size, slot.stop, slot.target, bar.low, bar.high)
+    if reason >= 0:
+        side = 1.0 if slot.size > 0.0 else -1.0
+        level = slot.stop if reason == STOPPED else slot.target
+        beyond = side * (bar.open - level)
+        gapped = (beyond < 0.0) if reason == STOPPED else (beyond > 0.0)
+        close(account, slot, symbol, model, t, s, 1.0, bar.open if gapped else level, reason, INSIDE, log)
+
+
+@device
+def adverse_price(bar, size):
+    """The worst price of a bar for a position; the last close when the bar does not exist."""
+    worst = bar.low if size > 0.0 else bar.high
+    return worst if bar.age >= 0.0 else bar.mark
+
+
+@rare
+def liquidate(account, slots, active, bars, symbols, model, t, log):
+    """Close everything at adverse prices, all symbols at theirs together, and drop every waiting entry."""
+    account.liquidations += 1.0
+    for i in range(account.active):
+        s = np.uint64(active[i])
+        slot = slots[s]
+        slot.open_size = 0.0
+        if slot.size != 0.0:
+            price = adverse_price(bars[s], slot.size)
+            close(account, slot, symbols[s], model, t, s, 1.0, price, LIQUIDATED, INSIDE, log)
+
+
+@device
+def coast(account, slot, symbol, model, bars, s, first, last):
+    """Move a book that holds symbol `s` alone, with no order, through steps [first, last) of a tile until one needs more.
+
+    What needs more is a bar that is missing, touches a level, settles funding or nears liquidation: `until_close` takes
+    that step. The steps before it only mark the position, by the same sums in the same order.
+
+    Returns:
+        The first step that was not taken.
+    """
+    held = slot.size
+    entry = slot.entry
+    stop = slot.stop
+    target = slot.target
+    cash = account.cash
+    peak = account.peak
+    drawdown = account.drawdown
+    drawdown_frac = account.drawdown_frac
+    value = account.equity
+    maintenance = symbol.maintenance_frac
+    intrabar = model.intrabar != 0.0
+    taken = first
+    for i in range(first, last):
+        bar = bars[np.uint64(i), s]
+        worst = bar.low if held > 0.0 else bar.high
+        levels = intrabar & (touched(held, stop, target, bar.low, bar.high) >= 0)
+        thin = cash + held * (worst - entry) < abs(held) * worst * maintenance
+        if levels | thin | (bar.funding != 0.0) | (bar.age < 0.0):
+            break
+        value = cash + held * (bar.mark - entry)
+        peak, drawdown, drawdown_frac = curve_of(peak, drawdown, drawdown_frac, value)
+        taken = i + 1
+    account.equity = value
+    account.peak = peak
+    account.drawdown = drawdown
+    account.drawdown_frac = drawdown_frac
+    account.bars_held += taken - first
+    return taken
+
+
+@device
+def fitted(wanted, price, leverage, room, shrinks, symbol, model, params):
+    """Coins of an opening order: whole lots, within what is left, at least the least notional; else 0.
+
+    Returns:
+        Size, the USD that it takes, and the verdict when it is 0.
+    """
+    coins = whole_lots(wanted, symbol.lots)
+    need = needs(coins, price, leverage, model.fee)
+    if shrinks & (need > room) & (room > 0.0):
+        coins = whole_lots(wanted * (room / needs(wanted, price, leverage, model.fee)), symbol.lots)
+        need = needs(coins, price, leverage, model.fee)
+    venue = symbol.min_notional_usd
+    least = venue if venue > params.min_notional_usd else params.min_notional_usd
+    if (wanted > 0.0) & (coins * price < least) & (params.bump_to_min_notional != 0.0):
+        coins = lots_up(least / price, symbol.lots)
+        coins = coins if coins * price >= least else lots_up(coins + 0.5 / symbol.lots, symbol.lots)
+        need = needs(coins, price, leverage, model.fee)
+    sound = (coins > 0.0) & (coins < np.inf) & (coins * price >= least)
+    return (coins if sound & (need <= room) else 0.0), need, (NO_MARGIN if sound else TOO_SMALL)
+
+
+@device
+def order_open(slot, model, size_signed, leverage, adds, code):
+    """Order to open or to add."""
+    slot.open_size = size_signed
+    slot.open_wait = wait_of(model)
+    slot.open_leverage = leverage
+    slot.open_adds = adds
+    slot.open_code = code
+
+
+@device
+def reserved(account, slots, active, bars, model):
+    """What waiting opening legs hold of money and places.
+
+    Returns:
+        USD and places.
+    """
+    money = 0.0
+    places = 0.0
+    for i in range(account.active):
+        slot = slots[np.uint64(active[i])]
+        if slot.open_size != 0.0:
+            more = needs(slot.open_size, bars[np.uint64(active[i])].mark, slot.open_leverage, model.fee)
+            more -= slot.margin if slot.open_adds == 0.0 else 0.0
+            money += more if more > 0.0 else 0.0
+            places += 1.0 if slot.size == 0.0 else 0.0
+    return money, places
+
+
+@device
+def judge(verdicts, s, verdict):
+    """Remember what becomes of a symbol at this step."""
+    verdicts[s] = verdict
