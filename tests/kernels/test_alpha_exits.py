@@ -20,7 +20,10 @@ def run_exits(scene: Scene):
 
 
 def leaves(scene: Scene) -> str:
-    return run_exits(scene)[1]
+    """Every exit but the first part closes the whole."""
+    _, reason, frac = run_exits(scene)
+    assert frac == 1.0 or reason == PART
+    return reason
 
 
 def leaves_how_much(scene: Scene) -> tuple[str, float]:
@@ -33,6 +36,7 @@ def armed(scene: Scene) -> bool:
 
 def trail(scene: Scene) -> float | None:
     slot = run_exits(scene)[0]
+    assert slot.trails in {0.0, 1.0}
     return float(slot.trail) if slot.trails else None
 
 
@@ -69,6 +73,8 @@ def test_the_scenes_stay_and_exits_have_their_order():
     ("the distance is a parameter", HELD.but(sl_atr_mult=1.0), "price", 98.0, (STOP, STOP, STAYS)),
     ("the ATR is that of the entry", HELD.but(held_atr=4.0, atr=4.0), "price", 92.0, (STOP, STOP, STAYS)),
     ("the average entry counts", HELD.but(held_entry=102.0), "price", 98.0, (STOP, STOP, STAYS)),
+    ("of a tiny long", HELD.but(held_size=0.25), "price", 96.0, (STOP, STOP, STAYS)),
+    ("of a tiny short", SOLD.but(held_size=-0.25), "price", 104.0, (STAYS, STOP, STOP)),
     ("an entry without ATR has the fallback's", HELD.but(held_atr=0.0), "price", 99.0, (STOP, STOP, STAYS)),
     ("ASE: nearer while ADX falls", UNDER, "adx_slope", 0.0, (STOP, STAYS, STAYS)),
     ("ASE for a short", UNDER_SHORT, "adx_slope", 0.0, (STOP, STAYS, STAYS)),
@@ -140,6 +146,8 @@ def near(*levels):
     ("the start is a parameter", TRAILS, "trailing_start_atr", 1.5, (101.5, 101.5, None)),
     ("tier low may start otherwise", LOW_TIER.but(trailing_start_atr_low_conf=1.25), "price", 102.5,
      (None, 101.0, 101.0)),
+    ("anything above 0 is another start", LOW_TIER.but(price=101.0, trail_floor_atr=0.75),
+     "trailing_start_atr_low_conf", 0.0, (None, None, 99.5)),
     ("0 is no difference", LOW_TIER, "trailing_start_atr_low_conf", 0.0, (101.5, 101.5, 101.5)),
     ("0 is no difference in distance", LOW_TIER.but(trail_floor_atr=0.0), "trailing_distance_atr_low_conf", 0.0,
      (101.5, 101.5, 103.0)),
@@ -261,6 +269,8 @@ def test_take_profit(scene, name, edge, answers):
      {"held_size": 1.0, "tp_partial_frac": 0.75}, HALF, NOTHING),
     ("whole lots: of three coins one is closed, two are left", PARTS.but(price=108.0, lots=1.0, held_size=3.0,
      tp_partial_min_notional_usd=216.0), {"tp_partial_min_notional_usd": 217.0}, HALF, NOTHING),
+    ("half of a coin is a part", PARTS.but(price=108.0, tp_partial_min_notional_usd=0.0), {"held_size": 1.0}, HALF,
+     HALF),
     ("nothing to keep", PARTS.but(price=108.0, tp_partial_min_notional_usd=0.0), {"tp_partial_frac": 1.0}, HALF,
      NOTHING),
     ("a part of a short is as large", TAKES_SHORT.but(price=92.0, enable_partial_tp=True),
@@ -455,7 +465,7 @@ def test_every_exit_has_its_scene():
 
 @pytest.mark.parametrize("scene", [HELD, SOLD])
 def test_a_position_begins_with_its_entrys_notes_and_no_memory(scene):
-    slot = slot_of(scene.but(held_armed=1.0, held_trails=1.0, held_trail=5.0, held_note_a=1.5, held_note_b=2.0,
+    slot = slot_of(scene.but(held_armed=1.0, held_trails=1.0, held_trail=5.0, held_note_a=1.5, held_note_b=1.0,
                              held_note_c=27.5))  # fmt: skip
     mei_alpha.begin(slot, 1.0, 100.0)
-    assert [getattr(slot, name) for name in mei_alpha.MEMORY] == [1.5, 2.0, 27.5, 0.0, 0.0, 0.0]
+    assert [getattr(slot, name) for name in mei_alpha.MEMORY] == [1.5, 1.0, 27.5, 0.0, 0.0, 0.0]

@@ -216,15 +216,14 @@ CLOSES = [[10.0, 20.0, NAN], [11.0, 19.0, 30.0]]
 FASTS = [[10.0, 20.0, NAN], [11.0, 18.0, 31.0]]
 SLOWS = [[10.0, 20.0, NAN], [10.5, 19.0, 30.0]]
 ROWS = np.array([{"close": 0, "ema_fast": 1, "ema_slow": 2}.get(use.name, 0) for use in mei_alpha.FEATURES])
-WATCHES = LONG.but(enable_regime_filter=True)
 
 
-def market_around(closes, fasts, slows, now: int, lead: int, scene: Scene = WATCHES) -> tuple[float, ...]:
-    return tuple(mei_alpha.context(np.array([closes, fasts, slows]), ROWS, now, lead, record(scene)))
+def market_around(closes, fasts, slows, now: int, lead: int) -> tuple[float, ...]:
+    return tuple(mei_alpha.context(np.array([closes, fasts, slows]), ROWS, now, lead, record(LONG)))
 
 
-def test_breadth_counts_symbols_with_two_bars():
-    """Of the two with two bars one is up; at the first bar nobody has two."""
+def test_breadth_counts_symbols_that_had_a_bar_before():
+    """Of the two that had one is up; before the first bar nobody had."""
     assert market_around(CLOSES, FASTS, SLOWS, 1, -1) == (50.0, 0.0, 0.0, 0.0)
     all_three = ([[1.0] * 3, CLOSES[1]], [[1.0] * 3, FASTS[1]], [[1.0] * 3, SLOWS[1]])
     assert market_around(*all_three, 1, -1)[0] == 100.0 * 2.0 / 3.0
@@ -245,12 +244,6 @@ def test_breadth_compares_with_the_bar_before_only():
     below = [[1.0, NAN], [1.0, 5.0], [1.5, 5.5]]
     assert market_around(grid, grid, [[1.0, NAN], [1.0, 5.0], [3.0, 5.5]], 2, -1)[0] == 50.0
     assert market_around(grid, grid, below, 2, -1)[0] == 100.0
-
-
-def test_breadth_is_counted_where_a_rule_reads_it():
-    for change, breadth in (({}, 50.0), ({"enable_regime_filter": True}, 0.0), ({"enable_auto_reverse": True}, 0.0)):
-        level = ([[1.0, 1.0], [1.0, 1.0]],) * 3
-        assert market_around(*level, 1, -1, LONG.but(**change))[0] == breadth
 
 
 def test_the_lead_is_up_down_level_or_unknown():
