@@ -66,4 +66,5 @@ def reader(features: Sequence[Use]) -> Callable[..., Any]:
     fields = ", ".join(f"columns[rows[{i}], t, s]" for i in range(len(features)))
     scope: dict[str, Any] = {"Features": record}
     exec(f"def read(columns, rows, t, s):\n    return Features({fields})\n", scope)  # noqa: S102 - own text
-    return device(scope["read"])
+    compiled: Callable[..., Any] = device(scope["read"])
+    return compiled

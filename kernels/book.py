@@ -1,7 +1,7 @@
 """A book over S symbols on one account: its memory, its orders, its log. What fills and decides is in `engine`."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +121,7 @@ class Book(NamedTuple):
     verdicts: NDArray[np.int8]
 
 
-def slot_dtype(memory: tuple[str, ...]) -> np.dtype[np.record]:
+def slot_dtype(memory: tuple[str, ...]) -> Any:
     """The record of one symbol for a strategy that remembers the fields `memory`."""
     # What every signal looks at comes first, so that it shares a cache line.
     first = ("size", "close_frac", "close_reason", "open_size", "exited_long", "exited_short", "entry", "stop")

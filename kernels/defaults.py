@@ -1,4 +1,4 @@
-"""What a strategy does where its module does not say: no context, no exits of its own, no additions, all equal in rank."""
+"""What a strategy does where its module does not say: no exits of its own, no additions, all equal in rank."""
 
 import numpy as np
 

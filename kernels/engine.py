@@ -4,9 +4,9 @@ Loaded once per strategy by `kernels.bind`, which puts the strategy's functions 
 bar of the finest interval in use. Per tile of steps, `signals` asks the strategy what it sees (features alone, so all
 combos of one entry set share it); `walk` then moves each combo's book through the tile.
 
-Order of events of a step, in the order of symbols within each: waiting orders at its open, stops and targets inside it,
-funding; liquidation at adverse extremes; older orders at its close; exits; signals, additions, ranked entries; same-close
-fills; mark-to-market.
+Order of events of a step: for each symbol waiting orders at its open, stops and targets inside it, funding; liquidation
+at adverse extremes; older orders at its close; exits; signals, additions, ranked entries; same-close fills;
+mark-to-market.
 """
 
 from typing import TYPE_CHECKING
@@ -53,8 +53,19 @@ from kernels.ledger import end_day, fund, increase, mark, open_account
 
 if TYPE_CHECKING:
     # `kernels.bind` sets these globals when it runs.
-    from kernels.defaults import EXITS, add, admits, context, manage, rank, trace
-    from kernels.strategies.ema_cross import begin, plan, read, signal, size
+    from kernels.bind import reader
+    from kernels.defaults import (  # noqa: TC004 - as above
+        EXITS,
+        add,
+        admits,
+        context,
+        manage,
+        rank,
+        trace,
+    )
+    from kernels.strategies.ema_cross import begin, plan, signal, size  # noqa: TC004 - as above
+
+    read = reader(())
 
 
 @lanes
@@ -107,7 +118,7 @@ def signals(market, columns, rows, entries, e, first, last, codes, hits, steps):
 
 @device
 def gather(market, first, last, bars, steps):
-    """Copy the steps [first, last) into `bars` [tile, S] and `steps` [tile], where what belongs together lies together."""
+    """Copy the steps [first, last) into `bars` [tile, S] and `steps` [tile], where what belongs together is close."""
     for t in range(first, last):
         step = steps[t - first]
         step.row = market.row[t]
@@ -460,6 +471,117 @@ def open_books(book, initial_usd):
             open_slot(book.slots[k, s])
 
 
+@device
+def has_exits(model):
+    """Whether exits are asked for: the strategy has some of its own, or its levels are tested at closes."""
+    return (len(EXITS) > 0) | (model.intrabar == 0.0)
+
+
+@device
+def take_step(book, account, slots, active, i, step, symbols, model, columns, rows, params, t):
+    """Move one book through step `i` of a tile, which is step `t` of all; arguments as in `walk`."""
+    same_close = (model.next_open == 0.0) & (model.delay_bars == 0.0)
+    later_close = (model.next_open == 0.0) & (model.delay_bars > 0.0)
+    seen = step.wanted > 0
+    log = book.log
+    fills = account.fills
+    bars = book.bars[np.uint64(i)]
+    unrealised = until_close(account, slots, active, bars, symbols, model, t, log)
+    if later_close:
+        unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
+    value = account.cash + unrealised
+    ordered = 0
+    if has_exits(model) & (step.exits != 0):
+        ordered = judge_exits(
+            account,
+            slots,
+            active,
+            bars,
+            symbols,
+            model,
+            columns,
+            rows,
+            params,
+            step,
+            book.verdict,
+        )
+    if seen:
+        judge_signals(
+            account,
+            slots,
+            active,
+            bars,
+            book.codes[i],
+            book.hits[i],
+            step.wanted,
+            symbols,
+            model,
+            columns,
+            rows,
+            params,
+            step.row,
+            t,
+            value * model.size_mult,
+            book.candidates,
+            book.ranks,
+            book.verdict,
+        )
+    if same_close & (seen | (ordered > 0)):
+        unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
+        value = account.cash + unrealised
+    mark(account, value)
+    if seen | (account.fills != fills):
+        retire(account, slots, active)
+
+
+@device
+def walk(book, symbols, model, columns, rows, params, k, first, count):
+    """Move the book of combo `k` through the `count` steps of the tile that begins at step `first`.
+
+    Args:
+        book: `kernels.book.Book` with the tile's bars, steps and signals.
+        symbols: [S] records of `market.SYMBOL`.
+        model: Record of `market.MODEL`.
+        columns: [C, T, S] feature columns on main bars.
+        rows: [G, F] column of each feature for each parameter group.
+        params: [G] records of all parameters.
+        k: Which combo.
+        first: First step of the tile.
+        count: Steps of the tile.
+    """
+    recording = book.equity.shape[0] > 0
+    can_coast = (not has_exits(model)) & (not recording)
+    account = book.accounts[k]
+    slots = book.slots[k]
+    active = book.active[k]
+    i = 0
+    while i < count:
+        step = book.steps[np.uint64(i)]
+        if (account.active == 0) & (step.calm > 0) & (not recording):
+            i += step.calm  # a flat book that no one asks anything stays what it is
+            continue
+        if (account.active == 1) & (step.calm > 0) & can_coast:
+            lone = np.uint64(active[0])
+            slot = slots[lone]
+            if (slot.size != 0.0) & (slot.close_frac == 0.0) & (slot.open_size == 0.0):
+                reached = coast(account, slot, symbols[lone], model, book.bars, lone, i, i + step.calm)
+                if reached > i:
+                    i = reached
+                    continue
+        if (step.wanted > 0) | (account.active > 0):
+            take_step(
+                book, account, slots, active, i, step, symbols, model, columns, rows, params, first + i + model.origin
+            )
+        if recording:
+            book.equity[first + i] = account.equity
+            for each in range(book.verdict.shape[0]):
+                book.verdicts[first + i, each] = book.verdict[each]
+                book.verdict[each] = QUIET
+        if step.day_end != 0:
+            end_day(account, book.days, step.block, k)
+        i += 1
+
+
 @driver
 def run(market, models, symbols, columns, rows, entries, entry_of, params, first, last, book):
     """Move every combo of the book through the steps [first, last), a tile at a time.
@@ -478,15 +600,6 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
         book: `kernels.book.Book` of B combos; a tile is as long as its `steps`.
     """
     tile = book.steps.shape[0]
-    model = models[0]
-    recording = book.equity.shape[0] > 0
-    same_close = (model.next_open == 0.0) & (model.delay_bars == 0.0)
-    later_close = (model.next_open == 0.0) & (model.delay_bars > 0.0)
-    log = book.log
-    # Exits are asked for where the strategy has some of its own, or where its levels are tested at closes.
-    has_exits = (len(EXITS) > 0) | (model.intrabar == 0.0)
-    origin = model.origin
-    can_coast = (not has_exits) & (not recording)
     for base in range(first, last, tile):
         stop = base + tile if base + tile < last else last
         gather(market, base, stop, book.bars, book.steps)
@@ -496,84 +609,7 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
             if e != known:
                 signals(market, columns, rows, entries, e, base, stop, book.codes, book.hits, book.steps)
                 known = e
-            account = book.accounts[k]
-            slots = book.slots[k]
-            active = book.active[k]
-            params_k = params[k]
-            rows_e = rows[e]
-            i = 0
-            while i < stop - base:
-                step = book.steps[np.uint64(i)]
-                if (account.active == 0) & (step.calm > 0) & (not recording):
-                    i += step.calm  # a flat book that no one asks anything stays what it is
-                    continue
-                if (account.active == 1) & (step.calm > 0) & can_coast:
-                    s = np.uint64(active[0])
-                    slot = slots[s]
-                    if (slot.size != 0.0) & (slot.close_frac == 0.0) & (slot.open_size == 0.0):
-                        reached = coast(account, slot, symbols[s], model, book.bars, s, i, i + step.calm)
-                        if reached > i:
-                            i = reached
-                            continue
-                t = base + i + origin
-                seen = step.wanted > 0
-                if seen | (account.active > 0):
-                    fills = account.fills
-                    bars = book.bars[np.uint64(i)]
-                    unrealised = until_close(account, slots, active, bars, symbols, model, t, log)
-                    if later_close:
-                        unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
-                    value = account.cash + unrealised
-                    ordered = 0
-                    if has_exits & (step.exits != 0):
-                        ordered = judge_exits(
-                            account,
-                            slots,
-                            active,
-                            bars,
-                            symbols,
-                            model,
-                            columns,
-                            rows_e,
-                            params_k,
-                            step,
-                            book.verdict,
-                        )
-                    if seen:
-                        judge_signals(
-                            account,
-                            slots,
-                            active,
-                            bars,
-                            book.codes[i],
-                            book.hits[i],
-                            step.wanted,
-                            symbols,
-                            model,
-                            columns,
-                            rows_e,
-                            params_k,
-                            step.row,
-                            t,
-                            value * model.size_mult,
-                            book.candidates,
-                            book.ranks,
-                            book.verdict,
-                        )
-                    if same_close & (seen | (ordered > 0)):
-                        unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
-                        value = account.cash + unrealised
-                    mark(account, value)
-                    if seen | (account.fills != fills):
-                        retire(account, slots, active)
-                if recording:
-                    book.equity[base + i] = account.equity
-                    for s in range(book.verdict.shape[0]):
-                        book.verdicts[base + i, s] = book.verdict[s]
-                        book.verdict[s] = QUIET
-                if step.day_end != 0:
-                    end_day(account, book.days, step.block, k)
-                i += 1
+            walk(book, symbols, models[0], columns, rows[e], params[k], k, base, stop - base)
 
 
 @driver

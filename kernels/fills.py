@@ -1,4 +1,4 @@
-"""What happens to a book without asking its strategy: closes, stops, liquidation, quiet stretches, room for an order."""
+"""What happens to a book without asking its strategy: closes, stops, liquidation, quiet stretches, room for orders."""
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def liquidate(account, slots, active, bars, symbols, model, t, log):
 
 @device
 def coast(account, slot, symbol, model, bars, s, first, last):
-    """Move a book that holds symbol `s` alone, with no order, through steps [first, last) of a tile until one needs more.
+    """Move a book that holds symbol `s` alone, with no order, through steps of a tile until one needs more.
 
     What needs more is a bar that is missing, touches a level, settles funding or nears liquidation: `until_close` takes
     that step. The steps before it only mark the position, by the same sums in the same order.

@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # numba has the flag and no public way to it. Without it LLVM must assume that a store to one array changes the others,
 # and vectorises nothing that reads more than a few of them.
-CPUTargetOptions.noalias = TargetOptions.Mapping("noalias")  # type: ignore[attr-defined]  # added here
+CPUTargetOptions.noalias = TargetOptions.Mapping("noalias")  # type: ignore[no-untyped-call]  # numba is untyped here
 
 # Kernels allocate nothing: scratch memory is an argument. Without the runtime (`_nrt`), reading an array out of a
 # NamedTuple costs no reference count, and an allocation fails to compile.
@@ -41,7 +41,8 @@ def rare(function: Function) -> Function:
 
 def lanes(function: Function) -> Function:
     """Compile a loop over symbols that LLVM turns into vector code; its arrays must not overlap."""
-    compiled: Function = numba.njit(**_OPTIONS, noalias=True)(function)
+    options: dict[str, Any] = {**_OPTIONS, "noalias": True}
+    compiled: Function = numba.njit(**options)(function)
     return compiled
 
 

@@ -43,7 +43,8 @@ ACCOUNT = record(
     trades, wins: closed round trips, and those with a net profit above zero.
     gross_profit, gross_loss: USD, sums of the net profits of the winners and of the net losses of the others.
     margin: USD of initial margin that open positions hold. positions: number of open positions.
-    peak: USD, highest equity so far. drawdown: USD, deepest fall from a peak; drawdown_frac: as a fraction of that peak.
+    peak: USD, highest equity so far.
+    drawdown: USD, deepest fall from a peak. drawdown_frac: deepest fall as a fraction of the peak before it.
     day_equity: USD, equity at the end of the last whole UTC day.
     bars_held: steps at whose close a position was open.
     liquidations: how often the book was liquidated. refused: candidates that got no order.

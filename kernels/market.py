@@ -1,7 +1,7 @@
 """The market as the kernels see it: arrays of bars, and the model of how an order becomes a fill."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,12 +112,12 @@ SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac")
 """What the kernels must know of a symbol; the fields are those of `Market`."""
 
 
-def model_record(model: FillModel, market: Market, origin: int = 0) -> NDArray[np.record]:
+def model_record(model: FillModel, market: Market, origin: int = 0) -> NDArray[Any]:
     """[1] record of `MODEL`; `origin` is the number of the first step of an array that holds only the latest ones."""
     return np.array([(*model, market.minutes[0], market.lead[0], origin)], MODEL)
 
 
-def symbol_records(market: Market) -> NDArray[np.record]:
+def symbol_records(market: Market) -> NDArray[Any]:
     """[S] records of `SYMBOL`."""
     found = np.zeros(len(market.lots), SYMBOL)
     for name in SYMBOL.names or ():

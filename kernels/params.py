@@ -83,4 +83,5 @@ class Parameter:
 
 def record_of(parameters: Iterable[Parameter]) -> np.dtype[Any]:
     """The record of one combo's encoded values: a float64 field per parameter, by its name, in their order."""
-    return record(parameter.name for parameter in parameters)
+    fields: np.dtype[Any] = record(parameter.name for parameter in parameters)
+    return fields

@@ -1,11 +1,12 @@
 """Records: rows of named fields, the form in which accounts, positions and parameters reach the kernels."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 
-class Row(np.record):
+class Row(np.record):  # type: ignore[misc]  # numpy's stubs call it final, numpy does not
     """One record. Its fields hide numpy's own attributes, `size` for one, as they do in compiled code."""
 
     def __getattribute__(self, name: str) -> object:
@@ -14,6 +15,6 @@ class Row(np.record):
         return self[name] if fields is not None and name in fields else super().__getattribute__(name)
 
 
-def record(fields: Iterable[str], integers: Iterable[str] = ()) -> np.dtype[np.void]:
+def record(fields: Iterable[str], integers: Iterable[str] = ()) -> Any:
     """A record of float64 fields, then of int64 fields, 8 bytes each, in the order given."""
     return np.dtype((Row, [*((name, np.float64) for name in fields), *((name, np.int64) for name in integers)]))

@@ -211,7 +211,7 @@ def _results(accounts: NDArray[np.record]) -> dict[str, Floats]:
     return {name: accounts[field].copy() for name, field in RESULTS.items()}
 
 
-def run_block(
+def run_block(  # noqa: PLR0913 - the arguments of the compiled engine, by name
     compiled: ModuleType,
     market: Market,
     model: FillModel,

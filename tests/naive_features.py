@@ -1,8 +1,8 @@
 """The feature columns once more, slow and obvious: plain Python, from the definitions, over the whole history at once.
 
 Nothing here is shared with `kernels`. Results are compared bit for bit, so the twin follows the order of sums that is
-part of the rules: a mean of the last few values is the oldest of them plus the mean of the differences from it, and such
-sums run in eight lanes.
+part of the rules: a mean of the last few values is the oldest of them plus the mean of the differences from it, and
+such sums run in eight lanes.
 """
 
 import itertools
@@ -45,7 +45,7 @@ def add(values: Sequence[float]) -> float:
 
 
 def add_side_by_side(values: Sequence[float]) -> float:
-    """Eight sums over every eighth value each, as far as whole eights go; then what is left over, from left to right."""
+    """Eight sums over every eighth value each, as far as whole eights go; then what is left, from left to right."""
     whole = len(values) - len(values) % 8
     a, b, c, d, e, f, g, h = (add(values[lane:whole:8]) for lane in range(8))
     return ((a + b) + (c + d)) + ((e + f) + (g + h)) + add(values[whole:])

@@ -88,9 +88,12 @@ class Follower:
         self._nothing = np.empty((len(features.columns), 2, 0))
         self._prices = np.full((len(PRICES), 1, symbols), np.nan)
         self._clock = np.zeros((len(_CLOCK), 1), np.int64)
-        self._market = market._replace(
+        views: dict[str, Any] = {
             **dict(zip(PRICES, self._prices, strict=True)),
             **dict(zip(_CLOCK, self._clock, strict=True)),
+        }
+        self._market = market._replace(
+            **views,
             age=market.age[:1].copy(),
             row=np.ones(1, np.int64),
             before=np.zeros(1, np.int64),

@@ -4,6 +4,8 @@ from kernels.book import part_of
 from kernels.jit import device
 from kernels.strategies.mei_alpha.signals import LOW
 
+_TWICE, _THRICE = 2.0, 3.0  # bars in a row
+
 MEMORY = ("atr", "tier", "threshold", "armed", "trails", "trail")
 """Of a position: ATR, tier and exhaustion threshold of its entry; whether breakeven is armed; the trail, if any."""
 
@@ -138,8 +140,8 @@ def smart_exit(slot, is_long, profit, under, price, atr, now, params):
     dead = floored(now.atr, price, params) < params.stagnation_atr_mult * atr
     against = -now.macd_run if is_long else now.macd_run
     falls = (params.tsme_require_adx_slope_negative == 0.0) | (now.adx_slope < 0.0)
-    tsme = (now.adx > params.tsme_adx_gt) & (profit >= params.tsme_min_profit_atr) & falls & (against >= 2.0)
-    mmde = (profit > params.mmde_profit_atr_gt) & (now.adx > params.mmde_adx_gt) & (against >= 3.0)
+    tsme = (now.adx > params.tsme_adx_gt) & (profit >= params.tsme_min_profit_atr) & falls & (against >= _TWICE)
+    mmde = (profit > params.mmde_profit_atr_gt) & (now.adx > params.mmde_adx_gt) & (against >= _THRICE)
     reason = _RSI_OVEREXTENSION if overextended(slot, is_long, profit, now, params) else -1
     reason = _MMDE if mmde else reason
     reason = _TSME if tsme else reason

@@ -50,8 +50,9 @@ def _fired(out, i, asked, pair):
 
 @device
 def trace(price, age, is_lead, now, before, around, params, out):
-    """Write value, threshold and verdict of each of `GATES` into `out` [len(GATES), 3]; NaN where there is none, and as the
-    verdict of what the parameters do not ask.
+    """Write value, threshold and verdict of each of `GATES` into `out` [len(GATES), 3].
+
+    NaN stands where there is none, and for the verdict of what the parameters do not ask.
     """
     gate = gates(price, is_lead, now, before, around, params)
     long_limit, short_limit = rsi_limits(now, params)
