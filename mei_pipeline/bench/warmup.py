@@ -97,8 +97,8 @@ def _of_features(bars: Bars) -> Iterator[_Job]:
     count = len(bars.symbols)
 
     def observe() -> None:
-        values = np.empty((1, count))
-        kernel.observe(*kinds, np.zeros((count, 0)), values, high[0], low[0], close[0], bars.volume[0])
+        columns = np.empty((1, 2, count))
+        kernel.observe(*kinds, np.zeros((count, 0)), columns, high[0], low[0], close[0], bars.volume[0])
 
     calls = (lambda: features_of(bars, (column,), 1), observe)
     for function, call in zip(_FEATURES, calls, strict=True):

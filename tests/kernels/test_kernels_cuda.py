@@ -109,7 +109,7 @@ def compiled(cuda, name: str, driver: str) -> str:
         common = "market, models, symbols, columns, rows, entries"
         call = f"run({common}, entry_of[k:k+1], params[k:k+1], first, last, {book_of_thread()})"
     else:
-        call = "signals(market, columns, rows, entries, k, first, last, book.codes[k], book.steps[k])"
+        call = "signals(market, columns, rows, entries, k, first, last, book.codes[k], book.hits[k], book.steps[k])"
     return ptx(cuda, kernel_of(f"{driver}_per_thread", ", ".join(values), call, scope), values.values())
 
 
