@@ -1,0 +1,31 @@
+"""A book that is opened forgets everything that it held before."""
+
+import numpy as np
+from kernel_kit import blank_book
+
+from kernels.ledger import BLOCKS
+
+USD = {"cash": 500.0, "equity": 500.0, "peak": 500.0, "day_equity": 500.0}
+NOTHING_YET = {"stop", "target", "exited_long", "exited_short"}
+ROUND_TRIP = ("size", "entry", "margin", "leverage", "trip_pnl", "opened", "added", "adds", "parts")
+ORDER = ("close_frac", "open_size")
+
+
+def test_accounts_positions_orders_and_days(scripted_engine):
+    book = blank_book(scripted_engine.MEMORY, 2, 3, tile=1, log_rows=0, steps=0)
+    for array in (book.accounts, book.slots):
+        for name in array.dtype.names:
+            array[name] = 7
+    book.days[:] = 7.0
+    scripted_engine.open_books(book, 500.0)
+    for k in range(2):
+        account = book.accounts[k]
+        assert {name: float(account[name]) for name in account.dtype.names} == {
+            name: USD.get(name, 0.0) for name in account.dtype.names
+        }
+        for s in range(3):
+            slot = book.slots[k, s]
+            assert all(slot[name] == 0.0 for name in (*ROUND_TRIP, *ORDER))
+            assert all(np.isnan(slot[name]) for name in NOTHING_YET)
+    assert book.days.shape == (BLOCKS, 3, 2)
+    assert not book.days.any()
