@@ -78,6 +78,15 @@ def test_a_signal_with_a_position_adds_to_it(play):
     assert play([table[0], hour(101)], enable_pyramiding=True) == [entry]
 
 
+def test_a_new_position_counts_its_additions_and_parts_anew(play):
+    """Two round trips, ended by barred shorts: each adds once and takes its part once."""
+    one_trip = [hour(100, "long"), hour(104, "long"), hour(105, "long"), hour(105, "short", macd_hist=1.0)]
+    adds = play([*one_trip, *one_trip], enable_pyramiding=True, max_adds_per_symbol=1)
+    assert [fill[2] for fill in adds] == ["entry", "add", "signal"] * 2
+    parts = play([*one_trip, *one_trip], enable_partial_tp=True, tp_atr_mult=4.0, enable_reentry_cooldown=False)
+    assert [fill[2] for fill in parts] == ["entry", "take_profit_partial", "signal"] * 2
+
+
 def test_the_stop_hangs_on_the_average_entry(play):
     """15 at 100 and 7.43 at 101 average 100.33; the stop two ATR below lies at 98.33."""
     table = [hour(100, "long"), hour(101, "long"), hour(98.25)]

@@ -1,9 +1,9 @@
-"""A book that is opened forgets everything that it held before."""
+"""A book that is opened forgets everything that it held before, and a position remembers when it began."""
 
 import numpy as np
 from kernel_kit import blank_book
 
-from kernels.ledger import BLOCKS
+from kernels.ledger import BLOCKS, increase
 
 USD = {"cash": 500.0, "equity": 500.0, "peak": 500.0, "day_equity": 500.0}
 NOTHING_YET = {"stop", "target", "exited_long", "exited_short"}
@@ -29,3 +29,12 @@ def test_accounts_positions_orders_and_days(scripted_engine):
             assert all(np.isnan(slot[name]) for name in NOTHING_YET)
     assert book.days.shape == (BLOCKS, 3, 2)
     assert not book.days.any()
+
+
+def test_a_position_knows_when_it_was_opened_and_when_it_was_added_to():
+    book = blank_book((), 1, 1, tile=1, log_rows=0, steps=0)
+    account, slot = book.accounts[0], book.slots[0, 0]
+    increase(account, slot, 5, 1.0, 100.0, 0.0, 10.0)
+    assert (slot.opened, slot.added, slot.adds) == (5.0, 5.0, 0.0)
+    increase(account, slot, 8, 1.0, 100.0, 0.0, 10.0)
+    assert (slot.opened, slot.added, slot.adds) == (5.0, 8.0, 1.0)
