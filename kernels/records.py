@@ -17,4 +17,6 @@ class Row(np.record):  # type: ignore[misc]  # numpy's stubs call it final, nump
 
 def record(fields: Iterable[str], integers: Iterable[str] = ()) -> Any:
     """A record of float64 fields, then of int64 fields, 8 bytes each, in the order given."""
-    return np.dtype((Row, [*((name, np.float64) for name in fields), *((name, np.int64) for name in integers)]))
+    named = [*((name, np.float64) for name in fields), *((name, np.int64) for name in integers)]
+    # A record that does not say that it is aligned is loaded byte by byte on a GPU.
+    return np.dtype((Row, np.dtype(named, align=True)))
