@@ -244,7 +244,14 @@ class Strategy:
         position.stop = position.entry - position.side * stop
         position.target = position.entry + position.side * target
 
-    def addition(self, t: int, s: int, position: Position, value: float, minutes: float) -> float:  # noqa: ARG002 - alike for all
+    def addition(
+        self,
+        t: int,
+        s: int,
+        position: Position,
+        value: float,
+        minutes: float,  # noqa: ARG002 - alike for all
+    ) -> float:
         """Coins that a signal adds; `minutes` since the opening or the last addition."""
         return 0.0
 
