@@ -246,10 +246,10 @@ class Strategy:
 
     def addition(
         self,
-        t: int,
-        s: int,
-        position: Position,
-        value: float,
+        t: int,  # noqa: ARG002 - alike for all
+        s: int,  # noqa: ARG002 - alike for all
+        position: Position,  # noqa: ARG002 - alike for all
+        value: float,  # noqa: ARG002 - alike for all
         minutes: float,  # noqa: ARG002 - alike for all
     ) -> float:
         """Coins that a signal adds; `minutes` since the opening or the last addition."""
