@@ -46,8 +46,15 @@ TESTS: dict[str, tuple[str, ...]] = {
         "kernels_scenarios",
     ),
     "kernels/ledger.py": ("kernels_fresh", "kernels_book", "kernels_scenarios", "alpha_runs", "kernels_ledger"),
-    "kernels/book.py": ("kernels_fresh", "kernels_book", "kernels_scenarios"),
-    "kernels/engine.py": ("kernels_fresh", "kernels_book", "kernels_scenarios", "alpha_runs"),
+    "kernels/book.py": ("kernels_rules", "kernels_fresh", "kernels_book", "kernels_scenarios"),
+    "kernels/engine.py": (
+        "kernels_fresh",
+        "alpha_runs",
+        "kernels_book",
+        "kernels_scenarios",
+        "kernels_shortcuts",
+        "kernels_time::test_a_flat_book_skips_what_is_quiet_and_ends_its_days",
+    ),
 }
 """Files whose functions are changed, and the tests under tests/kernels that must notice, the likeliest first.
 

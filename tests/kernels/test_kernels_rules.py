@@ -1,0 +1,93 @@
+"""Small rules of the book, called one by one at their edges."""
+
+import math
+
+import numpy as np
+import pytest
+from kernel_kit import blank_book
+
+from kernels import book as rules
+from kernels.book import LOG, STOPPED, TARGETED
+from kernels.market import MODEL
+
+NAN = math.nan
+NOT = -1
+
+
+@pytest.mark.parametrize(
+    ("size", "low", "high", "reached"),
+    [
+        (1.0, 96.0, 109.0, NOT),
+        (1.0, 95.0, 109.0, STOPPED),
+        (1.0, 96.0, 110.0, TARGETED),
+        (1.0, 95.0, 110.0, STOPPED),
+        (-1.0, 91.0, 104.0, NOT),
+        (-1.0, 91.0, 105.0, STOPPED),
+        (-1.0, 90.0, 104.0, TARGETED),
+        (-1.0, 90.0, 105.0, STOPPED),
+    ],
+)
+def test_a_touch_is_enough_and_the_stop_wins(size, low, high, reached):
+    """Five away is the stop, ten away the target."""
+    assert rules.touched(size, 100.0 - 5.0 * size, 100.0 + 10.0 * size, low, high) == reached
+    assert rules.touched(size, NAN, NAN, low, high) == NOT
+
+
+@pytest.mark.parametrize(
+    ("wanted", "lots", "down", "up"),
+    [
+        (0.29, 100.0, 0.29, 0.29),
+        (0.295, 100.0, 0.29, 0.3),
+        (3.7, 1.0, 3.0, 4.0),
+        (0.004, 100.0, 0.0, 0.01),
+        (0.0, 100.0, 0.0, 0.0),
+        (2.0**60, 1.0, 2.0**60, 2.0**60),
+    ],
+)
+def test_whole_lots(wanted, lots, down, up):
+    assert rules.whole_lots(wanted, lots) == down
+    assert rules.lots_up(wanted, lots) == up
+
+
+def test_what_is_no_number_of_coins_stays_none():
+    assert rules.whole_lots(math.inf, 100.0) == math.inf
+    assert math.isnan(rules.whole_lots(NAN, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("size", "frac", "part"),
+    [(0.005, 1.0, 0.005), (-0.005, 1.0, 0.005), (3.0, 0.5, 1.5), (-3.0, 0.5, 1.5), (0.01, 0.5, 0.0), (8.0, 2.0, 8.0)],
+)
+def test_a_part_is_whole_lots_and_the_whole_is_the_whole(size, frac, part):
+    assert rules.part_of(size, frac, 100.0) == part
+
+
+@pytest.mark.parametrize(("next_open", "delay", "wait"), [(1, 0, 0), (1, 2, 2), (0, 0, 0), (0, 1, 0), (0, 3, 2)])
+def test_bars_that_an_order_lets_pass(next_open, delay, wait):
+    model = np.zeros(1, MODEL)[0]
+    model.next_open, model.delay_bars = next_open, delay
+    assert rules.wait_of(model) == wait
+
+
+def test_symbols_without_position_and_order_are_dropped_from_the_active_ones():
+    book = blank_book((), 1, 4, tile=1, log_rows=0, steps=0)
+    account, slots, active = book.accounts[0], book.slots[0], book.active[0]
+    for s in (2, 0, 3, 1, 0):
+        rules.activate(account, active, s)
+    assert (account.active, active.tolist()) == (4, [0, 1, 2, 3])
+    slots[1]["size"], slots[3]["open_size"] = 2.0, -1.0
+    rules.retire(account, slots, active)
+    assert (account.active, active[:2].tolist()) == (2, [1, 3])
+
+
+def test_a_log_that_is_full_is_counted_on():
+    book = blank_book((), 1, 1, tile=1, log_rows=1, steps=0)
+    account = book.accounts[0]
+    account.fees, account.cash = 3.0, 90.0
+    for step in (5, 6):
+        rules.note(account, book.log, step, 2, rules.ENTRY, rules.INSIDE, 1.5, 99.0, 1.0, 100.0, 45)
+    assert account.logged == 2
+    row = book.log[0]
+    told = {name: float(row[name]) for name in LOG.names}
+    wanted = (5, 2, rules.ENTRY, rules.INSIDE, 1.5, 99.0, 2.0, -10.0, 45)
+    assert told == dict(zip(LOG.names, wanted, strict=True))
