@@ -203,6 +203,14 @@ def test_a_glitch_is_waited_out(play):
     assert [fill[2] for fill in play(table, block_exits_on_extreme_dev=True)] == ["entry"]
 
 
+def test_a_glitch_is_measured_from_the_last_close(play):
+    """160 is 23 % above 130, and 60 % above the 100 before that."""
+    table = [hour(100, "long"), hour(130), hour(160)]
+    guard = {"block_exits_on_extreme_dev": True, "glitch_atr_mult": 1000.0, "tp_atr_mult": 50.0}
+    assert [fill[2] for fill in play(table, **guard)] == ["entry", "take_profit"]
+    assert [fill[2] for fill in play([table[0], hour(160)], **guard)] == ["entry"]
+
+
 def test_what_does_not_fit_under_the_cap_of_margin_is_cut_to_what_fits(play):
     """Half a percent of 10,000 USD is 50 of margin: 250 USD of notional, 2.5 coins."""
     table = [hour(100, "long")]
