@@ -8,6 +8,7 @@ from kernel_kit import blank_book
 
 from kernels import book as rules
 from kernels.book import LOG, STOPPED, TARGETED
+from kernels.ledger import decrease, end_day, increase, mark, open_account
 from kernels.market import MODEL
 
 NAN = math.nan
@@ -91,3 +92,22 @@ def test_a_log_that_is_full_is_counted_on():
     told = {name: float(row[name]) for name in LOG.names}
     wanted = (5, 2, rules.ENTRY, rules.INSIDE, 1.5, 99.0, 2.0, -10.0, 45)
     assert told == dict(zip(LOG.names, wanted, strict=True))
+
+
+@pytest.mark.parametrize(("price", "wins"), [(100.5, 1.0), (100.0, 0.0), (99.5, 0.0)])
+def test_the_least_profit_is_a_win_and_none_is_not(price, wins):
+    book = blank_book((), 1, 1, tile=1, log_rows=0, steps=0)
+    account, slot = book.accounts[0], book.slots[0, 0]
+    increase(account, slot, 0, 1.0, 100.0, 0.0, 10.0)
+    decrease(account, slot, -1.0, price, 0.0)
+    assert (account.trades, account.wins) == (1.0, wins)
+
+
+@pytest.mark.parametrize(("before", "change"), [(0.5, 1.0), (0.0, 0.0), (-1.0, 0.0)])
+def test_the_return_of_a_day_that_begins_with_little_or_nothing(before, change):
+    book = blank_book((), 1, 1, tile=1, log_rows=0, steps=0)
+    account = book.accounts[0]
+    open_account(account, before)
+    mark(account, 1.0)
+    end_day(account, book.days, 3, 0)
+    assert book.days[3, :, 0].tolist() == [1.0, change, change]

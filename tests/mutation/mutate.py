@@ -45,7 +45,14 @@ TESTS: dict[str, tuple[str, ...]] = {
         "kernels_yardstick::test_stop_and_target_hang_on_the_atr_of_the_signal",
         "kernels_scenarios",
     ),
-    "kernels/ledger.py": ("kernels_fresh", "kernels_book", "kernels_scenarios", "alpha_runs", "kernels_ledger"),
+    "kernels/ledger.py": (
+        "kernels_rules",
+        "kernels_fresh",
+        "kernels_book",
+        "kernels_scenarios",
+        "alpha_runs",
+        "kernels_ledger",
+    ),
     "kernels/book.py": ("kernels_rules", "kernels_fresh", "kernels_book", "kernels_scenarios"),
     "kernels/engine.py": (
         "kernels_fresh",
