@@ -123,8 +123,8 @@ class Book(NamedTuple):
 
 def slot_dtype(memory: tuple[str, ...]) -> Any:
     """The record of one symbol for a strategy that remembers the fields `memory`."""
-    # What every signal looks at comes first, so that it shares a cache line. What the strategy remembers comes next: were
-    # one strategy's record the beginning of another's, numba would take the one for the other.
+    # What every signal looks at comes first, so that it shares a cache line. What the strategy remembers comes next:
+    # were one strategy's record the beginning of another's, numba would take the one for the other.
     first = ("size", "close_frac", "close_reason", "open_size", "exited_long", "exited_short", "entry", "stop")
     rest = [name for name in (*POSITION_FIELDS, *ORDER_FIELDS) if name not in first]
     return record((*first, *memory, *rest))

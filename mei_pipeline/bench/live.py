@@ -66,10 +66,6 @@ def message_of(market: Market, t: int) -> Message:
     )
 
 
-class NeverFull(ConfigError):
-    """No bar of the market found the book full, so there is nothing to time."""
-
-
 class Follower:
     """One combo over one market, advanced a bar at a time; all arrays are allocated once.
 
@@ -185,7 +181,7 @@ def run_live(
         progress: Told of each day.
 
     Raises:
-        NeverFull: The book never holds so many positions.
+        ConfigError: The book never holds so many positions.
     """
     made = work or make(days=_DAYS, combos=1, progress=progress)
     follower = follow(settings, made, {"trade.max_open_positions": places, **_EAGER})
@@ -206,7 +202,7 @@ def run_live(
             taken.append(parts)
             held.append(positions)
     if not taken:
-        raise NeverFull(f"live: {places} positions were never held in {len(bars.symbols)} symbols; ask for fewer")
+        raise ConfigError(f"live: {places} positions were never held in {len(bars.symbols)} symbols; ask for fewer")
     prepare, observe, observe_call, call, decide = (statistics.median(part) for part in zip(*taken, strict=True))
     return LiveFigures(
         work="live",

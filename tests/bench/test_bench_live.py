@@ -7,6 +7,7 @@ from kernels.market import fill_model
 from mei_pipeline.bench import live, portfolio
 from mei_pipeline.bench.memory import features_of
 from mei_pipeline.bench.work import values_of
+from mei_pipeline.errors import ConfigError
 from mei_pipeline.simulation import RESULTS, encode_combos, record_combo
 
 BUSY = {"trade.entry_min_confidence": "medium", "trade.allocation_frac": 0.02, "entry.warmup_bars": 50}
@@ -67,5 +68,5 @@ def test_figures_add_up(work, mei_settings):
 
 
 def test_a_book_that_never_fills_says_so(work, mei_settings):
-    with pytest.raises(live.NeverFull, match="8 symbols"):
+    with pytest.raises(ConfigError, match="8 symbols"):
         live.run_live(mei_settings, work, places=9)
