@@ -78,6 +78,16 @@ def test_a_signal_with_a_position_adds_to_it(play):
     assert play([table[0], hour(101)], enable_pyramiding=True) == [entry]
 
 
+def test_a_signal_with_a_short_adds_to_it(play):
+    """At 99: (10,000 + 15) * 0.03 * 0.5 * 5 / 99 = 7.58 coins more are sold."""
+    table = [hour(100, "short"), hour(99, "short"), hour(98, side=-1)]
+    assert play(table, enable_pyramiding=True) == [(1, 0, "entry", -15.0, 100.0), (2, 0, "add", -7.58, 99.0)]
+    turned = [table[0], hour(99, "long")]
+    assert [fill[2:4] for fill in play(turned, enable_pyramiding=True)] == [
+        ("entry", -15.0), ("signal", 15.0), ("entry", 15.17),
+    ]  # fmt: skip
+
+
 def test_a_new_position_counts_its_additions_and_parts_anew(play):
     """Two round trips, ended by barred shorts: each adds once and takes its part once."""
     one_trip = [hour(100, "long"), hour(104, "long"), hour(105, "long"), hour(105, "short", macd_hist=1.0)]
