@@ -31,7 +31,9 @@ def leaves_how_much(scene: Scene) -> tuple[str, float]:
 
 
 def armed(scene: Scene) -> bool:
-    return bool(run_exits(scene)[0].armed)
+    slot = run_exits(scene)[0]
+    assert slot.armed in {0.0, 1.0}
+    return bool(slot.armed)
 
 
 def trail(scene: Scene) -> float | None:
@@ -75,6 +77,7 @@ def test_the_scenes_stay_and_exits_have_their_order():
     ("the average entry counts", HELD.but(held_entry=102.0), "price", 98.0, (STOP, STOP, STAYS)),
     ("of a tiny long", HELD.but(held_size=0.25), "price", 96.0, (STOP, STOP, STAYS)),
     ("of a tiny short", SOLD.but(held_size=-0.25), "price", 104.0, (STAYS, STOP, STOP)),
+    ("an ATR below 1 is an ATR", HELD.but(held_atr=0.75), "price", 98.5, (STOP, STOP, STAYS)),
     ("an entry without ATR has the fallback's", HELD.but(held_atr=0.0), "price", 99.0, (STOP, STOP, STAYS)),
     ("ASE: nearer while ADX falls", UNDER, "adx_slope", 0.0, (STOP, STAYS, STAYS)),
     ("ASE for a short", UNDER_SHORT, "adx_slope", 0.0, (STOP, STAYS, STAYS)),
