@@ -6,7 +6,7 @@ that two writers never see each other's half. PostgreSQL needs a URL and its dri
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
+from mei_pipeline import files
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused, Retryable
 from mei_pipeline.registry.tables import METADATA, SCHEMA_VERSION, schema_version
 
@@ -129,16 +130,31 @@ def _sqlite(address: URL, busy_timeout_s: float) -> Engine:
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{address.database}: folder not made: {error.strerror}; make it writable") from error
+    with _translated(str(address)):
+        _log_ahead(Path(address.database), busy_timeout_s)
     engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
+def _log_ahead(path: Path, busy_timeout_s: float) -> None:
+    """Put the file into WAL mode, which it keeps.
+
+    SQLite waits for no one when it changes the mode: of two that open a new file at once, one would be told that it is
+    locked. So they take turns, before either has a connection that could be in the other's way.
+    """
+    with (
+        files.locked(path.with_name(f"{path.name}.lock"), "opening the registry", wait_s=busy_timeout_s),
+        closing(sqlite3.connect(path, timeout=busy_timeout_s)) as handle,
+    ):
+        handle.execute("PRAGMA journal_mode = WAL").close()
+
+
 def _prepare_sqlite(handle: sqlite3.Connection, _record: object) -> None:
     # The driver would begin transactions late and by its own rules; `_begin_sqlite` begins them.
     handle.isolation_level = None
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         handle.execute(f"PRAGMA {pragma}").close()
 
 
@@ -168,12 +184,12 @@ def _check_schema(connection: Connection, shown: str) -> bool:
 def _translated(shown: str) -> Iterator[None]:
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
         raise _explained(shown, error) from error
 
 
-def _explained(shown: str, error: DBAPIError) -> MeiError:
-    cause = str(error.orig).strip()
+def _explained(shown: str, error: DBAPIError | sqlite3.Error) -> MeiError:
+    cause = str(error.orig if isinstance(error, DBAPIError) else error).strip()
     words = cause.lower()
     if "locked" in words:
         return Busy(f"{shown}: another process writes to it; wait for it to end and try again")

@@ -41,6 +41,18 @@ def test_many_open_a_new_registry_at_once(tmp_path):
     assert len(store.history(registry)) == 4
 
 
+def test_of_many_that_open_a_new_file_none_finds_it_locked(tmp_path):
+    barrier = Barrier(8)
+
+    def enter(number):
+        barrier.wait()
+        with reading(kit.fresh(tmp_path / str(number // 8))) as connection:
+            return connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(enter, range(8 * 40))) == {"wal"}
+
+
 def test_every_commit_is_synced_in_wal_mode(tmp_path):
     with reading(kit.fresh(tmp_path)) as connection:
         pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
