@@ -243,7 +243,7 @@ def _swept(plan: NightPlan, report: SweepReport, rows: pl.DataFrame, best: pl.Da
         "combos": dg.MetadataValue.int(rows.height),
         "combos_per_s": _measured(report.combos_per_s),
         "bar_steps_per_s": _measured(report.bar_steps_per_s),
-        "engine": dg.MetadataValue.text("cpu"),
+        "engine": dg.MetadataValue.text(report.engine),
         "heat_map": picture(sweep_heat_map(rows, axes)),
         "top_20": table(shown, REPLAYED),
     }

@@ -19,6 +19,7 @@ from kernels.params import Parameter, Value, record_of
 from kernels.strategies import load
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import Window
+from mei_pipeline.params.grid import Picked
 from mei_pipeline.settings import Settings
 
 RESULTS = {
@@ -118,7 +119,7 @@ def engine(settings: Settings, strategy: str) -> ModuleType:
 def encode_combos(
     strategy: str,
     features: FeatureSet,
-    params: Mapping[str, list[Value] | Value],
+    params: Mapping[str, Picked | Value],
     count: int,
     symbols: tuple[str, ...],
     symbol_params: SymbolParams | None = None,
@@ -128,7 +129,7 @@ def encode_combos(
     Args:
         strategy: Name of the strategy.
         features: Columns that hold every window the combos use.
-        params: Value of each parameter by path: one for all combos, or a list with one for each.
+        params: Value of each parameter by path: one for all combos, or one for each.
         count: Number of combos.
         symbols: Symbols of the market, in its order.
         symbol_params: Values that a symbol has instead, by symbol and path.
@@ -144,9 +145,10 @@ def encode_combos(
     for g, values in enumerate(groups):
         for index, parameter in enumerate(table):
             given = values.get(parameter.path, params[parameter.path])
-            encoded[g, index] = (
-                [parameter.encode(value) for value in given] if isinstance(given, list) else parameter.encode(given)
-            )
+            if isinstance(given, Picked):
+                encoded[g, index] = np.array([parameter.encode(value) for value in given.values])[given.which]
+            else:
+                encoded[g, index] = parameter.encode(given)
     shaping = [index for index, parameter in enumerate(table) if parameter.role in SIGNAL_ROLES]
     flat = encoded[:, shaping].transpose(2, 0, 1).reshape(count, -1)
     sets, entry_of = np.unique(flat, axis=0, return_inverse=True)

@@ -19,7 +19,7 @@ from kernels.book import Book, make_book
 from kernels.market import FillModel, Floats, Ints, Market, fill_model, model_record, symbol_records
 from kernels.params import Value
 from mei_pipeline.bench.portfolio import make
-from mei_pipeline.bench.work import Work, values_of
+from mei_pipeline.bench.work import Work
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.progress import Progress, silent
@@ -223,8 +223,8 @@ def follow(settings: Settings, work: Work, changes: Mapping[str, Value] | None =
     """A follower of the first combo of `work`, with some values changed, flat before the first bar."""
     plan = work.plan
     features = FeatureSet("", Path(), plan.columns(), np.empty(0))
-    values = {path: value[0] if isinstance(value, list) else value for path, value in values_of(work).items()}
-    combos = encode_combos(plan.strategy, features, {**values, **(changes or {})}, 1, plan.symbols, plan.symbol_params)
+    values = {**plan.combo(int(work.numbers[0])), **(changes or {})}
+    combos = encode_combos(plan.strategy, features, values, 1, plan.symbols, plan.symbol_params)
     model = fill_model(plan.market, plan.initial_balance_usd)
     return Follower(engine(settings, plan.strategy), model, features, combos, work.cut.market)
 

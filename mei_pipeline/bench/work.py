@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kernels.cache import use_cache
-from kernels.market import fill_model
+from kernels.market import Ints, fill_model
 from kernels.params import Value
 from mei_pipeline.bench.memory import features_of, threads_of
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.market import Bars, Window, window
+from mei_pipeline.params.grid import Picked
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import Outcome, encode_combos, run_combos
@@ -40,7 +41,7 @@ class Work:
     bars: Bars
     cut: Window
     plan: SweepPlan
-    numbers: list[int]
+    numbers: Ints
 
     @property
     def steps(self) -> int:
@@ -116,7 +117,7 @@ def make_work(spec: SweepSpec, bars: Bars, combos: int = 0) -> Work:
     return Work(bars, cut, plan, sample(plan.combos, combos or plan.combos))
 
 
-def sample(total: int, wanted: int) -> list[int]:
+def sample(total: int, wanted: int) -> Ints:
     """Numbers of `wanted` of `total` combos, neighbours together, groups at uneven distances.
 
     A grid repeats itself: groups at even distances would all have the same value on some axis.
@@ -129,25 +130,12 @@ def sample(total: int, wanted: int) -> list[int]:
         room = edges[i + 1] - edges[i] - len(part)
         start = edges[i] + int((i * _GOLDEN % 1.0) * (room + 1))
         found += range(start, start + len(part))
-    return found
+    return np.array(found, dtype=np.int64)
 
 
-def values_of(work: Work) -> dict[str, list[Value] | Value]:
+def values_of(work: Work) -> dict[str, Picked | Value]:
     """Value of every parameter by path: one for all combos, or one for each."""
-    found: dict[str, list[Value]] = {path: [] for path, _ in work.plan.axes}
-    for start, stop in _runs(work.numbers):
-        for path, values in work.plan.axis_values(range(start, stop)).items():
-            found[path] += values
-    return {**work.plan.params, **found}
-
-
-def _runs(numbers: list[int]) -> list[tuple[int, int]]:
-    """Unbroken runs of ascending numbers, each with its end."""
-    breaks = [i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1]
-    return [
-        (numbers[start], numbers[stop - 1] + 1)
-        for start, stop in zip([0, *breaks], [*breaks, len(numbers)], strict=True)
-    ]
+    return {**work.plan.params, **work.plan.axis_values(work.numbers)}
 
 
 def run_work(

@@ -11,6 +11,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,29 @@ from mei_pipeline.errors import ConfigError
 
 MAX_BRANCHES = 10_000
 """Most combinations of values that conditions may tell apart at one axis."""
+
+
+class Picked(NamedTuple):
+    """Values of one parameter for K combos: few distinct ones, and which of them each combo has.
+
+    Attributes:
+        values: The distinct values.
+        which: [K] index into `values`.
+    """
+
+    values: tuple[Value, ...]
+    which: Ints
+
+    def to_list(self) -> list[Value]:
+        """One value for each combo."""
+        return [self.values[i] for i in self.which]
+
+
+def picked(values: Sequence[Value]) -> Picked:
+    """One value for each combo, given one by one."""
+    distinct = tuple(dict.fromkeys(values))
+    place = {value: index for index, value in enumerate(distinct)}
+    return Picked(distinct, np.array([place[value] for value in values], dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -102,15 +126,15 @@ class Grid:
         pairs = zip(self.axes, self._nodes, strict=True)
         return any(node.varies for axis, nodes in pairs for node in nodes if axis.path == path)
 
-    def values(self, numbers: range) -> dict[str, list[Value]]:
-        """Value of each axis for each of the combos `numbers`, by path."""
-        rest = np.arange(numbers.start, numbers.stop, dtype=np.int64)
+    def values(self, numbers: Ints) -> dict[str, Picked]:
+        """Value of each axis for each of the combos `numbers` [K], by path."""
+        rest = np.array(numbers, dtype=np.int64)
         row = np.zeros(len(rest), dtype=np.int64)
-        found: dict[str, list[Value]] = {}
+        found: dict[str, Picked] = {}
         for level in self._levels:
             digit = _digits(level, row, rest)
             rest -= level.start[row, digit]
-            found[level.path] = [level.values[i] for i in digit]
+            found[level.path] = Picked(level.values, digit)
             row = level.target[row, digit]
         return found
 

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from kernels.cache import source_hash
 from kernels.features import Column
+from kernels.market import Ints
 from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.candles.intervals import Intervals
@@ -14,7 +17,7 @@ from mei_pipeline.config.axes import fixed_of, numbered_axes
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.features import columns_of
 from mei_pipeline.market import Bars
-from mei_pipeline.params.grid import Axis, Grid
+from mei_pipeline.params.grid import Axis, Grid, Picked
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import Table, normal, read_catalog, validate
 
@@ -88,7 +91,7 @@ class SweepPlan:
         return -(-self.combos // self.chunk_combos)
 
     def chunk(self, index: int) -> range:
-        """Numbers of the combos of one chunk."""
+        """Places of the combos of one chunk in the order in which they are run."""
         start = index * self.chunk_combos
         return range(start, min(start + self.chunk_combos, self.combos))
 
@@ -102,14 +105,14 @@ class SweepPlan:
             found |= set(columns_of(self.strategy, values | {path: (value,) for path, value in own.items()}))
         return tuple(sorted(found))
 
-    def axis_values(self, numbers: range) -> dict[str, list[Value]]:
-        """Value of each axis for each of the combos `numbers`."""
+    def axis_values(self, numbers: Ints) -> dict[str, Picked]:
+        """Value of each axis for each of the combos `numbers` [K]."""
         return self._grid.values(numbers)
 
     def combo(self, number: int) -> dict[str, Value]:
         """Every parameter of one combo by path."""
-        varied = {path: values[0] for path, values in self.axis_values(range(number, number + 1)).items()}
-        return {**self.params, **varied}
+        found = self.axis_values(np.array([number]))
+        return {**self.params, **{path: of.to_list()[0] for path, of in found.items()}}
 
     @functools.cached_property
     def _grid(self) -> Grid:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
 from kernels.ledger import BLOCKS
+from kernels.market import Ints
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
 from mei_pipeline.simulation import Outcome
@@ -22,18 +22,17 @@ def sweep_folder(root: Path, plan: SweepPlan) -> Path:
 
 
 def chunk_path(folder: Path, plan: SweepPlan, index: int) -> Path:
-    """File of one chunk, named by the combos it holds: files of another chunk size lie beside it and are not read."""
-    numbers = plan.chunk(index)
-    return folder / "chunks" / f"{numbers.start:09d}-{numbers.stop:09d}.parquet"
+    """File of one chunk, named by the places it holds: files of another chunk size lie beside it and are not read."""
+    places = plan.chunk(index)
+    return folder / "chunks" / f"{places.start:09d}-{places.stop:09d}.parquet"
 
 
-def chunk_frame(plan: SweepPlan, index: int, outcome: Outcome, bars: int) -> pl.DataFrame:
-    """Rows of one chunk: `combo`, one column per axis, every metric, and three arrays over time blocks."""
-    numbers = plan.chunk(index)
+def chunk_frame(plan: SweepPlan, numbers: Ints, outcome: Outcome, bars: int) -> pl.DataFrame:
+    """Rows of the combos `numbers` [K]: number, a column per axis, every metric, and three arrays over time blocks."""
     values = metrics(outcome, plan.initial_balance_usd, bars)
     frame = pl.DataFrame(
-        {"combo": np.arange(numbers.start, numbers.stop, dtype=np.int64)}
-        | {path: pl.Series(column, strict=False) for path, column in plan.axis_values(numbers).items()}
+        {"combo": numbers}
+        | {path: pl.Series(of.values, strict=False)[of.which] for path, of in plan.axis_values(numbers).items()}
         | values
         | {name: pl.Series(name, array, dtype=pl.Array(pl.Float64, BLOCKS)) for name, array in blocks(outcome).items()}
     )

@@ -1,18 +1,22 @@
-"""Run a sweep: chunk after chunk, each on disk before the next, so that a killed sweep goes on where it was."""
+"""Run a sweep: chunk after chunk, each on disk when it is done, so that a killed sweep goes on where it was."""
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from pathlib import Path
 
-from kernels.market import fill_model
+import numpy as np
+
+from kernels.market import Ints
 from mei_pipeline import files
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import Window
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Outcome, encode_combos, run_combos
+from mei_pipeline.sweep.chunks import Local, Runner
 from mei_pipeline.sweep.plan import SweepPlan
-from mei_pipeline.sweep.results import chunk_done, chunk_frame, sweep_folder, write_chunk, write_plan
+from mei_pipeline.sweep.results import chunk_done, sweep_folder, write_plan
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class SweepReport:
         bar_steps: Work of one combo: steps of the window x symbols of the book.
         seconds: Wall time of this run.
         searched_s: Of it, the time that went into combos; compiling the engine is not in it.
+        engine: What ran the combos, and why that.
     """
 
     id: str
@@ -36,6 +41,7 @@ class SweepReport:
     bar_steps: int
     seconds: float
     searched_s: float
+    engine: str
 
     @property
     def combos_per_s(self) -> float | None:
@@ -92,26 +98,40 @@ def run_sweep(
         write_plan(folder, plan)
         left = [index for index in range(plan.chunks) if not chunk_done(folder, plan, index)]
         resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in left)
-        if left:
-            # One combo over no step: compiles the engine, or reads it from disk, before the clock of the search starts.
-            _run(settings, plan, replace(window, last=window.first), features, range(1), threads)
-        progress(done, plan.combos, "combos")
-        began = time.monotonic()
-        for index in left:
-            numbers = plan.chunk(index)
-            outcome = _run(settings, plan, window, features, numbers, threads)
-            write_chunk(folder, plan, index, chunk_frame(plan, index, outcome, window.last - window.first))
-            done += len(numbers)
-            searched_s = time.monotonic() - began
-            progress(done, plan.combos, "combos", speed((done - resumed) / searched_s, bar_steps))
-    return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, time.monotonic() - started, searched_s)
+        with Local(settings, plan, window, features, folder, threads) as runner:
+            if left:
+                runner.prepare()
+            progress(done, plan.combos, "combos")
+            began = time.monotonic()
+            for index in _in_flight(runner, ((index, _numbers(plan, index)) for index in left)):
+                done += len(plan.chunk(index))
+                searched_s = time.monotonic() - began
+                progress(done, plan.combos, "combos", speed((done - resumed) / searched_s, bar_steps))
+    seconds = time.monotonic() - started
+    return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, seconds, searched_s, runner.engine)
 
 
-def _run(
-    settings: Settings, plan: SweepPlan, window: Window, features: FeatureSet, numbers: range, threads: int
-) -> Outcome:
-    """Run the combos `numbers` of the plan."""
-    params = {**plan.params, **plan.axis_values(numbers)}
-    combos = encode_combos(plan.strategy, features, params, len(numbers), plan.symbols, plan.symbol_params)
-    model = fill_model(plan.market, plan.initial_balance_usd)
-    return run_combos(settings, window, model, features, combos, threads)
+def _numbers(plan: SweepPlan, index: int) -> Ints:
+    places = plan.chunk(index)
+    return np.arange(places.start, places.stop, dtype=np.int64)
+
+
+def _in_flight(runner: Runner, chunks: Iterable[tuple[int, Ints]]) -> Iterator[int]:
+    """Keep as many chunks at work as the runner takes; gives the index of each one as it is finished.
+
+    The first that fails ends it: what is at work is waited for, and nothing else is begun.
+    """
+    flying: dict[Future[None], int] = {}
+    for index, numbers in chunks:
+        flying[runner.submit(index, numbers)] = index
+        while len(flying) >= runner.ahead:
+            yield from _landed(flying)
+    while flying:
+        yield from _landed(flying)
+
+
+def _landed(flying: dict[Future[None], int]) -> Iterator[int]:
+    for future in wait(flying, return_when=FIRST_COMPLETED).done:
+        index = flying.pop(future)
+        future.result()
+        yield index

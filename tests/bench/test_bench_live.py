@@ -6,7 +6,6 @@ import pytest
 from kernels.market import fill_model
 from mei_pipeline.bench import live, portfolio
 from mei_pipeline.bench.memory import features_of
-from mei_pipeline.bench.work import values_of
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.simulation import RESULTS, encode_combos, record_combo
 
@@ -20,7 +19,7 @@ def work():
 
 def replayed(settings, work, changes):
     plan = work.plan
-    values = {path: value[0] if isinstance(value, list) else value for path, value in values_of(work).items()}
+    values = plan.combo(int(work.numbers[0]))
     features = features_of(work.bars, plan.columns())
     combos = encode_combos(plan.strategy, features, values | changes, 1, plan.symbols)
     return record_combo(settings, work.cut, fill_model(plan.market, plan.initial_balance_usd), features, combos)

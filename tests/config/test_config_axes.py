@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from config_kit import CATALOG
 
@@ -48,7 +49,7 @@ def test_features_vary_slowest_then_entries_then_the_rest():
     ]
     grid = grid_of(spec, TABLE)
     assert grid.combos == 2 * 2 * (2 + 1)
-    assert grid.values(range(3))["trade.sl_atr_mult"] == [1.0, 2.0, 9.0]
+    assert grid.values(np.arange(3))["trade.sl_atr_mult"].to_list() == [1.0, 2.0, 9.0]
 
 
 CASES = {
@@ -120,7 +121,7 @@ def test_an_axis_with_a_condition_may_have_a_fixed_value(tmp_path):
     path = tmp_path / "s.yaml"
     axes = "axes: {trade.places: {values: [1, 2], when: {trade.trail: true}}, trade.trail: [true, false]}"
     path.write_text(f"{HEAD}params: {{trade.places: 7}}\n{axes}")
-    assert grid_of(read_sweep(path, CATALOG), TABLE).values(range(3))["trade.places"] == [1, 2, 7]
+    assert grid_of(read_sweep(path, CATALOG), TABLE).values(np.arange(3))["trade.places"].to_list() == [1, 2, 7]
 
 
 def test_conditions_count_towards_the_limit(tmp_path):

@@ -54,6 +54,7 @@ from kernels.strategies import load
 from mei_pipeline import simulation
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import Window
+from mei_pipeline.params.grid import picked
 from mei_pipeline.settings import Settings
 
 CROSS = (3, 7, 4, 2, 1.0, 2.0)
@@ -249,7 +250,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str):
         columns = columns_for(
             strategy, [{**one_set, **by_path} for one_set in values for by_path in [{}, *own.values()]], case.symbols
         )
-        params = {path: [one_set[path] for one_set in values] for path in values[0]}
+        params = {path: picked([one_set[path] for one_set in values]) for path in values[0]}
         combos = simulation.encode_combos(name, columns, params, len(values), names, own)
         shared += len(values) - len(combos.entries)
         market, model = to_market(case)._replace(group=combos.group), to_model(case.rules)

@@ -8,7 +8,7 @@ from mei_pipeline.sweep.run import SweepReport, speed
 
 
 def report(combos: int, resumed: int, searched_s: float) -> SweepReport:
-    return SweepReport("id", Path("sweeps"), combos, resumed, 5_000, 99.0, searched_s)
+    return SweepReport("id", Path("sweeps"), combos, resumed, 5_000, 99.0, searched_s, "cpu")
 
 
 def test_speed_counts_what_this_run_did_and_the_time_it_searched() -> None:
