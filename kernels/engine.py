@@ -399,6 +399,7 @@ def judge_signals(
     free yet, except for the leg that opens beside it.
     """
     count = 0
+    agreeing = False
     for i in range(wanted):
         s = np.uint64(hits[i])
         code = int(codes[s])
@@ -406,51 +407,55 @@ def judge_signals(
         seen = read(columns, rows[g], now, s)
         verdict = judge_signal(slots[s], model, code, seen, params[g], t)
         judge(verdicts, s, verdict)
+        agreeing = agreeing | (verdict == HELD)
         if verdict == ENTERED:
             candidates[count] = hits[i]
             ranks[count] = rank(code, seen, params[g])
             count += 1
-    money, taken = reserved(account, slots, active, bars, model)
-    free = value * params[0].max_total_margin_frac - account.margin - money
-    places = params[0].max_open_positions - account.positions - taken
-    free = order_additions(
-        account,
-        slots,
-        active,
-        bars,
-        codes,
-        symbols,
-        model,
-        columns,
-        rows,
-        params,
-        now,
-        t,
-        value,
-        free,
-        verdicts,
-    )
-    order_entries(
-        account,
-        slots,
-        active,
-        bars,
-        codes,
-        symbols,
-        model,
-        columns,
-        rows,
-        params,
-        now,
-        t,
-        value,
-        free,
-        places,
-        candidates,
-        ranks,
-        count,
-        verdicts,
-    )
+    if agreeing | (count != 0):
+        money, taken = reserved(account, slots, active, bars, model)
+        free = value * params[0].max_total_margin_frac - account.margin - money
+        places = params[0].max_open_positions - account.positions - taken
+        if agreeing:
+            free = order_additions(
+                account,
+                slots,
+                active,
+                bars,
+                codes,
+                symbols,
+                model,
+                columns,
+                rows,
+                params,
+                now,
+                t,
+                value,
+                free,
+                verdicts,
+            )
+        if count != 0:
+            order_entries(
+                account,
+                slots,
+                active,
+                bars,
+                codes,
+                symbols,
+                model,
+                columns,
+                rows,
+                params,
+                now,
+                t,
+                value,
+                free,
+                places,
+                candidates,
+                ranks,
+                count,
+                verdicts,
+            )
 
 
 @driver
