@@ -14,6 +14,7 @@ import polars as pl
 
 from kernels.market import Floats, Ints
 from kernels.params import Value
+from mei_pipeline import svg
 from mei_pipeline.sweep.metrics import LEAST_IS_BEST
 from mei_pipeline.sweep.pareto import OBJECTIVES, pareto
 from mei_pipeline.sweep.plan import SweepPlan
@@ -246,7 +247,7 @@ def histogram(results: Results, summary: SweepSummary) -> Histogram:
     """The distribution of the metric, from four deviations below the mean to four above, in bars of a round width."""
     reach = _DEVIATIONS * summary.deviation
     low, high = max(summary.least, summary.mean - reach), min(summary.greatest, summary.mean + reach)
-    width = _round_up((high - low) / _BARS if high > low else max(abs(low), 1.0) / _BARS)
+    width = svg.step((high - low) / _BARS if high > low else max(abs(low), 1.0) / _BARS)
     first, last = math.floor(low / width), math.floor(high / width) + 1
     count, below, above = np.zeros(last - first, dtype=np.int64), 0, 0
     for frame in results.frames((summary.metric,)):
@@ -289,13 +290,6 @@ class _HeatSums:
         )
 
 
-def said(value: Value) -> str:
-    """A value of an axis for people."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def _axes(plan: SweepPlan) -> dict[str, tuple[Value, ...]]:
     """Distinct values of each axis, ascending; what it has where it does not vary is among them."""
     none = plan.axis_values(np.zeros(0, dtype=np.int64))
@@ -319,7 +313,7 @@ def _places(values: Sequence[Value]) -> tuple[tuple[str, ...], Ints]:
     labels = []
     for place in range(size):
         inside = np.flatnonzero(of == place)
-        first, last = said(values[inside[0]]), said(values[inside[-1]])
+        first, last = svg.said(values[inside[0]]), svg.said(values[inside[-1]])
         labels.append(first if len(inside) == 1 else f"{first}..{last}")
     return tuple(labels), of
 
@@ -343,8 +337,3 @@ def _joined(one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
 
 def _order(value: Value) -> tuple[float, str]:
     return (0.0, value) if isinstance(value, str) else (float(value), "")
-
-
-def _round_up(least: float) -> float:
-    scale = 10.0 ** math.floor(math.log10(least))
-    return next(scale * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if scale * factor >= least * (1.0 - 1e-9))
