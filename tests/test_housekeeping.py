@@ -9,12 +9,12 @@ from market_kit import START_MS, SYMBOLS, VENUE, fill_lake, spec, write_config
 from mei_pipeline import files, night
 from mei_pipeline.config.models import Retention
 from mei_pipeline.housekeeping import Pruned, fates, prune
+from mei_pipeline.market import Bars, load_bars
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.registry.records import Basis, Occasion
 from mei_pipeline.registry.store import add_config, add_evidence
-from mei_pipeline.market import Bars, load_bars
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_path, sweep_folder, write_plan

@@ -189,8 +189,9 @@ def _print_front(summary: "SweepSummary") -> None:
 
 def _print_heat(heat: "HeatMap") -> None:
     rows = [(label, *(_finite(value) for value in heat.mean[row].tolist())) for row, label in enumerate(heat.rows)]
-    title = f"Mean {heat.metric}: {heat.across} across" + (f", {heat.down} down" if heat.down else "")
-    output.table(title, ("", *heat.columns), rows)
+    # As a title it would be folded to the width of the table.
+    click.echo(f"Mean {heat.metric}: {heat.across} across" + (f", {heat.down} down" if heat.down else ""))
+    output.table("", ("", *heat.columns), rows)
 
 
 def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:

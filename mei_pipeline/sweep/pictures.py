@@ -29,6 +29,7 @@ WIDTH, LEFT = 760.0, 76.0
 _CELL_WIDTH, _CELL_HEIGHT, _LEAST_WIDTH = 62.0, 26.0, 480.0
 _ROW = 24.0
 _BAR_LEFT = 300.0
+_NAMES = {"sharpe": "Sharpe ratio", "return_pct": "return", "win_rate": "share of round trips won"}
 
 
 def heat_picture(heat: HeatMap) -> str:
@@ -69,7 +70,7 @@ def front_picture(front: pl.DataFrame) -> str:
     """Return over drawdown of the combos on the Pareto front; the paler a point, the more it trades for it."""
     if front.is_empty():
         return document(420, 60, "no front", [text(PAD, 36, "No combo made money: the front is empty.", SOFT)])
-    height, top, bottom = 320.0, PAD + 44.0, 268.0
+    height, top, bottom = 312.0, PAD + 44.0, 268.0
     drawdown, gain, turnover = (front[name].to_numpy() for name in ("max_drawdown_pct", "return_pct", "turnover_usd"))
     across, up = (
         ticks(float(drawdown.min()), float(drawdown.max()), 6),
@@ -103,7 +104,7 @@ def front_picture(front: pl.DataFrame) -> str:
 
 def histogram_picture(shown: Histogram, summary: SweepSummary) -> str:
     """How many combos have which value of the metric; red below zero."""
-    height, top, bottom = 250.0, PAD + 40.0, 198.0
+    height, top, bottom = 242.0, PAD + 40.0, 198.0
     name = _titled(shown.metric)
     count = shown.count
     up = ticks(0.0, float(count.max(initial=1)))
@@ -215,7 +216,7 @@ def _two_digits(value: float) -> str:
 
 
 def _titled(metric: str) -> str:
-    return metric.replace("_usd", "").replace("_pct", "").replace("_frac", "").replace("_", " ")
+    return _NAMES.get(metric) or metric.replace("_usd", "").replace("_pct", "").replace("_frac", "").replace("_", " ")
 
 
 def _unit(metric: str) -> str:

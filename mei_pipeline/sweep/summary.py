@@ -195,7 +195,7 @@ def summarise(results: Results, metric: str = "sharpe", count: int = 20) -> Swee
         extremes = [min(extremes[0], known.min(initial=math.inf)), max(extremes[1], known.max(initial=-math.inf))]
         lost += int((frame["net_pnl_usd"] < 0.0).sum())
         idle += int((frame["trades"] == 0).sum())
-        best = _joined(best, frame.select(dict.fromkeys(("combo", metric)))).pipe(top, count, metric)
+        best = _joined(best, frame.select("combo", metric)).pipe(top, count, metric)
         front = pareto(_joined(front, frame.select("combo", *OBJECTIVES).filter(pl.col("return_pct") > 0.0)))
     n, mean = int(whole.count[0]), float(whole.mean[0])
     effects = [
