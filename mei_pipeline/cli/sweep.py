@@ -27,7 +27,9 @@ class _Sweeps(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = {*self.commands, *ctx.help_option_names}
-        return super().parse_args(ctx, args if not args or args[0] in known else ["run", *args])
+        # Two words in a row can only have been meant as a command and its argument.
+        two_words = len(args) > 1 and not any(word.startswith("-") for word in args[:2])
+        return super().parse_args(ctx, args if not args or args[0] in known or two_words else ["run", *args])
 
 
 @click.group("sweep", cls=_Sweeps)
