@@ -81,8 +81,9 @@ def write_plan(folder: Path, plan: SweepPlan) -> None:
 
 def clear_torn(folder: Path) -> None:
     """Remove what a killed run was writing; whoever calls it holds the sweep's lock."""
-    for torn in (folder / "chunks").glob(".*.tmp"):
-        torn.unlink(missing_ok=True)
+    for place in (folder, folder / "chunks"):
+        for torn in place.glob(".*.tmp"):
+            torn.unlink(missing_ok=True)
 
 
 def read_plan(folder: Path) -> SweepPlan:
