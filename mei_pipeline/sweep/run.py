@@ -101,7 +101,7 @@ def run_sweep(
                 runner.prepare()
             progress(done, plan.combos, "combos")
             began = time.monotonic()
-            for index in _in_flight(runner, left, choice_of(plan, folder)):
+            for index in in_flight(runner, left, choice_of(plan, folder)):
                 done += len(plan.chunk(index))
                 searched_s = time.monotonic() - began
                 progress(done, plan.combos, "combos", speed((done - resumed) / searched_s, bar_steps))
@@ -109,7 +109,7 @@ def run_sweep(
     return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, seconds, searched_s, runner.engine)
 
 
-def _in_flight(runner: Runner, left: Iterable[int], choice: Choice) -> Iterator[int]:
+def in_flight(runner: Runner, left: Iterable[int], choice: Choice) -> Iterator[int]:
     """Keep as many chunks at work as the runner takes and the choice allows; gives each one as it is finished.
 
     The combos of a chunk are chosen while those before it run. The first that fails ends it: what is at work is waited
