@@ -114,7 +114,7 @@ def make_work(spec: SweepSpec, bars: Bars, combos: int = 0) -> Work:
     """
     cut = window(bars, bars.anchor_ms, bars.end_ms)
     plan = make_plan(spec, bars, cut.from_ms, cut.to_ms)
-    return Work(bars, cut, plan, sample(plan.combos, combos or plan.combos))
+    return Work(bars, cut, plan, sample(plan.grid.combos, combos or plan.combos))
 
 
 def sample(total: int, wanted: int) -> Ints:

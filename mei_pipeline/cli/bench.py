@@ -79,6 +79,20 @@ def live(as_json: bool) -> None:
     _show("One bar of an executor", figures.to_dict(), as_json=as_json)
 
 
+@bench.command()
+@click.option("--axes", type=click.IntRange(2, 30), default=30, show_default=True, help="Axes of the grid.")
+@click.option("--batch", type=click.IntRange(1, 1_000_000), default=4096, show_default=True, help="Combos at once.")
+@click.option("--combos", type=click.IntRange(1), default=200_000, show_default=True, help="How many combos.")
+@_JSON
+def tpe(axes: int, batch: int, combos: int, as_json: bool) -> None:
+    """Propose combos as method tpe does, and run none: how many that is per second, on one thread."""
+    from mei_pipeline.bench.search import run_tpe
+
+    with output.bar() as progress:
+        figures = run_tpe(axes, batch, combos, progress)
+    _show("Proposals", figures.to_dict(), as_json=as_json)
+
+
 @click.command()
 @click.option("--strategy", "strategies", multiple=True, help="Only this strategy; may be given more than once.")
 @_JSON

@@ -183,7 +183,9 @@ def _summary_of_sweep(spec: "SweepSpec", venue: str) -> str:
     from mei_pipeline.params.table import read_catalog
 
     combos = grid_of(spec, read_catalog().strategy(spec.strategy)).combos
-    return f"{spec.strategy} on {spec.venue or venue} {spec.interval}: {combos:,} combos of {len(spec.axes)} axes"
+    chosen = f"{spec.method}, {spec.budget:,} of " if spec.budget is not None else ""
+    there = f"{chosen}{combos:,} combos of {len(spec.axes)} axes"
+    return f"{spec.strategy} on {spec.venue or venue} {spec.interval}: {there}"
 
 
 def _of_sweep(value: object) -> str | None:

@@ -16,6 +16,9 @@ from mei_pipeline.params.paths import closest
 from mei_pipeline.params.table import Catalog, Table, problems
 
 MAX_COMBOS = 2**31 - 1
+"""Most combos that are run."""
+MAX_GRID = 2**62
+"""Most combos of a grid from which some are chosen: their numbers are 64-bit integers."""
 _MISPLACED = "a market parameter; it belongs under `market`, without the leading `market.`"
 
 
@@ -100,7 +103,18 @@ def _numbers(spec: SweepSpec, table: Table, *, sound: bool) -> dict[Keys, str]:
             return {(*keys, path, "when", name): text for (path, name), text in found.items()}
     else:
         combos = math.prod(len(spec.axis_values(path)) for path in spec.axes)
-    return {keys: f"{combos:,} combos; at most {MAX_COMBOS:,}"} if combos > MAX_COMBOS else {}
+    return _counted(spec, combos)
+
+
+def _counted(spec: SweepSpec, combos: int) -> dict[Keys, str]:
+    """What is wrong with running as many combos as the method would, of a grid of so many."""
+    if spec.method == "grid" and combos > MAX_COMBOS:
+        return {("axes",): f"{combos:,} combos; at most {MAX_COMBOS:,}; method random or tpe runs some of them"}
+    if combos > MAX_GRID:
+        return {("axes",): f"{combos:,} combos to choose from; at most {MAX_GRID:,}: take fewer axes or values"}
+    if spec.budget is not None and spec.budget > combos:
+        return {("budget",): f"{spec.budget:,} is more than the {combos:,} combos of the axes; at most so many"}
+    return {}
 
 
 def _profiles(pipeline: Document[PipelineConfig], files: Files) -> Iterator[str]:

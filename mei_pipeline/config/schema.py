@@ -73,7 +73,11 @@ def _strategic(schema: Mapping[str, Any], catalog: Catalog, definitions: Schema)
         empty = {key: _filled(prop, None) for key, prop in slots.items()}
         branches.append({"if": {"properties": {"strategy": {"type": "null"}}}, "then": {"properties": empty}})
     strategy = {**properties["strategy"], "enum": names}
-    return {**schema, "properties": {**properties, "strategy": strategy}, "allOf": branches}
+    return {
+        **schema,
+        "properties": {**properties, "strategy": strategy},
+        "allOf": [*schema.get("allOf", ()), *branches],
+    }
 
 
 def _any_strategy(schema: Mapping[str, Any], slots: Mapping[str, Any], catalog: Catalog, definitions: Schema) -> Schema:

@@ -61,7 +61,7 @@ def _union(root: Schema, schema: Schema) -> str:
     if "discriminator" in schema:
         return f"a mapping whose kind is {' or '.join(schema['discriminator']['mapping'])}"
     branches = [branch for branch in schema.get("oneOf") or schema.get("anyOf") or () if branch.get("type") != "null"]
-    if branches and {branch.get("type") for branch in branches} <= {"integer", "number"}:
+    if len(branches) > 1 and {branch.get("type") for branch in branches} <= {"integer", "number"}:
         return _numbers({**schema, "type": "number"})
     return " or ".join(dict.fromkeys(allowed(root, branch) for branch in branches))
 

@@ -11,13 +11,17 @@ import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kernels.market import Ints
 from kernels.params import Value
 from mei_pipeline.errors import ConfigError
+
+Digits = NDArray[np.signedinteger[Any]]
+"""Which of its values each axis has."""
 
 MAX_BRANCHES = 10_000
 """Most combinations of values that conditions may tell apart at one axis."""
@@ -85,6 +89,7 @@ class _Level:
         target: [rows, values] node of the next level; where it does not vary only the last column holds.
         start: [rows, values] combos of the node that come before the first with this value.
         below: [rows] combos below each value where that is the same for all; 0 where it is not.
+        forks: Whether the next level has more than one node.
     """
 
     path: str
@@ -93,6 +98,7 @@ class _Level:
     target: Ints
     start: Ints
     below: Ints
+    forks: bool
 
 
 class Grid:
@@ -128,14 +134,44 @@ class Grid:
 
     def values(self, numbers: Ints) -> dict[str, Picked]:
         """Value of each axis for each of the combos `numbers` [K], by path."""
+        digits = self.digits(numbers)
+        return {level.path: Picked(level.values, digit) for level, digit in zip(self._levels, digits, strict=True)}
+
+    def digits(self, numbers: Ints) -> Ints:
+        """Which of its values each axis has in each of the combos `numbers` [K].
+
+        Returns:
+            [A, K] index into the values of the axis; one past the last where the axis does not vary.
+        """
         rest = np.array(numbers, dtype=np.int64)
         row = np.zeros(len(rest), dtype=np.int64)
-        found: dict[str, Picked] = {}
-        for level in self._levels:
-            digit = _digits(level, row, rest)
+        found = np.empty((len(self.axes), len(rest)), dtype=np.int64)
+        for level, digit in zip(self._levels, found, strict=True):
+            digit[:] = _digits(level, row, rest)
             rest -= level.start[row, digit]
-            found[level.path] = Picked(level.values, digit)
             row = level.target[row, digit]
+        return found
+
+    def settle(self, digits: Digits) -> None:
+        """Set the digits of axes that do not vary to one past the last, in place.
+
+        Args:
+            digits: [A, K] index into the values of each axis, whatever it says where the axis does not vary.
+        """
+        row: Ints | int = 0  # one for all as long as no condition tells combos apart
+        for level, digit in zip(self._levels, digits, strict=True):
+            idle = level.varies[row] == 0
+            if idle.any():
+                digit[...] = np.where(idle, len(level.values) - 1, digit)
+            row = level.target[row, digit] if level.forks else 0
+
+    def numbers(self, digits: Digits) -> Ints:
+        """Numbers of the combos with these settled digits [A, K]; the inverse of `digits`."""
+        found = np.zeros(digits.shape[1], dtype=np.int64)
+        row: Ints | int = 0
+        for level, digit in zip(self._levels, digits, strict=True):
+            found += level.start[row, digit]
+            row = level.target[row, digit] if level.forks else 0
         return found
 
     @functools.cached_property
@@ -233,7 +269,8 @@ def _level(axis: Axis, fixed: Mapping[str, Value], nodes: list[_Node], counts: l
         start[row, columns] = list(itertools.accumulate(each[:-1], initial=0))
         below[row] = each[0] if len(set(each)) == 1 else 0
     varies = np.array([node.varies for node in nodes], dtype=np.int64)
-    return _Level(axis.path, (*axis.values, fixed.get(axis.path, axis.values[0])), varies, target, start, below)
+    values = (*axis.values, fixed.get(axis.path, axis.values[0]))
+    return _Level(axis.path, values, varies, target, start, below, forks=bool(target.any()))
 
 
 def _digits(level: _Level, row: Ints, rest: Ints) -> Ints:

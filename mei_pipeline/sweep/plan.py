@@ -25,8 +25,29 @@ from mei_pipeline.params.table import Table, normal, read_catalog, validate
 
 
 @dataclass(frozen=True)
+class Search:
+    """Which combos of a grid are run, and in which order.
+
+    Attributes:
+        method: `grid`, `random` or `tpe`.
+        combos: How many are run: all of the grid, or the budget.
+        seed: Of `random` and `tpe`.
+        objective: Metric that `tpe` makes as great as it can; empty for others.
+        min_trades: Fewest closed trades for it to count.
+        lag: `tpe` proposes a batch from all batches but the last `lag` - 1 before it; 0 for others.
+    """
+
+    method: str
+    combos: int
+    seed: int = 0
+    objective: str = ""
+    min_trades: int = 0
+    lag: int = 0
+
+
+@dataclass(frozen=True)
 class SweepPlan:
-    """A grid of combos over one window of one venue.
+    """A search among the combos of a grid over one window of one venue.
 
     Attributes:
         strategy: Strategy that is searched.
@@ -49,7 +70,8 @@ class SweepPlan:
         axes: Values of each axis by path, in the order in which combos are numbered: features vary slowest, then what
             decides entries, so neighbours read the same columns and enter alike.
         when: By path of an axis the values that other parameters must have for it to vary.
-        chunk_combos: Combos per result file.
+        search: Which of the combos are run.
+        chunk_combos: Combos per result file; a file is a batch of `tpe`.
     """
 
     strategy: str
@@ -70,13 +92,15 @@ class SweepPlan:
     symbol_params: Mapping[str, Mapping[str, Value]]
     axes: tuple[tuple[str, tuple[Value, ...]], ...]
     when: Mapping[str, Mapping[str, Value]]
+    search: Search
     chunk_combos: int
 
     @property
     def id(self) -> str:
-        """SHA-256 of what decides the results; the size of chunks does not."""
+        """SHA-256 of what decides the results; the size of chunks does not, but for `tpe`, whose batches they are."""
         identity = asdict(self)
-        del identity["chunk_combos"]
+        if self.search.method != "tpe":
+            del identity["chunk_combos"]
         return files.sha256_json(identity)
 
     @property
@@ -86,8 +110,8 @@ class SweepPlan:
 
     @property
     def combos(self) -> int:
-        """Number of combos."""
-        return self._grid.combos
+        """How many combos are run; their numbers are below `grid.combos`."""
+        return self.search.combos
 
     @property
     def chunks(self) -> int:
@@ -111,7 +135,7 @@ class SweepPlan:
 
     def axis_values(self, numbers: Ints) -> dict[str, Picked]:
         """Value of each axis for each of the combos `numbers` [K]."""
-        return self._grid.values(numbers)
+        return self.grid.values(numbers)
 
     def combo(self, number: int) -> dict[str, Value]:
         """Every parameter of one combo by path."""
@@ -119,7 +143,8 @@ class SweepPlan:
         return {**self.params, **{path: of.to_list()[0] for path, of in found.items()}}
 
     @functools.cached_property
-    def _grid(self) -> Grid:
+    def grid(self) -> Grid:
+        """All combos of the axes, by number."""
         return Grid([Axis(path, values, self.when.get(path, {})) for path, values in self.axes], self.params)
 
 
@@ -134,6 +159,7 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
     axes = numbered_axes(spec, table)
     symbols = {symbol for symbol, values in spec.symbol_params.items() if values and symbol in bars.symbols}
     varied = {axis.path for axis in axes if not axis.when}
+    fixed = fixed_of(spec, table)
     return SweepPlan(
         strategy=spec.strategy,
         venue=bars.venue,
@@ -149,12 +175,22 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
         kernels=source_hash(),
         initial_balance_usd=spec.initial_balance_usd,
         market=resolve(catalog.market_of(spec.strategy), spec.market),
-        params={path: value for path, value in fixed_of(spec, table).items() if path not in varied},
+        params={path: value for path, value in fixed.items() if path not in varied},
         symbol_params={symbol: _own(table, symbol, spec.symbol_params[symbol]) for symbol in sorted(symbols)},
         axes=tuple((axis.path, axis.values) for axis in axes),
         when={axis.path: dict(axis.when) for axis in axes if axis.when},
-        chunk_combos=spec.chunk_combos,
+        search=_search(spec, Grid(axes, fixed).combos),
+        chunk_combos=spec.chunk,
     )
+
+
+def _search(spec: SweepSpec, combos: int) -> Search:
+    if spec.method == "grid":
+        return Search("grid", combos)
+    budget = spec.budget or combos  # a spec that was checked has one
+    if spec.method == "random":
+        return Search("random", budget, spec.seed)
+    return Search("tpe", budget, spec.seed, spec.objective, spec.min_trades, spec.lag)
 
 
 def _own(table: Table, symbol: str, values: Mapping[str, Value]) -> dict[str, Value]:

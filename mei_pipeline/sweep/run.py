@@ -6,9 +6,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from kernels.market import Ints
 from mei_pipeline import files
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import Window
@@ -17,6 +14,7 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.chunks import Local, Runner
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import chunk_done, clear_torn, sweep_folder, write_plan
+from mei_pipeline.sweep.search.choose import Choice, choice_of
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def run_sweep(
                 runner.prepare()
             progress(done, plan.combos, "combos")
             began = time.monotonic()
-            for index in _in_flight(runner, ((index, _numbers(plan, index)) for index in left)):
+            for index in in_flight(runner, left, choice_of(plan, folder)):
                 done += len(plan.chunk(index))
                 searched_s = time.monotonic() - began
                 progress(done, plan.combos, "combos", speed((done - resumed) / searched_s, bar_steps))
@@ -112,21 +110,17 @@ def run_sweep(
     return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, seconds, searched_s, runner.engine)
 
 
-def _numbers(plan: SweepPlan, index: int) -> Ints:
-    places = plan.chunk(index)
-    return np.arange(places.start, places.stop, dtype=np.int64)
+def in_flight(runner: Runner, left: Iterable[int], choice: Choice) -> Iterator[int]:
+    """Keep as many chunks at work as the runner takes and the choice allows; gives each one as it is finished.
 
-
-def _in_flight(runner: Runner, chunks: Iterable[tuple[int, Ints]]) -> Iterator[int]:
-    """Keep as many chunks at work as the runner takes; gives the index of each one as it is finished.
-
-    The first that fails ends it: what is at work is waited for, and nothing else is begun.
+    The combos of a chunk are chosen while those before it run. The first that fails ends it: what is at work is waited
+    for, and nothing else is begun.
     """
     flying: dict[Future[None], int] = {}
-    for index, numbers in chunks:
-        flying[runner.submit(index, numbers)] = index
-        while len(flying) >= runner.ahead:
+    for index in left:
+        while len(flying) >= runner.ahead or (flying and min(flying.values()) < choice.needs(index)):
             yield from _landed(flying)
+        flying[runner.submit(index, choice.numbers(index))] = index
     while flying:
         yield from _landed(flying)
 

@@ -35,6 +35,13 @@ def test_bench_portfolio_with_finer_exits(capsys):
     assert (found["work"], found["symbols"], found["steps"]) == ("portfolio, exits 5m", 3, 16 * 288)
 
 
+def test_bench_tpe_proposes_every_combo_once(capsys):
+    found = printed(capsys, "bench", "tpe", "--axes", "16", "--batch", "300", "--combos", "1000")
+    assert (found["axes"], found["batch"], found["combos"]) == (16, 300, 1200)
+    assert found["proposals_per_s"] == pytest.approx(1200 / found["cpu_s"])
+    assert found["grid_combos"] == (1 + 4) ** 3 * 4 ** (16 - 3 * 2 - 1) * 2
+
+
 def test_a_fresh_process_reaches_its_first_result(capsys, monkeypatch, compiled_kernels):
     monkeypatch.setenv("MEI_CACHE", str(compiled_kernels.parent.parent))
     found = printed(capsys, "bench", "w1", "--first")

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from config_kit import CATALOG
 
+from kernels.params import Parameter
 from mei_pipeline.config.axes import grid_of, numbered_axes
 from mei_pipeline.config.load import read_sweep
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.config.reader import parse_document
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.params.table import Catalog, make_table
 
 HEAD = "strategy: toy\ninterval: 1h\n"
 TABLE = CATALOG.strategies["toy"]
@@ -115,6 +117,99 @@ def test_axes_that_can_not_be(tmp_path, axes, expected):
     with pytest.raises(ConfigError) as caught:
         read_sweep(path, CATALOG)
     assert str(caught.value).splitlines()[-1].startswith(f"{path}:{expected}")
+
+
+METHODS = {
+    "unknown": ("method: tep", "3:1: method: tep is not allowed; one of grid, random, tpe"),
+    "no budget": ("method: random", "budget: missing; method random needs to know how many combos to run"),
+    "zero": ("method: tpe\nbudget: 0", "4:1: budget: 0 is not allowed; a whole number from 1 to 2147483647"),
+    "not whole": ("method: tpe\nbudget: 1.5", "4:1: budget: 1.5 is not allowed; a whole number from 1"),
+    "more than the grid": (
+        "method: random\nbudget: 101",
+        "4:1: budget: 101 is more than the 100 combos of the axes; at most so many",
+    ),
+    "more than tpe remembers": (
+        "method: tpe\nbudget: 10000001",
+        "4:1: budget: 10,000,001 is not allowed; at most 10,000,000 for tpe, random takes more",
+    ),
+    "budget of a grid": (
+        "budget: 5",
+        "3:1: budget: means nothing to method grid, which runs every combo; leave it out, or choose method random or",
+    ),
+    "seed of a grid": (
+        "seed: 5",
+        "3:1: seed: means nothing to method grid, which runs every combo; leave it out",
+    ),
+    "seed out of range": (
+        "method: random\nbudget: 5\nseed: 4294967296",
+        "5:1: seed: 4294967296 is not allowed; a whole number from 0 to 4294967295",
+    ),
+    "objective of a sample": (
+        "method: random\nbudget: 5\nobjective: return_pct",
+        "5:1: objective: means nothing to method random; leave it out, or choose method tpe",
+    ),
+    "objective that is no aim": (
+        "method: tpe\nbudget: 5\nobjective: fees_usd",
+        "5:1: objective: fees_usd is not allowed; one of sharpe, return_pct, profit_factor",
+    ),
+    "too few batches": (
+        "method: tpe\nbudget: 99\nchunk_combos: 50",
+        "5:1: chunk_combos: 50 leaves tpe 2 batches to learn from; at most 9",
+    ),
+    "nothing learned for long": (
+        "method: tpe\nbudget: 50\nchunk_combos: 5\nlag: 6",
+        "6:1: lag: 6 of 10 batches would be proposed from nothing; at most 5",
+    ),
+}
+
+
+@pytest.mark.parametrize(("keys", "expected"), METHODS.values(), ids=METHODS)
+def test_methods_that_can_not_be(tmp_path, keys, expected):
+    path = tmp_path / "s.yaml"
+    axes = "axes: {trade.places: {from: 1, to: 50, step: 1}, trade.trail: [true, false]}"
+    path.write_text(f"{HEAD}{keys}\n{axes}\n")
+    with pytest.raises(ConfigError) as caught:
+        read_sweep(path, CATALOG)
+    (line,) = str(caught.value).splitlines()
+    assert line.removeprefix(f"{path}:").strip().startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "keys", ["method: random\nbudget: 100\nseed: 4294967295", "method: tpe\nbudget: 100", "seed: 0"]
+)
+def test_methods_that_can_be(tmp_path, keys):
+    path = tmp_path / "s.yaml"
+    path.write_text(f"{HEAD}{keys}\naxes: {{trade.places: {{from: 1, to: 50, step: 1}}, trade.trail: [true, false]}}\n")
+    assert SweepSpec.model_validate(read_sweep(path, CATALOG).model_dump(by_alias=True)) == read_sweep(path, CATALOG)
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("", 4096),
+        ("method: random\nbudget: 5", 4096),
+        ("method: tpe\nbudget: 1000000", 4096),
+        ("method: tpe\nbudget: 2000", 40),
+        ("method: tpe\nbudget: 9", 1),
+        ("method: tpe\nbudget: 2000\nchunk_combos: 200", 200),
+    ],
+)
+def test_how_many_combos_a_file_has(keys, expected):
+    assert parse(f"{keys}\naxes: {{trade.trail: [true, false]}}\n").chunk == expected
+
+
+def test_a_grid_to_choose_from_may_be_large_but_not_endless(tmp_path):
+    path = tmp_path / "s.yaml"
+    table = make_table(Parameter(f"a.p{i}", "int", 1, 1, 10_000, "", "exit", "A number.") for i in range(5))
+    catalog = Catalog({"toy": table}, CATALOG.market)
+    for count, fine in ((4, True), (5, False)):
+        axes = "".join(f"  a.p{number}: {{from: 1, to: 10000, step: 1}}\n" for number in range(count))
+        path.write_text(f"{HEAD}method: random\nbudget: 10\naxes:\n{axes}")
+        if fine:
+            assert grid_of(read_sweep(path, catalog), table).combos == 10**16
+        else:
+            with pytest.raises(ConfigError, match=r"to choose from; at most 4,611,686,018,427,387,904: take fewer"):
+                read_sweep(path, catalog)
 
 
 def test_an_axis_with_a_condition_may_have_a_fixed_value(tmp_path):

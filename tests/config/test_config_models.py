@@ -155,7 +155,13 @@ CASES = [
         "step: 1, stop: 2",
         "7:34: axes.a.y.stop: unknown key; did you mean 'step'? allowed: from, to, step",
     ),
-    (SweepSpec, SWEEP, "strategy: toy", "strategy: toy\nmethod: tpe", "2:1: method: tpe is not allowed; grid"),
+    (
+        SweepSpec,
+        SWEEP,
+        "strategy: toy",
+        "strategy: toy\nmethod: tpee",
+        "2:1: method: tpee is not allowed; one of grid, random, tpe",
+    ),
     (
         SweepSpec,
         SWEEP,
@@ -234,7 +240,7 @@ def test_what_a_model_writes_it_reads_back(model, text):
 
 def test_what_is_left_out_has_the_documented_defaults():
     sweep = parse_document(SWEEP.encode(), Path("f.yaml"), SweepSpec).model
-    assert (sweep.venue, sweep.method, sweep.initial_balance_usd, sweep.chunk_combos) == (None, "grid", 10_000.0, 4096)
+    assert (sweep.venue, sweep.method, sweep.initial_balance_usd, sweep.chunk) == (None, "grid", 10_000.0, 4096)
     pipeline = parse_document(PIPELINE.encode(), Path("f.yaml"), PipelineConfig).model
     assert pipeline.automation is False
     assert pipeline.window.min_coverage_frac == 0.98

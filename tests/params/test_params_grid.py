@@ -57,6 +57,28 @@ def test_a_range_of_numbers_is_a_slice_of_all(grid, data):
     assert listed(found, range(start, stop)) == every_combo(axes, fixed)[start:stop]
 
 
+@given(grids(), st.data())
+def test_digits_lead_back_to_their_number(grid, data):
+    found = Grid(*grid)
+    numbers = np.array(data.draw(st.lists(st.integers(0, found.combos - 1), max_size=8)), dtype=np.int64)
+    digits = found.digits(numbers)
+    assert found.numbers(digits).tolist() == numbers.tolist()
+    again = digits.astype(np.int16)
+    found.settle(again)
+    assert np.array_equal(again, digits)
+
+
+@given(grids(), st.randoms(use_true_random=False))
+def test_any_digits_settle_to_a_combo(grid, random):
+    found = Grid(*grid)
+    drawn = np.array([[random.randrange(len(axis.values)) for _ in range(8)] for axis in found.axes])
+    settled = drawn.copy()
+    found.settle(settled)
+    assert np.array_equal(found.digits(found.numbers(settled)), settled)
+    idle = settled != drawn
+    assert (settled[idle] == np.array([[len(axis.values)] for axis in found.axes]).repeat(8, axis=1)[idle]).all()
+
+
 @given(grids())
 def test_what_varies_is_what_some_combo_varies(grid):
     axes, fixed = grid
@@ -96,6 +118,13 @@ def test_billions_of_combos_are_numbered_without_being_listed():
         {"a": 5, "b": 7, "c": 0, "d": 0, "e": 2},
         {"a": 5, "b": 7, "c": 0, "d": 1, "e": 1},
     ]
+
+
+def test_numbers_up_to_two_to_the_62():
+    grid = Grid([Axis(f"a{index}", (0, 1, 2, 3)) for index in range(31)], {})
+    assert grid.combos == 2**62
+    numbers = np.array([0, 1, 2**61 + 5, 2**62 - 1])
+    assert grid.numbers(grid.digits(numbers)).tolist() == numbers.tolist()
 
 
 def test_a_count_that_no_integer_register_holds():

@@ -1,21 +1,26 @@
 """The committed searches: wide enough, every axis moves something, and no two combos are one."""
 
+import numpy as np
 import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake
 
+from kernels.market import fill_model
 from kernels.strategies import load
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.features import build_features
 from mei_pipeline.market import Bars, load_bars, window
 from mei_pipeline.settings import CHECKOUT, Settings
+from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import read_results
 from mei_pipeline.sweep.run import run_sweep
+from mei_pipeline.sweep.search.tpe import is_scale
 
 DAYS = 90
 SYMBOLS = ("AAA", "BBB", "BTC", "CCC")
+UNSEEN = {"trade.enable_stagnation_exit"}  # volatility never dies in these bars
 
 
 @pytest.fixture
@@ -46,6 +51,42 @@ def test_every_axis_of_a_committed_search_moves_results(name: str, mei_settings:
         alone = rows.unique([*others, path], keep="first", maintain_order=True)
         spread = alone.group_by(others).agg(pl.col("net_pnl_usd").n_unique())
         assert spread["net_pnl_usd"].max() > 1, f"{name}: {path} changes nothing"
+
+
+def test_every_axis_of_the_wide_search_moves_results(mei_settings: Settings, bars: Bars) -> None:
+    """Each value alone beside a few combos in which every condition holds."""
+    plan = make_plan(spec("deep"), bars, START_MS + 10 * DAY_MS, START_MS + DAYS * DAY_MS)
+    features = build_features(bars, plan.columns(), mei_settings.features)
+    rng = np.random.default_rng(1)
+    sizes = [len(values) for _, values in plan.axes]
+    asked = {path: value for conditions in plan.when.values() for path, value in conditions.items()}
+    alone = []
+    for _ in range(8):
+        base = [values.index(asked[path]) if path in asked else rng.integers(len(values)) for path, values in plan.axes]
+        for axis, size in enumerate(sizes):
+            alone += [(axis, [*base[:axis], value, *base[axis + 1 :]]) for value in range(size)]
+    digits = np.array([combo for _, combo in alone]).T
+    plan.grid.settle(digits)
+    numbers = plan.grid.numbers(digits)
+    values = {**plan.params, **plan.axis_values(numbers)}
+    combos = encode_combos(plan.strategy, features, values, len(numbers), plan.symbols)
+    cut = window(bars, plan.from_ms, plan.to_ms)
+    model = fill_model(plan.market, plan.initial_balance_usd)
+    equity = run_combos(mei_settings, cut, model, features, combos).results["equity_usd"]
+    axes = np.array([axis for axis, _ in alone])
+    for axis, (path, _) in enumerate(plan.axes):
+        groups = equity[axes == axis].reshape(8, sizes[axis])
+        assert (groups != groups[:, :1]).any() or path in UNSEEN, f"{path} changes nothing"
+
+
+def test_the_wide_search_is_wider_than_any_that_could_be_run(bars: Bars) -> None:
+    plan = make_plan(spec("deep"), bars, START_MS + 10 * DAY_MS, START_MS + DAYS * DAY_MS)
+    nightly = make_plan(spec("nightly"), bars, plan.from_ms, plan.to_ms)
+    assert plan.search.method == "tpe"
+    assert {path for path, _ in nightly.axes} <= {path for path, _ in plan.axes}
+    assert plan.grid.combos > 1_000_000_000 * nightly.combos
+    assert plan.search.min_trades == load_config(CHECKOUT / "config").policy.selection.min_trades
+    assert all(is_scale(values) for _, values in plan.axes if not {type(value) for value in values} & {bool, str})
 
 
 def test_the_search_of_a_night_covers_every_kind_of_rule(bars: Bars) -> None:

@@ -1,10 +1,10 @@
 """sweeps/*.yaml."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from mei_pipeline.candles.intervals import Intervals, interval_problems
 from mei_pipeline.config.base import (
@@ -21,6 +21,25 @@ from mei_pipeline.config.base import (
 )
 
 MAX_AXIS_VALUES = 10_000
+MAX_BUDGET = 2**31 - 1
+MAX_TPE_BUDGET = 10_000_000
+"""`tpe` keeps the number of every combo that it has run in memory, 8 bytes each."""
+
+MAX_SEED = 2**32 - 1
+_CHUNK = 4096
+_BATCHES, _FEWEST_BATCHES = 50, 10
+_SAYS_NOTHING = {
+    "grid": ("budget", "seed", "objective", "min_trades", "lag"),
+    "random": ("objective", "min_trades", "lag"),
+    "tpe": (),
+}
+"""Keys that mean nothing to each method."""
+
+_TAKE = {
+    "budget": ", which runs every combo; leave it out, or choose method random or tpe",
+    "seed": ", which runs every combo; leave it out",
+    **dict.fromkeys(("objective", "min_trades", "lag"), "; leave it out, or choose method tpe"),
+}
 
 
 class Range(FileModel):
@@ -79,8 +98,23 @@ Axis = Annotated[
 ]
 
 
+def _add_methods(schema: dict[str, Any]) -> None:
+    """Add to the JSON schema of a sweep what each method asks of the other keys."""
+    schema["allOf"] = []
+    for method, keys in _SAYS_NOTHING.items():
+        defaults = {key: {"const": schema["properties"][key]["default"]} for key in keys}
+        wanted: dict[str, Any] = (
+            {} if "budget" in keys else {"required": ["budget"], "properties": {"budget": {"type": "integer"}}}
+        )
+        meant = {"properties": {"method": {"const": method}}, "required": [] if method == "grid" else ["method"]}
+        then = {**wanted, "properties": {**defaults, **wanted.get("properties", {})}}
+        schema["allOf"].append({"if": meant, "then": then})
+
+
 class SweepSpec(FileModel):
     """sweeps/<name>.yaml: one search."""
+
+    model_config = ConfigDict(json_schema_extra=_add_methods)
 
     strategy: Name
     """Strategy to search: a module of kernels/strategies."""
@@ -95,8 +129,22 @@ class SweepSpec(FileModel):
     When left out: `interval`."""
     initial_balance_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
     """Equity at the start of every combo."""
-    method: Literal["grid"] = "grid"
-    """How the axes are searched: `grid` runs every combination."""
+    method: Literal["grid", "random", "tpe"] = "grid"
+    """Which combinations of the axes are run: `grid` every one, `random` a sample of them, `tpe` those that look best
+    after what came of the ones before."""
+    budget: Annotated[int, Field(ge=1, le=MAX_BUDGET)] | None = None
+    """How many combos `random` and `tpe` run, at most as many as there are. `tpe` takes up to 10,000,000. It belongs to
+    these methods alone, and they need it."""
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
+    """Which sample `random` draws, and where `tpe` starts. Equal seeds draw equal samples of equal axes."""
+    objective: Literal["sharpe", "return_pct", "profit_factor"] = "sharpe"
+    """Metric that `tpe` makes as great as it can."""
+    min_trades: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """To `tpe`, a combo with fewer closed trades is worse than every one that has them, and the worse the fewer."""
+    lag: Annotated[int, Field(ge=1, le=1000)] = 2
+    """`tpe` proposes a batch from all batches but the last `lag` - 1 before it, so `lag` of them may be at work. 2 runs
+    one while the next is proposed; more is for many machines, and learns later. Results do not depend on how many
+    are."""
     market: MarketValues = Field(default_factory=dict)
     """Market parameters, written without the leading `market.`: fees, slippage and how orders fill. They are part of
     what is assumed, never of what is searched."""
@@ -107,12 +155,19 @@ class SweepSpec(FileModel):
     axes: Annotated[dict[str, Axis], Field(min_length=1, json_schema_extra={"slot": "axes"})]
     """Parameters that are searched: each a list of values, `{values: [...]}` or `{from, to, step}`, the last two also
     with `when: {path: value}`. Feature windows are always listed."""
-    chunk_combos: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
-    """Combos per result file; a sweep that was killed goes on at the next file."""
+    chunk_combos: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Combos per result file; a sweep that was killed goes on at the next file. When left out: 4096, for `tpe` a
+    fiftieth of the budget if that is less. A batch of `tpe` is one file; it needs at least 10."""
 
     @model_validator(mode="after")
     def _dividing(self) -> "SweepSpec":
         if found := interval_problems(self.interval, self.entry_interval or "", self.exit_interval or ""):
+            raise flaws(found)
+        return self
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> "SweepSpec":
+        if found := dict(_method_problems(self)):
             raise flaws(found)
         return self
 
@@ -134,6 +189,12 @@ class SweepSpec(FileModel):
         """The intervals together."""
         return Intervals(self.interval, self.entry_interval or "", self.exit_interval or "")
 
+    @property
+    def chunk(self) -> int:
+        """Combos per result file, whether the file says so or not."""
+        most = max(1, (self.budget or 0) // _BATCHES) if self.method == "tpe" else _CHUNK
+        return self.chunk_combos or min(_CHUNK, most)
+
     def axis_values(self, path: str) -> tuple[Scalar, ...]:
         """Values of one axis, in the order of the file."""
         axis = self.axes[path]
@@ -143,3 +204,28 @@ class SweepSpec(FileModel):
         """Values that other parameters must have for an axis to vary."""
         axis = self.axes[path]
         return {} if isinstance(axis, tuple) else axis.when
+
+
+def _method_problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
+    """What the method asks of the other keys, by key."""
+    fields = SweepSpec.model_fields
+    for key in _SAYS_NOTHING[spec.method]:
+        if getattr(spec, key) != fields[key].default:
+            yield key, f"means nothing to method {spec.method}{_TAKE[key]}"
+    if spec.method == "grid":
+        return
+    if spec.budget is None:
+        yield "budget", f"missing; method {spec.method} needs to know how many combos to run"
+    elif spec.method == "tpe":
+        yield from _tpe_problems(spec, spec.budget)
+
+
+def _tpe_problems(spec: SweepSpec, budget: int) -> Iterator[tuple[str, str]]:
+    batches = -(-budget // spec.chunk)
+    if budget > MAX_TPE_BUDGET:
+        yield "budget", f"{budget:,} is not allowed; at most {MAX_TPE_BUDGET:,} for tpe, random takes more"
+    elif spec.chunk > 1 and batches < _FEWEST_BATCHES:
+        least = max(1, budget // _FEWEST_BATCHES)
+        yield "chunk_combos", f"{spec.chunk:,} leaves tpe {batches} batches to learn from; at most {least:,}"
+    elif spec.lag > 1 and 2 * spec.lag > batches:
+        yield "lag", f"{spec.lag} of {batches} batches would be proposed from nothing; at most {max(1, batches // 2)}"

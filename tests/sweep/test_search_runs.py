@@ -1,0 +1,233 @@
+"""Sweeps that run a part of a grid: the same rows wherever one was killed, and however many chunks are at work."""
+
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
+from polars.testing import assert_frame_equal
+
+from mei_pipeline import files
+from mei_pipeline.errors import DataError
+from mei_pipeline.features import FeatureSet, build_features
+from mei_pipeline.market import Bars, Window, load_bars, window
+from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.plan import SweepPlan, make_plan
+from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder
+from mei_pipeline.sweep.run import in_flight, run_sweep
+from mei_pipeline.sweep.search.choose import choice_of, scores
+
+FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
+AXES = {
+    "trade.sl_atr_mult": {"from": 1.0, "to": 3.0, "step": 0.5},
+    "trade.tp_atr_mult": {"values": (2.0, 3.0, 4.0), "when": {"trade.size_mode": "units"}},
+    "trade.size_mode": ("units", "equity"),
+    "indicators.ema_fast_window": (5, 9, 13),
+    "indicators.ema_slow_window": (21, 34),
+}
+GRID = 5 * (3 + 1) * 6
+
+
+@pytest.fixture
+def bars(mei_settings: Settings) -> Bars:
+    return load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
+
+
+@pytest.fixture
+def cut(bars: Bars) -> Window:
+    return window(bars, FROM_MS, TO_MS)
+
+
+@pytest.fixture
+def features(mei_settings: Settings, bars: Bars) -> FeatureSet:
+    return build_features(bars, plan_of(bars).columns(), mei_settings.features)
+
+
+def plan_of(bars: Bars, method: str = "tpe", **changes: object) -> SweepPlan:
+    given = {"method": method, "budget": 60, "chunk_combos": 6, "axes": AXES}
+    if method == "tpe":
+        given |= {"min_trades": 5}
+    return make_plan(spec(**{**given, **changes}), bars, FROM_MS, TO_MS)
+
+
+def run(settings: Settings, plan: SweepPlan, cut: Window, features: FeatureSet) -> pl.DataFrame:
+    return read_results(run_sweep(settings, plan, cut, features).folder, plan)
+
+
+def elsewhere(settings: Settings, name: str) -> Settings:
+    return settings.model_copy(update={"home": settings.home / name})
+
+
+@dataclass
+class Table:
+    """A runner that looks rows up, the chunk that came last first."""
+
+    folder: Path
+    plan: SweepPlan
+    outcome: pl.DataFrame
+    ahead: int
+    pool: ThreadPoolExecutor
+    engine: str = "none"
+    asked: dict[int, list[int]] = field(default_factory=dict)
+    waiting: list[tuple[int, Future[None]]] = field(default_factory=list)
+    most: int = 0
+
+    def prepare(self) -> None:
+        """Nothing to compile."""
+
+    def submit(self, index: int, numbers: np.ndarray) -> Future[None]:
+        self.asked[index] = numbers.tolist()
+        future: Future[None] = Future()
+        self.waiting.append((index, future))
+        self.most = max(self.most, len(self.waiting))
+        self.pool.submit(self._newest)
+        return future
+
+    def _newest(self) -> None:
+        index, future = self.waiting.pop()
+        path = chunk_path(self.folder, self.plan, index)
+        with files.replacing(path) as temporary:
+            pl.DataFrame({"combo": self.asked[index]}).join(self.outcome, on="combo", how="left").write_parquet(
+                temporary
+            )
+        future.set_result(None)
+
+
+def asked_of(folder: Path, plan: SweepPlan, ahead: int) -> dict[int, list[int]]:
+    """The combos of each chunk when so many are at work at a time."""
+    rng = np.random.default_rng(4)
+    trades, sharpe = rng.integers(0, 40, GRID), rng.normal(size=GRID)
+    outcome = pl.DataFrame({"combo": range(GRID), "trades": trades, "sharpe": sharpe})
+    with ThreadPoolExecutor(1) as pool:
+        runner = Table(folder, plan, outcome, ahead, pool)
+        order = list(in_flight(runner, range(plan.chunks), choice_of(plan, folder)))
+    assert sorted(order) == list(range(plan.chunks))
+    assert runner.most <= min(ahead, plan.search.lag or ahead)
+    return runner.asked
+
+
+@pytest.mark.parametrize("lag", [1, 2, 4])
+def test_proposals_do_not_depend_on_how_many_chunks_are_at_work(bars: Bars, tmp_path: Path, lag: int) -> None:
+    plan = plan_of(bars, lag=lag, chunk_combos=5)
+    found = [asked_of(tmp_path / str(ahead), plan, ahead) for ahead in (1, 2, 3, 7)]
+    assert found[1:] == found[:1] * 3
+    assert len({number for numbers in found[0].values() for number in numbers}) == 60
+
+
+def test_a_batch_waits_for_the_chunks_that_it_is_proposed_from(bars: Bars, tmp_path: Path) -> None:
+    plan = plan_of(bars, lag=3)
+    choice = choice_of(plan, tmp_path)
+    assert [choice.needs(index) for index in range(6)] == [0, 0, 0, 1, 2, 3]
+    asked_of(tmp_path, plan, 1)
+    first = choice_of(plan, tmp_path).numbers(5)
+    for index in (3, 4, 5):  # numbers of 3 and 4 come from their own proposals, and what came of them is not needed
+        chunk_path(tmp_path, plan, index).unlink()
+    again = choice_of(plan, tmp_path)
+    assert [again.numbers(index).tolist() for index in (3, 4, 5)][-1] == first.tolist()
+
+
+def test_other_results_and_other_seeds_lead_elsewhere(bars: Bars, tmp_path: Path) -> None:
+    plan = plan_of(bars)
+    asked = asked_of(tmp_path / "one", plan, 2)
+    assert asked_of(tmp_path / "two", plan_of(bars, seed=1), 2) != asked
+    shutil.copytree(tmp_path / "one", tmp_path / "three")
+    path = chunk_path(tmp_path / "three", plan, 3)
+    turned = pl.read_parquet(path).with_columns(sharpe=100 - pl.col("sharpe"))
+    turned.write_parquet(path)
+    proposed = choice_of(plan, tmp_path / "three")
+    assert proposed.numbers(4).tolist() == asked[4]  # the chunk before it is not waited for
+    assert proposed.numbers(5).tolist() != asked[5]
+
+
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_a_part_of_the_grid_is_run_once_and_said_right(
+    mei_settings: Settings, bars: Bars, cut: Window, features: FeatureSet, method: str
+) -> None:
+    plan = plan_of(bars, method)
+    assert (plan.combos, plan.chunks, plan.grid.combos) == (60, 10, GRID)
+    rows = run(mei_settings, plan, cut, features)
+    assert rows.height == rows["combo"].n_unique() == 60
+    assert rows["combo"].is_between(0, GRID, closed="left").all()
+    for row in rows.iter_rows(named=True):
+        combo = plan.combo(row["combo"])
+        assert {path: row[path] for path, _ in plan.axes} == {path: combo[path] for path, _ in plan.axes}
+
+
+def test_rows_of_a_part_are_those_of_the_whole(
+    mei_settings: Settings, bars: Bars, cut: Window, features: FeatureSet
+) -> None:
+    whole = run(mei_settings, plan_of(bars, "grid", budget=None, chunk_combos=None), cut, features)
+    for method in ("random", "tpe"):
+        rows = run(mei_settings, plan_of(bars, method), cut, features)
+        expected = whole.filter(pl.col("combo").is_in(rows["combo"].to_list()))
+        assert_frame_equal(rows.sort("combo"), expected, check_exact=True)
+
+
+def test_a_sample_does_not_depend_on_chunks_and_is_no_prefix(
+    mei_settings: Settings, bars: Bars, cut: Window, features: FeatureSet
+) -> None:
+    plan = plan_of(bars, "random")
+    rows = run(mei_settings, plan, cut, features)
+    rechunked = plan_of(bars, "random", chunk_combos=17)
+    assert rechunked.id == plan.id
+    assert_frame_equal(run(mei_settings, rechunked, cut, features).sort("combo"), rows.sort("combo"), check_exact=True)
+    larger = plan_of(bars, "random", budget=61)
+    assert larger.id != plan.id
+    found = set(run(mei_settings, larger, cut, features)["combo"].to_list())
+    assert found > set(rows["combo"].to_list())
+    assert rows["combo"].sum() not in {sum(range(60)), sum(range(GRID - 60, GRID))}
+    assert set(rows["combo"].to_list()) != set(
+        run(mei_settings, plan_of(bars, "random", seed=1), cut, features)["combo"]
+    )
+
+
+@pytest.mark.parametrize("method", ["random", "tpe"])
+def test_killed_anywhere_it_ends_identical(
+    mei_settings: Settings, bars: Bars, cut: Window, features: FeatureSet, method: str
+) -> None:
+    plan = plan_of(bars, method, budget=40, chunk_combos=4)
+    whole = run(mei_settings, plan, cut, features)
+    folder = sweep_folder(mei_settings.sweeps, plan)
+    for done in range(plan.chunks):
+        for hole in {done, max(0, done - 1)}:  # the last chunk may be on disk before the one before it
+            again = elsewhere(mei_settings, f"{done} {hole}")
+            target = sweep_folder(again.sweeps, plan)
+            shutil.copytree(folder, target)
+            for index in {hole, *range(done + 1, plan.chunks)}:
+                chunk_path(target, plan, index).unlink()
+            assert_frame_equal(run(again, plan, cut, features), whole, check_exact=True)
+
+
+def test_a_damaged_chunk_teaches_nothing(bars: Bars, tmp_path: Path) -> None:
+    plan = plan_of(bars)
+    asked_of(tmp_path, plan, 1)
+    path = chunk_path(tmp_path, plan, 0)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"000000000-000000006\.parquet: damaged result chunk"):
+        choice_of(plan, tmp_path).numbers(3)
+
+
+def test_ids_say_what_is_searched_and_how(bars: Bars) -> None:
+    plans = [
+        plan_of(bars),
+        plan_of(bars, chunk_combos=5),
+        plan_of(bars, lag=3),
+        plan_of(bars, objective="return_pct"),
+        plan_of(bars, min_trades=6),
+        plan_of(bars, seed=7),
+        plan_of(bars, budget=61),
+        plan_of(bars, "random"),
+        plan_of(bars, "grid", budget=None),
+    ]
+    assert len({plan.id for plan in plans}) == len(plans)
+
+
+def test_few_trades_are_worse_than_any_result_and_the_worse_the_fewer() -> None:
+    frame = pl.DataFrame({"trades": [9, 10, 11, 0, 10], "profit_factor": [5.0, 0.0, None, None, -2.0]})
+    found = scores(frame, "profit_factor", 10)
+    assert np.argsort(-found).tolist() == [2, 1, 4, 0, 3]
+    assert found[2] == np.inf
