@@ -63,14 +63,13 @@ def find_cupy() -> Any:
     return cupy
 
 
-def choose(settings: Settings, wanted: Wanted, strategy: str, find: Callable[[], Any] = find_cupy) -> Choice:
+def choose(settings: Settings, wanted: Wanted, strategy: str) -> Choice:
     """Choose what runs the combos of a strategy; nothing is compiled yet.
 
     Args:
         settings: Say where kernels for GPUs are.
         wanted: `auto` for a GPU where one can be used.
         strategy: The strategy.
-        find: Gives CuPy.
 
     Raises:
         ConfigError: `cuda`, and there is no GPU that can be used: why, and what to do.
@@ -78,7 +77,7 @@ def choose(settings: Settings, wanted: Wanted, strategy: str, find: Callable[[],
     if wanted == "cpu":
         return Choice("cpu", "as asked for")
     try:
-        return _usable(settings, strategy, find())
+        return _usable(settings, strategy, find_cupy())
     except Unfit as error:
         if wanted == "cuda":
             raise ConfigError(f"--engine cuda: {error}") from None
@@ -206,7 +205,7 @@ def _lost(error: Exception) -> Retryable | Fatal:
     return Retryable(f"the GPU was lost ({error}); finished chunks are on disk: the same command goes on with the rest")
 
 
-def open_gpu(choice: Choice, strategy: str, find: Callable[[], Any] = find_cupy) -> Gpu | None:
+def open_gpu(choice: Choice, strategy: str) -> Gpu | None:
     """What was chosen, ready to run; None is the CPU.
 
     Raises:
@@ -218,7 +217,7 @@ def open_gpu(choice: Choice, strategy: str, find: Callable[[], Any] = find_cupy)
     try:
         if choice.arch:
             build.build(strategy, choice.arch, choice.kernels.parent)
-        return Gpu(Card(find(), load(strategy), read(choice.kernels), choice.kernels))
+        return Gpu(Card(find_cupy(), load(strategy), read(choice.kernels), choice.kernels))
     except OSError as error:
         raise DataError(f"{choice.kernels}: kernels can't be written: {error}") from None
     except Unfit as error:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from kernels.ledger import ACCOUNT as PARAMS  # noqa: TC004 - a record, as a strategy's parameters are
 
     cuda: Any = None
-
-_ALIGNED = 8  # bytes; without it numba lets a thread's own record lie anywhere, and the device reads whole words
+    ALIGNED = 8
 
 
 class Opening(NamedTuple):
@@ -152,9 +151,9 @@ def move(
     """
     k = cuda.grid(1)
     if k < entry_of.shape[0]:
-        account = cuda.local.array(1, ACCOUNT, _ALIGNED)
-        base = cuda.local.array(1, PARAMS, _ALIGNED)
-        none = cuda.local.array(1, LOG, _ALIGNED)[:0]
+        account = cuda.local.array(1, ACCOUNT, ALIGNED)
+        base = cuda.local.array(1, PARAMS, ALIGNED)
+        none = cuda.local.array(1, LOG, ALIGNED)[:0]
         account[0] = accounts[k]
         own = params[k]
         if params.shape[1] == 1:
