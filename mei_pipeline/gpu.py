@@ -4,7 +4,7 @@
 an error. CuPy is imported here alone, when a GPU is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from kernels.cache import rules_hash
 from kernels.cuda import build
 from kernels.cuda.launch import Card, Job, NoMemory, Stopped
-from kernels.cuda.manifest import Manifest, Unfit, place_of, read, runs_on
+from kernels.cuda.manifest import Manifest, Unfit, found_in, place_of, read, runs_on
 from kernels.market import FillModel, Floats, Market, model_record, symbol_records
 from kernels.strategies import load
 from mei_pipeline.errors import ConfigError, DataError, Fatal, Retryable
+from mei_pipeline.params.table import read_catalog
+from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 
 Wanted = Literal["auto", "cpu", "cuda"]
@@ -222,3 +224,37 @@ def open_gpu(choice: Choice, strategy: str) -> Gpu | None:
         raise DataError(f"{choice.kernels}: kernels can't be written: {error}") from None
     except Unfit as error:
         raise ConfigError(f"engine cuda: {error}") from None
+
+
+def build_kernels(root: Path, arch: str, strategies: Sequence[str] = (), progress: Progress = silent) -> None:
+    """Compile the kernels of strategies (none named: of all) for an architecture into a folder.
+
+    Raises:
+        ConfigError: There is no such strategy or architecture, or what compiles is missing.
+        DataError: The folder can't be written.
+    """
+    catalog = read_catalog()
+    names = list(strategies) or list(catalog.strategies)
+    for name in names:
+        catalog.strategy(name)
+    try:
+        for done, name in enumerate(names):
+            progress(done, len(names), "strategies")
+            build.build(name, arch, root)
+        progress(len(names), len(names), "strategies")
+    except OSError as error:
+        raise DataError(f"{root}: kernels can't be written: {error}") from None
+    except Unfit as error:
+        raise ConfigError(str(error)) from None
+
+
+def manifests(root: Path) -> list[Manifest]:
+    """What kernels lie in a folder.
+
+    Raises:
+        DataError: One can't be read.
+    """
+    try:
+        return found_in(root)
+    except Unfit as error:
+        raise DataError(str(error)) from None

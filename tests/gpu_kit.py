@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Self
 
 import numpy as np
 
@@ -239,7 +240,7 @@ def threads_of(strategy: str) -> ModuleType:
 class Pinned(np.ndarray):
     """Memory of the host."""
 
-    def __new__(cls, length: int) -> "Pinned":
+    def __new__(cls, length: int) -> Self:
         return np.zeros(length, np.uint8).view(cls)
 
     @property

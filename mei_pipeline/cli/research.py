@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mei_pipeline.config.models import SweepSpec
+    from mei_pipeline.gpu import Wanted
     from mei_pipeline.market import Bars
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -105,12 +106,20 @@ def backtest(  # noqa: PLR0913 - one argument per option
 @_FROM
 @_TO
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
+@click.option(
+    "--engine",
+    type=click.Choice(("auto", "cpu", "cuda")),
+    default="auto",
+    show_default=True,
+    help="What runs the combos; auto takes a GPU where one can be used, and says why not where not.",
+)
 @click.option("--top", "count", type=click.IntRange(1), default=10, help="How many of the best combos to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bool) -> None:
+def sweep(spec: str, start: Any, end: Any, threads: int, engine: "Wanted", count: int, as_json: bool) -> None:
     """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
     from kernels.cache import use_cache
     from mei_pipeline.features import build_features
+    from mei_pipeline.gpu import choose
     from mei_pipeline.market import window
     from mei_pipeline.settings import read_settings
     from mei_pipeline.sweep.plan import make_plan
@@ -120,15 +129,18 @@ def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bo
     settings = read_settings()
     found, bars, from_ms, to_ms = _search(spec, start, end)
     plan = make_plan(found, bars, from_ms, to_ms)
+    output.note(f"engine: {choose(settings, engine, plan.strategy)}")
+    cut = window(bars, from_ms, to_ms)
     with output.bar() as progress:
         use_cache(settings.kernel_cache)
         features = build_features(bars, plan.columns(), settings.features, progress)
-        done = run_sweep(settings, plan, window(bars, from_ms, to_ms), features, threads=threads, progress=progress)
+        done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, progress=progress)
     shown = top(read_results(done.folder, plan), count).select("combo", *(axis for axis, _ in plan.axes), *_HEADLINE)
     if as_json:
         output.print_json(
             {
                 "sweep": done.id,
+                "engine": done.engine,
                 "folder": str(done.folder),
                 "combos": done.combos,
                 "resumed": done.resumed,

@@ -1,4 +1,4 @@
-"""Combos that differ in everything that a sweep may vary, run by the engine on this processor: what a GPU must equal."""
+"""Combos that differ in all that a sweep may vary, run by the engine on this processor: what a GPU must equal."""
 
 from types import ModuleType
 from typing import NamedTuple
