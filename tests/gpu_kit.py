@@ -64,6 +64,7 @@ class Place:
         self.memory, self.ptr = memory, ptr
 
     def copy_from_host_async(self, source: int, size: int, stream: "Stream") -> None:
+        self.memory.card.copied.append(size)
         kept = ctypes.string_at(source, size)  # a device stages what is not pinned before the call is done
         stream.queue.append(lambda: ctypes.memmove(self.memory.card.at(self.ptr, size), kept, size))
 
@@ -113,6 +114,7 @@ class FakeCupy:
         said_free: What `memGetInfo` says; 0 for the truth.
         lost_after: How many launches the card survives; negative for any number.
         status: What its errors say.
+        copied: Bytes of each array that was brought to the card.
         launches: Kernels that were started, with their threads.
         most_used: Most bytes that were in use at once.
     """
@@ -122,6 +124,7 @@ class FakeCupy:
         self.lost_after, self.status = -1, 719
         self.used = self.most_used = 0
         self.blocks: dict[int, np.ndarray] = {}
+        self.copied: list[int] = []
         self.launches: list[tuple[str, int]] = []
         self.current: Stream | None = None
         runtime = SimpleNamespace(
@@ -233,8 +236,11 @@ class Target:
 
 @functools.cache
 def threads_of(strategy: str) -> ModuleType:
-    """The kernels of a strategy, whose rules are compiled once for all tests."""
-    return build.bind(strategy, Target, "processor")
+    """The kernels of a strategy, whose rules are compiled once for all tests and kept for the next run."""
+    threads = build.bind(strategy, Target, "processor")
+    for rule in (threads.open_one, threads.look_at, threads.move_one):
+        rule.enable_caching()
+    return threads
 
 
 class Pinned(np.ndarray):

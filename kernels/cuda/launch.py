@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.book import STEP
 from kernels.cuda.layout import (
     COMBOS,
     RESULTS,
@@ -32,7 +33,8 @@ from kernels.market import Floats, Ints, Market
 _THREADS = 128  # of a block: 168 registers leave room for three blocks of it on a multiprocessor
 _FEWEST_COMBOS = 32  # a warp
 _MOST_COMBOS = 1 << 19  # a device is full long before
-_TILE_BYTES = 32 << 20  # signals of a tile: what the device's own cache holds
+TILE_BYTES = 32 << 20  # signals of a tile: what the device's own cache holds
+_SIGNAL_BYTES = 3  # of a symbol at a step: a code and a hit
 _SHORTEST_TILE, _LONGEST_TILE = 16, 512
 _AHEAD = 2  # tiles that are started before the first of them is done
 _USED_FRAC = 0.8  # of free memory: threads need some for themselves
@@ -92,10 +94,10 @@ def through(launch: Launch, sizes: Sizes, first: int, last: int, usd: float) -> 
         yield base + count
 
 
-def tile_steps(sets: int, symbols: int) -> int:
+def tile_steps(sets: int, symbols: int, most_bytes: int = TILE_BYTES) -> int:
     """Steps of a tile whose signals stay in the device's cache; results do not depend on it."""
-    of_step = sets * (3 * symbols + 64)
-    return max(_SHORTEST_TILE, min(_LONGEST_TILE, _TILE_BYTES // of_step))
+    of_step = sets * (symbols * _SIGNAL_BYTES + STEP.itemsize)
+    return max(_SHORTEST_TILE, min(_LONGEST_TILE, most_bytes // of_step))
 
 
 @dataclass
@@ -108,6 +110,7 @@ class Card:
         manifest: What its kernels are.
         folder: Where they are.
         batch: Combos of a batch; 0 until the memory has been looked at.
+        tile_bytes: Bytes that the signals of a tile may take.
     """
 
     cupy: Any
@@ -115,6 +118,7 @@ class Card:
     manifest: Manifest
     folder: Path
     batch: int = 0
+    tile_bytes: int = TILE_BYTES
 
     def __post_init__(self) -> None:
         known = all_arrays(self.strategy, Sizes(1, 1, 1, 1, 1, 1))
@@ -178,9 +182,9 @@ class Card:
             except Exception as error:
                 if not self._is_out_of_memory(error):
                     raise
+                self._shrink(error, alone=not flying)
                 while flying:
                     land()
-                self._shrink(error)
                 continue
             begun = until
             while len(flying) >= _IN_FLIGHT:
@@ -246,12 +250,12 @@ class Card:
     def _sizes(self, job: Job, combos: int, sets: int) -> Sizes:
         steps, symbols = self._inputs["market.close"].array.shape
         _, groups, features = job.rows.shape
-        tile = min(tile_steps(sets, symbols), max(job.last - job.first, 1))
+        tile = min(tile_steps(sets, symbols, self.tile_bytes), max(job.last - job.first, 1))
         return replace(Sizes(combos, sets, tile, symbols, groups, features), steps=steps)
 
-    def _shrink(self, error: Exception) -> None:
-        """Halve the batch."""
-        if self.batch <= _FEWEST_COMBOS:
+    def _shrink(self, error: Exception, *, alone: bool) -> None:
+        """Halve a batch that did not fit, alone or beside another one."""
+        if alone and self.batch <= _FEWEST_COMBOS:
             raise NoMemory(f"{self.batch} combos at once do not fit the memory of the device: {error}") from None
         self.batch = max(self.batch // 2, _FEWEST_COMBOS)
         self.cupy.get_default_memory_pool().free_all_blocks()

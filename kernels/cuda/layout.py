@@ -159,6 +159,17 @@ def places(arrays: Mapping[str, Array]) -> tuple[dict[str, int], int]:
     return found, end
 
 
+class Opening(NamedTuple):
+    """The part of a book that `open_books` writes.
+
+    It is no part of `threads`: numba keeps it on disk by its module, and modules made of `threads` can't be imported.
+    """
+
+    accounts: Any
+    slots: Any
+    days: Any
+
+
 class Argument(NamedTuple):
     """One argument of a kernel, as a manifest says it.
 

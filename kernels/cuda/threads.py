@@ -7,9 +7,10 @@ signals of each entry set at each step, `calm` counts the quiet steps of each se
 Combos are in order of their entry set, so the threads of a warp read the same signals and feature columns.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from kernels.book import LOG, Book
+from kernels.cuda.layout import Opening
 from kernels.jit import device
 from kernels.ledger import ACCOUNT
 
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
 
     cuda: Any = None
     ALIGNED = 8
-
-
-class Opening(NamedTuple):
-    """The part of a book that `open_books` writes."""
-
-    accounts: Any
-    slots: Any
-    days: Any
 
 
 @device
