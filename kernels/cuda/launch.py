@@ -96,7 +96,7 @@ def through(launch: Launch, sizes: Sizes, first: int, last: int, usd: float) -> 
 
 def tile_steps(sets: int, symbols: int, most_bytes: int = TILE_BYTES) -> int:
     """Steps of a tile whose signals stay in the device's cache; results do not depend on it."""
-    of_step = sets * (symbols * _SIGNAL_BYTES + STEP.itemsize)
+    of_step = sets * (symbols * _SIGNAL_BYTES + int(STEP.itemsize))
     return max(_SHORTEST_TILE, min(_LONGEST_TILE, most_bytes // of_step))
 
 
