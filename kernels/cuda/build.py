@@ -43,19 +43,17 @@ _REPORT = {
 }
 
 
-def bind(strategy: str, cuda: Any, target: str, aligned: int | None = 8) -> ModuleType:
+def bind(strategy: str, cuda: Any, target: str) -> ModuleType:
     """The threads of a strategy.
 
     Args:
         strategy: Name of the strategy.
         cuda: What the kernels call `cuda`: the module of numba-cuda, of its simulator, or a stand-in.
         target: What tells this module from that of another target.
-        aligned: Bytes that a thread's own records are aligned to: a device reads words, and numba would let them lie
-            anywhere. None for the simulator, which knows no such thing.
     """
     engine = engines.engine(strategy)
     rules = {name: getattr(engine, name) for name in ("open_books", "gather", "signals", "count_calm", "walk")}
-    scope = {**rules, "cuda": cuda, "ALIGNED": aligned, "PARAMS": record_of(load(strategy).PARAMETERS)}
+    scope = {**rules, "cuda": cuda, "PARAMS": record_of(load(strategy).PARAMETERS)}
     return engines.load_source(_THREADS, f"kernels.cuda.threads_{strategy}_{target}", scope)
 
 

@@ -9,6 +9,8 @@ Combos are in order of their entry set, so the threads of a warp read the same s
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kernels.book import LOG, Book
 from kernels.cuda.layout import Opening
 from kernels.jit import device
@@ -20,7 +22,10 @@ if TYPE_CHECKING:
     from kernels.ledger import ACCOUNT as PARAMS  # noqa: TC004 - a record, as a strategy's parameters are
 
     cuda: Any = None
-    ALIGNED = 8
+
+
+# A thread's own records are made of numbers, whose alignment they then have; numba would let a record lie anywhere.
+ACCOUNT_WORDS, LOG_WORDS, PARAMS_WORDS = (int(record.itemsize) // 8 for record in (ACCOUNT, LOG, PARAMS))
 
 
 @device
@@ -144,9 +149,9 @@ def move(
     """
     k = cuda.grid(1)
     if k < entry_of.shape[0]:
-        account = cuda.local.array(1, ACCOUNT, ALIGNED)
-        base = cuda.local.array(1, PARAMS, ALIGNED)
-        none = cuda.local.array(1, LOG, ALIGNED)[:0]
+        account = cuda.local.array(ACCOUNT_WORDS, np.float64).view(ACCOUNT)
+        base = cuda.local.array(PARAMS_WORDS, np.float64).view(PARAMS)
+        none = cuda.local.array(LOG_WORDS, np.float64).view(LOG)[:0]
         account[0] = accounts[k]
         own = params[k]
         if params.shape[1] == 1:

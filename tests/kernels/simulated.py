@@ -23,7 +23,7 @@ _THREADS = 5  # of a block: the last block has threads without work
 
 def simulate(name: str, case: Case, inputs: Inputs) -> cuda_kit.Told:
     """Take every combo through the market, in a thread of its own."""
-    threads = build.bind(name, cuda, "simulator", aligned=None)
+    threads = build.bind(name, cuda, "simulator")
     _, groups, features = inputs.rows.shape
     sizes = Sizes(cuda_kit.COMBOS, cuda_kit.SETS, TILE, len(case.symbols), groups, features)
     arrays = {
