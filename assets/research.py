@@ -275,6 +275,7 @@ def _plan(plan: SweepPlan) -> dg.MetadataValue[Any]:
             "": "strategy",
             "value": f"{plan.strategy} on {plan.venue} {plan.interval}, {book}",
         },
+        {"": "method", "value": plan.search.method},
         {"": "combos", "value": f"{plan.combos:,} in {plan.chunks:,} chunks"},
         *({"": path, "value": _values(plan, path, values)} for path, values in plan.axes),
     ]

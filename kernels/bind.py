@@ -8,7 +8,7 @@ import functools
 import importlib.util
 import sys
 from collections import namedtuple
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,16 +42,18 @@ def bind(strategy: ModuleType) -> ModuleType:
     Raises:
         AttributeError: The strategy lacks a rule that every strategy has.
     """
-    name = f"kernels.engine_{strategy.NAME}"
-    spec = importlib.util.spec_from_file_location(name, _ENGINE)
+    scope = {rule: getattr(strategy, rule) for rule in REQUIRED}
+    scope |= {rule: getattr(strategy, rule, getattr(defaults, rule)) for rule in OPTIONAL}
+    return load_source(_ENGINE, f"kernels.engine_{strategy.NAME}", scope | {"read": reader(strategy.FEATURES)})
+
+
+def load_source(path: Path, name: str, scope: Mapping[str, Any]) -> ModuleType:
+    """A new module `name` out of the source file `path`, whose globals hold `scope` when it runs."""
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{_ENGINE}: not a loadable module")
+        raise ImportError(f"{path}: not a loadable module")
     module = importlib.util.module_from_spec(spec)
-    for rule in REQUIRED:
-        module.__dict__[rule] = getattr(strategy, rule)
-    for rule in OPTIONAL:
-        module.__dict__[rule] = getattr(strategy, rule, getattr(defaults, rule))
-    module.__dict__["read"] = reader(strategy.FEATURES)
+    module.__dict__.update(scope)
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

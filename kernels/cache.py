@@ -18,15 +18,19 @@ from kernels.jit import cache_in
 SOURCES = Path(__file__).resolve().parent
 
 
-@functools.cache
-def source_hash(folder: Path = SOURCES) -> str:
-    """Hex SHA-256 of all Python sources below `folder` and of the versions that turn them into machine code."""
+def rules_hash(folder: Path = SOURCES) -> str:
+    """Hex SHA-256 of all Python sources below `folder`."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    versions = (numba.__version__, llvmlite.__version__, np.__version__, *map(str, sys.version_info[:2]))
-    digest.update("|".join(versions).encode())
     return digest.hexdigest()
+
+
+@functools.cache
+def source_hash(folder: Path = SOURCES) -> str:
+    """Hex SHA-256 of all Python sources below `folder` and of the versions that turn them into machine code."""
+    versions = (numba.__version__, llvmlite.__version__, np.__version__, *map(str, sys.version_info[:2]))
+    return hashlib.sha256("|".join((rules_hash(folder), *versions)).encode()).hexdigest()
 
 
 def use_cache(folder: Path) -> Path:

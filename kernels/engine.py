@@ -69,6 +69,15 @@ if TYPE_CHECKING:
     read = reader(())
 
 
+@device
+def count_calm(steps, count):
+    """Note for each of the first `count` steps how long, from it on, there is no signal and no day ends."""
+    calm = 0
+    for i in range(count - 1, -1, -1):
+        calm = calm + 1 if (steps[i].wanted == 0) & (steps[i].day_end == 0) else 0
+        steps[i].calm = calm
+
+
 @lanes
 def signals(market, columns, rows, entries, e, first, last, codes, hits, steps):
     """Ask the strategy what it sees at the steps [first, last).
@@ -111,10 +120,7 @@ def signals(market, columns, rows, entries, e, first, last, codes, hits, steps):
                 hits[i, count] = s
                 count += 1 if codes[i, s] != 0 else 0
         steps[i].wanted = count
-    calm = 0
-    for i in range(last - first - 1, -1, -1):
-        calm = calm + 1 if (steps[i].wanted == 0) & (steps[i].day_end == 0) else 0
-        steps[i].calm = calm
+    count_calm(steps, last - first)
 
 
 @device

@@ -12,6 +12,9 @@ Kind = Literal["float", "int", "bool", "choice"]
 Role = Literal["feature", "entry", "exit", "sizing", "market"]
 Value = float | int | bool | str
 
+SIGNAL_ROLES = frozenset({"feature", "entry"})
+"""Roles of parameters that shape signals: combos that agree in them share theirs."""
+
 
 @dataclass(frozen=True)
 class Parameter:

@@ -15,6 +15,7 @@ VARIABLES = {
     "MEI_HOME": "home",
     "MEI_CONFIG": "config",
     "MEI_CACHE": "cache",
+    "MEI_KERNELS": "kernels",
     "MEI_LOG": "log_format",
     "MEI_REGISTRY_URL": "registry_url",
 }
@@ -29,6 +30,8 @@ class Settings(BaseModel):
             there is one, as in the home of `mei demo`, else `config/` of the checkout; always absolute.
         cache: Folder of compiled kernels, which all homes share (`MEI_CACHE`, default `var/cache/` of the checkout);
             always absolute.
+        kernels: Folder of kernels for GPUs (`MEI_KERNELS`, default `cuda/` of the cache), as `mei kernels build` makes
+            them; always absolute.
         log_format: `console` for people, `json` for services (`MEI_LOG`).
         registry_url: SQLAlchemy URL of the registry (`MEI_REGISTRY_URL`); empty means `registry.db` under `home`.
     """
@@ -38,6 +41,7 @@ class Settings(BaseModel):
     home: Path = CHECKOUT / "var"
     config: Path = CHECKOUT / "config"
     cache: Path = CHECKOUT / "var" / "cache"
+    kernels: Path = CHECKOUT / "var" / "cache" / "cuda"
     log_format: Literal["console", "json"] = "console"
     registry_url: str = ""
 
@@ -110,7 +114,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     home = settings.home.expanduser().absolute()
     own = home / "config"
     config = own if "config" not in values and own.is_dir() else settings.config.expanduser().absolute()
-    return settings.model_copy(update={"home": home, "config": config, "cache": settings.cache.expanduser().absolute()})
+    cache = settings.cache.expanduser().absolute()
+    kernels = settings.kernels.expanduser().absolute() if "kernels" in values else cache / "cuda"
+    return settings.model_copy(update={"home": home, "config": config, "cache": cache, "kernels": kernels})
 
 
 def enter_home(home: Path) -> Settings:

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from kernels import bind
 from kernels.book import Book, make_book
 from kernels.cache import use_cache
+from kernels.cuda.launch import Job
 from kernels.market import FillModel, Floats, Ints, Market, model_record, symbol_records
-from kernels.params import Parameter, Value, record_of
+from kernels.params import SIGNAL_ROLES, Parameter, Value, record_of
 from kernels.strategies import load
 from mei_pipeline.features import FeatureSet
+from mei_pipeline.gpu import Gpu
 from mei_pipeline.market import Window
 from mei_pipeline.params.grid import Picked
 from mei_pipeline.settings import Settings
@@ -40,9 +42,6 @@ RESULTS = {
     "refused": "refused",
 }
 """Names of results, and the field of the account that holds each."""
-
-SIGNAL_ROLES = frozenset({"feature", "entry"})
-"""Roles of parameters that shape signals: combos that agree in them share theirs."""
 
 _LOG_ROWS = 4096
 _BLOCK = 256  # combos whose books one thread holds at once
@@ -151,8 +150,11 @@ def encode_combos(
                 encoded[g, index] = parameter.encode(given)
     shaping = [index for index, parameter in enumerate(table) if parameter.role in SIGNAL_ROLES]
     flat = encoded[:, shaping].transpose(2, 0, 1).reshape(count, -1)
-    sets, entry_of = np.unique(flat, axis=0, return_inverse=True)
-    sets = sets.reshape(len(sets), len(groups), len(shaping))
+    # Columns that all combos share tell none apart, and rows of a few columns sort many times faster.
+    differs = (flat != flat[:1]).any(axis=0)
+    differs[:1] = True
+    _, first, entry_of = np.unique(flat[:, differs], axis=0, return_index=True, return_inverse=True)
+    sets = flat[first].reshape(len(first), len(groups), len(shaping))
     windows = [
         {
             table[index].path: sets[:, g, place].astype(np.int64)
@@ -177,9 +179,17 @@ def _records(table: Any, values: Floats) -> NDArray[np.record]:
 
 
 def run_combos(
-    settings: Settings, window: Window, model: FillModel, features: FeatureSet, combos: Combos, threads: int = 0
+    settings: Settings,
+    window: Window,
+    model: FillModel,
+    features: FeatureSet,
+    combos: Combos,
+    threads: int = 0,
+    *,
+    gpu: Gpu | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Run every combo over the window.
+    """Run every combo over the window. Results depend neither on threads nor on what runs them.
 
     Args:
         settings: Says where compiled kernels are kept.
@@ -187,26 +197,48 @@ def run_combos(
         model: How orders become fills.
         features: Columns over the main bars of the window.
         combos: What to run.
-        threads: Threads to use; 0 means one per processor this process may use. Results do not depend on it.
+        threads: Threads to use; 0 means one per processor this process may use.
+        gpu: What to use instead of processors.
+        stop: Asked now and then by a GPU, whether to stop.
+
+    Raises:
+        Retryable: The GPU was lost or told to stop.
     """
-    compiled = engine(settings, combos.strategy)
     market = window.market._replace(group=combos.group)
+    order = np.argsort(combos.entry_of, kind="stable")
+    neighbours = combos.taken(order)
+    steps = (window.first, window.last)
+    if gpu is None:
+        compiled = engine(settings, combos.strategy)
+        accounts, days = _on_processors(compiled, market, model, features.values, neighbours, steps, threads)
+    else:
+        job = Job(neighbours.entry_of, neighbours.params, combos.entries, combos.rows, *steps, model.initial_usd)
+        accounts, days = gpu.run(market, model, features.values, job, stop)
+    back = np.argsort(order, kind="stable")
+    return Outcome(_results(accounts[back]), days[:, :, back])
+
+
+def _on_processors(
+    compiled: ModuleType,
+    market: Market,
+    model: FillModel,
+    columns: Floats,
+    combos: Combos,
+    steps: tuple[int, int],
+    threads: int,
+) -> tuple[NDArray[np.record], Floats]:
+    """Accounts [K] and daily returns [BLOCKS, 3, K] of the combos, a block of them at a time in each thread."""
     workers = min(threads or len(os.sched_getaffinity(0)), len(combos))
     blocks = max(workers, -(-len(combos) // _BLOCK))
     bounds = np.linspace(0, len(combos), blocks + 1).astype(int)
-    order = np.argsort(combos.entry_of, kind="stable")
-    neighbours = combos.taken(order)
 
     def work(block: tuple[int, int]) -> tuple[NDArray[np.record], Floats]:
-        steps = (window.first, window.last)
-        book = run_block(compiled, market, model, features.values, neighbours, block, steps)
+        book = run_block(compiled, market, model, columns, combos, block, steps)
         return book.accounts, book.days
 
     with ThreadPoolExecutor(workers) as pool:
         done = list(pool.map(work, itertools.pairwise(map(int, bounds))))
-    back = np.argsort(order, kind="stable")
-    accounts = np.concatenate([accounts for accounts, _ in done])[back]
-    return Outcome(_results(accounts), np.concatenate([days for _, days in done], axis=2)[:, :, back])
+    return np.concatenate([accounts for accounts, _ in done]), np.concatenate([days for _, days in done], axis=2)
 
 
 def _results(accounts: NDArray[np.record]) -> dict[str, Floats]:

@@ -27,6 +27,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "160")
     folder = tmp_path / "home"
     monkeypatch.setenv("MEI_HOME", str(folder))
+    monkeypatch.setenv(
+        "MEI_KERNELS", str(tmp_path / "kernels")
+    )  # a GPU's kernels; those of the checkout are its user's
     return folder
 
 

@@ -1,5 +1,7 @@
 """A piece of work: combos of a sweep over bars in memory, run by the engine and timed from parameters to results."""
 
+import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,8 +14,10 @@ from kernels.market import Ints, fill_model
 from kernels.params import Value
 from mei_pipeline.bench.memory import features_of, threads_of
 from mei_pipeline.config.models import SweepSpec
+from mei_pipeline.gpu import Gpu, Wanted, choose, open_gpu
 from mei_pipeline.market import Bars, Window, window
 from mei_pipeline.params.grid import Picked
+from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import Outcome, encode_combos, run_combos
@@ -110,11 +114,28 @@ def make_work(spec: SweepSpec, bars: Bars, combos: int = 0) -> Work:
     Args:
         spec: The grid.
         bars: The bars.
-        combos: How many of its combos, in groups of neighbours from all over the grid; 0 means all.
+        combos: How many of its combos, in groups of neighbours from all over the grid; 0 means all. For more than it
+            has, it is widened.
     """
     cut = window(bars, bars.anchor_ms, bars.end_ms)
-    plan = make_plan(spec, bars, cut.from_ms, cut.to_ms)
+    plan = make_plan(widened(spec, combos), bars, cut.from_ms, cut.to_ms)
     return Work(bars, cut, plan, sample(plan.grid.combos, combos or plan.combos))
+
+
+def widened(spec: SweepSpec, combos: int) -> SweepSpec:
+    """The grid with at least `combos` combos: axes of exits get values halfway between those that they have, in turn.
+
+    The values of the grid stay, and so do its entry sets.
+    """
+    table = read_catalog().strategy(spec.strategy)
+    axes = {path: tuple(spec.axis_values(path)) for path in spec.axes}
+    grows = [path for path in axes if (table[path].role, table[path].kind) == ("exit", "float") and len(axes[path]) > 1]
+    for path in itertools.cycle(grows):
+        if math.prod(map(len, axes.values())) >= combos:
+            break
+        values = sorted(map(float, axes[path]))
+        axes[path] = tuple(sorted({*values, *((low + high) / 2.0 for low, high in itertools.pairwise(values))}))
+    return spec.model_copy(update={"axes": axes})
 
 
 def sample(total: int, wanted: int) -> Ints:
@@ -145,6 +166,7 @@ def run_work(
     *,
     threads: int = 0,
     repeats: int = 1,
+    engine: Wanted = "cpu",
     progress: Progress = silent,
 ) -> tuple[Figures, Outcome]:
     """Run the work `repeats` times.
@@ -155,17 +177,23 @@ def run_work(
         name: What to call it.
         threads: Threads; 0 means one per processor.
         repeats: How often; what is compiled on the way does not count.
+        engine: See `gpu.choose`.
         progress: Told of each run.
 
     Returns:
         Figures of the fastest run, and the results, which are the same each time.
+
+    Raises:
+        ConfigError: The engine can't be had.
     """
+    choice = choose(settings, engine, work.plan.strategy)
+    gpu = open_gpu(choice, work.plan.strategy)
     use_cache(settings.kernel_cache)
-    _once(settings, Work(work.bars, work.cut, work.plan, work.numbers[:1]), threads)
+    _once(settings, Work(work.bars, work.cut, work.plan, work.numbers[:1]), threads, gpu)
     runs = []
     for index in range(repeats):
         progress(index, repeats, "runs")
-        runs.append(_once(settings, work, threads))
+        runs.append(_once(settings, work, threads, gpu))
     progress(repeats, repeats, "runs")
     best = min(runs, key=lambda run: sum(run[0][:3]))
     (features_s, encode_s, engine_s, engine_cpu_s), outcome, sets = best
@@ -175,7 +203,7 @@ def run_work(
     trades = outcome.results["trades"]
     figures = Figures(
         work=name,
-        engine="cpu",
+        engine=choice.name if choice.name == engine == "cpu" else str(choice),
         threads=used,
         repeats=repeats,
         symbols=symbols,
@@ -199,7 +227,9 @@ def run_work(
     return figures, outcome
 
 
-def _once(settings: Settings, work: Work, threads: int) -> tuple[tuple[float, float, float, float], Outcome, int]:
+def _once(
+    settings: Settings, work: Work, threads: int, gpu: Gpu | None
+) -> tuple[tuple[float, float, float, float], Outcome, int]:
     """Seconds of columns, encoding and engine, and of processors in the engine; results; number of signal sets."""
     plan = work.plan
     features_s, features = timed(lambda: features_of(work.bars, plan.columns(), threads))
@@ -210,7 +240,7 @@ def _once(settings: Settings, work: Work, threads: int) -> tuple[tuple[float, fl
     )
     model = fill_model(plan.market, plan.initial_balance_usd)
     before_s = time.process_time()
-    engine_s, outcome = timed(lambda: run_combos(settings, work.cut, model, features, combos, threads))
+    engine_s, outcome = timed(lambda: run_combos(settings, work.cut, model, features, combos, threads, gpu=gpu))
     return (features_s, encode_s, engine_s, time.process_time() - before_s), outcome, len(combos.entries)
 
 

@@ -4,14 +4,24 @@ import json
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mei_pipeline.cli import output
 
+if TYPE_CHECKING:
+    from mei_pipeline.gpu import Wanted
+
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
+_ENGINE = click.option(
+    "--engine",
+    type=click.Choice(("auto", "cpu", "cuda")),
+    default="cpu",
+    show_default=True,
+    help="What runs the combos; auto takes a GPU where one can be used.",
+)
 _FEWEST_DAYS = 16  # of a window
 
 
@@ -24,12 +34,15 @@ def bench() -> None:
 @click.option(
     "--bars", type=click.IntRange(_FEWEST_DAYS * 24), help="Hours, rounded up to whole days; default: 17,520."
 )
-@click.option("--combos", type=click.IntRange(1), help="How many combos; default: all 1,024.")
+@click.option("--combos", type=click.IntRange(1), help="How many combos; default: all 1,024; more widen the grid.")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs; the fastest counts.")
 @click.option("--first", is_flag=True, help="Time a fresh process from its start to the result of one combo.")
+@_ENGINE
 @_THREADS
 @_JSON
-def w1(bars: int | None, combos: int | None, repeats: int, first: bool, threads: int, as_json: bool) -> None:
+def w1(
+    bars: int | None, combos: int | None, repeats: int, first: bool, engine: "Wanted", threads: int, as_json: bool
+) -> None:
     """Sweep ema_cross over one symbol, 17,520 hours, 1,024 combos: the work that engines are compared by."""
     if first:
         _show("A fresh process", _first(), as_json=as_json)
@@ -40,20 +53,30 @@ def w1(bars: int | None, combos: int | None, repeats: int, first: bool, threads:
 
     with output.bar() as progress:
         work = station.make(bars or station.BARS, combos or station.COMBOS)
-        figures, _ = run_work(read_settings(), work, "w1", threads=threads, repeats=repeats, progress=progress)
+        figures, _ = run_work(
+            read_settings(), work, "w1", threads=threads, repeats=repeats, engine=engine, progress=progress
+        )
     _show("Sweep of one symbol", figures.to_dict(), as_json=as_json)
 
 
 @bench.command()
 @click.option("--exits", type=click.Choice(["5m", "15m", "30m"]), help="Decide exits at closes of these bars.")
-@click.option("--combos", type=click.IntRange(1), help="How many combos of the grid; default: all 4,096.")
+@click.option("--combos", type=click.IntRange(1), help="How many combos; default: all 4,096; more widen the grid.")
 @click.option("--symbols", type=click.IntRange(1, 256), default=50, show_default=True, help="Symbols of the book.")
 @click.option("--days", type=click.IntRange(_FEWEST_DAYS, 3650), default=365, show_default=True, help="Days traded.")
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Runs; the fastest counts.")
+@_ENGINE
 @_THREADS
 @_JSON
 def portfolio(
-    exits: str | None, combos: int | None, symbols: int, days: int, repeats: int, threads: int, as_json: bool
+    exits: str | None,
+    combos: int | None,
+    symbols: int,
+    days: int,
+    repeats: int,
+    engine: "Wanted",
+    threads: int,
+    as_json: bool,
 ) -> None:
     """Sweep mei_alpha over a book of 50 symbols, a year of hours, 20 places: config/bench/portfolio.yaml."""
     from mei_pipeline.bench import portfolio as station
@@ -63,7 +86,9 @@ def portfolio(
     name = f"portfolio, exits {exits}" if exits else "portfolio"
     with output.bar() as progress:
         work = station.make(exits or "", symbols=symbols, days=days, combos=combos or 0, progress=progress)
-        figures, _ = run_work(read_settings(), work, name, threads=threads, repeats=repeats, progress=progress)
+        figures, _ = run_work(
+            read_settings(), work, name, threads=threads, repeats=repeats, engine=engine, progress=progress
+        )
     _show("Sweep of a book", figures.to_dict(), as_json=as_json)
 
 

@@ -220,17 +220,18 @@ def _kernels(settings: Settings) -> list[Finding]:
     return [Finding("kernels", "ok", "not compiled yet; the next night does it once")]
 
 
-def _gpu(_: Settings) -> list[Finding]:
-    if shutil.which("nvidia-smi") is None:
-        return [Finding("gpu", "ok", "none; sweeps run on the CPU")]
+def _gpu(settings: Settings) -> list[Finding]:
+    from mei_pipeline.gpu import choose
+    from mei_pipeline.params.table import read_catalog
+
+    choices = {name: choose(settings, "auto", name) for name in read_catalog().strategies}
+    said = {str(choice): [name for name in choices if choices[name] == choice] for choice in choices.values()}
+    found = [f"{_some(names)}: {why}" if len(said) > 1 else why for why, names in said.items()]
+    on_cpu = any(choice.name == "cpu" for choice in choices.values())
     names = _ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
-    if not names:
-        return [
-            Finding("gpu", "warn", "nvidia-smi does not answer", "repair the driver; until then sweeps run on the CPU")
-        ]
-    if importlib.util.find_spec("cupy") is None:
-        return [Finding("gpu", "warn", f"{_some(names)}, but cupy is not installed", "uv sync --extra gpu")]
-    return [Finding("gpu", "ok", _some(names))]
+    if on_cpu and names:
+        return [Finding("gpu", "warn", f"{_some(names)}, but sweeps run on {_some(found)}", "see docs/how-to/gpu.md")]
+    return [Finding("gpu", "ok", f"sweeps run on {_some(found)}")]
 
 
 def _clock(_: Settings) -> list[Finding]:

@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Measure": {
         "bench": Entry("bench", "How fast this machine sweeps and decides, on invented markets."),
         "warmup": Entry("bench", "Compile all kernels ahead of time."),
+        "kernels": Entry("kernels", "Compile the kernels of GPUs, with or without one."),
     },
 }
 _ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}

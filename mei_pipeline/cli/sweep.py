@@ -12,10 +12,18 @@ from mei_pipeline.cli.sweeps import LOOKING
 
 if TYPE_CHECKING:
     from mei_pipeline.config.models import SweepSpec
+    from mei_pipeline.gpu import Wanted
     from mei_pipeline.market import Bars
     from mei_pipeline.sweep.plan import SweepPlan
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+_ENGINE = click.option(
+    "--engine",
+    type=click.Choice(("auto", "cpu", "cuda")),
+    default="auto",
+    show_default=True,
+    help="What runs the combos; auto takes a GPU where one can be used, and says why not where not.",
+)
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
 _TOP = click.option(
     "--top", "count", type=click.IntRange(1), default=10, help="How many of the best combos to show; default 10."
@@ -45,23 +53,25 @@ def sweep() -> None:
 @click.argument("spec")
 @FROM
 @TO
+@_ENGINE
 @_THREADS
 @_TOP
 @_JSON
-def run(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bool) -> None:
+def run(spec: str, start: Any, end: Any, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
     """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
     from mei_pipeline.sweep.plan import make_plan
 
     found, bars, from_ms, to_ms = _search(spec, start, end)
-    _go(make_plan(found, bars, from_ms, to_ms), bars, threads, count, as_json)
+    _go(make_plan(found, bars, from_ms, to_ms), bars, engine, threads, count, as_json)
 
 
 @sweep.command("resume")
 @click.argument("sweep_id", metavar="SWEEP")
+@_ENGINE
 @_THREADS
 @_TOP
 @_JSON
-def resume(sweep_id: str, threads: int, count: int, as_json: bool) -> None:
+def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
     """Go on with the SWEEP of that id from its own plan, whatever became of the file that it was made from.
 
     Rules and data must be those that it was planned with; where they are not, the error says which changed.
@@ -72,13 +82,14 @@ def resume(sweep_id: str, threads: int, count: int, as_json: bool) -> None:
 
     settings = read_settings()
     _, plan = find_sweep(settings.sweeps, sweep_id)
-    _go(plan, planned_bars(settings, plan), threads, count, as_json)
+    _go(plan, planned_bars(settings, plan), engine, threads, count, as_json)
 
 
-def _go(plan: "SweepPlan", bars: "Bars", threads: int, count: int, as_json: bool) -> None:
+def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
     """Run what is left of a plan, and show the best."""
     from kernels.cache import use_cache
     from mei_pipeline.features import build_features
+    from mei_pipeline.gpu import choose
     from mei_pipeline.market import window
     from mei_pipeline.settings import read_settings
     from mei_pipeline.sweep.results import best_of, open_results
@@ -86,16 +97,18 @@ def _go(plan: "SweepPlan", bars: "Bars", threads: int, count: int, as_json: bool
 
     settings = read_settings()
     cut = window(bars, plan.from_ms, plan.to_ms)
+    output.note(f"engine: {choose(settings, engine, plan.strategy)}")
     with output.bar() as progress:
         use_cache(settings.kernel_cache)
         features = build_features(bars, plan.columns(), settings.features, progress)
-        done = run_sweep(settings, plan, cut, features, threads=threads, progress=progress)
+        done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, progress=progress)
     results = open_results(done.folder, plan)
     best = results.rows(best_of(results.frames(("combo", "sharpe")), count)["combo"].to_list())
     if as_json:
         output.print_json(
             {
                 "sweep": done.id,
+                "engine": done.engine,
                 "folder": str(done.folder),
                 "combos": done.combos,
                 "resumed": done.resumed,

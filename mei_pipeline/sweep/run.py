@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mei_pipeline import files
 from mei_pipeline.features import FeatureSet
+from mei_pipeline.gpu import Wanted, choose
 from mei_pipeline.market import Window
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
@@ -72,6 +73,7 @@ def run_sweep(
     features: FeatureSet,
     *,
     threads: int = 0,
+    engine: Wanted = "auto",
     progress: Progress = silent,
 ) -> SweepReport:
     """Run what is left of `plan`.
@@ -82,12 +84,16 @@ def run_sweep(
         window: What is traded; the plan's window over the plan's symbols.
         features: Columns that hold every window of the plan.
         threads: See `simulation.run_combos`.
+        engine: See `gpu.choose`.
         progress: Told of finished combos and of the speed.
 
     Raises:
+        ConfigError: The engine can't be had.
         Busy: Another process runs this very sweep.
+        Retryable: The GPU was lost; finished chunks are on disk, and the next call does the rest.
         DataError: The disk is full, or a chunk on disk is damaged or foreign.
     """
+    choice = choose(settings, engine, plan.strategy)
     folder = sweep_folder(settings.sweeps, plan)
     started = time.monotonic()
     bar_steps = (window.last - window.first) * len(plan.symbols)
@@ -97,7 +103,7 @@ def run_sweep(
         clear_torn(folder)
         left = [index for index in range(plan.chunks) if not chunk_done(folder, plan, index)]
         resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in left)
-        with Local(settings, plan, window, features, folder, threads) as runner:
+        with Local(settings, plan, window, features, folder, choice, threads) as runner:
             if left:
                 runner.prepare()
             progress(done, plan.combos, "combos")

@@ -5,7 +5,7 @@ import pytest
 from naive import Bar, one_unit
 
 from mei_pipeline.bench import w1
-from mei_pipeline.bench.work import Work, run_work, sample
+from mei_pipeline.bench.work import Work, run_work, sample, widened
 
 FEE = w1.FEE_BPS / 10_000.0
 
@@ -35,6 +35,22 @@ def test_combos_trade_as_often_as_in_every_engine(whole, mei_settings):
     assert figures.trades_mean == outcome.results["trades"].mean() == 408.984375
     assert figures.bar_steps_per_s == pytest.approx(17_520 * 1024 / figures.seconds)
     assert figures.seconds == pytest.approx(figures.features_s + figures.encode_s + figures.engine_s)
+
+
+def test_more_combos_than_the_work_has_widen_its_exits_alone():
+    work = w1.make(480, 5_000)
+    axes = dict(work.plan.axes)
+    assert len(set(work.numbers.tolist())) == 5_000
+    assert axes["trade.sl_atr_mult"][:5] == (1.0, 1.125, 1.25, 1.375, 1.5)
+    assert axes["trade.tp_atr_mult"] == (1.5, 1.75, 2.0, 2.5, 3.0, 3.5, 4.0)
+    for path, values in w1.GRID.items():
+        assert set(values) <= set(axes[path])
+        assert path.startswith("trade.") or len(values) == len(axes[path])
+
+
+def test_a_work_is_not_widened_without_need(whole):
+    assert widened(w1.SPEC, 1_024).axes == w1.SPEC.axes
+    assert len(whole.plan.axes) == 4
 
 
 def test_results_are_those_of_plain_python(whole, mei_settings):

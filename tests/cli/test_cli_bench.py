@@ -1,6 +1,7 @@
 """`mei bench` and `mei warmup`, typed."""
 
 import json
+import sys
 
 import pytest
 
@@ -20,6 +21,14 @@ def test_bench_w1_prints_one_object(capsys):
     assert (found["steps"], found["threads"]) == (480, 1)
     assert found["bar_steps_per_s"] == pytest.approx(480 * 64 / found["seconds"])
     assert found["trades_mean"] >= 0.0
+
+
+def test_a_bench_on_a_gpu_that_is_not_there_ends_at_once(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    assert main.run(["bench", "w1", "--bars", "400", "--combos", "1", "--engine", "cuda"]) == 2
+    assert "--engine cuda: no GPU in use: CuPy can't be imported" in capsys.readouterr().err
+    found = printed(capsys, "bench", "w1", "--bars", "400", "--combos", "1", "--repeats", "1", "--engine", "auto")
+    assert found["engine"].startswith("cpu (no GPU in use")
 
 
 def test_bench_w1_as_a_table_with_its_progress_on_stderr(capsys):

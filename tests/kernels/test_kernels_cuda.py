@@ -1,144 +1,142 @@
-"""The rules compile for the GPU (sm_90) from the very functions that the CPU runs, and round as the CPU does.
+"""The kernels compile for a GPU without one, round as the CPU does, and take what they did when this was written.
 
-No GPU and no driver is needed, only the dependency group `cuda`. What is compiled is one thread per combo with scratch
-memory of its own, which calls the drivers of the engine. Two things that numba-cuda does not offer are put in place: an
-answer to which device is meant, and libNVVM's option against fused multiply-add. Without the latter the GPU rounds
-once where the CPU rounds twice, and results differ in their last bits.
+Without libNVVM's option against fused multiply-add the GPU rounds once where the CPU rounds twice, and results differ
+in their last bits. Registers decide how many threads are at work at once, and what spills goes through memory.
 """
 
+import inspect
+import json
 import re
 from collections import Counter
-from types import ModuleType
+from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 
-from kernels import bind
-from kernels.book import Book, make_book
-from kernels.market import MODEL, SYMBOL
-from kernels.params import record_of
+from kernels.cuda import build
+from kernels.cuda.layout import KERNELS, arguments_of, types_of, words_of
+from kernels.cuda.manifest import Unfit, read
 from kernels.strategies import load
-from mei_pipeline.bench import portfolio
-from mei_pipeline.simulation import SIGNAL_ROLES
+from mei_pipeline.cli import main
 
 pytestmark = pytest.mark.cuda
 
 STRATEGIES = ("ema_cross", "mei_alpha")
-H200 = (9, 0)
-SYMBOLS, TILE = 2, 4
-OF_COMBO = {"accounts": "[k:k+1]", "slots": "[k:k+1]", "active": "[k:k+1]", "days": "[:, :, k:k+1]"}
-OF_NOBODY = {"log", "equity", "verdicts"}  # empty in a sweep
+H200, ARCH = (9, 0), "sm_90"
+
 # rcp.rn is 1 / x, rounded as a division is.
 ROUNDED = re.compile(r"\b(?:mul|add|sub|div|sqrt|rcp)\.rn\.f64\b")
 ARITHMETIC = re.compile(r"\b(?:fma|mad|mul|add|sub|div|sqrt|rcp|rsqrt)(?:\.\w+)*\.f64\b")
 
+MOST_REGISTERS = {
+    "ema_cross": {"start": 48, "look": 56, "calm": 32, "move": 168},
+    "mei_alpha": {"start": 48, "look": 128, "calm": 32, "move": 168},
+}
+"""168 is what three blocks of 128 threads leave to each on a multiprocessor."""
 
-class Device:
-    """What numba-cuda asks a driver for."""
+LOCAL_BYTES = {"ema_cross": 128, "mei_alpha": 1360}
+"""Stack of `move`: the copy of a combo's parameters, and nothing else."""
 
-    compute_capability = H200
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiler():
+    if not build.can_compile():
+        pytest.skip("needs a group of dependencies: .ci/uv run --group cuda pytest -m cuda")
 
 
 @pytest.fixture(scope="module")
-def gpu():
-    """numba-cuda, told to compile for an H200."""
-    pytest.importorskip("numba_cuda", reason="needs a group of dependencies: .ci/uv run --group cuda pytest -m cuda")
-    from numba import cuda
-    from numba.cuda import dispatcher
-
-    assert cuda.implementation == "NVIDIA", "numba's own numba.cuda was imported, not numba-cuda"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatcher, "get_current_device", lambda: Device)
-        yield cuda
+def built(tmp_path_factory) -> Path:
+    """What the command makes."""
+    folder = tmp_path_factory.mktemp("built")
+    assert main.run(["kernels", "build", "--arch", ARCH, "--out", str(folder)]) == 0
+    return folder
 
 
-@pytest.fixture
-def unfused(gpu, monkeypatch):
-    """numba-cuda, told to round every operation, too."""
-    from numba.cuda.cudadrv import nvvm
-
-    start = nvvm.CompilationUnit.__init__
-    monkeypatch.setattr(nvvm.CompilationUnit, "__init__", lambda unit, options: start(unit, {**options, "fma": 0}))
-    return gpu
-
-
-def ptx(cuda, kernel, values) -> str:
-    code, _ = cuda.compile(kernel, tuple(map(numba.typeof, values)), device=False, abi="numba", cc=H200)
-    return code
-
-
-def book_of_thread() -> str:
-    """The book of thread k in source: its combo, and scratch memory of its own."""
-    parts = (f"book.{name}{'' if name in OF_NOBODY else OF_COMBO.get(name, '[k]')}" for name in Book._fields)
-    return f"Book({', '.join(parts)})"
-
-
-def kernel_of(name: str, arguments: str, call: str, scope: dict):
-    """A kernel of one thread for each k that calls a driver; numba takes no tuple apart, so its source is written."""
-    source = f"def {name}({arguments}):\n    k = grid(1)\n    if k < entry_of.shape[0]:\n        {call}\n"
-    exec(source, scope)  # noqa: S102 - own text
-    return scope[name]
-
-
-def values_of(engine: ModuleType, strategy: ModuleType) -> dict:
-    """One value of each argument that the drivers take, of the type that it has; scratch memory by thread."""
-    book = make_book(engine.MEMORY, 1, SYMBOLS, TILE)
-    scratch = {name: getattr(book, name)[None].copy() for name in Book._fields if name not in {*OF_COMBO, *OF_NOBODY}}
-    return {
-        "market": portfolio.make(symbols=SYMBOLS, days=16, combos=1).cut.market,
-        "models": np.zeros(1, MODEL),
-        "symbols": np.zeros(SYMBOLS, SYMBOL),
-        "columns": np.zeros((1, TILE, SYMBOLS)),
-        "rows": np.zeros((1, 1, len(strategy.FEATURES)), np.int64),
-        "entries": np.zeros((1, 1), record_of(p for p in strategy.PARAMETERS if p.role in SIGNAL_ROLES)),
-        "entry_of": np.zeros(1, np.int64),
-        "params": np.zeros((1, 1), record_of(strategy.PARAMETERS)),
-        "first": 0,
-        "last": TILE,
-        "book": book._replace(**scratch),
-    }
-
-
-def compiled(cuda, name: str, driver: str) -> str:
-    """PTX of one thread per combo that runs the driver `run`, or per entry set that runs `signals`."""
-    engine = bind.engine(name)
-    values = values_of(engine, load(name))
-    scope = {"Book": Book, "grid": cuda.grid, "run": engine.run, "signals": engine.signals}
-    if driver == "run":
-        common = "market, models, symbols, columns, rows, entries"
-        call = f"run({common}, entry_of[k:k+1], params[k:k+1], first, last, {book_of_thread()})"
-    else:
-        call = "signals(market, columns, rows, entries, k, first, last, book.codes[k], book.hits[k], book.steps[k])"
-    return ptx(cuda, kernel_of(f"{driver}_per_thread", ", ".join(values), call, scope), values.values())
-
-
-@pytest.mark.parametrize("driver", ["signals", "run"])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_the_rules_compile_and_round_every_operation(unfused, name, driver):
-    code = compiled(unfused, name, driver)
-    assert ".target sm_90" in code
-    assert f"{driver}_per_thread" in code
-    found = Counter(ARITHMETIC.findall(code))
+def test_every_operation_is_rounded(built, name):
+    found = Counter()
+    for kernel in KERNELS:
+        code = (built / f"{name}.{ARCH}" / f"{kernel}.ptx").read_text()
+        assert f".target {ARCH}" in code
+        assert f".visible .entry mei_{kernel}(" in code
+        assert ".version 9.0" in code  # driver 580 takes up to this
+        found += Counter(ARITHMETIC.findall(code))
     assert [operation for operation in found if not ROUNDED.fullmatch(operation)] == []
-    if driver == "run":
-        assert found["add.rn.f64"] > 100
-        assert found["mul.rn.f64"] > 100
+    assert found["add.rn.f64"] > 100
+    assert found["mul.rn.f64"] > 100
 
 
-def test_the_code_is_for_the_driver_of_the_gpu_machine(unfused):
-    code = compiled(unfused, "ema_cross", "signals")
-    assert ".version 9.0" in code  # driver 580 takes up to this
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_registers_and_memory_are_as_written_down(built, name):
+    for kernel, figures in read(built / f"{name}.{ARCH}").kernels.items():
+        assert 0 < figures.registers <= MOST_REGISTERS[name][kernel]
+        assert (figures.spill_stores_bytes, figures.spill_loads_bytes) == (0, 0)
+        assert figures.stack_bytes == (LOCAL_BYTES[name] if kernel == "move" else 0)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_is_handed_over_is_what_the_code_takes(built, name):
+    manifest = read(built / f"{name}.{ARCH}")
+    for kernel, figures in manifest.kernels.items():
+        entry, kinds = build.parameters_of((built / f"{name}.{ARCH}" / f"{kernel}.ptx").read_text())
+        words = [(argument, word) for argument in figures.arguments for word in argument.words]
+        assert entry == figures.entry
+        assert len(kinds) == len(words)
+        for kind, (argument, _) in zip(kinds, words, strict=True):
+            assert kind == ("f64" if argument.dtype == "float64" and not argument.order else "u64")
+
+
+def test_an_array_of_the_gpu_has_the_fields_of_one_of_the_cpu():
+    with build.compiler(H200) as cuda:
+        manager = cuda.descriptor.cuda_target.target_context.data_model_manager
+        for axes in (1, 2, 3):
+            array = numba.types.Array(numba.types.float64, axes, "C")
+            model = manager[array]
+            assert tuple(model._fields) == ("meminfo", "parent", "nitems", "itemsize", "data", "shape", "strides")
+            assert len(words_of(array)) == 5 + 2 * axes
+
+
+def test_machine_code_is_made_again_in_one_piece(built):
+    again = build.build("ema_cross", ARCH, built)
+    assert read(built / f"ema_cross.{ARCH}") == again
+    assert sorted(path.name for path in built.iterdir()) == [f"{name}.{ARCH}" for name in STRATEGIES]
+
+
+def test_the_manifest_says_what_made_it(built):
+    raw = json.loads((built / f"mei_alpha.{ARCH}" / "manifest.json").read_text())
+    assert (raw["strategy"], raw["arch"], raw["cuda"]) == ("mei_alpha", ARCH, "13.0")
+    assert raw["options"] == {"fma": 0, "lto": False, "fastmath": False}
+    assert set(raw["versions"]) == {"numba", "numpy", "numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc"}
+    assert str(built) not in json.dumps(raw)
+
+
+@pytest.mark.parametrize("arch", ["sm_50", "sm_999"])
+def test_an_architecture_that_no_compiler_knows_is_refused(tmp_path, arch):
+    with pytest.raises(Unfit, match=arch):
+        build.build("ema_cross", arch, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_signatures_are_of_the_strategy():
+    with build.compiler(H200) as cuda:
+        threads = build.bind("ema_cross", cuda, "signatures")
+    for name in KERNELS:
+        kernel = getattr(threads, name)
+        parameters = inspect.signature(kernel).parameters
+        assert len(types_of(kernel, load("ema_cross"))) == len(parameters)
+        named = dict.fromkeys(argument.name.partition(".")[0] for argument in arguments_of(kernel, load("ema_cross")))
+        assert list(named) == list(parameters)
 
 
 def product_and_sum(out, a, b, c):
     out[0] = a * b + c
 
 
-def test_without_the_option_the_compiler_fuses(gpu):
-    assert "fma.rn.f64" in ptx(gpu, product_and_sum, (np.zeros(1), 1.0, 1.0, 1.0))
-
-
-def test_with_the_option_it_does_not(unfused):
-    code = ptx(unfused, product_and_sum, (np.zeros(1), 1.0, 1.0, 1.0))
+def test_without_the_option_the_compiler_fuses_and_with_it_not():
+    signature = tuple(map(numba.typeof, (np.zeros(1), 1.0, 1.0, 1.0)))
+    with build.compiler(H200) as cuda:
+        code = build.compiled(cuda, product_and_sum, signature, H200, "unfused")
     assert set(ARITHMETIC.findall(code)) == {"mul.rn.f64", "add.rn.f64"}
+    fused, _ = cuda.compile(product_and_sum, signature, device=False, abi="numba", cc=H200)  # what was put in is out
+    assert "fma.rn.f64" in fused

@@ -1,0 +1,244 @@
+"""The arrays that the kernels work on: which there are, how they lie in memory, and how they are handed to a kernel.
+
+What a thread of a warp reads beside its neighbour lies beside it: scratch and lists of symbols run along combos (order
+`F`). Slots are records by combo, since two threads are seldom at the same symbol, and a record's first fields share the
+stretch of memory that the device fetches at once. Accounts and parameters pass through a thread's own memory
+(`threads.move`).
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.datamodel.registry import default_manager
+
+from kernels.book import BAR, STEP, slot_dtype
+from kernels.ledger import ACCOUNT, BLOCKS
+from kernels.market import MODEL, SYMBOL, Ints, Market
+from kernels.params import SIGNAL_ROLES, record_of
+
+Order = Literal["C", "F"]
+
+KERNELS = ("start", "look", "calm", "move")
+
+SCALARS = {"usd": types.float64, "first": types.int64, "count": types.int64}
+"""Arguments that are no arrays."""
+
+COMBOS = ("rows", "entries", "entry_of", "params")
+"""Arrays that say what the combos of a batch are."""
+
+STATE = ("accounts", "slots", "active", "days", "candidates", "ranks", "verdict")
+"""Arrays that hold what the combos of a batch are at."""
+
+TILE = ("bars", "steps", "codes", "hits")
+"""Arrays of the tile of steps that is at work."""
+
+RESULTS = ("accounts", "days")
+"""Arrays that are read back."""
+
+_APART = 256  # bytes: every array begins at a multiple of it, as an allocation of its own would
+
+_INTS, _FLOATS = np.dtype(np.int64), np.dtype(np.float64)
+_BY_SYMBOL = ("lots", "min_notional_usd", "max_leverage", "maintenance_frac", "group")
+_SINGLE = ("lead", "minutes")
+_GRID = ("open", "high", "low", "close", "mark", "age", "funding")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much there is of everything.
+
+    Attributes:
+        combos: K, combos of the batch.
+        sets: E, entry sets of the batch.
+        tile: Steps of a tile.
+        symbols: S.
+        groups: G, groups of symbols with parameters of their own.
+        features: F, features of the strategy.
+        columns: C, feature columns.
+        rows: R, main bars.
+        steps: T, steps of the market.
+    """
+
+    combos: int
+    sets: int
+    tile: int
+    symbols: int
+    groups: int
+    features: int
+    columns: int = 1
+    rows: int = 1
+    steps: int = 1
+
+
+class Array(NamedTuple):
+    """An array without its memory: records or numbers, its shape, and which index runs fastest."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    order: Order = "C"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Bytes from one index to the next, by axis."""
+        steps: list[int] = []
+        fastest_first = self.shape[::-1] if self.order == "C" else self.shape
+        apart = self.dtype.itemsize
+        for length in fastest_first:
+            steps.append(apart)
+            apart *= length
+        return tuple(steps[::-1] if self.order == "C" else steps)
+
+    @property
+    def type(self) -> Any:
+        """What it is to numba."""
+        return types.Array(numba.from_dtype(self.dtype), len(self.shape), self.order)
+
+
+def market_arrays(sizes: Sizes) -> dict[str, Array]:
+    """The arrays of `Market`, by `market.` and their field."""
+    shapes = dict.fromkeys(_GRID, (sizes.steps, sizes.symbols))
+    shapes |= dict.fromkeys(_BY_SYMBOL, (sizes.symbols,)) | dict.fromkeys(_SINGLE, (1,))  # type: ignore[arg-type]  # shapes of any length
+    kinds = Market.__annotations__
+    return {
+        f"market.{name}": Array(_INTS if kinds[name] == Ints else _FLOATS, shapes.get(name, (sizes.steps,)))
+        for name in Market._fields
+    }
+
+
+def batch_arrays(strategy: ModuleType, sizes: Sizes) -> dict[str, Array]:
+    """The arrays `COMBOS`, `STATE` and `TILE` of a batch, by name."""
+    combos, sets, tile, symbols = sizes.combos, sizes.sets, sizes.tile, sizes.symbols
+    shaping = record_of(each for each in strategy.PARAMETERS if each.role in SIGNAL_ROLES)
+    return {
+        "rows": Array(_INTS, (sets, sizes.groups, sizes.features)),
+        "entries": Array(shaping, (sets, sizes.groups)),
+        "entry_of": Array(_INTS, (combos,)),
+        "params": Array(record_of(strategy.PARAMETERS), (combos, sizes.groups)),
+        "accounts": Array(ACCOUNT, (combos,)),
+        "slots": Array(slot_dtype(getattr(strategy, "MEMORY", ())), (combos, symbols)),
+        "active": Array(_INTS, (combos, symbols), "F"),
+        "days": Array(_FLOATS, (BLOCKS, 3, combos)),
+        "candidates": Array(_INTS, (combos, symbols), "F"),
+        "ranks": Array(_FLOATS, (combos, symbols), "F"),
+        "verdict": Array(np.dtype(np.int8), (combos, symbols), "F"),
+        "bars": Array(BAR, (tile, symbols)),
+        "steps": Array(STEP, (sets, tile)),
+        "codes": Array(np.dtype(np.int8), (sets, tile, symbols)),
+        "hits": Array(np.dtype(np.int16), (sets, tile, symbols)),
+    }
+
+
+def all_arrays(strategy: ModuleType, sizes: Sizes) -> dict[str, Array]:
+    """Every array that a kernel may be handed, by name."""
+    return {
+        **market_arrays(sizes),
+        "symbols": Array(SYMBOL, (sizes.symbols,)),
+        "models": Array(MODEL, (1,)),
+        "columns": Array(_FLOATS, (sizes.columns, sizes.rows, sizes.symbols)),
+        **batch_arrays(strategy, sizes),
+    }
+
+
+def places(arrays: Mapping[str, Array]) -> tuple[dict[str, int], int]:
+    """Where each array begins in one stretch of memory that holds them all, and how long that is, in bytes."""
+    found, end = {}, 0
+    for name, array in arrays.items():
+        found[name] = end
+        end += -(-array.nbytes // _APART) * _APART
+    return found, end
+
+
+class Opening(NamedTuple):
+    """The part of a book that `open_books` writes.
+
+    It is no part of `threads`: numba keeps it on disk by its module, and modules made of `threads` can't be imported.
+    """
+
+    accounts: Any
+    slots: Any
+    days: Any
+
+
+class Argument(NamedTuple):
+    """One argument of a kernel, as a manifest says it.
+
+    Attributes:
+        name: Its name: an array's, a field of the market's, or a scalar's.
+        dtype: What an array holds: name, place and kind of every field of its records, or a kind of number.
+        order: Which index of an array runs fastest; empty for a scalar.
+        words: What the kernel receives for it, each of 8 bytes: `shape.1` is the second axis's length.
+    """
+
+    name: str
+    dtype: str
+    order: str
+    words: tuple[str, ...]
+
+
+def arguments_of(kernel: Callable[..., Any], strategy: ModuleType) -> list[Argument]:
+    """The arguments of a kernel, in order: numba hands over an array as the fields of its data model."""
+    arrays = all_arrays(strategy, Sizes(1, 1, 1, 1, 1, 1))
+    found = []
+    for name in inspect.signature(kernel).parameters:
+        if name in SCALARS:
+            found.append(Argument(name, str(SCALARS[name]), "", ("value",)))
+            continue
+        for each in [f"market.{field}" for field in Market._fields] if name == "market" else [name]:
+            array = arrays[each]
+            found.append(Argument(each, described(array.dtype), array.order, words_of(array.type)))
+    return found
+
+
+def types_of(kernel: Callable[..., Any], strategy: ModuleType) -> tuple[Any, ...]:
+    """The signature of a kernel."""
+    arrays = all_arrays(strategy, Sizes(1, 1, 1, 1, 1, 1))
+    fields = tuple(arrays[f"market.{field}"].type for field in Market._fields)
+    market = types.NamedTuple(fields, Market)  # type: ignore[no-untyped-call]  # numba is untyped here
+    known = {**SCALARS, "market": market}
+    return tuple(known.get(name) or arrays[name].type for name in inspect.signature(kernel).parameters)
+
+
+def words_of(array: Any) -> tuple[str, ...]:
+    """The fields of numba's data model of an array type, one for each word of 8 bytes."""
+    model = default_manager[array]
+    words: list[str] = []
+    for name, member in zip(model._fields, model._members, strict=True):  # noqa: SLF001 - numba has no public way
+        words += [f"{name}.{i}" for i in range(len(member))] if isinstance(member, types.UniTuple) else [name]
+    return tuple(words)
+
+
+def described(dtype: np.dtype[Any]) -> str:
+    """What a record or number is, in one line: the same line means the same memory."""
+    if dtype.fields is None:
+        return dtype.str
+    fields = (f"{name}@{offset}{kind.str}" for name, (kind, offset, *_) in dtype.fields.items())
+    return f"{dtype.itemsize}: {' '.join(fields)}"
+
+
+def packed(words: Iterable[str], array: Array, pointer: int) -> list[np.int64]:
+    """What a kernel receives for an array whose memory is at `pointer`, word by word.
+
+    Raises:
+        KeyError: A word that no array has.
+    """
+    values = {
+        "meminfo": 0,
+        "parent": 0,
+        "nitems": int(np.prod(array.shape, dtype=np.int64)),
+        "itemsize": array.dtype.itemsize,
+        "data": pointer,
+        **{f"shape.{axis}": length for axis, length in enumerate(array.shape)},
+        **{f"strides.{axis}": apart for axis, apart in enumerate(array.strides)},
+    }
+    return [np.int64(values[word]) for word in words]

@@ -1,0 +1,89 @@
+"""`mei kernels`: make the machine code of GPUs ahead of time, and see what is there."""
+
+import time
+from pathlib import Path
+
+import click
+
+from mei_pipeline.cli import output
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+_COLUMNS = ("strategy", "architecture", "kernel", "registers", "stack bytes", "spilled bytes", "of these rules")
+
+
+@click.group()
+def kernels() -> None:
+    """Kernels for GPUs, compiled where no GPU is; processors compile theirs by themselves (mei warmup)."""
+
+
+@kernels.command()
+@click.option("--arch", required=True, help="Architecture: sm_90 for H100 and H200, sm_80 for A100, sm_89 for RTX 40.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to; default: MEI_KERNELS.")
+@click.option("--strategy", "strategies", multiple=True, help="Only this strategy; may be given more than once.")
+@_JSON
+def build(arch: str, out: Path | None, strategies: tuple[str, ...], as_json: bool) -> None:
+    """Compile the rules of all strategies to PTX and machine code; needs neither a GPU nor a driver."""
+    from mei_pipeline.gpu import build_kernels
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    root = out or settings.kernels
+    start = time.perf_counter()
+    with output.bar("kernels") as progress:
+        build_kernels(root, arch, strategies, progress)
+    _show(root, as_json=as_json)
+    output.note(f"{time.perf_counter() - start:.1f} s; MEI_KERNELS={root} names them on the machine with the GPU")
+
+
+@kernels.command("list")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@_JSON
+def list_(folder: Path | None, as_json: bool) -> None:
+    """Show the kernels in FOLDER (default: MEI_KERNELS), and whether they are of the rules of this checkout."""
+    from mei_pipeline.settings import read_settings
+
+    _show(folder or read_settings().kernels, as_json=as_json)
+
+
+def _show(root: Path, *, as_json: bool) -> None:
+    from kernels.cache import rules_hash
+    from mei_pipeline.gpu import manifests
+
+    found = manifests(root)
+    if as_json:
+        listed = [
+            {
+                "strategy": manifest.strategy,
+                "arch": manifest.arch,
+                "cuda": manifest.cuda,
+                "current": manifest.rules == rules_hash(),
+                "kernels": {
+                    name: {
+                        "registers": kernel.registers,
+                        "stack_bytes": kernel.stack_bytes,
+                        "spill_bytes": kernel.spill_stores_bytes + kernel.spill_loads_bytes,
+                    }
+                    for name, kernel in manifest.kernels.items()
+                },
+            }
+            for manifest in found
+        ]
+        output.print_json({"folder": str(root), "found": listed})
+        return
+    rows = [
+        (
+            manifest.strategy,
+            manifest.arch,
+            name,
+            kernel.registers,
+            kernel.stack_bytes,
+            kernel.spill_stores_bytes + kernel.spill_loads_bytes,
+            manifest.rules == rules_hash(),
+        )
+        for manifest in found
+        for name, kernel in manifest.kernels.items()
+    ]
+    output.table(f"Kernels in {root}", _COLUMNS, rows)
+
+
+COMMANDS: list[click.Command] = [kernels]

@@ -1,0 +1,260 @@
+"""Whether combos run on a GPU, and running them there: the one door between the domain and `kernels.cuda`.
+
+`auto` takes the GPU where there is one and kernels for it can be had, and says so either way; `cuda` without either is
+an error. CuPy is imported here alone, when a GPU is asked for.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.cache import rules_hash
+from kernels.cuda import build
+from kernels.cuda.launch import Card, Job, NoMemory, Stopped
+from kernels.cuda.manifest import Manifest, Unfit, found_in, place_of, read, runs_on
+from kernels.market import FillModel, Floats, Market, model_record, symbol_records
+from kernels.strategies import load
+from mei_pipeline.errors import ConfigError, DataError, Fatal, Retryable
+from mei_pipeline.params.table import read_catalog
+from mei_pipeline.progress import Progress, silent
+from mei_pipeline.settings import Settings
+
+Wanted = Literal["auto", "cpu", "cuda"]
+
+WANTED: tuple[Wanted, ...] = ("auto", "cpu", "cuda")
+
+_DEFECTS = {700: "illegal address", 715: "illegal instruction", 716: "misaligned address", 717: "invalid address space"}
+"""CUDA errors that would come back: a kernel did what it must not."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs combos.
+
+    Attributes:
+        name: The engine.
+        why: Why that one.
+        kernels: Folder of its kernels, for a GPU.
+        arch: Architecture to compile them for first; empty where they are there.
+    """
+
+    name: Literal["cpu", "cuda"]
+    why: str
+    kernels: Path | None = None
+    arch: str = ""
+
+    def __str__(self) -> str:
+        """Both, for people."""
+        return f"{self.name} ({self.why})"
+
+
+def find_cupy() -> Any:
+    """The module CuPy.
+
+    Raises:
+        Unfit: It is not installed, or can't be loaded.
+    """
+    try:
+        import cupy  # noqa: PLC0415 - an extra, which costs a second to import
+    except ImportError as error:
+        raise Unfit(f"no GPU in use: CuPy can't be imported ({error}); uv sync --extra gpu installs it") from None
+    return cupy
+
+
+def choose(settings: Settings, wanted: Wanted, strategy: str) -> Choice:
+    """Choose what runs the combos of a strategy; nothing is compiled yet.
+
+    Args:
+        settings: Say where kernels for GPUs are.
+        wanted: `auto` for a GPU where one can be used.
+        strategy: The strategy.
+
+    Raises:
+        ConfigError: `cuda`, and there is no GPU that can be used: why, and what to do.
+    """
+    if wanted == "cpu":
+        return Choice("cpu", "as asked for")
+    try:
+        return _usable(settings, strategy, find_cupy())
+    except Unfit as error:
+        if wanted == "cuda":
+            raise ConfigError(f"--engine cuda: {error}") from None
+        return Choice("cpu", str(error))
+
+
+def _usable(settings: Settings, strategy: str, cupy: Any) -> Choice:
+    name, capability, driver = _device(cupy)
+    arch = f"sm_{capability[0]}{capability[1]}"
+    found = _kernels(settings.kernels, strategy, capability)
+    if isinstance(found, Manifest):
+        place, compiles, wanted = place_of(settings.kernels, strategy, found.arch), "", found.cuda
+    else:
+        if not build.can_compile():
+            raise Unfit(
+                f"{name} is there, but {found or f'no kernels of {strategy} for {arch} in {settings.kernels}'}; "
+                f"run `mei kernels build --arch {arch} --out DIR` where the group cuda is installed, and name that "
+                f"folder in MEI_KERNELS"
+            )
+        place, compiles, wanted = place_of(settings.kernels, strategy, arch), arch, build.release()
+    if driver < _number(wanted):
+        raise Unfit(
+            f"{name}: its driver knows CUDA {driver // 1000}.{driver % 1000 // 10}, the kernels need {wanted}; "
+            f"install a newer driver (580 or later for CUDA 13)"
+        )
+    return Choice("cuda", f"{name}, {arch}, kernels {'to be compiled' if compiles else place}", place, compiles)
+
+
+def _device(cupy: Any) -> tuple[str, tuple[int, int], int]:
+    """Name, compute capability and driver version of the first device."""
+    runtime = cupy.cuda.runtime
+    driver = int(runtime.driverGetVersion())
+    if driver == 0:
+        raise Unfit("no GPU in use: CuPy finds no NVIDIA driver")
+    try:
+        count = int(runtime.getDeviceCount())
+    except runtime.CUDARuntimeError as error:
+        raise Unfit(f"no GPU in use: {error}") from None
+    if count == 0:
+        raise Unfit("no GPU in use: the driver shows no device")
+    properties = runtime.getDeviceProperties(0)
+    return properties["name"].decode(), (int(properties["major"]), int(properties["minor"])), driver
+
+
+def _kernels(root: Path, strategy: str, capability: tuple[int, int]) -> Manifest | str:
+    """The best kernels for the device, or why those that are there don't fit."""
+    fit, problem = [], ""
+    for place in sorted(root.glob(f"{strategy}.sm_*")):
+        try:
+            manifest = read(place)
+        except Unfit as error:
+            problem = str(error)
+            continue
+        if not runs_on(manifest.arch, capability):
+            problem = problem or f"{place} is for {manifest.arch}"
+        elif manifest.rules != rules_hash():
+            problem = f"{place} was made from other rules than these ({manifest.rules[:16]}, not {rules_hash()[:16]})"
+        else:
+            fit.append(manifest)
+    return fit[-1] if fit else problem
+
+
+def _number(version: str) -> int:
+    major, minor = map(int, version.split("."))
+    return major * 1000 + minor * 10
+
+
+@dataclass
+class Gpu:
+    """A GPU with the kernels of one strategy."""
+
+    card: Card
+    _loaded: tuple[Market, FillModel, Floats] | None = field(default=None, repr=False)
+
+    def run(
+        self, market: Market, model: FillModel, columns: Floats, job: Job, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[NDArray[np.record], Floats]:
+        """Run combos.
+
+        Args:
+            market: The market, with the combos' groups; brought to the device unless it is there from the last time.
+            model: How orders become fills.
+            columns: [C, T, S] feature columns.
+            job: The combos, in order of their entry set.
+            stop: Asked between tiles of steps.
+
+        Returns:
+            [K] records of `ledger.ACCOUNT`, and [BLOCKS, 3, K] daily returns.
+
+        Raises:
+            Retryable: Stopped; the device was lost, or has no memory.
+            Fatal: The kernels are defective.
+        """
+        try:
+            if not self._has(market, model, columns):
+                self._loaded = None
+                self.card.load(market, symbol_records(market), model_record(model, market), columns)
+                self._loaded = market, model, columns
+            return self.card.run(job, stop)
+        except Stopped:
+            raise Retryable("stopped; finished chunks are on disk, the same command goes on") from None
+        except NoMemory as error:
+            raise Retryable(f"{error}; wait for other work on it to end, or use --engine cpu") from None
+        except self._errors as error:
+            raise _lost(error) from None
+
+    def _has(self, market: Market, model: FillModel, columns: Floats) -> bool:
+        """Whether these very arrays are on the device; groups of symbols are made anew for each chunk."""
+        if self._loaded is None:
+            return False
+        there, by_model, on_columns = self._loaded
+        same = all(one is other for one, other in zip(there._replace(group=market.group), market, strict=True))
+        return same and bool((there.group == market.group).all()) and by_model == model and on_columns is columns
+
+    @property
+    def _errors(self) -> tuple[type[Exception], ...]:
+        cuda = self.card.cupy.cuda
+        return (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.memory.OutOfMemoryError)
+
+
+def _lost(error: Exception) -> Retryable | Fatal:
+    status = getattr(error, "status", None)
+    if status in _DEFECTS:
+        return Fatal(f"a kernel failed on the GPU ({error}): a defect; --engine cpu does the same work without it")
+    return Retryable(f"the GPU was lost ({error}); finished chunks are on disk: the same command goes on with the rest")
+
+
+def open_gpu(choice: Choice, strategy: str) -> Gpu | None:
+    """What was chosen, ready to run; None is the CPU.
+
+    Raises:
+        DataError: Kernels can't be written where they belong.
+        ConfigError: They do not fit after all.
+    """
+    if choice.kernels is None:
+        return None
+    try:
+        if choice.arch:
+            build.build(strategy, choice.arch, choice.kernels.parent)
+        return Gpu(Card(find_cupy(), load(strategy), read(choice.kernels), choice.kernels))
+    except OSError as error:
+        raise DataError(f"{choice.kernels}: kernels can't be written: {error}") from None
+    except Unfit as error:
+        raise ConfigError(f"engine cuda: {error}") from None
+
+
+def build_kernels(root: Path, arch: str, strategies: Sequence[str] = (), progress: Progress = silent) -> None:
+    """Compile the kernels of strategies (none named: of all) for an architecture into a folder.
+
+    Raises:
+        ConfigError: There is no such strategy or architecture, or what compiles is missing.
+        DataError: The folder can't be written.
+    """
+    catalog = read_catalog()
+    names = list(strategies) or list(catalog.strategies)
+    for name in names:
+        catalog.strategy(name)
+    try:
+        for done, name in enumerate(names):
+            progress(done, len(names), "strategies")
+            build.build(name, arch, root)
+        progress(len(names), len(names), "strategies")
+    except OSError as error:
+        raise DataError(f"{root}: kernels can't be written: {error}") from None
+    except Unfit as error:
+        raise ConfigError(str(error)) from None
+
+
+def manifests(root: Path) -> list[Manifest]:
+    """What kernels lie in a folder.
+
+    Raises:
+        DataError: One can't be read.
+    """
+    try:
+        return found_in(root)
+    except Unfit as error:
+        raise DataError(str(error)) from None

@@ -1,0 +1,91 @@
+"""On a real card: the bits of every result are those of this machine's processor, and memory is given back.
+
+Needs a card, its driver, the extra gpu, and kernels: either the group cuda, or MEI_TEST_KERNELS, a folder that
+`mei kernels build` made elsewhere.
+"""
+
+import hashlib
+import importlib.util
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kernels.market import fill_model
+from mei_pipeline.bench import portfolio, w1
+from mei_pipeline.bench.memory import features_of
+from mei_pipeline.bench.work import Work, values_of
+from mei_pipeline.gpu import choose, open_gpu
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation import Outcome, encode_combos, run_combos
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _card():
+    if importlib.util.find_spec("cupy") is None:
+        pytest.skip("needs the extra gpu: .ci/uv run --extra gpu --group cuda pytest -m gpu tests/gpu")
+
+
+@pytest.fixture
+def with_kernels(mei_settings: Settings) -> Settings:
+    """Settings with kernels that are there; where there are none, they are compiled."""
+    given = os.environ.get("MEI_TEST_KERNELS")
+    return mei_settings.model_copy(update={"kernels": Path(given)}) if given else mei_settings
+
+
+def hash_of(outcome: Outcome) -> str:
+    """SHA-256 of every result of every combo."""
+    digest = hashlib.sha256()
+    for name in sorted(outcome.results):
+        digest.update(np.ascontiguousarray(outcome.results[name]).tobytes())
+    digest.update(np.ascontiguousarray(outcome.days).tobytes())
+    return digest.hexdigest()
+
+
+def run(settings: Settings, work: Work, gpu: object, own: dict | None = None) -> Outcome:
+    plan = work.plan
+    features = features_of(work.bars, plan.columns())
+    combos = encode_combos(plan.strategy, features, values_of(work), len(work.numbers), plan.symbols, own)
+    return run_combos(settings, work.cut, fill_model(plan.market, plan.initial_balance_usd), features, combos, gpu=gpu)
+
+
+WORKS = {
+    "one symbol, stops inside bars": lambda: (w1.make(combos=1_000), None),
+    "a book": lambda: (portfolio.make(symbols=20, days=60, combos=500), None),
+    "a book with finer exits": lambda: (portfolio.make("15m", symbols=12, days=30, combos=300), None),
+    "a book whose symbols have values of their own": lambda: (
+        portfolio.make(symbols=12, days=60, combos=300),
+        {"BTC": {"trade.sl_atr_mult": 1.25}, "SOL": {"thresholds.entry.min_adx": 30.0}},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_a_card_and_a_processor_find_the_same_bits(with_kernels: Settings, name: str):
+    work, own = WORKS[name]()
+    gpu = open_gpu(choose(with_kernels, "cuda", work.plan.strategy), work.plan.strategy)
+    on_card = run(with_kernels, work, gpu, own)
+    on_processor = run(with_kernels, work, None, own)
+    assert on_processor.results["trades"].sum() > 1_000  # else equal hashes say nothing
+    assert hash_of(on_card) == hash_of(on_processor)
+
+
+def test_batches_do_not_change_results(with_kernels: Settings):
+    work = w1.make(bars=2_400, combos=1_000)
+    gpu = open_gpu(choose(with_kernels, "cuda", "ema_cross"), "ema_cross")
+    whole = run(with_kernels, work, gpu)
+    gpu.card.batch = 96
+    assert hash_of(run(with_kernels, work, gpu)) == hash_of(whole)
+
+
+def test_memory_is_given_back(with_kernels: Settings):
+    work = w1.make(bars=2_400, combos=1_000)
+    gpu = open_gpu(choose(with_kernels, "cuda", "ema_cross"), "ema_cross")
+    pool = gpu.card.cupy.get_default_memory_pool()
+    run(with_kernels, work, gpu)
+    used = pool.used_bytes()
+    run(with_kernels, work, gpu)
+    assert pool.used_bytes() == used

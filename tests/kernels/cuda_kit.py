@@ -1,0 +1,68 @@
+"""Combos that differ in all that a sweep may vary, run by the engine on this processor: what a GPU must equal."""
+
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from kernel_kit import Case, Inputs, inputs_of
+from random_markets import random_case, random_values
+
+from kernels import bind
+from kernels.book import make_book
+from kernels.params import SIGNAL_ROLES
+from kernels.strategies import load
+
+COMBOS = 6
+SETS = 3
+
+
+class Told(NamedTuple):
+    """What combos did, as plain numbers."""
+
+    accounts: np.ndarray
+    days: np.ndarray
+
+
+def told(accounts: np.ndarray, days: np.ndarray) -> Told:
+    return Told(np.array(accounts.tolist(), dtype=np.float64), np.array(days))
+
+
+def same(one: Told, other: Told) -> bool:
+    """Equal to the last bit."""
+    return all(a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+
+
+def inputs_for(strategy: ModuleType, seed: int) -> tuple[Case, Inputs]:
+    """A market, and `COMBOS` combos of `SETS` entry sets in order."""
+    rng = np.random.default_rng(seed)
+    case = random_case(rng, strategy.PARAMETERS)
+    inputs = inputs_of(strategy, case)
+    params = np.repeat(inputs.params, COMBOS, axis=0)
+    entries = np.repeat(inputs.entries, SETS, axis=0)
+    entry_of = np.arange(COMBOS, dtype=np.int64) * SETS // COMBOS
+    for k in range(COMBOS):
+        other = random_values(rng, strategy.PARAMETERS)
+        for parameter in strategy.PARAMETERS:
+            if k and parameter.role in {"exit", "sizing"}:
+                params[parameter.name][k] = parameter.encode(other[parameter.path])
+    for e in range(1, SETS):
+        other = random_values(rng, strategy.PARAMETERS)
+        for parameter in strategy.PARAMETERS:
+            if parameter.role in SIGNAL_ROLES - {"feature"} and rng.random() < 0.3:
+                entries[parameter.name][e] = parameter.encode(other[parameter.path])
+                params[parameter.name][entry_of == e] = entries[parameter.name][e]
+    rows = np.repeat(inputs.rows, SETS, axis=0)
+    return case, inputs._replace(params=params, entries=entries, entry_of=entry_of, rows=rows)
+
+
+def on_processor(name: str, case: Case, inputs: Inputs) -> Told:
+    """What the engine does with them."""
+    engine = bind.engine(name)
+    book = make_book(load_memory(name), COMBOS, len(case.symbols), 16)
+    engine.open_books(book, case.rules.initial_usd)
+    engine.run(*inputs, case.first, case.steps, book)
+    return told(book.accounts, book.days)
+
+
+def load_memory(name: str) -> tuple[str, ...]:
+    return getattr(load(name), "MEMORY", ())
