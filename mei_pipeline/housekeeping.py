@@ -46,7 +46,7 @@ def prune(settings: Settings, keep: int, now_ms: int) -> Pruned:
     """Remove all but the newest `keep` sweeps, and the feature columns that no remaining sweep was made from.
 
     Sweeps and columns that the evidence of a stored config names stay, those of the current night, those being worked
-    on, and those written less than a day ago.
+    on, and those written less than a day ago. So do all sweeps where results are kept outside the home.
 
     Args:
         settings: Where things are.
@@ -63,10 +63,11 @@ def prune(settings: Settings, keep: int, now_ms: int) -> Pruned:
         current = read_plan(settings).sweep
         sweep_ids.add(current.id[:16])
         origins.add(_Origin(current.data_hash, current.kernels))
+    own = settings.sweeps.is_relative_to(settings.home)  # elsewhere results of other homes may lie
     newest_first = sorted(_folders(settings.sweeps), key=_written_ms, reverse=True)
     removed, size = [], 0
     for index, folder in enumerate(newest_first):
-        if index < keep or folder.name in sweep_ids or now_ms - _written_ms(folder) < FRESH_MS:
+        if not own or index < keep or folder.name in sweep_ids or now_ms - _written_ms(folder) < FRESH_MS:
             plan = _read(folder / "plan.json")
             origins.add(_Origin(str(plan.get("data_hash")), str(plan.get("kernels"))))
         else:

@@ -110,6 +110,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
 def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bool) -> None:
     """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
     from kernels.cache import use_cache
+    from mei_pipeline.config.load import load_config
     from mei_pipeline.features import build_features
     from mei_pipeline.market import window
     from mei_pipeline.settings import read_settings
@@ -123,7 +124,8 @@ def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bo
     with output.bar() as progress:
         use_cache(settings.kernel_cache)
         features = build_features(bars, plan.columns(), settings.features, progress)
-        done = run_sweep(settings, plan, window(bars, from_ms, to_ms), features, threads=threads, progress=progress)
+        cut, engine = window(bars, from_ms, to_ms), load_config(settings.config).pipeline.engine
+        done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, progress=progress)
     shown = top(read_results(done.folder, plan), count).select("combo", *(axis for axis, _ in plan.axes), *_HEADLINE)
     if as_json:
         output.print_json(
@@ -132,6 +134,7 @@ def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bo
                 "folder": str(done.folder),
                 "combos": done.combos,
                 "resumed": done.resumed,
+                "engine": done.engine,
                 "seconds": done.seconds,
                 "combos_per_s": done.combos_per_s,
                 "bar_steps_per_s": done.bar_steps_per_s,
