@@ -100,7 +100,7 @@ class Cluster:
         """
         ray = self._ray = _ray()
         self._connected = _connect(ray, self.config.address)
-        nodes = _fitting(ray.nodes(), self.config)
+        nodes = slots_of(ray.nodes(), self.config)
         plan = self.inputs.plan
         self._claim = _claim(ray, plan.id)
         job = self._job = Job(
@@ -112,11 +112,10 @@ class Cluster:
             gpus=self.config.gpus_per_task,
         )
         kinds = self._ready(job, nodes)
-        slots = sum(nodes.values())
+        slots = sum(nodes[node] for node in kinds)
+        on = " and ".join(sorted(set(kinds.values())))
         self.ahead = self.config.chunks_ahead or 2 * slots
-        self.engine = (
-            f"ray: {len(nodes)} node{'s' * (len(nodes) > 1)}, {slots} tasks at a time, on {' and '.join(kinds)}"
-        )
+        self.engine = f"ray: {len(kinds)} node{'s' * (len(kinds) > 1)}, {slots} tasks at a time, on {on}"
         self._work = ray.remote(work).options(
             num_cpus=self.config.cpus_per_task, num_gpus=self.config.gpus_per_task, max_retries=_TRIES
         )
@@ -128,16 +127,28 @@ class Cluster:
             raise RuntimeError("prepare comes first")
         return self._pool.submit(self._chunk, index, numbers)
 
-    def _ready(self, job: Job, nodes: Mapping[str, int]) -> list[str]:
-        """Have every node show that it can work; gives what they run combos on."""
+    def _ready(self, job: Job, nodes: Mapping[str, int]) -> dict[str, str]:
+        """Have every node show that it can work; gives what each runs combos on.
+
+        A node that has just died may still be listed: it is left out, as one that dies later is.
+        """
+        ray = self._ray
         at = importlib.import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
-        ask = self._ray.remote(ready)
-        asked = [
-            ask.options(num_cpus=0, num_gpus=job.gpus, scheduling_strategy=at(node, soft=False)).remote(job)
+        ask = ray.remote(ready)
+        asked = {
+            node: ask.options(num_cpus=0, num_gpus=job.gpus, scheduling_strategy=at(node, soft=False)).remote(job)
             for node in nodes
-        ]
-        with _explained(self._ray, "a node that was to get ready"):
-            return sorted(set(self._ray.get(asked, timeout=_READY_S)))
+        }
+        found = {}
+        for node, answer in asked.items():
+            with _explained(ray, f"node {node}"):
+                try:
+                    found[node] = str(ray.get(answer, timeout=_READY_S))
+                except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
+                    continue
+        if not found:
+            raise Retryable("engine: every node of the cluster died while it got ready; look at it, and try again")
+        return found
 
     def _chunk(self, index: int, numbers: Ints) -> None:
         task = self._work.remote(self._job, index, numbers)
@@ -193,7 +204,7 @@ def _refuse_silence(address: str) -> None:
         ) from None
 
 
-def _fitting(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
+def slots_of(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
     """Nodes that can run a task, and how many at a time."""
     found, seen = {}, []
     for node in nodes:

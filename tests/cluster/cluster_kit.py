@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 
 from mei_pipeline.config.models import Engine
@@ -26,7 +26,12 @@ RAY = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # what Ray calls staying on loopback; read when ray is imported
 }
-_STORE_BYTES = 80_000_000  # of objects, the least that Ray takes
+NODE = {
+    "num_cpus": 1,
+    "node_ip_address": LOOPBACK,
+    "include_dashboard": False,
+    "object_store_memory": 80_000_000,  # about the least that Ray takes
+}
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,23 @@ class Search:
         return run_sweep(settings, self.plan, self.window, self.features, engine=engine, progress=progress)
 
 
-def make_search(settings: Settings, **changes: object) -> Search:
-    """120 combos in 24 chunks, unless changed."""
+def make_search(settings: Settings, stops: int = 5, chunk_combos: int = 5) -> Search:
+    """24 combos for each stop."""
     axes = {
-        "trade.sl_atr_mult": (1.5, 2.0, 2.5, 3.0, 3.5),
+        "trade.sl_atr_mult": tuple(float(value) for value in np.linspace(1.0, 5.0, stops)),
         "indicators.ema_fast_window": (5, 9, 13, 15),
         "indicators.ema_slow_window": (21, 25, 29, 34, 40, 50),
     }
     bars = load_bars(fill_lake(settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
-    plan = make_plan(spec(**({"axes": axes} | changes)), bars, START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS)
+    sweep = spec(axes=axes, chunk_combos=chunk_combos)
+    plan = make_plan(sweep, bars, START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS)
     features = build_features(bars, plan.columns(), settings.features)
     return Search(plan, window(bars, plan.from_ms, plan.to_ms), features)
+
+
+def make_long_search(settings: Settings) -> Search:
+    """24,000 combos in 24 chunks, each of which takes a processor some tenths of a second."""
+    return make_search(settings, stops=1000, chunk_combos=1000)
 
 
 @contextmanager
@@ -60,27 +71,20 @@ def two_nodes(environment: Mapping[str, str]) -> Iterator[Any]:
     os.environ.update({**RAY, **environment})  # nodes inherit it, and so do their workers
     from ray.cluster_utils import Cluster
 
-    node = {
-        "num_cpus": 1,
-        "node_ip_address": LOOPBACK,
-        "include_dashboard": False,
-        "object_store_memory": _STORE_BYTES,
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=node)
+    cluster = Cluster(initialize_head=True, head_node_args=NODE)
     try:
-        cluster.add_node(**node)
+        cluster.add_node(**NODE)
         yield cluster
     finally:
         cluster.shutdown()
 
 
-def drive(address: str) -> None:
-    """Run the sweep of `make_search` on the cluster, as a process of its own does that a test kills."""
-    settings = read_settings()
-    report = make_search(settings).run(settings, Engine(run="ray", address=address), lambda *told: print(*told[:2]))
-    print("finished", report.engine, flush=True)
+def told(done: int, total: int, *_: object) -> None:
+    """Progress, for who reads this process's output."""
+    sys.stdout.write(f"done {done} of {total}\n")
+    sys.stdout.flush()
 
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    drive(sys.argv[1])
+if __name__ == "__main__":  # a driver that a test may kill
+    here = read_settings()
+    make_long_search(here).run(here, Engine(run="ray", address=sys.argv[1]), told)
