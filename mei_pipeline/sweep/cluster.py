@@ -115,7 +115,7 @@ class Cluster:
         slots = sum(nodes[node] for node in kinds)
         on = " and ".join(sorted(set(kinds.values())))
         self.ahead = self.config.chunks_ahead or 2 * slots
-        self.engine = f"ray: {len(kinds)} node{'s' * (len(kinds) > 1)}, {slots} tasks at a time, on {on}"
+        self.engine = f"ray: {_counted(len(kinds), 'node')}, {_counted(slots, 'task')} at a time, on {on}"
         self._work = ray.remote(work).options(
             num_cpus=self.config.cpus_per_task, num_gpus=self.config.gpus_per_task, max_retries=_TRIES
         )
@@ -261,6 +261,10 @@ def _explained(ray: Any, what: str) -> Iterator[None]:
         raise Retryable(f"{what} did not answer in {_READY_S:.0f} s; is the cluster taken?") from None
     except ray.exceptions.RayError as error:
         raise Retryable(f"{what} failed on the cluster: {_first_line(error)}; run the sweep again") from error
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,10 +1,13 @@
 """A Ray cluster of two nodes and an S3 server, both on loopback, and a sweep that takes some seconds."""
 
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,7 @@ from mei_pipeline.config.models import Engine
 from mei_pipeline.features import FeatureSet, build_features
 from mei_pipeline.market import Window, load_bars, window
 from mei_pipeline.progress import Progress, silent
-from mei_pipeline.settings import Settings, read_settings
+from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.run import SweepReport, run_sweep
 
@@ -65,16 +68,39 @@ def make_long_search(settings: Settings) -> Search:
     return make_search(settings, stops=1000, chunk_combos=1000)
 
 
+@dataclass(frozen=True)
+class Nodes:
+    """A running cluster.
+
+    Attributes:
+        address: Of its head, for a process on a node.
+        client_address: Of its head, for a process that is on none.
+        cluster: The `ray.cluster_utils.Cluster`.
+    """
+
+    address: str
+    client_address: str
+    cluster: Any
+
+    def add(self) -> Any:
+        return self.cluster.add_node(**NODE)
+
+    def kill(self, node: Any) -> None:
+        self.cluster.remove_node(node, allow_graceful=False)
+
+
 @contextmanager
-def two_nodes(environment: Mapping[str, str]) -> Iterator[Any]:
-    """A running cluster, `ray.cluster_utils.Cluster`, of two nodes with a processor each."""
+def two_nodes(environment: Mapping[str, str]) -> Iterator[Nodes]:
+    """Two nodes with a processor each."""
     os.environ.update({**RAY, **environment})  # nodes inherit it, and so do their workers
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args=NODE)
+    with socket.create_server((LOOPBACK, 0)) as free:
+        port = free.getsockname()[1]
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "ray_client_server_port": port})
     try:
         cluster.add_node(**NODE)
-        yield cluster
+        yield Nodes(cluster.address, f"ray://{LOOPBACK}:{port}", cluster)
     finally:
         cluster.shutdown()
 
@@ -85,6 +111,23 @@ def told(done: int, total: int, *_: object) -> None:
     sys.stdout.flush()
 
 
-if __name__ == "__main__":  # a driver that a test may kill
+@contextmanager
+def driver(address: str, cache: Path, home: Path, shared: Path, search: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs a search, `make_search` or `make_long_search`, on the cluster, and tells of its progress."""
+    environment = {
+        **os.environ,
+        "MEI_HOME": str(home),
+        "MEI_SWEEPS": str(shared),
+        "MEI_CACHE": str(cache),
+        "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}",
+    }
+    command = [sys.executable, __file__, address, search]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+if __name__ == "__main__":
     here = read_settings()
-    make_long_search(here).run(here, Engine(run="ray", address=sys.argv[1]), told)
+    chosen = {"make_search": make_search, "make_long_search": make_long_search}[sys.argv[2]](here)
+    sys.stdout.write(chosen.run(here, Engine(run="ray", address=sys.argv[1]), told).engine)

@@ -2,18 +2,23 @@
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
-from cluster_kit import BUCKET, CREDENTIALS, LOOPBACK, two_nodes
+from cluster_kit import BUCKET, CREDENTIALS, LOOPBACK, Nodes, two_nodes
 from pyarrow import fs
 
 
 @pytest.fixture(scope="session")
-def cluster(pytestconfig: pytest.Config, compiled_kernels: object) -> Iterator[Any]:  # noqa: ARG001 - nodes read them
-    """A cluster whose nodes share the compiled kernels of these tests."""
+def cache(pytestconfig: pytest.Config, compiled_kernels: object) -> Path:  # noqa: ARG001 - they lie there
+    """MEI_CACHE of other processes, with the compiled kernels of these tests."""
+    return pytestconfig.cache.mkdir("kernels").parent
+
+
+@pytest.fixture(scope="session")
+def cluster(cache: Path) -> Iterator[Nodes]:
+    """A cluster of two nodes."""
     before = dict(os.environ)
-    cache = pytestconfig.cache.mkdir("kernels").parent
     with two_nodes({**CREDENTIALS, "MEI_CACHE": str(cache)}) as found:
         os.environ.pop("MEI_CACHE")
         yield found

@@ -2,23 +2,19 @@
 
 import dataclasses
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import cluster_kit
 import pytest
-from cluster_kit import NODE, Search, make_long_search, make_search
+from cluster_kit import Nodes, Search, driver, make_long_search, make_search
 from market_kit import write_config
 
 from mei_pipeline.cli import main
 from mei_pipeline.config.models import Engine
 from mei_pipeline.errors import Busy, ConfigError, Retryable
-from mei_pipeline.settings import CHECKOUT, Settings
+from mei_pipeline.settings import Settings
 from mei_pipeline.storage import open_bucket
 from mei_pipeline.sweep.results import CHUNKS
 
@@ -31,7 +27,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def ray_engine(cluster: Any) -> Engine:
+def ray_engine(cluster: Nodes) -> Engine:
     return Engine(run="ray", address=cluster.address)
 
 
@@ -55,7 +51,19 @@ def test_results_on_a_shared_path_are_those_of_this_machine_byte_for_byte(
     assert (there.combos, there.resumed) == (120, 0)
     assert there.folder != here.folder
     assert chunks_of(there.folder) == chunks_of(here.folder)
-    assert search.run(shared, ray_engine).resumed == 120
+    assert search.run(shared).resumed == 120
+
+
+def test_a_driver_outside_the_cluster_gets_the_same(
+    mei_settings: Settings, cluster: Nodes, cache: Path, tmp_path: Path
+) -> None:
+    search = make_search(mei_settings)
+    # A process that has joined a cluster can't be a client of one: Ray keeps state.
+    with driver(cluster.client_address, cache, tmp_path / "away", tmp_path / "shared", "make_search") as process:
+        said, _ = process.communicate()
+    assert process.returncode == 0
+    assert said.endswith("done 120 of 120\nray: 2 nodes, 2 tasks at a time, on cpu")
+    assert chunks_of(tmp_path / "shared" / search.plan.id[:16]) == chunks_of(search.run(mei_settings).folder)
 
 
 @pytest.mark.usefixtures("credentials")
@@ -86,14 +94,14 @@ def test_this_machine_alone_can_keep_its_results_in_a_bucket(mei_settings: Setti
 
 
 def test_chunks_of_a_killed_node_are_done_by_the_others(
-    mei_settings: Settings, shared: Settings, cluster: Any, ray_engine: Engine
+    mei_settings: Settings, shared: Settings, cluster: Nodes, ray_engine: Engine
 ) -> None:
     search = make_long_search(mei_settings)
-    doomed = [cluster.add_node(**NODE)]
+    doomed = [cluster.add()]
 
     def kill_one(done: int, *_: object) -> None:
         if done and doomed:  # each node has a chunk at work, and one waiting
-            cluster.remove_node(doomed.pop(), allow_graceful=False)
+            cluster.kill(doomed.pop())
 
     there = search.run(shared, ray_engine, kill_one)
     assert there.engine.startswith("ray: 3 nodes, 3 tasks at a time")
@@ -102,37 +110,28 @@ def test_chunks_of_a_killed_node_are_done_by_the_others(
 
 
 @pytest.fixture
-def driver(cluster: Any, tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs the long sweep on the cluster, and has done a chunk of it."""
-    environment = {
-        **os.environ,
-        "MEI_HOME": str(tmp_path / "home"),
-        "MEI_SWEEPS": str(tmp_path / "shared"),
-        "MEI_CACHE": str(pytestconfig.cache.mkdir("kernels").parent),
-        "PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}",
-    }
-    command = [sys.executable, str(cluster_kit.__file__), cluster.address]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+def half_done(cluster: Nodes, cache: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs the long search on the cluster, and has done a chunk of it."""
+    with driver(cluster.address, cache, tmp_path / "home", tmp_path / "shared", "make_long_search") as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("done ") and not line.startswith("done 0 "):
                 break
         yield process
-        process.kill()
 
 
 def test_a_sweep_whose_driver_is_killed_resumes_and_ends_identical(
-    mei_settings: Settings, shared: Settings, ray_engine: Engine, driver: subprocess.Popen[str], tmp_path: Path
+    mei_settings: Settings, shared: Settings, ray_engine: Engine, half_done: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     search = make_long_search(mei_settings)
-    driver.send_signal(signal.SIGSTOP)
+    half_done.send_signal(signal.SIGSTOP)
     elsewhere = shared.model_copy(update={"sweeps_at": str(tmp_path / "elsewhere")})
     with pytest.raises(Busy, match="is running on this cluster, from another process or machine"):
         search.run(elsewhere, ray_engine)
-    with pytest.raises(Busy, match=rf"lock: sweep {search.plan.id[:16]} is running, process {driver.pid}"):
+    with pytest.raises(Busy, match=rf"lock: sweep {search.plan.id[:16]} is running, process {half_done.pid}"):
         search.run(shared, ray_engine)
-    driver.kill()
-    driver.wait()
+    half_done.kill()
+    half_done.wait()
     report = search.run(shared, ray_engine)
     assert 0 < report.resumed < report.combos
     assert chunks_of(report.folder) == chunks_of(search.run(mei_settings).folder)
