@@ -175,11 +175,11 @@ def sweep_results(progress: ProgressResource) -> Result:
     night's bars and feature columns, in chunks of one Parquet file each: a killed sweep goes on at the next chunk. The
     holdout's days are not in it. It runs in the pool `gpu`, one sweep at a time.
     """
-    settings, _ = surroundings.read_all()
+    settings, config = surroundings.read_all()
     plan = read_plan(settings)
     bars = night_bars(settings, plan)
     built, cut = night_features(settings, plan, bars), search_window(plan, bars)
-    report = run_sweep(settings, plan.sweep, cut, built, progress=progress)
+    report = run_sweep(settings, plan.sweep, cut, built, where=config.pipeline.engine, progress=progress)
     results = open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
     summary = summarise(results, count=REPLAYED)
     wrong = replay_differences(settings, plan, bars, cut, built, summary.best, progress)

@@ -66,7 +66,8 @@ def fates(settings: Settings, retention: Retention, now_ms: int) -> list[Fate]:
 
     Those stay that the evidence of a stored config or the current night names, those that are running, those written
     less than a day ago, the newest finished ones, and the unfinished ones for as long as they may be resumed. A sweep
-    whose plan this version can't read counts as finished: it can't be resumed.
+    whose plan this version can't read counts as finished: it can't be resumed. All
+    sweeps stay where results are kept outside the home.
 
     Args:
         settings: Where things are.
@@ -134,6 +135,8 @@ def _fates(
             kept = f"evidence of {len(configs)} config{'s' * (len(configs) > 1)}"
         elif current is not None and sweep.id == current.id[:16]:
             kept = "current night"
+        elif not settings.sweeps.is_relative_to(settings.home):
+            kept = "results lie outside the home, where other homes may keep theirs"
         elif complete and finished <= retention.sweeps_keep:
             kept = f"among the newest {retention.sweeps_keep}"
         elif not complete and now_ms < resumable_ms:

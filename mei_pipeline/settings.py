@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from mei_pipeline.errors import ConfigError
 
@@ -18,6 +18,7 @@ VARIABLES = {
     "MEI_KERNELS": "kernels",
     "MEI_LOG": "log_format",
     "MEI_REGISTRY_URL": "registry_url",
+    "MEI_SWEEPS": "sweeps_at",
 }
 
 
@@ -34,6 +35,8 @@ class Settings(BaseModel):
             them; always absolute.
         log_format: `console` for people, `json` for services (`MEI_LOG`).
         registry_url: SQLAlchemy URL of the registry (`MEI_REGISTRY_URL`); empty means `registry.db` under `home`.
+        sweeps_at: Where results of sweeps are kept (`MEI_SWEEPS`): a folder that several machines share, or
+            `s3://bucket/prefix`; empty means `sweeps/` of the home.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +47,15 @@ class Settings(BaseModel):
     kernels: Path = CHECKOUT / "var" / "cache" / "cuda"
     log_format: Literal["console", "json"] = "console"
     registry_url: str = ""
+    sweeps_at: str = ""
+
+    @field_validator("sweeps_at")
+    @classmethod
+    def _folder_or_bucket(cls, value: str) -> str:
+        scheme, found, _ = value.partition("://")
+        if found and scheme != "s3":
+            raise ValueError("must be a folder or s3://bucket/prefix")
+        return value if found or not value else str(Path(value).expanduser().absolute())
 
     @property
     def lake(self) -> Path:
@@ -62,8 +74,13 @@ class Settings(BaseModel):
 
     @property
     def sweeps(self) -> Path:
-        """One folder per sweep: its plan and result chunks."""
-        return self.home / "sweeps"
+        """One folder per sweep: its plan and result chunks, or a copy of them where they are kept in a bucket."""
+        return self.home / "sweeps" if self.sweeps_bucket or not self.sweeps_at else Path(self.sweeps_at)
+
+    @property
+    def sweeps_bucket(self) -> str:
+        """`s3://bucket/prefix` of the results of sweeps; empty where they are kept in a folder."""
+        return self.sweeps_at if self.sweeps_at.startswith("s3://") else ""
 
     @property
     def lanes(self) -> Path:
@@ -122,6 +139,6 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
 def enter_home(home: Path) -> Settings:
     """Make `home` the home of this process and of what it starts, with its own configuration and registry."""
     os.environ["MEI_HOME"] = str(home.absolute())
-    for name in ("MEI_CONFIG", "MEI_REGISTRY_URL"):
+    for name in ("MEI_CONFIG", "MEI_REGISTRY_URL", "MEI_SWEEPS"):
         os.environ.pop(name, None)
     return read_settings()

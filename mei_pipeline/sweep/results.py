@@ -18,6 +18,12 @@ from mei_pipeline.simulation import Outcome
 from mei_pipeline.sweep.metrics import DOCS, LEAST_IS_BEST, blocks, metrics
 from mei_pipeline.sweep.plan import SweepPlan, plan_from_dict, plan_to_dict
 
+PLAN = "plan.json"
+"""Name of the plan in a sweep's folder."""
+
+CHUNKS = "chunks"
+"""Name of the folder of chunks in a sweep's folder."""
+
 _COUNTS = ("trades", "fills", "open_positions", "liquidations", "refused")
 
 
@@ -26,10 +32,15 @@ def sweep_folder(root: Path, plan: SweepPlan) -> Path:
     return root / plan.id[:16]
 
 
-def chunk_path(folder: Path, plan: SweepPlan, index: int) -> Path:
-    """File of one chunk, named by the places it holds: files of another chunk size lie beside it and are not read."""
+def chunk_name(plan: SweepPlan, index: int) -> str:
+    """Name of one chunk, of the places it holds: files of another chunk size lie beside it and are not read."""
     places = plan.chunk(index)
-    return folder / "chunks" / f"{places.start:09d}-{places.stop:09d}.parquet"
+    return f"{CHUNKS}/{places.start:09d}-{places.stop:09d}.parquet"
+
+
+def chunk_path(folder: Path, plan: SweepPlan, index: int) -> Path:
+    """File of one chunk."""
+    return folder / chunk_name(plan, index)
 
 
 def chunk_frame(plan: SweepPlan, numbers: Ints, outcome: Outcome, bars: int) -> pl.DataFrame:
@@ -76,7 +87,7 @@ def _damaged(path: Path, error: Exception) -> str:
 
 def write_plan(folder: Path, plan: SweepPlan) -> None:
     """Note the plan beside its chunks."""
-    files.write_json(folder / "plan.json", plan_to_dict(plan))
+    files.write_json(folder / PLAN, plan_to_dict(plan))
 
 
 def clear_torn(folder: Path) -> None:

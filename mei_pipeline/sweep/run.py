@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mei_pipeline import files
+from mei_pipeline.config.models import Engine
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.gpu import Wanted, choose
 from mei_pipeline.market import Window
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.chunks import Local, Runner
+from mei_pipeline.storage import open_store
+from mei_pipeline.sweep.chunks import Runner
+from mei_pipeline.sweep.cluster import runner_for
 from mei_pipeline.sweep.plan import SweepPlan
-from mei_pipeline.sweep.results import chunk_done, clear_torn, sweep_folder, write_plan
+from mei_pipeline.sweep.results import CHUNKS, PLAN, chunk_done, chunk_name, clear_torn, sweep_folder, write_plan
 from mei_pipeline.sweep.search.choose import Choice, choice_of
 
 
@@ -74,6 +77,7 @@ def run_sweep(
     *,
     threads: int = 0,
     engine: Wanted = "auto",
+    where: Engine | None = None,
     progress: Progress = silent,
 ) -> SweepReport:
     """Run what is left of `plan`.
@@ -84,31 +88,39 @@ def run_sweep(
         window: What is traded; the plan's window over the plan's symbols.
         features: Columns that hold every window of the plan.
         threads: See `simulation.run_combos`.
-        engine: See `gpu.choose`.
+        engine: See `gpu.choose`; on a cluster each node chooses for itself.
+        where: `engine` of pipeline.yaml: what runs the combos; by default this machine.
         progress: Told of finished combos and of the speed.
 
     Raises:
-        ConfigError: The engine can't be had.
+        ConfigError: The engine or the bucket of results can't be used as configured.
         Busy: Another process runs this very sweep.
-        Retryable: The GPU was lost; finished chunks are on disk, and the next call does the rest.
+        Retryable: The GPU was lost, or the cluster or the bucket can't be reached; finished chunks are on disk, and the
+            next call does the rest.
         DataError: The disk is full, or a chunk on disk is damaged or foreign.
     """
     choice = choose(settings, engine, plan.strategy)
     folder = sweep_folder(settings.sweeps, plan)
+    store = open_store(folder, settings.sweeps_bucket)
     started = time.monotonic()
     bar_steps = (window.last - window.first) * len(plan.symbols)
     searched_s = 0.0
     with files.locked(folder / "lock", f"sweep {plan.id[:16]} is running"):
         write_plan(folder, plan)
         clear_torn(folder)
+        store.push(PLAN)
+        alone = store.pull_all(CHUNKS, (chunk_name(plan, index) for index in range(plan.chunks)))
         left = [index for index in range(plan.chunks) if not chunk_done(folder, plan, index)]
+        for name in alone:  # each was found whole
+            store.push(name)
         resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in left)
-        with Local(settings, plan, window, features, folder, choice, threads) as runner:
+        with runner_for(where or Engine(), settings, plan, window, features, store, choice, threads) as runner:
             if left:
                 runner.prepare()
             progress(done, plan.combos, "combos")
             began = time.monotonic()
             for index in in_flight(runner, left, choice_of(plan, folder)):
+                store.keep(chunk_name(plan, index))
                 done += len(plan.chunk(index))
                 searched_s = time.monotonic() - began
                 progress(done, plan.combos, "combos", speed((done - resumed) / searched_s, bar_steps))

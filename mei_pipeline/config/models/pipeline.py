@@ -1,5 +1,6 @@
 """pipeline.yaml."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -48,6 +49,36 @@ class Retention(FileModel):
     """Days that an unfinished sweep stays after its last chunk, so that it can be resumed."""
 
 
+_ADDRESS = re.compile(r"auto|(ray://)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
+
+
+class Engine(FileModel):
+    """What runs the combos of a sweep: this machine, or a Ray cluster that is already there."""
+
+    run: Literal["local", "ray"] = "local"
+    """`local`: this machine; `ray`: the cluster at `address`."""
+    address: str = "auto"
+    """Where the cluster is: `HOST:PORT` of its head, for a machine that has joined it; `auto` for the cluster that this
+    machine has joined; `ray://HOST:PORT` from a machine that has not."""
+    cpus_per_task: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processors of a task: the threads that work on one chunk. Results do not depend on it."""
+    gpus_per_task: Annotated[float, Field(ge=0, le=64)] = 0.0
+    """GPUs of a task; below 1 several tasks share one."""
+    chunks_ahead: Annotated[int, Field(ge=0, le=100_000)] = 0
+    """Chunks that the cluster is given at a time; 0: twice as many as it can run at once."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> "Engine":
+        found = {}
+        if not _ADDRESS.fullmatch(self.address):
+            found["address"] = f"{self.address!r} is not allowed; auto, HOST:PORT or ray://HOST:PORT"
+        if self.gpus_per_task > 1 and not self.gpus_per_task.is_integer():
+            found["gpus_per_task"] = f"{self.gpus_per_task} is not allowed; above 1 only whole GPUs"
+        if found:
+            raise flaws(found)
+        return self
+
+
 class PipelineConfig(FileModel):
     """pipeline.yaml: where prices come from and which of them a night works on."""
 
@@ -69,6 +100,8 @@ class PipelineConfig(FileModel):
     """Where an ingest fetches from, in order; each names its venue."""
     window: Window = Window()
     """The slice of the lake that a night works on."""
+    engine: Engine = Engine()
+    """What runs the combos of a sweep."""
     profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
     """Kinds of night by name: `mei nightly --profile NAME`."""
     automation: Switch = False

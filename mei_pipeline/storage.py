@@ -1,0 +1,190 @@
+"""Where the files of a sweep are: a folder, and an S3 bucket with the same files where results are kept in one.
+
+Readers read the folder. A bucket only adds copies: a file is put into it whole, and fetched from it whole.
+"""
+
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from pyarrow import fs
+
+from mei_pipeline import files
+from mei_pipeline.errors import ConfigError, DataError, MeiError, Retryable
+
+_OPTIONS = ("endpoint", "region")
+_COPY_BYTES = 16 << 20
+_CONNECT_S, _REQUEST_S = 5.0, 60.0
+_DENIED = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY_ID",
+    "INVALID_CLIENT_TOKEN_ID",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "UNRECOGNIZED",
+)
+_CREDENTIALS = "the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile in ~/.aws, or the machine's role"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Objects below one prefix of an S3 bucket.
+
+    Attributes:
+        url: Its address, for messages.
+        root: Bucket and prefix.
+        system: The client.
+    """
+
+    url: str
+    root: str
+    system: Any
+
+    def below(self, name: str) -> "Bucket":
+        """The objects below `name` in this one."""
+        return Bucket(f"{self.url.partition('?')[0].rstrip('/')}/{name}", f"{self.root}/{name}", self.system)
+
+    def names(self, folder: str) -> set[str]:
+        """Names of the objects in `folder`, each with the folder before it.
+
+        Raises:
+            ConfigError: There is no such bucket, or it can't be read with these credentials.
+            Retryable: The server can't be reached.
+        """
+        where = fs.FileSelector(f"{self.root}/{folder}", allow_not_found=True)
+        try:
+            found = self.system.get_file_info(where)
+        except OSError as error:
+            raise self._explained(error) from error
+        return {f"{folder}/{item.base_name}" for item in found if item.type == fs.FileType.File}
+
+    def has(self, name: str) -> bool:
+        """Whether there is an object `name`; errors as in `names`."""
+        try:
+            found = self.system.get_file_info(f"{self.root}/{name}")
+        except OSError as error:
+            raise self._explained(error) from error
+        return bool(found.type == fs.FileType.File)
+
+    def put(self, name: str, path: Path) -> None:
+        """Copy the file at `path` to `name`: the object is the old one or the new one at every instant.
+
+        S3 shows an object when its one request, or the last one of several, has succeeded. Errors as in `names`.
+        """
+        try:
+            with path.open("rb") as source, self.system.open_output_stream(f"{self.root}/{name}") as target:
+                shutil.copyfileobj(source, target, _COPY_BYTES)
+        except OSError as error:
+            raise self._explained(error) from error
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy the object `name` to `path`, whole and durable; errors as in `names`, and of `files.replacing`."""
+        with files.replacing(path) as temporary:
+            try:
+                with self.system.open_input_stream(f"{self.root}/{name}") as source, temporary.open("wb") as target:
+                    shutil.copyfileobj(source, target, _COPY_BYTES)
+            except FileNotFoundError:
+                raise DataError(f"{self.url}/{name}: not there") from None
+            except OSError as error:
+                if "AWS Error" not in str(error):
+                    raise
+                raise self._explained(error) from error
+
+    def _explained(self, error: OSError) -> MeiError:
+        text = str(error)
+        if "NO_SUCH_BUCKET" in text:
+            return ConfigError(
+                f"{self.url}: there is no bucket {self.root.partition('/')[0]!r}; create it, or correct it"
+            )
+        if any(code in text for code in _DENIED):
+            return ConfigError(f"{self.url}: access denied; MEI uses {_CREDENTIALS} ({text})")
+        return Retryable(f"{self.url}: {text}")
+
+
+def open_bucket(url: str) -> Bucket:
+    """The objects below an address such as `s3://bucket/prefix?endpoint=http://host:9000&region=eu-central-1`.
+
+    Args:
+        url: The address. `endpoint` names a server other than Amazon's; without `region` Amazon is asked for it.
+
+    Raises:
+        ConfigError: The address is wrong, or there is no such bucket.
+        Retryable: The server can't be reached.
+    """
+    parts = urlsplit(url)
+    options = parse_qs(parts.query, keep_blank_values=True)
+    unknown = sorted(set(options) - set(_OPTIONS))
+    if parts.scheme != "s3" or not parts.netloc or unknown or parts.fragment:
+        raise ConfigError(f"{url}: not an address of results; s3://bucket/prefix, with ?endpoint=URL and &region=NAME")
+    root = f"{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
+    given = {name: values[-1] for name, values in options.items()}
+    try:
+        if not given:
+            given["region"] = fs.resolve_s3_region(parts.netloc)
+        system = fs.S3FileSystem(
+            region=given.get("region", "us-east-1"),
+            endpoint_override=given.get("endpoint"),
+            connect_timeout=_CONNECT_S,
+            request_timeout=_REQUEST_S,
+            allow_delayed_open=True,  # one request for a small object
+        )
+    except OSError as error:
+        missing = "not found" in str(error)
+        raise (ConfigError if missing else Retryable)(f"{url}: {error}") from error
+    return Bucket(url, root, system)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Files of one sweep.
+
+    Attributes:
+        folder: Where they are, or are copied to.
+        bucket: Where they are kept, too; None where the folder is all there is.
+    """
+
+    folder: Path
+    bucket: Bucket | None = None
+
+    def held(self, name: str) -> bool:
+        """Whether the file is where it is kept."""
+        return self.bucket.has(name) if self.bucket else (self.folder / name).exists()
+
+    def push(self, name: str) -> None:
+        """Put the folder's file into the bucket."""
+        if self.bucket:
+            self.bucket.put(name, self.folder / name)
+
+    def pull(self, name: str) -> None:
+        """Fetch the file where the folder lacks it."""
+        if self.bucket and not (self.folder / name).exists():
+            self.bucket.fetch(name, self.folder / name)
+
+    def keep(self, name: str) -> None:
+        """Put the folder's file into the bucket where that lacks it."""
+        if self.bucket and not self.bucket.has(name):
+            self.bucket.put(name, self.folder / name)
+
+    def pull_all(self, folder: str, names: Iterable[str]) -> list[str]:
+        """Fetch those of the files `names`, all of which lie in `folder`, that only the bucket has.
+
+        Returns:
+            Those that only the folder has.
+        """
+        if not self.bucket:
+            return []
+        there = self.bucket.names(folder)
+        alone = []
+        for name in names:
+            if name in there:
+                self.pull(name)
+            elif (self.folder / name).exists():
+                alone.append(name)
+        return alone
+
+
+def open_store(folder: Path, url: str) -> Store:
+    """Files in `folder`, and in one of its name below `url` where that is not empty; errors as of `open_bucket`."""
+    return Store(folder, open_bucket(url).below(folder.name) if url else None)
