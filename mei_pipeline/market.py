@@ -357,11 +357,17 @@ def _last_ms(lake: Lake, venue: str, interval: str, symbols: Sequence[str]) -> i
     return int(min(last.values())) + interval_ms(interval)
 
 
-def window(bars: Bars, from_ms: int, to_ms: int) -> Window:
+def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Window:
     """Cut whole UTC days [from_ms, to_ms) out of `bars` and split them into `BLOCKS` equal time blocks.
 
+    Args:
+        bars: The bars.
+        from_ms: Start of the first day.
+        to_ms: End of the last day, exclusive.
+        least_days: Fewest days; where they may be fewer than blocks, some blocks have none.
+
     Raises:
-        ConfigError: The bounds are not UTC midnights inside the bars, or leave fewer days than blocks.
+        ConfigError: The bounds are not UTC midnights inside the bars, or leave fewer days than these.
         DataError: No symbol can be traded at any step.
     """
     if from_ms % DAY_MS or to_ms % DAY_MS or not bars.anchor_ms <= from_ms < to_ms <= bars.end_ms:
@@ -369,8 +375,8 @@ def window(bars: Bars, from_ms: int, to_ms: int) -> Window:
             f"window {from_ms}..{to_ms} ms: must be UTC midnights between {bars.anchor_ms} and {bars.end_ms} ms"
         )
     days = (to_ms - from_ms) // DAY_MS
-    if days < BLOCKS:
-        raise ConfigError(f"window of {days} days: at least {BLOCKS} days are needed, one for each time block")
+    if days < least_days:
+        raise ConfigError(f"window of {days} days: at least {least_days} days are needed, one for each time block")
     steps = bars.steps
     step = steps.step_ms
     first, last = (from_ms - bars.anchor_ms) // step, (to_ms - bars.anchor_ms) // step

@@ -10,9 +10,9 @@ import numpy as np
 from kernels.cache import use_cache
 from kernels.market import Ints, fill_model
 from kernels.params import Value
-from mei_pipeline.bench.memory import features_of, threads_of
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.market import Bars, Window, window
+from mei_pipeline.memory import features_of, threads_of
 from mei_pipeline.params.grid import Picked
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings

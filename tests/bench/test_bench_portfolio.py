@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mei_pipeline.bench import portfolio
-from mei_pipeline.bench.memory import features_of
+from mei_pipeline.memory import features_of
 from mei_pipeline.bench.work import run_work
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments

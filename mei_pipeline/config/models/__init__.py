@@ -4,12 +4,13 @@ from mei_pipeline.config.base import MarketValues
 from mei_pipeline.config.models.lane import LaneConfig
 from mei_pipeline.config.models.overrides import Overrides
 from mei_pipeline.config.models.pipeline import PipelineConfig, Profile, Retention, Window
-from mei_pipeline.config.models.policy import PolicyConfig, Selection
+from mei_pipeline.config.models.policy import Gates, PolicyConfig, Roles, Selection, Stress, WalkForward
 from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
 from mei_pipeline.config.models.sweep import Listed, Range, SweepSpec
 
 __all__ = [
     "FilesSource",
+    "Gates",
     "LaneConfig",
     "Listed",
     "MarketValues",
@@ -19,9 +20,12 @@ __all__ = [
     "Profile",
     "Range",
     "Retention",
+    "Roles",
     "Selection",
     "Source",
+    "Stress",
     "SweepSpec",
     "SyntheticSource",
+    "WalkForward",
     "Window",
 ]
