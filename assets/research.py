@@ -12,7 +12,8 @@ from assets import surroundings
 from assets.checks import quality_results, quality_specs, replay_differences, unready
 from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
 from assets.nights import refuse_second_night
-from assets.plots import line_plot, sweep_heat_map
+from assets.plots import line_plot
+from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.errors import DataError
 from mei_pipeline.features import FeatureSet
@@ -28,9 +29,13 @@ from mei_pipeline.night import (
 )
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
+from mei_pipeline.svg import said
 from mei_pipeline.sweep.metrics import DOCS
-from mei_pipeline.sweep.results import metric_columns, read_results, sweep_folder, top
+from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
+from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.results import Results, all_distinct, metric_columns, open_results, sweep_folder
 from mei_pipeline.sweep.run import SweepReport, run_sweep
+from mei_pipeline.sweep.summary import SweepSummary, heat_maps, histogram, summarise
 
 GROUP = "research"
 OWNERS = ("team:research",)
@@ -43,6 +48,8 @@ ROW_DOCS = {
     "day_sum_sq": "Sum of squared daily returns in each block.",
 }
 _PLOTTED_BARS = 500
+_HEAT_MAPS = 2
+_LISTED = 12  # values of an axis that are shown
 
 ProgressResource = dg.ResourceParam[Progress]
 Told = Iterator[Result | dg.AssetCheckResult]
@@ -173,17 +180,17 @@ def sweep_results(progress: ProgressResource) -> Result:
     bars = night_bars(settings, plan)
     built, cut = night_features(settings, plan, bars), search_window(plan, bars)
     report = run_sweep(settings, plan.sweep, cut, built, progress=progress)
-    rows = read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
-    best = top(rows, REPLAYED)
-    wrong = replay_differences(settings, plan, bars, cut, built, best, progress)
+    results = open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
+    summary = summarise(results, count=REPLAYED)
+    wrong = replay_differences(settings, plan, bars, cut, built, summary.best, progress)
     return dg.MaterializeResult(
-        metadata=_swept(plan, report, rows, best),
+        metadata=_swept(report, results, summary),
         check_results=[
-            _complete(plan, rows),
+            _complete(results),
             dg.AssetCheckResult(
                 check_name="replay_equal",
                 passed=not wrong,
-                description=f"{best.height} combos replayed, {len(wrong)} figures differ",
+                description=f"{summary.best.height} combos replayed, {len(wrong)} figures differ",
                 metadata={"differences": records(wrong)},
             ),
         ],
@@ -223,30 +230,61 @@ def _sample_plot(bars: Bars, built: FeatureSet) -> str:
     return line_plot(f"{bars.symbols[symbol]} and its features", facts, bars.open_ms[recent], series)
 
 
-def _complete(plan: NightPlan, rows: pl.DataFrame) -> dg.AssetCheckResult:
-    expected = pl.Series("combo", np.arange(plan.sweep.combos))
+def _complete(results: Results) -> dg.AssetCheckResult:
+    planned = results.plan.combos
     return dg.AssetCheckResult(
         check_name="complete",
-        passed=rows["combo"].equals(expected),
-        description=f"{rows.height:,} rows of {plan.sweep.combos:,} combos",
+        passed=results.combos == planned and all_distinct(results),
+        description=f"{results.combos:,} rows of {planned:,} combos",
     )
 
 
-def _swept(plan: NightPlan, report: SweepReport, rows: pl.DataFrame, best: pl.DataFrame) -> Metadata:
-    axes = [path for path, _ in plan.sweep.axes]
+def _swept(report: SweepReport, results: Results, summary: SweepSummary) -> Metadata:
+    plan, best = results.plan, summary.best
+    axes = [path for path, _ in plan.axes]
     shown = best.select("combo", *axes, *metric_columns())
-    table_of = read_catalog().strategy(plan.sweep.strategy)
+    table_of = read_catalog().strategy(plan.strategy)
     docs = ROW_DOCS | {path: table_of[path].doc for path in axes}
+    maps = heat_maps(results, summary)[:_HEAT_MAPS]
     return {
-        **artefact_metadata(report.folder, digest=plan.sweep.id, frame=rows, docs=docs, preview=shown.head(10)),
-        "sweep_id": dg.MetadataValue.text(plan.sweep.id),
-        "combos": dg.MetadataValue.int(rows.height),
+        **artefact_metadata(
+            report.folder, digest=plan.id, frame=best, rows=results.combos, docs=docs, preview=shown.head(10)
+        ),
+        "sweep_id": dg.MetadataValue.text(plan.id),
+        "plan": _plan(plan),
+        "combos": dg.MetadataValue.int(results.combos),
         "combos_per_s": _measured(report.combos_per_s),
         "bar_steps_per_s": _measured(report.bar_steps_per_s),
         "engine": dg.MetadataValue.text(report.engine),
-        "heat_map": picture(sweep_heat_map(rows, axes)),
+        "lost_money_pct": dg.MetadataValue.float(100.0 * summary.lost_frac),
+        "without_trades": dg.MetadataValue.int(summary.idle),
+        "distribution": picture(histogram_picture(histogram(results, summary), summary)),
+        "axes": picture(axes_picture(summary.axes, summary.metric)),
+        "heat_map": picture(*(map(heat_picture, maps) if maps else [nothing_varies()])),
+        "pareto_plot": picture(front_picture(summary.front)),
+        "pareto_front": table(summary.front, REPLAYED),
         "top_20": table(shown, REPLAYED),
     }
+
+
+def _plan(plan: SweepPlan) -> dg.MetadataValue[Any]:
+    """The search in words: what is varied, and over which days."""
+    book = f"{len(plan.symbols)} symbols, {iso(plan.from_ms)} to {iso(plan.to_ms)}"
+    rows = [
+        {
+            "": "strategy",
+            "value": f"{plan.strategy} on {plan.venue} {plan.interval}, {book}",
+        },
+        {"": "combos", "value": f"{plan.combos:,} in {plan.chunks:,} chunks"},
+        *({"": path, "value": _values(plan, path, values)} for path, values in plan.axes),
+    ]
+    return records(rows)
+
+
+def _values(plan: SweepPlan, path: str, values: Sequence[Value]) -> str:
+    shown = ", ".join(map(said, values if len(values) <= _LISTED else (*values[:_LISTED], "…", values[-1])))
+    when = " and ".join(f"{name} is {said(value)}" for name, value in plan.when.get(path, {}).items())
+    return f"{shown}, when {when}" if when else shown
 
 
 def _measured(speed: float | None) -> dg.MetadataValue[Any]:

@@ -10,7 +10,7 @@ from assets.metadata import Result, artefact_metadata, declared, records, table
 from assets.research import ProgressResource, sweep_results
 from mei_pipeline.night import night_bars, night_features, night_folder, read_plan
 from mei_pipeline.selection.candidates import Candidates, candidates_frame, choose, write_candidates
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import open_results, sweep_folder
 
 GROUP = "selection"
 OWNERS = ("team:research",)
@@ -50,8 +50,8 @@ def candidates(progress: ProgressResource) -> Result:
     settings, _ = surroundings.read_all()
     plan = read_plan(settings)
     bars = night_bars(settings, plan)
-    rows = read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
-    chosen = choose(settings, plan, bars, night_features(settings, plan, bars), rows, progress)
+    results = open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
+    chosen = choose(settings, plan, bars, night_features(settings, plan, bars), results, progress)
     write_candidates(settings, plan, chosen)
     frame = candidates_frame(chosen)
     path = night_folder(settings, plan) / "candidates.json"

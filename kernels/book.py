@@ -50,6 +50,7 @@ REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding")
 """Why something was booked; a strategy's own exits follow these."""
 ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED = range(len(REASONS))
 OWN_EXITS = len(REASONS)
+NO_EXIT = -1
 
 MOMENTS = ("open", "inside", "close")
 AT_OPEN, INSIDE, AT_CLOSE = range(len(MOMENTS))
@@ -223,7 +224,7 @@ def touched(size, stop, target, low, high):
     is_long = size > 0.0
     stop_hit = (low <= stop) if is_long else (high >= stop)
     target_hit = (high >= target) if is_long else (low <= target)
-    return STOPPED if stop_hit else (TARGETED if target_hit else -1)
+    return STOPPED if stop_hit else (TARGETED if target_hit else NO_EXIT)
 
 
 @device

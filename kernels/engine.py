@@ -23,6 +23,7 @@ from kernels.book import (
     ENTRY,
     FUNDED,
     HELD,
+    NO_EXIT,
     NO_ORDERS,
     NO_PLACES,
     NOT_ADMITTED,
@@ -236,9 +237,9 @@ def judge_exits(account, slots, active, bars, symbols, model, columns, rows, par
     Levels are tested too where only a signal's close waits: a stop outranks it.
 
     Returns:
-        Number of closing orders made.
+        Whether a closing order was made.
     """
-    ordered = 0
+    ordered = False
     for i in range(account.active):
         s = np.uint64(active[i])
         slot = slots[s]
@@ -246,20 +247,20 @@ def judge_exits(account, slots, active, bars, symbols, model, columns, rows, par
         waits = slot.close_frac != 0.0
         decided = waits & (slot.close_reason != SIGNAL)
         if (slot.size != 0.0) & (not decided) & (bar.age >= 0.0):
-            reason = -1
+            reason = NO_EXIT
             frac = 1.0
             if model.intrabar == 0.0:
                 reason = touched(slot.size, slot.stop, slot.target, bar.close, bar.close)
-            if (reason < 0) & (not waits):
+            if (reason == NO_EXIT) & (not waits):
                 g = symbols[s].group
                 here = read(columns, rows[g], step.row, s)
                 there = read(columns, rows[g], step.before, s)
                 own, frac = manage(slot, bar.close, symbols[s].lots, here, there, params[g])
-                reason = OWN_EXITS + own if own >= 0 else -1
-            if reason >= 0:
+                reason = OWN_EXITS + own if own >= 0 else NO_EXIT
+            if reason != NO_EXIT:
                 order_close(slot, model, frac, reason)
                 judge(verdicts, s, CLOSING)
-                ordered += 1
+                ordered = True
     return ordered
 
 
@@ -270,12 +271,11 @@ def judge_signal(slot, model, code, seen, params, t):
     A signal against what waits cancels it; the same side does not ask twice. A close that only a signal asked for is
     cancelled by the opposite signal. A position that is held already is no candidate, unless it is being closed.
     """
-    side = 1.0 if code > 0 else -1.0
-    if slot.open_size * side < 0.0:
+    if slot.open_size * code < 0.0:
         slot.open_size = 0.0
     waits = slot.open_size != 0.0
     leaving = (slot.close_frac == 1.0) & (slot.close_reason != SIGNAL)
-    agrees = (slot.size * side > 0.0) & (not leaving)
+    agrees = (slot.size * code > 0.0) & (not leaving)
     if agrees:
         if (slot.close_frac != 0.0) & (slot.close_reason == SIGNAL):
             slot.close_frac = 0.0
@@ -302,8 +302,7 @@ def order_additions(
         s = np.uint64(active[i])
         slot = slots[s]
         code = int(codes[s])
-        side = 1.0 if code > 0 else -1.0
-        agrees = (code != 0) & (slot.size * side > 0.0)
+        agrees = slot.size * code > 0.0
         if agrees & (slot.open_size == 0.0) & (slot.close_frac == 0.0):
             g = symbols[s].group
             price = bars[s].close
@@ -312,7 +311,7 @@ def order_additions(
             if wanted > 0.0:
                 coins, need, verdict = fitted(wanted, price, slot.leverage, free, False, symbols[s], model, params[g])
                 if coins > 0.0:
-                    order_open(slot, model, side * coins, slot.leverage, 1.0, code)
+                    order_open(slot, model, coins if code > 0 else -coins, slot.leverage, True, code)
                     free -= need
                 judge(verdicts, s, ADDS if coins > 0.0 else verdict)
     return free
@@ -362,7 +361,7 @@ def order_entries(
             coins, need, verdict = fitted(wanted, price, leverage, free + held, shrinks, symbols[s], model, params[g])
             if coins > 0.0:
                 verdict = ENTERED
-                order_open(slot, model, coins if code > 0 else -coins, leverage, 0.0, code)
+                order_open(slot, model, coins if code > 0 else -coins, leverage, False, code)
                 slot.note_a, slot.note_b, slot.note_c = plan(code, price, seen, params[g])
                 activate(account, active, s)
                 more = need - held
@@ -400,7 +399,7 @@ def judge_signals(
     free yet, except for the leg that opens beside it.
     """
     count = 0
-    agreeing = 0
+    agreeing = False
     for i in range(wanted):
         s = np.uint64(hits[i])
         code = int(codes[s])
@@ -408,16 +407,16 @@ def judge_signals(
         seen = read(columns, rows[g], now, s)
         verdict = judge_signal(slots[s], model, code, seen, params[g], t)
         judge(verdicts, s, verdict)
-        agreeing += 1 if verdict == HELD else 0
+        agreeing = agreeing | (verdict == HELD)
         if verdict == ENTERED:
             candidates[count] = hits[i]
             ranks[count] = rank(code, seen, params[g])
             count += 1
-    if count + agreeing > 0:
+    if agreeing | (count != 0):
         money, taken = reserved(account, slots, active, bars, model)
         free = value * params[0].max_total_margin_frac - account.margin - money
         places = params[0].max_open_positions - account.positions - taken
-        if agreeing > 0:
+        if agreeing:
             free = order_additions(
                 account,
                 slots,
@@ -435,7 +434,7 @@ def judge_signals(
                 free,
                 verdicts,
             )
-        if count > 0:
+        if count != 0:
             order_entries(
                 account,
                 slots,
@@ -481,8 +480,8 @@ def has_exits(model):
 def take_step(book, account, slots, active, i, step, symbols, model, columns, rows, params, t):
     """Move one book through step `i` of a tile, which is step `t` of all; arguments as in `walk`."""
     same_close = (model.next_open == 0.0) & (model.delay_bars == 0.0)
-    later_close = (model.next_open == 0.0) & (model.delay_bars > 0.0)
-    seen = step.wanted > 0
+    later_close = (model.next_open == 0.0) & (model.delay_bars != 0.0)
+    seen = step.wanted != 0
     log = book.log
     fills = account.fills
     bars = book.bars[np.uint64(i)]
@@ -490,7 +489,7 @@ def take_step(book, account, slots, active, i, step, symbols, model, columns, ro
     if later_close:
         unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
     value = account.cash + unrealised
-    ordered = 0
+    ordered = False
     if has_exits(model) & (step.exits != 0):
         ordered = judge_exits(
             account,
@@ -526,7 +525,7 @@ def take_step(book, account, slots, active, i, step, symbols, model, columns, ro
             book.ranks,
             book.verdict,
         )
-    if same_close & (seen | (ordered > 0)):
+    if same_close & (seen | ordered):
         unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
         value = account.cash + unrealised
     mark(account, value)

@@ -5,6 +5,7 @@ import numpy as np
 from kernels.book import (
     INSIDE,
     LIQUIDATED,
+    NO_EXIT,
     NO_MARGIN,
     SIGNAL,
     STOPPED,
@@ -42,7 +43,7 @@ def close(account, slot, symbol, model, t, s, frac, price, reason, moment, log):
 def protect_inside(account, slot, bar, symbol, model, t, s, log):
     """Close the position when the bar's range touches stop or target; a gap through a level fills at the open."""
     reason = touched(slot.size, slot.stop, slot.target, bar.low, bar.high)
-    if reason >= 0:
+    if reason != NO_EXIT:
         side = 1.0 if slot.size > 0.0 else -1.0
         level = slot.stop if reason == STOPPED else slot.target
         beyond = side * (bar.open - level)
@@ -95,7 +96,7 @@ def coast(account, slot, symbol, model, bars, s, first, last):
     for i in range(first, last):
         bar = bars[np.uint64(i), s]
         worst = bar.low if held > 0.0 else bar.high
-        levels = intrabar & (touched(held, stop, target, bar.low, bar.high) >= 0)
+        levels = intrabar & (touched(held, stop, target, bar.low, bar.high) != NO_EXIT)
         thin = cash + held * (worst - entry) < abs(held) * worst * maintenance
         if levels | thin | (bar.funding != 0.0) | (bar.age < 0.0):
             break
@@ -134,7 +135,7 @@ def fitted(wanted, price, leverage, room, shrinks, symbol, model, params):
 
 @device
 def order_open(slot, model, size_signed, leverage, adds, code):
-    """Order to open or to add."""
+    """Order to open, or to add to what is held."""
     slot.open_size = size_signed
     slot.open_wait = wait_of(model)
     slot.open_leverage = leverage

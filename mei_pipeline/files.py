@@ -104,6 +104,25 @@ def locked(path: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
+def holder_of(path: Path) -> str:
+    """Who holds the lock file at `path`, and what for; empty where nobody does.
+
+    A holder that was killed leaves its note behind. Only where there is a note the lock is tried, for an instant.
+    """
+    holder = path.with_name(f"{path.name}.holder")
+    try:
+        who = holder.read_text()
+        lock = filelock.FileLock(path)
+        lock.acquire(timeout=0)
+    except FileNotFoundError:
+        return ""
+    except filelock.Timeout:
+        return who
+    holder.unlink(missing_ok=True)
+    lock.release()
+    return ""
+
+
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -1,21 +1,25 @@
 """Forget old results and feature columns, and never what a stored config's evidence or the current night names."""
 
-import json
 import shutil
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mei_pipeline import files
+from mei_pipeline.candles.intervals import iso
+from mei_pipeline.config.models.pipeline import Retention
 from mei_pipeline.errors import Busy
 from mei_pipeline.night import known_nights, read_plan
 from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.registry.records import Evidence
 from mei_pipeline.registry.store import list_configs
 from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.stored import StoredSweep, content_of, note_of, stored_sweep, stored_sweeps
 
-FRESH_MS = 24 * 3_600_000
+DAY_MS = 24 * 3_600_000
+FRESH_MS = DAY_MS
 """A folder that was written less than a day ago may be in somebody's hands and stays."""
 
 
@@ -35,6 +39,21 @@ class Pruned:
 
 
 @dataclass(frozen=True)
+class Fate:
+    """What housekeeping makes of a sweep.
+
+    Attributes:
+        sweep: The sweep.
+        configs: Ids of stored configs whose evidence names it.
+        kept: Why it stays; empty where it goes.
+    """
+
+    sweep: StoredSweep
+    configs: tuple[str, ...]
+    kept: str
+
+
+@dataclass(frozen=True)
 class _Origin:
     """What a sweep and its feature columns have in common."""
 
@@ -42,40 +61,54 @@ class _Origin:
     kernels: str
 
 
-def prune(settings: Settings, keep: int, now_ms: int) -> Pruned:
-    """Remove all but the newest `keep` sweeps, and the feature columns that no remaining sweep was made from.
+def fates(settings: Settings, retention: Retention, now_ms: int) -> list[Fate]:
+    """Which sweeps stay, and why, the one written last first.
 
-    Sweeps and columns that the evidence of a stored config names stay, those of the current night, those being worked
-    on, and those written less than a day ago.
+    Those stay that the evidence of a stored config or the current night names, those that are running, those written
+    less than a day ago, the newest finished ones, and the unfinished ones for as long as they may be resumed. A sweep
+    whose plan this version can't read counts as finished: it can't be resumed.
 
     Args:
         settings: Where things are.
-        keep: How many sweeps stay whatever becomes of their configs.
+        retention: How much is kept.
+        now_ms: The present.
+
+    Raises:
+        DataError: The registry or the current night's plan is damaged.
+    """
+    return _fates(settings, retention, now_ms, _evidence(settings), _current(settings))
+
+
+def prune(settings: Settings, retention: Retention, now_ms: int) -> Pruned:
+    """Remove the sweeps that `fates` lets go, and the feature columns that no remaining sweep was made from.
+
+    Args:
+        settings: Where things are.
+        retention: How much is kept.
         now_ms: The present.
 
     Raises:
         DataError: The registry or the current night's plan is damaged; then nothing is removed.
     """
-    evidence = _evidence(settings)
-    sweep_ids = {str(entry.metrics.get("sweep_id", ""))[:16] for entry in evidence}
+    evidence, current = _evidence(settings), _current(settings)
+    decided = _fates(settings, retention, now_ms, evidence, current)
     origins = {_Origin(entry.basis.data_hash, entry.basis.kernel_hash) for entry in evidence}
-    if known_nights(settings):
-        current = read_plan(settings).sweep
-        sweep_ids.add(current.id[:16])
+    if current is not None:
         origins.add(_Origin(current.data_hash, current.kernels))
-    newest_first = sorted(_folders(settings.sweeps), key=_written_ms, reverse=True)
+    _finish_removals(settings.sweeps, settings.features)
     removed, size = [], 0
-    for index, folder in enumerate(newest_first):
-        if index < keep or folder.name in sweep_ids or now_ms - _written_ms(folder) < FRESH_MS:
-            plan = _read(folder / "plan.json")
+    for fate in decided:
+        folder = fate.sweep.folder
+        freed = None if fate.kept else _remove_sweep(fate.sweep)
+        if freed is None:
+            plan = note_of(folder / "plan.json")
             origins.add(_Origin(str(plan.get("data_hash")), str(plan.get("kernels"))))
         else:
-            with suppress(Busy), files.locked(folder / "lock", "housekeeping"):
-                size += _remove(folder)
-                removed.append(folder.name)
+            removed.append(folder.name)
+            size += freed
     forgotten = []
     for folder in _folders(settings.features):
-        note = _read(folder / "features.json")
+        note = note_of(folder / "features.json")
         origin = _Origin(str(note.get("data")), str(note.get("kernels")))
         if origin not in origins and now_ms - _written_ms(folder) >= FRESH_MS:
             size += _remove(folder)
@@ -83,29 +116,65 @@ def prune(settings: Settings, keep: int, now_ms: int) -> Pruned:
     return Pruned(tuple(removed), tuple(forgotten), size)
 
 
+def _fates(
+    settings: Settings, retention: Retention, now_ms: int, evidence: list[Evidence], current: SweepPlan | None
+) -> list[Fate]:
+    named = defaultdict(set)
+    for entry in evidence:
+        named[str(entry.metrics.get("sweep_id", ""))[:16]].add(entry.config_id)
+    found, finished = [], 0
+    for sweep in stored_sweeps(settings.sweeps):
+        configs = tuple(sorted(named.get(sweep.id, ())))
+        resumable_ms = sweep.written_ms + retention.unfinished_days * DAY_MS
+        complete = sweep.state in {"done", "unreadable"}
+        finished += complete
+        if sweep.holder:
+            kept = "running"
+        elif configs:
+            kept = f"evidence of {len(configs)} config{'s' * (len(configs) > 1)}"
+        elif current is not None and sweep.id == current.id[:16]:
+            kept = "current night"
+        elif complete and finished <= retention.sweeps_keep:
+            kept = f"among the newest {retention.sweeps_keep}"
+        elif not complete and now_ms < resumable_ms:
+            kept = f"may be resumed until {iso(resumable_ms)}"
+        else:
+            kept = "written today" if now_ms - sweep.written_ms < FRESH_MS else ""
+        found.append(Fate(sweep, configs, kept))
+    return found
+
+
 def _evidence(settings: Settings) -> list[Evidence]:
     return [entry for story in list_configs(open_registry(settings.registry)) for entry in story.evidence]
 
 
+def _current(settings: Settings) -> SweepPlan | None:
+    """The search of the current night."""
+    return read_plan(settings).sweep if known_nights(settings) else None
+
+
 def _folders(root: Path) -> list[Path]:
-    for unfinished in root.glob(".*.removed"):
-        shutil.rmtree(unfinished)
     return [path for path in sorted(root.glob("[!.]*")) if path.is_dir()]
 
 
+def _finish_removals(*roots: Path) -> None:
+    for root in roots:
+        for unfinished in root.glob(".*.removed"):
+            shutil.rmtree(unfinished)
+
+
 def _written_ms(folder: Path) -> int:
-    """When the newest file directly in the folder or one below it was written."""
-    times = [path.stat().st_mtime for path in (folder, *folder.rglob("*"))]
-    return int(max(times) * 1000)
+    """When the newest file of the folder was written."""
+    times = [path.stat().st_mtime for path in content_of(folder)]
+    return int(max(times, default=folder.stat().st_mtime) * 1000)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A note as it lies there; empty where it can't be read: such a folder belongs to nothing."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _remove_sweep(sweep: StoredSweep) -> int | None:
+    """Bytes that were freed; None where somebody has taken the sweep up again since it was looked at."""
+    with suppress(Busy), files.locked(sweep.folder / "lock", "housekeeping"):
+        if stored_sweep(sweep.folder).written_ms == sweep.written_ms:
+            return _remove(sweep.folder)
+    return None
 
 
 def _remove(folder: Path) -> int:

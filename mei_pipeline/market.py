@@ -14,7 +14,15 @@ from mei_pipeline import files
 from mei_pipeline.candles import funding
 from mei_pipeline.candles.instruments import in_force
 from mei_pipeline.candles.intervals import HOUR_MS, MINUTE_MS, Intervals, interval_ms, iso
-from mei_pipeline.candles.lake import Lake, candles_hash, extent_ms, read_candles, read_funding, read_instruments
+from mei_pipeline.candles.lake import (
+    Lake,
+    candles_hash,
+    extent_ms,
+    frame_hash,
+    read_candles,
+    read_funding,
+    read_instruments,
+)
 from mei_pipeline.candles.lake import symbols as stored_symbols
 from mei_pipeline.errors import ConfigError, DataError
 
@@ -22,6 +30,8 @@ DAY_MS = 86_400_000
 _PRICES = ("open", "high", "low", "close")
 _LEADS = ("BTC", "BTCUSDT")
 """Names of the symbol that the market follows, the preferred one first."""
+_TRADED_BY = ("size_decimals", "min_notional_usd", "max_leverage", "maintenance_margin_frac")
+"""What a simulation reads of an instrument; of funding it reads when it was due, and the rate."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,8 @@ class Bars:
         intervals: Intervals of features, entries and exits.
         symbols: Names, in the order of the arrays' last axis.
         anchor_ms: Open time of the first bar of the grid.
-        data_hash: Content hash of the bars of every interval that is read, independent of how the lake stores them.
+        data_hash: Content hash of all that was read, independent of how the lake stores it: the bars of every interval,
+            the funding due between the anchor and the end, and what holds of each instrument at the end.
         open_ms: [T] open time of each main bar.
         prices: [4, T, S] open, high, low, close of main bars; NaN where there is no bar.
         volume: [T, S] volume of main bars in base coin; NaN where there is no bar.
@@ -185,18 +196,26 @@ def load_bars(
     main = _grid(part, used.main)
     fine = main if used.step == used.main else _grid(part, used.step)
     age = np.where(main.present, np.cumsum(main.present, axis=0) - 1, -1).astype(np.int64)
+    paid = _funding(part, used.step_ms, len(fine.open_ms))
+    instruments = _instruments(lake, venue, part.names, to_ms)
     return Bars(
         venue=venue,
         intervals=used,
         symbols=part.names,
         anchor_ms=anchor_ms,
-        data_hash=main.data_hash if fine is main else files.sha256_json([main.data_hash, fine.data_hash]),
+        data_hash=files.sha256_json(
+            {
+                "bars": [main.data_hash] if fine is main else [main.data_hash, fine.data_hash],
+                "funding": frame_hash(paid, ("due_ms", "rate"), f"funding {venue}"),
+                "instruments": frame_hash(instruments, _TRADED_BY, f"instruments {venue}"),
+            }
+        ),
         open_ms=main.open_ms,
         prices=main.prices,
         volume=main.volume,
         age=age,
-        steps=_steps(part, used, main, fine, age),
-        instruments=_instruments(lake, venue, part.names, to_ms),
+        steps=_steps(used, main, fine, age, _rates(part, paid, len(fine.open_ms))),
+        instruments=instruments,
     )
 
 
@@ -257,9 +276,9 @@ def _nothing_of(part: _Slice, interval: str, name: str) -> str:
     return f"{text}; its bars lie between {there}: choose days that they cover, or leave it out of the symbols"
 
 
-def _steps(part: _Slice, used: Intervals, main: _Grid, fine: _Grid, main_age: Ints) -> Steps:
+def _steps(used: Intervals, main: _Grid, fine: _Grid, main_age: Ints, rates: Floats) -> Steps:
     """The steps of the slice; with one interval they are the main bars themselves."""
-    passed = fine.open_ms + used.step_ms - part.anchor_ms
+    passed = fine.open_ms + used.step_ms - main.open_ms[0]
     row = passed // used.main_ms - 1
     closes_main = passed % used.main_ms == 0
     return Steps(
@@ -268,7 +287,7 @@ def _steps(part: _Slice, used: Intervals, main: _Grid, fine: _Grid, main_age: In
         prices=fine.prices,
         present=fine.present,
         age=main_age if fine is main else _age(main.present, fine.present, row),
-        funding=_funding(part, used.step_ms, len(fine.open_ms)),
+        funding=rates,
         row=row,
         before=np.where(closes_main, np.maximum(row - 1, 0), row),
         # Shorter intervals divide the main one, so their grids pass through the anchor.
@@ -284,17 +303,26 @@ def _age(main: NDArray[np.bool_], fine: NDArray[np.bool_], row: Ints) -> Ints:
     return np.where(fine, closed - 1, -1)
 
 
-def _funding(part: _Slice, step: int, length: int) -> Floats:
+def _funding(part: _Slice, step: int, length: int) -> pl.DataFrame:
+    """Funding due in the slice, by symbol and time: when it was due, the step that it belongs to, the rate."""
     # A print may be stamped up to an hour after it was due.
     frame = read_funding(part.lake, part.venue, part.names, part.anchor_ms, part.to_ms + HOUR_MS)
-    frame = frame.with_columns(funding.grid().alias("due_ms"))
-    column = {name: index for index, name in enumerate(part.names)}
     # Due at a bar's close belongs to that bar: its open is before, its close is at or after.
-    t = ((frame["due_ms"] - part.anchor_ms + step - 1) // step - 1).to_numpy()
-    s = frame["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
-    inside = (t >= 0) & (t < length)
+    due = pl.col("due_ms")
+    return (
+        frame.with_columns(due_ms=funding.grid())
+        .with_columns(step=(due - part.anchor_ms + step - 1) // step - 1)
+        .filter(pl.col("step").is_between(0, length - 1))
+        .select("symbol", "due_ms", "step", "rate")
+    )
+
+
+def _rates(part: _Slice, paid: pl.DataFrame, length: int) -> Floats:
+    """[T, S] funding of each step, from what `_funding` found."""
+    column = {name: index for index, name in enumerate(part.names)}
+    s = paid["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
     rates = np.zeros((length, len(column)))
-    np.add.at(rates, (t[inside], s[inside]), frame["rate"].to_numpy()[inside])
+    np.add.at(rates, (paid["step"].to_numpy(), s), paid["rate"].to_numpy())
     return rates
 
 
@@ -388,7 +416,9 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
     ends = steps.close_ms
     inside = (steps.open_ms >= from_ms) & (ends <= to_ms)
     day = np.clip((steps.open_ms - from_ms) // DAY_MS, 0, days - 1)
-    numbers = bars.instruments
+    lots, min_notional_usd, max_leverage, maintenance_frac = (
+        bars.instruments[name].cast(pl.Float64).to_numpy(writable=True) for name in _TRADED_BY
+    )
     market = Market(
         open=steps.prices[0],
         high=steps.prices[1],
@@ -397,10 +427,10 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
         mark=marks_of(steps.prices[3]),
         age=steps.age,
         funding=steps.funding,
-        lots=10.0 ** numbers["size_decimals"].cast(pl.Float64).to_numpy(),
-        min_notional_usd=numbers["min_notional_usd"].cast(pl.Float64).to_numpy(writable=True),
-        max_leverage=numbers["max_leverage"].cast(pl.Float64).to_numpy(writable=True),
-        maintenance_frac=numbers["maintenance_margin_frac"].cast(pl.Float64).to_numpy(writable=True),
+        lots=10.0**lots,
+        min_notional_usd=min_notional_usd,
+        max_leverage=max_leverage,
+        maintenance_frac=maintenance_frac,
         day_end=(inside & (ends % DAY_MS == 0)).astype(np.int64),
         block=(day * BLOCKS // days).astype(np.int64),
         row=steps.row,

@@ -4,16 +4,20 @@ import os
 from pathlib import Path
 
 import pytest
-from market_kit import fill_lake, write_config
+from market_kit import START_MS, SYMBOLS, VENUE, fill_lake, spec, write_config
 
 from mei_pipeline import files, night
-from mei_pipeline.housekeeping import Pruned, prune
+from mei_pipeline.config.models import Retention
+from mei_pipeline.housekeeping import Pruned, fates, prune
+from mei_pipeline.market import Bars, load_bars
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.registry.records import Basis, Occasion
 from mei_pipeline.registry.store import add_config, add_evidence
 from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.plan import SweepPlan, make_plan
+from mei_pipeline.sweep.results import chunk_path, sweep_folder, write_plan
 
 DAY_MS = 86_400_000
 NOW_MS = 1_735_689_600_000 + 400 * DAY_MS
@@ -72,7 +76,7 @@ def test_the_newest_stay(mei_settings: Settings) -> None:
     for number in range(6):
         sweep(mei_settings, number, days_ago=10 + number)
         columns(mei_settings, number, days_ago=10 + number)
-    done = prune(mei_settings, 2, NOW_MS)
+    done = prune(mei_settings, Retention(sweeps_keep=2), NOW_MS)
     assert names(mei_settings.sweeps) == names(mei_settings.features) == [0, 1]
     assert (len(done.sweeps), len(done.features)) == (4, 4)
     assert done.bytes > 8 * 100
@@ -83,7 +87,7 @@ def test_what_evidence_names_stays(mei_settings: Settings) -> None:
         sweep(mei_settings, number, days_ago=10 + number)
         columns(mei_settings, number, days_ago=10 + number)
     remember(mei_settings, 4)
-    prune(mei_settings, 1, NOW_MS)
+    prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
     assert names(mei_settings.sweeps) == names(mei_settings.features) == [0, 4]
 
 
@@ -99,7 +103,7 @@ def test_the_current_night_stays(mei_settings: Settings, tmp_path: Path) -> None
     aged(current, 90)
     sweep(mei_settings, 1, days_ago=10)
     sweep(mei_settings, 2, days_ago=11)
-    done = prune(mei_settings, 1, NOW_MS)
+    done = prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
     assert current.exists()
     assert built.exists()
     assert done.sweeps == (f"{2:016x}",)
@@ -109,7 +113,7 @@ def test_what_was_written_today_stays(mei_settings: Settings) -> None:
     for number in range(3):
         sweep(mei_settings, number, days_ago=0.1 * number)
         columns(mei_settings, number + 10, days_ago=0.1)
-    assert prune(mei_settings, 1, NOW_MS) == Pruned((), (), 0)
+    assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS) == Pruned((), (), 0)
 
 
 def test_a_sweep_that_is_running_stays(mei_settings: Settings) -> None:
@@ -117,9 +121,9 @@ def test_a_sweep_that_is_running_stays(mei_settings: Settings) -> None:
     old = sweep(mei_settings, 1, days_ago=11)
     with files.locked(old / "lock", "a sweep is running"):
         aged(old, 11)
-        assert prune(mei_settings, 1, NOW_MS).sweeps == ()
+        assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS).sweeps == ()
     aged(old, 11)
-    assert prune(mei_settings, 1, NOW_MS).sweeps == (old.name,)
+    assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS).sweeps == (old.name,)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{"])
@@ -127,17 +131,85 @@ def test_columns_that_nobody_can_name_go(mei_settings: Settings, content: str) -
     folder = columns(mei_settings, 3, days_ago=5)
     (folder / "features.json").write_text(content)
     aged(folder, 5)
-    assert prune(mei_settings, 5, NOW_MS).features == (folder.name,)
+    assert prune(mei_settings, Retention(sweeps_keep=5), NOW_MS).features == (folder.name,)
 
 
 def test_a_removal_that_was_cut_off_is_finished(mei_settings: Settings) -> None:
     sweep(mei_settings, 0, days_ago=10)
     half = mei_settings.sweeps / f".{1:016x}.removed"
     (half / "chunks").mkdir(parents=True)
-    prune(mei_settings, 1, NOW_MS)
+    prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
     assert not half.exists()
     assert names(mei_settings.sweeps) == [0]
 
 
 def test_nothing_to_do_in_an_empty_home(mei_settings: Settings) -> None:
-    assert prune(mei_settings, 1, NOW_MS) == Pruned((), (), 0)
+    assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS) == Pruned((), (), 0)
+
+
+@pytest.fixture
+def bars(mei_settings: Settings) -> Bars:
+    return load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
+
+
+def planned(settings: Settings, bars: Bars, days: int, days_ago: float, *, chunks: int) -> tuple[SweepPlan, Path]:
+    """A sweep over that many days, of whose three chunks some are there."""
+    plan = make_plan(spec(), bars, START_MS, START_MS + days * DAY_MS)
+    folder = sweep_folder(settings.sweeps, plan)
+    write_plan(folder, plan)
+    for index in range(chunks):
+        files.write_bytes(chunk_path(folder, plan, index), b"x" * 100)
+    return plan, aged(folder, days_ago)
+
+
+def test_an_unfinished_sweep_stays_as_long_as_it_may_be_resumed(mei_settings: Settings, bars: Bars) -> None:
+    _, young = planned(mei_settings, bars, 20, 13, chunks=2)
+    _, old = planned(mei_settings, bars, 21, 15, chunks=2)
+    _, done = planned(mei_settings, bars, 22, 13, chunks=3)
+    _, newer = planned(mei_settings, bars, 23, 12, chunks=3)
+    retention = Retention(sweeps_keep=1, unfinished_days=14)
+    told = {fate.sweep.folder: fate.kept for fate in fates(mei_settings, retention, NOW_MS)}
+    assert told == {
+        newer: "among the newest 1",
+        young: "may be resumed until 2026-02-06 00:00Z",
+        done: "",
+        old: "",
+    }
+    assert set(prune(mei_settings, retention, NOW_MS).sweeps) == {done.name, old.name}
+    assert {path.name for path in mei_settings.sweeps.iterdir()} == {newer.name, young.name}
+
+
+def test_an_unfinished_sweep_takes_no_place_of_a_finished_one(mei_settings: Settings, bars: Bars) -> None:
+    planned(mei_settings, bars, 20, 2, chunks=1)
+    planned(mei_settings, bars, 21, 3, chunks=0)
+    _, done = planned(mei_settings, bars, 22, 20, chunks=3)
+    prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
+    assert done.exists()
+
+
+def test_what_evidence_names_stays_unfinished_or_not(mei_settings: Settings, bars: Bars) -> None:
+    plan, folder = planned(mei_settings, bars, 20, 300, chunks=1)
+    registry = open_registry(mei_settings.registry)
+    occasion = Occasion(NOW_MS, "a test", "why not", "test")
+    config_id = add_config(registry, resolved(), occasion)
+    add_evidence(registry, config_id, Basis("rules", {}, "test", "data", 0), {"sweep_id": plan.id}, occasion)
+    [fate] = fates(mei_settings, Retention(sweeps_keep=1), NOW_MS)
+    assert (fate.kept, fate.configs) == ("evidence of 1 config", (config_id,))
+    prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
+    assert folder.exists()
+
+
+def test_columns_of_a_sweep_that_is_running_stay(mei_settings: Settings) -> None:
+    sweep(mei_settings, 0, days_ago=10)
+    old, own = sweep(mei_settings, 1, days_ago=40), columns(mei_settings, 1, days_ago=40)
+    with files.locked(old / "lock", "a sweep is running"):
+        assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS) == Pruned((), (), 0)
+    assert own.exists()
+
+
+def test_looking_does_not_make_a_sweep_younger(mei_settings: Settings) -> None:
+    old = sweep(mei_settings, 1, days_ago=40)
+    (old / "lock.holder").write_text("killed, process 1")
+    before = fates(mei_settings, Retention(), NOW_MS)
+    assert (before[0].sweep.holder, before[0].sweep.written_ms) == ("", NOW_MS - 40 * DAY_MS)
+    assert fates(mei_settings, Retention(), NOW_MS) == before

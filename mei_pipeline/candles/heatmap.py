@@ -6,6 +6,7 @@ from html import escape
 import polars as pl
 
 from mei_pipeline.candles.store import interval_rank
+from mei_pipeline.svg import FONT, INK, SOFT
 
 # Least share of the expected bars (percent), colour, legend. Light colours that stay apart for colour-blind readers.
 CLASSES = (
@@ -16,12 +17,11 @@ CLASSES = (
     (0.0, "#eea99b", "under 50 %"),
 )
 NOT_EXPECTED = "#f6f7f8"
-INK, SOFT, DOT = "#24292f", "#6e7781", "#3b6ea5"
+DOT = "#3b6ea5"
 ROW, HEAD, FOOT, PAD, GAP = 18, 58, 44, 20, 16
 WIDE, NARROW, MANY_MONTHS = 40, 24, 30
 LEAST_WIDTH = 850.0  # what the legend takes
 CHARACTER = 7.2  # pixels that one character of a label takes at most
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 

@@ -45,7 +45,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "nightly": Entry("nightly", "Ingest what is new, then one night: search, judge, deploy."),
         "backtest": Entry("research", "Replay one config over the lake: trades, decisions, report."),
         "why": Entry("why", "Why a config did, or did not, act on one symbol at one bar."),
-        "sweep": Entry("research", "Search one sweep over the lake; a killed one resumes."),
+        "sweep": Entry("sweep", "Search over the lake; look at, resume and compare what was searched."),
     },
     "Configure": {
         "config": Entry("config", "Check the configuration files; explain where a value comes from."),

@@ -206,7 +206,7 @@ def run_night(settings: Settings, profile: str, as_of_ms: int | None = 0, progre
             tags={UNDER_LOCK: "yes"},
             progress=progress,
         )
-        pruned = prune(settings, config.pipeline.retention.sweeps_keep, int(time.time() * 1000))
+        pruned = prune(settings, config.pipeline.retention, int(time.time() * 1000))
     return _summary(settings, result, ingested, pruned, time.monotonic() - started)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.days import utc_ms
 
 _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
 
@@ -37,7 +38,7 @@ def why(path: Path, symbol: str, moment: Any, start: Any, as_json: bool) -> None
     settings = read_settings()
     lake = Lake(settings.lake)
     resolved, anchor_ms = read_config(path, lake, load_config(settings.config))
-    from_ms = _utc_ms(start) if start else -(-anchor_ms // DAY_MS) * DAY_MS
+    from_ms = utc_ms(start) if start else -(-anchor_ms // DAY_MS) * DAY_MS
     if from_ms < anchor_ms:
         raise ConfigError(f"--from {start:%Y-%m-%d}: before the anchor, where features start; choose a later day")
     # The end does not depend on the step that is asked about, so all questions share their feature columns.
@@ -45,17 +46,11 @@ def why(path: Path, symbol: str, moment: Any, start: Any, as_json: bool) -> None
     to_ms = -(-ends // DAY_MS) * DAY_MS
     bars = load_bars(lake, resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
     stage = set_stage(settings, bars, resolved, from_ms, to_ms)
-    found = explain_step(settings, stage, symbol, _utc_ms(moment))
+    found = explain_step(settings, stage, symbol, utc_ms(moment))
     if as_json:
         output.print_json(found)
     else:
         _show(found)
-
-
-def _utc_ms(moment: Any) -> int:
-    from datetime import UTC
-
-    return int(moment.replace(tzinfo=UTC).timestamp()) * 1000
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ class Basis:
         kernel_hash: Hash of the kernels' sources.
         fill_model: The market parameters that say how orders fill.
         venue: Whose candles.
-        data_hash: Hash of the candles.
+        data_hash: Hash of the bars, the funding and the instruments: see `market.Bars`.
         anchor_ms: Where the features start.
     """
 

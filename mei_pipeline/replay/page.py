@@ -6,12 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from mei_pipeline.candles.heatmap import FONT, INK, MONTHS, SOFT
+from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.candles.intervals import iso
+from mei_pipeline.pages import Money, Share, page, section, table
 from mei_pipeline.replay.pictures import (
-    GREEN,
-    GRID,
-    RED,
     bars_picture,
     candle_picture,
     equity_picture,
@@ -21,44 +19,13 @@ from mei_pipeline.replay.pictures import (
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
+from mei_pipeline.svg import said
 from mei_pipeline.sweep.metrics import DOCS as METRICS
 
 CHARTED = 4
 """Symbols whose candles are shown where nobody says which."""
 
 _TRADES_SHOWN = 300
-_STYLE = f"""
-:root {{ color-scheme: light; }}
-* {{ box-sizing: border-box; }}
-body {{ margin: 0; background: #f4f5f7; color: {INK}; font: 14px/1.45 {FONT}; }}
-main {{ max-width: 1180px; margin: 0 auto; padding: 28px 20px 60px; }}
-h1 {{ font-size: 22px; margin: 0 0 4px; font-weight: 650; }}
-h2 {{ font-size: 15px; margin: 0 0 10px; font-weight: 650; }}
-h3 {{ font-size: 13px; margin: 14px 0 4px; font-weight: 600; }}
-p, .soft {{ color: {SOFT}; }} p {{ margin: 2px 0 8px; }}
-code {{ font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }}
-section {{ background: #fff; border: 1px solid #e2e5e9; border-radius: 10px; padding: 16px 18px; margin-top: 16px; }}
-.tiles {{ display: grid; grid-template-columns: repeat(6, 1fr); gap: 10px; margin-top: 18px; }}
-.tile {{ background: #fff; border: 1px solid #e2e5e9; border-radius: 10px; padding: 11px 14px; }}
-.tile b {{ display: block; font-size: 20px; font-weight: 650; font-variant-numeric: tabular-nums; }}
-.tile span {{ color: {SOFT}; font-size: 12px; }}
-.two {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); gap: 6px 34px; }}
-.notes li {{ margin: 3px 0; }}
-table {{ border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }}
-th {{ text-align: left; color: {SOFT}; font-weight: 500; border-bottom: 1px solid #d5d9de; padding: 4px 8px; }}
-td {{ padding: 3.5px 8px; border-bottom: 1px solid {GRID}; }}
-td.n, th.n {{ text-align: right; }}
-@media (max-width: 800px) {{ .tiles {{ grid-template-columns: repeat(3, 1fr); }} }}
-td.good {{ color: {GREEN}; }} td.bad {{ color: {RED}; }}
-.months td {{ text-align: center; border: 2px solid #fff; border-radius: 4px; }}
-.months th {{ text-align: center; border: 0; }}
-.scroll {{ max-height: 460px; overflow: auto; }}
-.scroll th {{ position: sticky; top: 0; background: #fff; }}
-.share {{ display: inline-block; height: 8px; background: #c9d6e6; border-radius: 2px; vertical-align: middle; }}
-td:has(.share) {{ white-space: nowrap; }}
-svg {{ display: block; width: 100%; height: auto; }}
-summary {{ cursor: pointer; font-weight: 600; }}
-"""
 
 
 def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequence[str] = ()) -> str:
@@ -76,28 +43,24 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
         _head(title, report),
         _tiles(report),
         _notes(report["notes"]),
-        _section("Equity and drawdown", _equity(stage, run)),
-        _section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
-        _section(
+        section("Equity and drawdown", _equity(stage, run)),
+        section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
+        section(
             "Results of round trips, percent of what they opened",
             histogram_picture(run.trades["return_pct"].to_numpy()),
         ),
         _groups(report),
         _candles(stage, run, charts),
         _decisions(report),
-        _section("All figures", _all_figures(report)),
-        _section(
+        section("All figures", _all_figures(report)),
+        section(
             f"Round trips, the last {min(_TRADES_SHOWN, run.trades.height):,} of {run.trades.height:,}",
             _trades(run.trades),
         ),
         _holding(run.holding),
         _config(config),
     ]
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
-    )
+    return page(title, parts)
 
 
 def _head(title: str, report: Mapping[str, Any]) -> str:
@@ -133,7 +96,7 @@ def _tiles(report: Mapping[str, Any]) -> str:
 
 def _notes(notes: Sequence[str]) -> str:
     lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return _section("Before believing it", f"<ul class=notes>{lines}</ul>") if notes else ""
+    return section("Before believing it", f"<ul class=notes>{lines}</ul>") if notes else ""
 
 
 def _equity(stage: Stage, run: Replay) -> str:
@@ -165,7 +128,7 @@ def _all_figures(report: Mapping[str, Any]) -> str:
     rows = [(name, report["metrics"][name], METRICS[name]) for name in METRICS]
     rows += [(name, report["figures"][name], FIGURES[name]) for name in FIGURES]
     half = -(-len(rows) // 2)
-    tables = [_table(("figure", "value", "what it says"), part) for part in (rows[:half], rows[half:])]
+    tables = [table(("figure", "value", "what it says"), part) for part in (rows[:half], rows[half:])]
     return f"<div class=two>{''.join(tables)}</div>"
 
 
@@ -178,14 +141,14 @@ def _groups(report: Mapping[str, Any]) -> str:
                 label: f"{group['trades']:,} trades, {100.0 * group['win_rate']:.0f} % won" for label, group in groups
             }
             picture = bars_picture({label: group["pnl_usd"] for label, group in groups}, told)
-            out.append(_section(f"Net profit in USD by {name}", picture))
+            out.append(section(f"Net profit in USD by {name}", picture))
     rows = [
         (f"{name} {label}", *(group[column] for column in GROUPED))
         for key, name in (("by_side", "side"), ("by_tier", "tier"), ("by_mode", "mode"), ("by_month", "exit in"))
         for label, group in report[key].items()
     ]
     heading = ("round trips", *(column.replace("_", " ") for column in GROUPED))
-    return "".join(out) + (_section("Round trips in groups", _table(heading, rows)) if rows else "")
+    return "".join(out) + (section("Round trips in groups", table(heading, rows)) if rows else "")
 
 
 def _candles(stage: Stage, run: Replay, charts: Sequence[str]) -> str:
@@ -198,7 +161,7 @@ def _candles(stage: Stage, run: Replay, charts: Sequence[str]) -> str:
     for symbol in chosen:
         picture = candle_picture(stage.bars, run.trades, symbol, stage.cut.from_ms, stage.cut.to_ms)
         out.append(f"<h3>{escape(symbol)}</h3>{picture}")
-    return _section("Candles and trades", "".join(out)) if chosen else ""
+    return section("Candles and trades", "".join(out)) if chosen else ""
 
 
 def _decisions(report: Mapping[str, Any]) -> str:
@@ -211,23 +174,23 @@ def _decisions(report: Mapping[str, Any]) -> str:
         for kind in ("by_side", "by_tier", "by_mode")
         for word, count in signals[kind].items()
     ]
-    gates = [(gate["gate"], gate["asked"], gate["shut"], _Share(gate["shut_pct"])) for gate in report["gates"]]
+    gates = [(gate["gate"], gate["asked"], gate["shut"], Share(gate["shut_pct"])) for gate in report["gates"]]
     changed = [
-        (lever["path"], _said(lever["value"]), _said(lever["instead"]), lever["signals"]) for lever in report["levers"]
+        (lever["path"], said(lever["value"]), said(lever["instead"]), lever["signals"]) for lever in report["levers"]
     ]
     text = (
         f"<p>{signals['signals']:,} signals in {signals['evaluated']:,} looks at a symbol at a step "
         f"({signals['signal_pct']:.2f} %).</p>"
     )
     tables = (
-        f"<div><h3>What became of a look</h3>{_table(('verdict', 'looks'), counts)}<h3>Signals</h3>"
-        f"{_table(('kind', 'signals'), kinds)}</div>"
-        f"<div><h3>How often each gate was shut</h3>{_table(('gate', 'asked', 'shut', 'share'), gates)}</div>"
+        f"<div><h3>What became of a look</h3>{table(('verdict', 'looks'), counts)}<h3>Signals</h3>"
+        f"{table(('kind', 'signals'), kinds)}</div>"
+        f"<div><h3>How often each gate was shut</h3>{table(('gate', 'asked', 'shut', 'share'), gates)}</div>"
     )
-    return _section("Signals and gates", f"{text}<div class=two>{tables}</div>") + _section(
+    return section("Signals and gates", f"{text}<div class=two>{tables}</div>") + section(
         "What alone stopped signals",
         "<p>Signals that one change of one entry parameter would have added, everything else as it is.</p>"
-        + _table(("parameter", "value", "instead", "more signals"), changed),
+        + table(("parameter", "value", "instead", "more signals"), changed),
     )
 
 
@@ -250,7 +213,7 @@ def _trades(trades: pl.DataFrame) -> str:
             row["mae_pct"],
             row["mfe_pct"],
             row["return_pct"],
-            _Money(row["pnl_usd"]),
+            Money(row["pnl_usd"]),
         )
         for row in trades.tail(_TRADES_SHOWN).reverse().iter_rows(named=True)
     ]
@@ -258,7 +221,7 @@ def _trades(trades: pl.DataFrame) -> str:
         "symbol", "side", "tier", "entry", "exit", "entry price", "exit price", "size", "adds", "partials", "reason",
         "MAE %", "MFE %", "return %", "net USD",
     )  # fmt: skip
-    return f"<div class=scroll>{_table(heading, rows)}</div>"
+    return f"<div class=scroll>{table(heading, rows)}</div>"
 
 
 def _holding(holding: pl.DataFrame) -> str:
@@ -266,73 +229,16 @@ def _holding(holding: pl.DataFrame) -> str:
         return ""
     rows = [(row["symbol"], row["side"], iso(row["entry_ms"]), row["entry_price"], row["size"], row["adds"])
             for row in holding.iter_rows(named=True)]  # fmt: skip
-    return _section("Open at the end", _table(("symbol", "side", "since", "entry price", "size", "adds"), rows))
+    return section("Open at the end", table(("symbol", "side", "since", "entry price", "size", "adds"), rows))
 
 
 def _config(config: Mapping[str, Any]) -> str:
-    rows = [(path, _said(value)) for group in ("market", "params") for path, value in sorted(config[group].items())]
+    rows = [(path, said(value)) for group in ("market", "params") for path, value in sorted(config[group].items())]
     rows += [
-        (f"{symbol}: {path}", _said(value))
+        (f"{symbol}: {path}", said(value))
         for symbol, values in config.get("symbol_params", {}).items()
         for path, value in sorted(values.items())
     ]
-    return _section(
-        "", f"<details><summary>The config, {len(rows)} values</summary>{_table(('path', 'value'), rows)}</details>"
+    return section(
+        "", f"<details><summary>The config, {len(rows)} values</summary>{table(('path', 'value'), rows)}</details>"
     )
-
-
-class _Share(float):
-    """A share in percent, shown as a bar."""
-
-
-class _Money(float):
-    """USD, shown green or red."""
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    figures = [bool(rows) and all(_is_figure(row[index]) for row in rows) for index in range(len(heading))]
-    head = "".join(
-        f"<th{' class=n' if n else ''}>{escape(text)}</th>" for text, n in zip(heading, figures, strict=True)
-    )
-    lines = ["".join(map(_cell, row)) for row in rows]
-    return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
-    )
-
-
-def _is_figure(value: object) -> bool:
-    return value is None or isinstance(value, int | float)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, _Share):
-        return f'<td class=n><span class=share style="width:{value * 0.7:.0f}px"></span> {value:.1f} %</td>'
-    if isinstance(value, _Money):
-        return f"<td class='n {'good' if value > 0.0 else 'bad'}'>{value:,.2f}</td>"
-    if value is None:
-        return "<td class=n>-</td>"
-    if isinstance(value, float):
-        return f"<td class=n>{_number(value)}</td>"
-    if isinstance(value, int):
-        return f"<td class=n>{value:,}</td>"
-    return f"<td>{escape(str(value))}</td>"
-
-
-def _number(value: float) -> str:
-    if value.is_integer() and abs(value) < 1e12:  # noqa: PLR2004 - beyond it the digits say nothing
-        return f"{value:,.0f}"
-    return f"{value:,.2f}" if abs(value) >= 100.0 else f"{value:.4g}"  # noqa: PLR2004 - two digits behind the point do
-
-
-def _said(value: object) -> str:
-    return (
-        ("yes" if value else "no")
-        if isinstance(value, bool)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section>{f'<h2>{escape(title)}</h2>' if title else ''}{body}</section>"

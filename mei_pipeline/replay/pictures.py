@@ -12,10 +12,11 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Floats, Ints
-from mei_pipeline.candles.heatmap import FONT, INK, MONTHS, SOFT
+from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.market import Bars
+from mei_pipeline.svg import BLUE, FONT, GREEN, INK, LINE, RED, SOFT
 
-GRID, BLUE, RED, GREEN, PALE_RED, PALE_GREEN = "#e8ebee", "#2f6fb2", "#c8553d", "#3a8f69", "#f4d5cc", "#cfe8dc"
+PALE_RED, PALE_GREEN = "#f4d5cc", "#cfe8dc"
 WIDTH, LEFT, RIGHT, CHARACTER = 1080.0, 74.0, 16.0, 6.6
 _TICKS = 6
 _MOST_POINTS = 1500  # points of a curve that a screen can tell apart
@@ -237,7 +238,7 @@ def _levels(ticks: Sequence[float], scale: _Scale, written: Callable[[float], st
     out = []
     for tick in ticks:
         y = scale(tick)
-        out.append(f'<path d="M{LEFT:g} {y:.1f}H{WIDTH - RIGHT:g}" stroke="{GRID}"/>')
+        out.append(f'<path d="M{LEFT:g} {y:.1f}H{WIDTH - RIGHT:g}" stroke="{LINE}"/>')
         out.append(_text(LEFT - 8, y + 4, written(tick), SOFT, anchor="end"))
     return out
 
@@ -259,7 +260,7 @@ def _dates(time_ms: Ints, scale: _Scale, y: float) -> list[str]:
             year, month = divmod(first.year * 12 + first.month - 1 + number, 12)
             x = scale(datetime(year, month + 1, 1, tzinfo=UTC).timestamp() * 1000)
             name = f"{MONTHS[month]} {year}" if month == 0 or number == every else MONTHS[month]
-            out.append(f'<path d="M{x:.1f} 14V{y - 14:g}" stroke="{GRID}" stroke-dasharray="2 4"/>')
+            out.append(f'<path d="M{x:.1f} 14V{y - 14:g}" stroke="{LINE}" stroke-dasharray="2 4"/>')
             out.append(_text(x, y, name, SOFT, anchor="middle"))
     return out
 

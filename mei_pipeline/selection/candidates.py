@@ -1,7 +1,8 @@
 """Choose finalists on the days of the search, judge them on the days after it."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from mei_pipeline.replay.run import replay_window
 from mei_pipeline.selection.gates import judge
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan
-from mei_pipeline.sweep.results import metric_columns, top
+from mei_pipeline.sweep.results import Results, metric_columns, top
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ CANDIDATES = TypeAdapter(Candidates)
 """The form of candidates.json."""
 
 
-def shortlist(rows: pl.DataFrame, min_trades: int, count: int) -> tuple[pl.DataFrame, dict[str, int]]:
+def shortlist(rows: Iterable[pl.DataFrame], min_trades: int, count: int) -> tuple[pl.DataFrame, dict[str, int]]:
     """The `count` combos with the best in-sample Sharpe ratio among those fit to be judged, and why the others fell.
 
     Args:
-        rows: All rows of a sweep.
+        rows: All rows of a sweep, in frames of any size; no more than one of them is held at a time.
         min_trades: Fewest closed trades.
         count: How many to keep.
     """
@@ -94,14 +95,17 @@ def shortlist(rows: pl.DataFrame, min_trades: int, count: int) -> tuple[pl.DataF
         .when(pl.col("net_pnl_usd") <= 0)
         .then(pl.lit("no profit in sample"))
     )
-    marked = rows.with_columns(fell=reasons)
-    fit = marked.filter(pl.col("fell").is_null()).drop("fell")
-    kept = top(fit, count)
-    fell = dict(
-        marked.filter(pl.col("fell").is_not_null()).group_by("fell").len().sort("len", descending=True).iter_rows()
-    )
-    if fit.height > kept.height:
-        fell["not among the finalists by Sharpe ratio in sample"] = fit.height - kept.height
+    counts: Counter[str] = Counter()
+    kept, fit = pl.DataFrame(), 0
+    for frame in rows:
+        marked = frame.with_columns(fell=reasons)
+        counts.update(dict(marked.filter(pl.col("fell").is_not_null()).group_by("fell").len().iter_rows()))
+        standing = marked.filter(pl.col("fell").is_null()).drop("fell")
+        fit += standing.height
+        kept = top(pl.concat([kept, standing]) if kept.width else standing, count)
+    fell = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    if fit > kept.height:
+        fell["not among the finalists by Sharpe ratio in sample"] = fit - kept.height
     return kept, fell
 
 
@@ -127,7 +131,7 @@ def choose(
     plan: NightPlan,
     bars: Bars,
     features: FeatureSet,
-    rows: pl.DataFrame,
+    results: Results,
     progress: Progress = silent,
 ) -> Candidates:
     """Shortlist the rows of the night's sweep, replay the finalists over the holdout from flat, and judge them.
@@ -137,10 +141,11 @@ def choose(
         plan: The night.
         bars: Its bars.
         features: Its columns.
-        rows: All rows of its sweep.
+        results: Rows of its sweep.
         progress: Told of each finalist.
     """
     policy = plan.selection
+    rows = results.frames(("combo", *metric_columns()))
     kept, fell = shortlist(rows, policy.min_trades, policy.finalists)
     cut = holdout_window(plan, bars)
     finalists = []

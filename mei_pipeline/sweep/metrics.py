@@ -30,6 +30,21 @@ DOCS = {
 }
 """Every metric and what it says."""
 
+UNITS = {
+    **{name: "USD" for name in DOCS if name.endswith("_usd")},
+    "return_pct": "% of the initial balance",
+    "max_drawdown_pct": "% of the peak",
+    "sharpe": "annual",
+    "win_rate": "share of round trips",
+    "exposure_frac": "share of bars",
+}
+"""Unit of each metric that has one, in words."""
+
+LEAST_IS_BEST = frozenset(
+    ("max_drawdown_usd", "max_drawdown_pct", "fees_usd", "funding_usd", "turnover_usd", "liquidations", "refused")
+)
+"""Metrics of which less is better: risks and costs. Of the others more comes first."""
+
 
 def sharpe(n: Floats, total: Floats, squares: Floats) -> Floats:
     """Annual Sharpe ratio of daily returns from their count, sum and sum of squares: mean / sample deviation · √365.

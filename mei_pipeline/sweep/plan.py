@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from kernels.cache import source_hash
 from kernels.features import Column
@@ -15,6 +16,7 @@ from mei_pipeline import files
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.config.axes import fixed_of, numbered_axes
 from mei_pipeline.config.models import SweepSpec
+from mei_pipeline.errors import DataError
 from mei_pipeline.features import columns_of
 from mei_pipeline.market import Bars
 from mei_pipeline.params.grid import Axis, Grid, Picked
@@ -36,7 +38,8 @@ class SweepPlan:
         anchor_ms: Where features start.
         from_ms: First day that is traded.
         to_ms: End of the last day.
-        data_hash: Content hash of the bars of every interval that is read, from the anchor to the end of the slice.
+        slice_ms: End of the bars that were read, after the last day where a night keeps a holdout.
+        data_hash: Content hash of what was read from the anchor to there: see `Bars`.
         kernels: Hash of the rules.
         initial_balance_usd: Equity that each combo starts with.
         market: Value of every market parameter by path.
@@ -58,6 +61,7 @@ class SweepPlan:
     anchor_ms: int
     from_ms: int
     to_ms: int
+    slice_ms: int
     data_hash: str
     kernels: str
     initial_balance_usd: float
@@ -140,6 +144,7 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
         anchor_ms=bars.anchor_ms,
         from_ms=from_ms,
         to_ms=to_ms,
+        slice_ms=bars.end_ms,
         data_hash=bars.data_hash,
         kernels=source_hash(),
         initial_balance_usd=spec.initial_balance_usd,
@@ -160,3 +165,21 @@ def _own(table: Table, symbol: str, values: Mapping[str, Value]) -> dict[str, Va
 def plan_to_dict(plan: SweepPlan) -> dict[str, Any]:
     """The plan as JSON values."""
     return asdict(plan) | {"id": plan.id, "combos": plan.combos, "chunks": plan.chunks}
+
+
+def plan_from_dict(content: Any) -> SweepPlan:
+    """The plan that `plan_to_dict` gave, equal in every value.
+
+    Raises:
+        DataError: It is none of this version, or its content has another id than it says.
+    """
+    try:
+        plan = _PLAN.validate_python(content)
+    except ValidationError as error:
+        raise DataError(f"not the plan of a sweep of this version ({error.error_count()} problems)") from None
+    if not isinstance(content, dict) or plan.id != content.get("id"):
+        raise DataError(f"the content has the id {plan.id[:16]} and says another: it was changed by hand")
+    return plan
+
+
+_PLAN = TypeAdapter(SweepPlan)

@@ -16,7 +16,7 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.chunks import Local, Runner
 from mei_pipeline.sweep.plan import SweepPlan
-from mei_pipeline.sweep.results import chunk_done, sweep_folder, write_plan
+from mei_pipeline.sweep.results import chunk_done, clear_torn, sweep_folder, write_plan
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def run_sweep(
     searched_s = 0.0
     with files.locked(folder / "lock", f"sweep {plan.id[:16]} is running"):
         write_plan(folder, plan)
+        clear_torn(folder)
         left = [index for index in range(plan.chunks) if not chunk_done(folder, plan, index)]
         resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in left)
         with Local(settings, plan, window, features, folder, threads) as runner:

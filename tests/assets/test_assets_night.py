@@ -29,7 +29,8 @@ METADATA = {
     "night_plan": f"{TABLE} night profile as_of window holdout_start symbols_kept symbols_dropped "
     "candles combos_planned",
     "features": f"{TABLE} columns windows bytes sample_plot",
-    "sweep_results": f"{TABLE} sweep_id combos combos_per_s bar_steps_per_s engine heat_map top_20",
+    "sweep_results": f"{TABLE} sweep_id plan combos combos_per_s bar_steps_per_s engine lost_money_pct "
+    "without_trades distribution axes heat_map pareto_plot pareto_front top_20",
     "candidates": f"{TABLE} candidates fell_before finalists passed",
     "deployments": f"{TABLE} lanes diff judged proposed outcome",
     "promoted": f"{TABLE} moved transition_ids lanes files_written",

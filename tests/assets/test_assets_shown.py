@@ -2,7 +2,6 @@
 
 import base64
 import dataclasses
-import itertools
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -30,47 +29,6 @@ from mei_pipeline.sweep.run import run_sweep
 
 SVG = "{http://www.w3.org/2000/svg}"
 AS_OF_MS = 1_735_689_600_000 + 60 * 86_400_000
-AXES = {"fast": [5, 8, 12], "slow": [30, 50], "stop": [1.5, 2.0, 3.0]}
-
-
-def grid(**weights: float) -> pl.DataFrame:
-    """A row per combo, whose Sharpe ratio is a weighted sum of the axes' values."""
-    points = [dict(zip(AXES, point, strict=True)) for point in itertools.product(*AXES.values())]
-    return pl.DataFrame([point | {"sharpe": sum(w * point[axis] for axis, w in weights.items())} for point in points])
-
-
-def cells(svg: str) -> list[str]:
-    """What the cells of a heat map say when pointed at."""
-    return [title.text or "" for title in ET.fromstring(svg).iter(f"{SVG}title")]  # noqa: S314 - our own picture - made above
-
-
-@pytest.mark.parametrize(
-    ("weights", "best"),
-    [
-        ({"fast": 1.0, "stop": 0.1}, ["fast", "stop"]),
-        ({"stop": 5.0, "slow": 0.01, "fast": 0.001}, ["stop", "slow"]),
-        ({"slow": 1.0, "fast": 0.5}, ["slow", "fast"]),
-    ],
-)
-def test_the_axes_that_matter_most_are_drawn(weights: dict[str, float], best: list[str]) -> None:
-    assert plots.two_best_axes(grid(**weights), list(AXES), "sharpe") == best
-
-
-def test_an_axis_of_one_value_is_none() -> None:
-    rows = grid(fast=1.0).filter(pl.col("slow") == 30)
-    assert "slow" not in plots.two_best_axes(rows, list(AXES), "sharpe")
-
-
-def test_a_cell_is_the_mean_over_the_other_axes() -> None:
-    told = cells(plots.sweep_heat_map(grid(fast=1.0, stop=0.5), list(AXES)))
-    # fast 5 and stop 1.5, whatever slow is.
-    assert told[0] == "mean 5.75, best 5.75"
-    assert len(told) == 9
-
-
-@pytest.mark.parametrize("axes", [["fast"], []])
-def test_fewer_axes_still_make_a_picture(axes: list[str]) -> None:
-    assert len(cells(plots.sweep_heat_map(grid(fast=1.0), axes))) == 3 * len(axes)
 
 
 @given(

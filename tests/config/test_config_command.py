@@ -127,7 +127,7 @@ def test_explain_an_axis_with_a_condition(mei, tmp_path):
         ("selection.min_trades", 100, "default"),
         ("universe", ["BTC", "ETH"], "pipeline.yaml"),
         ("profiles", {"smoke": {"sweep": "smoke"}}, "pipeline.yaml"),
-        ("retention", {"ticks_days": 7, "sweeps_keep": 20}, "default"),
+        ("retention", {"ticks_days": 7, "sweeps_keep": 20, "unfinished_days": 14}, "default"),
     ],
 )
 def test_explain_a_key_of_a_file(mei, path, value, origin):

@@ -1,6 +1,6 @@
 """Compiled engines, once for all tests; the session's `compiled_kernels` keeps their machine code for the next run."""
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import scripted
@@ -16,3 +16,10 @@ def cross_engine() -> ModuleType:
 @pytest.fixture(scope="session")
 def scripted_engine() -> ModuleType:
     return bind.bind(scripted)
+
+
+@pytest.fixture(scope="session")
+def lean_engine() -> ModuleType:
+    """The scripted strategy without exits of its own."""
+    rules = {**vars(scripted), "NAME": f"{scripted.NAME}_lean", "EXITS": ()}
+    return bind.bind(SimpleNamespace(**rules))

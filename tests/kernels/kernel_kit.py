@@ -19,8 +19,8 @@ from kernels.params import Parameter, Value, record_of
 from kernels.strategies import ema_cross
 
 Script = list[list[tuple[float, ...]]]
-"""[T][S], by main bar: side, rank, stop distance, target distance; and, where there are any, coins to add, and the
-fraction that the strategy's own exit closes."""
+"""[T][S], by main bar: side, rank, stop distance, target distance; and, where there are any, coins to add, the
+fraction that the strategy's own exit closes, and the minutes that must have passed since an exit left the side."""
 
 STEPS_PER_DAY = 4
 
@@ -97,6 +97,9 @@ class Scripted(naive.Strategy):
     def wish(self, t: int, s: int, age: int) -> tuple[float, float]:  # noqa: ARG002 - other strategies need the age
         side, rank, *_ = self.seen(t, s)
         return side, rank
+
+    def admits(self, t: int, s: int, minutes: float) -> bool:
+        return minutes >= self.seen(t, s)[6]
 
     def distances(self, t: int, s: int) -> tuple[float, float]:
         _, _, stop, target, *_ = self.seen(t, s)

@@ -1,5 +1,5 @@
 """A strategy that does what feature columns say, bar by bar: side, rank, distances of stop and target, coins to add,
-and the fraction that its own exit closes.
+the fraction that its own exit closes, and the minutes that must have passed since the side was last left by an exit.
 
 It lets a test ask for any sequence of wishes, those of no real strategy included.
 """
@@ -16,7 +16,7 @@ NAME = "scripted_" + hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12
 
 PARAMETERS = ema_cross.PARAMETERS
 
-FEATURES = tuple(Use(name, "", ()) for name in ("side", "ranked", "stop", "target", "more", "out"))
+FEATURES = tuple(Use(name, "", ()) for name in ("side", "ranked", "stop", "target", "more", "out", "rest"))
 """The script of one symbol at one bar; its columns are given, not built."""
 
 EXITS = ("scripted",)
@@ -28,6 +28,12 @@ begin = ema_cross.begin
 @device
 def signal(price, age, is_lead, now, before, around, params):  # noqa: ARG001 - the engine decides what it is given
     return 1 if now.side > 0.0 else (-1 if now.side < 0.0 else 0)
+
+
+@device
+def admits(slot, code, leaving, minutes, now, params):  # noqa: ARG001 - as above
+    passed = 0.0 if leaving & (slot.size * code > 0.0) else minutes
+    return not (passed < now.rest)  # NaN: never left
 
 
 @device

@@ -9,6 +9,7 @@ from kernel_kit import (
     NO_CROSS,
     Case,
     Outcome,
+    blank_book,
     candle,
     inputs_of,
     new_book,
@@ -16,6 +17,7 @@ from kernel_kit import (
     outcome_of,
     plain_values,
     play,
+    read_log,
     run_engine,
     script_columns,
     script_of,
@@ -23,7 +25,7 @@ from kernel_kit import (
 from naive import Bar, Clock, Rules, Sizing, Symbol
 from random_markets import on_clock
 
-from kernels.book import VERDICTS
+from kernels.book import REASONS, VERDICTS
 
 NEXT = Rules()
 CLOSE = Rules(next_open=False, intrabar=False)
@@ -124,7 +126,7 @@ def test_liquidation_at_the_low_when_equity_there_is_below_maintenance(scripted_
     assert outcome.results["liquidations"] == 1
 
 
-@pytest.mark.parametrize(("low", "liquidations"), [(80.0, 0), (79.99, 1)])
+@pytest.mark.parametrize(("low", "liquidations"), [(80.0, 0), (79.999, 1)])
 def test_equity_equal_to_maintenance_is_enough(scripted_engine, low, liquidations):
     symbol = one([FLAT, FLAT, candle(100, 100, low, 99)], maintenance_frac=0.0)
     outcome = play(scripted_engine, [symbol], {(0, 0): FAR}, NEXT, Sizing(units=500.0, leverage=10.0))
@@ -151,9 +153,9 @@ def test_liquidation_closes_every_position_and_cancels_every_order(scripted_engi
 def test_a_gap_can_cost_more_than_there_was_and_nothing_trades_after_that(scripted_engine):
     bars = [FLAT, FLAT, candle(80), candle(80), candle(80)]
     for sizing in (Sizing(frac=9.0, leverage=10.0), TEN_TIMES):
-        outcome = play(scripted_engine, [one(bars)], {(0, 0): FAR, (2, 0): FAR}, NEXT, sizing)
+        outcome = play(scripted_engine, [one(bars)], {(0, 0): FAR, (2, 0): FAR, (3, 0): FAR}, NEXT, sizing)
         assert outcome.equity == [10_000, 10_000, -8_000, -8_000, -8_000]
-        assert (outcome.results["refused"], outcome.results["max_drawdown_frac"]) == (1, 1.8)
+        assert (outcome.results["refused"], outcome.results["max_drawdown_frac"]) == (2, 1.8)
         assert outcome.results["liquidations"] == 1
 
 
@@ -245,7 +247,9 @@ def test_daily_returns_in_blocks(scripted_engine):
 
 
 ADD = (1.0, 0.0, 90.0, 90.0, 1.0)
+NO_SIDE_MORE = (0.0, 0.0, 90.0, 90.0, 1.0)
 HALF = (0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
+OUT = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
 def test_average_entry_and_margin_of_an_addition_and_of_a_part(scripted_engine):
@@ -289,6 +293,50 @@ def test_an_addition_that_waits_holds_its_margin_and_no_place(scripted_engine):
     assert outcome.results["refused"] == 1  # 4,000 held, 5,000 wait, 4,000 wanted
     outcome = play(scripted_engine, symbols, wishes, rules, Sizing(units=5.0, leverage=1.0, places=2))
     assert entries(outcome) == [(2, 0, 5), (5, 1, 5)]
+
+
+def test_an_addition_needs_a_signal(scripted_engine):
+    """A long and a short that have no opinion add nothing, beside one that has."""
+    symbols = [one([FLAT] * 2) for _ in range(3)]
+    wishes = {(0, 0): FAR, (0, 1): FAR, (0, 2): (-1.0, 0.0, 90.0, 90.0)}
+    wishes |= {(1, 0): ADD, (1, 1): NO_SIDE_MORE, (1, 2): NO_SIDE_MORE}
+    outcome = play(scripted_engine, symbols, wishes, CLOSE, Sizing())
+    assert [(f.t, f.s, f.reason) for f in outcome.fills[3:]] == [(1, 0, "add")]
+
+
+def test_one_order_of_a_symbol_waits_at_a_time(scripted_engine):
+    """More is wanted while an addition waits, beside another symbol's addition: it is not asked for."""
+    symbols = [one([FLAT] * 7), one([FLAT] * 7)]
+    wishes = {(0, 0): FAR, (0, 1): FAR, (2, 0): ADD, (3, 0): (1.0, 0.0, 90.0, 90.0, 5.0), (3, 1): ADD}
+    outcome = play(scripted_engine, symbols, wishes, replace(NEXT, delay_bars=1), Sizing())
+    assert [(f.t, f.s, f.size) for f in outcome.fills if f.reason == "add"] == [(4, 0, 1), (5, 1, 1)]
+
+
+def test_a_refused_addition_takes_nothing(scripted_engine):
+    """5,000 of 10,000 USD are held: an addition of 6,000 is refused, and an entry of 5,000 still fits."""
+    symbols = [one([FLAT] * 2), one([FLAT] * 2)]
+    wishes = {(0, 0): FAR, (1, 0): (1.0, 0.0, 90.0, 90.0, 60.0), (1, 1): FAR}
+    sizing = Sizing(units=50.0, leverage=1.0)
+    outcome = play(scripted_engine, symbols, wishes, CLOSE, sizing)
+    assert [(f.t, f.s, f.reason) for f in outcome.fills] == [(0, 0, "entry"), (1, 1, "entry")]
+    assert outcome.results["refused"] == 0
+    told = verdicts(scripted_engine, symbols, wishes, CLOSE, sizing)
+    assert [told[0][1], told[1][1]] == ["no margin left", "entry ordered"]
+
+
+@pytest.mark.parametrize(
+    ("turned_at", "next_at", "served"),
+    [(100.0, 100.0, True), (100 + 1 / 128, 100.0, True), (100 + 1 / 128, 100 + 1 / 256, False)],
+    ids=["the same margin", "a little more", "a little more, which is then missing"],
+)
+def test_a_reversal_takes_no_place_and_only_the_margin_beyond_what_it_holds(
+    scripted_engine, turned_at, next_at, served
+):
+    """50 coins hold 5,000 USD; 1/128 USD higher, 50 need 0.39 more, which the old 50 have gained. 5,000 are left."""
+    symbols = [one([FLAT, candle(turned_at)]), one([FLAT, candle(next_at)])]
+    wishes = {(0, 0): FAR, (1, 0): (-1.0, 9.0, 90.0, 90.0), (1, 1): FAR}
+    outcome = play(scripted_engine, symbols, wishes, CLOSE, Sizing(units=50.0, leverage=1.0, places=2))
+    assert entries(outcome) == [(0, 0, 50), (1, 0, -50), *([(1, 1, 50)] if served else [])]
 
 
 def test_one_step_orders_no_more_entries_than_allowed(scripted_engine):
@@ -372,8 +420,83 @@ def test_every_symbol_is_told_what_became_of_its_signal(scripted_engine):
         verdicts(scripted_engine, symbols[:1], wishes, CLOSE, Sizing(units=0.001))[0][0] == "below the least notional"
     )
     assert verdicts(scripted_engine, symbols[:1], wishes, CLOSE, Sizing(units=1001.0))[0][0] == "no margin left"
+    assert verdicts(scripted_engine, symbols[:2], wishes, CLOSE, Sizing(places=1, orders=2))[1][0] == "no places left"
     late = verdicts(scripted_engine, symbols[:1], wishes, replace(NEXT, delay_bars=1), Sizing())[0]
     assert late == ["entry ordered", "order waits already", "addition ordered", "entry ordered"]
+
+
+def test_exits_are_asked_of_positions_that_nothing_closes_yet(scripted_engine):
+    """Not of an entry that waits, and not again of a stop that waits."""
+    quiet = "no signal"
+    late = replace(CLOSE, delay_bars=2)
+    waits = verdicts(scripted_engine, [one([FLAT] * 4)], {(0, 0): FAR, (1, 0): OUT, (3, 0): OUT}, late, Sizing())
+    assert waits == [["entry ordered", quiet, quiet, "closing"]]
+    falls = one([*[FLAT] * 3, candle(94), candle(94), candle(94)])
+    told = verdicts(scripted_engine, [falls], {(0, 0): LONG}, late, Sizing())
+    assert told == [["entry ordered", quiet, quiet, "closing", quiet, quiet]]
+
+
+def test_an_order_that_is_cancelled_and_not_replaced_is_told_why_not(scripted_engine):
+    """A short is stopped, a long waits, and a short that has to rest cancels it, beside another symbol's addition."""
+    symbols = [one([FLAT, FLAT, candle(100, 106, 100, 106), FLAT, FLAT, FLAT]), one([FLAT] * 6)]
+    short_rests = (-1.0, 0.0, 90.0, 90.0, 1.0, 0.0, 1e6)
+    rules = replace(NEXT, delay_bars=1)
+    wishes = {(0, 0): SHORT, (0, 1): FAR, (2, 0): LONG, (3, 0): short_rests, (3, 1): ADD}
+    outcome = play(scripted_engine, symbols, wishes, rules, Sizing())
+    assert [(f.t, f.s, f.reason) for f in outcome.fills] == [
+        (2, 0, "entry"), (2, 0, "stop"), (2, 1, "entry"), (5, 1, "add"),
+    ]  # fmt: skip
+    assert verdicts(scripted_engine, symbols, wishes, rules, Sizing())[0][3] == "not admitted"
+
+
+def test_the_log_tells_the_signal_that_asked_for_a_fill(scripted_engine):
+    """Entries and additions have one; what closes, and funding, has none."""
+    bars = [FLAT, FLAT, FLAT, candle(100, 100, 94, 96), FLAT]
+    case = Case([one(bars, {2: 0.01})], NEXT, plain_values(Sizing(), NO_CROSS))
+    book = new_book(scripted_engine, case)
+    wishes = {(0, 0): (-1.0, 0.0, 6.0, 6.0), (1, 0): (-1.0, 0.0, 6.0, 6.0, 1.0)}
+    scripted_engine.run(*inputs_of(scripted, case, script_columns(script_of(wishes, 5, 1))), 0, 5, book)
+    rows = book.log[: int(book.accounts[0].logged)]
+    told = [(REASONS[int(row["reason"])], int(row["code"])) for row in rows]
+    assert told == [("entry", -1), ("add", -1), ("funding", 0), ("target", 0)]
+
+
+def test_a_book_lists_the_symbols_with_a_position_or_an_order(scripted_engine):
+    """The first is ordered at 0, filled at 1 and stopped inside 2; the second is ordered at 1 and stays."""
+    symbols = [one([FLAT, FLAT, candle(100, 101, 94, 98), FLAT]), one([FLAT] * 4)]
+    case = Case(symbols, NEXT, plain_values(Sizing(), NO_CROSS))
+    wishes = {(0, 0): LONG, (1, 1): LONG}
+    inputs = inputs_of(scripted, case, script_columns(script_of(wishes, 4, 2)))
+    book, listed = new_book(scripted_engine, case), []
+    for t in range(4):
+        scripted_engine.run(*inputs, t, t + 1, book)
+        listed.append(book.active[0, : int(book.accounts[0].active)].tolist())
+    assert listed == [[0], [0, 1], [1], [1]]
+
+
+def test_a_book_may_be_moved_by_one_step_at_a_time_and_is_told_which_it_is(scripted_engine):
+    """As the executor does: a market of one step, a book that keeps one, and the number of the step."""
+    bars = [FLAT, candle(101), candle(104, 112, 103, 108), candle(103), candle(99)]
+    case = Case([one(bars)], NEXT, plain_values(Sizing(), NO_CROSS))
+    inputs = inputs_of(scripted, case, script_columns(script_of({(0, 0): LONG, (2, 0): SHORT}, 5, 1)))
+    whole = new_book(scripted_engine, case)
+    scripted_engine.run(*inputs, 0, 5, whole)
+    expected = [(fill.t, fill.reason, fill.price) for fill in read_log(scripted_engine, whole)]
+    assert expected == [(1, "entry", 101), (2, "target", 111), (3, "entry", 103)]
+    book = blank_book(scripted_engine.MEMORY, 1, 1, tile=1, log_rows=8, steps=1)
+    scripted_engine.open_books(book, 10_000.0)
+    equity, told, opened = [], [], []
+    for t in range(5):
+        now = {name: array[t : t + 1] for name, array in inputs.market._asdict().items() if len(array) == case.steps}
+        inputs.models["origin"] = t
+        scripted_engine.run(*inputs._replace(market=inputs.market._replace(**now)), 0, 1, book)
+        equity.append(float(book.equity[0]))
+        told.append(VERDICTS[book.verdicts[0, 0]])
+        opened.append(float(book.slots[0, 0]["opened"]))
+    assert [(fill.t, fill.reason, fill.price) for fill in read_log(scripted_engine, book)] == expected
+    assert equity == whole.equity.tolist()
+    assert told == [VERDICTS[code] for code in whole.verdicts[:, 0]]
+    assert opened == [0, 1, 0, 3, 3]
 
 
 def test_open_inside_and_funding_go_symbol_by_symbol(scripted_engine):

@@ -35,6 +35,9 @@ ADD = (1.0, 0.0, 5.0, 10.0, 1.0)
 HALF = (0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
 """No opinion, and an exit of the strategy's own that closes half."""
 
+RESTED = (1.0, 0.0, 5.0, 10.0, 0.0, 0.0, 120.0)
+"""Long, unless an exit has left the side less than two bars ago."""
+
 UP = [candle(100), candle(101, 104, 99, 102), candle(103), candle(106), candle(104)]
 
 CASES = {
@@ -44,6 +47,12 @@ CASES = {
     ),
     "delay 1 lets one open pass": Case(UP, {0: LONG}, [(2, "open", "entry", 1, 103)], replace(NEXT, delay_bars=1)),
     "delay 2 lets two opens pass": Case(UP, {0: LONG}, [(3, "open", "entry", 1, 106)], replace(NEXT, delay_bars=2)),
+    "a reversal lets as many opens pass": Case(
+        [*UP, candle(105), candle(107)],
+        {0: LONG, 3: SHORT},
+        [(3, "open", "entry", 1, 106), (6, "open", "signal", -1, 107), (6, "open", "entry", -1, 107)],
+        replace(NEXT, delay_bars=2),
+    ),
     "delay 1 fills at the next close": Case(
         UP, {0: LONG}, [(1, "close", "entry", 1, 102)], replace(CLOSE, delay_bars=1)
     ),
@@ -120,8 +129,9 @@ CASES = {
     "the same side does not ask again while its order waits": Case(
         [*UP, candle(97)],
         {0: LONG, 1: (1.0, 0.0, 50.0, 50.0)},
-        [(2, "open", "entry", 1, 103), (5, "inside", "stop", -1, 97)],
+        [(2, "open", "entry", 0.29, 103), (5, "inside", "stop", -0.29, 97)],
         replace(NEXT, delay_bars=1),
+        Sizing(units=0.29),
     ),
     "a close fill reverses at the same close": Case(
         UP,
@@ -182,6 +192,12 @@ CASES = {
         {0: LONG, 3: SHORT},
         [(1, "close", "entry", 1, 100), (3, "close", "stop", -1, 93), (4, "close", "entry", -1, 92)],
         replace(CLOSE, delay_bars=1),
+    ),
+    "before a stop is filled either side may be wanted again, and the last wish counts": Case(
+        [*[FLAT] * 4, candle(94), candle(93), candle(92), candle(91), candle(90), candle(89)],
+        {0: LONG, 5: SHORT, 6: LONG},
+        [(3, "close", "entry", 1, 100), (7, "close", "stop", -1, 91), (9, "close", "entry", 1, 89)],
+        replace(CLOSE, delay_bars=3),
     ),
     "a stop touched while a reversal waits is not cancelled by the signal back": Case(
         [FLAT, FLAT, candle(100), candle(94), candle(96), candle(97), candle(98)],
@@ -308,6 +324,30 @@ CASES = {
         {0: LONG, 1: HALF},
         [(0, "close", "entry", 1, 100), (1, "close", "scripted", -0.5, 104), (2, "close", "stop", -0.5, 94)],
         CLOSE,
+    ),
+    "the strategy's own exits are asked where stops are inside bars too": Case(
+        [FLAT, candle(104)],
+        {0: LONG, 1: HALF},
+        [(0, "close", "entry", 1, 100), (1, "close", "scripted", -0.5, 104)],
+        replace(NEXT, next_open=False),
+    ),
+    "a strategy may let a side rest after an exit that was no signal": Case(
+        [FLAT, candle(94), candle(94), candle(94), candle(94)],
+        {0: RESTED, 1: RESTED, 2: RESTED, 3: RESTED},
+        [(0, "close", "entry", 1, 100), (1, "close", "stop", -1, 94), (3, "close", "entry", 1, 94)],
+        CLOSE,
+    ),
+    "the other side need not rest": Case(
+        [FLAT, candle(106), candle(106)],
+        {0: SHORT, 1: RESTED},
+        [(0, "close", "entry", -1, 100), (1, "close", "stop", 1, 106), (1, "close", "entry", 1, 106)],
+        CLOSE,
+    ),
+    "a side rests from the moment that its exit is ordered": Case(
+        [FLAT, FLAT, candle(94), candle(94), candle(94)],
+        {0: LONG, 2: RESTED},
+        [(1, "close", "entry", 1, 100), (3, "close", "stop", -1, 94)],
+        replace(CLOSE, delay_bars=1),
     ),
     "the stop is asked before the strategy's own exits": Case(
         [FLAT, candle(94)],

@@ -154,14 +154,14 @@ def test_a_run_may_stop_and_go_on(name):
 
 @st.composite
 def full_scripts(draw: st.DrawFn, symbols: list[naive.Symbol]) -> Script:
-    """Scripts with additions and exits of the strategy's own."""
+    """Scripts with additions, exits of the strategy's own, and rests after exits."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    more, out = (
+    more, out, rest = (
         rng.choice([0.0, 0.0, *some], (len(symbols[0].bars), len(symbols)))
-        for some in ([0.3, 2.0, 1e6], [0.0, 0.0, 0.5, 0.01, 1.0])
+        for some in ([0.3, 2.0, 1e6], [0.0, 0.0, 0.5, 0.01, 1.0], [0.0, 60.0, 600.0])
     )
     return [
-        [(*wish, float(more[t, s]), float(out[t, s])) for s, wish in enumerate(row)]
+        [(*wish, float(more[t, s]), float(out[t, s]), float(rest[t, s])) for s, wish in enumerate(row)]
         for t, row in enumerate(draw(scripts(symbols)))
     ]
 

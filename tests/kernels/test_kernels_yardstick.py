@@ -76,6 +76,15 @@ def test_stop_and_target_hang_on_the_atr_of_the_signal(cross_engine):
     assert [(f.t, f.reason, f.price) for f in outcome.fills] == [(4, "entry", 111), (5, "stop", 93)]
 
 
+def test_stops_are_tested_at_closes_where_the_market_says_so(cross_engine):
+    """Bought at 110 with an ATR of 12: a low of 80 and a high of 150 do nothing, a close of 140 is above 134."""
+    quiet = [candle(100, 102, 98, 100)] * 3
+    bars = [*quiet, candle(100, 115, 95, 110), candle(112, 150, 80, 112), candle(112, 141, 111, 140)]
+    rules = Rules(next_open=False, intrabar=False, fee=FEE, initial_usd=1e6)
+    outcome = run_cross(cross_engine, [one(bars)], rules, UNIT, (1, 3, 2, 2, 1.5, 2.0))
+    assert [(f.t, f.reason, f.price) for f in outcome.fills] == [(3, "entry", 110), (5, "target", 140)]
+
+
 def test_prices_that_never_move_give_no_signal(cross_engine):
     outcome = run_cross(cross_engine, [one([candle(100)] * 60)], BIG, UNIT, (2, 5, 3, 1, 1.0, 1.0))
     assert outcome.fills == []

@@ -60,6 +60,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "kernels_book",
         "kernels_scenarios",
         "kernels_shortcuts",
+        "kernels_explain",
+        "kernels_yardstick::test_stops_are_tested_at_closes_where_the_market_says_so",
         "kernels_time::test_a_flat_book_skips_what_is_quiet_and_ends_its_days",
     ),
 }

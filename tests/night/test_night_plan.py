@@ -44,7 +44,7 @@ def test_same_facts_same_plan(mei_settings: Settings, tmp_path: Path) -> None:
 
 
 def test_bars_after_the_as_of_time_change_nothing(mei_settings: Settings, tmp_path: Path) -> None:
-    fill_lake(mei_settings, days=50)
+    fill_lake(mei_settings, days=51)  # what is due at the as-of time comes a little later
     config = write_config(tmp_path, days=40)
     before = night.plan_night(mei_settings, config, "smoke", START_MS + 50 * DAY_MS)
     fill_lake(mei_settings, days=60)

@@ -28,7 +28,7 @@ from mei_pipeline.selection.candidates import (
 from mei_pipeline.selection.deploy import propose
 from mei_pipeline.selection.gates import judge, p_value
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.results import read_results
+from mei_pipeline.sweep.results import open_results
 from mei_pipeline.sweep.run import run_sweep
 
 AS_OF_MS = START_MS + 60 * DAY_MS
@@ -48,7 +48,7 @@ def test_the_shortlist_is_the_best_of_the_fit() -> None:
         liquidations=[0, 0, 0, 1, 0],
         net_pnl_usd=[10.0, 10.0, 10.0, 10.0, -1.0],
     )
-    kept, fell = shortlist(table, 10, 5)
+    kept, fell = shortlist([table], 10, 5)
     assert kept["combo"].to_list() == [1, 0]
     assert fell == {
         "liquidated in sample": 1,
@@ -58,7 +58,7 @@ def test_the_shortlist_is_the_best_of_the_fit() -> None:
 
 
 def test_who_is_fit_but_not_among_the_best_is_counted() -> None:
-    kept, fell = shortlist(rows(sharpe=[3.0, 2.0, 1.0]), 10, 2)
+    kept, fell = shortlist([rows(sharpe=[3.0, 2.0, 1.0])], 10, 2)
     assert kept["combo"].to_list() == [0, 1]
     assert fell == {"not among the finalists by Sharpe ratio in sample": 1}
 
@@ -137,7 +137,7 @@ def run_night(settings: Settings, config: Config, drift: float) -> tuple[NightPl
     bars = night.night_bars(settings, plan)
     features = night.night_features(settings, plan, bars)
     done = run_sweep(settings, plan.sweep, night.search_window(plan, bars), features)
-    return plan, choose(settings, plan, bars, features, read_results(done.folder, plan.sweep))
+    return plan, choose(settings, plan, bars, features, open_results(done.folder, plan.sweep))
 
 
 def test_noise_proposes_nothing_and_says_why(mei_settings: Settings, config: Config) -> None:

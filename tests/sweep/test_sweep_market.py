@@ -148,3 +148,65 @@ def test_last_common_bar_is_the_earliest_end(mei_settings: Settings) -> None:
     lake = fill_lake(mei_settings, symbols=("AAA",))
     merge_candles(lake, walk("BBB", 40, 1), now_ms=END_MS)
     assert last_common_ms(lake, VENUE, "1h", ("AAA", "BBB")) == START_MS + 40 * DAY_MS
+
+
+def funding(lake: Lake, stamp_ms: int, rate: float) -> None:
+    frame = pl.DataFrame(
+        {
+            "venue": VENUE,
+            "symbol": "AAA",
+            "time_ms": [stamp_ms],
+            "rate": [rate],
+            "premium": pl.Series([None], dtype=pl.Float64),
+            "source": "late",
+        }
+    )
+    merge_funding(lake, frame, now_ms=END_MS + 30 * DAY_MS)
+
+
+def hash_of(lake: Lake, symbols: tuple[str, ...] = SYMBOLS) -> str:
+    return load_bars(lake, VENUE, "1h", symbols, START_MS, START_MS + 40 * DAY_MS).data_hash
+
+
+@pytest.mark.parametrize(
+    ("stamp_ms", "rate", "seen"),
+    [
+        (8 * HOUR_MS + 37, 0.0002, True),  # revised
+        (9 * HOUR_MS, 0.0001, True),  # one that was missing
+        (40 * DAY_MS, 0.0002, True),  # due at the very end
+        (40 * DAY_MS + 8 * HOUR_MS, 0.0002, False),
+        (0, 0.0002, False),  # due when nothing was open yet
+    ],
+)
+def test_the_hash_covers_funding_in_the_slice(mei_settings: Settings, stamp_ms: int, rate: float, seen: bool) -> None:
+    lake = fill_lake(mei_settings)
+    whole, others = hash_of(lake), hash_of(lake, ("BBB", "CCC"))
+    funding(lake, START_MS + stamp_ms, rate)
+    assert (hash_of(lake) != whole) == seen
+    assert hash_of(lake, ("BBB", "CCC")) == others
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "seen"),
+    [
+        ("size_decimals", 1, True),
+        ("min_notional_usd", 11.0, True),
+        ("max_leverage", 5.0, True),
+        ("maintenance_margin_frac", 0.06, True),
+        ("price_significant", 4, False),  # no simulation rounds a price
+    ],
+)
+def test_the_hash_covers_the_instruments_in_force(
+    mei_settings: Settings, column: str, value: float, seen: bool
+) -> None:
+    lake = fill_lake(mei_settings)
+    before = hash_of(lake)
+    kind = read_instruments(lake, VENUE).schema[column]
+    changed = (
+        read_instruments(lake, VENUE).filter(pl.col("symbol") == "BBB").with_columns(pl.lit(value, kind).alias(column))
+    )
+    later = changed.with_columns(from_ms=START_MS + 50 * DAY_MS)
+    merge_instruments(lake, later, now_ms=END_MS)
+    assert hash_of(lake) == before
+    merge_instruments(lake, changed.with_columns(from_ms=START_MS + 20 * DAY_MS), now_ms=END_MS)
+    assert (hash_of(lake) != before) == seen

@@ -34,7 +34,13 @@ chunk_combos: 7
 def bars(symbols=("BTC", "SOL")):
     """What a plan asks of bars."""
     return SimpleNamespace(
-        venue="binance", interval="1h", intervals=Intervals("1h"), symbols=symbols, anchor_ms=0, data_hash="d"
+        venue="binance",
+        interval="1h",
+        intervals=Intervals("1h"),
+        symbols=symbols,
+        anchor_ms=0,
+        end_ms=86_400_000,
+        data_hash="d",
     )
 
 

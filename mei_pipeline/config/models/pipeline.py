@@ -44,6 +44,8 @@ class Retention(FileModel):
     """Days that Dagster keeps the ticks of schedules and sensors."""
     sweeps_keep: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Number of finished sweeps whose results and features stay on disk."""
+    unfinished_days: Annotated[int, Field(ge=1, le=3650)] = 14
+    """Days that an unfinished sweep stays after its last chunk, so that it can be resumed."""
 
 
 class PipelineConfig(FileModel):

@@ -1,0 +1,149 @@
+"""`mei sweep`: search over the lake without a night around it; `sweeps` looks at what was searched."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mei_pipeline.cli import output
+from mei_pipeline.cli.days import FROM, TO, days
+from mei_pipeline.cli.sweep_forms import shown, table_of_best
+from mei_pipeline.cli.sweeps import LOOKING
+
+if TYPE_CHECKING:
+    from mei_pipeline.config.models import SweepSpec
+    from mei_pipeline.market import Bars
+    from mei_pipeline.sweep.plan import SweepPlan
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+_THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
+_TOP = click.option(
+    "--top", "count", type=click.IntRange(1), default=10, help="How many of the best combos to show; default 10."
+)
+
+
+class _Sweeps(click.Group):
+    """A group whose first word may be left out where it is `run`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {*self.commands, *ctx.help_option_names}
+        # Two words in a row can only have been meant as a command and its argument.
+        two_words = len(args) > 1 and not any(word.startswith("-") for word in args[:2])
+        return super().parse_args(ctx, args if not args or args[0] in known or two_words else ["run", *args])
+
+
+@click.group("sweep", cls=_Sweeps)
+def sweep() -> None:
+    """Search over the lake, and look at, resume and compare what was searched.
+
+    `mei sweep SPEC` is short for `mei sweep run SPEC`. A sweep is named by the first digits of its id, as many as tell
+    it apart from the others of `mei sweep list`.
+    """
+
+
+@sweep.command("run")
+@click.argument("spec")
+@FROM
+@TO
+@_THREADS
+@_TOP
+@_JSON
+def run(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bool) -> None:
+    """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
+    from mei_pipeline.sweep.plan import make_plan
+
+    found, bars, from_ms, to_ms = _search(spec, start, end)
+    _go(make_plan(found, bars, from_ms, to_ms), bars, threads, count, as_json)
+
+
+@sweep.command("resume")
+@click.argument("sweep_id", metavar="SWEEP")
+@_THREADS
+@_TOP
+@_JSON
+def resume(sweep_id: str, threads: int, count: int, as_json: bool) -> None:
+    """Go on with the SWEEP of that id from its own plan, whatever became of the file that it was made from.
+
+    Rules and data must be those that it was planned with; where they are not, the error says which changed.
+    """
+    from mei_pipeline.settings import read_settings
+    from mei_pipeline.sweep.resume import planned_bars
+    from mei_pipeline.sweep.stored import find_sweep
+
+    settings = read_settings()
+    _, plan = find_sweep(settings.sweeps, sweep_id)
+    _go(plan, planned_bars(settings, plan), threads, count, as_json)
+
+
+def _go(plan: "SweepPlan", bars: "Bars", threads: int, count: int, as_json: bool) -> None:
+    """Run what is left of a plan, and show the best."""
+    from kernels.cache import use_cache
+    from mei_pipeline.features import build_features
+    from mei_pipeline.market import window
+    from mei_pipeline.settings import read_settings
+    from mei_pipeline.sweep.results import best_of, open_results
+    from mei_pipeline.sweep.run import run_sweep
+
+    settings = read_settings()
+    cut = window(bars, plan.from_ms, plan.to_ms)
+    with output.bar() as progress:
+        use_cache(settings.kernel_cache)
+        features = build_features(bars, plan.columns(), settings.features, progress)
+        done = run_sweep(settings, plan, cut, features, threads=threads, progress=progress)
+    results = open_results(done.folder, plan)
+    best = results.rows(best_of(results.frames(("combo", "sharpe")), count)["combo"].to_list())
+    if as_json:
+        output.print_json(
+            {
+                "sweep": done.id,
+                "folder": str(done.folder),
+                "combos": done.combos,
+                "resumed": done.resumed,
+                "seconds": done.seconds,
+                "combos_per_s": done.combos_per_s,
+                "bar_steps_per_s": done.bar_steps_per_s,
+                "top": shown(plan, best).to_dicts(),
+            }
+        )
+        return
+    table_of_best(plan, best, "sharpe", done.combos)
+    output.note(f"{done.combos:,} combos in {done.seconds:.1f} s, {done.speed or 'all done before'}; {done.folder}")
+    output.note(f"`mei sweep show {done.id[:8]}` tells more")
+
+
+def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
+    """The sweep, its bars and its window, all checked before anything runs."""
+    from mei_pipeline.candles.lake import Lake
+    from mei_pipeline.config.load import load_config, read_sweep
+    from mei_pipeline.errors import ConfigError, DataError
+    from mei_pipeline.market import common_symbols, last_common_ms, load_bars
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    config = load_config(settings.config)
+    found = read_sweep(Path(spec)) if spec.endswith((".yaml", ".yml")) else config.sweep(spec)
+    lake = Lake(settings.lake)
+    venue = found.venue or config.pipeline.venue
+    names, absent = common_symbols(lake, venue, found.intervals)
+    universe = config.pipeline.universe
+    if universe != "all":
+        names = [name for name in names if name in universe]
+        absent = {name: why for name, why in absent.items() if name in universe}
+    if not names:
+        raise DataError(
+            f"lake {lake.root}: no symbol of the universe has {' and '.join(found.intervals.read)} bars of {venue}; "
+            f"run `mei ingest`, or name other symbols under `universe` in pipeline.yaml"
+        )
+    if absent:
+        output.note("left out: " + "; ".join(f"{name}, {why}" for name, why in absent.items()))
+    if found.interval not in config.pipeline.anchors:
+        raise ConfigError(f"pipeline.yaml: anchors: no anchor for {found.interval}; add one")
+    anchor_ms = config.pipeline.anchors[found.interval]
+    from_ms, to_ms = days(anchor_ms, last_common_ms(lake, venue, found.intervals, names), start, end)
+    return found, load_bars(lake, venue, found.intervals, names, anchor_ms, to_ms), from_ms, to_ms
+
+
+for command in LOOKING:
+    sweep.add_command(command)
+
+COMMANDS: list[click.Command] = [sweep]

@@ -1,0 +1,235 @@
+"""What commands of `mei sweep` say of a search, as tables and as JSON values."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mei_pipeline.cli import output
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from mei_pipeline.housekeeping import Fate
+    from mei_pipeline.sweep.compare import Comparison, Winner
+    from mei_pipeline.sweep.plan import SweepPlan
+    from mei_pipeline.sweep.results import Results
+    from mei_pipeline.sweep.stored import StoredSweep
+    from mei_pipeline.sweep.summary import HeatMap, SweepSummary
+
+_HEADLINE = (
+    "net_pnl_usd",
+    "return_pct",
+    "sharpe",
+    "max_drawdown_pct",
+    "trades",
+    "win_rate",
+    "profit_factor",
+    "fees_usd",
+)
+_FRONT_SHOWN = 10
+
+
+def shown(plan: "SweepPlan", rows: "pl.DataFrame", metric: str = "sharpe") -> "pl.DataFrame":
+    """Of whole rows the axes, and the metrics that say most."""
+    headline = dict.fromkeys((*_HEADLINE, metric))
+    return rows.select("combo", *(path for path, _ in plan.axes), *headline)
+
+
+def table_of_best(plan: "SweepPlan", rows: "pl.DataFrame", metric: str, combos: int) -> None:
+    """The best combos with the axes in which they differ; what they have in common goes into a line of its own."""
+    best = shown(plan, rows, metric)
+    common = [path for path, _ in plan.axes if best[path].n_unique() == 1]
+    differing = best.drop(common)
+    headings = [name.rpartition(".")[2] for name in differing.columns]
+    output.table(f"Best {best.height} of {combos:,} combos by {metric}", headings, differing.rows())
+    if common:
+        first = best.row(0, named=True)
+        click.echo("all have    " + ", ".join(f"{path} {first[path]}" for path in common))
+
+
+def fate_of(fate: "Fate") -> dict[str, Any]:
+    """A sweep and what becomes of it, as JSON values."""
+    sweep, plan = fate.sweep, fate.sweep.plan
+    told = {
+        "sweep": sweep.id if plan is None else plan.id,
+        "folder": str(sweep.folder),
+        "state": sweep.state,
+        "problem": sweep.problem or None,
+        "combos_done": sweep.done,
+        "bytes": sweep.bytes,
+        "written_ms": sweep.written_ms,
+        "configs": list(fate.configs),
+        "stays": bool(fate.kept),
+        "stays_because": fate.kept or None,
+    }
+    if plan is not None:
+        told |= {
+            "strategy": plan.strategy,
+            "venue": plan.venue,
+            "interval": plan.interval,
+            "symbols": list(plan.symbols),
+            "from_ms": plan.from_ms,
+            "to_ms": plan.to_ms,
+            "combos": plan.combos,
+        }
+    return told
+
+
+def line_of(fate: "Fate") -> tuple[object, ...]:
+    """The same as a row of the list."""
+    sweep, plan = fate.sweep, fate.sweep.plan
+    kept = fate.kept or "no: removed by the next night"
+    tail = (sweep.state, sweep.bytes / 1e6, _utc(sweep.written_ms), kept)
+    if plan is None:
+        return (sweep.id, None, None, None, None, None, None, *tail)
+    bars, days = f"{plan.venue} {plan.interval}", f"{_day(plan.from_ms)} to {_day(plan.to_ms)}"
+    return (sweep.id, plan.strategy, bars, len(plan.symbols), days, sweep.done, plan.combos, *tail)
+
+
+def story_of(stored: "StoredSweep", results: "Results") -> dict[str, Any]:
+    """A sweep and how far it has come, as JSON values."""
+    return {
+        "sweep": results.plan.id,
+        "folder": str(stored.folder),
+        "state": stored.state,
+        "combos": results.plan.combos,
+        "combos_done": results.combos,
+        "bytes": stored.bytes,
+    }
+
+
+def summary_of(plan: "SweepPlan", summary: "SweepSummary", maps: "tuple[HeatMap, ...]") -> dict[str, Any]:
+    """What came of a sweep, as JSON values; null where there is no figure."""
+    return {
+        "by": summary.metric,
+        "lost_money_pct": 100.0 * summary.lost_frac,
+        "without_trades": summary.idle,
+        "mean": _finite(summary.mean),
+        "deviation": _finite(summary.deviation),
+        "least": _finite(summary.least),
+        "greatest": _finite(summary.greatest),
+        "top": shown(plan, summary.best, summary.metric).to_dicts(),
+        "pareto_front": summary.front.to_dicts(),
+        "axes": [
+            {
+                "path": effect.path,
+                "variance_explained_pct": 100.0 * effect.share,
+                "values": list(effect.values),
+                "combos": effect.count.tolist(),
+                "mean": [_finite(value) for value in effect.mean.tolist()],
+                "best": [_finite(value) for value in effect.best.tolist()],
+            }
+            for effect in summary.axes
+        ],
+        "heat_maps": [
+            {
+                "across": heat.across,
+                "down": heat.down or None,
+                "variance_explained_pct": 100.0 * heat.share,
+                "columns": list(heat.columns),
+                "rows": list(heat.rows),
+                "combos": heat.count.tolist(),
+                "mean": [[_finite(value) for value in row] for row in heat.mean.tolist()],
+                "best": [[_finite(value) for value in row] for row in heat.best.tolist()],
+            }
+            for heat in maps
+        ],
+    }
+
+
+def print_summary(
+    stored: "StoredSweep", results: "Results", summary: "SweepSummary", maps: "tuple[HeatMap, ...]"
+) -> None:
+    """What came of a sweep, as tables."""
+    from mei_pipeline.svg import said
+
+    plan = results.plan
+    span = f"{summary.least:.4g} to {summary.greatest:.4g}, mean {summary.mean:.4g}, deviation {summary.deviation:.4g}"
+    output.table(
+        f"Sweep {plan.id}",
+        ("", "value"),
+        [
+            ("strategy", plan.strategy),
+            ("bars", f"{plan.venue} {plan.interval}, {len(plan.symbols)} symbols"),
+            ("days", f"{_day(plan.from_ms)} to {_day(plan.to_ms)}"),
+            ("combos", f"{results.combos:,} of {plan.combos:,}, {stored.state}"),
+            ("lost money", f"{100.0 * summary.lost_frac:.1f} %, {summary.idle:,} combos without a round trip"),
+            (summary.metric, span),
+            ("Pareto front", f"{summary.front.height:,} combos"),
+            ("folder", str(stored.folder)),
+        ],
+    )
+    table_of_best(plan, summary.best, summary.metric, results.combos)
+    _print_front(summary)
+    output.table(
+        f"What each axis alone explains of {summary.metric}",
+        ("axis", "of the variance, %", f"mean {summary.metric} by value"),
+        [
+            (
+                effect.path,
+                100.0 * effect.share,
+                ", ".join(
+                    f"{said(value)}: {mean:.3g}"
+                    for value, mean, count in zip(effect.values, effect.mean, effect.count, strict=True)
+                    if count
+                ),
+            )
+            for effect in summary.axes
+        ],
+    )
+    for heat in maps[:1]:
+        _print_heat(heat)
+
+
+def _print_front(summary: "SweepSummary") -> None:
+    front = summary.front.select("combo", "return_pct", "max_drawdown_pct", "turnover_usd")
+    title = f"Pareto front, {min(_FRONT_SHOWN, front.height)} of {front.height:,} combos that made money"
+    output.table(title, ("combo", "return %", "drawdown %", "turnover USD"), front.head(_FRONT_SHOWN).rows())
+
+
+def _print_heat(heat: "HeatMap") -> None:
+    rows = [(label, *(_finite(value) for value in heat.mean[row].tolist())) for row, label in enumerate(heat.rows)]
+    # As a title it would be folded to the width of the table.
+    click.echo(f"Mean {heat.metric}: {heat.across} across" + (f", {heat.down} down" if heat.down else ""))
+    output.table("", ("", *heat.columns), rows)
+
+
+def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:
+    """Two sweeps side by side, as tables."""
+    for difference in found.differences:
+        click.echo(difference)
+    output.table(
+        f"{found.combos:,} combos in common",
+        ("metric", f"mean in {ids[0]}", f"mean in {ids[1]}", "better in the second, %", "rank correlation"),
+        [
+            (change.metric, change.first, change.second, 100.0 * change.improved_frac, change.rank_correlation)
+            for change in found.changes
+        ],
+    )
+    output.table(
+        f"The best by {found.metric}",
+        ("best of", "combo there", "combo in the other", f"{found.metric} in {ids[0]}", f"in {ids[1]}", "ranks"),
+        [_winner(ids[place], winner, place) for place, winner in enumerate(found.best)],
+    )
+
+
+def _winner(name: str, winner: "Winner", place: int) -> tuple[object, ...]:
+    ranks = f"{winner.ranks[0]:,} and {winner.ranks[1]:,}"
+    return (name, winner.combo[place], winner.combo[1 - place], *winner.values, ranks)
+
+
+def _finite(value: float) -> float | None:
+    """NaN, which stands for no combo, as JSON says it."""
+    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
+
+
+def _day(ms: int) -> str:
+    from mei_pipeline.candles.intervals import iso
+
+    return iso(ms)[:10]
+
+
+def _utc(ms: int) -> str:
+    from mei_pipeline.candles.intervals import iso
+
+    return iso(ms)

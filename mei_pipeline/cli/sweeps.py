@@ -1,0 +1,162 @@
+"""`mei sweep list`, `show`, `top` and `compare`: what was searched, and what came of it."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mei_pipeline.cli import output
+from mei_pipeline.cli.sweep_forms import (
+    fate_of,
+    line_of,
+    print_comparison,
+    print_summary,
+    story_of,
+    summary_of,
+    table_of_best,
+)
+from mei_pipeline.cli.tables import check_suffix, write_frame
+
+if TYPE_CHECKING:
+    from mei_pipeline.sweep.plan import SweepPlan
+    from mei_pipeline.sweep.results import Results
+    from mei_pipeline.sweep.stored import StoredSweep
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+_BY = click.option("--by", "metric", default="sharpe", help="Metric that decides; default: sharpe.")
+_SWEEP = click.argument("sweep_id", metavar="SWEEP")
+
+
+@click.command("list")
+@_JSON
+def show_list(as_json: bool) -> None:
+    """List the sweeps on disk: how far each has come, what its evidence serves, and whether it stays."""
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.housekeeping import fates
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    found = fates(settings, load_config(settings.config).pipeline.retention, int(time.time() * 1000))
+    if as_json:
+        output.print_json({"sweeps": [fate_of(fate) for fate in found]})
+        return
+    heading = ("sweep", "strategy", "bars", "symbols", "days", "done", "of", "state", "MB", "written", "stays, because")
+    output.table(str(settings.sweeps), heading, [line_of(fate) for fate in found])
+    for fate in found:
+        if fate.sweep.problem:
+            output.warn(fate.sweep.problem)
+
+
+@click.command("show")
+@_SWEEP
+@_BY
+@click.option("--top", "count", type=click.IntRange(1), default=10, help="How many of the best combos; default 10.")
+@click.option("--heat-map", "axes", nargs=2, metavar="ACROSS DOWN",
+              help="Axes of the heat map; default: those that matter most.")  # fmt: skip
+@click.option("--html", type=_FILE, help="Write all of it as one page, with pictures, to this file.")
+@_JSON
+def show(
+    sweep_id: str, metric: str, count: int, axes: tuple[str, str] | None, html: Path | None, as_json: bool
+) -> None:
+    """Show what the SWEEP of that id searched, and what came of it as a whole."""
+    from mei_pipeline.files import write_bytes
+    from mei_pipeline.sweep.page import page_of
+    from mei_pipeline.sweep.plan import plan_to_dict
+    from mei_pipeline.sweep.summary import heat_map, heat_maps, histogram, summarise
+
+    stored, results = _open(sweep_id, metric)
+    if axes:
+        _check_axes(results.plan, axes)
+    summary = summarise(results, metric, count)
+    maps = (heat_map(results, *axes, metric),) if axes else heat_maps(results, summary)
+    if html is not None:
+        text = page_of(results, summary, maps, histogram(results, summary))
+        write_bytes(html, text.encode())
+        output.note(f"page written to {html}")
+    if as_json:
+        plan = plan_to_dict(results.plan)
+        output.print_json({**story_of(stored, results), "plan": plan, **summary_of(results.plan, summary, maps)})
+        return
+    print_summary(stored, results, summary, maps)
+
+
+@click.command("top")
+@_SWEEP
+@_BY
+@click.option("--count", type=click.IntRange(1), default=20, help="How many combos; default 20.")
+@click.option("--out", type=_FILE, help="Write them with all their columns to this .csv or .parquet file.")
+@_JSON
+def top(sweep_id: str, metric: str, count: int, out: Path | None, as_json: bool) -> None:
+    """Show the best combos of the SWEEP of that id, with the values of its axes."""
+    from mei_pipeline.sweep.results import best_of, metric_columns
+
+    check_suffix(out)
+    _, results = _open(sweep_id, metric)
+    best = results.rows(best_of(results.frames(("combo", metric)), count, metric)["combo"].to_list())
+    if out is not None:
+        arrays = [name for name, kind in best.schema.items() if kind.is_nested()]
+        write_frame(out, best.drop(arrays) if out.suffix == ".csv" else best)
+        output.note(f"{best.height} combos written to {out}")
+    if as_json:
+        axes = [path for path, _ in results.plan.axes]
+        rows = best.select("combo", *axes, *metric_columns()).to_dicts()
+        output.print_json({"sweep": results.plan.id, "by": metric, "top": rows})
+        return
+    table_of_best(results.plan, best, metric, results.combos)
+
+
+@click.command("compare")
+@click.argument("first", metavar="SWEEP")
+@click.argument("second", metavar="OTHER")
+@_BY
+@_JSON
+def compare(first: str, second: str, metric: str, as_json: bool) -> None:
+    """Compare what the combos that SWEEP and OTHER both have did in each.
+
+    Combos are the same where every parameter of the strategy is equal; days, symbols, fees and rules may be others.
+    """
+    from dataclasses import asdict
+
+    from mei_pipeline.sweep.compare import compare as compared
+
+    (_, one), (_, other) = _open(first, metric), _open(second, metric)
+    found = compared(one, other, metric)
+    if as_json:
+        output.print_json({"first": one.plan.id, "second": other.plan.id, **asdict(found)})
+        return
+    print_comparison((one.plan.id[:16], other.plan.id[:16]), found)
+
+
+LOOKING: list[click.Command] = [show_list, show, top, compare]
+
+
+def _open(sweep_id: str, metric: str) -> "tuple[StoredSweep, Results]":
+    """A sweep and those of its rows that are there."""
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.settings import read_settings
+    from mei_pipeline.sweep.results import metric_columns, open_results
+    from mei_pipeline.sweep.stored import find_sweep
+
+    if metric not in metric_columns():
+        raise ConfigError(f"--by {metric}: no such metric; there are {', '.join(metric_columns())}")
+    stored, plan = find_sweep(read_settings().sweeps, sweep_id)
+    results = open_results(stored.folder, plan, partial=True)
+    if not results.finished:
+        output.warn(
+            f"sweep {stored.id} is {stored.state}: {results.combos:,} of {plan.combos:,} combos are done"
+            + ("" if stored.holder else f"; `mei sweep resume {stored.id}` goes on with it")
+        )
+    return stored, results
+
+
+def _check_axes(plan: "SweepPlan", axes: tuple[str, str]) -> None:
+    from mei_pipeline.errors import ConfigError
+
+    known = [path for path, _ in plan.axes]
+    for path in axes:
+        if path not in known:
+            raise ConfigError(f"--heat-map {path}: no axis of this sweep; there are {', '.join(known)}")
+    if axes[0] == axes[1]:
+        raise ConfigError(f"--heat-map {axes[0]}: named twice; name two axes")

@@ -1,0 +1,144 @@
+"""Processes that search: killed at any point and gone on with, and two at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from market_kit import fill_lake, write_config
+
+from mei_pipeline.errors import Busy
+from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.results import chunk_path
+from mei_pipeline.sweep.stored import stored_sweeps
+
+HERE = Path(__file__).parent
+FROM = ("--from", "2025-01-11")
+POINTS = 60  # more than there are in three chunks
+SOME = (1, 7, 14, 17, 23, 28)
+
+
+@pytest.fixture
+def world(mei_settings: Settings, tmp_path: Path, compiled_kernels: Path) -> dict[str, str]:
+    """The environment of a home with a lake and the search `smoke`, of twelve combos in three chunks."""
+    fill_lake(mei_settings)
+    write_config(tmp_path / "config")
+    return {
+        **os.environ,
+        "MEI_CONFIG": str(tmp_path / "config"),
+        "MEI_CACHE": str(compiled_kernels.parent.parent),
+        "MEI_HOME": str(mei_settings.home),
+        "PYTHONPATH": str(HERE.parent),
+    }
+
+
+def start(world: dict[str, str], point: int, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(HERE / "sweep_run.py"), str(point), *words, "--json"]
+    return subprocess.Popen(command, env=world, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """What a sweep leaves; who holds its lock is none of it."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name not in {"lock", "lock.holder"}
+    }
+
+
+def whole(settings: Settings, world: dict[str, str]) -> dict[str, bytes]:
+    """What a search leaves that nobody kills; it is taken away again."""
+    code, _, err = ended(start(world, 0, "run", "smoke", *FROM))
+    assert code == 0, err
+    found = contents(settings.sweeps)
+    settings.sweeps.rename(settings.home / "whole")
+    return found
+
+
+def killed_and_resumed(settings: Settings, world: dict[str, str], point: int) -> tuple[int, int]:
+    """How the killed process ended, and how many combos the second one found done."""
+    code, _, _ = ended(start(world, point, "run", "smoke", *FROM))
+    stored = stored_sweeps(settings.sweeps)
+    planned = bool(stored) and stored[0].plan is not None
+    words = ("resume", stored[0].id) if planned else ("run", "smoke", *FROM)
+    again, out, err = ended(start(world, 0, *words))
+    assert again == 0, (point, err)
+    return code, int(json.loads(out)["resumed"])
+
+
+def every(settings: Settings, world: dict[str, str], points: tuple[int, ...]) -> list[int]:
+    expected = whole(settings, world)
+    assert sum(name.endswith(".parquet") for name in expected) == 3
+    resumed = []
+    for point in points:
+        code, done = killed_and_resumed(settings, world, point)
+        assert contents(settings.sweeps) == expected, point
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        resumed.append(done)
+        settings.sweeps.rename(settings.home / f"killed-{point}")
+    return resumed
+
+
+def test_a_search_killed_at_some_points_goes_on_and_ends_identical(
+    mei_settings: Settings, world: dict[str, str]
+) -> None:
+    resumed = every(mei_settings, world, SOME)
+    assert len(resumed) == len(SOME)
+    assert resumed[:3] == [0, 0, 0]
+    assert resumed[-1] == 10
+
+
+@pytest.mark.long
+def test_a_search_killed_at_any_point_goes_on_and_ends_identical(mei_settings: Settings, world: dict[str, str]) -> None:
+    resumed = every(mei_settings, world, tuple(range(1, POINTS)))
+    assert 15 < len(resumed) < POINTS - 1  # the last point came after the end
+    assert set(resumed) == {0, 5, 10, 12}
+
+
+@pytest.mark.long
+def test_a_search_killed_again_and_again_ends_identical(mei_settings: Settings, world: dict[str, str]) -> None:
+    expected = whole(mei_settings, world)
+    codes = [ended(start(world, point, "run", "smoke", *FROM))[0] for point in (3, 14, 20, 15, 19, 0)]
+    assert codes == [-signal.SIGKILL] * 5 + [0]
+    assert contents(mei_settings.sweeps) == expected
+
+
+def test_two_searches_at_once_do_not_disturb_each_other(mei_settings: Settings, world: dict[str, str]) -> None:
+    expected = whole(mei_settings, world)
+    other = ("--from", "2025-01-15")
+    running = [start(world, 0, "run", "smoke", *words) for words in (FROM, other)]
+    ends = [ended(process) for process in running]
+    assert [code for code, _, _ in ends] == [0, 0], [err for _, _, err in ends]
+    ids = [json.loads(out)["sweep"] for _, out, _ in ends]
+    assert len(set(ids)) == 2
+    found = contents(mei_settings.sweeps)
+    assert {name: data for name, data in found.items() if name.startswith(ids[0][:16])} == expected
+    assert {stored.state for stored in stored_sweeps(mei_settings.sweeps)} == {"done"}
+
+
+def test_the_same_search_twice_at_once_is_done_once(mei_settings: Settings, world: dict[str, str]) -> None:
+    expected = whole(mei_settings, world)
+    ends = [ended(process) for process in [start(world, 0, "run", "smoke", *FROM) for _ in range(2)]]
+    codes = sorted(code for code, _, _ in ends)
+    # Whoever comes while the other is at work is told; whoever comes later finds it done.
+    assert codes in ([0, 0], [0, Busy.exit_code])
+    assert contents(mei_settings.sweeps) == expected
+
+
+def test_a_killed_search_is_no_running_one(mei_settings: Settings, world: dict[str, str]) -> None:
+    code, _, _ = ended(start(world, 14, "run", "smoke", *FROM))
+    assert code == -signal.SIGKILL
+    [stored] = stored_sweeps(mei_settings.sweeps)
+    assert (stored.state, stored.holder) == ("unfinished", "")
+    assert stored.plan is not None
+    assert not chunk_path(stored.folder, stored.plan, 2).exists()
