@@ -13,7 +13,7 @@ from mei_pipeline.sweep.metrics import FEWEST_DAYS, NO_VARIANCE
 DRAWS = 20_000
 FEWEST_BLOCKS = 4  # directions in less than three dimensions tell nothing apart
 _SAME = 1.0 - 1e-9  # correlation from which on two trials are one
-_SHORT = 1e-9  # what rounding leaves of a vector of equal block statistics
+_SHORT = 1e-9  # what rounding leaves of an eigenvalue, or a length, of 0
 _CELLS = 4_000_000  # numbers in one array of draws: 32 MB
 
 
@@ -96,7 +96,8 @@ def effective_trials(correlation: Floats, draws: int = DRAWS, seed: int = 0) -> 
         return np.nan
     copies = (np.triu(matrix, 1) >= _SAME).any(axis=0)
     values, vectors = np.linalg.eigh(matrix[np.ix_(~copies, ~copies)])
-    loadings = vectors * np.sqrt(np.maximum(values, 0.0))
+    kept = values > _SHORT
+    loadings = vectors[:, kept] * np.sqrt(values[kept])
     loadings /= np.linalg.norm(loadings, axis=1, keepdims=True)
     return trials_of_expected_maximum(_expected_maximum(loadings, draws, seed))
 
@@ -127,7 +128,7 @@ def effective_trials_of_blocks(total: Floats, squares: Floats, draws: int = DRAW
         length = np.linalg.norm(loadings, axis=0)
     counted = np.isfinite(length) & (length > _SHORT)
     loadings = (loadings[:, counted] / length[counted]).T
-    blocks = np.count_nonzero((loadings != 0.0).any(axis=0))
+    blocks = int(np.count_nonzero((loadings != 0.0).any(axis=0)))
     if len(loadings) == 0 or blocks < FEWEST_BLOCKS:
         return np.nan
     maximum = _expected_maximum(loadings, draws, seed)
@@ -138,27 +139,38 @@ def _expected_maximum(loadings: Floats, draws: int, seed: int) -> float:
     """Expected maximum of the products of a standard normal vector with M unit vectors, [M, factors].
 
     Half of the mean range, which by symmetry has the same expectation and less spread: what all trials share cancels.
+    The length of the normal vector is independent of its direction: its expectation is exact, only directions are
+    drawn.
     """
+    dimensions = loadings.shape[1]
     factors = np.ascontiguousarray(loadings.T)
     generator = np.random.default_rng(seed)
     batch = max(1, _CELLS // factors.shape[1])
     total = 0.0
     for start in range(0, draws, batch):
-        values = generator.standard_normal((min(batch, draws - start), len(factors))) @ factors
+        vectors = generator.standard_normal((min(batch, draws - start), dimensions))
+        values = vectors / np.linalg.norm(vectors, axis=1, keepdims=True) @ factors
         total += float((values.max(axis=1) - values.min(axis=1)).sum())
-    return 0.5 * total / draws
+    return _expected_length(dimensions) * 0.5 * total / draws
+
+
+def _expected_length(dimensions: int) -> float:
+    """Expected length of a standard normal vector: the mean of the chi distribution."""
+    return float(np.sqrt(2.0) * np.exp(gammaln(0.5 * (dimensions + 1)) - gammaln(0.5 * dimensions)))
 
 
 def _directions(dimensions: int) -> Callable[[ArrayLike], Floats]:
     """Expected maximum of the products of one standard normal vector with N independent random unit vectors.
 
-    The length of the normal vector and the cosines are independent: E‖g‖ · ∫ (1 - F(c)^N) dc - 1 over cosines c, where
-    (1 + c)/2 has the beta distribution with both parameters (dimensions - 1)/2.
+    The length of the normal vector and the cosines are independent: E‖g‖ · (1 - ∫ F(c)^N dc) over cosines c, where
+    (1 + c)/2 has the beta distribution F with both parameters (dimensions - 1)/2.
     """
     half = 0.5 * (dimensions - 1)
     cosines = np.linspace(-1.0, 1.0, 2001)
-    log_cdf = np.log1p(-betainc(half, half, 0.5 * (1.0 - cosines[1:])))  # F(-1) is 0
-    length = np.sqrt(2.0) * np.exp(gammaln(0.5 * (dimensions + 1)) - gammaln(0.5 * dimensions))
+    lower = np.log(betainc(half, half, 0.5 * (1.0 + cosines[1:1001])))  # F(-1) is 0
+    upper = np.log1p(-betainc(half, half, 0.5 * (1.0 - cosines[1001:])))
+    log_cdf = np.concatenate([lower, upper])
+    length = _expected_length(dimensions)
 
     def expected(trials: ArrayLike) -> Floats:
         below = np.concatenate([[0.0], np.exp(np.asarray(trials, dtype=np.float64) * log_cdf)])
