@@ -1,5 +1,6 @@
 """From the lake to arrays: the bars of some symbols on one time grid, as the kernels read them."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -72,6 +73,11 @@ class Steps:
     def close_ms(self) -> Ints:
         """[T] time at which each step has closed."""
         return self.open_ms + self.step_ms
+
+    @functools.cached_property
+    def marks(self) -> Floats:
+        """[T, S] last known close at each step; every window of the same bars shares them."""
+        return marks_of(self.prices[3])
 
 
 @dataclass(frozen=True)
@@ -424,7 +430,7 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
         high=steps.prices[1],
         low=steps.prices[2],
         close=steps.prices[3],
-        mark=marks_of(steps.prices[3]),
+        mark=steps.marks,
         age=steps.age,
         funding=steps.funding,
         lots=10.0**lots,

@@ -41,8 +41,8 @@ class Leg:
 
     Attributes:
         days_ms: [D] first millisecond of each day.
-        returns: [D] return of equity of each day, fractions; positions left at the end are closed at their marks, at the
-            cost of a fill, on the last day.
+        returns: [D] return of equity of each day, fractions; positions left at the end are closed at their marks, at
+            the cost of a fill, on the last day.
         held: [D] whether a position was open at the close of any step of the day, or any fill was made.
         curve: [T] equity at the close of each step over equity at the start; the last one after the closing.
         trip_symbols: [N] symbol of each round trip, by number.
@@ -207,10 +207,9 @@ def _trips(record: Record, cut: Window, model: FillModel) -> _Trips:
 def _entry(rows: NDArray[np.record]) -> float:
     """Average entry price of a position from the fills of its round trip, as the ledger has it."""
     held = entry = 0.0
-    for row in rows:
-        size = float(row["size"])
-        if int(row["reason"]) in _OPENS:
-            entry = (entry * held + float(row["price"]) * size) / (held + size)
+    for size, price, reason in zip(*(rows[name].tolist() for name in ("size", "price", "reason")), strict=True):
+        if reason in _OPENS:
+            entry = (entry * held + price * size) / (held + size)
         held += size
     return entry
 
@@ -220,15 +219,15 @@ def _held(record: Record, cut: Window, bars: Bars, days: int) -> NDArray[np.bool
     first_day = cut.from_ms // DAY_MS
     day = np.clip(bars.steps.open_ms[record.log["step"].astype(np.int64)] // DAY_MS - first_day, 0, days - 1)
     symbol, size = record.log["symbol"].astype(np.int64), record.log["size"]
-    found = np.zeros(days, dtype=bool)
+    spans = np.zeros(days + 1, dtype=np.int64)  # how many begin on a day, less those that ended the day before
     for s in np.unique(symbol):
         rows = np.flatnonzero((symbol == s) & (record.log["reason"] != _FUNDING))
         after = np.cumsum(size[rows])
         starts = day[rows]
         ends = np.concatenate((day[rows][1:], [days - 1]))
-        for start, end in zip(starts, np.where(after != 0.0, ends, starts), strict=True):
-            found[start : end + 1] = True
-    return found
+        np.add.at(spans, starts, 1)
+        np.subtract.at(spans, np.where(after != 0.0, ends, starts) + 1, 1)
+    return np.asarray(spans.cumsum()[:days] > 0)
 
 
 def on_symbols(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
