@@ -1,9 +1,7 @@
 """Nights on many markets, in parallel: the sweep in memory, then the selection of every night."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -26,7 +24,7 @@ from mei_pipeline.selection.folds import Fold, folds_of
 from mei_pipeline.selection.judge import Candidate, Look, judge_search
 from mei_pipeline.selection.legs import Ground
 from mei_pipeline.selection.walk_forward import judged_days
-from mei_pipeline.settings import Settings
+from mei_pipeline.settings import Settings, one_thread_for_children
 from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
@@ -37,8 +35,6 @@ WARMUP_DAYS = 12
 """Days before the search's first, in which columns settle."""
 HOLDOUT_DAYS = 42
 """Days after the search's last, which choose nothing."""
-
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ def run_markets(
         raise ConfigError("experiment: markets is 0; at least 1")
     most = min(threads_of(workers), len(seeds))
     with (
-        _threads_of_workers(),
+        one_thread_for_children(),
         ProcessPoolExecutor(most, get_context("spawn"), initializer=_start, initargs=(experiment,)) as pool,
     ):
         waiting: list[Future[tuple[Night, ...]]] = [pool.submit(_work, seed) for seed in seeds]
@@ -197,21 +193,6 @@ def _sweep(experiment: Experiment, bars: Bars, features: FeatureSet, plan: Sweep
 def _verdict(candidate: Candidate) -> Verdict:
     failed = tuple(gate.name for gate in candidate.gates if gate.verdict != "pass")
     return Verdict(failed, candidate.measured.sharpe, candidate.measured.search.looks)
-
-
-@contextmanager
-def _threads_of_workers() -> Iterator[None]:
-    """Processes that are started meanwhile have one thread each: sums in another order have other last digits."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 _experiment: list[Experiment] = []
