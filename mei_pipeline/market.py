@@ -1,5 +1,6 @@
 """From the lake to arrays: the bars of some symbols on one time grid, as the kernels read them."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -72,6 +73,11 @@ class Steps:
     def close_ms(self) -> Ints:
         """[T] time at which each step has closed."""
         return self.open_ms + self.step_ms
+
+    @functools.cached_property
+    def marks(self) -> Floats:
+        """[T, S] last known close at each step; every window of the same bars shares them."""
+        return marks_of(self.prices[3])
 
 
 @dataclass(frozen=True)
@@ -385,11 +391,17 @@ def _last_ms(lake: Lake, venue: str, interval: str, symbols: Sequence[str]) -> i
     return int(min(last.values())) + interval_ms(interval)
 
 
-def window(bars: Bars, from_ms: int, to_ms: int) -> Window:
+def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Window:
     """Cut whole UTC days [from_ms, to_ms) out of `bars` and split them into `BLOCKS` equal time blocks.
 
+    Args:
+        bars: The bars.
+        from_ms: Start of the first day.
+        to_ms: End of the last day, exclusive.
+        least_days: Fewest days; where they may be fewer than blocks, some blocks have none.
+
     Raises:
-        ConfigError: The bounds are not UTC midnights inside the bars, or leave fewer days than blocks.
+        ConfigError: The bounds are not UTC midnights inside the bars, or leave fewer days than these.
         DataError: No symbol can be traded at any step.
     """
     if from_ms % DAY_MS or to_ms % DAY_MS or not bars.anchor_ms <= from_ms < to_ms <= bars.end_ms:
@@ -397,8 +409,8 @@ def window(bars: Bars, from_ms: int, to_ms: int) -> Window:
             f"window {from_ms}..{to_ms} ms: must be UTC midnights between {bars.anchor_ms} and {bars.end_ms} ms"
         )
     days = (to_ms - from_ms) // DAY_MS
-    if days < BLOCKS:
-        raise ConfigError(f"window of {days} days: at least {BLOCKS} days are needed, one for each time block")
+    if days < least_days:
+        raise ConfigError(f"window of {days} days: at least {least_days} days are needed, one for each time block")
     steps = bars.steps
     step = steps.step_ms
     first, last = (from_ms - bars.anchor_ms) // step, (to_ms - bars.anchor_ms) // step
@@ -418,7 +430,7 @@ def window(bars: Bars, from_ms: int, to_ms: int) -> Window:
         high=steps.prices[1],
         low=steps.prices[2],
         close=steps.prices[3],
-        mark=marks_of(steps.prices[3]),
+        mark=steps.marks,
         age=steps.age,
         funding=steps.funding,
         lots=10.0**lots,

@@ -1,7 +1,8 @@
 """The only reader of the environment, and the one place that knows where state lives."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,9 @@ VARIABLES = {
     "MEI_REGISTRY_URL": "registry_url",
     "MEI_SWEEPS": "sweeps_at",
 }
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 class Settings(BaseModel):
@@ -142,3 +146,18 @@ def enter_home(home: Path) -> Settings:
     for name in ("MEI_CONFIG", "MEI_REGISTRY_URL", "MEI_SWEEPS"):
         os.environ.pop(name, None)
     return read_settings()
+
+
+@contextmanager
+def one_thread_for_children() -> Iterator[None]:
+    """Processes that are started meanwhile have one thread each: sums in another order have other last digits."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -5,18 +5,14 @@ The grid lies in config/bench/portfolio.yaml, written so that a combo trades as 
 
 from pathlib import Path
 
-import numpy as np
-
-from kernels.market import Floats
-from mei_pipeline.bench.memory import bars_of, coarser
 from mei_pipeline.bench.work import Work, make_work
-from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, interval_problems
-from mei_pipeline.candles.sources.synthetic import DEFAULT_FROM_MS, SyntheticMarket, SyntheticSource, make_bars
+from mei_pipeline.candles.intervals import Intervals, interval_ms, interval_problems
+from mei_pipeline.candles.sources.synthetic import DEFAULT_FROM_MS, SyntheticMarket
 from mei_pipeline.candles.sources.synthetic_config import INSTRUMENTS
-from mei_pipeline.candles.sources.synthetic_funding import make_funding
 from mei_pipeline.config.load import read_sweep
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.market import DAY_MS, Bars
+from mei_pipeline.memory import synthetic_bars
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import CHECKOUT
 
@@ -25,8 +21,6 @@ SYMBOLS = 50
 DAYS = 365
 FINEST = "5m"
 """Bars of all intervals are made of these, so that the work is the same market whatever the exits."""
-
-_SLICE_MS = 8 * DAY_MS  # so much of the market is made at once
 
 
 def symbol_names(count: int) -> tuple[str, ...]:
@@ -37,33 +31,8 @@ def symbol_names(count: int) -> tuple[str, ...]:
 
 def market_bars(intervals: Intervals, symbols: int = SYMBOLS, days: int = DAYS, progress: Progress = silent) -> Bars:
     """Bars of the invented market, all made of the same bars of `FINEST`; progress is told of each day."""
-    finest_ms = interval_ms(FINEST)
     market = SyntheticMarket(symbols=symbol_names(symbols), interval=FINEST, to_ms=DEFAULT_FROM_MS + days * DAY_MS)
-    end_ms = market.from_ms + days * DAY_MS
-    parts = []
-    for start_ms in range(market.from_ms, end_ms, _SLICE_MS):
-        stop_ms = min(start_ms + _SLICE_MS, end_ms)
-        parts.append(make_bars(market, start_ms, stop_ms))
-        progress((stop_ms - market.from_ms) // DAY_MS, days, "days of the market")
-    prices = {
-        name: np.concatenate([getattr(part, name).T for part in parts])
-        for name in ("open", "high", "low", "close", "volume")
-    }
-    step_ms = interval_ms(intervals.step)
-    if step_ms > finest_ms:
-        prices = coarser(prices, step_ms // finest_ms)
-    terms = SyntheticSource(market).instruments()
-    return bars_of(market.venue, intervals, market.from_ms, prices, _funding(market, end_ms, step_ms), terms)
-
-
-def _funding(market: SyntheticMarket, end_ms: int, step_ms: int) -> Floats:
-    """[T, S] funding rates that are due at the close of each step."""
-    time_ms, rates, _ = make_funding(market, market.from_ms, end_ms + HOUR_MS)
-    found = np.zeros(((end_ms - market.from_ms) // step_ms, len(market.symbols)))
-    t = (time_ms - market.from_ms + step_ms - 1) // step_ms - 1
-    inside = (t >= 0) & (t < len(found))
-    np.add.at(found, t[inside], rates.T[inside])
-    return found
+    return synthetic_bars(market, intervals, progress)
 
 
 def make(

@@ -12,12 +12,12 @@ from kernels import features as kernel
 from kernels.book import make_book
 from kernels.cache import use_cache
 from kernels.market import fill_model
-from mei_pipeline.bench.memory import features_of
 from mei_pipeline.bench.portfolio import market_bars
 from mei_pipeline.bench.work import timed
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.features import columns_of
 from mei_pipeline.market import Bars, Window, window
+from mei_pipeline.memory import features_of
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent

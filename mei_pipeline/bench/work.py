@@ -12,10 +12,10 @@ import numpy as np
 from kernels.cache import use_cache
 from kernels.market import Ints, fill_model
 from kernels.params import Value
-from mei_pipeline.bench.memory import features_of, threads_of
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.gpu import Gpu, Wanted, choose, open_gpu
 from mei_pipeline.market import Bars, Window, window
+from mei_pipeline.memory import features_of, threads_of
 from mei_pipeline.params.grid import Picked
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent

@@ -54,6 +54,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "registry": Entry("registry", "Configs, their evidence and verdicts, and what holds which lane."),
     },
     "Measure": {
+        "experiment": Entry("experiment", "What the selection promotes without an edge, and with one."),
         "bench": Entry("bench", "How fast this machine sweeps and decides, on invented markets."),
         "warmup": Entry("bench", "Compile all kernels ahead of time."),
         "kernels": Entry("kernels", "Compile the kernels of GPUs, with or without one."),

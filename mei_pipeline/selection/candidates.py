@@ -20,7 +20,7 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Gate
 from mei_pipeline.replay.run import replay_window
-from mei_pipeline.selection.gates import judge
+from mei_pipeline.selection.holdout import judge
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns, top

@@ -1,89 +1,212 @@
-"""Gates: one test each, with the value, the threshold and the verdict in words. No evidence never passes."""
+"""Gates: one test each, from what was measured and a threshold to a verdict in words. No evidence never passes."""
 
 import math
-from collections.abc import Mapping
-from statistics import NormalDist
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from kernels.market import Floats
-from mei_pipeline.config.models import Selection
+from mei_pipeline.config.models import Gates
 from mei_pipeline.registry.records import Gate
-from mei_pipeline.sweep.metrics import FEWEST_DAYS, NO_VARIANCE
+from mei_pipeline.selection.measured import Measured
 
-_NORMAL = NormalDist()
-
-
-def p_value(n: float, total: float, squares: float) -> float | None:
-    """One-sided p-value of "the mean daily return is above zero", from count, sum and sum of squares.
-
-    Student's t statistic against the normal distribution, which it approaches over the tens of days that a holdout has;
-    returns are taken as uncorrelated. None when there are fewer than two days or no variation.
-    """
-    if n < FEWEST_DAYS:
-        return None
-    mean = total / n
-    variance = (squares - n * mean * mean) / (n - 1.0)
-    if variance <= NO_VARIANCE:
-        return None
-    return 1.0 - _NORMAL.cdf(mean / math.sqrt(variance / n))
+Judge = Callable[[Measured, Any], Gate]
 
 
-def at_least(name: str, value: float, threshold: float, what: str) -> Gate:
-    """Pass when `value` reaches `threshold`."""
+def at_least(name: str, value: float | None, threshold: float, what: str, without: str = "it has no value") -> Gate:
+    """Pass when `value` reaches `threshold`; `without` says why there is none."""
+    if value is None or math.isnan(value):
+        return Gate(name, None, threshold, "no evidence", f"{what}: {without}")
     passed = value >= threshold
     word = "reaches" if passed else "is below"
     return Gate(name, value, threshold, "pass" if passed else "fail", f"{what} {value:.4g} {word} {threshold:.4g}")
 
 
-def at_most(name: str, value: float, threshold: float, what: str) -> Gate:
-    """Pass when `value` does not exceed `threshold`."""
+def at_most(name: str, value: float | None, threshold: float, what: str, without: str = "it has no value") -> Gate:
+    """Pass when `value` does not exceed `threshold`; `without` says why there is none."""
+    if value is None or math.isnan(value):
+        return Gate(name, None, threshold, "no evidence", f"{what}: {without}")
     passed = value <= threshold
     word = "stays within" if passed else "exceeds"
     return Gate(name, value, threshold, "pass" if passed else "fail", f"{what} {value:.4g} {word} {threshold:.4g}")
 
 
-def judge(
-    in_sample: Mapping[str, float],
-    out_of_sample: Mapping[str, float],
-    days: Floats,
-    judged: int,
-    policy: Selection,
-) -> tuple[Gate, ...]:
-    """Every gate of one finalist.
+def min_round_trips(found: Measured, threshold: float) -> Gate:
+    """Whether there are enough round trips to say anything."""
+    return at_least("min_round_trips", float(found.round_trips), threshold, "closed round trips out of sample")
 
-    Args:
-        in_sample: Metrics over the days of the search.
-        out_of_sample: Metrics over the days that the search never saw.
-        days: [BLOCKS, 3] daily returns of those days as (n, sum r, sum r²).
-        judged: How many finalists are judged: each is a further try at luck.
-        policy: The thresholds.
-    """
-    n, total, squares = (float(value) for value in days.sum(axis=0))
-    chance = p_value(n, total, squares)
-    level = policy.significance / judged
-    luck = (
-        Gate("significance", None, level, "no evidence", "daily returns out of sample do not vary")
-        if chance is None
-        else at_most("significance", chance, level, f"chance of such returns without an edge, {judged} judged,")
+
+def min_sharpe(found: Measured, threshold: float) -> Gate:
+    """Whether the chained days out of sample earn enough for their risk."""
+    return at_least(
+        "min_sharpe", found.sharpe, threshold, "annual Sharpe ratio out of sample", "daily returns do not vary"
     )
-    return (
-        at_least("min_trades", in_sample["trades"], policy.min_trades, "closed trades in sample"),
-        at_least(
-            "min_trades_out_of_sample",
-            out_of_sample["trades"],
-            policy.min_trades_out_of_sample,
-            "closed trades out of sample",
-        ),
-        at_least(
-            "min_sharpe_out_of_sample",
-            out_of_sample["sharpe"],
-            policy.min_sharpe_out_of_sample,
-            "annual Sharpe ratio out of sample",
-        ),
-        at_most(
-            "max_drawdown_pct",
-            out_of_sample["max_drawdown_pct"],
-            policy.max_drawdown_pct,
-            "drawdown out of sample, percent,",
-        ),
-        luck,
+
+
+def min_median_day_pct(found: Measured, threshold: float) -> Gate:
+    """Whether the usual day is not a losing one, so that profit does not hang on a few days."""
+    return at_least(
+        "min_median_day_pct", found.median_day_pct, threshold, "median day with a position, percent,", "no such day"
     )
+
+
+def max_drawdown_pct(found: Measured, threshold: float) -> Gate:
+    """Whether equity never fell too far from a peak."""
+    return at_most("max_drawdown_pct", found.max_drawdown_pct, threshold, "drawdown out of sample, percent,")
+
+
+def min_profit_factor(found: Measured, threshold: float) -> Gate:
+    """Whether winners pay for losers, costs included."""
+    return at_least(
+        "min_profit_factor", found.profit_factor, threshold, "profit factor out of sample", "no losing trip"
+    )
+
+
+def max_symbol_share(found: Measured, threshold: float) -> Gate:
+    """Whether the profit does not come from one symbol."""
+    return at_most("max_symbol_share", found.symbol_share, threshold, "share of the best symbol", "none made a profit")
+
+
+def max_trade_share(found: Measured, threshold: float) -> Gate:
+    """Whether the profit does not come from one round trip."""
+    return at_most(
+        "max_trade_share", found.trade_share, threshold, "share of the best round trip", "none made a profit"
+    )
+
+
+def max_day_share(found: Measured, threshold: float) -> Gate:
+    """Whether the profit does not come from one day."""
+    return at_most("max_day_share", found.day_share, threshold, "share of the best day", "none made a profit")
+
+
+def min_plateau_frac(found: Measured, threshold: float) -> Gate:
+    """Whether the candidate stands on a plateau and not on a lonely peak."""
+    return at_least(
+        "min_plateau_frac",
+        found.plateau_frac,
+        threshold,
+        "share of neighbours that keep half of its Sharpe ratio",
+        "no axis varies around it",
+    )
+
+
+def max_loss_probability(found: Measured, threshold: float) -> Gate:
+    """Whether resampled days seldom lose."""
+    return at_most(
+        "max_loss_probability",
+        found.loss_probability,
+        threshold,
+        "bootstrapped probability of a mean not above zero",
+        "daily returns do not vary",
+    )
+
+
+def max_shuffled_drawdown_pct(found: Measured, threshold: float) -> Gate:
+    """Whether another order of the same round trips would not have been ruinous."""
+    return at_most(
+        "max_shuffled_drawdown_pct",
+        found.shuffled_drawdown_pct,
+        threshold,
+        "drawdown that 95 of 100 orders of the trips stay within, percent,",
+        "no round trip",
+    )
+
+
+def min_other_symbols_sharpe(found: Measured, threshold: float) -> Gate:
+    """Whether the same choices do not lose on symbols that the search never saw."""
+    return at_least(
+        "min_other_symbols_sharpe",
+        found.other_symbols_sharpe,
+        threshold,
+        "annual Sharpe ratio on other symbols",
+        "no other symbols, or no trade in them",
+    )
+
+
+def max_overfitting_probability(found: Measured, threshold: float) -> Gate:
+    """Whether what is best on some blocks of the search is seldom below the median on the others."""
+    return at_most(
+        "max_overfitting_probability",
+        found.search.overfitting_probability,
+        threshold,
+        "probability of backtest overfitting",
+        "too few trials whose returns vary",
+    )
+
+
+def max_search_loss_probability(found: Measured, threshold: float) -> Gate:
+    """Whether what is best on some blocks of the search seldom loses money on the others."""
+    return at_most(
+        "max_search_loss_probability",
+        found.search.loss_probability,
+        threshold,
+        "share of splits in which the best of one half loses on the other",
+        "too few trials whose returns vary",
+    )
+
+
+def min_deflated_sharpe(found: Measured, threshold: float) -> Gate:
+    """Whether the Sharpe ratio is more than the best of as many worthless looks at these days would have."""
+    return at_least(
+        "min_deflated_sharpe",
+        found.deflated_sharpe,
+        threshold,
+        f"deflated Sharpe ratio after {found.search.looks} looks, {found.search.effective_looks:.1f} independent,",
+        "daily returns do not vary",
+    )
+
+
+def max_snooping_p(found: Measured, threshold: float) -> Gate:
+    """Whether the best of the finalists is better than doing nothing by more than luck."""
+    return at_most(
+        "max_snooping_p", found.search.nothing_p, threshold, "p-value against doing nothing", "returns do not vary"
+    )
+
+
+def max_basket_p(found: Measured, threshold: float) -> Gate:
+    """Whether the best of the finalists is better than holding the basket by more than luck."""
+    return at_most(
+        "max_basket_p", found.search.basket_p, threshold, "p-value against holding the basket", "returns do not vary"
+    )
+
+
+JUDGES: tuple[Judge, ...] = (
+    min_round_trips,
+    min_sharpe,
+    min_median_day_pct,
+    max_drawdown_pct,
+    min_profit_factor,
+    max_symbol_share,
+    max_trade_share,
+    max_day_share,
+    min_plateau_frac,
+    max_loss_probability,
+    max_shuffled_drawdown_pct,
+    min_other_symbols_sharpe,
+    max_overfitting_probability,
+    max_search_loss_probability,
+    min_deflated_sharpe,
+    max_snooping_p,
+    max_basket_p,
+)
+"""Gates with one threshold each: the key of policy.yaml that is named like them. Worse markets and crises follow."""
+
+
+def stress_gates(found: Measured, threshold: float) -> Iterator[Gate]:
+    """One gate for each worse market: whether the loss in it can be borne."""
+    for name, return_pct in found.stress.items():
+        yield at_least(f"stress_{name}", return_pct, threshold, "return out of sample in that market, percent,")
+
+
+def crisis_gates(found: Measured, threshold: float) -> Iterator[Gate]:
+    """One gate for each crisis that lies in the night's days."""
+    for name, fall_pct in found.crises.items():
+        yield at_most(f"crisis_{name}", fall_pct, threshold, "drawdown in it, percent,")
+
+
+def judge(found: Measured, policy: Gates) -> tuple[Gate, ...]:
+    """The verdict of every gate that the policy asks for."""
+    asked = [(each, getattr(policy, each.__name__)) for each in JUDGES]
+    gates = [each(found, threshold) for each, threshold in asked if threshold is not None]
+    gates += stress_gates(found, policy.stress.min_return_pct)
+    if policy.max_crisis_drawdown_pct is not None:
+        gates += crisis_gates(found, policy.max_crisis_drawdown_pct)
+    return tuple(gates)

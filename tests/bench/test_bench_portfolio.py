@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from mei_pipeline.bench import portfolio
-from mei_pipeline.bench.memory import features_of
 from mei_pipeline.bench.work import run_work
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
@@ -14,6 +13,7 @@ from mei_pipeline.config.load import read_sweep
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.features import build_features
 from mei_pipeline.market import DAY_MS, load_bars, window
+from mei_pipeline.memory import features_of
 from mei_pipeline.params.table import read_catalog
 
 DAYS = 17

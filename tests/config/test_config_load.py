@@ -269,6 +269,7 @@ def test_the_configuration_of_this_checkout_is_sound():
         "smoke": "mei_alpha",
         "nightly": "mei_alpha",
         "cross": "ema_cross",
+        "experiment": "ema_cross",
     }
     assert {name: profile.sweep for name, profile in found.pipeline.profiles.items()} == {
         "smoke": "smoke",

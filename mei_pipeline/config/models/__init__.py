@@ -4,13 +4,15 @@ from mei_pipeline.config.base import MarketValues
 from mei_pipeline.config.models.lane import LaneConfig
 from mei_pipeline.config.models.overrides import Overrides
 from mei_pipeline.config.models.pipeline import Engine, PipelineConfig, Profile, Retention, Window
-from mei_pipeline.config.models.policy import PolicyConfig, Selection
+from mei_pipeline.config.models.policy import Gates, Judgement, PolicyConfig, Roles, Selection, Stress, WalkForward
 from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
 from mei_pipeline.config.models.sweep import Listed, Range, SweepSpec
 
 __all__ = [
     "Engine",
     "FilesSource",
+    "Gates",
+    "Judgement",
     "LaneConfig",
     "Listed",
     "MarketValues",
@@ -20,9 +22,12 @@ __all__ = [
     "Profile",
     "Range",
     "Retention",
+    "Roles",
     "Selection",
     "Source",
+    "Stress",
     "SweepSpec",
     "SyntheticSource",
+    "WalkForward",
     "Window",
 ]

@@ -1,11 +1,152 @@
 """policy.yaml."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from mei_pipeline.config.base import FileModel
+from kernels.ledger import BLOCKS
+from mei_pipeline.config.base import FileModel, Name, Timestamp, flaws
 from mei_pipeline.files import sha256_json
+
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Percent = Annotated[float, Field(gt=0, le=100)]
+Bps = Annotated[float, Field(gt=0, le=1000)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+
+
+class WalkForward(FileModel):
+    """How the days of the search are cut into folds: choose on the days of one part, judge on those that follow."""
+
+    window: Literal["anchored", "rolling"]
+    """Where the days to choose on begin: `anchored` at the first day of the search, so that they become more with every
+    fold; `rolling` `train_blocks` before the days to judge on."""
+    train_blocks: Annotated[int, Field(ge=1, le=BLOCKS - 1)]
+    """Sixteenths of the search's days that the first fold chooses on; with `rolling`, every fold."""
+    test_blocks: Annotated[int, Field(ge=1, le=BLOCKS - 1)]
+    """Sixteenths that each fold is judged on."""
+    embargo_days: Annotated[int, Field(ge=0, le=30)]
+    """Days left out between the two, so that no position and no feature of the first reaches into the second day by
+    day."""
+
+    @model_validator(mode="after")
+    def _leaves_a_fold(self) -> "WalkForward":
+        if self.train_blocks + self.test_blocks > BLOCKS:
+            raise flaws(
+                {"test_blocks": f"{self.test_blocks} after {self.train_blocks} to choose on; there are {BLOCKS} blocks"}
+            )
+        return self
+
+
+class Crisis(FileModel):
+    """Days that every trader remembers."""
+
+    from_ms: Annotated[Timestamp, Field(alias="from")]
+    """First day."""
+    to_ms: Annotated[Timestamp, Field(alias="to")]
+    """Day after the last one."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Crisis":
+        if self.to_ms <= self.from_ms:
+            raise flaws({"to": "not after `from`"})
+        return self
+
+
+class Stress(FileModel):
+    """Markets that are worse than the one that the search assumed; each is a gate of its own."""
+
+    slippage_bps: Annotated[tuple[Bps, ...], Field(min_length=1, max_length=5)]
+    """Slippage of entries and exits on top of the assumed one: a gate for each level."""
+    fee_multiples: Annotated[tuple[Annotated[float, Field(gt=1, le=10)], ...], Field(min_length=1, max_length=5)]
+    """The fee, so many times: a gate for each level."""
+    delay_bars: Annotated[int, Field(ge=1, le=24)]
+    """Bars that every order waits in addition."""
+    min_return_pct: Annotated[float, Field(ge=-100, le=1000)]
+    """Least net return out of sample under each of them."""
+
+
+class Gates(FileModel):
+    """What the chained days out of sample must show. A threshold of `null` is not asked for."""
+
+    min_round_trips: Count
+    """Fewest closed round trips out of sample."""
+    min_sharpe: Annotated[float, Field(ge=-20, le=20)]
+    """Least annual Sharpe ratio of daily returns out of sample."""
+    min_median_day_pct: Annotated[float, Field(ge=-100, le=100)]
+    """Least median of the daily returns out of sample on which a position was held or closed, percent."""
+    max_drawdown_pct: Percent
+    """Deepest fall of mark-to-market equity out of sample, percent of its peak."""
+    min_profit_factor: Annotated[float, Field(ge=0, le=100)]
+    """Profits of winning round trips over losses of the others, both after fees and funding."""
+    stress: Stress
+    """Worse markets."""
+    max_symbol_share: Share
+    """Greatest share of the profit of all symbols that made one, that a single symbol may have made."""
+    max_trade_share: Share
+    """The same of a single round trip."""
+    max_day_share: Share
+    """The same of a single day."""
+    min_plateau_frac: Share
+    """Least share of the neighbours, one step up or down on one axis, that keep at least half of the candidate's Sharpe
+    ratio on the days of the search."""
+    max_loss_probability: Probability
+    """Greatest probability, by the stationary bootstrap, that the mean daily return out of sample is not above zero."""
+    max_shuffled_drawdown_pct: Percent
+    """Drawdown that 95 of 100 random orders of the round trips stay within, percent of the initial balance."""
+    min_other_symbols_sharpe: Annotated[float | None, Field(ge=-20, le=20)]
+    """Least annual Sharpe ratio out of sample on the symbols that the search never saw; see `other_symbols`."""
+    max_crisis_drawdown_pct: Annotated[float | None, Field(gt=0, le=100)]
+    """Deepest fall in each of the `crises` that lie in the night's days."""
+    max_overfitting_probability: Probability
+    """Greatest probability of backtest overfitting (CSCV) of the search that the candidate comes from."""
+    max_search_loss_probability: Probability
+    """Greatest share of the splits of the same cross-validation in which what is best on one half of the search's days
+    loses money on the other half."""
+    min_deflated_sharpe: Probability
+    """Least deflated Sharpe ratio: the probability that the true Sharpe ratio out of sample is above zero, after as
+    many independent looks at these days as were really taken, by this night and by those before it."""
+    max_snooping_p: Probability
+    """Greatest p-value of the test for superior predictive ability against doing nothing."""
+    max_basket_p: Probability
+    """The same against holding the basket of all symbols, scaled to the candidates' volatility."""
+
+
+class Roles(FileModel):
+    """Which of those that passed takes which lane, and when it may replace the one that is there."""
+
+    max_correlation: Share
+    """Greatest correlation of daily returns out of sample with the configs of other roles."""
+    min_run_days: Annotated[int, Field(ge=0, le=365)]
+    """Days that an incumbent keeps its lane, unless it fails."""
+    min_gain_sharpe: Annotated[float, Field(ge=0, le=20)]
+    """How much higher than the incumbent's on the same days the annual Sharpe ratio of its successor must be."""
+    max_incumbent_drawdown_pct: Percent
+    """Fall from its peak since it took the lane, replayed, at which an incumbent has failed."""
+    min_incumbent_profit_factor: Annotated[float, Field(ge=0, le=100)]
+    """Profit factor since it took the lane, replayed, below which an incumbent has failed, from 30 round trips on."""
+
+
+class Judgement(FileModel):
+    """From the rows of a search to the configs that may be deployed, by walk-forward. `mei experiment` judges by it."""
+
+    finalists: Annotated[int, Field(ge=1, le=20)]
+    """How many of the best combos are chosen in each fold, and judged. Each is a further look at the same days."""
+    other_symbols: Annotated[int, Field(ge=0, le=100)]
+    """Symbols that the search does not see, every night the same ones, on which finalists are judged as well."""
+    walk_forward: WalkForward
+    """The folds."""
+    gates: Gates
+    """The thresholds."""
+    crises: dict[Name, Crisis] = Field(default_factory=dict)
+    """Named windows in which a finalist must not lose too much."""
+    roles: Roles
+    """From those that passed to lanes."""
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the thresholds: a verdict holds under the policy that it was reached by."""
+        return sha256_json(self.model_dump(mode="json"))
 
 
 class Selection(FileModel):
@@ -36,4 +177,6 @@ class PolicyConfig(FileModel):
     """policy.yaml: every threshold that decides."""
 
     selection: Selection
-    """From search results to candidates."""
+    """From search results to candidates, as nights do it."""
+    judgement: Judgement | None = None
+    """From search results to lanes by walk-forward, as `mei experiment` measures it; nights do not judge by it yet."""

@@ -11,14 +11,53 @@ import polars as pl
 from kernels import features as kernel
 from kernels.features import Column
 from kernels.market import Floats
-from mei_pipeline.candles.intervals import Intervals, interval_ms
+from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms
+from mei_pipeline.candles.sources.synthetic import SyntheticSource
+from mei_pipeline.candles.sources.synthetic_bars import make_bars
+from mei_pipeline.candles.sources.synthetic_config import SyntheticMarket
+from mei_pipeline.candles.sources.synthetic_funding import make_funding
+from mei_pipeline.errors import ConfigError
 from mei_pipeline.features import FeatureSet
-from mei_pipeline.market import Bars, Steps
+from mei_pipeline.market import DAY_MS, Bars, Steps
+from mei_pipeline.progress import Progress, silent
+
+_SLICE_MS = 8 * DAY_MS  # what is held at the finest interval at a time
 
 
 def threads_of(threads: int) -> int:
     """How many threads 0 stands for: one per processor that this process may use."""
     return threads or len(os.sched_getaffinity(0))
+
+
+def synthetic_bars(market: SyntheticMarket, intervals: Intervals, progress: Progress = silent) -> Bars:
+    """All bars of an invented market that has an end, made of whole days; progress is told of each day."""
+    if market.to_ms is None:
+        raise ConfigError("synthetic market: it has no end; set `to`")
+    days = (market.to_ms - market.from_ms) // DAY_MS
+    parts = []
+    for start_ms in range(market.from_ms, market.to_ms, _SLICE_MS):
+        stop_ms = min(start_ms + _SLICE_MS, market.to_ms)
+        parts.append(make_bars(market, start_ms, stop_ms))
+        progress((stop_ms - market.from_ms) // DAY_MS, days, "days of the market")
+    prices = {
+        name: np.concatenate([getattr(part, name).T for part in parts])
+        for name in ("open", "high", "low", "close", "volume")
+    }
+    step_ms, finest_ms = interval_ms(intervals.step), interval_ms(market.interval)
+    if step_ms > finest_ms:
+        prices = coarser(prices, step_ms // finest_ms)
+    terms = SyntheticSource(market).instruments()
+    return bars_of(market.venue, intervals, market.from_ms, prices, _funding(market, market.to_ms, step_ms), terms)
+
+
+def _funding(market: SyntheticMarket, end_ms: int, step_ms: int) -> Floats:
+    """[T, S] funding rates that are due at the close of each step."""
+    time_ms, rates, _ = make_funding(market, market.from_ms, end_ms + HOUR_MS)
+    found = np.zeros(((end_ms - market.from_ms) // step_ms, len(market.symbols)))
+    t = (time_ms - market.from_ms + step_ms - 1) // step_ms - 1
+    inside = (t >= 0) & (t < len(found))
+    np.add.at(found, t[inside], rates.T[inside])
+    return found
 
 
 def bars_of(

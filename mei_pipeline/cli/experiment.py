@@ -1,0 +1,148 @@
+"""`mei experiment`: what the selection promotes where there is nothing to find, and where there is."""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mei_pipeline.cli import output
+
+if TYPE_CHECKING:
+    from mei_pipeline.config.load import Config
+    from mei_pipeline.config.models import Judgement
+    from mei_pipeline.experiment.markets import Invented, Shuffled
+    from mei_pipeline.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SWEEP = "experiment"
+
+
+@click.group("experiment")
+def experiment() -> None:
+    """Run the whole selection on many markets whose edge is known, and count what it promotes.
+
+    Each market has its own seed, --seed and those after it. Its nights search, walk forward and judge under the
+    policy.yaml in force; nothing is written.
+    """
+
+
+def _options(command: Command) -> Command:
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
+        click.option("--workers", type=click.IntRange(0), default=0, help="Processes; default: one per processor."),
+        click.option("--nights", type=click.IntRange(1, 400), default=1, show_default=True, help="Consecutive nights."),
+        click.option("--sweep", "sweep", default=_SWEEP, show_default=True, help="The search: a file of sweeps/."),
+        click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the first market."),
+        click.option("--markets", type=click.IntRange(1), default=200, show_default=True, help="How many markets."),
+    ):
+        command = option(command)
+    return command
+
+
+@experiment.command()
+@click.option(
+    "--candles",
+    type=click.Choice(["synthetic", "lake"]),
+    default="synthetic",
+    show_default=True,
+    help="Random walks, or days of the lake's hourly candles in random order.",
+)
+@_options
+def null(candles: str, **options: Any) -> None:
+    """Markets without edge: how often noise is promoted."""
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.experiment.markets import invented, shuffled
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    config = load_config(settings.config)
+    others = _judgement(config).other_symbols
+    if candles == "lake":
+        from mei_pipeline.candles.lake import Lake
+
+        source: Invented | Shuffled = shuffled(Lake(settings.lake), config.pipeline.venue, others)
+    else:
+        source = invented(0.0, others)
+    _run(settings, config, source, {"kind": "null", "candles": candles, "edge": 0.0}, **options)
+
+
+@experiment.command()
+@click.option(
+    "--edge",
+    type=click.FloatRange(0, min_open=True),
+    required=True,
+    help="Net annual Sharpe ratio that the best parameters earn in the long run.",
+)
+@_options
+def planted(edge: float, **options: Any) -> None:
+    """Markets with an edge of stated size: how often it is found."""
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.experiment.markets import invented
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    config = load_config(settings.config)
+    source = invented(edge, _judgement(config).other_symbols)
+    _run(settings, config, source, {"kind": "planted", "candles": "synthetic", "edge": edge}, **options)
+
+
+COMMANDS: list[click.Command] = [experiment]
+
+
+def _judgement(config: "Config") -> "Judgement":
+    from mei_pipeline.errors import ConfigError
+
+    if config.policy.judgement is None:
+        raise ConfigError("policy.yaml: judgement: missing; an experiment measures what it lets through")
+    return config.policy.judgement
+
+
+def _run(  # noqa: PLR0913 - the options of both commands
+    settings: "Settings",
+    config: "Config",
+    source: "Invented | Shuffled",
+    what: dict[str, Any],
+    *,
+    markets: int,
+    seed: int,
+    sweep: str,
+    nights: int,
+    workers: int,
+    as_json: bool,
+) -> None:
+    from mei_pipeline.experiment.report import summary
+    from mei_pipeline.experiment.run import Experiment, run_markets
+
+    asked = Experiment(settings, config.sweep(sweep), _judgement(config), source, nights)
+    start = time.monotonic()
+    with output.bar() as progress:
+        outcomes = run_markets(asked, range(seed, seed + markets), workers, progress)
+    found = what | {"sweep": sweep, "seed": seed} | summary(asked, outcomes)
+    found["seconds"] = round(time.monotonic() - start, 1)
+    if as_json:
+        output.print_json(found)
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    """The same for people."""
+    parts = ("any night", found), ("first night", found["first_night"]), ("last night", found["last_night"])
+    rows = [
+        (name, part["promoted"], f"{part['rate']:.1%}", "{:.1%} to {:.1%}".format(*part["ci95"]))
+        for name, part in (parts if found["nights"] > 1 else parts[:1])
+    ]
+    edge = f", Sharpe ratio {found['edge']:g} planted" if found["edge"] else ", no edge"
+    title = f"{found['markets']} {found['candles']} markets{edge}: promoted"
+    output.table(title, ("", "markets", "rate", "95 % interval"), rows)
+    gates = [(name, each["failed"], each["alone"]) for name, each in found["gates"].items()]
+    output.table(
+        f"Where the {found['candidates']:,} candidates of all nights fell", ("gate", "fell", "at it alone"), gates
+    )
+    output.note(
+        f"{found['symbols']} symbols and {found['other_symbols']} held out, {found['combos']:,} combos of "
+        f"{found['sweep']}.yaml, {found['nights']} nights, {found['days_out_of_sample']} days out of sample; "
+        f"{found['nothing_chosen']} nights chose nothing; policy {found['policy'][:12]}; {found['seconds']:.0f} s"
+    )

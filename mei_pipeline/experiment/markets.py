@@ -1,0 +1,171 @@
+"""The markets of an experiment: invented ones, and real hours in another order."""
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import polars as pl
+
+from kernels.market import Floats
+from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.candles.lake import Lake
+from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTRUMENTS, SyntheticMarket
+from mei_pipeline.candles.sources.synthetic_edge import drift_for
+from mei_pipeline.errors import DataError
+from mei_pipeline.market import DAY_MS, Bars, common_symbols, load_bars, stored_ms
+from mei_pipeline.memory import bars_of, synthetic_bars
+
+INTERVAL = "1h"
+"""Bars of every market: the planted edge is calibrated for them, and whole days of them are shuffled."""
+SEARCHED = 10
+"""Symbols that a search sees; a lake may have fewer."""
+BLOCK_HOURS = 24
+"""Length of the blocks of real hours: UTC days, so that each hour keeps its time of day."""
+
+_LEAST_BLOCKS = 60
+_LEAST_PRESENT = 0.9  # of the lake's days: a symbol with fewer would cost too many days of all the others
+
+
+@dataclass(frozen=True)
+class Invented:
+    """Synthetic markets: random walks with clusters of volatility and fat tails, with or without a planted edge.
+
+    Attributes:
+        searched: Symbols that the search sees, sorted.
+        others: Symbols that it does not see, sorted.
+        edge_size: The planted drift; see `SyntheticMarket`.
+    """
+
+    searched: tuple[str, ...]
+    others: tuple[str, ...]
+    edge_size: float
+
+    def bars(self, seed: int, symbols: tuple[str, ...], days: int) -> Bars:
+        """Bars of some of the symbols of the market `seed`; each symbol's do not depend on the others."""
+        to_ms = DEFAULT_FROM_MS + days * DAY_MS
+        market = SyntheticMarket(seed=seed, symbols=symbols, interval=INTERVAL, to_ms=to_ms, edge_size=self.edge_size)
+        return synthetic_bars(market, Intervals(INTERVAL))
+
+
+def invented(edge_sharpe: float, others: int) -> Invented:
+    """Synthetic markets in which the best parameters earn `edge_sharpe` on the symbols that are searched.
+
+    Args:
+        edge_sharpe: Net annual Sharpe ratio in the long run; 0 plants nothing.
+        others: Symbols to hold out; they have the same drift.
+
+    Raises:
+        ConfigError: The ratio is higher than any in the calibration table.
+    """
+    names = [*INSTRUMENTS, *(f"EXTRA{number}" for number in range(others))]
+    searched, held_out = names[:SEARCHED], names[SEARCHED : SEARCHED + others]
+    return Invented(tuple(sorted(searched)), tuple(sorted(held_out)), drift_for(edge_sharpe, SEARCHED))
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Real hours in another order: days drawn with replacement, each with all of its symbols.
+
+    Drawn with replacement, not permuted: a permutation would bring every price back to where it began, which a trend
+    follower would pay for. Prices are multiplied by each hour's ratios to the close before it. The mean ratio and the
+    mean funding rate of each symbol over all days are taken out, so that holding earns nothing in expectation.
+
+    What survives: everything inside a day, across symbols too, such as crashes, the season of volatility, and
+    autocorrelation of returns and of volatility at lags of less than a day, a pair at lag k hours with the share
+    (24 - k)/24. What is gone: everything between days.
+
+    Attributes:
+        searched: Symbols that the search sees, sorted.
+        others: Symbols that it does not see, sorted.
+        venue: Whose candles.
+        ratios: [4, days, 24, S] open, high, low and close over the close before, for `instruments`' symbols.
+        volume: [days, 24, S] in base coin.
+        funding: [days, 24, S] rates due in each hour, the mean taken out.
+        start: [S] price before the first hour.
+        instruments: One row per symbol.
+    """
+
+    searched: tuple[str, ...]
+    others: tuple[str, ...]
+    venue: str
+    ratios: Floats
+    volume: Floats
+    funding: Floats
+    start: Floats
+    instruments: pl.DataFrame
+
+    def bars(self, seed: int, symbols: tuple[str, ...], days: int) -> Bars:
+        """Bars of some of the symbols of the market `seed`; the same days are drawn for all symbols."""
+        drawn = np.random.default_rng(seed).integers(self.ratios.shape[1], size=days)
+        names = self.instruments["symbol"].to_list()
+        columns = [names.index(symbol) for symbol in symbols]
+        open_, high, low, close = self.ratios[..., columns][:, drawn].reshape(4, -1, len(columns))
+        level = self.start[columns] * np.cumprod(close, axis=0)
+        before = np.concatenate((self.start[columns][None], level[:-1]))
+        prices = {
+            "open": before * open_,
+            "high": before * high,
+            "low": before * low,
+            "close": level,
+            "volume": self.volume[..., columns][drawn].reshape(level.shape),
+        }
+        funding = self.funding[..., columns][drawn].reshape(level.shape)
+        return bars_of(self.venue, Intervals(INTERVAL), DEFAULT_FROM_MS, prices, funding, self.instruments[columns])
+
+
+def shuffled(lake: Lake, venue: str, others: int) -> Shuffled:
+    """The hours of a lake to draw markets from.
+
+    Symbols are those with nine tenths of the lake's days without a gap, the first 13 of them by the hash of their name;
+    days those without a gap in any of these.
+
+    Args:
+        lake: The lake.
+        venue: Whose candles.
+        others: Symbols to hold out.
+
+    Raises:
+        DataError: There are no hourly bars, or too few symbols or days without gaps.
+    """
+    names, _ = common_symbols(lake, venue, Intervals(INTERVAL))
+    first_ms, end_ms = stored_ms(lake, venue, INTERVAL)
+    # One day is needed before the first, for the close before it.
+    anchor_ms = -(-first_ms // DAY_MS) * DAY_MS
+    days = (end_ms - anchor_ms) // DAY_MS - 1
+    text = f"lake {lake.root}: {INTERVAL} bars of {venue}"
+    if days < _LEAST_BLOCKS:
+        raise DataError(f"{text}: {max(days, 0)} whole days; a market needs at least {_LEAST_BLOCKS} to draw from")
+    read = load_bars(lake, venue, INTERVAL, names, anchor_ms, anchor_ms + (days + 1) * DAY_MS)
+    close = read.prices[3]
+    usable = ~np.isnan(close[BLOCK_HOURS:]) & ~np.isnan(close[BLOCK_HOURS - 1 : -1])
+    whole = usable.reshape(days, BLOCK_HOURS, -1).all(axis=1)
+    fit = [name for name, there in zip(read.symbols, whole.mean(axis=0), strict=True) if there >= _LEAST_PRESENT]
+    chosen = sorted(fit, key=lambda name: sha256(name.encode()).hexdigest())[: SEARCHED + others]
+    searched, held_out = chosen[: len(chosen) - others], chosen[len(chosen) - others :]
+    if not searched:
+        raise DataError(
+            f"{text}: {len(fit)} symbols without gaps on nine tenths of {days} days; at least {others + 1} are needed, "
+            f"{others} of them held out (`other_symbols` of policy.yaml)"
+        )
+    columns = [read.symbols.index(name) for name in sorted(chosen)]
+    kept = np.flatnonzero(whole[:, columns].all(axis=1))
+    if len(kept) < _LEAST_BLOCKS:
+        raise DataError(f"{text}: {len(kept)} days without a gap in any symbol; at least {_LEAST_BLOCKS} are needed")
+
+    def days_of(values: Floats) -> Floats:
+        """Hours [..., T, S] from the second day on as the kept days [..., days, 24, S] of the chosen symbols."""
+        cut = values[..., columns].reshape(*values.shape[:-2], -1, BLOCK_HOURS, len(columns))
+        return np.ascontiguousarray(cut[..., kept, :, :])
+
+    ratios = days_of(read.prices[:, BLOCK_HOURS:] / close[BLOCK_HOURS - 1 : -1])
+    funding = days_of(read.steps.funding[BLOCK_HOURS:])
+    return Shuffled(
+        searched=tuple(sorted(searched)),
+        others=tuple(sorted(held_out)),
+        venue=venue,
+        ratios=ratios / ratios[3].mean(axis=(0, 1)),
+        volume=days_of(read.volume[BLOCK_HOURS:]),
+        funding=funding - funding.mean(axis=(0, 1)),
+        start=days_of(close[BLOCK_HOURS - 1 : -1])[0, 0],
+        instruments=read.instruments[columns],
+    )

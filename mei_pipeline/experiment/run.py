@@ -1,0 +1,208 @@
+"""Nights on many markets, in parallel: the sweep in memory, then the selection of every night."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+import polars as pl
+
+from kernels.cache import use_cache
+from kernels.market import fill_model
+from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
+from mei_pipeline.config.models import Judgement, SweepSpec, WalkForward
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.experiment.markets import INTERVAL, Invented, Shuffled
+from mei_pipeline.features import FeatureSet
+from mei_pipeline.market import DAY_MS, Bars, window
+from mei_pipeline.memory import features_of, threads_of
+from mei_pipeline.progress import Progress, silent
+from mei_pipeline.selection.folds import Fold, folds_of
+from mei_pipeline.selection.judge import Candidate, Look, judge_search
+from mei_pipeline.selection.legs import Ground
+from mei_pipeline.selection.walk_forward import judged_days
+from mei_pipeline.settings import Settings, one_thread_for_children
+from mei_pipeline.simulation import encode_combos, run_combos
+from mei_pipeline.sweep.plan import SweepPlan, make_plan
+from mei_pipeline.sweep.results import chunk_frame
+
+DAYS_OUT_OF_SAMPLE = 280
+"""Days that all folds of a night together are judged on: 40 weeks."""
+WARMUP_DAYS = 12
+"""Days before the search's first, in which columns settle."""
+HOLDOUT_DAYS = 42
+"""Days after the search's last, which choose nothing."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is done on every market.
+
+    Attributes:
+        settings: Says where compiled kernels are.
+        spec: The search.
+        policy: The thresholds. Crises are days of the calendar, which these markets do not have: they are left out.
+        source: Where markets come from.
+        nights: Nights one after the other, the days of each one day later than those of the night before.
+        days_out_of_sample: Days that the folds of a night are judged on, at least.
+    """
+
+    settings: Settings
+    spec: SweepSpec
+    policy: Judgement
+    source: Invented | Shuffled
+    nights: int = 1
+    days_out_of_sample: int = DAYS_OUT_OF_SAMPLE
+
+    @property
+    def search_days(self) -> int:
+        """Days of a search whose folds are judged on as many days as asked for."""
+        return _search_days(self.policy.walk_forward, self.days_out_of_sample)
+
+    @property
+    def market_days(self) -> int:
+        """Days of a market."""
+        return WARMUP_DAYS + self.search_days + HOLDOUT_DAYS + self.nights - 1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a candidate.
+
+    Attributes:
+        failed: Gates that it did not pass, for lack of evidence too.
+        sharpe: Its annual Sharpe ratio out of sample; None where its days do not vary.
+        looks: Looks at its days that were counted, this night's included.
+    """
+
+    failed: tuple[str, ...]
+    sharpe: float | None
+    looks: int
+
+
+Night = tuple[Verdict, ...]
+"""The candidates of one night, best in the search first; none where nothing had made money."""
+
+
+def promoted(night: Night) -> bool:
+    """Whether any candidate of a night passed every gate."""
+    return any(not verdict.failed for verdict in night)
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse what can't be run, before anything is.
+
+    Raises:
+        ConfigError: The sweep's bars are not those of the markets, or there is no night or day.
+    """
+    if experiment.spec.intervals != Intervals(INTERVAL):
+        raise ConfigError(f"experiment: the sweep's interval is {experiment.spec.intervals}; allowed: {INTERVAL} alone")
+    if experiment.nights < 1:
+        raise ConfigError(f"experiment: nights is {experiment.nights}; at least 1")
+
+
+def run_markets(
+    experiment: Experiment, seeds: Sequence[int], workers: int = 0, progress: Progress = silent
+) -> list[tuple[Night, ...]]:
+    """The nights of each market, in the order of `seeds`; they do not depend on the number of workers.
+
+    Args:
+        experiment: What is done.
+        seeds: One for each market.
+        workers: Processes, of one thread each; 0 means one per processor.
+        progress: Told of each market that is done.
+
+    Raises:
+        ConfigError: See `check`; or there is no market.
+    """
+    check(experiment)
+    if not seeds:
+        raise ConfigError("experiment: markets is 0; at least 1")
+    most = min(threads_of(workers), len(seeds))
+    with (
+        one_thread_for_children(),
+        ProcessPoolExecutor(most, get_context("spawn"), initializer=_start, initargs=(experiment,)) as pool,
+    ):
+        waiting: list[Future[tuple[Night, ...]]] = [pool.submit(_work, seed) for seed in seeds]
+        try:
+            progress(0, len(seeds), "markets")
+            for done, future in enumerate(as_completed(waiting), start=1):
+                future.result()
+                progress(done, len(seeds), "markets")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        return [future.result() for future in waiting]
+
+
+def run_market(experiment: Experiment, seed: int) -> tuple[Night, ...]:
+    """All nights on one market; each counts the looks of those before it."""
+    source = experiment.source
+    policy = experiment.policy.model_copy(update={"crises": {}})
+    bars = source.bars(seed, source.searched, experiment.market_days)
+    others = source.bars(seed, source.others, experiment.market_days) if source.others else None
+    plans = [_plan(experiment, bars, night) for night in range(experiment.nights)]
+    ground = _ground(experiment, bars, plans[0])
+    elsewhere = None if others is None else _ground(experiment, others, plans[0])
+    looks: list[Look] = []
+    nights = []
+    for plan in plans:
+        rows = _sweep(experiment, bars, ground.features, plan)
+        to_ms = plan.to_ms + HOLDOUT_DAYS * DAY_MS
+        judged = judge_search(ground, elsewhere, plan, partial(list, [rows]), policy, to_ms, looks)
+        looks += [Look(each.chain.days_ms, each.chain.returns) for each in judged.candidates]
+        nights.append(tuple(_verdict(each) for each in judged.candidates))
+    return tuple(nights)
+
+
+def folds(experiment: Experiment) -> tuple[Fold, ...]:
+    """The folds of the first night."""
+    return folds_of(0, experiment.search_days * DAY_MS, experiment.policy.walk_forward)
+
+
+def _search_days(policy: WalkForward, wanted: int) -> int:
+    days = wanted
+    while judged_days(folds_of(0, days * DAY_MS, policy)) < wanted:
+        days += 1
+    return days
+
+
+def _plan(experiment: Experiment, bars: Bars, night: int) -> SweepPlan:
+    from_ms = DEFAULT_FROM_MS + (WARMUP_DAYS + night) * DAY_MS
+    return make_plan(experiment.spec, bars, from_ms, from_ms + experiment.search_days * DAY_MS)
+
+
+def _ground(experiment: Experiment, bars: Bars, plan: SweepPlan) -> Ground:
+    return Ground(experiment.settings, bars, features_of(bars, plan.columns(), threads=1))
+
+
+def _sweep(experiment: Experiment, bars: Bars, features: FeatureSet, plan: SweepPlan) -> pl.DataFrame:
+    """Rows of all combos over the days of a night."""
+    numbers = np.arange(plan.combos, dtype=np.int64)
+    values = {**plan.params, **plan.axis_values(numbers)}
+    combos = encode_combos(plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params)
+    cut = window(bars, plan.from_ms, plan.to_ms)
+    model = fill_model(plan.market, plan.initial_balance_usd)
+    outcome = run_combos(experiment.settings, cut, model, features, combos, threads=1)
+    return chunk_frame(plan, numbers, outcome, cut.last - cut.first)
+
+
+def _verdict(candidate: Candidate) -> Verdict:
+    failed = tuple(gate.name for gate in candidate.gates if gate.verdict != "pass")
+    return Verdict(failed, candidate.measured.sharpe, candidate.measured.search.looks)
+
+
+_experiment: list[Experiment] = []
+
+
+def _start(experiment: Experiment) -> None:
+    """A worker is told once what it does: real hours are large."""
+    use_cache(experiment.settings.kernel_cache)
+    _experiment[:] = [experiment]
+
+
+def _work(seed: int) -> tuple[Night, ...]:
+    return run_market(_experiment[0], seed)

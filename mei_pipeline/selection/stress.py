@@ -1,0 +1,86 @@
+"""What becomes of a slot in worse markets, with other parameters, and in bad days."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from kernels.market import fill_model
+from kernels.params import Value
+from mei_pipeline.config.models import Judgement, Stress
+from mei_pipeline.market import window
+from mei_pipeline.params.grid import Picked
+from mei_pipeline.selection.candidates import resolved_combo
+from mei_pipeline.selection.legs import Ground, deepest_fall_frac, run_leg
+from mei_pipeline.selection.walk_forward import Slot, Walk, run_slot
+from mei_pipeline.simulation import encode_combos, run_combos
+from mei_pipeline.sweep.metrics import sharpe
+from mei_pipeline.sweep.plan import SweepPlan
+
+
+def worse_markets(plan: SweepPlan, policy: Stress) -> dict[str, dict[str, Value]]:
+    """Market parameters of each worse market, by the name of its gate."""
+    fee, entry, leave = (
+        float(plan.market[f"market.{name}"]) for name in ("taker_fee_bps", "entry_slippage_bps", "exit_slippage_bps")
+    )
+    found: dict[str, dict[str, Value]] = {
+        f"slippage_plus_{bps:g}_bps": {
+            "market.entry_slippage_bps": entry + bps,
+            "market.exit_slippage_bps": leave + bps,
+        }
+        for bps in policy.slippage_bps
+    }
+    found |= {f"fee_times_{factor:g}": {"market.taker_fee_bps": fee * factor} for factor in policy.fee_multiples}
+    found["delay"] = {"market.delay_bars": int(plan.market["market.delay_bars"]) + policy.delay_bars}
+    return found
+
+
+def stressed(ground: Ground, plan: SweepPlan, walk: Walk, slot: Slot, policy: Stress) -> dict[str, float]:
+    """Net return in percent of a slot out of sample in each worse market, by the name of its gate."""
+    return {
+        name: 100.0 * run_slot(ground, plan, walk, slot, market).return_frac
+        for name, market in worse_markets(plan, policy).items()
+    }
+
+
+def neighbours(plan: SweepPlan, number: int) -> list[dict[str, Value]]:
+    """Parameters of the combos one step up or down on one axis from combo `number`, by path.
+
+    An axis that does not vary for the combo has no neighbours; values stand in the order of the sweep's file.
+    """
+    own = plan.combo(number)
+    found = []
+    for path, values in plan.axes:
+        if any(own[name] != wanted for name, wanted in plan.when.get(path, {}).items()):
+            continue
+        place = values.index(own[path])
+        found += [{**own, path: values[at]} for at in (place - 1, place + 1) if 0 <= at < len(values)]
+    return found
+
+
+def plateau(ground: Ground, plan: SweepPlan, slot: Slot) -> float | None:
+    """Share of the neighbours that keep at least half of the Sharpe ratio of a slot's final choice.
+
+    Both over all days of the search. None without a neighbour.
+    """
+    own, *others = combos = [plan.combo(slot.final.combo), *neighbours(plan, slot.final.combo)]
+    if not others:
+        return None
+    values = {path: Picked(tuple(combo[path] for combo in combos), np.arange(len(combos))) for path in own}
+    encoded = encode_combos(plan.strategy, ground.features, values, len(combos), plan.symbols, plan.symbol_params)
+    cut = window(ground.bars, plan.from_ms, plan.to_ms)
+    outcome = run_combos(
+        ground.settings, cut, fill_model(plan.market, plan.initial_balance_usd), ground.features, encoded
+    )
+    ratios = sharpe(*outcome.days.sum(axis=0))
+    return float((ratios[1:] >= 0.5 * ratios[0]).mean()) if ratios[0] > 0.0 else 0.0
+
+
+def crisis_drawdowns(ground: Ground, plan: SweepPlan, slot: Slot, policy: Judgement, to_ms: int) -> Mapping[str, float]:
+    """Deepest fall in percent of a slot's final choice in each crisis from the search's first day to `to_ms`."""
+    resolved = resolved_combo(plan, plan.combo(slot.final.combo))
+    found = {}
+    for name, crisis in sorted(policy.crises.items()):
+        if plan.from_ms <= crisis.from_ms and crisis.to_ms <= to_ms:
+            leg = run_leg(ground, resolved, (crisis.from_ms, crisis.to_ms))
+            found[name] = 100.0 * deepest_fall_frac(leg.curve)
+    return found

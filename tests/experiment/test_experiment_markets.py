@@ -1,0 +1,110 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from mei_pipeline.candles.instruments import default_instruments
+from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
+from mei_pipeline.candles.sources.synthetic_config import SyntheticMarket
+from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.experiment.markets import BLOCK_HOURS, SEARCHED, invented, shuffled
+from mei_pipeline.settings import Settings
+from tests.market_kit import DAY_MS, HOUR_MS, START_MS, VENUE, fill_lake, walk
+
+DAYS = 80
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return fill_lake(Settings(home=tmp_path), days=DAYS)
+
+
+def test_the_edge_is_that_of_the_symbols_that_are_searched():
+    source = invented(3.0, 3)
+    assert source.edge_size == SyntheticMarket(edge_sharpe=3.0, symbols=source.searched).trend_drift
+    assert (len(source.searched), len(source.others)) == (SEARCHED, 3)
+    assert not set(source.searched) & set(source.others)
+    assert invented(0.0, 3).edge_size == 0.0
+
+
+def test_more_symbols_can_be_held_out_than_have_constants_of_their_own():
+    source = invented(0.0, 9)
+    assert len({*source.searched, *source.others}) == SEARCHED + 9
+    assert source.bars(1, source.others, 2).prices.shape == (4, 48, 9)
+
+
+def test_symbols_held_out_live_in_the_same_market():
+    source = invented(0.0, 3)
+    searched, others = (source.bars(5, symbols, 60).prices[3] for symbols in (source.searched, source.others))
+    moves = np.diff(np.log(np.column_stack([searched[:, 0], others[:, 0]])), axis=0)
+    assert np.corrcoef(moves.T)[0, 1] > 0.4
+
+
+def test_an_edge_above_the_table_is_refused():
+    with pytest.raises(ConfigError, match="edge_sharpe is 40"):
+        invented(40.0, 3)
+
+
+def test_shuffled_days_are_days_of_the_lake_with_all_symbols(lake):
+    source = shuffled(lake, VENUE, 1)
+    bars = source.bars(3, source.searched, 5)
+    close = bars.prices[3]
+    names = source.instruments["symbol"].to_list()
+    pool = source.ratios[3][..., [names.index(name) for name in source.searched]]
+    for day in range(1, 5):
+        first = day * BLOCK_HOURS
+        drawn = close[first : first + BLOCK_HOURS] / close[first - 1 : first + BLOCK_HOURS - 1]
+        assert (np.abs(pool - drawn).max(axis=(1, 2)) < 1e-9).sum() == 1
+
+
+def test_holding_shuffled_days_earns_nothing_in_the_mean(lake):
+    source = shuffled(lake, VENUE, 1)
+    assert source.ratios[3].mean(axis=(0, 1)) == pytest.approx(1.0, abs=1e-12)
+    assert source.funding.mean(axis=(0, 1)) == pytest.approx(0.0, abs=1e-15)
+
+
+def test_bars_of_shuffled_days_are_bars(lake):
+    source = shuffled(lake, VENUE, 1)
+    opened, high, low, close = source.bars(3, source.searched, 30).prices
+    assert (low <= np.minimum(opened, close)).all()
+    assert (high >= np.maximum(opened, close)).all()
+
+
+def test_a_shuffled_symbol_does_not_depend_on_those_beside_it(lake):
+    source = shuffled(lake, VENUE, 1)
+    both, one = (source.bars(3, symbols, 10) for symbols in (source.searched, source.searched[1:]))
+    assert np.array_equal(both.prices[:, :, 1:], one.prices)
+    assert np.array_equal(both.steps.funding[:, 1:], one.steps.funding)
+
+
+def test_another_seed_draws_other_days(lake):
+    source = shuffled(lake, VENUE, 1)
+    assert not np.array_equal(*(source.bars(seed, source.searched, 10).prices for seed in (3, 4)))
+
+
+def test_days_with_a_gap_are_not_drawn_and_symbols_with_many_are_left_out(lake):
+    for name, missing in (("DDD", 3), ("EEE", 30)):
+        bars = walk(name, DAYS, seed=1)
+        hours = (pl.col("open_ms") - START_MS) // HOUR_MS
+        holes = (hours % BLOCK_HOURS == 7) & (hours // BLOCK_HOURS).is_between(20, 19 + missing)
+        merge_candles(lake, bars.filter(~holes), now_ms=START_MS + 100 * DAY_MS)
+    merge_instruments(lake, default_instruments(VENUE, {"DDD": 100.0, "EEE": 100.0}), now_ms=START_MS + 100 * DAY_MS)
+    source = shuffled(lake, VENUE, 1)
+    assert sorted((*source.searched, *source.others)) == ["AAA", "BBB", "CCC", "DDD"]
+    # The first day has no close before it.
+    assert source.ratios.shape == (4, DAYS - 1 - 3, BLOCK_HOURS, 4)
+    assert np.isfinite(source.ratios).all()
+
+
+def test_a_lake_without_candles_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no 1h bars"):
+        shuffled(Lake(tmp_path / "lake"), VENUE, 1)
+
+
+def test_a_lake_with_too_few_symbols_is_refused(lake):
+    with pytest.raises(DataError, match=r"3 symbols without gaps.*at least 4"):
+        shuffled(lake, VENUE, 3)
+
+
+def test_a_short_lake_is_refused(tmp_path):
+    with pytest.raises(DataError, match="whole days; a market needs at least 60"):
+        shuffled(fill_lake(Settings(home=tmp_path), days=40), VENUE, 1)

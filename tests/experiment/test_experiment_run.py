@@ -1,0 +1,158 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from mei_pipeline.cli.main import run as mei
+from mei_pipeline.config.load import load_config
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.experiment.markets import invented, shuffled
+from mei_pipeline.experiment.report import fallen, rates, summary
+from mei_pipeline.experiment.run import Experiment, Verdict, promoted, run_market, run_markets
+from mei_pipeline.settings import CHECKOUT, read_settings
+from tests.market_kit import VENUE, fill_lake
+
+HUGE = 10.0  # net annual Sharpe ratio
+AXES = {"indicators.ema_fast_window": (8, 18), "indicators.ema_slow_window": (50, 80), "trade.tp_atr_mult": (8.0, 50.0)}
+
+
+@pytest.fixture(autouse=True)
+def cache(compiled_kernels, monkeypatch):
+    """Workers find the kernels that the tests compiled."""
+    monkeypatch.setenv("MEI_CACHE", str(compiled_kernels.parent.parent))
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load_config(CHECKOUT / "config")
+
+
+@pytest.fixture
+def small(config):
+    """Eight combos on 280 days out of sample, without edge."""
+    spec = config.sweep("experiment").model_copy(update={"axes": AXES})
+    return Experiment(read_settings(), spec, config.policy.judgement, invented(0.0, 3))
+
+
+def with_edge(experiment, edge):
+    return replace(experiment, source=invented(edge, 3))
+
+
+def test_a_huge_edge_is_promoted(small):
+    assert promoted(run_market(with_edge(small, HUGE), 1)[0])
+
+
+def test_no_edge_is_not(small):
+    (night,) = run_market(small, 4)
+    assert not promoted(night)
+    assert night, "this market must have candidates, or it shows nothing"
+
+
+def test_the_number_of_workers_changes_nothing(small):
+    huge = with_edge(small, HUGE)
+    assert run_markets(huge, [1, 2, 3], workers=1) == run_markets(huge, [1, 2, 3], workers=2)
+
+
+def test_progress_is_told_of_every_market(small):
+    told = []
+    run_markets(small, [3, 4], 1, lambda done, total, what, _speed="": told.append((done, total, what)))
+    assert told == [(0, 2, "markets"), (1, 2, "markets"), (2, 2, "markets")]
+
+
+def test_the_folds_cover_the_days_that_are_asked_for(small):
+    asked = replace(small, days_out_of_sample=280)
+    assert summary(asked, [((),)])["days_out_of_sample"] == 280
+    assert replace(small, nights=30).market_days == asked.market_days + 29
+
+
+def test_later_nights_count_the_looks_of_earlier_ones(small):
+    nights = run_market(replace(with_edge(small, HUGE), nights=3), 1)
+    judged = [len(night) for night in nights]
+    assert [night[0].looks for night in nights] == [sum(judged[: n + 1]) for n in range(3)]
+
+
+def test_a_first_night_is_the_same_whatever_follows(small):
+    huge = with_edge(small, HUGE)
+    assert run_market(replace(huge, nights=2), 2)[0] == run_market(huge, 2)[0]
+
+
+def test_shuffled_candles_of_a_lake_are_searched_too(small, tmp_path):
+    settings = small.settings.model_copy(update={"home": tmp_path})
+    source = shuffled(fill_lake(settings, days=70), VENUE, 1)
+    (night,) = run_market(replace(small, source=source), 1)
+    assert not promoted(night)
+
+
+def test_rates_tell_first_last_and_any_night_apart():
+    passed, fell, none = (Verdict((), 2.0, 1),), (Verdict(("a",), 0.1, 1),), ()
+    found = rates([(passed, fell), (fell, passed), (none, fell), (fell, fell)])
+    assert (found["promoted"], found["rate"]) == (2, 0.5)
+    assert found["first_night"]["promoted"] == found["last_night"]["promoted"] == 1
+    assert found["ci95"] == pytest.approx([0.0676, 0.9324], abs=1e-4)
+
+
+def test_gates_count_candidates_and_those_that_fell_at_no_other():
+    nights = [(Verdict(("a", "b"), 0.1, 1), Verdict(("a",), 0.2, 1)), (Verdict((), 3.0, 1),), ()]
+    assert fallen(nights) == {"a": {"failed": 2, "alone": 1}, "b": {"failed": 1, "alone": 0}}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [({"nights": 0}, "nights is 0"), ({"seeds": []}, "markets is 0"), ({"interval": "4h"}, "allowed: 1h")],
+)
+def test_what_cannot_be_run_is_refused(small, change, text):
+    asked = small
+    if "interval" in change:
+        asked = replace(small, spec=small.spec.model_copy(update={"interval": "4h"}))
+    if "nights" in change:
+        asked = replace(small, nights=0)
+    with pytest.raises(ConfigError, match=text):
+        run_markets(asked, change.get("seeds", [1]), 1)
+
+
+def test_json_has_every_figure(capsys):
+    assert (
+        mei(["experiment", "planted", "--edge", "3", "--markets", "1", "--seed", "9", "--workers", "1", "--json"]) == 0
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert {
+        "kind", "edge", "candles", "markets", "promoted", "rate", "ci95", "first_night", "last_night", "combos",
+        "symbols", "other_symbols", "days_out_of_sample", "nights", "policy", "sweep", "seed", "seconds", "gates",
+        "candidates", "passed", "nothing_chosen",
+    } == set(found)  # fmt: skip
+    assert (found["kind"], found["edge"], found["combos"], found["symbols"]) == ("planted", 3.0, 120, 10)
+    assert (found["days_out_of_sample"], found["nights"], found["seed"]) == (280, 1, 9)
+
+
+def test_a_table_says_what_was_promoted(capsys):
+    assert mei(["experiment", "null", "--markets", "1", "--workers", "1", "--seed", "3"]) == 0
+    said = capsys.readouterr()
+    assert "1 synthetic markets, no edge: promoted" in said.out
+    assert "min_deflated_sharpe" in said.out
+    assert "280 days out of sample" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["null", "--markets", "0"], 2, "--markets"),
+        (["planted", "--edge", "0"], 2, "--edge"),
+        (["planted", "--edge", "40"], 2, "at most"),
+        (["planted"], 2, "--edge"),
+        (["null", "--sweep", "nothing"], 2, "no sweep 'nothing'"),
+        (["null", "--candles", "lake"], 3, "no 1h bars"),
+    ],
+)
+def test_bad_input_is_refused_before_work_starts(arguments, code, text, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("MEI_HOME", str(tmp_path))
+    assert mei(["experiment", *arguments]) == code
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_noise_is_seldom_promoted_and_an_edge_often(config):
+    asked = Experiment(read_settings(), config.sweep("experiment"), config.policy.judgement, invented(0.0, 3))
+    noise = rates(run_markets(asked, range(20_000, 20_200)))
+    found = rates(run_markets(replace(asked, source=invented(3.0, 3)), range(30_000, 30_060)))
+    assert noise["ci95"][1] <= 0.05
+    assert found["rate"] >= 0.5
