@@ -7,7 +7,7 @@ from statistics import NormalDist
 from kernels.market import Floats
 from mei_pipeline.config.models import Selection
 from mei_pipeline.registry.records import Gate
-from mei_pipeline.selection.gates import at_least, at_most
+from mei_pipeline.selection.bounds import at_least, at_most
 from mei_pipeline.sweep.metrics import FEWEST_DAYS, NO_VARIANCE
 
 _NORMAL = NormalDist()

@@ -26,7 +26,7 @@ from mei_pipeline.selection.candidates import (
     write_candidates,
 )
 from mei_pipeline.selection.deploy import propose
-from mei_pipeline.selection.gates import judge, p_value
+from mei_pipeline.selection.holdout import judge, p_value
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.results import open_results
 from mei_pipeline.sweep.run import run_sweep
