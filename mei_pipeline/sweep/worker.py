@@ -46,7 +46,7 @@ class Job:
 
 def ready(job: Job) -> str:
     """Fetch the inputs and compile, on a node that is about to work; gives what it runs combos on."""
-    return _bench(job).local.engine
+    return _bench(job).local.choice.name
 
 
 def work(job: Job, index: int, numbers: Ints) -> None:
