@@ -56,7 +56,7 @@ def to_config(row: Row[Any]) -> Config:
         Fatal: The content is not what the id was made of.
     """
     try:
-        resolved = from_dict(_loaded(row.resolved, f"config {row.config_id}"), row.config_id)
+        resolved = from_dict(loaded(row.resolved, f"config {row.config_id}"), row.config_id)
     except DataError as error:
         raise Fatal(f"config {row.config_id}: {error}; restore the registry") from error
     return Config(row.config_id, resolved, row.created_ms)
@@ -65,8 +65,8 @@ def to_config(row: Row[Any]) -> Config:
 def to_evidence(row: Row[Any]) -> Evidence:
     """A row of `evidence`."""
     what = f"evidence {row.evidence_id}"
-    basis = Basis(**_loaded(row.basis, what))
-    return Evidence(row.evidence_id, row.config_id, basis, _loaded(row.metrics, what), row.metrics_id, row.created_ms)
+    basis = Basis(**loaded(row.basis, what))
+    return Evidence(row.evidence_id, row.config_id, basis, loaded(row.metrics, what), row.metrics_id, row.created_ms)
 
 
 def to_verdict(row: Row[Any]) -> Verdict:
@@ -83,7 +83,7 @@ def to_verdict(row: Row[Any]) -> Verdict:
             entry["verdict"],
             entry["explanation"],
         )
-        for entry in _loaded(row.gates, f"verdict {row.verdict_id}")
+        for entry in loaded(row.gates, f"verdict {row.verdict_id}")
     )
     if row.passed != all_pass(gates):
         raise Fatal(f"verdict {row.verdict_id}: its gates do not add up to its outcome; restore the registry")
@@ -347,7 +347,12 @@ def check_generation(lane: str, now: Pointer | None, expected: int) -> None:
         raise Refused(f"lane {lane}: is at {holder}; generation {expected} was expected: look again")
 
 
-def _loaded(text: str, what: str) -> Any:
+def loaded(text: str, what: str) -> Any:
+    """The JSON that the database keeps as text.
+
+    Raises:
+        Fatal: It is none.
+    """
     try:
         return json.loads(text)
     except ValueError as error:
