@@ -8,6 +8,7 @@ from sqlalchemy import NullPool, create_engine, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from kernels.cache import source_hash
+from mei_pipeline.files import canonical_json
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.deploy import Candidate
@@ -66,6 +67,10 @@ def resolved(number: int = 0, venue: str = "synthetic") -> Resolved:
 
 def basis(venue: str = "synthetic", data: str = "d", kernels: str = "") -> Basis:
     return Basis(kernels or source_hash(), {"fill": "next_open"}, venue, data * 64, 1_000)
+
+
+def rows_text(value) -> str:
+    return canonical_json(value).decode()
 
 
 def gate(verdict: str = "pass", name: str = "trades") -> Gate:

@@ -10,7 +10,6 @@ from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import store
 from mei_pipeline.registry.deploy import (
-    Assignment,
     Candidate,
     Change,
     Judged,

@@ -19,8 +19,8 @@ from mei_pipeline.registry import store, tables
 from mei_pipeline.registry.config_file import parse_config
 from mei_pipeline.registry.engine import writing
 from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file
-from mei_pipeline.registry.render import render, write_checked
 from mei_pipeline.registry.records import Pointer
+from mei_pipeline.registry.render import render, write_checked
 from mei_pipeline.registry.rows import move_pointer, step, transition_id_of
 
 pytestmark = pytest.mark.usefixtures("database")
