@@ -131,10 +131,12 @@ def change(
 def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | None, why: str) -> "dict[str, Hold]":
     from mei_pipeline.config.load import load_config
     from mei_pipeline.registry.control import Hold, lift_hold, set_hold
+    from mei_pipeline.registry.lanes import lane_folder
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
-    configured(load_config(settings.config), name)
+    if not lane_folder(settings.lanes, name).is_dir():
+        configured(load_config(settings.config), name)
     if hold is None:
         return lift_hold(settings.lanes, name, str(lift))
     because = occasion(who, why, "mei lane set")

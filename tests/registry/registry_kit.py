@@ -1,7 +1,9 @@
 """A registry with made-up configs, for the tests beside this file: an SQLite file, or a database of a server."""
 
+import contextlib
 import hashlib
 import os
+from datetime import date
 from pathlib import Path
 
 from sqlalchemy import NullPool, create_engine, make_url, text
@@ -12,6 +14,7 @@ from mei_pipeline.files import canonical_json
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.deploy import Candidate
+from mei_pipeline.registry.looks import Look
 from mei_pipeline.registry.promote import Wish
 from mei_pipeline.registry.promote import promote as promote_wish
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion
@@ -36,11 +39,8 @@ def url(folder: Path) -> str:
     server = make_url(os.environ[SERVER])
     name = "t" + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
     engine = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        try:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        except ProgrammingError as error:
-            assert "already exists" in str(error)
+    with engine.connect() as connection, contextlib.suppress(ProgrammingError):  # it is there already
+        connection.execute(text(f"CREATE DATABASE {name}"))
     return server.set(database=name).render_as_string(hide_password=False)
 
 
@@ -48,8 +48,9 @@ def fresh(folder: Path) -> Registry:
     return open_registry(url(folder))
 
 
-def promote(registry, lanes, lane, config_id, policy, generation, occasion, *, by_person=False, size=None, **more):
-    return promote_wish(registry, lanes, Wish(lane, config_id, generation, occasion, by_person, size), policy, **more)
+def promote(registry, lanes, lane, config_id, policy, generation, occasion, **more):
+    seam = {"seam": more.pop("seam")} if "seam" in more else {}
+    return promote_wish(registry, lanes, Wish(lane, config_id, generation, occasion, **more), policy, **seam)
 
 
 def resolved(number: int = 0, venue: str = "synthetic") -> Resolved:
@@ -82,22 +83,28 @@ def at(now_ms: int = 1, why: str = "a night found it") -> Occasion:
 
 
 def judged(
-    registry: Registry,
-    number: int = 0,
-    verdict: str = "pass",
-    *,
-    policy: str = POLICY,
-    night: str = NIGHT,
-    venue: str = "synthetic",
-    measured_on: str = "",
-    data: str = "d",
-    kernels: str = "",
+    registry, number=0, verdict="pass", *, policy=POLICY, night=NIGHT, venue="synthetic", measured="", **on
 ) -> str:
+    """Add a config with evidence, measured `on` what `basis` is told, and a verdict on it."""
     config_id = add_config(registry, resolved(number, venue), at())
-    identity = add_evidence(registry, config_id, basis(measured_on or venue, data, kernels), {"sharpe": 1.5}, at())
+    identity = add_evidence(registry, config_id, basis(measured or venue, **on), {"sharpe": 1.5}, at())
     add_verdict(registry, config_id, identity, policy, [gate(verdict)], night_id=night, occasion=at())
     return config_id
 
 
 def candidate(number: int, score: float, verdict: str = "pass", venue: str = "synthetic") -> Candidate:
     return Candidate(resolved(number, venue), basis(venue), {"sharpe": score}, (gate(), gate(verdict, "luck")), score)
+
+
+def look() -> Look:
+    return Look(
+        night_id=NIGHT,
+        slot="finalist 1",
+        config_ids=("a" * 64, "b" * 64),
+        venue="binance",
+        first_day=date(2026, 1, 2),
+        last_day=date(2026, 1, 5),
+        returns=(0.1 + 0.2, -1e-17, 0.0, 5e-324),
+        data_hash="d" * 64,
+        policy_id=POLICY,
+    )

@@ -151,7 +151,7 @@ def test_a_migration_that_fails_half_way_changes_nothing(tmp_path):
     # The last thing that version 2 makes is there already: its columns and its back-filling are done by then.
     make_version1(tmp_path, "CREATE TABLE looks (of_somebody_else INTEGER)")
     before = content(tmp_path)
-    with pytest.raises(DataError, match="looks.* already exists; restore it from a backup"):
+    with pytest.raises(DataError, match=r"looks.* already exists; restore it from a backup"):
         kit.fresh(tmp_path)
     assert content(tmp_path) == before
     with connected(tmp_path) as connection:

@@ -94,8 +94,9 @@ def test_a_config_goes_live_through_paper_and_the_ramp(registry, lanes, clock, l
     assert store.story_of(registry, config_id).state == "live_full"
 
 
+@pytest.mark.usefixtures("live")
 @pytest.mark.parametrize("size", [1.0, 0.3])
-def test_no_stage_is_left_out(registry, lanes, clock, live, size):
+def test_no_stage_is_left_out(registry, lanes, clock, size):
     with pytest.raises(Refused, match="size multiplier"):
         grow(registry, lanes, clock, size)
     assert held(registry, "live1")[2:] == (0.25, 1)
@@ -137,7 +138,7 @@ def test_real_money_trades_on_one_venue(registry, go):
 
 
 def test_real_money_takes_no_evidence_of_another_venue(registry, go):
-    config_id = kit.judged(registry, measured_on="binance", venue=THERE)
+    config_id = kit.judged(registry, venue=THERE, measured="binance")
     with pytest.raises(Refused, match="venues never mix"):
         go(config_id, kit.LIVE)
 
@@ -286,7 +287,8 @@ def test_the_same_evidence_judged_again_is_no_renewal(registry, go):
     assert not go(config_id).moved
 
 
-def test_a_step_up_takes_the_newest_evidence_along(registry, lanes, clock, live):
+@pytest.mark.usefixtures("live")
+def test_a_step_up_takes_the_newest_evidence_along(registry, lanes, clock):
     kit.judged(registry, venue=THERE, data="e", night="n2")
     done = grow(registry, lanes, clock, 0.5)
     assert done.transition.action == "resized"

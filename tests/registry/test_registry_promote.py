@@ -118,7 +118,7 @@ def test_a_lane_that_no_night_may_move(registry, lanes, lane, words):
 
 
 def test_evidence_of_another_venue_does_not_promote(registry, lanes):
-    config_id = kit.judged(registry, measured_on="binance")
+    config_id = kit.judged(registry, measured="binance")
     with pytest.raises(Refused, match="was measured on binance"):
         move(registry, lanes, config_id)
 
