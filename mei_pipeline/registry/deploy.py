@@ -17,7 +17,7 @@ from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.engine import Registry, reading
-from mei_pipeline.registry.lifecycle import PAPER, PAUSED, check_step
+from mei_pipeline.registry.lifecycle import PAPER, PAUSED, RETIRED, check_step
 from mei_pipeline.registry.promote import Decision, Move, Promotion, Wish, admit, carry_out, decide, held_by
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion, Pointer, Proposal, as_dict
 from mei_pipeline.registry.render import render, store_config
@@ -28,6 +28,7 @@ from mei_pipeline.registry.store import (
     lane_pointer,
     latest_proposals,
     propose,
+    state_of,
 )
 
 
@@ -60,7 +61,7 @@ class Judged:
         venue: Its venue.
         passed: Whether it may be proposed.
         score: As it was given.
-        fell_at: The gates it did not pass, with their verdict.
+        fell_at: The gates it did not pass, with their verdict, and what else speaks against it.
     """
 
     config_id: str
@@ -267,6 +268,8 @@ def _judge(registry: Registry, candidate: Candidate, night_id: str, policy_id: s
         fell_at.append("no gate was computed")
     if not math.isfinite(candidate.score):
         fell_at.append("score: no evidence")
+    if state_of(registry, config_id) == RETIRED:
+        fell_at.append("lifecycle: retired")
     venue = candidate.resolved.venue
     return Judged(config_id, verdict.verdict_id, venue, not fell_at, candidate.score, tuple(fell_at))
 

@@ -25,18 +25,22 @@ BUSY_TIMEOUT_S = 10.0
 
 _WRITES = "mei_writes"
 _WRITE_LOCK = 0x4D4549  # "MEI"; any number will do that all who write to the database agree on
-_LOCKED = ("locked", "lock timeout")
-_DAMAGED = (
-    "malformed",
-    "not a database",
-    "disk i/o error",
-    "no such table",
-    "no such column",
-    "already exists",
-    "undefinedtable",
-    "undefinedcolumn",
+_BACKUP = "restore it from a backup"
+_CAUSES: tuple[tuple[tuple[str, ...], type[MeiError], str, str], ...] = (
+    (("locked", "lock timeout"), Busy, "", "another process writes to it; wait for it to end and try again"),
+    (("malformed", "not a database", "disk i/o error"), DataError, "damaged: ", _BACKUP),
+    (("no such table", "no such column", "undefinedtable", "undefinedcolumn"), DataError, "damaged: ", _BACKUP),
+    (("already exists",), DataError, "damaged: ", _BACKUP),
+    (("readonly", "read-only"), DataError, "", "make it writable for this user"),
+    (("unable to open", "permission denied"), DataError, "", "make it writable for this user"),
+    (
+        ("does not exist", "authentication failed", "no password"),
+        ConfigError,
+        "",
+        "make it, or correct MEI_REGISTRY_URL",
+    ),
 )
-_UNWRITABLE = ("readonly", "read-only", "unable to open", "permission denied")
+"""What a driver's words mean, the first that fit: the error, what comes before the words, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -219,12 +223,9 @@ def _explained(shown: str, error: DBAPIError | sqlite3.Error) -> MeiError:
     origin = error.orig if isinstance(error, DBAPIError) else error
     cause = next(iter(str(origin).strip().splitlines()), "no reason given")
     words = f"{type(origin).__name__} {cause}".lower()
-    if any(word in words for word in _LOCKED):
-        return Busy(f"{shown}: another process writes to it; wait for it to end and try again")
-    if any(word in words for word in _DAMAGED):
-        return DataError(f"{shown}: damaged: {cause}; restore it from a backup")
-    if any(word in words for word in _UNWRITABLE):
-        return DataError(f"{shown}: {cause}; make it writable for this user")
+    for known, kind, before, advice in _CAUSES:
+        if any(word in words for word in known):
+            return kind(f"{shown}: {before}{cause}; {advice}")
     if isinstance(error, IntegrityError):
         return Refused(f"{shown}: {cause}")
     return Retryable(f"{shown}: nothing was written: {cause}")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from mei_pipeline.registry.deploy import Assignment, Judged, not_by_a_night
 from mei_pipeline.registry.lanes import Wanted
+from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import Lane
 
 ROLES = ("primary", "fallback", "conservative")
@@ -16,8 +17,9 @@ def by_rank(
 ) -> tuple[Assignment, ...]:
     """Assign the n-th best distinct config that passed to the n-th lane of its venue that a night may move.
 
-    Lanes are in the order of roles; equal scores go by id. A config that holds its lane keeps it as it is, unless it
-    was let in with other kernels: then it is assigned anew, so that its file names the present ones.
+    Lanes are in the order of roles; equal scores go by id. A config in a paper lane that no night moves is passed over,
+    for it has its lane. One that holds the very lane keeps it as it is, unless it was let in with other kernels: then
+    it is assigned anew, so that its file names the present ones.
 
     Args:
         judged: The configs of this night.
@@ -25,16 +27,22 @@ def by_rank(
         held: What each lane holds.
         kernel_hash: The kernels that the configs were judged with.
     """
+    pointers = {name: None if now is None else now.pointer for name, now in held.items()}
+    reasons = {lane.name: not_by_a_night(lane, pointers[lane.name]) for lane in lanes}
+    kept = {
+        pointer.config_id
+        for name, pointer in pointers.items()
+        if pointer is not None and reasons[name] and pointer.state in {PAPER, PAUSED}
+    }
+    free = [entry for entry in judged if entry.config_id not in kept]
     ranks: Counter[str] = Counter()
     assignments = []
     for lane in sorted(lanes, key=_by_role):
-        now = held[lane.name]
-        reason = not_by_a_night(lane, None if now is None else now.pointer)
-        if reason:
-            assignments.append(Assignment(lane.name, None, reason))
+        if reasons[lane.name]:
+            assignments.append(Assignment(lane.name, None, reasons[lane.name]))
             continue
         ranks[lane.venue] += 1
-        assignments.append(_choice(judged, lane, ranks[lane.venue], now, kernel_hash))
+        assignments.append(_choice(free, lane, ranks[lane.venue], held[lane.name], kernel_hash))
     return tuple(assignments)
 
 
