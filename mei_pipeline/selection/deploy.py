@@ -1,21 +1,25 @@
 """Hand a night's finalists to the registry, and learn what it proposes for each lane."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 
 from kernels.cache import source_hash
 from mei_pipeline.config.load import Config
-from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.night import NightPlan
-from mei_pipeline.registry.deploy import Candidate, Deployments, propose_deployments
+from mei_pipeline.registry.deploy import Candidate, Judged, LaneProposal, propose_deployments, store_candidates
 from mei_pipeline.registry.engine import open_registry
-from mei_pipeline.registry.records import Basis, Lane, Occasion
+from mei_pipeline.registry.lanes import lanes_of, wanted
+from mei_pipeline.registry.records import Basis, Occasion
 from mei_pipeline.selection.candidates import Candidates, Finalist, resolved_combo
+from mei_pipeline.selection.roles import by_rank
 from mei_pipeline.settings import Settings
 
 
-def lanes_of(config: Mapping[str, LaneConfig]) -> tuple[Lane, ...]:
-    """The configured lanes as the registry knows them, by name."""
-    return tuple(Lane(name, lane.mode, lane.venue, lane.role, lane.manual) for name, lane in sorted(config.items()))
+@dataclass(frozen=True)
+class Deployments:
+    """What a night stored and proposed."""
+
+    judged: tuple[Judged, ...]
+    lanes: tuple[LaneProposal, ...]
 
 
 def propose(
@@ -24,17 +28,28 @@ def propose(
     """Store every finalist with its evidence and verdict, and propose those that passed. No pointer moves.
 
     Raises:
-        Busy, DataError, Fatal: See `registry.deploy.propose_deployments`.
+        Busy, DataError, Fatal, Refused: See `registry.deploy.propose_deployments`.
     """
-    return propose_deployments(
-        open_registry(settings.registry),
-        settings.lanes,
-        lanes_of(config.lanes),
+    registry = open_registry(settings.registry)
+    judged = store_candidates(
+        registry,
         [_candidate(plan, finalist) for finalist in candidates.finalists],
         night_id=plan.id,
         policy_id=plan.selection.id,
         occasion=occasion,
     )
+    lanes = lanes_of(config.lanes)
+    held = {lane.name: wanted(registry, lane.name) for lane in lanes}
+    proposals = propose_deployments(
+        registry,
+        settings.lanes,
+        lanes,
+        by_rank(judged, lanes, held, source_hash()),
+        night_id=plan.id,
+        policy_id=plan.selection.id,
+        occasion=occasion,
+    )
+    return Deployments(judged, proposals)
 
 
 def _candidate(plan: NightPlan, finalist: Finalist) -> Candidate:

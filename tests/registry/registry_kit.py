@@ -1,10 +1,22 @@
-"""A registry with made-up configs, for the tests beside this file."""
+"""A registry with made-up configs, for the tests beside this file: an SQLite file, or a database of a server."""
 
+import contextlib
+import hashlib
+import os
+from datetime import date
 from pathlib import Path
 
+from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy.exc import ProgrammingError
+
+from kernels.cache import source_hash
+from mei_pipeline.files import canonical_json
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.deploy import Candidate
+from mei_pipeline.registry.looks import Look
+from mei_pipeline.registry.promote import Wish
+from mei_pipeline.registry.promote import promote as promote_wish
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion
 from mei_pipeline.registry.store import Registry, add_config, add_evidence, add_verdict, open_registry
 
@@ -13,10 +25,32 @@ OTHER_POLICY = "q" * 64
 NIGHT = "2026-01-02-smoke"
 PAPER1 = Lane("paper1", "paper", "synthetic", "primary")
 PAPER2 = Lane("paper2", "paper", "synthetic", "fallback")
+LIVE = Lane("live1", "live", "hyperliquid", "primary")
+PAPER_THERE = Lane("paper9", "paper", "hyperliquid", "primary")
+SERVER = "MEI_TEST_SERVER"
+"""Variable with the URL of a PostgreSQL server; without it registries are files. Processes that a test starts inherit
+it."""
+
+
+def url(folder: Path) -> str:
+    """Where the registry of a folder is; on a server it gets a database of its own, which is empty at first."""
+    if SERVER not in os.environ:
+        return f"sqlite:///{folder / 'registry.db'}"
+    server = make_url(os.environ[SERVER])
+    name = "t" + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
+    engine = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection, contextlib.suppress(ProgrammingError):  # it is there already
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    return server.set(database=name).render_as_string(hide_password=False)
 
 
 def fresh(folder: Path) -> Registry:
-    return open_registry(f"sqlite:///{folder / 'registry.db'}")
+    return open_registry(url(folder))
+
+
+def promote(registry, lanes, lane, config_id, policy, generation, occasion, **more):
+    seam = {"seam": more.pop("seam")} if "seam" in more else {}
+    return promote_wish(registry, lanes, Wish(lane, config_id, generation, occasion, **more), policy, **seam)
 
 
 def resolved(number: int = 0, venue: str = "synthetic") -> Resolved:
@@ -32,8 +66,12 @@ def resolved(number: int = 0, venue: str = "synthetic") -> Resolved:
     )
 
 
-def basis(venue: str = "synthetic", data: str = "d") -> Basis:
-    return Basis("k" * 64, {"fill": "next_open"}, venue, data * 64, 1_000)
+def basis(venue: str = "synthetic", data: str = "d", kernels: str = "") -> Basis:
+    return Basis(kernels or source_hash(), {"fill": "next_open"}, venue, data * 64, 1_000)
+
+
+def rows_text(value) -> str:
+    return canonical_json(value).decode()
 
 
 def gate(verdict: str = "pass", name: str = "trades") -> Gate:
@@ -45,20 +83,28 @@ def at(now_ms: int = 1, why: str = "a night found it") -> Occasion:
 
 
 def judged(
-    registry: Registry,
-    number: int = 0,
-    verdict: str = "pass",
-    *,
-    policy: str = POLICY,
-    night: str = NIGHT,
-    venue: str = "synthetic",
-    measured_on: str = "",
+    registry, number=0, verdict="pass", *, policy=POLICY, night=NIGHT, venue="synthetic", measured="", **on
 ) -> str:
+    """Add a config with evidence, measured `on` what `basis` is told, and a verdict on it."""
     config_id = add_config(registry, resolved(number, venue), at())
-    identity = add_evidence(registry, config_id, basis(measured_on or venue), {"sharpe": 1.5}, at())
+    identity = add_evidence(registry, config_id, basis(measured or venue, **on), {"sharpe": 1.5}, at())
     add_verdict(registry, config_id, identity, policy, [gate(verdict)], night_id=night, occasion=at())
     return config_id
 
 
 def candidate(number: int, score: float, verdict: str = "pass", venue: str = "synthetic") -> Candidate:
     return Candidate(resolved(number, venue), basis(venue), {"sharpe": score}, (gate(), gate(verdict, "luck")), score)
+
+
+def look() -> Look:
+    return Look(
+        night_id=NIGHT,
+        slot="finalist 1",
+        config_ids=("a" * 64, "b" * 64),
+        venue="binance",
+        first_day=date(2026, 1, 2),
+        last_day=date(2026, 1, 5),
+        returns=(0.1 + 0.2, -1e-17, 0.0, 5e-324),
+        data_hash="d" * 64,
+        policy_id=POLICY,
+    )

@@ -1,21 +1,48 @@
+import getpass
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 import registry_kit as kit
 
+from mei_pipeline.cli.lane import lane_group
 from mei_pipeline.cli.main import run
 from mei_pipeline.cli.registry import registry as commands
+from mei_pipeline.config.load import load_config
 from mei_pipeline.registry import store
-from mei_pipeline.registry.promote import promote
+from mei_pipeline.registry.lanes import drift, pointer_path
+from mei_pipeline.registry.looks import add_look
+from mei_pipeline.registry.moves import retire
 from mei_pipeline.registry.records import Gate
+from mei_pipeline.settings import CHECKOUT
+
+pytestmark = pytest.mark.usefixtures("database")
+
+SHADOW = replace(kit.PAPER1, name="shadow1", mode="shadow")
+LANES = (kit.PAPER1, kit.PAPER2, SHADOW, kit.PAPER_THERE, kit.LIVE)
+WHY = ("--why", "I looked at it", "--who", "anna")
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    for name in ("MEI_CONFIG", "MEI_LOG", "MEI_REGISTRY_URL"):
-        monkeypatch.delenv(name, raising=False)
+def home(tmp_path, monkeypatch, database):
+    """A home with two paper lanes, a shadow lane and a live lane, whose policy is the one that the kit judges by."""
     monkeypatch.setenv("MEI_HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "250")
+    if database == "postgres":
+        monkeypatch.setenv("MEI_REGISTRY_URL", kit.url(tmp_path))
+    shutil.copytree(CHECKOUT / "config", tmp_path / "config")
+    pipeline = tmp_path / "config" / "pipeline.yaml"
+    sources = "".join(
+        f"\n  - {{kind: files, venue: {venue}, path: /none/*.parquet, interval: 1h}}"
+        for venue in ("synthetic", "hyperliquid")
+    )
+    pipeline.write_text(pipeline.read_text().replace("sources: []", f"sources:{sources}"))
+    for path in (tmp_path / "config" / "lanes").glob("*.yaml"):
+        path.unlink()
+    for lane in LANES:
+        text = f"mode: {lane.mode}\nvenue: {lane.venue}\nrole: {lane.role}\n"
+        (tmp_path / "config" / "lanes" / f"{lane.name}.yaml").write_text(text)
     return tmp_path
 
 
@@ -23,7 +50,7 @@ def home(tmp_path, monkeypatch):
 def ids(home):
     registry = kit.fresh(home)
     passed, fell = kit.judged(registry, 1), kit.judged(registry, 2, "no evidence")
-    promote(registry, home / "lanes", kit.PAPER1, passed, kit.POLICY, 0, kit.at(1_767_312_000_000))
+    kit.promote(registry, home / "lanes", kit.PAPER1, passed, kit.POLICY, 0, kit.at(1_767_312_000_000))
     return passed, fell
 
 
@@ -98,3 +125,232 @@ def test_the_history_of_all_and_of_one_lane(ids, capsys):
 def test_an_id_that_is_unknown_is_refused(capsys):
     assert run(["show", "zzz"], group=commands) == 4
     assert "no config of the registry begins so" in capsys.readouterr().err
+
+
+def policy(home):
+    return load_config(home / "config").policy.selection.id
+
+
+@pytest.fixture
+def judged(home):
+    """Three configs that passed under the policy in force; the third is of the venue of real money."""
+    registry = kit.fresh(home)
+    known = {"policy": policy(home)}
+    return [
+        kit.judged(registry, 1, **known),
+        kit.judged(registry, 2, **known),
+        kit.judged(registry, 3, venue="hyperliquid", **known),
+    ]
+
+
+def done(capsys, *arguments, group=commands):
+    assert run([*arguments, "--json"], group=group) == 0, capsys.readouterr().err
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys, code, *arguments, group=commands):
+    assert run(arguments, group=group) == code
+    return capsys.readouterr().err
+
+
+def test_the_history_of_one_config(ids, capsys):
+    steps = json.loads(printed(capsys, "history", "--config", ids[1][:12], "--json"))["history"]
+    assert [step["to_state"] for step in steps] == ["candidate"]
+
+
+def test_promote_pause_and_roll_back_by_hand(home, judged, capsys):
+    one, two, _ = judged
+    made = done(capsys, "promote", one[:12], "--lane", "paper1", *WHY)
+    assert (made["moved"], made["lane"]["generation"], made["lane"]["state"]) == (True, 1, "paper")
+    step = made["transition"]
+    assert (step["who"], step["why"], step["trigger"]) == ("anna", "I looked at it", "mei registry promote")
+    assert sorted(made["files"]) == sorted(
+        map(str, (pointer_path(home / "lanes", "paper1"), home / "lanes" / "paper1" / "configs" / f"{one}.yaml"))
+    )
+    assert not done(capsys, "promote", one[:12], "--lane", "paper1", *WHY)["moved"]
+    done(capsys, "promote", two[:12], "--lane", "paper1", "--size", "0.5", *WHY)
+    assert done(capsys, "pause", "--lane", "paper1", *WHY)["lane"]["state"] == "paused"
+    back = done(capsys, "rollback", "--lane", "paper1", *WHY)
+    assert (back["lane"]["config_id"], back["lane"]["generation"]) == (one, 4)
+    assert back["transition"]["action"] == "rolled back"
+    assert drift(kit.fresh(home), home / "lanes", "paper1").differences == ()
+
+
+def test_what_came_of_it_for_people(judged, capsys):
+    text = printed(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    assert all(word in text for word in ("paper1", "promoted", judged[0][:12]))
+    assert "nothing to do" in printed(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    assert "retired" in printed(capsys, "retire", judged[1], *WHY)
+    assert "was retired already" in printed(capsys, "retire", judged[1], *WHY)
+
+
+def test_real_money_by_hand(judged, capsys):
+    third = judged[2]
+    err = refused(capsys, 4, "promote", third, "--lane", "live1", *WHY)
+    assert "never on paper" in err
+    done(capsys, "promote", third, "--lane", "paper9", *WHY)
+    assert done(capsys, "promote", third, "--lane", "live1", *WHY)["lane"]["state"] == "live_small"
+    assert "leaves out a stage" in refused(capsys, 4, "promote", third, "--lane", "live1", "--size", "1", *WHY)
+    done(capsys, "promote", third, "--lane", "live1", "--size", "0.5", *WHY)
+    full = done(capsys, "set", "live1", "--size-multiplier", "1", *WHY, group=lane_group)
+    assert (full["lane"]["state"], full["lane"]["size_multiplier"]) == ("live_full", 1.0)
+
+
+def test_a_person_is_named_and_gives_a_reason(home, judged, capsys):
+    command = ("promote", judged[0], "--lane", "paper1")
+    assert "--why" in refused(capsys, 2, *command)
+    assert "give a reason" in refused(capsys, 2, *command, "--why", "  ")
+    for who in (" ", "x" * 201):
+        assert "name who decides it" in refused(capsys, 2, *command, "--why", "so", "--who", who)
+    assert store.lane_pointers(kit.fresh(home)) == ()
+    assert done(capsys, *command, "--why", "so")["transition"]["who"] == getpass.getuser()
+
+
+def test_a_user_without_a_name_is_asked_for_one(home, judged, capsys, monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2_000_000_001)
+    assert "name who decides it" in refused(capsys, 2, "promote", judged[0], "--lane", "paper1", "--why", "so")
+    assert store.lane_pointers(kit.fresh(home)) == ()
+
+
+def test_what_is_not_there(home, judged, capsys):
+    err = refused(capsys, 2, "promote", judged[0], "--lane", "paper7", *WHY)
+    assert "has no file of it; it has: live1, paper1, paper2, paper9, shadow1" in err
+    assert "no config of the registry begins so" in refused(capsys, 4, "promote", "zz", "--lane", "paper1", *WHY)
+    assert "several configs" in refused(capsys, 4, "retire", "", *WHY)
+    assert "holds no config" in refused(capsys, 4, "rollback", "--lane", "paper1", *WHY)
+    assert "holds no config" in refused(capsys, 4, "pause", "--lane", "nowhere", *WHY)
+    assert "above 0 up to 1" in refused(capsys, 2, "promote", judged[0], "--lane", "paper1", "--size", "7", *WHY)
+    assert store.lane_pointers(kit.fresh(home)) == ()
+
+
+def test_a_move_that_somebody_else_made_is_not_overrun(judged, capsys):
+    done(capsys, "promote", judged[0], "--lane", "paper1", "--generation", "0", *WHY)
+    err = refused(capsys, 4, "promote", judged[1], "--lane", "paper1", "--generation", "0", *WHY)
+    assert "is at generation 1" in err
+
+
+def test_a_difference(judged, capsys):
+    found = done(capsys, "diff", judged[0][:12], judged[1][:12])
+    assert (found["a"], found["b"]) == tuple(judged[:2])
+    assert found["changes"] == [{"path": "indicators.ema_fast_window", "old": 9, "new": 10}]
+    assert "indicators.ema_fast_window" in printed(capsys, "diff", judged[0], judged[1])
+
+
+def test_the_whole_registry_for_other_tools(home, judged, capsys):
+    registry = kit.fresh(home)
+    look = kit.look()
+    add_look(registry, look, 1)
+    done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    whole = json.loads(printed(capsys, "export"))
+    assert whole["schema_version"] == 2
+    assert [row["config_id"] for row in whole["configs"]] == judged
+    assert whole["configs"][0]["resolved"]["params"]["indicators.ema_fast_window"] == 9
+    assert whole["evidence"][0]["basis"]["venue"] == "synthetic"
+    assert whole["verdicts"][0]["gates"][0]["verdict"] == "pass"
+    assert [row["name"] for row in whole["lanes"]] == ["paper1"]
+    assert len(whole["transitions"]) == len(store.history(registry))
+    assert whole["looks"][0]["returns"] == list(look.returns)
+    assert (whole["looks"][0]["first_day"], whole["looks"][0]["look_id"]) == ("2026-01-02", look.look_id)
+    path = home / "out" / "registry.ndjson"
+    assert printed(capsys, "export", "--format", "ndjson", "--out", str(path)) == ""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for name in ("configs", "evidence", "verdicts", "proposals", "transitions", "lanes", "looks"):
+        rows = [
+            {key: value for key, value in line.items() if key != "table"} for line in lines if line["table"] == name
+        ]
+        assert rows == whole[name]
+
+
+# mei lane
+
+
+def test_the_lanes_as_json(home, judged, capsys):
+    done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    lanes = {lane["lane"]: lane for lane in done(capsys, "list", group=lane_group)["lanes"]}
+    assert set(lanes) == {lane.name for lane in LANES}
+    assert (lanes["live1"]["mode"], lanes["live1"]["pointer"], lanes["live1"]["problems"]) == ("live", None, [])
+    first = lanes["paper1"]
+    assert (first["pointer"]["config_id"], first["acknowledged"], first["effect"]) == (judged[0], False, None)
+    assert first["problems"] == []
+    pointer_path(home / "lanes", "paper1").unlink()
+    (home / "lanes" / "paper1" / "status.json").write_text("{")
+    (home / "lanes" / "paper1" / "control.yaml").write_text("{")
+    worse = done(capsys, "show", "paper1", group=lane_group)
+    assert [word for word in ("missing", "status.json", "control.yaml") if word not in str(worse["problems"])] == []
+    assert worse["effect"] == "halt"
+    assert [step["action"] for step in worse["history"]] == ["promoted"]
+
+
+def test_the_lanes_for_people(home, judged, capsys):
+    done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    done(capsys, "set", "paper1", "--hold", "exchange", "close_only", *WHY, group=lane_group)
+    status = {
+        "schema_version": 1, "lane": "paper1", "config_id": judged[0], "generation": 1, "since_bar_ms": 0,
+        "written_ms": 0, "health": "ok", "positions": {},
+    }  # fmt: skip
+    (home / "lanes" / "paper1" / "status.json").write_text(json.dumps(status))
+    assert run(["list"], group=lane_group) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("in force, ok", "exchange", "shadow1", "silent", "as the registry says"))
+    (home / "lanes" / "paper1" / "status.json").write_text(json.dumps({**status, "generation": 7}))
+    assert run(["show", "paper1"], group=lane_group) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("runs generation 7", "close_only", "I looked at it", judged[0], "promoted"))
+
+
+def test_a_lane_that_lost_its_file_is_still_shown_and_paused(home, judged, capsys):
+    done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    (home / "config" / "lanes" / "paper1.yaml").unlink()
+    found = done(capsys, "show", "paper1", group=lane_group)
+    assert (found["mode"], "has no file of it" in found["problems"][0]) == (None, True)
+    assert run(["list"], group=lane_group) == 0
+    assert "1 problems" in capsys.readouterr().out
+    assert done(capsys, "pause", "--lane", "paper1", *WHY)["lane"]["state"] == "paused"
+    assert "has no file of it" in refused(capsys, 2, "show", "nowhere", group=lane_group)
+
+
+def test_holds_by_hand(home, capsys):
+    held = done(capsys, "set", "paper1", "--hold", "exchange", "close_only", *WHY, group=lane_group)
+    assert (held["effect"], held["holds"]["exchange"]["owner"]) == ("close_only", "anna")
+    done(capsys, "set", "paper1", "--hold", "risk", "halt", *WHY, group=lane_group)
+    assert done(capsys, "show", "paper1", group=lane_group)["effect"] == "halt"
+    assert done(capsys, "set", "paper1", "--lift", "risk", group=lane_group)["effect"] == "close_only"
+    assert "no hold 'risk'" in refused(capsys, 4, "set", "paper1", "--lift", "risk", group=lane_group)
+    assert run(["set", "paper1", "--lift", "exchange"], group=lane_group) == 0
+    assert "Holds of paper1" in capsys.readouterr().out
+    # A hold needs neither the registry nor, for a lane that has a folder, the configuration.
+    (home / "registry.db").unlink(missing_ok=True)
+    (home / "registry.db").mkdir()
+    (home / "config" / "policy.yaml").write_text("[")
+    done(capsys, "set", "paper1", "--hold", "now", "halt", *WHY, group=lane_group)
+
+
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "give one of"),
+        (("--lift", "a", "--size-multiplier", "0.5"), "give one of"),
+        (("--hold", "a", "stop"), "close_only"),
+        (("--hold", "a", "halt"), "give a reason"),
+        (("--hold", "A", "halt", "--why", "so"), "not written"),
+    ],
+)
+def test_a_change_that_is_none(capsys, arguments, words):
+    assert words in refused(capsys, 2, "set", "paper1", *arguments, group=lane_group)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_lane_that_is_not_configured_is_not_held(capsys):
+    assert "has no file of it" in refused(capsys, 2, "set", "x", "--hold", "a", "halt", *WHY, group=lane_group)
+
+
+def test_retiring_by_hand(home, judged, capsys):
+    done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    assert "trades in paper1" in refused(capsys, 4, "retire", judged[0], *WHY)
+    gone = done(capsys, "retire", judged[1], *WHY)
+    assert (gone["moved"], gone["transition"]["to_state"]) == (True, "retired")
+    assert done(capsys, "retire", judged[1], *WHY) == {"moved": False, "config_id": judged[1], "transition": None}
+    assert retire(kit.fresh(home), judged[1], kit.at()) is None

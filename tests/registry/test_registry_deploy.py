@@ -1,17 +1,33 @@
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import registry_kit as kit
+from sqlalchemy import update
 
+from kernels.cache import source_hash
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
-from mei_pipeline.registry import store
-from mei_pipeline.registry.deploy import Candidate, Change, changes, promote_proposals, propose_deployments
-from mei_pipeline.registry.lanes import config_path, drift, pointer_path
-from mei_pipeline.registry.promote import promote
+from mei_pipeline.registry import store, tables
+from mei_pipeline.registry.deploy import (
+    Assignment,
+    Candidate,
+    Change,
+    Judged,
+    LaneProposal,
+    changes,
+    promote_proposals,
+    propose_deployments,
+    store_candidates,
+)
+from mei_pipeline.registry.engine import writing
+from mei_pipeline.registry.lanes import config_path, drift, pointer_path, wanted
+from mei_pipeline.registry.moves import pause, retire
 from mei_pipeline.registry.records import Lane, Proposal
+from mei_pipeline.selection.roles import ROLES, by_rank
+
+pytestmark = pytest.mark.usefixtures("database")
 
 PAPER3 = Lane("a_third", "paper", "synthetic", "conservative")
 BOTH = (kit.PAPER2, kit.PAPER1)
@@ -27,10 +43,28 @@ def lanes(tmp_path):
     return tmp_path / "lanes"
 
 
-def deploy(registry, lanes, candidates, which=BOTH, night=kit.NIGHT):
+@dataclass(frozen=True)
+class Made:
+    judged: tuple[Judged, ...]
+    lanes: tuple[LaneProposal, ...]
+
+
+def by_role(lane):
+    return (*ROLES, lane.role).index(lane.role), lane.name
+
+
+def assign(registry, lanes, assignments, which=BOTH, night=kit.NIGHT):
     return propose_deployments(
-        registry, lanes, which, candidates, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9)
+        registry, lanes, which, assignments, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9)
     )
+
+
+def deploy(registry, lanes, candidates, which=BOTH, night=kit.NIGHT):
+    """A whole night, the best config to the first lane."""
+    judged = store_candidates(registry, candidates, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9))
+    which = sorted(which, key=by_role)
+    held = {lane.name: wanted(registry, lane.name) for lane in which}
+    return Made(judged, assign(registry, lanes, by_rank(judged, which, held, source_hash()), which, night))
 
 
 def hand_over(registry, lanes, which=BOTH, policy=kit.POLICY, night=None):
@@ -223,7 +257,7 @@ def test_a_rollback_is_not_undone(registry, lanes):
     hand_over(registry, lanes, [kit.PAPER1])
     deploy(registry, lanes, [kit.candidate(2, 2.0)], [kit.PAPER1], "night 2")
     hand_over(registry, lanes, [kit.PAPER1])
-    promote(registry, lanes, kit.PAPER1, number(1), kit.POLICY, 2, kit.at(99, "the new one misbehaves"))
+    kit.promote(registry, lanes, kit.PAPER1, number(1), kit.POLICY, 2, kit.at(99, "the new one misbehaves"))
     outcomes = hand_over(registry, lanes, [kit.PAPER1])
     assert outcomes[0].reason == "nothing, because the lane moved after the proposal: generation 3, not 1"
     assert held(registry) == {"paper1": number(1)}
@@ -252,4 +286,163 @@ def test_a_second_look_that_fails_keeps_the_lane_and_blocks_a_promotion(registry
     assert hand_over(registry, lanes, [kit.PAPER1])[0].moved is False
     assert held(registry) == {"paper1": number(1)}
     with pytest.raises(Refused, match="did not pass"):
-        promote(registry, lanes, kit.PAPER2, number(1), kit.POLICY, 0, kit.at())
+        kit.promote(registry, lanes, kit.PAPER2, number(1), kit.POLICY, 0, kit.at())
+
+
+# What the caller assigns
+
+
+def test_a_config_that_was_judged_earlier_may_be_assigned(registry, lanes):
+    config_id = kit.judged(registry, 1, night="an earlier one")
+    (found,) = assign(registry, lanes, [Assignment("paper1", config_id, "it is steady")], [kit.PAPER1])
+    assert (found.new, found.reason) == (config_id, "it is steady")
+    assert hand_over(registry, lanes, [kit.PAPER1])[0].moved
+    assert [step.why for step in store.history(registry, lane="paper1")] == ["it is steady"]
+
+
+def test_a_lane_may_be_left_with_a_reason(registry, lanes):
+    kit.judged(registry, 1)
+    (found,) = assign(registry, lanes, [Assignment("paper1", None, "nothing, because it trades well")], [kit.PAPER1])
+    assert (found.new, found.reason) == (None, "nothing, because it trades well")
+    assert hand_over(registry, lanes, [kit.PAPER1])[0].reason == "nothing, because it trades well"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "venue", "words"),
+    [
+        ("fail", "synthetic", "did not pass"),
+        ("no evidence", "synthetic", "did not pass"),
+        ("pass", "binance", "venues never mix"),
+    ],
+)
+def test_what_may_not_take_the_lane_is_not_proposed(registry, lanes, verdict, venue, words):
+    good, bad = kit.judged(registry, 1), kit.judged(registry, 2, verdict, venue=venue)
+    with pytest.raises(Refused, match=words):
+        assign(registry, lanes, [Assignment("paper1", good, ""), Assignment("paper2", bad, "")])
+    assert store.latest_proposals(registry) == ()
+
+
+def test_a_retired_config_is_passed_over_and_not_proposed(registry, lanes):
+    config_id = kit.judged(registry, 1)
+    retire(registry, config_id, kit.at())
+    with pytest.raises(Refused, match="can't go from retired"):
+        assign(registry, lanes, [Assignment("paper1", config_id, "")], [kit.PAPER1])
+    made = deploy(registry, lanes, [kit.candidate(1, 9.0), kit.candidate(2, 1.0)], [kit.PAPER1])
+    assert made.lanes[0].new == number(2)
+    assert made.judged[0].fell_at == ("lifecycle: retired",)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], "are for no lane; one is wanted for each of paper1, paper2"),
+        (["paper1"], "are for paper1; one is wanted"),
+        (["paper1", "paper1"], "are for paper1, paper1; one is wanted"),
+        (["paper1", "paper2", "paper3"], "one is wanted for each of paper1, paper2"),
+    ],
+)
+def test_every_lane_is_assigned_once(registry, lanes, names, words):
+    with pytest.raises(Refused, match=words):
+        assign(registry, lanes, [Assignment(name, None, "") for name in names])
+
+
+def test_a_night_gives_a_config_one_lane(registry, lanes):
+    config_id = kit.judged(registry, 1)
+    with pytest.raises(Refused, match="is assigned to paper1, paper2; a night gives a config one lane"):
+        assign(registry, lanes, [Assignment(name, config_id, "") for name in ("paper2", "paper1")])
+
+
+def test_two_lanes_change_places(registry, lanes):
+    one, two = kit.judged(registry, 1), kit.judged(registry, 2)
+    for night, pair in enumerate([(one, two), (two, one)]):
+        assignments = [Assignment(name, held, "") for name, held in zip(("paper1", "paper2"), pair, strict=True)]
+        assign(registry, lanes, assignments, night=f"night {night}")
+        assert [entry.moved for entry in hand_over(registry, lanes)] == [True, True]
+    assert held(registry) == {"paper1": two, "paper2": one}
+
+
+def test_a_place_that_does_not_become_free_is_not_taken(registry, lanes):
+    one, two = kit.judged(registry, 1), kit.judged(registry, 2)
+    kit.promote(registry, lanes, kit.PAPER1, one, kit.POLICY, 0, kit.at(1))
+    assign(registry, lanes, [Assignment("paper1", two, ""), Assignment("paper2", one, "")])
+    kit.judged(registry, 2, "fail", night="later")
+    outcomes = hand_over(registry, lanes)
+    assert [entry.moved for entry in outcomes] == [False, False]
+    assert "holds paper1; a night gives it one lane" in outcomes[1].refused
+    assert held(registry) == {"paper1": one}
+
+
+def test_a_config_that_is_live_may_be_on_paper_too(registry, lanes):
+    config_id = kit.judged(registry, venue="hyperliquid")
+    for lane in (kit.PAPER_THERE, kit.LIVE):
+        kit.promote(registry, lanes, lane, config_id, kit.POLICY, 0, kit.at(), by_person=True)
+    other = kit.judged(registry, 1, venue="hyperliquid")
+    kit.promote(registry, lanes, kit.PAPER_THERE, other, kit.POLICY, 1, kit.at(2))
+    assign(registry, lanes, [Assignment("paper9", config_id, "")], [kit.PAPER_THERE])
+    assert hand_over(registry, lanes, [kit.PAPER_THERE])[0].moved
+    assert held(registry) == {"paper9": config_id, "live1": config_id}
+
+
+def test_a_paused_lane_is_left_and_its_config_goes_nowhere_else(registry, lanes):
+    deploy(registry, lanes, [kit.candidate(1, 1.0)])
+    hand_over(registry, lanes)
+    pause(registry, lanes, "paper1", kit.at(20))
+    made = deploy(registry, lanes, [kit.candidate(1, 3.0), kit.candidate(2, 2.0)], night="night 2")
+    assert [(entry.new, entry.reason[:31]) for entry in made.lanes] == [
+        (None, "nothing, because the lane is pa"),
+        (number(2), "number 1 of 1 that passed, scor"),
+    ]
+    assert [entry.refused for entry in hand_over(registry, lanes)] == ["", ""]
+    assert held(registry) == {"paper1": number(1), "paper2": number(2)}
+
+
+def test_a_lane_that_was_paused_after_the_proposal_is_left(registry, lanes):
+    deploy(registry, lanes, [kit.candidate(1, 1.0)], [kit.PAPER1])
+    hand_over(registry, lanes, [kit.PAPER1])
+    deploy(registry, lanes, [kit.candidate(2, 2.0)], [kit.PAPER1], "night 2")
+    pause(registry, lanes, "paper1", kit.at(20))
+    (found,) = hand_over(registry, lanes, [kit.PAPER1])
+    assert found.reason.startswith("nothing, because the lane moved after the proposal")
+
+
+def renewed(registry, lanes, night):
+    """The same winner, judged by the kernels of now after it was let in by others."""
+    old = kit.rows_text(kit.basis(kernels="k" * 64).as_dict())
+    with writing(registry) as connection:
+        connection.execute(update(tables.evidence).values(basis=old, evidence_id="1" * 64))
+        connection.execute(update(tables.verdicts).values(evidence_id="1" * 64))
+    return deploy(registry, lanes, [kit.candidate(1, 1.0)], [kit.PAPER1], night)
+
+
+def test_after_a_change_of_kernels_the_winner_is_proposed_and_renewed(registry, lanes):
+    deploy(registry, lanes, [kit.candidate(1, 1.0)], [kit.PAPER1])
+    hand_over(registry, lanes, [kit.PAPER1])
+    made = renewed(registry, lanes, "night 2")
+    assert (made.lanes[0].old, made.lanes[0].new, made.lanes[0].changes) == (number(1), number(1), ())
+    assert "holds the lane, judged anew with these kernels" in made.lanes[0].reason
+    (found,) = hand_over(registry, lanes, [kit.PAPER1])
+    assert (found.moved, found.pointer.generation) == (True, 2)
+    assert store.history(registry, lane="paper1")[-1].action == "renewed"
+    assert wanted(registry, "paper1").file.provenance.kernel_hash == source_hash()
+    assert not hand_over(registry, lanes, [kit.PAPER1])[0].moved
+    again = deploy(registry, lanes, [kit.candidate(1, 1.0)], [kit.PAPER1], "night 3")
+    assert again.lanes[0].new is None
+
+
+def test_the_holder_assigned_with_the_same_evidence_is_nothing(registry, lanes):
+    config_id = kit.judged(registry, 1)
+    kit.promote(registry, lanes, kit.PAPER1, config_id, kit.POLICY, 0, kit.at(1))
+    (found,) = assign(registry, lanes, [Assignment("paper1", config_id, "best again")], [kit.PAPER1])
+    assert (found.new, found.reason) == (None, f"nothing, because {config_id[:12]} holds the lane")
+
+
+def test_a_proposal_of_what_holds_the_lane_by_then_is_nothing(registry, lanes):
+    config_id = kit.judged(registry, 1)
+    kit.promote(registry, lanes, kit.PAPER1, config_id, kit.POLICY, 0, kit.at(1))
+    store.propose(registry, [Proposal(kit.NIGHT, "paper1", config_id, kit.POLICY, 1, "again", 5)])
+    (found,) = hand_over(registry, lanes, [kit.PAPER1])
+    assert (found.moved, found.refused, found.reason) == (
+        False,
+        "",
+        f"nothing, because {config_id[:12]} holds the lane",
+    )

@@ -1,3 +1,4 @@
+import contextlib
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -9,6 +10,8 @@ from sqlalchemy import event, insert
 from mei_pipeline.errors import Busy, ConfigError, DataError, Refused, Retryable
 from mei_pipeline.registry import store, tables
 from mei_pipeline.registry.engine import open_registry, reading, writing
+from mei_pipeline.registry.records import Pointer
+from mei_pipeline.registry.rows import move_pointer
 
 
 def url(path):
@@ -77,15 +80,23 @@ def test_a_wrong_url_says_what_is_allowed(address, words):
 
 def test_a_newer_schema_is_refused(tmp_path):
     kit.fresh(tmp_path)
-    execute(tmp_path / "registry.db", "UPDATE schema_version SET version = 99").close()
-    with pytest.raises(Refused, match=r"schema version 99, this one knows 1\); update MEI"):
+    execute(tmp_path / "registry.db", "UPDATE alembic_version SET version_num = 99").close()
+    with pytest.raises(Refused, match=r"schema version 99, this one knows 2\); update MEI"):
         kit.fresh(tmp_path)
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM schema_version", "UPDATE schema_version SET version = 0"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM alembic_version",
+        "UPDATE alembic_version SET version_num = 0",
+        "UPDATE alembic_version SET version_num = 'ab12'",
+        "DROP TABLE alembic_version; DELETE FROM schema_version",
+    ],
+)
 def test_an_unknown_schema_is_refused(tmp_path, statement):
     kit.fresh(tmp_path)
-    execute(tmp_path / "registry.db", statement).close()
+    execute(tmp_path / "registry.db", *statement.split("; ")).close()
     with pytest.raises(DataError, match="restore it from a backup"):
         kit.fresh(tmp_path)
 
@@ -158,6 +169,39 @@ def test_a_full_disk_writes_nothing(tmp_path):
 def test_a_row_that_names_nothing_is_refused(tmp_path):
     registry = kit.fresh(tmp_path)
     row = {"name": "paper1", "config_id": "c" * 64, "generation": 1, "size_multiplier": 1.0, "transition_id": ""}
+    row["state"] = "paper"
     with pytest.raises(Refused), writing(registry) as connection:
         connection.execute(insert(tables.lanes).values(**row))
     assert store.lane_pointer(registry, "paper1") is None
+
+
+def test_a_server_that_does_not_answer_is_tried_again_later(tmp_path):
+    with pytest.raises(Retryable, match="nothing was written") as caught:
+        open_registry(f"postgresql+psycopg://mei:secret@/mei?host={tmp_path}")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("blocked", ["registry.db.lock", "registry.db.lock.holder"])
+def test_a_folder_in_which_nothing_can_be_made_is_reported(tmp_path, blocked):
+    (tmp_path / blocked).mkdir()
+    with pytest.raises(DataError, match="make the file and its folder writable"):
+        kit.fresh(tmp_path)
+
+
+def test_a_read_only_file_is_read_and_not_written(tmp_path):
+    registry = kit.fresh(tmp_path)
+    config_id = kit.judged(registry)
+    event.listen(registry.engine, "connect", lambda handle, _: handle.execute("PRAGMA query_only = ON").close())
+    assert store.get_config(registry, config_id).config_id == config_id
+    with pytest.raises(DataError, match="readonly database; make it writable for this user"):
+        kit.judged(registry, 1)
+
+
+def test_moves_of_an_outdated_generation_are_refused_by_the_row_itself(tmp_path):
+    registry = kit.fresh(tmp_path)
+    config_id = kit.judged(registry)
+    for generation, words in ((3, "is at generation 0, nothing; generation 2 was expected"), (1, "")):
+        pointer = Pointer("paper1", config_id, generation, 1.0, "t" * 64, "paper")
+        with contextlib.nullcontext() if not words else pytest.raises(Refused, match=words), writing(registry) as made:
+            move_pointer(made, pointer)
+    assert store.lane_pointer(registry, "paper1").generation == 1

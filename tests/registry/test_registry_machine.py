@@ -1,26 +1,47 @@
-"""Any order of judging, proposing, promoting, dying and repairing, against what must hold throughout."""
+"""Any order of judging, proposing, moving, dying and repairing, against a model of what must hold throughout."""
 
 import contextlib
 import shutil
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import registry_kit as kit
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from kernels.cache import source_hash
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import store
-from mei_pipeline.registry.deploy import promote_proposals, propose_deployments
-from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file
+from mei_pipeline.registry.deploy import promote_proposals, propose_deployments, store_candidates
+from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file, wanted
 from mei_pipeline.registry.lifecycle import LEGAL
-from mei_pipeline.registry.promote import promote, render
+from mei_pipeline.registry.moves import pause, resize, retire, rollback
+from mei_pipeline.registry.records import Lane
+from mei_pipeline.registry.render import render
+from mei_pipeline.selection.roles import by_rank
 
-CONFIGS = st.integers(0, 3)
-LANES = st.sampled_from((kit.PAPER1, kit.PAPER2))
-VERDICTS = st.sampled_from(("pass", "pass", "fail", "no evidence"))
+VENUE = "hyperliquid"
+NUMBERS = range(4)
+IDS = [id_of(kit.resolved(number, VENUE)) for number in NUMBERS]
+PAPER = (Lane("paper1", "paper", VENUE, "primary"), Lane("paper2", "paper", VENUE, "fallback"))
+LIVE = Lane("live1", "live", VENUE, "primary")
+ALL = (*PAPER, LIVE)
+
+CONFIGS = st.sampled_from(NUMBERS)
+LANES = st.sampled_from(ALL)
+VERDICTS = st.sampled_from(("pass", "pass", "pass", "fail", "no evidence"))
+DATA = st.sampled_from("de")
+SIZES = st.sampled_from((None, None, 0.25, 0.5, 1.0, 0.3))
 STEPS = st.sampled_from(("config written", "before commit", "pointer moved", "config rendered", "rendered"))
 
 
@@ -28,7 +49,18 @@ class Died(BaseException):
     """The process ended here."""
 
 
-class Promotions(RuleBasedStateMachine):
+@dataclass(frozen=True)
+class Held:
+    """What a lane holds, as the model has it."""
+
+    number: int
+    state: str
+    size: float
+    generation: int
+    data: str
+
+
+class Lifecycle(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.folder = Path(tempfile.mkdtemp())
@@ -36,112 +68,220 @@ class Promotions(RuleBasedStateMachine):
         self.registry = kit.fresh(self.folder)
         self.clock_ms = 0
         self.night = 0
-        self.passing = {}  # config number to whether its newest verdict passed
-        self.held = {}  # lane to (config id, generation)
+        self.newest = {}  # config to (whether its newest verdict passed, the candles of it)
+        self.passed = {}  # config to the candles of its newest pass
+        self.held = {}  # lane to what it holds
+        self.stack = {lane.name: [] for lane in ALL}  # configs that a rollback can go back to
+        self.was_on_paper, self.retired = set(), set()
+
+    # The model
 
     def now(self):
         self.clock_ms += 1
         return kit.at(self.clock_ms)
 
+    def expect(self, lane, number, *, by_person, size, late=0):
+        """What a promotion must come to: a refusal (None), what is held already, or what is held then."""
+        held = self.held.get(lane.name)
+        passed, data = self.newest.get(number, (False, ""))
+        if (not by_person and (lane.mode == "live" or (held and held.state == "paused"))) or not passed:
+            return None
+        trades = held and held.number == number and held.state != "paused"
+        if trades:
+            after = size or held.size
+            ramp = [0.25, 0.5, 1.0]
+            if lane.mode == "live" and (after not in ramp or ramp.index(after) > ramp.index(held.size) + 1):
+                return None
+            if after == held.size and data == held.data:
+                return held
+        else:
+            after = size or (0.25 if lane.mode == "live" else 1.0)
+            live_too_soon = lane.mode == "live" and (after != 0.25 or number not in self.was_on_paper)
+            if number in self.retired or live_too_soon:
+                return None
+        if late:
+            return None
+        return Held(number, self.state_at(lane, after), after, self.generation(lane) + 1, data)
+
+    @staticmethod
+    def state_at(lane, size):
+        return "paper" if lane.mode == "paper" else "live_full" if size == 1.0 else "live_small"
+
+    def generation(self, lane):
+        return self.held[lane.name].generation if lane.name in self.held else 0
+
+    def holds_now(self, lane, held):
+        """Take over into the model what a lane holds from now on."""
+        before = self.held.get(lane.name)
+        self.held[lane.name] = held
+        stack = self.stack[lane.name]
+        if before is None or before.number != held.number:
+            if held.number in stack:
+                stack.remove(held.number)
+            stack.append(held.number)
+        if held.state == "paper":
+            self.was_on_paper.add(held.number)
+
+    def tried(self, lane, expected, move):
+        """Make a move; it must do exactly what the model says."""
+        try:
+            done = move()
+        except Refused:
+            assert expected is None
+            return
+        assert expected is not None
+        assert done.moved is (expected != self.held.get(lane.name))
+        self.holds_now(lane, expected)
+
     def pointer(self, lane):
         found = store.lane_pointer(self.registry, lane.name)
-        return None if found is None else (found.config_id, found.generation)
+        if found is None:
+            return None
+        data = wanted(self.registry, lane.name).file.provenance.data_hash[0]
+        return Held(IDS.index(found.config_id), found.state, found.size_multiplier, found.generation, data)
 
-    def expect(self, lane, number, generation):
-        """What a promotion must do: move, do nothing, or be refused."""
-        holder, at = self.held.get(lane.name, (None, 0))
-        if not self.passing.get(number):
-            return "refused"
-        if holder == id_of(kit.resolved(number)):
-            return "nothing"
-        return "moves" if generation == at else "refused"
+    def promote(self, lane, number, *, by_person, size=None, late=0, **more):
+        options = {"by_person": by_person, "size": size, **more}
+        generation = self.generation(lane) + late
+        return kit.promote(self.registry, self.lanes, lane, IDS[number], kit.POLICY, generation, self.now(), **options)
 
-    def generation_of(self, lane):
-        return self.held.get(lane.name, (None, 0))[1]
+    # What nights do
 
-    @rule(number=CONFIGS, verdict=VERDICTS)
-    def judge(self, number, verdict):
+    @rule(number=CONFIGS, verdict=VERDICTS, data=DATA)
+    def judge(self, number, verdict, data):
         self.night += 1
-        kit.judged(self.registry, number, verdict, night=f"night {self.night}")
-        self.passing[number] = verdict == "pass"
+        kit.judged(self.registry, number, verdict, night=f"night {self.night}", venue=VENUE, data=data)
+        self.judged(number, passed=verdict == "pass", data=data)
+
+    def judged(self, number, *, passed, data):
+        self.newest[number] = (passed, data)
+        if passed:
+            self.passed[number] = data
 
     @rule(numbers=st.lists(CONFIGS, unique=True, max_size=3), data=st.data())
-    def deploy(self, numbers, data):
+    def propose(self, numbers, data):
         self.night += 1
-        made = [kit.candidate(number, data.draw(st.floats(-2, 2)), data.draw(VERDICTS)) for number in numbers]
-        before = [self.pointer(lane) for lane in (kit.PAPER1, kit.PAPER2)]
-        deployments = propose_deployments(
-            self.registry,
-            self.lanes,
-            (kit.PAPER1, kit.PAPER2),
-            made,
-            night_id=f"night {self.night}",
-            policy_id=kit.POLICY,
-            occasion=self.now(),
+        night = f"night {self.night}"
+        made = [kit.candidate(number, data.draw(st.floats(-2, 2)), data.draw(VERDICTS), VENUE) for number in numbers]
+        before = [self.pointer(lane) for lane in ALL]
+        done = store_candidates(self.registry, made, night_id=night, policy_id=kit.POLICY, occasion=self.now())
+        for number, entry in zip(numbers, done, strict=True):
+            self.judged(number, passed=entry.fell_at in {(), ("lifecycle: retired",)}, data="d")
+        held = {lane.name: wanted(self.registry, lane.name) for lane in ALL}
+        assignments = by_rank(done, ALL, held, source_hash())
+        lanes = propose_deployments(
+            self.registry, self.lanes, ALL, assignments, night_id=night, policy_id=kit.POLICY, occasion=self.now()
         )
-        self.passing |= {number: entry.passed for number, entry in zip(numbers, deployments.judged, strict=True)}
-        assert [self.pointer(lane) for lane in (kit.PAPER1, kit.PAPER2)] == before
-        chosen = [entry.new for entry in deployments.lanes if entry.new is not None]
+        chosen = [entry.new for entry in lanes if entry.new is not None]
         assert len(chosen) == len(set(chosen))
+        assert {entry.new for entry in lanes if entry.lane == "live1"} == {None}
+        assert not {IDS[number] for number in self.retired} & set(chosen)
+        assert [self.pointer(lane) for lane in ALL] == before
 
     @rule()
     def hand_over(self):
-        ids = {id_of(kit.resolved(number)): number for number in range(4)}
-        for outcome in promote_proposals(
-            self.registry, self.lanes, (kit.PAPER1, kit.PAPER2), policy_id=kit.POLICY, occasion=self.now()
-        ):
+        outcomes = promote_proposals(self.registry, self.lanes, ALL, policy_id=kit.POLICY, occasion=self.now())
+        for lane, outcome in zip(sorted(ALL, key=lambda lane: lane.name), outcomes, strict=True):
             if outcome.moved:
-                assert self.passing[ids[outcome.pointer.config_id]]
-                assert outcome.pointer.generation == self.held.get(outcome.lane, (None, 0))[1] + 1
-                self.held[outcome.lane] = (outcome.pointer.config_id, outcome.pointer.generation)
+                number = IDS.index(outcome.pointer.config_id)
+                expected = self.expect(lane, number, by_person=False, size=None)
+                assert expected == self.pointer(lane)
+                if not (lane.name in self.held and self.held[lane.name].number == number):
+                    others = [other for other in PAPER if other != lane and self.pointer(other)]
+                    assert number not in [self.pointer(other).number for other in others]
+                self.holds_now(lane, expected)
 
-    @rule(lane=LANES, number=CONFIGS, late=st.integers(-1, 1))
-    def promote(self, lane, number, late):
-        generation = self.generation_of(lane) + late
-        expected = self.expect(lane, number, generation)
+    # What persons do
+
+    @rule(lane=LANES, number=CONFIGS, by_person=st.booleans(), size=SIZES, late=st.sampled_from((0, 0, 0, -1, 1)))
+    def move(self, lane, number, by_person, size, late):
+        expected = self.expect(lane, number, by_person=by_person, size=size, late=late)
+        self.tried(lane, expected, lambda: self.promote(lane, number, by_person=by_person, size=size, late=late))
+
+    @rule(lane=LANES, size=st.sampled_from((0.25, 0.5, 1.0, 0.3)))
+    def go_to_size(self, lane, size):
+        held = self.held.get(lane.name)
+        if held is None or held.state == "paused" or (lane.mode == "live" and size == 0.3):
+            expected = None
+        elif size > held.size:
+            expected = self.expect(lane, held.number, by_person=True, size=size)
+        elif size == held.size:
+            expected = held
+        else:
+            expected = replace(held, state=self.state_at(lane, size), size=size, generation=held.generation + 1)
+        self.tried(lane, expected, lambda: resize(self.registry, self.lanes, lane, size, kit.POLICY, self.now()))
+
+    def paused(self, lane):
+        held = self.held.get(lane.name)
+        if held is None or held.state == "paused":
+            return held
+        return replace(held, state="paused", generation=held.generation + 1)
+
+    @rule(lane=LANES)
+    def hold_back(self, lane):
+        self.tried(lane, self.paused(lane), lambda: pause(self.registry, self.lanes, lane.name, self.now()))
+
+    @rule(lane=LANES, steps=st.integers(1, 2))
+    def roll_back(self, lane, steps):
+        stack, expected = self.stack[lane.name], None
+        if steps < len(stack) and stack[-1 - steps] not in self.retired:
+            number = stack[-1 - steps]
+            size = 0.25 if lane.mode == "live" else 1.0
+            generation = self.generation(lane) + 1
+            expected = Held(number, self.state_at(lane, size), size, generation, self.passed[number])
+        self.tried(lane, expected, lambda: rollback(self.registry, self.lanes, lane, steps, self.now()))
+        if expected is not None:
+            del stack[stack.index(expected.number) + 1 :]
+            self.stack[lane.name] = [*stack[: len(stack) - 1], expected.number]
+
+    @rule(number=CONFIGS)
+    def retire(self, number):
+        trades = any(held.number == number and held.state != "paused" for held in self.held.values())
         try:
-            done = promote(
-                self.registry, self.lanes, lane, id_of(kit.resolved(number)), kit.POLICY, generation, self.now()
-            )
+            retire(self.registry, IDS[number], self.now())
         except Refused:
-            assert expected == "refused"
-            return
-        assert done.moved is (expected == "moves")
-        self.held[lane.name] = (done.pointer.config_id, done.pointer.generation)
+            assert trades or number not in self.newest
+        else:
+            assert not trades
+            self.retired.add(number)
 
-    @rule(lane=LANES, number=CONFIGS, where=STEPS)
-    def die(self, lane, number, where):
-        generation = self.generation_of(lane)
-        expected = self.expect(lane, number, generation)
+    # What happens to processes and files
+
+    @rule(lane=LANES, number=CONFIGS, where=STEPS, stops=st.booleans())
+    def die(self, lane, number, where, stops):
+        expected = self.paused(lane) if stops else self.expect(lane, number, by_person=True, size=None)
+        before = self.held.get(lane.name)
 
         def end(step):
             if step == where:
                 raise Died
 
-        config_id = id_of(kit.resolved(number))
         with contextlib.suppress(Died, Refused):
-            promote(self.registry, self.lanes, lane, config_id, kit.POLICY, generation, self.now(), seam=end)
-        if expected == "moves" and where not in {"config written", "before commit"}:
-            self.held[lane.name] = (config_id, generation + 1)
+            if stops:
+                pause(self.registry, self.lanes, lane.name, self.now(), seam=end)
+            else:
+                self.promote(lane, number, by_person=True, seam=end)
+        after = self.pointer(lane)
+        assert after in {before, expected or before}
+        if where not in {"config written", "before commit"}:
+            assert after == (expected or before)
+        if after != before:
+            self.holds_now(lane, after)
 
     @rule(first=CONFIGS, second=CONFIGS, lane=LANES)
     def race(self, first, second, lane):
         """The second promoter goes the whole way while the first stands before its transaction."""
-        generation = self.generation_of(lane)
-        moved = []
+        moved, entered = [], []
+        generation = self.generation(lane)
 
         def go(number, seam=lambda _step: None):
-            config_id = id_of(kit.resolved(number))
-            try:
-                done = promote(
-                    self.registry, self.lanes, lane, config_id, kit.POLICY, generation, self.now(), seam=seam
-                )
-            except Refused:
-                return
-            if done.moved:
-                moved.append(done.pointer)
-
-        entered = []
+            with contextlib.suppress(Refused):
+                done = kit.promote(
+                    self.registry, self.lanes, lane, IDS[number], kit.POLICY, generation, self.now(),
+                    by_person=True, seam=seam,
+                )  # fmt: skip
+                if done.moved:
+                    moved.append(done.pointer)
 
         def overtaken(step):
             if step == "config written" and not entered:
@@ -151,7 +291,8 @@ class Promotions(RuleBasedStateMachine):
         go(first, overtaken)
         assert len(moved) <= 1
         if moved:
-            self.held[lane.name] = (moved[0].config_id, moved[0].generation)
+            assert moved[0].generation == generation + 1
+            self.holds_now(lane, self.pointer(lane))
 
     @rule(lane=LANES)
     def repair(self, lane):
@@ -167,9 +308,11 @@ class Promotions(RuleBasedStateMachine):
             render(self.registry, self.lanes, lane.name)
             assert drift(self.registry, self.lanes, lane.name).differences == ()
 
+    # What holds throughout
+
     @invariant()
     def the_registry_says_what_was_done(self):
-        for lane in (kit.PAPER1, kit.PAPER2):
+        for lane in ALL:
             assert self.pointer(lane) == self.held.get(lane.name)
 
     @invariant()
@@ -177,37 +320,49 @@ class Promotions(RuleBasedStateMachine):
         steps = store.history(self.registry)
         assert all(step.to_state in LEGAL[step.from_state] for step in steps)
         assert len({step.transition_id for step in steps}) == len(steps)
-        for lane in (kit.PAPER1, kit.PAPER2):
-            moves = [step.generation for step in steps if step.lane == lane.name and step.to_state == "paper"]
+        for lane in ALL:
+            moves = [step.generation for step in steps if step.lane == lane.name and step.action != "replaced"]
             assert moves == list(range(1, len(moves) + 1))
 
     @invariant()
-    def whoever_was_promoted_had_passed(self):
+    def whoever_trades_had_passed(self):
         verdicts = {
             verdict.verdict_id: verdict for story in store.list_configs(self.registry) for verdict in story.verdicts
         }
         for step in store.history(self.registry):
-            if step.to_state in {"validated", "paper"}:
+            if step.to_state in {"validated", "paper", "live_small", "live_full", "paused"}:
                 assert verdicts[step.verdict_id].passed
                 assert verdicts[step.verdict_id].config_id == step.config_id
                 assert all(gate.verdict == "pass" for gate in verdicts[step.verdict_id].gates)
 
     @invariant()
+    def real_money_was_small_before_it_was_full(self):
+        steps = [step for step in store.history(self.registry, lane="live1") if step.to_state.startswith("live")]
+        for step in steps:
+            assert (step.to_state == "live_full") is (step.size_multiplier == 1.0)
+            assert step.size_multiplier in {0.25, 0.5, 1.0}
+            if step.to_state == "live_full" and step.from_state != "live_full":
+                assert step.from_state == "live_small"
+
+    @invariant()
     def a_pointer_file_names_a_config_that_is_there(self):
-        for lane in (kit.PAPER1, kit.PAPER2):
+        for lane in ALL:
             file = read_pointer_file(self.lanes, lane.name)
             if file is not None:
                 assert config_path(self.lanes, lane.name, file.config_id).exists()
-                assert file.generation <= self.held[lane.name][1]
+                assert file.generation <= self.held[lane.name].generation
 
     def teardown(self):
         shutil.rmtree(self.folder)
 
 
-TestPromotions = Promotions.TestCase
-TestPromotions.settings = settings(
-    max_examples=15,
-    stateful_step_count=15,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def test_no_order_of_events_breaks_the_lifecycle(database):
+    run_state_machine_as_test(
+        Lifecycle,
+        settings=settings(
+            max_examples=25 if database == "sqlite" else 6,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )

@@ -1,0 +1,85 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mei_pipeline.errors import ConfigError, DataError, Refused
+from mei_pipeline.registry.control import Hold, control_path, lift_hold, read_holds, set_hold, strictest
+
+
+def hold(effect="close_only", reason="maintenance", owner="anna"):
+    return Hold(owner=owner, effect=effect, reason=reason, since_ms=1_000)
+
+
+@pytest.fixture
+def lanes(tmp_path):
+    return tmp_path / "lanes"
+
+
+def test_a_lane_without_a_file_is_not_held(lanes):
+    assert read_holds(lanes, "paper1") == {}
+    assert strictest({}) is None
+
+
+def test_holds_are_kept_by_name_and_lifted_one_by_one(lanes):
+    set_hold(lanes, "paper1", "exchange", hold())
+    both = set_hold(lanes, "paper1", "risk", hold("halt", 'a "loss": #1'))
+    assert read_holds(lanes, "paper1") == both == {"exchange": hold(), "risk": hold("halt", 'a "loss": #1')}
+    assert strictest(both) == "halt"
+    left = lift_hold(lanes, "paper1", "risk")
+    assert (left, strictest(left)) == ({"exchange": hold()}, "close_only")
+    assert lift_hold(lanes, "paper1", "exchange") == read_holds(lanes, "paper1") == {}
+
+
+def test_a_hold_of_the_same_name_takes_its_place(lanes):
+    set_hold(lanes, "paper1", "exchange", hold())
+    assert set_hold(lanes, "paper1", "exchange", hold("halt", owner="bert")) == {"exchange": hold("halt", owner="bert")}
+
+
+def test_a_hold_that_is_not_there_is_not_lifted(lanes):
+    with pytest.raises(Refused, match="no hold 'risk'; it has: none"):
+        lift_hold(lanes, "paper1", "risk")
+    set_hold(lanes, "paper1", "exchange", hold())
+    with pytest.raises(Refused, match="it has: exchange"):
+        lift_hold(lanes, "paper1", "risk")
+
+
+@pytest.mark.parametrize("name", ["", "Risk", "a b", "-x"])
+def test_a_hold_has_a_plain_name(lanes, name):
+    set_hold(lanes, "paper1", "exchange", hold())
+    with pytest.raises(ConfigError, match=r"not written: .*control\.yaml"):
+        set_hold(lanes, "paper1", name, hold())
+    assert set(read_holds(lanes, "paper1")) == {"exchange"}
+
+
+def test_holds_that_are_set_at_once_are_all_kept(lanes):
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda number: set_hold(lanes, "paper1", f"hold{number}", hold()), range(6)))
+    assert len(read_holds(lanes, "paper1")) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "empty"),
+        ("a: [", r"control\.yaml"),
+        ("schema_version: 2\nlane: paper1\nholds: {}\n", "schema_version"),
+        ("schema_version: 1\nlane: paper1\nholds: {x: {owner: a, effect: stop, reason: b, since_ms: 1}}\n", "effect"),
+        ("schema_version: 1\nlane: paper1\nholds: {x: {owner: a, effect: halt, reason: '', since_ms: 1}}\n", "reason"),
+        ("schema_version: 1\nlane: paper1\nholds: {}\nmood: bad\n", "mood"),
+        ("schema_version: 1\nlane: paper2\nholds: {}\n", "is of lane paper2"),
+    ],
+)
+def test_a_damaged_file_is_not_taken_for_no_hold(lanes, text, words):
+    path = control_path(lanes, "paper1")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    for call in (read_holds, lambda *at: set_hold(*at, "x", hold()), lambda *at: lift_hold(*at, "x")):
+        with pytest.raises(DataError, match=words):
+            call(lanes, "paper1")
+    assert path.read_text() == text
+
+
+def test_a_folder_that_can_not_be_made_is_reported(lanes):
+    lanes.write_text("a file")
+    with pytest.raises(DataError, match="not made"):
+        set_hold(lanes, "paper1", "x", hold())

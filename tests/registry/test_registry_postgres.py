@@ -1,0 +1,110 @@
+"""What is PostgreSQL's own: a server that is away, full, read-only or slow, and sessions that die."""
+
+import pytest
+import registry_kit as kit
+from sqlalchemy import NullPool, create_engine, event, make_url, text
+
+from mei_pipeline.errors import Busy, ConfigError, DataError, Retryable
+from mei_pipeline.registry import store
+from mei_pipeline.registry.engine import open_registry, reading, writing
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def url(tmp_path, server, monkeypatch):
+    monkeypatch.setenv(kit.SERVER, server)
+    return kit.url(tmp_path)
+
+
+def connected(url):
+    return create_engine(url, poolclass=NullPool)
+
+
+def test_a_writer_waits_for_another_only_so_long(url):
+    registry = open_registry(url, busy_timeout_s=0.01)
+    other = open_registry(url)
+    with writing(other), pytest.raises(Busy, match="another process writes"):
+        kit.judged(registry)
+    kit.judged(registry)
+    assert len(store.list_configs(registry)) == 1
+
+
+def test_a_reader_waits_for_nobody_and_sees_one_state(url):
+    registry = open_registry(url)
+    kit.judged(registry, 1)
+    with writing(registry), reading(registry) as connection:
+        assert connection.execute(text("SELECT count(*) FROM configs")).scalar() == 1
+    with reading(registry) as connection:
+        assert connection.execute(text("SELECT count(*) FROM configs")).scalar() == 1
+        kit.judged(registry, 2)
+        assert connection.execute(text("SELECT count(*) FROM configs")).scalar() == 1
+    assert len(store.list_configs(registry)) == 2
+
+
+def test_a_database_that_is_not_there_is_named(server):
+    url = make_url(server).set(database="nowhere").render_as_string(hide_password=False)
+    with pytest.raises(ConfigError, match='database "nowhere" does not exist; make it, or correct MEI_REGISTRY_URL'):
+        open_registry(url)
+
+
+def test_a_read_only_database_can_be_read_and_not_written(url):
+    registry = open_registry(url)
+    config_id = kit.judged(registry)
+    name = make_url(url).database
+    with connected(url).execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    assert store.get_config(registry, config_id).config_id == config_id
+    with pytest.raises(DataError, match="read-only transaction; make it writable"):
+        kit.judged(registry, 2)
+
+
+def test_a_user_who_may_not_write_is_told(url):
+    registry = open_registry(url)
+    config_id = kit.judged(registry)
+    with connected(url).begin() as connection:
+        connection.execute(text("DROP ROLE IF EXISTS guest"))
+        connection.execute(text("CREATE ROLE guest LOGIN"))
+        connection.execute(text("GRANT SELECT ON ALL TABLES IN SCHEMA public TO guest"))
+    guest = open_registry(make_url(url).set(username="guest").render_as_string(hide_password=False))
+    assert store.get_config(guest, config_id).config_id == config_id
+    with pytest.raises(DataError, match=r"permission denied .*make it writable"):
+        kit.judged(guest, 2)
+    with connected(url).begin() as connection:
+        connection.execute(text("DROP OWNED BY guest"))
+        connection.execute(text("DROP ROLE guest"))
+
+
+def test_a_lost_table_is_reported(url):
+    registry = open_registry(url)
+    with connected(url).begin() as connection:
+        connection.execute(text("DROP TABLE lanes"))
+    with pytest.raises(DataError, match='damaged: relation "lanes" does not exist'):
+        store.lane_pointers(registry)
+
+
+def test_a_session_that_is_ended_in_the_middle_has_written_nothing(url):
+    registry = open_registry(url)
+    config_id = kit.judged(registry, 1)
+
+    def end(connection, _cursor, statement, *_more):
+        if statement.startswith("INSERT INTO transitions"):
+            with connected(url).connect() as killer:
+                killer.execute(text(f"SELECT pg_terminate_backend({connection.info['pid']})"))
+
+    event.listen(registry.engine, "begin", lambda connection: connection.info.update(pid=pid(connection)))
+    event.listen(registry.engine, "after_cursor_execute", end)
+    with pytest.raises(Retryable, match="nothing was written"):
+        kit.judged(registry, 2)
+    assert [story.config.config_id for story in store.list_configs(open_registry(url))] == [config_id]
+
+
+def pid(connection):
+    return connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+
+
+def test_a_database_of_something_else_is_left_alone(url):
+    with connected(url).begin() as connection:
+        connection.execute(text("CREATE TABLE cakes (flour INTEGER)"))
+    with pytest.raises(DataError, match="it holds cakes"):
+        open_registry(url)
