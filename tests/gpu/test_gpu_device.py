@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mei_pipeline.bench.memory import features_of
 
 from kernels.market import fill_model
 from mei_pipeline.bench import portfolio, w1
 from mei_pipeline.bench.work import Work, values_of
 from mei_pipeline.gpu import choose, open_gpu
+from mei_pipeline.memory import features_of
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import Outcome, encode_combos, run_combos
 
