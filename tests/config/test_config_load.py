@@ -269,10 +269,12 @@ def test_the_configuration_of_this_checkout_is_sound():
         "smoke": "mei_alpha",
         "nightly": "mei_alpha",
         "cross": "ema_cross",
+        "deep": "mei_alpha",
     }
     assert {name: profile.sweep for name, profile in found.pipeline.profiles.items()} == {
         "smoke": "smoke",
         "nightly": "nightly",
+        "deep": "deep",
     }
     assert {name: lane.role for name, lane in found.lanes.items()} == {
         "paper1": "primary",
