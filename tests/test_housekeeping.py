@@ -105,6 +105,15 @@ def test_the_current_night_stays(mei_settings: Settings, tmp_path: Path) -> None
     assert done.sweeps == (f"{2:016x}",)
 
 
+def test_results_outside_the_home_stay_with_their_columns(mei_settings: Settings, tmp_path: Path) -> None:
+    shared = mei_settings.model_copy(update={"sweeps_at": str(tmp_path / "shared")})
+    for number in range(3):
+        sweep(shared, number, days_ago=10 + number)
+        columns(shared, number, days_ago=10 + number)
+    assert prune(shared, 1, NOW_MS) == Pruned((), (), 0)
+    assert names(shared.sweeps) == names(shared.features) == [0, 1, 2]
+
+
 def test_what_was_written_today_stays(mei_settings: Settings) -> None:
     for number in range(3):
         sweep(mei_settings, number, days_ago=0.1 * number)

@@ -18,7 +18,17 @@ PACKAGES = ("mei_pipeline", "assets", "kernels", "live")
 SOURCES = sorted(path for package in PACKAGES for path in (CHECKOUT / package).rglob("*.py"))
 TESTS = sorted((CHECKOUT / "tests").rglob("*.py"))
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
-OTHER_PROGRAMS = {"git", "uv", "export", "source", "systemctl", "mkdir", "cp", "loginctl"}  # of the system or the shell
+OTHER_PROGRAMS = {
+    "git",
+    "uv",
+    "export",
+    "source",
+    "systemctl",
+    "mkdir",
+    "cp",
+    "loginctl",
+    "ray",
+}  # of the system or the shell
 
 
 def name_of(path):

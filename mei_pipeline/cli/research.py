@@ -108,7 +108,10 @@ def backtest(  # noqa: PLR0913 - one argument per option
 @click.option("--top", "count", type=click.IntRange(1), default=10, help="How many of the best combos to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def sweep(spec: str, start: Any, end: Any, threads: int, count: int, as_json: bool) -> None:
-    """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
+    """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes.
+
+    It runs on this machine, or on a cluster, as `engine` of pipeline.yaml says.
+    """
     from kernels.cache import use_cache
     from mei_pipeline.config.load import load_config
     from mei_pipeline.features import build_features

@@ -125,6 +125,21 @@ CASES = {
         "strategy: tou\nbase: {trade.trail: true}",
         "strategy_overrides.yaml:1:1: strategy: 'tou': unknown strategy; did you mean 'toy'? known: toy, shy",
     ),
+    "an address of no cluster": (
+        "pipeline.yaml",
+        f"{PIPELINE}{PROFILE}engine: {{run: ray, address: 'http://head:8265'}}",
+        "pipeline.yaml:6:20: engine.address: 'http://head:8265' is not allowed; auto, HOST:PORT or ray://HOST:PORT",
+    ),
+    "one and a half GPUs": (
+        "pipeline.yaml",
+        f"{PIPELINE}{PROFILE}engine: {{gpus_per_task: 1.5}}",
+        "pipeline.yaml:6:10: engine.gpus_per_task: 1.5 is not allowed; above 1 only whole GPUs",
+    ),
+    "an engine that there is not": (
+        "pipeline.yaml",
+        f"{PIPELINE}{PROFILE}engine: {{run: dask}}",
+        "pipeline.yaml:6:10: engine.run: ",
+    ),
     "overrides out of bounds": (
         "strategy_overrides.yaml",
         "strategy: toy\nsymbols:\n  BTC:\n    trade: {sl_atr_mult: 0}",
