@@ -19,7 +19,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (CHECKOUT / package).r
 TESTS = sorted((CHECKOUT / "tests").rglob("*.py"))
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb"}
 # Of the system or the shell.
-OTHER_PROGRAMS = {"git", "uv", "export", "source", "systemctl", "mkdir", "cp", "loginctl", "ssh", "rsync"}
+OTHER_PROGRAMS = {"git", "uv", "export", "source", "systemctl", "mkdir", "cp", "loginctl", "ray", "ssh", "rsync"}
 
 
 def name_of(path):
