@@ -88,6 +88,9 @@ def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: b
 def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
     """Run what is left of a plan, and show the best."""
     from kernels.cache import use_cache
+    from mei_pipeline.config.load import PIPELINE
+    from mei_pipeline.config.models import PipelineConfig
+    from mei_pipeline.config.reader import read_yaml
     from mei_pipeline.features import build_features
     from mei_pipeline.gpu import choose
     from mei_pipeline.market import window
@@ -97,11 +100,13 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
 
     settings = read_settings()
     cut = window(bars, plan.from_ms, plan.to_ms)
-    output.note(f"engine: {choose(settings, engine, plan.strategy)}")
+    where = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
+    if where.run == "local":
+        output.note(f"engine: {choose(settings, engine, plan.strategy)}")
     with output.bar() as progress:
         use_cache(settings.kernel_cache)
         features = build_features(bars, plan.columns(), settings.features, progress)
-        done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, progress=progress)
+        done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, where=where, progress=progress)
     results = open_results(done.folder, plan)
     best = results.rows(best_of(results.frames(("combo", "sharpe")), count)["combo"].to_list())
     if as_json:

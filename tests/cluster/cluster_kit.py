@@ -46,7 +46,7 @@ class Search:
     features: FeatureSet
 
     def run(self, settings: Settings, engine: Engine | None = None, progress: Progress = silent) -> SweepReport:
-        return run_sweep(settings, self.plan, self.window, self.features, engine=engine, progress=progress)
+        return run_sweep(settings, self.plan, self.window, self.features, where=engine, progress=progress)
 
 
 def make_search(settings: Settings, stops: int = 5, chunk_combos: int = 5) -> Search:
