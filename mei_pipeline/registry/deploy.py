@@ -225,12 +225,11 @@ def promote_proposals(
     for lane in sorted(lanes, key=lambda lane: lane.name):
         files = render(registry, lanes_folder, lane.name)
         pointer = lane_pointer(registry, lane.name)
-        proposal = proposals.pop(lane.name, None)
-        if left := _left_alone(proposal, pointer):
-            outcomes.append(LanePromotion(lane.name, pointer, moved=False, refused="", reason=left, files=files))
-        elif proposal is not None and proposal.config_id is not None:
-            because = replace(occasion, why=proposal.reason, trigger=f"night {proposal.night_id}")
-            wishes.append(Wish(lane, proposal.config_id, proposal.generation, because))
+        wish = _wish(lane, proposals.pop(lane.name, None), pointer, occasion)
+        if isinstance(wish, Wish):
+            wishes.append(wish)
+        else:
+            outcomes.append(LanePromotion(lane.name, pointer, moved=False, refused="", reason=wish, files=files))
 
     def decisions(connection: Connection) -> Sequence[Decision]:
         found = [decide(connection, wish, policy_id) for wish in wishes]
@@ -324,15 +323,16 @@ def not_by_a_night(lane: Lane, pointer: Pointer | None) -> str:
     return ""
 
 
-def _left_alone(proposal: Proposal | None, pointer: Pointer | None) -> str:
-    """Why a lane stays as it is, before anything is judged; empty where its proposal is to be applied."""
+def _wish(lane: Lane, proposal: Proposal | None, pointer: Pointer | None, occasion: Occasion) -> Wish | str:
+    """What a proposal wants of its lane; or why the lane stays as it is, before anything is judged."""
     if proposal is None:
         return "nothing was proposed"
     if proposal.config_id is None:
         return proposal.reason
     generation = 0 if pointer is None else pointer.generation
     if generation == proposal.generation:
-        return ""
+        because = replace(occasion, why=proposal.reason, trigger=f"night {proposal.night_id}")
+        return Wish(lane, proposal.config_id, generation, because)
     if pointer is not None and pointer.config_id == proposal.config_id:
         return f"nothing, because {proposal.config_id[:12]} holds the lane"
     return f"nothing, because the lane moved after the proposal: generation {generation}, not {proposal.generation}"

@@ -1,5 +1,6 @@
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from mei_pipeline import dagster_home
 from mei_pipeline.candles.lake import Lake, merge_candles
 from mei_pipeline.cli import main
 from mei_pipeline.cli.doctor import differing
+from mei_pipeline.registry.engine import open_registry
 
 HOUR_MS = 3_600_000
 FROM_MS = 1_748_736_000_000  # 2025-06-01
@@ -102,6 +104,17 @@ def test_a_damaged_registry_fails(home, capsys):
     home.mkdir()
     (home / "registry.db").write_text("no database, but long enough to be taken for one" * 100)
     assert diagnose(capsys)["registry"]["level"] == "fail"
+
+
+def test_the_version_of_a_registry_is_told_and_left(home, mei_settings, capsys):
+    assert "none yet" in diagnose(capsys)["registry"]["found"]
+    home.mkdir()
+    sqlite3.connect(home / "registry.db").close()
+    finding = diagnose(capsys)["registry"]
+    assert (finding["level"], finding["found"]) == ("ok", "schema version 0")
+    assert "brings it to 2" in finding["do"]
+    open_registry(mei_settings.registry)
+    assert diagnose(capsys)["registry"]["found"].endswith("0 configs, schema version 2")
 
 
 def test_an_edited_dagster_home_is_told(mei_settings, capsys):
