@@ -175,8 +175,9 @@ def propose_deployments(
         occasion: Who does it, and when.
 
     Raises:
-        Refused: A lane has no assignment or two, a config has two lanes, has no verdict, is retired or does not fit its
-            lane (see `promote.judged_for`). Nothing was proposed. Whether it passed is for `promote_proposals` to say.
+        Refused: A lane has no assignment or two, a config has two lanes, never passed, is retired or does not fit its
+            lane (see `promote.judged_for`). Nothing was proposed. Whether its newest verdict is a pass is for
+            `promote_proposals` to say.
         Fatal: The registry contradicts itself.
         DataError: A file could not be written.
         Busy: Another process holds the registry or a lane's files.

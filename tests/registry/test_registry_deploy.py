@@ -324,8 +324,11 @@ def test_what_does_not_fit_the_lane_is_not_proposed(registry, lanes, bad, words)
 
 
 @pytest.mark.parametrize("verdict", ["fail", "no evidence"])
-def test_what_did_not_pass_may_be_proposed_and_is_not_promoted(registry, lanes, verdict):
-    assign(registry, lanes, [Assignment("paper1", kit.judged(registry, 1, verdict), "")], [kit.PAPER1])
+def test_what_never_passed_is_not_proposed_and_what_fell_since_is_not_promoted(registry, lanes, verdict):
+    with pytest.raises(Refused, match="can't go from candidate to paper"):
+        assign(registry, lanes, [Assignment("paper1", kit.judged(registry, 1, verdict), "")], [kit.PAPER1])
+    kit.judged(registry, 2)
+    assign(registry, lanes, [Assignment("paper1", kit.judged(registry, 2, verdict, night="n2"), "")], [kit.PAPER1])
     assert f"did not pass: trades ({verdict})" in hand_over(registry, lanes, [kit.PAPER1])[0].refused
     assert store.lane_pointers(registry) == ()
 
