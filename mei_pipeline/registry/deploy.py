@@ -18,7 +18,7 @@ from mei_pipeline.params.identity import Resolved
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.engine import Registry, reading
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED, RETIRED, check_step
-from mei_pipeline.registry.promote import Decision, Move, Promotion, Wish, admit, carry_out, decide, held_by
+from mei_pipeline.registry.promote import Decision, Move, Promotion, Wish, carry_out, decide, held_by, judged_for
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion, Pointer, Proposal, as_dict
 from mei_pipeline.registry.render import render, store_config
 from mei_pipeline.registry.store import (
@@ -175,8 +175,9 @@ def propose_deployments(
         occasion: Who does it, and when.
 
     Raises:
-        Refused: A lane has no assignment or two, a config has two lanes, or may not take its lane (see
-            `promote.admit`). Nothing was proposed.
+        Refused: A lane has no assignment or two, a config has two lanes, never passed, is retired or does not fit its
+            lane (see `promote.judged_for`). Nothing was proposed. Whether its newest verdict is a pass is for
+            `promote_proposals` to say.
         Fatal: The registry contradicts itself.
         DataError: A file could not be written.
         Busy: Another process holds the registry or a lane's files.
@@ -298,7 +299,7 @@ def _propose(
         reason = not_by_a_night(lane, pointer)
         if reason or assignment.config_id is None:
             return LaneProposal(lane.name, lane.role, old, None, reason or assignment.reason, ()), generation
-        config, verdict, evidence = admit(connection, lane, assignment.config_id, policy_id)
+        config, verdict, evidence = judged_for(connection, lane, assignment.config_id, policy_id)
         if pointer is not None and old == config.config_id:
             if evidence.evidence_id == held_by(connection, pointer):
                 reason = f"nothing, because {config.config_id[:12]} holds the lane"

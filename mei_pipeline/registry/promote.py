@@ -188,19 +188,30 @@ def decide(connection: Connection, wish: Wish, policy_id: str) -> Decision:
 
 
 def admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> tuple[Config, Verdict, Evidence]:
-    """Everything that lets a config into a lane.
+    """A config with the verdict and the evidence that let it into a lane.
 
     Raises:
         Refused: Something does not.
     """
-    where = f"lane {lane.name}"
+    config, verdict, evidence = judged_for(connection, lane, config_id, policy_id)
+    if not verdict.passed:
+        fallen = ", ".join(f"{gate.name} ({gate.verdict})" for gate in verdict.gates if gate.verdict != "pass")
+        raise Refused(f"lane {lane.name}: config {config_id[:12]} did not pass: {fallen or 'no gate was computed'}")
+    return config, verdict, evidence
+
+
+def judged_for(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> tuple[Config, Verdict, Evidence]:
+    """A config with its newest verdict under a policy, whatever that is, and the evidence, which fits the lane.
+
+    Raises:
+        Refused: The config is unknown, has no verdict, or does not fit (see `check_fit`).
+    """
     config = rows.find_config(connection, config_id)
     verdict = rows.latest_verdict(connection, config_id, policy_id)
     if verdict is None:
-        raise Refused(f"{where}: config {config_id[:12]} has no verdict under policy {policy_id[:12]}; judge it first")
-    if not verdict.passed:
-        fallen = ", ".join(f"{gate.name} ({gate.verdict})" for gate in verdict.gates if gate.verdict != "pass")
-        raise Refused(f"{where}: config {config_id[:12]} did not pass: {fallen or 'no gate was computed'}")
+        raise Refused(
+            f"lane {lane.name}: config {config_id[:12]} has no verdict under policy {policy_id[:12]}; judge it first"
+        )
     evidence = rows.judged_evidence(connection, verdict)
     check_fit(lane, config, verdict, evidence)
     return config, verdict, evidence

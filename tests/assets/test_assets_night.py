@@ -198,7 +198,7 @@ def test_an_unknown_profile_runs_nothing(world: World) -> None:
         run_night(world.settings, "smok", AS_OF_MS)
 
 
-def test_promoted_refuses_by_itself_after_a_failed_verdict(world: World) -> None:
+def test_promoted_refuses_by_itself_after_a_failed_check(world: World) -> None:
     forget_lanes(world.settings)
     registry = open_registry(world.settings.registry)
     plan = read_plan(world.settings)
@@ -217,7 +217,10 @@ def test_promoted_refuses_by_itself_after_a_failed_verdict(world: World) -> None
         both = [dg.AssetKey("deployments"), dg.AssetKey("promoted")]
         failed = nightly.execute_in_process(instance=instance, asset_selection=both, raise_on_error=False)
         assert not failed.success
-        assert check_results(instance, failed.run_id) == {}  # refused before anything was proposed
+        assert check_results(instance, failed.run_id) == {
+            ("deployments", "config_valid"): True,
+            ("deployments", "gates_passed"): False,
+        }
         with pytest.raises(Refused, match="did not pass: min_sharpe"):
             run_job("hand_over", world.settings, world.config, instance)
     assert lane_pointers(registry) == ()

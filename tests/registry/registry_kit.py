@@ -27,7 +27,7 @@ PAPER1 = Lane("paper1", "paper", "synthetic", "primary")
 PAPER2 = Lane("paper2", "paper", "synthetic", "fallback")
 LIVE = Lane("live1", "live", "hyperliquid", "primary")
 PAPER_THERE = Lane("paper9", "paper", "hyperliquid", "primary")
-SERVER = "MEI_TEST_SERVER"
+SERVER = "REGISTRY_TEST_SERVER"
 """Variable with the URL of a PostgreSQL server; without it registries are files. Processes that a test starts inherit
 it."""
 

@@ -308,18 +308,29 @@ def test_a_lane_may_be_left_with_a_reason(registry, lanes):
 
 
 @pytest.mark.parametrize(
-    ("verdict", "venue", "words"),
+    ("bad", "words"),
     [
-        ("fail", "synthetic", "did not pass"),
-        ("no evidence", "synthetic", "did not pass"),
-        ("pass", "binance", "venues never mix"),
+        (lambda registry: kit.judged(registry, 2, venue="binance"), "venues never mix"),
+        (lambda registry: kit.judged(registry, 2, kernels="k" * 64), "judge it again"),
+        (lambda registry: store.add_config(registry, kit.resolved(2), kit.at()), "has no verdict under policy"),
+        (lambda _: "f" * 64, "not in the registry"),
     ],
 )
-def test_what_may_not_take_the_lane_is_not_proposed(registry, lanes, verdict, venue, words):
-    good, bad = kit.judged(registry, 1), kit.judged(registry, 2, verdict, venue=venue)
+def test_what_does_not_fit_the_lane_is_not_proposed(registry, lanes, bad, words):
+    assignments = [Assignment("paper1", kit.judged(registry, 1), ""), Assignment("paper2", bad(registry), "")]
     with pytest.raises(Refused, match=words):
-        assign(registry, lanes, [Assignment("paper1", good, ""), Assignment("paper2", bad, "")])
+        assign(registry, lanes, assignments)
     assert store.latest_proposals(registry) == ()
+
+
+@pytest.mark.parametrize("verdict", ["fail", "no evidence"])
+def test_what_never_passed_is_not_proposed_and_what_fell_since_is_not_promoted(registry, lanes, verdict):
+    with pytest.raises(Refused, match="can't go from candidate to paper"):
+        assign(registry, lanes, [Assignment("paper1", kit.judged(registry, 1, verdict), "")], [kit.PAPER1])
+    kit.judged(registry, 2)
+    assign(registry, lanes, [Assignment("paper1", kit.judged(registry, 2, verdict, night="n2"), "")], [kit.PAPER1])
+    assert f"did not pass: trades ({verdict})" in hand_over(registry, lanes, [kit.PAPER1])[0].refused
+    assert store.lane_pointers(registry) == ()
 
 
 def test_a_retired_config_is_passed_over_and_not_proposed(registry, lanes):

@@ -45,7 +45,9 @@ def make_version1(folder, *extra):
         found = MetaData()
         found.reflect(connection)
         for table in found.sorted_tables:
-            connection.execute(insert(table), ROWS[table.name])
+            rows = [{key: value for key, value in row.items() if key != "seq"} for row in ROWS[table.name]]
+            for row in rows:
+                connection.execute(insert(table), row)  # in their order, so that the database counts as it did
         for statement in extra:
             connection.execute(text(statement))
 

@@ -194,6 +194,49 @@ def test_of_two_promoters_one_wins(registry, lanes):
     assert in_line(registry, lanes)
 
 
+RACER = """
+import sys
+from pathlib import Path
+import registry_kit as kit
+from mei_pipeline.errors import Refused
+folder, config_id = Path(sys.argv[1]), sys.argv[2]
+def wait(step):
+    if step == "config written":
+        print("ready", flush=True)
+        sys.stdin.readline()
+try:
+    done = kit.promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 0, kit.at(51), seam=wait)
+    print("won", done.pointer.config_id)
+except Refused as error:
+    print("lost", error)
+"""
+
+
+def test_of_many_processes_one_wins(registry, lanes, tmp_path):
+    ids = [kit.judged(registry, number) for number in range(3)]
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(tmp_path), config_id],
+            env={**os.environ, "PYTHONPATH": paths},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for config_id in ids
+    ]
+    assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 3
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    told = [racer.communicate()[0] for racer in racers]
+    winner = store.lane_pointer(registry, "paper1").config_id
+    assert [text for text in told if text.startswith("won")] == [f"won {winner}\n"]
+    assert sum("is at generation 1" in text for text in told) == 2
+    assert len(store.history(registry, lane="paper1")) == 1
+    assert in_line(registry, lanes)
+
+
 def test_two_promoters_of_one_config_agree(registry, lanes):
     config_id = kit.judged(registry)
     meanwhile = []
