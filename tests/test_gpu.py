@@ -1,6 +1,5 @@
 """Which engine runs combos, and why: a GPU is taken where one can be used, and never quietly left."""
 
-import importlib.util
 import sys
 
 import gpu_kit
@@ -41,7 +40,7 @@ def test_without_cupy_auto_is_the_processor_and_cuda_an_error(mei_settings, monk
         choose(mei_settings, "cuda", NAME)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="needs the extra gpu")
+@pytest.mark.gpu
 def test_the_real_cupy_of_a_machine_without_a_card_is_understood(mei_settings):
     import cupy
 

@@ -39,11 +39,12 @@ backtest, promoted or candidate.
 
 ## How combos are numbered
 
-A sweep runs every combination of its axes. Feature windows vary slowest, then parameters that decide entries, then
-the rest, so that neighbours read the same columns and enter alike. An axis written as `{values: [1, 2], when: {PATH:
-VALUE}}` or `{from: 1, to: 3, step: 0.5, when: {PATH: VALUE}}` varies only in combos where the parameter PATH has that
-value, whether an axis, `params` or its default gave it; in all others it has its own value of `params`, or its
-default, once. Several paths under `when` must all fit. An axis comes after those that its `when` asks for.
+A combo is its number among all combinations of the axes, whichever of them are run. Feature windows vary slowest,
+then parameters that decide entries, then the rest, so that neighbours read the same columns and enter alike. An axis
+written as `{values: [1, 2], when: {PATH: VALUE}}` or `{from: 1, to: 3, step: 0.5, when: {PATH: VALUE}}` varies only
+in combos where the parameter PATH has that value, whether an axis, `params` or its default gave it; in all others it
+has its own value of `params`, or its default, once. Several paths under `when` must all fit. An axis comes after
+those that its `when` asks for.
 """
 
 

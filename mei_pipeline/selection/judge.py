@@ -15,7 +15,7 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Gate, all_pass
 from mei_pipeline.selection.candidates import resolved_combo
 from mei_pipeline.selection.gates import judge
-from mei_pipeline.selection.legs import Chain, Ground, Leg, run_leg
+from mei_pipeline.selection.legs import Ground, Leg, run_leg
 from mei_pipeline.selection.measured import Evidence, Measured, Search, basket_returns, known, measure
 from mei_pipeline.selection.statistics.overfitting import Overfitting, pbo
 from mei_pipeline.selection.statistics.spa import spa
@@ -65,7 +65,7 @@ class Candidate:
     params: Mapping[str, Value]
     resolved: Resolved
     config_id: str
-    chain: Chain
+    chain: Leg
     holdout: Leg
     measured: Measured
     gates: tuple[Gate, ...]
@@ -156,7 +156,7 @@ def overfitting_of(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Overfitti
     return pbo(n, total, squares, seed=_SEED)
 
 
-def _search(overfitting: Overfitting, chains: Sequence[Chain], looks: Sequence[Look], basket: Floats) -> Search:
+def _search(overfitting: Overfitting, chains: Sequence[Leg], looks: Sequence[Look], basket: Floats) -> Search:
     """What the gates of all slots have in common."""
     days = chains[0].days_ms
     touching = [look for look in looks if np.isin(look.days_ms, days).any()]
@@ -174,7 +174,7 @@ def _search(overfitting: Overfitting, chains: Sequence[Chain], looks: Sequence[L
     )
 
 
-def _candidate(evidence: Evidence, slot: Slot, chain: Chain, search: Search) -> Candidate:
+def _candidate(evidence: Evidence, slot: Slot, chain: Leg, search: Search) -> Candidate:
     plan = evidence.plan
     params = plan.combo(slot.final.combo)
     resolved = resolved_combo(plan, params)

@@ -37,7 +37,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Leg:
-    """What a config did on some days, beginning and ending flat.
+    """What a config did on some days, beginning and ending flat; or several did, one after the other (`chain`).
 
     Attributes:
         days_ms: [D] first millisecond of each day.
@@ -46,24 +46,8 @@ class Leg:
         held: [D] whether a position was open at the close of any step of the day, or any fill was made.
         curve: [T] equity at the close of each step over equity at the start; the last one after the closing.
         trip_symbols: [N] symbol of each round trip, by number.
-        trip_profits: [N] its net profit over equity at the start of the leg.
+        trip_profits: [N] its net profit over equity at the start of the leg; of its own leg in a chain.
         trip_days_ms: [N] day of its end.
-    """
-
-    days_ms: Ints
-    returns: Floats
-    held: NDArray[np.bool_]
-    curve: Floats
-    trip_symbols: Ints
-    trip_profits: Floats
-    trip_days_ms: Ints
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Legs one after the other as one curve of equity; fields as those of a leg.
-
-    `trip_profits` are fractions of equity at the start of the leg of each. `curve` starts at 1.
     """
 
     days_ms: Ints
@@ -76,7 +60,7 @@ class Chain:
 
     @property
     def return_frac(self) -> float:
-        """Net return of the whole chain."""
+        """Net return."""
         return float(self.curve[-1] - 1.0) if len(self.curve) else 0.0
 
     @property
@@ -128,7 +112,7 @@ def flat_leg(days_ms: tuple[int, int]) -> Leg:
     )
 
 
-def chain(legs: Sequence[Leg]) -> Chain:
+def chain(legs: Sequence[Leg]) -> Leg:
     """Join legs, oldest first: each begins with the equity that the one before ended with."""
     curves: list[Floats] = [np.empty(0)]
     level = 1.0
@@ -139,7 +123,7 @@ def chain(legs: Sequence[Leg]) -> Chain:
         name: np.concatenate([getattr(leg, name) for leg in legs])
         for name in ("days_ms", "returns", "held", "trip_symbols", "trip_profits", "trip_days_ms")
     }
-    return Chain(**joined, curve=np.concatenate(curves))
+    return Leg(**joined, curve=np.concatenate(curves))
 
 
 def _leg(bars: Bars, cut: Window, model: FillModel, record: Record) -> Leg:

@@ -8,7 +8,7 @@ import numpy as np
 from kernels.market import Floats, Ints
 from mei_pipeline.config.models import Judgement
 from mei_pipeline.market import DAY_MS, Bars
-from mei_pipeline.selection.legs import Chain, Ground
+from mei_pipeline.selection.legs import Ground, Leg
 from mei_pipeline.selection.statistics.bootstrap import stationary_bootstrap
 from mei_pipeline.selection.statistics.concentration import concentration
 from mei_pipeline.selection.statistics.drawdowns import shuffle_drawdowns
@@ -108,7 +108,7 @@ class Evidence:
     to_ms: int
 
 
-def measure(evidence: Evidence, slot: Slot, chain: Chain, search: Search) -> Measured:
+def measure(evidence: Evidence, slot: Slot, chain: Leg, search: Search) -> Measured:
     """Measure a slot whose legs have been run."""
     profits = chain.trip_profits
     lost = float(-profits[profits <= 0.0].sum())

@@ -16,7 +16,7 @@ from mei_pipeline.config.models import WalkForward
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.candidates import resolved_combo
 from mei_pipeline.selection.folds import Fold, folds_of, train_before
-from mei_pipeline.selection.legs import Chain, Ground, Leg, chain, flat_leg, on_symbols, run_leg
+from mei_pipeline.selection.legs import Ground, Leg, chain, flat_leg, on_symbols, run_leg
 from mei_pipeline.selection.picks import Pick, pick
 from mei_pipeline.sweep.plan import SweepPlan
 
@@ -77,7 +77,7 @@ def run_slot(
     slot: Slot,
     market: Mapping[str, Value] | None = None,
     progress: Callable[[], None] | None = None,
-) -> Chain:
+) -> Leg:
     """Run a slot's choice of every fold on the fold's days, and join them.
 
     Args:
@@ -102,7 +102,7 @@ def run_slot(
     return chain(legs)
 
 
-def run_slots(ground: Ground, plan: SweepPlan, walk: Walk, progress: Progress = silent) -> tuple[Chain, ...]:
+def run_slots(ground: Ground, plan: SweepPlan, walk: Walk, progress: Progress = silent) -> tuple[Leg, ...]:
     """The chain of every slot."""
     total = len(walk.slots) * len(walk.folds)
     done = 0

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import optuna
 import pytest
 from functions import AXES, CATEGORIES, FUNCTIONS, VALUES, best_of_random, best_of_tpe, categories
 
@@ -11,7 +12,6 @@ BUDGET, BATCH, SEEDS = 1000, 20, 2
 
 def best_of_optuna(function, seed):
     """Its own defaults, asked for batches of the same size; it knows each batch's results before the next."""
-    optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     distributions = optuna.distributions
     if function is categories:

@@ -1,0 +1,249 @@
+"""Folds, choices and legs of the judgement by walk-forward, and its gates."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from kernels.ledger import BLOCKS
+from kernels.market import fill_model
+from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, SyntheticMarket
+from mei_pipeline.config.load import load_config
+from mei_pipeline.config.models import SweepSpec, WalkForward
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.market import DAY_MS, window
+from mei_pipeline.memory import features_of, synthetic_bars
+from mei_pipeline.replay.run import replay_window
+from mei_pipeline.selection.candidates import resolved_combo
+from mei_pipeline.selection.folds import folds_of
+from mei_pipeline.selection.gates import JUDGES, judge
+from mei_pipeline.selection.judge import judge_search
+from mei_pipeline.selection.legs import Ground, chain, flat_leg, run_leg
+from mei_pipeline.selection.measured import Measured
+from mei_pipeline.selection.picks import pick
+from mei_pipeline.selection.stress import neighbours
+from mei_pipeline.selection.walk_forward import choose
+from mei_pipeline.settings import CHECKOUT
+from mei_pipeline.simulation import encode_combos, run_combos
+from mei_pipeline.sweep.metrics import sharpe
+from mei_pipeline.sweep.plan import make_plan
+from mei_pipeline.sweep.results import chunk_frame
+
+ANCHORED = WalkForward(window="anchored", train_blocks=4, test_blocks=1, embargo_days=1)
+SPEC = SweepSpec.model_validate(
+    {
+        "strategy": "ema_cross",
+        "venue": "synthetic",
+        "interval": "1h",
+        "market": {"fill": "next_open", "stops": "intrabar", "taker_fee_bps": 4.5, "exit_slippage_bps": 2.0},
+        "params": {"trade.size_frac": 0.3, "entry.warmup_bars": 50},
+        "axes": {
+            "indicators.ema_fast_window": (5, 12),
+            "indicators.ema_slow_window": (30, 50, 80),
+            "trade.sl_atr_mult": (2.0, 50.0),
+        },
+    }
+)
+SEARCHED, HOLDOUT = 80, 10
+FROM_MS, TO_MS = DEFAULT_FROM_MS, DEFAULT_FROM_MS + SEARCHED * DAY_MS
+
+
+@pytest.fixture(scope="module")
+def bars():
+    end_ms = TO_MS + HOLDOUT * DAY_MS
+    market = SyntheticMarket(seed=4, symbols=("BTC", "ETH", "SOL"), to_ms=end_ms, edge_sharpe=4.0)
+    return synthetic_bars(market, Intervals("1h"))
+
+
+@pytest.fixture(scope="module")
+def plan(bars):
+    return make_plan(SPEC, bars, FROM_MS, TO_MS)
+
+
+def ground_of(settings, bars, plan):
+    return Ground(settings, bars, features_of(bars, plan.columns()))
+
+
+def rows_of(ground, plan):
+    numbers = np.arange(plan.combos)
+    values = {**plan.params, **plan.axis_values(numbers)}
+    combos = encode_combos(plan.strategy, ground.features, values, len(numbers), plan.symbols)
+    cut = window(ground.bars, plan.from_ms, plan.to_ms)
+    model = fill_model(plan.market, plan.initial_balance_usd)
+    outcome = run_combos(ground.settings, cut, model, ground.features, combos)
+    return chunk_frame(plan, numbers, outcome, cut.last - cut.first)
+
+
+@pytest.mark.parametrize("kind", ["anchored", "rolling"])
+@pytest.mark.parametrize(("train", "test", "embargo"), [(4, 1, 1), (3, 4, 2), (8, 8, 0), (1, 1, 0)])
+def test_no_fold_is_judged_on_a_day_that_it_or_a_later_one_of_the_past_chose_on(kind, train, test, embargo):
+    policy = WalkForward(window=kind, train_blocks=train, test_blocks=test, embargo_days=embargo)
+    folds = folds_of(FROM_MS, TO_MS, policy)
+    assert len(folds) == (BLOCKS - train) // test
+    for fold in folds:
+        assert fold.test_ms[0] - fold.train_ms[1] == embargo * DAY_MS
+        assert fold.train_ms[0] == FROM_MS or kind == "rolling"
+        assert fold.train[1] - fold.train[0] == (fold.train[1] if kind == "anchored" else train)
+    judged = [day for fold in folds for day in range(*fold.test_ms, DAY_MS)]
+    assert judged == sorted(set(judged))
+    assert judged[-1] < TO_MS
+
+
+def test_folds_cut_days_as_the_window_of_a_sweep_does(bars):
+    block = window(bars, FROM_MS, TO_MS).market.block
+    for fold in folds_of(FROM_MS, TO_MS, replace_embargo(ANCHORED, 0)):
+        hour = (fold.test_ms[0] - DEFAULT_FROM_MS) // 3_600_000
+        assert (block[hour - 1], block[hour]) == (fold.test[0] - 1, fold.test[0])
+
+
+def replace_embargo(policy, days):
+    return policy.model_copy(update={"embargo_days": days})
+
+
+def test_an_embargo_that_leaves_no_day_is_refused():
+    with pytest.raises(ConfigError, match=r"embargo_days: 5 leave nothing of 5 days"):
+        folds_of(FROM_MS, TO_MS, replace_embargo(ANCHORED, 5))
+
+
+@pytest.mark.parametrize("cut", [1, 3, 7, 100])
+def test_choices_are_those_of_all_rows_at_once_whatever_the_chunks(cut):
+    rng = np.random.default_rng(cut)
+    count = 40
+    sums = {name: rng.normal(0.0, 0.01, (count, BLOCKS)) for name in ("day_sum",)}
+    sums["day_sum"][7] = sums["day_sum"][3]  # two that do the same
+    squares = np.abs(rng.normal(0.001, 0.0002, (count, BLOCKS)))
+    squares[7] = squares[3]
+    columns = {"day_count": np.full((count, BLOCKS), 5.0), **sums, "day_sum_sq": squares}
+    arrays = [pl.Series(name, value, dtype=pl.Array(pl.Float64, BLOCKS)) for name, value in columns.items()]
+    rows = pl.DataFrame([pl.Series("combo", np.arange(count)), *arrays])
+    spans = [(0, 4), (0, 16), (8, 12)]
+    chosen = pick([rows[start : start + cut] for start in range(0, count, cut)], spans, 5)
+    for (first, last), picks in zip(spans, chosen, strict=True):
+        ratio = sharpe(*(columns[n][:, first:last].sum(axis=1) for n in ("day_count", "day_sum", "day_sum_sq")))
+        order = [k for k in np.argsort(-ratio, kind="stable") if ratio[k] > 0.0 and k != 7][:5]
+        assert [each.combo for each in picks] == order
+        assert [each.sharpe for each in picks] == ratio[order].tolist()
+
+
+def test_a_leg_is_the_replay_less_the_cost_of_closing(mei_settings, bars, plan):
+    ground = ground_of(mei_settings, bars, plan)
+    days = (FROM_MS + 20 * DAY_MS, FROM_MS + 45 * DAY_MS)
+    still_held = 0
+    for number in range(plan.combos):
+        resolved = resolved_combo(plan, plan.combo(number))
+        leg = run_leg(ground, resolved, days)
+        run = replay_window(mei_settings, bars, window(bars, *days), ground.features, resolved)
+        held = run.holding
+        marks = {name: bars.steps.prices[3][45 * 24 - 1, s] for s, name in enumerate(bars.symbols)}
+        cost = sum(size * marks[name] * (4.5 + 2.0) / 1e4 for name, size in held.select("symbol", "size").iter_rows())
+        final = run.equity["equity_usd"][-1] - cost
+        assert leg.curve[-1] * 10_000.0 == pytest.approx(final)
+        assert np.prod(1.0 + leg.returns) == pytest.approx(leg.curve[-1])
+        assert leg.trip_profits.sum() == pytest.approx(leg.curve[-1] - 1.0)
+        assert len(leg.trip_profits) == run.trades.height + held.height
+        assert (leg.returns[~leg.held] == 0.0).all()
+        still_held += held.height
+    assert still_held > 0
+
+
+def test_a_chain_goes_on_where_the_leg_before_ended(mei_settings, bars, plan):
+    ground = ground_of(mei_settings, bars, plan)
+    resolved = resolved_combo(plan, plan.combo(3))
+    cuts = [FROM_MS + day * DAY_MS for day in (10, 25, 30, 50)]
+    legs = [run_leg(ground, resolved, (cuts[0], cuts[1])), flat_leg((cuts[1], cuts[2]))]
+    legs.append(run_leg(ground, resolved, (cuts[2], cuts[3])))
+    joined = chain(legs)
+    assert joined.days_ms.tolist() == list(range(cuts[0], cuts[3], DAY_MS))
+    assert joined.return_frac == pytest.approx(np.prod(1.0 + joined.returns) - 1.0)
+    assert joined.max_drawdown_frac >= max(leg.max_drawdown_frac for leg in legs) - 1e-12
+
+
+def changed_after(bars, time_ms):
+    """The same bars, but for prices from `time_ms` on."""
+    after = bars.steps.open_ms >= time_ms
+    factor = np.where(after, np.exp(np.cumsum(np.where(after, 0.01, 0.0)) * np.sin(np.arange(len(after)))), 1.0)
+    prices = bars.prices * factor[None, :, None]
+    prices[1], prices[2] = prices.max(axis=0), prices.min(axis=0)
+    return replace(bars, prices=prices, steps=replace(bars.steps, prices=prices))
+
+
+def test_what_comes_later_changes_no_choice_and_no_leg(mei_settings, bars, plan):
+    ground = ground_of(mei_settings, bars, plan)
+    before = choose(plan, [rows_of(ground, plan)], ANCHORED, 3)
+    seventh = before.folds[6]
+    other = ground_of(mei_settings, changed_after(bars, seventh.test_ms[1]), plan)
+    after = choose(plan, [rows_of(other, plan)], ANCHORED, 3)
+    for one, two in zip(before.slots, after.slots, strict=False):
+        assert one.picks[:7] == two.picks[:7]
+        for fold, chosen in zip(before.folds[:7], one.picks[:7], strict=True):
+            if chosen is not None:
+                resolved = resolved_combo(plan, plan.combo(chosen.combo))
+                first, second = (run_leg(g, resolved, fold.test_ms) for g in (ground, other))
+                assert all(np.array_equal(getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
+    resolved = resolved_combo(plan, plan.combo(0))
+    later = [run_leg(each, resolved, before.folds[8].test_ms).returns for each in (ground, other)]
+    assert not np.array_equal(*later)  # what was changed does matter to what comes later
+
+
+def test_neighbours_are_one_step_on_one_axis(plan):
+    own = plan.combo(0)
+    found = neighbours(plan, 0)
+    assert len(found) == 3
+    for each in found:
+        assert sum(each[path] != own[path] for path in own) == 1
+
+
+@pytest.fixture(scope="module")
+def policy():
+    found = load_config(CHECKOUT / "config").policy.judgement
+    assert found is not None
+    return found
+
+
+def judged(settings, bars, plan, policy):
+    ground = ground_of(settings, bars, plan)
+    end_ms = TO_MS + HOLDOUT * DAY_MS
+    return judge_search(ground, None, plan, lambda: [rows_of(ground, plan)], policy, end_ms)
+
+
+def test_every_gate_that_is_asked_for_is_computed_for_every_candidate(mei_settings, bars, plan, policy):
+    found = judged(mei_settings, bars, plan, policy)
+    assert found.candidates
+    for each in found.candidates:
+        names = [gate.name for gate in each.gates]
+        assert {each.__name__ for each in JUDGES} <= set(names)
+        assert len(names) == len(set(names))
+        assert {gate.name: gate.verdict for gate in each.gates}["min_other_symbols_sharpe"] == "no evidence"
+        assert not each.passed  # no evidence never promotes
+
+
+def test_the_holdout_chooses_nothing(mei_settings, bars, plan, policy):
+    one = judged(mei_settings, bars, plan, policy)
+    two = judged(mei_settings, changed_after(bars, TO_MS), plan, policy)
+    for a, b in zip(one.candidates, two.candidates, strict=True):
+        assert (a.config_id, a.gates) == (b.config_id, b.gates)
+        assert not np.array_equal(a.holdout.returns, b.holdout.returns)
+
+
+OTHERS = {"search", "stress", "crises", "other_symbols_sharpe"}
+"""What is no figure, or is not measured here."""
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(Measured) if f.name not in OTHERS])
+def test_what_was_not_measured_never_passes(mei_settings, bars, plan, policy, field):
+    measured = judged_once(mei_settings, bars, plan, policy)
+    before = {gate.name: gate.verdict for gate in judge(measured, policy.gates)}
+    lost = judge(replace(measured, **{field: float("nan")}), policy.gates)
+    fell = [gate.name for gate in lost if gate.verdict == "no evidence" and before[gate.name] != "no evidence"]
+    assert len(fell) == (0 if field == "return_pct" else 1)
+
+
+_ONCE = []
+
+
+def judged_once(settings, bars, plan, policy):
+    if not _ONCE:
+        _ONCE.append(judged(settings, bars, plan, policy).candidates[0].measured)
+    return _ONCE[0]
