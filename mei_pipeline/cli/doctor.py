@@ -192,12 +192,19 @@ def _lake(settings: Settings) -> list[Finding]:
 
 
 def _registry(settings: Settings) -> list[Finding]:
+    from mei_pipeline.registry.engine import schema_version
     from mei_pipeline.registry.store import list_configs, open_registry
+    from mei_pipeline.registry.tables import SCHEMA_VERSION
 
     if not settings.registry_url and not (settings.home / "registry.db").exists():
         return [Finding("registry", "ok", "none yet; the first night makes it")]
+    version = schema_version(settings.registry)
+    if version < SCHEMA_VERSION:
+        advice = f"nothing; the next command that opens it brings it to {SCHEMA_VERSION}"
+        return [Finding("registry", "ok", f"schema version {version}", advice)]
     registry = open_registry(settings.registry)
-    return [Finding("registry", "ok", f"{registry.url}: {len(list_configs(registry))} configs")]
+    found = f"{registry.url}: {len(list_configs(registry))} configs, schema version {version}"
+    return [Finding("registry", "ok", found)]
 
 
 def _dagster(settings: Settings) -> list[Finding]:

@@ -51,7 +51,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "config": Entry("config", "Check the configuration files; explain where a value comes from."),
     },
     "Decide": {
-        "registry": Entry("registry", "Configs, their evidence and verdicts, and what holds which lane."),
+        "registry": Entry("registry", "Configs, their evidence and verdicts; promote, pause, roll back, retire."),
+        "lane": Entry("lane", "What each lane is to run, what its executor says, and what holds it back."),
     },
     "Measure": {
         "bench": Entry("bench", "How fast this machine sweeps and decides, on invented markets."),

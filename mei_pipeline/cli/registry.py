@@ -1,26 +1,32 @@
 """`mei registry`: what was found, what was judged, and what runs where."""
 
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.moves import JSON, MOVES, SHORT
 
 if TYPE_CHECKING:
     from mei_pipeline.registry.records import Evidence, Gate, Transition, Verdict
     from mei_pipeline.registry.store import ConfigStory, Registry
 
-_SHORT = 12  # hex digits of an id in a table; `show` takes any prefix that is unique
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-
 
 @click.group("registry")
 def registry() -> None:
-    """Look at configs, their evidence and verdicts, and which config holds which lane."""
+    """Look at configs, their evidence and verdicts, and decide which config holds which lane."""
+
+
+for move in MOVES:
+    registry.add_command(move)
 
 
 @registry.command("list")
-@_JSON
+@JSON
 def show_list(as_json: bool) -> None:
     """List the lanes with what holds them, and every config with its state and verdicts."""
     from mei_pipeline.registry.store import lane_pointers, list_configs
@@ -34,15 +40,18 @@ def show_list(as_json: bool) -> None:
         return
     output.table(
         "Lanes",
-        ("lane", "config", "generation", "size multiplier"),
-        [(entry.lane, entry.config_id[:_SHORT], entry.generation, entry.size_multiplier) for entry in pointers],
+        ("lane", "config", "state", "size multiplier", "generation"),
+        [
+            (entry.lane, entry.config_id[:SHORT], entry.state, entry.size_multiplier, entry.generation)
+            for entry in pointers
+        ],
     )
     output.table(
         "Configs",
         ("config", "strategy", "venue", "state", "lanes", "verdicts passed", "of", "found"),
         [
             (
-                story.config.config_id[:_SHORT],
+                story.config.config_id[:SHORT],
                 story.config.resolved.strategy,
                 story.config.resolved.venue,
                 story.state,
@@ -58,7 +67,7 @@ def show_list(as_json: bool) -> None:
 
 @registry.command("show")
 @click.argument("config")
-@_JSON
+@JSON
 def show_one(config: str, as_json: bool) -> None:
     """Show the config whose id begins with CONFIG: parameters, evidence, every gate, history."""
     from mei_pipeline.registry.records import as_dict
@@ -82,16 +91,75 @@ def show_one(config: str, as_json: bool) -> None:
 
 @registry.command("history")
 @click.option("--lane", help="Only what concerns this lane.")
-@_JSON
-def show_history(lane: str | None, as_json: bool) -> None:
+@click.option("--config", help="Only what concerns the config whose id begins so.")
+@JSON
+def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
     """Show every transition, oldest first."""
-    from mei_pipeline.registry.store import history
+    from mei_pipeline.registry.store import history, resolve_id
 
-    steps = history(_open(), lane=lane)
+    book = _open()
+    steps = history(book, config_id=config and resolve_id(book, config), lane=lane)
     if as_json:
         output.print_json({"history": [vars(step) for step in steps]})
     else:
-        _print_steps(steps)
+        print_steps(steps)
+
+
+@registry.command("diff")
+@click.argument("old", metavar="A")
+@click.argument("new", metavar="B")
+@JSON
+def show_difference(old: str, new: str, as_json: bool) -> None:
+    """Show in which parameters the configs whose ids begin with A and B differ."""
+    from mei_pipeline.registry.deploy import changes
+    from mei_pipeline.registry.store import get_config, resolve_id
+
+    book = _open()
+    before, after = (get_config(book, resolve_id(book, config)) for config in (old, new))
+    found = changes(before.resolved, after.resolved)
+    if as_json:
+        output.print_json({"a": before.config_id, "b": after.config_id, "changes": [vars(change) for change in found]})
+        return
+    columns = ("parameter", before.config_id[:SHORT], after.config_id[:SHORT])
+    output.table("Differences", columns, [(change.path, _plain(change.old), _plain(change.new)) for change in found])
+
+
+@registry.command("export")
+@click.option("--format", "form", type=click.Choice(["json", "ndjson"]), default="json", show_default=True,
+              help="One object with a list per table, or one object per row and line.")  # fmt: skip
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file; default: stdout.")
+def export(form: str, out: Path | None) -> None:
+    """Write the whole registry, as it is at one moment, for people and other tools."""
+    from mei_pipeline.registry.export import TABLES, exported
+    from mei_pipeline.registry.tables import SCHEMA_VERSION
+
+    rows = exported(_open())
+    with _written(out) as file:
+        if form == "ndjson":
+            file.writelines(f"{_line({'table': name, **row})}\n" for name, row in rows)
+            return
+        whole: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **{table.name: [] for table in TABLES}}
+        for name, row in rows:
+            whole[name].append(row)
+        file.write(f"{_line(whole)}\n")
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+@contextmanager
+def _written(out: Path | None) -> Iterator[TextIO]:
+    """Stdout, or a file that takes its place only once it is whole."""
+    import sys
+
+    from mei_pipeline.files import replacing
+
+    if out is None:
+        yield sys.stdout
+    else:
+        with replacing(out) as temporary, temporary.open("w") as file:
+            yield file
 
 
 def _open() -> "Registry":
@@ -119,10 +187,10 @@ def _print_story(story: "ConfigStory") -> None:
         ("evidence", "venue", "kernels", "data", "measured", "metric", "value"),
         [
             (
-                entry.evidence_id[:_SHORT],
+                entry.evidence_id[:SHORT],
                 entry.basis.venue,
-                entry.basis.kernel_hash[:_SHORT],
-                entry.basis.data_hash[:_SHORT],
+                entry.basis.kernel_hash[:SHORT],
+                entry.basis.data_hash[:SHORT],
                 _utc(entry.created_ms),
                 name,
                 _plain(value),
@@ -137,7 +205,7 @@ def _print_story(story: "ConfigStory") -> None:
         [
             (
                 verdict.night_id,
-                verdict.policy_id[:_SHORT],
+                verdict.policy_id[:SHORT],
                 gate.name,
                 gate.value,
                 gate.threshold,
@@ -148,20 +216,23 @@ def _print_story(story: "ConfigStory") -> None:
             for gate in verdict.gates
         ],
     )
-    _print_steps(story.transitions)
+    print_steps(story.transitions)
 
 
-def _print_steps(steps: "tuple[Transition, ...]") -> None:
+def print_steps(steps: "tuple[Transition, ...]") -> None:
+    """Print transitions as a table."""
     output.table(
         "History",
-        ("when", "config", "lane", "from", "to", "generation", "trigger", "who", "why"),
+        ("when", "config", "lane", "what", "from", "to", "size", "generation", "trigger", "who", "why"),
         [
             (
                 _utc(step.at_ms),
-                step.config_id[:_SHORT],
+                step.config_id[:SHORT],
                 step.lane or None,
+                step.action,
                 step.from_state or None,
                 step.to_state,
+                step.size_multiplier,
                 step.generation,
                 step.trigger,
                 step.who,

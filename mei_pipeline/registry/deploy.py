@@ -1,7 +1,7 @@
-"""What a night does with the configs that it judged: store them and propose; and, apart from that, promote.
+"""What a night does with the configs that it judged: store them, propose some for lanes, and, apart from that, promote.
 
-`propose_deployments` stores and proposes and moves nothing. `promote_proposals` applies what is stored and judges
-again, so that it may be launched by itself at any time.
+`store_candidates` and `propose_deployments` move nothing; which config is for which lane is the caller's choice.
+`promote_proposals` applies what is stored and judges again, so that it may be launched by itself at any time.
 """
 
 import math
@@ -11,24 +11,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Connection
+
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.engine import Registry, reading
-from mei_pipeline.registry.promote import promote, render, store_config
+from mei_pipeline.registry.lifecycle import PAPER, PAUSED, check_step
+from mei_pipeline.registry.promote import Decision, Move, Promotion, Wish, admit, carry_out, decide, held_by
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion, Pointer, Proposal, as_dict
+from mei_pipeline.registry.render import render, store_config
 from mei_pipeline.registry.store import (
     add_config,
     add_evidence,
     add_verdict,
-    get_config,
     lane_pointer,
     latest_proposals,
     propose,
 )
-
-ROLES = ("primary", "fallback", "conservative")
-"""The roles, best choice first; a role that is not among them comes after these, by name."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,21 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """Which config is for a lane.
+
+    Attributes:
+        lane: The lane.
+        config_id: The config, or None for "leave it as it is".
+        reason: Why this one; or "nothing, because …".
+    """
+
+    lane: str
+    config_id: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class Change:
     """One parameter that differs between two configs; None where a config doesn't have it."""
 
@@ -102,14 +117,6 @@ class LaneProposal:
 
 
 @dataclass(frozen=True)
-class Deployments:
-    """What a night stored and proposed."""
-
-    judged: tuple[Judged, ...]
-    lanes: tuple[LaneProposal, ...]
-
-
-@dataclass(frozen=True)
 class LanePromotion:
     """What became of one lane.
 
@@ -130,42 +137,58 @@ class LanePromotion:
     files: tuple[Path, ...]
 
 
+def store_candidates(
+    registry: Registry, candidates: Sequence[Candidate], *, night_id: str, policy_id: str, occasion: Occasion
+) -> tuple[Judged, ...]:
+    """Store every candidate with its evidence and verdict. Doing it twice is doing it once.
+
+    Raises:
+        Fatal: The registry contradicts itself.
+        Busy: Another process holds the registry.
+    """
+    return tuple(_judge(registry, candidate, night_id, policy_id, occasion) for candidate in candidates)
+
+
 def propose_deployments(
     registry: Registry,
     lanes_folder: Path,
     lanes: Sequence[Lane],
-    candidates: Sequence[Candidate],
+    assignments: Sequence[Assignment],
     *,
     night_id: str,
     policy_id: str,
     occasion: Occasion,
-) -> Deployments:
-    """Store every candidate with its evidence and verdict, and propose the best that passed to the paper lanes.
+) -> tuple[LaneProposal, ...]:
+    """Propose for each lane the config that it was assigned, and write its file into the lane's folder.
 
-    The n-th best distinct config that passed goes to the n-th paper lane of its venue, in the order of roles. No
-    pointer is moved. Doing it twice is doing it once.
+    A lane that no night moves is proposed nothing, whatever it was assigned; nor is one that its config holds by the
+    same evidence. No pointer is moved. Doing it twice is doing it once.
+
+    Args:
+        registry: The registry.
+        lanes_folder: The folder of all lanes.
+        lanes: Every lane that the operator has configured.
+        assignments: One for each lane. A config is one that was judged this night or earlier.
+        night_id: The night.
+        policy_id: The policy in force.
+        occasion: Who does it, and when.
 
     Raises:
+        Refused: A lane has no assignment or two, a config has two lanes, or may not take its lane (see
+            `promote.admit`). Nothing was proposed.
         Fatal: The registry contradicts itself.
         DataError: A file could not be written.
         Busy: Another process holds the registry or a lane's files.
     """
-    judged = tuple(_judge(registry, candidate, night_id, policy_id, occasion) for candidate in candidates)
-    taken: dict[str, int] = {}
+    _check_assignments(lanes, assignments)
+    assigned = {assignment.lane: assignment for assignment in assignments}
     entries, proposals = [], []
-    for lane in sorted(lanes, key=_by_role):
-        pointer = lane_pointer(registry, lane.name)
-        chosen, reason = None, _not_by_a_night(lane)
-        if not reason:
-            rank = taken[lane.venue] = taken.get(lane.venue, 0) + 1
-            chosen, reason = _choice(judged, lane, rank, pointer)
-        new = None if chosen is None else chosen.config_id
-        differing = () if chosen is None else _store_choice(registry, lanes_folder, lane, pointer, chosen)
-        old, generation = (None, 0) if pointer is None else (pointer.config_id, pointer.generation)
-        entries.append(LaneProposal(lane.name, lane.role, old, new, reason, differing))
-        proposals.append(Proposal(night_id, lane.name, new, policy_id, generation, reason, occasion.now_ms))
+    for lane in lanes:
+        entry, generation = _propose(registry, lanes_folder, lane, assigned[lane.name], policy_id)
+        entries.append(entry)
+        proposals.append(Proposal(night_id, lane.name, entry.new, policy_id, generation, entry.reason, occasion.now_ms))
     propose(registry, proposals)
-    return Deployments(judged, tuple(entries))
+    return tuple(entries)
 
 
 def promote_proposals(
@@ -196,18 +219,31 @@ def promote_proposals(
         DataError: A file could not be written.
         Busy: Another process holds the registry or a lane's files.
     """
-    known = {lane.name: lane for lane in lanes}
     proposals = {proposal.lane: proposal for proposal in latest_proposals(registry, night_id)}
-    outcomes = []
-    for name in sorted(known.keys() | proposals.keys()):
-        if name in known:
-            outcomes.append(_apply(registry, lanes_folder, known[name], proposals.get(name), policy_id, occasion))
-        elif proposals[name].config_id is not None:
+    outcomes, wishes = [], []
+    for lane in sorted(lanes, key=lambda lane: lane.name):
+        files = render(registry, lanes_folder, lane.name)
+        pointer = lane_pointer(registry, lane.name)
+        proposal = proposals.pop(lane.name, None)
+        if left := _left_alone(proposal, pointer):
+            outcomes.append(LanePromotion(lane.name, pointer, moved=False, refused="", reason=left, files=files))
+        elif proposal is not None and proposal.config_id is not None:
+            because = replace(occasion, why=proposal.reason, trigger=f"night {proposal.night_id}")
+            wishes.append(Wish(lane, proposal.config_id, proposal.generation, because))
+
+    def decisions(connection: Connection) -> Sequence[Decision]:
+        found = [decide(connection, wish, policy_id) for wish in wishes]
+        return _one_lane_each(rows.all_pointers(connection), wishes, found)
+
+    done = carry_out(registry, lanes_folder, [wish.lane.name for wish in wishes], decisions)
+    outcomes += [_outcome(registry, wish, found) for wish, found in zip(wishes, done, strict=True)]
+    for name, proposal in proposals.items():
+        if proposal.config_id is not None:
             reason = f"lane {name}: is proposed for, and config/lanes has no file of it"
             outcomes.append(
                 LanePromotion(name, lane_pointer(registry, name), moved=False, refused=reason, reason=reason, files=())
             )
-    return tuple(outcomes)
+    return tuple(sorted(outcomes, key=lambda outcome: outcome.lane))
 
 
 def changes(old: Resolved | None, new: Resolved) -> tuple[Change, ...]:
@@ -235,88 +271,101 @@ def _judge(registry: Registry, candidate: Candidate, night_id: str, policy_id: s
     return Judged(config_id, verdict.verdict_id, venue, not fell_at, candidate.score, tuple(fell_at))
 
 
-def _by_role(lane: Lane) -> tuple[int, str, str]:
-    return (ROLES.index(lane.role) if lane.role in ROLES else len(ROLES), lane.role, lane.name)
+def _check_assignments(lanes: Sequence[Lane], assignments: Sequence[Assignment]) -> None:
+    """Let assignments pass that name each lane once, and no config twice."""
+    named = [assignment.lane for assignment in assignments]
+    if sorted(named) != sorted(lane.name for lane in lanes):
+        raise Refused(
+            f"assignments: are for {', '.join(sorted(named)) or 'no lane'}; one is wanted for each of"
+            f" {', '.join(sorted(lane.name for lane in lanes)) or 'no lane'}"
+        )
+    counts = Counter(assignment.config_id for assignment in assignments if assignment.config_id is not None)
+    for config_id, count in counts.items():
+        if count > 1:
+            lanes_of_it = ", ".join(sorted(entry.lane for entry in assignments if entry.config_id == config_id))
+            raise Refused(f"config {config_id[:12]}: is assigned to {lanes_of_it}; a night gives a config one lane")
 
 
-def _not_by_a_night(lane: Lane) -> str:
+def _propose(
+    registry: Registry, lanes_folder: Path, lane: Lane, assignment: Assignment, policy_id: str
+) -> tuple[LaneProposal, int]:
+    """What is proposed for a lane, and the lane's generation that was seen."""
+    with reading(registry) as connection:
+        pointer = rows.find_pointer(connection, lane.name)
+        old, generation = (None, 0) if pointer is None else (pointer.config_id, pointer.generation)
+        reason = not_by_a_night(lane, pointer)
+        if reason or assignment.config_id is None:
+            return LaneProposal(lane.name, lane.role, old, None, reason or assignment.reason, ()), generation
+        config, verdict, evidence = admit(connection, lane, assignment.config_id, policy_id)
+        if pointer is not None and old == config.config_id:
+            if evidence.evidence_id == held_by(connection, pointer):
+                reason = f"nothing, because {config.config_id[:12]} holds the lane"
+                return LaneProposal(lane.name, lane.role, old, None, reason, ()), generation
+        else:
+            check_step(config.config_id, rows.state_in(connection, config.config_id, lane.name), PAPER)
+        before = None if old is None else rows.find_config(connection, old).resolved
+    if old != config.config_id:
+        store_config(lanes_folder, lane.name, config, evidence, verdict)
+    differing = changes(before, config.resolved)
+    return LaneProposal(lane.name, lane.role, old, config.config_id, assignment.reason, differing), generation
+
+
+def not_by_a_night(lane: Lane, pointer: Pointer | None) -> str:
     """Why no night moves this lane; empty where one may."""
     if lane.mode != "paper":
         return f"nothing, because a lane of mode {lane.mode} is moved by a person"
-    return "nothing, because the lane is manual" if lane.manual else ""
+    if lane.manual:
+        return "nothing, because the lane is manual"
+    if pointer is not None and pointer.state == PAUSED:
+        return "nothing, because the lane is paused until a person resumes it"
+    return ""
 
 
-def _choice(judged: Sequence[Judged], lane: Lane, rank: int, pointer: Pointer | None) -> tuple[Judged | None, str]:
-    """The `rank`-th best distinct config that passed on a lane's venue, and why; equal scores go by id."""
-    here = [entry for entry in judged if entry.venue == lane.venue]
-    fallen = {entry.config_id for entry in here if not entry.passed}
-    distinct: dict[str, Judged] = {}
-    standing = [entry for entry in here if entry.config_id not in fallen]
-    for entry in sorted(standing, key=lambda entry: (-entry.score, entry.config_id)):
-        distinct.setdefault(entry.config_id, entry)
-    if not here:
-        return None, f"nothing, because no config of {lane.venue} was judged"
-    if not distinct:
-        return None, f"nothing, because none of {len(here)} passed; {_most_fell(here)}"
-    if len(distinct) < rank:
-        return None, f"nothing, because {len(distinct)} of {len(here)} passed and this lane takes number {rank}"
-    chosen = list(distinct.values())[rank - 1]
-    if pointer is not None and pointer.config_id == chosen.config_id:
-        return None, f"nothing, because {chosen.config_id[:12]}, number {rank} of those that passed, holds the lane"
-    return chosen, f"number {rank} of {len(distinct)} that passed, score {chosen.score:.4g}"
-
-
-def _most_fell(judged: Sequence[Judged]) -> str:
-    counts = Counter(gate for entry in judged for gate in entry.fell_at)
-    gate, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
-    return f"most fell at {gate} ({count})"
-
-
-def _store_choice(
-    registry: Registry, lanes_folder: Path, lane: Lane, pointer: Pointer | None, chosen: Judged
-) -> tuple[Change, ...]:
-    """Write the config's file into the lane's folder, and say in what it differs from the config in force."""
-    with reading(registry) as connection:
-        config = rows.find_config(connection, chosen.config_id)
-        verdict = rows.find_verdict(connection, chosen.verdict_id)
-        evidence = rows.judged_evidence(connection, verdict)
-    store_config(lanes_folder, lane.name, config, evidence, verdict)
-    return changes(None if pointer is None else get_config(registry, pointer.config_id).resolved, config.resolved)
-
-
-def _apply(
-    registry: Registry,
-    lanes_folder: Path,
-    lane: Lane,
-    proposal: Proposal | None,
-    policy_id: str,
-    occasion: Occasion,
-) -> LanePromotion:
-    files = render(registry, lanes_folder, lane.name)
-    pointer = lane_pointer(registry, lane.name)
-    generation = 0 if pointer is None else pointer.generation
-
-    def left(reason: str, refused: str = "") -> LanePromotion:
-        return LanePromotion(lane.name, pointer, moved=False, refused=refused, reason=reason, files=files)
-
+def _left_alone(proposal: Proposal | None, pointer: Pointer | None) -> str:
+    """Why a lane stays as it is, before anything is judged; empty where its proposal is to be applied."""
     if proposal is None:
-        return left("nothing was proposed")
+        return "nothing was proposed"
     if proposal.config_id is None:
-        return left(proposal.reason)
+        return proposal.reason
+    generation = 0 if pointer is None else pointer.generation
+    if generation == proposal.generation:
+        return ""
     if pointer is not None and pointer.config_id == proposal.config_id:
-        return left(f"nothing, because {proposal.config_id[:12]} holds the lane")
-    if generation != proposal.generation:
-        return left(
-            f"nothing, because the lane moved after the proposal: generation {generation}, not {proposal.generation}"
-        )
-    because = replace(occasion, why=proposal.reason, trigger=f"night {proposal.night_id}")
-    try:
-        done = promote(registry, lanes_folder, lane, proposal.config_id, policy_id, generation, because)
-    except Refused as error:
-        return left(str(error), refused=str(error))
-    return LanePromotion(
-        lane.name, done.pointer, moved=done.moved, refused="", reason=proposal.reason, files=files + done.files
-    )
+        return f"nothing, because {proposal.config_id[:12]} holds the lane"
+    return f"nothing, because the lane moved after the proposal: generation {generation}, not {proposal.generation}"
+
+
+def _one_lane_each(
+    pointers: Sequence[Pointer], wishes: Sequence[Wish], decisions: Sequence[Decision]
+) -> Sequence[Decision]:
+    """Refuse a move by which a config would hold two paper lanes, until none is left: a refusal may cause another."""
+    decisions = list(decisions)
+    while True:
+        after = {pointer.lane: pointer.config_id for pointer in pointers if pointer.state in {PAPER, PAUSED}}
+        after |= {entry.lane: entry.config.config_id for entry in decisions if isinstance(entry, Move)}
+        for number, (wish, decision) in enumerate(zip(wishes, decisions, strict=True)):
+            twice = [lane for lane, held in after.items() if held == wish.config_id and lane != wish.lane.name]
+            if isinstance(decision, Move) and twice and not _keeps(decision):
+                decisions[number] = Refused(
+                    f"lane {wish.lane.name}: config {wish.config_id[:12]} holds {twice[0]}; a night gives it one lane"
+                )
+                break
+        else:
+            return decisions
+
+
+def _keeps(move: Move) -> bool:
+    return move.before is not None and move.before.config_id == move.config.config_id
+
+
+def _outcome(registry: Registry, wish: Wish, done: Promotion | Refused) -> LanePromotion:
+    name, reason = wish.lane.name, wish.occasion.why
+    if isinstance(done, Refused):
+        pointer = lane_pointer(registry, name)
+        return LanePromotion(name, pointer, moved=False, refused=str(done), reason=str(done), files=())
+    if not done.moved:
+        reason = f"nothing, because {wish.config_id[:12]} holds the lane"
+    return LanePromotion(name, done.pointer, moved=done.moved, refused="", reason=reason, files=done.files)
 
 
 def _flat(resolved: Resolved) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The connection to the registry: the one module that knows which database it is.
 
-SQLite runs in WAL mode with every commit synced to disk; a writer takes the write lock when its transaction begins, so
-that two writers never see each other's half. PostgreSQL needs a URL and its driver, nothing else.
+A writer takes the registry's one write lock when its transaction begins, so that what it read is true until it commits:
+SQLite's own, in WAL mode with every commit synced to disk; an advisory lock of PostgreSQL.
 """
 
 import sqlite3
@@ -11,19 +11,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event, insert, inspect, select
+from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event, insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from mei_pipeline import files
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused, Retryable
-from mei_pipeline.registry.tables import METADATA, SCHEMA_VERSION, schema_version
+from mei_pipeline.registry.migrate import upgrade, version_in
+from mei_pipeline.registry.tables import SCHEMA_VERSION
 
 BUSY_TIMEOUT_S = 10.0
 """How long a writer waits for another one before it gives up."""
 
 _WRITES = "mei_writes"
-_DAMAGED = ("malformed", "not a database", "disk i/o error", "no such table", "no such column")
+_WRITE_LOCK = 0x4D4549  # "MEI"; any number will do that all who write to the database agree on
+_LOCKED = ("locked", "lock timeout")
+_DAMAGED = (
+    "malformed",
+    "not a database",
+    "disk i/o error",
+    "no such table",
+    "no such column",
+    "already exists",
+    "undefinedtable",
+    "undefinedcolumn",
+)
+_UNWRITABLE = ("readonly", "read-only", "unable to open", "permission denied")
 
 
 @dataclass(frozen=True)
@@ -33,18 +46,20 @@ class Registry:
     Attributes:
         url: Where it is, without a password, for messages.
         engine: SQLAlchemy's engine; it keeps no connection open between two uses.
+        reader: The same for reads, each of which sees one state.
     """
 
     url: str
     engine: Engine
+    reader: Engine
 
 
 def open_registry(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Registry:
-    """Open the registry at an SQLAlchemy URL; an empty database gets its tables.
+    """Open the registry at an SQLAlchemy URL; an empty database gets its tables, an older one is brought forward.
 
     Args:
         url: `sqlite:///<path of a file>` or `postgresql+<driver>://…`.
-        busy_timeout_s: How long to wait for another writer of an SQLite file, in seconds.
+        busy_timeout_s: How long to wait for another writer, in seconds.
 
     Raises:
         ConfigError: The URL is wrong, or its driver is not installed.
@@ -52,18 +67,24 @@ def open_registry(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Regist
         Refused: A newer MEI wrote it.
         Retryable: The server does not answer, or another process holds the database.
     """
-    address = _address(url)
-    shown = address.render_as_string(hide_password=True)
-    is_file = address.get_backend_name() == "sqlite"
-    registry = Registry(shown, _sqlite(address, busy_timeout_s) if is_file else _server(address, shown))
+    registry = _connected(url, busy_timeout_s)
     with reading(registry) as connection:
-        known = _check_schema(connection, shown)
-    if not known:
+        found = version_in(connection, registry.url)
+    if found != SCHEMA_VERSION:
         with writing(registry) as connection:
-            if not _check_schema(connection, shown):
-                METADATA.create_all(connection)
-                connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+            upgrade(connection, registry.url)
     return registry
+
+
+def schema_version(url: str) -> int:
+    """The version of the tables of the registry at an SQLAlchemy URL, which is left as it is; 0 where it has none yet.
+
+    Raises:
+        MeiError: As `open_registry`.
+    """
+    registry = _connected(url, BUSY_TIMEOUT_S)
+    with reading(registry) as connection:
+        return version_in(connection, registry.url)
 
 
 @contextmanager
@@ -73,7 +94,7 @@ def reading(registry: Registry) -> Iterator[Connection]:
     Raises:
         MeiError: The database said no; the message names it and what to do.
     """
-    with _translated(registry.url), registry.engine.connect() as connection, connection.begin():
+    with _translated(registry.url), registry.reader.connect() as connection, connection.begin():
         yield connection
 
 
@@ -116,11 +137,29 @@ def _address(url: str) -> URL:
     return address
 
 
-def _server(address: URL, shown: str) -> Engine:
+def _connected(url: str, busy_timeout_s: float) -> Registry:
+    address = _address(url)
+    shown = address.render_as_string(hide_password=True)
+    if address.get_backend_name() == "sqlite":
+        engine = _sqlite(address, busy_timeout_s)
+        return Registry(shown, engine, engine)
+    engine = _server(address, shown, busy_timeout_s)
+    return Registry(shown, engine, engine.execution_options(isolation_level="REPEATABLE READ"))
+
+
+def _server(address: URL, shown: str, busy_timeout_s: float) -> Engine:
     try:
-        return create_engine(address, poolclass=NullPool)
+        engine = create_engine(address, poolclass=NullPool)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{shown}: the driver {error.name} is not installed; install it beside MEI") from error
+        raise ConfigError(f"{shown}: the driver {error.name} is not installed; uv sync --extra postgres") from error
+
+    def begin(connection: Connection) -> None:
+        if _writes(connection):
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, round(busy_timeout_s * 1000))}")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
+
+    event.listen(engine, "begin", begin)
+    return engine
 
 
 def _sqlite(address: URL, busy_timeout_s: float) -> Engine:
@@ -130,8 +169,11 @@ def _sqlite(address: URL, busy_timeout_s: float) -> Engine:
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{address.database}: folder not made: {error.strerror}; make it writable") from error
-    with _translated(str(address)):
-        _log_ahead(Path(address.database), busy_timeout_s)
+    try:
+        with _translated(str(address)):
+            _log_ahead(Path(address.database), busy_timeout_s)
+    except OSError as error:
+        raise DataError(f"{address}: {error.strerror}; make the file and its folder writable for this user") from error
     engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -159,25 +201,11 @@ def _prepare_sqlite(handle: sqlite3.Connection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
 
 
-def _check_schema(connection: Connection, shown: str) -> bool:
-    """Whether the tables are there, of the version that this MEI knows."""
-    tables = set(inspect(connection).get_table_names())
-    if not tables:
-        return False
-    if schema_version.name not in tables:
-        raise DataError(f"{shown}: no registry of MEI, it holds {', '.join(sorted(tables)[:3])}; name another database")
-    versions = list(connection.execute(select(schema_version.c.version)).scalars())
-    if len(versions) == 1 and versions[0] > SCHEMA_VERSION:
-        raise Refused(
-            f"{shown}: a newer MEI wrote it (schema version {versions[0]}, this one knows {SCHEMA_VERSION}); update MEI"
-        )
-    if versions != [SCHEMA_VERSION]:
-        raise DataError(f"{shown}: schema version is {versions}, {SCHEMA_VERSION} expected; restore it from a backup")
-    return True
+def _writes(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get(_WRITES, False))
 
 
 @contextmanager
@@ -189,14 +217,15 @@ def _translated(shown: str) -> Iterator[None]:
 
 
 def _explained(shown: str, error: DBAPIError | sqlite3.Error) -> MeiError:
-    cause = str(error.orig if isinstance(error, DBAPIError) else error).strip()
-    words = cause.lower()
-    if "locked" in words:
+    origin = error.orig if isinstance(error, DBAPIError) else error
+    cause = next(iter(str(origin).strip().splitlines()), "no reason given")
+    words = f"{type(origin).__name__} {cause}".lower()
+    if any(word in words for word in _LOCKED):
         return Busy(f"{shown}: another process writes to it; wait for it to end and try again")
     if any(word in words for word in _DAMAGED):
         return DataError(f"{shown}: damaged: {cause}; restore it from a backup")
-    if "readonly" in words or "unable to open" in words:
-        return DataError(f"{shown}: {cause}; make the file and its folder writable for this user")
+    if any(word in words for word in _UNWRITABLE):
+        return DataError(f"{shown}: {cause}; make it writable for this user")
     if isinstance(error, IntegrityError):
         return Refused(f"{shown}: {cause}")
     return Retryable(f"{shown}: nothing was written: {cause}")

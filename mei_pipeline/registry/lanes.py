@@ -4,6 +4,7 @@ Every file is read with validation. `Wanted` is what the registry says the folde
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,13 +12,14 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from mei_pipeline.config.base import FileModel
+from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.config.reader import parse_document
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError, DataError, Fatal
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import config_bytes
 from mei_pipeline.registry.engine import Registry, reading
-from mei_pipeline.registry.records import Evidence, Pointer, Transition, Verdict
+from mei_pipeline.registry.records import Evidence, Lane, Pointer, Transition, Verdict
 
 POINTER_NAME = "promoted.yaml"
 STATUS_NAME = "status.json"
@@ -42,9 +44,9 @@ class Provenance(FileModel):
     night_id: str
     """The night that judged it."""
     promoted_ms: int
-    """When it was promoted."""
+    """When the lane was moved."""
     trigger: str
-    """What set the promotion off."""
+    """What set that off."""
     who: str
     """The person or the service."""
     why: str
@@ -63,9 +65,11 @@ class PointerFile(FileModel):
     generation: Annotated[int, Field(ge=1)]
     """Counts the moves of this lane; it only grows."""
     size_multiplier: Annotated[float, Field(gt=0, le=1)]
-    """Scales the equity that sizing sees."""
+    """Scales the equity that sizing sees; in a live lane the stage of the ramp."""
     transition_id: _Id
-    """The transition that brought the config here."""
+    """The transition that moved the lane last."""
+    state: Literal["paper", "live_small", "live_full", "paused"] = "paper"
+    """`paused`: no entries, exits as ever. Real money trades at `live_small` and `live_full` alone."""
     provenance: Provenance
     """Where the config comes from."""
 
@@ -125,6 +129,11 @@ class Drift:
     pointer: Pointer | None
     file: PointerFile | None
     differences: tuple[str, ...]
+
+
+def lanes_of(config: Mapping[str, LaneConfig]) -> tuple[Lane, ...]:
+    """The configured lanes as the registry knows them, by name."""
+    return tuple(Lane(name, lane.mode, lane.venue, lane.role, lane.manual) for name, lane in sorted(config.items()))
 
 
 def lane_folder(lanes_folder: Path, lane: str) -> Path:
@@ -250,25 +259,23 @@ def drift(registry: Registry, lanes_folder: Path, lane: str) -> Drift:
 
 def _pointer_file(pointer: Pointer, transition: Transition, verdict: Verdict, evidence: Evidence) -> PointerFile:
     try:
-        return PointerFile(
-            schema_version=1,
-            lane=pointer.lane,
-            config_id=pointer.config_id,
-            generation=pointer.generation,
-            size_multiplier=pointer.size_multiplier,
-            transition_id=pointer.transition_id,
-            provenance=Provenance(
-                evidence_id=evidence.evidence_id,
-                kernel_hash=evidence.basis.kernel_hash,
-                venue=evidence.basis.venue,
-                data_hash=evidence.basis.data_hash,
-                policy_id=verdict.policy_id,
-                night_id=verdict.night_id,
-                promoted_ms=transition.at_ms,
-                trigger=transition.trigger,
-                who=transition.who,
-                why=transition.why,
-            ),
+        return PointerFile.model_validate(
+            {
+                "schema_version": 1,
+                **vars(pointer),
+                "provenance": Provenance(
+                    evidence_id=evidence.evidence_id,
+                    kernel_hash=evidence.basis.kernel_hash,
+                    venue=evidence.basis.venue,
+                    data_hash=evidence.basis.data_hash,
+                    policy_id=verdict.policy_id,
+                    night_id=verdict.night_id,
+                    promoted_ms=transition.at_ms,
+                    trigger=transition.trigger,
+                    who=transition.who,
+                    why=transition.why,
+                ),
+            }
         )
     except ValidationError as error:
         raise Fatal(f"lane {pointer.lane}: its pointer is impossible: {error}; restore the registry") from error

@@ -1,49 +1,47 @@
-"""Moving a lane's pointer, and rendering the registry into the lane's folder.
+"""Moving a lane's pointer to a config that may trade there.
 
-The registry is the truth. The config's file is written first, then pointer and transitions in one transaction, then
-the lane's files; whatever is cut off between two steps is made good by `render`.
+The registry is the truth. A decision is made twice: once to know which files to write, and once more in the
+transaction that acts on it, under the write lock, where what it read stays true. The config's file is written first,
+then pointer and transitions, then the lane's files; whatever is cut off between two steps is made good by `render`.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection
 
-from mei_pipeline.errors import DataError, Fatal, Refused
-from mei_pipeline.files import locked, replacing
+from kernels.cache import source_hash
+from mei_pipeline.errors import Refused
 from mei_pipeline.registry import rows
-from mei_pipeline.registry.config_file import check_runnable, config_bytes, parse_config
+from mei_pipeline.registry.config_file import check_runnable, config_bytes
 from mei_pipeline.registry.engine import Registry, reading, writing
-from mei_pipeline.registry.lanes import (
-    Wanted,
-    config_path,
-    lane_folder,
-    parse_pointer,
-    pointer_path,
-    read_bytes,
-    read_pointer_file,
-    wanted,
+from mei_pipeline.registry.lifecycle import (
+    HOLDS,
+    PAPER,
+    PAUSED,
+    RAMP,
+    REAL_MONEY_VENUE,
+    REPLACED,
+    RETIRED,
+    Action,
+    check_size,
+    check_step,
+    entry,
+    stage,
 )
-from mei_pipeline.registry.lifecycle import PAPER, REPLACED, check_step
 from mei_pipeline.registry.records import Config, Evidence, Lane, Occasion, Pointer, Transition, Verdict
-
-RENDER_WAIT_S = 10.0
-"""How long a rendering waits for another one of the same lane."""
-
-Seam = Callable[[str], None]
-"""Called with the name of each step that is done; a test ends the process there."""
+from mei_pipeline.registry.render import Seam, onwards, render, store_config
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What a promotion did.
+    """What became of a lane that was to be moved.
 
     Attributes:
-        transition: The transition that brought the config into the lane, now or before.
+        transition: The transition that moved the lane, now or before.
         pointer: The lane's pointer.
-        moved: False where the config held the lane already.
+        moved: False where the lane was there already.
         files: The files that were written.
     """
 
@@ -54,123 +52,148 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class _Admitted:
+class Wish:
+    """What somebody wants of a lane.
+
+    Attributes:
+        lane: What the operator says of the lane.
+        config_id: The config.
+        expected_generation: The generation that was seen; 0 for a lane that never held a config.
+        occasion: Why, by whom, when.
+        by_person: A person's command; a night moves paper lanes only, and none that is paused.
+        size: The size multiplier; None for the one that goes without saying.
+    """
+
+    lane: Lane
+    config_id: str
+    expected_generation: int
+    occasion: Occasion
+    by_person: bool = False
+    size: float | None = None
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where a lane goes, decided within a transaction."""
+
+    lane: str
     config: Config
     verdict: Verdict
     evidence: Evidence
-    holds: Pointer | None
+    state: str
+    size_multiplier: float
+    action: Action
+    before: Pointer | None
+    occasion: Occasion
 
 
-def _onwards(_step: str) -> None:
-    """Go on after a step."""
+@dataclass(frozen=True)
+class Stay:
+    """A lane that is already where it should go."""
+
+    pointer: Pointer
 
 
-def promote(
-    registry: Registry,
-    lanes_folder: Path,
-    lane: Lane,
-    config_id: str,
-    policy_id: str,
-    expected_generation: int,
-    occasion: Occasion,
-    *,
-    seam: Seam = _onwards,
-) -> Promotion:
-    """Let a config take a paper lane.
+Decision = Move | Stay | Refused
+Decide = Callable[[Connection], Sequence[Decision]]
 
-    Promoting the config that holds the lane changes nothing, whatever generation was expected. A call that was cut off
-    can be repeated.
+
+def promote(registry: Registry, lanes_folder: Path, wish: Wish, policy_id: str, *, seam: Seam = onwards) -> Promotion:
+    """Let a config take a lane, come back to one that is paused, or go to another size.
+
+    A config that holds the lane is renewed where its newest verdict was made from other evidence: its file then
+    carries the kernels and candles of now. Else nothing changes, whatever generation was expected. A call that was cut
+    off can be repeated.
 
     Args:
         registry: The registry.
         lanes_folder: The folder of all lanes.
-        lane: What the operator says of the lane.
-        config_id: The config.
+        wish: Which config, where, why.
         policy_id: The policy in force; only its newest verdict on this config counts.
-        expected_generation: The generation that the caller saw; 0 for a lane that never held a config.
-        occasion: Why, by whom, when.
         seam: Called after each step.
 
     Raises:
-        Refused: The lane is no paper lane, is manual, trades another venue, was moved by somebody else since, or the
-            config is unknown or has no passing verdict under this policy. The lane is as it was.
+        Refused: The lane may not be moved so, is manual, trades another venue, was moved by somebody else since, or
+            the config is unknown, retired, or has no passing verdict under this policy, made with the kernels of this
+            checkout. The lane is as it was.
+        ConfigError: The size is none.
         Fatal: The registry contradicts itself or the lane's files.
         DataError: A file could not be written. Where the pointer has moved, `render` makes up for it.
         Busy: Another process holds the registry or the lane's files.
     """
-    written = list(render(registry, lanes_folder, lane.name))
-    with reading(registry) as connection:
-        admitted = _admit(connection, lane, config_id, policy_id)
-    if admitted.holds is None:
-        written += store_config(lanes_folder, lane.name, admitted.config, admitted.evidence, admitted.verdict)
-        seam("config written")
-    with writing(registry) as connection:
-        admitted = _admit(connection, lane, config_id, policy_id)
-        moved = admitted.holds is None
-        pointer = admitted.holds or _move(connection, lane, admitted, expected_generation, occasion)
-        transition = rows.find_transition(connection, pointer.transition_id)
-        seam("before commit")
-    seam("pointer moved")
-    written += render(registry, lanes_folder, lane.name, seam=seam)
-    seam("rendered")
-    return Promotion(transition, pointer, moved, tuple(dict.fromkeys(written)))
+    (done,) = carry_out(
+        registry, lanes_folder, [wish.lane.name], lambda connection: [decide(connection, wish, policy_id)], seam=seam
+    )
+    if isinstance(done, Refused):
+        raise done
+    return done
 
 
-def render(
-    registry: Registry, lanes_folder: Path, lane: str, *, seam: Seam = _onwards, wait_s: float = RENDER_WAIT_S
-) -> tuple[Path, ...]:
-    """Make a lane's files what the registry says, and return those that were written.
-
-    A lane that never held a config is left alone.
+def carry_out(
+    registry: Registry, lanes_folder: Path, lanes: Sequence[str], decisions: Decide, *, seam: Seam = onwards
+) -> tuple[Promotion | Refused, ...]:
+    """Move lanes as decided, all in one transaction, and write their files.
 
     Args:
         registry: The registry.
         lanes_folder: The folder of all lanes.
-        lane: The lane.
+        lanes: The lanes that are decided upon.
+        decisions: Decides, in the order of `lanes`; called twice, and what it says in the transaction counts.
         seam: Called after each step.
-        wait_s: How long to wait for another rendering of this lane, in seconds.
 
     Raises:
-        Fatal: The lane's file is of a later generation than the registry: it was restored from an older backup.
-        DataError: A file could not be written; the previous one is intact.
-        Busy: Another process renders this lane.
+        MeiError: See `promote`; a refusal is returned, not raised.
     """
-    with _rendering(lanes_folder, lane, wait_s):
-        # Read under the lock: what is written last is then never older than what is there.
-        want = wanted(registry, lane)
-        if want is None:
-            return ()
-        _refuse_older(registry, lanes_folder, want)
-        path = config_path(lanes_folder, lane, want.pointer.config_id)
-        written = write_checked(path, want.config_data, parse_config)
-        seam("config rendered")
-        return written + write_checked(pointer_path(lanes_folder, lane), want.pointer_data, parse_pointer)
+    written = {lane: list(render(registry, lanes_folder, lane)) for lane in lanes}
+    with reading(registry) as connection:
+        planned = decisions(connection)
+    for move in planned:
+        # The file of a config that is in force is written with the pointer, so that the two agree.
+        if isinstance(move, Move) and not (move.before and move.before.config_id == move.config.config_id):
+            written[move.lane] += store_config(lanes_folder, move.lane, move.config, move.evidence, move.verdict)
+            seam("config written")
+    done: list[tuple[Transition, Pointer, bool] | Refused] = []
+    with writing(registry) as connection:
+        for decision in decisions(connection):
+            if isinstance(decision, Refused):
+                done.append(decision)
+                continue
+            pointer = _move(connection, decision) if isinstance(decision, Move) else decision.pointer
+            transition = rows.find_transition(connection, pointer.transition_id)
+            done.append((transition, pointer, isinstance(decision, Move)))
+        seam("before commit")
+    seam("pointer moved")
+    outcomes: list[Promotion | Refused] = []
+    for lane, found in zip(lanes, done, strict=True):
+        if isinstance(found, Refused):
+            outcomes.append(found)
+        else:
+            written[lane] += render(registry, lanes_folder, lane, seam=seam)
+            outcomes.append(Promotion(*found, tuple(dict.fromkeys(written[lane]))))
+    seam("rendered")
+    return tuple(outcomes)
 
 
-def store_config(
-    lanes_folder: Path, lane: str, config: Config, evidence: Evidence, verdict: Verdict
-) -> tuple[Path, ...]:
-    """Write a config's file into a lane's folder, and return the path if it was not there.
+def decide(connection: Connection, wish: Wish, policy_id: str) -> Decision:
+    """What a wish comes to, as the registry is now.
 
     Raises:
-        Refused: The kernels of this checkout can't run the config.
-        DataError: The file could not be written; the previous one is intact.
-        Busy: Another process renders this lane.
+        ConfigError: The size is none.
+        Fatal: The registry contradicts itself.
     """
-    with _rendering(lanes_folder, lane, RENDER_WAIT_S):
-        path = config_path(lanes_folder, lane, config.config_id)
-        data = config_bytes(config, evidence, verdict)
-        check_runnable(path, data)
-        return write_checked(path, data, parse_config)
+    try:
+        return _decide(connection, wish, policy_id)
+    except Refused as error:
+        return error
 
 
-def _admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> _Admitted:
-    """Everything that lets a config into a lane, or the refusal."""
+def admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> tuple[Config, Verdict, Evidence]:
+    """Everything that lets a config into a lane.
+
+    Raises:
+        Refused: Something does not.
+    """
     where = f"lane {lane.name}"
-    if lane.mode != "paper":
-        raise Refused(f"{where}: mode is {lane.mode}; only paper lanes are promoted to without a person")
-    if lane.manual:
-        raise Refused(f"{where}: is manual and follows strategy_overrides.yaml; take `manual` away to promote to it")
     config = rows.find_config(connection, config_id)
     verdict = rows.latest_verdict(connection, config_id, policy_id)
     if verdict is None:
@@ -179,65 +202,103 @@ def _admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) -
         fallen = ", ".join(f"{gate.name} ({gate.verdict})" for gate in verdict.gates if gate.verdict != "pass")
         raise Refused(f"{where}: config {config_id[:12]} did not pass: {fallen or 'no gate was computed'}")
     evidence = rows.judged_evidence(connection, verdict)
+    check_fit(lane, config, verdict, evidence)
+    return config, verdict, evidence
+
+
+def check_fit(lane: Lane, config: Config, verdict: Verdict, evidence: Evidence) -> None:
+    """Let a config pass that was measured as this lane's executor would trade it.
+
+    Raises:
+        Refused: It is of another venue, or was measured with other kernels than those of this checkout.
+    """
+    where, short = f"lane {lane.name}", config.config_id[:12]
     if {config.resolved.venue, evidence.basis.venue} != {lane.venue}:
         raise Refused(
-            f"{where}: trades {lane.venue}, config {config_id[:12]} is of {config.resolved.venue}"
+            f"{where}: trades {lane.venue}, config {short} is of {config.resolved.venue}"
             f" and was measured on {evidence.basis.venue}; venues never mix"
         )
-    pointer = rows.find_pointer(connection, lane.name)
-    holds = pointer if pointer is not None and pointer.config_id == config_id else None
-    if holds is None:
-        check_step(config_id, rows.state_in(connection, config_id, lane.name), PAPER)
-    return _Admitted(config, verdict, evidence, holds)
-
-
-def _move(
-    connection: Connection, lane: Lane, admitted: _Admitted, expected_generation: int, occasion: Occasion
-) -> Pointer:
-    before = rows.find_pointer(connection, lane.name)
-    config_id, generation = admitted.config.config_id, expected_generation + 1
-    identity = rows.transition_id_of(config_id, lane.name, PAPER, generation, occasion)
-    pointer = Pointer(lane.name, config_id, generation, lane.size_multiplier, identity)
-    if not rows.move_pointer(connection, pointer, expected_generation):
-        now = rows.find_pointer(connection, lane.name)
-        holder = f"generation {now.generation}, config {now.config_id[:12]}" if now else "generation 0, nothing"
-        raise Refused(f"lane {lane.name}: is at {holder}; generation {expected_generation} was expected: look again")
-    verdict_id = admitted.verdict.verdict_id
-    rows.step(connection, config_id, PAPER, occasion, lane=lane.name, generation=generation, verdict_id=verdict_id)
-    if before is not None:
-        rows.step(connection, before.config_id, REPLACED, occasion, lane=lane.name, generation=generation)
-    return pointer
-
-
-def _refuse_older(registry: Registry, lanes_folder: Path, want: Wanted) -> None:
-    lane = want.pointer.lane
-    try:
-        file = read_pointer_file(lanes_folder, lane)
-    except DataError:
-        return  # A damaged file says nothing, and is about to be replaced.
-    if file is not None and file.generation > want.pointer.generation:
-        raise Fatal(
-            f"{pointer_path(lanes_folder, lane)}: is of generation {file.generation}, {registry.url} is only at"
-            f" {want.pointer.generation}; restore the newer registry, or delete the file to accept this one"
+    if evidence.basis.kernel_hash != source_hash():
+        raise Refused(
+            f"{where}: config {short} was measured with kernels {evidence.basis.kernel_hash[:12]}, these are"
+            f" {source_hash()[:12]} and an executor would not take it; judge it again"
         )
+    check_runnable(Path(f"{config.config_id}.yaml"), config_bytes(config, evidence, verdict))
 
 
-def write_checked(path: Path, data: bytes, parse: Callable[[Path, bytes], object]) -> tuple[Path, ...]:
-    """Write a file unless it holds these bytes; it takes its place only once it was read back and is good."""
-    if read_bytes(path) == data:
-        return ()
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-        parse(path, temporary.read_bytes())
-    return (path,)
+def check_mover(lane: Lane, *, by_person: bool) -> None:
+    """Let a mover pass that may bring a config into a lane.
+
+    Raises:
+        Refused: The lane is no paper lane and no person moves it, is manual, or is of real money on another venue.
+    """
+    where = f"lane {lane.name}"
+    if lane.mode != "paper" and not by_person:
+        raise Refused(f"{where}: mode is {lane.mode}; only paper lanes are promoted to without a person")
+    if lane.manual:
+        raise Refused(f"{where}: is manual and follows strategy_overrides.yaml; take `manual` away to promote to it")
+    if lane.mode == "live" and lane.venue != REAL_MONEY_VENUE:
+        raise Refused(f"{where}: is live on {lane.venue}; real money trades on {REAL_MONEY_VENUE} alone")
 
 
-@contextmanager
-def _rendering(lanes_folder: Path, lane: str, wait_s: float) -> Iterator[None]:
-    folder = lane_folder(lanes_folder, lane)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder}: not made: {error.strerror}; make it writable for this user") from error
-    with locked(folder / ".render.lock", f"rendering lane {lane}", wait_s=wait_s):
-        yield
+def held_by(connection: Connection, pointer: Pointer) -> str:
+    """The id of the evidence by which a config holds its lane."""
+    transition = rows.find_transition(connection, pointer.transition_id)
+    return rows.find_verdict(connection, transition.verdict_id).evidence_id
+
+
+def trades(lane: Lane, pointer: Pointer) -> bool:
+    """Whether the config that holds a lane trades there; not while it is paused, or the lane's mode has changed."""
+    return pointer.state in HOLDS[lane.mode]
+
+
+def _decide(connection: Connection, wish: Wish, policy_id: str) -> Decision:
+    lane = wish.lane
+    if wish.size is not None:
+        check_size(lane.name, wish.size)
+    check_mover(lane, by_person=wish.by_person)
+    now = rows.find_pointer(connection, lane.name)
+    if now is not None and now.state == PAUSED and not wish.by_person:
+        raise Refused(f"lane {lane.name}: is paused; a person resumes it with `mei registry promote`")
+    config, verdict, evidence = admit(connection, lane, wish.config_id, policy_id)
+    if now is not None and now.config_id == wish.config_id and trades(lane, now):
+        size = now.size_multiplier if wish.size is None else wish.size
+        state, size = stage(lane.name, lane.mode, now.size_multiplier, size)
+        if size == now.size_multiplier and evidence.evidence_id == held_by(connection, now):
+            return Stay(now)
+        action: Action = "renewed" if size == now.size_multiplier else "resized"
+    else:
+        size = _first_size(lane) if wish.size is None else wish.size
+        state, size = entry(lane.name, lane.mode, size)
+        check_step(wish.config_id, rows.state_in(connection, wish.config_id, lane.name), state)
+        if lane.mode == "live" and not rows.was_in(connection, wish.config_id, PAPER):
+            raise Refused(
+                f"lane {lane.name}: config {wish.config_id[:12]} was never on paper; promote it to a paper lane first"
+            )
+        back = now is not None and now.config_id == wish.config_id and now.state == PAUSED
+        action = "resumed" if back else "promoted"
+    rows.check_generation(lane.name, now, wish.expected_generation)
+    return Move(lane.name, config, verdict, evidence, state, size, action, now, wish.occasion)
+
+
+def _first_size(lane: Lane) -> float:
+    return RAMP[0] if lane.mode == "live" else lane.size_multiplier
+
+
+def _move(connection: Connection, move: Move) -> Pointer:
+    config_id, lane, occasion = move.config.config_id, move.lane, move.occasion
+    generation = (move.before.generation if move.before else 0) + 1
+    identity = rows.transition_id_of(config_id, lane, move.state, generation, occasion)
+    pointer = Pointer(lane, config_id, generation, move.size_multiplier, identity, move.state)
+    rows.move_pointer(connection, pointer)
+    rows.step(
+        connection, config_id, move.state, move.action, occasion, pointer=pointer, verdict_id=move.verdict.verdict_id
+    )
+    before = move.before
+    if (
+        before is not None
+        and before.config_id != config_id
+        and rows.state_in(connection, before.config_id, lane) != RETIRED
+    ):
+        rows.step(connection, before.config_id, REPLACED, "replaced", occasion, pointer=pointer)
+    return pointer

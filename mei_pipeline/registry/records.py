@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.errors import DataError
 from mei_pipeline.files import sha256_json
 from mei_pipeline.params.identity import Resolved, config_id
+from mei_pipeline.registry.lifecycle import check_size
 
 GateVerdict = Literal["pass", "fail", "no evidence"]
 
@@ -204,12 +205,14 @@ class Transition:
         config_id: Which config.
         lane: In which lane; empty where it concerns every lane.
         from_state: The state it left; empty for a config that is new.
-        to_state: The state it entered.
+        to_state: The state it entered; the same one where it was renewed or got another size.
+        action: What was done.
         trigger: What set it off.
         who: The person or the service.
         why: The reason, in words.
         generation: The lane's generation from then on; 0 where no lane moved.
-        verdict_id: The verdict that allowed it; empty where none was asked for.
+        size_multiplier: The lane's size multiplier from then on; None where no lane moved or it was not recorded.
+        verdict_id: The verdict that allowed it, or by which the config holds the lane; empty where there is none.
     """
 
     transition_id: str
@@ -218,10 +221,12 @@ class Transition:
     lane: str
     from_state: str
     to_state: str
+    action: str
     trigger: str
     who: str
     why: str
     generation: int
+    size_multiplier: float | None
     verdict_id: str
 
 
@@ -233,8 +238,9 @@ class Pointer:
         lane: The lane.
         config_id: The config.
         generation: Counts the moves of this lane; it only grows.
-        size_multiplier: Scales the equity that sizing sees, 0..1.
-        transition_id: The transition that brought the config here.
+        size_multiplier: Scales the equity that sizing sees, 0..1; in a live lane the stage of the ramp.
+        transition_id: The transition that moved the lane last.
+        state: `paper`, `live_small`, `live_full` or `paused`.
     """
 
     lane: str
@@ -242,6 +248,7 @@ class Pointer:
     generation: int
     size_multiplier: float
     transition_id: str
+    state: str
 
 
 @dataclass(frozen=True)
@@ -254,7 +261,7 @@ class Lane:
         venue: Whose prices it trades.
         role: Which of the night's choices it takes: `primary`, `fallback`, …
         manual: It follows `strategy_overrides.yaml`, and no night moves it.
-        size_multiplier: What the pointer of this lane says of size, above 0 up to 1.
+        size_multiplier: With which a config enters the lane, above 0 up to 1; a live lane has its ramp.
     """
 
     name: str
@@ -265,5 +272,4 @@ class Lane:
     size_multiplier: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.size_multiplier <= 1:
-            raise ConfigError(f"lane {self.name}: size multiplier {self.size_multiplier}; allowed: above 0 up to 1")
+        check_size(self.name, self.size_multiplier)

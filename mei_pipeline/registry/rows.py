@@ -11,7 +11,7 @@ from mei_pipeline.errors import DataError, Fatal, Refused
 from mei_pipeline.files import canonical_json, sha256_json
 from mei_pipeline.registry import tables
 from mei_pipeline.registry.engine import insert_once
-from mei_pipeline.registry.lifecycle import NEW, check_step
+from mei_pipeline.registry.lifecycle import HELD, NEW, Action, check_step
 from mei_pipeline.registry.records import (
     EVERY_LANE,
     Basis,
@@ -56,7 +56,7 @@ def to_config(row: Row[Any]) -> Config:
         Fatal: The content is not what the id was made of.
     """
     try:
-        resolved = from_dict(_loaded(row.resolved, f"config {row.config_id}"), row.config_id)
+        resolved = from_dict(loaded(row.resolved, f"config {row.config_id}"), row.config_id)
     except DataError as error:
         raise Fatal(f"config {row.config_id}: {error}; restore the registry") from error
     return Config(row.config_id, resolved, row.created_ms)
@@ -65,8 +65,8 @@ def to_config(row: Row[Any]) -> Config:
 def to_evidence(row: Row[Any]) -> Evidence:
     """A row of `evidence`."""
     what = f"evidence {row.evidence_id}"
-    basis = Basis(**_loaded(row.basis, what))
-    return Evidence(row.evidence_id, row.config_id, basis, _loaded(row.metrics, what), row.metrics_id, row.created_ms)
+    basis = Basis(**loaded(row.basis, what))
+    return Evidence(row.evidence_id, row.config_id, basis, loaded(row.metrics, what), row.metrics_id, row.created_ms)
 
 
 def to_verdict(row: Row[Any]) -> Verdict:
@@ -83,7 +83,7 @@ def to_verdict(row: Row[Any]) -> Verdict:
             entry["verdict"],
             entry["explanation"],
         )
-        for entry in _loaded(row.gates, f"verdict {row.verdict_id}")
+        for entry in loaded(row.gates, f"verdict {row.verdict_id}")
     )
     if row.passed != all_pass(gates):
         raise Fatal(f"verdict {row.verdict_id}: its gates do not add up to its outcome; restore the registry")
@@ -114,10 +114,12 @@ def to_transition(row: Row[Any]) -> Transition:
         row.lane,
         row.from_state,
         row.to_state,
+        row.action,
         row.trigger,
         row.who,
         row.why,
         row.generation,
+        row.size_multiplier,
         row.verdict_id,
     )
 
@@ -170,6 +172,18 @@ def latest_verdict(connection: Connection, config_id: str, policy_id: str) -> Ve
     return None if row is None else to_verdict(row)
 
 
+def last_pass(connection: Connection, config_id: str, kernel_hash: str) -> tuple[Verdict, Evidence] | None:
+    """The newest pass of a config that was measured with these kernels, under whichever policy."""
+    table = tables.verdicts
+    query = select(table).where(table.c.config_id == config_id, table.c.passed).order_by(table.c.seq.desc())
+    for row in connection.execute(query):
+        verdict = to_verdict(row)
+        evidence = judged_evidence(connection, verdict)
+        if evidence.basis.kernel_hash == kernel_hash:
+            return verdict, evidence
+    return None
+
+
 def find_verdict(connection: Connection, verdict_id: str) -> Verdict:
     """The verdict of an id that a transition names.
 
@@ -204,7 +218,35 @@ def find_pointer(connection: Connection, lane: str) -> Pointer | None:
 
 def to_pointer(row: Row[Any]) -> Pointer:
     """A row of `lanes` that names a config."""
-    return Pointer(row.name, row.config_id, row.generation, row.size_multiplier, row.transition_id)
+    return Pointer(row.name, row.config_id, row.generation, row.size_multiplier, row.transition_id, row.state)
+
+
+def all_pointers(connection: Connection) -> tuple[Pointer, ...]:
+    """All lanes that hold a config, by name."""
+    table = tables.lanes
+    query = select(table).where(table.c.config_id.is_not(None)).order_by(table.c.name)
+    return tuple(to_pointer(row) for row in connection.execute(query))
+
+
+def holders(connection: Connection, lane: str) -> tuple[str, ...]:
+    """The configs that held a lane, each once, the present one last; a rollback takes away those after its config."""
+    table = tables.transitions
+    query = select(table).where(table.c.lane == lane, table.c.to_state.in_(HELD)).order_by(table.c.seq)
+    found: list[str] = []
+    for row in connection.execute(query):
+        if row.action == "rolled back":
+            del found[found.index(row.config_id) :]
+        elif row.config_id in found:
+            found.remove(row.config_id)
+        found.append(row.config_id)
+    return tuple(found)
+
+
+def was_in(connection: Connection, config_id: str, state: str) -> bool:
+    """Whether a config was ever in a state, in whichever lane."""
+    table = tables.transitions
+    query = select(table.c.seq).where(table.c.config_id == config_id, table.c.to_state == state).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def state_in(connection: Connection, config_id: str, lane: str) -> str:
@@ -228,17 +270,27 @@ def step(
     connection: Connection,
     config_id: str,
     to_state: str,
+    action: Action,
     occasion: Occasion,
     *,
-    lane: str = EVERY_LANE,
-    generation: int = 0,
+    pointer: Pointer | None = None,
     verdict_id: str = "",
 ) -> Transition:
     """Take a config to another state and store the transition.
 
+    Args:
+        connection: A connection in a transaction.
+        config_id: The config.
+        to_state: The state.
+        action: What is done.
+        occasion: Why, by whom, when.
+        pointer: What the lane holds from then on; None where it concerns every lane.
+        verdict_id: The verdict that allows it.
+
     Raises:
         Refused: No such step exists.
     """
+    lane, generation = (EVERY_LANE, 0) if pointer is None else (pointer.lane, pointer.generation)
     from_state = state_in(connection, config_id, lane)
     check_step(config_id, from_state, to_state)
     transition = Transition(
@@ -248,35 +300,59 @@ def step(
         lane,
         from_state,
         to_state,
+        action,
         occasion.trigger,
         occasion.who,
         occasion.why,
         generation,
+        None if pointer is None else pointer.size_multiplier,
         verdict_id,
     )
     connection.execute(tables.transitions.insert().values(**vars(transition)))
     return transition
 
 
-def move_pointer(connection: Connection, pointer: Pointer, expected_generation: int) -> bool:
-    """Point a lane at a config if nobody has moved it since; say whether it was moved."""
+def move_pointer(connection: Connection, pointer: Pointer) -> None:
+    """Point a lane at a config, if it is still at the generation before.
+
+    Raises:
+        Refused: Somebody has moved it.
+    """
     table = tables.lanes
-    unheld = {"config_id": None, "generation": 0, "size_multiplier": 0.0, "transition_id": ""}
+    unheld = {"config_id": None, "generation": 0, "size_multiplier": 0.0, "transition_id": "", "state": ""}
     insert_once(connection, table, {"name": pointer.lane, **unheld})
     moved = connection.execute(
         update(table)
-        .where(table.c.name == pointer.lane, table.c.generation == expected_generation)
+        .where(table.c.name == pointer.lane, table.c.generation == pointer.generation - 1)
         .values(
             config_id=pointer.config_id,
             generation=pointer.generation,
             size_multiplier=pointer.size_multiplier,
             transition_id=pointer.transition_id,
+            state=pointer.state,
         )
     )
-    return moved.rowcount == 1
+    if moved.rowcount != 1:
+        check_generation(pointer.lane, find_pointer(connection, pointer.lane), pointer.generation - 1)
 
 
-def _loaded(text: str, what: str) -> Any:
+def check_generation(lane: str, now: Pointer | None, expected: int) -> None:
+    """Let a lane pass that is where its mover saw it.
+
+    Raises:
+        Refused: Somebody has moved it.
+    """
+    if (now.generation if now else 0) != expected:
+        holder = f"generation {now.generation}, config {now.config_id[:12]}" if now else "generation 0, nothing"
+        raise Refused(f"lane {lane}: is at {holder}; generation {expected} was expected: look again")
+
+
+def loaded(text: str, what: str) -> Any:
+    """The JSON that the database keeps as text.
+
+    Raises:
+        Fatal: It is none.
+    """
     try:
         return json.loads(text)
     except ValueError as error:

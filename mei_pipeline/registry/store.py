@@ -3,9 +3,10 @@
 Configs, evidence, verdicts and transitions are added and never changed. No function here moves a lane's pointer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
@@ -15,7 +16,7 @@ from mei_pipeline.params.identity import Resolved
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import rows, tables
 from mei_pipeline.registry.engine import Registry, insert_once, open_registry, reading, writing
-from mei_pipeline.registry.lifecycle import CANDIDATE, NEW, PAPER, VALIDATED
+from mei_pipeline.registry.lifecycle import CANDIDATE, HELD, NEW, RETIRED, VALIDATED
 from mei_pipeline.registry.records import (
     EVERY_LANE,
     Basis,
@@ -54,13 +55,16 @@ __all__ = [
 ]
 
 
+RecordT = TypeVar("RecordT", Evidence, Verdict, Transition)
+
+
 @dataclass(frozen=True)
 class ConfigStory:
     """A config with all that the registry knows of it, oldest first.
 
     Attributes:
         config: The config.
-        state: `paper` where a lane holds it, else the state it entered last.
+        state: The foremost one in the lanes that it holds, unless it is retired; else the state it entered last.
         lanes: The lanes that it holds.
         evidence: What was measured.
         verdicts: What was judged.
@@ -85,7 +89,7 @@ def add_config(registry: Registry, resolved: Resolved, occasion: Occasion) -> st
     }
     with writing(registry) as connection:
         if insert_once(connection, tables.configs, row):
-            rows.step(connection, config_id, CANDIDATE, occasion)
+            rows.step(connection, config_id, CANDIDATE, "added", occasion)
         rows.find_config(connection, config_id)
     return config_id
 
@@ -193,7 +197,7 @@ def add_verdict(
             and passed
             and rows.state_in(connection, config_id, EVERY_LANE) == CANDIDATE
         ):
-            rows.step(connection, config_id, VALIDATED, occasion, verdict_id=verdict_id)
+            rows.step(connection, config_id, VALIDATED, "validated", occasion, verdict_id=verdict_id)
         return rows.find_verdict(connection, verdict_id)
 
 
@@ -244,10 +248,8 @@ def lane_pointer(registry: Registry, lane: str) -> Pointer | None:
 
 def lane_pointers(registry: Registry) -> tuple[Pointer, ...]:
     """All lanes that hold a config, by name."""
-    table = tables.lanes
     with reading(registry) as connection:
-        query = select(table).where(table.c.config_id.is_not(None)).order_by(table.c.name)
-        return tuple(rows.to_pointer(row) for row in connection.execute(query))
+        return rows.all_pointers(connection)
 
 
 def state_of(registry: Registry, config_id: str, lane: str = EVERY_LANE) -> str:
@@ -303,26 +305,40 @@ def _stories(registry: Registry, config_id: str | None) -> tuple[ConfigStory, ..
             )
             for table in wanted
         }
-        held = list(connection.execute(select(tables.lanes).order_by(tables.lanes.c.name)))
-    evidence = [rows.to_evidence(row) for row in found["evidence"]]
-    verdicts = [rows.to_verdict(row) for row in found["verdicts"]]
-    transitions = [rows.to_transition(row) for row in found["transitions"]]
+        held = rows.all_pointers(connection)
+    evidence = _by_config(rows.to_evidence(row) for row in found["evidence"])
+    verdicts = _by_config(rows.to_verdict(row) for row in found["verdicts"])
+    transitions = _by_config(rows.to_transition(row) for row in found["transitions"])
     stories = []
     for row in found["configs"]:
         config = rows.to_config(row)
-        lanes = tuple(lane.name for lane in held if lane.config_id == config.config_id)
-        steps = tuple(entry for entry in transitions if entry.config_id == config.config_id)
+        pointers = [pointer for pointer in held if pointer.config_id == config.config_id]
+        steps = transitions[config.config_id]
         stories.append(
             ConfigStory(
                 config,
-                PAPER if lanes else (steps[-1].to_state if steps else NEW),
-                lanes,
-                tuple(entry for entry in evidence if entry.config_id == config.config_id),
-                tuple(entry for entry in verdicts if entry.config_id == config.config_id),
-                steps,
+                _foremost(pointers, steps),
+                tuple(pointer.lane for pointer in pointers),
+                tuple(evidence[config.config_id]),
+                tuple(verdicts[config.config_id]),
+                tuple(steps),
             )
         )
     return tuple(stories)
+
+
+def _foremost(pointers: Sequence[Pointer], steps: Sequence[Transition]) -> str:
+    newest = steps[-1].to_state if steps else NEW
+    if newest == RETIRED or not pointers:
+        return newest
+    return min((pointer.state for pointer in pointers), key=HELD.index)
+
+
+def _by_config(records: Iterable[RecordT]) -> defaultdict[str, list[RecordT]]:
+    found: defaultdict[str, list[RecordT]] = defaultdict(list)
+    for record in records:
+        found[record.config_id].append(record)
+    return found
 
 
 def _proposals_of(connection: Connection, night_id: str) -> tuple[Proposal, ...]:

@@ -1,16 +1,19 @@
 """The registry's tables. Rows are added; only a lane's pointer is ever changed.
 
 `seq` orders what was written; ids are hashes of content. JSON is stored as its canonical text, so that a hash can be
-checked against the bytes that were hashed.
+checked against the bytes that were hashed. `migrations/` makes these tables; a test holds the two together.
 """
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Date,
     Float,
     ForeignKey,
+    Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -18,8 +21,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 1
-"""The version of these tables that this MEI reads and writes."""
+SCHEMA_VERSION = 2
+"""The version of these tables that this MEI reads and writes: the newest revision of `migrations/`."""
 
 METADATA = MetaData()
 
@@ -27,6 +30,7 @@ _ID = String(64)
 _NAME = String(200)
 
 schema_version = Table("schema_version", METADATA, Column("version", Integer, primary_key=True, autoincrement=False))
+"""Where version 1 had its number; kept for an MEI that looks for it here and must be told that it is too old."""
 
 configs = Table(
     "configs",
@@ -88,10 +92,12 @@ transitions = Table(
     Column("lane", _NAME, nullable=False),
     Column("from_state", String(20), nullable=False),
     Column("to_state", String(20), nullable=False),
+    Column("action", String(20), nullable=False),
     Column("trigger", _NAME, nullable=False),
     Column("who", _NAME, nullable=False),
     Column("why", Text, nullable=False),
     Column("generation", Integer, nullable=False),
+    Column("size_multiplier", Float, nullable=True),
     Column("verdict_id", _ID, nullable=False),
 )
 
@@ -103,4 +109,23 @@ lanes = Table(
     Column("generation", Integer, nullable=False),
     Column("size_multiplier", Float, nullable=False),
     Column("transition_id", _ID, nullable=False),
+    Column("state", String(20), nullable=False),
+)
+
+looks = Table(
+    "looks",
+    METADATA,
+    Column("seq", Integer, primary_key=True),
+    Column("look_id", _ID, nullable=False, unique=True),
+    Column("night_id", _NAME, nullable=False, index=True),
+    Column("slot", _NAME, nullable=False),
+    Column("config_ids", Text, nullable=False),
+    Column("venue", String(64), nullable=False),
+    Column("first_day", Date, nullable=False),
+    Column("last_day", Date, nullable=False),
+    Column("returns", LargeBinary, nullable=False),
+    Column("data_hash", _ID, nullable=False),
+    Column("policy_id", _ID, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Index("ix_looks_venue_days", "venue", "first_day", "last_day"),
 )

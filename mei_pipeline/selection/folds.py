@@ -35,7 +35,7 @@ class Fold:
 
 
 def block_starts_ms(from_ms: int, to_ms: int) -> tuple[int, ...]:
-    """First day of each block of the UTC days [from_ms, to_ms), and the end of the last; as `market.window` cuts them."""
+    """First day of each block of the UTC days [from_ms, to_ms), and the end of the last, as `market.window` cuts."""
     days = (to_ms - from_ms) // DAY_MS
     return tuple(from_ms + -(-block * days // BLOCKS) * DAY_MS for block in range(BLOCKS + 1))
 

@@ -17,8 +17,15 @@ from mei_pipeline.selection.gates import judge
 from mei_pipeline.selection.legs import Chain, Ground, Leg, run_leg
 from mei_pipeline.selection.measured import Evidence, Measured, Search, basket_returns, known, measure
 from mei_pipeline.selection.statistics.overfitting import Overfitting, pbo
+from mei_pipeline.selection.statistics.sharpe import TrackRecord, deflated_sharpe, track_record_of_sums
 from mei_pipeline.selection.statistics.spa import spa
-from mei_pipeline.selection.statistics.trials import align, effective_trials, statistic_correlation
+from mei_pipeline.selection.statistics.trials import (
+    align,
+    block_loadings,
+    effective_trials,
+    effective_trials_of_loadings,
+    statistic_correlation,
+)
 from mei_pipeline.selection.walk_forward import Slot, Walk, choose, resolved_combo, run_slots
 from mei_pipeline.sweep.plan import SweepPlan
 
@@ -26,6 +33,7 @@ MOST_TRIALS = 50_000
 """Trials that the probability of overfitting is computed of; of more, evenly spaced ones."""
 
 _SEED = 20_260_102
+_LOADED = 8_192  # trials whose correlations are looked at
 _SUMS = ("day_count", "day_sum", "day_sum_sq")
 
 Rows = Callable[[], Iterable[pl.DataFrame]]
@@ -43,6 +51,25 @@ class Look:
 
     days_ms: Ints
     returns: Floats
+
+
+@dataclass(frozen=True)
+class Luck:
+    """How far luck explains what is best on the days of a search; reported, and decides nothing.
+
+    Attributes:
+        best_sharpe: Annual Sharpe ratio of the best trial.
+        trials: How many trials there were.
+        effective_trials: How many independent ones have the same expected best, from the correlations of their blocks.
+        deflated_sharpe: Probability that the true Sharpe ratio of the best is above zero, after so many.
+        by_trials: The same for other numbers of independent trials: pairs of number and probability.
+    """
+
+    best_sharpe: float
+    trials: int
+    effective_trials: float
+    deflated_sharpe: float
+    by_trials: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -131,18 +158,22 @@ def judge_search(
     chains = run_slots(ground, plan, walk, progress)
     days_ms = chains[0].days_ms
     basket = basket_returns(ground.bars, days_ms)
-    overfitting = overfitting_of(plan, rows())
-    search = _search(overfitting, chains, [*looks, *(Look(each.days_ms, each.returns) for each in chains)], basket)
+    overfitting = overfitting_of(trial_sums(plan, rows()))
+    search = search_of(overfitting, chains, [*looks, *(Look(each.days_ms, each.returns) for each in chains)], basket)
     evidence = Evidence(ground, others, plan, walk, policy, to_ms)
     found = []
     for slot, chain in zip(walk.slots, chains, strict=True):
-        found.append(_candidate(evidence, slot, chain, search))
+        found.append(candidate_of(evidence, slot, chain, search))
         progress(len(found), len(chains), "candidates")
     return Judged(walk, tuple(found), overfitting, search, basket)
 
 
-def overfitting_of(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Overfitting:
-    """Probability of backtest overfitting of a search, of at most `MOST_TRIALS` evenly spaced trials."""
+Sums = tuple[Floats, Floats, Floats]
+"""Count, sum and sum of squares of daily returns of trials in each time block, each [BLOCKS, K]."""
+
+
+def trial_sums(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Sums:
+    """The sums of a search's trials, of at most `MOST_TRIALS` evenly spaced ones."""
     step = -(-plan.combos // MOST_TRIALS)
     parts: list[list[Floats]] = [[], [], []]
     seen = 0
@@ -151,10 +182,45 @@ def overfitting_of(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Overfitti
         for part, name in zip(parts, _SUMS, strict=True):
             part.append(rows[name].to_numpy()[kept].T)
         seen += rows.height
-    return pbo(*(np.concatenate(part, axis=1) for part in parts), seed=_SEED)
+    n, total, squares = (np.concatenate(part, axis=1) for part in parts)
+    return n, total, squares
 
 
-def _search(overfitting: Overfitting, chains: Sequence[Chain], looks: Sequence[Look], basket: Floats) -> Search:
+def overfitting_of(sums: Sums) -> Overfitting:
+    """Probability of backtest overfitting of a search."""
+    return pbo(*sums, seed=_SEED)
+
+
+def luck_of(sums: Sums, combos: int) -> Luck | None:
+    """How far luck explains the best trial of a search; None where no trial varies.
+
+    Args:
+        sums: Of its trials.
+        combos: How many trials there really were.
+    """
+    n, total, squares = (part.sum(axis=0) for part in sums)
+    record = track_record_of_sums(n, total, squares)
+    varied = np.isfinite(record.sharpe)
+    if not varied.any():
+        return None
+    best = int(np.nanargmax(record.sharpe))
+    own = TrackRecord(n[best], record.sharpe[best], record.skewness, record.kurtosis)
+    variance = float(np.var(record.sharpe[varied]))
+    step = -(-n.size // _LOADED)
+    loadings = block_loadings(*(part[:, ::step] for part in sums))
+    effective = effective_trials_of_loadings(loadings, seed=_SEED)
+    numbers = np.unique(np.geomspace(1.0, max(combos, 2), 25))
+    curve = zip(numbers.tolist(), deflated_sharpe(own, numbers, variance).tolist(), strict=True)
+    return Luck(
+        best_sharpe=float(own.annual),
+        trials=combos,
+        effective_trials=effective,
+        deflated_sharpe=float(deflated_sharpe(own, effective, variance)),
+        by_trials=tuple(curve),
+    )
+
+
+def search_of(overfitting: Overfitting, chains: Sequence[Chain], looks: Sequence[Look], basket: Floats) -> Search:
     """What the gates of all slots have in common."""
     days = chains[0].days_ms
     touching = [look for look in looks if np.isin(look.days_ms, days).any()]
@@ -172,7 +238,8 @@ def _search(overfitting: Overfitting, chains: Sequence[Chain], looks: Sequence[L
     )
 
 
-def _candidate(evidence: Evidence, slot: Slot, chain: Chain, search: Search) -> Candidate:
+def candidate_of(evidence: Evidence, slot: Slot, chain: Chain, search: Search) -> Candidate:
+    """Measure and judge what one slot stands for."""
     plan = evidence.plan
     params = plan.combo(slot.final.combo)
     resolved = resolved_combo(plan, params)

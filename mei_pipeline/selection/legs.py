@@ -41,8 +41,8 @@ class Leg:
 
     Attributes:
         days_ms: [D] first millisecond of each day.
-        returns: [D] return of equity of each day, fractions; positions left at the end are closed at their marks, at the
-            cost of a fill, on the last day.
+        returns: [D] return of equity of each day, fractions; positions left at the end are closed at their marks, at
+            the cost of a fill, on the last day.
         held: [D] whether a position was open at the close of any step of the day, or any fill was made.
         curve: [T] equity at the close of each step over equity at the start; the last one after the closing.
         trip_symbols: [N] symbol of each round trip, by number.

@@ -38,8 +38,8 @@ class Pick:
 def pick(chunks: Iterable[pl.DataFrame], spans: Sequence[tuple[int, int]], count: int) -> list[tuple[Pick, ...]]:
     """The best combos of each span of blocks, best first, by Sharpe ratio of daily returns.
 
-    Only a combo that made money is chosen, and of those that did the same only the one with the lowest number: there may
-    be fewer than `count`, or none.
+    Only a combo that made money is chosen, and of those that did the same only the one with the lowest number: there
+    may be fewer than `count`, or none.
 
     Args:
         chunks: Rows of a sweep with at least `COLUMNS`.

@@ -1,7 +1,7 @@
 """Which of those that passed takes which lane.
 
-A lane has a role: `primary` takes the best, `fallback` the best that moves differently, `conservative` the one that fell
-least. An incumbent keeps its lane until it fails, or until it has run its time and a better one is there.
+A lane has a role: `primary` takes the best, `fallback` the best that moves differently, `conservative` the one that
+fell least. An incumbent keeps its lane until it fails, or until it has run its time and a better one is there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,10 +12,11 @@ import numpy as np
 from kernels.market import Floats
 from mei_pipeline.config.models import Roles
 from mei_pipeline.market import DAY_MS
+from mei_pipeline.registry.deploy import Assignment
 from mei_pipeline.registry.records import Lane
 
 ROLES = ("primary", "fallback", "conservative")
-"""The roles, first choice first; a role that is not among them comes after these, by name, and chooses like `primary`."""
+"""The roles, first choice first; another role comes after these, by name, and chooses like `primary`."""
 
 FEWEST_TRIPS = 30
 """Round trips from which on a profit factor says that an incumbent has failed."""
@@ -51,7 +52,8 @@ class Incumbent:
         drawdown_pct: Deepest fall since it took the lane; None before its first whole day.
         profit_factor: Since it took the lane; None without round trips.
         round_trips: Since it took the lane.
-        unfit: Why it can't go on at all (a symbol is gone, these kernels don't run it); empty where it can.
+        unfit: Why it can't be replayed any more; empty where it can.
+        other_kernels: It was let in with other kernels than the present ones, and an executor would refuse it.
     """
 
     config_id: str
@@ -62,23 +64,7 @@ class Incumbent:
     profit_factor: float | None
     round_trips: int
     unfit: str = ""
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """What a lane shall run.
-
-    Attributes:
-        lane: The lane.
-        role: Its role.
-        config_id: The config that shall take it; None leaves it as it is.
-        reason: Why this one, or why nothing.
-    """
-
-    lane: str
-    role: str
-    config_id: str | None
-    reason: str
+    other_kernels: bool = False
 
 
 def by_role(lane: Lane) -> tuple[int, str, str]:
@@ -90,6 +76,8 @@ def failure(incumbent: Incumbent, policy: Roles) -> str:
     """Why an incumbent has failed; empty where it has not."""
     if incumbent.unfit:
         return incumbent.unfit
+    if incumbent.other_kernels:
+        return "was let in with other kernels"
     fall, factor = incumbent.drawdown_pct, incumbent.profit_factor
     if fall is not None and fall > policy.max_incumbent_drawdown_pct:
         return f"fell {fall:.4g} % since it took the lane; {policy.max_incumbent_drawdown_pct:g} % are allowed"
@@ -146,7 +134,7 @@ def assign(
                 taken[incumbent.config_id] = incumbent.returns
             elif chosen is not None:
                 taken[chosen.config_id] = chosen.returns
-        found.append(Assignment(lane.name, lane.role, chosen and chosen.config_id, reason))
+        found.append(Assignment(lane.name, chosen and chosen.config_id, reason))
     return tuple(found)
 
 
@@ -166,7 +154,7 @@ def _choose(
     ]
     if not free:
         return None, (
-            f"nothing, because none of {len(passed)} that passed is both free and correlated with the other lanes by at "
+            f"nothing, because none of {len(passed)} that passed is free and correlates with the other lanes by at "
             f"most {policy.max_correlation:g}"
         )
     if lane.role == "conservative":
@@ -178,7 +166,14 @@ def _choose(
     if incumbent is None:
         return best, why
     if incumbent.config_id == best.config_id:
+        if incumbent.other_kernels:
+            return best, f"{why}; it holds the lane and was judged anew with these kernels"
         return None, f"nothing, because {best.config_id[:12]}, {why}, holds the lane"
+    return _against(incumbent, best, why, policy)
+
+
+def _against(incumbent: Incumbent, best: Standing, why: str, policy: Roles) -> tuple[Standing | None, str]:
+    """Whether the best candidate replaces another config that holds the lane, and why."""
     failed = failure(incumbent, policy)
     if failed:
         return best, f"{why}; the incumbent failed: {failed}"

@@ -6,11 +6,10 @@ import numpy as np
 
 from kernels.market import fill_model
 from kernels.params import Value
-from mei_pipeline.config.models import Selection
-from mei_pipeline.config.models import Stress
+from mei_pipeline.config.models import Selection, Stress
+from mei_pipeline.market import window
 from mei_pipeline.params.grid import Picked
 from mei_pipeline.selection.legs import Ground, deepest_fall_frac, run_leg
-from mei_pipeline.market import window
 from mei_pipeline.selection.walk_forward import Slot, Walk, resolved_combo, run_slot
 from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.metrics import sharpe
@@ -76,7 +75,7 @@ def plateau(ground: Ground, plan: SweepPlan, slot: Slot) -> float | None:
 
 
 def crisis_drawdowns(ground: Ground, plan: SweepPlan, slot: Slot, policy: Selection, to_ms: int) -> Mapping[str, float]:
-    """Deepest fall in percent of a slot's final choice in each crisis that lies between the search's first day and `to_ms`."""
+    """Deepest fall in percent of a slot's final choice in each crisis between the search's first day and `to_ms`."""
     resolved = resolved_combo(plan, plan.combo(slot.final.combo))
     found = {}
     for name, crisis in sorted(policy.crises.items()):

@@ -1,8 +1,8 @@
 """Walk-forward: what the way of choosing earns on days that the choice had not seen.
 
 In every fold the best combos of the days before are chosen, and run from flat on the days after. The n-th best of all
-folds, one after the other, are slot n: the record of always trading what is n-th best at the time. The config that slot n
-stands for is what it would choose now, on all days of the search.
+folds, one after the other, are slot n: the record of always trading what is n-th best at the time. The config that slot
+n stands for is what it would choose now, on all days of the search.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,10 +13,9 @@ import polars as pl
 from kernels.ledger import BLOCKS
 from kernels.params import Value
 from mei_pipeline.config.models import WalkForward
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
-from mei_pipeline.params.identity import make_resolved
 from mei_pipeline.selection.folds import Fold, folds_of, train_before
 from mei_pipeline.selection.legs import Chain, Ground, Leg, chain, flat_leg, on_symbols, run_leg
 from mei_pipeline.selection.picks import Pick, pick

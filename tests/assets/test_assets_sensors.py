@@ -17,7 +17,7 @@ from mei_pipeline.files import write_json
 from mei_pipeline.night import read_plan
 from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.registry.lanes import drift, pointer_path
-from mei_pipeline.registry.promote import promote
+from mei_pipeline.registry.promote import Wish, promote
 from mei_pipeline.registry.records import Lane, Occasion
 from mei_pipeline.registry.store import lane_pointer
 from mei_pipeline.settings import Settings
@@ -139,7 +139,7 @@ def test_a_rollback_is_a_hand_over_of_its_own(world: World) -> None:
         for step, config_id in enumerate((None, other.config_id, first.config_id)):
             if config_id:
                 occasion = Occasion(AS_OF_MS + step, "a person", "looked at it", "command")
-                promote(registry, world.settings.lanes, LANE, config_id, policy_id, step, occasion)
+                promote(registry, world.settings.lanes, Wish(LANE, config_id, step, occasion), policy_id)
             pointer_path(world.settings.lanes, "paper1").unlink()
             requests = look(hand_over, instance).run_requests or []
             keys += [request.run_key for request in requests]

@@ -6,7 +6,6 @@ import registry_kit as kit
 from mei_pipeline.cli.main import run
 from mei_pipeline.cli.registry import registry as commands
 from mei_pipeline.registry import store
-from mei_pipeline.registry.promote import promote
 from mei_pipeline.registry.records import Gate
 
 
@@ -23,7 +22,7 @@ def home(tmp_path, monkeypatch):
 def ids(home):
     registry = kit.fresh(home)
     passed, fell = kit.judged(registry, 1), kit.judged(registry, 2, "no evidence")
-    promote(registry, home / "lanes", kit.PAPER1, passed, kit.POLICY, 0, kit.at(1_767_312_000_000))
+    kit.promote(registry, home / "lanes", kit.PAPER1, passed, kit.POLICY, 0, kit.at(1_767_312_000_000))
     return passed, fell
 
 

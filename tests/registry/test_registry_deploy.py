@@ -1,17 +1,28 @@
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import registry_kit as kit
 
+from kernels.cache import source_hash
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import store
-from mei_pipeline.registry.deploy import Candidate, Change, changes, promote_proposals, propose_deployments
-from mei_pipeline.registry.lanes import config_path, drift, pointer_path
-from mei_pipeline.registry.promote import promote
+from mei_pipeline.registry.deploy import (
+    Assignment,
+    Candidate,
+    Change,
+    Judged,
+    LaneProposal,
+    changes,
+    promote_proposals,
+    propose_deployments,
+    store_candidates,
+)
+from mei_pipeline.registry.lanes import config_path, drift, pointer_path, wanted
 from mei_pipeline.registry.records import Lane, Proposal
+from mei_pipeline.selection.roles import ROLES, by_rank
 
 PAPER3 = Lane("a_third", "paper", "synthetic", "conservative")
 BOTH = (kit.PAPER2, kit.PAPER1)
@@ -27,10 +38,28 @@ def lanes(tmp_path):
     return tmp_path / "lanes"
 
 
-def deploy(registry, lanes, candidates, which=BOTH, night=kit.NIGHT):
+@dataclass(frozen=True)
+class Made:
+    judged: tuple[Judged, ...]
+    lanes: tuple[LaneProposal, ...]
+
+
+def by_role(lane):
+    return (*ROLES, lane.role).index(lane.role), lane.name
+
+
+def assign(registry, lanes, assignments, which=BOTH, night=kit.NIGHT):
     return propose_deployments(
-        registry, lanes, which, candidates, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9)
+        registry, lanes, which, assignments, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9)
     )
+
+
+def deploy(registry, lanes, candidates, which=BOTH, night=kit.NIGHT):
+    """A whole night, the best config to the first lane."""
+    judged = store_candidates(registry, candidates, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9))
+    which = sorted(which, key=by_role)
+    held = {lane.name: wanted(registry, lane.name) for lane in which}
+    return Made(judged, assign(registry, lanes, by_rank(judged, which, held, source_hash()), which, night))
 
 
 def hand_over(registry, lanes, which=BOTH, policy=kit.POLICY, night=None):
@@ -223,7 +252,7 @@ def test_a_rollback_is_not_undone(registry, lanes):
     hand_over(registry, lanes, [kit.PAPER1])
     deploy(registry, lanes, [kit.candidate(2, 2.0)], [kit.PAPER1], "night 2")
     hand_over(registry, lanes, [kit.PAPER1])
-    promote(registry, lanes, kit.PAPER1, number(1), kit.POLICY, 2, kit.at(99, "the new one misbehaves"))
+    kit.promote(registry, lanes, kit.PAPER1, number(1), kit.POLICY, 2, kit.at(99, "the new one misbehaves"))
     outcomes = hand_over(registry, lanes, [kit.PAPER1])
     assert outcomes[0].reason == "nothing, because the lane moved after the proposal: generation 3, not 1"
     assert held(registry) == {"paper1": number(1)}
@@ -252,4 +281,4 @@ def test_a_second_look_that_fails_keeps_the_lane_and_blocks_a_promotion(registry
     assert hand_over(registry, lanes, [kit.PAPER1])[0].moved is False
     assert held(registry) == {"paper1": number(1)}
     with pytest.raises(Refused, match="did not pass"):
-        promote(registry, lanes, kit.PAPER2, number(1), kit.POLICY, 0, kit.at())
+        kit.promote(registry, lanes, kit.PAPER2, number(1), kit.POLICY, 0, kit.at())

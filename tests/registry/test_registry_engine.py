@@ -77,15 +77,20 @@ def test_a_wrong_url_says_what_is_allowed(address, words):
 
 def test_a_newer_schema_is_refused(tmp_path):
     kit.fresh(tmp_path)
-    execute(tmp_path / "registry.db", "UPDATE schema_version SET version = 99").close()
-    with pytest.raises(Refused, match=r"schema version 99, this one knows 1\); update MEI"):
+    execute(tmp_path / "registry.db", "UPDATE alembic_version SET version_num = 99").close()
+    with pytest.raises(Refused, match=r"schema version 99, this one knows 2\); update MEI"):
         kit.fresh(tmp_path)
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM schema_version", "UPDATE schema_version SET version = 0"])
+@pytest.mark.parametrize("statement", [
+        "DELETE FROM alembic_version",
+        "UPDATE alembic_version SET version_num = 0",
+        "UPDATE alembic_version SET version_num = 'ab12'",
+        "DROP TABLE alembic_version; DELETE FROM schema_version",
+    ])
 def test_an_unknown_schema_is_refused(tmp_path, statement):
     kit.fresh(tmp_path)
-    execute(tmp_path / "registry.db", statement).close()
+    execute(tmp_path / "registry.db", *statement.split("; ")).close()
     with pytest.raises(DataError, match="restore it from a backup"):
         kit.fresh(tmp_path)
 
@@ -158,6 +163,7 @@ def test_a_full_disk_writes_nothing(tmp_path):
 def test_a_row_that_names_nothing_is_refused(tmp_path):
     registry = kit.fresh(tmp_path)
     row = {"name": "paper1", "config_id": "c" * 64, "generation": 1, "size_multiplier": 1.0, "transition_id": ""}
+    row["state"] = "paper"
     with pytest.raises(Refused), writing(registry) as connection:
         connection.execute(insert(tables.lanes).values(**row))
     assert store.lane_pointer(registry, "paper1") is None

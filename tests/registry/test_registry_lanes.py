@@ -15,7 +15,6 @@ from mei_pipeline.registry.lanes import (
     read_pointer_file,
     read_status,
 )
-from mei_pipeline.registry.promote import promote
 from mei_pipeline.registry.records import Pointer
 
 STATUS = {
@@ -41,7 +40,7 @@ def lanes(tmp_path):
 def promoted(tmp_path, lanes):
     registry = kit.fresh(tmp_path)
     config_id = kit.judged(registry)
-    promote(registry, lanes, kit.PAPER1, config_id, kit.POLICY, 0, kit.at())
+    kit.promote(registry, lanes, kit.PAPER1, config_id, kit.POLICY, 0, kit.at())
     return registry, config_id
 
 
@@ -51,7 +50,7 @@ def write_status(lanes, content):
 
 def test_an_executor_that_has_said_nothing(lanes):
     assert read_status(lanes, "paper1") is None
-    assert not acknowledged(Pointer("paper1", "a" * 64, 3, 1.0, "t"), None)
+    assert not acknowledged(Pointer("paper1", "a" * 64, 3, 1.0, "t", "paper"), None)
 
 
 @pytest.mark.parametrize(("config_id", "generation", "expected"), [("a", 3, True), ("a", 4, False), ("b", 3, False)])
@@ -59,7 +58,7 @@ def test_an_acknowledgement_names_config_and_generation(lanes, config_id, genera
     write_status(lanes, STATUS)
     status = read_status(lanes, "paper1")
     assert (status.health, status.since_bar_ms, status.positions) == ("ok", 1_000, {"BTC": -0.5})
-    assert acknowledged(Pointer("paper1", config_id * 64, generation, 1.0, "t"), status) is expected
+    assert acknowledged(Pointer("paper1", config_id * 64, generation, 1.0, "t", "paper"), status) is expected
 
 
 @pytest.mark.parametrize(
@@ -159,7 +158,7 @@ def test_drift_names_what_differs(promoted, lanes):
 def test_drift_names_both_generations(promoted, lanes, tmp_path):
     registry, config_id = promoted
     other = kit.judged(registry, 1)
-    promote(registry, tmp_path / "elsewhere", kit.PAPER1, other, kit.POLICY, 1, kit.at())
+    kit.promote(registry, tmp_path / "elsewhere", kit.PAPER1, other, kit.POLICY, 1, kit.at())
     found = drift(registry, lanes, "paper1")
     assert f"generation 1 of {config_id[:12]}, the registry has generation 2 of {other[:12]}" in found.differences[0]
 

@@ -16,7 +16,7 @@ from mei_pipeline.registry import store
 from mei_pipeline.registry.deploy import promote_proposals, propose_deployments
 from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file
 from mei_pipeline.registry.lifecycle import LEGAL
-from mei_pipeline.registry.promote import promote, render
+from mei_pipeline.registry.render import render
 
 CONFIGS = st.integers(0, 3)
 LANES = st.sampled_from((kit.PAPER1, kit.PAPER2))
@@ -100,7 +100,7 @@ class Promotions(RuleBasedStateMachine):
         generation = self.generation_of(lane) + late
         expected = self.expect(lane, number, generation)
         try:
-            done = promote(
+            done = kit.promote(
                 self.registry, self.lanes, lane, id_of(kit.resolved(number)), kit.POLICY, generation, self.now()
             )
         except Refused:
@@ -120,7 +120,7 @@ class Promotions(RuleBasedStateMachine):
 
         config_id = id_of(kit.resolved(number))
         with contextlib.suppress(Died, Refused):
-            promote(self.registry, self.lanes, lane, config_id, kit.POLICY, generation, self.now(), seam=end)
+            kit.promote(self.registry, self.lanes, lane, config_id, kit.POLICY, generation, self.now(), seam=end)
         if expected == "moves" and where not in {"config written", "before commit"}:
             self.held[lane.name] = (config_id, generation + 1)
 
@@ -133,7 +133,7 @@ class Promotions(RuleBasedStateMachine):
         def go(number, seam=lambda _step: None):
             config_id = id_of(kit.resolved(number))
             try:
-                done = promote(
+                done = kit.promote(
                     self.registry, self.lanes, lane, config_id, kit.POLICY, generation, self.now(), seam=seam
                 )
             except Refused:

@@ -12,13 +12,14 @@ import registry_kit as kit
 import yaml
 from sqlalchemy import delete, update
 
+from kernels.cache import source_hash
 from mei_pipeline.errors import Busy, ConfigError, DataError, Fatal, Refused
 from mei_pipeline.files import locked
 from mei_pipeline.registry import store, tables
 from mei_pipeline.registry.config_file import parse_config
 from mei_pipeline.registry.engine import writing
 from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file
-from mei_pipeline.registry.promote import promote, render, write_checked
+from mei_pipeline.registry.render import render, write_checked
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.rows import move_pointer, step, transition_id_of
 
@@ -36,7 +37,7 @@ def lanes(tmp_path):
 
 
 def move(registry, lanes, config_id, generation=0, lane=kit.PAPER1, policy=kit.POLICY, **more):
-    return promote(registry, lanes, lane, config_id, policy, generation, kit.at(50 + generation), **more)
+    return kit.promote(registry, lanes, lane, config_id, policy, generation, kit.at(50 + generation), **more)
 
 
 def in_line(registry, lanes, lane="paper1"):
@@ -53,7 +54,7 @@ def test_a_config_takes_an_empty_lane(registry, lanes):
     assert set(done.files) == {config_path(lanes, "paper1", config_id), pointer_path(lanes, "paper1")}
     file = read_pointer_file(lanes, "paper1")
     assert (file.config_id, file.generation, file.transition_id) == (config_id, 1, done.transition.transition_id)
-    assert (file.provenance.policy_id, file.provenance.kernel_hash) == (kit.POLICY, "k" * 64)
+    assert (file.provenance.policy_id, file.provenance.kernel_hash) == (kit.POLICY, source_hash())
 
 
 def test_the_file_of_a_config_holds_it_whole(registry, lanes):
@@ -63,7 +64,7 @@ def test_the_file_of_a_config_holds_it_whole(registry, lanes):
     assert parse_config(Path("c.yaml"), yaml.safe_dump(content).encode()) == kit.resolved()
     assert content["config"]["params"]["indicators"]["ema_fast_window"] == 8
     assert content["config"]["market"]["taker_fee_bps"] == 4.5
-    assert content["evidence"]["kernel_hash"] == "k" * 64
+    assert content["evidence"]["kernel_hash"] == source_hash()
 
 
 def test_the_next_config_replaces_the_first_and_the_first_may_return(registry, lanes):
@@ -221,12 +222,11 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import registry_kit as kit
-from mei_pipeline.registry.promote import promote
 folder, config_id, where = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 def die(step):
     if step == where:
         os.kill(os.getpid(), signal.SIGKILL)
-promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 1, kit.at(51), seam=die)
+kit.promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 1, kit.at(51), seam=die)
 """
 
 
@@ -341,9 +341,10 @@ def test_a_config_that_the_kernels_no_longer_know_is_refused_and_stays_rendered(
     assert store.lane_pointers(registry) == ()
     # As if it had been promoted before the kernels changed.
     with writing(registry) as connection:
-        pointer = Pointer("paper1", config_id, 1, 1.0, transition_id_of(config_id, "paper1", "paper", 1, kit.at()))
-        assert move_pointer(connection, pointer, 0)
-        step(connection, config_id, "paper", kit.at(), lane="paper1", generation=1, verdict_id=verdict.verdict_id)
+        identity = transition_id_of(config_id, "paper1", "paper", 1, kit.at())
+        pointer = Pointer("paper1", config_id, 1, 1.0, identity, "paper")
+        move_pointer(connection, pointer)
+        step(connection, config_id, "paper", "promoted", kit.at(), pointer=pointer, verdict_id=verdict.verdict_id)
     assert len(render(registry, lanes, "paper1")) == 2
     assert move(registry, lanes, kit.judged(registry), 1).moved
 

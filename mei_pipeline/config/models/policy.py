@@ -104,8 +104,8 @@ class Gates(FileModel):
     """Greatest share of the splits of the same cross-validation in which what is best on one half of the search's days
     loses money on the other half."""
     min_deflated_sharpe: Probability
-    """Least deflated Sharpe ratio: the probability that the true Sharpe ratio out of sample is above zero, after as many
-    independent looks at these days as were really taken, by this night and by those before it."""
+    """Least deflated Sharpe ratio: the probability that the true Sharpe ratio out of sample is above zero, after as
+    many independent looks at these days as were really taken, by this night and by those before it."""
     max_snooping_p: Probability
     """Greatest p-value of the test for superior predictive ability against doing nothing."""
     max_basket_p: Probability

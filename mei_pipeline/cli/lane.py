@@ -1,0 +1,221 @@
+"""`mei lane`: what each lane is to run, what its executor says, and what holds it back."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mei_pipeline.cli import output
+from mei_pipeline.cli.moves import JSON, SHORT, WHO, configured, occasion, opened, tell
+
+if TYPE_CHECKING:
+    from mei_pipeline.config.load import Config
+    from mei_pipeline.registry.control import Hold
+    from mei_pipeline.registry.store import Registry
+    from mei_pipeline.settings import Settings
+
+
+@click.group("lane")
+def lane_group() -> None:
+    """Look at lanes, and hold them back or make them smaller."""
+
+
+@lane_group.command("list")
+@JSON
+def show_list(as_json: bool) -> None:
+    """List the lanes: what each is to run, whether its executor does, and what holds it back."""
+    settings, files, book = opened()
+    found = [_examined(settings, files, book, name) for name in _names(files, book)]
+    if as_json:
+        output.print_json({"lanes": found})
+        return
+    output.table(
+        "Lanes",
+        (
+            "lane",
+            "mode",
+            "venue",
+            "role",
+            "config",
+            "state",
+            "size multiplier",
+            "generation",
+            "executor",
+            "holds",
+            "files",
+        ),
+        [
+            (
+                lane["lane"],
+                lane["mode"],
+                lane["venue"],
+                "manual" if lane["manual"] else lane["role"],
+                *_held(lane["pointer"]),
+                _said(lane),
+                ", ".join(lane["holds"]) or None,
+                "as the registry says" if not lane["problems"] else f"{len(lane['problems'])} problems",
+            )
+            for lane in found
+        ],
+    )
+
+
+@lane_group.command("show")
+@click.argument("name", metavar="LANE")
+@JSON
+def show_one(name: str, as_json: bool) -> None:
+    """Show one lane: pointer, executor, holds, what differs from the registry, and its history."""
+    from mei_pipeline.cli.registry import print_steps
+    from mei_pipeline.registry.store import history
+
+    settings, files, book = opened()
+    if name not in _names(files, book):
+        configured(files, name)
+    found, steps = _examined(settings, files, book, name), history(book, lane=name)
+    if as_json:
+        output.print_json({**found, "history": [vars(step) for step in steps]})
+        return
+    pointer = found["pointer"] or {}
+    rows = [
+        *((key, found[key]) for key in ("lane", "mode", "venue", "role", "manual")),
+        *((key, pointer.get(key)) for key in ("config_id", "state", "size_multiplier", "generation")),
+        ("executor", _said(found)),
+        ("in effect", found["effect"]),
+        *(("problem", problem) for problem in found["problems"]),
+    ]
+    output.table("Lane", ("", "value"), rows)
+    output.table(
+        "Holds",
+        ("hold", "effect", "owner", "reason"),
+        [(key, hold["effect"], hold["owner"], hold["reason"]) for key, hold in found["holds"].items()],
+    )
+    print_steps(steps)
+
+
+@lane_group.command("set")
+@click.argument("name", metavar="LANE")
+@click.option("--size-multiplier", "size", type=float, help="Another size; larger in a live lane: the next stage.")
+@click.option(
+    "--hold",
+    type=(str, click.Choice(["close_only", "halt"])),
+    metavar="NAME EFFECT",
+    help="Set a hold. close_only: nothing new is opened; halt: nothing is traded, exits included.",
+)
+@click.option("--lift", metavar="NAME", help="Lift a hold.")
+@click.option("--why", default="", help="The reason; a size and a hold need one.")
+@WHO
+@JSON
+def change(
+    name: str,
+    size: float | None,
+    hold: tuple[str, str] | None,
+    lift: str | None,
+    why: str,
+    who: str | None,
+    as_json: bool,
+) -> None:
+    """Change the size of what trades in LANE, or set or lift one of its holds. A hold needs no registry."""
+    if [size, hold, lift].count(None) != 2:  # noqa: PLR2004 - one of the three is given
+        raise click.UsageError("give one of --size-multiplier, --hold and --lift")
+    if size is not None:
+        from mei_pipeline.registry.moves import resize
+
+        settings, files, book = opened()
+        because = occasion(who, why, "mei lane set")
+        lane = configured(files, name)
+        tell(resize(book, settings.lanes, lane, size, files.policy.selection.id, because), as_json)
+    else:
+        _tell_holds(name, _hold(name, hold, lift, who, why), as_json)
+
+
+def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | None, why: str) -> "dict[str, Hold]":
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.registry.control import Hold, lift_hold, set_hold
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    configured(load_config(settings.config), name)
+    if hold is None:
+        return lift_hold(settings.lanes, name, str(lift))
+    because = occasion(who, why, "mei lane set")
+    wanted = {"owner": because.who, "effect": hold[1], "reason": because.why, "since_ms": because.now_ms}
+    return set_hold(settings.lanes, name, hold[0], Hold.model_validate(wanted))
+
+
+def _tell_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
+    from mei_pipeline.registry.control import strictest
+
+    plain = {key: hold.model_dump() for key, hold in holds.items()}
+    if as_json:
+        output.print_json({"lane": name, "holds": plain, "effect": strictest(holds)})
+        return
+    rows = [(key, hold["effect"], hold["owner"], hold["reason"]) for key, hold in plain.items()]
+    output.table(f"Holds of {name}", ("hold", "effect", "owner", "reason"), rows)
+
+
+def _names(files: "Config", book: "Registry") -> list[str]:
+    """Lanes that are configured or held, by name."""
+    from mei_pipeline.registry.store import lane_pointers
+
+    return sorted({*files.lanes, *(pointer.lane for pointer in lane_pointers(book))})
+
+
+def _examined(settings: "Settings", files: "Config", book: "Registry", name: str) -> dict[str, Any]:
+    """A lane as configuration, registry, executor and files have it; what can't be read is one of its problems."""
+    from mei_pipeline.registry.control import strictest
+    from mei_pipeline.registry.lanes import acknowledged, drift
+
+    lane = files.lanes.get(name)
+    found = drift(book, settings.lanes, name)
+    problems = list(found.differences)
+    if lane is None:
+        problems.append(f"{files.folder / 'lanes'} has no file of it")
+    status, holds = _read(settings.lanes, name, problems)
+    pointer = found.pointer
+    return {
+        "lane": name,
+        "mode": lane and lane.mode,
+        "venue": lane and lane.venue,
+        "role": lane and lane.role,
+        "manual": lane and lane.manual,
+        "pointer": pointer and vars(pointer),
+        "status": status and status.model_dump(),
+        "acknowledged": pointer is not None and acknowledged(pointer, status),
+        "holds": {key: hold.model_dump() for key, hold in (holds or {}).items()},
+        # What can't be read may hold the lane: an executor takes it so.
+        "effect": "halt" if holds is None else strictest(holds),
+        "problems": problems,
+    }
+
+
+def _read(lanes_folder: Path, name: str, problems: list[str]) -> tuple[Any, "dict[str, Hold] | None"]:
+    """What the executor says and what holds the lane; None for what is damaged, which is added to `problems`."""
+    from mei_pipeline.errors import DataError
+    from mei_pipeline.registry.control import read_holds
+    from mei_pipeline.registry.lanes import read_status
+
+    found: list[Any] = []
+    for read in (read_status, read_holds):
+        try:
+            found.append(read(lanes_folder, name))
+        except DataError as error:
+            problems.append(str(error))
+            found.append(None)
+    return found[0], found[1]
+
+
+def _held(pointer: dict[str, Any] | None) -> tuple[Any, Any, Any, Any]:
+    if pointer is None:
+        return None, None, None, None
+    return pointer["config_id"][:SHORT], pointer["state"], pointer["size_multiplier"], pointer["generation"]
+
+
+def _said(lane: dict[str, Any]) -> str:
+    status = lane["status"]
+    if status is None:
+        return "silent"
+    in_force = "in force" if lane["acknowledged"] else f"runs generation {status['generation']}"
+    return f"{in_force}, {status['health']}"
+
+
+COMMANDS: list[click.Command] = [lane_group]

@@ -1,0 +1,203 @@
+"""`mei registry promote|pause|retire|rollback`: what a person does with lanes and configs, by name and with a reason.
+
+Each writes the lane's files by itself, so that it works while Dagster is down.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mei_pipeline.cli import output
+
+if TYPE_CHECKING:
+    from mei_pipeline.config.load import Config
+    from mei_pipeline.registry.promote import Promotion
+    from mei_pipeline.registry.records import Lane, Occasion, Pointer
+    from mei_pipeline.registry.store import Registry
+    from mei_pipeline.settings import Settings
+
+SHORT = 12  # hex digits of an id in a table; commands take any prefix that is unique
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+WHO = click.option("--who", help="Who decides it; default: the login name.")
+WHY = click.option("--why", required=True, help="The reason, which is kept for ever.")
+LANE = click.option("--lane", "name", required=True, help="The lane.")
+
+
+@click.command()
+@click.argument("config")
+@LANE
+@WHY
+@WHO
+@click.option("--size", type=float, help="Size multiplier; a live lane has 0.25, 0.5 and 1, one after the other.")
+@click.option("--generation", type=click.IntRange(min=0), help="Only if the lane is still at this generation.")
+@JSON
+def promote(
+    config: str, name: str, why: str, who: str | None, size: float | None, generation: int | None, as_json: bool
+) -> None:
+    """Let the config whose id begins with CONFIG take a lane, come back to one that is paused, or go to another size.
+
+    It needs what a night needs: its newest verdict under the policy in force passed, with these kernels, on the lane's
+    venue. A config that holds the lane and was judged again from other evidence is renewed.
+    """
+    from mei_pipeline.registry.promote import Wish
+    from mei_pipeline.registry.promote import promote as carry_out
+    from mei_pipeline.registry.store import resolve_id
+
+    settings, files, book = opened()
+    lane = configured(files, name)
+    pointer = seen(book, name)
+    wish = Wish(
+        lane,
+        resolve_id(book, config),
+        generation if generation is not None else pointer.generation if pointer else 0,
+        occasion(who, why, "mei registry promote"),
+        by_person=True,
+        size=size,
+    )
+    tell(carry_out(book, settings.lanes, wish, files.policy.selection.id), as_json)
+
+
+@click.command()
+@LANE
+@WHY
+@WHO
+@JSON
+def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
+    """Let a lane open nothing more until a person promotes a config to it again; exits go on. Always allowed."""
+    from mei_pipeline.registry.moves import pause as carry_out
+    from mei_pipeline.registry.store import open_registry
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    book = open_registry(settings.registry)
+    tell(carry_out(book, settings.lanes, name, occasion(who, why, "mei registry pause")), as_json)
+
+
+@click.command()
+@LANE
+@WHY
+@WHO
+@click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many configs to go back.")
+@JSON
+def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) -> None:
+    """Let a config that held a lane earlier hold it again, as a new move; a live lane begins at 0.25.
+
+    It must have passed once with the kernels of this checkout; what was judged since does not count.
+    """
+    from mei_pipeline.registry.moves import rollback as carry_out
+
+    settings, files, book = opened()
+    lane = configured(files, name)
+    tell(carry_out(book, settings.lanes, lane, steps, occasion(who, why, "mei registry rollback")), as_json)
+
+
+@click.command()
+@click.argument("config")
+@WHY
+@WHO
+@JSON
+def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
+    """Let the config whose id begins with CONFIG trade nowhere ever again. A lane that it trades in is paused first."""
+    from mei_pipeline.registry.moves import retire as carry_out
+    from mei_pipeline.registry.store import open_registry, resolve_id
+    from mei_pipeline.settings import read_settings
+
+    book = open_registry(read_settings().registry)
+    config_id = resolve_id(book, config)
+    done = carry_out(book, config_id, occasion(who, why, "mei registry retire"))
+    if as_json:
+        output.print_json({"moved": done is not None, "config_id": config_id, "transition": done and vars(done)})
+    else:
+        words = "retired" if done else "was retired already"
+        output.table("", ("config", "outcome"), [(config_id[:SHORT], words)])
+
+
+def opened() -> "tuple[Settings, Config, Registry]":
+    """Settings, configuration, and the registry."""
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.registry.store import open_registry
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    return settings, load_config(settings.config), open_registry(settings.registry)
+
+
+def configured(files: "Config", name: str) -> "Lane":
+    """The lane of a name.
+
+    Raises:
+        ConfigError: `config/lanes` has no file of it.
+    """
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.registry.lanes import lanes_of
+
+    lanes = {lane.name: lane for lane in lanes_of(files.lanes)}
+    if name not in lanes:
+        raise ConfigError(f"lane {name}: {files.folder / 'lanes'} has no file of it; it has: {', '.join(lanes)}")
+    return lanes[name]
+
+
+def seen(book: "Registry", name: str) -> "Pointer | None":
+    """What a lane holds."""
+    from mei_pipeline.registry.store import lane_pointer
+
+    return lane_pointer(book, name)
+
+
+def occasion(who: str | None, why: str, trigger: str) -> "Occasion":
+    """Why the registry is told something by a command.
+
+    Raises:
+        ConfigError: Nobody, or no reason, is named.
+    """
+    import time
+
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.registry.records import Occasion
+
+    who = login_name() if who is None else who.strip()
+    if not who or len(who) > 200:  # noqa: PLR2004 - what the registry keeps of a name
+        raise ConfigError(f"--who {who!r}: name who decides it, in at most 200 characters")
+    if not why.strip():
+        raise ConfigError("--why '': give a reason; it is kept with the move")
+    return Occasion(int(time.time() * 1000), who, why.strip(), trigger)
+
+
+def login_name() -> str:
+    """The name of the user who runs this process; empty where the system knows none."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def tell(done: "Promotion", as_json: bool) -> None:
+    """Say what became of a lane."""
+    pointer = done.pointer
+    if as_json:
+        output.print_json(
+            {
+                "moved": done.moved,
+                "lane": vars(pointer),
+                "transition": vars(done.transition),
+                "files": [str(path) for path in done.files],
+            }
+        )
+        return
+    rows: list[tuple[Any, ...]] = [
+        (
+            pointer.lane,
+            done.transition.action if done.moved else "nothing to do",
+            pointer.config_id[:SHORT],
+            pointer.state,
+            pointer.size_multiplier,
+            pointer.generation,
+        )
+    ]
+    output.table("", ("lane", "outcome", "config", "state", "size multiplier", "generation"), rows)
+
+
+MOVES = [promote, pause, rollback, retire]

@@ -1,0 +1,139 @@
+"""A lane's `control.yaml`: named holds, by which a person or a service keeps an executor from trading.
+
+Holds are apart from the registry, so that one can be set while it is down. Each is lifted by its name; of several, the
+strictest counts.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mei_pipeline.config.base import FileModel, Name
+from mei_pipeline.config.reader import parse_document
+from mei_pipeline.config.writer import yaml_text
+from mei_pipeline.errors import ConfigError, DataError, Refused
+from mei_pipeline.files import locked
+from mei_pipeline.registry.lanes import lane_folder, read_bytes
+from mei_pipeline.registry.render import write_checked
+
+CONTROL_NAME = "control.yaml"
+CONTROL_WAIT_S = 10.0
+"""How long to wait for another one who changes the holds of a lane."""
+
+Effect = Literal["close_only", "halt"]
+EFFECTS: tuple[Effect, ...] = ("halt", "close_only")
+"""What a hold does, strictest first."""
+
+_Words = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Hold(FileModel):
+    """One hold."""
+
+    owner: _Words
+    """The person or service that set it."""
+    effect: Effect
+    """`close_only`: nothing new is opened; `halt`: nothing is traded, exits included."""
+    reason: _Words
+    """Why."""
+    since_ms: Annotated[int, Field(ge=0)]
+    """When it was set, in UTC milliseconds."""
+
+
+class ControlFile(FileModel):
+    """control.yaml: what holds a lane back."""
+
+    schema_version: Literal[1]
+    """Version of this layout."""
+    lane: Name
+    """The lane."""
+    holds: dict[Name, Hold]
+    """The holds by name."""
+
+
+def control_path(lanes_folder: Path, lane: str) -> Path:
+    """Where a lane's holds lie."""
+    return lane_folder(lanes_folder, lane) / CONTROL_NAME
+
+
+def read_holds(lanes_folder: Path, lane: str) -> dict[str, Hold]:
+    """The holds of a lane by name; none where the file is missing.
+
+    Raises:
+        DataError: The file is damaged or is of another lane; whoever trades must then take the lane for halted.
+    """
+    path = control_path(lanes_folder, lane)
+    data = read_bytes(path)
+    if data is None:
+        return {}
+    file = _parse(path, data)
+    if file.lane != lane:
+        raise DataError(f"{path}: is of lane {file.lane}; correct it by hand")
+    return file.holds
+
+
+def strictest(holds: Mapping[str, Hold]) -> Effect | None:
+    """What the holds of a lane come to; None where there is none."""
+    effects = {hold.effect for hold in holds.values()}
+    return next((effect for effect in EFFECTS if effect in effects), None)
+
+
+def set_hold(lanes_folder: Path, lane: str, name: str, hold: Hold) -> dict[str, Hold]:
+    """Set a hold of a lane, in place of one of the same name, and return all of them.
+
+    Raises:
+        ConfigError: The lane's or the hold's name is none.
+        DataError: The file is damaged, or could not be written.
+        Busy: Another process changes the lane's holds.
+    """
+    return _changed(lanes_folder, lane, lambda holds: {**holds, name: hold})
+
+
+def lift_hold(lanes_folder: Path, lane: str, name: str) -> dict[str, Hold]:
+    """Lift a hold of a lane, and return those that are left.
+
+    Raises:
+        Refused: The lane has no such hold.
+        DataError: The file is damaged, or could not be written.
+        Busy: Another process changes the lane's holds.
+    """
+
+    def without(holds: dict[str, Hold]) -> dict[str, Hold]:
+        if name not in holds:
+            raise Refused(f"lane {lane}: has no hold {name!r}; it has: {', '.join(sorted(holds)) or 'none'}")
+        return {key: hold for key, hold in holds.items() if key != name}
+
+    return _changed(lanes_folder, lane, without)
+
+
+def _changed(lanes_folder: Path, lane: str, change: Callable[[dict[str, Hold]], dict[str, Hold]]) -> dict[str, Hold]:
+    path = control_path(lanes_folder, lane)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path.parent}: not made: {error.strerror}; make it writable for this user") from error
+    with locked(path.with_name(".control.lock"), f"changing the holds of lane {lane}", wait_s=CONTROL_WAIT_S):
+        holds = change(read_holds(lanes_folder, lane))
+        content = {
+            "schema_version": 1,
+            "lane": lane,
+            "holds": {name: hold.model_dump() for name, hold in sorted(holds.items())},
+        }
+        data = yaml_text(content).encode()
+        try:
+            parse_document(data, path, ControlFile)
+        except ConfigError as error:
+            raise ConfigError(f"not written: {error}") from error
+        write_checked(path, data, _parse)
+    return holds
+
+
+def _parse(path: Path, data: bytes) -> ControlFile:
+    try:
+        return parse_document(data, path, ControlFile).model
+    except ConfigError as error:
+        raise DataError(
+            f"{path}: damaged; correct it by hand, or delete it where nothing is to be held: {error}"
+        ) from error

@@ -1,0 +1,52 @@
+"""The whole registry as plain values, for people and other tools."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from mei_pipeline.registry import rows, tables
+from mei_pipeline.registry.engine import Registry, reading
+from mei_pipeline.registry.looks import to_look
+
+TABLES = (
+    tables.configs,
+    tables.evidence,
+    tables.verdicts,
+    tables.proposals,
+    tables.transitions,
+    tables.lanes,
+    tables.looks,
+)
+"""What is exported, in this order."""
+
+_JSON = {"resolved", "basis", "metrics", "gates", "config_ids"}
+
+
+def exported(registry: Registry) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every row of every table, as the name of its table and its columns, of one state of the registry.
+
+    JSON that is stored as text is given as values, a day as ISO 8601, daily returns as a list. An infinite figure of a
+    gate is the word `inf` or `-inf`.
+
+    Raises:
+        Fatal: A stored content is damaged.
+    """
+    with reading(registry) as connection:
+        for table in TABLES:
+            order = table.c.seq if "seq" in table.c else table.c.name
+            for row in connection.execute(select(table).order_by(order)):
+                yield table.name, _plain(table.name, row)
+
+
+def _plain(name: str, row: Row[Any]) -> dict[str, Any]:
+    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's columns by name
+    values |= {key: rows.loaded(values[key], f"{name}.{key}") for key in _JSON & values.keys()}
+    if name == tables.looks.name:
+        look = to_look(row)
+        values |= {
+            "returns": list(look.returns),
+            "first_day": look.first_day.isoformat(),
+            "last_day": look.last_day.isoformat(),
+        }
+    return values

@@ -1,0 +1,1 @@
+"""How the tables of the registry came to be, revision by revision, for Alembic."""
