@@ -160,7 +160,7 @@ def test_the_best_of_many_trials_without_edge_is_even_odds_and_almost_never_pass
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("trials", "passing"), [(1, 0.05), (2, 0.0270), (5, 0.0124), (10, 0.0072), (100, 0.0016)])
+@pytest.mark.parametrize(("trials", "passing"), [(2, 0.0270), (5, 0.0124), (10, 0.0072), (100, 0.0016)])
 def test_how_often_the_best_of_trials_without_edge_passes_is_what_the_docstring_says(trials, passing):
     assert 1.0 - stats.norm.cdf(expected_maximum(trials) + stats.norm.ppf(0.95)) ** trials == pytest.approx(
         passing, abs=6e-5
