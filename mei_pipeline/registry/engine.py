@@ -5,7 +5,7 @@ SQLite's own, in WAL mode with every commit synced to disk; an advisory lock of 
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,31 +152,28 @@ def _server(address: URL, shown: str, busy_timeout_s: float) -> Engine:
         engine = create_engine(address, poolclass=NullPool)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{shown}: the driver {error.name} is not installed; uv sync --extra postgres") from error
-
-    def begin(connection: Connection) -> None:
-        if _writes(connection):
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(1, round(busy_timeout_s * 1000))}")
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
-
-    event.listen(engine, "begin", begin)
+    wait_ms = max(1, round(busy_timeout_s * 1000))  # 0 would be to wait for ever
+    lock = (f"SET LOCAL lock_timeout = {wait_ms}", f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
+    _begin_by(engine, to_read=(), to_write=lock)
     return engine
 
 
 def _sqlite(address: URL, busy_timeout_s: float) -> Engine:
     if not address.database or address.database == ":memory:":
         raise ConfigError(f"{address}: a registry needs a file; write sqlite:///<path>")
+    path = Path(address.database)
     try:
-        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{address.database}: folder not made: {error.strerror}; make it writable") from error
+        raise DataError(f"{path}: folder not made: {error.strerror}; make it writable") from error
     try:
         with _translated(str(address)):
-            _log_ahead(Path(address.database), busy_timeout_s)
+            _log_ahead(path, busy_timeout_s)
     except OSError as error:
-        raise DataError(f"{address}: {error.strerror}; make the file and its folder writable for this user") from error
+        raise DataError(f"{path}: {error.strerror}; make the file and its folder writable for this user") from error
     engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
+    _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
     return engine
 
 
@@ -194,18 +191,20 @@ def _log_ahead(path: Path, busy_timeout_s: float) -> None:
 
 
 def _prepare_sqlite(handle: sqlite3.Connection, _record: object) -> None:
-    # The driver would begin transactions late and by its own rules; `_begin_sqlite` begins them.
+    # The driver would begin transactions late and by its own rules; `_begin_by` begins them.
     handle.isolation_level = None
     for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         handle.execute(f"PRAGMA {pragma}").close()
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
+def _begin_by(engine: Engine, *, to_read: Sequence[str], to_write: Sequence[str]) -> None:
+    """Begin each transaction of an engine with these statements."""
 
+    def begin(connection: Connection) -> None:
+        for statement in to_write if connection.get_execution_options().get(_WRITES) else to_read:
+            connection.exec_driver_sql(statement)
 
-def _writes(connection: Connection) -> bool:
-    return bool(connection.get_execution_options().get(_WRITES, False))
+    event.listen(engine, "begin", begin)
 
 
 @contextmanager

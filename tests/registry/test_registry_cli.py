@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import registry_kit as kit
@@ -8,13 +9,22 @@ from mei_pipeline.cli.registry import registry as commands
 from mei_pipeline.registry import store
 from mei_pipeline.registry.records import Gate
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    for name in ("MEI_CONFIG", "MEI_LOG", "MEI_REGISTRY_URL"):
-        monkeypatch.delenv(name, raising=False)
+def home(tmp_path, monkeypatch, database):
+    """A home with two paper lanes, a shadow lane and a live lane, whose policy is the one that the kit judges by."""
     monkeypatch.setenv("MEI_HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "250")
+    if database == "postgres":
+        monkeypatch.setenv("MEI_REGISTRY_URL", kit.url(tmp_path))
+    shutil.copytree(CHECKOUT / "config", tmp_path / "config")
+    for path in (tmp_path / "config" / "lanes").glob("*.yaml"):
+        path.unlink()
+    for lane in LANES:
+        text = f"mode: {lane.mode}\nvenue: {lane.venue}\nrole: {lane.role}\n"
+        (tmp_path / "config" / "lanes" / f"{lane.name}.yaml").write_text(text)
     return tmp_path
 
 

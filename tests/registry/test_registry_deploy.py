@@ -24,6 +24,8 @@ from mei_pipeline.registry.lanes import config_path, drift, pointer_path, wanted
 from mei_pipeline.registry.records import Lane, Proposal
 from mei_pipeline.selection.roles import ROLES, by_rank
 
+pytestmark = pytest.mark.usefixtures("database")
+
 PAPER3 = Lane("a_third", "paper", "synthetic", "conservative")
 BOTH = (kit.PAPER2, kit.PAPER1)
 

@@ -82,12 +82,15 @@ def test_a_newer_schema_is_refused(tmp_path):
         kit.fresh(tmp_path)
 
 
-@pytest.mark.parametrize("statement", [
+@pytest.mark.parametrize(
+    "statement",
+    [
         "DELETE FROM alembic_version",
         "UPDATE alembic_version SET version_num = 0",
         "UPDATE alembic_version SET version_num = 'ab12'",
         "DROP TABLE alembic_version; DELETE FROM schema_version",
-    ])
+    ],
+)
 def test_an_unknown_schema_is_refused(tmp_path, statement):
     kit.fresh(tmp_path)
     execute(tmp_path / "registry.db", *statement.split("; ")).close()

@@ -17,6 +17,8 @@ from mei_pipeline.registry.lanes import (
 )
 from mei_pipeline.registry.records import Pointer
 
+pytestmark = pytest.mark.usefixtures("database")
+
 STATUS = {
     "schema_version": 1,
     "lane": "paper1",

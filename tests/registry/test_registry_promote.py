@@ -23,6 +23,8 @@ from mei_pipeline.registry.render import render, write_checked
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.rows import move_pointer, step, transition_id_of
 
+pytestmark = pytest.mark.usefixtures("database")
+
 STEPS = ("config written", "before commit", "pointer moved", "config rendered", "rendered")
 
 

@@ -10,6 +10,8 @@ from mei_pipeline.registry.engine import reading, writing
 from mei_pipeline.registry.records import Gate, Lane, Proposal
 from mei_pipeline.registry.rows import find_transition
 
+pytestmark = pytest.mark.usefixtures("database")
+
 
 @pytest.fixture
 def registry(tmp_path):
