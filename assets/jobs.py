@@ -38,7 +38,7 @@ def jobs() -> "list[UnresolvedAssetJobDefinition]":
         dg.define_asset_job(
             NIGHTLY,
             dg.AssetSelection.assets(*NIGHT),
-            description="One night: plan, features, sweep, walk-forward, gates, roles, and the promotion of what passed.",
+            description="One night: plan, features, sweep, walk-forward, gates, roles, and promotion of what passed.",
             tags={MAX_RETRIES: "1"},
         ),
         dg.define_asset_job(

@@ -11,6 +11,7 @@ from assets import surroundings
 from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
 from assets.plots import line_plot
 from assets.research import ProgressResource, features, night_plan, sweep_results
+from kernels.market import Floats
 from mei_pipeline.night import NightPlan, night_folder, read_plan
 from mei_pipeline.registry.deploy import Assignment
 from mei_pipeline.registry.engine import open_registry
@@ -68,7 +69,7 @@ WARN = dg.AssetCheckSeverity.WARN
             "holdout_untouched",
             asset="walk_forward",
             blocking=True,
-            description="No fold chooses or is judged on a day of the holdout, and none is judged on a day it chose on.",
+            description="No fold uses a day of the holdout, and none is judged on a day that it chose on.",
         )
     ],
     metadata=declared({"slot": pl.Int64(), "day_ms": pl.Int64(), "return": pl.Float64()}),
@@ -230,7 +231,7 @@ def _equity_plot(chains: Sequence[Chain]) -> str:
         return line_plot(
             "Equity out of sample", "nothing was chosen", np.zeros(1, dtype=np.int64), {"": np.full(1, np.nan)}
         )
-    series = {f"slot {number}": np.cumprod(1.0 + chain.returns) for number, chain in enumerate(chains[:4])}
+    series: dict[str, Floats] = {f"slot {i}": np.cumprod(1.0 + chain.returns) for i, chain in enumerate(chains[:4])}
     facts = f"{len(chains[0].returns)} days, folds chained, start = 1"
     return line_plot("Equity out of sample", facts, chains[0].days_ms, series)
 

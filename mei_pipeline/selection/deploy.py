@@ -1,6 +1,5 @@
 """From verdicts to proposals: who holds the lanes, who may take them, and what the registry is told."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,7 +203,7 @@ def _candidate(plan: NightPlan, finalist: Finalist, judgement: Judgement) -> Can
         data_hash=sweep.data_hash,
         anchor_ms=sweep.anchor_ms,
     )
-    measured: Mapping[str, Any] = {
+    measured: dict[str, Any] = {
         "sweep_id": sweep.id,
         "combo": finalist.combo,
         "combos": sweep.combos,

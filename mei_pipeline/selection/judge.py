@@ -21,9 +21,8 @@ from mei_pipeline.selection.statistics.sharpe import TrackRecord, deflated_sharp
 from mei_pipeline.selection.statistics.spa import spa
 from mei_pipeline.selection.statistics.trials import (
     align,
-    block_loadings,
     effective_trials,
-    effective_trials_of_loadings,
+    effective_trials_of_blocks,
     statistic_correlation,
 )
 from mei_pipeline.selection.walk_forward import Slot, Walk, choose, resolved_combo, run_slots
@@ -33,7 +32,7 @@ MOST_TRIALS = 50_000
 """Trials that the probability of overfitting is computed of; of more, evenly spaced ones."""
 
 _SEED = 20_260_102
-_LOADED = 8_192  # trials whose correlations are looked at
+_CORRELATED = 8_192  # trials whose correlations are looked at
 _SUMS = ("day_count", "day_sum", "day_sum_sq")
 
 Rows = Callable[[], Iterable[pl.DataFrame]]
@@ -206,9 +205,8 @@ def luck_of(sums: Sums, combos: int) -> Luck | None:
     best = int(np.nanargmax(record.sharpe))
     own = TrackRecord(n[best], record.sharpe[best], record.skewness, record.kurtosis)
     variance = float(np.var(record.sharpe[varied]))
-    step = -(-n.size // _LOADED)
-    loadings = block_loadings(*(part[:, ::step] for part in sums))
-    effective = effective_trials_of_loadings(loadings, seed=_SEED)
+    step = -(-n.size // _CORRELATED)
+    effective = effective_trials_of_blocks(sums[1][:, ::step], sums[2][:, ::step], seed=_SEED)
     numbers = np.unique(np.geomspace(1.0, max(combos, 2), 25))
     curve = zip(numbers.tolist(), deflated_sharpe(own, numbers, variance).tolist(), strict=True)
     return Luck(

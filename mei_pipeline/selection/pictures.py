@@ -22,8 +22,8 @@ def fold_picture(folds: Sequence[Fold], to_ms: int) -> str:
     height = _TOP + _ROW * (len(folds) + 1) + 34
     body = [text(20, 28, f"Walk-forward, {len(folds)} folds", INK, size=14, weight=600)]
     body.append(text(230, 28, f"{sum(fold.days for fold in folds)} days out of sample", SOFT))
-    for place, (name, colour) in enumerate((("chosen on", _TRAIN), ("judged on", BLUE), ("holdout", _HOLDOUT))):
-        body += [_box(430 + 105 * place, 18, 12, colour), text(447 + 105 * place, 28, name, SOFT)]
+    for index, (name, colour) in enumerate((("chosen on", _TRAIN), ("judged on", BLUE), ("holdout", _HOLDOUT))):
+        body += [_box(430 + 105 * index, 18, 12, colour), text(447 + 105 * index, 28, name, SOFT)]
 
     def x(time_ms: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (time_ms - from_ms) / (to_ms - from_ms)
@@ -53,10 +53,10 @@ def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: fl
     body = [text(20, 28, f"Probability of backtest overfitting {probability:.2f}", INK, size=14, weight=600)]
     body.append(text(330, 28, "rank of the best in sample among all, out of sample", SOFT))
     wide = (_WIDTH - _LEFT - _RIGHT) / len(counts)
-    for place, count in enumerate(counts):
+    for index, count in enumerate(counts):
         tall = _PLOT * count / max(counts)
-        colour = RED if edges[place] + edges[place + 1] < 0.0 else GREEN
-        body.append(_box(_LEFT + wide * place, _TOP + _PLOT - tall, max(wide - 1, 1), colour, tall))
+        colour = RED if edges[index] + edges[index + 1] < 0.0 else GREEN
+        body.append(_box(_LEFT + wide * index, _TOP + _PLOT - tall, max(wide - 1, 1), colour, tall))
     body.append(f'<path d="M{_LEFT:g} {_TOP + _PLOT:g}H{_WIDTH - _RIGHT:g}" stroke="{LINE}"/>')
     for share in (0.0, 0.5, 1.0):
         value = edges[0] + share * (edges[-1] - edges[0])
@@ -89,8 +89,10 @@ def luck_picture(luck: Luck | None) -> str:
     body.append(f'<path d="M{path}" fill="none" stroke="{BLUE}" stroke-width="1.8"/>')
     x, y = at(max(1.0, min(luck.effective_trials, float(luck.trials))), luck.deflated_sharpe)
     body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{RED}"/>')
-    for number in (1, luck.trials):
-        body.append(text(at(number, 0.0)[0], _TOP + _PLOT + 18, short(float(number)), SOFT, size=11, anchor="middle"))
+    body += [
+        text(at(float(number), 0.0)[0], _TOP + _PLOT + 18, short(float(number)), SOFT, size=11, anchor="middle")
+        for number in (1, luck.trials)
+    ]
     body.append(
         text(_LEFT, height - 8, "independent trials; probability that the true ratio is above zero", SOFT, size=11)
     )

@@ -134,7 +134,7 @@ def assign(
                 taken[incumbent.config_id] = incumbent.returns
             elif chosen is not None:
                 taken[chosen.config_id] = chosen.returns
-        found.append(Assignment(lane.name, chosen and chosen.config_id, reason))
+        found.append(Assignment(lane.name, chosen.config_id if chosen else None, reason))
     return tuple(found)
 
 

@@ -25,7 +25,8 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry import looks as known_looks
 from mei_pipeline.registry.engine import Registry
 from mei_pipeline.registry.records import Gate, all_pass
-from mei_pipeline.selection.judge import Look, Luck, judge, luck_of, overfitting_of, search_of, trial_sums
+from mei_pipeline.selection.gates import judge
+from mei_pipeline.selection.judge import Look, Luck, luck_of, overfitting_of, search_of, trial_sums
 from mei_pipeline.selection.legs import Chain, Ground, deepest_fall_frac, run_leg
 from mei_pipeline.selection.measured import Evidence, Measured, Search, basket_returns, known, measure
 from mei_pipeline.selection.picks import COLUMNS
@@ -207,7 +208,7 @@ def candidates_night(settings: Settings, plan: NightPlan) -> Candidates:
                 config_id=config_id(resolved),
                 params=params,
                 in_sample_sharpe=slot.final.sharpe,
-                picks=tuple(pick and pick.combo for pick in slot.picks),
+                picks=tuple(pick.combo if pick else None for pick in slot.picks),
                 out_of_sample=_headline(chain.returns, chain.curve, len(chain.trip_profits)),
                 holdout=_headline(leg.returns, leg.curve, len(leg.trip_profits)),
             )
@@ -224,7 +225,8 @@ def read_candidates(settings: Settings, plan: NightPlan) -> Candidates:
     Raises:
         DataError: It has not chosen yet, or the file is damaged.
     """
-    return read_file(night_folder(settings, plan) / "candidates.json", CANDIDATES, "candidates")
+    found: Candidates = read_file(night_folder(settings, plan) / "candidates.json", CANDIDATES, "candidates")
+    return found
 
 
 def gate_night(
@@ -269,7 +271,8 @@ def read_gated(settings: Settings, plan: NightPlan) -> Gated:
     Raises:
         DataError: It has not judged yet, or the file is damaged.
     """
-    return read_file(night_folder(settings, plan) / "gates.json", _GATED, "gate_results")
+    found: Gated = read_file(night_folder(settings, plan) / "gates.json", _GATED, "gate_results")
+    return found
 
 
 def read_file(path: Path, form: TypeAdapter[Any], asset: str) -> Any:
