@@ -14,9 +14,9 @@ from mei_pipeline.market import Bars, Window
 from mei_pipeline.night import NightPlan
 from mei_pipeline.progress import Progress
 from mei_pipeline.replay.run import Replay, replay_window
-from mei_pipeline.selection.candidates import resolved_combo
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.metrics import blocks
+from mei_pipeline.sweep.plan import resolved_combo
 from mei_pipeline.sweep.results import metric_columns
 
 WARN = dg.AssetCheckSeverity.WARN

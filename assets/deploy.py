@@ -8,7 +8,7 @@ import polars as pl
 
 from assets import surroundings
 from assets.metadata import Metadata, Result, artefact_metadata, declared, records
-from assets.selection import candidates
+from assets.selection import role_assignments
 from mei_pipeline import files
 from mei_pipeline.errors import MeiError, Refused
 from mei_pipeline.night import read_plan
@@ -19,7 +19,6 @@ from mei_pipeline.registry.engine import Registry, open_registry
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import get_config, lane_pointers, passing_verdict
-from mei_pipeline.selection.candidates import read_candidates
 from mei_pipeline.selection.deploy import Deployments, propose
 
 GROUP = "deploy"
@@ -39,7 +38,7 @@ MOVES = {
     group_name=GROUP,
     owners=OWNERS,
     kinds={"sqlite", "yaml"},
-    deps=[candidates],
+    deps=[role_assignments],
     check_specs=[
         dg.AssetCheckSpec(
             "config_valid",
@@ -70,7 +69,6 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
         settings,
         config,
         plan,
-        read_candidates(settings, plan),
         surroundings.occasion(context, why, f"night {plan.id}"),
     )
     registry = open_registry(settings.registry)

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
 
 INGEST, NIGHTLY, HAND_OVER = "ingest", "nightly", "hand_over"
 INGESTED = ("candles", "funding", "coverage")
-NIGHT = ("night_plan", "features", "sweep_results", "candidates", "deployments", "promoted")
+NIGHT = (
+    "night_plan",
+    "features",
+    "sweep_results",
+    "walk_forward",
+    "candidates",
+    "gate_results",
+    "role_assignments",
+    "deployments",
+    "promoted",
+)
 MAX_RETRIES = "dagster/max_retries"
 
 
@@ -28,7 +38,7 @@ def jobs() -> "list[UnresolvedAssetJobDefinition]":
         dg.define_asset_job(
             NIGHTLY,
             dg.AssetSelection.assets(*NIGHT),
-            description="One night: plan, features, sweep, candidates, deployments, and the promotion of what passed.",
+            description="One night: plan, features, sweep, walk-forward, gates, roles, and promotion of what passed.",
             tags={MAX_RETRIES: "1"},
         ),
         dg.define_asset_job(

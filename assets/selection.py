@@ -1,38 +1,108 @@
-"""What the search found, judged on days that it never saw."""
+"""What the search found, judged on days that its choice had not seen."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
+import numpy as np
 import polars as pl
 
 from assets import surroundings
-from assets.metadata import Result, artefact_metadata, declared, records, table
-from assets.research import ProgressResource, sweep_results
-from mei_pipeline.night import night_bars, night_features, night_folder, read_plan
-from mei_pipeline.selection.candidates import Candidates, candidates_frame, choose, write_candidates
-from mei_pipeline.sweep.results import open_results, sweep_folder
+from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
+from assets.plots import line_plot
+from assets.research import ProgressResource, features, night_plan, sweep_results
+from mei_pipeline.night import NightPlan, night_folder, read_plan
+from mei_pipeline.registry.deploy import Assignment
+from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.selection.deploy import assign_night
+from mei_pipeline.selection.gates import gate_names
+from mei_pipeline.selection.legs import Leg
+from mei_pipeline.selection.pictures import fold_picture, logit_picture, luck_picture
+from mei_pipeline.selection.stations import (
+    Candidates,
+    Gated,
+    candidates_night,
+    gate_night,
+    walk_night,
+)
+from mei_pipeline.selection.walk_forward import Walk
 
 GROUP = "selection"
 OWNERS = ("team:research",)
-COLUMNS = candidates_frame(Candidates("", 0, {}, ())).schema
+COLUMNS = {
+    "slot": pl.Int64(),
+    "combo": pl.Int64(),
+    "config": pl.String(),
+    "sharpe in": pl.Float64(),
+    "sharpe out": pl.Float64(),
+    "return out %": pl.Float64(),
+    "drawdown out %": pl.Float64(),
+    "trips out": pl.Int64(),
+    "sharpe holdout": pl.Float64(),
+    "return holdout %": pl.Float64(),
+}
 DOCS = {
+    "slot": "Which of the best choices it is, from 0.",
     "combo": "Number of the combo in the sweep.",
     "config": "First digits of the config's id.",
-    "passed": "Whether it passed every gate.",
-    "sharpe in": "Annual Sharpe ratio over the days of the search.",
-    "sharpe out": "Annual Sharpe ratio over the holdout.",
-    "return out %": "Net profit over the holdout, percent of the initial balance.",
-    "drawdown out %": "Deepest fall of equity in the holdout, percent of the peak.",
-    "trades out": "Closed round trips in the holdout.",
-    "reason": "Each gate that it did not pass, or that it passed all.",
+    "sharpe in": "Annual Sharpe ratio on the days that it was chosen on.",
+    "sharpe out": "Annual Sharpe ratio of the slot's choices on the days of the folds, chained.",
+    "return out %": "Net return of that chain.",
+    "drawdown out %": "Its deepest fall, percent of the peak.",
+    "trips out": "Its closed round trips.",
+    "sharpe holdout": "Annual Sharpe ratio of the config on the last days, which chose nothing.",
+    "return holdout %": "Its net return there.",
 }
+ROLES = {"lane": pl.String(), "config": pl.String(), "reason": pl.String()}
+WARN = dg.AssetCheckSeverity.WARN
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"numpy", "numba"},
+    pool="gpu",
+    deps=[night_plan, features, sweep_results],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "holdout_untouched",
+            asset="walk_forward",
+            blocking=True,
+            description="No fold uses a day of the holdout, and none is judged on a day that it chose on.",
+        )
+    ],
+    metadata=declared({"slot": pl.Int64(), "day_ms": pl.Int64(), "return": pl.Float64()}),
+)
+def walk_forward(progress: ProgressResource) -> Result:
+    """What the night's way of choosing earns on days that the choice had not seen, one chain of folds per slot.
+
+    In every fold the best combos of the days before, by the block sums of the search, are run from flat on the days
+    after; the n-th best of all folds are slot n. The last days of the window take no part.
+    """
+    settings, config = surroundings.read_all()
+    plan = read_plan(settings)
+    walk, chains = walk_night(settings, plan, config.pipeline.engine, progress)
+    path = night_folder(settings, plan) / "walk.json"
+    wrong = _touching(plan, walk)
+    return dg.MaterializeResult(
+        metadata={
+            **artefact_metadata(path, rows=sum(len(each.returns) for each in chains)),
+            "folds": dg.MetadataValue.int(len(walk.folds)),
+            "slots": dg.MetadataValue.int(len(walk.slots)),
+            "fold_plan": picture(fold_picture(walk.folds, plan.to_ms)),
+            "equity_out_of_sample": picture(_equity_plot(chains)),
+        },
+        check_results=[
+            dg.AssetCheckResult(check_name="holdout_untouched", passed=not wrong, metadata={"touching": records(wrong)})
+        ],
+    )
 
 
 @dg.asset(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"json", "polars"},
-    deps=[sweep_results],
+    deps=[sweep_results, walk_forward],
     check_specs=[
         dg.AssetCheckSpec(
             "unique_ids", asset="candidates", blocking=True, description="No two finalists are the same config."
@@ -40,19 +110,14 @@ DOCS = {
     ],
     metadata=declared(COLUMNS, DOCS),
 )
-def candidates(progress: ProgressResource) -> Result:
-    """The night's finalists, one row each: figures in and out of sample, and the reason why each fell or passed.
+def candidates() -> Result:
+    """The night's finalists, one row each: what their slot earned out of sample, and what the holdout says.
 
-    From the sweep's rows: the best by Sharpe ratio among those with enough trades and a profit, each replayed over the
-    holdout from flat and held to every threshold of policy.yaml. A night in which all of them fall is a good night: the
-    reasons are the result.
+    A slot stands for the combo that it chooses on all days of the search. The holdout is reported and decides nothing.
     """
     settings, _ = surroundings.read_all()
     plan = read_plan(settings)
-    bars = night_bars(settings, plan)
-    results = open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
-    chosen = choose(settings, plan, bars, night_features(settings, plan, bars), results, progress)
-    write_candidates(settings, plan, chosen)
+    chosen = candidates_night(settings, plan)
     frame = candidates_frame(chosen)
     path = night_folder(settings, plan) / "candidates.json"
     return dg.MaterializeResult(
@@ -61,10 +126,113 @@ def candidates(progress: ProgressResource) -> Result:
             "candidates": table(frame, frame.height),
             "fell_before": records([{"reason": why, "combos": count} for why, count in chosen.fell.items()]),
             "finalists": dg.MetadataValue.int(frame.height),
-            "passed": dg.MetadataValue.int(int(frame["passed"].sum())),
         },
         check_results=[_unique_ids(chosen, frame)],
     )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"json", "numpy"},
+    deps=[candidates],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "all_computed",
+            asset="gate_results",
+            blocking=True,
+            description="Every gate that the policy asks for has a verdict on every candidate.",
+        ),
+        *(
+            dg.AssetCheckSpec(name, asset="gate_results", description="This gate was computed for every candidate.")
+            for name in gate_names()
+        ),
+    ],
+    metadata=declared({"gate": pl.String(), "slot": pl.Int64(), "value": pl.Float64(), "verdict": pl.String()}),
+)
+def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
+    """Every gate's value, threshold and verdict on every candidate: pass, fail or no evidence.
+
+    Worse markets, other symbols, crises, concentration, plateau, bootstrap, and the statistics of having looked often:
+    the probability of backtest overfitting, the deflated Sharpe ratio with every look at these days that the registry
+    knows of, and a test against data snooping. A night in which all candidates fall is a good night.
+    """
+    settings, _ = surroundings.read_all()
+    plan = read_plan(settings)
+    gated = gate_night(settings, plan, open_registry(settings.registry), surroundings.now_ms(), progress)
+    path = night_folder(settings, plan) / "gates.json"
+    context.log.info("%s of %s passed", sum(each.passed for each in gated.judgements), len(gated.judgements))
+    return dg.MaterializeResult(
+        metadata={**artefact_metadata(path, frame=_verdicts(gated)), **_gated(gated)},
+        check_results=list(_computed(gated)),
+    )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"json", "sqlite"},
+    deps=[gate_results],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "distinct_configs", asset="role_assignments", blocking=True, description="No config is assigned two lanes."
+        )
+    ],
+    metadata=declared(ROLES),
+)
+def role_assignments(context: dg.AssetExecutionContext) -> Result:
+    """Which candidate is for which lane, incumbents compared on the same days; one row per lane, with the reason.
+
+    An incumbent keeps its lane until it fails, or until it has run its time and a better one is there.
+    """
+    settings, config = surroundings.read_all()
+    plan = read_plan(settings)
+    assigned = assign_night(settings, config, plan, surroundings.now_ms())
+    path = night_folder(settings, plan) / "roles.json"
+    rows = [{"lane": each.lane, "config": each.config_id, "reason": each.reason} for each in assigned]
+    context.log.info("%s lanes, %s assigned", len(rows), sum(each.config_id is not None for each in assigned))
+    return dg.MaterializeResult(
+        metadata={**artefact_metadata(path, frame=pl.DataFrame(rows, schema=ROLES)), "roles": records(rows)},
+        check_results=[_distinct(assigned)],
+    )
+
+
+def candidates_frame(chosen: Candidates) -> pl.DataFrame:
+    """One row per finalist for people."""
+    rows = [
+        (
+            each.slot,
+            each.combo,
+            each.config_id[:12],
+            each.in_sample_sharpe,
+            each.out_of_sample.sharpe,
+            each.out_of_sample.return_pct,
+            each.out_of_sample.max_drawdown_pct,
+            each.out_of_sample.round_trips,
+            each.holdout.sharpe,
+            each.holdout.return_pct,
+        )
+        for each in chosen.finalists
+    ]
+    return pl.DataFrame(rows, schema=COLUMNS, orient="row")
+
+
+def _touching(plan: NightPlan, walk: Walk) -> list[dict[str, object]]:
+    return [
+        {"fold": number, "chosen until": fold.train_ms[1], "judged": list(fold.test_ms)}
+        for number, fold in enumerate(walk.folds, 1)
+        if fold.test_ms[1] > plan.holdout_ms or fold.train_ms[1] > fold.test_ms[0]
+    ]
+
+
+def _equity_plot(chains: Sequence[Leg]) -> str:
+    if not chains:
+        return line_plot(
+            "Equity out of sample", "nothing was chosen", np.zeros(1, dtype=np.int64), {"": np.full(1, np.nan)}
+        )
+    series = {f"slot {i}": np.asarray(np.cumprod(1.0 + chain.returns)) for i, chain in enumerate(chains[:4])}
+    facts = f"{len(chains[0].returns)} days, folds chained, start = 1"
+    return line_plot("Equity out of sample", facts, chains[0].days_ms, series)
 
 
 def _unique_ids(chosen: Candidates, frame: pl.DataFrame) -> dg.AssetCheckResult:
@@ -75,4 +243,60 @@ def _unique_ids(chosen: Candidates, frame: pl.DataFrame) -> dg.AssetCheckResult:
         passed=not twice,
         description=f"{frame.height} finalists, {len(counts)} configs",
         metadata={"duplicates": records(twice)},
+    )
+
+
+def _verdicts(gated: Gated) -> pl.DataFrame:
+    rows = [
+        (gate.name, each.slot, gate.value, gate.threshold, gate.verdict, gate.explanation)
+        for each in gated.judgements
+        for gate in each.gates
+    ]
+    names = ("gate", "slot", "value", "threshold", "verdict", "explanation")
+    kinds = (pl.String, pl.Int64, pl.Float64, pl.Float64, pl.String, pl.String)
+    return pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
+
+
+def _gated(gated: Gated) -> Metadata:
+    matrix = []
+    for name in dict.fromkeys(gate.name for each in gated.judgements for gate in each.gates):
+        row: dict[str, object] = {"gate": name}
+        for each in gated.judgements:
+            gate = next(gate for gate in each.gates if gate.name == name)
+            row["threshold"] = gate.threshold
+            row[f"slot {each.slot}"] = f"{'-' if gate.value is None else f'{gate.value:.4g}'} {gate.verdict}"
+        matrix.append(row)
+    search = gated.search
+    return {
+        "gates": records(matrix),
+        "passed": dg.MetadataValue.int(sum(each.passed for each in gated.judgements)),
+        "looks": dg.MetadataValue.int(search.looks if search else 0),
+        "effective_looks": dg.MetadataValue.float(search.effective_looks if search else 0.0),
+        "overfitting": picture(logit_picture(*gated.logits, search.overfitting_probability if search else None)),
+        "luck": picture(luck_picture(gated.luck)),
+    }
+
+
+def _computed(gated: Gated) -> Iterator[dg.AssetCheckResult]:
+    """Whether each gate was computed for every candidate; one that the policy does not ask for counts as computed."""
+    asked = {gate.name for each in gated.judgements for gate in each.gates}
+    missing = [
+        {"slot": each.slot, "gate": name}
+        for each in gated.judgements
+        for name in sorted(asked - {gate.name for gate in each.gates})
+    ]
+    yield dg.AssetCheckResult(check_name="all_computed", passed=not missing, metadata={"missing": records(missing)})
+    for name in gate_names():
+        found = [gate for each in gated.judgements for gate in each.gates if gate.name == name]
+        evidence = sum(gate.verdict != "no evidence" for gate in found)
+        words = "not asked for, or no candidate" if not found else f"{evidence} of {len(found)} with evidence"
+        passed = not found or len(found) == len(gated.judgements)
+        yield dg.AssetCheckResult(check_name=name, passed=passed, severity=WARN, description=words)
+
+
+def _distinct(assigned: Sequence[Assignment]) -> dg.AssetCheckResult:
+    counts = Counter(each.config_id for each in assigned if each.config_id)
+    twice = [{"config": config_id, "lanes": count} for config_id, count in counts.items() if count > 1]
+    return dg.AssetCheckResult(
+        check_name="distinct_configs", passed=not twice, metadata={"configs_with_two_lanes": records(twice)}
     )

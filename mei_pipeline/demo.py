@@ -38,7 +38,7 @@ sources:
     edge_sharpe: {sharpe}
 window:
   days: 500
-  out_of_sample_days: 150
+  holdout_days: 42
 profiles:
   smoke: {{sweep: cross}}
   nightly: {{sweep: cross}}

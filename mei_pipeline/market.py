@@ -29,7 +29,7 @@ from mei_pipeline.errors import ConfigError, DataError
 
 DAY_MS = 86_400_000
 _PRICES = ("open", "high", "low", "close")
-_LEADS = ("BTC", "BTCUSDT")
+LEADS = ("BTC", "BTCUSDT")
 """Names of the symbol that the market follows, the preferred one first."""
 _TRADED_BY = ("size_decimals", "min_notional_usd", "max_leverage", "maintenance_margin_frac")
 """What a simulation reads of an instrument; of funding it reads when it was due, and the rate."""
@@ -451,4 +451,4 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
 
 
 def _lead(symbols: tuple[str, ...]) -> int:
-    return next((symbols.index(name) for name in _LEADS if name in symbols), -1)
+    return next((symbols.index(name) for name in LEADS if name in symbols), -1)

@@ -1,7 +1,7 @@
 """The plan of a night: which bars, which symbols, which search, decided once and read by everything after it."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
-from mei_pipeline.market import DAY_MS, Bars, Window, common_symbols, last_common_ms, load_bars, window
+from mei_pipeline.market import DAY_MS, LEADS, Bars, Window, common_symbols, last_common_ms, load_bars, window
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
@@ -33,12 +33,14 @@ class NightPlan:
     Attributes:
         profile: Kind of night, a key of `profiles` in pipeline.yaml.
         as_of_ms: The night knows nothing later.
-        holdout_ms: Start of the days that the search never sees; candidates are judged on them.
+        holdout_ms: Start of the last days, which are reported and choose nothing.
         to_ms: End of the window, the last UTC midnight at or before the as-of time.
         candles: Bars of the slice, from the anchor to the end of the window, of the symbols kept and of every interval
             that is read.
         dropped: Why each symbol was excluded.
         findings: What the quality rules found.
+        others: Symbols that the search does not see, on which finalists are judged as well.
+        others_hash: Content hash of their bars; empty where there are none.
         sweep: The search; its window ends where the holdout starts.
         selection: Thresholds of policy.yaml.
     """
@@ -50,6 +52,8 @@ class NightPlan:
     candles: int
     dropped: Mapping[str, str]
     findings: tuple[quality.Finding, ...]
+    others: tuple[str, ...]
+    others_hash: str
     sweep: SweepPlan
     selection: Selection
 
@@ -90,7 +94,7 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
     _refuse_unfetched(pipeline, spec)
     anchor_ms = _anchor(pipeline, spec.interval)
     to_ms = as_of_ms // DAY_MS * DAY_MS
-    holdout_ms = to_ms - pipeline.window.out_of_sample_days * DAY_MS
+    holdout_ms = to_ms - pipeline.window.holdout_days * DAY_MS
     from_ms = to_ms - pipeline.window.days * DAY_MS
     if from_ms < anchor_ms:
         raise ConfigError(
@@ -103,7 +107,10 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
     dropped = {**absent, **fit.dropped}
     if not fit.kept:
         raise DataError(_nothing_fit(part, fit.newest, dropped))
-    bars = load_bars(lake, venue, spec.intervals, fit.kept, anchor_ms, to_ms)
+    others = held_out(fit.kept, config.policy.selection.other_symbols)
+    kept = [name for name in fit.kept if name not in others]
+    bars = load_bars(lake, venue, spec.intervals, kept, anchor_ms, to_ms)
+    elsewhere = load_bars(lake, venue, spec.intervals, others, anchor_ms, to_ms) if others else None
     return NightPlan(
         profile=profile,
         as_of_ms=as_of_ms,
@@ -112,9 +119,23 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
         candles=bars.candles,
         dropped=dropped,
         findings=fit.findings.items,
+        others=others,
+        others_hash=elsewhere.data_hash if elsewhere else "",
         sweep=make_plan(spec, bars, from_ms, holdout_ms),
         selection=config.policy.selection,
     )
+
+
+def held_out(names: Sequence[str], count: int) -> tuple[str, ...]:
+    """The `count` symbols that a search does not see: the last by the hash of their name, the same every night.
+
+    None where fewer would be left to search. The symbol that the market follows is always searched.
+    """
+    free = [name for name in names if name not in LEADS]
+    if count > len(names) - count:
+        return ()
+    last = sorted(free, key=files.sha256_json)[len(free) - count :]
+    return tuple(sorted(last))
 
 
 def write_plan(settings: Settings, plan: NightPlan) -> Path:
@@ -171,6 +192,23 @@ def night_bars(settings: Settings, plan: NightPlan) -> Bars:
     return bars
 
 
+def others_bars(settings: Settings, plan: NightPlan) -> Bars | None:
+    """The bars of the symbols that the search does not see; None where there are none.
+
+    Raises:
+        DataError: The lake has changed since; plan the night again.
+    """
+    if not plan.others:
+        return None
+    sweep = plan.sweep
+    bars = load_bars(Lake(settings.lake), sweep.venue, sweep.intervals, plan.others, sweep.anchor_ms, plan.to_ms)
+    if bars.data_hash != plan.others_hash:
+        raise DataError(
+            f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again"
+        )
+    return bars
+
+
 def night_features(settings: Settings, plan: NightPlan, bars: Bars, progress: Progress = silent) -> FeatureSet:
     """The columns that the night's combos read, computed or mapped."""
     use_cache(settings.kernel_cache)
@@ -183,8 +221,8 @@ def search_window(plan: NightPlan, bars: Bars) -> Window:
 
 
 def holdout_window(plan: NightPlan, bars: Bars) -> Window:
-    """The days that the search never sees."""
-    return window(bars, plan.holdout_ms, plan.to_ms)
+    """The last days, which choose nothing."""
+    return window(bars, plan.holdout_ms, plan.to_ms, least_days=1)
 
 
 def _anchor(pipeline: PipelineConfig, interval: str) -> int:

@@ -134,7 +134,7 @@ def _form(name: str) -> "tuple[str, Mapping[str, Any]]":
     from mei_pipeline.config.promoted import PromotedFile
     from mei_pipeline.config.reader import schema_of
     from mei_pipeline.replay.spec import BacktestSpec
-    from mei_pipeline.selection.candidates import CANDIDATES
+    from mei_pipeline.selection.stations import CANDIDATES
 
     if name == "candidate":
         return "candidates.json: what a night chose", CANDIDATES.json_schema()
@@ -162,8 +162,9 @@ def _summary(found: "Config") -> Iterator[tuple[str, str]]:
     automation = "on" if pipeline.automation else "off"
     sources = f"{len(pipeline.sources)} sources"
     yield "pipeline.yaml", f"{bars}, {universe}, {sources}; {profiles}; automation {automation}"
-    least = f"Sharpe {selection.min_sharpe_out_of_sample:g}, {selection.min_trades_out_of_sample} trades"
-    most = f"drawdown {selection.max_drawdown_pct:g} %"
+    gates = selection.gates
+    least = f"Sharpe {gates.min_sharpe:g}, deflated {gates.min_deflated_sharpe:g}, {gates.min_round_trips} round trips"
+    most = f"drawdown {gates.max_drawdown_pct:g} %"
     yield "policy.yaml", f"{selection.finalists} finalists; out of sample at least {least}, at most {most}"
     yield "strategy_overrides.yaml", _summary_of_overrides(found.overrides)
     for name, spec in found.sweeps.items():

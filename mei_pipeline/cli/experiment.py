@@ -10,7 +10,6 @@ from mei_pipeline.cli import output
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
-    from mei_pipeline.config.models import Judgement
     from mei_pipeline.experiment.markets import Invented, Shuffled
     from mei_pipeline.settings import Settings
 
@@ -58,7 +57,7 @@ def null(candles: str, **options: Any) -> None:
 
     settings = read_settings()
     config = load_config(settings.config)
-    others = _judgement(config).other_symbols
+    others = config.policy.selection.other_symbols
     if candles == "lake":
         from mei_pipeline.candles.lake import Lake
 
@@ -84,19 +83,11 @@ def planted(edge: float, **options: Any) -> None:
 
     settings = read_settings()
     config = load_config(settings.config)
-    source = invented(edge, _judgement(config).other_symbols)
+    source = invented(edge, config.policy.selection.other_symbols)
     _run(settings, config, source, {"kind": "planted", "candles": "synthetic", "edge": edge}, **options)
 
 
 COMMANDS: list[click.Command] = [experiment]
-
-
-def _judgement(config: "Config") -> "Judgement":
-    from mei_pipeline.errors import ConfigError
-
-    if config.policy.judgement is None:
-        raise ConfigError("policy.yaml: judgement: missing; an experiment measures what it lets through")
-    return config.policy.judgement
 
 
 def _run(  # noqa: PLR0913 - the options of both commands
@@ -115,7 +106,7 @@ def _run(  # noqa: PLR0913 - the options of both commands
     from mei_pipeline.experiment.report import summary
     from mei_pipeline.experiment.run import Experiment, run_markets
 
-    asked = Experiment(settings, config.sweep(sweep), _judgement(config), source, nights)
+    asked = Experiment(settings, config.sweep(sweep), config.policy.selection, source, nights)
     start = time.monotonic()
     with output.bar() as progress:
         outcomes = run_markets(asked, range(seed, seed + markets), workers, progress)

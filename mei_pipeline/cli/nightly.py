@@ -48,10 +48,11 @@ class FinalistLine:
         config_id: Its config.
         passed: Whether it passed every gate.
         sharpe_in: Annual Sharpe ratio over the days of the search.
-        sharpe_out: Annual Sharpe ratio over the holdout.
-        return_out_pct: Net profit over the holdout.
-        drawdown_out_pct: Deepest fall in the holdout.
-        trades_out: Closed trades in the holdout.
+        sharpe_out: Annual Sharpe ratio of its slot on the days of the folds, chained.
+        return_out_pct: Net return of that chain.
+        drawdown_out_pct: Deepest fall in it.
+        trips_out: Closed round trips in it.
+        sharpe_holdout: Annual Sharpe ratio on the last days, which decide nothing.
         reason: Why it fell, or that it did not.
     """
 
@@ -60,9 +61,10 @@ class FinalistLine:
     passed: bool
     sharpe_in: float | None
     sharpe_out: float | None
-    return_out_pct: float | None
-    drawdown_out_pct: float | None
-    trades_out: float | None
+    return_out_pct: float
+    drawdown_out_pct: float
+    trips_out: int
+    sharpe_holdout: float | None
     reason: str
 
 
@@ -155,7 +157,7 @@ class NightSummary:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def nightly(profile: str, as_of: str | None, as_json: bool) -> None:
-    """Ingest what is new, then run one night: plan, features, sweep, candidates, deployments, promotion.
+    """Ingest what is new, then run one night: plan, features, sweep, walk-forward, gates, roles, promotion.
 
     The same jobs as the schedule's, in this process; their runs are in `mei ui`.
     """
@@ -231,8 +233,18 @@ def show(summary: NightSummary) -> None:
     click.echo()
     if summary.finalists:
         output.table(
-            "Finalists, judged on days that the search never saw",
-            ("combo", "config", "Sharpe in", "Sharpe out", "return out %", "drawdown out %", "trades out", "reason"),
+            "Finalists, judged on days that their choice had not seen",
+            (
+                "combo",
+                "config",
+                "Sharpe in",
+                "Sharpe out",
+                "return out %",
+                "drawdown out %",
+                "trips out",
+                "Sharpe holdout",
+                "reason",
+            ),
             [
                 (
                     line.combo,
@@ -241,7 +253,8 @@ def show(summary: NightSummary) -> None:
                     line.sharpe_out,
                     line.return_out_pct,
                     line.drawdown_out_pct,
-                    line.trades_out,
+                    line.trips_out,
+                    line.sharpe_holdout,
                     line.reason,
                 )
                 for line in summary.finalists
@@ -299,10 +312,11 @@ def _summary(
     seconds: float,
 ) -> NightSummary:
     from mei_pipeline.night import read_plan
-    from mei_pipeline.selection.candidates import read_candidates
+    from mei_pipeline.selection.stations import read_candidates, read_gated
 
     plan = read_plan(settings)
     chosen = read_candidates(settings, plan)
+    verdicts = {each.slot: each for each in read_gated(settings, plan).judgements}
     lines: Any = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value
     return NightSummary(
         night=plan.id,
@@ -319,13 +333,14 @@ def _summary(
             FinalistLine(
                 combo=entry.combo,
                 config_id=entry.config_id,
-                passed=entry.passed,
-                sharpe_in=entry.in_sample["sharpe"],
-                sharpe_out=entry.out_of_sample["sharpe"],
-                return_out_pct=entry.out_of_sample["return_pct"],
-                drawdown_out_pct=entry.out_of_sample["max_drawdown_pct"],
-                trades_out=entry.out_of_sample["trades"],
-                reason=entry.reason,
+                passed=verdicts[entry.slot].passed,
+                sharpe_in=entry.in_sample_sharpe,
+                sharpe_out=entry.out_of_sample.sharpe,
+                return_out_pct=entry.out_of_sample.return_pct,
+                drawdown_out_pct=entry.out_of_sample.max_drawdown_pct,
+                trips_out=entry.out_of_sample.round_trips,
+                sharpe_holdout=entry.holdout.sharpe,
+                reason=verdicts[entry.slot].reason,
             )
             for entry in chosen.finalists
         ),

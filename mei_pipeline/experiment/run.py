@@ -13,7 +13,7 @@ from kernels.cache import use_cache
 from kernels.market import fill_model
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
-from mei_pipeline.config.models import Judgement, SweepSpec, WalkForward
+from mei_pipeline.config.models import Selection, SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.experiment.markets import INTERVAL, Invented, Shuffled
 from mei_pipeline.features import FeatureSet
@@ -28,6 +28,7 @@ from mei_pipeline.settings import Settings, one_thread_for_children
 from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
+from mei_pipeline.sweep.search.choose import choice_of
 
 DAYS_OUT_OF_SAMPLE = 280
 """Days that all folds of a night together are judged on: 40 weeks."""
@@ -52,7 +53,7 @@ class Experiment:
 
     settings: Settings
     spec: SweepSpec
-    policy: Judgement
+    policy: Selection
     source: Invented | Shuffled
     nights: int = 1
     days_out_of_sample: int = DAYS_OUT_OF_SAMPLE
@@ -96,10 +97,12 @@ def check(experiment: Experiment) -> None:
     """Refuse what can't be run, before anything is.
 
     Raises:
-        ConfigError: The sweep's bars are not those of the markets, or there is no night or day.
+        ConfigError: The sweep's bars are not those of the markets, its method is `tpe`, or there is no night.
     """
     if experiment.spec.intervals != Intervals(INTERVAL):
         raise ConfigError(f"experiment: the sweep's interval is {experiment.spec.intervals}; allowed: {INTERVAL} alone")
+    if experiment.spec.method == "tpe":
+        raise ConfigError("experiment: the sweep's method is tpe; allowed: grid, random")
     if experiment.nights < 1:
         raise ConfigError(f"experiment: nights is {experiment.nights}; at least 1")
 
@@ -153,7 +156,7 @@ def run_market(experiment: Experiment, seed: int) -> tuple[Night, ...]:
         rows = _sweep(experiment, bars, ground.features, plan)
         to_ms = plan.to_ms + HOLDOUT_DAYS * DAY_MS
         judged = judge_search(ground, elsewhere, plan, partial(list, [rows]), policy, to_ms, looks)
-        looks += [Look(each.chain.days_ms, each.chain.returns) for each in judged.candidates]
+        looks += [Look(each.config_id, each.chain.days_ms, each.chain.returns) for each in judged.candidates]
         nights.append(tuple(_verdict(each) for each in judged.candidates))
     return tuple(nights)
 
@@ -181,7 +184,8 @@ def _ground(experiment: Experiment, bars: Bars, plan: SweepPlan) -> Ground:
 
 def _sweep(experiment: Experiment, bars: Bars, features: FeatureSet, plan: SweepPlan) -> pl.DataFrame:
     """Rows of all combos over the days of a night."""
-    numbers = np.arange(plan.combos, dtype=np.int64)
+    choice = choice_of(plan, experiment.settings.sweeps)  # of a grid or a sample: it reads no file
+    numbers = np.concatenate([choice.numbers(index) for index in range(plan.chunks)])
     values = {**plan.params, **plan.axis_values(numbers)}
     combos = encode_combos(plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params)
     cut = window(bars, plan.from_ms, plan.to_ms)

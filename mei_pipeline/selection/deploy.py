@@ -1,17 +1,51 @@
-"""Hand a night's finalists to the registry, and learn what it proposes for each lane."""
+"""From verdicts to proposals: who holds the lanes, who may take them, and what the registry is told."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from kernels.cache import source_hash
+import numpy as np
+from pydantic import TypeAdapter
+
+from kernels.cache import source_hash, use_cache
+from mei_pipeline import files
+from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
-from mei_pipeline.night import NightPlan
-from mei_pipeline.registry.deploy import Candidate, Judged, LaneProposal, propose_deployments, store_candidates
-from mei_pipeline.registry.engine import open_registry
-from mei_pipeline.registry.lanes import lanes_of, wanted
+from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.features import build_features
+from mei_pipeline.market import DAY_MS, load_bars
+from mei_pipeline.night import NightPlan, night_folder
+from mei_pipeline.params.identity import Resolved
+from mei_pipeline.registry.deploy import (
+    Assignment,
+    Candidate,
+    Judged,
+    LaneProposal,
+    not_by_a_night,
+    propose_deployments,
+    store_candidates,
+)
+from mei_pipeline.registry.engine import Registry, open_registry
+from mei_pipeline.registry.lanes import Wanted, lanes_of, wanted
 from mei_pipeline.registry.records import Basis, Occasion
-from mei_pipeline.selection.candidates import Candidates, Finalist, resolved_combo
-from mei_pipeline.selection.roles import by_rank
+from mei_pipeline.registry.store import get_config, history
+from mei_pipeline.replay.run import columns_for
+from mei_pipeline.selection.legs import Ground, Leg, chain, run_leg
+from mei_pipeline.selection.measured import known
+from mei_pipeline.selection.roles import Incumbent, Standing, assign
+from mei_pipeline.selection.stations import (
+    Finalist,
+    Judgement,
+    read_candidates,
+    read_file,
+    read_gated,
+    read_walk,
+)
+from mei_pipeline.selection.statistics.sharpe import track_record
+from mei_pipeline.selection.walk_forward import Walk
 from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.plan import resolved_combo
+
+_ASSIGNED = TypeAdapter(tuple[Assignment, ...])
 
 
 @dataclass(frozen=True)
@@ -22,29 +56,69 @@ class Deployments:
     lanes: tuple[LaneProposal, ...]
 
 
-def propose(
-    settings: Settings, config: Config, plan: NightPlan, candidates: Candidates, occasion: Occasion
-) -> Deployments:
-    """Store every finalist with its evidence and verdict, and propose those that passed. No pointer moves.
+def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: int) -> tuple[Assignment, ...]:
+    """Decide what each lane shall run, incumbents replayed on the same days as the candidates; write it down.
+
+    Raises:
+        DataError: An earlier station has not run.
+        Busy: Another process holds the registry.
+    """
+    registry = open_registry(settings.registry)
+    walk, chains = read_walk(settings, plan)
+    passed = _passed(read_gated(settings, plan).judgements, chains)
+    found: dict[str, Assignment] = {}
+    free, incumbents = [], {}
+    for lane in lanes_of(config.lanes):
+        now = wanted(registry, lane.name)
+        reason = not_by_a_night(lane, None if now is None else now.pointer)
+        if not reason and lane.venue != plan.sweep.venue:
+            reason = f"nothing, because no config of {lane.venue} was judged"
+        if reason:
+            found[lane.name] = Assignment(lane.name, None, reason)
+            continue
+        free.append(lane)
+        if now is not None:
+            incumbents[lane.name] = _incumbent(settings, plan, registry, now, walk)
+    fell = _why_none(read_gated(settings, plan).judgements)
+    for each in assign(free, passed, incumbents, plan.selection.roles, now_ms, fell):
+        found[each.lane] = each
+    assigned = tuple(found[name] for name in sorted(found))
+    files.write_bytes(night_folder(settings, plan) / "roles.json", _ASSIGNED.dump_json(assigned, indent=2) + b"\n")
+    return assigned
+
+
+def read_assigned(settings: Settings, plan: NightPlan) -> tuple[Assignment, ...]:
+    """What `assign_night` decided.
+
+    Raises:
+        DataError: It has not run for this night, or the file is damaged.
+    """
+    found: tuple[Assignment, ...] = read_file(
+        night_folder(settings, plan) / "roles.json", _ASSIGNED, "role_assignments"
+    )
+    return found
+
+
+def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occasion) -> Deployments:
+    """Store every finalist with its evidence and verdict, and propose what the lanes were assigned. No pointer moves.
 
     Raises:
         Busy, DataError, Fatal, Refused: See `registry.deploy.propose_deployments`.
     """
     registry = open_registry(settings.registry)
+    verdicts = {judgement.slot: judgement for judgement in read_gated(settings, plan).judgements}
     judged = store_candidates(
         registry,
-        [_candidate(plan, finalist) for finalist in candidates.finalists],
+        [_candidate(plan, each, verdicts[each.slot]) for each in read_candidates(settings, plan).finalists],
         night_id=plan.id,
         policy_id=plan.selection.id,
         occasion=occasion,
     )
-    lanes = lanes_of(config.lanes)
-    held = {lane.name: wanted(registry, lane.name) for lane in lanes}
     proposals = propose_deployments(
         registry,
         settings.lanes,
-        lanes,
-        by_rank(judged, lanes, held, source_hash()),
+        lanes_of(config.lanes),
+        read_assigned(settings, plan),
         night_id=plan.id,
         policy_id=plan.selection.id,
         occasion=occasion,
@@ -52,7 +126,76 @@ def propose(
     return Deployments(judged, proposals)
 
 
-def _candidate(plan: NightPlan, finalist: Finalist) -> Candidate:
+def _passed(judgements: tuple[Judgement, ...], chains: tuple[Leg, ...]) -> list[Standing]:
+    """Configs that passed, each once: of equal ids the better slot counts."""
+    found: dict[str, Standing] = {}
+    for judgement, series in zip(judgements, chains, strict=True):
+        measured = judgement.measured
+        if judgement.passed and measured.sharpe is not None and judgement.config_id not in found:
+            found[judgement.config_id] = Standing(
+                judgement.config_id, measured.sharpe, measured.max_drawdown_pct, series.returns
+            )
+    return list(found.values())
+
+
+def _why_none(judgements: tuple[Judgement, ...]) -> str:
+    if not judgements:
+        return "no combo of the search made money on all of its days"
+    fell = [gate.name for each in judgements for gate in each.gates if gate.verdict != "pass"]
+    most = max(sorted(set(fell)), key=fell.count, default="")
+    return f"none of {len(judgements)} passed; most fell at {most} ({fell.count(most)})"
+
+
+def _incumbent(settings: Settings, plan: NightPlan, registry: Registry, now: Wanted, walk: Walk) -> Incumbent:
+    """The config that holds a lane, replayed on the days of the folds and since it took the lane."""
+    pointer = now.pointer
+    moves = history(registry, lane=pointer.lane)
+    since_ms = next(move.at_ms for move in moves if move.transition_id == pointer.transition_id)
+    other_kernels = now.file.provenance.kernel_hash != source_hash()
+    resolved = get_config(registry, pointer.config_id).resolved
+    days = sum(fold.days for fold in walk.folds)
+    try:
+        ground = _ground(settings, plan, resolved)
+        judged = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
+        since = _since(ground, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
+    except (ConfigError, DataError) as error:
+        return Incumbent(pointer.config_id, since_ms, 0.0, np.zeros(days), None, None, 0, f"can't be replayed: {error}")
+    return Incumbent(
+        config_id=pointer.config_id,
+        since_ms=since_ms,
+        sharpe=known(track_record(judged.returns).annual) or 0.0,
+        returns=judged.returns,
+        drawdown_pct=since["drawdown_pct"],
+        profit_factor=since["profit_factor"],
+        round_trips=int(since["round_trips"] or 0),
+        other_kernels=other_kernels,
+    )
+
+
+def _ground(settings: Settings, plan: NightPlan, resolved: Resolved) -> Ground:
+    sweep = plan.sweep
+    bars = load_bars(
+        Lake(settings.lake), resolved.venue, resolved.intervals, resolved.symbols, sweep.anchor_ms, plan.to_ms
+    )
+    use_cache(settings.kernel_cache)
+    return Ground(settings, bars, build_features(bars, columns_for(resolved), settings.features))
+
+
+def _since(ground: Ground, resolved: Resolved, from_ms: int, to_ms: int) -> dict[str, float | None]:
+    """Fall, profit factor and round trips from a day on; None before the first whole day."""
+    if from_ms >= to_ms:
+        return {"drawdown_pct": None, "profit_factor": None, "round_trips": None}
+    leg = run_leg(ground, resolved, (from_ms, to_ms))
+    lost = float(-leg.trip_profits[leg.trip_profits <= 0.0].sum())
+    won = float(leg.trip_profits[leg.trip_profits > 0.0].sum())
+    return {
+        "drawdown_pct": 100.0 * leg.max_drawdown_frac,
+        "profit_factor": won / lost if lost > 0.0 else None,
+        "round_trips": float(len(leg.trip_profits)),
+    }
+
+
+def _candidate(plan: NightPlan, finalist: Finalist, judgement: Judgement) -> Candidate:
     sweep = plan.sweep
     basis = Basis(
         kernel_hash=source_hash(),
@@ -61,21 +204,23 @@ def _candidate(plan: NightPlan, finalist: Finalist) -> Candidate:
         data_hash=sweep.data_hash,
         anchor_ms=sweep.anchor_ms,
     )
-    measured = {
+    measured: dict[str, Any] = {
         "sweep_id": sweep.id,
         "combo": finalist.combo,
         "combos": sweep.combos,
+        "picks": list(finalist.picks),
         "from_ms": sweep.from_ms,
         "holdout_ms": plan.holdout_ms,
         "to_ms": plan.to_ms,
-        "in_sample": dict(finalist.in_sample),
-        "out_of_sample": dict(finalist.out_of_sample),
+        "in_sample_sharpe": finalist.in_sample_sharpe,
+        "out_of_sample": vars(finalist.out_of_sample),
+        "holdout": vars(finalist.holdout),
     }
-    score = finalist.out_of_sample["sharpe"]
+    score = judgement.measured.sharpe
     return Candidate(
         resolved=resolved_combo(sweep, finalist.params),
         basis=basis,
         metrics=measured,
-        gates=finalist.gates,
+        gates=judgement.gates,
         score=float("nan") if score is None else score,
     )

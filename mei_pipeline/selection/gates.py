@@ -172,6 +172,11 @@ JUDGES: tuple[Judge, ...] = (
 """Gates with one threshold each: the key of policy.yaml that is named like them. Worse markets and crises follow."""
 
 
+def gate_names() -> tuple[str, ...]:
+    """Names of the gates that do not depend on the numbers in the policy."""
+    return tuple(each.__name__ for each in JUDGES)
+
+
 def stress_gates(found: Measured, threshold: float) -> Iterator[Gate]:
     """One gate for each worse market: whether the loss in it can be borne."""
     for name, return_pct in found.stress.items():

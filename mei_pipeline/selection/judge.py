@@ -8,25 +8,31 @@ import polars as pl
 
 from kernels.market import Floats, Ints
 from kernels.params import Value
-from mei_pipeline.config.models import Judgement
+from mei_pipeline.config.models import Selection
 from mei_pipeline.market import DAY_MS
 from mei_pipeline.params.identity import Resolved, config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Gate, all_pass
-from mei_pipeline.selection.candidates import resolved_combo
 from mei_pipeline.selection.gates import judge
 from mei_pipeline.selection.legs import Ground, Leg, run_leg
 from mei_pipeline.selection.measured import Evidence, Measured, Search, basket_returns, known, measure
 from mei_pipeline.selection.statistics.overfitting import Overfitting, pbo
+from mei_pipeline.selection.statistics.sharpe import TrackRecord, deflated_sharpe, track_record_of_sums
 from mei_pipeline.selection.statistics.spa import spa
-from mei_pipeline.selection.statistics.trials import align, effective_trials, statistic_correlation
+from mei_pipeline.selection.statistics.trials import (
+    align,
+    effective_trials,
+    effective_trials_of_blocks,
+    statistic_correlation,
+)
 from mei_pipeline.selection.walk_forward import Slot, Walk, choose, run_slots
-from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
 MOST_TRIALS = 50_000
 """Trials that the probability of overfitting is computed of; of more, evenly spaced ones."""
 
 _SEED = 20_260_102
+_CORRELATED = 8_192  # trials whose correlations are looked at
 _SUMS = ("day_count", "day_sum", "day_sum_sq")
 
 Rows = Callable[[], Iterable[pl.DataFrame]]
@@ -35,15 +41,36 @@ Rows = Callable[[], Iterable[pl.DataFrame]]
 
 @dataclass(frozen=True)
 class Look:
-    """A series of daily returns that was judged on days out of sample, tonight or before.
+    """Daily returns out of sample by which a config was judged, tonight or before.
 
     Attributes:
+        config_id: The config.
         days_ms: [D] the days.
         returns: [D] their returns.
     """
 
+    config_id: str
     days_ms: Ints
     returns: Floats
+
+
+@dataclass(frozen=True)
+class Luck:
+    """How far luck explains what is best on the days of a search; reported, and decides nothing.
+
+    Attributes:
+        best_sharpe: Annual Sharpe ratio of the best trial.
+        trials: How many trials there were.
+        effective_trials: How many independent ones have the same expected best, from the correlations of their blocks.
+        deflated_sharpe: Probability that the true Sharpe ratio of the best is above zero, after so many.
+        by_trials: The same for other numbers of independent trials: pairs of number and probability.
+    """
+
+    best_sharpe: float
+    trials: int
+    effective_trials: float
+    deflated_sharpe: float
+    by_trials: tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -106,7 +133,7 @@ def judge_search(
     others: Ground | None,
     plan: SweepPlan,
     rows: Rows,
-    policy: Judgement,
+    policy: Selection,
     to_ms: int,
     looks: Sequence[Look] = (),
     progress: Progress = silent,
@@ -120,30 +147,34 @@ def judge_search(
         rows: Its rows.
         policy: The thresholds.
         to_ms: End of the days after the search, the holdout.
-        looks: What was judged before on some of these days.
+        looks: What was judged before, oldest first.
         progress: Told of each leg out of sample, and of each candidate.
 
     Raises:
         ConfigError: The policy leaves a fold no day.
     """
-    walk = choose(plan, rows(), policy.walk_forward, policy.finalists)
+    walk = choose(plan, lambda _: rows(), policy.walk_forward, policy.finalists)
     if not walk.slots:
         return Judged(walk, (), None, None, np.empty(0))
     chains = run_slots(ground, plan, walk, progress)
     days_ms = chains[0].days_ms
     basket = basket_returns(ground.bars, days_ms)
-    overfitting = overfitting_of(plan, rows())
-    search = _search(overfitting, chains, [*looks, *(Look(each.days_ms, each.returns) for each in chains)], basket)
+    overfitting = overfitting_of(trial_sums(plan, rows()))
+    search = search_of(overfitting, chains, [*looks, *own_looks(plan, walk, chains)], basket)
     evidence = Evidence(ground, others, plan, walk, policy, to_ms)
     found = []
     for slot, chain in zip(walk.slots, chains, strict=True):
-        found.append(_candidate(evidence, slot, chain, search))
+        found.append(candidate_of(evidence, slot, chain, search))
         progress(len(found), len(chains), "candidates")
     return Judged(walk, tuple(found), overfitting, search, basket)
 
 
-def overfitting_of(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Overfitting:
-    """Probability of backtest overfitting of a search, of at most `MOST_TRIALS` evenly spaced trials."""
+Sums = tuple[Floats, Floats, Floats]
+"""Count, sum and sum of squares of daily returns of trials in each time block, each [BLOCKS, K]."""
+
+
+def trial_sums(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Sums:
+    """The sums of a search's trials, of at most `MOST_TRIALS` evenly spaced ones."""
     step = -(-plan.combos // MOST_TRIALS)
     parts: list[list[Floats]] = [[], [], []]
     seen = 0
@@ -153,13 +184,64 @@ def overfitting_of(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Overfitti
             part.append(rows[name].to_numpy()[kept].T)
         seen += rows.height
     n, total, squares = (np.concatenate(part, axis=1) for part in parts)
-    return pbo(n, total, squares, seed=_SEED)
+    return n, total, squares
 
 
-def _search(overfitting: Overfitting, chains: Sequence[Leg], looks: Sequence[Look], basket: Floats) -> Search:
-    """What the gates of all slots have in common."""
+def overfitting_of(sums: Sums) -> Overfitting:
+    """Probability of backtest overfitting of a search."""
+    return pbo(*sums, seed=_SEED)
+
+
+def luck_of(sums: Sums, combos: int) -> Luck | None:
+    """How far luck explains the best trial of a search; None where no trial varies.
+
+    Args:
+        sums: Of its trials.
+        combos: How many trials there really were.
+    """
+    n, total, squares = (part.sum(axis=0) for part in sums)
+    record = track_record_of_sums(n, total, squares)
+    varied = np.isfinite(record.sharpe)
+    if not varied.any():
+        return None
+    best = int(np.nanargmax(record.sharpe))
+    own = TrackRecord(n[best], record.sharpe[best], record.skewness, record.kurtosis)
+    variance = float(np.var(record.sharpe[varied]))
+    step = -(-n.size // _CORRELATED)
+    effective = effective_trials_of_blocks(sums[1][:, ::step], sums[2][:, ::step], seed=_SEED)
+    numbers = np.unique(np.geomspace(1.0, max(combos, 2), 25))
+    curve = zip(numbers.tolist(), deflated_sharpe(own, numbers, variance).tolist(), strict=True)
+    return Luck(
+        best_sharpe=float(own.annual),
+        trials=combos,
+        effective_trials=effective,
+        deflated_sharpe=float(deflated_sharpe(own, effective, variance)),
+        by_trials=tuple(curve),
+    )
+
+
+def own_looks(plan: SweepPlan, walk: Walk, chains: Sequence[Leg]) -> list[Look]:
+    """What a night itself looks at: the chain of each slot, in the name of the config that the slot stands for."""
+    return [
+        Look(config_id(resolved_combo(plan, plan.combo(slot.final.combo))), chain.days_ms, chain.returns)
+        for slot, chain in zip(walk.slots, chains, strict=True)
+    ]
+
+
+def search_of(overfitting: Overfitting, chains: Sequence[Leg], looks: Sequence[Look], basket: Floats) -> Search:
+    """What the gates of all slots have in common.
+
+    A config that was judged on several nights is one trial, with the days and returns by which it was judged last.
+
+    Args:
+        overfitting: Of the search.
+        chains: Of tonight's slots.
+        looks: At any days, oldest first, tonight's last; those that share no day with the chains do not count.
+        basket: [D] returns of the basket on the days of the chains.
+    """
     days = chains[0].days_ms
-    touching = [look for look in looks if np.isin(look.days_ms, days).any()]
+    latest = {look.config_id: look for look in looks}
+    touching = [look for look in latest.values() if np.isin(look.days_ms, days).any()]
     series = align([look.days_ms // DAY_MS for look in touching], [look.returns for look in touching])
     effective = effective_trials(statistic_correlation(series), seed=_SEED)
     returns = np.column_stack([chain.returns for chain in chains])
@@ -174,7 +256,8 @@ def _search(overfitting: Overfitting, chains: Sequence[Leg], looks: Sequence[Loo
     )
 
 
-def _candidate(evidence: Evidence, slot: Slot, chain: Leg, search: Search) -> Candidate:
+def candidate_of(evidence: Evidence, slot: Slot, chain: Leg, search: Search) -> Candidate:
+    """Measure and judge what one slot stands for."""
     plan = evidence.plan
     params = plan.combo(slot.final.combo)
     resolved = resolved_combo(plan, params)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.market import Floats, Ints
-from mei_pipeline.config.models import Judgement
+from mei_pipeline.config.models import Selection
 from mei_pipeline.market import DAY_MS, Bars
 from mei_pipeline.selection.legs import Ground, Leg
 from mei_pipeline.selection.statistics.bootstrap import stationary_bootstrap
@@ -30,7 +30,7 @@ class Search:
     Attributes:
         overfitting_probability: Of the search, by CSCV; None where too few trials vary.
         loss_probability: Share of its splits in which the best of one half loses on the other.
-        looks: How many distinct series were ever judged on days of these, this night's included.
+        looks: How many distinct configs were ever judged on days of these, this night's included.
         effective_looks: How many independent ones have the same expected best.
         nothing_p: p-value of the best slot against doing nothing; None where no slot varies.
         basket_p: The same against holding the basket.
@@ -104,7 +104,7 @@ class Evidence:
     others: Ground | None
     plan: SweepPlan
     walk: Walk
-    policy: Judgement
+    policy: Selection
     to_ms: int
 
 

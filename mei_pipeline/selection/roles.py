@@ -1,80 +1,195 @@
-"""Which of the configs that passed is for which lane."""
+"""Which of those that passed takes which lane.
 
-from collections import Counter
+A lane has a role: `primary` takes the best, `fallback` the best that moves differently, `conservative` the one that
+fell least. An incumbent keeps its lane until it fails, or until it has run its time and a better one is there.
+"""
+
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from mei_pipeline.registry.deploy import Assignment, Judged, not_by_a_night
-from mei_pipeline.registry.lanes import Wanted
-from mei_pipeline.registry.lifecycle import PAPER, PAUSED
+import numpy as np
+
+from kernels.market import Floats
+from mei_pipeline.config.models import Roles
+from mei_pipeline.market import DAY_MS
+from mei_pipeline.registry.deploy import Assignment
 from mei_pipeline.registry.records import Lane
 
 ROLES = ("primary", "fallback", "conservative")
-"""The roles, best choice first; a role that is not among them comes after these, by name."""
+"""The roles, first choice first; another role comes after these, by name, and chooses like `primary`."""
+
+FEWEST_TRIPS = 30
+"""Round trips from which on a profit factor says that an incumbent has failed."""
 
 
-def by_rank(
-    judged: Sequence[Judged], lanes: Sequence[Lane], held: Mapping[str, Wanted | None], kernel_hash: str
-) -> tuple[Assignment, ...]:
-    """Assign the n-th best distinct config that passed to the n-th lane of its venue that a night may move.
+@dataclass(frozen=True)
+class Standing:
+    """A config that passed every gate tonight.
 
-    Lanes are in the order of roles; equal scores go by id. A config in a paper lane that no night moves is passed over,
-    for it has its lane. One that holds the very lane keeps it as it is, unless it was let in with other kernels: then
-    it is assigned anew, so that its file names the present ones.
-
-    Args:
-        judged: The configs of this night.
-        lanes: Every configured lane.
-        held: What each lane holds.
-        kernel_hash: The kernels that the configs were judged with.
+    Attributes:
+        config_id: Its id.
+        sharpe: Annual Sharpe ratio out of sample.
+        max_drawdown_pct: Deepest fall out of sample.
+        returns: [D] daily returns out of sample; the same days for all.
     """
-    pointers = {name: None if now is None else now.pointer for name, now in held.items()}
-    reasons = {lane.name: not_by_a_night(lane, pointers[lane.name]) for lane in lanes}
-    kept = {
-        pointer.config_id
-        for name, pointer in pointers.items()
-        if pointer is not None and reasons[name] and pointer.state in {PAPER, PAUSED}
-    }
-    free = [entry for entry in judged if entry.config_id not in kept]
-    ranks: Counter[str] = Counter()
-    assignments = []
-    for lane in sorted(lanes, key=_by_role):
-        if reasons[lane.name]:
-            assignments.append(Assignment(lane.name, None, reasons[lane.name]))
-            continue
-        ranks[lane.venue] += 1
-        assignments.append(_choice(free, lane, ranks[lane.venue], held[lane.name], kernel_hash))
-    return tuple(assignments)
+
+    config_id: str
+    sharpe: float
+    max_drawdown_pct: float
+    returns: Floats
 
 
-def _by_role(lane: Lane) -> tuple[int, str, str]:
+@dataclass(frozen=True)
+class Incumbent:
+    """The config that holds a lane, replayed tonight.
+
+    Attributes:
+        config_id: Its id.
+        since_ms: When it took the lane.
+        sharpe: Annual Sharpe ratio on the days on which tonight's candidates were judged; its own choice may have seen
+            them.
+        returns: [D] its daily returns on those days.
+        drawdown_pct: Deepest fall since it took the lane; None before its first whole day.
+        profit_factor: Since it took the lane; None without round trips.
+        round_trips: Since it took the lane.
+        unfit: Why it can't be replayed any more; empty where it can.
+        other_kernels: It was let in with other kernels than the present ones, and an executor would refuse it.
+    """
+
+    config_id: str
+    since_ms: int
+    sharpe: float
+    returns: Floats
+    drawdown_pct: float | None
+    profit_factor: float | None
+    round_trips: int
+    unfit: str = ""
+    other_kernels: bool = False
+
+
+def by_role(lane: Lane) -> tuple[int, str, str]:
+    """Sorts lanes: first choice first."""
     return (ROLES.index(lane.role) if lane.role in ROLES else len(ROLES), lane.role, lane.name)
 
 
-def _choice(judged: Sequence[Judged], lane: Lane, rank: int, now: Wanted | None, kernel_hash: str) -> Assignment:
-    here = [entry for entry in judged if entry.venue == lane.venue]
-    fallen = {entry.config_id for entry in here if not entry.passed}
-    standing = [entry for entry in here if entry.config_id not in fallen]
-    best = {entry.config_id: entry for entry in sorted(standing, key=lambda entry: (entry.score, entry.config_id))}
-    distinct = sorted(best.values(), key=lambda entry: (-entry.score, entry.config_id))
-    if not here:
-        return Assignment(lane.name, None, f"nothing, because no config of {lane.venue} was judged")
-    if not distinct:
-        return Assignment(lane.name, None, f"nothing, because none of {len(here)} passed; {_most_fell(here)}")
-    if len(distinct) < rank:
-        reason = f"nothing, because {len(distinct)} of {len(here)} passed and this lane takes number {rank}"
-        return Assignment(lane.name, None, reason)
-    chosen = distinct[rank - 1]
-    if now is None or now.pointer.config_id != chosen.config_id:
-        reason = f"number {rank} of {len(distinct)} that passed, score {chosen.score:.4g}"
-    elif now.file.provenance.kernel_hash != kernel_hash:
-        reason = f"number {rank} of {len(distinct)} that passed holds the lane, judged anew with these kernels"
+def failure(incumbent: Incumbent, policy: Roles) -> str:
+    """Why an incumbent has failed; empty where it has not."""
+    if incumbent.unfit:
+        return incumbent.unfit
+    if incumbent.other_kernels:
+        return "was let in with other kernels"
+    fall, factor = incumbent.drawdown_pct, incumbent.profit_factor
+    if fall is not None and fall > policy.max_incumbent_drawdown_pct:
+        return f"fell {fall:.4g} % since it took the lane; {policy.max_incumbent_drawdown_pct:g} % are allowed"
+    enough = incumbent.round_trips >= FEWEST_TRIPS and factor is not None
+    if enough and factor is not None and factor < policy.min_incumbent_profit_factor:
+        return f"profit factor {factor:.4g} over {incumbent.round_trips} round trips since it took the lane"
+    return ""
+
+
+def correlation(one: Floats, other: Floats) -> float:
+    """Correlation of two series of daily returns [D]; 0 where one of them does not vary."""
+    if one.std() == 0.0 or other.std() == 0.0:
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def assign(
+    lanes: Sequence[Lane],
+    passed: Sequence[Standing],
+    incumbents: Mapping[str, Incumbent],
+    policy: Roles,
+    now_ms: int,
+    fell: str = "no config passed",
+) -> tuple[Assignment, ...]:
+    """What each lane shall run, first choice first.
+
+    Args:
+        lanes: Lanes that a night may move, all of one venue.
+        passed: Configs that passed tonight.
+        incumbents: What holds each lane, by its name.
+        policy: When an incumbent may be replaced, and how different roles must be.
+        now_ms: The present.
+        fell: Why there is no candidate, where there is none.
+    """
+    kept: dict[str, str] = {}
+    for lane in lanes:
+        incumbent = incumbents.get(lane.name)
+        if incumbent and not failure(incumbent, policy):
+            days = (now_ms - incumbent.since_ms) // DAY_MS
+            if days < policy.min_run_days:
+                kept[lane.name] = f"nothing, because the incumbent has run {days} of {policy.min_run_days} days"
+    taken: dict[str, Floats] = {incumbents[name].config_id: incumbents[name].returns for name in kept}
+    found = []
+    for lane in sorted(lanes, key=by_role):
+        incumbent = incumbents.get(lane.name)
+        if lane.name in kept:
+            chosen, reason = None, kept[lane.name]
+        else:
+            chosen, reason = _choose(lane, passed, incumbent, taken, policy)
+            if not passed:
+                reason = f"nothing, because {fell}"
+            if chosen is None and incumbent is not None:
+                reason = _stays(incumbent, reason, policy)
+                taken[incumbent.config_id] = incumbent.returns
+            elif chosen is not None:
+                taken[chosen.config_id] = chosen.returns
+        found.append(Assignment(lane.name, chosen.config_id if chosen else None, reason))
+    return tuple(found)
+
+
+def _choose(
+    lane: Lane,
+    passed: Sequence[Standing],
+    incumbent: Incumbent | None,
+    taken: Mapping[str, Floats],
+    policy: Roles,
+) -> tuple[Standing | None, str]:
+    """The candidate that takes a lane, and why; None where the incumbent is as good."""
+    free = [
+        each
+        for each in passed
+        if each.config_id not in taken
+        and all(correlation(each.returns, other) <= policy.max_correlation for other in taken.values())
+    ]
+    if not free:
+        return None, (
+            f"nothing, because none of {len(passed)} that passed is free and correlates with the other lanes by at "
+            f"most {policy.max_correlation:g}"
+        )
+    if lane.role == "conservative":
+        best = min(free, key=lambda each: (each.max_drawdown_pct, each.config_id))
+        why = f"fell least of {len(free)} that are free: {best.max_drawdown_pct:.4g} %"
     else:
-        reason = f"nothing, because {chosen.config_id[:12]}, number {rank} of those that passed, holds the lane"
-        return Assignment(lane.name, None, reason)
-    return Assignment(lane.name, chosen.config_id, reason)
+        best = min(free, key=lambda each: (-each.sharpe, each.config_id))
+        why = f"best of {len(free)} that are free: Sharpe ratio {best.sharpe:.4g} out of sample"
+    if incumbent is None:
+        return best, why
+    if incumbent.config_id == best.config_id:
+        if incumbent.other_kernels:
+            return best, f"{why}; it holds the lane and was judged anew with these kernels"
+        return None, f"nothing, because {best.config_id[:12]}, {why}, holds the lane"
+    return _against(incumbent, best, why, policy)
 
 
-def _most_fell(judged: Sequence[Judged]) -> str:
-    counts = Counter(gate for entry in judged for gate in entry.fell_at)
-    gate, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
-    return f"most fell at {gate} ({count})"
+def _against(incumbent: Incumbent, best: Standing, why: str, policy: Roles) -> tuple[Standing | None, str]:
+    """Whether the best candidate replaces another config that holds the lane, and why."""
+    failed = failure(incumbent, policy)
+    if failed:
+        return best, f"{why}; the incumbent failed: {failed}"
+    wanted = incumbent.sharpe + policy.min_gain_sharpe
+    if best.sharpe < wanted:
+        return None, (
+            f"nothing, because {best.config_id[:12]} has a Sharpe ratio of {best.sharpe:.4g} on days on which the "
+            f"incumbent has {incumbent.sharpe:.4g}; {policy.min_gain_sharpe:g} more are asked for"
+        )
+    return best, f"{why}; the incumbent has {incumbent.sharpe:.4g} on the same days"
+
+
+def _stays(incumbent: Incumbent, reason: str, policy: Roles) -> str:
+    failed = failure(incumbent, policy)
+    return (
+        f"{reason}; the incumbent failed ({failed}) and stays until something passed or it is paused"
+        if failed
+        else reason
+    )

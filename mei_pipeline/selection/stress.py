@@ -6,15 +6,14 @@ import numpy as np
 
 from kernels.market import fill_model
 from kernels.params import Value
-from mei_pipeline.config.models import Judgement, Stress
+from mei_pipeline.config.models import Selection, Stress
 from mei_pipeline.market import window
 from mei_pipeline.params.grid import Picked
-from mei_pipeline.selection.candidates import resolved_combo
-from mei_pipeline.selection.legs import Ground, deepest_fall_frac, run_leg
+from mei_pipeline.selection.legs import Ground, run_leg
 from mei_pipeline.selection.walk_forward import Slot, Walk, run_slot
 from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.metrics import sharpe
-from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
 
 def worse_markets(plan: SweepPlan, policy: Stress) -> dict[str, dict[str, Value]]:
@@ -75,12 +74,12 @@ def plateau(ground: Ground, plan: SweepPlan, slot: Slot) -> float | None:
     return float((ratios[1:] >= 0.5 * ratios[0]).mean()) if ratios[0] > 0.0 else 0.0
 
 
-def crisis_drawdowns(ground: Ground, plan: SweepPlan, slot: Slot, policy: Judgement, to_ms: int) -> Mapping[str, float]:
-    """Deepest fall in percent of a slot's final choice in each crisis from the search's first day to `to_ms`."""
+def crisis_drawdowns(ground: Ground, plan: SweepPlan, slot: Slot, policy: Selection, to_ms: int) -> Mapping[str, float]:
+    """Deepest fall in percent of a slot's final choice in each crisis between the search's first day and `to_ms`."""
     resolved = resolved_combo(plan, plan.combo(slot.final.combo))
     found = {}
     for name, crisis in sorted(policy.crises.items()):
         if plan.from_ms <= crisis.from_ms and crisis.to_ms <= to_ms:
             leg = run_leg(ground, resolved, (crisis.from_ms, crisis.to_ms))
-            found[name] = 100.0 * deepest_fall_frac(leg.curve)
+            found[name] = 100.0 * leg.max_drawdown_frac
     return found

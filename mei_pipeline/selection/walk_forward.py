@@ -6,7 +6,7 @@ n stands for is what it would choose now, on all days of the search.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -14,11 +14,10 @@ from kernels.ledger import BLOCKS
 from kernels.params import Value
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.progress import Progress, silent
-from mei_pipeline.selection.candidates import resolved_combo
-from mei_pipeline.selection.folds import Fold, folds_of, train_before
+from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
 from mei_pipeline.selection.legs import Ground, Leg, chain, flat_leg, on_symbols, run_leg
 from mei_pipeline.selection.picks import Pick, pick
-from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,19 @@ class Walk:
     slots: tuple[Slot, ...]
 
 
-def choose(plan: SweepPlan, chunks: Iterable[pl.DataFrame], policy: WalkForward, count: int) -> Walk:
+RowsOf = Callable[[SweepPlan], Iterable[pl.DataFrame]]
+"""Gives the rows of a search, chunk after chunk, each with at least `picks.COLUMNS`; runs it where that is not done."""
+
+
+def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int) -> Walk:
     """Choose `count` combos in every fold of a search, and on all of its days.
+
+    The combos of a grid and of a sample do not depend on the days, so one search serves all folds. `tpe` tries what did
+    well on the days that it searches: there each fold chooses from a search of its own, over its own days.
 
     Args:
         plan: The search.
-        chunks: Its rows, each with at least `picks.COLUMNS`.
+        rows: The rows of it, and of the search of any fold.
         policy: How the days are cut.
         count: How many slots.
 
@@ -62,12 +68,23 @@ def choose(plan: SweepPlan, chunks: Iterable[pl.DataFrame], policy: WalkForward,
         ConfigError: The policy leaves a fold no day.
     """
     folds = folds_of(plan.from_ms, plan.to_ms, policy)
-    *by_fold, finals = pick(chunks, [*(fold.train for fold in folds), train_before(BLOCKS, policy)], count)
+    spans = [*(fold.train for fold in folds), train_before(BLOCKS, policy)]
+    if plan.search.method == "tpe":
+        chosen = [pick(rows(search), [(0, BLOCKS)], count)[0] for search in own_searches(plan, spans)]
+    else:
+        chosen = pick(rows(plan), spans, count)
+    *by_fold, finals = chosen
     slots = [
         Slot(number, final, tuple(picks[number] if number < len(picks) else None for picks in by_fold))
         for number, final in enumerate(finals)
     ]
     return Walk(folds, tuple(slots))
+
+
+def own_searches(plan: SweepPlan, spans: Sequence[tuple[int, int]]) -> tuple[SweepPlan, ...]:
+    """The search of `plan` over the days of each span of blocks alone; over all blocks it is `plan` itself."""
+    starts = block_starts_ms(plan.from_ms, plan.to_ms)
+    return tuple(replace(plan, from_ms=starts[first], to_ms=starts[end]) for first, end in spans)
 
 
 def run_slot(

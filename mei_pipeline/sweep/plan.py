@@ -20,6 +20,7 @@ from mei_pipeline.errors import DataError
 from mei_pipeline.features import columns_of
 from mei_pipeline.market import Bars
 from mei_pipeline.params.grid import Axis, Grid, Picked
+from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import Table, normal, read_catalog, validate
 
@@ -196,6 +197,23 @@ def _search(spec: SweepSpec, combos: int) -> Search:
 def _own(table: Table, symbol: str, values: Mapping[str, Value]) -> dict[str, Value]:
     validate(table, values, f"symbol_params.{symbol}", of_symbol=True)
     return {path: normal(table[path], value) for path, value in values.items()}
+
+
+def resolved_combo(plan: SweepPlan, params: Mapping[str, Value]) -> Resolved:
+    """The config that a combo of the sweep is."""
+    return make_resolved(
+        read_catalog(),
+        strategy=plan.strategy,
+        venue=plan.venue,
+        interval=plan.interval,
+        symbols=plan.symbols,
+        initial_balance_usd=plan.initial_balance_usd,
+        params=params,
+        market=plan.market,
+        symbol_params=plan.symbol_params,
+        entry_interval=plan.entry_interval,
+        exit_interval=plan.exit_interval,
+    )
 
 
 def plan_to_dict(plan: SweepPlan) -> dict[str, Any]:

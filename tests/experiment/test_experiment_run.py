@@ -31,7 +31,7 @@ def config():
 def small(config):
     """Eight combos on 280 days out of sample, without edge."""
     spec = config.sweep("experiment").model_copy(update={"axes": AXES})
-    return Experiment(read_settings(), spec, config.policy.judgement, invented(0.0, 3))
+    return Experiment(read_settings(), spec, config.policy.selection, invented(0.0, 3))
 
 
 def with_edge(experiment, edge):
@@ -151,7 +151,7 @@ def test_bad_input_is_refused_before_work_starts(arguments, code, text, capsys, 
 
 @pytest.mark.long
 def test_noise_is_seldom_promoted_and_an_edge_often(config):
-    asked = Experiment(read_settings(), config.sweep("experiment"), config.policy.judgement, invented(0.0, 3))
+    asked = Experiment(read_settings(), config.sweep("experiment"), config.policy.selection, invented(0.0, 3))
     noise = rates(run_markets(asked, range(20_000, 20_200)))
     found = rates(run_markets(replace(asked, source=invented(3.0, 3)), range(30_000, 30_060)))
     assert noise["ci95"][1] <= 0.05

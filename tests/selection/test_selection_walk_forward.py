@@ -16,7 +16,6 @@ from mei_pipeline.errors import ConfigError
 from mei_pipeline.market import DAY_MS, window
 from mei_pipeline.memory import features_of, synthetic_bars
 from mei_pipeline.replay.run import replay_window
-from mei_pipeline.selection.candidates import resolved_combo
 from mei_pipeline.selection.folds import folds_of
 from mei_pipeline.selection.gates import JUDGES, judge
 from mei_pipeline.selection.judge import judge_search
@@ -28,7 +27,7 @@ from mei_pipeline.selection.walk_forward import choose
 from mei_pipeline.settings import CHECKOUT
 from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.metrics import sharpe
-from mei_pipeline.sweep.plan import make_plan
+from mei_pipeline.sweep.plan import make_plan, resolved_combo
 from mei_pipeline.sweep.results import chunk_frame
 
 ANCHORED = WalkForward(window="anchored", train_blocks=4, test_blocks=1, embargo_days=1)
@@ -197,7 +196,7 @@ def test_neighbours_are_one_step_on_one_axis(plan):
 
 @pytest.fixture(scope="module")
 def policy():
-    found = load_config(CHECKOUT / "config").policy.judgement
+    found = load_config(CHECKOUT / "config").policy.selection
     assert found is not None
     return found
 

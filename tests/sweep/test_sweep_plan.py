@@ -11,8 +11,7 @@ from mei_pipeline.config.reader import parse_document
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.selection.candidates import resolved_combo
-from mei_pipeline.sweep.plan import SweepPlan, make_plan, plan_to_dict
+from mei_pipeline.sweep.plan import SweepPlan, make_plan, plan_to_dict, resolved_combo
 
 SPEC = """\
 strategy: ema_cross

@@ -14,10 +14,9 @@ from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features, columns_of
 from mei_pipeline.market import Bars, Window, load_bars, window
 from mei_pipeline.replay.run import replay_window
-from mei_pipeline.selection.candidates import resolved_combo
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.metrics import DOCS, sharpe
-from mei_pipeline.sweep.plan import SweepPlan, make_plan
+from mei_pipeline.sweep.plan import SweepPlan, make_plan, resolved_combo
 from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, top
 from mei_pipeline.sweep.run import run_sweep
 

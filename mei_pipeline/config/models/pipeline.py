@@ -15,8 +15,8 @@ class Window(FileModel):
 
     days: Annotated[int, Field(ge=2, le=3650)] = 300
     """Days before the as-of time that a night looks at."""
-    out_of_sample_days: Annotated[int, Field(ge=1, le=3650)] = 100
-    """Last days of the window, on which candidates are judged and which the search never sees."""
+    holdout_days: Annotated[int, Field(ge=1, le=3650)] = 42
+    """Last days of the window, which the search never sees: they are reported and choose nothing."""
     min_coverage_frac: Annotated[float, Field(ge=0, le=1)] = 0.98
     """Share of the window's bars that a symbol must have to take part."""
     stale_after_hours: Annotated[float, Field(gt=0, le=8760)] = 3.0
@@ -24,10 +24,8 @@ class Window(FileModel):
 
     @model_validator(mode="after")
     def _leaves_a_sample(self) -> "Window":
-        if self.out_of_sample_days >= self.days:
-            raise flaws(
-                {"out_of_sample_days": f"{self.out_of_sample_days} leaves nothing of {self.days} days to search"}
-            )
+        if self.holdout_days >= self.days:
+            raise flaws({"holdout_days": f"{self.holdout_days} leaves nothing of {self.days} days to search"})
         return self
 
 

@@ -1,0 +1,103 @@
+"""Pictures of a selection: folds in time, what cross-validation says, and how luck grows with trials."""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from mei_pipeline.selection.folds import Fold
+from mei_pipeline.selection.judge import Luck
+from mei_pipeline.svg import BLUE, GREEN, INK, LINE, RED, SOFT, document, short, text
+
+_WIDTH, _LEFT, _RIGHT, _TOP = 760.0, 84.0, 20.0, 58.0
+_ROW, _BAR = 18.0, 11.0
+_TRAIN, _HOLDOUT = "#c9d8ea", "#e3e6ea"
+_PLOT = 190.0
+
+
+def fold_picture(folds: Sequence[Fold], to_ms: int) -> str:
+    """The days that each fold chooses on and is judged on, and the holdout after the last, up to `to_ms`."""
+    if not folds:
+        return document(420, 60, "Folds", [text(20, 36, "No folds.", SOFT)])
+    from_ms = min(fold.train_ms[0] for fold in folds)
+    height = _TOP + _ROW * (len(folds) + 1) + 34
+    body = [text(20, 28, f"Walk-forward, {len(folds)} folds", INK, size=14, weight=600)]
+    body.append(text(230, 28, f"{sum(fold.days for fold in folds)} days out of sample", SOFT))
+    for index, (name, colour) in enumerate((("chosen on", _TRAIN), ("judged on", BLUE), ("holdout", _HOLDOUT))):
+        body += [_box(430 + 105 * index, 18, 12, colour), text(447 + 105 * index, 28, name, SOFT)]
+
+    def x(time_ms: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (time_ms - from_ms) / (to_ms - from_ms)
+
+    for row, fold in enumerate(folds):
+        y = _TOP + _ROW * row
+        body.append(text(_LEFT - 10, y + 10, f"fold {row + 1}", SOFT, size=11, anchor="end"))
+        for (start, end), colour in ((fold.train_ms, _TRAIN), (fold.test_ms, BLUE)):
+            body.append(_box(x(start), y, x(end) - x(start), colour))
+    y = _TOP + _ROW * len(folds)
+    body.append(text(_LEFT - 10, y + 10, "now", SOFT, size=11, anchor="end"))
+    search_ms = max(fold.test_ms[1] for fold in folds)
+    body += [_box(x(from_ms), y, x(search_ms) - x(from_ms), _TRAIN)]
+    body += [_box(x(search_ms), y, x(to_ms) - x(search_ms), _HOLDOUT)]
+    for time_ms, anchor in ((from_ms, "start"), (search_ms, "end"), (to_ms, "end")):
+        day = datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
+        place = x(time_ms) - (8 if time_ms == search_ms else 0)
+        body.append(text(place, height - 12, day, SOFT, size=11, anchor=anchor))
+    return document(_WIDTH, height, "Walk-forward", body)
+
+
+def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: float | None) -> str:
+    """Histogram of the logits of cross-validation; what lies below 0 is below the median out of sample."""
+    if not counts or probability is None:
+        return document(520, 60, "Overfitting", [text(20, 36, "No cross-validation: too few trials vary.", SOFT)])
+    height = _TOP + _PLOT + 44
+    body = [text(20, 28, f"Probability of backtest overfitting {probability:.2f}", INK, size=14, weight=600)]
+    body.append(text(330, 28, "rank of the best in sample among all, out of sample", SOFT))
+    wide = (_WIDTH - _LEFT - _RIGHT) / len(counts)
+    for index, count in enumerate(counts):
+        tall = _PLOT * count / max(counts)
+        colour = RED if edges[index] + edges[index + 1] < 0.0 else GREEN
+        body.append(_box(_LEFT + wide * index, _TOP + _PLOT - tall, max(wide - 1, 1), colour, tall))
+    body.append(f'<path d="M{_LEFT:g} {_TOP + _PLOT:g}H{_WIDTH - _RIGHT:g}" stroke="{LINE}"/>')
+    for share in (0.0, 0.5, 1.0):
+        value = edges[0] + share * (edges[-1] - edges[0])
+        place = _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        body.append(text(place, _TOP + _PLOT + 18, f"{value:.1f}", SOFT, size=11, anchor="middle"))
+    body.append(text(_LEFT, height - 8, "logit of the rank; red is below the median", SOFT, size=11))
+    return document(_WIDTH, height, "Overfitting", body)
+
+
+def luck_picture(luck: Luck | None) -> str:
+    """Deflated Sharpe ratio of the best trial of a search against the number of independent trials."""
+    if luck is None:
+        return document(520, 60, "Luck", [text(20, 36, "No trial of the search varies.", SOFT)])
+    height = _TOP + _PLOT + 44
+    title = f"Best Sharpe ratio of the search {luck.best_sharpe:.2f}, deflated {luck.deflated_sharpe:.2f}"
+    body = [text(20, 28, title, INK, size=14, weight=600)]
+    facts = f"after {luck.effective_trials:,.0f} independent of {luck.trials:,} trials"
+    body.append(text(430, 28, facts, SOFT))
+    most = math.log(max(luck.trials, 2))
+
+    def at(trials: float, value: float) -> tuple[float, float]:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log(trials) / most, _TOP + _PLOT * (1.0 - value)
+
+    for level in (0.0, 0.5, 0.95, 1.0):
+        y = at(1.0, level)[1]
+        body.append(f'<path d="M{_LEFT:g} {y:.1f}H{_WIDTH - _RIGHT:g}" stroke="{LINE}"/>')
+        body.append(text(_LEFT - 8, y + 4, f"{level:g}", SOFT, size=11, anchor="end"))
+    points = [at(number, value) for number, value in luck.by_trials if math.isfinite(value)]
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+    body.append(f'<path d="M{path}" fill="none" stroke="{BLUE}" stroke-width="1.8"/>')
+    x, y = at(max(1.0, min(luck.effective_trials, float(luck.trials))), luck.deflated_sharpe)
+    body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{RED}"/>')
+    body += [
+        text(at(float(number), 0.0)[0], _TOP + _PLOT + 18, short(float(number)), SOFT, size=11, anchor="middle")
+        for number in (1, luck.trials)
+    ]
+    body.append(
+        text(_LEFT, height - 8, "independent trials; probability that the true ratio is above zero", SOFT, size=11)
+    )
+    return document(_WIDTH, height, "Luck", body)
+
+
+def _box(x: float, y: float, wide: float, colour: str, tall: float = _BAR) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(wide, 0.0):.1f}" height="{tall:.1f}" fill="{colour}"/>'
