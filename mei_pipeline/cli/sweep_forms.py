@@ -58,7 +58,7 @@ def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> 
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
         click.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
     if best.left_out:
-        output.note(best.left_out)
+        output.note(f"{best.left_out}; `mei sweep top SWEEP --all` lists them")
 
 
 def fate_of(fate: "Fate") -> dict[str, Any]:
