@@ -29,6 +29,7 @@ from mei_pipeline.night import (
 )
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
+from mei_pipeline.selection.walk_forward import check_folds
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
@@ -94,6 +95,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     except DataError as error:
         yield dg.AssetCheckResult(check_name="tradable_universe", passed=False, description=str(error))
         raise
+    check_folds(plan.sweep, plan.selection.walk_forward)
     path = write_plan(settings, plan) / "plan.json"
     context.log.info("night %s: %s combos on %s symbols", plan.id[:16], plan.sweep.combos, len(plan.sweep.symbols))
     yield dg.AssetCheckResult(
