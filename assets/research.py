@@ -29,6 +29,7 @@ from mei_pipeline.night import (
 )
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
+from mei_pipeline.selection.walk_forward import check_folds
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.best import STANDS_FOR, find_best
 from mei_pipeline.sweep.metrics import DOCS
@@ -95,6 +96,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     except DataError as error:
         yield dg.AssetCheckResult(check_name="tradable_universe", passed=False, description=str(error))
         raise
+    check_folds(plan.sweep, plan.selection.walk_forward)
     path = write_plan(settings, plan) / "plan.json"
     context.log.info("night %s: %s combos on %s symbols", plan.id[:16], plan.sweep.combos, len(plan.sweep.symbols))
     yield dg.AssetCheckResult(

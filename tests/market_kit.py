@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from policy_kit import policy_text
 
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
@@ -118,23 +119,24 @@ def write_config(
     *,
     universe: str = "all",
     days: int = 50,
-    out_of_sample: int = 20,
-    finalists: int = 3,
+    holdout: int = 10,
     fetched: tuple[str, ...] = ("1h",),
     sweep: str = "",
+    **policy: object,
 ) -> Config:
-    """A configuration folder for nights over `fill_lake`, and what it says; `sweep` is added to the search."""
+    """A configuration folder for nights over `fill_lake`, and what it says.
+
+    `sweep` is added to the search, and `policy` is what `policy_kit.policy` is told.
+    """
     anchors = ", ".join(f"{interval}: 2025-01-01T00:00:00Z" for interval in fetched)
     (folder / "sweeps").mkdir(parents=True)
     (folder / "lanes").mkdir()
     (folder / "pipeline.yaml").write_text(
         f"venue: {VENUE}\nstart: 2025-01\nintervals: [{', '.join(fetched)}]\nanchors: {{{anchors}}}\n"
         f"universe: {universe}\nsources: []\n"
-        f"window: {{days: {days}, out_of_sample_days: {out_of_sample}}}\nprofiles: {{smoke: {{sweep: smoke}}}}\n"
+        f"window: {{days: {days}, holdout_days: {holdout}}}\nprofiles: {{smoke: {{sweep: smoke}}}}\n"
     )
-    (folder / "policy.yaml").write_text(
-        f"selection: {{finalists: {finalists}, min_trades: 10, min_trades_out_of_sample: 5}}\n"
-    )
+    (folder / "policy.yaml").write_text(policy_text(**policy))
     (folder / "sweeps" / "smoke.yaml").write_text(
         f"strategy: ema_cross\ninterval: 1h\n{sweep}\nparams: {{entry.warmup_bars: 50}}\nchunk_combos: 5\n"
         "axes: {indicators.ema_fast_window: [5, 9, 13], indicators.ema_slow_window: [21, 34], "

@@ -1,5 +1,6 @@
 """From verdicts to proposals: who holds the lanes, who may take them, and what the registry is told."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,20 +27,14 @@ from mei_pipeline.registry.deploy import (
 )
 from mei_pipeline.registry.engine import Registry, open_registry
 from mei_pipeline.registry.lanes import Wanted, lanes_of, wanted
+from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import Basis, Occasion
 from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
 from mei_pipeline.selection.legs import Ground, Leg, chain, run_leg
 from mei_pipeline.selection.measured import known
 from mei_pipeline.selection.roles import Incumbent, Standing, assign
-from mei_pipeline.selection.stations import (
-    Finalist,
-    Judgement,
-    read_candidates,
-    read_file,
-    read_gated,
-    read_walk,
-)
+from mei_pipeline.selection.stations import Finalist, Judgement, read_file, read_verdicts
 from mei_pipeline.selection.statistics.sharpe import track_record
 from mei_pipeline.selection.walk_forward import Walk
 from mei_pipeline.settings import Settings
@@ -59,13 +54,16 @@ class Deployments:
 def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: int) -> tuple[Assignment, ...]:
     """Decide what each lane shall run, incumbents replayed on the same days as the candidates; write it down.
 
+    A config that a person put into a paper lane, or paused there, has its lane.
+
     Raises:
-        DataError: An earlier station has not run.
+        DataError: An earlier station has not run, or has run again since.
         Busy: Another process holds the registry.
     """
     registry = open_registry(settings.registry)
-    walk, chains = read_walk(settings, plan)
-    passed = _passed(read_gated(settings, plan).judgements, chains)
+    walk, verdicts = read_verdicts(settings, plan)
+    passed = _passed(verdicts)
+    fell = "what passed holds a lane that no night moves" if passed else _why_none([each for _, each, _ in verdicts])
     found: dict[str, Assignment] = {}
     free, incumbents = [], {}
     for lane in lanes_of(config.lanes):
@@ -75,11 +73,12 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
             reason = f"nothing, because no config of {lane.venue} was judged"
         if reason:
             found[lane.name] = Assignment(lane.name, None, reason)
+            if now is not None and now.pointer.state in {PAPER, PAUSED}:
+                passed = [each for each in passed if each.config_id != now.pointer.config_id]
             continue
         free.append(lane)
         if now is not None:
             incumbents[lane.name] = _incumbent(settings, plan, registry, now, walk)
-    fell = _why_none(read_gated(settings, plan).judgements)
     for each in assign(free, passed, incumbents, plan.selection.roles, now_ms, fell):
         found[each.lane] = each
     assigned = tuple(found[name] for name in sorted(found))
@@ -106,10 +105,10 @@ def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occas
         Busy, DataError, Fatal, Refused: See `registry.deploy.propose_deployments`.
     """
     registry = open_registry(settings.registry)
-    verdicts = {judgement.slot: judgement for judgement in read_gated(settings, plan).judgements}
+    _, verdicts = read_verdicts(settings, plan)
     judged = store_candidates(
         registry,
-        [_candidate(plan, each, verdicts[each.slot]) for each in read_candidates(settings, plan).finalists],
+        [_candidate(plan, finalist, judgement) for finalist, judgement, _ in verdicts],
         night_id=plan.id,
         policy_id=plan.selection.id,
         occasion=occasion,
@@ -126,10 +125,10 @@ def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occas
     return Deployments(judged, proposals)
 
 
-def _passed(judgements: tuple[Judgement, ...], chains: tuple[Leg, ...]) -> list[Standing]:
+def _passed(verdicts: Sequence[tuple[Finalist, Judgement, Leg]]) -> list[Standing]:
     """Configs that passed, each once: of equal ids the better slot counts."""
     found: dict[str, Standing] = {}
-    for judgement, series in zip(judgements, chains, strict=True):
+    for _, judgement, series in verdicts:
         measured = judgement.measured
         if judgement.passed and measured.sharpe is not None and judgement.config_id not in found:
             found[judgement.config_id] = Standing(
@@ -138,7 +137,7 @@ def _passed(judgements: tuple[Judgement, ...], chains: tuple[Leg, ...]) -> list[
     return list(found.values())
 
 
-def _why_none(judgements: tuple[Judgement, ...]) -> str:
+def _why_none(judgements: Sequence[Judgement]) -> str:
     if not judgements:
         return "no combo of the search made money on all of its days"
     fell = [gate.name for each in judgements for gate in each.gates if gate.verdict != "pass"]

@@ -74,10 +74,13 @@ def by_role(lane: Lane) -> tuple[int, str, str]:
 
 def failure(incumbent: Incumbent, policy: Roles) -> str:
     """Why an incumbent has failed; empty where it has not."""
+    return _lost(incumbent, policy) or ("was let in with other kernels" if incumbent.other_kernels else "")
+
+
+def _lost(incumbent: Incumbent, policy: Roles) -> str:
+    """Why an incumbent has failed by what it did; such a one does not follow itself."""
     if incumbent.unfit:
         return incumbent.unfit
-    if incumbent.other_kernels:
-        return "was let in with other kernels"
     fall, factor = incumbent.drawdown_pct, incumbent.profit_factor
     if fall is not None and fall > policy.max_incumbent_drawdown_pct:
         return f"fell {fall:.4g} % since it took the lane; {policy.max_incumbent_drawdown_pct:g} % are allowed"
@@ -104,6 +107,8 @@ def assign(
 ) -> tuple[Assignment, ...]:
     """What each lane shall run, first choice first.
 
+    A config that holds a lane is for no other one: if its own lane found nobody else, it would hold two.
+
     Args:
         lanes: Lanes that a night may move, all of one venue.
         passed: Configs that passed tonight.
@@ -126,7 +131,10 @@ def assign(
         if lane.name in kept:
             chosen, reason = None, kept[lane.name]
         else:
-            chosen, reason = _choose(lane, passed, incumbent, taken, policy)
+            barred = {each.config_id for name, each in incumbents.items() if name != lane.name}
+            if incumbent and _lost(incumbent, policy):
+                barred.add(incumbent.config_id)
+            chosen, reason = _choose(lane, passed, incumbent, taken, barred, policy)
             if not passed:
                 reason = f"nothing, because {fell}"
             if chosen is None and incumbent is not None:
@@ -143,6 +151,7 @@ def _choose(
     passed: Sequence[Standing],
     incumbent: Incumbent | None,
     taken: Mapping[str, Floats],
+    barred: set[str],
     policy: Roles,
 ) -> tuple[Standing | None, str]:
     """The candidate that takes a lane, and why; None where the incumbent is as good."""
@@ -150,6 +159,7 @@ def _choose(
         each
         for each in passed
         if each.config_id not in taken
+        and each.config_id not in barred
         and all(correlation(each.returns, other) <= policy.max_correlation for other in taken.values())
     ]
     if not free:

@@ -5,11 +5,13 @@
 """
 
 import io
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -201,12 +203,15 @@ def read_walk(settings: Settings, plan: NightPlan) -> tuple[Walk, tuple[Leg, ...
     """
     folder = night_folder(settings, plan)
     walk = read_file(folder / "walk.json", _WALK, "walk_forward")
+    path = folder / "chains.npz"
     try:
-        with np.load(folder / "chains.npz") as stored:
+        with np.load(path) as stored:
             names = [field.name for field in fields(Leg)]
             chains = tuple(Leg(**{name: stored[f"{i} {name}"] for name in names}) for i in range(len(walk.slots)))
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{folder / 'chains.npz'}: damaged ({error}); materialise `walk_forward` again") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: the night has none yet; materialise `walk_forward`") from None
+    except (OSError, KeyError, ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged ({error}); materialise `walk_forward` again") from None
     return walk, chains
 
 
@@ -256,11 +261,11 @@ def gate_night(
     """Measure and judge every finalist; what is judged is stored as a look at these days before a verdict is known.
 
     Raises:
-        DataError: An earlier station has not run, or the lake has changed.
+        DataError: An earlier station has not run, or has run again since, or the lake has changed.
         Busy: Another process holds the registry.
     """
     walk, chains = read_walk(settings, plan)
-    found = read_candidates(settings, plan)
+    found = _finalists_of(settings, plan, walk)
     if not chains:
         gated = Gated(plan.id, None, ((), ()), None, ())
     else:
@@ -271,7 +276,7 @@ def gate_night(
         search = search_of(overfitting, chains, seen, basket_returns(ground.bars, chains[0].days_ms))
         evidence = Evidence(ground, others, plan.sweep, walk, plan.selection, plan.to_ms)
         judgements = []
-        for finalist, slot, chain in zip(found.finalists, walk.slots, chains, strict=True):
+        for finalist, slot, chain in zip(found, walk.slots, chains, strict=True):
             measured = measure(evidence, slot, chain, search)
             gates = judge(measured, plan.selection.gates)
             judgements.append(Judgement(finalist.config_id, finalist.slot, measured, gates))
@@ -294,6 +299,29 @@ def read_gated(settings: Settings, plan: NightPlan) -> Gated:
     """
     found: Gated = read_file(night_folder(settings, plan) / "gates.json", _GATED, "gate_results")
     return found
+
+
+def read_verdicts(settings: Settings, plan: NightPlan) -> tuple[Walk, tuple[tuple[Finalist, Judgement, Leg], ...]]:
+    """The folds, and each finalist with the verdicts on it and the chain of its slot.
+
+    Raises:
+        DataError: A station has not run, a file is damaged, or a station ran again and those after it did not.
+    """
+    walk, chains = read_walk(settings, plan)
+    finalists = _finalists_of(settings, plan, walk)
+    judgements = read_gated(settings, plan).judgements
+    if [each.config_id for each in judgements] != [each.config_id for each in finalists]:
+        path = night_folder(settings, plan) / "gates.json"
+        raise DataError(f"{path}: is of other finalists than candidates.json; materialise `gate_results` again")
+    return walk, tuple(zip(finalists, judgements, chains, strict=True))
+
+
+def _finalists_of(settings: Settings, plan: NightPlan, walk: Walk) -> tuple[Finalist, ...]:
+    finalists = read_candidates(settings, plan).finalists
+    if [each.combo for each in finalists] != [slot.final.combo for slot in walk.slots]:
+        path = night_folder(settings, plan) / "candidates.json"
+        raise DataError(f"{path}: is of other choices than walk.json; materialise `candidates` again")
+    return finalists
 
 
 def read_file(path: Path, form: TypeAdapter[Any], asset: str) -> Any:

@@ -13,6 +13,8 @@ import polars as pl
 from kernels.ledger import BLOCKS
 from kernels.params import Value
 from mei_pipeline.config.models import WalkForward
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.market import DAY_MS
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
 from mei_pipeline.selection.legs import Ground, Leg, chain, flat_leg, on_symbols, run_leg
@@ -85,6 +87,21 @@ def own_searches(plan: SweepPlan, spans: Sequence[tuple[int, int]]) -> tuple[Swe
     """The search of `plan` over the days of each span of blocks alone; over all blocks it is `plan` itself."""
     starts = block_starts_ms(plan.from_ms, plan.to_ms)
     return tuple(replace(plan, from_ms=starts[first], to_ms=starts[end]) for first, end in spans)
+
+
+def check_folds(plan: SweepPlan, policy: WalkForward) -> None:
+    """Refuse days that can't be cut into folds before anything is searched.
+
+    Raises:
+        ConfigError: The policy leaves a fold no day, or the search of a fold of `tpe` fewer days than time blocks.
+    """
+    folds = folds_of(plan.from_ms, plan.to_ms, policy)
+    days = min(fold.train_ms[1] - fold.train_ms[0] for fold in folds) // DAY_MS
+    if plan.search.method == "tpe" and days < BLOCKS:
+        raise ConfigError(
+            f"policy.yaml: selection.walk_forward.train_blocks: {policy.train_blocks} leave {days} days to the search "
+            f"of a fold, which needs {BLOCKS} with method tpe; use more of them or a longer window"
+        )
 
 
 def run_slot(

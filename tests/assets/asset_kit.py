@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from policy_kit import policy_text
 
 from assets.graph import definitions
 from assets.run import open_instance
@@ -26,20 +27,10 @@ intervals: [1h]
 anchors: {{1h: 2025-01-01T00:00:00Z}}
 sources:
   - {{kind: synthetic, seed: 11, symbols: [AAA, BBB, CCC], from: 2025-01-01, to: 2025-04-01, edge_sharpe: 5}}
-window: {{days: 80, out_of_sample_days: 40}}
+window: {{days: 80, holdout_days: 16}}
 profiles: {{smoke: {{sweep: smoke}}, nightly: {{sweep: smoke}}}}
 automation: {automation}
 retention: {{sweeps_keep: 3}}
-"""
-# As lax as thresholds go, so that a few days of a small market are enough for somebody to pass.
-POLICY = """\
-selection:
-  finalists: 3
-  min_trades: 1
-  min_trades_out_of_sample: 1
-  max_drawdown_pct: 100
-  min_sharpe_out_of_sample: {sharpe}
-  significance: 0.5
 """
 SWEEP = """\
 strategy: ema_cross
@@ -69,12 +60,12 @@ class World:
     summary: NightSummary
 
 
-def write_config(folder: Path, *, automation: str = "off", min_sharpe: float = -20.0) -> Config:
-    """A configuration folder, and what it says."""
+def write_config(folder: Path, *, automation: str = "off", **policy: object) -> Config:
+    """A configuration folder, and what it says; `policy` is what `policy_kit.policy` is told."""
     (folder / "sweeps").mkdir(parents=True, exist_ok=True)
     (folder / "lanes").mkdir(exist_ok=True)
     (folder / "pipeline.yaml").write_text(PIPELINE.format(automation=automation))
-    (folder / "policy.yaml").write_text(POLICY.format(sharpe=min_sharpe))
+    (folder / "policy.yaml").write_text(policy_text(**policy))
     (folder / "sweeps" / "smoke.yaml").write_text(SWEEP)
     for name, role in LANES.items():
         (folder / "lanes" / f"{name}.yaml").write_text(f"mode: paper\nvenue: synthetic\nrole: {role}\n")

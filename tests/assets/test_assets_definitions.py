@@ -11,6 +11,7 @@ from asset_kit import write_config
 from assets.graph import definitions
 from mei_pipeline.candles.quality import RULES
 from mei_pipeline.definitions import defs
+from mei_pipeline.selection.gates import gate_names
 from mei_pipeline.settings import CHECKOUT
 
 
@@ -32,15 +33,20 @@ TABLE = {
     "night_plan": Row("research", "candles funding coverage", "tradable_universe", " ".join(RULES)),
     "features": Row("research", "night_plan", "finite_after_warmup", kernels=True),
     "sweep_results": Row("research", "night_plan features", "complete replay_equal", kernels=True, pool="gpu"),
-    "candidates": Row("selection", "sweep_results", "unique_ids"),
-    "deployments": Row("deploy", "candidates", "config_valid gates_passed"),
+    "walk_forward": Row(
+        "selection", "night_plan features sweep_results", "holdout_untouched", kernels=True, pool="gpu"
+    ),
+    "candidates": Row("selection", "sweep_results walk_forward", "unique_ids"),
+    "gate_results": Row("selection", "candidates", "all_computed", " ".join(gate_names())),
+    "role_assignments": Row("selection", "gate_results", "distinct_configs"),
+    "deployments": Row("deploy", "role_assignments", "config_valid gates_passed"),
     "promoted": Row("deploy", "deployments"),
     "lane/paper1": Row("lanes", "promoted", "", "acknowledged"),
     "lane/paper2": Row("lanes", "promoted", "", "acknowledged"),
 }
 JOBS = {
     "ingest": {"candles", "funding", "coverage"},
-    "nightly": {"night_plan", "features", "sweep_results", "candidates", "deployments", "promoted"},
+    "nightly": set(TABLE) - {"candles", "funding", "coverage", "lane/paper1", "lane/paper2"},
     "hand_over": {"promoted"},
 }
 

@@ -31,7 +31,10 @@ METADATA = {
     "features": f"{TABLE} columns windows bytes sample_plot",
     "sweep_results": f"{TABLE} sweep_id plan combos combos_per_s bar_steps_per_s engine lost_money_pct "
     "without_trades distribution axes heat_map pareto_plot pareto_front top_20",
-    "candidates": f"{TABLE} candidates fell_before finalists passed",
+    "walk_forward": f"{ARTEFACT} dagster/row_count folds slots fold_plan equity_out_of_sample",
+    "candidates": f"{TABLE} candidates fell_before finalists",
+    "gate_results": f"{TABLE} gates passed looks effective_looks overfitting luck",
+    "role_assignments": f"{TABLE} roles",
     "deployments": f"{TABLE} lanes diff judged proposed outcome",
     "promoted": f"{TABLE} moved transition_ids lanes files_written",
 }
@@ -101,7 +104,11 @@ def test_the_same_night_again_changes_nothing(world: World) -> None:
     assert again.deployed == ()
     assert {lane.reason[:8] for lane in again.lanes} == {"nothing,"}
     assert again.ingested.added == 0
-    assert contents(world.settings) == before
+    after = contents(world.settings)
+    (roles,) = (path for path in before if path.endswith("roles.json"))
+    # The lanes have holders now, which is another decision, and these are replayed on the columns that they read.
+    assert {path: after[path] for path in before if path != roles} == {p: before[p] for p in before if p != roles}
+    assert {path.split("/")[0] for path in after.keys() - before.keys()} <= {"features"}
     assert history(registry) == moves
 
 
@@ -248,7 +255,10 @@ def test_paths_that_are_told_exist(world: World) -> None:
         "night_plan": "plan.json",
         "features": "columns.npy",
         "sweep_results": sweep_folder(world.settings.sweeps, read_plan(world.settings).sweep).name,
+        "walk_forward": "walk.json",
         "candidates": "candidates.json",
+        "gate_results": "gates.json",
+        "role_assignments": "roles.json",
         "deployments": "lanes",
         "promoted": "lanes",
     }

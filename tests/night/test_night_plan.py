@@ -19,7 +19,7 @@ AS_OF_MS = START_MS + 60 * DAY_MS
 def test_the_search_ends_where_the_holdout_starts(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
     plan = night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
-    assert (plan.sweep.from_ms, plan.sweep.to_ms) == (AS_OF_MS - 50 * DAY_MS, AS_OF_MS - 20 * DAY_MS)
+    assert (plan.sweep.from_ms, plan.sweep.to_ms) == (AS_OF_MS - 50 * DAY_MS, AS_OF_MS - 10 * DAY_MS)
     assert (plan.holdout_ms, plan.to_ms) == (plan.sweep.to_ms, AS_OF_MS)
     assert plan.candles == 60 * 24 * 3
     assert plan.sweep.symbols == SYMBOLS
@@ -149,7 +149,7 @@ def test_a_night_reads_the_bars_that_exits_are_decided_on(mei_settings: Settings
     bars = night.night_bars(mei_settings, plan)
     assert bars.steps.interval == "15m"
     cut = night.search_window(plan, bars)
-    assert cut.last - cut.first == 30 * 96
+    assert cut.last - cut.first == 40 * 96
     assert night.holdout_window(plan, bars).first == cut.last
     revised = quarters(walk("AAA", 60, 1)).tail(1).with_columns(volume=pl.lit(7.0))
     merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from kernels.cache import source_hash
 from mei_pipeline.files import canonical_json
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.registry.deploy import Candidate
+from mei_pipeline.registry.deploy import Assignment, Candidate, Judged, not_by_a_night
+from mei_pipeline.registry.lanes import wanted
+from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.looks import Look
 from mei_pipeline.registry.promote import Wish
 from mei_pipeline.registry.promote import promote as promote_wish
@@ -27,6 +30,7 @@ PAPER1 = Lane("paper1", "paper", "synthetic", "primary")
 PAPER2 = Lane("paper2", "paper", "synthetic", "fallback")
 LIVE = Lane("live1", "live", "hyperliquid", "primary")
 PAPER_THERE = Lane("paper9", "paper", "hyperliquid", "primary")
+HELD = {PAPER, PAUSED}
 SERVER = "REGISTRY_TEST_SERVER"
 """Variable with the URL of a PostgreSQL server; without it registries are files. Processes that a test starts inherit
 it."""
@@ -94,6 +98,34 @@ def judged(
 
 def candidate(number: int, score: float, verdict: str = "pass", venue: str = "synthetic") -> Candidate:
     return Candidate(resolved(number, venue), basis(venue), {"sharpe": score}, (gate(), gate(verdict, "luck")), score)
+
+
+def by_rank(registry: Registry, judged: Sequence[Judged], lanes: Sequence[Lane]) -> list[Assignment]:
+    """The n-th best that passed for the n-th lane of its venue that a night may move, one after the other.
+
+    A config in a lane that no night moves is for no other one, and one that holds the very lane is assigned anew only
+    where it was let in with other kernels.
+    """
+    held = {lane.name: wanted(registry, lane.name) for lane in lanes}
+    reasons = {lane.name: not_by_a_night(lane, held[lane.name] and held[lane.name].pointer) for lane in lanes}
+    there = {now.pointer.config_id for name, now in held.items() if now and reasons[name] and now.pointer.state in HELD}
+    fallen = {entry.config_id for entry in judged if not entry.passed}
+    standing = [entry for entry in judged if entry.config_id not in fallen]
+    best = sorted(standing, key=lambda entry: (-entry.score, entry.config_id))
+    assigned = []
+    for lane in lanes:
+        free = [entry.config_id for entry in best if entry.venue == lane.venue and entry.config_id not in there]
+        now = held[lane.name]
+        if reasons[lane.name] or not free:
+            assigned.append(Assignment(lane.name, None, reasons[lane.name] or "nothing, because nobody is left"))
+            continue
+        there.add(free[0])
+        same = now is not None and now.pointer.config_id == free[0]
+        if same and now.file.provenance.kernel_hash == source_hash():
+            assigned.append(Assignment(lane.name, None, f"nothing, because {free[0][:12]} holds the lane"))
+        else:
+            assigned.append(Assignment(lane.name, free[0], "judged anew" if same else "best that is left"))
+    return assigned
 
 
 def look() -> Look:

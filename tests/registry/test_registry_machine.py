@@ -18,7 +18,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from kernels.cache import source_hash
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import store
@@ -28,7 +27,6 @@ from mei_pipeline.registry.lifecycle import LEGAL
 from mei_pipeline.registry.moves import pause, resize, retire, rollback
 from mei_pipeline.registry.records import Lane
 from mei_pipeline.registry.render import render
-from mei_pipeline.selection.roles import by_rank
 
 VENUE = "hyperliquid"
 NUMBERS = range(4)
@@ -173,8 +171,7 @@ class Lifecycle(RuleBasedStateMachine):
         done = store_candidates(self.registry, made, night_id=night, policy_id=kit.POLICY, occasion=self.now())
         for number, entry in zip(numbers, done, strict=True):
             self.judged(number, passed=entry.fell_at in {(), ("lifecycle: retired",)}, data="d")
-        held = {lane.name: wanted(self.registry, lane.name) for lane in ALL}
-        assignments = by_rank(done, ALL, held, source_hash())
+        assignments = kit.by_rank(self.registry, done, ALL)
         lanes = propose_deployments(
             self.registry, self.lanes, ALL, assignments, night_id=night, policy_id=kit.POLICY, occasion=self.now()
         )

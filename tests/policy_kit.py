@@ -1,0 +1,62 @@
+"""Policies for small markets: every gate is asked for, and as lax as it goes, so that a few days are enough to pass."""
+
+from typing import Any
+
+import yaml
+
+from mei_pipeline.config.models import Selection
+
+NEVER = 1e-9
+"""Least of a threshold that must lie above 0; less it from 1, the greatest of one that must lie below 1."""
+
+
+def policy(**changes: Any) -> dict[str, Any]:
+    """The content of policy.yaml; `changes` are of gates, of roles, or of keys of `selection`, whichever has the key."""
+    gates = {
+        "min_round_trips": 1,
+        "min_sharpe": -20,
+        "min_median_day_pct": -100,
+        "max_drawdown_pct": 100,
+        "min_profit_factor": 0,
+        "stress": {"slippage_bps": [2], "fee_multiples": [1.5], "delay_bars": 1, "min_return_pct": -100},
+        "max_symbol_share": 1,
+        "max_trade_share": 1,
+        "max_day_share": 1,
+        "min_plateau_frac": 0,
+        "max_loss_probability": 1 - NEVER,
+        "max_shuffled_drawdown_pct": 100,
+        "min_other_symbols_sharpe": None,
+        "max_crisis_drawdown_pct": None,
+        "max_overfitting_probability": 1 - NEVER,
+        "max_search_loss_probability": 1 - NEVER,
+        "min_deflated_sharpe": NEVER,
+        "max_snooping_p": 1 - NEVER,
+        "max_basket_p": 1 - NEVER,
+    }
+    roles = {
+        "max_correlation": 1,
+        "min_run_days": 0,
+        "min_gain_sharpe": 0,
+        "max_incumbent_drawdown_pct": 100,
+        "min_incumbent_profit_factor": 0,
+    }
+    selection: dict[str, Any] = {
+        "finalists": 3,
+        "other_symbols": 0,
+        "walk_forward": {"window": "anchored", "train_blocks": 4, "test_blocks": 1, "embargo_days": 1},
+        "gates": gates,
+        "roles": roles,
+    }
+    for key, value in changes.items():
+        next((part for part in (gates, roles) if key in part), selection)[key] = value
+    return {"selection": selection}
+
+
+def policy_text(**changes: Any) -> str:
+    """The same as the text of the file."""
+    return yaml.safe_dump(policy(**changes), sort_keys=False)
+
+
+def selection_of(**changes: Any) -> Selection:
+    """The same as it is read."""
+    return Selection.model_validate(policy(**changes)["selection"])
