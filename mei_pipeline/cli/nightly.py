@@ -276,6 +276,7 @@ def _show_next(summary: NightSummary) -> None:
         click.echo(f"deployed    {lane.lane}: mei registry show {lane.config_id[:12]}")
     if not summary.deployed:
         click.echo("deployed    nothing")
+    click.echo(f"report      mei report --night {summary.night[:16]}")
     click.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
 
 

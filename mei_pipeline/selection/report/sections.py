@@ -8,6 +8,7 @@ from mei_pipeline.candles.quality import RULES
 from mei_pipeline.market import DAY_MS
 from mei_pipeline.pages import Bad, Good, figure
 from mei_pipeline.registry.records import Gate
+from mei_pipeline.selection.legs import Leg
 from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, luck_picture
 from mei_pipeline.selection.report.document import Block, Figures, Pictures, Report, Section, Table, Words
 from mei_pipeline.selection.report.facts import Facts, LaneStory, Searched
@@ -15,6 +16,9 @@ from mei_pipeline.selection.stations import Finalist, Judgement
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.pictures import axes_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
+
+SHORT = 12
+"""Digits of an id that are shown."""
 
 _LISTED = 12
 """Values of an axis that are listed."""
@@ -56,7 +60,7 @@ def outcome(facts: Facts) -> str:
 
 def short(config_id: str | None) -> str | None:
     """The first digits of an id."""
-    return None if config_id is None else config_id[:12]
+    return None if config_id is None else config_id[:SHORT]
 
 
 def _overview(facts: Facts) -> Section:
@@ -191,19 +195,24 @@ def _finalists(facts: Facts) -> Section:
         "the days of the folds, chained, none of which its choice had seen; gates judge this. Holdout: the config on "
         "the last days; it decides nothing. Sharpe ratios are annual, of daily returns."
     )
-    pictures = tuple(
-        equity_picture(equity_title(each), {"in sample": inside, "out of sample": chain, "holdout": holdout})
-        for each, chain, (inside, holdout) in zip(finalists, facts.chains, facts.replays, strict=True)
-    )
+    pictures = equity_pictures(finalists, facts.chains, facts.replays)
     axes = [path for path, _ in facts.plan.sweep.axes]
     values = tuple((path, *(_value(each.params.get(path)) for each in finalists)) for path in axes)
     parameters = Table("Their parameters", ("axis", *(f"slot {each.slot}" for each in finalists)), values)
     return Section("Finalists", (Words(legend), Table("", heading, tuple(rows)), Pictures(pictures), parameters))
 
 
-def equity_title(finalist: Finalist) -> str:
-    """Whose equity a picture shows."""
-    return f"Slot {finalist.slot}, config {finalist.config_id[:12]}: equity, start = 1"
+def equity_pictures(
+    finalists: Sequence[Finalist], chains: Sequence[Leg], replays: Sequence[tuple[Leg, Leg]]
+) -> tuple[str, ...]:
+    """One picture for each finalist: its config in sample and on the holdout, and its slot's choices out of sample."""
+    return tuple(
+        equity_picture(
+            f"Slot {each.slot}, config {short(each.config_id)}: equity, start = 1",
+            {"in sample": inside, "out of sample": chain, "holdout": holdout},
+        )
+        for each, chain, (inside, holdout) in zip(finalists, chains, replays, strict=True)
+    )
 
 
 def _fallen(facts: Facts) -> Section:
@@ -352,7 +361,7 @@ def _data(facts: Facts) -> Section:
 def _verdicts(facts: Facts) -> Section:
     tables = tuple(
         Table(
-            f"Slot {each.slot}, config {each.config_id[:12]}",
+            f"Slot {each.slot}, config {short(each.config_id)}",
             ("gate", "value", "threshold", "verdict", "explanation"),
             tuple(
                 (gate.name, gate.value, gate.threshold, _coloured(gate.verdict), gate.explanation)

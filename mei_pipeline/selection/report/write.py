@@ -5,9 +5,11 @@ from pathlib import Path
 
 from mei_pipeline import files
 from mei_pipeline.night import NightPlan, known_nights, night_folder, read_plan
-from mei_pipeline.selection.report.document import html_of, markdown_of
+from mei_pipeline.selection.deploy import read_assigned
+from mei_pipeline.selection.report.document import escaped, html_of, markdown_of
 from mei_pipeline.selection.report.facts import read_facts
-from mei_pipeline.selection.report.sections import report_of
+from mei_pipeline.selection.report.sections import SHORT, report_of
+from mei_pipeline.selection.stations import read_candidates, read_gated
 from mei_pipeline.settings import Settings
 
 _LAST = "roles.json"
@@ -51,6 +53,17 @@ def is_current(settings: Settings, plan: NightPlan) -> bool:
     written, result = report_paths(settings, plan), night_folder(settings, plan) / _LAST
     there = written.markdown.exists() and written.html.exists() and result.exists()
     return there and result.stat().st_mtime_ns <= written.markdown.stat().st_mtime_ns
+
+
+def unnamed(settings: Settings, plan: NightPlan, text: str) -> tuple[str, ...]:
+    """Finalists, gates and lanes of a night that a text in Markdown does not name; empty for a whole report."""
+    judgements = read_gated(settings, plan).judgements
+    names = [
+        *(each.config_id[:SHORT] for each in read_candidates(settings, plan).finalists),
+        *dict.fromkeys(gate.name for each in judgements for gate in each.gates),
+        *(each.lane for each in read_assigned(settings, plan)),
+    ]
+    return tuple(name for name in names if escaped(name) not in text)
 
 
 def latest_finished(settings: Settings) -> NightPlan | None:
