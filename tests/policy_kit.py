@@ -11,7 +11,7 @@ NEVER = 1e-9
 
 
 def policy(**changes: Any) -> dict[str, Any]:
-    """The content of policy.yaml; `changes` are of gates, of roles, or of keys of `selection`, whichever has the key."""
+    """The content of policy.yaml; `changes` are of gates, of roles, or keys of `selection`, whichever has the key."""
     gates = {
         "min_round_trips": 1,
         "min_sharpe": -20,

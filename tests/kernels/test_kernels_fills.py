@@ -234,3 +234,27 @@ def test_a_waiting_order_holds_a_place_where_nothing_is_held_and_the_money_beyon
     slots[2]["size"] = 1.0
     assert reserved(2, open_size=1.0, open_adds=1.0) == (10.0, 0.0)
     assert reserved(2, open_size=0.05, open_adds=1.0) == (0.5, 0.0)
+
+
+def test_what_is_worth_just_the_least_is_not_raised():
+    """The quotient of both rounds to above the coins, so that raising it would add a lot."""
+    lots = 100.0
+    for count, price in np.random.default_rng(2).uniform((1, 1), (5000, 90), (20_000, 2)).tolist():
+        coins = int(count) / lots
+        if coins * price / price > coins:
+            break
+    else:
+        pytest.fail("no such price")
+    assert fitted(coins, 1e6, price=price, lots=lots, least=coins * price, bump=1.0)[0] == coins
+
+
+def test_what_needs_just_what_is_left_does_not_shrink():
+    """The share of the wish that what is left pays for rounds to below the lots, so that shrinking would take one."""
+    lots = 100.0
+    for wanted, price in np.random.default_rng(3).uniform((1, 1), (50, 90), (20_000, 2)).tolist():
+        coins = math.floor(wanted * lots) / lots
+        if wanted * (coins * price / (wanted * price)) < coins:
+            break
+    else:
+        pytest.fail("no such wish")
+    assert fitted(wanted, coins * price, price=price, lots=lots)[0] == coins
