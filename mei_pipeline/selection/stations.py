@@ -205,7 +205,7 @@ def read_walk(settings: Settings, plan: NightPlan) -> tuple[Walk, tuple[Leg, ...
     walk = read_file(folder / "walk.json", _WALK, "walk_forward")
     path = folder / "chains.npz"
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             names = [field.name for field in fields(Leg)]
             chains = tuple(Leg(**{name: stored[f"{i} {name}"] for name in names}) for i in range(len(walk.slots)))
     except FileNotFoundError:
