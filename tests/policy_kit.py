@@ -1,17 +1,19 @@
 """Policies for small markets: every gate is asked for, and as lax as it goes, so that a few days are enough to pass."""
 
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from mei_pipeline.config.models import Selection
+from mei_pipeline.config.models import PolicyConfig, Selection
+from mei_pipeline.config.reader import parse_document
 
 NEVER = 1e-9
 """Least of a threshold that must lie above 0; less it from 1, the greatest of one that must lie below 1."""
 
 
 def policy(**changes: Any) -> dict[str, Any]:
-    """The content of policy.yaml; `changes` are of gates, of roles, or keys of `selection`, whichever has the key."""
+    """The content of policy.yaml; `changes` are of gates, of roles or of `selection`, whichever has the key."""
     gates = {
         "min_round_trips": 1,
         "min_sharpe": -20,
@@ -59,4 +61,5 @@ def policy_text(**changes: Any) -> str:
 
 def selection_of(**changes: Any) -> Selection:
     """The same as it is read."""
-    return Selection.model_validate(policy(**changes)["selection"])
+    found: PolicyConfig = parse_document(policy_text(**changes).encode(), Path("policy.yaml"), PolicyConfig).model
+    return found.selection

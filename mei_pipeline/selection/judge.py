@@ -243,7 +243,7 @@ def search_of(overfitting: Overfitting, chains: Sequence[Leg], looks: Sequence[L
     latest = {look.config_id: look for look in looks}
     touching = [look for look in latest.values() if np.isin(look.days_ms, days).any()]
     series = align([look.days_ms // DAY_MS for look in touching], [look.returns for look in touching])
-    effective = effective_trials(statistic_correlation(series), seed=_SEED)
+    effective = known(effective_trials(statistic_correlation(series), seed=_SEED)) or 0.0
     returns = np.column_stack([chain.returns for chain in chains])
     scale = float(returns.std(axis=0).max()) / float(basket.std()) if basket.std() > 0.0 else 0.0
     return Search(

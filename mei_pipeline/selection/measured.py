@@ -31,7 +31,7 @@ class Search:
         overfitting_probability: Of the search, by CSCV; None where too few trials vary.
         loss_probability: Share of its splits in which the best of one half loses on the other.
         looks: How many distinct configs were ever judged on days of these, this night's included.
-        effective_looks: How many independent ones have the same expected best.
+        effective_looks: How many independent ones have the same expected best; 0 where no look varies.
         nothing_p: p-value of the best slot against doing nothing; None where no slot varies.
         basket_p: The same against holding the basket.
     """

@@ -365,7 +365,7 @@ def _write_legs(path: Path, legs: Mapping[Any, Leg]) -> None:
 
 def _read_legs(path: Path, names: Iterable[object], asset: str) -> tuple[Leg, ...]:
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             return tuple(Leg(**{f.name: stored[f"{name} {f.name}"] for f in fields(Leg)}) for name in names)
     except FileNotFoundError:
         raise DataError(f"{path}: the night has none yet; materialise `{asset}`") from None

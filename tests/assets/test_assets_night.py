@@ -200,6 +200,15 @@ def test_a_killed_night_is_closed_by_the_next_one(world: World) -> None:
         assert storage.get_concurrency_info("gpu").active_run_ids == set()
 
 
+def test_days_that_can_not_be_cut_into_folds_stop_the_night_before_its_search(world: World) -> None:
+    before = contents(world.settings)
+    folds = {"window": "anchored", "train_blocks": 4, "test_blocks": 1, "embargo_days": 5}
+    write_config(world.settings.config, walk_forward=folds)
+    with pytest.raises(ConfigError, match=r"policy\.yaml: selection\.walk_forward\.embargo_days: 5 leave nothing of 4"):
+        run_night(world.settings, PROFILE, AS_OF_MS)
+    assert contents(world.settings) == before
+
+
 def test_an_unknown_profile_runs_nothing(world: World) -> None:
     with pytest.raises(ConfigError, match="smoke"):
         run_night(world.settings, "smok", AS_OF_MS)

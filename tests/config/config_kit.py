@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from policy_kit import policy_text
+
 from kernels.params import Parameter
 from mei_pipeline.params.table import Catalog, make_market, make_table
 
@@ -38,7 +40,7 @@ sources:
 profiles:
   smoke: {sweep: smoke}
 """,
-    "policy.yaml": "selection: {finalists: 3}\n",
+    "policy.yaml": policy_text(),
     "sweeps/smoke.yaml": """\
 strategy: toy
 interval: 1h

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from config_kit import write_folder
+from policy_kit import policy_text
 
 from mei_pipeline.cli.config import COMMANDS
 from mei_pipeline.cli.main import run
@@ -61,11 +62,11 @@ def test_check_for_machines(mei):
 
 
 def test_check_of_a_bad_folder_reports_all_and_exits_with_2(mei, tmp_path):
-    (tmp_path / "config" / "policy.yaml").write_text("selection: {finalists: 0}")
+    (tmp_path / "config" / "policy.yaml").write_text(policy_text(finalists=0))
     (tmp_path / "config" / "lanes" / "paper1.yaml").write_text("mode: paper")
     code, out, err = mei("check")
     assert (code, out) == (2, "")
-    for words in ("policy.yaml:1:13: selection.finalists: 0 is not allowed", "venue: missing", "role: missing"):
+    for words in ("policy.yaml:2:3: selection.finalists: 0 is not allowed", "venue: missing", "role: missing"):
         assert words in err
 
 
@@ -124,7 +125,8 @@ def test_explain_an_axis_with_a_condition(mei, tmp_path):
         ("venue", "binance", "pipeline.yaml"),
         ("window.days", 300, "default"),
         ("selection.finalists", 3, "policy.yaml"),
-        ("selection.min_trades", 100, "default"),
+        ("selection.gates.min_sharpe", -20, "policy.yaml"),
+        ("selection.crises", {}, "default"),
         ("universe", ["BTC", "ETH"], "pipeline.yaml"),
         ("profiles", {"smoke": {"sweep": "smoke"}}, "pipeline.yaml"),
         ("retention", {"ticks_days": 7, "sweeps_keep": 20, "unfinished_days": 14}, "default"),

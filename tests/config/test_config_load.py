@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 from config_kit import CATALOG, write_folder
+from policy_kit import policy_text
 
 from mei_pipeline.config.load import load_config, read_sweep
 from mei_pipeline.errors import ConfigError
@@ -206,7 +207,7 @@ def test_the_problems_of_all_files_come_together(tmp_path):
             tmp_path,
             **{
                 "pipeline.yaml": f"{PIPELINE}{PROFILE}windw: 3\n",
-                "policy.yaml": "selection: {finalists: 0}",
+                "policy.yaml": policy_text(finalists=0),
                 "sweeps/smoke.yaml": f"{SWEEP}  trade.sl: [1]",
                 "lanes/paper1.yaml": "mode: paper",
             },

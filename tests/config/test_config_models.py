@@ -5,6 +5,7 @@ import pytest
 from config_kit import TABLE
 from hypothesis import given
 from hypothesis import strategies as st
+from policy_kit import policy_text
 
 from mei_pipeline.candles.intervals import INTERVALS
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS
@@ -27,7 +28,7 @@ sources:
     venue: binance
     path: candles
   - {kind: synthetic, seed: 7, symbols: [A, B], from: 2025-01-01, to: 2025-02-01}
-window: {days: 100, out_of_sample_days: 30}
+window: {days: 100, holdout_days: 30}
 profiles:
   nightly: {sweep: smoke}
 """
@@ -40,6 +41,7 @@ axes:
   a.x: [1, 2]
   a.y: {from: 1, to: 2, step: 0.5}
 """
+POLICY = policy_text()
 CASES = [
     (
         PipelineConfig,
@@ -118,9 +120,9 @@ CASES = [
     (
         PipelineConfig,
         PIPELINE,
-        "out_of_sample_days: 30",
-        "out_of_sample_days: 100",
-        "11:21: window.out_of_sample_days: 100 leaves nothing of",
+        "holdout_days: 30",
+        "holdout_days: 100",
+        "11:21: window.holdout_days: 100 leaves nothing of",
     ),
     (
         PipelineConfig,
@@ -206,10 +208,46 @@ CASES = [
     ),
     (
         PolicyConfig,
-        "selection: {significance: 0}",
+        POLICY,
+        "  finalists: 3",
+        "  finalists: 0",
+        "2:3: selection.finalists: 0 is not allowed; a whole number from 1 to 20",
+    ),
+    (PolicyConfig, POLICY, "  finalists: 3\n", "", "1:1: selection.finalists: missing; a whole number from 1 to 20"),
+    (
+        PolicyConfig,
+        POLICY,
+        "    min_sharpe: -20\n",
+        "",
+        "9:3: selection.gates.min_sharpe: missing; a number from -20 to 20",
+    ),
+    (
+        PolicyConfig,
+        POLICY,
+        "min_deflated_sharpe: 1.0e-09",
+        "min_deflated_sharpe: 1",
+        "32:5: selection.gates.min_deflated_sharpe: 1 is not allowed; a number above 0 and below 1",
+    ),
+    (
+        PolicyConfig,
+        POLICY,
+        "max_symbol_share: 1",
+        "max_symbol_share: 65",
+        "22:5: selection.gates.max_symbol_share: 65 is not allowed; a number from 0 to 1",
+    ),
+    (
+        PolicyConfig,
+        POLICY,
+        "test_blocks: 1",
+        "test_blocks: 13",
+        "7:5: selection.walk_forward.test_blocks: 13 after 4 to choose on; there are 16 blocks",
+    ),
+    (
+        PolicyConfig,
+        f"{POLICY}  crises: {{crash: {{from: 2025-10-13, to: 2025-10-10}}}}\n",
         "",
         "",
-        "1:13: selection.significance: 0 is not allowed; a number above 0 and",
+        "41:38: selection.crises.crash.to: not after `from`",
     ),
     (PolicyConfig, "# none", "", "", " selection: missing; a mapping with the keys finalists"),
     (Overrides, "base: {a: 1}", "", "", " strategy: missing; the strategy whose parameters these are"),

@@ -78,7 +78,7 @@ symbols: {SOL: {trade.sl_atr_mult: 4}}
 modes: {primary: {trade: {side: long}}}
 live: {trade.trail: true}
 """
-PIPELINE = FILES["pipeline.yaml"] + "automation: off\nwindow: {days: 100, out_of_sample_days: 30}\n"
+PIPELINE = FILES["pipeline.yaml"] + "automation: off\nwindow: {days: 100, holdout_days: 30}\n"
 PROMOTED = to_yaml(
     make_resolved(
         CATALOG,
@@ -208,8 +208,17 @@ TEXTS = {
         ],
     ),
     PolicyConfig: (
-        "selection: {finalists: 3}",
-        [("3", "0"), ("3", "1001"), ("3", "x"), ("finalists", "finalist"), ("3", "3, significance: 0")],
+        FILES["policy.yaml"],
+        [
+            ("finalists: 3", "finalists: 0"),
+            ("finalists: 3", "finalists: 21"),
+            ("finalists: 3", "finalists: x"),
+            ("finalists", "finalist"),
+            ("finalists: 3", "finalists: 3\n  significance: 0"),
+            ("min_sharpe: -20", "min_sharpe: null"),
+            ("max_crisis_drawdown_pct: null", "max_crisis_drawdown_pct: 0"),
+            ("window: anchored", "window: loose"),
+        ],
     ),
     LaneConfig: (
         FILES["lanes/paper1.yaml"],
@@ -334,7 +343,9 @@ def test_a_backtest_file_has_values_of_single_symbols(capsys):
 def test_a_candidate_has_every_parameter_of_a_strategy(capsys):
     check = jsonschema.Draft202012Validator(printed("candidate", capsys))
     params = {path: parameter.default for path, parameter in read_catalog().strategies["ema_cross"].items()}
-    finalist = {"combo": 1, "config_id": "x", "params": params, "in_sample": {}, "out_of_sample": {}, "gates": []}
+    earned = {"days": 1, "return_pct": 0.5, "sharpe": None, "max_drawdown_pct": 0.0, "round_trips": 0}
+    finalist = {"slot": 0, "combo": 1, "config_id": "x", "params": params, "in_sample_sharpe": 1.5, "picks": [None, 1]}
+    finalist |= {"out_of_sample": earned, "holdout": earned}
     night = {"night": "n", "combos": 1, "fell": {}, "finalists": [finalist]}
     assert check.is_valid(night)
     del params["trade.sl_atr_mult"]

@@ -67,8 +67,10 @@ def test_the_folds_cover_the_days_that_are_asked_for(small):
 
 def test_later_nights_count_the_looks_of_earlier_ones(small):
     nights = run_market(replace(with_edge(small, HUGE), nights=3), 1)
-    judged = [len(night) for night in nights]
-    assert [night[0].looks for night in nights] == [sum(judged[: n + 1]) for n in range(3)]
+    judged, looks = [len(night) for night in nights], [night[0].looks for night in nights]
+    assert looks[0] == judged[0]
+    assert looks == sorted(looks)  # a config that an earlier night judged counts once
+    assert all(looks[n] <= sum(judged[: n + 1]) for n in range(3))
 
 
 def test_a_first_night_is_the_same_whatever_follows(small):

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, quarters, walk, write_config
 
 from mei_pipeline import night
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.market import LEADS
 from mei_pipeline.settings import Settings
 
 AS_OF_MS = START_MS + 60 * DAY_MS
@@ -70,6 +73,45 @@ def test_a_symbol_that_the_lake_does_not_have_is_reported(mei_settings: Settings
     plan = night.plan_night(mei_settings, write_config(tmp_path, universe="[AAA, ZZZ]"), "smoke", AS_OF_MS)
     assert plan.sweep.symbols == ("AAA",)
     assert plan.dropped == {"ZZZ": "not in the lake"}
+
+
+@given(
+    names=st.lists(st.sampled_from(("BTC", "BTCUSDT", *"ABCDEFGHIJ")), unique=True),
+    count=st.integers(0, 6),
+    more=st.sampled_from("KLMNOP"),
+)
+def test_symbols_are_held_out_by_their_names_alone(names: list[str], count: int, more: str) -> None:
+    found = night.held_out(names, count)
+    assert found == night.held_out(names[::-1], count) == tuple(sorted(found))
+    assert set(found) <= set(names) - set(LEADS)
+    assert len(found) == (count if count <= len(names) - count else 0) or count == 1
+    assert len(set(names) - set(found)) >= len(found)
+    # Another symbol takes one place at most: who is held out stays so night after night.
+    if found:
+        assert len(set(found) - set(night.held_out([*names, more], count))) <= 1
+
+
+def test_a_search_does_not_see_the_symbols_that_are_held_out(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings)
+    plan = night.plan_night(mei_settings, write_config(tmp_path, other_symbols=1), "smoke", AS_OF_MS)
+    (other,) = plan.others
+    assert plan.sweep.symbols == tuple(name for name in SYMBOLS if name != other)
+    assert night.night_bars(mei_settings, plan).symbols == plan.sweep.symbols
+    elsewhere = night.others_bars(mei_settings, plan)
+    assert elsewhere is not None
+    assert (elsewhere.symbols, elsewhere.data_hash) == ((other,), plan.others_hash)
+    revised = walk(other, 60, 1).tail(1).with_columns(volume=pl.col("volume") + 1.0)
+    merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
+    assert night.night_bars(mei_settings, plan).data_hash == plan.sweep.data_hash
+    with pytest.raises(DataError, match="the lake has changed"):
+        night.others_bars(mei_settings, plan)
+
+
+def test_too_few_symbols_hold_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings)
+    plan = night.plan_night(mei_settings, write_config(tmp_path, other_symbols=2), "smoke", AS_OF_MS)
+    assert (plan.sweep.symbols, plan.others, plan.others_hash) == (SYMBOLS, (), "")
+    assert night.others_bars(mei_settings, plan) is None
 
 
 def test_latest_as_of_leaves_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ class LaneConfig(FileModel):
     venue: Venue
     """Venue that the lane trades; only configs with evidence from it are deployed to the lane."""
     role: Role
-    """Which of a night's configs that passed the lane takes: `primary` the best, `fallback` the second best,
-    `conservative` the third best."""
+    """Which of a night's configs that passed the lane takes: `primary` the best, `fallback` the best that moves
+    differently, `conservative` the one that fell least."""
     equity_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
     """Equity that the lane's book starts with."""
     manual: Switch = False
