@@ -45,17 +45,24 @@ def report_of(facts: Facts) -> Report:
 def outcome(facts: Facts) -> str:
     """What came of the night, in words; a night that deploys nothing is a normal one."""
     judged, passed = len(facts.gated.judgements), sum(each.passed for each in facts.gated.judgements)
-    moved = [
-        f"{each.lane} {short(each.before) or 'empty'} → {short(each.assigned)}" for each in facts.lanes if each.moved
-    ]
+    moved = [_move(each) for each in facts.lanes if each.moved]
     waiting = [each.lane for each in facts.lanes if each.assigned is not None and not each.moved]
-    stood = f"{passed} of {judged} finalists passed every gate." if judged else "There was no finalist."
-    held = f" Chosen and not applied: {', '.join(waiting)}." if waiting else ""
+    said_of = [f"{passed} of {judged} finalists passed every gate." if judged else "There was no finalist."]
     if moved:
-        return f"{stood} Moved: {'; '.join(moved)}.{held}"
-    why = "; ".join(dict.fromkeys(each.reason.removeprefix(_BECAUSE) for each in facts.lanes if each.assigned is None))
-    reason = why or ("config/lanes has no lane" if not facts.lanes else "no proposal has been applied")
-    return f"{stood} Nothing was deployed: {reason}.{held} That is a normal outcome: no lane moves without evidence."
+        said_of.append(f"Moved: {'; '.join(moved)}.")
+    if waiting:
+        said_of.append(f"Chosen and not applied: {', '.join(waiting)}.")
+    if not moved and not waiting:
+        why = dict.fromkeys(each.reason.removeprefix(_BECAUSE) for each in facts.lanes)
+        reasons = "; ".join(why) or "config/lanes has no lane"
+        said_of.append(f"Nothing was deployed: {reasons}. That is a normal outcome: no lane moves without evidence.")
+    return " ".join(said_of)
+
+
+def _move(lane: LaneStory) -> str:
+    if lane.before == lane.assigned:
+        return f"{lane.lane} renewed {short(lane.assigned)}"
+    return f"{lane.lane} {short(lane.before) or 'empty'} → {short(lane.assigned)}"
 
 
 def short(config_id: str | None) -> str | None:
@@ -139,7 +146,9 @@ def _became(lane: LaneStory) -> str:
         return "moved" if lane.before != lane.assigned else "renewed"
     if not lane.proposed:
         return "not proposed yet"
-    return "stays as it was" if lane.assigned is None else "proposed, not applied"
+    if lane.assigned is not None:
+        return "proposed, not applied"
+    return "stays empty" if lane.before is None else "stays as it was"
 
 
 def _compared(facts: Facts) -> Table:
