@@ -336,9 +336,9 @@ def _write_legs(path: Path, legs: Mapping[Any, Leg]) -> None:
 
 def _read_legs(path: Path, names: Iterable[object], asset: str) -> tuple[Leg, ...]:
     try:
-        with np.load(path) as stored:
+        with np.load(io.BytesIO(path.read_bytes())) as stored:
             return tuple(Leg(**{f.name: stored[f"{name} {f.name}"] for f in fields(Leg)}) for name in names)
-    except (OSError, KeyError, ValueError, BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
         raise DataError(f"{path}: damaged or missing ({error}); materialise `{asset}` again") from None
 
 
