@@ -4,13 +4,11 @@
 the end of it, `gates.json` the verdicts. A station can be run again alone.
 """
 
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -31,6 +29,7 @@ from mei_pipeline.registry.records import Gate, all_pass
 from mei_pipeline.selection.folds import block_starts_ms, train_before
 from mei_pipeline.selection.gates import judge
 from mei_pipeline.selection.judge import Look, Luck, luck_of, overfitting_of, own_looks, search_of, trial_sums
+from mei_pipeline.selection.leg_files import read_legs, write_legs
 from mei_pipeline.selection.legs import Ground, Leg, run_leg
 from mei_pipeline.selection.measured import Evidence, Measured, Search, basket_returns, known, measure
 from mei_pipeline.selection.picks import COLUMNS
@@ -188,7 +187,7 @@ def walk_night(
     chains = run_slots(ground, plan.sweep, walk, progress)
     folder = night_folder(settings, plan)
     files.write_bytes(folder / "walk.json", _WALK.dump_json(walk, indent=2) + b"\n")
-    _write_legs(folder / "chains.npz", dict(enumerate(chains)))
+    write_legs(folder / "chains.npz", dict(enumerate(chains)))
     return walk, chains
 
 
@@ -200,7 +199,7 @@ def read_walk(settings: Settings, plan: NightPlan) -> tuple[Walk, tuple[Leg, ...
     """
     folder = night_folder(settings, plan)
     walk = read_file(folder / "walk.json", _WALK, "walk_forward")
-    chains = _read_legs(folder / "chains.npz", range(len(walk.slots)), "walk_forward")
+    chains = read_legs(folder / "chains.npz", range(len(walk.slots)), "walk_forward")
     return walk, chains
 
 
@@ -234,7 +233,7 @@ def candidates_night(settings: Settings, plan: NightPlan) -> Candidates:
         )
     found = Candidates(plan.id, plan.sweep.combos, _fell(settings, plan, len(finalists)), tuple(finalists))
     folder = night_folder(settings, plan)
-    _write_legs(folder / "replays.npz", replays)
+    write_legs(folder / "replays.npz", replays)
     files.write_bytes(folder / "candidates.json", CANDIDATES.dump_json(found, indent=2) + b"\n")
     return found
 
@@ -263,7 +262,7 @@ def read_replays(settings: Settings, plan: NightPlan) -> tuple[tuple[Leg, Leg], 
     """
     slots = [each.slot for each in read_candidates(settings, plan).finalists]
     names = [f"{part} {slot}" for slot in slots for part in ("in sample", "holdout")]
-    legs = _read_legs(night_folder(settings, plan) / "replays.npz", names, "candidates")
+    legs = read_legs(night_folder(settings, plan) / "replays.npz", names, "candidates")
     return tuple(zip(legs[::2], legs[1::2], strict=True))
 
 
@@ -325,21 +324,6 @@ def read_file(path: Path, form: TypeAdapter[Any], asset: str) -> Any:
         raise DataError(f"{path}: the night has none yet; materialise `{asset}`") from None
     except ValidationError as error:
         raise DataError(f"{path}: damaged ({error.error_count()} problems); materialise `{asset}` again") from None
-
-
-def _write_legs(path: Path, legs: Mapping[Any, Leg]) -> None:
-    buffer = io.BytesIO()
-    arrays = {f"{name} {f.name}": getattr(leg, f.name) for name, leg in legs.items() for f in fields(leg)}
-    np.savez_compressed(buffer, **arrays)
-    files.write_bytes(path, buffer.getvalue())
-
-
-def _read_legs(path: Path, names: Iterable[object], asset: str) -> tuple[Leg, ...]:
-    try:
-        with np.load(io.BytesIO(path.read_bytes())) as stored:
-            return tuple(Leg(**{f.name: stored[f"{name} {f.name}"] for f in fields(Leg)}) for name in names)
-    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
-        raise DataError(f"{path}: damaged or missing ({error}); materialise `{asset}` again") from None
 
 
 def _ground(settings: Settings, plan: NightPlan) -> Ground:
