@@ -231,7 +231,9 @@ def candidates_night(settings: Settings, plan: NightPlan) -> Candidates:
                 holdout=_headline(holdout),
             )
         )
-    found = Candidates(plan.id, plan.sweep.combos, _fell(settings, plan, len(finalists)), tuple(finalists))
+    found = Candidates(
+        plan.id, plan.sweep.combos, _fell(settings, plan, [each.combo for each in finalists]), tuple(finalists)
+    )
     folder = night_folder(settings, plan)
     write_legs(folder / "replays.npz", replays)
     files.write_bytes(folder / "candidates.json", CANDIDATES.dump_json(found, indent=2) + b"\n")
@@ -341,13 +343,17 @@ def _rows(settings: Settings, search: SweepPlan) -> Iterator[pl.DataFrame]:
     return open_results(sweep_folder(settings.sweeps, search), search).frames(COLUMNS)
 
 
-def _fell(settings: Settings, plan: NightPlan, chosen: int) -> dict[str, int]:
-    lost = 0
-    for rows in open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).frames(("net_pnl_usd",)):
-        lost += int((rows["net_pnl_usd"] <= 0.0).sum())
+def _fell(settings: Settings, plan: NightPlan, chosen: Sequence[int]) -> dict[str, int]:
+    """How many of the combos that were not chosen fell, by reason."""
+    losers = others = 0
+    # One that is chosen by the sum of its days, or on the last of them, may have lost on the whole.
+    for rows in open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).frames(("combo", "net_pnl_usd")):
+        free = rows.filter(~pl.col("combo").is_in(list(chosen)))
+        lost = int((free["net_pnl_usd"] <= 0.0).sum())
+        losers, others = losers + lost, others + free.height - lost
     return {
-        "no profit on the days of the search": lost,
-        "not among the best on the days of the search, or the same as one of them": plan.sweep.combos - lost - chosen,
+        "no profit on the days of the search": losers,
+        "not among the best on the days of the search, or the same as one of them": others,
     }
 
 

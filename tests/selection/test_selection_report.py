@@ -8,6 +8,8 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from night_kit import LANES, NOW_MS, run_night
 
@@ -347,6 +349,29 @@ def test_replays_agree_with_the_search_and_with_what_is_said_of_them(ended: Sett
         sums = rows.filter(combo=each.combo)["day_sum"].to_numpy()[0]
         block = np.searchsorted(starts, inside.days_ms, side="right") - 1
         np.testing.assert_allclose(np.bincount(block, inside.returns)[:-1], sums[:-1], rtol=1e-9, atol=1e-12)
+
+
+@every_night
+def test_every_combo_is_a_finalist_or_fell_for_one_reason(ended: Settings) -> None:
+    found = read_candidates(ended, read_plan(ended))
+    assert sum(found.fell.values()) + len(found.finalists) == found.combos == 12
+    assert min(found.fell.values()) >= 0
+
+
+def test_a_finalist_that_lost_on_the_whole_is_not_counted_among_the_fallen(ended: Settings) -> None:
+    """A chosen combo's row says that it lost money: it stays a finalist, and nobody fell for it."""
+    plan = read_plan(ended)
+    chosen = [each.combo for each in read_candidates(ended, plan).finalists]
+    for path in (sweep_folder(ended.sweeps, plan.sweep) / "chunks").glob("*.parquet"):
+        kept = pq.read_metadata(path).metadata
+        rows = pl.read_parquet(path).with_columns(
+            net_pnl_usd=pl.when(pl.col("combo").is_in(chosen)).then(-1.0).otherwise(pl.col("net_pnl_usd"))
+        )
+        noted = {key.decode(): kept[key].decode() for key in (b"mei.sweep", b"mei.chunk")}
+        rows.write_parquet(path, metadata=noted)
+    found = candidates_night(ended, plan)
+    assert list(found.fell.values()) == [0, 10]
+    assert len(found.finalists) == 2
 
 
 def test_rolling_windows_are_chosen_on_their_last_blocks_alone(ended: Settings) -> None:
