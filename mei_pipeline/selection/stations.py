@@ -4,14 +4,11 @@
 the end of it, `gates.json` the verdicts. A station can be run again alone.
 """
 
-import io
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import polars as pl
@@ -32,6 +29,7 @@ from mei_pipeline.registry.records import Gate, all_pass
 from mei_pipeline.selection.folds import block_starts_ms, train_before
 from mei_pipeline.selection.gates import judge
 from mei_pipeline.selection.judge import Look, Luck, luck_of, overfitting_of, own_looks, search_of, trial_sums
+from mei_pipeline.selection.leg_files import read_legs, write_legs
 from mei_pipeline.selection.legs import Ground, Leg, run_leg
 from mei_pipeline.selection.measured import Evidence, Measured, Search, basket_returns, known, measure
 from mei_pipeline.selection.picks import COLUMNS
@@ -194,7 +192,7 @@ def walk_night(
     chains = run_slots(ground, plan.sweep, walk, progress)
     folder = night_folder(settings, plan)
     files.write_bytes(folder / "walk.json", _WALK.dump_json(walk, indent=2) + b"\n")
-    _write_legs(folder / "chains.npz", dict(enumerate(chains)))
+    write_legs(folder / "chains.npz", dict(enumerate(chains)))
     return walk, chains
 
 
@@ -206,7 +204,7 @@ def read_walk(settings: Settings, plan: NightPlan) -> tuple[Walk, tuple[Leg, ...
     """
     folder = night_folder(settings, plan)
     walk = read_file(folder / "walk.json", _WALK, "walk_forward")
-    chains = _read_legs(folder / "chains.npz", range(len(walk.slots)), "walk_forward")
+    chains = read_legs(folder / "chains.npz", range(len(walk.slots)), "walk_forward")
     return walk, chains
 
 
@@ -238,9 +236,11 @@ def candidates_night(settings: Settings, plan: NightPlan) -> Candidates:
                 holdout=_headline(holdout),
             )
         )
-    found = Candidates(plan.id, plan.sweep.combos, _fell(settings, plan, len(finalists)), tuple(finalists))
+    found = Candidates(
+        plan.id, plan.sweep.combos, _fell(settings, plan, [each.combo for each in finalists]), tuple(finalists)
+    )
     folder = night_folder(settings, plan)
-    _write_legs(folder / "replays.npz", replays)
+    write_legs(folder / "replays.npz", replays)
     files.write_bytes(folder / "candidates.json", CANDIDATES.dump_json(found, indent=2) + b"\n")
     return found
 
@@ -269,7 +269,7 @@ def read_replays(settings: Settings, plan: NightPlan) -> tuple[tuple[Leg, Leg], 
     """
     slots = [each.slot for each in read_candidates(settings, plan).finalists]
     names = [f"{part} {slot}" for slot in slots for part in ("in sample", "holdout")]
-    legs = _read_legs(night_folder(settings, plan) / "replays.npz", names, "candidates")
+    legs = read_legs(night_folder(settings, plan) / "replays.npz", names, "candidates")
     return tuple(zip(legs[::2], legs[1::2], strict=True))
 
 
@@ -356,23 +356,6 @@ def read_file(path: Path, form: TypeAdapter[Any], asset: str) -> Any:
         raise DataError(f"{path}: damaged ({error.error_count()} problems); materialise `{asset}` again") from None
 
 
-def _write_legs(path: Path, legs: Mapping[Any, Leg]) -> None:
-    buffer = io.BytesIO()
-    arrays = {f"{name} {f.name}": getattr(leg, f.name) for name, leg in legs.items() for f in fields(leg)}
-    np.savez_compressed(buffer, **arrays)
-    files.write_bytes(path, buffer.getvalue())
-
-
-def _read_legs(path: Path, names: Iterable[object], asset: str) -> tuple[Leg, ...]:
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            return tuple(Leg(**{f.name: stored[f"{name} {f.name}"] for f in fields(Leg)}) for name in names)
-    except FileNotFoundError:
-        raise DataError(f"{path}: the night has none yet; materialise `{asset}`") from None
-    except (OSError, KeyError, ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged ({error}); materialise `{asset}` again") from None
-
-
 def _ground(settings: Settings, plan: NightPlan) -> Ground:
     bars = night_bars(settings, plan)
     return Ground(settings, bars, night_features(settings, plan, bars))
@@ -388,13 +371,17 @@ def _rows(settings: Settings, search: SweepPlan) -> Iterator[pl.DataFrame]:
     return open_results(sweep_folder(settings.sweeps, search), search).frames(COLUMNS)
 
 
-def _fell(settings: Settings, plan: NightPlan, chosen: int) -> dict[str, int]:
-    lost = 0
-    for rows in open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).frames(("net_pnl_usd",)):
-        lost += int((rows["net_pnl_usd"] <= 0.0).sum())
+def _fell(settings: Settings, plan: NightPlan, chosen: Sequence[int]) -> dict[str, int]:
+    """How many of the combos that were not chosen fell, by reason."""
+    losers = others = 0
+    # One that is chosen by the sum of its days, or on the last of them, may have lost on the whole.
+    for rows in open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).frames(("combo", "net_pnl_usd")):
+        free = rows.filter(~pl.col("combo").is_in(list(chosen)))
+        lost = int((free["net_pnl_usd"] <= 0.0).sum())
+        losers, others = losers + lost, others + free.height - lost
     return {
-        "no profit on the days of the search": lost,
-        "not among the best on the days of the search, or the same as one of them": plan.sweep.combos - lost - chosen,
+        "no profit on the days of the search": losers,
+        "not among the best on the days of the search, or the same as one of them": others,
     }
 
 

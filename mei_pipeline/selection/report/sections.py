@@ -11,14 +11,12 @@ from mei_pipeline.registry.records import Gate
 from mei_pipeline.selection.legs import Leg
 from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, luck_picture
 from mei_pipeline.selection.report.document import Block, Figures, Pictures, Report, Section, Table, Words
-from mei_pipeline.selection.report.facts import Facts, LaneStory, Searched
+from mei_pipeline.selection.report.facts import Facts, Searched
+from mei_pipeline.selection.report.lanes import lanes_section, move_of, short
 from mei_pipeline.selection.stations import Finalist, Judgement
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.pictures import axes_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
-
-SHORT = 12
-"""Digits of an id that are shown."""
 
 _LISTED = 12
 """Values of an axis that are listed."""
@@ -30,7 +28,7 @@ def report_of(facts: Facts) -> Report:
     plan = facts.plan
     sections = [
         _overview(facts),
-        _lanes(facts),
+        lanes_section(facts),
         _finalists(facts),
         _fallen(facts),
         _luck(facts),
@@ -45,22 +43,18 @@ def report_of(facts: Facts) -> Report:
 def outcome(facts: Facts) -> str:
     """What came of the night, in words; a night that deploys nothing is a normal one."""
     judged, passed = len(facts.gated.judgements), sum(each.passed for each in facts.gated.judgements)
-    moved = [
-        f"{each.lane} {short(each.before) or 'empty'} → {short(each.assigned)}" for each in facts.lanes if each.moved
-    ]
+    moved = [move_of(each) for each in facts.lanes if each.moved]
     waiting = [each.lane for each in facts.lanes if each.assigned is not None and not each.moved]
-    stood = f"{passed} of {judged} finalists passed every gate." if judged else "There was no finalist."
-    held = f" Chosen and not applied: {', '.join(waiting)}." if waiting else ""
+    said_of = [f"{passed} of {judged} finalists passed every gate." if judged else "There was no finalist."]
     if moved:
-        return f"{stood} Moved: {'; '.join(moved)}.{held}"
-    why = "; ".join(dict.fromkeys(each.reason.removeprefix(_BECAUSE) for each in facts.lanes if each.assigned is None))
-    reason = why or ("config/lanes has no lane" if not facts.lanes else "no proposal has been applied")
-    return f"{stood} Nothing was deployed: {reason}.{held} That is a normal outcome: no lane moves without evidence."
-
-
-def short(config_id: str | None) -> str | None:
-    """The first digits of an id."""
-    return None if config_id is None else config_id[:SHORT]
+        said_of.append(f"Moved: {'; '.join(moved)}.")
+    if waiting:
+        said_of.append(f"Chosen and not applied: {', '.join(waiting)}.")
+    if not moved and not waiting:
+        why = dict.fromkeys(each.reason.removeprefix(_BECAUSE) for each in facts.lanes)
+        reasons = "; ".join(why) or "config/lanes has no lane"
+        said_of.append(f"Nothing was deployed: {reasons}. That is a normal outcome: no lane moves without evidence.")
+    return " ".join(said_of)
 
 
 def _overview(facts: Facts) -> Section:
@@ -84,83 +78,6 @@ def _overview(facts: Facts) -> Section:
         ("report written", iso(facts.written_ms // 1000 * 1000)),
     )
     return Section("At a glance", (Figures(figures), Table("", ("", "value"), rows)))
-
-
-def _lanes(facts: Facts) -> Section:
-    if not facts.lanes:
-        return Section("Lanes", (Words("config/lanes has no lane: there is nothing to deploy to."),))
-    rows = [
-        (
-            each.lane,
-            short(each.before),
-            short(each.assigned),
-            _became(each),
-            each.reason,
-            short(each.now.config_id) if each.now else None,
-            each.now.generation if each.now else None,
-            each.now.state if each.now else None,
-        )
-        for each in facts.lanes
-    ]
-    heading = ("lane", "held before", "chosen", "outcome", "why", "holds now", "generation", "state")
-    blocks: list[Block] = [Table("", heading, tuple(rows))]
-    if differing := [
-        (each.lane, change.path, _value(change.old), _value(change.new))
-        for each in facts.lanes
-        for change in each.changes
-    ]:
-        blocks.append(Table("What changes", ("lane", "parameter", "before", "chosen"), tuple(differing)))
-    if facts.compared:
-        blocks.append(_compared(facts))
-    if facts.steps:
-        blocks.append(_noted(facts))
-    return Section("Lanes", tuple(blocks))
-
-
-def _noted(facts: Facts) -> Table:
-    rows = [
-        (
-            iso(step.at_ms // 1000 * 1000),
-            short(step.config_id),
-            step.lane or None,
-            step.from_state or None,
-            step.to_state,
-            step.action,
-            step.why,
-        )
-        for step in facts.steps
-    ]
-    heading = ("at", "config", "lane", "from", "to", "action", "why")
-    return Table("What the registry noted of this night", heading, tuple(rows))
-
-
-def _became(lane: LaneStory) -> str:
-    if lane.moved:
-        return "moved" if lane.before != lane.assigned else "renewed"
-    if not lane.proposed:
-        return "not proposed yet"
-    return "stays as it was" if lane.assigned is None else "proposed, not applied"
-
-
-def _compared(facts: Facts) -> Table:
-    rows = [
-        (
-            each.lane,
-            short(each.config_id),
-            iso(each.since_ms // 1000 * 1000),
-            each.sharpe,
-            each.drawdown_pct,
-            each.profit_factor,
-            each.round_trips,
-            each.failed or "no",
-        )
-        for each in facts.compared
-    ]
-    heading = (
-        "lane", "config", "since", "Sharpe on the same days", "drawdown since, %", "profit factor since",
-        "round trips since", "has failed",
-    )  # fmt: skip
-    return Table("Incumbents, replayed on the days on which candidates were judged", heading, tuple(rows))
 
 
 def _finalists(facts: Facts) -> Section:

@@ -1,0 +1,120 @@
+"""A whole small night without Dagster: a lake, a configuration, and every station once."""
+
+from pathlib import Path
+
+from market_kit import DAY_MS, START_MS, VENUE, fill_lake
+
+from mei_pipeline import night
+from mei_pipeline.config.load import Config, load_config
+from mei_pipeline.night import NightPlan
+from mei_pipeline.registry.deploy import promote_proposals
+from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.lanes import lanes_of
+from mei_pipeline.registry.records import Occasion
+from mei_pipeline.selection.deploy import assign_night, propose
+from mei_pipeline.selection.stations import candidates_night, gate_night, walk_night
+from mei_pipeline.settings import Settings, read_settings
+from mei_pipeline.sweep.run import run_sweep
+
+AS_OF_MS = START_MS + 60 * DAY_MS
+NOW_MS = AS_OF_MS + 3_600_000
+LANES = {"paper1": "primary", "paper2": "fallback"}
+
+_PIPELINE = f"""\
+venue: {VENUE}
+start: 2025-01
+intervals: [1h]
+anchors: {{1h: 2025-01-01T00:00:00Z}}
+universe: all
+sources: []
+window: {{days: 50, holdout_days: 10}}
+profiles: {{smoke: {{sweep: smoke}}}}
+"""
+# As lax as thresholds go but for the least Sharpe ratio, which says who passes.
+_POLICY = """\
+selection:
+  finalists: 2
+  other_symbols: 1
+  walk_forward: {{window: anchored, train_blocks: 8, test_blocks: 2, embargo_days: 0}}
+  gates:
+    min_round_trips: 1
+    min_sharpe: {sharpe}
+    min_median_day_pct: -100
+    max_drawdown_pct: 100
+    min_profit_factor: 0
+    stress: {{slippage_bps: [2], fee_multiples: [2], delay_bars: 1, min_return_pct: -100}}
+    max_symbol_share: 1
+    max_trade_share: 1
+    max_day_share: 1
+    min_plateau_frac: 0
+    max_loss_probability: 0.999999
+    max_shuffled_drawdown_pct: 100
+    min_other_symbols_sharpe: null
+    max_crisis_drawdown_pct: null
+    max_overfitting_probability: 0.999999
+    max_search_loss_probability: 0.999999
+    min_deflated_sharpe: 0.000001
+    max_snooping_p: 0.999999
+    max_basket_p: 0.999999
+  roles:
+    max_correlation: 1
+    min_run_days: 7
+    min_gain_sharpe: 0
+    max_incumbent_drawdown_pct: 100
+    min_incumbent_profit_factor: 0
+"""
+_SWEEP = """\
+strategy: ema_cross
+interval: 1h
+market: {{taker_fee_bps: {fee}}}
+params: {{entry.warmup_bars: 50}}
+chunk_combos: 5
+axes:
+  indicators.ema_fast_window: [5, 9, 13]
+  indicators.ema_slow_window: [21, 34]
+  trade.sl_atr_mult: [1.5, 3.0]
+"""
+
+
+def write_night_config(folder: Path, *, sharpe: float = -20.0, fee: float = 4.5) -> Config:
+    """A configuration folder for `run_night`, and what it says.
+
+    Args:
+        folder: Where.
+        sharpe: What `min_sharpe` asks for.
+        fee: What a fill costs in bps; enough of it and no combo makes money.
+    """
+    (folder / "sweeps").mkdir(parents=True)
+    (folder / "lanes").mkdir()
+    (folder / "pipeline.yaml").write_text(_PIPELINE)
+    (folder / "policy.yaml").write_text(_POLICY.format(sharpe=sharpe))
+    (folder / "sweeps" / "smoke.yaml").write_text(_SWEEP.format(fee=fee))
+    for name, role in LANES.items():
+        (folder / "lanes" / f"{name}.yaml").write_text(f"mode: paper\nvenue: {VENUE}\nrole: {role}\n")
+    return load_config(folder)
+
+
+def run_night(settings: Settings, config: Config, *, promote: bool = True) -> NightPlan:
+    """Every station from the plan to the promotion, once."""
+    plan = night.plan_night(settings, config, "smoke", AS_OF_MS)
+    night.write_plan(settings, plan)
+    bars = night.night_bars(settings, plan)
+    run_sweep(settings, plan.sweep, night.search_window(plan, bars), night.night_features(settings, plan, bars))
+    walk_night(settings, plan)
+    candidates_night(settings, plan)
+    gate_night(settings, plan, open_registry(settings.registry), NOW_MS)
+    assign_night(settings, config, plan, NOW_MS)
+    occasion = Occasion(NOW_MS, "test", "a night", f"night {plan.id}")
+    propose(settings, config, plan, occasion)
+    if promote:
+        registry, lanes = open_registry(settings.registry), lanes_of(config.lanes)
+        promote_proposals(registry, settings.lanes, lanes, policy_id=plan.selection.id, occasion=occasion)
+    return plan
+
+
+def make_night(home: Path, *, sharpe: float = -20.0, fee: float = 4.5) -> NightPlan:
+    """A home with a lake whose trends hold an edge, after one night; `MEI_HOME` is that home."""
+    config = write_night_config(home / "config", sharpe=sharpe, fee=fee)
+    settings = read_settings()
+    fill_lake(settings, drift=0.0015)
+    return run_night(settings, config)
