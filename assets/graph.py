@@ -4,7 +4,7 @@ import warnings
 
 import dagster as dg
 
-from assets import deploy, ingest, lanes, research, selection, surroundings
+from assets import deploy, ingest, lanes, report, research, selection, surroundings
 from assets.jobs import jobs
 from assets.schedules import schedules
 from assets.sensors import sensors
@@ -42,6 +42,7 @@ def definitions(config: Config, kernels: str = "", progress: Progress | None = N
                 selection.role_assignments,
                 deploy.deployments,
                 deploy.promoted,
+                report.night_report,
                 *(item for item in by_lane if isinstance(item, dg.AssetSpec)),
             ],
             asset_checks=[item for item in by_lane if isinstance(item, dg.AssetChecksDefinition)],

@@ -22,6 +22,7 @@ NIGHT = (
     "role_assignments",
     "deployments",
     "promoted",
+    "night_report",
 )
 MAX_RETRIES = "dagster/max_retries"
 
@@ -38,7 +39,7 @@ def jobs() -> "list[UnresolvedAssetJobDefinition]":
         dg.define_asset_job(
             NIGHTLY,
             dg.AssetSelection.assets(*NIGHT),
-            description="One night: plan, features, sweep, walk-forward, gates, roles, and promotion of what passed.",
+            description="One night: plan, features, sweep, walk-forward, gates, roles, promotion, report.",
             tags={MAX_RETRIES: "1"},
         ),
         dg.define_asset_job(

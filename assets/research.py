@@ -31,6 +31,7 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
 from mei_pipeline.selection.walk_forward import check_folds
 from mei_pipeline.svg import said
+from mei_pipeline.sweep.best import STANDS_FOR, find_best
 from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
@@ -184,7 +185,10 @@ def sweep_results(progress: ProgressResource) -> Result:
     report = run_sweep(settings, plan.sweep, cut, built, where=config.pipeline.engine, progress=progress)
     results = open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
     summary = summarise(results, count=REPLAYED)
-    wrong = replay_differences(settings, plan, bars, cut, built, summary.best, progress)
+    best = summary.best.rows
+    if best.is_empty():  # none has closed trades enough to be listed: then any row will do
+        best = find_best(results, REPLAYED, every=True).rows
+    wrong = replay_differences(settings, plan, bars, cut, built, best, progress)
     return dg.MaterializeResult(
         metadata=_swept(report, results, summary),
         check_results=[
@@ -192,7 +196,7 @@ def sweep_results(progress: ProgressResource) -> Result:
             dg.AssetCheckResult(
                 check_name="replay_equal",
                 passed=not wrong,
-                description=f"{summary.best.height} combos replayed, {len(wrong)} figures differ",
+                description=f"{best.height} combos replayed, {len(wrong)} figures differ",
                 metadata={"differences": records(wrong)},
             ),
         ],
@@ -242,9 +246,9 @@ def _complete(results: Results) -> dg.AssetCheckResult:
 
 
 def _swept(report: SweepReport, results: Results, summary: SweepSummary) -> Metadata:
-    plan, best = results.plan, summary.best
+    plan, best = results.plan, summary.best.rows.drop(STANDS_FOR)
     axes = [path for path, _ in plan.axes]
-    shown = best.select("combo", *axes, *metric_columns())
+    shown = summary.best.rows.select("combo", STANDS_FOR, *axes, *metric_columns())
     table_of = read_catalog().strategy(plan.strategy)
     docs = ROW_DOCS | {path: table_of[path].doc for path in axes}
     maps = heat_maps(results, summary)[:_HEAT_MAPS]

@@ -17,12 +17,15 @@ from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.selection.deploy import assign_night
 from mei_pipeline.selection.gates import gate_names
 from mei_pipeline.selection.legs import Leg
-from mei_pipeline.selection.pictures import fold_picture, logit_picture, luck_picture
+from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, luck_picture
+from mei_pipeline.selection.report.sections import equity_pictures
 from mei_pipeline.selection.stations import (
     Candidates,
     Gated,
     candidates_night,
     gate_night,
+    read_replays,
+    read_walk,
     walk_night,
 )
 from mei_pipeline.selection.walk_forward import Walk
@@ -119,11 +122,13 @@ def candidates() -> Result:
     plan = read_plan(settings)
     chosen = candidates_night(settings, plan)
     frame = candidates_frame(chosen)
+    equity = equity_pictures(chosen.finalists, read_walk(settings, plan)[1], read_replays(settings, plan))
     path = night_folder(settings, plan) / "candidates.json"
     return dg.MaterializeResult(
         metadata={
             **artefact_metadata(path, frame=frame, docs=DOCS),
             "candidates": table(frame, frame.height),
+            "equity": picture(*(equity or [equity_picture("Equity: no finalist", {})])),
             "fell_before": records([{"reason": why, "combos": count} for why, count in chosen.fell.items()]),
             "finalists": dg.MetadataValue.int(frame.height),
         },

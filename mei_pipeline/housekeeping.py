@@ -1,9 +1,10 @@
-"""Forget old results and feature columns, and never what a stored config's evidence or the current night names."""
+"""Forget old results and feature columns, and never those of the current night or of a config that ever passed."""
 
 import shutil
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mei_pipeline import files
@@ -12,8 +13,7 @@ from mei_pipeline.config.models.pipeline import Retention
 from mei_pipeline.errors import Busy
 from mei_pipeline.night import known_nights, read_plan
 from mei_pipeline.registry.engine import open_registry
-from mei_pipeline.registry.records import Evidence
-from mei_pipeline.registry.store import list_configs
+from mei_pipeline.registry.store import ConfigStory, list_configs
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.stored import StoredSweep, content_of, note_of, stored_sweep, stored_sweeps
@@ -64,10 +64,11 @@ class _Origin:
 def fates(settings: Settings, retention: Retention, now_ms: int) -> list[Fate]:
     """Which sweeps stay, and why, the one written last first.
 
-    Those stay that the evidence of a stored config or the current night names, those that are running, those written
-    less than a day ago, the newest finished ones, and the unfinished ones for as long as they may be resumed. A sweep
-    whose plan this version can't read counts as finished: it can't be resumed. All
-    sweeps stay where results are kept outside the home.
+    Those stay that the evidence of a config names which ever passed its gates, those of the current night, those that
+    are running, those written less than a day ago, the newest finished ones, and the unfinished ones for as long as
+    they may be resumed. The searches by `tpe` that a night makes for its folds count as one with its own. A sweep whose
+    plan this version can't read counts as finished: it can't be resumed. All sweeps stay where results are kept outside
+    the home.
 
     Args:
         settings: Where things are.
@@ -77,7 +78,7 @@ def fates(settings: Settings, retention: Retention, now_ms: int) -> list[Fate]:
     Raises:
         DataError: The registry or the current night's plan is damaged.
     """
-    return _fates(settings, retention, now_ms, _evidence(settings), _current(settings))
+    return _fates(settings, retention, now_ms, _stories(settings), _current(settings))
 
 
 def prune(settings: Settings, retention: Retention, now_ms: int) -> Pruned:
@@ -91,9 +92,14 @@ def prune(settings: Settings, retention: Retention, now_ms: int) -> Pruned:
     Raises:
         DataError: The registry or the current night's plan is damaged; then nothing is removed.
     """
-    evidence, current = _evidence(settings), _current(settings)
-    decided = _fates(settings, retention, now_ms, evidence, current)
-    origins = {_Origin(entry.basis.data_hash, entry.basis.kernel_hash) for entry in evidence}
+    stories, current = _stories(settings), _current(settings)
+    decided = _fates(settings, retention, now_ms, stories, current)
+    origins = {
+        _Origin(entry.basis.data_hash, entry.basis.kernel_hash)
+        for story in stories
+        if _ever_passed(story)
+        for entry in story.evidence
+    }
     if current is not None:
         origins.add(_Origin(current.data_hash, current.kernels))
     _finish_removals(settings.sweeps, settings.features)
@@ -118,37 +124,61 @@ def prune(settings: Settings, retention: Retention, now_ms: int) -> Pruned:
 
 
 def _fates(
-    settings: Settings, retention: Retention, now_ms: int, evidence: list[Evidence], current: SweepPlan | None
+    settings: Settings,
+    retention: Retention,
+    now_ms: int,
+    stories: Sequence[ConfigStory],
+    current: SweepPlan | None,
 ) -> list[Fate]:
-    named = defaultdict(set)
-    for entry in evidence:
-        named[str(entry.metrics.get("sweep_id", ""))[:16]].add(entry.config_id)
-    found, finished = [], 0
+    named, proven = _named(stories), _named(story for story in stories if _ever_passed(story))
+    tonight = set() if current is None else {current.id[:16], _search(current)}
+    found, places = list[Fate](), dict[str, int]()
     for sweep in stored_sweeps(settings.sweeps):
-        configs = tuple(sorted(named.get(sweep.id, ())))
+        search = sweep.id if sweep.plan is None else _search(sweep.plan)
+        passed = len(proven[sweep.id])
         resumable_ms = sweep.written_ms + retention.unfinished_days * DAY_MS
         complete = sweep.state in {"done", "unreadable"}
-        finished += complete
+        place = places.setdefault(search, len(places)) if complete else 0
         if sweep.holder:
             kept = "running"
-        elif configs:
-            kept = f"evidence of {len(configs)} config{'s' * (len(configs) > 1)}"
-        elif current is not None and sweep.id == current.id[:16]:
+        elif passed:
+            kept = f"evidence of {passed} config{'s' * (passed > 1)} that passed"
+        elif {sweep.id, search} & tonight:
             kept = "current night"
         elif not settings.sweeps.is_relative_to(settings.home):
             kept = "results lie outside the home, where other homes may keep theirs"
-        elif complete and finished <= retention.sweeps_keep:
+        elif complete and place < retention.sweeps_keep:
             kept = f"among the newest {retention.sweeps_keep}"
         elif not complete and now_ms < resumable_ms:
             kept = f"may be resumed until {iso(resumable_ms)}"
         else:
             kept = "written today" if now_ms - sweep.written_ms < FRESH_MS else ""
-        found.append(Fate(sweep, configs, kept))
+        found.append(Fate(sweep, tuple(sorted(named[sweep.id])), kept))
     return found
 
 
-def _evidence(settings: Settings) -> list[Evidence]:
-    return [entry for story in list_configs(open_registry(settings.registry)) for entry in story.evidence]
+def _stories(settings: Settings) -> tuple[ConfigStory, ...]:
+    return list_configs(open_registry(settings.registry))
+
+
+def _ever_passed(story: ConfigStory) -> bool:
+    """Whether the config passed every gate at any time, without which none is promoted."""
+    return any(verdict.passed for verdict in story.verdicts)
+
+
+def _named(stories: Iterable[ConfigStory]) -> defaultdict[str, set[str]]:
+    """By short id of a sweep, the configs whose evidence names it."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for story in stories:
+        for entry in story.evidence:
+            found[str(entry.metrics.get("sweep_id", ""))[:16]].add(story.config.config_id)
+    return found
+
+
+def _search(plan: SweepPlan) -> str:
+    """What a night's search has in common with those that `tpe` makes for its folds, each over days of its own."""
+    whole = replace(plan, from_ms=0, to_ms=0) if plan.search.method == "tpe" else plan
+    return whole.id[:16]
 
 
 def _current(settings: Settings) -> SweepPlan | None:

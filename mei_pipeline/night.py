@@ -171,6 +171,25 @@ def known_nights(settings: Settings) -> list[str]:
     return [path.parent.name for path in sorted(settings.nights.glob("*/plan.json"), key=lambda p: p.stat().st_mtime)]
 
 
+def find_night(settings: Settings, prefix: str) -> NightPlan:
+    """The plan of the one night whose id begins with `prefix`.
+
+    Raises:
+        ConfigError: No night or several begin so; the message lists those that there are.
+        DataError: Its plan is damaged or of another version.
+    """
+    known = known_nights(settings)
+    found = [name for name in known if prefix and name.startswith(prefix[: len(name)])]
+    if len(found) != 1:
+        listed = ", ".join(found or known) or "none yet; `mei nightly` runs one"
+        what = "several begin so" if found else "no such night"
+        raise ConfigError(f"night {prefix!r}: {what}; there are {listed}")
+    plan = read_plan(settings, found[0])
+    if not plan.id.startswith(prefix):
+        raise ConfigError(f"night {prefix!r}: no such night; {found[0]} is {plan.id}")
+    return plan
+
+
 def night_folder(settings: Settings, plan: NightPlan) -> Path:
     """Where a night keeps what it decided."""
     return settings.nights / plan.id[:16]

@@ -1,5 +1,6 @@
 """Pages as files: no script, nothing fetched, readable from a mail or a disk."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -31,6 +32,7 @@ td.good {{ color: {GREEN}; }} td.bad {{ color: {RED}; }}
 .months td {{ text-align: center; border: 2px solid #fff; border-radius: 4px; }}
 .months th {{ text-align: center; border: 0; }}
 .scroll {{ max-height: 460px; overflow: auto; }}
+.wide {{ overflow-x: auto; }}
 .scroll th {{ position: sticky; top: 0; background: #fff; }}
 .share {{ display: inline-block; height: 8px; background: #c9d6e6; border-radius: 2px; vertical-align: middle; }}
 td:has(.share) {{ white-space: nowrap; }}
@@ -56,11 +58,37 @@ class Money(float):
     """USD, shown green or red."""
 
 
+class Good(str):
+    """Words, shown green."""
+
+    __slots__ = ()
+
+
+class Bad(str):
+    """Words, shown red."""
+
+    __slots__ = ()
+
+
+def figure(value: object) -> str:
+    """What a cell says: a figure with as many digits as say something, a dash for what there is not."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, float):
+        return _number(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def figures(rows: Sequence[Sequence[object]], columns: int) -> list[bool]:
+    """Which columns of a table hold figures alone."""
+    return [bool(rows) and all(_is_figure(row[index]) for row in rows) for index in range(columns)]
+
+
 def table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table; columns of figures are right-aligned, None is a dash."""
-    figures = [bool(rows) and all(_is_figure(row[index]) for row in rows) for index in range(len(heading))]
     head = "".join(
-        f"<th{' class=n' if n else ''}>{escape(text)}</th>" for text, n in zip(heading, figures, strict=True)
+        f"<th{' class=n' if n else ''}>{escape(text)}</th>"
+        for text, n in zip(heading, figures(rows, len(heading)), strict=True)
     )
     lines = ["".join(map(_cell, row)) for row in rows]
     return (
@@ -77,13 +105,9 @@ def _cell(value: object) -> str:
         return f'<td class=n><span class=share style="width:{value * 0.7:.0f}px"></span> {value:.1f} %</td>'
     if isinstance(value, Money):
         return f"<td class='n {'good' if value > 0.0 else 'bad'}'>{value:,.2f}</td>"
-    if value is None:
-        return "<td class=n>-</td>"
-    if isinstance(value, float):
-        return f"<td class=n>{_number(value)}</td>"
-    if isinstance(value, int):
-        return f"<td class=n>{value:,}</td>"
-    return f"<td>{escape(str(value))}</td>"
+    if isinstance(value, Good | Bad):
+        return f"<td class={'good' if isinstance(value, Good) else 'bad'}>{escape(value)}</td>"
+    return f"<td{' class=n' if _is_figure(value) else ''}>{escape(figure(value))}</td>"
 
 
 def _number(value: float) -> str:

@@ -1,6 +1,8 @@
 """What is forgotten, and what never is."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,9 @@ from mei_pipeline.market import Bars, load_bars
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.engine import open_registry
-from mei_pipeline.registry.records import Basis, Occasion
-from mei_pipeline.registry.store import add_config, add_evidence
+from mei_pipeline.registry.records import Basis, Gate, GateVerdict, Occasion
+from mei_pipeline.registry.store import add_config, add_evidence, add_verdict
+from mei_pipeline.selection.walk_forward import own_searches
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_path, sweep_folder, write_plan
@@ -46,26 +49,35 @@ def aged(folder: Path, days_ago: float) -> Path:
     return folder
 
 
-def resolved() -> Resolved:
+def resolved(balance_usd: float = 1000.0) -> Resolved:
     return make_resolved(
         read_catalog(),
         strategy="ema_cross",
         venue="test",
         interval="1h",
         symbols=["AAA"],
-        initial_balance_usd=1000.0,
+        initial_balance_usd=balance_usd,
         params={},
         market={},
     )
 
 
-def remember(settings: Settings, number: int) -> None:
-    """Store a config whose evidence names the sweep and the data of that number."""
+def remember(settings: Settings, number: int, *verdicts: GateVerdict, balance_usd: float = 1000.0) -> str:
+    """Store a config whose evidence names the sweep and the data of that number, and verdicts on it, oldest first."""
+    return judged(settings, f"{number:016x}" + "0" * 48, f"data {number}", verdicts, balance_usd)
+
+
+def judged(
+    settings: Settings, sweep_id: str, data: str, verdicts: Sequence[GateVerdict], balance_usd: float = 1000.0
+) -> str:
     registry = open_registry(settings.registry)
     occasion = Occasion(NOW_MS, "a test", "why not", "test")
-    config_id = add_config(registry, resolved(), occasion)
-    basis = Basis("rules", {}, "test", f"data {number}", 0)
-    add_evidence(registry, config_id, basis, {"sweep_id": f"{number:016x}" + "0" * 48}, occasion)
+    config_id = add_config(registry, resolved(balance_usd), occasion)
+    found = add_evidence(registry, config_id, Basis("rules", {}, "test", data, 0), {"sweep_id": sweep_id}, occasion)
+    for night_id, verdict in enumerate(verdicts):
+        gates = [Gate("luck", 1.0, 0.0, "pass", "more"), Gate("skill", 1.0, 2.0, verdict, "some")]
+        add_verdict(registry, config_id, found, "policy", gates, night_id=str(night_id), occasion=occasion)
+    return config_id
 
 
 def names(root: Path) -> list[int]:
@@ -82,13 +94,38 @@ def test_the_newest_stay(mei_settings: Settings) -> None:
     assert done.bytes > 8 * 100
 
 
-def test_what_evidence_names_stays(mei_settings: Settings) -> None:
+@pytest.mark.parametrize("verdicts", [("pass",), ("fail", "pass"), ("pass", "fail")])
+def test_what_the_evidence_of_a_config_names_that_ever_passed_stays(
+    mei_settings: Settings, verdicts: tuple[GateVerdict, ...]
+) -> None:
     for number in range(5):
         sweep(mei_settings, number, days_ago=10 + number)
         columns(mei_settings, number, days_ago=10 + number)
-    remember(mei_settings, 4)
+    remember(mei_settings, 4, *verdicts)
     prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
     assert names(mei_settings.sweeps) == names(mei_settings.features) == [0, 4]
+
+
+@pytest.mark.parametrize("verdicts", [(), ("fail",), ("no evidence", "fail")])
+def test_a_candidate_that_never_passed_keeps_nothing(mei_settings: Settings, verdicts: tuple[GateVerdict, ...]) -> None:
+    for number in range(5):
+        sweep(mei_settings, number, days_ago=10 + number)
+        columns(mei_settings, number, days_ago=10 + number)
+        remember(mei_settings, number, *verdicts)
+    told = {fate.sweep.folder.name: fate for fate in fates(mei_settings, Retention(sweeps_keep=2), NOW_MS)}
+    assert [bool(told[f"{number:016x}"].kept) for number in range(5)] == [True, True, False, False, False]
+    assert {len(fate.configs) for fate in told.values()} == {1}
+    prune(mei_settings, Retention(sweeps_keep=2), NOW_MS)
+    assert names(mei_settings.sweeps) == names(mei_settings.features) == [0, 1]
+
+
+def test_one_of_two_that_passed_is_enough(mei_settings: Settings) -> None:
+    for number in range(3):
+        sweep(mei_settings, number, days_ago=10 + number)
+    passed = remember(mei_settings, 2, "pass")
+    failed = remember(mei_settings, 2, "fail", balance_usd=2000.0)
+    [fate] = [fate for fate in fates(mei_settings, Retention(sweeps_keep=1), NOW_MS) if fate.configs]
+    assert (fate.kept, set(fate.configs)) == ("evidence of 1 config that passed", {passed, failed})
 
 
 def test_the_current_night_stays(mei_settings: Settings, tmp_path: Path) -> None:
@@ -198,14 +235,69 @@ def test_an_unfinished_sweep_takes_no_place_of_a_finished_one(mei_settings: Sett
 
 def test_what_evidence_names_stays_unfinished_or_not(mei_settings: Settings, bars: Bars) -> None:
     plan, folder = planned(mei_settings, bars, 20, 300, chunks=1)
-    registry = open_registry(mei_settings.registry)
-    occasion = Occasion(NOW_MS, "a test", "why not", "test")
-    config_id = add_config(registry, resolved(), occasion)
-    add_evidence(registry, config_id, Basis("rules", {}, "test", "data", 0), {"sweep_id": plan.id}, occasion)
+    config_id = judged(mei_settings, plan.id, "data", ["pass"])
     [fate] = fates(mei_settings, Retention(sweeps_keep=1), NOW_MS)
-    assert (fate.kept, fate.configs) == ("evidence of 1 config", (config_id,))
+    assert (fate.kept, fate.configs) == ("evidence of 1 config that passed", (config_id,))
     prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
     assert folder.exists()
+
+
+def night_by_tpe(settings: Settings, bars: Bars, seed: int, days_ago: float) -> tuple[SweepPlan, list[Path]]:
+    """The search of a night by `tpe` and those of its folds, all done; the search ran last."""
+    changes = {"method": "tpe", "budget": 12, "seed": seed, "chunk_combos": 1}
+    plan = make_plan(spec(**changes), bars, START_MS, START_MS + 48 * DAY_MS)
+    searches = [*own_searches(plan, [(0, 4), (0, 5), (0, 16)])]
+    folders = []
+    for place, search in enumerate(searches):
+        folder = sweep_folder(settings.sweeps, search)
+        write_plan(folder, search)
+        for index in range(search.chunks):
+            files.write_bytes(chunk_path(folder, search, index), b"x")
+        folders.append(aged(folder, days_ago - 0.01 * place))
+    assert searches[-1] == plan
+    return plan, folders
+
+
+def test_the_searches_of_a_nights_folds_count_as_one(mei_settings: Settings, bars: Bars) -> None:
+    nights = [night_by_tpe(mei_settings, bars, seed, 10 + seed)[1] for seed in range(3)]
+    _, grid = planned(mei_settings, bars, 20, 12.5, chunks=3)
+    done = prune(mei_settings, Retention(sweeps_keep=3), NOW_MS)
+    assert set(done.sweeps) == {grid.name}
+    done = prune(mei_settings, Retention(sweeps_keep=2), NOW_MS)
+    assert set(done.sweeps) == {folder.name for folder in nights[2]}
+    assert all(folder.exists() for folder in (*nights[0], *nights[1]))
+
+
+def test_a_search_that_was_run_again_takes_its_folds_along(mei_settings: Settings, bars: Bars) -> None:
+    _, first = night_by_tpe(mei_settings, bars, 1, 20)
+    _, second = night_by_tpe(mei_settings, bars, 2, 10)
+    aged(first[-1], 5)
+    prune(mei_settings, Retention(sweeps_keep=2), NOW_MS)
+    assert all(folder.exists() for folder in (*first, *second))
+    prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
+    assert [folder.exists() for folder in (*first, *second)] == [True] * 3 + [False] * 3
+
+
+def test_of_a_night_that_passed_the_folds_go(mei_settings: Settings, bars: Bars) -> None:
+    """Evidence names the night's search; the choices of its folds are numbers of combos, whoever searched."""
+    plan, folders = night_by_tpe(mei_settings, bars, 1, 20)
+    judged(mei_settings, plan.id, "data", ["pass"])
+    sweep(mei_settings, 1, days_ago=5)
+    prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
+    assert [folder.exists() for folder in folders] == [False, False, True]
+
+
+def test_the_folds_of_the_current_night_stay(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings)
+    config = write_config(tmp_path / "config")
+    planned_night = night.plan_night(mei_settings, config, "smoke", START_MS + 60 * DAY_MS)
+    found = planned_night.sweep
+    plan, folders = night_by_tpe(mei_settings, night.night_bars(mei_settings, planned_night), 7, 20)
+    assert plan.data_hash == found.data_hash
+    night.write_plan(mei_settings, replace(planned_night, sweep=plan))
+    sweep(mei_settings, 1, days_ago=5)
+    told = {fate.sweep.folder: fate.kept for fate in fates(mei_settings, Retention(sweeps_keep=1), NOW_MS)}
+    assert [told[folder] for folder in folders] == ["current night"] * 3
 
 
 def test_columns_of_a_sweep_that_is_running_stay(mei_settings: Settings) -> None:

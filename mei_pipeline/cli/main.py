@@ -43,6 +43,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Find": {
         "nightly": Entry("nightly", "Ingest what is new, then one night: search, judge, deploy."),
+        "report": Entry("report", "What a night tried, what fell where, what changed in the lanes, and why."),
         "backtest": Entry("research", "Replay one config over the lake: trades, decisions, report."),
         "why": Entry("why", "Why a config did, or did not, act on one symbol at one bar."),
         "sweep": Entry("sweep", "Search over the lake; look at, resume and compare what was searched."),

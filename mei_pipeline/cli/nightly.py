@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mei_pipeline.housekeeping import Pruned
 
 LAST = "last"
+_GATES_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class FinalistLine:
         drawdown_out_pct: Deepest fall in it.
         trips_out: Closed round trips in it.
         sharpe_holdout: Annual Sharpe ratio on the last days, which decide nothing.
+        fell_at: Names of the gates that it did not pass.
         reason: Why it fell, or that it did not.
     """
 
@@ -65,6 +67,7 @@ class FinalistLine:
     drawdown_out_pct: float
     trips_out: int
     sharpe_holdout: float | None
+    fell_at: tuple[str, ...]
     reason: str
 
 
@@ -255,7 +258,7 @@ def show(summary: NightSummary) -> None:
                     line.drawdown_out_pct,
                     line.trips_out,
                     line.sharpe_holdout,
-                    line.reason,
+                    _fell(line),
                 )
                 for line in summary.finalists
             ],
@@ -276,6 +279,7 @@ def _show_next(summary: NightSummary) -> None:
         click.echo(f"deployed    {lane.lane}: mei registry show {lane.config_id[:12]}")
     if not summary.deployed:
         click.echo("deployed    nothing")
+    click.echo(f"report      mei report --night {summary.night[:16]}")
     click.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
 
 
@@ -302,6 +306,15 @@ def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance"
     metadata = result.asset_materializations_for_node("candles")[0].metadata
     counts = {name: int(str(metadata[f"rows_{name}"].value)) for name in ("added", "revised", "refused")}
     return Ingested(run_id=result.run_id, **counts)
+
+
+def _fell(line: FinalistLine) -> str:
+    """The gates that a finalist fell at, in a few words; `mei report` has all of it."""
+    if line.passed:
+        return line.reason
+    more = len(line.fell_at) - _GATES_NAMED
+    named = ", ".join(line.fell_at[:_GATES_NAMED])
+    return f"fell at {named} and {more} more" if more > 0 else f"fell at {named}"
 
 
 def _summary(
@@ -340,6 +353,7 @@ def _summary(
                 drawdown_out_pct=entry.out_of_sample.max_drawdown_pct,
                 trips_out=entry.out_of_sample.round_trips,
                 sharpe_holdout=entry.holdout.sharpe,
+                fell_at=verdicts[entry.slot].fell_at,
                 reason=verdicts[entry.slot].reason,
             )
             for entry in chosen.finalists

@@ -7,7 +7,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import FROM, TO, days
-from mei_pipeline.cli.sweep_forms import shown, table_of_best
+from mei_pipeline.cli.sweep_forms import left_out, shown, table_of_best
 from mei_pipeline.cli.sweeps import LOOKING
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     from mei_pipeline.gpu import choose
     from mei_pipeline.market import window
     from mei_pipeline.settings import read_settings
-    from mei_pipeline.sweep.results import best_of, open_results
+    from mei_pipeline.sweep.best import find_best
+    from mei_pipeline.sweep.results import open_results
     from mei_pipeline.sweep.run import run_sweep
 
     settings = read_settings()
@@ -107,8 +108,7 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
         use_cache(settings.kernel_cache)
         features = build_features(bars, plan.columns(), settings.features, progress)
         done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, where=where, progress=progress)
-    results = open_results(done.folder, plan)
-    best = results.rows(best_of(results.frames(("combo", "sharpe")), count)["combo"].to_list())
+    best = find_best(open_results(done.folder, plan), count)
     if as_json:
         output.print_json(
             {
@@ -121,6 +121,7 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
                 "combos_per_s": done.combos_per_s,
                 "bar_steps_per_s": done.bar_steps_per_s,
                 "top": shown(plan, best).to_dicts(),
+                **left_out(best),
             }
         )
         return

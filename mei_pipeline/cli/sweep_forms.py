@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mei_pipeline.housekeeping import Fate
+    from mei_pipeline.sweep.best import Best
     from mei_pipeline.sweep.compare import Comparison, Winner
     from mei_pipeline.sweep.plan import SweepPlan
     from mei_pipeline.sweep.results import Results
@@ -29,22 +30,35 @@ _HEADLINE = (
 _FRONT_SHOWN = 10
 
 
-def shown(plan: "SweepPlan", rows: "pl.DataFrame", metric: str = "sharpe") -> "pl.DataFrame":
+def shown(plan: "SweepPlan", best: "Best", metric: str = "sharpe") -> "pl.DataFrame":
     """Of whole rows the axes, and the metrics that say most."""
+    from mei_pipeline.sweep.best import STANDS_FOR
+
     headline = dict.fromkeys((*_HEADLINE, metric))
-    return rows.select("combo", *(path for path, _ in plan.axes), *headline)
+    return best.rows.select("combo", STANDS_FOR, *(path for path, _ in plan.axes), *headline)
 
 
-def table_of_best(plan: "SweepPlan", rows: "pl.DataFrame", metric: str, combos: int) -> None:
+def left_out(best: "Best") -> dict[str, int]:
+    """Which combos are not listed, as JSON values."""
+    return {"min_trades": best.min_trades, "left_out_for_few_trades": best.few}
+
+
+def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> None:
     """The best combos with the axes in which they differ; what they have in common goes into a line of its own."""
-    best = shown(plan, rows, metric)
-    common = [path for path, _ in plan.axes if best[path].n_unique() == 1]
-    differing = best.drop(common)
-    headings = [name.rpartition(".")[2] for name in differing.columns]
-    output.table(f"Best {best.height} of {combos:,} combos by {metric}", headings, differing.rows())
+    from mei_pipeline.sweep.best import STANDS_FOR
+
+    rows = shown(plan, best, metric)
+    common = [path for path, _ in plan.axes if rows[path].n_unique() == 1]
+    differing = rows.drop(common, [] if (rows[STANDS_FOR] > 1).any() else STANDS_FOR)
+    headings = [name.rpartition(".")[2].replace(STANDS_FOR, "stands for") for name in differing.columns]
+    output.table(f"Best {rows.height} of {combos:,} combos by {metric}", headings, differing.rows())
     if common:
-        first = best.row(0, named=True)
+        first = rows.row(0, named=True)
         click.echo("all have    " + ", ".join(f"{path} {first[path]}" for path in common))
+    if alike := int(rows[STANDS_FOR].sum()) - rows.height:
+        click.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
+    if best.left_out:
+        output.note(f"{best.left_out}; `mei sweep top SWEEP --all` lists them")
 
 
 def fate_of(fate: "Fate") -> dict[str, Any]:
@@ -109,6 +123,7 @@ def summary_of(plan: "SweepPlan", summary: "SweepSummary", maps: "tuple[HeatMap,
         "least": _finite(summary.least),
         "greatest": _finite(summary.greatest),
         "top": shown(plan, summary.best, summary.metric).to_dicts(),
+        **left_out(summary.best),
         "pareto_front": summary.front.to_dicts(),
         "axes": [
             {

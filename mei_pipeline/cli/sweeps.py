@@ -9,6 +9,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.sweep_forms import (
     fate_of,
+    left_out,
     line_of,
     print_comparison,
     print_summary,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 _BY = click.option("--by", "metric", default="sharpe", help="Metric that decides; default: sharpe.")
+_ALL = click.option("--all", "every", is_flag=True,
+                    help="List every combo: those with few trades, and each of those that did the same.")  # fmt: skip
 _SWEEP = click.argument("sweep_id", metavar="SWEEP")
 
 
@@ -53,14 +56,15 @@ def show_list(as_json: bool) -> None:
 @_SWEEP
 @_BY
 @click.option("--top", "count", type=click.IntRange(1), default=10, help="How many of the best combos; default 10.")
+@_ALL
 @click.option("--heat-map", "axes", nargs=2, metavar="ACROSS DOWN",
               help="Axes of the heat map; default: those that matter most.")  # fmt: skip
 @click.option("--html", type=_FILE, help="Write all of it as one page, with pictures, to this file.")
 @_JSON
 def show(
-    sweep_id: str, metric: str, count: int, axes: tuple[str, str] | None, html: Path | None, as_json: bool
+    sweep_id: str, metric: str, count: int, every: bool, axes: tuple[str, str] | None, html: Path | None, as_json: bool
 ) -> None:
-    """Show what the SWEEP of that id searched, and what came of it as a whole."""
+    """Show what the SWEEP of that id searched, and what came of it as a whole; see `top` for what is best."""
     from mei_pipeline.files import write_bytes
     from mei_pipeline.sweep.page import page_of
     from mei_pipeline.sweep.plan import plan_to_dict
@@ -69,7 +73,7 @@ def show(
     stored, results = _open(sweep_id, metric)
     if axes:
         _check_axes(results.plan, axes)
-    summary = summarise(results, metric, count)
+    summary = summarise(results, metric, count, every=every)
     maps = (heat_map(results, *axes, metric),) if axes else heat_maps(results, summary)
     if html is not None:
         text = page_of(results, summary, maps, histogram(results, summary))
@@ -86,23 +90,30 @@ def show(
 @_SWEEP
 @_BY
 @click.option("--count", type=click.IntRange(1), default=20, help="How many combos; default 20.")
+@_ALL
 @click.option("--out", type=_FILE, help="Write them with all their columns to this .csv or .parquet file.")
 @_JSON
-def top(sweep_id: str, metric: str, count: int, out: Path | None, as_json: bool) -> None:
-    """Show the best combos of the SWEEP of that id, with the values of its axes."""
-    from mei_pipeline.sweep.results import best_of, metric_columns
+def top(sweep_id: str, metric: str, count: int, every: bool, out: Path | None, as_json: bool) -> None:
+    """Show the best combos of the SWEEP of that id, with the values of its axes.
+
+    Of combos that did exactly the same the one with the lowest number stands for all. A search that counts no combo
+    with fewer closed trades than its `min_trades` has none of them here.
+    """
+    from mei_pipeline.sweep.best import STANDS_FOR, find_best
+    from mei_pipeline.sweep.results import metric_columns
 
     check_suffix(out)
     _, results = _open(sweep_id, metric)
-    best = results.rows(best_of(results.frames(("combo", metric)), count, metric)["combo"].to_list())
+    best = find_best(results, count, metric, every=every)
+    rows = best.rows
     if out is not None:
-        arrays = [name for name, kind in best.schema.items() if kind.is_nested()]
-        write_frame(out, best.drop(arrays) if out.suffix == ".csv" else best)
-        output.note(f"{best.height} combos written to {out}")
+        arrays = [name for name, kind in rows.schema.items() if kind.is_nested()]
+        write_frame(out, rows.drop(arrays) if out.suffix == ".csv" else rows)
+        output.note(f"{rows.height} combos written to {out}")
     if as_json:
         axes = [path for path, _ in results.plan.axes]
-        rows = best.select("combo", *axes, *metric_columns()).to_dicts()
-        output.print_json({"sweep": results.plan.id, "by": metric, "top": rows})
+        listed = rows.select("combo", STANDS_FOR, *axes, *metric_columns()).to_dicts()
+        output.print_json({"sweep": results.plan.id, "by": metric, "top": listed, **left_out(best)})
         return
     table_of_best(results.plan, best, metric, results.combos)
 

@@ -33,7 +33,7 @@ from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
 from mei_pipeline.selection.legs import Ground, Leg, chain, run_leg
 from mei_pipeline.selection.measured import known
-from mei_pipeline.selection.roles import Incumbent, Standing, assign
+from mei_pipeline.selection.roles import Incumbent, Standing, assign, failure
 from mei_pipeline.selection.stations import Finalist, Judgement, read_file, read_verdicts
 from mei_pipeline.selection.statistics.sharpe import track_record
 from mei_pipeline.selection.walk_forward import Walk
@@ -41,6 +41,35 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import resolved_combo
 
 _ASSIGNED = TypeAdapter(tuple[Assignment, ...])
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a night found of the config that holds a lane.
+
+    Attributes:
+        lane: The lane.
+        config_id: The config.
+        since_ms: When it took the lane.
+        sharpe: Annual Sharpe ratio on the days on which the night's candidates were judged; None where it can't be
+            replayed on them.
+        drawdown_pct: Deepest fall since it took the lane; None before its first whole day.
+        profit_factor: Since then; None without a loss or a round trip.
+        round_trips: Since then.
+        failed: Why it has failed; empty where it has not.
+    """
+
+    lane: str
+    config_id: str
+    since_ms: int
+    sharpe: float | None
+    drawdown_pct: float | None
+    profit_factor: float | None
+    round_trips: int
+    failed: str
+
+
+_COMPARED = TypeAdapter(tuple[Compared, ...])
 
 
 @dataclass(frozen=True)
@@ -65,7 +94,8 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
     passed = _passed(verdicts)
     fell = "what passed holds a lane that no night moves" if passed else _why_none([each for _, each, _ in verdicts])
     found: dict[str, Assignment] = {}
-    free, incumbents = [], {}
+    incumbents: dict[str, Incumbent] = {}
+    free = []
     for lane in lanes_of(config.lanes):
         now = wanted(registry, lane.name)
         reason = not_by_a_night(lane, None if now is None else now.pointer)
@@ -82,7 +112,10 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
     for each in assign(free, passed, incumbents, plan.selection.roles, now_ms, fell):
         found[each.lane] = each
     assigned = tuple(found[name] for name in sorted(found))
-    files.write_bytes(night_folder(settings, plan) / "roles.json", _ASSIGNED.dump_json(assigned, indent=2) + b"\n")
+    compared = tuple(_compared(name, each, plan) for name, each in sorted(incumbents.items()))
+    folder = night_folder(settings, plan)
+    files.write_bytes(folder / "incumbents.json", _COMPARED.dump_json(compared, indent=2) + b"\n")
+    files.write_bytes(folder / "roles.json", _ASSIGNED.dump_json(assigned, indent=2) + b"\n")
     return assigned
 
 
@@ -94,6 +127,18 @@ def read_assigned(settings: Settings, plan: NightPlan) -> tuple[Assignment, ...]
     """
     found: tuple[Assignment, ...] = read_file(
         night_folder(settings, plan) / "roles.json", _ASSIGNED, "role_assignments"
+    )
+    return found
+
+
+def read_compared(settings: Settings, plan: NightPlan) -> tuple[Compared, ...]:
+    """What `assign_night` found of the configs that held the lanes it could move, by lane.
+
+    Raises:
+        DataError: It has not run for this night, or the file is damaged.
+    """
+    found: tuple[Compared, ...] = read_file(
+        night_folder(settings, plan) / "incumbents.json", _COMPARED, "role_assignments"
     )
     return found
 
@@ -168,6 +213,19 @@ def _incumbent(settings: Settings, plan: NightPlan, registry: Registry, now: Wan
         profit_factor=since["profit_factor"],
         round_trips=int(since["round_trips"] or 0),
         other_kernels=other_kernels,
+    )
+
+
+def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:
+    return Compared(
+        lane=lane,
+        config_id=incumbent.config_id,
+        since_ms=incumbent.since_ms,
+        sharpe=None if incumbent.unfit else incumbent.sharpe,
+        drawdown_pct=incumbent.drawdown_pct,
+        profit_factor=incumbent.profit_factor,
+        round_trips=incumbent.round_trips,
+        failed=failure(incumbent, plan.selection.roles),
     )
 
 

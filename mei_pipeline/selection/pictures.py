@@ -1,17 +1,23 @@
-"""Pictures of a selection: folds in time, what cross-validation says, and how luck grows with trials."""
+"""Pictures of a selection: folds in time, equity, what cross-validation says, and how luck grows with trials."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+import numpy as np
+
+from mei_pipeline.market import DAY_MS
 from mei_pipeline.selection.folds import Fold
 from mei_pipeline.selection.judge import Luck
-from mei_pipeline.svg import BLUE, GREEN, INK, LINE, RED, SOFT, document, short, text
+from mei_pipeline.selection.legs import Leg
+from mei_pipeline.svg import BLUE, GREEN, INK, LINE, RED, SOFT, document, number, short, text, ticks
 
 _WIDTH, _LEFT, _RIGHT, _TOP = 760.0, 84.0, 20.0, 58.0
 _ROW, _BAR = 18.0, 11.0
 _TRAIN, _HOLDOUT = "#c9d8ea", "#e3e6ea"
 _PLOT = 190.0
+_NARROW = 6.4  # pixels that a character of a legend takes
+_EQUITY = ("#9aa3ad", BLUE, GREEN)
 
 
 def fold_picture(folds: Sequence[Fold], to_ms: int) -> str:
@@ -39,10 +45,56 @@ def fold_picture(folds: Sequence[Fold], to_ms: int) -> str:
     body += [_box(x(from_ms), y, x(search_ms) - x(from_ms), _TRAIN)]
     body += [_box(x(search_ms), y, x(to_ms) - x(search_ms), _HOLDOUT)]
     for time_ms, anchor in ((from_ms, "start"), (search_ms, "end"), (to_ms, "end")):
-        day = datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
-        place = x(time_ms) - (8 if time_ms == search_ms else 0)
-        body.append(text(place, height - 12, day, SOFT, size=11, anchor=anchor))
+        # The start of a short holdout would be written into its end.
+        place = min(x(time_ms) - 8, _WIDTH - _RIGHT - 80) if time_ms == search_ms else x(time_ms)
+        body.append(text(place, height - 12, _day(time_ms), SOFT, size=11, anchor=anchor))
     return document(_WIDTH, height, "Walk-forward", body)
+
+
+def equity_picture(title: str, legs: Mapping[str, Leg]) -> str:
+    """Equity at the end of each day, each leg from 1; the legs may overlap in time.
+
+    Args:
+        title: Whose equity it is.
+        legs: What is drawn, by name: in sample, out of sample, holdout. At most three.
+    """
+    drawn = {name: leg for name, leg in legs.items() if len(leg.returns)}
+    if not drawn:
+        return document(420, 60, title, [text(20, 36, f"{title}: no days.", SOFT)])
+    height = _TOP + 24 + _PLOT + 30
+    bottom = _TOP + 24 + _PLOT
+    # A day counts from its start to its end, the next midnight.
+    times = {name: np.append(leg.days_ms[:1], leg.days_ms + DAY_MS) for name, leg in drawn.items()}
+    levels = {name: np.append(1.0, np.cumprod(1.0 + leg.returns)) for name, leg in drawn.items()}
+    from_ms, to_ms = (float(limit(each[end] for each in times.values())) for limit, end in ((min, 0), (max, -1)))
+    marks = ticks(
+        min(float(each.min()) for each in levels.values()), max(float(each.max()) for each in levels.values())
+    )
+
+    def x(time_ms: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (time_ms - from_ms) / (to_ms - from_ms)
+
+    def y(level: float) -> float:
+        return bottom - _PLOT * (level - marks[0]) / (marks[-1] - marks[0])
+
+    body = [text(20, 28, title, INK, size=14, weight=600)]
+    for mark in marks:
+        body.append(f'<path d="M{_LEFT:g} {y(mark):.1f}H{_WIDTH - _RIGHT:g}" stroke="{LINE}"/>')
+        body.append(text(_LEFT - 8, y(mark) + 4, number(mark), SOFT, size=11, anchor="end"))
+    place = 20.0
+    for (name, leg), colour in zip(drawn.items(), _EQUITY, strict=False):
+        points = "L".join(
+            f"{x(float(when)):.1f} {y(float(level)):.1f}" for when, level in zip(times[name], levels[name], strict=True)
+        )
+        body.append(f'<path d="M{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        told = f"{name}: {len(leg.returns)} days, {100.0 * (levels[name][-1] - 1.0):+.1f} %"
+        body.append(f'<path d="M{place:g} {_TOP - 6:g}h18" stroke="{colour}" stroke-width="3"/>')
+        body.append(text(place + 24, _TOP - 2, told, INK, size=11))
+        place += 34 + _NARROW * len(told)
+    for share, anchor in ((0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")):
+        when = from_ms + share * (to_ms - from_ms)
+        body.append(text(x(when), height - 10, _day(when), SOFT, size=11, anchor=anchor))
+    return document(_WIDTH, height, title, body)
 
 
 def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: float | None) -> str:
@@ -51,7 +103,7 @@ def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: fl
         return document(520, 60, "Overfitting", [text(20, 36, "No cross-validation: too few trials vary.", SOFT)])
     height = _TOP + _PLOT + 44
     body = [text(20, 28, f"Probability of backtest overfitting {probability:.2f}", INK, size=14, weight=600)]
-    body.append(text(330, 28, "rank of the best in sample among all, out of sample", SOFT))
+    body.append(text(350, 28, "rank of the best in sample among all, out of sample", SOFT))
     wide = (_WIDTH - _LEFT - _RIGHT) / len(counts)
     for index, count in enumerate(counts):
         tall = _PLOT * count / max(counts)
@@ -97,6 +149,10 @@ def luck_picture(luck: Luck | None) -> str:
         text(_LEFT, height - 8, "independent trials; probability that the true ratio is above zero", SOFT, size=11)
     )
     return document(_WIDTH, height, "Luck", body)
+
+
+def _day(time_ms: float) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
 def _box(x: float, y: float, wide: float, colour: str, tall: float = _BAR) -> str:

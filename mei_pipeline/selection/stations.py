@@ -1,12 +1,12 @@
 """A night's way from the rows of its search to verdicts: each station reads what lies before it, and writes a file.
 
-`walk.json` and `chains.npz` hold the choices and what they earned, `candidates.json` what stands at the end of it,
-`gates.json` the verdicts. A station can be run again alone.
+`walk.json` and `chains.npz` hold the choices and what they earned, `candidates.json` and `replays.npz` what stands at
+the end of it, `gates.json` the verdicts. A station can be run again alone.
 """
 
 import io
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, TypeAdapter, ValidationError
 
+from kernels.ledger import BLOCKS
 from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.config.models import Engine
@@ -28,6 +29,7 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry import looks as known_looks
 from mei_pipeline.registry.engine import Registry
 from mei_pipeline.registry.records import Gate, all_pass
+from mei_pipeline.selection.folds import block_starts_ms, train_before
 from mei_pipeline.selection.gates import judge
 from mei_pipeline.selection.judge import Look, Luck, luck_of, overfitting_of, own_looks, search_of, trial_sums
 from mei_pipeline.selection.legs import Ground, Leg, run_leg
@@ -126,6 +128,11 @@ class Judgement:
         return all_pass(self.gates)
 
     @property
+    def fell_at(self) -> tuple[str, ...]:
+        """Names of the gates that it did not pass."""
+        return tuple(gate.name for gate in self.gates if gate.verdict != "pass")
+
+    @property
     def reason(self) -> str:
         """Why it fell, or that it did not."""
         failed = [gate for gate in self.gates if gate.verdict != "pass"]
@@ -187,11 +194,7 @@ def walk_night(
     chains = run_slots(ground, plan.sweep, walk, progress)
     folder = night_folder(settings, plan)
     files.write_bytes(folder / "walk.json", _WALK.dump_json(walk, indent=2) + b"\n")
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, **{f"{i} {f.name}": getattr(c, f.name) for i, c in enumerate(chains) for f in fields(c)}
-    )
-    files.write_bytes(folder / "chains.npz", buffer.getvalue())
+    _write_legs(folder / "chains.npz", dict(enumerate(chains)))
     return walk, chains
 
 
@@ -203,15 +206,7 @@ def read_walk(settings: Settings, plan: NightPlan) -> tuple[Walk, tuple[Leg, ...
     """
     folder = night_folder(settings, plan)
     walk = read_file(folder / "walk.json", _WALK, "walk_forward")
-    path = folder / "chains.npz"
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            names = [field.name for field in fields(Leg)]
-            chains = tuple(Leg(**{name: stored[f"{i} {name}"] for name in names}) for i in range(len(walk.slots)))
-    except FileNotFoundError:
-        raise DataError(f"{path}: the night has none yet; materialise `walk_forward`") from None
-    except (OSError, KeyError, ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged ({error}); materialise `walk_forward` again") from None
+    chains = _read_legs(folder / "chains.npz", range(len(walk.slots)), "walk_forward")
     return walk, chains
 
 
@@ -224,9 +219,13 @@ def candidates_night(settings: Settings, plan: NightPlan) -> Candidates:
     walk, chains = read_walk(settings, plan)
     ground = _ground(settings, plan)
     finalists = []
+    replays: dict[str, Leg] = {}
+    chosen_on, last_days = chosen_days(plan), (plan.holdout_ms, plan.to_ms)
     for slot, chain in zip(walk.slots, chains, strict=True):
         params = plan.sweep.combo(slot.final.combo)
         resolved = resolved_combo(plan.sweep, params)
+        inside, holdout = (run_leg(ground, resolved, days) for days in (chosen_on, last_days))
+        replays |= {f"in sample {slot.number}": inside, f"holdout {slot.number}": holdout}
         finalists.append(
             Finalist(
                 slot=slot.number,
@@ -236,12 +235,13 @@ def candidates_night(settings: Settings, plan: NightPlan) -> Candidates:
                 in_sample_sharpe=slot.final.sharpe,
                 picks=tuple(pick.combo if pick else None for pick in slot.picks),
                 out_of_sample=_headline(chain),
-                holdout=_headline(run_leg(ground, resolved, (plan.holdout_ms, plan.to_ms))),
+                holdout=_headline(holdout),
             )
         )
     found = Candidates(plan.id, plan.sweep.combos, _fell(settings, plan, len(finalists)), tuple(finalists))
-    path = night_folder(settings, plan) / "candidates.json"
-    files.write_bytes(path, CANDIDATES.dump_json(found, indent=2) + b"\n")
+    folder = night_folder(settings, plan)
+    _write_legs(folder / "replays.npz", replays)
+    files.write_bytes(folder / "candidates.json", CANDIDATES.dump_json(found, indent=2) + b"\n")
     return found
 
 
@@ -253,6 +253,24 @@ def read_candidates(settings: Settings, plan: NightPlan) -> Candidates:
     """
     found: Candidates = read_file(night_folder(settings, plan) / "candidates.json", CANDIDATES, "candidates")
     return found
+
+
+def chosen_days(plan: NightPlan) -> tuple[int, int]:
+    """The days that finalists are chosen on, first and one past the last, in UTC milliseconds."""
+    first, _ = train_before(BLOCKS, plan.selection.walk_forward)
+    return block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)[first], plan.sweep.to_ms
+
+
+def read_replays(settings: Settings, plan: NightPlan) -> tuple[tuple[Leg, Leg], ...]:
+    """Each finalist's config on the days that it was chosen on, and on the holdout, from flat to flat.
+
+    Raises:
+        DataError: The night has not chosen yet, or a file is damaged.
+    """
+    slots = [each.slot for each in read_candidates(settings, plan).finalists]
+    names = [f"{part} {slot}" for slot in slots for part in ("in sample", "holdout")]
+    legs = _read_legs(night_folder(settings, plan) / "replays.npz", names, "candidates")
+    return tuple(zip(legs[::2], legs[1::2], strict=True))
 
 
 def gate_night(
@@ -336,6 +354,23 @@ def read_file(path: Path, form: TypeAdapter[Any], asset: str) -> Any:
         raise DataError(f"{path}: the night has none yet; materialise `{asset}`") from None
     except ValidationError as error:
         raise DataError(f"{path}: damaged ({error.error_count()} problems); materialise `{asset}` again") from None
+
+
+def _write_legs(path: Path, legs: Mapping[Any, Leg]) -> None:
+    buffer = io.BytesIO()
+    arrays = {f"{name} {f.name}": getattr(leg, f.name) for name, leg in legs.items() for f in fields(leg)}
+    np.savez_compressed(buffer, **arrays)
+    files.write_bytes(path, buffer.getvalue())
+
+
+def _read_legs(path: Path, names: Iterable[object], asset: str) -> tuple[Leg, ...]:
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            return tuple(Leg(**{f.name: stored[f"{name} {f.name}"] for f in fields(Leg)}) for name in names)
+    except FileNotFoundError:
+        raise DataError(f"{path}: the night has none yet; materialise `{asset}`") from None
+    except (OSError, KeyError, ValueError, EOFError, NotImplementedError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged ({error}); materialise `{asset}` again") from None
 
 
 def _ground(settings: Settings, plan: NightPlan) -> Ground:

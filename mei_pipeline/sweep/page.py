@@ -8,6 +8,7 @@ import polars as pl
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.pages import Share, page, section, table
 from mei_pipeline.svg import said, short
+from mei_pipeline.sweep.best import STANDS_FOR
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
@@ -26,7 +27,7 @@ def page_of(results: Results, summary: SweepSummary, maps: Sequence[HeatMap], sh
     plan = results.plan
     title = f"Sweep of {plan.strategy} on {plan.venue} {plan.interval}, {iso(plan.from_ms)} to {iso(plan.to_ms)}"
     axes = [path for path, _ in plan.axes]
-    best = summary.best.select("combo", *axes, *metric_columns())
+    best = summary.best.rows.select("combo", STANDS_FOR, *axes, *metric_columns())
     effects = [
         (effect.path, Share(100.0 * effect.share), _means(effect.values, effect.mean.tolist(), effect.count.tolist()))
         for effect in summary.axes
@@ -41,7 +42,7 @@ def page_of(results: Results, summary: SweepSummary, maps: Sequence[HeatMap], sh
             section("Axes that matter", axes_picture(summary.axes, summary.metric)),
             section("Heat maps", "".join(map(heat_picture, maps)) or nothing_varies()),
             section("Pareto front", front_picture(summary.front) + _scrolled(summary.front)),
-            section(f"Best {best.height} combos by {metric}", _scrolled(best)),
+            section(f"Best {best.height} results by {metric}", _left_out(summary) + _scrolled(best)),
             section(f"Mean {metric} of each value", table(("axis", "of the variance", "mean by value"), effects)),
             section("Plan", table(("path", "values"), _plan(plan))),
         ],
@@ -61,12 +62,22 @@ def _tiles(results: Results, summary: SweepSummary) -> str:
         ("Combos", f"{results.combos:,}"),
         ("Lost money", f"{100.0 * summary.lost_frac:.1f} %"),
         ("Without a round trip", f"{summary.idle:,}"),
-        (f"Best {summary.metric.replace('_', ' ')}", short(summary.best[summary.metric][0] or 0.0)),
+        (f"Best {summary.metric.replace('_', ' ')}", _best(summary)),
         (f"Mean {summary.metric.replace('_', ' ')}", short(summary.mean)),
         ("On the Pareto front", f"{summary.front.height:,}"),
     )
     tiles = [f"<div class=tile><b>{value}</b><span>{name}</span></div>" for name, value in shown]
     return f"<div class=tiles>{''.join(tiles)}</div>"
+
+
+def _best(summary: SweepSummary) -> str:
+    rows = summary.best.rows
+    return "none" if rows.is_empty() else short(rows[summary.metric][0] or 0.0)
+
+
+def _left_out(summary: SweepSummary) -> str:
+    said_so = summary.best.left_out
+    return f"<p>{escape(said_so)}</p>" if said_so else ""
 
 
 def _means(values: Sequence[object], means: Sequence[float], counts: Sequence[int]) -> str:

@@ -203,7 +203,10 @@ def all_distinct(results: Results) -> bool:
 
 
 def read_results(folder: Path, plan: SweepPlan) -> pl.DataFrame:
-    """All rows of a finished sweep at once, in the order in which they were run: for sweeps that fit into memory.
+    """All rows of a finished sweep at once: for sweeps that fit into memory.
+
+    Chunks come in the order in which they are chosen, and in a chunk combos by their number. Only in a grid is that the
+    order of numbers throughout.
 
     Raises:
         DataError: As for `open_results`.

@@ -1,7 +1,7 @@
 """What a whole search says, read chunk by chunk: memory does not grow with the number of combos.
 
-The first pass takes sums: moments of the metric, of every value of every axis, the best rows, the Pareto front. The
-second knows from the first where to look: a histogram, and the heat maps of the axes that matter.
+The first pass takes sums: moments of the metric, of every value of every axis, the Pareto front. The second knows from
+the first where to look: a histogram, and the heat maps of the axes that matter. `best` looks for the best on its own.
 """
 
 import itertools
@@ -15,10 +15,11 @@ import polars as pl
 from kernels.market import Floats, Ints
 from kernels.params import Value
 from mei_pipeline import svg
+from mei_pipeline.sweep.best import Best, find_best
 from mei_pipeline.sweep.metrics import LEAST_IS_BEST
 from mei_pipeline.sweep.pareto import OBJECTIVES, pareto
 from mei_pipeline.sweep.plan import SweepPlan
-from mei_pipeline.sweep.results import Results, top
+from mei_pipeline.sweep.results import Results
 
 MOST_PLACES = 24
 """Most rows or columns of a heat map; an axis with more values is shown in groups of neighbours."""
@@ -62,7 +63,7 @@ class SweepSummary:
         deviation: Its standard deviation.
         least: Its least value.
         greatest: Its greatest value.
-        best: Whole rows of the best combos by the metric.
+        best: The best combos by the metric.
         front: Combos on the Pareto front with the axes' values and the objectives; only those with a profit, as not to
             trade at all beats a loss in every objective.
         axes: Axes that vary, what explains most first.
@@ -76,7 +77,7 @@ class SweepSummary:
     deviation: float
     least: float
     greatest: float
-    best: pl.DataFrame
+    best: Best
     front: pl.DataFrame
     axes: tuple[AxisEffect, ...]
 
@@ -172,20 +173,21 @@ class _Moments:
         return min(1.0, between / whole) if whole > 1e-12 * float(self.squares.sum()) else 0.0
 
 
-def summarise(results: Results, metric: str = "sharpe", count: int = 20) -> SweepSummary:
+def summarise(results: Results, metric: str = "sharpe", count: int = 20, *, every: bool = False) -> SweepSummary:
     """The first pass: all but what needs to know where to look.
 
     Args:
         results: The rows.
         metric: What is looked at.
         count: How many of the best combos to keep.
+        every: See `find_best`.
     """
     most = metric not in LEAST_IS_BEST
     axes = _axes(results.plan)
     whole = _Moments(1, most=most)
     moments = {path: _Moments(len(values), most=most) for path, values in axes.items()}
     extremes, lost, idle = [math.inf, -math.inf], 0, 0
-    best, front = pl.DataFrame(), pl.DataFrame()
+    front = pl.DataFrame()
     for frame in results.frames(list(dict.fromkeys(("combo", metric, "net_pnl_usd", "trades", *OBJECTIVES)))):
         values = _values(frame, metric)
         whole.add(np.zeros(len(values), dtype=np.int64), values)
@@ -195,7 +197,6 @@ def summarise(results: Results, metric: str = "sharpe", count: int = 20) -> Swee
         extremes = [min(extremes[0], known.min(initial=math.inf)), max(extremes[1], known.max(initial=-math.inf))]
         lost += int((frame["net_pnl_usd"] < 0.0).sum())
         idle += int((frame["trades"] == 0).sum())
-        best = _joined(best, frame.select("combo", metric)).pipe(top, count, metric)
         front = pareto(_joined(front, frame.select("combo", *OBJECTIVES).filter(pl.col("return_pct") > 0.0)))
     n, mean = int(whole.count[0]), float(whole.mean[0])
     effects = [
@@ -212,7 +213,7 @@ def summarise(results: Results, metric: str = "sharpe", count: int = 20) -> Swee
         deviation=math.sqrt(max(0.0, float(whole.squares[0]) / n - mean * mean)) if n else math.nan,
         least=extremes[0] if n else math.nan,
         greatest=extremes[1] if n else math.nan,
-        best=results.rows(best["combo"].to_list()),
+        best=find_best(results, count, metric, every=every),
         front=_with_axes(results.plan, front),
         axes=tuple(sorted(effects, key=lambda effect: -effect.share)),
     )

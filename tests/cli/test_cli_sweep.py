@@ -147,6 +147,58 @@ def test_top_writes_files(searched, mei, capsys, tmp_path):
     )
 
 
+def searched_by_tpe(world, mei, min_trades):
+    """The search `smoke` as `tpe` does it."""
+    text = (world.config / "sweeps" / "smoke.yaml").read_text()
+    spec = world.config.parent / "guided.yaml"
+    spec.write_text(
+        text.replace("chunk_combos: 5", f"chunk_combos: 1\nmethod: tpe\nbudget: 12\nmin_trades: {min_trades}")
+    )
+    return mei("sweep", "run", str(spec), "--from", "2025-01-11", "--top", "20")
+
+
+def test_what_tpe_does_not_count_is_not_listed(world, searched, mei, capsys):
+    plan = read_plan(world.sweeps / searched[:16])
+    rows = read_results(world.sweeps / searched[:16], plan)
+    enough = int(rows["trades"].sort()[6])
+    few = rows.filter(pl.col("trades") < enough)
+    assert 0 < few.height < 12
+    found = searched_by_tpe(world, mei, enough)
+    assert {row["trades"] >= enough for row in found["top"]} == {True}
+    assert sum(row["stands_for"] for row in found["top"]) == 12 - few.height
+    for words in (["top", "--count", "20"], ["show", "--top", "20"]):
+        told = mei("sweep", words[0], found["sweep"], *words[1:])
+        assert [row["combo"] for row in told["top"]] == [row["combo"] for row in found["top"]]
+        assert (told["min_trades"], told["left_out_for_few_trades"]) == (enough, few.height)
+        every = mei("sweep", words[0], found["sweep"], *words[1:], "--all")
+        assert sorted(row["combo"] for row in every["top"]) == list(range(12))
+        assert (every["min_trades"], every["left_out_for_few_trades"]) == (0, 0)
+    code, said = say(capsys, "sweep", "top", found["sweep"])
+    assert (code, f"left out: {few.height} combos with fewer than {enough} closed trades" in said) == (0, True)
+
+
+def test_where_no_combo_has_trades_enough_none_is_best(world, mei, capsys, tmp_path):
+    found = searched_by_tpe(world, mei, 900_000)
+    assert (found["top"], found["left_out_for_few_trades"]) == ([], 12)
+    assert run(["sweep", "show", found["sweep"], "--html", str(tmp_path / "sweep.html")]) == 0
+    assert "12 combos with fewer than 900,000 closed trades" in capsys.readouterr().err
+    assert "left out: 12 combos with fewer than 900,000" in (tmp_path / "sweep.html").read_text()
+
+
+def test_combos_that_did_the_same_are_listed_once(world, mei, capsys):
+    text = (world.config / "sweeps" / "smoke.yaml").read_text()
+    (world.config / "sweeps" / "idle.yaml").write_text(
+        text.replace("axes: {", "axes: {trade.size_units: [1.0, 2.0, 3.0], ")
+    )
+    found = mei("sweep", "run", "idle", "--from", "2025-01-11", "--top", "50")
+    rows = found["top"]
+    assert sum(row["stands_for"] for row in rows) == 36
+    assert {row["stands_for"] % 3 for row in rows} == {0}
+    assert len(mei("sweep", "top", found["sweep"], "--count", "50", "--all")["top"]) == 36
+    assert run(["sweep", "top", found["sweep"], "--count", "50"]) == 0
+    assert f"{36 - len(rows)} more combos did exactly what one of these did" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["show", "top", "resume"])
 def test_an_id_that_means_no_sweep_or_two_lists_what_is_there(world, searched, capsys, command):
     code, said = say(capsys, "sweep", command, "zzz")

@@ -82,10 +82,11 @@ def test_equal_ends(cross_engine, symbols, seed):
 
 @dataclass(frozen=True)
 class Quiet:
-    """Bars of one symbol, among them many in which nothing happens, and wishes by bar."""
+    """Bars of one symbol, among them many in which nothing happens, wishes by bar, and the fills as (bar, reason)."""
 
     bars: list[Bar]
     wishes: dict[int, tuple[float, ...]]
+    fills: list[tuple[int, str]]
     rules: Rules = field(default_factory=Rules)
     terms: dict[str, float] = field(default_factory=dict)
 
@@ -96,23 +97,32 @@ SHORT = (-1.0, 0.0, 5.0, 10.0)
 FLAT = candle(100)
 
 CASES = {
-    "an order that waits for its time": Quiet([FLAT] * 12, {1: LONG}, Rules(delay_bars=4)),
+    "an order that waits for its time": Quiet([FLAT] * 12, {1: LONG}, [(6, "entry")], Rules(delay_bars=4)),
     "an addition that waits for its time, beside the position": Quiet(
-        [*[FLAT] * 10, *[candle(102)] * 6], {0: LONG, 3: ONE_MORE}, Rules(delay_bars=5)
+        [*[FLAT] * 13, *[candle(102)] * 7], {0: LONG, 8: ONE_MORE}, [(6, "entry"), (14, "add")], Rules(delay_bars=5)
     ),
     "an addition that lapses, and a flat book after it": Quiet(
-        [*[FLAT] * 4, candle(100, 101, 94, 98), *[candle(98)] * 9], {0: LONG, 3: ONE_MORE}, Rules(delay_bars=2)
+        [*[FLAT] * 4, candle(100, 101, 94, 98), *[candle(98)] * 9],
+        {0: LONG, 3: ONE_MORE},
+        [(3, "entry"), (4, "stop")],
+        Rules(delay_bars=2),
     ),
     "a close that waits for its time alone, for the reversal is too small": Quiet(
         [*[FLAT] * 4, *[candle(99)] * 5, *[candle(98)] * 7],
         {0: LONG, 5: SHORT},
+        [(4, "entry"), (9, "signal")],
         Rules(delay_bars=3),
         {"min_notional_usd": 100.0},
     ),
     "a reversal that waits, of which a stop leaves one leg": Quiet(
-        [*[FLAT] * 6, candle(100, 101, 94, 96), *[candle(96)] * 9], {0: LONG, 4: SHORT}, Rules(delay_bars=4)
+        [*[FLAT] * 7, candle(100, 101, 94, 96), *[candle(96)] * 9],
+        {0: LONG, 6: SHORT},
+        [(5, "entry"), (7, "stop"), (11, "entry")],
+        Rules(delay_bars=4),
     ),
-    "a target after a long rest": Quiet([*[FLAT] * 13, candle(104, 111, 103, 108), FLAT], {0: LONG}),
+    "a target after a long rest": Quiet(
+        [*[FLAT] * 13, candle(104, 111, 103, 108), FLAT], {0: LONG}, [(1, "entry"), (13, "target")]
+    ),
 }
 
 
@@ -126,8 +136,9 @@ def test_what_a_lone_position_waits_for_comes_in_its_time(lean_engine, case: Qui
     inputs = inputs_of(scripted, played, script_columns(script))
     whole = new_book(lean_engine, played)
     lean_engine.run(*inputs, 0, played.steps, whole)
-    assert_same(outcome_of(lean_engine, whole), run_twin(symbols, case.rules, sizing, Scripted(script)))
-    assert whole.accounts[0].fills > 0
+    outcome = outcome_of(lean_engine, whole)
+    assert_same(outcome, run_twin(symbols, case.rules, sizing, Scripted(script)))
+    assert [(fill.t, fill.reason) for fill in outcome.fills] == case.fills
     assert_equal_ends(lean_engine, played, inputs, whole)
 
 

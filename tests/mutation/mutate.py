@@ -54,6 +54,15 @@ TESTS: dict[str, tuple[str, ...]] = {
         "kernels_ledger",
     ),
     "kernels/book.py": ("kernels_rules", "kernels_fresh", "kernels_book", "kernels_scenarios"),
+    "kernels/fills.py": (
+        "kernels_fills",
+        "kernels_rules",
+        "kernels_fresh",
+        "kernels_scenarios",
+        "kernels_book",
+        "kernels_shortcuts",
+        "alpha_runs",
+    ),
     "kernels/engine.py": (
         "kernels_fresh",
         "alpha_runs",

@@ -37,12 +37,13 @@ class Profile(FileModel):
 
 
 class Retention(FileModel):
-    """What old state is kept. What a stored config's evidence names is never removed."""
+    """What old state is kept. What the evidence of a config names that ever passed every gate is never removed."""
 
     ticks_days: Annotated[int, Field(ge=1, le=3650)] = 7
     """Days that Dagster keeps the ticks of schedules and sensors."""
     sweeps_keep: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """Number of finished sweeps whose results and features stay on disk."""
+    """Number of finished sweeps whose results and features stay on disk. The searches of a night by `tpe`, one for each
+    fold, count as one."""
     unfinished_days: Annotated[int, Field(ge=1, le=3650)] = 14
     """Days that an unfinished sweep stays after its last chunk, so that it can be resumed."""
 

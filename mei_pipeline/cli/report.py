@@ -1,0 +1,66 @@
+"""`mei report`: what a night tried, what fell at which gate, and what changed in the lanes, and why."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mei_pipeline.cli import output
+
+if TYPE_CHECKING:
+    from mei_pipeline.night import NightPlan
+    from mei_pipeline.settings import Settings
+
+
+@click.command()
+@click.option("--latest", is_flag=True, help="The night that ended last. This is the default.")
+@click.option("--night", "prefix", metavar="ID", help="The night whose id begins so.")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the page with its pictures to this file, too.",
+)
+def report(latest: bool, prefix: str | None, html: Path | None) -> None:
+    """Print the report of a night as Markdown, and say where the page with its pictures lies."""
+    from mei_pipeline import files
+    from mei_pipeline.cli.tables import check_suffix
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.selection.report.write import is_current, report_paths, write_report
+    from mei_pipeline.settings import read_settings
+
+    if latest and prefix is not None:
+        raise ConfigError(f"--latest and --night {prefix}: name one night; leave one of them out")
+    check_suffix(html, ".html")
+    settings = read_settings()
+    plan = _night(settings, prefix)
+    if is_current(settings, plan):
+        written = report_paths(settings, plan)
+    else:
+        written = write_report(settings, plan, int(time.time() * 1000))
+    page = written.html
+    if html is not None:
+        files.write_bytes(html, written.html.read_bytes())
+        page = html
+    click.echo(written.markdown.read_text(), nl=False)
+    output.note(f"page with pictures: {page}")
+
+
+def _night(settings: "Settings", prefix: str | None) -> "NightPlan":
+    from mei_pipeline.errors import DataError
+    from mei_pipeline.night import find_night, known_nights
+    from mei_pipeline.selection.report.write import latest_finished
+
+    if prefix is not None:
+        return find_night(settings, prefix)
+    plan = latest_finished(settings)
+    if plan is None:
+        planned = "no night has come to its end" if known_nights(settings) else "there was no night"
+        raise DataError(f"{settings.nights}: {planned} yet; run `mei nightly`, or `mei demo` and look into its home")
+    newest = known_nights(settings)[-1]
+    if newest != plan.id[:16]:
+        output.warn(f"night {newest} was planned later and has not come to its end; `mei nightly` goes on with it")
+    return plan
+
+
+COMMANDS: list[click.Command] = [report]
