@@ -1,6 +1,7 @@
 """Legs on disk: the arrays of several in one compressed file."""
 
 import io
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -31,5 +32,7 @@ def read_legs(path: Path, names: Iterable[object], asset: str) -> tuple[Leg, ...
     try:
         with np.load(io.BytesIO(path.read_bytes())) as stored:
             return tuple(Leg(**{f.name: stored[f"{name} {f.name}"] for f in fields(Leg)}) for name in names)
-    except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
-        raise DataError(f"{path}: damaged or missing ({error}); materialise `{asset}` again") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: the night has none yet; materialise `{asset}`") from None
+    except (OSError, EOFError, KeyError, ValueError, NotImplementedError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged ({error}); materialise `{asset}` again") from None

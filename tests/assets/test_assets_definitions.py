@@ -41,6 +41,7 @@ TABLE = {
     "role_assignments": Row("selection", "gate_results", "distinct_configs"),
     "deployments": Row("deploy", "role_assignments", "config_valid gates_passed"),
     "promoted": Row("deploy", "deployments"),
+    "night_report": Row("deploy", "promoted", "", "names_all"),
     "lane/paper1": Row("lanes", "promoted", "", "acknowledged"),
     "lane/paper2": Row("lanes", "promoted", "", "acknowledged"),
 }

@@ -37,6 +37,7 @@ METADATA = {
     "role_assignments": f"{TABLE} roles",
     "deployments": f"{TABLE} lanes diff judged proposed outcome",
     "promoted": f"{TABLE} moved transition_ids lanes files_written",
+    "night_report": f"{ARTEFACT} page report",
 }
 
 
@@ -270,4 +271,5 @@ def test_paths_that_are_told_exist(world: World) -> None:
         "role_assignments": "roles.json",
         "deployments": "lanes",
         "promoted": "lanes",
+        "night_report": "report.md",
     }
