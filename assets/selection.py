@@ -14,20 +14,13 @@ from assets.research import ProgressResource, features, night_plan, sweep_result
 from mei_pipeline.night import NightPlan, night_folder, read_plan
 from mei_pipeline.registry.deploy import Assignment
 from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.selection.artefacts import Candidates, Gated, read_replays, read_walk
 from mei_pipeline.selection.deploy import assign_night
 from mei_pipeline.selection.gates import gate_names
 from mei_pipeline.selection.legs import Leg
 from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, luck_picture
 from mei_pipeline.selection.report.sections import equity_pictures
-from mei_pipeline.selection.stations import (
-    Candidates,
-    Gated,
-    candidates_night,
-    gate_night,
-    read_replays,
-    read_walk,
-    walk_night,
-)
+from mei_pipeline.selection.stations import candidates_night, gate_night, walk_night
 from mei_pipeline.selection.walk_forward import Walk
 
 GROUP = "selection"

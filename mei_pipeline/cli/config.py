@@ -134,7 +134,7 @@ def _form(name: str) -> "tuple[str, Mapping[str, Any]]":
     from mei_pipeline.config.promoted import PromotedFile
     from mei_pipeline.config.reader import schema_of
     from mei_pipeline.replay.spec import BacktestSpec
-    from mei_pipeline.selection.stations import CANDIDATES
+    from mei_pipeline.selection.artefacts import CANDIDATES
 
     if name == "candidate":
         return "candidates.json: what a night chose", CANDIDATES.json_schema()

@@ -325,7 +325,7 @@ def _summary(
     seconds: float,
 ) -> NightSummary:
     from mei_pipeline.night import read_plan
-    from mei_pipeline.selection.stations import read_candidates, read_gated
+    from mei_pipeline.selection.artefacts import read_candidates, read_gated
 
     plan = read_plan(settings)
     chosen = read_candidates(settings, plan)

@@ -20,9 +20,9 @@ from mei_pipeline.registry.moves import pause
 from mei_pipeline.registry.promote import Wish, promote
 from mei_pipeline.registry.records import Lane, Occasion
 from mei_pipeline.registry.store import lane_pointer, lane_pointers, latest_proposals, story_of
+from mei_pipeline.selection.artefacts import read_candidates, read_gated, read_walk
 from mei_pipeline.selection.deploy import assign_night, read_assigned
 from mei_pipeline.selection.legs import Ground, chain, run_leg
-from mei_pipeline.selection.stations import read_candidates, read_gated, read_walk
 from mei_pipeline.sweep.plan import resolved_combo
 
 PAPER1 = Lane("paper1", "paper", "test", "primary")

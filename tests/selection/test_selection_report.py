@@ -25,6 +25,7 @@ from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.moves import pause
 from mei_pipeline.registry.records import Occasion
 from mei_pipeline.registry.store import get_config, lane_pointers
+from mei_pipeline.selection.artefacts import chosen_days, read_candidates, read_gated, read_replays
 from mei_pipeline.selection.folds import block_starts_ms
 from mei_pipeline.selection.legs import Leg, flat_leg
 from mei_pipeline.selection.pictures import equity_picture
@@ -41,7 +42,7 @@ from mei_pipeline.selection.report.document import (
 from mei_pipeline.selection.report.facts import Facts, read_facts
 from mei_pipeline.selection.report.sections import outcome, report_of
 from mei_pipeline.selection.report.write import is_current, latest_finished, unnamed, write_report
-from mei_pipeline.selection.stations import candidates_night, chosen_days, read_candidates, read_gated, read_replays
+from mei_pipeline.selection.stations import candidates_night
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.results import read_results, sweep_folder
 

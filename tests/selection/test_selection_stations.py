@@ -21,18 +21,11 @@ from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.registry.looks import Look, add_look, looks_between
 from mei_pipeline.registry.records import Occasion
 from mei_pipeline.registry.store import lane_pointers, latest_proposals, list_configs
+from mei_pipeline.selection.artefacts import read_candidates, read_gated, read_verdicts, read_walk
 from mei_pipeline.selection.deploy import assign_night, propose
 from mei_pipeline.selection.folds import train_before
 from mei_pipeline.selection.legs import Ground, Leg, flat_leg, run_leg
-from mei_pipeline.selection.stations import (
-    candidates_night,
-    gate_night,
-    read_candidates,
-    read_gated,
-    read_verdicts,
-    read_walk,
-    walk_night,
-)
+from mei_pipeline.selection.stations import candidates_night, gate_night, walk_night
 from mei_pipeline.selection.walk_forward import check_folds, own_searches
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import resolved_combo

@@ -9,9 +9,9 @@ from mei_pipeline.registry.deploy import Assignment, Change, changes
 from mei_pipeline.registry.engine import Registry, open_registry
 from mei_pipeline.registry.records import Pointer, Proposal, Transition
 from mei_pipeline.registry.store import get_config, history, lane_pointers, latest_proposals
+from mei_pipeline.selection.artefacts import Candidates, Gated, read_candidates, read_gated, read_replays, read_walk
 from mei_pipeline.selection.deploy import Compared, read_assigned, read_compared
 from mei_pipeline.selection.legs import Leg
-from mei_pipeline.selection.stations import Candidates, Gated, read_candidates, read_gated, read_replays, read_walk
 from mei_pipeline.selection.walk_forward import Walk
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.results import open_results, sweep_folder

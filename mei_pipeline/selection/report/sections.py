@@ -8,12 +8,12 @@ from mei_pipeline.candles.quality import RULES
 from mei_pipeline.market import DAY_MS
 from mei_pipeline.pages import Bad, Good, figure
 from mei_pipeline.registry.records import Gate
+from mei_pipeline.selection.artefacts import Finalist, Judgement
 from mei_pipeline.selection.legs import Leg
 from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, luck_picture
 from mei_pipeline.selection.report.document import Block, Figures, Pictures, Report, Section, Table, Words
 from mei_pipeline.selection.report.facts import Facts, Searched
 from mei_pipeline.selection.report.lanes import lanes_section, move_of, short
-from mei_pipeline.selection.stations import Finalist, Judgement
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.pictures import axes_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from mei_pipeline import files
 from mei_pipeline.night import NightPlan, known_nights, night_folder, read_plan
+from mei_pipeline.selection.artefacts import read_candidates, read_gated
 from mei_pipeline.selection.deploy import read_assigned
 from mei_pipeline.selection.report.document import escaped, html_of, markdown_of
 from mei_pipeline.selection.report.facts import read_facts
 from mei_pipeline.selection.report.lanes import SHORT
 from mei_pipeline.selection.report.sections import report_of
-from mei_pipeline.selection.stations import read_candidates, read_gated
 from mei_pipeline.settings import Settings
 
 _LAST = "roles.json"
