@@ -303,8 +303,8 @@ def test_a_report_without_the_rows_of_the_search_says_so(ended: Settings) -> Non
         ("incumbents.json", "materialise `role_assignments`"),
         ("gates.json", "materialise `gate_results`"),
         ("candidates.json", "materialise `candidates`"),
-        ("replays.npz", "materialise `candidates` again"),
-        ("chains.npz", "materialise `walk_forward` again"),
+        ("replays.npz", "materialise `candidates`"),
+        ("chains.npz", "materialise `walk_forward`"),
     ],
 )
 @pytest.mark.parametrize("damage", [None, b"", b"{", b"PK\x03\x04 torn"])
