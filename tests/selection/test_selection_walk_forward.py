@@ -170,10 +170,10 @@ def changed_after(bars, time_ms):
 
 def test_what_comes_later_changes_no_choice_and_no_leg(mei_settings, bars, plan):
     ground = ground_of(mei_settings, bars, plan)
-    before = choose(plan, [rows_of(ground, plan)], ANCHORED, 3)
+    before = choose(plan, lambda _: [rows_of(ground, plan)], ANCHORED, 3)
     seventh = before.folds[6]
     other = ground_of(mei_settings, changed_after(bars, seventh.test_ms[1]), plan)
-    after = choose(plan, [rows_of(other, plan)], ANCHORED, 3)
+    after = choose(plan, lambda _: [rows_of(other, plan)], ANCHORED, 3)
     for one, two in zip(before.slots, after.slots, strict=False):
         assert one.picks[:7] == two.picks[:7]
         for fold, chosen in zip(before.folds[:7], one.picks[:7], strict=True):
