@@ -21,9 +21,10 @@ from mei_pipeline.market import DAY_MS, Bars, window
 from mei_pipeline.memory import features_of, threads_of
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, folds_of
-from mei_pipeline.selection.judge import Candidate, Look, judge_search
+from mei_pipeline.selection.judge import Judgement, Look, judge_chains, own_looks
 from mei_pipeline.selection.legs import Ground
-from mei_pipeline.selection.walk_forward import judged_days
+from mei_pipeline.selection.measured import Evidence
+from mei_pipeline.selection.walk_forward import choose, judged_days, run_slots
 from mei_pipeline.settings import Settings, one_thread_for_children
 from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
@@ -154,10 +155,14 @@ def run_market(experiment: Experiment, seed: int) -> tuple[Night, ...]:
     nights = []
     for plan in plans:
         rows = _sweep(experiment, bars, ground.features, plan)
-        to_ms = plan.to_ms + HOLDOUT_DAYS * DAY_MS
-        judged = judge_search(ground, elsewhere, plan, partial(list, [rows]), policy, to_ms, looks)
-        looks += [Look(each.config_id, each.chain.days_ms, each.chain.returns) for each in judged.candidates]
-        nights.append(tuple(_verdict(each) for each in judged.candidates))
+        walk = choose(plan, partial(_same, rows), policy.walk_forward, policy.finalists)
+        chains = run_slots(ground, plan, walk)
+        looks += own_looks(plan, walk, chains)
+        if chains:
+            evidence = Evidence(ground, elsewhere, plan, walk, policy, plan.to_ms + HOLDOUT_DAYS * DAY_MS)
+            nights.append(tuple(map(_verdict, judge_chains(evidence, chains, [rows], looks).judgements)))
+        else:
+            nights.append(())
     return tuple(nights)
 
 
@@ -194,9 +199,12 @@ def _sweep(experiment: Experiment, bars: Bars, features: FeatureSet, plan: Sweep
     return chunk_frame(plan, numbers, outcome, cut.last - cut.first)
 
 
-def _verdict(candidate: Candidate) -> Verdict:
-    failed = tuple(gate.name for gate in candidate.gates if gate.verdict != "pass")
-    return Verdict(failed, candidate.measured.sharpe, candidate.measured.search.looks)
+def _same(rows: pl.DataFrame, _: SweepPlan) -> list[pl.DataFrame]:
+    return [rows]
+
+
+def _verdict(judgement: Judgement) -> Verdict:
+    return Verdict(judgement.fell_at, judgement.measured.sharpe, judgement.measured.search.looks)
 
 
 _experiment: list[Experiment] = []

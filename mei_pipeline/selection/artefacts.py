@@ -20,11 +20,10 @@ from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
 from mei_pipeline.night import NightPlan, night_folder
-from mei_pipeline.registry.records import Gate, all_pass
 from mei_pipeline.selection.folds import block_starts_ms, train_before
-from mei_pipeline.selection.judge import Luck
+from mei_pipeline.selection.judge import Judgement, Luck
 from mei_pipeline.selection.legs import Leg
-from mei_pipeline.selection.measured import Measured, Search
+from mei_pipeline.selection.measured import Search
 from mei_pipeline.selection.walk_forward import Walk
 from mei_pipeline.settings import Settings
 
@@ -88,39 +87,6 @@ class Candidates:
     combos: int
     fell: Mapping[str, int]
     finalists: tuple[Finalist, ...]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The verdicts on one finalist.
-
-    Attributes:
-        config_id: Its config.
-        slot: Its slot.
-        measured: What the gates look at.
-        gates: Every gate.
-    """
-
-    config_id: str
-    slot: int
-    measured: Measured
-    gates: tuple[Gate, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether it passed every gate."""
-        return all_pass(self.gates)
-
-    @property
-    def fell_at(self) -> tuple[str, ...]:
-        """Names of the gates that it did not pass."""
-        return tuple(gate.name for gate in self.gates if gate.verdict != "pass")
-
-    @property
-    def reason(self) -> str:
-        """Why it fell, or that it did not."""
-        failed = [gate for gate in self.gates if gate.verdict != "pass"]
-        return "; ".join(f"{gate.name}: {gate.explanation}" for gate in failed) or "passed every gate"
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import Basis, Occasion
 from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
-from mei_pipeline.selection.artefacts import Finalist, Judgement, read_file, read_verdicts
+from mei_pipeline.selection.artefacts import Finalist, read_file, read_verdicts
+from mei_pipeline.selection.judge import Judgement
 from mei_pipeline.selection.legs import Ground, Leg, chain, run_leg
 from mei_pipeline.selection.measured import known
 from mei_pipeline.selection.roles import Incumbent, Standing, assign, failure

@@ -1,20 +1,18 @@
-"""From the rows of a search to verdicts: choose in every fold, run, measure, judge. No files, no registry."""
+"""From chains out of sample to verdicts: what they were judged on, how often these days were seen, how much is luck."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from kernels.market import Floats, Ints
-from kernels.params import Value
-from mei_pipeline.config.models import Selection
 from mei_pipeline.market import DAY_MS
-from mei_pipeline.params.identity import Resolved, config_id
+from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Gate, all_pass
 from mei_pipeline.selection.gates import judge
-from mei_pipeline.selection.legs import Ground, Leg, run_leg
+from mei_pipeline.selection.legs import Leg
 from mei_pipeline.selection.measured import Evidence, Measured, Search, basket_returns, known, measure
 from mei_pipeline.selection.statistics.overfitting import Overfitting, pbo
 from mei_pipeline.selection.statistics.sharpe import TrackRecord, deflated_sharpe, track_record_of_sums
@@ -25,8 +23,8 @@ from mei_pipeline.selection.statistics.trials import (
     effective_trials_of_blocks,
     statistic_correlation,
 )
-from mei_pipeline.selection.walk_forward import Slot, Walk, choose, run_slots
-from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
+from mei_pipeline.selection.walk_forward import Walk, slot_config
+from mei_pipeline.sweep.plan import SweepPlan
 
 MOST_TRIALS = 50_000
 """Trials that the probability of overfitting is computed of; of more, evenly spaced ones."""
@@ -34,9 +32,6 @@ MOST_TRIALS = 50_000
 _SEED = 20_260_102
 _CORRELATED = 8_192  # trials whose correlations are looked at
 _SUMS = ("day_count", "day_sum", "day_sum_sq")
-
-Rows = Callable[[], Iterable[pl.DataFrame]]
-"""Gives the rows of a search, chunk after chunk; asked more than once."""
 
 
 @dataclass(frozen=True)
@@ -74,26 +69,18 @@ class Luck:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """What a slot stands for, and what its gates say.
+class Judgement:
+    """The verdicts on one finalist.
 
     Attributes:
-        slot: The choices.
-        params: Every parameter of the final choice by path.
-        resolved: The config.
-        config_id: Its id.
-        chain: What the slot earned out of sample.
-        holdout: What the config did on the days after the search; reported, and chooses nothing.
+        config_id: Its config.
+        slot: Its slot.
         measured: What the gates look at.
-        gates: Their verdicts.
+        gates: Every gate.
     """
 
-    slot: Slot
-    params: Mapping[str, Value]
-    resolved: Resolved
     config_id: str
-    chain: Leg
-    holdout: Leg
+    slot: int
     measured: Measured
     gates: tuple[Gate, ...]
 
@@ -101,6 +88,11 @@ class Candidate:
     def passed(self) -> bool:
         """Whether it passed every gate."""
         return all_pass(self.gates)
+
+    @property
+    def fell_at(self) -> tuple[str, ...]:
+        """Names of the gates that it did not pass."""
+        return tuple(gate.name for gate in self.gates if gate.verdict != "pass")
 
     @property
     def reason(self) -> str:
@@ -111,62 +103,48 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Judged:
-    """A night's verdicts.
+    """What came of judging a night's slots.
 
     Attributes:
-        walk: The folds and choices.
-        candidates: One for each slot, the best on the days of the search first.
-        overfitting: Of the search; None where nothing was chosen.
-        search: What all gates have in common; None where nothing was chosen.
-        basket: [D] daily returns of holding all symbols on the days out of sample.
+        sums: Of the trials of the search.
+        overfitting: Of the search.
+        search: What all gates have in common.
+        judgements: One for each slot.
     """
 
-    walk: Walk
-    candidates: tuple[Candidate, ...]
-    overfitting: Overfitting | None
-    search: Search | None
-    basket: Floats
+    sums: "Sums"
+    overfitting: Overfitting
+    search: Search
+    judgements: tuple[Judgement, ...]
 
 
-def judge_search(
-    ground: Ground,
-    others: Ground | None,
-    plan: SweepPlan,
-    rows: Rows,
-    policy: Selection,
-    to_ms: int,
-    looks: Sequence[Look] = (),
+def judge_chains(
+    evidence: Evidence,
+    chains: Sequence[Leg],
+    rows: Iterable[pl.DataFrame],
+    looks: Sequence[Look],
     progress: Progress = silent,
 ) -> Judged:
-    """Judge what a search found.
+    """Measure and judge every slot of a walk-forward, of which there is at least one.
 
     Args:
-        ground: Bars and columns of the search's symbols, from the anchor to `to_ms`.
-        others: Those of symbols that the search never saw.
-        plan: The search.
-        rows: Its rows.
-        policy: The thresholds.
-        to_ms: End of the days after the search, the holdout.
-        looks: What was judged before, oldest first.
-        progress: Told of each leg out of sample, and of each candidate.
-
-    Raises:
-        ConfigError: The policy leaves a fold no day.
+        evidence: What slots are measured on.
+        chains: What each of its slots earned out of sample.
+        rows: The rows of the search.
+        looks: At any days, oldest first, tonight's last; see `own_looks`.
+        progress: Told of each slot.
     """
-    walk = choose(plan, lambda _: rows(), policy.walk_forward, policy.finalists)
-    if not walk.slots:
-        return Judged(walk, (), None, None, np.empty(0))
-    chains = run_slots(ground, plan, walk, progress)
-    days_ms = chains[0].days_ms
-    basket = basket_returns(ground.bars, days_ms)
-    overfitting = overfitting_of(trial_sums(plan, rows()))
-    search = search_of(overfitting, chains, [*looks, *own_looks(plan, walk, chains)], basket)
-    evidence = Evidence(ground, others, plan, walk, policy, to_ms)
-    found = []
-    for slot, chain in zip(walk.slots, chains, strict=True):
-        found.append(candidate_of(evidence, slot, chain, search))
-        progress(len(found), len(chains), "candidates")
-    return Judged(walk, tuple(found), overfitting, search, basket)
+    plan = evidence.plan
+    sums = trial_sums(plan, rows)
+    overfitting = pbo(*sums, seed=_SEED)
+    search = search_of(overfitting, chains, looks, basket_returns(evidence.ground.bars, chains[0].days_ms))
+    found: list[Judgement] = []
+    for slot, chain in zip(evidence.walk.slots, chains, strict=True):
+        measured = measure(evidence, slot, chain, search)
+        gates = judge(measured, evidence.policy.gates)
+        found.append(Judgement(config_id(slot_config(plan, slot)), slot.number, measured, gates))
+        progress(len(found), len(chains), "finalists judged")
+    return Judged(sums, overfitting, search, tuple(found))
 
 
 Sums = tuple[Floats, Floats, Floats]
@@ -185,11 +163,6 @@ def trial_sums(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Sums:
         seen += rows.height
     n, total, squares = (np.concatenate(part, axis=1) for part in parts)
     return n, total, squares
-
-
-def overfitting_of(sums: Sums) -> Overfitting:
-    """Probability of backtest overfitting of a search."""
-    return pbo(*sums, seed=_SEED)
 
 
 def luck_of(sums: Sums, combos: int) -> Luck | None:
@@ -223,7 +196,7 @@ def luck_of(sums: Sums, combos: int) -> Luck | None:
 def own_looks(plan: SweepPlan, walk: Walk, chains: Sequence[Leg]) -> list[Look]:
     """What a night itself looks at: the chain of each slot, in the name of the config that the slot stands for."""
     return [
-        Look(config_id(resolved_combo(plan, plan.combo(slot.final.combo))), chain.days_ms, chain.returns)
+        Look(config_id(slot_config(plan, slot)), chain.days_ms, chain.returns)
         for slot, chain in zip(walk.slots, chains, strict=True)
     ]
 
@@ -253,22 +226,4 @@ def search_of(overfitting: Overfitting, chains: Sequence[Leg], looks: Sequence[L
         effective_looks=effective,
         nothing_p=known(spa(returns, seed=_SEED).p_consistent),
         basket_p=known(spa(returns, basket * scale, seed=_SEED).p_consistent),
-    )
-
-
-def candidate_of(evidence: Evidence, slot: Slot, chain: Leg, search: Search) -> Candidate:
-    """Measure and judge what one slot stands for."""
-    plan = evidence.plan
-    params = plan.combo(slot.final.combo)
-    resolved = resolved_combo(plan, params)
-    found = measure(evidence, slot, chain, search)
-    return Candidate(
-        slot=slot,
-        params=params,
-        resolved=resolved,
-        config_id=config_id(resolved),
-        chain=chain,
-        holdout=run_leg(evidence.ground, resolved, (plan.to_ms, evidence.to_ms)),
-        measured=found,
-        gates=judge(found, evidence.policy.gates),
     )

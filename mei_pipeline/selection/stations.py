@@ -21,7 +21,6 @@ from mei_pipeline.selection.artefacts import (
     Finalist,
     Gated,
     Headline,
-    Judgement,
     chosen_days,
     finalists_of,
     read_walk,
@@ -29,10 +28,9 @@ from mei_pipeline.selection.artefacts import (
     write_gated,
     write_walk,
 )
-from mei_pipeline.selection.gates import judge
-from mei_pipeline.selection.judge import Look, luck_of, overfitting_of, own_looks, search_of, trial_sums
+from mei_pipeline.selection.judge import Look, judge_chains, luck_of, own_looks
 from mei_pipeline.selection.legs import Ground, Leg, run_leg
-from mei_pipeline.selection.measured import Evidence, basket_returns, known, measure
+from mei_pipeline.selection.measured import Evidence, known
 from mei_pipeline.selection.picks import COLUMNS
 from mei_pipeline.selection.statistics.sharpe import track_record
 from mei_pipeline.selection.walk_forward import Walk, choose, run_slots
@@ -121,27 +119,20 @@ def gate_night(
         Busy: Another process holds the registry.
     """
     walk, chains = read_walk(settings, plan)
-    found = finalists_of(settings, plan, walk)
+    finalists_of(settings, plan, walk)  # of these very choices
     if not chains:
         gated = Gated(plan.id, None, ((), ()), None, ())
     else:
         seen = _look(plan, own_looks(plan.sweep, walk, chains), registry, now_ms)
         ground, others = _ground(settings, plan), _others(settings, plan)
-        sums = trial_sums(plan.sweep, _rows(settings, plan.sweep))
-        overfitting = overfitting_of(sums)
-        search = search_of(overfitting, chains, seen, basket_returns(ground.bars, chains[0].days_ms))
         evidence = Evidence(ground, others, plan.sweep, walk, plan.selection, plan.to_ms)
-        judgements = []
-        for finalist, slot, chain in zip(found, walk.slots, chains, strict=True):
-            measured = measure(evidence, slot, chain, search)
-            gates = judge(measured, plan.selection.gates)
-            judgements.append(Judgement(finalist.config_id, finalist.slot, measured, gates))
-            progress(len(judgements), len(chains), "finalists judged")
-        finite = overfitting.logits[np.isfinite(overfitting.logits)]
+        judged = judge_chains(evidence, chains, _rows(settings, plan.sweep), seen, progress)
+        logit = judged.overfitting.logits
+        finite = logit[np.isfinite(logit)]
         counts, edges = np.histogram(finite, _BINS) if len(finite) else (np.empty(0), np.empty(0))
         logits = (tuple(map(float, edges)), tuple(map(int, counts)))
-        luck = luck_of(sums, plan.sweep.combos)
-        gated = Gated(plan.id, search, logits, luck, tuple(judgements))
+        luck = luck_of(judged.sums, plan.sweep.combos)
+        gated = Gated(plan.id, judged.search, logits, luck, judged.judgements)
     write_gated(settings, plan, gated)
     return gated
 

@@ -15,6 +15,7 @@ from kernels.params import Value
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.market import DAY_MS
+from mei_pipeline.params.identity import Resolved
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
 from mei_pipeline.selection.legs import Ground, Leg, chain, flat_leg, on_symbols, run_leg
@@ -81,6 +82,11 @@ def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int) -> Wa
         for number, final in enumerate(finals)
     ]
     return Walk(folds, tuple(slots))
+
+
+def slot_config(plan: SweepPlan, slot: Slot) -> Resolved:
+    """The config that a slot stands for."""
+    return resolved_combo(plan, plan.combo(slot.final.combo))
 
 
 def own_searches(plan: SweepPlan, spans: Sequence[tuple[int, int]]) -> tuple[SweepPlan, ...]:

@@ -18,12 +18,12 @@ from mei_pipeline.memory import features_of, synthetic_bars
 from mei_pipeline.replay.run import replay_window
 from mei_pipeline.selection.folds import folds_of
 from mei_pipeline.selection.gates import JUDGES, judge
-from mei_pipeline.selection.judge import judge_search
+from mei_pipeline.selection.judge import judge_chains, own_looks
 from mei_pipeline.selection.legs import Ground, chain, flat_leg, run_leg
-from mei_pipeline.selection.measured import Measured
+from mei_pipeline.selection.measured import Evidence, Measured
 from mei_pipeline.selection.picks import pick
 from mei_pipeline.selection.stress import neighbours
-from mei_pipeline.selection.walk_forward import choose
+from mei_pipeline.selection.walk_forward import choose, run_slots
 from mei_pipeline.settings import CHECKOUT
 from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.metrics import sharpe
@@ -203,14 +203,17 @@ def policy():
 
 def judged(settings, bars, plan, policy):
     ground = ground_of(settings, bars, plan)
-    end_ms = TO_MS + HOLDOUT * DAY_MS
-    return judge_search(ground, None, plan, lambda: [rows_of(ground, plan)], policy, end_ms)
+    rows = [rows_of(ground, plan)]
+    walk = choose(plan, lambda _: rows, policy.walk_forward, policy.finalists)
+    chains = run_slots(ground, plan, walk)
+    evidence = Evidence(ground, None, plan, walk, policy, TO_MS + HOLDOUT * DAY_MS)
+    return judge_chains(evidence, chains, rows, own_looks(plan, walk, chains)).judgements
 
 
 def test_every_gate_that_is_asked_for_is_computed_for_every_candidate(mei_settings, bars, plan, policy):
     found = judged(mei_settings, bars, plan, policy)
-    assert found.candidates
-    for each in found.candidates:
+    assert found
+    for each in found:
         names = [gate.name for gate in each.gates]
         assert {each.__name__ for each in JUDGES} <= set(names)
         assert len(names) == len(set(names))
@@ -220,10 +223,12 @@ def test_every_gate_that_is_asked_for_is_computed_for_every_candidate(mei_settin
 
 def test_the_holdout_chooses_nothing(mei_settings, bars, plan, policy):
     one = judged(mei_settings, bars, plan, policy)
-    two = judged(mei_settings, changed_after(bars, TO_MS), plan, policy)
-    for a, b in zip(one.candidates, two.candidates, strict=True):
-        assert (a.config_id, a.gates) == (b.config_id, b.gates)
-        assert not np.array_equal(a.holdout.returns, b.holdout.returns)
+    other = changed_after(bars, TO_MS)
+    two = judged(mei_settings, other, plan, policy)
+    assert [(each.config_id, each.gates) for each in one] == [(each.config_id, each.gates) for each in two]
+    holdout, resolved = (TO_MS, TO_MS + HOLDOUT * DAY_MS), resolved_combo(plan, plan.combo(0))
+    legs = [run_leg(ground_of(mei_settings, each, plan), resolved, holdout).returns for each in (bars, other)]
+    assert not np.array_equal(*legs)  # what was changed does matter to the days after
 
 
 OTHERS = {"search", "stress", "crises", "other_symbols_sharpe"}
@@ -244,5 +249,5 @@ _ONCE = []
 
 def judged_once(settings, bars, plan, policy):
     if not _ONCE:
-        _ONCE.append(judged(settings, bars, plan, policy).candidates[0].measured)
+        _ONCE.append(judged(settings, bars, plan, policy)[0].measured)
     return _ONCE[0]

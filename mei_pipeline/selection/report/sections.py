@@ -8,7 +8,8 @@ from mei_pipeline.candles.quality import RULES
 from mei_pipeline.market import DAY_MS
 from mei_pipeline.pages import Bad, Good, figure
 from mei_pipeline.registry.records import Gate
-from mei_pipeline.selection.artefacts import Finalist, Judgement
+from mei_pipeline.selection.artefacts import Finalist
+from mei_pipeline.selection.judge import Judgement
 from mei_pipeline.selection.legs import Leg
 from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, luck_picture
 from mei_pipeline.selection.report.document import Block, Figures, Pictures, Report, Section, Table, Words
