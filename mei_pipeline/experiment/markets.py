@@ -22,6 +22,9 @@ SEARCHED = 10
 BLOCK_HOURS = 24
 """Length of the blocks of real hours: UTC days, so that each hour keeps its time of day."""
 
+MOST_RATIO = 1.9
+"""Rise within an hour from which on its day is left out."""
+
 _LEAST_BLOCKS = 60
 _LEAST_PRESENT = 0.9  # of the lake's days: a symbol with fewer would cost too many days of all the others
 
@@ -64,21 +67,22 @@ def invented(edge_sharpe: float, others: int) -> Invented:
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Real hours in another order: days drawn with replacement, each with all of its symbols.
+    """Real hours in another order and of random sign: days drawn with replacement, each with all of its symbols.
 
     Drawn with replacement, not permuted: a permutation would bring every price back to where it began, which a trend
-    follower would pay for. Prices are multiplied by each hour's ratios to the close before it. The mean ratio and the
-    mean funding rate of each symbol over all days are taken out, so that holding earns nothing in expectation.
+    follower would pay for. Prices are multiplied by each hour's ratios to the close before it. One hour in two is
+    mirrored, with all of its symbols: what rose by a share falls by it. So every price is a martingale, whatever came
+    before. Without the mirror the same few hundred days would be chosen on and judged on, and whatever happened to work
+    inside them would be an edge that is there in all markets. The mean funding rate of each symbol is taken out.
 
-    What survives: everything inside a day, across symbols too, such as crashes, the season of volatility, and
-    autocorrelation of returns and of volatility at lags of less than a day, a pair at lag k hours with the share
-    (24 - k)/24. What is gone: everything between days.
+    What survives: volatility and its clusters and season inside a day, fat tails, crashes across symbols. What is gone:
+    which way an hour goes after another, and everything between days.
 
     Attributes:
         searched: Symbols that the search sees, sorted.
         others: Symbols that it does not see, sorted.
         venue: Whose candles.
-        ratios: [4, days, 24, S] open, high, low and close over the close before, for `instruments`' symbols.
+        ratios: [4, days, 24, S] open, high, low and close over the close before, for `instruments`' symbols; below 2.
         volume: [days, 24, S] in base coin.
         funding: [days, 24, S] rates due in each hour, the mean taken out.
         start: [S] price before the first hour.
@@ -96,10 +100,13 @@ class Shuffled:
 
     def bars(self, seed: int, symbols: tuple[str, ...], days: int) -> Bars:
         """Bars of some of the symbols of the market `seed`; the same days are drawn for all symbols."""
-        drawn = np.random.default_rng(seed).integers(self.ratios.shape[1], size=days)
+        generator = np.random.default_rng(seed)
+        drawn = generator.integers(self.ratios.shape[1], size=days)
+        mirrored = generator.integers(2, size=(days * BLOCK_HOURS, 1)) == 1
         names = self.instruments["symbol"].to_list()
         columns = [names.index(symbol) for symbol in symbols]
-        open_, high, low, close = self.ratios[..., columns][:, drawn].reshape(4, -1, len(columns))
+        straight = self.ratios[..., columns][:, drawn].reshape(4, -1, len(columns))
+        open_, high, low, close = np.where(mirrored, 2.0 - straight[[0, 2, 1, 3]], straight)
         level = self.start[columns] * np.cumprod(close, axis=0)
         before = np.concatenate((self.start[columns][None], level[:-1]))
         prices = {
@@ -116,8 +123,8 @@ class Shuffled:
 def shuffled(lake: Lake, venue: str, others: int) -> Shuffled:
     """The hours of a lake to draw markets from.
 
-    Symbols are those with nine tenths of the lake's days without a gap, the first 13 of them by the hash of their name;
-    days those without a gap in any of these.
+    Symbols are those with nine tenths of the lake's days without a gap, the first 13 of them by the hash of their name.
+    Days are those without a gap in any of these, and without an hour in which one of them nearly doubled.
 
     Args:
         lake: The lake.
@@ -148,7 +155,10 @@ def shuffled(lake: Lake, venue: str, others: int) -> Shuffled:
             f"{others} of them held out (`other_symbols` of policy.yaml)"
         )
     columns = [read.symbols.index(name) for name in sorted(chosen)]
-    kept = np.flatnonzero(whole[:, columns].all(axis=1))
+    # A price that doubles within an hour has no mirror: it would fall to nothing.
+    ratios = read.prices[:, BLOCK_HOURS:] / close[BLOCK_HOURS - 1 : -1]
+    mirrored = (ratios[1] < MOST_RATIO).reshape(days, BLOCK_HOURS, -1).all(axis=1)
+    kept = np.flatnonzero((whole & mirrored)[:, columns].all(axis=1))
     if len(kept) < _LEAST_BLOCKS:
         raise DataError(f"{text}: {len(kept)} days without a gap in any symbol; at least {_LEAST_BLOCKS} are needed")
 
@@ -157,13 +167,12 @@ def shuffled(lake: Lake, venue: str, others: int) -> Shuffled:
         cut = values[..., columns].reshape(*values.shape[:-2], -1, BLOCK_HOURS, len(columns))
         return np.ascontiguousarray(cut[..., kept, :, :])
 
-    ratios = days_of(read.prices[:, BLOCK_HOURS:] / close[BLOCK_HOURS - 1 : -1])
     funding = days_of(read.steps.funding[BLOCK_HOURS:])
     return Shuffled(
         searched=tuple(sorted(searched)),
         others=tuple(sorted(held_out)),
         venue=venue,
-        ratios=ratios / ratios[3].mean(axis=(0, 1)),
+        ratios=days_of(ratios),
         volume=days_of(read.volume[BLOCK_HOURS:]),
         funding=funding - funding.mean(axis=(0, 1)),
         start=days_of(close[BLOCK_HOURS - 1 : -1])[0, 0],

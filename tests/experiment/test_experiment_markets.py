@@ -49,17 +49,38 @@ def test_shuffled_days_are_days_of_the_lake_with_all_symbols(lake):
     bars = source.bars(3, source.searched, 5)
     close = bars.prices[3]
     names = source.instruments["symbol"].to_list()
-    pool = source.ratios[3][..., [names.index(name) for name in source.searched]]
+    pool = source.ratios[3][..., [names.index(name) for name in source.searched]] - 1.0
+    mirrored = 0
     for day in range(1, 5):
         first = day * BLOCK_HOURS
-        drawn = close[first : first + BLOCK_HOURS] / close[first - 1 : first + BLOCK_HOURS - 1]
-        assert (np.abs(pool - drawn).max(axis=(1, 2)) < 1e-9).sum() == 1
+        moves = close[first : first + BLOCK_HOURS] / close[first - 1 : first + BLOCK_HOURS - 1] - 1.0
+        same = (np.abs(np.abs(pool) - np.abs(moves)).max(axis=(1, 2)) < 1e-9).nonzero()[0]
+        assert len(same) == 1
+        signs = np.sign(pool[same[0]] * moves)
+        assert (signs == signs[:, :1]).all()  # an hour is mirrored with all of its symbols
+        mirrored += int((signs[:, 0] < 0.0).sum())
+    assert 0.25 < mirrored / (4 * BLOCK_HOURS) < 0.75
 
 
-def test_holding_shuffled_days_earns_nothing_in_the_mean(lake):
+def test_shuffled_prices_are_martingales(lake):
     source = shuffled(lake, VENUE, 1)
-    assert source.ratios[3].mean(axis=(0, 1)) == pytest.approx(1.0, abs=1e-12)
+    close = source.bars(3, source.searched, 2_000).prices[3]
+    moves = close[1:] / close[:-1] - 1.0
+    errors = moves.std(axis=0) / np.sqrt(len(moves))
+    assert (np.abs(moves.mean(axis=0)) < 4.0 * errors).all()
+    after = (moves[1:] * moves[:-1]).mean(axis=0) / moves.var(axis=0)
+    assert (np.abs(after) < 4.0 / np.sqrt(len(moves))).all()
     assert source.funding.mean(axis=(0, 1)) == pytest.approx(0.0, abs=1e-15)
+
+
+def test_days_in_which_a_price_doubles_are_not_drawn(lake):
+    before = shuffled(lake, VENUE, 1).ratios.shape[1]
+    jump = walk("AAA", DAYS, seed=1)
+    hour = START_MS + (30 * BLOCK_HOURS + 5) * HOUR_MS
+    at = pl.col("open_ms") == hour
+    revised = jump.with_columns(high=pl.when(at).then(pl.col("open") * 2.5).otherwise(pl.col("high"))).filter(at)
+    merge_candles(lake, revised, now_ms=START_MS + 100 * DAY_MS)
+    assert shuffled(lake, VENUE, 1).ratios.shape[1] == before - 1
 
 
 def test_bars_of_shuffled_days_are_bars(lake):
