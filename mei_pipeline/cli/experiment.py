@@ -46,7 +46,7 @@ def _options(command: Command) -> Command:
     type=click.Choice(["synthetic", "lake"]),
     default="synthetic",
     show_default=True,
-    help="Random walks, or days of the lake's hourly candles in random order.",
+    help="Random walks, or days of the lake's hourly candles, shuffled and mirrored at random.",
 )
 @_options
 def null(candles: str, **options: Any) -> None:
