@@ -92,7 +92,7 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
     venue = spec.venue or pipeline.venue
     lake = Lake(settings.lake)
     _refuse_unfetched(pipeline, spec)
-    anchor_ms = _anchor(pipeline, spec.interval)
+    anchor_ms = anchor_of(pipeline, spec.interval)
     to_ms = as_of_ms // DAY_MS * DAY_MS
     holdout_ms = to_ms - pipeline.window.holdout_days * DAY_MS
     from_ms = to_ms - pipeline.window.days * DAY_MS
@@ -244,7 +244,12 @@ def holdout_window(plan: NightPlan, bars: Bars) -> Window:
     return window(bars, plan.holdout_ms, plan.to_ms, least_days=1)
 
 
-def _anchor(pipeline: PipelineConfig, interval: str) -> int:
+def anchor_of(pipeline: PipelineConfig, interval: str) -> int:
+    """Where features of an interval start, in UTC milliseconds.
+
+    Raises:
+        ConfigError: pipeline.yaml has no anchor for it.
+    """
     if interval not in pipeline.anchors:
         raise ConfigError(f"pipeline.yaml: anchors: no anchor for {interval}; add one")
     return pipeline.anchors[interval]

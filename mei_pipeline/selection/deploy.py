@@ -14,7 +14,7 @@ from mei_pipeline.config.load import Config
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.features import build_features
 from mei_pipeline.market import DAY_MS, load_bars
-from mei_pipeline.night import NightPlan, night_folder
+from mei_pipeline.night import NightPlan, anchor_of, night_folder
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.registry.deploy import (
     Assignment,
@@ -109,7 +109,7 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
             continue
         free.append(lane)
         if now is not None:
-            incumbents[lane.name] = _incumbent(settings, plan, registry, now, walk)
+            incumbents[lane.name] = _incumbent(settings, config, plan, registry, now, walk)
     for each in assign(free, passed, incumbents, plan.selection.roles, now_ms, fell):
         found[each.lane] = each
     assigned = tuple(found[name] for name in sorted(found))
@@ -191,7 +191,9 @@ def _why_none(judgements: Sequence[Judgement]) -> str:
     return f"none of {len(judgements)} passed; most fell at {most} ({fell.count(most)})"
 
 
-def _incumbent(settings: Settings, plan: NightPlan, registry: Registry, now: Wanted, walk: Walk) -> Incumbent:
+def _incumbent(
+    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: Wanted, walk: Walk
+) -> Incumbent:
     """The config that holds a lane, replayed on the days of the folds and since it took the lane."""
     pointer = now.pointer
     moves = history(registry, lane=pointer.lane)
@@ -200,7 +202,7 @@ def _incumbent(settings: Settings, plan: NightPlan, registry: Registry, now: Wan
     resolved = get_config(registry, pointer.config_id).resolved
     days = sum(fold.days for fold in walk.folds)
     try:
-        ground = _ground(settings, plan, resolved)
+        ground = _ground(settings, resolved, anchor_of(config.pipeline, resolved.interval), plan.to_ms)
         judged = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
         since = _since(ground, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
     except (ConfigError, DataError) as error:
@@ -230,11 +232,8 @@ def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:
     )
 
 
-def _ground(settings: Settings, plan: NightPlan, resolved: Resolved) -> Ground:
-    sweep = plan.sweep
-    bars = load_bars(
-        Lake(settings.lake), resolved.venue, resolved.intervals, resolved.symbols, sweep.anchor_ms, plan.to_ms
-    )
+def _ground(settings: Settings, resolved: Resolved, anchor_ms: int, to_ms: int) -> Ground:
+    bars = load_bars(Lake(settings.lake), resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
     use_cache(settings.kernel_cache)
     return Ground(settings, bars, build_features(bars, columns_for(resolved), settings.features))
 
