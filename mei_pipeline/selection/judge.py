@@ -166,7 +166,7 @@ def trial_sums(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Sums:
 
 
 def luck_of(sums: Sums, combos: int) -> Luck | None:
-    """How far luck explains the best trial of a search; None where no trial varies.
+    """How far luck explains the best trial of a search; None where none varies, or none between blocks.
 
     Args:
         sums: Of its trials.
@@ -182,6 +182,8 @@ def luck_of(sums: Sums, combos: int) -> Luck | None:
     variance = float(np.var(record.sharpe[varied]))
     step = -(-n.size // _CORRELATED)
     effective = effective_trials_of_blocks(sums[1][:, ::step], sums[2][:, ::step], seed=_SEED)
+    if not np.isfinite(effective):
+        return None
     numbers = np.unique(np.geomspace(1.0, max(combos, 2), 25))
     curve = zip(numbers.tolist(), deflated_sharpe(own, numbers, variance).tolist(), strict=True)
     return Luck(

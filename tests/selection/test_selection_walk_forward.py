@@ -18,7 +18,7 @@ from mei_pipeline.memory import features_of, synthetic_bars
 from mei_pipeline.replay.run import replay_window
 from mei_pipeline.selection.folds import folds_of
 from mei_pipeline.selection.gates import JUDGES, judge
-from mei_pipeline.selection.judge import judge_chains, own_looks
+from mei_pipeline.selection.judge import judge_chains, luck_of, own_looks
 from mei_pipeline.selection.legs import Ground, chain, flat_leg, run_leg
 from mei_pipeline.selection.measured import Evidence, Measured
 from mei_pipeline.selection.picks import pick
@@ -251,3 +251,8 @@ def judged_once(settings, bars, plan, policy):
     if not _ONCE:
         _ONCE.append(judged(settings, bars, plan, policy)[0].measured)
     return _ONCE[0]
+
+
+def test_luck_is_unknown_where_no_trial_differs_between_blocks():
+    n, total, squares = (np.full((BLOCKS, 3), value) for value in (10.0, 0.1, 0.5))
+    assert luck_of((n, total, squares), 3) is None
