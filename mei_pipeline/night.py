@@ -239,11 +239,6 @@ def search_window(plan: NightPlan, bars: Bars) -> Window:
     return window(bars, plan.sweep.from_ms, plan.sweep.to_ms)
 
 
-def holdout_window(plan: NightPlan, bars: Bars) -> Window:
-    """The last days, which choose nothing."""
-    return window(bars, plan.holdout_ms, plan.to_ms, least_days=1)
-
-
 def anchor_of(pipeline: PipelineConfig, interval: str) -> int:
     """Where features of an interval start, in UTC milliseconds.
 

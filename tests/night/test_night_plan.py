@@ -192,7 +192,7 @@ def test_a_night_reads_the_bars_that_exits_are_decided_on(mei_settings: Settings
     assert bars.steps.interval == "15m"
     cut = night.search_window(plan, bars)
     assert cut.last - cut.first == 40 * 96
-    assert night.holdout_window(plan, bars).first == cut.last
+    assert plan.sweep.to_ms == plan.holdout_ms  # the search ends where the holdout begins
     revised = quarters(walk("AAA", 60, 1)).tail(1).with_columns(volume=pl.lit(7.0))
     merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
     with pytest.raises(DataError, match="the lake has changed"):
