@@ -55,7 +55,7 @@ class Market(NamedTuple):
         enters: [T] 1 where entries are decided, at each close of the entry interval, else 0.
         exits: [T] 1 where exits are decided, at each close of the exit interval, else 0.
         group: [S] parameter group that the symbol belongs to; 0 is the base.
-        lead: [1] symbol named BTC or BTCUSDT; -1 when there is none.
+        lead: [1] index of the benchmark symbol; -1 where the strategy reads none.
         minutes: [1] length of a step in minutes.
     """
 

@@ -187,12 +187,14 @@ class Gpu:
             raise _lost(error) from None
 
     def _has(self, market: Market, model: FillModel, columns: Floats) -> bool:
-        """Whether these very arrays are on the device; groups of symbols are made anew for each chunk."""
+        """Whether these very arrays are on the device; what combos say of a market is made anew for each chunk."""
         if self._loaded is None:
             return False
         there, by_model, on_columns = self._loaded
-        same = all(one is other for one, other in zip(there._replace(group=market.group), market, strict=True))
-        return same and bool((there.group == market.group).all()) and by_model == model and on_columns is columns
+        renewed = there._replace(group=market.group, lead=market.lead)
+        same = all(one is other for one, other in zip(renewed, market, strict=True))
+        equal = np.array_equal(there.group, market.group) and np.array_equal(there.lead, market.lead)
+        return same and equal and by_model == model and on_columns is columns
 
     @property
     def _errors(self) -> tuple[type[Exception], ...]:

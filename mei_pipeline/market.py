@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -26,11 +26,10 @@ from mei_pipeline.candles.lake import (
 )
 from mei_pipeline.candles.lake import symbols as stored_symbols
 from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.names import symbol_problem
 
 DAY_MS = 86_400_000
 _PRICES = ("open", "high", "low", "close")
-LEADS = ("BTC", "BTCUSDT")
-"""Names of the symbol that the market follows, the preferred one first."""
 _TRADED_BY = ("size_decimals", "min_notional_usd", "max_leverage", "maintenance_margin_frac")
 """What a simulation reads of an instrument; of funding it reads when it was due, and the rate."""
 
@@ -365,7 +364,10 @@ def common_symbols(lake: Lake, venue: str, intervals: Intervals) -> tuple[list[s
     absent: dict[str, str] = {}
     for interval in intervals.read:
         stored_ms(lake, venue, interval)
-        names = stored_symbols(lake, venue, interval)
+        stored = {name: symbol_problem(name) for name in stored_symbols(lake, venue, interval)}
+        # Names were not held to a rule by every version that wrote lakes; such a symbol could never be promoted.
+        absent |= {ascii(name): f"the name is not allowed: {problem}" for name, problem in stored.items() if problem}
+        names = [name for name, problem in stored.items() if not problem]
         if interval == intervals.main:
             held = names
         absent |= {name: f"no {interval} bars in the lake" for name in held if name not in names}
@@ -444,11 +446,15 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
         enters=steps.enters,
         exits=steps.exits,
         group=np.zeros(len(bars.symbols), dtype=np.int64),
-        lead=np.array([_lead(bars.symbols)], dtype=np.int64),
+        lead=np.array([-1], dtype=np.int64),
         minutes=np.array([step / MINUTE_MS]),
     )
     return Window(from_ms, to_ms, first, last, market)
 
 
-def _lead(symbols: tuple[str, ...]) -> int:
-    return next((symbols.index(name) for name in LEADS if name in symbols), -1)
+def context_only(bars: Bars, symbol: str) -> Bars:
+    """The same bars, with `symbol` to be looked at and never traded: no step of it counts as one that has a bar."""
+    column = bars.symbols.index(symbol)
+    age = bars.steps.age.copy()
+    age[:, column] = -1
+    return replace(bars, steps=replace(bars.steps, age=age))

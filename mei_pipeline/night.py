@@ -13,11 +13,14 @@ from mei_pipeline import files
 from mei_pipeline.candles import quality
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, read_candles
+from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
-from mei_pipeline.market import DAY_MS, LEADS, Bars, Window, common_symbols, last_common_ms, load_bars, window
+from mei_pipeline.market import DAY_MS, Bars, Window, common_symbols, context_only, last_common_ms, load_bars, window
+from mei_pipeline.params.benchmark import AUTO, candidates
+from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
@@ -59,8 +62,11 @@ class NightPlan:
 
     @property
     def id(self) -> str:
-        """SHA-256 of the plan."""
-        return files.sha256_json(_PLAN.dump_python(self, mode="json"))
+        """SHA-256 of the plan; a search without a benchmark leaves no trace of that, as in earlier versions."""
+        content = _PLAN.dump_python(self, mode="json")
+        if not self.sweep.benchmark:
+            del content["sweep"]["benchmark"]
+        return files.sha256_json(content)
 
 
 _PLAN = TypeAdapter(NightPlan)
@@ -84,8 +90,8 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
 
     Raises:
         ConfigError: The profile or its sweep is unknown, pipeline.yaml does not fetch an interval that it reads, or
-            the window starts before the anchor.
-        DataError: The lake is empty or stale, or no symbol is fit; the message says what to run.
+            the window starts before the anchor, or the search reads a benchmark symbol and the universe has none.
+        DataError: The lake is empty or stale, or no symbol is fit, or not the benchmark; the message says what to run.
     """
     spec = config.sweep(config.profile(profile).sweep)
     pipeline = config.pipeline
@@ -102,15 +108,23 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
             f"{spec.interval}, {iso(anchor_ms)}; use fewer days, or an earlier anchor and more history"
         )
     names, absent = _universe(lake, pipeline, spec)
+    benchmark = sweep_benchmark(spec, names, read_catalog())
     part = _Part(lake, venue, from_ms, as_of_ms)
     fit = _fit(part, spec.intervals, names, pipeline)
     dropped = {**absent, **fit.dropped}
     if not fit.kept:
         raise DataError(_nothing_fit(part, fit.newest, dropped))
-    others = held_out(fit.kept, config.policy.selection.other_symbols)
+    if benchmark in dropped:
+        raise DataError(
+            f"benchmark {benchmark} of {venue} can't be used as of {iso(as_of_ms)}: {dropped[benchmark]}; run "
+            f"`mei ingest`, or name another one under `benchmark` in the sweep's file"
+        )
+    others = held_out(fit.kept, config.policy.selection.other_symbols, benchmark)
     kept = [name for name in fit.kept if name not in others]
     bars = load_bars(lake, venue, spec.intervals, kept, anchor_ms, to_ms)
-    elsewhere = load_bars(lake, venue, spec.intervals, others, anchor_ms, to_ms) if others else None
+    elsewhere = _others_bars(part, spec.intervals, others, benchmark, (anchor_ms, to_ms)) if others else None
+    # The benchmark was found in the universe: which symbols sit out tonight must not change it.
+    spec = spec.model_copy(update={"benchmark": benchmark or AUTO})
     return NightPlan(
         profile=profile,
         as_of_ms=as_of_ms,
@@ -126,15 +140,16 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
     )
 
 
-def held_out(names: Sequence[str], count: int) -> tuple[str, ...]:
+def held_out(names: Sequence[str], count: int, benchmark: str = "") -> tuple[str, ...]:
     """The `count` symbols that a search does not see: the last by the hash of their name, the same every night.
 
-    None where fewer would be left to search. The symbol that the market follows is always searched.
+    None where fewer would be left to search. The benchmark is always searched, and so is every symbol of Bitcoin.
     """
-    free = [name for name in names if name not in LEADS]
+    searched = {benchmark, *candidates(names)}
+    free = [name for name in names if name not in searched]
     if count > len(names) - count:
         return ()
-    last = sorted(free, key=files.sha256_json)[len(free) - count :]
+    last = sorted(free, key=files.sha256_json)[max(0, len(free) - count) :]
     return tuple(sorted(last))
 
 
@@ -220,7 +235,8 @@ def others_bars(settings: Settings, plan: NightPlan) -> Bars | None:
     if not plan.others:
         return None
     sweep = plan.sweep
-    bars = load_bars(Lake(settings.lake), sweep.venue, sweep.intervals, plan.others, sweep.anchor_ms, plan.to_ms)
+    part = _Part(Lake(settings.lake), sweep.venue, sweep.from_ms, plan.as_of_ms)
+    bars = _others_bars(part, sweep.intervals, plan.others, sweep.benchmark, (sweep.anchor_ms, plan.to_ms))
     if bars.data_hash != plan.others_hash:
         raise DataError(
             f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again"
@@ -278,6 +294,15 @@ class _Part(NamedTuple):
     venue: str
     from_ms: int
     as_of_ms: int
+
+
+def _others_bars(
+    part: _Part, intervals: Intervals, others: Sequence[str], benchmark: str, span_ms: tuple[int, int]
+) -> Bars:
+    """Bars of the symbols that the search does not see, and of the benchmark, which is only looked at there."""
+    names = [*others, *([benchmark] if benchmark else ())]
+    bars = load_bars(part.lake, part.venue, intervals, names, *span_ms)
+    return context_only(bars, benchmark) if benchmark else bars
 
 
 class _Fit(NamedTuple):

@@ -62,6 +62,7 @@ class Combos:
         entry_of: [K] which set each combo has.
         rows: [E, G, F] feature column that each set reads for each feature.
         group: [S] group of each symbol; 0 is the base.
+        lead: [1] index of the benchmark symbol; -1 where none is read.
     """
 
     strategy: str
@@ -70,9 +71,14 @@ class Combos:
     entry_of: Ints
     rows: Ints
     group: Ints
+    lead: Ints
 
     def __len__(self) -> int:
         return len(self.entry_of)
+
+    def on(self, market: Market) -> Market:
+        """The market as these combos see it: with their groups of symbols and their benchmark."""
+        return market._replace(group=self.group, lead=self.lead)
 
     def taken(self, which: Ints) -> "Combos":
         """The combos of these numbers, in their order."""
@@ -122,6 +128,8 @@ def encode_combos(
     count: int,
     symbols: tuple[str, ...],
     symbol_params: SymbolParams | None = None,
+    *,
+    benchmark: str,
 ) -> Combos:
     """Encode `count` combos.
 
@@ -132,6 +140,7 @@ def encode_combos(
         count: Number of combos.
         symbols: Symbols of the market, in its order.
         symbol_params: Values that a symbol has instead, by symbol and path.
+        benchmark: Symbol of the market that gives context; empty where the combos read none.
     """
     table: tuple[Parameter, ...] = load(strategy).PARAMETERS
     own = {name: dict(values) for name, values in (symbol_params or {}).items() if values}
@@ -171,6 +180,7 @@ def encode_combos(
         entry_of=entry_of.reshape(-1).astype(np.int64),
         rows=np.array(np.broadcast_to(rows.transpose(2, 0, 1), (len(sets), len(groups), rows.shape[1])), order="C"),
         group=group,
+        lead=np.array([symbols.index(benchmark) if benchmark else -1], dtype=np.int64),
     )
 
 
@@ -204,7 +214,7 @@ def run_combos(
     Raises:
         Retryable: The GPU was lost or told to stop.
     """
-    market = window.market._replace(group=combos.group)
+    market = combos.on(window.market)
     order = np.argsort(combos.entry_of, kind="stable")
     neighbours = combos.taken(order)
     steps = (window.first, window.last)
@@ -262,7 +272,7 @@ def run_block(  # noqa: PLR0913 - the arguments of the compiled engine, by name
 
     Args:
         compiled: The strategy's engine.
-        market: The market, with the combos' groups.
+        market: The market as the combos see it (`Combos.on`).
         model: How orders become fills.
         columns: [C, T, S] feature columns.
         combos: The combos.
@@ -310,7 +320,7 @@ def record_combo(
 ) -> Record:
     """Run combo `k` again and keep every fill, every funding payment, the equity curve and every verdict."""
     compiled = engine(settings, combos.strategy)
-    market = window.market._replace(group=combos.group)
+    market = combos.on(window.market)
     rows = _LOG_ROWS
     while True:
         book = run_block(

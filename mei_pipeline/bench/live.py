@@ -88,12 +88,11 @@ class Follower:
             **dict(zip(PRICES, self._prices, strict=True)),
             **dict(zip(_CLOCK, self._clock, strict=True)),
         }
-        self._market = market._replace(
+        self._market = combos.on(market)._replace(
             **views,
             age=market.age[:1].copy(),
             row=np.ones(1, np.int64),
             before=np.zeros(1, np.int64),
-            group=combos.group,
         )
         self.book: Book = make_book(compiled.MEMORY, 1, symbols, 1)
         compiled.open_books(self.book, model.initial_usd)
@@ -224,7 +223,9 @@ def follow(settings: Settings, work: Work, changes: Mapping[str, Value] | None =
     plan = work.plan
     features = FeatureSet("", Path(), plan.columns(), np.empty(0))
     values = {**plan.combo(int(work.numbers[0])), **(changes or {})}
-    combos = encode_combos(plan.strategy, features, values, 1, plan.symbols, plan.symbol_params)
+    combos = encode_combos(
+        plan.strategy, features, values, 1, plan.symbols, plan.symbol_params, benchmark=plan.benchmark
+    )
     model = fill_model(plan.market, plan.initial_balance_usd)
     return Follower(engine(settings, plan.strategy), model, features, combos, work.cut.market)
 

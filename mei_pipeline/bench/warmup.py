@@ -112,8 +112,8 @@ def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iter
     model = fill_model(resolve(catalog.market_of(name), {}), 10_000.0)
     columns = columns_of(name, {path: (value,) for path, value in params.items()})
     features = features_of(bars, columns, 1)
-    combos = encode_combos(name, features, params, 1, bars.symbols)
-    market = cut.market._replace(group=combos.group)
+    combos = encode_combos(name, features, params, 1, bars.symbols, benchmark="")
+    market = combos.on(cut.market)
     book = make_book(compiled.MEMORY, 1, len(bars.symbols), 1)
 
     def run() -> None:

@@ -235,7 +235,13 @@ def _once(
     features_s, features = timed(lambda: features_of(work.bars, plan.columns(), threads))
     encode_s, combos = timed(
         lambda: encode_combos(
-            plan.strategy, features, values_of(work), len(work.numbers), plan.symbols, plan.symbol_params
+            plan.strategy,
+            features,
+            values_of(work),
+            len(work.numbers),
+            plan.symbols,
+            plan.symbol_params,
+            benchmark=plan.benchmark,
         )
     )
     model = fill_model(plan.market, plan.initial_balance_usd)

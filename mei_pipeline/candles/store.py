@@ -24,12 +24,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote, unquote
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mei_pipeline import files
+from mei_pipeline import files, names
 from mei_pipeline.candles import transaction
 from mei_pipeline.candles.intervals import INTERVALS
 from mei_pipeline.candles.transaction import Stage
@@ -37,7 +36,7 @@ from mei_pipeline.errors import DataError, Refused
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_VENUE = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_VENUE = re.compile(names.VENUE)
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Part:
     @property
     def file(self) -> str:
         """File name; a symbol may hold characters that a file name can't."""
-        return f"{quote(self.name, safe='')}.parquet"
+        return f"{names.file_stem(self.name)}.parquet"
 
     @property
     def path(self) -> str:
@@ -269,7 +268,7 @@ def part_of(path: str) -> Part:
     """The part whose `path` is given."""
     *pieces, file = path.split("/")
     table, venue, interval = [*pieces, ""][:3]
-    return Part(table, venue, interval, unquote(file.removesuffix(".parquet")))
+    return Part(table, venue, interval, names.symbol_of(file.removesuffix(".parquet")))
 
 
 def read_part(lake: Lake, part: Part, entry: FileEntry) -> pl.DataFrame:

@@ -1,12 +1,12 @@
 """Merging rows into the lake: refuse, merge, revise and record, in one transaction."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
-from mei_pipeline import files
+from mei_pipeline import files, names
 from mei_pipeline.candles import quality, store
 from mei_pipeline.candles.asked import Asked, stage_asked, union
 from mei_pipeline.candles.funding import sift_funding
@@ -108,8 +108,8 @@ def merge_candles(
         asked: What the venue was asked for, where the source speaks for the venue.
 
     Raises:
-        DataError: The frame is of another schema, holds several venues or intervals, or a file can't be read or
-            written; then the lake is as it was.
+        DataError: The frame is of another schema, holds several venues or intervals, a symbol's name is not allowed, or
+            a file can't be read or written; then the lake is as it was.
         Busy: Another process writes to the lake.
     """
     frame = CANDLES.validate(frame)
@@ -118,6 +118,7 @@ def merge_candles(
         batch = _Batch(CANDLES, asked.venue if asked else "", {}, asked=asked)
         return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
     store.check_venue(venue)
+    _check_symbols(frame, f"candles of {venue}")
     sifted = quality.sift(frame, interval, now_ms)
     when = pl.from_epoch("open_ms", time_unit="ms")
     split = sifted.good.with_columns((when.dt.year() * 100 + when.dt.month()).alias("_month")).partition_by(
@@ -143,7 +144,8 @@ def merge_funding(
     """Merge funding of one venue into the lake: one print per symbol and hour (see `funding`).
 
     Raises:
-        DataError: The frame is of another schema or holds several venues, or a file can't be read or written.
+        DataError: The frame is of another schema or holds several venues, a symbol's name is not allowed or differs
+            from another one's only in case, or a file can't be read or written.
         Busy: Another process writes to the lake.
     """
     frame = FUNDING.validate(frame)
@@ -151,11 +153,13 @@ def merge_funding(
     if venue is None:
         return MergeReport(ingest_id, {})
     store.check_venue(venue)
+    _check_symbols(frame, f"funding of {venue}")
     sifted = sift_funding(frame, now_ms)
     parts = {
         Part("funding", venue, "", rows["symbol"][0]): rows.select(*FUNDING.columns)
         for rows in sifted.good.partition_by("symbol", maintain_order=True)
     }
+    _check_files(lake, parts)
     batch = _Batch(FUNDING, venue, parts, sifted.refused, sifted.repaired, sifted.findings)
     return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
 
@@ -166,7 +170,8 @@ def merge_instruments(
     """Merge instruments of one venue into the lake, by symbol and `from_ms`.
 
     Raises:
-        DataError: The frame is of another schema, holds several venues, nulls, or one key twice.
+        DataError: The frame is of another schema, holds several venues, nulls, a symbol whose name is not allowed, or
+            one key twice.
         Busy: Another process writes to the lake.
     """
     frame = INSTRUMENTS.validate(frame)
@@ -178,6 +183,7 @@ def merge_instruments(
     for name in required:
         if frame[name].null_count():
             raise DataError(f"instruments of {venue}: column {name!r} has empty cells; give each instrument a value")
+    _check_symbols(frame, f"instruments of {venue}")
     frame = frame.unique(maintain_order=True).sort(list(INSTRUMENTS.key))
     twice = frame.filter(pl.struct(INSTRUMENTS.key).is_duplicated())
     if twice.height:
@@ -297,6 +303,24 @@ def _sum(*tables: Mapping[str, int]) -> dict[str, int]:
         for name, count in table.items():
             total[name] = total.get(name, 0) + count
     return dict(sorted(total.items()))
+
+
+def _check_symbols(frame: pl.DataFrame, where: str) -> None:
+    """Refuse rows whose symbol breaks the rule for names; an empty one is a row that a quality rule refuses."""
+    found = frame["symbol"].drop_nulls().unique().sort().to_list()
+    names.check_symbols((name for name in found if name), where)
+
+
+def _check_files(lake: Lake, parts: Iterable[Part]) -> None:
+    """Refuse a symbol whose file differs from another one's only in case: some file systems take both for one."""
+    for part in parts:
+        held = store.read_manifest(lake, part.folder).files
+        for other in (*held, *(each.file for each in parts)):
+            if other != part.file and other.casefold() == part.file.casefold() and part.file not in held:
+                twin = names.symbol_of(other.removesuffix(".parquet"))
+                raise DataError(
+                    f"funding of {part.venue}: symbol {part.name} differs from {twin} only in case; rename one of them"
+                )
 
 
 def _only(frame: pl.DataFrame, column: str) -> str | None:

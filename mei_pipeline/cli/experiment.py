@@ -61,7 +61,8 @@ def null(candles: str, **options: Any) -> None:
     if candles == "lake":
         from mei_pipeline.candles.lake import Lake
 
-        source: Invented | Shuffled = shuffled(Lake(settings.lake), config.pipeline.venue, others)
+        spec = config.sweep(options["sweep"])
+        source: Invented | Shuffled = shuffled(Lake(settings.lake), config.pipeline.venue, others, spec)
     else:
         source = invented(0.0, others)
     _run(settings, config, source, {"kind": "null", "candles": candles, "edge": 0.0}, **options)

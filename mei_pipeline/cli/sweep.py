@@ -133,9 +133,11 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
 def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
     """The sweep, its bars and its window, all checked before anything runs."""
     from mei_pipeline.candles.lake import Lake
+    from mei_pipeline.config.benchmark import sweep_benchmark
     from mei_pipeline.config.load import load_config, read_sweep
     from mei_pipeline.errors import ConfigError, DataError
     from mei_pipeline.market import common_symbols, last_common_ms, load_bars
+    from mei_pipeline.params.table import read_catalog
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
@@ -155,6 +157,7 @@ def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int
         )
     if absent:
         output.note("left out: " + "; ".join(f"{name}, {why}" for name, why in absent.items()))
+    sweep_benchmark(found, names, read_catalog())
     if found.interval not in config.pipeline.anchors:
         raise ConfigError(f"pipeline.yaml: anchors: no anchor for {found.interval}; add one")
     anchor_ms = config.pipeline.anchors[found.interval]

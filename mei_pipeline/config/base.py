@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from mei_pipeline import names
 from mei_pipeline.config.nodes import Plain
 from mei_pipeline.params.paths import flatten
 
@@ -98,6 +99,12 @@ def _word(pattern: str, words: str) -> Any:
     return BeforeValidator(_matching(pattern)), WithJsonSchema({"type": "string", "words": words, "matches": pattern})
 
 
+def _symbol(value: str) -> str:
+    if problem := names.symbol_problem(value):
+        raise PydanticCustomError("pattern", "{text}", {"text": problem})
+    return value
+
+
 def _flat(value: object) -> object:
     if not isinstance(value, Mapping):
         return value
@@ -134,11 +141,15 @@ Timestamp = Annotated[
 Month = Annotated[str, *_word(r"(?:19[7-9]\d|20\d\d)-(?:0[1-9]|1[0-2])", "a month such as 2025-05")]
 """A calendar month of UTC as YYYY-MM."""
 
-Venue = Annotated[str, *_word(r"[a-z][a-z0-9_]{0,31}", "a venue's name in lower case such as binance")]
+Venue = Annotated[str, *_word(names.VENUE, "a venue's name in lower case such as binance")]
 """Name of a venue; a folder of the lake."""
 
-Symbol = Annotated[str, *_word(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,31}", "a symbol such as BTC")]
-"""Name of a symbol as its venue writes it."""
+Symbol = Annotated[
+    str,
+    *_word(names.SYMBOL, "a symbol such as BTC or BTC/USDT:USDT"),
+    AfterValidator(_symbol),
+]
+"""Name of a symbol as its venue writes it; see `names`."""
 
 Name = Annotated[str, *_word(r"[a-z][a-z0-9_-]{0,63}", "a name in lower case such as nightly")]
 """Name of a profile, sweep or lane; a file or folder has the same."""

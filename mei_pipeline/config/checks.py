@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mei_pipeline.config.axes import axes_of, fixed_of, grid_of
 from mei_pipeline.config.base import MARKET
+from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import LaneConfig, Listed, Overrides, PipelineConfig, PolicyConfig, Range, SweepSpec
 from mei_pipeline.config.nodes import Keys
 from mei_pipeline.config.reader import Document
@@ -41,7 +42,8 @@ def check(files: Files, catalog: Catalog) -> Iterator[str]:
         yield from _profiles(files.pipeline, files)
         yield from _venues(files.pipeline, [*sweeps, *(lane for lane in files.lanes.values() if lane)])
     for sweep in sweeps:
-        yield from check_sweep(sweep, catalog)
+        found = list(check_sweep(sweep, catalog))
+        yield from found or _benchmark(sweep, catalog, files.pipeline)
         yield from _strangers(sweep, "symbol_params", sweep.model.symbol_params, files.pipeline)
     if files.overrides:
         yield from _overrides(files.overrides, catalog, files.pipeline)
@@ -142,6 +144,18 @@ def _intervals(pipeline: Document[PipelineConfig], sweep: Document[SweepSpec]) -
         if name in spec.intervals.read and name not in fetched:
             text = f"{name!r} is not among the intervals of {pipeline.path.name}: {', '.join(fetched)}"
             yield sweep.problem((key,), text)
+
+
+def _benchmark(
+    sweep: Document[SweepSpec], catalog: Catalog, pipeline: Document[PipelineConfig] | None
+) -> Iterator[str]:
+    """A benchmark that the search reads and that the universe lacks; of `all` symbols of a lake no file knows."""
+    universe = pipeline.model.universe if pipeline else "all"
+    if universe != "all":
+        try:
+            sweep_benchmark(sweep.model, universe, catalog)
+        except ConfigError as error:
+            yield sweep.problem(("benchmark",), str(error).removeprefix("benchmark: "))
 
 
 def _venues(

@@ -47,6 +47,8 @@ class ResolvedFile(FileModel):
     """Symbols that it may trade."""
     initial_balance_usd: Annotated[float, Field(gt=0)]
     """Equity at the start of the measurement."""
+    benchmark: Symbol | None = None
+    """Symbol whose trend gives the others context; when left out by a config that reads one: BTC, else BTCUSDT."""
     params: AllValues
     """Every parameter of the strategy."""
     symbol_params: dict[Symbol, SymbolValues] = Field(default_factory=dict)
@@ -57,7 +59,7 @@ class ResolvedFile(FileModel):
     @property
     def parts(self) -> dict[str, Any]:
         """The parts of the config by their names in `Resolved`."""
-        return dict(self) | {key: getattr(self, key) or "" for key in ("entry_interval", "exit_interval")}
+        return dict(self) | {key: getattr(self, key) or "" for key in ("entry_interval", "exit_interval", "benchmark")}
 
 
 class PromotedFile(FileModel):
@@ -98,6 +100,7 @@ def to_yaml(resolved: Resolved, *, evidence: Mapping[str, Any], provenance: Mapp
             **{key: interval for key, interval in intervals.items() if interval},
             "symbols": list(resolved.symbols),
             "initial_balance_usd": resolved.initial_balance_usd,
+            **({"benchmark": resolved.benchmark} if resolved.benchmark else {}),
             "params": nest(resolved.params),
             **({"symbol_params": own} if own else {}),
             "market": {path.removeprefix(MARKET): value for path, value in resolved.market.items()},

@@ -175,6 +175,8 @@ def _translate(tree: Tree, model: type[BaseModel], detail: ErrorDetails) -> Iter
         case _:
             value = detail["input"]
             hint = looks_like(value) if isinstance(value, Plain) and "number" in words.allowed(root, here) else ""
+            if "matches" in here and not isinstance(value, str | Mapping | tuple | list):
+                hint = "; YAML reads it as another value: put it in quotes"
             yield _flaw(tree, keys, f"{_show(value)} is not allowed; {words.allowed(root, here)}{hint}")
 
 
@@ -213,5 +215,5 @@ def _show(value: object) -> str:
         return "a list" if value else "an empty list"
     if isinstance(value, bool):
         return str(value).lower()
-    text = value if isinstance(value, Plain) else repr(value)
+    text = value if isinstance(value, Plain) and value.isprintable() else repr(value)
     return str(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

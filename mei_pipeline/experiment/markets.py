@@ -11,9 +11,12 @@ from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTRUMENTS, SyntheticMarket
 from mei_pipeline.candles.sources.synthetic_edge import drift_for
+from mei_pipeline.config.benchmark import sweep_benchmark
+from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import DataError
 from mei_pipeline.market import DAY_MS, Bars, common_symbols, load_bars, stored_ms
 from mei_pipeline.memory import bars_of, synthetic_bars
+from mei_pipeline.params.table import read_catalog
 
 INTERVAL = "1h"
 """Bars of every market: the planted edge is calibrated for them, and whole days of them are shuffled."""
@@ -120,18 +123,21 @@ class Shuffled:
         return bars_of(self.venue, Intervals(INTERVAL), DEFAULT_FROM_MS, prices, funding, self.instruments[columns])
 
 
-def shuffled(lake: Lake, venue: str, others: int) -> Shuffled:
+def shuffled(lake: Lake, venue: str, others: int, spec: SweepSpec | None = None) -> Shuffled:
     """The hours of a lake to draw markets from.
 
-    Symbols are those with nine tenths of the lake's days without a gap, the first 13 of them by the hash of their name.
+    Symbols are those with nine tenths of the lake's days without a gap, the first 13 of them by the hash of their name;
+    a benchmark symbol that the search reads comes before them.
     Days are those without a gap in any of these, and without an hour in which one of them nearly doubled.
 
     Args:
         lake: The lake.
         venue: Whose candles.
         others: Symbols to hold out.
+        spec: The search, for its benchmark.
 
     Raises:
+        ConfigError: The search reads a benchmark symbol and the lake has none.
         DataError: There are no hourly bars, or too few symbols or days without gaps.
     """
     names, _ = common_symbols(lake, venue, Intervals(INTERVAL))
@@ -147,7 +153,8 @@ def shuffled(lake: Lake, venue: str, others: int) -> Shuffled:
     usable = ~np.isnan(close[BLOCK_HOURS:]) & ~np.isnan(close[BLOCK_HOURS - 1 : -1])
     whole = usable.reshape(days, BLOCK_HOURS, -1).all(axis=1)
     fit = [name for name, there in zip(read.symbols, whole.mean(axis=0), strict=True) if there >= _LEAST_PRESENT]
-    chosen = sorted(fit, key=lambda name: sha256(name.encode()).hexdigest())[: SEARCHED + others]
+    first = sweep_benchmark(spec, fit, read_catalog()) if spec else ""
+    chosen = sorted(fit, key=lambda name: (name != first, sha256(name.encode()).hexdigest()))[: SEARCHED + others]
     searched, held_out = chosen[: len(chosen) - others], chosen[len(chosen) - others :]
     if not searched:
         raise DataError(

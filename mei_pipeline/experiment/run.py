@@ -13,12 +13,14 @@ from kernels.cache import use_cache
 from kernels.market import fill_model
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
+from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import Selection, SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.experiment.markets import INTERVAL, Invented, Shuffled
 from mei_pipeline.features import FeatureSet
-from mei_pipeline.market import DAY_MS, Bars, window
+from mei_pipeline.market import DAY_MS, Bars, context_only, window
 from mei_pipeline.memory import features_of, threads_of
+from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, folds_of
 from mei_pipeline.selection.judge import Judgement, Look, judge_chains, own_looks
@@ -98,7 +100,8 @@ def check(experiment: Experiment) -> None:
     """Refuse what can't be run, before anything is.
 
     Raises:
-        ConfigError: The sweep's bars are not those of the markets, its method is `tpe`, or there is no night.
+        ConfigError: The sweep's bars are not those of the markets, its method is `tpe`, there is no night, or the sweep
+            reads a benchmark symbol that is not searched.
     """
     if experiment.spec.intervals != Intervals(INTERVAL):
         raise ConfigError(f"experiment: the sweep's interval is {experiment.spec.intervals}; allowed: {INTERVAL} alone")
@@ -106,6 +109,7 @@ def check(experiment: Experiment) -> None:
         raise ConfigError("experiment: the sweep's method is tpe; allowed: grid, random")
     if experiment.nights < 1:
         raise ConfigError(f"experiment: nights is {experiment.nights}; at least 1")
+    sweep_benchmark(experiment.spec, experiment.source.searched, read_catalog())
 
 
 def run_markets(
@@ -147,10 +151,9 @@ def run_market(experiment: Experiment, seed: int) -> tuple[Night, ...]:
     source = experiment.source
     policy = experiment.policy.model_copy(update={"crises": {}})
     bars = source.bars(seed, source.searched, experiment.market_days)
-    others = source.bars(seed, source.others, experiment.market_days) if source.others else None
     plans = [_plan(experiment, bars, night) for night in range(experiment.nights)]
     ground = _ground(experiment, bars, plans[0])
-    elsewhere = None if others is None else _ground(experiment, others, plans[0])
+    elsewhere = _elsewhere(experiment, seed, plans[0]) if source.others else None
     looks: list[Look] = []
     nights = []
     for plan in plans:
@@ -187,12 +190,22 @@ def _ground(experiment: Experiment, bars: Bars, plan: SweepPlan) -> Ground:
     return Ground(experiment.settings, bars, features_of(bars, plan.columns(), threads=1))
 
 
+def _elsewhere(experiment: Experiment, seed: int, plan: SweepPlan) -> Ground:
+    """The symbols that the search does not see, with the benchmark to be looked at."""
+    source, benchmark = experiment.source, plan.benchmark
+    names = tuple(sorted({*source.others, *([benchmark] if benchmark else ())}))
+    bars = source.bars(seed, names, experiment.market_days)
+    return _ground(experiment, context_only(bars, benchmark) if benchmark else bars, plan)
+
+
 def _sweep(experiment: Experiment, bars: Bars, features: FeatureSet, plan: SweepPlan) -> pl.DataFrame:
     """Rows of all combos over the days of a night."""
     choice = choice_of(plan, experiment.settings.sweeps)  # of a grid or a sample: it reads no file
     numbers = np.concatenate([choice.numbers(index) for index in range(plan.chunks)])
     values = {**plan.params, **plan.axis_values(numbers)}
-    combos = encode_combos(plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params)
+    combos = encode_combos(
+        plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
+    )
     cut = window(bars, plan.from_ms, plan.to_ms)
     model = fill_model(plan.market, plan.initial_balance_usd)
     outcome = run_combos(experiment.settings, cut, model, features, combos, threads=1)

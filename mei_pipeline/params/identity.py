@@ -1,13 +1,15 @@
 """A config, fully resolved, and the id that its content gives it."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kernels.params import Value
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.files import sha256_json
+from mei_pipeline.names import RULE, symbol_problem
+from mei_pipeline.params.benchmark import needed_benchmark, preferred, switches_on
 from mei_pipeline.params.paths import closest
 from mei_pipeline.params.resolve import Layer, merge, merge_symbols
 from mei_pipeline.params.table import Catalog
@@ -28,6 +30,7 @@ class Resolved:
         symbol_params: By symbol the values that differ from `params`; a symbol without any is left out.
         entry_interval: Interval at whose closes entries are decided; empty for `interval`.
         exit_interval: Interval at whose closes exits are decided; empty for `interval`.
+        benchmark: Symbol whose trend gives the others context; empty where the config reads none.
     """
 
     strategy: str
@@ -40,6 +43,7 @@ class Resolved:
     symbol_params: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
     entry_interval: str = ""
     exit_interval: str = ""
+    benchmark: str = ""
 
     @property
     def intervals(self) -> Intervals:
@@ -64,6 +68,7 @@ def make_resolved(  # noqa: PLR0913 - a config has that many parts, and each is 
     symbol_params: Mapping[str, Mapping[str, Value]] | None = None,
     entry_interval: str = "",
     exit_interval: str = "",
+    benchmark: str = "",
 ) -> Resolved:
     """Fill in defaults, check every value and bring all into normal form.
 
@@ -79,14 +84,20 @@ def make_resolved(  # noqa: PLR0913 - a config has that many parts, and each is 
         symbol_params: Parameters of single symbols that differ from those of all; they win.
         entry_interval: Interval at whose closes entries are decided; empty for `interval`.
         exit_interval: Interval at whose closes exits are decided; empty for `interval`.
+        benchmark: Symbol whose trend gives the others context, or `auto`: see `find_benchmark`. Empty for a config that
+            says nothing, as files of earlier versions: BTC, else BTCUSDT, else none.
 
     Raises:
-        ConfigError: The strategy, a path or a value is not known or not allowed, there is no symbol, a value of one
-            symbol is for a symbol that is not traded or a parameter of the whole book, or an interval does not divide.
+        ConfigError: The strategy, a path or a value is not known or not allowed, there is no symbol, a symbol's name is
+            not allowed, a value of one symbol is for a symbol that is not traded or a parameter of the whole book, an
+            interval does not divide, or the config reads a benchmark and `auto` finds none or several.
     """
     names = tuple(sorted(set(symbols)))
     if not names:
         raise ConfigError("config: no symbols; a config trades at least one")
+    for name in names:
+        if problem := symbol_problem(name):
+            raise ConfigError(f"config: symbol {name!a} is not allowed: {problem}; allowed are {RULE}")
     own = symbol_params or {}
     if strangers := [symbol for symbol in own if symbol not in names]:
         raise ConfigError(
@@ -96,7 +107,7 @@ def make_resolved(  # noqa: PLR0913 - a config has that many parts, and each is 
     table = catalog.strategy(strategy)
     common = Layer("params", params)
     stacks = {symbol: (common, Layer(f"symbol_params.{symbol}", own[symbol], of_symbol=True)) for symbol in sorted(own)}
-    return Resolved(
+    resolved = Resolved(
         strategy=strategy,
         venue=venue,
         interval=interval,
@@ -108,6 +119,34 @@ def make_resolved(  # noqa: PLR0913 - a config has that many parts, and each is 
         entry_interval=intervals.entry,
         exit_interval=intervals.exit,
     )
+    switches = benchmark_switches(catalog, resolved)
+    found = needed_benchmark(benchmark, names, switches) if benchmark else preferred(names) if switches else ""
+    return replace(resolved, benchmark=found)
+
+
+def benchmark_switches(catalog: Catalog, resolved: Resolved) -> tuple[str, ...]:
+    """Return the switches of a config that are on and make it read the benchmark symbol."""
+    books = (resolved.params, *map(resolved.params_of, resolved.symbol_params))
+    values = {path: [book[path] for book in books] for path in resolved.params}
+    return switches_on(catalog, resolved.strategy, values)
+
+
+def benchmark_of(catalog: Catalog, resolved: Resolved, symbols: Sequence[str]) -> str:
+    """Return the benchmark of a config on some symbols; empty if the config reads none.
+
+    Raises:
+        ConfigError: The config reads a benchmark and has none, or the symbols lack it.
+    """
+    switches = benchmark_switches(catalog, resolved)
+    if not switches:
+        return ""
+    found = resolved.benchmark or preferred(resolved.symbols)
+    if found not in symbols:
+        what = f"{found} is not among the symbols" if found else "the config names none"
+        raise ConfigError(
+            f"benchmark: {switches[0]} is on and reads a benchmark symbol, but {what}; write a config that has one"
+        )
+    return found
 
 
 def config_id(resolved: Resolved) -> str:
@@ -115,7 +154,8 @@ def config_id(resolved: Resolved) -> str:
 
     Keys are sorted. Every number is written as the float64 that the kernel sees, so 1 and 1.0 are the same config, and
     so are 0.0 and -0.0. The order of symbols, of layers and of keys in a file leaves no trace. Neither does a symbol's
-    own value that is that of all, or an entry or exit interval that is the main one.
+    own value that is that of all, an entry or exit interval that is the main one, or a benchmark that a config without
+    one has: BTC, else BTCUSDT.
     """
     return sha256_json(as_dict(resolved))
 
@@ -126,6 +166,7 @@ def as_dict(resolved: Resolved) -> dict[str, Any]:
         "symbol_params": {symbol: _values(values) for symbol, values in resolved.symbol_params.items() if values},
         "entry_interval": resolved.entry_interval,
         "exit_interval": resolved.exit_interval,
+        "benchmark": "" if resolved.benchmark == preferred(resolved.symbols) else resolved.benchmark,
     }
     return {
         "strategy": resolved.strategy,

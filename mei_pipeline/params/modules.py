@@ -1,5 +1,6 @@
 """Whether a strategy's module is whole: a person who writes one is told what it lacks before anything compiles."""
 
+import dis
 import inspect
 import keyword
 from collections.abc import Callable, Iterator
@@ -50,6 +51,7 @@ def problems(name: str, module: ModuleType) -> Iterator[str]:
         if hasattr(module, rule):
             yield from _of_rule(rule, getattr(module, rule), reference)
     if hasattr(module, "PARAMETERS"):
+        yield from _of_benchmark(module)
         table = {parameter.path: parameter for parameter in module.PARAMETERS}
         yield from _of_limits(table)
         yield from _of_features(getattr(module, "FEATURES", ()), table)
@@ -73,6 +75,26 @@ def _of_limits(table: dict[str, Parameter]) -> Iterator[str]:
     missing = [parameter.path for parameter in limits() if parameter.path not in table]
     if missing:
         yield f"PARAMETERS: {missing[0]} is missing; add *limits() of kernels.limits"
+
+
+def _of_benchmark(module: ModuleType) -> Iterator[str]:
+    """The switches without which a rule must not read the benchmark symbol; a search asks them whether it needs one."""
+    switches = getattr(module, "BENCHMARK", None)
+    readers = [rule for rule in ("signal", "trace") if _reads_lead(getattr(module, rule, None))]
+    readers += ["context"] if hasattr(module, "context") else []
+    if switches is None and readers:
+        yield f"BENCHMARK is missing; {readers[0]} is given the benchmark symbol: name the switches that make it look"
+    table = {parameter.path: parameter for parameter in module.PARAMETERS}
+    for path in switches or ():
+        if path not in table or table[path].kind != "bool":
+            yield f"BENCHMARK: {path} is no parameter of kind bool; name a switch"
+
+
+def _reads_lead(rule: Any) -> bool:
+    code = getattr(_plain(rule), "__code__", None)
+    return code is not None and any(
+        step.argval == "is_lead" for step in dis.get_instructions(code) if step.opname.startswith("LOAD")
+    )
 
 
 def _of_features(features: tuple[Use, ...], table: dict[str, Parameter]) -> Iterator[str]:

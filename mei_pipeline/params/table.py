@@ -27,11 +27,13 @@ class Catalog:
         strategies: Table of each strategy, by its name.
         market: Table of the market model, as far as no strategy says otherwise.
         markets: Table of the market model for each strategy that has other defaults, or allows less.
+        benchmarks: By strategy, the switches that make it read the benchmark symbol while they are on.
     """
 
     strategies: Mapping[str, Table]
     market: Table
     markets: Mapping[str, Table] = field(default_factory=dict)
+    benchmarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def strategy(self, name: str) -> Table:
         """The table of one strategy.
@@ -126,7 +128,8 @@ def read_catalog() -> Catalog:
     """The tables that the kernels of this checkout declare.
 
     A strategy module may have `MARKET` (defaults of market parameters by path), `MARKET_ONLY` (the values that it
-    allows, by path) and `MARKET_WHY` (the reason for those, by path).
+    allows, by path) and `MARKET_WHY` (the reason for those, by path), and `BENCHMARK` (switches that make it read the
+    benchmark symbol).
 
     Raises:
         Fatal: A table contradicts itself, or the module of a strategy is not whole.
@@ -145,7 +148,8 @@ def read_catalog() -> Catalog:
         if hasattr(module, "MARKET") or hasattr(module, "MARKET_ONLY")
     }
     tables = {name: make_table(module.PARAMETERS, f"strategy {name}: PARAMETERS") for name, module in modules.items()}
-    return Catalog(tables, base, markets)
+    benchmarks = {name: tuple(getattr(module, "BENCHMARK", ())) for name, module in modules.items()}
+    return Catalog(tables, base, markets, benchmarks)
 
 
 def normal(parameter: Parameter, value: Value) -> Value:

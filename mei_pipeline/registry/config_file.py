@@ -23,15 +23,15 @@ def config_bytes(config: Config, evidence: Evidence, verdict: Verdict) -> bytes:
 
 
 def check_runnable(path: Path, data: bytes) -> None:
-    """Let a config pass that the kernels of this checkout can run.
+    """Let a config pass whose file this checkout reads and can run.
 
     Raises:
-        Refused: A parameter is unknown, missing or not allowed.
+        Refused: A parameter is unknown, missing or not allowed, or a name is not allowed; the message says which.
     """
     try:
         from_yaml(data, path)
     except ConfigError as error:
-        raise Refused(f"{error}\nthe kernels have changed since it was judged; judge it again") from error
+        raise Refused(f"{error}\nno lane can take a config whose file this version refuses; judge it again") from error
 
 
 def parse_config(path: Path, data: bytes) -> Resolved:

@@ -12,7 +12,7 @@ from mei_pipeline.registry.lifecycle import check_size
 
 GateVerdict = Literal["pass", "fail", "no evidence"]
 
-_OPTIONAL = {"symbol_params", "entry_interval", "exit_interval"}
+_OPTIONAL = {"symbol_params", "entry_interval", "exit_interval", "benchmark"}
 
 EVERY_LANE = ""
 """The lane of a transition that concerns a config wherever it runs."""

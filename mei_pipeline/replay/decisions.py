@@ -274,8 +274,9 @@ def _changed(stage: Stage, path: str, value: Value) -> Stage:
         for symbol, values in resolved.symbol_params.items()
     }
     params = {**resolved.params, path: value}
-    combos = encode_combos(resolved.strategy, stage.features, params, 1, stage.bars.symbols, own)
-    return replace(stage, combos=combos)
+    symbols = stage.bars.symbols
+    combos = encode_combos(resolved.strategy, stage.features, params, 1, symbols, own, benchmark="")
+    return replace(stage, combos=replace(combos, lead=stage.combos.lead))
 
 
 def signal_summary(stage: Stage, run: Replay, codes: NDArray[np.int8]) -> dict[str, Any]:

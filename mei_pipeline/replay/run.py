@@ -14,7 +14,8 @@ from kernels.market import FillModel, Market, fill_model
 from kernels.strategies import load
 from mei_pipeline.features import FeatureSet, build_features, columns_of
 from mei_pipeline.market import Bars, Window, window
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import Resolved, benchmark_of
+from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.trips import round_trips
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import Combos, Outcome, Record, encode_combos, record_combo
@@ -43,8 +44,8 @@ class Stage:
 
     @property
     def market(self) -> Market:
-        """The market, with the symbols in the groups of the config."""
-        return self.cut.market._replace(group=self.combos.group)
+        """The market as the config sees it."""
+        return self.combos.on(self.cut.market)
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,20 @@ def set_stage(settings: Settings, bars: Bars, resolved: Resolved, from_ms: int, 
 
 
 def stage_of(bars: Bars, cut: Window, features: FeatureSet, resolved: Resolved) -> Stage:
-    """Encode `resolved` for columns that are already computed."""
-    combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols, resolved.symbol_params)
+    """Encode `resolved` for columns that are already computed.
+
+    Raises:
+        ConfigError: It reads a benchmark symbol and has none among the bars.
+    """
+    combos = encode_combos(
+        resolved.strategy,
+        features,
+        resolved.params,
+        1,
+        bars.symbols,
+        resolved.symbol_params,
+        benchmark=benchmark_of(read_catalog(), resolved, bars.symbols),
+    )
     model = fill_model(resolved.market, resolved.initial_balance_usd)
     return Stage(bars, cut, features, resolved, combos, model)
 

@@ -52,6 +52,9 @@ class BacktestSpec(FileModel):
     """Bar at which features start; when left out, the anchor of the interval in pipeline.yaml."""
     initial_balance_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
     """Equity at the start."""
+    benchmark: Symbol = "auto"
+    """Symbol whose trend gives the others context, for strategies that read one; `auto`: Bitcoin in any notation, such
+    as BTC, BTC/USDT:USDT, BTC-USDT-SWAP or XBTUSD. A config that reads one and has none is refused."""
     market: MarketValues = Field(default_factory=dict)
     """Market parameters, written without the leading `market.`, where they differ from their defaults."""
     params: Values = Field(default_factory=dict)
@@ -104,6 +107,7 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
         symbol_params=spec.symbol_params,
         entry_interval=spec.intervals.entry,
         exit_interval=spec.intervals.exit,
+        benchmark=spec.benchmark,
     )
     return resolved, _anchor(config, spec.interval, spec.anchor_ms)
 

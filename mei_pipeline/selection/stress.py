@@ -65,7 +65,9 @@ def plateau(ground: Ground, plan: SweepPlan, slot: Slot) -> float | None:
     if not others:
         return None
     values = {path: Picked(tuple(combo[path] for combo in combos), np.arange(len(combos))) for path in own}
-    encoded = encode_combos(plan.strategy, ground.features, values, len(combos), plan.symbols, plan.symbol_params)
+    encoded = encode_combos(
+        plan.strategy, ground.features, values, len(combos), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
+    )
     cut = window(ground.bars, plan.from_ms, plan.to_ms)
     outcome = run_combos(
         ground.settings, cut, fill_model(plan.market, plan.initial_balance_usd), ground.features, encoded

@@ -102,4 +102,6 @@ class Local:
 
 def _encode(plan: SweepPlan, features: FeatureSet, numbers: Ints) -> Combos:
     values = {**plan.params, **plan.axis_values(numbers)}
-    return encode_combos(plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params)
+    return encode_combos(
+        plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
+    )

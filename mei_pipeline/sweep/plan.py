@@ -15,6 +15,7 @@ from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.config.axes import fixed_of, numbered_axes
+from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import DataError
 from mei_pipeline.features import columns_of
@@ -73,6 +74,7 @@ class SweepPlan:
         when: By path of an axis the values that other parameters must have for it to vary.
         search: Which of the combos are run.
         chunk_combos: Combos per result file; a file is a batch of `tpe`.
+        benchmark: Symbol whose trend gives the others context; empty where no combo reads one.
     """
 
     strategy: str
@@ -95,11 +97,14 @@ class SweepPlan:
     when: Mapping[str, Mapping[str, Value]]
     search: Search
     chunk_combos: int
+    benchmark: str = ""
 
     @property
     def id(self) -> str:
         """SHA-256 of what decides the results; the size of chunks does not, but for `tpe`, whose batches they are."""
         identity = asdict(self)
+        if not self.benchmark:
+            del identity["benchmark"]
         if self.search.method != "tpe":
             del identity["chunk_combos"]
         return files.sha256_json(identity)
@@ -153,7 +158,8 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
     """Number the combos of `spec` over the UTC days [from_ms, to_ms) of `bars`, with every default filled in.
 
     Raises:
-        ConfigError: A parameter is unknown or its value is not allowed.
+        ConfigError: A parameter is unknown or its value is not allowed, or a combo reads a benchmark symbol and there
+            is none or more than one.
     """
     catalog = read_catalog()
     table = catalog.strategy(spec.strategy)
@@ -182,6 +188,7 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
         when={axis.path: dict(axis.when) for axis in axes if axis.when},
         search=_search(spec, Grid(axes, fixed).combos),
         chunk_combos=spec.chunk,
+        benchmark=sweep_benchmark(spec, bars.symbols, catalog),
     )
 
 
@@ -213,6 +220,7 @@ def resolved_combo(plan: SweepPlan, params: Mapping[str, Value]) -> Resolved:
         symbol_params=plan.symbol_params,
         entry_interval=plan.entry_interval,
         exit_interval=plan.exit_interval,
+        benchmark=plan.benchmark,
     )
 
 

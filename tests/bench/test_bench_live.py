@@ -21,7 +21,7 @@ def replayed(settings, work, changes):
     plan = work.plan
     values = plan.combo(int(work.numbers[0]))
     features = features_of(work.bars, plan.columns())
-    combos = encode_combos(plan.strategy, features, values | changes, 1, plan.symbols)
+    combos = encode_combos(plan.strategy, features, values | changes, 1, plan.symbols, benchmark=plan.benchmark)
     return record_combo(settings, work.cut, fill_model(plan.market, plan.initial_balance_usd), features, combos)
 
 

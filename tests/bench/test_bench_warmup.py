@@ -59,7 +59,7 @@ def test_what_a_sweep_and_a_replay_call_is_compiled_already(mei_settings):
         params = resolve(catalog.strategy(name), {})
         columns = columns_of(name, {path: (value,) for path, value in params.items()})
         features = build_features(bars, columns, mei_settings.features)
-        combos = encode_combos(name, features, params, 3, bars.symbols)
+        combos = encode_combos(name, features, params, 3, bars.symbols, benchmark="")
         model = fill_model(resolve(catalog.market_of(name), {}), 10_000.0)
         run_combos(mei_settings, cut, model, features, combos)
         record_combo(mei_settings, cut, model, features, combos)

@@ -48,7 +48,9 @@ def hash_of(outcome: Outcome) -> str:
 def run(settings: Settings, work: Work, gpu: object, own: dict | None = None) -> Outcome:
     plan = work.plan
     features = features_of(work.bars, plan.columns())
-    combos = encode_combos(plan.strategy, features, values_of(work), len(work.numbers), plan.symbols, own)
+    combos = encode_combos(
+        plan.strategy, features, values_of(work), len(work.numbers), plan.symbols, own, benchmark=plan.benchmark
+    )
     return run_combos(settings, work.cut, fill_model(plan.market, plan.initial_balance_usd), features, combos, gpu=gpu)
 
 

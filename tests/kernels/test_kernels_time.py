@@ -251,7 +251,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str):
             strategy, [{**one_set, **by_path} for one_set in values for by_path in [{}, *own.values()]], case.symbols
         )
         params = {path: picked([one_set[path] for one_set in values]) for path in values[0]}
-        combos = simulation.encode_combos(name, columns, params, len(values), names, own)
+        combos = simulation.encode_combos(name, columns, params, len(values), names, own, benchmark="")
         shared += len(values) - len(combos.entries)
         market, model = to_market(case)._replace(group=combos.group), to_model(case.rules)
         alone = [run_engine(engine, strategy, replace(case, values=one_set)) for one_set in values]

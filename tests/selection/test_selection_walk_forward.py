@@ -68,7 +68,7 @@ def ground_of(settings, bars, plan):
 def rows_of(ground, plan):
     numbers = np.arange(plan.combos)
     values = {**plan.params, **plan.axis_values(numbers)}
-    combos = encode_combos(plan.strategy, ground.features, values, len(numbers), plan.symbols)
+    combos = encode_combos(plan.strategy, ground.features, values, len(numbers), plan.symbols, benchmark=plan.benchmark)
     cut = window(ground.bars, plan.from_ms, plan.to_ms)
     model = fill_model(plan.market, plan.initial_balance_usd)
     outcome = run_combos(ground.settings, cut, model, ground.features, combos)

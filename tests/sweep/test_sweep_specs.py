@@ -69,7 +69,7 @@ def test_every_axis_of_the_wide_search_moves_results(mei_settings: Settings, bar
     plan.grid.settle(digits)
     numbers = plan.grid.numbers(digits)
     values = {**plan.params, **plan.axis_values(numbers)}
-    combos = encode_combos(plan.strategy, features, values, len(numbers), plan.symbols)
+    combos = encode_combos(plan.strategy, features, values, len(numbers), plan.symbols, benchmark=plan.benchmark)
     cut = window(bars, plan.from_ms, plan.to_ms)
     model = fill_model(plan.market, plan.initial_balance_usd)
     equity = run_combos(mei_settings, cut, model, features, combos).results["equity_usd"]

@@ -42,3 +42,6 @@ MARKET_ONLY = {"market.stops": ("close",)}
 """Choices of the market model that it can do with."""
 
 MARKET_WHY = {"market.stops": "mei_alpha tests its exits at closes; nothing of it rests at the venue"}
+
+BENCHMARK = ("filters.require_btc_alignment",)
+"""Switches that make the rules read the benchmark symbol."""

@@ -145,6 +145,9 @@ class SweepSpec(FileModel):
     """`tpe` proposes a batch from all batches but the last `lag` - 1 before it, so `lag` of them may be at work. 2 runs
     one while the next is proposed; more is for many machines, and learns later. Results do not depend on how many
     are."""
+    benchmark: Symbol = "auto"
+    """Symbol whose trend gives the others context, for strategies that read one; `auto`: Bitcoin in any notation, such
+    as BTC, BTC/USDT:USDT, BTC-USDT-SWAP or XBTUSD. A search that reads one and has none does not start."""
     market: MarketValues = Field(default_factory=dict)
     """Market parameters, written without the leading `market.`: fees, slippage and how orders fill. They are part of
     what is assumed, never of what is searched."""
