@@ -79,7 +79,7 @@ def resume_command(settings: Settings, run: dg.DagsterRun) -> str:
     if run.job_name == NIGHTLY:
         return _environment(settings) + _nightly(run)
     tags = {name: run.tags[name] for name in _SHOWN if name in run.tags}
-    dagster = f"DAGSTER_HOME={shlex.quote(str(settings.dagster))} dagster"
+    dagster = f"DAGSTER_HOME={shlex.quote(str(settings.dagster_home))} dagster"
     if run.job_name == _WHOLE_GRAPH:
         chosen = ",".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
         command = f"{dagster} asset materialize -m mei_pipeline.definitions --select {shlex.quote(chosen)}"

@@ -29,8 +29,9 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 def open_instance(settings: Settings, config: Config) -> Iterator[dg.DagsterInstance]:
     """Give the instance whose runs the UI shows; DAGSTER_HOME is made where it is not there yet."""
     dagster_home.make(settings.dagster, ticks_days=config.pipeline.retention.ticks_days)
-    dagster_home.enter(settings.dagster)
-    with dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(settings.dagster), overrides=_OVERRIDES)) as instance:
+    dagster_home.enter(settings.dagster, settings.dagster_home)
+    reference = InstanceRef.from_dir(str(settings.dagster_home), overrides=_OVERRIDES)
+    with dg.DagsterInstance.from_ref(reference) as instance:
         yield instance
 
 

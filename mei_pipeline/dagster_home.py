@@ -68,9 +68,36 @@ def make(folder: Path, *, ticks_days: int, max_concurrent_runs: int = MAX_CONCUR
     return True
 
 
-def enter(folder: Path) -> None:
-    """Make `folder` the DAGSTER_HOME of this process and of those it starts."""
-    os.environ["DAGSTER_HOME"] = str(folder)
+def enter(folder: Path, path: Path) -> None:
+    """Make `folder` the DAGSTER_HOME of this process and of those it starts.
+
+    Dagster looks for its configuration, and for its databases, by a pattern made of the path of its home. If that path
+    holds `[` or `*`, it finds neither, and turns on what the configuration turns off. Such a folder has a link.
+
+    Args:
+        folder: The folder; absolute.
+        path: What Dagster is told: the folder, or the path of a link to it, which is made.
+
+    Raises:
+        DataError: The link can't be made.
+    """
+    if path != folder:
+        _link(path, folder)
+    os.environ["DAGSTER_HOME"] = str(path)
+
+
+def _link(path: Path, folder: Path) -> None:
+    try:
+        if path.is_symlink() and path.readlink() == folder:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = path.with_name(f".{path.name}.{os.getpid()}")
+        made.unlink(missing_ok=True)
+        made.symlink_to(folder, target_is_directory=True)
+        made.replace(path)
+    except OSError as error:
+        text = f"{path}: can't be made a link to {folder}: {error.strerror}"
+        raise DataError(f"{text}; set MEI_CACHE to a folder that this user may write") from error
 
 
 def is_edited(folder: Path) -> bool:

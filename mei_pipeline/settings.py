@@ -1,5 +1,6 @@
 """The only reader of the environment, and the one place that knows where state lives."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ VARIABLES = {
 }
 
 
+_PATTERN = frozenset("*?[]%")
+"""Characters that Dagster takes for a pattern or an escape in the path of its home."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
@@ -93,8 +96,15 @@ class Settings(BaseModel):
 
     @property
     def dagster(self) -> Path:
-        """DAGSTER_HOME."""
+        """Folder of Dagster's runs and events."""
         return self.home / "dagster"
+
+    @property
+    def dagster_home(self) -> Path:
+        """DAGSTER_HOME: the folder `dagster`, or a link to it in the cache if its path holds characters of patterns."""
+        if not _PATTERN & set(str(self.dagster)):
+            return self.dagster
+        return self.cache / "homes" / hashlib.sha256(str(self.dagster).encode()).hexdigest()[:16]
 
     @property
     def logs(self) -> Path:
@@ -109,7 +119,9 @@ class Settings(BaseModel):
     @property
     def registry(self) -> str:
         """SQLAlchemy URL of the registry."""
-        return self.registry_url or f"sqlite:///{self.home / 'registry.db'}"
+        # SQLAlchemy takes % in a path for an escape, and ? for the end of it.
+        path = str(self.home / "registry.db").replace("%", "%25").replace("?", "%3F")
+        return self.registry_url or f"sqlite:///{path}"
 
 
 def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -119,7 +131,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         environ: The environment to read; the process's own by default.
 
     Raises:
-        ConfigError: A variable has a value that is not allowed, or an unknown `MEI_` variable is set.
+        ConfigError: A variable has a value that is not allowed, an unknown `MEI_` variable is set, or Dagster can't be
+            given the home.
     """
     environ = os.environ if environ is None else environ
     unknown = sorted(name for name in environ if name.startswith("MEI_") and name not in VARIABLES)
@@ -137,7 +150,29 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     config = own if "config" not in values and own.is_dir() else settings.config.expanduser().absolute()
     cache = settings.cache.expanduser().absolute()
     kernels = settings.kernels.expanduser().absolute() if "kernels" in values else cache / "cuda"
-    return settings.model_copy(update={"home": home, "config": config, "cache": cache, "kernels": kernels})
+    found = settings.model_copy(update={"home": home, "config": config, "cache": cache, "kernels": kernels})
+    check_home(found, home)
+    return found
+
+
+def check_home(settings: Settings, home: Path) -> None:
+    """Refuse a home that can't be used, before anything is written into it.
+
+    Args:
+        settings: Settings of this process, for the cache.
+        home: The home, which may be another one than theirs.
+
+    Raises:
+        ConfigError: Its path holds control characters, or characters of patterns that the cache's path holds as well.
+    """
+    if not str(home).isprintable():
+        raise ConfigError(f"home {str(home)!a}: its path holds control characters; choose another folder")
+    strange = sorted(_PATTERN & set(str(settings.model_copy(update={"home": home}).dagster_home)))
+    if strange:
+        raise ConfigError(
+            f"home {home}: Dagster takes {' '.join(strange)} in its path for a pattern, and MEI_CACHE={settings.cache} "
+            f"can't hold a link to it for the same reason; choose another home, or a cache without * ? [ ] %"
+        )
 
 
 def enter_home(home: Path) -> Settings:

@@ -1,5 +1,6 @@
 """`mei demo`: the whole way, from candles to a deployed config, offline and in a home of its own."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -23,10 +24,11 @@ def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
     from mei_pipeline import demo as market
     from mei_pipeline.cli.nightly import run_night, show
     from mei_pipeline.files import locked
-    from mei_pipeline.settings import enter_home, read_settings
+    from mei_pipeline.settings import check_home, enter_home, read_settings
 
     name = "demo-no-edge" if no_edge else "demo"
     place = market.Demo(home or read_settings().home / name, 0.0 if no_edge else market.EDGE_SHARPE)
+    check_home(read_settings(), place.home.absolute())
     output.note(f"an invented market of {market.SYMBOLS} symbols: {place.edge}")
     with locked(place.home.parent / f".{place.home.name}.lock", f"a demo is running in {place.home}"):
         market.make_home(place)
@@ -40,7 +42,7 @@ def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
         return
     show(summary)
     click.echo(f"home        {place.home}")
-    click.echo(f"            look around in it: MEI_HOME={place.home} mei ui")
+    click.echo(f"            look around in it: MEI_HOME={shlex.quote(str(place.home))} mei ui")
 
 
 COMMANDS: list[click.Command] = [demo]

@@ -64,7 +64,7 @@ def ui(port: int | None, host: str | None) -> None:
     ticks_days = load_config(settings.config).pipeline.retention.ticks_days
     if not dagster_home.make(settings.dagster, ticks_days=ticks_days):
         output.note(f"{settings.dagster / 'dagster.yaml'} was edited by hand and is used as it is")
-    dagster_home.enter(settings.dagster)
+    dagster_home.enter(settings.dagster, settings.dagster_home)
     address = host or LOOPBACK
     if not _is_loopback(address):
         output.warn(f"the page has no authentication: whoever reaches {address} can launch runs and read everything")

@@ -26,7 +26,12 @@ start: 2025-01
 intervals: [1h]
 anchors: {{1h: 2025-01-01T00:00:00Z}}
 sources:
-  - {{kind: synthetic, seed: 11, symbols: [AAA, BBB, CCC], from: 2025-01-01, to: 2025-04-01, edge_sharpe: 5}}
+  - kind: synthetic
+    seed: 11
+    symbols: ["AAA/USDT:USDT", "BBB/USDT:USDT", "NO"]
+    from: 2025-01-01
+    to: 2025-04-01
+    edge_sharpe: 5
 window: {{days: 80, holdout_days: 16}}
 profiles: {{smoke: {{sweep: smoke}}, nightly: {{sweep: smoke}}}}
 automation: {automation}

@@ -14,8 +14,8 @@ from mei_pipeline.settings import read_settings
 
 @pytest.fixture(scope="session")
 def first_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NightSummary]:
-    """A home in which one ingest and one night ran, and what they did."""
-    home = tmp_path_factory.mktemp("night") / "home"
+    """A home in which one ingest and one night ran, and what they did; its path is a pattern and an escape."""
+    home = tmp_path_factory.mktemp("night") / "h [1]%41*?#ü"
     write_config(home / "config")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEI_HOME", str(home))

@@ -54,6 +54,7 @@ from kernels.strategies import load
 from mei_pipeline import simulation
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import Window
+from mei_pipeline.params.benchmark import preferred
 from mei_pipeline.params.grid import picked
 from mei_pipeline.settings import Settings
 
@@ -251,9 +252,9 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str):
             strategy, [{**one_set, **by_path} for one_set in values for by_path in [{}, *own.values()]], case.symbols
         )
         params = {path: picked([one_set[path] for one_set in values]) for path in values[0]}
-        combos = simulation.encode_combos(name, columns, params, len(values), names, own, benchmark="")
+        combos = simulation.encode_combos(name, columns, params, len(values), names, own, benchmark=preferred(names))
         shared += len(values) - len(combos.entries)
-        market, model = to_market(case)._replace(group=combos.group), to_model(case.rules)
+        market, model = combos.on(to_market(case)), to_model(case.rules)
         alone = [run_engine(engine, strategy, replace(case, values=one_set)) for one_set in values]
         window = Window(0, 0, case.first, case.steps, market)
         for threads in (1, 3):

@@ -13,7 +13,7 @@ from mei_pipeline import night
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.market import LEADS
+from mei_pipeline.params.benchmark import candidates
 from mei_pipeline.settings import Settings
 
 AS_OF_MS = START_MS + 60 * DAY_MS
@@ -83,7 +83,7 @@ def test_a_symbol_that_the_lake_does_not_have_is_reported(mei_settings: Settings
 def test_symbols_are_held_out_by_their_names_alone(names: list[str], count: int, more: str) -> None:
     found = night.held_out(names, count)
     assert found == night.held_out(names[::-1], count) == tuple(sorted(found))
-    assert set(found) <= set(names) - set(LEADS)
+    assert set(found) <= set(names) - set(candidates(names))
     assert len(found) == (count if count <= len(names) - count else 0) or count == 1
     assert len(set(names) - set(found)) >= len(found)
     # Another symbol takes one place at most: who is held out stays so night after night.

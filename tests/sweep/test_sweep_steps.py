@@ -184,14 +184,11 @@ def test_the_hash_covers_every_interval_that_is_read(mei_settings: Settings) -> 
     assert load(lake, "AAA").data_hash != three
 
 
-@pytest.mark.parametrize(
-    ("names", "lead"),
-    [(("AAA", "BTC", "BTCUSDT"), 1), (("AAA", "BTCUSDT"), 1), (("AAA", "BTCB"), -1)],
-)
-def test_the_lead_is_bitcoin(mei_settings: Settings, names: tuple[str, ...], lead: int) -> None:
+def test_groups_and_the_benchmark_are_left_to_the_combos(mei_settings: Settings) -> None:
+    names = ("AAA", "BTC")
     lake = lake_of(mei_settings, *(candles(name, "1h", range(DAYS * 24)) for name in names))
     market = window(load(lake, *names, used="1h"), START_MS, END_MS).market
-    assert market.lead.tolist() == [lead]
+    assert market.lead.tolist() == [-1]
     assert market.group.tolist() == [0] * len(names)
     assert market.minutes.tolist() == [60.0]
 
