@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.settings import read_settings
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def check(as_json: bool) -> None:
 @config.command()
 @click.argument("path")
 @click.option("--strategy", help="Strategy whose parameter is meant.")
-@click.option("--symbol", help="Apply the overrides of this symbol.")
+@click.option("--symbol", callback=check_option, help="Apply the overrides of this symbol.")
 @click.option(
     "--mode", type=click.Choice(["primary", "fallback", "conservative"]), help="Apply the overrides of this role."
 )

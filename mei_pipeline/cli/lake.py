@@ -7,6 +7,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.ingest import ingest
+from mei_pipeline.cli.symbols import check_option
 
 if TYPE_CHECKING:
     from mei_pipeline.candles.store import Lake
@@ -137,7 +138,7 @@ def verify(aside: bool, as_json: bool) -> None:
 @lake_group.command("revisions")
 @click.option("--venue", help="Only this venue.")
 @click.option("--interval", help="Only this interval.")
-@click.option("--symbol", multiple=True, help="Only this symbol; may be repeated.")
+@click.option("--symbol", multiple=True, callback=check_option, help="Only this symbol; may be repeated.")
 @click.option("--ingest", "ingest_id", help="Only what this ingest changed.")
 @click.option("--funding", is_flag=True, help="Revisions of funding instead of candles.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Rows of the table.")

@@ -7,6 +7,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import FROM, TO, days
+from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.cli.tables import check_suffix, write_frame
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--json", "report", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
               help="Write the report to this file; - prints it.")  # fmt: skip
 @click.option("--html", type=_FILE, help="Write the report as one page, with pictures, to this file.")
-@click.option("--chart", "charts", multiple=True, help="Symbol whose candles the page shows; may be given again.")
+@click.option(
+    "--chart",
+    "charts",
+    multiple=True,
+    callback=check_option,
+    help="Symbol whose candles the page shows; may be given again.",
+)
 @click.option("--trades", type=_FILE, help="Write round trips to this .csv or .parquet file.")
 @click.option("--fills", type=_FILE, help="Write every fill and funding payment to this .csv or .parquet file.")
 @click.option("--equity", type=_FILE, help="Write the marked equity of every bar to this .csv or .parquet file.")

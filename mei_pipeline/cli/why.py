@@ -7,6 +7,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import utc_ms
+from mei_pipeline.cli.symbols import check_option
 
 _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
 
@@ -14,7 +15,7 @@ _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:
 @click.command()
 @click.option("--config", "path", type=click.Path(dir_okay=False, path_type=Path), required=True,
               help="A config of a lane, or a file with strategy and params.")  # fmt: skip
-@click.option("--symbol", required=True, help="Symbol of the book.")
+@click.option("--symbol", required=True, callback=check_option, help="Symbol of the book.")
 @click.option("--at", "moment", type=click.DateTime(_MOMENTS), required=True,
               help="UTC time at which the bar opens: the name of the bar at whose close it was decided.")  # fmt: skip
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]),

@@ -20,6 +20,8 @@ def first_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NightSu
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEI_HOME", str(home))
         patch.setenv("MEI_CONFIG", str(home / "config"))
+        patch.setenv("MEI_CACHE", str(home.parent / "cache"))  # a link to the home is made there
+        patch.setenv("HOME", str(home.parent / "person"))
         patch.setenv("DAGSTER_HOME", "")
         return home, run_night(read_settings(), PROFILE, AS_OF_MS)
 

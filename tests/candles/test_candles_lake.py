@@ -16,6 +16,7 @@ from mei_pipeline.candles.lake import (
     merge_funding,
     merge_instruments,
     read_candles,
+    read_funding,
     read_instruments,
     revisions,
     symbols,
@@ -305,3 +306,47 @@ def test_a_lot_of_a_default_instrument_is_worth_at_most_a_dollar(price, decimals
 def test_unfit_instruments_are_refused(lake, change, message):
     with pytest.raises(DataError, match=message):
         merge_instruments(lake, change(default_instruments("binance", {"BTC": 1.0})), now_ms=NOW)
+
+
+@pytest.mark.parametrize("name", ["\x1b[2JBTC", " BTC", "BTC/", "BTC\n", "..", "A*B"])
+def test_a_symbol_whose_name_is_not_allowed_is_refused_by_name(lake, name):
+    merge(lake, bars(("ETH",), 4))
+    before = contents(lake.root)
+    frame = bars(("BTC",), 4).with_columns(symbol=pl.lit(name))
+    due = prints([(name, MAY, 0.001, None, "test")], venue="binance")
+    terms = default_instruments("binance", {name: 100.0})
+    for refused in (
+        lambda: merge(lake, pl.concat([frame, bars(("SOL",), 4)])),
+        lambda: merge_funding(lake, due, now_ms=NOW),
+        lambda: merge_instruments(lake, terms, now_ms=NOW),
+    ):
+        with pytest.raises(DataError, match=r"of binance: symbol '.*' is not allowed: ") as caught:
+            refused()
+        assert str(caught.value).isprintable()
+    assert contents(lake.root) == before
+
+
+def test_names_of_exchanges_are_stored_each_in_a_file_of_its_own(lake):
+    names = ("NEAR/USDT:USDT", "NEAR_USDT_USDT", "NEAR-USDT-USDT", "NO", "1e5", "a..b")
+    merge(lake, bars(names, 4))
+    merge_funding(lake, prints([(name, MAY, 0.001, None, "test") for name in names], venue="binance"), now_ms=NOW)
+    assert symbols(lake, "binance", "1h") == sorted(names)
+    assert read_funding(lake, "binance")["symbol"].to_list() == sorted(names)
+    stored = {path.name for path in (lake.root / "funding" / "binance").glob("*.parquet")}
+    assert len({name.casefold() for name in stored}) == len(names)
+    assert {"NO.parquet", "NEAR_USDT_USDT.parquet"} < stored
+    assert verify(lake) == []
+
+
+def test_two_symbols_that_differ_in_case_alone_have_no_funding_beside_each_other(lake):
+    def due(*names):
+        rows = [(name, MAY, 0.001, None, "test") for name in names]
+        return merge_funding(lake, prints(rows, venue="binance"), now_ms=NOW)
+
+    with pytest.raises(DataError, match="symbol KPEPE differs from kPEPE only in case; rename one of them"):
+        due("KPEPE", "kPEPE")
+    due("kPEPE")
+    with pytest.raises(DataError, match="symbol KPEPE differs from kPEPE only in case"):
+        due("KPEPE")
+    due("kPEPE")
+    assert read_funding(lake, "binance")["symbol"].to_list() == ["kPEPE"]

@@ -1,7 +1,8 @@
 import shutil
+from dataclasses import replace
 
 import pytest
-from config_kit import CATALOG, write_folder
+from config_kit import CATALOG, FILES, write_folder
 from policy_kit import policy_text
 
 from mei_pipeline.config.load import load_config, read_sweep
@@ -228,6 +229,30 @@ def test_too_many_combos(tmp_path):
     assert found[-1].endswith(
         "axes: 729,000,000,000 combos; at most 2,147,483,647; method random or tpe runs some of them"
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("trade.trail: [false]", ""),
+        (
+            "trade.trail: [false, true]",
+            "benchmark: trade.trail is on and reads a benchmark symbol, and no symbol is one of",
+        ),
+        ("trade.trail: [true]\nbenchmark: ETH/USDT:USDT", ""),
+        (
+            "trade.trail: [true]\nbenchmark: ETH",
+            "benchmark: 'ETH' is not among the symbols; did you mean 'ETH/USDT:USDT'?",
+        ),
+        ("trade.trail: [false]\nbenchmark: ETH", "benchmark: 'ETH' is not among the symbols"),
+    ],
+)
+def test_a_search_needs_its_benchmark_in_the_universe(tmp_path, more, expected):
+    catalog = replace(CATALOG, benchmarks={"toy": ("trade.trail",)})
+    pipeline = FILES["pipeline.yaml"].replace("[BTC, ETH]", '["ETH/USDT:USDT", SOL]')
+    folder = write_folder(tmp_path, **{"pipeline.yaml": pipeline, "sweeps/smoke.yaml": f"{SWEEP}  {more}"})
+    found = complaints(folder, catalog) if expected else load_config(folder, catalog) and ["nothing: "]
+    assert found[0].partition(": ")[2].startswith(expected)
 
 
 def test_overrides_are_read(tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from mei_pipeline.config.promoted import from_yaml, read_promoted, to_yaml
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.names import symbol_problem
 from mei_pipeline.params.identity import config_id, make_resolved
 
 PATH = Path("promoted.yaml")
@@ -20,7 +21,9 @@ JSON = st.dictionaries(
     ),
     max_size=4,
 )
-SYMBOL = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,8}", fullmatch=True)
+SYMBOL = st.from_regex(r"[@A-Za-z0-9ü币][A-Za-z0-9ü币_.:/@+=!$&#-]{0,8}", fullmatch=True).filter(
+    lambda name: symbol_problem(name) is None
+)
 
 
 def make(**changes):

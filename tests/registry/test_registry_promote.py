@@ -409,3 +409,14 @@ def test_an_impossible_pointer_is_fatal(registry, lanes):
         connection.execute(update(tables.lanes).values(size_multiplier=3.0))
     with pytest.raises(Fatal, match="its pointer is impossible"):
         render(registry, lanes, "paper1")
+
+
+def test_a_config_is_refused_for_what_is_wrong_with_it(registry, lanes):
+    """A name that was stored before names were held to a rule: the kernels have nothing to do with it."""
+    old = replace(kit.resolved(), symbols=("BTC", "NEAR USDT"))
+    config_id = store.add_config(registry, old, kit.at())
+    identity = store.add_evidence(registry, config_id, kit.basis(), {}, kit.at())
+    store.add_verdict(registry, config_id, identity, kit.POLICY, [kit.gate()], night_id="n", occasion=kit.at())
+    with pytest.raises(Refused, match=r"symbols\[1\]: 'NEAR USDT' is not allowed; a symbol such as BTC") as caught:
+        move(registry, lanes, config_id)
+    assert "kernels" not in str(caught.value)
