@@ -11,7 +11,8 @@ from asset_kit import AS_OF_MS, DAY_MS, PROFILE, World, check_results, graph, me
 
 from assets.nights import UNDER_LOCK, holding_night, refuse_second_night
 from assets.run import run_job
-from mei_pipeline.cli.nightly import run_night
+from mei_pipeline.cli.nightly import NightSummary, run_night
+from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused
 from mei_pipeline.night import read_plan
 from mei_pipeline.registry.engine import open_registry
@@ -89,12 +90,26 @@ def test_the_summary_is_what_the_night_did(world: World) -> None:
         "symbols": 3,
         "combos": 12,
         "candidates": 3,
-        "passed": 3,
+        "passed": 2,
     }
     assert told["ingested"] == {"added": 90 * 24 * 3, "revised": 0, "refused": 0}
     held = {pointer.lane: pointer.config_id for pointer in lane_pointers(open_registry(world.settings.registry))}
     assert {item["lane"]: item["config_id"] for item in told["deployed"]} == held
     assert set(held) == {"paper1", "paper2"}
+
+
+def test_names_of_exchanges_are_deployed_in_a_home_whose_path_is_a_pattern(
+    first_night: tuple[Path, NightSummary],
+) -> None:
+    home, summary = first_night
+    assert "[" in home.name
+    assert not (home.parent / "person").exists()
+    for item in summary.deployed:
+        resolved, _ = read_promoted(home / "lanes" / item.lane / "configs" / f"{item.config_id}.yaml")
+        assert resolved.symbols == ("AAA/USDT:USDT", "BBB/USDT:USDT", "NO")
+    (link,) = (home.parent / "cache" / "homes").iterdir()
+    assert link.resolve() == home / "dagster"
+    assert (home / "dagster" / "history" / "runs.db").exists()
 
 
 def test_the_same_night_again_changes_nothing(world: World) -> None:

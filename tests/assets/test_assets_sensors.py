@@ -218,10 +218,8 @@ def test_the_hourly_ingest_asks_for_what_may_have_news(world: World) -> None:
 def test_without_sources_there_is_nothing_to_schedule(world: World) -> None:
     write_config(world.settings.config)
     path = world.settings.config / "pipeline.yaml"
-    lines = path.read_text().splitlines()
-    path.write_text(
-        "\n".join(line for line in lines if "kind: synthetic" not in line).replace("sources:", "sources: []")
-    )
+    head, _, rest = path.read_text().partition("sources:")
+    path.write_text(f"{head}sources: []\nwindow:{rest.partition('window:')[2]}")
     ingest, _ = schedules(automation=False)
     with graph(world) as (loaded, instance):
         context = dg.build_schedule_context(instance=instance, repository_def=loaded.get_repository_def())
