@@ -324,7 +324,7 @@ def collect(lazy: pl.LazyFrame, paths: list[Path]) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         for path in paths:
             try:
-                pl.read_parquet(path, hive_partitioning=False)
+                pl.read_parquet(path, glob=False, hive_partitioning=False)
             except PermissionError as denied:
                 raise DataError(f"{path}: can't be read: {denied.strerror}; make it readable for this user") from denied
             except (OSError, pl.exceptions.PolarsError) as culprit:

@@ -143,7 +143,7 @@ class Results:
         """
         for path in self.paths:
             try:
-                rows = pl.scan_parquet(path)
+                rows = pl.scan_parquet(path, glob=False)
                 rows = rows if where is None else rows.filter(where)
                 yield (rows if columns is None else rows.select(columns)).collect()
             except (OSError, pl.exceptions.PolarsError) as error:

@@ -132,7 +132,7 @@ def read(path: Path) -> pl.DataFrame:
         DataError: The file is not Parquet, or columns are missing.
     """
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except (OSError, PolarsError) as error:
         raise DataError(f"{path}: not readable as Parquet: {error}") from None
     if "open_ms" not in frame.columns and "open_time" in frame.columns:

@@ -109,7 +109,7 @@ class _Learned:
         """Numbers and scores of the combos of a chunk on disk."""
         search, path = self.plan.search, chunk_path(self.folder, self.plan, index)
         try:
-            frame = pl.read_parquet(path, columns=["combo", "trades", search.objective])
+            frame = pl.read_parquet(path, glob=False, columns=["combo", "trades", search.objective])
         except (OSError, pl.exceptions.PolarsError) as error:
             raise DataError(f"{path}: damaged result chunk ({error}); delete it and run the sweep again") from None
         return frame["combo"].to_numpy(), scores(frame, search.objective, search.min_trades)
