@@ -6,12 +6,12 @@ Every path is taken literally here: polars would read `[2025]` in the name of a 
 import json
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 from pyarrow import ArrowException, feather
@@ -36,6 +36,8 @@ _UNREADABLE = (
     ArrowException,
     pl.exceptions.PolarsError,
 )
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def _names_in_zip(path: Path) -> list[str]:
         return [entry.filename for entry in archive.infolist() if not entry.is_dir()]
 
 
-def _guarded(file: DataFile, action: Any) -> Any:
+def _guarded(file: DataFile, action: Callable[[], Result]) -> Result:
     path = file.path
     try:
         if path.stat().st_size == 0:
@@ -180,6 +182,8 @@ def _head(file: DataFile) -> Head:
     if isinstance(content, BytesIO):
         content.seek(0)
     rows = pl.read_csv(content, infer_schema=False, has_header=header, n_rows=HEAD_ROWS, glob=False)
+    if not header:
+        rows.columns = _numbered(rows.width)
     return Head(tuple(rows.columns), rows, header)
 
 
@@ -231,10 +235,14 @@ def _json(file: DataFile) -> tuple[pl.DataFrame, bool, str | None]:
         names = list(dict.fromkeys(name for row in data for name in row))
         return _texts([[row.get(name) for name in names] for row in data], names), True, symbol
     if isinstance(data, list) and data and all(isinstance(row, list) for row in data):
-        names = [f"column_{number + 1}" for number in range(max(map(len, data)))]
+        names = _numbered(max(map(len, data)))
         padded = [[*row, *[None] * (len(names) - len(row))] for row in data]
         return _texts(padded, names), False, symbol
     raise ValueError("expected a list of candles, each an object or an array")
+
+
+def _numbered(width: int) -> list[str]:
+    return [f"column_{number + 1}" for number in range(width)]
 
 
 def _texts(rows: list[list[Any]], names: list[str]) -> pl.DataFrame:

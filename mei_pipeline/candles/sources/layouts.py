@@ -52,7 +52,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "ccxt": Preset(_WORDS | {"open_ms": ("timestamp", "datetime")}, (CCXT,)),
     "tradingview": Preset(_WORDS | {"open_ms": ("time",), "volume": ("Volume", "volume")}),
-    "freqtrade": Preset(_WORDS | {"open_ms": ("date",)}, (CCXT,), freqtrade=True),
+    "freqtrade": Preset(_WORDS | {"open_ms": ("date",)}, (("date", *CCXT[1:]),), freqtrade=True),
     "hyperliquid": Preset(
         _LETTERS | {"open_ms": ("t",), "symbol": ("s", "coin"), "interval": ("i",)}, (), "hyperliquid"
     ),
@@ -100,7 +100,7 @@ def guess_layout(rows: pl.DataFrame, preset: Preset | None = None) -> tuple[str,
 def _are_candles(numbers: pl.DataFrame) -> bool:
     opened, high, low, close = (numbers.to_series(at) for at in range(1, 5))
     sound = (high >= opened) & (high >= close) & (low <= opened) & (low <= close) & (low > 0)
-    return sound.fill_null(value=False).mean() >= _MOSTLY  # type: ignore[operator]
+    return int(sound.sum()) >= _MOSTLY * numbers.height
 
 
 def _is_close_time(numbers: pl.DataFrame, at: int) -> bool:

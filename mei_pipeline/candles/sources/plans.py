@@ -96,7 +96,11 @@ def keep(candidates: Sequence[Candidate], root: Path, venue: str) -> tuple[list[
             kept.append(candidate)
             continue
         if len(candidates) == 1:
-            way_out = f"state --venue {what}, or rename the {says}" if what else "fetch candles of trades"
+            way_out = (
+                f"state --venue {what}, or rename the {says.replace('name', 'file')}"
+                if what
+                else "fetch candles of trades"
+            )
             raise ConfigError(f"{reasons[0].replace('left out, ', '')}; {way_out}")
     return kept, reasons
 
@@ -210,9 +214,11 @@ def _other_venue(candidate: Candidate, root: Path, venue: str) -> tuple[str, str
     mine = set(re.split(r"[^a-z0-9]+", venue))
     file = candidate.file
     words = set(re.split(r"[^a-z0-9]+", f"{file.path.name} {file.member}".lower())) & VENUES
+    if words & mine:
+        return "name", None
     named = sorted(word for word in words if not _is_coin(candidate, word))
     if named:
-        return "name", None if mine & set(named) else named[0]
+        return "name", named[0]
     folder = venue_of(file.path.absolute(), root)
     return "folder", None if folder in mine else folder
 

@@ -12,14 +12,17 @@ from mei_pipeline.candles.sources.layouts import is_one
 from mei_pipeline.errors import DataError
 
 _CONTRACTS = re.compile(r".*-(?:SWAP|\d{6})|.*USD_(?:PERP|\d{6})")
+SECOND_MS = 1_000
+_INVERSE = re.compile(r".*USD(?:[-_]?(?:PERP|SWAP|\d{6}|[FGHJKMNQUVXZ]\d{2}))?|.*/USD:.*")
 _CONTRACT_USD = (1, 10, 100)
 
 
 def open_of(interval: str) -> pl.Expr:
-    """Open times from close times: venues stamp a close as the last millisecond of the bar or the first of the next."""
+    """Open times from close times: venues stamp a close in the last second of the bar or as the first of the next."""
     step = interval_ms(interval)
     close = pl.col(CLOSE)
-    return pl.when(close % step == step - 1).then(close + 1 - step).otherwise(close - step).alias("open_ms")
+    late = step - close % step
+    return (close - step + pl.when(late <= SECOND_MS).then(late).otherwise(0)).alias("open_ms")
 
 
 def mark_open(frame: pl.DataFrame) -> pl.DataFrame:
@@ -102,7 +105,8 @@ def check_spacing(file: DataFile, frame: pl.DataFrame, interval: str, origin: st
     symbol, length, _ = distances.row(0)
     found = next((name for name, size in INTERVALS.items() if size == length), None)
     name = found or f"{length / MINUTE_MS:g} minutes"
-    allowed = f"state it with --interval {found}" if found else f"allowed: {', '.join(INTERVALS)}"
+    option = "--columns interval==" if origin.startswith("column") else "--interval "
+    allowed = f"state it with {option}{found}" if found else f"allowed: {', '.join(INTERVALS)}"
     raise DataError(f"{file}: the bars of {symbol} are mostly {name} apart, but {origin} says {interval}; {allowed}")
 
 
@@ -121,4 +125,4 @@ def _coin_column(symbol: str, rows: pl.DataFrame) -> str | None:
             return name
     # Of an inverse contract the volume is in contracts of some dollars, and what is called quote volume is in coins.
     ratios = (rows["volume"] / rows[QUOTE] / middle).filter(traded)
-    return QUOTE if any(is_one(ratios * dollars) for dollars in _CONTRACT_USD) else None
+    return QUOTE if _INVERSE.fullmatch(symbol) and any(is_one(ratios * dollars) for dollars in _CONTRACT_USD) else None
