@@ -122,10 +122,8 @@ def venue_of(path: Path, root: Path) -> str | None:
 
 
 def market_of(path: Path, root: Path) -> str | None:
-    """The market that the folders and the name of a file say: `spot` or `futures`."""
-    words: set[str] = set()
-    for part in path.parts[len(root.parts) - 1 :]:
-        words |= set(re.split(r"[^a-z]+", part.lower()))
+    """The market that the folders below `root` and the name of a file say: `spot` or `futures`."""
+    words = {word for part in path.parts[len(root.parts) :] for word in re.split(r"[^a-z]+", part.lower())}
     names = (("spot", _SPOT), ("futures", _FUTURES))
     return next((name for name, own in names if words & own), None)
 
