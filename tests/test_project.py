@@ -113,6 +113,31 @@ def test_a_reading_of_the_environment_is_found(source, count):
     assert len(list(readings(ast.parse(source)))) == count
 
 
+READERS = {f"{verb}_{kind}" for verb in ("read", "scan") for kind in ("parquet", "csv", "ipc", "ndjson")}
+
+
+def readers_of_patterns(source):
+    """Lines where polars would take `[`, `*` or `?` in a path as a pattern."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "pl"
+        and node.func.attr in READERS
+        and not any(word.arg == "glob" and ast.unparse(word.value) == "False" for word in node.keywords)
+    ]
+
+
+def test_every_path_is_read_literally():
+    found = [f"{name_of(path)}:{line}" for path in SOURCES for line in readers_of_patterns(path.read_text())]
+    assert found == []
+    assert readers_of_patterns(
+        "pl.read_parquet(path)\npl.scan_csv(path, glob=True)\npl.read_csv(path, glob=False)"
+    ) == [1, 2]
+
+
 @pytest.mark.parametrize("path", sorted((CHECKOUT / "kernels").rglob("*.py")), ids=name_of)
 def test_kernels_import_numbers_only(path):
     allowed = set(sys.stdlib_module_names) | {"kernels", "numpy", "numba", "llvmlite", "cupy"}

@@ -21,6 +21,7 @@ from mei_pipeline.candles.lake import (
     read_instruments,
     symbols,
 )
+from mei_pipeline.candles.marks import split_marked
 from mei_pipeline.candles.quality import Findings
 from mei_pipeline.candles.schema import CANDLES
 from mei_pipeline.candles.sources import Complete, Source
@@ -107,9 +108,12 @@ def ingest(
         # The empty frame lets a venue that was asked and has nothing at all be recorded as asked.
         frames = chain([CANDLES.empty()], source.candles(interval, from_ms, to_ms))
         for batch in _batches(frames):
+            split = split_marked(batch)
+            marked = {symbol: Counts(refused=count) for symbol, count in split.refused.items()}
+            report = _with(report, interval, MergeReport(None, marked, findings=split.findings))
             merged = merge_candles(
                 lake,
-                batch,
+                split.rest,
                 now_ms=now_ms,
                 progress=progress,
                 source=source.name,
@@ -151,10 +155,10 @@ def _batches(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
     for frame in frames:
         waiting.append(frame)
         if sum(part.height for part in waiting) >= FLUSH_ROWS:
-            yield pl.concat(waiting)
+            yield pl.concat(waiting, how="diagonal")
             waiting = []
     if waiting:
-        yield pl.concat(waiting)
+        yield pl.concat(waiting, how="diagonal")
 
 
 def _asked(

@@ -20,6 +20,30 @@ INTERVALS: dict[str, int] = {
     "1d": DAY_MS,
 }
 
+_UNITS = {
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes", "t", "T"), MINUTE_MS),
+    **dict.fromkeys(("h", "H", "hour", "hours", "hr"), HOUR_MS),
+    **dict.fromkeys(("d", "D", "day", "days"), DAY_MS),
+}
+
+
+def _spellings(length_ms: int) -> tuple[str, ...]:
+    found = [f"{length_ms // size}{unit}" for unit, size in _UNITS.items() if length_ms % size == 0]
+    letters = (
+        ("D", "d", "day", "daily") if length_ms == DAY_MS else ("h", "hour", "hourly") if length_ms == HOUR_MS else ()
+    )
+    return (*found, str(length_ms // MINUTE_MS), *letters)
+
+
+LABELS: dict[str, tuple[str, ...]] = {name: _spellings(length) for name, length in INTERVALS.items()}
+"""Each interval as venues and libraries write it: `1h`, `60m`, `1H`, and minutes without a unit (`60`)."""
+_NAMED = {label: name for name, labels in LABELS.items() for label in labels}
+
+
+def interval_of(label: str) -> str | None:
+    """The interval that a venue calls `label`; None if MEI has no such interval. `1M` is a month, not a minute."""
+    return _NAMED.get(label)
+
 
 def interval_ms(name: str) -> int:
     """Length of the interval called `name` in milliseconds.

@@ -17,7 +17,7 @@ _HAPPENED = {"refuse": "refused", "repair": "put right", "warn": "stored"}
 
 
 @click.command("ingest")
-@click.option("--path", help="File, folder or glob of Parquet or CSV files; default: the sources of pipeline.yaml.")
+@click.option("--path", help="File, folder or glob of candle files; default: the sources of pipeline.yaml.")
 @click.option("--venue", help="Venue of the prices; without --path: only its sources.")
 @click.option("--interval", help="Interval of the bars, where the files do not say; or the only one to take.")
 @click.option(
@@ -25,6 +25,12 @@ _HAPPENED = {"refuse": "refused", "repair": "put right", "warn": "stored"}
     multiple=True,
     metavar="NAME=COLUMN",
     help="Our column = theirs (open_ms=T); NAME==VALUE gives one value for all rows. Repeat, or separate by commas.",
+)
+@click.option(
+    "--preset",
+    metavar="NAME",
+    help="Who wrote the files: binance-vision, bybit, ccxt, freqtrade, hyperliquid, okx, tradingview; default: told "
+    "from their columns.",
 )
 @click.option("--from", "start", type=_DAY, help="First UTC time; default: everything, or the start in pipeline.yaml.")
 @click.option("--to", "end", type=_DAY, help="UTC time to stop before; default: now.")
@@ -34,6 +40,7 @@ def ingest(
     venue: str | None,
     interval: str | None,
     columns: tuple[str, ...],
+    preset: str | None,
     start: datetime | None,
     end: datetime | None,
     as_json: bool,
@@ -45,36 +52,40 @@ def ingest(
     from mei_pipeline.candles.ingest import FOREVER_MS
     from mei_pipeline.candles.ingest import ingest as run
     from mei_pipeline.candles.store import Lake
+    from mei_pipeline.errors import DataError
     from mei_pipeline.settings import read_settings
 
     begin_ms, end_ms = _ms(start), _ms(end)
     reports: list[IngestReport] = []
+    fruitless: list[str] = []
     with output.bar() as progress:
-        for source, intervals, default_ms in _sources(path, venue, interval, _mapping(columns)):
+        for source, intervals, default_ms in _sources(path, venue, interval, _mapping(columns), preset):
             for reason in getattr(source, "skipped", ()):
                 output.warn(reason)
             now_ms = int(time.time() * 1000)
             last_ms = FOREVER_MS if path else now_ms
-            reports.append(
-                run(
-                    Lake(read_settings().lake),
-                    source,
-                    intervals,
-                    default_ms if begin_ms is None else begin_ms,
-                    last_ms if end_ms is None else end_ms,
-                    now_ms=now_ms,
-                    progress=progress,
-                )
+            report = run(
+                Lake(read_settings().lake),
+                source,
+                intervals,
+                default_ms if begin_ms is None else begin_ms,
+                last_ms if end_ms is None else end_ms,
+                now_ms=now_ms,
+                progress=progress,
             )
+            reports.append(report)
+            fruitless += _fruitless(source, report, open_is_normal=path is None)
     if as_json:
         output.print_json({"ingests": [report.as_dict() for report in reports]})
-        return
-    for report in reports:
-        _show_ingest(report)
+    else:
+        for report in reports:
+            _show_ingest(report)
+    if fruitless:
+        raise DataError("; ".join(fruitless))
 
 
 def _sources(
-    path: str | None, venue: str | None, interval: str | None, columns: dict[str, str]
+    path: str | None, venue: str | None, interval: str | None, columns: dict[str, str], preset: str | None
 ) -> list[tuple["Source", tuple[str, ...], int]]:
     """Sources with the intervals to fetch and the earliest time, from the options or from pipeline.yaml."""
     from mei_pipeline.candles.intervals import interval_ms, month_range
@@ -87,10 +98,11 @@ def _sources(
     if interval is not None:
         interval_ms(interval)
     if path is not None:
-        files = open_files(path, venue, interval, columns)
+        files = open_files(path, venue, interval, columns, preset)
         return [(files, files.intervals(), 0)]
-    if columns:
-        raise ConfigError("--columns goes with --path; pipeline.yaml has a key `columns` for its sources")
+    for option, given in (("columns", columns), ("preset", preset)):
+        if given:
+            raise ConfigError(f"--{option} goes with --path; pipeline.yaml has a key `{option}` for its sources")
     config = load_config(read_settings().config)
     wanted = [entry for entry in config.pipeline.sources if venue in (None, entry.venue)]
     if not wanted:
@@ -101,7 +113,43 @@ def _sources(
         )
     intervals = tuple(config.pipeline.intervals) if interval is None else (interval,)
     start_ms = month_range(config.pipeline.start)[0]
-    return [(build(entry, config.folder), intervals, start_ms) for entry in wanted]
+    sources = [build(entry, config.folder) for entry in wanted]
+    if interval is None:
+        _say_what_is_not_wanted(sources, intervals)
+    return [(source, intervals, start_ms) for source in sources]
+
+
+def _say_what_is_not_wanted(sources: list["Source"], intervals: tuple[str, ...]) -> None:
+    from mei_pipeline.candles.sources.files import FileSource
+
+    for source in sources:
+        others = (
+            [name for name in source.intervals() if name not in intervals] if isinstance(source, FileSource) else []
+        )
+        if others:
+            output.warn(
+                f"{source.name}: bars of {', '.join(others)} are not read; `intervals` of pipeline.yaml has "
+                f"{', '.join(intervals)}"
+            )
+
+
+def _fruitless(source: "Source", report: "IngestReport", *, open_is_normal: bool) -> list[str]:
+    """Tables of which every row was refused, each with the likeliest cause."""
+    from mei_pipeline.candles.lake import Counts
+    from mei_pipeline.candles.quality import Findings
+    from mei_pipeline.candles.sources.causes import likely_cause
+
+    messages = []
+    for what, table in (*report.candles.items(), ("funding", report.funding)):
+        total = sum(table.values(), Counts())
+        findings = report.findings.get(what, Findings())
+        if not total.refused or total.added + total.revised + total.unchanged:
+            continue
+        if open_is_normal and findings.counts("refuse").keys() <= {"still_open", "unsorted"}:
+            continue  # a venue's newest bar
+        cause = likely_cause(source, what, findings)
+        messages.append(f"{report.source}: all {total.refused:,} rows of {what} were refused; {cause}")
+    return messages
 
 
 def _mapping(columns: tuple[str, ...]) -> dict[str, str]:
@@ -145,6 +193,14 @@ def _show_ingest(report: "IngestReport") -> None:
     refused = sum(counts.refused for table in (*report.candles.values(), report.funding) for counts in table.values())
     if refused:
         output.warn(f"{refused:,} rows were refused; the table says which rule they broke")
+    for interval, table in report.candles.items():
+        revised = {symbol: counts.revised for symbol, counts in table.items() if counts.revised}
+        if revised:
+            named = ", ".join(f"{symbol} {count:,}" for symbol, count in revised.items())
+            output.warn(
+                f"{sum(revised.values()):,} bars of {interval} had other values in the lake ({named}); "
+                f"`mei lake revisions` shows both"
+            )
     done = f"ingest {report.ingest_id}: {len(report.files)} files changed" if report.ingest_id else "nothing new"
     output.note(f"{report.venue}: {done}")
 

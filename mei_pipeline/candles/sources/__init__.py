@@ -22,7 +22,10 @@ class Source(Protocol):
         """The venue that its prices are of."""
 
     def candles(self, interval: str, from_ms: int, to_ms: int) -> Iterator[pl.DataFrame]:
-        """Yield frames of candles (the lake's columns) that open in [from_ms, to_ms)."""
+        """Yield frames of candles (the lake's columns) that open in [from_ms, to_ms).
+
+        A source that knows of a row that it is not to be stored names the rule in one more column (`marks.MARK`).
+        """
 
     def funding(self, from_ms: int, to_ms: int) -> Iterator[pl.DataFrame]:
         """Yield frames of funding stamped in [from_ms, to_ms)."""
@@ -61,6 +64,7 @@ def build(config: "FilesSource | SyntheticSource", folder: Path | None = None) -
             config.venue,
             config.interval,
             {str(name): column for name, column in config.columns.items()},
+            config.preset,
         )
     from mei_pipeline.candles.sources.synthetic import SyntheticMarket, SyntheticSource  # noqa: PLC0415  (as above)
 

@@ -1,37 +1,53 @@
 """From a file's columns to the lake's: which is which, and how their values are read."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import polars as pl
 
-from mei_pipeline.candles.intervals import INTERVALS, iso
+from mei_pipeline.candles.intervals import INTERVALS, interval_of
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, Table
+from mei_pipeline.candles.sources.formats import DataFile
+from mei_pipeline.candles.sources.layouts import Preset
+from mei_pipeline.candles.sources.times import read_times
 from mei_pipeline.errors import DataError
 
 ALIASES: dict[str, tuple[str, ...]] = {
-    "open_ms": ("open_ms", "open_time", "timestamp", "datetime", "date", "time", "ts", "t"),
-    "time_ms": ("time_ms", "time", "funding_time", "fundingTime", "calc_time", "timestamp", "datetime", "date"),
+    "open_ms": (
+        *("open_ms", "open_time", "start_time", "start", "start_at", "timestamp"),
+        *("datetime", "date", "time", "ts", "t"),
+    ),
+    "time_ms": (
+        *("time_ms", "time", "funding_time", "funding_rate_timestamp", "calc_time", "timestamp"),
+        *("datetime", "date"),
+    ),
     "rate": ("rate", "funding_rate", "fundingRate", "last_funding_rate"),
     "premium": ("premium",),
     "open": ("open", "Open", "o"),
     "high": ("high", "High", "h"),
     "low": ("low", "Low", "l"),
     "close": ("close", "Close", "c"),
-    "volume": ("volume", "Volume", "vol", "v"),
-    "trades": ("trades", "num_trades", "count", "n"),
-    "symbol": ("symbol", "Symbol", "coin", "s"),
+    "volume": ("volume", "Volume", "vol", "v", "base_volume", "volume_base"),
+    "trades": ("trades", "num_trades", "number_of_trades", "trade_count", "count", "n"),
+    "symbol": ("symbol", "Symbol", "coin", "instrument_name", "instId", "pair", "ticker", "s"),
     "interval": ("interval", "timeframe", "i"),
     "venue": ("venue", "exchange"),
     "source": ("source",),
+    "close_ms": ("close_ms", "close_time", "T"),
 }
+# Volume in coins beside volume in contracts, and volume in money, by which the two are told apart.
+COIN_VOLUMES = ("volCcy", "vol_ccy", "volume_ccy", "base_volume", "volume_base")
+QUOTE_VOLUMES = ("volCcyQuote", "vol_ccy_quote", "vol_quote", "quote_volume", "quote_asset_volume", "turnover")
+CLOSED_FLAGS = ("confirm", "confirmed", "is_closed", "closed", "is_final", "is_complete", "complete")
 CONSTANT = "="
 CLOSE = "close_ms"
+QUOTE = "quote_volume"
+COINS = "coin_volume"
+CLOSED = "is_closed"
+_EXTRA: dict[str, pl.DataType] = {QUOTE: pl.Float64(), COINS: pl.Float64(), CLOSED: pl.Boolean()}
 _TIMES = ("open_ms", "time_ms", CLOSE, "from_ms", "listed_ms", "delisted_ms")
 _OPTIONAL = ("venue", "source", "trades", "premium")
-_EARLIEST_MS, _LATEST_MS = 1_230_768_000_000, 4_102_444_800_000  # the years 2009 to 2099
-_WRITTEN = r"^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(:\d\d(?:\.\d+)?)?)?(?: ?(?:Z|UTC|([+-]\d\d)(?::?(\d\d))?))?$"
 _EXPECTED = {
     CANDLES.name: "symbol, open_ms, open, high, low, close, volume (and interval, trades, source where there are any)",
     FUNDING.name: "symbol, time_ms, rate (and premium, source where there are any)",
@@ -45,48 +61,61 @@ class Mapped:
 
     Attributes:
         table: What the file holds.
-        columns: The lake's column to the file's; a constant is written `=value`.
+        columns: The lake's column to the file's; a constant is written `=value`. Beside the lake's columns it may have
+            `close_ms`, and of candles `QUOTE`, `COINS` and `CLOSED`.
     """
 
     table: Table
     columns: dict[str, str]
 
 
-def detect(path: Path, found: Sequence[str], stated: Mapping[str, str]) -> Mapped:
+@dataclass(frozen=True)
+class Known:
+    """What is known of a file's columns before it is opened.
+
+    Attributes:
+        stated: The lake's column to the file's, or to `=value`, as the user states it.
+        named: The same from the names of file and folders; only for columns that the file lacks.
+        preset: The layout that the user states.
+        table: What the file holds, where its name says it.
+        alone: Whether it is the only file of the ingest.
+    """
+
+    stated: Mapping[str, str] = field(default_factory=dict)
+    named: Mapping[str, str] = field(default_factory=dict)
+    preset: Preset | None = None
+    table: Table | None = None
+    alone: bool = True
+
+
+def detect(file: DataFile, found: Sequence[str], known: Known) -> Mapped:
     """Tell what a file holds from its column names.
 
     Args:
-        path: The file, for messages.
+        file: The file, for messages.
         found: Its columns.
-        stated: The lake's column to the file's, or to `=value`; for what differs from the known names.
+        known: What the user and the file's name say.
 
     Raises:
         DataError: A stated column does not exist, or the file is neither candles nor funding nor instruments.
     """
-    columns = {name: _pick(name, found, stated) for name in (*ALIASES, CLOSE, *INSTRUMENTS.columns)}
-    known = {name: column for name, column in columns.items() if column is not None}
-    if {"size_decimals", "symbol"} <= known.keys():
-        table = INSTRUMENTS
-    elif "rate" in known and not {"open", "high", "low", "close"} & known.keys():
-        table = FUNDING
-    else:
-        table = CANDLES
-        if CLOSE in stated and CLOSE in known:
-            known["open_ms"] = known[CLOSE]
+    picked = {name: _pick(name, found, known) for name in (*ALIASES, *INSTRUMENTS.columns)}
+    columns = {name: column for name, column in picked.items() if column is not None}
+    table = known.table or _table_of(columns)
+    closes = table is CANDLES and CLOSE in columns and (CLOSE in known.stated or "open_ms" not in columns)
+    if closes:
+        columns["open_ms"] = columns[CLOSE]
     needed = [name for name in table.columns if name not in {*_OPTIONAL, "interval"} and name not in table.nullable]
-    absent = [name for name in (*needed, *(set(stated) & set(table.columns))) if name not in known]
+    absent = [name for name in (*needed, *(set(known.stated) & set(table.columns))) if name not in columns]
     if absent:
-        tried = ", ".join(dict.fromkeys((*([stated[absent[0]]] if absent[0] in stated else []), *_names(absent[0]))))
-        raise DataError(
-            f"{path}: no column for {absent[0]!r} of {table.name} (looked for {tried}); found: {', '.join(found)}; "
-            f"expected {_EXPECTED[table.name]}; name it with --columns {absent[0]}=NAME, or give one value for all "
-            f"rows with --columns {absent[0]}==VALUE"
-        )
-    extra = (CLOSE,) if CLOSE in stated and CLOSE in known and table is CANDLES else ()
-    return Mapped(table, {name: known[name] for name in (*table.columns, *extra) if name in known})
+        raise DataError(_absent(file, absent[0], found, known, table))
+    extra = _extra(found, known) if table is CANDLES else {}
+    if closes:
+        extra[CLOSE] = columns[CLOSE]
+    return Mapped(table, {name: columns[name] for name in table.columns if name in columns} | extra)
 
 
-def convert(path: Path, frame: pl.DataFrame, mapped: Mapped) -> pl.DataFrame:
+def convert(file: DataFile, frame: pl.DataFrame, mapped: Mapped) -> pl.DataFrame:
     """Read the values of a file's columns as the lake's types; columns that the file lacks are not added.
 
     Raises:
@@ -98,12 +127,15 @@ def convert(path: Path, frame: pl.DataFrame, mapped: Mapped) -> pl.DataFrame:
             raw = pl.repeat(column[len(CONSTANT) :], frame.height, dtype=pl.String, eager=True)
         else:
             raw = frame[column]
-        label = f"{path}: column {column!r} ({name})" if column != name else f"{path}: column {name!r}"
-        kind = mapped.table.columns.get(name, pl.Int64())
+        ours = "" if column == name or name in _EXTRA else f" ({name})"
+        label = f"{file}: column {column!r}{ours}"
+        kind = mapped.table.columns.get(name, _EXTRA.get(name, pl.Int64()))
         if name in _TIMES:
-            series.append(_time(raw, label, zero_ok=name == "from_ms").alias(name))
+            series.append(read_times(raw, label, zero_ok=name == "from_ms").alias(name))
+        elif name == CLOSED:
+            series.append(_is_closed(raw, label).alias(name))
         elif kind == pl.String():
-            series.append(_text(raw, label).alias(name))
+            series.append(_text(raw, label, numbers=name == "interval").alias(name))
         else:
             number = _number(raw, label)
             whole = kind == pl.Int64() and _whole(number, label)
@@ -111,7 +143,20 @@ def convert(path: Path, frame: pl.DataFrame, mapped: Mapped) -> pl.DataFrame:
     return pl.DataFrame(series)
 
 
-def check_intervals(path: Path, frame: pl.DataFrame) -> None:
+def find_column(name: str, found: Sequence[str], stated: Mapping[str, str]) -> str | None:
+    """The file's column for one of the lake's, if it has one."""
+    return _pick(name, found, Known(stated))
+
+
+def interval_names(labels: pl.Series) -> pl.Series:
+    """MEI's names of a file's labels of intervals: `60`, `60m` and `1H` are `1h`; an unknown label stays as it is."""
+    known = {label: interval_of(label) or label for label in labels.unique().drop_nulls().to_list()}
+    if all(label == name for label, name in known.items()):
+        return labels
+    return labels.replace(known)
+
+
+def check_intervals(file: DataFile, frame: pl.DataFrame) -> None:
     """Refuse a file that names an interval that MEI does not know.
 
     Raises:
@@ -120,24 +165,87 @@ def check_intervals(path: Path, frame: pl.DataFrame) -> None:
     unknown = frame.filter(~pl.col("interval").is_in(list(INTERVALS)).fill_null(value=False))
     if unknown.height:
         raise DataError(
-            f"{path}: column 'interval' has {unknown['interval'][0]!r}; allowed: {', '.join(INTERVALS)}; "
-            "state the interval of all its rows with --interval"
+            f"{file}: column 'interval' has {unknown['interval'][0]!r}; allowed: {', '.join(INTERVALS)}; "
+            "take the rows of one interval with --interval"
         )
 
 
-def _names(target: str) -> tuple[str, ...]:
+def _table_of(columns: Mapping[str, str]) -> Table:
+    if {"size_decimals", "symbol"} <= columns.keys():
+        return INSTRUMENTS
+    if "rate" in columns and not {"open", "high", "low", "close"} & columns.keys():
+        return FUNDING
+    return CANDLES
+
+
+def _extra(found: Sequence[str], known: Known) -> dict[str, str]:
+    columns = {CLOSED: _find(CLOSED_FLAGS, found)}
+    if "volume" not in known.stated:
+        columns |= {QUOTE: _find(QUOTE_VOLUMES, found), COINS: _find(COIN_VOLUMES, found)}
+    return {name: column for name, column in columns.items() if column is not None}
+
+
+def _absent(file: DataFile, name: str, found: Sequence[str], known: Known, table: Table) -> str:
+    stated = [known.stated[name]] if name in known.stated else []
+    tried = ", ".join(dict.fromkeys((*stated, *_names(name, known.preset))))
+    message = f"{file}: no column for {name!r} of {table.name} (looked for {tried}); found: {', '.join(found)}; "
+    if {"price", "side"} <= {_plain(column) for column in found}:
+        return f"{message}these are single trades, not bars; fetch candles"
+    message += f"expected {_EXPECTED[table.name]}; name it with --columns {name}=NAME"
+    if name == "symbol":
+        message += ", let the file's name begin with it as in BTCUSDT-1h-2024-12.csv"
+        constant = f"give one value for all rows with --columns {name}==VALUE"
+        return (
+            f"{message}, or {constant}" if known.alone else f"{message}, or ingest each file by itself and {constant}"
+        )
+    if name == "volume":
+        return f"{message}, or give one value for all rows with --columns {name}==VALUE"
+    if found[0] == "column_1":
+        return f"{message} such as --columns {name}=column_1, or say with --preset who wrote the file"
+    return message
+
+
+def _names(target: str, preset: Preset | None = None) -> tuple[str, ...]:
+    if preset is not None and target in preset.columns:
+        return preset.columns[target]
     return ALIASES.get(target, (target,))
 
 
-def _pick(target: str, found: Sequence[str], stated: Mapping[str, str]) -> str | None:
-    if target in stated:
-        column = stated[target]
+def _pick(target: str, found: Sequence[str], known: Known) -> str | None:
+    if target in known.stated:
+        column = known.stated[target]
         return column if column.startswith(CONSTANT) or column in found else None
-    return next((name for name in _names(target) if name in found), None)
+    alike = target not in {"venue", "source"}
+    return _find(_names(target, known.preset), found, alike=alike) or known.named.get(target)
 
 
-def _text(raw: pl.Series, label: str) -> pl.Series:
-    if isinstance(raw.dtype, pl.String | pl.Categorical | pl.Enum | pl.Null):
+def _find(names: Sequence[str], found: Sequence[str], *, alike: bool = True) -> str | None:
+    """The first of `names` that a file has; else the first that it writes in another way (`Open Time`)."""
+    exact = next((name for name in names if name in found), None)
+    if exact is not None or not alike:
+        return exact
+    # One letter says too little: `T` is the close of a bar of Hyperliquid, `t` its open.
+    plain = {_plain(column): column for column in reversed(found) if len(column) > 1}
+    return next((plain[_plain(name)] for name in names if len(name) > 1 and _plain(name) in plain), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _is_closed(raw: pl.Series, label: str) -> pl.Series:
+    text = raw.cast(pl.String).str.strip_chars().str.to_lowercase()
+    closed = text.is_in(["1", "true", "yes", "1.0"])
+    odd = ~closed & ~text.is_in(["0", "false", "no", "0.0", ""])
+    if odd.fill_null(value=False).any():
+        raise DataError(
+            f"{label} has {raw.filter(odd)[0]!r}, expected 1 or true for a closed bar, 0 or false for an open one"
+        )
+    return closed
+
+
+def _text(raw: pl.Series, label: str, *, numbers: bool) -> pl.Series:
+    if (numbers and raw.dtype.is_integer()) or isinstance(raw.dtype, pl.String | pl.Categorical | pl.Enum | pl.Null):
         return raw.cast(pl.String)
     raise DataError(f"{label} is {raw.dtype}, expected text")
 
@@ -162,76 +270,3 @@ def _whole(number: pl.Series, label: str) -> bool:
     if odd.any():
         raise DataError(f"{label} has {number.filter(odd)[0]!r}, expected a whole number")
     return True
-
-
-def _time(raw: pl.Series, label: str, *, zero_ok: bool) -> pl.Series:
-    if isinstance(raw.dtype, pl.Datetime):
-        time = raw.dt.epoch("ms")
-    elif isinstance(raw.dtype, pl.Date):
-        time = raw.cast(pl.Datetime("ms")).dt.epoch("ms")
-    elif isinstance(raw.dtype, pl.String):
-        number = raw.str.strip_chars().cast(pl.Float64, strict=False)
-        numeric = number.is_not_null().any()
-        time = _epoch(_number(raw, label)) if numeric else _written(raw, label)
-    elif raw.dtype.is_integer():
-        time = _epoch(raw)
-    elif raw.dtype.is_float():
-        time = _epoch(raw.fill_nan(None))
-    elif isinstance(raw.dtype, pl.Null):
-        time = raw.cast(pl.Int64)
-    else:
-        raise DataError(f"{label} is {raw.dtype}, expected a date and time, or an integer in ms or s since 1970")
-    middle = time.drop_nulls().median()
-    if isinstance(middle, int | float) and not _EARLIEST_MS <= middle < _LATEST_MS and not (zero_ok and middle == 0):
-        raise DataError(
-            f"{label} reads as {_when(middle)}, expected a date and time, or an integer in ms or s since 1970"
-        )
-    return time
-
-
-def _when(time_ms: float) -> str:
-    try:
-        return iso(int(time_ms))
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ms:.0f} ms"
-
-
-def _epoch(raw: pl.Series) -> pl.Series:
-    # Seconds, milliseconds, microseconds and nanoseconds since 1970 lie a factor of 1,000 apart.
-    middle = raw.drop_nulls().abs().median()
-    size = float(middle) if isinstance(middle, int | float) else 0.0
-    if size < 1e11:  # noqa: PLR2004  (the year 5138 in s, March 1973 in ms)
-        return (raw * 1000).round().cast(pl.Int64) if raw.dtype.is_float() else raw.cast(pl.Int64) * 1000
-    if size < 1e14:  # noqa: PLR2004  (ms)
-        return raw.round().cast(pl.Int64) if raw.dtype.is_float() else raw.cast(pl.Int64)
-    divisor = 1_000 if size < 1e17 else 1_000_000  # noqa: PLR2004  (µs or ns)
-    return raw.cast(pl.Int64) // divisor
-
-
-def _written(raw: pl.Series, label: str) -> pl.Series:
-    day, minute, second, hour_off, minute_off = (pl.col("part").struct.field(str(group)) for group in range(1, 6))
-    time = (
-        pl.DataFrame({"text": raw.str.strip_chars()})
-        .select(pl.col("text").str.extract_groups(_WRITTEN).alias("part"))
-        .select(
-            pl.concat_str(
-                day,
-                pl.lit("T"),
-                minute.fill_null("00:00"),
-                second.fill_null(":00"),
-                hour_off.fill_null("+00"),
-                pl.lit(":"),
-                minute_off.fill_null("00"),
-            ).str.to_datetime("%+", time_unit="ms", time_zone="UTC", strict=False)
-        )
-        .to_series()
-        .dt.epoch("ms")
-    )
-    unread = time.is_null() & raw.is_not_null() & (raw.str.strip_chars() != "")
-    if unread.any():
-        row = unread.arg_true()[0]
-        raise DataError(
-            f"{label} has {raw[row]!r} in row {row + 1}, expected a date and time such as 2025-05-01T00:00:00Z, "
-            "or an integer in ms or s since 1970"
-        )
-    return time

@@ -34,21 +34,25 @@ Column = Literal[
     "delisted_ms",
 ]
 
+Preset = Literal["binance-vision", "bybit", "ccxt", "freqtrade", "hyperliquid", "okx", "tradingview"]
+
 
 class FilesSource(FileModel):
-    """Candles and funding from Parquet or CSV files that are already on this machine."""
+    """Candles and funding from files that are already on this machine: Parquet, CSV, Feather, JSON, zipped CSV."""
 
     kind: Literal["files"]
     """A source that reads files."""
     venue: Venue
     """Venue whose prices these are; they never meet another venue's in one series."""
     path: Annotated[str, Field(min_length=1)]
-    """File, folder or glob; a relative one starts at the configuration folder."""
+    """File, folder or glob; a relative one starts at the configuration folder. A path that exists is no pattern."""
     interval: Interval | None = None
-    """Length of the bars; when left out it is read from the files."""
+    """Length of the bars; when left out it is read from the files and their names."""
     columns: dict[Column, str] = Field(default_factory=dict)
     """MEI's column name to the file's, for those that differ: `{open_ms: timestamp}`; `=value` gives all rows one
-    value, and `close_ms` names a column of close times."""
+    value, and `close_ms` names a column of close times. One symbol for all rows is for a single file."""
+    preset: Preset | None = None
+    """Who wrote the files; when left out it is told from their columns."""
 
 
 class SyntheticSource(FileModel):

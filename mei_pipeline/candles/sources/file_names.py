@@ -1,0 +1,224 @@
+"""Symbol, interval and venue as the names of files and folders say them.
+
+    BTCUSDT-1h-2024-12.zip                       Binance Vision
+    BTCUSDT2024-12-01.csv.gz                     Bybit
+    BTCUSDT_60_2024-12-01_2024-12-31.csv         Bybit, minutes
+    BTC-USDT-SWAP-candles-2024-12.csv            OKX
+    BTC_USDT_USDT-1h-futures.feather             freqtrade: BTC/USDT:USDT
+    BINANCE_BTCUSDT.P, 60.csv                    TradingView, minutes
+    BTC.csv, BTC-1h.csv, BTC_1h.csv
+
+A symbol is written in capitals, as venues do. A name that leaves a word over (`BTC_old.csv`) says no symbol: a wrong
+symbol would join two series.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mei_pipeline.candles.intervals import interval_of
+from mei_pipeline.candles.sources.formats import FEATHER, kind_of, stem
+
+VENUES = frozenset(
+    {
+        *("binance", "bingx", "bitfinex", "bitget", "bithumb", "bitmart", "bitmex", "bitstamp", "bybit", "coinbase"),
+        *("cryptocom", "deribit", "dydx", "gateio", "huobi", "hyperliquid", "kraken", "kucoin", "mexc", "okex", "okx"),
+        *("paradex", "phemex", "synthetic", "upbit"),
+    }
+)
+_STABLE = frozenset(
+    {"AUD", "BRL", "BUSD", "DAI", "EUR", "FDUSD", "GBP", "JPY", "KRW", "TRY", "TUSD", "USD", "USDC", "USDE", "USDT"}
+)
+_QUOTES = _STABLE | {"BTC", "ETH", "BNB"}
+_CONTRACT = re.compile(r"SWAP|PERP|P|PERPETUAL|QUARTER|\d{6}|\d{1,2}[A-Z]{3}\d{2}")
+_BASE = re.compile(r"(?=.*[A-Z])(?:k|[0-9]+)?[A-Z0-9]+")
+# Words about files and markets, which are no symbol and may stand beside one.
+_NOISE = re.compile(
+    r"(?:candles?(?:ticks?)?|klines?|ohlcv?t?|bars?|prices?|data(?:set)?|hist(?:ory|orical)?|funding(?:_?rates?)?|rates?"
+    r"|exports?|exported|downloads?|downloaded|files?|parts?|chunks?|full|all|to|from|crypto|markets?|instruments?|meta"
+    r"|symbols|spot|futures?|linear|inverse|perpetual|swap|um|cm|usdm|coinm|monthly|daily)\d*"
+)
+_FOLDER_NOISE = re.compile(rf"{_NOISE.pattern}|raw|new|old|backup|perps?|[hmd]|min")
+_SPOT = frozenset({"spot"})
+_FUTURES = frozenset({"um", "usdm", "cm", "coinm", "linear", "inverse", "swap", "perp", "perpetual", "futures"})
+_UNTRADED = re.compile(r"(?:mark|index|premium_?index|spot_?index)(?:_?price)?(?:_?klines?)?", re.IGNORECASE)
+_DATE = re.compile(
+    r"(?:(?:19|20)\d{2}-\d{2}(?:-\d{2})?"  # 2024-12, 2024-12-01
+    r"|(?<![0-9A-Za-z])(?:(?:19|20)\d{2}(?:[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?)?|\d{10}|\d{13}))"
+    r"(?:T\d{2,6}Z?)?$"
+)
+_TRADINGVIEW = re.compile(
+    r"(?:(?P<venue>[A-Z0-9]+)_)?(?P<symbol>[A-Z0-9_.!]+), (?P<label>\d+[SHDWM]?|[DWM])(?:_[0-9a-z]+)?"
+)
+_FREQTRADE = re.compile(
+    r"(?P<base>[A-Za-z0-9]+)_(?P<quote>[A-Z0-9]+)(?:_(?P<settle>[A-Z0-9]+))?-(?P<label>\d+[a-zA-Z]+)"
+    r"(?:-(?P<kind>futures|spot|mark|index|premiumIndex|funding_rate))?"
+)
+_LABEL = re.compile(r"\d+(?:m|min|mins|minute|minutes|h|hr|hour|hours|H|d|D|day|days|w|W|M|s)")
+_COPY = re.compile(r"\s*\(\d+\)$")
+
+
+@dataclass(frozen=True)
+class NameParts:
+    """What a file name says.
+
+    Attributes:
+        symbol: The symbol as its venue writes it; None where the name has none, or more than one can tell.
+        interval: The length of the bars as the name writes it; it may be one that MEI doesn't know.
+        venue: The venue.
+        untraded: Prices that nobody traded at: `mark`, `index`, `premiumIndex`.
+        funding: Whether it holds funding in columns of candles, as freqtrade writes it.
+    """
+
+    symbol: str | None = None
+    interval: str | None = None
+    venue: str | None = None
+    untraded: str | None = None
+    funding: bool = False
+
+
+def read_name(name: str, *, freqtrade: bool = False) -> NameParts:
+    """Tell what a file name says.
+
+    Args:
+        name: File name with its ending, without folders.
+        freqtrade: Whether freqtrade named the file, so that `BTC_USDT` is `BTC/USDT`.
+    """
+    text = _COPY.sub("", stem(name)).strip()
+    if match := _TRADINGVIEW.fullmatch(text):
+        venue = (match["venue"] or "").lower()
+        symbol = match["symbol"] if not venue or venue in VENUES else f"{match['venue']}_{match['symbol']}"
+        return NameParts(symbol, _minutes(match["label"]), venue if venue in VENUES else None)
+    match = _FREQTRADE.fullmatch(text)
+    if match and (freqtrade or kind_of(name) is FEATHER or match["kind"]):
+        pair = f"{match['base']}/{match['quote']}"
+        kind = match["kind"] or ""
+        return NameParts(
+            f"{pair}:{match['settle']}" if match["settle"] else pair,
+            interval_of(match["label"]) or match["label"],
+            untraded=kind if _UNTRADED.fullmatch(kind) else None,
+            funding=kind == "funding_rate",
+        )
+    return _read_fields(text)
+
+
+def venue_of(path: Path, root: Path) -> str | None:
+    """The venue that the folders of a file name, the nearest one first.
+
+    A folder names a venue if it has no other word but those about markets and files (`bybit`, `bybit-linear`,
+    `okx_2024`). Of the folders above `root`, which a user may not have named, only a venue's bare name counts.
+    """
+    inside = len(path.parts) - len(root.parts)
+    home = Path("~").expanduser().parts
+    for depth, part in enumerate(reversed(path.parts[:-1])):
+        place = path.parts[: len(path.parts) - 1 - depth]
+        if place == home[: len(place)]:
+            break
+        words = [part.lower()] if depth > inside else _folder_words(part)
+        named = [word for word in words if word in VENUES]
+        if len(named) == 1 and len(words) == 1:
+            return named[0]
+    return None
+
+
+def market_of(path: Path, root: Path) -> str | None:
+    """The market that the folders below `root` and the name of a file say: `spot` or `futures`."""
+    words = {word for part in path.parts[len(root.parts) :] for word in re.split(r"[^a-z]+", part.lower())}
+    names = (("spot", _SPOT), ("futures", _FUTURES))
+    return next((name for name, own in names if words & own), None)
+
+
+def untraded_of(path: Path, root: Path) -> str | None:
+    """The folder that says that nobody traded at a file's prices, such as `markPriceKlines` of Binance Vision."""
+    return next((part for part in path.parts[len(root.parts) - 1 : -1] if _UNTRADED.fullmatch(part)), None)
+
+
+def folder_interval(path: Path, root: Path) -> str | None:
+    """The interval that the nearest folder names, as Binance Vision sorts its files: `klines/BTCUSDT/1h/`."""
+    for part in reversed(path.parts[len(root.parts) - 1 : -1]):
+        if _LABEL.fullmatch(part):
+            return interval_of(part) or part
+    return None
+
+
+def _read_fields(text: str) -> NameParts:
+    interval = None
+    untraded = None
+    named = None
+    dated = False
+    while True:
+        shorter = _DATE.sub("", text)
+        if shorter != text:
+            text, dated = shorter.rstrip("-_. "), True
+            continue
+        head, field = _last_field(text)
+        if field and _UNTRADED.fullmatch(field):
+            untraded = field
+        elif head and field.lower() in VENUES:
+            named = field.lower()
+        elif not (field and _is_noise(field)):
+            label = _label(field or text, bare=dated and bool(head))
+            if label is None or interval is not None:
+                break
+            interval = label
+        text = head
+        if not text:
+            break
+    symbol, venue = _read_symbol(text)
+    return NameParts(symbol, interval, venue or named, untraded)
+
+
+def _last_field(text: str) -> tuple[str, str]:
+    for field in ("funding_rate", "premium_index", "spot_index", "mark_price", "index_price"):
+        if re.search(rf"[-_. ]{field}$", text, re.IGNORECASE):
+            return text[: -len(field) - 1].rstrip("-_. "), field
+    match = re.fullmatch(r"(.+?)[-_. ]+([^-_. ]+)", text)
+    return (match[1], match[2]) if match else ("", "" if _has_capital(text) else text)
+
+
+def _has_capital(text: str) -> bool:
+    return any(character.isupper() for character in text)
+
+
+def _label(field: str, *, bare: bool) -> str | None:
+    if _LABEL.fullmatch(field):
+        return interval_of(field) or field
+    return _minutes(field) if bare and re.fullmatch(r"\d{1,4}|[DWM]", field) else None
+
+
+def _minutes(label: str) -> str:
+    """An interval in minutes, or in units in capitals, as TradingView and Bybit write it."""
+    return interval_of(label) or (f"{label}m" if label.isdecimal() else label)
+
+
+def _is_noise(word: str) -> bool:
+    return _NOISE.fullmatch(word.lower()) is not None and not _CONTRACT.fullmatch(word)
+
+
+def _read_symbol(text: str) -> tuple[str | None, str | None]:
+    venue = None
+    while text:
+        if _is_symbol(text):
+            first, _, rest = text.partition(re.findall(r"[-_. ]|$", text)[0] or "\0")
+            # DYDX-USDT-SWAP is a coin that has its venue's name; a venue's name never stands before a quote alone.
+            if first.lower() in VENUES and _is_symbol(rest) and re.split(r"[-_.]", rest)[0] not in _STABLE:
+                return rest, first.lower()
+            return text, venue
+        word = re.match(r"[^-_. ]+", text)
+        if not word or not (word[0].lower() in VENUES or _is_noise(word[0])):
+            return None, venue
+        venue = word[0].lower() if word[0].lower() in VENUES else venue
+        text = text[word.end() :].lstrip("-_. ")
+    return None, venue
+
+
+def _is_symbol(text: str) -> bool:
+    base, *others = re.split(r"[-_.]", text)
+    if not _BASE.fullmatch(base) or _is_noise(base):
+        return False
+    return all(word in _QUOTES or _CONTRACT.fullmatch(word) for word in others)
+
+
+def _folder_words(part: str) -> list[str]:
+    words = [word for word in re.split(r"[^a-z]+", part.lower()) if word]
+    return [word for word in words if not _FOLDER_NOISE.fullmatch(word)]

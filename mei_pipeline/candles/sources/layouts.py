@@ -1,0 +1,127 @@
+"""How venues and tools lay out their candles: presets, and the columns of files without a header."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from mei_pipeline.errors import ConfigError
+
+_OHLC = ("open", "high", "low", "close")
+BINANCE = (
+    *("open_time", *_OHLC, "volume", "close_time", "quote_volume", "count"),
+    *("taker_buy_volume", "taker_buy_quote_volume", "ignore"),
+)
+BYBIT = ("startTime", *_OHLC, "volume", "turnover")
+OKX = ("ts", *_OHLC, "vol", "volCcy", "volCcyQuote", "confirm")
+CCXT = ("timestamp", *_OHLC, "volume")
+WITH_CLOSE_TIME = ("open_time", *_OHLC, "volume", "close_time")
+_MOSTLY = 0.9
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One way to write candles.
+
+    Attributes:
+        columns: The lake's column to the names that files have for it, in the order in which they are looked for.
+        positions: Columns of a file without a header, one tuple per layout.
+        venue: The venue that writes so, where only one does.
+        freqtrade: Whether file names are freqtrade's.
+    """
+
+    columns: Mapping[str, tuple[str, ...]]
+    positions: tuple[tuple[str, ...], ...] = ()
+    venue: str | None = None
+    freqtrade: bool = False
+
+
+_WORDS = {name: (name,) for name in (*_OHLC, "volume")}
+_LETTERS = {"open": ("o",), "high": ("h",), "low": ("l",), "close": ("c",), "volume": ("v",)}
+
+PRESETS: dict[str, Preset] = {
+    "binance-vision": Preset(
+        _WORDS | {"open_ms": ("open_time",), "trades": ("count", "number_of_trades", "trades")}, (BINANCE,), "binance"
+    ),
+    "bybit": Preset(_WORDS | {"open_ms": ("startTime", "start", "start_at", "timestamp")}, (BYBIT, CCXT), "bybit"),
+    "okx": Preset(
+        {name: (name,) for name in _OHLC}
+        | {"open_ms": ("ts", "open_time"), "volume": ("vol",), "symbol": ("instrument_name", "instId", "symbol")},
+        (OKX,),
+        "okx",
+    ),
+    "ccxt": Preset(_WORDS | {"open_ms": ("timestamp", "datetime")}, (CCXT,)),
+    "tradingview": Preset(_WORDS | {"open_ms": ("time",), "volume": ("Volume", "volume")}),
+    "freqtrade": Preset(_WORDS | {"open_ms": ("date",)}, (("date", *CCXT[1:]),), freqtrade=True),
+    "hyperliquid": Preset(
+        _LETTERS | {"open_ms": ("t",), "symbol": ("s", "coin"), "interval": ("i",)}, (), "hyperliquid"
+    ),
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset called `name`.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise ConfigError(f"preset {name!r} is not known; allowed: {', '.join(PRESETS)}") from None
+
+
+def guess_layout(rows: pl.DataFrame, preset: Preset | None = None) -> tuple[str, ...] | None:
+    """Name the columns of a file without a header by their number and their values.
+
+    Args:
+        rows: First rows of the file.
+        preset: The layouts to choose from; all when None.
+
+    Returns:
+        Names as the venue calls them; None where the values are not those of one layout.
+    """
+    width = rows.width
+    numbers = rows.select(pl.all().cast(pl.Float64, strict=False))
+    if preset is not None:
+        return next((names for names in preset.positions if len(names) == width), None)
+    if width < len(CCXT) or not _are_candles(numbers):
+        return None
+    last = numbers.to_series(width - 1)
+    if width == len(BINANCE) and _is_close_time(numbers, 6):
+        return BINANCE
+    if width == len(OKX) and last.is_in([0.0, 1.0]).all():
+        return OKX
+    if width == len(BYBIT):
+        return WITH_CLOSE_TIME if _is_close_time(numbers, 6) else BYBIT if _is_turnover(numbers) else None
+    return CCXT if width == len(CCXT) else None
+
+
+def _are_candles(numbers: pl.DataFrame) -> bool:
+    opened, high, low, close = (numbers.to_series(at) for at in range(1, 5))
+    sound = (high >= opened) & (high >= close) & (low <= opened) & (low <= close) & (low > 0)
+    return int(sound.sum()) >= _MOSTLY * numbers.height
+
+
+def _is_close_time(numbers: pl.DataFrame, at: int) -> bool:
+    begin, end = numbers.to_series(0), numbers.to_series(at)
+    return bool(((end > begin) & (end < begin * 1.01)).all())
+
+
+def _is_turnover(numbers: pl.DataFrame) -> bool:
+    """Whether the seventh column is the sixth times the price, or by the price as with inverse contracts."""
+    middle = (numbers.to_series(2) + numbers.to_series(3)) / 2
+    volume, turnover = numbers.to_series(5), numbers.to_series(6)
+    return any(is_one(one / other / middle) for one, other in ((turnover, volume), (volume, turnover)))
+
+
+def is_one(ratios: pl.Series) -> bool:
+    """Whether ratios are about 1 in the middle: an average price lies inside its bar."""
+    least, most = 0.8, 1.25
+    middle = ratios.filter(ratios.is_finite()).median()
+    return isinstance(middle, int | float) and least <= middle <= most
+
+
+def expected_columns(preset: Preset) -> Sequence[str]:
+    """Names that a file of a preset has, for messages."""
+    return [names[0] for names in preset.columns.values()]

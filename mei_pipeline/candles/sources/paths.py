@@ -1,0 +1,86 @@
+"""Which files a path names, and which of them are left out."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from glob import glob, has_magic
+from pathlib import Path
+
+from mei_pipeline.candles.sources.formats import ENDINGS, DataFile, is_hidden, kind_of, unpack
+from mei_pipeline.errors import DataError
+
+_READ = ", ".join(ENDINGS)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files that a path names.
+
+    Attributes:
+        root: The folder that was searched, or the file itself; absolute.
+        files: The tables in them, sorted by path.
+        notes: What was not read, one line per kind of file.
+    """
+
+    root: Path
+    files: tuple[DataFile, ...]
+    notes: tuple[str, ...]
+
+
+def find(path: str | Path) -> Found:
+    """Find the files that `path` names: a file, a folder or, if there is no such path, a pattern.
+
+    Hidden files, which systems leave behind (`.DS_Store`, `._BTC.csv`, `__MACOSX`), are no data of the user.
+
+    Raises:
+        DataError: There is none, a folder can't be looked into, or a zip is damaged.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return _search(path, path.absolute(), path.rglob("*"))
+    if path.exists():
+        if not kind_of(path.name):
+            raise DataError(f"{path}: expected a file that ends in {_READ}")
+        tables, others = unpack(path)
+        if not tables:
+            raise DataError(f"{path}: holds no file that ends in .csv")
+        return Found(path.absolute(), tuple(tables), _not_read(f"{path}: ", others))
+    if not has_magic(str(path)):
+        raise DataError(f"{path}: no such file or folder")
+    # What exists is no pattern: `data [2025]/*.csv` searches the folder `data [2025]`.
+    folder = next(parent for parent in path.parents if parent.is_dir())
+    pattern = str(path.relative_to(folder))
+    matches = (folder / name for name in glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207  (no match for **)
+    return _search(path, folder.absolute(), matches)
+
+
+def _search(path: Path, root: Path, found: Iterator[Path]) -> Found:
+    if path.is_dir():
+        try:
+            next(path.iterdir(), None)
+        except PermissionError:
+            raise DataError(f"{path}: permission denied; make the folder readable for this user") from None
+    visible = sorted(file for file in found if file.is_file() and not _is_hidden(file.absolute(), root))
+    tables: list[DataFile] = []
+    notes = list(_not_read(f"{path}: ", [file.name for file in visible if not kind_of(file.name)]))
+    for file in (file for file in visible if kind_of(file.name)):
+        inside, others = unpack(file)
+        tables += inside
+        notes += _not_read(f"{file}: ", others)
+    if not tables:
+        raise DataError(f"{path}: no file that ends in {_READ}")
+    return Found(root, tuple(tables), tuple(notes))
+
+
+def _is_hidden(file: Path, root: Path) -> bool:
+    return any(map(is_hidden, file.parts[len(root.parts) :]))
+
+
+def _not_read(where: str, names: list[str]) -> tuple[str, ...]:
+    """One line for each ending, however many files have it."""
+    counts = Counter("".join(Path(name).suffixes[-1:]).lower() for name in names)
+    return tuple(
+        f"{where}{count:,} file{'s' if count > 1 else ''} {f'that end in {ending}' if ending else 'without an ending'} "
+        f"not read; read are {_READ}"
+        for ending, count in sorted(counts.items())
+    )
