@@ -29,7 +29,7 @@ def held(size, *, cash=1000.0, log_rows=0, symbols=1):
     book = blank_book((), 1, symbols, tile=8, log_rows=log_rows, steps=0)
     account, slot = book.accounts[0], book.slots[0, 0]
     account.cash = account.equity = account.peak = cash
-    increase(account, slot, 0, size, 100.0, 0.0, 10.0)
+    increase(account, slot, 1.0, 0, size, 100.0, 0.0, 10.0)
     slot["stop"], slot["target"] = 90.0, 120.0
     slot["exited_long"] = slot["exited_short"] = math.nan
     book.active[0, :symbols] = range(symbols)
