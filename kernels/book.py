@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.jit import device
-from kernels.ledger import ACCOUNT, BLOCKS, POSITION_FIELDS, flatten
+from kernels.ledger import ACCOUNT, BLOCKS, EXACT, POSITION_FIELDS, flatten
 from kernels.market import Floats, Ints
 from kernels.records import record
 
@@ -33,8 +33,12 @@ ORDER_FIELDS = (
     note_a, note_b, note_c: what the strategy wants to remember of the decision when the leg is filled.
 """
 
-LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cash", "code"))
-"""A row of the log: step, symbol, reason, moment, signed size, price, fee in USD, change of cash in USD, signal."""
+LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cash", "held", "code"))
+"""A row of the log: step, symbol, reason, moment, signed size, price, fee in USD, change of cash in USD, signal.
+
+    size: signed size of the fill; 0 in a row that moves only cash (funding, backstop).
+    held: signed size of the position after the row.
+"""
 
 STEP = record((), ("row", "before", "exits", "day_end", "block", "wanted", "calm"))
 """One step of a tile: the fields of `market.Market`, and of its signals:
@@ -46,9 +50,9 @@ STEP = record((), ("row", "before", "exits", "day_end", "block", "wanted", "calm
 BAR = record(("open", "high", "low", "close", "mark", "funding", "age"))
 """One symbol's bar, together in memory; the fields are those of `market.Market`."""
 
-REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding")
+REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding", "backstop")
 """Why something was booked; a strategy's own exits follow these."""
-ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED = range(len(REASONS))
+ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED, BACKSTOP = range(len(REASONS))
 OWN_EXITS = len(REASONS)
 NO_EXIT = -1
 
@@ -83,7 +87,7 @@ VERDICTS = (
     TOO_SMALL,
 ) = range(len(VERDICTS))
 
-_EXACT = 2.0**53  # from here on every float is a whole number
+_NEXT = 1.0 + 2.0**-52  # a float times this is at least the next float
 
 
 class Book(NamedTuple):
@@ -100,7 +104,7 @@ class Book(NamedTuple):
         codes: [tile, S] signals of a tile.
         hits: [tile, S] the symbols that have one, in order; the first `wanted` of a row count.
         steps: [tile] records of `STEP`.
-        log: [N] records of `LOG`, fills and funding; `account.logged` says how many there would be. N = 0 keeps none.
+        log: [N] records of `LOG`; `account.logged` says how many there would be. N = 0 keeps none.
         equity: [T] equity at each close, or [0] to keep none.
         verdict: [S] scratch: what becomes of each symbol at a step.
         verdicts: [T, S] what became of each symbol, one of `VERDICTS`, or [0, S] to keep none.
@@ -201,7 +205,7 @@ def retire(account, slots, active):
 
 
 @device
-def note(account, log, t, s, reason, moment, size, price, fees, cash, code):
+def note(account, log, slot, t, s, reason, moment, size, price, fees, cash, code):
     """Add a row to the log, or only count it when the log is full; fee and cash are what changed since these values."""
     n = account.logged
     account.logged += 1
@@ -215,6 +219,7 @@ def note(account, log, t, s, reason, moment, size, price, fees, cash, code):
         row.price = price
         row.fee = account.fees - fees
         row.cash = account.cash - cash
+        row.held = slot.size
         row.code = code
 
 
@@ -252,7 +257,7 @@ def whole_lots(wanted, lots):
     The product may round to just below a whole number (0.29 * 100 < 29), so one lot more is tried.
     """
     count = wanted * lots
-    if (count > 0.0) & (count < _EXACT):
+    if (count > 0.0) & (count < EXACT):
         count = float(math.floor(count))
     more = (count + 1.0) / lots
     return more if more <= wanted else count / lots
@@ -267,9 +272,24 @@ def lots_up(wanted, lots):
 
 @device
 def part_of(size, frac, lots):
-    """Coins that closing a fraction of `size` closes: whole lots, or all of it."""
+    """Coins that closing a fraction of `size` closes: whole lots, rounded down, or all of it.
+
+    The fraction is one of the count of lots, since a product in coins may round to just below a whole number of lots
+    (half of 3.64). A count within one rounding of a whole number is that number (0.29 of 100 lots is 29).
+    """
     held = abs(size)
-    return held if frac >= 1.0 else whole_lots(held * frac, lots)
+    count = held * lots
+    if count < EXACT:
+        count = float(math.floor(float(math.floor(count + 0.5)) * frac * _NEXT))
+    else:
+        count *= frac
+    return held if frac >= 1.0 else count / lots
+
+
+@device
+def time_of(t, moment):
+    """Step at whose close a fill of step t happens: one at the open of a step, at the close of the step before."""
+    return t - 1 if moment == AT_OPEN else t
 
 
 @device

@@ -4,9 +4,9 @@ Loaded once per strategy by `kernels.bind`, which puts the strategy's functions 
 bar of the finest interval in use. Per tile of steps, `signals` asks the strategy what it sees (features alone, so all
 combos of one entry set share it); `walk` then moves each combo's book through the tile.
 
-Order of events of a step: for each symbol waiting orders at its open, stops and targets inside it, funding; liquidation
-at adverse extremes; older orders at its close; exits; signals, additions, ranked entries; same-close fills;
-mark-to-market.
+Order of events of a step: liquidation at the opens; waiting orders at the opens; stops and liquidation along the path
+from the opens to the worst prices; targets; funding; older orders at the close; exits; signals, additions, ranked
+entries; same-close fills; mark-to-market.
 """
 
 from typing import TYPE_CHECKING
@@ -30,27 +30,22 @@ from kernels.book import (
     OWN_EXITS,
     QUIET,
     SIGNAL,
+    STOPPED,
+    TARGETED,
     WAITING,
     activate,
     note,
     open_slot,
     order_close,
     retire,
+    time_of,
     touched,
 )
-from kernels.fills import (
-    adverse_price,
-    close,
-    coast,
-    fitted,
-    judge,
-    liquidate,
-    order_open,
-    protect_inside,
-    reserved,
-)
+from kernels.fills import close, coast, fitted, judge, order_open, protect_inside, reserved
 from kernels.jit import device, driver, lanes, rare
 from kernels.ledger import end_day, fund, increase, mark, open_account
+from kernels.liquidation import liquidates_at_open, walk_path
+from kernels.path import survey
 
 if TYPE_CHECKING:
     # `kernels.bind` sets these globals when it runs.
@@ -145,7 +140,7 @@ def gather(market, first, last, bars, steps):
 
 
 @rare
-def open_or_add(account, slot, model, t, s, price, moment, log):
+def open_or_add(account, slot, symbol, model, t, s, price, moment, log):
     """Fill the opening leg of the order of symbol `s` at `price`; an addition to nothing lapses."""
     wanted = slot.open_size
     adds = slot.open_adds != 0.0
@@ -155,10 +150,10 @@ def open_or_add(account, slot, model, t, s, price, moment, log):
         paid = price * (1.0 + side * model.entry_slip)
         fees = account.fees
         cash = account.cash
-        increase(account, slot, t, wanted, paid, model.fee, slot.open_leverage)
+        increase(account, slot, symbol.lots, time_of(t, moment), wanted, paid, model.fee, slot.open_leverage)
         if not adds:
             begin(slot, side, paid)
-        note(account, log, t, s, ADDED if adds else ENTRY, moment, wanted, paid, fees, cash, slot.open_code)
+        note(account, log, slot, t, s, ADDED if adds else ENTRY, moment, wanted, paid, fees, cash, slot.open_code)
 
 
 @device
@@ -176,7 +171,7 @@ def fill_waiting(account, slot, symbol, model, t, s, price, moment, log):
         if slot.open_wait > 0.0:
             slot.open_wait -= 1.0
         else:
-            open_or_add(account, slot, model, t, s, price, moment, log)
+            open_or_add(account, slot, symbol, model, t, s, price, moment, log)
 
 
 @rare
@@ -198,41 +193,84 @@ def fill_at_close(account, slots, active, bars, symbols, model, t, log):
     return unrealised
 
 
+@rare
+def fill_at_open(account, slots, active, bars, symbols, model, t, log):
+    """Fill, symbol by symbol, the orders whose time has come at the open of step t."""
+    for i in range(account.active):
+        s = np.uint64(active[i])
+        if bars[s].age >= 0.0:
+            fill_waiting(account, slots[s], symbols[s], model, t, s, bars[s].open, AT_OPEN, log)
+
+
 @device
-def until_close(account, slots, active, bars, symbols, model, t, log):
-    """Everything of step t that comes before its decisions.
+def fill_levels(account, slots, active, bars, symbols, model, t, wanted, log):
+    """Fill, symbol by symbol, the stops or the targets, whichever is `wanted`, that step t touches."""
+    for i in range(account.active):
+        s = np.uint64(active[i])
+        slot = slots[s]
+        if (slot.size != 0.0) & (bars[s].age >= 0.0):
+            protect_inside(account, slot, bars[s], symbols[s], model, t, s, wanted, log)
+
+
+@device
+def pay_funding(account, slots, active, bars, t, log):
+    """Settle, symbol by symbol, the funding that falls due in step t on what is held at its close.
 
     Returns:
-        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+        Unrealised profit at the marks of t of what is held, summed in symbol order.
     """
-    next_open = model.next_open != 0.0
-    intrabar = model.intrabar != 0.0
-    adverse = 0.0
-    maintenance = 0.0
     unrealised = 0.0
     for i in range(account.active):
         s = np.uint64(active[i])
         slot = slots[s]
         bar = bars[s]
-        exists = bar.age >= 0.0
-        if exists & next_open:
-            fill_waiting(account, slot, symbols[s], model, t, s, bar.open, AT_OPEN, log)
-        if exists & intrabar & (slot.size != 0.0):
-            protect_inside(account, slot, bar, symbols[s], model, t, s, log)
-        held = slot.size
-        if held != 0.0:
+        if slot.size != 0.0:
             if bar.funding != 0.0:
                 fees = account.fees
                 cash = account.cash
                 fund(account, slot, bar.funding, bar.mark)
-                note(account, log, t, s, FUNDED, AT_CLOSE, 0.0, bar.mark, fees, cash, 0.0)
-            worst = adverse_price(bar, held)
-            adverse += held * (worst - slot.entry)
-            maintenance += abs(held) * worst * symbols[s].maintenance_frac
-            unrealised += held * (bar.mark - slot.entry)
-    if (account.positions > 0.0) & (account.cash + adverse < maintenance):
-        liquidate(account, slots, active, bars, symbols, model, t, log)
-        unrealised = 0.0
+                note(account, log, slot, t, s, FUNDED, AT_CLOSE, 0.0, bar.mark, fees, cash, 0.0)
+            unrealised += slot.size * (bar.mark - slot.entry)
+    return unrealised
+
+
+@rare
+def pass_through(account, slots, active, bars, symbols, model, t, orders, stops, targets, room, log):
+    """Take a book through step t up to its close, where orders wait, levels are touched or liquidation is near.
+
+    Returns:
+        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+    """
+    if orders > 0:
+        # The opens come first: an order to close must not leave behind an account that they have already ruined.
+        if (room < 0.0) & liquidates_at_open(account, slots, active, bars, symbols, model, t, log):
+            return 0.0
+        fill_at_open(account, slots, active, bars, symbols, model, t, log)
+        _, stops, targets, _, room, _ = survey(account, slots, active, bars, symbols, model)
+    if (room < 0.0) | (stops > 1):
+        if walk_path(account, slots, active, bars, symbols, model, t, log):
+            return 0.0
+    elif stops > 0:
+        fill_levels(account, slots, active, bars, symbols, model, t, STOPPED, log)
+    if targets > 0:
+        fill_levels(account, slots, active, bars, symbols, model, t, TARGETED, log)
+    return pay_funding(account, slots, active, bars, t, log)
+
+
+@device
+def until_close(account, slots, active, bars, symbols, model, t, log):
+    """Everything of step t that comes before its decisions.
+
+    Most steps change nothing but the marks, so one look decides whether more is to be done.
+
+    Returns:
+        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+    """
+    orders, stops, targets, payments, room, unrealised = survey(account, slots, active, bars, symbols, model)
+    if (room < 0.0) | (orders + stops + targets > 0):
+        return pass_through(account, slots, active, bars, symbols, model, t, orders, stops, targets, room, log)
+    if payments > 0:
+        return pay_funding(account, slots, active, bars, t, log)
     return unrealised
 
 

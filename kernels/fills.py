@@ -1,8 +1,9 @@
-"""What happens to a book without asking its strategy: closes, stops, liquidation, quiet stretches, room for orders."""
+"""What happens to a book without asking its strategy: closes, stops, quiet stretches, room for orders."""
 
 import numpy as np
 
 from kernels.book import (
+    BACKSTOP,
     INSIDE,
     LIQUIDATED,
     NO_EXIT,
@@ -14,69 +15,76 @@ from kernels.book import (
     needs,
     note,
     part_of,
+    time_of,
     touched,
     wait_of,
     whole_lots,
 )
 from kernels.jit import device, rare
-from kernels.ledger import curve_of, decrease
+from kernels.ledger import curve_of, decrease, settle
+from kernels.path import CUSHION
+
+
+@device
+def fill_close(account, slot, symbol, t, s, size, paid, fee_rate, reason, moment, log):
+    """Book a closing fill of signed `size` at `paid`, slippage included; only an exit is remembered as one."""
+    is_long = slot.size > 0.0
+    fees = account.fees
+    cash = account.cash
+    decrease(account, slot, symbol.lots, size, paid, fee_rate)
+    if reason != SIGNAL:
+        when = time_of(t, moment)
+        slot.exited_long = when if is_long else slot.exited_long
+        slot.exited_short = slot.exited_short if is_long else when
+    note(account, log, slot, t, s, reason, moment, size, paid, fees, cash, 0.0)
+
+
+@device
+def hand_over(account, slot, t, s, usd, price, moment, log):
+    """Settle a position with the venue, which takes `usd` for it, or bears a loss where that is below zero."""
+    fees = account.fees
+    cash = account.cash
+    settle(account, slot, usd)
+    note(account, log, slot, t, s, BACKSTOP, moment, 0.0, price, fees, cash, 0.0)
 
 
 @rare
 def close(account, slot, symbol, model, t, s, frac, price, reason, moment, log):
-    """Close a fraction of symbol `s` at `price`, made worse by slippage; its closing leg is done."""
+    """Close a fraction of symbol `s` at `price`, made worse by slippage; its closing leg is done.
+
+    A close that leaves a flat account below zero is a bankruptcy: the venue bears what is missing.
+    """
     side = 1.0 if slot.size > 0.0 else -1.0
     part = part_of(slot.size, frac, symbol.lots)
     slot.close_frac = 0.0
     if part > 0.0:
         paid = price * (1.0 - side * model.exit_slip)
-        fees = account.fees
-        cash = account.cash
-        decrease(account, slot, -side * part, paid, model.fee)
-        if reason != SIGNAL:
-            slot.exited_long = t if side > 0.0 else slot.exited_long
-            slot.exited_short = slot.exited_short if side > 0.0 else t
-        note(account, log, t, s, reason, moment, -side * part, paid, fees, cash, 0.0)
+        left = account.cash + (side * part * (paid - slot.entry) - part * paid * model.fee)
+        broke = (account.positions == 1.0) & (part == abs(slot.size)) & (left < 0.0)
+        if broke:
+            account.liquidations += 0.0 if reason == LIQUIDATED else 1.0
+            hand_over(account, slot, t, s, left, paid, moment, log)
+        fill_close(account, slot, symbol, t, s, -side * part, paid, model.fee, reason, moment, log)
+        account.cash = 0.0 if broke else account.cash
 
 
 @device
-def protect_inside(account, slot, bar, symbol, model, t, s, log):
-    """Close the position when the bar's range touches stop or target; a gap through a level fills at the open."""
-    reason = touched(slot.size, slot.stop, slot.target, bar.low, bar.high)
-    if reason != NO_EXIT:
+def protect_inside(account, slot, bar, symbol, model, t, s, wanted, log):
+    """Close the position when `wanted`, stop or target, is what the bar's range touches; a gap fills at the open."""
+    if touched(slot.size, slot.stop, slot.target, bar.low, bar.high) == wanted:
         side = 1.0 if slot.size > 0.0 else -1.0
-        level = slot.stop if reason == STOPPED else slot.target
+        level = slot.stop if wanted == STOPPED else slot.target
         beyond = side * (bar.open - level)
-        gapped = (beyond < 0.0) if reason == STOPPED else (beyond > 0.0)
-        close(account, slot, symbol, model, t, s, 1.0, bar.open if gapped else level, reason, INSIDE, log)
-
-
-@device
-def adverse_price(bar, size):
-    """The worst price of a bar for a position; the last close when the bar does not exist."""
-    worst = bar.low if size > 0.0 else bar.high
-    return worst if bar.age >= 0.0 else bar.mark
-
-
-@rare
-def liquidate(account, slots, active, bars, symbols, model, t, log):
-    """Close everything at adverse prices, all symbols at theirs together, and drop every waiting entry."""
-    account.liquidations += 1.0
-    for i in range(account.active):
-        s = np.uint64(active[i])
-        slot = slots[s]
-        slot.open_size = 0.0
-        if slot.size != 0.0:
-            price = adverse_price(bars[s], slot.size)
-            close(account, slot, symbols[s], model, t, s, 1.0, price, LIQUIDATED, INSIDE, log)
+        gapped = (beyond < 0.0) if wanted == STOPPED else (beyond > 0.0)
+        close(account, slot, symbol, model, t, s, 1.0, bar.open if gapped else level, wanted, INSIDE, log)
 
 
 @device
 def coast(account, slot, symbol, model, bars, s, first, last):
     """Move a book that holds symbol `s` alone, with no order, through steps of a tile until one needs more.
 
-    What needs more is a bar that is missing, touches a level, settles funding or nears liquidation: `until_close` takes
-    that step. The steps before it only mark the position, by the same sums in the same order.
+    A bar needs more if it is missing, touches a level, settles funding or nears liquidation: `until_close` takes that
+    step. The steps before it only mark the position, by the same sums in the same order.
 
     Returns:
         The first step that was not taken.
@@ -90,14 +98,14 @@ def coast(account, slot, symbol, model, bars, s, first, last):
     drawdown = account.drawdown
     drawdown_frac = account.drawdown_frac
     value = account.equity
-    maintenance = symbol.maintenance_frac
+    maintenance = symbol.maintenance_frac + CUSHION
     intrabar = model.intrabar != 0.0
     taken = first
     for i in range(first, last):
         bar = bars[np.uint64(i), s]
         worst = bar.low if held > 0.0 else bar.high
         levels = intrabar & (touched(held, stop, target, bar.low, bar.high) != NO_EXIT)
-        thin = cash + held * (worst - entry) < abs(held) * worst * maintenance
+        thin = cash + (held * (worst - entry) - abs(held) * worst * maintenance) < 0.0
         if levels | thin | (bar.funding != 0.0) | (bar.age < 0.0):
             break
         value = cash + held * (bar.mark - entry)

@@ -1,9 +1,12 @@
 """The ledger: the only place where cash and positions change.
 
-A position is a signed size at an average entry price; cash moves by fees, funding and realised profit, never by
-notional. Equity is cash plus the unrealised profit of every position. A round trip is the life of a position from flat
-to flat; its profit is net of fees and funding. Wins and losses are counted by it, so a partial close is not a trade.
+A position is a signed size at an average entry price, in whole lots. Cash moves by fees, funding, realised profit and
+what a venue settles when it takes a position over, never by notional. Equity is cash plus the unrealised profit of
+every position. A round trip is the life of a position from flat to flat; its profit is net of fees and funding. Wins
+and losses are counted by it, so a partial close is not a trade.
 """
+
+import math
 
 import numpy as np
 
@@ -71,10 +74,14 @@ POSITION_FIELDS = (
     size: base coin, signed: above zero long, below zero short. entry: average entry price, slippage included.
     margin: USD of initial margin held. leverage: notional per unit of initial margin.
     trip_pnl: USD that this round trip has realised so far, net of fees and funding.
-    opened, added: step of the opening and of the last addition. adds, parts: additions and partial closes so far.
+    opened, added: step at whose close the position was opened, and last added to; a fill at the open of step t counts
+        as one at the close of t - 1. adds, parts: additions and partial closes so far.
     stop, target: prices that close the position, NaN where there is none.
-    exited_long, exited_short: step of the last close or partial close of each side that was no signal; NaN: none yet.
+    exited_long, exited_short: the same step of the last close or partial close of each side that was no signal; NaN:
+        none yet.
 """
+
+EXACT = 2.0**53  # from here on every float is a whole number
 
 BLOCKS = 16
 """Time blocks that a window's daily returns are summed in."""
@@ -123,6 +130,17 @@ def flatten(position):
 
 
 @device
+def on_grid(coins, lots):
+    """The whole number of lots nearest to a signed size that is one but for rounding, in coins.
+
+    Sums of sizes drift off the grid: 0.1 + 0.2 is not 0.3. A venue accepts only whole lots.
+    """
+    count = abs(coins) * lots
+    near = float(math.floor(count + 0.5)) / lots if count < EXACT else abs(coins)
+    return near if coins > 0.0 else -near
+
+
+@device
 def _trade(account, notional, fee):
     account.fees += fee
     account.turnover += notional
@@ -130,14 +148,15 @@ def _trade(account, notional, fee):
 
 
 @device
-def increase(account, position, t, size, price, fee_rate, leverage):
+def increase(account, position, lots, t, size, price, fee_rate, leverage):
     """Apply a fill that opens a position or adds to it.
 
     Args:
         account: `ACCOUNT` record.
         position: Record with `POSITION_FIELDS`, flat or of the same side as `size`.
-        t: Step of the fill.
-        size: Base coin filled, signed.
+        lots: Lots per base coin.
+        t: Step at whose close the fill happens.
+        size: Base coin filled, signed; whole lots.
         price: Price of the fill, slippage included.
         fee_rate: Fee as a fraction of notional.
         leverage: Notional per unit of initial margin.
@@ -157,7 +176,7 @@ def increase(account, position, t, size, price, fee_rate, leverage):
         position.opened = t
         position.added = t
     else:
-        total = position.size + size
+        total = on_grid(position.size + size, lots)
         position.entry = (position.entry * position.size + price * size) / total
         position.size = total
         position.margin += margin
@@ -167,13 +186,14 @@ def increase(account, position, t, size, price, fee_rate, leverage):
 
 
 @device
-def decrease(account, position, size, price, fee_rate):
+def decrease(account, position, lots, size, price, fee_rate):
     """Apply a fill that closes a position, whole or in part.
 
     Args:
         account: `ACCOUNT` record.
         position: Record with `POSITION_FIELDS`.
-        size: Base coin filled, signed against the position and no larger than it.
+        lots: Lots per base coin.
+        size: Base coin filled, signed against the position and no larger than it; whole lots, or the whole.
         price: Price of the fill, slippage included.
         fee_rate: Fee as a fraction of notional.
     """
@@ -198,7 +218,7 @@ def decrease(account, position, size, price, fee_rate):
         freed = position.margin * (-size / position.size)
         account.margin -= freed
         position.margin -= freed
-        position.size += size
+        position.size = on_grid(position.size + size, lots)
         position.trip_pnl = trip
         position.parts += 1.0
 
@@ -210,6 +230,13 @@ def fund(account, position, rate, price):
     account.cash -= payment
     account.funding += payment
     position.trip_pnl -= payment
+
+
+@device
+def settle(account, position, usd):
+    """Take `usd` of an account for a position that the venue takes over; below zero: the venue bears a loss."""
+    account.cash -= usd
+    position.trip_pnl -= usd
 
 
 @device

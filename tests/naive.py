@@ -5,7 +5,8 @@ bit for bit, and a float sum depends on its order. That order is part of the rul
 
 - cash, fees, turnover and margin are running sums with one step for each fill; a close adds `profit - fee` to cash;
 - equity is cash plus the sum of the open profits, in symbol order;
-- money that a position needs is `notional / leverage + notional * fee`.
+- money that a position needs is `notional / leverage + notional * fee`;
+- margin room is cash plus the sum, in symbol order, of each position's profit less its maintenance margin.
 
 A step is a bar of the finest interval in use. Features and ages count main bars, each of `Clock.per_main` steps.
 """
@@ -137,7 +138,7 @@ class Sizing:
 
 @dataclass(frozen=True)
 class Fill:
-    """A fill, or a funding payment (its size is 0); fee and cash say how much the account's sums moved."""
+    """A fill, or a payment (its size is 0); fee and cash say how much the account's sums moved."""
 
     t: int
     s: int
@@ -147,11 +148,16 @@ class Fill:
     price: float
     fee: float
     cash: float
+    held: float
 
 
 @dataclass
 class Position:
-    """What is held of one symbol; `memory` is the strategy's, `added` the step of the opening or the last addition."""
+    """What is held of one symbol; `memory` is the strategy's, `added` the time of the opening or the last addition.
+
+    A time is the number of the step at whose close something happened. What happens at an open happened when the step
+    before closed.
+    """
 
     size: float
     entry: float
@@ -374,13 +380,12 @@ class Book:
         }
         closes = {s: bar.close for s, bar in existing.items()}
         self.marks.update(closes)
+        self.at_open(t, existing)
+        self.walk_path(t, existing)
+        for s, bar in existing.items():
+            self.take_profit(t, s, bar)
         for s in range(len(self.symbols)):
-            if s in existing and self.rules.next_open:
-                self.fill_due(t, s, existing[s].open, "open")
-            if s in existing and self.rules.intrabar:
-                self.stop_inside(t, s, existing[s])
             self.pay_funding(t, s)
-        self.liquidate(t, existing)
         if not self.rules.next_open:
             self.fill_all_due(t, closes)
         value = self.worth()
@@ -423,18 +428,18 @@ class Book:
         self.margin += margin
         if order.adds:
             position = self.held[s]
-            size = position.size + order.size
+            size = on_grid(position.size + order.size, self.symbols[s].lots)
             position.entry = (position.entry * position.size + price * order.size) / size
             position.size = size
             position.margin += margin
             position.trip -= fee
-            position.added = t
+            position.added = when(t, moment)
             position.adds += 1
         else:
             assert s not in self.held
-            self.held[s] = Position(order.size, price, margin, order.leverage, -fee, t)
+            self.held[s] = Position(order.size, price, margin, order.leverage, -fee, when(t, moment))
             self.strategy.begin(self.held[s], order.plan)
-        self.book(Fill(t, s, "add" if order.adds else "entry", moment, order.size, price, fee, -fee))
+        self.book(t, s, "add" if order.adds else "entry", moment, order.size, price, fee, -fee)
 
     def close(self, t: int, s: int, frac: float, price: float, reason: str, moment: str) -> None:
         """Close a position or a fraction of it, in whole lots."""
@@ -442,12 +447,26 @@ class Book:
         position = self.held[s]
         side = position.side
         held = abs(position.size)
-        coins = held if frac >= 1.0 else whole_lots(held * frac, self.symbols[s].lots)
+        coins = held if frac >= 1.0 else part(held, frac, self.symbols[s].lots)
         if coins <= 0:
             return
         price *= 1.0 - side * self.rules.exit_slip
         fee = coins * price * self.rules.fee
         change = side * coins * (price - position.entry) - fee
+        broke = coins == held and len(self.held) == 1 and self.cash + change < 0
+        if broke:
+            self.liquidations += reason != "liquidation"
+            self.hand_over(t, s, self.cash + change, price, moment)
+        self.finish(t, s, coins, price, fee, change, reason, moment)
+        if broke:
+            self.cash = 0.0
+
+    def finish(
+        self, t: int, s: int, coins: float, price: float, fee: float, change: float, reason: str, moment: str
+    ) -> None:
+        """Take coins away from a position, which earns `change`."""
+        position = self.held[s]
+        side, held = position.side, abs(position.size)
         position.trip += change
         if coins == held:
             del self.held[s]
@@ -457,20 +476,25 @@ class Book:
             freed = position.margin * (coins / held)
             self.margin -= freed
             position.margin -= freed
-            position.size -= side * coins
+            position.size = side * on_grid(held - coins, self.symbols[s].lots)
             position.parts += 1
         if reason != "signal":
-            self.left[s, side] = t
-        self.book(Fill(t, s, reason, moment, -side * coins, price, fee, change))
+            self.left[s, side] = when(t, moment)
+        self.book(t, s, reason, moment, -side * coins, price, fee, change)
 
-    def book(self, fill: Fill) -> None:
+    def hand_over(self, t: int, s: int, taken: float, price: float, moment: str) -> None:
+        """The venue takes money of the account, or gives what is missing, for a position that it takes over."""
+        self.held[s].trip -= taken
+        self.book(t, s, "backstop", moment, 0.0, price, 0.0, -taken)
+
+    def book(
+        self, t: int, s: int, reason: str, moment: str, size: float, price: float, fee: float, cash: float
+    ) -> None:
         """Move the account's sums, and log by how much they moved."""
-        fees, cash = self.fees + fill.fee, self.cash + fill.cash
-        moved = Fill(
-            fill.t, fill.s, fill.reason, fill.moment, fill.size, fill.price, fees - self.fees, cash - self.cash
-        )
-        self.fills.append(moved)
-        self.fees, self.cash = fees, cash
+        fees, money = self.fees + fee, self.cash + cash
+        held = self.held[s].size if s in self.held else 0.0
+        self.fills.append(Fill(t, s, reason, moment, size, price, fees - self.fees, money - self.cash, held))
+        self.fees, self.cash = fees, money
 
     def reached(self, position: Position, low: float, high: float) -> str | None:
         """Whether prices from low to high reach the stop (which wins) or the target."""
@@ -481,17 +505,70 @@ class Book:
             return "target"
         return None
 
-    def stop_inside(self, t: int, s: int, bar: Bar) -> None:
-        """Stop and target inside the bar."""
+    def stopped_in(self, s: int, bar: Bar | None) -> bool:
+        """Whether the stop of a held symbol is reached inside its bar."""
+        inside = bar is not None and self.rules.intrabar
+        return inside and self.reached(self.held[s], bar.low, bar.high) == "stop"
+
+    def take_profit(self, t: int, s: int, bar: Bar) -> None:
+        """The target inside the bar, where the stop is not."""
         position = self.held.get(s)
-        reason = position and self.reached(position, bar.low, bar.high)
-        if position is None or reason is None:
-            return
-        if reason == "stop":
-            price = min(bar.open, position.stop) if position.side > 0 else max(bar.open, position.stop)
-        else:
-            price = max(bar.open, position.target) if position.side > 0 else min(bar.open, position.target)
-        self.close(t, s, 1.0, price, reason, "inside")
+        if position and self.rules.intrabar and self.reached(position, bar.low, bar.high) == "target":
+            better = max if position.side > 0 else min
+            self.close(t, s, 1.0, better(bar.open, position.target), "target", "inside")
+
+    def at_open(self, t: int, existing: dict[int, Bar]) -> None:
+        """Liquidate where the opens ruin the book; then fill what waits for them."""
+        if self.held and self.room(existing, 0.0) < 0:
+            self.liquidate(t, existing, 0.0, "open")
+        if self.rules.next_open:
+            for s, bar in existing.items():
+                self.fill_due(t, s, bar.open, "open")
+
+    def place_of_stop(self, s: int, bar: Bar) -> float:
+        """How far from the open (0) to the worst price (1) the stop lies that the bar reaches."""
+        position = self.held[s]
+        if position.side * bar.open <= position.side * position.stop:
+            return 0.0
+        worst = bar.low if position.side > 0 else bar.high
+        return (bar.open - position.stop) / (bar.open - worst)
+
+    def price_on_path(self, s: int, bar: Bar | None, place: float) -> float:
+        """Where a held symbol is when all are at this place; the price of its stop once that is reached."""
+        position = self.held[s]
+        if bar is None:
+            return self.marks[s]
+        worse, worst = (min, bar.low) if position.side > 0 else (max, bar.high)
+        if self.stopped_in(s, bar) and self.place_of_stop(s, bar) <= place:
+            return worse(bar.open, position.stop)
+        return worst if place == 1.0 else bar.open + place * (worst - bar.open)
+
+    def room(self, existing: dict[int, Bar], place: float) -> float:
+        """How far the account is above its maintenance margin at a place on the path."""
+        rooms = []
+        for s in sorted(self.held):
+            size, price = self.held[s].size, self.price_on_path(s, existing.get(s), place)
+            rooms.append(size * (price - self.held[s].entry) - abs(size) * price * self.symbols[s].maintenance_frac)
+        return self.cash + total(rooms)
+
+    def walk_path(self, t: int, existing: dict[int, Bar]) -> None:
+        """Go from the opens to the worst prices, from stop to stop; liquidate where the margin room is used up."""
+        place, moment = 0.0, "open"
+        while self.held:
+            here = self.room(existing, place)
+            if here < 0:
+                self.liquidate(t, existing, place, moment)
+                return
+            stops = [(self.place_of_stop(s, existing[s]), s) for s in self.held if self.stopped_in(s, existing.get(s))]
+            end, s = min(stops, default=(1.0, -1))
+            there = self.room(existing, end)
+            if there < 0:
+                self.liquidate(t, existing, place + (end - place) * (here / (here - there)), "inside")
+                return
+            if s < 0:
+                return
+            self.close(t, s, 1.0, self.price_on_path(s, existing[s], end), "stop", "inside")
+            place, moment = end, "inside"
 
     def pay_funding(self, t: int, s: int) -> None:
         """Longs pay the rate on what they hold at the close, shorts receive it."""
@@ -500,24 +577,38 @@ class Book:
             payment = self.held[s].size * self.marks[s] * rate
             self.held[s].trip -= payment
             self.payments.append(payment)
-            self.book(Fill(t, s, "funding", "close", 0.0, self.marks[s], 0.0, -payment))
+            self.book(t, s, "funding", "close", 0.0, self.marks[s], 0.0, -payment)
 
-    def liquidate(self, t: int, existing: dict[int, Bar]) -> None:
-        """Close all at the worst prices of the bar if equity there does not cover the maintenance margin."""
-        worst = {}
-        for s, position in self.held.items():
-            bar = existing.get(s)
-            extreme = bar and (bar.low if position.side > 0 else bar.high)
-            worst[s] = self.marks[s] if extreme is None else extreme
-        adverse = total(self.held[s].size * (worst[s] - self.held[s].entry) for s in sorted(self.held))
-        maintenance = total(
-            abs(self.held[s].size) * worst[s] * self.symbols[s].maintenance_frac for s in sorted(self.held)
-        )
-        if self.held and not self.cash + adverse >= maintenance:
-            self.opening.clear()
-            self.liquidations += 1
-            for s in sorted(self.held):
-                self.close(t, s, 1.0, worst[s], "liquidation", "inside")
+    def liquidate(self, t: int, existing: dict[int, Bar], place: float, moment: str) -> None:
+        """Close all at a place on the path and forget all entries; the venue takes over what can't be sold in time."""
+        self.opening.clear()
+        self.liquidations += 1
+        held = sorted(self.held)
+        prices = {s: self.price_on_path(s, existing.get(s), place) for s in held}
+        notionals = {s: abs(self.held[s].size) * prices[s] for s in held}
+        value = self.cash + total(self.held[s].size * (prices[s] - self.held[s].entry) for s in held)
+        maintenance = total(notionals[s] * self.symbols[s].maintenance_frac for s in held)
+        left = self.cash + total(self.proceeds(s, prices[s]) for s in held)
+        if 3.0 * value >= 2.0 * maintenance and left >= 0:
+            for s in held:
+                self.close(t, s, 1.0, prices[s], "liquidation", moment)
+            return
+        notional = total(notionals.values())
+        for s in held:
+            position, own = self.held[s], notionals[s]
+            taken = value if own >= notional else value * (own / notional)
+            value, notional = value - taken, notional - own
+            self.closing.pop(s, None)
+            self.hand_over(t, s, taken, prices[s], moment)
+            change = position.size * (prices[s] - position.entry)
+            self.finish(t, s, abs(position.size), prices[s], 0.0, change, "liquidation", moment)
+        self.cash = 0.0
+
+    def proceeds(self, s: int, price: float) -> float:
+        """Profit of a market order that closes a position, less its costs."""
+        position = self.held[s]
+        paid = price * (1.0 - position.side * self.rules.exit_slip)
+        return position.size * (paid - position.entry) - abs(position.size) * paid * self.rules.fee
 
     def due(self, t: int, s: int) -> int:
         """Which bar of the symbol fills an order decided at the close of step t."""
@@ -651,7 +742,7 @@ class Book:
             peak = max(peak, value)
             fall = max(fall, peak - value)
             share = (peak - value) / peak if peak - value > share * peak else share
-        trades = [fill for fill in self.fills if fill.reason != "funding"]
+        trades = [fill for fill in self.fills if fill.size]
         return {
             "equity_usd": self.equity[-1] if self.equity else self.rules.initial_usd,
             "max_drawdown_usd": fall,
@@ -683,6 +774,26 @@ def lots_up(wanted: float, lots: float) -> float:
     """Coins: whole lots, not below what is wanted."""
     below = whole_lots(wanted, lots)
     return below if below >= wanted else (round(below * lots) + 1) / lots
+
+
+def on_grid(coins: float, lots: float) -> float:
+    """The whole lots that `coins` are but for rounding."""
+    count = abs(coins) * lots
+    return math.copysign(round(count) / lots, coins) if count < 2.0**53 else coins
+
+
+def part(held: float, frac: float, lots: float) -> float:
+    """Coins of a fraction of what is held: a fraction of its lots, in whole lots; a rounding error costs none."""
+    if held * lots >= 2.0**53:
+        return held * lots * frac / lots
+    wanted = round(held * lots) * frac
+    whole = math.floor(wanted)
+    return (whole + 1 if whole + 1 <= wanted * (1.0 + 2.0**-52) else whole) / lots
+
+
+def when(t: int, moment: str) -> int:
+    """The time of a fill of step t."""
+    return t - 1 if moment == "open" else t
 
 
 def total(values) -> float:

@@ -502,8 +502,8 @@ def trailing(look: Look) -> bool:
 def part(look: Look) -> float:
     """Coins of the first part, 0 when there can be none."""
     size = abs(look.held.size)
-    closed = naive.whole_lots(size * look.values["tp_partial_frac"], look.lots)
-    rest = size - closed
+    closed = naive.part(size, look.values["tp_partial_frac"], look.lots)
+    rest = naive.on_grid(size - closed, look.lots)
     if closed <= 0 or rest <= 0 or rest * look.sight.price < look.values["tp_partial_min_notional_usd"]:
         return 0.0
     return closed

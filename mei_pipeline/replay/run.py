@@ -54,7 +54,7 @@ class Replay:
 
     Attributes:
         metrics: Every metric of a sweep row; NaN stands for a metric without a value.
-        fills: One row per fill or funding payment, oldest first: time_ms, bar (number of the step), symbol, reason,
+        fills: One row per fill, funding payment or settlement with a backstop, oldest first: time_ms, bar (number of the step), symbol, reason,
             moment, size, price, fee_usd, cash_usd (change of cash), signal, trip, held (signed size after it).
         trades: One row per closed round trip; the columns are those of `trips.SCHEMA`.
         holding: One row per position that was open at the end; see `trips.round_trips`.
@@ -159,6 +159,7 @@ def fills_of(record: Record, bars: Bars, strategy: str) -> pl.DataFrame:
             "price": log["price"].copy(),
             "fee_usd": log["fee"].copy(),
             "cash_usd": log["cash"].copy(),
+            "held": log["held"].copy(),
             "signal": log["code"].astype(int),
         },
         schema_overrides={

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,17 @@ SCHEMA: dict[str, Any] = {
     entry_price, exit_price: averages of all opening and of all closing fills, weighted by their sizes.
     adds, partials: how often it was added to, and closed in part.
     reason: why the last part was closed. tier, mode: of the signal that opened it.
-    bars, minutes: between the first and the last fill; bars are steps.
-    pnl_usd: net of fees and funding. return_pct: that, in percent of the notional that was opened.
+    bars, minutes: from entry_ms to exit_ms; bars are steps.
+    pnl_usd: net of fees and funding, and of what a backstop took or bore.
+    return_pct: pnl_usd, in percent of the notional that was opened.
     mae_pct, mfe_pct: furthest that the price went against the position (0 or below) and for it (0 or above), in percent
         of the average entry in force at that time.
 """
 
 _CLOSES = "close"
 _OPENS = frozenset({"entry", "add"})
+_PAYMENTS = frozenset({"funding", "backstop"})
+"""Reasons of rows that move cash and no size."""
 
 
 @dataclass
@@ -64,7 +68,7 @@ class _Trip:
     held: float = 0.0
     average: float = 0.0
     most: float = 0.0
-    opened: float = 0.0
+    opened: Decimal = Decimal(0)
     paid: float = 0.0
     closed: float = 0.0
     got: float = 0.0
@@ -81,20 +85,20 @@ class _Trip:
         """Take in one fill or payment."""
         self.fees += fill["fee_usd"]
         self.pnl += fill["cash_usd"]
-        if fill["reason"] == "funding":
-            self.funding -= fill["cash_usd"]
+        if fill["reason"] in _PAYMENTS:
+            self.funding -= fill["cash_usd"] if fill["reason"] == "funding" else 0.0
             return
         size, price = abs(fill["size"]), fill["price"]
         if fill["reason"] in _OPENS:
-            self.average = (self.average * abs(self.held) + price * size) / (abs(self.held) + size)
-            self.opened += size
+            self.average = (self.average * abs(self.held) + price * size) / abs(fill["held"])
+            self.opened += Decimal(repr(size))  # decimals, since sums of binary fractions leave the grid of lots
             self.paid += size * price
             self.adds += fill["reason"] == "add"
         else:
             self.closed += size
             self.got += size * price
             self.closes += 1
-        self.held += fill["size"]
+        self.held = fill["held"]
         self.most = max(self.most, abs(self.held))
         self.last = fill
 
@@ -114,20 +118,20 @@ def round_trips(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.Data
     of that fill counts, as nobody knows what the bar did before it.
 
     Args:
-        fills: As in `Replay.fills`, without `trip` and `held`.
+        fills: As in `Replay.fills`, without `trip`.
         bars: The bars that they were made on.
         strategy: Says what signals mean.
 
     Returns:
-        The fills with `trip`, the number of the round trip that each belongs to, and `held`, the signed size after it;
-        the closed trips, with the columns of `SCHEMA`, by time of exit; and the open ones: symbol, side, tier, mode,
-        entry_ms, entry_price (average in force), size (held), adds, partials, pnl_usd (booked so far).
+        The fills with `trip`, the number of the round trip that each belongs to, and `held` after it; the closed
+        trips, with the columns of `SCHEMA`, by time of exit; and the open ones: symbol, side, tier, mode, entry_ms,
+        entry_price (average in force), size (held), adds, partials, pnl_usd (booked so far).
     """
     column = {name: s for s, name in enumerate(bars.symbols)}
     high, low = bars.steps.prices[1], bars.steps.prices[2]
     under_way: dict[str, _Trip] = {}
     closed: list[_Trip] = []
-    numbers, held = [], []
+    numbers = []
     count = 0
     for fill in fills.iter_rows(named=True):
         name = fill["symbol"]
@@ -136,22 +140,16 @@ def round_trips(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.Data
             trip = _Trip(count, name, column[name], fill, 1.0 if fill["size"] > 0.0 else -1.0)
             under_way[name] = trip
             count += 1
-        elif fill["reason"] != "funding":
+        elif fill["reason"] not in _PAYMENTS:
             for price in _seen(trip, fill, high, low):
                 trip.reach(price)
         trip.book(fill)
         numbers.append(trip.number)
-        # The ledger sums sizes in this order, so a whole close leaves exactly 0.
-        held.append(trip.held)
         if trip.held == 0.0:
             closed.append(under_way.pop(name))
-    told = fills.with_columns(
-        trip=pl.Series(numbers, dtype=pl.Int64),
-        held=pl.Series(held, dtype=pl.Float64),
-    )
+    told = fills.select(pl.exclude("held"), trip=pl.Series(numbers, dtype=pl.Int64), held="held")
     meaning = decoder(strategy)
-    step_minutes = bars.steps.step_ms / MINUTE_MS
-    rows = [{**_common(trip, meaning), **_row(trip, step_minutes)} for trip in closed]
+    rows = [{**_common(trip, meaning), **_row(trip, bars.steps.step_ms)} for trip in closed]
     trades = pl.DataFrame(rows, schema=SCHEMA).sort("exit_ms", "symbol", maintain_order=True)
     return told, trades, _open(list(under_way.values()), meaning)
 
@@ -181,18 +179,18 @@ def _common(trip: _Trip, meaning: Any) -> dict[str, Any]:
     }
 
 
-def _row(trip: _Trip, step_minutes: float) -> dict[str, Any]:
-    bars = trip.last["bar"] - trip.first["bar"]
+def _row(trip: _Trip, step_ms: int) -> dict[str, Any]:
+    lasted_ms = trip.last["time_ms"] - trip.first["time_ms"]
     return {
         "exit_ms": trip.last["time_ms"],
-        "entry_price": trip.paid / trip.opened,
+        "entry_price": trip.paid / float(trip.opened),
         "exit_price": trip.got / trip.closed,
         "size": trip.most,
-        "total_size": trip.opened,
+        "total_size": float(trip.opened),
         "partials": trip.closes - 1,
         "reason": trip.last["reason"],
-        "bars": bars,
-        "minutes": bars * step_minutes,
+        "bars": lasted_ms // step_ms,
+        "minutes": lasted_ms / MINUTE_MS,
         "fees_usd": trip.fees,
         "funding_usd": trip.funding,
         "return_pct": 100.0 * trip.pnl / trip.paid,

@@ -160,14 +160,13 @@ class _Trips:
 
 def _trips(record: Record, cut: Window, model: FillModel) -> _Trips:
     log = record.log
-    symbol, size = log["symbol"].astype(np.int64), log["size"]
+    symbol, size, held = log["symbol"].astype(np.int64), log["size"], log["held"]
     mark = cut.market.mark[cut.last - 1]
     found: list[tuple[int, float, int]] = []
     closing = 0.0
     for s in np.unique(symbol):
         rows = np.flatnonzero(symbol == s)
-        # The ledger sums sizes in this order, so a whole close leaves exactly 0.
-        after = np.cumsum(size[rows])
+        after = held[rows]
         closes = (after == 0.0) & (size[rows] != 0.0)
         trip = np.concatenate(([0], np.cumsum(closes)[:-1]))
         profits = np.bincount(trip, log["cash"][rows])
@@ -191,10 +190,11 @@ def _trips(record: Record, cut: Window, model: FillModel) -> _Trips:
 def _entry(rows: NDArray[np.record]) -> float:
     """Average entry price of a position from the fills of its round trip, as the ledger has it."""
     held = entry = 0.0
-    for size, price, reason in zip(*(rows[name].tolist() for name in ("size", "price", "reason")), strict=True):
+    columns = (rows[name].tolist() for name in ("size", "price", "reason", "held"))
+    for size, price, reason, after in zip(*columns, strict=True):
         if reason in _OPENS:
-            entry = (entry * held + price * size) / (held + size)
-        held += size
+            entry = (entry * held + price * size) / after
+        held = after
     return entry
 
 
@@ -202,11 +202,11 @@ def _held(record: Record, cut: Window, bars: Bars, days: int) -> NDArray[np.bool
     """Days with a position or a fill: those from each fill to the next one while something is held."""
     first_day = cut.from_ms // DAY_MS
     day = np.clip(bars.steps.open_ms[record.log["step"].astype(np.int64)] // DAY_MS - first_day, 0, days - 1)
-    symbol, size = record.log["symbol"].astype(np.int64), record.log["size"]
+    symbol = record.log["symbol"].astype(np.int64)
     spans = np.zeros(days + 1, dtype=np.int64)  # how many begin on a day, less those that ended the day before
     for s in np.unique(symbol):
         rows = np.flatnonzero((symbol == s) & (record.log["reason"] != _FUNDING))
-        after = np.cumsum(size[rows])
+        after = record.log["held"][rows]
         starts = day[rows]
         ends = np.concatenate((day[rows][1:], [days - 1]))
         np.add.at(spans, starts, 1)

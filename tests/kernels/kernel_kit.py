@@ -266,7 +266,7 @@ def read_log(engine: ModuleType, book: Book) -> list[Fill]:
             int(row["symbol"]),
             reasons[int(row["reason"])],
             MOMENTS[int(row["moment"])],
-            *(float(row[name]) for name in ("size", "price", "fee", "cash")),
+            *(float(row[name]) for name in ("size", "price", "fee", "cash", "held")),
         )
         for row in book.log[:count]
     ]

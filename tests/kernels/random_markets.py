@@ -40,7 +40,8 @@ def _path(rng: np.random.Generator, shape: str, bars: int) -> list[Bar]:
     return bars_made
 
 
-def _symbol(rng: np.random.Generator, shape: str, bars: int, gaps: float) -> Symbol:
+def random_symbol(rng: np.random.Generator, shape: str, bars: int, gaps: float) -> Symbol:
+    """A symbol with a path of a shape, random gaps, funding and terms."""
     made: list[Bar | None] = list(_path(rng, shape, bars))
     if gaps:
         listed, ends = sorted(rng.integers(0, bars + 1, 2)) if rng.random() < 0.3 else (0, bars)
@@ -64,7 +65,7 @@ def symbol_lists(draw, max_bars: int = 60, max_symbols: int = 6) -> list[Symbol]
     shapes = draw(st.lists(usual | st.sampled_from(SHAPES), min_size=1, max_size=max_symbols))
     gaps = draw(st.sampled_from([0.0, 0.0, 0.1, 0.5]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    return [_symbol(rng, shape, bars, gaps) for shape in shapes]
+    return [random_symbol(rng, shape, bars, gaps) for shape in shapes]
 
 
 def all_rules() -> st.SearchStrategy[Rules]:
@@ -371,7 +372,7 @@ def random_case(rng: np.random.Generator, parameters: tuple[Parameter, ...], sha
     gaps = float(rng.choice([0.0, 0.0, 0.05, 0.3]))
     symbols = []
     for _ in range(count):
-        symbol = _symbol(rng, shape or "walk", steps, gaps)
+        symbol = random_symbol(rng, shape or "walk", steps, gaps)
         bars = [
             bar if have else None for bar, have in zip(trending(rng, steps, clock.per_main), symbol.bars, strict=True)
         ]

@@ -113,50 +113,6 @@ def test_funding_without_a_bar_is_paid_at_the_last_close(scripted_engine):
 
 
 FAR = (1.0, 0.0, 90.0, 90.0)
-TEN_TIMES = Sizing(units=900.0, leverage=10.0)  # 90,000 USD of notional on 10,000 USD
-
-
-def test_liquidation_at_the_low_when_equity_there_is_below_maintenance(scripted_engine):
-    bars = [FLAT, FLAT, candle(100, 100, 90, 99), FLAT]  # at 90: 10,000 - 9,000 = 1,000 against 1 % of 81,000
-    assert play(scripted_engine, [one(bars)], {(0, 0): FAR}, NEXT, TEN_TIMES).results["liquidations"] == 0
-    bars[2] = candle(100, 100, 89.7, 99)  # at 89.7: 730 against 807.30
-    outcome = play(scripted_engine, [one(bars)], {(0, 0): FAR}, NEXT, TEN_TIMES)
-    assert [(f.t, f.reason, f.moment, f.price) for f in outcome.fills[1:]] == [(2, "liquidation", "inside", 89.7)]
-    assert outcome.equity[2:] == pytest.approx([730, 730])
-    assert outcome.results["liquidations"] == 1
-
-
-@pytest.mark.parametrize(("low", "liquidations"), [(80.0, 0), (79.999, 1)])
-def test_equity_equal_to_maintenance_is_enough(scripted_engine, low, liquidations):
-    symbol = one([FLAT, FLAT, candle(100, 100, low, 99)], maintenance_frac=0.0)
-    outcome = play(scripted_engine, [symbol], {(0, 0): FAR}, NEXT, Sizing(units=500.0, leverage=10.0))
-    assert outcome.results["liquidations"] == liquidations
-
-
-def test_a_stop_comes_before_liquidation(scripted_engine):
-    bars = [FLAT, FLAT, candle(100, 100, 80, 99)]
-    outcome = play(scripted_engine, [one(bars)], {(0, 0): (1.0, 0.0, 5.0, 90.0)}, NEXT, TEN_TIMES)
-    assert [(f.reason, f.price) for f in outcome.fills[1:]] == [("stop", 95)]
-
-
-def test_liquidation_closes_every_position_and_cancels_every_order(scripted_engine):
-    falls = [FLAT, FLAT, FLAT, candle(100, 100, 80, 99), FLAT, FLAT]
-    calm = [FLAT, FLAT, FLAT, candle(100, 101, 99, 100), FLAT, FLAT]
-    wishes = {(0, 0): FAR, (0, 1): (1.0, 0.0, 90.0, 90.0), (2, 2): LONG}
-    sizing = Sizing(units=450.0, leverage=20.0)
-    outcome = play(scripted_engine, [one(falls), one(calm), one([*calm[:3], None, FLAT, FLAT])], wishes, NEXT, sizing)
-    closed = [(f.t, f.s, f.reason, f.price) for f in outcome.fills if f.reason != "entry"]
-    assert closed == [(3, 0, "liquidation", 80), (3, 1, "liquidation", 99)]
-    assert entries(outcome) == [(1, 0, 450), (1, 1, 450)]
-
-
-def test_a_gap_can_cost_more_than_there_was_and_nothing_trades_after_that(scripted_engine):
-    bars = [FLAT, FLAT, candle(80), candle(80), candle(80)]
-    for sizing in (Sizing(frac=9.0, leverage=10.0), TEN_TIMES):
-        outcome = play(scripted_engine, [one(bars)], {(0, 0): FAR, (2, 0): FAR, (3, 0): FAR}, NEXT, sizing)
-        assert outcome.equity == [10_000, 10_000, -8_000, -8_000, -8_000]
-        assert (outcome.results["refused"], outcome.results["max_drawdown_frac"]) == (2, 1.8)
-        assert outcome.results["liquidations"] == 1
 
 
 def test_entries_are_served_by_rank_and_ties_in_symbol_order_while_places_last(scripted_engine):
@@ -444,7 +400,7 @@ def test_an_order_that_is_cancelled_and_not_replaced_is_told_why_not(scripted_en
     wishes = {(0, 0): SHORT, (0, 1): FAR, (2, 0): LONG, (3, 0): short_rests, (3, 1): ADD}
     outcome = play(scripted_engine, symbols, wishes, rules, Sizing())
     assert [(f.t, f.s, f.reason) for f in outcome.fills] == [
-        (2, 0, "entry"), (2, 0, "stop"), (2, 1, "entry"), (5, 1, "add"),
+        (2, 0, "entry"), (2, 1, "entry"), (2, 0, "stop"), (5, 1, "add"),
     ]  # fmt: skip
     assert verdicts(scripted_engine, symbols, wishes, rules, Sizing())[0][3] == "not admitted"
 
@@ -496,21 +452,23 @@ def test_a_book_may_be_moved_by_one_step_at_a_time_and_is_told_which_it_is(scrip
     assert [(fill.t, fill.reason, fill.price) for fill in read_log(scripted_engine, book)] == expected
     assert equity == whole.equity.tolist()
     assert told == [VERDICTS[code] for code in whole.verdicts[:, 0]]
-    assert opened == [0, 1, 0, 3, 3]
+    assert opened == [0, 0, 0, 2, 2]
 
 
-def test_open_inside_and_funding_go_symbol_by_symbol(scripted_engine):
-    """The first symbol's open, stop and funding come before the second's; the log tells the order."""
-    stopped = [FLAT, candle(100, 101, 94, 98)]
-    symbols = [one(stopped, {1: 0.01}), one([FLAT] * 2, {1: 0.01}), one(stopped)]
-    outcome = play(scripted_engine, symbols, {(0, s): LONG for s in range(3)}, NEXT, Sizing())
+def test_opens_come_first_then_stops_then_targets_then_funding(scripted_engine):
+    """Each in symbol order, but for stops: the one that is reached earlier on the path is first. The log tells the order."""
+    stopped, nearer = [FLAT, candle(100, 101, 94, 98)], [FLAT, candle(100, 101, 90, 98)]
+    taken = [FLAT, candle(100, 111, 99, 98)]
+    symbols = [one(bars, {1: 0.01}) for bars in ([FLAT] * 2, taken, stopped, nearer, stopped, [FLAT] * 2)]
+    outcome = play(scripted_engine, symbols, {(0, s): LONG for s in range(6)}, NEXT, Sizing())
     assert [(f.s, f.reason) for f in outcome.fills] == [
-        (0, "entry"),
-        (0, "stop"),
-        (1, "entry"),
-        (1, "funding"),
-        (2, "entry"),
+        *[(s, "entry") for s in range(6)],
+        (3, "stop"),
         (2, "stop"),
+        (4, "stop"),
+        (1, "target"),
+        (0, "funding"),
+        (5, "funding"),
     ]
 
 
@@ -566,7 +524,7 @@ def test_with_finer_steps_stops_funding_and_liquidation_are_those_of_the_finest_
         (5, "stop", 95),
     ]
     fall = fine([*[FLAT] * 5, candle(100, 100, 89.7, 99), FLAT, FLAT], QUARTERS)
-    outcome = play(scripted_engine, [fall], {(0, 0): FAR}, NEXT, TEN_TIMES, QUARTERS)
+    outcome = play(scripted_engine, [fall], {(0, 0): FAR}, NEXT, Sizing(units=900.0, leverage=10.0), QUARTERS)
     assert [(f.t, f.reason) for f in outcome.fills] == [(4, "entry"), (5, "liquidation")]
 
 

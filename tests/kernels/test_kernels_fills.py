@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kernel_kit import blank_book
 
-from kernels import fills
+from kernels import fills, liquidation, path
 from kernels.book import BAR, INSIDE, LIQUIDATED, NO_MARGIN, SIGNAL, TARGETED, TOO_SMALL
 from kernels.ledger import increase
 from kernels.market import MODEL, SYMBOL
@@ -29,7 +29,7 @@ def held(size, *, cash=1000.0, log_rows=0, symbols=1):
     book = blank_book((), 1, symbols, tile=8, log_rows=log_rows, steps=0)
     account, slot = book.accounts[0], book.slots[0, 0]
     account.cash = account.equity = account.peak = cash
-    increase(account, slot, 0, size, 100.0, 0.0, 10.0)
+    increase(account, slot, 1.0, 0, size, 100.0, 0.0, 10.0)
     slot["stop"], slot["target"] = 90.0, 120.0
     slot["exited_long"] = slot["exited_short"] = math.nan
     book.active[0, :symbols] = range(symbols)
@@ -54,9 +54,9 @@ def test_a_close_is_logged_without_a_signal_and_only_an_exit_is_remembered(size,
 @pytest.mark.parametrize(("size", "price"), [(1.0, 95.0), (0.5, 95.0), (-1.0, 105.0), (-0.5, 105.0)])
 def test_the_worst_price_of_a_bar(size, price):
     bar = one(BAR, low=95.0, high=105.0, mark=101.0)
-    assert fills.adverse_price(bar, size) == price
+    assert path.adverse_price(bar, size) == price
     bar["age"] = -1.0
-    assert fills.adverse_price(bar, size) == 101.0
+    assert path.adverse_price(bar, size) == 101.0
 
 
 @pytest.mark.parametrize("size", [1.0, -1.0, 2.5])
@@ -66,7 +66,8 @@ def test_liquidation_leaves_nothing_however_small(size):
     bars = np.zeros(1, BAR)
     bars["low"], bars["high"] = 95.0, 105.0
     symbols = np.ones(1, SYMBOL)
-    fills.liquidate(at.account, at.book.slots[0], at.book.active[0], bars, symbols, one(MODEL), 4, at.book.log)
+    book = at.account, at.book.slots[0], at.book.active[0], bars, symbols
+    liquidation.liquidate(*book, one(MODEL), 4, 1.0, INSIDE, at.book.log)
     assert (float(at.slot["size"]), float(at.slot["open_size"]), float(at.account.liquidations)) == (0.0, 0.0, 1.0)
     assert float(at.book.log[0]["reason"]) == LIQUIDATED
 
@@ -79,12 +80,12 @@ def coasted(size, *bars, cash=1000.0, maintenance=0.0, intrabar=1):
     at = held(size, cash=cash)
     if size < 0.0:
         at.slot["stop"], at.slot["target"] = 120.0, 80.0
-    path = np.zeros((len(bars) + 2, 1), BAR)
+    tile = np.zeros((len(bars) + 2, 1), BAR)
     for place, changes in enumerate(({}, *bars, {})):
         for name, value in (QUIET | changes).items():
-            path[place, 0][name] = value
+            tile[place, 0][name] = value
     symbol, model = one(SYMBOL, lots=1.0, maintenance_frac=maintenance), one(MODEL, intrabar=intrabar)
-    return fills.coast(at.account, at.slot, symbol, model, path, 0, 0, len(path)), at
+    return fills.coast(at.account, at.slot, symbol, model, tile, 0, 0, len(tile)), at
 
 
 @pytest.mark.parametrize("size", [1.0, -1.0, 2.0])
@@ -135,7 +136,8 @@ def test_it_stops_before_a_bar_at_whose_worst_price_equity_is_below_maintenance(
     """40 USD a coin are lost there; maintenance asks for half of the notional."""
     asked = {"maintenance": 0.5, "intrabar": 0}
     assert coasted(size, worst, cash=enough + 1000.0, **asked)[0] == 3
-    assert coasted(size, worst, cash=enough, **asked)[0] == 3
+    assert coasted(size, worst, cash=enough * (1.0 + 1e-6), **asked)[0] == 3
+    assert coasted(size, worst, cash=enough, **asked)[0] == 1  # so near that the exact rule decides
     assert coasted(size, worst, cash=enough - 1.0, **asked)[0] == 1
 
 

@@ -35,7 +35,7 @@ def replay(events, fee, positions, account, days, accounts, held):
         position = positions[event.symbol]
         if event.kind == OPEN:
             if position.size * event.amount >= 0.0:
-                ledger.increase(account[0], position, i, event.amount, event.price, fee, 4.0)
+                ledger.increase(account[0], position, np.inf, i, event.amount, event.price, fee, 4.0)
         elif event.kind == MARK:
             value = account[0].cash
             for s in range(positions.shape[0]):
@@ -49,7 +49,7 @@ def replay(events, fee, positions, account, days, accounts, held):
                 ledger.fund(account[0], position, event.amount, event.price)
             else:
                 size = -position.size if event.kind == CLOSE else -position.size * 0.5
-                ledger.decrease(account[0], position, size, event.price, fee)
+                ledger.decrease(account[0], position, np.inf, size, event.price, fee)
         accounts[i] = account[0]
         for s in range(positions.shape[0]):
             held[i, s] = positions[s]

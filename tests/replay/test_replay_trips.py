@@ -25,7 +25,8 @@ def fill(bar, reason, moment, size, price, *, fee=0.0, cash=0.0, signal=0):
 
 
 def trips(*fills, strategy="ema_cross"):
-    return round_trips(pl.DataFrame(fills), bars_of("AAA", OHLC), strategy)
+    held = pl.col("size").cum_sum().round(2)
+    return round_trips(pl.DataFrame(fills).with_columns(held=held), bars_of("AAA", OHLC), strategy)
 
 
 def test_a_trade_lasts_from_flat_to_flat_whatever_happens_between():
@@ -51,6 +52,7 @@ def test_a_trade_lasts_from_flat_to_flat_whatever_happens_between():
     # Bar 1 against an entry of 100, bars 2 and 3 against the average of 102.
     assert row["mfe_pct"] == pytest.approx(100.0 * 18.0 / 102.0)
     assert row["mae_pct"] == pytest.approx(100.0 * -12.0 / 102.0)
+    assert told.columns[-2:] == ["trip", "held"]
     assert told["held"].to_list() == [2.0, 3.0, 2.0, 2.0, 0.0]
     assert holding.is_empty()
 
@@ -64,6 +66,49 @@ def test_an_addition_after_a_partial_close_opens_more_than_was_ever_held():
     )
     (row,) = trades.to_dicts()
     assert (row["size"], row["total_size"], row["entry_price"]) == (2.0, 3.0, pytest.approx(106.0))
+
+
+@pytest.mark.parametrize(
+    ("entry", "leaving", "minutes"),
+    [
+        ((1, "open"), (3, "open"), 120.0),
+        ((1, "open"), (1, "close"), 60.0),
+        ((1, "open"), (1, "inside"), 0.0),
+        ((0, "close"), (1, "inside"), 0.0),
+        ((0, "close"), (3, "inside"), 120.0),
+        ((0, "close"), (3, "close"), 180.0),
+    ],
+)
+def test_minutes_and_bars_are_the_time_from_entry_to_exit(entry, leaving, minutes):
+    """An entry at a close is at the open of the next bar, where what happens inside that bar is stamped, too."""
+    _, trades, _ = trips(
+        fill(entry[0], "entry", entry[1], 1.0, 100.0), fill(leaving[0], "stop", leaving[1], -1.0, 99.0)
+    )
+    (row,) = trades.to_dicts()
+    assert row["minutes"] == minutes == (row["exit_ms"] - row["entry_ms"]) / 60_000
+    assert row["bars"] == minutes / 60
+
+
+def test_a_settlement_of_the_backstop_belongs_to_its_trade():
+    told, trades, _ = trips(
+        fill(0, "entry", "close", 2.0, 100.0, fee=1.0, cash=-1.0),
+        fill(1, "funding", "close", 0.0, 105.0, cash=-0.5),
+        fill(2, "backstop", "open", 0.0, 40.0, cash=30.0),
+        fill(2, "liquidation", "open", -2.0, 40.0, cash=-120.0),
+    )
+    (row,) = trades.to_dicts()
+    assert (row["reason"], row["pnl_usd"], row["funding_usd"], row["partials"]) == ("liquidation", -91.5, 0.5, 0)
+    assert told["trip"].to_list() == [0, 0, 0, 0]
+
+
+def test_what_is_opened_in_lots_is_a_whole_number_of_lots():
+    told, trades, _ = trips(
+        fill(0, "entry", "close", 0.1, 100.0),
+        fill(1, "add", "close", 0.2, 100.0),
+        fill(2, "signal", "close", -0.3, 100.0),
+    )
+    assert told["held"].to_list() == [0.1, 0.3, 0.0]
+    assert trades.select("size", "total_size").row(0) == (0.3, 0.3)
 
 
 def test_a_flip_ends_one_trade_and_begins_another():
@@ -103,7 +148,7 @@ def test_what_a_position_saw(entry, leaving, worst, best):
 
 def test_no_fills_make_no_trades():
     _, trades, holding = round_trips(
-        pl.DataFrame(fill(0, "entry", "close", 1.0, 1.0)).clear(), bars_of("AAA", OHLC), "ema_cross"
+        pl.DataFrame(fill(0, "entry", "close", 1.0, 1.0) | {"held": 1.0}).clear(), bars_of("AAA", OHLC), "ema_cross"
     )
     assert trades.is_empty()
     assert list(trades.columns) == list(SCHEMA)

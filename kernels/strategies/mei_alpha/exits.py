@@ -2,6 +2,7 @@
 
 from kernels.book import part_of
 from kernels.jit import device
+from kernels.ledger import on_grid
 from kernels.strategies.mei_alpha.signals import LOW
 
 _TWICE, _THRICE = 2.0, 3.0  # bars in a row
@@ -112,7 +113,7 @@ def take_profit(slot, is_long, side, price, atr, lots, params):
     first = params.tp_partial_atr_mult if params.tp_partial_atr_mult > 0.0 else params.tp_atr_mult
     if (slot.parts == 0.0) & reached(not is_long, price, slot.entry + side * atr * first):
         part = part_of(slot.size, params.tp_partial_frac, lots)
-        rest = abs(slot.size) - part
+        rest = on_grid(abs(slot.size) - part, lots)
         splits = (part > 0.0) & (rest > 0.0) & (rest * price >= params.tp_partial_min_notional_usd)
         return (_TAKE_PROFIT_PARTIAL if splits else -1), params.tp_partial_frac
     return (_TAKE_PROFIT if full & (params.tp_partial_atr_mult > 0.0) else -1), 1.0

@@ -1,0 +1,112 @@
+"""The path that prices take through a bar, and what the account is worth along it.
+
+All symbols move together in a straight line, from their opens (place 0) to their worst prices (place 1): lows for
+longs, highs for shorts. A symbol without a bar stays at its last price. A position whose stop is reached leaves the
+path at the stop, or at the open where the bar opens beyond it.
+"""
+
+import numpy as np
+
+from kernels.book import NO_EXIT, STOPPED, touched
+from kernels.jit import device
+
+CUSHION = 1e-9
+"""Fraction of notional by which an account must be above maintenance to pass without the exact walk.
+
+It is far above what the order of sums can change, so a shortcut never decides what rounding decides.
+"""
+
+NEVER = 2.0
+"""Place of a stop that the bar does not reach."""
+
+
+@device
+def adverse_price(bar, size):
+    """The worst price of a bar for a position; the last close when the bar does not exist."""
+    worst = bar.low if size > 0.0 else bar.high
+    return worst if bar.age >= 0.0 else bar.mark
+
+
+@device
+def place_of_stop(slot, bar, model):
+    """Place on the path at which the stop of a position is reached: 0 to 1, or `NEVER`."""
+    tested = (model.intrabar != 0.0) & (bar.age >= 0.0)
+    if tested & (touched(slot.size, slot.stop, slot.target, bar.low, bar.high) == STOPPED):
+        side = 1.0 if slot.size > 0.0 else -1.0
+        ahead = bar.open - slot.stop
+        return ahead / (bar.open - adverse_price(bar, slot.size)) if side * ahead > 0.0 else 0.0
+    return NEVER
+
+
+@device
+def price_at(slot, bar, model, place):
+    """Price of a held symbol at a place on the path; a stop that is reached holds it at the price of its fill."""
+    worst = adverse_price(bar, slot.size)
+    price = worst
+    if (place < 1.0) & (bar.age >= 0.0):
+        price = bar.open + place * (worst - bar.open)
+    if place_of_stop(slot, bar, model) <= place:
+        side = 1.0 if slot.size > 0.0 else -1.0
+        price = bar.open if side * (bar.open - slot.stop) < 0.0 else slot.stop
+    return price
+
+
+@device
+def room_at(account, slots, active, bars, symbols, model, place):
+    """Account value less maintenance margin at a place on the path, in USD; summed in symbol order."""
+    room = 0.0
+    for i in range(account.active):
+        s = np.uint64(active[i])
+        slot = slots[s]
+        if slot.size != 0.0:
+            price = price_at(slot, bars[s], model, place)
+            room += slot.size * (price - slot.entry) - abs(slot.size) * price * symbols[s].maintenance_frac
+    return account.cash + room
+
+
+@device
+def survey(account, slots, active, bars, symbols, model):
+    """Look at a step before anything in it changes the book.
+
+    The room is a lower bound: if it is not below zero, the book is not liquidated anywhere on the path. At every place
+    a position is held at a price no worse than its worst one, or than its stop where that is reached; or it was stopped
+    there before. Value less maintenance of a position falls as its price gets worse, because maintenance fractions are
+    below 1. So each term is at least the one counted here: at the worst price, or at the fill of the stop less all
+    costs of that fill and less the maintenance that a stopped position no longer needs.
+
+    Returns:
+        Waiting orders, stops reached, targets reached, payments of funding; the room in USD; and the unrealised profit
+        at the marks, summed in symbol order.
+    """
+    next_open = model.next_open != 0.0
+    intrabar = model.intrabar != 0.0
+    costs = model.exit_slip + model.fee * (1.0 + model.exit_slip)
+    orders = 0
+    stops = 0
+    targets = 0
+    payments = 0
+    room = 0.0
+    unrealised = 0.0
+    for i in range(account.active):
+        s = np.uint64(active[i])
+        slot = slots[s]
+        bar = bars[s]
+        held = slot.size
+        exists = bar.age >= 0.0
+        if next_open:
+            orders += 1 if exists & ((slot.close_frac != 0.0) | (slot.open_size != 0.0)) else 0
+        if held != 0.0:
+            price = adverse_price(bar, held)
+            share = symbols[s].maintenance_frac + CUSHION
+            if exists & intrabar:
+                reason = touched(held, slot.stop, slot.target, bar.low, bar.high)
+                if reason == STOPPED:
+                    gapped = (bar.open < slot.stop) if held > 0.0 else (bar.open > slot.stop)
+                    price = bar.open if gapped else slot.stop
+                    share += costs
+                    stops += 1
+                targets += 1 if (reason != STOPPED) & (reason != NO_EXIT) else 0
+            room += held * (price - slot.entry) - abs(held) * price * share
+            payments += 1 if bar.funding != 0.0 else 0
+            unrealised += held * (bar.mark - slot.entry)
+    return orders, stops, targets, payments, account.cash + room, unrealised
