@@ -2,20 +2,24 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from kernels.cache import use_cache
 from mei_pipeline import files
 from mei_pipeline.candles import quality
+from mei_pipeline.candles.confirm import confirmed_bars
+from mei_pipeline.candles.findings import reasons
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
-from mei_pipeline.candles.lake import Lake, read_candles
+from mei_pipeline.candles.lake import Lake, edition, read_candles
+from mei_pipeline.candles.spikes import SpikeBounds
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
-from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
 from mei_pipeline.market import DAY_MS, LEADS, Bars, Window, common_symbols, last_common_ms, load_bars, window
 from mei_pipeline.progress import Progress, silent
@@ -23,7 +27,8 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 
 _EXCLUDING = ("stale", "short")
-"""Quality rules that exclude a symbol from the night; the others warn."""
+"""Quality rules that exclude a symbol from the night; the others warn, and `spike` is told in its own words."""
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class NightPlan:
         others_hash: Content hash of their bars; empty where there are none.
         sweep: The search; its window ends where the holdout starts.
         selection: Thresholds of policy.yaml.
+        edition: Number of the first transaction of the lake that this plan does not know; no part of its id. None in a
+            plan of an earlier version.
     """
 
     profile: str
@@ -56,11 +63,12 @@ class NightPlan:
     others_hash: str
     sweep: SweepPlan
     selection: Selection
+    edition: int | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:
         """SHA-256 of the plan."""
-        return files.sha256_json(_PLAN.dump_python(self, mode="json"))
+        return files.sha256_json(_PLAN.dump_python(self, mode="json", exclude={"edition"}))
 
 
 _PLAN = TypeAdapter(NightPlan)
@@ -82,11 +90,29 @@ def latest_as_of_ms(settings: Settings, config: Config, profile: str) -> int:
 def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) -> NightPlan:
     """Decide what the night of `profile` does, knowing only what had closed at `as_of_ms`.
 
+    An ingest that changes the lake meanwhile makes it decide again.
+
     Raises:
         ConfigError: The profile or its sweep is unknown, pipeline.yaml does not fetch an interval that it reads, or
             the window starts before the anchor.
         DataError: The lake is empty or stale, or no symbol is fit; the message says what to run.
+        Busy: The lake changed again and again while it was read.
     """
+    lake = Lake(settings.lake)
+    for _ in range(_TRIES):
+        known = edition(lake)
+        try:
+            plan = _plan_once(settings, config, profile, as_of_ms)
+        except DataError:
+            if edition(lake) == known:
+                raise
+        else:
+            if edition(lake) == known:
+                return replace(plan, edition=known)
+    raise Busy(f"{lake.root}: changed {_TRIES} times while a night was planned; try again when the ingest has ended")
+
+
+def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) -> NightPlan:
     spec = config.sweep(config.profile(profile).sweep)
     pipeline = config.pipeline
     venue = spec.venue or pipeline.venue
@@ -102,8 +128,8 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
             f"{spec.interval}, {iso(anchor_ms)}; use fewer days, or an earlier anchor and more history"
         )
     names, absent = _universe(lake, pipeline, spec)
-    part = _Part(lake, venue, from_ms, as_of_ms)
-    fit = _fit(part, spec.intervals, names, pipeline)
+    part = _Part(lake, venue, anchor_ms, from_ms, as_of_ms)
+    fit = _fit(part, spec.intervals, names, config)
     dropped = {**absent, **fit.dropped}
     if not fit.kept:
         raise DataError(_nothing_fit(part, fit.newest, dropped))
@@ -196,36 +222,37 @@ def night_folder(settings: Settings, plan: NightPlan) -> Path:
 
 
 def night_bars(settings: Settings, plan: NightPlan) -> Bars:
-    """The bars that the plan was made for.
+    """The bars that the plan was made for, whatever was ingested since.
 
     Raises:
-        DataError: The lake has changed since; plan the night again.
+        DataError: An ingest that the plan knew was undone since, or files were set aside; plan the night again.
     """
-    sweep = plan.sweep
-    lake = Lake(settings.lake)
-    bars = load_bars(lake, sweep.venue, sweep.intervals, sweep.symbols, sweep.anchor_ms, plan.to_ms)
-    if bars.data_hash != sweep.data_hash:
-        raise DataError(
-            f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again"
-        )
-    return bars
+    return _planned_bars(settings, plan, plan.sweep.symbols, plan.sweep.data_hash)
 
 
 def others_bars(settings: Settings, plan: NightPlan) -> Bars | None:
     """The bars of the symbols that the search does not see; None where there are none.
 
     Raises:
-        DataError: The lake has changed since; plan the night again.
+        DataError: As `night_bars`.
     """
-    if not plan.others:
-        return None
+    return _planned_bars(settings, plan, plan.others, plan.others_hash) if plan.others else None
+
+
+def _planned_bars(settings: Settings, plan: NightPlan, symbols: Sequence[str], data_hash: str) -> Bars:
+    """Bars of the slice as they were when the night was planned."""
     sweep = plan.sweep
-    bars = load_bars(Lake(settings.lake), sweep.venue, sweep.intervals, plan.others, sweep.anchor_ms, plan.to_ms)
-    if bars.data_hash != plan.others_hash:
-        raise DataError(
-            f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again"
-        )
-    return bars
+    lake = Lake(settings.lake)
+    # Mostly nothing of the slice has changed, so the lake of that time is read only where it has.
+    states = (lake,) if plan.edition is None else (lake, replace(lake, before=plan.edition))
+    for state in states:
+        bars = load_bars(state, sweep.venue, sweep.intervals, symbols, sweep.anchor_ms, plan.to_ms)
+        if bars.data_hash == data_hash:
+            return bars
+    raise DataError(
+        f"night {plan.id[:16]}: its bars of {sweep.venue} are no longer in lake {lake.root}: an ingest was undone or "
+        f"files were set aside since it was planned; `mei nightly --profile {plan.profile}` plans and runs a new one"
+    )
 
 
 def night_features(settings: Settings, plan: NightPlan, bars: Bars, progress: Progress = silent) -> FeatureSet:
@@ -250,6 +277,11 @@ def anchor_of(pipeline: PipelineConfig, interval: str) -> int:
     return pipeline.anchors[interval]
 
 
+def spike_bounds(config: Config) -> SpikeBounds:
+    """The bounds of policy.yaml beyond which a bar is marked."""
+    return SpikeBounds(**config.policy.spikes.model_dump())
+
+
 def _refuse_unfetched(pipeline: PipelineConfig, spec: SweepSpec) -> None:
     """A night reads what `mei ingest` keeps up to date, and nothing else."""
     missing = [name for name in spec.intervals.read if name not in pipeline.intervals]
@@ -272,10 +304,11 @@ def _universe(lake: Lake, pipeline: PipelineConfig, spec: SweepSpec) -> tuple[li
 
 
 class _Part(NamedTuple):
-    """Bars of a venue that open in [from_ms, as_of_ms)."""
+    """Bars of a venue that open in [from_ms, as_of_ms), after those from the anchor on that features read."""
 
     lake: Lake
     venue: str
+    anchor_ms: int
     from_ms: int
     as_of_ms: int
 
@@ -289,25 +322,31 @@ class _Fit(NamedTuple):
     newest: dict[str, int | None]
 
 
-def _fit(part: _Part, intervals: Intervals, names: list[str], pipeline: PipelineConfig) -> _Fit:
+def _fit(part: _Part, intervals: Intervals, names: list[str], config: Config) -> _Fit:
     """Hold the bars of every interval that is read to the quality rules."""
+    pipeline = config.pipeline
     limits = quality.Limits(
         stale_after_ms=int(pipeline.window.stale_after_hours * HOUR_MS),
         min_coverage_frac=pipeline.window.min_coverage_frac,
         from_ms=part.from_ms,
+        spikes=spike_bounds(config),
     )
     dropped: dict[str, str] = {}
     findings = quality.Findings()
     newest: dict[str, int | None] = {}
     for interval in intervals.read:
-        frame = read_candles(part.lake, part.venue, interval, names, part.from_ms, part.as_of_ms)
-        found = quality.check(frame, interval, part.as_of_ms, limits)
+        frame = read_candles(part.lake, part.venue, interval, names, part.anchor_ms, part.as_of_ms)
+        confirmed = confirmed_bars(part.lake, part.venue, interval)
+        found = quality.check(frame, interval, part.as_of_ms, limits, confirmed)
         findings += found
+        frame = frame.filter(pl.col("open_ms") >= part.from_ms)
         last = frame["open_ms"].to_numpy()
         newest[interval] = int(last.max()) + interval_ms(interval) if len(last) else None
         suffix = "" if interval == intervals.main else f" ({interval} bars)"
         for name in sorted(set(names) - set(frame["symbol"].unique())):
             dropped.setdefault(name, f"no bar in the window{suffix}")
+        for name, why in reasons(found, interval).items():
+            dropped.setdefault(name, why)
         for item in found.items:
             if item.rule in _EXCLUDING or item.severity == "refuse":
                 dropped.setdefault(item.symbol, f"{item.rule}: {quality.RULES[item.rule].doc}{suffix}")

@@ -92,7 +92,7 @@ def marked_symbols(
     for interval in intervals:
         frame = read_bars(lake, venue, interval, symbols, bounds=window)
         marked = neighbours(frame, interval, limits, confirmed_bars(lake, venue, interval))["spike"]
-        found = reasons(marked, interval) | found
+        found = reasons(Findings(tuple(collect(marked, "spike"))), interval) | found
     return dict(sorted(found.items()))
 
 
@@ -114,13 +114,13 @@ def refuse_marked(
         )
 
 
-def reasons(marked: pl.DataFrame, interval: str) -> dict[str, str]:
-    """Tell by symbol why it sits out, from marked bars."""
-    columns = [pl.len(), *(pl.first(name) for name in ("open_ms", "high", "low"))]
+def reasons(found: Findings, interval: str) -> dict[str, str]:
+    """Tell by symbol why it sits out, from findings that may include spikes."""
     return {
-        symbol: f"spike: {count} {interval} {'bar' if count == 1 else 'bars'} that no market makes, the first at "
-        f"{iso(open_ms)} with high {high:g} and low {low:g}"
-        for symbol, count, open_ms, high, low in marked.group_by("symbol", maintain_order=True).agg(columns).iter_rows()
+        item.symbol: f"spike: {item.count} {interval} {'bar' if item.count == 1 else 'bars'} that no market makes, the "
+        f"first at {iso(item.sample[0]['open_ms'])} with high {item.sample[0]['high']:g} and low "
+        f"{item.sample[0]['low']:g}; `mei lake spikes` lists them"
+        for item in found.of("spike")
     }
 
 

@@ -239,7 +239,7 @@ def check(
     """Hold candles of one venue and interval to every rule.
 
     Args:
-        frame: Candles, in the order in which they came.
+        frame: Candles, in the order in which they came; they may begin before the window.
         interval: Their interval.
         as_of_ms: The time of the check: what ends later is not closed.
         limits: Thresholds of the warnings.
@@ -247,10 +247,14 @@ def check(
     """
     limits = limits or Limits()
     sifted = sift(frame, interval, as_of_ms)
-    rows = neighbours(sifted.good, interval, limits, confirmed)
-    found = [finding for rule, broken in rows.items() for finding in collect(broken, rule)]
-    if not sifted.good.is_empty():
-        found += _window(sifted.good, interval_ms(interval), as_of_ms, limits)
+    inside = pl.col("open_ms") >= (0 if limits.from_ms is None else limits.from_ms)
+    found = []
+    for rule, rows in neighbours(sifted.good, interval, limits, confirmed).items():
+        # A spike before the window is in the features of the window.
+        found += collect(rows if rule == "spike" else rows.filter(inside), rule)
+    window = sifted.good.filter(inside)
+    if not window.is_empty():
+        found += _window(window, interval_ms(interval), as_of_ms, limits)
     return sifted.findings + Findings(tuple(found))
 
 
