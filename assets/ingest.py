@@ -20,6 +20,7 @@ from mei_pipeline.candles.schema import CANDLES, FUNDING
 from mei_pipeline.candles.sources import build
 from mei_pipeline.config.models import PipelineConfig
 from mei_pipeline.errors import DataError
+from mei_pipeline.night import spike_bounds
 from mei_pipeline.progress import Progress
 
 GROUP = "ingest"
@@ -96,7 +97,17 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
         with surroundings.retried():
             for entry in config.pipeline.sources:
                 source = build(entry)
-                report = ingest(lake, source, intervals, from_ms, to_ms, now_ms=now, progress=progress, funding=False)
+                report = ingest(
+                    lake,
+                    source,
+                    intervals,
+                    from_ms,
+                    to_ms,
+                    now_ms=now,
+                    progress=progress,
+                    funding=False,
+                    bounds=spike_bounds(config),
+                )
                 reports.append(report)
         readable = _readable(lake, config.pipeline, intervals, from_ms, to_ms)
         return dg.MaterializeResult(metadata=_ingested(lake, reports), check_results=[readable])
@@ -222,6 +233,14 @@ def _ingested(lake: Lake, reports: Sequence[IngestReport]) -> Metadata:
         "rows_revised": dg.MetadataValue.int(total.revised),
         "rows_refused": dg.MetadataValue.int(total.refused),
         "symbols": records([{"symbol": name, **vars(count)} for name, count in counts.items()]),
+        "findings": records(
+            [
+                {"interval": interval, "rule": item.rule, "symbol": item.symbol, "count": item.count}
+                for report in reports
+                for interval, findings in report.findings.items()
+                for item in findings.items
+            ]
+        ),
         "files": records([{"file": path, "sha256": digest} for path, digest in changed.items()]),
     }
 

@@ -1,22 +1,26 @@
 """The plan of a night: which bars, which symbols, which search, decided once and read by everything after it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from kernels.cache import use_cache
 from mei_pipeline import files
 from mei_pipeline.candles import quality
+from mei_pipeline.candles.confirm import confirmed_bars
+from mei_pipeline.candles.findings import reasons
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
-from mei_pipeline.candles.lake import Lake, read_candles
+from mei_pipeline.candles.lake import Lake, edition, read_candles
+from mei_pipeline.candles.spikes import SpikeBounds
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
-from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
 from mei_pipeline.market import DAY_MS, Bars, Window, common_symbols, context_only, last_common_ms, load_bars, window
 from mei_pipeline.params.benchmark import AUTO, candidates
@@ -26,7 +30,8 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 
 _EXCLUDING = ("stale", "short")
-"""Quality rules that exclude a symbol from the night; the others warn."""
+"""Quality rules that exclude a symbol from the night; the others warn, and `spike` is told in its own words."""
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class NightPlan:
         others_hash: Content hash of their bars; empty where there are none.
         sweep: The search; its window ends where the holdout starts.
         selection: Thresholds of policy.yaml.
+        edition: Number of the first transaction of the lake that this plan does not know; no part of its id. None in a
+            plan of an earlier version.
     """
 
     profile: str
@@ -59,11 +66,12 @@ class NightPlan:
     others_hash: str
     sweep: SweepPlan
     selection: Selection
+    edition: int | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:
         """SHA-256 of the plan; a search without a benchmark leaves no trace of that, as in earlier versions."""
-        content = _PLAN.dump_python(self, mode="json")
+        content = _PLAN.dump_python(self, mode="json", exclude={"edition"})
         if not self.sweep.benchmark:
             del content["sweep"]["benchmark"]
         return files.sha256_json(content)
@@ -88,11 +96,29 @@ def latest_as_of_ms(settings: Settings, config: Config, profile: str) -> int:
 def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) -> NightPlan:
     """Decide what the night of `profile` does, knowing only what had closed at `as_of_ms`.
 
+    An ingest that changes the lake meanwhile makes it decide again.
+
     Raises:
         ConfigError: The profile or its sweep is unknown, pipeline.yaml does not fetch an interval that it reads, or
             the window starts before the anchor, or the search reads a benchmark symbol and the universe has none.
         DataError: The lake is empty or stale, or no symbol is fit, or not the benchmark; the message says what to run.
+        Busy: The lake changed again and again while it was read.
     """
+    lake = Lake(settings.lake)
+    for _ in range(_TRIES):
+        known = edition(lake)
+        try:
+            plan = _plan_once(settings, config, profile, as_of_ms)
+        except DataError:
+            if edition(lake) == known:
+                raise
+        else:
+            if edition(lake) == known:
+                return replace(plan, edition=known)
+    raise Busy(f"{lake.root}: changed {_TRIES} times while a night was planned; try again when the ingest has ended")
+
+
+def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) -> NightPlan:
     spec = config.sweep(config.profile(profile).sweep)
     pipeline = config.pipeline
     venue = spec.venue or pipeline.venue
@@ -109,8 +135,8 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
         )
     names, absent = _universe(lake, pipeline, spec)
     benchmark = sweep_benchmark(spec, names, read_catalog())
-    part = _Part(lake, venue, from_ms, as_of_ms)
-    fit = _fit(part, spec.intervals, names, pipeline)
+    part = _Part(lake, venue, anchor_ms, from_ms, as_of_ms)
+    fit = _fit(part, spec.intervals, names, config)
     dropped = {**absent, **fit.dropped}
     if not fit.kept:
         raise DataError(_nothing_fit(part, fit.newest, dropped))
@@ -122,7 +148,7 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
     others = held_out(fit.kept, config.policy.selection.other_symbols, benchmark)
     kept = [name for name in fit.kept if name not in others]
     bars = load_bars(lake, venue, spec.intervals, kept, anchor_ms, to_ms)
-    elsewhere = _others_bars(part, spec.intervals, others, benchmark, (anchor_ms, to_ms)) if others else None
+    elsewhere = _others_bars(part, spec.intervals, others, benchmark, to_ms) if others else None
     # The benchmark was found in the universe: which symbols sit out tonight must not change it.
     spec = spec.model_copy(update={"benchmark": benchmark or AUTO})
     return NightPlan(
@@ -211,37 +237,49 @@ def night_folder(settings: Settings, plan: NightPlan) -> Path:
 
 
 def night_bars(settings: Settings, plan: NightPlan) -> Bars:
-    """The bars that the plan was made for.
+    """The bars that the plan was made for, whatever was ingested since.
 
     Raises:
-        DataError: The lake has changed since; plan the night again.
+        DataError: An ingest that the plan knew was undone since, or files were set aside; plan the night again.
     """
     sweep = plan.sweep
-    lake = Lake(settings.lake)
-    bars = load_bars(lake, sweep.venue, sweep.intervals, sweep.symbols, sweep.anchor_ms, plan.to_ms)
-    if bars.data_hash != sweep.data_hash:
-        raise DataError(
-            f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again"
-        )
-    return bars
+
+    def load(lake: Lake) -> Bars:
+        return load_bars(lake, sweep.venue, sweep.intervals, sweep.symbols, sweep.anchor_ms, plan.to_ms)
+
+    return _planned_bars(settings, plan, load, sweep.data_hash)
 
 
 def others_bars(settings: Settings, plan: NightPlan) -> Bars | None:
     """The bars of the symbols that the search does not see; None where there are none.
 
     Raises:
-        DataError: The lake has changed since; plan the night again.
+        DataError: As `night_bars`.
     """
     if not plan.others:
         return None
     sweep = plan.sweep
-    part = _Part(Lake(settings.lake), sweep.venue, sweep.from_ms, plan.as_of_ms)
-    bars = _others_bars(part, sweep.intervals, plan.others, sweep.benchmark, (sweep.anchor_ms, plan.to_ms))
-    if bars.data_hash != plan.others_hash:
-        raise DataError(
-            f"night {plan.id[:16]}: the lake has changed since it was planned; materialise night_plan again"
-        )
-    return bars
+
+    def load(lake: Lake) -> Bars:
+        part = _Part(lake, sweep.venue, sweep.anchor_ms, sweep.from_ms, plan.as_of_ms)
+        return _others_bars(part, sweep.intervals, plan.others, sweep.benchmark, plan.to_ms)
+
+    return _planned_bars(settings, plan, load, plan.others_hash)
+
+
+def _planned_bars(settings: Settings, plan: NightPlan, load: Callable[[Lake], Bars], data_hash: str) -> Bars:
+    """Bars that `load` reads, as they were when the night was planned."""
+    lake = Lake(settings.lake)
+    # Mostly nothing of the slice has changed, so the lake of that time is read only where it has.
+    states = (lake,) if plan.edition is None else (lake, replace(lake, before=plan.edition))
+    for state in states:
+        bars = load(state)
+        if bars.data_hash == data_hash:
+            return bars
+    raise DataError(
+        f"night {plan.id[:16]}: its bars of {plan.sweep.venue} are no longer in lake {lake.root}: an ingest was undone or "
+        f"files were set aside since it was planned; `mei nightly --profile {plan.profile}` plans and runs a new one"
+    )
 
 
 def night_features(settings: Settings, plan: NightPlan, bars: Bars, progress: Progress = silent) -> FeatureSet:
@@ -266,6 +304,11 @@ def anchor_of(pipeline: PipelineConfig, interval: str) -> int:
     return pipeline.anchors[interval]
 
 
+def spike_bounds(config: Config) -> SpikeBounds:
+    """The bounds of policy.yaml beyond which a bar is marked."""
+    return SpikeBounds(**config.policy.spikes.model_dump())
+
+
 def _refuse_unfetched(pipeline: PipelineConfig, spec: SweepSpec) -> None:
     """A night reads what `mei ingest` keeps up to date, and nothing else."""
     missing = [name for name in spec.intervals.read if name not in pipeline.intervals]
@@ -288,20 +331,19 @@ def _universe(lake: Lake, pipeline: PipelineConfig, spec: SweepSpec) -> tuple[li
 
 
 class _Part(NamedTuple):
-    """Bars of a venue that open in [from_ms, as_of_ms)."""
+    """Bars of a venue that open in [from_ms, as_of_ms), after those from the anchor on that features read."""
 
     lake: Lake
     venue: str
+    anchor_ms: int
     from_ms: int
     as_of_ms: int
 
 
-def _others_bars(
-    part: _Part, intervals: Intervals, others: Sequence[str], benchmark: str, span_ms: tuple[int, int]
-) -> Bars:
+def _others_bars(part: _Part, intervals: Intervals, others: Sequence[str], benchmark: str, to_ms: int) -> Bars:
     """Bars of the symbols that the search does not see, and of the benchmark, which is only looked at there."""
     names = [*others, *([benchmark] if benchmark else ())]
-    bars = load_bars(part.lake, part.venue, intervals, names, *span_ms)
+    bars = load_bars(part.lake, part.venue, intervals, names, part.anchor_ms, to_ms)
     return context_only(bars, benchmark) if benchmark else bars
 
 
@@ -314,25 +356,31 @@ class _Fit(NamedTuple):
     newest: dict[str, int | None]
 
 
-def _fit(part: _Part, intervals: Intervals, names: list[str], pipeline: PipelineConfig) -> _Fit:
+def _fit(part: _Part, intervals: Intervals, names: list[str], config: Config) -> _Fit:
     """Hold the bars of every interval that is read to the quality rules."""
+    pipeline = config.pipeline
     limits = quality.Limits(
         stale_after_ms=int(pipeline.window.stale_after_hours * HOUR_MS),
         min_coverage_frac=pipeline.window.min_coverage_frac,
         from_ms=part.from_ms,
+        spikes=spike_bounds(config),
     )
     dropped: dict[str, str] = {}
     findings = quality.Findings()
     newest: dict[str, int | None] = {}
     for interval in intervals.read:
-        frame = read_candles(part.lake, part.venue, interval, names, part.from_ms, part.as_of_ms)
-        found = quality.check(frame, interval, part.as_of_ms, limits)
+        frame = read_candles(part.lake, part.venue, interval, names, part.anchor_ms, part.as_of_ms)
+        confirmed = confirmed_bars(part.lake, part.venue, interval)
+        found = quality.check(frame, interval, part.as_of_ms, limits, confirmed)
         findings += found
+        frame = frame.filter(pl.col("open_ms") >= part.from_ms)
         last = frame["open_ms"].to_numpy()
         newest[interval] = int(last.max()) + interval_ms(interval) if len(last) else None
         suffix = "" if interval == intervals.main else f" ({interval} bars)"
         for name in sorted(set(names) - set(frame["symbol"].unique())):
             dropped.setdefault(name, f"no bar in the window{suffix}")
+        for name, why in reasons(found, interval).items():
+            dropped.setdefault(name, why)
         for item in found.items:
             if item.rule in _EXCLUDING or item.severity == "refuse":
                 dropped.setdefault(item.symbol, f"{item.rule}: {quality.RULES[item.rule].doc}{suffix}")

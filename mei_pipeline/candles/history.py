@@ -8,7 +8,8 @@ import polars as pl
 from mei_pipeline.candles import store
 from mei_pipeline.candles.asked import read_asked, subtract, write_asked
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.candles.merge import change_columns, revert
+from mei_pipeline.candles.merge import revert
+from mei_pipeline.candles.past import read_changes
 from mei_pipeline.candles.schema import CANDLES, TABLES, Table
 from mei_pipeline.candles.store import IngestRecord, Lake, Manifest
 from mei_pipeline.candles.transaction import Stage
@@ -44,7 +45,7 @@ def revisions(
     for record in store.ingests(lake):
         if (venue is not None and record.venue != venue) or (ingest_id is not None and record.id != ingest_id):
             continue
-        changes = _changes(lake, record, table).filter(pl.col("action") == "revised")
+        changes = read_changes(lake, record, table).filter(pl.col("action") == "revised")
         pieces = pl.col("path").str.split("/")
         frames.append(
             changes.select(
@@ -93,7 +94,7 @@ def undo(lake: Lake, ingest_id: str, *, now_ms: int | None = None) -> dict[str, 
         report: dict[str, dict[str, int]] = {}
         manifests: dict[str, Manifest] = {}
         for table in TABLES.values():
-            changes = _changes(lake, record, table)
+            changes = read_changes(lake, record, table)
             if changes.height:
                 _refuse_if_built_upon(lake, record, table, changes)
                 outcome, taken = _stage_undo(lake, stage, table, changes, manifests)
@@ -104,6 +105,7 @@ def undo(lake: Lake, ingest_id: str, *, now_ms: int | None = None) -> dict[str, 
         _stage_unasked(lake, stage, record)
         undone = record.model_copy(update={"undone_ms": now})
         stage.write_json(f"ingests/{record.id}.json", undone.model_dump())
+        store.stage_next(lake, stage)
     return report
 
 
@@ -120,8 +122,10 @@ def _stage_undo(
         keys = of_part.select("symbol", pl.col(f"new_{time}").alias(time)).unique()
         taken.append(frame.join(keys, on=["symbol", time], how="semi", maintain_order="left"))
         steps = of_part.partition_by("transaction", maintain_order=True)
+        of_folder = {"venue": part.venue, "interval": part.interval}
+        partition = {name: value for name, value in of_folder.items() if name in table.columns}
         for step in reversed(steps):
-            frame = revert(table, frame, step)
+            frame = revert(table, frame, step, partition)
         if frame.is_empty():
             stage.remove(part.path)
             del manifest.files[part.file]
@@ -138,7 +142,7 @@ def _refuse_if_built_upon(lake: Lake, record: IngestRecord, table: Table, change
     for later in reversed(store.ingests(lake)):
         if later.id == record.id or later.undone_ms is not None or max(later.transactions) < min(record.transactions):
             continue
-        theirs = _changes(lake, later, table).filter(pl.col("action") == "revised")
+        theirs = read_changes(lake, later, table).filter(pl.col("action") == "revised")
         key = ["path", "symbol", f"old_{time}"]
         both = theirs.join(mine, on=key, suffix="_mine").filter(pl.col("transaction") > pl.col("transaction_mine"))
         if both.height:
@@ -158,17 +162,6 @@ def _stage_unasked(lake: Lake, stage: Stage, record: IngestRecord) -> None:
                 known = table.get(interval, {})
                 known[symbol] = subtract(known.get(symbol, []), (start, end))
     write_asked(stage, record.venue, table)
-
-
-def _changes(lake: Lake, record: IngestRecord, table: Table) -> pl.DataFrame:
-    schema = {"transaction": pl.Int64(), "path": pl.String(), **change_columns(table)}
-    paths = [lake.root / name for name in sorted(record.changes) if name.endswith(f"-{table.name}.parquet")]
-    frames = [pl.DataFrame(schema=schema)]
-    for path in paths:
-        frame = store.collect(store.scan([path]), [path])
-        number = int(path.name.split("-", 1)[0])
-        frames.append(frame.with_columns(pl.lit(number, dtype=pl.Int64).alias("transaction")))
-    return pl.concat(frames, how="diagonal")
 
 
 def _no_revisions(table: Table) -> pl.DataFrame:

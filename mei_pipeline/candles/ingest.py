@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from mei_pipeline.candles.asked import Asked
+from mei_pipeline.candles.findings import Span, findings
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.intervals import interval_ms
 from mei_pipeline.candles.lake import (
@@ -25,6 +26,7 @@ from mei_pipeline.candles.marks import split_marked
 from mei_pipeline.candles.quality import Findings
 from mei_pipeline.candles.schema import CANDLES
 from mei_pipeline.candles.sources import Complete, Source
+from mei_pipeline.candles.spikes import SpikeBounds
 from mei_pipeline.progress import Progress, silent
 
 FLUSH_ROWS = 1_000_000
@@ -42,7 +44,8 @@ class IngestReport:
         candles: Per interval, counts per symbol.
         funding: Counts per symbol.
         files: Path in the lake to hash, of each data file that changed.
-        findings: Per interval, and `funding`: rules broken, with sample rows.
+        findings: Per interval, and `funding`: rules broken, with sample rows. Rules about neighbours are applied to the
+            bars of this ingest and those on either side of them in the lake.
         instruments: Rows of instruments added or revised.
     """
 
@@ -65,7 +68,7 @@ class IngestReport:
         return asdict(self) | {"total": asdict(self.total)}
 
 
-def ingest(
+def ingest(  # noqa: PLR0913 - a source, a lake, and how to go about it
     lake: Lake,
     source: Source,
     intervals: Sequence[str],
@@ -75,6 +78,7 @@ def ingest(
     now_ms: int,
     progress: Progress = silent,
     funding: bool = True,
+    bounds: SpikeBounds | None = None,
 ) -> IngestReport:
     """Fetch what `source` has in [from_ms, to_ms) and merge it into the lake.
 
@@ -91,6 +95,7 @@ def ingest(
         now_ms: The present; bars that are not closed by then are refused.
         progress: Told of the work.
         funding: Whether to fetch funding too.
+        bounds: Bounds between a crash and an error; the usual ones when None.
 
     Raises:
         DataError: A file of the source or of the lake is missing, damaged or of another schema, or the disk is full.
@@ -105,6 +110,7 @@ def ingest(
         merged = merge_instruments(lake, known, now_ms=now_ms, source=source.name)
         report = _with(report, "instruments", merged)
     for interval in intervals:
+        spans: dict[str, Span] = {}
         # The empty frame lets a venue that was asked and has nothing at all be recorded as asked.
         frames = chain([CANDLES.empty()], source.candles(interval, from_ms, to_ms))
         for batch in _batches(frames):
@@ -121,6 +127,10 @@ def ingest(
                 asked=_asked(source, interval, (from_ms, min(to_ms, now_ms)), batch, known),
             )
             report = _with(report, interval, merged)
+            spans = _united(spans, merged.spans)
+        if spans:
+            found = findings(lake, source.venue, interval, bounds or SpikeBounds(), spans)
+            report = _with_findings(report, interval, found)
     for batch in _batches(source.funding(from_ms, to_ms)) if funding else ():
         merged = merge_funding(
             lake, batch, now_ms=now_ms, progress=progress, source=source.name, ingest_id=report.ingest_id
@@ -180,11 +190,9 @@ def _asked(
 
 def _with(report: IngestReport, what: str, merged: MergeReport) -> IngestReport:
     report = replace(
-        report,
+        _with_findings(report, what, merged.findings),
         ingest_id=report.ingest_id or merged.ingest_id,
         files=report.files | merged.files,
-        findings=report.findings
-        | ({what: report.findings.get(what, Findings()) + merged.findings} if merged.findings.items else {}),
     )
     if what == "instruments":
         changed = merged.total.added + merged.total.revised
@@ -193,6 +201,17 @@ def _with(report: IngestReport, what: str, merged: MergeReport) -> IngestReport:
         return replace(report, funding=_sum(report.funding, merged.symbols))
     candles = report.candles | {what: _sum(report.candles.get(what, {}), merged.symbols)}
     return replace(report, candles=candles)
+
+
+def _with_findings(report: IngestReport, what: str, found: Findings) -> IngestReport:
+    if not found.items:
+        return report
+    return replace(report, findings=report.findings | {what: report.findings.get(what, Findings()) + found})
+
+
+def _united(one: dict[str, Span], other: dict[str, Span]) -> dict[str, Span]:
+    both = {name: (min(one[name][0], other[name][0]), max(one[name][1], other[name][1])) for name in one.keys() & other}
+    return one | other | both
 
 
 def _sum(one: dict[str, Counts], other: dict[str, Counts]) -> dict[str, Counts]:

@@ -21,7 +21,7 @@ from mei_pipeline.candles.reading import (
     symbols,
     venues,
 )
-from mei_pipeline.candles.store import Lake, ingests
+from mei_pipeline.candles.store import Lake, edition, ingests
 from mei_pipeline.candles.verify import Damage, set_aside, verify
 from mei_pipeline.candles.writing import Counts, MergeReport, merge_candles, merge_funding, merge_instruments
 
@@ -33,6 +33,7 @@ __all__ = [
     "cadence_changes",
     "candles_hash",
     "data_hash",
+    "edition",
     "extent_ms",
     "frame_hash",
     "funding_grid_ms",

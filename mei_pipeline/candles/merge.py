@@ -1,5 +1,6 @@
 """New rows against the rows of one file: which are added, which revise, which say nothing new."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -69,17 +70,23 @@ def merge_rows(table: Table, old: pl.DataFrame, new: pl.DataFrame) -> Merged:
     )
 
 
-def revert(table: Table, frame: pl.DataFrame, changes: pl.DataFrame) -> pl.DataFrame:
-    """Undo `changes` in `frame`: rows added go away, rows revised get their old values back."""
+def revert(table: Table, frame: pl.DataFrame, changes: pl.DataFrame, partition: Mapping[str, str]) -> pl.DataFrame:
+    """Undo `changes` in `frame`: rows added go away, rows revised get their old values back.
+
+    Args:
+        table: The table that both belong to.
+        frame: Rows of one venue and, of candles, one interval.
+        changes: What a transaction changed in them (`change_columns`).
+        partition: That venue and interval, by column.
+    """
     time = table.key[1]
     keys = changes.select("symbol", pl.col(f"new_{time}").alias(time))
     kept = frame.join(keys, on=["symbol", time], how="anti")
     names = [name for name in table.columns if name not in {"venue", "interval", "symbol"}]
-    partition = frame.select([name for name in ("venue", "interval") if name in table.columns]).unique()
     restored = (
         changes.filter(pl.col("action") == "revised")
         .select("symbol", **{name: pl.col(f"old_{name}") for name in names})
-        .join(partition, how="cross")
+        .with_columns(**{name: pl.lit(value) for name, value in partition.items()})
         .select(*table.columns)
     )
     return pl.concat([kept, restored]).sort(list(table.key))

@@ -2,19 +2,25 @@
 
 `refuse`: the row is not stored. `repair`: the row is put right without loss (sorted, or an exact copy dropped) and
 counted. `warn`: the row is stored as the venue gave it, because markets do crash and venues do go down; whoever uses
-the bars decides by name. A flat bar without volume is legitimate: nobody traded, or the venue was down.
+the bars decides by name. `mark`: the row is stored as well, and its symbol is not traded until the bar is revised or a
+person confirms it (`confirm`). A flat bar without volume is legitimate: nobody traded, or the venue was down.
+
+Rules that warn or mark compare a bar with its neighbours. No file of the lake holds all of them, so they are applied to
+what was read across files, and no result of theirs is stored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import polars as pl
 
 from mei_pipeline.candles.intervals import HOUR_MS, interval_ms
+from mei_pipeline.candles.spikes import SpikeBounds, spikes
 
-Severity = Literal["refuse", "repair", "warn"]
+Severity = Literal["refuse", "repair", "warn", "mark"]
 PRICES = ("open", "high", "low", "close")
 SAMPLES = 3
+_COUNT_MISSING = ("gap", "short")
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,14 @@ class Limits:
         stale_after_ms: A symbol whose last bar ended longer ago than this is stale.
         min_coverage_frac: A symbol with a smaller fraction of the bars of the window is short.
         from_ms: Start of the window; the earliest bar of the frame when None.
+        spikes: Bounds of the rule that marks.
     """
 
     jump_frac: float = 0.5
     stale_after_ms: int = 3 * HOUR_MS
     min_coverage_frac: float = 0.98
     from_ms: int | None = None
+    spikes: SpikeBounds = field(default_factory=SpikeBounds)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,9 @@ RULES: dict[str, Rule] = {
         Rule("conflict", "refuse", "one input holds several bars of one symbol and time with different values"),
         Rule("duplicate", "repair", "one input holds a bar more than once; one copy is kept"),
         Rule("unsorted", "repair", "a bar comes after a later bar of its symbol; bars are sorted"),
+        Rule("spike", "mark", "no market makes the bar: it leaves the prices of both neighbours and comes back"),
         Rule("jump", "warn", "the close differs from the previous close by more than the limit"),
+        Rule("gap_jump", "warn", "bars are missing, and the close after them differs by more than the limit"),
         Rule("gap", "warn", "bars are missing since the previous bar; each missing bar counts"),
         Rule("stale", "warn", "the last bar of the symbol ended too long before the time of the check"),
         Rule("short", "warn", "the symbol has too few of the window's bars; each missing bar counts"),
@@ -80,7 +90,8 @@ class Finding:
         severity: Its severity.
         symbol: The symbol; empty where that is what is missing.
         count: Offending rows, or missing bars for `gap` and `short`.
-        sample: The first offending rows, as JSON-able records.
+        sample: The first offending rows, as JSON-able records; of `gap` the longest gaps.
+        rows: Offending rows: of `gap` the number of gaps, of other rules mostly `count`.
     """
 
     rule: str
@@ -88,6 +99,7 @@ class Finding:
     symbol: str
     count: int
     sample: tuple[dict[str, Any], ...]
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,7 +133,8 @@ class Findings:
                     item.severity,
                     item.symbol,
                     seen.count + item.count,
-                    (seen.sample + item.sample)[:SAMPLES],
+                    _samples(seen.sample + item.sample),
+                    seen.rows + item.rows,
                 )
             )
         order = list(RULES)
@@ -146,28 +159,15 @@ class Sifted:
     findings: Findings
 
 
-def check(frame: pl.DataFrame, interval: str, as_of_ms: int, limits: Limits | None = None) -> Findings:
-    """Hold candles of one venue and interval to every rule.
-
-    Args:
-        frame: Candles, in the order in which they came.
-        interval: Their interval.
-        as_of_ms: The time of the check: what ends later is not closed.
-        limits: Thresholds of the warnings.
-    """
-    limits = limits or Limits()
-    sifted = sift(frame, interval, as_of_ms)
-    return sifted.findings + warnings(sifted.good, interval, as_of_ms, limits)
-
-
 def sift(frame: pl.DataFrame, interval: str, as_of_ms: int) -> Sifted:
     """Split candles of one venue and interval into the rows that may be stored and the findings about the others."""
     step = interval_ms(interval)
     tests = row_tests(step, as_of_ms)
     marked = frame.with_columns(**{f"_{name}": test.fill_null(value=False) for name, test in tests.items()})
-    findings = [finding for name in tests for finding in collect(marked.filter(pl.col(f"_{name}")), name)]
-    refusing = [f"_{name}" for name in tests if RULES[name].severity == "refuse"]
-    bad = marked.filter(pl.any_horizontal(refusing))
+    broken = [name for name in tests if marked[f"_{name}"].any()]
+    findings = [finding for name in broken for finding in collect(marked.filter(pl.col(f"_{name}")), name)]
+    refusing = [f"_{name}" for name in broken if RULES[name].severity == "refuse"]
+    bad = marked.filter(pl.any_horizontal(refusing)) if refusing else marked.clear()
     good = frame if bad.is_empty() else frame.filter(~marked.select(pl.any_horizontal(refusing)).to_series())
     good = good.sort("symbol", "open_ms", maintain_order=True)
     good, conflicts, copies = unique_bars(good)
@@ -230,28 +230,76 @@ def unique_bars(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.Dat
     return pl.concat([single, kept]).sort(key), conflicts, copies
 
 
-def warnings(frame: pl.DataFrame, interval: str, as_of_ms: int | None = None, limits: Limits | None = None) -> Findings:
-    """The rules that warn, on sorted bars of one venue and interval with one row per key.
+def check(
+    frame: pl.DataFrame,
+    interval: str,
+    as_of_ms: int,
+    limits: Limits | None = None,
+    confirmed: pl.DataFrame | None = None,
+) -> Findings:
+    """Hold candles of one venue and interval to every rule.
 
     Args:
-        frame: The bars.
+        frame: Candles, in the order in which they came; they may begin before the window.
         interval: Their interval.
-        as_of_ms: The time of the check; without it only `jump` and `gap` are looked for.
+        as_of_ms: The time of the check: what ends later is not closed.
+        limits: Thresholds of the warnings.
+        confirmed: Bars that a person confirmed (`confirm.confirmed_bars`).
+    """
+    limits = limits or Limits()
+    sifted = sift(frame, interval, as_of_ms)
+    inside = pl.col("open_ms") >= (0 if limits.from_ms is None else limits.from_ms)
+    found = []
+    for rule, rows in neighbours(sifted.good, interval, limits, confirmed).items():
+        # A spike before the window is in the features of the window.
+        found += collect(rows if rule == "spike" else rows.filter(inside), rule)
+    window = sifted.good.filter(inside)
+    if not window.is_empty():
+        found += _window(window, interval_ms(interval), as_of_ms, limits)
+    return sifted.findings + Findings(tuple(found))
+
+
+def neighbours(
+    frame: pl.DataFrame, interval: str, limits: Limits | None = None, confirmed: pl.DataFrame | None = None
+) -> dict[str, pl.DataFrame]:
+    """Find the bars that break a rule about a bar and its neighbours.
+
+    Args:
+        frame: Bars of one venue and interval, sorted by symbol and open_ms, one per key.
+        interval: Their interval.
         limits: Thresholds.
+        confirmed: Bars that a person confirmed; they are no spikes.
+
+    Returns:
+        Offending bars by rule. `_from_ms` and `_to_ms` are the open times of the neighbours that a bar was compared
+        with. `missing` counts the bars missing before it, for `gap` and `gap_jump`.
     """
     limits = limits or Limits()
     step = interval_ms(interval)
     same = pl.col("symbol") == pl.col("symbol").shift(1)
-    change = (pl.col("close") / pl.col("close").shift(1) - 1).alias("change_frac")
-    jumps = frame.filter((same & (change.abs() > limits.jump_frac)).fill_null(value=False))
-    missing = ((pl.col("open_ms") - pl.col("open_ms").shift(1)) // step - 1).alias("missing")
-    gaps = frame.with_columns(pl.when(same).then(missing).otherwise(0).fill_null(0).alias("missing")).filter(
-        pl.col("missing") > 0
+    missing = (pl.col("open_ms") - pl.col("open_ms").shift(1)) // step - 1
+    change = pl.col("close") / pl.col("close").shift(1) - 1
+    jumped = change.abs() > limits.jump_frac
+    # Few bars break a rule: the columns about them are made of those alone.
+    rows = frame.select(same & (jumped | (missing > 0))).to_series().arg_true()
+    previous = frame.select("open_ms", "close")[rows - 1]
+    found = frame[rows].with_columns(
+        _from_ms=previous["open_ms"],
+        _to_ms=pl.col("open_ms"),
+        previous_close=previous["close"],
+        change_frac=pl.col("close") / previous["close"] - 1,
+        missing=(pl.col("open_ms") - previous["open_ms"]) // step - 1,
     )
-    findings = [*collect(jumps, "jump"), *collect(gaps, "gap", weight="missing")]
-    if as_of_ms is not None and not frame.is_empty():
-        findings += _window(frame, step, as_of_ms, limits)
-    return Findings() + Findings(tuple(findings))
+    gaps = found.filter(pl.col("missing") > 0)
+    marked = spikes(frame, step, limits.spikes)
+    if confirmed is not None and marked.height:
+        marked = marked.join(confirmed, on=["symbol", "open_ms", *PRICES], how="anti", maintain_order="left")
+    return {
+        "spike": marked,
+        "jump": found.filter(pl.col("missing") == 0).drop("missing"),
+        "gap_jump": gaps.filter(pl.col("change_frac").abs() > limits.jump_frac),
+        "gap": gaps.drop("previous_close", "change_frac"),
+    }
 
 
 def _window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits) -> list[Finding]:
@@ -268,21 +316,28 @@ def _window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits) -> li
         .filter(pl.col("len") < limits.min_coverage_frac * expected)
         .with_columns((expected - pl.col("len").cast(pl.Int64)).alias("missing"))
     )
-    return [*collect(stale, "stale"), *collect(short, "short", weight="missing")]
+    return [*collect(stale, "stale"), *collect(short, "short")]
 
 
-def collect(rows: pl.DataFrame, rule: str, weight: str = "") -> list[Finding]:
-    """One finding per symbol about `rows` that break `rule`; the column `weight`, if any, says how much each counts."""
+def collect(rows: pl.DataFrame, rule: str) -> list[Finding]:
+    """One finding per symbol about `rows` that break `rule`; missing bars count for the rules that are about them."""
     if rows.is_empty():
         return []
     rows = rows.select(~pl.selectors.starts_with("_")).with_columns(pl.col("symbol").fill_null(""))
     severity = RULES[rule].severity
     found = []
     for (symbol,), group in rows.group_by("symbol", maintain_order=True):
-        count = int(group[weight].sum()) if weight else group.height
+        count = int(group["missing"].sum()) if rule in _COUNT_MISSING else group.height
+        if rule == "gap":
+            group = group.sort("missing", descending=True, maintain_order=True)  # noqa: PLW2901
         sample = tuple(_plain(row) for row in group.head(SAMPLES).iter_rows(named=True))
-        found.append(Finding(rule, severity, str(symbol), count, sample))
+        found.append(Finding(rule, severity, str(symbol), count, sample, group.height))
     return found
+
+
+def _samples(rows: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    """The rows to show of two findings: the longest gaps, or the first ones."""
+    return tuple(sorted(rows, key=lambda row: -row.get("missing", 0))[:SAMPLES])
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

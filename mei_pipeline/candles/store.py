@@ -3,12 +3,13 @@
     lake/
       lake.json                                   format, next transaction, next ingest
       candles/<venue>/<interval>/<YYYY-MM>.parquet    all symbols, sorted by symbol, open_ms
-      candles/<venue>/<interval>/manifest.json        per file: hash, bytes, rows, first, last, rows per symbol, quality
+      candles/<venue>/<interval>/manifest.json        per file: hash, bytes, rows, first, last, rows per symbol
       funding/<venue>/<symbol>.parquet            one small file per symbol, with its manifest.json
       instruments/<venue>/instruments.parquet     with its manifest.json
       asked/<venue>.json                          ranges for which the venue was asked, per interval and symbol
       changes/<transaction>-<table>.parquet       which rows a transaction added or revised, and their previous values
       ingests/<id>.json                           what one ingest did
+      confirmed/<venue>.json                      bars that a person confirmed
       undone/<id>-<table>.parquet                 rows that an undo took out; can be ingested again
       damaged/                                    files that `mei lake verify --set-aside` moved away
       .lock, .pending/                            one writer at a time; a transaction under way
@@ -46,10 +47,13 @@ class Lake:
     Attributes:
         root: Its folder.
         wait_s: How long to wait for another process that writes to it, in seconds.
+        before: Read bars, funding and instruments as they were before the transaction of this number; as they are now
+            when 0.
     """
 
     root: Path
     wait_s: float = 60.0
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class FileEntry(_Record):
         first_ms: Earliest time in it.
         last_ms: Latest time in it.
         symbols: Rows per symbol.
-        quality: Warnings about its content: rule, symbol, count.
+        quality: Not used any more; earlier versions kept counts of warnings here, of each file by itself.
     """
 
     sha256: str
@@ -107,7 +111,7 @@ class FileEntry(_Record):
     first_ms: int
     last_ms: int
     symbols: dict[str, int]
-    quality: dict[str, dict[str, int]] = Field(default_factory=dict)
+    quality: dict[str, dict[str, int]] = Field(default_factory=dict, exclude=True)
 
 
 class Manifest(_Record):
@@ -200,6 +204,27 @@ def read_counters(lake: Lake) -> Counters:
     return counters
 
 
+def stage_next(lake: Lake, stage: Stage) -> None:
+    """Stage the number of the next transaction, for a change that is not an ingest."""
+    counters = read_counters(lake)
+    update = {"next_transaction": counters.next_transaction + 1}
+    stage.write_json("lake.json", counters.model_copy(update=update).model_dump())
+
+
+def edition(lake: Lake) -> int:
+    """Number of the next transaction: equal numbers mean that nothing changed in between."""
+    settle(lake)
+    return read_counters(lake).next_transaction
+
+
+def manifest_bytes(lake: Lake, folder: str) -> bytes | None:
+    """The manifest of a folder as it lies there, to notice a change of the folder; None if there is none."""
+    try:
+        return (lake.root / folder / MANIFEST).read_bytes()
+    except OSError:
+        return None
+
+
 def read_manifest(lake: Lake, folder: str) -> Manifest:
     """Read the manifest of one folder of the lake; empty if there is none."""
     return read_record(lake.root / folder / MANIFEST, Manifest) or Manifest()
@@ -235,7 +260,10 @@ def writing(lake: Lake, doing: str) -> Iterator[Stage]:
     Raises:
         Busy: Another process writes to the lake and did not end within `lake.wait_s`.
         DataError: The disk is full or the lake's folder can't be written.
+        ValueError: `lake` is of the past.
     """
+    if lake.before:
+        raise ValueError(f"{lake.root}: the state before transaction {lake.before} can't be changed")
     try:
         with files.locked(lake.root / ".lock", doing, wait_s=lake.wait_s), transaction.transaction(lake.root) as stage:
             yield stage
@@ -331,7 +359,7 @@ def collect(lazy: pl.LazyFrame, paths: list[Path]) -> pl.DataFrame:
         raise DataError(f"{paths[0].parent}: can't be read: {_first(error)}") from error
 
 
-def entry_for(staged: Path, frame: pl.DataFrame, time: str, quality: dict[str, dict[str, int]]) -> FileEntry:
+def entry_for(staged: Path, frame: pl.DataFrame, time: str) -> FileEntry:
     """Manifest entry of a staged file that holds `frame`."""
     counts = frame.group_by("symbol").len().sort("symbol")
     return FileEntry(
@@ -341,7 +369,6 @@ def entry_for(staged: Path, frame: pl.DataFrame, time: str, quality: dict[str, d
         first_ms=int(frame[time].min() or 0),  # type: ignore[arg-type]
         last_ms=int(frame[time].max() or 0),  # type: ignore[arg-type]
         symbols=dict(zip(counts["symbol"].to_list(), counts["len"].to_list(), strict=True)),
-        quality=quality,
     )
 
 

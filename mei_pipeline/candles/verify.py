@@ -83,6 +83,7 @@ def set_aside(lake: Lake, damages: list[Damage]) -> list[str]:
                 stage.remove(path)
         for folder in sorted({path.rsplit("/", 1)[0] for path in taken}):
             stage_manifest(stage, folder, manifests[folder])
+        store.stage_next(lake, stage)
     return taken
 
 

@@ -55,13 +55,15 @@ class MergeReport:
         ingest_id: The ingest it belongs to; None if nothing changed and none was begun.
         symbols: Counts per symbol.
         files: Path in the lake to hash, of each data file that changed.
-        findings: Rules broken, with sample rows.
+        findings: Rows refused or put right, by rule, with sample rows.
+        spans: Open times of the first and the last bar of each symbol that was merged, of candles.
     """
 
     ingest_id: str | None
     symbols: dict[str, Counts]
     files: dict[str, str] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def total(self) -> Counts:
@@ -129,7 +131,8 @@ def merge_candles(
         month = int(rows["_month"][0])
         parts[Part("candles", venue, interval, f"{month // 100:04d}-{month % 100:02d}")] = rows.drop("_month")
     batch = _Batch(CANDLES, venue, parts, sifted.refused, sifted.repaired, sifted.findings, asked)
-    return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
+    report = _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
+    return replace(report, spans=_spans(sifted.good))
 
 
 def merge_funding(
@@ -233,8 +236,7 @@ def _stage_parts(
 def stage_part(stage: Stage, part: Part, table: Table, frame: pl.DataFrame) -> FileEntry:
     """Stage the new content of one data file and return its manifest entry."""
     staged = stage.write_frame(part.path, frame)
-    warnings = quality.warnings(frame, part.interval).counts() if table is CANDLES else {}
-    return store.entry_for(staged, frame, table.key[1], warnings)
+    return store.entry_for(staged, frame, table.key[1])
 
 
 def stage_manifest(stage: Stage, folder: str, manifest: Manifest) -> None:
@@ -295,6 +297,11 @@ def _counts(batch: _Batch, merged: list[Merged]) -> dict[str, Counts]:
     }
     names = sorted(set().union(*columns.values()))
     return {name: Counts(**{column: row.get(name, 0) for column, row in columns.items()}) for name in names}
+
+
+def _spans(sorted_bars: pl.DataFrame) -> dict[str, tuple[int, int]]:
+    ends = sorted_bars.group_by("symbol", maintain_order=True).agg(first=pl.first("open_ms"), last=pl.last("open_ms"))
+    return {symbol: (first, last) for symbol, first, last in ends.iter_rows()}
 
 
 def _sum(*tables: Mapping[str, int]) -> dict[str, int]:

@@ -2,18 +2,18 @@
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.findings import HEADERS, bounds, finding_rows
 
 if TYPE_CHECKING:
     from mei_pipeline.candles.ingest import IngestReport
     from mei_pipeline.candles.sources import Source
 
 _DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"])
-_HAPPENED = {"refuse": "refused", "repair": "put right", "warn": "stored"}
 
 
 @click.command("ingest")
@@ -55,7 +55,7 @@ def ingest(
     from mei_pipeline.errors import DataError
     from mei_pipeline.settings import read_settings
 
-    begin_ms, end_ms = _ms(start), _ms(end)
+    begin_ms, end_ms, limits = _ms(start), _ms(end), bounds()
     reports: list[IngestReport] = []
     fruitless: list[str] = []
     with output.bar() as progress:
@@ -72,6 +72,7 @@ def ingest(
                 last_ms if end_ms is None else end_ms,
                 now_ms=now_ms,
                 progress=progress,
+                bounds=limits,
             )
             reports.append(report)
             fruitless += _fruitless(source, report, open_is_normal=path is None)
@@ -180,15 +181,14 @@ def _show_ingest(report: "IngestReport") -> None:
         ("interval", "symbol", "added", "revised", "unchanged", "refused", "repaired"),
         rows,
     )
-    found = [(what, item) for what, findings in report.findings.items() for item in findings.items]
+    found = [row for what, findings in report.findings.items() for row in finding_rows(what, findings)]
     if found:
-        output.table(
-            "Rows that broke a rule",
-            ("interval", "rule", "what happened", "symbol", "rows", "first"),
-            [
-                (what, item.rule, _HAPPENED[item.severity], item.symbol, item.count, _sample(item.sample))
-                for what, item in found
-            ],
+        output.table("Findings", HEADERS, found)
+    marked = sorted({item.symbol for findings in report.findings.values() for item in findings.of("spike")})
+    if marked:
+        output.warn(
+            f"{', '.join(marked)}: bars that no market makes; these symbols sit out of sweeps and nightly runs until "
+            "other prices of the bars are ingested, or `mei lake confirm` confirms them; `mei lake spikes` lists them"
         )
     refused = sum(counts.refused for table in (*report.candles.values(), report.funding) for counts in table.values())
     if refused:
@@ -203,18 +203,6 @@ def _show_ingest(report: "IngestReport") -> None:
             )
     done = f"ingest {report.ingest_id}: {len(report.files)} files changed" if report.ingest_id else "nothing new"
     output.note(f"{report.venue}: {done}")
-
-
-def _sample(rows: tuple[dict[str, Any], ...]) -> str | None:
-    from mei_pipeline.candles.intervals import iso
-
-    if not rows:
-        return None
-    row = rows[0]
-    stamp = next((row[name] for name in ("open_ms", "time_ms") if row.get(name) is not None), None)
-    shown = [] if stamp is None else [iso(stamp)]
-    names = ("open", "high", "low", "close", "volume", "rate", "missing")
-    return " ".join([*shown, *(f"{name}={row[name]}" for name in names if name in row)])
 
 
 def _ms(moment: datetime | None) -> int | None:

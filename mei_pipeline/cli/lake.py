@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.findings import HEADERS, bounds, confirm, finding_rows, spikes
 from mei_pipeline.cli.ingest import ingest
 from mei_pipeline.cli.symbols import check_option
 
 if TYPE_CHECKING:
+    from mei_pipeline.candles.quality import Findings
     from mei_pipeline.candles.store import Lake
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -52,19 +54,20 @@ def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_
 
 @click.group("lake")
 def lake_group() -> None:
-    """Look at the lake, verify it, see what was revised, take an ingest back."""
+    """Look at the lake, verify it, see what was revised, take an ingest back, confirm bars that look impossible."""
 
 
 @lake_group.command("show")
-@click.option("--all", "every", is_flag=True, help=f"List every ingest, not only the last {_LATEST}.")
+@click.option("--all", "every", is_flag=True, help=f"List every ingest and finding, not only {_LATEST} of each.")
 @_JSON
 def show(every: bool, as_json: bool) -> None:
-    """Show what the lake holds, and its ingests."""
+    """Show what the lake holds, what the rules find in it, and its ingests."""
     from mei_pipeline.candles import store
 
     lake = _lake()
     store.settle(lake)
-    parts = _parts(lake)
+    found = _findings(lake)
+    parts = _parts(lake, found)
     records = store.ingests(lake)
     if as_json:
         ingests = [record.model_dump(exclude={"changes", "asked"}) for record in records]
@@ -89,6 +92,11 @@ def show(every: bool, as_json: bool) -> None:
             for part in parts
         ],
     )
+    rows = [(venue, *row) for (venue, interval), each in found.items() for row in finding_rows(interval, each)]
+    shown = rows if every else rows[:_LATEST]
+    title = "Findings" if len(shown) == len(rows) else f"Findings: {_LATEST} of {len(rows):,}; --all shows the others"
+    if shown:
+        output.table(title, ("venue", *HEADERS), shown)
     output.table(
         "Ingests",
         ("ingest", "when", "venue", "added", "revised", "source", "undone"),
@@ -211,6 +219,10 @@ def undo(ingest_id: str, yes: bool, as_json: bool) -> None:
     output.note(f"what was taken out is kept in {lake.root / 'undone'}")
 
 
+lake_group.add_command(spikes)
+lake_group.add_command(confirm)
+
+
 @click.command("backup")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @_JSON
@@ -243,9 +255,26 @@ def restore(archive: Path, force: bool, as_json: bool) -> None:
     output.note(f"{_home()}: {report.files:,} files restored" + (f"; the old ones are in {aside}" if aside else ""))
 
 
-def _parts(lake: "Lake") -> list[dict[str, Any]]:
+def _findings(lake: "Lake") -> "dict[tuple[str, str], Findings]":
+    """Findings about the candles of the whole lake, by venue and interval; none where a file is damaged."""
+    from mei_pipeline.candles.findings import findings
+    from mei_pipeline.candles.lake import intervals, venues
+    from mei_pipeline.errors import DataError
+
+    limits = bounds()
+    found = {}
+    for venue, interval in [(name, each) for name in venues(lake) for each in intervals(lake, name)]:
+        try:
+            found[venue, interval] = findings(lake, venue, interval, limits)
+        except DataError as error:
+            output.warn(str(error))
+    return found
+
+
+def _parts(lake: "Lake", found: "dict[tuple[str, str], Findings]") -> list[dict[str, Any]]:
     """What each folder of the lake holds."""
     from mei_pipeline.candles import store
+    from mei_pipeline.candles.quality import Findings
     from mei_pipeline.candles.schema import TABLES
 
     parts = []
@@ -253,6 +282,7 @@ def _parts(lake: "Lake") -> list[dict[str, Any]]:
         entries = store.read_manifest(lake, folder).files
         if entries:
             table, venue, interval = [*folder.split("/"), ""][:3]
+            counts = found.get((venue, interval), Findings()).counts() if table == "candles" else {}
             parts.append(
                 {
                     "table": table,
@@ -264,9 +294,8 @@ def _parts(lake: "Lake") -> list[dict[str, Any]]:
                     "last_ms": max(entry.last_ms for entry in entries.values()),
                     "files": len(entries),
                     "bytes": sum(entry.bytes for entry in entries.values()),
-                    "warnings": sum(
-                        count for entry in entries.values() for row in entry.quality.values() for count in row.values()
-                    ),
+                    "warnings": sum(count for row in counts.values() for count in row.values()),
+                    "findings": counts,
                 }
             )
     return parts

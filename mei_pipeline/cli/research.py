@@ -51,10 +51,12 @@ def backtest(  # noqa: PLR0913 - one argument per option
     decisions: Path | None,
 ) -> None:
     """Replay one config over the lake, trade by trade, by the rules that the sweep and the executor use."""
+    from mei_pipeline.candles.findings import refuse_marked
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.files import write_bytes, write_json
     from mei_pipeline.market import last_common_ms, load_bars
+    from mei_pipeline.night import spike_bounds
     from mei_pipeline.replay.decisions import write_decisions
     from mei_pipeline.replay.page import page_of
     from mei_pipeline.replay.report import decisions_of, report_of
@@ -67,11 +69,14 @@ def backtest(  # noqa: PLR0913 - one argument per option
     for target in (trades, fills, equity):
         check_suffix(target)
     check_suffix(decisions, ".parquet")
-    resolved, anchor_ms = read_config(path, lake, load_config(settings.config))
+    config = load_config(settings.config)
+    resolved, anchor_ms = read_config(path, lake, config)
     _check_charts(charts, resolved.symbols, html)
     last_ms = last_common_ms(lake, resolved.venue, resolved.intervals, resolved.symbols)
     from_ms, to_ms = days(anchor_ms, last_ms, start, end)
-    bars = load_bars(lake, resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
+    names, read = resolved.symbols, resolved.intervals.read
+    refuse_marked(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
+    bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     stage = set_stage(settings, bars, resolved, from_ms, to_ms)
     run = replay(settings, stage)
     summary = report_of(stage, run)

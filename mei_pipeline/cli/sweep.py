@@ -132,11 +132,13 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
 
 def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
     """The sweep, its bars and its window, all checked before anything runs."""
+    from mei_pipeline.candles.findings import marked_symbols
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.benchmark import sweep_benchmark
     from mei_pipeline.config.load import load_config, read_sweep
     from mei_pipeline.errors import ConfigError, DataError
     from mei_pipeline.market import common_symbols, last_common_ms, load_bars
+    from mei_pipeline.night import spike_bounds
     from mei_pipeline.params.table import read_catalog
     from mei_pipeline.settings import read_settings
 
@@ -162,6 +164,15 @@ def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int
         raise ConfigError(f"pipeline.yaml: anchors: no anchor for {found.interval}; add one")
     anchor_ms = config.pipeline.anchors[found.interval]
     from_ms, to_ms = days(anchor_ms, last_common_ms(lake, venue, found.intervals, names), start, end)
+    marked = marked_symbols(lake, venue, found.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
+    names = [name for name in names if name not in marked]
+    for name, why in marked.items():
+        output.warn(f"{name} sits out: {why}")
+    if not names:
+        raise DataError(
+            f"lake {lake.root}: every symbol has {venue} bars that no market makes; `mei lake spikes` lists them: "
+            "ingest them again with the right prices, or confirm them with `mei lake confirm`"
+        )
     return found, load_bars(lake, venue, found.intervals, names, anchor_ms, to_ms), from_ms, to_ms
 
 

@@ -27,10 +27,12 @@ def why(path: Path, symbol: str, moment: Any, start: Any, as_json: bool) -> None
     The config is replayed up to that bar, so position, equity and margin are those that a backtest from the same day
     has there.
     """
+    from mei_pipeline.candles.findings import refuse_marked
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.market import DAY_MS, load_bars, stored_ms
+    from mei_pipeline.night import spike_bounds
     from mei_pipeline.replay.run import set_stage
     from mei_pipeline.replay.spec import read_config
     from mei_pipeline.replay.why import explain_step
@@ -38,14 +40,17 @@ def why(path: Path, symbol: str, moment: Any, start: Any, as_json: bool) -> None
 
     settings = read_settings()
     lake = Lake(settings.lake)
-    resolved, anchor_ms = read_config(path, lake, load_config(settings.config))
+    config = load_config(settings.config)
+    resolved, anchor_ms = read_config(path, lake, config)
     from_ms = utc_ms(start) if start else -(-anchor_ms // DAY_MS) * DAY_MS
     if from_ms < anchor_ms:
         raise ConfigError(f"--from {start:%Y-%m-%d}: before the anchor, where features start; choose a later day")
     # The end does not depend on the step that is asked about, so all questions share their feature columns.
     ends = min(stored_ms(lake, resolved.venue, interval)[1] for interval in resolved.intervals.read)
     to_ms = -(-ends // DAY_MS) * DAY_MS
-    bars = load_bars(lake, resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
+    names, read = resolved.symbols, resolved.intervals.read
+    refuse_marked(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
+    bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     stage = set_stage(settings, bars, resolved, from_ms, to_ms)
     found = explain_step(settings, stage, symbol, utc_ms(moment))
     if as_json:

@@ -1,7 +1,7 @@
 """From verdicts to proposals: who holds the lanes, who may take them, and what the registry is told."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,13 @@ from pydantic import TypeAdapter
 
 from kernels.cache import source_hash, use_cache
 from mei_pipeline import files
+from mei_pipeline.candles.findings import marked_symbols
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.features import build_features
 from mei_pipeline.market import DAY_MS, load_bars
-from mei_pipeline.night import NightPlan, anchor_of, night_folder
+from mei_pipeline.night import NightPlan, anchor_of, night_folder, spike_bounds
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.registry.deploy import (
     Assignment,
@@ -202,7 +203,9 @@ def _incumbent(
     resolved = get_config(registry, pointer.config_id).resolved
     days = sum(fold.days for fold in walk.folds)
     try:
-        ground = _ground(settings, resolved, anchor_of(config.pipeline, resolved.interval), plan.to_ms)
+        anchor_ms = anchor_of(config.pipeline, resolved.interval)
+        resolved = _without_marked(settings, config, resolved, (anchor_ms, plan.to_ms))
+        ground = _ground(settings, resolved, anchor_ms, plan.to_ms)
         judged = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
         since = _since(ground, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
     except (ConfigError, DataError) as error:
@@ -217,6 +220,17 @@ def _incumbent(
         round_trips=int(since["round_trips"] or 0),
         other_kernels=other_kernels,
     )
+
+
+def _without_marked(settings: Settings, config: Config, resolved: Resolved, window: tuple[int, int]) -> Resolved:
+    """Leave out the symbols with a bar that no market makes, so that an error of the data is no failure of a config."""
+    lake, bounds = Lake(settings.lake), spike_bounds(config)
+    marked = marked_symbols(lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds)
+    kept = tuple(name for name in resolved.symbols if name not in marked)
+    if not kept:
+        raise DataError("; ".join(f"{name}: {why}" for name, why in marked.items()))
+    params = {name: values for name, values in resolved.symbol_params.items() if name in kept}
+    return replace(resolved, symbols=kept, symbol_params=params)
 
 
 def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:

@@ -149,8 +149,22 @@ class Selection(FileModel):
         return sha256_json(self.model_dump(mode="json"))
 
 
+class Spikes(FileModel):
+    """Bounds between a crash and an error. A bar beyond them is marked, and its symbol is not traded."""
+
+    max_reach: Annotated[float, Field(gt=1, le=1_000_000)] = 10.0
+    """Greatest multiple of the highs of both neighbours that the high of a bar may reach; its low may fall to the same
+    fraction of their lows."""
+    max_displacement: Annotated[float, Field(gt=1, le=1_000_000)] = 2.0
+    """The same for open and close, where no bar is missing before and after."""
+    max_bars: Annotated[int, Field(ge=1, le=24)] = 3
+    """Longest run of bars that is judged as one spike, if prices come back after it."""
+
+
 class PolicyConfig(FileModel):
     """policy.yaml: every threshold that decides."""
 
     selection: Selection
     """From search results to lanes: folds, gates and roles."""
+    spikes: Spikes = Field(default_factory=Spikes)
+    """Bars that no market makes: their bounds."""
