@@ -277,8 +277,8 @@ def _planned_bars(settings: Settings, plan: NightPlan, load: Callable[[Lake], Ba
         if bars.data_hash == data_hash:
             return bars
     raise DataError(
-        f"night {plan.id[:16]}: its bars of {plan.sweep.venue} are no longer in lake {lake.root}: an ingest was undone or "
-        f"files were set aside since it was planned; `mei nightly --profile {plan.profile}` plans and runs a new one"
+        f"night {plan.id[:16]}: its bars of {plan.sweep.venue} are no longer in lake {lake.root}: an ingest was undone "
+        f"or files were set aside since it was planned; `mei nightly --profile {plan.profile}` plans and runs a new one"
     )
 
 
