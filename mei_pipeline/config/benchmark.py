@@ -1,11 +1,15 @@
 """The benchmark symbol of a search."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mei_pipeline.config.axes import fixed_of
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.params.benchmark import needed_benchmark, switches_on
 from mei_pipeline.params.table import Catalog
+
+if TYPE_CHECKING:
+    from kernels.params import Value
 
 
 def sweep_benchmark(spec: SweepSpec, symbols: Sequence[str], catalog: Catalog) -> str:
@@ -19,7 +23,8 @@ def sweep_benchmark(spec: SweepSpec, symbols: Sequence[str], catalog: Catalog) -
     Raises:
         ConfigError: A combo reads a benchmark, and there is none among the symbols or more than one.
     """
-    values = {path: (value,) for path, value in fixed_of(spec, catalog.strategy(spec.strategy)).items()}
+    fixed = fixed_of(spec, catalog.strategy(spec.strategy))
+    values: dict[str, tuple[Value, ...]] = {path: (value,) for path, value in fixed.items()}
     for path in spec.axes:
         values[path] = (*spec.axis_values(path), *(values[path] if spec.when(path) else ()))
     for symbol, own in spec.symbol_params.items():
