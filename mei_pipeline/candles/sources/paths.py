@@ -79,8 +79,9 @@ def _is_hidden(file: Path, root: Path) -> bool:
 def _not_read(where: str, names: list[str]) -> tuple[str, ...]:
     """One line for each ending, however many files have it."""
     counts = Counter("".join(Path(name).suffixes[-1:]).lower() for name in names)
-    return tuple(
-        f"{where}{count:,} file{'s' if count > 1 else ''} {f'that end in {ending}' if ending else 'without an ending'} "
-        f"not read; read are {_READ}"
-        for ending, count in sorted(counts.items())
-    )
+    lines = []
+    for ending, count in sorted(counts.items()):
+        files, end = ("files", "end") if count > 1 else ("file", "ends")
+        kind = f"that {end} in {ending}" if ending else "without an ending"
+        lines.append(f"{where}{count:,} {files} {kind} not read; read are {_READ}")
+    return tuple(lines)
