@@ -45,11 +45,11 @@ def find(path: str | Path) -> Found:
         if not tables:
             raise DataError(f"{path}: holds no file that ends in .csv")
         return Found(path.absolute(), tuple(tables), _not_read(f"{path}: ", others))
-    if not has_magic(str(path)):
-        raise DataError(f"{path}: no such file or folder")
     # What exists is no pattern: `data [2025]/*.csv` searches the folder `data [2025]`.
     folder = next(parent for parent in path.parents if parent.is_dir())
     pattern = str(path.relative_to(folder))
+    if not has_magic(pattern):
+        raise DataError(f"{path}: no such file or folder")
     matches = (folder / name for name in glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207  (no match for **)
     return _search(path, folder.absolute(), matches)
 
