@@ -134,6 +134,7 @@ def test_a_symbol_with_too_few_bars_of_the_window_is_short():
 
 def test_every_rule_of_the_design_is_there():
     assert set(RULES) == {
+        "other_interval",
         *("null", "non_finite", "non_positive", "inconsistent", "off_grid", "duplicate", "conflict", "unsorted"),
         *("future", "still_open", "jump", "gap", "stale", "short"),
     }

@@ -129,7 +129,7 @@ def test_hidden_files_are_skipped_and_what_is_not_read_is_named(tmp_path):
     told = [note.removeprefix(f"{tmp_path}: ") for note in source.skipped]
     assert told[0].startswith("1 file without an ending not read")
     assert told[1].startswith("2 files that end in .xlsx not read")
-    assert told[2].startswith("1 file that end in .zst not read")
+    assert told[2].startswith("1 file that ends in .zst not read")
     assert told[3].startswith(f"left out: {tmp_path}/manifest.json")
     assert len(told) == 4
 
@@ -143,7 +143,7 @@ def test_every_csv_in_a_zip_is_read_and_other_members_are_named(tmp_path):
     frame, source = read(tmp_path / "all.zip")
     assert symbols(frame) == {"BTC": 12, "ETH": 12}
     assert set(frame["source"]) == {"BTC-1h.csv", "ETH-1h.csv"}
-    assert ["1 file that end in .txt not read" in note for note in source.skipped] == [True]
+    assert ["1 file that ends in .txt not read" in note for note in source.skipped] == [True]
 
 
 def test_a_zip_beside_its_csv_changes_nothing(tmp_path):
@@ -157,7 +157,7 @@ def test_a_zip_beside_its_csv_changes_nothing(tmp_path):
     assert (again.ingest_id, again.total.unchanged) == (None, 12)
 
 
-@pytest.mark.parametrize("name", ["data [2025]", "a*b", "q?", "[!x]", "x[a-z]"])
+@pytest.mark.parametrize("name", ["data [2025]", "a*b?"])
 def test_a_path_that_exists_is_no_pattern(tmp_path, name):
     folder = tmp_path / name
     save(folder / "BTC-1h [1].csv", bars(("BTC",), 12).select("symbol", "interval", *PLAIN))
@@ -179,6 +179,9 @@ def test_a_path_that_exists_is_no_pattern(tmp_path, name):
 def test_a_pattern_that_matches_nothing_is_named(tmp_path):
     with pytest.raises(DataError, match=r"\[ab\]\.csv: no file that ends in"):
         open_files(tmp_path / "[ab].csv", "binance")
+    (tmp_path / "in [2025]").mkdir()
+    with pytest.raises(DataError, match=r"in \[2025\]/none\.csv: no such file or folder"):
+        open_files(tmp_path / "in [2025]/none.csv", "binance")
 
 
 WRONG = {

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
-from pyarrow import ArrowException, feather
 
 from mei_pipeline.errors import DataError
 
@@ -33,7 +32,6 @@ _UNREADABLE = (
     zipfile.BadZipFile,
     NotImplementedError,
     RuntimeError,
-    ArrowException,
     pl.exceptions.PolarsError,
 )
 
@@ -217,6 +215,8 @@ def _columns(
 
 
 def _arrow(path: Path, names: list[str] | None = None) -> pl.DataFrame:
+    from pyarrow import feather  # noqa: PLC0415  (half a second that only Feather files need)
+
     frame = pl.from_arrow(feather.read_table(path, columns=names, memory_map=False))
     assert isinstance(frame, pl.DataFrame)  # noqa: S101  (a table, never one array)
     return frame

@@ -45,11 +45,11 @@ def find(path: str | Path) -> Found:
         if not tables:
             raise DataError(f"{path}: holds no file that ends in .csv")
         return Found(path.absolute(), tuple(tables), _not_read(f"{path}: ", others))
-    if not has_magic(str(path)):
-        raise DataError(f"{path}: no such file or folder")
     # What exists is no pattern: `data [2025]/*.csv` searches the folder `data [2025]`.
     folder = next(parent for parent in path.parents if parent.is_dir())
     pattern = str(path.relative_to(folder))
+    if not has_magic(pattern):
+        raise DataError(f"{path}: no such file or folder")
     matches = (folder / name for name in glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207  (no match for **)
     return _search(path, folder.absolute(), matches)
 
@@ -79,8 +79,9 @@ def _is_hidden(file: Path, root: Path) -> bool:
 def _not_read(where: str, names: list[str]) -> tuple[str, ...]:
     """One line for each ending, however many files have it."""
     counts = Counter("".join(Path(name).suffixes[-1:]).lower() for name in names)
-    return tuple(
-        f"{where}{count:,} file{'s' if count > 1 else ''} {f'that end in {ending}' if ending else 'without an ending'} "
-        f"not read; read are {_READ}"
-        for ending, count in sorted(counts.items())
-    )
+    lines = []
+    for ending, count in sorted(counts.items()):
+        files, end = ("files", "end") if count > 1 else ("file", "ends")
+        kind = f"that {end} in {ending}" if ending else "without an ending"
+        lines.append(f"{where}{count:,} {files} {kind} not read; read are {_READ}")
+    return tuple(lines)

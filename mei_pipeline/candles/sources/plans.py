@@ -114,7 +114,7 @@ def check_together(path: str | Path, root: Path, kept: Sequence[Candidate], want
     symbol = wanted.columns.get("symbol", "")
     if symbol.startswith(CONSTANT) and len(kept) > 1:
         raise ConfigError(
-            f"--columns symbol={symbol}: {path} holds {len(kept):,} files, and all of them would become one series; "
+            f"--columns symbol={symbol}: {path} has {len(kept):,} files, and all of them would become one series; "
             "leave it out, so that each file's name says its symbol (BTCUSDT-1h-2024-12.csv), or ingest each by itself"
         )
     markets = {market_of(each.file.path.absolute(), root): each.file for each in kept}

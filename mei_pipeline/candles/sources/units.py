@@ -79,22 +79,20 @@ def check_spacing(file: DataFile, frame: pl.DataFrame, interval: str, origin: st
         DataError: Two bars in a row of a symbol lie closer than the interval, or most often further apart.
     """
     step = interval_ms(interval)
-    same = pl.col("symbol") == pl.col("symbol").shift(1)
-    apart = pl.col("open_ms").diff().abs()
-    # Times that are late by moments are the business of the rule `off_grid`.
-    apart = pl.when((apart - step).abs() * 100 < step).then(step).otherwise(apart)
-    counts = frame.select("symbol", fits=same & (apart == step)).group_by("symbol").agg(pl.len(), pl.col("fits").sum())
-    doubtful = counts.filter(pl.col("fits") * 2 < pl.col("len") - 1)["symbol"]
+    doubtful = _unlike_before(frame, step)
     if doubtful.is_empty():
         return
+    apart = pl.col("open_ms").drop_nulls().sort().diff()
+    near = _near(apart, step)
+    rows = frame.select("symbol", "open_ms").filter(pl.col("symbol").is_in(doubtful.implode()))
+    counts = rows.group_by("symbol").agg(fits=near.sum(), pairs=(apart > 0).sum())
+    doubtful = counts.filter(pl.col("fits") * 2 < pl.col("pairs"))["symbol"]
     distances = (
-        frame.select("symbol", "open_ms")
-        .filter(pl.col("symbol").is_in(doubtful.implode()))
-        .drop_nulls()
-        .unique()
-        .sort("symbol", "open_ms")
-        .select("symbol", apart=apart, same=same)
-        .filter("same")
+        rows.filter(pl.col("symbol").is_in(doubtful.implode()))
+        .group_by("symbol")
+        .agg(apart=pl.when(near).then(step).otherwise(apart))
+        .explode("apart")
+        .filter(pl.col("apart") > 0)
         .group_by("symbol", "apart")
         .len()
         .sort(pl.col("len"), pl.col("apart") == step, -pl.col("apart"), descending=True)
@@ -110,6 +108,18 @@ def check_spacing(file: DataFile, frame: pl.DataFrame, interval: str, origin: st
     option = "--columns interval==" if origin.startswith("column") else "--interval "
     allowed = f"state it with {option}{found}" if found else f"allowed: {', '.join(INTERVALS)}"
     raise DataError(f"{file}: the bars of {symbol} are mostly {name} apart, but {origin} says {interval}; {allowed}")
+
+
+def _near(apart: pl.Expr, step: int) -> pl.Expr:
+    # Times that are late by moments are the business of the rule `off_grid`.
+    return (apart.abs() - step).abs() * 100 < step
+
+
+def _unlike_before(frame: pl.DataFrame, step: int) -> pl.Series:
+    """Symbols of whose rows fewer than half lie one step from the row before: it may be their order, too."""
+    fits = (pl.col("symbol") == pl.col("symbol").shift(1)) & _near(pl.col("open_ms").diff(), step)
+    counts = frame.select("symbol", fits=fits).group_by("symbol").agg(pl.len(), pl.col("fits").sum())
+    return counts.filter(pl.col("fits") * 2 < pl.col("len") - 1)["symbol"]
 
 
 def _coin_column(symbol: str, rows: pl.DataFrame) -> str | None:
