@@ -1,6 +1,6 @@
 """Findings across the files of a lake, however the bars came into it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +33,10 @@ class Given:
     def __init__(self, *frames: pl.DataFrame) -> None:
         self.frames = frames
 
-    def candles(self, interval: str, from_ms: int, to_ms: int) -> Sequence[pl.DataFrame]:
+    def candles(self, _interval: str, _from_ms: int, _to_ms: int) -> Iterator[pl.DataFrame]:
         return iter(self.frames)
 
-    def funding(self, from_ms: int, to_ms: int) -> Sequence[pl.DataFrame]:
+    def funding(self, _from_ms: int, _to_ms: int) -> Iterator[pl.DataFrame]:
         return iter([FUNDING.empty()])
 
     def instruments(self) -> pl.DataFrame:
@@ -127,7 +127,7 @@ def test_an_ingest_reports_its_bars_and_their_neighbours(
 def test_bars_far_before_are_neighbours_too(lake: Lake) -> None:
     early, late = bars(("BTC", "ETH"), 5), bars(("BTC",), 5, MAY + 100 * 24 * HOUR)
     merge_candles(lake, pl.concat([early, bars(("ETH",), 5, MAY + 60 * 24 * HOUR)]), now_ms=NOW)
-    report = ingest(lake, Given(scaled(late, {time: 0.01 for time in late["open_ms"]})), ["1h"], now_ms=NOW)
+    report = ingest(lake, Given(scaled(late, dict.fromkeys(late["open_ms"], 0.01))), ["1h"], now_ms=NOW)
     assert report.findings["1h"].counts() == {"gap_jump": {"BTC": 1}, "gap": {"BTC": 100 * 24 - 5}}
     (gap,) = report.findings["1h"].of("gap")
     assert (gap.rows, gap.sample[0]["open_ms"], gap.sample[0]["missing"]) == (1, MAY + 2400 * HOUR, 2395)
@@ -214,7 +214,7 @@ def test_a_damaged_record_of_confirmations_is_named(lake: Lake) -> None:
     path = lake.root / "confirmed" / "binance.json"
     path.parent.mkdir()
     path.write_text('{"confirmations": [{}]}')
-    with pytest.raises(DataError, match="confirmed/binance.json: damaged"):
+    with pytest.raises(DataError, match=r"confirmed/binance\.json: damaged"):
         marked_bars(lake, "binance", "1h", BOUNDS)
 
 

@@ -135,7 +135,7 @@ def test_a_symbol_with_too_few_bars_of_the_window_is_short():
 def test_every_rule_of_the_design_is_there():
     assert set(RULES) == {
         *("null", "non_finite", "non_positive", "inconsistent", "off_grid", "duplicate", "conflict", "unsorted"),
-        *("future", "still_open", "jump", "gap", "stale", "short"),
+        *("future", "still_open", "spike", "jump", "gap_jump", "gap", "stale", "short"),
     }
 
 
