@@ -254,8 +254,7 @@ def test_a_symbol_with_a_bar_that_no_market_makes_sits_out(world, mei, capsys, t
     prices = pl.col("open", "high", "low", "close")
     merge_candles(lake, sound.with_columns(prices * 1000.0), now_ms=START_MS + 61 * DAY_MS)
     sweep = mei("sweep", "smoke", "--from", "2025-01-11")["sweep"]
-    (stored,) = stored_sweeps(world, sweep)
-    assert stored.plan.symbols == ("AAA", "CCC")
+    assert mei("sweep", "show", sweep)["symbols"] == ["AAA", "CCC"]
     config = tmp_path / "one.yaml"
     config.write_text(f"strategy: ema_cross\nvenue: {VENUE}\ninterval: 1h\n")
     for words in (["backtest"], ["why", "--symbol", "AAA", "--at", "2025-02-01"]):
@@ -264,8 +263,8 @@ def test_a_symbol_with_a_bar_that_no_market_makes_sits_out(world, mei, capsys, t
     config.write_text(f"strategy: ema_cross\nvenue: {VENUE}\ninterval: 1h\nsymbols: [AAA, CCC]\n")
     assert say(capsys, "backtest", "--config", str(config))[0] == 0
     merge_candles(lake, sound, now_ms=START_MS + 61 * DAY_MS)
-    (stored,) = stored_sweeps(world, mei("sweep", "smoke", "--from", "2025-01-11")["sweep"])
-    assert stored.plan.symbols == ("AAA", "BBB", "CCC")
+    sweep = mei("sweep", "smoke", "--from", "2025-01-11")["sweep"]
+    assert mei("sweep", "show", sweep)["symbols"] == ["AAA", "BBB", "CCC"]
 
 
 def test_resume_refuses_another_lake(world, searched, capsys):
