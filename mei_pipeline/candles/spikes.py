@@ -61,7 +61,8 @@ class _Runs(NamedTuple):
 def spikes(frame: pl.DataFrame, step_ms: int, bounds: SpikeBounds) -> pl.DataFrame:
     """Find the bars that no market makes.
 
-    The first and the last bars of a symbol have one neighbour: there `max_reach` decides alone, until a bar follows.
+    The first bar and the last bars of a symbol have one neighbour. There `max_reach` alone decides, and only if more
+    bars lie on the other side of that neighbour; the last bars are judged again when others follow.
 
     Args:
         frame: Bars of one venue and interval, sorted by symbol and open_ms, one per key.
@@ -87,7 +88,7 @@ def spikes(frame: pl.DataFrame, step_ms: int, bounds: SpikeBounds) -> pl.DataFra
     for runs in (_runs(bars, length) for length in lengths):
         # Beside a spike it is the neighbour that is wrong.
         beside = marked[np.maximum(runs.before, runs.after)]
-        _mark(runs, ~runs.inner & ~beside & _reach(bars, runs, bounds), before, after)
+        _mark(runs, _outer(bars, runs) & ~beside & _reach(bars, runs, bounds), before, after)
     rows = np.flatnonzero(before >= 0)
     times = bars.open_ms
     return frame[rows].with_columns(
@@ -111,6 +112,17 @@ def _runs(bars: _Bars, length: int) -> _Runs:
     before = np.where((before >= 0) & (bars.symbol[before] == own), before, -1)
     after = np.where((after == start + length) & (bars.symbol[after] == own), after, -1)
     return _Runs(length, start, before, after)
+
+
+def _outer(bars: _Bars, runs: _Runs) -> Flags:
+    """Whether a run is the first bar or the last bars of a symbol, and shorter than what it is compared with."""
+    ends = np.flatnonzero(np.append(bars.symbol[1:] != bars.symbol[:-1], np.array([True]))) + 1
+    starts = np.append(np.array([0]), ends[:-1])
+    symbol = np.searchsorted(ends, runs.start, side="right")
+    others = ends[symbol] - starts[symbol] - runs.length
+    first = (runs.before < 0) & (runs.length == 1)
+    last = (runs.after < 0) & (runs.before >= 0)
+    return (first | last) & (others > runs.length)
 
 
 def _mark(runs: _Runs, found: Flags, before: Ints, after: Ints) -> None:

@@ -61,6 +61,90 @@ def test_tables_name_symbols_and_broken_rules(mei, shelf):
     assert "Ingests" in mei("lake", "show")[1]
 
 
+@pytest.fixture
+def flawed(shelf):
+    """Bars of BTC with a spike, of ETH with two gaps and a lower level after the longer one."""
+    prices = ["open", "high", "low", "close"]
+    eth = (pl.col("symbol") == "ETH") & (pl.col("open_ms") >= MAY + 10 * HOUR)
+    frame = FRAME.with_columns(pl.when(eth).then(pl.col(prices) / 100).otherwise(pl.col(prices)))
+    gone = (pl.col("symbol") == "ETH") & pl.col("open_ms").is_in([MAY + hour * HOUR for hour in (2, 6, 7, 8, 9)])
+    frame = with_row(frame, 5, high=5e5).filter(~gone)
+    frame.write_parquet(shelf / "a.parquet")
+    return shelf
+
+
+def test_an_ingest_tells_of_spikes_jumps_and_gaps(mei, flawed):
+    code, text, said = mei("ingest", "--path", flawed)
+    assert code == 0
+    assert "missing in 2 gaps, the longest 4 bars from 2025-05-01 06:00Z to 2025-05-01 10:00Z" in text
+    assert "(-99.0%) after 4 missing bars" in text
+    assert "BTC: bars that no market makes" in said
+    counts = {"spike": {"BTC": 1}, "gap_jump": {"ETH": 1}, "gap": {"ETH": 5}}
+    (part,) = (part for part in mei("lake", "show", "--json")[1]["parts"] if part["table"] == "candles")
+    assert (part["findings"], part["warnings"]) == (counts, 7)
+    assert "missing in 2 gaps" in mei("lake", "show")[1]
+    (again,) = mei("ingest", "--path", flawed, "--json")[1]["ingests"]
+    assert {item["rule"]: {item["symbol"]: item["count"]} for item in again["findings"]["1h"]["items"]} == counts
+
+
+def test_a_person_confirms_a_marked_bar_by_name_and_takes_it_back(mei, flawed):
+    mei("ingest", "--path", flawed)
+    (bar,) = mei("lake", "spikes", "--json")[1]["marked"]
+    assert (bar["symbol"], bar["interval"], bar["open_ms"], bar["high"]) == ("BTC", "1h", MAY + 5 * HOUR, 5e5)
+    words = ("lake", "confirm", "BTC", "--at", "2025-05-01T05:00", "--why", "seen on the venue", "--who", "ann")
+    code, report, _ = mei(*words, "--json")
+    assert (code, report["confirmed"][0]["who"], report["confirmed"][0]["high"]) == (0, "ann", 5e5)
+    found = mei("lake", "spikes", "--json")[1]
+    assert (found["marked"], [entry["why"] for entry in found["confirmed"]]) == ([], ["seen on the venue"])
+    code, _, said = mei(*words)
+    assert (code, "was confirmed by ann" in said) == (4, True)
+    code, report, _ = mei(*words, "--withdraw", "--json")
+    assert (code, report["confirmed"][0]["withdrawn"]["who"]) == (0, "ann")
+    assert len(mei("lake", "spikes", "--json")[1]["marked"]) == 1
+    assert all(word in mei("lake", "spikes")[1] for word in ("500,000", "seen on the venue", "by ann"))
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("BTC", "--at", "2025-05-01T06:00", "--why", "x"), 4, "marked bars of it: 2025-05-01 05:00Z (binance 1h)"),
+        (("ETH", "--at", "2025-05-01T06:00", "--why", "x"), 4, "marked bars of it: none"),
+        (("BTC", "--at", "2025-05-01T05:00", "--why", "x", "--venue", "okx"), 4, "not marked"),
+        (("BTC", "--at", "2025-05-01T05:00", "--why", " "), 2, "give a reason"),
+        (("BTC", "--at", "2025-05-01T05:00", "--why", "x", "--withdraw"), 4, "no confirmation of it is in force"),
+        (("BTC", "--at", "yesterday", "--why", "x"), 2, "--at"),
+        (("BTC", "--at", "2025-05-01T05:00"), 2, "--why"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_refused(mei, flawed, words, code, says):
+    mei("ingest", "--path", flawed)
+    found, _, said = mei("lake", "confirm", *words)
+    assert (found, says in " ".join(said.split())) == (code, True), said
+
+
+def test_a_bar_that_is_marked_twice_is_confirmed_in_one_place(mei, flawed):
+    mei("ingest", "--path", flawed)
+    pl.read_parquet(flawed / "a.parquet").with_columns(venue=pl.lit("other")).write_parquet(flawed / "a.parquet")
+    mei("ingest", "--path", flawed)
+    words = ("lake", "confirm", "BTC", "--at", "2025-05-01T05:00", "--why", "x")
+    code, _, said = mei(*words)
+    assert (code, "--venue other --interval 1h" in said) == (2, True)
+    assert mei(*words, "--venue", "other")[0] == 0
+    assert [bar["venue"] for bar in mei("lake", "spikes", "--json")[1]["marked"]] == ["binance"]
+
+
+def test_the_bounds_are_those_of_the_policy(mei, flawed, tmp_path, monkeypatch):
+    text = (CHECKOUT / "config" / "policy.yaml").read_text()
+    (tmp_path / "config").mkdir()
+    monkeypatch.setenv("MEI_CONFIG", str(tmp_path / "config"))
+    (tmp_path / "config" / "policy.yaml").write_text(text.replace("max_reach: 10 ", "max_reach: 100000 "))
+    report = mei("ingest", "--path", flawed, "--json")[1]["ingests"][0]
+    assert {item["rule"] for item in report["findings"]["1h"]["items"]} == {"gap_jump", "gap"}
+    (tmp_path / "config" / "policy.yaml").write_text(text.replace("max_reach: 10 ", "max_reach: 1 "))
+    code, _, said = mei("lake", "show")
+    assert (code, "policy.yaml" in said and "max_reach" in said) == (2, True)
+
+
 def test_doing_it_again_says_nothing_new(mei, shelf):
     mei("ingest", "--path", shelf)
     assert "nothing new" in mei("ingest", "--path", shelf)[2]

@@ -66,7 +66,7 @@ def test_one_ingest_has_one_id_and_reports_every_symbol(lake):
     assert report.candles["1h"]["BTC"].refused == 1
     assert report.candles["5m"]["SOL"].added == 12
     assert report.funding["BTC"].added == 1
-    assert set(report.findings["1h"].counts()) == {"non_positive", "inconsistent"}
+    assert set(report.findings["1h"].counts()) == {"non_positive", "inconsistent", "gap"}
     assert [record.id for record in ingests(lake)] == [report.ingest_id]
     assert set(report.files) >= {"candles/binance/1h/2025-05.parquet", "funding/binance/BTC.parquet"}
     assert report.as_dict()["total"]["added"] == report.total.added == 24 * 80 - 1 + 12

@@ -8,7 +8,7 @@ import pytest
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake, write_config
 
 from mei_pipeline import files
-from mei_pipeline.candles.lake import merge_funding, read_funding
+from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, read_candles, read_funding
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import Busy, ConfigError, DataError, Refused
 from mei_pipeline.settings import read_settings
@@ -246,6 +246,25 @@ def test_a_search_of_a_night_is_resumed_with_the_bars_of_its_holdout(world, mei)
     assert stored.plan.to_ms < stored.plan.slice_ms
     chunk_path(stored.folder, stored.plan, 0).unlink()
     assert mei("sweep", "resume", stored.id)["resumed"] == 7
+
+
+def test_a_symbol_with_a_bar_that_no_market_makes_sits_out(world, mei, capsys, tmp_path):
+    lake = Lake(world.lake)
+    sound = read_candles(lake, VENUE, "1h", ["BBB"]).slice(700, 1)
+    prices = pl.col("open", "high", "low", "close")
+    merge_candles(lake, sound.with_columns(prices * 1000.0), now_ms=START_MS + 61 * DAY_MS)
+    sweep = mei("sweep", "smoke", "--from", "2025-01-11")["sweep"]
+    assert mei("sweep", "show", sweep)["symbols"] == ["AAA", "CCC"]
+    config = tmp_path / "one.yaml"
+    config.write_text(f"strategy: ema_cross\nvenue: {VENUE}\ninterval: 1h\n")
+    for words in (["backtest"], ["why", "--symbol", "AAA", "--at", "2025-02-01"]):
+        code, said = say(capsys, *words, "--config", str(config))
+        assert (code, "BBB: spike: 1 1h bar that no market makes" in said) == (DataError.exit_code, True)
+    config.write_text(f"strategy: ema_cross\nvenue: {VENUE}\ninterval: 1h\nsymbols: [AAA, CCC]\n")
+    assert say(capsys, "backtest", "--config", str(config))[0] == 0
+    merge_candles(lake, sound, now_ms=START_MS + 61 * DAY_MS)
+    sweep = mei("sweep", "smoke", "--from", "2025-01-11")["sweep"]
+    assert mei("sweep", "show", sweep)["symbols"] == ["AAA", "BBB", "CCC"]
 
 
 def test_resume_refuses_another_lake(world, searched, capsys):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, quarters, walk, write_config
 
 from mei_pipeline import night
+from mei_pipeline.candles.confirm import Decision, confirm, withdraw
 from mei_pipeline.candles.instruments import default_instruments
-from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
+from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments, read_funding, undo
+from mei_pipeline.config.models import Spikes
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.benchmark import candidates
 from mei_pipeline.settings import Settings
@@ -103,8 +106,9 @@ def test_a_search_does_not_see_the_symbols_that_are_held_out(mei_settings: Setti
     revised = walk(other, 60, 1).tail(1).with_columns(volume=pl.col("volume") + 1.0)
     merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
     assert night.night_bars(mei_settings, plan).data_hash == plan.sweep.data_hash
-    with pytest.raises(DataError, match="the lake has changed"):
-        night.others_bars(mei_settings, plan)
+    again = night.others_bars(mei_settings, plan)
+    assert again is not None
+    assert again.data_hash == plan.others_hash
 
 
 def test_too_few_symbols_hold_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:
@@ -158,14 +162,71 @@ def test_no_night_unknown_night_damaged_night(mei_settings: Settings, tmp_path: 
         night.read_plan(mei_settings)
 
 
-def test_a_lake_that_changed_under_the_night_is_noticed(mei_settings: Settings, tmp_path: Path) -> None:
+def test_a_night_keeps_its_slice_whatever_is_ingested_after_the_plan(mei_settings: Settings, tmp_path: Path) -> None:
     lake = fill_lake(mei_settings)
     plan = night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
-    assert night.night_bars(mei_settings, plan).data_hash == plan.sweep.data_hash
+    night.write_plan(mei_settings, plan)
+    before = night.night_bars(mei_settings, plan)
+    now_ms = AS_OF_MS + DAY_MS
+    for _ in range(2):  # a bar that is restated twice, others that are new, funding, another lot
+        merge_candles(lake, walk("AAA", 61, 1).tail(50).with_columns(volume=pl.col("volume") + 1.0), now_ms=now_ms)
+        merge_candles(lake, walk("BBB", 61, 1).tail(50).with_columns(close=pl.col("high")), now_ms=now_ms)
+        merge_candles(lake, walk("AAA", 60, 1).tail(5).with_columns(close=pl.col("low")), now_ms=now_ms)
+    paid = read_funding(lake, VENUE, ["AAA"])
+    merge_funding(lake, paid.with_columns(time_ms=pl.col("time_ms") + 1, rate=pl.lit(0.01)), now_ms=now_ms)
+    merge_instruments(lake, default_instruments(VENUE, {"AAA": 1e6}), now_ms=now_ms)
+    planned = night.read_plan(mei_settings)
+    after = night.night_bars(mei_settings, planned)
+    assert after.data_hash == before.data_hash == plan.sweep.data_hash
+    assert np.array_equal(after.prices, before.prices, equal_nan=True)
+    assert np.array_equal(after.steps.funding, before.steps.funding)
+    fresh = night.plan_night(mei_settings, write_config(tmp_path / "again"), "smoke", AS_OF_MS)
+    assert fresh.sweep.data_hash != plan.sweep.data_hash
+
+
+def test_a_slice_that_is_gone_says_which_command_plans_again(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings)
     revised = walk("AAA", 60, 1).tail(1).with_columns(volume=pl.col("volume") + 1.0)
-    merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
-    with pytest.raises(DataError, match="the lake has changed"):
+    merged = merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
+    plan = night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
+    undo(lake, str(merged.ingest_id), now_ms=AS_OF_MS + DAY_MS)
+    with pytest.raises(DataError, match="`mei nightly --profile smoke` plans and runs a new one"):
         night.night_bars(mei_settings, plan)
+    old = replace(plan, edition=None)  # as an earlier version wrote it
+    assert (old, old.id) == (plan, plan.id)
+    with pytest.raises(DataError, match="`mei nightly --profile smoke`"):
+        night.night_bars(mei_settings, old)
+
+
+@pytest.mark.parametrize("day", [5, 30])  # before the window, where features begin; in the window
+def test_a_symbol_with_a_bar_that_no_market_makes_sits_out(mei_settings: Settings, tmp_path: Path, day: int) -> None:
+    lake = fill_lake(mei_settings)
+    config = write_config(tmp_path)
+    now_ms = AS_OF_MS + DAY_MS
+    sound = walk("BBB", 60, 1).filter(pl.col("open_ms") == START_MS + day * DAY_MS)
+    spike = sound.with_columns(pl.col("open", "high", "low", "close") * 1000.0)
+    merge_candles(lake, spike, now_ms=now_ms)
+    plan = night.plan_night(mei_settings, config, "smoke", AS_OF_MS)
+    assert plan.sweep.symbols == ("AAA", "CCC")
+    assert plan.dropped.keys() == {"BBB"}
+    assert plan.dropped["BBB"].startswith("spike: 1 1h bar that no market makes")
+    assert [(item.rule, item.count) for item in plan.findings if item.rule == "spike"] == [("spike", 1)]
+    confirm(lake, VENUE, "1h", spike.row(0, named=True), Decision("ann", "it was so", now_ms))
+    assert night.plan_night(mei_settings, config, "smoke", AS_OF_MS).dropped == {}
+    withdraw(lake, VENUE, "1h", "BBB", sound["open_ms"][0], Decision("ann", "it was not", now_ms))
+    assert night.plan_night(mei_settings, config, "smoke", AS_OF_MS).dropped.keys() == {"BBB"}
+    merge_candles(lake, sound, now_ms=now_ms)
+    assert night.plan_night(mei_settings, config, "smoke", AS_OF_MS).dropped == {}
+
+
+def test_bounds_are_those_of_the_policy(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings)
+    bar = walk("BBB", 60, 1).filter(pl.col("open_ms") == START_MS + 30 * DAY_MS)
+    merge_candles(lake, bar.with_columns(high=pl.col("high") * 5.0), now_ms=AS_OF_MS + DAY_MS)
+    config = write_config(tmp_path)
+    assert night.plan_night(mei_settings, config, "smoke", AS_OF_MS).dropped == {}
+    strict = config.policy.model_copy(update={"spikes": Spikes(max_reach=4.0)})
+    assert night.plan_night(mei_settings, replace(config, policy=strict), "smoke", AS_OF_MS).dropped.keys() == {"BBB"}
 
 
 FETCHED = ("15m", "1h")
@@ -195,8 +256,7 @@ def test_a_night_reads_the_bars_that_exits_are_decided_on(mei_settings: Settings
     assert plan.sweep.to_ms == plan.holdout_ms  # the search ends where the holdout begins
     revised = quarters(walk("AAA", 60, 1)).tail(1).with_columns(volume=pl.lit(7.0))
     merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
-    with pytest.raises(DataError, match="the lake has changed"):
-        night.night_bars(mei_settings, plan)
+    assert night.night_bars(mei_settings, plan).data_hash == bars.data_hash
 
 
 def test_shorter_bars_exclude_a_symbol_too(mei_settings: Settings, tmp_path: Path) -> None:

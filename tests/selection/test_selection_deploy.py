@@ -3,14 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from market_kit import DAY_MS
 from sqlalchemy import update
 from station_kit import NOW_MS, Night, deploy
 
 from kernels.cache import source_hash
+from mei_pipeline.candles.lake import Lake, merge_candles, read_candles
 from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.files import canonical_json
+from mei_pipeline.market import load_bars
 from mei_pipeline.night import night_bars, night_features
 from mei_pipeline.registry import tables
 from mei_pipeline.registry.deploy import Candidate, promote_proposals, store_candidates
@@ -21,7 +24,7 @@ from mei_pipeline.registry.promote import Wish, promote
 from mei_pipeline.registry.records import Lane, Occasion
 from mei_pipeline.registry.store import lane_pointer, lane_pointers, latest_proposals, story_of
 from mei_pipeline.selection.artefacts import read_candidates, read_gated, read_walk
-from mei_pipeline.selection.deploy import assign_night, read_assigned
+from mei_pipeline.selection.deploy import assign_night, read_assigned, read_compared
 from mei_pipeline.selection.legs import Ground, chain, run_leg
 from mei_pipeline.sweep.plan import resolved_combo
 
@@ -182,6 +185,27 @@ def test_an_incumbent_is_replayed_on_the_days_that_judged_the_candidates(held):
     best, reason = ids(found)[0], assigned(found)["paper1"][1]
     assert reason.startswith(f"nothing, because {best[:12]} has a Sharpe ratio of")
     assert reason.endswith(f"on days on which the incumbent has {sharpe:.4g}; 20 more are asked for")
+
+
+def test_an_incumbent_is_replayed_without_a_symbol_whose_bar_no_market_makes(held):
+    config_id = second_best(held)
+    found = with_roles(held, min_run_days=365)
+    sweep, lake = found.plan.sweep, Lake(found.settings.lake)
+    out, *names = sweep.symbols
+    bar = read_candles(lake, sweep.venue, "1h", [out]).slice(1000, 1)
+    merge_candles(lake, bar.with_columns(pl.col("open", "high", "low", "close") * 1e3), now_ms=NOW_MS)
+    bars = load_bars(lake, sweep.venue, "1h", names, sweep.anchor_ms, found.plan.to_ms)
+    ground = Ground(found.settings, bars, night_features(found.settings, found.plan, bars))
+    (finalist,) = (
+        each for each in read_candidates(found.settings, found.plan).finalists if each.config_id == config_id
+    )
+    resolved = replace(resolved_combo(sweep, finalist.params), symbols=tuple(names))
+    walk, _ = read_walk(found.settings, found.plan)
+    replayed = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
+    assigned(found)
+    (compared,) = read_compared(found.settings, found.plan)
+    assert compared.failed == ""
+    assert compared.sharpe == pytest.approx(np.sqrt(365) * replayed.returns.mean() / replayed.returns.std(ddof=1))
 
 
 def test_an_incumbent_keeps_its_lane_until_it_has_run_its_time(held):
