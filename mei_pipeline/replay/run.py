@@ -54,8 +54,9 @@ class Replay:
 
     Attributes:
         metrics: Every metric of a sweep row; NaN stands for a metric without a value.
-        fills: One row per fill, funding payment or settlement with a backstop, oldest first: time_ms, bar (number of the step), symbol, reason,
-            moment, size, price, fee_usd, cash_usd (change of cash), signal, trip, held (signed size after it).
+        fills: One row per fill, funding payment or settlement with a backstop, oldest first: time_ms, bar (number of
+            the step), symbol, reason, moment, size, price, fee_usd, cash_usd (change of cash), signal, trip, held
+            (signed size after it).
         trades: One row per closed round trip; the columns are those of `trips.SCHEMA`.
         holding: One row per position that was open at the end; see `trips.round_trips`.
         equity: One row per step of the window: close_ms, equity_usd (marked to market).

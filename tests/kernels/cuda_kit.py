@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from kernel_kit import Case, Inputs, inputs_of
-from random_markets import random_case, random_values
+from random_markets import BOLD, random_case, random_values
 
 from kernels import bind
 from kernels.book import make_book
@@ -33,7 +33,7 @@ def same(one: Told, other: Told) -> bool:
 
 
 def inputs_for(strategy: ModuleType, seed: int) -> tuple[Case, Inputs]:
-    """A market, and `COMBOS` combos of `SETS` entry sets in order."""
+    """A market, and `COMBOS` combos of `SETS` entry sets in order; the last one takes sizes that liquidate it."""
     rng = np.random.default_rng(seed)
     case = random_case(rng, strategy.PARAMETERS)
     inputs = inputs_of(strategy, case)
@@ -45,6 +45,9 @@ def inputs_for(strategy: ModuleType, seed: int) -> tuple[Case, Inputs]:
         for parameter in strategy.PARAMETERS:
             if k and parameter.role in {"exit", "sizing"}:
                 params[parameter.name][k] = parameter.encode(other[parameter.path])
+    for parameter in strategy.PARAMETERS:
+        if parameter.path in BOLD:
+            params[parameter.name][-1] = parameter.encode(BOLD[parameter.path])
     for e in range(1, SETS):
         other = random_values(rng, strategy.PARAMETERS)
         for parameter in strategy.PARAMETERS:

@@ -351,6 +351,20 @@ FOCUS: tuple[dict[str, Value | tuple[float, float]], ...] = (
 """What a case is about: everything, additions, trails, an ATR of 0."""
 
 
+BOLD: dict[str, Value] = {
+    "trade.size_mode": "equity",
+    "trade.size_frac": 30.0,
+    "trade.leverage": 50.0,
+    "trade.allocation_frac": 0.9,
+    "trade.leverage_low": 50.0,
+    "trade.leverage_medium": 50.0,
+    "trade.leverage_high": 50.0,
+    "trade.max_total_margin_frac": 1.0,
+    "trade.shrink_to_fit": True,
+}
+"""Sizes with which a book is soon liquidated."""
+
+
 def random_values(rng: np.random.Generator, parameters: tuple[Parameter, ...]) -> dict[str, Value]:
     """A value of every parameter."""
     values: dict[str, Value] = {}

@@ -4,11 +4,14 @@ The first hour is warm-up. Every number of an hour that is not given is that of 
 Entries carry 10,000 * 0.03 = 300 USD of margin at leverage 5: 15 coins at 100.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from alpha_kit import LONG_FEATURES, SHORT_FEATURES
 from kernel_kit import Case, candle, one, run_engine
-from naive import Rules
+from naive import Bar, Rules
 
 from kernels import bind
 from kernels.strategies import mei_alpha
@@ -16,6 +19,7 @@ from kernels.strategies import mei_alpha
 NAMES = [use.name for use in mei_alpha.FEATURES]
 PATHS = {parameter.name: parameter.path for parameter in mei_alpha.PARAMETERS}
 VALUES = {parameter.path: parameter.default for parameter in mei_alpha.PARAMETERS}
+CLOSE = Rules(next_open=False, intrabar=False)
 PLAIN = {
     "warmup_bars": 1,
     "entry_min_confidence": "low",
@@ -41,13 +45,19 @@ def hour(price: float, says: str = "", side: int = 1, **changed: float) -> dict[
 def play():
     engine = bind.engine("mei_alpha")
 
-    def fills(*tables: list[dict[str, float]], names: tuple[str, ...] = (), **changed):
+    def fills(
+        *tables: list[dict[str, float]],
+        names: tuple[str, ...] = (),
+        rules: Rules = CLOSE,
+        bars: Mapping[int, Bar] | None = None,
+        **changed,
+    ):
         """(hour, symbol, reason, size, price) of each fill, hours counted from the first."""
         values = VALUES | {PATHS[name]: value for name, value in (PLAIN | changed).items()}
         tables = tuple([hour(100.0), *table] for table in tables)
-        symbols = [one([candle(row["close"]) for row in table]) for table in tables]
+        symbols = [one([(bars or {}).get(t, candle(row["close"])) for t, row in enumerate(table)]) for table in tables]
         columns = np.array([[[row[name] for row in table] for table in tables] for name in NAMES]).transpose(0, 2, 1)
-        case = Case(symbols, Rules(next_open=False, intrabar=False), values, names=list(names))
+        case = Case(symbols, rules, values, names=list(names))
         given = (np.ascontiguousarray(columns), np.arange(len(NAMES)).reshape(1, 1, -1))
         outcome = run_engine(engine, mei_alpha, case, given)
         return [(fill.t, fill.s, fill.reason, round(fill.size, 9), fill.price) for fill in outcome.fills]
@@ -157,6 +167,35 @@ def test_a_cool_down_bars_the_side_of_the_exit(play):
     flips = play(stopped_then_wanted("short"))
     assert [fill[:3] for fill in flips] == [(1, 0, "entry"), (2, 0, "stop_loss"), (2, 0, "entry")]
     assert flips[2][3] < 0
+
+
+def test_a_cool_down_after_an_exit_at_an_open_begins_when_the_bar_before_closed(play):
+    """Stopped at the close of hour 3, sold at the open of 4: at the close of hour 6, 180 minutes have passed."""
+    table = [hour(100, "long"), hour(100), *(hour(97, "long") for _ in range(6))]
+    fills = play(table, rules=replace(CLOSE, next_open=True))
+    assert [fill[:3] for fill in fills] == [(2, 0, "entry"), (4, 0, "stop_loss"), (7, 0, "entry")]
+
+
+TEN_TIMES = {"allocation_frac": 0.5, "leverage_high": 20.0}
+"""1,000 coins at 100 USD on 10,000 USD: with 1 % of maintenance, a long is liquidated at 90.91, a short at 108.91."""
+
+
+@pytest.mark.parametrize(
+    ("says", "bar", "ends"),
+    [
+        ("long", candle(100, 100, 91, 100), []),
+        ("long", candle(100, 100, 85, 95), [("liquidation", pytest.approx(90_000 / 990))]),
+        ("long", candle(91, 95, 85, 95), [("liquidation", pytest.approx(90_000 / 990))]),
+        ("long", candle(90.6, 95, 85, 95), [("backstop", 90.6), ("liquidation", 90.6)]),
+        ("long", candle(60, 95, 60, 95), [("backstop", 60), ("liquidation", 60)]),
+        ("short", candle(100, 115, 100, 105), [("liquidation", pytest.approx(110_000 / 1_010))]),
+        ("short", candle(150, 150, 100, 105), [("backstop", 150), ("liquidation", 150)]),
+    ],
+)
+def test_a_bar_that_ruins_the_account_liquidates_it_before_its_close_is_looked_at(play, says, bar, ends):
+    fills = play([hour(100, says), hour(100)], bars={2: bar}, **TEN_TIMES)
+    assert fills[0][:4] == (1, 0, "entry", 1000.0 if says == "long" else -1000.0)
+    assert [(fill[2], fill[4]) for fill in fills[1:]] == ends
 
 
 def test_a_close_by_signal_starts_no_cool_down(play):

@@ -456,7 +456,7 @@ def test_a_book_may_be_moved_by_one_step_at_a_time_and_is_told_which_it_is(scrip
 
 
 def test_opens_come_first_then_stops_then_targets_then_funding(scripted_engine):
-    """Each in symbol order, but for stops: the one that is reached earlier on the path is first. The log tells the order."""
+    """Each in symbol order, but for stops, which are in the order in which the path reaches them."""
     stopped, nearer = [FLAT, candle(100, 101, 94, 98)], [FLAT, candle(100, 101, 90, 98)]
     taken = [FLAT, candle(100, 111, 99, 98)]
     symbols = [one(bars, {1: 0.01}) for bars in ([FLAT] * 2, taken, stopped, nearer, stopped, [FLAT] * 2)]

@@ -1,6 +1,7 @@
 """Small rules of the book, called one by one at their edges."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from kernel_kit import blank_book
 
 from kernels import book as rules
 from kernels.book import LOG, STOPPED, TARGETED
-from kernels.ledger import decrease, end_day, increase, mark, open_account
+from kernels.ledger import decrease, end_day, increase, mark, on_grid, open_account
 from kernels.market import MODEL
 
 NAN = math.nan
@@ -57,10 +58,45 @@ def test_what_is_no_number_of_coins_stays_none():
 
 @pytest.mark.parametrize(
     ("size", "frac", "part"),
-    [(0.005, 1.0, 0.005), (-0.005, 1.0, 0.005), (3.0, 0.5, 1.5), (-3.0, 0.5, 1.5), (0.01, 0.5, 0.0), (8.0, 2.0, 8.0)],
+    [
+        (0.005, 1.0, 0.005),
+        (-0.005, 1.0, 0.005),
+        (3.0, 0.5, 1.5),
+        (-3.0, 0.5, 1.5),
+        (0.01, 0.5, 0.0),
+        (8.0, 2.0, 8.0),
+        (3.64, 0.5, 1.82),
+        (1.01 + 2.63, 0.5, 1.82),
+        (1.0, 0.29, 0.29),
+        (1.0, 0.299999, 0.29),
+        (2.0**60, 0.5, 2.0**59),
+    ],
 )
 def test_a_part_is_whole_lots_and_the_whole_is_the_whole(size, frac, part):
     assert rules.part_of(size, frac, 100.0) == part
+
+
+@pytest.mark.parametrize("lots", [1.0, 10.0, 100.0, 1e5, 1e8])
+@pytest.mark.parametrize("frac", [0.1, 0.29, 0.3, 0.5, 0.57, 0.7, 0.99])
+def test_a_part_is_the_fraction_of_the_lots_in_decimals(lots, frac):
+    """As a person would round it down: in exact decimals."""
+    for count in np.random.default_rng(7).integers(1, 10**6, 50).tolist():
+        part = math.floor(count * Fraction(str(frac)))
+        assert rules.part_of(count / lots, frac, lots) == part / lots
+        assert on_grid(count / lots - part / lots, lots) == (count - part) / lots
+
+
+@pytest.mark.parametrize(
+    ("coins", "lots", "size"),
+    [(0.1 + 0.2, 10.0, 0.3), (-0.1 - 0.2, 10.0, -0.3), (0.8009999999999998, 1e3, 0.801), (2.0**60, 1e3, 2.0**60)],
+)
+def test_a_sum_of_sizes_goes_back_to_its_whole_lots(coins, lots, size):
+    assert on_grid(coins, lots) == size
+
+
+@pytest.mark.parametrize(("moment", "time"), [(rules.AT_OPEN, 6), (rules.INSIDE, 7), (rules.AT_CLOSE, 7)])
+def test_what_happens_at_an_open_happened_when_the_step_before_closed(moment, time):
+    assert rules.time_of(7, moment) == time
 
 
 @pytest.mark.parametrize(("next_open", "delay", "wait"), [(1, 0, 0), (1, 2, 2), (0, 0, 0), (0, 1, 0), (0, 3, 2)])

@@ -32,6 +32,8 @@ class Case:
 ADD = (1.0, 0.0, 5.0, 10.0, 1.0)
 """The side that is held, and one coin more."""
 
+TENTH = (0.0, 0.0, 0.0, 0.0, 0.0, 0.1)
+
 HALF = (0.0, 0.0, 0.0, 0.0, 0.0, 0.5)
 """No opinion, and an exit of the strategy's own that closes half."""
 
@@ -312,6 +314,26 @@ CASES = {
         CLOSE,
         Sizing(units=0.29),
     ),
+    "half of an even number of lots is half, whatever the product of coins rounds to": Case(
+        [candle(100), candle(102), candle(104)],
+        {0: (1.0, 0.0, 50.0, 50.0), 1: (1.0, 0.0, 50.0, 50.0, 2.63), 2: HALF},
+        [(0, "close", "entry", 1.01, 100), (1, "close", "add", 2.63, 102), (2, "close", "scripted", -1.82, 104)],
+        CLOSE,
+        Sizing(units=1.01),
+    ),
+    "sizes stay whole lots, and a later close leaves exactly nothing": Case(
+        [FLAT, FLAT, FLAT, FLAT, candle(94), FLAT],
+        {0: LONG, 1: (1.0, 0.0, 5.0, 10.0, 0.2), 2: (1.0, 0.0, 5.0, 10.0, 0.7), 3: TENTH},
+        [
+            (0, "close", "entry", 0.1, 100),
+            (1, "close", "add", 0.2, 100),
+            (2, "close", "add", 0.7, 100),
+            (3, "close", "scripted", -0.1, 100),
+            (4, "close", "stop", -0.9, 94),
+        ],
+        CLOSE,
+        Sizing(units=0.1),
+    ),
     "a part of less than a lot closes nothing": Case(
         [FLAT, FLAT],
         {0: LONG, 1: HALF},
@@ -336,6 +358,17 @@ CASES = {
         {0: RESTED, 1: RESTED, 2: RESTED, 3: RESTED},
         [(0, "close", "entry", 1, 100), (1, "close", "stop", -1, 94), (3, "close", "entry", 1, 94)],
         CLOSE,
+    ),
+    "an exit at an open was made when the bar before closed": Case(
+        [FLAT, FLAT, candle(94), *[candle(94)] * 4],
+        {0: LONG, 2: RESTED, 3: RESTED, 4: RESTED, 5: RESTED},
+        [(1, "open", "entry", 1, 100), (3, "open", "stop", -1, 94), (5, "open", "entry", 1, 94)],
+        replace(NEXT, intrabar=False),
+    ),
+    "an exit inside a bar is known when that bar closes": Case(
+        [FLAT, FLAT, candle(100, 100, 94, 94), *[candle(94)] * 4],
+        {0: LONG, 2: RESTED, 3: RESTED, 4: RESTED},
+        [(1, "open", "entry", 1, 100), (2, "inside", "stop", -1, 95), (5, "open", "entry", 1, 94)],
     ),
     "the other side need not rest": Case(
         [FLAT, candle(106), candle(106)],

@@ -16,9 +16,9 @@ from kernels.strategies import load
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-SEEDS = {"ema_cross": (9, 27, 1), "mei_alpha": (6, 11, 12)}
+SEEDS = {"ema_cross": (9, 14, 77), "mei_alpha": (11, 15)}
 """Books of several symbols: finer steps than main bars, and not; groups of symbols with values of their own, and one
-group, whose parameters a thread copies; fills at closes and at opens, stops inside bars."""
+group, whose parameters a thread copies; fills at closes and at opens, stops inside bars; liquidations."""
 
 
 @pytest.mark.parametrize("name", SEEDS)
@@ -46,6 +46,7 @@ def test_simulated_threads_equal_the_processor(tmp_path: Path, name: str):
             fills = expected.accounts[:, ACCOUNT.names.index("fills")]
             assert fills.sum() > 20  # else the seed says nothing
             assert len(set(fills)) > 2
+            assert expected.accounts[:, ACCOUNT.names.index("liquidations")].any()
             groups.add(inputs.params.shape[1] > 1)
             tiles = max(tiles, case.steps // simulated.TILE)
     assert groups == {False, True}
