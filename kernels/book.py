@@ -36,19 +36,19 @@ ORDER_FIELDS = (
 LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cash", "code"))
 """A row of the log: step, symbol, reason, moment, signed size, price, fee in USD, change of cash in USD, signal."""
 
-STEP = record((), ("row", "before", "exits", "day_end", "block", "wanted", "calm"))
+STEP = record((), ("row", "before", "exits", "day_end", "block", "ends", "wanted", "calm"))
 """One step of a tile: the fields of `market.Market`, and of its signals:
 
     wanted: number of symbols with a signal.
-    calm: for how many steps of the tile, from this one on, there is no signal and no day ends.
+    calm: for how many steps of the tile, from this one on, there is no signal, no day ends and no symbol is delisted.
 """
 
 BAR = record(("open", "high", "low", "close", "mark", "funding", "age"))
 """One symbol's bar, together in memory; the fields are those of `market.Market`."""
 
-REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding")
+REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding", "delisted")
 """Why something was booked; a strategy's own exits follow these."""
-ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED = range(len(REASONS))
+ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED, DELISTED = range(len(REASONS))
 OWN_EXITS = len(REASONS)
 NO_EXIT = -1
 
