@@ -100,6 +100,10 @@ def _show(summary: "Mapping[str, Any]") -> None:
     rows = [(name, summary["metrics"][name], METRICS[name]) for name in METRICS]
     rows += [(name, summary["figures"][name], FIGURES[name]) for name in FIGURES]
     output.table("Backtest", ("figure", "value", "what it says"), rows)
+    if summary["holding"]:
+        names = ("symbol", "side", "size", "entry_price", "last_price", "realised_usd", "unrealised_usd", "pnl_usd")
+        held = [tuple(each[name] for name in names) for each in summary["holding"]]
+        output.table("Open at the end", tuple(name.replace("_", " ") for name in names), held)
     show_members(summary["members"], summary["from"], summary["to"])
     for note in summary["notes"]:
         output.note(note)

@@ -234,9 +234,24 @@ def _trades(trades: pl.DataFrame) -> str:
 def _holding(holding: pl.DataFrame) -> str:
     if holding.is_empty():
         return ""
-    rows = [(row["symbol"], row["side"], iso(row["entry_ms"]), row["entry_price"], row["size"], row["adds"])
-            for row in holding.iter_rows(named=True)]  # fmt: skip
-    return section("Open at the end", table(("symbol", "side", "since", "entry price", "size", "adds"), rows))
+    money = ("realised_usd", "unrealised_usd", "pnl_usd")
+    plain = ("entry_price", "last_price", "size", "adds", "partials")
+    rows = [
+        (
+            row["symbol"],
+            row["side"],
+            iso(row["entry_ms"]),
+            *(row[name] for name in plain),
+            *(Money(row[name]) for name in money),
+        )
+        for row in holding.iter_rows(named=True)
+    ]
+    heading = (
+        "symbol", "side", "since", "entry price", "last price", "size", "adds", "partials", "realised USD",
+        "unrealised USD", "net USD",
+    )  # fmt: skip
+    words = "<p>Realised: closed parts, fees, funding. Unrealised: at the last close, before the costs of an exit.</p>"
+    return section("Open at the end", words + table(heading, rows))
 
 
 def _config(config: Mapping[str, Any]) -> str:
