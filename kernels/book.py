@@ -40,19 +40,19 @@ LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cas
     held: signed size of the position after the row.
 """
 
-STEP = record((), ("row", "before", "exits", "day_end", "block", "wanted", "calm"))
+STEP = record((), ("row", "before", "exits", "day_end", "block", "ends", "wanted", "calm"))
 """One step of a tile: the fields of `market.Market`, and of its signals:
 
     wanted: number of symbols with a signal.
-    calm: for how many steps of the tile, from this one on, there is no signal and no day ends.
+    calm: for how many steps of the tile, from this one on, there is no signal, no day ends and no symbol is delisted.
 """
 
 BAR = record(("open", "high", "low", "close", "mark", "funding", "age"))
 """One symbol's bar, together in memory; the fields are those of `market.Market`."""
 
-REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding", "backstop")
+REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding", "backstop", "delisted")
 """Why something was booked; a strategy's own exits follow these."""
-ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED, BACKSTOP = range(len(REASONS))
+ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED, BACKSTOP, DELISTED = range(len(REASONS))
 OWN_EXITS = len(REASONS)
 NO_EXIT = -1
 

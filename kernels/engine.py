@@ -6,7 +6,7 @@ combos of one entry set share it); `walk` then moves each combo's book through t
 
 Order of events of a step: liquidation at the opens; waiting orders at the opens; stops and liquidation along the path
 from the opens to the worst prices; targets; funding; older orders at the close; exits; signals, additions, ranked
-entries; same-close fills; mark-to-market.
+entries; same-close fills; delistings; mark-to-market.
 """
 
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ from kernels.book import (
     time_of,
     touched,
 )
-from kernels.fills import close, coast, fitted, judge, order_open, protect_inside, reserved
+from kernels.fills import close, coast, delist, fitted, judge, order_open, protect_inside, reserved
 from kernels.jit import device, driver, lanes, rare
 from kernels.ledger import end_day, fund, increase, mark, open_account
 from kernels.liquidation import liquidates_at_open, walk_path
@@ -66,10 +66,14 @@ if TYPE_CHECKING:
 
 @device
 def count_calm(steps, count):
-    """Note for each of the first `count` steps how long, from it on, there is no signal and no day ends."""
+    """Note for each of the first `count` steps how long, from it on, nothing needs a quiet book.
+
+    A signal, the end of a day and a delisting do.
+    """
     calm = 0
     for i in range(count - 1, -1, -1):
-        calm = calm + 1 if (steps[i].wanted == 0) & (steps[i].day_end == 0) else 0
+        step = steps[i]
+        calm = calm + 1 if (step.wanted == 0) & (step.day_end == 0) & (step.ends == 0) else 0
         steps[i].calm = calm
 
 
@@ -128,6 +132,7 @@ def gather(market, first, last, bars, steps):
         step.exits = market.exits[t]
         step.day_end = market.day_end[t]
         step.block = market.block[t]
+        step.ends = market.ends[t]
         for s in range(bars.shape[1]):
             bar = bars[t - first, s]
             bar.open = market.open[t, s]
@@ -572,8 +577,12 @@ def take_step(book, account, slots, active, i, step, symbols, model, columns, ro
     if same_close & (seen | ordered):
         unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
         value = account.cash + unrealised
+    ends = step.ends != 0
+    if ends:
+        unrealised = delist(account, slots, active, bars, symbols, model, t, log)
+        value = account.cash + unrealised
     mark(account, value)
-    if seen | (account.fills != fills):
+    if seen | ends | (account.fills != fills):
         retire(account, slots, active)
 
 

@@ -3,7 +3,9 @@
 import numpy as np
 
 from kernels.book import (
+    AT_CLOSE,
     BACKSTOP,
+    DELISTED,
     INSIDE,
     LIQUIDATED,
     NO_EXIT,
@@ -77,6 +79,26 @@ def protect_inside(account, slot, bar, symbol, model, t, s, wanted, log):
         beyond = side * (bar.open - level)
         gapped = (beyond < 0.0) if wanted == STOPPED else (beyond > 0.0)
         close(account, slot, symbol, model, t, s, 1.0, bar.open if gapped else level, wanted, INSIDE, log)
+
+
+@rare
+def delist(account, slots, active, bars, symbols, model, t, log):
+    """Close, at its close, what is held of each symbol whose last bar is step t, and drop what waits for a later bar.
+
+    Returns:
+        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+    """
+    unrealised = 0.0
+    for i in range(account.active):
+        s = np.uint64(active[i])
+        slot = slots[s]
+        if symbols[s].last == t:
+            slot.open_size = 0.0
+            if slot.size != 0.0:
+                close(account, slot, symbols[s], model, t, s, 1.0, bars[s].mark, DELISTED, AT_CLOSE, log)
+        if slot.size != 0.0:
+            unrealised += slot.size * (bars[s].mark - slot.entry)
+    return unrealised
 
 
 @device

@@ -54,6 +54,8 @@ class Market(NamedTuple):
             bar, `row` itself; -1 where `row` is -1.
         enters: [T] 1 where entries are decided, at each close of the entry interval, else 0.
         exits: [T] 1 where exits are decided, at each close of the exit interval, else 0.
+        ends: [T] 1 where the last bar of a symbol before its delisting closes, else 0.
+        last: [S] step of the symbol's last bar before its delisting; -1 while it is listed.
         group: [S] parameter group that the symbol belongs to; 0 is the base.
         lead: [1] index of the benchmark symbol; -1 where the strategy reads none.
         minutes: [1] length of a step in minutes.
@@ -76,6 +78,8 @@ class Market(NamedTuple):
     before: Ints
     enters: Ints
     exits: Ints
+    ends: Ints
+    last: Ints
     group: Ints
     lead: Ints
     minutes: Floats
@@ -108,7 +112,7 @@ class FillModel(NamedTuple):
 MODEL = record((*FillModel._fields, "minutes", "lead"), ("origin",))
 """The fill model with the length of a step in minutes, the index of the lead, and what is added to numbers of steps."""
 
-SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac"), ("group",))
+SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac"), ("group", "last"))
 """What the kernels must know of a symbol; the fields are those of `Market`."""
 
 

@@ -25,6 +25,7 @@ from mei_pipeline.candles.lake import (
     read_instruments,
 )
 from mei_pipeline.candles.lake import symbols as stored_symbols
+from mei_pipeline.endings import ENDED_AFTER_MS, Ending, endings_of
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.names import symbol_problem
 
@@ -125,6 +126,13 @@ class Bars:
         """End of the last main bar of the grid."""
         return self.anchor_ms + len(self.open_ms) * self.interval_ms
 
+    @functools.cached_property
+    def endings(self) -> tuple[Ending, ...]:
+        """Symbols that end before the bars do, by step."""
+        known = self.instruments["delisted_ms"].to_list() if "delisted_ms" in self.instruments.columns else []
+        delisted = [(s, time_ms) for s, time_ms in enumerate(known) if time_ms is not None]
+        return endings_of(self.steps.present, self.steps.open_ms, self.steps.step_ms, delisted)
+
     @property
     def candles(self) -> int:
         """How many bars were read, of every interval."""
@@ -212,7 +220,7 @@ def load_bars(
             {
                 "bars": [main.data_hash] if fine is main else [main.data_hash, fine.data_hash],
                 "funding": frame_hash(paid, ("due_ms", "rate"), f"funding {venue}"),
-                "instruments": frame_hash(instruments, _TRADED_BY, f"instruments {venue}"),
+                "instruments": frame_hash(instruments, (*_TRADED_BY, "delisted_ms"), f"instruments {venue}"),
             }
         ),
         open_ms=main.open_ms,
@@ -336,7 +344,9 @@ def _instruments(lake: Lake, venue: str, names: tuple[str, ...], at_ms: int) -> 
     unknown = sorted(set(names) - set(latest["symbol"]))
     if unknown:
         raise DataError(f"lake {lake.root}: unknown instrument {unknown[0]} at {venue}; run `mei ingest` for it")
-    return pl.DataFrame({"symbol": names}).join(latest, on="symbol", how="left", maintain_order="left")
+    # A delisting after the slice is not known in it.
+    known = latest.with_columns(delisted_ms=pl.when(pl.col("delisted_ms") <= at_ms).then("delisted_ms"))
+    return pl.DataFrame({"symbol": names}).join(known, on="symbol", how="left", maintain_order="left")
 
 
 def stored_ms(lake: Lake, venue: str, interval: str) -> tuple[int, int]:
@@ -374,23 +384,45 @@ def common_symbols(lake: Lake, venue: str, intervals: Intervals) -> tuple[list[s
     return [name for name in held if name not in absent], absent
 
 
+Extents = dict[str, tuple[int, int]]
+"""Open time of the first bar and end of the last, by symbol."""
+
+
+def last_bar_ms(extents: Sequence[Extents]) -> int:
+    """Return the end of the last bar that any symbol has; of several intervals the earliest such end."""
+    return min(max(end for _, end in each.values()) for each in extents)
+
+
 def last_common_ms(lake: Lake, venue: str, intervals: Intervals | str, symbols: Sequence[str]) -> int:
-    """End of the last bar that every one of `symbols` has, of each interval that is read.
+    """Return the end of the last bar that every symbol has that has not ended, of each interval that is read.
+
+    Raises:
+        DataError: A symbol has no bars.
+    """
+    found = []
+    for each in extents_ms(lake, venue, intervals, symbols):
+        ends = [end for _, end in each.values()]
+        found.append(min(end for end in ends if max(ends) - end < ENDED_AFTER_MS))
+    return min(found)
+
+
+def extents_ms(lake: Lake, venue: str, intervals: Intervals | str, symbols: Sequence[str]) -> list[Extents]:
+    """Return what the lake has of each of `symbols`, for each interval that is read.
 
     Raises:
         DataError: A symbol has no bars.
     """
     used = intervals if isinstance(intervals, Intervals) else Intervals(intervals)
-    return min(_last_ms(lake, venue, interval, symbols) for interval in used.read)
-
-
-def _last_ms(lake: Lake, venue: str, interval: str, symbols: Sequence[str]) -> int:
-    frame = read_candles(lake, venue, interval, symbols)
-    last = dict(frame.group_by("symbol").agg(pl.col("open_ms").max()).iter_rows())
-    missing = sorted(set(symbols) - set(last))
-    if missing:
-        raise DataError(f"lake {lake.root}: no {interval} bar of {missing[0]} at {venue}; run `mei ingest`")
-    return int(min(last.values())) + interval_ms(interval)
+    found = []
+    for interval in used.read:
+        opened = pl.col("open_ms")
+        frame = read_candles(lake, venue, interval, symbols).group_by("symbol")
+        rows = frame.agg(first=opened.min(), end=opened.max() + interval_ms(interval)).iter_rows()
+        extents = {str(name): (int(first), int(end)) for name, first, end in rows}
+        if missing := sorted(set(symbols) - set(extents)):
+            raise DataError(f"lake {lake.root}: no {interval} bar of {missing[0]} at {venue}; run `mei ingest`")
+        found.append(extents)
+    return found
 
 
 def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Window:
@@ -427,6 +459,7 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
     lots, min_notional_usd, max_leverage, maintenance_frac = (
         bars.instruments[name].cast(pl.Float64).to_numpy(writable=True) for name in _TRADED_BY
     )
+    ending, last_steps = _endings(bars)
     market = Market(
         open=steps.prices[0],
         high=steps.prices[1],
@@ -445,6 +478,8 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
         before=steps.before,
         enters=steps.enters,
         exits=steps.exits,
+        ends=ending,
+        last=last_steps,
         group=np.zeros(len(bars.symbols), dtype=np.int64),
         lead=np.array([-1], dtype=np.int64),
         minutes=np.array([step / MINUTE_MS]),
@@ -458,3 +493,11 @@ def context_only(bars: Bars, symbol: str) -> Bars:
     age = bars.steps.age.copy()
     age[:, column] = -1
     return replace(bars, steps=replace(bars.steps, age=age))
+
+
+def _endings(bars: Bars) -> tuple[Ints, Ints]:
+    """Whether a symbol ends at each step [T], and the step at which each symbol does [S]; -1 for none."""
+    ends, last = np.zeros(len(bars.steps.open_ms), dtype=np.int64), np.full(len(bars.symbols), -1, dtype=np.int64)
+    for each in bars.endings:
+        ends[each.step], last[each.symbol] = 1, each.step
+    return ends, last

@@ -20,6 +20,7 @@ from mei_pipeline.candles.spikes import SpikeBounds
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
+from mei_pipeline.endings import ENDED_AFTER_MS
 from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
 from mei_pipeline.market import DAY_MS, Bars, Window, common_symbols, context_only, last_common_ms, load_bars, window
@@ -81,7 +82,9 @@ _PLAN = TypeAdapter(NightPlan)
 
 
 def latest_as_of_ms(settings: Settings, config: Config, profile: str) -> int:
-    """The latest as-of time that leaves no symbol of the universe out: the end of the last bar that all of them have.
+    """Return the latest as-of time that leaves no symbol of the universe out but those that have ended.
+
+    It is the end of the last bar that all of them have.
 
     Raises:
         ConfigError: The profile or its sweep is unknown.
@@ -377,14 +380,25 @@ def _fit(part: _Part, intervals: Intervals, names: list[str], config: Config) ->
         last = frame["open_ms"].to_numpy()
         newest[interval] = int(last.max()) + interval_ms(interval) if len(last) else None
         suffix = "" if interval == intervals.main else f" ({interval} bars)"
+        ended = _ended(frame, interval)
         for name in sorted(set(names) - set(frame["symbol"].unique())):
             dropped.setdefault(name, f"no bar in the window{suffix}")
         for name, why in reasons(found, interval).items():
             dropped.setdefault(name, why)
         for item in found.items:
-            if item.rule in _EXCLUDING or item.severity == "refuse":
+            if item.rule == "stale" and item.symbol in ended:
+                dropped.setdefault(item.symbol, f"ended: its last bar closed {iso(ended[item.symbol])}{suffix}")
+            elif item.rule in _EXCLUDING or item.severity == "refuse":
                 dropped.setdefault(item.symbol, f"{item.rule}: {quality.RULES[item.rule].doc}{suffix}")
     return _Fit([name for name in names if name not in dropped], dropped, findings, newest)
+
+
+def _ended(frame: pl.DataFrame, interval: str) -> dict[str, int]:
+    """End of the last bar of each symbol whose bars end well before those of the others."""
+    last = frame.group_by("symbol").agg(pl.col("open_ms").max() + interval_ms(interval))
+    ends = {str(name): int(end) for name, end in last.iter_rows()}
+    newest = max(ends.values(), default=0)
+    return {name: end for name, end in ends.items() if newest - end >= ENDED_AFTER_MS}
 
 
 def _nothing_fit(part: _Part, newest: Mapping[str, int | None], dropped: Mapping[str, str]) -> str:

@@ -63,7 +63,7 @@ HOURLY = Clock()
 class Symbol:
     """What the market says about one symbol: a bar or None for each step, main bars, and the venue's terms.
 
-    Without main bars of their own, steps are main bars.
+    Without main bars of their own, steps are main bars. `last` is the step of the last bar before a delisting.
     """
 
     bars: list[Bar | None]
@@ -72,6 +72,7 @@ class Symbol:
     min_notional_usd: float = 0.0
     max_leverage: float = 50.0
     maintenance_frac: float = 0.01
+    last: int = -1
     mains: list[Bar | None] | None = None
 
     @property
@@ -395,6 +396,7 @@ class Book:
             self.judge_signals(t, closes, value)
         if not self.rules.next_open and not self.rules.delay_bars:
             self.fill_all_due(t, closes)
+        self.delist(t)
         self.equity.append(self.worth())
         self.in_market.append(bool(self.held))
 
@@ -609,6 +611,14 @@ class Book:
         position = self.held[s]
         paid = price * (1.0 - position.side * self.rules.exit_slip)
         return position.size * (paid - position.entry) - abs(position.size) * paid * self.rules.fee
+
+    def delist(self, t: int) -> None:
+        """Close what is held of a symbol at the close of its last bar; nothing of it waits any longer."""
+        for s, symbol in enumerate(self.symbols):
+            if symbol.last == t:
+                self.opening.pop(s, None)
+                if s in self.held:
+                    self.close(t, s, 1.0, self.marks[s], "delisted", "close")
 
     def due(self, t: int, s: int) -> int:
         """Which bar of the symbol fills an order decided at the close of step t."""

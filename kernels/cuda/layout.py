@@ -44,7 +44,7 @@ RESULTS = ("accounts", "days")
 _APART = 256  # bytes: every array begins at a multiple of it, as an allocation of its own would
 
 _INTS, _FLOATS = np.dtype(np.int64), np.dtype(np.float64)
-_BY_SYMBOL = ("lots", "min_notional_usd", "max_leverage", "maintenance_frac", "group")
+_BY_SYMBOL = ("lots", "min_notional_usd", "max_leverage", "maintenance_frac", "last", "group")
 _SINGLE = ("lead", "minutes")
 _GRID = ("open", "high", "low", "close", "mark", "age", "funding")
 

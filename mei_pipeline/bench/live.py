@@ -27,7 +27,7 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import Combos, encode_combos, engine
 
 PRICES = ("open", "high", "low", "close", "mark", "funding")
-_CLOCK = ("day_end", "block", "enters", "exits")
+_CLOCK = ("day_end", "block", "enters", "exits", "ends")
 _DAYS = 60
 _EAGER: dict[str, Value] = {
     "trade.entry_min_confidence": "medium",
@@ -48,7 +48,8 @@ class Message(NamedTuple):
 
     Attributes:
         prices: [6, S] the fields `PRICES` of the market.
-        clock: [4] whether a day ends, the block of days, and whether entries and exits are decided.
+        clock: [5] whether a day ends, the block of days, whether entries and exits are decided, and whether a symbol's
+            last bar before its delisting closes.
         age: [S] main bars of each symbol that have closed, less one.
     """
 

@@ -6,11 +6,11 @@ import click
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 FROM = click.option("--from", "start", type=_DAY, help="First UTC day; default: the day after the anchor.")
-TO = click.option("--to", "end", type=_DAY, help="UTC day to stop before; default: the last that all symbols have.")
+TO = click.option("--to", "end", type=_DAY, help="UTC day to stop before; default: the last that any symbol has.")
 
 
 def days(anchor_ms: int, last_ms: int, start: Any, end: Any) -> tuple[int, int]:
-    """Whole UTC days between the anchor and the last bar that all symbols have, or those that were asked for.
+    """Return whole UTC days between the anchor and the last bar that any symbol has, or those that were asked for.
 
     Raises:
         ConfigError: They are not there, or none is left.
@@ -22,7 +22,7 @@ def days(anchor_ms: int, last_ms: int, start: Any, end: Any) -> tuple[int, int]:
     from_ms = utc_ms(start) if start else -(-anchor_ms // DAY_MS) * DAY_MS
     to_ms = utc_ms(end) if end else last_ms // DAY_MS * DAY_MS
     if to_ms > last_ms:
-        raise ConfigError(f"--to {end:%Y-%m-%d}: the last bar that all symbols have ends {iso(last_ms)}")
+        raise ConfigError(f"--to {end:%Y-%m-%d}: the last bar that any symbol has ends {iso(last_ms)}")
     if from_ms < anchor_ms:
         raise ConfigError(f"--from {start:%Y-%m-%d}: before the anchor, {iso(anchor_ms)}, where features start")
     if from_ms >= to_ms:

@@ -8,7 +8,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import FROM, TO, days
 from mei_pipeline.cli.symbols import check_option
-from mei_pipeline.cli.tables import check_suffix, write_frame
+from mei_pipeline.cli.tables import check_suffix, show_members, write_frame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.files import write_bytes, write_json
-    from mei_pipeline.market import last_common_ms, load_bars
+    from mei_pipeline.market import extents_ms, last_bar_ms, load_bars
     from mei_pipeline.night import spike_bounds
     from mei_pipeline.replay.decisions import write_decisions
     from mei_pipeline.replay.page import page_of
@@ -72,7 +72,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     config = load_config(settings.config)
     resolved, anchor_ms = read_config(path, lake, config)
     _check_charts(charts, resolved.symbols, html)
-    last_ms = last_common_ms(lake, resolved.venue, resolved.intervals, resolved.symbols)
+    last_ms = last_bar_ms(extents_ms(lake, resolved.venue, resolved.intervals, resolved.symbols))
     from_ms, to_ms = days(anchor_ms, last_ms, start, end)
     names, read = resolved.symbols, resolved.intervals.read
     refuse_marked(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
@@ -112,6 +112,11 @@ def _show(summary: "Mapping[str, Any]") -> None:
     rows = [(name, summary["metrics"][name], METRICS[name]) for name in METRICS]
     rows += [(name, summary["figures"][name], FIGURES[name]) for name in FIGURES]
     output.table("Backtest", ("figure", "value", "what it says"), rows)
+    if summary["holding"]:
+        names = ("symbol", "side", "size", "entry_price", "last_price", "realised_usd", "unrealised_usd", "pnl_usd")
+        held = [tuple(each[name] for name in names) for each in summary["holding"]]
+        output.table("Open at the end", tuple(name.replace("_", " ") for name in names), held)
+    show_members(summary["members"], summary["from"], summary["to"])
     for note in summary["notes"]:
         output.note(note)
 

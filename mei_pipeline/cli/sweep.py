@@ -9,6 +9,7 @@ from mei_pipeline.cli import output
 from mei_pipeline.cli.days import FROM, TO, days
 from mei_pipeline.cli.sweep_forms import left_out, shown, table_of_best
 from mei_pipeline.cli.sweeps import LOOKING
+from mei_pipeline.cli.tables import show_members
 
 if TYPE_CHECKING:
     from mei_pipeline.config.models import SweepSpec
@@ -88,12 +89,14 @@ def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: b
 def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
     """Run what is left of a plan, and show the best."""
     from kernels.cache import use_cache
+    from mei_pipeline.candles.intervals import iso
     from mei_pipeline.config.load import PIPELINE
     from mei_pipeline.config.models import PipelineConfig
     from mei_pipeline.config.reader import read_yaml
     from mei_pipeline.features import build_features
     from mei_pipeline.gpu import choose
     from mei_pipeline.market import window
+    from mei_pipeline.members import member_dicts, members_of
     from mei_pipeline.settings import read_settings
     from mei_pipeline.sweep.best import find_best
     from mei_pipeline.sweep.results import open_results
@@ -101,6 +104,7 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
 
     settings = read_settings()
     cut = window(bars, plan.from_ms, plan.to_ms)
+    members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     where = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
     if where.run == "local":
         output.note(f"engine: {choose(settings, engine, plan.strategy)}")
@@ -120,12 +124,14 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
                 "seconds": done.seconds,
                 "combos_per_s": done.combos_per_s,
                 "bar_steps_per_s": done.bar_steps_per_s,
+                "members": members,
                 "top": shown(plan, best).to_dicts(),
                 **left_out(best),
             }
         )
         return
     table_of_best(plan, best, "sharpe", done.combos)
+    show_members(members, iso(plan.from_ms), iso(plan.to_ms))
     output.note(f"{done.combos:,} combos in {done.seconds:.1f} s, {done.speed or 'all done before'}; {done.folder}")
     output.note(f"`mei sweep show {done.id[:8]}` tells more")
 
@@ -137,7 +143,7 @@ def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int
     from mei_pipeline.config.benchmark import sweep_benchmark
     from mei_pipeline.config.load import load_config, read_sweep
     from mei_pipeline.errors import ConfigError, DataError
-    from mei_pipeline.market import common_symbols, last_common_ms, load_bars
+    from mei_pipeline.market import common_symbols, extents_ms, last_bar_ms, load_bars
     from mei_pipeline.night import spike_bounds
     from mei_pipeline.params.table import read_catalog
     from mei_pipeline.settings import read_settings
@@ -163,7 +169,8 @@ def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int
     if found.interval not in config.pipeline.anchors:
         raise ConfigError(f"pipeline.yaml: anchors: no anchor for {found.interval}; add one")
     anchor_ms = config.pipeline.anchors[found.interval]
-    from_ms, to_ms = days(anchor_ms, last_common_ms(lake, venue, found.intervals, names), start, end)
+    extents = extents_ms(lake, venue, found.intervals, names)
+    from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
     marked = marked_symbols(lake, venue, found.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
     names = [name for name in names if name not in marked]
     for name, why in marked.items():
@@ -173,7 +180,10 @@ def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int
             f"lake {lake.root}: every symbol has {venue} bars that no market makes; `mei lake spikes` lists them: "
             "ingest them again with the right prices, or confirm them with `mei lake confirm`"
         )
-    return found, load_bars(lake, venue, found.intervals, names, anchor_ms, to_ms), from_ms, to_ms
+    kept = [name for name in names if all(each[name][0] < to_ms and each[name][1] > anchor_ms for each in extents)]
+    if gone := sorted(set(names) - set(kept)):
+        output.note(f"left out, without a bar from the anchor to the end of the window: {', '.join(gone)}")
+    return found, load_bars(lake, venue, found.intervals, kept, anchor_ms, to_ms), from_ms, to_ms
 
 
 for command in LOOKING:

@@ -1,7 +1,10 @@
-"""Tables as files that a person names: .csv or .parquet."""
+"""Tables of several commands: files that a person names, .csv or .parquet, and the membership of a book."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mei_pipeline.cli import output
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,3 +34,19 @@ def write_frame(path: Path | None, frame: "pl.DataFrame") -> None:
             frame.write_csv(temporary)
         else:
             frame.write_parquet(temporary)
+
+
+def show_members(members: Sequence[Mapping[str, Any]], start: str, end: str) -> None:
+    """Print which symbols have bars from when to when, of those that lack some of the window; see `member_dicts`."""
+    from mei_pipeline.members import MEMBER_HEADING
+
+    partial = [
+        each for each in members if each["missing_pct"] or each["ended"] or (each["from"], each["to"]) != (start, end)
+    ]
+    if not partial:
+        output.note(f"all {len(members)} symbols have every bar from {start} to {end}")
+        return
+    rows = [(each["symbol"], each["from"], each["to"], each["missing_pct"], each["ended"]) for each in partial]
+    whole = len(members) - len(partial)
+    title = f"Symbols that lack bars between {start} and {end}" + (f"; {whole} more lack none" if whole else "")
+    output.table(title, MEMBER_HEADING, rows)

@@ -8,6 +8,7 @@ import polars as pl
 
 from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.candles.intervals import iso
+from mei_pipeline.members import MEMBER_HEADING
 from mei_pipeline.pages import Money, Share, page, section, table
 from mei_pipeline.replay.pictures import (
     bars_picture,
@@ -53,6 +54,7 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
         _candles(stage, run, charts),
         _decisions(report),
         section("All figures", _all_figures(report)),
+        section("Symbols and their bars", _members(report["members"])),
         section(
             f"Round trips, the last {min(_TRADES_SHOWN, run.trades.height):,} of {run.trades.height:,}",
             _trades(run.trades),
@@ -122,6 +124,11 @@ def _months(returns: Mapping[str, float], total: float) -> str:
         rows.append(f"<tr><th>{year}</th>{''.join(cells)}<td><b>{100.0 * (grown - 1.0):.1f}</b></td></tr>")
     head = "".join(f"<th>{name}</th>" for name in (*MONTHS, "year"))
     return f"<table class=months><tr><th></th>{head}</tr>{''.join(rows)}</table><p>All: {total:.2f} %.</p>"
+
+
+def _members(members: Sequence[Mapping[str, Any]]) -> str:
+    rows = [(each["symbol"], each["from"], each["to"], each["missing_pct"], each["ended"] or "") for each in members]
+    return f"<div class=scroll>{table(MEMBER_HEADING, rows)}</div>"
 
 
 def _all_figures(report: Mapping[str, Any]) -> str:
@@ -227,9 +234,24 @@ def _trades(trades: pl.DataFrame) -> str:
 def _holding(holding: pl.DataFrame) -> str:
     if holding.is_empty():
         return ""
-    rows = [(row["symbol"], row["side"], iso(row["entry_ms"]), row["entry_price"], row["size"], row["adds"])
-            for row in holding.iter_rows(named=True)]  # fmt: skip
-    return section("Open at the end", table(("symbol", "side", "since", "entry price", "size", "adds"), rows))
+    money = ("realised_usd", "unrealised_usd", "pnl_usd")
+    plain = ("entry_price", "last_price", "size", "adds", "partials")
+    rows = [
+        (
+            row["symbol"],
+            row["side"],
+            iso(row["entry_ms"]),
+            *(row[name] for name in plain),
+            *(Money(row[name]) for name in money),
+        )
+        for row in holding.iter_rows(named=True)
+    ]
+    heading = (
+        "symbol", "side", "since", "entry price", "last price", "size", "adds", "partials", "realised USD",
+        "unrealised USD", "net USD",
+    )  # fmt: skip
+    words = "<p>Realised: closed parts, fees, funding. Unrealised: at the last close, before the costs of an exit.</p>"
+    return section("Open at the end", words + table(heading, rows))
 
 
 def _config(config: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from kernels.cache import source_hash
 from mei_pipeline.candles.intervals import iso
+from mei_pipeline.members import member_dicts, members_of
 from mei_pipeline.params.identity import as_dict, config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Basis, evidence_id
@@ -26,8 +27,9 @@ def report_of(stage: Stage, run: Replay) -> dict[str, Any]:
 
     Returns:
         `config_id` and `evidence_id`; the resolved `config`; what it was run on; `metrics`, those of a sweep row, and
-        `figures`, all others (null where one has no value); `notes` on them; round trips `by_symbol`, `by_side`,
-        `by_reason`, `by_tier`, `by_mode` and `by_month`; `monthly_return_pct`; and the positions `holding` at the end.
+        `figures`, all others (null where one has no value); `notes` on them; `members`, the bars of each symbol; round
+        trips `by_symbol`, `by_side`, `by_reason`, `by_tier`, `by_mode` and `by_month`; `monthly_return_pct`; and the
+        positions `holding` at the end.
     """
     bars, cut = stage.bars, stage.cut
     identity = config_id(stage.resolved)
@@ -44,6 +46,7 @@ def report_of(stage: Stage, run: Replay) -> dict[str, Any]:
         "metrics": {name: None if math.isnan(value) else value for name, value in run.metrics.items()},
         "figures": told,
         "notes": notes(stage, run, told),
+        "members": member_dicts(members_of(bars, cut.from_ms, cut.to_ms)),
         **groups(run.trades),
         "monthly_return_pct": monthly_returns(run.equity, stage.resolved.initial_balance_usd),
         "holding": run.holding.to_dicts(),

@@ -16,7 +16,7 @@ from mei_pipeline.features import FeatureSet, build_features, columns_of
 from mei_pipeline.market import Bars, Window, window
 from mei_pipeline.params.identity import Resolved, benchmark_of
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.replay.trips import round_trips
+from mei_pipeline.replay.trips import marked, round_trips
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import Combos, Outcome, Record, encode_combos, record_combo
 from mei_pipeline.sweep.metrics import metrics
@@ -58,7 +58,8 @@ class Replay:
             the step), symbol, reason, moment, size, price, fee_usd, cash_usd (change of cash), signal, trip, held
             (signed size after it).
         trades: One row per closed round trip; the columns are those of `trips.SCHEMA`.
-        holding: One row per position that was open at the end; see `trips.round_trips`.
+        holding: One row per position that was open at the end, with realised, unrealised and total profit; see
+            `trips.round_trips` and `trips.marked`.
         equity: One row per step of the window: close_ms, equity_usd (marked to market).
         verdicts: [T, S] what became of each symbol at each step of the window, an index of `kernels.book.VERDICTS`.
         outcome: The raw numbers, to compare with a sweep's.
@@ -135,7 +136,7 @@ def replay(settings: Settings, stage: Stage) -> Replay:
         metrics={name: float(value[0]) for name, value in found.items()},
         fills=fills,
         trades=trades,
-        holding=holding,
+        holding=marked(holding, dict(zip(bars.symbols, bars.steps.marks[cut.last - 1].tolist(), strict=True))),
         equity=pl.DataFrame({"close_ms": bars.steps.close_ms[cut.first : cut.last], "equity_usd": record.equity}),
         verdicts=record.verdicts,
         outcome=record.outcome,

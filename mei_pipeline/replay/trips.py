@@ -50,6 +50,7 @@ SCHEMA: dict[str, Any] = {
         of the average entry in force at that time.
 """
 
+_OPEN = ("symbol", "side", "tier", "mode", "entry_ms", "entry_price", "size", "adds", "partials")
 _CLOSES = "close"
 _OPENS = frozenset({"entry", "add"})
 _PAYMENTS = frozenset({"funding", "backstop"})
@@ -110,7 +111,7 @@ class _Trip:
 
 
 def round_trips(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Split the fills of a replay into round trips.
+    """Split the fills of a replay into round trips; `marked` says what the open ones are worth.
 
     Excursions (mae, mfe) are those of J. Sweeney, Maximum Adverse Excursion (1996), from the highs and lows of the
     steps at which the position was held: after a fill at a close from the next step on, after one at an open with that
@@ -123,9 +124,10 @@ def round_trips(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.Data
         strategy: Says what signals mean.
 
     Returns:
-        The fills with `trip`, the number of the round trip that each belongs to, and `held` after it; the closed
-        trips, with the columns of `SCHEMA`, by time of exit; and the open ones: symbol, side, tier, mode, entry_ms,
-        entry_price (average in force), size (held), adds, partials, pnl_usd (booked so far).
+        The fills with `trip`, the number of the round trip that each belongs to, and `held`, the signed size after it;
+        the closed trips, with the columns of `SCHEMA`, by time of exit; and the open ones: symbol, side, tier, mode,
+        entry_ms, entry_price (average in force), size (held), adds, partials, realised_usd (booked so far: parts that
+        were closed, fees, funding).
     """
     column = {name: s for s, name in enumerate(bars.symbols)}
     high, low = bars.steps.prices[1], bars.steps.prices[2]
@@ -175,7 +177,6 @@ def _common(trip: _Trip, meaning: Any) -> dict[str, Any]:
         "mode": told.mode,
         "entry_ms": trip.first["time_ms"],
         "adds": trip.adds,
-        "pnl_usd": trip.pnl,
     }
 
 
@@ -193,6 +194,7 @@ def _row(trip: _Trip, step_ms: int) -> dict[str, Any]:
         "minutes": lasted_ms / MINUTE_MS,
         "fees_usd": trip.fees,
         "funding_usd": trip.funding,
+        "pnl_usd": trip.pnl,
         "return_pct": 100.0 * trip.pnl / trip.paid,
         "mae_pct": trip.worst,
         "mfe_pct": trip.best,
@@ -204,6 +206,7 @@ def _open(trips: list[_Trip], meaning: Any) -> pl.DataFrame:
         [
             {
                 **_common(trip, meaning),
+                "realised_usd": trip.pnl,
                 "entry_price": trip.average,
                 "size": abs(trip.held),
                 "partials": trip.closes,
@@ -211,18 +214,24 @@ def _open(trips: list[_Trip], meaning: Any) -> pl.DataFrame:
             for trip in trips
         ],
         schema={
-            name: SCHEMA[name]
-            for name in (
-                "symbol",
-                "side",
-                "tier",
-                "mode",
-                "entry_ms",
-                "entry_price",
-                "size",
-                "adds",
-                "partials",
-                "pnl_usd",
-            )
+            **{name: SCHEMA[name] for name in _OPEN},
+            "realised_usd": pl.Float64,
         },
     ).sort("symbol")
+
+
+def marked(holding: pl.DataFrame, last_prices: Mapping[str, float]) -> pl.DataFrame:
+    """Add to open positions what they are worth: last_price, unrealised_usd there, and pnl_usd, the sum of both.
+
+    Args:
+        holding: Open positions, as `round_trips` returns them.
+        last_prices: Last known close of each symbol, at the end of the window.
+    """
+    side = pl.when(pl.col("side") == "long").then(1.0).otherwise(-1.0)
+    price = pl.col("symbol").replace_strict(dict(last_prices), return_dtype=pl.Float64)
+    moved = side * pl.col("size") * (pl.col("last_price") - pl.col("entry_price"))
+    return (
+        holding.with_columns(last_price=price)
+        .with_columns(unrealised_usd=moved)
+        .with_columns(pnl_usd=pl.col("realised_usd") + pl.col("unrealised_usd"))
+    )

@@ -119,7 +119,7 @@ def test_backtest_writes_what_was_asked_for(market: Path, tmp_path: Path, capsys
         (["--from", "2020-01-01"], "before the anchor"),
         (["--from", "2025-02-25"], "at least 16 days"),
         (["--from", "2025-03-25"], "no whole UTC day"),
-        (["--to", "2030-01-01"], "the last bar that all symbols have"),
+        (["--to", "2030-01-01"], "the last bar that any symbol has"),
     ],
 )
 def test_backtest_refuses_what_cannot_be(

@@ -151,6 +151,8 @@ def to_market(case: Case) -> Market:
         before=np.array([clock.before(t) for t in steps], dtype=np.int64),
         enters=np.array([clock.enters(t) for t in steps], dtype=np.int64),
         exits=np.array([clock.exits(t) for t in steps], dtype=np.int64),
+        ends=np.array([any(symbol.last == t for symbol in symbols) for t in steps], dtype=np.int64),
+        last=np.array([symbol.last for symbol in symbols], dtype=np.int64),
         group=np.array(case.groups[1], dtype=np.int64),
         lead=np.array([lead], dtype=np.int64),
         minutes=np.array([clock.minutes]),

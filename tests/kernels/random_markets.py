@@ -47,6 +47,8 @@ def random_symbol(rng: np.random.Generator, shape: str, bars: int, gaps: float) 
         listed, ends = sorted(rng.integers(0, bars + 1, 2)) if rng.random() < 0.3 else (0, bars)
         made = [bar if listed <= t < ends and rng.random() >= gaps else None for t, bar in enumerate(made)]
     funding = np.where(rng.random(bars) < 0.3, rng.normal(0, 0.003, bars), 0.0).tolist()
+    there = [t for t, bar in enumerate(made) if bar is not None]
+    ended = bool(there) and there[-1] < bars - 1
     return Symbol(
         made,
         funding if rng.random() < 0.6 else [0.0] * bars,
@@ -54,6 +56,7 @@ def random_symbol(rng: np.random.Generator, shape: str, bars: int, gaps: float) 
         min_notional_usd=float(rng.choice([0.0, 0.0, 10.0, 300.0])),
         max_leverage=float(rng.choice([3.0, 20.0, 50.0])),
         maintenance_frac=float(rng.choice([0.0, 0.01, 0.2])),
+        last=there[-1] if ended and len(there) % 2 else -1,  # no draw: markets stay those of their seeds
     )
 
 

@@ -115,6 +115,54 @@ def test_funding_without_a_bar_is_paid_at_the_last_close(scripted_engine):
 FAR = (1.0, 0.0, 90.0, 90.0)
 
 
+GONE = [FLAT, FLAT, candle(102), candle(104, 105, 103, 104), None, None]
+SLIDING = replace(CLOSE, fee=0.001, exit_slip=0.01)
+MORE = (*FAR, 1.0)
+NEAR = (1.0, 0.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "rules", "fills", "equity"),
+    [
+        ({(0, 0): FAR}, SLIDING, [(0, "entry", 100.0), (3, "delisted", 102.96)], 10_002.75704),
+        ({(3, 0): FAR}, CLOSE, [(3, "entry", 104.0), (3, "delisted", 104.0)], 10_000),
+        ({(3, 0): FAR}, NEXT, [], 10_000),
+        ({(0, 0): FAR, (3, 0): MORE}, NEXT, [(1, "entry", 100.0), (3, "delisted", 104.0)], 10_004),
+        ({(1, 0): NEAR}, replace(CLOSE, intrabar=True), [(1, "entry", 100.0), (2, "target", 102.0)], 10_002),
+    ],
+    ids=["held", "entered at the last close", "ordered at the last close", "an addition waits", "left before"],
+)
+def test_a_delisted_symbol_is_closed_at_its_last_close(scripted_engine, wishes, rules, fills, equity):
+    """Fee and slippage are those of any close, and what waits for a later bar is dropped."""
+    outcome = play(scripted_engine, [one(GONE, last=3)], wishes, rules, Sizing())
+    assert [(f.t, f.reason, f.price) for f in outcome.fills] == [
+        (t, reason, pytest.approx(price)) for t, reason, price in fills
+    ]
+    assert outcome.equity[3:] == pytest.approx([equity] * 3)
+    assert outcome.results["open_positions"] == 0
+
+
+def test_a_delisting_frees_margin_and_place_for_the_others(scripted_engine):
+    symbols = [one(GONE, last=3), one([FLAT] * 6)]
+    wishes = {(0, 0): FAR, (3, 1): FAR, (4, 1): FAR}
+    outcome = play(scripted_engine, symbols, wishes, CLOSE, Sizing(units=60.0, leverage=1.0, places=1))
+    assert entries(outcome) == [(0, 0, 60), (4, 1, 60)]
+    assert outcome.results["refused"] == 1
+
+
+def test_an_ending_that_is_no_delisting_leaves_the_position_at_its_last_close(scripted_engine):
+    outcome = play(scripted_engine, [one(GONE)], {(0, 0): FAR}, CLOSE, Sizing())
+    assert [f.reason for f in outcome.fills] == ["entry"]
+    assert outcome.equity[-1] == 10_004
+    assert outcome.results["open_positions"] == 1
+
+
+def test_a_symbol_may_be_listed_again(scripted_engine):
+    bars = [*GONE, FLAT, candle(90)]
+    outcome = play(scripted_engine, [one(bars, last=3)], {(0, 0): FAR, (6, 0): FAR}, CLOSE, Sizing())
+    assert [(f.t, f.reason) for f in outcome.fills] == [(0, "entry"), (3, "delisted"), (6, "entry")]
+
+
 def test_entries_are_served_by_rank_and_ties_in_symbol_order_while_places_last(scripted_engine):
     symbols = [one([FLAT, FLAT]) for _ in range(4)]
     wishes = {(0, s): (1.0, rank, 5.0, 10.0) for s, rank in enumerate([1.0, 3.0, 1.0, 2.0])}

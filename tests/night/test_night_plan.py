@@ -266,11 +266,10 @@ def test_shorter_bars_exclude_a_symbol_too(mei_settings: Settings, tmp_path: Pat
     config = write_config(tmp_path, fetched=FETCHED, sweep=EXITS)
     plan = night.plan_night(mei_settings, config, "smoke", AS_OF_MS)
     assert plan.sweep.symbols == ("AAA",)
-    assert plan.dropped["BBB"].startswith("stale: ")
-    assert plan.dropped["BBB"].endswith("(15m bars)")
+    assert plan.dropped["BBB"] == "ended: its last bar closed 2025-02-20 00:00Z (15m bars)"
     assert plan.dropped["CCC"] == "no 15m bars in the lake"
     assert {(found.rule, found.symbol) for found in plan.findings} == {("stale", "BBB"), ("short", "BBB")}
-    assert night.latest_as_of_ms(mei_settings, config, "smoke") == START_MS + 50 * DAY_MS
+    assert night.latest_as_of_ms(mei_settings, config, "smoke") == AS_OF_MS  # who has ended holds nobody up
 
 
 def test_a_night_without_the_shorter_bars_says_what_to_run(mei_settings: Settings, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_flip_ends_one_trade_and_begins_another():
     )
     assert trades["side"].to_list() == ["long"]
     assert told["trip"].to_list() == [0, 0, 1, 1]
-    assert holding.select("side", "size", "entry_price", "pnl_usd").row(0) == ("short", 1.0, 118.0, 0.2)
+    assert holding.select("side", "size", "entry_price", "realised_usd").row(0) == ("short", 1.0, 118.0, 0.2)
 
 
 def test_a_short_gains_when_the_price_falls():
@@ -173,7 +173,7 @@ def test_round_trips_are_those_that_the_ledger_counts(mei_settings):
     assert (trades["pnl_usd"] > 0).mean() == run.metrics["win_rate"]
     closed = run.fills.join(run.holding, on=["symbol"], how="anti")
     assert run.holding.height or closed["fee_usd"].sum() == pytest.approx(trades["fees_usd"].sum())
-    open_booked = run.holding["pnl_usd"].sum()
+    open_booked = run.holding["realised_usd"].sum()
     assert trades["pnl_usd"].sum() + open_booked == pytest.approx(run.fills["cash_usd"].sum(), abs=1e-9)
     assert run.holding.height == run.metrics["open_positions"]
     sign = pl.when(pl.col("side") == "long").then(1.0).otherwise(-1.0)

@@ -8,7 +8,7 @@ from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, wal
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments, read_instruments
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.market import last_common_ms, load_bars, window
+from mei_pipeline.market import extents_ms, last_bar_ms, last_common_ms, load_bars, window
 from mei_pipeline.settings import Settings
 
 END_MS = START_MS + 60 * DAY_MS
@@ -147,7 +147,10 @@ def test_a_window_in_which_nobody_has_a_bar_is_an_error(mei_settings: Settings) 
 def test_last_common_bar_is_the_earliest_end(mei_settings: Settings) -> None:
     lake = fill_lake(mei_settings, symbols=("AAA",))
     merge_candles(lake, walk("BBB", 40, 1), now_ms=END_MS)
-    assert last_common_ms(lake, VENUE, "1h", ("AAA", "BBB")) == START_MS + 40 * DAY_MS
+    assert last_common_ms(lake, VENUE, "1h", ("AAA", "BBB")) == END_MS  # BBB has ended, twenty days before
+    assert last_bar_ms(extents_ms(lake, VENUE, "1h", ("AAA", "BBB"))) == END_MS
+    merge_candles(lake, walk("CCC", 54, 1), now_ms=END_MS)
+    assert last_common_ms(lake, VENUE, "1h", ("AAA", "BBB", "CCC")) == START_MS + 54 * DAY_MS
 
 
 def funding(lake: Lake, stamp_ms: int, rate: float) -> None:
