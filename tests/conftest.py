@@ -1,16 +1,90 @@
-"""What every test gets: an empty home of its own, and the same examples in every run."""
+"""What every test gets: an empty home of its own, and the same examples in every run; and how tests share workers."""
 
+import gc
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from example_kit import THOROUGH
 from hypothesis import settings
 
 from kernels.cache import use_cache
 from mei_pipeline.settings import VARIABLES, Settings, read_settings
 
 # The first call of a kernel compiles it, so a deadline per example measures the compiler.
-settings.register_profile("mei", deadline=None, derandomize=True)
+settings.register_profile("mei", deadline=None, derandomize=True, max_examples=THOROUGH // 5)
+settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=THOROUGH)
 settings.load_profile("mei")
+
+TOGETHER = {
+    "tests/test_documents.py": "tests/cli/test_cli_demo.py",
+    "tests/assets/test_assets_sensors.py": "tests/assets/test_assets_night.py",
+    "tests/assets/test_assets_pool.py": "tests/assets/test_assets_night.py",
+    "tests/assets/test_assets_staleness.py": "tests/assets/test_assets_night.py",
+    "tests/assets/test_assets_report.py": "tests/selection/test_selection_report.py",
+    "tests/cli/test_cli_report.py": "tests/selection/test_selection_report.py",
+}
+"""Files whose tests run in the worker of another file's, because both use the same finished homes."""
+
+LONGEST = (
+    "tests/cli/test_cli_demo.py",
+    "tests/assets/test_assets_night.py",
+    "tests/sweep/test_sweep_killed.py",
+    "tests/experiment/test_experiment_run.py",
+    "tests/registry/test_registry_machine.py",
+    "tests/test_write_a_strategy.py",
+    "tests/candles/test_candles_crash.py",
+    "tests/kernels/test_alpha_twin.py",
+)
+"""Files that take long although their tests are few: they start first, so that no worker ends the run alone."""
+
+
+def place_of(nodeid: str) -> str:
+    """The file whose worker runs a test."""
+    file = nodeid.split("::", 1)[0]
+    return TOGETHER.get(file, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give workers whole files, those of `TOGETHER` as one, in the order of the collection."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # `pytest_collection_modifyitems` has the order
+    scheduler = LoadFileScheduling(config, log)
+    scheduler._split_scope = place_of  # noqa: SLF001 - xdist's documented place for another scope
+    return scheduler
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a worker: the longest files first, then those with the most tests."""
+    if not hasattr(config, "workerinput"):
+        return
+    counts: dict[str, int] = {}
+    for item in items:
+        place = place_of(item.nodeid)
+        counts[place] = counts.get(place, 0) + 1
+    ranks = {place: rank for rank, place in enumerate(LONGEST)}
+    items.sort(key=lambda item: (ranks.get(place := place_of(item.nodeid), len(ranks)), -counts[place], place))
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Keep the names of the tests that other tiers run, for `.ci/left_out.py`."""
+    config = items[0].config
+    if getattr(config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0":
+        config.cache.set("mei/left-out", sorted(item.nodeid for item in items))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Collect without the garbage collector: all that is loaded stays, and it would look through it again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

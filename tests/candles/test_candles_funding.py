@@ -2,7 +2,8 @@ import itertools
 
 import pytest
 from candle_kit import HOUR, prints
-from hypothesis import given, settings
+from example_kit import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mei_pipeline.candles.funding import cadence_changes, funding_grid_ms
@@ -91,7 +92,7 @@ def test_a_bad_print_is_refused(tmp_path, values, rule):
     assert read_funding(Lake(tmp_path), "hyperliquid").is_empty()
 
 
-@settings(max_examples=15)
+@examples(25)
 @given(st.permutations([("a", 0.00005156, 48), ("b", 0.000051555, 50), ("c", 0.00005156, 48)]), st.data())
 def test_the_order_of_sources_does_not_matter(tmp_path_factory, order, data):
     lake = Lake(tmp_path_factory.mktemp("lake"))

@@ -1,7 +1,8 @@
 import polars as pl
 import pytest
 from candle_kit import HOUR, MAY, NOW, bars, contents, prints, with_row
-from hypothesis import given, settings
+from example_kit import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mei_pipeline import files
@@ -213,7 +214,7 @@ def test_a_second_writer_is_told_who_is_busy(lake):
         merge(Lake(lake.root, wait_s=0.0), FRAME)
 
 
-@settings(max_examples=15)
+@examples(25)
 @given(
     st.lists(st.tuples(st.integers(0, 80), st.integers(1, 40)), min_size=1, max_size=5),
     st.randoms(use_true_random=False),

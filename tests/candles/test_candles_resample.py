@@ -2,7 +2,8 @@ import numpy as np
 import polars as pl
 import pytest
 from candle_kit import MAY, bars
-from hypothesis import given, settings
+from example_kit import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mei_pipeline.candles.intervals import INTERVALS
@@ -55,7 +56,7 @@ def test_a_bar_is_made_of_the_bars_it_covers():
     }
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(st.integers(0, 2**32), st.sets(st.integers(0, 2_900), max_size=4), st.integers(1, len(LADDER) - 1), st.data())
 def test_resampling_at_once_equals_resampling_in_steps(seed, drop, top, data):
     frame = minutes(2_900, seed, drop=drop)

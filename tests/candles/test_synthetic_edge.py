@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from example_kit import examples
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from mei_pipeline.candles.sources import synthetic_calibration as calibration
@@ -52,7 +52,7 @@ def naive_profit(bars, fast_window, slow_window, stop_atr, target_atr):  # noqa:
     return profit, traded
 
 
-@examples(max_examples=6)
+@examples(6)
 @given(st.integers(0, 10_000), st.sampled_from([0.002, 0.01, 0.03]))
 def test_trading_equals_the_naive_twin(seed, gap):
     random = np.random.default_rng(seed)
@@ -74,9 +74,10 @@ def test_trading_equals_the_naive_twin(seed, gap):
                     assert mine == pytest.approx(twin, rel=1e-9, abs=1e-9)
 
 
-def test_a_stated_edge_is_what_the_best_parameters_earn():
+@pytest.mark.parametrize("years", [3, pytest.param(10, marks=pytest.mark.long)])
+def test_a_stated_edge_is_what_the_best_parameters_earn(years):
     market = SyntheticMarket(seed=5_000, edge_sharpe=4.0)
-    earned = calibration.measure(market, (10,), years=10)
+    earned = calibration.measure(market, (10,), years=years)
     best, _, _, stop, _ = earned.best(0)
     assert best == pytest.approx(4.0, abs=1.2)
     assert stop == calibration.STOPS[-1][0]

@@ -6,8 +6,8 @@ from decimal import Decimal
 import numpy as np
 import polars as pl
 import pytest
+from example_kit import examples
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -44,7 +44,7 @@ def test_a_slice_is_a_slice_of_the_whole(base, days):
     market = replace(MARKET, interval=base)
     whole = candles(market, base, START, START + days * DAY)
 
-    @examples(max_examples=15)
+    @examples(15)
     @given(st.tuples(*[st.integers(0, days * 24)] * 2).map(sorted))
     def check(hours):
         lo, hi = (START + hour * HOUR for hour in hours)

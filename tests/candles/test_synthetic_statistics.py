@@ -26,9 +26,15 @@ MEASURED_KURTOSIS = (5.5, 84.0)
 MEASURED_CORRELATION = (0.504, 0.883)
 
 
-def test_statistics_lie_in_the_measured_ranges():
+def markets(few, many):
+    """How many markets a test looks at: `few`, and `many` in the tier `long`."""
+    return pytest.mark.parametrize("count", [few, pytest.param(many, marks=pytest.mark.long)])
+
+
+@markets(4, 8)
+def test_statistics_lie_in_the_measured_ranges(count):
     figures, kurtosis, pairs = [], [], []
-    for seed in range(8):
+    for seed in range(count):
         frame = synthetic_frame(replace(MARKET, seed=seed), MARKET.from_ms + 55 * WEEK)
         found = by_symbol(frame).values()
         figures += [(one.clipped_kurtosis, *one.abs_autocorrelation, one.volume_correlation) for one in found]
@@ -84,21 +90,24 @@ def ema(close, window):
     return out
 
 
-def test_without_an_edge_nothing_known_forecasts_a_return():
-    made = [forecasts(seed, 0.0) for seed in range(60)]
+@markets(12, 60)
+def test_without_an_edge_nothing_known_forecasts_a_return(count):
+    made = [forecasts(seed, 0.0) for seed in range(count)]
     for name in made[0]:
         assert abs(t_statistic([one[name] for one in made])) < 3.0, name
 
 
-def test_a_planted_edge_is_found_by_the_same_measures():
-    made = [forecasts(seed, 0.12) for seed in range(12)]
+@markets(8, 12)
+def test_a_planted_edge_is_found_by_the_same_measures(count):
+    made = [forecasts(seed, 0.12) for seed in range(count)]
     for name in ("ema cross", "regime", "day's return"):
         assert t_statistic([one[name] for one in made]) > 5.0, name
 
 
-def test_a_price_without_an_edge_is_a_martingale_over_months():
+@markets(60, 400)
+def test_a_price_without_an_edge_is_a_martingale_over_months(count):
     ends = []
-    for seed in range(400):
+    for seed in range(count):
         hours = make_hours(SyntheticMarket(seed=seed, symbols=("BTC", "OP")), 24 * 60)
         ends.append(np.exp(hours.log_price[-1] - hours.log_price[0]) - 1.0)
     assert (np.abs(t_statistic(np.array(ends)[:, 0])) < 3.0).all()
@@ -107,9 +116,10 @@ def test_a_price_without_an_edge_is_a_martingale_over_months():
 
 @pytest.mark.parametrize("side", [1.0, -1.0])
 @pytest.mark.parametrize("distance", [0.005, 0.02])
-def test_a_stop_inside_a_bar_is_a_fair_bet(side, distance):
+@markets(16, 80)
+def test_a_stop_inside_a_bar_is_a_fair_bet(side, distance, count):
     means = []
-    for seed in range(80):
+    for seed in range(count):
         bars = make_bars(SyntheticMarket(seed=seed), MARKET.from_ms, MARKET.from_ms + 8 * WEEK)
         stop = bars.open * (1.0 - side * distance)
         hit = (bars.low <= stop) if side > 0.0 else (bars.high >= stop)

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from demo_fixtures import Demos
 from market_kit import DAY_MS, START_MS, fill_lake, write_config
 
 from mei_pipeline.cli.main import run
 from mei_pipeline.demo import AS_OF_MS
 from mei_pipeline.errors import ConfigError, DataError, Refused
 from mei_pipeline.settings import Settings, enter_home, read_settings
+
+pytest_plugins = ["demo_fixtures"]
 
 KEYS = {"candles", "symbols", "combos", "candidates", "deployed", "seconds"}
 
@@ -22,26 +25,24 @@ def own_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_demo_deploys_through_the_gates_and_its_second_run_says_the_same(
-    own_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    demos: Demos, own_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["demo", "--json"]) == 0
-    first = json.loads(capsys.readouterr().out)
+    first = demos.first
     assert set(first) >= KEYS
     assert (first["candles"], first["symbols"], first["combos"]) == (91_728, 7, 240)
     assert first["deployed"][0]["lane"] == "paper1"
+    assert Path(first["home"]) == demos.homes["demo",]
+    demos.copy(("demo",), own_home)
+    monkeypatch.setenv("MEI_CONFIG", str(own_home / "config"))
     settings = read_settings()
-    assert settings.home == own_home / "demo"
     lane = settings.lanes / "paper1"
     assert first["deployed"][0]["config_id"] in (lane / "promoted.yaml").read_text()
     assert (lane / "configs" / f"{first['deployed'][0]['config_id']}.yaml").exists()
 
     _replays_to_its_evidence(lane, first["deployed"][0]["config_id"], capsys)
 
-    monkeypatch.setenv("MEI_HOME", str(own_home))
-    assert run(["demo"]) == 0
-    shown = capsys.readouterr().out
-    assert first["deployed"][0]["config_id"][:12] in shown
-    assert "mei ui" in shown
+    assert first["deployed"][0]["config_id"][:12] in demos.second
+    assert "mei ui" in demos.second
 
 
 def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,10 +62,11 @@ def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureF
     assert holdout["max_drawdown_pct"] == pytest.approx(report["metrics"]["max_drawdown_pct"], abs=0.02 * held)
 
 
-def test_demo_without_an_edge_deploys_nothing_and_says_why(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["demo", "--no-edge", "--json", "--home", str(own_home / "none")]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["deployed"] == []
+def test_demo_without_an_edge_deploys_nothing_and_says_why(
+    demos: Demos, own_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demos.without_edge["deployed"] == []
+    demos.copy(("demo", "--no-edge"), own_home)
     assert run(["registry", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lanes"] == []
 

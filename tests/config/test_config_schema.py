@@ -1,5 +1,6 @@
 """JSON Schemas against our own reading: the same texts pass, and the same fail."""
 
+import functools
 import itertools
 import json
 from collections.abc import Mapping
@@ -36,8 +37,9 @@ def plain(value):
     return str(value) if isinstance(value, str) else value
 
 
-def validator(model, catalog=CATALOG):
-    schema = json_schema(schema_of(model), catalog, "t")
+@functools.cache
+def validator(model):
+    schema = json_schema(schema_of(model), CATALOG, "t")
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
@@ -305,8 +307,9 @@ def test_the_files_of_this_checkout_pass(name, pattern, capsys):
     schema = printed(name, capsys)
     found = sorted((CHECKOUT / "config").glob(pattern))
     assert found
+    check = jsonschema.Draft202012Validator(schema)  # `jsonschema.validate` would check the schema again for each file
     for path in found:
-        jsonschema.validate(plain(parse(path.read_text()).data), schema, jsonschema.Draft202012Validator)
+        check.validate(plain(parse(path.read_text()).data))
 
 
 def test_a_parameter_says_all_that_its_table_says(capsys):

@@ -30,6 +30,10 @@ def config():
 @pytest.fixture
 def small(config):
     """Eight combos on 280 days out of sample, without edge."""
+    return small_of(config)
+
+
+def small_of(config):
     spec = config.sweep("experiment").model_copy(update={"axes": AXES})
     return Experiment(read_settings(), spec, config.policy.selection, invented(0.0, 3))
 
@@ -38,8 +42,20 @@ def with_edge(experiment, edge):
     return replace(experiment, source=invented(edge, 3))
 
 
-def test_a_huge_edge_is_promoted(small):
-    assert promoted(run_market(with_edge(small, HUGE), 1)[0])
+@pytest.fixture(scope="module")
+def nights_of_first(config):
+    """Three nights of the market of seed 1, with a huge edge."""
+    return run_market(replace(with_edge(small_of(config), HUGE), nights=3), 1)
+
+
+@pytest.fixture(scope="module")
+def first_night(config):
+    """The one night of the same market."""
+    return run_market(with_edge(small_of(config), HUGE), 1)
+
+
+def test_a_huge_edge_is_promoted(first_night):
+    assert promoted(first_night[0])
 
 
 def test_no_edge_is_not(small):
@@ -48,15 +64,22 @@ def test_no_edge_is_not(small):
     assert night, "this market must have candidates, or it shows nothing"
 
 
-def test_the_number_of_workers_changes_nothing(small):
+def test_the_number_of_workers_changes_nothing(small, first_night):
+    first, second = run_markets(with_edge(small, HUGE), [1, 2], workers=2)
+    assert first == first_night
+    assert second != first_night
+
+
+@pytest.mark.long
+def test_many_markets_are_the_same_for_one_worker_and_two(small):
     huge = with_edge(small, HUGE)
     assert run_markets(huge, [1, 2, 3], workers=1) == run_markets(huge, [1, 2, 3], workers=2)
 
 
 def test_progress_is_told_of_every_market(small):
     told = []
-    run_markets(small, [3, 4], 1, lambda done, total, what, _speed="": told.append((done, total, what)))
-    assert told == [(0, 2, "markets"), (1, 2, "markets"), (2, 2, "markets")]
+    run_markets(small, [4], 1, lambda done, total, what, _speed="": told.append((done, total, what)))
+    assert told == [(0, 1, "markets"), (1, 1, "markets")]
 
 
 def test_the_folds_cover_the_days_that_are_asked_for(small):
@@ -65,17 +88,16 @@ def test_the_folds_cover_the_days_that_are_asked_for(small):
     assert replace(small, nights=30).market_days == asked.market_days + 29
 
 
-def test_later_nights_count_the_looks_of_earlier_ones(small):
-    nights = run_market(replace(with_edge(small, HUGE), nights=3), 1)
+def test_later_nights_count_the_looks_of_earlier_ones(nights_of_first):
+    nights = nights_of_first
     judged, looks = [len(night) for night in nights], [night[0].looks for night in nights]
     assert looks[0] == judged[0]
     assert looks == sorted(looks)  # a config that an earlier night judged counts once
     assert all(looks[n] <= sum(judged[: n + 1]) for n in range(3))
 
 
-def test_a_first_night_is_the_same_whatever_follows(small):
-    huge = with_edge(small, HUGE)
-    assert run_market(replace(huge, nights=2), 2)[0] == run_market(huge, 2)[0]
+def test_a_first_night_is_the_same_whatever_follows(nights_of_first, first_night):
+    assert nights_of_first[0] == first_night[0]
 
 
 def test_shuffled_candles_of_a_lake_are_searched_too(small, tmp_path):

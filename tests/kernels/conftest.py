@@ -1,9 +1,10 @@
 """Compiled engines, once for all tests; the session's `compiled_kernels` keeps their machine code for the next run."""
 
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import scripted
+from warm import lean
 
 from kernels import bind
 
@@ -20,6 +21,5 @@ def scripted_engine() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def lean_engine() -> ModuleType:
-    """The scripted strategy without exits of its own."""
-    rules = {**vars(scripted), "NAME": f"{scripted.NAME}_lean", "EXITS": ()}
-    return bind.bind(SimpleNamespace(**rules))
+    """The engine of the scripted strategy without exits of its own."""
+    return bind.bind(lean())

@@ -5,8 +5,8 @@ import math
 import naive_features
 import numpy as np
 import pytest
+from example_kit import examples
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from naive_features import Candle
 
@@ -101,7 +101,7 @@ any_column = st.sampled_from(list(KINDS)).flatmap(columns_of)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@examples(max_examples=40)
+@examples(40)
 @given(data=st.data(), symbols=grids())
 def test_built_observed_and_naive_columns_are_equal(kind, data, symbols):
     columns = [data.draw(any_column), data.draw(columns_of(kind))]
@@ -122,7 +122,7 @@ def test_columns_equal_their_twin_over_a_long_gapless_history(kind, shape, windo
     assert bits(built(arrays([bars]), [column])) == bits(naive_features.column(*column, bars))
 
 
-@examples(max_examples=50)
+@examples(50)
 @given(symbols=grids(max_bars=30), columns=st.lists(any_column, min_size=1, max_size=4), data=st.data())
 def test_a_column_does_not_know_later_bars(symbols, columns, data):
     market = arrays(symbols)

@@ -5,8 +5,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from example_kit import examples
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from kernel_kit import fields_win
 
@@ -108,7 +108,7 @@ def open_profit(positions, price: float) -> float:
     return float(sum(size * (price - entry) for size, entry in zip(positions["size"], positions["entry"], strict=True)))
 
 
-@examples(max_examples=300)
+@examples(300)
 @given(stream=exact_streams, fee=st.sampled_from([0.0, 0.0078125]))
 def test_equity_is_what_the_coins_and_the_money_are_worth(stream, fee):
     account, positions, *_ = applied(stream, fee)
@@ -118,7 +118,7 @@ def test_equity_is_what_the_coins_and_the_money_are_worth(stream, fee):
     assert (account["fees"], account["funding"]) == (float(fees), float(funding))
 
 
-@examples(max_examples=300)
+@examples(300)
 @given(stream=real_streams, fee=st.sampled_from([0.0, 0.00045, 0.01]), mark=st.floats(0.01, 1e5))
 def test_the_books_balance_after_every_event(stream, fee, mark):
     """Cash and open profit are the start, what was traded for, less fees and funding; told apart from the ledger."""
@@ -155,7 +155,7 @@ def test_the_books_balance_after_every_event(stream, fee, mark):
         assert account["cash"] - START == pytest.approx(float(realised), rel=1e-9, abs=near)
 
 
-@examples(max_examples=300)
+@examples(300)
 @given(stream=exact_streams, fee=st.sampled_from([0.0, 0.0078125]))
 def test_margins_places_and_round_trips_add_up(stream, fee):
     account, positions, _, accounts, held = applied(stream, fee)
@@ -174,7 +174,7 @@ def test_margins_places_and_round_trips_add_up(stream, fee):
     assert (np.diff(accounts["trades"]) >= 0).all()
 
 
-@examples(max_examples=200)
+@examples(200)
 @given(stream=real_streams)
 def test_peak_drawdown_and_days_are_those_of_the_marks(stream):
     account, _, days, accounts, _ = applied(stream, 0.00045)

@@ -8,8 +8,8 @@ from types import ModuleType
 import naive
 import numpy as np
 import pytest
+from example_kit import examples
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from kernel_kit import (
     Case,
@@ -167,7 +167,7 @@ def full_scripts(draw: st.DrawFn, symbols: list[naive.Symbol]) -> Script:
     ]
 
 
-@examples(max_examples=150)
+@examples(150)
 @given(data=st.data())
 def test_what_happens_later_does_not_change_what_was_done(scripted_engine, data):
     clock = data.draw(st.sampled_from(CLOCKS))
@@ -195,7 +195,7 @@ def test_what_happens_later_does_not_change_what_was_done(scripted_engine, data)
     assert bits(one_way.equity[:t]) == bits(other_way.equity[:t])
 
 
-@examples(max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_a_close_decides_nothing_before_its_time(cross_engine, data):
     """Features included: cutting the data off after bar t leaves everything up to t as it was."""
@@ -310,7 +310,7 @@ def test_a_flat_book_skips_what_is_quiet_and_ends_its_days(cross_engine):
     assert whole.days[:, 0].sum() == len(closes) // 4
 
 
-@examples(max_examples=150)
+@examples(150)
 @given(data=st.data())
 def test_the_order_of_symbols_matters_only_where_ranks_tie(scripted_engine, data):
     """Prices in whole dollars, whole coins and no fee make every sum exact, whatever its order."""
@@ -338,7 +338,7 @@ def test_the_order_of_symbols_matters_only_where_ranks_tie(scripted_engine, data
     assert sorted(map(repr, ours.fills)) == sorted(map(repr, renamed))
 
 
-@examples(max_examples=150)
+@examples(150)
 @given(data=st.data())
 def test_the_log_explains_the_account(scripted_engine, data):
     symbols = data.draw(symbol_lists(max_bars=40))

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from example_kit import examples
 from hypothesis import given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from kernel_kit import (
     Scripted,
@@ -16,7 +16,7 @@ from naive import EmaCross
 from random_markets import CLOCKS, all_rules, all_sizings, on_clock, scripts, symbol_lists
 
 
-@examples(max_examples=250)
+@examples(250)
 @given(data=st.data())
 def test_a_scripted_book_equals_its_twin(scripted_engine, data):
     symbols = data.draw(symbol_lists())
@@ -27,7 +27,7 @@ def test_a_scripted_book_equals_its_twin(scripted_engine, data):
     assert_same(kernel, run_twin(symbols, rules, sizing, Scripted(script), first))
 
 
-@examples(max_examples=150)
+@examples(150)
 @given(data=st.data())
 def test_an_ema_cross_book_equals_its_twin(cross_engine, data):
     clock = data.draw(st.sampled_from(CLOCKS))
@@ -40,7 +40,7 @@ def test_an_ema_cross_book_equals_its_twin(cross_engine, data):
     assert_same(kernel, run_twin(symbols, rules, sizing, EmaCross(symbols, *cross, clock), first, clock))
 
 
-@examples(max_examples=60)
+@examples(60)
 @given(data=st.data())
 def test_an_ema_cross_knows_nothing_that_comes_later(cross_engine, data):
     clock = data.draw(st.sampled_from(CLOCKS))

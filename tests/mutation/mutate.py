@@ -30,7 +30,7 @@ from mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.yaml")
-COPIED = ("kernels", "mei_pipeline", "tests/kernels", "tests/conftest.py", "pyproject.toml")
+COPIED = ("kernels", "mei_pipeline", "tests/kernels", "tests/conftest.py", "tests/example_kit.py", "pyproject.toml")
 
 TESTS: dict[str, tuple[str, ...]] = {
     "kernels/strategies/mei_alpha/gates.py": ("alpha_gates", "alpha_entries"),

@@ -1,8 +1,10 @@
 """A registry with made-up configs, for the tests beside this file: an SQLite file, or a database of a server."""
 
 import contextlib
+import functools
 import hashlib
 import os
+import tempfile
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -48,7 +50,25 @@ def url(folder: Path) -> str:
     return server.set(database=name).render_as_string(hide_password=False)
 
 
+@functools.cache
+def empty_file() -> bytes:
+    """An SQLite file with the tables and no rows: making them anew for each test takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        open_registry(f"sqlite:///{folder}/registry.db")
+        return Path(folder, "registry.db").read_bytes()
+
+
 def fresh(folder: Path) -> Registry:
+    """Open the registry of a folder; a new one is a copy of an empty one."""
+    file = folder / "registry.db"
+    if SERVER not in os.environ and not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(empty_file())
+    return opened(folder)
+
+
+def opened(folder: Path) -> Registry:
+    """Open the registry of a folder; a new one makes its tables."""
     return open_registry(url(folder))
 
 

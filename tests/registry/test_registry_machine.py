@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pytest
 import registry_kit as kit
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -370,13 +371,20 @@ class Lifecycle(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
-def test_no_order_of_events_breaks_the_lifecycle(database):
+def walk(runs, steps):
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
-            max_examples=30 if database == "sqlite" else 6,
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
+            max_examples=runs, stateful_step_count=steps, deadline=None, suppress_health_check=[HealthCheck.too_slow]
         ),
     )
+
+
+@pytest.mark.usefixtures("database")
+def test_a_few_orders_of_events_do_not_break_the_lifecycle():
+    walk(4, 12)
+
+
+@pytest.mark.long
+def test_no_order_of_events_breaks_the_lifecycle(database):
+    walk(30 if database == "sqlite" else 6, 25)

@@ -76,7 +76,7 @@ def test_the_newest_revision_is_the_version_of_the_tables():
 def test_the_revisions_make_the_tables_that_the_code_knows(tmp_path, from_version1):
     if from_version1:
         make_version1(tmp_path)
-    registry = kit.fresh(tmp_path)
+    registry = kit.opened(tmp_path)
     with reading(registry) as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.METADATA) == []
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["2"]
@@ -86,7 +86,7 @@ def test_a_registry_of_version_1_comes_with_everything(tmp_path):
     make_version1(tmp_path)
     assert schema_version(kit.url(tmp_path)) == 1
     before = content(tmp_path)
-    registry = kit.fresh(tmp_path)
+    registry = kit.opened(tmp_path)
     assert schema_version(kit.url(tmp_path)) == 2
     after = content(tmp_path)
     for name in ("configs", "evidence", "verdicts", "proposals"):
@@ -109,7 +109,7 @@ def test_a_registry_of_version_1_comes_with_everything(tmp_path):
 
 def test_the_files_of_version_1_are_still_those_of_the_registry(tmp_path):
     make_version1(tmp_path)
-    registry, lanes = kit.fresh(tmp_path), tmp_path / "lanes"
+    registry, lanes = kit.opened(tmp_path), tmp_path / "lanes"
     path = pointer_path(lanes, "paper1")
     path.parent.mkdir(parents=True)
     path.write_bytes((VERSION1 / "promoted.yaml").read_bytes())
@@ -122,7 +122,7 @@ def test_the_files_of_version_1_are_still_those_of_the_registry(tmp_path):
 
 def test_a_registry_of_version_1_goes_on(tmp_path):
     make_version1(tmp_path)
-    registry, lanes = kit.fresh(tmp_path), tmp_path / "lanes"
+    registry, lanes = kit.opened(tmp_path), tmp_path / "lanes"
     config_id = kit.judged(registry, 7)
     done = kit.promote(registry, lanes, kit.PAPER1, config_id, kit.POLICY, 3, kit.at(99))
     assert (done.pointer.generation, done.transition.action) == (4, "promoted")
@@ -131,9 +131,9 @@ def test_a_registry_of_version_1_goes_on(tmp_path):
 
 def test_a_second_opening_changes_nothing(tmp_path):
     make_version1(tmp_path)
-    kit.fresh(tmp_path)
+    kit.opened(tmp_path)
     before = content(tmp_path)
-    kit.fresh(tmp_path)
+    kit.opened(tmp_path)
     assert content(tmp_path) == before
 
 
@@ -143,7 +143,7 @@ def test_many_bring_one_registry_forward(tmp_path):
 
     def enter(_number):
         barrier.wait()
-        return len(store.list_configs(kit.fresh(tmp_path)))
+        return len(store.list_configs(kit.opened(tmp_path)))
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(enter, range(4))) == [5] * 4
@@ -154,11 +154,11 @@ def test_a_migration_that_fails_half_way_changes_nothing(tmp_path):
     make_version1(tmp_path, "CREATE TABLE looks (of_somebody_else INTEGER)")
     before = content(tmp_path)
     with pytest.raises(DataError, match=r"looks.* already exists; restore it from a backup"):
-        kit.fresh(tmp_path)
+        kit.opened(tmp_path)
     assert content(tmp_path) == before
     with connected(tmp_path) as connection:
         connection.execute(text("DROP TABLE looks"))
-    assert len(store.list_configs(kit.fresh(tmp_path))) == 5
+    assert len(store.list_configs(kit.opened(tmp_path))) == 5
 
 
 KILLED = """
@@ -170,7 +170,7 @@ def look(connection, cursor, statement, *_):
     if statement.lstrip().startswith(sys.argv[2]):
         os.kill(os.getpid(), signal.SIGKILL)
 event.listen(Engine, "after_cursor_execute", look)
-kit.fresh(Path(sys.argv[1]))
+kit.opened(Path(sys.argv[1]))
 """
 
 
@@ -184,21 +184,21 @@ def test_a_process_that_is_killed_in_a_migration_leaves_the_old_registry(tmp_pat
     )
     assert died.returncode == -signal.SIGKILL
     assert content(tmp_path) == before
-    assert len(store.history(kit.fresh(tmp_path))) == len(ROWS["transitions"])
+    assert len(store.history(kit.opened(tmp_path))) == len(ROWS["transitions"])
 
 
 def test_an_mei_of_version_1_is_told_that_it_is_too_old(tmp_path):
-    kit.fresh(tmp_path)
+    kit.opened(tmp_path)
     with connected(tmp_path) as connection:
         assert connection.execute(text("SELECT version FROM schema_version")).scalars().all() == [2]
 
 
 def test_a_newer_registry_is_refused_and_left(tmp_path):
-    kit.fresh(tmp_path)
+    kit.opened(tmp_path)
     with connected(tmp_path) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '3'"))
     before = content(tmp_path)
-    for look in (kit.fresh, lambda folder: schema_version(kit.url(folder))):
+    for look in (kit.opened, lambda folder: schema_version(kit.url(folder))):
         with pytest.raises(Refused, match=r"schema version 3, this one knows 2\); update MEI"):
             look(tmp_path)
     assert content(tmp_path) == before

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from example_kit import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from market_kit import DAY_MS, START_MS, fill_lake, spec, write_config
@@ -106,7 +107,7 @@ def deploy_only(found: Night):
     return propose(found.settings, found.config, found.plan, Occasion(NOW_MS, "test", "night", "test"))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_of_the_chains_is_noticed_or_changes_nothing(judged, place, bit):
     path = judged.folder / "chains.npz"

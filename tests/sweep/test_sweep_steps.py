@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from example_kit import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from market_kit import DAY_MS, HOUR_MS, SYMBOLS, VENUE, fill_lake, spec
 
@@ -257,7 +258,7 @@ TRIPLES = [
 
 
 # Each example writes a lake.
-@settings(max_examples=25)
+@examples(25)
 @given(st.sampled_from(TRIPLES), st.integers(0, 20), st.randoms(use_true_random=False))
 def test_every_step_knows_the_last_main_bar_that_has_closed(tmp_path_factory, triple, shift, rng) -> None:
     """Against the definition: look at every main bar and ask whether it has closed."""

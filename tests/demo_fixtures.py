@@ -1,0 +1,62 @@
+"""Homes that `mei demo` made, for test modules that name this one in `pytest_plugins`: each demo runs once for all."""
+
+import contextlib
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mei_pipeline.cli.main import run
+
+
+@dataclass(frozen=True)
+class Demos:
+    """Two demos, and what they printed.
+
+    Attributes:
+        homes: Finished homes by the command that makes them.
+        first: JSON of the first `mei demo`.
+        second: What the second `mei demo`, over the home of the first, showed.
+        without_edge: JSON of `mei demo --no-edge`.
+    """
+
+    homes: Mapping[tuple[str, ...], Path]
+    first: Mapping[str, Any]
+    second: str
+    without_edge: Mapping[str, Any]
+
+    def copy(self, command: tuple[str, ...], home: Path) -> None:
+        """Put at `home` what `command` makes."""
+        shutil.copytree(self.homes[command], home)
+
+
+def printed(*words: str) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = run(list(words))
+    assert code == 0, f"{' '.join(words)} exits with {code}"
+    return out.getvalue()
+
+
+@pytest.fixture(scope="session")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
+    """Both demos, made in a home `var` as a newcomer has it."""
+    folder = tmp_path_factory.mktemp("demos")
+    homes = {("demo",): folder / "var" / "demo", ("demo", "--no-edge"): folder / "elsewhere" / "none"}
+    shown = []
+    for words in (
+        ("demo", "--json"),
+        ("demo",),
+        ("demo", "--no-edge", "--json", "--home", str(homes["demo", "--no-edge"])),
+    ):
+        with pytest.MonkeyPatch.context() as patch:  # a demo stays in its home, by the environment
+            patch.setenv("MEI_HOME", str(folder / "var"))
+            patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
+            patch.setenv("COLUMNS", "160")
+            shown.append(printed(*words))
+    return Demos(homes, json.loads(shown[0]), shown[1], json.loads(shown[2]))
