@@ -289,6 +289,7 @@ REFUSED = {
         {"interval": "1h"},
         "these are single trades, not bars; fetch candles",
     ),
+    "semicolons": ("BTC-1h.csv", b"time;open\n1;2\n", {}, "found: time;open; separate the columns by commas"),
     "volume in contracts only": (
         "BTC-1h.csv",
         csv(f"{HEADER},turnover", [(*bar[:5], bar[5] * 100, money(bar)) for bar in BARS]),

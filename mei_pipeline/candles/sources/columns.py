@@ -189,6 +189,8 @@ def _absent(file: DataFile, name: str, found: Sequence[str], known: Known, table
     stated = [known.stated[name]] if name in known.stated else []
     tried = ", ".join(dict.fromkeys((*stated, *_names(name, known.preset))))
     message = f"{file}: no column for {name!r} of {table.name} (looked for {tried}); found: {', '.join(found)}; "
+    if len(found) == 1 and re.search(r"[;\t|]", found[0]):
+        return f"{message}separate the columns by commas"
     if {"price", "side"} <= {_plain(column) for column in found}:
         return f"{message}these are single trades, not bars; fetch candles"
     message += f"expected {_EXPECTED[table.name]}; name it with --columns {name}=NAME"
