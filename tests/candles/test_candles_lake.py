@@ -311,8 +311,11 @@ def test_unfit_instruments_are_refused(lake, change, message):
         merge_instruments(lake, change(default_instruments("binance", {"BTC": 1.0})), now_ms=NOW)
 
 
+@pytest.mark.long
 def test_a_read_is_of_one_state_while_ingests_go_on(lake):
-    states = [FRAME.with_columns(volume=pl.lit(float(number))) for number in range(7)]
+    # Many months: a commit takes long enough for reads to begin in the middle of it.
+    months = bars(("BTC",), 6 * 900, MAY - 500 * 24 * HOUR, "4h")
+    states = [months.with_columns(volume=pl.lit(float(number))) for number in range(5)]
     merge_candles(lake, states[0], now_ms=NOW)
 
     def write():
@@ -323,7 +326,7 @@ def test_a_read_is_of_one_state_while_ingests_go_on(lake):
     writer.start()
     seen = []
     while writer.is_alive():
-        seen.append(read_candles(lake, "binance", "1h")["volume"].unique().to_list())
+        seen.append(read_candles(lake, "binance", "4h")["volume"].unique().to_list())
     writer.join()
     assert all(len(volumes) == 1 for volumes in seen)
     assert [volumes[0] for volumes in seen] == sorted(volumes[0] for volumes in seen)
