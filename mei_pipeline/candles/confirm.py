@@ -15,8 +15,8 @@ from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.store import Lake
 from mei_pipeline.errors import Refused
 
-_KEY = {"symbol": pl.String(), "open_ms": pl.Int64()}
-_PRICES = {name: pl.Float64() for name in ("open", "high", "low", "close")}
+_KEY: dict[str, pl.DataType] = {"symbol": pl.String(), "open_ms": pl.Int64()}
+_PRICES: dict[str, pl.DataType] = {name: pl.Float64() for name in ("open", "high", "low", "close")}
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ def _outer(bars: _Bars, runs: _Runs) -> Flags:
     others = ends[symbol] - starts[symbol] - runs.length
     first = (runs.before < 0) & (runs.length == 1)
     last = (runs.after < 0) & (runs.before >= 0)
-    return (first | last) & (others > runs.length)
+    found: Flags = (first | last) & (others > runs.length)
+    return found
 
 
 def _mark(runs: _Runs, found: Flags, before: Ints, after: Ints) -> None:
@@ -137,7 +138,8 @@ def _mark(runs: _Runs, found: Flags, before: Ints, after: Ints) -> None:
 
 def _reach(bars: _Bars, runs: _Runs, bounds: SpikeBounds) -> Flags:
     up, down = _multiples(bars, runs)
-    return np.fmax(up, down) > bounds.max_reach
+    found: Flags = np.fmax(up, down) > bounds.max_reach
+    return found
 
 
 def _displaced(bars: _Bars, runs: _Runs, step_ms: int, bounds: SpikeBounds) -> Flags:
@@ -148,7 +150,8 @@ def _displaced(bars: _Bars, runs: _Runs, step_ms: int, bounds: SpikeBounds) -> F
     high = np.minimum(up, np.maximum(opened, closed) / ceiling) > bounds.max_displacement
     low = np.minimum(down, floor / np.minimum(opened, closed)) > bounds.max_displacement
     direct = bars.open_ms[runs.after] - bars.open_ms[runs.before] == (runs.length + 1) * step_ms
-    return (high | low) & direct
+    found: Flags = (high | low) & direct
+    return found
 
 
 def _multiples(bars: _Bars, runs: _Runs) -> tuple[Floats, Floats]:

@@ -24,7 +24,7 @@ from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, t
 ARTEFACT = "path hash"
 TABLE = f"{ARTEFACT} dagster/row_count dagster/column_schema preview"
 METADATA = {
-    "candles": f"{ARTEFACT} rows_added rows_revised rows_refused symbols files",
+    "candles": f"{ARTEFACT} rows_added rows_revised rows_refused symbols findings files",
     "funding": f"{TABLE} rows rows_added cadence_changes",
     "coverage": f"{TABLE} heat_map no_trade unknown",
     "night_plan": f"{TABLE} night profile as_of window holdout_start symbols_kept symbols_dropped "

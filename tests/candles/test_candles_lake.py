@@ -1,3 +1,6 @@
+import threading
+from dataclasses import replace
+
 import polars as pl
 import pytest
 from candle_kit import HOUR, MAY, NOW, bars, contents, prints, with_row
@@ -10,6 +13,7 @@ from mei_pipeline.candles.instruments import default_instruments, in_force
 from mei_pipeline.candles.lake import (
     Lake,
     data_hash,
+    edition,
     funding_hash,
     ingests,
     intervals,
@@ -351,3 +355,39 @@ def test_two_symbols_that_differ_in_case_alone_have_no_funding_beside_each_other
         due("KPEPE")
     due("kPEPE")
     assert read_funding(lake, "binance")["symbol"].to_list() == ["kPEPE"]
+
+
+@pytest.mark.long
+def test_a_read_is_of_one_state_while_ingests_go_on(lake):
+    # Many months: a commit takes long enough for reads to begin in the middle of it.
+    months = bars(("BTC",), 6 * 900, MAY - 500 * 24 * HOUR, "4h")
+    states = [months.with_columns(volume=pl.lit(float(number))) for number in range(5)]
+    merge_candles(lake, states[0], now_ms=NOW)
+
+    def write():
+        for state in states[1:]:
+            merge_candles(lake, state, now_ms=NOW)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    seen = []
+    while writer.is_alive():
+        seen.append(read_candles(lake, "binance", "4h")["volume"].unique().to_list())
+    writer.join()
+    assert all(len(volumes) == 1 for volumes in seen)
+    assert [volumes[0] for volumes in seen] == sorted(volumes[0] for volumes in seen)
+
+
+def test_the_lake_before_a_transaction_is_read_and_never_written(lake):
+    merge_candles(lake, FRAME[:-5], now_ms=NOW)
+    known = edition(lake)
+    before = read_candles(lake, "binance", "1h")
+    merge_candles(lake, FRAME.with_columns(volume=pl.lit(1.0)), now_ms=NOW)
+    merge_candles(lake, FRAME.with_columns(volume=pl.lit(2.0)), now_ms=NOW)
+    past = replace(lake, before=known)
+    assert read_candles(past, "binance", "1h").equals(before)
+    assert read_candles(past, "binance", "1h", ["ETH"], MAY + 2 * HOUR, MAY + 9 * HOUR).equals(
+        before.filter((pl.col("symbol") == "ETH") & pl.col("open_ms").is_between(MAY + 2 * HOUR, MAY + 8 * HOUR))
+    )
+    with pytest.raises(ValueError, match="can't be changed"):
+        merge_candles(past, FRAME, now_ms=NOW)
