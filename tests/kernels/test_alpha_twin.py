@@ -114,7 +114,7 @@ def compared(alpha_engine, seeds):
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         case = random_case(rng, mei_alpha.PARAMETERS)
-        if seed % 10 == 0:
+        if seed % 5 == 0:
             case = replace(case, values={**case.values, **bold})
         theirs, alpha = twin(case)
         assert_same(run_engine(alpha_engine, mei_alpha, case, tile=int(rng.choice([1, 7, 64]))), theirs)
