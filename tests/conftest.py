@@ -69,16 +69,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (ranks.get(place := place_of(item.nodeid), len(ranks)), -counts[place], place))
 
 
-def pytest_deselected(items: Sequence[pytest.Item]) -> None:
-    """Keep the names of the tests that other tiers run, for `.ci/left_out.py`."""
-    config = items[0].config
+def keep_left_out(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Keep the names of the tests that other tiers run, for `.ci/left_out.py`; one worker does it for all."""
     if getattr(config, "workerinput", {"workerid": "gw0"})["workerid"] == "gw0":
         config.cache.set("mei/left-out", sorted(item.nodeid for item in items))
 
 
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    keep_left_out(items[0].config, items)
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, Any, Any]:
+def pytest_collection(session: pytest.Session) -> Generator[None, Any, Any]:
     """Collect without the garbage collector: all that is loaded stays, and it would look through it again and again."""
+    keep_left_out(session.config, ())
     gc.disable()
     try:
         return (yield)

@@ -20,14 +20,12 @@ class Demos:
 
     Attributes:
         homes: Finished homes by the command that makes them.
-        first: JSON of the first `mei demo`.
-        second: What the second `mei demo`, over the home of the first, showed.
+        with_edge: JSON of `mei demo`.
         without_edge: JSON of `mei demo --no-edge`.
     """
 
     homes: Mapping[tuple[str, ...], Path]
-    first: Mapping[str, Any]
-    second: str
+    with_edge: Mapping[str, Any]
     without_edge: Mapping[str, Any]
 
     def copy(self, command: tuple[str, ...], home: Path) -> None:
@@ -51,7 +49,6 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
     shown = []
     for words in (
         ("demo", "--json"),
-        ("demo",),
         ("demo", "--no-edge", "--json", "--home", str(homes["demo", "--no-edge"])),
     ):
         with pytest.MonkeyPatch.context() as patch:  # a demo stays in its home, by the environment
@@ -59,4 +56,4 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
             patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
             patch.setenv("COLUMNS", "160")
             shown.append(printed(*words))
-    return Demos(homes, json.loads(shown[0]), shown[1], json.loads(shown[2]))
+    return Demos(homes, *map(json.loads, shown))

@@ -5,6 +5,7 @@ into ninety and `010` into eight. Without quotes `true`, `false`, `null` and dec
 every other word is text; keys are always text. Aliases and tags are refused: a config says what it says in place.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.resolver import Resolver
 
 Keys = tuple[str | int, ...]
 
@@ -20,6 +23,7 @@ MAX_DEPTH = 32
 MAX_NODES = 50_000
 _MAX_WHOLE = 2**63 - 1
 _NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]*|(?=\.[0-9]))(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
+_SIMPLE = re.compile(r"[\n \x22#-=@-{}~]*")  # ASCII without tabs and ! ? | >
 _WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
 _NON_FINITE = re.compile(r"[-+]?\.(?:inf|nan)", re.IGNORECASE)
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None, "~": None, "": None}
@@ -124,14 +128,14 @@ class _Invalid(Exception):
         self.flaw = Flaw(_at(event.start_mark), (), text)
 
 
-class _Composer(yaml.SafeLoader):
-    """SafeLoader that refuses, while composing, what could make a small file large or deep."""
+class _Bounded(Composer):
+    """Composer that refuses what could make a small file large or deep."""
 
     depth = 0
     nodes = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+        event = self.peek_event()  # type: ignore[attr-defined]  # a parser is mixed in
         if isinstance(event, yaml.AliasEvent):
             raise _Invalid(event, f"alias *{event.anchor} is not allowed; write the value out")
         self.depth += 1
@@ -145,6 +149,34 @@ class _Composer(yaml.SafeLoader):
         return node
 
 
+class _Loader(_Bounded, yaml.SafeLoader):
+    """Scans and parses in Python; its messages are those that users see."""
+
+
+if yaml.__with_libyaml__:
+    from yaml.cyaml import CParser  # type: ignore[attr-defined]  # it is there, and the stubs do not export it
+
+    class _FastLoader(_Bounded, CParser, Resolver):
+        """Scans and parses in C, ten times as fast."""
+
+        def __init__(self, text: str) -> None:
+            CParser.__init__(self, text)
+            Composer.__init__(self)
+            Resolver.__init__(self)
+
+
+def _compose(text: str) -> Node | None:
+    """Compose one document.
+
+    libyaml and PyYAML differ on tabs, byte order marks, tags, block scalars and explicit keys. Only texts without any
+    of these go through libyaml, and a text that it refuses is read again for PyYAML's message.
+    """
+    if yaml.__with_libyaml__ and _SIMPLE.fullmatch(text):
+        with contextlib.suppress(yaml.YAMLError):
+            return _FastLoader(text).get_single_node()
+    return _Loader(text).get_single_node()
+
+
 def parse(text: str) -> Tree:
     """Parse one YAML document.
 
@@ -152,7 +184,7 @@ def parse(text: str) -> Tree:
         The values and their places. A text that is not YAML gives a tree without data and with one flaw.
     """
     try:
-        node = _Composer(text).get_single_node()
+        node = _compose(text)
     except _Invalid as error:
         return Tree(None, {}, (error.flaw,))
     except yaml.MarkedYAMLError as error:
@@ -206,7 +238,7 @@ class _Builder:
         return values
 
     def _scalar(self, node: Any, text: str, keys: Keys) -> Any:
-        if node.style is not None:
+        if node.style:  # a plain scalar has None in Python, and no letter in C
             return text
         if text.lower() in _WORDS and text in {text.lower(), text.title(), text.upper()}:
             return _WORDS[text.lower()]

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mei_pipeline.config.nodes import Place, Plain, parse
+from mei_pipeline.settings import CHECKOUT
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,48 @@ def test_every_finite_float_is_read_as_it_was_written(value):
     found = parse(f"x: {value!r}").data["x"]
     assert found == value
     assert math.copysign(1, found) == math.copysign(1, value)
+
+
+def read_by_python(text):
+    """The tree of a text that libyaml never sees, for it has a comment with an exclamation mark."""
+    return parse(f"{text}\n# !\n")
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "config").rglob("*.yaml")), ids=lambda path: path.name)
+def test_both_parsers_read_the_files_of_this_checkout_alike(path):
+    tree = parse(path.read_text())
+    assert not tree.flaws
+    assert tree == read_by_python(path.read_text())
+
+
+PARTS = (
+    "a",
+    "b: ",
+    "- ",
+    "\n",
+    "\n  ",
+    "'",
+    '"',
+    "{",
+    "}",
+    "[",
+    "]",
+    ": ",
+    ", ",
+    " # c",
+    "&x ",
+    "*x",
+    "1",
+    "~",
+    "---\n",
+    "\\",
+)
+
+
+@given(st.lists(st.sampled_from(PARTS), max_size=14).map("".join))
+def test_both_parsers_read_any_simple_text_alike(text):
+    tree = parse(text)
+    assert tree.flaws or tree == read_by_python(text)
 
 
 @given(st.text(max_size=300))

@@ -58,10 +58,12 @@ def test_a_huge_edge_is_promoted(first_night):
     assert promoted(first_night[0])
 
 
-def test_no_edge_is_not(small):
-    (night,) = run_market(small, 4)
+def test_no_edge_is_not_and_progress_is_told_of_every_market(small):
+    told = []
+    ((night,),) = run_markets(small, [4], 1, lambda done, total, what, _speed="": told.append((done, total, what)))
     assert not promoted(night)
     assert night, "this market must have candidates, or it shows nothing"
+    assert told == [(0, 1, "markets"), (1, 1, "markets")]
 
 
 def test_the_number_of_workers_changes_nothing(small, first_night):
@@ -74,12 +76,6 @@ def test_the_number_of_workers_changes_nothing(small, first_night):
 def test_many_markets_are_the_same_for_one_worker_and_two(small):
     huge = with_edge(small, HUGE)
     assert run_markets(huge, [1, 2, 3], workers=1) == run_markets(huge, [1, 2, 3], workers=2)
-
-
-def test_progress_is_told_of_every_market(small):
-    told = []
-    run_markets(small, [4], 1, lambda done, total, what, _speed="": told.append((done, total, what)))
-    assert told == [(0, 1, "markets"), (1, 1, "markets")]
 
 
 def test_the_folds_cover_the_days_that_are_asked_for(small):

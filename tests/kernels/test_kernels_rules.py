@@ -8,6 +8,7 @@ import pytest
 from kernel_kit import blank_book
 
 from kernels import book as rules
+from kernels import defaults
 from kernels.book import LOG, STOPPED, TARGETED
 from kernels.ledger import decrease, end_day, increase, mark, on_grid, open_account
 from kernels.market import MODEL
@@ -147,3 +148,11 @@ def test_the_return_of_a_day_that_begins_with_little_or_nothing(before, change):
     mark(account, 1.0)
     end_day(account, book.days, 3, 0)
     assert book.days[3, :, 0].tolist() == [1.0, change, change]
+
+
+def test_a_strategy_without_a_rule_has_no_exits_no_additions_and_no_rank_and_refuses_nothing():
+    assert defaults.context(NAN, NAN, 0, -1, NAN) == 0.0
+    assert defaults.manage(NAN, 100.0, 1.0, NAN, NAN, NAN) == (-1, 1.0)
+    assert defaults.admits(NAN, 1, leaving=False, minutes=0.0, now=NAN, params=NAN)
+    assert defaults.rank(1, NAN, NAN) == 0.0
+    assert defaults.add(NAN, 1, 1e4, 100.0, 60.0, NAN, NAN) == 0.0

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from arch.bootstrap import StationaryBootstrap, optimal_block_length
 
 from mei_pipeline.selection.statistics.bootstrap import optimal_block_days, stationary_bootstrap, stationary_weights
 
@@ -27,6 +26,8 @@ def autoregressive(seed, days, persistence):
 @pytest.mark.parametrize("days", [60, 280, 1500])
 def test_the_block_length_is_that_of_arch(days, persistence):
     returns = autoregressive(days, days, persistence)
+    from arch.bootstrap import optimal_block_length
+
     expected = float(optimal_block_length(returns)["stationary"].iloc[0])
     assert optimal_block_days(returns) == pytest.approx(max(1.0, expected), rel=1e-9)
 
@@ -86,6 +87,8 @@ def test_intervals_are_those_of_arch():
 
     def figures(values):
         return np.array([values.mean(), values.mean() / values.std(ddof=1) * np.sqrt(365.0)])
+
+    from arch.bootstrap import StationaryBootstrap
 
     library = StationaryBootstrap(8, returns, seed=1).conf_int(figures, reps=4000, method="percentile")
     found = stationary_bootstrap(returns, block_days=8.0, draws=20_000)

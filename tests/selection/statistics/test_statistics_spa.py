@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from arch.bootstrap import SPA
 from scipy import stats
 
 from mei_pipeline.selection.statistics.spa import spa
@@ -17,6 +16,8 @@ def library(excess, block, draws=4000):
     kernel = (1.0 - lags / days) * stay**lags + lags / days * stay ** (days - lags)
     products = np.array([(centred[lag:] * centred[: days - lag]).sum(axis=0) for lag in lags])
     deviation = np.sqrt(((centred**2).sum(axis=0) + 2.0 * kernel @ products) / days)
+    from arch.bootstrap import SPA
+
     test = SPA(np.zeros(days), -excess / deviation, block_size=block, reps=draws, seed=1)
     test.compute()
     return test.pvalues
