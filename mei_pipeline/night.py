@@ -20,6 +20,7 @@ from mei_pipeline.endings import ENDED_AFTER_MS
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
 from mei_pipeline.market import DAY_MS, LEADS, Bars, Window, common_symbols, last_common_ms, load_bars, window
+from mei_pipeline.notes import data_notes
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
@@ -45,6 +46,7 @@ class NightPlan:
         others_hash: Content hash of their bars; empty where there are none.
         sweep: The search; its window ends where the holdout starts.
         selection: Thresholds of policy.yaml.
+        notes: Notes on the data of the window.
     """
 
     profile: str
@@ -58,6 +60,7 @@ class NightPlan:
     others_hash: str
     sweep: SweepPlan
     selection: Selection
+    notes: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -127,6 +130,7 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
         others_hash=elsewhere.data_hash if elsewhere else "",
         sweep=make_plan(spec, bars, from_ms, holdout_ms),
         selection=config.policy.selection,
+        notes=tuple(data_notes(bars, from_ms, to_ms)),
     )
 
 
