@@ -79,7 +79,7 @@ class NightConfig(dg.Config):
         ),
         *quality_specs("night_plan"),
     ],
-    metadata=declared({"symbol": pl.String(), "kept": pl.Boolean(), "why": pl.String()}),
+    metadata=declared({"symbol": pl.String(), "kept": pl.Boolean(), "why": pl.String(), "instrument": pl.String()}),
 )
 def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     """What this night works on, one file per night: as-of time, window, holdout, symbols and combos, decided once.
@@ -206,8 +206,13 @@ def sweep_results(progress: ProgressResource) -> Result:
 
 
 def _universe(plan: NightPlan) -> pl.DataFrame:
-    kept = [{"symbol": name, "kept": True, "why": ""} for name in plan.sweep.symbols]
-    dropped = [{"symbol": name, "kept": False, "why": why} for name, why in sorted(plan.dropped.items())]
+    kept = [
+        {"symbol": name, "kept": True, "why": "", "instrument": "assumed" if name in plan.assumed else "stated"}
+        for name in plan.sweep.symbols
+    ]
+    dropped = [
+        {"symbol": name, "kept": False, "why": why, "instrument": ""} for name, why in sorted(plan.dropped.items())
+    ]
     return pl.DataFrame(kept + dropped)
 
 

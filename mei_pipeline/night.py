@@ -24,6 +24,7 @@ from mei_pipeline.notes import data_notes
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
+from mei_pipeline.terms import assumed_symbols
 
 _EXCLUDING = ("stale", "short")
 """Quality rules that exclude a symbol from the night; the others warn."""
@@ -47,6 +48,7 @@ class NightPlan:
         sweep: The search; its window ends where the holdout starts.
         selection: Thresholds of policy.yaml.
         notes: Notes on the data of the window.
+        assumed: Searched symbols whose lots, leverage and margin no source stated.
     """
 
     profile: str
@@ -61,6 +63,7 @@ class NightPlan:
     sweep: SweepPlan
     selection: Selection
     notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -131,6 +134,7 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
         sweep=make_plan(spec, bars, from_ms, holdout_ms),
         selection=config.policy.selection,
         notes=tuple(data_notes(bars, from_ms, to_ms)),
+        assumed=tuple(assumed_symbols(bars.instruments)),
     )
 
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from kernels.market import Floats, Ints
-from mei_pipeline.candles.instruments import SOURCE
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, iso
 from mei_pipeline.market import DAY_MS, Bars, Extents
 from mei_pipeline.members import Member, members_of
+from mei_pipeline.terms import assumed_symbols, changed_symbols
 
 _NAMED = 5  # symbols that a note names before it counts the rest
 _SHOWN_HOURS = 48.0  # up to which a stretch of time is told in hours
@@ -110,20 +110,16 @@ def _funding(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
     return [f"{text}: where there is none, funding counts as 0."]
 
 
-def assumed_symbols(bars: Bars) -> list[str]:
-    """Return the symbols whose instrument no source stated."""
-    if "source" not in bars.instruments.columns:
-        return []
-    rows = bars.instruments.select("symbol", "source").iter_rows()
-    return sorted({str(name) for name, source in rows if source == SOURCE})
-
-
 def _instruments(bars: Bars) -> list[str]:
-    assumed = assumed_symbols(bars)
+    changed = changed_symbols(bars.instruments)
+    found = [f"The venue's terms of {_names(changed)} change within the bars; each step has those in force."] * bool(
+        changed
+    )
+    assumed = assumed_symbols(bars.instruments)
     if not assumed:
-        return []
+        return found
     text = f"Lot size, least notional, greatest leverage and maintenance margin of {_names(assumed)} are assumed"
-    return [f"{text}: no source stated them. Ingest the venue's instruments."]
+    return [*found, f"{text}: no source stated them. Ingest the venue's instruments."]
 
 
 def _names(symbols: Sequence[str]) -> str:

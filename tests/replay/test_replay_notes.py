@@ -55,8 +55,8 @@ def market(
             market(last=HOURS - 240),
             [
                 join(
-                    "BBB ended 2025-01-11 00:00Z, 10 days before the window does: no bar follows. What was held was closed",
-                    "there, at the last close.",
+                    "BBB ended 2025-01-11 00:00Z, 10 days before the window does: no bar follows. What was held was",
+                    "closed there, at the last close.",
                 )
             ],
         ),
@@ -64,8 +64,8 @@ def market(
             market(last=HOURS - 10, delisted_ms=END_MS - 10 * HOUR_MS),
             [
                 join(
-                    "BBB ended 2025-01-20 14:00Z, 10 hours before the window does: it was delisted. What was held was closed",
-                    "there, at the last close.",
+                    "BBB ended 2025-01-20 14:00Z, 10 hours before the window does: it was delisted. What was held was",
+                    "closed there, at the last close.",
                 )
             ],
         ),
@@ -73,8 +73,8 @@ def market(
             market(last=HOURS - 10),
             [
                 join(
-                    "BBB has its last bar 10 hours before the window's end, 2025-01-20 14:00Z: what is held stays at that",
-                    "close.",
+                    "BBB has its last bar 10 hours before the window's end, 2025-01-20 14:00Z: what is held stays at",
+                    "that close.",
                 ),
                 "1 % of the bars are missing, 10 of 960; most of BBB, 2.1 %.",
             ],
@@ -88,8 +88,8 @@ def market(
             market(sources=("venue", "default")),
             [
                 join(
-                    "Lot size, least notional, greatest leverage and maintenance margin of BBB are assumed: no source stated",
-                    "them. Ingest the venue's instruments.",
+                    "Lot size, least notional, greatest leverage and maintenance margin of BBB are assumed: no source",
+                    "stated them. Ingest the venue's instruments.",
                 )
             ],
         ),
@@ -114,8 +114,8 @@ def test_a_window_that_the_bars_of_one_interval_end_says_so() -> None:
     long, short = {"AAA": (START_MS, END_MS)}, {"AAA": (START_MS, END_MS - 5 * DAY_MS), "BBB": (START_MS, START_MS + 1)}
     assert window_notes([long, short], used, END_MS - 5 * DAY_MS) == [
         join(
-            "The window ends 2025-01-16 00:00Z: the last 15m bar of any symbol, of AAA, ends 2025-01-16 00:00Z; 1h bars go on",
-            "for 5 days.",
+            "The window ends 2025-01-16 00:00Z: the last 15m bar of any symbol, of AAA, ends 2025-01-16 00:00Z; 1h",
+            "bars go on for 5 days.",
         )
     ]
     assert window_notes([long, long], used, END_MS) == []
