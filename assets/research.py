@@ -27,6 +27,7 @@ from mei_pipeline.night import (
     search_window,
     write_plan,
 )
+from mei_pipeline.notes import data_notes
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
 from mei_pipeline.selection.walk_forward import check_folds
@@ -35,7 +36,7 @@ from mei_pipeline.sweep.best import STANDS_FOR, find_best
 from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
-from mei_pipeline.sweep.results import Results, all_distinct, metric_columns, open_results, sweep_folder
+from mei_pipeline.sweep.results import Results, all_distinct, metric_columns, open_results, sweep_folder, write_notes
 from mei_pipeline.sweep.run import SweepReport, run_sweep
 from mei_pipeline.sweep.summary import SweepSummary, heat_maps, histogram, summarise
 
@@ -78,7 +79,7 @@ class NightConfig(dg.Config):
         ),
         *quality_specs("night_plan"),
     ],
-    metadata=declared({"symbol": pl.String(), "kept": pl.Boolean(), "why": pl.String()}),
+    metadata=declared({"symbol": pl.String(), "kept": pl.Boolean(), "why": pl.String(), "instrument": pl.String()}),
 )
 def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     """What this night works on, one file per night: as-of time, window, holdout, symbols and combos, decided once.
@@ -183,6 +184,7 @@ def sweep_results(progress: ProgressResource) -> Result:
     bars = night_bars(settings, plan)
     built, cut = night_features(settings, plan, bars), search_window(plan, bars)
     report = run_sweep(settings, plan.sweep, cut, built, where=config.pipeline.engine, progress=progress)
+    write_notes(report.folder, data_notes(bars, plan.sweep.from_ms, plan.sweep.to_ms))
     results = open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
     summary = summarise(results, count=REPLAYED)
     best = summary.best.rows
@@ -204,8 +206,13 @@ def sweep_results(progress: ProgressResource) -> Result:
 
 
 def _universe(plan: NightPlan) -> pl.DataFrame:
-    kept = [{"symbol": name, "kept": True, "why": ""} for name in plan.sweep.symbols]
-    dropped = [{"symbol": name, "kept": False, "why": why} for name, why in sorted(plan.dropped.items())]
+    kept = [
+        {"symbol": name, "kept": True, "why": "", "instrument": "assumed" if name in plan.assumed else "stated"}
+        for name in plan.sweep.symbols
+    ]
+    dropped = [
+        {"symbol": name, "kept": False, "why": why, "instrument": ""} for name, why in sorted(plan.dropped.items())
+    ]
     return pl.DataFrame(kept + dropped)
 
 
@@ -220,6 +227,7 @@ def _told(plan: NightPlan) -> Metadata:
         "symbols_dropped": records([{"symbol": name, "why": why} for name, why in sorted(plan.dropped.items())]),
         "candles": dg.MetadataValue.int(plan.candles),
         "combos_planned": dg.MetadataValue.int(plan.sweep.combos),
+        "notes": records([{"note": note} for note in plan.notes]),
     }
 
 

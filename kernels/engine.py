@@ -358,9 +358,12 @@ def order_additions(
             since = (t - slot.added) * model.minutes
             wanted = add(slot, code, value, price, since, read(columns, rows[g], now, s), params[g])
             if wanted > 0.0:
-                coins, need, verdict = fitted(wanted, price, slot.leverage, free, False, symbols[s], model, params[g])
+                # The venue may allow less than when the position was opened.
+                most = symbols[s].max_leverage
+                leverage = slot.leverage if slot.leverage < most else most
+                coins, need, verdict = fitted(wanted, price, leverage, free, False, symbols[s], model, params[g])
                 if coins > 0.0:
-                    order_open(slot, model, coins if code > 0 else -coins, slot.leverage, True, code)
+                    order_open(slot, model, coins if code > 0 else -coins, leverage, True, code)
                     free -= need
                 judge(verdicts, s, ADDS if coins > 0.0 else verdict)
     return free
@@ -641,7 +644,7 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
     Args:
         market: `kernels.market.Market`.
         models: [1] record of `market.MODEL`; its `origin` is added to the number of a step wherever one is kept.
-        symbols: [S] records of `market.SYMBOL`.
+        symbols: [V, S] records of `market.SYMBOL`; a tile ends where the next version begins.
         columns: [C, T, S] feature columns on main bars.
         rows: [E, G, F] column of each feature, for each entry set and parameter group.
         entries: [E, G] records of the parameters that shape signals.
@@ -652,8 +655,16 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
         book: `kernels.book.Book` of B combos; a tile is as long as its `steps`.
     """
     tile = book.steps.shape[0]
-    for base in range(first, last, tile):
+    origin = models[0].origin
+    version = 0
+    base = first
+    while base < last:
         stop = base + tile if base + tile < last else last
+        while version + 1 < market.since.shape[0] and market.since[version + 1] <= base + origin:
+            version += 1
+        if version + 1 < market.since.shape[0] and market.since[version + 1] < stop + origin:
+            stop = market.since[version + 1] - origin
+        terms = symbols[version]
         gather(market, base, stop, book.bars, book.steps)
         known = -1
         for k in range(entry_of.shape[0]):
@@ -661,7 +672,8 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
             if e != known:
                 signals(market, columns, rows, entries, e, base, stop, book.codes, book.hits, book.steps)
                 known = e
-            walk(book, symbols, models[0], columns, rows[e], params[k], k, base, stop - base)
+            walk(book, terms, models[0], columns, rows[e], params[k], k, base, stop - base)
+        base = stop
 
 
 @driver

@@ -43,10 +43,13 @@ class Market(NamedTuple):
         age: [T, S] how many main bars of the symbol have closed since the anchor, up to the close of the step, less
             one; -1 where it has no bar at this step or no main bar of it has closed.
         funding: [T, S] sum of the funding rates (fraction of notional) due in (open, close] of the step.
-        lots: [S] lots per base coin: 10 ** size decimals.
-        min_notional_usd: [S] least notional of an opening order.
-        max_leverage: [S] greatest leverage the venue allows.
-        maintenance_frac: [S] maintenance margin as a fraction of notional.
+        since: [V] first step at which each version of the venue's terms holds, 0 for the first; V is 1 where nothing
+            changes.
+        lots: [V, S] lots per base coin: 10 ** size decimals.
+        min_notional_usd: [V, S] least notional of an opening order.
+        max_leverage: [V, S] greatest leverage the venue allows.
+        maintenance_frac: [V, S] maintenance margin as a fraction of notional.
+        last: [V, S] step of the symbol's last bar before its delisting; -1 while it is listed.
         day_end: [T] 1 where the step is the last of its UTC day, else 0.
         block: [T] number of the time block that the step's day belongs to.
         row: [T] last main row that has closed at the close of the step; -1 before the first.
@@ -55,7 +58,6 @@ class Market(NamedTuple):
         enters: [T] 1 where entries are decided, at each close of the entry interval, else 0.
         exits: [T] 1 where exits are decided, at each close of the exit interval, else 0.
         ends: [T] 1 where the last bar of a symbol before its delisting closes, else 0.
-        last: [S] step of the symbol's last bar before its delisting; -1 while it is listed.
         group: [S] parameter group that the symbol belongs to; 0 is the base.
         lead: [1] index of the benchmark symbol; -1 where the strategy reads none.
         minutes: [1] length of a step in minutes.
@@ -68,10 +70,12 @@ class Market(NamedTuple):
     mark: Floats
     age: Ints
     funding: Floats
+    since: Ints
     lots: Floats
     min_notional_usd: Floats
     max_leverage: Floats
     maintenance_frac: Floats
+    last: Ints
     day_end: Ints
     block: Ints
     row: Ints
@@ -79,7 +83,6 @@ class Market(NamedTuple):
     enters: Ints
     exits: Ints
     ends: Ints
-    last: Ints
     group: Ints
     lead: Ints
     minutes: Floats
@@ -122,8 +125,8 @@ def model_record(model: FillModel, market: Market, origin: int = 0) -> NDArray[A
 
 
 def symbol_records(market: Market) -> NDArray[Any]:
-    """[S] records of `SYMBOL`."""
-    found = np.zeros(len(market.lots), SYMBOL)
+    """[V, S] records of `SYMBOL`, one row for each version of the venue's terms."""
+    found = np.zeros(market.lots.shape, SYMBOL)
     for name in SYMBOL.names or ():
         found[name] = getattr(market, name)
     return found

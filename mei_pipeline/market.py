@@ -13,7 +13,6 @@ from kernels.ledger import BLOCKS
 from kernels.market import Floats, Ints, Market, marks_of
 from mei_pipeline import files
 from mei_pipeline.candles import funding
-from mei_pipeline.candles.instruments import in_force
 from mei_pipeline.candles.intervals import HOUR_MS, MINUTE_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import (
     Lake,
@@ -28,11 +27,11 @@ from mei_pipeline.candles.lake import symbols as stored_symbols
 from mei_pipeline.endings import ENDED_AFTER_MS, Ending, endings_of
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.names import symbol_problem
+from mei_pipeline.terms import TRADED_BY, Terms, history_of, terms_of, traded_by
 
 DAY_MS = 86_400_000
+_DELISTED = {"symbol": pl.String, "delisted_ms": pl.Int64}
 _PRICES = ("open", "high", "low", "close")
-_TRADED_BY = ("size_decimals", "min_notional_usd", "max_leverage", "maintenance_margin_frac")
-"""What a simulation reads of an instrument; of funding it reads when it was due, and the rate."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +89,13 @@ class Bars:
         symbols: Names, in the order of the arrays' last axis.
         anchor_ms: Open time of the first bar of the grid.
         data_hash: Content hash of all that was read, independent of how the lake stores it: the bars of every interval,
-            the funding due between the anchor and the end, and what holds of each instrument at the end.
+            the funding due between the anchor and the end, and what holds of each instrument when.
         open_ms: [T] open time of each main bar.
         prices: [4, T, S] open, high, low, close of main bars; NaN where there is no bar.
         volume: [T, S] volume of main bars in base coin; NaN where there is no bar.
         age: [T, S] main bars the symbol had before; -1 where there is no bar.
         steps: What a simulation goes through; with one interval its arrays are those of the main bars.
-        instruments: One row per symbol, in the order of `symbols`.
+        instruments: What holds of each symbol when: rows by symbol and `from_ms`, one of each at least.
     """
 
     venue: str
@@ -129,9 +128,15 @@ class Bars:
     @functools.cached_property
     def endings(self) -> tuple[Ending, ...]:
         """Symbols that end before the bars do, by step."""
-        known = self.instruments["delisted_ms"].to_list() if "delisted_ms" in self.instruments.columns else []
-        delisted = [(s, time_ms) for s, time_ms in enumerate(known) if time_ms is not None]
+        known = self.instruments if "delisted_ms" in self.instruments.columns else pl.DataFrame(schema=_DELISTED)
+        rows = known.select(*_DELISTED).drop_nulls().iter_rows()
+        delisted = [(self.symbols.index(name), int(time_ms)) for name, time_ms in rows]
         return endings_of(self.steps.present, self.steps.open_ms, self.steps.step_ms, delisted)
+
+    @functools.cached_property
+    def terms(self) -> Terms:
+        """Terms of the venue by step."""
+        return terms_of(self.instruments, self.symbols, self.anchor_ms, self.steps.step_ms, self.endings)
 
     @property
     def candles(self) -> int:
@@ -210,7 +215,7 @@ def load_bars(
     fine = main if used.step == used.main else _grid(part, used.step)
     age = np.where(main.present, np.cumsum(main.present, axis=0) - 1, -1).astype(np.int64)
     paid = _funding(part, used.step_ms, len(fine.open_ms))
-    instruments = _instruments(lake, venue, part.names, to_ms)
+    instruments = _instruments(part)
     return Bars(
         venue=venue,
         intervals=used,
@@ -220,7 +225,11 @@ def load_bars(
             {
                 "bars": [main.data_hash] if fine is main else [main.data_hash, fine.data_hash],
                 "funding": frame_hash(paid, ("due_ms", "rate"), f"funding {venue}"),
-                "instruments": frame_hash(instruments, (*_TRADED_BY, "delisted_ms"), f"instruments {venue}"),
+                "instruments": frame_hash(
+                    traded_by(instruments, anchor_ms),
+                    ("from_ms", *TRADED_BY, "delisted_ms"),
+                    f"instruments {venue}",
+                ),
             }
         ),
         open_ms=main.open_ms,
@@ -339,14 +348,15 @@ def _rates(part: _Slice, paid: pl.DataFrame, length: int) -> Floats:
     return rates
 
 
-def _instruments(lake: Lake, venue: str, names: tuple[str, ...], at_ms: int) -> pl.DataFrame:
-    latest = in_force(read_instruments(lake, venue), at_ms)
-    unknown = sorted(set(names) - set(latest["symbol"]))
+def _instruments(part: _Slice) -> pl.DataFrame:
+    """What holds of each symbol when; see `terms.history_of`."""
+    known = history_of(read_instruments(part.lake, part.venue, part.names), part.anchor_ms, part.to_ms)
+    unknown = sorted(set(part.names) - set(known["symbol"]))
     if unknown:
-        raise DataError(f"lake {lake.root}: unknown instrument {unknown[0]} at {venue}; run `mei ingest` for it")
-    # A delisting after the slice is not known in it.
-    known = latest.with_columns(delisted_ms=pl.when(pl.col("delisted_ms") <= at_ms).then("delisted_ms"))
-    return pl.DataFrame({"symbol": names}).join(known, on="symbol", how="left", maintain_order="left")
+        raise DataError(
+            f"lake {part.lake.root}: unknown instrument {unknown[0]} at {part.venue}; run `mei ingest` for it"
+        )
+    return known
 
 
 def stored_ms(lake: Lake, venue: str, interval: str) -> tuple[int, int]:
@@ -456,10 +466,8 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
     ends = steps.close_ms
     inside = (steps.open_ms >= from_ms) & (ends <= to_ms)
     day = np.clip((steps.open_ms - from_ms) // DAY_MS, 0, days - 1)
-    lots, min_notional_usd, max_leverage, maintenance_frac = (
-        bars.instruments[name].cast(pl.Float64).to_numpy(writable=True) for name in _TRADED_BY
-    )
-    ending, last_steps = _endings(bars)
+    ending = np.zeros(len(steps.open_ms), dtype=np.int64)
+    ending[[each.step for each in bars.endings]] = 1
     market = Market(
         open=steps.prices[0],
         high=steps.prices[1],
@@ -468,10 +476,7 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
         mark=steps.marks,
         age=steps.age,
         funding=steps.funding,
-        lots=10.0**lots,
-        min_notional_usd=min_notional_usd,
-        max_leverage=max_leverage,
-        maintenance_frac=maintenance_frac,
+        **bars.terms._asdict(),
         day_end=(inside & (ends % DAY_MS == 0)).astype(np.int64),
         block=(day * BLOCKS // days).astype(np.int64),
         row=steps.row,
@@ -479,7 +484,6 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
         enters=steps.enters,
         exits=steps.exits,
         ends=ending,
-        last=last_steps,
         group=np.zeros(len(bars.symbols), dtype=np.int64),
         lead=np.array([-1], dtype=np.int64),
         minutes=np.array([step / MINUTE_MS]),
@@ -493,11 +497,3 @@ def context_only(bars: Bars, symbol: str) -> Bars:
     age = bars.steps.age.copy()
     age[:, column] = -1
     return replace(bars, steps=replace(bars.steps, age=age))
-
-
-def _endings(bars: Bars) -> tuple[Ints, Ints]:
-    """Whether a symbol ends at each step [T], and the step at which each symbol does [S]; -1 for none."""
-    ends, last = np.zeros(len(bars.steps.open_ms), dtype=np.int64), np.full(len(bars.symbols), -1, dtype=np.int64)
-    for each in bars.endings:
-        ends[each.step], last[each.symbol] = 1, each.step
-    return ends, last

@@ -24,11 +24,13 @@ from mei_pipeline.endings import ENDED_AFTER_MS
 from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
 from mei_pipeline.market import DAY_MS, Bars, Window, common_symbols, context_only, last_common_ms, load_bars, window
+from mei_pipeline.notes import data_notes
 from mei_pipeline.params.benchmark import AUTO, candidates
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
+from mei_pipeline.terms import assumed_symbols
 
 _EXCLUDING = ("stale", "short")
 """Quality rules that exclude a symbol from the night; the others warn, and `spike` is told in its own words."""
@@ -54,6 +56,8 @@ class NightPlan:
         selection: Thresholds of policy.yaml.
         edition: Number of the first transaction of the lake that this plan does not know; no part of its id. None in a
             plan of an earlier version.
+        notes: Notes on the data of the window.
+        assumed: Searched symbols whose lots, leverage and margin no source stated.
     """
 
     profile: str
@@ -68,6 +72,8 @@ class NightPlan:
     sweep: SweepPlan
     selection: Selection
     edition: int | None = field(default=None, compare=False)
+    notes: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:
@@ -166,6 +172,8 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
         others_hash=elsewhere.data_hash if elsewhere else "",
         sweep=make_plan(spec, bars, from_ms, holdout_ms),
         selection=config.policy.selection,
+        notes=tuple(data_notes(bars, from_ms, to_ms)),
+        assumed=tuple(assumed_symbols(bars.instruments)),
     )
 
 

@@ -119,3 +119,9 @@ def _number(value: float) -> str:
 def section(title: str, body: str) -> str:
     """A box of the page, with a heading where there is one."""
     return f"<section>{f'<h2>{escape(title)}</h2>' if title else ''}{body}</section>"
+
+
+def notes_section(notes: Sequence[str]) -> str:
+    """Return the section of notes on a report; nothing without notes."""
+    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return section("Before believing it", f"<ul class=notes>{lines}</ul>") if notes else ""

@@ -12,7 +12,7 @@ A step is a bar of the finest interval in use. Features and ages count main bars
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import naive_features
@@ -74,6 +74,12 @@ class Symbol:
     maintenance_frac: float = 0.01
     last: int = -1
     mains: list[Bar | None] | None = None
+    later: tuple[tuple[int, dict[str, float]], ...] = ()
+
+    def at(self, t: int) -> "Symbol":
+        """The symbol with the venue's terms that hold at step t; `later` says from which step on others do."""
+        terms = {name: value for since, changed in self.later if since <= t for name, value in changed.items()}
+        return replace(self, **terms) if terms else self
 
     @property
     def main_bars(self) -> list[Bar | None]:
@@ -374,6 +380,7 @@ class Book:
 
     def step(self, t: int) -> None:
         """Everything that happens in step t, in order."""
+        self.symbols = [symbol.at(t) for symbol in self.symbols]
         existing = {
             s: bar
             for s, symbol in enumerate(self.symbols)
@@ -698,10 +705,11 @@ class Book:
             position = self.held[s]
             minutes = (t - position.added) * self.clock.minutes
             wanted = self.strategy.addition(t, s, position, value, minutes)
-            coins = self.fitted(s, wanted, closes[s], position.leverage, free, shrink=False) if wanted > 0 else 0.0
+            leverage = min(position.leverage, self.symbols[s].max_leverage)
+            coins = self.fitted(s, wanted, closes[s], leverage, free, shrink=False) if wanted > 0 else 0.0
             if coins > 0:
-                self.opening[s] = Opening(self.due(t, s), position.side * coins, position.leverage, adds=True)
-                free -= self.needs(coins, closes[s], position.leverage)
+                self.opening[s] = Opening(self.due(t, s), position.side * coins, leverage, adds=True)
+                free -= self.needs(coins, closes[s], leverage)
         return free
 
     def order_entries(

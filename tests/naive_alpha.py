@@ -717,7 +717,7 @@ class Alpha(naive.Strategy):
 
     def leave(self, t: int, s: int, position: naive.Position) -> tuple[str, float] | None:
         """The first exit that fires."""
-        return leave(Look(self.values[s], self.sight(t, s), position, self.symbols[s].lots))
+        return leave(Look(self.values[s], self.sight(t, s), position, self.symbols[s].at(t).lots))
 
 
 def columns(symbol: naive.Symbol, values: Values) -> dict[str, list[float]]:

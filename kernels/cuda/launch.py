@@ -4,9 +4,10 @@ CuPy is handed in as an argument, and nothing of it is used that needs a compile
 memory is raw. Two batches are in flight: while one is at work, the results of the one before it come back.
 """
 
+import bisect
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -82,16 +83,25 @@ class Job(NamedTuple):
     usd: float
 
 
-def through(launch: Launch, sizes: Sizes, first: int, last: int, usd: float) -> Iterator[int]:
-    """Take fresh combos through the steps [first, last) by tiles; gives the step that each tile ends before."""
+def through(
+    launch: Launch, sizes: Sizes, first: int, last: int, usd: float, since: Sequence[int] = (0,)
+) -> Iterator[int]:
+    """Take fresh combos through the steps [first, last) by tiles; gives the step that each tile ends before.
+
+    A tile ends where the next version of the venue's terms begins; `since` has the first step of each.
+    """
     launch("start", sizes.combos, {"usd": usd})
-    for base in range(first, last, sizes.tile):
-        count = min(sizes.tile, last - base)
-        tile = {"first": base, "count": count}
+    base = first
+    while base < last:
+        version = bisect.bisect_right(since, base) - 1
+        ends = [base + sizes.tile, last, *since[version + 1 : version + 2]]
+        count = min(ends) - base
+        tile = {"first": base, "count": count, "version": version}
         launch("look", sizes.sets * count, tile)
         launch("calm", sizes.sets, tile)
         launch("move", sizes.combos, tile)
-        yield base + count
+        base += count
+        yield base
 
 
 def tile_steps(sets: int, symbols: int, most_bytes: int = TILE_BYTES) -> int:
@@ -136,11 +146,13 @@ class Card:
         self._stream = self.cupy.cuda.Stream(non_blocking=True)
         self._held: Any = None
         self._inputs: dict[str, Placed] = {}
+        self._since: list[int] = [0]
 
     def load(self, market: Market, symbols: NDArray[Any], models: NDArray[Any], columns: Floats) -> None:
         """Bring a market and its feature columns to the device, in the place of those before."""
         given = {f"market.{name}": array for name, array in zip(Market._fields, market, strict=True)}
         given |= {"symbols": symbols, "models": models, "columns": columns}
+        self._since = market.since.tolist()
         self._held, self._inputs, self.batch = None, {}, 0
         self.cupy.get_default_memory_pool().free_all_blocks()
         arrays = {name: Array(array.dtype, array.shape) for name, array in given.items()}
@@ -227,7 +239,7 @@ class Card:
             self._launch(name, threads, scalars, arrays, stream)
 
         marks: deque[Any] = deque()
-        for _ in through(launch, sizes, job.first, job.last, job.usd):
+        for _ in through(launch, sizes, job.first, job.last, job.usd, self._since):
             marks.append(self._mark(stream))
             if len(marks) > _AHEAD:
                 marks.popleft().synchronize()
@@ -251,7 +263,7 @@ class Card:
         steps, symbols = self._inputs["market.close"].array.shape
         _, groups, features = job.rows.shape
         tile = min(tile_steps(sets, symbols, self.tile_bytes), max(job.last - job.first, 1))
-        return replace(Sizes(combos, sets, tile, symbols, groups, features), steps=steps)
+        return replace(Sizes(combos, sets, tile, symbols, groups, features), steps=steps, versions=len(self._since))
 
     def _shrink(self, error: Exception, *, alone: bool) -> None:
         """Halve a batch that did not fit, alone or beside another one."""

@@ -26,7 +26,7 @@ Order = Literal["C", "F"]
 
 KERNELS = ("start", "look", "calm", "move")
 
-SCALARS = {"usd": types.float64, "first": types.int64, "count": types.int64}
+SCALARS = {"usd": types.float64, "first": types.int64, "count": types.int64, "version": types.int64}
 """Arguments that are no arrays."""
 
 COMBOS = ("rows", "entries", "entry_of", "params")
@@ -44,7 +44,7 @@ RESULTS = ("accounts", "days")
 _APART = 256  # bytes: every array begins at a multiple of it, as an allocation of its own would
 
 _INTS, _FLOATS = np.dtype(np.int64), np.dtype(np.float64)
-_BY_SYMBOL = ("lots", "min_notional_usd", "max_leverage", "maintenance_frac", "last", "group")
+_BY_VERSION = ("lots", "min_notional_usd", "max_leverage", "maintenance_frac", "last")
 _SINGLE = ("lead", "minutes")
 _GRID = ("open", "high", "low", "close", "mark", "age", "funding")
 
@@ -63,6 +63,7 @@ class Sizes:
         columns: C, feature columns.
         rows: R, main bars.
         steps: T, steps of the market.
+        versions: V, versions of the venue's terms.
     """
 
     combos: int
@@ -74,6 +75,7 @@ class Sizes:
     columns: int = 1
     rows: int = 1
     steps: int = 1
+    versions: int = 1
 
 
 class Array(NamedTuple):
@@ -107,8 +109,9 @@ class Array(NamedTuple):
 
 def market_arrays(sizes: Sizes) -> dict[str, Array]:
     """The arrays of `Market`, by `market.` and their field."""
-    shapes = dict.fromkeys(_GRID, (sizes.steps, sizes.symbols))
-    shapes |= dict.fromkeys(_BY_SYMBOL, (sizes.symbols,)) | dict.fromkeys(_SINGLE, (1,))  # type: ignore[arg-type]  # shapes of any length
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_GRID, (sizes.steps, sizes.symbols))
+    shapes |= dict.fromkeys(_BY_VERSION, (sizes.versions, sizes.symbols))
+    shapes |= dict.fromkeys(_SINGLE, (1,)) | {"group": (sizes.symbols,), "since": (sizes.versions,)}
     kinds = Market.__annotations__
     return {
         f"market.{name}": Array(_INTS if kinds[name] == Ints else _FLOATS, shapes.get(name, (sizes.steps,)))
@@ -143,7 +146,7 @@ def all_arrays(strategy: ModuleType, sizes: Sizes) -> dict[str, Array]:
     """Every array that a kernel may be handed, by name."""
     return {
         **market_arrays(sizes),
-        "symbols": Array(SYMBOL, (sizes.symbols,)),
+        "symbols": Array(SYMBOL, (sizes.versions, sizes.symbols)),
         "models": Array(MODEL, (1,)),
         "columns": Array(_FLOATS, (sizes.columns, sizes.rows, sizes.symbols)),
         **batch_arrays(strategy, sizes),

@@ -123,6 +123,7 @@ def calm(count, steps):
 def move(
     first,
     count,
+    version,
     symbols,
     models,
     columns,
@@ -161,7 +162,7 @@ def move(
             k,
             first,
             count,
-            symbols,
+            symbols[version],
             models,
             columns,
             rows,

@@ -79,6 +79,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("home", _home),
         ("config", _config),
         ("lake", _lake),
+        ("instruments", _assumed),
         ("registry", _registry),
         ("dagster", _dagster),
         ("kernels", _kernels),
@@ -189,6 +190,26 @@ def _lake(settings: Settings) -> list[Finding]:
     if damaged:
         return [Finding("lake", "fail", _some(damaged), "mei lake verify")]
     return [Finding("lake", "ok", _some(newest) or "no candles yet")]
+
+
+def _assumed(settings: Settings) -> list[Finding]:
+    """Symbols of which no source stated lots, leverage and margin."""
+    from mei_pipeline.candles.instruments import SOURCE
+    from mei_pipeline.candles.lake import read_instruments
+    from mei_pipeline.candles.store import Lake, folders
+
+    lake = Lake(settings.lake)
+    venues = sorted(folder.partition("/")[2] for folder in folders(lake, "instruments"))
+    assumed = []
+    for venue in venues:
+        known = read_instruments(lake, venue)
+        names = sorted(known.filter(known["source"] == SOURCE)["symbol"].unique())
+        if names:
+            assumed.append(f"{venue}: {_some(names)}")
+    if not assumed:
+        return [Finding("instruments", "ok", "stated by a source" if venues else "none yet")]
+    advice = "ingest the venue's instruments: lots, least notional, leverage and maintenance margin are assumed"
+    return [Finding("instruments", "warn", "; ".join(assumed), advice)]
 
 
 def _registry(settings: Settings) -> list[Finding]:

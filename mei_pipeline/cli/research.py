@@ -57,6 +57,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.files import write_bytes, write_json
     from mei_pipeline.market import extents_ms, last_bar_ms, load_bars
     from mei_pipeline.night import spike_bounds
+    from mei_pipeline.notes import window_notes
     from mei_pipeline.replay.decisions import write_decisions
     from mei_pipeline.replay.page import page_of
     from mei_pipeline.replay.report import decisions_of, report_of
@@ -72,14 +73,15 @@ def backtest(  # noqa: PLR0913 - one argument per option
     config = load_config(settings.config)
     resolved, anchor_ms = read_config(path, lake, config)
     _check_charts(charts, resolved.symbols, html)
-    last_ms = last_bar_ms(extents_ms(lake, resolved.venue, resolved.intervals, resolved.symbols))
-    from_ms, to_ms = days(anchor_ms, last_ms, start, end)
+    extents = extents_ms(lake, resolved.venue, resolved.intervals, resolved.symbols)
+    from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
     names, read = resolved.symbols, resolved.intervals.read
     refuse_marked(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     stage = set_stage(settings, bars, resolved, from_ms, to_ms)
     run = replay(settings, stage)
     summary = report_of(stage, run)
+    summary["notes"] += [] if end else window_notes(extents, resolved.intervals, to_ms)
     for target, frame in ((trades, run.trades), (fills, run.fills), (equity, run.equity)):
         write_frame(target, frame)
     with output.bar() as progress:

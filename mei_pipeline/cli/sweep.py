@@ -97,14 +97,16 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     from mei_pipeline.gpu import choose
     from mei_pipeline.market import window
     from mei_pipeline.members import member_dicts, members_of
+    from mei_pipeline.notes import data_notes
     from mei_pipeline.settings import read_settings
     from mei_pipeline.sweep.best import find_best
-    from mei_pipeline.sweep.results import open_results
+    from mei_pipeline.sweep.results import open_results, write_notes
     from mei_pipeline.sweep.run import run_sweep
 
     settings = read_settings()
     cut = window(bars, plan.from_ms, plan.to_ms)
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
+    notes = data_notes(bars, plan.from_ms, plan.to_ms)
     where = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
     if where.run == "local":
         output.note(f"engine: {choose(settings, engine, plan.strategy)}")
@@ -112,6 +114,7 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
         use_cache(settings.kernel_cache)
         features = build_features(bars, plan.columns(), settings.features, progress)
         done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, where=where, progress=progress)
+    write_notes(done.folder, notes)
     best = find_best(open_results(done.folder, plan), count)
     if as_json:
         output.print_json(
@@ -125,6 +128,7 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
                 "combos_per_s": done.combos_per_s,
                 "bar_steps_per_s": done.bar_steps_per_s,
                 "members": members,
+                "notes": notes,
                 "top": shown(plan, best).to_dicts(),
                 **left_out(best),
             }
@@ -132,6 +136,8 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
         return
     table_of_best(plan, best, "sharpe", done.combos)
     show_members(members, iso(plan.from_ms), iso(plan.to_ms))
+    for note in notes:
+        output.note(note)
     output.note(f"{done.combos:,} combos in {done.seconds:.1f} s, {done.speed or 'all done before'}; {done.folder}")
     output.note(f"`mei sweep show {done.id[:8]}` tells more")
 

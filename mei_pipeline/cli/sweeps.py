@@ -68,22 +68,27 @@ def show(
     from mei_pipeline.files import write_bytes
     from mei_pipeline.sweep.page import page_of
     from mei_pipeline.sweep.plan import plan_to_dict
+    from mei_pipeline.sweep.results import read_notes
     from mei_pipeline.sweep.summary import heat_map, heat_maps, histogram, summarise
 
     stored, results = _open(sweep_id, metric)
     if axes:
         _check_axes(results.plan, axes)
     summary = summarise(results, metric, count, every=every)
+    notes = read_notes(stored.folder)
     maps = (heat_map(results, *axes, metric),) if axes else heat_maps(results, summary)
     if html is not None:
-        text = page_of(results, summary, maps, histogram(results, summary))
+        text = page_of(results, summary, maps, histogram(results, summary), notes)
         write_bytes(html, text.encode())
         output.note(f"page written to {html}")
     if as_json:
         plan = plan_to_dict(results.plan)
-        output.print_json({**story_of(stored, results), "plan": plan, **summary_of(results.plan, summary, maps)})
+        told = summary_of(results.plan, summary, maps)
+        output.print_json({**story_of(stored, results), "notes": notes, "plan": plan, **told})
         return
     print_summary(stored, results, summary, maps)
+    for note in notes:
+        output.note(note)
 
 
 @click.command("top")

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Floats
+from mei_pipeline.candles.instruments import in_force
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTRUMENTS, SyntheticMarket
@@ -183,5 +184,5 @@ def shuffled(lake: Lake, venue: str, others: int, spec: SweepSpec | None = None)
         volume=days_of(read.volume[BLOCK_HOURS:]),
         funding=funding - funding.mean(axis=(0, 1)),
         start=days_of(close[BLOCK_HOURS - 1 : -1])[0, 0],
-        instruments=read.instruments[columns],
+        instruments=in_force(read.instruments, read.end_ms)[columns],
     )

@@ -9,7 +9,7 @@ import polars as pl
 from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.members import MEMBER_HEADING
-from mei_pipeline.pages import Money, Share, page, section, table
+from mei_pipeline.pages import Money, Share, notes_section, page, section, table
 from mei_pipeline.replay.pictures import (
     bars_picture,
     candle_picture,
@@ -43,7 +43,7 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
     parts = [
         _head(title, report),
         _tiles(report),
-        _notes(report["notes"]),
+        notes_section(report["notes"]),
         section("Equity and drawdown", _equity(stage, run)),
         section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
         section(
@@ -94,11 +94,6 @@ def _tiles(report: Mapping[str, Any]) -> str:
         for name, value, form in shown
     ]
     return f"<div class=tiles>{''.join(tiles)}</div>"
-
-
-def _notes(notes: Sequence[str]) -> str:
-    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return section("Before believing it", f"<ul class=notes>{lines}</ul>") if notes else ""
 
 
 def _equity(stage: Stage, run: Replay) -> str:

@@ -9,6 +9,7 @@ import polars as pl
 
 from kernels.market import Floats, Ints
 from mei_pipeline.market import DAY_MS
+from mei_pipeline.notes import book_notes, data_notes
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.sweep.metrics import NO_VARIANCE, YEAR_DAYS
 
@@ -227,7 +228,7 @@ def monthly_returns(equity: pl.DataFrame, initial_usd: float) -> dict[str, float
 
 
 def notes(stage: Stage, run: Replay, told: Mapping[str, float | None]) -> list[str]:
-    """What a reader must know before believing the figures."""
+    """Return what a reader must know before believing the figures."""
     found = []
     if stage.cut.days < YEAR_DAYS:
         found.append(
@@ -236,8 +237,9 @@ def notes(stage: Stage, run: Replay, told: Mapping[str, float | None]) -> list[s
         )
     if told["wins"] == 0.0 and told["losses"] == 0.0:
         found.append("There was no round trip.")
-    if run.metrics["liquidations"] > 0:
-        found.append(f"The account was liquidated {run.metrics['liquidations']:.0f} times.")
+    equity = run.equity
+    found += book_notes(equity["close_ms"].to_numpy(), equity["equity_usd"].to_numpy(), run.metrics["liquidations"])
+    found += data_notes(stage.bars, stage.cut.from_ms, stage.cut.to_ms)
     if run.holding.height:
         found.append(f"{run.holding.height} positions were open at the end; they count in equity and are no trades.")
     return found

@@ -6,7 +6,7 @@ from html import escape
 import polars as pl
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.pages import Share, page, section, table
+from mei_pipeline.pages import Share, notes_section, page, section, table
 from mei_pipeline.svg import said, short
 from mei_pipeline.sweep.best import STANDS_FOR
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
@@ -15,7 +15,9 @@ from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
 
 
-def page_of(results: Results, summary: SweepSummary, maps: Sequence[HeatMap], shown: Histogram) -> str:
+def page_of(
+    results: Results, summary: SweepSummary, maps: Sequence[HeatMap], shown: Histogram, notes: Sequence[str] = ()
+) -> str:
     """The page.
 
     Args:
@@ -23,6 +25,7 @@ def page_of(results: Results, summary: SweepSummary, maps: Sequence[HeatMap], sh
         summary: What they say as a whole.
         maps: Heat maps, the most telling first.
         shown: The distribution of the metric.
+        notes: Notes on the data.
     """
     plan = results.plan
     title = f"Sweep of {plan.strategy} on {plan.venue} {plan.interval}, {iso(plan.from_ms)} to {iso(plan.to_ms)}"
@@ -38,6 +41,7 @@ def page_of(results: Results, summary: SweepSummary, maps: Sequence[HeatMap], sh
         [
             _head(title, plan, results),
             _tiles(results, summary),
+            notes_section(notes),
             section(f"Distribution of {metric}", histogram_picture(shown, summary)),
             section("Axes that matter", axes_picture(summary.axes, summary.metric)),
             section("Heat maps", "".join(map(heat_picture, maps)) or nothing_varies()),

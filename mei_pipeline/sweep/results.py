@@ -21,6 +21,9 @@ from mei_pipeline.sweep.plan import SweepPlan, plan_from_dict, plan_to_dict
 PLAN = "plan.json"
 """Name of the plan in a sweep's folder."""
 
+NOTES = "notes.json"
+"""Name of the notes on its data in a sweep's folder."""
+
 CHUNKS = "chunks"
 """Name of the folder of chunks in a sweep's folder."""
 
@@ -88,6 +91,17 @@ def _damaged(path: Path, error: Exception) -> str:
 def write_plan(folder: Path, plan: SweepPlan) -> None:
     """Note the plan beside its chunks."""
     files.write_json(folder / PLAN, plan_to_dict(plan))
+
+
+def write_notes(folder: Path, notes: Sequence[str]) -> None:
+    """Write the notes on a sweep's data beside its plan; they follow from the plan's bars alone."""
+    files.write_json(folder / NOTES, list(notes))
+
+
+def read_notes(folder: Path) -> list[str]:
+    """Return the notes on a sweep's data; none of a sweep that an earlier version made."""
+    path = folder / NOTES
+    return [str(note) for note in json.loads(path.read_bytes())] if path.exists() else []
 
 
 def clear_torn(folder: Path) -> None:

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from mei_pipeline import dagster_home
-from mei_pipeline.candles.lake import Lake, merge_candles
+from mei_pipeline.candles.instruments import default_instruments
+from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.cli import main
 from mei_pipeline.cli.doctor import differing
 from mei_pipeline.registry.engine import open_registry
@@ -75,6 +76,18 @@ def test_the_table_says_what_the_object_says(capsys):
 def test_a_full_lake_tells_its_newest_bar(lake, capsys):
     assert lake.is_dir()
     assert diagnose(capsys)["lake"]["found"] == "binance 1h to 2025-06-01 23:00"
+
+
+def test_instruments_that_no_source_stated_are_named(mei_settings, lake, capsys):
+    assert lake.is_dir()
+    assert diagnose(capsys)["instruments"]["level"] == "ok"
+    assumed = default_instruments("binance", {"BTC": 100.0, "ETH": 10.0})
+    merge_instruments(Lake(mei_settings.lake), assumed, now_ms=FROM_MS)
+    found = diagnose(capsys)["instruments"]
+    assert (found["level"], found["found"]) == ("warn", "binance: BTC; ETH")
+    stated = assumed.with_columns(source=pl.lit("venue"), max_leverage=pl.lit(20.0))
+    merge_instruments(Lake(mei_settings.lake), stated, now_ms=FROM_MS)
+    assert diagnose(capsys)["instruments"]["level"] == "ok"
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 10)], ids=["gone", "cut"])

@@ -135,16 +135,19 @@ def to_market(case: Case) -> Market:
     symbols, clock, steps = case.symbols, case.clock, range(case.steps)
     prices = [grid([symbol.bars for symbol in symbols], name) for name in ("open", "high", "low", "close")]
     day_end, block = calendar(case.steps)
+    since = sorted({0, *(step for symbol in symbols for step, _ in symbol.later)})
     lead = next((case.names.index(name) for name in ("BTC", "BTCUSDT") if name in case.names), -1)
     return Market(
         *prices,
         mark=marks_of(prices[3]),
         age=np.array([[symbol.age(t, clock) for symbol in symbols] for t in steps], dtype=np.int64),
         funding=np.array([symbol.funding for symbol in symbols]).T.copy(),
-        lots=np.array([symbol.lots for symbol in symbols]),
-        min_notional_usd=np.array([symbol.min_notional_usd for symbol in symbols]),
-        max_leverage=np.array([symbol.max_leverage for symbol in symbols]),
-        maintenance_frac=np.array([symbol.maintenance_frac for symbol in symbols]),
+        since=np.array(since, dtype=np.int64),
+        **{
+            name: np.array([[float(getattr(symbol.at(t), name)) for symbol in symbols] for t in since])
+            for name in ("lots", "min_notional_usd", "max_leverage", "maintenance_frac")
+        },
+        last=np.array([[symbol.last for symbol in symbols] for _ in since], dtype=np.int64),
         day_end=day_end,
         block=block,
         row=np.array([clock.row(t) for t in steps], dtype=np.int64),
@@ -152,7 +155,6 @@ def to_market(case: Case) -> Market:
         enters=np.array([clock.enters(t) for t in steps], dtype=np.int64),
         exits=np.array([clock.exits(t) for t in steps], dtype=np.int64),
         ends=np.array([any(symbol.last == t for symbol in symbols) for t in steps], dtype=np.int64),
-        last=np.array([symbol.last for symbol in symbols], dtype=np.int64),
         group=np.array(case.groups[1], dtype=np.int64),
         lead=np.array([lead], dtype=np.int64),
         minutes=np.array([clock.minutes]),

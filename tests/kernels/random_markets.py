@@ -49,6 +49,7 @@ def random_symbol(rng: np.random.Generator, shape: str, bars: int, gaps: float) 
     funding = np.where(rng.random(bars) < 0.3, rng.normal(0, 0.003, bars), 0.0).tolist()
     there = [t for t, bar in enumerate(made) if bar is not None]
     ended = bool(there) and there[-1] < bars - 1
+    later = ({"lots": 10.0, "max_leverage": 4.0}, {"lots": 1000.0, "maintenance_frac": 0.05})
     return Symbol(
         made,
         funding if rng.random() < 0.6 else [0.0] * bars,
@@ -57,6 +58,7 @@ def random_symbol(rng: np.random.Generator, shape: str, bars: int, gaps: float) 
         max_leverage=float(rng.choice([3.0, 20.0, 50.0])),
         maintenance_frac=float(rng.choice([0.0, 0.01, 0.2])),
         last=there[-1] if ended and len(there) % 2 else -1,  # no draw: markets stay those of their seeds
+        later=tuple((bars * part // 3, later[part - 1]) for part in (1, 2)) if len(there) % 3 == 1 else (),
     )
 
 

@@ -38,7 +38,8 @@ def simulate(name: str, case: Case, inputs: Inputs) -> cuda_kit.Told:
         given = [known[each] for each in inspect.signature(function).parameters]
         cuda.jit(function)[-(-count // _THREADS), _THREADS](*given)
 
-    for _ in through(launch, sizes, case.first, case.steps, case.rules.initial_usd):
+    since = inputs.market.since.tolist()
+    for _ in through(launch, sizes, case.first, case.steps, case.rules.initial_usd, since):
         pass
     return cuda_kit.told(arrays["accounts"], arrays["days"])
 

@@ -163,6 +163,32 @@ def test_a_symbol_may_be_listed_again(scripted_engine):
     assert [(f.t, f.reason) for f in outcome.fills] == [(0, "entry"), (3, "delisted"), (6, "entry")]
 
 
+def test_lots_change_while_a_position_is_held(scripted_engine):
+    """With lots of 0.01, 1.05 coins are held; half of it in whole lots of 0.1 is 0.5, and the rest closes whole."""
+    symbol = one([FLAT] * 6, later=((2, {"lots": 10.0}),))
+    wishes = {(0, 0): FAR, (3, 0): HALF, (4, 0): OUT}
+    outcome = play(scripted_engine, [symbol], wishes, CLOSE, Sizing(units=1.05))
+    assert [(f.t, f.reason, f.size) for f in outcome.fills] == [
+        (0, "entry", 1.05), (3, "scripted", -0.5), (4, "scripted", pytest.approx(-0.55)),
+    ]  # fmt: skip
+    late = play(scripted_engine, [symbol], {(2, 0): FAR}, CLOSE, Sizing(units=1.05))
+    assert entries(late) == [(2, 0, 1.0)]
+
+
+def test_leverage_and_maintenance_change_in_the_middle_of_a_tile(scripted_engine):
+    """At 10 times, 1 coin takes 10 USD and 1.5 coins 15; from step 2 on at 4 times, 1 coin takes 25 USD."""
+    wishes = {(0, 0): FAR, (3, 0): (*FAR, 1.0)}
+    sizing = Sizing(leverage=10.0, margin_frac=0.003)
+    before = play(scripted_engine, [one([FLAT] * 5)], wishes, CLOSE, sizing)
+    assert [f.reason for f in before.fills] == ["entry", "add"]
+    after = play(scripted_engine, [one([FLAT] * 5, later=((2, {"max_leverage": 4.0}),))], wishes, CLOSE, sizing)
+    assert [f.reason for f in after.fills] == ["entry"]
+    bars = [FLAT, FLAT, candle(95), candle(95)]
+    strict = [one(bars, later=((3, {"maintenance_frac": 0.6}),))]
+    outcome = play(scripted_engine, strict, {(0, 0): FAR}, CLOSE, Sizing(units=900.0, leverage=50.0))
+    assert [(f.t, f.reason) for f in outcome.fills] == [(0, "entry"), (3, "liquidation")]
+
+
 def test_entries_are_served_by_rank_and_ties_in_symbol_order_while_places_last(scripted_engine):
     symbols = [one([FLAT, FLAT]) for _ in range(4)]
     wishes = {(0, s): (1.0, rank, 5.0, 10.0) for s, rank in enumerate([1.0, 3.0, 1.0, 2.0])}

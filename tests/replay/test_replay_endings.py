@@ -112,7 +112,7 @@ def test_a_delisting_is_part_of_what_the_hash_covers_once_it_has_come(mei_settin
     ends = bars_of(lake).endings
     assert ends[-1] == Ending(2, 60 * 24 - 6, "delisted")
     cut = window(bars_of(lake), START_MS, END_MS)
-    assert cut.market.last.tolist() == [-1, 40 * 24 - 1, 60 * 24 - 6]
+    assert cut.market.last.tolist() == [[-1, 40 * 24 - 1, 60 * 24 - 6]]
     assert np.flatnonzero(cut.market.ends).tolist() == [40 * 24 - 1, 60 * 24 - 6]
 
 

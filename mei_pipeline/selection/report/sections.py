@@ -264,7 +264,7 @@ def _data(facts: Facts) -> Section:
         f"{plan.candles:,} bars of {sweep.venue} {', '.join(sweep.intervals.read)}, content {sweep.data_hash[:16]}. "
         f"Searched: {', '.join(sweep.symbols)}. Never searched, judged on as well: {', '.join(plan.others) or 'none'}."
     )
-    blocks: list[Block] = [Words(words)]
+    blocks: list[Block] = [Words(words), *map(Words, plan.notes)]
     if plan.dropped:
         blocks.append(Table("Symbols that sat out", ("symbol", "why"), tuple(sorted(plan.dropped.items()))))
     if plan.findings:

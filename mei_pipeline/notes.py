@@ -1,0 +1,137 @@
+"""Notes of a report: what a reader must know of the data, and of the book, before believing the figures."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from kernels.market import Floats, Ints
+from mei_pipeline.candles.intervals import HOUR_MS, Intervals, iso
+from mei_pipeline.market import DAY_MS, Bars, Extents
+from mei_pipeline.members import Member, members_of
+from mei_pipeline.terms import assumed_symbols, changed_symbols
+
+_NAMED = 5  # symbols that a note names before it counts the rest
+_SHOWN_HOURS = 48.0  # up to which a stretch of time is told in hours
+
+
+def data_notes(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
+    """Return notes on the bars, funding and instruments of the window [from_ms, to_ms), in plain sentences."""
+    members = members_of(bars, from_ms, to_ms)
+    return [
+        *_membership(members, from_ms, to_ms),
+        *_missing(members),
+        *_funding(bars, from_ms, to_ms),
+        *_instruments(bars),
+    ]
+
+
+def window_notes(extents: Sequence[Extents], intervals: Intervals, to_ms: int) -> list[str]:
+    """Return a note if the bars of one interval end the window a day or more before those of another.
+
+    Args:
+        extents: What the lake has, for each interval that is read; see `market.extents_ms`.
+        intervals: The intervals.
+        to_ms: End of the window.
+    """
+    ends = {
+        name: max((end, symbol) for symbol, (_, end) in each.items())
+        for name, each in zip(intervals.read, extents, strict=True)
+    }
+    first, last = min(ends, key=lambda name: ends[name]), max(ends, key=lambda name: ends[name])
+    if ends[last][0] - to_ms < DAY_MS or ends[first][0] - to_ms >= DAY_MS:
+        return []
+    end_ms, symbol = ends[first]
+    more = _time(ends[last][0] - end_ms)
+    text = f"The window ends {iso(to_ms)}: the last {first} bar of any symbol, of {symbol}, ends {iso(end_ms)}"
+    return [f"{text}; {last} bars go on for {more}."]
+
+
+def book_notes(close_ms: Ints, equity: Floats, liquidations: float) -> list[str]:
+    """Return notes on a book that was liquidated or had nothing left.
+
+    Args:
+        close_ms: [T] close of each step.
+        equity: [T] mark-to-market equity there, in USD.
+        liquidations: How often the account was liquidated.
+    """
+    found = []
+    if liquidations > 0:
+        found.append(f"The account was liquidated {'once' if liquidations == 1 else f'{liquidations:.0f} times'}.")
+    below = np.flatnonzero(equity <= 0.0)
+    if len(below):
+        found.append(
+            f"Equity was at or below zero at {len(below):,} of {len(equity):,} closes, first at "
+            f"{iso(int(close_ms[below[0]]))}; the least was {float(equity.min()):,.2f} USD."
+        )
+    return found
+
+
+def _membership(members: Sequence[Member], from_ms: int, to_ms: int) -> list[str]:
+    found = []
+    for member in members:
+        if member.first_ms is None or member.last_ms is None:
+            found.append(f"{member.symbol} has no bar in the window.")
+            continue
+        if member.first_ms > from_ms:
+            late = _time(member.first_ms - from_ms)
+            found.append(f"{member.symbol} has its first bar {iso(member.first_ms)}, {late} after the window's start.")
+        early = _time(to_ms - member.last_ms)
+        if member.ended:
+            why = "it was delisted" if member.ended == "delisted" else "no bar follows"
+            text = f"{member.symbol} ended {iso(member.last_ms)}, {early} before the window does: {why}"
+            found.append(f"{text}. What was held was closed there, at the last close.")
+        elif member.last_ms < to_ms:
+            text = f"{member.symbol} has its last bar {early} before the window's end, {iso(member.last_ms)}"
+            found.append(f"{text}: what is held stays at that close.")
+    return found
+
+
+def _missing(members: Sequence[Member]) -> list[str]:
+    missing, bars = (sum(getattr(member, name) for member in members) for name in ("missing", "bars"))
+    if not missing:
+        return []
+    worst = max(members, key=lambda member: member.missing_frac)
+    share = f"{100.0 * missing / (missing + bars):.2g} % of the bars are missing, {missing:,} of {missing + bars:,}"
+    return [f"{share}; most of {worst.symbol}, {100.0 * worst.missing_frac:.2g} %."]
+
+
+def _funding(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
+    steps = bars.steps
+    inside = (steps.open_ms >= from_ms) & (steps.open_ms < to_ms)
+    paid = (steps.funding[inside] != 0.0).any(axis=0)
+    if paid.all():
+        return []
+    if not paid.any():
+        return ["No symbol has a funding rate in the window: funding counts as 0."]
+    without = [name for name, there in zip(bars.symbols, paid, strict=True) if not there]
+    text = (
+        f"{_names(without)} {_has(without)} no funding rate in the window, {int(paid.sum())} of {len(paid)} symbols do"
+    )
+    return [f"{text}: where there is none, funding counts as 0."]
+
+
+def _instruments(bars: Bars) -> list[str]:
+    changed = changed_symbols(bars.instruments)
+    found = [f"The venue's terms of {_names(changed)} change within the bars; each step has those in force."] * bool(
+        changed
+    )
+    assumed = assumed_symbols(bars.instruments)
+    if not assumed:
+        return found
+    text = f"Lot size, least notional, greatest leverage and maintenance margin of {_names(assumed)} are assumed"
+    return [*found, f"{text}: no source stated them. Ingest the venue's instruments."]
+
+
+def _names(symbols: Sequence[str]) -> str:
+    rest = len(symbols) - _NAMED
+    shown: Iterable[str] = symbols if rest <= 1 else symbols[:_NAMED]
+    return ", ".join(shown) + (f" and {rest} more" if rest > 1 else "")
+
+
+def _has(symbols: Sequence[str]) -> str:
+    return "has" if len(symbols) == 1 else "have"
+
+
+def _time(ms: int) -> str:
+    hours = ms / HOUR_MS
+    return f"{hours:.3g} hours" if hours < _SHOWN_HOURS else f"{hours / 24.0:.3g} days"
