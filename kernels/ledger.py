@@ -82,6 +82,7 @@ POSITION_FIELDS = (
 """
 
 EXACT = 2.0**53  # from here on every float is a whole number
+_DRIFT = 2.0**-48  # more than the roundings of a sum and a product, as a fraction of it
 
 BLOCKS = 16
 """Time blocks that a window's daily returns are summed in."""
@@ -131,12 +132,14 @@ def flatten(position):
 
 @device
 def on_grid(coins, lots):
-    """The whole number of lots nearest to a signed size that is one but for rounding, in coins.
+    """The whole number of lots that a signed size is but for rounding, in coins; any other size as it is.
 
-    Sums of sizes drift off the grid: 0.1 + 0.2 is not 0.3. A venue accepts only whole lots.
+    Sums of sizes drift off the grid: 0.1 + 0.2 is not 0.3. A venue accepts only whole lots. A position may lie between
+    lots if they have become larger since it was opened; it is closed as it is.
     """
     count = abs(coins) * lots
-    near = float(math.floor(count + 0.5)) / lots if count < EXACT else abs(coins)
+    whole = float(math.floor(count + 0.5)) if count < EXACT else -1.0
+    near = whole / lots if abs(count - whole) <= count * _DRIFT else abs(coins)
     return near if coins > 0.0 else -near
 
 

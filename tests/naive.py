@@ -795,9 +795,10 @@ def lots_up(wanted: float, lots: float) -> float:
 
 
 def on_grid(coins: float, lots: float) -> float:
-    """The whole lots that `coins` are but for rounding."""
+    """The whole lots that `coins` are but for rounding; `coins` where lots have grown under the position."""
     count = abs(coins) * lots
-    return math.copysign(round(count) / lots, coins) if count < 2.0**53 else coins
+    drifted = count < 2.0**53 and abs(count - round(count)) <= count * 2.0**-48
+    return math.copysign(round(count) / lots, coins) if drifted else coins
 
 
 def part(held: float, frac: float, lots: float) -> float:
