@@ -163,6 +163,13 @@ def test_a_symbol_may_be_listed_again(scripted_engine):
     assert [(f.t, f.reason) for f in outcome.fills] == [(0, "entry"), (3, "delisted"), (6, "entry")]
 
 
+def test_a_part_is_of_what_is_held_at_its_fill(scripted_engine):
+    """Half is ordered while 1 coin is held and filled when an addition has made it 2."""
+    wishes = {(0, 0): FAR, (3, 0): MORE, (4, 0): HALF}
+    outcome = play(scripted_engine, [one([FLAT] * 8)], wishes, replace(CLOSE, delay_bars=2), Sizing())
+    assert [(f.t, f.reason, f.size) for f in outcome.fills] == [(2, "entry", 1), (5, "add", 1), (6, "scripted", -1)]
+
+
 def test_lots_change_while_a_position_is_held(scripted_engine):
     """With lots of 0.01, 1.05 coins are held; half of it in whole lots of 0.1 is 0.5, and the rest closes whole."""
     symbol = one([FLAT] * 6, later=((2, {"lots": 10.0}),))

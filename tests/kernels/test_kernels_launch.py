@@ -162,11 +162,19 @@ def test_tiles_cover_all_steps_once():
     assert ends == [15, 25, 32]
     assert seen[0] == ("start", 7, {"usd": 1.0})
     assert seen[1:4] == [
-        ("look", 20, {"first": 5, "count": 10}),
-        ("calm", 2, {"first": 5, "count": 10}),
-        ("move", 7, {"first": 5, "count": 10}),
+        ("look", 20, {"first": 5, "count": 10, "version": 0}),
+        ("calm", 2, {"first": 5, "count": 10, "version": 0}),
+        ("move", 7, {"first": 5, "count": 10, "version": 0}),
     ]
-    assert seen[-3] == ("look", 14, {"first": 25, "count": 7})
+    assert seen[-3] == ("look", 14, {"first": 25, "count": 7, "version": 0})
+
+
+def test_a_tile_ends_where_the_terms_of_the_venue_change():
+    seen = []
+    sizes = Sizes(7, 2, 10, 3, 1, 1, versions=4)
+    assert list(through(lambda *call: seen.append(call), sizes, 5, 32, 1.0, [0, 3, 15, 18])) == [15, 18, 28, 32]
+    moves = [scalars["version"] for name, _, scalars in seen if name == "move"]
+    assert moves == [1, 2, 3, 3]
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
