@@ -138,8 +138,10 @@ def on_grid(coins, lots):
     lots if they have become larger since it was opened; it is closed as it is.
     """
     count = abs(coins) * lots
-    whole = float(math.floor(count + 0.5)) if count < EXACT else -1.0
-    near = whole / lots if abs(count - whole) <= count * _DRIFT else abs(coins)
+    near = abs(coins)
+    if count < EXACT:
+        whole = float(math.floor(count + 0.5))
+        near = whole / lots if abs(count - whole) <= count * _DRIFT else near
     return near if coins > 0.0 else -near
 
 

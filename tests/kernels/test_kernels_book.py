@@ -191,7 +191,7 @@ def test_leverage_and_maintenance_change_in_the_middle_of_a_tile(scripted_engine
     after = play(scripted_engine, [one([FLAT] * 5, later=((2, {"max_leverage": 4.0}),))], wishes, CLOSE, sizing)
     assert [f.reason for f in after.fills] == ["entry"]
     bars = [FLAT, FLAT, candle(95), candle(95)]
-    strict = [one(bars, later=((3, {"maintenance_frac": 0.6}),))]
+    strict = [one(bars, later=((3, {"maintenance_frac": 0.07}),))]
     outcome = play(scripted_engine, strict, {(0, 0): FAR}, CLOSE, Sizing(units=900.0, leverage=50.0))
     assert [(f.t, f.reason) for f in outcome.fills] == [(0, "entry"), (3, "liquidation")]
 
