@@ -82,7 +82,7 @@ POSITION_FIELDS = (
 """
 
 EXACT = 2.0**53  # from here on every float is a whole number
-_DRIFT = 2.0**-48  # more than the roundings of a sum and a product, as a fraction of it
+_DRIFT = 2.0**-10  # lots: more than roundings make of sums of up to 2**42 lots, less than lots 100 times larger leave
 
 BLOCKS = 16
 """Time blocks that a window's daily returns are summed in."""
@@ -141,7 +141,7 @@ def on_grid(coins, lots):
     near = abs(coins)
     if count < EXACT:
         whole = float(math.floor(count + 0.5))
-        near = whole / lots if abs(count - whole) <= count * _DRIFT else near
+        near = whole / lots if abs(count - whole) <= _DRIFT else near
     return near if coins > 0.0 else -near
 
 

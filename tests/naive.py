@@ -797,7 +797,7 @@ def lots_up(wanted: float, lots: float) -> float:
 def on_grid(coins: float, lots: float) -> float:
     """The whole lots that `coins` are but for rounding; `coins` where lots have grown under the position."""
     count = abs(coins) * lots
-    drifted = count < 2.0**53 and abs(count - round(count)) <= count * 2.0**-48
+    drifted = count < 2.0**53 and abs(count - round(count)) <= 2.0**-10
     return math.copysign(round(count) / lots, coins) if drifted else coins
 
 

@@ -29,6 +29,8 @@ class Limits:
 
     Attributes:
         jump_frac: A close that differs from the previous one by more than this fraction is a jump.
+        open_frac: An open that differs from the close right before it by more than this fraction is an open jump. The
+            largest of a perpetual future in the crash of 2025-10-10 was 0.009.
         stale_after_ms: A symbol whose last bar ended longer ago than this is stale.
         min_coverage_frac: A symbol with a smaller fraction of the bars of the window is short.
         from_ms: Start of the window; the earliest bar of the frame when None.
@@ -36,6 +38,7 @@ class Limits:
     """
 
     jump_frac: float = 0.5
+    open_frac: float = 0.05
     stale_after_ms: int = 3 * HOUR_MS
     min_coverage_frac: float = 0.98
     from_ms: int | None = None
@@ -73,6 +76,7 @@ RULES: dict[str, Rule] = {
         Rule("unsorted", "repair", "a bar comes after a later bar of its symbol; bars are sorted"),
         Rule("spike", "mark", "no market makes the bar: it leaves the prices of both neighbours and comes back"),
         Rule("jump", "warn", "the close differs from the previous close by more than the limit"),
+        Rule("open_jump", "warn", "the open differs from the close right before it, as where prices of two sources meet"),
         Rule("gap_jump", "warn", "bars are missing, and the close after them differs by more than the limit"),
         Rule("gap", "warn", "bars are missing since the previous bar; each missing bar counts"),
         Rule("stale", "warn", "the last bar of the symbol ended too long before the time of the check"),
@@ -280,8 +284,9 @@ def neighbours(
     missing = (pl.col("open_ms") - pl.col("open_ms").shift(1)) // step - 1
     change = pl.col("close") / pl.col("close").shift(1) - 1
     jumped = change.abs() > limits.jump_frac
+    opened = (pl.col("open") / pl.col("close").shift(1) - 1).abs() > limits.open_frac
     # Few bars break a rule: the columns about them are made of those alone.
-    rows = frame.select(same & (jumped | (missing > 0))).to_series().arg_true()
+    rows = frame.select(same & (jumped | opened | (missing > 0))).to_series().arg_true()
     previous = frame.select("open_ms", "close")[rows - 1]
     found = frame[rows].with_columns(
         _from_ms=previous["open_ms"],
@@ -290,13 +295,15 @@ def neighbours(
         change_frac=pl.col("close") / previous["close"] - 1,
         missing=(pl.col("open_ms") - previous["open_ms"]) // step - 1,
     )
-    gaps = found.filter(pl.col("missing") > 0)
+    gaps, adjacent = found.filter(pl.col("missing") > 0), found.filter(pl.col("missing") == 0).drop("missing")
+    opens = adjacent.with_columns(change_frac=pl.col("open") / pl.col("previous_close") - 1)
     marked = spikes(frame, step, limits.spikes)
     if confirmed is not None and marked.height:
         marked = marked.join(confirmed, on=["symbol", "open_ms", *PRICES], how="anti", maintain_order="left")
     return {
         "spike": marked,
-        "jump": found.filter(pl.col("missing") == 0).drop("missing"),
+        "jump": adjacent.filter(pl.col("change_frac").abs() > limits.jump_frac),
+        "open_jump": opens.filter(pl.col("change_frac").abs() > limits.open_frac),
         "gap_jump": gaps.filter(pl.col("change_frac").abs() > limits.jump_frac),
         "gap": gaps.drop("previous_close", "change_frac"),
     }

@@ -56,8 +56,9 @@ def _detail(what: str, item: "Finding") -> str | None:
         start, end = row["open_ms"] - row["missing"] * interval_ms(what), row["open_ms"]
         gaps = f"in {item.rows:,} gaps, the longest" if item.rows > 1 else "in 1 gap,"
         return f"missing {gaps} {row['missing']:,} bars from {iso(start)} to {iso(end)}"
-    if item.rule in {"jump", "gap_jump"}:
-        change = f"close {row['previous_close']:g} → {row['close']:g} ({row['change_frac']:+.1%})"
+    if item.rule in {"jump", "open_jump", "gap_jump"}:
+        price = "open" if item.rule == "open_jump" else "close"
+        change = f"close {row['previous_close']:g} → {price} {row[price]:g} ({row['change_frac']:+.1%})"
         after = f" after {row['missing']:,} missing bars" if item.rule == "gap_jump" else ""
         return f"{iso(row['open_ms'])} {change}{after}"
     stamp = next((row[name] for name in ("open_ms", "time_ms") if row.get(name) is not None), None)

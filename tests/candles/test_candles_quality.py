@@ -136,7 +136,7 @@ def test_every_rule_of_the_design_is_there():
     assert set(RULES) == {
         "other_interval",
         *("null", "non_finite", "non_positive", "inconsistent", "off_grid", "duplicate", "conflict", "unsorted"),
-        *("future", "still_open", "spike", "jump", "gap_jump", "gap", "stale", "short"),
+        *("future", "still_open", "spike", "jump", "open_jump", "gap_jump", "gap", "stale", "short"),
     }
 
 
