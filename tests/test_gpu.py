@@ -152,7 +152,7 @@ def test_errors_of_a_card_say_whether_to_try_again(mei_settings, cupy, status, k
 
     cupy.cuda.alloc = lost
     one = np.zeros((1, 1))
-    market = Market(*([one] * 7), *([np.zeros(1)] * 4), *([np.zeros(1, np.int64)] * 8), np.zeros(1))
+    market = Market(*([one] * 7), np.zeros(1, np.int64), *([one] * 5), *([np.zeros(1, np.int64)] * 9), np.zeros(1))
     with pytest.raises(kind):
         gpu.run(market, FillModel(0, 0, 0, 0.0, 0.0, 0.0, 1.0), np.zeros((1, 1, 1)), None)
 

@@ -76,7 +76,9 @@ RULES: dict[str, Rule] = {
         Rule("unsorted", "repair", "a bar comes after a later bar of its symbol; bars are sorted"),
         Rule("spike", "mark", "no market makes the bar: it leaves the prices of both neighbours and comes back"),
         Rule("jump", "warn", "the close differs from the previous close by more than the limit"),
-        Rule("open_jump", "warn", "the open differs from the close right before it, as where prices of two sources meet"),
+        Rule(
+            "open_jump", "warn", "the open is far from the close right before it, as where prices of two sources meet"
+        ),
         Rule("gap_jump", "warn", "bars are missing, and the close after them differs by more than the limit"),
         Rule("gap", "warn", "bars are missing since the previous bar; each missing bar counts"),
         Rule("stale", "warn", "the last bar of the symbol ended too long before the time of the check"),
@@ -335,9 +337,8 @@ def collect(rows: pl.DataFrame, rule: str) -> list[Finding]:
     found = []
     for (symbol,), group in rows.group_by("symbol", maintain_order=True):
         count = int(group["missing"].sum()) if rule in _COUNT_MISSING else group.height
-        if rule == "gap":
-            group = group.sort("missing", descending=True, maintain_order=True)  # noqa: PLW2901
-        sample = tuple(_plain(row) for row in group.head(SAMPLES).iter_rows(named=True))
+        shown = group.sort("missing", descending=True, maintain_order=True) if rule == "gap" else group
+        sample = tuple(_plain(row) for row in shown.head(SAMPLES).iter_rows(named=True))
         found.append(Finding(rule, severity, str(symbol), count, sample, group.height))
     return found
 

@@ -28,7 +28,7 @@ METADATA = {
     "funding": f"{TABLE} rows rows_added cadence_changes",
     "coverage": f"{TABLE} heat_map no_trade unknown",
     "night_plan": f"{TABLE} night profile as_of window holdout_start symbols_kept symbols_dropped "
-    "candles combos_planned",
+    "candles combos_planned notes",
     "features": f"{TABLE} columns windows bytes sample_plot",
     "sweep_results": f"{TABLE} sweep_id plan combos combos_per_s bar_steps_per_s engine lost_money_pct "
     "without_trades distribution axes heat_map pareto_plot pareto_front top_20",

@@ -74,7 +74,7 @@ def attempt(root: Path, mode: str, point: int) -> str | None:
         nonlocal remaining
         opens = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if event in NAMING or (mode == "kill-all" and (opens or event == "os.chmod")):
-            if str(arguments[0]).startswith("/dev/"):
+            if not str(arguments[0]).startswith(str(root)):
                 return
             remaining -= 1
             if remaining == 0:

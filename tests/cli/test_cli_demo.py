@@ -2,15 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from demo_fixtures import Demos
 from market_kit import DAY_MS, START_MS, fill_lake, write_config
 
 from mei_pipeline.cli.main import run
 from mei_pipeline.demo import AS_OF_MS
 from mei_pipeline.errors import ConfigError, DataError, Refused
 from mei_pipeline.settings import Settings, enter_home, read_settings
+
+if TYPE_CHECKING:
+    from demo_fixtures import Demos
 
 pytest_plugins = ["demo_fixtures"]
 
@@ -25,7 +28,7 @@ def own_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_demo_deploys_through_the_gates(
-    demos: Demos, own_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    demos: "Demos", own_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = demos.with_edge
     assert set(first) >= KEYS
@@ -44,7 +47,7 @@ def test_demo_deploys_through_the_gates(
 
 @pytest.mark.long
 @pytest.mark.usefixtures("own_home")
-def test_a_second_demo_over_the_first_says_the_same(demos: Demos, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_demo_over_the_first_says_the_same(demos: "Demos", capsys: pytest.CaptureFixture[str]) -> None:
     home = demos.homes["demo",]
     assert run(["demo", "--home", str(home)]) == 0
     shown = capsys.readouterr().out
@@ -70,7 +73,7 @@ def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureF
 
 
 def test_demo_without_an_edge_deploys_nothing_and_says_why(
-    demos: Demos, own_home: Path, capsys: pytest.CaptureFixture[str]
+    demos: "Demos", own_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert demos.without_edge["deployed"] == []
     demos.copy(("demo", "--no-edge"), own_home)

@@ -62,7 +62,7 @@ CROSS = (3, 7, 4, 2, 1.0, 2.0)
 
 STRATEGIES = ("ema_cross", "mei_alpha")
 
-BY_STEP = {"open", "high", "low", "close", "mark", "age", "funding", "day_end", "block", "enters", "exits"}
+BY_STEP = {"open", "high", "low", "close", "mark", "age", "funding", "day_end", "block", "enters", "exits", "ends"}
 """Arrays of the market that have a row for each step; `row` and `before` have one too, and count main rows."""
 
 

@@ -80,7 +80,7 @@ def test_the_position_of_a_symbol_that_ends_is_closed_and_the_book_goes_on(mei_s
     assert done.trades.filter(pl.col("symbol") == "AAA")["exit_ms"].max() > START_MS + 55 * DAY_MS
     assert "BBB" not in done.holding["symbol"]
     features = build_features(bars, columns_for(resolved), mei_settings.features)
-    combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols)
+    combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols, benchmark="")
     model = fill_model(resolved.market, resolved.initial_balance_usd)
     swept = run_combos(mei_settings, stage.cut, model, features, combos)
     assert {name: float(value[0]) for name, value in swept.results.items()} == {

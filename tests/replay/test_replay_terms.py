@@ -53,7 +53,7 @@ def test_a_change_holds_from_its_step_on_in_replay_sweep_and_bar_by_bar(
         assert (before % 1 > 0).any()
         assert (after % 1 == 0).all()
     features = build_features(bars, columns_for(resolved), mei_settings.features)
-    combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols)
+    combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols, benchmark="")
     model = fill_model(resolved.market, resolved.initial_balance_usd)
     swept = run_combos(mei_settings, stage.cut, model, features, combos).results
     assert {name: float(value[0]) for name, value in swept.items()} == {

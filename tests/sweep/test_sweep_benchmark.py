@@ -129,7 +129,7 @@ def test_a_night_is_refused_before_it_searches(mei_settings: Settings, tmp_path:
     merge_candles(only_old, late, now_ms=END_MS + DAY_MS)
     merge_instruments(only_old, default_instruments(VENUE, {"BTC/USDT:USDT": 100.0}), now_ms=END_MS)
     settings = mei_settings.model_copy(update={"home": only_old.root.parent})
-    with pytest.raises(DataError, match=r"benchmark BTC/USDT:USDT of test can't be used as of .*: stale"):
+    with pytest.raises(DataError, match=r"benchmark BTC/USDT:USDT of test can't be used as of .*: ended: "):
         night.plan_night(settings, config, "smoke", END_MS)
     none = fill(mei_settings, "{}-none", ("ETH", "SOL"))
     settings = mei_settings.model_copy(update={"home": none.root.parent})
