@@ -82,7 +82,8 @@ POSITION_FIELDS = (
 """
 
 EXACT = 2.0**53  # from here on every float is a whole number
-_DRIFT = 2.0**-10  # lots: more than roundings make of sums of up to 2**42 lots, less than lots 100 times larger leave
+_DRIFT = 2.0**-16  # lots: above the rounding of sums of 2**36 lots, below what lots 10,000 times larger leave
+_FINER = 9  # powers of ten by which lots may have been smaller, and none
 
 BLOCKS = 16
 """Time blocks that a window's daily returns are summed in."""
@@ -132,16 +133,20 @@ def flatten(position):
 
 @device
 def on_grid(coins, lots):
-    """The whole number of lots that a signed size is but for rounding, in coins; any other size as it is.
+    """A signed size, in coins, without the rounding errors of the sum that it comes from: a whole number of lots.
 
     Sums of sizes drift off the grid: 0.1 + 0.2 is not 0.3. A venue accepts only whole lots. A position may lie between
-    lots if they have become larger since it was opened; it is closed as it is.
+    lots if they have become larger, by powers of ten, since it was opened: then it is a whole number of smaller lots.
     """
-    count = abs(coins) * lots
     near = abs(coins)
-    if count < EXACT:
-        whole = float(math.floor(count + 0.5))
-        near = whole / lots if abs(count - whole) <= _DRIFT else near
+    grid = lots
+    for _ in range(_FINER):
+        count = abs(coins) * grid
+        whole = float(math.floor(count + 0.5)) if count < EXACT else -1.0
+        if (count < EXACT) & (abs(count - whole) <= _DRIFT):
+            near = whole / grid
+            break
+        grid *= 10.0
     return near if coins > 0.0 else -near
 
 

@@ -11,7 +11,9 @@ bit for bit, and a float sum depends on its order. That order is part of the rul
 A step is a bar of the finest interval in use. Features and ages count main bars, each of `Clock.per_main` steps.
 """
 
+import itertools
 import math
+import operator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -795,10 +797,12 @@ def lots_up(wanted: float, lots: float) -> float:
 
 
 def on_grid(coins: float, lots: float) -> float:
-    """The whole lots that `coins` are but for rounding; `coins` where lots have grown under the position."""
-    count = abs(coins) * lots
-    drifted = count < 2.0**53 and abs(count - round(count)) <= 2.0**-10
-    return math.copysign(round(count) / lots, coins) if drifted else coins
+    """The whole lots that `coins` are but for rounding; smaller lots, by powers of ten, where these have grown."""
+    for grid in itertools.accumulate([lots, *[10.0] * 8], operator.mul):
+        count = abs(coins) * grid
+        if count < 2.0**53 and abs(count - round(count)) <= 2.0**-16:
+            return math.copysign(round(count) / grid, coins)
+    return coins
 
 
 def part(held: float, frac: float, lots: float) -> float:

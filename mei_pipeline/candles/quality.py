@@ -298,13 +298,16 @@ def neighbours(
         missing=(pl.col("open_ms") - previous["open_ms"]) // step - 1,
     )
     gaps, adjacent = found.filter(pl.col("missing") > 0), found.filter(pl.col("missing") == 0).drop("missing")
-    opens = adjacent.with_columns(change_frac=pl.col("open") / pl.col("previous_close") - 1)
+    jumps = adjacent.filter(pl.col("change_frac").abs() > limits.jump_frac)
+    opens = adjacent.filter(pl.col("change_frac").abs() <= limits.jump_frac).with_columns(
+        change_frac=pl.col("open") / pl.col("previous_close") - 1
+    )
     marked = spikes(frame, step, limits.spikes)
     if confirmed is not None and marked.height:
         marked = marked.join(confirmed, on=["symbol", "open_ms", *PRICES], how="anti", maintain_order="left")
     return {
         "spike": marked,
-        "jump": adjacent.filter(pl.col("change_frac").abs() > limits.jump_frac),
+        "jump": jumps,
         "open_jump": opens.filter(pl.col("change_frac").abs() > limits.open_frac),
         "gap_jump": gaps.filter(pl.col("change_frac").abs() > limits.jump_frac),
         "gap": gaps.drop("previous_close", "change_frac"),

@@ -145,3 +145,13 @@ def test_samples_are_few_and_can_be_written_as_json():
     finding = check(bad, "1h", NOW).of("non_finite")[0]
     assert (finding.count, len(finding.sample)) == (48, 3)
     assert finding.sample[0]["close"] == "nan"
+
+
+@pytest.mark.parametrize(("factor", "rules"), [(1.33, {"open_jump"}), (1.03, set()), (0.4, {"jump"})])
+def test_prices_of_another_source_are_named_where_they_join(factor, rules):
+    joined = FRAME.with_columns(
+        pl.when(pl.int_range(pl.len()) < 10).then(pl.col(name)).otherwise(pl.col(name) * factor)
+        for name in ("open", "high", "low", "close")
+    )
+    findings = found(check(joined, "1h", NOW))
+    assert findings == {key: {"BTC": 1} for key in rules}

@@ -62,6 +62,9 @@ CROSS = (3, 7, 4, 2, 1.0, 2.0)
 
 STRATEGIES = ("ema_cross", "mei_alpha")
 
+PAYMENTS = {"funding", "backstop"}
+"""Reasons of rows that move cash and no size."""
+
 BY_STEP = {"open", "high", "low", "close", "mark", "age", "funding", "day_end", "block", "enters", "exits", "ends"}
 """Arrays of the market that have a row for each step; `row` and `before` have one too, and count main rows."""
 
@@ -349,7 +352,7 @@ def test_the_log_explains_the_account(scripted_engine, data):
     size = dict.fromkeys(range(len(symbols)), 0.0)
     closed = 0
     for fill in fills:
-        assert (fill.size == 0) == (fill.reason == "funding")
+        assert (fill.size == 0) == (fill.reason in PAYMENTS)
         held = size[fill.s]
         if fill.reason == "entry":
             assert held == 0
@@ -358,12 +361,13 @@ def test_the_log_explains_the_account(scripted_engine, data):
         elif fill.reason == "scripted":
             assert held * fill.size < 0
             assert abs(fill.size) <= abs(held)
-        elif fill.reason != "funding":
+        elif fill.reason not in PAYMENTS:
             assert held == -fill.size
-        size[fill.s] += fill.size
+        assert fill.held == pytest.approx(held + fill.size, abs=1e-9)
+        size[fill.s] = fill.held
         closed += fill.size != 0 and size[fill.s] == 0
     assert results["trades"] == closed
-    assert results["fills"] == sum(fill.reason != "funding" for fill in fills)
+    assert results["fills"] == sum(fill.reason not in PAYMENTS for fill in fills)
     assert results["open_positions"] == sum(held != 0 for held in size.values())
     if results["open_positions"] == 0 and results["turnover_usd"] < 1e15:
         gained = results["gross_profit_usd"] - results["gross_loss_usd"]
