@@ -156,3 +156,15 @@ def test_a_strategy_without_a_rule_has_no_exits_no_additions_and_no_rank_and_ref
     assert defaults.admits(NAN, 1, leaving=False, minutes=0.0, now=NAN, params=NAN)
     assert defaults.rank(1, NAN, NAN) == 0.0
     assert defaults.add(NAN, 1, 1e4, 100.0, 60.0, NAN, NAN) == 0.0
+
+
+def test_a_strategy_that_does_not_say_more_has_no_exits_additions_ranks_or_gates():
+    slot = np.zeros(1, rules.slot_dtype(()))[0]
+    assert defaults.context(0, 0, 0, 0, 0) == 0.0
+    assert defaults.manage(slot, 100.0, 1.0, 0, 0, 0) == (-1, 1.0)
+    assert defaults.admits(slot, 1, False, np.nan, 0, 0)
+    assert defaults.rank(1, 0, 0) == 0.0
+    assert defaults.add(slot, 1, 10_000.0, 100.0, 60.0, 0, 0) == 0.0
+    gates = np.zeros((2, 3))
+    defaults.trace(100.0, 5, False, 0, 0, 0.0, 0, gates)
+    assert np.isnan(gates).all()
