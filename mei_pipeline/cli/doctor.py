@@ -194,7 +194,7 @@ def _lake(settings: Settings) -> list[Finding]:
 
 def _assumed(settings: Settings) -> list[Finding]:
     """Symbols of which no source stated lots, leverage and margin."""
-    from mei_pipeline.candles.instruments import SOURCE
+    from mei_pipeline.candles.instruments import SOURCE, without_assumed
     from mei_pipeline.candles.lake import read_instruments
     from mei_pipeline.candles.store import Lake, folders
 
@@ -202,7 +202,7 @@ def _assumed(settings: Settings) -> list[Finding]:
     venues = sorted(folder.partition("/")[2] for folder in folders(lake, "instruments"))
     assumed = []
     for venue in venues:
-        known = read_instruments(lake, venue)
+        known = without_assumed(read_instruments(lake, venue))
         names = sorted(known.filter(known["source"] == SOURCE)["symbol"].unique())
         if names:
             assumed.append(f"{venue}: {_some(names)}")
