@@ -35,8 +35,8 @@ def kernels(pytestconfig):
     return place
 
 
-@pytest.fixture
-def typed(kernels, mei_settings, tmp_path):
+@pytest.fixture(params=["uncompiled", pytest.param("compiled", marks=pytest.mark.long)])
+def typed(request, kernels, mei_settings, tmp_path):
     """Types a command where the page's files lie, over a small lake; the kernels are the copy."""
     fill_lake(mei_settings, symbols=SYMBOLS)
     write_config(tmp_path / "config")
@@ -47,6 +47,7 @@ def typed(kernels, mei_settings, tmp_path):
         **os.environ,
         "PYTHONPATH": os.pathsep.join((str(kernels), str(CHECKOUT))),
         "MEI_CACHE": str(kernels / "cache"),
+        "NUMBA_DISABLE_JIT": str(int(request.param == "uncompiled")),  # compiling takes a minute
         "MEI_CONFIG": str(tmp_path / "config"),
     }
 

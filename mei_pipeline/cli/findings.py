@@ -57,8 +57,9 @@ def _detail(what: str, item: "Finding") -> str | None:
         gaps = f"in {item.rows:,} gaps, the longest" if item.rows > 1 else "in 1 gap,"
         return f"missing {gaps} {row['missing']:,} bars from {iso(start)} to {iso(end)}"
     if item.rule in {"jump", "open_jump", "gap_jump"}:
-        price = "open" if item.rule == "open_jump" else "close"
-        change = f"close {row['previous_close']:g} → {price} {row[price]:g} ({row['change_frac']:+.1%})"
+        price = row["close"] if item.rule != "open_jump" else row["open"]
+        label = "open " if item.rule == "open_jump" else ""
+        change = f"close {row['previous_close']:g} → {label}{price:g} ({row['change_frac']:+.1%})"
         after = f" after {row['missing']:,} missing bars" if item.rule == "gap_jump" else ""
         return f"{iso(row['open_ms'])} {change}{after}"
     stamp = next((row[name] for name in ("open_ms", "time_ms") if row.get(name) is not None), None)

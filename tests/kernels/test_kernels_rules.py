@@ -162,9 +162,9 @@ def test_a_strategy_that_does_not_say_more_has_no_exits_additions_ranks_or_gates
     slot = np.zeros(1, rules.slot_dtype(()))[0]
     assert defaults.context(0, 0, 0, 0, 0) == 0.0
     assert defaults.manage(slot, 100.0, 1.0, 0, 0, 0) == (-1, 1.0)
-    assert defaults.admits(slot, 1, False, np.nan, 0, 0)
+    assert defaults.admits(slot, 1, 0, np.nan, 0, 0)
     assert defaults.rank(1, 0, 0) == 0.0
     assert defaults.add(slot, 1, 10_000.0, 100.0, 60.0, 0, 0) == 0.0
     gates = np.zeros((2, 3))
-    defaults.trace(100.0, 5, False, 0, 0, 0.0, 0, gates)
+    defaults.trace(100.0, 5, 0, 0, 0, 0.0, 0, gates)
     assert np.isnan(gates).all()
