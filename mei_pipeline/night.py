@@ -13,7 +13,7 @@ from kernels.cache import use_cache
 from mei_pipeline import files
 from mei_pipeline.candles import quality
 from mei_pipeline.candles.confirm import confirmed_bars
-from mei_pipeline.candles.findings import reasons
+from mei_pipeline.candles.findings import marked_within, reasons
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, edition, read_candles
 from mei_pipeline.candles.spikes import SpikeBounds
@@ -383,6 +383,7 @@ def _fit(part: _Part, intervals: Intervals, names: list[str], config: Config) ->
         frame = read_candles(part.lake, part.venue, interval, names, part.anchor_ms, part.as_of_ms)
         confirmed = confirmed_bars(part.lake, part.venue, interval)
         found = quality.check(frame, interval, part.as_of_ms, limits, confirmed)
+        found = _with_spikes_beside(part, interval, frame, found, limits.spikes)
         findings += found
         frame = frame.filter(pl.col("open_ms") >= part.from_ms)
         last = frame["open_ms"].to_numpy()
@@ -399,6 +400,17 @@ def _fit(part: _Part, intervals: Intervals, names: list[str], config: Config) ->
             elif item.rule in _EXCLUDING or item.severity == "refuse":
                 dropped.setdefault(item.symbol, f"{item.rule}: {quality.RULES[item.rule].doc}{suffix}")
     return _Fit([name for name in names if name not in dropped], dropped, findings, newest)
+
+
+def _with_spikes_beside(
+    part: _Part, interval: str, frame: pl.DataFrame, found: quality.Findings, bounds: SpikeBounds
+) -> quality.Findings:
+    """Judge spikes again, with the bars before the anchor; a night knows no bar that closes after its as-of time."""
+    window = (part.anchor_ms, part.as_of_ms - interval_ms(interval) + 1)
+    bars = frame.filter(pl.col("open_ms") < window[1])
+    marked = marked_within(part.lake, part.venue, interval, bars, window, bounds, part.as_of_ms)
+    others = tuple(item for item in found.items if item.rule != "spike")
+    return quality.Findings(others) + quality.Findings(tuple(quality.collect(marked, "spike")))
 
 
 def _ended(frame: pl.DataFrame, interval: str) -> dict[str, int]:

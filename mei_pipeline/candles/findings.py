@@ -10,7 +10,7 @@ import polars as pl
 
 from mei_pipeline.candles import store
 from mei_pipeline.candles.confirm import confirmed_bars
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import interval_ms, iso
 from mei_pipeline.candles.quality import Findings, Limits, collect, neighbours
 from mei_pipeline.candles.reading import read_bars
 from mei_pipeline.candles.schema import CANDLES
@@ -71,8 +71,52 @@ def marked_bars(
     return pl.concat([none, *(frame.select(none.columns) for frame in frames)])
 
 
+def marked_within(
+    lake: Lake,
+    venue: str,
+    interval: str,
+    bars: pl.DataFrame,
+    window: Span,
+    bounds: SpikeBounds,
+    known_ms: int | None = None,
+) -> pl.DataFrame:
+    """Find the unconfirmed spikes of a window, each judged with the bars of the lake on both sides of the window.
+
+    Args:
+        lake: The lake.
+        venue: The venue.
+        interval: The interval.
+        bars: Symbol, open time and prices of all bars in the window, sorted by symbol and open_ms.
+        window: Open times of the bars: [from, to).
+        bounds: Bounds of spikes.
+        known_ms: Bars that close after this time are not looked at; None looks at all.
+
+    Returns:
+        The rows of `bars` that are spikes, with `_from_ms` and `_to_ms` as in `marked_bars`.
+
+    Raises:
+        DataError, Busy: As `findings`.
+    """
+    columns = ["symbol", "open_ms", "open", "high", "low", "close"]
+    names = sorted(bars["symbol"].unique())
+    before, after = _beside(lake, venue, interval, names, window, bounds.max_bars + 1, known_ms)
+    frame = bars.select(columns)
+    if before.height or after.height:
+        # The parts are in the order of time, so a stable sort by symbol keeps the times of each symbol sorted.
+        order = pl.col("symbol").cast(pl.Enum(names))
+        frame = pl.concat([before, frame, after]).sort(order, maintain_order=True)
+    marked = neighbours(frame, interval, Limits(spikes=bounds), confirmed_bars(lake, venue, interval))["spike"]
+    return marked.filter((pl.col("open_ms") >= window[0]) & (pl.col("open_ms") < window[1]))
+
+
 def marked_symbols(
-    lake: Lake, venue: str, intervals: Sequence[str], symbols: Iterable[str], window: Span, bounds: SpikeBounds
+    lake: Lake,
+    venue: str,
+    intervals: Sequence[str],
+    symbols: Iterable[str],
+    window: Span,
+    bounds: SpikeBounds,
+    known_ms: int | None = None,
 ) -> dict[str, str]:
     """Tell which symbols must sit out of a window that is to be traded, and why.
 
@@ -83,15 +127,16 @@ def marked_symbols(
         symbols: The symbols that would be traded.
         window: The slice that is read: bars that open in [from, to).
         bounds: Bounds of spikes.
+        known_ms: Bars that close after this time are not looked at; None looks at all.
 
     Raises:
         DataError, Busy: As `findings`.
     """
     found: dict[str, str] = {}
-    limits = Limits(spikes=bounds)
+    names = sorted(set(symbols))
     for interval in intervals:
-        frame = read_bars(lake, venue, interval, symbols, bounds=window)
-        marked = neighbours(frame, interval, limits, confirmed_bars(lake, venue, interval))["spike"]
+        bars = read_bars(lake, venue, interval, names, bounds=window)
+        marked = marked_within(lake, venue, interval, bars, window, bounds, known_ms)
         found = reasons(Findings(tuple(collect(marked, "spike"))), interval) | found
     return dict(sorted(found.items()))
 
@@ -122,6 +167,23 @@ def reasons(found: Findings, interval: str) -> dict[str, str]:
         f"{item.sample[0]['low']:g}; `mei lake spikes` lists them"
         for item in found.of("spike")
     }
+
+
+def _beside(
+    lake: Lake, venue: str, interval: str, names: Sequence[str], window: Span, count: int, known_ms: int | None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the last `count` bars of each symbol before a window, and the first `count` after it."""
+    entries = store.read_manifest(lake, f"candles/{venue}/{interval}").files
+    from_ms, to_ms = window
+    end_ms = None if known_ms is None else known_ms - interval_ms(interval) + 1
+
+    def bars(at_ms: int, bounds: tuple[int | None, int | None]) -> pl.DataFrame:
+        files = _files(entries, dict.fromkeys(names, (at_ms, at_ms)), count) if names else ()
+        return read_bars(lake, venue, interval, names, files=files, bounds=bounds)
+
+    before, after = bars(from_ms - 1, (None, from_ms)), bars(to_ms, (to_ms, end_ms))
+    sides = [frame.group_by("symbol", maintain_order=True) for frame in (before, after)]
+    return sides[0].tail(count).select(before.columns), sides[1].head(count).select(after.columns)
 
 
 def _broken(

@@ -204,7 +204,7 @@ def _incumbent(
     days = sum(fold.days for fold in walk.folds)
     try:
         anchor_ms = anchor_of(config.pipeline, resolved.interval)
-        resolved = _without_marked(settings, config, resolved, (anchor_ms, plan.to_ms))
+        resolved = _without_marked(settings, config, resolved, (anchor_ms, plan.to_ms), plan.as_of_ms)
         ground = _ground(settings, resolved, anchor_ms, plan.to_ms)
         judged = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
         since = _since(ground, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
@@ -222,10 +222,12 @@ def _incumbent(
     )
 
 
-def _without_marked(settings: Settings, config: Config, resolved: Resolved, window: tuple[int, int]) -> Resolved:
+def _without_marked(
+    settings: Settings, config: Config, resolved: Resolved, window: tuple[int, int], as_of_ms: int
+) -> Resolved:
     """Leave out the symbols with a bar that no market makes, so that an error of the data is no failure of a config."""
     lake, bounds = Lake(settings.lake), spike_bounds(config)
-    marked = marked_symbols(lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds)
+    marked = marked_symbols(lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds, as_of_ms)
     kept = tuple(name for name in resolved.symbols if name not in marked)
     if not kept:
         raise DataError("; ".join(f"{name}: {why}" for name, why in marked.items()))

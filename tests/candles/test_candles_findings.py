@@ -11,10 +11,11 @@ from candle_kit import HOUR, MAY, NOW, bars
 from mei_pipeline.candles import store
 from mei_pipeline.candles.backup import backup, restore
 from mei_pipeline.candles.confirm import Decision, confirm, read_confirmations, withdraw
-from mei_pipeline.candles.findings import findings, marked_bars, marked_symbols, refuse_marked
+from mei_pipeline.candles.findings import findings, marked_bars, marked_symbols, marked_within, refuse_marked
 from mei_pipeline.candles.ingest import ingest
 from mei_pipeline.candles.lake import Lake, merge_candles, undo
 from mei_pipeline.candles.quality import Findings, collect, neighbours
+from mei_pipeline.candles.reading import read_bars
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS
 from mei_pipeline.candles.spikes import SpikeBounds
 from mei_pipeline.errors import DataError, Refused
@@ -161,6 +162,44 @@ def test_a_marked_symbol_sits_out_of_windows_that_hold_the_bar(lake: Lake) -> No
         refuse_marked(lake, "binance", ["1h"], ["BTC", "ETH"], window, BOUNDS)
     refuse_marked(lake, "binance", ["1h"], ["ETH"], window, BOUNDS)
     refuse_marked(lake, "binance", ["1h"], ["BTC"], (MAY, at_ms), BOUNDS)
+
+
+def judged(lake: Lake, window: tuple[int, int], known_ms: int | None = None) -> list[int]:
+    """Return the open times that are marked in a window."""
+    frame = read_bars(lake, "binance", "1h", ["BTC", "ETH"], bounds=window)
+    return marked_within(lake, "binance", "1h", frame, window, BOUNDS, known_ms)["open_ms"].to_list()
+
+
+@pytest.mark.parametrize("gap", [0, 800])
+def test_a_bar_is_marked_in_every_window_that_holds_it(lake: Lake, gap: int) -> None:
+    # A spike of 5 times the price needs both neighbours. With a gap, 20 times, and neighbours in other months.
+    at_ms, factor = JUNE + 2 * HOUR, 20.0 if gap else 5.0
+    sound = bars(("BTC", "ETH"), 2 * gap + 12, JUNE - gap * HOUR - 4 * HOUR)
+    frame = scaled(sound, {at_ms: factor})
+    if gap:
+        frame = without(without(frame, at_ms - gap * HOUR, gap), at_ms + HOUR, gap)
+    merge_candles(lake, frame, now_ms=NOW)
+    assert marked_bars(lake, "binance", "1h", BOUNDS)["open_ms"].to_list() == [at_ms]
+    for start in (-3, -1, 0):
+        for end in (1, 2, 5):
+            assert judged(lake, (at_ms + start * HOUR, at_ms + end * HOUR)) == [at_ms]
+    for window in ((at_ms - 3 * HOUR, at_ms), (at_ms + HOUR, at_ms + 9 * HOUR)):
+        assert judged(lake, window) == []
+        refuse_marked(lake, "binance", ["1h"], ["BTC"], window, BOUNDS)
+
+
+def test_a_change_of_level_is_marked_in_no_window(lake: Lake) -> None:
+    change_ms = MAY + 48 * HOUR
+    after = {change_ms + hour * HOUR: 50.0 for hour in range(24)}
+    merge_candles(lake, scaled(bars(("BTC", "ETH"), 72), after), now_ms=NOW)
+    assert marked_bars(lake, "binance", "1h", BOUNDS).is_empty()
+    for hours in (-2, -1, 0, 1, 2, 3, 4):
+        edge_ms = change_ms + hours * HOUR
+        assert judged(lake, (MAY, edge_ms)) == judged(lake, (edge_ms, MAY + 72 * HOUR)) == []
+    # At the time of the change nobody knows yet that the price stays.
+    known_ms = change_ms + 2 * HOUR
+    assert judged(lake, (MAY, known_ms), known_ms) == [change_ms, change_ms + HOUR]
+    assert judged(lake, (MAY, known_ms), known_ms + 10 * HOUR) == []
 
 
 def test_a_revised_bar_is_marked_no_more_and_an_undo_marks_it_again(lake: Lake) -> None:
