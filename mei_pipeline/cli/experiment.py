@@ -116,11 +116,11 @@ def _run(  # noqa: PLR0913 - the options of both commands
     if as_json:
         output.print_json(found)
     else:
-        _show(found)
+        show(found)
 
 
-def _show(found: dict[str, Any]) -> None:
-    """The same for people."""
+def show(found: dict[str, Any]) -> None:
+    """Print what an experiment found, for people."""
     parts = ("any night", found), ("first night", found["first_night"]), ("last night", found["last_night"])
     rows = [
         (name, part["promoted"], f"{part['rate']:.1%}", "{:.1%} to {:.1%}".format(*part["ci95"]))

@@ -1,8 +1,10 @@
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from mei_pipeline.cli.experiment import show
 from mei_pipeline.cli.main import run as mei
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import ConfigError
@@ -29,13 +31,17 @@ def config():
 
 @pytest.fixture
 def small(config):
-    """Eight combos on 280 days out of sample, without edge."""
+    """Eight combos on 112 days out of sample, without edge; two finalists, and one stress of a kind."""
     return small_of(config)
 
 
 def small_of(config):
     spec = config.sweep("experiment").model_copy(update={"axes": AXES})
-    return Experiment(read_settings(), spec, config.policy.selection, invented(0.0, 3))
+    policy = config.policy.selection
+    stress = policy.gates.stress.model_copy(update={"slippage_bps": (2.0,), "fee_multiples": (2.0,)})
+    gates = policy.gates.model_copy(update={"stress": stress})
+    policy = policy.model_copy(update={"finalists": 2, "gates": gates})
+    return Experiment(read_settings(), spec, policy, invented(0.0, 3), days_out_of_sample=112)
 
 
 def with_edge(experiment, edge):
@@ -44,8 +50,8 @@ def with_edge(experiment, edge):
 
 @pytest.fixture(scope="module")
 def nights_of_first(config):
-    """Three nights of the market of seed 1, with a huge edge."""
-    return run_market(replace(with_edge(small_of(config), HUGE), nights=3), 1)
+    """Two nights of the market of seed 1, with a huge edge."""
+    return run_market(replace(with_edge(small_of(config), HUGE), nights=2), 1)
 
 
 @pytest.fixture(scope="module")
@@ -58,18 +64,22 @@ def test_a_huge_edge_is_promoted(first_night):
     assert promoted(first_night[0])
 
 
-def test_no_edge_is_not_and_progress_is_told_of_every_market(small):
-    told = []
-    ((night,),) = run_markets(small, [4], 1, lambda done, total, what, _speed="": told.append((done, total, what)))
+def test_no_edge_is_not(small):
+    (night,) = run_market(small, 4)
     assert not promoted(night)
     assert night, "this market must have candidates, or it shows nothing"
-    assert told == [(0, 1, "markets"), (1, 1, "markets")]
 
 
-def test_the_number_of_workers_changes_nothing(small, first_night):
-    first, second = run_markets(with_edge(small, HUGE), [1, 2], workers=2)
+def test_the_number_of_workers_changes_nothing_and_progress_is_told_of_every_market(small, first_night):
+    told = []
+
+    def tell(done, total, what, _speed=""):
+        told.append((done, total, what))
+
+    first, second = run_markets(with_edge(small, HUGE), [1, 2], 2, tell)
     assert first == first_night
     assert second != first_night
+    assert told == [(done, 2, "markets") for done in range(3)]
 
 
 @pytest.mark.long
@@ -81,7 +91,7 @@ def test_many_markets_are_the_same_for_one_worker_and_two(small):
 def test_the_folds_cover_the_days_that_are_asked_for(small):
     asked = replace(small, days_out_of_sample=280)
     assert summary(asked, [((),)])["days_out_of_sample"] == 280
-    assert replace(small, nights=30).market_days == asked.market_days + 29
+    assert replace(asked, nights=30).market_days == asked.market_days + 29
 
 
 def test_later_nights_count_the_looks_of_earlier_ones(nights_of_first):
@@ -89,7 +99,7 @@ def test_later_nights_count_the_looks_of_earlier_ones(nights_of_first):
     judged, looks = [len(night) for night in nights], [night[0].looks for night in nights]
     assert looks[0] == judged[0]
     assert looks == sorted(looks)  # a config that an earlier night judged counts once
-    assert all(looks[n] <= sum(judged[: n + 1]) for n in range(3))
+    assert all(looks[n] <= sum(judged[: n + 1]) for n in range(2))
 
 
 def test_a_first_night_is_the_same_whatever_follows(nights_of_first, first_night):
@@ -130,20 +140,34 @@ def test_what_cannot_be_run_is_refused(small, change, text):
         run_markets(asked, change.get("seeds", [1]), 1)
 
 
-def test_json_has_every_figure(capsys):
-    assert (
-        mei(["experiment", "planted", "--edge", "3", "--markets", "1", "--seed", "9", "--workers", "1", "--json"]) == 0
-    )
+def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monkeypatch, capsys):
+    shutil.copytree(CHECKOUT / "config", tmp_path / "config")
+    with (tmp_path / "config" / "sweeps" / "experiment.yaml").open("r+") as file:
+        text = file.read()
+        file.seek(text.index("axes:"))
+        file.write(f"axes: {json.dumps(AXES)}\n")
+        file.truncate()
+    policy = tmp_path / "config" / "policy.yaml"
+    policy.write_text(policy.read_text().replace("finalists: 3", "finalists: 1"))
+    monkeypatch.setenv("MEI_CONFIG", str(tmp_path / "config"))
+    words = ["--edge", "3", "--markets", "1", "--seed", "9", "--workers", "1", "--json"]
+    assert mei(["experiment", "planted", *words]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {
         "kind", "edge", "candles", "markets", "promoted", "rate", "ci95", "first_night", "last_night", "combos",
         "symbols", "other_symbols", "days_out_of_sample", "nights", "policy", "sweep", "seed", "seconds", "gates",
         "candidates", "passed", "nothing_chosen",
     } == set(found)  # fmt: skip
-    assert (found["kind"], found["edge"], found["combos"], found["symbols"]) == ("planted", 3.0, 120, 10)
+    assert (found["kind"], found["edge"], found["combos"], found["symbols"]) == ("planted", 3.0, 8, 10)
     assert (found["days_out_of_sample"], found["nights"], found["seed"]) == (280, 1, 9)
+    show(found | {"gates": {"min_deflated_sharpe": {"failed": 1, "alone": 1}}})
+    said = capsys.readouterr()
+    assert "1 synthetic markets, Sharpe ratio 3 planted: promoted" in " ".join(said.out.split())
+    assert "min_deflated_sharpe" in said.out
+    assert "280 days out of sample" in said.err
 
 
+@pytest.mark.long
 def test_a_table_says_what_was_promoted(capsys):
     assert mei(["experiment", "null", "--markets", "1", "--workers", "1", "--seed", "3"]) == 0
     said = capsys.readouterr()
