@@ -300,6 +300,21 @@ def test_labels_of_intervals_are_read_as_venues_write_them(tmp_path):
     assert sorted(symbols(pl.concat(source.candles("1h", 0, 10**14)))) == ["INT", "S0", "S1", "S2", "S3"]
 
 
+@pytest.mark.parametrize("label", ["60", "1H", "60min", "1h"])
+def test_a_stated_interval_is_read_as_venues_write_it(tmp_path, label):
+    source = open_files(save(tmp_path / "BTC.csv", series("BTC")), "binance", columns={"interval": f"={label}"})
+    assert source.intervals() == ("1h",)
+    assert pl.concat(source.candles("1h", 0, 10**14))["interval"].to_list() == ["1h"] * 12
+
+
+@pytest.mark.parametrize("label", ["2h", "1M", "", "hour of day"])
+def test_a_stated_interval_that_is_unknown_is_refused(tmp_path, label):
+    path = save(tmp_path / "BTC.csv", series("BTC"))
+    entry = FilesSource(kind="files", venue="binance", path=path.name, columns={"interval": f"={label}"})
+    with pytest.raises(ConfigError, match=f"interval=={label}: interval '{label}' is not known; allowed: =1m, =3m"):
+        build(entry, tmp_path)
+
+
 def test_marks_are_split_off_by_rule_and_symbol():
     frame = bars(("BTC", "ETH"), 3).with_columns(
         pl.Series(MARK, [None, "still_open", "still_open", None, None, "other_interval"])
