@@ -5,6 +5,7 @@ import zipfile
 import polars as pl
 import pytest
 from candle_kit import HOUR, MAY, NOW, bars
+from plain_user import as_plain_user
 
 from mei_pipeline.candles.ingest import ingest
 from mei_pipeline.candles.lake import Lake, read_candles
@@ -86,6 +87,48 @@ def test_a_relative_path_has_folders_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "bybit")
     with pytest.raises(DataError, match="its folder says bybit"):
         open_files(".", "binance")
+
+
+def test_a_folder_that_a_path_leaves_says_nothing(tmp_path, monkeypatch):
+    save(tmp_path / "data/BTC-1h.csv", series("BTC"))
+    save(tmp_path / "data/ETH-1h.csv", series("ETH"))
+    (tmp_path / "okx").mkdir()
+    monkeypatch.chdir(tmp_path / "okx")
+    for path in ("../data", "../data/*.csv", "../data/BTC-1h.csv"):
+        assert open_files(path, "binance").skipped == ()
+
+
+def test_links_to_folders_and_files_are_followed_once(tmp_path):
+    save(tmp_path / "else/BTC/BTC-1h.csv", series("BTC"))
+    save(tmp_path / "in/ETH-1h.csv", series("ETH"))
+    (tmp_path / "in/bitcoin").symlink_to(tmp_path / "else/BTC", target_is_directory=True)
+    (tmp_path / "in/again").symlink_to(tmp_path / "else/BTC", target_is_directory=True)
+    (tmp_path / "else/BTC/round").symlink_to(tmp_path / "in", target_is_directory=True)
+    (tmp_path / "in/.old").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "in/gone").symlink_to(tmp_path / "nowhere")
+    frame, source = read(tmp_path / "in")
+    assert symbols(frame) == {"BTC": 12, "ETH": 12}
+    assert [note.split(": ")[1].split(";")[0] for note in source.skipped] == ["1 file without an ending not read"]
+
+
+@pytest.mark.parametrize("path", ["", "*.csv", "SOL-1h.csv"])
+def test_a_link_to_a_file_that_is_gone_is_refused(tmp_path, path):
+    save(tmp_path / "BTC-1h.csv", series("BTC"))
+    (tmp_path / "SOL-1h.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match=r"SOL-1h.csv: is a link to .*gone.csv, which does not exist"):
+        open_files(tmp_path / path, "binance")
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_folder_inside_that_can_not_be_read_is_refused(tmp_path, mode):
+    save(tmp_path / "BTC-1h.csv", series("BTC"))
+    save(tmp_path / "deep/ETH-1h.csv", series("ETH"))
+    (tmp_path / "deep").chmod(mode)
+    try:
+        with pytest.raises(DataError, match=r"deep\S*: permission denied; make the folder readable"):
+            as_plain_user(lambda: open_files(tmp_path, "binance"))
+    finally:
+        (tmp_path / "deep").chmod(0o700)
 
 
 def test_a_coin_that_has_a_venues_name_is_no_venue(tmp_path):

@@ -159,8 +159,8 @@ def open_files(
         preset: Who wrote the files, one of `layouts.PRESETS`; told from the columns when None.
 
     Raises:
-        ConfigError: The interval, also as a value of `columns`, or the preset is unknown, a single file's name names another venue, one symbol is stated
-            for several files, or files of a spot market and of futures are mixed.
+        ConfigError: The interval, also as a value of `columns`, or the preset is unknown, a single file's name names
+            another venue, one symbol is stated for several files, or files of a spot market and of futures are mixed.
         DataError: There is no such file, or one can't be read, is damaged, is empty or has other columns than expected.
     """
     if interval is not None:
