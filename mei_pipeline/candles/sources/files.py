@@ -116,7 +116,7 @@ class FileSource:
         if varies and self.interval is not None:
             frame = frame.with_columns(interval_names(frame["interval"]))
             frame = mark(frame, "other_interval", pl.col("interval").ne_missing(interval))
-        elif not varies and len(self.plans) > 1 and column not in (CONSTANT, CONSTANT + interval):
+        elif not varies and column not in (CONSTANT, CONSTANT + interval):
             frame = mark(frame, "other_interval", pl.lit(value=True))
         frame = frame.with_columns(pl.lit(interval).alias("interval"))
         if CLOSE in plan.mapped.columns:
