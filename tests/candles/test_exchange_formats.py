@@ -294,7 +294,7 @@ def test_a_number_that_is_no_time_in_any_unit_is_refused(tmp_path, value):
 @pytest.mark.parametrize("value", ["inf", "nan", "1e30", "1.5"])
 def test_a_count_of_trades_that_is_no_whole_number_is_refused(tmp_path, value):
     rows = [(*bar, value if at == 3 else 1) for at, bar in enumerate(EXPECTED)]
-    with pytest.raises(DataError, match="column 'trades' has .*, expected a whole number"):
+    with pytest.raises(DataError, match=r"column 'trades' has .*, expected a whole number"):
         load(put(tmp_path, "BTC-1h.csv", csv(f"{HEADER},trades", rows)))
 
 
@@ -379,7 +379,10 @@ REFUSED = {
         {"columns": {"close_ms": "timestmap"}},
         r"no column for 'close_ms' of candles \(looked for timestmap, .*found: timestamp, open",
     ),
-    "json of something else": ("BTC-1h.json", b'{"files": {}}', {}, "expected a list of candles"),
+    "json of something else": ("BTC-1h.json", b'{"files": {}}', {}, "BTC-1h.json: expected a list of candles, each an"),
+    "json of a number": ("BTC-1h.json", b"7", {}, "BTC-1h.json: expected a list of candles"),
+    "json of no candles": ("BTC-1h.json", b"[]", {}, "BTC-1h.json: expected a list of candles"),
+    "json of mixed rows": ("BTC-1h.json", b"[[1], {}]", {}, "BTC-1h.json: expected a list of candles"),
     "no json": ("BTC-1h.json", b"{", {}, "is not a whole JSON file"),
     "no feather": ("BTC-1h.feather", b"date,open", {}, "is not a whole Feather file"),
     "no zip": ("BTC-1h.zip", b"PK", {}, "is not a whole zip file"),

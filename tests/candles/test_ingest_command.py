@@ -119,7 +119,8 @@ def test_a_preset_is_an_option_and_brings_its_venue(mei, tmp_path):
         (("--path", "{path}", "--venue", "okx", "--preset", "nope"), 2, "preset 'nope' is not known; allowed: binance"),
         (("--path", "{path}", "--venue", "okx", "--columns", "symbol==X"), 2, "would become one series; leave it out"),
         (("--path", "{path}", "--venue", "binance", "--interval", "1d"), 3, "all 48 rows of 1d were refused"),
-        (("--path", "{path}/BTC-1h.csv", "--venue", "binance", "--interval", "1d"), 3, "mostly 1h apart"),
+        (("--path", "{path}/BTC-1h.csv", "--venue", "binance", "--interval", "1d"), 3, "say other intervals than 1d"),
+        (("--path", "{path}/BTC-1h.csv", "--venue", "binance", "--columns", "interval==1d"), 3, "mostly 1h apart"),
     ],
 )
 def test_wrong_options_are_named(mei, tmp_path, arguments, code, message):
