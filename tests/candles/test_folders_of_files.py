@@ -49,6 +49,12 @@ def test_each_file_of_a_folder_is_the_series_of_its_name(tmp_path):
     assert symbols(frame) == {"BTCUSDT": 24, "ETHUSDT": 12}
 
 
+def test_contracts_that_expire_on_different_days_are_different_series(tmp_path):
+    for expiry in ("20241227", "20250328"):
+        save(tmp_path / f"BTC-USDT-{expiry}-1h.csv", series("BTC"))
+    assert symbols(read(tmp_path)[0]) == {"BTC-USDT-20241227": 12, "BTC-USDT-20250328": 12}
+
+
 @pytest.mark.parametrize("pattern", ["", "*.csv", "*.zip"])
 def test_one_symbol_for_several_files_is_refused(tmp_path, pattern):
     save(tmp_path / "BTC.csv", series("BTC"))
