@@ -282,6 +282,40 @@ def test_units_of_time_are_told_row_by_row(tmp_path):
 
 
 HEADER = "timestamp,open,high,low,close,volume"
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "Infinity", "1e30", "99999999999999999999", "-1e19"])
+def test_a_number_that_is_no_time_in_any_unit_is_refused(tmp_path, value):
+    path = put(tmp_path, "BTC-1h.csv", csv(HEADER, [*EXPECTED, (value, 1, 1, 1, 1, 1)]))
+    with pytest.raises(DataError, match=rf"column 'timestamp' \(open_ms\) has '{value}' in row 9, expected a date"):
+        load(path)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e30", "1.5"])
+def test_a_count_of_trades_that_is_no_whole_number_is_refused(tmp_path, value):
+    rows = [(*bar, value if at == 3 else 1) for at, bar in enumerate(EXPECTED)]
+    with pytest.raises(DataError, match=r"column 'trades' has .*, expected a whole number"):
+        load(put(tmp_path, "BTC-1h.csv", csv(f"{HEADER},trades", rows)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(pl.Float64, float("inf")), (pl.Float64, -1e30), (pl.Float32, 1e30), (pl.UInt64, 2**64 - 1), (pl.Int64, -(2**63))],
+)
+def test_a_number_of_a_typed_column_that_is_no_time_is_refused(tmp_path, kind, value):
+    frame = pl.DataFrame(EXPECTED, schema=HEADER.split(","), orient="row")
+    times = pl.Series("timestamp", [*[bar[0] for bar in BARS[1:]], value], dtype=kind)
+    frame.with_columns(times).write_parquet(tmp_path / "BTC-1h.parquet")
+    with pytest.raises(DataError, match=r"column 'timestamp' \(open_ms\) .* in row 8, expected a date"):
+        load(tmp_path / "BTC-1h.parquet")
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "NaT", "", "null"])
+def test_an_empty_time_is_left_to_the_rules(tmp_path, value):
+    path = put(tmp_path, "BTC-1h.csv", csv(HEADER, [*EXPECTED, (value, 1, 1, 1, 1, 1)]))
+    assert load(path)["open_ms"].null_count() == 1
+
+
 REFUSED = {
     "single trades": (
         "BTCUSDT2025-05-01.csv",
@@ -345,7 +379,10 @@ REFUSED = {
         {"columns": {"close_ms": "timestmap"}},
         r"no column for 'close_ms' of candles \(looked for timestmap, .*found: timestamp, open",
     ),
-    "json of something else": ("BTC-1h.json", b'{"files": {}}', {}, "expected a list of candles"),
+    "json of something else": ("BTC-1h.json", b'{"files": {}}', {}, "BTC-1h.json: expected a list of candles, each an"),
+    "json of a number": ("BTC-1h.json", b"7", {}, "BTC-1h.json: expected a list of candles"),
+    "json of no candles": ("BTC-1h.json", b"[]", {}, "BTC-1h.json: expected a list of candles"),
+    "json of mixed rows": ("BTC-1h.json", b"[[1], {}]", {}, "BTC-1h.json: expected a list of candles"),
     "no json": ("BTC-1h.json", b"{", {}, "is not a whole JSON file"),
     "no feather": ("BTC-1h.feather", b"date,open", {}, "is not a whole Feather file"),
     "no zip": ("BTC-1h.zip", b"PK", {}, "is not a whole zip file"),

@@ -5,6 +5,7 @@ import zipfile
 import polars as pl
 import pytest
 from candle_kit import HOUR, MAY, NOW, bars
+from plain_user import as_plain_user
 
 from mei_pipeline.candles.ingest import ingest
 from mei_pipeline.candles.lake import Lake, read_candles
@@ -48,6 +49,12 @@ def test_each_file_of_a_folder_is_the_series_of_its_name(tmp_path):
     assert symbols(frame) == {"BTCUSDT": 24, "ETHUSDT": 12}
 
 
+def test_contracts_that_expire_on_different_days_are_different_series(tmp_path):
+    for expiry in ("20241227", "20250328"):
+        save(tmp_path / f"BTC-USDT-{expiry}-1h.csv", series("BTC"))
+    assert symbols(read(tmp_path)[0]) == {"BTC-USDT-20241227": 12, "BTC-USDT-20250328": 12}
+
+
 @pytest.mark.parametrize("pattern", ["", "*.csv", "*.zip"])
 def test_one_symbol_for_several_files_is_refused(tmp_path, pattern):
     save(tmp_path / "BTC.csv", series("BTC"))
@@ -86,6 +93,48 @@ def test_a_relative_path_has_folders_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "bybit")
     with pytest.raises(DataError, match="its folder says bybit"):
         open_files(".", "binance")
+
+
+def test_a_folder_that_a_path_leaves_says_nothing(tmp_path, monkeypatch):
+    save(tmp_path / "data/BTC-1h.csv", series("BTC"))
+    save(tmp_path / "data/ETH-1h.csv", series("ETH"))
+    (tmp_path / "okx").mkdir()
+    monkeypatch.chdir(tmp_path / "okx")
+    for path in ("../data", "../data/*.csv", "../data/BTC-1h.csv"):
+        assert open_files(path, "binance").skipped == ()
+
+
+def test_links_to_folders_and_files_are_followed_once(tmp_path):
+    save(tmp_path / "else/BTC/BTC-1h.csv", series("BTC"))
+    save(tmp_path / "in/ETH-1h.csv", series("ETH"))
+    (tmp_path / "in/bitcoin").symlink_to(tmp_path / "else/BTC", target_is_directory=True)
+    (tmp_path / "in/again").symlink_to(tmp_path / "else/BTC", target_is_directory=True)
+    (tmp_path / "else/BTC/round").symlink_to(tmp_path / "in", target_is_directory=True)
+    (tmp_path / "in/.old").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "in/gone").symlink_to(tmp_path / "nowhere")
+    frame, source = read(tmp_path / "in")
+    assert symbols(frame) == {"BTC": 12, "ETH": 12}
+    assert [note.split(": ")[1].split(";")[0] for note in source.skipped] == ["1 file without an ending not read"]
+
+
+@pytest.mark.parametrize("path", ["", "*.csv", "SOL-1h.csv"])
+def test_a_link_to_a_file_that_is_gone_is_refused(tmp_path, path):
+    save(tmp_path / "BTC-1h.csv", series("BTC"))
+    (tmp_path / "SOL-1h.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(DataError, match=r"SOL-1h.csv: is a link to .*gone.csv, which does not exist"):
+        open_files(tmp_path / path, "binance")
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_a_folder_inside_that_can_not_be_read_is_refused(tmp_path, mode):
+    save(tmp_path / "BTC-1h.csv", series("BTC"))
+    save(tmp_path / "deep/ETH-1h.csv", series("ETH"))
+    (tmp_path / "deep").chmod(mode)
+    try:
+        with pytest.raises(DataError, match=r"deep\S*: permission denied; make the folder readable"):
+            as_plain_user(lambda: open_files(tmp_path, "binance"))
+    finally:
+        (tmp_path / "deep").chmod(0o700)
 
 
 def test_a_coin_that_has_a_venues_name_is_no_venue(tmp_path):
@@ -298,6 +347,21 @@ def test_labels_of_intervals_are_read_as_venues_write_them(tmp_path):
     source = open_files(tmp_path, "binance")
     assert source.intervals() == ("1h",)
     assert sorted(symbols(pl.concat(source.candles("1h", 0, 10**14)))) == ["INT", "S0", "S1", "S2", "S3"]
+
+
+@pytest.mark.parametrize("label", ["60", "1H", "60min", "1h"])
+def test_a_stated_interval_is_read_as_venues_write_it(tmp_path, label):
+    source = open_files(save(tmp_path / "BTC.csv", series("BTC")), "binance", columns={"interval": f"={label}"})
+    assert source.intervals() == ("1h",)
+    assert pl.concat(source.candles("1h", 0, 10**14))["interval"].to_list() == ["1h"] * 12
+
+
+@pytest.mark.parametrize("label", ["2h", "1M", "", "hour of day"])
+def test_a_stated_interval_that_is_unknown_is_refused(tmp_path, label):
+    path = save(tmp_path / "BTC.csv", series("BTC"))
+    entry = FilesSource(kind="files", venue="binance", path=path.name, columns={"interval": f"={label}"})
+    with pytest.raises(ConfigError, match=f"interval=={label}: interval '{label}' is not known; allowed: =1m, =3m"):
+        build(entry, tmp_path)
 
 
 def test_marks_are_split_off_by_rule_and_symbol():

@@ -82,6 +82,17 @@ def test_hourly_bars_labelled_5m_are_refused(mei, tmp_path):
     assert code == 0, told
 
 
+def test_a_file_whose_name_says_another_interval_than_the_stated_one_is_refused(mei, tmp_path):
+    path = save(tmp_path / "BTC-1d.csv", bars(("BTC",), 2, interval="1d").select(NAMED[1:]))
+    code, _, told = mei("ingest", "--path", path, "--venue", "binance", "--interval", "1h")
+    assert (code, "all 2 rows of 1h were refused" in told) == (3, True), told
+    hourly = save(tmp_path / "ETH-1d.csv", bars(("ETH",), 5).select(NAMED[1:]))
+    code, _, told = mei("ingest", "--path", hourly, "--venue", "binance", "--interval", "1h")
+    assert (code, "--columns interval==1h" in told) == (3, True), told
+    code, _, told = mei("ingest", "--path", hourly, "--venue", "binance", "--columns", "interval==1h")
+    assert code == 0, told
+
+
 def test_bars_that_another_file_gives_other_values_are_said_by_symbol(mei, tmp_path):
     mei("ingest", "--path", save(tmp_path / "a.csv", FRAME.select("interval", *NAMED)), "--venue", "binance")
     dearer = FRAME.filter(pl.col("symbol") == "ETH").with_columns(pl.col("open", "high", "low", "close") * 1.33)
@@ -108,7 +119,8 @@ def test_a_preset_is_an_option_and_brings_its_venue(mei, tmp_path):
         (("--path", "{path}", "--venue", "okx", "--preset", "nope"), 2, "preset 'nope' is not known; allowed: binance"),
         (("--path", "{path}", "--venue", "okx", "--columns", "symbol==X"), 2, "would become one series; leave it out"),
         (("--path", "{path}", "--venue", "binance", "--interval", "1d"), 3, "all 48 rows of 1d were refused"),
-        (("--path", "{path}/BTC-1h.csv", "--venue", "binance", "--interval", "1d"), 3, "mostly 1h apart"),
+        (("--path", "{path}/BTC-1h.csv", "--venue", "binance", "--interval", "1d"), 3, "say other intervals than 1d"),
+        (("--path", "{path}/BTC-1h.csv", "--venue", "binance", "--columns", "interval==1d"), 3, "mostly 1h apart"),
     ],
 )
 def test_wrong_options_are_named(mei, tmp_path, arguments, code, message):

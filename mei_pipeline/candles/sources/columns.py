@@ -269,7 +269,7 @@ def _number(raw: pl.Series, label: str) -> pl.Series:
 
 
 def _whole(number: pl.Series, label: str) -> bool:
-    odd = (number.is_not_null() & ((number % 1 != 0) | ~number.is_finite())).fill_null(value=False)
+    odd = (number.is_not_null() & ((number % 1 != 0) | ~(number.abs() < 2.0**63))).fill_null(value=False)
     if odd.any():
         raise DataError(f"{label} has {number.filter(odd)[0]!r}, expected a whole number")
     return True

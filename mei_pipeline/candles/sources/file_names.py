@@ -9,7 +9,8 @@
     BTC.csv, BTC-1h.csv, BTC_1h.csv
 
 A symbol is written in capitals, as venues do. A name that leaves a word over (`BTC_old.csv`) says no symbol: a wrong
-symbol would join two series.
+symbol would join two series. A date of eight digits between quote and interval (`BTC-USDT-20241227-1h.csv`) is the
+expiry of a contract and belongs to the symbol; elsewhere it says which part of a series the file is.
 """
 
 import re
@@ -34,7 +35,7 @@ _STABLE = frozenset(
     {"AUD", "BRL", "BUSD", "DAI", "EUR", "FDUSD", "GBP", "JPY", "KRW", "TRY", "TUSD", "USD", "USDC", "USDE", "USDT"}
 )
 _QUOTES = _STABLE | {"BTC", "ETH", "BNB"}
-_CONTRACT = re.compile(r"SWAP|PERP|P|PERPETUAL|QUARTER|\d{6}|\d{1,2}[A-Z]{3}\d{2}")
+_CONTRACT = re.compile(r"SWAP|PERP|P|PERPETUAL|QUARTER|\d{6}|\d{8}|\d{1,2}[A-Z]{3}\d{2}")
 _BASE = re.compile(r"(?=.*[A-Z])(?:k|[0-9]+)?[A-Z0-9]+")
 # Words about files and markets, which are no symbol and may stand beside one.
 _NOISE = re.compile(
@@ -59,6 +60,7 @@ _FREQTRADE = re.compile(
     r"(?:-(?P<kind>futures|spot|mark|index|premiumIndex|funding_rate))?"
 )
 _LABEL = re.compile(r"\d+(?:m|min|mins|minute|minutes|h|hr|hour|hours|H|d|D|day|days|w|W|M|s)")
+_DATED = re.compile(rf"(?:.+[-_ ])?[A-Z0-9]+([-_])(?:{'|'.join(sorted(_QUOTES))})\1\d{{8}}")
 _COPY = re.compile(r"\s*\(\d+\)$")
 
 
@@ -160,11 +162,13 @@ def _read_fields(text: str) -> NameParts:
     untraded = None
     named = None
     dated = False
-    while True:
+    expires = False  # whether a date at the end of `text` may be an expiry: a word, not a date, came after it
+    while not (expires and _DATED.fullmatch(text)):
         shorter = _DATE.sub("", text)
         if shorter != text:
-            text, dated = shorter.rstrip("-_. "), True
+            text, dated, expires = shorter.rstrip("-_. "), True, False
             continue
+        expires = True
         head, field = _last_field(text)
         if field and _UNTRADED.fullmatch(field):
             untraded = field

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from mei_pipeline.candles.intervals import INTERVALS, LABELS, interval_ms
+from mei_pipeline.candles.intervals import INTERVALS, LABELS, interval_ms, interval_of
 from mei_pipeline.candles.marks import MARK, mark
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, Table
 from mei_pipeline.candles.sources.columns import CLOSE, CONSTANT, check_intervals, convert, interval_names
@@ -25,7 +25,7 @@ from mei_pipeline.candles.sources.paths import find
 from mei_pipeline.candles.sources.plans import Candidate, Plan, Wanted, check_together, keep, plan_file, venue_in
 from mei_pipeline.candles.sources.units import check_spacing, coins_of, mark_open, open_of
 from mei_pipeline.candles.store import check_venue
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class FileSource:
         if varies and self.interval is not None:
             frame = frame.with_columns(interval_names(frame["interval"]))
             frame = mark(frame, "other_interval", pl.col("interval").ne_missing(interval))
-        elif not varies and len(self.plans) > 1 and column not in (CONSTANT, CONSTANT + interval):
+        elif not varies and column not in (CONSTANT, CONSTANT + interval):
             frame = mark(frame, "other_interval", pl.lit(value=True))
         frame = frame.with_columns(pl.lit(interval).alias("interval"))
         if CLOSE in plan.mapped.columns:
@@ -159,8 +159,8 @@ def open_files(
         preset: Who wrote the files, one of `layouts.PRESETS`; told from the columns when None.
 
     Raises:
-        ConfigError: The interval or preset is unknown, a single file's name names another venue, one symbol is stated
-            for several files, or files of a spot market and of futures are mixed.
+        ConfigError: The interval, also as a value of `columns`, or the preset is unknown, a single file's name names
+            another venue, one symbol is stated for several files, or files of a spot market and of futures are mixed.
         DataError: There is no such file, or one can't be read, is damaged, is empty or has other columns than expected.
     """
     if interval is not None:
@@ -168,7 +168,7 @@ def open_files(
     layout = None if preset is None else find_preset(preset)
     found = find(path)
     candidates = [Candidate.of(file, layout) for file in found.files]
-    wanted = Wanted(dict(columns or {}), interval, layout, alone=len(candidates) == 1)
+    wanted = Wanted(_stated(columns or {}), interval, layout, alone=len(candidates) == 1)
     venue = check_venue(venue or (layout and layout.venue) or venue_in(candidates[0], wanted))
     kept, skipped = keep(candidates, found.root, venue)
     if kept:
@@ -183,6 +183,20 @@ def open_files(
     if not plans:
         raise DataError(f"{path}: no file to read; {skipped[0]}")
     return FileSource(str(path), venue, interval, tuple(plans), (*found.notes, *skipped))
+
+
+def _stated(columns: Mapping[str, str]) -> dict[str, str]:
+    """The stated columns, an interval for all rows by MEI's name: `=60` is `=1h`."""
+    label = columns.get("interval", "")
+    if not label.startswith(CONSTANT):
+        return dict(columns)
+    name = interval_of(label[len(CONSTANT) :])
+    if name is None:
+        raise ConfigError(
+            f"columns: interval={label}: interval {label[len(CONSTANT) :]!r} is not known; "
+            f"allowed: {', '.join(f'{CONSTANT}{name}' for name in INTERVALS)}"
+        )
+    return {**columns, "interval": CONSTANT + name}
 
 
 def _origin(column: str) -> str:

@@ -223,7 +223,11 @@ def _arrow(path: Path, names: list[str] | None = None) -> pl.DataFrame:
 
 
 def _json(file: DataFile) -> tuple[pl.DataFrame, bool, str | None]:
-    """Rows of a list of records or of arrays as text, like those of a CSV; whether they are named; the symbol."""
+    """Rows of a list of records or of arrays as text, like those of a CSV; whether they are named; the symbol.
+
+    Raises:
+        DataError: It holds no list of either.
+    """
     data = json.loads(file.path.read_bytes())
     symbol = None
     if isinstance(data, dict):  # an answer as Bybit and OKX send it
@@ -238,7 +242,10 @@ def _json(file: DataFile) -> tuple[pl.DataFrame, bool, str | None]:
         names = _numbered(max(map(len, data)))
         padded = [[*row, *[None] * (len(names) - len(row))] for row in data]
         return _texts(padded, names), False, symbol
-    raise ValueError("expected a list of candles, each an object or an array")
+    raise DataError(
+        f"{file}: expected a list of candles, each an object or an array, by itself or as Bybit (result.list) or OKX "
+        "(data) answers; take it out of the path if it holds none"
+    )
 
 
 def _numbered(width: int) -> list[str]:

@@ -1,6 +1,6 @@
 """How venues and tools lay out their candles: presets, and the columns of files without a header."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -120,8 +120,3 @@ def is_one(ratios: pl.Series) -> bool:
     least, most = 0.8, 1.25
     middle = ratios.filter(ratios.is_finite()).median()
     return isinstance(middle, int | float) and least <= middle <= most
-
-
-def expected_columns(preset: Preset) -> Sequence[str]:
-    """Names that a file of a preset has, for messages."""
-    return [names[0] for names in preset.columns.values()]

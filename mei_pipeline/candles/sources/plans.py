@@ -24,6 +24,7 @@ from mei_pipeline.candles.sources.file_names import (
 )
 from mei_pipeline.candles.sources.formats import JSON, DataFile, kind_of, read_columns, read_head
 from mei_pipeline.candles.sources.layouts import Preset, guess_layout
+from mei_pipeline.candles.sources.paths import absolute
 from mei_pipeline.candles.sources.times import read_times
 from mei_pipeline.errors import ConfigError, DataError
 
@@ -89,7 +90,7 @@ def keep(candidates: Sequence[Candidate], root: Path, venue: str) -> tuple[list[
     for candidate in candidates:
         file = candidate.file
         says, what = _other_venue(candidate, root, venue)
-        untraded = candidate.name.untraded or untraded_of(file.path.absolute(), root)
+        untraded = candidate.name.untraded or untraded_of(absolute(file.path), root)
         if what:
             reasons.append(f"{file}: left out, its {says} says {what}, not {venue}")
         elif untraded:
@@ -119,7 +120,7 @@ def check_together(path: str | Path, root: Path, kept: Sequence[Candidate], want
             f"--columns symbol={symbol}: {path} has {len(kept):,} files, and all of them would become one series; "
             "leave it out, so that each file's name says its symbol (BTCUSDT-1h-2024-12.csv), or ingest each by itself"
         )
-    markets = {market_of(each.file.path.absolute(), root): each.file for each in kept}
+    markets = {market_of(absolute(each.file.path), root): each.file for each in kept}
     if {"spot", "futures"} <= markets.keys():
         raise ConfigError(
             f"{path}: {markets['spot']} is of a spot market and {markets['futures']} of futures; their prices never "
@@ -169,7 +170,7 @@ def _plan(candidate: Candidate, root: Path, wanted: Wanted) -> Plan:
         header = (None if by_number else guess_layout(head.rows, wanted.preset)) or head.columns
     columns = header or head.columns
     named = {"symbol": head.symbol or name.symbol, "rate": "open" if name.funding else None}
-    label = name.interval or folder_interval(file.path.absolute(), root)
+    label = name.interval or folder_interval(absolute(file.path), root)
     interval = label and (interval_of(label) or label)
     known = Known(
         wanted.columns,
@@ -222,7 +223,7 @@ def _other_venue(candidate: Candidate, root: Path, venue: str) -> tuple[str, str
     named = sorted(word for word in words if not is_coin(word))
     if named:
         return "name", named[0]
-    folder = venue_of(file.path.absolute(), root, is_coin)
+    folder = venue_of(absolute(file.path), root, is_coin)
     return "folder", None if folder is None or RENAMED.get(folder, folder) in mine else folder
 
 

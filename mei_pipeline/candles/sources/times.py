@@ -13,6 +13,8 @@ _EXPECTED = "expected a date and time, or an integer in ms or s since 1970"
 # Seconds, milliseconds, microseconds and nanoseconds since 1970 lie a factor of 1,000 apart: 1e11 is the year 5138 in s
 # and March 1973 in ms.
 _MS, _US, _NS = 10**11, 10**14, 10**17
+_LARGEST = 2.0**63
+_EMPTY = ["", "null", "none", "na", "n/a", "nan", "nat"]
 
 
 def read_times(raw: pl.Series, label: str, *, zero_ok: bool = False) -> pl.Series:
@@ -36,9 +38,9 @@ def read_times(raw: pl.Series, label: str, *, zero_ok: bool = False) -> pl.Serie
     elif isinstance(raw.dtype, pl.String):
         time = _text(raw, label)
     elif raw.dtype.is_integer():
-        time = _epoch(raw.cast(pl.Int64))
+        time = _epoch(_sized(raw, label))
     elif raw.dtype.is_float():
-        time = _epoch(raw.fill_nan(None).cast(pl.Float64))
+        time = _epoch(_sized(raw.fill_nan(None).cast(pl.Float64), label))
     elif isinstance(raw.dtype, pl.Null):
         time = raw.cast(pl.Int64)
     else:
@@ -50,6 +52,16 @@ def read_times(raw: pl.Series, label: str, *, zero_ok: bool = False) -> pl.Serie
         row = outside.arg_true()[0]
         raise DataError(f"{label} reads as {_when(time[row])} in row {row + 1}, {_EXPECTED}")
     return time
+
+
+def _sized(raw: pl.Series, label: str) -> pl.Series:
+    """Numbers that fit into 64 bits; others are no time in any unit."""
+    number = raw if raw.dtype.is_float() else raw.cast(pl.Int64, strict=False)
+    odd = raw.abs() >= _LARGEST if raw.dtype.is_float() else number.is_null() & raw.is_not_null()
+    if odd.any():
+        row = odd.arg_true()[0]
+        raise DataError(f"{label} has {raw[row]!r} in row {row + 1}, {_EXPECTED}")
+    return number
 
 
 def _when(time_ms: int) -> str:
@@ -82,12 +94,14 @@ def _epoch(raw: pl.Series) -> pl.Series:
 def _text(raw: pl.Series, label: str) -> pl.Series:
     text = raw.str.strip_chars()
     number = text.cast(pl.Float64, strict=False)
+    # `nan`, `inf` and what is too large for any unit are texts that are no time.
+    number = number.set(~(number.abs() < _LARGEST), None)
     time = _epoch(number)
     rest = text.filter(number.is_null())
     if rest.is_empty():
         return time
     written = _written(rest)
-    unread = written.is_null() & rest.is_not_null() & ~rest.str.to_lowercase().is_in(["", "null", "none", "na", "n/a"])
+    unread = written.is_null() & rest.is_not_null() & ~rest.str.to_lowercase().is_in(_EMPTY)
     if unread.any():
         value = rest.filter(unread)[0]
         row = int((text == value).arg_true()[0])
