@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.jit import device
-from kernels.ledger import ACCOUNT, BLOCKS, EXACT, POSITION_FIELDS, flatten
+from kernels.ledger import ACCOUNT, BLOCKS, DRIFT, EXACT, POSITION_FIELDS, flatten
 from kernels.market import Floats, Ints
 from kernels.records import record
 
@@ -280,7 +280,9 @@ def part_of(size, frac, lots):
     held = abs(size)
     count = held * lots
     if count < EXACT:
-        count = float(math.floor(float(math.floor(count + 0.5)) * frac * _NEXT))
+        whole = float(math.floor(count + 0.5))
+        count = whole if abs(count - whole) <= DRIFT else count
+        count = float(math.floor(count * frac * _NEXT))
     else:
         count *= frac
     return held if frac >= 1.0 else count / lots

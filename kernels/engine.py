@@ -146,11 +146,13 @@ def gather(market, first, last, bars, steps):
 
 @rare
 def open_or_add(account, slot, symbol, model, t, s, price, moment, log):
-    """Fill the opening leg of the order of symbol `s` at `price`; an addition to nothing lapses."""
+    """Fill the opening leg of the order of symbol `s` at `price`; an addition to nothing lapses, and any without money."""
     wanted = slot.open_size
     adds = slot.open_adds != 0.0
     slot.open_size = 0.0
-    if (not adds) | (slot.size != 0.0):
+    # A last close that cost all there was leaves nothing to open with.
+    ruined = (account.positions == 0.0) & (account.cash <= 0.0)
+    if (slot.size != 0.0) | (not (adds | ruined)):
         side = 1.0 if wanted > 0.0 else -1.0
         paid = price * (1.0 + side * model.entry_slip)
         fees = account.fees

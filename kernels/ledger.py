@@ -82,7 +82,7 @@ POSITION_FIELDS = (
 """
 
 EXACT = 2.0**53  # from here on every float is a whole number
-_DRIFT = 2.0**-16  # lots: above the rounding of sums of 2**36 lots, below what lots 10,000 times larger leave
+DRIFT = 2.0**-16  # lots: above the rounding of sums of 2**36 lots, below what lots 10,000 times larger leave
 _FINER = 9  # powers of ten by which lots may have been smaller, and none
 
 BLOCKS = 16
@@ -143,7 +143,7 @@ def on_grid(coins, lots):
     for _ in range(_FINER):
         count = abs(coins) * grid
         whole = float(math.floor(count + 0.5)) if count < EXACT else -1.0
-        if (count < EXACT) & (abs(count - whole) <= _DRIFT):
+        if (count < EXACT) & (abs(count - whole) <= DRIFT):
             near = whole / grid
             break
         grid *= 10.0

@@ -19,6 +19,7 @@ def data_notes(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
     members = members_of(bars, from_ms, to_ms)
     return [
         *_membership(members, from_ms, to_ms),
+        *_traded_again(bars, from_ms, to_ms),
         *_missing(members),
         *_funding(bars, from_ms, to_ms),
         *_instruments(bars),
@@ -74,10 +75,12 @@ def _membership(members: Sequence[Member], from_ms: int, to_ms: int) -> list[str
             continue
         if member.first_ms > from_ms:
             late = _time(member.first_ms - from_ms)
-            found.append(f"{member.symbol} has its first bar {iso(member.first_ms)}, {late} after the window's start.")
+            found.append(
+                f"{member.symbol} has its first bar in the window {iso(member.first_ms)}, {late} after its start."
+            )
         early = _time(to_ms - member.last_ms)
         if member.ended:
-            why = "it was delisted" if member.ended == "delisted" else "no bar follows"
+            why = "it was delisted" if member.ended == "delisted" else "no bar follows in what was read"
             text = f"{member.symbol} ended {iso(member.last_ms)}, {early} before the window does: {why}"
             found.append(f"{text}. What was held was closed there, at the last close.")
         elif member.last_ms < to_ms:
@@ -86,13 +89,29 @@ def _membership(members: Sequence[Member], from_ms: int, to_ms: int) -> list[str
     return found
 
 
+def _traded_again(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
+    """Symbols that have bars after their delisting: they are traded as if they were listed again."""
+    steps = bars.steps
+    inside = (steps.open_ms >= from_ms) & (steps.open_ms < to_ms)
+    found = []
+    for each in bars.endings:
+        later = np.flatnonzero(steps.present[each.step + 1 :, each.symbol] & inside[each.step + 1 :])
+        if len(later):
+            delisted = iso(int(steps.close_ms[each.step]))
+            found.append(
+                f"{bars.symbols[each.symbol]} was delisted {delisted}, and has {len(later):,} bars after it in the "
+                "window: they are traded as a new listing. Undo their ingest if there was none."
+            )
+    return found
+
+
 def _missing(members: Sequence[Member]) -> list[str]:
     missing, bars = (sum(getattr(member, name) for member in members) for name in ("missing", "bars"))
     if not missing:
         return []
     worst = max(members, key=lambda member: member.missing_frac)
-    share = f"{100.0 * missing / (missing + bars):.2g} % of the bars are missing, {missing:,} of {missing + bars:,}"
-    return [f"{share}; most of {worst.symbol}, {100.0 * worst.missing_frac:.2g} %."]
+    share = f"{100.0 * missing / (missing + bars):.3g} % of the bars are missing, {missing:,} of {missing + bars:,}"
+    return [f"{share}; most of {worst.symbol}, {100.0 * worst.missing_frac:.3g} %."]
 
 
 def _funding(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
@@ -134,4 +153,4 @@ def _has(symbols: Sequence[str]) -> str:
 
 def _time(ms: int) -> str:
     hours = ms / HOUR_MS
-    return f"{hours:.3g} hours" if hours < _SHOWN_HOURS else f"{hours / 24.0:.3g} days"
+    return f"{hours:.3g} hours" if hours < _SHOWN_HOURS else f"{hours / 24.0:,.1f} days"

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Floats, Ints
-from mei_pipeline.candles.instruments import SOURCE
+from mei_pipeline.candles.instruments import SOURCE, without_assumed
 from mei_pipeline.endings import Ending
 
 TRADED_BY = ("size_decimals", "min_notional_usd", "max_leverage", "maintenance_margin_frac")
@@ -42,14 +42,17 @@ def history_of(instruments: pl.DataFrame, anchor_ms: int, to_ms: int) -> pl.Data
     """Return the rows that are in force at some time in [anchor_ms, to_ms], by symbol and time.
 
     The first row of a symbol holds from the anchor on, even where it was stated for a later time. A delisting after the
-    end is not known in it. Rows that change nothing that is traded by, nor the source, are left out.
+    end is not known in it, nor one that a later row took back before it came. Rows that change nothing that is traded
+    by, nor the source, are left out.
     """
     ahead = pl.col("from_ms").shift(-1).over("symbol")
+    happened = (pl.col("delisted_ms") <= to_ms) & (ahead.is_null() | (ahead >= pl.col("delisted_ms")))
     known = (
-        instruments.filter(pl.col("from_ms") <= to_ms)
+        without_assumed(instruments)
+        .filter(pl.col("from_ms") <= to_ms)
         .sort("symbol", "from_ms")
+        .with_columns(delisted_ms=pl.when(happened).then("delisted_ms"))
         .filter(ahead.is_null() | (ahead > anchor_ms))
-        .with_columns(delisted_ms=pl.when(pl.col("delisted_ms") <= to_ms).then("delisted_ms"))
     )
     return _changes(known, (*TRADED_BY, "delisted_ms", "source"))
 

@@ -429,7 +429,7 @@ class Book:
     def open_or_add(self, t: int, s: int, price: float, moment: str) -> None:
         """Do what the opening order says; an addition to nothing lapses."""
         order = self.opening.pop(s)
-        if order.adds and s not in self.held:
+        if (order.adds and s not in self.held) or (not self.held and self.cash <= 0):
             return
         side = 1.0 if order.size > 0 else -1.0
         price *= 1.0 + side * self.rules.entry_slip
@@ -809,7 +809,8 @@ def part(held: float, frac: float, lots: float) -> float:
     """Coins of a fraction of what is held: a fraction of its lots, in whole lots; a rounding error costs none."""
     if held * lots >= 2.0**53:
         return held * lots * frac / lots
-    wanted = round(held * lots) * frac
+    count = held * lots
+    wanted = (round(count) if abs(count - round(count)) <= 2.0**-16 else count) * frac
     whole = math.floor(wanted)
     return (whole + 1 if whole + 1 <= wanted * (1.0 + 2.0**-52) else whole) / lots
 

@@ -59,6 +59,17 @@ def default_instruments(venue: str, prices_usd: Mapping[str, float]) -> pl.DataF
     return pl.DataFrame(rows, schema=INSTRUMENTS.columns)
 
 
+def without_assumed(instruments: pl.DataFrame) -> pl.DataFrame:
+    """Drop the assumed rows of symbols of which a source stated terms, for whatever time.
+
+    Assumed rows hold from the beginning of time: they would stay in force until the first stated row.
+    """
+    if "source" not in instruments.columns:
+        return instruments
+    assumed = pl.col("source") == SOURCE
+    return instruments.filter(~assumed | assumed.all().over("symbol"))
+
+
 def in_force(instruments: pl.DataFrame, at_ms: int) -> pl.DataFrame:
     """Of each symbol the row in force at `at_ms`: the latest whose `from_ms` is not after it."""
     return (

@@ -23,7 +23,7 @@ from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
 PACKAGES = ("mei_pipeline", "assets", "kernels", "live")
 _GIB = 1 << 30
@@ -70,8 +70,8 @@ def doctor(context: click.Context, as_json: bool) -> None:
     context.exit(0 if healthy else 1)
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Look at everything; a check that can't be made is a failed one."""
+def examine(settings: Settings, only: "Container[str] | None" = None) -> list[Finding]:
+    """Look at everything, or at what `only` names; a check that can't be made is a failed one."""
     checks: tuple[tuple[str, Callable[[Settings], Iterable[Finding]]], ...] = (
         ("python", _python),
         ("dependencies", _dependencies),
@@ -88,6 +88,8 @@ def examine(settings: Settings) -> list[Finding]:
     )
     findings: list[Finding] = []
     for name, check in checks:
+        if only is not None and name not in only:
+            continue
         try:
             findings += check(settings)
         except MeiError as error:
@@ -121,10 +123,9 @@ def _dependencies(_: Settings) -> list[Finding]:
             wanted[package["name"]].add(package["version"])
         else:
             own[package["name"]] = package["dependencies"]
-    installed = {
-        distribution.metadata["Name"].lower().replace("_", "-").replace(".", "-"): distribution.version
-        for distribution in importlib.metadata.distributions()
-    }
+    # Each look at `metadata` reads a file.
+    about = [distribution.metadata for distribution in importlib.metadata.distributions()]
+    installed = {each["Name"].lower().replace("_", "-").replace(".", "-"): each["Version"] for each in about}
     missing = sorted(entry["name"] for entry in own["mei"] if entry["name"] not in installed)
     if missing:
         return [Finding("dependencies", "fail", f"missing: {_some(missing)}", "uv sync")]
@@ -194,7 +195,7 @@ def _lake(settings: Settings) -> list[Finding]:
 
 def _assumed(settings: Settings) -> list[Finding]:
     """Symbols of which no source stated lots, leverage and margin."""
-    from mei_pipeline.candles.instruments import SOURCE
+    from mei_pipeline.candles.instruments import SOURCE, without_assumed
     from mei_pipeline.candles.lake import read_instruments
     from mei_pipeline.candles.store import Lake, folders
 
@@ -202,7 +203,7 @@ def _assumed(settings: Settings) -> list[Finding]:
     venues = sorted(folder.partition("/")[2] for folder in folders(lake, "instruments"))
     assumed = []
     for venue in venues:
-        known = read_instruments(lake, venue)
+        known = without_assumed(read_instruments(lake, venue))
         names = sorted(known.filter(known["source"] == SOURCE)["symbol"].unique())
         if names:
             assumed.append(f"{venue}: {_some(names)}")

@@ -186,6 +186,9 @@ def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int
             f"lake {lake.root}: every symbol has {venue} bars that no market makes; `mei lake spikes` lists them: "
             "ingest them again with the right prices, or confirm them with `mei lake confirm`"
         )
+    if marked:  # a symbol that sits out does not set the end
+        extents = [{name: each[name] for name in names} for each in extents]
+        from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
     kept = [name for name in names if all(each[name][0] < to_ms and each[name][1] > anchor_ms for each in extents)]
     if gone := sorted(set(names) - set(kept)):
         output.note(f"left out, without a bar from the anchor to the end of the window: {', '.join(gone)}")

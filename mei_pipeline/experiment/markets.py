@@ -184,5 +184,6 @@ def shuffled(lake: Lake, venue: str, others: int, spec: SweepSpec | None = None)
         volume=days_of(read.volume[BLOCK_HOURS:]),
         funding=funding - funding.mean(axis=(0, 1)),
         start=days_of(close[BLOCK_HOURS - 1 : -1])[0, 0],
-        instruments=in_force(read.instruments, read.end_ms)[columns],
+        # Days are drawn anew: a real delisting has no place among them.
+        instruments=in_force(read.instruments, read.end_ms)[columns].with_columns(delisted_ms=pl.lit(None, pl.Int64)),
     )

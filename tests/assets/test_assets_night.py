@@ -121,6 +121,11 @@ def test_the_same_night_again_changes_nothing(world: World) -> None:
     assert again.deployed == ()
     assert {lane.reason[:8] for lane in again.lanes} == {"nothing,"}
     assert again.ingested.added == 0
+    with graph(world) as (_, instance):
+        run = instance.get_run_by_id(again.run_id)
+        assert run is not None
+        assert run.status == dg.DagsterRunStatus.SUCCESS  # a night that deploys nothing is green
+        assert all(check_results(instance, again.run_id).values())
     after = contents(world.settings)
     # The lanes have holders now, which is another decision, and these are replayed on the columns that they read.
     told = ("roles.json", "incumbents.json", "report.md", "report.html")
@@ -131,7 +136,8 @@ def test_the_same_night_again_changes_nothing(world: World) -> None:
     assert history(registry) == moves
 
 
-def test_a_night_that_deploys_nothing_is_green(world: World) -> None:
+@pytest.mark.long
+def test_a_night_whose_finalists_all_fall_is_green(world: World) -> None:
     write_config(world.settings.config, min_sharpe=20.0)
     again = run_night(world.settings, PROFILE, AS_OF_MS)
     assert again.deployed == ()

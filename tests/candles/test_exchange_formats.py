@@ -339,6 +339,12 @@ REFUSED = {
         {"interval": "1h"},
         r"no column for 'symbol'.*let the file's name begin with it .* --columns symbol==VALUE",
     ),
+    "stated closes that are not there": (
+        "BTC-1h.csv",
+        csv(HEADER, EXPECTED),
+        {"columns": {"close_ms": "timestmap"}},
+        r"no column for 'close_ms' of candles \(looked for timestmap, .*found: timestamp, open",
+    ),
     "json of something else": ("BTC-1h.json", b'{"files": {}}', {}, "expected a list of candles"),
     "no json": ("BTC-1h.json", b"{", {}, "is not a whole JSON file"),
     "no feather": ("BTC-1h.feather", b"date,open", {}, "is not a whole Feather file"),

@@ -114,19 +114,29 @@ def test_venue_and_kind_of_prices_are_read_from_a_file_name(name, expected):
         ("/data/OKX_2024/BTC.csv", "okx"),
         ("/data/bybit/binance/BTC.csv", "binance"),
         ("/data/bybit_and_okx/BTC.csv", None),
-        ("/data/my_bybit_bot/BTC.csv", None),
+        ("/data/my_bybit_bot/BTC.csv", "bybit"),
+        ("/data/bybit_btcusdt/BTCUSDT-1h.csv", "bybit"),
+        ("/data/krakenfutures/futures/BTC.csv", "krakenfutures"),
+        ("/data/gate/BTC.csv", "gate"),
+        ("/data/binanceus/BTC.csv", "binanceus"),
+        ("/data/DYDX/DYDX.csv", None),
+        ("/data/okx/dydx_usdt/DYDX.csv", "okx"),
+        ("/data/dydx/DYDX.csv", "dydx"),
+        ("/my_bybit_bot/data/BTC.csv", None),
+        ("/my_bybit_bot/BTC.csv", "bybit"),
         ("/bybit/data/x/BTC.csv", "bybit"),
         ("/bybit-linear/y/data/BTC.csv", None),
     ],
 )
 def test_the_nearest_folder_that_names_a_venue_counts(path, venue):
-    assert venue_of(Path(path), Path("/data") if path.startswith("/data") else Path(path).parent) == venue
+    root = Path("/data") if path.startswith("/data") else Path(path).parent
+    assert venue_of(Path(path), root, Path(path).stem.lower().__eq__) == venue
 
 
 def test_a_user_who_is_called_like_a_venue_is_none(monkeypatch):
     monkeypatch.setenv("HOME", "/home/kraken")
-    assert venue_of(Path("/home/kraken/data/BTC.csv"), Path("/home/kraken/data")) is None
-    assert venue_of(Path("/home/kraken/kraken/BTC.csv"), Path("/home/kraken")) == "kraken"
+    assert venue_of(Path("/home/kraken/data/BTC.csv"), Path("/home/kraken/data"), "BTC".__eq__) is None
+    assert venue_of(Path("/home/kraken/kraken/BTC.csv"), Path("/home/kraken"), "BTC".__eq__) == "kraken"
 
 
 def test_folders_say_market_interval_and_prices_that_nobody_traded_at():

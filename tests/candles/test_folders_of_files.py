@@ -98,6 +98,32 @@ def test_a_coin_that_has_a_venues_name_is_no_venue(tmp_path):
     assert len(source.skipped) == 2
 
 
+def test_a_folder_called_like_a_coin_is_the_coins(tmp_path):
+    save(tmp_path / "DYDX/DYDXUSDT-1h.csv", series("DYDX"))
+    save(tmp_path / "bybit_dydx/DYDXUSDT-1h.csv", series("DYDX"))
+    save(tmp_path / "bybit/DYDX/DYDXUSDT-1h.csv", series("DYDX"))
+    save(tmp_path / "dydx/DYDXUSDT-1h.csv", series("DYDX"))
+    frame, source = read(tmp_path)
+    assert (symbols(frame), len(source.plans)) == ({"DYDXUSDT": 12}, 1)
+    assert [note.split("says ")[1].split(",")[0] for note in source.skipped] == ["bybit", "bybit", "dydx"]
+    assert read(tmp_path / "DYDX/DYDXUSDT-1h.csv")[0].height == 12
+
+
+def test_a_folder_that_names_more_than_its_venue_names_it_too(tmp_path):
+    save(tmp_path / "BTCUSDT-1h.csv", series("BTC"))
+    save(tmp_path / "bybit_btcusdt/BTCUSDT-1h.csv", series("BTC", start_ms=MAY + 12 * HOUR))
+    frame, source = read(tmp_path)
+    assert (symbols(frame), len(source.skipped)) == ({"BTCUSDT": 12}, 1)
+    with pytest.raises(ConfigError, match="its folder says bybit, not binance"):
+        open_files(tmp_path / "bybit_btcusdt/BTCUSDT-1h.csv", "binance")
+
+
+@pytest.mark.parametrize(("folder", "venue"), [("okex", "okx"), ("gate", "gateio"), ("huobi", "htx")])
+def test_a_venue_that_was_renamed_is_one_venue(tmp_path, folder, venue):
+    path = save(tmp_path / folder / "BTC-1h.csv", series("BTC"))
+    assert open_files(path, venue).skipped == ()
+
+
 def test_spot_and_futures_never_join_one_series(tmp_path):
     save(tmp_path / "spot/BTCUSDT-1h-2025-05.csv", series("BTC"))
     save(tmp_path / "futures/um/BTCUSDT-1h-2025-06.csv", series("BTC", start_ms=MAY + 31 * 24 * HOUR))

@@ -3,6 +3,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
@@ -12,8 +13,9 @@ from mei_pipeline import dagster_home
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.cli import main
-from mei_pipeline.cli.doctor import differing
+from mei_pipeline.cli.doctor import differing, examine
 from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.settings import read_settings
 
 HOUR_MS = 3_600_000
 FROM_MS = 1_748_736_000_000  # 2025-06-01
@@ -24,6 +26,12 @@ def diagnose(capsys):
     report = json.loads(capsys.readouterr().out)
     assert code == (0 if report["ok"] else 1)
     return {finding["name"]: finding for finding in report["findings"]}
+
+
+def finding_of(name):
+    """One finding, without the price of all the others."""
+    [finding] = examine(read_settings(), {name})
+    return asdict(finding)
 
 
 def bars(count):
@@ -73,68 +81,68 @@ def test_the_table_says_what_the_object_says(capsys):
         assert name in shown
 
 
-def test_a_full_lake_tells_its_newest_bar(lake, capsys):
+def test_a_full_lake_tells_its_newest_bar(lake):
     assert lake.is_dir()
-    assert diagnose(capsys)["lake"]["found"] == "binance 1h to 2025-06-01 23:00"
+    assert finding_of("lake")["found"] == "binance 1h to 2025-06-01 23:00"
 
 
-def test_instruments_that_no_source_stated_are_named(mei_settings, lake, capsys):
+def test_instruments_that_no_source_stated_are_named(mei_settings, lake):
     assert lake.is_dir()
-    assert diagnose(capsys)["instruments"]["level"] == "ok"
+    assert finding_of("instruments")["level"] == "ok"
     assumed = default_instruments("binance", {"BTC": 100.0, "ETH": 10.0})
     merge_instruments(Lake(mei_settings.lake), assumed, now_ms=FROM_MS)
-    found = diagnose(capsys)["instruments"]
+    found = finding_of("instruments")
     assert (found["level"], found["found"]) == ("warn", "binance: BTC; ETH")
     stated = assumed.with_columns(source=pl.lit("venue"), max_leverage=pl.lit(20.0))
     merge_instruments(Lake(mei_settings.lake), stated, now_ms=FROM_MS)
-    assert diagnose(capsys)["instruments"]["level"] == "ok"
+    assert finding_of("instruments")["level"] == "ok"
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 10)], ids=["gone", "cut"])
-def test_a_damaged_file_of_the_lake_fails(lake, capsys, harm):
+def test_a_damaged_file_of_the_lake_fails(lake, harm):
     harm(next(lake.rglob("2025-06.parquet")))
-    finding = diagnose(capsys)["lake"]
+    finding = finding_of("lake")
     assert finding["level"] == "fail"
     assert "2025-06.parquet" in finding["found"]
     assert "mei lake verify" in finding["do"]
 
 
-def test_a_wrong_config_fails_with_its_own_message(tmp_path, monkeypatch, capsys):
+def test_a_wrong_config_fails_with_its_own_message(tmp_path, monkeypatch):
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "pipeline.yaml").write_text("venue: binance\nvenue: other\n")
     monkeypatch.setenv("MEI_CONFIG", str(tmp_path / "config"))
-    finding = diagnose(capsys)["config"]
+    finding = finding_of("config")
     assert finding["level"] == "fail"
     assert "pipeline.yaml" in finding["found"]
 
 
-def test_a_home_that_cannot_be_a_folder_fails(home, capsys):
+def test_a_home_that_cannot_be_a_folder_fails(home):
     home.write_text("a file")
-    assert diagnose(capsys)["home"]["level"] == "fail"
+    assert finding_of("home")["level"] == "fail"
 
 
-def test_a_damaged_registry_fails(home, capsys):
+def test_a_damaged_registry_fails(home):
     home.mkdir()
     (home / "registry.db").write_text("no database, but long enough to be taken for one" * 100)
-    assert diagnose(capsys)["registry"]["level"] == "fail"
+    assert finding_of("registry")["level"] == "fail"
 
 
-def test_the_version_of_a_registry_is_told_and_left(home, mei_settings, capsys):
-    assert "none yet" in diagnose(capsys)["registry"]["found"]
+def test_the_version_of_a_registry_is_told_and_left(home, mei_settings):
+    assert "none yet" in finding_of("registry")["found"]
     home.mkdir()
     sqlite3.connect(home / "registry.db").close()
-    finding = diagnose(capsys)["registry"]
+    finding = finding_of("registry")
     assert (finding["level"], finding["found"]) == ("ok", "schema version 0")
     assert "brings it to 2" in finding["do"]
     open_registry(mei_settings.registry)
-    assert diagnose(capsys)["registry"]["found"].endswith("0 configs, schema version 2")
+    assert finding_of("registry")["found"].endswith("0 configs, schema version 2")
 
 
-def test_an_edited_dagster_home_is_told(mei_settings, capsys):
+def test_an_edited_dagster_home_is_told(mei_settings):
     dagster_home.make(mei_settings.dagster, ticks_days=7)
-    assert diagnose(capsys)["dagster"]["level"] == "ok"
+    assert finding_of("dagster")["level"] == "ok"
     (mei_settings.dagster / "dagster.yaml").write_text("telemetry: {enabled: true}\n")
-    assert diagnose(capsys)["dagster"]["level"] == "warn"
+    assert finding_of("dagster")["level"] == "warn"
 
 
 def test_versions_are_compared_with_every_fork_of_the_lock():

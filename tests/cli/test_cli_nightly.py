@@ -1,18 +1,21 @@
 """`mei nightly` as it is typed: what it prints, and what it refuses before anything runs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from market_kit import DAY_MS, START_MS, fill_lake, write_config
 
 from mei_pipeline.cli.main import run
-from mei_pipeline.cli.nightly import nightly
+from mei_pipeline.cli.nightly import FinalistLine, Ingested, LaneLine, NightSummary, nightly, show
+from mei_pipeline.housekeeping import Pruned
 from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.registry.store import lane_pointers
 from mei_pipeline.settings import Settings
 
 AS_OF_MS = START_MS + 60 * DAY_MS
+YES, NO = True, False
 
 
 @pytest.fixture
@@ -42,6 +45,52 @@ def test_one_object_for_machines(filled: Settings, capfd: pytest.CaptureFixture[
     assert "combos: 12 of 12" in printed.err
 
 
+def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = FinalistLine(7, "c" * 64, YES, 1.5, 1.25, 12.5, 3.5, 40, None, (), "every gate passed")
+    fallen = FinalistLine(8, "d" * 64, NO, 1.0, -0.25, -2.5, 9.5, 4, -1.0, ("min_sharpe",), "-0.25 is below 1")
+    lanes = (LaneLine("paper1", "c" * 64, YES, "the best that passed"), LaneLine("paper2", "", NO, "none is left"))
+    summary = NightSummary(
+        night="9" * 64,
+        run_id="run",
+        profile="smoke",
+        as_of_ms=AS_OF_MS,
+        ingested=Ingested("in", 4321, 7, 0),
+        candles=60 * 24,
+        symbols=("AAA", "BBB"),
+        dropped={"CCC": "a gap"},
+        combos=12,
+        fell={"with too few trades": 5},
+        finalists=(chosen, fallen),
+        lanes=lanes,
+        pruned=Pruned(("a", "b"), ("c",), 2_500_000),
+        seconds=1.25,
+    )
+    show(summary)
+    said = capsys.readouterr().out
+    for piece in (
+        "ingested    4,321 new bars, 7 revised, 0 refused",
+        f"night       {'9' * 16}, profile smoke, as of 2025-03-02",
+        "candles     1,440 bars of 2 symbols: AAA, BBB",
+        "sat out     CCC: a gap",
+        "combos      12",
+        "5 with too few trades",
+        "Finalists",
+        "min_sharpe",
+        "Lanes",
+        "removed     2 old sweeps and 1 sets of features, 2.5 MB",
+        f"deployed    paper1: mei registry show {'c' * 12}",
+        f"report      mei report --night {'9' * 16}",
+        "(1.2 s in all)",
+    ):
+        assert piece in said
+    show(replace(summary, ingested=Ingested(), finalists=(), lanes=lanes[1:]))
+    said = capsys.readouterr().out
+    assert "ingested    nothing: pipeline.yaml has no sources" in said
+    assert "Finalists" not in said
+    assert "deployed    nothing" in said
+
+
+@pytest.mark.long
 @pytest.mark.usefixtures("filled")
 def test_tables_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["--profile", "smoke", "--as-of", "last"], nightly) == 0

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import naive
 import numpy as np
 import pytest
 import scripted
@@ -25,7 +26,7 @@ from kernel_kit import (
 from naive import Bar, Clock, Rules, Sizing, Symbol
 from random_markets import on_clock
 
-from kernels.book import REASONS, VERDICTS
+from kernels.book import REASONS, VERDICTS, part_of
 
 NEXT = Rules()
 CLOSE = Rules(next_open=False, intrabar=False)
@@ -613,3 +614,24 @@ def test_a_delay_counts_the_finest_bars(scripted_engine):
     symbol = fine([candle(100 + t) for t in range(8)], QUARTERS)
     outcome = play(scripted_engine, [symbol], {(0, 0): FAR}, replace(NEXT, delay_bars=2), Sizing(), QUARTERS)
     assert entries(outcome) == [(6, 0, 1)]
+
+
+@pytest.mark.parametrize("rules", [replace(NEXT, exit_slip=0.03), replace(CLOSE, exit_slip=0.03, delay_bars=1)])
+def test_after_a_close_that_costs_all_there_is_no_waiting_entry_is_filled(scripted_engine, rules):
+    """The delisted coin leaves less than its slippage costs; the other symbol's entry waits for the next bar."""
+    rules = replace(rules, initial_usd=1_000.0)
+    ends = one([FLAT, FLAT, candle(92.5), None, None, None], maintenance_frac=0.01, last=2)
+    other = one([FLAT] * 3 + [FLAT, candle(110), candle(110)], maintenance_frac=0.0)
+    wishes = {(0, 0): FAR, (2, 1): FAR}
+    sizing = Sizing(units=100.0, leverage=50.0, margin_frac=20.0)
+    outcome = play(scripted_engine, [ends, other], wishes, rules, sizing)
+    assert [f.reason for f in outcome.fills] == ["entry", "backstop", "delisted"]
+    assert outcome.equity[-1] == 0.0
+    assert outcome.results["liquidations"] == 1
+
+
+@pytest.mark.parametrize(
+    ("held", "frac", "closed"), [(0.15, 0.5, 0.0), (0.95, 0.5, 0.4), (1.05, 0.95, 0.9), (1.2, 0.5, 0.6)]
+)
+def test_a_part_of_what_lies_between_lots_is_rounded_down(held, frac, closed):
+    assert part_of(held, frac, 10.0) == naive.part(held, frac, 10.0) == closed

@@ -125,11 +125,12 @@ class Executor:
         self.fills += read_log(self.engine, book)
 
 
+@pytest.mark.parametrize("seeds", [range(10), pytest.param(range(10, 40), marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_one_step_at_a_time_equals_a_run(name):
+def test_one_step_at_a_time_equals_a_run(name, seeds):
     engine, strategy = bind.engine(name), load(name)
     filled = 0
-    for seed in range(40):
+    for seed in seeds:
         case = random_case(np.random.default_rng(seed), strategy.PARAMETERS)
         whole = run_engine(engine, strategy, case)
         live = Executor(engine, strategy, case)
@@ -139,7 +140,7 @@ def test_one_step_at_a_time_equals_a_run(name):
         assert bits(live.equity) == bits(whole.equity)
         assert bits(live.book.days[:, :, 0]) == bits(whole.days)
         filled += len(whole.fills)
-    assert filled > 100
+    assert filled > 2 * len(seeds)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -238,12 +239,13 @@ def several(rng: np.random.Generator, strategy: ModuleType, base: dict[str, Valu
     return combos
 
 
+@pytest.mark.parametrize("seeds", [range(8), pytest.param(range(8, 24), marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_combos_do_not_know_each_other(mei_settings: Settings, name: str):
+def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds: range):
     """Alone, in any order, block and tile, on any number of threads, and replayed: the same bits."""
     engine, strategy = bind.engine(name), load(name)
     shared = 0
-    for seed in range(24):
+    for seed in seeds:
         rng = np.random.default_rng(seed)
         case = random_case(rng, strategy.PARAMETERS, str(rng.choice(["", "", *SHAPES])))
         # Lone positions between levels inside bars are passed over in a way of their own.
@@ -287,7 +289,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str):
         assert bits(replayed.equity) == bits(alone[k].equity)
         assert bits(replayed.log["cash"]) == bits([fill.cash for fill in alone[k].fills])
         assert {key: float(value[0]) for key, value in replayed.outcome.results.items()} == alone[k].results
-    assert shared > 10
+    assert shared > len(seeds) // 2
 
 
 def same_figures(engine: ModuleType, book: Book, place: int, expected: Outcome) -> bool:

@@ -49,14 +49,23 @@ def market(
     ("bars", "notes"),
     [
         (market(), []),
-        (market(missing=(100, 101, 102)), ["0.31 % of the bars are missing, 3 of 960; most of BBB, 0.62 %."]),
-        (market(first=60), ["BBB has its first bar 2025-01-03 12:00Z, 2.5 days after the window's start."]),
+        (market(missing=(100, 101, 102)), ["0.312 % of the bars are missing, 3 of 960; most of BBB, 0.625 %."]),
+        (
+            market(delisted_ms=END_MS - 10 * HOUR_MS),
+            [
+                join(
+                    "BBB was delisted 2025-01-20 14:00Z, and has 10 bars after it in the window: they are traded as a",
+                    "new listing. Undo their ingest if there was none.",
+                )
+            ],
+        ),
+        (market(first=60), ["BBB has its first bar in the window 2025-01-03 12:00Z, 2.5 days after its start."]),
         (
             market(last=HOURS - 240),
             [
                 join(
-                    "BBB ended 2025-01-11 00:00Z, 10 days before the window does: no bar follows. What was held was",
-                    "closed there, at the last close.",
+                    "BBB ended 2025-01-11 00:00Z, 10.0 days before the window does: no bar follows in what was read.",
+                    "What was held was closed there, at the last close.",
                 )
             ],
         ),
@@ -76,7 +85,7 @@ def market(
                     "BBB has its last bar 10 hours before the window's end, 2025-01-20 14:00Z: what is held stays at",
                     "that close.",
                 ),
-                "1 % of the bars are missing, 10 of 960; most of BBB, 2.1 %.",
+                "1.04 % of the bars are missing, 10 of 960; most of BBB, 2.08 %.",
             ],
         ),
         (
@@ -115,7 +124,7 @@ def test_a_window_that_the_bars_of_one_interval_end_says_so() -> None:
     assert window_notes([long, short], used, END_MS - 5 * DAY_MS) == [
         join(
             "The window ends 2025-01-16 00:00Z: the last 15m bar of any symbol, of AAA, ends 2025-01-16 00:00Z; 1h",
-            "bars go on for 5 days.",
+            "bars go on for 5.0 days.",
         )
     ]
     assert window_notes([long, long], used, END_MS) == []

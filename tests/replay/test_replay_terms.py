@@ -16,7 +16,7 @@ from mei_pipeline.notes import data_notes
 from mei_pipeline.replay.run import columns_for, replay, set_stage
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import encode_combos, engine, run_combos
-from mei_pipeline.terms import history_of, terms_of
+from mei_pipeline.terms import assumed_symbols, history_of, terms_of
 
 END_MS = START_MS + 60 * DAY_MS
 CHANGE_MS = START_MS + 30 * DAY_MS
@@ -29,8 +29,9 @@ def changed(settings: Settings, **terms: float) -> Bars:
     if terms:
         row = read_instruments(lake, VENUE, ["BBB"])
         values = [pl.lit(value, row.schema[name]).alias(name) for name, value in terms.items()]
-        later = row.with_columns(from_ms=pl.lit(CHANGE_MS), source=pl.lit("venue")).with_columns(values)
-        merge_instruments(lake, later, now_ms=END_MS)
+        stated = row.with_columns(from_ms=pl.lit(1, pl.Int64), source=pl.lit("venue"))
+        later = stated.with_columns(from_ms=pl.lit(CHANGE_MS, pl.Int64)).with_columns(values)
+        merge_instruments(lake, pl.concat([stated, later]), now_ms=END_MS)
     return load_bars(lake, VENUE, "1h", ("AAA", "BBB", "CCC"), START_MS, END_MS)
 
 
@@ -79,7 +80,7 @@ def test_without_a_change_there_is_one_version(mei_settings: Settings) -> None:
 def test_a_change_is_told_and_its_source_is(mei_settings: Settings) -> None:
     notes = data_notes(changed(mei_settings, size_decimals=0), START_MS, END_MS)
     assert "The venue's terms of BBB change within the bars; each step has those in force." in notes
-    assert any("AAA, BBB, CCC are assumed" in note for note in notes)
+    assert any("AAA, CCC are assumed" in note for note in notes)
 
 
 def rows(*changes: tuple[str, int, int, int | None]) -> pl.DataFrame:
@@ -118,3 +119,29 @@ def test_a_symbol_that_was_listed_again_has_each_of_its_ends() -> None:
     terms = terms_of(history, ("AAA", "BBB"), START_MS, HOUR_MS, ends)
     assert terms.since.tolist() == [0, 6, 10]
     assert terms.last.tolist() == [[-1, 5], [7, 9], [-1, -1]]
+
+
+def test_terms_that_a_source_states_late_hold_from_the_anchor_and_leave_nothing_assumed(mei_settings: Settings) -> None:
+    lake = fill_lake(mei_settings)
+    stated = read_instruments(lake, VENUE).with_columns(
+        from_ms=pl.lit(CHANGE_MS, pl.Int64), source=pl.lit("venue"), max_leverage=pl.lit(3.0)
+    )
+    merge_instruments(lake, stated, now_ms=END_MS)
+    bars = load_bars(lake, VENUE, "1h", ("AAA", "BBB"), START_MS, END_MS)
+    assert bars.terms.max_leverage.tolist() == [[3.0, 3.0]]
+    assert assumed_symbols(bars.instruments) == []
+
+
+@pytest.mark.parametrize(
+    ("later", "ends"),
+    [
+        ((20, 50), [50]),  # postponed before it came
+        ((20, None), []),  # called off
+        ((30, None), [30]),  # listed again at once
+        ((40, None), [30]),  # listed again later
+    ],
+)
+def test_a_delisting_that_a_later_row_takes_back_does_not_happen(later, ends) -> None:
+    day = lambda number: None if number is None else number * DAY_MS  # noqa: E731 - two words of arithmetic
+    history = history_of(rows(("A", 0, 2, day(30)), ("A", day(later[0]), 2, day(later[1]))), 0, 60 * DAY_MS)
+    assert history["delisted_ms"].drop_nulls().to_list() == [day(number) for number in ends]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from market_kit import fill_lake, write_config
 
+from mei_pipeline.cli.main import run
 from mei_pipeline.errors import Busy
 from mei_pipeline.settings import Settings, read_settings
 from mei_pipeline.sweep.results import chunk_path
@@ -18,7 +19,7 @@ from mei_pipeline.sweep.stored import stored_sweeps
 HERE = Path(__file__).parent
 FROM = ("--from", "2025-01-11")
 POINTS = 60  # more than there are in three chunks
-SOME = (7, 28)  # before the first chunk, and after the second
+SOME = 28  # after the second chunk
 
 
 def make_world(settings: Settings, cache: Path) -> dict[str, str]:
@@ -45,8 +46,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory, compiled_kernels: Path) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEI_HOME", str(tmp_path_factory.mktemp("whole")))
         settings = read_settings()
-        code, _, err = ended(start(make_world(settings, compiled_kernels.parent.parent), 0, "run", "smoke", *FROM))
-        assert code == 0, err
+        for name, value in make_world(settings, compiled_kernels.parent.parent).items():
+            patch.setenv(name, value)
+        assert run(["sweep", "run", "smoke", *FROM]) == 0
         return contents(settings.sweeps)
 
 
@@ -94,11 +96,19 @@ def every(settings: Settings, world: dict[str, str], expected: dict[str, bytes],
     return resumed
 
 
-def test_a_search_killed_at_some_points_goes_on_and_ends_identical(
+def test_a_killed_search_is_no_running_one_goes_on_and_ends_identical(
     mei_settings: Settings, world: dict[str, str], expected: dict[str, bytes]
 ) -> None:
-    resumed = every(mei_settings, world, expected, SOME)
-    assert resumed == [0, 10]
+    code, _, _ = ended(start(world, SOME, "run", "smoke", *FROM))
+    assert code == -signal.SIGKILL
+    [stored] = stored_sweeps(mei_settings.sweeps)
+    assert (stored.state, stored.holder) == ("unfinished", "")
+    assert stored.plan is not None
+    assert [chunk_path(stored.folder, stored.plan, index).exists() for index in range(3)] == [True, True, False]
+    again, out, err = ended(start(world, 0, "resume", stored.id))
+    assert again == 0, err
+    assert json.loads(out)["resumed"] == 10
+    assert contents(mei_settings.sweeps) == expected
 
 
 @pytest.mark.long
@@ -119,34 +129,17 @@ def test_a_search_killed_again_and_again_ends_identical(
     assert contents(mei_settings.sweeps) == expected
 
 
-def test_two_searches_at_once_do_not_disturb_each_other(
+def test_searches_at_once_do_not_disturb_each_other_and_the_same_is_done_once(
     mei_settings: Settings, world: dict[str, str], expected: dict[str, bytes]
 ) -> None:
     other = ("--from", "2025-01-15")
-    running = [start(world, 0, "run", "smoke", *words) for words in (FROM, other)]
-    ends = [ended(process) for process in running]
-    assert [code for code, _, _ in ends] == [0, 0], [err for _, _, err in ends]
-    ids = [json.loads(out)["sweep"] for _, out, _ in ends]
+    running = [start(world, 0, "run", "smoke", *words) for words in (FROM, FROM, other)]
+    *same, (code, out, err) = [ended(process) for process in running]
+    assert code == 0, err
+    # Whoever comes while the other is at work is told; whoever comes later finds it done.
+    assert sorted(code for code, _, _ in same) in ([0, 0], [0, Busy.exit_code]), [err for _, _, err in same]
+    ids = [json.loads(said)["sweep"] for said in (next(said for code, said, _ in same if code == 0), out)]
     assert len(set(ids)) == 2
     found = contents(mei_settings.sweeps)
     assert {name: data for name, data in found.items() if name.startswith(ids[0][:16])} == expected
     assert {stored.state for stored in stored_sweeps(mei_settings.sweeps)} == {"done"}
-
-
-def test_the_same_search_twice_at_once_is_done_once(
-    mei_settings: Settings, world: dict[str, str], expected: dict[str, bytes]
-) -> None:
-    ends = [ended(process) for process in [start(world, 0, "run", "smoke", *FROM) for _ in range(2)]]
-    codes = sorted(code for code, _, _ in ends)
-    # Whoever comes while the other is at work is told; whoever comes later finds it done.
-    assert codes in ([0, 0], [0, Busy.exit_code])
-    assert contents(mei_settings.sweeps) == expected
-
-
-def test_a_killed_search_is_no_running_one(mei_settings: Settings, world: dict[str, str]) -> None:
-    code, _, _ = ended(start(world, 14, "run", "smoke", *FROM))
-    assert code == -signal.SIGKILL
-    [stored] = stored_sweeps(mei_settings.sweeps)
-    assert (stored.state, stored.holder) == ("unfinished", "")
-    assert stored.plan is not None
-    assert not chunk_path(stored.folder, stored.plan, 2).exists()

@@ -106,7 +106,8 @@ def detect(file: DataFile, found: Sequence[str], known: Known) -> Mapped:
     if closes:
         columns["open_ms"] = columns[CLOSE]
     needed = [name for name in table.columns if name not in {*_OPTIONAL, "interval"} and name not in table.nullable]
-    absent = [name for name in (*needed, *(set(known.stated) & set(table.columns))) if name not in columns]
+    told = {*table.columns, *((CLOSE,) if table is CANDLES else ())}
+    absent = [name for name in (*needed, *sorted(set(known.stated) & told)) if name not in columns]
     if absent:
         raise DataError(_absent(file, absent[0], found, known, table))
     extra = _extra(found, known) if table is CANDLES else {}

@@ -13,6 +13,7 @@ symbol would join two series.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,14 @@ from mei_pipeline.candles.sources.formats import FEATHER, kind_of, stem
 
 VENUES = frozenset(
     {
-        *("binance", "bingx", "bitfinex", "bitget", "bithumb", "bitmart", "bitmex", "bitstamp", "bybit", "coinbase"),
-        *("cryptocom", "deribit", "dydx", "gateio", "huobi", "hyperliquid", "kraken", "kucoin", "mexc", "okex", "okx"),
-        *("paradex", "phemex", "synthetic", "upbit"),
+        *("binance", "binancecoinm", "binanceus", "binanceusdm", "bingx", "bitfinex", "bitget", "bithumb", "bitmart"),
+        *("bitmex", "bitstamp", "bitvavo", "bybit", "coinbase", "coinex", "cryptocom", "deribit", "dydx", "gate"),
+        *("gateio", "gemini", "htx", "huobi", "hyperliquid", "kraken", "krakenfutures", "kucoin", "kucoinfutures"),
+        *("mexc", "okex", "okx", "paradex", "phemex", "poloniex", "synthetic", "upbit"),
     }
 )
+RENAMED = {"gateio": "gate", "huobi": "htx", "okex": "okx"}
+"""Former names of venues, by which files and libraries still call them."""
 _STABLE = frozenset(
     {"AUD", "BRL", "BUSD", "DAI", "EUR", "FDUSD", "GBP", "JPY", "KRW", "TRY", "TUSD", "USD", "USDC", "USDE", "USDT"}
 )
@@ -102,21 +106,31 @@ def read_name(name: str, *, freqtrade: bool = False) -> NameParts:
     return _read_fields(text)
 
 
-def venue_of(path: Path, root: Path) -> str | None:
+def venue_of(path: Path, root: Path, is_coin: Callable[[str], bool]) -> str | None:
     """The venue that the folders of a file name, the nearest one first.
 
-    A folder names a venue if it has no other word but those about markets and files (`bybit`, `bybit-linear`,
-    `okx_2024`). Of the folders above `root`, which a user may not have named, only a venue's bare name counts.
+    A folder names a venue if one of its words does (`bybit`, `okx_2024`, `bybit_btcusdt`). Of the folders above `root`,
+    which a user may not have named, only a venue's bare name counts.
+
+    Args:
+        path: The file.
+        root: The folder that was searched, or the file itself.
+        is_coin: Whether a venue's name is the symbol of the file too. Such a word is the coin, unless the folder is
+            called by it alone and in small letters.
     """
-    inside = len(path.parts) - len(root.parts)
+    above = max(len(path.parts) - len(root.parts), 1)
     home = Path("~").expanduser().parts
     for depth, part in enumerate(reversed(path.parts[:-1])):
         place = path.parts[: len(path.parts) - 1 - depth]
         if place == home[: len(place)]:
             break
-        words = [part.lower()] if depth > inside else _folder_words(part)
-        named = [word for word in words if word in VENUES]
-        if len(named) == 1 and len(words) == 1:
+        words = [part] if depth > above else _folder_words(part)
+        bare = len(words) == 1
+        if not bare and depth >= above:
+            continue
+        known = [word for word in words if word.lower() in VENUES]
+        named = [word.lower() for word in known if (bare and word.islower()) or not is_coin(word.lower())]
+        if len(named) == 1:
             return named[0]
     return None
 
@@ -220,5 +234,5 @@ def _is_symbol(text: str) -> bool:
 
 
 def _folder_words(part: str) -> list[str]:
-    words = [word for word in re.split(r"[^a-z]+", part.lower()) if word]
-    return [word for word in words if not _FOLDER_NOISE.fullmatch(word)]
+    words = [word for word in re.split(r"[^A-Za-z]+", part) if word]
+    return [word for word in words if not _FOLDER_NOISE.fullmatch(word.lower())]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from mei_pipeline.candles.intervals import INTERVALS, interval_of
 from mei_pipeline.candles.schema import CANDLES, FUNDING
 from mei_pipeline.candles.sources.columns import CONSTANT, Known, Mapped, detect, find_column
 from mei_pipeline.candles.sources.file_names import (
+    RENAMED,
     VENUES,
     NameParts,
     folder_interval,
@@ -211,20 +213,21 @@ def _likely(file: DataFile, rows: pl.DataFrame, mapped: Mapped) -> str:
 
 def _other_venue(candidate: Candidate, root: Path, venue: str) -> tuple[str, str | None]:
     """Whether name or folder says a venue other than `venue`, and which."""
-    mine = set(re.split(r"[^a-z0-9]+", venue))
+    mine = {RENAMED.get(word, word) for word in re.split(r"[^a-z0-9]+", venue)}
     file = candidate.file
     words = set(re.split(r"[^a-z0-9]+", f"{file.path.name} {file.member}".lower())) & VENUES
-    if words & mine:
+    if any(RENAMED.get(word, word) in mine for word in words):
         return "name", None
-    named = sorted(word for word in words if not _is_coin(candidate, word))
+    is_coin = partial(_is_coin, candidate)
+    named = sorted(word for word in words if not is_coin(word))
     if named:
         return "name", named[0]
-    folder = venue_of(file.path.absolute(), root)
-    return "folder", None if folder in mine else folder
+    folder = venue_of(file.path.absolute(), root, is_coin)
+    return "folder", None if folder is None or RENAMED.get(folder, folder) in mine else folder
 
 
 def _is_coin(candidate: Candidate, word: str) -> bool:
-    """Whether a word of a file's name that a venue has too is its symbol: DYDX is a coin and a venue."""
+    """Whether a word of a file's path that a venue has too is its symbol: DYDX is a coin and a venue."""
     symbol = candidate.name.symbol
     try:
         column = find_column("symbol", read_head(candidate.file).columns, {})
