@@ -18,6 +18,7 @@ from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
 from mei_pipeline.candles.lake import Counts, Lake, read_candles, read_funding
 from mei_pipeline.candles.schema import CANDLES, FUNDING
 from mei_pipeline.candles.sources import build
+from mei_pipeline.candles.sources.causes import refused_tables
 from mei_pipeline.config.models import PipelineConfig
 from mei_pipeline.errors import DataError
 from mei_pipeline.night import spike_bounds
@@ -93,10 +94,11 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
         months = sorted(key[MONTH] for key in keys)
         intervals = [name for name in config.pipeline.intervals if name in {key[INTERVAL] for key in keys}]
         from_ms, to_ms = span_ms(months[0], months[-1], now)
-        reports = []
+        reports: list[IngestReport] = []
+        refused: list[str] = []
         with surroundings.retried():
             for entry in config.pipeline.sources:
-                source = build(entry)
+                source = build(entry, config.folder)
                 report = ingest(
                     lake,
                     source,
@@ -109,6 +111,10 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
                     bounds=spike_bounds(config),
                 )
                 reports.append(report)
+                refused += refused_tables(source, report, open_is_normal=True)
+                for reason in report.left_out:
+                    context.log.warning(reason)
+        _refuse(refused)
         readable = _readable(lake, config.pipeline, intervals, from_ms, to_ms)
         return dg.MaterializeResult(metadata=_ingested(lake, reports), check_results=[readable])
 
@@ -138,11 +144,14 @@ def funding(progress: ProgressResource) -> Result:
     settings, config = surroundings.read_all()
     lake, now = Lake(settings.lake), surroundings.now_ms()
     start, _ = span_ms(config.pipeline.start, config.pipeline.start, now)
+    reports: list[IngestReport] = []
+    refused: list[str] = []
     with surroundings.retried():
-        reports = [
-            ingest(lake, build(entry), (), start, now, now_ms=now, progress=progress)
-            for entry in config.pipeline.sources
-        ]
+        for entry in config.pipeline.sources:
+            source = build(entry, config.folder)
+            reports.append(ingest(lake, source, (), start, now, now_ms=now, progress=progress))
+            refused += refused_tables(source, reports[-1], open_is_normal=True)
+    _refuse(refused)
     frame = pl.concat([FUNDING.empty(), *(read_funding(lake, venue) for venue in config.pipeline.venues)])
     changes = cadence_changes(frame)
     found = _summed([report.funding for report in reports])
@@ -210,6 +219,16 @@ def coverage() -> Result:
     )
 
 
+def _refuse(messages: Sequence[str]) -> None:
+    """Fail a step of which a table was refused whole, after what the other sources have was merged.
+
+    Raises:
+        DataError: There are messages.
+    """
+    if messages:
+        raise DataError("; ".join(messages))
+
+
 def _multi_keys(context: dg.AssetExecutionContext) -> list[dg.MultiPartitionKey]:
     return [key for key in context.partition_keys if isinstance(key, dg.MultiPartitionKey)]
 
@@ -241,6 +260,7 @@ def _ingested(lake: Lake, reports: Sequence[IngestReport]) -> Metadata:
                 for item in findings.items
             ]
         ),
+        "left_out": dg.MetadataValue.json([reason for report in reports for reason in report.left_out]),
         "files": records([{"file": path, "sha256": digest} for path, digest in changed.items()]),
     }
 

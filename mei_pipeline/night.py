@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
@@ -77,11 +77,20 @@ class NightPlan:
 
     @property
     def id(self) -> str:
-        """SHA-256 of the plan; a search without a benchmark leaves no trace of that, as in earlier versions."""
+        """SHA-256 of the plan. Keys that earlier versions did not write are left out if empty, so that old ids hold."""
         content = _PLAN.dump_python(self, mode="json", exclude={"edition"})
-        if not self.sweep.benchmark:
-            del content["sweep"]["benchmark"]
+        _drop_empty(content, ("notes", "assumed"))
+        _drop_empty(content["sweep"], ("benchmark",))
+        for finding in content["findings"]:
+            _drop_empty(finding, ("rows",))
         return files.sha256_json(content)
+
+
+def _drop_empty(content: dict[str, Any], names: Sequence[str]) -> None:
+    """Delete the entries of `names` that are empty or zero."""
+    for name in names:
+        if not content[name]:
+            del content[name]
 
 
 _PLAN = TypeAdapter(NightPlan)

@@ -123,6 +123,7 @@ def confirm(lake: Lake, venue: str, interval: str, bar: Mapping[str, Any], decis
                     "--withdraw` takes it back"
                 )
         stage.write_json(_path(venue), ConfirmedFile(confirmations=[*known, entry]).model_dump())
+        store.stage_next(lake, stage)
     return entry
 
 
@@ -153,6 +154,7 @@ def withdraw(
             for entry, mine in zip(known, ended, strict=True)
         ]
         stage.write_json(_path(venue), ConfirmedFile(confirmations=entries).model_dump())
+        store.stage_next(lake, stage)
     return [entry for entry, mine in zip(entries, ended, strict=True) if mine]
 
 

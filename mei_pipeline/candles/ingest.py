@@ -47,6 +47,7 @@ class IngestReport:
         findings: Per interval, and `funding`: rules broken, with sample rows. Rules about neighbours are applied to the
             bars of this ingest and those on either side of them in the lake.
         instruments: Rows of instruments added or revised.
+        left_out: Files of the source that were not read, each with the reason.
     """
 
     ingest_id: str | None
@@ -57,6 +58,7 @@ class IngestReport:
     files: dict[str, str] = field(default_factory=dict)
     findings: dict[str, Findings] = field(default_factory=dict)
     instruments: int = 0
+    left_out: tuple[str, ...] = ()
 
     @property
     def total(self) -> Counts:
@@ -104,7 +106,7 @@ def ingest(  # noqa: PLR0913 - a source, a lake, and how to go about it
     """
     for interval in intervals:
         interval_ms(interval)
-    report = IngestReport(None, source.name, source.venue)
+    report = IngestReport(None, source.name, source.venue, left_out=tuple(getattr(source, "skipped", ())))
     known = source.instruments()
     if known.height:
         merged = merge_instruments(lake, known, now_ms=now_ms, source=source.name)

@@ -212,7 +212,7 @@ def stage_next(lake: Lake, stage: Stage) -> None:
 
 
 def edition(lake: Lake) -> int:
-    """Number of the next transaction: equal numbers mean that nothing changed in between."""
+    """Return the number of the next transaction: equal numbers mean that no bar and no confirmation changed between."""
     settle(lake)
     return read_counters(lake).next_transaction
 

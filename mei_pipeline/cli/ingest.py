@@ -51,6 +51,7 @@ def ingest(
     """
     from mei_pipeline.candles.ingest import FOREVER_MS
     from mei_pipeline.candles.ingest import ingest as run
+    from mei_pipeline.candles.sources.causes import refused_tables
     from mei_pipeline.candles.store import Lake
     from mei_pipeline.errors import DataError
     from mei_pipeline.settings import read_settings
@@ -75,7 +76,7 @@ def ingest(
                 bounds=limits,
             )
             reports.append(report)
-            fruitless += _fruitless(source, report, open_is_normal=path is None)
+            fruitless += refused_tables(source, report, open_is_normal=path is None)
     if as_json:
         output.print_json({"ingests": [report.as_dict() for report in reports]})
     else:
@@ -132,25 +133,6 @@ def _say_what_is_not_wanted(sources: list["Source"], intervals: tuple[str, ...])
                 f"{source.name}: bars of {', '.join(others)} are not read; `intervals` of pipeline.yaml has "
                 f"{', '.join(intervals)}"
             )
-
-
-def _fruitless(source: "Source", report: "IngestReport", *, open_is_normal: bool) -> list[str]:
-    """Tables of which every row was refused, each with the likeliest cause."""
-    from mei_pipeline.candles.lake import Counts
-    from mei_pipeline.candles.quality import Findings
-    from mei_pipeline.candles.sources.causes import likely_cause
-
-    messages = []
-    for what, table in (*report.candles.items(), ("funding", report.funding)):
-        total = sum(table.values(), Counts())
-        findings = report.findings.get(what, Findings())
-        if not total.refused or total.added + total.revised + total.unchanged:
-            continue
-        if open_is_normal and findings.counts("refuse").keys() <= {"still_open", "unsorted"}:
-            continue  # a venue's newest bar
-        cause = likely_cause(source, what, findings)
-        messages.append(f"{report.source}: all {total.refused:,} rows of {what} were refused; {cause}")
-    return messages
 
 
 def _mapping(columns: tuple[str, ...]) -> dict[str, str]:

@@ -32,12 +32,14 @@ class Ingested:
         added: Bars that are new.
         revised: Bars that were restated.
         refused: Bars that broke a rule.
+        left_out: Files of the sources that were not read, each with the reason.
     """
 
     run_id: str = ""
     added: int = 0
     revised: int = 0
     refused: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class NightSummary:
             "profile": self.profile,
             "as_of_ms": self.as_of_ms,
             "runs": {"ingest": self.ingested.run_id or None, "nightly": self.run_id},
-            "ingested": {name: getattr(self.ingested, name) for name in ("added", "revised", "refused")},
+            "ingested": {name: getattr(self.ingested, name) for name in ("added", "revised", "refused", "left_out")},
             "candles": self.candles,
             "symbols": len(self.symbols),
             "dropped": dict(self.dropped),
@@ -222,6 +224,8 @@ def show(summary: NightSummary) -> None:
     given = summary.ingested
     if given.run_id:
         click.echo(f"ingested    {given.added:,} new bars, {given.revised:,} revised, {given.refused:,} refused")
+        for reason in given.left_out:
+            click.echo(f"left out    {reason}")
     else:
         click.echo("ingested    nothing: pipeline.yaml has no sources")
     click.echo(
@@ -305,7 +309,8 @@ def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance"
     result = run_job(INGEST, settings, config, instance, tags=tags, progress=progress)
     metadata = result.asset_materializations_for_node("candles")[0].metadata
     counts = {name: int(str(metadata[f"rows_{name}"].value)) for name in ("added", "revised", "refused")}
-    return Ingested(run_id=result.run_id, **counts)
+    left_out: Any = metadata["left_out"].value
+    return Ingested(run_id=result.run_id, left_out=tuple(left_out), **counts)
 
 
 def _fell(line: FinalistLine) -> str:

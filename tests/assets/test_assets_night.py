@@ -24,7 +24,7 @@ from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, t
 ARTEFACT = "path hash"
 TABLE = f"{ARTEFACT} dagster/row_count dagster/column_schema preview"
 METADATA = {
-    "candles": f"{ARTEFACT} rows_added rows_revised rows_refused symbols findings files",
+    "candles": f"{ARTEFACT} rows_added rows_revised rows_refused symbols findings left_out files",
     "funding": f"{TABLE} rows rows_added cadence_changes",
     "coverage": f"{TABLE} heat_map no_trade unknown",
     "night_plan": f"{TABLE} night profile as_of window holdout_start symbols_kept symbols_dropped "
@@ -92,7 +92,7 @@ def test_the_summary_is_what_the_night_did(world: World) -> None:
         "candidates": 3,
         "passed": 2,
     }
-    assert told["ingested"] == {"added": 90 * 24 * 3, "revised": 0, "refused": 0}
+    assert told["ingested"] == {"added": 90 * 24 * 3, "revised": 0, "refused": 0, "left_out": ()}
     held = {pointer.lane: pointer.config_id for pointer in lane_pointers(open_registry(world.settings.registry))}
     assert {item["lane"]: item["config_id"] for item in told["deployed"]} == held
     assert set(held) == {"paper1", "paper2"}

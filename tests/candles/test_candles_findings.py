@@ -231,6 +231,19 @@ def test_a_confirmation_holds_until_it_is_withdrawn(lake: Lake) -> None:
     assert len(read_confirmations(lake, "binance")) == 2
 
 
+def test_a_confirmation_and_its_end_change_the_edition(lake: Lake) -> None:
+    at_ms = spiked(lake)
+    editions = [store.edition(lake)]
+    confirm(lake, "binance", "1h", bar_of(lake), ANN)
+    editions.append(store.edition(lake))
+    withdraw(lake, "binance", "1h", "BTC", at_ms, ANN)
+    editions.append(store.edition(lake))
+    with pytest.raises(Refused, match="not confirmed"):
+        withdraw(lake, "binance", "1h", "BTC", at_ms, ANN)
+    assert store.edition(lake) == editions[-1]
+    assert sorted(set(editions)) == editions
+
+
 def test_a_confirmation_is_of_the_prices_that_the_bar_had(lake: Lake) -> None:
     at_ms = spiked(lake)
     confirm(lake, "binance", "1h", bar_of(lake), ANN)

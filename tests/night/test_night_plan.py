@@ -1,5 +1,6 @@
 """What a night decides before it does anything."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, quarters, walk, write_config
 
-from mei_pipeline import night
+from mei_pipeline import files, night
 from mei_pipeline.candles.confirm import Decision, confirm, withdraw
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments, read_funding, undo
@@ -40,6 +41,27 @@ def test_a_plan_reads_back_as_it_was_written(mei_settings: Settings, tmp_path: P
     assert night.read_plan(mei_settings) == night.read_plan(mei_settings, plan.id) == plan
     assert night.read_plan(mei_settings).id == plan.id
     assert night.known_nights(mei_settings) == [plan.id[:16]]
+
+
+def test_a_plan_of_an_earlier_version_is_found_by_its_id(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings, symbols=("AAA", "BBB"))
+    merge_candles(lake, walk("OLD", 58, 1).filter(pl.col("open_ms") // HOUR_MS % 50 != 0), now_ms=AS_OF_MS + DAY_MS)
+    plan = night.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
+    content = json.loads((night.write_plan(mei_settings, plan) / "plan.json").read_bytes())
+    assert any(finding["rows"] for finding in content["findings"])
+    # As written before plans had these keys.
+    for key in ("edition", "notes", "assumed"):
+        del content[key]
+    del content["sweep"]["benchmark"]
+    for finding in content["findings"]:
+        del finding["rows"]
+    night_id = files.sha256_json(content)
+    folder = mei_settings.nights / night_id[:16]
+    folder.mkdir()
+    (folder / "plan.json").write_text(json.dumps(content))
+    found = night.find_night(mei_settings, night_id)
+    assert (found.id, night.night_folder(mei_settings, found)) == (night_id, folder)
+    assert plan.id != night_id
 
 
 def test_same_facts_same_plan(mei_settings: Settings, tmp_path: Path) -> None:
@@ -217,6 +239,20 @@ def test_a_symbol_with_a_bar_that_no_market_makes_sits_out(mei_settings: Setting
     assert night.plan_night(mei_settings, config, "smoke", AS_OF_MS).dropped.keys() == {"BBB"}
     merge_candles(lake, sound, now_ms=now_ms)
     assert night.plan_night(mei_settings, config, "smoke", AS_OF_MS).dropped == {}
+
+
+def test_bars_before_the_anchor_tell_a_spike_from_a_change_of_level(mei_settings: Settings, tmp_path: Path) -> None:
+    lake = fill_lake(mei_settings)
+    config = write_config(tmp_path)
+    prices = pl.col("open", "high", "low", "close")
+    first = pl.col("open_ms") == START_MS
+    early = {name: walk(name, 1, 1, START_MS - DAY_MS).with_columns(prices * 0 + 100.0) for name in SYMBOLS}
+    bar = {name: walk(name, 1, 1).filter(first) for name in SYMBOLS}
+    # AAA: a spike that needs the neighbour before the anchor. BBB: the new level begins one bar after the anchor.
+    spike = bar["AAA"].with_columns(prices * 5.0)
+    levels = [early["BBB"].with_columns(prices * 0.01), bar["BBB"].with_columns(prices * 0.01)]
+    merge_candles(lake, pl.concat([early["AAA"], spike, *levels]), now_ms=AS_OF_MS + DAY_MS)
+    assert night.plan_night(mei_settings, config, "smoke", AS_OF_MS).dropped.keys() == {"AAA"}
 
 
 def test_bounds_are_those_of_the_policy(mei_settings: Settings, tmp_path: Path) -> None:

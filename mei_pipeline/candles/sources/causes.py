@@ -2,12 +2,39 @@
 
 from typing import Any
 
+from mei_pipeline.candles.ingest import IngestReport
 from mei_pipeline.candles.intervals import MINUTE_MS, interval_ms
+from mei_pipeline.candles.lake import Counts
 from mei_pipeline.candles.quality import Finding, Findings
 from mei_pipeline.candles.schema import CANDLES, FUNDING
 from mei_pipeline.candles.sources.columns import CLOSE, CONSTANT
 from mei_pipeline.candles.sources.files import FileSource
 from mei_pipeline.candles.sources.units import SECOND_MS
+
+
+def refused_tables(source: Any, report: IngestReport, *, open_is_normal: bool) -> list[str]:
+    """Explain which tables of an ingest were refused whole.
+
+    Args:
+        source: Where the rows came from.
+        report: What the ingest did.
+        open_is_normal: Whether a table that holds nothing but bars that have not closed is no fault: the newest bar of
+            a venue that is asked again and again.
+
+    Returns:
+        A message for each table of candles or funding of which every row was refused, with the likeliest cause.
+    """
+    messages = []
+    for what, table in (*report.candles.items(), ("funding", report.funding)):
+        total = sum(table.values(), Counts())
+        findings = report.findings.get(what, Findings())
+        if not total.refused or total.added + total.revised + total.unchanged:
+            continue
+        if open_is_normal and findings.counts("refuse").keys() <= {"still_open", "unsorted"}:
+            continue
+        cause = likely_cause(source, what, findings)
+        messages.append(f"{report.source}: all {total.refused:,} rows of {what} were refused; {cause}")
+    return messages
 
 
 def likely_cause(source: Any, what: str, findings: Findings) -> str:
