@@ -146,7 +146,7 @@ def gather(market, first, last, bars, steps):
 
 @rare
 def open_or_add(account, slot, symbol, model, t, s, price, moment, log):
-    """Fill the opening leg of the order of symbol `s` at `price`; an addition to nothing lapses, and any without money."""
+    """Fill the opening leg of the order of symbol `s`; an addition to nothing lapses, and an entry without money."""
     wanted = slot.open_size
     adds = slot.open_adds != 0.0
     slot.open_size = 0.0
