@@ -4,7 +4,6 @@ A command lives in a module beside this one, which exports `COMMANDS: list[click
 its command is used, so that `mei --help` is instant.
 """
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,11 +13,10 @@ from typing import NamedTuple
 
 import click
 
-from mei_pipeline.cli import output
+from mei_pipeline.cli import interrupts, output, stdout
 from mei_pipeline.errors import MeiError
 
 _DEFECT = 1
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 class Entry(NamedTuple):
@@ -136,11 +134,9 @@ def run(arguments: Sequence[str], group: click.Group = mei) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         output.note("interrupted")
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has enough. Keep the interpreter from flushing into the closed pipe on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _DEFECT
+        return interrupts.EXIT_CODE
+    except stdout.ReaderGone:
+        return 0
     except MeiError as error:
         output.fail(str(error))
         return error.exit_code
@@ -152,7 +148,11 @@ def run(arguments: Sequence[str], group: click.Group = mei) -> int:
 
 def main() -> None:
     """Entry point of the command `mei`."""
-    sys.exit(run(sys.argv[1:]))
+    interrupts.take()
+    stdout.watch()
+    code = run(sys.argv[1:])
+    interrupts.ignore()
+    sys.exit(code)
 
 
 def _keep_traceback() -> str:

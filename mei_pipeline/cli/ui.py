@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from mei_pipeline.cli import output
+from mei_pipeline.cli import interrupts, output
 from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 
@@ -106,7 +106,7 @@ def check_port(host: str, port: int) -> None:
 def _serve(settings: Settings, host: str, port: int) -> None:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     workspace = str(CHECKOUT / "workspace.yaml")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupts.take_one()
     servers: list[Server] = []
     try:
         servers.append(_start(settings, "dagster-webserver", ["-w", workspace, "-h", host, "-p", str(port)]))
@@ -143,8 +143,7 @@ def _start(settings: Settings, name: str, options: Sequence[str]) -> Server:
 
 def _stop(servers: Sequence[Server]) -> None:
     """Ask every server to end, and end what is left of its session: itself, or code servers that outlived it."""
-    for impatience in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(impatience, signal.SIG_IGN)
+    interrupts.ignore()
     for server in servers:
         server.process.send_signal(signal.SIGINT)
     deadline_s = time.monotonic() + _STOP_WITHIN_S

@@ -1,0 +1,46 @@
+"""Ctrl-C: the first ends a command cleanly, the second ends it at once, and neither prints a traceback."""
+
+import os
+import signal
+from types import FrameType
+
+EXIT_CODE = 130  # 128 + SIGINT, as shells report it
+
+
+def take() -> None:
+    """Raise `KeyboardInterrupt` at the first SIGINT of this process, and exit at the second.
+
+    A second one may come while the first is unwinding, where an exception would end in a traceback. Exiting at once
+    loses nothing: files are written whole or not at all, as after a SIGKILL.
+    """
+    signal.signal(signal.SIGINT, _raise_then_exit)
+
+
+def take_one() -> None:
+    """Raise `KeyboardInterrupt` at the next SIGINT or SIGTERM, and ignore later ones.
+
+    For a command that must stop its child processes before it ends.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _raise_then_ignore)
+
+
+def ignore() -> None:
+    """Ignore SIGINT and SIGTERM from here on: the process is ending already."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _raise_then_exit(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _exit)
+    raise KeyboardInterrupt
+
+
+def _exit(_number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(EXIT_CODE)
+
+
+def _raise_then_ignore(_number: int, _frame: FrameType | None) -> None:
+    ignore()
+    raise KeyboardInterrupt
