@@ -25,7 +25,7 @@ def read_changes(lake: Lake, record: IngestRecord, table: Table) -> pl.DataFrame
 def rewind(lake: Lake, table: Table, folder: str, symbols: Iterable[str] | None, frame: pl.DataFrame) -> pl.DataFrame:
     """Take back in `frame` what transactions from `lake.before` on changed.
 
-    An ingest that was undone since then is not brought back: whoever needs certainty compares hashes.
+    An ingest that was undone since then is not brought back; compare content hashes to be certain.
 
     Args:
         lake: The lake, with `before`.
