@@ -278,6 +278,8 @@ def part_of(size, frac, lots):
     (half of 3.64). A count within one rounding of a whole number is that number (0.29 of 100 lots is 29).
     """
     held = abs(size)
+    if frac >= 1.0:
+        return held
     count = held * lots
     if count < EXACT:
         whole = float(math.floor(count + 0.5))
@@ -285,7 +287,7 @@ def part_of(size, frac, lots):
         count = float(math.floor(count * frac * _NEXT))
     else:
         count *= frac
-    return held if frac >= 1.0 else count / lots
+    return count / lots
 
 
 @device

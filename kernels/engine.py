@@ -253,7 +253,9 @@ def pass_through(account, slots, active, bars, symbols, model, t, orders, stops,
         if (room < 0.0) & liquidates_at_open(account, slots, active, bars, symbols, model, t, log):
             return 0.0
         fill_at_open(account, slots, active, bars, symbols, model, t, log)
-        _, stops, targets, _, room, _ = survey(account, slots, active, bars, symbols, model)
+        _, stops, targets, payments, room, unrealised = survey(account, slots, active, bars, symbols, model)
+        if (room >= 0.0) & (stops + targets + payments == 0):
+            return unrealised
     if (room < 0.0) | (stops > 1):
         if walk_path(account, slots, active, bars, symbols, model, t, log):
             return 0.0
@@ -261,6 +263,8 @@ def pass_through(account, slots, active, bars, symbols, model, t, orders, stops,
         fill_levels(account, slots, active, bars, symbols, model, t, STOPPED, log)
     if targets > 0:
         fill_levels(account, slots, active, bars, symbols, model, t, TARGETED, log)
+    if account.positions == 0.0:
+        return 0.0
     return pay_funding(account, slots, active, bars, t, log)
 
 

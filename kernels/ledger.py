@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from kernels.jit import device
+from kernels.jit import device, rare
 from kernels.records import record
 
 ACCOUNT = record(
@@ -131,7 +131,7 @@ def flatten(position):
     position.target = np.nan
 
 
-@device
+@rare
 def on_grid(coins, lots):
     """A signed size, in coins, without the rounding errors of the sum that it comes from: a whole number of lots.
 

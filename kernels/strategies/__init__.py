@@ -4,6 +4,7 @@ A strategy module has `NAME`, `PARAMETERS`, `FEATURES` and the compiled rules `s
 `ema_cross` shows the least of each. What else it may have, and what holds where it does not, is in `kernels.defaults`.
 """
 
+import functools
 import importlib
 import pkgutil
 from types import ModuleType
@@ -14,6 +15,7 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+@functools.cache
 def load(name: str) -> ModuleType:
     """The module of strategy `name`.
 
