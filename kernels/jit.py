@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core import sigutils, types
 from numba.core.cpu import CPUTargetOptions
 from numba.core.options import TargetOptions
+from numba.core.registry import CPUDispatcher
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -23,26 +25,40 @@ CPUTargetOptions.noalias = TargetOptions.Mapping("noalias")  # type: ignore[no-u
 # NamedTuple costs no reference count, and an allocation fails to compile.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "_nrt": False}
 
+
+class _OncePerType(CPUDispatcher):
+    """Compiles a rule once for the types of its arguments. numba's own does it anew for each constant in a call."""
+
+    def compile(self, sig: Any) -> Any:
+        arguments, _ = sigutils.normalize_signature(sig)  # type: ignore[no-untyped-call]
+        return super().compile(tuple(types.unliteral(each) for each in arguments))  # type: ignore[no-untyped-call]
+
+
+def _compiled(function: Any, **options: Any) -> Any:
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba fills its config when it is imported
+        return function
+    return _OncePerType(function, targetoptions={"nopython": True, "boundscheck": None, **_OPTIONS, **options})
+
+
 _drivers: list[Any] = []
 _caching: list[Path] = []
 
 
 def device(function: Function) -> Function:
     """Compile a scalar rule; callable from drivers of every target and inlined into them."""
-    compiled: Function = numba.njit(**_OPTIONS, forceinline=True)(function)
+    compiled: Function = _compiled(function, forceinline=True)
     return compiled
 
 
 def rare(function: Function) -> Function:
     """Compile a rule that seldom runs: a call costs less than the same code in every place that calls it."""
-    compiled: Function = numba.njit(**_OPTIONS)(function)
+    compiled: Function = _compiled(function)
     return compiled
 
 
 def lanes(function: Function) -> Function:
     """Compile a loop over symbols that LLVM turns into vector code; its arrays must not overlap."""
-    options: dict[str, Any] = {**_OPTIONS, "noalias": True}
-    compiled: Function = numba.njit(**options)(function)
+    compiled: Function = _compiled(function, noalias=True)
     return compiled
 
 
@@ -50,7 +66,7 @@ def driver(function: Function) -> Function:
     """Compile a loop that the host calls; it releases the GIL, and `cache_in` keeps its machine code on disk."""
     # numba names cache files by qualified name, and one source file may be loaded under several module names.
     function.__qualname__ = f"{function.__module__}.{function.__qualname__}"
-    compiled: Function = numba.njit(**_OPTIONS, nogil=True)(function)
+    compiled: Function = _compiled(function, nogil=True)
     if compiled is function:
         return function  # NUMBA_DISABLE_JIT is set: there is no machine code to keep
     _drivers.append(compiled)
