@@ -1,6 +1,7 @@
 """What every test gets: an empty home of its own, and the same examples in every run; and how tests share workers."""
 
 import gc
+import itertools
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,17 +98,21 @@ def compiled_kernels(pytestconfig: pytest.Config) -> Path:
     return use_cache(pytestconfig.cache.mkdir("kernels"))
 
 
+_tests = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """MEI_HOME of this test; nothing of the person who runs the tests is seen: variables, state, terminal."""
     for name in (*VARIABLES, "DAGSTER_HOME", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "160")
-    folder = tmp_path / "home"
+    # Most tests need no `tmp_path`, and making one looks through those of all tests before.
+    own = tmp_path_factory.getbasetemp() / f"own-{next(_tests)}"
+    own.mkdir()
+    folder = own / "home"
     monkeypatch.setenv("MEI_HOME", str(folder))
-    monkeypatch.setenv(
-        "MEI_KERNELS", str(tmp_path / "kernels")
-    )  # a GPU's kernels; those of the checkout are its user's
+    monkeypatch.setenv("MEI_KERNELS", str(own / "kernels"))  # a GPU's kernels; those of the checkout are its user's
     return folder
 
 
