@@ -188,6 +188,17 @@ def writable(path: Path) -> bool:
     return os.access(path, os.W_OK, effective_ids=True)
 
 
+def sqlite_uri(path: Path) -> str:
+    """The address to read an SQLite database by, also where nothing may be written beside it.
+
+    A database that logs ahead needs a file beside it even for reading. Where there can be none and nothing is in its
+    log, SQLite may take the file for one that never changes.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    alone = not (writable(path.parent) or (log.exists() and log.stat().st_size))
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+
+
 def explain(error: OSError) -> str:
     """The cause of a failed operation on a file, and what to do about it."""
     cause = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)

@@ -166,18 +166,26 @@ def _examined(settings: "Settings", files: "Config", book: "Registry", name: str
     """A lane as configuration, registry, executor and files have it; what can't be read is one of its problems."""
     from mei_pipeline.registry.control import strictest
     from mei_pipeline.registry.lanes import acknowledged, drift
+    from mei_pipeline.registry.store import get_config
 
     lane = files.lanes.get(name)
     found = drift(book, settings.lanes, name)
     problems = list(found.differences)
+    venue = get_config(book, found.pointer.config_id).resolved.venue if found.pointer else lane and lane.venue
     if lane is None:
         problems.append(f"{files.folder / 'lanes'} has no file of it")
+    elif lane.venue != venue:
+        where = files.folder / "lanes" / f"{name}.yaml"
+        problems.append(
+            f"{where}: venue {lane.venue}, but the config that holds the lane is for {venue}; correct the file, or set"
+            " MEI_CONFIG to the configuration of this home"
+        )
     status, holds = _read(settings.lanes, name, problems)
     pointer = found.pointer
     return {
         "lane": name,
         "mode": lane and lane.mode,
-        "venue": lane and lane.venue,
+        "venue": venue,
         "role": lane and lane.role,
         "manual": lane and lane.manual,
         "pointer": pointer and vars(pointer),

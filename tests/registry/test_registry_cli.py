@@ -283,6 +283,17 @@ def test_the_lanes_as_json(home, judged, capsys):
     assert [step["action"] for step in worse["history"]] == ["promoted"]
 
 
+def test_a_lane_shows_the_venue_of_what_holds_it_and_not_of_another_home(home, judged, capsys):
+    done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    other = home / "config" / "lanes" / "paper1.yaml"
+    other.write_text(other.read_text().replace("venue: synthetic", "venue: hyperliquid"))
+    lane = done(capsys, "show", "paper1", group=lane_group)
+    assert lane["venue"] == "synthetic"
+    assert [problem for problem in lane["problems"] if "venue hyperliquid" in problem and "set MEI_CONFIG" in problem]
+    other.unlink()
+    assert done(capsys, "show", "paper1", group=lane_group)["venue"] == "synthetic"
+
+
 def test_the_lanes_for_people(home, judged, capsys):
     done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
     done(capsys, "set", "paper1", "--hold", "exchange", "close_only", *WHY, group=lane_group)
