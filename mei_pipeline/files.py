@@ -41,6 +41,10 @@ _OF_SQLITE = {
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
     sqlite3.SQLITE_PERM: errno.EACCES,
     sqlite3.SQLITE_IOERR: errno.EIO,
+    # The index of the log, which SQLite makes before it reads: a full disk is reported as a failing one.
+    sqlite3.SQLITE_IOERR_SHMOPEN: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR_SHMSIZE: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR_SHMMAP: errno.ENOSPC,
 }
 
 
@@ -131,7 +135,7 @@ def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Iterator[None
     except filelock.Timeout:
         raise Busy(f"{path}: {_note(holder) or 'another process'}; wait for it to end, or stop it") from None
     except OSError as error:
-        raise DataError(f"{path}: lock not taken: {explain(error)}") from error
+        raise DataError(f"{path}: lock not taken: {explain(error, path)}") from error
     try:
         if doing:
             with suppress(OSError):  # the note serves messages alone: a full disk must not stop the holder
@@ -199,9 +203,10 @@ def sqlite_uri(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
 
 
-def explain(error: OSError) -> str:
-    """The cause of a failed operation on a file, and what to do about it."""
-    cause = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+def explain(error: OSError, named: Path | None = None) -> str:
+    """Return the cause of a failed operation on a file, and what to do about it; `named` is not named once more."""
+    filename = "" if error.filename in {None, str(named)} else f"{error.filename}: "
+    cause = f"{filename}{error.strerror}" if error.strerror else str(error)
     return f"{cause}: {_ADVICE[error.errno]}" if error.errno in _ADVICE else str(error)
 
 
@@ -216,13 +221,15 @@ def storage_error(error: BaseException) -> DataError | None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, sqlite3.Error) and (code := getattr(cause, "sqlite_errorcode", 0) & 0xFF) in _OF_SQLITE:
-            return DataError(f"database: {cause}: {_ADVICE[_OF_SQLITE[code]]}")
+        if isinstance(cause, sqlite3.Error):
+            code = getattr(cause, "sqlite_errorcode", 0)
+            if number := _OF_SQLITE.get(code, _OF_SQLITE.get(code & 0xFF, 0)):
+                return DataError(f"database: {cause}: {_ADVICE[number]}; `mei doctor` looks at every folder")
         if isinstance(cause, OSError) and cause.errno in _ADVICE and (cause.filename or cause.errno in _OF_DISKS):
             return DataError(explain(cause))
         # Libraries in Rust put the number of the operating system's error into the text.
-        if (found := re.search(r"\(os error (\d+)\)", str(cause))) and (number := int(found[1])) in _OF_DISKS:
-            return DataError(f"{cause}: {_ADVICE[number]}")
+        if (found := re.search(r"\(os error (\d+)\)", str(cause))) and int(found[1]) in _OF_DISKS:
+            return DataError(f"{cause}: {_ADVICE[int(found[1])]}")
         cause = cause.__cause__
     return None
 

@@ -161,6 +161,11 @@ def test_errors_that_an_operator_can_end_say_how(number, name, advice) -> None:
 
 def test_full_disks_are_known_in_databases_and_in_libraries(tmp_path: Path) -> None:
     assert "free space on the disk" in str(files.storage_error(caused(full_database(tmp_path / "t.db"))))
+    unread = sqlite3.OperationalError("disk I/O error")
+    unread.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    assert "free space on the disk" in str(files.storage_error(unread))
+    unread.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+    assert "the disk fails" in str(files.storage_error(unread))
     assert "free space on the disk" in str(files.storage_error(ValueError("No space left on device (os error 28)")))
 
 

@@ -65,7 +65,9 @@ def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: boo
             raise Refused(f"{out}: lies in a part of the home that is backed up; name a file outside {home / part}")
     lake = Lake(home / "lake")
     settle(lake)
-    lock = files.locked(lake.root / ".lock", "backup", wait_s=lake.wait_s) if lake.root.exists() else nullcontext()
+    # A disk that failed and is mounted read-only is the one to be backed up: nobody can write to it meanwhile.
+    changes = lake.root.exists() and files.writable(lake.root)
+    lock = files.locked(lake.root / ".lock", "backup", wait_s=lake.wait_s) if changes else nullcontext()
     with tempfile.TemporaryDirectory(prefix="mei-backup-") as scratch, files.replacing(out) as temporary:
         with lock:
             entries = tar.write_archive(home, temporary, Path(scratch), progress)

@@ -166,18 +166,29 @@ def _sqlite(address: URL, busy_timeout_s: float) -> Engine:
     if not address.database or address.database == ":memory:":
         raise ConfigError(f"{address}: a registry needs a file; write sqlite:///<path>")
     path = Path(address.database)
+    if path.is_file() and not files.writable(path.parent):
+        return _sqlite_to_read(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{path}: folder not made: {error.strerror}; make it writable") from error
-    try:
-        with _translated(str(address)):
-            _log_ahead(path, busy_timeout_s)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; make the file and its folder writable for this user") from error
+    with _translated(str(address)):
+        _log_ahead(path, busy_timeout_s)
     engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
+    return engine
+
+
+def _sqlite_to_read(path: Path) -> Engine:
+    """An engine for a file beside which nothing can be written, as on a disk that is mounted read-only."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(files.sqlite_uri(path), uri=True)
+
+    engine = create_engine("sqlite://", poolclass=NullPool, creator=connect)
+    _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
+    event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
 
