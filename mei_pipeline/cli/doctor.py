@@ -209,8 +209,10 @@ def _dagster(settings: Settings) -> list[Finding]:
 
 def _kernels(settings: Settings) -> list[Finding]:
     from kernels.cache import source_hash
+    from mei_pipeline.cache import check_cache
 
     folder = settings.kernel_cache / source_hash()[:16]
+    check_cache(settings.cache, folder)
     if any(folder.rglob("*.nbi")):
         return [Finding("kernels", "ok", f"compiled, in {folder}")]
     return [Finding("kernels", "ok", "not compiled yet; the next night does it once")]

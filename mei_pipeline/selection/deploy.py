@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from kernels.cache import source_hash, use_cache
+from kernels.cache import source_hash
 from mei_pipeline import files
+from mei_pipeline.cache import use_kernels
 from mei_pipeline.candles.findings import marked_symbols
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
@@ -250,7 +251,7 @@ def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:
 
 def _ground(settings: Settings, resolved: Resolved, anchor_ms: int, to_ms: int) -> Ground:
     bars = load_bars(Lake(settings.lake), resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
-    use_cache(settings.kernel_cache)
+    use_kernels(settings)
     return Ground(settings, bars, build_features(bars, columns_for(resolved), settings.features))
 
 
