@@ -10,6 +10,7 @@ Sweeps and features are not in it: they are made again. A registry in PostgreSQL
 import tempfile
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from mei_pipeline import files
@@ -150,8 +151,7 @@ def _swap(unpacked: Path, home: Path, present: list[str]) -> Path | None:
     aside = None
     moves: list[tuple[Path, Path]] = []
     if present:
-        number = 1 + sum(path.name.startswith("replaced-") for path in home.iterdir())
-        aside = home / f"replaced-{number}"
+        aside = next(path for number in count(1) if not (path := home / f"replaced-{number}").exists())
         aside.mkdir()
         names = [*present, *(f"{REGISTRY}{end}" for end in _BESIDE)]
         moves += [(home / name, aside / name) for name in names if (home / name).exists()]

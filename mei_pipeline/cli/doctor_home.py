@@ -1,6 +1,7 @@
 """Checks of `mei doctor` on what lies in a home: room on its disks, its registry, the files of its lanes."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from mei_pipeline.errors import DataError, MeiError
 from mei_pipeline.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mei_pipeline.registry.store import Registry
 
 _GIB = 1 << 30
@@ -118,25 +121,26 @@ def _registry_of(settings: Settings) -> "Registry | None":
 
 def _problems(settings: Settings, book: "Registry | None", lane: str) -> list[str]:
     """What is wrong with the files of a lane, its holds apart."""
-    from mei_pipeline.registry.config_file import parse_config
     from mei_pipeline.registry.lanes import drift, lane_folder, read_pointer_file, read_status
 
-    found = []
-    configs = sorted((lane_folder(settings.lanes, lane) / "configs").glob("*.yaml"))
-    checks = [
-        *((lambda path=path: parse_config(path, path.read_bytes())) for path in configs),
-        lambda: read_status(settings.lanes, lane),
-    ]
+    found = list(drift(book, settings.lanes, lane).differences) if book else []
+    checks: list[Callable[[], object]] = [partial(read_status, settings.lanes, lane)]
     if book is None:
-        checks.append(lambda: read_pointer_file(settings.lanes, lane))
-    else:
-        found += list(drift(book, settings.lanes, lane).differences)
+        checks.append(partial(read_pointer_file, settings.lanes, lane))
+    configs = sorted((lane_folder(settings.lanes, lane) / "configs").glob("*.yaml"))
+    checks += [partial(_parse, path) for path in configs]
     for check in checks:
         try:
             check()
         except MeiError as error:
             found.append(str(error))
     return found
+
+
+def _parse(path: Path) -> object:
+    from mei_pipeline.registry.config_file import parse_config
+
+    return parse_config(path, path.read_bytes())
 
 
 def _halts(lanes: Path, lane: str) -> list[str]:
