@@ -14,7 +14,7 @@ from typing import Any
 
 import filelock
 
-from mei_pipeline.errors import Busy, DataError, OutcomeUnknown
+from mei_pipeline.errors import Busy, DataError, MeiError, OutcomeUnknown, Retryable
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 5  # at a lock file that others remove between two looks at it
@@ -34,7 +34,8 @@ _ADVICE = {
     errno.EEXIST: _MOVE,
     errno.EISDIR: _MOVE,
 }
-_OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_OF_DISKS = _FULL | {errno.EROFS, errno.EIO}
 _OF_SQLITE = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EACCES,
@@ -55,7 +56,8 @@ def replacing(path: Path) -> Iterator[Path]:
     The file at `path` is the old one or the new one at every instant, also across a crash or a full disk.
 
     Raises:
-        DataError: The disk is full, or the folder can't be written; the file at `path` is the old one.
+        Retryable: The disk is full; the file at `path` is the old one.
+        DataError: The folder can't be written; the file at `path` is the old one.
         OutcomeUnknown: The file at `path` is the new one, but a power failure may still bring the old one back.
     """
     handle = -1
@@ -71,7 +73,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
-        raise DataError(f"{path}: not written, the previous file is intact: {explain(error)}") from error
+        raise refused(error, f"{path}: not written, the previous file is intact: {explain(error)}") from error
     finally:
         if temporary is not None:
             with suppress(OSError):  # a disk that fails here has already failed above
@@ -127,6 +129,7 @@ def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Iterator[None
 
     Raises:
         Busy: Another process holds the lock.
+        Retryable: The disk has no room for another file.
         DataError: The lock file or its folder can't be made or opened.
     """
     holder = path.with_name(f"{path.name}.holder")
@@ -135,7 +138,7 @@ def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Iterator[None
     except filelock.Timeout:
         raise Busy(f"{path}: {_note(holder) or 'another process'}; wait for it to end, or stop it") from None
     except OSError as error:
-        raise DataError(f"{path}: lock not taken: {explain(error, path)}") from error
+        raise refused(error, f"{path}: lock not taken: {explain(error, path)}") from error
     try:
         if doing:
             with suppress(OSError):  # the note serves messages alone: a full disk must not stop the holder
@@ -210,28 +213,45 @@ def explain(error: OSError, named: Path | None = None) -> str:
     return f"{cause}: {_ADVICE[error.errno]}" if error.errno in _ADVICE else str(error)
 
 
-def storage_error(error: BaseException) -> DataError | None:
+def refused(error: OSError, text: str) -> DataError | Retryable:
+    """Return MEI's error for an operation that the disk refused and that changed nothing.
+
+    A full disk may have room later, so the same command may succeed; everything else needs a person first.
+    """
+    return Retryable(text) if error.errno in _FULL else DataError(text)
+
+
+def storage_error(error: BaseException) -> MeiError | None:
     """An error that an operator can end by himself: a full, failing or read-only disk, or a missing right.
 
     Args:
         error: Any error; its causes are looked at as well.
 
     Returns:
-        It with the file and what to do; None if the error is of another kind.
+        `Retryable` for a full disk, else `DataError`, with the file and what to do; None if the error is of another
+        kind.
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, sqlite3.Error):
-            code = getattr(cause, "sqlite_errorcode", 0)
-            if number := _OF_SQLITE.get(code, _OF_SQLITE.get(code & 0xFF, 0)):
-                return DataError(f"database: {cause}: {_ADVICE[number]}; `mei doctor` looks at every folder")
-        if isinstance(cause, OSError) and cause.errno in _ADVICE and (cause.filename or cause.errno in _OF_DISKS):
-            return DataError(explain(cause))
-        # Libraries in Rust put the number of the operating system's error into the text.
-        if (found := re.search(r"\(os error (\d+)\)", str(cause))) and int(found[1]) in _OF_DISKS:
-            return DataError(f"{cause}: {_ADVICE[int(found[1])]}")
+        number, text = _storage(cause)
+        if number:
+            return refused(OSError(number, ""), text)
         cause = cause.__cause__
     return None
+
+
+def _storage(error: BaseException) -> tuple[int, str]:
+    """The number of the operating system's error behind an error, 0 for none that is known, and what to say of it."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0)
+        number = _OF_SQLITE.get(code, _OF_SQLITE.get(code & 0xFF, 0))
+        return number, f"database: {error}: {_ADVICE.get(number, '')}; `mei doctor` looks at every folder"
+    if isinstance(error, OSError) and error.errno in _ADVICE and (error.filename or error.errno in _OF_DISKS):
+        return error.errno, explain(error)
+    # Libraries in Rust put the number of the operating system's error into the text.
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(found[1]) if found and int(found[1]) in _OF_DISKS else 0
+    return number, f"{error}: {_ADVICE.get(number, '')}"
 
 
 def _acquire(path: Path, wait_s: float) -> filelock.BaseFileLock:

@@ -78,7 +78,8 @@ def unpack(archive: Path, folder: Path, progress: Progress, wanted: Callable[[st
     """Compare every file of an archive with its hash, and write those that are `wanted` into an empty folder.
 
     Raises:
-        DataError: As `read_listing`, or a file is damaged, a link or a device, or the disk is full.
+        DataError: As `read_listing`, or a file is damaged, a link or a device.
+        Retryable: The disk is full.
     """
     with _opened(archive) as tar:
         entries = _listing(archive, tar)
@@ -119,7 +120,7 @@ def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     except (tarfile.TarError, KeyError, EOFError) as error:
         raise DataError(f"{archive}: is not a whole backup ({error}); use another one") from error
     except OSError as error:
-        raise DataError(f"{archive}: can't be unpacked: {files.explain(error)}") from error
+        raise files.refused(error, f"{archive}: can't be unpacked: {files.explain(error)}") from error
 
 
 def _listing(archive: Path, tar: tarfile.TarFile) -> Entries:

@@ -18,7 +18,7 @@ from mei_pipeline.backup import archive as tar
 from mei_pipeline.backup.archive import FOLDERS, PARTS, REGISTRY, Entries
 from mei_pipeline.backup.checks import check_content, needed
 from mei_pipeline.candles.store import Lake, settle
-from mei_pipeline.errors import DataError, MeiError, Refused
+from mei_pipeline.errors import DataError, MeiError, Refused, Retryable
 from mei_pipeline.progress import Progress, silent
 
 _BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database, and would apply to another one
@@ -51,8 +51,8 @@ def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: boo
         on_server: The registry is a database of a server, and not in `home`.
 
     Raises:
-        DataError: There is nothing to back up, something is damaged or missing, or the disk is full; `out` is then as
-            it was.
+        DataError: There is nothing to back up, or something is damaged or missing; `out` is then as it was.
+        Retryable: The disk is full; `out` is then as it was.
         Refused: `out` is a backup with a part that `home` lacks, or lies in a part of `home`.
         Busy: An ingest is running and did not end in time.
     """
@@ -74,6 +74,8 @@ def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: boo
             entries = tar.write_archive(home, temporary, Path(scratch), progress)
         try:
             _check_written(temporary, entries, Path(scratch) / "home", progress, on_server=on_server)
+        except Retryable:
+            raise
         except MeiError as error:
             told = str(error).replace(str(Path(scratch) / "home"), str(home)).replace(str(temporary), str(out))
             raise DataError(f"no backup was made, {out} is as it was: {told}") from error
@@ -94,8 +96,8 @@ def restore(
         on_server: The registry is a database of a server, and not in the archive.
 
     Raises:
-        DataError: The archive is missing, damaged, not a backup or of no use, or the disk is full; `home` is then as it
-            was.
+        DataError: The archive is missing, damaged, not a backup or of no use; `home` is then as it was.
+        Retryable: The disk is full; `home` is then as it was.
         Refused: `home` already has a part that would be replaced and `force` was not given.
         Busy: Another process writes to the lake of `home`.
     """
@@ -114,6 +116,8 @@ def restore(
             entries = tar.unpack(archive, unpacked, progress)
             try:
                 check_content(unpacked, entries, on_server=on_server)
+            except Retryable:
+                raise
             except MeiError as error:
                 told = str(error).replace(f"{unpacked}/", "")
                 raise DataError(f"{archive}: is of no use, nothing was changed: {told}") from error
@@ -121,7 +125,7 @@ def restore(
             with files.locked(home / "lake" / ".lock", "restore") if locked else nullcontext():
                 aside = _swap(unpacked, home, present)
     except OSError as error:
-        raise DataError(f"{home}: not restored: {files.explain(error)}") from error
+        raise files.refused(error, f"{home}: not restored: {files.explain(error)}") from error
     return _report(archive, entries, aside)
 
 

@@ -76,7 +76,8 @@ def transaction(root: Path) -> Iterator[Stage]:
     """Collect changes and apply them all when the block ends, or none of them if it raises.
 
     Raises:
-        DataError: The disk is full or a folder can't be written; the message says whether anything changed.
+        Retryable: The disk is full; nothing changed.
+        DataError: A folder can't be written; the message says whether anything changed.
     """
     recover(root)
     stage = Stage(root)

@@ -63,7 +63,8 @@ def test_a_defect_is_shown_whole_where_the_logs_cannot_be_written(home, capsys):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_a_full_or_read_only_disk_is_no_defect(number, home, capsys):
     error = OSError(number, os.strerror(number), "/home/x/lake")
-    assert main.run(["work"], group_raising(error)) == errors.DataError.exit_code
+    full = number in {errno.ENOSPC, errno.EDQUOT}
+    assert main.run(["work"], group_raising(error)) == (errors.Retryable if full else errors.DataError).exit_code
     message = capsys.readouterr().err
     assert message.startswith(f"error: /home/x/lake: {os.strerror(number)}: ")
     assert "defect" not in message

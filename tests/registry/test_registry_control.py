@@ -5,7 +5,7 @@ import pytest
 from disk_kit import refusing
 
 from mei_pipeline.cli.main import run
-from mei_pipeline.errors import ConfigError, DataError, Refused
+from mei_pipeline.errors import ConfigError, DataError, Refused, Retryable
 from mei_pipeline.registry.control import Hold, control_path, lift_hold, read_holds, set_hold, strictest
 
 
@@ -115,6 +115,6 @@ def test_a_hold_that_finds_no_room_says_so_and_keeps_the_others(lanes):
     def full(path, writes):
         return errno.ENOSPC if writes and path.name.startswith(".control.yaml.") else 0
 
-    with refusing(full), pytest.raises(DataError, match=r"control\.yaml: not written.*free space on the disk"):
+    with refusing(full), pytest.raises(Retryable, match=r"control\.yaml: not written.*free space on the disk"):
         set_hold(lanes, "paper1", "risk", hold("halt"))
     assert set(read_holds(lanes, "paper1")) == {"exchange"}
