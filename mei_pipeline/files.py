@@ -21,6 +21,7 @@ _ATTEMPTS = 5  # at a lock file that others remove between two looks at it
 
 _FREE = "free space on the disk and run the same command again"
 _ALLOW = "make it writable for this user"
+_LOOK = "; `mei doctor` looks at every folder"
 _MOVE = "a file lies where a folder is needed, or the other way round; move it away"
 _ADVICE = {
     errno.ENOSPC: _FREE,
@@ -245,9 +246,9 @@ def _storage(error: BaseException) -> tuple[int, str]:
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0)
         number = _OF_SQLITE.get(code, _OF_SQLITE.get(code & 0xFF, 0))
-        return number, f"database: {error}: {_ADVICE.get(number, '')}; `mei doctor` looks at every folder"
+        return number, f"database: {error}: {_ADVICE.get(number, '')}{_LOOK}"
     if isinstance(error, OSError) and error.errno in _ADVICE and (error.filename or error.errno in _OF_DISKS):
-        return error.errno, explain(error)
+        return error.errno, explain(error) + ("" if error.filename else _LOOK)
     # Libraries in Rust put the number of the operating system's error into the text.
     found = re.search(r"\(os error (\d+)\)", str(error))
     number = int(found[1]) if found and int(found[1]) in _OF_DISKS else 0

@@ -18,7 +18,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.diagnosis import Finding, some
-from mei_pipeline.cli.doctor_home import check_home, check_lanes, check_writable
+from mei_pipeline.cli.doctor_home import check_home, check_lanes, check_writable, judge_cache, room
 from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 
@@ -215,7 +215,7 @@ def _kernels(settings: Settings) -> list[Finding]:
     check_cache(settings.cache, folder)
     if any(folder.rglob("*.nbi")):
         return [Finding("kernels", "ok", f"compiled, in {folder}")]
-    return [Finding("kernels", "ok", "not compiled yet; the next night does it once")]
+    return [judge_cache(settings.cache, *room(settings.cache))]
 
 
 def _gpu(settings: Settings) -> list[Finding]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _GIB = 1 << 30
 _FAILS_BELOW = 1 * _GIB  # a night of 14 symbols writes some 100 MiB; less than this and it may stop half-way
 _WARNS_BELOW = 10 * _GIB
+_KERNELS = 64 << 20  # bytes; those of all strategies take some 3 MiB for each version of their sources
 _RUNS_TO_COME = 7  # a week of nightly runs: time to make room
 _LEAST_FILES = 2_000  # a sweep of 36,864 combos, its columns, its night and Dagster's records are some hundred files
 _NEWEST = 5  # folders of a kind whose size is taken
@@ -30,16 +31,32 @@ def check_home(settings: Settings) -> list[Finding]:
         places[settings.sweeps] = _largest(settings.sweeps)
     findings: list[Finding] = []
     for folder, needed in places.items():
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        if not existing.is_dir() or not files.writable(existing):
+        existing = _existing(folder)
+        if not _open(existing):
             name = "MEI_HOME" if folder == settings.home else "MEI_SWEEPS"
             advice = f"make the folder writable for this user, or set {name} to one that is"
             findings.append(Finding("home", "fail", f"{existing} can't be written", advice))
             continue
-        disk = os.statvfs(existing)
-        left = disk.f_favail if disk.f_files else _LEAST_FILES  # some file systems count no files
-        findings.append(judge_room(folder, disk.f_bavail * disk.f_frsize, left, needed))
+        findings.append(judge_room(folder, *room(existing), needed))
     return findings
+
+
+def room(folder: Path) -> tuple[int, int]:
+    """Free bytes of the disk of a folder, which need not exist, and how many more files that disk can hold."""
+    disk = os.statvfs(_existing(folder))
+    left = disk.f_favail if disk.f_files else _LEAST_FILES  # some file systems count no files
+    return disk.f_bavail * disk.f_frsize, left
+
+
+def judge_cache(cache: Path, free: int, files_left: int) -> Finding:
+    """Compare the room on the disk of the cache with what compiled kernels need."""
+    advice = "make room for it, or set MEI_CACHE to another folder that this user may write"
+    if not _open(_existing(cache)):
+        return Finding("kernels", "fail", f"not compiled yet, and {_existing(cache)} can't be written", advice)
+    if free < _KERNELS or files_left < _LEAST_FILES:
+        found = f"not compiled yet, and {cache} has room for {free >> 20:,} MiB in {files_left:,} files"
+        return Finding("kernels", "fail", f"{found}; kernels need up to {_KERNELS >> 20} MiB", advice)
+    return Finding("kernels", "ok", "not compiled yet; the next night does it once")
 
 
 def run_bytes(settings: Settings) -> int:
@@ -155,6 +172,14 @@ def _halts(lanes: Path, lane: str) -> list[str]:
         for name, hold in sorted(holds.items())
         if hold.effect == "halt"
     ]
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _open(existing: Path) -> bool:
+    return existing.is_dir() and files.writable(existing)
 
 
 def _largest(folder: Path) -> int:

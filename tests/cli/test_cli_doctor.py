@@ -17,7 +17,7 @@ from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.cli import main
 from mei_pipeline.cli.doctor import differing, examine
-from mei_pipeline.cli.doctor_home import judge_room, run_bytes
+from mei_pipeline.cli.doctor_home import judge_cache, judge_room, run_bytes
 from mei_pipeline.registry.control import Hold, set_hold
 from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.settings import read_settings
@@ -227,6 +227,16 @@ GIB = 1 << 30
 def test_room_is_held_against_what_runs_write(tmp_path, free, files_left, needed, level):
     finding = judge_room(tmp_path, free, files_left, needed)
     assert (finding.level, bool(finding.do)) == (level, level != "ok")
+
+
+def test_a_cache_without_room_for_kernels_fails(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file")
+    monkeypatch.setenv("MEI_CACHE", str(tmp_path / "file" / "cache"))
+    finding = finding_of("kernels")
+    assert (finding["level"], "MEI_CACHE" in finding["do"]) == ("fail", True)
+    assert judge_cache(tmp_path / "new", 10 << 20, 10**6).level == "fail"
+    assert judge_cache(tmp_path / "new", 10**9, 10).level == "fail"
+    assert judge_cache(tmp_path / "new", 10**9, 10**6).level == "ok"
 
 
 def test_results_of_sweeps_on_another_disk_are_looked_at(tmp_path, monkeypatch):
