@@ -17,7 +17,8 @@ from mei_pipeline.progress import Progress
 
 REGISTRY = "registry.db"
 FOLDERS = ("lake", "lanes", "config", "nights")
-PARTS = (*FOLDERS, REGISTRY)
+RESETS = "registry-resets.json"  # registries that a person gave up: without it the nights before them miss theirs
+PARTS = (*FOLDERS, REGISTRY, RESETS)
 """What a backup holds of a home."""
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -142,7 +143,7 @@ def _listing(archive: Path, tar: tarfile.TarFile) -> Entries:
 def _allowed(name: str) -> bool:
     """Whether `write_archive` writes such a name: no way out of the home, and nothing that is acted on when opened."""
     part, *inside = name.split("/")
-    placed = name == REGISTRY or (part in FOLDERS and inside)
+    placed = name in {REGISTRY, RESETS} or (part in FOLDERS and inside)
     plain = name.isprintable() and not {"", ".", "..", PENDING} & {part, *inside}
     return bool(placed and plain and not _passing(name))
 

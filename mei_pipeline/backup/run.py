@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mei_pipeline import files
 from mei_pipeline.backup import archive as tar
-from mei_pipeline.backup.archive import FOLDERS, PARTS, REGISTRY, Entries
+from mei_pipeline.backup.archive import PARTS, REGISTRY, RESETS, Entries
 from mei_pipeline.backup.checks import check_content, needed
 from mei_pipeline.candles.store import Lake, settle
 from mei_pipeline.errors import DataError, MeiError, Refused, Retryable
@@ -102,7 +102,7 @@ def restore(
         Busy: Another process writes to the lake of `home`.
     """
     # A backup without configuration or nights leaves those of the home: it says nothing about them.
-    parts = {*tar.parts_of(tar.read_listing(archive)), "lake", "lanes", REGISTRY}
+    parts = {*tar.parts_of(tar.read_listing(archive)), "lake", "lanes", REGISTRY, RESETS}
     present = [part for part in PARTS if part in parts and (home / part).exists()]
     if present and not force:
         raise Refused(
@@ -159,7 +159,7 @@ def _swap(unpacked: Path, home: Path, present: list[str]) -> Path | None:
         aside.mkdir()
         names = [*present, *(f"{REGISTRY}{end}" for end in _BESIDE)]
         moves += [(home / name, aside / name) for name in names if (home / name).exists()]
-    moves += [(unpacked / part, home / part) for part in (*FOLDERS, REGISTRY) if (unpacked / part).exists()]
+    moves += [(unpacked / part, home / part) for part in PARTS if (unpacked / part).exists()]
     made: list[tuple[Path, Path]] = []
     try:
         for source, target in moves:

@@ -22,7 +22,7 @@ from mei_pipeline.errors import Busy, DataError, Refused
 from mei_pipeline.registry.lanes import pointer_path
 from mei_pipeline.registry.store import list_configs
 
-PARTS = ["config", "lake", "lanes", "nights", "registry.db"]
+PARTS = ["config", "lake", "lanes", "nights", "registry-resets.json", "registry.db"]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ def pattern(tmp_path_factory):
         "nights/0a/gates.json": "{}",
         "nights/0a/report.html": "<p>a night</p>",
         "nights/lock": "",
+        "registry-resets.json": "[]",
         "sweeps/big.parquet": "made again",
     }.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +99,7 @@ def test_a_database_in_use_is_copied_as_of_one_instant(full, tmp_path):
 
 def test_a_home_that_holds_something_is_left_alone_unless_told(full, packed):
     before = contents(full)
-    with pytest.raises(Refused, match=r"already has lake, lanes, config, nights, registry\.db"):
+    with pytest.raises(Refused, match=r"already has lake, lanes, config, nights, registry\.db, registry-resets\.json"):
         restore(packed, full)
     assert contents(full) == before
     (full / "config/pipeline.yaml").write_text("venue: other\n")
@@ -139,7 +140,18 @@ def test_a_backup_of_the_first_format_is_read(full, tmp_path):
     backup(full, tmp_path / "b.tar")
     forged(tmp_path / "b.tar", form=1)
     restore(tmp_path / "b.tar", tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["lake", "lanes", "registry.db"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        *("lake", "lanes", "registry-resets.json", "registry.db")
+    ]
+
+
+def test_a_home_whose_registry_was_given_up_is_backed_up(full, tmp_path):
+    (full / "registry.db").write_bytes(kit.empty_file())
+    pointer_path(full / "lanes", "paper1").rename(full / "lanes" / "paper1" / "promoted.lost.yaml")
+    backup(full, tmp_path / "b.tar")
+    restore(tmp_path / "b.tar", tmp_path / "new")
+    assert (tmp_path / "new" / "registry-resets.json").read_text() == "[]"
+    assert len(list((tmp_path / "new" / "lanes" / "paper1" / "configs").iterdir())) == 1
 
 
 def test_a_restore_waits_for_no_one_silently(full, packed):
@@ -235,7 +247,7 @@ DAMAGED = {
         adding("registry.db", b"SQLite format 3\x00" + b"x" * 4096),
         r"of no use, nothing was changed: registry\.db: damaged",
     ),
-    "registry empty": (adding("registry.db", kit.empty_file()), "the registry does not know this config"),
+    "registry empty": (adding("registry.db", kit.empty_file()), "is of generation 1, .* does not know the lane"),
     "registry of another program": (
         lambda path: forged(path, [("registry.db", journal(path))]),
         "no registry of MEI",
@@ -328,7 +340,7 @@ USELESS = {
     "registry of garbage": (registry_of(b"garbage" * 999), r"registry\.db: not an SQLite database"),
     "registry damaged": (registry_of(b"SQLite format 3\x00" + b"x" * 9000), r"registry\.db: database can't be copied"),
     "registry of no bytes": (registry_of(b""), r"registry\.db: not an SQLite database"),
-    "registry empty": (registry_of(kit.empty_file()), "the registry does not know this config"),
+    "registry empty": (registry_of(kit.empty_file()), "is of generation 1, .* does not know the lane"),
     "registry missing": (registry_gone, r"registry\.db: missing, though lane paper1 holds a config"),
     "registry a folder": (registry_a_folder, r"registry\.db: not a file"),
     "another database damaged": (pages_damaged, r"journal\.db"),
