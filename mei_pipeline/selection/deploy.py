@@ -59,6 +59,7 @@ class Compared:
         profit_factor: Since then; None without a loss or a round trip.
         round_trips: Since then.
         failed: Why it has failed; empty where it has not.
+        unfit: Why it can't be replayed, which is no failure; empty if it was replayed.
     """
 
     lane: str
@@ -69,6 +70,7 @@ class Compared:
     profit_factor: float | None
     round_trips: int
     failed: str
+    unfit: str = ""
 
 
 _COMPARED = TypeAdapter(tuple[Compared, ...])
@@ -209,7 +211,8 @@ def _incumbent(
         judged = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
         since = _since(ground, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
     except (ConfigError, DataError) as error:
-        return Incumbent(pointer.config_id, since_ms, 0.0, np.zeros(days), None, None, 0, f"can't be replayed: {error}")
+        unfit = f"can't be replayed: {error}"
+        return Incumbent(pointer.config_id, since_ms, 0.0, np.zeros(days), None, None, 0, unfit, other_kernels)
     return Incumbent(
         config_id=pointer.config_id,
         since_ms=since_ms,
@@ -245,6 +248,7 @@ def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:
         profit_factor=incumbent.profit_factor,
         round_trips=incumbent.round_trips,
         failed=failure(incumbent, plan.selection.roles),
+        unfit=incumbent.unfit,
     )
 
 
