@@ -65,12 +65,12 @@ def promote(
 @JSON
 def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
     """Let a lane open nothing more until a person promotes a config to it again; exits go on. Always allowed."""
+    from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.moves import pause as carry_out
-    from mei_pipeline.registry.store import open_registry
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
-    book = open_registry(settings.registry)
+    book = open_home_registry(settings)
     tell(carry_out(book, settings.lanes, name, occasion(who, why, "mei registry pause")), as_json)
 
 
@@ -99,11 +99,12 @@ def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) ->
 @JSON
 def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
     """Let the config whose id begins with CONFIG trade nowhere ever again. A lane that it trades in is paused first."""
+    from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.moves import retire as carry_out
-    from mei_pipeline.registry.store import open_registry, resolve_id
+    from mei_pipeline.registry.store import resolve_id
     from mei_pipeline.settings import read_settings
 
-    book = open_registry(read_settings().registry)
+    book = open_home_registry(read_settings())
     config_id = resolve_id(book, config)
     done = carry_out(book, config_id, occasion(who, why, "mei registry retire"))
     if as_json:
@@ -116,11 +117,11 @@ def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
 def opened() -> "tuple[Settings, Config, Registry]":
     """Settings, configuration, and the registry."""
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.registry.store import open_registry
+    from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
-    return settings, load_config(settings.config), open_registry(settings.registry)
+    return settings, load_config(settings.config), open_home_registry(settings)
 
 
 def configured(files: "Config", name: str) -> "Lane":

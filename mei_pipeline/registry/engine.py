@@ -11,14 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event, insert
+from sqlalchemy import (
+    Connection,
+    Engine,
+    NullPool,
+    Table,
+    create_engine,
+    event,
+    exists,
+    false,
+    insert,
+    inspect,
+    or_,
+    select,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from mei_pipeline import files
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused, Retryable
 from mei_pipeline.registry.migrate import upgrade, version_in
-from mei_pipeline.registry.tables import SCHEMA_VERSION
+from mei_pipeline.registry.tables import SCHEMA_VERSION, configs, looks
 
 BUSY_TIMEOUT_S = 10.0
 """How long a writer waits for another one before it gives up."""
@@ -89,6 +102,35 @@ def schema_version(url: str) -> int:
     registry = _connected(url, BUSY_TIMEOUT_S)
     with reading(registry) as connection:
         return version_in(connection, registry.url)
+
+
+def registry_is_empty(url: str) -> bool:
+    """Return whether the registry at an SQLAlchemy URL is missing or holds neither a config nor a look.
+
+    A file that is missing is not created.
+
+    Raises:
+        MeiError: As `open_registry`.
+    """
+    address = _address(url)
+    if address.get_backend_name() == "sqlite" and address.database and not Path(address.database).exists():
+        return True
+    registry = _connected(url, BUSY_TIMEOUT_S)
+    with reading(registry) as connection:
+        if not version_in(connection, registry.url):
+            return True
+        known = set(inspect(connection).get_table_names())
+        filled = (exists().select_from(table) for table in (configs, looks) if table.name in known)
+        return not connection.execute(select(or_(false(), *filled))).scalar()
+
+
+def shown_url(url: str) -> str:
+    """Return an SQLAlchemy URL without its password, for messages.
+
+    Raises:
+        ConfigError: It is not a URL of a registry.
+    """
+    return _address(url).render_as_string(hide_password=True)
 
 
 @contextmanager

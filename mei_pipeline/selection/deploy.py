@@ -26,7 +26,8 @@ from mei_pipeline.registry.deploy import (
     propose_deployments,
     store_candidates,
 )
-from mei_pipeline.registry.engine import Registry, open_registry
+from mei_pipeline.registry.engine import Registry
+from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import Wanted, lanes_of, wanted
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import Basis, Occasion
@@ -93,7 +94,7 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
         DataError: An earlier station has not run, or has run again since.
         Busy: Another process holds the registry.
     """
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     walk, verdicts = read_verdicts(settings, plan)
     passed = _passed(verdicts)
     fell = "what passed holds a lane that no night moves" if passed else _why_none([each for _, each, _ in verdicts])
@@ -153,7 +154,7 @@ def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occas
     Raises:
         Busy, DataError, Fatal, Refused: See `registry.deploy.propose_deployments`.
     """
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     _, verdicts = read_verdicts(settings, plan)
     judged = store_candidates(
         registry,

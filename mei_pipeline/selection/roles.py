@@ -52,8 +52,8 @@ class Incumbent:
         drawdown_pct: Deepest fall since it took the lane; None before its first whole day.
         profit_factor: Since it took the lane; None without round trips.
         round_trips: Since it took the lane.
-        unfit: Why it can't be replayed tonight; empty if it was. If not, the figures above are unknown, and it keeps its
-            lane.
+        unfit: Why it can't be replayed tonight; empty if it was. If not, the figures above are unknown and it keeps
+            its lane.
         other_kernels: It was let in with other kernels than the present ones, and an executor would refuse it.
     """
 
