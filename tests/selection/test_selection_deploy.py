@@ -157,6 +157,12 @@ def test_where_all_that_passed_hold_lanes_that_no_night_moves_nothing_is_left(he
     assert assigned(found)["paper2"] == (None, "nothing, because what passed holds a lane that no night moves")
 
 
+def test_a_verdict_holds_after_roles_are_edited(judged):
+    deploy(judged)
+    found = with_roles(judged, min_run_days=30)
+    assert [(each.moved, each.refused) for each in hand_over(found)] == [(True, "")]
+
+
 # Incumbents
 
 
