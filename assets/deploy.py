@@ -10,7 +10,7 @@ from assets import surroundings
 from assets.metadata import Metadata, Result, artefact_metadata, declared, records
 from assets.selection import role_assignments
 from mei_pipeline import files
-from mei_pipeline.errors import MeiError, Refused
+from mei_pipeline.errors import MeiError
 from mei_pipeline.night import read_plan
 from mei_pipeline.params.identity import config_id, make_resolved
 from mei_pipeline.params.table import read_catalog
@@ -109,9 +109,11 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     yield dg.MaterializeResult(
         metadata=_moved(settings.lanes, outcomes, pointers), data_version=dg.DataVersion(version_of(pointers))
     )
-    refused = [f"{outcome.lane}: {outcome.refused}" for outcome in outcomes if outcome.refused]
-    if refused:
-        raise Refused("; ".join(refused))
+    failed = [outcome.error for outcome in outcomes if outcome.error]
+    if failed:
+        # The other lanes are done; the run fails by the gravest error, so that its exit code says what to do.
+        gravest = max(failed, key=lambda error: error.exit_code)
+        raise type(gravest)("; ".join(f"{each.lane}: {each.refused}" for each in outcomes if each.refused))
 
 
 def version_of(pointers: Sequence[Pointer]) -> str:
