@@ -182,9 +182,11 @@ def _assumed(settings: Settings) -> list[Finding]:
 
 def _registry(settings: Settings) -> list[Finding]:
     from mei_pipeline.registry.engine import schema_version
+    from mei_pipeline.registry.home import check_registry
     from mei_pipeline.registry.store import list_configs, open_registry
     from mei_pipeline.registry.tables import SCHEMA_VERSION
 
+    check_registry(settings)
     if not settings.registry_url and not (settings.home / "registry.db").exists():
         return [Finding("registry", "ok", "none yet; the first night makes it")]
     version = schema_version(settings.registry)

@@ -27,7 +27,8 @@ from mei_pipeline.registry.deploy import (
     propose_deployments,
     store_candidates,
 )
-from mei_pipeline.registry.engine import Registry, open_registry
+from mei_pipeline.registry.engine import Registry
+from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import Wanted, lanes_of, wanted
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import Basis, Occasion
@@ -60,6 +61,7 @@ class Compared:
         profit_factor: Since then; None without a loss or a round trip.
         round_trips: Since then.
         failed: Why it has failed; empty where it has not.
+        unfit: Why it can't be replayed, which is no failure; empty if it was replayed.
     """
 
     lane: str
@@ -70,6 +72,7 @@ class Compared:
     profit_factor: float | None
     round_trips: int
     failed: str
+    unfit: str = ""
 
 
 _COMPARED = TypeAdapter(tuple[Compared, ...])
@@ -92,7 +95,7 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
         DataError: An earlier station has not run, or has run again since.
         Busy: Another process holds the registry.
     """
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     walk, verdicts = read_verdicts(settings, plan)
     passed = _passed(verdicts)
     fell = "what passed holds a lane that no night moves" if passed else _why_none([each for _, each, _ in verdicts])
@@ -152,7 +155,7 @@ def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occas
     Raises:
         Busy, DataError, Fatal, Refused: See `registry.deploy.propose_deployments`.
     """
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     _, verdicts = read_verdicts(settings, plan)
     judged = store_candidates(
         registry,
@@ -210,7 +213,8 @@ def _incumbent(
         judged = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
         since = _since(ground, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
     except (ConfigError, DataError) as error:
-        return Incumbent(pointer.config_id, since_ms, 0.0, np.zeros(days), None, None, 0, f"can't be replayed: {error}")
+        unfit = f"can't be replayed: {error}"
+        return Incumbent(pointer.config_id, since_ms, 0.0, np.zeros(days), None, None, 0, unfit, other_kernels)
     return Incumbent(
         config_id=pointer.config_id,
         since_ms=since_ms,
@@ -246,6 +250,7 @@ def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:
         profit_factor=incumbent.profit_factor,
         round_trips=incumbent.round_trips,
         failed=failure(incumbent, plan.selection.roles),
+        unfit=incumbent.unfit,
     )
 
 
