@@ -195,7 +195,7 @@ def _registry(settings: Settings) -> list[Finding]:
         return [Finding("registry", "ok", f"schema version {version}", advice)]
     registry = open_registry(settings.registry)
     found = f"{registry.url}: {len(list_configs(registry))} configs, schema version {version}"
-    return check_writable(settings) or [Finding("registry", "ok", found)]
+    return check_writable(settings, registry) or [Finding("registry", "ok", found)]
 
 
 def _dagster(settings: Settings) -> list[Finding]:

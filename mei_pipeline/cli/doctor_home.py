@@ -87,11 +87,17 @@ def judge_room(folder: Path, free: int, files_left: int, needed: int) -> Finding
     return Finding("home", level, found, advice)
 
 
-def check_writable(settings: Settings) -> list[Finding]:
-    """A finding if the file of the registry can be read but not written."""
-    path = settings.home / "registry.db"
-    if settings.registry_url or not path.is_file():
-        return []
+def check_writable(settings: Settings, book: "Registry") -> list[Finding]:
+    """A finding if the registry can be read but not written."""
+    from sqlalchemy import make_url
+
+    if book.engine.dialect.name == "postgresql":
+        with book.engine.connect() as connection:
+            closed_server = connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
+        advice = "name the primary server in MEI_REGISTRY_URL, or let the server write: default_transaction_read_only"
+        found = f"{book.url} takes no writes: the registry is read-only"
+        return [Finding("registry", "fail", found, advice)] if closed_server else []
+    path = Path(make_url(settings.registry).database or "")
     closed = [str(each) for each in (path, path.parent) if not files.writable(each)]
     if not closed:
         return []

@@ -240,6 +240,8 @@ def backup(out: Path, as_json: bool) -> None:
         output.print_json({"archive": str(out), "files": report.files, "bytes": report.bytes})
     else:
         output.note(f"{out}: {report.files:,} files, {report.bytes / 1e6:,.1f} MB")
+    if _settings().registry_url:
+        output.warn("the registry that MEI_REGISTRY_URL names is not in the backup; back it up with its own tools")
 
 
 @click.command("restore")

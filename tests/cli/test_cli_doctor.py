@@ -132,8 +132,11 @@ def test_a_damaged_registry_fails(home):
     assert finding_of("registry")["level"] == "fail"
 
 
-def test_a_registry_that_is_read_only_fails(home):
+@pytest.mark.parametrize("named", [False, True], ids=["home", "url"])
+def test_a_registry_that_is_read_only_fails(home, monkeypatch, named):
     kit.fresh(home)
+    if named:
+        monkeypatch.setenv("MEI_REGISTRY_URL", f"sqlite:///{home / 'registry.db'}")
     assert finding_of("registry")["level"] == "ok"
     home.chmod(0o500)
     finding = as_plain_user(lambda: finding_of("registry"))

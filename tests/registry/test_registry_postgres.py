@@ -4,9 +4,11 @@ import pytest
 import registry_kit as kit
 from sqlalchemy import NullPool, create_engine, event, make_url, text
 
+from mei_pipeline.cli.doctor import examine
 from mei_pipeline.errors import Busy, ConfigError, DataError, OutcomeUnknown, Retryable
 from mei_pipeline.registry import store
 from mei_pipeline.registry.engine import open_registry, reading, writing
+from mei_pipeline.settings import read_settings
 
 pytestmark = pytest.mark.postgres
 
@@ -159,3 +161,16 @@ def test_a_database_of_something_else_is_left_alone(url):
         connection.execute(text("CREATE TABLE cakes (flour INTEGER)"))
     with pytest.raises(DataError, match="it holds cakes"):
         open_registry(url)
+
+
+def test_the_doctor_sees_a_server_that_takes_no_writes(url, monkeypatch):
+    monkeypatch.setenv("MEI_REGISTRY_URL", url)
+    open_registry(url)
+    [finding] = examine(read_settings(), {"registry"})
+    assert finding.level == "ok"
+    name = make_url(url).database
+    with connected(url).connect() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+        connection.commit()
+    [finding] = examine(read_settings(), {"registry"})
+    assert (finding.level, "read-only" in finding.found) == ("fail", True)
