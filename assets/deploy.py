@@ -10,12 +10,13 @@ from assets import surroundings
 from assets.metadata import Metadata, Result, artefact_metadata, declared, records
 from assets.selection import role_assignments
 from mei_pipeline import files
-from mei_pipeline.errors import MeiError, Refused
+from mei_pipeline.errors import MeiError
 from mei_pipeline.night import read_plan
 from mei_pipeline.params.identity import config_id, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.deploy import LanePromotion, LaneProposal, promote_proposals
-from mei_pipeline.registry.engine import Registry, open_registry
+from mei_pipeline.registry.engine import Registry
+from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import get_config, lane_pointers, passing_verdict
@@ -71,7 +72,7 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
         plan,
         surroundings.occasion(context, why, f"night {plan.id}"),
     )
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     return dg.MaterializeResult(
         metadata=_proposed(settings.lanes, found),
         check_results=[
@@ -96,7 +97,7 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     since the proposal is left alone. Doing it twice is doing it once; its version is the hash of all pointers.
     """
     settings, config = surroundings.read_all()
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     outcomes = promote_proposals(
         registry,
         settings.lanes,
@@ -108,9 +109,11 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     yield dg.MaterializeResult(
         metadata=_moved(settings.lanes, outcomes, pointers), data_version=dg.DataVersion(version_of(pointers))
     )
-    refused = [f"{outcome.lane}: {outcome.refused}" for outcome in outcomes if outcome.refused]
-    if refused:
-        raise Refused("; ".join(refused))
+    failed = [outcome.error for outcome in outcomes if outcome.error]
+    if failed:
+        # The other lanes are done; the run fails by the gravest error, so that its exit code says what to do.
+        gravest = max(failed, key=lambda error: error.exit_code)
+        raise type(gravest)("; ".join(f"{each.lane}: {each.refused}" for each in outcomes if each.refused))
 
 
 def version_of(pointers: Sequence[Pointer]) -> str:

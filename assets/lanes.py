@@ -10,7 +10,7 @@ from assets import surroundings
 from assets.deploy import promoted
 from assets.metadata import declared
 from mei_pipeline.config.models import LaneConfig
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import Status, acknowledged, read_status
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import lane_pointer
@@ -62,7 +62,7 @@ def lane_check(name: str) -> dg.AssetChecksDefinition:
     )
     def check() -> dg.AssetCheckResult:
         settings, _ = surroundings.read_all()
-        pointer = lane_pointer(open_registry(settings.registry), name)
+        pointer = lane_pointer(open_home_registry(settings), name)
         status = read_status(settings.lanes, name)
         passed, words = judge(pointer, status)
         return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.WARN, description=words)

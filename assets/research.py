@@ -30,6 +30,7 @@ from mei_pipeline.night import (
 from mei_pipeline.notes import data_notes
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
+from mei_pipeline.registry.home import check_registry
 from mei_pipeline.selection.walk_forward import check_folds
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.best import STANDS_FOR, find_best
@@ -91,6 +92,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     """
     settings, files = surroundings.read_all()
     refuse_second_night(settings, context.instance, context.run.run_id)
+    check_registry(settings)  # before hours of search, of which a lost registry could store nothing
     as_of_ms = config.as_of_ms or surroundings.now_ms()
     try:
         plan = plan_night(settings, files, config.profile, as_of_ms)

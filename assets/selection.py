@@ -13,7 +13,7 @@ from assets.plots import line_plot
 from assets.research import ProgressResource, features, night_plan, sweep_results
 from mei_pipeline.night import NightPlan, night_folder, read_plan
 from mei_pipeline.registry.deploy import Assignment
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.selection.artefacts import Candidates, Gated, read_replays, read_walk
 from mei_pipeline.selection.deploy import assign_night
 from mei_pipeline.selection.gates import gate_names
@@ -157,7 +157,7 @@ def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) 
     """
     settings, _ = surroundings.read_all()
     plan = read_plan(settings)
-    gated = gate_night(settings, plan, open_registry(settings.registry), surroundings.now_ms(), progress)
+    gated = gate_night(settings, plan, open_home_registry(settings), surroundings.now_ms(), progress)
     path = night_folder(settings, plan) / "gates.json"
     context.log.info("%s of %s passed", sum(each.passed for each in gated.judgements), len(gated.judgements))
     return dg.MaterializeResult(

@@ -10,7 +10,7 @@ from assets.jobs import HAND_OVER
 from assets.lanes import CHECK, judge, lane_key
 from mei_pipeline.candles.intervals import HOUR_MS, iso
 from mei_pipeline.errors import DataError
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import Status, drift, read_status
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import lane_pointer
@@ -30,7 +30,7 @@ Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Turn each lane's status file into an event on its asset; the cursor holds what was reported last."""
     settings, config = surroundings.read_all()
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     seen: dict[str, str] = json.loads(context.cursor or "{}")
     events: list[Event] = []
     for name in sorted(config.lanes):
@@ -58,7 +58,7 @@ def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """One run per lane and transition: a rollback to an earlier config is a transition of its own."""
     settings, config = surroundings.read_all()
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     requests = []
     for name in sorted(config.lanes):
         found = drift(registry, settings.lanes, name)

@@ -92,7 +92,8 @@ def build_features(bars: Bars, columns: tuple[Column, ...], folder: Path, progre
 
     Raises:
         ConfigError: A window is longer than the bars.
-        DataError: The disk is full or the folder can't be written.
+        Retryable: The disk is full.
+        DataError: The folder can't be written.
     """
     length = len(bars.open_ms)
     longest = max((window for column in columns for window in column.windows), default=0)

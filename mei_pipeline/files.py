@@ -4,17 +4,50 @@ import errno
 import hashlib
 import json
 import os
+import re
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from mei_pipeline.errors import Busy, DataError
+from mei_pipeline.errors import Busy, DataError, MeiError, OutcomeUnknown, Retryable
 
 _CHUNK = 1 << 20
+_ATTEMPTS = 5  # at a lock file that others remove between two looks at it
+
+_FREE = "free space on the disk and run the same command again"
+_ALLOW = "make it writable for this user"
+_LOOK = "; `mei doctor` looks at every folder"
+_MOVE = "a file lies where a folder is needed, or the other way round; move it away"
+_ADVICE = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EFBIG: _FREE,
+    errno.EACCES: _ALLOW,
+    errno.EPERM: _ALLOW,
+    errno.EROFS: "mount the disk writable, or use a folder on another one",
+    errno.EIO: "the disk fails; look at the system's log before anything else",
+    errno.ENOTDIR: _MOVE,
+    errno.EEXIST: _MOVE,
+    errno.EISDIR: _MOVE,
+}
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_OF_DISKS = _FULL | {errno.EROFS, errno.EIO}
+_OF_SQLITE = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EACCES,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    # The index of the log, which SQLite makes before it reads: a full disk is reported as a failing one.
+    sqlite3.SQLITE_IOERR_SHMOPEN: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR_SHMSIZE: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR_SHMMAP: errno.ENOSPC,
+}
 
 
 @contextmanager
@@ -24,7 +57,9 @@ def replacing(path: Path) -> Iterator[Path]:
     The file at `path` is the old one or the new one at every instant, also across a crash or a full disk.
 
     Raises:
-        DataError: The disk is full, or the folder can't be written.
+        Retryable: The disk is full; the file at `path` is the old one.
+        DataError: The folder can't be written; the file at `path` is the old one.
+        OutcomeUnknown: The file at `path` is the new one, but a power failure may still bring the old one back.
     """
     handle = -1
     temporary: Path | None = None
@@ -38,12 +73,19 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-        _sync_folder(path.parent)
     except OSError as error:
-        raise DataError(f"{path}: not written, the previous file is intact: {_explain(error)}") from error
+        raise refused(error, f"{path}: not written, the previous file is intact: {explain(error)}") from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # a disk that fails here has already failed above
+                temporary.unlink(missing_ok=True)
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise OutcomeUnknown(
+            f"{path}: the new file is in place, but a power failure may undo it, because its folder can't be synced: "
+            f"{explain(error)}"
+        ) from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -77,63 +119,160 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, doing: str, *, wait_s: float = 0.0) -> Iterator[None]:
+def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock file at `path`; it is released by the operating system when the process dies.
 
     Args:
-        path: The lock file; `<path>.holder` says who holds it and what for.
-        doing: What the holder is doing, for the message that others get.
+        path: The lock file. A note beside it, `<path>.holder`, names the holder where the disk has room for one.
+        doing: What the holder is doing, for the message that others get. Without it there is no note, and the lock
+            needs no room on the disk.
         wait_s: How long to wait for another holder, in seconds.
 
     Raises:
         Busy: Another process holds the lock.
+        Retryable: The disk has no room for another file.
+        DataError: The lock file or its folder can't be made or opened.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     holder = path.with_name(f"{path.name}.holder")
-    lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=wait_s)
+        lock = _acquire(path, wait_s)
     except filelock.Timeout:
-        who = holder.read_text() if holder.exists() else "another process"
-        raise Busy(f"{path}: {who}; wait for it to end, or stop it") from None
+        raise Busy(f"{path}: {_note(holder) or 'another process'}; wait for it to end, or stop it") from None
+    except OSError as error:
+        raise refused(error, f"{path}: lock not taken: {explain(error, path)}") from error
     try:
-        holder.write_text(f"{doing}, process {os.getpid()}")
+        if doing:
+            with suppress(OSError):  # the note serves messages alone: a full disk must not stop the holder
+                holder.write_text(f"{doing}, process {os.getpid()}")
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
         lock.release()
 
 
 def holder_of(path: Path) -> str:
     """Who holds the lock file at `path`, and what for; empty where nobody does.
 
-    A holder that was killed leaves its note behind. Only where there is a note the lock is tried, for an instant.
+    A holder that was killed leaves its note behind. Only where there is a note the lock is tried, for an instant. Where
+    the lock file can't be opened, as on a disk that is mounted read-only, the note is not believed.
     """
     holder = path.with_name(f"{path.name}.holder")
-    try:
-        who = holder.read_text()
-        lock = filelock.FileLock(path)
-        lock.acquire(timeout=0)
-    except FileNotFoundError:
+    who = _note(holder)
+    if not who:
         return ""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
     except filelock.Timeout:
         return who
-    holder.unlink(missing_ok=True)
+    except OSError:
+        return ""
+    with suppress(OSError):
+        holder.unlink(missing_ok=True)
     lock.release()
     return ""
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the file system can.
+
+    Raises:
+        OSError: The folder can't be opened, or the disk failed.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some network file systems sync no folders; their servers order renames by themselves.
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
     finally:
         os.close(handle)
 
 
-def _explain(error: OSError) -> str:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return f"{error.strerror}: free space on the disk and run the same command again"
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return f"{error.strerror}: make the folder writable for this user"
-    return str(error)
+def writable(path: Path) -> bool:
+    """Whether this process may write to a file or folder that exists; false on a disk that is mounted read-only."""
+    return os.access(path, os.W_OK, effective_ids=True)
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address to read an SQLite database by, also where nothing may be written beside it.
+
+    A database that logs ahead needs a file beside it even for reading. Where there can be none and nothing is in its
+    log, SQLite may take the file for one that never changes.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    alone = not (writable(path.parent) or (log.exists() and log.stat().st_size))
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+
+
+def explain(error: OSError, named: Path | None = None) -> str:
+    """Return the cause of a failed operation on a file, and what to do about it; `named` is not named once more."""
+    filename = "" if error.filename in {None, str(named)} else f"{error.filename}: "
+    cause = f"{filename}{error.strerror}" if error.strerror else str(error)
+    return f"{cause}: {_ADVICE[error.errno]}" if error.errno in _ADVICE else str(error)
+
+
+def refused(error: OSError, text: str) -> DataError | Retryable:
+    """Return MEI's error for an operation that the disk refused and that changed nothing.
+
+    A full disk may have room later, so the same command may succeed; everything else needs a person first.
+    """
+    return Retryable(text) if error.errno in _FULL else DataError(text)
+
+
+def storage_error(error: BaseException) -> MeiError | None:
+    """An error that an operator can end by himself: a full, failing or read-only disk, or a missing right.
+
+    Args:
+        error: Any error; its causes are looked at as well.
+
+    Returns:
+        `Retryable` for a full disk, else `DataError`, with the file and what to do; None if the error is of another
+        kind.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        number, text = _storage(cause)
+        if number:
+            return refused(OSError(number, ""), text)
+        cause = cause.__cause__
+    return None
+
+
+def _storage(error: BaseException) -> tuple[int, str]:
+    """The number of the operating system's error behind an error, 0 for none that is known, and what to say of it."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0)
+        number = _OF_SQLITE.get(code, _OF_SQLITE.get(code & 0xFF, 0))
+        return number, f"database: {error}: {_ADVICE.get(number, '')}{_LOOK}"
+    if isinstance(error, OSError) and error.errno in _ADVICE and (error.filename or error.errno in _OF_DISKS):
+        return error.errno, explain(error) + ("" if error.filename else _LOOK)
+    # Libraries in Rust put the number of the operating system's error into the text.
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(found[1]) if found and int(found[1]) in _OF_DISKS else 0
+    return number, f"{error}: {_ADVICE.get(number, '')}"
+
+
+def _acquire(path: Path, wait_s: float) -> filelock.BaseFileLock:
+    """Take the lock; a lock file or folder that another process removes meanwhile is made again."""
+    attempt = 1
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(path)
+            lock.acquire(timeout=wait_s)
+        except (FileNotFoundError, filelock.Timeout):
+            if path.exists() or attempt == _ATTEMPTS:
+                raise
+            attempt += 1
+        else:
+            return lock
+
+
+def _note(holder: Path) -> str:
+    try:
+        return holder.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -12,7 +12,7 @@ from mei_pipeline.candles.intervals import iso
 from mei_pipeline.config.models.pipeline import Retention
 from mei_pipeline.errors import Busy
 from mei_pipeline.night import known_nights, read_plan
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.store import ConfigStory, list_configs
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan
@@ -158,7 +158,7 @@ def _fates(
 
 
 def _stories(settings: Settings) -> tuple[ConfigStory, ...]:
-    return list_configs(open_registry(settings.registry))
+    return list_configs(open_home_registry(settings))
 
 
 def _ever_passed(story: ConfigStory) -> bool:

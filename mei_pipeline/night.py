@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
-from kernels.cache import use_cache
 from mei_pipeline import files
+from mei_pipeline.cache import use_kernels
 from mei_pipeline.candles import quality
 from mei_pipeline.candles.confirm import confirmed_bars
 from mei_pipeline.candles.findings import marked_within, reasons
@@ -304,7 +304,7 @@ def _planned_bars(settings: Settings, plan: NightPlan, load: Callable[[Lake], Ba
 
 def night_features(settings: Settings, plan: NightPlan, bars: Bars, progress: Progress = silent) -> FeatureSet:
     """The columns that the night's combos read, computed or mapped."""
-    use_cache(settings.kernel_cache)
+    use_kernels(settings)
     return build_features(bars, plan.sweep.columns(), settings.features, progress)
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from kernels import bind
 from kernels.book import Book, make_book
-from kernels.cache import use_cache
 from kernels.cuda.launch import Job
 from kernels.market import FillModel, Floats, Ints, Market, model_record, symbol_records
 from kernels.params import SIGNAL_ROLES, Parameter, Value, record_of
 from kernels.strategies import load
+from mei_pipeline.cache import use_kernels
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.gpu import Gpu
 from mei_pipeline.market import Window
@@ -117,7 +117,7 @@ class Record:
 
 def engine(settings: Settings, strategy: str) -> ModuleType:
     """The compiled engine of `strategy`; its machine code is kept under the home folder."""
-    use_cache(settings.kernel_cache)
+    use_kernels(settings)
     return bind.engine(strategy)
 
 

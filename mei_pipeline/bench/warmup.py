@@ -10,10 +10,10 @@ import numpy as np
 
 from kernels import features as kernel
 from kernels.book import make_book
-from kernels.cache import use_cache
 from kernels.market import fill_model
 from mei_pipeline.bench.portfolio import market_bars
 from mei_pipeline.bench.work import timed
+from mei_pipeline.cache import use_kernels
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.features import columns_of
 from mei_pipeline.market import Bars, Window, window
@@ -71,7 +71,7 @@ def warm_up(
     Raises:
         ConfigError: There is no such strategy.
     """
-    folder = use_cache(settings.kernel_cache)
+    folder = use_kernels(settings)
     catalog = read_catalog()
     names = list(strategies) or list(catalog.strategies)
     for name in names:

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kernels.cache import use_cache
 from kernels.market import Ints, fill_model
 from kernels.params import Value
+from mei_pipeline.cache import use_kernels
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.gpu import Gpu, Wanted, choose, open_gpu
 from mei_pipeline.market import Bars, Window, window
@@ -188,7 +188,7 @@ def run_work(
     """
     choice = choose(settings, engine, work.plan.strategy)
     gpu = open_gpu(choice, work.plan.strategy)
-    use_cache(settings.kernel_cache)
+    use_kernels(settings)
     _once(settings, Work(work.bars, work.cut, work.plan, work.numbers[:1]), threads, gpu)
     runs = []
     for index in range(repeats):

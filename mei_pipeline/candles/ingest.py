@@ -100,9 +100,11 @@ def ingest(  # noqa: PLR0913 - a source, a lake, and how to go about it
         bounds: Bounds between a crash and an error; the usual ones when None.
 
     Raises:
-        DataError: A file of the source or of the lake is missing, damaged or of another schema, or the disk is full.
-            What earlier batches merged stays.
+        DataError: A file of the source or of the lake is missing, damaged or of another schema.
+        Retryable: The disk is full.
         Busy: Another process writes to the lake.
+
+    What earlier batches merged stays.
     """
     for interval in intervals:
         interval_ms(interval)

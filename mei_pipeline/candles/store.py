@@ -259,7 +259,8 @@ def writing(lake: Lake, doing: str) -> Iterator[Stage]:
 
     Raises:
         Busy: Another process writes to the lake and did not end within `lake.wait_s`.
-        DataError: The disk is full or the lake's folder can't be written.
+        Retryable: The disk is full.
+        DataError: The lake's folder can't be written.
         ValueError: `lake` is of the past.
     """
     if lake.before:
@@ -268,10 +269,7 @@ def writing(lake: Lake, doing: str) -> Iterator[Stage]:
         with files.locked(lake.root / ".lock", doing, wait_s=lake.wait_s), transaction.transaction(lake.root) as stage:
             yield stage
     except OSError as error:
-        raise DataError(
-            f"{lake.root}: can't be written: {error.strerror or error}; free space on the disk, or make the folder "
-            "writable for this user, and run the same command again"
-        ) from error
+        raise files.refused(error, f"{lake.root}: can't be written: {files.explain(error)}") from error
 
 
 def settle(lake: Lake) -> None:

@@ -14,7 +14,6 @@ The caller holds the lake's lock.
 
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from typing import Any
 import polars as pl
 
 from mei_pipeline import files
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import DataError, OutcomeUnknown
 
 PENDING = ".pending"
 COMMIT = "commit.json"
@@ -77,7 +76,8 @@ def transaction(root: Path) -> Iterator[Stage]:
     """Collect changes and apply them all when the block ends, or none of them if it raises.
 
     Raises:
-        DataError: The disk is full or a folder can't be written; the message says whether anything changed.
+        Retryable: The disk is full; nothing changed.
+        DataError: A folder can't be written; the message says whether anything changed.
     """
     recover(root)
     stage = Stage(root)
@@ -85,6 +85,10 @@ def transaction(root: Path) -> Iterator[Stage]:
         yield stage
         if stage.moves or stage.removals:
             files.write_json(root / PENDING / COMMIT, {"moves": stage.moves, "removals": stage.removals})
+    except OutcomeUnknown as error:
+        # The plan is taken back as long as none of its moves was made.
+        _discard(root)
+        raise DataError(f"{root}: nothing was changed: {error}") from error
     except BaseException:
         _discard(root)
         raise
@@ -135,21 +139,14 @@ def _apply(root: Path, moves: dict[str, str], removals: list[str]) -> None:
         folders.add((root / target).parent)
     for folder in folders | {root}:
         if folder.is_dir():
-            _sync(folder)
+            files.sync_folder(folder)
 
 
 def _discard(root: Path) -> None:
     pending = root / PENDING
     if pending.is_dir():
-        # The plan goes first: a plan without its staged files would read as one that was carried out.
-        (pending / COMMIT).unlink(missing_ok=True)
-        _sync(pending)
+        if needs_recovery(root):
+            # The plan goes first: a plan without its staged files would read as one that was carried out.
+            (pending / COMMIT).unlink(missing_ok=True)
+            files.sync_folder(pending)
         shutil.rmtree(pending, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

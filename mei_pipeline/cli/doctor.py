@@ -3,22 +3,22 @@
 import contextlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
 import tomllib
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.diagnosis import Finding, some
+from mei_pipeline.cli.doctor_home import check_home, check_lanes, check_writable, judge_cache, room
 from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 
@@ -26,30 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
 PACKAGES = ("mei_pipeline", "assets", "kernels", "live")
-_GIB = 1 << 30
-_DISK_FAILS_BELOW = 1 * _GIB  # a night of 14 symbols writes some 100 MiB; less than this and it may stop half-way
-_DISK_WARNS_BELOW = 10 * _GIB
-_LISTED = 5  # names given in one line before the rest is counted
 _TOOL_WITHIN_S = 5
-
-Level = Literal["ok", "warn", "fail"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        name: What was looked at.
-        level: `fail` where a night can't run or would be wrong, `warn` where a person should know.
-        found: What is there.
-        do: What to do about it; empty where nothing is to be done.
-    """
-
-    name: str
-    level: Level
-    found: str
-    do: str = ""
 
 
 @click.command()
@@ -76,11 +53,12 @@ def examine(settings: Settings, only: "Container[str] | None" = None) -> list[Fi
         ("python", _python),
         ("dependencies", _dependencies),
         ("packages", _packages),
-        ("home", _home),
+        ("home", check_home),
         ("config", _config),
         ("lake", _lake),
         ("instruments", _assumed),
         ("registry", _registry),
+        ("lanes", check_lanes),
         ("dagster", _dagster),
         ("kernels", _kernels),
         ("gpu", _gpu),
@@ -128,10 +106,10 @@ def _dependencies(_: Settings) -> list[Finding]:
     installed = {each["Name"].lower().replace("_", "-").replace(".", "-"): each["Version"] for each in about}
     missing = sorted(entry["name"] for entry in own["mei"] if entry["name"] not in installed)
     if missing:
-        return [Finding("dependencies", "fail", f"missing: {_some(missing)}", "uv sync")]
+        return [Finding("dependencies", "fail", f"missing: {some(missing)}", "uv sync")]
     others = differing(wanted, installed)
     if others:
-        return [Finding("dependencies", "warn", f"not as in uv.lock: {_some(others)}", "uv sync")]
+        return [Finding("dependencies", "warn", f"not as in uv.lock: {some(others)}", "uv sync")]
     return [Finding("dependencies", "ok", "as in uv.lock")]
 
 
@@ -144,19 +122,8 @@ def _packages(_: Settings) -> list[Finding]:
             strays.append(f"{name} from {origin or 'nowhere'}")
     if strays:
         advice = "run mei from the environment of this checkout alone: uv sync, then uv run mei doctor"
-        return [Finding("packages", "fail", f"outside {CHECKOUT}: {_some(strays)}", advice)]
+        return [Finding("packages", "fail", f"outside {CHECKOUT}: {some(strays)}", advice)]
     return [Finding("packages", "ok", f"{', '.join(PACKAGES)} from {CHECKOUT}")]
-
-
-def _home(settings: Settings) -> list[Finding]:
-    existing = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        advice = "make the folder writable for this user, or set MEI_HOME to one that is"
-        return [Finding("home", "fail", f"{existing} can't be written", advice)]
-    free = shutil.disk_usage(existing).free
-    level: Level = "fail" if free < _DISK_FAILS_BELOW else "warn" if free < _DISK_WARNS_BELOW else "ok"
-    advice = "" if level == "ok" else "free space on the disk, or set MEI_HOME to a folder on another one"
-    return [Finding("home", level, f"{settings.home}, {free / _GIB:.1f} GiB free", advice)]
 
 
 def _config(settings: Settings) -> list[Finding]:
@@ -189,8 +156,8 @@ def _lake(settings: Settings) -> list[Finding]:
             last = max(entry.last_ms for entry in entries.values())
             newest.append(f"{part.venue} {part.interval} to {_utc(last)}")
     if damaged:
-        return [Finding("lake", "fail", _some(damaged), "mei lake verify")]
-    return [Finding("lake", "ok", _some(newest) or "no candles yet")]
+        return [Finding("lake", "fail", some(damaged), "mei lake verify")]
+    return [Finding("lake", "ok", some(newest) or "no candles yet")]
 
 
 def _assumed(settings: Settings) -> list[Finding]:
@@ -206,7 +173,7 @@ def _assumed(settings: Settings) -> list[Finding]:
         known = without_assumed(read_instruments(lake, venue))
         names = sorted(known.filter(known["source"] == SOURCE)["symbol"].unique())
         if names:
-            assumed.append(f"{venue}: {_some(names)}")
+            assumed.append(f"{venue}: {some(names)}")
     if not assumed:
         return [Finding("instruments", "ok", "stated by a source" if venues else "none yet")]
     advice = "ingest the venue's instruments: lots, least notional, leverage and maintenance margin are assumed"
@@ -215,9 +182,11 @@ def _assumed(settings: Settings) -> list[Finding]:
 
 def _registry(settings: Settings) -> list[Finding]:
     from mei_pipeline.registry.engine import schema_version
+    from mei_pipeline.registry.home import check_registry
     from mei_pipeline.registry.store import list_configs, open_registry
     from mei_pipeline.registry.tables import SCHEMA_VERSION
 
+    check_registry(settings)
     if not settings.registry_url and not (settings.home / "registry.db").exists():
         return [Finding("registry", "ok", "none yet; the first night makes it")]
     version = schema_version(settings.registry)
@@ -226,7 +195,7 @@ def _registry(settings: Settings) -> list[Finding]:
         return [Finding("registry", "ok", f"schema version {version}", advice)]
     registry = open_registry(settings.registry)
     found = f"{registry.url}: {len(list_configs(registry))} configs, schema version {version}"
-    return [Finding("registry", "ok", found)]
+    return check_writable(settings, registry) or [Finding("registry", "ok", found)]
 
 
 def _dagster(settings: Settings) -> list[Finding]:
@@ -242,11 +211,13 @@ def _dagster(settings: Settings) -> list[Finding]:
 
 def _kernels(settings: Settings) -> list[Finding]:
     from kernels.cache import source_hash
+    from mei_pipeline.cache import check_cache
 
     folder = settings.kernel_cache / source_hash()[:16]
+    check_cache(settings.cache, folder)
     if any(folder.rglob("*.nbi")):
         return [Finding("kernels", "ok", f"compiled, in {folder}")]
-    return [Finding("kernels", "ok", "not compiled yet; the next night does it once")]
+    return [judge_cache(settings.cache, *room(settings.cache))]
 
 
 def _gpu(settings: Settings) -> list[Finding]:
@@ -255,12 +226,12 @@ def _gpu(settings: Settings) -> list[Finding]:
 
     choices = {name: choose(settings, "auto", name) for name in read_catalog().strategies}
     said = {str(choice): [name for name in choices if choices[name] == choice] for choice in choices.values()}
-    found = [f"{_some(names)}: {why}" if len(said) > 1 else why for why, names in said.items()]
+    found = [f"{some(names)}: {why}" if len(said) > 1 else why for why, names in said.items()]
     on_cpu = any(choice.name == "cpu" for choice in choices.values())
     names = _ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
     if on_cpu and names:
-        return [Finding("gpu", "warn", f"{_some(names)}, but sweeps run on {_some(found)}", "see docs/how-to/gpu.md")]
-    return [Finding("gpu", "ok", f"sweeps run on {_some(found)}")]
+        return [Finding("gpu", "warn", f"{some(names)}, but sweeps run on {some(found)}", "see docs/how-to/gpu.md")]
+    return [Finding("gpu", "ok", f"sweeps run on {some(found)}")]
 
 
 def _clock(_: Settings) -> list[Finding]:
@@ -284,11 +255,6 @@ def _ask(*command: str) -> list[str]:
         asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TOOL_WITHIN_S)  # noqa: S603 - fixed words
         return asked.stdout.splitlines()
     return []
-
-
-def _some(names: list[str]) -> str:
-    shown = "; ".join(names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown}; and {len(names) - _LISTED} more"
 
 
 def _utc(time_ms: int) -> str:

@@ -13,6 +13,7 @@ from mei_pipeline.cli.symbols import check_option
 if TYPE_CHECKING:
     from mei_pipeline.candles.quality import Findings
     from mei_pipeline.candles.store import Lake
+    from mei_pipeline.settings import Settings
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 _LATEST = 15  # ingests that `lake show` lists
@@ -227,15 +228,20 @@ lake_group.add_command(confirm)
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @_JSON
 def backup(out: Path, as_json: bool) -> None:
-    """Write lake, registry and lanes to the tar file OUT: what cannot be made again."""
-    from mei_pipeline.candles.backup import backup as run
+    """Write lake, registry, lanes, the home's config/ and its nights to the tar file OUT.
+
+    The new file is read back and checked before it replaces OUT: a damaged home leaves the last good backup.
+    """
+    from mei_pipeline.backup.run import backup as run
 
     with output.bar() as progress:
-        report = run(_home(), out, progress)
+        report = run(_home(), out, progress, on_server=bool(_settings().registry_url))
     if as_json:
         output.print_json({"archive": str(out), "files": report.files, "bytes": report.bytes})
     else:
         output.note(f"{out}: {report.files:,} files, {report.bytes / 1e6:,.1f} MB")
+    if _settings().registry_url:
+        output.warn("the registry that MEI_REGISTRY_URL names is not in the backup; back it up with its own tools")
 
 
 @click.command("restore")
@@ -243,11 +249,11 @@ def backup(out: Path, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace what the home has; the old files are moved aside.")
 @_JSON
 def restore(archive: Path, force: bool, as_json: bool) -> None:
-    """Put lake, registry and lanes of a backup into the home (MEI_HOME), after checking every hash."""
-    from mei_pipeline.candles.backup import restore as run
+    """Put what a backup holds into the home (MEI_HOME), after checking every hash and the registry."""
+    from mei_pipeline.backup.run import restore as run
 
     with output.bar() as progress:
-        report = run(archive, _home(), force=force, progress=progress)
+        report = run(archive, _home(), force=force, progress=progress, on_server=bool(_settings().registry_url))
     aside = str(report.aside) if report.aside else None
     if as_json:
         output.print_json({"archive": str(archive), "files": report.files, "bytes": report.bytes, "aside": aside})
@@ -303,15 +309,18 @@ def _parts(lake: "Lake", found: "dict[tuple[str, str], Findings]") -> list[dict[
 
 def _lake() -> "Lake":
     from mei_pipeline.candles.store import Lake
-    from mei_pipeline.settings import read_settings
 
-    return Lake(read_settings().lake)
+    return Lake(_settings().lake)
 
 
 def _home() -> Path:
+    return _settings().home
+
+
+def _settings() -> "Settings":
     from mei_pipeline.settings import read_settings
 
-    return read_settings().home
+    return read_settings()
 
 
 def _utc(time_ms: int) -> str:

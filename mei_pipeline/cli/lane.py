@@ -9,7 +9,7 @@ from mei_pipeline.cli import output
 from mei_pipeline.cli.moves import JSON, SHORT, WHO, configured, occasion, opened, tell
 
 if TYPE_CHECKING:
-    from mei_pipeline.config.load import Config
+    from mei_pipeline.config.load import LaneFiles
     from mei_pipeline.registry.control import Hold
     from mei_pipeline.registry.store import Registry
     from mei_pipeline.settings import Settings
@@ -129,14 +129,14 @@ def change(
 
 
 def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | None, why: str) -> "dict[str, Hold]":
-    from mei_pipeline.config.load import load_config
+    from mei_pipeline.config.load import load_lanes
     from mei_pipeline.registry.control import Hold, lift_hold, set_hold
     from mei_pipeline.registry.lanes import lane_folder
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
     if not lane_folder(settings.lanes, name).is_dir():
-        configured(load_config(settings.config), name)
+        configured(load_lanes(settings.config), name)
     if hold is None:
         return lift_hold(settings.lanes, name, str(lift))
     because = occasion(who, why, "mei lane set")
@@ -155,29 +155,43 @@ def _tell_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
     output.table(f"Holds of {name}", ("hold", "effect", "owner", "reason"), rows)
 
 
-def _names(files: "Config", book: "Registry") -> list[str]:
-    """Lanes that are configured or held, by name."""
+def _names(files: "LaneFiles", book: "Registry") -> list[str]:
+    """Lanes that are configured, rightly or wrongly, or held, by name."""
     from mei_pipeline.registry.store import lane_pointers
 
-    return sorted({*files.lanes, *(pointer.lane for pointer in lane_pointers(book))})
+    return sorted({*files.lanes, *files.unusable, *(pointer.lane for pointer in lane_pointers(book))})
 
 
-def _examined(settings: "Settings", files: "Config", book: "Registry", name: str) -> dict[str, Any]:
+def _examined(settings: "Settings", files: "LaneFiles", book: "Registry", name: str) -> dict[str, Any]:
     """A lane as configuration, registry, executor and files have it; what can't be read is one of its problems."""
+    from mei_pipeline.errors import ConfigError
     from mei_pipeline.registry.control import strictest
-    from mei_pipeline.registry.lanes import acknowledged, drift
+    from mei_pipeline.registry.lanes import Drift, acknowledged, drift
+    from mei_pipeline.registry.store import get_config
 
     lane = files.lanes.get(name)
-    found = drift(book, settings.lanes, name)
+    try:
+        found = drift(book, settings.lanes, name)
+    except ConfigError as error:  # the name of a file that no lane can have
+        found = Drift(name, None, None, (str(error),))
     problems = list(found.differences)
-    if lane is None:
+    venue = get_config(book, found.pointer.config_id).resolved.venue if found.pointer else lane and lane.venue
+    if name in files.unusable:
+        problems.append(files.unusable[name])
+    elif lane is None:
         problems.append(f"{files.folder / 'lanes'} has no file of it")
+    elif lane.venue != venue:
+        where = files.folder / "lanes" / f"{name}.yaml"
+        problems.append(
+            f"{where}: venue {lane.venue}, but the config that holds the lane is for {venue}; correct the file, or set"
+            " MEI_CONFIG to the configuration of this home"
+        )
     status, holds = _read(settings.lanes, name, problems)
     pointer = found.pointer
     return {
         "lane": name,
         "mode": lane and lane.mode,
-        "venue": lane and lane.venue,
+        "venue": venue,
         "role": lane and lane.role,
         "manual": lane and lane.manual,
         "pointer": pointer and vars(pointer),
@@ -192,7 +206,7 @@ def _examined(settings: "Settings", files: "Config", book: "Registry", name: str
 
 def _read(lanes_folder: Path, name: str, problems: list[str]) -> tuple[Any, "dict[str, Hold] | None"]:
     """What the executor says and what holds the lane; None for what is damaged, which is added to `problems`."""
-    from mei_pipeline.errors import DataError
+    from mei_pipeline.errors import ConfigError, DataError
     from mei_pipeline.registry.control import read_holds
     from mei_pipeline.registry.lanes import read_status
 
@@ -200,7 +214,7 @@ def _read(lanes_folder: Path, name: str, problems: list[str]) -> tuple[Any, "dic
     for read in (read_status, read_holds):
         try:
             found.append(read(lanes_folder, name))
-        except DataError as error:
+        except (ConfigError, DataError) as error:
             problems.append(str(error))
             found.append(None)
     return found[0], found[1]

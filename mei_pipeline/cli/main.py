@@ -141,8 +141,7 @@ def run(arguments: Sequence[str], group: click.Group = mei) -> int:
         output.fail(str(error))
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the one place of this process that catches all
-        output.fail(f"unexpected {type(error).__name__}: {error}; {_keep_traceback()}")
-        return _DEFECT
+        return _unexpected(error)
     return code if isinstance(code, int) else 0
 
 
@@ -153,6 +152,17 @@ def main() -> None:
     code = run(sys.argv[1:])
     interrupts.ignore()
     sys.exit(code)
+
+
+def _unexpected(error: Exception) -> int:
+    """Report an error that no module explained; return the exit code."""
+    from mei_pipeline.files import storage_error
+
+    if known := storage_error(error):
+        output.fail(str(known))
+        return known.exit_code
+    output.fail(f"unexpected {type(error).__name__}: {error}; {_keep_traceback()}")
+    return _DEFECT
 
 
 def _keep_traceback() -> str:

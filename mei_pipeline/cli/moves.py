@@ -10,7 +10,7 @@ import click
 from mei_pipeline.cli import output
 
 if TYPE_CHECKING:
-    from mei_pipeline.config.load import Config
+    from mei_pipeline.config.load import LaneFiles
     from mei_pipeline.registry.promote import Promotion
     from mei_pipeline.registry.records import Lane, Occasion, Pointer
     from mei_pipeline.registry.store import Registry
@@ -65,12 +65,12 @@ def promote(
 @JSON
 def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
     """Let a lane open nothing more until a person promotes a config to it again; exits go on. Always allowed."""
+    from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.moves import pause as carry_out
-    from mei_pipeline.registry.store import open_registry
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
-    book = open_registry(settings.registry)
+    book = open_home_registry(settings)
     tell(carry_out(book, settings.lanes, name, occasion(who, why, "mei registry pause")), as_json)
 
 
@@ -99,11 +99,12 @@ def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) ->
 @JSON
 def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
     """Let the config whose id begins with CONFIG trade nowhere ever again. A lane that it trades in is paused first."""
+    from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.moves import retire as carry_out
-    from mei_pipeline.registry.store import open_registry, resolve_id
+    from mei_pipeline.registry.store import resolve_id
     from mei_pipeline.settings import read_settings
 
-    book = open_registry(read_settings().registry)
+    book = open_home_registry(read_settings())
     config_id = resolve_id(book, config)
     done = carry_out(book, config_id, occasion(who, why, "mei registry retire"))
     if as_json:
@@ -113,25 +114,27 @@ def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
         output.table("", ("config", "outcome"), [(config_id[:SHORT], words)])
 
 
-def opened() -> "tuple[Settings, Config, Registry]":
-    """Settings, configuration, and the registry."""
-    from mei_pipeline.config.load import load_config
-    from mei_pipeline.registry.store import open_registry
+def opened() -> "tuple[Settings, LaneFiles, Registry]":
+    """Settings, what the configuration says of lanes, and the registry."""
+    from mei_pipeline.config.load import load_lanes
+    from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
-    return settings, load_config(settings.config), open_registry(settings.registry)
+    return settings, load_lanes(settings.config), open_home_registry(settings)
 
 
-def configured(files: "Config", name: str) -> "Lane":
+def configured(files: "LaneFiles", name: str) -> "Lane":
     """The lane of a name.
 
     Raises:
-        ConfigError: `config/lanes` has no file of it.
+        ConfigError: `config/lanes` has no file of it, or its file is wrong.
     """
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.registry.lanes import lanes_of
 
+    if name in files.unusable and name not in files.lanes:
+        raise ConfigError(files.unusable[name])
     lanes = {lane.name: lane for lane in lanes_of(files.lanes)}
     if name not in lanes:
         raise ConfigError(f"lane {name}: {files.folder / 'lanes'} has no file of it; it has: {', '.join(lanes)}")

@@ -194,10 +194,12 @@ def run_night(settings: Settings, profile: str, as_of_ms: int | None = 0, progre
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import prune
     from mei_pipeline.night import latest_as_of_ms
+    from mei_pipeline.registry.home import check_registry
 
     started = time.monotonic()
     config = load_config(settings.config)
     config.profile(profile)
+    check_registry(settings)  # before hours of search, of which a lost registry could store nothing
     run_id = new_run_id()
     with open_instance(settings, config) as instance, holding_night(settings, instance, run_id):
         ingested = _ingest(settings, config, instance, progress)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mei_pipeline.cli import output
-from mei_pipeline.cli.moves import JSON, MOVES, SHORT
+from mei_pipeline.cli.moves import JSON, MOVES, SHORT, WHO, WHY, occasion
 
 if TYPE_CHECKING:
     from mei_pipeline.registry.records import Evidence, Gate, Transition, Verdict
@@ -144,6 +144,34 @@ def export(form: str, out: Path | None) -> None:
         file.write(f"{_line(whole)}\n")
 
 
+@registry.command("reset")
+@WHY
+@WHO
+@JSON
+def reset(why: str, who: str | None, as_json: bool) -> None:
+    """Give up a registry that is lost, and begin with an empty one.
+
+    Only for a registry that is missing or empty while lanes hold configs or nights judged some. Every trial is
+    forgotten, and each lane holds no config until the next promotion; its pointer is kept under another name.
+    """
+    from mei_pipeline.registry.home import reset_registry
+    from mei_pipeline.settings import read_settings
+
+    done, kept = reset_registry(read_settings(), occasion(who, why, "mei registry reset"))
+    if as_json:
+        output.print_json({"reset": vars(done), "files": [str(path) for path in kept]})
+        return
+    rows = [
+        ("registry", "empty"),
+        ("nights given up", ", ".join(done.nights) or None),
+        *(
+            (f"lane {lane}", f"holds no config; its pointer is kept as {path}")
+            for lane, path in zip(done.lanes, kept, strict=True)
+        ),
+    ]
+    output.table("", ("what", "outcome"), rows)
+
+
 def _line(value: dict[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
 
@@ -163,10 +191,10 @@ def _written(out: Path | None) -> Iterator[TextIO]:
 
 
 def _open() -> "Registry":
-    from mei_pipeline.registry.store import open_registry
+    from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.settings import read_settings
 
-    return open_registry(read_settings().registry)
+    return open_home_registry(read_settings())
 
 
 def _print_story(story: "ConfigStory") -> None:

@@ -88,7 +88,7 @@ def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: b
 
 def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
     """Run what is left of a plan, and show the best."""
-    from kernels.cache import use_cache
+    from mei_pipeline.cache import use_kernels
     from mei_pipeline.candles.intervals import iso
     from mei_pipeline.config.load import PIPELINE
     from mei_pipeline.config.models import PipelineConfig
@@ -111,7 +111,7 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     if where.run == "local":
         output.note(f"engine: {choose(settings, engine, plan.strategy)}")
     with output.bar() as progress:
-        use_cache(settings.kernel_cache)
+        use_kernels(settings)
         features = build_features(bars, plan.columns(), settings.features, progress)
         done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, where=where, progress=progress)
     write_notes(done.folder, notes)

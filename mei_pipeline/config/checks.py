@@ -40,7 +40,7 @@ def check(files: Files, catalog: Catalog) -> Iterator[str]:
     sweeps = [document for document in files.sweeps.values() if document]
     if files.pipeline:
         yield from _profiles(files.pipeline, files)
-        yield from _venues(files.pipeline, [*sweeps, *(lane for lane in files.lanes.values() if lane)])
+        yield from check_venues(files.pipeline, [*sweeps, *(lane for lane in files.lanes.values() if lane)])
     for sweep in sweeps:
         found = list(check_sweep(sweep, catalog))
         yield from found or _benchmark(sweep, catalog, files.pipeline)
@@ -158,9 +158,10 @@ def _benchmark(
             yield sweep.problem(("benchmark",), str(error).removeprefix("benchmark: "))
 
 
-def _venues(
+def check_venues(
     pipeline: Document[PipelineConfig], documents: Iterable[Document[SweepSpec] | Document[LaneConfig]]
 ) -> Iterator[str]:
+    """One line for every sweep and lane of a venue that pipeline.yaml does not know."""
     known = pipeline.model.venues
     for document in documents:
         venue = document.model.venue

@@ -8,7 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mei_pipeline.config.base import Name
-from mei_pipeline.config.checks import Files, check, check_sweep
+from mei_pipeline.config.checks import Files, check, check_sweep, check_venues
 from mei_pipeline.config.models import (
     FilesSource,
     LaneConfig,
@@ -76,6 +76,23 @@ class Config:
         return self.sweeps[name]
 
 
+@dataclass(frozen=True)
+class LaneFiles:
+    """What decides about single lanes; a lane whose file is wrong leaves the others usable.
+
+    Attributes:
+        folder: The configuration folder, absolute.
+        policy: policy.yaml.
+        lanes: lanes/*.yaml by name.
+        unusable: By lane, what is wrong with its file.
+    """
+
+    folder: Path
+    policy: PolicyConfig
+    lanes: Mapping[str, LaneConfig]
+    unusable: Mapping[str, str]
+
+
 def load_config(folder: Path, catalog: Catalog | None = None) -> Config:
     """Read every file of the configuration folder.
 
@@ -86,9 +103,7 @@ def load_config(folder: Path, catalog: Catalog | None = None) -> Config:
     Raises:
         ConfigError: Something is missing or wrong; one line per problem of all files.
     """
-    folder = folder.expanduser().absolute()
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such folder; set MEI_CONFIG to the folder with {PIPELINE}")
+    folder = _existing(folder)
     problems = list(_strangers(folder))
     files = Files(
         pipeline=_read(folder / PIPELINE, PipelineConfig, problems),
@@ -111,6 +126,34 @@ def load_config(folder: Path, catalog: Catalog | None = None) -> Config:
     )
 
 
+def load_lanes(folder: Path) -> LaneFiles:
+    """Read what a person's command about one lane needs: policy.yaml, pipeline.yaml and the lanes, one by one.
+
+    Sweeps and overrides are not read: a slip of the pen in one must not keep a lane from a rollback.
+
+    Raises:
+        ConfigError: policy.yaml or pipeline.yaml is missing or wrong.
+    """
+    folder = _existing(folder)
+    problems: list[str] = []
+    pipeline = _read(folder / PIPELINE, PipelineConfig, problems)
+    policy = _read(folder / POLICY, PolicyConfig, problems)
+    if pipeline is None or policy is None:
+        raise ConfigError(report(problems))
+    lanes: dict[str, LaneConfig] = {}
+    unusable = {path.stem: line for path, line in _misnamed(folder / LANES)}
+    for path in _yaml_files(folder / LANES):
+        flaws: list[str] = []
+        document = _read_named(path, LaneConfig, flaws)
+        if document:
+            flaws += check_venues(pipeline, [document])
+        if document is None or flaws:
+            unusable[path.stem] = report(flaws)
+        else:
+            lanes[path.stem] = document.model
+    return LaneFiles(folder, policy.model, lanes, unusable)
+
+
 def read_sweep(path: Path, catalog: Catalog | None = None) -> SweepSpec:
     """Read one search from a file of its own, checked against the parameter tables.
 
@@ -121,6 +164,13 @@ def read_sweep(path: Path, catalog: Catalog | None = None) -> SweepSpec:
     if problems := list(check_sweep(document, catalog or read_catalog())):
         raise ConfigError(report(problems))
     return document.model
+
+
+def _existing(folder: Path) -> Path:
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; set MEI_CONFIG to the folder with {PIPELINE}")
+    return folder
 
 
 def _unknown(what: str, name: str, known: Mapping[str, object]) -> str:
@@ -144,13 +194,26 @@ def _read_overrides(path: Path, problems: list[str]) -> Document[Overrides] | No
 def _read_all(folder: Path, model: type[ModelT], problems: list[str]) -> dict[str, Document[ModelT] | None]:
     found = {}
     for path in _yaml_files(folder):
-        try:
-            _NAME.validate_python(path.stem)
-        except ValidationError:
-            problems.append(f"{path}: the file's name is not allowed; a name in lower case such as nightly.yaml")
-        else:
-            found[path.stem] = _read(path, model, problems)
+        document = _read_named(path, model, problems)
+        if _is_name(path.stem):
+            found[path.stem] = document
     return found
+
+
+def _read_named(path: Path, model: type[ModelT], problems: list[str]) -> Document[ModelT] | None:
+    """A file whose own name means something."""
+    if not _is_name(path.stem):
+        problems.append(f"{path}: the file's name is not allowed; a name in lower case such as nightly.yaml")
+        return None
+    return _read(path, model, problems)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        _NAME.validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def _yaml_files(folder: Path) -> list[Path]:
@@ -164,8 +227,12 @@ def _strangers(folder: Path) -> Iterator[str]:
         if path.stem not in known:
             yield f"{path}: unknown file; {closest(path.stem, known)}allowed: {', '.join(known.values())}"
     for place in (folder, folder / SWEEPS, folder / LANES):
-        for path in sorted(place.glob("*.yml")):
-            yield f"{path}: name it {path.stem}.yaml, or remove it; .yml is not read"
+        yield from (line for _, line in _misnamed(place))
+
+
+def _misnamed(folder: Path) -> Iterator[tuple[Path, str]]:
+    for path in sorted(folder.glob("*.yml")):
+        yield path, f"{path}: name it {path.stem}.yaml, or remove it; .yml is not read"
 
 
 def _anchored(pipeline: PipelineConfig, folder: Path) -> PipelineConfig:

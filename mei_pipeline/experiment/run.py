@@ -9,8 +9,8 @@ from multiprocessing import get_context
 import numpy as np
 import polars as pl
 
-from kernels.cache import use_cache
 from kernels.market import fill_model
+from mei_pipeline.cache import use_kernels
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
 from mei_pipeline.config.benchmark import sweep_benchmark
@@ -225,7 +225,7 @@ _experiment: list[Experiment] = []
 
 def _start(experiment: Experiment) -> None:
     """A worker is told once what it does: real hours are large."""
-    use_cache(experiment.settings.kernel_cache)
+    use_kernels(experiment.settings)
     _experiment[:] = [experiment]
 
 

@@ -110,11 +110,8 @@ def lift_hold(lanes_folder: Path, lane: str, name: str) -> dict[str, Hold]:
 
 def _changed(lanes_folder: Path, lane: str, change: Callable[[dict[str, Hold]], dict[str, Hold]]) -> dict[str, Hold]:
     path = control_path(lanes_folder, lane)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{path.parent}: not made: {error.strerror}; make it writable for this user") from error
-    with locked(path.with_name(".control.lock"), f"changing the holds of lane {lane}", wait_s=CONTROL_WAIT_S):
+    # The lock has no note: on a disk that is all but full the file itself must have the last block.
+    with locked(path.with_name(".control.lock"), wait_s=CONTROL_WAIT_S):
         holds = change(read_holds(lanes_folder, lane))
         content = {
             "schema_version": 1,

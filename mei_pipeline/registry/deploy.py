@@ -13,10 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from mei_pipeline.errors import Refused
+from mei_pipeline.errors import DataError, MeiError, Refused
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.engine import Registry, reading
+from mei_pipeline.registry.lanes import wanted
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED, RETIRED, check_step
 from mei_pipeline.registry.promote import Decision, Move, Promotion, Wish, carry_out, decide, held_by, judged_for
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion, Pointer, Proposal, as_dict
@@ -125,9 +126,10 @@ class LanePromotion:
         lane: The lane.
         pointer: What the lane holds now, or None.
         moved: Whether its pointer was moved.
-        refused: Why a proposal was not applied; empty where nothing was refused.
+        refused: Why a proposal was not applied, or the lane's files not written; empty if nothing went wrong.
         reason: What happened, in words.
         files: The files that were written.
+        error: The error that `refused` words; None if nothing went wrong.
     """
 
     lane: str
@@ -136,6 +138,7 @@ class LanePromotion:
     refused: str
     reason: str
     files: tuple[Path, ...]
+    error: MeiError | None = None
 
 
 def store_candidates(
@@ -163,7 +166,7 @@ def propose_deployments(
     """Propose for each lane the config that it was assigned, and write its file into the lane's folder.
 
     A lane that no night moves is proposed nothing, whatever it was assigned; nor is one that its config holds by the
-    same evidence. No pointer is moved. Doing it twice is doing it once.
+    same evidence, or whose folder takes no file. No pointer is moved. Doing it twice is doing it once.
 
     Args:
         registry: The registry.
@@ -179,7 +182,6 @@ def propose_deployments(
             lane (see `promote.judged_for`). Nothing was proposed. Whether its newest verdict is a pass is for
             `promote_proposals` to say.
         Fatal: The registry contradicts itself.
-        DataError: A file could not be written.
         Busy: Another process holds the registry or a lane's files.
     """
     _check_assignments(lanes, assignments)
@@ -206,7 +208,8 @@ def promote_proposals(
 
     Each proposal is judged again here: without a passing verdict on that config under the policy in force it is
     refused, whoever launches this and whatever ran before. A lane that has moved since its proposal was made is left
-    alone, so that a rollback is not undone. Doing it twice is doing it once.
+    alone, so that a rollback is not undone. A lane whose files can't be read or written keeps what it has, says why,
+    and holds up no other lane. Doing it twice is doing it once.
 
     Args:
         registry: The registry.
@@ -217,19 +220,26 @@ def promote_proposals(
         night_id: Whose proposals; those of the night that proposed last where None.
 
     Raises:
-        Fatal: The registry contradicts itself or a lane's files.
-        DataError: A file could not be written.
-        Busy: Another process holds the registry or a lane's files.
+        Fatal: The registry contradicts itself.
+        DataError: The registry is damaged.
+        Busy: Another process holds the registry.
     """
     proposals = {proposal.lane: proposal for proposal in latest_proposals(registry, night_id)}
     outcomes, wishes = [], []
+    written: dict[str, tuple[Path, ...]] = {}
     for lane in sorted(lanes, key=lambda lane: lane.name):
-        files = render(registry, lanes_folder, lane.name)
         pointer = lane_pointer(registry, lane.name)
         wish = _wish(lane, proposals.pop(lane.name, None), pointer, occasion)
+        wanted(registry, lane.name)  # a registry that contradicts itself stops everything
+        try:
+            written[lane.name] = _prepared(registry, lanes_folder, lane.name, wish, policy_id)
+        except MeiError as error:
+            outcomes.append(_failed(lane.name, pointer, error))
+            continue
         if isinstance(wish, Wish):
             wishes.append(wish)
         else:
+            files = written[lane.name]
             outcomes.append(LanePromotion(lane.name, pointer, moved=False, refused="", reason=wish, files=files))
 
     def decisions(connection: Connection) -> Sequence[Decision]:
@@ -237,13 +247,13 @@ def promote_proposals(
         return _one_lane_each(rows.all_pointers(connection), wishes, found)
 
     done = carry_out(registry, lanes_folder, [wish.lane.name for wish in wishes], decisions)
-    outcomes += [_outcome(registry, wish, found) for wish, found in zip(wishes, done, strict=True)]
+    outcomes += [
+        _outcome(registry, wish, found, written[wish.lane.name]) for wish, found in zip(wishes, done, strict=True)
+    ]
     for name, proposal in proposals.items():
         if proposal.config_id is not None:
             reason = f"lane {name}: is proposed for, and config/lanes has no file of it"
-            outcomes.append(
-                LanePromotion(name, lane_pointer(registry, name), moved=False, refused=reason, reason=reason, files=())
-            )
+            outcomes.append(_failed(name, lane_pointer(registry, name), Refused(reason)))
     return tuple(sorted(outcomes, key=lambda outcome: outcome.lane))
 
 
@@ -308,7 +318,11 @@ def _propose(
             check_step(config.config_id, rows.state_in(connection, config.config_id, lane.name), PAPER)
         before = None if old is None else rows.find_config(connection, old).resolved
     if old != config.config_id:
-        store_config(lanes_folder, lane.name, config, evidence, verdict)
+        try:
+            store_config(lanes_folder, lane.name, config, evidence, verdict)
+        except DataError as error:
+            reason = f"nothing, because the lane's folder takes no file: {error}"
+            return LaneProposal(lane.name, lane.role, old, None, reason, ()), generation
     differing = changes(before, config.resolved)
     return LaneProposal(lane.name, lane.role, old, config.config_id, assignment.reason, differing), generation
 
@@ -362,14 +376,35 @@ def _keeps(move: Move) -> bool:
     return move.before is not None and move.before.config_id == move.config.config_id
 
 
-def _outcome(registry: Registry, wish: Wish, done: Promotion | Refused) -> LanePromotion:
+def _prepared(registry: Registry, lanes_folder: Path, lane: str, wish: Wish | str, policy_id: str) -> tuple[Path, ...]:
+    """Bring a lane's files in line, and store the file of the config that may come; return what was written.
+
+    Whatever is wrong with the files of one lane shows here, before lanes move together.
+    """
+    written = render(registry, lanes_folder, lane)
+    if isinstance(wish, str):
+        return written
+    with reading(registry) as connection:
+        planned = decide(connection, wish, policy_id)
+    if isinstance(planned, Move) and not _keeps(planned):
+        written += store_config(lanes_folder, lane, planned.config, planned.evidence, planned.verdict)
+    return written
+
+
+def _outcome(registry: Registry, wish: Wish, done: Promotion | MeiError, written: tuple[Path, ...]) -> LanePromotion:
     name, reason = wish.lane.name, wish.occasion.why
-    if isinstance(done, Refused):
+    if isinstance(done, MeiError):
         pointer = lane_pointer(registry, name)
-        return LanePromotion(name, pointer, moved=False, refused=str(done), reason=str(done), files=())
+        moved = not isinstance(done, Refused) and pointer is not None and pointer.generation > wish.expected_generation
+        return replace(_failed(name, pointer, done), moved=moved, files=written)
     if not done.moved:
         reason = f"nothing, because {wish.config_id[:12]} holds the lane"
-    return LanePromotion(name, done.pointer, moved=done.moved, refused="", reason=reason, files=done.files)
+    return LanePromotion(name, done.pointer, done.moved, "", reason, tuple(dict.fromkeys((*written, *done.files))))
+
+
+def _failed(lane: str, pointer: Pointer | None, error: MeiError) -> LanePromotion:
+    words = str(error) if f"lane {lane}" in str(error) else f"lane {lane}: {error}"
+    return LanePromotion(lane, pointer, moved=False, refused=words, reason=words, files=(), error=error)
 
 
 def _flat(resolved: Resolved) -> dict[str, Any]:

@@ -5,42 +5,44 @@ SQLite's own, in WAL mode with every commit synced to disk; an advisory lock of 
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event, insert
+from sqlalchemy import (
+    Connection,
+    Engine,
+    NullPool,
+    Table,
+    create_engine,
+    event,
+    exists,
+    false,
+    func,
+    insert,
+    inspect,
+    or_,
+    select,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from mei_pipeline import files
-from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused, Retryable
+from mei_pipeline.errors import ConfigError, Retryable
+from mei_pipeline.registry.failures import explained, lost_at_commit, unknown_outcome
 from mei_pipeline.registry.migrate import upgrade, version_in
-from mei_pipeline.registry.tables import SCHEMA_VERSION
+from mei_pipeline.registry.tables import SCHEMA_VERSION, configs, looks
 
 BUSY_TIMEOUT_S = 10.0
 """How long a writer waits for another one before it gives up."""
 
 _WRITES = "mei_writes"
 _WRITE_LOCK = 0x4D4549  # "MEI"; any number will do that all who write to the database agree on
-_BACKUP = "restore it from a backup"
-_CAUSES: tuple[tuple[tuple[str, ...], type[MeiError], str, str], ...] = (
-    (("locked", "lock timeout"), Busy, "", "another process writes to it; wait for it to end and try again"),
-    (("malformed", "not a database", "disk i/o error"), DataError, "damaged: ", _BACKUP),
-    (("no such table", "no such column", "undefinedtable", "undefinedcolumn"), DataError, "damaged: ", _BACKUP),
-    (("already exists",), DataError, "damaged: ", _BACKUP),
-    (("readonly", "read-only"), DataError, "", "make it writable for this user"),
-    (("unable to open", "permission denied"), DataError, "", "make it writable for this user"),
-    (
-        ("does not exist", "authentication failed", "no password"),
-        ConfigError,
-        "",
-        "make it, or correct MEI_REGISTRY_URL",
-    ),
-)
-"""What a driver's words mean, the first that fit: the error, what comes before the words, and what to do."""
+_TRY_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,15 @@ class Registry:
         url: Where it is, without a password, for messages.
         engine: SQLAlchemy's engine; it keeps no connection open between two uses.
         reader: The same for reads, each of which sees one state.
+        file: The file, where the database is one.
+        wait_s: How long a writer waits for another one, and for a server that went away at a commit, in seconds.
     """
 
     url: str
     engine: Engine
     reader: Engine
+    file: Path | None = None
+    wait_s: float = BUSY_TIMEOUT_S
 
 
 def open_registry(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Registry:
@@ -91,6 +97,35 @@ def schema_version(url: str) -> int:
         return version_in(connection, registry.url)
 
 
+def registry_is_empty(url: str) -> bool:
+    """Return whether the registry at an SQLAlchemy URL is missing or holds neither a config nor a look.
+
+    A file that is missing is not created.
+
+    Raises:
+        MeiError: As `open_registry`.
+    """
+    address = _address(url)
+    if address.get_backend_name() == "sqlite" and address.database and not Path(address.database).exists():
+        return True
+    registry = _connected(url, BUSY_TIMEOUT_S)
+    with reading(registry) as connection:
+        if not version_in(connection, registry.url):
+            return True
+        known = set(inspect(connection).get_table_names())
+        filled = (exists().select_from(table) for table in (configs, looks) if table.name in known)
+        return not connection.execute(select(or_(false(), *filled))).scalar()
+
+
+def shown_url(url: str) -> str:
+    """Return an SQLAlchemy URL without its password, for messages.
+
+    Raises:
+        ConfigError: It is not a URL of a registry.
+    """
+    return _address(url).render_as_string(hide_password=True)
+
+
 @contextmanager
 def reading(registry: Registry) -> Iterator[Connection]:
     """Give a connection whose reads see one state of the registry.
@@ -98,7 +133,7 @@ def reading(registry: Registry) -> Iterator[Connection]:
     Raises:
         MeiError: The database said no; the message names it and what to do.
     """
-    with _translated(registry.url), registry.reader.connect() as connection, connection.begin():
+    with _translated(registry), registry.reader.connect() as connection, connection.begin():
         yield connection
 
 
@@ -106,15 +141,64 @@ def reading(registry: Registry) -> Iterator[Connection]:
 def writing(registry: Registry) -> Iterator[Connection]:
     """Give a connection in a transaction that is committed whole at the end, or not at all.
 
+    If a server is lost at the commit, the outcome is read back from it.
+
     Raises:
+        OutcomeUnknown: The connection was lost at the commit, and the server doesn't say whether it took effect.
         MeiError: The database said no, and nothing was written; the message names it and what to do.
     """
     with (
-        _translated(registry.url),
+        _translated(registry),
         registry.engine.connect().execution_options(**{_WRITES: True}) as connection,
-        connection.begin(),
+        connection.begin() as transaction,
     ):
+        number = _transaction_number(connection)
         yield connection
+        try:
+            transaction.commit()
+        except DBAPIError as error:
+            if not lost_at_commit(error):
+                raise
+            _read_back(registry, number, error)
+
+
+def _transaction_number(connection: Connection) -> int | None:
+    """The number by which a server remembers what became of a transaction; None of a file, which can't go away."""
+    if connection.dialect.name != "postgresql":
+        return None
+    number: int = connection.execute(select(func.txid_current())).scalar_one()
+    return number
+
+
+def _read_back(registry: Registry, number: int | None, error: DBAPIError) -> None:
+    """Return if a transaction was committed whose session ended at the commit.
+
+    Raises:
+        OutcomeUnknown: The server does not say, or does not come back in time.
+        Retryable: It was not committed.
+    """
+    until = time.monotonic() + registry.wait_s
+    while True:
+        outcome = _outcome(registry, number)
+        if outcome == "committed":
+            return
+        if outcome == "aborted":
+            raise Retryable(
+                f"{registry.url}: the connection was lost at the commit, and nothing was written; try again"
+            ) from error
+        if time.monotonic() >= until:
+            raise unknown_outcome(registry.url, error) from error
+        time.sleep(_TRY_EVERY_S)
+
+
+def _outcome(registry: Registry, number: int | None) -> str | None:
+    """`committed`, `aborted` or `in progress`; None if the server is away or has forgotten the transaction."""
+    try:
+        with registry.engine.connect() as connection:
+            found: str | None = connection.execute(select(func.txid_status(number))).scalar()
+            return found
+    except DBAPIError:
+        return None
 
 
 def insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
@@ -145,10 +229,11 @@ def _connected(url: str, busy_timeout_s: float) -> Registry:
     address = _address(url)
     shown = address.render_as_string(hide_password=True)
     if address.get_backend_name() == "sqlite":
-        engine = _sqlite(address, busy_timeout_s)
-        return Registry(shown, engine, engine)
+        path, engine = _sqlite(address, busy_timeout_s)
+        return Registry(shown, engine, engine, path, busy_timeout_s)
     engine = _server(address, shown, busy_timeout_s)
-    return Registry(shown, engine, engine.execution_options(isolation_level="REPEATABLE READ"))
+    reader = engine.execution_options(isolation_level="REPEATABLE READ")
+    return Registry(shown, engine, reader, None, busy_timeout_s)
 
 
 def _server(address: URL, shown: str, busy_timeout_s: float) -> Engine:
@@ -162,22 +247,35 @@ def _server(address: URL, shown: str, busy_timeout_s: float) -> Engine:
     return engine
 
 
-def _sqlite(address: URL, busy_timeout_s: float) -> Engine:
+def _sqlite(address: URL, busy_timeout_s: float) -> tuple[Path, Engine]:
     if not address.database or address.database == ":memory:":
         raise ConfigError(f"{address}: a registry needs a file; write sqlite:///<path>")
     path = Path(address.database)
+    if path.is_file() and not files.writable(path.parent):
+        return path, _sqlite_to_read(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{path}: folder not made: {error.strerror}; make it writable") from error
+        raise files.refused(error, f"{path}: folder not made: {files.explain(error)}") from error
     try:
-        with _translated(str(address)):
-            _log_ahead(path, busy_timeout_s)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; make the file and its folder writable for this user") from error
+        _log_ahead(path, busy_timeout_s)
+    except sqlite3.Error as error:
+        raise explained(str(address), error, file=path) from error
     engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
+    return path, engine
+
+
+def _sqlite_to_read(path: Path) -> Engine:
+    """An engine for a file beside which nothing can be written, as on a disk that is mounted read-only."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(files.sqlite_uri(path), uri=True)
+
+    engine = create_engine("sqlite://", poolclass=NullPool, creator=connect)
+    _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
+    event.listen(engine, "connect", _prepare_sqlite)
     return engine
 
 
@@ -212,20 +310,20 @@ def _begin_by(engine: Engine, *, to_read: Sequence[str], to_write: Sequence[str]
 
 
 @contextmanager
-def _translated(shown: str) -> Iterator[None]:
+def _translated(registry: Registry) -> Iterator[None]:
     try:
         yield
-    except (DBAPIError, sqlite3.Error) as error:
-        raise _explained(shown, error) from error
+    except DBAPIError as error:
+        raise explained(registry.url, error, file=registry.file, answers=partial(_answers, registry.engine)) from error
 
 
-def _explained(shown: str, error: DBAPIError | sqlite3.Error) -> MeiError:
-    origin = error.orig if isinstance(error, DBAPIError) else error
-    cause = next(iter(str(origin).strip().splitlines()), "no reason given")
-    words = f"{type(origin).__name__} {cause}".lower()
-    for known, kind, before, advice in _CAUSES:
-        if any(word in words for word in known):
-            return kind(f"{shown}: {before}{cause}; {advice}")
-    if isinstance(error, IntegrityError):
-        return Refused(f"{shown}: {cause}")
-    return Retryable(f"{shown}: nothing was written: {cause}")
+def _answers(engine: Engine) -> bool:
+    """Whether a server accepts connections, as PostgreSQL's own library finds out without logging in."""
+    try:
+        from psycopg import conninfo, pq  # noqa: PLC0415 - an extra: a registry in a file does without
+    except ImportError:
+        return False
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    _, parts = engine.dialect.create_connect_args(engine.url)
+    address = conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in known})
+    return pq.PGconn.ping(address.encode()) == pq.Ping.OK

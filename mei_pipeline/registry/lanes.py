@@ -294,7 +294,10 @@ def _differences(lanes_folder: Path, want: Wanted, file: PointerFile | None, pro
             f" the registry has generation {pointer.generation} of {pointer.config_id[:12]}"
         )
     path = config_path(lanes_folder, pointer.lane, pointer.config_id)
-    data = read_bytes(path)
+    try:
+        data = read_bytes(path)
+    except DataError as error:
+        return [*found, str(error)]
     if data is None:
         found.append(f"{path}: missing")
     elif data != want.config_data:

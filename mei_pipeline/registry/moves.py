@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from kernels.cache import source_hash
-from mei_pipeline.errors import Refused
+from mei_pipeline.errors import MeiError, Refused
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.engine import Registry, writing
 from mei_pipeline.registry.lifecycle import PAUSED, RAMP, RETIRED, Action, check_size, check_step, entry, stage
@@ -191,6 +191,6 @@ def _one(
     registry: Registry, lanes_folder: Path, lane: str, step: Callable[[Connection], Decision], seam: Seam
 ) -> Promotion:
     (done,) = carry_out(registry, lanes_folder, [lane], lambda connection: [step(connection)], seam=seam)
-    if isinstance(done, Refused):
+    if isinstance(done, MeiError):
         raise done
     return done

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from kernels.cache import source_hash
-from mei_pipeline.errors import Refused
+from mei_pipeline.errors import MeiError, Refused
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import check_runnable, config_bytes
 from mei_pipeline.registry.engine import Registry, reading, writing
@@ -124,15 +124,17 @@ def promote(registry: Registry, lanes_folder: Path, wish: Wish, policy_id: str, 
     (done,) = carry_out(
         registry, lanes_folder, [wish.lane.name], lambda connection: [decide(connection, wish, policy_id)], seam=seam
     )
-    if isinstance(done, Refused):
+    if isinstance(done, MeiError):
         raise done
     return done
 
 
 def carry_out(
     registry: Registry, lanes_folder: Path, lanes: Sequence[str], decisions: Decide, *, seam: Seam = onwards
-) -> tuple[Promotion | Refused, ...]:
+) -> tuple[Promotion | MeiError, ...]:
     """Move lanes as decided, all in one transaction, and write their files.
+
+    A lane whose files can't be written after it has moved keeps no other lane from its own files.
 
     Args:
         registry: The registry.
@@ -142,7 +144,7 @@ def carry_out(
         seam: Called after each step.
 
     Raises:
-        MeiError: See `promote`; a refusal is returned, not raised.
+        MeiError: See `promote`; nothing has moved. A refusal, and what went wrong after the move, is returned instead.
     """
     written = {lane: list(render(registry, lanes_folder, lane)) for lane in lanes}
     with reading(registry) as connection:
@@ -163,13 +165,16 @@ def carry_out(
             done.append((transition, pointer, isinstance(decision, Move)))
         seam("before commit")
     seam("pointer moved")
-    outcomes: list[Promotion | Refused] = []
+    outcomes: list[Promotion | MeiError] = []
     for lane, found in zip(lanes, done, strict=True):
         if isinstance(found, Refused):
             outcomes.append(found)
-        else:
+            continue
+        try:
             written[lane] += render(registry, lanes_folder, lane, seam=seam)
             outcomes.append(Promotion(*found, tuple(dict.fromkeys(written[lane]))))
+        except MeiError as error:
+            outcomes.append(error)
     seam("rendered")
     return tuple(outcomes)
 

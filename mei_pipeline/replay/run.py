@@ -8,10 +8,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kernels.book import MOMENTS, REASONS
-from kernels.cache import use_cache
 from kernels.features import Column
 from kernels.market import FillModel, Market, fill_model
 from kernels.strategies import load
+from mei_pipeline.cache import use_kernels
 from mei_pipeline.features import FeatureSet, build_features, columns_of
 from mei_pipeline.market import Bars, Window, window
 from mei_pipeline.params.identity import Resolved, benchmark_of
@@ -95,7 +95,7 @@ def set_stage(settings: Settings, bars: Bars, resolved: Resolved, from_ms: int, 
         ConfigError: The window does not fit the bars, or a feature window is longer than they are.
     """
     cut = window(bars, from_ms, to_ms)
-    use_cache(settings.kernel_cache)
+    use_kernels(settings)
     return stage_of(bars, cut, build_features(bars, columns_for(resolved), settings.features), resolved)
 
 

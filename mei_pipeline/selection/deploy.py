@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from kernels.cache import source_hash, use_cache
+from kernels.cache import source_hash
 from mei_pipeline import files
+from mei_pipeline.cache import use_kernels
 from mei_pipeline.candles.findings import marked_symbols
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
@@ -26,7 +27,8 @@ from mei_pipeline.registry.deploy import (
     propose_deployments,
     store_candidates,
 )
-from mei_pipeline.registry.engine import Registry, open_registry
+from mei_pipeline.registry.engine import Registry
+from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import Wanted, lanes_of, wanted
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import Basis, Occasion
@@ -59,6 +61,7 @@ class Compared:
         profit_factor: Since then; None without a loss or a round trip.
         round_trips: Since then.
         failed: Why it has failed; empty where it has not.
+        unfit: Why it can't be replayed, which is no failure; empty if it was replayed.
     """
 
     lane: str
@@ -69,6 +72,7 @@ class Compared:
     profit_factor: float | None
     round_trips: int
     failed: str
+    unfit: str = ""
 
 
 _COMPARED = TypeAdapter(tuple[Compared, ...])
@@ -91,7 +95,7 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
         DataError: An earlier station has not run, or has run again since.
         Busy: Another process holds the registry.
     """
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     walk, verdicts = read_verdicts(settings, plan)
     passed = _passed(verdicts)
     fell = "what passed holds a lane that no night moves" if passed else _why_none([each for _, each, _ in verdicts])
@@ -151,7 +155,7 @@ def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occas
     Raises:
         Busy, DataError, Fatal, Refused: See `registry.deploy.propose_deployments`.
     """
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     _, verdicts = read_verdicts(settings, plan)
     judged = store_candidates(
         registry,
@@ -209,7 +213,8 @@ def _incumbent(
         judged = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
         since = _since(ground, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
     except (ConfigError, DataError) as error:
-        return Incumbent(pointer.config_id, since_ms, 0.0, np.zeros(days), None, None, 0, f"can't be replayed: {error}")
+        unfit = f"can't be replayed: {error}"
+        return Incumbent(pointer.config_id, since_ms, 0.0, np.zeros(days), None, None, 0, unfit, other_kernels)
     return Incumbent(
         config_id=pointer.config_id,
         since_ms=since_ms,
@@ -245,12 +250,13 @@ def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:
         profit_factor=incumbent.profit_factor,
         round_trips=incumbent.round_trips,
         failed=failure(incumbent, plan.selection.roles),
+        unfit=incumbent.unfit,
     )
 
 
 def _ground(settings: Settings, resolved: Resolved, anchor_ms: int, to_ms: int) -> Ground:
     bars = load_bars(Lake(settings.lake), resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
-    use_cache(settings.kernel_cache)
+    use_kernels(settings)
     return Ground(settings, bars, build_features(bars, columns_for(resolved), settings.features))
 
 

@@ -52,7 +52,8 @@ class Incumbent:
         drawdown_pct: Deepest fall since it took the lane; None before its first whole day.
         profit_factor: Since it took the lane; None without round trips.
         round_trips: Since it took the lane.
-        unfit: Why it can't be replayed any more; empty where it can.
+        unfit: Why it can't be replayed tonight; empty if it was. If not, the figures above are unknown and it keeps
+            its lane.
         other_kernels: It was let in with other kernels than the present ones, and an executor would refuse it.
     """
 
@@ -80,7 +81,7 @@ def failure(incumbent: Incumbent, policy: Roles) -> str:
 def _lost(incumbent: Incumbent, policy: Roles) -> str:
     """Why an incumbent has failed by what it did; such a one does not follow itself."""
     if incumbent.unfit:
-        return incumbent.unfit
+        return ""  # Missing candles say nothing about the config.
     fall, factor = incumbent.drawdown_pct, incumbent.profit_factor
     if fall is not None and fall > policy.max_incumbent_drawdown_pct:
         return f"fell {fall:.4g} % since it took the lane; {policy.max_incumbent_drawdown_pct:g} % are allowed"
@@ -187,6 +188,11 @@ def _against(incumbent: Incumbent, best: Standing, why: str, policy: Roles) -> t
     failed = failure(incumbent, policy)
     if failed:
         return best, f"{why}; the incumbent failed: {failed}"
+    if incumbent.unfit:
+        return None, (
+            f"nothing, because {best.config_id[:12]} can't be compared with the incumbent, which {incumbent.unfit}; "
+            f"make it replayable, or a person promotes another config"
+        )
     wanted = incumbent.sharpe + policy.min_gain_sharpe
     if best.sharpe < wanted:
         return None, (

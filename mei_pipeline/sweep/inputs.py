@@ -47,7 +47,8 @@ def publish(store: Store, inputs: Inputs) -> str:
         Hash of the note, by which `read` finds all of it.
 
     Raises:
-        DataError: The disk is full, or the folder can't be written.
+        Retryable: The disk is full.
+        DataError: The folder can't be written.
     """
     plan, window, features = inputs.plan, inputs.window, inputs.features
     there = store.bucket.names(FOLDER) if store.bucket else set()

@@ -95,9 +95,9 @@ def run_sweep(
     Raises:
         ConfigError: The engine or the bucket of results can't be used as configured.
         Busy: Another process runs this very sweep.
-        Retryable: The GPU was lost, or the cluster or the bucket can't be reached; finished chunks are on disk, and the
-            next call does the rest.
-        DataError: The disk is full, or a chunk on disk is damaged or foreign.
+        Retryable: The GPU was lost, the cluster or the bucket can't be reached, or the disk is full. Finished chunks
+            are on disk, and the next call does the rest.
+        DataError: A chunk on disk is damaged or foreign, or the folder can't be written.
     """
     choice = choose(settings, engine, plan.strategy)
     folder = sweep_folder(settings.sweeps, plan)

@@ -16,6 +16,7 @@ from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused
 from mei_pipeline.night import read_plan
 from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.home import reset_registry
 from mei_pipeline.registry.records import Gate, Occasion
 from mei_pipeline.registry.store import add_verdict, history, lane_pointers, latest_proposals, story_of
 from mei_pipeline.settings import Settings
@@ -56,6 +57,21 @@ def forget_lanes(settings: Settings) -> None:
     """Begin with an empty registry and empty lanes."""
     settings.home.joinpath("registry.db").unlink()
     shutil.rmtree(settings.lanes)
+    reset_registry(settings, Occasion(AS_OF_MS, "a person", "begin anew", "test"))
+
+
+def test_a_lost_registry_stops_a_night_before_its_search(world: World) -> None:
+    world.settings.home.joinpath("registry.db").unlink()
+    before = contents(world.settings)
+    with pytest.raises(DataError, match="the registry is lost"):
+        run_night(world.settings, PROFILE, AS_OF_MS)
+    with graph(world) as (loaded, instance):
+        planned = loaded.resolve_job_def("nightly").execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey("night_plan")], raise_on_error=False
+        )
+    assert not planned.success
+    assert contents(world.settings) == before
+    assert not world.settings.home.joinpath("registry.db").exists()
 
 
 @pytest.mark.parametrize("asset", METADATA)

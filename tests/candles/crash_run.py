@@ -22,7 +22,7 @@ import polars as pl
 from candle_kit import MAY, NOW, bars, contents, with_row
 
 from mei_pipeline.candles.lake import Lake, data_hash, ingests, merge_candles, read_candles, revisions, verify
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import Retryable
 
 NAMING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}
 LIMITS = (0, 400, 3_000, 8_000, 15_000, 20_000, 60_000)
@@ -66,8 +66,8 @@ def attempt(root: Path, mode: str, point: int) -> str | None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (point, point))
         try:
             return merge(root, new())
-        except DataError as error:
-            return f"DataError: {error}"
+        except Retryable as error:
+            return f"Retryable: {error}"
     remaining = point
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -59,7 +59,7 @@ def test_running_a_killed_ingest_again_completes_it(killed):
 
 
 def test_a_full_disk_leaves_the_lake_as_it_was_and_says_so(full):
-    refusals = [result for result in full["results"] if result["said"].startswith("DataError")]
+    refusals = [result for result in full["results"] if result["said"].startswith("Retryable")]
     assert len(refusals) >= 5
     for result in refusals:
         assert "ree space on the disk" in result["said"], result["point"]

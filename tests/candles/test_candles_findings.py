@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from candle_kit import HOUR, MAY, NOW, bars
 
+from mei_pipeline.backup.run import backup, restore
 from mei_pipeline.candles import store
-from mei_pipeline.candles.backup import backup, restore
 from mei_pipeline.candles.confirm import Decision, confirm, read_confirmations, withdraw
 from mei_pipeline.candles.findings import findings, marked_bars, marked_symbols, marked_within, refuse_marked
 from mei_pipeline.candles.ingest import ingest

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -8,12 +9,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import registry_kit as kit
+from plain_user import as_plain_user
 
 from mei_pipeline import dagster_home
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.cli import main
 from mei_pipeline.cli.doctor import differing, examine
+from mei_pipeline.cli.doctor_home import judge_cache, judge_room, run_bytes
+from mei_pipeline.registry.control import Hold, set_hold
 from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.settings import read_settings
 
@@ -125,6 +130,124 @@ def test_a_damaged_registry_fails(home):
     home.mkdir()
     (home / "registry.db").write_text("no database, but long enough to be taken for one" * 100)
     assert finding_of("registry")["level"] == "fail"
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["home", "url"])
+def test_a_registry_that_is_read_only_fails(home, monkeypatch, named):
+    kit.fresh(home)
+    if named:
+        monkeypatch.setenv("MEI_REGISTRY_URL", f"sqlite:///{home / 'registry.db'}")
+    assert finding_of("registry")["level"] == "ok"
+    home.chmod(0o500)
+    finding = as_plain_user(lambda: finding_of("registry"))
+    home.chmod(0o700)
+    assert (finding["level"], "read-only" in finding["found"], str(home) in finding["found"]) == ("fail", True, True)
+    assert "writable" in finding["do"]
+
+
+@pytest.fixture
+def lanes(home):
+    """The folder of lanes, one of which holds a config."""
+    registry = kit.fresh(home)
+    kit.promote(registry, home / "lanes", kit.PAPER1, kit.judged(registry), kit.POLICY, 0, kit.at())
+    return home / "lanes"
+
+
+@pytest.mark.usefixtures("lanes")
+def test_sound_lanes_are_told(home):
+    assert finding_of("lanes")["found"] == "1 lanes; their files are as the registry says"
+    (home / "registry.db").unlink()
+    assert finding_of("lanes")["found"] == "1 lanes; their files are sound"
+
+
+DAMAGES = {
+    "pointer damaged": ("promoted.yaml", "generation: ["),
+    "pointer of another lane": ("promoted.yaml", None),
+    "config damaged": ("configs/{config}.yaml", "config: ["),
+    "another config damaged": ("configs/other.yaml", "config: ["),
+    "status damaged": ("status.json", "{"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+@pytest.mark.parametrize("registry", [True, False], ids=["registry", "no registry"])
+def test_a_damaged_file_of_a_lane_fails_and_is_named(home, lanes, case, registry):
+    name, text = DAMAGES[case]
+    if not registry:
+        (home / "registry.db").unlink()
+    [config] = (lanes / "paper1" / "configs").iterdir()
+    path = lanes / "paper1" / name.format(config=config.stem)
+    path.write_text(path.read_text().replace("lane: paper1", "lane: paper2") if text is None else text)
+    finding = finding_of("lanes")
+    assert (finding["level"], str(path) in finding["found"]) == ("fail", True)
+
+
+def test_a_pointer_that_is_not_the_registry_s_fails(lanes):
+    path = lanes / "paper1" / "promoted.yaml"
+    path.write_text(path.read_text().replace("generation: 1", "generation: 2"))
+    assert "the registry has generation 1" in finding_of("lanes")["found"]
+
+
+def test_lanes_that_are_halted_are_told_with_the_reason(lanes):
+    set_hold(lanes, "paper1", "exchange", Hold(owner="anna", effect="close_only", reason="maintenance", since_ms=1))
+    assert finding_of("lanes")["level"] == "ok"
+    set_hold(lanes, "paper1", "risk", Hold(owner="bert", effect="halt", reason="a loss", since_ms=1))
+    finding = finding_of("lanes")
+    assert (finding["level"], finding["found"]) == ("warn", "nothing is traded: lane paper1, hold risk of bert: a loss")
+    (lanes / "paper1" / "control.yaml").write_text("holds: [")
+    finding = finding_of("lanes")
+    assert finding["level"] == "warn"
+    assert "lane paper1, because its holds can't be read" in finding["found"]
+
+
+def test_a_disk_too_small_for_the_next_run_fails(mei_settings):
+    assert run_bytes(mei_settings) == 0
+    columns = mei_settings.features / "0a" / "columns.npy"
+    columns.parent.mkdir(parents=True)
+    columns.touch()
+    assert finding_of("home")["level"] != "fail"
+    os.truncate(columns, shutil.disk_usage(columns).free)  # a file with a hole takes no room, and stands for a run
+    finding = finding_of("home")
+    assert finding["level"] == "fail"
+    assert "a run writes up to" in finding["found"]
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("free", "files_left", "needed", "level"),
+    [
+        (11 * GIB, 10**6, 0, "ok"),
+        (9 * GIB, 10**6, 0, "warn"),
+        (GIB - 1, 10**6, 0, "fail"),
+        (15 * GIB, 10**6, 2 * GIB, "ok"),
+        (13 * GIB, 10**6, 2 * GIB, "warn"),
+        (3 * GIB, 10**6, 2 * GIB, "fail"),
+        (99 * GIB, 100, 0, "fail"),
+    ],
+)
+def test_room_is_held_against_what_runs_write(tmp_path, free, files_left, needed, level):
+    finding = judge_room(tmp_path, free, files_left, needed)
+    assert (finding.level, bool(finding.do)) == (level, level != "ok")
+
+
+def test_a_cache_without_room_for_kernels_fails(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("a file")
+    monkeypatch.setenv("MEI_CACHE", str(tmp_path / "file" / "cache"))
+    finding = finding_of("kernels")
+    assert (finding["level"], "MEI_CACHE" in finding["do"]) == ("fail", True)
+    assert judge_cache(tmp_path / "new", 10 << 20, 10**6).level == "fail"
+    assert judge_cache(tmp_path / "new", 10**9, 10).level == "fail"
+    assert judge_cache(tmp_path / "new", 10**9, 10**6).level == "ok"
+
+
+def test_results_of_sweeps_on_another_disk_are_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEI_SWEEPS", str(tmp_path / "shared"))
+    (tmp_path / "shared").write_text("a file")
+    home, sweeps = examine(read_settings(), {"home"})
+    assert home.level != sweeps.level == "fail"
+    assert "MEI_SWEEPS" in sweeps.do
 
 
 def test_the_version_of_a_registry_is_told_and_left(home, mei_settings):

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -56,6 +58,17 @@ def test_a_defect_is_shown_whole_where_the_logs_cannot_be_written(home, capsys):
     home.write_text("a file where the home should be")
     assert main.run(["work"], group_raising(ZeroDivisionError("by nothing"))) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_full_or_read_only_disk_is_no_defect(number, home, capsys):
+    error = OSError(number, os.strerror(number), "/home/x/lake")
+    full = number in {errno.ENOSPC, errno.EDQUOT}
+    assert main.run(["work"], group_raising(error)) == (errors.Retryable if full else errors.DataError).exit_code
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: /home/x/lake: {os.strerror(number)}: ")
+    assert "defect" not in message
+    assert not home.exists()
 
 
 def test_an_interrupt_exits_as_shells_expect():

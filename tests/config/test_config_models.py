@@ -5,7 +5,7 @@ import pytest
 from config_kit import TABLE
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_kit import policy_text
+from policy_kit import policy_text, selection_of
 
 from mei_pipeline.candles.intervals import INTERVALS
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS
@@ -373,3 +373,42 @@ def test_modes_and_real_money_win_over_a_symbols_own_values():
     assert overrides.of_symbols(TABLE, mode="primary") == {"SOL": {"trade.trail": True}}
     assert overrides.of_symbols(TABLE, mode="fallback", live=True) == {"SOL": {"trade.sl_atr_mult": 4.0}}
     assert overrides.of_symbols(TABLE, mode="primary", live=True) == {}
+
+
+POLICIES = [
+    ({}, True),
+    *(
+        ({key: value}, True)
+        for key, value in {
+            "max_correlation": 0.5,
+            "min_run_days": 30,
+            "min_gain_sharpe": 0.5,
+            "max_incumbent_drawdown_pct": 5,
+            "min_incumbent_profit_factor": 1.5,
+        }.items()
+    ),
+    *(
+        ({key: value}, False)
+        for key, value in {
+            "finalists": 4,
+            "other_symbols": 2,
+            "crises": {"covid": {"from": "2020-03-01", "to": "2020-04-01"}},
+            "walk_forward": {"window": "rolling", "train_blocks": 4, "test_blocks": 1, "embargo_days": 1},
+            "min_sharpe": 1,
+            "max_crisis_drawdown_pct": 50,
+            "stress": {"slippage_bps": [3], "fee_multiples": [1.5], "delay_bars": 1, "min_return_pct": -100},
+        }.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "same"), POLICIES)
+def test_the_id_of_a_policy_is_of_what_shapes_a_verdict(changes, same):
+    assert (selection_of(**changes).id == selection_of().id) == same
+
+
+def test_every_part_of_a_policy_is_known_to_shape_verdicts_or_not():
+    tried = {key for changes, _ in POLICIES for key in changes}
+    selection = selection_of()
+    assert set(type(selection.roles).model_fields) <= tried
+    assert set(type(selection).model_fields) - {"roles", "gates"} <= tried

@@ -10,6 +10,7 @@ from mei_pipeline.cli.lane import lane_group
 from mei_pipeline.cli.main import run
 from mei_pipeline.cli.registry import registry as commands
 from mei_pipeline.config.load import load_config
+from mei_pipeline.errors import ConfigError
 from mei_pipeline.registry import store
 from mei_pipeline.registry.lanes import drift, pointer_path
 from mei_pipeline.registry.looks import add_look
@@ -283,6 +284,17 @@ def test_the_lanes_as_json(home, judged, capsys):
     assert [step["action"] for step in worse["history"]] == ["promoted"]
 
 
+def test_a_lane_shows_the_venue_of_what_holds_it_and_not_of_another_home(home, judged, capsys):
+    done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    other = home / "config" / "lanes" / "paper1.yaml"
+    other.write_text(other.read_text().replace("venue: synthetic", "venue: hyperliquid"))
+    lane = done(capsys, "show", "paper1", group=lane_group)
+    assert lane["venue"] == "synthetic"
+    assert [problem for problem in lane["problems"] if "venue hyperliquid" in problem and "set MEI_CONFIG" in problem]
+    other.unlink()
+    assert done(capsys, "show", "paper1", group=lane_group)["venue"] == "synthetic"
+
+
 def test_the_lanes_for_people(home, judged, capsys):
     done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
     done(capsys, "set", "paper1", "--hold", "exchange", "close_only", *WHY, group=lane_group)
@@ -354,3 +366,55 @@ def test_retiring_by_hand(home, judged, capsys):
     assert (gone["moved"], gone["transition"]["to_state"]) == (True, "retired")
     assert done(capsys, "retire", judged[1], *WHY) == {"moved": False, "config_id": judged[1], "transition": None}
     assert retire(kit.fresh(home), judged[1], kit.at()) is None
+
+
+BAD_FILES = {
+    "lanes/paper2.yaml": "mode: papr\nvenue: synthetic\nrole: primary\n",
+    "lanes/shadow1.yaml": "mode: shadow\nvenue: nowhere\nrole: primary\n",
+    "lanes/live1.yml": "mode: live\n",
+    "lanes/Bad Name.yaml": "mode: paper\n",
+    "sweeps/broken.yaml": "strategy: [",
+    "strategy_overrides.yaml": "strategy: nosuch\n",
+}
+
+
+@pytest.fixture
+def faulty(home, judged):
+    """The same home, in which every file is wrong that paper1 does not need."""
+    (home / "config" / "lanes" / "live1.yaml").unlink()
+    for name, text in BAD_FILES.items():
+        (home / "config" / name).write_text(text)
+    return judged
+
+
+def test_a_wrong_lane_file_blocks_its_own_lane_alone(faulty, home, capsys):
+    one, two, _ = faulty
+    with pytest.raises(ConfigError):
+        load_config(home / "config")
+    for config_id in (one, two):
+        assert done(capsys, "promote", config_id, "--lane", "paper1", *WHY)["moved"]
+    assert done(capsys, "rollback", "--lane", "paper1", *WHY)["lane"]["config_id"] == one
+    resized = done(capsys, "set", "paper1", "--size-multiplier", "0.5", *WHY, group=lane_group)
+    assert resized["lane"]["size_multiplier"] == 0.5
+    for lane, name in (("paper2", "paper2.yaml"), ("shadow1", "shadow1.yaml"), ("live1", "live1.yml")):
+        for command in (("promote", one, "--lane", lane), ("rollback", "--lane", lane)):
+            assert f"lanes/{name}" in refused(capsys, 2, *command, *WHY)
+        told = refused(capsys, 2, "set", lane, "--size-multiplier", "0.5", *WHY, group=lane_group)
+        assert f"lanes/{name}" in told
+
+
+def test_a_wrong_lane_file_is_a_problem_of_its_lane_in_the_list(faulty, capsys):
+    assert len(faulty) == 3
+    found = {lane["lane"]: lane for lane in done(capsys, "list", group=lane_group)["lanes"]}
+    assert found["paper1"]["problems"] == []
+    for lane, name in (("paper2", "paper2.yaml"), ("shadow1", "shadow1.yaml"), ("live1", "live1.yml")):
+        assert any(f"lanes/{name}" in problem for problem in found[lane]["problems"])
+        assert found[lane]["mode"] is None
+    assert any("the file's name is not allowed" in problem for problem in found["Bad Name"]["problems"])
+
+
+@pytest.mark.usefixtures("judged")
+@pytest.mark.parametrize("name", ["policy.yaml", "pipeline.yaml"])
+def test_files_that_every_lane_needs_are_read_strictly(home, capsys, name):
+    (home / "config" / name).write_text("nothing: 1\n")
+    assert name in refused(capsys, 2, "rollback", "--lane", "paper1", *WHY)

@@ -1,8 +1,11 @@
+import errno
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from disk_kit import refusing
 
-from mei_pipeline.errors import ConfigError, DataError, Refused
+from mei_pipeline.cli.main import run
+from mei_pipeline.errors import ConfigError, DataError, Refused, Retryable
 from mei_pipeline.registry.control import Hold, control_path, lift_hold, read_holds, set_hold, strictest
 
 
@@ -81,5 +84,37 @@ def test_a_damaged_file_is_not_taken_for_no_hold(lanes, text, words):
 
 def test_a_folder_that_can_not_be_made_is_reported(lanes):
     lanes.write_text("a file")
-    with pytest.raises(DataError, match="not made"):
+    with pytest.raises(DataError, match=r"lanes/paper1.*a file lies where a folder is needed"):
         set_hold(lanes, "paper1", "x", hold())
+
+
+@pytest.mark.parametrize("command", [False, True], ids=["function", "command"])
+def test_a_hold_needs_no_room_but_its_own(home, command):
+    """On a full disk an empty file can be made, and the file of the holds is the only one with content."""
+    lanes = home / "lanes"
+    (lanes / "paper1").mkdir(parents=True)
+
+    def full(path, writes):
+        allowed = (
+            path.name.startswith(("control.yaml", ".control.yaml.", ".control.lock")) and "holder" not in path.name
+        )
+        return errno.ENOSPC if writes and path.is_relative_to(home) and not allowed else 0
+
+    with refusing(full):
+        if command:
+            assert run(["lane", "set", "paper1", "--hold", "risk", "halt", "--why", "the disk is full"]) == 0
+        else:
+            set_hold(lanes, "paper1", "risk", hold("halt"))
+    assert strictest(read_holds(lanes, "paper1")) == "halt"
+    assert sorted(path.name for path in (lanes / "paper1").iterdir()) == [".control.lock", "control.yaml"]
+
+
+def test_a_hold_that_finds_no_room_says_so_and_keeps_the_others(lanes):
+    set_hold(lanes, "paper1", "exchange", hold())
+
+    def full(path, writes):
+        return errno.ENOSPC if writes and path.name.startswith(".control.yaml.") else 0
+
+    with refusing(full), pytest.raises(Retryable, match=r"control\.yaml: not written.*free space on the disk"):
+        set_hold(lanes, "paper1", "risk", hold("halt"))
+    assert set(read_holds(lanes, "paper1")) == {"exchange"}

@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 from dataclasses import dataclass, replace
 
 import pytest
@@ -7,7 +8,7 @@ import registry_kit as kit
 from sqlalchemy import update
 
 from kernels.cache import source_hash
-from mei_pipeline.errors import Refused
+from mei_pipeline.errors import DataError, Fatal, Refused
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import store, tables
 from mei_pipeline.registry.deploy import (
@@ -219,6 +220,76 @@ def test_one_refusal_does_not_stop_the_others(registry, lanes):
     outcomes = hand_over(registry, lanes)
     assert [bool(entry.refused) for entry in outcomes] == [True, False]
     assert held(registry) == {"paper2": number(1)}
+
+
+def later_pointer(lanes):
+    """A pointer of a later generation: the registry is an older backup."""
+    path = pointer_path(lanes, "paper1")
+    path.write_text(path.read_text().replace("generation: 1", "generation: 7"))
+
+
+def unreadable_pointer(lanes):
+    path = pointer_path(lanes, "paper1")
+    path.unlink()
+    path.mkdir()
+
+
+def no_folder_of_configs(lanes):
+    folder = lanes / "paper1" / "configs"
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+def a_file_for_a_folder(lanes):
+    shutil.rmtree(lanes / "paper1")
+    (lanes / "paper1").write_text("")
+
+
+HARMS = [later_pointer, unreadable_pointer, no_folder_of_configs, a_file_for_a_folder]
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_lane_whose_files_are_damaged_is_named_and_the_others_move(registry, lanes, harm):
+    deploy(registry, lanes, [kit.candidate(1, 1.0), kit.candidate(2, 2.0)])
+    hand_over(registry, lanes)
+    harm(lanes)
+    made = deploy(registry, lanes, [kit.candidate(3, 4.0), kit.candidate(4, 3.0)], night="night 2")
+    assert made.lanes[1].new == number(4)
+    bad, good = hand_over(registry, lanes)
+    assert (bad.moved, "lane paper1" in bad.refused, good.moved, good.refused) == (False, bool(bad.error), True, "")
+    assert held(registry) == {"paper1": number(2), "paper2": number(4)}
+    assert not drift(registry, lanes, "paper2").differences
+    assert drift(registry, lanes, "paper1").differences
+    if made.lanes[0].new is None:
+        assert "the lane's folder takes no file" in made.lanes[0].reason
+    else:
+        assert bad.error is not None
+
+
+def test_the_config_of_a_lane_whose_files_are_damaged_goes_nowhere_else(registry, lanes):
+    deploy(registry, lanes, [kit.candidate(1, 1.0), kit.candidate(2, 2.0)])
+    hand_over(registry, lanes)
+    later_pointer(lanes)
+    # By itself paper2 could take paper1's config, for paper1 was to take another one.
+    pairs = (("paper1", number(1)), ("paper2", number(2)))
+    store.propose(
+        registry, [Proposal("night 2", lane, config, kit.POLICY, 1, "they change places", 5) for lane, config in pairs]
+    )
+    bad, good = hand_over(registry, lanes, night="night 2")
+    assert isinstance(bad.error, Fatal)
+    assert "a night gives it one lane" in good.refused
+    assert held(registry) == {"paper1": number(2), "paper2": number(1)}
+
+
+def test_files_that_cannot_be_written_after_the_move_hold_up_no_other_lane(registry, lanes):
+    deploy(registry, lanes, [kit.candidate(1, 1.0), kit.candidate(2, 2.0)])
+    pointer_path(lanes, "paper1").mkdir(parents=True)  # nothing reads it before the first move
+    bad, good = hand_over(registry, lanes)
+    assert (bad.moved, isinstance(bad.error, DataError), good.moved, good.refused) == (True, True, True, "")
+    assert not drift(registry, lanes, "paper2").differences
+    pointer_path(lanes, "paper1").rmdir()
+    assert [entry.refused for entry in hand_over(registry, lanes)] == ["", ""]
+    assert not drift(registry, lanes, "paper1").differences
 
 
 def test_a_proposal_for_a_lane_that_is_gone_is_refused(registry, lanes):

@@ -5,6 +5,7 @@ from threading import Barrier
 
 import pytest
 import registry_kit as kit
+from plain_user import as_plain_user
 from sqlalchemy import event, insert
 
 from mei_pipeline.errors import Busy, ConfigError, DataError, Refused, Retryable
@@ -181,11 +182,29 @@ def test_a_server_that_does_not_answer_is_tried_again_later(tmp_path):
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("blocked", ["registry.db.lock", "registry.db.lock.holder"])
-def test_a_folder_in_which_nothing_can_be_made_is_reported(tmp_path, blocked):
-    (tmp_path / blocked).mkdir()
-    with pytest.raises(DataError, match="make the file and its folder writable"):
+def test_a_lock_that_can_not_be_made_is_reported_and_a_note_is_not_needed(tmp_path):
+    (tmp_path / "registry.db.lock.holder").mkdir()
+    kit.opened(tmp_path)
+    (tmp_path / "registry.db.lock").unlink()
+    (tmp_path / "registry.db.lock").mkdir()
+    with pytest.raises(DataError, match=r"registry\.db\.lock: lock not taken"):
         kit.opened(tmp_path)
+
+
+def test_a_registry_in_a_folder_that_is_read_only_is_read_and_not_written(tmp_path):
+    folder = tmp_path / "folder"
+    config_id = kit.judged(kit.fresh(folder))
+    folder.chmod(0o500)
+
+    def work():
+        registry = kit.opened(folder)
+        assert store.get_config(registry, config_id).config_id == config_id
+        with pytest.raises(DataError, match="make it writable for this user"):
+            kit.judged(registry, 1)
+
+    as_plain_user(work)
+    assert {path.name for path in folder.iterdir()} == {"registry.db"} | {"registry.db.lock"}
+    folder.chmod(0o700)
 
 
 def test_a_read_only_file_is_read_and_not_written(tmp_path):

@@ -157,6 +157,12 @@ def test_where_all_that_passed_hold_lanes_that_no_night_moves_nothing_is_left(he
     assert assigned(found)["paper2"] == (None, "nothing, because what passed holds a lane that no night moves")
 
 
+def test_a_verdict_holds_after_roles_are_edited(judged):
+    deploy(judged)
+    found = with_roles(judged, min_run_days=30)
+    assert [(each.moved, each.refused) for each in hand_over(found)] == [(True, "")]
+
+
 # Incumbents
 
 
@@ -244,7 +250,8 @@ def test_an_incumbent_of_other_kernels_is_assigned_anew(held):
     assert deploy(found).lanes[0].new == best
 
 
-def test_an_incumbent_whose_candles_are_gone_is_replaced(judged):
+@pytest.mark.parametrize(("days", "words"), [(365, "has run 0 of 365 days"), (0, "can't be replayed: ")])
+def test_an_incumbent_whose_candles_are_gone_keeps_its_lane(judged, days, words):
     registry, best = open_registry(judged.settings.registry), ids(judged)[0]
     deploy(judged)
     story = story_of(registry, best)
@@ -253,7 +260,10 @@ def test_an_incumbent_whose_candles_are_gone_is_replaced(judged):
     policy_id = judged.plan.selection.id
     (stored,) = store_candidates(registry, [candidate], night_id="before", policy_id=policy_id, occasion=BY_HAND)
     promote(registry, judged.settings.lanes, Wish(PAPER1, stored.config_id, 0, BY_HAND), policy_id)
-    config_id, reason = assigned(with_roles(judged, min_run_days=365))["paper1"]
-    assert config_id == best
-    assert "the incumbent failed: can't be replayed: " in reason
-    assert "GONE" in reason
+    found = with_roles(judged, min_run_days=days)
+    config_id, reason = assigned(found)["paper1"]
+    assert config_id is None
+    assert words in reason
+    (compared,) = read_compared(found.settings, found.plan)
+    assert (compared.sharpe, compared.failed) == (None, "")
+    assert "GONE" in compared.unfit

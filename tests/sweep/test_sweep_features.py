@@ -9,7 +9,7 @@ import pytest
 
 from kernels import features as kernel
 from kernels.features import Column, Use
-from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.errors import ConfigError, Retryable
 from mei_pipeline.features import FeatureSet, build_features, columns_of, columns_of_use
 
 FAST, SLOW, ATR = "indicators.ema_fast_window", "indicators.ema_slow_window", "indicators.atr_window"
@@ -88,7 +88,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(bars, tmp_path):
     usual = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, usual[1]))
     try:
-        with pytest.raises(DataError, match="free space on the disk"):
+        with pytest.raises(Retryable, match="free space on the disk"):
             build_features(bars, COLUMNS, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)

@@ -145,8 +145,11 @@ class Selection(FileModel):
 
     @property
     def id(self) -> str:
-        """SHA-256 of the thresholds: a verdict holds under the policy that it was reached by."""
-        return sha256_json(self.model_dump(mode="json"))
+        """SHA-256 of what shapes a verdict: a verdict holds under the policy that it was reached by.
+
+        Roles are left out: they decide which lane takes a config, after every verdict.
+        """
+        return sha256_json(self.model_dump(mode="json", exclude={"roles"}))
 
 
 class Spikes(FileModel):

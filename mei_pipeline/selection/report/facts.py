@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from mei_pipeline.night import NightPlan
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.registry.deploy import Assignment, Change, changes
-from mei_pipeline.registry.engine import Registry, open_registry
+from mei_pipeline.registry.engine import Registry
+from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.records import Pointer, Proposal, Transition
 from mei_pipeline.registry.store import get_config, history, lane_pointers, latest_proposals
 from mei_pipeline.selection.artefacts import Candidates, Gated, read_candidates, read_gated, read_replays, read_walk
@@ -100,7 +101,7 @@ def read_facts(settings: Settings, plan: NightPlan, now_ms: int) -> Facts:
     """
     assigned = read_assigned(settings, plan)
     walk, chains = read_walk(settings, plan)
-    registry = open_registry(settings.registry)
+    registry = open_home_registry(settings)
     steps = tuple(step for step in history(registry) if step.trigger == f"night {plan.id}")
     return Facts(
         plan=plan,

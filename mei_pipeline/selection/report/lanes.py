@@ -90,7 +90,7 @@ def _compared(facts: Facts) -> Table:
             each.drawdown_pct,
             each.profit_factor,
             each.round_trips,
-            each.failed or "no",
+            each.failed or (f"no; {each.unfit}" if each.unfit else "no"),
         )
         for each in facts.compared
     ]

@@ -1,0 +1,185 @@
+"""The archive of a backup: one tar file whose last member, `manifest.json`, has the hash of every other one."""
+
+import hashlib
+import io
+import json
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path, PurePosixPath
+
+from mei_pipeline import files
+from mei_pipeline.candles.transaction import PENDING
+from mei_pipeline.errors import DataError
+from mei_pipeline.progress import Progress
+
+REGISTRY = "registry.db"
+FOLDERS = ("lake", "lanes", "config", "nights")
+RESETS = "registry-resets.json"  # registries that a person gave up: without it the nights before them miss theirs
+PARTS = (*FOLDERS, REGISTRY, RESETS)
+"""What a backup holds of a home."""
+MANIFEST = "manifest.json"
+FORMAT = 2
+_READ = (1, 2)  # 1 has neither `config` nor `nights`
+_SQLITE = b"SQLite format 3\x00"
+_PASSING = (".lock", ".tmp", "-wal", "-shm", "-journal", ".holder")
+_CHUNK = 1 << 20
+
+Entries = Mapping[str, tuple[str, int]]
+"""SHA-256 and size in bytes of each file by its path in the home."""
+
+
+def parts_of(entries: Entries) -> tuple[str, ...]:
+    """Return those of `PARTS` that hold a file."""
+    found = {name.partition("/")[0] for name in entries}
+    return tuple(part for part in PARTS if part in found)
+
+
+def write_archive(home: Path, target: Path, scratch: Path, progress: Progress) -> Entries:
+    """Write the parts of a home to `target`.
+
+    Args:
+        home: The folder of all state.
+        target: The tar file.
+        scratch: An empty folder for copies of databases.
+        progress: Told of each file.
+
+    Raises:
+        DataError: A database can't be copied.
+    """
+    entries: dict[str, tuple[str, int]] = {}
+    paths = sorted(_kept(home))
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        for done, path in enumerate(paths):
+            name = path.relative_to(home).as_posix()
+            source = _consistent(path, scratch)
+            entries[name] = (files.sha256_file(source), source.stat().st_size)
+            tar.add(source, arcname=name, recursive=False, filter=_plain)
+            progress(done + 1, len(paths), "backup: files")
+        text = files.canonical_json({"format": FORMAT, "files": {name: list(entry) for name, entry in entries.items()}})
+        member = tarfile.TarInfo(MANIFEST)
+        member.size = len(text)
+        tar.addfile(member, io.BytesIO(text))
+    return entries
+
+
+def read_listing(archive: Path) -> Entries:
+    """Return the files of an archive, which are not read.
+
+    Raises:
+        DataError: The archive is missing, is no backup, or holds a name that no backup has.
+    """
+    with _opened(archive) as tar:
+        return _listing(archive, tar)
+
+
+def unpack(archive: Path, folder: Path, progress: Progress, wanted: Callable[[str], bool] = bool) -> Entries:
+    """Compare every file of an archive with its hash, and write those that are `wanted` into an empty folder.
+
+    Raises:
+        DataError: As `read_listing`, or a file is damaged, a link or a device.
+        Retryable: The disk is full.
+    """
+    with _opened(archive) as tar:
+        entries = _listing(archive, tar)
+        members = {member.name: member for member in tar.getmembers()}  # a search by name reads all of them
+        for done, (name, (expected, size)) in enumerate(entries.items()):
+            member = members[name]
+            source = tar.extractfile(member) if member.isreg() else None
+            if source is None:
+                raise DataError(f"{archive}: {name} is a link or a device, not a file; it was not written by MEI")
+            target = folder / name
+            if wanted(name):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with files.replacing(target) as temporary, temporary.open("wb") as out:
+                    shutil.copyfileobj(source, out, _CHUNK)
+                source.seek(0)
+            digest = hashlib.sha256()
+            while chunk := source.read(_CHUNK):
+                digest.update(chunk)
+            if (digest.hexdigest(), member.size) != (expected, size):
+                raise DataError(f"{archive}: {name} differs from its hash; the backup is damaged, use another one")
+            progress(done + 1, len(entries), "archive: files checked")
+    return entries
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file begins as an SQLite database does."""
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            yield tar
+    except FileNotFoundError:
+        raise DataError(f"{archive}: no such file; give the path of a tar file that `mei backup` wrote") from None
+    except (tarfile.TarError, KeyError, EOFError) as error:
+        raise DataError(f"{archive}: is not a whole backup ({error}); use another one") from error
+    except OSError as error:
+        raise files.refused(error, f"{archive}: can't be unpacked: {files.explain(error)}") from error
+
+
+def _listing(archive: Path, tar: tarfile.TarFile) -> Entries:
+    member = tar.getmember(MANIFEST)
+    try:
+        listing = json.loads(file.read() if member.isreg() and (file := tar.extractfile(member)) else b"")
+        if listing["format"] not in _READ:
+            raise DataError(f"{archive}: backup of format {listing['format']}, this MEI reads {_READ[0]} to {FORMAT}")
+        entries = {str(name): (str(digest), int(size)) for name, (digest, size) in listing["files"].items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{archive}: its {MANIFEST} is damaged; use another backup") from error
+    above = {str(folder) for name in entries for folder in PurePosixPath(name).parents}
+    for name in entries:
+        if not _allowed(name) or name in above:
+            raise DataError(f"{archive}: holds {name!r}, which is no part of a backup; it was not written by MEI")
+    return entries
+
+
+def _allowed(name: str) -> bool:
+    """Whether `write_archive` writes such a name: no way out of the home, and nothing that is acted on when opened."""
+    part, *inside = name.split("/")
+    placed = name in {REGISTRY, RESETS} or (part in FOLDERS and inside)
+    plain = name.isprintable() and not {"", ".", "..", PENDING} & {part, *inside}
+    return bool(placed and plain and not _passing(name))
+
+
+def _passing(name: str) -> bool:
+    file = name.rpartition("/")[2]
+    return file == "lock" or file.endswith(_PASSING)
+
+
+def _kept(home: Path) -> Iterator[Path]:
+    for part in PARTS:
+        root = home / part
+        for path in [root] if root.is_file() else root.rglob("*"):
+            if path.is_file() and _allowed(path.relative_to(home).as_posix()):
+                yield path
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o644
+    return member
+
+
+def _consistent(path: Path, scratch: Path) -> Path:
+    """The file itself, or of a database a copy as of one instant."""
+    if not is_database(path):
+        return path
+    copy = scratch / "database"
+    copy.unlink(missing_ok=True)
+    try:
+        with (
+            closing(sqlite3.connect(files.sqlite_uri(path), uri=True)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+    except sqlite3.Error as error:
+        raise DataError(f"{path}: database can't be copied: {error}; stop what writes to it and try again") from error
+    return copy

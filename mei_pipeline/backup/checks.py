@@ -1,0 +1,150 @@
+"""Checks of a backup's content: whether a home that is restored from it would work."""
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from mei_pipeline.backup.archive import REGISTRY, Entries, is_database
+from mei_pipeline.candles import store
+from mei_pipeline.candles.schema import TABLES
+from mei_pipeline.candles.store import Lake
+from mei_pipeline.config.promoted import PromotedFile
+from mei_pipeline.config.reader import parse_document
+from mei_pipeline.errors import DataError, MeiError, Refused
+from mei_pipeline.registry import rows
+from mei_pipeline.registry.config_file import config_bytes, parse_config
+from mei_pipeline.registry.engine import Registry, open_registry, reading
+from mei_pipeline.registry.lanes import POINTER_NAME, read_pointer_file
+from mei_pipeline.registry.store import list_configs, story_of
+
+JUDGED = "gates.json"
+"""What a night leaves once it has judged configs, which are then in the registry."""
+
+
+def needed(name: str) -> bool:
+    """Whether `check_content` reads the file of this name: all but what only its hash is compared of."""
+    return name.endswith((".json", ".yaml", ".db"))
+
+
+def check_content(folder: Path, entries: Entries, *, on_server: bool = False) -> None:
+    """Raise an error if the files of a home, as an archive has them, don't fit together.
+
+    Args:
+        folder: A folder with those files that are `needed`; nothing in it is changed.
+        entries: All files.
+        on_server: The registry is a database of a server, which has its own backups: the lanes are not compared.
+
+    Raises:
+        DataError: A file of the lake differs from the lake's own record of it, a database or a lane's file is damaged,
+            or the registry is missing or lacks what a lane holds.
+        Refused: A newer MEI wrote the registry.
+    """
+    _check_lake(folder, entries)
+    for name in entries:
+        if name.endswith(".db"):
+            _check_database(folder / name)
+    configs = sorted(name for name in entries if name.startswith("lanes/") and "/configs/" in name)
+    held = sorted(name.split("/")[1] for name in entries if _is_pointer(name))
+    if on_server or REGISTRY not in entries:
+        for name in configs:
+            parse_config(folder / name, (folder / name).read_bytes())
+        for lane in held:
+            read_pointer_file(folder / "lanes", lane)
+    if on_server:
+        return
+    if REGISTRY in entries:
+        _check_registry(folder, configs, held)
+    elif held or any(name.startswith("nights/") and name.endswith(f"/{JUDGED}") for name in entries):
+        why = f"lane {held[0]} holds a config" if held else "nights have judged configs"
+        advice = "restore it from an earlier backup; if it is on a server, set MEI_REGISTRY_URL"
+        raise DataError(f"{folder / REGISTRY}: missing, though {why}; {advice}")
+
+
+def _is_pointer(name: str) -> bool:
+    part, *inside = name.split("/")
+    return part == "lanes" and inside[1:] == [POINTER_NAME]
+
+
+def _check_lake(folder: Path, entries: Entries) -> None:
+    """Compare the hashes of data files with those in the lake's own manifests and records of ingests."""
+    lake = Lake(folder / "lake")
+    for name, expected in _recorded(lake):
+        if entries.get(f"lake/{name}", ("", 0))[0] != expected:
+            problem = "differs from its hash" if f"lake/{name}" in entries else "is missing"
+            raise DataError(f"{lake.root / name}: {problem} in the lake's record; {store.HOW_TO_REPAIR}")
+
+
+def _recorded(lake: Lake) -> Iterator[tuple[str, str]]:
+    store.read_counters(lake)
+    for place in (place for table in TABLES for place in store.folders(lake, table)):
+        for file, entry in store.read_manifest(lake, place).files.items():
+            if "/" in file or file in {"", ".", ".."}:
+                raise DataError(f"{lake.root / place / store.MANIFEST}: names a file {file!r} outside its folder")
+            yield f"{place}/{file}", entry.sha256
+    for record in store.ingests(lake):
+        yield from record.changes.items()
+
+
+def _check_database(path: Path) -> None:
+    if not is_database(path):
+        raise DataError(f"{path}: not an SQLite database; restore it from an earlier backup")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+            [problem] = database.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.Error as error:
+        problem = str(error)
+    if problem != "ok":
+        raise DataError(f"{path}: damaged: {problem}; restore it from an earlier backup")
+
+
+def _check_registry(folder: Path, configs: list[str], held: list[str]) -> None:
+    # A copy: opening a registry may bring its tables to this version.
+    with tempfile.TemporaryDirectory(prefix="mei-check-") as scratch:
+        copy = Path(scratch) / REGISTRY
+        shutil.copyfile(folder / REGISTRY, copy)
+        registry = open_registry(f"sqlite:///{copy}")
+        try:
+            list_configs(registry)
+            for name in configs:
+                _check_config(registry, folder / name)
+        except MeiError as error:
+            raise DataError(str(error).replace(str(copy), str(folder / REGISTRY))) from error
+        for lane in held:
+            _check_pointer(registry, folder, lane)
+
+
+def _check_config(registry: Registry, path: Path) -> None:
+    """Compare a lane's config with the files that the registry would write of it.
+
+    Their content is compared, not their bytes: an earlier version may have written the same content in another way.
+    """
+    data = path.read_bytes()
+    parse_config(path, data)
+    try:
+        story = story_of(registry, path.stem)
+    except Refused:
+        return  # it held the lane before a registry that was given up; `_check_pointer` looks at what holds it now
+    with reading(registry) as connection:
+        known = [
+            config_bytes(story.config, rows.judged_evidence(connection, verdict), verdict) for verdict in story.verdicts
+        ]
+    file = parse_document(data, path, PromotedFile).model
+    if file not in [parse_document(each, path, PromotedFile).model for each in known]:
+        raise DataError(f"{path}: differs from the registry; delete the file, and the registry writes it again")
+
+
+def _check_pointer(registry: Registry, folder: Path, lane: str) -> None:
+    """Refuse a pointer that the registry does not know."""
+    file = read_pointer_file(folder / "lanes", lane)
+    with reading(registry) as connection:
+        pointer = rows.find_pointer(connection, lane)
+    # The registry is copied after the lanes, so it may be ahead of them.
+    if file is not None and (pointer is None or pointer.generation < file.generation):
+        known = f"knows generation {pointer.generation}" if pointer else "does not know the lane"
+        path = folder / "lanes" / lane / POINTER_NAME
+        raise DataError(
+            f"{path}: is of generation {file.generation}, {folder / REGISTRY} {known}; restore the newer registry"
+        )

@@ -1,0 +1,116 @@
+"""The folder of compiled kernels, and why it must belong to whoever runs them.
+
+numba keeps machine code with Python objects around it, and unpickles them when a kernel is loaded: whoever can write a
+file there runs code as the user of MEI.
+"""
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from kernels.cache import source_hash, use_cache
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.settings import Settings
+
+_OTHERS, _GROUP = stat.S_IWOTH, stat.S_IWGRP
+
+
+def use_kernels(settings: Settings) -> Path:
+    """Keep compiled kernels in the cache.
+
+    Returns:
+        The folder in use: the first call decides for the process.
+
+    Raises:
+        ConfigError: Another user may write to the cache, or owns a part of it.
+    """
+    check_cache(settings.cache, settings.kernel_cache / source_hash()[:16])
+    # numba writes with the umask of the process, whenever it compiles: nobody else may change what it writes.
+    os.umask(os.umask(_OTHERS | _GROUP) | _OTHERS | _GROUP)
+    return use_cache(settings.kernel_cache)
+
+
+def check_cache(cache: Path, used: Path, user: int | None = None) -> None:
+    """Refuse a cache that other users may write to, or may have written to. Nothing is changed.
+
+    Folders above the cache matter as well: whoever may rename a folder may put another one in its place.
+
+    Args:
+        cache: The folder that `MEI_CACHE` names; it need not exist.
+        used: The folder below it whose files are loaded; every file in it is looked at.
+        user: Id of the user who runs the kernels; that of this process by default.
+
+    Raises:
+        ConfigError: The message names the folder or file, and what to do.
+    """
+    allowed = {0, os.geteuid() if user is None else user}
+    below = [path for path in (used, *used.parents) if path != cache and path.is_relative_to(cache)]
+    inside = [cache, *reversed(below), *_below(used)]
+    found = (
+        *(_problem_above(path, allowed) for path in _above(cache)),
+        *(_problem_inside(path, allowed, linked=path == cache) for path in inside if os.path.lexists(path)),
+    )
+    if problem := next(filter(None, found), ""):
+        raise ConfigError(
+            f"MEI_CACHE={cache}: {problem}; MEI runs the machine code in it as you: correct owner and mode and delete "
+            "what the cache holds, or set MEI_CACHE to a folder of your own"
+        )
+
+
+def _problem_above(path: Path, allowed: set[int]) -> str:
+    mode = path.stat().st_mode
+    # In a folder such as /tmp others may add names, but rename only their own.
+    if mode & _OTHERS and not mode & stat.S_ISVTX:
+        return f"{path} may be written by other users (mode {stat.S_IMODE(mode):o})"
+    owner = path.lstat().st_uid
+    return f"{path} belongs to user {_name(owner)}" if _in_shared(path) and owner not in allowed else ""
+
+
+def _problem_inside(path: Path, allowed: set[int], *, linked: bool) -> str:
+    """The problem with a file or folder of the cache; only the cache itself may be a link."""
+    if path.is_symlink() and not linked:
+        return f"{path} is a link"
+    for status in (path.lstat(), path.stat()):
+        if status.st_uid not in allowed:
+            return f"{path} belongs to user {_name(status.st_uid)}"
+    mode = status.st_mode
+    if mode & _OTHERS or (mode & _GROUP and not _alone_in_group(status)):
+        return f"{path} may be written by other users (mode {stat.S_IMODE(mode):o})"
+    return ""
+
+
+def _above(cache: Path) -> Iterator[Path]:
+    """The folders above a cache that exist, as they are called and as links lead to them."""
+    found = dict.fromkeys([*reversed(cache.parents), *reversed(cache.resolve().parents)])
+    return (path for path in found if path.is_dir())
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    return folder.rglob("*") if folder.is_dir() else iter(())
+
+
+def _in_shared(path: Path) -> bool:
+    mode = path.parent.stat().st_mode
+    return bool(mode & stat.S_ISVTX and mode & _OTHERS)
+
+
+def _alone_in_group(status: os.stat_result) -> bool:
+    """Whether the owner is the only member of the group: many systems give each user a group of that kind."""
+    try:
+        members = {
+            *grp.getgrgid(status.st_gid).gr_mem,
+            *(each.pw_name for each in pwd.getpwall() if each.pw_gid == status.st_gid),
+        }
+    except KeyError:
+        return False
+    return members == {_name(status.st_uid)}
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)

@@ -1,0 +1,200 @@
+"""Checks of `mei doctor` on what lies in a home: room on its disks, its registry, the files of its lanes."""
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mei_pipeline import files
+from mei_pipeline.cli.diagnosis import Finding, Level, some
+from mei_pipeline.errors import DataError, MeiError
+from mei_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mei_pipeline.registry.store import Registry
+
+_GIB = 1 << 30
+_FAILS_BELOW = 1 * _GIB  # a night of 14 symbols writes some 100 MiB; less than this and it may stop half-way
+_WARNS_BELOW = 10 * _GIB
+_KERNELS = 64 << 20  # bytes; those of all strategies take some 3 MiB for each version of their sources
+_RUNS_TO_COME = 7  # a week of nightly runs: time to make room
+_LEAST_FILES = 2_000  # a sweep of 36,864 combos, its columns, its night and Dagster's records are some hundred files
+_NEWEST = 5  # folders of a kind whose size is taken
+
+
+def check_home(settings: Settings) -> list[Finding]:
+    """Whether the folders that a run writes to can be written, and have room for it and for the runs to come."""
+    places = {settings.home: run_bytes(settings)}
+    if not settings.sweeps.is_relative_to(settings.home):
+        places[settings.sweeps] = _largest(settings.sweeps)
+    findings: list[Finding] = []
+    for folder, needed in places.items():
+        existing = _existing(folder)
+        if not _open(existing):
+            name = "MEI_HOME" if folder == settings.home else "MEI_SWEEPS"
+            advice = f"make the folder writable for this user, or set {name} to one that is"
+            findings.append(Finding("home", "fail", f"{existing} can't be written", advice))
+            continue
+        findings.append(judge_room(folder, *room(existing), needed))
+    return findings
+
+
+def room(folder: Path) -> tuple[int, int]:
+    """Free bytes of the disk of a folder, which need not exist, and how many more files that disk can hold."""
+    disk = os.statvfs(_existing(folder))
+    left = disk.f_favail if disk.f_files else _LEAST_FILES  # some file systems count no files
+    return disk.f_bavail * disk.f_frsize, left
+
+
+def judge_cache(cache: Path, free: int, files_left: int) -> Finding:
+    """Compare the room on the disk of the cache with what compiled kernels need."""
+    advice = "make room for it, or set MEI_CACHE to another folder that this user may write"
+    if not _open(_existing(cache)):
+        return Finding("kernels", "fail", f"not compiled yet, and {_existing(cache)} can't be written", advice)
+    if free < _KERNELS or files_left < _LEAST_FILES:
+        found = f"not compiled yet, and {cache} has room for {free >> 20:,} MiB in {files_left:,} files"
+        return Finding("kernels", "fail", f"{found}; kernels need up to {_KERNELS >> 20} MiB", advice)
+    return Finding("kernels", "ok", "not compiled yet; the next night does it once")
+
+
+def run_bytes(settings: Settings) -> int:
+    """Bytes that the largest of the latest runs wrote into the home; 0 before the first."""
+    kinds = (settings.features, settings.nights, settings.home / "sweeps")
+    return sum(_largest(folder) for folder in kinds)
+
+
+def judge_room(folder: Path, free: int, files_left: int, needed: int) -> Finding:
+    """Compare the room on a disk with what a run needs.
+
+    Args:
+        folder: The folder that runs write to.
+        free: Free bytes.
+        files_left: How many more files the disk can hold.
+        needed: Bytes that a run writes; 0 if none has run yet.
+    """
+    # A run may write as much again before housekeeping removes older results.
+    fails, warns = max(_FAILS_BELOW, 2 * needed), max(_WARNS_BELOW, _RUNS_TO_COME * needed)
+    few = files_left < _LEAST_FILES
+    level: Level = "fail" if free < fails or few else "warn" if free < warns else "ok"
+    found = f"{folder}, {free / _GIB:.1f} GiB free"
+    if needed:
+        found += f"; a run writes up to {needed / _GIB:.2f} GiB"
+    if few:
+        found += f"; room for {files_left:,} more files, a run needs up to {_LEAST_FILES:,}"
+    advice = "" if level == "ok" else "free space on the disk, or set MEI_HOME to a folder on another one"
+    return Finding("home", level, found, advice)
+
+
+def check_writable(settings: Settings, book: "Registry") -> list[Finding]:
+    """A finding if the registry can be read but not written."""
+    from sqlalchemy import make_url
+
+    if book.engine.dialect.name == "postgresql":
+        with book.engine.connect() as connection:
+            closed_server = connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
+        advice = "name the primary server in MEI_REGISTRY_URL, or let the server write: default_transaction_read_only"
+        found = f"{book.url} takes no writes: the registry is read-only"
+        return [Finding("registry", "fail", found, advice)] if closed_server else []
+    path = Path(make_url(settings.registry).database or "")
+    closed = [str(each) for each in (path, path.parent) if not files.writable(each)]
+    if not closed:
+        return []
+    advice = "make the file and its folder writable for this user; a run and every promotion writes to it"
+    return [Finding("registry", "fail", f"{some(closed)} can't be written: the registry is read-only", advice)]
+
+
+def check_lanes(settings: Settings) -> list[Finding]:
+    """Whether the files of each lane are sound and are what the registry says, and which lanes are halted."""
+    names = sorted(path.name for path in settings.lanes.iterdir() if path.is_dir()) if settings.lanes.is_dir() else []
+    if not names:
+        return [Finding("lanes", "ok", "none yet")]
+    book = _registry_of(settings)
+    damaged, halted = [], []
+    for name in names:
+        damaged += _problems(settings, book, name)
+        halted += _halts(settings.lanes, name)
+    findings = []
+    if damaged:
+        advice = "mei lane list names them all; a file that the registry can write again is written by the next run"
+        findings.append(Finding("lanes", "fail", some(damaged), advice))
+    if halted:
+        advice = "mei lane set LANE --lift NAME, once the reason is gone"
+        findings.append(Finding("lanes", "warn", f"nothing is traded: {some(halted)}", advice))
+    whose = "their files are as the registry says" if book else "their files are sound"
+    return findings or [Finding("lanes", "ok", f"{len(names)} lanes; {whose}")]
+
+
+def _registry_of(settings: Settings) -> "Registry | None":
+    """The registry; None if there is none, or it can't be read, which is a finding of its own."""
+    from mei_pipeline.registry.engine import schema_version
+    from mei_pipeline.registry.store import open_registry
+    from mei_pipeline.registry.tables import SCHEMA_VERSION
+
+    if not settings.registry_url and not (settings.home / "registry.db").is_file():
+        return None
+    try:
+        if schema_version(settings.registry) != SCHEMA_VERSION:
+            return None
+        return open_registry(settings.registry)
+    except MeiError:
+        return None
+
+
+def _problems(settings: Settings, book: "Registry | None", lane: str) -> list[str]:
+    """What is wrong with the files of a lane, its holds apart."""
+    from mei_pipeline.registry.lanes import drift, lane_folder, read_pointer_file, read_status
+
+    found = list(drift(book, settings.lanes, lane).differences) if book else []
+    checks: list[Callable[[], object]] = [partial(read_status, settings.lanes, lane)]
+    if book is None:
+        checks.append(partial(read_pointer_file, settings.lanes, lane))
+    configs = sorted((lane_folder(settings.lanes, lane) / "configs").glob("*.yaml"))
+    checks += [partial(_parse, path) for path in configs]
+    for check in checks:
+        try:
+            check()
+        except MeiError as error:
+            found.append(str(error))
+    return found
+
+
+def _parse(path: Path) -> object:
+    from mei_pipeline.registry.config_file import parse_config
+
+    return parse_config(path, path.read_bytes())
+
+
+def _halts(lanes: Path, lane: str) -> list[str]:
+    from mei_pipeline.registry.control import read_holds
+
+    try:
+        holds = read_holds(lanes, lane)
+    except DataError as error:
+        return [f"lane {lane}, because its holds can't be read: {error}"]
+    return [
+        f"lane {lane}, hold {name} of {hold.owner}: {hold.reason}"
+        for name, hold in sorted(holds.items())
+        if hold.effect == "halt"
+    ]
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _open(existing: Path) -> bool:
+    return existing.is_dir() and files.writable(existing)
+
+
+def _largest(folder: Path) -> int:
+    """Bytes in the largest of the folders in `folder` that were written last."""
+    if not folder.is_dir():
+        return 0
+    inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    return max((_bytes(path) for path in inside[-_NEWEST:]), default=0)
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,167 @@
+"""The meaning of a database's error: the kind of MEI's error, and what a person does about it.
+
+Databases word their errors in the language of their server. Only codes are read here: SQLSTATE of PostgreSQL, result
+codes of SQLite. The words are shown and never compared.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy.exc import DBAPIError
+
+from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, OutcomeUnknown, Refused, Retryable
+
+_Cause = tuple[type[MeiError], str, str]
+"""The error, what comes before the database's words, and what to do."""
+
+_LOCKED: _Cause = (Busy, "", "another process writes to it; wait for it to end and try again")
+_DAMAGED: _Cause = (DataError, "damaged: ", "restore it from a backup")
+_UNWRITABLE: _Cause = (DataError, "", "make it writable for this user")
+_FULL: _Cause = (Retryable, "the disk is full, nothing was written: ", "free space on it and try again")
+_DISK_FAILS: _Cause = (
+    Retryable,
+    "its disk fails, nothing was written: ",
+    "check the disk and try again; if `mei doctor` then calls the registry damaged, restore it from a backup",
+)
+_WRONG_URL: _Cause = (ConfigError, "", "correct MEI_REGISTRY_URL, or make the database and the user that it names")
+_AWAY: _Cause = (Retryable, "nothing was written: ", "see that the server runs and try again")
+_OTHER: _Cause = (Retryable, "nothing was written: ", "try again")
+_REFUSED: _Cause = (Refused, "", "its rules are broken; nothing was written")
+
+_SQLITE: dict[int, _Cause] = {
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_ERROR: _DAMAGED,  # the SQL is MEI's own, so a table or a column is missing
+    sqlite3.SQLITE_READONLY: _UNWRITABLE,
+    sqlite3.SQLITE_PERM: _UNWRITABLE,
+    sqlite3.SQLITE_CANTOPEN: _UNWRITABLE,
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_IOERR: _DISK_FAILS,
+    sqlite3.SQLITE_CONSTRAINT: _REFUSED,
+}
+"""By primary result code."""
+
+_NEEDS_SPACE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+"""Codes that SQLite also gives if it can't make or extend a file beside the database because the disk is full."""
+_LEAST_FREE = 1 << 16  # the index of a write-ahead log grows by 32 KiB at a time
+
+_POSTGRES: dict[str, _Cause] = {
+    "08": _AWAY,
+    "22": _REFUSED,
+    "23": _REFUSED,
+    "25006": _UNWRITABLE,  # read-only transaction: a setting, or a standby
+    "28": _WRONG_URL,
+    "3D": _WRONG_URL,
+    "3F": _DAMAGED,
+    "40": _LOCKED,
+    "42": _DAMAGED,
+    "42501": _UNWRITABLE,
+    "53": _AWAY,
+    "53100": _FULL,
+    "55": _LOCKED,
+    "57": _AWAY,
+    "57014": _OTHER,
+    "58": _DISK_FAILS,
+    "XX001": _DAMAGED,
+    "XX002": _DAMAGED,
+}
+"""By SQLSTATE or its class; the longer one counts."""
+
+_LOST_AT_COMMIT = ("08", "40003", "57P")
+"""SQLSTATE, by its beginning, after which a commit may have taken effect: the session ended before it answered."""
+
+
+def explained(
+    shown: str,
+    error: DBAPIError | sqlite3.Error,
+    *,
+    file: Path | None = None,
+    answers: Callable[[], bool] = lambda: False,
+) -> MeiError:
+    """Return MEI's error for an error of a database after which nothing was written.
+
+    Args:
+        shown: The database, for the message.
+        error: What the driver raised.
+        file: The file of the database, if it is one.
+        answers: Says whether the server answers; asked if no session was made, for which drivers give no code.
+    """
+    first = _first(error)
+    origin = _origin(first)
+    words = _words(origin)
+    if isinstance(origin, sqlite3.Error):
+        kind, before, advice = _sqlite(origin, file)
+    elif state := sqlstate(origin):
+        kind, before, advice = _server(state)
+    else:
+        ended = isinstance(first, DBAPIError) and first.connection_invalidated
+        kind, before, advice = _AWAY if ended or not answers() else _WRONG_URL
+    return kind(f"{shown}: {before}{words}; {advice}")
+
+
+def full_disk(path: Path) -> bool:
+    """Return whether the disk of a path has no room for a write."""
+    existing = next((folder for folder in path.parents if folder.is_dir()), Path("/"))
+    try:
+        space = os.statvfs(existing)
+    except OSError:
+        return False
+    return space.f_bavail * space.f_frsize < _LEAST_FREE or (space.f_files > 0 and space.f_favail == 0)
+
+
+def lost_at_commit(error: DBAPIError) -> bool:
+    """Return whether a commit that raised this may have taken effect.
+
+    An answer of the database says that it did not. SQLite always answers: if COMMIT fails, it rolls back.
+    """
+    if isinstance(_origin(error), sqlite3.Error):
+        return False
+    state = sqlstate(error.orig)
+    return not state or state.startswith(_LOST_AT_COMMIT)
+
+
+def unknown_outcome(shown: str, error: DBAPIError) -> OutcomeUnknown:
+    """Return MEI's error for a commit whose outcome could not be read back."""
+    return OutcomeUnknown(
+        f"{shown}: the connection was lost at the commit, which may have taken effect: {_words(error.orig)}; "
+        f"once the server runs, see with `mei registry history` whether it did, before you repeat the command"
+    )
+
+
+def sqlstate(origin: BaseException | None) -> str:
+    """Return the SQLSTATE of a driver's error; empty if it has none."""
+    return str(getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None) or "")
+
+
+def _first(error: DBAPIError | sqlite3.Error) -> DBAPIError | sqlite3.Error:
+    """The error that came first: after some errors SQLite has rolled back, and then rolling back fails as well."""
+    first, earlier = error, error.__context__
+    while earlier is not None:
+        if isinstance(earlier, DBAPIError | sqlite3.Error):
+            first = earlier
+        earlier = earlier.__context__
+    return first
+
+
+def _origin(error: DBAPIError | sqlite3.Error) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _words(origin: BaseException | None) -> str:
+    return next(iter(str(origin).strip().splitlines()), "no reason given")
+
+
+def _sqlite(origin: sqlite3.Error, file: Path | None) -> _Cause:
+    code = getattr(origin, "sqlite_errorcode", 0) & 0xFF  # an extended code holds its primary one in the low byte
+    if code in _NEEDS_SPACE and file is not None and full_disk(file):
+        return _FULL
+    return _SQLITE.get(code, _OTHER)
+
+
+def _server(state: str) -> _Cause:
+    known = [begin for begin in _POSTGRES if state.startswith(begin)]
+    return _POSTGRES[max(known, key=len)] if known else _OTHER
