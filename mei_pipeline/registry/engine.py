@@ -4,7 +4,6 @@ A writer takes the registry's one write lock when its transaction begins, so tha
 SQLite's own, in WAL mode with every commit synced to disk; an advisory lock of PostgreSQL.
 """
 
-import errno
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +32,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from mei_pipeline import files
-from mei_pipeline.errors import ConfigError, DataError, MeiError, Retryable
-from mei_pipeline.registry.failures import explained, lost_at_commit, unknown_outcome
+from mei_pipeline.errors import ConfigError, Retryable
+from mei_pipeline.registry.failures import explained, lost_at_commit, not_opened, unknown_outcome
 from mei_pipeline.registry.migrate import upgrade, version_in
 from mei_pipeline.registry.tables import SCHEMA_VERSION, configs, looks
 
@@ -44,7 +43,6 @@ BUSY_TIMEOUT_S = 10.0
 _WRITES = "mei_writes"
 _WRITE_LOCK = 0x4D4549  # "MEI"; any number will do that all who write to the database agree on
 _TRY_EVERY_S = 0.5
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,8 @@ class Registry:
         reader: The same for reads, each of which sees one state.
         file: The file, where the database is one.
         wait_s: How long a writer waits for another one, and for a server that went away at a commit, in seconds.
+        number_sql: Statement that gives the number by which the server remembers what became of a transaction; empty for
+            a file, which does not go away.
     """
 
     url: str
@@ -64,6 +64,7 @@ class Registry:
     reader: Engine
     file: Path | None = None
     wait_s: float = BUSY_TIMEOUT_S
+    number_sql: str = ""
 
 
 def open_registry(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Registry:
@@ -154,7 +155,7 @@ def writing(registry: Registry) -> Iterator[Connection]:
         registry.engine.connect().execution_options(**{_WRITES: True}) as connection,
         connection.begin() as transaction,
     ):
-        number = _transaction_number(connection)
+        number = connection.exec_driver_sql(registry.number_sql).scalar() if registry.number_sql else None
         yield connection
         try:
             transaction.commit()
@@ -162,14 +163,6 @@ def writing(registry: Registry) -> Iterator[Connection]:
             if not lost_at_commit(error):
                 raise
             _read_back(registry, number, error)
-
-
-def _transaction_number(connection: Connection) -> int | None:
-    """The number by which a server remembers what became of a transaction; None of a file, which can't go away."""
-    if connection.dialect.name != "postgresql":
-        return None
-    number: int = connection.execute(select(func.txid_current())).scalar_one()
-    return number
 
 
 def _read_back(registry: Registry, number: int | None, error: DBAPIError) -> None:
@@ -188,9 +181,10 @@ def _read_back(registry: Registry, number: int | None, error: DBAPIError) -> Non
             raise Retryable(
                 f"{registry.url}: the connection was lost at the commit, and nothing was written; try again"
             ) from error
-        if time.monotonic() >= until:
+        left_s = until - time.monotonic()
+        if left_s <= 0.0:
             raise unknown_outcome(registry.url, error) from error
-        time.sleep(_TRY_EVERY_S)
+        time.sleep(min(_TRY_EVERY_S, left_s))
 
 
 def _outcome(registry: Registry, number: int | None) -> str | None:
@@ -235,7 +229,7 @@ def _connected(url: str, busy_timeout_s: float) -> Registry:
         return Registry(shown, engine, engine, path, busy_timeout_s)
     engine = _server(address, shown, busy_timeout_s)
     reader = engine.execution_options(isolation_level="REPEATABLE READ")
-    return Registry(shown, engine, reader, None, busy_timeout_s)
+    return Registry(shown, engine, reader, None, busy_timeout_s, "SELECT txid_current()")
 
 
 def _server(address: URL, shown: str, busy_timeout_s: float) -> Engine:
@@ -255,26 +249,15 @@ def _sqlite(address: URL, busy_timeout_s: float) -> tuple[Path, Engine]:
     path = Path(address.database)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise _not_opened(path, error) from error
-        raise DataError(f"{path}: folder not made: {error.strerror}; make it writable") from error
-    try:
         _log_ahead(path, busy_timeout_s)
     except sqlite3.Error as error:
         raise explained(str(address), error, file=path) from error
     except OSError as error:
-        raise _not_opened(path, error) from error
+        raise not_opened(path, error) from error
     engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
     return path, engine
-
-
-def _not_opened(path: Path, error: OSError) -> MeiError:
-    if error.errno in _NO_ROOM:
-        return Retryable(f"{path}: not opened: {error.strerror}; free space on the disk and try again")
-    return DataError(f"{path}: {error.strerror}; make the file and its folder writable for this user")
 
 
 def _log_ahead(path: Path, busy_timeout_s: float) -> None:
@@ -317,11 +300,10 @@ def _translated(registry: Registry) -> Iterator[None]:
 
 def _answers(engine: Engine) -> bool:
     """Whether a server accepts connections, as PostgreSQL's own library finds out without logging in."""
-    try:
-        from psycopg import conninfo, pq  # noqa: PLC0415 - an extra: a registry in a file does without
-    except ImportError:
+    if engine.dialect.driver != "psycopg":
         return False
-    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    driver: Any = engine.dialect.dbapi
+    known = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()}
     _, parts = engine.dialect.create_connect_args(engine.url)
-    address = conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in known})
-    return pq.PGconn.ping(address.encode()) == pq.Ping.OK
+    address = driver.conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in known})
+    return bool(driver.pq.PGconn.ping(address.encode()) == driver.pq.Ping.OK)
