@@ -55,8 +55,8 @@ class Registry:
         reader: The same for reads, each of which sees one state.
         file: The file, where the database is one.
         wait_s: How long a writer waits for another one, and for a server that went away at a commit, in seconds.
-        number_sql: Statement that gives the number by which the server remembers what became of a transaction; empty for
-            a file, which does not go away.
+        number_sql: Statement that gives the number by which the server remembers the outcome of a transaction; empty
+            for a file, which does not go away.
     """
 
     url: str

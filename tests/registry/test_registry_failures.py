@@ -185,6 +185,9 @@ def test_a_commit_that_the_database_refuses_is_not_read_back(tmp_path, at):
     assert store.list_configs(registry) == ()
 
 
+ROOM = [(errno.ENOSPC, Retryable), (errno.EDQUOT, Retryable), (errno.EACCES, DataError)]
+
+
 @pytest.mark.parametrize(("number", "kind"), ROOM)
 def test_a_file_that_cannot_be_made_for_want_of_room_is_not_one_that_is_read_only(tmp_path, number, kind):
     found = not_opened(tmp_path, OSError(number, "no"))

@@ -174,7 +174,7 @@ def test_a_reset_that_was_cut_off_is_repeated(settings):
     delete_tables(settings)
     place = pointer_path(settings.lanes, "paper1").with_name(f"promoted-before-reset-{kit.at().now_ms}.yaml")
     place.mkdir()
-    with pytest.raises(DataError, match="not renamed: .* and reset again"):
+    with pytest.raises(DataError, match=r"not renamed: .* and reset again"):
         reset_registry(settings, kit.at())
     with pytest.raises(DataError, match="the registry is lost"):
         check_registry(settings)
