@@ -1,5 +1,6 @@
 """The meaning of databases' errors: by their codes, in whatever language their words are."""
 
+import errno
 import sqlite3
 from contextlib import nullcontext
 from dataclasses import replace
