@@ -124,7 +124,6 @@ def test_commands_and_the_doctor_refuse_a_home_whose_registry_is_lost(settings, 
     (finding,) = examine(settings, {"registry"})
     assert (finding.level, "the registry is lost" in finding.found) == ("fail", True)
     for command in (
-        ["nightly"],
         ["registry", "list"],
         ["registry", "promote", config_id, "--lane", "paper1", *WHY],
         ["registry", "pause", "--lane", "paper1", *WHY],
