@@ -33,7 +33,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 
 from mei_pipeline import files
 from mei_pipeline.errors import ConfigError, Retryable
-from mei_pipeline.registry.failures import explained, lost_at_commit, unknown_outcome
+from mei_pipeline.registry.failures import explained, lost_at_commit, not_opened, unknown_outcome
 from mei_pipeline.registry.migrate import upgrade, version_in
 from mei_pipeline.registry.tables import SCHEMA_VERSION, configs, looks
 
@@ -55,6 +55,8 @@ class Registry:
         reader: The same for reads, each of which sees one state.
         file: The file, where the database is one.
         wait_s: How long a writer waits for another one, and for a server that went away at a commit, in seconds.
+        number_sql: Statement that gives the number by which the server remembers the outcome of a transaction; empty
+            for a file, which does not go away.
     """
 
     url: str
@@ -62,6 +64,7 @@ class Registry:
     reader: Engine
     file: Path | None = None
     wait_s: float = BUSY_TIMEOUT_S
+    number_sql: str = ""
 
 
 def open_registry(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Registry:
@@ -152,7 +155,7 @@ def writing(registry: Registry) -> Iterator[Connection]:
         registry.engine.connect().execution_options(**{_WRITES: True}) as connection,
         connection.begin() as transaction,
     ):
-        number = _transaction_number(connection)
+        number = connection.exec_driver_sql(registry.number_sql).scalar() if registry.number_sql else None
         yield connection
         try:
             transaction.commit()
@@ -160,14 +163,6 @@ def writing(registry: Registry) -> Iterator[Connection]:
             if not lost_at_commit(error):
                 raise
             _read_back(registry, number, error)
-
-
-def _transaction_number(connection: Connection) -> int | None:
-    """The number by which a server remembers what became of a transaction; None of a file, which can't go away."""
-    if connection.dialect.name != "postgresql":
-        return None
-    number: int = connection.execute(select(func.txid_current())).scalar_one()
-    return number
 
 
 def _read_back(registry: Registry, number: int | None, error: DBAPIError) -> None:
@@ -186,9 +181,10 @@ def _read_back(registry: Registry, number: int | None, error: DBAPIError) -> Non
             raise Retryable(
                 f"{registry.url}: the connection was lost at the commit, and nothing was written; try again"
             ) from error
-        if time.monotonic() >= until:
+        left_s = until - time.monotonic()
+        if left_s <= 0.0:
             raise unknown_outcome(registry.url, error) from error
-        time.sleep(_TRY_EVERY_S)
+        time.sleep(min(_TRY_EVERY_S, left_s))
 
 
 def _outcome(registry: Registry, number: int | None) -> str | None:
@@ -233,7 +229,7 @@ def _connected(url: str, busy_timeout_s: float) -> Registry:
         return Registry(shown, engine, engine, path, busy_timeout_s)
     engine = _server(address, shown, busy_timeout_s)
     reader = engine.execution_options(isolation_level="REPEATABLE READ")
-    return Registry(shown, engine, reader, None, busy_timeout_s)
+    return Registry(shown, engine, reader, None, busy_timeout_s, "SELECT txid_current()")
 
 
 def _server(address: URL, shown: str, busy_timeout_s: float) -> Engine:
@@ -255,12 +251,11 @@ def _sqlite(address: URL, busy_timeout_s: float) -> tuple[Path, Engine]:
         return path, _sqlite_to_read(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise files.refused(error, f"{path}: folder not made: {files.explain(error)}") from error
-    try:
         _log_ahead(path, busy_timeout_s)
     except sqlite3.Error as error:
         raise explained(str(address), error, file=path) from error
+    except OSError as error:
+        raise not_opened(path, error) from error
     engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
@@ -319,11 +314,10 @@ def _translated(registry: Registry) -> Iterator[None]:
 
 def _answers(engine: Engine) -> bool:
     """Whether a server accepts connections, as PostgreSQL's own library finds out without logging in."""
-    try:
-        from psycopg import conninfo, pq  # noqa: PLC0415 - an extra: a registry in a file does without
-    except ImportError:
+    if engine.dialect.driver != "psycopg":
         return False
-    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    driver: Any = engine.dialect.dbapi
+    known = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()}
     _, parts = engine.dialect.create_connect_args(engine.url)
-    address = conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in known})
-    return pq.PGconn.ping(address.encode()) == pq.Ping.OK
+    address = driver.conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in known})
+    return bool(driver.pq.PGconn.ping(address.encode()) == driver.pq.Ping.OK)

@@ -4,6 +4,7 @@ Databases word their errors in the language of their server. Only codes are read
 codes of SQLite. The words are shown and never compared.
 """
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -47,6 +48,7 @@ _SQLITE: dict[int, _Cause] = {
 
 _NEEDS_SPACE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 """Codes that SQLite also gives if it can't make or extend a file beside the database because the disk is full."""
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LEAST_FREE = 1 << 16  # the index of a write-ahead log grows by 32 KiB at a time
 
 _POSTGRES: dict[str, _Cause] = {
@@ -103,11 +105,17 @@ def explained(
     return kind(f"{shown}: {before}{words}; {advice}")
 
 
+def not_opened(path: Path, error: OSError) -> MeiError:
+    """Return MEI's error for a file of a registry that could not be made or opened."""
+    if error.errno in _NO_ROOM:
+        return Retryable(f"{path}: not opened: {error.strerror}; free space on the disk and try again")
+    return DataError(f"{path}: not opened: {error.strerror}; make the file and its folder writable for this user")
+
+
 def full_disk(path: Path) -> bool:
     """Return whether the disk of a path has no room for a write."""
-    existing = next((folder for folder in path.parents if folder.is_dir()), Path("/"))
     try:
-        space = os.statvfs(existing)
+        space = os.statvfs(next(folder for folder in path.absolute().parents if folder.is_dir()))
     except OSError:
         return False
     return space.f_bavail * space.f_frsize < _LEAST_FREE or (space.f_files > 0 and space.f_favail == 0)

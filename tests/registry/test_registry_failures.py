@@ -1,6 +1,9 @@
 """The meaning of databases' errors: by their codes, in whatever language their words are."""
 
+import errno
 import sqlite3
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +12,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from mei_pipeline.errors import Busy, ConfigError, DataError, OutcomeUnknown, Refused, Retryable
-from mei_pipeline.registry import store
-from mei_pipeline.registry.engine import open_registry
-from mei_pipeline.registry.failures import explained, full_disk, lost_at_commit
+from mei_pipeline.registry import store, tables
+from mei_pipeline.registry.engine import writing
+from mei_pipeline.registry.failures import explained, full_disk, lost_at_commit, not_opened
 
 WORDS = "Verbindung wurde unerwartet geschlossen: locked malformed readonly no such table"
 
@@ -116,6 +119,7 @@ def test_an_error_beside_a_full_disk_is_one_of_the_disk(code):
 
 def test_a_disk_with_room_is_not_full(tmp_path):
     assert not full_disk(tmp_path / "not" / "there")
+    assert not full_disk(tmp_path / ("too long" * 100) / "there")  # its disk can't be asked
 
 
 @pytest.mark.parametrize(
@@ -137,26 +141,55 @@ def test_a_commit_is_lost_if_no_answer_came(origin, lost):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "error"),
-    [("committed", None), ("aborted", Retryable), ("in progress", OutcomeUnknown), (None, OutcomeUnknown)],
+    ("outcomes", "error"),
+    [
+        (["committed"], None),
+        ([None, "committed"], None),
+        (["aborted"], Retryable),
+        (["in progress"], OutcomeUnknown),
+        ([None], OutcomeUnknown),
+        ([], OutcomeUnknown),
+    ],
 )
-def test_a_lost_commit_is_read_back_or_said_to_be_unknown(tmp_path, outcome, error):
+def test_a_lost_commit_is_read_back_or_said_to_be_unknown(tmp_path, outcomes, error):
     """A file stands for the server: the session ends at the commit, and a new one is asked for the outcome."""
-    kit.fresh(tmp_path)
-    registry = open_registry(kit.url(tmp_path), busy_timeout_s=0.0)
+    registry = replace(kit.fresh(tmp_path), wait_s=0.3 if len(outcomes) > 1 else 0.0, number_sql="SELECT 7")
+    asked = []
 
     def end(_connection) -> None:
         raise wrapped(ServerError(), ended=True)
 
+    def answer(number):
+        asked.append(number)
+        return outcomes[min(len(asked), len(outcomes)) - 1]
+
     event.listen(registry.engine, "commit", end)
-    event.listen(
-        registry.engine, "connect", lambda handle, _: handle.create_function("txid_status", 1, lambda _: outcome)
-    )
-    if error is None:
-        with pytest.raises(Refused):  # each transaction is taken for committed, and this file has none of them
-            kit.judged(registry)
-        return
-    with pytest.raises(error) as caught:
+    if outcomes:  # else the new session fails as well
+        event.listen(registry.engine, "connect", lambda handle, _: handle.create_function("txid_status", 1, answer))
+    with nullcontext() if error is None else pytest.raises(error) as caught, writing(registry) as connection:
+        connection.execute(tables.schema_version.insert().values(version=7))
+    if error is not None:
+        assert ("nothing was written" in str(caught.value)) == (outcomes == ["aborted"])
+    assert set(asked) <= {7}
+
+
+@pytest.mark.parametrize("at", ["begin", "commit"])
+def test_a_commit_that_the_database_refuses_is_not_read_back(tmp_path, at):
+    registry = kit.fresh(tmp_path)
+
+    def refuse(_connection) -> None:
+        raise wrapped(sqlite_error(sqlite3.SQLITE_FULL) if at == "commit" else ServerError())
+
+    event.listen(registry.engine, at, refuse, once=True)
+    with pytest.raises(Retryable, match="nothing was written"):
         kit.judged(registry)
-    assert ("nothing was written" in str(caught.value)) == (outcome == "aborted")
-    assert store.list_configs(kit.opened(tmp_path)) == ()
+    assert store.list_configs(registry) == ()
+
+
+ROOM = [(errno.ENOSPC, Retryable), (errno.EDQUOT, Retryable), (errno.EACCES, DataError)]
+
+
+@pytest.mark.parametrize(("number", "kind"), ROOM)
+def test_a_file_that_cannot_be_made_for_want_of_room_is_not_one_that_is_read_only(tmp_path, number, kind):
+    found = not_opened(tmp_path, OSError(number, "no"))
+    assert (type(found), "free space" in str(found)) == (kind, kind is Retryable)

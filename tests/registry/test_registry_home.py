@@ -124,7 +124,6 @@ def test_commands_and_the_doctor_refuse_a_home_whose_registry_is_lost(settings, 
     (finding,) = examine(settings, {"registry"})
     assert (finding.level, "the registry is lost" in finding.found) == ("fail", True)
     for command in (
-        ["nightly"],
         ["registry", "list"],
         ["registry", "promote", config_id, "--lane", "paper1", *WHY],
         ["registry", "pause", "--lane", "paper1", *WHY],
@@ -167,6 +166,24 @@ def test_a_reset_does_not_cover_what_is_lost_after_it(settings):
         check_registry(settings)
     reset_registry(settings, kit.at())
     assert [reset.nights for reset in read_resets(settings)] == [("n1",), ("n2",)]
+
+
+def test_a_reset_that_was_cut_off_is_repeated(settings):
+    held(settings)
+    delete_tables(settings)
+    place = pointer_path(settings.lanes, "paper1").with_name(f"promoted-before-reset-{kit.at().now_ms}.yaml")
+    place.mkdir()
+    with pytest.raises(DataError, match=r"not renamed: .* and reset again"):
+        reset_registry(settings, kit.at())
+    with pytest.raises(DataError, match="the registry is lost"):
+        check_registry(settings)
+    place.rmdir()
+    reset_registry(settings, kit.at())
+    assert [(reset.nights, reset.lanes) for reset in read_resets(settings)] == [
+        (("n1",), ("paper1",)),
+        ((), ("paper1",)),
+    ]
+    check_registry(settings)
 
 
 def test_only_a_lost_registry_is_reset(settings):
