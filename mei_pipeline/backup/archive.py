@@ -14,12 +14,12 @@ from mei_pipeline import files
 from mei_pipeline.candles.transaction import PENDING
 from mei_pipeline.errors import DataError
 from mei_pipeline.progress import Progress
+from mei_pipeline.registry.home import RESETS_NAME
 
 REGISTRY = "registry.db"
 FOLDERS = ("lake", "lanes", "config", "nights")
-RESETS = "registry-resets.json"  # registries that a person gave up: without it the nights before them miss theirs
-PARTS = (*FOLDERS, REGISTRY, RESETS)
-"""What a backup holds of a home."""
+PARTS = (*FOLDERS, REGISTRY, RESETS_NAME)
+"""What a backup holds of a home; the nights before a registry that was given up would miss it without its reset."""
 MANIFEST = "manifest.json"
 FORMAT = 2
 _READ = (1, 2)  # 1 has neither `config` nor `nights`

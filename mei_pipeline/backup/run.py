@@ -15,11 +15,12 @@ from pathlib import Path
 
 from mei_pipeline import files
 from mei_pipeline.backup import archive as tar
-from mei_pipeline.backup.archive import PARTS, REGISTRY, RESETS, Entries
+from mei_pipeline.backup.archive import PARTS, REGISTRY, Entries
 from mei_pipeline.backup.checks import check_content, needed
 from mei_pipeline.candles.store import Lake, settle
 from mei_pipeline.errors import DataError, MeiError, Refused, Retryable
 from mei_pipeline.progress import Progress, silent
+from mei_pipeline.registry.home import RESETS_NAME
 
 _BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database, and would apply to another one
 
@@ -102,7 +103,7 @@ def restore(
         Busy: Another process writes to the lake of `home`.
     """
     # A backup without configuration or nights leaves those of the home: it says nothing about them.
-    parts = {*tar.parts_of(tar.read_listing(archive)), "lake", "lanes", REGISTRY, RESETS}
+    parts = {*tar.parts_of(tar.read_listing(archive)), "lake", "lanes", REGISTRY, RESETS_NAME}
     present = [part for part in PARTS if part in parts and (home / part).exists()]
     if present and not force:
         raise Refused(
