@@ -143,7 +143,7 @@ def _listing(archive: Path, tar: tarfile.TarFile) -> Entries:
 def _allowed(name: str) -> bool:
     """Whether `write_archive` writes such a name: no way out of the home, and nothing that is acted on when opened."""
     part, *inside = name.split("/")
-    placed = name in {REGISTRY, RESETS} or (part in FOLDERS and inside)
+    placed = name in {REGISTRY, RESETS_NAME} or (part in FOLDERS and inside)
     plain = name.isprintable() and not {"", ".", "..", PENDING} & {part, *inside}
     return bool(placed and plain and not _passing(name))
 
