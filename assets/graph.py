@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets import deploy, ingest, lanes, report, research, selection, surroundings
 from assets.jobs import jobs
+from assets.running import locking_executor
 from assets.schedules import schedules
 from assets.sensors import sensors
 from kernels.cache import source_hash
@@ -50,7 +51,7 @@ def definitions(config: Config, kernels: str = "", progress: Progress | None = N
             schedules=schedules(automation=config.pipeline.automation),
             sensors=sensors(),
             resources={surroundings.PROGRESS: progress or surroundings.log_progress},
-            executor=dg.in_process_executor,
+            executor=locking_executor,
         )
 
 

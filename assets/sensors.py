@@ -8,6 +8,7 @@ from assets import surroundings
 from assets.alerts import write_alert
 from assets.jobs import HAND_OVER
 from assets.lanes import CHECK, judge, lane_key
+from assets.running import close_gone
 from mei_pipeline.candles.intervals import HOUR_MS, iso
 from mei_pipeline.errors import DataError
 from mei_pipeline.registry.engine import open_registry
@@ -85,9 +86,22 @@ def run_failed(context: dg.RunFailureSensorContext) -> None:
     context.log.info("alert: %s", path)
 
 
+@dg.sensor(
+    name="gone_runs",
+    minimum_interval_seconds=_LOOK_EVERY_S,
+    default_status=RUNNING,
+    description="Closes runs whose process is gone, whoever launched them, and writes their alerts.",
+)
+def gone_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Close runs that would stay in progress for ever, and keep later nights from running."""
+    settings, _ = surroundings.read_all()
+    closed = close_gone(settings, context.instance, surroundings.now_ms())
+    return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "every run in progress has a process")
+
+
 def sensors() -> list[dg.SensorDefinition]:
     """Every sensor."""
-    return [lane_acks, hand_over, run_failed]
+    return [lane_acks, hand_over, run_failed, gone_runs]
 
 
 def _fingerprint(pointer: Pointer | None, status: Status | None) -> str:

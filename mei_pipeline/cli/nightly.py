@@ -189,7 +189,7 @@ def run_night(settings: Settings, profile: str, as_of_ms: int | None = 0, progre
         MeiError: A station failed; the message says what to do.
     """
     from assets.jobs import NIGHTLY
-    from assets.nights import UNDER_LOCK, holding_night
+    from assets.nights import holding_night
     from assets.run import new_run_id, open_instance, run_job
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import prune
@@ -210,7 +210,6 @@ def run_night(settings: Settings, profile: str, as_of_ms: int | None = 0, progre
             instance,
             run_id=run_id,
             run_config={"ops": {"night_plan": {"config": asked}}},
-            tags={UNDER_LOCK: "yes"},
             progress=progress,
         )
         pruned = prune(settings, config.pipeline.retention, int(time.time() * 1000))
@@ -297,7 +296,6 @@ def _parse(text: str) -> int:
 
 def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance", progress: Progress) -> Ingested:
     from assets.jobs import INGEST
-    from assets.nights import UNDER_LOCK
     from assets.partitions import box_tags, touched_months
     from assets.run import run_job
     from mei_pipeline.candles.lake import Lake
@@ -305,7 +303,7 @@ def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance"
     months = touched_months(Lake(settings.lake), config.pipeline, int(time.time() * 1000))
     if months is None:
         return Ingested()
-    tags = {UNDER_LOCK: "yes", **box_tags(config.pipeline, *months)}
+    tags = box_tags(config.pipeline, *months)
     result = run_job(INGEST, settings, config, instance, tags=tags, progress=progress)
     metadata = result.asset_materializations_for_node("candles")[0].metadata
     counts = {name: int(str(metadata[f"rows_{name}"].value)) for name in ("added", "revised", "refused")}

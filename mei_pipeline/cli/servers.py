@@ -44,8 +44,13 @@ def webserver(host: str, port: int, allowed: tuple[str, ...]) -> None:
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
 
-    access = Access(frozenset(allowed), read_settings().ui_token)
+    from assets.running import close_gone
+    from assets.surroundings import now_ms
+
+    settings = read_settings()
+    access = Access(frozenset(allowed), settings.ui_token)
     with DagsterInstance.get() as instance:
+        close_gone(settings, instance, now_ms(), launcher_gone=True)
         instance.optimize_for_webserver(_STATEMENT_MS, _RECYCLE_S, _POOL)
         with WorkspaceProcessContext(instance, WorkspaceFileTarget([str(WORKSPACE)]), __version__) as context:
             app = create_app_from_workspace_process_context(

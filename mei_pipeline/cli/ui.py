@@ -179,6 +179,22 @@ def _serve(settings: Settings, page: Page) -> None:
         output.note("stopping ...")
     finally:
         _stop(servers)
+        _close_runs(settings)
+
+
+def _close_runs(settings: Settings) -> None:
+    """Fail the runs that ended with the servers: nobody else would, and they would keep later nights from running."""
+    if not any((settings.dagster / "running").glob("*")):
+        return  # no run began: spare the import of Dagster
+    from dagster import DagsterInstance
+
+    from assets.running import close_gone
+    from assets.surroundings import now_ms
+
+    with DagsterInstance.get() as instance:
+        closed = close_gone(settings, instance, now_ms(), launcher_gone=True, retry=False)
+    for run_id in closed:
+        output.warn(f"run {run_id} was stopped and counts as failed; {settings.logs / 'alerts' / run_id}.json")
 
 
 def _start(settings: Settings, name: str, options: Sequence[str]) -> Server:

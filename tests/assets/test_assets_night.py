@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 from asset_kit import AS_OF_MS, DAY_MS, PROFILE, World, check_results, graph, metadata_of, write_config
 
-from assets.nights import UNDER_LOCK, holding_night, refuse_second_night
+from assets.nights import holding_night, refuse_second_night
 from assets.run import run_job
+from assets.running import lock_path
 from mei_pipeline.cli.nightly import NightSummary, run_night
 from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused
@@ -209,8 +210,8 @@ def test_of_two_nights_the_first_goes_on(world: World) -> None:
 
 def test_a_killed_night_is_closed_by_the_next_one(world: World) -> None:
     with graph(world) as (_, instance):
-        tags = {UNDER_LOCK: "yes"}
-        instance.add_run(dg.DagsterRun("nightly", run_id="89ab", status=dg.DagsterRunStatus.STARTED, tags=tags))
+        instance.add_run(dg.DagsterRun("nightly", run_id="89ab", status=dg.DagsterRunStatus.STARTED))
+        lock_path(world.settings, "89ab").touch()
         storage = instance.event_log_storage
         storage.initialize_concurrency_limit_to_default("gpu")
         assert storage.claim_concurrency_slot("gpu", "89ab", "sweep_results").is_claimed
