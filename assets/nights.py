@@ -1,16 +1,65 @@
-"""One night at a time, whoever starts it: a command of its own process, the schedule or a person in the UI."""
+"""One night at a time, whoever starts it, and one plan per run, whatever is planned meanwhile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import dagster as dg
 
 from assets import surroundings
+from assets.jobs import NIGHT as NIGHT_ASSETS
 from assets.jobs import NIGHTLY
 from assets.running import UNFINISHED, close_gone
 from mei_pipeline import files
 from mei_pipeline.errors import Busy
+from mei_pipeline.night import NightPlan, read_plan
 from mei_pipeline.settings import Settings
+
+NIGHT = "mei/night"
+"""Tag of a run: the short id of the night that it works on."""
+_READERS = frozenset(NIGHT_ASSETS) - {"night_plan", "promoted"}
+"""Assets that read the plan; a run of one of them without `night_plan` works on a plan of an earlier run."""
+
+
+def fix_night(instance: dg.DagsterInstance, run_id: str, steps: Iterable[str]) -> None:
+    """Write the latest plan into the tag of a run that reads a plan and makes none, before its first step.
+
+    A retried run keeps the night that it began with: Dagster copies its tags.
+
+    Args:
+        instance: Where runs are recorded.
+        run_id: The run.
+        steps: Names of the assets that it is to make.
+    """
+    if _READERS.intersection(steps) and "night_plan" not in steps:
+        _night_of(instance, run_id)
+
+
+def keep_night(instance: dg.DagsterInstance, run_id: str, plan: NightPlan) -> None:
+    """Let the rest of a run work on `plan`, which it has just made."""
+    instance.add_run_tags(run_id, {NIGHT: plan.id[:16]})
+
+
+def plan_of(settings: Settings, context: dg.AssetExecutionContext) -> NightPlan:
+    """Return the plan that the run of `context` works on, also if another run has planned a night since it began.
+
+    Raises:
+        DataError: No night was planned yet, or the plan is gone or damaged.
+    """
+    return read_plan(settings, _night_of(context.instance, context.run.run_id))
+
+
+def _night_of(instance: dg.DagsterInstance, run_id: str) -> str:
+    """Return the night in the tag of a run, after writing the latest one into it if there is none."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and NIGHT in run.tags:
+        return run.tags[NIGHT]
+    event = instance.get_latest_materialization_event(dg.AssetKey("night_plan"))
+    made = event.asset_materialization if event is not None else None
+    if made is None:
+        return ""  # Dagster has forgotten it: the plan that the home calls the current one
+    night = str(made.metadata["night"].value)[:16]
+    instance.add_run_tags(run_id, {NIGHT: night})
+    return night
 
 
 @contextmanager

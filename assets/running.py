@@ -5,13 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.execution.context.system import PlanOrchestrationContext  # no public way to wrap an executor
-from dagster._core.execution.plan.plan import ExecutionPlan
-from dagster._core.execution.retries import RetryMode
-from dagster._core.executor.in_process import InProcessExecutor
 from filelock import FileLock, Timeout
 
-from assets import surroundings
 from assets.alerts import write_alert
 from assets.jobs import MAX_RETRIES
 from mei_pipeline.settings import Settings
@@ -45,6 +40,14 @@ def running(settings: Settings, run_id: str) -> Iterator[None]:
     finally:
         path.unlink(missing_ok=True)
         lock.release()
+
+
+def hold_until_the_end(settings: Settings, run_id: str) -> None:
+    """Take the lock of a run, and keep it until this process ends.
+
+    Dagster writes the run's last event after all of our code has returned.
+    """
+    HELD.append(_acquire(lock_path(settings, run_id)))
 
 
 def close_gone(
@@ -120,23 +123,3 @@ def _acquire(path: Path) -> FileLock:
     lock = FileLock(path)
     lock.acquire(timeout=_PROBED_WITHIN_S)
     return lock
-
-
-class _Executor(InProcessExecutor):
-    """Dagster's in-process executor, which first takes the run's lock.
-
-    It keeps the lock until the process ends: Dagster writes the run's last event after the executor has returned.
-    """
-
-    def execute(
-        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
-    ) -> Iterator[dg.DagsterEvent]:
-        settings, _ = surroundings.read_all()
-        HELD.append(_acquire(lock_path(settings, plan_context.run_id)))
-        yield from super().execute(plan_context, execution_plan)
-
-
-@dg.executor(name="in_process")
-def locking_executor(_context: dg.InitExecutorContext) -> dg.Executor:
-    """Run all steps in the process of the run, one after the other, under the run's lock."""
-    return _Executor(retries=RetryMode.ENABLED)

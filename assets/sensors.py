@@ -78,13 +78,13 @@ def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     return dg.SkipReason("; ".join(waiting) or "every lane is as the registry says")
 
 
-def hand_over_run(instance: dg.DagsterInstance, lane: str, transition: int, now_s: float) -> dg.RunRequest | None:
+def hand_over_run(instance: dg.DagsterInstance, lane: str, transition: str, now_s: float) -> dg.RunRequest | None:
     """Return the next run that brings a lane to a transition, or None while it is too early for one.
 
     Each attempt has a run key of its own, because Dagster skips a key that was ever used, also after a failed run. The
     second attempt comes 30 s after the end of the first; each wait is twice the one before, up to an hour.
     """
-    tags = {LANE: lane, TRANSITION: str(transition)}
+    tags = {LANE: lane, TRANSITION: transition}
     runs = instance.get_run_records(dg.RunsFilter(job_name=HAND_OVER, tags=tags))
     if any(not record.dagster_run.is_finished for record in runs):
         return None

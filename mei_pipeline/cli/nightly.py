@@ -330,7 +330,8 @@ def _summary(
     from mei_pipeline.night import read_plan
     from mei_pipeline.selection.artefacts import read_candidates, read_gated
 
-    plan = read_plan(settings)
+    planned = result.asset_materializations_for_node("night_plan")[0].metadata["night"].value
+    plan = read_plan(settings, str(planned))
     chosen = read_candidates(settings, plan)
     verdicts = {each.slot: each for each in read_gated(settings, plan).judgements}
     lines: Any = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value

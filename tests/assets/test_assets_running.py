@@ -10,11 +10,12 @@ import pytest
 from asset_kit import DAY_MS
 
 from assets import running
+from assets.executor import run_executor
 from assets.jobs import MAX_RETRIES
-from assets.running import close_gone, lock_path, locking_executor
+from assets.running import close_gone, lock_path
 from assets.sensors import gone_runs
 from assets.surroundings import now_ms
-from mei_pipeline.settings import Settings
+from mei_pipeline.settings import Settings, read_settings
 
 HOLD = (
     "import sys, filelock; lock = filelock.FileLock(sys.argv[1]); lock.acquire(); print(flush=True); sys.stdin.read()"
@@ -104,12 +105,12 @@ def test_the_sensor_closes_what_is_gone(instance: dg.DagsterInstance, mei_settin
 @dg.op
 def probe(context: dg.OpExecutionContext) -> None:
     """Look, as another process would, whether this run has a process."""
-    closed = close_gone(running.surroundings.read_all()[0], context.instance, now_ms() + LATER_MS)
+    closed = close_gone(read_settings(), context.instance, now_ms() + LATER_MS)
     context.log.info("closed %s", closed)
     assert closed == ()
 
 
-@dg.job(executor_def=locking_executor)
+@dg.job(executor_def=run_executor)
 def probing() -> None:
     probe()
 

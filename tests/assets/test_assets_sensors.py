@@ -155,19 +155,19 @@ def test_a_hand_over_that_failed_is_tried_again_after_a_while() -> None:
     keys, at_s = set(), time.time()
     with dg.DagsterInstance.ephemeral() as instance:
         for wait_s in (30, 60, 120, 240, 480, 960, 1920, 3600, 3600):
-            request = hand_over_run(instance, "paper1", 7, at_s)
+            request = hand_over_run(instance, "paper1", "7", at_s)
             assert request is not None
             assert request.run_key not in keys, "Dagster skips a key that was used"
             keys.add(request.run_key)
             begun = instance.add_run(dg.DagsterRun("hand_over", tags=dict(request.tags), status=STARTED))
-            assert hand_over_run(instance, "paper1", 7, at_s + DAY_MS) is None, "it has not ended"
+            assert hand_over_run(instance, "paper1", "7", at_s + DAY_MS) is None, "it has not ended"
             instance.report_run_failed(begun)
             ended_s = instance.get_run_records()[0].end_time
             assert ended_s is not None
-            assert hand_over_run(instance, "paper1", 7, ended_s + wait_s - 1) is None
+            assert hand_over_run(instance, "paper1", "7", ended_s + wait_s - 1) is None
             at_s = ended_s + wait_s + 1
-        assert hand_over_run(instance, "paper1", 8, time.time()) is not None, "another transition is tried at once"
-        assert hand_over_run(instance, "paper2", 7, time.time()) is not None
+        assert hand_over_run(instance, "paper1", "8", time.time()) is not None, "another transition is tried at once"
+        assert hand_over_run(instance, "paper2", "7", time.time()) is not None
 
 
 def test_the_sensor_waits_for_the_hand_over_in_progress(world: World) -> None:
