@@ -23,6 +23,7 @@ from mei_pipeline.night import (
     night_bars,
     night_features,
     plan_night,
+    resolve_as_of,
     search_window,
     write_plan,
 )
@@ -61,7 +62,11 @@ class NightConfig(dg.Config):
     """What one night is asked for."""
 
     profile: str = Field(default="nightly", description="Kind of night: a key of `profiles` in pipeline.yaml.")
-    as_of_ms: int = Field(default=0, description="The night knows nothing later; UTC milliseconds, 0 means now.")
+    as_of: str = Field(
+        default="",
+        description="The night knows nothing later: an ISO time such as 2026-11-01T00:00Z, `now`, or `last` for the "
+        "end of the last bar that all symbols have. Empty: `as_of` of the profile.",
+    )
 
 
 @dg.asset(
@@ -90,8 +95,8 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     """
     settings, files = surroundings.read_all()
     refuse_second_night(settings, context.instance, context.run.run_id)
-    as_of_ms = config.as_of_ms or surroundings.now_ms()
     try:
+        as_of_ms = resolve_as_of(settings, files, config.profile, config.as_of, surroundings.now_ms())
         plan = plan_night(settings, files, config.profile, as_of_ms)
     except DataError as error:
         yield dg.AssetCheckResult(check_name="tradable_universe", passed=False, description=str(error))

@@ -36,7 +36,7 @@ def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
         if not any(settings.kernel_cache.rglob("*.nbi")):
             output.note("the kernels are compiled now, once; later runs take them from disk")
         with output.bar() as progress:
-            summary = run_night(settings, market.PROFILE, market.AS_OF_MS, progress)
+            summary = run_night(settings, market.PROFILE, progress=progress)
     if as_json:
         output.print_json(summary.as_dict() | {"home": str(place.home), "edge_sharpe": place.edge_sharpe})
         return

@@ -3,13 +3,11 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mei_pipeline.cli import output
-from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings, read_settings
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
     from mei_pipeline.housekeeping import Pruned
 
-LAST = "last"
 _GATES_NAMED = 3
 
 
@@ -157,8 +154,9 @@ class NightSummary:
 @click.option(
     "--as-of",
     "as_of",
-    metavar="TIME|last",
-    help="The night knows nothing later: an ISO time (UTC), or the last bar that all symbols have. Default: now.",
+    metavar="TIME|now|last",
+    help="The night knows nothing later: an ISO time (UTC), or the last bar that all symbols have. Default: as_of of "
+    "the profile, usually now.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def nightly(profile: str, as_of: str | None, as_json: bool) -> None:
@@ -166,50 +164,57 @@ def nightly(profile: str, as_of: str | None, as_json: bool) -> None:
 
     The same jobs as the schedule's, in this process; their runs are in `mei ui`.
     """
-    as_of_ms = None if as_of == LAST else _parse(as_of) if as_of else 0
     with output.bar() as progress:
-        summary = run_night(read_settings(), profile, as_of_ms, progress)
+        summary = run_night(read_settings(), profile, as_of or "", progress)
     if as_json:
         output.print_json(summary.as_dict())
     else:
         show(summary)
 
 
-def run_night(settings: Settings, profile: str, as_of_ms: int | None = 0, progress: Progress = silent) -> NightSummary:
+def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progress = silent) -> NightSummary:
     """Ingest, run a night, clean up.
 
     Args:
         settings: What `read_settings` returns in this process: the jobs' assets read it themselves.
         profile: Kind of night.
-        as_of_ms: The night knows nothing later; 0 for now, None for the last bar that every symbol has.
+        as_of: The night knows nothing later: an ISO time, `now` or `last`; empty for what the profile says.
         progress: Told of the work.
 
     Raises:
+        ConfigError: The profile is unknown, or `as_of` is no time.
         Busy: A night is running.
+        DataError: The lake has no night as of a stated time; no run exists then.
         MeiError: A station failed; the message says what to do.
     """
     from assets.jobs import NIGHTLY
     from assets.nights import holding_night
     from assets.run import new_run_id, open_instance, run_job
+    from assets.surroundings import now_ms
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import prune
-    from mei_pipeline.night import latest_as_of_ms
+    from mei_pipeline.night import LAST, NOW, parse_as_of, plan_night, resolve_as_of
 
     started = time.monotonic()
     config = load_config(settings.config)
-    config.profile(profile)
+    stated = as_of.strip() not in {"", NOW, LAST}
+    if stated:
+        parse_as_of(as_of.strip())
+    usual = config.profile(profile).as_of
+    wanted = as_of.strip() or usual
     run_id = new_run_id()
     with open_instance(settings, config) as instance, holding_night(settings, instance, run_id):
         ingested = _ingest(settings, config, instance, progress)
-        known_ms = latest_as_of_ms(settings, config, profile) if as_of_ms is None else as_of_ms
-        asked = {"profile": profile, "as_of_ms": known_ms}
+        if stated:
+            # A run that fails here would turn every check of the last night red.
+            plan_night(settings, config, profile, resolve_as_of(settings, config, profile, wanted, now_ms()))
         result = run_job(
             NIGHTLY,
             settings,
             config,
             instance,
             run_id=run_id,
-            run_config={"ops": {"night_plan": {"config": asked}}},
+            run_config={"ops": {"night_plan": {"config": {"profile": profile, "as_of": wanted}}}},
             progress=progress,
         )
         pruned = prune(settings, config.pipeline.retention, int(time.time() * 1000))
@@ -284,14 +289,6 @@ def _show_next(summary: NightSummary) -> None:
         click.echo("deployed    nothing")
     click.echo(f"report      mei report --night {summary.night[:16]}")
     click.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
-
-
-def _parse(text: str) -> int:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"--as-of {text!r}: write an ISO time such as 2026-11-01T00:00Z, or last") from None
-    return int(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
 
 
 def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance", progress: Progress) -> Ingested:

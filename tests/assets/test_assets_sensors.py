@@ -181,7 +181,7 @@ def test_the_sensor_waits_for_the_hand_over_in_progress(world: World) -> None:
 
 
 def failed_run(world: World, instance: dg.DagsterInstance) -> dg.DagsterRun:
-    asked = {"ops": {"night_plan": {"config": {"profile": PROFILE, "as_of_ms": AS_OF_MS + 10 * DAY_MS}}}}
+    asked = {"ops": {"night_plan": {"config": {"profile": PROFILE, "as_of": "2025-04-11T00:00Z"}}}}
     run_id = new_run_id()
     with pytest.raises(DataError):
         run_job("nightly", world.settings, world.config, instance, run_id=run_id, run_config=asked)
