@@ -41,8 +41,8 @@ def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
         output.print_json(summary.as_dict() | {"home": str(place.home), "edge_sharpe": place.edge_sharpe})
         return
     show(summary)
-    click.echo(f"home        {place.home}")
-    click.echo(f"            look around in it: MEI_HOME={shlex.quote(str(place.home))} mei ui")
+    output.echo(f"home        {place.home}")
+    output.echo(f"            look around in it: MEI_HOME={shlex.quote(str(place.home))} mei ui")
 
 
 COMMANDS: list[click.Command] = [demo]

@@ -15,6 +15,7 @@ import click
 
 from mei_pipeline.cli import interrupts, output, stdout
 from mei_pipeline.errors import MeiError
+from mei_pipeline.text import printable
 
 _DEFECT = 1
 
@@ -91,7 +92,7 @@ class _Commands(click.Group):
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"mei {version()}")
+        output.echo(f"mei {version()}")
         ctx.exit()
 
 
@@ -130,6 +131,7 @@ def run(arguments: Sequence[str], group: click.Group = mei) -> int:
         code = group.main(args=list(arguments), prog_name="mei", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
+        error.message = printable(error.message)
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):

@@ -227,21 +227,21 @@ def show(summary: NightSummary) -> None:
 
     given = summary.ingested
     if given.run_id:
-        click.echo(f"ingested    {given.added:,} new bars, {given.revised:,} revised, {given.refused:,} refused")
+        output.echo(f"ingested    {given.added:,} new bars, {given.revised:,} revised, {given.refused:,} refused")
         for reason in given.left_out:
-            click.echo(f"left out    {reason}")
+            output.echo(f"left out    {reason}")
     else:
-        click.echo("ingested    nothing: pipeline.yaml has no sources")
-    click.echo(
+        output.echo("ingested    nothing: pipeline.yaml has no sources")
+    output.echo(
         f"night       {summary.night[:16]}, profile {summary.profile}, as of {iso(summary.as_of_ms // 1000 * 1000)}"
     )
-    click.echo(f"candles     {summary.candles:,} bars of {len(summary.symbols)} symbols: {', '.join(summary.symbols)}")
+    output.echo(f"candles     {summary.candles:,} bars of {len(summary.symbols)} symbols: {', '.join(summary.symbols)}")
     for name, why in sorted(summary.dropped.items()):
-        click.echo(f"sat out     {name}: {why}")
-    click.echo(f"combos      {summary.combos:,}")
+        output.echo(f"sat out     {name}: {why}")
+    output.echo(f"combos      {summary.combos:,}")
     for why, count in summary.fell.items():
-        click.echo(f"            {count:,} {why}")
-    click.echo()
+        output.echo(f"            {count:,} {why}")
+    output.echo()
     if summary.finalists:
         output.table(
             "Finalists, judged on days that their choice had not seen",
@@ -282,13 +282,13 @@ def show(summary: NightSummary) -> None:
 def _show_next(summary: NightSummary) -> None:
     if summary.pruned.sweeps or summary.pruned.features:
         gone = len(summary.pruned.sweeps), len(summary.pruned.features), summary.pruned.bytes / 1e6
-        click.echo("removed     {} old sweeps and {} sets of features, {:.1f} MB".format(*gone))
+        output.echo("removed     {} old sweeps and {} sets of features, {:.1f} MB".format(*gone))
     for lane in summary.deployed:
-        click.echo(f"deployed    {lane.lane}: mei registry show {lane.config_id[:12]}")
+        output.echo(f"deployed    {lane.lane}: mei registry show {lane.config_id[:12]}")
     if not summary.deployed:
-        click.echo("deployed    nothing")
-    click.echo(f"report      mei report --night {summary.night[:16]}")
-    click.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
+        output.echo("deployed    nothing")
+    output.echo(f"report      mei report --night {summary.night[:16]}")
+    output.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
 
 
 def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance", progress: Progress) -> Ingested:

@@ -168,7 +168,7 @@ def _serve(settings: Settings, page: Page) -> None:
         output.note("starting Dagster ...")
         _wait_until_up(page, servers)
         secret = f"&token={page.token}" if page.token else ""
-        click.echo(f"lineage: {_url(_shown(page.host), page.port)}{LINEAGE}{secret}")
+        output.echo(f"lineage: {_url(_shown(page.host), page.port)}{LINEAGE}{secret}")
         # The daemon loads the same definitions: one after the other, the page is there in half the time.
         servers.append(_start(settings, "dagster-daemon", ["daemon"]))
         output.note("Ctrl-C stops it")
