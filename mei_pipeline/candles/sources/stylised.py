@@ -225,7 +225,7 @@ def main(  # noqa: PLR0913  (one argument per option)
             found = [measure(replace(base, edge_size=size), BOOKS, years, fee_bps, _bar()) for size in wanted]
             click.echo(printable("\n".join(edge_table(found))))
     except MeiError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(printable(f"error: {error}"), err=True)
         raise SystemExit(error.exit_code) from None
 
 
