@@ -37,8 +37,9 @@ def print_json(value: Mapping[str, Any]) -> None:
 
 
 def echo(text: str = "", *, end: str = "\n") -> None:
-    """Print text on stdout."""
+    """Print text on stdout, at once: another program may wait for the line."""
     sys.stdout.write(f"{printable(text)}{end}")
+    sys.stdout.flush()
 
 
 def note(text: str) -> None:
