@@ -4,6 +4,7 @@ A command lives in a module beside this one, which exports `COMMANDS: list[click
 its command is used, so that `mei --help` is instant.
 """
 
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -131,8 +132,9 @@ def run(arguments: Sequence[str], group: click.Group = mei) -> int:
         code = group.main(args=list(arguments), prog_name="mei", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.message = printable(error.message)
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        sys.stderr.write(printable(usage.getvalue()))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         output.note("interrupted")

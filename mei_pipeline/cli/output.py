@@ -156,8 +156,7 @@ def _drawn(title: str, total: int | None) -> Iterator[Progress]:
             if what not in tasks:
                 # The first kind of work takes the place of the title.
                 tasks[what] = tasks.pop(title) if title in tasks else bars.add_task(printable(what), speed="")
-            shown = {"description": printable(what), "speed": printable(speed)}
-            bars.update(tasks[what], completed=done, total=total, **shown)
+            bars.update(tasks[what], description=printable(what), completed=done, total=total, speed=printable(speed))
 
         yield report
 
