@@ -78,6 +78,9 @@ def _refusal(scope: Scope, access: Access) -> Response | None:
             HTTPStatus.MISDIRECTED_REQUEST,
             f"host {host!a} is not allowed; open the address that `mei ui` printed, or allow the name by --allow-host",
         )
+    if not scope["path"].isprintable():
+        # Starlette's routes match a path with a line end behind it as well, and we would take it for another one.
+        return _refused(HTTPStatus.BAD_REQUEST, "the path holds control characters")
     if access.token and (denied := _sign_in(scope, headers, access.token)) is not None:
         return denied
     if scope["type"] == "websocket":

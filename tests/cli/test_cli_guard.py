@@ -95,6 +95,14 @@ def test_graphql_is_not_executed_by_get(accept):
     assert ask("GET", "/graphql", accept="text/html,*/*")[0] == 200, "the page in which a person types queries"
 
 
+@pytest.mark.parametrize("path", ["/graphql\n", "/graphql\r\n", "/\x00graphql", "/report_asset_check/x\n"])
+def test_a_path_that_only_looks_like_another_is_refused(path):
+    own = {"origin": f"http://{OWN}", "content_type": "text/plain"}
+    for method in ("GET", "POST"):
+        assert ask(method, path, query={"query": MUTATION}, **own)[0] == 400
+    assert ask("GET", path, kind="websocket", origin=f"http://{OWN}") == "websocket.close"
+
+
 @pytest.mark.parametrize(
     "content_type",
     [None, "text/plain", "text/plain; application/json", "application/graphql", "application/x-www-form-urlencoded"],

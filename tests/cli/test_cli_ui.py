@@ -71,7 +71,7 @@ def test_another_host_needs_a_reason(mei_settings, capsys):
             assert options[1] in printed
             assert "--why" in printed
         # With a reason, the taken port is what stops it.
-        assert main.run(["ui", *busy, "--host", "0.0.0.0", "--why", "a desk"]) == ConfigError.exit_code  # noqa: S104
+        assert main.run(["ui", *busy, "--host", "0.0.0.0", "--why", "a desk"]) == ConfigError.exit_code  # noqa: S104 - as above
         assert "is taken" in capsys.readouterr().err
     assert not (mei_settings.logs / "ui.jsonl").exists(), "nobody could reach it"
 
