@@ -73,7 +73,23 @@ def _refusal(scope: Scope, access: Access) -> Response | None:
     """Return the answer to a request that must not reach Dagster; None if it may."""
     headers = Headers(scope=scope)
     host = headers.get("host", "")
-    if len(headers.getlist("host")) != 1 or _hostname(host) not in access.hosts | _own_address(scope):
+    wrong = _check_address(scope, headers, access.hosts)
+    if wrong is None and access.token:
+        wrong = _sign_in(scope, headers, access.token)
+    if wrong is not None:
+        return wrong
+    if scope["type"] == "websocket":
+        return _check_origin(headers, host)
+    if scope["method"] not in _READS:
+        return _check_origin(headers, host) or _check_json(scope, headers)
+    if scope["path"] == GRAPHQL and "text/html" not in headers.get("accept", ""):
+        return _refused(HTTPStatus.METHOD_NOT_ALLOWED, "GraphQL is executed only by POST", {"Allow": "POST"})
+    return None
+
+
+def _check_address(scope: Scope, headers: Headers, hosts: frozenset[str]) -> Response | None:
+    host = headers.get("host", "")
+    if len(headers.getlist("host")) != 1 or _hostname(host) not in hosts | _own_address(scope):
         return _refused(
             HTTPStatus.MISDIRECTED_REQUEST,
             f"host {host!a} is not allowed; open the address that `mei ui` printed, or allow the name by --allow-host",
@@ -81,14 +97,6 @@ def _refusal(scope: Scope, access: Access) -> Response | None:
     if not scope["path"].isprintable():
         # Starlette's routes match a path with a line end behind it as well, and we would take it for another one.
         return _refused(HTTPStatus.BAD_REQUEST, "the path holds control characters")
-    if access.token and (denied := _sign_in(scope, headers, access.token)) is not None:
-        return denied
-    if scope["type"] == "websocket":
-        return _check_origin(headers, host)
-    if scope["method"] not in _READS:
-        return _check_origin(headers, host) or _check_json(scope, headers)
-    if scope["path"] == GRAPHQL and "text/html" not in headers.get("accept", ""):
-        return _refused(HTTPStatus.METHOD_NOT_ALLOWED, "GraphQL is executed only by POST", {"Allow": "POST"})
     return None
 
 
