@@ -10,10 +10,14 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from assets.run import open_instance
+from assets.running import lock_path
 from mei_pipeline.cli import main
 from mei_pipeline.cli.ui import LINEAGE, LOOPBACK, check_port, first_free_port
+from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import Busy, ConfigError
 
 MEI = str(Path(sys.executable).with_name("mei"))
@@ -153,10 +157,19 @@ def test_a_dead_daemon_ends_the_whole_with_its_reason(mei_settings):
         servers = children(ui.pid)
         daemon, webserver = sorted(servers, key=lambda server: "webserver" in servers[server])
         assert main.run(["ui"]) == Busy.exit_code, "a second one on the same home"
+        with open_instance(mei_settings, load_config(mei_settings.config)) as instance:
+            launched = instance.add_run(dg.DagsterRun("nightly", status=dg.DagsterRunStatus.STARTING)).run_id
+            lock_path(mei_settings, "an-earlier-run").parent.mkdir(exist_ok=True)
+            lock_path(mei_settings, "an-earlier-run").touch()
         os.kill(daemon, signal.SIGKILL)
         assert ui.wait(timeout=60) == 1
         assert "dagster-daemon ended with -9" in ui.stderr.read()
     assert left_of({daemon, webserver}) == []
+    with open_instance(mei_settings, load_config(mei_settings.config)) as instance:
+        stopped = instance.get_run_by_id(launched)
+    assert stopped is not None
+    assert stopped.status == dg.DagsterRunStatus.FAILURE, "what was launched from the page ends with it"
+    assert (mei_settings.logs / "alerts" / f"{launched}.json").exists()
     check_port(LOOPBACK, port)
 
 
