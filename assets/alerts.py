@@ -10,7 +10,6 @@ import dagster as dg
 
 from assets.jobs import NIGHTLY
 from mei_pipeline import files
-from mei_pipeline.candles.intervals import iso
 from mei_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -92,9 +91,9 @@ def resume_command(settings: Settings, run: dg.DagsterRun) -> str:
 def _nightly(run: dg.DagsterRun) -> str:
     ops: Any = run.run_config.get("ops", {})
     asked = ops.get("night_plan", {}).get("config", {})
-    as_of_ms = int(asked.get("as_of_ms", 0))
-    command = f"mei nightly --profile {asked.get('profile', 'nightly')}"
-    return f"{command} --as-of {iso(as_of_ms).replace(' ', 'T')}" if as_of_ms else command
+    as_of = str(asked.get("as_of", ""))
+    command = f"mei nightly --profile {shlex.quote(str(asked.get('profile', 'nightly')))}"
+    return f"{command} --as-of {shlex.quote(as_of)}" if as_of else command
 
 
 def _environment(settings: Settings) -> str:

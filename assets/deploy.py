@@ -8,10 +8,10 @@ import polars as pl
 
 from assets import surroundings
 from assets.metadata import Metadata, Result, artefact_metadata, declared, records
+from assets.nights import plan_of
 from assets.selection import role_assignments
 from mei_pipeline import files
 from mei_pipeline.errors import MeiError
-from mei_pipeline.night import read_plan
 from mei_pipeline.params.identity import config_id, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.deploy import LanePromotion, LaneProposal, promote_proposals
@@ -64,7 +64,7 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
     Proposing nothing is a good outcome, with its reason.
     """
     settings, config = surroundings.read_all()
-    plan = read_plan(settings)
+    plan = plan_of(settings, context)
     why = f"night {plan.id[:16]}, profile {plan.profile}"
     found = propose(
         settings,

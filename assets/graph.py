@@ -5,6 +5,7 @@ import warnings
 import dagster as dg
 
 from assets import deploy, ingest, lanes, report, research, selection, surroundings
+from assets.executor import run_executor
 from assets.jobs import jobs
 from assets.schedules import schedules
 from assets.sensors import sensors
@@ -50,7 +51,7 @@ def definitions(config: Config, kernels: str = "", progress: Progress | None = N
             schedules=schedules(automation=config.pipeline.automation),
             sensors=sensors(),
             resources={surroundings.PROGRESS: progress or surroundings.log_progress},
-            executor=dg.in_process_executor,
+            executor=run_executor,
         )
 
 

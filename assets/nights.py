@@ -1,28 +1,70 @@
-"""One night at a time, whoever starts it: a command of its own process, the schedule or a person in the UI."""
+"""One night at a time, whoever starts it, and one plan per run, whatever is planned meanwhile."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import dagster as dg
 
+from assets import surroundings
+from assets.jobs import NIGHT as NIGHT_ASSETS
 from assets.jobs import NIGHTLY
+from assets.running import UNFINISHED, close_gone
 from mei_pipeline import files
 from mei_pipeline.errors import Busy
+from mei_pipeline.night import NightPlan, read_plan
 from mei_pipeline.settings import Settings
 
-UNDER_LOCK = "mei/under_lock"
-"""Tag of the runs that live in a process which holds the night's lock."""
-_UNFINISHED = [
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
+NIGHT = "mei/night"
+"""Tag of a run: the short id of the night that it works on."""
+_READERS = frozenset(NIGHT_ASSETS) - {"night_plan", "promoted"}
+"""Assets that read the plan; a run of one of them without `night_plan` works on a plan of an earlier run."""
+
+
+def fix_night(instance: dg.DagsterInstance, run_id: str, steps: Iterable[str]) -> None:
+    """Write the latest plan into the tag of a run that reads a plan and makes none, before its first step.
+
+    A retried run keeps the night that it began with: Dagster copies its tags.
+
+    Args:
+        instance: Where runs are recorded.
+        run_id: The run.
+        steps: Names of the assets that it is to make.
+    """
+    if _READERS.intersection(steps) and "night_plan" not in steps:
+        _night_of(instance, run_id)
+
+
+def keep_night(instance: dg.DagsterInstance, run_id: str, plan: NightPlan) -> None:
+    """Let the rest of a run work on `plan`, which it has just made."""
+    instance.add_run_tags(run_id, {NIGHT: plan.id[:16]})
+
+
+def plan_of(settings: Settings, context: dg.AssetExecutionContext) -> NightPlan:
+    """Return the plan that the run of `context` works on, also if another run has planned a night since it began.
+
+    Raises:
+        DataError: No night was planned yet, or the plan is gone or damaged.
+    """
+    return read_plan(settings, _night_of(context.instance, context.run.run_id))
+
+
+def _night_of(instance: dg.DagsterInstance, run_id: str) -> str:
+    """Return the night in the tag of a run, after writing the latest one into it if there is none."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and NIGHT in run.tags:
+        return run.tags[NIGHT]
+    event = instance.get_latest_materialization_event(dg.AssetKey("night_plan"))
+    made = event.asset_materialization if event is not None else None
+    if made is None:
+        return ""  # Dagster has forgotten it: the plan that the home calls the current one
+    night = str(made.metadata["night"].value)[:16]
+    instance.add_run_tags(run_id, {NIGHT: night})
+    return night
 
 
 @contextmanager
 def holding_night(settings: Settings, instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
-    """Hold the lock of nights, after closing what a killed holder left unfinished.
+    """Hold the lock of nights, after closing the runs whose process is gone.
 
     Args:
         settings: Where nights are.
@@ -32,37 +74,20 @@ def holding_night(settings: Settings, instance: dg.DagsterInstance, run_id: str)
     Raises:
         Busy: Another night is running.
     """
-    with _locked(settings, run_id):
-        _close_dead(instance)
-        _refuse_other(instance, run_id)
+    with files.locked(settings.nights / "lock", f"a night is running, run {run_id}"):
+        refuse_second_night(settings, instance, run_id)
         yield
 
 
 def refuse_second_night(settings: Settings, instance: dg.DagsterInstance, run_id: str) -> None:
-    """Let one night run at a time, so that no two plans take turns at being the current one.
+    """Let one night run at a time, the first that was asked for; a run whose process is gone is closed.
 
     Raises:
         Busy: Another run is a night in progress.
     """
-    with suppress(Busy), _locked(settings, run_id):
-        # Nobody holds the lock, so whoever ran under it is dead.
-        _close_dead(instance)
-    _refuse_other(instance, run_id)
-
-
-def _locked(settings: Settings, run_id: str) -> AbstractContextManager[None]:
-    return files.locked(settings.nights / "lock", f"a night is running, run {run_id}")
-
-
-def _close_dead(instance: dg.DagsterInstance) -> None:
-    for run in instance.get_runs(dg.RunsFilter(tags={UNDER_LOCK: "yes"}, statuses=_UNFINISHED)):
-        instance.report_run_failed(run, "its process died: closed by the next night")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
-def _refuse_other(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Of two nights in progress the one that was asked for first goes on; one that is yet to begin comes last."""
-    records = instance.get_run_records(dg.RunsFilter(job_name=NIGHTLY, statuses=_UNFINISHED), ascending=True)
+    # A dead night is not retried: this one takes its place.
+    close_gone(settings, instance, surroundings.now_ms(), retry=False)
+    records = instance.get_run_records(dg.RunsFilter(job_name=NIGHTLY, statuses=UNFINISHED), ascending=True)
     if records and records[0].dagster_run.run_id != run_id:
         first = records[0].dagster_run.run_id
         raise Busy(f"a night is running, run {first}; wait for it to end, or cancel it in `mei ui`")

@@ -6,7 +6,7 @@ import polars as pl
 from assets import surroundings
 from assets.deploy import GROUP, promoted
 from assets.metadata import Result, artefact_metadata, declared, records
-from mei_pipeline.night import read_plan
+from assets.nights import plan_of
 from mei_pipeline.selection.report.write import unnamed, write_report
 
 OWNERS = ("team:research",)
@@ -27,7 +27,7 @@ WARN = dg.AssetCheckSeverity.WARN
     ],
     metadata=declared({"report.md": pl.String(), "report.html": pl.String()}),
 )
-def night_report() -> Result:
+def night_report(context: dg.AssetExecutionContext) -> Result:
     """The night in words: what was tried, what fell at which gate, how much is luck, what changed in the lanes and why.
 
     Read from the night's files, the rows of its search and the registry; nothing is computed anew. `report.html` is one
@@ -35,7 +35,7 @@ def night_report() -> Result:
     night in which nothing passed has a report like any other, with the reason.
     """
     settings, _ = surroundings.read_all()
-    plan = read_plan(settings)
+    plan = plan_of(settings, context)
     written = write_report(settings, plan, surroundings.now_ms())
     text = written.markdown.read_text()
     missing = unnamed(settings, plan, text)

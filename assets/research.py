@@ -11,7 +11,7 @@ from pydantic import Field
 from assets import surroundings
 from assets.checks import quality_results, quality_specs, replay_differences, unready
 from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
-from assets.nights import refuse_second_night
+from assets.nights import keep_night, plan_of, refuse_second_night
 from assets.plots import line_plot
 from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
@@ -23,7 +23,7 @@ from mei_pipeline.night import (
     night_bars,
     night_features,
     plan_night,
-    read_plan,
+    resolve_as_of,
     search_window,
     write_plan,
 )
@@ -63,7 +63,11 @@ class NightConfig(dg.Config):
     """What one night is asked for."""
 
     profile: str = Field(default="nightly", description="Kind of night: a key of `profiles` in pipeline.yaml.")
-    as_of_ms: int = Field(default=0, description="The night knows nothing later; UTC milliseconds, 0 means now.")
+    as_of: str = Field(
+        default="",
+        description="The night knows nothing later: an ISO time such as 2026-11-01T00:00Z, `now`, or `last` for the "
+        "end of the last bar that all symbols have. Empty: `as_of` of the profile.",
+    )
 
 
 @dg.asset(
@@ -93,14 +97,15 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     settings, files = surroundings.read_all()
     refuse_second_night(settings, context.instance, context.run.run_id)
     check_registry(settings)  # before hours of search, of which a lost registry could store nothing
-    as_of_ms = config.as_of_ms or surroundings.now_ms()
     try:
+        as_of_ms = resolve_as_of(settings, files, config.profile, config.as_of, surroundings.now_ms())
         plan = plan_night(settings, files, config.profile, as_of_ms)
     except DataError as error:
         yield dg.AssetCheckResult(check_name="tradable_universe", passed=False, description=str(error))
         raise
     check_folds(plan.sweep, plan.selection.walk_forward)
     path = write_plan(settings, plan) / "plan.json"
+    keep_night(context.instance, context.run.run_id, plan)
     context.log.info("night %s: %s combos on %s symbols", plan.id[:16], plan.sweep.combos, len(plan.sweep.symbols))
     yield dg.AssetCheckResult(
         check_name="tradable_universe", passed=True, description=f"{len(plan.sweep.symbols)} symbols"
@@ -128,14 +133,14 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     ],
     metadata=declared({"column": pl.String(), "windows": pl.String(), "values": pl.Array(pl.Float64, (1, 1))}),
 )
-def features(progress: ProgressResource) -> Result:
+def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
     """Indicator columns that the night's combos share, one per kind and windows, over each bar and symbol of the night.
 
     Computed once from the candles by the same recursive steps that an executor takes bar by bar, from the interval's
     anchor on, and memory-mapped by the sweep: a million combos read the same few columns.
     """
     settings, _ = surroundings.read_all()
-    plan = read_plan(settings)
+    plan = plan_of(settings, context)
     bars = night_bars(settings, plan)
     built = night_features(settings, plan, bars, progress)
     bad = unready(bars, built)
@@ -174,7 +179,7 @@ def features(progress: ProgressResource) -> Result:
     ],
     metadata=declared({"combo": pl.Int64(), **dict.fromkeys(metric_columns(), pl.Float64())}, ROW_DOCS),
 )
-def sweep_results(progress: ProgressResource) -> Result:
+def sweep_results(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
     """Every combo of the night's search, one row each: its axes' values and its metrics over the days of the search.
 
     Daily returns lie beside them in 16 time blocks, from which any statistic over all trials can be computed. From the
@@ -182,7 +187,7 @@ def sweep_results(progress: ProgressResource) -> Result:
     holdout's days are not in it. It runs in the pool `gpu`, one sweep at a time.
     """
     settings, config = surroundings.read_all()
-    plan = read_plan(settings)
+    plan = plan_of(settings, context)
     bars = night_bars(settings, plan)
     built, cut = night_features(settings, plan, bars), search_window(plan, bars)
     report = run_sweep(settings, plan.sweep, cut, built, where=config.pipeline.engine, progress=progress)

@@ -12,6 +12,7 @@ from assets import surroundings
 from assets.alerts import write_alert
 from assets.graph import definitions
 from assets.jobs import MAX_RETRIES
+from assets.running import running
 from mei_pipeline import dagster_home
 from mei_pipeline.config.load import Config
 from mei_pipeline.errors import MeiError
@@ -67,18 +68,16 @@ def run_job(
         MeiError: A station failed, or a blocking check did; an alert is written first.
     """
     identity = run_id or new_run_id()
+    job = definitions(config, progress=progress).resolve_job_def(name)
     try:
-        return (
-            definitions(config, progress=progress)
-            .resolve_job_def(name)
-            .execute_in_process(
+        with running(settings, identity):
+            return job.execute_in_process(
                 run_config={**_QUIET, **(run_config or {})},
                 instance=instance,
                 run_id=identity,
                 # A command that failed is typed again by its user, never by the daemon.
                 tags={MAX_RETRIES: "0", **(tags or {})},
             )
-        )
     except dg.DagsterError as error:
         raise MeiError(f"run {identity} of {name}: {error}; `mei ui` shows it") from error
     finally:

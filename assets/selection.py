@@ -9,9 +9,10 @@ import polars as pl
 
 from assets import surroundings
 from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
+from assets.nights import plan_of
 from assets.plots import line_plot
 from assets.research import ProgressResource, features, night_plan, sweep_results
-from mei_pipeline.night import NightPlan, night_folder, read_plan
+from mei_pipeline.night import NightPlan, night_folder
 from mei_pipeline.registry.deploy import Assignment
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.selection.artefacts import Candidates, Gated, read_replays, read_walk
@@ -69,14 +70,14 @@ WARN = dg.AssetCheckSeverity.WARN
     ],
     metadata=declared({"slot": pl.Int64(), "day_ms": pl.Int64(), "return": pl.Float64()}),
 )
-def walk_forward(progress: ProgressResource) -> Result:
+def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
     """What the night's way of choosing earns on days that the choice had not seen, one chain of folds per slot.
 
     In every fold the best combos of the days before, by the block sums of the search, are run from flat on the days
     after; the n-th best of all folds are slot n. The last days of the window take no part.
     """
     settings, config = surroundings.read_all()
-    plan = read_plan(settings)
+    plan = plan_of(settings, context)
     walk, chains = walk_night(settings, plan, config.pipeline.engine, progress)
     path = night_folder(settings, plan) / "walk.json"
     wrong = _touching(plan, walk)
@@ -106,13 +107,13 @@ def walk_forward(progress: ProgressResource) -> Result:
     ],
     metadata=declared(COLUMNS, DOCS),
 )
-def candidates() -> Result:
+def candidates(context: dg.AssetExecutionContext) -> Result:
     """The night's finalists, one row each: what their slot earned out of sample, and what the holdout says.
 
     A slot stands for the combo that it chooses on all days of the search. The holdout is reported and decides nothing.
     """
     settings, _ = surroundings.read_all()
-    plan = read_plan(settings)
+    plan = plan_of(settings, context)
     chosen = candidates_night(settings, plan)
     frame = candidates_frame(chosen)
     equity = equity_pictures(chosen.finalists, read_walk(settings, plan)[1], read_replays(settings, plan))
@@ -156,7 +157,7 @@ def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) 
     knows of, and a test against data snooping. A night in which all candidates fall is a good night.
     """
     settings, _ = surroundings.read_all()
-    plan = read_plan(settings)
+    plan = plan_of(settings, context)
     gated = gate_night(settings, plan, open_home_registry(settings), surroundings.now_ms(), progress)
     path = night_folder(settings, plan) / "gates.json"
     context.log.info("%s of %s passed", sum(each.passed for each in gated.judgements), len(gated.judgements))
@@ -184,7 +185,7 @@ def role_assignments(context: dg.AssetExecutionContext) -> Result:
     An incumbent keeps its lane until it fails, or until it has run its time and a better one is there.
     """
     settings, config = surroundings.read_all()
-    plan = read_plan(settings)
+    plan = plan_of(settings, context)
     assigned = assign_night(settings, config, plan, surroundings.now_ms())
     path = night_folder(settings, plan) / "roles.json"
     rows = [{"lane": each.lane, "config": each.config_id, "reason": each.reason} for each in assigned]

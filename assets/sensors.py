@@ -8,6 +8,7 @@ from assets import surroundings
 from assets.alerts import write_alert
 from assets.jobs import HAND_OVER
 from assets.lanes import CHECK, judge, lane_key
+from assets.running import close_gone
 from mei_pipeline.candles.intervals import HOUR_MS, iso
 from mei_pipeline.errors import DataError
 from mei_pipeline.registry.home import open_home_registry
@@ -15,7 +16,9 @@ from mei_pipeline.registry.lanes import Status, drift, read_status
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import lane_pointer
 
+LANE, TRANSITION = "mei/lane", "mei/transition"
 _LOOK_EVERY_S = 30
+_LONGEST_WAIT_S = 3_600
 RUNNING = dg.DefaultSensorStatus.RUNNING
 Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 
@@ -56,18 +59,40 @@ def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     "was made while Dagster was down is caught up.",
 )
 def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """One run per lane and transition: a rollback to an earlier config is a transition of its own."""
+    """Launch one run per lane that lags behind, and another one if the lane still does after it."""
     settings, config = surroundings.read_all()
     registry = open_home_registry(settings)
-    requests = []
+    requests, waiting = [], []
     for name in sorted(config.lanes):
         found = drift(registry, settings.lanes, name)
         for difference in found.differences:
             context.log.info(difference)
         if found.differences and found.pointer is not None:
-            run_key = f"{name}:{found.pointer.transition_id}"
-            requests.append(dg.RunRequest(run_key=run_key, tags={"mei/lane": name}))
-    return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason("every lane is as the registry says")
+            request = hand_over_run(context.instance, name, found.pointer.transition_id, surroundings.now_ms() / 1000)
+            if request is None:
+                waiting.append(f"{name} lags behind: its last hand-over is in progress, or too recent to try again")
+            else:
+                requests.append(request)
+    if requests:
+        return dg.SensorResult(run_requests=requests)
+    return dg.SkipReason("; ".join(waiting) or "every lane is as the registry says")
+
+
+def hand_over_run(instance: dg.DagsterInstance, lane: str, transition: str, now_s: float) -> dg.RunRequest | None:
+    """Return the next run that brings a lane to a transition, or None while it is too early for one.
+
+    Each attempt has a run key of its own, because Dagster skips a key that was ever used, also after a failed run. The
+    second attempt comes 30 s after the end of the first; each wait is twice the one before, up to an hour.
+    """
+    tags = {LANE: lane, TRANSITION: transition}
+    runs = instance.get_run_records(dg.RunsFilter(job_name=HAND_OVER, tags=tags))
+    if any(not record.dagster_run.is_finished for record in runs):
+        return None
+    ends = [record.end_time or record.update_timestamp.timestamp() for record in runs]
+    wait_s = min(_LOOK_EVERY_S * 2 ** (len(runs) - 1), _LONGEST_WAIT_S)
+    if ends and now_s < max(ends) + wait_s:
+        return None
+    return dg.RunRequest(run_key=f"{lane}:{transition}:{len(runs)}", tags=tags)
 
 
 @dg.run_failure_sensor(
@@ -85,9 +110,22 @@ def run_failed(context: dg.RunFailureSensorContext) -> None:
     context.log.info("alert: %s", path)
 
 
+@dg.sensor(
+    name="gone_runs",
+    minimum_interval_seconds=_LOOK_EVERY_S,
+    default_status=RUNNING,
+    description="Closes runs whose process is gone, whoever launched them, and writes their alerts.",
+)
+def gone_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Close runs that would stay in progress for ever, and keep later nights from running."""
+    settings, _ = surroundings.read_all()
+    closed = close_gone(settings, context.instance, surroundings.now_ms())
+    return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "every run in progress has a process")
+
+
 def sensors() -> list[dg.SensorDefinition]:
     """Every sensor."""
-    return [lane_acks, hand_over, run_failed]
+    return [lane_acks, hand_over, run_failed, gone_runs]
 
 
 def _fingerprint(pointer: Pointer | None, status: Status | None) -> str:

@@ -40,8 +40,8 @@ window:
   days: 500
   holdout_days: 42
 profiles:
-  smoke: {{sweep: cross}}
-  nightly: {{sweep: cross}}
+  smoke: {{sweep: cross, as_of: last}}
+  nightly: {{sweep: cross, as_of: last}}
 automation: off
 """
 

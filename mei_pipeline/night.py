@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from mei_pipeline.terms import assumed_symbols
 
 _EXCLUDING = ("stale", "short")
 """Quality rules that exclude a symbol from the night; the others warn, and `spike` is told in its own words."""
+NOW, LAST = "now", "last"
 _TRIES = 5
 
 
@@ -94,6 +96,41 @@ def _drop_empty(content: dict[str, Any], names: Sequence[str]) -> None:
 
 
 _PLAN = TypeAdapter(NightPlan)
+
+
+def resolve_as_of(settings: Settings, config: Config, profile: str, text: str, now_ms: int) -> int:
+    """Return the as-of time that `text` names, in UTC milliseconds.
+
+    Args:
+        settings: Where the lake is.
+        config: The configuration.
+        profile: Kind of night; it says what an empty text means.
+        text: An ISO time (UTC where it names no zone), `now`, `last`, or empty.
+        now_ms: The present, in UTC milliseconds.
+
+    Raises:
+        ConfigError: `text` is none of these, or the profile is unknown.
+        DataError: `last`, and the lake has no bars for the profile.
+    """
+    asked = text.strip() or config.profile(profile).as_of
+    if asked == LAST:
+        return latest_as_of_ms(settings, config, profile)
+    return now_ms if asked == NOW else parse_as_of(asked)
+
+
+def parse_as_of(text: str) -> int:
+    """Return the time that an ISO text names, in UTC milliseconds; it is UTC if it names no zone.
+
+    Raises:
+        ConfigError: It is no time.
+    """
+    try:
+        when = datetime.fromisoformat(text)
+        return int(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise ConfigError(
+            f"as-of time {text!r}: write an ISO time such as 2026-11-01T00:00Z, {NOW} or {LAST}"
+        ) from None
 
 
 def latest_as_of_ms(settings: Settings, config: Config, profile: str) -> int:

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 
 from mei_pipeline.svg import FONT, GREEN, INK, LINE, RED, SOFT
+from mei_pipeline.text import markup
 
 _STYLE = f"""
 :root {{ color-scheme: light; }}
@@ -44,7 +44,7 @@ summary {{ cursor: pointer; font-weight: 600; }}
 def page(title: str, parts: Sequence[str]) -> str:
     """A whole page of parts that are HTML already."""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{markup(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
     )
@@ -87,7 +87,7 @@ def figures(rows: Sequence[Sequence[object]], columns: int) -> list[bool]:
 def table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table; columns of figures are right-aligned, None is a dash."""
     head = "".join(
-        f"<th{' class=n' if n else ''}>{escape(text)}</th>"
+        f"<th{' class=n' if n else ''}>{markup(text)}</th>"
         for text, n in zip(heading, figures(rows, len(heading)), strict=True)
     )
     lines = ["".join(map(_cell, row)) for row in rows]
@@ -106,8 +106,8 @@ def _cell(value: object) -> str:
     if isinstance(value, Money):
         return f"<td class='n {'good' if value > 0.0 else 'bad'}'>{value:,.2f}</td>"
     if isinstance(value, Good | Bad):
-        return f"<td class={'good' if isinstance(value, Good) else 'bad'}>{escape(value)}</td>"
-    return f"<td{' class=n' if _is_figure(value) else ''}>{escape(figure(value))}</td>"
+        return f"<td class={'good' if isinstance(value, Good) else 'bad'}>{markup(value)}</td>"
+    return f"<td{' class=n' if _is_figure(value) else ''}>{markup(figure(value))}</td>"
 
 
 def _number(value: float) -> str:
@@ -118,10 +118,10 @@ def _number(value: float) -> str:
 
 def section(title: str, body: str) -> str:
     """A box of the page, with a heading where there is one."""
-    return f"<section>{f'<h2>{escape(title)}</h2>' if title else ''}{body}</section>"
+    return f"<section>{f'<h2>{markup(title)}</h2>' if title else ''}{body}</section>"
 
 
 def notes_section(notes: Sequence[str]) -> str:
     """Return the section of notes on a report; nothing without notes."""
-    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    lines = "".join(f"<li>{markup(note)}</li>" for note in notes)
     return section("Before believing it", f"<ul class=notes>{lines}</ul>") if notes else ""

@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from mei_pipeline.errors import ConfigError
 
@@ -21,11 +22,14 @@ VARIABLES = {
     "MEI_LOG": "log_format",
     "MEI_REGISTRY_URL": "registry_url",
     "MEI_SWEEPS": "sweeps_at",
+    "MEI_UI_TOKEN": "ui_token",
 }
 
 
 _PATTERN = frozenset("*?[]%")
 """Characters that Dagster takes for a pattern or an escape in the path of its home."""
+_SECRET_CHARACTERS = 32
+_SECRET = re.compile(rf"[A-Za-z0-9_-]{{{_SECRET_CHARACTERS},}}")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
@@ -44,6 +48,8 @@ class Settings(BaseModel):
         registry_url: SQLAlchemy URL of the registry (`MEI_REGISTRY_URL`); empty means `registry.db` under `home`.
         sweeps_at: Where results of sweeps are kept (`MEI_SWEEPS`): a folder that several machines share, or
             `s3://bucket/prefix`; empty means `sweeps/` of the home.
+        ui_token: Token that the page of `mei ui` asks for (`MEI_UI_TOKEN`); empty means none on loopback, and a new one
+            at each start elsewhere.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,6 +61,16 @@ class Settings(BaseModel):
     log_format: Literal["console", "json"] = "console"
     registry_url: str = ""
     sweeps_at: str = ""
+    ui_token: str = Field(default="", repr=False)
+
+    @field_validator("ui_token")
+    @classmethod
+    def _long_enough(cls, value: str) -> str:
+        if value and not _SECRET.fullmatch(value):
+            raise ValueError(
+                f"must be at least {_SECRET_CHARACTERS} of A-Z a-z 0-9 - _, as `openssl rand -hex 32` makes"
+            )
+        return value
 
     @field_validator("sweeps_at")
     @classmethod
@@ -144,7 +160,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = next(name for name, field in VARIABLES.items() if field == first["loc"][0])
-        raise ConfigError(f"environment: {name}={first['input']!r}: {first['msg']}") from None
+        given = "(not shown)" if name == "MEI_UI_TOKEN" else repr(first["input"])
+        raise ConfigError(f"environment: {name}={given}: {first['msg']}") from None
     home = settings.home.expanduser().absolute()
     own = home / "config"
     config = own if "config" not in values and own.is_dir() else settings.config.expanduser().absolute()

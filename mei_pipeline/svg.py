@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
+
+from mei_pipeline.text import markup
 
 INK, SOFT, LINE = "#24292f", "#6e7781", "#e8ebee"
 BLUE, GREEN, RED = "#2f6fb2", "#3a8f69", "#c8553d"
@@ -27,7 +28,7 @@ def text(
     turned = f' transform="rotate({turn} {x:g} {y:g})"' if turn else ""
     return (
         f'<text x="{x:g}" y="{y:g}" fill="{fill}" font-size="{size}" font-weight="{weight}" '
-        f'text-anchor="{anchor}"{turned}>{escape(words)}</text>'
+        f'text-anchor="{anchor}"{turned}>{markup(words)}</text>'
     )
 
 
@@ -35,7 +36,7 @@ def document(width: float, height: float, label: str, body: Sequence[str]) -> st
     """A whole picture on a white ground."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
-        f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" font-family="{FONT}">'
+        f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{markup(label)}" font-family="{FONT}">'
         f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(body)}</svg>\n'
     )
 

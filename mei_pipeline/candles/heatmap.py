@@ -1,12 +1,12 @@
 """Coverage as a picture: one row per symbol, one column per month, one panel per interval; SVG without any script."""
 
 from dataclasses import dataclass
-from html import escape
 
 import polars as pl
 
 from mei_pipeline.candles.store import interval_rank
 from mei_pipeline.svg import FONT, INK, SOFT
+from mei_pipeline.text import markup
 
 # Least share of the expected bars (percent), colour, legend. Light colours that stay apart for colour-blind readers.
 CLASSES = (
@@ -75,7 +75,7 @@ def _panel(panel: pl.DataFrame, symbols: list[str], title: str, grid: _Grid, top
     share = f"{_percent(bars + no_trade, expected):.1f} % known"
     facts = f"{len(symbols)} symbols · {bars:,} bars · {share} · {unknown:,} unknown · {no_trade:,} no trade"
     heading = (
-        f'<text x="{PAD}" y="{top + 14}" fill="{INK}" font-size="14" font-weight="600">{escape(title)}'
+        f'<text x="{PAD}" y="{top + 14}" fill="{INK}" font-size="14" font-weight="600">{markup(title)}'
         f'<tspan dx="10" fill="{SOFT}" font-size="12" font-weight="400">{facts}</tspan></text>'
     )
     out = [heading]
@@ -102,7 +102,7 @@ def _panel(panel: pl.DataFrame, symbols: list[str], title: str, grid: _Grid, top
 def _cell(row: dict[str, int] | None, symbol: str, month: str, grid: _Grid, corner: tuple[float, float]) -> str:
     x, y = corner
     box = f'x="{x + 1:g}" y="{y + 1:g}" width="{grid.cell - 2}" height="{ROW - 2}" rx="2"'
-    name = escape(symbol)
+    name = markup(symbol)
     if row is None or not row["expected"]:
         return f'<rect {box} fill="{NOT_EXPECTED}"><title>{name} {month}: no bars expected</title></rect>'
     share = _percent(row["bars"] + row["no_trade"], row["expected"])
@@ -135,7 +135,7 @@ def _legend(top: float) -> list[str]:
 
 
 def _document(width: float, height: float, titles: list[str], body: list[str]) -> str:
-    label = escape("Coverage: " + ", ".join(titles))
+    label = markup("Coverage: " + ", ".join(titles))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
         f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" font-family="{FONT}">'
@@ -144,7 +144,7 @@ def _document(width: float, height: float, titles: list[str], body: list[str]) -
 
 
 def _text(x: float, y: float, text: str, fill: str, *, size: int = 12, anchor: str = "start") -> str:
-    return f'<text x="{x:g}" y="{y:g}" fill="{fill}" font-size="{size}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text x="{x:g}" y="{y:g}" fill="{fill}" font-size="{size}" text-anchor="{anchor}">{markup(text)}</text>'
 
 
 def _colour(share_pct: float) -> str:

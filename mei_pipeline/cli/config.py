@@ -123,7 +123,7 @@ def reference() -> None:
     from mei_pipeline.config.reference import reference as page
     from mei_pipeline.params.table import read_catalog
 
-    click.echo(page(read_catalog()), nl=False)
+    output.echo(page(read_catalog()), end="")
 
 
 COMMANDS: list[click.Command] = [config]

@@ -36,13 +36,13 @@ def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
         if not any(settings.kernel_cache.rglob("*.nbi")):
             output.note("the kernels are compiled now, once; later runs take them from disk")
         with output.bar() as progress:
-            summary = run_night(settings, market.PROFILE, market.AS_OF_MS, progress)
+            summary = run_night(settings, market.PROFILE, progress=progress)
     if as_json:
         output.print_json(summary.as_dict() | {"home": str(place.home), "edge_sharpe": place.edge_sharpe})
         return
     show(summary)
-    click.echo(f"home        {place.home}")
-    click.echo(f"            look around in it: MEI_HOME={shlex.quote(str(place.home))} mei ui")
+    output.echo(f"home        {place.home}")
+    output.echo(f"            look around in it: MEI_HOME={shlex.quote(str(place.home))} mei ui")
 
 
 COMMANDS: list[click.Command] = [demo]

@@ -4,6 +4,7 @@ A command lives in a module beside this one, which exports `COMMANDS: list[click
 its command is used, so that `mei --help` is instant.
 """
 
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import click
 
 from mei_pipeline.cli import interrupts, output, stdout
 from mei_pipeline.errors import MeiError
+from mei_pipeline.text import printable
 
 _DEFECT = 1
 
@@ -91,7 +93,7 @@ class _Commands(click.Group):
 
 def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted:
-        click.echo(f"mei {version()}")
+        output.echo(f"mei {version()}")
         ctx.exit()
 
 
@@ -130,7 +132,9 @@ def run(arguments: Sequence[str], group: click.Group = mei) -> int:
         code = group.main(args=list(arguments), prog_name="mei", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        sys.stderr.write(printable(usage.getvalue()))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         output.note("interrupted")

@@ -3,13 +3,11 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mei_pipeline.cli import output
-from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings, read_settings
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
     from mei_pipeline.housekeeping import Pruned
 
-LAST = "last"
 _GATES_NAMED = 3
 
 
@@ -157,8 +154,9 @@ class NightSummary:
 @click.option(
     "--as-of",
     "as_of",
-    metavar="TIME|last",
-    help="The night knows nothing later: an ISO time (UTC), or the last bar that all symbols have. Default: now.",
+    metavar="TIME|now|last",
+    help="The night knows nothing later: an ISO time (UTC), or the last bar that all symbols have. Default: as_of of "
+    "the profile, usually now.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def nightly(profile: str, as_of: str | None, as_json: bool) -> None:
@@ -166,53 +164,59 @@ def nightly(profile: str, as_of: str | None, as_json: bool) -> None:
 
     The same jobs as the schedule's, in this process; their runs are in `mei ui`.
     """
-    as_of_ms = None if as_of == LAST else _parse(as_of) if as_of else 0
     with output.bar() as progress:
-        summary = run_night(read_settings(), profile, as_of_ms, progress)
+        summary = run_night(read_settings(), profile, as_of or "", progress)
     if as_json:
         output.print_json(summary.as_dict())
     else:
         show(summary)
 
 
-def run_night(settings: Settings, profile: str, as_of_ms: int | None = 0, progress: Progress = silent) -> NightSummary:
+def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progress = silent) -> NightSummary:
     """Ingest, run a night, clean up.
 
     Args:
         settings: What `read_settings` returns in this process: the jobs' assets read it themselves.
         profile: Kind of night.
-        as_of_ms: The night knows nothing later; 0 for now, None for the last bar that every symbol has.
+        as_of: The night knows nothing later: an ISO time, `now` or `last`; empty for what the profile says.
         progress: Told of the work.
 
     Raises:
+        ConfigError: The profile is unknown, or `as_of` is no time.
         Busy: A night is running.
+        DataError: The lake has no night as of a stated time; no run exists then.
         MeiError: A station failed; the message says what to do.
     """
     from assets.jobs import NIGHTLY
-    from assets.nights import UNDER_LOCK, holding_night
+    from assets.nights import holding_night
     from assets.run import new_run_id, open_instance, run_job
+    from assets.surroundings import now_ms
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import prune
-    from mei_pipeline.night import latest_as_of_ms
+    from mei_pipeline.night import LAST, NOW, parse_as_of, plan_night, resolve_as_of
     from mei_pipeline.registry.home import check_registry
 
     started = time.monotonic()
     config = load_config(settings.config)
-    config.profile(profile)
+    stated = as_of.strip() not in {"", NOW, LAST}
+    if stated:
+        parse_as_of(as_of.strip())
+    usual = config.profile(profile).as_of
+    wanted = as_of.strip() or usual
     check_registry(settings)  # before hours of search, of which a lost registry could store nothing
     run_id = new_run_id()
     with open_instance(settings, config) as instance, holding_night(settings, instance, run_id):
         ingested = _ingest(settings, config, instance, progress)
-        known_ms = latest_as_of_ms(settings, config, profile) if as_of_ms is None else as_of_ms
-        asked = {"profile": profile, "as_of_ms": known_ms}
+        if stated:
+            # A run that fails here would turn every check of the last night red.
+            plan_night(settings, config, profile, resolve_as_of(settings, config, profile, wanted, now_ms()))
         result = run_job(
             NIGHTLY,
             settings,
             config,
             instance,
             run_id=run_id,
-            run_config={"ops": {"night_plan": {"config": asked}}},
-            tags={UNDER_LOCK: "yes"},
+            run_config={"ops": {"night_plan": {"config": {"profile": profile, "as_of": wanted}}}},
             progress=progress,
         )
         pruned = prune(settings, config.pipeline.retention, int(time.time() * 1000))
@@ -225,21 +229,21 @@ def show(summary: NightSummary) -> None:
 
     given = summary.ingested
     if given.run_id:
-        click.echo(f"ingested    {given.added:,} new bars, {given.revised:,} revised, {given.refused:,} refused")
+        output.echo(f"ingested    {given.added:,} new bars, {given.revised:,} revised, {given.refused:,} refused")
         for reason in given.left_out:
-            click.echo(f"left out    {reason}")
+            output.echo(f"left out    {reason}")
     else:
-        click.echo("ingested    nothing: pipeline.yaml has no sources")
-    click.echo(
+        output.echo("ingested    nothing: pipeline.yaml has no sources")
+    output.echo(
         f"night       {summary.night[:16]}, profile {summary.profile}, as of {iso(summary.as_of_ms // 1000 * 1000)}"
     )
-    click.echo(f"candles     {summary.candles:,} bars of {len(summary.symbols)} symbols: {', '.join(summary.symbols)}")
+    output.echo(f"candles     {summary.candles:,} bars of {len(summary.symbols)} symbols: {', '.join(summary.symbols)}")
     for name, why in sorted(summary.dropped.items()):
-        click.echo(f"sat out     {name}: {why}")
-    click.echo(f"combos      {summary.combos:,}")
+        output.echo(f"sat out     {name}: {why}")
+    output.echo(f"combos      {summary.combos:,}")
     for why, count in summary.fell.items():
-        click.echo(f"            {count:,} {why}")
-    click.echo()
+        output.echo(f"            {count:,} {why}")
+    output.echo()
     if summary.finalists:
         output.table(
             "Finalists, judged on days that their choice had not seen",
@@ -280,26 +284,17 @@ def show(summary: NightSummary) -> None:
 def _show_next(summary: NightSummary) -> None:
     if summary.pruned.sweeps or summary.pruned.features:
         gone = len(summary.pruned.sweeps), len(summary.pruned.features), summary.pruned.bytes / 1e6
-        click.echo("removed     {} old sweeps and {} sets of features, {:.1f} MB".format(*gone))
+        output.echo("removed     {} old sweeps and {} sets of features, {:.1f} MB".format(*gone))
     for lane in summary.deployed:
-        click.echo(f"deployed    {lane.lane}: mei registry show {lane.config_id[:12]}")
+        output.echo(f"deployed    {lane.lane}: mei registry show {lane.config_id[:12]}")
     if not summary.deployed:
-        click.echo("deployed    nothing")
-    click.echo(f"report      mei report --night {summary.night[:16]}")
-    click.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
-
-
-def _parse(text: str) -> int:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"--as-of {text!r}: write an ISO time such as 2026-11-01T00:00Z, or last") from None
-    return int(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
+        output.echo("deployed    nothing")
+    output.echo(f"report      mei report --night {summary.night[:16]}")
+    output.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
 
 
 def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance", progress: Progress) -> Ingested:
     from assets.jobs import INGEST
-    from assets.nights import UNDER_LOCK
     from assets.partitions import box_tags, touched_months
     from assets.run import run_job
     from mei_pipeline.candles.lake import Lake
@@ -307,7 +302,7 @@ def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance"
     months = touched_months(Lake(settings.lake), config.pipeline, int(time.time() * 1000))
     if months is None:
         return Ingested()
-    tags = {UNDER_LOCK: "yes", **box_tags(config.pipeline, *months)}
+    tags = box_tags(config.pipeline, *months)
     result = run_job(INGEST, settings, config, instance, tags=tags, progress=progress)
     metadata = result.asset_materializations_for_node("candles")[0].metadata
     counts = {name: int(str(metadata[f"rows_{name}"].value)) for name in ("added", "revised", "refused")}
@@ -334,7 +329,8 @@ def _summary(
     from mei_pipeline.night import read_plan
     from mei_pipeline.selection.artefacts import read_candidates, read_gated
 
-    plan = read_plan(settings)
+    planned = result.asset_materializations_for_node("night_plan")[0].metadata["night"].value
+    plan = read_plan(settings, str(planned))
     chosen = read_candidates(settings, plan)
     verdicts = {each.slot: each for each in read_gated(settings, plan).judgements}
     lines: Any = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value

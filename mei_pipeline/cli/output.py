@@ -1,17 +1,19 @@
 """How commands speak: results on stdout, everything said along the way on stderr.
 
+Control characters of what others wrote are shown as escapes, so that no name and no reason can drive the terminal.
 Colours and bars appear only in a terminal and respect `NO_COLOR`; `rich` is imported when something is drawn.
 """
 
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mei_pipeline.errors import Fatal
 from mei_pipeline.progress import Lines, Progress
+from mei_pipeline.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,9 +36,15 @@ def print_json(value: Mapping[str, Any]) -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def echo(text: str = "", *, end: str = "\n") -> None:
+    """Print text on stdout, at once: another program may wait for the line."""
+    sys.stdout.write(f"{printable(text)}{end}")
+    sys.stdout.flush()
+
+
 def note(text: str) -> None:
     """Say something to the person at the terminal, on stderr."""
-    _console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    _console(stderr=True).print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
@@ -62,12 +70,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     from rich.text import Text
 
     console = _console(stderr=False)
-    grid = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(
+        title=Text(printable(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for index, heading in enumerate(columns):
         figures = bool(rows) and all(_is_figure(row[index]) for row in rows)
-        grid.add_column(Text(heading), justify="right" if figures else "left", overflow="fold")
+        grid.add_column(Text(printable(heading)), justify="right" if figures else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(Text(_cell(value)) for value in row))
+        grid.add_row(*(Text(printable(_cell(value))) for value in row))
     console.print(grid)
 
 
@@ -102,6 +112,7 @@ def start_logging(form: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if form == "json" else [_escape_event]),
             structlog.processors.dict_tracebacks if form == "json" else structlog.processors.ExceptionPrettyPrinter(),
             renderer,
         ],
@@ -116,10 +127,14 @@ def _console(*, stderr: bool) -> "Console":
     return Console(stderr=stderr, width=width)
 
 
+def _escape_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
 def _say(label: str, colour: str, text: str) -> None:
     from rich.text import Text
 
-    _console(stderr=True).print(Text(f"{label}: ", style=f"bold {colour}") + Text(text), soft_wrap=True)
+    _console(stderr=True).print(Text(f"{label}: ", style=f"bold {colour}") + Text(printable(text)), soft_wrap=True)
 
 
 @contextmanager
@@ -135,13 +150,13 @@ def _drawn(title: str, total: int | None) -> Iterator[Progress]:
         TextColumn("{task.fields[speed]}", markup=False),
     )
     with Bars(*columns, console=_console(stderr=True)) as bars:
-        tasks = {title: bars.add_task(title, total=total, speed="")} if title else {}
+        tasks = {title: bars.add_task(printable(title), total=total, speed="")} if title else {}
 
         def report(done: int, total: int, what: str, speed: str = "") -> None:
             if what not in tasks:
                 # The first kind of work takes the place of the title.
-                tasks[what] = tasks.pop(title) if title in tasks else bars.add_task(what, speed="")
-            bars.update(tasks[what], description=what, completed=done, total=total, speed=speed)
+                tasks[what] = tasks.pop(title) if title in tasks else bars.add_task(printable(what), speed="")
+            bars.update(tasks[what], description=printable(what), completed=done, total=total, speed=printable(speed))
 
         yield report
 

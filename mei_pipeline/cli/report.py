@@ -42,7 +42,7 @@ def report(latest: bool, prefix: str | None, html: Path | None) -> None:
     if html is not None:
         files.write_bytes(html, written.html.read_bytes())
         page = html
-    click.echo(written.markdown.read_text(), nl=False)
+    output.echo(written.markdown.read_text(), end="")
     output.note(f"page with pictures: {page}")
 
 

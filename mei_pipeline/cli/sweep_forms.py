@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from mei_pipeline.cli import output
 
 if TYPE_CHECKING:
@@ -54,9 +52,9 @@ def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> 
     output.table(f"Best {rows.height} of {combos:,} combos by {metric}", headings, differing.rows())
     if common:
         first = rows.row(0, named=True)
-        click.echo("all have    " + ", ".join(f"{path} {first[path]}" for path in common))
+        output.echo("all have    " + ", ".join(f"{path} {first[path]}" for path in common))
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
-        click.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
+        output.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
     if best.left_out:
         output.note(f"{best.left_out}; `mei sweep top SWEEP --all` lists them")
 
@@ -205,14 +203,14 @@ def _print_front(summary: "SweepSummary") -> None:
 def _print_heat(heat: "HeatMap") -> None:
     rows = [(label, *(_finite(value) for value in heat.mean[row].tolist())) for row, label in enumerate(heat.rows)]
     # As a title it would be folded to the width of the table.
-    click.echo(f"Mean {heat.metric}: {heat.across} across" + (f", {heat.down} down" if heat.down else ""))
+    output.echo(f"Mean {heat.metric}: {heat.across} across" + (f", {heat.down} down" if heat.down else ""))
     output.table("", ("", *heat.columns), rows)
 
 
 def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:
     """Two sweeps side by side, as tables."""
     for difference in found.differences:
-        click.echo(difference)
+        output.echo(difference)
     output.table(
         f"{found.combos:,} combos in common",
         ("metric", f"mean in {ids[0]}", f"mean in {ids[1]}", "better in the second, %", "rank correlation"),

@@ -2,7 +2,11 @@
 
 import contextlib
 import errno
+import ipaddress
+import json
 import os
+import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -10,19 +14,23 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from mei_pipeline.cli import interrupts, output
-from mei_pipeline.errors import ConfigError, MeiError
+from mei_pipeline.errors import ConfigError, DataError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 
 LOOPBACK = "127.0.0.1"
 GROUPS = ("ingest", "research", "selection", "deploy", "lanes")
 LINEAGE = "/asset-groups?expanded=" + ",".join(f"global@global:{group}" for group in GROUPS)
+_LOOPBACKS = (LOOPBACK, "localhost", "::1")
+_WILDCARDS = {"0.0.0.0": LOOPBACK, "::": "::1"}  # noqa: S104 - not listened on, but recognised
+_HOST_NAME = re.compile(r"[A-Za-z0-9.-]+|[0-9A-Fa-f:]+")
 _FIRST_PORT = 3000
 _PORTS_TRIED = 20
 _START_WITHIN_S = 120.0
@@ -46,12 +54,37 @@ class Server:
     log: Path
 
 
+@dataclass(frozen=True)
+class Page:
+    """Where the page is, and who may use it.
+
+    Attributes:
+        host: Address that it listens on.
+        port: Its port.
+        allowed: Names under which it may be asked for.
+        token: What a request has to present; empty for none.
+    """
+
+    host: str
+    port: int
+    allowed: tuple[str, ...]
+    token: str
+
+
 @click.command()
 @click.option(
     "--port", type=click.IntRange(1, 65535), help=f"Port of the page. Default: first free from {_FIRST_PORT}."
 )
-@click.option("--host", help=f"Address to listen on. Default: {LOOPBACK}; the page has no authentication.")
-def ui(port: int | None, host: str | None) -> None:
+@click.option("--host", help=f"Address to listen on. Default: {LOOPBACK}. Another one needs --why, and has a token.")
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A further name under which the page may be asked for, as behind a proxy. Needs --why, and has a token.",
+)
+@click.option("--why", default="", help="Why others than this machine may reach the page; kept in logs/ui.jsonl.")
+def ui(port: int | None, host: str | None, names: tuple[str, ...], why: str) -> None:
     """Start the web page of this home: assets, lineage, runs, schedules.
 
     Ctrl-C stops it, and with it every run that was launched from it.
@@ -61,17 +94,37 @@ def ui(port: int | None, host: str | None) -> None:
     from mei_pipeline.files import locked
 
     settings = read_settings()
+    address = host or LOOPBACK
+    exposed = bool(names) or not is_loopback(address)
+    allowed = allowed_hosts(address, names)
+    if exposed and not why.strip():
+        asked = f"--allow-host {names[0]}" if names else f"--host {address}"
+        raise ConfigError(f"{asked}: others than this machine could launch runs and read everything; say --why")
     ticks_days = load_config(settings.config).pipeline.retention.ticks_days
     if not dagster_home.make(settings.dagster, ticks_days=ticks_days):
         output.note(f"{settings.dagster / 'dagster.yaml'} was edited by hand and is used as it is")
     dagster_home.enter(settings.dagster, settings.dagster_home)
-    address = host or LOOPBACK
-    if not _is_loopback(address):
-        output.warn(f"the page has no authentication: whoever reaches {address} can launch runs and read everything")
     with locked(settings.dagster / "ui.lock", "mei ui"):
         chosen = port or first_free_port(address)
         check_port(address, chosen)
-        _serve(settings, address, chosen)
+        token = settings.ui_token or (secrets.token_urlsafe(32) if exposed else "")
+        if exposed:
+            _keep_reason(settings, {"host": address, "port": chosen, "names": list(names), "why": why})
+            output.warn("whoever reaches the page and has its token can launch runs and read everything")
+        _serve(settings, Page(address, chosen, allowed, token))
+
+
+def allowed_hosts(address: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names under which the page may be asked for: loopback, `address`, and `names`.
+
+    Raises:
+        ConfigError: One of `names` is no bare host name or address.
+    """
+    for name in names:
+        if not _HOST_NAME.fullmatch(name):
+            raise ConfigError(f"--allow-host {name!r}: write a name or address only, such as mei.example.org")
+    own = socket.gethostname() if address in _WILDCARDS else address
+    return tuple(sorted({*_LOOPBACKS, own.lower(), *(name.lower() for name in names)}))
 
 
 def first_free_port(host: str) -> int:
@@ -103,18 +156,21 @@ def check_port(host: str, port: int) -> None:
         raise ConfigError(f"{host} is no address of this machine ({os.strerror(code)}); use {LOOPBACK}")
 
 
-def _serve(settings: Settings, host: str, port: int) -> None:
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    workspace = str(CHECKOUT / "workspace.yaml")
+def _serve(settings: Settings, page: Page) -> None:
+    # The web server reads the token from its environment: the command line of a process is public.
+    os.environ["MEI_UI_TOKEN"] = page.token
     interrupts.take_one()
     servers: list[Server] = []
     try:
-        servers.append(_start(settings, "dagster-webserver", ["-w", workspace, "-h", host, "-p", str(port)]))
+        allowed = [part for name in page.allowed for part in ("--allow", name)]
+        options = ["webserver", "--host", page.host, "--port", str(page.port), *allowed]
+        servers.append(_start(settings, "dagster-webserver", options))
         output.note("starting Dagster ...")
-        _wait_until_up(f"{url}/server_info", servers)
-        click.echo(f"lineage: {url}{LINEAGE}")
+        _wait_until_up(page, servers)
+        secret = f"&token={page.token}" if page.token else ""
+        output.echo(f"lineage: {_url(_shown(page.host), page.port)}{LINEAGE}{secret}")
         # The daemon loads the same definitions: one after the other, the page is there in half the time.
-        servers.append(_start(settings, "dagster-daemon", ["run", "-w", workspace]))
+        servers.append(_start(settings, "dagster-daemon", ["daemon"]))
         output.note("Ctrl-C stops it")
         while True:
             _raise_if_dead(servers)
@@ -123,16 +179,32 @@ def _serve(settings: Settings, host: str, port: int) -> None:
         output.note("stopping ...")
     finally:
         _stop(servers)
+        _close_runs(settings)
+
+
+def _close_runs(settings: Settings) -> None:
+    """Fail the runs that ended with the servers: nobody else would, and they would keep later nights from running."""
+    if not any((settings.dagster / "running").glob("*")):
+        return  # no run began: spare the import of Dagster
+    from dagster import DagsterInstance
+
+    from assets.running import close_gone
+    from assets.surroundings import now_ms
+
+    with DagsterInstance.get() as instance:
+        closed = close_gone(settings, instance, now_ms(), launcher_gone=True, retry=False)
+    for run_id in closed:
+        output.warn(f"run {run_id} was stopped and counts as failed; {settings.logs / 'alerts' / run_id}.json")
 
 
 def _start(settings: Settings, name: str, options: Sequence[str]) -> Server:
     log = settings.logs / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(Path(sys.executable).with_name(name)), *options]
+    command = [sys.executable, "-m", "mei_pipeline.cli.servers", *options]
     with log.open("wb") as file:
-        process = subprocess.Popen(  # noqa: S603 - the command is made above, from this environment's own scripts
+        process = subprocess.Popen(  # noqa: S603 - the command is made above, from this environment's own module
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # closed when this process ends, however it ends: the sign to end as well
             stdout=file,
             stderr=subprocess.STDOUT,
             cwd=CHECKOUT,
@@ -153,14 +225,20 @@ def _stop(servers: Sequence[Server]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.process.pid, signal.SIGKILL)
         server.process.wait()
+        if server.process.stdin is not None:
+            server.process.stdin.close()
 
 
-def _wait_until_up(url: str, servers: Sequence[Server]) -> None:
+def _wait_until_up(page: Page, servers: Sequence[Server]) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    near = _WILDCARDS.get(page.host, page.host)
+    request = urllib.request.Request(  # noqa: S310 - the address is our own
+        f"{_url(near, page.port)}/server_info", headers={"Authorization": f"Bearer {page.token}"}
+    )
     deadline_s = time.monotonic() + _START_WITHIN_S
     while time.monotonic() < deadline_s:
         _raise_if_dead(servers)
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), opener.open(url, timeout=2):
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), opener.open(request, timeout=2):
             return
         time.sleep(_LOOK_EVERY_S)
     raise MeiError(f"{servers[0].name} did not answer within {_START_WITHIN_S:.0f} s; see {servers[0].log}")
@@ -173,8 +251,34 @@ def _raise_if_dead(servers: Sequence[Server]) -> None:
             raise MeiError("\n  ".join([f"{server.name} ended with {code}; its last lines, from {server.log}:", *last]))
 
 
-def _is_loopback(host: str) -> bool:
-    return host in {LOOPBACK, "localhost", "::1"} or host.startswith("127.")
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _shown(host: str) -> str:
+    return socket.gethostname() if host in _WILDCARDS else host
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _keep_reason(settings: Settings, facts: Mapping[str, object]) -> None:
+    """Append to `logs/ui.jsonl` who let others reach the page, and why."""
+    from mei_pipeline.cli.moves import login_name
+
+    path = settings.logs / "ui.jsonl"
+    line = json.dumps({"at": datetime.now(UTC).isoformat(), "who": login_name(), **facts}, sort_keys=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    except OSError as error:
+        raise DataError(f"{path}: the reason can't be kept: {error.strerror}") from error
 
 
 def _bind_error(host: str, port: int) -> int:

@@ -1,7 +1,6 @@
 """The report of a replay as one HTML page: no script, nothing fetched, readable from a mail or a disk."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import polars as pl
@@ -22,6 +21,7 @@ from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.metrics import DOCS as METRICS
+from mei_pipeline.text import markup
 
 CHARTED = 4
 """Symbols whose candles are shown where nobody says which."""
@@ -68,7 +68,7 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
 def _head(title: str, report: Mapping[str, Any]) -> str:
     symbols = report["config"]["symbols"]
     return (
-        f"<h1>{escape(title)}</h1><p>{len(symbols)} symbols: {escape(', '.join(symbols))} · {report['bars']:,} bars<br>"
+        f"<h1>{markup(title)}</h1><p>{len(symbols)} symbols: {markup(', '.join(symbols))} · {report['bars']:,} bars<br>"
         f"config <code>{report['config_id'][:16]}</code> · evidence <code>{report['evidence_id'][:16]}</code></p>"
     )
 
@@ -162,7 +162,7 @@ def _candles(stage: Stage, run: Replay, charts: Sequence[str]) -> str:
     ]
     for symbol in chosen:
         picture = candle_picture(stage.bars, run.trades, symbol, stage.cut.from_ms, stage.cut.to_ms)
-        out.append(f"<h3>{escape(symbol)}</h3>{picture}")
+        out.append(f"<h3>{markup(symbol)}</h3>{picture}")
     return section("Candles and trades", "".join(out)) if chosen else ""
 
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from kernels.market import Floats, Ints
 from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.market import Bars
 from mei_pipeline.svg import BLUE, FONT, GREEN, INK, LINE, RED, SOFT
+from mei_pipeline.text import markup
 
 PALE_RED, PALE_GREEN = "#f4d5cc", "#cfe8dc"
 WIDTH, LEFT, RIGHT, CHARACTER = 1080.0, 74.0, 16.0, 6.6
@@ -210,7 +210,7 @@ def _trade(row: Mapping[str, Any], time: _Scale, up: _Scale) -> str:
         f"{_moment(row['exit_ms'])} at {row['exit_price']:.6g}: {row['pnl_usd']:,.2f} USD"
     )
     return (
-        f"<g><title>{escape(told)}</title>"
+        f"<g><title>{markup(told)}</title>"
         f'<path d="M{x:.1f} {y:.1f}L{end:.1f} {level:.1f}" stroke="{colour}" stroke-width="1.2" stroke-opacity="0.8"/>'
         f'<path d="M{x:.1f} {y + 3.5 * tip:.1f}l3.5 {-7 * tip}h-7z" fill="{INK}" stroke="#ffffff" stroke-width="0.6"/>'
         f'<circle cx="{end:.1f}" cy="{level:.1f}" r="2.8" fill="{colour}" stroke="#ffffff" stroke-width="0.6"/></g>'
@@ -292,11 +292,11 @@ def _figure(value: float) -> str:
 
 
 def _text(x: float, y: float, text: str, fill: str, *, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{fill}" font-size="11" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{fill}" font-size="11" text-anchor="{anchor}">{markup(text)}</text>'
 
 
 def _document(height: float, label: str, body: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {height:g}" role="img" '
-        f'aria-label="{escape(label)}" font-family="{FONT}">{"".join(body)}</svg>'
+        f'aria-label="{markup(label)}" font-family="{FONT}">{"".join(body)}</svg>'
     )

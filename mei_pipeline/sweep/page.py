@@ -1,7 +1,6 @@
 """What came of a search as one HTML page: no script, nothing fetched."""
 
 from collections.abc import Sequence
-from html import escape
 
 import polars as pl
 
@@ -13,6 +12,7 @@ from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_pictur
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
+from mei_pipeline.text import markup
 
 
 def page_of(
@@ -56,7 +56,7 @@ def page_of(
 def _head(title: str, plan: SweepPlan, results: Results) -> str:
     unfinished = "" if results.finished else f" · unfinished: {results.combos:,} of {plan.combos:,} combos"
     return (
-        f"<h1>{escape(title)}</h1><p>{len(plan.symbols)} symbols: {escape(', '.join(plan.symbols))}<br>"
+        f"<h1>{markup(title)}</h1><p>{len(plan.symbols)} symbols: {markup(', '.join(plan.symbols))}<br>"
         f"sweep <code>{plan.id[:16]}</code>{unfinished}</p>"
     )
 
@@ -81,7 +81,7 @@ def _best(summary: SweepSummary) -> str:
 
 def _left_out(summary: SweepSummary) -> str:
     said_so = summary.best.left_out
-    return f"<p>{escape(said_so)}</p>" if said_so else ""
+    return f"<p>{markup(said_so)}</p>" if said_so else ""
 
 
 def _means(values: Sequence[object], means: Sequence[float], counts: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from mei_pipeline.settings import Settings
 
 DAY_MS = 86_400_000
 FROM_MS = 1_735_689_600_000  # 2025-01-01
-AS_OF_MS = FROM_MS + 90 * DAY_MS
+AS_OF, AS_OF_MS = "2025-04-01T00:00Z", FROM_MS + 90 * DAY_MS
 PROFILE = "smoke"
 
 PIPELINE = """\

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from asset_kit import AS_OF_MS, PROFILE, World, write_config
+from asset_kit import AS_OF, PROFILE, World, write_config
 
 from mei_pipeline.cli.nightly import NightSummary, run_night
 from mei_pipeline.config.load import load_config
@@ -23,7 +23,7 @@ def first_night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, NightSu
         patch.setenv("MEI_CACHE", str(home.parent / "cache"))  # a link to the home is made there
         patch.setenv("HOME", str(home.parent / "person"))
         patch.setenv("DAGSTER_HOME", "")
-        return home, run_night(read_settings(), PROFILE, AS_OF_MS)
+        return home, run_night(read_settings(), PROFILE, AS_OF)
 
 
 @pytest.fixture

@@ -136,6 +136,7 @@ def test_every_sensor_watches_from_the_start(loaded: dg.Definitions) -> None:
         ("lane_acks", dg.DefaultSensorStatus.RUNNING),
         ("hand_over", dg.DefaultSensorStatus.RUNNING),
         ("run_failed", dg.DefaultSensorStatus.RUNNING),
+        ("gone_runs", dg.DefaultSensorStatus.RUNNING),
     }
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from asset_kit import AS_OF_MS, DAY_MS, PROFILE, World, check_results, graph, metadata_of, write_config
+from asset_kit import AS_OF, AS_OF_MS, PROFILE, World, check_results, graph, metadata_of, write_config
 
-from assets.nights import UNDER_LOCK, holding_night, refuse_second_night
+from assets.nights import holding_night, refuse_second_night
 from assets.run import run_job
+from assets.running import lock_path
 from mei_pipeline.cli.nightly import NightSummary, run_night
 from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused
@@ -131,7 +132,7 @@ def test_names_of_exchanges_are_deployed_in_a_home_whose_path_is_a_pattern(
 def test_the_same_night_again_changes_nothing(world: World) -> None:
     registry = open_registry(world.settings.registry)
     before, moves = contents(world.settings), history(registry)
-    again = run_night(world.settings, PROFILE, None)
+    again = run_night(world.settings, PROFILE, "last")
     assert again.as_of_ms == AS_OF_MS  # the last bar that all symbols have
     assert again.night == world.summary.night
     assert again.deployed == ()
@@ -155,7 +156,7 @@ def test_the_same_night_again_changes_nothing(world: World) -> None:
 @pytest.mark.long
 def test_a_night_whose_finalists_all_fall_is_green(world: World) -> None:
     write_config(world.settings.config, min_sharpe=20.0)
-    again = run_night(world.settings, PROFILE, AS_OF_MS)
+    again = run_night(world.settings, PROFILE, AS_OF)
     assert again.deployed == ()
     assert {finalist.passed for finalist in again.finalists} == {False}
     with graph(world) as (_, instance):
@@ -168,7 +169,7 @@ def test_a_night_whose_finalists_all_fall_is_green(world: World) -> None:
 def test_a_failed_night_leaves_the_previous_one_intact(world: World) -> None:
     before = contents(world.settings)
     with pytest.raises(DataError, match=r"Run `mei ingest`"):
-        run_night(world.settings, PROFILE, AS_OF_MS + 10 * DAY_MS)
+        run_night(world.settings, PROFILE, "now")
     assert contents(world.settings) == before
     assert read_plan(world.settings).id == world.summary.night
     with graph(world) as (_, instance):
@@ -187,7 +188,7 @@ def test_a_row_that_replay_contradicts_stops_the_night(world: World) -> None:
     nudged = pl.when(pl.col("combo") == best).then(pl.col("net_pnl_usd") * (1 + 2**-52)).otherwise("net_pnl_usd")
     write_chunk(folder, plan, chunk, rows.with_columns(nudged.alias("net_pnl_usd")))
     with pytest.raises(MeiError, match="replay_equal"):
-        run_night(world.settings, PROFILE, AS_OF_MS)
+        run_night(world.settings, PROFILE, AS_OF)
     with graph(world) as (_, instance):
         failed = instance.get_runs(dg.RunsFilter(job_name="nightly"), limit=1)[0]
         results = check_results(instance, failed.run_id)
@@ -201,14 +202,14 @@ def test_a_second_night_is_told_which_one_is_running(world: World) -> None:
         holding_night(world.settings, instance, "0123"),
         pytest.raises(Busy, match="a night is running, run 0123"),
     ):
-        run_night(world.settings, PROFILE, AS_OF_MS)
+        run_night(world.settings, PROFILE, AS_OF)
 
 
 def test_a_night_of_the_daemon_is_not_disturbed(world: World) -> None:
     with graph(world) as (_, instance):
         instance.add_run(dg.DagsterRun("nightly", run_id="4567", status=dg.DagsterRunStatus.STARTED))
         with pytest.raises(Busy, match="a night is running, run 4567"):
-            run_night(world.settings, PROFILE, AS_OF_MS)
+            run_night(world.settings, PROFILE, AS_OF)
         with pytest.raises(Busy, match="a night is running, run 4567"):
             refuse_second_night(world.settings, instance, "another")
         refuse_second_night(world.settings, instance, "4567")
@@ -225,8 +226,8 @@ def test_of_two_nights_the_first_goes_on(world: World) -> None:
 
 def test_a_killed_night_is_closed_by_the_next_one(world: World) -> None:
     with graph(world) as (_, instance):
-        tags = {UNDER_LOCK: "yes"}
-        instance.add_run(dg.DagsterRun("nightly", run_id="89ab", status=dg.DagsterRunStatus.STARTED, tags=tags))
+        instance.add_run(dg.DagsterRun("nightly", run_id="89ab", status=dg.DagsterRunStatus.STARTED))
+        lock_path(world.settings, "89ab").touch()
         storage = instance.event_log_storage
         storage.initialize_concurrency_limit_to_default("gpu")
         assert storage.claim_concurrency_slot("gpu", "89ab", "sweep_results").is_claimed
@@ -242,13 +243,13 @@ def test_days_that_can_not_be_cut_into_folds_stop_the_night_before_its_search(wo
     folds = {"window": "anchored", "train_blocks": 4, "test_blocks": 1, "embargo_days": 5}
     write_config(world.settings.config, walk_forward=folds)
     with pytest.raises(ConfigError, match=r"policy\.yaml: selection\.walk_forward\.embargo_days: 5 leave nothing of 4"):
-        run_night(world.settings, PROFILE, AS_OF_MS)
+        run_night(world.settings, PROFILE, AS_OF)
     assert contents(world.settings) == before
 
 
 def test_an_unknown_profile_runs_nothing(world: World) -> None:
     with pytest.raises(ConfigError, match="smoke"):
-        run_night(world.settings, "smok", AS_OF_MS)
+        run_night(world.settings, "smok", AS_OF)
 
 
 def test_promoted_refuses_by_itself_after_a_failed_check(world: World) -> None:

@@ -1,6 +1,7 @@
 """What watches the lanes and the runs."""
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from asset_kit import AS_OF_MS, DAY_MS, PROFILE, World, graph, write_config
 from assets.alerts import resume_command
 from assets.run import new_run_id, run_job
 from assets.schedules import schedules
-from assets.sensors import hand_over, lane_acks, run_failed
+from assets.sensors import hand_over, hand_over_run, lane_acks, run_failed
 from mei_pipeline.errors import DataError
 from mei_pipeline.files import write_json
 from mei_pipeline.night import read_plan
@@ -25,6 +26,7 @@ from mei_pipeline.settings import Settings
 HOUR_MS = DAY_MS // 24
 EXECUTE = "DAGSTER_HOME=/h/dagster dagster job execute -m mei_pipeline.definitions"
 RANGE = '{"dagster/asset_partition_range_start": "1h|2025-01"}'
+STARTED = dg.DagsterRunStatus.STARTED
 LANE = Lane("paper1", "paper", "synthetic", "primary")
 
 
@@ -149,8 +151,37 @@ def test_a_rollback_is_a_hand_over_of_its_own(world: World) -> None:
     assert all(str(key).startswith("paper1:") for key in keys)
 
 
+def test_a_hand_over_that_failed_is_tried_again_after_a_while() -> None:
+    keys, at_s = set(), time.time()
+    with dg.DagsterInstance.ephemeral() as instance:
+        for wait_s in (30, 60, 120, 240, 480, 960, 1920, 3600, 3600):
+            request = hand_over_run(instance, "paper1", "7", at_s)
+            assert request is not None
+            assert request.run_key not in keys, "Dagster skips a key that was used"
+            keys.add(request.run_key)
+            begun = instance.add_run(dg.DagsterRun("hand_over", tags=dict(request.tags), status=STARTED))
+            assert hand_over_run(instance, "paper1", "7", at_s + DAY_MS) is None, "it has not ended"
+            instance.report_run_failed(begun)
+            ended_s = instance.get_run_records()[0].end_time
+            assert ended_s is not None
+            assert hand_over_run(instance, "paper1", "7", ended_s + wait_s - 1) is None
+            at_s = ended_s + wait_s + 1
+        assert hand_over_run(instance, "paper1", "8", time.time()) is not None, "another transition is tried at once"
+        assert hand_over_run(instance, "paper2", "7", time.time()) is not None
+
+
+def test_the_sensor_waits_for_the_hand_over_in_progress(world: World) -> None:
+    pointer_path(world.settings.lanes, "paper1").unlink()
+    with graph(world) as (_, instance):
+        (request,) = look(hand_over, instance).run_requests or []
+        instance.add_run(dg.DagsterRun("hand_over", tags=dict(request.tags), status=STARTED))
+        told = hand_over(dg.build_sensor_context(instance=instance))
+        assert isinstance(told, dg.SkipReason)
+        assert "paper1 lags behind" in str(told.skip_message)
+
+
 def failed_run(world: World, instance: dg.DagsterInstance) -> dg.DagsterRun:
-    asked = {"ops": {"night_plan": {"config": {"profile": PROFILE, "as_of_ms": AS_OF_MS + 10 * DAY_MS}}}}
+    asked = {"ops": {"night_plan": {"config": {"profile": PROFILE, "as_of": "2025-04-11T00:00Z"}}}}
     run_id = new_run_id()
     with pytest.raises(DataError):
         run_job("nightly", world.settings, world.config, instance, run_id=run_id, run_config=asked)

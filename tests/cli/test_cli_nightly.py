@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from market_kit import DAY_MS, START_MS, fill_lake, write_config
 
+from assets.run import open_instance
 from mei_pipeline.cli.main import run
 from mei_pipeline.cli.nightly import FinalistLine, Ingested, LaneLine, NightSummary, nightly, show
+from mei_pipeline.config.load import load_config
 from mei_pipeline.housekeeping import Pruned
 from mei_pipeline.registry.engine import open_registry
 from mei_pipeline.registry.store import lane_pointers
@@ -111,7 +113,9 @@ def test_tables_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     [
         (["--profile", "smok"], 2, "no profile 'smok'"),
         (["--as-of", "yesterday"], 2, "write an ISO time"),
+        (["--as-of", "2025-13-01"], 2, "write an ISO time"),
         (["--profile", "smoke", "--as-of", "2025-06-01"], 3, "Run `mei ingest`"),
+        (["--profile", "smoke", "--as-of", "2025-01-02T00:00Z"], 2, "start before the anchor"),
         (["--profile", "smoke"], 3, "Run `mei ingest`"),
     ],
 )
@@ -123,3 +127,7 @@ def test_what_can_not_run_says_why(
     printed = capfd.readouterr()
     assert told in printed.err
     assert printed.out == ""
+    if filled.dagster.exists():
+        with open_instance(filled, load_config(filled.config)) as instance:
+            # A failed run turns the checks of the last night red: only a night of now may have one.
+            assert len(instance.get_runs()) == (arguments == ["--profile", "smoke"])

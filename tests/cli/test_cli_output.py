@@ -2,8 +2,9 @@ import json
 import math
 
 import pytest
+import structlog
 
-from mei_pipeline.cli import output
+from mei_pipeline.cli import main, output
 from mei_pipeline.errors import Fatal
 
 
@@ -46,6 +47,42 @@ def test_notes_and_warnings_leave_stdout_to_results(capsys):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "looking at [BTC]\nwarning: stale\nerror: missing\n"
+
+
+HOSTILE = "BTC\x1b]0;owned\x07\x9b2J\u202e\r\x08"
+SHOWN = "BTC\\x1b]0;owned\\x07\\x9b2J\\u202e\\r\\x08"
+
+
+def test_control_characters_are_shown_and_not_obeyed(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    output.echo(HOSTILE)
+    output.note(HOSTILE)
+    output.warn(HOSTILE)
+    output.fail(HOSTILE)
+    output.table(HOSTILE, [HOSTILE], [[HOSTILE]])
+    with output.bar() as progress:
+        progress(1, 1, HOSTILE, HOSTILE)
+    main.run([HOSTILE])
+    main.run(["config", "explain", HOSTILE])
+    captured = capsys.readouterr()
+    printed = captured.out + captured.err
+    assert printed.count(SHOWN) >= 10
+    assert printed.isprintable() or set(filter(lambda char: not char.isprintable(), printed)) == {"\n"}
+
+
+def test_control_characters_in_a_bar_and_in_the_log(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("NO_COLOR", "1")
+    output.start_logging("console")
+    structlog.get_logger().warning(HOSTILE, symbol=HOSTILE)
+    assert capsys.readouterr().err.count(SHOWN) == 2
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with output.bar(HOSTILE) as progress:
+        progress(1, 1, HOSTILE, HOSTILE)
+    drawn = capsys.readouterr().err
+    assert SHOWN in drawn
+    assert "\x9b" not in drawn
+    assert "\x1b]0;" not in drawn
 
 
 def test_progress_without_a_terminal_is_sparse(capsys):

@@ -1,15 +1,23 @@
+import contextlib
+import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from assets.run import open_instance
+from assets.running import lock_path
 from mei_pipeline.cli import main
 from mei_pipeline.cli.ui import LINEAGE, LOOPBACK, check_port, first_free_port
+from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import Busy, ConfigError
 
 MEI = str(Path(sys.executable).with_name("mei"))
@@ -58,16 +66,38 @@ def test_an_edited_dagster_home_is_used_as_it_is(taken, mei_settings, capsys):
     assert (mei_settings.dagster / "dagster.yaml").read_text() == "telemetry: {enabled: false}\n"
 
 
-def test_another_host_is_warned_about(taken, capsys):
+def test_another_host_needs_a_reason(mei_settings, capsys):
     with socket.create_server(("0.0.0.0", 0)) as server:  # noqa: S104 - the address is what the test is about
-        main.run(["ui", "--host", "0.0.0.0", "--port", str(server.getsockname()[1])])  # noqa: S104 - as above
-    assert "no authentication" in capsys.readouterr().err
-    main.run(["ui", "--port", str(taken)])
-    assert "no authentication" not in capsys.readouterr().err
+        busy = ["--port", str(server.getsockname()[1])]
+        for options in (["--host", "0.0.0.0"], ["--allow-host", "mei.example.org"]):  # noqa: S104 - as above
+            assert main.run(["ui", *busy, *options, "--why", " "]) == ConfigError.exit_code
+            printed = capsys.readouterr().err
+            assert options[1] in printed
+            assert "--why" in printed
+        # With a reason, the taken port is what stops it.
+        assert main.run(["ui", *busy, "--host", "0.0.0.0", "--why", "a desk"]) == ConfigError.exit_code  # noqa: S104 - as above
+        assert "is taken" in capsys.readouterr().err
+    assert not (mei_settings.logs / "ui.jsonl").exists(), "nobody could reach it"
 
 
-def start_ui(port):
-    return subprocess.Popen([MEI, "ui", "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("token", ["short", "x" * 40 + " ", "ü" * 40])
+def test_a_token_that_is_easily_guessed_is_refused_and_not_printed(token, monkeypatch, capsys):
+    monkeypatch.setenv("MEI_UI_TOKEN", token)
+    assert main.run(["ui"]) == ConfigError.exit_code
+    printed = capsys.readouterr().err
+    assert "MEI_UI_TOKEN" in printed
+    assert token not in printed
+
+
+@contextlib.contextmanager
+def start_ui(port, *options):
+    """Run `mei ui`; a test that fails leaves none behind."""
+    command = [MEI, "ui", "--port", str(port), *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ui:
+        try:
+            yield ui
+        finally:
+            ui.kill()
 
 
 def processes():
@@ -91,21 +121,67 @@ def left_of(leaders):
     return [command for _, _, session, command in processes() if session in leaders]
 
 
-def test_a_dead_daemon_ends_the_whole_with_its_reason():
+def ask(url, query=None, **headers):
+    """Status and body of one request; by POST if there is a GraphQL query."""
+    body = None if query is None else json.dumps({"query": query}).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        request = urllib.request.Request(url, body, named)  # noqa: S310 - a page that this test started
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - as above
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+def test_a_dead_daemon_ends_the_whole_with_its_reason(mei_settings):
     port = first_free_port(LOOPBACK)
-    with start_ui(port) as ui:
-        assert ui.stdout.readline() == f"lineage: http://{LOOPBACK}:{port}{LINEAGE}\n"
-        with urllib.request.urlopen(f"http://{LOOPBACK}:{port}/server_info", timeout=10) as answer:
-            assert answer.status == 200
+    with start_ui(port, "--allow-host", "mei.example.org", "--why", "a proxy") as ui:
+        told = ui.stdout.readline()
+        assert told.startswith(f"lineage: http://{LOOPBACK}:{port}{LINEAGE}&token=")
+        page = f"http://{LOOPBACK}:{port}"
+        key = {"authorization": f"Bearer {told.strip().rpartition('=')[2]}", "host": "mei.example.org"}
+        assert ask(f"{page}/server_info")[0] == 401
+        assert ask(f"{page}/server_info", **key)[0] == 200
+        assert json.loads((mei_settings.logs / "ui.jsonl").read_text())["why"] == "a proxy"
+
+        mutation, own = "mutation { setNuxSeen }", "http://mei.example.org"
+        as_json = {**key, "content_type": "application/json"}
+        assert ask(f"{page}/graphql", mutation, **as_json, origin="http://evil.example")[0] == 403
+        assert ask(f"{page}/graphql", mutation, **key, content_type="text/plain", origin=own)[0] == 415
+        assert ask(f"{page}/graphql?query=mutation%7BsetNuxSeen%7D", **key, origin=own)[0] == 405
+        assert ask(f"{page}/graphql", mutation, **as_json, origin=own) == (200, b'{"data":{"setNuxSeen":true}}')
+
+        assert "has its token" in ui.stderr.readline()
         assert [ui.stderr.readline(), ui.stderr.readline()] == ["starting Dagster ...\n", "Ctrl-C stops it\n"]
         servers = children(ui.pid)
         daemon, webserver = sorted(servers, key=lambda server: "webserver" in servers[server])
         assert main.run(["ui"]) == Busy.exit_code, "a second one on the same home"
+        with open_instance(mei_settings, load_config(mei_settings.config)) as instance:
+            launched = instance.add_run(dg.DagsterRun("nightly", status=dg.DagsterRunStatus.STARTING)).run_id
+            lock_path(mei_settings, "an-earlier-run").parent.mkdir(exist_ok=True)
+            lock_path(mei_settings, "an-earlier-run").touch()
         os.kill(daemon, signal.SIGKILL)
         assert ui.wait(timeout=60) == 1
         assert "dagster-daemon ended with -9" in ui.stderr.read()
     assert left_of({daemon, webserver}) == []
+    with open_instance(mei_settings, load_config(mei_settings.config)) as instance:
+        stopped = instance.get_run_by_id(launched)
+    assert stopped is not None
+    assert stopped.status == dg.DagsterRunStatus.FAILURE, "what was launched from the page ends with it"
+    assert (mei_settings.logs / "alerts" / f"{launched}.json").exists()
     check_port(LOOPBACK, port)
+
+
+def test_servers_end_with_a_command_that_was_killed():
+    with start_ui(first_free_port(LOOPBACK)) as ui:
+        assert "starting" in ui.stderr.readline()
+        servers = children(ui.pid)
+        ui.kill()
+    for server in servers:
+        with contextlib.suppress(ProcessLookupError), os.fdopen(os.pidfd_open(server)) as ended:
+            assert select.select([ended], [], [], 60)[0], "it outlived the command"
+    assert left_of(servers) == []
 
 
 def test_a_stop_request_while_starting_leaves_nothing_behind():

@@ -128,7 +128,7 @@ def test_explain_an_axis_with_a_condition(mei, tmp_path):
         ("selection.gates.min_sharpe", -20, "policy.yaml"),
         ("selection.crises", {}, "default"),
         ("universe", ["BTC", "ETH"], "pipeline.yaml"),
-        ("profiles", {"smoke": {"sweep": "smoke"}}, "pipeline.yaml"),
+        ("profiles", {"smoke": {"sweep": "smoke", "as_of": "now"}}, "pipeline.yaml"),
         ("retention", {"ticks_days": 7, "sweeps_keep": 20, "unfinished_days": 14}, "default"),
     ],
 )

@@ -324,3 +324,29 @@ def test_a_night_reads_only_what_is_fetched(mei_settings: Settings, tmp_path: Pa
     spec = config.sweep("smoke").model_copy(update={"exit_interval": "15m"})
     with pytest.raises(ConfigError, match="intervals: '15m', which the sweep reads, is not among them: 1h; add it"):
         night.plan_night(mei_settings, replace(config, sweeps={"smoke": spec}), "smoke", AS_OF_MS)
+
+
+def test_as_of_times_in_words(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings)
+    config, now_ms, february_ms = write_config(tmp_path), AS_OF_MS + HOUR_MS, START_MS + 31 * DAY_MS
+    asked = {
+        ("now", ""): now_ms,
+        ("now", "now"): now_ms,
+        ("now", " last "): AS_OF_MS,
+        ("last", ""): AS_OF_MS,
+        ("last", "now"): now_ms,
+        ("last", "2025-02-01"): february_ms,
+        ("now", "2025-02-01T01:00+01:00"): february_ms,
+        ("now", "2025-02-01T00:00:00.250Z"): february_ms + 250,
+    }
+    for (usual, text), expected_ms in asked.items():
+        profile = config.profile("smoke").model_copy(update={"as_of": usual})
+        pipeline = config.pipeline.model_copy(update={"profiles": {"smoke": profile}})
+        found = replace(config, pipeline=pipeline)
+        assert night.resolve_as_of(mei_settings, found, "smoke", text, now_ms) == expected_ms
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2025-13-01", "0", "LAST", "1735689600000"])
+def test_an_as_of_time_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="write an ISO time"):
+        night.parse_as_of(text)

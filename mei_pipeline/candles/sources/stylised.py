@@ -24,6 +24,7 @@ from mei_pipeline.candles.sources.synthetic_config import BASE_INTERVALS, INSTRU
 from mei_pipeline.candles.sources.synthetic_hours import Floats
 from mei_pipeline.errors import DataError, MeiError
 from mei_pipeline.progress import Lines, Progress
+from mei_pipeline.text import printable
 
 LAGS = (1, 5, 24)
 CLIP_STDS = 10.0
@@ -180,7 +181,7 @@ def edge_table(found: Sequence[Earned]) -> Iterator[str]:
 
 
 def _bar() -> Progress:
-    return Lines(lambda line: click.echo(line, err=True), every_s=0.0, first=True)
+    return Lines(lambda line: click.echo(printable(line), err=True), every_s=0.0, first=True)
 
 
 @click.command(help="Measure stylised facts of candles, or what a planted edge earns.")
@@ -213,18 +214,18 @@ def main(  # noqa: PLR0913  (one argument per option)
     market = SyntheticMarket(symbols=tuple(INSTRUMENTS), interval=interval)
     try:
         for path in files:
-            click.echo("\n".join(table(path.name, read(path))))
+            click.echo(printable("\n".join(table(path.name, read(path)))))
         for seed in range(1, (synthetic or 0) + 1):
             frame = synthetic_frame(replace(market, seed=seed), market.from_ms + weeks * 168 * HOUR_MS)
-            click.echo("\n".join(table(f"seed {seed}", frame)))
+            click.echo(printable("\n".join(table(f"seed {seed}", frame))))
         if edge:
             regimes = Regimes(trend_hours=trend_hours, range_hours=range_hours, trend_market_share=market_share)
             base = SyntheticMarket(seed=90_000, symbols=tuple(INSTRUMENTS), regimes=regimes)
             wanted = sizes or (0.0, 0.03, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3)
             found = [measure(replace(base, edge_size=size), BOOKS, years, fee_bps, _bar()) for size in wanted]
-            click.echo("\n".join(edge_table(found)))
+            click.echo(printable("\n".join(edge_table(found))))
     except MeiError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(printable(f"error: {error}"), err=True)
         raise SystemExit(error.exit_code) from None
 
 

@@ -34,6 +34,9 @@ class Profile(FileModel):
 
     sweep: Name
     """Search to run: the name of a file in sweeps/, without `.yaml`."""
+    as_of: Literal["now", "last"] = "now"
+    """As-of time of a night that states none: `now`, or `last`, the end of the last bar that all symbols have. `last`
+    is for a market that has ended: with it, no night finds the lake stale."""
 
 
 class Retention(FileModel):

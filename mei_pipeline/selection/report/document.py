@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from mei_pipeline import pages
+from mei_pipeline.text import markup, printable
 
 _PADDED = 64  # characters of a column up to which cells are padded, so that a terminal shows a table as one
 _MARKS = re.compile(r"[\\|`*<>\[\]~&]|(?<![^\W_])_|_(?![^\W_])")
@@ -84,14 +84,14 @@ def markdown_of(report: Report) -> str:
 
 def html_of(report: Report) -> str:
     """The report as one HTML page with its pictures."""
-    head = f"<h1>{escape(report.title)}</h1><p>{escape(report.outcome)}</p>"
+    head = f"<h1>{markup(report.title)}</h1><p>{markup(report.outcome)}</p>"
     boxes = [pages.section(each.title, "".join(map(_html, each.blocks))) for each in report.sections]
     return pages.page(report.title, [head, *boxes])
 
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
-    return _MARKS.sub(lambda found: f"\\{found[0]}", " ".join(text.split()))
+    return _MARKS.sub(lambda found: f"\\{found[0]}", " ".join(printable(text).split()))
 
 
 def _markdown(block: Block) -> str:
@@ -107,14 +107,14 @@ def _markdown(block: Block) -> str:
 
 def _html(block: Block) -> str:
     if isinstance(block, Words):
-        return f"<p>{escape(block.text)}</p>"
+        return f"<p>{markup(block.text)}</p>"
     if isinstance(block, Figures):
         tiles = (
-            f"<div class=tile><b>{escape(value)}</b><span>{escape(name)}</span></div>" for name, value in block.shown
+            f"<div class=tile><b>{markup(value)}</b><span>{markup(name)}</span></div>" for name, value in block.shown
         )
         return f"<div class=tiles>{''.join(tiles)}</div>"
     if isinstance(block, Table):
-        title = f"<h3>{escape(block.title)}</h3>" if block.title else ""
+        title = f"<h3>{markup(block.title)}</h3>" if block.title else ""
         return f"{title}<div class=wide>{pages.table(block.heading, block.rows)}</div>"
     return block.svgs[0] if len(block.svgs) == 1 else f"<div class=two>{''.join(block.svgs)}</div>"
 

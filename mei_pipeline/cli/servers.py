@@ -1,0 +1,97 @@
+"""The two processes that `mei ui` starts: Dagster's web app behind our guard, and Dagster's daemon.
+
+`python -m mei_pipeline.cli.servers webserver|daemon ...`. Each ends when the other end of its standard input closes, so
+that none of them outlives a `mei ui` that was killed.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import click
+
+from mei_pipeline.cli.guard import Access, guarded
+from mei_pipeline.settings import CHECKOUT, read_settings
+
+WORKSPACE = CHECKOUT / "workspace.yaml"
+_POLL_MS = 2000  # how often the page asks for news; what dagster-webserver has
+_STATEMENT_MS, _RECYCLE_S, _POOL = 15_000, 3_600, 20  # as in dagster-webserver
+_END_WITHIN_S = 10.0
+
+_parent_gone = threading.Event()
+
+
+@click.group()
+def servers() -> None:
+    """Start one of the processes of `mei ui`."""
+
+
+@servers.command()
+@click.option("--host", required=True)
+@click.option("--port", type=int, required=True)
+@click.option("--allow", "allowed", multiple=True)
+def webserver(host: str, port: int, allowed: tuple[str, ...]) -> None:
+    """Serve Dagster's web app behind `guarded`."""
+    import uvicorn
+    from dagster import DagsterInstance
+    from dagster._core.workspace.context import WorkspaceProcessContext  # what dagster-webserver makes of its options
+    from dagster._core.workspace.load_target import WorkspaceFileTarget
+    from dagster_webserver.app import create_app_from_workspace_process_context
+    from dagster_webserver.version import __version__
+
+    from assets.running import close_gone
+    from assets.surroundings import now_ms
+
+    settings = read_settings()
+    access = Access(frozenset(allowed), settings.ui_token)
+    with DagsterInstance.get() as instance:
+        close_gone(settings, instance, now_ms(), launcher_gone=True)
+        instance.optimize_for_webserver(_STATEMENT_MS, _RECYCLE_S, _POOL)
+        with WorkspaceProcessContext(instance, WorkspaceFileTarget([str(WORKSPACE)]), __version__) as context:
+            app = create_app_from_workspace_process_context(
+                context, live_data_poll_rate=_POLL_MS, lifespan=_quiet_lifespan
+            )
+            uvicorn.run(guarded(app, access), host=host, port=port, log_level="warning")
+
+
+@servers.command()
+def daemon() -> None:
+    """Run schedules, sensors and the queue of runs."""
+    from dagster._daemon.cli import run_command
+
+    run_command.main(["-w", str(WORKSPACE)], standalone_mode=False)
+
+
+@contextlib.asynccontextmanager
+async def _quiet_lifespan(_app: object) -> AsyncIterator[None]:
+    with contextlib.suppress(asyncio.CancelledError):  # a Ctrl-C while it serves: uvicorn issue 1160
+        yield
+
+
+def _watch_parent() -> None:
+    """Wait until `mei ui` closes its end of the pipe, then stop this process as a Ctrl-C does."""
+    while os.read(sys.stdin.fileno(), 1):
+        pass
+    _parent_gone.set()
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(_END_WITHIN_S)
+    os.killpg(0, signal.SIGKILL)
+
+
+def main() -> None:
+    """Run one of the processes; when `mei ui` is gone, end everything that it started as well: runs, code servers."""
+    threading.Thread(target=_watch_parent, daemon=True).start()
+    try:
+        servers()
+    finally:
+        if _parent_gone.is_set():
+            os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

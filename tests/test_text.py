@@ -1,0 +1,58 @@
+"""Text that others wrote is shown, and never obeyed."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from mei_pipeline import pages, svg
+from mei_pipeline.settings import CHECKOUT
+from mei_pipeline.text import markup, printable
+
+CONTROLS = [chr(code) for code in (*range(9), 11, 12, *range(13, 32), *range(127, 160))]
+INVISIBLE = [*CONTROLS, "\u200b", "\u202e", "\u2066", "\u2028", "\ufeff", "\udc80", "\uffff"]
+HOSTILE = "".join(INVISIBLE) + "<b onload='x'>&]]>"
+
+
+@pytest.mark.parametrize("char", INVISIBLE)
+def test_a_character_without_a_picture_is_its_escape(char):
+    shown = printable(f"a{char}b")
+    assert re.fullmatch(r"a\\(r|x[0-9a-f]{2}|u[0-9a-f]{4})b", shown)
+    assert char not in shown
+
+
+@pytest.mark.parametrize("text", ["", "BTC/USDT:USDT", "größer\u00a0als 比特币", "two\n\tlines", "\\x1b"])
+def test_other_text_stays_as_it_is(text):
+    assert printable(text) == text
+
+
+def test_only_line_ends_tabs_and_spaces_are_left_of_what_has_no_picture():
+    shown = printable("".join(map(chr, range(0x3100))))
+    left = {char for char in shown if not char.isprintable()}
+    assert left > {"\n", "\t"}
+    assert {char for char in left if not char.isspace()} == set()
+    assert not left & set(CONTROLS)
+
+
+def test_a_picture_with_hostile_text_is_well_formed():
+    parts = [svg.text(0, 0, HOSTILE, svg.INK), f'<g aria-label="{markup(HOSTILE)}"/>']
+    picture = ET.fromstring(svg.document(10, 10, HOSTILE, parts))  # noqa: S314 - made above
+    assert picture.get("aria-label") == printable(HOSTILE)
+    assert [element.text for element in picture.iter() if element.text] == [printable(HOSTILE)]
+
+
+def test_a_page_with_hostile_text_has_no_element_of_it():
+    html = pages.page(HOSTILE, [pages.section(HOSTILE, ""), pages.table([HOSTILE], [[HOSTILE]])])
+    assert "<b onload" not in html
+    assert not set(INVISIBLE) & set(html)
+
+
+def test_text_is_escaped_in_one_place():
+    """`html.escape` lets control characters through, and so does `click.echo` alone."""
+    sources = [path for root in ("mei_pipeline", "assets", "live") for path in (CHECKOUT / root).rglob("*.py")]
+    using = {
+        word: {path.relative_to(CHECKOUT) for path in sources if re.search(word, path.read_text())}
+        for word in (r"html import escape|html\.escape", r"click\.s?echo\((?!printable\()", r"(?<![.\w])print\(")
+    }
+    assert list(using.values()) == [{Path("mei_pipeline/text.py")}, set(), set()]
