@@ -31,10 +31,11 @@ TOGETHER = {
 LONGEST = (
     "tests/cli/test_cli_demo.py",
     "tests/assets/test_assets_night.py",
-    "tests/sweep/test_sweep_killed.py",
+    "tests/cli/test_cli_ui.py",
     "tests/experiment/test_experiment_run.py",
+    "tests/sweep/test_sweep_killed.py",
     "tests/registry/test_registry_machine.py",
-    "tests/test_write_a_strategy.py",
+    "tests/backup/test_backup.py",
     "tests/candles/test_candles_crash.py",
     "tests/kernels/test_alpha_twin.py",
 )

@@ -1,4 +1,4 @@
-"""Homes that `mei demo` made, for test modules that name this one in `pytest_plugins`: each demo runs once for all."""
+"""The home that `mei demo` made, for test modules that name this one in `pytest_plugins`: it runs once for all."""
 
 import contextlib
 import io
@@ -16,17 +16,15 @@ from mei_pipeline.cli.main import run
 
 @dataclass(frozen=True)
 class Demos:
-    """Two demos, and what they printed.
+    """A demo, and what it printed.
 
     Attributes:
         homes: Finished homes by the command that makes them.
         with_edge: JSON of `mei demo`.
-        without_edge: JSON of `mei demo --no-edge`.
     """
 
     homes: Mapping[tuple[str, ...], Path]
     with_edge: Mapping[str, Any]
-    without_edge: Mapping[str, Any]
 
     def copy(self, command: tuple[str, ...], home: Path) -> None:
         """Put at `home` what `command` makes."""
@@ -43,17 +41,11 @@ def printed(*words: str) -> str:
 
 @pytest.fixture(scope="session")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
-    """Both demos, made in a home `var` as a newcomer has it."""
+    """The demo, made in a home `var` as a newcomer has it."""
     folder = tmp_path_factory.mktemp("demos")
-    homes = {("demo",): folder / "var" / "demo", ("demo", "--no-edge"): folder / "elsewhere" / "none"}
-    shown = []
-    for words in (
-        ("demo", "--json"),
-        ("demo", "--no-edge", "--json", "--home", str(homes["demo", "--no-edge"])),
-    ):
-        with pytest.MonkeyPatch.context() as patch:  # a demo stays in its home, by the environment
-            patch.setenv("MEI_HOME", str(folder / "var"))
-            patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
-            patch.setenv("COLUMNS", "160")
-            shown.append(printed(*words))
-    return Demos(homes, *map(json.loads, shown))
+    with pytest.MonkeyPatch.context() as patch:  # a demo stays in its home, by the environment
+        patch.setenv("MEI_HOME", str(folder / "var"))
+        patch.setenv("DAGSTER_HOME", str(folder / "dagster"))
+        patch.setenv("COLUMNS", "160")
+        shown = json.loads(printed("demo", "--json"))
+    return Demos({("demo",): folder / "var" / "demo"}, shown)

@@ -58,6 +58,7 @@ def typed(request, kernels, mei_settings, tmp_path):
     return run
 
 
+@pytest.mark.long
 def test_every_command_of_the_page_does_what_it_says(typed, tmp_path):
     done = []
     for _, words in commands(PAGE):

@@ -129,6 +129,7 @@ def test_names_of_exchanges_are_deployed_in_a_home_whose_path_is_a_pattern(
     assert (home / "dagster" / "history" / "runs.db").exists()
 
 
+@pytest.mark.long
 def test_the_same_night_again_changes_nothing(world: World) -> None:
     registry = open_registry(world.settings.registry)
     before, moves = contents(world.settings), history(registry)

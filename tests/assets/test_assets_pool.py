@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import dagster as dg
+import pytest
 from asset_kit import World, graph
 
 from assets.graph import definitions
@@ -28,6 +29,7 @@ def span(instance: dg.DagsterInstance, run_id: str) -> tuple[float, float]:
     return begun, ended
 
 
+@pytest.mark.long
 def test_two_sweeps_take_turns(world: World) -> None:
     inside, waiting = threading.Event(), threading.Event()
 

@@ -72,11 +72,10 @@ def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureF
     assert holdout["max_drawdown_pct"] == pytest.approx(report["metrics"]["max_drawdown_pct"], abs=0.02 * held)
 
 
-def test_demo_without_an_edge_deploys_nothing_and_says_why(
-    demos: "Demos", own_home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert demos.without_edge["deployed"] == []
-    demos.copy(("demo", "--no-edge"), own_home)
+@pytest.mark.long
+def test_demo_without_an_edge_deploys_nothing_and_says_why(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", "--no-edge", "--json", "--home", str(own_home)]) == 0
+    assert json.loads(capsys.readouterr().out)["deployed"] == []
     assert run(["registry", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lanes"] == []
 

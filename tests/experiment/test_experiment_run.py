@@ -70,6 +70,7 @@ def test_no_edge_is_not(small):
     assert night, "this market must have candidates, or it shows nothing"
 
 
+@pytest.mark.long
 def test_the_number_of_workers_changes_nothing_and_progress_is_told_of_every_market(small, first_night):
     told = []
 

@@ -382,7 +382,7 @@ def walk(runs, steps):
 
 @pytest.mark.usefixtures("database")
 def test_a_few_orders_of_events_do_not_break_the_lifecycle():
-    walk(4, 12)
+    walk(2, 10)
 
 
 @pytest.mark.long

@@ -129,6 +129,7 @@ def test_a_search_killed_again_and_again_ends_identical(
     assert contents(mei_settings.sweeps) == expected
 
 
+@pytest.mark.long
 def test_searches_at_once_do_not_disturb_each_other_and_the_same_is_done_once(
     mei_settings: Settings, world: dict[str, str], expected: dict[str, bytes]
 ) -> None:
