@@ -65,7 +65,7 @@ def test_a_lost_registry_stops_a_night_before_its_search(world: World) -> None:
     world.settings.home.joinpath("registry.db").unlink()
     before = contents(world.settings)
     with pytest.raises(DataError, match="the registry is lost"):
-        run_night(world.settings, PROFILE, AS_OF_MS)
+        run_night(world.settings, PROFILE, AS_OF)
     with graph(world) as (loaded, instance):
         planned = loaded.resolve_job_def("nightly").execute_in_process(
             instance=instance, asset_selection=[dg.AssetKey("night_plan")], raise_on_error=False
