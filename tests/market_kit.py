@@ -1,5 +1,10 @@
 """Small lakes with seeded random walks, and the pieces of a night over them."""
 
+import atexit
+import functools
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,8 +72,21 @@ def quarters(hourly: pl.DataFrame) -> pl.DataFrame:
 def fill_lake(
     settings: Settings, days: int = 60, symbols: Sequence[str] = SYMBOLS, seed: int = 1, drift: float = 0.0
 ) -> Lake:
-    """A lake with `days` of hourly bars and eight-hourly funding of each symbol."""
-    lake = Lake(settings.lake)
+    """A lake with `days` of hourly bars and eight-hourly funding of each symbol; the same one is made once."""
+    if settings.lake.exists():
+        return _fill(Lake(settings.lake), days, tuple(symbols), seed, drift)
+    shutil.copytree(_made(days, tuple(symbols), seed, drift), settings.lake)
+    return Lake(settings.lake)
+
+
+@functools.cache
+def _made(days: int, symbols: tuple[str, ...], seed: int, drift: float) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="mei-lake-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
+    atexit.register(shutil.rmtree, folder)
+    return _fill(Lake(folder / "lake"), days, symbols, seed, drift).root
+
+
+def _fill(lake: Lake, days: int, symbols: tuple[str, ...], seed: int, drift: float) -> Lake:
     now_ms = START_MS + (days + 1) * DAY_MS
     merge_candles(lake, pl.concat([walk(name, days, seed, drift=drift) for name in symbols]), now_ms=now_ms)
     times = START_MS + 8 * HOUR_MS * np.arange(1, days * 3, dtype=np.int64) + 37

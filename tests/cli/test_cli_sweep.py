@@ -245,6 +245,7 @@ def test_a_sweep_that_is_unfinished_is_shown_as_far_as_it_is_and_resumed(world, 
     assert chunk_path(folder, plan, 1).read_bytes() == content
 
 
+@pytest.mark.long
 def test_a_search_of_a_night_is_resumed_with_the_bars_of_its_holdout(world, mei):
     assert mei("nightly", "--profile", "smoke", "--as-of", "last")["combos"] == 12
     [stored] = stored_sweeps(world.sweeps)
