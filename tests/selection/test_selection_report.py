@@ -14,7 +14,7 @@ import pytest
 from night_kit import LANES, NOW_MS, run_night
 
 from kernels.ledger import BLOCKS
-from mei_pipeline import pages
+from mei_pipeline import pages, svg
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import DataError
 from mei_pipeline.market import DAY_MS
@@ -77,6 +77,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: list[str | None] = []
         self.words = ""
         self.feed(text)
         self.close()
@@ -85,6 +86,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links += [value for name, value in attrs if name == "href"]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -126,7 +128,8 @@ def test_the_page_is_whole_and_fetches_nothing(ended: Settings) -> None:
     text = write_report(ended, plan, NOW_MS).html.read_text()
     page = Page(text)
     assert page.tags & {"script", "link", "img", "iframe"} == set()
-    assert page.attributes & {"src", "href", "onload"} == set()
+    assert page.attributes & {"src", "onload"} == set()
+    assert page.links == [f"#section-{number}" for number in range(1, 10)]
     assert "url(" not in text
     pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
     labels = [ET.fromstring(each).get("aria-label", "") for each in pictures]  # noqa: S314 - our own picture
@@ -268,7 +271,7 @@ def test_every_block_escapes_what_it_shows() -> None:
     table = Table(
         HOSTILE, (HOSTILE, "n"), ((pages.Bad(HOSTILE), 1.5), (HOSTILE, None), (pages.Good("a"), float("nan")))
     )
-    blocks = (Words(HOSTILE), Figures(((HOSTILE, HOSTILE),)), table, Pictures(("<svg></svg>",)))
+    blocks = (Words(HOSTILE), Figures(((HOSTILE, HOSTILE),)), table, Pictures((svg.document(1, 1, "", ()),)))
     report = Report(HOSTILE, HOSTILE, (Section(HOSTILE, blocks),))
     page = Page(html_of(report))
     assert "script" not in page.tags

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from markupsafe import Markup
+
 from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.quality import RULES
@@ -122,7 +124,7 @@ def _finalists(facts: Facts) -> Section:
 
 def equity_pictures(
     finalists: Sequence[Finalist], chains: Sequence[Leg], replays: Sequence[tuple[Leg, Leg]]
-) -> tuple[str, ...]:
+) -> tuple[Markup, ...]:
     """One picture for each finalist: its config in sample and on the holdout, and its slot's choices out of sample."""
     return tuple(
         equity_picture(
