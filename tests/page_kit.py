@@ -13,17 +13,19 @@ STYLES = r"width: \d+px|--depth: [01]\.\d\d"
 
 
 class Page(HTMLParser):
-    """A page as its elements: (tag, attributes, the elements around it) in order, and the words outside of `style`."""
+    """A page as its elements (tag, attributes, the elements around it) in order, its words, and the heads of tables."""
 
     def __init__(self, text):
         super().__init__()
-        self.elements, self.open, self.words, self.css = [], [], "", ""
+        self.elements, self.open, self.words, self.css, self.heads = [], [], "", "", []
         self.feed(text)
         self.close()
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
         self.elements.append((tag, dict(attrs), tuple(self.open)))
+        if tag == "thead":
+            self.heads.append([])
         if tag not in VOID:
             self.open.append((tag, dict(attrs)))
 
@@ -38,6 +40,8 @@ class Page(HTMLParser):
             self.css += data
         elif self.open:
             self.words += data
+        if self.open and self.open[-1] == ("th", {**self.open[-1][1], "scope": "col"}):
+            self.heads[-1].append(data)
 
     def count(self, tag):
         return sum(each == tag for each, *_ in self.elements)
@@ -76,6 +80,7 @@ def fits_a_small_screen(page):
     rules = dict(re.findall(r"^([\w.]+) \{([^}]*)\}", page.css, flags=re.MULTILINE))
     assert all("overflow-x: auto" in rules[name] for name in (".scroll", "figure"))
     assert "max-width: 100%" in rules["svg"]
+    assert not re.search(r"(?<!-)width", rules["svg"]), "a small picture would fill the width"
 
 
 def has_a_dark_palette(page):

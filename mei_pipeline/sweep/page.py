@@ -8,10 +8,13 @@ from mei_pipeline.candles.intervals import iso
 from mei_pipeline.pages import Figures, Pictures, Section, Share, Table, Words, notes_section, page
 from mei_pipeline.svg import said, short
 from mei_pipeline.sweep.best import STANDS_FOR
+from mei_pipeline.sweep.pareto import OBJECTIVES
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
+
+_HEADLINE = ("sharpe", "return_pct", "max_drawdown_pct", "turnover_usd", "trades", "win_rate", "profit_factor")
 
 
 def page_of(
@@ -28,8 +31,8 @@ def page_of(
     """
     plan = results.plan
     title = f"Sweep of {plan.strategy} on {plan.venue} {plan.interval}, {iso(plan.from_ms)} to {iso(plan.to_ms)}"
-    axes = [path for path, _ in plan.axes]
-    best = summary.best.rows.select("combo", STANDS_FOR, *axes, *metric_columns())
+    best = _figures_first(summary.best.rows, plan, summary.metric)
+    front = summary.front if summary.front.is_empty() else _figures_first(summary.front, plan, OBJECTIVES[0])
     metric = summary.metric.replace("_", " ")
     left_out = (Words(summary.best.left_out),) if summary.best.left_out else ()
     sections = [
@@ -37,7 +40,7 @@ def page_of(
         Section(f"Distribution of {metric}", (Pictures((histogram_picture(shown, summary),)),)),
         Section("Axes that matter", (Pictures((axes_picture(summary.axes, summary.metric),)),)),
         Section("Heat maps", (Pictures(tuple(map(heat_picture, maps)) or (nothing_varies(),)),)),
-        Section("Pareto front", (Pictures((front_picture(summary.front),)), *_rows(summary.front))),
+        Section("Pareto front", (Pictures((front_picture(summary.front),)), *_rows(front))),
         Section(f"Best {best.height} results by {metric}", (*left_out, *_rows(best))),
         Section(f"Mean {metric} of each value", (_effects(summary),)),
         Section("Plan", (Table("", ("path", "values"), _plan(plan)),)),
@@ -51,6 +54,16 @@ def page_of(
         combos=results.combos,
         unfinished=not results.finished,
     )
+
+
+def _figures_first(rows: pl.DataFrame, plan: SweepPlan, metric: str) -> pl.DataFrame:
+    """Order the columns: the combo, its most important figures, the values of the axes, all other figures.
+
+    A sweep may have dozens of axes; behind them figures would be out of sight.
+    """
+    axes = [path for path, _ in plan.axes]
+    wanted = dict.fromkeys(("combo", metric, *_HEADLINE, STANDS_FOR, *axes, *metric_columns()))
+    return rows.select([name for name in wanted if name in rows.columns])
 
 
 def _figures(results: Results, summary: SweepSummary) -> Figures:

@@ -217,6 +217,16 @@ def test_parameters_that_differ_between_old_and_new_are_listed(ended: Settings) 
     assert [row[:2] for row in rows] == [("paper1", change.path) for change in differing]
 
 
+def test_figures_of_the_best_results_come_before_their_parameters(ended: Settings) -> None:
+    facts = facts_of(ended)
+    found = tables(report_of(facts), "What was tried")
+    [best] = [table for title, table in found.items() if title.startswith("Best")]
+    axes = [path.rpartition(".")[2] for path, _ in facts.plan.sweep.axes]
+    assert best.heading == ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *axes)
+    row = facts.searched.summary.best.rows.row(0, named=True)
+    assert best.rows[0][1:3] == (row["sharpe"], row["return_pct"])
+
+
 def test_names_from_outside_stay_words(ended: Settings) -> None:
     facts = facts_of(ended)
     plan = replace(facts.plan, dropped={HOSTILE: HOSTILE})

@@ -221,21 +221,22 @@ def _rows_of(plan: SweepPlan, searched: Searched) -> Iterator[Block]:
     yield Pictures(tuple(map(heat_picture, searched.maps)) or (nothing_varies(),))
     shown = ("sharpe", "return_pct", "max_drawdown_pct", "trades", "profit_factor")
     axes = [path for path, _ in plan.axes]
-    rows = summary.best.rows.select("combo", *axes, *shown).rows()
+    names = [path.rpartition(".")[2] for path in axes]
+    rows = summary.best.rows.select("combo", *shown, *axes).rows()
     if summary.best.left_out:
         yield Words(f"{summary.best.left_out[0].upper()}{summary.best.left_out[1:]}.")
     yield Table(
         f"Best {len(rows)} results on all days of the search, by Sharpe ratio",
         (
             "combo",
-            *(path.rpartition(".")[2] for path in axes),
             "Sharpe",
             "return, %",
             "drawdown, %",
             "trips",
             "profit factor",
+            *(p.rpartition(".")[2] for p in axes),
         ),
-        tuple((row[0], *map(_value, row[1 : 1 + len(axes)]), *row[1 + len(axes) :]) for row in rows),
+        tuple((*row[: 1 + len(shown)], *map(_value, row[1 + len(shown) :])) for row in rows),
     )
 
 
