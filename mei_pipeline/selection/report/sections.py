@@ -227,15 +227,7 @@ def _rows_of(plan: SweepPlan, searched: Searched) -> Iterator[Block]:
         yield Words(f"{summary.best.left_out[0].upper()}{summary.best.left_out[1:]}.")
     yield Table(
         f"Best {len(rows)} results on all days of the search, by Sharpe ratio",
-        (
-            "combo",
-            "Sharpe",
-            "return, %",
-            "drawdown, %",
-            "trips",
-            "profit factor",
-            *(p.rpartition(".")[2] for p in axes),
-        ),
+        ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *names),
         tuple((*row[: 1 + len(shown)], *map(_value, row[1 + len(shown) :])) for row in rows),
     )
 
