@@ -32,6 +32,7 @@ from mei_pipeline.replay.pictures import (
     equity_picture,
     histogram_picture,
 )
+from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows, record_spans
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
@@ -56,9 +57,15 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
     config = report["config"]
     title = f"{config['strategy']} on {config['venue']} {config['interval']}, {report['from']} to {report['to']}"
     results = histogram_picture(run.trades["return_pct"].to_numpy())
+    tiles = _tiles(report)
+    record_sections: tuple[Section, ...] = ()
+    if report["record"]:
+        whole = Section("The whole window, with the days that the config was chosen on", (tiles,))
+        tiles, record_sections = _record_tiles(report["record"]), (_record(report["record"]), whole)
     sections = [
+        *record_sections,
         *notes_section(report["notes"]),
-        Section("Equity and drawdown", (Pictures((_equity(stage, run),)),)),
+        Section("Equity and drawdown", (Pictures((_equity(stage, run, report["record"]),)),)),
         Section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
         Section("Results of round trips, percent of what they opened", (Pictures((results,)),)),
         *_groups(report),
@@ -73,9 +80,28 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
         *_holding(run.holding),
         Section("", (_config(config),)),
     ]
-    return page(
-        title, sections, template="backtest.html", top=(_tiles(report),), report=report, symbols=config["symbols"]
+    return page(title, sections, template="backtest.html", top=(tiles,), report=report, symbols=config["symbols"])
+
+
+def _record_tiles(record: Mapping[str, Any]) -> Figures:
+    forms = (
+        ("Return", "return_pct", "{:.1f} %"),
+        ("Sharpe", "sharpe", "{:.2f}"),
+        ("Deepest drawdown", "max_drawdown_pct", "{:.1f} %"),
     )
+    parts = (("out of sample", record["out_of_sample"]), ("holdout", record["holdout"]))
+    return Figures(
+        tuple(
+            (f"{name}, {part}", "-" if told[key] is None else form.format(told[key]))
+            for part, told in parts
+            for name, key, form in forms
+        )
+    )
+
+
+def _record(record: Mapping[str, Any]) -> Section:
+    heading = ("figure", *(name for _, name in COLUMNS))
+    return Section("Record that the config was accepted on", (Words(MEANING), Table("", heading, record_rows(record))))
 
 
 def _tiles(report: Mapping[str, Any]) -> Figures:
@@ -97,10 +123,13 @@ def _tiles(report: Mapping[str, Any]) -> Figures:
     return Figures(tuple((name, "-" if value is None else form.format(value)) for name, value, form in shown))
 
 
-def _equity(stage: Stage, run: Replay) -> Markup:
+def _equity(stage: Stage, run: Replay, record: Mapping[str, Any] | None) -> Markup:
     equity = run.equity
     return equity_picture(
-        equity["close_ms"].to_numpy(), equity["equity_usd"].to_numpy(), stage.resolved.initial_balance_usd
+        equity["close_ms"].to_numpy(),
+        equity["equity_usd"].to_numpy(),
+        stage.resolved.initial_balance_usd,
+        record_spans(record),
     )
 
 

@@ -14,7 +14,21 @@ from markupsafe import Markup
 from kernels.market import Floats, Ints
 from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.market import Bars
-from mei_pipeline.svg import BLUE, GREEN, INK, LINE, LOSS, PALE_GREEN, PALE_RED, PAPER, RED, SOFT, document
+from mei_pipeline.svg import (
+    BLUE,
+    GREEN,
+    INK,
+    LINE,
+    LOSS,
+    PALE_BLUE,
+    PALE_GREEN,
+    PALE_GREY,
+    PALE_RED,
+    PAPER,
+    RED,
+    SOFT,
+    document,
+)
 from mei_pipeline.text import markup
 
 WIDTH, LEFT, RIGHT, CHARACTER = 1080.0, 74.0, 16.0, 6.6
@@ -38,8 +52,21 @@ class _Scale:
         return self.start + (self.end - self.start) * (value - self.low) / ((self.high - self.low) or 1.0)
 
 
-def equity_picture(close_ms: Ints, equity: Floats, initial_usd: float) -> Markup:
-    """Equity over time, and below it how far it is under its highest value so far."""
+_SPANS = {"search": (PALE_BLUE, 0.35), "out of sample": (PALE_BLUE, 0.8), "holdout": (PALE_GREY, 0.8)}
+"""Colour and opacity of the ground of the days of a promoted config's record."""
+
+
+def equity_picture(
+    close_ms: Ints, equity: Floats, initial_usd: float, spans: Sequence[tuple[str, int, int]] = ()
+) -> Markup:
+    """Equity over time, and below it how far it is under its highest value so far.
+
+    Args:
+        close_ms: [T] time of each point, UTC milliseconds.
+        equity: [T] equity, USD.
+        initial_usd: Equity at the start, USD.
+        spans: Days with a shaded ground: a name of `_SPANS`, first and one past the last in UTC milliseconds.
+    """
     height, split, bottom = 380.0, 250.0, 350.0
     peak = np.maximum(np.maximum.accumulate(equity), initial_usd)
     fall = np.where(peak > 0.0, 100.0 * (equity / peak - 1.0), 0.0)
@@ -49,7 +76,8 @@ def equity_picture(close_ms: Ints, equity: Floats, initial_usd: float) -> Markup
     up = _Scale(low, high, split - 20.0, 20.0)
     floor = min(float(fall.min()), -1e-9)
     down = _Scale(floor, 0.0, bottom, split + 16.0)
-    body = _levels(_inside(low, high), up, lambda value: f"{value:,.0f}") + _levels(
+    body = _grounds(spans, time, bottom)
+    body += _levels(_inside(low, high), up, lambda value: f"{value:,.0f}") + _levels(
         [floor, 0.0], down, lambda value: f"{value:.1f} %"
     )
     body += _dates(close_ms, time, height - 10.0)
@@ -64,6 +92,25 @@ def equity_picture(close_ms: Ints, equity: Floats, initial_usd: float) -> Markup
         f'<path d="{_path(x, low)}" fill="none" stroke="{RED}" stroke-width="1"/>',
     ]
     return document(WIDTH, height, "Equity and drawdown", body)
+
+
+def _grounds(spans: Sequence[tuple[str, int, int]], time: _Scale, bottom: float) -> list[str]:
+    """Shaded days behind a curve, cut to its window, and their legend."""
+    out = []
+    for name, from_ms, to_ms in spans:
+        start, end = max(float(from_ms), time.low), min(float(to_ms), time.high)
+        if start < end:
+            box = f'x="{time(start):.1f}" y="14" width="{time(end) - time(start):.1f}" height="{bottom - 14.0:g}"'
+            out.append(f"<rect {box} {_ground(name)}><title>{name}</title></rect>")
+    for place, name in enumerate(dict.fromkeys(name for name, *_ in spans)):
+        x = LEFT + 110.0 * place
+        out += [f'<rect x="{x:g}" y="1" width="10" height="10" {_ground(name)}/>', _text(x + 15.0, 10.0, name, SOFT)]
+    return out
+
+
+def _ground(name: str) -> str:
+    colour, opacity = _SPANS[name]
+    return f'fill="{colour}" fill-opacity="{opacity}"'
 
 
 def candle_picture(bars: Bars, trades: pl.DataFrame, symbol: str, from_ms: int, to_ms: int) -> Markup:
