@@ -254,6 +254,17 @@ def test_every_block_escapes_what_it_shows() -> None:
     assert [row[1] for row in cells(text, HOSTILE_TITLE)] == ["1.5", "-", "-"]
 
 
+def test_blocks_inside_of_blocks_are_in_both_forms() -> None:
+    inner = Table("Inner", ("n",), ((2,),))
+    nested = pages.Columns(((Words("left"),), (pages.Folded("more", (pages.Points(("first <b>", "second")), inner)),)))
+    report = Report("Title", "", (Section("Section", (nested, Pictures(()))),))
+    words = read_page(html_of(report)).words
+    assert [words.count(each) for each in ("left", "more", "first <b>", "second", "Inner")] == [1] * 5
+    text = markdown_of(report)
+    assert "left\n\n- first \\<b\\>\n- second\n\n**Inner**\n" in text
+    assert cells(text, "Inner") == [["2"]]
+
+
 HOSTILE_TITLE = "\\<script\\>alert('1')\\</script\\>\\|a \\| \\[x\\](y) \\`b\\` \\*c\\* \\_d\\_ \\& \\\\"
 
 
