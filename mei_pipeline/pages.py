@@ -1,53 +1,105 @@
-"""Pages as files: no script, nothing fetched, readable from a mail or a disk."""
+"""Pages as files: blocks of text, figures, tables and pictures, put into HTML by the templates of this package.
 
-import math
-from collections.abc import Sequence
-
-from mei_pipeline.svg import FONT, GREEN, INK, LINE, RED, SOFT
-from mei_pipeline.text import markup
-
-_STYLE = f"""
-:root {{ color-scheme: light; }}
-* {{ box-sizing: border-box; }}
-body {{ margin: 0; background: #f4f5f7; color: {INK}; font: 14px/1.45 {FONT}; }}
-main {{ max-width: 1180px; margin: 0 auto; padding: 28px 20px 60px; }}
-h1 {{ font-size: 22px; margin: 0 0 4px; font-weight: 650; }}
-h2 {{ font-size: 15px; margin: 0 0 10px; font-weight: 650; }}
-h3 {{ font-size: 13px; margin: 14px 0 4px; font-weight: 600; }}
-p, .soft {{ color: {SOFT}; }} p {{ margin: 2px 0 8px; }}
-code {{ font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }}
-section {{ background: #fff; border: 1px solid #e2e5e9; border-radius: 10px; padding: 16px 18px; margin-top: 16px; }}
-.tiles {{ display: grid; grid-template-columns: repeat(6, 1fr); gap: 10px; margin-top: 18px; }}
-.tile {{ background: #fff; border: 1px solid #e2e5e9; border-radius: 10px; padding: 11px 14px; }}
-.tile b {{ display: block; font-size: 20px; font-weight: 650; font-variant-numeric: tabular-nums; }}
-.tile span {{ color: {SOFT}; font-size: 12px; }}
-.two {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); gap: 6px 34px; }}
-.notes li {{ margin: 3px 0; }}
-table {{ border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }}
-th {{ text-align: left; color: {SOFT}; font-weight: 500; border-bottom: 1px solid #d5d9de; padding: 4px 8px; }}
-td {{ padding: 3.5px 8px; border-bottom: 1px solid {LINE}; }}
-td.n, th.n {{ text-align: right; }}
-@media (max-width: 800px) {{ .tiles {{ grid-template-columns: repeat(3, 1fr); }} }}
-td.good {{ color: {GREEN}; }} td.bad {{ color: {RED}; }}
-.months td {{ text-align: center; border: 2px solid #fff; border-radius: 4px; }}
-.months th {{ text-align: center; border: 0; }}
-.scroll {{ max-height: 460px; overflow: auto; }}
-.wide {{ overflow-x: auto; }}
-.scroll th {{ position: sticky; top: 0; background: #fff; }}
-.share {{ display: inline-block; height: 8px; background: #c9d6e6; border-radius: 2px; vertical-align: middle; }}
-td:has(.share) {{ white-space: nowrap; }}
-svg {{ display: block; width: 100%; height: auto; }}
-summary {{ cursor: pointer; font-weight: 600; }}
+A page has no script and fetches nothing, so that it can be read from a mail or a disk. Templates escape all text
+that they are given; only pictures are markup already (`svg.document`).
 """
 
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """A whole page of parts that are HTML already."""
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{markup(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><main>{''.join(parts)}</main></body></html>\n"
-    )
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mei_pipeline import svg
+from mei_pipeline.text import printable
+
+LONG = 4
+"""Sections from which on a page has a table of contents."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of sentences."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The most important figures, each with its name: tiles of a page."""
+
+    shown: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        title: Its heading; empty for none.
+        heading: One name per column.
+        rows: One cell per column; None is a dash. `Share`, `Money`, `Good`, `Bad`, `RowHead` and `Tint` say how a cell
+            looks.
+        layout: "tall" limits the height and lets the rows scroll; "months" is a grid of coloured cells.
+    """
+
+    title: str
+    heading: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    layout: Literal["", "tall", "months"] = ""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """SVGs, several side by side; in Markdown they are left out.
+
+    Attributes:
+        svgs: The pictures.
+        titles: A heading for each picture; empty for none.
+    """
+
+    svgs: tuple[Markup, ...]
+    titles: tuple[str, ...] = ()
+
+    def titled(self) -> Iterator[tuple[str, Markup]]:
+        """Each picture with its heading."""
+        return zip(self.titles or [""] * len(self.svgs), self.svgs, strict=True)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Blocks in columns, which stand below one another on a narrow screen."""
+
+    columns: tuple[tuple["Block", ...], ...]
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that open when their summary is clicked."""
+
+    summary: str
+    blocks: tuple["Block", ...]
+
+
+Block = Words | Points | Figures | Table | Pictures | Columns | Folded
+
+
+@dataclass(frozen=True)
+class Section:
+    """Blocks in a box under a title; without a title the table of contents leaves it out."""
+
+    title: str
+    blocks: tuple[Block, ...]
 
 
 class Share(float):
@@ -70,8 +122,67 @@ class Bad(str):
     __slots__ = ()
 
 
+class RowHead(str):
+    """The name of a row, in its first cell."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Tint:
+    """A figure on a coloured ground: green above zero, red below, paler towards zero.
+
+    Attributes:
+        value: The figure.
+        greatest: The absolute value with the full colour.
+    """
+
+    value: float
+    greatest: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell as the templates show it.
+
+    Attributes:
+        text: Its text.
+        style: CSS classes, separated by spaces.
+        bar: Length of a bar before the text, px; None for no bar.
+        depth: Depth of the colour of the ground, 0 to 1; None for no colour.
+        head: True if the cell names its row.
+    """
+
+    text: str
+    style: str = ""
+    bar: int | None = None
+    depth: float | None = None
+    head: bool = False
+
+
+def page(
+    title: str,
+    sections: Sequence[Section],
+    *,
+    template: str = "base.html",
+    top: Sequence[Block] = (),
+    **values: object,
+) -> str:
+    """Return a whole page.
+
+    Args:
+        title: Title and first heading.
+        sections: Boxes of the page, in order.
+        template: A template that extends `base.html`.
+        top: Blocks above the first box.
+        **values: Names that the template reads.
+    """
+    long = sum(bool(each.title) for each in sections) >= LONG
+    return _templates().get_template(template).render(title=title, sections=sections, top=top, long=long, **values)
+
+
 def figure(value: object) -> str:
-    """What a cell says: a figure with as many digits as say something, a dash for what there is not."""
+    """Return a cell's text: as many digits as carry information, a dash for a missing figure."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
     if isinstance(value, float):
@@ -80,48 +191,60 @@ def figure(value: object) -> str:
 
 
 def figures(rows: Sequence[Sequence[object]], columns: int) -> list[bool]:
-    """Which columns of a table hold figures alone."""
+    """Return for each column of a table whether it holds nothing but figures."""
     return [bool(rows) and all(_is_figure(row[index]) for row in rows) for index in range(columns)]
 
 
-def table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; columns of figures are right-aligned, None is a dash."""
-    head = "".join(
-        f"<th{' class=n' if n else ''}>{markup(text)}</th>"
-        for text, n in zip(heading, figures(rows, len(heading)), strict=True)
+def notes_section(notes: Sequence[str]) -> tuple[Section, ...]:
+    """Return the section of notes on a report; empty without notes."""
+    return (Section("Before believing it", (Points(tuple(notes)),)),) if notes else ()
+
+
+def cell(value: object) -> Cell:
+    """Return how a table shows a value."""
+    if isinstance(value, RowHead):
+        return Cell(value, head=True)
+    if isinstance(value, Tint):
+        depth = min(1.0, abs(value.value) / value.greatest) if value.greatest > 0.0 else 0.0
+        return Cell(f"{value.value:.1f}", "gain" if value.value >= 0.0 else "loss", depth=0.15 + 0.85 * depth)
+    if isinstance(value, Share):
+        return Cell(f"{value:.1f} %", "n", bar=round(value * 0.7))
+    if isinstance(value, Money):
+        return Cell(f"{value:,.2f}", "n good" if value > 0.0 else "n bad")
+    if isinstance(value, Good | Bad):
+        return Cell(value, "good" if isinstance(value, Good) else "bad")
+    return Cell(figure(value), "n" if _is_figure(value) else "")
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("mei_pipeline"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     )
-    lines = ["".join(map(_cell, row)) for row in rows]
-    return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{line}</tr>' for line in lines)}</tbody></table>"
-    )
+    environment.filters.update(cell=cell, heads=_heads, kind=lambda block: type(block).__name__)
+    environment.globals["svg"] = svg
+    return environment
+
+
+def _shown(value: object) -> object:
+    """Escape what an HTML document must not hold; Jinja escapes the rest."""
+    return value if isinstance(value, Markup) else printable(str(value))
+
+
+def _heads(table: Table) -> list[tuple[str, bool]]:
+    return list(zip(table.heading, figures(table.rows, len(table.heading)), strict=True))
 
 
 def _is_figure(value: object) -> bool:
     return value is None or isinstance(value, int | float)
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, Share):
-        return f'<td class=n><span class=share style="width:{value * 0.7:.0f}px"></span> {value:.1f} %</td>'
-    if isinstance(value, Money):
-        return f"<td class='n {'good' if value > 0.0 else 'bad'}'>{value:,.2f}</td>"
-    if isinstance(value, Good | Bad):
-        return f"<td class={'good' if isinstance(value, Good) else 'bad'}>{markup(value)}</td>"
-    return f"<td{' class=n' if _is_figure(value) else ''}>{markup(figure(value))}</td>"
-
-
 def _number(value: float) -> str:
     if value.is_integer() and abs(value) < 1e12:  # noqa: PLR2004 - beyond it the digits say nothing
         return f"{value:,.0f}"
     return f"{value:,.2f}" if abs(value) >= 100.0 else f"{value:.4g}"  # noqa: PLR2004 - two digits behind the point do
-
-
-def section(title: str, body: str) -> str:
-    """A box of the page, with a heading where there is one."""
-    return f"<section>{f'<h2>{markup(title)}</h2>' if title else ''}{body}</section>"
-
-
-def notes_section(notes: Sequence[str]) -> str:
-    """Return the section of notes on a report; nothing without notes."""
-    lines = "".join(f"<li>{markup(note)}</li>" for note in notes)
-    return section("Before believing it", f"<ul class=notes>{lines}</ul>") if notes else ""

@@ -3,11 +3,37 @@
 import math
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from mei_pipeline.text import markup
 
-INK, SOFT, LINE = "#24292f", "#6e7781", "#e8ebee"
+PAPER, INK, SOFT, LINE = "#ffffff", "#24292f", "#6e7781", "#e8ebee"
 BLUE, GREEN, RED = "#2f6fb2", "#3a8f69", "#c8553d"
-LOSS, NONE, GAIN = (238, 169, 155), (250, 250, 248), (135, 196, 165)
+PALE_GREEN, PALE_RED = "#9cc9b3", "#f4d5cc"
+PALE_BLUE, GREY, PALE_GREY, BLANK = "#c9d8ea", "#9aa3ad", "#e3e6ea", "#f6f7f8"
+LOSS, GAIN = "#eea99b", "#87c4a5"
+DARK = {
+    PAPER: "#161b22",
+    INK: "#e6edf3",
+    SOFT: "#9aa4af",
+    LINE: "#2a3038",
+    BLUE: "#6cb0f5",
+    GREEN: "#57b98d",
+    RED: "#e5826c",
+    PALE_GREEN: "#3b6b56",
+    PALE_RED: "#56302a",
+    PALE_BLUE: "#2c4563",
+    GREY: "#7d8792",
+    PALE_GREY: "#3a424c",
+    BLANK: "#20262d",
+    LOSS: "#97483a",
+    GAIN: "#2b6b50",
+}
+"""The dark colour for each colour of a picture.
+
+A picture has the light colours in its attributes `fill` and `stroke`. The style sheet of a page replaces them for
+readers who prefer dark, so that a picture needs no style sheet when it is a file of its own.
+"""
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 CHARACTER = 7.2
 """Pixels that one character of a label takes at most."""
@@ -32,12 +58,12 @@ def text(
     )
 
 
-def document(width: float, height: float, label: str, body: Sequence[str]) -> str:
-    """A whole picture on a white ground."""
-    return (
+def document(width: float, height: float, label: str, body: Sequence[str]) -> Markup:
+    """Return a whole picture on a white ground, as markup that templates don't escape."""
+    return Markup(  # noqa: S704 - parts of a body escape their text with `markup`
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
         f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{markup(label)}" font-family="{FONT}">'
-        f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(body)}</svg>\n'
+        f'<rect width="100%" height="100%" fill="{PAPER}"/>{"".join(body)}</svg>\n'
     )
 
 
@@ -75,8 +101,6 @@ def short(value: float) -> str:
 
 
 def shade(value: float, greatest: float) -> str:
-    """Green for gains, red for losses, paler towards zero."""
+    """Return the attributes of a ground: green for gains, red for losses, paler towards zero."""
     share = 0.0 if greatest == 0.0 or not math.isfinite(value) else max(-1.0, min(1.0, value / greatest))
-    end = GAIN if share >= 0 else LOSS
-    mixed = [round(none + abs(share) * (full - none)) for none, full in zip(NONE, end, strict=True)]
-    return "#" + "".join(f"{part:02x}" for part in mixed)
+    return f'fill="{GAIN if share >= 0 else LOSS}" fill-opacity="{abs(share):.2f}"'

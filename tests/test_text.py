@@ -5,6 +5,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from page_kit import read_page
 
 from mei_pipeline import pages, svg
 from mei_pipeline.settings import CHECKOUT
@@ -12,6 +13,7 @@ from mei_pipeline.text import markup, printable
 
 CONTROLS = [chr(code) for code in (*range(9), 11, 12, *range(13, 32), *range(127, 160))]
 INVISIBLE = [*CONTROLS, "\u200b", "\u202e", "\u2066", "\u2028", "\ufeff", "\udc80", "\uffff"]
+ROOTS = ("mei_pipeline", "assets", "live")
 HOSTILE = "".join(INVISIBLE) + "<b onload='x'>&]]>"
 
 
@@ -43,14 +45,32 @@ def test_a_picture_with_hostile_text_is_well_formed():
 
 
 def test_a_page_with_hostile_text_has_no_element_of_it():
-    html = pages.page(HOSTILE, [pages.section(HOSTILE, ""), pages.table([HOSTILE], [[HOSTILE]])])
+    table = pages.Table(HOSTILE, (HOSTILE,), ((HOSTILE,), (pages.RowHead(HOSTILE),), (pages.Bad(HOSTILE),)))
+    picture = pages.Pictures((svg.document(10, 10, HOSTILE, []),), (HOSTILE,))
+    blocks = (pages.Words(HOSTILE), pages.Points((HOSTILE,)), pages.Figures(((HOSTILE, HOSTILE),)), table, picture)
+    nested = pages.Columns((blocks, (pages.Folded(HOSTILE, blocks),)))
+    html = pages.page(HOSTILE, [pages.Section(HOSTILE, (*blocks, nested))] * pages.LONG, top=blocks)
+    assert html.count("&lt;b onload=&#39;x&#39;&gt;&amp;]]&gt;") > 60
     assert "<b onload" not in html
     assert not set(INVISIBLE) & set(html)
+    read_page(html)
+
+
+def test_html_is_written_by_templates_and_only_pictures_are_markup():
+    paths = [path for root in ROOTS for path in (CHECKOUT / root).rglob("*.py")]
+    sources = {path.relative_to(CHECKOUT).as_posix(): path.read_text() for path in paths}
+    closed = re.compile(r"</(html|body|main|section|div|p|ul|li|table|t[rdh]|h[1-6]|code|b|span|details|summary)>")
+    assert [name for name, text in sources.items() if closed.search(text)] == []
+    assert [name for name, text in sources.items() if "Markup(" in text] == ["mei_pipeline/svg.py"]
+    templates = sorted((CHECKOUT / "mei_pipeline/templates").iterdir())
+    assert len(templates) > 3
+    unsafe = re.compile(r"\|\s*safe\b|autoescape|Markup")
+    assert {path.name for path in templates if unsafe.search(path.read_text())} == set()
 
 
 def test_text_is_escaped_in_one_place():
     """`html.escape` lets control characters through, and so does `click.echo` alone."""
-    sources = [path for root in ("mei_pipeline", "assets", "live") for path in (CHECKOUT / root).rglob("*.py")]
+    sources = [path for root in ROOTS for path in (CHECKOUT / root).rglob("*.py")]
     using = {
         word: {path.relative_to(CHECKOUT) for path in sources if re.search(word, path.read_text())}
         for word in (r"html import escape|html\.escape", r"click\.s?echo\((?!printable\()", r"(?<![.\w])print\(")

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import polars as pl
+from markupsafe import Markup
 
 from mei_pipeline.candles.store import interval_rank
-from mei_pipeline.svg import FONT, INK, SOFT
+from mei_pipeline.svg import BLANK, CHARACTER, INK, SOFT, document, text
 from mei_pipeline.text import markup
 
 # Least share of the expected bars (percent), colour, legend. Light colours that stay apart for colour-blind readers.
@@ -16,12 +17,11 @@ CLASSES = (
     (50.0, "#f8cf9f", "50 to 90 %"),
     (0.0, "#eea99b", "under 50 %"),
 )
-NOT_EXPECTED = "#f6f7f8"
+NOT_EXPECTED = BLANK
 DOT = "#3b6ea5"
 ROW, HEAD, FOOT, PAD, GAP = 18, 58, 44, 20, 16
 WIDE, NARROW, MANY_MONTHS = 40, 24, 30
 LEAST_WIDTH = 850.0  # what the legend takes
-CHARACTER = 7.2  # pixels that one character of a label takes at most
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -38,7 +38,7 @@ class _Grid:
         return self.left + self.cell * len(self.months)
 
 
-def coverage_svg(frame: pl.DataFrame) -> str:
+def coverage_svg(frame: pl.DataFrame) -> Markup:
     """Draw the frame that `coverage` returns.
 
     Args:
@@ -48,7 +48,9 @@ def coverage_svg(frame: pl.DataFrame) -> str:
         A self-contained SVG on a white ground; each cell tells its figures when pointed at.
     """
     if frame.is_empty():
-        return _document(360, 60, ["the lake has no bars yet"], [_text(PAD, 36, "The lake has no bars yet.", SOFT)])
+        return document(
+            360, 60, "Coverage: the lake has no bars yet", [text(PAD, 36, "The lake has no bars yet.", SOFT)]
+        )
     months = tuple(sorted(frame["month"].unique().to_list()))
     longest = max(len(symbol) for symbol in frame["symbol"].unique().to_list())
     left = PAD + max(40.0, CHARACTER * longest + 10)
@@ -66,7 +68,7 @@ def coverage_svg(frame: pl.DataFrame) -> str:
         top += HEAD + ROW * len(symbols) + GAP
     body += _legend(top + 6)
     width = max(grid.right + 80, LEAST_WIDTH)
-    return _document(width, top + FOOT, titles, body)
+    return document(width, top + FOOT, f"Coverage: {', '.join(titles)}", body)
 
 
 def _panel(panel: pl.DataFrame, symbols: list[str], title: str, grid: _Grid, top: float) -> list[str]:
@@ -83,19 +85,19 @@ def _panel(panel: pl.DataFrame, symbols: list[str], title: str, grid: _Grid, top
         x = grid.left + column * grid.cell + grid.cell / 2
         year, number = month.split("-")
         if column == 0 or number == "01":
-            out.append(_text(x - grid.cell / 2 + 2, top + 34, year, INK, size=11))
-        out.append(_text(x, top + 50, MONTHS[int(number) - 1], SOFT, size=10, anchor="middle"))
-    out.append(_text(grid.right + 12, top + 50, "lacking", SOFT, size=10))
+            out.append(text(x - grid.cell / 2 + 2, top + 34, year, INK, size=11))
+        out.append(text(x, top + 50, MONTHS[int(number) - 1], SOFT, size=10, anchor="middle"))
+    out.append(text(grid.right + 12, top + 50, "lacking", SOFT, size=10))
     rows = {(row["symbol"], row["month"]): row for row in panel.iter_rows(named=True)}
     for index, symbol in enumerate(symbols):
         y = top + HEAD + index * ROW
-        out.append(_text(grid.left - 8, y + 13, symbol, INK, size=11, anchor="end"))
+        out.append(text(grid.left - 8, y + 13, symbol, INK, size=11, anchor="end"))
         lacking = 0
         for column, month in enumerate(grid.months):
             row = rows.get((symbol, month))
             lacking += row["unknown"] if row else 0
             out.append(_cell(row, symbol, month, grid, (grid.left + column * grid.cell, y)))
-        out.append(_text(grid.right + 12, y + 13, f"{lacking:,}", SOFT, size=10))
+        out.append(text(grid.right + 12, y + 13, f"{lacking:,}", SOFT, size=10))
     return out
 
 
@@ -114,7 +116,7 @@ def _cell(row: dict[str, int] | None, symbol: str, month: str, grid: _Grid, corn
     if row["unknown"] and grid.cell == WIDE:
         # Rounded down, so that a cell that lacks a bar never reads 100.
         shown = f"{int(share * 10) / 10:g}"
-        out += _text(x + grid.cell / 2, y + 13, shown, INK, size=9, anchor="middle")
+        out += text(x + grid.cell / 2, y + 13, shown, INK, size=9, anchor="middle")
     if row["no_trade"]:
         out += f'<circle cx="{x + grid.cell - 6:g}" cy="{y + 6:g}" r="2" fill="{DOT}"/>'
     return out
@@ -124,27 +126,14 @@ def _legend(top: float) -> list[str]:
     out, x = [], float(PAD)
     for _, colour, label in CLASSES:
         out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" fill="{colour}"/>')
-        out.append(_text(x + 19, top + 11, label, SOFT, size=11))
+        out.append(text(x + 19, top + 11, label, SOFT, size=11))
         x += 19 + CHARACTER * len(label) + 14
     out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" fill="{NOT_EXPECTED}" stroke="#d0d7de"/>')
-    out.append(_text(x + 19, top + 11, "not expected", SOFT, size=11))
+    out.append(text(x + 19, top + 11, "not expected", SOFT, size=11))
     x += 19 + CHARACTER * len("not expected") + 14
     out.append(f'<circle cx="{x + 4:g}" cy="{top + 7:g}" r="2.5" fill="{DOT}"/>')
-    out.append(_text(x + 12, top + 11, "some bars did not trade", SOFT, size=11))
+    out.append(text(x + 12, top + 11, "some bars did not trade", SOFT, size=11))
     return out
-
-
-def _document(width: float, height: float, titles: list[str], body: list[str]) -> str:
-    label = markup("Coverage: " + ", ".join(titles))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
-        f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}" font-family="{FONT}">'
-        f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(body)}</svg>\n'
-    )
-
-
-def _text(x: float, y: float, text: str, fill: str, *, size: int = 12, anchor: str = "start") -> str:
-    return f'<text x="{x:g}" y="{y:g}" fill="{fill}" font-size="{size}" text-anchor="{anchor}">{markup(text)}</text>'
 
 
 def _colour(share_pct: float) -> str:

@@ -62,7 +62,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.replay.page import page_of
     from mei_pipeline.replay.report import decisions_of, report_of
     from mei_pipeline.replay.run import replay, set_stage
-    from mei_pipeline.replay.spec import read_config
+    from mei_pipeline.replay.spec import read_config, read_record
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
@@ -72,6 +72,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     check_suffix(decisions, ".parquet")
     config = load_config(settings.config)
     resolved, anchor_ms = read_config(path, lake, config)
+    record = read_record(path)
     _check_charts(charts, resolved.symbols, html)
     extents = extents_ms(lake, resolved.venue, resolved.intervals, resolved.symbols)
     from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
@@ -80,7 +81,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     stage = set_stage(settings, bars, resolved, from_ms, to_ms)
     run = replay(settings, stage)
-    summary = report_of(stage, run)
+    summary = report_of(stage, run, record)
     summary["notes"] += [] if end else window_notes(extents, resolved.intervals, to_ms)
     for target, frame in ((trades, run.trades), (fills, run.fills), (equity, run.equity)):
         write_frame(target, frame)
@@ -108,9 +109,14 @@ def _check_charts(charts: tuple[str, ...], symbols: tuple[str, ...], html: Path 
 
 
 def _show(summary: "Mapping[str, Any]") -> None:
+    from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows
     from mei_pipeline.replay.summary import DOCS as FIGURES
     from mei_pipeline.sweep.metrics import DOCS as METRICS
 
+    if summary["record"]:
+        names = ("figure", *(name for _, name in COLUMNS))
+        output.table("Record that the config was accepted on", names, record_rows(summary["record"]))
+        output.note(MEANING)
     rows = [(name, summary["metrics"][name], METRICS[name]) for name in METRICS]
     rows += [(name, summary["figures"][name], FIGURES[name]) for name in FIGURES]
     output.table("Backtest", ("figure", "value", "what it says"), rows)

@@ -1,27 +1,43 @@
 """The report of a replay as one HTML page: no script, nothing fetched, readable from a mail or a disk."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
+from markupsafe import Markup
 
 from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.members import MEMBER_HEADING
-from mei_pipeline.pages import Money, Share, notes_section, page, section, table
+from mei_pipeline.pages import (
+    Block,
+    Columns,
+    Figures,
+    Folded,
+    Money,
+    Pictures,
+    RowHead,
+    Section,
+    Share,
+    Table,
+    Tint,
+    Words,
+    notes_section,
+    page,
+)
 from mei_pipeline.replay.pictures import (
     bars_picture,
     candle_picture,
     equity_picture,
     histogram_picture,
-    month_colour,
 )
+from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows, record_spans
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.metrics import DOCS as METRICS
-from mei_pipeline.text import markup
 
 CHARTED = 4
 """Symbols whose candles are shown where nobody says which."""
@@ -40,40 +56,55 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
     """
     config = report["config"]
     title = f"{config['strategy']} on {config['venue']} {config['interval']}, {report['from']} to {report['to']}"
-    parts = [
-        _head(title, report),
-        _tiles(report),
-        notes_section(report["notes"]),
-        section("Equity and drawdown", _equity(stage, run)),
-        section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
-        section(
-            "Results of round trips, percent of what they opened",
-            histogram_picture(run.trades["return_pct"].to_numpy()),
-        ),
-        _groups(report),
-        _candles(stage, run, charts),
-        _decisions(report),
-        section("All figures", _all_figures(report)),
-        section("Symbols and their bars", _members(report["members"])),
-        section(
+    results = histogram_picture(run.trades["return_pct"].to_numpy())
+    tiles = _tiles(report)
+    record_sections: tuple[Section, ...] = ()
+    if report["record"]:
+        whole = Section("The whole window, with the days that the config was chosen on", (tiles,))
+        tiles, record_sections = _record_tiles(report["record"]), (_record(report["record"]), whole)
+    sections = [
+        *record_sections,
+        *notes_section(report["notes"]),
+        Section("Equity and drawdown", (Pictures((_equity(stage, run, report["record"]),)),)),
+        Section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
+        Section("Results of round trips, percent of what they opened", (Pictures((results,)),)),
+        *_groups(report),
+        *_candles(stage, run, charts),
+        *_decisions(report),
+        Section("All figures", (_all_figures(report),)),
+        Section("Symbols and their bars", (_members(report["members"]),)),
+        Section(
             f"Round trips, the last {min(_TRADES_SHOWN, run.trades.height):,} of {run.trades.height:,}",
-            _trades(run.trades),
+            (_trades(run.trades),),
         ),
-        _holding(run.holding),
-        _config(config),
+        *_holding(run.holding),
+        Section("", (_config(config),)),
     ]
-    return page(title, parts)
+    return page(title, sections, template="backtest.html", top=(tiles,), report=report, symbols=config["symbols"])
 
 
-def _head(title: str, report: Mapping[str, Any]) -> str:
-    symbols = report["config"]["symbols"]
-    return (
-        f"<h1>{markup(title)}</h1><p>{len(symbols)} symbols: {markup(', '.join(symbols))} · {report['bars']:,} bars<br>"
-        f"config <code>{report['config_id'][:16]}</code> · evidence <code>{report['evidence_id'][:16]}</code></p>"
+def _record_tiles(record: Mapping[str, Any]) -> Figures:
+    forms = (
+        ("Return", "return_pct", "{:.1f} %"),
+        ("Sharpe", "sharpe", "{:.2f}"),
+        ("Deepest drawdown", "max_drawdown_pct", "{:.1f} %"),
+    )
+    parts = (("out of sample", record["out_of_sample"]), ("holdout", record["holdout"]))
+    return Figures(
+        tuple(
+            (f"{name}, {part}", "-" if told[key] is None else form.format(told[key]))
+            for part, told in parts
+            for name, key, form in forms
+        )
     )
 
 
-def _tiles(report: Mapping[str, Any]) -> str:
+def _record(record: Mapping[str, Any]) -> Section:
+    heading = ("figure", *(name for _, name in COLUMNS))
+    return Section("Record that the config was accepted on", (Words(MEANING), Table("", heading, record_rows(record))))
+
+
+def _tiles(report: Mapping[str, Any]) -> Figures:
     metrics, figures = report["metrics"], report["figures"]
     shown = (
         ("Net profit, USD", metrics["net_pnl_usd"], "{:,.0f}"),
@@ -89,52 +120,44 @@ def _tiles(report: Mapping[str, Any]) -> str:
         ("Funding, USD", metrics["funding_usd"], "{:,.0f}"),
         ("Time in the market", 100.0 * metrics["exposure_frac"], "{:.0f} %"),
     )
-    tiles = [
-        f"<div class=tile><b>{'-' if value is None else form.format(value)}</b><span>{name}</span></div>"
-        for name, value, form in shown
-    ]
-    return f"<div class=tiles>{''.join(tiles)}</div>"
+    return Figures(tuple((name, "-" if value is None else form.format(value)) for name, value, form in shown))
 
 
-def _equity(stage: Stage, run: Replay) -> str:
+def _equity(stage: Stage, run: Replay, record: Mapping[str, Any] | None) -> Markup:
     equity = run.equity
     return equity_picture(
-        equity["close_ms"].to_numpy(), equity["equity_usd"].to_numpy(), stage.resolved.initial_balance_usd
+        equity["close_ms"].to_numpy(),
+        equity["equity_usd"].to_numpy(),
+        stage.resolved.initial_balance_usd,
+        record_spans(record),
     )
 
 
-def _months(returns: Mapping[str, float], total: float) -> str:
+def _months(returns: Mapping[str, float], total: float) -> tuple[Block, ...]:
     greatest = max((abs(value) for value in returns.values()), default=0.0)
-    years = sorted({month[:4] for month in returns})
     rows = []
-    for year in years:
-        cells, grown = [], 1.0
-        for number in range(1, 13):
-            value = returns.get(f"{year}-{number:02d}")
-            if value is None:
-                cells.append("<td></td>")
-            else:
-                grown *= 1.0 + value / 100.0
-                cells.append(f'<td style="background:{month_colour(value, greatest)}">{value:.1f}</td>')
-        rows.append(f"<tr><th>{year}</th>{''.join(cells)}<td><b>{100.0 * (grown - 1.0):.1f}</b></td></tr>")
-    head = "".join(f"<th>{name}</th>" for name in (*MONTHS, "year"))
-    return f"<table class=months><tr><th></th>{head}</tr>{''.join(rows)}</table><p>All: {total:.2f} %.</p>"
+    for year in sorted({month[:4] for month in returns}):
+        found = [returns.get(f"{year}-{number:02d}") for number in range(1, 13)]
+        cells = ["" if value is None else Tint(value, greatest) for value in found]
+        grown = math.prod(1.0 + value / 100.0 for value in found if value is not None)
+        rows.append((RowHead(year), *cells, f"{100.0 * (grown - 1.0):.1f}"))
+    return Table("", ("", *MONTHS, "year"), tuple(rows), layout="months"), Words(f"All: {total:.2f} %.")
 
 
-def _members(members: Sequence[Mapping[str, Any]]) -> str:
-    rows = [(each["symbol"], each["from"], each["to"], each["missing_pct"], each["ended"] or "") for each in members]
-    return f"<div class=scroll>{table(MEMBER_HEADING, rows)}</div>"
+def _members(members: Sequence[Mapping[str, Any]]) -> Table:
+    rows = ((each["symbol"], each["from"], each["to"], each["missing_pct"], each["ended"] or "") for each in members)
+    return Table("", MEMBER_HEADING, tuple(rows), layout="tall")
 
 
-def _all_figures(report: Mapping[str, Any]) -> str:
+def _all_figures(report: Mapping[str, Any]) -> Columns:
     rows = [(name, report["metrics"][name], METRICS[name]) for name in METRICS]
     rows += [(name, report["figures"][name], FIGURES[name]) for name in FIGURES]
     half = -(-len(rows) // 2)
-    tables = [table(("figure", "value", "what it says"), part) for part in (rows[:half], rows[half:])]
-    return f"<div class=two>{''.join(tables)}</div>"
+    heading = ("figure", "value", "what it says")
+    return Columns(tuple((Table("", heading, tuple(part)),) for part in (rows[:half], rows[half:])))
 
 
-def _groups(report: Mapping[str, Any]) -> str:
+def _groups(report: Mapping[str, Any]) -> list[Section]:
     out = []
     for key, name in (("by_symbol", "symbol"), ("by_reason", "reason of the last close")):
         groups = sorted(report[key].items(), key=lambda item: -item[1]["pnl_usd"])
@@ -143,62 +166,67 @@ def _groups(report: Mapping[str, Any]) -> str:
                 label: f"{group['trades']:,} trades, {100.0 * group['win_rate']:.0f} % won" for label, group in groups
             }
             picture = bars_picture({label: group["pnl_usd"] for label, group in groups}, told)
-            out.append(section(f"Net profit in USD by {name}", picture))
-    rows = [
+            out.append(Section(f"Net profit in USD by {name}", (Pictures((picture,)),)))
+    rows = tuple(
         (f"{name} {label}", *(group[column] for column in GROUPED))
         for key, name in (("by_side", "side"), ("by_tier", "tier"), ("by_mode", "mode"), ("by_month", "exit in"))
         for label, group in report[key].items()
-    ]
+    )
     heading = ("round trips", *(column.replace("_", " ") for column in GROUPED))
-    return "".join(out) + (section("Round trips in groups", table(heading, rows)) if rows else "")
+    return [*out, Section("Round trips in groups", (Table("", heading, rows),))] if rows else out
 
 
-def _candles(stage: Stage, run: Replay, charts: Sequence[str]) -> str:
+def _candles(stage: Stage, run: Replay, charts: Sequence[str]) -> tuple[Section, ...]:
     busiest = run.trades.group_by("symbol").len().sort("len", "symbol", descending=[True, False])
-    chosen = charts or busiest["symbol"].head(CHARTED).to_list()
-    out = [
-        "<p>A triangle is an entry, a dot an exit; a line is green for a profit. Point at one to read it.</p>",
-        "<p>In a long window bars are joined; a backtest of fewer days (--from, --to) shows each of them.</p>",
-    ]
-    for symbol in chosen:
-        picture = candle_picture(stage.bars, run.trades, symbol, stage.cut.from_ms, stage.cut.to_ms)
-        out.append(f"<h3>{markup(symbol)}</h3>{picture}")
-    return section("Candles and trades", "".join(out)) if chosen else ""
+    chosen = tuple(charts or busiest["symbol"].head(CHARTED).to_list())
+    if not chosen:
+        return ()
+    words = (
+        Words("A triangle is an entry, a dot an exit; a line is green for a profit. Point at one to read it."),
+        Words("In a long window bars are joined; a backtest of fewer days (--from, --to) shows each of them."),
+    )
+    pictures = tuple(
+        candle_picture(stage.bars, run.trades, symbol, stage.cut.from_ms, stage.cut.to_ms) for symbol in chosen
+    )
+    return (Section("Candles and trades", (*words, Pictures(pictures, chosen))),)
 
 
-def _decisions(report: Mapping[str, Any]) -> str:
+def _decisions(report: Mapping[str, Any]) -> tuple[Section, ...]:
     if "signals" not in report:
-        return ""
+        return ()
     signals = report["signals"]
-    counts = [(name, count) for name, count in signals["verdicts"].items() if count]
-    kinds = [
+    counts = tuple((name, count) for name, count in signals["verdicts"].items() if count)
+    kinds = tuple(
         (f"{kind.removeprefix('by_')} {word}", count)
         for kind in ("by_side", "by_tier", "by_mode")
         for word, count in signals[kind].items()
-    ]
-    gates = [(gate["gate"], gate["asked"], gate["shut"], Share(gate["shut_pct"])) for gate in report["gates"]]
-    changed = [
+    )
+    gates = tuple((gate["gate"], gate["asked"], gate["shut"], Share(gate["shut_pct"])) for gate in report["gates"])
+    changed = tuple(
         (lever["path"], said(lever["value"]), said(lever["instead"]), lever["signals"]) for lever in report["levers"]
-    ]
+    )
     text = (
-        f"<p>{signals['signals']:,} signals in {signals['evaluated']:,} looks at a symbol at a step "
-        f"({signals['signal_pct']:.2f} %).</p>"
+        f"{signals['signals']:,} signals in {signals['evaluated']:,} looks at a symbol at a step "
+        f"({signals['signal_pct']:.2f} %)."
     )
-    tables = (
-        f"<div><h3>What became of a look</h3>{table(('verdict', 'looks'), counts)}<h3>Signals</h3>"
-        f"{table(('kind', 'signals'), kinds)}</div>"
-        f"<div><h3>How often each gate was shut</h3>{table(('gate', 'asked', 'shut', 'share'), gates)}</div>"
+    left = (
+        Table("What became of a look", ("verdict", "looks"), counts),
+        Table("Signals", ("kind", "signals"), kinds),
     )
-    return section("Signals and gates", f"{text}<div class=two>{tables}</div>") + section(
-        "What alone stopped signals",
-        "<p>Signals that one change of one entry parameter would have added, everything else as it is.</p>"
-        + table(("parameter", "value", "instead", "more signals"), changed),
+    right = (Table("How often each gate was shut", ("gate", "asked", "shut", "share"), gates),)
+    alone = (
+        Words("Signals that one change of one entry parameter would have added, everything else as it is."),
+        Table("", ("parameter", "value", "instead", "more signals"), changed),
+    )
+    return (
+        Section("Signals and gates", (Words(text), Columns((left, right)))),
+        Section("What alone stopped signals", alone),
     )
 
 
-def _trades(trades: pl.DataFrame) -> str:
+def _trades(trades: pl.DataFrame) -> Block:
     if trades.is_empty():
-        return "<p>None.</p>"
+        return Words("None.")
     rows = [
         (
             row["symbol"],
@@ -223,12 +251,12 @@ def _trades(trades: pl.DataFrame) -> str:
         "symbol", "side", "tier", "entry", "exit", "entry price", "exit price", "size", "adds", "partials", "reason",
         "MAE %", "MFE %", "return %", "net USD",
     )  # fmt: skip
-    return f"<div class=scroll>{table(heading, rows)}</div>"
+    return Table("", heading, tuple(rows), layout="tall")
 
 
-def _holding(holding: pl.DataFrame) -> str:
+def _holding(holding: pl.DataFrame) -> tuple[Section, ...]:
     if holding.is_empty():
-        return ""
+        return ()
     money = ("realised_usd", "unrealised_usd", "pnl_usd")
     plain = ("entry_price", "last_price", "size", "adds", "partials")
     rows = [
@@ -245,17 +273,15 @@ def _holding(holding: pl.DataFrame) -> str:
         "symbol", "side", "since", "entry price", "last price", "size", "adds", "partials", "realised USD",
         "unrealised USD", "net USD",
     )  # fmt: skip
-    words = "<p>Realised: closed parts, fees, funding. Unrealised: at the last close, before the costs of an exit.</p>"
-    return section("Open at the end", words + table(heading, rows))
+    words = Words("Realised: closed parts, fees, funding. Unrealised: at the last close, before the costs of an exit.")
+    return (Section("Open at the end", (words, Table("", heading, tuple(rows)))),)
 
 
-def _config(config: Mapping[str, Any]) -> str:
+def _config(config: Mapping[str, Any]) -> Folded:
     rows = [(path, said(value)) for group in ("market", "params") for path, value in sorted(config[group].items())]
     rows += [
         (f"{symbol}: {path}", said(value))
         for symbol, values in config.get("symbol_params", {}).items()
         for path, value in sorted(values.items())
     ]
-    return section(
-        "", f"<details><summary>The config, {len(rows)} values</summary>{table(('path', 'value'), rows)}</details>"
-    )
+    return Folded(f"The config, {len(rows)} values", (Table("", ("path", "value"), tuple(rows)),))

@@ -9,14 +9,28 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from markupsafe import Markup
 
 from kernels.market import Floats, Ints
 from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.market import Bars
-from mei_pipeline.svg import BLUE, FONT, GREEN, INK, LINE, RED, SOFT
+from mei_pipeline.svg import (
+    BLUE,
+    GREEN,
+    INK,
+    LINE,
+    LOSS,
+    PALE_BLUE,
+    PALE_GREEN,
+    PALE_GREY,
+    PALE_RED,
+    PAPER,
+    RED,
+    SOFT,
+    document,
+)
 from mei_pipeline.text import markup
 
-PALE_RED, PALE_GREEN = "#f4d5cc", "#cfe8dc"
 WIDTH, LEFT, RIGHT, CHARACTER = 1080.0, 74.0, 16.0, 6.6
 _TICKS = 6
 _MOST_POINTS = 1500  # points of a curve that a screen can tell apart
@@ -38,8 +52,21 @@ class _Scale:
         return self.start + (self.end - self.start) * (value - self.low) / ((self.high - self.low) or 1.0)
 
 
-def equity_picture(close_ms: Ints, equity: Floats, initial_usd: float) -> str:
-    """Equity over time, and below it how far it is under its highest value so far."""
+_SPANS = {"search": (PALE_BLUE, 0.35), "out of sample": (PALE_BLUE, 0.8), "holdout": (PALE_GREY, 0.8)}
+"""Colour and opacity of the ground of the days of a promoted config's record."""
+
+
+def equity_picture(
+    close_ms: Ints, equity: Floats, initial_usd: float, spans: Sequence[tuple[str, int, int]] = ()
+) -> Markup:
+    """Equity over time, and below it how far it is under its highest value so far.
+
+    Args:
+        close_ms: [T] time of each point, UTC milliseconds.
+        equity: [T] equity, USD.
+        initial_usd: Equity at the start, USD.
+        spans: Days with a shaded ground: a name of `_SPANS`, first and one past the last in UTC milliseconds.
+    """
     height, split, bottom = 380.0, 250.0, 350.0
     peak = np.maximum(np.maximum.accumulate(equity), initial_usd)
     fall = np.where(peak > 0.0, 100.0 * (equity / peak - 1.0), 0.0)
@@ -49,7 +76,8 @@ def equity_picture(close_ms: Ints, equity: Floats, initial_usd: float) -> str:
     up = _Scale(low, high, split - 20.0, 20.0)
     floor = min(float(fall.min()), -1e-9)
     down = _Scale(floor, 0.0, bottom, split + 16.0)
-    body = _levels(_inside(low, high), up, lambda value: f"{value:,.0f}") + _levels(
+    body = _grounds(spans, time, bottom)
+    body += _levels(_inside(low, high), up, lambda value: f"{value:,.0f}") + _levels(
         [floor, 0.0], down, lambda value: f"{value:.1f} %"
     )
     body += _dates(close_ms, time, height - 10.0)
@@ -63,15 +91,34 @@ def equity_picture(close_ms: Ints, equity: Floats, initial_usd: float) -> str:
         f'<path d="{area}" fill="{PALE_RED}"/>',
         f'<path d="{_path(x, low)}" fill="none" stroke="{RED}" stroke-width="1"/>',
     ]
-    return _document(height, "Equity and drawdown", body)
+    return document(WIDTH, height, "Equity and drawdown", body)
 
 
-def candle_picture(bars: Bars, trades: pl.DataFrame, symbol: str, from_ms: int, to_ms: int) -> str:
+def _grounds(spans: Sequence[tuple[str, int, int]], time: _Scale, bottom: float) -> list[str]:
+    """Shaded days behind a curve, cut to its window, and their legend."""
+    out = []
+    for name, from_ms, to_ms in spans:
+        start, end = max(float(from_ms), time.low), min(float(to_ms), time.high)
+        if start < end:
+            box = f'x="{time(start):.1f}" y="14" width="{time(end) - time(start):.1f}" height="{bottom - 14.0:g}"'
+            out.append(f"<rect {box} {_ground(name)}><title>{name}</title></rect>")
+    for place, name in enumerate(dict.fromkeys(name for name, *_ in spans)):
+        x = LEFT + 110.0 * place
+        out += [f'<rect x="{x:g}" y="1" width="10" height="10" {_ground(name)}/>', _text(x + 15.0, 10.0, name, SOFT)]
+    return out
+
+
+def _ground(name: str) -> str:
+    colour, opacity = _SPANS[name]
+    return f'fill="{colour}" fill-opacity="{opacity}"'
+
+
+def candle_picture(bars: Bars, trades: pl.DataFrame, symbol: str, from_ms: int, to_ms: int) -> Markup:
     """Candles of one symbol with a mark at each entry and exit and a line between, green for a profit."""
     height, bottom, top = 360.0, 322.0, 14.0
     open_ms, values, length_ms = _candles(bars, symbol, from_ms, to_ms)
     if not len(open_ms):
-        return _document(60.0, f"{symbol}: no bars", [_text(LEFT, 36, "no bars", SOFT)])
+        return document(WIDTH, 60.0, f"{symbol}: no bars", [_text(LEFT, 36, "no bars", SOFT)])
     rows = trades.filter(pl.col("symbol") == symbol)
     prices = np.concatenate((values[1], values[2], rows["entry_price"].to_numpy(), rows["exit_price"].to_numpy()))
     low, high = float(np.nanmin(prices)), float(np.nanmax(prices))
@@ -81,14 +128,14 @@ def candle_picture(bars: Bars, trades: pl.DataFrame, symbol: str, from_ms: int, 
     body += _candle_marks(open_ms, values, length_ms, time, up)
     for row in rows.iter_rows(named=True):
         body.append(_trade(row, time, up))
-    return _document(height, f"{symbol}: candles and trades", body)
+    return document(WIDTH, height, f"{symbol}: candles and trades", body)
 
 
-def histogram_picture(pnl: Floats) -> str:
+def histogram_picture(pnl: Floats) -> Markup:
     """How many round trips made how much, in percent of what they opened."""
     height, bottom, top = 250.0, 210.0, 14.0
     if not len(pnl):
-        return _document(60.0, "no trades", [_text(LEFT, 36, "There was no round trip.", SOFT)])
+        return document(WIDTH, 60.0, "no trades", [_text(LEFT, 36, "There was no round trip.", SOFT)])
     # A few far ones must not squeeze the rest into one bar: they are counted in the outermost.
     edge = float(np.quantile(np.abs(pnl), 0.99)) or 1.0
     step = _step(2.0 * edge / _MOST_BARS)
@@ -111,10 +158,10 @@ def histogram_picture(pnl: Floats) -> str:
             )
     for place in np.unique(np.linspace(-half, half, 9).round().astype(int)).tolist():
         body.append(_text(across(place), bottom + 18, f"{place * step:.3g} %", SOFT, anchor="middle"))
-    return _document(height, "Results of round trips", body)
+    return document(WIDTH, height, "Results of round trips", body)
 
 
-def bars_picture(values: Mapping[str, float], told: Mapping[str, str]) -> str:
+def bars_picture(values: Mapping[str, float], told: Mapping[str, str]) -> Markup:
     """One horizontal bar per name, to the right of the middle line for a profit, to the left for a loss.
 
     Args:
@@ -140,19 +187,11 @@ def bars_picture(values: Mapping[str, float], told: Mapping[str, str]) -> str:
         ]
     bottom = top + row * len(values)
     body.insert(0, f'<path d="M{zero:.1f} {top:g}V{bottom:g}" stroke="{SOFT}" stroke-width="0.8"/>')
-    return _document(bottom + 8.0, "Profit by name", body)
+    return document(WIDTH, bottom + 8.0, "Profit by name", body)
 
 
 def _side(value: float) -> str:
     return "start" if value >= 0.0 else "end"
-
-
-def month_colour(percent: float, greatest: float) -> str:
-    """Ground of a cell of the monthly table: greener the better, redder the worse."""
-    share = min(1.0, abs(percent) / greatest) if greatest > 0.0 else 0.0
-    end = (0x87, 0xC4, 0xA5) if percent >= 0.0 else (0xEE, 0xA9, 0x9B)
-    mixed = [round(255 + (part - 255) * (0.15 + 0.85 * share)) for part in end]
-    return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
 def _candles(bars: Bars, symbol: str, from_ms: int, to_ms: int) -> tuple[Ints, Floats, int]:
@@ -186,7 +225,7 @@ def _candle_marks(open_ms: Ints, values: Floats, length_ms: int, time: _Scale, u
     wide = max(1.0, (time(open_ms[0] + length_ms) - time(open_ms[0])) * 0.64)
     middle = time(open_ms + length_ms / 2.0)
     out = []
-    for rising, colour in ((True, "#9cc9b3"), (False, "#e0a596")):
+    for rising, colour in ((True, PALE_GREEN), (False, LOSS)):
         pieces = []
         chosen = (values[3] >= values[0]) == rising
         for x, (opened, high, low, close) in zip(middle[chosen], values.T[chosen], strict=True):
@@ -212,8 +251,8 @@ def _trade(row: Mapping[str, Any], time: _Scale, up: _Scale) -> str:
     return (
         f"<g><title>{markup(told)}</title>"
         f'<path d="M{x:.1f} {y:.1f}L{end:.1f} {level:.1f}" stroke="{colour}" stroke-width="1.2" stroke-opacity="0.8"/>'
-        f'<path d="M{x:.1f} {y + 3.5 * tip:.1f}l3.5 {-7 * tip}h-7z" fill="{INK}" stroke="#ffffff" stroke-width="0.6"/>'
-        f'<circle cx="{end:.1f}" cy="{level:.1f}" r="2.8" fill="{colour}" stroke="#ffffff" stroke-width="0.6"/></g>'
+        f'<path d="M{x:.1f} {y + 3.5 * tip:.1f}l3.5 {-7 * tip}h-7z" fill="{INK}" stroke="{PAPER}" stroke-width="0.6"/>'
+        f'<circle cx="{end:.1f}" cy="{level:.1f}" r="2.8" fill="{colour}" stroke="{PAPER}" stroke-width="0.6"/></g>'
     )
 
 
@@ -293,10 +332,3 @@ def _figure(value: float) -> str:
 
 def _text(x: float, y: float, text: str, fill: str, *, anchor: str = "start") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" fill="{fill}" font-size="11" text-anchor="{anchor}">{markup(text)}</text>'
-
-
-def _document(height: float, label: str, body: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:g} {height:g}" role="img" '
-        f'aria-label="{markup(label)}" font-family="{FONT}">{"".join(body)}</svg>'
-    )

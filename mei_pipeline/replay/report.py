@@ -17,19 +17,25 @@ from mei_pipeline.replay.decisions import (
     signal_codes,
     signal_summary,
 )
+from mei_pipeline.replay.record import TrackRecord, record_dict
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.summary import figures, groups, monthly_returns, notes
 from mei_pipeline.settings import Settings
 
 
-def report_of(stage: Stage, run: Replay) -> dict[str, Any]:
+def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None) -> dict[str, Any]:
     """The report as JSON values.
+
+    Args:
+        stage: What was replayed.
+        run: What came of it.
+        record: The record that a promoted config was accepted on.
 
     Returns:
         `config_id` and `evidence_id`; the resolved `config`; what it was run on; `metrics`, those of a sweep row, and
         `figures`, all others (null where one has no value); `notes` on them; `members`, the bars of each symbol; round
-        trips `by_symbol`, `by_side`, `by_reason`, `by_tier`, `by_mode` and `by_month`; `monthly_return_pct`; and the
-        positions `holding` at the end.
+        trips `by_symbol`, `by_side`, `by_reason`, `by_tier`, `by_mode` and `by_month`; `monthly_return_pct`; the
+        positions `holding` at the end; and the `record` of a promoted config, null for others.
     """
     bars, cut = stage.bars, stage.cut
     identity = config_id(stage.resolved)
@@ -50,6 +56,7 @@ def report_of(stage: Stage, run: Replay) -> dict[str, Any]:
         **groups(run.trades),
         "monthly_return_pct": monthly_returns(run.equity, stage.resolved.initial_balance_usd),
         "holding": run.holding.to_dicts(),
+        "record": record_dict(record, stage, run),
     }
 
 

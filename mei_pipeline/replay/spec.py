@@ -27,6 +27,7 @@ from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.market import common_symbols
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
+from mei_pipeline.replay.record import TrackRecord, parse_record
 
 
 class BacktestSpec(FileModel):
@@ -87,7 +88,7 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
             is known.
         DataError: The lake has no bars for it.
     """
-    if path.is_file() and b"\nconfig_id:" in b"\n" + path.read_bytes():
+    if _is_promoted(path):
         resolved, file = read_promoted(path)
         return resolved, _anchor(config, resolved.interval, file.evidence.get("anchor_ms"))
     spec = read_yaml(path, BacktestSpec)
@@ -110,6 +111,19 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
         benchmark=spec.benchmark,
     )
     return resolved, _anchor(config, spec.interval, spec.anchor_ms)
+
+
+def read_record(path: Path) -> TrackRecord | None:
+    """Return the record that a config of a lane was accepted on; None for a file without one.
+
+    Raises:
+        ConfigError: The file of a promoted config is damaged.
+    """
+    return parse_record(read_promoted(path)[1].evidence, path) if _is_promoted(path) else None
+
+
+def _is_promoted(path: Path) -> bool:
+    return path.is_file() and b"\nconfig_id:" in b"\n" + path.read_bytes()
 
 
 def _anchor(config: Config, interval: str, stated_ms: int | None) -> int:

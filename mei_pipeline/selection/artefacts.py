@@ -20,31 +20,13 @@ from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
 from mei_pipeline.night import NightPlan, night_folder
+from mei_pipeline.replay.record import Headline
 from mei_pipeline.selection.folds import block_starts_ms, train_before
 from mei_pipeline.selection.judge import Judgement, Luck
 from mei_pipeline.selection.legs import Leg
 from mei_pipeline.selection.measured import Search
 from mei_pipeline.selection.walk_forward import Walk
 from mei_pipeline.settings import Settings
-
-
-@dataclass(frozen=True)
-class Headline:
-    """What some days brought; None is no value.
-
-    Attributes:
-        days: How many.
-        return_pct: Net return.
-        sharpe: Annual Sharpe ratio of daily returns.
-        max_drawdown_pct: Deepest fall of mark-to-market equity from a peak.
-        round_trips: Closed round trips.
-    """
-
-    days: int
-    return_pct: float
-    sharpe: float | None
-    max_drawdown_pct: float
-    round_trips: int
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from mei_pipeline.registry.records import Basis, Occasion
 from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
 from mei_pipeline.selection.artefacts import Finalist, read_file, read_verdicts
+from mei_pipeline.selection.folds import folds_of
 from mei_pipeline.selection.judge import Judgement
 from mei_pipeline.selection.legs import Ground, Leg, chain, run_leg
 from mei_pipeline.selection.measured import known
@@ -283,6 +284,7 @@ def _candidate(plan: NightPlan, finalist: Finalist, judgement: Judgement) -> Can
         data_hash=sweep.data_hash,
         anchor_ms=sweep.anchor_ms,
     )
+    folds = folds_of(sweep.from_ms, sweep.to_ms, plan.selection.walk_forward)
     measured: dict[str, Any] = {
         "sweep_id": sweep.id,
         "combo": finalist.combo,
@@ -291,6 +293,7 @@ def _candidate(plan: NightPlan, finalist: Finalist, judgement: Judgement) -> Can
         "from_ms": sweep.from_ms,
         "holdout_ms": plan.holdout_ms,
         "to_ms": plan.to_ms,
+        "folds_ms": [list(fold.test_ms) for fold in folds],
         "in_sample_sharpe": finalist.in_sample_sharpe,
         "out_of_sample": vars(finalist.out_of_sample),
         "holdout": vars(finalist.holdout),

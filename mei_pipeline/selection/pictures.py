@@ -5,22 +5,38 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
+from markupsafe import Markup
 
 from mei_pipeline.market import DAY_MS
 from mei_pipeline.selection.folds import Fold
 from mei_pipeline.selection.judge import Luck
 from mei_pipeline.selection.legs import Leg
-from mei_pipeline.svg import BLUE, GREEN, INK, LINE, RED, SOFT, document, number, short, text, ticks
+from mei_pipeline.svg import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    LINE,
+    PALE_BLUE,
+    PALE_GREY,
+    RED,
+    SOFT,
+    document,
+    number,
+    short,
+    text,
+    ticks,
+)
 
 _WIDTH, _LEFT, _RIGHT, _TOP = 760.0, 84.0, 20.0, 58.0
 _ROW, _BAR = 18.0, 11.0
-_TRAIN, _HOLDOUT = "#c9d8ea", "#e3e6ea"
+_TRAIN, _HOLDOUT = PALE_BLUE, PALE_GREY
 _PLOT = 190.0
 _NARROW = 6.4  # pixels that a character of a legend takes
-_EQUITY = ("#9aa3ad", BLUE, GREEN)
+_EQUITY = (GREY, BLUE, GREEN)
 
 
-def fold_picture(folds: Sequence[Fold], to_ms: int) -> str:
+def fold_picture(folds: Sequence[Fold], to_ms: int) -> Markup:
     """The days that each fold chooses on and is judged on, and the holdout after the last, up to `to_ms`."""
     if not folds:
         return document(420, 60, "Folds", [text(20, 36, "No folds.", SOFT)])
@@ -51,7 +67,7 @@ def fold_picture(folds: Sequence[Fold], to_ms: int) -> str:
     return document(_WIDTH, height, "Walk-forward", body)
 
 
-def equity_picture(title: str, legs: Mapping[str, Leg]) -> str:
+def equity_picture(title: str, legs: Mapping[str, Leg]) -> Markup:
     """Equity at the end of each day, each leg from 1; the legs may overlap in time.
 
     Args:
@@ -97,7 +113,7 @@ def equity_picture(title: str, legs: Mapping[str, Leg]) -> str:
     return document(_WIDTH, height, title, body)
 
 
-def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: float | None) -> str:
+def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: float | None) -> Markup:
     """Histogram of the logits of cross-validation; what lies below 0 is below the median out of sample."""
     if not counts or probability is None:
         return document(520, 60, "Overfitting", [text(20, 36, "No cross-validation: too few trials vary.", SOFT)])
@@ -118,7 +134,7 @@ def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: fl
     return document(_WIDTH, height, "Overfitting", body)
 
 
-def luck_picture(luck: Luck | None) -> str:
+def luck_picture(luck: Luck | None) -> Markup:
     """Deflated Sharpe ratio of the best trial of a search against the number of independent trials."""
     if luck is None:
         return document(520, 60, "Luck", [text(20, 36, "No trial of the search varies.", SOFT)])

@@ -16,11 +16,11 @@ from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry import looks as known_looks
 from mei_pipeline.registry.engine import Registry
+from mei_pipeline.replay.record import Headline
 from mei_pipeline.selection.artefacts import (
     Candidates,
     Finalist,
     Gated,
-    Headline,
     chosen_days,
     finalists_of,
     read_walk,

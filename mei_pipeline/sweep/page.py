@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import polars as pl
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.pages import Share, notes_section, page, section, table
+from mei_pipeline.pages import Figures, Pictures, Section, Share, Table, Words, notes_section, page
 from mei_pipeline.svg import said, short
 from mei_pipeline.sweep.best import STANDS_FOR
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
-from mei_pipeline.text import markup
+
+_HEADLINE = ("sharpe", "return_pct", "max_drawdown_pct", "turnover_usd", "trades", "win_rate", "profit_factor")
 
 
 def page_of(
@@ -29,49 +30,53 @@ def page_of(
     """
     plan = results.plan
     title = f"Sweep of {plan.strategy} on {plan.venue} {plan.interval}, {iso(plan.from_ms)} to {iso(plan.to_ms)}"
-    axes = [path for path, _ in plan.axes]
-    best = summary.best.rows.select("combo", STANDS_FOR, *axes, *metric_columns())
-    effects = [
-        (effect.path, Share(100.0 * effect.share), _means(effect.values, effect.mean.tolist(), effect.count.tolist()))
-        for effect in summary.axes
-    ]
+    best = _figures_first(summary.best.rows, plan, summary.metric)
+    front = summary.front if summary.front.is_empty() else _figures_first(summary.front, plan, "return_pct")
     metric = summary.metric.replace("_", " ")
+    left_out = (Words(summary.best.left_out),) if summary.best.left_out else ()
+    sections = [
+        *notes_section(notes),
+        Section(f"Distribution of {metric}", (Pictures((histogram_picture(shown, summary),)),)),
+        Section("Axes that matter", (Pictures((axes_picture(summary.axes, summary.metric),)),)),
+        Section("Heat maps", (Pictures(tuple(map(heat_picture, maps)) or (nothing_varies(),)),)),
+        Section("Pareto front", (Pictures((front_picture(summary.front),)), *_rows(front))),
+        Section(f"Best {best.height} results by {metric}", (*left_out, *_rows(best))),
+        Section(f"Mean {metric} of each value", (_effects(summary),)),
+        Section("Plan", (Table("", ("path", "values"), _plan(plan)),)),
+    ]
     return page(
         title,
-        [
-            _head(title, plan, results),
-            _tiles(results, summary),
-            notes_section(notes),
-            section(f"Distribution of {metric}", histogram_picture(shown, summary)),
-            section("Axes that matter", axes_picture(summary.axes, summary.metric)),
-            section("Heat maps", "".join(map(heat_picture, maps)) or nothing_varies()),
-            section("Pareto front", front_picture(summary.front) + _scrolled(summary.front)),
-            section(f"Best {best.height} results by {metric}", _left_out(summary) + _scrolled(best)),
-            section(f"Mean {metric} of each value", table(("axis", "of the variance", "mean by value"), effects)),
-            section("Plan", table(("path", "values"), _plan(plan))),
-        ],
+        sections,
+        template="sweep.html",
+        top=(_figures(results, summary),),
+        plan=plan,
+        combos=results.combos,
+        unfinished=not results.finished,
     )
 
 
-def _head(title: str, plan: SweepPlan, results: Results) -> str:
-    unfinished = "" if results.finished else f" · unfinished: {results.combos:,} of {plan.combos:,} combos"
-    return (
-        f"<h1>{markup(title)}</h1><p>{len(plan.symbols)} symbols: {markup(', '.join(plan.symbols))}<br>"
-        f"sweep <code>{plan.id[:16]}</code>{unfinished}</p>"
-    )
+def _figures_first(rows: pl.DataFrame, plan: SweepPlan, metric: str) -> pl.DataFrame:
+    """Order the columns: the combo, its most important figures, the values of the axes, all other figures.
+
+    A sweep may have dozens of axes; behind them figures would be out of sight.
+    """
+    axes = [path for path, _ in plan.axes]
+    wanted = dict.fromkeys(("combo", metric, *_HEADLINE, STANDS_FOR, *axes, *metric_columns()))
+    return rows.select([name for name in wanted if name in rows.columns])
 
 
-def _tiles(results: Results, summary: SweepSummary) -> str:
-    shown = (
-        ("Combos", f"{results.combos:,}"),
-        ("Lost money", f"{100.0 * summary.lost_frac:.1f} %"),
-        ("Without a round trip", f"{summary.idle:,}"),
-        (f"Best {summary.metric.replace('_', ' ')}", _best(summary)),
-        (f"Mean {summary.metric.replace('_', ' ')}", short(summary.mean)),
-        ("On the Pareto front", f"{summary.front.height:,}"),
+def _figures(results: Results, summary: SweepSummary) -> Figures:
+    metric = summary.metric.replace("_", " ")
+    return Figures(
+        (
+            ("Combos", f"{results.combos:,}"),
+            ("Lost money", f"{100.0 * summary.lost_frac:.1f} %"),
+            ("Without a round trip", f"{summary.idle:,}"),
+            (f"Best {metric}", _best(summary)),
+            (f"Mean {metric}", short(summary.mean)),
+            ("On the Pareto front", f"{summary.front.height:,}"),
+        )
     )
-    tiles = [f"<div class=tile><b>{value}</b><span>{name}</span></div>" for name, value in shown]
-    return f"<div class=tiles>{''.join(tiles)}</div>"
 
 
 def _best(summary: SweepSummary) -> str:
@@ -79,9 +84,12 @@ def _best(summary: SweepSummary) -> str:
     return "none" if rows.is_empty() else short(rows[summary.metric][0] or 0.0)
 
 
-def _left_out(summary: SweepSummary) -> str:
-    said_so = summary.best.left_out
-    return f"<p>{markup(said_so)}</p>" if said_so else ""
+def _effects(summary: SweepSummary) -> Table:
+    rows = (
+        (effect.path, Share(100.0 * effect.share), _means(effect.values, effect.mean.tolist(), effect.count.tolist()))
+        for effect in summary.axes
+    )
+    return Table("", ("axis", "of the variance", "mean by value"), tuple(rows))
 
 
 def _means(values: Sequence[object], means: Sequence[float], counts: Sequence[int]) -> str:
@@ -89,19 +97,20 @@ def _means(values: Sequence[object], means: Sequence[float], counts: Sequence[in
     return ", ".join(f"{said(value)}: {mean:.3g}" for value, mean, count in told if count)
 
 
-def _plan(plan: SweepPlan) -> list[tuple[str, str]]:
+def _plan(plan: SweepPlan) -> tuple[tuple[str, str], ...]:
     axes = [(path, ", ".join(map(said, values))) for path, values in plan.axes]
     fixed = [
         (path, said(value)) for path, value in (*plan.market.items(), *plan.params.items()) if path not in dict(axes)
     ]
-    return axes + fixed
+    return (*axes, *fixed)
 
 
-def _scrolled(frame: pl.DataFrame) -> str:
+def _rows(frame: pl.DataFrame) -> tuple[Table, ...]:
+    """The rows of a frame as a table; none without rows."""
     if frame.is_empty():
-        return ""
-    rows = [[said(value) if isinstance(value, bool) else value for value in row] for row in frame.rows()]
-    return f"<div class=scroll>{table(list(map(_last, frame.columns)), rows)}</div>"
+        return ()
+    rows = (tuple(said(value) if isinstance(value, bool) else value for value in row) for row in frame.rows())
+    return (Table("", tuple(map(_last, frame.columns)), tuple(rows), layout="tall"),)
 
 
 def _last(path: str) -> str:

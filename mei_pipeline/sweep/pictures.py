@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from markupsafe import Markup
 
 from mei_pipeline.svg import (
+    BLANK,
     BLUE,
     CHARACTER,
     GREEN,
@@ -32,7 +34,7 @@ _BAR_LEFT = 300.0
 _NAMES = {"sharpe": "Sharpe ratio", "return_pct": "return", "win_rate": "share of round trips won"}
 
 
-def heat_picture(heat: HeatMap) -> str:
+def heat_picture(heat: HeatMap) -> Markup:
     """The mean of a metric for each pair of values of two axes, over all other axes; a cell says its best, too."""
     name = _titled(heat.metric)
     greatest = max((abs(value) for value in heat.mean.flat if math.isfinite(value)), default=0.0)
@@ -61,12 +63,12 @@ def heat_picture(heat: HeatMap) -> str:
     return document(width, bottom + 56, f"{heat.metric} by {heat.across} {heat.down}".rstrip(), body)
 
 
-def nothing_varies() -> str:
+def nothing_varies() -> Markup:
     """What stands in place of a heat map where no axis varies."""
     return document(420, 60, "no axis varies", [text(PAD, 36, "One combo: there is nothing to compare.", SOFT)])
 
 
-def front_picture(front: pl.DataFrame) -> str:
+def front_picture(front: pl.DataFrame) -> Markup:
     """Return over drawdown of the combos on the Pareto front; the paler a point, the more it trades for it."""
     if front.is_empty():
         return document(420, 60, "no front", [text(PAD, 36, "No combo made money: the front is empty.", SOFT)])
@@ -102,7 +104,7 @@ def front_picture(front: pl.DataFrame) -> str:
     return document(WIDTH, height, "Pareto front", body)
 
 
-def histogram_picture(shown: Histogram, summary: SweepSummary) -> str:
+def histogram_picture(shown: Histogram, summary: SweepSummary) -> Markup:
     """How many combos have which value of the metric; red below zero."""
     height, top, bottom = 242.0, PAD + 40.0, 198.0
     name = _titled(shown.metric)
@@ -138,7 +140,7 @@ def histogram_picture(shown: Histogram, summary: SweepSummary) -> str:
     return document(WIDTH, height, f"Distribution of {shown.metric}", body)
 
 
-def axes_picture(axes: Sequence[AxisEffect], metric: str) -> str:
+def axes_picture(axes: Sequence[AxisEffect], metric: str) -> Markup:
     """Which share of the metric's variance each axis explains alone."""
     if not axes:
         return nothing_varies()
@@ -173,10 +175,10 @@ def _cell(heat: HeatMap, place: tuple[int, int], greatest: float, box: tuple[flo
     x, y, wide = box
     shape = f'x="{x + 1:g}" y="{y + 1:g}" width="{wide - 2:g}" height="{_CELL_HEIGHT - 2:g}" rx="2"'
     if not heat.count[place]:
-        return f'<rect {shape} fill="#f6f7f8"><title>no combo</title></rect>'
+        return f'<rect {shape} fill="{BLANK}"><title>no combo</title></rect>'
     mean, best = float(heat.mean[place]), float(heat.best[place])
     told = f"mean {mean:.3g}, best {best:.3g}, {heat.count[place]:,} combos"
-    return f'<rect {shape} fill="{shade(mean, greatest)}"><title>{told}</title></rect>' + text(
+    return f"<rect {shape} {shade(mean, greatest)}><title>{told}</title></rect>" + text(
         x + wide / 2, y + 17, _two_digits(mean), INK, size=11, anchor="middle"
     )
 
@@ -185,7 +187,7 @@ def _scale(left: float, top: float, greatest: float, name: str) -> list[str]:
     steps, wide = 11, 18.0
     boxes = [
         f'<rect x="{left + index * wide:g}" y="{top:g}" width="{wide:g}" height="10" '
-        f'fill="{shade(greatest * (2 * index / (steps - 1) - 1), greatest)}"/>'
+        f"{shade(greatest * (2 * index / (steps - 1) - 1), greatest)}/>"
         for index in range(steps)
     ]
     return [

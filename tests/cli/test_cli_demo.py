@@ -66,6 +66,9 @@ def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureF
     report = json.loads(capsys.readouterr().out)
     assert report["config_id"] == config_id
     assert report["evidence_id"] == evidence["evidence_id"]
+    record = report["record"]
+    assert (record["search"], record["holdout"]) == (None, holdout)
+    assert record["out_of_sample"]["days"] == sum(end - first for first, end in record["folds_ms"]) // DAY_MS
     held = len(report["holding"])
     assert holdout["round_trips"] == report["metrics"]["trades"] + held
     assert holdout["return_pct"] == pytest.approx(report["metrics"]["return_pct"], abs=0.02 * held)

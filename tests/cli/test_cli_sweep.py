@@ -6,12 +6,14 @@ import re
 import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake, write_config
+from page_kit import read_page
 
 from mei_pipeline import files
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, read_candles, read_funding
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import Busy, ConfigError, DataError, Refused
 from mei_pipeline.settings import read_settings
+from mei_pipeline.sweep.metrics import DOCS as METRICS
 from mei_pipeline.sweep.plan import plan_from_dict
 from mei_pipeline.sweep.results import chunk_path, read_plan, read_results, sweep_folder, write_plan
 from mei_pipeline.sweep.stored import stored_sweeps
@@ -113,8 +115,15 @@ def test_show_tells_the_whole(searched, mei, capsys, tmp_path):
     assert 0.0 <= told["lost_money_pct"] <= 100.0
     assert len(told["heat_maps"]) == 3
     text = page.read_text()
-    assert text.count("<svg") == 3 + 3  # three heat maps, and distribution, axes, front
-    assert "<script" not in text
+    shown = read_page(text)
+    assert shown.count("svg") == 3 + 3  # three heat maps, and distribution, axes, front
+    [best] = [heads for heads in shown.heads if "stands for" in heads]
+    axes = ["ema_fast_window", "ema_slow_window", "sl_atr_mult"]
+    assert best[:3] == ["combo", "sharpe", "return pct"]
+    figures, place = best[: best.index("stands for")], best.index("stands for") + 1
+    assert "trades" in figures
+    assert [name.replace(" ", "_") for name in best[place : place + 3]] == axes
+    assert len(set(best)) == len(best) == 2 + 3 + len(METRICS)
     assert run(["sweep", "show", searched]) == 0
     assert "What each axis alone explains of sharpe" in capsys.readouterr().out
 

@@ -3,7 +3,6 @@
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -12,9 +11,10 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from night_kit import LANES, NOW_MS, run_night
+from page_kit import read_page
 
 from kernels.ledger import BLOCKS
-from mei_pipeline import pages
+from mei_pipeline import pages, svg
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import DataError
 from mei_pipeline.market import DAY_MS
@@ -50,7 +50,6 @@ pytest_plugins = ("night_fixtures",)
 
 every_night = pytest.mark.parametrize("ended", ["passed", "fell", "none"], indirect=True)
 HOSTILE = "<script>alert('1')</script>|a\n| [x](y) `b` *c* _d_ & \\"
-VOID = {"meta"}
 
 
 def facts_of(settings: Settings) -> Facts:
@@ -69,42 +68,11 @@ def cells(text: str, title: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
 
 
-class Page(HTMLParser):
-    """Reads a page, holds its tags to one another, and keeps its words."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.attributes: set[str] = set()
-        self.words = ""
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
-            self.words += data
-
-
 @every_night
 def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) -> None:
     plan = read_plan(ended)
     written = write_report(ended, plan, NOW_MS)
-    text, page = written.markdown.read_text(), Page(written.html.read_text())
+    text, page = written.markdown.read_text(), read_page(written.html.read_text())
     judgements = read_gated(ended, plan).judgements
     for each in judgements:
         found = cells(text, f"Slot {each.slot}, config {each.config_id[:12]}")
@@ -124,10 +92,7 @@ def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) ->
 def test_the_page_is_whole_and_fetches_nothing(ended: Settings) -> None:
     plan = read_plan(ended)
     text = write_report(ended, plan, NOW_MS).html.read_text()
-    page = Page(text)
-    assert page.tags & {"script", "link", "img", "iframe"} == set()
-    assert page.attributes & {"src", "href", "onload"} == set()
-    assert "url(" not in text
+    assert read_page(text).count("section") == 9
     pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
     labels = [ET.fromstring(each).get("aria-label", "") for each in pictures]  # noqa: S314 - our own picture
     finalists = read_candidates(ended, plan).finalists
@@ -252,12 +217,22 @@ def test_parameters_that_differ_between_old_and_new_are_listed(ended: Settings) 
     assert [row[:2] for row in rows] == [("paper1", change.path) for change in differing]
 
 
+def test_figures_of_the_best_results_come_before_their_parameters(ended: Settings) -> None:
+    facts = facts_of(ended)
+    found = tables(report_of(facts), "What was tried")
+    [best] = [table for title, table in found.items() if title.startswith("Best")]
+    axes = [path.rpartition(".")[2] for path, _ in facts.plan.sweep.axes]
+    assert best.heading == ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *axes)
+    row = facts.searched.summary.best.rows.row(0, named=True)
+    assert best.rows[0][1:3] == (row["sharpe"], row["return_pct"])
+
+
 def test_names_from_outside_stay_words(ended: Settings) -> None:
     facts = facts_of(ended)
     plan = replace(facts.plan, dropped={HOSTILE: HOSTILE})
     report = report_of(replace(facts, plan=plan))
-    page, text = Page(html_of(report)), markdown_of(report)
-    assert "script" not in page.tags
+    page, text = read_page(html_of(report)), markdown_of(report)
+    assert page.count("script") == 0
     assert "<script>alert('1')</script>|a" in page.words
     (row,) = cells(text, "Symbols that sat out")
     assert len(row) == 2
@@ -268,15 +243,26 @@ def test_every_block_escapes_what_it_shows() -> None:
     table = Table(
         HOSTILE, (HOSTILE, "n"), ((pages.Bad(HOSTILE), 1.5), (HOSTILE, None), (pages.Good("a"), float("nan")))
     )
-    blocks = (Words(HOSTILE), Figures(((HOSTILE, HOSTILE),)), table, Pictures(("<svg></svg>",)))
+    blocks = (Words(HOSTILE), Figures(((HOSTILE, HOSTILE),)), table, Pictures((svg.document(1, 1, "", ()),)))
     report = Report(HOSTILE, HOSTILE, (Section(HOSTILE, blocks),))
-    page = Page(html_of(report))
-    assert "script" not in page.tags
+    page = read_page(html_of(report))
+    assert page.count("script") == 0
     assert page.words.count("<script>") == 11  # the title of the report twice
     text = markdown_of(report)
     assert re.findall(r"(?<!\\)[<>`*\[\]&]", text.replace("**", "")) == []
     assert re.findall(r"(?<!\\)_", text) == []
     assert [row[1] for row in cells(text, HOSTILE_TITLE)] == ["1.5", "-", "-"]
+
+
+def test_blocks_inside_of_blocks_are_in_both_forms() -> None:
+    inner = Table("Inner", ("n",), ((2,),))
+    nested = pages.Columns(((Words("left"),), (pages.Folded("more", (pages.Points(("first <b>", "second")), inner)),)))
+    report = Report("Title", "", (Section("Section", (nested, Pictures(()))),))
+    words = read_page(html_of(report)).words
+    assert [words.count(each) for each in ("left", "more", "first <b>", "second", "Inner")] == [1] * 5
+    text = markdown_of(report)
+    assert "left\n\n- first \\<b\\>\n- second\n\n**Inner**\n" in text
+    assert cells(text, "Inner") == [["2"]]
 
 
 HOSTILE_TITLE = "\\<script\\>alert('1')\\</script\\>\\|a \\| \\[x\\](y) \\`b\\` \\*c\\* \\_d\\_ \\& \\\\"

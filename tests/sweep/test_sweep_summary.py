@@ -10,10 +10,12 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from page_kit import read_page
 from sweep_kit import FAST, SLOW, STOP, plan_of, rows_of, store
 
 from mei_pipeline.errors import DataError
 from mei_pipeline.sweep.best import STANDS_FOR
+from mei_pipeline.sweep.page import page_of
 from mei_pipeline.sweep.pareto import pareto
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.results import (
@@ -207,6 +209,18 @@ def test_a_metric_that_does_not_vary_still_makes_pictures(tmp_path: Path) -> Non
     assert shown.count.sum() == 12
     for svg in (histogram_picture(shown, summary), axes_picture(summary.axes, "sharpe"), front_picture(summary.front)):
         ET.fromstring(svg)  # noqa: S314 - our own picture
+
+
+def test_a_page_lists_figures_before_the_values_of_axes(tmp_path: Path) -> None:
+    results = store(tmp_path, plan_of(), scattered(1))
+    summary = summarise(results, "return_pct", 4)
+    assert summary.front.height > 1
+    page = read_page(page_of(results, summary, heat_maps(results, summary), histogram(results, summary)))
+    axes = [path.rpartition(".")[2].replace("_", " ") for path, _ in results.plan.axes]
+    front, best, _, _ = page.heads
+    assert front == ["combo", "return pct", "max drawdown pct", "turnover usd", *axes]
+    assert best[:4] == ["combo", "return pct", "sharpe", "max drawdown pct"]
+    assert best.index("trades") < best.index(axes[0]) < best.index("fees usd")
 
 
 def test_nobody_made_money(tmp_path: Path) -> None:

@@ -1,61 +1,17 @@
-"""A report as titles, sentences, figures, tables and pictures, and the same as Markdown and as one HTML page."""
+"""A report as blocks of a page, and the same as Markdown and as one HTML page."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mei_pipeline import pages
-from mei_pipeline.text import markup, printable
+from mei_pipeline.pages import Block, Columns, Figures, Folded, Pictures, Points, Section, Table, Words
+from mei_pipeline.text import printable
+
+__all__ = ["Block", "Figures", "Pictures", "Report", "Section", "Table", "Words", "escaped", "html_of", "markdown_of"]
 
 _PADDED = 64  # characters of a column up to which cells are padded, so that a terminal shows a table as one
 _MARKS = re.compile(r"[\\|`*<>\[\]~&]|(?<![^\W_])_|_(?![^\W_])")
-
-
-@dataclass(frozen=True)
-class Words:
-    """A paragraph."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What matters most, each with its name: tiles of a page."""
-
-    shown: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table.
-
-    Attributes:
-        title: What it shows; empty for none.
-        heading: One name per column.
-        rows: One cell per column; None is a dash.
-    """
-
-    title: str
-    heading: tuple[str, ...]
-    rows: tuple[tuple[object, ...], ...]
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """SVGs, several side by side; in Markdown they are left out."""
-
-    svgs: tuple[str, ...]
-
-
-Block = Words | Figures | Table | Pictures
-
-
-@dataclass(frozen=True)
-class Section:
-    """Some blocks under a title."""
-
-    title: str
-    blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True)
@@ -84,9 +40,7 @@ def markdown_of(report: Report) -> str:
 
 def html_of(report: Report) -> str:
     """The report as one HTML page with its pictures."""
-    head = f"<h1>{markup(report.title)}</h1><p>{markup(report.outcome)}</p>"
-    boxes = [pages.section(each.title, "".join(map(_html, each.blocks))) for each in report.sections]
-    return pages.page(report.title, [head, *boxes])
+    return pages.page(report.title, report.sections, template="report.html", outcome=report.outcome)
 
 
 def escaped(text: str) -> str:
@@ -102,21 +56,12 @@ def _markdown(block: Block) -> str:
     if isinstance(block, Table):
         title = f"**{escaped(block.title)}**\n\n" if block.title else ""
         return title + _table(block.heading, block.rows)
+    if isinstance(block, Points):
+        return "\n".join(f"- {escaped(item)}" for item in block.items)
+    if isinstance(block, Columns | Folded):
+        inside = block.blocks if isinstance(block, Folded) else [each for column in block.columns for each in column]
+        return "\n\n".join(filter(None, map(_markdown, inside)))
     return ""
-
-
-def _html(block: Block) -> str:
-    if isinstance(block, Words):
-        return f"<p>{markup(block.text)}</p>"
-    if isinstance(block, Figures):
-        tiles = (
-            f"<div class=tile><b>{markup(value)}</b><span>{markup(name)}</span></div>" for name, value in block.shown
-        )
-        return f"<div class=tiles>{''.join(tiles)}</div>"
-    if isinstance(block, Table):
-        title = f"<h3>{markup(block.title)}</h3>" if block.title else ""
-        return f"{title}<div class=wide>{pages.table(block.heading, block.rows)}</div>"
-    return block.svgs[0] if len(block.svgs) == 1 else f"<div class=two>{''.join(block.svgs)}</div>"
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

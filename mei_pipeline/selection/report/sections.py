@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+from markupsafe import Markup
+
 from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.quality import RULES
@@ -122,7 +124,7 @@ def _finalists(facts: Facts) -> Section:
 
 def equity_pictures(
     finalists: Sequence[Finalist], chains: Sequence[Leg], replays: Sequence[tuple[Leg, Leg]]
-) -> tuple[str, ...]:
+) -> tuple[Markup, ...]:
     """One picture for each finalist: its config in sample and on the holdout, and its slot's choices out of sample."""
     return tuple(
         equity_picture(
@@ -219,21 +221,14 @@ def _rows_of(plan: SweepPlan, searched: Searched) -> Iterator[Block]:
     yield Pictures(tuple(map(heat_picture, searched.maps)) or (nothing_varies(),))
     shown = ("sharpe", "return_pct", "max_drawdown_pct", "trades", "profit_factor")
     axes = [path for path, _ in plan.axes]
-    rows = summary.best.rows.select("combo", *axes, *shown).rows()
+    names = [path.rpartition(".")[2] for path in axes]
+    rows = summary.best.rows.select("combo", *shown, *axes).rows()
     if summary.best.left_out:
         yield Words(f"{summary.best.left_out[0].upper()}{summary.best.left_out[1:]}.")
     yield Table(
         f"Best {len(rows)} results on all days of the search, by Sharpe ratio",
-        (
-            "combo",
-            *(path.rpartition(".")[2] for path in axes),
-            "Sharpe",
-            "return, %",
-            "drawdown, %",
-            "trips",
-            "profit factor",
-        ),
-        tuple((row[0], *map(_value, row[1 : 1 + len(axes)]), *row[1 + len(axes) :]) for row in rows),
+        ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *names),
+        tuple((*row[: 1 + len(shown)], *map(_value, row[1 + len(shown) :])) for row in rows),
     )
 
 

@@ -1,0 +1,143 @@
+"""The record that a promoted config was accepted on, beside the figures of a replay.
+
+A replay of the whole window holds the days that the config was chosen on, where a good result is no evidence.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import TypeAdapter, ValidationError
+
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.replay.run import Replay, Stage
+from mei_pipeline.replay.summary import daily_returns
+from mei_pipeline.sweep.metrics import sharpe
+
+COLUMNS = (("search", "search"), ("out_of_sample", "out of sample"), ("holdout", "holdout"))
+"""Keys of the three parts of a record, and how they are named for people."""
+ROWS = (
+    ("days", "days"),
+    ("return_pct", "return, %"),
+    ("sharpe", "Sharpe ratio, annual"),
+    ("max_drawdown_pct", "deepest drawdown, %"),
+    ("round_trips", "round trips"),
+)
+"""Keys of the figures of a part, and how they are named for people."""
+MEANING = (
+    "Search: this replay on the days that the config was chosen on, which is no evidence. Out of sample: the record "
+    "that the gates judged, earned on the days of the folds by choices that had not seen them. Holdout: the config on "
+    "the last days, which chose nothing."
+)
+"""Explanation of the three parts."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The result on some days; None is no value.
+
+    Attributes:
+        days: Number of days.
+        return_pct: Net return.
+        sharpe: Annual Sharpe ratio of daily returns.
+        max_drawdown_pct: Deepest fall of mark-to-market equity from a peak.
+        round_trips: Closed round trips.
+    """
+
+    days: int
+    return_pct: float
+    sharpe: float | None
+    max_drawdown_pct: float
+    round_trips: int
+
+
+@dataclass(frozen=True)
+class TrackRecord:
+    """The record in the file of a promoted config; times are UTC milliseconds.
+
+    Attributes:
+        from_ms: First day of the search.
+        holdout_ms: First day of the holdout, where the search ends.
+        to_ms: One past the last day of the holdout.
+        out_of_sample: Result of the slot's choices on the days of the folds.
+        holdout: Result of the config on the holdout.
+        folds_ms: Days that each fold was judged on, first and one past the last; empty in older files.
+    """
+
+    from_ms: int
+    holdout_ms: int
+    to_ms: int
+    out_of_sample: Headline
+    holdout: Headline
+    folds_ms: tuple[tuple[int, int], ...] = ()
+
+
+_FORM = TypeAdapter(TrackRecord)
+
+
+def parse_record(evidence: Mapping[str, Any], path: Path) -> TrackRecord | None:
+    """Return the record in the evidence of a config file; None if it has none.
+
+    Raises:
+        ConfigError: A key of the record is missing or has a wrong value.
+    """
+    metrics = evidence.get("metrics")
+    if not isinstance(metrics, Mapping) or "out_of_sample" not in metrics:
+        return None
+    try:
+        return _FORM.validate_python(metrics)
+    except ValidationError as error:
+        flaw = error.errors()[0]
+        key = ".".join(map(str, ("evidence", "metrics", *flaw["loc"])))
+        raise ConfigError(
+            f"{path}: {key}: {flaw['msg']}: {flaw['input']!r}; write the file again with `mei render`"
+        ) from error
+
+
+def record_dict(record: TrackRecord | None, stage: Stage, run: Replay) -> dict[str, Any] | None:
+    """Return the record as JSON values, with the result of a replay on the days of the search as `search`."""
+    if record is None:
+        return None
+    search = _on_search(record, stage, run)
+    return {**asdict(record), "search": None if search is None else asdict(search)}
+
+
+def record_spans(record: Mapping[str, Any] | None) -> tuple[tuple[str, int, int], ...]:
+    """Return the days of the search, of each fold and of the holdout: name, first and one past the last in UTC ms."""
+    if record is None:
+        return ()
+    folds = [("out of sample", first, end) for first, end in record["folds_ms"]]
+    search, holdout = (record["from_ms"], record["holdout_ms"]), (record["holdout_ms"], record["to_ms"])
+    return (("search", *search), *folds, ("holdout", *holdout))
+
+
+def record_rows(record: Mapping[str, Any]) -> tuple[tuple[object, ...], ...]:
+    """Return one row for each of `ROWS` with the figure of each of `COLUMNS`."""
+    return tuple((name, *((record[part] or {}).get(key) for part, _ in COLUMNS)) for key, name in ROWS)
+
+
+def _on_search(record: TrackRecord, stage: Stage, run: Replay) -> Headline | None:
+    """The replay on the days of the search; None if its window does not hold all of them."""
+    from_ms, to_ms = record.from_ms, record.holdout_ms
+    if stage.cut.from_ms > from_ms or stage.cut.to_ms < to_ms:
+        return None
+    close_ms = pl.col("close_ms")
+    before = run.equity.filter(close_ms <= from_ms)["equity_usd"]
+    start = float(before[-1]) if len(before) else stage.resolved.initial_balance_usd
+    part = run.equity.filter((close_ms > from_ms) & (close_ms <= to_ms))
+    curve = np.concatenate(([start], part["equity_usd"].to_numpy()))
+    peaks = np.maximum.accumulate(curve)
+    returns = daily_returns(part, start)
+    days = np.array([len(returns)], dtype=float)
+    ratio = sharpe(days, np.array([returns.sum()]), np.array([(returns**2).sum()]))
+    ended = run.trades.filter((pl.col("exit_ms") >= from_ms) & (pl.col("exit_ms") < to_ms))
+    return Headline(
+        days=len(returns),
+        return_pct=100.0 * float(curve[-1] / start - 1.0) if start > 0.0 else 0.0,
+        sharpe=float(ratio[0]),
+        max_drawdown_pct=100.0 * float((1.0 - curve / peaks).max()) if start > 0.0 else 0.0,
+        round_trips=ended.height,
+    )

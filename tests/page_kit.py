@@ -1,0 +1,100 @@
+"""What every page of HTML keeps to: well-formed, safe, and readable on a small screen and in the dark."""
+
+import re
+from html.parser import HTMLParser
+
+from mei_pipeline import svg
+from mei_pipeline.pages import LONG
+
+VOID = {"meta"}
+LINKS = {"src", "href", "xlink:href", "srcset", "action"}
+STYLES = r"width: \d+px|--depth: [01]\.\d\d"
+"""What a `style` of an element may say. A colour would be of one palette."""
+
+
+class Page(HTMLParser):
+    """A page as its elements (tag, attributes, the elements around it) in order, its words, and the heads of tables."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.words, self.css, self.heads = [], [], "", "", []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), tuple(self.open)))
+        if tag == "thead":
+            self.heads.append([])
+        if tag not in VOID:
+            self.open.append((tag, dict(attrs)))
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs), tuple(self.open)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1][0] == "style":
+            self.css += data
+        elif self.open:
+            self.words += data
+        if self.open and self.open[-1] == ("th", {**self.open[-1][1], "scope": "col"}):
+            self.heads[-1].append(data)
+
+    def count(self, tag):
+        return sum(each == tag for each, *_ in self.elements)
+
+    def values(self, *names):
+        return [value for _, attrs, _ in self.elements for name, value in attrs.items() if name in names]
+
+
+def read_page(text):
+    """The page, after it was held to what all pages keep to."""
+    page = Page(text)
+    fetches_nothing(page, text)
+    fits_a_small_screen(page)
+    has_a_dark_palette(page)
+    has_contents(page)
+    assert [attrs for tag, attrs, _ in page.elements if tag == "th" and attrs.get("scope") not in {"col", "row"}] == []
+    return page
+
+
+def fetches_nothing(page, text):
+    assert {tag for tag, *_ in page.elements} & {"script", "link", "img", "iframe", "object", "form"} == set()
+    assert [name for _, attrs, _ in page.elements for name in attrs if name.startswith("on")] == []
+    assert not re.search(r"url\(|@import", text)
+    ids = page.values("id")
+    assert len(set(ids)) == len(ids)
+    assert set(page.values(*LINKS)) <= {f"#{name}" for name in ids}
+
+
+def fits_a_small_screen(page):
+    """What may be wider than the screen stands in a box that scrolls."""
+    for tag, _, around in page.elements:
+        if tag == "table":
+            assert "scroll" in around[-1][1].get("class", "").split()
+        if tag == "svg":
+            assert around[-1][0] == "figure"
+    rules = dict(re.findall(r"^([\w.]+) \{([^}]*)\}", page.css, flags=re.MULTILINE))
+    assert all("overflow-x: auto" in rules[name] for name in (".scroll", "figure"))
+    assert "max-width: 100%" in rules["svg"]
+    assert not re.search(r"(?<!-)width", rules["svg"]), "a small picture would fill the width"
+
+
+def has_a_dark_palette(page):
+    """Every colour of a picture has a dark twin, and no element brings a colour of its own."""
+    used = set(page.values("fill", "stroke")) - {"none"}
+    assert used <= set(svg.DARK)
+    assert "@media (prefers-color-scheme: dark)" in page.css
+    for light, dark in svg.DARK.items():
+        assert f'svg [fill="{light}"] {{ fill: {dark}; }} svg [stroke="{light}"] {{ stroke: {dark}; }}' in page.css
+    assert [style for style in page.values("style") if not re.fullmatch(STYLES, style)] == []
+
+
+def has_contents(page):
+    """A page of many sections has a table of contents with all of them, in order."""
+    sections = [attrs["id"] for tag, attrs, _ in page.elements if tag == "section" and "id" in attrs]
+    listed = [attrs["href"] for tag, attrs, _ in page.elements if tag == "a"]
+    assert listed == ([f"#{name}" for name in sections] if len(sections) >= LONG else [])
