@@ -1,5 +1,6 @@
 """Types every `mei` command of the README, and of the tutorial, one after the other, as a newcomer would."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from document_kit import commands
 
 from mei_pipeline.candles.lake import Lake, read_candles
 from mei_pipeline.cli import main
+from mei_pipeline.errors import EXIT_CODES
 from mei_pipeline.settings import CHECKOUT
 
 pytest_plugins = ["demo_fixtures"]
@@ -55,6 +57,11 @@ def walk(document, folder, monkeypatch, demos):
             assert code == 0, f"{' '.join(words)} exits with {code}"
         typed.append(words[1])
     return typed
+
+
+def test_the_readme_lists_every_exit_code():
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", (CHECKOUT / "README.md").read_text(), re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == dict(EXIT_CODES)
 
 
 def test_every_command_of_the_readme_does_what_it_says(newcomer, monkeypatch, demos):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.moves import JSON, SHORT, WHO, configured, occasion, opened, tell
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from mei_pipeline.settings import Settings
 
 
-@click.group("lane")
+@click.group("lane", cls=Group)
 def lane_group() -> None:
     """Look at lanes, and hold them back or make them smaller."""
 

@@ -65,12 +65,15 @@ def promote(
 @JSON
 def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
     """Let a lane open nothing more until a person promotes a config to it again; exits go on. Always allowed."""
+    from mei_pipeline.config.load import load_lanes
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.moves import pause as carry_out
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
     book = open_home_registry(settings)
+    if seen(book, name) is None:  # a lane that holds a config is paused without its file
+        configured(load_lanes(settings.config), name)
     tell(carry_out(book, settings.lanes, name, occasion(who, why, "mei registry pause")), as_json)
 
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mei_pipeline.cli import output
-from mei_pipeline.cli.moves import JSON, MOVES, SHORT, WHO, WHY, occasion
+from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.moves import JSON, MOVES, SHORT, WHO, WHY, configured, occasion
 
 if TYPE_CHECKING:
     from mei_pipeline.registry.records import Evidence, Gate, Transition, Verdict
     from mei_pipeline.registry.store import ConfigStory, Registry
 
 
-@click.group("registry")
+@click.group("registry", cls=Group)
 def registry() -> None:
     """Look at configs, their evidence and verdicts, and decide which config holds which lane."""
 
@@ -95,10 +96,14 @@ def show_one(config: str, as_json: bool) -> None:
 @JSON
 def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
     """Show every transition, oldest first."""
+    from mei_pipeline.config.load import load_lanes
     from mei_pipeline.registry.store import history, resolve_id
+    from mei_pipeline.settings import read_settings
 
     book = _open()
     steps = history(book, config_id=config and resolve_id(book, config), lane=lane)
+    if lane is not None and not steps:
+        configured(load_lanes(read_settings().config), lane)
     if as_json:
         output.print_json({"history": [vars(step) for step in steps]})
     else:

@@ -22,8 +22,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @FROM
 @TO
-@click.option("--json", "report", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-              help="Write the report to this file; - prints it.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object instead of tables.")
 @click.option("--html", type=_FILE, help="Write the report as one page, with pictures, to this file.")
 @click.option(
     "--chart",
@@ -42,7 +41,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     path: Path,
     start: Any,
     end: Any,
-    report: Path | None,
+    as_json: bool,
     html: Path | None,
     charts: tuple[str, ...],
     trades: Path | None,
@@ -54,7 +53,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.candles.findings import refuse_marked
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.files import write_bytes, write_json
+    from mei_pipeline.files import write_bytes
     from mei_pipeline.market import extents_ms, last_bar_ms, load_bars
     from mei_pipeline.night import spike_bounds
     from mei_pipeline.notes import window_notes
@@ -86,16 +85,14 @@ def backtest(  # noqa: PLR0913 - one argument per option
         write_frame(target, frame)
     with output.bar() as progress:
         counts = write_decisions(settings, stage, run, decisions, progress) if decisions is not None else None
-        if report is not None or html is not None:
+        if as_json or html is not None:
             summary |= decisions_of(settings, stage, run, counts, progress)
     if html is not None:
         write_bytes(html, page_of(stage, run, summary, charts).encode())
-    if report is not None and str(report) == "-":
+    if as_json:
         output.print_json(summary)
-        return
-    if report is not None:
-        write_json(report, summary)
-    _show(summary)
+    else:
+        _show(summary)
 
 
 def _check_charts(charts: tuple[str, ...], symbols: tuple[str, ...], html: Path | None) -> None:
