@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.configs import CONFIG, read_named
 from mei_pipeline.cli.days import FROM, TO, days
 from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.cli.tables import check_suffix, show_members, write_frame
@@ -17,9 +18,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option(
-    "--config", "path", type=_FILE, required=True, help="A config of a lane, or a file with strategy and params."
-)
+@CONFIG
 @FROM
 @TO
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object instead of tables.")
@@ -38,7 +37,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
               help="Write what every gate said of every symbol at every step to this .parquet file.")  # fmt: skip
 def backtest(  # noqa: PLR0913 - one argument per option
     *,
-    path: Path,
+    name: str,
     start: Any,
     end: Any,
     as_json: bool,
@@ -61,7 +60,6 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.replay.page import page_of
     from mei_pipeline.replay.report import decisions_of, report_of
     from mei_pipeline.replay.run import replay, set_stage
-    from mei_pipeline.replay.spec import read_config
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
@@ -70,7 +68,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
         check_suffix(target)
     check_suffix(decisions, ".parquet")
     config = load_config(settings.config)
-    resolved, anchor_ms = read_config(path, lake, config)
+    resolved, anchor_ms = read_named(name, settings, lake, config)
     _check_charts(charts, resolved.symbols, html)
     extents = extents_ms(lake, resolved.venue, resolved.intervals, resolved.symbols)
     from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)

@@ -66,6 +66,9 @@ def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureF
     report = json.loads(capsys.readouterr().out)
     assert report["config_id"] == config_id
     assert report["evidence_id"] == evidence["evidence_id"]
+    for name in ("paper1", config_id[:10]):
+        assert run(["backtest", "--config", name, "--from", "2026-05-20", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == report
     held = len(report["holding"])
     assert holdout["round_trips"] == report["metrics"]["trades"] + held
     assert holdout["return_pct"] == pytest.approx(report["metrics"]["return_pct"], abs=0.02 * held)

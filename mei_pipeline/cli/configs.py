@@ -1,0 +1,73 @@
+"""The option `--config` of commands that replay a config: a file, a lane, or the beginning of a config's id."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mei_pipeline.candles.lake import Lake
+    from mei_pipeline.config.load import Config
+    from mei_pipeline.params.identity import Resolved
+    from mei_pipeline.registry.store import Registry
+    from mei_pipeline.settings import Settings
+
+CONFIG = click.option(
+    "--config",
+    "name",
+    metavar="FILE|LANE|ID",
+    required=True,
+    help="A file with strategy and params, a lane (the config that holds it), or the beginning of a config's id.",
+)
+
+
+def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") -> "tuple[Resolved, int]":
+    """Return the config that `--config` names and the anchor of its features, in milliseconds.
+
+    What is a file, ends in .yaml or .yml or has a slash is a path. A lane comes before an id.
+
+    Args:
+        name: The value of the option.
+        settings: Where the registry is.
+        lake: Says which symbols a file means by `all`.
+        config: The operator's configuration.
+
+    Raises:
+        ConfigError: There is no such file, lane or config, the lane holds none, or the file is wrong.
+        DataError: The lake has no bars for it, or the registry is lost.
+    """
+    from mei_pipeline.replay.spec import read_config
+
+    path = Path(name)
+    if path.is_file() or path.suffix in {".yaml", ".yml"} or path.name != name:
+        return read_config(path, lake, config)
+
+    from mei_pipeline.config.promoted import from_yaml, to_yaml
+    from mei_pipeline.registry.home import open_home_registry
+    from mei_pipeline.registry.store import story_of
+    from mei_pipeline.replay.spec import anchor_of
+
+    book = open_home_registry(settings)
+    story = story_of(book, _config_id(name, book, config))
+    text = to_yaml(story.config.resolved, evidence={}, provenance={})
+    resolved, _ = from_yaml(text.encode(), Path(f"config {story.config.config_id}"))  # checks it against the parameters
+    stated_ms = story.evidence[-1].basis.anchor_ms if story.evidence else None
+    return resolved, anchor_of(config, resolved.interval, stated_ms)
+
+
+def _config_id(name: str, book: "Registry", config: "Config") -> str:
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.registry.store import lane_pointer, lane_pointers, resolve_id
+
+    if pointer := lane_pointer(book, name):
+        return pointer.config_id
+    if name in config.lanes:
+        raise ConfigError(f"--config {name}: the lane holds no config; `mei registry list` shows the configs")
+    if not re.fullmatch(r"[0-9a-f]+", name):
+        held = ", ".join(pointer.lane for pointer in lane_pointers(book)) or "none"
+        raise ConfigError(
+            f"--config {name}: no such file and no lane that holds a config; lanes that hold one: {held}; "
+            "`mei registry list` shows the ids of configs"
+        )
+    return resolve_id(book, name)
