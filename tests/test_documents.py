@@ -1,10 +1,10 @@
 """Types every `mei` command of the README, and of the tutorial, one after the other, as a newcomer would."""
 
 import re
-from pathlib import Path
 
+import click
 import pytest
-from document_kit import commands
+from document_kit import DOCUMENTS, commands, files_of, lines
 
 from mei_pipeline.candles.lake import Lake, read_candles
 from mei_pipeline.cli import main
@@ -14,6 +14,15 @@ from mei_pipeline.settings import CHECKOUT
 pytest_plugins = ["demo_fixtures"]
 
 OWN_TESTS = {"ui"}  # it runs until it is stopped; tests/cli/test_cli_ui.py and the tier browser do that
+DOCS = CHECKOUT / "docs"
+WRITTEN = DOCS / "how-to" / "write-a-strategy.md"  # tests/test_write_a_strategy.py types its commands
+WALKED = (
+    DOCS / "how-to" / "gpu.md",
+    DOCS / "how-to" / "promote-and-roll-back.md",
+    DOCS / "how-to" / "scale-out.md",
+    DOCS / "reference" / "lake.md",
+    DOCS / "benchmarks.md",
+)
 
 
 @pytest.fixture
@@ -32,31 +41,51 @@ def bring_candles(folder, open_ms):
 
 
 def real(word, folder):
-    """What a person puts where the document says `example`, and what the shell makes of `~`."""
-    if word.endswith("example.yaml"):
-        return str(next(Path(folder, word).parent.glob("*.yaml")).relative_to(folder))
-    return word.replace("~", str(folder))
+    """What the shell makes of `~`, and a folder of this machine for one that other machines see as well."""
+    return word.replace("~", str(folder)).replace("/mnt/shared", str(folder / "shared"))
 
 
 def walk(document, folder, monkeypatch, demos):
     """Type the commands of a document; the finished homes of `demos` stand for the commands that make them."""
     typed = []
-    for variables, words in commands(document):
+    for variables, words, code in lines(document):
+        if words[0] == "export":
+            name, _, value = words[1].partition("=")
+            monkeypatch.setenv(name, real(value, folder))
         if words[0] != "mei" or words[1] in OWN_TESTS:
             continue
         if tuple(words[1:]) in demos.homes:
             typed.append(words[1])
             demos.copy(tuple(words[1:]), folder / "var" / "".join(words[1:]).replace("--", "-"))
+            for name, text in files_of(document).items():
+                folder.joinpath(name).write_text(text)
             continue
         if words[1] == "ingest":
             bring_candles(folder, "timestamp" if "open_ms=timestamp" in words else "open_ms")
         with monkeypatch.context() as context:
             for name, value in variables.items():
                 context.setenv(name, value)
-            code = main.run([real(word, folder) for word in words[1:]])
-            assert code == 0, f"{' '.join(words)} exits with {code}"
+            assert main.run([real(word, folder) for word in words[1:]]) == code, " ".join(words)
         typed.append(words[1])
     return typed
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_command_of_every_document_is_one_that_mei_has(document):
+    for _, words in commands(document):
+        if words[0] == "mei":
+            context = click.Context(main.mei)
+            command = main.mei.get_command(context, words[1])
+            rest = words[2:]
+            if isinstance(command, click.Group):
+                rest = rest if rest[0] in command.commands else ["run", *rest]
+                command, rest = command.commands[rest[0]], rest[1:]
+            command.make_context(words[1], list(rest))
+
+
+def test_every_document_with_commands_is_walked():
+    with_commands = {path for path in DOCUMENTS if any(words[0] == "mei" for _, words in commands(path))}
+    assert with_commands == {CHECKOUT / "README.md", DOCS / "tutorial.md", WRITTEN, *WALKED}
 
 
 def test_the_readme_lists_every_exit_code():
@@ -71,6 +100,6 @@ def test_every_command_of_the_readme_does_what_it_says(newcomer, monkeypatch, de
 
 
 def test_every_command_of_the_tutorial_does_what_it_says(newcomer, monkeypatch, demos):
-    typed = walk(CHECKOUT / "docs" / "tutorial.md", newcomer, monkeypatch, demos)
+    typed = walk(DOCS / "tutorial.md", newcomer, monkeypatch, demos)
     assert {"demo", "ingest", "backup", "config", "nightly", "sweep", "backtest"} <= set(typed)
     assert (newcomer / "trades.csv").stat().st_size > 0

@@ -49,25 +49,35 @@ def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") 
     from mei_pipeline.replay.spec import anchor_of
 
     book = open_home_registry(settings)
-    story = story_of(book, _config_id(name, book, config))
+    story = story_of(book, _replayed_id(name, book, config))
     text = to_yaml(story.config.resolved, evidence={}, provenance={})
     resolved, _ = from_yaml(text.encode(), Path(f"config {story.config.config_id}"))  # checks it against the parameters
     stated_ms = story.evidence[-1].basis.anchor_ms if story.evidence else None
     return resolved, anchor_of(config, resolved.interval, stated_ms)
 
 
-def _config_id(name: str, book: "Registry", config: "Config") -> str:
-    from mei_pipeline.errors import ConfigError
-    from mei_pipeline.registry.store import lane_pointer, lane_pointers, resolve_id
+def config_id_of(name: str, book: "Registry") -> str:
+    """Return the id of the config that holds the lane `name`, or else whose id begins with `name`.
 
-    if pointer := lane_pointer(book, name):
-        return pointer.config_id
-    if name in config.lanes:
+    Raises:
+        ConfigError: There is no such lane and no such config, or several ids begin so.
+    """
+    from mei_pipeline.registry.store import lane_pointer, resolve_id
+
+    pointer = lane_pointer(book, name)
+    return pointer.config_id if pointer else resolve_id(book, name)
+
+
+def _replayed_id(name: str, book: "Registry", config: "Config") -> str:
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.registry.store import lane_pointers
+
+    held = [pointer.lane for pointer in lane_pointers(book)]
+    if name in config.lanes and name not in held:
         raise ConfigError(f"--config {name}: the lane holds no config; `mei registry list` shows the configs")
-    if not re.fullmatch(r"[0-9a-f]+", name):
-        held = ", ".join(pointer.lane for pointer in lane_pointers(book)) or "none"
+    if name not in held and not re.fullmatch(r"[0-9a-f]+", name):
         raise ConfigError(
-            f"--config {name}: no such file and no lane that holds a config; lanes that hold one: {held}; "
-            "`mei registry list` shows the ids of configs"
+            f"--config {name}: no such file and no lane that holds a config; lanes that hold one: "
+            f"{', '.join(held) or 'none'}; `mei registry list` shows the ids of configs"
         )
-    return resolve_id(book, name)
+    return config_id_of(name, book)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.configs import config_id_of
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import LaneFiles
@@ -35,21 +36,21 @@ LANE = click.option("--lane", "name", required=True, help="The lane.")
 def promote(
     config: str, name: str, why: str, who: str | None, size: float | None, generation: int | None, as_json: bool
 ) -> None:
-    """Let the config whose id begins with CONFIG take a lane, come back to one that is paused, or go to another size.
+    """Let a config take a lane, come back to one that is paused, or go to another size.
 
-    It needs what a night needs: its newest verdict under the policy in force passed, with these kernels, on the lane's
-    venue. A config that holds the lane and was judged again from other evidence is renewed.
+    CONFIG is the beginning of its id, or a lane that it holds. It needs what a night needs: its newest verdict under the
+    policy in force passed, with these kernels, on the lane's venue. A config that holds the lane and was judged again
+    from other evidence is renewed.
     """
     from mei_pipeline.registry.promote import Wish
     from mei_pipeline.registry.promote import promote as carry_out
-    from mei_pipeline.registry.store import resolve_id
 
     settings, files, book = opened()
     lane = configured(files, name)
     pointer = seen(book, name)
     wish = Wish(
         lane,
-        resolve_id(book, config),
+        config_id_of(config, book),
         generation if generation is not None else pointer.generation if pointer else 0,
         occasion(who, why, "mei registry promote"),
         by_person=True,
@@ -101,14 +102,16 @@ def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) ->
 @WHO
 @JSON
 def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
-    """Let the config whose id begins with CONFIG trade nowhere ever again. A lane that it trades in is paused first."""
+    """Let a config trade nowhere ever again; a lane that it trades in is paused first.
+
+    CONFIG is the beginning of its id, or a lane that it holds.
+    """
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.moves import retire as carry_out
-    from mei_pipeline.registry.store import resolve_id
     from mei_pipeline.settings import read_settings
 
     book = open_home_registry(read_settings())
-    config_id = resolve_id(book, config)
+    config_id = config_id_of(config, book)
     done = carry_out(book, config_id, occasion(who, why, "mei registry retire"))
     if as_json:
         output.print_json({"moved": done is not None, "config_id": config_id, "transition": done and vars(done)})
