@@ -38,9 +38,9 @@ def promote(
 ) -> None:
     """Let a config take a lane, come back to one that is paused, or go to another size.
 
-    CONFIG is the beginning of its id, or a lane that it holds. It needs what a night needs: its newest verdict under the
-    policy in force passed, with these kernels, on the lane's venue. A config that holds the lane and was judged again
-    from other evidence is renewed.
+    CONFIG is the beginning of its id, or a lane that it holds. It needs what a night needs: its newest verdict under
+    the policy in force passed, with these kernels, on the lane's venue. A config that holds the lane and was judged
+    again from other evidence is renewed.
     """
     from mei_pipeline.registry.promote import Wish
     from mei_pipeline.registry.promote import promote as carry_out
