@@ -15,7 +15,7 @@ def commands(document):
 
 def lines(document):
     """As `commands`, each with the exit code that a comment behind it states, `# exit code 4`; 0 where none does."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^ *```sh\n(.*?)^ *```", document.read_text(), flags=re.MULTILINE | re.DOTALL)
     for line in "".join(blocks).replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         if words:

@@ -22,6 +22,7 @@ OWN_TESTS = {"ui"}  # it runs until it is stopped; tests/cli/test_cli_ui.py and 
 DOCS = CHECKOUT / "docs"
 WRITTEN = DOCS / "how-to" / "write-a-strategy.md"  # tests/test_write_a_strategy.py types its commands
 WALKED = (
+    DOCS / "how-to" / "alerts.md",
     DOCS / "how-to" / "gpu.md",
     DOCS / "how-to" / "promote-and-roll-back.md",
     DOCS / "how-to" / "scale-out.md",
@@ -141,7 +142,11 @@ def test_every_command_of_the_other_pages_does_what_it_says(document, newcomer, 
     home = newcomer / "var" / "demo"
     if ("demo",) not in {tuple(words[1:]) for _, words in commands(document)}:
         demos.copy(("demo",), home)
-    if document.stem in {"gpu", "scale-out"}:  # on one machine: tests/cluster has the cluster, tests/gpu the card
+    if document.stem in {
+        "alerts",
+        "gpu",
+        "scale-out",
+    }:  # on one machine: tests/cluster has the cluster, tests/gpu the card
         monkeypatch.setenv("MEI_HOME", str(home))
         shutil.copy(CHECKOUT / "config" / "sweeps" / "nightly.yaml", home / "config" / "sweeps")
     assert walk(document, newcomer, monkeypatch, demos)

@@ -185,7 +185,10 @@ def login_name() -> str:
 
 def tell(done: "Promotion", as_json: bool) -> None:
     """Say what became of a lane."""
-    pointer = done.pointer
+    from mei_pipeline.notify import tell_moves
+    from mei_pipeline.settings import read_settings
+
+    pointer, step = done.pointer, done.transition
     if as_json:
         output.print_json(
             {
@@ -195,7 +198,14 @@ def tell(done: "Promotion", as_json: bool) -> None:
                 "files": [str(path) for path in done.files],
             }
         )
-        return
+    else:
+        _show_move(done)
+    if done.moved:  # after the result: a receiver may keep its sender waiting
+        tell_moves(read_settings(), step.action, [(pointer.lane, pointer.config_id, f"{step.why} ({step.who})")])
+
+
+def _show_move(done: "Promotion") -> None:
+    pointer = done.pointer
     rows: list[tuple[Any, ...]] = [
         (
             pointer.lane,
