@@ -57,7 +57,8 @@ def bring_candles(folder, words):
         one.select(ends, *prices).write_csv(folder / place)
     else:  # months of Binance Vision: twelve columns without a header
         place.mkdir()
-        rest = [pl.lit(0).alias(f"rest{index}") for index in range(5)]
+        quote = (pl.col("volume") * pl.col("close")).alias("quote")
+        rest = [quote, *(pl.lit(0).alias(f"rest{index}") for index in range(4))]
         one.select("open_ms", *prices, ends, *rest).write_csv(place / "BTCUSDT-1h-2025-01.csv", include_header=False)
 
 

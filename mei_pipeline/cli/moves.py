@@ -3,6 +3,7 @@
 Each writes the lane's files by itself, so that it works while Dagster is down.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -144,7 +145,8 @@ def configured(files: "LaneFiles", name: str) -> "Lane":
     lanes = {lane.name: lane for lane in lanes_of(files.lanes)}
     if name not in lanes:
         raise ConfigError(f"lane {name}: {files.folder / 'lanes'} has no file of it; it has: {', '.join(lanes)}")
-    return lanes[name]
+    stages = files.policy.real_money
+    return replace(lanes[name], min_paper_days=stages.min_paper_days, min_stage_days=stages.min_stage_days)
 
 
 def seen(book: "Registry", name: str) -> "Pointer | None":

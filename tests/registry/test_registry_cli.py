@@ -1,5 +1,6 @@
 import getpass
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -185,11 +186,14 @@ def test_what_came_of_it_for_people(judged, capsys):
     assert "was retired already" in printed(capsys, "retire", judged[1], *WHY)
 
 
-def test_real_money_by_hand(judged, capsys):
+def test_real_money_by_hand(home, judged, capsys):
     third = judged[2]
     err = refused(capsys, 4, "promote", third, "--lane", "live1", *WHY)
     assert "never on paper" in err
     done(capsys, "promote", third, "--lane", "paper9", *WHY)
+    assert "on paper for 0.0 days" in refused(capsys, 4, "promote", third, "--lane", "live1", *WHY)
+    policy = home / "config" / "policy.yaml"
+    policy.write_text(re.sub(r"(min_(?:paper|stage)_days:) \d+", r"\1 0", policy.read_text()))
     assert done(capsys, "promote", third, "--lane", "live1", *WHY)["lane"]["state"] == "live_small"
     assert "leaves out a stage" in refused(capsys, 4, "promote", third, "--lane", "live1", "--size", "1", *WHY)
     done(capsys, "promote", third, "--lane", "live1", "--size", "0.5", *WHY)
