@@ -10,6 +10,7 @@ import dagster as dg
 
 from assets.jobs import NIGHTLY
 from mei_pipeline import files
+from mei_pipeline.notify import tell
 from mei_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class Alert:
 def write_alert(
     settings: Settings, run: dg.DagsterRun, failures: list[dg.DagsterEvent], message: str, at_ms: int
 ) -> Path:
-    """Write the alert of a failed run into `logs/alerts/`; writing it again replaces it.
+    """Write the alert of a failed run into `logs/alerts/`, and send it to the receivers of pipeline.yaml.
+
+    Writing it again replaces it and sends nothing: the command that failed and the sensor both write it.
 
     Args:
         settings: Where logs are.
@@ -69,7 +72,11 @@ def write_alert(
         at_ms=at_ms,
     )
     path = settings.logs / "alerts" / f"{run.run_id}.json"
+    told = path.exists()
     files.write_json(path, asdict(alert))
+    if not told:
+        text = f"{alert.error}\n\nstep: {alert.step or 'none'}\nrun: {alert.run_id}\nto go on: {alert.resume}"
+        tell(settings, f"MEI: {alert.job} failed", text)
     return path
 
 

@@ -12,6 +12,7 @@ from assets.nights import plan_of
 from assets.selection import role_assignments
 from mei_pipeline import files
 from mei_pipeline.errors import MeiError
+from mei_pipeline.notify import tell_moves
 from mei_pipeline.params.identity import config_id, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.deploy import LanePromotion, LaneProposal, promote_proposals
@@ -109,6 +110,8 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     yield dg.MaterializeResult(
         metadata=_moved(settings.lanes, outcomes, pointers), data_version=dg.DataVersion(version_of(pointers))
     )
+    moved = [(each.lane, each.pointer.config_id, each.reason) for each in outcomes if each.moved and each.pointer]
+    tell_moves(settings, f"{context.run.job_name} moved", moved)
     failed = [outcome.error for outcome in outcomes if outcome.error]
     if failed:
         # The other lanes are done; the run fails by the gravest error, so that its exit code says what to do.

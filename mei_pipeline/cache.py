@@ -8,8 +8,12 @@ import grp
 import os
 import pwd
 import stat
+import sys
 from collections.abc import Iterator
+from functools import cache as once
 from pathlib import Path
+
+import structlog
 
 from kernels.cache import source_hash, use_cache
 from mei_pipeline.errors import ConfigError
@@ -31,6 +35,23 @@ def use_kernels(settings: Settings) -> Path:
     # numba writes with the umask of the process, whenever it compiles: nobody else may change what it writes.
     os.umask(os.umask(_OTHERS | _GROUP) | _OTHERS | _GROUP)
     return use_cache(settings.kernel_cache)
+
+
+def is_compiled(folder: Path, strategy: str) -> bool:
+    """Return whether a folder of machine code, as `use_kernels` returns it, has that of a strategy."""
+    return any(folder.rglob(f"engine.kernels.engine_{strategy}.run-*.nbi"))
+
+
+@once
+def announce_compiling(folder: Path, strategy: str) -> None:
+    """Say on stderr, once per process, that the first call of a strategy's kernels will take long.
+
+    Compiling takes numba up to a minute, in which nothing else is printed.
+    """
+    if not is_compiled(folder, strategy):
+        # Never on stdout, which structlog takes where nobody configured it: a worker's would end up in a JSON result.
+        log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
+        log.info("compiling kernels, once; this takes up to a minute", strategy=strategy, folder=str(folder))
 
 
 def check_cache(cache: Path, used: Path, user: int | None = None) -> None:

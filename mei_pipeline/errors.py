@@ -9,8 +9,11 @@
     ├── OutcomeUnknown   it may have happened: find out before doing anything else
     └── Fatal            an invariant broke: stop and look
 
-Each message says what is wrong, where, and what to do. `exit_code` is what a command of `mei` exits with.
+Each message says what is wrong, where, and what to do. `exit_code` is what a command of `mei` exits with; `EXIT_CODES`
+lists all of them. An option or argument that names what does not exist (a venue, a lane, a file) is a ConfigError.
 """
+
+from collections.abc import Mapping
 
 
 class MeiError(Exception):
@@ -57,3 +60,20 @@ class Fatal(MeiError):
     """An invariant does not hold; continuing would make it worse."""
 
     exit_code = 7
+
+
+INTERRUPTED = 128 + 2
+"""Exit code after Ctrl-C: 128 and the number of SIGINT, as shells report it."""
+
+EXIT_CODES: Mapping[int, str] = {
+    0: "done",
+    MeiError.exit_code: "a defect of MEI, or a failed check",
+    ConfigError.exit_code: "wrong configuration or usage: correct it",
+    DataError.exit_code: "missing or damaged data: ingest, repair or restore it",
+    Refused.exit_code: "refused by a rule: trying again changes nothing",
+    Retryable.exit_code: "busy, or a full disk: try again later",
+    OutcomeUnknown.exit_code: "outcome unknown: find out what happened before anything else",
+    Fatal.exit_code: "an invariant does not hold: stop and look",
+    INTERRUPTED: "interrupted by Ctrl-C",
+}
+"""Every exit code of `mei`, and its meaning."""

@@ -17,7 +17,7 @@ from kernels.cuda.launch import Job
 from kernels.market import FillModel, Floats, Ints, Market, model_record, symbol_records
 from kernels.params import SIGNAL_ROLES, Parameter, Value, record_of
 from kernels.strategies import load
-from mei_pipeline.cache import use_kernels
+from mei_pipeline.cache import announce_compiling, use_kernels
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.gpu import Gpu
 from mei_pipeline.market import Window
@@ -117,8 +117,11 @@ class Record:
 
 def engine(settings: Settings, strategy: str) -> ModuleType:
     """The compiled engine of `strategy`; its machine code is kept under the home folder."""
-    use_kernels(settings)
-    return bind.engine(strategy)
+    folder = use_kernels(settings)
+    compiled = bind.engine(strategy)
+    if hasattr(compiled.run, "stats"):  # a plain function where NUMBA_DISABLE_JIT is set
+        announce_compiling(folder, strategy)
+    return compiled
 
 
 def encode_combos(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kernels.cache import source_hash
-from mei_pipeline.cache import check_cache, use_kernels
+from mei_pipeline.cache import announce_compiling, check_cache, use_kernels
 from mei_pipeline.cli.doctor import examine
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import ConfigError
@@ -140,3 +140,15 @@ def test_what_is_compiled_is_not_for_the_group_to_write(cache: Path) -> None:
     environment = {**os.environ, "MEI_CACHE": str(made)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=CHECKOUT)
     check(made)
+
+
+def test_compiling_is_announced_once_on_stderr_and_only_where_there_is_no_machine_code(tmp_path, capsys):
+    for _ in range(2):
+        announce_compiling(tmp_path, "ema_cross")
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("ema_cross")) == ("", 1)
+    folder = tmp_path / "compiled"
+    folder.mkdir()
+    (folder / "engine.kernels.engine_ema_cross.run-646.py311.nbi").touch()
+    announce_compiling(folder, "ema_cross")
+    assert capsys.readouterr().err == ""

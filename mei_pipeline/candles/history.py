@@ -79,7 +79,8 @@ def undo(lake: Lake, ingest_id: str, *, now_ms: int | None = None) -> dict[str, 
         Path of each data file that changed to rows `removed` and `restored`.
 
     Raises:
-        Refused: There is no such ingest, it was undone already, or a later ingest, to be undone first, revised the same
+        ConfigError: There is no such ingest.
+        Refused: It was undone already, or a later ingest, to be undone first, revised the same
             bars.
         DataError: A file is damaged or can't be written; then the lake is as it was.
         Busy: Another process writes to the lake.

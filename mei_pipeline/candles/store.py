@@ -33,7 +33,7 @@ from mei_pipeline import files, names
 from mei_pipeline.candles import transaction
 from mei_pipeline.candles.intervals import INTERVALS
 from mei_pipeline.candles.transaction import Stage
-from mei_pipeline.errors import DataError, Refused
+from mei_pipeline.errors import ConfigError, DataError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -166,10 +166,10 @@ def check_venue(venue: str) -> str:
     """Return `venue` if it can name a partition.
 
     Raises:
-        DataError: It can't.
+        ConfigError: It can't.
     """
     if not _VENUE.fullmatch(venue):
-        raise DataError(f"venue {venue!r} is not allowed; use a lower-case word such as binance or hyperliquid")
+        raise ConfigError(f"venue {venue!r} is not allowed; use a lower-case word such as binance or hyperliquid")
     return venue
 
 
@@ -234,12 +234,12 @@ def read_ingest(lake: Lake, ingest_id: str) -> IngestRecord:
     """Read the record of one ingest.
 
     Raises:
-        Refused: There is no such ingest.
+        ConfigError: There is no such ingest.
     """
     known = ingest_id if re.fullmatch(r"[0-9a-f-]+", ingest_id) else ""
     record = read_record(lake.root / "ingests" / f"{known}.json", IngestRecord) if known else None
     if record is None:
-        raise Refused(f"ingest {ingest_id!r} is not in {lake.root}; `mei lake show` lists them")
+        raise ConfigError(f"ingest {ingest_id!r} is not in {lake.root}; `mei lake show` lists them")
     return record
 
 

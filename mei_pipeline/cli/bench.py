@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.groups import Group
 
 if TYPE_CHECKING:
     from mei_pipeline.gpu import Wanted
@@ -25,7 +26,7 @@ _ENGINE = click.option(
 _FEWEST_DAYS = 16  # of a window
 
 
-@click.group("bench")
+@click.group("bench", cls=Group)
 def bench() -> None:
     """Time fixed pieces of work on invented markets; no lake is needed, none is touched."""
 

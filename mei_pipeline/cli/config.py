@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.settings import read_settings
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 
 
-@click.group("config")
+@click.group("config", cls=Group)
 def config() -> None:
     """Check the configuration files and look up what they mean."""
 

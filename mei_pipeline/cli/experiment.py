@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.groups import Group
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
@@ -18,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 _SWEEP = "experiment"
 
 
-@click.group("experiment")
+@click.group("experiment", cls=Group)
 def experiment() -> None:
     """Run the whole selection on many markets whose edge is known, and count what it promotes.
 

@@ -8,6 +8,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import utc_ms
 from mei_pipeline.cli.moves import JSON, WHO, WHY, occasion
+from mei_pipeline.cli.places import check_place
 
 if TYPE_CHECKING:
     from mei_pipeline.candles.confirm import Confirmation, Decision
@@ -78,6 +79,7 @@ def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_
     from mei_pipeline.candles.intervals import iso
 
     lake = _lake()
+    check_place(lake, venue, filter(None, (interval,)), symbol)
     marked = list(_marked(lake, venue, interval, symbol))
     decided = list(_confirmations(lake, venue, interval, symbol))
     if as_json:
@@ -128,8 +130,9 @@ def confirm(
 
     because = occasion(who, why, "mei lake confirm")
     decision = Decision(because.who, because.why, because.now_ms)
-    change = _withdraw if withdrawn else _confirm
-    changed = change(_lake(), symbol, utc_ms(moment), (venue, interval), decision)
+    change, lake = _withdraw if withdrawn else _confirm, _lake()
+    check_place(lake, venue, filter(None, (interval,)), (symbol,))
+    changed = change(lake, symbol, utc_ms(moment), (venue, interval), decision)
     if as_json:
         output.print_json({"confirmed": [{"venue": name, **entry.model_dump()} for name, entry in changed]})
     else:

@@ -78,7 +78,7 @@ def ingest(
             reports.append(report)
             fruitless += refused_tables(source, report, open_is_normal=path is None)
     if as_json:
-        output.print_json({"ingests": [report.as_dict() for report in reports]})
+        output.print_json({"ingests": [report.as_dict() for report in reports], "problems": fruitless})
     else:
         for report in reports:
             _show_ingest(report)

@@ -4,7 +4,7 @@ import os
 import signal
 from types import FrameType
 
-EXIT_CODE = 130  # 128 + SIGINT, as shells report it
+from mei_pipeline.errors import INTERRUPTED
 
 
 def take() -> None:
@@ -38,7 +38,7 @@ def _raise_then_exit(_number: int, _frame: FrameType | None) -> None:
 
 def _exit(_number: int, _frame: FrameType | None) -> None:
     os.write(2, b"interrupted\n")
-    os._exit(EXIT_CODE)
+    os._exit(INTERRUPTED)
 
 
 def _raise_then_ignore(_number: int, _frame: FrameType | None) -> None:

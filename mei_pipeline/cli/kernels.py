@@ -6,12 +6,13 @@ from pathlib import Path
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.groups import Group
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 _COLUMNS = ("strategy", "architecture", "kernel", "registers", "stack bytes", "spilled bytes", "of these rules")
 
 
-@click.group()
+@click.group(cls=Group)
 def kernels() -> None:
     """Kernels for GPUs, compiled where no GPU is; processors compile theirs by themselves (mei warmup)."""
 

@@ -7,7 +7,9 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.findings import HEADERS, bounds, confirm, finding_rows, spikes
+from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.ingest import ingest
+from mei_pipeline.cli.places import check_place
 from mei_pipeline.cli.symbols import check_option
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_
     from mei_pipeline.files import write_bytes
 
     lake = _lake()
+    check_place(lake, venue, interval)
     frames = [cover.coverage(lake, name, interval or None) for name in ([venue] if venue else venues(lake))]
     frame = pl.concat([pl.DataFrame(schema=cover.SCHEMA), *frames])
     if svg is not None:
@@ -53,7 +56,7 @@ def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_
     )
 
 
-@click.group("lake")
+@click.group("lake", cls=Group)
 def lake_group() -> None:
     """Look at the lake, verify it, see what was revised, take an ingest back, confirm bars that look impossible."""
 
@@ -163,10 +166,14 @@ def revisions(
 ) -> None:
     """Show bars that a later ingest gave other values, newest change last."""
     from mei_pipeline.candles import lake as station
+    from mei_pipeline.candles import store
     from mei_pipeline.candles.schema import CANDLES, FUNDING
 
-    table = FUNDING if funding else CANDLES
-    frame = station.revisions(_lake(), venue, interval, symbol or None, ingest_id, table)
+    table, lake = FUNDING if funding else CANDLES, _lake()
+    check_place(lake, venue, filter(None, (interval,)), symbol)
+    if ingest_id is not None:
+        store.read_ingest(lake, ingest_id)
+    frame = station.revisions(lake, venue, interval, symbol or None, ingest_id, table)
     if as_json:
         output.print_json({"revisions": frame.to_dicts()})
         return
@@ -251,7 +258,10 @@ def backup(out: Path, as_json: bool) -> None:
 def restore(archive: Path, force: bool, as_json: bool) -> None:
     """Put what a backup holds into the home (MEI_HOME), after checking every hash and the registry."""
     from mei_pipeline.backup.run import restore as run
+    from mei_pipeline.errors import ConfigError
 
+    if not archive.exists():
+        raise ConfigError(f"{archive}: no such file; give the path of a tar file that `mei backup` wrote")
     with output.bar() as progress:
         report = run(archive, _home(), force=force, progress=progress, on_server=bool(_settings().registry_url))
     aside = str(report.aside) if report.aside else None

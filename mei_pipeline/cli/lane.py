@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.moves import JSON, SHORT, WHO, configured, occasion, opened, tell
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from mei_pipeline.settings import Settings
 
 
-@click.group("lane")
+@click.group("lane", cls=Group)
 def lane_group() -> None:
     """Look at lanes, and hold them back or make them smaller."""
 
@@ -125,7 +126,9 @@ def change(
         lane = configured(files, name)
         tell(resize(book, settings.lanes, lane, size, files.policy.selection.id, because), as_json)
     else:
-        _tell_holds(name, _hold(name, hold, lift, who, why), as_json)
+        holds = _hold(name, hold, lift, who, why)
+        _tell_holds(name, holds, as_json)
+        _send_holds(name, holds, f"hold {hold[0]} ({hold[1]}) set" if hold else f"hold {lift} lifted")
 
 
 def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | None, why: str) -> "dict[str, Hold]":
@@ -142,6 +145,15 @@ def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | 
     because = occasion(who, why, "mei lane set")
     wanted = {"owner": because.who, "effect": hold[1], "reason": because.why, "since_ms": because.now_ms}
     return set_hold(settings.lanes, name, hold[0], Hold.model_validate(wanted))
+
+
+def _send_holds(name: str, holds: "dict[str, Hold]", change: str) -> None:
+    """Tell people of a change, after the result is printed: a receiver may keep its sender waiting."""
+    from mei_pipeline.notify import tell as send
+    from mei_pipeline.settings import read_settings
+
+    listed = [f"{key}: {hold.effect}, {hold.owner}: {hold.reason}" for key, hold in holds.items()]
+    send(read_settings(), f"MEI: lane {name}: {change}", "\n".join(["holds:", *(listed or ["none"])]))
 
 
 def _tell_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:

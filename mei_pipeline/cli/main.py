@@ -4,6 +4,7 @@ A command lives in a module beside this one, which exports `COMMANDS: list[click
 its command is used, so that `mei --help` is instant.
 """
 
+import contextlib
 import io
 import sys
 import traceback
@@ -15,10 +16,8 @@ from typing import NamedTuple
 import click
 
 from mei_pipeline.cli import interrupts, output, stdout
-from mei_pipeline.errors import MeiError
+from mei_pipeline.errors import EXIT_CODES, INTERRUPTED, MeiError
 from mei_pipeline.text import printable
-
-_DEFECT = 1
 
 
 class Entry(NamedTuple):
@@ -82,6 +81,10 @@ class _Commands(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name, entry.summary) for name, entry in entries.items()])
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -110,9 +113,8 @@ def mei() -> None:
     """From candles to a deploy-ready config, and the executor that trades it.
 
     State lives under MEI_HOME (default: var/ of the checkout), configuration under MEI_CONFIG (default: config/).
-    Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 a defect or a failed check, 2 wrong
-    configuration or usage, 3 missing or damaged data, 4 refused by a rule, 5 busy or try again, 6 outcome unknown,
-    7 stop and look.
+    Results go to stdout, everything else to stderr. With --json a command prints one JSON object on stdout: its result,
+    or the error that ended it.
     """
     from mei_pipeline.settings import read_settings
 
@@ -127,26 +129,51 @@ def version() -> str:
 
 
 def run(arguments: Sequence[str], group: click.Group = mei) -> int:
-    """Run one command of `group` and return its exit code; every error becomes a message on stderr."""
+    """Run one command of `group` and return its exit code; every error becomes a message on stderr.
+
+    With `--json` among the arguments the error is also one JSON object on stdout, unless the command has printed its
+    result there before it failed.
+    """
+    output.expect_answer()
     try:
         code = group.main(args=list(arguments), prog_name="mei", standalone_mode=False)
         sys.stdout.flush()
-    except click.ClickException as error:
+    except stdout.ReaderGone:
+        return 0
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place of this process that catches all
+        failure = _report(error)
+    else:
+        return code if isinstance(code, int) else 0
+    if "--json" in arguments and not output.answered():
+        # A standard output that is closed or full changes nothing: stderr has the message.
+        with contextlib.suppress(stdout.ReaderGone, MeiError):
+            output.print_json({"error": failure._asdict()})
+            sys.stdout.flush()
+    return failure.exit_code
+
+
+class Failure(NamedTuple):
+    """The error that ended a command, for programs: its class, its message and the exit code."""
+
+    kind: str
+    message: str
+    exit_code: int
+
+
+def _report(error: BaseException) -> Failure:
+    """Print an error on stderr and return it for programs."""
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        output.note("interrupted")
+        return Failure("Interrupted", "interrupted", INTERRUPTED)
+    if isinstance(error, click.ClickException):
         usage = io.StringIO()
         error.show(usage)
         sys.stderr.write(printable(usage.getvalue()))
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        output.note("interrupted")
-        return interrupts.EXIT_CODE
-    except stdout.ReaderGone:
-        return 0
-    except MeiError as error:
-        output.fail(str(error))
-        return error.exit_code
-    except Exception as error:  # noqa: BLE001 - the one place of this process that catches all
-        return _unexpected(error)
-    return code if isinstance(code, int) else 0
+        return Failure("UsageError", error.format_message(), error.exit_code)
+    known = error if isinstance(error, MeiError) else _storage_error(error)
+    message = str(known) if known else f"unexpected {type(error).__name__}: {error}; {_keep_traceback()}"
+    output.fail(message)
+    return Failure(type(known or error).__name__, message, (known or MeiError()).exit_code)
 
 
 def main() -> None:
@@ -158,15 +185,10 @@ def main() -> None:
     sys.exit(code)
 
 
-def _unexpected(error: Exception) -> int:
-    """Report an error that no module explained; return the exit code."""
+def _storage_error(error: BaseException) -> MeiError | None:
     from mei_pipeline.files import storage_error
 
-    if known := storage_error(error):
-        output.fail(str(known))
-        return known.exit_code
-    output.fail(f"unexpected {type(error).__name__}: {error}; {_keep_traceback()}")
-    return _DEFECT
+    return storage_error(error) if isinstance(error, Exception) else None
 
 
 def _keep_traceback() -> str:

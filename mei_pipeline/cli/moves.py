@@ -3,11 +3,13 @@
 Each writes the lane's files by itself, so that it works while Dagster is down.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.configs import config_id_of
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import LaneFiles
@@ -35,21 +37,21 @@ LANE = click.option("--lane", "name", required=True, help="The lane.")
 def promote(
     config: str, name: str, why: str, who: str | None, size: float | None, generation: int | None, as_json: bool
 ) -> None:
-    """Let the config whose id begins with CONFIG take a lane, come back to one that is paused, or go to another size.
+    """Let a config take a lane, come back to one that is paused, or go to another size.
 
-    It needs what a night needs: its newest verdict under the policy in force passed, with these kernels, on the lane's
-    venue. A config that holds the lane and was judged again from other evidence is renewed.
+    CONFIG is the beginning of its id, or a lane that it holds. It needs what a night needs: its newest verdict under
+    the policy in force passed, with these kernels, on the lane's venue. A config that holds the lane and was judged
+    again from other evidence is renewed.
     """
     from mei_pipeline.registry.promote import Wish
     from mei_pipeline.registry.promote import promote as carry_out
-    from mei_pipeline.registry.store import resolve_id
 
     settings, files, book = opened()
     lane = configured(files, name)
     pointer = seen(book, name)
     wish = Wish(
         lane,
-        resolve_id(book, config),
+        config_id_of(config, book),
         generation if generation is not None else pointer.generation if pointer else 0,
         occasion(who, why, "mei registry promote"),
         by_person=True,
@@ -65,12 +67,15 @@ def promote(
 @JSON
 def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
     """Let a lane open nothing more until a person promotes a config to it again; exits go on. Always allowed."""
+    from mei_pipeline.config.load import load_lanes
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.moves import pause as carry_out
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
     book = open_home_registry(settings)
+    if seen(book, name) is None:  # a lane that holds a config is paused without its file
+        configured(load_lanes(settings.config), name)
     tell(carry_out(book, settings.lanes, name, occasion(who, why, "mei registry pause")), as_json)
 
 
@@ -98,14 +103,16 @@ def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) ->
 @WHO
 @JSON
 def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
-    """Let the config whose id begins with CONFIG trade nowhere ever again. A lane that it trades in is paused first."""
+    """Let a config trade nowhere ever again; a lane that it trades in is paused first.
+
+    CONFIG is the beginning of its id, or a lane that it holds.
+    """
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.moves import retire as carry_out
-    from mei_pipeline.registry.store import resolve_id
     from mei_pipeline.settings import read_settings
 
     book = open_home_registry(read_settings())
-    config_id = resolve_id(book, config)
+    config_id = config_id_of(config, book)
     done = carry_out(book, config_id, occasion(who, why, "mei registry retire"))
     if as_json:
         output.print_json({"moved": done is not None, "config_id": config_id, "transition": done and vars(done)})
@@ -138,7 +145,8 @@ def configured(files: "LaneFiles", name: str) -> "Lane":
     lanes = {lane.name: lane for lane in lanes_of(files.lanes)}
     if name not in lanes:
         raise ConfigError(f"lane {name}: {files.folder / 'lanes'} has no file of it; it has: {', '.join(lanes)}")
-    return lanes[name]
+    stages = files.policy.real_money
+    return replace(lanes[name], min_paper_days=stages.min_paper_days, min_stage_days=stages.min_stage_days)
 
 
 def seen(book: "Registry", name: str) -> "Pointer | None":
@@ -179,7 +187,10 @@ def login_name() -> str:
 
 def tell(done: "Promotion", as_json: bool) -> None:
     """Say what became of a lane."""
-    pointer = done.pointer
+    from mei_pipeline.notify import tell_moves
+    from mei_pipeline.settings import read_settings
+
+    pointer, step = done.pointer, done.transition
     if as_json:
         output.print_json(
             {
@@ -189,7 +200,14 @@ def tell(done: "Promotion", as_json: bool) -> None:
                 "files": [str(path) for path in done.files],
             }
         )
-        return
+    else:
+        _show_move(done)
+    if done.moved:  # after the result: a receiver may keep its sender waiting
+        tell_moves(read_settings(), step.action, [(pointer.lane, pointer.config_id, f"{step.why} ({step.who})")])
+
+
+def _show_move(done: "Promotion") -> None:
+    pointer = done.pointer
     rows: list[tuple[Any, ...]] = [
         (
             pointer.lane,

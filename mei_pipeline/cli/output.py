@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from mei_pipeline.errors import Fatal
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
 _PIPED_WIDTH = 160  # characters of a table that goes to a file
 _REPORT_EVERY_S = 10.0  # seconds between progress lines where no bar can be drawn
 _WHOLE_FROM = 1000.0  # a figure this large is shown with two decimals, a smaller one with four digits
+_ANSWERED = ContextVar("answered", default=False)
+
+
+def expect_answer() -> None:
+    """Begin a command: it has not printed a JSON object yet."""
+    _ANSWERED.set(False)
+
+
+def answered() -> bool:
+    """Return whether the command has printed its JSON object."""
+    return _ANSWERED.get()
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -33,6 +45,7 @@ def print_json(value: Mapping[str, Any]) -> None:
         text = json.dumps(value, sort_keys=True, allow_nan=False)
     except ValueError as error:
         raise Fatal(f"result can't be printed as JSON: {error}; a figure is NaN or infinite") from error
+    _ANSWERED.set(True)
     sys.stdout.write(f"{text}\n")
 
 

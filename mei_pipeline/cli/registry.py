@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mei_pipeline.cli import output
-from mei_pipeline.cli.moves import JSON, MOVES, SHORT, WHO, WHY, occasion
+from mei_pipeline.cli.configs import config_id_of
+from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.moves import JSON, MOVES, SHORT, WHO, WHY, configured, occasion
 
 if TYPE_CHECKING:
     from mei_pipeline.registry.records import Evidence, Gate, Transition, Verdict
     from mei_pipeline.registry.store import ConfigStory, Registry
 
 
-@click.group("registry")
+@click.group("registry", cls=Group)
 def registry() -> None:
     """Look at configs, their evidence and verdicts, and decide which config holds which lane."""
 
@@ -69,12 +71,15 @@ def show_list(as_json: bool) -> None:
 @click.argument("config")
 @JSON
 def show_one(config: str, as_json: bool) -> None:
-    """Show the config whose id begins with CONFIG: parameters, evidence, every gate, history."""
+    """Show a config: parameters, evidence, every gate, history.
+
+    CONFIG is the beginning of its id, or a lane that it holds.
+    """
     from mei_pipeline.registry.records import as_dict
-    from mei_pipeline.registry.store import resolve_id, story_of
+    from mei_pipeline.registry.store import story_of
 
     book = _open()
-    story = story_of(book, resolve_id(book, config))
+    story = story_of(book, config_id_of(config, book))
     if as_json:
         output.print_json(
             {
@@ -91,14 +96,18 @@ def show_one(config: str, as_json: bool) -> None:
 
 @registry.command("history")
 @click.option("--lane", help="Only what concerns this lane.")
-@click.option("--config", help="Only what concerns the config whose id begins so.")
+@click.option("--config", help="Only what concerns this config: the beginning of its id, or a lane that it holds.")
 @JSON
 def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
     """Show every transition, oldest first."""
-    from mei_pipeline.registry.store import history, resolve_id
+    from mei_pipeline.config.load import load_lanes
+    from mei_pipeline.registry.store import history
+    from mei_pipeline.settings import read_settings
 
     book = _open()
-    steps = history(book, config_id=config and resolve_id(book, config), lane=lane)
+    steps = history(book, config_id=config and config_id_of(config, book), lane=lane)
+    if lane is not None and not steps:
+        configured(load_lanes(read_settings().config), lane)
     if as_json:
         output.print_json({"history": [vars(step) for step in steps]})
     else:
@@ -110,12 +119,12 @@ def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
 @click.argument("new", metavar="B")
 @JSON
 def show_difference(old: str, new: str, as_json: bool) -> None:
-    """Show in which parameters the configs whose ids begin with A and B differ."""
+    """Show in which parameters the configs A and B differ; each is the beginning of an id, or a lane."""
     from mei_pipeline.registry.deploy import changes
-    from mei_pipeline.registry.store import get_config, resolve_id
+    from mei_pipeline.registry.store import get_config
 
     book = _open()
-    before, after = (get_config(book, resolve_id(book, config)) for config in (old, new))
+    before, after = (get_config(book, config_id_of(config, book)) for config in (old, new))
     found = changes(before.resolved, after.resolved)
     if as_json:
         output.print_json({"a": before.config_id, "b": after.config_id, "changes": [vars(change) for change in found]})

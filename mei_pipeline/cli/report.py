@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the page with its pictures to this file, too.",
 )
-def report(latest: bool, prefix: str | None, html: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the night, and where its report lies.")
+def report(latest: bool, prefix: str | None, html: Path | None, as_json: bool) -> None:
     """Print the report of a night as Markdown, and say where the page with its pictures lies."""
     from mei_pipeline import files
     from mei_pipeline.cli.tables import check_suffix
@@ -42,6 +43,9 @@ def report(latest: bool, prefix: str | None, html: Path | None) -> None:
     if html is not None:
         files.write_bytes(html, written.html.read_bytes())
         page = html
+    if as_json:
+        output.print_json({"night": plan.id, "markdown": str(written.markdown), "html": str(page)})
+        return
     output.echo(written.markdown.read_text(), end="")
     output.note(f"page with pictures: {page}")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.configs import CONFIG, read_named
 from mei_pipeline.cli.days import FROM, TO, days
 from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.cli.tables import check_suffix, show_members, write_frame
@@ -17,13 +18,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option(
-    "--config", "path", type=_FILE, required=True, help="A config of a lane, or a file with strategy and params."
-)
+@CONFIG
 @FROM
 @TO
-@click.option("--json", "report", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-              help="Write the report to this file; - prints it.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object instead of tables.")
 @click.option("--html", type=_FILE, help="Write the report as one page, with pictures, to this file.")
 @click.option(
     "--chart",
@@ -39,10 +37,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
               help="Write what every gate said of every symbol at every step to this .parquet file.")  # fmt: skip
 def backtest(  # noqa: PLR0913 - one argument per option
     *,
-    path: Path,
+    name: str,
     start: Any,
     end: Any,
-    report: Path | None,
+    as_json: bool,
     html: Path | None,
     charts: tuple[str, ...],
     trades: Path | None,
@@ -54,7 +52,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.candles.findings import refuse_marked
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.files import write_bytes, write_json
+    from mei_pipeline.files import write_bytes
     from mei_pipeline.market import extents_ms, last_bar_ms, load_bars
     from mei_pipeline.night import spike_bounds
     from mei_pipeline.notes import window_notes
@@ -62,7 +60,6 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.replay.page import page_of
     from mei_pipeline.replay.report import decisions_of, report_of
     from mei_pipeline.replay.run import replay, set_stage
-    from mei_pipeline.replay.spec import read_config, read_record
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
@@ -71,8 +68,8 @@ def backtest(  # noqa: PLR0913 - one argument per option
         check_suffix(target)
     check_suffix(decisions, ".parquet")
     config = load_config(settings.config)
-    resolved, anchor_ms = read_config(path, lake, config)
-    record = read_record(path)
+    named = read_named(name, settings, lake, config)
+    resolved, anchor_ms = named.resolved, named.anchor_ms
     _check_charts(charts, resolved.symbols, html)
     extents = extents_ms(lake, resolved.venue, resolved.intervals, resolved.symbols)
     from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
@@ -81,22 +78,20 @@ def backtest(  # noqa: PLR0913 - one argument per option
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     stage = set_stage(settings, bars, resolved, from_ms, to_ms)
     run = replay(settings, stage)
-    summary = report_of(stage, run, record)
+    summary = report_of(stage, run, named.record)
     summary["notes"] += [] if end else window_notes(extents, resolved.intervals, to_ms)
     for target, frame in ((trades, run.trades), (fills, run.fills), (equity, run.equity)):
         write_frame(target, frame)
     with output.bar() as progress:
         counts = write_decisions(settings, stage, run, decisions, progress) if decisions is not None else None
-        if report is not None or html is not None:
+        if as_json or html is not None:
             summary |= decisions_of(settings, stage, run, counts, progress)
     if html is not None:
         write_bytes(html, page_of(stage, run, summary, charts).encode())
-    if report is not None and str(report) == "-":
+    if as_json:
         output.print_json(summary)
-        return
-    if report is not None:
-        write_json(report, summary)
-    _show(summary)
+    else:
+        _show(summary)
 
 
 def _check_charts(charts: tuple[str, ...], symbols: tuple[str, ...], html: Path | None) -> None:

@@ -7,6 +7,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import FROM, TO, days
+from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.sweep_forms import left_out, shown, table_of_best
 from mei_pipeline.cli.sweeps import LOOKING
 from mei_pipeline.cli.tables import show_members
@@ -31,7 +32,7 @@ _TOP = click.option(
 )
 
 
-class _Sweeps(click.Group):
+class _Sweeps(Group):
     """A group whose first word may be left out where it is `run`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -1,11 +1,11 @@
 """`mei why`: the chain of gates, the book and the orders behind one decision."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.configs import CONFIG, read_named
 from mei_pipeline.cli.days import utc_ms
 from mei_pipeline.cli.symbols import check_option
 
@@ -13,15 +13,14 @@ _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:
 
 
 @click.command()
-@click.option("--config", "path", type=click.Path(dir_okay=False, path_type=Path), required=True,
-              help="A config of a lane, or a file with strategy and params.")  # fmt: skip
+@CONFIG
 @click.option("--symbol", required=True, callback=check_option, help="Symbol of the book.")
 @click.option("--at", "moment", type=click.DateTime(_MOMENTS), required=True,
               help="UTC time at which the bar opens: the name of the bar at whose close it was decided.")  # fmt: skip
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]),
               help="First UTC day of the replay that leads there; default: the day after the anchor.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def why(path: Path, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
+def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     """Explain what a config did with one symbol at one bar of the lake: gates, signal, book, orders.
 
     The config is replayed up to that bar, so position, equity and margin are those that a backtest from the same day
@@ -34,14 +33,14 @@ def why(path: Path, symbol: str, moment: Any, start: Any, as_json: bool) -> None
     from mei_pipeline.market import DAY_MS, load_bars, stored_ms
     from mei_pipeline.night import spike_bounds
     from mei_pipeline.replay.run import set_stage
-    from mei_pipeline.replay.spec import read_config
     from mei_pipeline.replay.why import explain_step
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
     lake = Lake(settings.lake)
     config = load_config(settings.config)
-    resolved, anchor_ms = read_config(path, lake, config)
+    named = read_named(name, settings, lake, config)
+    resolved, anchor_ms = named.resolved, named.anchor_ms
     from_ms = utc_ms(start) if start else -(-anchor_ms // DAY_MS) * DAY_MS
     if from_ms < anchor_ms:
         raise ConfigError(f"--from {start:%Y-%m-%d}: before the anchor, where features start; choose a later day")

@@ -13,7 +13,7 @@ from pydantic import Field
 from mei_pipeline.config.base import FileModel, Name
 from mei_pipeline.config.reader import parse_document
 from mei_pipeline.config.writer import yaml_text
-from mei_pipeline.errors import ConfigError, DataError, Refused
+from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.files import locked
 from mei_pipeline.registry.lanes import lane_folder, read_bytes
 from mei_pipeline.registry.render import write_checked
@@ -95,14 +95,14 @@ def lift_hold(lanes_folder: Path, lane: str, name: str) -> dict[str, Hold]:
     """Lift a hold of a lane, and return those that are left.
 
     Raises:
-        Refused: The lane has no such hold.
+        ConfigError: The lane has no such hold.
         DataError: The file is damaged, or could not be written.
         Busy: Another process changes the lane's holds.
     """
 
     def without(holds: dict[str, Hold]) -> dict[str, Hold]:
         if name not in holds:
-            raise Refused(f"lane {lane}: has no hold {name!r}; it has: {', '.join(sorted(holds)) or 'none'}")
+            raise ConfigError(f"lane {lane}: has no hold {name!r}; it has: {', '.join(sorted(holds)) or 'none'}")
         return {key: hold for key, hold in holds.items() if key != name}
 
     return _changed(lanes_folder, lane, without)

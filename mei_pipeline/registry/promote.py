@@ -5,8 +5,8 @@ transaction that acts on it, under the write lock, where what it read stays true
 then pointer and transitions, then the lane's files; whatever is cut off between two steps is made good by `render`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -18,7 +18,7 @@ from mei_pipeline.registry.config_file import check_runnable, config_bytes
 from mei_pipeline.registry.engine import Registry, reading, writing
 from mei_pipeline.registry.lifecycle import (
     HOLDS,
-    PAPER,
+    LIVE_SMALL,
     PAUSED,
     RAMP,
     REAL_MONEY_VENUE,
@@ -30,6 +30,7 @@ from mei_pipeline.registry.lifecycle import (
     entry,
     stage,
 )
+from mei_pipeline.registry.real_money import check_all, check_paper, check_stage
 from mei_pipeline.registry.records import Config, Evidence, Lane, Occasion, Pointer, Transition, Verdict
 from mei_pipeline.registry.render import Seam, onwards, render, store_config
 
@@ -199,10 +200,15 @@ def admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) ->
         Refused: Something does not.
     """
     config, verdict, evidence = judged_for(connection, lane, config_id, policy_id)
+    _check_passed(lane, verdict)
+    return config, verdict, evidence
+
+
+def _check_passed(lane: Lane, verdict: Verdict) -> None:
     if not verdict.passed:
         fallen = ", ".join(f"{gate.name} ({gate.verdict})" for gate in verdict.gates if gate.verdict != "pass")
-        raise Refused(f"lane {lane.name}: config {config_id[:12]} did not pass: {fallen or 'no gate was computed'}")
-    return config, verdict, evidence
+        short = verdict.config_id[:12]
+        raise Refused(f"lane {lane.name}: config {short} did not pass: {fallen or 'no gate was computed'}")
 
 
 def judged_for(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> tuple[Config, Verdict, Evidence]:
@@ -228,18 +234,27 @@ def check_fit(lane: Lane, config: Config, verdict: Verdict, evidence: Evidence) 
     Raises:
         Refused: It is of another venue, or was measured with other kernels than those of this checkout.
     """
+    _check_venue(lane, config, evidence)
+    _check_kernels(lane, config, evidence)
+    check_runnable(Path(f"{config.config_id}.yaml"), config_bytes(config, evidence, verdict))
+
+
+def _check_venue(lane: Lane, config: Config, evidence: Evidence) -> None:
     where, short = f"lane {lane.name}", config.config_id[:12]
     if {config.resolved.venue, evidence.basis.venue} != {lane.venue}:
         raise Refused(
             f"{where}: trades {lane.venue}, config {short} is of {config.resolved.venue}"
             f" and was measured on {evidence.basis.venue}; venues never mix"
         )
+
+
+def _check_kernels(lane: Lane, config: Config, evidence: Evidence) -> None:
     if evidence.basis.kernel_hash != source_hash():
         raise Refused(
-            f"{where}: config {short} was measured with kernels {evidence.basis.kernel_hash[:12]}, these are"
-            f" {source_hash()[:12]} and an executor would not take it; judge it again"
+            f"lane {lane.name}: config {config.config_id[:12]} was measured with kernels"
+            f" {evidence.basis.kernel_hash[:12]}, these are {source_hash()[:12]}"
+            " and an executor would not take it; judge it again"
         )
-    check_runnable(Path(f"{config.config_id}.yaml"), config_bytes(config, evidence, verdict))
 
 
 def check_mover(lane: Lane, *, by_person: bool) -> None:
@@ -253,8 +268,12 @@ def check_mover(lane: Lane, *, by_person: bool) -> None:
         raise Refused(f"{where}: mode is {lane.mode}; only paper lanes are promoted to without a person")
     if lane.manual:
         raise Refused(f"{where}: is manual and follows strategy_overrides.yaml; take `manual` away to promote to it")
+    _check_real_venue(lane)
+
+
+def _check_real_venue(lane: Lane) -> None:
     if lane.mode == "live" and lane.venue != REAL_MONEY_VENUE:
-        raise Refused(f"{where}: is live on {lane.venue}; real money trades on {REAL_MONEY_VENUE} alone")
+        raise Refused(f"lane {lane.name}: is live on {lane.venue}; real money trades on {REAL_MONEY_VENUE} alone")
 
 
 def held_by(connection: Connection, pointer: Pointer) -> str:
@@ -272,8 +291,10 @@ def _decide(connection: Connection, wish: Wish, policy_id: str) -> Decision:
     lane = wish.lane
     if wish.size is not None:
         check_size(lane.name, wish.size)
-    check_mover(lane, by_person=wish.by_person)
     now = rows.find_pointer(connection, lane.name)
+    if lane.mode == "live" and wish.by_person:
+        check_all(lane.name, wish.config_id, _real_money_checks(connection, wish, policy_id, now))
+    check_mover(lane, by_person=wish.by_person)
     if now is not None and now.state == PAUSED and not wish.by_person:
         raise Refused(f"lane {lane.name}: is paused; a person resumes it with `mei registry promote`")
     config, verdict, evidence = admit(connection, lane, wish.config_id, policy_id)
@@ -287,14 +308,40 @@ def _decide(connection: Connection, wish: Wish, policy_id: str) -> Decision:
         size = _first_size(lane) if wish.size is None else wish.size
         state, size = entry(lane.name, lane.mode, size)
         check_step(wish.config_id, rows.state_in(connection, wish.config_id, lane.name), state)
-        if lane.mode == "live" and not rows.was_in(connection, wish.config_id, PAPER):
-            raise Refused(
-                f"lane {lane.name}: config {wish.config_id[:12]} was never on paper; promote it to a paper lane first"
-            )
         back = now is not None and now.config_id == wish.config_id and now.state == PAUSED
         action = "resumed" if back else "promoted"
     rows.check_generation(lane.name, now, wish.expected_generation)
     return Move(lane.name, config, verdict, evidence, state, size, action, now, wish.occasion)
+
+
+def _real_money_checks(
+    connection: Connection, wish: Wish, policy_id: str, now: Pointer | None
+) -> Iterator[Callable[[], object]]:
+    """Everything that a config needs to trade real money, or more of it, each as a check of its own."""
+    lane, config = wish.lane, rows.find_config(connection, wish.config_id)
+    yield lambda: check_mover(replace(lane, venue=REAL_MONEY_VENUE), by_person=True)
+    yield lambda: _check_real_venue(lane)
+    verdict = rows.latest_verdict(connection, wish.config_id, policy_id)
+    if verdict is None:
+        yield lambda: judged_for(connection, lane, wish.config_id, policy_id)
+    else:
+        judged, evidence = verdict, rows.judged_evidence(connection, verdict)
+        yield lambda: _check_passed(lane, judged)
+        yield lambda: _check_venue(lane, config, evidence)
+        yield lambda: _check_kernels(lane, config, evidence)
+        yield lambda: check_runnable(Path(f"{config.config_id}.yaml"), config_bytes(config, evidence, judged))
+    at_ms = wish.occasion.now_ms
+    if now is not None and now.config_id == wish.config_id and trades(lane, now):
+        held, size = now, now.size_multiplier if wish.size is None else wish.size
+        yield lambda: stage(lane.name, lane.mode, held.size_multiplier, size)
+        if size > held.size_multiplier:
+            yield lambda: check_stage(connection, lane, held, at_ms)
+    else:
+        first = _first_size(lane) if wish.size is None else wish.size
+        state = rows.state_in(connection, wish.config_id, lane.name)
+        yield lambda: entry(lane.name, lane.mode, first)
+        yield lambda: check_step(wish.config_id, state, LIVE_SMALL)
+        yield lambda: check_paper(connection, lane, wish.config_id, at_ms)
 
 
 def _first_size(lane: Lane) -> float:

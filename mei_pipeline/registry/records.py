@@ -262,6 +262,8 @@ class Lane:
         role: Which of the night's choices it takes: `primary`, `fallback`, …
         manual: It follows `strategy_overrides.yaml`, and no night moves it.
         size_multiplier: With which a config enters the lane, above 0 up to 1; a live lane has its ramp.
+        min_paper_days: Days on paper before a config enters a live lane.
+        min_stage_days: Days at a stage of the ramp before the next one.
     """
 
     name: str
@@ -270,6 +272,8 @@ class Lane:
     role: str
     manual: bool = False
     size_multiplier: float = 1.0
+    min_paper_days: float = 0.0
+    min_stage_days: float = 0.0
 
     def __post_init__(self) -> None:
         check_size(self.name, self.size_multiplier)

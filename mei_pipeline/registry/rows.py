@@ -249,6 +249,15 @@ def was_in(connection: Connection, config_id: str, state: str) -> bool:
     return connection.execute(query).first() is not None
 
 
+def steps_of(connection: Connection, config_id: str, lane: str | None = None) -> list[Transition]:
+    """Return the transitions of a config, oldest first; those in one lane alone if `lane` is given."""
+    table = tables.transitions
+    query = select(table).where(table.c.config_id == config_id)
+    if lane is not None:
+        query = query.where(table.c.lane == lane)
+    return [to_transition(row) for row in connection.execute(query.order_by(table.c.seq))]
+
+
 def state_in(connection: Connection, config_id: str, lane: str) -> str:
     """The state of a config as a lane sees it."""
     table = tables.transitions

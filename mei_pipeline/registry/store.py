@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
-from mei_pipeline.errors import Refused
+from mei_pipeline.errors import ConfigError, Refused
 from mei_pipeline.files import canonical_json, sha256_json
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.params.identity import config_id as id_of
@@ -109,14 +109,14 @@ def resolve_id(registry: Registry, prefix: str) -> str:
     """The one config id that begins with `prefix`.
 
     Raises:
-        Refused: No config or several begin so.
+        ConfigError: No config or several begin so.
     """
     with reading(registry) as connection:
         column = tables.configs.c.config_id
         found = list(connection.execute(select(column).where(column.startswith(prefix, autoescape=True))).scalars())
     if len(found) != 1:
         count, verb = ("several configs", "begin") if found else ("no config", "begins")
-        raise Refused(f"config {prefix}: {count} of the registry {verb} so; `mei registry list` shows the ids")
+        raise ConfigError(f"config {prefix}: {count} of the registry {verb} so; `mei registry list` shows the ids")
     return str(found[0])
 
 

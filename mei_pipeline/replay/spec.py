@@ -90,7 +90,7 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
     """
     if _is_promoted(path):
         resolved, file = read_promoted(path)
-        return resolved, _anchor(config, resolved.interval, file.evidence.get("anchor_ms"))
+        return resolved, anchor_of(config, resolved.interval, file.evidence.get("anchor_ms"))
     spec = read_yaml(path, BacktestSpec)
     venue = spec.venue or config.pipeline.venue
     names = tuple(common_symbols(lake, venue, spec.intervals)[0]) if spec.symbols == "all" else spec.symbols
@@ -110,7 +110,7 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
         exit_interval=spec.intervals.exit,
         benchmark=spec.benchmark,
     )
-    return resolved, _anchor(config, spec.interval, spec.anchor_ms)
+    return resolved, anchor_of(config, spec.interval, spec.anchor_ms)
 
 
 def read_record(path: Path) -> TrackRecord | None:
@@ -126,7 +126,12 @@ def _is_promoted(path: Path) -> bool:
     return path.is_file() and b"\nconfig_id:" in b"\n" + path.read_bytes()
 
 
-def _anchor(config: Config, interval: str, stated_ms: int | None) -> int:
+def anchor_of(config: Config, interval: str, stated_ms: int | None) -> int:
+    """Return the anchor that is stated, or else that of the interval in pipeline.yaml, in milliseconds.
+
+    Raises:
+        ConfigError: pipeline.yaml has none for the interval.
+    """
     if stated_ms is not None:
         return stated_ms
     if interval not in config.pipeline.anchors:

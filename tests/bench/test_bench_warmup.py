@@ -7,6 +7,7 @@ from kernels import bind
 from kernels import features as kernel
 from kernels.market import fill_model
 from mei_pipeline.bench.warmup import warm_up
+from mei_pipeline.cache import is_compiled
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.features import build_features, columns_of
 from mei_pipeline.market import DAY_MS, load_bars, window
@@ -36,6 +37,7 @@ def test_every_function_of_every_strategy_is_called(warm, compiled_kernels):
     assert [(part.owner, part.function) for part in done] == wanted
     assert all(part.seconds > 0.0 for part in done)
     assert folder == compiled_kernels
+    assert all(is_compiled(folder, name) for name in read_catalog().strategies)
 
 
 def test_a_second_warm_up_compiles_nothing(warm):

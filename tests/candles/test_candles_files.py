@@ -167,8 +167,12 @@ def test_the_venue_is_read_from_the_files(tmp_path):
         open_files(tmp_path)
 
 
+def test_a_path_that_nothing_has_is_an_error_of_its_option(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.parquet: no such file or folder"):
+        open_files(tmp_path / "none.parquet", "binance")
+
+
 CASES = {
-    "absent": (lambda path: path / "none.parquet", r"none\.parquet: no such file or folder"),
     "empty folder": (lambda path: path, r"no file that ends in \.parquet"),
     "no match": (lambda path: path / "*.csv", r"\*\.csv: no file that ends in"),
     "other ending": (lambda path: write(path / "a.xlsx", b"x"), r"a\.xlsx: expected a file that ends in"),

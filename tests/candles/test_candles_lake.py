@@ -29,7 +29,7 @@ from mei_pipeline.candles.lake import (
     venues,
     verify,
 )
-from mei_pipeline.errors import Busy, DataError, Refused
+from mei_pipeline.errors import Busy, ConfigError, DataError, Refused
 
 FRAME = bars(("BTC", "ETH", "SOL"), 24 * 45)
 
@@ -209,7 +209,7 @@ def test_an_ingest_that_was_built_upon_is_undone_last(lake):
 @pytest.mark.parametrize("name", ["000009-00000000", "../lake", ""])
 def test_undo_of_an_unknown_ingest_is_refused(lake, name):
     merge(lake, FRAME)
-    with pytest.raises(Refused, match="is not in"):
+    with pytest.raises(ConfigError, match="is not in"):
         undo(lake, name)
 
 

@@ -255,7 +255,7 @@ def test_a_pattern_that_matches_nothing_is_named(tmp_path):
     with pytest.raises(DataError, match=r"\[ab\]\.csv: no file that ends in"):
         open_files(tmp_path / "[ab].csv", "binance")
     (tmp_path / "in [2025]").mkdir()
-    with pytest.raises(DataError, match=r"in \[2025\]/none\.csv: no such file or folder"):
+    with pytest.raises(ConfigError, match=r"in \[2025\]/none\.csv: no such file or folder"):
         open_files(tmp_path / "in [2025]/none.csv", "binance")
 
 

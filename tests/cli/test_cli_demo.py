@@ -62,13 +62,16 @@ def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureF
     holdout = evidence["metrics"]["holdout"]
     assert (evidence["metrics"]["holdout_ms"], holdout["days"]) == (AS_OF_MS - 42 * DAY_MS, 42)
     file = lane / "configs" / f"{config_id}.yaml"
-    assert run(["backtest", "--config", str(file), "--from", "2026-05-20", "--json", "-"]) == 0
+    assert run(["backtest", "--config", str(file), "--from", "2026-05-20", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["config_id"] == config_id
     assert report["evidence_id"] == evidence["evidence_id"]
     record = report["record"]
     assert (record["search"], record["holdout"]) == (None, holdout)
     assert record["out_of_sample"]["days"] == sum(end - first for first, end in record["folds_ms"]) // DAY_MS
+    for name in ("paper1", config_id[:10]):
+        assert run(["backtest", "--config", name, "--from", "2026-05-20", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == report
     held = len(report["holding"])
     assert holdout["round_trips"] == report["metrics"]["trades"] + held
     assert holdout["return_pct"] == pytest.approx(report["metrics"]["return_pct"], abs=0.02 * held)
@@ -112,18 +115,15 @@ def market(mei_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_backtest_writes_what_was_asked_for(market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("strategy: ema_cross\ninterval: 1h\nparams: {entry.warmup_bars: 50}\n")
-    report, trades, equity = tmp_path / "report.json", tmp_path / "trades.csv", tmp_path / "equity.parquet"
-    code = run(
-        ["backtest", "--config", str(path), "--json", str(report), "--trades", str(trades), "--equity", str(equity)]
-    )
-    assert code == 0
+    trades, equity = tmp_path / "trades.csv", tmp_path / "equity.parquet"
+    files = ["--trades", str(trades), "--equity", str(equity)]
+    assert run(["backtest", "--config", str(path), *files, "--json"]) == 0
     assert market.exists()
-    told = json.loads(report.read_text())
+    told = json.loads(capsys.readouterr().out)
     assert told["metrics"]["trades"] == len(trades.read_text().splitlines()) - 1 > 0
     assert equity.stat().st_size > 0
+    assert run(["backtest", "--config", str(path)]) == 0
     assert "net_pnl_usd" in capsys.readouterr().out
-    assert run(["backtest", "--config", str(path), "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out) == told
 
 
 @pytest.mark.parametrize(

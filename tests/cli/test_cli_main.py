@@ -1,5 +1,7 @@
 import errno
+import json
 import os
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -9,7 +11,7 @@ import click
 import pytest
 
 from mei_pipeline import errors
-from mei_pipeline.cli import main
+from mei_pipeline.cli import main, output
 from mei_pipeline.settings import CHECKOUT
 
 HEAVY = {"dagster", "numba", "numpy", "polars", "pandera", "pydantic", "sqlalchemy", "yaml"}
@@ -43,6 +45,47 @@ def test_exit_codes_tell_what_the_caller_must_do_apart():
     codes = [kind.exit_code for kind in concrete(errors.MeiError) if kind is not errors.Busy]
     assert len(set(codes)) == len(codes)
     assert errors.Busy.exit_code == errors.Retryable.exit_code
+
+
+@pytest.mark.parametrize("kind", concrete(errors.MeiError), ids=lambda kind: kind.__name__)
+def test_with_json_an_error_is_one_object_on_stdout(kind, capsys):
+    @click.command()
+    @click.option("--json", is_flag=True)
+    def work(**_):
+        raise kind("lake/x: gone")
+
+    assert main.run(["work", "--json"], click.Group(commands={"work": work})) == kind.exit_code
+    captured = capsys.readouterr()
+    told = {"kind": kind.__name__, "message": "lake/x: gone", "exit_code": kind.exit_code}
+    assert json.loads(captured.out) == {"error": told}
+    assert captured.err == "error: lake/x: gone\n"
+
+
+@pytest.mark.parametrize("words", [["lane", "show"], ["doctor", "--nonsense"], ["nonsense"], ["backtest", "--to", "x"]])
+def test_with_json_wrong_usage_is_one_object_on_stdout(words, capsys):
+    assert main.run([*words, "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert (told["kind"], told["exit_code"]) == ("UsageError", 2)
+
+
+def test_an_error_after_a_result_leaves_one_object_on_stdout(capsys):
+    @click.command()
+    @click.option("--json", is_flag=True)
+    def work(**_):
+        output.print_json({"damaged": 1})
+        raise errors.DataError("damaged")
+
+    for _ in range(2):
+        assert main.run(["work", "--json"], click.Group(commands={"work": work})) == 3
+        assert json.loads(capsys.readouterr().out) == {"damaged": 1}
+
+
+def test_the_exit_codes_are_those_of_the_errors(capsys):
+    used = {0, errors.INTERRUPTED, *(kind.exit_code for kind in concrete(errors.MeiError))}
+    assert set(errors.EXIT_CODES) == used
+    assert main.run(["--help"]) == 0
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert set(shown) >= {f"{code} {text}" for code, text in errors.EXIT_CODES.items()}
 
 
 def test_a_defect_is_one_short_message_and_a_traceback_in_the_logs(home, capsys):
@@ -118,17 +161,38 @@ def test_the_overview_names_every_command_that_a_module_exports():
     assert listed <= exported
 
 
-def test_every_command_and_subcommand_explains_itself(capsys):
+def every_command():
     def walk(path, command):
+        yield path, command
+        for name, member in getattr(command, "commands", {}).items():
+            yield from walk([*path, name], member)
+
+    for name in main.mei.list_commands(context := click.Context(main.mei)):
+        yield from walk([name], main.mei.get_command(context, name))
+
+
+def test_every_command_and_subcommand_explains_itself(capsys):
+    for path, command in every_command():
         assert main.run([*path, "--help"]) == 0
         assert capsys.readouterr().out.startswith(f"Usage: mei {' '.join(path)}")
         assert command.help, path
-        for name, member in getattr(command, "commands", {}).items():
-            walk([*path, name], member)
 
-    context = click.Context(main.mei)
-    for name in main.mei.list_commands(context):
-        walk([name], main.mei.get_command(context, name))
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_a_list_of_commands_is_not_cut_off(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    for path, command in every_command():
+        if members := getattr(command, "commands", {}):
+            assert main.run([*path, "--help"]) == 0
+            shown = " ".join(capsys.readouterr().out.split())
+            for member in members.values():
+                assert " ".join(re.split(r"\.(?:\s|$)", member.help)[0].split()) in shown
+
+
+def test_json_is_a_flag_everywhere():
+    for path, command in every_command():
+        for option in command.params:
+            assert "--json" not in option.opts or option.is_flag, path
 
 
 def test_a_reader_that_leaves_early_causes_no_noise():

@@ -25,7 +25,7 @@ def mine(mei_settings, tmp_path, monkeypatch):
 
 def test_backtest_writes_its_page_and_its_decisions(mine, tmp_path, capsys):
     page, decisions = tmp_path / "report.html", tmp_path / "decisions.parquet"
-    words = ["backtest", "--config", str(mine), "--json", "-", "--html", str(page), "--decisions", str(decisions)]
+    words = ["backtest", "--config", str(mine), "--json", "--html", str(page), "--decisions", str(decisions)]
     assert run([*words, "--chart", "AAA"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert "<h3>AAA</h3><svg" in page.read_text()

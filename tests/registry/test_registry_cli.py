@@ -1,5 +1,6 @@
 import getpass
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -123,8 +124,8 @@ def test_the_history_of_all_and_of_one_lane(ids, capsys):
 
 
 @pytest.mark.usefixtures("ids")
-def test_an_id_that_is_unknown_is_refused(capsys):
-    assert run(["show", "zzz"], group=commands) == 4
+def test_an_id_that_is_unknown_is_wrong_usage(capsys):
+    assert run(["show", "zzz"], group=commands) == 2
     assert "no config of the registry begins so" in capsys.readouterr().err
 
 
@@ -185,11 +186,14 @@ def test_what_came_of_it_for_people(judged, capsys):
     assert "was retired already" in printed(capsys, "retire", judged[1], *WHY)
 
 
-def test_real_money_by_hand(judged, capsys):
+def test_real_money_by_hand(home, judged, capsys):
     third = judged[2]
     err = refused(capsys, 4, "promote", third, "--lane", "live1", *WHY)
     assert "never on paper" in err
     done(capsys, "promote", third, "--lane", "paper9", *WHY)
+    assert "on paper for 0.0 days" in refused(capsys, 4, "promote", third, "--lane", "live1", *WHY)
+    policy = home / "config" / "policy.yaml"
+    policy.write_text(re.sub(r"(min_(?:paper|stage)_days:) \d+", r"\1 0", policy.read_text()))
     assert done(capsys, "promote", third, "--lane", "live1", *WHY)["lane"]["state"] == "live_small"
     assert "leaves out a stage" in refused(capsys, 4, "promote", third, "--lane", "live1", "--size", "1", *WHY)
     done(capsys, "promote", third, "--lane", "live1", "--size", "0.5", *WHY)
@@ -218,10 +222,13 @@ def test_a_user_without_a_name_is_asked_for_one(home, judged, capsys, monkeypatc
 def test_what_is_not_there(home, judged, capsys):
     err = refused(capsys, 2, "promote", judged[0], "--lane", "paper7", *WHY)
     assert "has no file of it; it has: live1, paper1, paper2, paper9, shadow1" in err
-    assert "no config of the registry begins so" in refused(capsys, 4, "promote", "zz", "--lane", "paper1", *WHY)
-    assert "several configs" in refused(capsys, 4, "retire", "", *WHY)
+    assert "no config of the registry begins so" in refused(capsys, 2, "promote", "zz", "--lane", "paper1", *WHY)
+    assert "several configs" in refused(capsys, 2, "retire", "", *WHY)
     assert "holds no config" in refused(capsys, 4, "rollback", "--lane", "paper1", *WHY)
-    assert "holds no config" in refused(capsys, 4, "pause", "--lane", "nowhere", *WHY)
+    assert "holds no config" in refused(capsys, 4, "pause", "--lane", "paper1", *WHY)
+    for words in (["pause", "--lane", "nowhere", *WHY], ["history", "--lane", "nowhere"]):
+        assert "it has: live1, paper1, paper2, paper9, shadow1" in refused(capsys, 2, *words)
+    assert not (home / "lanes" / "nowhere").exists()
     assert "above 0 up to 1" in refused(capsys, 2, "promote", judged[0], "--lane", "paper1", "--size", "7", *WHY)
     assert store.lane_pointers(kit.fresh(home)) == ()
 
@@ -329,7 +336,7 @@ def test_holds_by_hand(home, capsys):
     done(capsys, "set", "paper1", "--hold", "risk", "halt", *WHY, group=lane_group)
     assert done(capsys, "show", "paper1", group=lane_group)["effect"] == "halt"
     assert done(capsys, "set", "paper1", "--lift", "risk", group=lane_group)["effect"] == "close_only"
-    assert "no hold 'risk'" in refused(capsys, 4, "set", "paper1", "--lift", "risk", group=lane_group)
+    assert "no hold 'risk'" in refused(capsys, 2, "set", "paper1", "--lift", "risk", group=lane_group)
     assert run(["set", "paper1", "--lift", "exchange"], group=lane_group) == 0
     assert "Holds of paper1" in capsys.readouterr().out
     # A hold needs neither the registry nor, for a lane that has a folder, the configuration.

@@ -5,7 +5,7 @@ import pytest
 from disk_kit import refusing
 
 from mei_pipeline.cli.main import run
-from mei_pipeline.errors import ConfigError, DataError, Refused, Retryable
+from mei_pipeline.errors import ConfigError, DataError, Retryable
 from mei_pipeline.registry.control import Hold, control_path, lift_hold, read_holds, set_hold, strictest
 
 
@@ -39,10 +39,10 @@ def test_a_hold_of_the_same_name_takes_its_place(lanes):
 
 
 def test_a_hold_that_is_not_there_is_not_lifted(lanes):
-    with pytest.raises(Refused, match="no hold 'risk'; it has: none"):
+    with pytest.raises(ConfigError, match="no hold 'risk'; it has: none"):
         lift_hold(lanes, "paper1", "risk")
     set_hold(lanes, "paper1", "exchange", hold())
-    with pytest.raises(Refused, match="it has: exchange"):
+    with pytest.raises(ConfigError, match="it has: exchange"):
         lift_hold(lanes, "paper1", "risk")
 
 

@@ -4,7 +4,7 @@ import pytest
 import registry_kit as kit
 from sqlalchemy import delete, update
 
-from mei_pipeline.errors import DataError, Fatal, Refused
+from mei_pipeline.errors import ConfigError, DataError, Fatal, Refused
 from mei_pipeline.registry import store, tables
 from mei_pipeline.registry.engine import reading, writing
 from mei_pipeline.registry.records import Gate, Lane, Proposal
@@ -149,10 +149,10 @@ def test_what_is_not_there_is_refused(registry):
 def test_an_id_is_found_by_its_beginning(registry):
     ids = [kit.judged(registry, number) for number in range(20)]
     assert store.resolve_id(registry, ids[3][:20]) == ids[3]
-    with pytest.raises(Refused, match="several"):
+    with pytest.raises(ConfigError, match="several"):
         store.resolve_id(registry, "")
     for unknown in ("zz", "%", "_"):
-        with pytest.raises(Refused, match="no config"):
+        with pytest.raises(ConfigError, match="no config"):
             store.resolve_id(registry, unknown)
 
 

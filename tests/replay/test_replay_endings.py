@@ -127,7 +127,7 @@ def configured(mei_settings: Settings, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_backtest_runs_to_the_last_bar_of_any_symbol(configured: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["backtest", "--config", str(configured), "--json", "-"]) == 0
+    assert run(["backtest", "--config", str(configured), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["to"] == "2025-03-02 00:00Z"
     assert [(each["symbol"], each["to"], each["ended"]) for each in told["members"]] == [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mei_pipeline.candles.sources.formats import ENDINGS, DataFile, is_hidden, kind_of, unpack
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import ConfigError, DataError
 
 _READ = ", ".join(ENDINGS)
 
@@ -35,7 +35,8 @@ def find(path: str | Path) -> Found:
     Hidden files, which systems leave behind (`.DS_Store`, `._BTC.csv`, `__MACOSX`), are no data of the user.
 
     Raises:
-        DataError: There is none, a folder can't be looked into, a link leads nowhere, or a zip is damaged.
+        ConfigError: There is no such file or folder.
+        DataError: No file matches, a folder can't be looked into, a link leads nowhere, or a zip is damaged.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -52,7 +53,7 @@ def find(path: str | Path) -> Found:
     folder = next(parent for parent in path.parents if parent.is_dir())
     pattern = str(path.relative_to(folder))
     if not has_magic(pattern):
-        raise DataError(f"{path}: no such file or folder")
+        raise ConfigError(f"{path}: no such file or folder")
     matches = (folder / name for name in glob(pattern, root_dir=folder, recursive=True))  # noqa: PTH207  (no match for **)
     return _search(path, absolute(folder), matches)
 

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, WithJsonSchema, model_validator
 
 from mei_pipeline.candles.intervals import INTERVALS, iso
 from mei_pipeline.config.base import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
@@ -81,6 +81,15 @@ class Engine(FileModel):
         return self
 
 
+def _secrets(value: object) -> tuple[SecretStr, ...]:
+    """Hide every entry before anything checks it: a message about a wrong value would show it."""
+    entries = value if isinstance(value, list | tuple) else () if value is None else (value,)
+    return tuple(SecretStr(str(entry)) for entry in entries)
+
+
+_URL = re.compile(r"[A-Za-z0-9]+://\S+")
+
+
 class PipelineConfig(FileModel):
     """pipeline.yaml: where prices come from and which of them a night works on."""
 
@@ -108,6 +117,13 @@ class PipelineConfig(FileModel):
     """Kinds of night by name: `mei nightly --profile NAME`."""
     automation: Switch = False
     """Whether schedules start by themselves: on or off."""
+    alerts: Annotated[
+        tuple[SecretStr, ...],
+        BeforeValidator(_secrets),
+        WithJsonSchema({"type": "array", "items": {"type": "string", "words": "an Apprise URL"}}),
+    ] = ()
+    """Apprise URLs of who is told of failed runs, moves of lanes and holds, such as `ntfy://topic`. They hold secrets:
+    keep the file from others. They need the extra `alerts`."""
     retention: Retention = Retention()
     """What old state is kept."""
 
@@ -122,6 +138,9 @@ class PipelineConfig(FileModel):
             twice = next((name for name in listed if list(listed).count(name) > 1), None) if listed != "all" else None
             if twice:
                 found[key] = f"{twice} is listed twice"
+        for index, receiver in enumerate(self.alerts):
+            if not _URL.fullmatch(receiver.get_secret_value()):
+                found[f"alerts.{index}"] = "not an Apprise URL such as ntfy://topic"
         if found:
             raise flaws(found)
         return self

@@ -164,6 +164,15 @@ class Spikes(FileModel):
     """Longest run of bars that is judged as one spike, if prices come back after it."""
 
 
+class RealMoney(FileModel):
+    """How long a config trades at one stage, at least, before a person may bring it to the next."""
+
+    min_paper_days: Annotated[float, Field(ge=0, le=3650)] = 28.0
+    """Days on paper before it enters a live lane, at a quarter of the size."""
+    min_stage_days: Annotated[float, Field(ge=0, le=3650)] = 14.0
+    """Days in a live lane at 0.25 before 0.5, and at 0.5 before 1."""
+
+
 class PolicyConfig(FileModel):
     """policy.yaml: every threshold that decides."""
 
@@ -171,3 +180,5 @@ class PolicyConfig(FileModel):
     """From search results to lanes: folds, gates and roles."""
     spikes: Spikes = Field(default_factory=Spikes)
     """Bars that no market makes: their bounds."""
+    real_money: RealMoney = Field(default_factory=RealMoney)
+    """Least time at each stage on the way to real money."""

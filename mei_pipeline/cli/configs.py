@@ -1,0 +1,105 @@
+"""The option `--config` of commands that replay a config: a file, a lane, or the beginning of a config's id."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mei_pipeline.candles.lake import Lake
+    from mei_pipeline.config.load import Config
+    from mei_pipeline.params.identity import Resolved
+    from mei_pipeline.registry.store import Registry
+    from mei_pipeline.replay.record import TrackRecord
+    from mei_pipeline.settings import Settings
+
+CONFIG = click.option(
+    "--config",
+    "name",
+    metavar="FILE|LANE|ID",
+    required=True,
+    help="A file with strategy and params, a lane (the config that holds it), or the beginning of a config's id.",
+)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What `--config` names.
+
+    Attributes:
+        resolved: The config.
+        anchor_ms: Anchor of its features, in milliseconds.
+        record: What it was accepted on; None for a config that no night judged.
+    """
+
+    resolved: "Resolved"
+    anchor_ms: int
+    record: "TrackRecord | None" = None
+
+
+def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") -> Named:
+    """Return the config that `--config` names.
+
+    What is a file, ends in .yaml or .yml or has a slash is a path. A lane comes before an id.
+
+    Args:
+        name: The value of the option.
+        settings: Where the registry is.
+        lake: Says which symbols a file means by `all`.
+        config: The operator's configuration.
+
+    Raises:
+        ConfigError: There is no such file, lane or config, the lane holds none, or the file is wrong.
+        DataError: The lake has no bars for it, or the registry is lost.
+    """
+    from mei_pipeline.replay.spec import read_config, read_record
+
+    path = Path(name)
+    if path.is_file() or path.suffix in {".yaml", ".yml"} or path.name != name:
+        return Named(*read_config(path, lake, config), read_record(path))
+
+    from mei_pipeline.config.promoted import from_yaml, to_yaml
+    from mei_pipeline.registry.home import open_home_registry
+    from mei_pipeline.registry.store import story_of
+    from mei_pipeline.replay.record import parse_record
+    from mei_pipeline.replay.spec import anchor_of
+
+    book = open_home_registry(settings)
+    story = story_of(book, _replayed_id(name, book, config))
+    text = to_yaml(story.config.resolved, evidence={}, provenance={})
+    place = Path(f"config {story.config.config_id}")
+    resolved, _ = from_yaml(text.encode(), place)  # checks it against the parameters
+    if not story.evidence:
+        return Named(resolved, anchor_of(config, resolved.interval, None))
+    latest = story.evidence[-1]
+    record = parse_record({"metrics": latest.metrics}, place)
+    return Named(resolved, anchor_of(config, resolved.interval, latest.basis.anchor_ms), record)
+
+
+def config_id_of(name: str, book: "Registry") -> str:
+    """Return the id of the config that holds the lane `name`, or else whose id begins with `name`.
+
+    Raises:
+        ConfigError: There is no such lane and no such config, or several ids begin so.
+    """
+    from mei_pipeline.registry.store import lane_pointer, resolve_id
+
+    pointer = lane_pointer(book, name)
+    return pointer.config_id if pointer else resolve_id(book, name)
+
+
+def _replayed_id(name: str, book: "Registry", config: "Config") -> str:
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.registry.store import lane_pointers
+
+    held = [pointer.lane for pointer in lane_pointers(book)]
+    if name in config.lanes and name not in held:
+        raise ConfigError(f"--config {name}: the lane holds no config; `mei registry list` shows the configs")
+    if name not in held and not re.fullmatch(r"[0-9a-f]+", name):
+        raise ConfigError(
+            f"--config {name}: no such file and no lane that holds a config; lanes that hold one: "
+            f"{', '.join(held) or 'none'}; `mei registry list` shows the ids of configs"
+        )
+    return config_id_of(name, book)

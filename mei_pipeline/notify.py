@@ -1,0 +1,99 @@
+"""Messages to people, by Apprise: mail, Telegram, Slack, ntfy and many more.
+
+A message is sent after what it is about has happened, and a receiver that fails changes nothing: `send` never raises.
+The URLs of receivers hold passwords and tokens. They are never printed, and Apprise's own log, which has them, is off.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+
+import structlog
+from pydantic import SecretStr
+
+from mei_pipeline.config.load import PIPELINE
+from mei_pipeline.config.models import PipelineConfig
+from mei_pipeline.config.reader import read_yaml
+from mei_pipeline.errors import MeiError
+from mei_pipeline.settings import Settings
+
+_MISSING = "alerts: the package apprise is not installed; run `uv sync --extra alerts`"
+
+
+def tell(settings: Settings, title: str, text: str) -> tuple[str, ...]:
+    """Send a message to the receivers that pipeline.yaml lists; to nobody if it can't be read.
+
+    Args:
+        settings: Where pipeline.yaml is.
+        title: One line.
+        text: The message.
+
+    Returns:
+        As `send`.
+    """
+    try:
+        receivers = read_yaml(settings.config / PIPELINE, PipelineConfig).alerts
+    except MeiError:  # whatever reads the file for its work says what is wrong with it
+        return ()
+    return send(receivers, title, text)
+
+
+def tell_moves(settings: Settings, cause: str, moves: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
+    """Tell people which lanes moved.
+
+    Args:
+        settings: Where pipeline.yaml is.
+        cause: What moved them, in a word or two.
+        moves: Lane, config id and reason of each; none of them sends nothing.
+
+    Returns:
+        As `send`.
+    """
+    if not moves:
+        return ()
+    title = f"MEI: {cause}: {', '.join(lane for lane, _, _ in moves)}"
+    return tell(settings, title, "\n".join(f"{lane}: config {identity[:12]}: {why}" for lane, identity, why in moves))
+
+
+def send(receivers: Sequence[SecretStr], title: str, text: str) -> tuple[str, ...]:
+    """Send a message to each receiver.
+
+    Args:
+        receivers: Apprise URLs.
+        title: One line.
+        text: The message.
+
+    Returns:
+        One line per receiver that did not take the message, which is also logged on stderr.
+    """
+    if not receivers:
+        return ()
+    logging.getLogger("apprise").disabled = True
+    problems = tuple(
+        problem
+        for index, receiver in enumerate(receivers)
+        if (problem := _deliver(f"alerts[{index}]", receiver.get_secret_value(), title, text))
+    )
+    log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))  # stdout may carry a JSON result
+    for problem in dict.fromkeys(problems):
+        log.warning(problem, alert=title)
+    return problems
+
+
+def _deliver(where: str, url: str, title: str, text: str) -> str:
+    """Send a message to one receiver; return why it did not arrive, without the URL, or an empty string."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Apprise's use of Python; nobody here can act on them
+        try:
+            import apprise  # noqa: PLC0415 - an extra, and slow to import
+
+            sender = apprise.Apprise()
+            if not sender.add(url):
+                return f"{where}: Apprise knows no such kind of URL, or it lacks a part"
+            arrived = sender.notify(title=title, body=text)
+        except ImportError:
+            return _MISSING
+        except Exception as error:  # noqa: BLE001 - it must not become a failure of the run; its text may hold the URL
+            return f"{where}: sending failed with {type(error).__name__}"
+    return "" if arrived else f"{where}: the receiver did not take the message"
