@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from mei_pipeline.errors import Refused
 from mei_pipeline.registry import rows
-from mei_pipeline.registry.lifecycle import PAPER, RETIRED
+from mei_pipeline.registry.lifecycle import PAPER
 from mei_pipeline.registry.records import Lane, Pointer
 
 _DAY_MS = 86_400_000
@@ -78,8 +78,6 @@ def _ms_on_paper(connection: Connection, config_id: str, now_ms: int) -> int:
     for step in rows.steps_of(connection, config_id):
         total += step.at_ms - last_ms if held else 0
         last_ms = step.at_ms
-        if step.lane:
+        if step.lane:  # a step of the config itself, to retire it, is taken only when no lane has it
             (held.add if step.to_state == PAPER else held.discard)(step.lane)
-        elif step.to_state == RETIRED:  # of the config itself: it ends in every lane
-            held.clear()
     return total + (now_ms - last_ms if held else 0)

@@ -7,7 +7,7 @@ import registry_kit as kit
 
 from mei_pipeline.errors import Refused
 from mei_pipeline.registry import store
-from mei_pipeline.registry.moves import pause, resize
+from mei_pipeline.registry.moves import pause, resize, retire
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -80,3 +80,19 @@ def test_a_refusal_names_all_that_is_missing(registry, lanes):
     with pytest.raises(Refused) as refused:
         to_live(registry, lanes, config_id, 1)
     assert [reason.count("venues never mix") for reason in str(refused.value).split("\n- ")[1:]] == [1, 0]
+
+
+def test_a_config_that_was_never_judged_by_the_policy_is_told_all_the_same(registry, lanes):
+    config_id = kit.judged(registry, venue="hyperliquid", policy="f" * 64)
+    with pytest.raises(Refused) as refused:
+        to_live(registry, lanes, config_id, 1)
+    unjudged, unproven = str(refused.value).split("\n- ")[1:]
+    assert "verdict" in unjudged
+    assert "was never on paper" in unproven
+
+
+def test_paper_before_a_retirement_counts(registry, lanes, on_paper):
+    pause(registry, lanes, "paper9", on_day(10))
+    retire(registry, on_paper, on_day(12))
+    with pytest.raises(Refused, match=r"on paper for 10\.0 days"):
+        to_live(registry, lanes, on_paper, 40)
