@@ -175,3 +175,10 @@ def test_full_disks_are_known_in_databases_and_in_libraries(tmp_path: Path) -> N
 )
 def test_other_errors_are_left_alone(error) -> None:
     assert files.storage_error(error) is None
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, Retryable), (errno.EDQUOT, Retryable), (errno.EACCES, DataError)]
+)
+def test_want_of_room_passes_and_want_of_rights_does_not(number: int, kind: type[Exception]) -> None:
+    assert type(files.refused(OSError(number, "no"), "f: not written")) is kind

@@ -33,7 +33,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModu
 
 from mei_pipeline import files
 from mei_pipeline.errors import ConfigError, Retryable
-from mei_pipeline.registry.failures import explained, lost_at_commit, not_opened, unknown_outcome
+from mei_pipeline.registry.failures import explained, lost_at_commit, unknown_outcome
 from mei_pipeline.registry.migrate import upgrade, version_in
 from mei_pipeline.registry.tables import SCHEMA_VERSION, configs, looks
 
@@ -255,7 +255,7 @@ def _sqlite(address: URL, busy_timeout_s: float) -> tuple[Path, Engine]:
     except sqlite3.Error as error:
         raise explained(str(address), error, file=path) from error
     except OSError as error:
-        raise not_opened(path, error) from error
+        raise files.refused(error, f"{path}: not opened: {files.explain(error, path)}") from error
     engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
     event.listen(engine, "connect", _prepare_sqlite)
     _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))

@@ -4,7 +4,6 @@ Databases word their errors in the language of their server. Only codes are read
 codes of SQLite. The words are shown and never compared.
 """
 
-import errno
 import os
 import sqlite3
 from collections.abc import Callable
@@ -48,7 +47,6 @@ _SQLITE: dict[int, _Cause] = {
 
 _NEEDS_SPACE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 """Codes that SQLite also gives if it can't make or extend a file beside the database because the disk is full."""
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _LEAST_FREE = 1 << 16  # the index of a write-ahead log grows by 32 KiB at a time
 
 _POSTGRES: dict[str, _Cause] = {
@@ -103,13 +101,6 @@ def explained(
         ended = isinstance(first, DBAPIError) and first.connection_invalidated
         kind, before, advice = _AWAY if ended or not answers() else _WRONG_URL
     return kind(f"{shown}: {before}{words}; {advice}")
-
-
-def not_opened(path: Path, error: OSError) -> MeiError:
-    """Return MEI's error for a file of a registry that could not be made or opened."""
-    if error.errno in _NO_ROOM:
-        return Retryable(f"{path}: not opened: {error.strerror}; free space on the disk and try again")
-    return DataError(f"{path}: not opened: {error.strerror}; make the file and its folder writable for this user")
 
 
 def full_disk(path: Path) -> bool:

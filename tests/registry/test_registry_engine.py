@@ -154,7 +154,7 @@ def test_a_folder_in_place_of_the_file_is_reported(tmp_path):
 
 def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"not opened: .*writable"):
+    with pytest.raises(DataError, match=r"not opened: .*a file lies where a folder is needed"):
         open_registry(url(tmp_path / "file" / "registry.db"))
 
 

@@ -1,6 +1,5 @@
 """The meaning of databases' errors: by their codes, in whatever language their words are."""
 
-import errno
 import sqlite3
 from contextlib import nullcontext
 from dataclasses import replace
@@ -14,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from mei_pipeline.errors import Busy, ConfigError, DataError, OutcomeUnknown, Refused, Retryable
 from mei_pipeline.registry import store, tables
 from mei_pipeline.registry.engine import writing
-from mei_pipeline.registry.failures import explained, full_disk, lost_at_commit, not_opened
+from mei_pipeline.registry.failures import explained, full_disk, lost_at_commit
 
 WORDS = "Verbindung wurde unerwartet geschlossen: locked malformed readonly no such table"
 
@@ -184,12 +183,3 @@ def test_a_commit_that_the_database_refuses_is_not_read_back(tmp_path, at):
     with pytest.raises(Retryable, match="nothing was written"):
         kit.judged(registry)
     assert store.list_configs(registry) == ()
-
-
-ROOM = [(errno.ENOSPC, Retryable), (errno.EDQUOT, Retryable), (errno.EACCES, DataError)]
-
-
-@pytest.mark.parametrize(("number", "kind"), ROOM)
-def test_a_file_that_cannot_be_made_for_want_of_room_is_not_one_that_is_read_only(tmp_path, number, kind):
-    found = not_opened(tmp_path, OSError(number, "no"))
-    assert (type(found), "free space" in str(found)) == (kind, kind is Retryable)
