@@ -5,7 +5,6 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-import click
 import polars as pl
 import pytest
 from document_kit import DOCUMENTS, commands, files_of, lines
@@ -103,19 +102,6 @@ def walk(document, folder, monkeypatch, demos):
             assert main.run([real(word, folder) for word in words[1:]]) == wanted, " ".join(words)
         typed.append(words[1])
     return typed
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
-def test_every_command_of_every_document_is_one_that_mei_has(document):
-    for _, words in commands(document):
-        if words[0] == "mei":
-            context = click.Context(main.mei)
-            command = main.mei.get_command(context, words[1])
-            rest = words[2:]
-            if isinstance(command, click.Group):
-                rest = rest if rest[0] in command.commands else ["run", *rest]
-                command, rest = command.commands[rest[0]], rest[1:]
-            command.make_context(words[1], list(rest))
 
 
 def test_every_document_with_commands_is_walked():
