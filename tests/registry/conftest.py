@@ -56,3 +56,15 @@ def database(request, monkeypatch):
     if request.param == "postgres":
         monkeypatch.setenv(kit.SERVER, request.getfixturevalue("server"))
     return request.param
+
+
+@pytest.fixture
+def registry(tmp_path):
+    """An empty registry."""
+    return kit.fresh(tmp_path)
+
+
+@pytest.fixture
+def lanes(tmp_path):
+    """The folder of the lanes' files; not made yet."""
+    return tmp_path / "lanes"

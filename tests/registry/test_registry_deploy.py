@@ -34,16 +34,6 @@ PAPER3 = Lane("a_third", "paper", "synthetic", "conservative")
 BOTH = (kit.PAPER2, kit.PAPER1)
 
 
-@pytest.fixture
-def registry(tmp_path):
-    return kit.fresh(tmp_path)
-
-
-@pytest.fixture
-def lanes(tmp_path):
-    return tmp_path / "lanes"
-
-
 @dataclass(frozen=True)
 class Made:
     judged: tuple[Judged, ...]

@@ -15,11 +15,6 @@ pytestmark = pytest.mark.usefixtures("database")
 LOOK = kit.look()
 
 
-@pytest.fixture
-def registry(tmp_path):
-    return kit.fresh(tmp_path)
-
-
 def found(registry, first=LOOK.first_day, last=LOOK.last_day, venue="binance"):
     return looks_between(registry, venue, first, last)
 

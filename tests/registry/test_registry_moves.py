@@ -23,16 +23,6 @@ THERE = "hyperliquid"
 
 
 @pytest.fixture
-def registry(tmp_path):
-    return kit.fresh(tmp_path)
-
-
-@pytest.fixture
-def lanes(tmp_path):
-    return tmp_path / "lanes"
-
-
-@pytest.fixture
 def clock():
     return iter(range(100, 1000))
 

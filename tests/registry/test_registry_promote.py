@@ -29,16 +29,6 @@ STEPS = ("config written", "before commit", "pointer moved", "config rendered", 
 SOME = ("before commit", "pointer moved")  # either side of what makes it so
 
 
-@pytest.fixture
-def registry(tmp_path):
-    return kit.fresh(tmp_path)
-
-
-@pytest.fixture
-def lanes(tmp_path):
-    return tmp_path / "lanes"
-
-
 def move(registry, lanes, config_id, generation=0, lane=kit.PAPER1, policy=kit.POLICY, **more):
     return kit.promote(registry, lanes, lane, config_id, policy, generation, kit.at(50 + generation), **more)
 

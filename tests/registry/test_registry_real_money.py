@@ -20,16 +20,6 @@ def on_day(day):
 
 
 @pytest.fixture
-def registry(tmp_path):
-    return kit.fresh(tmp_path)
-
-
-@pytest.fixture
-def lanes(tmp_path):
-    return tmp_path / "lanes"
-
-
-@pytest.fixture
 def on_paper(registry, lanes):
     """A config of Hyperliquid that is on paper from day 0."""
     config_id = kit.judged(registry, venue="hyperliquid")

@@ -13,11 +13,6 @@ from mei_pipeline.registry.rows import find_transition
 pytestmark = pytest.mark.usefixtures("database")
 
 
-@pytest.fixture
-def registry(tmp_path):
-    return kit.fresh(tmp_path)
-
-
 def proposal(lane="paper1", config_id=None, night=kit.NIGHT, reason="best", generation=0):
     return Proposal(night, lane, config_id, kit.POLICY, generation, reason, 5)
 
