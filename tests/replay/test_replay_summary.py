@@ -9,17 +9,9 @@ from market_kit import DAY_MS, HOUR_MS, START_MS
 from replay_kit import alpha, cross, stage
 
 from mei_pipeline.replay.report import report_of
+from mei_pipeline.replay.risk import cagr_pct, calmar, daily_returns, longest_drawdown_days, sortino
 from mei_pipeline.replay.run import replay
-from mei_pipeline.replay.summary import (
-    DOCS,
-    cagr_pct,
-    calmar,
-    daily_returns,
-    figures,
-    longest_drawdown_days,
-    monthly_returns,
-    sortino,
-)
+from mei_pipeline.replay.summary import DOCS, figures, monthly_returns
 from mei_pipeline.sweep.metrics import DOCS as METRICS
 
 
