@@ -193,11 +193,6 @@ def notes(stage: Stage, run: Replay, told: Mapping[str, float | None]) -> list[s
     found += book_notes(equity["close_ms"].to_numpy(), equity["equity_usd"].to_numpy(), run.metrics["liquidations"])
     found += data_notes(stage.bars, stage.cut.from_ms, stage.cut.to_ms)
     if run.holding.height:
-        count = run.holding.height
-        text = (
-            "1 position was open at the end; it counts"
-            if count == 1
-            else f"{count} positions were open at the end; they count"
-        )
-        found.append(f"{text} in equity and {'is' if count == 1 else 'are'} not among the trades.")
+        held = f"{run.holding.height} positions were" if run.holding.height > 1 else "1 position was"
+        found.append(f"{held} open at the end, in equity but not among the trades.")
     return found
