@@ -18,7 +18,7 @@ from mei_pipeline.text import printable
 
 LONG = 4
 """Sections from which on a page has a table of contents."""
-SHORT = 32
+SHORT = 24
 """Characters up to which the text of a cell stays in one line."""
 
 

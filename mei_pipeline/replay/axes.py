@@ -15,7 +15,8 @@ from mei_pipeline.svg import CHARACTER, LINE, SOFT, text, ticks
 
 WIDTH, LEFT, RIGHT = 1080.0, 74.0, 16.0
 """Width of a picture, and what the labels on the left and the edge on the right take of it, in pixels."""
-_TICKS = 6
+TICKS = 6
+"""Steps of an axis, about."""
 _MOST_POINTS = 1500  # points of a curve that a screen can tell apart
 
 
@@ -89,6 +90,6 @@ def path(x: Floats, y: Floats) -> str:
     return "M" + "L".join(f"{left:.1f} {top:.1f}" for left, top in zip(x.tolist(), y.tolist(), strict=True))
 
 
-def inside(low: float, high: float) -> list[float]:
-    """Return the round values between two ends."""
-    return [tick for tick in ticks(low, high, _TICKS) if low <= tick <= high]
+def inside(low: float, high: float, count: int = TICKS) -> list[float]:
+    """Return the round values between two ends, about `count` of them."""
+    return [tick for tick in ticks(low, high, count) if low <= tick <= high]

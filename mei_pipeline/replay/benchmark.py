@@ -24,6 +24,7 @@ COMPARED = (
     ("max_drawdown_pct", "maximum drawdown, %"),
 )
 """Keys of the figures that are compared, and how they are named for people."""
+_NAMED = 30  # characters of the names of symbols that a legend has room for
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def benchmark_on(stage: Stage) -> Benchmark | None:
     if symbol in held:
         name, held = f"buy and hold of {symbol}", (symbol,)
     elif held:
-        name = f"equal-weight buy and hold of {', '.join(held) if len(held) <= 3 else f'{len(held)} symbols'}"  # noqa: PLR2004 - more would not fit a legend
+        named = ", ".join(held)
+        name = f"equal-weight buy and hold of {named if len(named) <= _NAMED else f'{len(held)} symbols'}"
     else:
         return None
     return Benchmark(name, held, hold(bars, cut, held, stage.resolved.initial_balance_usd))

@@ -75,32 +75,33 @@ def equity_picture(
     return document(WIDTH, height, "Equity and drawdown", body)
 
 
-def sharpe_picture(end_ms: Ints, ratios: Floats, whole: float, window: tuple[int, int]) -> Markup:
+def sharpe_picture(end_ms: Ints, ratios: Floats, days: int, whole: float, span: tuple[int, int]) -> Markup:
     """Draw the rolling Sharpe ratio, on the time axis of the equity picture.
 
     Args:
         end_ms: [D] end of the last day of each window, UTC milliseconds.
         ratios: [D] annual Sharpe ratio of each window, finite.
+        days: Days of a window.
         whole: That of all days, drawn as a dashed line.
-        window: Start and end of the replay, UTC milliseconds.
+        span: Start and end of the replay, UTC milliseconds.
     """
     height, top, bottom = 240.0, 28.0, 206.0
     label = "Rolling Sharpe ratio"
     if not len(ratios):
         return document(WIDTH, 60.0, label, [text(LEFT, 36, "The replay has too few days.", SOFT)])
     low, high = (float(limit([0.0, whole, limit(ratios)])) for limit in (np.min, np.max))
-    time = Scale(float(window[0]), float(window[1]), LEFT, WIDTH - RIGHT)
+    time = Scale(float(span[0]), float(span[1]), LEFT, WIDTH - RIGHT)
     up = Scale(low, high, bottom, top)
     keep = thinned(ratios)
     ends = f"{LEFT:g} {up(whole):.1f}H{WIDTH - RIGHT:g}"
     body = [
         *levels(inside(low, high), up, number),
-        *dates(np.array(window), time, height - 10.0),
+        *dates(np.array(span), time, height - 10.0),
         f'<path d="M{LEFT:g} {up(0.0):.1f}H{WIDTH - RIGHT:g}" stroke="{SOFT}" stroke-width="0.8"/>',
         f'<path d="M{ends}" stroke="{SOFT}" stroke-dasharray="4 4" stroke-width="1"/>',
         f'<path d="{path(time(end_ms[keep]), up(ratios[keep]))}" fill="none" stroke="{BLUE}" stroke-width="1.6"/>',
     ]
-    body += _legend([label, f"all days: {whole:.2f}"], [])
+    body += _legend([f"{days} days", f"all days: {whole:.2f}"], [])
     return document(WIDTH, height, label, body)
 
 

@@ -138,7 +138,7 @@ def _rolling(stage: Stage, report: Mapping[str, Any]) -> Section:
     window, ratios = (report["rolling_sharpe"][key] for key in ("window_days", "by_day"))
     end_ms = stage.cut.from_ms + DAY_MS * (window + np.arange(len(ratios)))
     span = (stage.cut.from_ms, stage.cut.to_ms)
-    picture = sharpe_picture(end_ms, np.array(list(ratios.values())), report["metrics"]["sharpe"], span)
+    picture = sharpe_picture(end_ms, np.array(list(ratios.values())), window, report["metrics"]["sharpe"], span)
     words = (
         f"Annual Sharpe ratio of the {window} days up to each day, from daily returns. A window has {ROLLING_DAYS} "
         "days, or half of the days of the backtest if that is less."

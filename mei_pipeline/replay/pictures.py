@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from kernels.market import Floats, Ints
 from mei_pipeline.market import Bars
-from mei_pipeline.replay.axes import LEFT, RIGHT, WIDTH, Scale, dates, inside, levels
+from mei_pipeline.replay.axes import LEFT, RIGHT, TICKS, WIDTH, Scale, dates, inside, levels
 from mei_pipeline.svg import (
     CHARACTER,
     GREEN,
@@ -72,9 +72,9 @@ def histogram_picture(
     half = math.ceil(edge / wide)
     index = np.clip(np.floor(values / wide), -half, half - 1).astype(int)
     counts = np.bincount(index + half, minlength=2 * half)
-    heights = ticks(0.0, float(counts.max()), 6)
+    heights = [tick for tick in ticks(0.0, float(counts.max()), TICKS) if tick.is_integer()]
     across = Scale(-half, half, LEFT, WIDTH - RIGHT)
-    up = Scale(0.0, heights[-1], bottom, top)
+    up = Scale(0.0, max(heights[-1], float(counts.max())), bottom, top)
     body = levels(heights, up, number)
     for place, count in enumerate(counts.tolist()):
         if count:
@@ -86,7 +86,7 @@ def histogram_picture(
                 f'rx="1.5" fill="{colour}" fill-opacity="0.8"><title>{count} of {low:.4g} to {low + wide:.4g} %</title>'
                 "</rect>"
             )
-    for value in inside(-half * wide, half * wide):
+    for value in inside(-half * wide, half * wide, 10):
         body.append(text(across(value / wide), bottom + 18, f"{number(value)} %", SOFT, anchor="middle"))
     for order, (name, value) in enumerate(marks.items()):
         x = across(max(-half, min(half, value / wide)))
