@@ -1,6 +1,6 @@
 """Buy and hold over the days of a replay, to compare a strategy with."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +101,7 @@ def benchmark_dict(benchmark: Benchmark | None, stage: Stage) -> dict[str, Any] 
     }
 
 
-def benchmark_rows(report: dict[str, Any]) -> tuple[tuple[object, ...], ...]:
+def benchmark_rows(report: Mapping[str, Any]) -> tuple[tuple[object, ...], ...]:
     """Return one row for each of `COMPARED`: name, figure of the strategy, figure of the benchmark."""
     return tuple((name, report["metrics"][key], report["benchmark"][key]) for key, name in COMPARED)
 

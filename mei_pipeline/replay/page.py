@@ -32,6 +32,7 @@ from mei_pipeline.replay.benchmark import benchmark_on, benchmark_rows
 from mei_pipeline.replay.curves import equity_picture, sharpe_picture
 from mei_pipeline.replay.pictures import bars_picture, candle_picture, histogram_picture
 from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows, record_spans
+from mei_pipeline.replay.report import DRAWDOWN_HEADING, drawdown_rows
 from mei_pipeline.replay.risk import ROLLING_DAYS, daily_returns
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.summary import DOCS as FIGURES
@@ -147,12 +148,9 @@ def _rolling(stage: Stage, report: Mapping[str, Any]) -> Section:
 
 
 def _drawdowns(drawdowns: Sequence[Mapping[str, Any]]) -> Section:
-    heading = ("peak", "trough", "recovery", "depth, %", "length, days")
-    rows = tuple(
-        (each["peak"], each["trough"], each["recovery"] or "not recovered", each["depth_pct"], each["days"])
-        for each in drawdowns
+    block = (
+        Table("", DRAWDOWN_HEADING, drawdown_rows(drawdowns)) if drawdowns else Words("Equity never fell below a peak.")
     )
-    block = Table("", heading, rows) if rows else Words("Equity never fell below a peak.")
     words = "From mark-to-market equity. The length is the time from the peak to the recovery, or to the end."
     return Section("Worst drawdowns", (Words(words), block))
 

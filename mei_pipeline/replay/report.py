@@ -1,6 +1,7 @@
 """The report of a replay: what was run, on what, by which rules, and what came of it."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kernels.cache import source_hash
@@ -24,6 +25,8 @@ from mei_pipeline.replay.risk import daily_returns, rolling_sharpe, rolling_wind
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.summary import figures, groups, monthly_returns, notes
 from mei_pipeline.settings import Settings
+
+DRAWDOWN_HEADING = ("peak", "trough", "recovery", "depth, %", "length, days")
 
 
 def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None) -> dict[str, Any]:
@@ -89,6 +92,14 @@ def decisions_of(
         "gates": gate_summary(settings, stage, counts or count_gates(settings, stage, progress)),
         "levers": levers(settings, stage, codes, progress),
     }
+
+
+def drawdown_rows(drawdowns: Sequence[Mapping[str, Any]]) -> tuple[tuple[object, ...], ...]:
+    """Return one row under `DRAWDOWN_HEADING` for each of the `drawdowns` of a report."""
+    return tuple(
+        (each["peak"], each["trough"], each["recovery"] or "not recovered", each["depth_pct"], each["days"])
+        for each in drawdowns
+    )
 
 
 def _rolling(stage: Stage, run: Replay) -> dict[str, Any]:
