@@ -107,8 +107,8 @@ def benchmark_rows(report: Mapping[str, Any]) -> tuple[tuple[object, ...], ...]:
 
 
 def _with_bars(bars: Bars, cut: Window) -> tuple[str, ...]:
-    present = bars.steps.present[cut.first : cut.last].any(axis=0)
-    return tuple(symbol for symbol, there in zip(bars.symbols, present.tolist(), strict=True) if there)
+    present = bars.steps.present[cut.first : cut.last]
+    return tuple(symbol for index, symbol in enumerate(bars.symbols) if present[:, index].any())
 
 
 def _bitcoin(symbols: Sequence[str]) -> str:

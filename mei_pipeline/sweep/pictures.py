@@ -69,7 +69,7 @@ def nothing_varies() -> Markup:
 
 
 def front_picture(front: pl.DataFrame) -> Markup:
-    """Return over drawdown of the combos on the Pareto front; the paler a point, the more it trades for it."""
+    """Return over drawdown of the combos on the Pareto front; the fainter a point, the more it trades for it."""
     if front.is_empty():
         return document(420, 60, "no front", [text(PAD, 36, "No combo made money: the front is empty.", SOFT)])
     height, top, bottom = 312.0, PAD + 44.0, 268.0
@@ -86,7 +86,13 @@ def front_picture(front: pl.DataFrame) -> Markup:
         text(PAD, PAD + 12, "Pareto front", INK, size=14, weight=600),
         text(PAD + 100, PAD + 12, told, SOFT),
         *_levels(up, (bottom, top), "%"),
-        text(LEFT, top - 10, "net profit, % of the initial balance; dark: little turnover, pale: much", SOFT, size=11),
+        text(
+            LEFT,
+            top - 10,
+            "net profit, % of the initial balance; full colour: little turnover, faint: much",
+            SOFT,
+            size=11,
+        ),
         text((LEFT + WIDTH - PAD) / 2, height - 8, "deepest drawdown, % of the peak", SOFT, size=11, anchor="middle"),
     ]
     for tick in across:

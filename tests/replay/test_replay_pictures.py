@@ -103,13 +103,8 @@ def test_a_histogram_counts_every_value(values):
 def test_marks_of_a_histogram_stand_at_their_values():
     values = np.linspace(-1.0, 1.0, 101)
     root = read(histogram_picture(values, "Daily returns", "", {"5 % quantile": -0.9, "mean": 0.0}))
-    (low, high), *_ = [
-        [
-            float(each.get("d")[1:].partition("V")[0].partition(" ")[0])
-            for each in root.iter(f"{SVG}path")
-            if each.get("stroke") == svg.INK
-        ]
-    ]
+    lines = [each.get("d") for each in root.iter(f"{SVG}path") if each.get("stroke") == svg.INK]
+    low, high = (float(re.match(r"M([\d.]+)", line)[1]) for line in lines)
     assert high == pytest.approx((LEFT + WIDTH - RIGHT) / 2, abs=0.1)
     assert LEFT < low < high
     assert {"5 % quantile -0.90 %", "mean 0.00 %"} <= set(words(root))
