@@ -78,7 +78,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     stage = set_stage(settings, bars, resolved, from_ms, to_ms)
     run = replay(settings, stage)
-    summary = report_of(stage, run, named.record)
+    summary = report_of(stage, run, named.record, named.benchmark)
     summary["notes"] += [] if end else window_notes(extents, resolved.intervals, to_ms)
     for target, frame in ((trades, run.trades), (fills, run.fills), (equity, run.equity)):
         write_frame(target, frame)

@@ -42,15 +42,15 @@ class Benchmark:
     equity: Floats
 
 
-def benchmark_on(stage: Stage) -> Benchmark | None:
+def benchmark_on(stage: Stage, wanted: str = "") -> Benchmark | None:
     """Return buy and hold of the benchmark symbol, or of all symbols in equal parts if the book has none.
 
-    The benchmark symbol is the one that the config reads, else Bitcoin if one symbol of the book is. A symbol without a
-    bar in the window can't be held. None if no symbol has a bar there.
+    The benchmark symbol is `wanted`, else the one that the config reads, else Bitcoin if one symbol of the book is. A
+    symbol without a bar in the window can't be held. None if no symbol has a bar there.
     """
     bars, cut = stage.bars, stage.cut
     held = _with_bars(bars, cut)
-    symbol = stage.resolved.benchmark or _bitcoin(bars.symbols)
+    symbol = wanted or stage.resolved.benchmark or _bitcoin(bars.symbols)
     if symbol in held:
         name, held = f"buy and hold of {symbol}", (symbol,)
     elif held:

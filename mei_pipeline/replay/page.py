@@ -28,7 +28,7 @@ from mei_pipeline.pages import (
     page,
 )
 from mei_pipeline.replay.benchmark import MEANING as HOLDING
-from mei_pipeline.replay.benchmark import benchmark_on, benchmark_rows
+from mei_pipeline.replay.benchmark import benchmark_rows, hold
 from mei_pipeline.replay.curves import equity_picture, sharpe_picture
 from mei_pipeline.replay.pictures import bars_picture, candle_picture, histogram_picture
 from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows, record_spans
@@ -126,11 +126,11 @@ def _tiles(report: Mapping[str, Any]) -> Figures:
 def _equity(stage: Stage, run: Replay, report: Mapping[str, Any]) -> Section:
     curves = [("strategy", run.equity["equity_usd"].to_numpy())]
     blocks: list[Block] = []
-    if benchmark := benchmark_on(stage):
-        curves.append((benchmark.name, benchmark.equity))
-        heading = ("figure", "strategy", benchmark.name)
-        blocks = [Words(HOLDING), Table("", heading, benchmark_rows(report))]
     times, initial = run.equity["close_ms"].to_numpy(), stage.resolved.initial_balance_usd
+    if benchmark := report["benchmark"]:
+        curves.append((benchmark["name"], hold(stage.bars, stage.cut, benchmark["symbols"], initial)))
+        heading = ("figure", "strategy", benchmark["name"])
+        blocks = [Words(HOLDING), Table("", heading, benchmark_rows(report))]
     picture = equity_picture(times, curves, initial, record_spans(report["record"]))
     return Section("Equity and drawdown", (Pictures((picture,)), *blocks))
 

@@ -29,13 +29,14 @@ from mei_pipeline.settings import Settings
 DRAWDOWN_HEADING = ("peak", "trough", "recovery", "depth, %", "length, days")
 
 
-def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None) -> dict[str, Any]:
+def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None, benchmark: str = "") -> dict[str, Any]:
     """The report as JSON values.
 
     Args:
         stage: What was replayed.
         run: What came of it.
         record: The record that a promoted config was accepted on.
+        benchmark: Symbol to compare with; empty for the one that `benchmark_on` finds.
 
     Returns:
         `config_id` and `evidence_id`; the resolved `config`; what it was run on; `metrics`, those of a sweep row, and
@@ -61,7 +62,7 @@ def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None) -> d
         "notes": notes(stage, run, told),
         "members": member_dicts(members_of(bars, cut.from_ms, cut.to_ms)),
         **groups(run.trades),
-        "benchmark": benchmark_dict(benchmark_on(stage), stage),
+        "benchmark": benchmark_dict(benchmark_on(stage, benchmark), stage),
         "rolling_sharpe": _rolling(stage, run),
         "drawdowns": _drawdowns(stage, run),
         "monthly_return_pct": monthly_returns(run.equity, stage.resolved.initial_balance_usd),

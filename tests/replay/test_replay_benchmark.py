@@ -74,6 +74,11 @@ def test_the_benchmark_is_that_of_the_config_else_bitcoin_else_all_symbols(names
     assert found.name == (name or "equal-weight buy and hold of BTC/USDC:USDC, BTC/USDT:USDT")
 
 
+def test_a_wanted_benchmark_comes_before_that_of_the_config():
+    on = stage_on(bars_of(BTC=[11.0, 12.0], ETH=[11.0, 12.0], SOL=[11.0, 12.0]), benchmark="ETH")
+    assert [benchmark_on(on, wanted).symbols for wanted in ("SOL", "")] == [("SOL",), ("ETH",)]
+
+
 def test_a_benchmark_symbol_without_a_bar_in_the_window_is_not_held():
     found = benchmark_on(stage_on(bars_of(BTC=[5.0, NAN, NAN], ETH=[5.0, 11.0, 20.0]), 1))
     assert found.symbols == ("ETH",)
