@@ -92,4 +92,5 @@ def path(x: Floats, y: Floats) -> str:
 
 def inside(low: float, high: float, count: int = TICKS) -> list[float]:
     """Return the round values between two ends, about `count` of them."""
-    return [tick for tick in ticks(low, high, count) if low <= tick <= high]
+    slack = 1e-9 * (high - low)  # of rounding: 14 steps of 0.1 are more than 1.4
+    return [tick for tick in ticks(low, high, count) if low - slack <= tick <= high + slack]

@@ -55,6 +55,12 @@ def test_equity_without_a_benchmark_has_one_curve():
     assert "buy and hold" not in "".join(words(root))
 
 
+def test_small_equity_has_different_labels_and_no_drawdown_is_no_negative_zero():
+    found = words(read(equity_picture(times(3), [("strategy", np.array([1.0, 1.2, 1.4]))], 1.0)))
+    assert found[:5] == ["1", "1.1", "1.2", "1.3", "1.4"]
+    assert found.count("0.0 %") == 2
+
+
 def test_the_legend_names_curves_and_days_beside_one_another():
     spans = [("search", START_MS, START_MS + DAY_MS), ("holdout", START_MS + DAY_MS, START_MS + 3 * DAY_MS)]
     name = "equal-weight buy and hold of 999 symbols"
