@@ -18,6 +18,8 @@ from mei_pipeline.text import printable
 
 LONG = 4
 """Sections from which on a page has a table of contents."""
+SHORT = 24
+"""Characters up to which the text of a cell stays in one line."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +193,9 @@ def figure(value: object) -> str:
 
 
 def figures(rows: Sequence[Sequence[object]], columns: int) -> list[bool]:
-    """Return for each column of a table whether it holds nothing but figures."""
-    return [bool(rows) and all(_is_figure(row[index]) for row in rows) for index in range(columns)]
+    """Return for each column of a table whether it holds figures, and nothing else but dashes for missing ones."""
+    kinds = ({type(row[index]) for row in rows if row[index] is not None} for index in range(columns))
+    return [bool(found) and all(issubclass(kind, int | float) for kind in found) for found in kinds]
 
 
 def notes_section(notes: Sequence[str]) -> tuple[Section, ...]:
@@ -200,8 +203,8 @@ def notes_section(notes: Sequence[str]) -> tuple[Section, ...]:
     return (Section("Before believing it", (Points(tuple(notes)),)),) if notes else ()
 
 
-def cell(value: object) -> Cell:
-    """Return how a table shows a value."""
+def cell(value: object, right: bool = False) -> Cell:
+    """Return how a table shows a value; `right` says that its column holds figures, where a dash stands right, too."""
     if isinstance(value, RowHead):
         return Cell(value, head=True)
     if isinstance(value, Tint):
@@ -213,7 +216,9 @@ def cell(value: object) -> Cell:
         return Cell(f"{value:,.2f}", "n good" if value > 0.0 else "n bad")
     if isinstance(value, Good | Bad):
         return Cell(value, "good" if isinstance(value, Good) else "bad")
-    return Cell(figure(value), "n" if _is_figure(value) else "")
+    text = figure(value)
+    style = "n" if right or isinstance(value, int | float) else "words" if len(text) > SHORT else ""
+    return Cell(text, style)
 
 
 @cache
@@ -226,7 +231,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters.update(cell=cell, heads=_heads, kind=lambda block: type(block).__name__)
+    environment.filters.update(heads=_heads, cells=_cells, kind=lambda block: type(block).__name__)
     environment.globals["svg"] = svg
     return environment
 
@@ -240,8 +245,9 @@ def _heads(table: Table) -> list[tuple[str, bool]]:
     return list(zip(table.heading, figures(table.rows, len(table.heading)), strict=True))
 
 
-def _is_figure(value: object) -> bool:
-    return value is None or isinstance(value, int | float)
+def _cells(table: Table) -> list[list[Cell]]:
+    right = figures(table.rows, len(table.heading))
+    return [[cell(value, right[index]) for index, value in enumerate(row)] for row in table.rows]
 
 
 def _number(value: float) -> str:

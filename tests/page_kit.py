@@ -1,11 +1,16 @@
 """What every page of HTML keeps to: well-formed, safe, and readable on a small screen and in the dark."""
 
+import itertools
 import re
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 from mei_pipeline import svg
 from mei_pipeline.pages import LONG
 
+SVG = "{http://www.w3.org/2000/svg}"
+LETTER_WIDTH, LETTER_HEIGHT = 0.45, 10.0
+"""Least width of a letter, in parts of the size of its font, and height in pixels."""
 VOID = {"meta"}
 LINKS = {"src", "href", "xlink:href", "srcset", "action"}
 STYLES = r"width: \d+px|--depth: [01]\.\d\d"
@@ -57,6 +62,7 @@ def read_page(text):
     fits_a_small_screen(page)
     has_a_dark_palette(page)
     has_contents(page)
+    labels_stand_apart(text)
     assert [attrs for tag, attrs, _ in page.elements if tag == "th" and attrs.get("scope") not in {"col", "row"}] == []
     return page
 
@@ -81,6 +87,22 @@ def fits_a_small_screen(page):
     assert all("overflow-x: auto" in rules[name] for name in (".scroll", "figure"))
     assert "max-width: 100%" in rules["svg"]
     assert not re.search(r"(?<!-)width", rules["svg"]), "a small picture would fill the width"
+
+
+def labels_stand_apart(text):
+    """No two labels of a picture overlap, by the least that their letters take."""
+    for picture in re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL):
+        boxes = [box(label) for label in ET.fromstring(picture).iter(f"{SVG}text") if "transform" not in label.attrib]  # noqa: S314
+        for (one, left, right, y), (other, begin, end, level) in itertools.combinations(boxes, 2):
+            assert abs(y - level) >= LETTER_HEIGHT or right <= begin or end <= left, (one, other)
+
+
+def box(label):
+    """A label: its words, where it begins and ends, and its line."""
+    words, x = "".join(label.itertext()), float(label.get("x"))
+    width = LETTER_WIDTH * float(label.get("font-size")) * len(words)
+    begin = x - {"start": 0.0, "middle": 0.5, "end": 1.0}[label.get("text-anchor", "start")] * width
+    return words, begin, begin + width, float(label.get("y"))
 
 
 def has_a_dark_palette(page):

@@ -32,11 +32,13 @@ class Named:
         resolved: The config.
         anchor_ms: Anchor of its features, in milliseconds.
         record: What it was accepted on; None for a config that no night judged.
+        benchmark: Benchmark symbol that its file names; empty if it names none.
     """
 
     resolved: "Resolved"
     anchor_ms: int
     record: "TrackRecord | None" = None
+    benchmark: str = ""
 
 
 def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") -> Named:
@@ -54,11 +56,11 @@ def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") 
         ConfigError: There is no such file, lane or config, the lane holds none, or the file is wrong.
         DataError: The lake has no bars for it, or the registry is lost.
     """
-    from mei_pipeline.replay.spec import read_config, read_record
+    from mei_pipeline.replay.spec import read_benchmark, read_config, read_record
 
     path = Path(name)
     if path.is_file() or path.suffix in {".yaml", ".yml"} or path.name != name:
-        return Named(*read_config(path, lake, config), read_record(path))
+        return Named(*read_config(path, lake, config), read_record(path), read_benchmark(path))
 
     from mei_pipeline.config.promoted import from_yaml, to_yaml
     from mei_pipeline.registry.home import open_home_registry

@@ -78,7 +78,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     stage = set_stage(settings, bars, resolved, from_ms, to_ms)
     run = replay(settings, stage)
-    summary = report_of(stage, run, named.record)
+    summary = report_of(stage, run, named.record, named.benchmark)
     summary["notes"] += [] if end else window_notes(extents, resolved.intervals, to_ms)
     for target, frame in ((trades, run.trades), (fills, run.fills), (equity, run.equity)):
         write_frame(target, frame)
@@ -104,7 +104,10 @@ def _check_charts(charts: tuple[str, ...], symbols: tuple[str, ...], html: Path 
 
 
 def _show(summary: "Mapping[str, Any]") -> None:
+    from mei_pipeline.replay.benchmark import MEANING as HOLDING
+    from mei_pipeline.replay.benchmark import benchmark_rows
     from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows
+    from mei_pipeline.replay.report import DRAWDOWN_HEADING, drawdown_rows
     from mei_pipeline.replay.summary import DOCS as FIGURES
     from mei_pipeline.sweep.metrics import DOCS as METRICS
 
@@ -115,6 +118,11 @@ def _show(summary: "Mapping[str, Any]") -> None:
     rows = [(name, summary["metrics"][name], METRICS[name]) for name in METRICS]
     rows += [(name, summary["figures"][name], FIGURES[name]) for name in FIGURES]
     output.table("Backtest", ("figure", "value", "what it says"), rows)
+    if summary["benchmark"]:
+        output.table("Benchmark", ("figure", "strategy", summary["benchmark"]["name"]), benchmark_rows(summary))
+        output.note(HOLDING)
+    if summary["drawdowns"]:
+        output.table("Worst drawdowns", DRAWDOWN_HEADING, drawdown_rows(summary["drawdowns"]))
     if summary["holding"]:
         names = ("symbol", "side", "size", "entry_price", "last_price", "realised_usd", "unrealised_usd", "pnl_usd")
         held = [tuple(each[name] for name in names) for each in summary["holding"]]

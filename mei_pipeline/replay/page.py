@@ -1,14 +1,15 @@
 """The report of a replay as one HTML page: no script, nothing fetched, readable from a mail or a disk."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
-from markupsafe import Markup
 
 from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.candles.intervals import iso
+from mei_pipeline.market import DAY_MS
 from mei_pipeline.members import MEMBER_HEADING
 from mei_pipeline.pages import (
     Block,
@@ -26,13 +27,13 @@ from mei_pipeline.pages import (
     notes_section,
     page,
 )
-from mei_pipeline.replay.pictures import (
-    bars_picture,
-    candle_picture,
-    equity_picture,
-    histogram_picture,
-)
+from mei_pipeline.replay.benchmark import MEANING as HOLDING
+from mei_pipeline.replay.benchmark import benchmark_rows, hold
+from mei_pipeline.replay.curves import equity_picture, sharpe_picture
+from mei_pipeline.replay.pictures import bars_picture, candle_picture, histogram_picture
 from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows, record_spans
+from mei_pipeline.replay.report import DRAWDOWN_HEADING, drawdown_rows
+from mei_pipeline.replay.risk import ROLLING_DAYS, daily_returns
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
@@ -56,7 +57,9 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
     """
     config = report["config"]
     title = f"{config['strategy']} on {config['venue']} {config['interval']}, {report['from']} to {report['to']}"
-    results = histogram_picture(run.trades["return_pct"].to_numpy())
+    results = histogram_picture(
+        run.trades["return_pct"].to_numpy(), "Results of round trips", "There was no round trip."
+    )
     tiles = _tiles(report)
     record_sections: tuple[Section, ...] = ()
     if report["record"]:
@@ -65,7 +68,10 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
     sections = [
         *record_sections,
         *notes_section(report["notes"]),
-        Section("Equity and drawdown", (Pictures((_equity(stage, run, report["record"]),)),)),
+        _equity(stage, run, report),
+        _rolling(stage, report),
+        _drawdowns(report["drawdowns"]),
+        _distribution(stage, run, report["figures"]),
         Section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
         Section("Results of round trips, percent of what they opened", (Pictures((results,)),)),
         *_groups(report),
@@ -90,13 +96,7 @@ def _record_tiles(record: Mapping[str, Any]) -> Figures:
         ("Deepest drawdown", "max_drawdown_pct", "{:.1f} %"),
     )
     parts = (("out of sample", record["out_of_sample"]), ("holdout", record["holdout"]))
-    return Figures(
-        tuple(
-            (f"{name}, {part}", "-" if told[key] is None else form.format(told[key]))
-            for part, told in parts
-            for name, key, form in forms
-        )
-    )
+    return _figures((f"{name}, {part}", told[key], form) for part, told in parts for name, key, form in forms)
 
 
 def _record(record: Mapping[str, Any]) -> Section:
@@ -120,17 +120,67 @@ def _tiles(report: Mapping[str, Any]) -> Figures:
         ("Funding, USD", metrics["funding_usd"], "{:,.0f}"),
         ("Time in the market", 100.0 * metrics["exposure_frac"], "{:.0f} %"),
     )
-    return Figures(tuple((name, "-" if value is None else form.format(value)) for name, value, form in shown))
+    return _figures(shown)
 
 
-def _equity(stage: Stage, run: Replay, record: Mapping[str, Any] | None) -> Markup:
-    equity = run.equity
-    return equity_picture(
-        equity["close_ms"].to_numpy(),
-        equity["equity_usd"].to_numpy(),
-        stage.resolved.initial_balance_usd,
-        record_spans(record),
+def _equity(stage: Stage, run: Replay, report: Mapping[str, Any]) -> Section:
+    curves = [("strategy", run.equity["equity_usd"].to_numpy())]
+    blocks: list[Block] = []
+    times, initial = run.equity["close_ms"].to_numpy(), stage.resolved.initial_balance_usd
+    if benchmark := report["benchmark"]:
+        curves.append((benchmark["name"], hold(stage.bars, stage.cut, benchmark["symbols"], initial)))
+        heading = ("figure", "strategy", benchmark["name"])
+        blocks = [Words(HOLDING), Table("", heading, benchmark_rows(report))]
+    picture = equity_picture(times, curves, initial, record_spans(report["record"]))
+    return Section("Equity and drawdown", (Pictures((picture,)), *blocks))
+
+
+def _rolling(stage: Stage, report: Mapping[str, Any]) -> Section:
+    window, ratios = (report["rolling_sharpe"][key] for key in ("window_days", "by_day"))
+    end_ms = stage.cut.from_ms + DAY_MS * (window + np.arange(len(ratios)))
+    span = (stage.cut.from_ms, stage.cut.to_ms)
+    picture = sharpe_picture(end_ms, np.array(list(ratios.values())), window, report["metrics"]["sharpe"], span)
+    words = (
+        f"Annual Sharpe ratio of the {window} days up to each day, from daily returns. A window has {ROLLING_DAYS} "
+        "days, or half of the days of the backtest if that is less."
     )
+    return Section(f"Rolling Sharpe ratio, {window} days", (Words(words), Pictures((picture,))))
+
+
+def _drawdowns(drawdowns: Sequence[Mapping[str, Any]]) -> Section:
+    block = (
+        Table("", DRAWDOWN_HEADING, drawdown_rows(drawdowns)) if drawdowns else Words("Equity never fell below a peak.")
+    )
+    words = "From mark-to-market equity. The length is the time from the peak to the recovery, or to the end."
+    return Section("Worst drawdowns", (Words(words), block))
+
+
+def _distribution(stage: Stage, run: Replay, figures: Mapping[str, float | None]) -> Section:
+    shown = (
+        ("Mean", figures["mean_day_pct"], "{:.3f} %"),
+        ("Standard deviation", figures["deviation_day_pct"], "{:.3f} %"),
+        ("Skewness", figures["skewness"], "{:.2f}"),
+        ("Excess kurtosis", figures["excess_kurtosis"], "{:.2f}"),
+        ("Best day", figures["best_day_pct"], "{:.2f} %"),
+        ("Worst day", figures["worst_day_pct"], "{:.2f} %"),
+        ("Positive days", figures["positive_days_pct"], "{:.1f} %"),
+        ("Value at risk, 5 %", figures["value_at_risk_pct"], "{:.2f} %"),
+        ("Expected shortfall, 5 %", figures["expected_shortfall_pct"], "{:.2f} %"),
+    )
+    returns = 100.0 * daily_returns(run.equity, stage.resolved.initial_balance_usd)
+    mean, risk = figures["mean_day_pct"], figures["value_at_risk_pct"]
+    marks = {} if mean is None or risk is None else {"5 % quantile": -risk, "mean": mean}
+    words = (
+        "Value at risk is the daily loss at the 5 % quantile of these returns, interpolated, without an assumption on "
+        "their distribution. Expected shortfall is the mean loss of the days at or below that quantile."
+    )
+    picture = histogram_picture(returns, "Daily returns", "There was no day.", marks)
+    return Section("Distribution of daily returns, percent", (Pictures((picture,)), _figures(shown), Words(words)))
+
+
+def _figures(shown: Iterable[tuple[str, float | None, str]]) -> Figures:
+    """Return figures as tiles: name, value and format of each; a dash for a figure without a value."""
+    return Figures(tuple((name, "-" if value is None else form.format(value)) for name, value, form in shown))
 
 
 def _months(returns: Mapping[str, float], total: float) -> tuple[Block, ...]:

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.replay.risk import annual_sharpe, daily_returns, max_drawdown_pct
 from mei_pipeline.replay.run import Replay, Stage
-from mei_pipeline.replay.summary import daily_returns
-from mei_pipeline.sweep.metrics import sharpe
 
 COLUMNS = (("search", "search"), ("out_of_sample", "out of sample"), ("holdout", "holdout"))
 """Keys of the three parts of a record, and how they are named for people."""
@@ -128,16 +126,13 @@ def _on_search(record: TrackRecord, stage: Stage, run: Replay) -> Headline | Non
     before = run.equity.filter(close_ms <= from_ms)["equity_usd"]
     start = float(before[-1]) if len(before) else stage.resolved.initial_balance_usd
     part = run.equity.filter((close_ms > from_ms) & (close_ms <= to_ms))
-    curve = np.concatenate(([start], part["equity_usd"].to_numpy()))
-    peaks = np.maximum.accumulate(curve)
+    equity = part["equity_usd"].to_numpy()
     returns = daily_returns(part, start)
-    days = np.array([len(returns)], dtype=float)
-    ratio = sharpe(days, np.array([returns.sum()]), np.array([(returns**2).sum()]))
     ended = run.trades.filter((pl.col("exit_ms") >= from_ms) & (pl.col("exit_ms") < to_ms))
     return Headline(
         days=len(returns),
-        return_pct=100.0 * float(curve[-1] / start - 1.0) if start > 0.0 else 0.0,
-        sharpe=float(ratio[0]),
-        max_drawdown_pct=100.0 * float((1.0 - curve / peaks).max()) if start > 0.0 else 0.0,
+        return_pct=100.0 * float(equity[-1] / start - 1.0) if start > 0.0 else 0.0,
+        sharpe=annual_sharpe(returns),
+        max_drawdown_pct=max_drawdown_pct(equity, start) if start > 0.0 else 0.0,
         round_trips=ended.height,
     )

@@ -1,14 +1,17 @@
 """The report of a replay: what was run, on what, by which rules, and what came of it."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kernels.cache import source_hash
 from mei_pipeline.candles.intervals import iso
+from mei_pipeline.market import DAY_MS
 from mei_pipeline.members import member_dicts, members_of
 from mei_pipeline.params.identity import as_dict, config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Basis, evidence_id
+from mei_pipeline.replay.benchmark import benchmark_dict, benchmark_on
 from mei_pipeline.replay.decisions import (
     GateCounts,
     count_gates,
@@ -18,24 +21,29 @@ from mei_pipeline.replay.decisions import (
     signal_summary,
 )
 from mei_pipeline.replay.record import TrackRecord, record_dict
+from mei_pipeline.replay.risk import daily_returns, rolling_sharpe, rolling_window, worst_drawdowns
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.summary import figures, groups, monthly_returns, notes
 from mei_pipeline.settings import Settings
 
+DRAWDOWN_HEADING = ("peak", "trough", "recovery", "depth, %", "length, days")
 
-def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None) -> dict[str, Any]:
+
+def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None, benchmark: str = "") -> dict[str, Any]:
     """The report as JSON values.
 
     Args:
         stage: What was replayed.
         run: What came of it.
         record: The record that a promoted config was accepted on.
+        benchmark: Symbol to compare with; empty for the one that `benchmark_on` finds.
 
     Returns:
         `config_id` and `evidence_id`; the resolved `config`; what it was run on; `metrics`, those of a sweep row, and
         `figures`, all others (null where one has no value); `notes` on them; `members`, the bars of each symbol; round
-        trips `by_symbol`, `by_side`, `by_reason`, `by_tier`, `by_mode` and `by_month`; `monthly_return_pct`; the
-        positions `holding` at the end; and the `record` of a promoted config, null for others.
+        trips `by_symbol`, `by_side`, `by_reason`, `by_tier`, `by_mode` and `by_month`; the result of the `benchmark`,
+        null without one; the `rolling_sharpe` ratio by day; the worst `drawdowns`; `monthly_return_pct`; the positions
+        `holding` at the end; and the `record` of a promoted config, null for others.
     """
     bars, cut = stage.bars, stage.cut
     identity = config_id(stage.resolved)
@@ -54,6 +62,9 @@ def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None) -> d
         "notes": notes(stage, run, told),
         "members": member_dicts(members_of(bars, cut.from_ms, cut.to_ms)),
         **groups(run.trades),
+        "benchmark": benchmark_dict(benchmark_on(stage, benchmark), stage),
+        "rolling_sharpe": _rolling(stage, run),
+        "drawdowns": _drawdowns(stage, run),
         "monthly_return_pct": monthly_returns(run.equity, stage.resolved.initial_balance_usd),
         "holding": run.holding.to_dicts(),
         "record": record_dict(record, stage, run),
@@ -82,3 +93,37 @@ def decisions_of(
         "gates": gate_summary(settings, stage, counts or count_gates(settings, stage, progress)),
         "levers": levers(settings, stage, codes, progress),
     }
+
+
+def drawdown_rows(drawdowns: Sequence[Mapping[str, Any]]) -> tuple[tuple[object, ...], ...]:
+    """Return one row under `DRAWDOWN_HEADING` for each of the `drawdowns` of a report."""
+    return tuple(
+        (each["peak"], each["trough"], each["recovery"] or "not recovered", each["depth_pct"], each["days"])
+        for each in drawdowns
+    )
+
+
+def _rolling(stage: Stage, run: Replay) -> dict[str, Any]:
+    """Rolling Sharpe ratio: `window_days`, and `by_day`, the ratio by the last day of each window."""
+    returns = daily_returns(run.equity, stage.resolved.initial_balance_usd)
+    window = rolling_window(len(returns))
+    ratios = rolling_sharpe(returns, window).tolist()
+    first_ms = stage.cut.from_ms + (window - 1) * DAY_MS
+    return {
+        "window_days": window,
+        "by_day": {iso(first_ms + index * DAY_MS)[:10]: ratio for index, ratio in enumerate(ratios)},
+    }
+
+
+def _drawdowns(stage: Stage, run: Replay) -> list[dict[str, Any]]:
+    close_ms, equity = (run.equity[name].to_numpy() for name in ("close_ms", "equity_usd"))
+    return [
+        {
+            "peak": iso(each.peak_ms),
+            "trough": iso(each.trough_ms),
+            "recovery": None if each.recovery_ms is None else iso(each.recovery_ms),
+            "depth_pct": each.depth_pct,
+            "days": each.days,
+        }
+        for each in worst_drawdowns(close_ms, equity, stage.cut.from_ms, stage.resolved.initial_balance_usd)
+    ]

@@ -25,6 +25,7 @@ from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.config.reader import read_yaml
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.market import common_symbols
+from mei_pipeline.params.benchmark import AUTO
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.record import TrackRecord, parse_record
@@ -53,9 +54,10 @@ class BacktestSpec(FileModel):
     """Bar at which features start; when left out, the anchor of the interval in pipeline.yaml."""
     initial_balance_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
     """Equity at the start."""
-    benchmark: Symbol = "auto"
-    """Symbol whose trend gives the others context, for strategies that read one; `auto`: Bitcoin in any notation, such
-    as BTC, BTC/USDT:USDT, BTC-USDT-SWAP or XBTUSD. A config that reads one and has none is refused."""
+    benchmark: Symbol = AUTO
+    """Symbol to compare with, and whose trend gives the others context in strategies that read one; `auto`: Bitcoin in
+    any notation, such as BTC, BTC/USDT:USDT, BTC-USDT-SWAP or XBTUSD. A config that reads one and has none is
+    refused."""
     market: MarketValues = Field(default_factory=dict)
     """Market parameters, written without the leading `market.`, where they differ from their defaults."""
     params: Values = Field(default_factory=dict)
@@ -120,6 +122,18 @@ def read_record(path: Path) -> TrackRecord | None:
         ConfigError: The file of a promoted config is damaged.
     """
     return parse_record(read_promoted(path)[1].evidence, path) if _is_promoted(path) else None
+
+
+def read_benchmark(path: Path) -> str:
+    """Return the benchmark symbol that a file written by hand names; empty for `auto` and for a config of a lane.
+
+    A config keeps its benchmark symbol only if its strategy reads one.
+
+    Raises:
+        ConfigError: The file is missing or wrong.
+    """
+    named = AUTO if _is_promoted(path) else read_yaml(path, BacktestSpec).benchmark
+    return "" if named == AUTO else named
 
 
 def _is_promoted(path: Path) -> bool:

@@ -4,14 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from kernels.market import Floats, Ints
-from mei_pipeline.market import DAY_MS
 from mei_pipeline.notes import book_notes, data_notes
+from mei_pipeline.replay.risk import cagr_pct, calmar, daily_returns, distribution, longest_drawdown_days, sortino
 from mei_pipeline.replay.run import Replay, Stage
-from mei_pipeline.sweep.metrics import NO_VARIANCE, YEAR_DAYS
+from mei_pipeline.sweep.metrics import YEAR_DAYS
 
 DOCS = {
     "initial_balance_usd": "Equity at the start.",
@@ -24,6 +22,13 @@ DOCS = {
     "longest_drawdown_days": "Longest time from a peak of equity until it was reached again, or until the end.",
     "best_day_pct": "Best daily return.",
     "worst_day_pct": "Worst daily return.",
+    "mean_day_pct": "Mean daily return.",
+    "deviation_day_pct": "Standard deviation of daily returns.",
+    "positive_days_pct": "Share of days with a return above zero.",
+    "skewness": "Skewness of daily returns; null where they do not vary.",
+    "excess_kurtosis": "Kurtosis of daily returns less the 3 of the normal distribution; null where they do not vary.",
+    "value_at_risk_pct": "Daily loss at the 5 % quantile of daily returns, historical; negative for a gain.",
+    "expected_shortfall_pct": "Mean loss of the days at or below that quantile; negative for a gain.",
     "wins": "Round trips with a profit after fees and funding.",
     "losses": "The other round trips.",
     "expectancy_usd": "Mean net profit of a round trip.",
@@ -52,6 +57,7 @@ def figures(stage: Stage, run: Replay) -> dict[str, float | None]:
     equity = run.equity["equity_usd"].to_numpy()
     final = float(equity[-1])
     returns = daily_returns(run.equity, initial)
+    days = distribution(returns)
     growth = cagr_pct(initial, final, stage.cut.days)
     found: dict[str, float | None] = {
         "initial_balance_usd": initial,
@@ -60,12 +66,19 @@ def figures(stage: Stage, run: Replay) -> dict[str, float | None]:
         "cagr_pct": growth,
         "sortino": sortino(returns),
         "calmar": calmar(growth, run.metrics["max_drawdown_pct"]),
-        "volatility_pct": 100.0 * float(returns.std(ddof=1)) * math.sqrt(YEAR_DAYS) if len(returns) > 1 else None,
+        "volatility_pct": None if days.deviation_pct is None else days.deviation_pct * math.sqrt(YEAR_DAYS),
         "longest_drawdown_days": longest_drawdown_days(
             run.equity["close_ms"].to_numpy(), equity, stage.cut.from_ms, initial
         ),
-        "best_day_pct": 100.0 * float(returns.max()) if len(returns) else None,
-        "worst_day_pct": 100.0 * float(returns.min()) if len(returns) else None,
+        "best_day_pct": days.best_pct,
+        "worst_day_pct": days.worst_pct,
+        "mean_day_pct": days.mean_pct,
+        "deviation_day_pct": days.deviation_pct,
+        "positive_days_pct": days.positive_pct,
+        "skewness": days.skewness,
+        "excess_kurtosis": days.excess_kurtosis,
+        "value_at_risk_pct": days.value_at_risk_pct,
+        "expected_shortfall_pct": days.expected_shortfall_pct,
         "turnover_per_day": run.metrics["turnover_usd"] / float(equity.mean()) / stage.cut.days
         if equity.mean() > 0.0
         else None,
@@ -73,67 +86,6 @@ def figures(stage: Stage, run: Replay) -> dict[str, float | None]:
     }
     found |= _trades(run.trades) | _funding(run.fills)
     return {name: found[name] for name in DOCS}
-
-
-def daily_returns(equity: pl.DataFrame, initial_usd: float) -> Floats:
-    """Returns from one UTC day's last close to the next one's; 0 for a day that begins with nothing left.
-
-    These are the returns that the kernel sums for the Sharpe ratio.
-    """
-    ends = equity.filter(pl.col("close_ms") % DAY_MS == 0)["equity_usd"].to_numpy()
-    before = np.concatenate(([initial_usd], ends))[:-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(before > 0.0, ends / before - 1.0, 0.0)
-
-
-def cagr_pct(initial_usd: float, final_usd: float, days: int) -> float | None:
-    """Compound annual growth rate in percent: ((final / initial) ^ (365 / days) - 1) · 100.
-
-    None for less than a year, which the Global Investment Performance Standards (CFA Institute, 2020) forbid to
-    annualise, and for an account with nothing left, which has no rate.
-    """
-    if days < YEAR_DAYS or final_usd <= 0.0:
-        return None
-    return 100.0 * (math.pow(final_usd / initial_usd, YEAR_DAYS / days) - 1.0)
-
-
-def sortino(returns: Floats) -> float | None:
-    """Annual Sortino ratio of daily returns: mean / √(mean of min(r, 0)²) · √365.
-
-    Source: Sortino and Price, Performance Measurement in a Downside Risk Framework, Journal of Investing 3 (1994); the
-    target is 0 and every day counts in the mean under the root. None without a losing day.
-    """
-    if not len(returns):
-        return None
-    below = float((np.minimum(returns, 0.0) ** 2).mean())
-    return float(returns.mean()) / math.sqrt(below) * math.sqrt(YEAR_DAYS) if below > NO_VARIANCE else None
-
-
-def calmar(growth_pct: float | None, drawdown_pct: float) -> float | None:
-    """Calmar ratio: compound annual growth over the deepest drawdown, both in percent.
-
-    Source: Young, Calmar Ratio: A Smoother Tool, Futures 20 (1991); over the whole window instead of three years.
-    """
-    return growth_pct / drawdown_pct if growth_pct is not None and drawdown_pct > 0.0 else None
-
-
-def longest_drawdown_days(close_ms: Ints, equity: Floats, from_ms: int, initial_usd: float) -> float:
-    """Longest time in days from a peak of equity until it is reached again, or until the end if it is not.
-
-    Args:
-        close_ms: [T] time of each point.
-        equity: [T] equity in USD.
-        from_ms: Start of the window, where equity is `initial_usd`.
-        initial_usd: Equity at the start.
-    """
-    values = np.concatenate(([initial_usd], equity))
-    times = np.concatenate(([from_ms], close_ms))
-    peaks = values >= np.maximum.accumulate(values)
-    last_peak = np.maximum.accumulate(np.where(peaks, times, 0))
-    # The step that reaches the old peak again ends the drawdown; its length runs up to that step.
-    before = np.concatenate((last_peak[:1], last_peak[:-1]))
-    fell = np.concatenate(([False], ~peaks[:-1])) | ~peaks
-    return float(np.where(fell, times - before, 0).max() / DAY_MS)
 
 
 def _trades(trades: pl.DataFrame) -> dict[str, float | None]:
@@ -241,5 +193,6 @@ def notes(stage: Stage, run: Replay, told: Mapping[str, float | None]) -> list[s
     found += book_notes(equity["close_ms"].to_numpy(), equity["equity_usd"].to_numpy(), run.metrics["liquidations"])
     found += data_notes(stage.bars, stage.cut.from_ms, stage.cut.to_ms)
     if run.holding.height:
-        found.append(f"{run.holding.height} positions were open at the end; they count in equity and are no trades.")
+        held = f"{run.holding.height} positions were" if run.holding.height > 1 else "1 position was"
+        found.append(f"{held} open at the end, in equity but not among the trades.")
     return found

@@ -148,7 +148,7 @@ def luck_picture(luck: Luck | None) -> Markup:
     def at(trials: float, value: float) -> tuple[float, float]:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log(trials) / most, _TOP + _PLOT * (1.0 - value)
 
-    for level in (0.0, 0.5, 0.95, 1.0):
+    for level in (0.0, 0.5, 0.95):
         y = at(1.0, level)[1]
         body.append(f'<path d="M{_LEFT:g} {y:.1f}H{_WIDTH - _RIGHT:g}" stroke="{LINE}"/>')
         body.append(text(_LEFT - 8, y + 4, f"{level:g}", SOFT, size=11, anchor="end"))

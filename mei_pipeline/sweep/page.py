@@ -8,7 +8,14 @@ from mei_pipeline.candles.intervals import iso
 from mei_pipeline.pages import Figures, Pictures, Section, Share, Table, Words, notes_section, page
 from mei_pipeline.svg import said, short
 from mei_pipeline.sweep.best import STANDS_FOR
-from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
+from mei_pipeline.sweep.pictures import (
+    axes_picture,
+    front_picture,
+    heat_picture,
+    histogram_picture,
+    nothing_varies,
+    titled,
+)
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
@@ -32,7 +39,7 @@ def page_of(
     title = f"Sweep of {plan.strategy} on {plan.venue} {plan.interval}, {iso(plan.from_ms)} to {iso(plan.to_ms)}"
     best = _figures_first(summary.best.rows, plan, summary.metric)
     front = summary.front if summary.front.is_empty() else _figures_first(summary.front, plan, "return_pct")
-    metric = summary.metric.replace("_", " ")
+    metric = titled(summary.metric)
     left_out = (Words(summary.best.left_out),) if summary.best.left_out else ()
     sections = [
         *notes_section(notes),
@@ -66,7 +73,7 @@ def _figures_first(rows: pl.DataFrame, plan: SweepPlan, metric: str) -> pl.DataF
 
 
 def _figures(results: Results, summary: SweepSummary) -> Figures:
-    metric = summary.metric.replace("_", " ")
+    metric = titled(summary.metric)
     return Figures(
         (
             ("Combos", f"{results.combos:,}"),

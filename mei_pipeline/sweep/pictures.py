@@ -36,7 +36,7 @@ _NAMES = {"sharpe": "Sharpe ratio", "return_pct": "return", "win_rate": "share o
 
 def heat_picture(heat: HeatMap) -> Markup:
     """The mean of a metric for each pair of values of two axes, over all other axes; a cell says its best, too."""
-    name = _titled(heat.metric)
+    name = titled(heat.metric)
     greatest = max((abs(value) for value in heat.mean.flat if math.isfinite(value)), default=0.0)
     wide = max(_CELL_WIDTH, CHARACTER * max(map(len, heat.columns)) + 10.0)
     left = PAD + max(CHARACTER * max(map(len, heat.rows)), CHARACTER * len(heat.down), 30.0) + 14.0
@@ -69,7 +69,7 @@ def nothing_varies() -> Markup:
 
 
 def front_picture(front: pl.DataFrame) -> Markup:
-    """Return over drawdown of the combos on the Pareto front; the paler a point, the more it trades for it."""
+    """Return over drawdown of the combos on the Pareto front; the fainter a point, the more it trades for it."""
     if front.is_empty():
         return document(420, 60, "no front", [text(PAD, 36, "No combo made money: the front is empty.", SOFT)])
     height, top, bottom = 312.0, PAD + 44.0, 268.0
@@ -86,7 +86,13 @@ def front_picture(front: pl.DataFrame) -> Markup:
         text(PAD, PAD + 12, "Pareto front", INK, size=14, weight=600),
         text(PAD + 100, PAD + 12, told, SOFT),
         *_levels(up, (bottom, top), "%"),
-        text(LEFT, top - 10, "net profit, % of the initial balance; dark: little turnover, pale: much", SOFT, size=11),
+        text(
+            LEFT,
+            top - 10,
+            "net profit, % of the initial balance; full colour: little turnover, faint: much",
+            SOFT,
+            size=11,
+        ),
         text((LEFT + WIDTH - PAD) / 2, height - 8, "deepest drawdown, % of the peak", SOFT, size=11, anchor="middle"),
     ]
     for tick in across:
@@ -107,7 +113,7 @@ def front_picture(front: pl.DataFrame) -> Markup:
 def histogram_picture(shown: Histogram, summary: SweepSummary) -> Markup:
     """How many combos have which value of the metric; red below zero."""
     height, top, bottom = 242.0, PAD + 40.0, 198.0
-    name = _titled(shown.metric)
+    name = titled(shown.metric)
     count = shown.count
     up = ticks(0.0, float(count.max(initial=1)))
     wide = (WIDTH - PAD - LEFT) / len(count)
@@ -151,7 +157,7 @@ def axes_picture(axes: Sequence[AxisEffect], metric: str) -> Markup:
         text(
             PAD,
             PAD + 12,
-            f"What each axis alone explains of the variance of {_titled(metric)}",
+            f"What each axis alone explains of the variance of {titled(metric)}",
             INK,
             size=14,
             weight=600,
@@ -217,7 +223,8 @@ def _two_digits(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 1000.0 else short(value)  # noqa: PLR2004 - a cell has room for six characters
 
 
-def _titled(metric: str) -> str:
+def titled(metric: str) -> str:
+    """Return the name of a metric for people, without its unit."""
     return _NAMES.get(metric) or metric.replace("_usd", "").replace("_pct", "").replace("_frac", "").replace("_", " ")
 
 

@@ -34,6 +34,19 @@ def test_backtest_writes_its_page_and_its_decisions(mine, tmp_path, capsys):
     assert frame.height == 3 * report["signals"]["evaluated"] == 3 * 60 * 24 * 3
 
 
+def test_backtest_compares_with_the_benchmark_that_the_file_names(mine, tmp_path, capsys):
+    mine.write_text(f"{MINE}benchmark: BBB\n")
+    page = tmp_path / "report.html"
+    assert run(["backtest", "--config", str(mine), "--json", "--html", str(page)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["benchmark"]["name"], report["benchmark"]["symbols"]) == ("buy and hold of BBB", ["BBB"])
+    assert page.read_text().count("buy and hold of BBB") == 2
+    assert run(["backtest", "--config", str(mine)]) == 0
+    shown = capsys.readouterr().out
+    assert "buy and hold of BBB" in shown
+    assert "Worst drawdowns" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

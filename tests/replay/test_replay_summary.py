@@ -9,59 +9,10 @@ from market_kit import DAY_MS, HOUR_MS, START_MS
 from replay_kit import alpha, cross, stage
 
 from mei_pipeline.replay.report import report_of
+from mei_pipeline.replay.risk import daily_returns, max_drawdown_pct
 from mei_pipeline.replay.run import replay
-from mei_pipeline.replay.summary import (
-    DOCS,
-    cagr_pct,
-    calmar,
-    daily_returns,
-    figures,
-    longest_drawdown_days,
-    monthly_returns,
-    sortino,
-)
+from mei_pipeline.replay.summary import DOCS, figures, monthly_returns
 from mei_pipeline.sweep.metrics import DOCS as METRICS
-
-
-def test_growth_is_compounded_over_years():
-    assert cagr_pct(100.0, 121.0, 730) == pytest.approx(10.0)
-    assert cagr_pct(100.0, 50.0, 365) == pytest.approx(-50.0)
-
-
-@pytest.mark.parametrize(("final", "days"), [(110.0, 364), (0.0, 730), (-5.0, 730)])
-def test_growth_is_not_given_for_less_than_a_year_or_for_a_ruin(final, days):
-    assert cagr_pct(100.0, final, days) is None
-
-
-def test_calmar_is_growth_over_the_deepest_fall():
-    assert calmar(30.0, 12.0) == 2.5
-    assert calmar(None, 12.0) is None
-    assert calmar(30.0, 0.0) is None
-
-
-def test_sortino_counts_every_day_and_punishes_losses_only():
-    returns = np.array([0.02, -0.01, 0.03, 0.0])
-    # mean 0.01; of the squares 0, 0.0001, 0, 0 the mean is 0.000025, its root 0.005
-    assert sortino(returns) == pytest.approx(2.0 * math.sqrt(365.0))
-    assert sortino(np.array([0.01, 0.02])) is None
-    assert sortino(np.array([])) is None
-
-
-def test_the_longest_drawdown_ends_where_the_old_peak_is_reached_again():
-    times = START_MS + DAY_MS * np.arange(1, 8)
-    equity = np.array([110.0, 105.0, 108.0, 110.0, 120.0, 100.0, 90.0])
-    assert longest_drawdown_days(times, equity, START_MS, 100.0) == 3.0  # from day 1 to day 4
-    assert longest_drawdown_days(times, equity[::-1].copy(), START_MS, 100.0) == 4.0  # from day 3 to the end
-    assert longest_drawdown_days(times, np.arange(101.0, 108.0), START_MS, 100.0) == 0.0
-    assert longest_drawdown_days(times, np.full(7, 99.0), START_MS, 100.0) == 7.0
-
-
-def test_daily_returns_go_from_midnight_to_midnight():
-    times = START_MS + HOUR_MS * np.arange(1, 73)
-    values = np.full(72, 5.0)
-    values[[23, 47, 71]] = 110.0, 0.0, 50.0
-    equity = pl.DataFrame({"close_ms": times, "equity_usd": values})
-    assert daily_returns(equity, 100.0).tolist() == pytest.approx([0.1, -1.0, 0.0])
 
 
 def test_a_month_ends_with_the_close_at_its_last_midnight():
@@ -91,6 +42,9 @@ def test_figures_agree_with_the_metrics_of_a_sweep_row(played):
     assert told["cagr_pct"] is told["calmar"] is None
     returns = daily_returns(run.equity, 10_000.0)
     assert len(returns) == told["days"] == 40
+    assert max_drawdown_pct(run.equity["equity_usd"].to_numpy(), 10_000.0) == pytest.approx(
+        run.metrics["max_drawdown_pct"]
+    )
     assert returns.mean() / returns.std(ddof=1) * math.sqrt(365) == pytest.approx(run.metrics["sharpe"], rel=1e-9)
 
 

@@ -1,0 +1,117 @@
+"""Buy and hold over the days of a replay, to compare a strategy with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kernels.market import Floats
+from mei_pipeline.market import Bars, Window
+from mei_pipeline.params.benchmark import candidates, preferred
+from mei_pipeline.replay.risk import annual_sharpe, daily_returns, max_drawdown_pct
+from mei_pipeline.replay.run import Stage
+
+MEANING = (
+    "Buy and hold buys for the initial balance at the first open of the window and never trades again; it pays no fees "
+    "and no funding."
+)
+"""Explanation of the benchmark."""
+COMPARED = (
+    ("return_pct", "return, %"),
+    ("sharpe", "Sharpe ratio, annual"),
+    ("max_drawdown_pct", "maximum drawdown, %"),
+)
+"""Keys of the figures that are compared, and how they are named for people."""
+_NAMED = 30  # characters of the names of symbols that a legend has room for
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A book that is bought once and held.
+
+    Attributes:
+        name: Its name for people.
+        symbols: What it holds.
+        equity: [T] mark-to-market equity at the close of each step of the window, USD.
+    """
+
+    name: str
+    symbols: tuple[str, ...]
+    equity: Floats
+
+
+def benchmark_on(stage: Stage, wanted: str = "") -> Benchmark | None:
+    """Return buy and hold of the benchmark symbol, or of all symbols in equal parts if the book has none.
+
+    The benchmark symbol is `wanted`, else the one that the config reads, else Bitcoin if one symbol of the book is. A
+    symbol without a bar in the window can't be held. None if no symbol has a bar there.
+    """
+    bars, cut = stage.bars, stage.cut
+    held = _with_bars(bars, cut)
+    symbol = wanted or stage.resolved.benchmark or _bitcoin(bars.symbols)
+    if symbol in held:
+        name, held = f"buy and hold of {symbol}", (symbol,)
+    elif held:
+        named = ", ".join(held)
+        name = f"equal-weight buy and hold of {named if len(named) <= _NAMED else f'{len(held)} symbols'}"
+    else:
+        return None
+    return Benchmark(name, held, hold(bars, cut, held, stage.resolved.initial_balance_usd))
+
+
+def hold(bars: Bars, cut: Window, symbols: Sequence[str], initial_usd: float) -> Floats:
+    """Equity of holding `symbols`, which cost equal parts of the initial balance, without fees and funding.
+
+    Each symbol is bought at the open of its first bar in the window; until then its part is cash. Where it has no bar
+    it counts at its last close.
+
+    Args:
+        bars: The bars.
+        cut: The window.
+        symbols: Symbols with a bar in the window, at least one.
+        initial_usd: Initial balance, USD.
+
+    Returns:
+        [T] equity at the close of each step of the window, USD.
+    """
+    columns = [bars.symbols.index(symbol) for symbol in symbols]
+    opened, closed = (bars.steps.prices[row, cut.first : cut.last][:, columns] for row in (0, 3))
+    first = np.argmax(np.isfinite(closed), axis=0)
+    bought = opened[first, np.arange(len(columns))]
+    worth = bars.steps.marks[cut.first : cut.last][:, columns] / bought
+    waiting = np.arange(len(closed))[:, None] < first
+    return np.asarray(initial_usd * np.where(waiting, 1.0, worth).mean(axis=1))
+
+
+def benchmark_dict(benchmark: Benchmark | None, stage: Stage) -> dict[str, Any] | None:
+    """Return the result of the benchmark as JSON values: `name`, `symbols`, and the figures of `COMPARED`."""
+    if benchmark is None:
+        return None
+    initial = stage.resolved.initial_balance_usd
+    close_ms = stage.bars.steps.close_ms[stage.cut.first : stage.cut.last]
+    curve = pl.DataFrame({"close_ms": close_ms, "equity_usd": benchmark.equity})
+    return {
+        "name": benchmark.name,
+        "symbols": list(benchmark.symbols),
+        "return_pct": 100.0 * (float(benchmark.equity[-1]) / initial - 1.0),
+        "sharpe": annual_sharpe(daily_returns(curve, initial)),
+        "max_drawdown_pct": max_drawdown_pct(benchmark.equity, initial),
+    }
+
+
+def benchmark_rows(report: Mapping[str, Any]) -> tuple[tuple[object, ...], ...]:
+    """Return one row for each of `COMPARED`: name, figure of the strategy, figure of the benchmark."""
+    return tuple((name, report["metrics"][key], report["benchmark"][key]) for key, name in COMPARED)
+
+
+def _with_bars(bars: Bars, cut: Window) -> tuple[str, ...]:
+    present = bars.steps.present[cut.first : cut.last]
+    return tuple(symbol for index, symbol in enumerate(bars.symbols) if present[:, index].any())
+
+
+def _bitcoin(symbols: Sequence[str]) -> str:
+    """The Bitcoin symbol as `benchmark: auto` finds it; empty where there is none, or several."""
+    found = candidates(symbols)
+    return preferred(found) or (found[0] if len(found) == 1 else "")
