@@ -5,33 +5,17 @@ MEI_HOME of the test holds a demo, so they show what a newcomer sees.
 """
 
 import json
-import os
-import re
-import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from browser_kit import MEI, SLOW_MS, open_browser, origin, serve
 
 from mei_pipeline.settings import CHECKOUT
 
 pytestmark = pytest.mark.browser
 
-MEI = str(Path(sys.executable).with_name("mei"))
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PICTURES = CHECKOUT / "docs" / "images"
 GROUPS = ("ingest", "research", "selection", "deploy", "lanes")
-SLOW_MS = 120_000  # a run has a process of its own, and imports what it needs first
 
 
 @pytest.fixture(scope="module")
@@ -44,23 +28,14 @@ def demo(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lineage(demo):
-    environment = {**os.environ, "MEI_HOME": str(demo)}
-    with subprocess.Popen([MEI, "ui"], stdout=subprocess.PIPE, text=True, env=environment) as ui:
-        try:
-            yield re.fullmatch(r"lineage: (http://127\.0\.0\.1:\d+/.*)\n", ui.stdout.readline())[1]
-        finally:
-            ui.send_signal(signal.SIGINT)
-    assert ui.returncode == 0
+    with serve(demo) as link:
+        yield link
 
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright  # uv sync --group browser
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with open_browser() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -90,10 +65,6 @@ def take_picture(page, name):
     page.wait_for_load_state("networkidle")
     if not (PICTURES / name).exists():
         page.screenshot(path=PICTURES / name)
-
-
-def origin(url):
-    return re.match(r"http://[^/]+", url)[0]
 
 
 def test_the_lineage_shows_the_whole_way(page, seen, lineage):
