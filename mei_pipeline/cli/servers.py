@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -32,11 +33,10 @@ def servers() -> None:
 
 
 @servers.command()
-@click.option("--host", required=True)
-@click.option("--port", type=int, required=True)
+@click.option("--listener", type=int, required=True)
 @click.option("--allow", "allowed", multiple=True)
-def webserver(host: str, port: int, allowed: tuple[str, ...]) -> None:
-    """Serve Dagster's web app behind `guarded`."""
+def webserver(listener: int, allowed: tuple[str, ...]) -> None:
+    """Serve Dagster's web app behind `guarded`, on the socket that was inherited as file descriptor `listener`."""
     import uvicorn
     from dagster import DagsterInstance
     from dagster._core.workspace.context import WorkspaceProcessContext  # what dagster-webserver makes of its options
@@ -56,7 +56,9 @@ def webserver(host: str, port: int, allowed: tuple[str, ...]) -> None:
             app = create_app_from_workspace_process_context(
                 context, live_data_poll_rate=_POLL_MS, lifespan=_quiet_lifespan
             )
-            uvicorn.run(guarded(app, access), host=host, port=port, log_level="warning")
+            server = uvicorn.Server(uvicorn.Config(guarded(app, access), log_level="warning"))
+            with socket.socket(fileno=listener) as inherited:
+                server.run(sockets=[inherited])
 
 
 @servers.command()

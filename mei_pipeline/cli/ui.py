@@ -37,6 +37,11 @@ _START_WITHIN_S = 120.0
 _STOP_WITHIN_S = 15.0
 _LOOK_EVERY_S = 0.5
 _TAIL_LINES = 15
+_BACKLOG = 2048  # connections that wait until the web server accepts them; what uvicorn has
+
+
+class _PortTaken(ConfigError):
+    """Somebody listens on the port."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +110,13 @@ def ui(port: int | None, host: str | None, names: tuple[str, ...], why: str) -> 
         output.note(f"{settings.dagster / 'dagster.yaml'} was edited by hand and is used as it is")
     dagster_home.enter(settings.dagster, settings.dagster_home)
     with locked(settings.dagster / "ui.lock", "mei ui"):
-        chosen = port or first_free_port(address)
-        check_port(address, chosen)
+        listener = listen(address, port) if port else listen_first_free(address)
         token = settings.ui_token or (secrets.token_urlsafe(32) if exposed else "")
+        page = Page(address, listener.getsockname()[1], allowed, token)
         if exposed:
-            _keep_reason(settings, {"host": address, "port": chosen, "names": list(names), "why": why})
+            _keep_reason(settings, {"host": address, "port": page.port, "names": list(names), "why": why})
             output.warn("whoever reaches the page and has its token can launch runs and read everything")
-        _serve(settings, Page(address, chosen, allowed, token))
+        _serve(settings, page, listener)
 
 
 def allowed_hosts(address: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -127,44 +132,56 @@ def allowed_hosts(address: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted({*_LOOPBACKS, own.lower(), *(name.lower() for name in names)}))
 
 
-def first_free_port(host: str) -> int:
-    """The first port from 3000 on that nobody listens on.
+def listen_first_free(host: str) -> socket.socket:
+    """Listen on the first port from 3000 on that nobody listens on.
 
     Raises:
         ConfigError: Twenty in a row are taken, or `host` is no address of this machine.
     """
     for port in range(_FIRST_PORT, _FIRST_PORT + _PORTS_TRIED):
-        if _bind_error(host, port) != errno.EADDRINUSE:
-            return port
+        with contextlib.suppress(_PortTaken):
+            return listen(host, port)
     raise ConfigError(
         f"ports {_FIRST_PORT} to {_FIRST_PORT + _PORTS_TRIED - 1} on {host} are taken; choose one by --port"
     )
 
 
-def check_port(host: str, port: int) -> None:
-    """Make sure that a server can listen on `host` and `port`.
+def listen(host: str, port: int) -> socket.socket:
+    """Listen on `host` and `port`, so that from now on nobody else can.
+
+    The web server gets this socket. A port that it took only when it is up could be another's by then, and we would
+    print the link to the page of another home.
 
     Raises:
         ConfigError: The port is taken or needs rights, or `host` is no address of this machine.
     """
-    code = _bind_error(host, port)
-    if code == errno.EADDRINUSE:
-        raise ConfigError(f"port {port} on {host} is taken; stop what listens there, or choose another by --port")
-    if code == errno.EACCES:
-        raise ConfigError(f"port {port} needs the rights of root; choose one of 1024 to 65535 by --port")
-    if code:
-        raise ConfigError(f"{host} is no address of this machine ({os.strerror(code)}); use {LOOPBACK}")
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except socket.gaierror as error:
+        raise ConfigError(f"{host} is no address of this machine ({error.strerror}); use {LOOPBACK}") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise _PortTaken(
+                f"port {port} on {host} is taken; stop what listens there, or choose another by --port"
+            ) from error
+        if error.errno == errno.EACCES:
+            raise ConfigError(f"port {port} needs the rights of root; choose one of 1024 to 65535 by --port") from error
+        raise ConfigError(
+            f"{host} is no address of this machine ({os.strerror(error.errno or errno.EADDRNOTAVAIL)}); use {LOOPBACK}"
+        ) from error
 
 
-def _serve(settings: Settings, page: Page) -> None:
+def _serve(settings: Settings, page: Page, listener: socket.socket) -> None:
     # The web server reads the token from its environment: the command line of a process is public.
     os.environ["MEI_UI_TOKEN"] = page.token
     interrupts.take_one()
     servers: list[Server] = []
     try:
         allowed = [part for name in page.allowed for part in ("--allow", name)]
-        options = ["webserver", "--host", page.host, "--port", str(page.port), *allowed]
-        servers.append(_start(settings, "dagster-webserver", options))
+        with listener:  # from here on the web server alone holds it: its end is the end of the port
+            options = ["webserver", "--listener", str(listener.fileno()), *allowed]
+            servers.append(_start(settings, "dagster-webserver", options, listener.fileno()))
         output.note("starting Dagster ...")
         _wait_until_up(page, servers)
         secret = f"&token={page.token}" if page.token else ""
@@ -197,7 +214,7 @@ def _close_runs(settings: Settings) -> None:
         output.warn(f"run {run_id} was stopped and counts as failed; {settings.logs / 'alerts' / run_id}.json")
 
 
-def _start(settings: Settings, name: str, options: Sequence[str]) -> Server:
+def _start(settings: Settings, name: str, options: Sequence[str], *handed_over: int) -> Server:
     log = settings.logs / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "mei_pipeline.cli.servers", *options]
@@ -209,6 +226,7 @@ def _start(settings: Settings, name: str, options: Sequence[str]) -> Server:
             stderr=subprocess.STDOUT,
             cwd=CHECKOUT,
             start_new_session=True,
+            pass_fds=handed_over,
         )
     return Server(name, process, log)
 
@@ -279,20 +297,6 @@ def _keep_reason(settings: Settings, facts: Mapping[str, object]) -> None:
             file.write(f"{line}\n")
     except OSError as error:
         raise DataError(f"{path}: the reason can't be kept: {error.strerror}") from error
-
-
-def _bind_error(host: str, port: int) -> int:
-    """Errno of trying to listen there; 0 when it can be done."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except socket.gaierror:
-        return errno.EADDRNOTAVAIL
-    except OSError as error:
-        return error.errno or errno.EADDRNOTAVAIL
-    return 0
 
 
 COMMANDS = [ui]

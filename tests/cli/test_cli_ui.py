@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import json
 import os
 import select
@@ -16,7 +17,7 @@ import pytest
 from assets.run import open_instance
 from assets.running import lock_path
 from mei_pipeline.cli import main
-from mei_pipeline.cli.ui import LINEAGE, LOOPBACK, check_port, first_free_port
+from mei_pipeline.cli.ui import LINEAGE, LOOPBACK, listen, listen_first_free
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import Busy, ConfigError
 
@@ -29,28 +30,36 @@ def taken():
         yield server.getsockname()[1]
 
 
-def test_a_free_port_passes():
-    with socket.create_server((LOOPBACK, 0)) as server:
-        free = server.getsockname()[1]
-    check_port(LOOPBACK, free)
+def test_a_port_is_held_from_the_moment_it_is_chosen():
+    """Two of `mei ui` that start together, each on its home, would both print the link to the page of one."""
+    with listen_first_free(LOOPBACK) as first:
+        chosen = first.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {chosen} .*taken.*--port"):
+            listen(LOOPBACK, chosen)
+        with listen_first_free(LOOPBACK) as second:
+            assert second.getsockname()[1] > chosen
+    listen(LOOPBACK, chosen).close()
 
 
-def test_a_taken_port_is_named(taken):
-    with pytest.raises(ConfigError, match=f"port {taken} .*taken.*--port"):
-        check_port(LOOPBACK, taken)
+def test_a_port_that_needs_the_rights_of_root_is_named(monkeypatch):
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(ConfigError, match=r"port 80 needs the rights of root.*--port"):
+        listen(LOOPBACK, 80)
+
+
+def refuse(*_, **__):
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
 def test_an_address_of_another_machine_is_refused(host):
-    with pytest.raises(ConfigError, match=host):
-        check_port(host, 3000)
+    with pytest.raises(ConfigError, match=f"{host} is no address of this machine .*; use {LOOPBACK}"):
+        listen(host, 3000)
 
 
-def test_the_first_free_port_skips_those_that_are_taken():
-    first = first_free_port(LOOPBACK)
-    with socket.create_server((LOOPBACK, first)):
-        assert first_free_port(LOOPBACK) > first
-    assert first_free_port(LOOPBACK) == first
+def free_port():
+    with listen_first_free(LOOPBACK) as listener:
+        return listener.getsockname()[1]
 
 
 def test_a_taken_port_ends_the_command_before_anything_starts(taken, home):
@@ -135,7 +144,7 @@ def ask(url, query=None, **headers):
 
 
 def test_a_dead_daemon_ends_the_whole_with_its_reason(mei_settings):
-    port = first_free_port(LOOPBACK)
+    port = free_port()
     with start_ui(port, "--allow-host", "mei.example.org", "--why", "a proxy") as ui:
         told = ui.stdout.readline()
         assert told.startswith(f"lineage: http://{LOOPBACK}:{port}{LINEAGE}&token=")
@@ -170,11 +179,11 @@ def test_a_dead_daemon_ends_the_whole_with_its_reason(mei_settings):
     assert stopped is not None
     assert stopped.status == dg.DagsterRunStatus.FAILURE, "what was launched from the page ends with it"
     assert (mei_settings.logs / "alerts" / f"{launched}.json").exists()
-    check_port(LOOPBACK, port)
+    listen(LOOPBACK, port).close()
 
 
 def test_servers_end_with_a_command_that_was_killed():
-    with start_ui(first_free_port(LOOPBACK)) as ui:
+    with start_ui(free_port()) as ui:
         assert "starting" in ui.stderr.readline()
         servers = children(ui.pid)
         ui.kill()
@@ -185,7 +194,7 @@ def test_servers_end_with_a_command_that_was_killed():
 
 
 def test_a_stop_request_while_starting_leaves_nothing_behind():
-    with start_ui(first_free_port(LOOPBACK)) as ui:
+    with start_ui(free_port()) as ui:
         assert "starting" in ui.stderr.readline()
         servers = children(ui.pid)
         assert len(servers) == 1
