@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import numpy as np
 
 from kernels.market import Floats, Ints
-from mei_pipeline.svg import CHARACTER, INK, LINE, SOFT, document, number, text, ticks
+from mei_pipeline.svg import BLUE, CHARACTER, GREEN, GREY, INK, LINE, RED, SOFT, document, number, text, ticks
 
-SERIES = ("#b6bdc5", "#2f6fb2", "#d9822b", "#4b9b6e")
+SERIES = (GREY, BLUE, RED, GREEN)
 PAD = 20.0
 WIDTH, HEIGHT, LEFT = 760.0, 280.0, 64.0
 

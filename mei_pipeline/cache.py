@@ -7,6 +7,7 @@ file there runs code as the user of MEI.
 import grp
 import os
 import pwd
+import shlex
 import stat
 import sys
 from collections.abc import Iterator
@@ -72,26 +73,40 @@ def check_cache(cache: Path, used: Path, user: int | None = None) -> None:
     inside = [cache, *reversed(below), *_below(used)]
     found = (
         *(_problem_above(path, allowed) for path in _above(cache)),
-        *(_problem_inside(path, allowed, linked=path == cache) for path in inside if os.path.lexists(path)),
+        *(_problem_inside(cache, path, allowed) for path in inside if os.path.lexists(path)),
     )
     if problem := next(filter(None, found), ""):
-        raise ConfigError(
-            f"MEI_CACHE={cache}: {problem}; MEI runs the machine code in it as you: correct owner and mode and delete "
-            "what the cache holds, or set MEI_CACHE to a folder of your own"
-        )
+        raise ConfigError(f"MEI_CACHE={cache}: {problem}, or set MEI_CACHE to a folder of your own")
 
 
 def _problem_above(path: Path, allowed: set[int]) -> str:
+    """The problem with a folder above the cache, and the command that corrects it."""
     mode = path.stat().st_mode
     # In a folder such as /tmp others may add names, but rename only their own.
     if mode & _OTHERS and not mode & stat.S_ISVTX:
-        return f"{path} may be written by other users (mode {stat.S_IMODE(mode):o})"
+        return (
+            f"{path} may be written by other users (mode {stat.S_IMODE(mode):o}), who could replace the cache below "
+            f"it, and MEI runs the machine code in it as you; type `chmod o-w {shlex.quote(str(path))}`"
+        )
     owner = path.lstat().st_uid
-    return f"{path} belongs to user {_name(owner)}" if _in_shared(path) and owner not in allowed else ""
+    if _in_shared(path) and owner not in allowed:
+        return (
+            f"{path} belongs to user {_name(owner)}, who could replace the cache below it, and MEI runs the machine "
+            f"code in it as you; type `chown {_name(os.geteuid())} {shlex.quote(str(path))}` as root"
+        )
+    return ""
 
 
-def _problem_inside(path: Path, allowed: set[int], *, linked: bool) -> str:
-    """The problem with a file or folder of the cache; only the cache itself may be a link."""
+def _problem_inside(cache: Path, path: Path, allowed: set[int]) -> str:
+    """The problem with a file or folder of the cache, and the command; only the cache itself may be a link."""
+    wrong = _wrong_inside(path, allowed, linked=path == cache)
+    return wrong and (
+        f"{wrong}, and MEI runs the machine code in the cache as you; type `rm -r {shlex.quote(str(cache))}` "
+        "(MEI compiles it anew)"
+    )
+
+
+def _wrong_inside(path: Path, allowed: set[int], *, linked: bool) -> str:
     if path.is_symlink() and not linked:
         return f"{path} is a link"
     for status in (path.lstat(), path.stat()):

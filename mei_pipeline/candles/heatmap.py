@@ -6,19 +6,20 @@ import polars as pl
 from markupsafe import Markup
 
 from mei_pipeline.candles.store import interval_rank
-from mei_pipeline.svg import BLANK, CHARACTER, INK, SOFT, document, text
+from mei_pipeline.svg import BLANK, BLUE, CHARACTER, GREY, INK, SOFT, document, shade, text
 from mei_pipeline.text import markup
 
-# Least share of the expected bars (percent), colour, legend. Light colours that stay apart for colour-blind readers.
+# Least share of the expected bars (percent), ground, legend. The grounds get darker on both sides of the middle, so
+# that they stay apart for colour-blind readers as well.
 CLASSES = (
-    (100.0, "#a9d8c2", "complete"),
-    (98.0, "#d9ecc6", "98 to 100 %"),
-    (90.0, "#fbeeb0", "90 to 98 %"),
-    (50.0, "#f8cf9f", "50 to 90 %"),
-    (0.0, "#eea99b", "under 50 %"),
+    (100.0, shade(1.0, 1.0), "complete"),
+    (98.0, shade(0.4, 1.0), "98 to 100 %"),
+    (90.0, shade(-0.2, 1.0), "90 to 98 %"),
+    (50.0, shade(-0.55, 1.0), "50 to 90 %"),
+    (0.0, shade(-1.0, 1.0), "under 50 %"),
 )
-NOT_EXPECTED = BLANK
-DOT = "#3b6ea5"
+NOT_EXPECTED = f'fill="{BLANK}"'
+DOT = BLUE
 ROW, HEAD, FOOT, PAD, GAP = 18, 58, 44, 20, 16
 WIDE, NARROW, MANY_MONTHS = 40, 24, 30
 LEAST_WIDTH = 850.0  # what the legend takes
@@ -106,13 +107,13 @@ def _cell(row: dict[str, int] | None, symbol: str, month: str, grid: _Grid, corn
     box = f'x="{x + 1:g}" y="{y + 1:g}" width="{grid.cell - 2}" height="{ROW - 2}" rx="2"'
     name = markup(symbol)
     if row is None or not row["expected"]:
-        return f'<rect {box} fill="{NOT_EXPECTED}"><title>{name} {month}: no bars expected</title></rect>'
+        return f"<rect {box} {NOT_EXPECTED}><title>{name} {month}: no bars expected</title></rect>"
     share = _percent(row["bars"] + row["no_trade"], row["expected"])
     told = (
         f"{name} {month}: {row['bars']:,} of {row['expected']:,} bars, "
         f"{row['no_trade']:,} no trade, {row['unknown']:,} unknown"
     )
-    out = f'<rect {box} fill="{_colour(share)}"><title>{told}</title></rect>'
+    out = f"<rect {box} {_ground(share)}><title>{told}</title></rect>"
     if row["unknown"] and grid.cell == WIDE:
         # Rounded down, so that a cell that lacks a bar never reads 100.
         shown = f"{int(share * 10) / 10:g}"
@@ -124,11 +125,11 @@ def _cell(row: dict[str, int] | None, symbol: str, month: str, grid: _Grid, corn
 
 def _legend(top: float) -> list[str]:
     out, x = [], float(PAD)
-    for _, colour, label in CLASSES:
-        out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" fill="{colour}"/>')
+    for _, ground, label in CLASSES:
+        out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" {ground}/>')
         out.append(text(x + 19, top + 11, label, SOFT, size=11))
         x += 19 + CHARACTER * len(label) + 14
-    out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" fill="{NOT_EXPECTED}" stroke="#d0d7de"/>')
+    out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" {NOT_EXPECTED} stroke="{GREY}"/>')
     out.append(text(x + 19, top + 11, "not expected", SOFT, size=11))
     x += 19 + CHARACTER * len("not expected") + 14
     out.append(f'<circle cx="{x + 4:g}" cy="{top + 7:g}" r="2.5" fill="{DOT}"/>')
@@ -136,8 +137,8 @@ def _legend(top: float) -> list[str]:
     return out
 
 
-def _colour(share_pct: float) -> str:
-    return next(colour for least, colour, _ in CLASSES if share_pct >= least)
+def _ground(share_pct: float) -> str:
+    return next(ground for least, ground, _ in CLASSES if share_pct >= least)
 
 
 def _percent(part: int, whole: int) -> float:

@@ -1,7 +1,8 @@
 """`mei registry`: what was found, what was judged, and what runs where."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -16,6 +17,8 @@ from mei_pipeline.cli.moves import JSON, MOVES, SHORT, WHO, WHY, configured, occ
 if TYPE_CHECKING:
     from mei_pipeline.registry.records import Evidence, Gate, Transition, Verdict
     from mei_pipeline.registry.store import ConfigStory, Registry
+
+_NIGHT = 16  # digits of a night's id that people see
 
 
 @click.group("registry", cls=Group)
@@ -219,29 +222,20 @@ def _print_story(story: "ConfigStory") -> None:
             *((change.path, _plain(change.new)) for change in changes(None, story.config.resolved)),
         ],
     )
-    output.table(
-        "Evidence",
-        ("evidence", "venue", "kernels", "data", "measured", "metric", "value"),
-        [
-            (
-                entry.evidence_id[:SHORT],
-                entry.basis.venue,
-                entry.basis.kernel_hash[:SHORT],
-                entry.basis.data_hash[:SHORT],
-                _utc(entry.created_ms),
-                name,
-                _plain(value),
-            )
-            for entry in story.evidence
-            for name, value in entry.metrics.items()
-        ],
-    )
+    for entry in story.evidence:
+        basis = entry.basis
+        output.table(
+            f"Evidence {entry.evidence_id[:SHORT]} of {_utc(entry.created_ms)}, measured on {basis.venue} with kernels "
+            f"{basis.kernel_hash[:SHORT]} and data {basis.data_hash[:SHORT]}",
+            ("figure", "value"),
+            list(_figures(entry.metrics)),
+        )
     output.table(
         "Gates",
         ("night", "policy", "gate", "value", "threshold", "verdict", "explanation"),
         [
             (
-                verdict.night_id,
+                verdict.night_id[:_NIGHT],
                 verdict.policy_id[:SHORT],
                 gate.name,
                 gate.value,
@@ -271,8 +265,8 @@ def print_steps(steps: "tuple[Transition, ...]") -> None:
                 step.to_state,
                 step.size_multiplier,
                 step.generation,
-                step.trigger,
-                step.who,
+                _shortened(step.trigger),
+                _shortened(step.who),
                 step.why,
             )
             for step in steps
@@ -321,6 +315,30 @@ def _gate(verdict: "Verdict", gate: "Gate") -> dict[str, Any]:
         "verdict_id": verdict.verdict_id,
         "night_id": verdict.night_id,
     }
+
+
+def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Yield a line for each figure of an evidence; one that has parts has a line for each."""
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}, {part}", each) for part, each in value.items())
+        elif name.endswith("_ms"):
+            yield name.removesuffix("_ms"), _times(value)
+        else:
+            yield name, _plain(value)
+
+
+def _times(value: Any) -> str:
+    """Return a time, or a list of spans of days, for people."""
+    if isinstance(value, list):
+        return ", ".join(f"{_utc(first)[:10]} to {_utc(end - 1)[:10]}" for first, end in value)
+    return _utc(value)
+
+
+def _shortened(text: str) -> str:
+    """Return who or what moved a lane with the ids of a night and of a Dagster run as other commands show them."""
+    text = re.sub(r"\b[0-9a-f]{64}\b", lambda found: found[0][:_NIGHT], text)
+    return re.sub(r"\b([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", r"\1", text)
 
 
 def _plain(value: Any) -> object:

@@ -273,7 +273,9 @@ def check_mover(lane: Lane, *, by_person: bool) -> None:
 
 def _check_real_venue(lane: Lane) -> None:
     if lane.mode == "live" and lane.venue != REAL_MONEY_VENUE:
-        raise Refused(f"lane {lane.name}: is live on {lane.venue}; real money trades on {REAL_MONEY_VENUE} alone")
+        raise Refused(
+            f"lane {lane.name}: the lane trades on {lane.venue}, and real money trades on {REAL_MONEY_VENUE} alone"
+        )
 
 
 def held_by(connection: Connection, pointer: Pointer) -> str:

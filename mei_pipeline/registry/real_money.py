@@ -23,7 +23,7 @@ def check_all(lane: str, config_id: str, checks: Iterable[Check]) -> None:
     found = [reason.removeprefix(f"lane {lane}: ") for check in checks if (reason := _refusal(check))]
     if len(found) > 1:
         lines = "".join(f"\n- {reason}" for reason in found)
-        raise Refused(f"lane {lane}: config {config_id[:12]} can't trade real money yet:{lines}")
+        raise Refused(f"lane {lane}: config {config_id[:12]} can't trade real money at that size yet:{lines}")
     if found:
         raise Refused(f"lane {lane}: {found[0]}")
 

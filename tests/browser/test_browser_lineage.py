@@ -4,14 +4,12 @@ Needs Chromium at /usr/bin/chromium and the group `browser`. The pictures of the
 MEI_HOME of the test holds a demo, so they show what a newcomer sees.
 """
 
-import json
-import subprocess
-
 import pytest
-from browser_kit import MEI, SLOW_MS, open_browser, origin, serve
+from browser_kit import SLOW_MS, open_browser, origin, serve
 
 from mei_pipeline.settings import CHECKOUT
 
+pytest_plugins = ("demo_fixtures",)
 pytestmark = pytest.mark.browser
 
 PICTURES = CHECKOUT / "docs" / "images"
@@ -19,10 +17,9 @@ GROUPS = ("ingest", "research", "selection", "deploy", "lanes")
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
+def demo(demos, tmp_path_factory):
     home = tmp_path_factory.mktemp("browser") / "demo"
-    done = subprocess.run([MEI, "demo", "--json", "--home", str(home)], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["deployed"], "a demo without a deployment shows nothing"
+    demos.copy(("demo",), home)
     return home
 
 

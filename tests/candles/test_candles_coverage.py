@@ -5,8 +5,10 @@ import pytest
 from candle_kit import HOUR, MAY, NOW, bars
 
 from mei_pipeline.candles.coverage import SCHEMA, coverage, coverage_svg
+from mei_pipeline.candles.heatmap import CLASSES
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
+from mei_pipeline.svg import DARK
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -71,6 +73,18 @@ def test_an_empty_lake_has_an_empty_coverage_and_a_picture_that_says_so(lake):
     frame = coverage(lake, "binance")
     assert frame.is_empty()
     assert "no bars yet" in "".join(parse(coverage_svg(frame)).itertext())
+
+
+def test_every_colour_of_the_picture_has_a_dark_one():
+    cells = [
+        ("binance", "BTC", "1h", f"2025-{month:02d}", bars, expected, 0, expected - bars)
+        for month, (bars, expected) in enumerate([(720, 720), (710, 720), (660, 720), (400, 720), (1, 720), (0, 0)], 1)
+    ]
+    picture = parse(coverage_svg(pl.DataFrame(cells, schema=SCHEMA, orient="row")))
+    used = {each.get(name) for each in picture.iter() for name in ("fill", "stroke")} - {None, "none"}
+    assert used <= set(DARK)
+    grounds = {(each.get("fill"), each.get("fill-opacity")) for each in picture.iter(f"{SVG}rect") if each.get("x")}
+    assert len(grounds) == len(CLASSES) + 1, "every class has its ground"
 
 
 def test_the_picture_has_a_cell_per_symbol_and_month_and_tells_their_figures(lake):

@@ -63,7 +63,7 @@ def test_a_refusal_names_all_that_is_missing(registry, lanes):
     with pytest.raises(Refused) as refused:
         to_live(registry, lanes, config_id, 1, lane)
     first, *reasons = str(refused.value).split("\n- ")
-    assert "can't trade real money yet" in first
+    assert "can't trade real money at that size yet" in first
     assert len(reasons) == 3
     for reason, words in zip(reasons, ("is manual", "hyperliquid alone", "on paper for 1.0 days"), strict=True):
         assert words in reason
