@@ -3,6 +3,17 @@
 import html
 import unicodedata
 
+_UNITS = {"_pct": "%", "_usd": "USD", "_frac": "share"}
+_WORDS = {
+    "sharpe": "Sharpe ratio",
+    "max_drawdown": "drawdown",
+    "net_pnl": "net profit",
+    "pnl": "net profit",
+    "average": "mean profit",
+    "trades": "round trips",
+    "win_rate": "win rate, share",
+}
+
 
 def printable(text: str) -> str:
     r"""Return `text` with every character that has no picture of its own as its escape, such as `\x1b` or `\u202e`.
@@ -18,6 +29,17 @@ def printable(text: str) -> str:
 def markup(text: str) -> str:
     """Return `text` as the content of an HTML or SVG element, or of a quoted attribute."""
     return html.escape(printable(text))
+
+
+def column_heading(name: str) -> str:
+    """Return the name of a figure as the heading of a column: words, and its unit behind a comma.
+
+    `max_drawdown_pct` becomes `drawdown, %`.
+    """
+    for suffix, unit in _UNITS.items():
+        if name.endswith(suffix):
+            return f"{column_heading(name.removesuffix(suffix))}, {unit}"
+    return _WORDS.get(name) or name.replace("_", " ")
 
 
 def _has_picture(char: str) -> bool:

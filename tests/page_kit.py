@@ -13,6 +13,8 @@ LETTER_WIDTH, LETTER_HEIGHT = 0.45, 10.0
 """Least width of a letter, in parts of the size of its font, and height in pixels."""
 VOID = {"meta"}
 LINKS = {"src", "href", "xlink:href", "srcset", "action"}
+RAW = re.compile(r"[^,][_ ](pct|usd|USD|frac|ms|%)$|^sharpe$")
+"""The name of a figure in our code, which is no heading. `net, USD` is one."""
 STYLES = r"width: \d+px|--depth: [01]\.\d\d"
 """What a `style` of an element may say. A colour would be of one palette."""
 
@@ -63,6 +65,7 @@ def read_page(text):
     has_a_dark_palette(page)
     has_contents(page)
     labels_stand_apart(text)
+    assert [head for heads in page.heads for head in heads if RAW.search(head)] == [], "a unit stands in words"
     assert [attrs for tag, attrs, _ in page.elements if tag == "th" and attrs.get("scope") not in {"col", "row"}] == []
     return page
 

@@ -51,7 +51,7 @@ def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_
     )
     output.table(
         "Coverage",
-        ("venue", "interval", "symbol", "from", "to", "bars", "expected", "no trade", "unknown", "known %"),
+        ("venue", "interval", "symbol", "from", "to", "bars", "expected", "no trade", "unknown", "known, %"),
         [(*row, _percent(row[5] + row[7], row[6])) for row in rows.iter_rows()],
     )
 

@@ -124,9 +124,11 @@ def _show(summary: "Mapping[str, Any]") -> None:
     if summary["drawdowns"]:
         output.table("Worst drawdowns", DRAWDOWN_HEADING, drawdown_rows(summary["drawdowns"]))
     if summary["holding"]:
+        from mei_pipeline.text import column_heading
+
         names = ("symbol", "side", "size", "entry_price", "last_price", "realised_usd", "unrealised_usd", "pnl_usd")
         held = [tuple(each[name] for name in names) for each in summary["holding"]]
-        output.table("Open at the end", tuple(name.replace("_", " ") for name in names), held)
+        output.table("Open at the end", tuple(map(column_heading, names)), held)
     show_members(summary["members"], summary["from"], summary["to"])
     for note in summary["notes"]:
         output.note(note)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mei_pipeline.cli import output
+from mei_pipeline.text import column_heading
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,7 +49,7 @@ def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> 
     rows = shown(plan, best, metric)
     common = [path for path, _ in plan.axes if rows[path].n_unique() == 1]
     differing = rows.drop(common, [] if (rows[STANDS_FOR] > 1).any() else STANDS_FOR)
-    headings = [name.rpartition(".")[2].replace(STANDS_FOR, "stands for") for name in differing.columns]
+    headings = [name.rpartition(".")[2] if "." in name else column_heading(name) for name in differing.columns]
     output.table(f"Best {rows.height} of {combos:,} combos by {metric}", headings, differing.rows())
     if common:
         first = rows.row(0, named=True)
@@ -197,7 +198,7 @@ def print_summary(
 def _print_front(summary: "SweepSummary") -> None:
     front = summary.front.select("combo", "return_pct", "max_drawdown_pct", "turnover_usd")
     title = f"Pareto front, {min(_FRONT_SHOWN, front.height)} of {front.height:,} combos that made money"
-    output.table(title, ("combo", "return %", "drawdown %", "turnover USD"), front.head(_FRONT_SHOWN).rows())
+    output.table(title, ("combo", "return, %", "drawdown, %", "turnover, USD"), front.head(_FRONT_SHOWN).rows())
 
 
 def _print_heat(heat: "HeatMap") -> None:

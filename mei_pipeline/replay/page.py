@@ -39,6 +39,7 @@ from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.metrics import DOCS as METRICS
+from mei_pipeline.text import column_heading
 
 CHARTED = 4
 """Symbols whose candles are shown where nobody says which."""
@@ -222,7 +223,7 @@ def _groups(report: Mapping[str, Any]) -> list[Section]:
         for key, name in (("by_side", "side"), ("by_tier", "tier"), ("by_mode", "mode"), ("by_month", "exit in"))
         for label, group in report[key].items()
     )
-    heading = ("round trips", *(column.replace("_", " ") for column in GROUPED))
+    heading = ("group", *map(column_heading, GROUPED))
     return [*out, Section("Round trips in groups", (Table("", heading, rows),))] if rows else out
 
 
@@ -299,7 +300,7 @@ def _trades(trades: pl.DataFrame) -> Block:
     ]
     heading = (
         "symbol", "side", "tier", "entry", "exit", "entry price", "exit price", "size", "adds", "partials", "reason",
-        "MAE %", "MFE %", "return %", "net USD",
+        "MAE, %", "MFE, %", "return, %", "net profit, USD",
     )  # fmt: skip
     return Table("", heading, tuple(rows), layout="tall")
 
@@ -320,9 +321,11 @@ def _holding(holding: pl.DataFrame) -> tuple[Section, ...]:
         for row in holding.iter_rows(named=True)
     ]
     heading = (
-        "symbol", "side", "since", "entry price", "last price", "size", "adds", "partials", "realised USD",
-        "unrealised USD", "net USD",
-    )  # fmt: skip
+        "symbol",
+        "side",
+        "since",
+        *map(column_heading, (*plain, *money)),
+    )
     words = Words("Realised: closed parts, fees, funding. Unrealised: at the last close, before the costs of an exit.")
     return (Section("Open at the end", (words, Table("", heading, tuple(rows)))),)
 

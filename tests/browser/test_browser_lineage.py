@@ -98,3 +98,28 @@ def test_the_checks_of_a_night_have_all_passed(page, seen, lineage):
         seen(page.get_by_text(check, exact=True).first)
     seen(page.get_by_text("Succeeded", exact=True).nth(1))
     take_picture(page, "checks.png")
+
+
+BACKFILL = "{ partitionBackfillsOrError(limit: 1) { ... on PartitionBackfills { results { status numPartitions } } } }"
+
+
+def test_everything_is_materialised_at_once(page, seen, lineage):
+    """The first asset has partitions, so that the page asks which: all of them, on a market that ended long ago."""
+    page.goto(lineage)
+    page.get_by_role("button", name="Materialize all").click()
+    seen(page.get_by_text("Partition selection"))
+    every = page.get_by_role("button", name="All", exact=True)
+    every.nth(0).click()
+    every.nth(1).click()
+    page.get_by_role("button", name="Launch backfill").click()
+    page.wait_for_function(
+        """async query => {
+            const options = {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({query})};
+            const [backfill] = (await (await fetch("/graphql", options)).json()).data.partitionBackfillsOrError.results;
+            if (backfill && backfill.status.match(/FAIL|CANCEL/)) throw new Error(backfill.status);
+            return backfill && backfill.status == "COMPLETED_SUCCESS";
+        }""",
+        arg=BACKFILL,
+        polling=2000,
+        timeout=3 * SLOW_MS,
+    )
