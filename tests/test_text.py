@@ -9,7 +9,7 @@ from page_kit import read_page
 
 from mei_pipeline import pages, svg
 from mei_pipeline.settings import CHECKOUT
-from mei_pipeline.text import markup, printable
+from mei_pipeline.text import column_heading, markup, printable
 
 CONTROLS = [chr(code) for code in (*range(9), 11, 12, *range(13, 32), *range(127, 160))]
 INVISIBLE = [*CONTROLS, "\u200b", "\u202e", "\u2066", "\u2028", "\ufeff", "\udc80", "\uffff"]
@@ -76,3 +76,16 @@ def test_text_is_escaped_in_one_place():
         for word in (r"html import escape|html\.escape", r"click\.s?echo\((?!printable\()", r"(?<![.\w])print\(")
     }
     assert list(using.values()) == [{Path("mei_pipeline/text.py")}, set(), set()]
+
+
+def test_a_heading_is_words_with_a_unit():
+    names = ("return_pct", "max_drawdown_pct", "net_pnl_usd", "exposure_frac", "sharpe", "trades", "entry_price")
+    assert [column_heading(name) for name in names] == [
+        "return, %",
+        "drawdown, %",
+        "net profit, USD",
+        "exposure, share",
+        "Sharpe ratio",
+        "round trips",
+        "entry price",
+    ]

@@ -114,8 +114,9 @@ def test_everything_is_materialised_at_once(page, seen, lineage):
     page.get_by_role("button", name="Launch backfill").click()
     page.wait_for_function(
         """async query => {
-            const options = {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({query})};
-            const [backfill] = (await (await fetch("/graphql", options)).json()).data.partitionBackfillsOrError.results;
+            const headers = {"Content-Type": "application/json"}, body = JSON.stringify({query});
+            const answer = await (await fetch("/graphql", {method: "POST", headers, body})).json();
+            const [backfill] = answer.data.partitionBackfillsOrError.results;
             if (backfill && backfill.status.match(/FAIL|CANCEL/)) throw new Error(backfill.status);
             return backfill && backfill.status == "COMPLETED_SUCCESS";
         }""",

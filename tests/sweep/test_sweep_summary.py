@@ -216,11 +216,11 @@ def test_a_page_lists_figures_before_the_values_of_axes(tmp_path: Path) -> None:
     summary = summarise(results, "return_pct", 4)
     assert summary.front.height > 1
     page = read_page(page_of(results, summary, heat_maps(results, summary), histogram(results, summary)))
-    axes = [path.rpartition(".")[2].replace("_", " ") for path, _ in results.plan.axes]
+    axes = [path.rpartition(".")[2] for path, _ in results.plan.axes]
     front, best, _, _ = page.heads
-    assert front == ["combo", "return pct", "max drawdown pct", "turnover usd", *axes]
-    assert best[:4] == ["combo", "return pct", "sharpe", "max drawdown pct"]
-    assert best.index("trades") < best.index(axes[0]) < best.index("fees usd")
+    assert front == ["combo", "return, %", "drawdown, %", "turnover, USD", *axes]
+    assert best[:4] == ["combo", "return, %", "Sharpe ratio", "drawdown, %"]
+    assert best.index("round trips") < best.index(axes[0]) < best.index("fees, USD")
 
 
 def test_nobody_made_money(tmp_path: Path) -> None:
