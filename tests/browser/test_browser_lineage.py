@@ -4,6 +4,8 @@ Needs Chromium at /usr/bin/chromium and the group `browser`. The pictures of the
 MEI_HOME of the test holds a demo, so they show what a newcomer sees.
 """
 
+import re
+
 import pytest
 from browser_kit import SLOW_MS, open_browser, origin, serve
 
@@ -110,7 +112,11 @@ def test_everything_is_materialised_at_once(page, seen, lineage):
     seen(page.get_by_text("Partition selection"))
     every = page.get_by_role("button", name="All", exact=True)
     every.nth(0).click()
+    seen(
+        page.get_by_role("dialog").get_by_text("1h", exact=True).first
+    )  # the page forgets a click that comes too early
     every.nth(1).click()
+    seen(page.get_by_text(re.compile(r"^[1-9]\d* partitions$")))
     page.get_by_role("button", name="Launch backfill").click()
     page.wait_for_function(
         """async query => {
