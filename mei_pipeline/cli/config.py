@@ -162,7 +162,7 @@ def _summary(found: "Config") -> Iterator[tuple[str, str]]:
     profiles = ", ".join(f"{name} runs {profile.sweep}" for name, profile in pipeline.profiles.items())
     bars = f"{pipeline.venue} {', '.join(pipeline.intervals)} since {pipeline.start}"
     automation = "on" if pipeline.automation else "off"
-    sources = f"{len(pipeline.sources)} sources"
+    sources = f"{len(pipeline.sources)} {'source' if len(pipeline.sources) == 1 else 'sources'}"
     yield "pipeline.yaml", f"{bars}, {universe}, {sources}; {profiles}; automation {automation}"
     gates = selection.gates
     least = f"Sharpe {gates.min_sharpe:g}, deflated {gates.min_deflated_sharpe:g}, {gates.min_round_trips} round trips"

@@ -165,15 +165,16 @@ def _choose(
     ]
     if not free:
         return None, (
-            f"nothing, because none of {len(passed)} that passed is free and correlates with the other lanes by at "
-            f"most {policy.max_correlation:g}"
+            f"nothing, because each of {len(passed)} that passed is in another lane, lost this one, or correlates with "
+            f"another lane by more than {policy.max_correlation:g}"
         )
+    among = f"of {len(free)} {'config' if len(free) == 1 else 'configs'} that no other lane takes"
     if lane.role == "conservative":
         best = min(free, key=lambda each: (each.max_drawdown_pct, each.config_id))
-        why = f"fell least of {len(free)} that are free: {best.max_drawdown_pct:.4g} %"
+        why = f"smallest drawdown {among}: {best.max_drawdown_pct:.4g} % out of sample"
     else:
         best = min(free, key=lambda each: (-each.sharpe, each.config_id))
-        why = f"best of {len(free)} that are free: Sharpe ratio {best.sharpe:.4g} out of sample"
+        why = f"best Sharpe ratio {among}: {best.sharpe:.4g} out of sample"
     if incumbent is None:
         return best, why
     if incumbent.config_id == best.config_id:

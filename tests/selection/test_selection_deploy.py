@@ -111,7 +111,7 @@ def test_the_same_night_again_leaves_the_lane(held):
     best = ids(held)[0]
     config_id, reason = assigned(held)["paper1"]
     assert config_id is None
-    assert reason.startswith(f"nothing, because {best[:12]}, best of 3 that are free")
+    assert reason.startswith(f"nothing, because {best[:12]}, best Sharpe ratio of 3 configs that no other lane takes")
     assert deploy(held).lanes[0].new is None
     assert [each.moved for each in hand_over(held)] == [False]
 

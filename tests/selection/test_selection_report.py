@@ -147,7 +147,7 @@ def test_what_changed_in_the_lanes_is_what_the_registry_has(ended: Settings) -> 
         assert (before, became) == (None, "moved")
         assert chosen == now == pointers[lane].config_id[:12]
         assert (generation, state) == (1, "paper")
-        assert "of 2 that are free" in why or "of 1 that are free" in why
+        assert "of 2 configs that no other lane takes" in why or "of 1 config that no other lane takes" in why
     noted = tables(report_of(facts), "Lanes")["What the registry noted of this night"].rows
     assert sorted(row[5] for row in noted) == ["added", "added", "promoted", "promoted", "validated", "validated"]
     assert "Moved: paper1 empty → " in outcome(facts)

@@ -71,7 +71,8 @@ def test_lanes_choose_in_the_order_of_their_roles_and_equal_scores_go_by_id():
 def test_the_best_is_primary_and_the_one_that_fell_least_is_conservative():
     passed = [standing("a", 3.0, 30.0), standing("b", 2.0, 20.0), standing("c", 1.5, 9.0), standing("d", 1.0, 8.0)]
     assert chosen([PRIMARY, SAFE], passed) == {"paper1": "a", "paper3": "d"}
-    assert "fell least of 3 that are free: 8 %" in assign([PRIMARY, SAFE], passed, {}, policy(), NOW_MS)[1].reason
+    reason = assign([PRIMARY, SAFE], passed, {}, policy(), NOW_MS)[1].reason
+    assert "smallest drawdown of 3 configs that no other lane takes: 8 %" in reason
 
 
 def test_who_moves_like_a_lane_that_is_taken_is_for_no_other():
@@ -84,7 +85,8 @@ def test_who_moves_like_a_lane_that_is_taken_is_for_no_other():
     assert chosen([PRIMARY, FALLBACK], passed[:2], rules=rules) == {"paper1": "a", "paper2": None}
     (_, second) = assign([PRIMARY, FALLBACK], passed[:2], {}, rules, NOW_MS)
     assert second.reason == (
-        "nothing, because none of 2 that passed is free and correlates with the other lanes by at most 0.9"
+        "nothing, because each of 2 that passed is in another lane, lost this one, or correlates with another "
+        "lane by more than 0.9"
     )
 
 
