@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from mei_pipeline.registry.store import ConfigStory, Registry
 
 _NIGHT = 16  # digits of a night's id that people see
+_DATE = len("2026-11-30")
+_LABELS = {
+    "from_ms": "search from",
+    "holdout_ms": "holdout from",
+    "to_ms": "until",
+    "folds_ms": "days of the folds",
+    "in_sample_sharpe": "in sample: Sharpe ratio",
+}
 
 
 @click.group("registry", cls=Group)
@@ -319,20 +327,27 @@ def _gate(verdict: "Verdict", gate: "Gate") -> dict[str, Any]:
 
 def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     """Yield a line for each figure of an evidence; one that has parts has a line for each."""
+    from mei_pipeline.text import column_heading
+
     for name, value in metrics.items():
         if isinstance(value, dict):
-            yield from ((f"{name}, {part}", each) for part, each in value.items())
+            where = name.replace("_", " ")
+            yield from ((f"{where}: {column_heading(part)}", _plain(each)) for part, each in value.items())
         elif name.endswith("_ms"):
-            yield name.removesuffix("_ms"), _times(value)
+            yield _LABELS.get(name, name), _times(value)
+        elif name.endswith("_id"):
+            yield name.removesuffix("_id"), _shortened(value)
         else:
-            yield name, _plain(value)
+            yield _LABELS.get(name) or column_heading(name), _plain(value)
 
 
 def _times(value: Any) -> str:
-    """Return a time, or a list of spans of days, for people."""
+    """Return a time, or the days of a list of spans, for people."""
+    from mei_pipeline.candles.intervals import iso
+
     if isinstance(value, list):
-        return ", ".join(f"{_utc(first)[:10]} to {_utc(end - 1)[:10]}" for first, end in value)
-    return _utc(value)
+        return ", ".join(f"{iso(first)[:_DATE]} to {iso(end - 1)[:_DATE]}" for first, end in value)
+    return iso(value)
 
 
 def _shortened(text: str) -> str:

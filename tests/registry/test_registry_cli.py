@@ -95,7 +95,7 @@ def test_one_config_for_people(ids, capsys):
         ids[0],
         "paper1",
         "indicators.ema_fast_window",
-        "sharpe",
+        "Sharpe ratio",
         "31 closed trades",
         "validated",
         "BTC, ETH",
@@ -103,6 +103,30 @@ def test_one_config_for_people(ids, capsys):
     assert [word for word in words if word not in text] == []
     assert "2026-01-02 00:00:00" in text
     assert "paper1" not in printed(capsys, "show", ids[1][:10])
+
+
+def test_evidence_and_steps_of_a_night_are_shown_for_people(home, capsys):
+    registry = kit.fresh(home)
+    run_id, night = "7c149304-b125-4dc1-952c-24ed106077e5", "8e19ad9a60b68bbe" + 48 * "0"
+    at = replace(kit.at(), who=f"dagster run {run_id}", trigger=f"night {night}")
+    config_id = store.add_config(registry, kit.resolved(), at)
+    holdout = {"return_pct": 3.7, "max_drawdown_pct": 2.7}
+    day_ms = 86_400_000
+    metrics = {"folds_ms": [[0, 28 * day_ms]], "from_ms": 0, "holdout": holdout, "sweep_id": night, "picks": [3, 5]}
+    store.add_evidence(registry, config_id, kit.basis(), metrics, at)
+    text = printed(capsys, "show", config_id)
+    for line in (
+        r"days of the folds +1970-01-01 to 1970-01-28",
+        r"search from +1970-01-01 00:00Z",
+        r"holdout: return, % +3.7",
+        r"holdout: drawdown, % +2.7",
+        r"sweep +8e19ad9a60b68bbe ",
+        r"picks +3, 5",
+        r"night 8e19ad9a60b68bbe +dagster run 7c149304 ",
+    ):
+        assert re.search(line, text), line
+    assert len(re.findall(r"[0-9a-f]{64}", text)) == 1, "of the config alone the whole id is shown"
+    assert run_id not in text
 
 
 def test_a_figure_that_json_has_no_word_for(home, capsys):
