@@ -120,6 +120,19 @@ def test_every_command_of_the_readme_does_what_it_says(newcomer, monkeypatch, de
     assert {"ingest", "nightly", "registry", "coverage"} <= set(typed)
 
 
+def test_the_refusal_at_real_money_reads_as_the_page_says(newcomer, monkeypatch, demos, capsys):
+    page = DOCS / "how-to" / "promote-and-roll-back.md"
+    demos.copy(("demo",), newcomer / "var" / "demo")
+    monkeypatch.setenv("MEI_HOME", "var/demo")
+    for name, text in files_of(page).items():
+        newcomer.joinpath(name).write_text(text)
+    (command,) = [(words[1:], code) for _, words, code in lines(page) if code]
+    assert main.run(command[0]) == command[1]
+    shown = re.search(r"^```text\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL)[1]
+    ids = re.compile(r"[0-9a-f]{12}")
+    assert ids.sub("ID", capsys.readouterr().err) == ids.sub("ID", shown)
+
+
 @pytest.mark.long
 def test_every_command_of_the_tutorial_does_what_it_says(newcomer, monkeypatch, demos):
     typed = walk(DOCS / "tutorial.md", newcomer, monkeypatch, demos)
