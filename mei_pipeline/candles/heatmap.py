@@ -13,9 +13,9 @@ from mei_pipeline.text import markup
 # that they stay apart for colour-blind readers as well.
 CLASSES = (
     (100.0, shade(1.0, 1.0), "complete"),
-    (98.0, shade(0.4, 1.0), "98 to 100 %"),
-    (90.0, shade(-0.2, 1.0), "90 to 98 %"),
-    (50.0, shade(-0.55, 1.0), "50 to 90 %"),
+    (98.0, shade(0.45, 1.0), "98 to 100 %"),
+    (90.0, shade(-0.35, 1.0), "90 to 98 %"),
+    (50.0, shade(-0.65, 1.0), "50 to 90 %"),
     (0.0, shade(-1.0, 1.0), "under 50 %"),
 )
 NOT_EXPECTED = f'fill="{BLANK}"'
