@@ -239,6 +239,7 @@ def test_a_killed_night_is_closed_by_the_next_one(world: World) -> None:
         assert storage.get_concurrency_info("gpu").active_run_ids == set()
 
 
+@pytest.mark.long
 def test_days_that_can_not_be_cut_into_folds_stop_the_night_before_its_search(world: World) -> None:
     before = contents(world.settings)
     folds = {"window": "anchored", "train_blocks": 4, "test_blocks": 1, "embargo_days": 5}

@@ -134,6 +134,7 @@ def ask(url, query=None, **headers):
             return error.code, error.read()
 
 
+@pytest.mark.long
 def test_a_dead_daemon_ends_the_whole_with_its_reason(mei_settings):
     port = first_free_port(LOOPBACK)
     with start_ui(port, "--allow-host", "mei.example.org", "--why", "a proxy") as ui:
