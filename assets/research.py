@@ -281,7 +281,7 @@ def _complete(results: Results) -> dg.AssetCheckResult:
 def _swept(report: SweepReport, results: Results, summary: SweepSummary) -> Metadata:
     plan, best = results.plan, summary.best.rows.drop(STANDS_FOR)
     axes = [path for path, _ in plan.axes]
-    shown = summary.best.rows.select("combo", STANDS_FOR, *axes, *metric_columns())
+    shown = summary.best.rows.select("combo", *metric_columns(), STANDS_FOR, *axes)
     table_of = read_catalog().strategy(plan.strategy)
     docs = ROW_DOCS | {path: table_of[path].doc for path in axes}
     maps = heat_maps(results, summary)[:_HEAT_MAPS]
