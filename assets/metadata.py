@@ -27,10 +27,6 @@ else:
 Metadata = dict[str, dg.MetadataValue[Any]]
 
 PREVIEW_ROWS = 10
-PLOT = "Plot/"
-"""Begins the label of each plot. An event lists its metadata in the order given, the page of an asset by label: there
-capital letters come first, and no other label begins with one."""
-
 _CELL = 300
 _SHORT = 12  # digits of an id; commands take any prefix that is unique
 _ID = re.compile(r"\b[0-9a-f]{32,}\b")
@@ -61,13 +57,13 @@ def artefact_metadata(
         rows: Number of rows; those of `frame` where left out.
         docs: What each column of `frame` says.
         preview: What to show; the first rows of `frame` where left out.
-        plots: SVGs of each plot by name; they come before everything else.
+        plots: SVGs of each plot by name; they come first, and Dagster shows metadata in the order given.
 
     Raises:
         KeyError: `docs` leaves a column out.
     """
     known = digest or (files.sha256_file(path) if path.is_file() else "")
-    metadata: Metadata = {PLOT + name: picture(*svgs) for name, svgs in (plots or {}).items()}
+    metadata: Metadata = {name: picture(*svgs) for name, svgs in (plots or {}).items()}
     metadata |= {"path": dg.MetadataValue.path(str(path)), **entries(hash=known)}
     count = frame.height if rows is None and frame is not None else rows
     if count is not None:

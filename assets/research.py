@@ -166,7 +166,7 @@ def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> R
                 frame=pl.DataFrame(rows, schema=COLUMNS, orient="row"),
                 rows=int(np.prod(built.values.shape[1:])),
                 docs=COLUMN_DOCS,
-                plots={"sample": [_sample_plot(bars, built)]},
+                plots={"sample_plot": [_sample_plot(bars, built)]},
             ),
             "columns": dg.MetadataValue.int(len(built.columns)),
             "windows": dg.MetadataValue.json(sorted({window for column in built.columns for window in column.windows})),
@@ -297,7 +297,7 @@ def _swept(report: SweepReport, results: Results, summary: SweepSummary) -> Meta
                 "distribution": [histogram_picture(histogram(results, summary), summary)],
                 "axes": [axes_picture(summary.axes, summary.metric)],
                 "heat_map": list(map(heat_picture, maps)) or [nothing_varies()],
-                "pareto": [front_picture(summary.front)],
+                "pareto_plot": [front_picture(summary.front)],
             },
         ),
         **entries(

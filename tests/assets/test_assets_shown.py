@@ -60,7 +60,7 @@ def test_artefact_metadata_of_a_file(tmp_path: Path) -> None:
         path, frame=frame, docs={"symbol": "Coin.", "close": "Last price."}, plots={"line": ["<svg/>"]}
     )
     assert told["path"].value == str(path)
-    assert next(iter(told)) == "Plot/line"
+    assert next(iter(told)) == "line"
     assert told["hash"].value == files.sha256_file(path)[:12]
     assert told["dagster/row_count"].value == 2
     columns = told["dagster/column_schema"].value.columns
