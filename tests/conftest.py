@@ -47,23 +47,14 @@ UNTRACED = (
     "tests/assets/test_assets_report.py",
     "tests/assets/test_assets_staleness.py",
     "tests/candles/test_candles_crash.py",
-    "tests/candles/test_synthetic_edge.py",
     "tests/candles/test_synthetic_statistics.py",
-    "tests/cli/test_cli_demo.py",
-    "tests/cli/test_cli_nightly.py",
-    "tests/cli/test_cli_ui.py",
-    "tests/experiment/test_experiment_run.py",
     "tests/registry/test_registry_machine.py",
-    "tests/selection/statistics/test_statistics_bootstrap.py",
-    "tests/selection/statistics/test_statistics_spa.py",
-    "tests/selection/statistics/test_statistics_trials.py",
-    "tests/sweep/test_search_tpe.py",
     "tests/test_documents.py",
     "tests/test_project.py",
     "tests/test_write_a_strategy.py",
 )
-"""Files without the tracer of the coverage, which doubles the time of what they call of other packages. They go the
-whole way, or draw thousands of numbers: the lines that they run are those that smaller tests run."""
+"""Files without the tracer of the coverage, which doubles the time of what they call of other packages: the lines of
+MEI that they run are those that smaller tests run."""
 
 
 def place_of(nodeid: str) -> str:
