@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets import surroundings
-from assets.metadata import Metadata, Result, artefact_metadata, declared, records
+from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, records, short
 from assets.nights import plan_of
 from assets.selection import role_assignments
 from mei_pipeline import files
@@ -26,6 +26,13 @@ from mei_pipeline.selection.deploy import Deployments, propose
 GROUP = "deploy"
 OWNERS = ("team:trading",)
 PROPOSALS = {"lane": pl.String(), "role": pl.String(), "old": pl.String(), "new": pl.String(), "reason": pl.String()}
+PROPOSAL_DOCS = {
+    "lane": "Name of the lane.",
+    "role": "Role of the lane in config/lanes.",
+    "old": "First digits of the id of the config that holds it; null for none.",
+    "new": "First digits of the id of the config to come; null for none.",
+    "reason": "Why this config, or why none.",
+}
 MOVES = {
     "lane": pl.String(),
     "config": pl.String(),
@@ -33,6 +40,14 @@ MOVES = {
     "moved": pl.Boolean(),
     "transition": pl.String(),
     "reason": pl.String(),
+}
+MOVE_DOCS = {
+    "lane": "Name of the lane.",
+    "config": "First digits of the id of the config that holds it now; null for none.",
+    "generation": "Number of moves of the lane so far.",
+    "moved": "This run moved the lane.",
+    "transition": "First digits of the id of the lane's last move, in the registry.",
+    "reason": "What happened.",
 }
 
 
@@ -55,7 +70,7 @@ MOVES = {
             description="The newest verdict on every proposed config, under the policy in force, is a pass.",
         ),
     ],
-    metadata=declared(PROPOSALS),
+    metadata=declared(PROPOSALS, PROPOSAL_DOCS),
 )
 def deployments(context: dg.AssetExecutionContext) -> Result:
     """What this night proposes for each lane, one row per lane: the config that holds it, the one to come, and why.
@@ -88,7 +103,7 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
     owners=OWNERS,
     kinds={"sqlite", "yaml"},
     deps=[deployments],
-    metadata=declared(MOVES),
+    metadata=declared(MOVES, MOVE_DOCS),
 )
 def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     """Which config each lane runs, one row per lane: moves the pointers as proposed and writes the lanes' files.
@@ -134,17 +149,13 @@ def _proposed(folder: Any, found: Deployments) -> Metadata:
     ]
     proposed = sum(lane.new is not None for lane in found.lanes)
     return {
-        **artefact_metadata(folder, digest=files.sha256_json(rows), frame=frame),
-        "lanes": records([{**row, "old": _short(row["old"]), "new": _short(row["new"])} for row in rows]),
-        "diff": records(changes),
-        "judged": dg.MetadataValue.int(len(found.judged)),
-        "proposed": dg.MetadataValue.int(proposed),
-        "outcome": dg.MetadataValue.text(_outcome(found.lanes)),
+        **artefact_metadata(folder, digest=files.sha256_json(rows), frame=frame, docs=PROPOSAL_DOCS),
+        **entries(diff=records(changes), judged=len(found.judged), proposed=proposed, outcome=_outcome(found.lanes)),
     }
 
 
 def _outcome(lanes: Sequence[LaneProposal]) -> str:
-    news = [f"{lane.lane}: {_short(lane.old) or 'empty'} → {_short(lane.new)}" for lane in lanes if lane.new]
+    news = [f"{lane.lane}: {short(lane.old or 'empty')} → {short(lane.new)}" for lane in lanes if lane.new]
     reasons = dict.fromkeys(lane.reason for lane in lanes)
     return "; ".join(news) or next(iter(reasons), "nothing, because config/lanes has no lane")
 
@@ -153,22 +164,24 @@ def _moved(folder: Any, outcomes: Sequence[LanePromotion], pointers: Sequence[Po
     rows = [
         {
             "lane": outcome.lane,
-            "config": outcome.pointer.config_id if outcome.pointer else None,
+            "config": short(outcome.pointer.config_id) if outcome.pointer else None,
             "generation": outcome.pointer.generation if outcome.pointer else None,
             "moved": outcome.moved,
-            "transition": outcome.pointer.transition_id if outcome.pointer else None,
-            "reason": outcome.reason,
+            "transition": short(outcome.pointer.transition_id) if outcome.pointer else None,
+            "reason": short(outcome.reason),
         }
         for outcome in outcomes
     ]
     moves = [row["transition"] for row in rows if row["moved"]]
-    written = [str(path) for outcome in outcomes for path in outcome.files]
+    written = [{"lane": outcome.lane, "file": path.name} for outcome in outcomes for path in outcome.files]
     return {
-        **artefact_metadata(folder, digest=version_of(pointers), frame=pl.DataFrame(rows, schema=MOVES)),
+        **artefact_metadata(
+            folder, digest=version_of(pointers), frame=pl.DataFrame(rows, schema=MOVES), docs=MOVE_DOCS
+        ),
         "moved": dg.MetadataValue.int(len(moves)),
         "transition_ids": dg.MetadataValue.json(moves),
         "lanes": dg.MetadataValue.json(rows),
-        "files_written": dg.MetadataValue.json(written),
+        "files_written": records(written),
     }
 
 
@@ -204,7 +217,3 @@ def _verdict(name: str, lanes: Sequence[LaneProposal], problems: list[dict[str, 
         description=f"{proposed} configs proposed, {len(problems)} wrong",
         metadata={"problems": records(problems)},
     )
-
-
-def _short(identity: Any) -> str | None:
-    return identity[:12] if isinstance(identity, str) else None

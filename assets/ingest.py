@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets import surroundings
-from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
+from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, records, table
 from assets.partitions import INTERVAL, MONTH, candle_partitions, newest_open_ms, span_ms
 from mei_pipeline import files
 from mei_pipeline.candles.coverage import SCHEMA, coverage_svg
@@ -165,9 +165,11 @@ def funding(progress: ProgressResource) -> Result:
     return dg.MaterializeResult(
         metadata={
             **metadata,
-            "rows": dg.MetadataValue.int(frame.height),
-            "rows_added": dg.MetadataValue.int(found["all"].added),
-            "cadence_changes": table(changes) if changes.height else dg.MetadataValue.md("none"),
+            **entries(
+                rows=frame.height,
+                rows_added=found["all"].added,
+                cadence_changes=table(changes) if changes.height else dg.MetadataValue.md("none"),
+            ),
         },
         check_results=[_schema(frame), _cadence(changes)],
     )
@@ -201,10 +203,13 @@ def coverage() -> Result:
     gaps = frame.filter(pl.col("unknown") > 0)
     return dg.MaterializeResult(
         metadata={
-            **artefact_metadata(path, frame=frame, docs=COVERAGE_DOCS),
-            "heat_map": picture(*(coverage_svg(found) for found in measured.values())),
-            "no_trade": dg.MetadataValue.int(no_trade),
-            "unknown": dg.MetadataValue.int(unknown),
+            **artefact_metadata(
+                path,
+                frame=frame,
+                docs=COVERAGE_DOCS,
+                plots={"heat_map": [coverage_svg(found) for found in measured.values()]},
+            ),
+            **entries(no_trade=no_trade, unknown=unknown),
         },
         check_results=[
             _fresh(lake, config.pipeline),
@@ -248,9 +253,7 @@ def _ingested(lake: Lake, reports: Sequence[IngestReport]) -> Metadata:
     total = counts["all"]
     return {
         **artefact_metadata(lake.root / "candles", digest=files.sha256_json(changed)),
-        "rows_added": dg.MetadataValue.int(total.added),
-        "rows_revised": dg.MetadataValue.int(total.revised),
-        "rows_refused": dg.MetadataValue.int(total.refused),
+        **entries(rows_added=total.added, rows_revised=total.revised, rows_refused=total.refused),
         "symbols": records([{"symbol": name, **vars(count)} for name, count in counts.items()]),
         "findings": records(
             [

@@ -26,6 +26,13 @@ STATUS = {
     "health": pl.String(),
     "positions": pl.Struct({"symbol": pl.Float64()}),
 }
+STATUS_DOCS = {
+    "config_id": "Id of the config in force.",
+    "generation": "Generation of the pointer that the executor follows.",
+    "since_bar_ms": "Open time of the first bar that the config decided, UTC milliseconds.",
+    "health": "Health that the executor states.",
+    "positions": "Coins held by symbol, below 0 for a short.",
+}
 
 
 def lane_key(name: str) -> dg.AssetKey:
@@ -47,7 +54,7 @@ def lane_spec(name: str, lane: LaneConfig) -> dg.AssetSpec:
             "The executor is a process of its own that polls its pointer, so Dagster being down never stops it. A "
             "sensor turns each acknowledgement into an event here; without one for some hours the lane is not fresh."
         ),
-        metadata=declared(STATUS),
+        metadata=declared(STATUS, STATUS_DOCS),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FAIL_AFTER, warn_window=WARN_AFTER),
     )
 

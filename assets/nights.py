@@ -57,7 +57,7 @@ def _night_of(instance: dg.DagsterInstance, run_id: str) -> str:
     made = event.asset_materialization if event is not None else None
     if made is None:
         return ""  # Dagster has forgotten it: the plan that the home calls the current one
-    night = str(made.metadata["night"].value)[:16]
+    night = str(made.metadata["night"].value)[:16]  # events of earlier versions hold the whole id
     instance.add_run_tags(run_id, {NIGHT: night})
     return night
 

@@ -10,6 +10,11 @@ from assets.nights import plan_of
 from mei_pipeline.selection.report.write import unnamed, write_report
 
 OWNERS = ("team:research",)
+FILES = {"report.md": pl.String(), "report.html": pl.String()}
+FILE_DOCS = {
+    "report.md": "The report as Markdown.",
+    "report.html": "The report as one page with pictures.",
+}
 WARN = dg.AssetCheckSeverity.WARN
 
 
@@ -25,7 +30,7 @@ WARN = dg.AssetCheckSeverity.WARN
             description="The report names every finalist, every gate and every lane of the night.",
         )
     ],
-    metadata=declared({"report.md": pl.String(), "report.html": pl.String()}),
+    metadata=declared(FILES, FILE_DOCS),
 )
 def night_report(context: dg.AssetExecutionContext) -> Result:
     """The night in words: what was tried, what fell at which gate, how much is luck, what changed in the lanes and why.

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from assets import surroundings
 from assets.checks import quality_results, quality_specs, replay_differences, unready
-from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
+from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, records, table
 from assets.nights import keep_night, plan_of, refuse_second_night
 from assets.plots import line_plot
 from kernels.params import Value
@@ -51,6 +51,18 @@ ROW_DOCS = {
     "day_sum": "Sum of daily returns in each block.",
     "day_sum_sq": "Sum of squared daily returns in each block.",
 }
+UNIVERSE = {"symbol": pl.String(), "kept": pl.Boolean(), "why": pl.String(), "instrument": pl.String()}
+UNIVERSE_DOCS = {
+    "symbol": "Base coin, as the venue names it.",
+    "kept": "The night searches it.",
+    "why": "Reason to leave it out.",
+    "instrument": "stated: the lake has the venue's lots, leverage and margins; assumed: they are the default.",
+}
+COLUMNS = {"column": pl.String(), "windows": pl.String()}
+COLUMN_DOCS = {
+    "column": "Kind of the feature: docs/explanation/semantics.md defines each.",
+    "windows": "Its windows in bars, in the order of the kind.",
+}
 _PLOTTED_BARS = 500
 _HEAT_MAPS = 2
 _LISTED = 12  # values of an axis that are shown
@@ -84,7 +96,7 @@ class NightConfig(dg.Config):
         ),
         *quality_specs("night_plan"),
     ],
-    metadata=declared({"symbol": pl.String(), "kept": pl.Boolean(), "why": pl.String(), "instrument": pl.String()}),
+    metadata=declared(UNIVERSE, UNIVERSE_DOCS),
 )
 def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     """What this night works on, one file per night: as-of time, window, holdout, symbols and combos, decided once.
@@ -113,7 +125,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     yield from quality_results(plan)
     universe = _universe(plan)
     yield dg.MaterializeResult(
-        metadata={**artefact_metadata(path, frame=universe, preview=universe), **_told(plan)},
+        metadata={**artefact_metadata(path, frame=universe, docs=UNIVERSE_DOCS), **_told(plan)},
         data_version=dg.DataVersion(plan.id),
     )
 
@@ -131,7 +143,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
             description="Every column has a finite value at each bar of a symbol, from its first bar on.",
         )
     ],
-    metadata=declared({"column": pl.String(), "windows": pl.String(), "values": pl.Array(pl.Float64, (1, 1))}),
+    metadata=declared(COLUMNS, COLUMN_DOCS),
 )
 def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
     """Indicator columns that the night's combos share, one per kind and windows, over each bar and symbol of the night.
@@ -144,15 +156,21 @@ def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> R
     bars = night_bars(settings, plan)
     built = night_features(settings, plan, bars, progress)
     bad = unready(bars, built)
-    columns = pl.DataFrame([{"column": c.kind, "windows": " ".join(map(str, c.windows))} for c in built.columns])
+    rows = [(column.kind, " ".join(map(str, column.windows))) for column in built.columns]
     path = built.folder / "columns.npy"
     return dg.MaterializeResult(
         metadata={
-            **artefact_metadata(path, digest=built.key, frame=columns, rows=int(np.prod(built.values.shape[1:]))),
+            **artefact_metadata(
+                path,
+                digest=built.key,
+                frame=pl.DataFrame(rows, schema=COLUMNS, orient="row"),
+                rows=int(np.prod(built.values.shape[1:])),
+                docs=COLUMN_DOCS,
+                plots={"sample_plot": [_sample_plot(bars, built)]},
+            ),
             "columns": dg.MetadataValue.int(len(built.columns)),
             "windows": dg.MetadataValue.json(sorted({window for column in built.columns for window in column.windows})),
             "bytes": dg.MetadataValue.int(path.stat().st_size),
-            "sample_plot": picture(_sample_plot(bars, built)),
         },
         check_results=[
             dg.AssetCheckResult(check_name="finite_after_warmup", passed=not bad, metadata={"not_finite": records(bad)})
@@ -220,22 +238,22 @@ def _universe(plan: NightPlan) -> pl.DataFrame:
     dropped = [
         {"symbol": name, "kept": False, "why": why, "instrument": ""} for name, why in sorted(plan.dropped.items())
     ]
-    return pl.DataFrame(kept + dropped)
+    return pl.DataFrame(kept + dropped, schema=UNIVERSE)
 
 
 def _told(plan: NightPlan) -> Metadata:
-    return {
-        "night": dg.MetadataValue.text(plan.id),
-        "profile": dg.MetadataValue.text(plan.profile),
-        "as_of": dg.MetadataValue.timestamp(plan.as_of_ms / 1000),
-        "window": dg.MetadataValue.text(f"{iso(plan.sweep.from_ms)} to {iso(plan.to_ms)}"),
-        "holdout_start": dg.MetadataValue.timestamp(plan.holdout_ms / 1000),
-        "symbols_kept": dg.MetadataValue.int(len(plan.sweep.symbols)),
-        "symbols_dropped": records([{"symbol": name, "why": why} for name, why in sorted(plan.dropped.items())]),
-        "candles": dg.MetadataValue.int(plan.candles),
-        "combos_planned": dg.MetadataValue.int(plan.sweep.combos),
-        "notes": records([{"note": note} for note in plan.notes]),
-    }
+    return entries(
+        night=plan.id[:16],  # the name of its folder
+        profile=plan.profile,
+        as_of=dg.MetadataValue.timestamp(plan.as_of_ms / 1000),
+        window=f"{iso(plan.sweep.from_ms)} to {iso(plan.to_ms)}",
+        holdout_start=dg.MetadataValue.timestamp(plan.holdout_ms / 1000),
+        symbols_kept=len(plan.sweep.symbols),
+        symbols_dropped=records([{"symbol": name, "why": why} for name, why in sorted(plan.dropped.items())]),
+        candles=plan.candles,
+        combos_planned=plan.sweep.combos,
+        notes=records([{"note": note} for note in plan.notes]),
+    )
 
 
 def _sample_plot(bars: Bars, built: FeatureSet) -> str:
@@ -263,28 +281,37 @@ def _complete(results: Results) -> dg.AssetCheckResult:
 def _swept(report: SweepReport, results: Results, summary: SweepSummary) -> Metadata:
     plan, best = results.plan, summary.best.rows.drop(STANDS_FOR)
     axes = [path for path, _ in plan.axes]
-    shown = summary.best.rows.select("combo", STANDS_FOR, *axes, *metric_columns())
+    shown = summary.best.rows.select("combo", *metric_columns(), STANDS_FOR, *axes)
     table_of = read_catalog().strategy(plan.strategy)
     docs = ROW_DOCS | {path: table_of[path].doc for path in axes}
     maps = heat_maps(results, summary)[:_HEAT_MAPS]
     return {
         **artefact_metadata(
-            report.folder, digest=plan.id, frame=best, rows=results.combos, docs=docs, preview=shown.head(10)
+            report.folder,
+            digest=plan.id,
+            frame=best,
+            rows=results.combos,
+            docs=docs,
+            preview=shown,
+            plots={
+                "distribution": [histogram_picture(histogram(results, summary), summary)],
+                "axes": [axes_picture(summary.axes, summary.metric)],
+                "heat_map": list(map(heat_picture, maps)) or [nothing_varies()],
+                "pareto_plot": [front_picture(summary.front)],
+            },
         ),
-        "sweep_id": dg.MetadataValue.text(plan.id),
-        "plan": _plan(plan),
-        "combos": dg.MetadataValue.int(results.combos),
-        "combos_per_s": _measured(report.combos_per_s),
-        "bar_steps_per_s": _measured(report.bar_steps_per_s),
-        "engine": dg.MetadataValue.text(report.engine),
-        "lost_money_pct": dg.MetadataValue.float(100.0 * summary.lost_frac),
-        "without_trades": dg.MetadataValue.int(summary.idle),
-        "distribution": picture(histogram_picture(histogram(results, summary), summary)),
-        "axes": picture(axes_picture(summary.axes, summary.metric)),
-        "heat_map": picture(*(map(heat_picture, maps) if maps else [nothing_varies()])),
-        "pareto_plot": picture(front_picture(summary.front)),
-        "pareto_front": table(summary.front, REPLAYED),
-        "top_20": table(shown, REPLAYED),
+        **entries(
+            sweep_id=plan.id[:16],  # the name of its folder
+            plan=_plan(plan),
+            combos=results.combos,
+            combos_per_s=report.combos_per_s,
+            bar_steps_per_s=report.bar_steps_per_s,
+            engine=report.engine,
+            lost_money_pct=100.0 * summary.lost_frac,
+            without_trades=summary.idle,
+            pareto_front=table(summary.front, REPLAYED),
+            top_20=table(shown, REPLAYED),
+        ),
     }
 
 
@@ -307,8 +334,3 @@ def _values(plan: SweepPlan, path: str, values: Sequence[Value]) -> str:
     shown = ", ".join(map(said, values if len(values) <= _LISTED else (*values[:_LISTED], "…", values[-1])))
     when = " and ".join(f"{name} is {said(value)}" for name, value in plan.when.get(path, {}).items())
     return f"{shown}, when {when}" if when else shown
-
-
-def _measured(speed: float | None) -> dg.MetadataValue[Any]:
-    """A speed; null of a sweep that found all of its chunks on disk."""
-    return dg.MetadataValue.null() if speed is None else dg.MetadataValue.float(speed)

@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 
 from assets import surroundings
-from assets.metadata import Metadata, Result, artefact_metadata, declared, picture, records, table
+from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, records, table
 from assets.nights import plan_of
 from assets.plots import line_plot
 from assets.research import ProgressResource, features, night_plan, sweep_results
 from mei_pipeline.night import NightPlan, night_folder
+from mei_pipeline.pages import figure
 from mei_pipeline.registry.deploy import Assignment
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.selection.artefacts import Candidates, Gated, read_replays, read_walk
@@ -50,7 +51,34 @@ DOCS = {
     "sharpe holdout": "Annual Sharpe ratio of the config on the last days, which chose nothing.",
     "return holdout %": "Its net return there.",
 }
+RETURNS = {"slot": pl.Int64(), "day_ms": pl.Int64(), "return": pl.Float64()}
+RETURN_DOCS = {
+    "slot": DOCS["slot"],
+    "day_ms": "Start of the day, UTC milliseconds.",
+    "return": "Net return of the day, a fraction of equity.",
+}
+VERDICTS = {
+    "gate": pl.String(),
+    "slot": pl.Int64(),
+    "value": pl.Float64(),
+    "threshold": pl.Float64(),
+    "verdict": pl.String(),
+    "explanation": pl.String(),
+}
+VERDICT_DOCS = {
+    "gate": "Name of the gate.",
+    "slot": DOCS["slot"],
+    "value": "Measured value; null without evidence.",
+    "threshold": "Limit that the policy sets.",
+    "verdict": "pass, fail or no evidence.",
+    "explanation": "Value and limit in words.",
+}
 ROLES = {"lane": pl.String(), "config": pl.String(), "reason": pl.String()}
+ROLE_DOCS = {
+    "lane": "Name of the lane.",
+    "config": "First digits of the id of the config for it; null for none.",
+    "reason": "Why this config, or why none.",
+}
 WARN = dg.AssetCheckSeverity.WARN
 
 
@@ -68,7 +96,7 @@ WARN = dg.AssetCheckSeverity.WARN
             description="No fold uses a day of the holdout, and none is judged on a day that it chose on.",
         )
     ],
-    metadata=declared({"slot": pl.Int64(), "day_ms": pl.Int64(), "return": pl.Float64()}),
+    metadata=declared(RETURNS, RETURN_DOCS),
 )
 def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
     """What the night's way of choosing earns on days that the choice had not seen, one chain of folds per slot.
@@ -83,11 +111,15 @@ def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) 
     wrong = _touching(plan, walk)
     return dg.MaterializeResult(
         metadata={
-            **artefact_metadata(path, rows=sum(len(each.returns) for each in chains)),
-            "folds": dg.MetadataValue.int(len(walk.folds)),
-            "slots": dg.MetadataValue.int(len(walk.slots)),
-            "fold_plan": picture(fold_picture(walk.folds, plan.to_ms)),
-            "equity_out_of_sample": picture(_equity_plot(chains)),
+            **artefact_metadata(
+                path,
+                rows=sum(len(each.returns) for each in chains),
+                plots={
+                    "equity_out_of_sample": [_equity_plot(chains)],
+                    "fold_plan": [fold_picture(walk.folds, plan.to_ms)],
+                },
+            ),
+            **entries(folds=len(walk.folds), slots=len(walk.slots)),
         },
         check_results=[
             dg.AssetCheckResult(check_name="holdout_untouched", passed=not wrong, metadata={"touching": records(wrong)})
@@ -120,9 +152,13 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
     path = night_folder(settings, plan) / "candidates.json"
     return dg.MaterializeResult(
         metadata={
-            **artefact_metadata(path, frame=frame, docs=DOCS),
+            **artefact_metadata(
+                path,
+                frame=frame,
+                docs=DOCS,
+                plots={"equity": equity or [equity_picture("Equity: no finalist", {})]},
+            ),
             "candidates": table(frame, frame.height),
-            "equity": picture(*(equity or [equity_picture("Equity: no finalist", {})])),
             "fell_before": records([{"reason": why, "combos": count} for why, count in chosen.fell.items()]),
             "finalists": dg.MetadataValue.int(frame.height),
         },
@@ -147,7 +183,7 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
             for name in gate_names()
         ),
     ],
-    metadata=declared({"gate": pl.String(), "slot": pl.Int64(), "value": pl.Float64(), "verdict": pl.String()}),
+    metadata=declared(VERDICTS, VERDICT_DOCS),
 )
 def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
     """Every gate's value, threshold and verdict on every candidate: pass, fail or no evidence.
@@ -162,7 +198,10 @@ def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) 
     path = night_folder(settings, plan) / "gates.json"
     context.log.info("%s of %s passed", sum(each.passed for each in gated.judgements), len(gated.judgements))
     return dg.MaterializeResult(
-        metadata={**artefact_metadata(path, frame=_verdicts(gated)), **_gated(gated)},
+        metadata={
+            **artefact_metadata(path, frame=_verdicts(gated), docs=VERDICT_DOCS, plots=_gate_plots(gated)),
+            **_gated(gated),
+        },
         check_results=list(_computed(gated)),
     )
 
@@ -177,7 +216,7 @@ def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) 
             "distinct_configs", asset="role_assignments", blocking=True, description="No config is assigned two lanes."
         )
     ],
-    metadata=declared(ROLES),
+    metadata=declared(ROLES, ROLE_DOCS),
 )
 def role_assignments(context: dg.AssetExecutionContext) -> Result:
     """Which candidate is for which lane, incumbents compared on the same days; one row per lane, with the reason.
@@ -191,7 +230,7 @@ def role_assignments(context: dg.AssetExecutionContext) -> Result:
     rows = [{"lane": each.lane, "config": each.config_id, "reason": each.reason} for each in assigned]
     context.log.info("%s lanes, %s assigned", len(rows), sum(each.config_id is not None for each in assigned))
     return dg.MaterializeResult(
-        metadata={**artefact_metadata(path, frame=pl.DataFrame(rows, schema=ROLES)), "roles": records(rows)},
+        metadata=artefact_metadata(path, frame=pl.DataFrame(rows, schema=ROLES), docs=ROLE_DOCS),
         check_results=[_distinct(assigned)],
     )
 
@@ -251,9 +290,7 @@ def _verdicts(gated: Gated) -> pl.DataFrame:
         for each in gated.judgements
         for gate in each.gates
     ]
-    names = ("gate", "slot", "value", "threshold", "verdict", "explanation")
-    kinds = (pl.String, pl.Int64, pl.Float64, pl.Float64, pl.String, pl.String)
-    return pl.DataFrame(rows, schema=dict(zip(names, kinds, strict=True)), orient="row")
+    return pl.DataFrame(rows, schema=VERDICTS, orient="row")
 
 
 def _gated(gated: Gated) -> Metadata:
@@ -263,17 +300,20 @@ def _gated(gated: Gated) -> Metadata:
         for each in gated.judgements:
             gate = next(gate for gate in each.gates if gate.name == name)
             row["threshold"] = gate.threshold
-            row[f"slot {each.slot}"] = f"{'-' if gate.value is None else f'{gate.value:.4g}'} {gate.verdict}"
+            row[f"slot {each.slot}"] = f"{figure(gate.value)} {gate.verdict}"
         matrix.append(row)
     search = gated.search
-    return {
-        "gates": records(matrix),
-        "passed": dg.MetadataValue.int(sum(each.passed for each in gated.judgements)),
-        "looks": dg.MetadataValue.int(search.looks if search else 0),
-        "effective_looks": dg.MetadataValue.float(search.effective_looks if search else 0.0),
-        "overfitting": picture(logit_picture(*gated.logits, search.overfitting_probability if search else None)),
-        "luck": picture(luck_picture(gated.luck)),
-    }
+    return entries(
+        gates=records(matrix),
+        passed=sum(each.passed for each in gated.judgements),
+        looks=search.looks if search else 0,
+        effective_looks=search.effective_looks if search else 0.0,
+    )
+
+
+def _gate_plots(gated: Gated) -> dict[str, list[str]]:
+    probability = gated.search.overfitting_probability if gated.search else None
+    return {"overfitting": [logit_picture(*gated.logits, probability)], "luck": [luck_picture(gated.luck)]}
 
 
 def _computed(gated: Gated) -> Iterator[dg.AssetCheckResult]:

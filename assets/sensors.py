@@ -8,6 +8,7 @@ from assets import surroundings
 from assets.alerts import write_alert
 from assets.jobs import HAND_OVER
 from assets.lanes import CHECK, judge, lane_key
+from assets.metadata import entries, records
 from assets.running import close_gone
 from mei_pipeline.candles.intervals import HOUR_MS, iso
 from mei_pipeline.errors import DataError
@@ -140,15 +141,15 @@ def _fingerprint(pointer: Pointer | None, status: Status | None) -> str:
 def _events(name: str, pointer: Pointer | None, status: Status | None) -> list[Event]:
     events: list[Event] = []
     if status is not None:
-        metadata = {
-            "config": dg.MetadataValue.text(status.config_id),
-            "generation": dg.MetadataValue.int(status.generation),
-            "in_force_since_bar": dg.MetadataValue.timestamp(status.since_bar_ms / 1000),
-            "health": dg.MetadataValue.text(status.health),
-            "detail": dg.MetadataValue.text(status.detail),
-            "positions": dg.MetadataValue.json(dict(status.positions)),
-            "written": dg.MetadataValue.timestamp(status.written_ms / 1000),
-        }
+        metadata = entries(
+            config=status.config_id,
+            generation=status.generation,
+            in_force_since_bar=dg.MetadataValue.timestamp(status.since_bar_ms / 1000),
+            health=status.health,
+            detail=status.detail,
+            positions=records([{"symbol": name, "size": size} for name, size in status.positions.items()]),
+            written=dg.MetadataValue.timestamp(status.written_ms / 1000),
+        )
         description = f"written {iso(status.written_ms // 60_000 * 60_000)}"
         events.append(dg.AssetMaterialization(lane_key(name), description=description, metadata=metadata))
     if pointer is not None or status is not None:

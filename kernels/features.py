@@ -14,6 +14,7 @@ import numpy as np
 
 from kernels.indicators import (
     ADX,
+    BLOCK,
     CHANGE,
     EMA,
     MACD,
@@ -24,6 +25,7 @@ from kernels.indicators import (
     adx_step,
     change_step,
     ema_step,
+    extreme_step,
     macd_step,
     range_step,
     ring_deviation,
@@ -50,12 +52,14 @@ class Kind(NamedTuple):
         doc: One sentence that says what the column holds.
         parts: Size of the parts of its state that do not depend on a window.
         rings: Windows that a ring is kept for, by name.
+        blocks: Windows that a block is kept for, by name.
     """
 
     windows: tuple[str, ...]
     doc: str
     parts: int
     rings: tuple[str, ...] = ()
+    blocks: tuple[str, ...] = ()
 
 
 KINDS: dict[str, Kind] = {
@@ -86,6 +90,8 @@ KINDS: dict[str, Kind] = {
         ("fast", "slow", "signal"), "Bars in a row that the histogram has risen (above 0) or fallen (below 0).",
         MACD + CHANGE + 1,
     ),
+    "highest": Kind(("window",), "Highest high of the last bars, this one included.", 0, blocks=("window",)),
+    "lowest": Kind(("window",), "Lowest low of the last bars, this one included.", 0, blocks=("window",)),
 }  # fmt: skip
 """All kinds by name; the order is the number that `step` knows them by."""
 
@@ -106,6 +112,8 @@ KINDS: dict[str, Kind] = {
     _EMA_SLOPE,
     _MACD_HIST,
     _MACD_RUN,
+    _HIGHEST,
+    _LOWEST,
 ) = range(len(KINDS))
 
 
@@ -144,7 +152,9 @@ def state_size(column: Column) -> int:
     """How many floats the state of `column` takes for one symbol."""
     kind = KINDS[column.kind]
     windows = dict(zip(kind.windows, column.windows, strict=True))
-    return kind.parts + sum(RING + 2 * windows[name] for name in kind.rings)
+    rings = sum(RING + 2 * windows[name] for name in kind.rings)
+    blocks = sum(BLOCK + windows[name] for name in kind.blocks)
+    return kind.parts + rings + blocks
 
 
 def encode(columns: Sequence[Column]) -> tuple[Ints, Ints, Ints]:
@@ -221,6 +231,10 @@ def step(kind, w0, w1, w2, state, high, low, close, volume):  # noqa: C901, PLR0
         mean = ema_step(state, 0, w0, close)
         ring_push(state, EMA, w1, mean)
         return (mean - state[ring_start(state, EMA, w1)]) / close if ring_full(state, EMA, w1) else 0.0
+    if kind == _HIGHEST:
+        return extreme_step(state, 0, w0, 1.0, high)
+    if kind == _LOWEST:
+        return extreme_step(state, 0, w0, -1.0, low)
     histogram = macd_step(state, 0, w0, w1, w2, close)
     if kind == _MACD_HIST:
         return histogram

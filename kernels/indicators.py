@@ -24,6 +24,8 @@ ADX = 7 + WILDER
 MACD = 3 * EMA
 RING = 2
 """Size of a ring without its values: a ring over n values takes RING + 2 n."""
+BLOCK = 2
+"""Size of a block without its values: a block of n values takes BLOCK + n."""
 
 _LANES = 8  # sums that run side by side: as many as a vector register holds
 
@@ -253,3 +255,28 @@ def ring_position(state, at, x):
         least = value if value < least else least
         greatest = value if value > greatest else greatest
     return (x - least) / (greatest - least) if greatest > least else 0.5
+
+
+@device
+def extreme_step(state, at, window, sign, x):
+    """Greatest of the last `window` values with `sign` 1, least with -1: place in the block, its extreme, values.
+
+    The series is cut into blocks of `window` values. The last `window` values are the block so far, and the end of the
+    block before. When a block is whole, each of its values becomes the extreme from there to its end, which takes
+    `window` comparisons once in `window` bars. An entry of 0 is empty: values are above 0, and nothing is older.
+
+    Source: van Herk, Pattern Recognition Letters 13 (1992); Gil and Werman, IEEE PAMI 15 (1993).
+    """
+    place = int(state[at])
+    signed = sign * x
+    extreme = state[at + 1] if (place > 0) & (state[at + 1] > signed) else signed
+    state[at + 1] = extreme
+    state[at + BLOCK + place] = signed
+    if place + 1 < window:
+        state[at] = place + 1.0
+        older = state[at + BLOCK + place + 1]
+        return sign * (older if (older != 0.0) & (older > extreme) else extreme)
+    state[at] = 0.0
+    for i in range(at + BLOCK + window - 2, at + BLOCK - 1, -1):
+        state[i] = state[i] if state[i] > state[i + 1] else state[i + 1]
+    return sign * extreme

@@ -5,6 +5,7 @@ Division follows IEEE (`error_model="numpy"`), so a zero denominator gives an in
 exception that one target would raise and another would not.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,10 +35,31 @@ class _OncePerType(CPUDispatcher):
         return super().compile(tuple(types.unliteral(each) for each in arguments))  # type: ignore[no-untyped-call]
 
 
-def _compiled(function: Any, **options: Any) -> Any:
+_NO_ENTRY: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
+class _Rule(_OncePerType):
+    """Compiles a rule for compiled callers alone: an entry from Python to each would take a quarter of all compiling.
+
+    A call from Python goes to a second dispatcher, which compiles the rule once more with its entry.
+    """
+
+    def add_overload(self, cres: Any) -> None:
+        self.overloads[tuple(cres.signature.args)] = cres  # numba's own also makes it callable from Python
+
+    def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
+        return self._from_python._compile_for_args(*args, **kws)  # noqa: SLF001 - the entry, which numba then calls
+
+    @functools.cached_property
+    def _from_python(self) -> Any:
+        options = {name: value for name, value in self.targetoptions.items() if name not in _NO_ENTRY}
+        return _OncePerType(self.py_func, targetoptions=options)
+
+
+def _compiled(function: Any, dispatcher: type[CPUDispatcher], **options: Any) -> Any:
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba fills its config when it is imported
         return function
-    return _OncePerType(function, targetoptions={"nopython": True, "boundscheck": None, **_OPTIONS, **options})
+    return dispatcher(function, targetoptions={"nopython": True, "boundscheck": None, **_OPTIONS, **options})
 
 
 _drivers: list[Any] = []
@@ -46,19 +68,19 @@ _caching: list[Path] = []
 
 def device(function: Function) -> Function:
     """Compile a scalar rule; callable from drivers of every target and inlined into them."""
-    compiled: Function = _compiled(function, forceinline=True)
+    compiled: Function = _compiled(function, _Rule, forceinline=True, **_NO_ENTRY)
     return compiled
 
 
 def rare(function: Function) -> Function:
     """Compile a rule that seldom runs: a call costs less than the same code in every place that calls it."""
-    compiled: Function = _compiled(function)
+    compiled: Function = _compiled(function, _Rule, **_NO_ENTRY)
     return compiled
 
 
 def lanes(function: Function) -> Function:
     """Compile a loop over symbols that LLVM turns into vector code; its arrays must not overlap."""
-    compiled: Function = _compiled(function, noalias=True)
+    compiled: Function = _compiled(function, _Rule, noalias=True, **_NO_ENTRY)
     return compiled
 
 
@@ -66,7 +88,7 @@ def driver(function: Function) -> Function:
     """Compile a loop that the host calls; it releases the GIL, and `cache_in` keeps its machine code on disk."""
     # numba names cache files by qualified name, and one source file may be loaded under several module names.
     function.__qualname__ = f"{function.__module__}.{function.__qualname__}"
-    compiled: Function = _compiled(function, nogil=True)
+    compiled: Function = _compiled(function, _OncePerType, nogil=True)
     if compiled is function:
         return function  # NUMBA_DISABLE_JIT is set: there is no machine code to keep
     _drivers.append(compiled)

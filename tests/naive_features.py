@@ -206,6 +206,16 @@ def macd_run(bars: list[Candle], fast: int, slow: int, signal: int) -> Series:
     return series
 
 
+def highest(bars: list[Candle], window: int) -> Series:
+    highs = [bar.high for bar in bars]
+    return [max(last(highs, t, window)) for t in range(len(bars))]
+
+
+def lowest(bars: list[Candle], window: int) -> Series:
+    lows = [bar.low for bar in bars]
+    return [min(last(lows, t, window)) for t in range(len(bars))]
+
+
 KINDS: dict[str, Callable[..., Series]] = {
     "close": closes,
     "volume": volumes,
@@ -223,4 +233,6 @@ KINDS: dict[str, Callable[..., Series]] = {
     "ema_slope": ema_slope,
     "macd_hist": macd_hist,
     "macd_run": macd_run,
+    "highest": highest,
+    "lowest": lowest,
 }

@@ -95,7 +95,7 @@ def fits_a_small_screen(page):
 def labels_stand_apart(text):
     """No two labels of a picture overlap, by the least that their letters take."""
     for picture in re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL):
-        boxes = [box(label) for label in ET.fromstring(picture).iter(f"{SVG}text") if "transform" not in label.attrib]  # noqa: S314 - our own picture
+        boxes = [box(label) for label in ET.fromstring(picture).iter(f"{SVG}text") if "transform" not in label.attrib]  # noqa: S314 - a page that MEI wrote
         for (one, left, right, y), (other, begin, end, level) in itertools.combinations(boxes, 2):
             assert abs(y - level) >= LETTER_HEIGHT or right <= begin or end <= left, (one, other)
 

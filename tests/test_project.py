@@ -92,8 +92,9 @@ def readings(tree):
 
 
 def test_settings_alone_read_the_environment():
-    others = [path for path in SOURCES if path.name != "settings.py"]
-    assert [f"{name_of(path)}:{line}" for path in others for line in readings(ast.parse(path.read_text()))] == []
+    texts = {path: path.read_text() for path in SOURCES if path.name != "settings.py"}
+    suspects = {path: text for path, text in texts.items() if any(name in text for name in ENVIRONMENT)}
+    assert [f"{name_of(path)}:{line}" for path, text in suspects.items() for line in readings(ast.parse(text))] == []
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,8 @@ READERS = {f"{verb}_{kind}" for verb in ("read", "scan") for kind in ("parquet",
 
 def readers_of_patterns(source):
     """Lines where polars would take `[`, `*` or `?` in a path as a pattern."""
+    if not any(name in source for name in READERS):
+        return []
     return [
         node.lineno
         for node in ast.walk(ast.parse(source))

@@ -105,6 +105,9 @@ def explain(path: str, strategy: str | None, symbol: str | None, mode: str | Non
     "name",
     type=click.Choice(["pipeline", "policy", "overrides", "lane", "sweep", "backtest", "promoted", "candidate"]),
 )
+@click.option(
+    "--json", is_flag=True, expose_value=False, help="Print errors as a JSON object too; a schema always is one."
+)
 def schema(name: str) -> None:
     """Print the JSON Schema (2020-12) of a file, for editors and other programs.
 
@@ -119,12 +122,17 @@ def schema(name: str) -> None:
 
 
 @config.command()
-def reference() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the page as the text `markdown` of one JSON object.")
+def reference(as_json: bool) -> None:
     """Print the reference page of all files and parameters as Markdown."""
     from mei_pipeline.config.reference import reference as page
     from mei_pipeline.params.table import read_catalog
 
-    output.echo(page(read_catalog()), end="")
+    text = page(read_catalog())
+    if as_json:
+        output.print_json({"markdown": text})
+        return
+    output.echo(text, end="")
 
 
 COMMANDS: list[click.Command] = [config]

@@ -327,6 +327,8 @@ def _summary(
     seconds: float,
 ) -> NightSummary:
     from mei_pipeline.night import read_plan
+    from mei_pipeline.registry.home import open_home_registry
+    from mei_pipeline.registry.store import resolve_id
     from mei_pipeline.selection.artefacts import read_candidates, read_gated
 
     planned = result.asset_materializations_for_node("night_plan")[0].metadata["night"].value
@@ -334,6 +336,7 @@ def _summary(
     chosen = read_candidates(settings, plan)
     verdicts = {each.slot: each for each in read_gated(settings, plan).judgements}
     lines: Any = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value
+    registry = open_home_registry(settings)
     return NightSummary(
         night=plan.id,
         run_id=result.run_id,
@@ -361,7 +364,15 @@ def _summary(
             )
             for entry in chosen.finalists
         ),
-        lanes=tuple(LaneLine(line["lane"], line["config"] or "", line["moved"], line["reason"]) for line in lines),
+        lanes=tuple(
+            LaneLine(
+                line["lane"],
+                resolve_id(registry, line["config"]) if line["config"] else "",
+                line["moved"],
+                line["reason"],
+            )
+            for line in lines
+        ),
         pruned=pruned,
         seconds=seconds,
     )

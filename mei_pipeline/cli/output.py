@@ -36,7 +36,7 @@ def answered() -> bool:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object on one line of stdout, keys sorted.
+    """Print one JSON object on one line of stdout, keys sorted, at once: another program may wait for the line.
 
     Raises:
         Fatal: `value` holds NaN or an infinity, which JSON has no word for.
@@ -47,6 +47,7 @@ def print_json(value: Mapping[str, Any]) -> None:
         raise Fatal(f"result can't be printed as JSON: {error}; a figure is NaN or infinite") from error
     _ANSWERED.set(True)
     sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def echo(text: str = "", *, end: str = "\n") -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,6 +27,8 @@ _LABELS = {
     "folds_ms": "days of the folds",
     "in_sample_sharpe": "in sample: Sharpe ratio",
 }
+
+_Row = dict[str, Any]
 
 
 @click.group("registry", cls=Group)
@@ -148,20 +150,28 @@ def show_difference(old: str, new: str, as_json: bool) -> None:
 @click.option("--format", "form", type=click.Choice(["json", "ndjson"]), default="json", show_default=True,
               help="One object with a list per table, or one object per row and line.")  # fmt: skip
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file; default: stdout.")
-def export(form: str, out: Path | None) -> None:
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object: the export, or with --out what was written."
+)
+def export(form: str, out: Path | None, as_json: bool) -> None:
     """Write the whole registry, as it is at one moment, for people and other tools."""
     from mei_pipeline.registry.export import TABLES, exported
     from mei_pipeline.registry.tables import SCHEMA_VERSION
 
-    rows = exported(_open())
+    if as_json and out is None and form != "json":
+        raise click.UsageError(f"--format {form} prints many objects and --json one; name a file with --out")
+    written = dict.fromkeys((table.name for table in TABLES), 0)
+    rows = _counted(exported(_open()), written)
     with _written(out) as file:
         if form == "ndjson":
             file.writelines(f"{_line({'table': name, **row})}\n" for name, row in rows)
-            return
-        whole: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **{table.name: [] for table in TABLES}}
-        for name, row in rows:
-            whole[name].append(row)
-        file.write(f"{_line(whole)}\n")
+        else:
+            whole: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **{table.name: [] for table in TABLES}}
+            for name, row in rows:
+                whole[name].append(row)
+            file.write(f"{_line(whole)}\n")
+    if as_json and out is not None:
+        output.print_json({"file": str(out), "format": form, "rows": written})
 
 
 @registry.command("reset")
@@ -194,6 +204,13 @@ def reset(why: str, who: str | None, as_json: bool) -> None:
 
 def _line(value: dict[str, Any]) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def _counted(rows: Iterable[tuple[str, _Row]], counts: dict[str, int]) -> Iterator[tuple[str, _Row]]:
+    """The same rows, of which `counts` holds the number by table."""
+    for name, row in rows:
+        counts[name] += 1
+        yield name, row
 
 
 @contextmanager

@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from mei_pipeline.sweep.summary import HeatMap, SweepSummary
 
 _HEADLINE = (
-    "net_pnl_usd",
-    "return_pct",
     "sharpe",
+    "return_pct",
     "max_drawdown_pct",
     "trades",
     "win_rate",
     "profit_factor",
+    "net_pnl_usd",
     "fees_usd",
 )
 _FRONT_SHOWN = 10
 
 
 def shown(plan: "SweepPlan", best: "Best", metric: str = "sharpe") -> "pl.DataFrame":
-    """Of whole rows the axes, and the metrics that say most."""
+    """Return the metrics that say most, `metric` first, then the axes, of which there may be dozens."""
     from mei_pipeline.sweep.best import STANDS_FOR
 
-    headline = dict.fromkeys((*_HEADLINE, metric))
-    return best.rows.select("combo", STANDS_FOR, *(path for path, _ in plan.axes), *headline)
+    figures = dict.fromkeys((metric, *_HEADLINE))
+    return best.rows.select("combo", *figures, STANDS_FOR, *(path for path, _ in plan.axes))
 
 
 def left_out(best: "Best") -> dict[str, int]:

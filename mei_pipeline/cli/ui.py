@@ -89,7 +89,8 @@ class Page:
     help="A further name under which the page may be asked for, as behind a proxy. Needs --why, and has a token.",
 )
 @click.option("--why", default="", help="Why others than this machine may reach the page; kept in logs/ui.jsonl.")
-def ui(port: int | None, host: str | None, names: tuple[str, ...], why: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the address as one JSON object.")
+def ui(port: int | None, host: str | None, names: tuple[str, ...], why: str, as_json: bool) -> None:
     """Start the web page of this home: assets, lineage, runs, schedules.
 
     Ctrl-C stops it, and with it every run that was launched from it.
@@ -116,7 +117,7 @@ def ui(port: int | None, host: str | None, names: tuple[str, ...], why: str) -> 
         if exposed:
             _keep_reason(settings, {"host": address, "port": page.port, "names": list(names), "why": why})
             output.warn("whoever reaches the page and has its token can launch runs and read everything")
-        _serve(settings, page, listener)
+        _serve(settings, page, listener, as_json=as_json)
 
 
 def allowed_hosts(address: str, names: Sequence[str]) -> tuple[str, ...]:
@@ -172,7 +173,7 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _serve(settings: Settings, page: Page, listener: socket.socket) -> None:
+def _serve(settings: Settings, page: Page, listener: socket.socket, *, as_json: bool) -> None:
     # The web server reads the token from its environment: the command line of a process is public.
     os.environ["MEI_UI_TOKEN"] = page.token
     interrupts.take_one()
@@ -185,7 +186,11 @@ def _serve(settings: Settings, page: Page, listener: socket.socket) -> None:
         output.note("starting Dagster ...")
         _wait_until_up(page, servers)
         secret = f"&token={page.token}" if page.token else ""
-        output.echo(f"lineage: {_url(_shown(page.host), page.port)}{LINEAGE}{secret}")
+        lineage = f"{_url(_shown(page.host), page.port)}{LINEAGE}{secret}"
+        if as_json:
+            output.print_json({"lineage": lineage})
+        else:
+            output.echo(f"lineage: {lineage}")
         # The daemon loads the same definitions: one after the other, the page is there in half the time.
         servers.append(_start(settings, "dagster-daemon", ["daemon"]))
         output.note("Ctrl-C stops it")

@@ -92,7 +92,9 @@ def test_an_asset_explains_itself(loaded: dg.Definitions, asset: str) -> None:
     assert len(node.description or "") > 150
     assert node.owners
     assert node.kinds
-    assert node.metadata["dagster/column_schema"].columns
+    columns = node.metadata["dagster/column_schema"].columns
+    assert columns
+    assert all(column.description for column in columns)
     assert all(check.description for check in checks_of(loaded, asset))
 
 

@@ -1,8 +1,12 @@
 """A night that really ran: what each asset tells, what each check says, and what doing it again does."""
 
 import hashlib
+import json
+import re
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -28,20 +32,23 @@ TABLE = f"{ARTEFACT} dagster/row_count dagster/column_schema preview"
 METADATA = {
     "candles": f"{ARTEFACT} rows_added rows_revised rows_refused symbols findings left_out files",
     "funding": f"{TABLE} rows rows_added cadence_changes",
-    "coverage": f"{TABLE} heat_map no_trade unknown",
+    "coverage": f"heat_map {TABLE} no_trade unknown",
     "night_plan": f"{TABLE} night profile as_of window holdout_start symbols_kept symbols_dropped "
     "candles combos_planned notes",
-    "features": f"{TABLE} columns windows bytes sample_plot",
-    "sweep_results": f"{TABLE} sweep_id plan combos combos_per_s bar_steps_per_s engine lost_money_pct "
-    "without_trades distribution axes heat_map pareto_plot pareto_front top_20",
-    "walk_forward": f"{ARTEFACT} dagster/row_count folds slots fold_plan equity_out_of_sample",
-    "candidates": f"{TABLE} candidates equity fell_before finalists",
-    "gate_results": f"{TABLE} gates passed looks effective_looks overfitting luck",
-    "role_assignments": f"{TABLE} roles",
-    "deployments": f"{TABLE} lanes diff judged proposed outcome",
+    "features": f"sample_plot {TABLE} columns windows bytes",
+    "sweep_results": f"distribution axes heat_map pareto_plot {TABLE} sweep_id plan combos "
+    "combos_per_s bar_steps_per_s engine lost_money_pct without_trades pareto_front top_20",
+    "walk_forward": f"equity_out_of_sample fold_plan {ARTEFACT} dagster/row_count folds slots",
+    "candidates": f"equity {TABLE} candidates fell_before finalists",
+    "gate_results": f"overfitting luck {TABLE} gates passed looks effective_looks",
+    "role_assignments": TABLE,
+    "deployments": f"{TABLE} diff judged proposed outcome",
     "promoted": f"{TABLE} moved transition_ids lanes files_written",
     "night_report": f"{ARTEFACT} page report",
 }
+FIGURE = re.compile(r"(?<![\w.])-?\d[\d,]*\.?\d*(?:e-?\d+)?(?![\w.])")
+DIGITS = 9
+"""Most digits of a rounded figure: 1,234,567.89."""
 
 
 def contents(settings: Settings) -> dict[str, str]:
@@ -78,7 +85,65 @@ def test_a_lost_registry_stops_a_night_before_its_search(world: World) -> None:
 @pytest.mark.parametrize("asset", METADATA)
 def test_an_asset_tells_its_story(world: World, asset: str) -> None:
     with graph(world) as (_, instance):
-        assert set(metadata_of(instance, asset)) == set(METADATA[asset].split())
+        assert list(metadata_of(instance, asset)) == METADATA[asset].split()
+
+
+def is_plot(value: dg.MetadataValue[Any]) -> bool:
+    """Whether a person sees a picture."""
+    return isinstance(value, dg.MarkdownMetadataValue) and "data:image" in (value.value or "")
+
+
+def words_of(metadata: Mapping[str, dg.MetadataValue[Any]]) -> Iterator[tuple[str, str]]:
+    """Label and text of everything that a person reads, without plots, schemas, times and paths, which are copied.
+
+    The report is left out too: it is a file, shown word for word.
+    """
+    for label, value in metadata.items():
+        match value:
+            case dg.MarkdownMetadataValue() if label == "report" or is_plot(value):
+                continue
+            case dg.PathMetadataValue() | dg.TableSchemaMetadataValue() | dg.TimestampMetadataValue():
+                continue
+            case dg.JsonMetadataValue():
+                yield label, json.dumps(value.value)
+            case _:
+                yield label, str(value.value)
+
+
+def events_of(instance: dg.DagsterInstance, run_id: str) -> Iterator[tuple[str, Mapping[str, dg.MetadataValue[Any]]]]:
+    """Asset, or asset and check, and metadata of everything that a run told."""
+    for entry in instance.all_logs(run_id):
+        event = entry.dagster_event
+        if event is not None and event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
+            yield event.asset_key.to_user_string(), event.step_materialization_data.materialization.metadata
+        if event is not None and event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            data = event.asset_check_evaluation_data
+            yield f"{data.asset_key.to_user_string()}: {data.check_name}", data.metadata
+
+
+def unrounded(text: str) -> list[str]:
+    """Figures with a point and more digits than a person reads."""
+    figures = [found[0] for found in FIGURE.finditer(text) if "." in found[0]]
+    return [each for each in figures if sum(map(str.isdigit, each.partition("e")[0])) > DIGITS]
+
+
+def test_what_a_run_tells_can_be_read(world: World) -> None:
+    """Plots come first, figures are rounded, ids are short, columns are described."""
+    assets = set()
+    with graph(world) as (_, instance):
+        runs = (world.summary.ingested.run_id, world.summary.run_id)
+        told = [found for run in runs for found in events_of(instance, run)]
+    for where, metadata in told:
+        assets.add(where.partition(":")[0])
+        plots = [is_plot(value) for value in metadata.values()]
+        assert plots == sorted(plots, reverse=True), where
+        for label, text in words_of(metadata):
+            assert not re.search(r"[0-9a-f]{17,}", text), f"{where}: {label}: {text}"
+            assert not unrounded(text), f"{where}: {label}: {unrounded(text)}"
+        for value in metadata.values():
+            if isinstance(value, dg.TableSchemaMetadataValue):
+                assert all(column.description for column in value.schema.columns), where
+    assert assets == set(METADATA)
 
 
 def test_every_check_of_a_night_has_a_result(world: World) -> None:
@@ -239,6 +304,7 @@ def test_a_killed_night_is_closed_by_the_next_one(world: World) -> None:
         assert storage.get_concurrency_info("gpu").active_run_ids == set()
 
 
+@pytest.mark.long
 def test_days_that_can_not_be_cut_into_folds_stop_the_night_before_its_search(world: World) -> None:
     before = contents(world.settings)
     folds = {"window": "anchored", "train_blocks": 4, "test_blocks": 1, "embargo_days": 5}

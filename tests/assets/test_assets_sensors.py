@@ -100,6 +100,15 @@ def test_an_acknowledgement_is_reported_once(
     assert [kind for _, kind, _ in told(second)] == events
 
 
+def test_what_an_executor_says_is_short(world: World) -> None:
+    said = status_of(world) | {"positions": {"AAA": -0.123456789012345, "BBB": 2.0}}
+    write_json(world.settings.lanes / "paper1" / "status.json", said)
+    with graph(world) as (_, instance):
+        event = look(lane_acks, instance).asset_events[0]
+    assert event.metadata["config"].value == str(said["config_id"])[:12]
+    assert event.metadata["positions"].value == "| symbol | size |\n| --- | --- |\n| AAA | -0.1235 |\n| BBB | 2 |"
+
+
 def test_an_executor_on_another_generation_has_not_acknowledged(world: World) -> None:
     write_json(world.settings.lanes / "paper1" / "status.json", status_of(world, generation=7))
     with graph(world) as (_, instance):

@@ -27,6 +27,7 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.results import read_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
+NAN = float("nan")
 SVG = "{http://www.w3.org/2000/svg}"
 AS_OF_MS = 1_735_689_600_000 + 60 * 86_400_000
 
@@ -55,16 +56,66 @@ def test_artefact_metadata_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     frame = pl.DataFrame({"symbol": ["A|B", "C"], "close": [1.5, None]})
     frame.write_parquet(path)
-    told = metadata.artefact_metadata(path, frame=frame, docs={"close": "Last price."})
+    told = metadata.artefact_metadata(
+        path, frame=frame, docs={"symbol": "Coin.", "close": "Last price."}, plots={"line": ["<svg/>"]}
+    )
     assert told["path"].value == str(path)
-    assert told["hash"].value == files.sha256_file(path)
+    assert next(iter(told)) == "line"
+    assert told["hash"].value == files.sha256_file(path)[:12]
     assert told["dagster/row_count"].value == 2
     columns = told["dagster/column_schema"].value.columns
     assert [(column.name, column.type, column.description) for column in columns] == [
-        ("symbol", "String", None),
+        ("symbol", "String", "Coin."),
         ("close", "Float64", "Last price."),
     ]
     assert told["preview"].value == "| symbol | close |\n| --- | --- |\n| A\\|B | 1.5 |\n| C | - |"
+
+
+def test_a_column_without_a_description_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="close"):
+        metadata.artefact_metadata(tmp_path, frame=pl.DataFrame({"close": [1.5]}), docs={"open": "First price."})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("return_pct", 12.3456, "12.35"),
+        ("drawdown out %", 12.0, "12.00"),
+        ("fees_usd", 1234567.891, "1,234,567.89"),
+        ("combos_per_s", 1234.567, "1,234.6"),
+        ("age in hours", 2.04, "2.0"),
+        ("sharpe out", -0.00123, "-0.001"),
+        ("win_rate", 0.66666666, "0.667"),
+        ("rate", 0.0000123456, "1.235e-05"),
+        ("size", 1234.5678, "1,234.57"),
+        ("sharpe", NAN, "-"),
+        ("trades", None, "-"),
+        ("config", "0123456789abcdef" * 4, "0123456789ab"),
+        ("file", f"{'0123456789abcdef' * 4}.yaml", "0123456789ab….yaml"),
+        ("open_ms", 1735689600000, "1735689600000"),
+        ("kept", True, "True"),
+    ],
+)
+def test_a_cell_has_the_digits_of_its_kind(name: str, value: object, shown: str) -> None:
+    assert metadata.records([{name: value}]).value == f"| {name} |\n| --- |\n| {shown} |"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("lost_money_pct", 12.3456789, 12.35),
+        ("effective_looks", 3.14159265, 3.142),
+        ("combos_per_s", 1234.56789, 1234.6),
+        ("combos_per_s", None, None),
+        ("ratio", 0.123456789, 0.1235),
+        ("ratio", 1234.56789, 1234.57),
+        ("combos", 12, 12),
+        ("engine", "cpu", "cpu"),
+        ("sweep_id", "0123456789abcdef" * 4, "0123456789ab"),
+    ],
+)
+def test_an_entry_is_rounded_by_its_name(name: str, value: object, kept: object) -> None:
+    assert metadata.entries(**{name: value})[name].value == kept
 
 
 def test_a_long_table_says_how_long_it_is() -> None:

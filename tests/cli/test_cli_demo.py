@@ -192,6 +192,7 @@ def test_sweep_shows_what_tells_the_best_apart_and_says_once_what_they_share(
     assert "all done before" in shown.err
 
 
+@pytest.mark.long
 def test_nightly_as_of_the_last_bar_is_green_and_says_why_nothing_was_deployed(
     market: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,10 +189,24 @@ def test_a_list_of_commands_is_not_cut_off(columns, capsys, monkeypatch):
                 assert " ".join(re.split(r"\.(?:\s|$)", member.help)[0].split()) in shown
 
 
-def test_json_is_a_flag_everywhere():
+def test_json_is_a_flag_of_every_command():
     for path, command in every_command():
-        for option in command.params:
-            assert "--json" not in option.opts or option.is_flag, path
+        found = [option for option in command.params if "--json" in option.opts]
+        assert getattr(command, "commands", None) or [option.is_flag for option in found] == [True], path
+
+
+def test_a_page_and_a_schema_are_one_object_with_json(capsys):
+    assert main.run(["config", "reference", "--json"]) == 0
+    page = json.loads(capsys.readouterr().out)["markdown"]
+    assert main.run(["config", "reference"]) == 0
+    assert capsys.readouterr().out == page
+    assert main.run(["config", "schema", "lane", "--json"]) == 0
+    schema = capsys.readouterr().out
+    assert main.run(["config", "schema", "lane"]) == 0
+    assert capsys.readouterr().out == schema
+    assert json.loads(schema)["type"] == "object"
+    assert main.run(["config", "schema", "lanes", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["kind"] == "UsageError"
 
 
 def test_a_reader_that_leaves_early_causes_no_noise():

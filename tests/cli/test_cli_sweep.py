@@ -128,6 +128,16 @@ def test_show_tells_the_whole(searched, mei, capsys, tmp_path):
     assert "What each axis alone explains of sharpe" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("metric", ["sharpe", "turnover_usd"])
+def test_the_table_of_the_best_shows_figures_before_axes(searched, capsys, monkeypatch, metric):
+    monkeypatch.setenv("COLUMNS", "400")
+    assert run(["sweep", "top", searched, "--by", metric]) == 0
+    heads = next(line.split() for line in capsys.readouterr().out.splitlines() if "combo " in line)
+    assert heads[:2] == ["combo", metric]
+    figures = [heads.index(name) for name in ("sharpe", "return_pct", "max_drawdown_pct", "trades")]
+    assert max(figures) < min(heads.index(name) for name in ("ema_fast_window", "ema_slow_window", "sl_atr_mult"))
+
+
 def test_the_heat_map_can_be_asked_for(searched, mei, capsys):
     axes = ("trade.sl_atr_mult", "indicators.ema_slow_window")
     [heat] = mei("sweep", "show", searched, "--heat-map", *axes, "--by", "trades")["heat_maps"]

@@ -143,13 +143,14 @@ def ask(url, query=None, **headers):
             return error.code, error.read()
 
 
+@pytest.mark.long
 def test_a_dead_daemon_ends_the_whole_with_its_reason(mei_settings):
     port = free_port()
-    with start_ui(port, "--allow-host", "mei.example.org", "--why", "a proxy") as ui:
-        told = ui.stdout.readline()
-        assert told.startswith(f"lineage: http://{LOOPBACK}:{port}{LINEAGE}&token=")
+    with start_ui(port, "--allow-host", "mei.example.org", "--why", "a proxy", "--json") as ui:
+        lineage = json.loads(ui.stdout.readline())["lineage"]
+        assert lineage.startswith(f"http://{LOOPBACK}:{port}{LINEAGE}&token=")
         page = f"http://{LOOPBACK}:{port}"
-        key = {"authorization": f"Bearer {told.strip().rpartition('=')[2]}", "host": "mei.example.org"}
+        key = {"authorization": f"Bearer {lineage.rpartition('=')[2]}", "host": "mei.example.org"}
         assert ask(f"{page}/server_info")[0] == 401
         assert ask(f"{page}/server_info", **key)[0] == 200
         assert json.loads((mei_settings.logs / "ui.jsonl").read_text())["why"] == "a proxy"

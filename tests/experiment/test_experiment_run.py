@@ -141,6 +141,7 @@ def test_what_cannot_be_run_is_refused(small, change, text):
         run_markets(asked, change.get("seeds", [1]), 1)
 
 
+@pytest.mark.long
 def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monkeypatch, capsys):
     shutil.copytree(CHECKOUT / "config", tmp_path / "config")
     with (tmp_path / "config" / "sweeps" / "experiment.yaml").open("r+") as file:

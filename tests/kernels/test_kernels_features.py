@@ -194,6 +194,11 @@ BY_HAND = {
     "macd_run": (Column("macd_run", (1, 3, 3)), flat(10, 14, 14, 10), [0, 1, -1, -2]),
     "macd_run without a move": (Column("macd_run", (1, 3, 3)), flat(10, 10, 10), [0, 0, 0]),
     "macd_run ended": (Column("macd_run", (1, 1, 1)), flat(10, 14, 10), [0, 0, 0]),
+    # Highs 12, 12, 21, 16 and lows 8, 9, 19, 14; the bar that is missing takes no place among the last two.
+    "highest": (Column("highest", (2,)), [None, *RANGES], [NAN, 12, 12, 12, 21, 21]),
+    "lowest": (Column("lowest", (2,)), [None, *RANGES], [NAN, 8, 8, 8, 9, 14]),
+    "highest of a longer window than the history": (Column("highest", (9,)), RANGES, [12, 12, 12, 21, 21]),
+    "lowest of a longer window than the history": (Column("lowest", (9,)), RANGES, [8, 8, 8, 8, 8]),
 }
 
 
@@ -213,7 +218,7 @@ def test_every_kind_has_an_example_and_a_twin():
 STILL = {
     "close": 0.1, "volume": 0.3, "ema": 0.1, "atr": 0, "atr_warm": 0, "atr_warm_slope": 0, "atr_warm_mean": 0, "adx": 0,
     "adx_slope": 0, "rsi": 50, "stoch_k": 0.5, "bb_ratio": 1, "volume_mean": 0.3, "ema_slope": 0, "macd_hist": 0,
-    "macd_run": 0,
+    "macd_run": 0, "highest": 0.1, "lowest": 0.1,
 }  # fmt: skip
 
 
@@ -230,11 +235,25 @@ def test_bands_around_a_price_that_came_to_rest_have_no_width():
     assert built(market, [Column("bb_ratio", (3, 4))])[0, 6:9, 0].tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("window", [1, 2, 3, 4, 5])
+def test_an_extreme_counts_for_exactly_its_window_wherever_it_lies(window):
+    """A spike at each place of a block, with a later one that is lower, leaves the window when it is too old."""
+    for first in range(2 * window):
+        highs = [10.0] * (6 * window)
+        highs[first], highs[first + 1] = 30.0, 20.0
+        bars = [Candle(high, 100.0 / high, 5.0, 1.0) for high in highs]
+        market = arrays([bars])
+        ages = [t - first for t in range(len(bars))]
+        expected = [30.0 if 0 <= age < window else 20.0 if 0 < age <= window else 10.0 for age in ages]
+        values = built(market, [Column("highest", (window,)), Column("lowest", (window,))])[:, :, 0]
+        assert values.tolist() == [expected, [100.0 / high for high in expected]]
+
+
 def test_a_window_of_one_is_the_series_itself():
     market = arrays([[Candle(12, 9, 11, 5), Candle(15, 11, 12, 7)]])
-    kinds = ("ema", "atr", "atr_warm", "volume_mean")
+    kinds = ("ema", "atr", "atr_warm", "volume_mean", "highest", "lowest")
     values = built(market, [Column(kind, (1,)) for kind in kinds])[:, :, 0]
-    assert values.tolist() == [[11, 12], [3, 4], [3, 4], [5, 7]]
+    assert values.tolist() == [[11, 12], [3, 4], [3, 4], [5, 7], [12, 15], [9, 11]]
 
 
 def test_columns_with_a_kind_or_windows_that_do_not_exist_are_refused():

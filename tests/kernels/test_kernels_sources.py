@@ -88,7 +88,10 @@ def by_size(price, age, is_lead, now, before, around, params):  # noqa: ARG001 -
     return 1 if params.size_units > price else 0
 
 
-@pytest.mark.parametrize(("signal", "forbidden"), [(by_stop, "sl_atr_mult"), (by_size, "size_units")])
+@pytest.mark.parametrize(
+    ("signal", "forbidden"),
+    [(by_stop, "sl_atr_mult"), pytest.param(by_size, "size_units", marks=pytest.mark.long)],
+)
 def test_a_signal_cannot_read_parameters_of_exits_or_sizes(signal, forbidden):
     """Combos share signals by the parameters that shape them, so the others are not there to be read."""
     nosy = types.SimpleNamespace(**{**vars(ema_cross), "NAME": f"nosy_{forbidden}", "signal": signal})

@@ -24,7 +24,8 @@ def walk(bars: int, seed: int) -> list[Bar]:
     return [Bar(*row) for row in np.round(np.column_stack((opens, highs, lows, inside[:, -1])), 2).tolist()]
 
 
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.long) for seed in (2, 3))])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_profit_trades_and_drawdown_of_every_combo(cross_engine, seed):
     bars = walk(1500, seed)
     symbols = [one(bars, lots=10_000.0)]

@@ -1,12 +1,10 @@
-"""Compile what only tests have, so that no test waits for it: engines of some strategies, threads of a fake card.
+"""Compile what tests call, so that no test waits for it: the kernels of MEI, and those that only tests have.
 
-    PYTHONPATH=tests python tests/kernels/warm.py FOLDER
+    MEI_CACHE=FOLDER PYTHONPATH=tests python tests/kernels/warm.py
 
-FOLDER is what the fixture `compiled_kernels` calls the folder of all kernels. `mei warmup` compiles those of the
-strategies that MEI has.
+The fixture `compiled_kernels` looks in `FOLDER/kernels`. One process does it all: engines share most of their rules.
 """
 
-import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +16,11 @@ from kernel_kit import candle, one, run_scripted, script_of
 from naive import Rules, Sizing
 
 from kernels import bind
-from kernels.cache import use_cache
 from kernels.cuda.launch import Card, Job
 from kernels.cuda.manifest import read
 from kernels.strategies import load
+from mei_pipeline.bench.warmup import warm_up
+from mei_pipeline.settings import read_settings
 
 
 def lean() -> SimpleNamespace:
@@ -40,13 +39,13 @@ def launch(name: str) -> None:
         card.run(Job(*few, case.first, case.first + 1, case.rules.initial_usd))
 
 
-def main(folder: Path) -> None:
-    """Run each engine once over three bars, and the threads once over one."""
-    use_cache(folder)
+def main() -> None:
+    """Compile what `mei warmup` does, run each engine of the tests over three bars, and the threads over one."""
+    warm_up(read_settings())
     for strategy in (scripted, lean()):
         run_scripted(bind.bind(strategy), [one([candle(100)] * 3)], Rules(), Sizing(), script_of({}, 3, 1))
     launch("ema_cross")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -293,6 +293,20 @@ def test_the_whole_registry_for_other_tools(home, judged, capsys):
             {key: value for key, value in line.items() if key != "table"} for line in lines if line["table"] == name
         ]
         assert rows == whole[name]
+    told = done(capsys, "export", "--out", str(path))
+    assert json.loads(path.read_text()) == whole
+    assert told == {
+        "file": str(path),
+        "format": "json",
+        "rows": {name: len(rows) for name, rows in whole.items() if name != "schema_version"},
+    }
+    assert json.loads(printed(capsys, "export", "--json")) == whole
+
+
+@pytest.mark.usefixtures("judged")
+def test_many_objects_are_not_printed_where_one_is_asked_for(capsys):
+    assert run(["registry", "export", "--format", "ndjson", "--json"]) == 2
+    assert "--out" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 # mei lane

@@ -174,7 +174,14 @@ kit.opened(Path(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("after", ["ALTER TABLE lanes", "CREATE TABLE looks", "UPDATE alembic_version"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param("ALTER TABLE lanes", marks=pytest.mark.long),
+        "CREATE TABLE looks",
+        pytest.param("UPDATE alembic_version", marks=pytest.mark.long),
+    ],
+)
 def test_a_process_that_is_killed_in_a_migration_leaves_the_old_registry(tmp_path, after):
     make_version1(tmp_path)
     before = content(tmp_path)

@@ -96,6 +96,7 @@ def every(settings: Settings, world: dict[str, str], expected: dict[str, bytes],
     return resumed
 
 
+@pytest.mark.long
 def test_a_killed_search_is_no_running_one_goes_on_and_ends_identical(
     mei_settings: Settings, world: dict[str, str], expected: dict[str, bytes]
 ) -> None:

@@ -51,6 +51,7 @@ def test_one_strategy_is_the_test_of_its_mean():
     assert found.p_consistent == pytest.approx(expected, abs=0.015)
 
 
+@pytest.mark.long
 def test_it_rejects_too_often_by_no_more_than_chance_where_nothing_is_better():
     p = [
         spa(0.01 * np.random.default_rng(seed).standard_normal((200, 10)), draws=400).p_consistent
