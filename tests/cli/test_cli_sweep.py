@@ -128,13 +128,13 @@ def test_show_tells_the_whole(searched, mei, capsys, tmp_path):
     assert "What each axis alone explains of sharpe" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("metric", ["sharpe", "turnover_usd"])
-def test_the_table_of_the_best_shows_figures_before_axes(searched, capsys, monkeypatch, metric):
+@pytest.mark.parametrize(("metric", "head"), [("sharpe", "Sharpe ratio"), ("turnover_usd", "turnover, USD")])
+def test_the_table_of_the_best_shows_figures_before_axes(searched, capsys, monkeypatch, metric, head):
     monkeypatch.setenv("COLUMNS", "400")
     assert run(["sweep", "top", searched, "--by", metric]) == 0
-    heads = next(line.split() for line in capsys.readouterr().out.splitlines() if "combo " in line)
-    assert heads[:2] == ["combo", metric]
-    figures = [heads.index(name) for name in ("sharpe", "return_pct", "max_drawdown_pct", "trades")]
+    heads = next(re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines() if "combo " in line)
+    assert heads[:2] == ["combo", head]
+    figures = [heads.index(name) for name in ("Sharpe ratio", "return, %", "drawdown, %", "round trips")]
     assert max(figures) < min(heads.index(name) for name in ("ema_fast_window", "ema_slow_window", "sl_atr_mult"))
 
 
