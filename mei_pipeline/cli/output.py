@@ -71,8 +71,11 @@ def fail(text: str) -> None:
     _say("error", "red", text)
 
 
+_PADDING = 3  # characters between two columns of a table
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on stdout. Figures are right-aligned; in a narrow terminal cells fold, nothing is cut off.
+    """Print a table on stdout. Figures are right-aligned; in a narrow terminal headings, then cells fold.
 
     Args:
         title: What the table shows; empty for none.
@@ -87,11 +90,16 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     grid = Table(
         title=Text(printable(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
+    cells = [[printable(_cell(value)) for value in row] for row in rows]
+    widest = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    # Rich folds the widest heading first, also within a word.
+    between = "\n" if sum(widest) + _PADDING * len(widest) > console.width else " "
     for index, heading in enumerate(columns):
         figures = bool(rows) and all(_is_figure(row[index]) for row in rows)
-        grid.add_column(Text(printable(heading)), justify="right" if figures else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(printable(_cell(value))) for value in row))
+        title_cell = Text(printable(heading).replace(" ", between))
+        grid.add_column(title_cell, justify="right" if figures else "left", overflow="fold")
+    for row in cells:
+        grid.add_row(*map(Text, row))
     console.print(grid)
 
 

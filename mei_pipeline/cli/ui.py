@@ -40,10 +40,6 @@ _TAIL_LINES = 15
 _BACKLOG = 2048  # connections that wait until the web server accepts them; what uvicorn has
 
 
-class _PortTaken(ConfigError):
-    """Somebody listens on the port."""
-
-
 @dataclass(frozen=True)
 class Server:
     """One process that `mei ui` watches.
@@ -140,8 +136,11 @@ def listen_first_free(host: str) -> socket.socket:
         ConfigError: Twenty in a row are taken, or `host` is no address of this machine.
     """
     for port in range(_FIRST_PORT, _FIRST_PORT + _PORTS_TRIED):
-        with contextlib.suppress(_PortTaken):
+        try:
             return listen(host, port)
+        except ConfigError as error:
+            if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
+                raise
     raise ConfigError(
         f"ports {_FIRST_PORT} to {_FIRST_PORT + _PORTS_TRIED - 1} on {host} are taken; choose one by --port"
     )
@@ -163,7 +162,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"{host} is no address of this machine ({error.strerror}); use {LOOPBACK}") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise _PortTaken(
+            raise ConfigError(
                 f"port {port} on {host} is taken; stop what listens there, or choose another by --port"
             ) from error
         if error.errno == errno.EACCES:

@@ -74,6 +74,7 @@ def test_with_space_again_the_same_ingest_succeeds(full):
         assert result["again"]["files"] == full["whole"]["files"], result["point"]
 
 
+@pytest.mark.long
 def test_two_ingests_at_once_wait_for_one_another(tmp_path):
     script = (
         "import sys; from pathlib import Path; from candle_kit import *; "

@@ -95,6 +95,7 @@ def test_the_folds_cover_the_days_that_are_asked_for(small):
     assert replace(asked, nights=30).market_days == asked.market_days + 29
 
 
+@pytest.mark.long
 def test_later_nights_count_the_looks_of_earlier_ones(nights_of_first):
     nights = nights_of_first
     judged, looks = [len(night) for night in nights], [night[0].looks for night in nights]
@@ -103,6 +104,7 @@ def test_later_nights_count_the_looks_of_earlier_ones(nights_of_first):
     assert all(looks[n] <= sum(judged[: n + 1]) for n in range(2))
 
 
+@pytest.mark.long
 def test_a_first_night_is_the_same_whatever_follows(nights_of_first, first_night):
     assert nights_of_first[0] == first_night[0]
 
