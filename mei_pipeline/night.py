@@ -1,5 +1,6 @@
 """The plan of a night: which bars, which symbols, which search, decided once and read by everything after it."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from mei_pipeline.candles.spikes import SpikeBounds
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
+from mei_pipeline.config.models.policy import add_later_gates, drop_later_gates
 from mei_pipeline.endings import ENDED_AFTER_MS
 from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
@@ -83,6 +85,7 @@ class NightPlan:
         content = _PLAN.dump_python(self, mode="json", exclude={"edition"})
         _drop_empty(content, ("notes", "assumed"))
         _drop_empty(content["sweep"], ("benchmark",))
+        drop_later_gates(content["selection"]["gates"])
         for finding in content["findings"]:
             _drop_empty(finding, ("rows",))
         return files.sha256_json(content)
@@ -255,13 +258,23 @@ def read_plan(settings: Settings, night: str = "") -> NightPlan:
         raise DataError(f"{settings.nights}: no night was planned yet; materialise night_plan or run `mei nightly`")
     path = settings.nights / (night[:16] or current.read_text().strip()) / "plan.json"
     try:
-        return _PLAN.validate_json(path.read_bytes())
+        return _PLAN.validate_json(_with_later_gates(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{path}: no such night; known: {', '.join(known_nights(settings)) or 'none'}") from None
     except ValidationError as error:
         raise DataError(
             f"{path}: not a plan of this version ({error.error_count()} problems); plan the night again"
         ) from None
+
+
+def _with_later_gates(stored: bytes) -> bytes:
+    """Name the gates that a plan of an earlier version did not ask for; a damaged plan is left to its validation."""
+    try:
+        content = json.loads(stored)
+        add_later_gates(content["selection"]["gates"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return stored
+    return json.dumps(content).encode()
 
 
 def known_nights(settings: Settings) -> list[str]:

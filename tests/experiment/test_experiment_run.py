@@ -169,6 +169,25 @@ def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monk
     assert "280 days out of sample" in said.err
 
 
+def test_the_title_says_where_the_edge_is(capsys):
+    part = {"promoted": 1, "rate": 1.0, "ci95": [0.0, 1.0]}
+    rest = dict.fromkeys(("candidates", "symbols", "other_symbols", "combos", "days_out_of_sample", "seconds"), 1)
+    found = {
+        "candles": "synthetic",
+        "markets": 1,
+        "nights": 1,
+        "nothing_chosen": 0,
+        "policy": "",
+        "sweep": "experiment",
+    }
+    for kind, words in (
+        ({"kind": "decayed", "edge": 3.0, "until": 0.5}, "Sharpe ratio 3 planted until 50% of the days: promoted"),
+        ({"kind": "one-symbol", "edge": 3.0}, "Sharpe ratio 3 planted in one symbol: promoted"),
+    ):
+        show({**part, **rest, **found, **kind, "first_night": part, "last_night": part, "gates": {}})
+        assert words in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.long
 def test_a_table_says_what_was_promoted(capsys):
     assert mei(["experiment", "null", "--markets", "1", "--workers", "1", "--seed", "3"]) == 0
@@ -185,6 +204,12 @@ def test_a_table_says_what_was_promoted(capsys):
         (["planted", "--edge", "0"], 2, "--edge"),
         (["planted", "--edge", "40"], 2, "at most"),
         (["planted"], 2, "--edge"),
+        (["decayed", "--edge", "0"], 2, "--edge"),
+        (["decayed", "--edge", "3", "--until", "1"], 2, "--until"),
+        (["decayed", "--edge", "3", "--until", "0"], 2, "--until"),
+        (["one-symbol", "--edge", "0"], 2, "--edge"),
+        (["one-symbol", "--edge", "40"], 2, "at most"),
+        (["one-symbol", "--edge", "3", "--markets", "0"], 2, "--markets"),
         (["null", "--sweep", "nothing"], 2, "no sweep 'nothing'"),
         (["null", "--candles", "lake"], 3, "no 1h bars"),
     ],
