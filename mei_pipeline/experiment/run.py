@@ -158,7 +158,8 @@ def run_market(experiment: Experiment, seed: int) -> tuple[Night, ...]:
     nights = []
     for plan in plans:
         rows = _sweep(experiment, bars, ground.features, plan)
-        walk = choose(plan, partial(_same, rows), policy.walk_forward, policy.finalists)
+        least = policy.gates.min_round_trips
+        walk = choose(plan, partial(_same, rows), policy.walk_forward, policy.finalists, least)
         chains = run_slots(ground, plan, walk)
         looks += own_looks(plan, walk, chains)
         if chains:

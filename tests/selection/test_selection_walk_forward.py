@@ -35,7 +35,7 @@ from mei_pipeline.selection.measured import (
 )
 from mei_pipeline.selection.picks import pick
 from mei_pipeline.selection.stress import neighbours
-from mei_pipeline.selection.walk_forward import choose, run_slots
+from mei_pipeline.selection.walk_forward import choose, least_trades, run_slots
 from mei_pipeline.settings import CHECKOUT
 from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.metrics import sharpe
@@ -128,14 +128,40 @@ def test_choices_are_those_of_all_rows_at_once_whatever_the_chunks(cut):
     squares[7] = squares[3]
     columns = {"day_count": np.full((count, BLOCKS), 5.0), **sums, "day_sum_sq": squares}
     arrays = [pl.Series(name, value, dtype=pl.Array(pl.Float64, BLOCKS)) for name, value in columns.items()]
-    rows = pl.DataFrame([pl.Series("combo", np.arange(count)), *arrays])
+    trades = rng.integers(0, 20, count)
+    trades[7] = trades[3]
+    rows = pl.DataFrame([pl.Series("combo", np.arange(count)), pl.Series("trades", trades), *arrays])
     spans = [(0, 4), (0, 16), (8, 12)]
-    chosen = pick([rows[start : start + cut] for start in range(0, count, cut)], spans, 5)
+    chosen = pick([rows[start : start + cut] for start in range(0, count, cut)], spans, 5, 9.5)
     for (first, last), picks in zip(spans, chosen, strict=True):
         ratio = sharpe(*(columns[n][:, first:last].sum(axis=1) for n in ("day_count", "day_sum", "day_sum_sq")))
-        order = [k for k in np.argsort(-ratio, kind="stable") if ratio[k] > 0.0 and k != 7][:5]
+        order = [k for k in np.argsort(-ratio, kind="stable") if ratio[k] > 0.0 and k != 7 and trades[k] >= 10][:5]
         assert [each.combo for each in picks] == order
         assert [each.sharpe for each in picks] == ratio[order].tolist()
+
+
+@pytest.mark.parametrize("train", [4, 12])
+def test_a_rate_of_trades_that_just_reaches_the_gate_on_the_judged_days_is_enough(plan, train):
+    folds = folds_of(FROM_MS, TO_MS, WalkForward(window="anchored", train_blocks=train, test_blocks=1, embargo_days=1))
+    days = sum(fold.days for fold in folds)
+    least = least_trades(plan, folds, 60)
+    assert least * days / SEARCHED == pytest.approx(60)
+    assert least_trades(plan, folds, 0) == 0
+
+
+def test_a_combo_that_trades_too_seldom_for_the_gate_is_not_chosen(mei_settings, bars, plan):
+    rows = rows_of(ground_of(mei_settings, bars, plan), plan)
+    folds = folds_of(FROM_MS, TO_MS, ANCHORED)
+    wanted = int(rows["trades"].median() * sum(fold.days for fold in folds) / SEARCHED)
+    few = set(rows.filter(pl.col("trades") < least_trades(plan, folds, wanted))["combo"])
+    free, held = (choose(plan, lambda _: [rows], ANCHORED, 12, least) for least in (0, wanted))
+    picked = [
+        {each.combo for slot in walk.slots for each in (slot.final, *slot.picks) if each} for walk in (free, held)
+    ]
+    assert few & picked[0]
+    assert picked[1]
+    assert not few & picked[1]
+    assert choose(plan, lambda _: [rows], ANCHORED, 12, 10**6).slots == ()
 
 
 def test_a_leg_is_the_replay_less_the_cost_of_closing(mei_settings, bars, plan):
