@@ -20,6 +20,7 @@ from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, edition, read_candles
 from mei_pipeline.candles.spikes import SpikeBounds
 from mei_pipeline.config.benchmark import sweep_benchmark
+from mei_pipeline.config.evidence import missing_evidence
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
 from mei_pipeline.config.models.policy import add_later_gates, drop_later_gates
@@ -203,7 +204,8 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
             f"benchmark {benchmark} of {venue} can't be used as of {iso(as_of_ms)}: {dropped[benchmark]}; run "
             f"`mei ingest`, or name another one under `benchmark` in the sweep's file"
         )
-    others = held_out(fit.kept, config.policy.selection.other_symbols, benchmark)
+    selection = config.policy.selection
+    others = held_out(fit.kept, selection.other_symbols, benchmark)
     kept = [name for name in fit.kept if name not in others]
     bars = load_bars(lake, venue, spec.intervals, kept, anchor_ms, to_ms)
     elsewhere = _others_bars(part, spec.intervals, others, benchmark, to_ms) if others else None
@@ -220,16 +222,28 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
         others=others,
         others_hash=elsewhere.data_hash if elsewhere else "",
         sweep=make_plan(spec, bars, from_ms, holdout_ms),
-        selection=config.policy.selection,
-        notes=tuple(data_notes(bars, from_ms, to_ms)),
+        selection=selection,
+        notes=(*missing_evidence(selection, len(fit.kept)), *data_notes(bars, from_ms, to_ms)),
         assumed=tuple(assumed_symbols(bars.instruments)),
     )
+
+
+def searchable(settings: Settings, config: Config, profile: str) -> tuple[str, ...]:
+    """Symbols of the universe that the lake has at every interval of the search of `profile`.
+
+    Raises:
+        ConfigError: The profile or its sweep is unknown.
+        DataError: A manifest of the lake is damaged.
+    """
+    spec = config.sweep(config.profile(profile).sweep)
+    return tuple(_universe(Lake(settings.lake), config.pipeline, spec)[0])
 
 
 def held_out(names: Sequence[str], count: int, benchmark: str = "") -> tuple[str, ...]:
     """The `count` symbols that a search does not see: the last by the hash of their name, the same every night.
 
-    None where fewer would be left to search. The benchmark is always searched, and so is every symbol of Bitcoin.
+    None where fewer would be left to search; see `missing_evidence`. The benchmark is always searched, and so is every
+    symbol of Bitcoin.
     """
     searched = {benchmark, *candidates(names)}
     free = [name for name in names if name not in searched]

@@ -174,9 +174,11 @@ def show(found: dict[str, Any]) -> None:
     ]
     title = f"{found['markets']} {found['candles']} markets, {_edge_words(found)}: promoted"
     output.table(title, ("", "markets", "rate", "95 % interval"), rows)
-    gates = [(name, each["failed"], each["alone"]) for name, each in found["gates"].items()]
+    gates = [(name, each["failed"], each["no_evidence"], each["alone"]) for name, each in found["gates"].items()]
     output.table(
-        f"Where the {found['candidates']:,} candidates of all nights fell", ("gate", "fell", "at it alone"), gates
+        f"Gates that the {found['candidates']:,} candidates of all nights did not pass",
+        ("gate", "fell", "no evidence", "missed it alone"),
+        gates,
     )
     output.note(
         f"{found['symbols']} symbols and {found['other_symbols']} held out, {found['combos']:,} combos of "

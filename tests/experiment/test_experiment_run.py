@@ -124,7 +124,16 @@ def test_rates_tell_first_last_and_any_night_apart():
 
 def test_gates_count_candidates_and_those_that_fell_at_no_other():
     nights = [(Verdict(("a", "b"), 0.1, 1), Verdict(("a",), 0.2, 1)), (Verdict((), 3.0, 1),), ()]
-    assert fallen(nights) == {"a": {"failed": 2, "alone": 1}, "b": {"failed": 1, "alone": 0}}
+    assert fallen(nights) == {
+        "a": {"failed": 2, "no_evidence": 0, "alone": 1},
+        "b": {"failed": 1, "no_evidence": 0, "alone": 0},
+    }
+
+
+def test_no_evidence_neither_passes_nor_counts_as_fallen():
+    unknown = Verdict((), 3.0, 1, ("a",))
+    assert not promoted((unknown,))
+    assert fallen([(unknown,)]) == {"a": {"failed": 0, "no_evidence": 1, "alone": 1}}
 
 
 @pytest.mark.parametrize(
@@ -162,7 +171,7 @@ def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monk
     } == set(found)  # fmt: skip
     assert (found["kind"], found["edge"], found["combos"], found["symbols"]) == ("planted", 3.0, 8, 10)
     assert (found["days_out_of_sample"], found["nights"], found["seed"]) == (280, 1, 9)
-    show(found | {"gates": {"min_deflated_sharpe": {"failed": 1, "alone": 1}}})
+    show(found | {"gates": {"min_deflated_sharpe": {"failed": 1, "no_evidence": 0, "alone": 1}}})
     said = capsys.readouterr()
     assert "1 synthetic markets, Sharpe ratio 3 planted: promoted" in " ".join(said.out.split())
     assert "min_deflated_sharpe" in said.out

@@ -143,6 +143,21 @@ def test_too_few_symbols_hold_nobody_out(mei_settings: Settings, tmp_path: Path)
     assert night.others_bars(mei_settings, plan) is None
 
 
+def test_a_plan_says_which_gates_its_symbols_cannot_pass(mei_settings: Settings, tmp_path: Path) -> None:
+    fill_lake(mei_settings)
+    wide, narrow = (
+        night.plan_night(
+            mei_settings,
+            write_config(tmp_path / str(count), other_symbols=count, min_other_symbols_sharpe=0),
+            "smoke",
+            AS_OF_MS,
+        ).notes
+        for count in (1, 2)
+    )
+    assert not any("nothing can be promoted" in note for note in wide)
+    assert "other_symbols: 2 holds out none of 3, it needs at least 4" in narrow[0]
+
+
 def test_latest_as_of_leaves_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:
     lake = fill_lake(mei_settings, symbols=("AAA",))
     merge_candles(lake, walk("BBB", 55, 1), now_ms=AS_OF_MS)
