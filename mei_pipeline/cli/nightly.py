@@ -52,7 +52,7 @@ class FinalistLine:
         return_out_pct: Net return of that chain.
         drawdown_out_pct: Deepest fall in it.
         trips_out: Closed round trips in it.
-        sharpe_holdout: Annual Sharpe ratio on the last days, which decide nothing.
+        sharpe_holdout: Annual Sharpe ratio on the last days, which choose nothing.
         fell_at: Names of the gates that it failed.
         without_evidence: Names of the gates that could not be judged.
         reason: Why it did not pass, or that it did.

@@ -165,8 +165,8 @@ def sharpe_without_best_symbol(chain: Leg) -> float | None:
 def recent_probability(returns: Floats) -> float | None:
     """Probability that the true Sharpe ratio is above zero, by the later half of daily returns [D]; None if constant.
 
-    The mean of the later half finds an edge that has ended with more power than the later third or quarter, a
-    comparison of the two parts, or a CUSUM, at the same loss of records whose edge lasts.
+    At the same loss of records whose edge lasts, it finds an edge that ended by the middle more often than the later
+    third or quarter, a comparison of a later with an earlier part, or a CUSUM. A later end is found less often by all.
     """
     return known(probabilistic_sharpe(track_record(returns[len(returns) // 2 :])))
 

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from mei_pipeline.candles.sources import synthetic_calibration as calibration
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, HOUR_MS
-from mei_pipeline.candles.sources.synthetic_edge import SHARPE_BY_DRIFT, SYMBOLS, drift_for
+from mei_pipeline.candles.sources.synthetic_edge import COST_BPS, SHARPE_BY_DRIFT, SLIPPAGE_BPS, SYMBOLS, drift_for
 from mei_pipeline.candles.sources.synthetic_hours import make_hours
+from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.settings import CHECKOUT
 
 
 def naive_profit(bars, fast_window, slow_window, stop_atr, target_atr):  # noqa: C901  (the events of a bar in their order)
@@ -86,6 +88,14 @@ def test_a_stated_edge_is_what_the_best_parameters_earn(years):
     assert stop == calibration.STOPS[-1][0]
     assert 0.0 < earned.best(0, calibration.TIGHT)[0] < best
     assert (earned.net < earned.gross).all()
+
+
+def test_every_shipped_search_pays_the_slippage_that_a_stated_edge_is_net_of():
+    config = load_config(CHECKOUT / "config")
+    for name, spec in config.sweeps.items():
+        slippage = {spec.market[f"market.{side}_slippage_bps"] for side in ("entry", "exit")}
+        assert slippage == {SLIPPAGE_BPS}, name
+    assert config.sweeps["experiment"].market["market.taker_fee_bps"] + SLIPPAGE_BPS == COST_BPS
 
 
 @pytest.mark.parametrize("symbols", SYMBOLS)
