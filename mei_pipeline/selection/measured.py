@@ -158,7 +158,7 @@ def sharpe_without_best_symbol(chain: Leg) -> float | None:
     best = concentration(chain.trip_profits, chain.trip_symbols.tolist()).best
     others = chain.trip_symbols != best
     days = np.searchsorted(chain.days_ms, chain.trip_days_ms[others])
-    daily = np.bincount(days, chain.trip_profits[others], minlength=len(chain.days_ms))
+    daily = np.bincount(days, chain.trip_profits[others], minlength=len(chain.days_ms)).astype(np.float64)
     return known(track_record(daily).annual)
 
 

@@ -21,7 +21,7 @@ from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket, make_bars
 from mei_pipeline.candles.sources.synthetic_calibration import TIGHT, Earned, measure
 from mei_pipeline.candles.sources.synthetic_config import BASE_INTERVALS, INSTRUMENTS, Regimes
-from mei_pipeline.candles.sources.synthetic_edge import COST_BPS
+from mei_pipeline.candles.sources.synthetic_edge import COST_BPS, SHARPE_BY_DRIFT
 from mei_pipeline.candles.sources.synthetic_hours import Floats
 from mei_pipeline.errors import DataError, MeiError
 from mei_pipeline.progress import Lines, Progress
@@ -222,7 +222,7 @@ def main(  # noqa: PLR0913  (one argument per option)
         if edge:
             regimes = Regimes(trend_hours=trend_hours, range_hours=range_hours, trend_market_share=market_share)
             base = SyntheticMarket(seed=90_000, symbols=tuple(INSTRUMENTS), regimes=regimes)
-            wanted = sizes or (0.0, 0.03, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3)
+            wanted = sizes or tuple(SHARPE_BY_DRIFT)
             found = [measure(replace(base, edge_size=size), BOOKS, years, cost_bps, _bar()) for size in wanted]
             click.echo(printable("\n".join(edge_table(found))))
     except MeiError as error:
