@@ -348,7 +348,7 @@ def test_what_is_left_without_the_best_symbol_is_counted_on_the_day_of_its_end()
 def test_a_record_that_died_halfway_has_no_recent_edge():
     alive, dead = 0.006 + NOISE, NOISE - 0.001
     found = [recent_probability(days) for days in (alive, np.concatenate((alive[:30], dead[30:])))]
-    verdicts = [min_recent_probability(measured_with(recent_probability=value), 0.7).verdict for value in found]
+    verdicts = [min_recent_probability(measured_with(recent_probability=value), 0.8).verdict for value in found]
     assert verdicts == ["pass", "fail"]
     assert recent_probability(np.concatenate((alive[:30], np.zeros(30)))) is None
 

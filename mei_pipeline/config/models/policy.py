@@ -97,7 +97,7 @@ class Gates(FileModel):
     min_sharpe_without_best_symbol: Annotated[float | None, Field(ge=-20, le=20)] = 1.0
     """Least annual Sharpe ratio out of sample of the closed round trips of all symbols but the best one, by day of
     their ends."""
-    min_recent_probability: Probability | None = 0.7
+    min_recent_probability: Probability | None = 0.8
     """Least probability that the true Sharpe ratio is above zero, by the later half of the days out of sample alone."""
     min_holdout_probability: Probability | None = 0.05
     """The same probability by the holdout alone: a veto on a candidate that loses significantly there. 0.5 where it
