@@ -47,6 +47,9 @@ class _Rule(_OncePerType):
     def add_overload(self, cres: Any) -> None:
         self.overloads[tuple(cres.signature.args)] = cres  # numba's own also makes it callable from Python
 
+    def enable_caching(self) -> None:
+        self._from_python.enable_caching()
+
     def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
         return self._from_python._compile_for_args(*args, **kws)  # noqa: SLF001 - the entry, which numba then calls
 
