@@ -77,21 +77,14 @@ class Verdict:
     """What became of a candidate.
 
     Attributes:
-        failed: Gates that it failed.
+        failed: Gates that it did not pass, for lack of evidence too.
         sharpe: Its annual Sharpe ratio out of sample; None where its days do not vary.
         looks: Looks at its days that were counted, this night's included.
-        no_evidence: Gates that could not be judged.
     """
 
     failed: tuple[str, ...]
     sharpe: float | None
     looks: int
-    no_evidence: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether it passed every gate."""
-        return not self.failed and not self.no_evidence
 
 
 Night = tuple[Verdict, ...]
@@ -100,7 +93,7 @@ Night = tuple[Verdict, ...]
 
 def promoted(night: Night) -> bool:
     """Whether any candidate of a night passed every gate."""
-    return any(verdict.passed for verdict in night)
+    return any(not verdict.failed for verdict in night)
 
 
 def check(experiment: Experiment) -> None:
@@ -165,8 +158,7 @@ def run_market(experiment: Experiment, seed: int) -> tuple[Night, ...]:
     nights = []
     for plan in plans:
         rows = _sweep(experiment, bars, ground.features, plan)
-        least = policy.gates.min_round_trips
-        walk = choose(plan, partial(_same, rows), policy.walk_forward, policy.finalists, least)
+        walk = choose(plan, partial(_same, rows), policy.walk_forward, policy.finalists)
         chains = run_slots(ground, plan, walk)
         looks += own_looks(plan, walk, chains)
         if chains:
@@ -225,8 +217,7 @@ def _same(rows: pl.DataFrame, _: SweepPlan) -> list[pl.DataFrame]:
 
 
 def _verdict(judgement: Judgement) -> Verdict:
-    measured = judgement.measured
-    return Verdict(judgement.fell_at, measured.sharpe, measured.search.looks, judgement.without_evidence)
+    return Verdict(judgement.fell_at, judgement.measured.sharpe, judgement.measured.search.looks)
 
 
 _experiment: list[Experiment] = []
