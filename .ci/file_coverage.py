@@ -1,16 +1,18 @@
-"""Fail when a file is covered less than pyproject.toml demands of it under `[tool.mei.coverage]`.
+"""Fail if the tests cover less than pyproject.toml demands under `[tool.mei.coverage]`.
 
-All files together must reach `fail_under` of `[tool.coverage.report]`. Reads the `.coverage` of the last test run. A
-pattern that matches no measured file fails too, so that a renamed file can't slip out of its gate.
+    python .ci/file_coverage.py REPORT.json ...
+
+Reads slipcover's reports of one or more test runs and adds them up. A pattern that matches no measured file fails too,
+so that a renamed file can't slip out of its gate.
 """
 
 import json
 import sys
-import tempfile
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
-import coverage
+from slipcover import merge_coverage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,26 +43,24 @@ def shortfalls(
     return messages
 
 
-def main() -> int:
-    """Compare the last run with the demands; 1 when one is missed."""
+def main(reports: Sequence[str]) -> int:
+    """Compare the reports with the demands; 1 when one is missed."""
     demands = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mei"]["coverage"]
-    measured = coverage.Coverage()
-    measured.load()
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "coverage.json"
-        try:
-            total = measured.json_report(outfile=str(report))
-        except coverage.exceptions.NoDataError:
-            print("coverage: the last test run measured nothing", file=sys.stderr)
-            return 1
-        files = json.loads(report.read_text())["files"]
+    missing = [report for report in reports if not Path(report).exists()]
+    if missing or not reports:
+        print(f"coverage: no report of the test run: {', '.join(missing)}", file=sys.stderr)
+        return 1
+    measured, *others = (json.loads(Path(report).read_text()) for report in reports)
+    for other in others:
+        merge_coverage(measured, other)
+    total = measured["summary"]["percent_covered"]
     print(f"coverage of lines and branches: {total:.1f} %")
-    covered = {path: file["summary"]["percent_covered"] for path, file in files.items()}
-    messages = shortfalls(covered, demands, total, float(measured.get_option("report:fail_under") or 0.0))
+    files = {path: file["summary"]["percent_covered"] for path, file in measured["files"].items()}
+    messages = shortfalls(files, demands["files"], total, demands["total"])
     for message in messages:
         print(message, file=sys.stderr)
     return 1 if messages else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from example_kit import THOROUGH
 from hypothesis import settings
+from slipcover import pytest_plugin, wrap_spec_from_file_location
 
 from kernels.cache import use_cache
 from mei_pipeline.settings import VARIABLES, Settings, read_settings
@@ -19,6 +20,10 @@ from mei_pipeline.settings import VARIABLES, Settings, read_settings
 settings.register_profile("mei", deadline=None, derandomize=True, max_examples=THOROUGH // 5)
 settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=THOROUGH)
 settings.load_profile("mei")
+
+# In a worker slipcover counts what `import` loads. Alembic loads migrations by their path.
+if pytest_plugin._slipcover_instance and pytest_plugin._file_matcher:  # noqa: SLF001 - it has no public name for them
+    wrap_spec_from_file_location(pytest_plugin._slipcover_instance, pytest_plugin._file_matcher)  # noqa: SLF001
 
 TOGETHER = {
     "tests/test_documents.py": "tests/cli/test_cli_demo.py",
@@ -41,20 +46,6 @@ LONGEST = (
     "tests/kernels/test_alpha_twin.py",
 )
 """Files that take long although their tests are few: they start first, so that no worker ends the run alone."""
-
-UNTRACED = (
-    "tests/assets/test_assets_pool.py",
-    "tests/assets/test_assets_report.py",
-    "tests/assets/test_assets_staleness.py",
-    "tests/candles/test_candles_crash.py",
-    "tests/candles/test_synthetic_statistics.py",
-    "tests/registry/test_registry_machine.py",
-    "tests/test_documents.py",
-    "tests/test_project.py",
-    "tests/test_write_a_strategy.py",
-)
-"""Files without the tracer of the coverage, which doubles the time of what they call of other packages: the lines of
-MEI that they run are those that smaller tests run."""
 
 
 def place_of(nodeid: str) -> str:
@@ -84,19 +75,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         counts[place] = counts.get(place, 0) + 1
     ranks = {place: rank for rank, place in enumerate(LONGEST)}
     items.sort(key=lambda item: (ranks.get(place := place_of(item.nodeid), len(ranks)), -counts[place], place))
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Stop the tracer of the coverage for the files of `UNTRACED`, fixtures included."""
-    tracer = getattr(item.config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
-    if tracer is None or item.nodeid.split("::", 1)[0] not in UNTRACED:
-        return (yield)
-    tracer.pause()
-    try:
-        return (yield)
-    finally:
-        tracer.resume()
 
 
 def keep_left_out(config: pytest.Config, items: Sequence[pytest.Item]) -> None:

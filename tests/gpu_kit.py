@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Self
 
+import numba
 import numpy as np
 
 from kernels.cache import rules_hash
@@ -238,8 +239,9 @@ class Target:
 def threads_of(strategy: str) -> ModuleType:
     """The kernels of a strategy, whose rules are compiled once for all tests and kept for the next run."""
     threads = build.bind(strategy, Target, "processor")
-    for rule in (threads.open_one, threads.look_at, threads.move_one):
-        rule.enable_caching()
+    if not numba.config.DISABLE_JIT:
+        for rule in (threads.open_one, threads.look_at, threads.move_one):
+            rule.enable_caching()
     return threads
 
 

@@ -74,10 +74,10 @@ def test_trading_equals_the_naive_twin(seed, gap):
                     assert mine == pytest.approx(twin, rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("years", [3, pytest.param(10, marks=pytest.mark.long)])
-def test_a_stated_edge_is_what_the_best_parameters_earn(years):
+@pytest.mark.long
+def test_a_stated_edge_is_what_the_best_parameters_earn():
     market = SyntheticMarket(seed=5_000, edge_sharpe=4.0)
-    earned = calibration.measure(market, (10,), years=years)
+    earned = calibration.measure(market, (10,), years=10)
     best, _, _, stop, _ = earned.best(0)
     assert best == pytest.approx(4.0, abs=1.2)
     assert stop == calibration.STOPS[-1][0]

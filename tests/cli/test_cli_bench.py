@@ -51,6 +51,7 @@ def test_bench_tpe_proposes_every_combo_once(capsys):
     assert found["grid_combos"] == (1 + 4) ** 3 * 4 ** (16 - 3 * 2 - 1) * 2
 
 
+@pytest.mark.long
 def test_a_fresh_process_reaches_its_first_result(capsys, monkeypatch, compiled_kernels):
     monkeypatch.setenv("MEI_CACHE", str(compiled_kernels.parent.parent))
     found = printed(capsys, "bench", "w1", "--first")

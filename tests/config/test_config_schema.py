@@ -278,7 +278,6 @@ def check_once(text):
     jsonschema.Draft202012Validator.check_schema(json.loads(text))
 
 
-@pytest.mark.no_cover  # a validator of schemas in plain Python
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kind_of_file_has_a_sound_schema(name, capsys):
     schema = printed(name, capsys)

@@ -7,7 +7,6 @@ The fixture `compiled_kernels` looks in `FOLDER/kernels`. One process does it al
 
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import cuda_kit
 import scripted
@@ -23,11 +22,6 @@ from mei_pipeline.bench.warmup import warm_up
 from mei_pipeline.settings import read_settings
 
 
-def lean() -> SimpleNamespace:
-    """The scripted strategy without exits of its own."""
-    return SimpleNamespace(**{**vars(scripted), "NAME": f"{scripted.NAME}_lean", "EXITS": ()})
-
-
 def launch(name: str) -> None:
     """Take combos of a strategy through one bar, on a card that is fake."""
     case, inputs = cuda_kit.inputs_for(load(name), 1)
@@ -40,10 +34,9 @@ def launch(name: str) -> None:
 
 
 def main() -> None:
-    """Compile what `mei warmup` does, run each engine of the tests over three bars, and the threads over one."""
+    """Compile what `mei warmup` does, run the engine of the tests over three bars, and the threads over one."""
     warm_up(read_settings())
-    for strategy in (scripted, lean()):
-        run_scripted(bind.bind(strategy), [one([candle(100)] * 3)], Rules(), Sizing(), script_of({}, 3, 1))
+    run_scripted(bind.bind(scripted), [one([candle(100)] * 3)], Rules(), Sizing(), script_of({}, 3, 1))
     launch("ema_cross")
 
 

@@ -15,7 +15,7 @@ from mei_pipeline.sweep.plan import make_plan
 from mei_pipeline.sweep.results import chunk_done, read_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
-FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 30 * DAY_MS
+FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 26 * DAY_MS
 
 
 @pytest.fixture
