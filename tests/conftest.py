@@ -21,9 +21,10 @@ settings.register_profile("mei", deadline=None, derandomize=True, max_examples=T
 settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=THOROUGH)
 settings.load_profile("mei")
 
-# In a worker slipcover counts what `import` loads. Alembic loads migrations by their path.
-if pytest_plugin._slipcover_instance and pytest_plugin._file_matcher:  # noqa: SLF001 - it has no public name for them
-    wrap_spec_from_file_location(pytest_plugin._slipcover_instance, pytest_plugin._file_matcher)  # noqa: SLF001
+# In a worker slipcover counts only what `import` loads, and Alembic loads migrations by their path.
+measuring = (pytest_plugin._slipcover_instance, pytest_plugin._file_matcher)  # noqa: SLF001 - no public names
+if all(measuring):
+    wrap_spec_from_file_location(*measuring)
 
 TOGETHER = {
     "tests/test_documents.py": "tests/cli/test_cli_demo.py",

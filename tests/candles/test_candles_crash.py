@@ -58,6 +58,7 @@ def test_running_a_killed_ingest_again_completes_it(killed):
         assert not again["pending"]
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_the_lake_as_it_was_and_says_so(full):
     refusals = [result for result in full["results"] if result["said"].startswith("Retryable")]
     assert len(refusals) >= 5
@@ -68,6 +69,7 @@ def test_a_full_disk_leaves_the_lake_as_it_was_and_says_so(full):
         assert (result["left"]["damages"], result["left"]["pending"]) == ([], False)
 
 
+@pytest.mark.long
 def test_with_space_again_the_same_ingest_succeeds(full):
     assert full["results"][-1]["said"] == "000002-" + full["results"][-1]["said"][7:]
     for result in full["results"]:

@@ -114,8 +114,8 @@ def test_a_price_without_an_edge_is_a_martingale_over_months(count):
     assert abs(t_statistic(np.array(ends)[:, 1])) < 3.0
 
 
-@pytest.mark.parametrize("side", [1.0, -1.0])
-@pytest.mark.parametrize("distance", [0.005, 0.02])
+@pytest.mark.parametrize("side", [1.0, pytest.param(-1.0, marks=pytest.mark.long)])
+@pytest.mark.parametrize("distance", [0.005, pytest.param(0.02, marks=pytest.mark.long)])
 @markets(16, 80)
 def test_a_stop_inside_a_bar_is_a_fair_bet(side, distance, count):
     means = []

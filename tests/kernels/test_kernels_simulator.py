@@ -21,7 +21,7 @@ SEEDS = {"ema_cross": (9, 14, 77), "mei_alpha": (11, 15)}
 group, whose parameters a thread copies; fills at closes and at opens, stops inside bars; liquidations."""
 
 
-@pytest.mark.parametrize("name", SEEDS)
+@pytest.mark.parametrize("name", ["ema_cross", pytest.param("mei_alpha", marks=pytest.mark.long)])
 def test_simulated_threads_equal_the_processor(tmp_path: Path, name: str):
     file = tmp_path / "told.npz"
     done = subprocess.run(

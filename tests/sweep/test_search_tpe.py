@@ -141,6 +141,8 @@ def test_it_beats_chance_by_far(name, seed):
     assert best_of_tpe(FUNCTIONS[name], 1000, 20, seed) > best_of_random(FUNCTIONS[name], 20_000, seed)
 
 
-@pytest.mark.parametrize("name", ["sphere", "ellipsoid", "categories"])
+@pytest.mark.parametrize(
+    "name", ["categories", *(pytest.param(name, marks=pytest.mark.long) for name in ("sphere", "ellipsoid"))]
+)
 def test_large_batches_find_more_than_small_budgets(name):
     assert best_of_tpe(FUNCTIONS[name], 20_000, 1000, 1) > best_of_tpe(FUNCTIONS[name], 1000, 50, 1)

@@ -98,6 +98,7 @@ def test_intervals_are_those_of_arch():
     assert found.block_days == 8.0
 
 
+@pytest.mark.long
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     inside = 0
     for seed in range(300):

@@ -152,7 +152,7 @@ def deflated_of_the_best(trials, draws):
     return np.concatenate(assumed), np.concatenate(measured)
 
 
-@pytest.mark.parametrize("trials", [20, 100])
+@pytest.mark.parametrize("trials", [20, pytest.param(100, marks=pytest.mark.long)])
 def test_the_best_of_many_trials_without_edge_is_even_odds_and_almost_never_passes(trials):
     for values in deflated_of_the_best(trials, 1000):
         assert values.mean() == pytest.approx(0.5, abs=0.1)

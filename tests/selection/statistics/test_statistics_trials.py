@@ -16,7 +16,7 @@ def equicorrelated(trials, correlation):
     return np.full((trials, trials), correlation) + (1.0 - correlation) * np.eye(trials)
 
 
-@pytest.mark.parametrize("trials", [1, 2, 10, 100, 500])
+@pytest.mark.parametrize("trials", [1, 2, 10, 100, pytest.param(500, marks=pytest.mark.long)])
 def test_independent_trials_count_in_full(trials):
     assert effective_trials(np.eye(trials)) == pytest.approx(trials, rel=0.02)
 
@@ -149,7 +149,7 @@ def blocks(generator, trials, shared=0.0, volatility=None):
 
 
 @pytest.mark.parametrize("volatility", [None, np.geomspace(0.3, 3.0, 16)], ids=["calm", "calm to wild"])
-@pytest.mark.parametrize("trials", [10, 100, 1000])
+@pytest.mark.parametrize("trials", [10, 100, pytest.param(1000, marks=pytest.mark.long)])
 def test_independent_trials_count_in_full_by_their_blocks(trials, volatility):
     found = [
         effective_trials_of_blocks(*blocks(np.random.default_rng(seed), trials, 0.0, volatility)) for seed in range(3)
