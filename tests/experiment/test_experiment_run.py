@@ -214,6 +214,8 @@ def test_a_table_says_what_was_promoted(capsys):
         (["null", "--markets", "0"], 2, "--markets"),
         (["planted", "--edge", "0"], 2, "--edge"),
         (["planted", "--edge", "40"], 2, "at most"),
+        (["planted", "--edge", "nan"], 2, "at most"),
+        (["decayed", "--edge", "3", "--until", "nan"], 2, "alive_frac is nan"),
         (["planted"], 2, "--edge"),
         (["decayed", "--edge", "0"], 2, "--edge"),
         (["decayed", "--edge", "3", "--until", "1"], 2, "--until"),

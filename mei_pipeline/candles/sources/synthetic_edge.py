@@ -35,13 +35,13 @@ def drift_for(edge_sharpe: float, symbols: int) -> float:
     number of symbols the ratio is taken as constant.
 
     Raises:
-        ConfigError: The ratio is higher than any in the table.
+        ConfigError: The ratio is not a number or higher than any in the table.
     """
     if edge_sharpe == 0.0:
         return 0.0
     places = np.log(SYMBOLS)
     earned = [float(np.interp(np.log(symbols), places, row)) for row in SHARPE_BY_DRIFT.values()]
-    if edge_sharpe > earned[-1]:
+    if not edge_sharpe <= earned[-1]:  # NaN too
         raise ConfigError(
             f"synthetic market: edge_sharpe is {edge_sharpe:g}; at most {earned[-1]:.1f} with {symbols} symbols"
         )
