@@ -1,5 +1,6 @@
 """The plan of a night: which bars, which symbols, which search, decided once and read by everything after it."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,10 @@ from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, edition, read_candles
 from mei_pipeline.candles.spikes import SpikeBounds
 from mei_pipeline.config.benchmark import sweep_benchmark
+from mei_pipeline.config.evidence import missing_evidence
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
+from mei_pipeline.config.models.policy import add_later_gates, drop_later_gates
 from mei_pipeline.endings import ENDED_AFTER_MS
 from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features
@@ -83,6 +86,7 @@ class NightPlan:
         content = _PLAN.dump_python(self, mode="json", exclude={"edition"})
         _drop_empty(content, ("notes", "assumed"))
         _drop_empty(content["sweep"], ("benchmark",))
+        drop_later_gates(content["selection"]["gates"])
         for finding in content["findings"]:
             _drop_empty(finding, ("rows",))
         return files.sha256_json(content)
@@ -200,7 +204,8 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
             f"benchmark {benchmark} of {venue} can't be used as of {iso(as_of_ms)}: {dropped[benchmark]}; run "
             f"`mei ingest`, or name another one under `benchmark` in the sweep's file"
         )
-    others = held_out(fit.kept, config.policy.selection.other_symbols, benchmark)
+    selection = config.policy.selection
+    others = held_out(fit.kept, selection.other_symbols, benchmark)
     kept = [name for name in fit.kept if name not in others]
     bars = load_bars(lake, venue, spec.intervals, kept, anchor_ms, to_ms)
     elsewhere = _others_bars(part, spec.intervals, others, benchmark, to_ms) if others else None
@@ -217,16 +222,28 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
         others=others,
         others_hash=elsewhere.data_hash if elsewhere else "",
         sweep=make_plan(spec, bars, from_ms, holdout_ms),
-        selection=config.policy.selection,
-        notes=tuple(data_notes(bars, from_ms, to_ms)),
+        selection=selection,
+        notes=(*missing_evidence(selection, len(fit.kept)), *data_notes(bars, from_ms, to_ms)),
         assumed=tuple(assumed_symbols(bars.instruments)),
     )
+
+
+def searchable(settings: Settings, config: Config, profile: str) -> tuple[str, ...]:
+    """Symbols of the universe that the lake has at every interval of the search of `profile`.
+
+    Raises:
+        ConfigError: The profile or its sweep is unknown.
+        DataError: A manifest of the lake is damaged.
+    """
+    spec = config.sweep(config.profile(profile).sweep)
+    return tuple(_universe(Lake(settings.lake), config.pipeline, spec)[0])
 
 
 def held_out(names: Sequence[str], count: int, benchmark: str = "") -> tuple[str, ...]:
     """The `count` symbols that a search does not see: the last by the hash of their name, the same every night.
 
-    None where fewer would be left to search. The benchmark is always searched, and so is every symbol of Bitcoin.
+    None where fewer would be left to search; see `missing_evidence`. The benchmark is always searched, and so is every
+    symbol of Bitcoin.
     """
     searched = {benchmark, *candidates(names)}
     free = [name for name in names if name not in searched]
@@ -255,13 +272,23 @@ def read_plan(settings: Settings, night: str = "") -> NightPlan:
         raise DataError(f"{settings.nights}: no night was planned yet; materialise night_plan or run `mei nightly`")
     path = settings.nights / (night[:16] or current.read_text().strip()) / "plan.json"
     try:
-        return _PLAN.validate_json(path.read_bytes())
+        return _PLAN.validate_json(_with_later_gates(path.read_bytes()))
     except FileNotFoundError:
         raise DataError(f"{path}: no such night; known: {', '.join(known_nights(settings)) or 'none'}") from None
     except ValidationError as error:
         raise DataError(
             f"{path}: not a plan of this version ({error.error_count()} problems); plan the night again"
         ) from None
+
+
+def _with_later_gates(stored: bytes) -> bytes:
+    """Name the gates that a plan of an earlier version did not ask for; a damaged plan is left to its validation."""
+    try:
+        content = json.loads(stored)
+        add_later_gates(content["selection"]["gates"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return stored
+    return json.dumps(content).encode()
 
 
 def known_nights(settings: Settings) -> list[str]:

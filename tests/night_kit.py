@@ -49,6 +49,9 @@ selection:
     min_plateau_frac: 0
     max_loss_probability: 0.999999
     max_shuffled_drawdown_pct: 100
+    min_sharpe_without_best_symbol: null
+    min_recent_probability: null
+    min_holdout_probability: null
     min_other_symbols_sharpe: null
     max_crisis_drawdown_pct: null
     max_overfitting_probability: 0.999999

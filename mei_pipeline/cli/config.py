@@ -46,6 +46,7 @@ def check(as_json: bool) -> None:
                 "overrides": _dump(found.overrides),
                 "sweeps": {name: _dump(spec) for name, spec in found.sweeps.items()},
                 "lanes": {name: _dump(lane) for name, lane in found.lanes.items()},
+                "no_evidence": list(_no_evidence(found)),
             }
         )
         return
@@ -176,12 +177,29 @@ def _summary(found: "Config") -> Iterator[tuple[str, str]]:
     least = f"Sharpe {gates.min_sharpe:g}, deflated {gates.min_deflated_sharpe:g}, {gates.min_round_trips} round trips"
     most = f"drawdown {gates.max_drawdown_pct:g} %"
     yield "policy.yaml", f"{selection.finalists} finalists; out of sample at least {least}, at most {most}"
+    for text in _no_evidence(found):
+        yield "policy.yaml", text
     yield "strategy_overrides.yaml", _summary_of_overrides(found.overrides)
     for name, spec in found.sweeps.items():
         yield f"sweeps/{name}.yaml", _summary_of_sweep(spec, pipeline.venue)
     for name, lane in found.lanes.items():
         owner = ", manual" if lane.manual else ""
         yield f"lanes/{name}.yaml", f"{lane.mode}, {lane.role}, {lane.venue}, {lane.equity_usd:,.0f} USD{owner}"
+
+
+def _no_evidence(found: "Config") -> tuple[str, ...]:
+    """Say which gates the universe of pipeline.yaml can't pass; of all symbols of the lake, how many are needed."""
+    from mei_pipeline.config.evidence import least_symbols, missing_evidence
+
+    selection, universe = found.policy.selection, found.pipeline.universe
+    if universe != "all":
+        return missing_evidence(selection, len(universe))
+    least = max(2, least_symbols(selection))
+    missing = missing_evidence(selection, least - 1)
+    always = missing_evidence(selection, least)
+    return always or (
+        (f"of fewer than {least} symbols nothing can be promoted; mei doctor counts them",) if missing else ()
+    )
 
 
 def _summary_of_overrides(overrides: "Overrides") -> str:

@@ -57,6 +57,7 @@ def examine(settings: Settings, only: "Container[str] | None" = None) -> list[Fi
         ("config", _config),
         ("lake", _lake),
         ("instruments", _assumed),
+        ("universe", _universe),
         ("registry", _registry),
         ("lanes", check_lanes),
         ("dagster", _dagster),
@@ -178,6 +179,28 @@ def _assumed(settings: Settings) -> list[Finding]:
         return [Finding("instruments", "ok", "stated by a source" if venues else "none yet")]
     advice = "ingest the venue's instruments: lots, least notional, leverage and maintenance margin are assumed"
     return [Finding("instruments", "warn", "; ".join(assumed), advice)]
+
+
+def _universe(settings: Settings) -> list[Finding]:
+    """Gates that the symbols of the lake can't give evidence for, by profile."""
+    from mei_pipeline.config.evidence import missing_evidence
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.night import searchable
+
+    try:
+        config = load_config(settings.config)
+        numbers = {name: len(searchable(settings, config, name)) for name in config.pipeline.profiles}
+    except MeiError:  # the lines of configuration and lake say why
+        return []
+    missing, counts = [], []
+    for profile, symbols in numbers.items():
+        counts.append(f"{profile}: {symbols} symbols")
+        missing += [
+            f"{profile}: {text}" for text in (missing_evidence(config.policy.selection, symbols) if symbols else ())
+        ]
+    if missing:
+        return [Finding("universe", "warn", some(missing), "ingest more symbols, or edit policy.yaml")]
+    return [Finding("universe", "ok", ", ".join(counts))]
 
 
 def _registry(settings: Settings) -> list[Finding]:

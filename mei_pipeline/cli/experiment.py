@@ -69,24 +69,58 @@ def null(candles: str, **options: Any) -> None:
     _run(settings, config, source, {"kind": "null", "candles": candles, "edge": 0.0}, **options)
 
 
-@experiment.command()
-@click.option(
+_edge = click.option(
     "--edge",
     type=click.FloatRange(0, min_open=True),
     required=True,
     help="Net annual Sharpe ratio that the best parameters earn in the long run.",
 )
+
+
+@experiment.command()
+@_edge
 @_options
 def planted(edge: float, **options: Any) -> None:
     """Markets with an edge of stated size: how often it is found."""
+    _run_planted("planted", edge, options)
+
+
+@experiment.command()
+@_edge
+@click.option(
+    "--until",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.5,
+    show_default=True,
+    help="Share of the market's days after which the edge ends.",
+)
+@_options
+def decayed(edge: float, until: float, **options: Any) -> None:
+    """Markets whose edge has ended: how often it is promoted all the same."""
+    _run_planted("decayed", edge, options, alive_frac=until)
+
+
+@experiment.command("one-symbol")
+@_edge
+@_options
+def one_symbol(edge: float, **options: Any) -> None:
+    """Markets in which one symbol of ten has an edge: how often the book of all is promoted.
+
+    --edge is for that symbol traded alone.
+    """
+    _run_planted("one-symbol", edge, options, one_symbol=True)
+
+
+def _run_planted(kind: str, edge: float, options: dict[str, Any], **where: Any) -> None:
     from mei_pipeline.config.load import load_config
     from mei_pipeline.experiment.markets import invented
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
     config = load_config(settings.config)
-    source = invented(edge, config.policy.selection.other_symbols)
-    _run(settings, config, source, {"kind": "planted", "candles": "synthetic", "edge": edge}, **options)
+    source = invented(edge, config.policy.selection.other_symbols, **where)
+    until = {"until": where["alive_frac"]} if "alive_frac" in where else {}
+    _run(settings, config, source, {"kind": kind, "candles": "synthetic", "edge": edge, **until}, **options)
 
 
 COMMANDS: list[click.Command] = [experiment]
@@ -120,6 +154,17 @@ def _run(  # noqa: PLR0913 - the options of both commands
         show(found)
 
 
+def _edge_words(found: dict[str, Any]) -> str:
+    if not found["edge"]:
+        return "no edge"
+    where = {
+        "planted": "",
+        "decayed": f" until {found.get('until', 1.0):.0%} of the days",
+        "one-symbol": " in one symbol",
+    }
+    return f"Sharpe ratio {found['edge']:g} planted{where[found['kind']]}"
+
+
 def show(found: dict[str, Any]) -> None:
     """Print what an experiment found, for people."""
     parts = ("any night", found), ("first night", found["first_night"]), ("last night", found["last_night"])
@@ -127,12 +172,13 @@ def show(found: dict[str, Any]) -> None:
         (name, part["promoted"], f"{part['rate']:.1%}", "{:.1%} to {:.1%}".format(*part["ci95"]))
         for name, part in (parts if found["nights"] > 1 else parts[:1])
     ]
-    edge = f", Sharpe ratio {found['edge']:g} planted" if found["edge"] else ", no edge"
-    title = f"{found['markets']} {found['candles']} markets{edge}: promoted"
+    title = f"{found['markets']} {found['candles']} markets, {_edge_words(found)}: promoted"
     output.table(title, ("", "markets", "rate", "95 % interval"), rows)
-    gates = [(name, each["failed"], each["alone"]) for name, each in found["gates"].items()]
+    gates = [(name, each["failed"], each["no_evidence"], each["alone"]) for name, each in found["gates"].items()]
     output.table(
-        f"Where the {found['candidates']:,} candidates of all nights fell", ("gate", "fell", "at it alone"), gates
+        f"Gates that the {found['candidates']:,} candidates of all nights did not pass",
+        ("gate", "fell", "no evidence", "missed it alone"),
+        gates,
     )
     output.note(
         f"{found['symbols']} symbols and {found['other_symbols']} held out, {found['combos']:,} combos of "

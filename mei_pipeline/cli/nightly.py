@@ -52,9 +52,10 @@ class FinalistLine:
         return_out_pct: Net return of that chain.
         drawdown_out_pct: Deepest fall in it.
         trips_out: Closed round trips in it.
-        sharpe_holdout: Annual Sharpe ratio on the last days, which decide nothing.
-        fell_at: Names of the gates that it did not pass.
-        reason: Why it fell, or that it did not.
+        sharpe_holdout: Annual Sharpe ratio on the last days, which choose nothing.
+        fell_at: Names of the gates that it failed.
+        without_evidence: Names of the gates that could not be judged.
+        reason: Why it did not pass, or that it did.
     """
 
     combo: int
@@ -67,6 +68,7 @@ class FinalistLine:
     trips_out: int
     sharpe_holdout: float | None
     fell_at: tuple[str, ...]
+    without_evidence: tuple[str, ...]
     reason: str
 
 
@@ -191,9 +193,10 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
     from assets.nights import holding_night
     from assets.run import new_run_id, open_instance, run_job
     from assets.surroundings import now_ms
+    from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import prune
-    from mei_pipeline.night import LAST, NOW, parse_as_of, plan_night, resolve_as_of
+    from mei_pipeline.night import LAST, NOW, parse_as_of, plan_night, resolve_as_of, searchable
     from mei_pipeline.registry.home import check_registry
 
     started = time.monotonic()
@@ -207,6 +210,9 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
     run_id = new_run_id()
     with open_instance(settings, config) as instance, holding_night(settings, instance, run_id):
         ingested = _ingest(settings, config, instance, progress)
+        symbols = searchable(settings, config, profile)
+        for text in missing_evidence(config.policy.selection, len(symbols)) if symbols else ():
+            output.note(text)
         if stated:
             # A run that fails here would turn every check of the last night red.
             plan_night(settings, config, profile, resolve_as_of(settings, config, profile, wanted, now_ms()))
@@ -311,12 +317,17 @@ def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance"
 
 
 def _fell(line: FinalistLine) -> str:
-    """The gates that a finalist fell at, in a few words; `mei report` has all of it."""
+    """The gates that a finalist did not pass, in a few words; `mei report` has all of it."""
     if line.passed:
         return line.reason
-    more = len(line.fell_at) - _GATES_NAMED
-    named = ", ".join(line.fell_at[:_GATES_NAMED])
-    return f"fell at {named} and {more} more" if more > 0 else f"fell at {named}"
+    parts = ("fell at", line.fell_at), ("no evidence for", line.without_evidence)
+    return "; ".join(f"{words} {_named(gates)}" for words, gates in parts if gates)
+
+
+def _named(gates: tuple[str, ...]) -> str:
+    more = len(gates) - _GATES_NAMED
+    named = ", ".join(gates[:_GATES_NAMED])
+    return f"{named} and {more} more" if more > 0 else named
 
 
 def _summary(
@@ -360,6 +371,7 @@ def _summary(
                 trips_out=entry.out_of_sample.round_trips,
                 sharpe_holdout=entry.holdout.sharpe,
                 fell_at=verdicts[entry.slot].fell_at,
+                without_evidence=verdicts[entry.slot].without_evidence,
                 reason=verdicts[entry.slot].reason,
             )
             for entry in chosen.finalists

@@ -14,7 +14,7 @@ from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTR
 from mei_pipeline.candles.sources.synthetic_edge import drift_for
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.market import DAY_MS, Bars, common_symbols, load_bars, stored_ms
 from mei_pipeline.memory import bars_of, synthetic_bars
 from mei_pipeline.params.table import read_catalog
@@ -41,32 +41,49 @@ class Invented:
         searched: Symbols that the search sees, sorted.
         others: Symbols that it does not see, sorted.
         edge_size: The planted drift; see `SyntheticMarket`.
+        alive_frac: Share of the market's days that have the edge, the first ones.
+        one_symbol: Whether one searched symbol alone has the edge, another one from seed to seed.
     """
 
     searched: tuple[str, ...]
     others: tuple[str, ...]
     edge_size: float
+    alive_frac: float = 1.0
+    one_symbol: bool = False
 
     def bars(self, seed: int, symbols: tuple[str, ...], days: int) -> Bars:
         """Bars of some of the symbols of the market `seed`; each symbol's do not depend on the others."""
-        to_ms = DEFAULT_FROM_MS + days * DAY_MS
-        market = SyntheticMarket(seed=seed, symbols=symbols, interval=INTERVAL, to_ms=to_ms, edge_size=self.edge_size)
+        only = self.searched[seed % len(self.searched)]
+        market = SyntheticMarket(
+            seed=seed,
+            symbols=symbols,
+            interval=INTERVAL,
+            to_ms=DEFAULT_FROM_MS + days * DAY_MS,
+            edge_size=self.edge_size if not self.one_symbol or only in symbols else 0.0,
+            edge_symbols=(only,) if self.one_symbol and only in symbols else (),
+            edge_to_ms=DEFAULT_FROM_MS + int(self.alive_frac * days) * DAY_MS if self.alive_frac < 1.0 else None,
+        )
         return synthetic_bars(market, Intervals(INTERVAL))
 
 
-def invented(edge_sharpe: float, others: int) -> Invented:
-    """Synthetic markets in which the best parameters earn `edge_sharpe` on the symbols that are searched.
+def invented(edge_sharpe: float, others: int, *, alive_frac: float = 1.0, one_symbol: bool = False) -> Invented:
+    """Synthetic markets in which the best parameters earn `edge_sharpe` on the symbols that have the edge.
 
     Args:
-        edge_sharpe: Net annual Sharpe ratio in the long run; 0 plants nothing.
-        others: Symbols to hold out; they have the same drift.
+        edge_sharpe: Net annual Sharpe ratio in the long run, while the edge lasts; 0 plants nothing.
+        others: Symbols to hold out; they have the same drift, unless one symbol alone has it.
+        alive_frac: Share of the market's days, from the first on, after which the edge ends.
+        one_symbol: Plant the edge in one searched symbol, and state the ratio for that symbol traded alone.
 
     Raises:
-        ConfigError: The ratio is higher than any in the calibration table.
+        ConfigError: The ratio is higher than any in the calibration table, or the share is not above 0 and at most 1.
     """
+    if not 0.0 < alive_frac <= 1.0:
+        raise ConfigError(f"experiment: alive_frac is {alive_frac:g}; allowed: above 0 and at most 1")
     names = [*INSTRUMENTS, *(f"EXTRA{number}" for number in range(others))]
     searched, held_out = names[:SEARCHED], names[SEARCHED : SEARCHED + others]
-    return Invented(tuple(sorted(searched)), tuple(sorted(held_out)), drift_for(edge_sharpe, SEARCHED))
+    drift = drift_for(edge_sharpe, 1 if one_symbol else SEARCHED)
+    return Invented(tuple(sorted(searched)), tuple(sorted(held_out)), drift, alive_frac, one_symbol)
 
 
 @dataclass(frozen=True)

@@ -44,15 +44,21 @@ def rates(outcomes: Sequence[Sequence[Night]]) -> dict[str, Any]:
 
 
 def fallen(nights: Iterable[Night]) -> dict[str, dict[str, int]]:
-    """By gate, the most frequent first: candidates that fell at it, and those that fell at no other."""
+    """By gate, the most frequent first: candidates that fell at it, had no evidence for it, and missed it alone."""
     failed: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
     alone: Counter[str] = Counter()
     for night in nights:
         for verdict in night:
+            missed = (*verdict.failed, *verdict.no_evidence)
             failed.update(verdict.failed)
-            if len(verdict.failed) == 1:
-                alone.update(verdict.failed)
-    return {name: {"failed": count, "alone": alone[name]} for name, count in failed.most_common()}
+            unknown.update(verdict.no_evidence)
+            if len(missed) == 1:
+                alone.update(missed)
+    return {
+        name: {"failed": failed[name], "no_evidence": unknown[name], "alone": alone[name]}
+        for name, _ in (failed + unknown).most_common()
+    }
 
 
 def counts(nights: Iterable[Night]) -> dict[str, int]:
@@ -60,6 +66,6 @@ def counts(nights: Iterable[Night]) -> dict[str, int]:
     every = list(nights)
     return {
         "candidates": sum(len(night) for night in every),
-        "passed": sum(not verdict.failed for night in every for verdict in night),
+        "passed": sum(verdict.passed for night in every for verdict in night),
         "nothing_chosen": sum(not night for night in every),
     }

@@ -77,14 +77,21 @@ class Verdict:
     """What became of a candidate.
 
     Attributes:
-        failed: Gates that it did not pass, for lack of evidence too.
+        failed: Gates that it failed.
         sharpe: Its annual Sharpe ratio out of sample; None where its days do not vary.
         looks: Looks at its days that were counted, this night's included.
+        no_evidence: Gates that could not be judged.
     """
 
     failed: tuple[str, ...]
     sharpe: float | None
     looks: int
+    no_evidence: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether it passed every gate."""
+        return not self.failed and not self.no_evidence
 
 
 Night = tuple[Verdict, ...]
@@ -93,7 +100,7 @@ Night = tuple[Verdict, ...]
 
 def promoted(night: Night) -> bool:
     """Whether any candidate of a night passed every gate."""
-    return any(not verdict.failed for verdict in night)
+    return any(verdict.passed for verdict in night)
 
 
 def check(experiment: Experiment) -> None:
@@ -158,7 +165,8 @@ def run_market(experiment: Experiment, seed: int) -> tuple[Night, ...]:
     nights = []
     for plan in plans:
         rows = _sweep(experiment, bars, ground.features, plan)
-        walk = choose(plan, partial(_same, rows), policy.walk_forward, policy.finalists)
+        least = policy.gates.min_round_trips
+        walk = choose(plan, partial(_same, rows), policy.walk_forward, policy.finalists, least)
         chains = run_slots(ground, plan, walk)
         looks += own_looks(plan, walk, chains)
         if chains:
@@ -217,7 +225,8 @@ def _same(rows: pl.DataFrame, _: SweepPlan) -> list[pl.DataFrame]:
 
 
 def _verdict(judgement: Judgement) -> Verdict:
-    return Verdict(judgement.fell_at, judgement.measured.sharpe, judgement.measured.search.looks)
+    measured = judgement.measured
+    return Verdict(judgement.fell_at, measured.sharpe, measured.search.looks, judgement.without_evidence)
 
 
 _experiment: list[Experiment] = []

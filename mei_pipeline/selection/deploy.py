@@ -191,10 +191,16 @@ def _passed(verdicts: Sequence[tuple[Finalist, Judgement, Leg]]) -> list[Standin
 
 def _why_none(judgements: Sequence[Judgement]) -> str:
     if not judgements:
-        return "no combo of the search made money on all of its days"
-    fell = [gate.name for each in judgements for gate in each.gates if gate.verdict != "pass"]
-    most = max(sorted(set(fell)), key=fell.count, default="")
-    return f"none of {len(judgements)} passed; most fell at {most} ({fell.count(most)})"
+        return "no combo of the search with enough trades made money on all of its days"
+    parts = [f"none of {len(judgements)} passed"]
+    for words, names in (
+        ("most fell at", [name for each in judgements for name in each.fell_at]),
+        ("no evidence for", [name for each in judgements for name in each.without_evidence]),
+    ):
+        if names:
+            most = max(sorted(set(names)), key=names.count)
+            parts.append(f"{words} {most} ({names.count(most)})")
+    return "; ".join(parts)
 
 
 def _incumbent(

@@ -92,6 +92,39 @@ def max_shuffled_drawdown_pct(found: Measured, threshold: float) -> Gate:
     )
 
 
+def min_sharpe_without_best_symbol(found: Measured, threshold: float) -> Gate:
+    """Whether the other symbols earn without the best one."""
+    return at_least(
+        "min_sharpe_without_best_symbol",
+        found.sharpe_without_best_symbol,
+        threshold,
+        "annual Sharpe ratio out of sample without the best symbol",
+        "only one symbol traded, or its daily profits do not vary",
+    )
+
+
+def min_recent_probability(found: Measured, threshold: float) -> Gate:
+    """Whether the later half of the record still earns, so that an edge that has died is left out."""
+    return at_least(
+        "min_recent_probability",
+        found.recent_probability,
+        threshold,
+        "probability that the later half of the days out of sample has an edge",
+        "its daily returns do not vary",
+    )
+
+
+def min_holdout_probability(found: Measured, threshold: float) -> Gate:
+    """Whether the config does not lose significantly on the holdout."""
+    return at_least(
+        "min_holdout_probability",
+        found.holdout_probability,
+        threshold,
+        "probability that the holdout has an edge",
+        "its daily returns do not vary",
+    )
+
+
 def min_other_symbols_sharpe(found: Measured, threshold: float) -> Gate:
     """Whether the same choices do not lose on symbols that the search never saw."""
     return at_least(
@@ -162,6 +195,9 @@ JUDGES: tuple[Judge, ...] = (
     min_plateau_frac,
     max_loss_probability,
     max_shuffled_drawdown_pct,
+    min_sharpe_without_best_symbol,
+    min_recent_probability,
+    min_holdout_probability,
     min_other_symbols_sharpe,
     max_overfitting_probability,
     max_search_loss_probability,

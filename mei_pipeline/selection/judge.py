@@ -91,12 +91,17 @@ class Judgement:
 
     @property
     def fell_at(self) -> tuple[str, ...]:
-        """Names of the gates that it did not pass."""
-        return tuple(gate.name for gate in self.gates if gate.verdict != "pass")
+        """Names of the gates that it failed."""
+        return tuple(gate.name for gate in self.gates if gate.verdict == "fail")
+
+    @property
+    def without_evidence(self) -> tuple[str, ...]:
+        """Names of the gates that could not be judged; each keeps it from passing."""
+        return tuple(gate.name for gate in self.gates if gate.verdict == "no evidence")
 
     @property
     def reason(self) -> str:
-        """Why it fell, or that it did not."""
+        """Why it did not pass, or that it did."""
         failed = [gate for gate in self.gates if gate.verdict != "pass"]
         return "; ".join(f"{gate.name}: {gate.explanation}" for gate in failed) or "passed every gate"
 

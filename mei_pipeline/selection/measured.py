@@ -8,13 +8,14 @@ import numpy as np
 from kernels.market import Floats, Ints
 from mei_pipeline.config.models import Selection
 from mei_pipeline.market import DAY_MS, Bars
-from mei_pipeline.selection.legs import Ground, Leg
+from mei_pipeline.selection.legs import Ground, Leg, run_leg
 from mei_pipeline.selection.statistics.bootstrap import stationary_bootstrap
 from mei_pipeline.selection.statistics.concentration import concentration
 from mei_pipeline.selection.statistics.drawdowns import shuffle_drawdowns
-from mei_pipeline.selection.statistics.sharpe import deflated_sharpe, track_record
+from mei_pipeline.selection.statistics.sharpe import deflated_sharpe, probabilistic_sharpe, track_record
 from mei_pipeline.selection.stress import crisis_drawdowns, plateau, stressed
-from mei_pipeline.selection.walk_forward import Slot, Walk, run_slot
+from mei_pipeline.selection.walk_forward import Slot, Walk, run_slot, slot_config
+from mei_pipeline.sweep.metrics import FEWEST_DAYS
 from mei_pipeline.sweep.plan import SweepPlan
 
 _ORDERS_WITHIN = 0.95
@@ -66,6 +67,10 @@ class Measured:
         deflated_sharpe: Probability that the true Sharpe ratio is above zero, given the looks.
         stress: Return in percent in each worse market.
         crises: Drawdown in percent in each crisis.
+        sharpe_without_best_symbol: Annual Sharpe ratio of the round trips of all symbols but the best one, by day of
+            their ends.
+        recent_probability: Probability that the true Sharpe ratio is above zero, by the later half of the days.
+        holdout_probability: The same by the holdout, run with the config that the slot stands for.
     """
 
     search: Search
@@ -85,6 +90,9 @@ class Measured:
     deflated_sharpe: float | None
     stress: Mapping[str, float]
     crises: Mapping[str, float]
+    sharpe_without_best_symbol: float | None = None  # earlier versions did not measure this and what follows
+    recent_probability: float | None = None
+    holdout_probability: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,50 @@ def measure(evidence: Evidence, slot: Slot, chain: Leg, search: Search) -> Measu
         deflated_sharpe=known(deflated_sharpe(record, search.effective_looks)),
         stress=stressed(evidence.ground, evidence.plan, evidence.walk, slot, evidence.policy.gates.stress),
         crises=crisis_drawdowns(evidence.ground, evidence.plan, slot, evidence.policy, evidence.to_ms),
+        sharpe_without_best_symbol=sharpe_without_best_symbol(chain),
+        recent_probability=recent_probability(chain.returns),
+        holdout_probability=veto_probability(_holdout_returns(evidence, slot)),
     )
+
+
+def sharpe_without_best_symbol(chain: Leg) -> float | None:
+    """Annual Sharpe ratio of the round trips of all symbols but the best one, by day of their ends.
+
+    None if only one symbol traded, or the days do not vary.
+    """
+    best = concentration(chain.trip_profits, chain.trip_symbols.tolist()).best
+    others = chain.trip_symbols != best
+    days = np.searchsorted(chain.days_ms, chain.trip_days_ms[others])
+    daily = np.bincount(days, chain.trip_profits[others], minlength=len(chain.days_ms)).astype(np.float64)
+    return known(track_record(daily).annual)
+
+
+def recent_probability(returns: Floats) -> float | None:
+    """Probability that the true Sharpe ratio is above zero, by the later half of daily returns [D]; None if constant.
+
+    At the same loss of records whose edge lasts, it finds an edge that ended by the middle more often than the later
+    third or quarter, a comparison of a later with an earlier part, or a CUSUM. A later end is found less often by all.
+    """
+    return known(probabilistic_sharpe(track_record(returns[len(returns) // 2 :])))
+
+
+def veto_probability(returns: Floats) -> float | None:
+    """Probability that the true Sharpe ratio is above zero, by daily returns [D]; 0.5 if they say nothing.
+
+    A config that did not trade on these days, or has fewer than two of them, has not lost significantly there. None if
+    the returns are constant and not zero.
+    """
+    if len(returns) < FEWEST_DAYS or not returns.any():
+        return 0.5
+    return known(probabilistic_sharpe(track_record(returns)))
+
+
+def _holdout_returns(evidence: Evidence, slot: Slot) -> Floats:
+    """Daily returns of the slot's config on the days after the search."""
+    days_ms = evidence.plan.to_ms, evidence.to_ms
+    if days_ms[0] >= days_ms[1]:
+        return np.empty(0)
+    return run_leg(evidence.ground, slot_config(evidence.plan, slot), days_ms).returns
 
 
 def known(value: Floats | float) -> float | None:

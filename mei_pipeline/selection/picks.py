@@ -9,7 +9,7 @@ import polars as pl
 from kernels.market import Floats
 from mei_pipeline.sweep.metrics import sharpe
 
-COLUMNS = ("combo", "day_count", "day_sum", "day_sum_sq")
+COLUMNS = ("combo", "trades", "day_count", "day_sum", "day_sum_sq")
 """What a choice reads of a row."""
 
 _KEPT_PER_CHUNK = 8  # times as many as wanted: equal ones among them count once
@@ -35,24 +35,29 @@ class Pick:
         return -self.loss
 
 
-def pick(chunks: Iterable[pl.DataFrame], spans: Sequence[tuple[int, int]], count: int) -> list[tuple[Pick, ...]]:
+def pick(
+    chunks: Iterable[pl.DataFrame], spans: Sequence[tuple[int, int]], count: int, least_trades: float = 0.0
+) -> list[tuple[Pick, ...]]:
     """The best combos of each span of blocks, best first, by Sharpe ratio of daily returns.
 
-    Only a combo that made money is chosen, and of those that did the same only the one with the lowest number: there
-    may be fewer than `count`, or none.
+    Only a combo that made money and has the trades is chosen, and of those that did the same only the one with the
+    lowest number: there may be fewer than `count`, or none.
 
     Args:
         chunks: Rows of a sweep with at least `COLUMNS`.
         spans: First block and one past the last, for each choice.
         count: How many to choose.
+        least_trades: Fewest closed trades of a row, on all days of its search: rows do not have them by block.
     """
     best: list[tuple[Pick, ...]] = [() for _ in spans]
     for rows in chunks:
         combos = rows["combo"].to_numpy()
-        sums = [rows[name].to_numpy() for name in COLUMNS[1:]]
+        enough = rows["trades"].to_numpy() >= least_trades
+        sums = [rows[name].to_numpy() for name in COLUMNS[2:]]
         for place, (first, last) in enumerate(spans):
             n, total, squares = (part[:, first:last].sum(axis=1) for part in sums)
-            found = _top(combos, sharpe(n, total, squares), total, squares, count * _KEPT_PER_CHUNK)
+            score = np.where(enough, sharpe(n, total, squares), np.nan)
+            found = _top(combos, score, total, squares, count * _KEPT_PER_CHUNK)
             best[place] = _distinct((*best[place], *found), count)
     return best
 

@@ -33,7 +33,7 @@ from mei_pipeline.selection.legs import Ground, Leg, run_leg
 from mei_pipeline.selection.measured import Evidence, known
 from mei_pipeline.selection.picks import COLUMNS
 from mei_pipeline.selection.statistics.sharpe import track_record
-from mei_pipeline.selection.walk_forward import Walk, choose, run_slots
+from mei_pipeline.selection.walk_forward import Walk, choose, least_trades, run_slots
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 from mei_pipeline.sweep.results import open_results, sweep_folder
@@ -68,7 +68,8 @@ def walk_night(
             run_sweep(settings, search, cut, ground.features, where=where, progress=progress)
         return _rows(settings, search)
 
-    walk = choose(plan.sweep, rows, plan.selection.walk_forward, plan.selection.finalists)
+    policy = plan.selection
+    walk = choose(plan.sweep, rows, policy.walk_forward, policy.finalists, policy.gates.min_round_trips)
     chains = run_slots(ground, plan.sweep, walk, progress)
     write_walk(settings, plan, walk, chains)
     return walk, chains
@@ -103,7 +104,7 @@ def candidates_night(settings: Settings, plan: NightPlan) -> Candidates:
             )
         )
     found = Candidates(
-        plan.id, plan.sweep.combos, _fell(settings, plan, [each.combo for each in finalists]), tuple(finalists)
+        plan.id, plan.sweep.combos, _fell(settings, plan, walk, [each.combo for each in finalists]), tuple(finalists)
     )
     write_candidates(settings, plan, found, replays)
     return found
@@ -152,16 +153,21 @@ def _rows(settings: Settings, search: SweepPlan) -> Iterator[pl.DataFrame]:
     return open_results(sweep_folder(settings.sweeps, search), search).frames(COLUMNS)
 
 
-def _fell(settings: Settings, plan: NightPlan, chosen: Sequence[int]) -> dict[str, int]:
+def _fell(settings: Settings, plan: NightPlan, walk: Walk, chosen: Sequence[int]) -> dict[str, int]:
     """How many of the combos that were not chosen fell, by reason."""
-    losers = others = 0
+    few = losers = others = 0
+    least = least_trades(plan.sweep, walk.folds, plan.selection.gates.min_round_trips)
     # One that is chosen by the sum of its days, or on the last of them, may have lost on the whole.
-    for rows in open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).frames(("combo", "net_pnl_usd")):
+    for rows in open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).frames(
+        ("combo", "trades", "net_pnl_usd")
+    ):
         free = rows.filter(~pl.col("combo").is_in(list(chosen)))
-        lost = int((free["net_pnl_usd"] <= 0.0).sum())
-        losers, others = losers + lost, others + free.height - lost
+        earned = free.filter(pl.col("net_pnl_usd") > 0.0)
+        rare = int((earned["trades"] < least).sum())
+        losers, few, others = losers + free.height - earned.height, few + rare, others + earned.height - rare
     return {
         "no profit on the days of the search": losers,
+        f"fewer than {np.ceil(least):.0f} trades on the days of the search, too few for `min_round_trips`": few,
         "not among the best on the days of the search, or the same as one of them": others,
     }
 

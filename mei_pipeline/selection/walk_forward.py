@@ -55,7 +55,7 @@ RowsOf = Callable[[SweepPlan], Iterable[pl.DataFrame]]
 """Gives the rows of a search, chunk after chunk, each with at least `picks.COLUMNS`; runs it where that is not done."""
 
 
-def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int) -> Walk:
+def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int, round_trips: int = 0) -> Walk:
     """Choose `count` combos in every fold of a search, and on all of its days.
 
     The combos of a grid and of a sample do not depend on the days, so one search serves all folds. `tpe` tries what did
@@ -66,6 +66,8 @@ def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int) -> Wa
         rows: The rows of it, and of the search of any fold.
         policy: How the days are cut.
         count: How many slots.
+        round_trips: Fewest closed round trips that a chain of all folds may have. A combo whose rate of trades does not
+            reach it is not chosen: it could not pass the gate.
 
     Raises:
         ConfigError: The policy leaves a fold no day.
@@ -73,15 +75,23 @@ def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int) -> Wa
     folds = folds_of(plan.from_ms, plan.to_ms, policy)
     spans = [*(fold.train for fold in folds), train_before(BLOCKS, policy)]
     if plan.search.method == "tpe":
-        chosen = [pick(rows(search), [(0, BLOCKS)], count)[0] for search in own_searches(plan, spans)]
+        chosen = [
+            pick(rows(search), [(0, BLOCKS)], count, least_trades(search, folds, round_trips))[0]
+            for search in own_searches(plan, spans)
+        ]
     else:
-        chosen = pick(rows(plan), spans, count)
+        chosen = pick(rows(plan), spans, count, least_trades(plan, folds, round_trips))
     *by_fold, finals = chosen
     slots = [
         Slot(number, final, tuple(picks[number] if number < len(picks) else None for picks in by_fold))
         for number, final in enumerate(finals)
     ]
     return Walk(folds, tuple(slots))
+
+
+def least_trades(search: SweepPlan, folds: Sequence[Fold], round_trips: int) -> float:
+    """Closed trades on the days of a search at the rate that makes `round_trips` on the days of all folds."""
+    return round_trips * (search.to_ms - search.from_ms) / DAY_MS / judged_days(folds)
 
 
 def slot_config(plan: SweepPlan, slot: Slot) -> Resolved:

@@ -172,7 +172,7 @@ def test_the_summary_is_what_the_night_did(world: World) -> None:
         "symbols": 3,
         "combos": 12,
         "candidates": 3,
-        "passed": 2,
+        "passed": 3,
     }
     assert told["ingested"] == {"added": 90 * 24 * 3, "revised": 0, "refused": 0, "left_out": ()}
     held = {pointer.lane: pointer.config_id for pointer in lane_pointers(open_registry(world.settings.registry))}

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from mei_pipeline.candles.sources import synthetic_calibration as calibration
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket
-from mei_pipeline.candles.sources.synthetic_edge import SHARPE_BY_DRIFT, SYMBOLS, drift_for
+from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, HOUR_MS
+from mei_pipeline.candles.sources.synthetic_edge import COST_BPS, SHARPE_BY_DRIFT, SLIPPAGE_BPS, SYMBOLS, drift_for
+from mei_pipeline.candles.sources.synthetic_hours import make_hours
+from mei_pipeline.config.load import load_config
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.settings import CHECKOUT
 
 
 def naive_profit(bars, fast_window, slow_window, stop_atr, target_atr):  # noqa: C901  (the events of a bar in their order)
@@ -85,6 +90,14 @@ def test_a_stated_edge_is_what_the_best_parameters_earn():
     assert (earned.net < earned.gross).all()
 
 
+def test_every_shipped_search_pays_the_slippage_that_a_stated_edge_is_net_of():
+    config = load_config(CHECKOUT / "config")
+    for name, spec in config.sweeps.items():
+        slippage = {spec.market[f"market.{side}_slippage_bps"] for side in ("entry", "exit")}
+        assert slippage == {SLIPPAGE_BPS}, name
+    assert config.sweeps["experiment"].market["market.taker_fee_bps"] + SLIPPAGE_BPS == COST_BPS
+
+
 @pytest.mark.parametrize("symbols", SYMBOLS)
 def test_the_table_is_monotone_in_edge_and_diversification(symbols):
     at = SYMBOLS.index(symbols)
@@ -101,6 +114,39 @@ def test_more_edge_needs_more_drift(one, other, symbols):
     low, high = sorted((one, other))
     assert 0.0 < drift_for(low, symbols) <= drift_for(high, symbols)
     assert drift_for(low, symbols) >= drift_for(low, symbols + 1)
+
+
+FIRST_HALF_MS = DEFAULT_FROM_MS + 20 * 24 * HOUR_MS
+
+
+@pytest.mark.parametrize(
+    ("change", "moved"),
+    [
+        ({}, {("BTC", 0), ("BTC", 1), ("ETH", 0), ("ETH", 1)}),
+        ({"edge_symbols": ("ETH",)}, {("ETH", 0), ("ETH", 1)}),
+        ({"edge_to_ms": FIRST_HALF_MS}, {("BTC", 0), ("ETH", 0)}),
+        ({"edge_to_ms": DEFAULT_FROM_MS}, set()),
+    ],
+)
+def test_an_edge_is_where_and_when_it_is_planted(change, moved):
+    market = SyntheticMarket(seed=3, symbols=("BTC", "ETH"), edge_size=0.2, **change)
+    hours = 40 * 24
+    drift = make_hours(market, hours).drift.reshape(2, hours // 2, 2)
+    found = {(name, half) for half in (0, 1) for at, name in enumerate(market.symbols) if drift[half, :, at].any()}
+    assert found == moved
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"edge_symbols": ("NOPE",)}, "edge_symbols are .*NOPE.*allowed: symbols of the market, BTC, ETH"),
+        ({"edge_to_ms": DEFAULT_FROM_MS + 1}, "edge_to_ms is .* full hour"),
+        ({"edge_to_ms": 0}, "edge_to_ms is 0"),
+    ],
+)
+def test_an_edge_of_no_symbol_or_time_of_the_market_is_refused(change, text):
+    with pytest.raises(ConfigError, match=text):
+        SyntheticMarket(seed=3, symbols=("BTC", "ETH"), edge_size=0.2, **change)
 
 
 def test_no_edge_is_no_drift():

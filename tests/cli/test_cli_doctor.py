@@ -103,6 +103,13 @@ def test_instruments_that_no_source_stated_are_named(mei_settings, lake):
     assert finding_of("instruments")["level"] == "ok"
 
 
+def test_a_universe_too_small_for_the_gates_is_named_before_a_search(lake):
+    assert lake.is_dir()
+    found = finding_of("universe")
+    assert found["level"] == "warn"
+    assert "other_symbols: 3 holds out none of 1, it needs at least 6" in found["found"]
+
+
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 10)], ids=["gone", "cut"])
 def test_a_damaged_file_of_the_lake_fails(lake, harm):
     harm(next(lake.rglob("2025-06.parquet")))

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from config_kit import write_folder
@@ -59,6 +60,23 @@ def test_check_for_machines(mei):
     assert code == 0
     assert found["pipeline"]["sources"][0]["from"] == 1_735_689_600_000
     assert found["sweeps"]["smoke"]["axes"] == {"trade.sl_atr_mult": [1, 2.5]}
+
+
+@pytest.mark.parametrize(
+    ("universe", "words"),
+    [("[BTC, ETH, SOL]", "other_symbols: 3 holds out none of 3"), ("all", "of fewer than 6 symbols nothing can be")],
+)
+def test_check_says_which_gates_a_small_universe_cannot_pass(mei, tmp_path, universe, words):
+    path = tmp_path / "config" / "pipeline.yaml"
+    lines = [
+        f"universe: {universe}" if line.startswith("universe:") else line for line in path.read_text().splitlines()
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    shutil.copy(CHECKOUT / "config" / "policy.yaml", tmp_path / "config" / "policy.yaml")
+    code, out, _ = mei("check", "--json")
+    (text,) = json.loads(out)["no_evidence"]
+    assert (code, words in text) == (0, True)
+    assert "nothing can be promoted" in " ".join(mei("check")[1].split())
 
 
 def test_check_of_a_bad_folder_reports_all_and_exits_with_2(mei, tmp_path):

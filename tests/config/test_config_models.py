@@ -2,20 +2,24 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import yaml
 from config_kit import TABLE
 from hypothesis import given
 from hypothesis import strategies as st
-from policy_kit import policy_text, selection_of
+from policy_kit import policy, policy_text, selection_of
 
 from mei_pipeline.candles.intervals import INTERVALS
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS
 from mei_pipeline.config import base
 from mei_pipeline.config.keys import keys_of
+from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import LaneConfig, Overrides, PipelineConfig, PolicyConfig, Range, SweepSpec
+from mei_pipeline.config.models.policy import LATER_GATES
 from mei_pipeline.config.models.sources import Column, SyntheticSource
 from mei_pipeline.config.reader import parse_document
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.settings import CHECKOUT
 
 PIPELINE = """\
 venue: binance
@@ -226,7 +230,7 @@ CASES = [
         POLICY,
         "min_deflated_sharpe: 1.0e-09",
         "min_deflated_sharpe: 1",
-        "32:5: selection.gates.min_deflated_sharpe: 1 is not allowed; a number above 0 and below 1",
+        "35:5: selection.gates.min_deflated_sharpe: 1 is not allowed; a number above 0 and below 1",
     ),
     (
         PolicyConfig,
@@ -247,7 +251,7 @@ CASES = [
         f"{POLICY}  crises: {{crash: {{from: 2025-10-13, to: 2025-10-10}}}}\n",
         "",
         "",
-        "41:38: selection.crises.crash.to: not after `from`",
+        "44:38: selection.crises.crash.to: not after `from`",
     ),
     (PolicyConfig, "# none", "", "", " selection: missing; a mapping with the keys finalists"),
     (Overrides, "base: {a: 1}", "", "", " strategy: missing; the strategy whose parameters these are"),
@@ -400,6 +404,31 @@ POLICIES = [
         }.items()
     ),
 ]
+
+
+def test_a_policy_of_an_earlier_version_asks_for_the_later_gates():
+    text = policy()
+    for name in LATER_GATES:
+        del text["selection"]["gates"][name]
+    gates = parse_document(yaml.safe_dump(text).encode(), Path("policy.yaml"), PolicyConfig).model.selection.gates
+    shipped = load_config(CHECKOUT / "config").policy.selection.gates
+    assert all(getattr(gates, name) == getattr(shipped, name) is not None for name in LATER_GATES)
+
+
+@pytest.mark.parametrize(
+    ("gate", "value", "allowed"),
+    [
+        ("min_recent_probability", 0, "above 0"),
+        ("min_holdout_probability", 1, "below 1"),
+        ("min_sharpe_without_best_symbol", 21, "20"),
+        ("min_recent_probability", "high", "number"),
+    ],
+)
+def test_a_later_gate_that_is_out_of_bounds_is_refused(gate, value, allowed):
+    with pytest.raises(ConfigError, match=gate) as refused:
+        selection_of(**{gate: value})
+    assert str(value) in str(refused.value)
+    assert allowed in str(refused.value)
 
 
 @pytest.mark.parametrize(("changes", "same"), POLICIES)

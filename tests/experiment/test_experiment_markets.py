@@ -39,6 +39,38 @@ def test_symbols_held_out_live_in_the_same_market():
     assert np.corrcoef(moves.T)[0, 1] > 0.4
 
 
+def moves(source, seed, symbols, days):
+    """Whether prices differ from the same market without edge, [symbols] in the first and in the last days."""
+    plain, planted = (each.bars(seed, symbols, days).prices[3] for each in (invented(0.0, 3), source))
+    ratio = np.diff(np.log(planted), axis=0) - np.diff(np.log(plain), axis=0)
+    half = len(ratio) // 2
+    # The venue rounds prices to five figures: what a drift adds is more than that in the sum of many hours.
+    return [np.abs(part).mean(axis=0) > 2e-4 for part in (ratio[:half], ratio[half + 1 :])]
+
+
+def test_a_decayed_edge_ends_at_its_share_of_the_days():
+    source = invented(6.0, 3, alive_frac=0.5)
+    for symbols in (source.searched, source.others):
+        first, last = moves(source, 4, symbols, 20)
+        assert first.all()
+        assert not last.any()
+
+
+@pytest.mark.parametrize("seed", [4, 7])
+def test_an_edge_of_one_symbol_is_in_no_other_one(seed):
+    source = invented(3.0, 3, one_symbol=True)
+    first, last = moves(source, seed, source.searched, 20)
+    assert [name for name, there in zip(source.searched, first, strict=True) if there] == [source.searched[seed]]
+    assert (first == last).all()
+    assert not any(part.any() for part in moves(source, seed, source.others, 20))
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5])
+def test_a_share_of_days_that_is_none_is_refused(share):
+    with pytest.raises(ConfigError, match=r"alive_frac is .*allowed: above 0 and at most 1"):
+        invented(3.0, 3, alive_frac=share)
+
+
 def test_an_edge_above_the_table_is_refused():
     with pytest.raises(ConfigError, match="edge_sharpe is 40"):
         invented(40.0, 3)

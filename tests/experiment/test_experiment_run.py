@@ -126,7 +126,16 @@ def test_rates_tell_first_last_and_any_night_apart():
 
 def test_gates_count_candidates_and_those_that_fell_at_no_other():
     nights = [(Verdict(("a", "b"), 0.1, 1), Verdict(("a",), 0.2, 1)), (Verdict((), 3.0, 1),), ()]
-    assert fallen(nights) == {"a": {"failed": 2, "alone": 1}, "b": {"failed": 1, "alone": 0}}
+    assert fallen(nights) == {
+        "a": {"failed": 2, "no_evidence": 0, "alone": 1},
+        "b": {"failed": 1, "no_evidence": 0, "alone": 0},
+    }
+
+
+def test_no_evidence_neither_passes_nor_counts_as_fallen():
+    unknown = Verdict((), 3.0, 1, ("a",))
+    assert not promoted((unknown,))
+    assert fallen([(unknown,)]) == {"a": {"failed": 0, "no_evidence": 1, "alone": 1}}
 
 
 @pytest.mark.parametrize(
@@ -164,11 +173,30 @@ def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monk
     } == set(found)  # fmt: skip
     assert (found["kind"], found["edge"], found["combos"], found["symbols"]) == ("planted", 3.0, 8, 10)
     assert (found["days_out_of_sample"], found["nights"], found["seed"]) == (280, 1, 9)
-    show(found | {"gates": {"min_deflated_sharpe": {"failed": 1, "alone": 1}}})
+    show(found | {"gates": {"min_deflated_sharpe": {"failed": 1, "no_evidence": 0, "alone": 1}}})
     said = capsys.readouterr()
     assert "1 synthetic markets, Sharpe ratio 3 planted: promoted" in " ".join(said.out.split())
     assert "min_deflated_sharpe" in said.out
     assert "280 days out of sample" in said.err
+
+
+def test_the_title_says_where_the_edge_is(capsys):
+    part = {"promoted": 1, "rate": 1.0, "ci95": [0.0, 1.0]}
+    rest = dict.fromkeys(("candidates", "symbols", "other_symbols", "combos", "days_out_of_sample", "seconds"), 1)
+    found = {
+        "candles": "synthetic",
+        "markets": 1,
+        "nights": 1,
+        "nothing_chosen": 0,
+        "policy": "",
+        "sweep": "experiment",
+    }
+    for kind, words in (
+        ({"kind": "decayed", "edge": 3.0, "until": 0.5}, "Sharpe ratio 3 planted until 50% of the days: promoted"),
+        ({"kind": "one-symbol", "edge": 3.0}, "Sharpe ratio 3 planted in one symbol: promoted"),
+    ):
+        show({**part, **rest, **found, **kind, "first_night": part, "last_night": part, "gates": {}})
+        assert words in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.long
@@ -186,7 +214,15 @@ def test_a_table_says_what_was_promoted(capsys):
         (["null", "--markets", "0"], 2, "--markets"),
         (["planted", "--edge", "0"], 2, "--edge"),
         (["planted", "--edge", "40"], 2, "at most"),
+        (["planted", "--edge", "nan"], 2, "at most"),
+        (["decayed", "--edge", "3", "--until", "nan"], 2, "alive_frac is nan"),
         (["planted"], 2, "--edge"),
+        (["decayed", "--edge", "0"], 2, "--edge"),
+        (["decayed", "--edge", "3", "--until", "1"], 2, "--until"),
+        (["decayed", "--edge", "3", "--until", "0"], 2, "--until"),
+        (["one-symbol", "--edge", "0"], 2, "--edge"),
+        (["one-symbol", "--edge", "40"], 2, "at most"),
+        (["one-symbol", "--edge", "3", "--markets", "0"], 2, "--markets"),
         (["null", "--sweep", "nothing"], 2, "no sweep 'nothing'"),
         (["null", "--candles", "lake"], 3, "no 1h bars"),
     ],

@@ -116,7 +116,7 @@ def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
 def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) -> None:
     facts = facts_of(ended)
     fallen = tables(report_of(facts), "What fell where")
-    assert fallen["At the gates"].rows == (("min_sharpe", 2, 2, "slot 0, slot 1"),)
+    assert fallen["At the gates"].rows == (("min_sharpe", 2, 0, 2, "slot 0, slot 1"),)
     assert {why: count for count, why in fallen["Before the gates"].rows} == facts.found.fell
     matrix = {row[0]: row[1:] for row in fallen["Value and verdict"].rows}
     for each in facts.gated.judgements:
@@ -131,7 +131,7 @@ def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) ->
 def test_a_night_without_a_finalist_is_told_with_its_reason_and_dashes(ended: Settings) -> None:
     facts = facts_of(ended)
     text = markdown_of(report_of(facts))
-    assert "There was no finalist. Nothing was deployed: no combo of the search made money" in text
+    assert "There was no finalist. Nothing was deployed: no combo of the search with enough trades made money" in text
     assert "Nothing was judged." in text
     assert {row[1] for row in tables(report_of(facts), "How much is luck")[""].rows} == {None}
     assert "- probability of backtest overfitting: -\n" in text
@@ -357,7 +357,7 @@ def test_a_finalist_that_lost_on_the_whole_is_not_counted_among_the_fallen(ended
         noted = {key.decode(): kept[key].decode() for key in (b"mei.sweep", b"mei.chunk")}
         rows.write_parquet(path, metadata=noted)
     found = candidates_night(ended, plan)
-    assert list(found.fell.values()) == [0, 10]
+    assert list(found.fell.values()) == [0, 0, 10]
     assert len(found.finalists) == 2
 
 

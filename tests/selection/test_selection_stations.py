@@ -168,6 +168,17 @@ def test_a_search_row_counts_as_lost_only_where_it_made_no_money(judged):
     assert fell["no profit on the days of the search"] == rows.filter(rows["net_pnl_usd"] <= 0).height
 
 
+def test_combos_that_trade_too_seldom_for_the_gate_are_left_out_and_counted(mei_settings: Settings, tmp_path: Path):
+    found = searched(mei_settings, tmp_path / "config", drift=0.002, min_round_trips=100_000)
+    judge(found)
+    rows = read_results(sweep_folder(found.settings.sweeps, found.plan.sweep), found.plan.sweep)
+    chosen = read_candidates(mei_settings, found.plan)
+    (few,) = [count for why, count in chosen.fell.items() if "min_round_trips" in why]
+    assert few == rows.filter(rows["net_pnl_usd"] > 0).height > 0
+    assert (chosen.finalists, sum(chosen.fell.values())) == ((), rows.height)
+    assert "trades" in deploy(found).lanes[0].reason
+
+
 def test_no_day_of_the_holdout_chooses_or_judges(judged):
     walk, chains = read_walk(judged.settings, judged.plan)
     assert all(fold.test_ms[1] <= judged.plan.holdout_ms for fold in walk.folds)
@@ -257,7 +268,7 @@ def test_a_night_in_which_nothing_made_money_is_a_night(mei_settings: Settings, 
     done = deploy(found)
     assert done.judged == ()
     assert [(lane.new, lane.reason) for lane in done.lanes] == [
-        (None, "nothing, because no combo of the search made money on all of its days")
+        (None, "nothing, because no combo of the search with enough trades made money on all of its days")
     ]
     registry = open_registry(mei_settings.registry)
     assert (lane_pointers(registry), list_configs(registry)) == ((), ())
@@ -366,13 +377,13 @@ def test_returns_that_are_no_numbers_stop_the_night(judged):
 
 def test_all_failing_is_a_night_that_says_where_most_fell(first_judged, home, tmp_path):
     there = copy_of(first_judged, home)
-    strict = search(there.settings, write_config(tmp_path / "strict", walk_forward=WIDE, min_round_trips=1_000_000))
+    strict = search(there.settings, write_config(tmp_path / "strict", walk_forward=WIDE, min_sharpe=20))
     judge(strict)
     gated = read_gated(strict.settings, strict.plan)
-    assert [each.reason.split(":")[0] for each in gated.judgements] == ["min_round_trips"] * 3
+    assert [each.reason.split(":")[0] for each in gated.judgements] == ["min_sharpe"] * 3
     done = deploy(strict)
     assert [judged.passed for judged in done.judged] == [False] * 3
-    assert done.lanes[0].reason == "nothing, because none of 3 passed; most fell at min_round_trips (3)"
+    assert done.lanes[0].reason == "nothing, because none of 3 passed; most fell at min_sharpe (3)"
     assert done.lanes[0].new is None
 
 

@@ -17,13 +17,25 @@ from mei_pipeline.market import DAY_MS, window
 from mei_pipeline.memory import features_of, synthetic_bars
 from mei_pipeline.replay.run import replay_window
 from mei_pipeline.selection.folds import folds_of
-from mei_pipeline.selection.gates import JUDGES, judge
+from mei_pipeline.selection.gates import (
+    JUDGES,
+    judge,
+    min_holdout_probability,
+    min_recent_probability,
+    min_sharpe_without_best_symbol,
+)
 from mei_pipeline.selection.judge import judge_chains, luck_of, own_looks
-from mei_pipeline.selection.legs import Ground, chain, flat_leg, run_leg
-from mei_pipeline.selection.measured import Evidence, Measured
+from mei_pipeline.selection.legs import Ground, Leg, chain, flat_leg, run_leg
+from mei_pipeline.selection.measured import (
+    Evidence,
+    Measured,
+    recent_probability,
+    sharpe_without_best_symbol,
+    veto_probability,
+)
 from mei_pipeline.selection.picks import pick
 from mei_pipeline.selection.stress import neighbours
-from mei_pipeline.selection.walk_forward import choose, run_slots
+from mei_pipeline.selection.walk_forward import choose, least_trades, run_slots
 from mei_pipeline.settings import CHECKOUT
 from mei_pipeline.simulation import encode_combos, run_combos
 from mei_pipeline.sweep.metrics import sharpe
@@ -116,14 +128,40 @@ def test_choices_are_those_of_all_rows_at_once_whatever_the_chunks(cut):
     squares[7] = squares[3]
     columns = {"day_count": np.full((count, BLOCKS), 5.0), **sums, "day_sum_sq": squares}
     arrays = [pl.Series(name, value, dtype=pl.Array(pl.Float64, BLOCKS)) for name, value in columns.items()]
-    rows = pl.DataFrame([pl.Series("combo", np.arange(count)), *arrays])
+    trades = rng.integers(0, 20, count)
+    trades[7] = trades[3]
+    rows = pl.DataFrame([pl.Series("combo", np.arange(count)), pl.Series("trades", trades), *arrays])
     spans = [(0, 4), (0, 16), (8, 12)]
-    chosen = pick([rows[start : start + cut] for start in range(0, count, cut)], spans, 5)
+    chosen = pick([rows[start : start + cut] for start in range(0, count, cut)], spans, 5, 9.5)
     for (first, last), picks in zip(spans, chosen, strict=True):
         ratio = sharpe(*(columns[n][:, first:last].sum(axis=1) for n in ("day_count", "day_sum", "day_sum_sq")))
-        order = [k for k in np.argsort(-ratio, kind="stable") if ratio[k] > 0.0 and k != 7][:5]
+        order = [k for k in np.argsort(-ratio, kind="stable") if ratio[k] > 0.0 and k != 7 and trades[k] >= 10][:5]
         assert [each.combo for each in picks] == order
         assert [each.sharpe for each in picks] == ratio[order].tolist()
+
+
+@pytest.mark.parametrize("train", [4, 12])
+def test_a_rate_of_trades_that_just_reaches_the_gate_on_the_judged_days_is_enough(plan, train):
+    folds = folds_of(FROM_MS, TO_MS, WalkForward(window="anchored", train_blocks=train, test_blocks=1, embargo_days=1))
+    days = sum(fold.days for fold in folds)
+    least = least_trades(plan, folds, 60)
+    assert least * days / SEARCHED == pytest.approx(60)
+    assert least_trades(plan, folds, 0) == 0
+
+
+def test_a_combo_that_trades_too_seldom_for_the_gate_is_not_chosen(mei_settings, bars, plan):
+    rows = rows_of(ground_of(mei_settings, bars, plan), plan)
+    folds = folds_of(FROM_MS, TO_MS, ANCHORED)
+    wanted = int(rows["trades"].median() * sum(fold.days for fold in folds) / SEARCHED)
+    few = set(rows.filter(pl.col("trades") < least_trades(plan, folds, wanted))["combo"])
+    free, held = (choose(plan, lambda _: [rows], ANCHORED, 12, least) for least in (0, wanted))
+    picked = [
+        {each.combo for slot in walk.slots for each in (slot.final, *slot.picks) if each} for walk in (free, held)
+    ]
+    assert few & picked[0]
+    assert picked[1]
+    assert not few & picked[1]
+    assert choose(plan, lambda _: [rows], ANCHORED, 12, 10**6).slots == ()
 
 
 def test_a_leg_is_the_replay_less_the_cost_of_closing(mei_settings, bars, plan):
@@ -221,11 +259,14 @@ def test_every_gate_that_is_asked_for_is_computed_for_every_candidate(mei_settin
         assert not each.passed  # no evidence never promotes
 
 
-def test_the_holdout_chooses_nothing(mei_settings, bars, plan, policy):
+def test_the_holdout_chooses_nothing_and_moves_no_gate_but_its_own(mei_settings, bars, plan, policy):
     one = judged(mei_settings, bars, plan, policy)
     other = changed_after(bars, TO_MS)
     two = judged(mei_settings, other, plan, policy)
-    assert [(each.config_id, each.gates) for each in one] == [(each.config_id, each.gates) for each in two]
+    assert [each.config_id for each in one] == [each.config_id for each in two]
+    for before, after in zip(one, two, strict=True):
+        moved = [gate.name for gate, changed in zip(before.gates, after.gates, strict=True) if gate != changed]
+        assert moved == ["min_holdout_probability"]
     holdout, resolved = (TO_MS, TO_MS + HOLDOUT * DAY_MS), resolved_combo(plan, plan.combo(0))
     legs = [run_leg(ground_of(mei_settings, each, plan), resolved, holdout).returns for each in (bars, other)]
     assert not np.array_equal(*legs)  # what was changed does matter to the days after
@@ -251,6 +292,76 @@ def judged_once(settings, bars, plan, policy):
     if not _ONCE:
         _ONCE.append(judged(settings, bars, plan, policy)[0].measured)
     return _ONCE[0]
+
+
+DAYS = np.arange(60, dtype=np.int64) * DAY_MS
+
+
+@pytest.mark.parametrize(
+    ("returns", "verdict"),
+    [
+        (-0.01 + 0.001 * np.cos(np.arange(42)), "fail"),
+        (0.01 + 0.001 * np.cos(np.arange(42)), "pass"),
+        (-0.001 + 0.01 * np.cos(np.arange(42)), "pass"),  # a loss that luck explains
+        (np.zeros(42), "pass"),  # nothing traded, nothing lost
+        (np.array([-0.5]), "pass"),  # one day has no deviation
+        (np.full(42, -0.01), "no evidence"),
+    ],
+)
+def test_the_holdout_is_a_veto_on_a_significant_loss(returns, verdict):
+    value = veto_probability(returns)
+    assert min_holdout_probability(measured_with(holdout_probability=value), 0.05).verdict == verdict
+
+
+def record(returns, symbols=(0,), shares=(1.0,)):
+    """A chain whose round trips end daily and share out each day's return among the symbols."""
+    profits = np.outer(returns, shares).ravel()
+    trips = np.tile(symbols, len(returns)), profits, np.repeat(DAYS[: len(returns)], len(symbols))
+    return Leg(DAYS[: len(returns)], returns, returns != 0.0, np.cumprod(1.0 + returns), *trips)
+
+
+NOISE = 0.01 * np.cos(2.4 * np.arange(60))
+
+
+@pytest.mark.parametrize(
+    ("shares", "verdict"),
+    [((0.4, 0.3, 0.3), "pass"), ((1.0, 0.0, 0.0), "no evidence"), ((1.4, -0.2, -0.2), "fail")],
+)
+def test_without_its_best_symbol_a_record_still_earns(shares, verdict):
+    value = sharpe_without_best_symbol(record(0.004 + NOISE, (0, 1, 2), shares))
+    assert min_sharpe_without_best_symbol(measured_with(sharpe_without_best_symbol=value), 0.5).verdict == verdict
+
+
+def test_a_symbol_alone_is_no_evidence_of_others():
+    assert sharpe_without_best_symbol(record(0.004 + NOISE)) is None
+    assert sharpe_without_best_symbol(record(np.zeros(60))) is None
+
+
+def test_what_is_left_without_the_best_symbol_is_counted_on_the_day_of_its_end():
+    leg = record(0.004 + NOISE, (0, 1), (0.6, 0.4))
+    expected = sharpe(
+        np.float64(60), np.float64((0.4 * leg.returns).sum()), np.float64(((0.4 * leg.returns) ** 2).sum())
+    )
+    assert sharpe_without_best_symbol(leg) == pytest.approx(float(expected))
+
+
+def test_a_record_that_died_halfway_has_no_recent_edge():
+    alive, dead = 0.006 + NOISE, NOISE - 0.001
+    found = [recent_probability(days) for days in (alive, np.concatenate((alive[:30], dead[30:])))]
+    verdicts = [min_recent_probability(measured_with(recent_probability=value), 0.8).verdict for value in found]
+    assert verdicts == ["pass", "fail"]
+    assert recent_probability(np.concatenate((alive[:30], np.zeros(30)))) is None
+
+
+def measured_with(**changes):
+    """Figures of a slot of which only `changes` are known."""
+    numbers = {f.name: None for f in fields(Measured)} | {
+        "round_trips": 0,
+        "return_pct": 0.0,
+        "stress": {},
+        "crises": {},
+    }
+    return Measured(**(numbers | changes))
 
 
 def test_luck_is_unknown_where_no_trial_differs_between_blocks():

@@ -21,6 +21,7 @@ from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket, make_bars
 from mei_pipeline.candles.sources.synthetic_calibration import TIGHT, Earned, measure
 from mei_pipeline.candles.sources.synthetic_config import BASE_INTERVALS, INSTRUMENTS, Regimes
+from mei_pipeline.candles.sources.synthetic_edge import COST_BPS, SHARPE_BY_DRIFT
 from mei_pipeline.candles.sources.synthetic_hours import Floats
 from mei_pipeline.errors import DataError, MeiError
 from mei_pipeline.progress import Lines, Progress
@@ -192,7 +193,7 @@ def _bar() -> Progress:
 @click.option("--edge", is_flag=True, help="Measure what planted edges earn on a long run.")
 @click.option("--size", "sizes", multiple=True, type=click.FloatRange(0.0), help="An edge_size; may be repeated.")
 @click.option("--years", type=click.IntRange(1), default=120, help="Length of the long run.")
-@click.option("--fee-bps", type=click.FloatRange(0.0), default=4.5, help="Fee per fill.")
+@click.option("--cost-bps", type=click.FloatRange(0.0), default=COST_BPS, help="Fee and slippage per fill.")
 @click.option("--trend-hours", type=float, default=Regimes.trend_hours, help="Regimes of --edge.")
 @click.option("--range-hours", type=float, default=Regimes.range_hours, help="Regimes of --edge.")
 @click.option("--market-share", type=float, default=Regimes.trend_market_share, help="Regimes of --edge.")
@@ -205,7 +206,7 @@ def main(  # noqa: PLR0913  (one argument per option)
     edge: bool,
     sizes: tuple[float, ...],
     years: int,
-    fee_bps: float,
+    cost_bps: float,
     trend_hours: float,
     range_hours: float,
     market_share: float,
@@ -221,8 +222,8 @@ def main(  # noqa: PLR0913  (one argument per option)
         if edge:
             regimes = Regimes(trend_hours=trend_hours, range_hours=range_hours, trend_market_share=market_share)
             base = SyntheticMarket(seed=90_000, symbols=tuple(INSTRUMENTS), regimes=regimes)
-            wanted = sizes or (0.0, 0.03, 0.06, 0.09, 0.12, 0.16, 0.2, 0.25, 0.3)
-            found = [measure(replace(base, edge_size=size), BOOKS, years, fee_bps, _bar()) for size in wanted]
+            wanted = sizes or tuple(SHARPE_BY_DRIFT)
+            found = [measure(replace(base, edge_size=size), BOOKS, years, cost_bps, _bar()) for size in wanted]
             click.echo(printable("\n".join(edge_table(found))))
     except MeiError as error:
         click.echo(printable(f"error: {error}"), err=True)

@@ -3,7 +3,7 @@
 The rules are those of `ema_cross` on closed hourly bars: a cross of the EMAs at a close, filled at the next open; stop
 and target fixed at entry in units of ATR(14), tested against high and low, the stop first, a gap filled at the open;
 after either, flat until the next cross. Every position has the same notional at entry and profits are not reinvested,
-so the Sharpe ratio is that of daily profit per unit of capital, with fees, without slippage and funding. The whole is
+so the Sharpe ratio is that of daily profit per unit of capital, with fees and slippage, without funding. The whole is
 vectorised over windows, stops, markets and symbols; only time is a loop.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from mei_pipeline.candles.sources.synthetic_bars import make_bars
 from mei_pipeline.candles.sources.synthetic_config import HOUR_MS, SyntheticMarket
+from mei_pipeline.candles.sources.synthetic_edge import COST_BPS
 from mei_pipeline.candles.sources.synthetic_hours import Floats
 from mei_pipeline.progress import Progress, silent
 
@@ -43,8 +44,8 @@ class Earned:
     Attributes:
         edge_size: Drift in a trend, in hourly standard deviations per hour.
         books: Numbers of symbols; a book holds the first so many of the market's, with equal weights.
-        gross: Before fees.
-        net: After fees.
+        gross: Before costs.
+        net: After fees and slippage.
         years: Length of the run.
     """
 
@@ -66,7 +67,7 @@ def measure(
     market: SyntheticMarket,
     books: Sequence[int],
     years: int,
-    fee_bps: float = 4.5,
+    cost_bps: float = COST_BPS,
     progress: Progress = silent,
 ) -> Earned:
     """Run every combination of `FAST`, `SLOW` and `STOPS` on about `years` years of the process behind `market`.
@@ -75,7 +76,7 @@ def measure(
         market: Gives edge, regimes, symbols and first seed; its interval must be 1h.
         books: Numbers of symbols to report, each at most the number of the market's symbols.
         years: Rounded up to whole batches of markets.
-        fee_bps: Fee per fill, of its notional.
+        cost_bps: Fee and slippage per fill, of its notional.
         progress: Told after each batch.
     """
     batch_years = MARKETS_AT_ONCE * RUN_DAYS // YEAR_DAYS
@@ -87,7 +88,7 @@ def measure(
         for profit, traded in trade_days(bars):
             for at, book in enumerate(books):
                 gross = profit[..., :book].mean(axis=-1)
-                for after, daily in enumerate((gross, gross - fee_bps * 1e-4 * traded[..., :book].mean(axis=-1))):
+                for after, daily in enumerate((gross, gross - cost_bps * 1e-4 * traded[..., :book].mean(axis=-1))):
                     moments[0, after, at] += daily.shape[-1]
                     moments[1, after, at] += daily.sum(axis=-1)
                     moments[2, after, at] += (daily**2).sum(axis=-1)

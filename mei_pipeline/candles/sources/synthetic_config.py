@@ -118,6 +118,8 @@ class SyntheticMarket:
         edge_sharpe: Planted edge as the net annualised Sharpe ratio of the best `ema_cross` on an equal-weight book of
             all symbols; a drift is found for it in the calibration table, which holds for hourly bars and the default
             regimes. At most one of the two edges may be given.
+        edge_symbols: Symbols that have the edge; empty for all.
+        edge_to_ms: End of the edge, on the hour; None for an edge that lasts.
         regimes: The switching between ranges and trends.
         venue: Name under which the bars are stored.
     """
@@ -129,6 +131,8 @@ class SyntheticMarket:
     to_ms: int | None = None
     edge_size: float = 0.0
     edge_sharpe: float = 0.0
+    edge_symbols: tuple[str, ...] = ()
+    edge_to_ms: int | None = None
     regimes: Regimes = field(default_factory=Regimes)
     venue: str = "synthetic"
 
@@ -153,12 +157,26 @@ class SyntheticMarket:
             )
         if self.edge_size and self.edge_sharpe:
             raise ConfigError("synthetic market: edge_size and edge_sharpe are both given; state the edge once")
+        if unknown := set(self.edge_symbols) - set(self.symbols):
+            raise ConfigError(
+                f"synthetic market: edge_symbols are {sorted(unknown)}; allowed: symbols of the market, "
+                f"{', '.join(self.symbols)}"
+            )
+        if self.edge_to_ms is not None and (self.edge_to_ms % HOUR_MS or self.edge_to_ms < self.from_ms):
+            raise ConfigError(
+                f"synthetic market: edge_to_ms is {self.edge_to_ms}; it must be a full hour (a multiple of {HOUR_MS}), "
+                f"{self.from_ms} or later"
+            )
         if self.edge_sharpe and self.regimes != Regimes():
             raise ConfigError(
                 "synthetic market: edge_sharpe is calibrated for the default regimes; with others give edge_size and "
                 "measure it with `python -m mei_pipeline.candles.sources.stylised --edge`",
             )
         drift_for(self.edge_sharpe, len(self.symbols))
+
+    def drift_of(self, symbol: str) -> float:
+        """The planted drift of a symbol in a trend, in hourly standard deviations per hour."""
+        return self.trend_drift if symbol in (self.edge_symbols or self.symbols) else 0.0
 
     @property
     def trend_drift(self) -> float:

@@ -141,6 +141,11 @@ def _noise(seed: int, symbol: str, hours: int) -> Floats:
     return factor
 
 
+def _edge_hours(market: SyntheticMarket, hours: int) -> int:
+    """Hours from the start of the market that have the edge."""
+    return hours if market.edge_to_ms is None else (market.edge_to_ms - market.from_ms) // HOUR_MS
+
+
 @lru_cache(maxsize=2)
 def make_hours(market: SyntheticMarket, hours: int) -> Hours:
     """Return the first `hours` hours of `market`; a smaller number gives a prefix of the same skeleton."""
@@ -152,6 +157,7 @@ def make_hours(market: SyntheticMarket, hours: int) -> Hours:
     factor_shock = stream(seed, "shock").standard_normal(hours)
     factor_noise = _noise(seed, "", hours)
     share = regimes.trend_market_share
+    alive = np.arange(hours) < _edge_hours(market, hours)
 
     shape = (hours, len(market.symbols))
     out = {name: np.empty(shape) for name in ("own_shock", "factor_std", "own_std", "drift", "vol")}
@@ -164,7 +170,7 @@ def make_hours(market: SyntheticMarket, hours: int) -> Hours:
         own_std = std * _noise(seed, symbol, hours) * np.sqrt(1.0 - what.market_share)
         own_shock = stream(seed, "shock", symbol).standard_normal(hours)
         trend = np.sqrt(share) * regime + np.sqrt(1.0 - share) * chain(seed, symbol, hours, regimes)
-        drift = market.trend_drift * std * trend
+        drift = market.drift_of(symbol) * std * trend * alive
         step = factor_std * factor_shock + own_std * own_shock + drift - 0.5 * (factor_std**2 + own_std**2)
         log_price[:, at] = np.cumsum(np.concatenate(([np.log(what.price_usd)], step)))
         for name, column in (("own_shock", own_shock), ("factor_std", factor_std), ("own_std", own_std)):

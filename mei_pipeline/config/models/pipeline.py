@@ -16,7 +16,8 @@ class Window(FileModel):
     days: Annotated[int, Field(ge=2, le=3650)] = 300
     """Days before the as-of time that a night looks at."""
     holdout_days: Annotated[int, Field(ge=1, le=3650)] = 42
-    """Last days of the window, which the search never sees: they are reported and choose nothing."""
+    """Last days of the window, which the search never sees: they are reported and choose nothing, but a significant
+    loss on them is a veto."""
     min_coverage_frac: Annotated[float, Field(ge=0, le=1)] = 0.98
     """Share of the window's bars that a symbol must have to take part."""
     stale_after_hours: Annotated[float, Field(gt=0, le=8760)] = 3.0

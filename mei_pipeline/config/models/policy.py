@@ -1,6 +1,6 @@
 """policy.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -94,6 +94,14 @@ class Gates(FileModel):
     """Greatest probability, by the stationary bootstrap, that the mean daily return out of sample is not above zero."""
     max_shuffled_drawdown_pct: Percent
     """Drawdown that 95 of 100 random orders of the round trips stay within, percent of the initial balance."""
+    min_sharpe_without_best_symbol: Annotated[float | None, Field(ge=-20, le=20)] = 1.0
+    """Least annual Sharpe ratio out of sample of the closed round trips of all symbols but the best one, by day of
+    their ends."""
+    min_recent_probability: Probability | None = 0.8
+    """Least probability that the true Sharpe ratio is above zero, by the later half of the days out of sample alone."""
+    min_holdout_probability: Probability | None = 0.05
+    """The same probability by the holdout alone: a veto on a candidate that loses significantly there. 0.5 where it
+    did not trade. The holdout ranks nothing."""
     min_other_symbols_sharpe: Annotated[float | None, Field(ge=-20, le=20)]
     """Least annual Sharpe ratio out of sample on the symbols that the search never saw; see `other_symbols`."""
     max_crisis_drawdown_pct: Annotated[float | None, Field(gt=0, le=100)]
@@ -149,7 +157,26 @@ class Selection(FileModel):
 
         Roles are left out: they decide which lane takes a config, after every verdict.
         """
-        return sha256_json(self.model_dump(mode="json", exclude={"roles"}))
+        content = self.model_dump(mode="json", exclude={"roles"})
+        drop_later_gates(content["gates"])
+        return sha256_json(content)
+
+
+LATER_GATES = ("min_sharpe_without_best_symbol", "min_recent_probability", "min_holdout_probability")
+"""Gates that policies of earlier versions do not have."""
+
+
+def drop_later_gates(gates: dict[str, Any]) -> None:
+    """Delete `LATER_GATES` that are not asked for, so that ids of earlier versions hold."""
+    for name in LATER_GATES:
+        if gates[name] is None:
+            del gates[name]
+
+
+def add_later_gates(gates: dict[str, Any]) -> None:
+    """Set those `LATER_GATES` to None that an earlier version did not store: it did not ask for them."""
+    for name in LATER_GATES:
+        gates.setdefault(name, None)
 
 
 class Spikes(FileModel):

@@ -142,12 +142,13 @@ def _fallen(facts: Facts) -> Section:
     ]
     if judgements:
         fell = [
-            (name, len(slots), len(judgements), ", ".join(f"slot {slot}" for slot in slots))
+            (name, failed, len(slots) - failed, len(judgements), ", ".join(f"slot {slot}" for slot in slots))
             for name in _gate_names(judgements)
             if (slots := [each.slot for each in judgements if _gate(each, name, "pass") is None])
+            for failed in [sum(name in each.fell_at for each in judgements)]
         ]
         blocks.append(
-            Table("At the gates", ("gate", "fell", "of", "who"), tuple(fell))
+            Table("At the gates", ("gate", "fell", "no evidence", "of", "who"), tuple(fell))
             if fell
             else Words("At the gates: nobody. Every finalist passed every gate.")
         )
@@ -307,8 +308,11 @@ def _coloured(words: str, *, passed: bool | None = None) -> str:
 def _verdict(judgement: Judgement | None) -> str | None:
     if judgement is None:
         return None
-    fell = sum(gate.verdict != "pass" for gate in judgement.gates)
-    return Good("passed") if judgement.passed else Bad(f"fell at {fell} of {len(judgement.gates)} gates")
+    if judgement.passed:
+        return Good("passed")
+    fell, unknown, gates = len(judgement.fell_at), len(judgement.without_evidence), len(judgement.gates)
+    parts = [f"fell at {fell} of {gates} gates"] if fell else []
+    return Bad(", ".join([*parts, *([f"no evidence for {unknown} of {gates}"] if unknown else [])]))
 
 
 def _span(from_ms: int, to_ms: int) -> str:

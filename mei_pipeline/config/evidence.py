@@ -1,0 +1,48 @@
+"""Gates that a universe of few symbols can't pass, known before anything is searched."""
+
+from mei_pipeline.config.models import Selection
+
+
+def least_symbols(selection: Selection) -> int:
+    """Fewest symbols of a universe that leaves `other_symbols` to hold out: the search keeps at least as many."""
+    return 2 * selection.other_symbols
+
+
+def missing_evidence(selection: Selection, symbols: int) -> tuple[str, ...]:
+    """Say which gates get no evidence from a universe of so many symbols, and what to change.
+
+    Any of them means that nothing can be promoted: only `pass` passes.
+
+    Args:
+        selection: The policy.
+        symbols: Symbols of the universe, 1 or more.
+
+    Returns:
+        One sentence for each gate; empty if every gate can pass.
+    """
+    gates, wanted = selection.gates, selection.other_symbols
+    found = []
+    held_out = wanted if symbols >= least_symbols(selection) else 0
+    if gates.min_other_symbols_sharpe is not None and not held_out:
+        why = (
+            f"other_symbols: {wanted} holds out none of {symbols}, it needs at least {least_symbols(selection)}"
+            if wanted
+            else "other_symbols: 0 holds out none"
+        )
+        found.append(f"{_nothing('min_other_symbols_sharpe')}: {why}; ingest more symbols, or set the gate to null")
+    if symbols - held_out == 1:
+        if gates.min_sharpe_without_best_symbol is not None:
+            found.append(
+                f"{_nothing('min_sharpe_without_best_symbol')}: one symbol is searched, without it none is left; "
+                "ingest more symbols, or set the gate to null"
+            )
+        if gates.max_symbol_share < 1.0:
+            found.append(
+                f"{_nothing('max_symbol_share')}: one symbol is searched and has all of the profit; ingest more "
+                "symbols, or set the gate to 1"
+            )
+    return tuple(found)
+
+
+def _nothing(gate: str) -> str:
+    return f"nothing can be promoted, policy.yaml asks for selection.gates.{gate}"
