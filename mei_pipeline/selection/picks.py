@@ -32,13 +32,18 @@ class Pick:
             mean around it.
         combo: Its number; of equal ones the lower is chosen.
         behaviour: Sum and sum of squares of its daily returns: combos that agree in both do the same.
-        sharpe: Its own annual Sharpe ratio on the days of the choice.
+        own_sharpe: Its own annual Sharpe ratio on those days; None if it is ranked by that.
     """
 
     loss: float
     combo: int
     behaviour: tuple[float, float]
-    sharpe: float
+    own_sharpe: float | None = None
+
+    @property
+    def sharpe(self) -> float:
+        """Its own annual Sharpe ratio on the days of the choice."""
+        return -self.loss if self.own_sharpe is None else self.own_sharpe
 
 
 def neighbour_means(
@@ -108,16 +113,25 @@ def pick(
         enough = rows["trades"].to_numpy() >= least_trades
         for place, (n, total, squares) in enumerate(_span_sums(rows, spans)):
             own = np.where(enough, sharpe(n, total, squares), np.nan)
-            score = own if ranks is None else ranks[place, combos]
-            found = _top(combos, score, own, total, squares, count * _KEPT_PER_CHUNK)
+            rank = None if ranks is None else ranks[place, combos]
+            found = _top(combos, own, rank, total, squares, count * _KEPT_PER_CHUNK)
             best[place] = _distinct((*best[place], *found), count)
     return best
 
 
-def _top(combos: Ints, score: Floats, own: Floats, total: Floats, squares: Floats, count: int) -> list[Pick]:
+def _top(combos: Ints, own: Floats, rank: Floats | None, total: Floats, squares: Floats, count: int) -> list[Pick]:
+    score = own if rank is None else rank
     fit = np.flatnonzero((total > 0.0) & np.isfinite(own) & (own > 0.0))
     order = fit[np.lexsort((combos[fit], -score[fit]))][:count]
-    return [Pick(-float(score[i]), int(combos[i]), (float(total[i]), float(squares[i])), float(own[i])) for i in order]
+    return [
+        Pick(
+            loss=-float(score[i]),
+            combo=int(combos[i]),
+            behaviour=(float(total[i]), float(squares[i])),
+            own_sharpe=None if rank is None else float(own[i]),
+        )
+        for i in order
+    ]
 
 
 def _distinct(picks: Iterable[Pick], count: int) -> tuple[Pick, ...]:

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import TypeAdapter
 
 from kernels.ledger import BLOCKS
 from kernels.market import fill_model
@@ -33,7 +34,7 @@ from mei_pipeline.selection.measured import (
     sharpe_without_best_symbol,
     veto_probability,
 )
-from mei_pipeline.selection.picks import COLUMNS, neighbour_means, pick
+from mei_pipeline.selection.picks import COLUMNS, Pick, neighbour_means, pick
 from mei_pipeline.selection.stress import neighbours
 from mei_pipeline.selection.walk_forward import choose, least_trades, run_slots
 from mei_pipeline.settings import CHECKOUT
@@ -165,6 +166,12 @@ def test_a_rank_orders_only_combos_that_made_money_and_have_the_trades():
     (picks,) = pick([rows[:2], rows[2:]], [(0, 4)], 4, 5, np.array([[1.0, 2.0, 4.0, 3.0]]))
     assert [each.combo for each in picks] == [1, 0]
     assert picks[0].sharpe < picks[1].sharpe
+
+
+def test_a_choice_that_was_written_without_its_own_ratio_is_ranked_by_it():
+    old = TypeAdapter(Pick).validate_python({"loss": -2.0, "combo": 3, "behaviour": [0.1, 0.2]})
+    assert old.sharpe == 2.0
+    assert Pick(-2.0, 3, (0.1, 0.2), 2.5).sharpe == 2.5
 
 
 @pytest.mark.parametrize("train", [4, 12])
