@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -11,6 +12,7 @@ from mei_pipeline.cli.groups import Group
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
+    from mei_pipeline.experiment.calibration import Earned
     from mei_pipeline.experiment.markets import Invented, Shuffled
     from mei_pipeline.settings import Settings
 
@@ -73,7 +75,7 @@ _edge = click.option(
     "--edge",
     type=click.FloatRange(0, min_open=True),
     required=True,
-    help="Net annual Sharpe ratio that the best parameters earn in the long run.",
+    help="Net annual Sharpe ratio that the best parameters of the search's strategy earn in the long run.",
 )
 
 
@@ -118,9 +120,64 @@ def _run_planted(kind: str, edge: float, options: dict[str, Any], **where: Any) 
 
     settings = read_settings()
     config = load_config(settings.config)
-    source = invented(edge, config.policy.selection.other_symbols, **where)
+    strategy = config.sweep(options["sweep"]).strategy
+    source = invented(edge, config.policy.selection.other_symbols, strategy=strategy, **where)
     until = {"until": where["alive_frac"]} if "alive_frac" in where else {}
-    _run(settings, config, source, {"kind": kind, "candles": "synthetic", "edge": edge, **until}, **options)
+    what = {
+        "kind": kind,
+        "candles": "synthetic",
+        "edge": edge,
+        "strategy": strategy,
+        "drift": source.edge_size,
+        **until,
+    }
+    _run(settings, config, source, what, **options)
+
+
+@experiment.command()
+@click.option("--sweep", default=_SWEEP, show_default=True, help="The search: a file of sweeps/.")
+@click.option("--drift", "drifts", multiple=True, type=click.FloatRange(0), help="A planted drift; may be repeated.")
+@click.option("--symbols", "books", multiple=True, type=click.IntRange(1), help="Symbols; may be repeated.")
+@click.option("--years", type=click.IntRange(2), default=60, show_default=True, help="Of the measurement; even.")
+@click.option("--seed", type=click.IntRange(0), default=80_000, show_default=True, help="Of the first market.")
+@click.option("--workers", "threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def calibrate(
+    *,
+    sweep: str,
+    drifts: tuple[float, ...],
+    books: tuple[int, ...],
+    years: int,
+    seed: int,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Measure what the best combo of a search earns by drift.
+
+    The tables that --edge of the other commands reads were made so. A drift is in hourly standard deviations per hour
+    of a trend; the defaults are those of the table of the search's strategy.
+    """
+    from mei_pipeline.candles.sources.synthetic_edge import TABLES
+    from mei_pipeline.config.load import load_config
+    from mei_pipeline.experiment.calibration import Rounds, measure
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    spec = load_config(settings.config).sweep(sweep)
+    table = TABLES.get(spec.strategy, TABLES["ema_cross"])
+    rounds = Rounds(years=years, seed=seed)
+    found: list[Earned] = []
+    with output.bar() as progress:
+        for drift in drifts or tuple(table.sharpe):
+            found += measure(settings, spec, drift, books or table.symbols, rounds, threads, progress)
+    if as_json:
+        output.print_json(
+            {"sweep": sweep, "strategy": spec.strategy, "years": years, "earned": list(map(asdict, found))}
+        )
+        return
+    rows = [(f"{each.drift:g}", each.symbols, f"{each.sharpe:.2f}", f"{each.trades_per_year:.0f}") for each in found]
+    title = f"The best combo of {sweep}.yaml ({spec.strategy}) on {years} years"
+    output.table(title, ("drift", "symbols", "net Sharpe ratio", "trades per year"), rows)
 
 
 COMMANDS: list[click.Command] = [experiment]
@@ -162,7 +219,7 @@ def _edge_words(found: dict[str, Any]) -> str:
         "decayed": f" until {found.get('until', 1.0):.0%} of the days",
         "one-symbol": " in one symbol",
     }
-    return f"Sharpe ratio {found['edge']:g} planted{where[found['kind']]}"
+    return f"Sharpe ratio {found['edge']:g} of {found['strategy']} planted{where[found['kind']]}"
 
 
 def show(found: dict[str, Any]) -> None:

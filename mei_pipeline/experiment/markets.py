@@ -66,23 +66,32 @@ class Invented:
         return synthetic_bars(market, Intervals(INTERVAL))
 
 
-def invented(edge_sharpe: float, others: int, *, alive_frac: float = 1.0, one_symbol: bool = False) -> Invented:
+def invented(
+    edge_sharpe: float,
+    others: int,
+    *,
+    strategy: str = "ema_cross",
+    alive_frac: float = 1.0,
+    one_symbol: bool = False,
+) -> Invented:
     """Synthetic markets in which the best parameters earn `edge_sharpe` on the symbols that have the edge.
 
     Args:
         edge_sharpe: Net annual Sharpe ratio in the long run, while the edge lasts; 0 plants nothing.
         others: Symbols to hold out; they have the same drift, unless one symbol alone has it.
+        strategy: Strategy whose calibration table gives the drift.
         alive_frac: Share of the market's days, from the first on, after which the edge ends.
         one_symbol: Plant the edge in one searched symbol, and state the ratio for that symbol traded alone.
 
     Raises:
-        ConfigError: The ratio is higher than any in the calibration table, or the share is not above 0 and at most 1.
+        ConfigError: The strategy has no table, the ratio is higher than any in it, or the share is not above 0 and at
+            most 1.
     """
     if not 0.0 < alive_frac <= 1.0:
         raise ConfigError(f"experiment: alive_frac is {alive_frac:g}; allowed: above 0 and at most 1")
     names = [*INSTRUMENTS, *(f"EXTRA{number}" for number in range(others))]
     searched, held_out = names[:SEARCHED], names[SEARCHED : SEARCHED + others]
-    drift = drift_for(edge_sharpe, 1 if one_symbol else SEARCHED)
+    drift = drift_for(edge_sharpe, 1 if one_symbol else SEARCHED, strategy)
     return Invented(tuple(sorted(searched)), tuple(sorted(held_out)), drift, alive_frac, one_symbol)
 
 

@@ -9,9 +9,9 @@ from multiprocessing import get_context
 import numpy as np
 import polars as pl
 
-from kernels.market import fill_model
+from kernels.market import Ints, fill_model
 from mei_pipeline.cache import use_kernels
-from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.candles.intervals import Intervals, interval_ms
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import Selection, SweepSpec, WalkForward
@@ -28,7 +28,7 @@ from mei_pipeline.selection.legs import Ground
 from mei_pipeline.selection.measured import Evidence
 from mei_pipeline.selection.walk_forward import choose, judged_days, run_slots
 from mei_pipeline.settings import Settings, one_thread_for_children
-from mei_pipeline.simulation import encode_combos, run_combos
+from mei_pipeline.simulation import Outcome, encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
 from mei_pipeline.sweep.search.choose import choice_of
@@ -110,13 +110,23 @@ def check(experiment: Experiment) -> None:
         ConfigError: The sweep's bars are not those of the markets, its method is `tpe`, there is no night, or the sweep
             reads a benchmark symbol that is not searched.
     """
-    if experiment.spec.intervals != Intervals(INTERVAL):
-        raise ConfigError(f"experiment: the sweep's interval is {experiment.spec.intervals}; allowed: {INTERVAL} alone")
-    if experiment.spec.method == "tpe":
-        raise ConfigError("experiment: the sweep's method is tpe; allowed: grid, random")
+    check_spec(experiment.spec)
     if experiment.nights < 1:
         raise ConfigError(f"experiment: nights is {experiment.nights}; at least 1")
     sweep_benchmark(experiment.spec, experiment.source.searched, read_catalog())
+
+
+def check_spec(spec: SweepSpec) -> None:
+    """Refuse a search that these markets can't serve.
+
+    Raises:
+        ConfigError: Its bars are not those of the markets, or its method is `tpe`.
+    """
+    if spec.intervals != Intervals(INTERVAL):
+        stated = ", ".join(filter(None, (spec.interval, spec.entry_interval, spec.exit_interval)))
+        raise ConfigError(f"experiment: the sweep's intervals are {stated}; allowed: {INTERVAL} alone")
+    if spec.method == "tpe":
+        raise ConfigError("experiment: the sweep's method is tpe; allowed: grid, random")
 
 
 def run_markets(
@@ -208,16 +218,28 @@ def _elsewhere(experiment: Experiment, seed: int, plan: SweepPlan) -> Ground:
 
 def _sweep(experiment: Experiment, bars: Bars, features: FeatureSet, plan: SweepPlan) -> pl.DataFrame:
     """Rows of all combos over the days of a night."""
-    choice = choice_of(plan, experiment.settings.sweeps)  # of a grid or a sample: it reads no file
-    numbers = np.concatenate([choice.numbers(index) for index in range(plan.chunks)])
+    numbers = all_numbers(experiment.settings, plan)
+    outcome = run_numbers(experiment.settings, bars, features, plan, numbers, threads=1)
+    return chunk_frame(plan, numbers, outcome, (plan.to_ms - plan.from_ms) // interval_ms(INTERVAL))
+
+
+def all_numbers(settings: Settings, plan: SweepPlan) -> Ints:
+    """Numbers [K] of all combos that the search of `plan` runs, a grid or a sample."""
+    choice = choice_of(plan, settings.sweeps)  # of a grid or a sample: it reads no file
+    return np.concatenate([choice.numbers(index) for index in range(plan.chunks)])
+
+
+def run_numbers(
+    settings: Settings, bars: Bars, features: FeatureSet, plan: SweepPlan, numbers: Ints, threads: int
+) -> Outcome:
+    """Run the combos `numbers` [K] of a plan over its days, in `threads` threads; 0 means one per processor."""
     values = {**plan.params, **plan.axis_values(numbers)}
     combos = encode_combos(
         plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
     )
     cut = window(bars, plan.from_ms, plan.to_ms)
     model = fill_model(plan.market, plan.initial_balance_usd)
-    outcome = run_combos(experiment.settings, cut, model, features, combos, threads=1)
-    return chunk_frame(plan, numbers, outcome, cut.last - cut.first)
+    return run_combos(settings, cut, model, features, combos, threads)
 
 
 def _same(rows: pl.DataFrame, _: SweepPlan) -> list[pl.DataFrame]:

@@ -9,7 +9,7 @@ level. Memory and time for a range of numbers depend on its length, not on how m
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -173,6 +173,28 @@ class Grid:
             found += level.start[row, digit]
             row = level.target[row, digit] if level.forks else 0
         return found
+
+    def neighbours(self, numbers: Ints) -> Iterator[tuple[Ints, Ints]]:
+        """Pair combos with those one step away on one axis, an axis and a direction at a time.
+
+        Args:
+            numbers: [K] combos.
+
+        Yields:
+            Places in `numbers` of the combos that have such a neighbour, and the numbers of these neighbours. An axis
+            whose condition starts to hold with the step has no value to keep: such a step has no neighbour.
+        """
+        digits = self.digits(numbers)
+        for axis, (level, own) in enumerate(zip(self._levels, digits, strict=True)):
+            last = len(level.values) - 1
+            for step in (-1, 1):
+                places = np.flatnonzero((own < last) & (own + step >= 0) & (own + step < last))
+                moved = digits[:, places]
+                moved[axis] += step
+                self.settle(moved)
+                found = self.numbers(moved)
+                kept = (self.digits(found) == moved).all(axis=0)
+                yield places[kept], found[kept]
 
     @functools.cached_property
     def _levels(self) -> list[_Level]:

@@ -19,7 +19,7 @@ from mei_pipeline.params.identity import Resolved
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
 from mei_pipeline.selection.legs import Ground, Leg, chain, flat_leg, on_symbols, run_leg
-from mei_pipeline.selection.picks import Pick, pick
+from mei_pipeline.selection.picks import Pick, neighbour_means, pick
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
 
@@ -58,6 +58,9 @@ RowsOf = Callable[[SweepPlan], Iterable[pl.DataFrame]]
 def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int, round_trips: int = 0) -> Walk:
     """Choose `count` combos in every fold of a search, and on all of its days.
 
+    Combos of a grid are ranked by the mean Sharpe ratio of the combos around them. Those of a sample and of `tpe` have
+    few neighbours among the rows and are ranked by their own.
+
     The combos of a grid and of a sample do not depend on the days, so one search serves all folds. `tpe` tries what did
     well on the days that it searches: there each fold chooses from a search of its own, over its own days.
 
@@ -80,7 +83,8 @@ def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int, round
             for search in own_searches(plan, spans)
         ]
     else:
-        chosen = pick(rows(plan), spans, count, least_trades(plan, folds, round_trips))
+        ranks = neighbour_means(rows(plan), spans, plan.grid) if plan.search.method == "grid" else None
+        chosen = pick(rows(plan), spans, count, least_trades(plan, folds, round_trips), ranks)
     *by_fold, finals = chosen
     slots = [
         Slot(number, final, tuple(picks[number] if number < len(picks) else None for picks in by_fold))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mei_pipeline.candles.sources import synthetic_calibration as calibration
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, HOUR_MS
-from mei_pipeline.candles.sources.synthetic_edge import COST_BPS, SHARPE_BY_DRIFT, SLIPPAGE_BPS, SYMBOLS, drift_for
+from mei_pipeline.candles.sources.synthetic_edge import COST_BPS, SLIPPAGE_BPS, TABLES, drift_for
 from mei_pipeline.candles.sources.synthetic_hours import make_hours
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import ConfigError
@@ -98,15 +98,33 @@ def test_every_shipped_search_pays_the_slippage_that_a_stated_edge_is_net_of():
     assert config.sweeps["experiment"].market["market.taker_fee_bps"] + SLIPPAGE_BPS == COST_BPS
 
 
-@pytest.mark.parametrize("symbols", SYMBOLS)
-def test_the_table_is_monotone_in_edge_and_diversification(symbols):
-    at = SYMBOLS.index(symbols)
-    column = [row[at] for row in SHARPE_BY_DRIFT.values()]
+@pytest.mark.parametrize(("strategy", "symbols"), [(name, count) for name in TABLES for count in TABLES[name].symbols])
+def test_the_table_is_monotone_in_edge_and_diversification(strategy, symbols):
+    table = TABLES[strategy]
+    column = [row[table.symbols.index(symbols)] for row in table.sharpe.values()]
     assert column == sorted(column)
-    assert list(SHARPE_BY_DRIFT) == sorted(SHARPE_BY_DRIFT)
+    assert list(table.sharpe) == sorted(table.sharpe)
     assert column[0] < 0.1
-    for drift, sharpe in list(zip(SHARPE_BY_DRIFT, column, strict=True))[1:]:
-        assert drift_for(sharpe, symbols) == pytest.approx(drift)
+    for drift, sharpe in zip(table.sharpe, column, strict=True):
+        if sharpe > 0.0:
+            assert drift_for(sharpe, symbols, strategy) == pytest.approx(drift)
+
+
+def test_an_edge_is_stated_for_a_strategy():
+    assert drift_for(3.0, 10, "mei_alpha") > drift_for(3.0, 10) == drift_for(3.0, 10, "ema_cross")
+
+
+@pytest.mark.parametrize("strategy", TABLES)
+def test_an_edge_beyond_the_table_is_refused_with_the_greatest(strategy):
+    greatest = list(TABLES[strategy].sharpe.values())[-1][-1]
+    text = rf"edge_sharpe is 40; at most {greatest:.1f}, which the best {strategy} earns with 60 symbols at"
+    with pytest.raises(ConfigError, match=text):
+        drift_for(40.0, 60, strategy)
+
+
+def test_an_edge_of_a_strategy_without_a_table_is_refused():
+    with pytest.raises(ConfigError, match="calibrated for nothing; allowed: ema_cross, mei_alpha"):
+        drift_for(3.0, 10, "nothing")
 
 
 @given(st.floats(0.3, 6.0), st.floats(0.3, 6.0), st.integers(1, 60))

@@ -5,6 +5,7 @@ import pytest
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.candles.sources.synthetic_config import SyntheticMarket
+from mei_pipeline.candles.sources.synthetic_edge import drift_for
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.experiment.markets import BLOCK_HOURS, SEARCHED, invented, shuffled
 from mei_pipeline.settings import Settings
@@ -24,6 +25,7 @@ def test_the_edge_is_that_of_the_symbols_that_are_searched():
     assert (len(source.searched), len(source.others)) == (SEARCHED, 3)
     assert not set(source.searched) & set(source.others)
     assert invented(0.0, 3).edge_size == 0.0
+    assert invented(3.0, 3, strategy="mei_alpha").edge_size == drift_for(3.0, SEARCHED, "mei_alpha") > source.edge_size
 
 
 def test_more_symbols_can_be_held_out_than_have_constants_of_their_own():

@@ -169,13 +169,13 @@ def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monk
     assert {
         "kind", "edge", "candles", "markets", "promoted", "rate", "ci95", "first_night", "last_night", "combos",
         "symbols", "other_symbols", "days_out_of_sample", "nights", "policy", "sweep", "seed", "seconds", "gates",
-        "candidates", "passed", "nothing_chosen",
+        "candidates", "passed", "nothing_chosen", "strategy", "drift",
     } == set(found)  # fmt: skip
     assert (found["kind"], found["edge"], found["combos"], found["symbols"]) == ("planted", 3.0, 8, 10)
     assert (found["days_out_of_sample"], found["nights"], found["seed"]) == (280, 1, 9)
     show(found | {"gates": {"min_deflated_sharpe": {"failed": 1, "no_evidence": 0, "alone": 1}}})
     said = capsys.readouterr()
-    assert "1 synthetic markets, Sharpe ratio 3 planted: promoted" in " ".join(said.out.split())
+    assert "1 synthetic markets, Sharpe ratio 3 of ema_cross planted: promoted" in " ".join(said.out.split())
     assert "min_deflated_sharpe" in said.out
     assert "280 days out of sample" in said.err
 
@@ -185,6 +185,7 @@ def test_the_title_says_where_the_edge_is(capsys):
     rest = dict.fromkeys(("candidates", "symbols", "other_symbols", "combos", "days_out_of_sample", "seconds"), 1)
     found = {
         "candles": "synthetic",
+        "strategy": "ema_cross",
         "markets": 1,
         "nights": 1,
         "nothing_chosen": 0,
@@ -192,8 +193,11 @@ def test_the_title_says_where_the_edge_is(capsys):
         "sweep": "experiment",
     }
     for kind, words in (
-        ({"kind": "decayed", "edge": 3.0, "until": 0.5}, "Sharpe ratio 3 planted until 50% of the days: promoted"),
-        ({"kind": "one-symbol", "edge": 3.0}, "Sharpe ratio 3 planted in one symbol: promoted"),
+        (
+            {"kind": "decayed", "edge": 3.0, "until": 0.5},
+            "Sharpe ratio 3 of ema_cross planted until 50% of the days: promoted",
+        ),
+        ({"kind": "one-symbol", "edge": 3.0}, "Sharpe ratio 3 of ema_cross planted in one symbol: promoted"),
     ):
         show({**part, **rest, **found, **kind, "first_night": part, "last_night": part, "gates": {}})
         assert words in " ".join(capsys.readouterr().out.split())
@@ -216,6 +220,7 @@ def test_a_table_says_what_was_promoted(capsys):
         (["planted", "--edge", "40"], 2, "at most"),
         (["planted", "--edge", "nan"], 2, "at most"),
         (["decayed", "--edge", "3", "--until", "nan"], 2, "alive_frac is nan"),
+        (["planted", "--edge", "17", "--sweep", "nightly"], 2, "which the best mei_alpha earns with 10 symbols"),
         (["planted"], 2, "--edge"),
         (["decayed", "--edge", "0"], 2, "--edge"),
         (["decayed", "--edge", "3", "--until", "1"], 2, "--until"),
@@ -224,6 +229,11 @@ def test_a_table_says_what_was_promoted(capsys):
         (["one-symbol", "--edge", "40"], 2, "at most"),
         (["one-symbol", "--edge", "3", "--markets", "0"], 2, "--markets"),
         (["null", "--sweep", "nothing"], 2, "no sweep 'nothing'"),
+        (["planted", "--edge", "3", "--sweep", "nothing"], 2, "no sweep 'nothing'"),
+        (["calibrate", "--sweep", "nothing"], 2, "no sweep 'nothing'"),
+        (["calibrate", "--sweep", "deep", "--drift", "0.1"], 2, "method is tpe; allowed: grid, random"),
+        (["calibrate", "--years", "3"], 2, "years are 3; allowed: 2 and its multiples"),
+        (["calibrate", "--symbols", "15"], 2, "allowed: numbers from 1 to 14"),
         (["null", "--candles", "lake"], 3, "no 1h bars"),
     ],
 )

@@ -175,3 +175,23 @@ def test_too_many_branches_are_refused():
 
 def test_no_numbers_are_no_combos():
     assert Grid([Axis("a", (1, 2))], {}).values(np.arange(0))["a"].to_list() == []
+
+
+@given(grids())
+def test_neighbours_differ_by_one_step_on_one_axis(grid):
+    axes, fixed = grid
+    found = Grid(axes, fixed)
+    every = found.digits(np.arange(found.combos)).T
+    numbers = np.arange(found.combos)[::-1]
+    pairs = [pair for places, others in found.neighbours(numbers) for pair in zip(numbers[places], others, strict=True)]
+    idle = np.array([len(axis.values) for axis in axes])
+
+    def one_step(own, other):
+        """One axis that varies in both moves by one; the others agree, or their condition no longer holds."""
+        moved = [a for a in range(len(axes)) if abs(own[a] - other[a]) == 1 and own[a] < idle[a] and other[a] < idle[a]]
+        same = (own == other) | (other == idle)
+        return len(moved) >= 1 and any(all(same[b] for b in range(len(axes)) if b != a) for a in moved)
+
+    expected = {(i, j) for i, own in enumerate(every) for j, other in enumerate(every) if one_step(own, other)}
+    assert set(pairs) == expected
+    assert len(pairs) == len(expected)

@@ -152,8 +152,9 @@ def test_the_finalists_are_what_their_slots_stand_for(judged):
     assert chosen.combos == 12
     assert sum(chosen.fell.values()) + len(chosen.finalists) == 12
     assert [each.slot for each in chosen.finalists] == [0, 1, 2]
-    inside = [each.in_sample_sharpe for each in chosen.finalists]
-    assert inside == sorted(inside, reverse=True)
+    ranks = [slot.final.loss for slot in walk.slots]
+    assert ranks == sorted(ranks)
+    assert [each.in_sample_sharpe for each in chosen.finalists] == [slot.final.sharpe for slot in walk.slots]
     for finalist, slot, chain in zip(chosen.finalists, walk.slots, chains, strict=True):
         assert finalist.params == judged.plan.sweep.combo(slot.final.combo)
         assert finalist.picks == tuple(pick and pick.combo for pick in slot.picks)

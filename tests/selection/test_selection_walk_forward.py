@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import TypeAdapter
 
 from kernels.ledger import BLOCKS
 from kernels.market import fill_model
@@ -33,7 +34,7 @@ from mei_pipeline.selection.measured import (
     sharpe_without_best_symbol,
     veto_probability,
 )
-from mei_pipeline.selection.picks import pick
+from mei_pipeline.selection.picks import COLUMNS, Pick, neighbour_means, pick
 from mei_pipeline.selection.stress import neighbours
 from mei_pipeline.selection.walk_forward import choose, least_trades, run_slots
 from mei_pipeline.settings import CHECKOUT
@@ -138,6 +139,39 @@ def test_choices_are_those_of_all_rows_at_once_whatever_the_chunks(cut):
         order = [k for k in np.argsort(-ratio, kind="stable") if ratio[k] > 0.0 and k != 7 and trades[k] >= 10][:5]
         assert [each.combo for each in picks] == order
         assert [each.sharpe for each in picks] == ratio[order].tolist()
+
+
+@pytest.mark.parametrize("at_once", [5, 100])
+def test_combos_of_a_grid_are_ranked_by_the_mean_ratio_of_those_around_them(mei_settings, bars, plan, at_once):
+    rows = rows_of(ground_of(mei_settings, bars, plan), plan)
+    number = {tuple(plan.combo(k).values()): k for k in range(plan.combos)}
+    beside = [[k, *(number[tuple(each.values())] for each in neighbours(plan, k))] for k in range(plan.combos)]
+    spans = [(0, 4), (0, BLOCKS)]
+    found = neighbour_means([rows[7:], rows[:7]], spans, plan.grid, at_once)
+    for (first, last), ranks in zip(spans, found, strict=True):
+        own = sharpe(*(rows[name].to_numpy()[:, first:last].sum(axis=1) for name in COLUMNS[2:]))
+        once = [np.mean([own[k] for k in ks]) for ks in beside]
+        assert ranks == pytest.approx([np.mean([once[k] for k in ks]) for ks in beside])
+    walk = choose(plan, lambda _: [rows], ANCHORED, 1)
+    fit = [k for k in range(plan.combos) if own[k] > 0.0]
+    assert walk.slots[0].final.combo == max(fit, key=lambda k: found[1][k])
+    assert walk.slots[0].final.sharpe == own[walk.slots[0].final.combo]
+
+
+def test_a_rank_orders_only_combos_that_made_money_and_have_the_trades():
+    sums = np.array([[0.04, 0.02, -0.01, 0.03]]).T * np.ones((4, BLOCKS))
+    arrays = {"day_count": 0.0 * sums + 5.0, "day_sum": sums, "day_sum_sq": 0.0 * sums + 0.01}
+    series = [pl.Series(name, value, dtype=pl.Array(pl.Float64, BLOCKS)) for name, value in arrays.items()]
+    rows = pl.DataFrame([pl.Series("combo", range(4)), pl.Series("trades", [9, 9, 9, 1]), *series])
+    (picks,) = pick([rows[:2], rows[2:]], [(0, 4)], 4, 5, np.array([[1.0, 2.0, 4.0, 3.0]]))
+    assert [each.combo for each in picks] == [1, 0]
+    assert picks[0].sharpe < picks[1].sharpe
+
+
+def test_a_choice_that_was_written_without_its_own_ratio_is_ranked_by_it():
+    old = TypeAdapter(Pick).validate_python({"loss": -2.0, "combo": 3, "behaviour": [0.1, 0.2]})
+    assert old.sharpe == 2.0
+    assert Pick(-2.0, 3, (0.1, 0.2), 2.5).sharpe == 2.5
 
 
 @pytest.mark.parametrize("train", [4, 12])

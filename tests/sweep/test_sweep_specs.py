@@ -94,13 +94,14 @@ def test_the_search_of_a_night_covers_every_kind_of_rule(bars: Bars) -> None:
     roles = {parameter.path: parameter.role for parameter in load("mei_alpha").PARAMETERS}
     found = [roles[path] for path, _ in plan.axes]
     assert len(found) >= 12
-    assert {role: found.count(role) >= 2 for role in ("feature", "entry", "exit", "sizing")} == dict.fromkeys(
-        ("feature", "entry", "exit", "sizing"), True
-    )
-    assert 10_000 <= plan.combos <= 60_000
+    # Sizing scales profit and drawdown alike: it is a choice about risk, not a finding.
+    kinds = ("feature", "entry", "exit")
+    assert {role: found.count(role) >= 2 for role in kinds} == dict.fromkeys(kinds, True)
+    assert 4_000 <= plan.combos <= 60_000
     assert 200 <= make_plan(spec("smoke"), bars, plan.from_ms, plan.to_ms).combos <= 400
 
 
 @pytest.mark.parametrize("name", ["smoke", "nightly"])
 def test_not_every_combo_waits_for_the_rarest_tier(name: str) -> None:
-    assert set(spec(name).axis_values("trade.entry_min_confidence")) - {"high"}
+    asked, path = spec(name), "trade.entry_min_confidence"
+    assert {*(asked.axis_values(path) if path in asked.axes else (asked.params[path],))} - {"high"}
