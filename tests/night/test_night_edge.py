@@ -19,7 +19,7 @@ def test_a_planted_edge_is_deployed_and_luck_is_not(
     monkeypatch.setenv("DAGSTER_HOME", str(home / "dagster"))
     make_home(Demo(home, edge))
     pipeline = home / "config" / "pipeline.yaml"
-    pipeline.write_text(pipeline.read_text().replace(f"{PROFILE}: {{sweep: cross}}", f"{PROFILE}: {{sweep: nightly}}"))
+    pipeline.write_text(pipeline.read_text().replace(f"{PROFILE}: {{sweep: cross", f"{PROFILE}: {{sweep: nightly"))
     spec = CHECKOUT / "config" / "sweeps" / "nightly.yaml"
     (home / "config" / "sweeps" / spec.name).write_bytes(spec.read_bytes())
     enter_home(home)
