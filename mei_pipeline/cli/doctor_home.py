@@ -20,9 +20,7 @@ _FAILS_BELOW = 1 * _GIB  # a night of 14 symbols writes some 100 MiB; less than 
 _WARNS_BELOW = 10 * _GIB
 _KERNELS = 64 << 20  # bytes; those of all strategies take some 3 MiB for each version of their sources
 _RUNS_TO_COME = 7  # a week of nightly runs: time to make room
-_LEAST_FILES = (
-    2_000  # a sweep, its columns, its night and Dagster's records are some hundred files
-)
+_LEAST_FILES = 2_000  # a sweep, its columns, its night and Dagster's records are some hundred files
 _NEWEST = 5  # folders of a kind whose size is taken
 
 
