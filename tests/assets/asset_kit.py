@@ -31,7 +31,7 @@ sources:
     symbols: ["AAA/USDT:USDT", "BBB/USDT:USDT", "NO"]
     from: 2025-01-01
     to: 2025-04-01
-    edge_sharpe: 6
+    edge_sharpe: 8
 window: {{days: 80, holdout_days: 16}}
 profiles: {{smoke: {{sweep: smoke}}, nightly: {{sweep: smoke}}}}
 automation: {automation}
