@@ -79,6 +79,7 @@ def test_batches_fit_the_memory_that_is_free_two_at_a_time(work, kernels_folder)
     assert cupy.most_used <= cupy.capacity
 
 
+@pytest.mark.long
 def test_results_do_not_depend_on_the_tile(work, kernels_folder):
     inputs, job, expected = work
     cupy = FakeCupy()

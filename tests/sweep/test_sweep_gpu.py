@@ -46,6 +46,7 @@ def test_a_gpu_finds_what_processors_find(mei_settings, search, cupy):
     assert done.engine.startswith("cuda (Fake GPU, sm_90, kernels ")
     assert_frame_equal(read_results(done.folder, search[0]), on_processors(mei_settings, search), check_exact=True)
     assert cupy.used == 0  # nothing of the sweep stays on the card
+    assert cupy.copied.count(search[2].values.nbytes) == 1  # the market is brought to the card once
 
 
 def test_a_lost_gpu_leaves_finished_chunks_and_the_next_run_does_the_rest(mei_settings, search, cupy):
@@ -59,12 +60,6 @@ def test_a_lost_gpu_leaves_finished_chunks_and_the_next_run_does_the_rest(mei_se
     done = run_sweep(mei_settings, *search, engine="cuda")
     assert done.resumed == 5
     assert_frame_equal(read_results(done.folder, plan), on_processors(mei_settings, search), check_exact=True)
-
-
-def test_the_market_is_brought_to_the_card_once(mei_settings, search, cupy):
-    run_sweep(mei_settings, *search)
-    brought = cupy.copied
-    assert len([size for size in brought if size == search[2].values.nbytes]) == 1
 
 
 def test_a_gpu_that_can_not_be_had_ends_a_sweep_before_it_begins(mei_settings, search, monkeypatch):
