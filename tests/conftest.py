@@ -29,6 +29,7 @@ if all(measuring):
 TOGETHER = {
     "tests/test_documents.py": "tests/cli/test_cli_demo.py",
     "tests/assets/test_assets_sensors.py": "tests/assets/test_assets_night.py",
+    "tests/assets/test_assets_nights.py": "tests/assets/test_assets_night.py",
     "tests/assets/test_assets_pool.py": "tests/assets/test_assets_night.py",
     "tests/assets/test_assets_staleness.py": "tests/assets/test_assets_night.py",
     "tests/assets/test_assets_report.py": "tests/selection/test_selection_report.py",

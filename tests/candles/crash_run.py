@@ -3,7 +3,7 @@
 Run as `python crash_run.py FOLDER MODE`. Each attempt is a fork of this process, which has imported everything and
 started no thread: it never touches a frame itself. In mode `kill` an attempt is ended by SIGKILL at the n-th change of
 a name, in `kill-all` also at the n-th opening of a file for writing; in `full` it meets a limit on the size of files
-(RLIMIT_FSIZE) as it would meet a full disk. Mode `kill-some` is `kill` at every fourth change.
+(RLIMIT_FSIZE) as it would meet a full disk. Mode `kill-some` is `kill` at every eighth change.
 """
 
 import json
@@ -33,7 +33,7 @@ def main(folder: Path, mode: str) -> None:
     shutil.copytree(folder / "start", folder / "whole")
     forked(lambda: merge(folder / "whole", new()))
     results = []
-    points = LIMITS if mode == "full" else range(1, 1_000, 4 if mode == "kill-some" else 1)
+    points = LIMITS if mode == "full" else range(1, 1_000, 8 if mode == "kill-some" else 1)
     for point in points:
         copy = folder / f"{mode}-{point}"
         shutil.copytree(folder / "start", copy)

@@ -57,7 +57,7 @@ def naive_profit(bars, fast_window, slow_window, stop_atr, target_atr):  # noqa:
     return profit, traded
 
 
-@examples(6)
+@examples(3)
 @given(st.integers(0, 10_000), st.sampled_from([0.002, 0.01, 0.03]))
 def test_trading_equals_the_naive_twin(seed, gap):
     random = np.random.default_rng(seed)

@@ -1,11 +1,14 @@
 """Compile what tests call, so that no test waits for it: the kernels of MEI, and those that only tests have.
 
-    MEI_CACHE=FOLDER PYTHONPATH=tests python tests/kernels/warm.py
+    MEI_CACHE=FOLDER PYTHONPATH=tests python tests/kernels/warm.py PART ...
 
-The fixture `compiled_kernels` looks in `FOLDER/kernels`. One process does it all: engines share most of their rules.
+A part is a strategy of MEI, `scripted`, or `threads`. The fixture `compiled_kernels` looks in `FOLDER/kernels`. Parts
+in one process share the rules that are compiled into them.
 """
 
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import cuda_kit
@@ -33,12 +36,16 @@ def launch(name: str) -> None:
         card.run(Job(*few, case.first, case.first + 1, case.rules.initial_usd))
 
 
-def main() -> None:
-    """Compile what `mei warmup` does, run the engine of the tests over three bars, and the threads over one."""
-    warm_up(read_settings())
-    run_scripted(bind.bind(scripted), [one([candle(100)] * 3)], Rules(), Sizing(), script_of({}, 3, 1))
-    launch("ema_cross")
+def main(parts: Sequence[str]) -> None:
+    """Compile parts: `scripted` by a run over three bars, `threads` by one over one, others as `mei warmup` does."""
+    for part in parts:
+        if part == "scripted":
+            run_scripted(bind.bind(scripted), [one([candle(100)] * 3)], Rules(), Sizing(), script_of({}, 3, 1))
+        elif part == "threads":
+            launch("ema_cross")
+        else:
+            warm_up(read_settings(), (part,))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
