@@ -1,7 +1,8 @@
 """Measure what planted edges earn: the best combo of a search on a very long run of the same process.
 
 The search is halved in rounds: all combos run on a few years, the best of them on more years, and the best of those on
-very many. No round shares a market with another, so the figure is what a combo earns and not what it was chosen for.
+very many. No round shares a market with another, so what was luck in the first rounds is gone. The best of the last
+round is chosen on the markets that measure it: its figure is too high by the luck of the best of some similar combos.
 Every run is made of markets of two years, each with a seed of its own, and goes through the compiled engine. Funding is
 left out: it belongs to the venue, not to the edge.
 """
