@@ -1,10 +1,11 @@
 """Whether combos run on a GPU, and running them there: the one door between the domain and `kernels.cuda`.
 
-`auto` takes the GPU where there is one and kernels for it can be had, and says so either way; `cuda` without either is
-an error. CuPy is imported here alone, when a GPU is asked for.
+`auto` needs a GPU and kernels for it to choose from, and says so where there are none; `cuda` without either is an
+error. CuPy is imported here alone, when a GPU is asked for.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from kernels.cache import rules_hash
 from kernels.cuda import build
 from kernels.cuda.launch import Card, Job, NoMemory, Stopped
 from kernels.cuda.manifest import Manifest, Unfit, found_in, place_of, read, runs_on
+from kernels.cuda.status import Kind, kind_of
 from kernels.market import FillModel, Floats, Market, model_record, symbol_records
 from kernels.strategies import load
 from mei_pipeline.errors import ConfigError, DataError, Fatal, Retryable
@@ -27,8 +29,8 @@ Wanted = Literal["auto", "cpu", "cuda"]
 
 WANTED: tuple[Wanted, ...] = ("auto", "cpu", "cuda")
 
-_DEFECTS = {700: "illegal address", 715: "illegal instruction", 716: "misaligned address", 717: "invalid address space"}
-"""CUDA errors that would come back: a kernel did what it must not."""
+_INSTEAD = "or use --engine cpu, which gives the same results"
+_RESUMES = "finished chunks are on disk: the same command goes on with the rest"
 
 
 @dataclass(frozen=True)
@@ -36,20 +38,22 @@ class Choice:
     """What runs combos.
 
     Attributes:
-        name: The engine.
+        name: The engine; `auto` until both have been measured.
         why: Why that one.
         kernels: Folder of its kernels, for a GPU.
         arch: Architecture to compile them for first; empty where they are there.
+        device: Name of the GPU; empty for `cpu`.
     """
 
-    name: Literal["cpu", "cuda"]
+    name: Wanted
     why: str
     kernels: Path | None = None
     arch: str = ""
+    device: str = ""
 
     def __str__(self) -> str:
         """Both, for people."""
-        return f"{self.name} ({self.why})"
+        return f"{'the faster of cuda and cpu' if self.name == 'auto' else self.name} ({self.why})"
 
 
 def find_cupy() -> Any:
@@ -70,28 +74,48 @@ def choose(settings: Settings, wanted: Wanted, strategy: str) -> Choice:
 
     Args:
         settings: Say where kernels for GPUs are.
-        wanted: `auto` for a GPU where one can be used.
+        wanted: `auto` for the faster one, where a GPU can be used.
         strategy: The strategy.
+
+    Returns:
+        The choice; `auto` where both can be used, and measuring decides.
 
     Raises:
         ConfigError: `cuda`, and there is no GPU that can be used: why, and what to do.
+        Retryable: `cuda`, and another process has the GPU or its memory.
     """
     if wanted == "cpu":
         return Choice("cpu", "as asked for")
     try:
-        return _usable(settings, strategy, find_cupy())
+        cupy = find_cupy()
+        with _no_device(cupy, wanted):
+            return _usable(settings, strategy, cupy, wanted)
     except Unfit as error:
         if wanted == "cuda":
             raise ConfigError(f"--engine cuda: {error}") from None
         return Choice("cpu", str(error))
 
 
-def _usable(settings: Settings, strategy: str, cupy: Any) -> Choice:
+@contextlib.contextmanager
+def _no_device(cupy: Any, wanted: Wanted) -> Iterator[None]:
+    """Turn an error of CUDA while a device is looked for into a reason against it."""
+    try:
+        yield
+    except Exception as error:
+        kind = kind_of(cupy, error)
+        if kind is None:
+            raise
+        if wanted == "cuda" and kind in {"memory", "busy"}:
+            raise _explained(cupy, kind, error) from None
+        raise Unfit(f"no GPU in use: {error}") from None
+
+
+def _usable(settings: Settings, strategy: str, cupy: Any, wanted: Wanted) -> Choice:
     name, capability, driver = _device(cupy)
     arch = f"sm_{capability[0]}{capability[1]}"
     found = _kernels(settings.kernels, strategy, capability)
     if isinstance(found, Manifest):
-        place, compiles, wanted = place_of(settings.kernels, strategy, found.arch), "", found.cuda
+        place, compiles, needed = place_of(settings.kernels, strategy, found.arch), "", found.cuda
     else:
         if not build.can_compile():
             raise Unfit(
@@ -99,13 +123,14 @@ def _usable(settings: Settings, strategy: str, cupy: Any) -> Choice:
                 f"run `mei kernels build --arch {arch} --out DIR` where the group cuda is installed, and name that "
                 f"folder in MEI_KERNELS"
             )
-        place, compiles, wanted = place_of(settings.kernels, strategy, arch), arch, build.release()
-    if driver < _number(wanted):
+        place, compiles, needed = place_of(settings.kernels, strategy, arch), arch, build.release()
+    if driver < _number(needed):
         raise Unfit(
-            f"{name}: its driver knows CUDA {driver // 1000}.{driver % 1000 // 10}, the kernels need {wanted}; "
+            f"{name}: its driver knows CUDA {driver // 1000}.{driver % 1000 // 10}, the kernels need {needed}; "
             f"install a newer driver (580 or later for CUDA 13)"
         )
-    return Choice("cuda", f"{name}, {arch}, kernels {'to be compiled' if compiles else place}", place, compiles)
+    why = f"{name}, {arch}, kernels {'to be compiled' if compiles else place}"
+    return Choice(wanted, why, place, compiles, name)
 
 
 def _device(cupy: Any) -> tuple[str, tuple[int, int], int]:
@@ -114,11 +139,7 @@ def _device(cupy: Any) -> tuple[str, tuple[int, int], int]:
     driver = int(runtime.driverGetVersion())
     if driver == 0:
         raise Unfit("no GPU in use: CuPy finds no NVIDIA driver")
-    try:
-        count = int(runtime.getDeviceCount())
-    except runtime.CUDARuntimeError as error:
-        raise Unfit(f"no GPU in use: {error}") from None
-    if count == 0:
+    if int(runtime.getDeviceCount()) == 0:
         raise Unfit("no GPU in use: the driver shows no device")
     properties = runtime.getDeviceProperties(0)
     return properties["name"].decode(), (int(properties["major"]), int(properties["minor"])), driver
@@ -170,21 +191,16 @@ class Gpu:
             [K] records of `ledger.ACCOUNT`, and [BLOCKS, 3, K] daily returns.
 
         Raises:
-            Retryable: Stopped; the device was lost, or has no memory.
+            Retryable: Stopped; the device was lost, is taken, or has no memory.
+            ConfigError: Its driver does not fit.
             Fatal: The kernels are defective.
         """
-        try:
+        with explained(self.card.cupy):
             if not self._has(market, model, columns):
                 self._loaded = None
                 self.card.load(market, symbol_records(market), model_record(model, market), columns)
                 self._loaded = market, model, columns
             return self.card.run(job, stop)
-        except Stopped:
-            raise Retryable("stopped; finished chunks are on disk, the same command goes on") from None
-        except NoMemory as error:
-            raise Retryable(f"{error}; wait for other work on it to end, or use --engine cpu") from None
-        except self._errors as error:
-            raise _lost(error) from None
 
     def _has(self, market: Market, model: FillModel, columns: Floats) -> bool:
         """Whether these very arrays are on the device; what combos say of a market is made anew for each chunk."""
@@ -196,17 +212,48 @@ class Gpu:
         equal = np.array_equal(there.group, market.group) and np.array_equal(there.lead, market.lead)
         return same and equal and by_model == model and on_columns is columns
 
-    @property
-    def _errors(self) -> tuple[type[Exception], ...]:
-        cuda = self.card.cupy.cuda
-        return (cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.memory.OutOfMemoryError)
+
+@contextlib.contextmanager
+def explained(cupy: Any) -> Iterator[None]:
+    """Raise what CUDA raises as an error that says what to do.
+
+    Raises:
+        Retryable: The work was stopped, or the device was lost, is taken, or lacks memory.
+        ConfigError: The driver does not fit.
+        Fatal: A kernel or its launch is defective.
+    """
+    try:
+        yield
+    except Stopped:
+        raise Retryable("stopped; finished chunks are on disk, the same command goes on") from None
+    except NoMemory as error:
+        raise _explained(cupy, "memory", error) from None
+    except Exception as error:
+        kind = kind_of(cupy, error)
+        if kind is None:
+            raise
+        raise _explained(cupy, kind, error) from None
 
 
-def _lost(error: Exception) -> Retryable | Fatal:
-    status = getattr(error, "status", None)
-    if status in _DEFECTS:
+def _explained(cupy: Any, kind: Kind, error: Exception) -> Retryable | ConfigError | Fatal:
+    if kind == "memory":
+        found = f"too little memory of the GPU is free: {error}{_room(cupy)}"
+        return Retryable(f"{found}; wait for other work on it to end, {_INSTEAD}; {_RESUMES}")
+    if kind == "busy":
+        return Retryable(f"the GPU is taken ({error}); wait for other work on it to end, {_INSTEAD}; {_RESUMES}")
+    if kind == "driver":
+        return ConfigError(f"the driver of the GPU does not fit ({error}); install driver 580 or later, {_INSTEAD}")
+    if kind == "defect":
         return Fatal(f"a kernel failed on the GPU ({error}): a defect; --engine cpu does the same work without it")
-    return Retryable(f"the GPU was lost ({error}); finished chunks are on disk: the same command goes on with the rest")
+    return Retryable(f"the GPU was lost ({error}); {_RESUMES}")
+
+
+def _room(cupy: Any) -> str:
+    """How much memory is free, if the device still answers."""
+    with contextlib.suppress(Exception):
+        free, total = (size / (1 << 20) for size in cupy.cuda.runtime.memGetInfo())
+        return f" ({free:,.0f} of {total:,.0f} MiB are free)"
+    return ""
 
 
 def open_gpu(choice: Choice, strategy: str) -> Gpu | None:
@@ -215,13 +262,17 @@ def open_gpu(choice: Choice, strategy: str) -> Gpu | None:
     Raises:
         DataError: Kernels can't be written where they belong.
         ConfigError: They do not fit after all.
+        Retryable: The device is taken, was lost, or has no memory.
+        Fatal: The kernels are defective.
     """
     if choice.kernels is None:
         return None
     try:
         if choice.arch:
             build.build(strategy, choice.arch, choice.kernels.parent)
-        return Gpu(Card(find_cupy(), load(strategy), read(choice.kernels), choice.kernels))
+        cupy = find_cupy()
+        with explained(cupy):
+            return Gpu(Card(cupy, load(strategy), read(choice.kernels), choice.kernels))
     except OSError as error:
         raise DataError(f"{choice.kernels}: kernels can't be written: {error}") from None
     except Unfit as error:

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -58,7 +58,8 @@ class Combos:
     Attributes:
         strategy: Name of the strategy.
         params: [K, G] records of all parameters.
-        entries: [E, G] records of the parameters that shape signals, one row for each distinct set.
+        entries: [E, G] records of the parameters that shape signals, one row for each distinct set, in the order in
+            which the combos have them first.
         entry_of: [K] which set each combo has.
         rows: [E, G, F] feature column that each set reads for each feature.
         group: [S] group of each symbol; 0 is the base.
@@ -96,6 +97,18 @@ class Outcome:
 
     results: dict[str, Floats]
     days: Floats
+
+    def part(self, start: int, stop: int) -> "Outcome":
+        """The combos [start, stop), in memory as if they had been run by themselves."""
+        results = {name: values[start:stop] for name, values in self.results.items()}
+        return Outcome(results, np.ascontiguousarray(self.days[:, :, start:stop]))
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """The combos of all outcomes, in order."""
+    names = outcomes[0].results
+    results = {name: np.concatenate([outcome.results[name] for outcome in outcomes]) for name in names}
+    return Outcome(results, np.concatenate([outcome.days for outcome in outcomes], axis=2))
 
 
 @dataclass(frozen=True)
@@ -166,6 +179,9 @@ def encode_combos(
     differs = (flat != flat[:1]).any(axis=0)
     differs[:1] = True
     _, first, entry_of = np.unique(flat[:, differs], axis=0, return_index=True, return_inverse=True)
+    # In order of appearance the neighbours of a grid need not be sorted to be run, nor their results to be handed on.
+    appearance = np.argsort(first)
+    first, entry_of = first[appearance], np.argsort(appearance)[entry_of.reshape(-1)]
     sets = flat[first].reshape(len(first), len(groups), len(shaping))
     windows = [
         {
@@ -180,7 +196,7 @@ def encode_combos(
         strategy=strategy,
         params=_records(table, encoded.transpose(2, 0, 1)),
         entries=_records([table[index] for index in shaping], sets),
-        entry_of=entry_of.reshape(-1).astype(np.int64),
+        entry_of=entry_of.astype(np.int64),
         rows=np.array(np.broadcast_to(rows.transpose(2, 0, 1), (len(sets), len(groups), rows.shape[1])), order="C"),
         group=group,
         lead=np.array([symbols.index(benchmark) if benchmark else -1], dtype=np.int64),
@@ -215,11 +231,13 @@ def run_combos(
         stop: Asked now and then by a GPU, whether to stop.
 
     Raises:
-        Retryable: The GPU was lost or told to stop.
+        Retryable: The GPU was lost, has no memory, or was told to stop.
     """
     market = combos.on(window.market)
-    order = np.argsort(combos.entry_of, kind="stable")
-    neighbours = combos.taken(order)
+    order = None
+    if (np.diff(combos.entry_of) < 0).any():
+        order = np.argsort(combos.entry_of, kind="stable")
+    neighbours = combos if order is None else combos.taken(order)
     steps = (window.first, window.last)
     if gpu is None:
         compiled = engine(settings, combos.strategy)
@@ -227,7 +245,10 @@ def run_combos(
     else:
         job = Job(neighbours.entry_of, neighbours.params, combos.entries, combos.rows, *steps, model.initial_usd)
         accounts, days = gpu.run(market, model, features.values, job, stop)
-    back = np.argsort(order, kind="stable")
+    if order is None:
+        return Outcome(_results(accounts), days)
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
     return Outcome(_results(accounts[back]), days[:, :, back])
 
 

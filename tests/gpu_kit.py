@@ -9,6 +9,7 @@ processor. What this can't show is what a device's compiler makes of the rules.
 import bisect
 import ctypes
 import functools
+import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,7 @@ class Memory:
         self.card, self.ptr = card, buffer.ctypes.data
         card.blocks[self.ptr] = buffer
         card.used += length
+        card.most_used = max(card.most_used, card.used)
         weakref.finalize(self, card.let_go, self.ptr, length)
 
     def __add__(self, offset: int) -> "Place":
@@ -70,6 +72,7 @@ class Place:
         stream.queue.append(lambda: ctypes.memmove(self.memory.card.at(self.ptr, size), kept, size))
 
     def copy_to_host_async(self, target: int, size: int, stream: "Stream") -> None:
+        self.memory.card.brought.append(size)
         stream.queue.append(lambda: ctypes.memmove(target, self.memory.card.at(self.ptr, size), size))
 
 
@@ -93,14 +96,16 @@ class Stream:
 
 
 class Event:
+    def __init__(self, *, timed: bool) -> None:
+        self.timed = timed
+
     def record(self, stream: Stream) -> None:
         self.stream = stream
-        self.left = object()
         stream.queue.append(self.reached)
         self.done = False
 
     def reached(self) -> None:
-        self.done = True
+        self.done, self.at_s = True, time.perf_counter()
 
     def synchronize(self) -> None:
         while not self.done:
@@ -115,9 +120,13 @@ class FakeCupy:
         said_free: What `memGetInfo` says; 0 for the truth.
         lost_after: How many launches the card survives; negative for any number.
         status: What its errors say.
+        asked: How often something was asked for that takes memory, on the card or of the host.
+        fails: Which of these times there is none; a test may say a range without an end.
         copied: Bytes of each array that was brought to the card.
+        brought: Bytes of each copy back.
         launches: Kernels that were started, with their threads.
         most_used: Most bytes that were in use at once.
+        pooled: Bytes that nothing uses and no one else may have, as CuPy keeps them.
     """
 
     def __init__(self, capacity: int = GIB, driver: int = 13000, capability: tuple[int, int] = (9, 0)) -> None:
@@ -125,7 +134,10 @@ class FakeCupy:
         self.lost_after, self.status = -1, 719
         self.used = self.most_used = 0
         self.blocks: dict[int, np.ndarray] = {}
+        self.asked, self.fails = 0, range(0)
+        self.pooled = 0
         self.copied: list[int] = []
+        self.brought: list[int] = []
         self.launches: list[tuple[str, int]] = []
         self.current: Stream | None = None
         runtime = SimpleNamespace(
@@ -133,31 +145,56 @@ class FakeCupy:
             driverGetVersion=lambda: driver,
             getDeviceCount=lambda: 1,
             getDeviceProperties=lambda _: {"name": NAME.encode(), "major": capability[0], "minor": capability[1]},
-            memGetInfo=lambda: (self.said_free or self.capacity - self.used, self.capacity),
+            memGetInfo=lambda: (self.said_free or self.capacity - self.used - self.pooled, self.capacity),
         )
         self.cuda = SimpleNamespace(
             runtime=runtime,
             driver=SimpleNamespace(CUDADriverError=CUDADriverError),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             alloc=self.alloc,
-            alloc_pinned_memory=Pinned,
-            Stream=lambda **_: Stream(self),
-            Event=lambda **_: Event(),
+            alloc_pinned_memory=self.alloc_pinned,
+            get_elapsed_time=elapsed_ms,
+            Stream=self.stream,
+            Event=self.event,
         )
 
     def get_default_memory_pool(self) -> SimpleNamespace:
-        return SimpleNamespace(free_all_blocks=lambda: None)
+        return SimpleNamespace(free_all_blocks=self.free_pool, free_bytes=lambda: self.pooled)
+
+    def free_pool(self) -> None:
+        self.pooled = 0
+
+    def ask(self) -> None:
+        self.asked += 1
+        if self.asked - 1 in self.fails:
+            raise CUDARuntimeError(2, "cudaErrorMemoryAllocation: out of memory")
+
+    def stream(self, **_: object) -> Stream:
+        self.ask()
+        return Stream(self)
+
+    def event(self, *, block: bool, disable_timing: bool) -> Event:
+        assert block  # else a thread that waits takes a whole processor
+        self.ask()
+        return Event(timed=not disable_timing)
+
+    def alloc_pinned(self, length: int) -> "Pinned":
+        self.ask()
+        return Pinned(length)
 
     def alloc(self, length: int) -> Memory:
         self.check()
-        if self.used + length > self.capacity:
+        self.asked += 1
+        if length > self.pooled and self.used + self.pooled + length > self.capacity:
+            self.free_pool()  # as CuPy does before it gives up
+        if self.asked - 1 in self.fails or (length > self.pooled and self.used + length > self.capacity):
             raise OutOfMemoryError(f"Out of memory allocating {length} bytes")
-        memory = Memory(self, length)
-        self.most_used = max(self.most_used, self.used)
-        return memory
+        self.pooled = max(self.pooled - length, 0)
+        return Memory(self, length)
 
     def let_go(self, pointer: int, length: int) -> None:
         self.used -= length
+        self.pooled += length
         del self.blocks[pointer]
 
     def at(self, pointer: int, size: int) -> int:
@@ -184,6 +221,7 @@ class FakeCupy:
 
     def launch(self, manifest: Manifest, name: str, threads: int, words: tuple) -> None:
         self.check()
+        self.ask()
         self.lost_after -= 1
         self.launches.append((name, threads))
         kernel = getattr(threads_of(manifest.strategy), name)
@@ -243,6 +281,12 @@ def threads_of(strategy: str) -> ModuleType:
         for rule in (threads.open_one, threads.look_at, threads.move_one):
             rule.enable_caching()
     return threads
+
+
+def elapsed_ms(before: Event, after: Event) -> float:
+    assert before.timed
+    assert after.timed
+    return (after.at_s - before.at_s) * 1000.0
 
 
 class Pinned(np.ndarray):

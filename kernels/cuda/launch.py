@@ -1,7 +1,8 @@
-"""Start the kernels on a device through CuPy: memory, transfers, tiles of steps, batches of combos.
+"""Start the kernels on a device through CuPy: tiles of steps, batches of combos, results.
 
 CuPy is handed in as an argument, and nothing of it is used that needs a compiler: modules are loaded from machine code,
-memory is raw. Two batches are in flight: while one is at work, the results of the one before it come back.
+memory is raw. Every job is cut into as few batches as fit the memory that is free when it begins. Two batches are in
+flight: while one is at work, the results of the one before it come back.
 """
 
 import bisect
@@ -17,18 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.book import STEP
-from kernels.cuda.layout import (
-    COMBOS,
-    RESULTS,
-    Array,
-    Sizes,
-    all_arrays,
-    batch_arrays,
-    described,
-    packed,
-    places,
-)
-from kernels.cuda.manifest import Manifest, Unfit
+from kernels.cuda.layout import COMBOS, RESULTS, Array, Sizes, all_arrays, batch_arrays, described, packed, places
+from kernels.cuda.manifest import Kernel, Manifest, Unfit
+from kernels.cuda.memory import Buffer, Pinned, Placed, allocate, download, span_of, upload
+from kernels.cuda.status import kind_of
+from kernels.ledger import ACCOUNT, BLOCKS
 from kernels.market import Floats, Ints, Market
 
 _THREADS = 128  # of a block: 168 registers leave room for three blocks of it on a multiprocessor
@@ -40,7 +34,6 @@ _SHORTEST_TILE, _LONGEST_TILE = 16, 512
 _AHEAD = 2  # tiles that are started before the first of them is done
 _USED_FRAC = 0.8  # of free memory: threads need some for themselves
 _IN_FLIGHT = 2  # batches
-_OUT_OF_MEMORY = 2  # CUDA's number for it, in both of its interfaces
 
 Launch = Callable[[str, int, Mapping[str, float]], None]
 """Starts a kernel: its name, how many threads, its scalars."""
@@ -52,13 +45,6 @@ class Stopped(Exception):
 
 class NoMemory(Exception):
     """Not even the fewest combos fit the device's memory."""
-
-
-class Placed(NamedTuple):
-    """An array, and where its memory is."""
-
-    array: Array
-    pointer: int
 
 
 class Job(NamedTuple):
@@ -114,21 +100,28 @@ def tile_steps(sets: int, symbols: int, most_bytes: int = TILE_BYTES) -> int:
 class Card:
     """One device with the kernels of one strategy on it, and the market that they run over.
 
+    One thread at a time may use it.
+
     Attributes:
         cupy: The module CuPy.
         strategy: The strategy.
         manifest: What its kernels are.
         folder: Where they are.
-        batch: Combos of a batch; 0 until the memory has been looked at.
+        most: Most combos of a batch.
         tile_bytes: Bytes that the signals of a tile may take.
+        batch: Combos of the largest batch of the last job.
+        spent_ms: Milliseconds of the device in each kernel, of the jobs since it was set to a dict; None measures
+            nothing.
     """
 
     cupy: Any
     strategy: ModuleType
     manifest: Manifest
     folder: Path
-    batch: int = 0
+    most: int = _MOST_COMBOS
     tile_bytes: int = TILE_BYTES
+    batch: int = 0
+    spent_ms: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         known = all_arrays(self.strategy, Sizes(1, 1, 1, 1, 1, 1))
@@ -144,25 +137,37 @@ class Card:
             for name, kernel in self.manifest.kernels.items()
         }
         self._stream = self.cupy.cuda.Stream(non_blocking=True)
+        self._pinned = Pinned(self.cupy)
         self._held: Any = None
         self._inputs: dict[str, Placed] = {}
         self._since: list[int] = [0]
 
     def load(self, market: Market, symbols: NDArray[Any], models: NDArray[Any], columns: Floats) -> None:
-        """Bring a market and its feature columns to the device, in the place of those before."""
+        """Bring a market and its feature columns to the device, in the place of those before.
+
+        Raises:
+            NoMemory: They do not fit.
+        """
         given = {f"market.{name}": array for name, array in zip(Market._fields, market, strict=True)}
         given |= {"symbols": symbols, "models": models, "columns": columns}
         self._since = market.since.tolist()
-        self._held, self._inputs, self.batch = None, {}, 0
-        self.cupy.get_default_memory_pool().free_all_blocks()
+        self._held, self._inputs = None, {}
+        self._let_go()
         arrays = {name: Array(array.dtype, array.shape) for name, array in given.items()}
-        self._held, self._inputs = self._allocated(arrays)
-        kept = [self._upload(array, self._inputs[name], self._held, self._stream) for name, array in given.items()]
-        self._stream.synchronize()
-        del kept
+        try:
+            held, inputs = allocate(self.cupy, arrays)
+            kept = [upload(array, inputs[name], held, self._stream) for name, array in given.items()]
+            self._stream.synchronize()
+            del kept
+        except Exception as error:
+            if kind_of(self.cupy, error) != "memory":
+                raise
+            wanted = places(arrays)[1] / (1 << 20)
+            raise NoMemory(f"bars and features, {wanted:,.0f} MiB, do not fit the memory of the device") from error
+        self._held, self._inputs = held, inputs
 
     def run(self, job: Job, stop: Callable[[], bool] = lambda: False) -> tuple[NDArray[Any], Floats]:
-        """Run every combo.
+        """Run every combo, in batches that fit the memory that is free now.
 
         Args:
             job: The combos, in order of their entry set.
@@ -176,67 +181,100 @@ class Card:
             NoMemory: Not even a few combos fit.
         """
         combos = len(job.entry_of)
-        self.batch = self.batch or self._fitting(job)
+        accounts, days = np.empty(combos, ACCOUNT), np.empty((BLOCKS, 3, combos))
         flying: deque[_Batch] = deque()
-        accounts: list[NDArray[Any]] = []
-        days: list[Floats] = []
-
-        def land() -> None:
-            results = flying.popleft().results()
-            accounts.append(results["accounts"])
-            days.append(results["days"])
-
-        begun = 0
-        while begun < combos:
-            until = min(begun + self.batch, combos)
+        size = self.batch = self._fitting(job)
+        fewest = min(_FEWEST_COMBOS, self.most)
+        done = begun = failed = 0
+        while done < combos:
             try:
-                flying.append(self._begin(job, slice(begun, until), stop))
+                if begun < combos and len(flying) < _IN_FLIGHT:
+                    flying.append(self._begin(job, slice(begun, min(begun + size, combos)), stop))
+                    begun = flying[-1].part.stop
+                else:
+                    done = self._land(flying, accounts, days)
+                failed = 0
             except Exception as error:
-                if not self._is_out_of_memory(error):
+                if kind_of(self.cupy, error) != "memory":
+                    self._drop(flying)
                     raise
-                self._shrink(error, alone=not flying)
-                while flying:
-                    land()
-                continue
-            begun = until
-            while len(flying) >= _IN_FLIGHT:
-                land()
+                # What is at work may hold the memory that is missing: its results come first.
+                alone = not flying
+                with contextlib.suppress(Exception):
+                    while flying:
+                        done = self._land(flying, accounts, days)
+                alone |= bool(flying)
+                self._drop(flying)
+                begun, failed = done, failed + alone
+                if size <= fewest and failed > 1:
+                    size = min(size, combos - done)
+                    raise NoMemory(f"{size} combos at once do not fit the memory of the device") from error
+                size = max(size // 2, fewest)
+                self._let_go()
+        return accounts, days
+
+    def _land(self, flying: "deque[_Batch]", accounts: NDArray[Any], days: Floats) -> int:
+        """Wait for the oldest batch and keep its results; returns the number of combos that are done."""
+        batch = flying[0]
+        batch.done.synchronize()
+        accounts[batch.part] = batch.results["accounts"]
+        days[:, :, batch.part] = batch.results["days"]
+        flying.popleft()
+        self._pinned.give(batch.buffer)
+        for name, before, after in batch.events:
+            if self.spent_ms is not None:
+                spent = self.cupy.cuda.get_elapsed_time(before, after)
+                self.spent_ms[name] = self.spent_ms.get(name, 0.0) + float(spent)
+        return int(batch.part.stop)
+
+    def _drop(self, flying: "deque[_Batch]") -> None:
+        """Give up batches, each when the device no longer works on it: its memory would be the next batch's."""
         while flying:
-            land()
-        return np.concatenate(accounts), np.concatenate(days, axis=2)
+            with contextlib.suppress(Exception):
+                flying[0].done.synchronize()
+            flying.popleft()
 
     def _begin(self, job: Job, part: slice, stop: Callable[[], bool]) -> "_Batch":
-        """Start one batch: what it needs is brought there, and its results are asked for."""
-        sets, entry_of = np.unique(job.entry_of[part], return_inverse=True)
+        """Start one batch: its inputs are brought to the device, and its results are asked for."""
+        sets, entry_of = _sets_of(job.entry_of[part])
         sizes = self._sizes(job, len(entry_of), len(sets))
         arrays = batch_arrays(self.strategy, sizes)
-        memory, placed = self._allocated(arrays)
+        memory, placed = allocate(self.cupy, arrays)
+        results = {name: placed[name] for name in RESULTS}
+        buffer = self._pinned.take(span_of(results.values()))
         stream = self.cupy.cuda.Stream(non_blocking=True)
         try:
             memory.memset_async(0, places(arrays)[1], stream)
             given = {
                 "rows": job.rows[sets],
                 "entries": job.entries[sets],
-                "entry_of": entry_of.astype(np.int64),
+                "entry_of": entry_of,
                 "params": job.params[part],
             }
-            kept = [self._upload(given[name], placed[name], memory, stream) for name in COMBOS]
-            self._start(job, sizes, {**self._inputs, **placed}, stream, stop)
-            results = {name: self._download(placed[name], memory, stream) for name in RESULTS}
-            return _Batch(self._mark(stream), results, (memory, stream, kept))
+            kept = [upload(given[name], placed[name], memory, stream) for name in COMBOS]
+            events = self._start(job, sizes, {**self._inputs, **placed}, stream, stop)
+            found = download(results, memory, buffer, stream)
+            return _Batch(part, self._mark(stream), found, buffer, events, (memory, stream, kept))
         except BaseException:
             # Memory that is given back while the device still writes it would be the next batch's.
             with contextlib.suppress(Exception):
                 stream.synchronize()
+                self._pinned.give(buffer)
             raise
 
     def _start(
         self, job: Job, sizes: Sizes, arrays: Mapping[str, Placed], stream: Any, stop: Callable[[], bool]
-    ) -> None:
-        """Start the tiles of a batch, a few ahead of the device."""
+    ) -> "list[_Timed]":
+        """Start the tiles of a batch, a few ahead of the device; returns the events around each kernel, if measured."""
+        calls = {name: _call_of(kernel, arrays) for name, kernel in self.manifest.kernels.items()}
+        events: list[_Timed] = []
 
         def launch(name: str, threads: int, scalars: Mapping[str, float]) -> None:
-            self._launch(name, threads, scalars, arrays, stream)
+            before = self._mark(stream, timed=True) if self.spent_ms is not None else None
+            with stream:
+                self._functions[name]((-(-threads // _THREADS),), (_THREADS,), calls[name].with_scalars(scalars))
+            if before is not None:
+                events.append((name, before, self._mark(stream, timed=True)))
 
         marks: deque[Any] = deque()
         for _ in through(launch, sizes, job.first, job.last, job.usd, self._since):
@@ -245,19 +283,22 @@ class Card:
                 marks.popleft().synchronize()
             if stop():
                 raise Stopped
+        return events
 
     def _fitting(self, job: Job) -> int:
-        """Combos of a batch, so that as many batches as are in flight fit the memory that is free."""
+        """Return the combos of a batch, so that as few equal batches as possible fit the memory that is free."""
         free, _ = self.cupy.cuda.runtime.memGetInfo()
-        room = free * _USED_FRAC / _IN_FLIGHT
-        batch = min(_MOST_COMBOS, max(len(job.entry_of), _FEWEST_COMBOS))
-        sets = len(job.entries)
-        while (
-            batch > _FEWEST_COMBOS
-            and places(batch_arrays(self.strategy, self._sizes(job, batch, min(batch, sets))))[1] > room
-        ):
-            batch //= 2
-        return batch
+        # Blocks that CuPy keeps for the next allocation are not free to others, but to us.
+        room = (free + self.cupy.get_default_memory_pool().free_bytes()) * _USED_FRAC
+        combos, sets = len(job.entry_of), len(job.entries)
+        parts = max(-(-combos // self.most), 1)
+        fewest = min(_FEWEST_COMBOS, self.most)
+        while (batch := -(-combos // parts)) > fewest:
+            arrays = batch_arrays(self.strategy, self._sizes(job, batch, min(batch, sets)))
+            if places(arrays)[1] * min(parts, _IN_FLIGHT) <= room:
+                return batch
+            parts += max(parts // 8, 1)
+        return fewest
 
     def _sizes(self, job: Job, combos: int, sets: int) -> Sizes:
         steps, symbols = self._inputs["market.close"].array.shape
@@ -265,65 +306,68 @@ class Card:
         tile = min(tile_steps(sets, symbols, self.tile_bytes), max(job.last - job.first, 1))
         return replace(Sizes(combos, sets, tile, symbols, groups, features), steps=steps, versions=len(self._since))
 
-    def _shrink(self, error: Exception, *, alone: bool) -> None:
-        """Halve a batch that did not fit, alone or beside another one."""
-        if alone and self.batch <= _FEWEST_COMBOS:
-            raise NoMemory(f"{self.batch} combos at once do not fit the memory of the device: {error}") from None
-        self.batch = max(self.batch // 2, _FEWEST_COMBOS)
+    def _let_go(self) -> None:
+        """Release what is kept for later on either side."""
+        self._pinned.let_go()
         self.cupy.get_default_memory_pool().free_all_blocks()
 
-    def _is_out_of_memory(self, error: Exception) -> bool:
-        known = isinstance(error, self.cupy.cuda.memory.OutOfMemoryError)
-        return known or getattr(error, "status", None) == _OUT_OF_MEMORY
-
-    def _launch(
-        self, name: str, threads: int, scalars: Mapping[str, float], arrays: Mapping[str, Placed], stream: Any
-    ) -> None:
-        words: list[Any] = []
-        for argument in self.manifest.kernels[name].arguments:
-            if argument.order:
-                words += packed(argument.words, *arrays[argument.name])
-            else:
-                words.append(np.dtype(argument.dtype).type(scalars[argument.name]))
-        with stream:
-            self._functions[name]((-(-threads // _THREADS),), (_THREADS,), tuple(words))
-
-    def _allocated(self, arrays: Mapping[str, Array]) -> tuple[Any, dict[str, Placed]]:
-        """One stretch of memory for all the arrays."""
-        found, length = places(arrays)
-        memory = self.cupy.cuda.alloc(length)
-        return memory, {name: Placed(array, memory.ptr + found[name]) for name, array in arrays.items()}
-
-    def _upload(self, array: NDArray[Any], placed: Placed, memory: Any, stream: Any) -> NDArray[Any]:
-        """Bring an array to its place; what is returned must live until the stream is done."""
-        flat = np.ascontiguousarray(array)
-        if flat.nbytes:
-            (memory + (placed.pointer - memory.ptr)).copy_from_host_async(flat.ctypes.data, flat.nbytes, stream)
-        return flat
-
-    def _download(self, placed: Placed, memory: Any, stream: Any) -> NDArray[Any]:
-        """An array that holds what is on the device when the stream is done; pinned, so that others go on meanwhile."""
-        array, pointer = placed
-        pinned = self.cupy.cuda.alloc_pinned_memory(array.nbytes)
-        (memory + (pointer - memory.ptr)).copy_to_host_async(pinned.ptr, array.nbytes, stream)
-        found: NDArray[Any] = np.frombuffer(pinned, array.dtype, int(np.prod(array.shape))).reshape(array.shape)
-        return found
-
-    def _mark(self, stream: Any) -> Any:
-        event = self.cupy.cuda.Event(block=True, disable_timing=True)
+    def _mark(self, stream: Any, *, timed: bool = False) -> Any:
+        event = self.cupy.cuda.Event(block=True, disable_timing=not timed)
         event.record(stream)
         return event
 
 
+class _Call(NamedTuple):
+    """Arguments of a kernel that stay the same for a whole batch, with places for its scalars."""
+
+    words: tuple[Any, ...]
+    scalars: tuple[tuple[int, str, type[Any]], ...]
+
+    def with_scalars(self, values: Mapping[str, float]) -> tuple[Any, ...]:
+        words = list(self.words)
+        for place, name, kind in self.scalars:
+            words[place] = kind(values[name])
+        return tuple(words)
+
+
+def _call_of(kernel: Kernel, arrays: Mapping[str, Placed]) -> _Call:
+    """Pack the arrays that a kernel takes."""
+    words: list[Any] = []
+    scalars = []
+    for argument in kernel.arguments:
+        if argument.order:
+            words += packed(argument.words, *arrays[argument.name])
+        else:
+            scalars.append((len(words), argument.name, np.dtype(argument.dtype).type))
+            words.append(None)
+    return _Call(tuple(words), tuple(scalars))
+
+
+def _sets_of(entry_of: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct entry sets of combos in their order, and which of these each combo has."""
+    first = np.diff(entry_of, prepend=entry_of[0] - 1) != 0
+    return entry_of[first], np.cumsum(first) - 1
+
+
+_Timed = tuple[str, Any, Any]
+
+
 @dataclass(frozen=True)
 class _Batch:
-    """A batch at work: what says that it is done, where its results will be, and what must live until then."""
+    """A batch at work.
 
+    Attributes:
+        part: Its combos.
+        done: Event that says that its results are there.
+        results: Its results, in the buffer.
+        buffer: Pinned memory that belongs to it until then.
+        events: Each kernel that was started, and the events before and after it.
+        held: Objects that must live until then.
+    """
+
+    part: slice
     done: Any
-    arrays: dict[str, NDArray[Any]]
+    results: dict[str, NDArray[Any]]
+    buffer: Buffer
+    events: list[_Timed]
     held: Any
-
-    def results(self) -> dict[str, NDArray[Any]]:
-        """Wait for it."""
-        self.done.synchronize()
-        return {name: array.copy() for name, array in self.arrays.items()}

@@ -32,7 +32,7 @@ SCALARS = {"usd": types.float64, "first": types.int64, "count": types.int64, "ve
 COMBOS = ("rows", "entries", "entry_of", "params")
 """Arrays that say what the combos of a batch are."""
 
-STATE = ("accounts", "slots", "active", "days", "candidates", "ranks", "verdict")
+STATE = ("accounts", "days", "slots", "active", "candidates", "ranks", "verdict")
 """Arrays that hold what the combos of a batch are at."""
 
 TILE = ("bars", "steps", "codes", "hits")
@@ -128,10 +128,11 @@ def batch_arrays(strategy: ModuleType, sizes: Sizes) -> dict[str, Array]:
         "entries": Array(shaping, (sets, sizes.groups)),
         "entry_of": Array(_INTS, (combos,)),
         "params": Array(record_of(strategy.PARAMETERS), (combos, sizes.groups)),
+        # Results lie side by side, so that they come back in one copy.
         "accounts": Array(ACCOUNT, (combos,)),
+        "days": Array(_FLOATS, (BLOCKS, 3, combos)),
         "slots": Array(slot_dtype(getattr(strategy, "MEMORY", ())), (combos, symbols)),
         "active": Array(_INTS, (combos, symbols), "F"),
-        "days": Array(_FLOATS, (BLOCKS, 3, combos)),
         "candidates": Array(_INTS, (combos, symbols), "F"),
         "ranks": Array(_FLOATS, (combos, symbols), "F"),
         "verdict": Array(np.dtype(np.int8), (combos, symbols), "F"),

@@ -1,32 +1,49 @@
-"""One chunk of a sweep, from numbers of combos to a file, and the runner that does chunks on this machine."""
+"""Launches of a sweep, from numbers of combos to files, and the runner that does them on this machine.
 
+A chunk is a result file: what survives a kill. A launch is the combos that a device gets at a time: as many chunks as
+fill it. Files do not depend on how chunks are put together.
+"""
+
+import os
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from kernels.market import Ints, fill_model
-from mei_pipeline.features import FeatureSet
-from mei_pipeline.gpu import Choice, Gpu, open_gpu
-from mei_pipeline.market import Window
-from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Combos, Outcome, encode_combos, run_combos
-from mei_pipeline.sweep.plan import SweepPlan
+from kernels.market import Ints
+from mei_pipeline.simulation import Outcome
 from mei_pipeline.sweep.results import chunk_frame, write_chunk
+from mei_pipeline.sweep.simulator import Simulator
+
+_WRITERS = 4  # files that are written at a time: most of that is waiting for the disk
+
+
+class Chunk(NamedTuple):
+    """A chunk whose combos are chosen: its place among the files of the sweep, and the numbers of its combos."""
+
+    index: int
+    numbers: Ints
+
+
+Launch = Sequence[Chunk]
+"""Chunks whose combos a device gets at a time."""
 
 
 class Runner(Protocol):
-    """Does chunks of one sweep, each of which is a file when its future is done.
+    """Does launches of one sweep; a chunk is a file when its future is done."""
 
-    Attributes:
-        ahead: How many chunks it takes at a time.
-    """
+    @property
+    def ahead(self) -> int:
+        """How many launches it takes at a time."""
 
-    ahead: int
+    @property
+    def at_once(self) -> int:
+        """Most combos of a launch of several chunks; 0 for a chunk a launch."""
 
     @property
     def engine(self) -> str:
@@ -35,73 +52,65 @@ class Runner(Protocol):
     def prepare(self) -> None:
         """Compile or fetch what is needed, before the clock of the search starts."""
 
-    def submit(self, index: int, numbers: Ints) -> Future[None]:
-        """Do the chunk `index`, whose combos are `numbers`."""
+    def submit(self, launch: Launch) -> Mapping[Future[None], Sequence[int]]:
+        """Do a launch; returns which chunks are files when a future is done."""
 
 
 @dataclass
 class Local:
-    """Chunks on this machine, one after the other; the file of one is written while the next runs."""
+    """Launches on this machine, one after the other; the files of one are written while the next runs."""
 
-    settings: Settings
-    plan: SweepPlan
-    window: Window
-    features: FeatureSet
+    simulator: Simulator
     folder: Path
-    choice: Choice
-    threads: int = 0
-    ahead: int = 2
-    _running: threading.Lock = field(default_factory=threading.Lock)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _gpu: Gpu | None = None
+
+    @property
+    def ahead(self) -> int:
+        """Two launches; one as long as it is not known what runs them."""
+        return 2 if self.simulator.settled else 1
+
+    @property
+    def at_once(self) -> int:
+        """Combos that the device takes at a time."""
+        return self.simulator.at_once
 
     @property
     def engine(self) -> str:
         """What runs the combos, and why that."""
-        return str(self.choice)
+        return str(self.simulator.choice)
 
     def __enter__(self) -> Self:
-        self._pool = ThreadPoolExecutor(self.ahead)
+        self._stop = threading.Event()
+        self.simulator.stop = self._stop.is_set
+        self._launches = ThreadPoolExecutor(2)
+        self._writers = ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if error is not None:
             self._stop.set()
-        self._pool.shutdown(cancel_futures=True)
+        self._launches.shutdown(cancel_futures=True)
+        self._writers.shutdown()  # what was run is written, whatever ended the sweep
 
     def prepare(self) -> None:
-        """One combo over no step: compiles the engine, or reads it from disk."""
-        self._gpu = open_gpu(self.choice, self.plan.strategy)
-        nothing = replace(self.window, last=self.window.first)
-        self._run(nothing, _encode(self.plan, self.features, np.arange(1, dtype=np.int64)))
+        """Compile the kernels, or read them from disk."""
+        self.simulator.prepare()
 
-    def submit(self, index: int, numbers: Ints) -> Future[None]:
-        """Do the chunk `index`, whose combos are `numbers`, in its turn."""
-        return self._pool.submit(self._chunk, index, numbers)
+    def submit(self, launch: Launch) -> Mapping[Future[None], Sequence[int]]:
+        """Do a launch in its turn; each chunk is a file by itself."""
+        run = self._launches.submit(self._run, launch)
+        # Writers take chunks in the order of launches: one that waits for its launch keeps no earlier chunk back.
+        starts = np.cumsum([0, *(len(chunk.numbers) for chunk in launch)]).tolist()
+        return {
+            self._writers.submit(self._write, run, chunk, start): (chunk.index,)
+            for chunk, start in zip(launch, starts[:-1], strict=True)
+        }
 
-    def _chunk(self, index: int, numbers: Ints) -> None:
-        combos = _encode(self.plan, self.features, numbers)
-        with self._running:
-            outcome = self._run(self.window, combos)
-        frame = chunk_frame(self.plan, numbers, outcome, self.window.last - self.window.first)
-        write_chunk(self.folder, self.plan, index, frame)
+    def _run(self, launch: Launch) -> Outcome:
+        combos = self.simulator.encode(np.concatenate([chunk.numbers for chunk in launch]))
+        return self.simulator.run(combos)
 
-    def _run(self, window: Window, combos: Combos) -> Outcome:
-        model = fill_model(self.plan.market, self.plan.initial_balance_usd)
-        return run_combos(
-            self.settings,
-            window,
-            model,
-            self.features,
-            combos,
-            self.threads,
-            gpu=self._gpu,
-            stop=self._stop.is_set,
-        )
-
-
-def _encode(plan: SweepPlan, features: FeatureSet, numbers: Ints) -> Combos:
-    values = {**plan.params, **plan.axis_values(numbers)}
-    return encode_combos(
-        plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
-    )
+    def _write(self, run: Future[Outcome], chunk: Chunk, start: int) -> None:
+        outcome = run.result().part(start, start + len(chunk.numbers))
+        plan, window = self.simulator.plan, self.simulator.window
+        frame = chunk_frame(plan, chunk.numbers, outcome, window.last - window.first)
+        write_chunk(self.folder, plan, chunk.index, frame)

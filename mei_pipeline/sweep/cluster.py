@@ -1,8 +1,9 @@
 """Chunks of a sweep on a Ray cluster that is already there, and the choice between it and this machine.
 
-A chunk is a task. It needs nothing of the machine that it runs on but this version of MEI: what it reads, `inputs` has
-published, and its rows are a file of their own, whole or absent, before the task is done. So a task can be done again
-anywhere, and a sweep whose driver died goes on from the files alone.
+A task is a chunk, or on GPUs as many chunks as fill one. It needs nothing of the machine that it runs on but this
+version of MEI: what it reads, `inputs` has published, and the rows of a chunk are a file of their own, whole or absent,
+before the task is done. So a task can be done again anywhere, and a sweep whose driver died goes on from the files
+alone.
 """
 
 import importlib
@@ -10,7 +11,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,18 +19,14 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from kernels.market import Ints
 from mei_pipeline.config.models import Engine
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Retryable
-from mei_pipeline.features import FeatureSet
-from mei_pipeline.gpu import Choice
-from mei_pipeline.market import Window
 from mei_pipeline.settings import Settings
 from mei_pipeline.storage import Store
-from mei_pipeline.sweep.chunks import Local
+from mei_pipeline.sweep.chunks import Launch, Local
 from mei_pipeline.sweep.inputs import Inputs, publish
-from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import chunk_done, chunk_name
+from mei_pipeline.sweep.simulator import FILLS, Simulator
 from mei_pipeline.sweep.worker import Job, ready, work
 
 _NAMESPACE = "mei"
@@ -40,31 +37,19 @@ _SEEN_S = 90.0  # longer than a network file system keeps on saying that a file 
 _TRIES = 5  # of a chunk whose worker or node died
 
 
-def runner_for(
-    engine: Engine,
-    settings: Settings,
-    plan: SweepPlan,
-    window: Window,
-    features: FeatureSet,
-    store: Store,
-    choice: Choice,
-    threads: int = 0,
-) -> "Local | Cluster":
-    """What runs the chunks of `plan`, as `engine` of pipeline.yaml says.
+def runner_for(engine: Engine, simulator: Simulator, store: Store) -> "Local | Cluster":
+    """What runs the chunks of a plan, as `engine` of pipeline.yaml says.
 
     Args:
         engine: The choice.
-        settings: Where compiled kernels are kept.
-        plan: The combos.
-        window: What is traded.
-        features: Columns that hold every window of the plan.
+        simulator: Plan and data, and what runs combos on this machine; the nodes of a cluster choose for themselves and
+            have `engine.cpus_per_task` threads.
         store: Where the files of this sweep are.
-        choice: What runs combos on this machine; the nodes of a cluster choose for themselves.
-        threads: Threads on this machine; a cluster has `engine.cpus_per_task`.
     """
     if engine.run == "local":
-        return Local(settings, plan, window, features, store.folder, choice, threads)
-    return Cluster(engine, settings, Inputs(plan, window, features), store)
+        return Local(simulator, store.folder)
+    inputs = Inputs(simulator.plan, simulator.window, simulator.features)
+    return Cluster(engine, simulator.settings, inputs, store)
 
 
 @dataclass
@@ -77,6 +62,7 @@ class Cluster:
     store: Store
     engine: str = "ray"
     ahead: int = 1
+    at_once: int = 0
     _tasks: set[Any] = field(default_factory=set)
 
     def __enter__(self) -> Self:
@@ -118,17 +104,19 @@ class Cluster:
         slots = sum(nodes[node] for node in kinds)
         on = " and ".join(sorted(set(kinds.values())))
         self.ahead = self.config.chunks_ahead or 2 * slots
+        if self.config.gpus_per_task:  # every task gets its share, and none more than fills a GPU
+            self.at_once = min(FILLS, -(-plan.combos // self.ahead))
         self.engine = f"ray: {_counted(len(kinds), 'node')}, {_counted(slots, 'task')} at a time, on {on}"
         self._work = ray.remote(work).options(
             num_cpus=self.config.cpus_per_task, num_gpus=self.config.gpus_per_task, max_retries=_TRIES
         )
         self._pool = ThreadPoolExecutor(self.ahead)
 
-    def submit(self, index: int, numbers: Ints) -> Future[None]:
-        """Do the chunk `index`, whose combos are `numbers`, on some node."""
+    def submit(self, launch: Launch) -> Mapping[Future[None], Sequence[int]]:
+        """Do a launch as one task on some node."""
         if self._pool is None:
             raise RuntimeError("prepare comes first")
-        return self._pool.submit(self._chunk, index, numbers)
+        return {self._pool.submit(self._task, launch): [chunk.index for chunk in launch]}
 
     def _ready(self, job: Job, nodes: Mapping[str, int]) -> dict[str, str]:
         """Have every node show that it can work; gives what each runs combos on.
@@ -153,22 +141,23 @@ class Cluster:
             raise Retryable("engine: every node of the cluster died while it got ready; look at it, and try again")
         return found
 
-    def _chunk(self, index: int, numbers: Ints) -> None:
-        task = self._work.remote(self._job, index, numbers)
+    def _task(self, launch: Launch) -> None:
+        task = self._work.remote(self._job, launch)
         self._tasks.add(task)
         try:
-            with _explained(self._ray, f"chunk {index}"):
+            with _explained(self._ray, f"chunk {launch[0].index}"):
                 self._ray.get(task)
         finally:
             self._tasks.discard(task)
         plan, folder = self.inputs.plan, self.store.folder
-        self.store.pull(chunk_name(plan, index))
         give_up_s = time.monotonic() + _SEEN_S
-        while not chunk_done(folder, plan, index):
-            if time.monotonic() > give_up_s:
-                path = folder / chunk_name(plan, index)
-                raise DataError(f"{path}: a worker wrote it, but it is not here; is the folder of results shared?")
-            time.sleep(1.0)
+        for index, _ in launch:
+            self.store.pull(chunk_name(plan, index))
+            while not chunk_done(folder, plan, index):
+                if time.monotonic() > give_up_s:
+                    path = folder / chunk_name(plan, index)
+                    raise DataError(f"{path}: a worker wrote it, but it is not here; is the folder of results shared?")
+                time.sleep(1.0)
 
 
 def _ray() -> Any:

@@ -37,6 +37,8 @@ class Search:
         objective: Metric that `tpe` makes as great as it can; empty for others.
         min_trades: Fewest closed trades for it to count.
         lag: `tpe` proposes a batch from all batches but the last `lag` - 1 before it; 0 for others.
+        batch: Combos that `tpe` proposes at a time; 0 for others, and in the plan of an earlier version, whose batches
+            are its chunks.
     """
 
     method: str
@@ -45,6 +47,7 @@ class Search:
     objective: str = ""
     min_trades: int = 0
     lag: int = 0
+    batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class SweepPlan:
             decides entries, so neighbours read the same columns and enter alike.
         when: By path of an axis the values that other parameters must have for it to vary.
         search: Which of the combos are run.
-        chunk_combos: Combos per result file; a file is a batch of `tpe`.
+        chunk_combos: Combos per result file; no file holds combos of two batches of `tpe`.
         benchmark: Symbol whose trend gives the others context; empty where no combo reads one.
     """
 
@@ -101,12 +104,14 @@ class SweepPlan:
 
     @property
     def id(self) -> str:
-        """SHA-256 of what decides the results; the size of chunks does not, but for `tpe`, whose batches they are."""
+        """SHA-256 of what decides the results; the size of chunks does not."""
         identity = asdict(self)
         if not self.benchmark:
             del identity["benchmark"]
-        if self.search.method != "tpe":
-            del identity["chunk_combos"]
+        # The batch has the place that chunks had when they were the batches of `tpe`, so equal searches keep their id.
+        del identity["chunk_combos"], identity["search"]["batch"]
+        if self.search.method == "tpe":
+            identity["chunk_combos"] = self.batch
         return files.sha256_json(identity)
 
     @property
@@ -120,14 +125,28 @@ class SweepPlan:
         return self.search.combos
 
     @property
+    def batch(self) -> int:
+        """How many combos are chosen at a time: those of a batch of `tpe`, else all."""
+        if self.search.method != "tpe":
+            return self.combos
+        return self.search.batch or self.chunk_combos
+
+    @property
     def chunks(self) -> int:
         """Number of result files."""
-        return -(-self.combos // self.chunk_combos)
+        whole, rest = divmod(self.combos, self.batch)
+        return whole * self.chunks_of_batch + -(-rest // self.chunk_combos)
+
+    @property
+    def chunks_of_batch(self) -> int:
+        """Number of result files of a whole batch."""
+        return -(-self.batch // self.chunk_combos)
 
     def chunk(self, index: int) -> range:
         """Places of the combos of one chunk in the order in which they are run."""
-        start = index * self.chunk_combos
-        return range(start, min(start + self.chunk_combos, self.combos))
+        batch, part = divmod(index, self.chunks_of_batch)
+        start = batch * self.batch + part * self.chunk_combos
+        return range(start, min(start + self.chunk_combos, (batch + 1) * self.batch, self.combos))
 
     def columns(self) -> tuple[Column, ...]:
         """Feature columns that the combos read."""
@@ -198,7 +217,7 @@ def _search(spec: SweepSpec, combos: int) -> Search:
     budget = spec.budget or combos  # a spec that was checked has one
     if spec.method == "random":
         return Search("random", budget, spec.seed)
-    return Search("tpe", budget, spec.seed, spec.objective, spec.min_trades, spec.lag)
+    return Search("tpe", budget, spec.seed, spec.objective, spec.min_trades, spec.lag, spec.batch_combos)
 
 
 def _own(table: Table, symbol: str, values: Mapping[str, Value]) -> dict[str, Value]:

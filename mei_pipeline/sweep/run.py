@@ -1,7 +1,8 @@
-"""Run a sweep: chunk after chunk, each on disk when it is done, so that a killed sweep goes on where it was."""
+"""Run a sweep: launch after launch, each chunk on disk when it is done, so that a killed sweep goes on where it was."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,12 @@ from mei_pipeline.market import Window
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.storage import open_store
-from mei_pipeline.sweep.chunks import Runner
+from mei_pipeline.sweep.chunks import Chunk, Runner
 from mei_pipeline.sweep.cluster import runner_for
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import CHUNKS, PLAN, chunk_done, chunk_name, clear_torn, sweep_folder, write_plan
 from mei_pipeline.sweep.search.choose import Choice, choice_of
+from mei_pipeline.sweep.simulator import Simulator
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def speed(combos_per_s: float, bar_steps: int) -> str:
     return f"{combos_per_s:,.0f} combos/s, {combos_per_s * bar_steps / 1e6:,.1f} M bar-steps/s"
 
 
-def run_sweep(
+def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
     settings: Settings,
     plan: SweepPlan,
     window: Window,
@@ -78,6 +80,7 @@ def run_sweep(
     threads: int = 0,
     engine: Wanted = "auto",
     where: Engine | None = None,
+    launch: int = 0,
     progress: Progress = silent,
 ) -> SweepReport:
     """Run what is left of `plan`.
@@ -90,13 +93,14 @@ def run_sweep(
         threads: See `simulation.run_combos`.
         engine: See `gpu.choose`; on a cluster each node chooses for itself.
         where: `engine` of pipeline.yaml: what runs the combos; by default this machine.
+        launch: Most combos that this machine runs at a time; see `Simulator`.
         progress: Told of finished combos and of the speed.
 
     Raises:
         ConfigError: The engine or the bucket of results can't be used as configured.
         Busy: Another process runs this very sweep.
-        Retryable: The GPU was lost, the cluster or the bucket can't be reached, or the disk is full. Finished chunks
-            are on disk, and the next call does the rest.
+        Retryable: The GPU was lost or has no memory, the cluster or the bucket can't be reached, or the disk is full.
+            Finished chunks are on disk, and the next call does the rest.
         DataError: A chunk on disk is damaged or foreign, or the folder can't be written.
     """
     choice = choose(settings, engine, plan.strategy)
@@ -114,12 +118,13 @@ def run_sweep(
         for name in alone:  # each was found whole
             store.push(name)
         resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in left)
-        with runner_for(where or Engine(), settings, plan, window, features, store, choice, threads) as runner:
+        simulator = Simulator(settings, plan, window, features, choice, threads, launch)
+        with runner_for(where or Engine(), simulator, store) as runner:
             if left:
                 runner.prepare()
             progress(done, plan.combos, "combos")
             began = time.monotonic()
-            for index in in_flight(runner, left, choice_of(plan, folder)):
+            for index in in_flight(runner, plan, left, choice_of(plan, folder)):
                 store.keep(chunk_name(plan, index))
                 done += len(plan.chunk(index))
                 searched_s = time.monotonic() - began
@@ -128,23 +133,46 @@ def run_sweep(
     return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, seconds, searched_s, runner.engine)
 
 
-def in_flight(runner: Runner, left: Iterable[int], choice: Choice) -> Iterator[int]:
-    """Keep as many chunks at work as the runner takes and the choice allows; gives each one as it is finished.
+def in_flight(runner: Runner, plan: SweepPlan, left: Iterable[int], choice: Choice) -> Iterator[int]:
+    """Keep as many launches at work as the runner takes and the choice allows; gives each chunk as it is finished.
 
-    The combos of a chunk are chosen while those before it run. The first that fails ends it: what is at work is waited
+    The combos of a launch are chosen while those before it run. The first that fails ends it: what is at work is waited
     for, and nothing else is begun.
     """
-    flying: dict[Future[None], int] = {}
-    for index in left:
-        while len(flying) >= runner.ahead or (flying and min(flying.values()) < choice.needs(index)):
-            yield from _landed(flying)
-        flying[runner.submit(index, choice.numbers(index))] = index
-    while flying:
+    waiting = deque(left)
+    flying: list[dict[Future[None], Sequence[int]]] = []
+    while waiting or flying:
+        while waiting and len(flying) < runner.ahead:
+            undone = [index for launch in flying for indices in launch.values() for index in indices]
+            launch = _next_launch(waiting, runner.at_once, plan, choice, undone)
+            if not launch:
+                break
+            flying.append(dict(runner.submit(launch)))
         yield from _landed(flying)
 
 
-def _landed(flying: dict[Future[None], int]) -> Iterator[int]:
-    for future in wait(flying, return_when=FIRST_COMPLETED).done:
-        index = flying.pop(future)
-        future.result()
-        yield index
+def _next_launch(
+    waiting: deque[int], at_once: int, plan: SweepPlan, choice: Choice, undone: Sequence[int]
+) -> list[Chunk]:
+    """Take the chunks of a launch from those that wait: neighbours whose combos can be chosen now."""
+    lowest = min(undone, default=waiting[0])
+    launch: list[Chunk] = []
+    combos = 0
+    while waiting and choice.needs(waiting[0]) <= lowest:
+        combos += len(plan.chunk(waiting[0]))
+        if launch and combos > at_once:
+            break
+        index = waiting.popleft()
+        launch.append(Chunk(index, choice.numbers(index)))
+    return launch
+
+
+def _landed(flying: list[dict[Future[None], Sequence[int]]]) -> Iterator[int]:
+    """Wait for the next file; a launch with none left is no longer at work."""
+    for future in wait([future for launch in flying for future in launch], return_when=FIRST_COMPLETED).done:
+        for launch in flying:
+            if future in launch:
+                indices = launch.pop(future)
+                future.result()
+                yield from indices
+    flying[:] = [launch for launch in flying if launch]

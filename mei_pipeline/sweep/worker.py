@@ -1,4 +1,4 @@
-"""What a node of a cluster does for a sweep: chunks from published inputs, one file each.
+"""What a node of a cluster does for a sweep: launches of chunks from published inputs, one file for each chunk.
 
 A worker process keeps what it read and compiled between two chunks of the same sweep.
 """
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernels.cache import source_hash
-from kernels.market import Ints
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.gpu import choose
 from mei_pipeline.settings import read_settings
 from mei_pipeline.storage import Store, open_store
-from mei_pipeline.sweep.chunks import Local
+from mei_pipeline.sweep.chunks import Launch, Local
 from mei_pipeline.sweep.inputs import read
 from mei_pipeline.sweep.results import chunk_name
+from mei_pipeline.sweep.simulator import Simulator
 
 _OLD_S = 24 * 3600.0  # after which fetched inputs of another sweep are forgotten
 
@@ -46,19 +46,21 @@ class Job:
 
 def ready(job: Job) -> str:
     """Fetch the inputs and compile, on a node that is about to work; gives what it runs combos on."""
-    return _bench(job).local.choice.name
+    return _bench(job).local.simulator.choice.name
 
 
-def work(job: Job, index: int, numbers: Ints) -> None:
-    """Do one chunk, unless an earlier try had it done before it could say so."""
+def work(job: Job, launch: Launch) -> None:
+    """Do the chunks of a launch, but for those that an earlier try had done before it could say so."""
     bench = _bench(job)
-    name = chunk_name(bench.local.plan, index)
-    if bench.store.held(name):
+    names = {chunk.index: chunk_name(bench.local.simulator.plan, chunk.index) for chunk in launch}
+    left = [chunk for chunk in launch if not bench.store.held(names[chunk.index])]
+    if not left:
         return
-    bench.local.submit(index, numbers).result()
-    if bench.store.bucket:
-        bench.store.push(name)
-        (bench.store.folder / name).unlink()
+    for future, indices in bench.local.submit(left).items():
+        future.result()
+        for name in (names[index] for index in indices if bench.store.bucket):
+            bench.store.push(name)
+            (bench.store.folder / name).unlink()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def _bench(job: Job) -> _Bench:
         choice = choose(settings, "cuda" if job.gpus else "cpu", inputs.plan.strategy)
     except ConfigError as error:
         raise ConfigError(f"worker {host}: {error}; or set engine.gpus_per_task to 0") from None
-    local = Local(settings, inputs.plan, inputs.window, inputs.features, folder, choice, job.threads).__enter__()
+    simulator = Simulator(settings, inputs.plan, inputs.window, inputs.features, choice, job.threads)
+    local = Local(simulator, folder).__enter__()
     local.prepare()
     return _Bench(local, store)
 

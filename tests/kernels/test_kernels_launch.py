@@ -95,7 +95,7 @@ def test_a_card_with_less_memory_than_it_says_gets_smaller_batches(work, kernels
     card = card_of(cupy, kernels_folder, inputs)
     cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.used + bytes_of(60, job, inputs)
     assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected)
-    assert card.batch == 32  # the fewest: two of them do not fit, either, so one is at work at a time
+    assert sorted({threads for name, threads in cupy.launches if name == "start"}) == [128]
     assert cupy.most_used <= cupy.capacity
 
 

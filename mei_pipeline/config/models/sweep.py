@@ -26,11 +26,11 @@ MAX_TPE_BUDGET = 10_000_000
 """`tpe` keeps the number of every combo that it has run in memory, 8 bytes each."""
 
 MAX_SEED = 2**32 - 1
-_CHUNK = 4096
+_CHUNK = _BATCH = 4096
 _BATCHES, _FEWEST_BATCHES = 50, 10
 _SAYS_NOTHING = {
-    "grid": ("budget", "seed", "objective", "min_trades", "lag"),
-    "random": ("objective", "min_trades", "lag"),
+    "grid": ("budget", "seed", "objective", "min_trades", "batch", "lag"),
+    "random": ("objective", "min_trades", "batch", "lag"),
     "tpe": (),
 }
 """Keys that mean nothing to each method."""
@@ -38,7 +38,7 @@ _SAYS_NOTHING = {
 _TAKE = {
     "budget": ", which runs every combo; leave it out, or choose method random or tpe",
     "seed": ", which runs every combo; leave it out",
-    **dict.fromkeys(("objective", "min_trades", "lag"), "; leave it out, or choose method tpe"),
+    **dict.fromkeys(("objective", "min_trades", "batch", "lag"), "; leave it out, or choose method tpe"),
 }
 
 
@@ -141,6 +141,10 @@ class SweepSpec(FileModel):
     """Metric that `tpe` makes as great as it can."""
     min_trades: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     """To `tpe`, a combo with fewer closed trades is worse than every one that has them, and the worse the fewer."""
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """How many combos `tpe` proposes at a time; it needs at least 10 batches. A larger one fills a GPU better and learns
+    later. Results depend on it, and it is the same on every device. When left out: a fiftieth of the budget, at most
+    4096."""
     lag: Annotated[int, Field(ge=1, le=1000)] = 2
     """`tpe` proposes a batch from all batches but the last `lag` - 1 before it, so `lag` of them may be at work. 2 runs
     one while the next is proposed; more is for many machines, and learns later. Results do not depend on how many
@@ -159,8 +163,8 @@ class SweepSpec(FileModel):
     """Parameters that are searched: each a list of values, `{values: [...]}` or `{from, to, step}`, the last two also
     with `when: {path: value}`. Feature windows are always listed."""
     chunk_combos: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """Combos per result file; a sweep that was killed goes on at the next file. When left out: 4096, for `tpe` a
-    fiftieth of the budget if that is less. A batch of `tpe` is one file; it needs at least 10."""
+    """Combos per result file; a sweep that was killed goes on at the next file. A batch of `tpe` begins a new file.
+    Results do not depend on it, nor does how many combos a GPU runs at a time. When left out: 4096."""
 
     @model_validator(mode="after")
     def _dividing(self) -> "SweepSpec":
@@ -195,8 +199,12 @@ class SweepSpec(FileModel):
     @property
     def chunk(self) -> int:
         """Combos per result file, whether the file says so or not."""
-        most = max(1, (self.budget or 0) // _BATCHES) if self.method == "tpe" else _CHUNK
-        return self.chunk_combos or min(_CHUNK, most)
+        return self.chunk_combos or _CHUNK
+
+    @property
+    def batch_combos(self) -> int:
+        """Combos that `tpe` proposes at a time, whether the file says so or not."""
+        return self.batch or min(_BATCH, max(1, (self.budget or 0) // _BATCHES))
 
     def axis_values(self, path: str) -> tuple[Scalar, ...]:
         """Values of one axis, in the order of the file."""
@@ -224,11 +232,11 @@ def _method_problems(spec: SweepSpec) -> Iterator[tuple[str, str]]:
 
 
 def _tpe_problems(spec: SweepSpec, budget: int) -> Iterator[tuple[str, str]]:
-    batches = -(-budget // spec.chunk)
+    batches = -(-budget // spec.batch_combos)
     if budget > MAX_TPE_BUDGET:
         yield "budget", f"{budget:,} is not allowed; at most {MAX_TPE_BUDGET:,} for tpe, random takes more"
-    elif spec.chunk > 1 and batches < _FEWEST_BATCHES:
+    elif spec.batch_combos > 1 and batches < _FEWEST_BATCHES:
         least = max(1, budget // _FEWEST_BATCHES)
-        yield "chunk_combos", f"{spec.chunk:,} leaves tpe {batches} batches to learn from; at most {least:,}"
+        yield "batch", f"{spec.batch_combos:,} leaves tpe {batches} batches to learn from; at most {least:,}"
     elif spec.lag > 1 and 2 * spec.lag > batches:
         yield "lag", f"{spec.lag} of {batches} batches would be proposed from nothing; at most {max(1, batches // 2)}"

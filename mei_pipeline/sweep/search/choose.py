@@ -72,10 +72,10 @@ class _Sampled:
 
 @dataclass
 class _Learned:
-    """Batches of `tpe`, each a function of the plan, its own number and the rows of the chunks that it needs.
+    """Batches of `tpe`, each a function of the plan, its own number and the rows of the batches that it may know.
 
-    What is held is the same whether it came from chunks on disk or from batches proposed here, so it does not matter
-    where an earlier process stopped.
+    A chunk is a part of a batch. What is held is the same whether it came from chunks on disk or from batches proposed
+    here, so it does not matter where an earlier process stopped.
     """
 
     plan: SweepPlan
@@ -88,31 +88,48 @@ class _Learned:
         self._grid = self.plan.grid
         self._past = tpe.nothing(self._grid)
         self._id = self.plan.id
+        self._batch = np.zeros(0, dtype=np.int64)
 
     def needs(self, index: int) -> int:
-        return max(0, index - self.plan.search.lag + 1)
+        batch = index // self.plan.chunks_of_batch
+        return max(0, batch - self.plan.search.lag + 1) * self.plan.chunks_of_batch
 
     def numbers(self, index: int) -> Ints:
-        for earlier in range(self._chosen, index):  # what was not proposed here was on disk before
+        batch, places = index // self.plan.chunks_of_batch, self.plan.chunk(index)
+        if batch >= self._chosen:
+            self._batch = self._propose(batch)
+        first = batch * self.plan.batch
+        return self._batch[places.start - first : places.stop - first]
+
+    def _propose(self, batch: int) -> Ints:
+        """Numbers of the combos of a batch, ascending."""
+        for earlier in range(self._chosen, batch):  # all chunks of a batch that was not proposed here were on disk
             self._known.add(self._rows(earlier)[0])
-        for earlier in range(self._learned, self.needs(index)):
+        for earlier in range(self._learned, max(0, batch - self.plan.search.lag + 1)):
             numbers, scores = self._rows(earlier)
             self._past = tpe.learn(self._past, self._grid.digits(numbers), scores)
             self._learned = earlier + 1
-        seed = int.from_bytes(hashlib.sha256(f"{self._id} {index}".encode()).digest())
-        found = tpe.propose(self._grid, self._past, self._known, len(self.plan.chunk(index)), seed)
+        seed = int.from_bytes(hashlib.sha256(f"{self._id} {batch}".encode()).digest())
+        count = min(self.plan.batch, self.plan.combos - batch * self.plan.batch)
+        found = tpe.propose(self._grid, self._past, self._known, count, seed)
         self._known.add(found)
-        self._chosen = index + 1
+        self._chosen = batch + 1
         return found
 
-    def _rows(self, index: int) -> tuple[Ints, Floats]:
-        """Numbers and scores of the combos of a chunk on disk."""
-        search, path = self.plan.search, chunk_path(self.folder, self.plan, index)
+    def _rows(self, batch: int) -> tuple[Ints, Floats]:
+        """Numbers and scores of the combos of a batch whose chunks are on disk."""
+        first = batch * self.plan.chunks_of_batch
+        last = min(first + self.plan.chunks_of_batch, self.plan.chunks)
+        frame = pl.concat([self._read(index) for index in range(first, last)])
+        search = self.plan.search
+        return frame["combo"].to_numpy(), scores(frame, search.objective, search.min_trades)
+
+    def _read(self, index: int) -> pl.DataFrame:
+        path = chunk_path(self.folder, self.plan, index)
         try:
-            frame = pl.read_parquet(path, glob=False, columns=["combo", "trades", search.objective])
+            return pl.read_parquet(path, glob=False, columns=["combo", "trades", self.plan.search.objective])
         except (OSError, pl.exceptions.PolarsError) as error:
             raise DataError(f"{path}: damaged result chunk ({error}); delete it and run the sweep again") from None
-        return frame["combo"].to_numpy(), scores(frame, search.objective, search.min_trades)
 
 
 def scores(frame: pl.DataFrame, objective: str, min_trades: int) -> Floats:

@@ -1,0 +1,41 @@
+"""The class of every CUDA status: what an error of the runtime or the driver asks of whoever gets it.
+
+The runtime and the driver share their numbers. A status that is not in the table counts as a lost device: the same
+command may succeed later, and it loses nothing that is on disk.
+"""
+
+from typing import Any, Literal
+
+Kind = Literal["memory", "busy", "lost", "driver", "defect"]
+"""memory: too little is free. busy: another process has the device for itself, or a service is not ready. lost: the
+device or its context is gone. driver: it is too old, or does not fit the device or the kernels. defect: a kernel or
+its launch is wrong, and fails again."""
+
+_STATUSES: dict[Kind, tuple[int, ...]] = {
+    "memory": (2,),
+    # Exclusive mode, a context in use, a driver that starts up, the multi-process service and its limits.
+    "busy": (46, 127, 216, 802, 805, 806, 807, 808, 809),
+    # No device, shutdown, uncorrectable memory, links, the system, watchdogs, destroyed contexts, unknown causes.
+    "lost": (3, 4, 100, 101, 201, 214, 220, 226, 304, 702, 709, 719, 810, 911, 999),
+    # Too old, of another version than the system's, or without code for the device.
+    "driver": (34, 35, 36, 102, 103, 200, 209, 215, 218, 221, 222, 223, 224, 225, 302, 303, 801, 803, 804),
+    # Wrong values, handles, pointers and symbols; more resources than a launch may have; illegal addresses and
+    # instructions. Their cause is in the arguments or in the machine code, so they come back.
+    "defect": (
+        *(1, 9, 12, 13, 16, 17, 20, 21, 52, 98, 205, 206, 207, 208, 210, 211, 212, 213, 300, 301, 400, 401, 500),
+        *(600, 700, 701, 708, 710, 712, 713, 714, 715, 716, 717, 718, 720, 721, 800, 900, 901, 902, 903, 904, 905),
+        *(906, 907, 908, 909, 910),
+    ),
+}
+
+KINDS: dict[int, Kind] = {status: kind for kind, statuses in _STATUSES.items() for status in statuses}
+"""Class of each known status."""
+
+
+def kind_of(cupy: Any, error: BaseException) -> Kind | None:
+    """Return the class of an error of CUDA; None for any other error."""
+    if isinstance(error, cupy.cuda.memory.OutOfMemoryError):
+        return "memory"
+    if isinstance(error, (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError)):
+        return KINDS.get(getattr(error, "status", -1), "lost")
+    return None

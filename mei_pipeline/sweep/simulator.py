@@ -1,0 +1,182 @@
+"""Run combos of a plan by their numbers, on processors or a GPU, and find out which of them is faster.
+
+The bench and the sweep use the same class, so a bench measures the path of a sweep.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kernels.market import Ints, fill_model
+from mei_pipeline.errors import ConfigError, Retryable
+from mei_pipeline.features import FeatureSet
+from mei_pipeline.gpu import Choice, Gpu, open_gpu
+from mei_pipeline.market import Window
+from mei_pipeline.memory import threads_of
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation import Combos, Outcome, encode_combos, joined, run_combos
+from mei_pipeline.sweep import speeds
+from mei_pipeline.sweep.plan import SweepPlan
+
+FILLS = 1 << 17
+"""Combos that fill a GPU: an H200 has room for 50,688 threads of these kernels at once."""
+
+_TELLING = 1 << 15  # combos of the launch that is run on both, enough for the speed of a GPU to show
+_SAMPLE = 256  # combos of a thread that tell the speed of a processor
+_SAMPLE_PART = 4  # one in how many combos of that launch the processors run at most
+_FEW = 64  # combos that no GPU is worth starting for: two warps
+
+
+@dataclass
+class Simulator:
+    """Runs combos of one plan; one thread at a time may use it.
+
+    Attributes:
+        settings: Where compiled kernels and measured speeds are kept.
+        plan: The plan.
+        window: What is traded.
+        features: Columns that hold every window of the plan.
+        choice: What runs combos; `auto` until that is settled.
+        threads: See `simulation.run_combos`.
+        launch: Most combos that are run at a time; 0 for as many as fill a GPU, and one chunk on processors. Results
+            do not depend on it.
+        stop: Asked now and then by a GPU, whether to stop.
+    """
+
+    settings: Settings
+    plan: SweepPlan
+    window: Window
+    features: FeatureSet
+    choice: Choice
+    threads: int = 0
+    launch: int = 0
+    stop: Callable[[], bool] = lambda: False
+    gpu: Gpu | None = None
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what runs the combos."""
+        return self.choice.name != "auto"
+
+    @property
+    def at_once(self) -> int:
+        """Combos that it takes at a time; 0 for one chunk."""
+        if self.choice.name == "cpu":
+            return self.launch
+        return self.launch or (FILLS if self.settled else _TELLING)
+
+    def prepare(self) -> None:
+        """Run one combo over no step on whatever may run the others: compiles kernels, or reads them from disk.
+
+        Raises:
+            Retryable: The GPU is taken, was lost, or has no memory. Of `auto` that settles for processors.
+            ConfigError: The kernels or the driver do not fit; `auto` as above.
+        """
+        if not self.settled:
+            self._recall()
+        try:
+            self.gpu = open_gpu(self.choice, self.plan.strategy)
+            if self.gpu is not None:
+                self._nothing(self.gpu)
+        except (Retryable, ConfigError) as error:
+            if self.settled:
+                raise
+            self.gpu, self.choice = None, Choice("cpu", str(error))
+        if self.choice.name != "cuda":
+            self._nothing(None)
+
+    def encode(self, numbers: Ints) -> Combos:
+        """Encode the combos `numbers` [K]."""
+        plan = self.plan
+        values = {**plan.params, **plan.axis_values(numbers)}
+        return encode_combos(
+            plan.strategy,
+            self.features,
+            values,
+            len(numbers),
+            plan.symbols,
+            plan.symbol_params,
+            benchmark=plan.benchmark,
+        )
+
+    def run(self, combos: Combos) -> Outcome:
+        """Run combos; the first of `auto` on both, each a part of them.
+
+        Raises:
+            Retryable: The GPU was lost, has no memory, or was told to stop.
+        """
+        with self._lock:
+            if self.settled:
+                return self._on(self.gpu, self.window, combos)
+            if len(combos) < _FEW:
+                return self._on(None, self.window, combos)
+            return self._both(combos)
+
+    def _nothing(self, gpu: Gpu | None) -> None:
+        window = replace(self.window, last=self.window.first)
+        self._on(gpu, window, self.encode(np.arange(1, dtype=np.int64)))
+
+    def _on(self, gpu: Gpu | None, window: Window, combos: Combos) -> Outcome:
+        model = fill_model(self.plan.market, self.plan.initial_balance_usd)
+        return run_combos(self.settings, window, model, self.features, combos, self.threads, gpu=gpu, stop=self.stop)
+
+    def _both(self, combos: Combos) -> Outcome:
+        """Run some combos on processors, the rest on the GPU, and settle for the faster."""
+        few = max(min(_SAMPLE * threads_of(self.threads), len(combos) // _SAMPLE_PART), 1)
+        parts = combos.taken(np.arange(few)), combos.taken(np.arange(few, len(combos)))
+        outcomes, found = [], []
+        for gpu, part in zip((None, self.gpu), parts, strict=True):
+            start = time.perf_counter()
+            outcomes.append(self._on(gpu, self.window, part))
+            found.append(len(part) * self._bar_steps / max(time.perf_counter() - start, 1e-9))
+        cpu, cuda = found
+        measured = speeds.Speeds(cpu, cuda, time.time())
+        if len(combos) * 2 > self._expected:  # the rest of a sweep that goes on may be too little to tell others
+            speeds.keep(self.settings, self._kind, measured)
+        self._settle(measured)
+        return joined(outcomes)
+
+    def _recall(self) -> None:
+        """Settle by what is known without running anything."""
+        if self._expected < _FEW:
+            self.choice = Choice("cpu", f"{self._expected} combos at a time are too few for {self.choice.device}")
+        elif found := speeds.kept(self.settings, self._kind):
+            self._settle(found)
+
+    def _settle(self, found: speeds.Speeds) -> None:
+        cores = f"{threads_of(self.threads)} of {os.cpu_count()} cores"
+        cuda, cpu = (f"{speed / self._bar_steps:,.0f} combos/s" for speed in (found.cuda, found.cpu))
+        if found.cuda > found.cpu:
+            why = f"{self.choice.device}: {cuda} against {cpu} on {cores}"
+            self.choice = replace(self.choice, name="cuda", why=why)
+        else:
+            self.choice = Choice("cpu", f"{cpu} on {cores} against {cuda} on {self.choice.device}")
+            self.gpu = None
+
+    @property
+    def _bar_steps(self) -> int:
+        """Bars of one symbol that a combo goes through."""
+        return max((self.window.last - self.window.first) * len(self.plan.symbols), 1)
+
+    @property
+    def _expected(self) -> int:
+        """Combos of the first launch of the whole sweep."""
+        return min(self.at_once, self.plan.combos, self.plan.batch * max(self.plan.search.lag, 1))
+
+    @property
+    def _kind(self) -> speeds.Kind:
+        """The kind of this sweep."""
+        return speeds.Kind(
+            self.choice.device,
+            threads_of(self.threads),
+            self.plan.strategy,
+            len(self.plan.symbols).bit_length(),
+            self._expected.bit_length(),
+        )
