@@ -91,6 +91,8 @@ class Stream:
 
     def work(self, count: int) -> None:
         for _ in range(min(count, len(self.queue))):
+            if self.card.lost_after == 0:
+                self.queue.clear()  # nothing that was asked of a lost card is done
             self.card.check()
             self.queue.pop(0)()
 
@@ -124,6 +126,7 @@ class FakeCupy:
         fails: Which of these times there is none; a test may say a range without an end.
         copied: Bytes of each array that was brought to the card.
         brought: Bytes of each copy back.
+        locked: Bytes of each buffer of the host whose pages were locked.
         launches: Kernels that were started, with their threads.
         most_used: Most bytes that were in use at once.
         pooled: Bytes that nothing uses and no one else may have, as CuPy keeps them.
@@ -138,6 +141,7 @@ class FakeCupy:
         self.pooled = 0
         self.copied: list[int] = []
         self.brought: list[int] = []
+        self.locked: list[int] = []
         self.launches: list[tuple[str, int]] = []
         self.current: Stream | None = None
         runtime = SimpleNamespace(
@@ -180,6 +184,7 @@ class FakeCupy:
 
     def alloc_pinned(self, length: int) -> "Pinned":
         self.ask()
+        self.locked.append(length)
         return Pinned(length)
 
     def alloc(self, length: int) -> Memory:

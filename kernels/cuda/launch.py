@@ -298,7 +298,7 @@ class Card:
             if places(arrays)[1] * min(parts, _IN_FLIGHT) <= room:
                 return batch
             parts += max(parts // 8, 1)
-        return fewest
+        return max(min(fewest, combos), 1)
 
     def _sizes(self, job: Job, combos: int, sets: int) -> Sizes:
         steps, symbols = self._inputs["market.close"].array.shape

@@ -11,7 +11,7 @@ Kind = Literal["memory", "busy", "lost", "driver", "defect"]
 device or its context is gone. driver: it is too old, or does not fit the device or the kernels. defect: a kernel or
 its launch is wrong, and fails again."""
 
-_STATUSES: dict[Kind, tuple[int, ...]] = {
+STATUSES: dict[Kind, tuple[int, ...]] = {
     "memory": (2,),
     # Exclusive mode, a context in use, a driver that starts up, the multi-process service and its limits.
     "busy": (46, 127, 216, 802, 805, 806, 807, 808, 809),
@@ -27,8 +27,9 @@ _STATUSES: dict[Kind, tuple[int, ...]] = {
         *(906, 907, 908, 909, 910),
     ),
 }
+"""The statuses of each class."""
 
-KINDS: dict[int, Kind] = {status: kind for kind, statuses in _STATUSES.items() for status in statuses}
+KINDS: dict[int, Kind] = {status: kind for kind, statuses in STATUSES.items() for status in statuses}
 """Class of each known status."""
 
 

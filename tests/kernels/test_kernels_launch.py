@@ -1,20 +1,55 @@
 """Starting kernels through CuPy, on a card that is none: packing, batches, memory, and what goes wrong on the way."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cuda_kit
 import gpu_kit
 import numpy as np
 import pytest
 from gpu_kit import FakeCupy, write_kernels
+from kernel_kit import Inputs
 
 from kernels.cuda.launch import Card, Job, NoMemory, Stopped, through, tile_steps
 from kernels.cuda.layout import Array, Sizes, batch_arrays, packed, places, words_of
 from kernels.cuda.manifest import MANIFEST, Unfit, capability_of, read, runs_on
+from kernels.cuda.status import KINDS, STATUSES, kind_of
+from kernels.ledger import ACCOUNT
 from kernels.strategies import load
 
-NAME, SEED = "ema_cross", 9
-TIMES = 30  # so often is every combo there
+NAME = "ema_cross"
+BOOK, SINGLE = 9, 5
+"""Seeds of a book of five symbols that trades from its first steps on, and of one symbol: there combos cost little."""
+
+STEPS = 17  # one more than the shortest tile
+TIMES = 17  # so often is every combo there where there are plenty
+
+
+class Work(NamedTuple):
+    """A market, combos, and what the engine of this processor makes of them."""
+
+    inputs: Inputs
+    job: Job
+    expected: cuda_kit.Told
+
+
+def work_of(seed: int, times: int = 1) -> Work:
+    case, inputs = cuda_kit.inputs_for(load(NAME), seed)
+    last = case.first + STEPS
+    expected = cuda_kit.on_processor(NAME, case, inputs, last)
+    assert expected.accounts[:, ACCOUNT.names.index("fills")].any()  # else equal results say nothing
+    which = np.repeat(np.arange(cuda_kit.COMBOS), times)
+    job = Job(
+        inputs.entry_of[which],
+        inputs.params[which],
+        inputs.entries,
+        inputs.rows,
+        case.first,
+        last,
+        case.rules.initial_usd,
+    )
+    told = cuda_kit.Told(expected.accounts[which], np.ascontiguousarray(expected.days[:, :, which]))
+    return Work(inputs, job, told)
 
 
 @pytest.fixture(scope="module")
@@ -23,21 +58,15 @@ def kernels_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def work():
-    """A market, combos in plenty, and what the engine of this processor makes of them."""
-    case, inputs = cuda_kit.inputs_for(load(NAME), SEED)
-    expected = cuda_kit.on_processor(NAME, case, inputs)
-    which = np.repeat(np.arange(cuda_kit.COMBOS), TIMES)
-    job = Job(
-        inputs.entry_of[which],
-        inputs.params[which],
-        inputs.entries,
-        inputs.rows,
-        case.first,
-        case.steps,
-        case.rules.initial_usd,
-    )
-    return inputs, job, cuda_kit.Told(expected.accounts[which], np.ascontiguousarray(expected.days[:, :, which]))
+def book() -> Work:
+    """A few combos of a book."""
+    return work_of(BOOK)
+
+
+@pytest.fixture(scope="module")
+def plenty() -> Work:
+    """More combos than a device ever gets at least, of one symbol."""
+    return work_of(SINGLE, TIMES)
 
 
 def card_of(cupy: FakeCupy, folder: Path, inputs) -> Card:
@@ -46,103 +75,184 @@ def card_of(cupy: FakeCupy, folder: Path, inputs) -> Card:
     return card
 
 
-def bytes_of(combos: int, job: Job, inputs) -> int:
+def equal(card: Card, work: Work) -> bool:
+    return cuda_kit.same(cuda_kit.told(*card.run(work.job)), work.expected)
+
+
+def starts(cupy: FakeCupy) -> int:
+    """How many batches were begun."""
+    return [name for name, _ in cupy.launches].count("start")
+
+
+def bytes_of(combos: int, work: Work) -> int:
     """Memory of a batch."""
-    symbols = inputs.market.close.shape[1]
+    symbols = work.inputs.market.close.shape[1]
     sets = min(combos, cuda_kit.SETS)
-    tile = min(tile_steps(sets, symbols), job.last - job.first)
-    _, groups, features = inputs.rows.shape
+    tile = min(tile_steps(sets, symbols), work.job.last - work.job.first)
+    _, groups, features = work.inputs.rows.shape
     return places(batch_arrays(load(NAME), Sizes(combos, sets, tile, symbols, groups, features)))[1]
 
 
-def test_a_card_does_what_the_processor_does(work, kernels_folder):
-    inputs, job, expected = work
+def test_a_card_does_what_the_processor_does(book, kernels_folder):
     cupy = FakeCupy()
-    card = card_of(cupy, kernels_folder, inputs)
+    card = card_of(cupy, kernels_folder, book.inputs)
     kept = cupy.used
-    assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected)
-    assert card.batch == len(job.entry_of)
+    assert equal(card, book)
+    assert card.batch == len(book.job.entry_of)
     assert cupy.used == kept  # a batch leaves nothing behind
     assert {name for name, _ in cupy.launches} == {"start", "look", "calm", "move"}
-    assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected)
+    assert equal(card, book)
 
 
-def test_batches_fit_the_memory_that_is_free_two_at_a_time(work, kernels_folder):
-    inputs, job, expected = work
+@pytest.mark.parametrize(("most", "tile_bytes"), [(1, 1 << 20), (2, 1), (4, 1 << 20), (5, 1)])
+def test_results_depend_neither_on_the_batch_nor_on_the_tile(book, kernels_folder, most, tile_bytes):
     cupy = FakeCupy()
-    card = card_of(cupy, kernels_folder, inputs)
-    cupy.capacity = cupy.used + int(bytes_of(50, job, inputs) * 2 / 0.8)
-    assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected)
-    assert card.batch == 45  # 180 combos, halved until two batches fit
-    assert [threads for name, threads in cupy.launches if name == "start"] == [128] * 4
-    assert cupy.most_used > bytes_of(45, job, inputs) * 2  # the next one begins before the last one's results are read
+    card = card_of(cupy, kernels_folder, book.inputs)
+    card.most, card.tile_bytes = most, tile_bytes
+    assert equal(card, book)
+    batches = -(-len(book.job.entry_of) // most)
+    assert starts(cupy) == batches
+    assert len([name for name, _ in cupy.launches if name == "move"]) == batches * (2 if tile_bytes == 1 else 1)
+
+
+def test_every_batch_comes_back_in_one_copy_through_buffers_that_stay(book, kernels_folder):
+    cupy = FakeCupy()
+    card = card_of(cupy, kernels_folder, book.inputs)
+    card.most = 2
+    assert equal(card, book)
+    assert equal(card, book)
+    assert len(cupy.brought) == starts(cupy) == 6
+    assert len(cupy.locked) == 2  # as many as there are batches in flight
+    assert sum(cupy.brought) < 1.5 * 2 * (book.expected.accounts.nbytes + book.expected.days.nbytes)
+
+
+def test_the_size_of_a_batch_follows_each_job(plenty, kernels_folder):
+    cupy = FakeCupy()
+    card = card_of(cupy, kernels_folder, plenty.inputs)
+    one = Job(*(array[:1] for array in plenty.job[:2]), *plenty.job[2:])
+    card.run(one._replace(last=one.first))  # as a sweep gets ready
+    assert equal(card, plenty)
+    assert (card.batch, starts(cupy)) == (len(plenty.job.entry_of), 2)
+
+
+def test_batches_fit_the_memory_that_is_free_two_at_a_time(plenty, kernels_folder):
+    cupy = FakeCupy()
+    card = card_of(cupy, kernels_folder, plenty.inputs)
+    cupy.capacity = cupy.used + int(bytes_of(40, plenty) * 2 / 0.8)
+    assert equal(card, plenty)
+    assert card.batch == 34  # of 102 combos, the largest third, quarter and so on that fits twice
+    assert starts(cupy) == 3
+    assert cupy.most_used > bytes_of(34, plenty) * 2  # the next one begins before the last one's results are read
     assert cupy.most_used <= cupy.capacity
 
 
-@pytest.mark.long
-def test_results_do_not_depend_on_the_tile(work, kernels_folder):
-    inputs, job, expected = work
+def test_the_memory_that_is_free_is_looked_at_for_each_job(plenty, kernels_folder):
     cupy = FakeCupy()
-    card = card_of(cupy, kernels_folder, inputs)
-    card.tile_bytes = 1
-    assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected)
-    assert len([name for name, _ in cupy.launches if name == "move"]) == -(-(job.last - job.first) // 16)
+    card = card_of(cupy, kernels_folder, plenty.inputs)
+    found = []
+    for room in (bytes_of(102, plenty), bytes_of(40, plenty) * 2, bytes_of(102, plenty)):
+        cupy.capacity = cupy.used + int(room / 0.8) + 1
+        found.append((equal(card, plenty), card.batch))
+        assert cupy.pooled  # what CuPy keeps is free to the next job
+    assert found == [(True, 102), (True, 34), (True, 102)]
 
 
-def test_a_card_with_less_memory_than_it_says_gets_smaller_batches(work, kernels_folder):
-    inputs, job, expected = work
+def test_a_card_with_less_memory_than_it_says_gets_smaller_batches(plenty, kernels_folder):
     cupy = FakeCupy()
-    card = card_of(cupy, kernels_folder, inputs)
-    cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.used + bytes_of(60, job, inputs)
-    assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected)
-    assert sorted({threads for name, threads in cupy.launches if name == "start"}) == [128]
+    card = card_of(cupy, kernels_folder, plenty.inputs)
+    cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.used + bytes_of(45, plenty)
+    assert equal(card, plenty)  # of 102, 51 and 32 combos the last fit, one batch at a time
     assert cupy.most_used <= cupy.capacity
 
 
-def test_a_card_without_room_for_a_warp_is_refused(work, kernels_folder):
-    inputs, job, _ = work
+def test_a_card_without_room_for_a_warp_is_refused(plenty, kernels_folder):
     cupy = FakeCupy()
-    card = card_of(cupy, kernels_folder, inputs)
-    cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.used + bytes_of(16, job, inputs)
+    card = card_of(cupy, kernels_folder, plenty.inputs)
+    cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.used + bytes_of(16, plenty)
     with pytest.raises(NoMemory, match="32 combos at once do not fit"):
-        card.run(job)
+        card.run(plenty.job)
 
 
-def test_out_of_memory_of_a_launch_counts_too(work, kernels_folder):
-    inputs, job, _ = work
+def test_bars_that_do_not_fit_are_refused(book, kernels_folder):
+    cupy = FakeCupy(capacity=1000)
+    with pytest.raises(NoMemory, match=r"bars and features, .* MiB, do not fit"):
+        card_of(cupy, kernels_folder, book.inputs)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "from then on"])
+def test_memory_may_lack_at_any_place(plenty, kernels_folder, again):
+    few = Job(*(array[:: TIMES // 2] for array in plenty.job[:2]), *plenty.job[2:])
+    job = few._replace(last=few.first + 2)
     cupy = FakeCupy()
-    card = card_of(cupy, kernels_folder, inputs)
-    cupy.lost_after, cupy.status = 0, 2
-    with pytest.raises(NoMemory):
-        card.run(job)
+    card = card_of(cupy, kernels_folder, plenty.inputs)
+    card.most = 7
+    expected = cuda_kit.told(*card.run(job))
+    before = cupy.asked
+    card.run(job)
+    places_asked, kept = cupy.asked - before, cupy.used
+    assert places_asked > 15
+    refused = 0
+    for place in range(places_asked):
+        start = cupy.asked + place
+        cupy.fails = range(start, start + 10**6) if again else range(start, start + 1)
+        try:
+            assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected), place
+        except NoMemory:
+            refused += 1
+        assert cupy.used == kept, place
+        cupy.fails = range(0)
+        assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected), place  # nothing is left of it
+    assert refused == (places_asked if again else 0)
 
 
-@pytest.mark.parametrize("survives", [0, 1, 3])
-def test_a_lost_card_ends_the_run(work, kernels_folder, survives):
-    inputs, job, _ = work
+@pytest.mark.parametrize("survives", [0, 1, 3, 5])
+def test_a_lost_card_ends_the_run(book, kernels_folder, survives):
     cupy = FakeCupy()
-    card = card_of(cupy, kernels_folder, inputs)
+    card = card_of(cupy, kernels_folder, book.inputs)
+    card.most = 3
     kept = cupy.used
     cupy.lost_after = survives
-    with pytest.raises(gpu_kit.CUDADriverError, match="launch failure"):
-        card.run(job)
+    try:  # what pytest would keep of the error holds the memory
+        card.run(book.job)
+    except gpu_kit.CUDADriverError as error:
+        said = str(error)
+    assert "launch failure" in said
     assert cupy.used == kept
 
 
-def test_a_run_stops_between_tiles(work, kernels_folder):
-    inputs, job, _ = work
+def test_a_run_stops_between_tiles(book, kernels_folder):
     cupy = FakeCupy()
-    card = card_of(cupy, kernels_folder, inputs)
+    card = card_of(cupy, kernels_folder, book.inputs)
     kept = cupy.used
-    card.tile_bytes = 1
+    card.most, card.tile_bytes = 3, 1
     with pytest.raises(Stopped):
-        card.run(job, lambda: len(cupy.launches) > 6)
-    assert len([name for name, _ in cupy.launches if name == "move"]) == 2
+        card.run(book.job, lambda: len(cupy.launches) > 7)  # seven are the two tiles of the first batch
+    assert len([name for name, _ in cupy.launches if name == "move"]) == 3
     assert cupy.used == kept
+    assert equal(card, book)
 
 
-def test_no_step_leaves_fresh_accounts(work, kernels_folder):
-    inputs, job, _ = work
+def test_the_time_of_each_kernel_is_measured_when_asked_for(book, kernels_folder):
+    card = card_of(FakeCupy(), kernels_folder, book.inputs)
+    card.spent_ms = {}
+    assert equal(card, book)
+    assert list(card.spent_ms) == ["start", "look", "calm", "move"]
+    assert min(card.spent_ms.values()) > 0.0
+    assert card.spent_ms["move"] > card.spent_ms["calm"]
+
+
+def test_every_status_has_one_class():
+    listed = [status for statuses in STATUSES.values() for status in statuses]
+    assert len(listed) == len(set(listed)) == len(KINDS)
+    cupy = FakeCupy()
+    assert kind_of(cupy, gpu_kit.OutOfMemoryError()) == "memory"
+    for status, kind in {2: "memory", 46: "busy", 719: "lost", 35: "driver", 700: "defect", 12345: "lost"}.items():
+        assert kind_of(cupy, gpu_kit.CUDARuntimeError(status)) == kind_of(cupy, gpu_kit.CUDADriverError(status)) == kind
+    assert kind_of(cupy, ValueError()) is None
+
+
+def test_no_step_leaves_fresh_accounts(book, kernels_folder):
+    inputs, job, _ = book
     cupy = FakeCupy()
     accounts, days = card_of(cupy, kernels_folder, inputs).run(job._replace(last=job.first))
     assert (accounts["cash"] == job.usd).all()
