@@ -26,6 +26,9 @@ VARIABLES = {
 }
 
 
+_OF_TESTS = "MEI_TEST_"
+"""How variables begin that tell tests where something is; no command reads them."""
+
 _PATTERN = frozenset("*?[]%")
 """Characters that Dagster takes for a pattern or an escape in the path of its home."""
 _SECRET_CHARACTERS = 32
@@ -151,7 +154,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
             given the home.
     """
     environ = os.environ if environ is None else environ
-    unknown = sorted(name for name in environ if name.startswith("MEI_") and name not in VARIABLES)
+    unknown = sorted(
+        name for name in environ if name.startswith("MEI_") and not name.startswith(_OF_TESTS) and name not in VARIABLES
+    )
     if unknown:
         raise ConfigError(f"environment: unknown variable {unknown[0]}; allowed: {', '.join(sorted(VARIABLES))}")
     values = {field: environ[name] for name, field in VARIABLES.items() if environ.get(name)}

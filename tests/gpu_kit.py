@@ -44,6 +44,15 @@ class OutOfMemoryError(MemoryError):
     pass
 
 
+def raising(error: Exception) -> Callable[..., None]:
+    """A call of CUDA that fails."""
+
+    def fails(*_: object, **__: object) -> None:
+        raise error
+
+    return fails
+
+
 class Memory:
     """A stretch of memory; what it points to stays until it is let go."""
 
@@ -121,6 +130,7 @@ class FakeCupy:
         capacity: Bytes of memory; where it says more than it has, `memGetInfo` is the one that lies.
         said_free: What `memGetInfo` says; 0 for the truth.
         lost_after: How many launches the card survives; negative for any number.
+        taken_after: After how many launches another process takes all memory that is free; negative for never.
         status: What its errors say.
         asked: How often something was asked for that takes memory, on the card or of the host.
         fails: Which of these times there is none; a test may say a range without an end.
@@ -135,6 +145,7 @@ class FakeCupy:
     def __init__(self, capacity: int = GIB, driver: int = 13000, capability: tuple[int, int] = (9, 0)) -> None:
         self.capacity, self.said_free = capacity, 0
         self.lost_after, self.status = -1, 719
+        self.taken_after = -1
         self.used = self.most_used = 0
         self.blocks: dict[int, np.ndarray] = {}
         self.asked, self.fails = 0, range(0)
@@ -228,6 +239,9 @@ class FakeCupy:
         self.check()
         self.ask()
         self.lost_after -= 1
+        self.taken_after -= 1
+        if self.taken_after == 0:
+            self.capacity = self.pooled = 0
         self.launches.append((name, threads))
         kernel = getattr(threads_of(manifest.strategy), name)
 

@@ -51,10 +51,10 @@ def test_the_real_cupy_of_a_machine_without_a_card_is_understood(mei_settings):
 
 def test_a_card_with_kernels_is_taken(mei_settings, cupy):
     place = write_kernels(mei_settings.kernels, NAME)
-    for wanted in ("auto", "cuda"):
+    for wanted, shown in (("auto", "the faster of cuda and cpu"), ("cuda", "cuda")):
         choice = choose(mei_settings, wanted, NAME)
-        assert str(choice) == f"cuda (Fake GPU, sm_90, kernels {place})"
-        assert choice.kernels == place
+        assert str(choice) == f"{shown} (Fake GPU, sm_90, kernels {place})"
+        assert (choice.kernels, choice.device) == (place, "Fake GPU")
     assert isinstance(open_gpu(choice, NAME), Gpu)
     assert cupy.used == 0
 
@@ -142,18 +142,48 @@ def test_damaged_kernels_are_an_error_of_data(tmp_path):
         manifests(tmp_path)
 
 
-@pytest.mark.parametrize(("status", "kind"), [(719, Retryable), (46, Retryable), (700, Fatal), (716, Fatal)])
-def test_errors_of_a_card_say_whether_to_try_again(mei_settings, cupy, status, kind):
+ERRORS = {
+    2: (Retryable, r"too little memory of the GPU is free: .*; wait for other work on it to end, or use --engine cpu"),
+    46: (Retryable, r"the GPU is taken \(error 46\); wait for other work on it to end, or use --engine cpu"),
+    719: (Retryable, r"the GPU was lost \(error 719\); finished chunks are on disk"),
+    12345: (Retryable, r"the GPU was lost \(error 12345\)"),
+    209: (ConfigError, r"the driver of the GPU does not fit \(error 209\); install driver 580 or later"),
+    700: (Fatal, r"a kernel failed on the GPU \(error 700\): a defect; --engine cpu does the same work"),
+    716: (Fatal, "a defect"),
+}
+"""What an error of a card becomes, by its status, and what it says."""
+
+
+@pytest.mark.parametrize("status", ERRORS)
+@pytest.mark.parametrize("made", ["Stream", "RawModule"])
+def test_errors_while_a_card_is_opened_say_what_to_do(mei_settings, cupy, monkeypatch, status, made):
+    place = write_kernels(mei_settings.kernels, NAME)
+    kind, says = ERRORS[status]
+    fails = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
+    monkeypatch.setattr(cupy if made == "RawModule" else cupy.cuda, made, fails)
+    with pytest.raises(kind, match=says):
+        open_gpu(Choice("cuda", "", place), NAME)
+
+
+@pytest.mark.parametrize("asked", ["getDeviceCount", "getDeviceProperties", "driverGetVersion"])
+@pytest.mark.parametrize(("status", "kind"), [(2, Retryable), (46, Retryable), (100, ConfigError), (35, ConfigError)])
+def test_a_card_that_can_not_be_asked_is_not_taken(mei_settings, cupy, asked, status, kind):
+    write_kernels(mei_settings.kernels, NAME)
+    setattr(cupy.cuda.runtime, asked, gpu_kit.raising(gpu_kit.CUDARuntimeError(status)))
+    assert choose(mei_settings, "auto", NAME).why == f"no GPU in use: error {status}"
+    with pytest.raises(kind):
+        choose(mei_settings, "cuda", NAME)
+
+
+@pytest.mark.parametrize("status", ERRORS)
+def test_errors_of_a_card_say_whether_to_try_again(mei_settings, cupy, status):
     place = write_kernels(mei_settings.kernels, NAME)
     gpu = open_gpu(Choice("cuda", "", place), NAME)
-
-    def lost(*_: object) -> None:
-        raise gpu_kit.CUDADriverError(status)
-
-    cupy.cuda.alloc = lost
+    kind, says = ERRORS[status]
+    cupy.cuda.alloc = gpu_kit.raising(gpu_kit.CUDADriverError(status))
     one = np.zeros((1, 1))
     market = Market(*([one] * 7), np.zeros(1, np.int64), *([one] * 5), *([np.zeros(1, np.int64)] * 9), np.zeros(1))
-    with pytest.raises(kind):
+    with pytest.raises(kind, match=says):
         gpu.run(market, FillModel(0, 0, 0, 0.0, 0.0, 0.0, 1.0), np.zeros((1, 1, 1)), None)
 
 
@@ -165,4 +195,4 @@ def test_the_doctor_says_what_runs_combos(mei_settings, monkeypatch, capsys):
     for name in ("ema_cross", "mei_alpha"):
         write_kernels(mei_settings.kernels, name)
     main.run(["doctor", "--json"])
-    assert "sweeps run on ema_cross: cuda (Fake GPU, sm_90" in capsys.readouterr().out
+    assert "sweeps run on ema_cross: the faster of cuda and cpu (Fake GPU, sm_90" in capsys.readouterr().out

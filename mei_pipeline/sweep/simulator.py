@@ -139,7 +139,7 @@ class Simulator:
         cpu, cuda = found
         measured = speeds.Speeds(cpu, cuda, time.time())
         if len(combos) * 2 > self._expected:  # the rest of a sweep that goes on may be too little to tell others
-            speeds.keep(self.settings, self._kind, measured)
+            speeds.keep(self.settings, self.kind, measured)
         self._settle(measured)
         return joined(outcomes)
 
@@ -147,7 +147,7 @@ class Simulator:
         """Settle by what is known without running anything."""
         if self._expected < _FEW:
             self.choice = Choice("cpu", f"{self._expected} combos at a time are too few for {self.choice.device}")
-        elif found := speeds.kept(self.settings, self._kind):
+        elif found := speeds.kept(self.settings, self.kind):
             self._settle(found)
 
     def _settle(self, found: speeds.Speeds) -> None:
@@ -171,7 +171,7 @@ class Simulator:
         return min(self.at_once, self.plan.combos, self.plan.batch * max(self.plan.search.lag, 1))
 
     @property
-    def _kind(self) -> speeds.Kind:
+    def kind(self) -> speeds.Kind:
         """The kind of this sweep."""
         return speeds.Kind(
             self.choice.device,

@@ -1,7 +1,7 @@
 """Sweeps that run a part of a grid: the same rows wherever one was killed, and however many chunks are at work."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,11 @@ from mei_pipeline.errors import DataError
 from mei_pipeline.features import FeatureSet, build_features
 from mei_pipeline.market import Bars, Window, load_bars, window
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.plan import SweepPlan, make_plan
+from mei_pipeline.sweep.chunks import Launch
+from mei_pipeline.sweep.plan import SweepPlan, make_plan, plan_from_dict, plan_to_dict
 from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder
 from mei_pipeline.sweep.run import in_flight, run_sweep
-from mei_pipeline.sweep.search.choose import choice_of, scores
+from mei_pipeline.sweep.search.choose import Choice, choice_of, scores
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 AXES = {
@@ -51,7 +52,7 @@ def features(mei_settings: Settings, bars: Bars) -> FeatureSet:
 def plan_of(bars: Bars, method: str = "tpe", **changes: object) -> SweepPlan:
     given = {"method": method, "budget": 60, "chunk_combos": 6, "axes": AXES}
     if method == "tpe":
-        given |= {"min_trades": 5}
+        given |= {"min_trades": 5, "batch": 6}
     return make_plan(spec(**{**given, **changes}), bars, FROM_MS, TO_MS)
 
 
@@ -69,27 +70,37 @@ class Table:
 
     folder: Path
     plan: SweepPlan
+    choice: Choice
     outcome: pl.DataFrame
     ahead: int
     pool: ThreadPoolExecutor
+    at_once: int = 0
     engine: str = "none"
     asked: dict[int, list[int]] = field(default_factory=dict)
-    waiting: list[tuple[int, Future[None]]] = field(default_factory=list)
+    launches: list[list[int]] = field(default_factory=list)
+    waiting: list[tuple[int, int, Future[None]]] = field(default_factory=list)
     most: int = 0
 
     def prepare(self) -> None:
         """Nothing to compile."""
 
-    def submit(self, index: int, numbers: np.ndarray) -> Future[None]:
-        self.asked[index] = numbers.tolist()
-        future: Future[None] = Future()
-        self.waiting.append((index, future))
-        self.most = max(self.most, len(self.waiting))
-        self.pool.submit(self._newest)
-        return future
+    def submit(self, launch: Launch) -> Mapping[Future[None], Sequence[int]]:
+        self.launches.append([chunk.index for chunk in launch])
+        needed = max(self.choice.needs(chunk.index) for chunk in launch)
+        assert all(chunk_path(self.folder, self.plan, index).exists() for index in range(needed))
+        found: dict[Future[None], Sequence[int]] = {}
+        for index, numbers in launch:
+            self.asked[index] = numbers.tolist()
+            future: Future[None] = Future()
+            self.waiting.append((len(self.launches), index, future))
+            found[future] = (index,)
+        self.most = max(self.most, len({number for number, *_ in self.waiting}))
+        for _ in launch:
+            self.pool.submit(self._newest)
+        return found
 
     def _newest(self) -> None:
-        index, future = self.waiting.pop()
+        _, index, future = self.waiting.pop()
         path = chunk_path(self.folder, self.plan, index)
         with files.replacing(path) as temporary:
             pl.DataFrame({"combo": self.asked[index]}).join(self.outcome, on="combo", how="left").write_parquet(
@@ -98,25 +109,62 @@ class Table:
         future.set_result(None)
 
 
-def asked_of(folder: Path, plan: SweepPlan, ahead: int) -> dict[int, list[int]]:
-    """The combos of each chunk when so many are at work at a time."""
+def table_of(folder: Path, plan: SweepPlan, ahead: int, at_once: int = 0) -> Table:
+    """A finished search, of which so many launches of so many combos were at work at a time."""
     rng = np.random.default_rng(4)
     trades, sharpe = rng.integers(0, 40, GRID), rng.normal(size=GRID)
     outcome = pl.DataFrame({"combo": range(GRID), "trades": trades, "sharpe": sharpe})
     with ThreadPoolExecutor(1) as pool:
-        runner = Table(folder, plan, outcome, ahead, pool)
-        order = list(in_flight(runner, range(plan.chunks), choice_of(plan, folder)))
+        runner = Table(folder, plan, choice_of(plan, folder), outcome, ahead, pool, at_once)
+        order = list(in_flight(runner, plan, range(plan.chunks), runner.choice))
     assert sorted(order) == list(range(plan.chunks))
-    assert runner.most <= min(ahead, plan.search.lag or ahead)
-    return runner.asked
+    assert runner.most <= ahead
+    return runner
+
+
+def asked_of(folder: Path, plan: SweepPlan, ahead: int) -> dict[int, list[int]]:
+    """The combos of each chunk when so many are at work at a time."""
+    return table_of(folder, plan, ahead).asked
+
+
+def in_order(table: Table) -> list[int]:
+    """The combos in the order of their places."""
+    return [number for index in sorted(table.asked) for number in table.asked[index]]
 
 
 @pytest.mark.parametrize("lag", [1, 2, 4])
-def test_proposals_do_not_depend_on_how_many_chunks_are_at_work(bars: Bars, tmp_path: Path, lag: int) -> None:
-    plan = plan_of(bars, lag=lag, chunk_combos=5)
-    found = [asked_of(tmp_path / str(ahead), plan, ahead) for ahead in (1, 2, 3, 7)]
-    assert found[1:] == found[:1] * 3
-    assert len({number for numbers in found[0].values() for number in numbers}) == 60
+def test_proposals_depend_neither_on_launches_nor_on_chunks(bars: Bars, tmp_path: Path, lag: int) -> None:
+    found = []
+    for chunk, ahead, at_once in ((5, 1, 0), (5, 7, 0), (3, 2, 11), (9, 3, 1000), (2, 1, 4)):
+        plan = plan_of(bars, lag=lag, batch=5, chunk_combos=chunk)
+        found.append(in_order(table_of(tmp_path / f"{chunk} {ahead}", plan, ahead, at_once)))
+    assert found[1:] == found[:1] * (len(found) - 1)
+    assert len(set(found[0])) == len(found[0]) == 60
+
+
+def test_a_launch_takes_the_neighbours_whose_combos_can_be_chosen(bars: Bars, tmp_path: Path) -> None:
+    plan = plan_of(bars, "grid", budget=None, chunk_combos=10)
+    assert table_of(tmp_path / "grid", plan, 2, 35).launches == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    plan = plan_of(bars, lag=2, batch=6, chunk_combos=4)  # files of 4 and 2
+    assert plan.chunks == 20
+    assert table_of(tmp_path / "tpe", plan, 1, 1000).launches == [[*range(n, n + 4)] for n in range(0, 20, 4)]
+    assert table_of(tmp_path / "few", plan, 1, 11).launches[:3] == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+
+
+def test_no_file_holds_combos_of_two_batches(bars: Bars) -> None:
+    plan = plan_of(bars, budget=57, batch=5, chunk_combos=3)
+    places = [plan.chunk(index) for index in range(plan.chunks)]
+    assert [place for part in places for place in part] == list(range(57))
+    assert all(part.start // 5 == (part.stop - 1) // 5 for part in places)
+    assert {len(part) for part in places} == {3, 2}
+
+
+def test_a_batch_of_which_some_files_are_there_is_proposed_again(bars: Bars, tmp_path: Path) -> None:
+    plan = plan_of(bars, lag=2, batch=5, chunk_combos=2)
+    whole = asked_of(tmp_path, plan, 2)
+    for gone in ((1,), (3, 4, 7), tuple(range(10, plan.chunks))):
+        choice = choice_of(plan, tmp_path)
+        assert {index: choice.numbers(index).tolist() for index in gone} == {index: whole[index] for index in gone}
 
 
 def test_a_batch_waits_for_the_chunks_that_it_is_proposed_from(bars: Bars, tmp_path: Path) -> None:
@@ -191,7 +239,7 @@ def test_a_sample_does_not_depend_on_chunks_and_is_no_prefix(
 def test_killed_anywhere_it_ends_identical(
     mei_settings: Settings, bars: Bars, cut: Window, features: FeatureSet, method: str, after: Sequence[int]
 ) -> None:
-    plan = plan_of(bars, method, budget=40, chunk_combos=4)
+    plan = plan_of(bars, method, budget=40, chunk_combos=4, **({"batch": 4} if method == "tpe" else {}))
     whole = run(mei_settings, plan, cut, features)
     folder = sweep_folder(mei_settings.sweeps, plan)
     assert plan.chunks == 10
@@ -217,7 +265,7 @@ def test_a_damaged_chunk_teaches_nothing(bars: Bars, tmp_path: Path) -> None:
 def test_ids_say_what_is_searched_and_how(bars: Bars) -> None:
     plans = [
         plan_of(bars),
-        plan_of(bars, chunk_combos=5),
+        plan_of(bars, batch=5),
         plan_of(bars, lag=3),
         plan_of(bars, objective="return_pct"),
         plan_of(bars, min_trades=6),
@@ -227,6 +275,15 @@ def test_ids_say_what_is_searched_and_how(bars: Bars) -> None:
         plan_of(bars, "grid", budget=None),
     ]
     assert len({plan.id for plan in plans}) == len(plans)
+    assert plan_of(bars, chunk_combos=5).id == plans[0].id
+
+
+def test_a_plan_of_an_earlier_version_is_the_same_search(bars: Bars) -> None:
+    for plan in (plan_of(bars, batch=6, chunk_combos=6), plan_of(bars, "random"), plan_of(bars, "grid", budget=None)):
+        told = plan_to_dict(plan)
+        del told["search"]["batch"]  # batches of `tpe` were its chunks
+        before = plan_from_dict(told)
+        assert (before.id, before.batch, before.chunks) == (plan.id, plan.batch, plan.chunks)
 
 
 def test_few_trades_are_worse_than_any_result_and_the_worse_the_fewer() -> None:

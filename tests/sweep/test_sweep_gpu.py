@@ -1,69 +1,225 @@
-"""A sweep on a GPU is the sweep on processors, to the last bit of every file; a lost GPU costs what was at work."""
+"""A sweep on a GPU is the sweep on processors, to the last byte of every file, however many combos are run at a time.
 
+A lost GPU costs the launches that were at work. Books are small, for the stand-in runs as plain Python, too.
+"""
+
+import itertools
+import json
 import sys
+import time
+from pathlib import Path
 
-import polars as pl
+import gpu_kit
 import pytest
 from gpu_kit import FakeCupy, write_kernels
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
-from polars.testing import assert_frame_equal
 
-from mei_pipeline.errors import ConfigError, Retryable
+from mei_pipeline.errors import ConfigError, Fatal, Retryable
 from mei_pipeline.features import build_features
+from mei_pipeline.gpu import choose
 from mei_pipeline.market import load_bars, window
+from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.plan import make_plan
-from mei_pipeline.sweep.results import chunk_done, read_results, sweep_folder
+from mei_pipeline.sweep.results import CHUNKS, chunk_done, read_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
+from mei_pipeline.sweep.simulator import Simulator
 
-FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 26 * DAY_MS
+FROM_MS = START_MS + 10 * DAY_MS
+MANY = {
+    "trade.sl_atr_mult": {"from": 0.5, "to": 3.0, "step": 0.25},
+    "trade.tp_atr_mult": {"from": 1.0, "to": 5.0, "step": 0.5},
+}
+"""Axes of 99 combos."""
+
+
+def search_of(settings, days=4, symbols=SYMBOLS, **changes):
+    """Plan, window and columns of a search."""
+    bars = load_bars(fill_lake(settings), VENUE, "1h", symbols, START_MS, START_MS + 60 * DAY_MS)
+    plan = make_plan(spec(**changes), bars, FROM_MS, FROM_MS + days * DAY_MS)
+    features = build_features(bars, plan.columns(), settings.features)
+    return plan, window(bars, plan.from_ms, plan.to_ms, least_days=1), features
 
 
 @pytest.fixture
-def search(mei_settings):
-    """Plan, window and columns of a search of 12 combos in 3 chunks; a symbol has values of its own."""
-    bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
-    plan = make_plan(spec(symbol_params={"BBB": {"trade.tp_atr_mult": 1.5}}), bars, FROM_MS, TO_MS)
-    return plan, window(bars, FROM_MS, TO_MS), build_features(bars, plan.columns(), mei_settings.features)
+def settings(mei_settings):
+    """Settings with a cache of their own, for what is measured here is no speed of this machine."""
+    return mei_settings.model_copy(update={"cache": mei_settings.home / "cache"})
 
 
 @pytest.fixture
-def cupy(mei_settings, monkeypatch):
+def search(settings):
+    """A search of 12 combos in 3 chunks; a symbol has values of its own."""
+    return search_of(settings, symbol_params={"BBB": {"trade.tp_atr_mult": 1.5}})
+
+
+@pytest.fixture
+def many(settings):
+    """A search of 99 combos in 4 chunks, of one symbol."""
+    return search_of(settings, 2, ("AAA",), axes=MANY, chunk_combos=30)
+
+
+@pytest.fixture
+def cupy(settings, monkeypatch):
     fake = FakeCupy()
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    write_kernels(mei_settings.kernels, "ema_cross")
+    write_kernels(settings.kernels, "ema_cross")
     return fake
 
 
-def on_processors(settings, search) -> pl.DataFrame:
-    other = settings.model_copy(update={"home": settings.home / "other"})
-    done = run_sweep(other, *search, engine="cpu")
-    assert done.engine == "cpu (as asked for)"
-    return read_results(done.folder, search[0])
+_homes = itertools.count()
 
 
-def test_a_gpu_finds_what_processors_find(mei_settings, search, cupy):
-    done = run_sweep(mei_settings, *search)
-    assert done.engine.startswith("cuda (Fake GPU, sm_90, kernels ")
-    assert_frame_equal(read_results(done.folder, search[0]), on_processors(mei_settings, search), check_exact=True)
-    assert cupy.used == 0  # nothing of the sweep stays on the card
-    assert cupy.copied.count(search[2].values.nbytes) == 1  # the market is brought to the card once
+def elsewhere(settings):
+    """The settings of another home with the same cache."""
+    return settings.model_copy(update={"home": settings.home / f"other{next(_homes)}"})
 
 
-def test_a_lost_gpu_leaves_finished_chunks_and_the_next_run_does_the_rest(mei_settings, search, cupy):
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / CHUNKS).iterdir())}
+
+
+def swept(settings, search, **options) -> dict[str, bytes]:
+    """The files of a search in a home of its own."""
+    return files_of(run_sweep(elsewhere(settings), *search, **options).folder)
+
+
+def starts(cupy: FakeCupy) -> list[int]:
+    """Threads of each launch sequence, but for that of the one combo by which a sweep gets ready."""
+    return [threads for name, threads in cupy.launches if name == "start"][1:]
+
+
+@pytest.mark.parametrize("launch", [0, 1, 7, 10])
+def test_files_depend_neither_on_the_device_nor_on_the_launch(settings, search, cupy, launch):
+    on_processors = swept(settings, search, engine="cpu", launch=launch)
+    assert len(on_processors) == 3
+    assert swept(settings, search, engine="cuda", launch=launch) == on_processors
+    assert len(starts(cupy)) == {0: 1, 1: 3, 7: 2, 10: 2}[launch]
+    assert read_results(run_sweep(settings, *search, engine="cuda").folder, search[0])["trades"].sum() > 0
+    assert cupy.copied.count(search[2].values.nbytes) == 2  # in each sweep the market is brought to the card once
+
+
+def test_a_search_by_tpe_depends_neither_on_the_device_nor_on_the_launch(settings, cupy):
+    given = {"axes": MANY, "method": "tpe", "budget": 24, "batch": 2, "min_trades": 0, "chunk_combos": 1}
+    search = search_of(settings, 2, ("AAA",), **given)
+    found = [
+        swept(settings, search, engine=engine, launch=launch)
+        for engine, launch in (("cpu", 0), ("cuda", 0), ("cuda", 3))
+    ]
+    assert len(found[0]) == 24
+    assert found[1:] == found[:1] * 2
+    assert len(starts(cupy)) >= 6 + 12  # two batches at a time, and one file with some of the next
+
+
+def test_all_combos_are_run_at_once_after_the_one_that_gets_ready(settings, many, cupy):
+    assert swept(settings, many, engine="cuda") == swept(settings, many, engine="cpu")
+    assert starts(cupy) == [128]  # 99 combos in one grid of blocks
+    assert len(cupy.brought) == 2
+
+
+def test_a_gpu_with_little_memory_gets_smaller_batches(settings, many, cupy):
+    whole = swept(settings, many, engine="cuda")
+    kept = sum(array.nbytes for array in (*many[1].market, many[2].values))
+    cupy.launches.clear()
+    cupy.capacity = kept + (cupy.most_used - kept) * 3 // 4
+    assert swept(settings, many, engine="cuda") == whole
+    assert len(starts(cupy)) == 4
+
+
+def test_memory_that_another_process_takes_ends_a_sweep_with_advice(settings, search, cupy):
+    cupy.taken_after = 9  # preparing takes one launch, a chunk four of its one tile: before the third one
+    says = r"2 combos at once do not fit .*\(.* of 0 MiB are free\); wait for other work .*or use --engine cpu"
+    with pytest.raises(Retryable, match=says):
+        run_sweep(settings, *search, engine="cuda", launch=5)
+    folder = sweep_folder(settings.sweeps, search[0])
+    assert len(files_of(folder)) == 2
+    cupy.capacity = gpu_kit.GIB
+    assert run_sweep(settings, *search, engine="cuda").resumed == 10
+    assert files_of(folder) == swept(settings, search, engine="cpu")
+
+
+def test_a_lost_gpu_leaves_finished_chunks_and_the_next_run_does_the_rest(settings, search, cupy):
     plan = search[0]
     cupy.lost_after = 8  # preparing takes one launch, a chunk four of its one tile: in the second one
     with pytest.raises(Retryable, match=r"the GPU was lost .*the same command goes on"):
-        run_sweep(mei_settings, *search, engine="cuda")
-    folder = sweep_folder(mei_settings.sweeps, plan)
-    assert [chunk_done(folder, plan, index) for index in range(plan.chunks)].count(True) == 1  # of two at work
+        run_sweep(settings, *search, engine="cuda", launch=5)
+    folder = sweep_folder(settings.sweeps, plan)
+    assert [chunk_done(folder, plan, index) for index in range(plan.chunks)] == [True, False, False]
     cupy.lost_after = -1
-    done = run_sweep(mei_settings, *search, engine="cuda")
+    done = run_sweep(settings, *search, engine="cuda")
     assert done.resumed == 5
-    assert_frame_equal(read_results(done.folder, plan), on_processors(mei_settings, search), check_exact=True)
+    assert files_of(folder) == swept(settings, search, engine="cpu")
 
 
-def test_a_gpu_that_can_not_be_had_ends_a_sweep_before_it_begins(mei_settings, search, monkeypatch):
+def test_a_gpu_that_can_not_be_had_ends_a_sweep_before_it_begins(settings, search, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ConfigError, match="--engine cuda: no GPU in use"):
-        run_sweep(mei_settings, *search, engine="cuda")
-    assert not mei_settings.sweeps.exists()
+        run_sweep(settings, *search, engine="cuda")
+    assert not settings.sweeps.exists()
+
+
+def figures(settings) -> dict:
+    return json.loads((settings.cache / speeds.FILE).read_text())
+
+
+def test_auto_runs_the_first_combos_on_both_and_keeps_what_was_faster(settings, many, cupy):
+    home = elsewhere(settings)
+    done = run_sweep(home, *many)
+    assert files_of(done.folder) == swept(settings, many, engine="cpu")
+    [(kind, found)] = figures(home).items()
+    assert "Fake GPU" in kind
+    name = "cuda" if found["cuda"] > found["cpu"] else "cpu"
+    steps = (many[1].last - many[1].first) * 1
+    said = {each: f"{found[each] / steps:,.0f} combos/s" for each in ("cpu", "cuda")}
+    other = "cpu" if name == "cuda" else "cuda"
+    assert done.engine.startswith(f"{name} (")
+    assert done.engine.index(said[name]) < done.engine.index(f"against {said[other]}")
+    run = [(given, threads) for given, threads in cupy.launches if given == "start"]
+    assert run == [("start", 128)] * 2  # one combo to get ready, and three quarters of all
+
+
+@pytest.mark.parametrize(("cpu", "cuda", "name"), [(1e6, 2e6, "cuda"), (2e6, 1e6, "cpu")])
+def test_auto_takes_what_was_faster_before(settings, many, cupy, cpu, cuda, name):
+    home = elsewhere(settings)
+    run_sweep(home, *many)
+    kept = figures(home)
+    kept = {kind: found | {"cpu": cpu, "cuda": cuda} for kind, found in kept.items()}
+    (home.cache / speeds.FILE).write_text(json.dumps(kept))
+    cupy.launches.clear()
+    again = home.model_copy(update={"home": home.home / "again"})
+    done = run_sweep(again, *many)
+    assert done.engine.startswith(f"{name} (")
+    assert len(starts(cupy)) == (1 if name == "cuda" else 0)
+    assert figures(home) == kept  # nothing was measured
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"x": {"cpu": 1}}', None])
+def test_speeds_that_can_not_be_read_or_are_old_are_measured_anew(settings, many, cupy, text):
+    assert cupy.launches == []
+    kind = Simulator(settings, *many, choose(settings, "auto", "ema_cross")).kind
+    speeds.keep(settings, kind, speeds.Speeds(1.0, 2.0, 0.0))
+    assert speeds.kept(settings, kind) is None  # of 1970
+    if text is not None:
+        (settings.cache / speeds.FILE).write_text(text)
+    speeds.keep(settings, kind, fresh := speeds.Speeds(3.0, 4.0, time.time()))
+    assert speeds.kept(settings, kind) == fresh
+    assert len(figures(settings)) == 1
+
+
+def test_few_combos_are_not_worth_a_gpu(settings, search, cupy):
+    done = run_sweep(settings, *search)
+    assert done.engine == "cpu (12 combos at a time are too few for Fake GPU)"
+    assert cupy.launches == []
+
+
+@pytest.mark.parametrize(("status", "says"), [(2, "too little memory of the GPU"), (46, "the GPU is taken")])
+def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, says):
+    cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
+    done = run_sweep(settings, *many)
+    assert done.engine.startswith(f"cpu ({says}")
+    assert not (settings.cache / speeds.FILE).exists()
+
+
+def test_auto_does_not_hide_a_defect(settings, many, cupy):
+    cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(700))
+    with pytest.raises(Fatal, match="a defect"):
+        run_sweep(settings, *many)

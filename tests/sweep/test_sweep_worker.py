@@ -17,6 +17,7 @@ from mei_pipeline.features import build_features
 from mei_pipeline.market import load_bars, window
 from mei_pipeline.settings import Settings
 from mei_pipeline.storage import Store
+from mei_pipeline.sweep.chunks import Chunk
 from mei_pipeline.sweep.cluster import slots_of
 from mei_pipeline.sweep.inputs import FOLDER, Inputs, publish, read
 from mei_pipeline.sweep.plan import make_plan
@@ -98,8 +99,8 @@ def test_a_damaged_or_missing_note_is_named(inputs: Inputs, store: Store) -> Non
 def test_chunks_of_a_worker_are_those_of_the_driver(mei_settings: Settings, inputs: Inputs, store: Store) -> None:
     told = job(store, inputs)
     assert ready(told) == "cpu"
-    for index in reversed(range(inputs.plan.chunks)):
-        work(told, index, numbers(inputs, index))
+    work(told, [Chunk(2, numbers(inputs, 2))])
+    work(told, [Chunk(index, numbers(inputs, index)) for index in range(inputs.plan.chunks)])
     here = run_sweep(mei_settings, inputs.plan, inputs.window, inputs.features)
     assert_frame_equal(
         read_results(store.folder, inputs.plan), read_results(here.folder, inputs.plan), check_exact=True
@@ -111,10 +112,10 @@ def test_chunks_of_a_worker_are_those_of_the_driver(mei_settings: Settings, inpu
 
 def test_a_chunk_that_an_earlier_try_had_done_is_not_done_again(inputs: Inputs, store: Store) -> None:
     told = job(store, inputs)
-    work(told, 0, numbers(inputs, 0))
+    work(told, [Chunk(0, numbers(inputs, 0))])
     path = chunk_path(store.folder, inputs.plan, 0)
     stamp = path.stat().st_mtime_ns
-    work(told, 0, numbers(inputs, 0))
+    work(told, [Chunk(0, numbers(inputs, 0))])
     assert path.stat().st_mtime_ns == stamp
     assert [found.name for found in (store.folder / CHUNKS).iterdir()] == [path.name]
 
@@ -129,7 +130,7 @@ def test_other_kernels_are_refused(inputs: Inputs, store: Store) -> None:
 def test_a_folder_that_the_worker_does_not_see_is_named(inputs: Inputs, store: Store, tmp_path: Path) -> None:
     told = job(store, inputs, folder=str(tmp_path / "elsewhere" / "0123"))
     with pytest.raises(DataError, match=r"worker \S+: .*elsewhere/0123/inputs/.*is the folder of results shared"):
-        work(told, 0, numbers(inputs, 0))
+        work(told, [Chunk(0, numbers(inputs, 0))])
 
 
 def test_a_gpu_that_would_stand_idle_is_refused(inputs: Inputs, store: Store) -> None:
