@@ -9,6 +9,7 @@ processor. What this can't show is what a device's compiler makes of the rules.
 import bisect
 import ctypes
 import functools
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -130,7 +131,7 @@ class FakeCupy:
         capacity: Bytes of memory; where it says more than it has, `memGetInfo` is the one that lies.
         said_free: What `memGetInfo` says; 0 for the truth.
         lost_after: How many launches the card survives; negative for any number.
-        taken_after: After how many launches another process takes all memory that is free; negative for never.
+        taken_after: After how many launches another process takes all memory; negative for never.
         status: What its errors say.
         asked: How often something was asked for that takes memory, on the card or of the host.
         fails: Which of these times there is none; a test may say a range without an end.
@@ -241,7 +242,7 @@ class FakeCupy:
         self.lost_after -= 1
         self.taken_after -= 1
         if self.taken_after == 0:
-            self.capacity = self.pooled = 0
+            self.fails = range(self.asked, sys.maxsize)
         self.launches.append((name, threads))
         kernel = getattr(threads_of(manifest.strategy), name)
 

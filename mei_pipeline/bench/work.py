@@ -1,5 +1,9 @@
-"""A piece of work: combos of a sweep over bars in memory, run by the engine and timed from parameters to results."""
+"""A piece of work: combos of a sweep over bars in memory, run as a sweep runs them, from parameters to results.
 
+As in a sweep, a device gets the combos launch by launch, and keeps the market between two of them.
+"""
+
+import functools
 import itertools
 import math
 import time
@@ -9,19 +13,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from kernels.market import Ints, fill_model
+from kernels.market import Ints
 from kernels.params import Value
 from mei_pipeline.cache import use_kernels
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.gpu import Gpu, Wanted, choose, open_gpu
+from mei_pipeline.gpu import Choice, Wanted, choose
 from mei_pipeline.market import Bars, Window, window
 from mei_pipeline.memory import features_of, threads_of
 from mei_pipeline.params.grid import Picked
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Outcome, encode_combos, run_combos
+from mei_pipeline.simulation import Outcome, joined
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
+from mei_pipeline.sweep.simulator import Simulator
 
 Result = TypeVar("Result")
 
@@ -66,7 +71,7 @@ class Figures:
         steps: Steps that each combo goes through: bars of the finest interval.
         combos: Combos.
         axes: Parameters that vary.
-        signal_sets: Groups of combos that share their signals.
+        signal_sets: Groups of combos that share their signals; one that two launches share counts twice.
         seconds: From parameters and bars to results: columns, encoding, engine.
         features_s: Of these, feature columns.
         encode_s: Of these, parameters turned into records.
@@ -186,20 +191,18 @@ def run_work(
     Raises:
         ConfigError: The engine can't be had.
     """
-    choice = choose(settings, engine, work.plan.strategy)
-    gpu = open_gpu(choice, work.plan.strategy)
-    use_kernels(settings)
-    _once(settings, Work(work.bars, work.cut, work.plan, work.numbers[:1]), threads, gpu)
+    simulator = simulator_of(settings, work, choose(settings, engine, work.plan.strategy), threads)
     runs = []
     for index in range(repeats):
         progress(index, repeats, "runs")
-        runs.append(_once(settings, work, threads, gpu))
+        runs.append(_once(simulator, work))
     progress(repeats, repeats, "runs")
     best = min(runs, key=lambda run: sum(run[0][:3]))
     (features_s, encode_s, engine_s, engine_cpu_s), outcome, sets = best
     seconds = features_s + encode_s + engine_s
     steps, symbols, combos = work.steps, len(work.bars.symbols), len(work.numbers)
     used = min(threads_of(threads), combos)
+    choice = simulator.choice
     trades = outcome.results["trades"]
     figures = Figures(
         work=name,
@@ -227,27 +230,32 @@ def run_work(
     return figures, outcome
 
 
-def _once(
-    settings: Settings, work: Work, threads: int, gpu: Gpu | None
-) -> tuple[tuple[float, float, float, float], Outcome, int]:
+def simulator_of(settings: Settings, work: Work, choice: Choice, threads: int = 0) -> Simulator:
+    """What a sweep would run the work with, ready to run it."""
+    use_kernels(settings)
+    features = features_of(work.bars, work.plan.columns(), threads)
+    simulator = Simulator(settings, work.plan, work.cut, features, choice, threads)
+    simulator.prepare()
+    return simulator
+
+
+def _once(simulator: Simulator, work: Work) -> tuple[tuple[float, float, float, float], Outcome, int]:
     """Seconds of columns, encoding and engine, and of processors in the engine; results; number of signal sets."""
     plan = work.plan
-    features_s, features = timed(lambda: features_of(work.bars, plan.columns(), threads))
-    encode_s, combos = timed(
-        lambda: encode_combos(
-            plan.strategy,
-            features,
-            values_of(work),
-            len(work.numbers),
-            plan.symbols,
-            plan.symbol_params,
-            benchmark=plan.benchmark,
-        )
-    )
-    model = fill_model(plan.market, plan.initial_balance_usd)
-    before_s = time.process_time()
-    engine_s, outcome = timed(lambda: run_combos(settings, work.cut, model, features, combos, threads, gpu=gpu))
-    return (features_s, encode_s, engine_s, time.process_time() - before_s), outcome, len(combos.entries)
+    features_s, _ = timed(lambda: features_of(work.bars, plan.columns(), simulator.threads))
+    encode_s = engine_s = engine_cpu_s = 0.0
+    outcomes, begun, sets = [], 0, 0
+    while begun < len(work.numbers):
+        numbers = work.numbers[begun : begun + (simulator.at_once or plan.chunk_combos)]
+        spent_s, combos = timed(functools.partial(simulator.encode, numbers))
+        encode_s += spent_s
+        before_s = time.process_time()
+        spent_s, outcome = timed(functools.partial(simulator.run, combos))
+        engine_s, engine_cpu_s = engine_s + spent_s, engine_cpu_s + time.process_time() - before_s
+        outcomes.append(outcome)
+        begun, sets = begun + len(numbers), sets + len(combos.entries)
+    whole = outcomes[0] if len(outcomes) == 1 else joined(outcomes)
+    return (features_s, encode_s, engine_s, engine_cpu_s), whole, sets
 
 
 def timed(function: Callable[[], Result]) -> tuple[float, Result]:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.days import FROM, TO
 from mei_pipeline.cli.groups import Group
 
 if TYPE_CHECKING:
+    from mei_pipeline.bench.work import Work
     from mei_pipeline.gpu import Wanted
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -21,14 +23,14 @@ _ENGINE = click.option(
     type=click.Choice(("auto", "cpu", "cuda")),
     default="cpu",
     show_default=True,
-    help="What runs the combos; auto takes a GPU where one can be used.",
+    help="What runs the combos; auto takes what is faster here, GPU or processors.",
 )
 _FEWEST_DAYS = 16  # of a window
 
 
 @click.group("bench", cls=Group)
 def bench() -> None:
-    """Time fixed pieces of work on invented markets; no lake is needed, none is touched."""
+    """Time fixed pieces of work on invented markets, for which no lake is needed, and kernels of GPUs."""
 
 
 @bench.command()
@@ -94,6 +96,29 @@ def portfolio(
 
 
 @bench.command()
+@click.argument("work", default="w1")
+@FROM
+@TO
+@click.option("--combos", type=click.IntRange(1), help="How many combos; default: all, of a sweep 131,072 at most.")
+@click.option("--bars", type=click.IntRange(_FEWEST_DAYS * 24), help="Hours of w1; default: 17,520.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs; the fastest counts.")
+@_JSON
+def kernels(work: str, start: Any, end: Any, combos: int | None, bars: int | None, repeats: int, as_json: bool) -> None:
+    """Time each kernel of a GPU for WORK: w1, portfolio, or a sweep over the lake as `mei sweep run` takes it."""
+    from mei_pipeline.bench.kernels import run_kernels
+    from mei_pipeline.settings import read_settings
+
+    settings = read_settings()
+    with output.bar() as progress:
+        figures = run_kernels(
+            settings, _work(work, start, end, combos, bars), work, repeats=repeats, progress=progress
+        ).to_dict()
+    if not as_json:
+        figures |= {f"ms in {kernel}": ms for kernel, ms in figures.pop("ms").items()}
+    _show("Kernels of a GPU", figures, as_json=as_json)
+
+
+@bench.command()
 @_JSON
 def live(as_json: bool) -> None:
     """Decide one bar of 50 symbols with 20 positions held, as an executor does, and say where the time goes."""
@@ -142,6 +167,29 @@ def warmup(strategies: tuple[str, ...], as_json: bool) -> None:
 
 
 COMMANDS: list[click.Command] = [bench, warmup]
+
+
+def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None) -> "Work":
+    """The work of a bench, or the first combos of a sweep."""
+    from mei_pipeline.bench import portfolio, w1
+    from mei_pipeline.bench.kernels import first_numbers
+    from mei_pipeline.bench.work import Work
+    from mei_pipeline.cli.sweep import find_search
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.market import window
+    from mei_pipeline.sweep.plan import make_plan
+
+    if bars and name != "w1":
+        raise ConfigError(f"--bars {bars}: belongs to w1; leave it out for {name}")
+    if name in {"w1", "portfolio"}:
+        if start or end:
+            raise ConfigError(f"--from and --to: belong to sweeps; leave them out for {name}")
+        if name == "w1":
+            return w1.make(bars or w1.BARS, combos or w1.COMBOS)
+        return portfolio.make(combos=combos or 0)
+    spec, found, from_ms, to_ms = find_search(name, start, end)
+    plan = make_plan(spec, found, from_ms, to_ms)
+    return Work(found, window(found, from_ms, to_ms), plan, first_numbers(plan, combos or 0))
 
 
 def _first() -> dict[str, Any]:

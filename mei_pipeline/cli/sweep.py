@@ -24,7 +24,7 @@ _ENGINE = click.option(
     type=click.Choice(("auto", "cpu", "cuda")),
     default="auto",
     show_default=True,
-    help="What runs the combos; auto takes a GPU where one can be used, and says why not where not.",
+    help="What runs the combos; auto takes what is faster here, GPU or processors, and says why.",
 )
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
 _TOP = click.option(
@@ -63,7 +63,7 @@ def run(spec: str, start: Any, end: Any, engine: "Wanted", threads: int, count: 
     """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
     from mei_pipeline.sweep.plan import make_plan
 
-    found, bars, from_ms, to_ms = _search(spec, start, end)
+    found, bars, from_ms, to_ms = find_search(spec, start, end)
     _go(make_plan(found, bars, from_ms, to_ms), bars, engine, threads, count, as_json)
 
 
@@ -109,8 +109,9 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
     where = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
-    if where.run == "local":
-        output.note(f"engine: {choose(settings, engine, plan.strategy)}")
+    chosen = str(choose(settings, engine, plan.strategy)) if where.run == "local" else ""
+    if chosen:
+        output.note(f"engine: {chosen}")
     with output.bar() as progress:
         use_kernels(settings)
         features = build_features(bars, plan.columns(), settings.features, progress)
@@ -139,11 +140,13 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     show_members(members, iso(plan.from_ms), iso(plan.to_ms))
     for note in notes:
         output.note(note)
+    if chosen and done.engine != chosen:
+        output.note(f"engine: {done.engine}")
     output.note(f"{done.combos:,} combos in {done.seconds:.1f} s, {done.speed or 'all done before'}; {done.folder}")
     output.note(f"`mei sweep show {done.id[:8]}` tells more")
 
 
-def _search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
+def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
     """The sweep, its bars and its window, all checked before anything runs."""
     from mei_pipeline.candles.findings import marked_symbols
     from mei_pipeline.candles.lake import Lake

@@ -1,0 +1,119 @@
+"""How many milliseconds of a GPU each kernel takes, for the combos of a bench or of a sweep."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from kernels.market import Ints
+from mei_pipeline.bench.work import Work, simulator_of, timed
+from mei_pipeline.errors import ConfigError
+from mei_pipeline.gpu import Gpu, choose
+from mei_pipeline.progress import Progress, silent
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation import Combos
+from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.search.permutation import Permutation
+from mei_pipeline.sweep.simulator import FILLS, Simulator
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How long it took.
+
+    Attributes:
+        work: Name of the work.
+        engine: What ran the combos.
+        symbols: Symbols of the book.
+        steps: Steps that each combo goes through: bars of the finest interval.
+        combos: Combos, all of them in one launch.
+        signal_sets: Groups of combos that share their signals.
+        batch: Combos that the GPU held at a time.
+        seconds: From encoded combos to their results, the fastest run without measuring kernels.
+        bar_steps_per_s: Steps times symbols times combos, by `seconds`.
+        ms: Milliseconds of the GPU in each kernel, in one more run.
+        kernels_ms: All of them together.
+        kernels_bar_steps_per_s: As `bar_steps_per_s`, by the kernels alone.
+    """
+
+    work: str
+    engine: str
+    symbols: int
+    steps: int
+    combos: int
+    signal_sets: int
+    batch: int
+    seconds: float
+    bar_steps_per_s: float
+    ms: dict[str, float]
+    kernels_ms: float
+    kernels_bar_steps_per_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures by name."""
+        return asdict(self)
+
+
+def first_numbers(plan: SweepPlan, combos: int = 0) -> Ints:
+    """Combos of a sweep as its first launch has them: of a grid the first, else random ones.
+
+    Args:
+        plan: The sweep.
+        combos: How many, at most as many as it runs; 0 for as many as fill a GPU.
+
+    Raises:
+        ConfigError: The sweep runs fewer.
+    """
+    if combos > plan.combos:
+        raise ConfigError(f"--combos {combos:,}: the sweep runs {plan.combos:,}; ask for fewer")
+    places = np.arange(min(plan.combos, combos or FILLS), dtype=np.int64)
+    if plan.search.method == "grid":
+        return places
+    return np.sort(Permutation(plan.grid.combos, plan.search.seed).at(places))
+
+
+def run_kernels(settings: Settings, work: Work, name: str, *, repeats: int = 3, progress: Progress = silent) -> Figures:
+    """Run the work on the GPU `repeats` times, and once more with events around each kernel.
+
+    Raises:
+        ConfigError: No GPU can be used.
+        Retryable: The GPU is taken, was lost, or has no memory.
+    """
+    simulator = simulator_of(settings, work, choose(settings, "cuda", work.plan.strategy))
+    combos = simulator.encode(work.numbers)
+    seconds = []
+    for index in range(repeats):
+        progress(index, repeats + 1, "runs")
+        seconds.append(timed(lambda: simulator.run(combos))[0])
+    ms = _measured(simulator, combos)
+    progress(repeats + 1, repeats + 1, "runs")
+    bar_steps = work.steps * len(work.bars.symbols) * len(combos)
+    return Figures(
+        work=name,
+        engine=str(simulator.choice),
+        symbols=len(work.bars.symbols),
+        steps=work.steps,
+        combos=len(combos),
+        signal_sets=len(combos.entries),
+        batch=_gpu(simulator).card.batch,
+        seconds=min(seconds),
+        bar_steps_per_s=bar_steps / min(seconds),
+        ms=ms,
+        kernels_ms=sum(ms.values()),
+        kernels_bar_steps_per_s=bar_steps / (sum(ms.values()) / 1e3),
+    )
+
+
+def _measured(simulator: Simulator, combos: Combos) -> dict[str, float]:
+    """Milliseconds in each kernel."""
+    card = _gpu(simulator).card
+    card.spent_ms = {}
+    simulator.run(combos)
+    spent, card.spent_ms = card.spent_ms, None
+    return spent
+
+
+def _gpu(simulator: Simulator) -> Gpu:
+    if simulator.gpu is None:
+        raise RuntimeError("prepare comes first")
+    return simulator.gpu
