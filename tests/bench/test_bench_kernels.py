@@ -7,6 +7,9 @@ import pytest
 from gpu_kit import FakeCupy, write_kernels
 from market_kit import fill_lake, write_config
 
+from mei_pipeline.bench import w1
+from mei_pipeline.bench.kernels import first_numbers
+from mei_pipeline.bench.work import make_work
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.settings import Settings

@@ -68,7 +68,8 @@ class Engine(FileModel):
     gpus_per_task: Annotated[float, Field(ge=0, le=64)] = 0.0
     """GPUs of a task; below 1 several tasks share one."""
     chunks_ahead: Annotated[int, Field(ge=0, le=100_000)] = 0
-    """Chunks that the cluster is given at a time; 0: twice as many as it can run at once."""
+    """Tasks that the cluster is given at a time: a chunk each, with `gpus_per_task` as many chunks as fill a GPU. 0:
+    twice as many as it can run at once."""
 
     @model_validator(mode="after")
     def _possible(self) -> "Engine":
