@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from mei_pipeline.sweep.simulator import Simulator
 _WRITERS = 4  # files that are written at a time: most of that is waiting for the disk
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True)
+class Chunk:
     """A chunk whose combos are chosen: its place among the files of the sweep, and the numbers of its combos."""
 
     index: int

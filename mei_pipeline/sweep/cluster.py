@@ -151,7 +151,7 @@ class Cluster:
             self._tasks.discard(task)
         plan, folder = self.inputs.plan, self.store.folder
         give_up_s = time.monotonic() + _SEEN_S
-        for index, _ in launch:
+        for index in (chunk.index for chunk in launch):
             self.store.pull(chunk_name(plan, index))
             while not chunk_done(folder, plan, index):
                 if time.monotonic() > give_up_s:

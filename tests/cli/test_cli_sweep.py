@@ -319,7 +319,8 @@ def test_resume_refuses_other_rules(world, searched, capsys):
 def identity_of(content):
     """What a plan's id is a hash of; a benchmark counts where there is one."""
     absent = {"id", "combos", "chunks", "chunk_combos"} | ({"benchmark"} if not content["benchmark"] else set())
-    return {key: value for key, value in content.items() if key not in absent}
+    search = {key: value for key, value in content["search"].items() if key != "batch"}
+    return {key: value for key, value in content.items() if key not in absent} | {"search": search}
 
 
 def test_a_sweep_that_runs_elsewhere_is_busy(world, searched, capsys):

@@ -144,6 +144,10 @@ METHODS = {
         "method: random\nbudget: 5\nseed: 4294967296",
         "5:1: seed: 4294967296 is not allowed; a whole number from 0 to 4294967295",
     ),
+    "batches of a grid": (
+        "batch: 5",
+        "3:1: batch: means nothing to method grid; leave it out, or choose method tpe",
+    ),
     "objective of a sample": (
         "method: random\nbudget: 5\nobjective: return_pct",
         "5:1: objective: means nothing to method random; leave it out, or choose method tpe",
@@ -153,11 +157,11 @@ METHODS = {
         "5:1: objective: fees_usd is not allowed; one of sharpe, return_pct, profit_factor",
     ),
     "too few batches": (
-        "method: tpe\nbudget: 99\nchunk_combos: 50",
-        "5:1: chunk_combos: 50 leaves tpe 2 batches to learn from; at most 9",
+        "method: tpe\nbudget: 99\nbatch: 50",
+        "5:1: batch: 50 leaves tpe 2 batches to learn from; at most 9",
     ),
     "nothing learned for long": (
-        "method: tpe\nbudget: 50\nchunk_combos: 5\nlag: 6",
+        "method: tpe\nbudget: 50\nbatch: 5\nlag: 6",
         "6:1: lag: 6 of 10 batches would be proposed from nothing; at most 5",
     ),
 }
@@ -188,14 +192,21 @@ def test_methods_that_can_be(tmp_path, keys):
     [
         ("", 4096),
         ("method: random\nbudget: 5", 4096),
-        ("method: tpe\nbudget: 1000000", 4096),
-        ("method: tpe\nbudget: 2000", 40),
-        ("method: tpe\nbudget: 9", 1),
+        ("method: tpe\nbudget: 2000", 4096),
         ("method: tpe\nbudget: 2000\nchunk_combos: 200", 200),
     ],
 )
 def test_how_many_combos_a_file_has(keys, expected):
     assert parse(f"{keys}\naxes: {{trade.trail: [true, false]}}\n").chunk == expected
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [("budget: 1000000", 4096), ("budget: 2000", 40), ("budget: 9", 1), ("budget: 2000\nbatch: 200", 200)],
+)
+def test_how_many_combos_tpe_proposes_at_a_time(keys, expected):
+    spec = parse(f"method: tpe\n{keys}\nchunk_combos: 7\naxes: {{trade.trail: [true, false]}}\n")
+    assert spec.batch_combos == expected
 
 
 def test_a_grid_to_choose_from_may_be_large_but_not_endless(tmp_path):

@@ -89,7 +89,7 @@ class Table:
         needed = max(self.choice.needs(chunk.index) for chunk in launch)
         assert all(chunk_path(self.folder, self.plan, index).exists() for index in range(needed))
         found: dict[Future[None], Sequence[int]] = {}
-        for index, numbers in launch:
+        for index, numbers in ((chunk.index, chunk.numbers) for chunk in launch):
             self.asked[index] = numbers.tolist()
             future: Future[None] = Future()
             self.waiting.append((len(self.launches), index, future))
