@@ -128,6 +128,15 @@ def test_an_unknown_command_suggests_the_closest(capsys):
     assert "'doctor'" in capsys.readouterr().err
 
 
+def test_variables_of_tests_are_no_command_s_business(monkeypatch, capsys):
+    """As `MEI_TEST_KERNELS`, by which the tests of a card find kernels that were made elsewhere."""
+    monkeypatch.setenv("MEI_TEST_KERNELS", "var/kernels")
+    assert main.run(["lane", "list", "--json"]) == 0
+    monkeypatch.setenv("MEI_TESTS", "1")
+    assert main.run(["lane", "list"]) == errors.ConfigError.exit_code
+    assert "unknown variable MEI_TESTS; allowed: MEI_CACHE" in capsys.readouterr().err
+
+
 def test_a_wrong_environment_is_a_message(monkeypatch, capsys):
     monkeypatch.setenv("MEI_HOEM", "/x")
     assert main.run(["doctor"]) == 2

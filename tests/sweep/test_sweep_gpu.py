@@ -223,3 +223,17 @@ def test_auto_does_not_hide_a_defect(settings, many, cupy):
     cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(700))
     with pytest.raises(Fatal, match="a defect"):
         run_sweep(settings, *many)
+
+
+def test_what_was_run_before_an_interruption_is_written(settings, search, cupy):
+    def interrupt(done: int, *_: object) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(settings, *search, engine="cuda", progress=interrupt)
+    folder = sweep_folder(settings.sweeps, search[0])
+    assert len(files_of(folder)) == 3  # of one launch, interrupted after the first of them
+    assert run_sweep(settings, *search, engine="cpu").resumed == 12
+    assert files_of(folder) == swept(settings, search, engine="cpu")
+    assert len(starts(cupy)) == 1
