@@ -104,8 +104,8 @@ class Cluster:
         slots = sum(nodes[node] for node in kinds)
         on = " and ".join(sorted(set(kinds.values())))
         self.ahead = self.config.chunks_ahead or 2 * slots
-        if self.config.gpus_per_task:  # every task gets its share, and none more than fills a GPU
-            self.at_once = min(FILLS, -(-plan.combos // self.ahead))
+        if self.config.gpus_per_task:  # every task gets its share, none more than fills a GPU or than one batch
+            self.at_once = min(FILLS, plan.batch, -(-plan.combos // self.ahead))
         self.engine = f"ray: {_counted(len(kinds), 'node')}, {_counted(slots, 'task')} at a time, on {on}"
         self._work = ray.remote(work).options(
             num_cpus=self.config.cpus_per_task, num_gpus=self.config.gpus_per_task, max_retries=_TRIES
