@@ -211,6 +211,9 @@ class Card:
                     raise NoMemory(f"{size} combos at once do not fit the memory of the device") from error
                 size = max(size // 2, fewest)
                 self._let_go()
+            except BaseException:
+                self._drop(flying)
+                raise
         return accounts, days
 
     def _land(self, flying: "deque[_Batch]", accounts: NDArray[Any], days: Floats) -> int:

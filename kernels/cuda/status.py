@@ -1,6 +1,6 @@
 """The class of every CUDA status: what an error of the runtime or the driver asks of whoever gets it.
 
-The runtime and the driver share their numbers. A status that is not in the table counts as a lost device: the same
+The runtime and the driver share their numbers; the table has all of CUDA 13.0. A status that is not in the table counts as a lost device: the same
 command may succeed later, and it loses nothing that is on disk.
 """
 
@@ -16,15 +16,16 @@ STATUSES: dict[Kind, tuple[int, ...]] = {
     # Exclusive mode, a context in use, a driver that starts up, the multi-process service and its limits.
     "busy": (46, 127, 216, 802, 805, 806, 807, 808, 809),
     # No device, shutdown, uncorrectable memory, links, the system, watchdogs, destroyed contexts, unknown causes.
-    "lost": (3, 4, 100, 101, 201, 214, 220, 226, 304, 702, 709, 719, 810, 911, 999),
+    "lost": (3, 4, 53, 100, 101, 201, 214, 220, 226, 301, 304, 702, 709, 719, 800, 810, 909, 911, 999),
     # Too old, of another version than the system's, or without code for the device.
-    "driver": (34, 35, 36, 102, 103, 200, 209, 215, 218, 221, 222, 223, 224, 225, 302, 303, 801, 803, 804),
-    # Wrong values, handles, pointers and symbols; more resources than a launch may have; illegal addresses and
-    # instructions. Their cause is in the arguments or in the machine code, so they come back.
+    "driver": (10, 34, 35, 36, 49, 102, 103, 200, 209, 215, 218, 221, 222, 223, 224, 225, 302, 303, 801, 803, 804),
+    # Wrong values, handles, pointers and symbols; features that the kernels do not use; more resources than a launch
+    # may have; illegal addresses and instructions. The cause is in the arguments or the code, so they come back.
     "defect": (
-        *(1, 9, 12, 13, 16, 17, 20, 21, 52, 98, 205, 206, 207, 208, 210, 211, 212, 213, 300, 301, 400, 401, 500),
-        *(600, 700, 701, 708, 710, 712, 713, 714, 715, 716, 717, 718, 720, 721, 800, 900, 901, 902, 903, 904, 905),
-        *(906, 907, 908, 909, 910),
+        *(1, 5, 6, 7, 8, 9, 12, 13, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 37, 43, 44, 45, 52),
+        *(65, 66, 67, 68, 69, 98, 205, 206, 207, 208, 210, 211, 212, 213, 217, 219, 300, 400, 401, 402, 500, 600),
+        *(700, 701, 703, 704, 705, 708, 710, 711, 712, 713, 714, 715, 716, 717, 718, 720, 721, 811, 812),
+        *(900, 901, 902, 903, 904, 905, 906, 907, 908, 910, 912, 913, 914, 915, 917),
     ),
 }
 """The statuses of each class."""
