@@ -1,7 +1,7 @@
 """The class of every CUDA status: what an error of the runtime or the driver asks of whoever gets it.
 
-The runtime and the driver share their numbers; the table has all of CUDA 13.0. A status that is not in the table counts as a lost device: the same
-command may succeed later, and it loses nothing that is on disk.
+The runtime and the driver share their numbers; the table has all of CUDA 13.0. A status that is not in it counts as a
+lost device: the same command may succeed later, and it loses nothing that is on disk.
 """
 
 from typing import Any, Literal
