@@ -58,12 +58,12 @@ def inputs_for(strategy: ModuleType, seed: int) -> tuple[Case, Inputs]:
     return case, inputs._replace(params=params, entries=entries, entry_of=entry_of, rows=rows)
 
 
-def on_processor(name: str, case: Case, inputs: Inputs) -> Told:
-    """What the engine does with them."""
+def on_processor(name: str, case: Case, inputs: Inputs, last: int = 0) -> Told:
+    """What the engine does with them until the step `last` (0: until the end)."""
     engine = bind.engine(name)
     book = make_book(load_memory(name), COMBOS, len(case.symbols), 16)
     engine.open_books(book, case.rules.initial_usd)
-    engine.run(*inputs, case.first, case.steps, book)
+    engine.run(*inputs, case.first, last or case.steps, book)
     return told(book.accounts, book.days)
 
 
