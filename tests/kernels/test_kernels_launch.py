@@ -64,7 +64,7 @@ def test_a_card_does_what_the_processor_does(work, kernels_folder):
     kept = cupy.used
     assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected)
     assert card.batch == len(job.entry_of)
-    assert cupy.used == kept  # a batch leaves nothing behind
+    assert cupy.kept() == kept  # a batch leaves nothing behind
     assert {name for name, _ in cupy.launches} == {"start", "look", "calm", "move"}
     assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected)
 
@@ -128,7 +128,7 @@ def test_a_lost_card_ends_the_run(work, kernels_folder, survives):
     cupy.lost_after = survives
     with pytest.raises(gpu_kit.CUDADriverError, match="launch failure"):
         card.run(job)
-    assert cupy.used == kept
+    assert cupy.kept() == kept
 
 
 def test_a_run_stops_between_tiles(work, kernels_folder):
@@ -140,7 +140,7 @@ def test_a_run_stops_between_tiles(work, kernels_folder):
     with pytest.raises(Stopped):
         card.run(job, lambda: len(cupy.launches) > 6)
     assert len([name for name, _ in cupy.launches if name == "move"]) == 2
-    assert cupy.used == kept
+    assert cupy.kept() == kept
 
 
 def test_no_step_leaves_fresh_accounts(work, kernels_folder):

@@ -45,7 +45,7 @@ def test_a_gpu_finds_what_processors_find(mei_settings, search, cupy):
     done = run_sweep(mei_settings, *search)
     assert done.engine.startswith("cuda (Fake GPU, sm_90, kernels ")
     assert_frame_equal(read_results(done.folder, search[0]), on_processors(mei_settings, search), check_exact=True)
-    assert cupy.used == 0  # nothing of the sweep stays on the card
+    assert cupy.kept() == 0  # nothing of the sweep stays on the card
     assert cupy.copied.count(search[2].values.nbytes) == 1  # the market is brought to the card once
 
 
