@@ -126,7 +126,8 @@ def _device(cupy: Any) -> tuple[str, tuple[int, int], int]:
 
 def _kernels(root: Path, strategy: str, capability: tuple[int, int]) -> Manifest | str:
     """The best kernels for the device, or why those that are there don't fit."""
-    fit, problem = [], ""
+    fit: list[Manifest] = []
+    problem = ""
     for place in sorted(root.glob(f"{strategy}.sm_*")):
         try:
             manifest = read(place)

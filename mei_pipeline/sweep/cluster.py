@@ -10,7 +10,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -209,7 +209,8 @@ def _refuse_silence(address: str) -> None:
 
 def slots_of(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
     """Nodes that can run a task, and how many at a time."""
-    found, seen = {}, []
+    found: dict[str, int] = {}
+    seen: list[str] = []
     for node in nodes:
         if not node["Alive"]:
             continue
@@ -250,7 +251,7 @@ def _claim(ray: Any, sweep: str) -> Any:
 
 
 @contextmanager
-def _explained(ray: Any, what: str) -> Iterator[None]:
+def _explained(ray: Any, what: str) -> Generator[None]:
     """Raise what a task raised as MEI's own error, and the death of workers as one that may not come again."""
     try:
         yield
