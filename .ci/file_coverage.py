@@ -1,9 +1,9 @@
 """Fail if the tests cover less than pyproject.toml demands under `[tool.mei.coverage]`.
 
-    python .ci/file_coverage.py REPORT.json ...
+    python .ci/file_coverage.py FOLDER ...
 
-Reads slipcover's reports of one or more test runs and adds them up. A pattern that matches no measured file fails too,
-so that a renamed file can't slip out of its gate.
+Adds up the reports that measure.py left, one or more in each folder. A file that no process imported counts as missed.
+A pattern that matches no measured file fails too, so that a renamed file can't slip out of its gate.
 
 From Python 3.12 on shortfalls are printed and don't fail: slipcover then counts a line that only annotates as missed if
 one of several workers never loaded its module.
@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from slipcover import merge_coverage
+from slipcover import Slipcover, merge_coverage
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,16 +46,28 @@ def shortfalls(
     return messages
 
 
-def main(reports: Sequence[str]) -> int:
-    """Compare the reports with the demands; 1 when one is missed."""
-    demands = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mei"]["coverage"]
-    missing = [report for report in reports if not Path(report).exists()]
-    if missing or not reports:
-        print(f"coverage: no report of the test run: {', '.join(missing)}", file=sys.stderr)
+def main(folders: Sequence[str]) -> int:
+    """Compare the reports in the folders with the demands; 1 when one is missed."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    demands = tool["mei"]["coverage"]
+    reports = {folder: sorted(Path(folder).glob("*.json")) for folder in folders}
+    empty = [folder for folder, found in reports.items() if not found]
+    if empty or not folders:
+        print(f"coverage: no report of the test run in: {', '.join(empty)}", file=sys.stderr)
         return 1
-    measured, *others = (json.loads(Path(report).read_text()) for report in reports)
+    measured, *others = (json.loads(report.read_text()) for found in reports.values() for report in found)
     for other in others:
         merge_coverage(measured, other)
+    options = tool["slipcover"]
+    merge_coverage(
+        measured,
+        Slipcover(
+            branch=options["branch"],
+            source=options["source"],
+            omit=list(measured["files"]),
+            exclude_also=options["exclude-also"],
+        ).get_coverage(),
+    )
     total = measured["summary"]["percent_covered"]
     print(f"coverage of lines and branches: {total:.1f} %")
     files = {path: file["summary"]["percent_covered"] for path, file in measured["files"].items()}

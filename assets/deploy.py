@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets import surroundings
-from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, records, short
+from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records, short
 from assets.nights import plan_of
 from assets.selection import role_assignments
 from mei_pipeline import files
@@ -89,7 +89,7 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
         surroundings.occasion(context, why, f"night {plan.id}"),
     )
     registry = open_home_registry(settings)
-    return dg.MaterializeResult(
+    return materialized(
         metadata=_proposed(settings.lanes, found),
         check_results=[
             _config_valid(registry, found.lanes),
@@ -122,7 +122,7 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
         occasion=surroundings.occasion(context, "proposal of a night", f"job {context.run.job_name}"),
     )
     pointers = lane_pointers(registry)
-    yield dg.MaterializeResult(
+    yield materialized(
         metadata=_moved(settings.lanes, outcomes, pointers), data_version=dg.DataVersion(version_of(pointers))
     )
     moved = [(each.lane, each.pointer.config_id, each.reason) for each in outcomes if each.moved and each.pointer]

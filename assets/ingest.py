@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets import surroundings
-from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, records, table
+from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records, table
 from assets.partitions import INTERVAL, MONTH, candle_partitions, newest_open_ms, span_ms
 from mei_pipeline import files
 from mei_pipeline.candles.coverage import SCHEMA, coverage_svg
@@ -116,7 +116,7 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
                     context.log.warning(reason)
         _refuse(refused)
         readable = _readable(lake, config.pipeline, intervals, from_ms, to_ms)
-        return dg.MaterializeResult(metadata=_ingested(lake, reports), check_results=[readable])
+        return materialized(metadata=_ingested(lake, reports), check_results=[readable])
 
     return candles
 
@@ -162,7 +162,7 @@ def funding(progress: ProgressResource) -> Result:
         docs=FUNDING_DOCS,
         preview=frame.group_by("venue", "symbol").agg(pl.len(), pl.col("rate").mean()).sort("venue", "symbol"),
     )
-    return dg.MaterializeResult(
+    return materialized(
         metadata={
             **metadata,
             **entries(
@@ -201,7 +201,7 @@ def coverage() -> Result:
         frame.write_parquet(temporary)
     no_trade, unknown = (int(frame[name].sum()) for name in ("no_trade", "unknown"))
     gaps = frame.filter(pl.col("unknown") > 0)
-    return dg.MaterializeResult(
+    return materialized(
         metadata={
             **artefact_metadata(
                 path,

@@ -38,6 +38,16 @@ _DECIMALS = {
 """Digits behind the point by a pattern of the name."""
 
 
+def materialized(
+    metadata: Metadata,
+    check_results: Sequence[dg.AssetCheckResult] = (),
+    data_version: dg.DataVersion | None = None,
+) -> Result:
+    """The result of an asset that has written its own artefact."""
+    # pyrefly: ignore[bad-return]  # Dagster's mark for no value has not the type that it is the default of
+    return dg.MaterializeResult(metadata=metadata, check_results=check_results, data_version=data_version)
+
+
 def artefact_metadata(
     path: Path,
     *,

@@ -1,6 +1,6 @@
 """One night at a time, whoever starts it, and one plan per run, whatever is planned meanwhile."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 import dagster as dg
@@ -63,7 +63,7 @@ def _night_of(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 @contextmanager
-def holding_night(settings: Settings, instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+def holding_night(settings: Settings, instance: dg.DagsterInstance, run_id: str) -> Generator[None]:
     """Hold the lock of nights, after closing the runs whose process is gone.
 
     Args:

@@ -64,7 +64,8 @@ def _path(x: Floats, y: Floats) -> str:
 
 
 def _names(names: Sequence[str]) -> list[str]:
-    out, x, y = [], LEFT, PAD + 36
+    out: list[str] = []
+    x, y = LEFT, PAD + 36
     for name, colour in zip(names, SERIES, strict=False):
         out.append(f'<path d="M{x:g} {y - 4:g}h18" stroke="{colour}" stroke-width="3"/>')
         out.append(text(x + 24, y, name, INK, size=11))

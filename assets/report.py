@@ -5,7 +5,7 @@ import polars as pl
 
 from assets import surroundings
 from assets.deploy import GROUP, promoted
-from assets.metadata import Result, artefact_metadata, declared, records
+from assets.metadata import Result, artefact_metadata, declared, materialized, records
 from assets.nights import plan_of
 from mei_pipeline.selection.report.write import unnamed, write_report
 
@@ -44,7 +44,7 @@ def night_report(context: dg.AssetExecutionContext) -> Result:
     written = write_report(settings, plan, surroundings.now_ms())
     text = written.markdown.read_text()
     missing = unnamed(settings, plan, text)
-    return dg.MaterializeResult(
+    return materialized(
         metadata={
             **artefact_metadata(written.markdown),
             "page": dg.MetadataValue.path(str(written.html)),

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from assets import surroundings
 from assets.checks import quality_results, quality_specs, replay_differences, unready
-from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, records, table
+from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records, table
 from assets.nights import keep_night, plan_of, refuse_second_night
 from assets.plots import line_plot
 from kernels.params import Value
@@ -124,7 +124,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     )
     yield from quality_results(plan)
     universe = _universe(plan)
-    yield dg.MaterializeResult(
+    yield materialized(
         metadata={**artefact_metadata(path, frame=universe, docs=UNIVERSE_DOCS), **_told(plan)},
         data_version=dg.DataVersion(plan.id),
     )
@@ -158,7 +158,7 @@ def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> R
     bad = unready(bars, built)
     rows = [(column.kind, " ".join(map(str, column.windows))) for column in built.columns]
     path = built.folder / "columns.npy"
-    return dg.MaterializeResult(
+    return materialized(
         metadata={
             **artefact_metadata(
                 path,
@@ -216,7 +216,7 @@ def sweep_results(context: dg.AssetExecutionContext, progress: ProgressResource)
     if best.is_empty():  # none has closed trades enough to be listed: then any row will do
         best = find_best(results, REPLAYED, every=True).rows
     wrong = replay_differences(settings, plan, bars, cut, built, best, progress)
-    return dg.MaterializeResult(
+    return materialized(
         metadata=_swept(report, results, summary),
         check_results=[
             _complete(results),

@@ -1,7 +1,7 @@
 """Run a job in this process on the persistent instance, so that what the command line does is in the UI too."""
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @contextmanager
-def open_instance(settings: Settings, config: Config) -> Iterator[dg.DagsterInstance]:
+def open_instance(settings: Settings, config: Config) -> Generator[dg.DagsterInstance]:
     """Give the instance whose runs the UI shows; DAGSTER_HOME is made where it is not there yet."""
     dagster_home.make(settings.dagster, ticks_days=config.pipeline.retention.ticks_days)
     dagster_home.enter(settings.dagster, settings.dagster_home)

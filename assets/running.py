@@ -1,6 +1,6 @@
 """Which runs still have a process, whoever launched them, and the closing of those that have none."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def lock_path(settings: Settings, run_id: str) -> Path:
 
 
 @contextmanager
-def running(settings: Settings, run_id: str) -> Iterator[None]:
+def running(settings: Settings, run_id: str) -> Generator[None]:
     """Hold the lock of a run. The operating system releases it when the process dies."""
     path = lock_path(settings, run_id)
     lock = _acquire(path)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from assets import surroundings
-from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, records, table
+from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records, table
 from assets.nights import plan_of
 from assets.plots import line_plot
 from assets.research import ProgressResource, features, night_plan, sweep_results
@@ -109,7 +109,7 @@ def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) 
     walk, chains = walk_night(settings, plan, config.pipeline.engine, progress)
     path = night_folder(settings, plan) / "walk.json"
     wrong = _touching(plan, walk)
-    return dg.MaterializeResult(
+    return materialized(
         metadata={
             **artefact_metadata(
                 path,
@@ -150,7 +150,7 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
     frame = candidates_frame(chosen)
     equity = equity_pictures(chosen.finalists, read_walk(settings, plan)[1], read_replays(settings, plan))
     path = night_folder(settings, plan) / "candidates.json"
-    return dg.MaterializeResult(
+    return materialized(
         metadata={
             **artefact_metadata(
                 path,
@@ -197,7 +197,7 @@ def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) 
     gated = gate_night(settings, plan, open_home_registry(settings), surroundings.now_ms(), progress)
     path = night_folder(settings, plan) / "gates.json"
     context.log.info("%s of %s passed", sum(each.passed for each in gated.judgements), len(gated.judgements))
-    return dg.MaterializeResult(
+    return materialized(
         metadata={
             **artefact_metadata(path, frame=_verdicts(gated), docs=VERDICT_DOCS, plots=_gate_plots(gated)),
             **_gated(gated),
@@ -229,7 +229,7 @@ def role_assignments(context: dg.AssetExecutionContext) -> Result:
     path = night_folder(settings, plan) / "roles.json"
     rows = [{"lane": each.lane, "config": each.config_id, "reason": each.reason} for each in assigned]
     context.log.info("%s lanes, %s assigned", len(rows), sum(each.config_id is not None for each in assigned))
-    return dg.MaterializeResult(
+    return materialized(
         metadata=artefact_metadata(path, frame=pl.DataFrame(rows, schema=ROLES), docs=ROLE_DOCS),
         check_results=[_distinct(assigned)],
     )
@@ -268,7 +268,7 @@ def _equity_plot(chains: Sequence[Leg]) -> str:
         return line_plot(
             "Equity out of sample", "nothing was chosen", np.zeros(1, dtype=np.int64), {"": np.full(1, np.nan)}
         )
-    series = {f"slot {i}": np.asarray(np.cumprod(1.0 + chain.returns)) for i, chain in enumerate(chains[:4])}
+    series = {f"slot {i}": np.cumprod(1.0 + chain.returns, dtype=np.float64) for i, chain in enumerate(chains[:4])}
     facts = f"{len(chains[0].returns)} days, folds chained, start = 1"
     return line_plot("Equity out of sample", facts, chains[0].days_ms, series)
 

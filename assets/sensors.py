@@ -63,7 +63,8 @@ def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     """Launch one run per lane that lags behind, and another one if the lane still does after it."""
     settings, config = surroundings.read_all()
     registry = open_home_registry(settings)
-    requests, waiting = [], []
+    requests: list[dg.RunRequest] = []
+    waiting: list[str] = []
     for name in sorted(config.lanes):
         found = drift(registry, settings.lanes, name)
         for difference in found.differences:

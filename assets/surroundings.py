@@ -1,7 +1,7 @@
 """What the body of an asset finds around it: settings, configuration, clock, a reason, and who is told of progress."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import dagster as dg
@@ -39,7 +39,7 @@ def occasion(context: dg.AssetExecutionContext, why: str, trigger: str) -> Occas
 
 
 @contextmanager
-def retried() -> Iterator[None]:
+def retried() -> Generator[None]:
     """Let the step be tried again where a station says that it may succeed later, and never for another error."""
     try:
         yield

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ _OF_SQLITE = {
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """Give a temporary path beside `path`; on success make it durable and rename it onto `path`.
 
     The file at `path` is the old one or the new one at every instant, also across a crash or a full disk.
@@ -119,7 +119,7 @@ def sha256_file(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Iterator[None]:
+def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Generator[None]:
     """Hold the lock file at `path`; it is released by the operating system when the process dies.
 
     Args:

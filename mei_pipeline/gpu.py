@@ -5,7 +5,7 @@ error. CuPy is imported here alone, when a GPU is asked for.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -97,7 +97,7 @@ def choose(settings: Settings, wanted: Wanted, strategy: str) -> Choice:
 
 
 @contextlib.contextmanager
-def _no_device(cupy: Any, wanted: Wanted) -> Iterator[None]:
+def _no_device(cupy: Any, wanted: Wanted) -> Generator[None]:
     """Turn an error of CUDA while a device is looked for into a reason against it."""
     try:
         yield
@@ -147,7 +147,8 @@ def _device(cupy: Any) -> tuple[str, tuple[int, int], int]:
 
 def _kernels(root: Path, strategy: str, capability: tuple[int, int]) -> Manifest | str:
     """The best kernels for the device, or why those that are there don't fit."""
-    fit, problem = [], ""
+    fit: list[Manifest] = []
+    problem = ""
     for place in sorted(root.glob(f"{strategy}.sm_*")):
         try:
             manifest = read(place)
@@ -214,7 +215,7 @@ class Gpu:
 
 
 @contextlib.contextmanager
-def explained(cupy: Any) -> Iterator[None]:
+def explained(cupy: Any) -> Generator[None]:
     """Raise what CUDA raises as an error that says what to do.
 
     Raises:

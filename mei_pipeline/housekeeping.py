@@ -103,7 +103,8 @@ def prune(settings: Settings, retention: Retention, now_ms: int) -> Pruned:
     if current is not None:
         origins.add(_Origin(current.data_hash, current.kernels))
     _finish_removals(settings.sweeps, settings.features)
-    removed, size = [], 0
+    removed: list[str] = []
+    size = 0
     for fate in decided:
         folder = fate.sweep.folder
         freed = None if fate.kept else _remove_sweep(fate.sweep)

@@ -231,8 +231,9 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
+    # pyrefly: ignore[bad-argument-type]  # Jinja declares no type of its filters: they seem to be its own ones alone
     environment.filters.update(heads=_heads, cells=_cells, kind=lambda block: type(block).__name__)
-    environment.globals["svg"] = svg
+    environment.globals["svg"] = svg  # pyrefly: ignore[unsupported-operation]  # as with the filters
     return environment
 
 

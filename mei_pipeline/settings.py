@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -206,7 +206,7 @@ def enter_home(home: Path) -> Settings:
 
 
 @contextmanager
-def one_thread_for_children() -> Iterator[None]:
+def one_thread_for_children() -> Generator[None]:
     """Processes that are started meanwhile have one thread each: sums in another order have other last digits."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))

@@ -11,7 +11,6 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from example_kit import THOROUGH
 from hypothesis import settings
-from slipcover import pytest_plugin, wrap_spec_from_file_location
 
 from kernels.cache import use_cache
 from mei_pipeline.settings import VARIABLES, Settings, read_settings
@@ -20,11 +19,6 @@ from mei_pipeline.settings import VARIABLES, Settings, read_settings
 settings.register_profile("mei", deadline=None, derandomize=True, max_examples=THOROUGH // 5)
 settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=THOROUGH)
 settings.load_profile("mei")
-
-# In a worker slipcover counts only what `import` loads, and Alembic loads migrations by their path.
-measuring = (pytest_plugin._slipcover_instance, pytest_plugin._file_matcher)  # noqa: SLF001 - no public names
-if all(measuring):
-    wrap_spec_from_file_location(*measuring)
 
 TOGETHER = {
     "tests/test_documents.py": "tests/cli/test_cli_demo.py",

@@ -63,7 +63,7 @@ def prices(bars: int = BARS, symbol: int = 0, seed: int = 7) -> Floats:
     before = np.concatenate(([_FIRST_PRICE], inside[:-1, -1]))
     opened = before * np.exp(source.standard_normal(bars) * _OPEN_GAP)
     high, low = np.maximum(inside.max(axis=1), opened), np.minimum(inside.min(axis=1), opened)
-    return np.asarray(np.round(np.column_stack((opened, high, low, inside[:, -1])), 2))
+    return np.asarray(np.round(np.column_stack((opened, high, low, inside[:, -1])), 2), dtype=np.float64)
 
 
 def make(bars: int = BARS, combos: int = COMBOS) -> Work:

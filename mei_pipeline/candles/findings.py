@@ -211,7 +211,8 @@ def _chunks(entries: Mapping[str, FileEntry], names: Sequence[str]) -> Iterator[
         rows += sum(entry.symbols.get(name, 0) for entry in entries.values())
         if rows >= CHUNK_ROWS:
             yield chunk
-            chunk, rows = [], 0
+            chunk = []
+            rows = 0
     if chunk:
         yield chunk
 

@@ -124,7 +124,8 @@ def _cell(row: dict[str, int] | None, symbol: str, month: str, grid: _Grid, corn
 
 
 def _legend(top: float) -> list[str]:
-    out, x = [], float(PAD)
+    out: list[str] = []
+    x = float(PAD)
     for _, ground, label in CLASSES:
         out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" {ground}/>')
         out.append(text(x + 19, top + 11, label, SOFT, size=11))

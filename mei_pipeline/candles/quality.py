@@ -255,7 +255,7 @@ def check(
     limits = limits or Limits()
     sifted = sift(frame, interval, as_of_ms)
     inside = pl.col("open_ms") >= (0 if limits.from_ms is None else limits.from_ms)
-    found = []
+    found: list[Finding] = []
     for rule, rows in neighbours(sifted.good, interval, limits, confirmed).items():
         # A spike before the window is in the features of the window.
         found += collect(rows if rule == "spike" else rows.filter(inside), rule)
@@ -317,7 +317,7 @@ def neighbours(
 def _window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits) -> list[Finding]:
     last = frame.group_by("symbol", maintain_order=True).last()
     stale = last.filter(pl.col("open_ms") + step < as_of_ms - limits.stale_after_ms)
-    start = int(frame["open_ms"].min()) if limits.from_ms is None else limits.from_ms  # type: ignore[arg-type]
+    start = int(frame["open_ms"].min()) if limits.from_ms is None else limits.from_ms  # pyrefly: ignore[bad-argument-type]  # of integers it is one
     expected = max(0, as_of_ms // step - -(-start // step))
     inside = frame.filter((pl.col("open_ms") >= start) & (pl.col("open_ms") + step <= as_of_ms))
     counts = frame.select("symbol").unique().join(inside.group_by("symbol").len(), on="symbol", how="left")

@@ -64,7 +64,7 @@ def _step(frame: pl.DataFrame, interval: str, ratio: int) -> pl.DataFrame:
     for column in range(1, ratio):
         total += volume[:, column]
     trades = whole["trades"]
-    known = (~trades.is_null().to_numpy().reshape(shape)).all(axis=1)
+    known = np.all(~trades.is_null().to_numpy().reshape(shape), axis=1)
     return pl.DataFrame(
         {
             "venue": first["venue"],

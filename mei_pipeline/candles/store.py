@@ -20,14 +20,14 @@ that is absent or of another size is an error, never fewer bars.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mei_pipeline import files, names
 from mei_pipeline.candles import transaction
@@ -188,7 +188,7 @@ def read_record(path: Path, model: type[Record]) -> Record | None:
         return None
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror}; make it readable for this user") from error
-    except (ValueError, ValidationError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: damaged ({_first(error)}); restore the lake with `mei restore`") from error
 
 
@@ -254,7 +254,7 @@ def ingests(lake: Lake) -> list[IngestRecord]:
 
 
 @contextmanager
-def writing(lake: Lake, doing: str) -> Iterator[Stage]:
+def writing(lake: Lake, doing: str) -> Generator[Stage]:
     """Hold the lake's lock and change it in one transaction.
 
     Raises:
@@ -364,8 +364,8 @@ def entry_for(staged: Path, frame: pl.DataFrame, time: str) -> FileEntry:
         sha256=files.sha256_file(staged),
         bytes=staged.stat().st_size,
         rows=frame.height,
-        first_ms=int(frame[time].min() or 0),  # type: ignore[arg-type]
-        last_ms=int(frame[time].max() or 0),  # type: ignore[arg-type]
+        first_ms=int(frame[time].min() or 0),  # pyrefly: ignore[bad-argument-type]  # of integers it is one
+        last_ms=int(frame[time].max() or 0),  # pyrefly: ignore[bad-argument-type]  # of integers it is one
         symbols=dict(zip(counts["symbol"].to_list(), counts["len"].to_list(), strict=True)),
     )
 

@@ -15,7 +15,7 @@ The caller holds the lake's lock.
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +72,7 @@ class Stage:
 
 
 @contextmanager
-def transaction(root: Path) -> Iterator[Stage]:
+def transaction(root: Path) -> Generator[Stage]:
     """Collect changes and apply them all when the block ends, or none of them if it raises.
 
     Raises:

@@ -144,7 +144,8 @@ def _lake(settings: Settings) -> list[Finding]:
     paths = [folder for table in ("candles", "funding", "instruments") for folder in folders(lake, table)]
     if not paths:
         return [Finding("lake", "warn", "empty", "mei ingest, or mei demo for a synthetic market")]
-    damaged, newest = [], []
+    damaged: list[str] = []
+    newest: list[str] = []
     for folder in paths:
         entries = read_manifest(lake, folder).files
         for file, entry in entries.items():
@@ -192,7 +193,8 @@ def _universe(settings: Settings) -> list[Finding]:
         numbers = {name: len(searchable(settings, config, name)) for name in config.pipeline.profiles}
     except MeiError:  # the lines of configuration and lake say why
         return []
-    missing, counts = [], []
+    missing: list[str] = []
+    counts: list[str] = []
     for profile, symbols in numbers.items():
         counts.append(f"{profile}: {symbols} symbols")
         missing += [

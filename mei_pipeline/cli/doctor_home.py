@@ -111,7 +111,8 @@ def check_lanes(settings: Settings) -> list[Finding]:
     if not names:
         return [Finding("lanes", "ok", "none yet")]
     book = _registry_of(settings)
-    damaged, halted = [], []
+    damaged: list[str] = []
+    halted: list[str] = []
     for name in names:
         damaged += _problems(settings, book, name)
         halted += _halts(settings.lanes, name)

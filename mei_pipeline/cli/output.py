@@ -7,7 +7,7 @@ Colours and bars appear only in a terminal and respect `NO_COLOR`; `rich` is imp
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Generator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 @contextmanager
-def bar(title: str = "", total: int | None = None) -> Iterator[Progress]:
+def bar(title: str = "", total: int | None = None) -> Generator[Progress]:
     """Give a `Progress` that is drawn as bars on stderr, one per kind of work.
 
     Where stderr is no terminal it writes a line when work begins and ends, and one every ten seconds between.
@@ -124,6 +124,9 @@ def start_logging(form: str) -> None:
     """Send structlog events to stderr: `console` for people, `json` one object per line for services."""
     import structlog
 
+    def logger(*_: object) -> structlog.PrintLogger:
+        return structlog.PrintLogger(sys.stderr)
+
     renderer = (
         structlog.processors.JSONRenderer(sort_keys=True)
         if form == "json"
@@ -138,7 +141,7 @@ def start_logging(form: str) -> None:
             structlog.processors.dict_tracebacks if form == "json" else structlog.processors.ExceptionPrettyPrinter(),
             renderer,
         ],
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=logger,
     )
 
 
@@ -160,7 +163,7 @@ def _say(label: str, colour: str, text: str) -> None:
 
 
 @contextmanager
-def _drawn(title: str, total: int | None) -> Iterator[Progress]:
+def _drawn(title: str, total: int | None) -> Generator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -214,7 +214,7 @@ def _counted(rows: Iterable[tuple[str, _Row]], counts: dict[str, int]) -> Iterat
 
 
 @contextmanager
-def _written(out: Path | None) -> Iterator[TextIO]:
+def _written(out: Path | None) -> Generator[TextIO]:
     """Stdout, or a file that takes its place only once it is whole."""
     import sys
 

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import click
 
@@ -70,7 +70,7 @@ def daemon() -> None:
 
 
 @contextlib.asynccontextmanager
-async def _quiet_lifespan(_app: object) -> AsyncIterator[None]:
+async def _quiet_lifespan(_app: object) -> AsyncGenerator[None]:
     with contextlib.suppress(asyncio.CancelledError):  # a Ctrl-C while it serves: uvicorn issue 1160
         yield
 

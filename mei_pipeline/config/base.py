@@ -58,9 +58,9 @@ def flaws(found: Mapping[str, str]) -> PydanticCustomError:
 
 def shape(value: object) -> str:
     """Tag of a union's branch by the value's shape: `list`, `mapping` or `word`."""
-    if isinstance(value, tuple | list):
+    if isinstance(value, (tuple, list)):
         return "list"
-    return "mapping" if isinstance(value, Mapping | BaseModel) else "word"
+    return "mapping" if isinstance(value, (Mapping, BaseModel)) else "word"
 
 
 def _switch(value: object) -> object:
@@ -121,7 +121,7 @@ def _with_prefix(values: dict[str, Scalar]) -> dict[str, Scalar]:
 def _unmarked(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _unmarked(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
+    if isinstance(value, (tuple, list)):
         return [_unmarked(item) for item in value]
     return str(value) if isinstance(value, str) else value
 

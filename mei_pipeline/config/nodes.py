@@ -135,7 +135,7 @@ class _Bounded(Composer):
     nodes = 0
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        event = self.peek_event()  # type: ignore[attr-defined]  # a parser is mixed in
+        event = self.peek_event()  # pyrefly: ignore[missing-attribute]  # a parser is mixed in
         if isinstance(event, yaml.AliasEvent):
             raise _Invalid(event, f"alias *{event.anchor} is not allowed; write the value out")
         self.depth += 1
@@ -154,7 +154,7 @@ class _Loader(_Bounded, yaml.SafeLoader):
 
 
 if yaml.__with_libyaml__:
-    from yaml.cyaml import CParser  # type: ignore[attr-defined]  # it is there, and the stubs do not export it
+    from yaml.cyaml import CParser  # pyrefly: ignore[implicit-reexport]  # it is there, and the stubs do not export it
 
     class _FastLoader(_Bounded, CParser, Resolver):
         """Scans and parses in C, ten times as fast."""

@@ -151,12 +151,13 @@ def _translate(tree: Tree, model: type[BaseModel], detail: ErrorDetails) -> Iter
     """The flaws that one error of pydantic stands for, in our words and with their places."""
     root = schema_of(model)
     keys = tree.find(detail["loc"])
+    told = detail.get("ctx", {})
     here = words.walk(root, tree.data, keys)
     if detail["loc"][-1:] == ("[key]",):
         here = words.keys_of(words.walk(root, tree.data, keys[:-1]))
     match detail["type"]:
         case "flaws":
-            inner: Mapping[str, str] = detail["ctx"]["flaws"]
+            inner: Mapping[str, str] = told["flaws"]
             yield from (_flaw(tree, (*keys, path), text) for path, text in inner.items())
         case "missing":
             name = str(detail["loc"][-1])
@@ -165,9 +166,9 @@ def _translate(tree: Tree, model: type[BaseModel], detail: ErrorDetails) -> Iter
             known = words.fields(words.walk(root, tree.data, keys[:-1]))
             yield _flaw(tree, keys, f"unknown key; {closest(str(keys[-1]), known)}allowed: {', '.join(known)}")
         case "value_error":
-            yield _flaw(tree, keys, str(detail["ctx"]["error"]))
+            yield _flaw(tree, keys, str(told["error"]))
         case "union_tag_invalid" | "union_tag_not_found" if _chosen_by_kind(here, detail["input"]):
-            tags = detail["ctx"]["discriminator"].strip("'")
+            tags = told["discriminator"].strip("'")
             kinds = ", ".join(here["discriminator"]["mapping"])
             given = _item(detail["input"], tags)
             text = "missing" if given is None else f"{_show(given)} is not allowed"
@@ -175,7 +176,7 @@ def _translate(tree: Tree, model: type[BaseModel], detail: ErrorDetails) -> Iter
         case _:
             value = detail["input"]
             hint = looks_like(value) if isinstance(value, Plain) and "number" in words.allowed(root, here) else ""
-            if "matches" in here and not isinstance(value, str | Mapping | tuple | list):
+            if "matches" in here and not isinstance(value, (str, Mapping, tuple, list)):
                 hint = "; YAML reads it as another value: put it in quotes"
             yield _flaw(tree, keys, f"{_show(value)} is not allowed; {words.allowed(root, here)}{hint}")
 
@@ -211,7 +212,7 @@ def _show(value: object) -> str:
         return "no value"
     if isinstance(value, Mapping):
         return "a mapping" if value else "an empty mapping"
-    if isinstance(value, tuple | list):
+    if isinstance(value, (tuple, list)):
         return "a list" if value else "an empty list"
     if isinstance(value, bool):
         return str(value).lower()

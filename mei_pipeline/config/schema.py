@@ -188,7 +188,7 @@ def _object(properties: Schema, required: list[str]) -> Schema:
 
 def _plain(schema: Any) -> Any:
     """A schema without the keywords that only MEI knows: those become standard ones or part of the description."""
-    if isinstance(schema, list | tuple):
+    if isinstance(schema, (list, tuple)):
         return [_plain(item) for item in schema]
     if not isinstance(schema, Mapping):
         return schema

@@ -138,7 +138,7 @@ def _branch(root: Schema, schema: Schema, branches: Sequence[Schema], data: Any)
         kind = _item(data, schema["discriminator"]["propertyName"])
         target = schema["discriminator"]["mapping"].get(kind) if isinstance(kind, str) else None
         return {"$ref": target} if target else None
-    shape = "object" if isinstance(data, Mapping) else "array" if isinstance(data, tuple | list) else None
+    shape = "object" if isinstance(data, Mapping) else "array" if isinstance(data, (tuple, list)) else None
     fitting = [branch for branch in branches if shape and resolve(root, branch, data).get("type") == shape]
     if len(fitting) > 1 and isinstance(data, Mapping):
         # Mappings of several forms: the one that shares most keys with what was written; of equal ones the last.

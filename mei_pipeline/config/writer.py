@@ -13,7 +13,7 @@ _TAKEN = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 _Base: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
 
-class _Dumper(_Base):  # type: ignore[misc]  # one of two classes
+class _Dumper(_Base):  # pyrefly: ignore[unknown-base-class]  # one of two classes
     """A dumper with the reader's idea of what may stand without quotes, and without aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's

@@ -168,4 +168,5 @@ def _run(
         outcome = run_numbers(settings, bars, features_of(bars, plan.columns(), threads), plan, which, threads)
         parts.append((*outcome.days.sum(axis=0), outcome.results["trades"]))
     *sums, trades = np.sum(parts, axis=0)
+    # pyrefly: ignore[unbound-name]  # the line above has failed where there are no seeds
     return _Run(plan, which, np.stack(sums), trades / (len(seeds) * RUN_YEARS))

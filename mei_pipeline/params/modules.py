@@ -65,7 +65,7 @@ def _of_rule(rule: str, given: Any, reference: Callable[..., Any]) -> Iterator[s
     if not callable(given):
         yield f"{rule} is no function; it must be one of {_arguments(reference)}"
         return
-    if not hasattr(given, "py_func") and not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba fills its config when it is imported
+    if not hasattr(given, "py_func") and not numba.config.DISABLE_JIT:  # pyrefly: ignore[missing-attribute]  # numba fills its config when it is imported
         yield f"{rule} is not compiled; put @device of kernels.jit above it"
     if len(inspect.signature(_plain(given)).parameters) != len(inspect.signature(reference).parameters):
         yield f"{rule} takes {_arguments(_plain(given))}; it must take {_arguments(reference)}"

@@ -186,7 +186,8 @@ def propose_deployments(
     """
     _check_assignments(lanes, assignments)
     assigned = {assignment.lane: assignment for assignment in assignments}
-    entries, proposals = [], []
+    entries: list[LaneProposal] = []
+    proposals: list[Proposal] = []
     for lane in lanes:
         entry, generation = _propose(registry, lanes_folder, lane, assigned[lane.name], policy_id)
         entries.append(entry)
@@ -225,7 +226,8 @@ def promote_proposals(
         Busy: Another process holds the registry.
     """
     proposals = {proposal.lane: proposal for proposal in latest_proposals(registry, night_id)}
-    outcomes, wishes = [], []
+    outcomes: list[LanePromotion] = []
+    wishes: list[Wish] = []
     written: dict[str, tuple[Path, ...]] = {}
     for lane in sorted(lanes, key=lambda lane: lane.name):
         pointer = lane_pointer(registry, lane.name)

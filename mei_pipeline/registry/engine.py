@@ -6,7 +6,7 @@ SQLite's own, in WAL mode with every commit synced to disk; an advisory lock of 
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from mei_pipeline import files
 from mei_pipeline.errors import ConfigError, Retryable
@@ -130,7 +130,7 @@ def shown_url(url: str) -> str:
 
 
 @contextmanager
-def reading(registry: Registry) -> Iterator[Connection]:
+def reading(registry: Registry) -> Generator[Connection]:
     """Give a connection whose reads see one state of the registry.
 
     Raises:
@@ -141,7 +141,7 @@ def reading(registry: Registry) -> Iterator[Connection]:
 
 
 @contextmanager
-def writing(registry: Registry) -> Iterator[Connection]:
+def writing(registry: Registry) -> Generator[Connection]:
     """Give a connection in a transaction that is committed whole at the end, or not at all.
 
     If a server is lost at the commit, the outcome is read back from it.
@@ -214,7 +214,7 @@ def _address(url: str) -> URL:
     try:
         address = make_url(url)
         address.get_dialect()
-    except (ArgumentError, NoSuchModuleError) as error:
+    except ArgumentError as error:
         raise ConfigError(
             "MEI_REGISTRY_URL: not an SQLAlchemy URL; allowed: sqlite:///<file>, postgresql+<driver>://<user>@<host>/<name>"
         ) from error
@@ -305,7 +305,7 @@ def _begin_by(engine: Engine, *, to_read: Sequence[str], to_write: Sequence[str]
 
 
 @contextmanager
-def _translated(registry: Registry) -> Iterator[None]:
+def _translated(registry: Registry) -> Generator[None]:
     try:
         yield
     except DBAPIError as error:

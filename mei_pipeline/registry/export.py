@@ -40,7 +40,7 @@ def exported(registry: Registry) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _plain(name: str, row: Row[Any]) -> dict[str, Any]:
-    values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented way to a row's columns by name
+    values = row._asdict()
     values |= {key: rows.loaded(values[key], f"{name}.{key}") for key in _JSON & values.keys()}
     if name == tables.looks.name:
         look = to_look(row)

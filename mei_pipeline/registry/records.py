@@ -83,7 +83,8 @@ def from_dict(content: Any, expected_id: str) -> Resolved:
         DataError: Something is missing, of another kind or too much, or the content has another id.
     """
     try:
-        resolved = Resolved(**{**content, "symbols": tuple(content["symbols"])})
+        fields: dict[str, Any] = {**content, "symbols": tuple(content["symbols"])}
+        resolved = Resolved(**fields)
         found = config_id(resolved)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"not a resolved config: {error}") from error

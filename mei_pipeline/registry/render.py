@@ -1,6 +1,6 @@
 """Writing what the registry says into a lane's folder."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def write_checked(path: Path, data: bytes, parse: Callable[[Path, bytes], object
 
 
 @contextmanager
-def _rendering(lanes_folder: Path, lane: str, wait_s: float) -> Iterator[None]:
+def _rendering(lanes_folder: Path, lane: str, wait_s: float) -> Generator[None]:
     folder = lane_folder(lanes_folder, lane)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -246,7 +246,7 @@ def levers(
     """
     table = [parameter for parameter in load(stage.resolved.strategy).PARAMETERS if parameter.role == "entry"]
     quiet = codes == 0
-    found = []
+    found: list[dict[str, Any]] = []
     for done, parameter in enumerate(table, 1):
         value = stage.resolved.params[parameter.path]
         best: tuple[int, Value] | None = None

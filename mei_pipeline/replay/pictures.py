@@ -109,7 +109,7 @@ def bars_picture(values: Mapping[str, float], told: Mapping[str, str]) -> Markup
     low, high = min(0.0, *values.values(), -1e-9), max(0.0, *values.values(), 1e-9)
     across = Scale(low, high, left + 70.0, WIDTH - note - 70.0)
     zero = across(0.0)
-    body = []
+    body: list[str] = []
     for index, (name, value) in enumerate(values.items()):
         y = top + index * row
         x, colour = across(value), GREEN if value >= 0.0 else RED

@@ -47,7 +47,7 @@ def neighbours(plan: SweepPlan, number: int) -> list[dict[str, Value]]:
     An axis that does not vary for the combo has no neighbours; values stand in the order of the sweep's file.
     """
     own = plan.combo(number)
-    found = []
+    found: list[dict[str, Value]] = []
     for path, values in plan.axes:
         if any(own[name] != wanted for name, wanted in plan.when.get(path, {}).items()):
             continue

@@ -11,7 +11,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -198,7 +198,8 @@ def _refuse_silence(address: str) -> None:
 
 def slots_of(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
     """Nodes that can run a task, and how many at a time."""
-    found, seen = {}, []
+    found: dict[str, int] = {}
+    seen: list[str] = []
     for node in nodes:
         if not node["Alive"]:
             continue
@@ -239,7 +240,7 @@ def _claim(ray: Any, sweep: str) -> Any:
 
 
 @contextmanager
-def _explained(ray: Any, what: str) -> Iterator[None]:
+def _explained(ray: Any, what: str) -> Generator[None]:
     """Raise what a task raised as MEI's own error, and the death of workers as one that may not come again."""
     try:
         yield

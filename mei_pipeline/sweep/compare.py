@@ -137,7 +137,8 @@ def _values(plan: SweepPlan, path: str) -> tuple[Value, ...]:
 
 def _keyed(results: Results, shared: dict[str, tuple[Value, ...]], metrics: Sequence[str]) -> pl.DataFrame:
     """Rows that the other sweep may have, too: places of the parameters among the shared values, number, metrics."""
-    plan, parts = results.plan, []
+    plan = results.plan
+    parts: list[pl.DataFrame] = []
     for frame in results.frames(("combo", *metrics)):
         picked = plan.axis_values(frame["combo"].to_numpy())
         codes = {_ALL: np.zeros(frame.height, dtype=np.int16)}

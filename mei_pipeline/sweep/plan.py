@@ -150,7 +150,7 @@ class SweepPlan:
 
     def columns(self) -> tuple[Column, ...]:
         """Feature columns that the combos read."""
-        values = {path: (value,) for path, value in self.params.items()}
+        values: dict[str, tuple[Value, ...]] = {path: (value,) for path, value in self.params.items()}
         for path, varied in self.axes:
             values[path] = tuple(dict.fromkeys((*varied, *values.get(path, ()))))
         found = set(columns_of(self.strategy, values))

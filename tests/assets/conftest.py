@@ -2,14 +2,23 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from asset_kit import AS_OF, PROFILE, World, write_config
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from mei_pipeline.cli.nightly import NightSummary, run_night
 from mei_pipeline.config.load import load_config
 from mei_pipeline.settings import read_settings
+
+
+@pytest.fixture(autouse=True)
+def no_instance_of_another_test() -> Iterator[None]:
+    """Forget an instance of Dagster that was entered twice: its end leaves a storage behind that definitions ask."""
+    with set_defs_state_storage(None):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def loaded(tmp_path: Path) -> dg.Definitions:
 
 
 def words(keys: object) -> set[str]:
-    return {key.to_user_string() for key in keys}  # type: ignore[attr-defined]
+    return {key.to_user_string() for key in keys}
 
 
 def checks_of(loaded: dg.Definitions, asset: str) -> Iterator[dg.AssetCheckSpec]:

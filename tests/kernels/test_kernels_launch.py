@@ -96,10 +96,10 @@ def bytes_of(combos: int, work: Work) -> int:
 def test_a_card_does_what_the_processor_does(book, kernels_folder):
     cupy = FakeCupy()
     card = card_of(cupy, kernels_folder, book.inputs)
-    kept = cupy.used
+    kept = cupy.kept()
     assert equal(card, book)
     assert card.batch == len(book.job.entry_of)
-    assert cupy.used == kept  # a batch leaves nothing behind
+    assert cupy.kept() == kept  # a batch leaves nothing behind
     assert {name for name, _ in cupy.launches} == {"start", "look", "calm", "move"}
     assert equal(card, book)
 
@@ -138,7 +138,7 @@ def test_the_size_of_a_batch_follows_each_job(plenty, kernels_folder):
 def test_batches_fit_the_memory_that_is_free_two_at_a_time(plenty, kernels_folder):
     cupy = FakeCupy()
     card = card_of(cupy, kernels_folder, plenty.inputs)
-    cupy.capacity = cupy.used + int(bytes_of(40, plenty) * 2 / 0.8)
+    cupy.capacity = cupy.kept() + int(bytes_of(40, plenty) * 2 / 0.8)
     assert equal(card, plenty)
     assert card.batch == 34  # of 102 combos, the largest third, quarter and so on that fits twice
     assert starts(cupy) == 3
@@ -151,7 +151,7 @@ def test_the_memory_that_is_free_is_looked_at_for_each_job(plenty, kernels_folde
     card = card_of(cupy, kernels_folder, plenty.inputs)
     found = []
     for room in (bytes_of(102, plenty), bytes_of(40, plenty) * 2, bytes_of(102, plenty)):
-        cupy.capacity = cupy.used + int(room / 0.8) + 1
+        cupy.capacity = cupy.kept() + int(room / 0.8) + 1
         found.append((equal(card, plenty), card.batch))
         assert cupy.pooled  # what CuPy keeps is free to the next job
     assert found == [(True, 102), (True, 34), (True, 102)]
@@ -160,7 +160,7 @@ def test_the_memory_that_is_free_is_looked_at_for_each_job(plenty, kernels_folde
 def test_a_card_with_less_memory_than_it_says_gets_smaller_batches(plenty, kernels_folder):
     cupy = FakeCupy()
     card = card_of(cupy, kernels_folder, plenty.inputs)
-    cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.used + bytes_of(45, plenty)
+    cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.kept() + bytes_of(45, plenty)
     assert equal(card, plenty)  # of 102, 51 and 32 combos the last fit, one batch at a time
     assert cupy.most_used <= cupy.capacity
 
@@ -168,7 +168,7 @@ def test_a_card_with_less_memory_than_it_says_gets_smaller_batches(plenty, kerne
 def test_a_card_without_room_for_a_warp_is_refused(plenty, kernels_folder):
     cupy = FakeCupy()
     card = card_of(cupy, kernels_folder, plenty.inputs)
-    cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.used + bytes_of(16, plenty)
+    cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.kept() + bytes_of(16, plenty)
     with pytest.raises(NoMemory, match="32 combos at once do not fit"):
         card.run(plenty.job)
 
@@ -189,7 +189,7 @@ def test_memory_may_lack_at_any_place(plenty, kernels_folder, again):
     expected = cuda_kit.told(*card.run(job))
     before = cupy.asked
     card.run(job)
-    places_asked, kept = cupy.asked - before, cupy.used
+    places_asked, kept = cupy.asked - before, cupy.kept()
     assert places_asked > 15
     refused = 0
     for place in range(places_asked):
@@ -199,7 +199,7 @@ def test_memory_may_lack_at_any_place(plenty, kernels_folder, again):
             assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected), place
         except NoMemory:
             refused += 1
-        assert cupy.used == kept, place
+        assert cupy.kept() == kept, place
         cupy.fails = range(0)
         assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected), place  # nothing is left of it
     assert refused == (places_asked if again else 0)
@@ -210,25 +210,25 @@ def test_a_lost_card_ends_the_run(book, kernels_folder, survives):
     cupy = FakeCupy()
     card = card_of(cupy, kernels_folder, book.inputs)
     card.most = 3
-    kept = cupy.used
+    kept = cupy.kept()
     cupy.lost_after = survives
     try:  # what pytest would keep of the error holds the memory
         card.run(book.job)
     except gpu_kit.CUDADriverError as error:
         said = str(error)
     assert "launch failure" in said
-    assert cupy.used == kept
+    assert cupy.kept() == kept
 
 
 def test_a_run_stops_between_tiles(book, kernels_folder):
     cupy = FakeCupy()
     card = card_of(cupy, kernels_folder, book.inputs)
-    kept = cupy.used
+    kept = cupy.kept()
     card.most, card.tile_bytes = 3, 1
     with pytest.raises(Stopped):
         card.run(book.job, lambda: len(cupy.launches) > 7)  # seven are the two tiles of the first batch
     assert len([name for name, _ in cupy.launches if name == "move"]) == 3
-    assert cupy.used == kept
+    assert cupy.kept() == kept
     assert equal(card, book)
 
 

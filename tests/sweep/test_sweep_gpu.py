@@ -96,6 +96,7 @@ def test_files_depend_neither_on_the_device_nor_on_the_launch(settings, search, 
     assert len(starts(cupy)) == {0: 1, 1: 3, 7: 2, 10: 2}[launch]
     assert read_results(run_sweep(settings, *search, engine="cuda").folder, search[0])["trades"].sum() > 0
     assert cupy.copied.count(search[2].values.nbytes) == 2  # in each sweep the market is brought to the card once
+    assert cupy.kept() == 0  # nothing of a sweep stays on the card
 
 
 def test_a_search_by_tpe_depends_neither_on_the_device_nor_on_the_launch(settings, cupy):
@@ -120,6 +121,7 @@ def test_a_gpu_with_little_memory_gets_smaller_batches(settings, many, cupy):
     whole = swept(settings, many, engine="cuda")
     kept = sum(array.nbytes for array in (*many[1].market, many[2].values))
     cupy.launches.clear()
+    assert cupy.kept() == 0
     cupy.capacity = kept + (cupy.most_used - kept) * 3 // 4
     assert swept(settings, many, engine="cuda") == whole
     assert len(starts(cupy)) == 4

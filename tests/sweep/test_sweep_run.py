@@ -72,7 +72,7 @@ def test_id_depends_on_what_decides_results_and_not_on_chunks(bars: Bars, plan: 
 
 
 def run(settings: Settings, plan: SweepPlan, cut: Window, features: FeatureSet, **options: object) -> pl.DataFrame:
-    return read_results(run_sweep(settings, plan, cut, features, **options).folder, plan)  # type: ignore[arg-type]
+    return read_results(run_sweep(settings, plan, cut, features, **options).folder, plan)
 
 
 def test_rows_carry_axes_metrics_and_blocks(

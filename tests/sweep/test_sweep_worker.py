@@ -43,7 +43,7 @@ def store(tmp_path: Path) -> Store:
 def job(store: Store, inputs: Inputs, **changes: object) -> Job:
     """What a worker is told after the inputs were published."""
     told = Job(str(store.folder), "", publish(store, inputs), inputs.plan.kernels, threads=1, gpus=0.0)
-    return dataclasses.replace(told, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(told, **changes)
 
 
 def numbers(inputs: Inputs, index: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":

@@ -22,6 +22,7 @@ CSV = (".csv", ".csv.gz")
 ZIP = (".zip",)
 FEATHER = (".feather",)
 JSON = (".json",)
+_NAMES: dict[tuple[str, ...], str] = {PARQUET: "Parquet", CSV: "CSV", ZIP: "zip", FEATHER: "Feather", JSON: "JSON"}
 ENDINGS = (*PARQUET, *CSV, *ZIP, *FEATHER, *JSON)
 HEAD_ROWS = 50
 _UNREADABLE = (
@@ -147,7 +148,7 @@ def _guarded(file: DataFile, action: Callable[[], Result]) -> Result:
     except PermissionError:
         raise DataError(f"{path}: permission denied; make it readable for this user") from None
     except _UNREADABLE as error:
-        kind = {PARQUET: "Parquet", CSV: "CSV", ZIP: "zip", FEATHER: "Feather", JSON: "JSON"}[kind_of(path.name)]
+        kind = _NAMES[kind_of(path.name)]
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{file}: is not a whole {kind} file ({reason}); fetch it again") from error
 

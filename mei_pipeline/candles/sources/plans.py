@@ -86,7 +86,8 @@ def keep(candidates: Sequence[Candidate], root: Path, venue: str) -> tuple[list[
     Raises:
         ConfigError: The only file is left out.
     """
-    kept, reasons = [], []
+    kept: list[Candidate] = []
+    reasons: list[str] = []
     for candidate in candidates:
         file = candidate.file
         says, what = _other_venue(candidate, root, venue)

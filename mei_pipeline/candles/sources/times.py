@@ -75,7 +75,7 @@ def _epoch(raw: pl.Series) -> pl.Series:
     least, most = raw.abs().min(), raw.abs().max()
     if least is None:
         return raw.cast(pl.Int64)
-    if raw.dtype.is_integer() and least >= _MS and most < _US:  # type: ignore[operator]
+    if raw.dtype.is_integer() and least >= _MS and most < _US:  # pyrefly: ignore[unsupported-operation]  # of integers both are
         return raw
     number = pl.col(raw.name)
     size = number.abs()

@@ -85,7 +85,7 @@ class Engine(FileModel):
 
 def _secrets(value: object) -> tuple[SecretStr, ...]:
     """Hide every entry before anything checks it: a message about a wrong value would show it."""
-    entries = value if isinstance(value, list | tuple) else () if value is None else (value,)
+    entries = value if isinstance(value, (list, tuple)) else () if value is None else (value,)
     return tuple(SecretStr(str(entry)) for entry in entries)
 
 

@@ -100,15 +100,17 @@ Axis = Annotated[
 
 def _add_methods(schema: dict[str, Any]) -> None:
     """Add to the JSON schema of a sweep what each method asks of the other keys."""
-    schema["allOf"] = []
+    conditions: list[dict[str, Any]] = []
+    schema["allOf"] = conditions
     for method, keys in _SAYS_NOTHING.items():
         defaults = {key: {"const": schema["properties"][key]["default"]} for key in keys}
         wanted: dict[str, Any] = (
             {} if "budget" in keys else {"required": ["budget"], "properties": {"budget": {"type": "integer"}}}
         )
-        meant = {"properties": {"method": {"const": method}}, "required": [] if method == "grid" else ["method"]}
+        required: list[str] = [] if method == "grid" else ["method"]
+        meant = {"properties": {"method": {"const": method}}, "required": required}
         then = {**wanted, "properties": {**defaults, **wanted.get("properties", {})}}
-        schema["allOf"].append({"if": meant, "then": then})
+        conditions.append({"if": meant, "then": then})
 
 
 class SweepSpec(FileModel):

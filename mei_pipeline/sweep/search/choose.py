@@ -22,7 +22,7 @@ _UNFIT = -1e15  # below every metric, and single trades still count beside it
 class Choice(Protocol):
     """Chooses combos; chunks are asked for in ascending order, each at most once."""
 
-    def needs(self, index: int) -> int:
+    def needs(self, index: int, /) -> int:
         """How many of the first chunks must be on disk before the combos of chunk `index` can be chosen."""
 
     def numbers(self, index: int) -> Ints:

@@ -1,0 +1,46 @@
+"""Measure which lines and branches of MEI the tests reach: a plugin of pytest, which a process loads before MEI.
+
+    COVERAGE=FOLDER PYTHONPATH=.ci pytest -p measure ...
+
+Each process that runs tests leaves a report in FOLDER, which file_coverage.py reads; one that only hands them out to
+others leaves none. slipcover counts by code that it puts into modules as they are imported: a tracer would slow down
+the lines of all packages.
+
+Environment:
+    COVERAGE: The folder of the reports.
+    COVERAGE_OMIT: Patterns of files that are not measured, separated by commas.
+"""
+
+import json
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+import slipcover
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["slipcover"]
+NAME = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+measured = slipcover.Slipcover(branch=OPTIONS["branch"], exclude_also=OPTIONS["exclude-also"])
+begun = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Begin, before the first conftest.py imports MEI."""
+    if NAME or not early_config.known_args_namespace.numprocesses:
+        omitted = [pattern for pattern in os.environ.get("COVERAGE_OMIT", "").split(",") if pattern]
+        files = slipcover.FileMatcher(sources=OPTIONS["source"], omit=omitted)
+        slipcover.ImportManager(measured, files).__enter__()
+        slipcover.wrap_spec_from_file_location(measured, files)  # so does Alembic load migrations
+        early_config.stash[begun] = True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Leave the report."""
+    if begun in session.config.stash:
+        report = Path(os.environ["COVERAGE"]) / f"{NAME or 'alone'}-{os.getpid()}.json"
+        report.write_text(json.dumps(measured.get_coverage()))
