@@ -244,7 +244,8 @@ def _once(simulator: Simulator, work: Work) -> tuple[tuple[float, float, float, 
     plan = work.plan
     features_s, _ = timed(lambda: features_of(work.bars, plan.columns(), simulator.threads))
     encode_s = engine_s = engine_cpu_s = 0.0
-    outcomes, begun, sets = [], 0, 0
+    outcomes: list[Outcome] = []
+    begun = sets = 0
     while begun < len(work.numbers):
         numbers = work.numbers[begun : begun + (simulator.at_once or plan.chunk_combos)]
         spent_s, combos = timed(functools.partial(simulator.encode, numbers))

@@ -131,7 +131,8 @@ class Simulator:
         """Run some combos on processors, the rest on the GPU, and settle for the faster."""
         few = max(min(_SAMPLE * threads_of(self.threads), len(combos) // _SAMPLE_PART), 1)
         parts = combos.taken(np.arange(few)), combos.taken(np.arange(few, len(combos)))
-        outcomes, found = [], []
+        outcomes: list[Outcome] = []
+        found: list[float] = []
         for gpu, part in zip((None, self.gpu), parts, strict=True):
             start = time.perf_counter()
             outcomes.append(self._on(gpu, self.window, part))

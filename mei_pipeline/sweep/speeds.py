@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from kernels.cache import rules_hash
 from mei_pipeline import files
@@ -85,7 +85,7 @@ _FIGURES = TypeAdapter(dict[str, Speeds])
 def _read(settings: Settings) -> Mapping[str, Speeds]:
     try:
         found = _FIGURES.validate_python(json.loads((settings.cache / FILE).read_bytes()))
-    except (OSError, ValueError, ValidationError):
+    except (OSError, ValueError):
         return {}
     now_s = time.time()
     return {
