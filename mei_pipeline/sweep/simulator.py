@@ -3,7 +3,6 @@
 The bench and the sweep use the same class, so a bench measures the path of a sweep.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -152,13 +151,13 @@ class Simulator:
             self._settle(found)
 
     def _settle(self, found: speeds.Speeds) -> None:
-        cores = f"{threads_of(self.threads)} of {os.cpu_count()} cores"
-        cuda, cpu = (f"{speed / self._bar_steps:,.0f} combos/s" for speed in (found.cuda, found.cpu))
+        cuda, cpu = (f"{speed / self._bar_steps:,.0f}" for speed in (found.cuda, found.cpu))
+        device, cores = self.choice.device, f"{threads_of(self.threads)} cores"
         if found.cuda > found.cpu:
-            why = f"{self.choice.device}: {cuda} against {cpu} on {cores}"
+            why = f"{device}: {cuda} combos/s against {cpu} on {cores}"
             self.choice = replace(self.choice, name="cuda", why=why)
         else:
-            self.choice = Choice("cpu", f"{cpu} on {cores} against {cuda} on {self.choice.device}")
+            self.choice = Choice("cpu", f"{cores}: {cpu} combos/s against {cuda} on {device}")
             self.gpu = None
 
     @property

@@ -5,6 +5,7 @@ A lost GPU costs the launches that were at work. Books are small, for the stand-
 
 import itertools
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -171,10 +172,11 @@ def test_auto_runs_the_first_combos_on_both_and_keeps_what_was_faster(settings, 
     assert "Fake GPU" in kind
     name = "cuda" if found["cuda"] > found["cpu"] else "cpu"
     steps = (many[1].last - many[1].first) * 1
-    said = {each: f"{found[each] / steps:,.0f} combos/s" for each in ("cpu", "cuda")}
-    other = "cpu" if name == "cuda" else "cuda"
-    assert done.engine.startswith(f"{name} (")
-    assert done.engine.index(said[name]) < done.engine.index(f"against {said[other]}")
+    cpu, cuda = (f"{found[each] / steps:,.0f}" for each in ("cpu", "cuda"))
+    if name == "cuda":
+        assert re.fullmatch(rf"cuda \(Fake GPU: {cuda} combos/s against {cpu} on \d+ cores\)", done.engine)
+    else:
+        assert re.fullmatch(rf"cpu \(\d+ cores: {cpu} combos/s against {cuda} on Fake GPU\)", done.engine)
     run = [(given, threads) for given, threads in cupy.launches if given == "start"]
     assert run == [("start", 128)] * 2  # one combo to get ready, and three quarters of all
 
