@@ -250,7 +250,7 @@ def _explained(cupy: Any, kind: Kind, error: Exception) -> Retryable | ConfigErr
 
 
 def _room(cupy: Any) -> str:
-    """How much memory is free, if the device still answers."""
+    """Return the free memory in words, if the device still answers."""
     with contextlib.suppress(Exception):
         free, total = (size / (1 << 20) for size in cupy.cuda.runtime.memGetInfo())
         return f" ({free:,.0f} of {total:,.0f} MiB are free)"

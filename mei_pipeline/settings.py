@@ -27,7 +27,7 @@ VARIABLES = {
 
 
 _OF_TESTS = "MEI_TEST_"
-"""How variables begin that tell tests where something is; no command reads them."""
+"""Prefix of the variables that tell tests where something is; no command reads them."""
 
 _PATTERN = frozenset("*?[]%")
 """Characters that Dagster takes for a pattern or an escape in the path of its home."""

@@ -151,7 +151,7 @@ ERRORS = {
     700: (Fatal, r"a kernel failed on the GPU \(error 700\): a defect; --engine cpu does the same work"),
     716: (Fatal, "a defect"),
 }
-"""What an error of a card becomes, by its status, and what it says."""
+"""Error that a status of a card becomes, and its message."""
 
 
 @pytest.mark.parametrize("status", ERRORS)

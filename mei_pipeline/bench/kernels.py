@@ -1,4 +1,4 @@
-"""How many milliseconds of a GPU each kernel takes, for the combos of a bench or of a sweep."""
+"""Milliseconds of a GPU in each kernel, for the combos of a bench or of a sweep."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from mei_pipeline.sweep.simulator import FILLS, Simulator
 
 @dataclass(frozen=True)
 class Figures:
-    """How long it took.
+    """Times of one piece of work.
 
     Attributes:
         work: Name of the work.

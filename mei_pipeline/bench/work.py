@@ -231,7 +231,7 @@ def run_work(
 
 
 def simulator_of(settings: Settings, work: Work, choice: Choice, threads: int = 0) -> Simulator:
-    """What a sweep would run the work with, ready to run it."""
+    """Return the simulator with which a sweep would run the work, ready to run it."""
     use_kernels(settings)
     features = features_of(work.bars, work.plan.columns(), threads)
     simulator = Simulator(settings, work.plan, work.cut, features, choice, threads)

@@ -40,7 +40,7 @@ class Runner(Protocol):
 
     @property
     def ahead(self) -> int:
-        """How many launches it takes at a time."""
+        """Number of launches that it takes at a time."""
 
     @property
     def at_once(self) -> int:

@@ -38,7 +38,7 @@ _TRIES = 5  # of a chunk whose worker or node died
 
 
 def runner_for(engine: Engine, simulator: Simulator, store: Store) -> "Local | Cluster":
-    """What runs the chunks of a plan, as `engine` of pipeline.yaml says.
+    """Return the runner of a plan, as `engine` of pipeline.yaml says.
 
     Args:
         engine: The choice.

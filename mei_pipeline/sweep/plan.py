@@ -126,7 +126,7 @@ class SweepPlan:
 
     @property
     def batch(self) -> int:
-        """How many combos are chosen at a time: those of a batch of `tpe`, else all."""
+        """Number of combos that are chosen at a time: those of a batch of `tpe`, else all."""
         if self.search.method != "tpe":
             return self.combos
         return self.search.batch or self.chunk_combos

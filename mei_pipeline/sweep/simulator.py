@@ -61,7 +61,7 @@ class Simulator:
 
     @property
     def settled(self) -> bool:
-        """Whether it is known what runs the combos."""
+        """True if it is known what runs the combos."""
         return self.choice.name != "auto"
 
     @property

@@ -1,4 +1,4 @@
-"""How fast this machine's processors and its GPU ran sweeps of a kind, kept for the next sweep of that kind.
+"""Measured speeds of this machine's processors and its GPU by kind of sweep, kept for the next sweep of that kind.
 
 A small JSON file in the cache. What is damaged, of other rules, another device or older than a month is measured anew;
 a lost file costs one measurement.

@@ -1,4 +1,4 @@
-"""What a node of a cluster does for a sweep: launches of chunks from published inputs, one file for each chunk.
+"""Work of a node of a cluster for a sweep: launches of chunks from published inputs, one file for each chunk.
 
 A worker process keeps what it read and compiled between two chunks of the same sweep.
 """

@@ -80,7 +80,7 @@ def equal(card: Card, work: Work) -> bool:
 
 
 def starts(cupy: FakeCupy) -> int:
-    """How many batches were begun."""
+    """Return the number of batches that were begun."""
     return [name for name, _ in cupy.launches].count("start")
 
 
@@ -228,6 +228,23 @@ def test_a_run_stops_between_tiles(book, kernels_folder):
     with pytest.raises(Stopped):
         card.run(book.job, lambda: len(cupy.launches) > 7)  # seven are the two tiles of the first batch
     assert len([name for name, _ in cupy.launches if name == "move"]) == 3
+    assert cupy.kept() == kept
+    assert equal(card, book)
+
+
+def test_an_interruption_waits_for_the_device(book, kernels_folder):
+    cupy = FakeCupy()
+    card = card_of(cupy, kernels_folder, book.inputs)
+    kept = cupy.kept()
+    card.most = 3
+
+    def interrupt() -> bool:
+        if len(cupy.launches) > 4:  # the first batch is at work
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        card.run(book.job, interrupt)
     assert cupy.kept() == kept
     assert equal(card, book)
 

@@ -144,8 +144,8 @@ class SweepSpec(FileModel):
     min_trades: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     """To `tpe`, a combo with fewer closed trades is worse than every one that has them, and the worse the fewer."""
     batch: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """How many combos `tpe` proposes at a time; it needs at least 10 batches. A larger batch fills a GPU better and
-    learns later. Results depend on it, whatever runs them. When left out: a fiftieth of the budget, at most 4096."""
+    """Combos that `tpe` proposes at a time; it needs at least 10 batches. A larger batch fills a GPU better and learns
+    later. Results depend on it, whatever runs them. When left out: a fiftieth of the budget, at most 4096."""
     lag: Annotated[int, Field(ge=1, le=1000)] = 2
     """`tpe` proposes a batch from all batches but the last `lag` - 1 before it, so `lag` of them may be at work. 2 runs
     one while the next is proposed; more is for many machines, and learns later. Results do not depend on how many
