@@ -16,7 +16,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from kernels.market import Ints
-from mei_pipeline.simulation import Outcome
+from mei_pipeline.simulation import Combos, Outcome
 from mei_pipeline.sweep.results import chunk_frame, write_chunk
 from mei_pipeline.sweep.simulator import Simulator
 
@@ -82,14 +82,18 @@ class Local:
     def __enter__(self) -> Self:
         self._stop = threading.Event()
         self.simulator.stop = self._stop.is_set
-        self._launches = ThreadPoolExecutor(2)
+        # A thread for each step: launches run in the order in which they came, each encoded while another runs.
+        self._encoder = ThreadPoolExecutor(1)
+        self._device = ThreadPoolExecutor(1)
+        self._failed: Exception | None = None
         self._writers = ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if error is not None:
             self._stop.set()
-        self._launches.shutdown(cancel_futures=True)
+        self._encoder.shutdown(cancel_futures=True)
+        self._device.shutdown(cancel_futures=True)
         self._writers.shutdown()  # what was run is written, whatever ended the sweep
 
     def prepare(self) -> None:
@@ -98,7 +102,8 @@ class Local:
 
     def submit(self, launch: Launch) -> Mapping[Future[None], Sequence[int]]:
         """Do a launch in its turn; each chunk is a file by itself."""
-        run = self._launches.submit(self._run, launch)
+        combos = self._encoder.submit(self._encode, launch)
+        run = self._device.submit(self._run, combos)
         # Writers take chunks in the order of launches: one that waits for its launch keeps no earlier chunk back.
         starts = np.cumsum([0, *(len(chunk.numbers) for chunk in launch)]).tolist()
         return {
@@ -106,9 +111,17 @@ class Local:
             for chunk, start in zip(launch, starts[:-1], strict=True)
         }
 
-    def _run(self, launch: Launch) -> Outcome:
-        combos = self.simulator.encode(np.concatenate([chunk.numbers for chunk in launch]))
-        return self.simulator.run(combos)
+    def _encode(self, launch: Launch) -> Combos:
+        return self.simulator.encode(np.concatenate([chunk.numbers for chunk in launch]))
+
+    def _run(self, combos: Future[Combos]) -> Outcome:
+        if self._failed is not None:
+            raise self._failed
+        try:
+            return self.simulator.run(combos.result())
+        except Exception as error:
+            self._failed = error  # launches after it are not run, and the sweep ends with what was wrong first
+            raise
 
     def _write(self, run: Future[Outcome], chunk: Chunk, start: int) -> None:
         outcome = run.result().part(start, start + len(chunk.numbers))
