@@ -13,8 +13,9 @@ from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import Bars, Window
 from mei_pipeline.night import NightPlan
 from mei_pipeline.progress import Progress
-from mei_pipeline.replay.run import Replay, replay_window
+from mei_pipeline.replay.run import replay_figures, stage_of
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation import Outcome
 from mei_pipeline.sweep.metrics import blocks
 from mei_pipeline.sweep.plan import resolved_combo
 from mei_pipeline.sweep.results import metric_columns
@@ -100,8 +101,8 @@ def replay_differences(
     sweep = plan.sweep
     found = []
     for done, row in enumerate(rows.iter_rows(named=True), 1):
-        run = replay_window(settings, bars, cut, features, resolved_combo(sweep, sweep.combo(row["combo"])))
-        for name, value in _figures(run).items():
+        stage = stage_of(bars, cut, features, resolved_combo(sweep, sweep.combo(row["combo"])))
+        for name, value in _figures(*replay_figures(settings, stage)).items():
             if _bits(row[name]) != _bits(value):
                 # As text, with every digit: figures may differ in the last bit alone.
                 found.append({"combo": row["combo"], "figure": name, "sweep": str(row[name]), "replay": str(value)})
@@ -109,9 +110,9 @@ def replay_differences(
     return found
 
 
-def _figures(run: Replay) -> Mapping[str, Any]:
-    days = {name: array[0].tolist() for name, array in blocks(run.outcome).items()}
-    return {name: run.metrics[name] for name in metric_columns()} | days
+def _figures(metrics: Mapping[str, float], outcome: Outcome) -> Mapping[str, Any]:
+    days = {name: array[0].tolist() for name, array in blocks(outcome).items()}
+    return {name: metrics[name] for name in metric_columns()} | days
 
 
 def _bits(value: Any) -> bytes:

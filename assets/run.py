@@ -12,6 +12,7 @@ from assets import surroundings
 from assets.alerts import write_alert
 from assets.graph import definitions
 from assets.jobs import MAX_RETRIES
+from assets.open_storage import kept_open
 from assets.running import running
 from mei_pipeline import dagster_home
 from mei_pipeline.config.load import Config
@@ -32,7 +33,7 @@ def open_instance(settings: Settings, config: Config) -> Generator[dg.DagsterIns
     dagster_home.make(settings.dagster, ticks_days=config.pipeline.retention.ticks_days)
     dagster_home.enter(settings.dagster, settings.dagster_home)
     reference = InstanceRef.from_dir(str(settings.dagster_home), overrides=_OVERRIDES)
-    with dg.DagsterInstance.from_ref(reference) as instance:
+    with dg.DagsterInstance.from_ref(kept_open(reference)) as instance:
         yield instance
 
 

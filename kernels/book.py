@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.blocks import BLOCKS
 from kernels.jit import device
-from kernels.ledger import ACCOUNT, BLOCKS, DRIFT, EXACT, POSITION_FIELDS, flatten
+from kernels.ledger import ACCOUNT, DRIFT, EXACT, POSITION_FIELDS, flatten
 from kernels.market import Floats, Ints
 from kernels.records import record
 

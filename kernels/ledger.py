@@ -85,9 +85,6 @@ EXACT = 2.0**53  # from here on every float is a whole number
 DRIFT = 2.0**-16  # lots: above the rounding of sums of 2**36 lots, below what lots 10,000 times larger leave
 _FINER = 9  # powers of ten by which lots may have been smaller, and none
 
-BLOCKS = 16
-"""Time blocks that a window's daily returns are summed in."""
-
 
 @device
 def open_account(account, initial_usd):

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from kernels.records import record
+if TYPE_CHECKING:
+    import numpy as np
 
 Kind = Literal["float", "int", "bool", "choice"]
 Role = Literal["feature", "entry", "exit", "sizing", "market"]
@@ -84,7 +83,9 @@ class Parameter:
         return float(self.choices.index(str(value))) if self.kind == "choice" else float(value)
 
 
-def record_of(parameters: Iterable[Parameter]) -> np.dtype[Any]:
+def record_of(parameters: Iterable[Parameter]) -> "np.dtype[Any]":
     """The record of one combo's encoded values: a float64 field per parameter, by its name, in their order."""
+    from kernels.records import record  # noqa: PLC0415 - brings numpy, which readers of configuration do without
+
     fields: np.dtype[Any] = record(parameter.name for parameter in parameters)
     return fields

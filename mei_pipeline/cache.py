@@ -9,15 +9,13 @@ import os
 import pwd
 import shlex
 import stat
-import sys
 from collections.abc import Iterator
 from functools import cache as once
 from pathlib import Path
 
-import structlog
-
 from kernels.cache import source_hash, use_cache
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.log import stderr_log
 from mei_pipeline.settings import Settings
 
 _OTHERS, _GROUP = stat.S_IWOTH, stat.S_IWGRP
@@ -50,9 +48,7 @@ def announce_compiling(folder: Path, strategy: str) -> None:
     Compiling takes numba up to a minute, in which nothing else is printed.
     """
     if not is_compiled(folder, strategy):
-        # Never on stdout, which structlog takes where nobody configured it: a worker's would end up in a JSON result.
-        log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))
-        log.info("compiling kernels, once; this takes up to a minute", strategy=strategy, folder=str(folder))
+        stderr_log().info("compiling kernels, once; this takes up to a minute", strategy=strategy, folder=str(folder))
 
 
 def check_cache(cache: Path, used: Path, user: int | None = None) -> None:

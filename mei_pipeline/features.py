@@ -1,5 +1,6 @@
 """Feature columns on disk: computed once per slice of the lake, memory-mapped by whoever reads them."""
 
+import functools
 import itertools
 import json
 import os
@@ -54,13 +55,19 @@ class FeatureSet:
 
     def rows_of(self, use: Use, params: Mapping[str, Ints], count: int) -> Ints:
         """Which column each of `count` combos reads for one feature, [K]; `params` as in `rows`."""
-        index = {column: row for row, column in enumerate(self.columns)}
         if not use.paths:
-            return np.full(count, index[Column(use.kind, ())], dtype=np.int64)
-        # Combos are many and distinct windows few: only these are looked up.
-        distinct, which = np.unique(np.stack([params[path] for path in use.paths]), axis=1, return_inverse=True)
-        found = [index[Column(use.kind, tuple(windows))] for windows in distinct.T.tolist()]
+            return np.full(count, self._index[Column(use.kind, ())], dtype=np.int64)
+        distinct, which = np.stack([params[path] for path in use.paths]), np.zeros(1, dtype=np.int64)
+        if count > 1:  # a replay has one combo, which needs no sorting
+            # Combos are many and distinct windows few: only these are looked up.
+            distinct, which = np.unique(distinct, axis=1, return_inverse=True)
+        found = [self._index[Column(use.kind, tuple(windows))] for windows in distinct.T.tolist()]
         return np.array(found, dtype=np.int64)[which.reshape(-1)]
+
+    @functools.cached_property
+    def _index(self) -> dict[Column, int]:
+        """Row of each column."""
+        return {column: row for row, column in enumerate(self.columns)}
 
 
 def columns_of(strategy: str, values: Mapping[str, Iterable[Value]]) -> tuple[Column, ...]:

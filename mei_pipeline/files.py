@@ -10,11 +10,12 @@ import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import filelock
+from typing import TYPE_CHECKING, Any
 
 from mei_pipeline.errors import Busy, DataError, MeiError, OutcomeUnknown, Retryable
+
+if TYPE_CHECKING:
+    import filelock
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 5  # at a lock file that others remove between two looks at it
@@ -133,6 +134,8 @@ def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Generator[Non
         Retryable: The disk has no room for another file.
         DataError: The lock file or its folder can't be made or opened.
     """
+    import filelock  # noqa: PLC0415 - brings asyncio, and most commands lock nothing
+
     holder = path.with_name(f"{path.name}.holder")
     try:
         lock = _acquire(path, wait_s)
@@ -161,6 +164,8 @@ def holder_of(path: Path) -> str:
     who = _note(holder)
     if not who:
         return ""
+    import filelock  # noqa: PLC0415 - as above
+
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -255,8 +260,10 @@ def _storage(error: BaseException) -> tuple[int, str]:
     return number, f"{error}: {_ADVICE.get(number, '')}"
 
 
-def _acquire(path: Path, wait_s: float) -> filelock.BaseFileLock:
+def _acquire(path: Path, wait_s: float) -> "filelock.BaseFileLock":
     """Take the lock; a lock file or folder that another process removes meanwhile is made again."""
+    import filelock  # noqa: PLC0415 - as above
+
     attempt = 1
     while True:
         try:

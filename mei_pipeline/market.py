@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from kernels.market import Floats, Ints, Market, marks_of
 from mei_pipeline import files
 from mei_pipeline.candles import funding

@@ -5,17 +5,16 @@ The URLs of receivers hold passwords and tokens. They are never printed, and App
 """
 
 import logging
-import sys
 import warnings
 from collections.abc import Sequence
 
-import structlog
 from pydantic import SecretStr
 
 from mei_pipeline.config.load import PIPELINE
 from mei_pipeline.config.models import PipelineConfig
 from mei_pipeline.config.reader import read_yaml
 from mei_pipeline.errors import MeiError
+from mei_pipeline.log import stderr_log
 from mei_pipeline.settings import Settings
 
 _MISSING = "alerts: the package apprise is not installed; run `uv sync --extra alerts`"
@@ -75,9 +74,8 @@ def send(receivers: Sequence[SecretStr], title: str, text: str) -> tuple[str, ..
         for index, receiver in enumerate(receivers)
         if (problem := _deliver(f"alerts[{index}]", receiver.get_secret_value(), title, text))
     )
-    log = structlog.wrap_logger(structlog.PrintLogger(sys.stderr))  # stdout may carry a JSON result
     for problem in dict.fromkeys(problems):
-        log.warning(problem, alert=title)
+        stderr_log().warning(problem, alert=title)
     return problems
 
 

@@ -1,10 +1,12 @@
 """Run combos of a strategy over a window: the one door between the domain and the compiled engine."""
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -130,12 +132,24 @@ class Record:
 
 
 def engine(settings: Settings, strategy: str) -> ModuleType:
-    """The compiled engine of `strategy`; its machine code is kept under the home folder."""
-    folder = use_kernels(settings)
+    """The compiled engine of `strategy`; its machine code is kept in the cache of the settings.
+
+    The cache is checked before an engine is loaded from it: a night runs hundreds of legs by the engine that it has.
+
+    Raises:
+        ConfigError: Another user may write to the cache, or owns a part of it.
+    """
+    folder = _checked(settings, strategy)
     compiled = bind.engine(strategy)
     if hasattr(compiled.run, "stats"):  # a plain function where NUMBA_DISABLE_JIT is set
         announce_compiling(folder, strategy)
     return compiled
+
+
+@functools.lru_cache(maxsize=8)
+def _checked(settings: Settings, strategy: str) -> Path:  # noqa: ARG001 - each strategy is checked before it is loaded
+    """The folder of machine code, in a cache that nobody else may write to."""
+    return use_kernels(settings)
 
 
 def encode_combos(

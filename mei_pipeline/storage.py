@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from pyarrow import fs
-
 from mei_pipeline import files
 from mei_pipeline.errors import ConfigError, DataError, MeiError, Retryable
 
@@ -53,6 +51,8 @@ class Bucket:
             ConfigError: There is no such bucket, or it can't be read with these credentials.
             Retryable: The server can't be reached.
         """
+        from pyarrow import fs  # noqa: PLC0415 - only a bucket needs it
+
         where = fs.FileSelector(f"{self.root}/{folder}", allow_not_found=True)
         try:
             found = self.system.get_file_info(where)
@@ -62,6 +62,8 @@ class Bucket:
 
     def has(self, name: str) -> bool:
         """Whether there is an object `name`; errors as in `names`."""
+        from pyarrow import fs  # noqa: PLC0415 - as above
+
         try:
             found = self.system.get_file_info(f"{self.root}/{name}")
         except OSError as error:
@@ -113,6 +115,8 @@ def open_bucket(url: str) -> Bucket:
         ConfigError: The address is wrong, or there is no such bucket.
         Retryable: The server can't be reached.
     """
+    from pyarrow import fs  # noqa: PLC0415 - as above
+
     parts = urlsplit(url)
     options = parse_qs(parts.query, keep_blank_values=True)
     unknown = sorted(set(options) - set(_OPTIONS))

@@ -17,8 +17,9 @@ import numpy as np
 from numba import types
 from numba.core.datamodel.registry import default_manager
 
+from kernels.blocks import BLOCKS
 from kernels.book import BAR, STEP, slot_dtype
-from kernels.ledger import ACCOUNT, BLOCKS
+from kernels.ledger import ACCOUNT
 from kernels.market import MODEL, SYMBOL, Ints, Market
 from kernels.params import SIGNAL_ROLES, record_of
 

@@ -6,9 +6,7 @@ names, types and what may be null; what a value may be is the business of `quali
 
 from dataclasses import dataclass
 
-import pandera.polars as pa
 import polars as pl
-from pandera.errors import SchemaErrors
 
 from mei_pipeline.errors import DataError
 
@@ -45,6 +43,9 @@ class Table:
         Raises:
             DataError: A column is missing or of another type.
         """
+        import pandera.polars as pa  # noqa: PLC0415 - 1.4 s that only an ingest needs
+        from pandera.errors import SchemaErrors  # noqa: PLC0415 - as above
+
         schema = pa.DataFrameSchema(
             {name: pa.Column(kind, nullable=True, required=True) for name, kind in self.columns.items()}
         )

@@ -10,11 +10,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from typing import NamedTuple
 
 import click
 
+from mei_pipeline import log
 from mei_pipeline.cli import interrupts, output, stdout
 from mei_pipeline.errors import EXIT_CODES, INTERRUPTED, MeiError
 from mei_pipeline.text import printable
@@ -118,7 +120,7 @@ def mei() -> None:
     """
     from mei_pipeline.settings import read_settings
 
-    output.start_logging(read_settings().log_format)
+    log.set_up_with(partial(output.start_logging, read_settings().log_format))
 
 
 def version() -> str:

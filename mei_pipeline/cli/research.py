@@ -57,7 +57,6 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.night import spike_bounds
     from mei_pipeline.notes import window_notes
     from mei_pipeline.replay.decisions import write_decisions
-    from mei_pipeline.replay.page import page_of
     from mei_pipeline.replay.report import decisions_of, report_of
     from mei_pipeline.replay.run import replay, set_stage
     from mei_pipeline.settings import read_settings
@@ -87,6 +86,8 @@ def backtest(  # noqa: PLR0913 - one argument per option
         if as_json or html is not None:
             summary |= decisions_of(settings, stage, run, counts, progress)
     if html is not None:
+        from mei_pipeline.replay.page import page_of
+
         write_bytes(html, page_of(stage, run, summary, charts).encode())
     if as_json:
         output.print_json(summary)

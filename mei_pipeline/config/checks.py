@@ -11,6 +11,7 @@ from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import LaneConfig, Listed, Overrides, PipelineConfig, PolicyConfig, Range, SweepSpec
 from mei_pipeline.config.nodes import Keys
 from mei_pipeline.config.reader import Document
+from mei_pipeline.config.venues import check_venues
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.grid import problems as conditions
 from mei_pipeline.params.paths import closest
@@ -156,20 +157,6 @@ def _benchmark(
             sweep_benchmark(sweep.model, universe, catalog)
         except ConfigError as error:
             yield sweep.problem(("benchmark",), str(error).removeprefix("benchmark: "))
-
-
-def check_venues(
-    pipeline: Document[PipelineConfig], documents: Iterable[Document[SweepSpec] | Document[LaneConfig]]
-) -> Iterator[str]:
-    """One line for every sweep and lane of a venue that pipeline.yaml does not know."""
-    known = pipeline.model.venues
-    for document in documents:
-        venue = document.model.venue
-        if venue is not None and venue not in known:
-            text = (
-                f"{venue!r}: {pipeline.path.name} knows no such venue; {closest(venue, known)}known: {', '.join(known)}"
-            )
-            yield document.problem(("venue",), text)
 
 
 def _overrides(

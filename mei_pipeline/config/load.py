@@ -8,7 +8,6 @@ from typing import TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mei_pipeline.config.base import Name
-from mei_pipeline.config.checks import Files, check, check_sweep, check_venues
 from mei_pipeline.config.models import (
     FilesSource,
     LaneConfig,
@@ -20,6 +19,7 @@ from mei_pipeline.config.models import (
 )
 from mei_pipeline.config.nodes import Tree
 from mei_pipeline.config.reader import Document, read_document, report
+from mei_pipeline.config.venues import check_venues
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.paths import closest
 from mei_pipeline.params.table import Catalog, read_catalog
@@ -103,6 +103,8 @@ def load_config(folder: Path, catalog: Catalog | None = None) -> Config:
     Raises:
         ConfigError: Something is missing or wrong; one line per problem of all files.
     """
+    from mei_pipeline.config.checks import Files, check  # noqa: PLC0415 - brings numpy, which lanes do without
+
     folder = _existing(folder)
     problems = list(_strangers(folder))
     files = Files(
@@ -160,6 +162,8 @@ def read_sweep(path: Path, catalog: Catalog | None = None) -> SweepSpec:
     Raises:
         ConfigError: The file is missing or wrong; one line per problem.
     """
+    from mei_pipeline.config.checks import check_sweep  # noqa: PLC0415 - as above
+
     document = read_document(path, SweepSpec)
     if problems := list(check_sweep(document, catalog or read_catalog())):
         raise ConfigError(report(problems))

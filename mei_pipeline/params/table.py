@@ -2,16 +2,12 @@
 
 import functools
 import keyword
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import numpy as np
-
-from kernels import market, strategies
-from kernels.params import Parameter, Role, Value, record_of
+from kernels import strategies
+from kernels.params import Parameter, Value
 from mei_pipeline.errors import ConfigError, Fatal
-from mei_pipeline.params.modules import load_strategy
 from mei_pipeline.params.paths import closest
 
 Table = Mapping[str, Parameter]
@@ -70,6 +66,8 @@ def make_table(parameters: Iterable[Parameter], where: str = "parameter table") 
         Fatal: A path or the last part of one is declared twice, a last part can be no field of a record, or a default
             breaks the parameter's own bounds.
     """
+    import numpy as np  # noqa: PLC0415 - tables are made with the kernels, which bring it
+
     table: dict[str, Parameter] = {}
     owner: dict[str, str] = {}
     for parameter in parameters:
@@ -134,6 +132,9 @@ def read_catalog() -> Catalog:
     Raises:
         Fatal: A table contradicts itself, or the module of a strategy is not whole.
     """
+    from kernels import market  # noqa: PLC0415 - brings numpy, which only this needs
+    from mei_pipeline.params.modules import load_strategy  # noqa: PLC0415 - brings numba
+
     modules = {name: load_strategy(name) for name in strategies.names()}
     base = make_table(market.PARAMETERS)
     markets = {
@@ -200,18 +201,3 @@ def validate(table: Table, values: Mapping[str, Value], where: str = "parameters
     """
     if found := problems(table, values, of_symbol=of_symbol):
         raise ConfigError("\n".join(f"{where}: {path}: {text}" for path, text in found.items()))
-
-
-def record_dtype(parameters: Iterable[Parameter], roles: Collection[Role] | None = None) -> np.dtype[Any]:
-    """The record that kernels read parameters from: a float64 field per parameter, by the last part of its path.
-
-    Args:
-        parameters: The parameters, in the order of the fields.
-        roles: Keep only parameters of these roles; None keeps all.
-    """
-    return record_of(parameter for parameter in parameters if roles is None or parameter.role in roles)
-
-
-def encode_record(parameters: Iterable[Parameter], values: Mapping[str, Value]) -> tuple[float, ...]:
-    """The fields of the record of `parameters`, from a value for each of their paths."""
-    return tuple(parameter.encode(values[parameter.path]) for parameter in parameters)

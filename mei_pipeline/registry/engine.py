@@ -278,13 +278,25 @@ def _log_ahead(path: Path, busy_timeout_s: float) -> None:
     """Put the file into WAL mode, which it keeps.
 
     SQLite waits for no one when it changes the mode: of two that open a new file at once, one would be told that it is
-    locked. So they take turns, before either has a connection that could be in the other's way.
+    locked. So they take turns, before either has a connection that could be in the other's way. Most commands find a
+    file that is in WAL mode, and take no lock.
     """
+    if _is_ahead(path):
+        return
     with (
         files.locked(path.with_name(f"{path.name}.lock"), "opening the registry", wait_s=busy_timeout_s),
         closing(sqlite3.connect(path, timeout=busy_timeout_s)) as handle,
     ):
         handle.execute("PRAGMA journal_mode = WAL").close()
+
+
+def _is_ahead(path: Path) -> bool:
+    """Whether the header of a file says that it is in WAL mode: its write and read versions are 2."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == b"\x02\x02"
+    except OSError:  # SQLite says what is wrong with it
+        return False
 
 
 def _prepare_sqlite(handle: sqlite3.Connection, _record: object) -> None:

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import Connection, column, inspect, select, table
 
 from mei_pipeline.errors import DataError, Refused
@@ -55,6 +53,9 @@ def upgrade(connection: Connection, shown: str) -> None:
         Refused: A newer MEI wrote it.
         DataError: It belongs to something else, or its version makes no sense.
     """
+    from alembic import command  # noqa: PLC0415 - 0.4 s that only tables of another version need
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
     version = version_in(connection, shown)
     config = Config()
     config.set_main_option("script_location", str(REVISIONS).replace("%", "%%"))

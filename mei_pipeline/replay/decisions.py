@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from kernels.book import ENTERED, NO_MARGIN, NO_ORDERS, NO_PLACES, TOO_SMALL, VERDICTS
@@ -80,6 +79,8 @@ def write_decisions(
     open (null: not asked), signal (side; null for none), tier, mode, rank (of a candidate), verdict, done (reasons of
     what was filled at this step).
     """
+    import pyarrow.parquet as pq  # noqa: PLC0415 - 0.1 s that a replay without a trace does without
+
     counts = GateCounts.none(len(engine(settings, stage.resolved.strategy).GATES))
     with files.replacing(path) as temporary:
         writer = None

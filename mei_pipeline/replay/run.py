@@ -88,6 +88,12 @@ def replay_window(settings: Settings, bars: Bars, cut: Window, features: Feature
     return replay(settings, stage_of(bars, cut, features, resolved))
 
 
+def replay_figures(settings: Settings, stage: Stage) -> tuple[Mapping[str, float], Outcome]:
+    """Run the config from flat for its figures alone: the metrics and the outcome of `Replay`, without its tables."""
+    record = record_combo(settings, stage.cut, stage.model, stage.features, stage.combos)
+    return _metrics(stage, record), record.outcome
+
+
 def set_stage(settings: Settings, bars: Bars, resolved: Resolved, from_ms: int, to_ms: int) -> Stage:
     """Compute what `resolved` needs to be replayed over the UTC days [from_ms, to_ms).
 
@@ -131,9 +137,8 @@ def replay(settings: Settings, stage: Stage) -> Replay:
     bars, cut, resolved = stage.bars, stage.cut, stage.resolved
     record = record_combo(settings, cut, stage.model, stage.features, stage.combos)
     fills, trades, holding = round_trips(fills_of(record, bars, resolved.strategy), bars, resolved.strategy)
-    found = metrics(record.outcome, resolved.initial_balance_usd, cut.last - cut.first)
     return Replay(
-        metrics={name: float(value[0]) for name, value in found.items()},
+        metrics=_metrics(stage, record),
         fills=fills,
         trades=trades,
         holding=marked(holding, dict(zip(bars.symbols, bars.steps.marks[cut.last - 1].tolist(), strict=True))),
@@ -141,6 +146,11 @@ def replay(settings: Settings, stage: Stage) -> Replay:
         verdicts=record.verdicts,
         outcome=record.outcome,
     )
+
+
+def _metrics(stage: Stage, record: Record) -> dict[str, float]:
+    found = metrics(record.outcome, stage.resolved.initial_balance_usd, stage.cut.last - stage.cut.first)
+    return {name: float(value[0]) for name, value in found.items()}
 
 
 def fills_of(record: Record, bars: Bars, strategy: str) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.errors import DataError

@@ -6,7 +6,7 @@ where a block does, so one pass of the search serves all of them.
 
 from dataclasses import dataclass
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.market import DAY_MS

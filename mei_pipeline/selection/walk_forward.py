@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from kernels.params import Value
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from kernels.market import Floats
 from mei_pipeline.simulation import Outcome
 

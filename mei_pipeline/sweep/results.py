@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from kernels.market import Ints
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
@@ -73,6 +72,8 @@ def chunk_done(folder: Path, plan: SweepPlan, index: int) -> bool:
     path = chunk_path(folder, plan, index)
     if not path.exists():
         return False
+    import pyarrow.parquet as pq  # noqa: PLC0415 - 0.1 s that the first run of a sweep does without
+
     try:
         metadata = pq.read_metadata(path)
     except (OSError, ValueError) as error:

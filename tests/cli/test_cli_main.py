@@ -157,6 +157,23 @@ def test_help_imports_nothing_heavy():
     assert shown.stdout.splitlines()[-1] == "imported: []"
 
 
+def test_commands_that_look_import_only_what_they_read_with():
+    assert main.run(["registry", "list"]) == 0  # makes the registry
+    lake = {"dagster", "numba", "scipy", "pandera", "alembic", "structlog", "jinja2", "pyarrow.parquet", "pyarrow.fs"}
+    registry = lake | {"numpy", "polars", "filelock"}
+    # In one process, the lightest commands first.
+    looks = [("lane list", registry), ("registry list", registry), ("lake show", lake)]
+    code = (
+        "import sys; from mei_pipeline.cli import main\n"
+        f"for command, heavy in {looks!r}:\n"
+        "    code = main.run(command.split())\n"
+        "    print('imported:', command, code, sorted(heavy & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=CHECKOUT)
+    found = [line for line in shown.stdout.splitlines() if line.startswith("imported:")]
+    assert found == [f"imported: {command} 0 []" for command, _ in looks]
+
+
 def test_the_overview_names_every_command_that_a_module_exports():
     folder = Path(main.__file__).parent
     modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "main"}

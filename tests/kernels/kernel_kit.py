@@ -12,8 +12,8 @@ import scripted
 from naive import Bar, Clock, Fill, Rules, Sizing, Symbol
 
 from kernels import features
+from kernels.blocks import BLOCKS
 from kernels.book import MOMENTS, REASONS, Book, make_book
-from kernels.ledger import BLOCKS
 from kernels.market import FillModel, Floats, Ints, Market, marks_of, model_record, symbol_records
 from kernels.params import Parameter, Value, record_of
 from kernels.strategies import ema_cross

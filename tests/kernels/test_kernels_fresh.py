@@ -3,7 +3,8 @@
 import numpy as np
 from kernel_kit import blank_book
 
-from kernels.ledger import BLOCKS, increase
+from kernels.blocks import BLOCKS
+from kernels.ledger import increase
 
 USD = {"cash": 500.0, "equity": 500.0, "peak": 500.0, "day_equity": 500.0}
 NOTHING_YET = {"stop", "target", "exited_long", "exited_short"}

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from kernel_kit import fields_win
 
 from kernels import ledger
+from kernels.blocks import BLOCKS
 from kernels.jit import driver
-from kernels.ledger import ACCOUNT, BLOCKS, POSITION_FIELDS
+from kernels.ledger import ACCOUNT, POSITION_FIELDS
 from kernels.records import record
 
 OPEN, PART, CLOSE, FUND, MARK = range(5)

@@ -4,16 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from params_kit import CATALOG, MARKET, TABLE
 
-from kernels.params import Parameter
+from kernels.params import Parameter, record_of
 from mei_pipeline.errors import ConfigError, Fatal
 from mei_pipeline.params.table import (
-    encode_record,
     make_market,
     make_table,
     normal,
     problems,
     read_catalog,
-    record_dtype,
     validate,
 )
 
@@ -49,7 +47,8 @@ def test_validate_reports_every_problem_on_its_own_line():
 def test_allowed_values_pass_and_encode_as_the_kernel_sees_them(window, stop, trail, side):
     values = {"trade.side": side, "trade.trail": trail, "trade.sl_atr_mult": stop, "indicators.window": window}
     validate(TABLE, values)
-    encoded = encode_record(TABLE.values(), {**values, "trade.places": 7})
+    given = {**values, "trade.places": 7}
+    encoded = tuple(parameter.encode(given[path]) for path, parameter in TABLE.items())
     assert encoded == (window, stop, float(trail), ["both", "long", "short"].index(side), 7.0)
 
 
@@ -98,12 +97,11 @@ def test_last_parts_of_paths_are_fields_of_a_record(path, text):
 
 
 def test_a_record_has_a_float_per_parameter():
-    everything = record_dtype(TABLE.values())
+    everything = record_of(TABLE.values())
     assert everything.names == ("window", "sl_atr_mult", "trail", "side", "places")
     assert {everything[name] for name in everything.names} == {np.dtype(np.float64)}
-    assert record_dtype(TABLE.values(), {"feature", "entry"}).names == ("window", "side")
     row = np.zeros(1, everything)
-    row[0] = encode_record(TABLE.values(), {path: parameter.default for path, parameter in TABLE.items()})
+    row[0] = tuple(parameter.encode(parameter.default) for parameter in TABLE.values())
     assert (row[0].sl_atr_mult, row[0].places) == (2.0, 5.0)
 
 

@@ -13,7 +13,7 @@ import pytest
 from night_kit import LANES, NOW_MS, run_night
 from page_kit import read_page
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from mei_pipeline import pages, svg
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import DataError

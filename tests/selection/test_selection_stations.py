@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from market_kit import DAY_MS, START_MS, fill_lake, spec, write_config
 from station_kit import EDGE, NOW_MS, WIDE, Night, copy_of, deploy, judge, search, searched, write_chains
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.night import night_bars, night_features

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from pydantic import TypeAdapter
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from kernels.market import fill_model
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, SyntheticMarket

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from market_kit import DAY_MS, START_MS, spec
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.plan import SweepPlan, make_plan

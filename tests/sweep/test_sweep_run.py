@@ -8,7 +8,7 @@ import pytest
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 from polars.testing import assert_frame_equal
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from mei_pipeline import files
 from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.features import FeatureSet, build_features, columns_of

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from kernels.ledger import BLOCKS
+from kernels.blocks import BLOCKS
 from mei_pipeline.config.base import FileModel, Name, Timestamp, flaws
 from mei_pipeline.files import sha256_json
 

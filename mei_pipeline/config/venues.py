@@ -1,0 +1,21 @@
+"""Check the venues that files name. Apart from the other checks, which need numpy, as lanes are read without it."""
+
+from collections.abc import Iterable, Iterator
+
+from mei_pipeline.config.models import LaneConfig, PipelineConfig, SweepSpec
+from mei_pipeline.config.reader import Document
+from mei_pipeline.params.paths import closest
+
+
+def check_venues(
+    pipeline: Document[PipelineConfig], documents: Iterable[Document[SweepSpec] | Document[LaneConfig]]
+) -> Iterator[str]:
+    """One line for every sweep and lane of a venue that pipeline.yaml does not know."""
+    known = pipeline.model.venues
+    for document in documents:
+        venue = document.model.venue
+        if venue is not None and venue not in known:
+            text = (
+                f"{venue!r}: {pipeline.path.name} knows no such venue; {closest(venue, known)}known: {', '.join(known)}"
+            )
+            yield document.problem(("venue",), text)
