@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.blocks import BLOCKS
 from kernels.book import STEP
 from kernels.cuda.layout import COMBOS, RESULTS, Array, Sizes, all_arrays, batch_arrays, described, packed, places
 from kernels.cuda.manifest import Kernel, Manifest, Unfit
 from kernels.cuda.memory import Buffer, Pinned, Placed, allocate, download, span_of, upload
 from kernels.cuda.status import kind_of
-from kernels.ledger import ACCOUNT, BLOCKS
+from kernels.ledger import ACCOUNT
 from kernels.market import Floats, Ints, Market
 
 _THREADS = 128  # of a block: 168 registers leave room for three blocks of it on a multiprocessor
