@@ -77,7 +77,7 @@ class Local:
     @property
     def engine(self) -> str:
         """What runs the combos, and why that."""
-        return str(self.simulator.choice)
+        return self.simulator.engine
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
@@ -91,6 +91,7 @@ class Local:
             self._stop.set()
         self._launches.shutdown(cancel_futures=True)
         self._writers.shutdown()  # what was run is written, whatever ended the sweep
+        self.simulator.close()
 
     def prepare(self) -> None:
         """Compile the kernels, or read them from disk."""
