@@ -260,7 +260,7 @@ def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, say
 
 
 def test_auto_does_without_a_gpu_whose_memory_is_taken_meanwhile(settings, many, cupy):
-    cupy.taken_after = 1  # the launch of the one combo that gets ready
+    cupy.taken_after = 2  # getting ready takes one launch
     done = run_sweep(settings, *many)
     assert done.engine.startswith("cpu (too little memory of the GPU is free")
     assert files_of(done.folder) == swept(settings, many, engine="cpu")
