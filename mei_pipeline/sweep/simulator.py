@@ -90,6 +90,7 @@ class Simulator:
         automatic = not self.settled
         if automatic:
             self._recall()
+        why = ""
         try:
             self.gpu = open_gpu(self.choice, self.plan.strategy)
             if self.gpu is not None:
@@ -97,7 +98,9 @@ class Simulator:
         except (Retryable, ConfigError) as error:
             if not automatic:
                 raise
-            self._leave_gpu(str(error))
+            why = str(error)  # which itself holds memory of the GPU
+        if why:
+            self._leave_gpu(why)
         if self.choice.name != "cuda":
             self._nothing(None)
 
@@ -144,12 +147,15 @@ class Simulator:
         few = max(min(_SAMPLE * threads_of(self.threads), len(combos) // _SAMPLE_PART), 1)
         ours, rest = combos.taken(np.arange(few)), combos.taken(np.arange(few, len(combos)))
         first, cpu = self._timed(None, ours)
+        why = ""
         try:
             second, cuda = self._timed(self.gpu, rest)
         except (Retryable, ConfigError) as error:
             if self.stop():
                 raise
-            self._leave_gpu(str(error))
+            why = str(error)  # which itself holds memory of the GPU
+        if why:
+            self._leave_gpu(why)
             return joined([first, self._on(None, self.window, rest)])
         measured = speeds.Speeds(cpu, cuda, time.time())
         if len(combos) * 2 > self._expected:  # the rest of a sweep that goes on may be too little to tell others

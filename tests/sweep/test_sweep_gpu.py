@@ -256,6 +256,7 @@ def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, say
     cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
     done = run_sweep(settings, *many)
     assert done.engine.startswith(f"cpu ({says}")
+    assert cupy.kept() + cupy.pooled == 0
     assert (settings.cache / speeds.FILE).exists() == known
 
 
@@ -263,6 +264,7 @@ def test_auto_does_without_a_gpu_whose_memory_is_taken_meanwhile(settings, many,
     cupy.taken_after = 2  # getting ready takes one launch
     done = run_sweep(settings, *many)
     assert done.engine.startswith("cpu (too little memory of the GPU is free")
+    assert cupy.kept() + cupy.pooled == 0
     assert files_of(done.folder) == swept(settings, many, engine="cpu")
     assert not (settings.cache / speeds.FILE).exists()
 
