@@ -147,21 +147,25 @@ class Simulator:
         few = max(min(_SAMPLE * threads_of(self.threads), len(combos) // _SAMPLE_PART), 1)
         ours, rest = combos.taken(np.arange(few)), combos.taken(np.arange(few, len(combos)))
         first, cpu = self._timed(None, ours)
-        why = ""
-        try:
-            second, cuda = self._timed(self.gpu, rest)
-        except (Retryable, ConfigError) as error:
-            if self.stop():
-                raise
-            why = str(error)  # which itself holds memory of the GPU
-        if why:
-            self._leave_gpu(why)
+        found = self._tried(rest)
+        if isinstance(found, str):
+            self._leave_gpu(found)
             return joined([first, self._on(None, self.window, rest)])
+        second, cuda = found
         measured = speeds.Speeds(cpu, cuda, time.time())
         if len(combos) * 2 > self._expected:  # the rest of a sweep that goes on may be too little to tell others
             speeds.keep(self.settings, self.kind, measured)
         self._settle(measured)
         return joined([first, second])
+
+    def _tried(self, combos: Combos) -> tuple[Outcome, float] | str:
+        """Results of combos on the GPU, and the bar-steps per second; or why it can't run them."""
+        try:
+            return self._timed(self.gpu, combos)
+        except (Retryable, ConfigError) as error:
+            if self.stop():
+                raise
+            return str(error)  # the error itself holds memory of the GPU
 
     def _timed(self, gpu: Gpu | None, combos: Combos) -> tuple[Outcome, float]:
         """Results of combos, and the bar-steps per second."""
