@@ -203,6 +203,12 @@ class Gpu:
                 self._loaded = market, model, columns
             return self.card.run(job, stop)
 
+    def close(self) -> None:
+        """Give the memory of the device back; the next run brings the market to it again."""
+        self._loaded = None
+        with contextlib.suppress(Exception):  # a device that was lost has none to give
+            self.card.clear()
+
     def _has(self, market: Market, model: FillModel, columns: Floats) -> bool:
         """Whether these very arrays are on the device; what combos say of a market is made anew for each chunk."""
         if self._loaded is None:

@@ -151,9 +151,8 @@ class Card:
         """
         given = {f"market.{name}": array for name, array in zip(Market._fields, market, strict=True)}
         given |= {"symbols": symbols, "models": models, "columns": columns}
+        self.clear()
         self._since = market.since.tolist()
-        self._held, self._inputs = None, {}
-        self._let_go()
         arrays = {name: Array(array.dtype, array.shape) for name, array in given.items()}
         try:
             held, inputs = allocate(self.cupy, arrays)
@@ -166,6 +165,11 @@ class Card:
             wanted = places(arrays)[1] / (1 << 20)
             raise NoMemory(f"bars and features, {wanted:,.0f} MiB, do not fit the memory of the device") from error
         self._held, self._inputs = held, inputs
+
+    def clear(self) -> None:
+        """Release the market and all memory that is kept for later, on either side."""
+        self._held, self._inputs = None, {}
+        self._let_go()
 
     def run(self, job: Job, stop: Callable[[], bool] = lambda: False) -> tuple[NDArray[Any], Floats]:
         """Run every combo, in batches that fit the memory that is free now.

@@ -90,7 +90,7 @@ def run_kernels(settings: Settings, work: Work, name: str, *, repeats: int = 3, 
     bar_steps = work.steps * len(work.bars.symbols) * len(combos)
     return Figures(
         work=name,
-        engine=str(simulator.choice),
+        engine=simulator.engine,
         symbols=len(work.bars.symbols),
         steps=work.steps,
         combos=len(combos),

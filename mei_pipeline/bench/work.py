@@ -202,11 +202,10 @@ def run_work(
     seconds = features_s + encode_s + engine_s
     steps, symbols, combos = work.steps, len(work.bars.symbols), len(work.numbers)
     used = min(threads_of(threads), combos)
-    choice = simulator.choice
     trades = outcome.results["trades"]
     figures = Figures(
         work=name,
-        engine=choice.name if choice.name == engine == "cpu" else str(choice),
+        engine="cpu" if engine == "cpu" else simulator.engine,
         threads=used,
         repeats=repeats,
         symbols=symbols,

@@ -77,7 +77,7 @@ class Local:
     @property
     def engine(self) -> str:
         """What runs the combos, and why that."""
-        return str(self.simulator.choice)
+        return self.simulator.engine
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
@@ -95,6 +95,7 @@ class Local:
         self._encoder.shutdown(cancel_futures=True)
         self._device.shutdown(cancel_futures=True)
         self._writers.shutdown()  # what was run is written, whatever ended the sweep
+        self.simulator.close()
 
     def prepare(self) -> None:
         """Compile the kernels, or read them from disk."""

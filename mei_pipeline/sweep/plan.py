@@ -260,6 +260,8 @@ def plan_from_dict(content: Any) -> SweepPlan:
         raise DataError(f"not the plan of a sweep of this version ({error.error_count()} problems)") from None
     if not isinstance(content, dict) or plan.id != content.get("id"):
         raise DataError(f"the content has the id {plan.id[:16]} and says another: it was changed by hand")
+    if plan.chunk_combos < 1:  # which is no part of the id
+        raise DataError(f"chunk_combos is {plan.chunk_combos}, and must be 1 or more: it was changed by hand")
     return plan
 
 

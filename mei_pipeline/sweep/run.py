@@ -168,11 +168,11 @@ def _next_launch(
 
 
 def _landed(flying: list[dict[Future[None], Sequence[int]]]) -> Iterator[int]:
-    """Wait for the next file; a launch with none left is no longer at work."""
-    for future in wait([future for launch in flying for future in launch], return_when=FIRST_COMPLETED).done:
-        for launch in flying:
-            if future in launch:
-                indices = launch.pop(future)
-                future.result()
-                yield from indices
+    """Wait for the next file, the oldest launch first; a launch with none left is no longer at work."""
+    done = wait([future for launch in flying for future in launch], return_when=FIRST_COMPLETED).done
+    for launch in flying:
+        for future in [each for each in launch if each in done]:
+            indices = launch.pop(future)
+            future.result()
+            yield from indices
     flying[:] = [launch for launch in flying if launch]

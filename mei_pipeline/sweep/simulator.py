@@ -3,6 +3,7 @@
 The bench and the sweep use the same class, so a bench measures the path of a sweep.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kernels.market import Ints, fill_model
+from kernels.params import SIGNAL_ROLES
+from kernels.strategies import load
 from mei_pipeline.errors import ConfigError, Retryable
 from mei_pipeline.features import FeatureSet
 from mei_pipeline.gpu import Choice, Gpu, open_gpu
@@ -58,6 +61,7 @@ class Simulator:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
+        self._few = 0  # combos of the last launch that was too small to settle anything
 
     @property
     def settled(self) -> bool:
@@ -71,6 +75,11 @@ class Simulator:
             return self.launch
         return self.launch or (FILLS if self.settled else _TELLING)
 
+    @property
+    def engine(self) -> str:
+        """What runs the combos, and why that."""
+        return str(self._cpu_for(self._few) if self._few and not self.settled else self.choice)
+
     def prepare(self) -> None:
         """Run one combo over no step on whatever may run the others: compiles kernels, or reads them from disk.
 
@@ -78,16 +87,20 @@ class Simulator:
             Retryable: The GPU is taken, was lost, or has no memory. Of `auto` that settles for processors.
             ConfigError: The kernels or the driver do not fit; `auto` as above.
         """
-        if not self.settled:
+        automatic = not self.settled
+        if automatic:
             self._recall()
+        why = ""
         try:
             self.gpu = open_gpu(self.choice, self.plan.strategy)
             if self.gpu is not None:
                 self._nothing(self.gpu)
         except (Retryable, ConfigError) as error:
-            if self.settled:
+            if not automatic:
                 raise
-            self.gpu, self.choice = None, Choice("cpu", str(error))
+            why = str(error)  # which itself holds memory of the GPU
+        if why:
+            self._leave_gpu(why)
         if self.choice.name != "cuda":
             self._nothing(None)
 
@@ -109,12 +122,15 @@ class Simulator:
         """Run combos; the first of `auto` on both, each a part of them.
 
         Raises:
-            Retryable: The GPU was lost, has no memory, or was told to stop.
+            Retryable: It was told to stop, or the GPU was lost or has no memory.
         """
         with self._lock:
+            if self.stop():  # the launch that waited for its turn
+                raise Retryable("stopped; finished chunks are on disk, the same command goes on")
             if self.settled:
                 return self._on(self.gpu, self.window, combos)
             if len(combos) < _FEW:
+                self._few = len(combos)
                 return self._on(None, self.window, combos)
             return self._both(combos)
 
@@ -129,24 +145,52 @@ class Simulator:
     def _both(self, combos: Combos) -> Outcome:
         """Run some combos on processors, the rest on the GPU, and settle for the faster."""
         few = max(min(_SAMPLE * threads_of(self.threads), len(combos) // _SAMPLE_PART), 1)
-        parts = combos.taken(np.arange(few)), combos.taken(np.arange(few, len(combos)))
-        outcomes: list[Outcome] = []
-        found: list[float] = []
-        for gpu, part in zip((None, self.gpu), parts, strict=True):
-            start = time.perf_counter()
-            outcomes.append(self._on(gpu, self.window, part))
-            found.append(len(part) * self._bar_steps / max(time.perf_counter() - start, 1e-9))
-        cpu, cuda = found
+        ours, rest = combos.taken(np.arange(few)), combos.taken(np.arange(few, len(combos)))
+        first, cpu = self._timed(None, ours)
+        found = self._tried(rest)
+        if isinstance(found, str):
+            self._leave_gpu(found)
+            return joined([first, self._on(None, self.window, rest)])
+        second, cuda = found
         measured = speeds.Speeds(cpu, cuda, time.time())
         if len(combos) * 2 > self._expected:  # the rest of a sweep that goes on may be too little to tell others
             speeds.keep(self.settings, self.kind, measured)
         self._settle(measured)
-        return joined(outcomes)
+        return joined([first, second])
+
+    def _tried(self, combos: Combos) -> tuple[Outcome, float] | str:
+        """Results of combos on the GPU, and the bar-steps per second; or why it can't run them."""
+        try:
+            return self._timed(self.gpu, combos)
+        except (Retryable, ConfigError) as error:
+            if self.stop():
+                raise
+            return str(error)  # the error itself holds memory of the GPU
+
+    def _timed(self, gpu: Gpu | None, combos: Combos) -> tuple[Outcome, float]:
+        """Results of combos, and the bar-steps per second."""
+        start = time.perf_counter()
+        outcome = self._on(gpu, self.window, combos)
+        return outcome, len(combos) * self._bar_steps / max(time.perf_counter() - start, 1e-9)
+
+    def _leave_gpu(self, why: str) -> None:
+        """Settle for processors, and leave the memory of the GPU to others."""
+        self.close()
+        self.choice = Choice("cpu", why)
+
+    def close(self) -> None:
+        """Give the memory of the GPU back."""
+        if self.gpu is not None:
+            self.gpu.close()
+        self.gpu = None
+
+    def _cpu_for(self, combos: int) -> Choice:
+        return Choice("cpu", f"{combos} combos at a time are too few for {self.choice.device}")
 
     def _recall(self) -> None:
         """Settle by what is known without running anything."""
         if self._expected < _FEW:
-            self.choice = Choice("cpu", f"{self._expected} combos at a time are too few for {self.choice.device}")
+            self.choice = self._cpu_for(self._expected)
         elif found := speeds.kept(self.settings, self.kind):
             self._settle(found)
 
@@ -157,8 +201,7 @@ class Simulator:
             why = f"{device}: {cuda} combos/s against {cpu} on {cores}"
             self.choice = replace(self.choice, name="cuda", why=why)
         else:
-            self.choice = Choice("cpu", f"{cores}: {cpu} combos/s against {cuda} on {device}")
-            self.gpu = None
+            self._leave_gpu(f"{cores}: {cpu} combos/s against {cuda} on {device}")
 
     @property
     def _bar_steps(self) -> int:
@@ -171,12 +214,24 @@ class Simulator:
         return min(self.at_once, self.plan.combos, self.plan.batch * max(self.plan.search.lag, 1))
 
     @property
+    def _sharing(self) -> int:
+        """About how many combos share their signals: in a grid neighbours do, in a sample some by chance."""
+        shaping = {each.path for each in load(self.plan.strategy).PARAMETERS if each.role in SIGNAL_ROLES}
+        sets = math.prod(len(values) for path, values in self.plan.axes if path in shaping)
+        of_grid = self.plan.search.method == "grid"
+        return max((self.plan.combos if of_grid else self._expected) // sets, 1)
+
+    @property
     def kind(self) -> speeds.Kind:
         """The kind of this sweep."""
+        plan = self.plan
         return speeds.Kind(
             self.choice.device,
             threads_of(self.threads),
-            self.plan.strategy,
-            len(self.plan.symbols).bit_length(),
+            plan.strategy,
+            plan.search.method,
+            tuple(dict.fromkeys(each for each in (plan.interval, plan.entry_interval, plan.exit_interval) if each)),
+            len(plan.symbols).bit_length(),
             self._expected.bit_length(),
+            self._sharing.bit_length(),
         )

@@ -32,20 +32,27 @@ class Kind:
         device: Name of the GPU.
         threads: Threads at work where no GPU is.
         strategy: The strategy.
+        method: Method of the search.
+        intervals: Intervals of bars: between two bars of the longest no signal changes.
         symbols: Symbols of the book, as a power of two.
         combos: Combos that a GPU gets at a time, as a power of two.
+        sharing: Combos that share their signals, as a power of two: to each of many, signals cost nothing.
     """
 
     device: str
     threads: int
     strategy: str
+    method: str
+    intervals: tuple[str, ...]
     symbols: int
     combos: int
+    sharing: int
 
     @property
     def key(self) -> str:
         """The kind, this machine and these rules in one line."""
-        of = f"{self.strategy}, 2^{self.symbols} symbols, 2^{self.combos} combos"
+        sizes = f"2^{self.symbols} symbols, 2^{self.combos} combos, 2^{self.sharing} of them alike"
+        of = f"{self.method} of {self.strategy}, {' '.join(self.intervals)}, {sizes}"
         return f"{socket.gethostname()}, {self.threads} threads, {self.device}: {of}, rules {rules_hash()}"
 
 
@@ -85,7 +92,7 @@ _FIGURES = TypeAdapter(dict[str, Speeds])
 def _read(settings: Settings) -> Mapping[str, Speeds]:
     try:
         found = _FIGURES.validate_python(json.loads((settings.cache / FILE).read_bytes()))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     now_s = time.time()
     return {

@@ -8,9 +8,11 @@ import json
 import re
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import gpu_kit
+import numpy as np
 import pytest
 from gpu_kit import FakeCupy, write_kernels
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
@@ -129,8 +131,8 @@ def test_a_gpu_with_little_memory_gets_smaller_batches(settings, many, cupy):
 
 
 def test_memory_that_another_process_takes_ends_a_sweep_with_advice(settings, search, cupy):
-    cupy.taken_after = 8  # preparing takes one launch, a chunk four of its one tile: in the second one
-    says = r"5 combos at once do not fit .*\(1,02. of 1,024 MiB are free\); wait for other work .*or use --engine cpu"
+    cupy.taken_after = 8  # preparing takes one launch, a chunk four of its one tile: in the second one and after
+    says = r"[52] combos at once do not fit .*\(1,02. of 1,024 MiB are free\); wait for other .*or use --engine cpu"
     with pytest.raises(Retryable, match=says):
         run_sweep(settings, *search, engine="cuda", launch=5)
     folder = sweep_folder(settings.sweeps, search[0])
@@ -196,7 +198,7 @@ def test_auto_takes_what_was_faster_before(settings, many, cupy, cpu, cuda, name
     assert figures(home) == kept  # nothing was measured
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"x": {"cpu": 1}}', None])
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"x": {"cpu": 1}}', None])
 def test_speeds_that_can_not_be_read_or_are_old_are_measured_anew(settings, many, cupy, text):
     assert cupy.launches == []
     kind = Simulator(settings, *many, choose(settings, "auto", "ema_cross")).kind
@@ -215,12 +217,73 @@ def test_few_combos_are_not_worth_a_gpu(settings, search, cupy):
     assert cupy.launches == []
 
 
+def test_what_is_left_may_be_too_few_for_a_gpu(settings, many, cupy):
+    folder = run_sweep(settings, *many, engine="cpu").folder
+    whole = files_of(folder)
+    (folder / CHUNKS / sorted(whole)[1]).unlink()
+    done = run_sweep(settings, *many)
+    assert done.engine == "cpu (30 combos at a time are too few for Fake GPU)"
+    assert files_of(folder) == whole
+    assert starts(cupy) == []
+
+
+@pytest.mark.usefixtures("cupy")
+def test_searches_whose_speeds_differ_are_of_different_kinds(settings, many):
+    few_exits = {"indicators.ema_fast_window": (5, 7, 9, 13), "indicators.ema_slow_window": (21, 30, 34, 40)}
+    sampled = {"method": "random", "budget": 90}
+    searches = [
+        many,
+        search_of(settings, 2, ("AAA",), axes=MANY | few_exits),
+        search_of(settings, 2, ("AAA",), axes=few_exits),
+        search_of(settings, 2, ("AAA",), axes=MANY, **sampled),
+        search_of(settings, 2, ("AAA",), axes=MANY | few_exits, **sampled),
+        search_of(settings, 2, ("AAA",), axes=MANY, **sampled | {"method": "tpe"}),
+        search_of(settings, 2, axes=MANY),
+        (replace(many[0], exit_interval="15m"), *many[1:]),
+    ]
+    choice = choose(settings, "auto", "ema_cross")
+    assert len({Simulator(settings, *search, choice).kind.key for search in searches}) == len(searches)
+    longer = Simulator(settings, *search_of(settings, 3, ("AAA",), axes=MANY), choice)
+    assert longer.kind == Simulator(settings, *many, choice).kind
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["unknown", "known to be faster"])
 @pytest.mark.parametrize(("status", "says"), [(2, "too little memory of the GPU"), (46, "the GPU is taken")])
-def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, says):
+def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, says, known):
+    if known:
+        kind = Simulator(settings, *many, choose(settings, "auto", "ema_cross")).kind
+        speeds.keep(settings, kind, speeds.Speeds(1.0, 2.0, time.time()))
     cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
     done = run_sweep(settings, *many)
     assert done.engine.startswith(f"cpu ({says}")
+    assert cupy.kept() + cupy.pooled == 0
+    assert (settings.cache / speeds.FILE).exists() == known
+
+
+def test_auto_does_without_a_gpu_whose_memory_is_taken_meanwhile(settings, many, cupy):
+    cupy.taken_after = 2  # getting ready takes one launch
+    done = run_sweep(settings, *many)
+    assert done.engine.startswith("cpu (too little memory of the GPU is free")
+    assert cupy.kept() + cupy.pooled == 0
+    assert files_of(done.folder) == swept(settings, many, engine="cpu")
     assert not (settings.cache / speeds.FILE).exists()
+
+
+def test_a_gpu_that_is_not_used_any_more_has_its_memory_back(settings, many, cupy):
+    for engine in ("auto", "cuda"):
+        simulator = Simulator(settings, *many, choose(settings, engine, "ema_cross"))
+        simulator.prepare()
+        assert cupy.kept() > 0
+        simulator.close()
+        assert cupy.kept() + cupy.pooled == 0
+
+
+def test_a_launch_that_waited_while_the_sweep_was_stopped_is_not_run(settings, many):
+    simulator = Simulator(settings, *many, choose(settings, "cpu", "ema_cross"))
+    simulator.prepare()
+    simulator.stop = lambda: True
+    with pytest.raises(Retryable, match="stopped; finished chunks are on disk"):
+        simulator.run(simulator.encode(np.arange(1)))
 
 
 def test_auto_does_not_hide_a_defect(settings, many, cupy):

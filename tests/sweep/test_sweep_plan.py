@@ -8,10 +8,10 @@ from pydantic import TypeAdapter
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.config.reader import parse_document
-from mei_pipeline.errors import ConfigError
+from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.sweep.plan import SweepPlan, make_plan, plan_to_dict, resolved_combo
+from mei_pipeline.sweep.plan import SweepPlan, make_plan, plan_from_dict, plan_to_dict, resolved_combo
 
 SPEC = """\
 strategy: ema_cross
@@ -135,3 +135,10 @@ def test_a_plan_survives_being_stored():
 def test_own_values_are_checked():
     with pytest.raises(ConfigError, match=r"symbol_params\.SOL: trade\.tp: unknown parameter"):
         plan_of(SPEC.replace("tp_atr_mult: 5", "tp: 5"))
+
+
+@pytest.mark.parametrize("combos", [0, -5])
+def test_a_stored_plan_of_no_combos_in_a_file_is_refused(combos):
+    changed = plan_to_dict(plan_of()) | {"chunk_combos": combos}  # which is no part of the id
+    with pytest.raises(DataError, match=f"chunk_combos is {combos}, and must be 1 or more"):
+        plan_from_dict(changed)
