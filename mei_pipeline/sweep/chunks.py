@@ -95,6 +95,7 @@ class Local:
         self._encoder.shutdown(cancel_futures=True)
         self._device.shutdown(cancel_futures=True)
         self._writers.shutdown()  # what was run is written, whatever ended the sweep
+        self._failed = None  # its frames hold memory of the device
         self.simulator.close()
 
     def prepare(self) -> None:
