@@ -1,4 +1,4 @@
-"""The time blocks of a window. Whoever reads configuration needs their number, and neither numba nor numpy."""
+"""The number of time blocks of a window, apart from numba and numpy: readers of configuration need it, too."""
 
 BLOCKS = 16
 """Time blocks that a window's daily returns are summed in."""

@@ -1,4 +1,4 @@
-"""The class of every CUDA status: what an error of the runtime or the driver asks of whoever gets it.
+"""The class of every CUDA status: what an error of the runtime or the driver asks of a caller.
 
 The runtime and the driver share their numbers; the table has all of CUDA 13.0. A status that is not in it counts as a
 lost device: the same command may succeed later, and it loses nothing that is on disk.

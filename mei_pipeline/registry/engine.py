@@ -291,7 +291,7 @@ def _log_ahead(path: Path, busy_timeout_s: float) -> None:
 
 
 def _is_ahead(path: Path) -> bool:
-    """Whether the header of a file says that it is in WAL mode: its write and read versions are 2."""
+    """Return True if the header of a file says WAL mode: its write and read versions are 2."""
     try:
         with path.open("rb") as file:
             return file.read(20)[18:] == b"\x02\x02"

@@ -4,7 +4,6 @@ The bench and the sweep use the same class, so a bench measures the path of a sw
 """
 
 import math
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,7 +34,7 @@ _FEW = 64  # combos that no GPU is worth starting for: two warps
 
 @dataclass
 class Simulator:
-    """Runs combos of one plan; one thread at a time may use it.
+    """Runs combos of one plan; one thread at a time may run them.
 
     Attributes:
         settings: Where compiled kernels and measured speeds are kept.
@@ -60,7 +59,6 @@ class Simulator:
     gpu: Gpu | None = None
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
         self._few = 0  # combos of the last launch that was too small to settle anything
 
     @property
@@ -77,11 +75,11 @@ class Simulator:
 
     @property
     def engine(self) -> str:
-        """What runs the combos, and why that."""
+        """The device that runs the combos, and the reason."""
         return str(self._cpu_for(self._few) if self._few and not self.settled else self.choice)
 
     def prepare(self) -> None:
-        """Run one combo over no step on whatever may run the others: compiles kernels, or reads them from disk.
+        """Run one combo over no step on each device that may run the others: compiles kernels or reads them.
 
         Raises:
             Retryable: The GPU is taken, was lost, or has no memory. Of `auto` that settles for processors.
@@ -124,15 +122,14 @@ class Simulator:
         Raises:
             Retryable: It was told to stop, or the GPU was lost or has no memory.
         """
-        with self._lock:
-            if self.stop():  # the launch that waited for its turn
-                raise Retryable("stopped; finished chunks are on disk, the same command goes on")
-            if self.settled:
-                return self._on(self.gpu, self.window, combos)
-            if len(combos) < _FEW:
-                self._few = len(combos)
-                return self._on(None, self.window, combos)
-            return self._both(combos)
+        if self.stop():  # the launch that waited for its turn
+            raise Retryable("stopped; finished chunks are on disk, the same command goes on")
+        if self.settled:
+            return self._on(self.gpu, self.window, combos)
+        if len(combos) < _FEW:
+            self._few = len(combos)
+            return self._on(None, self.window, combos)
+        return self._both(combos)
 
     def _nothing(self, gpu: Gpu | None) -> None:
         window = replace(self.window, last=self.window.first)

@@ -59,7 +59,7 @@ def inputs_for(strategy: ModuleType, seed: int) -> tuple[Case, Inputs]:
 
 
 def on_processor(name: str, case: Case, inputs: Inputs, last: int = 0) -> Told:
-    """What the engine does with them until the step `last` (0: until the end)."""
+    """Results of the engine for them up to the step `last` (0: to the end)."""
     engine = bind.engine(name)
     book = make_book(load_memory(name), COMBOS, len(case.symbols), 16)
     engine.open_books(book, case.rules.initial_usd)
