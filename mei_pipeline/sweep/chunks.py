@@ -85,6 +85,7 @@ class Local:
         # A thread for each step: launches run in the order in which they came, each encoded while another runs.
         self._encoder = ThreadPoolExecutor(1)
         self._device = ThreadPoolExecutor(1)
+        self._last: Future[Outcome] | None = None
         self._failed: Exception | None = None
         self._writers = ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1))
         return self
@@ -95,7 +96,7 @@ class Local:
         self._encoder.shutdown(cancel_futures=True)
         self._device.shutdown(cancel_futures=True)
         self._writers.shutdown()  # what was run is written, whatever ended the sweep
-        self._failed = None  # its frames hold memory of the device
+        self._last = self._failed = None  # frames of an error hold memory of the device
         self.simulator.close()
 
     def prepare(self) -> None:
@@ -104,8 +105,10 @@ class Local:
 
     def submit(self, launch: Launch) -> Mapping[Future[None], Sequence[int]]:
         """Do a launch in its turn; each chunk is a file by itself."""
+        if self._last is not None and self._last.done():
+            self._failed = None  # nothing is at work: a worker of a cluster tries again after what failed
         combos = self._encoder.submit(self._encode, launch)
-        run = self._device.submit(self._run, combos)
+        run = self._last = self._device.submit(self._run, combos)
         # Writers take chunks in the order of launches: one that waits for its launch keeps no earlier chunk back.
         starts = np.cumsum([0, *(len(chunk.numbers) for chunk in launch)]).tolist()
         return {
@@ -122,7 +125,7 @@ class Local:
         try:
             return self.simulator.run(combos.result())
         except Exception as error:
-            self._failed = error  # launches after it are not run, and the sweep ends with what was wrong first
+            self._failed = error  # the launch that waits is not run, and the sweep ends with what was wrong first
             raise
 
     def _write(self, run: Future[Outcome], chunk: Chunk, start: int) -> None:

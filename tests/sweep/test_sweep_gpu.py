@@ -22,6 +22,7 @@ from mei_pipeline.features import build_features
 from mei_pipeline.gpu import choose
 from mei_pipeline.market import load_bars, window
 from mei_pipeline.sweep import speeds
+from mei_pipeline.sweep.chunks import Chunk, Local
 from mei_pipeline.sweep.plan import make_plan
 from mei_pipeline.sweep.results import CHUNKS, chunk_done, read_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
@@ -284,6 +285,23 @@ def test_a_launch_that_waited_while_the_sweep_was_stopped_is_not_run(settings, m
     simulator.stop = lambda: True
     with pytest.raises(Retryable, match="stopped; finished chunks are on disk"):
         simulator.run(simulator.encode(np.arange(1)))
+
+
+def test_a_launch_after_one_that_failed_is_run(settings, many):
+    plan = many[0]
+    simulator = Simulator(settings, *many, choose(settings, "cpu", "ema_cross"))
+    launch = [Chunk(0, np.array(plan.chunk(0)))]
+    with Local(simulator, settings.home / "sweep") as local:
+        local.prepare()
+        stopped = simulator.stop
+        simulator.stop = lambda: True
+        for future in local.submit(launch):
+            with pytest.raises(Retryable):
+                future.result()
+        simulator.stop = stopped
+        for future in local.submit(launch):
+            future.result()
+    assert chunk_done(settings.home / "sweep", plan, 0)
 
 
 def test_auto_does_not_hide_a_defect(settings, many, cupy):
