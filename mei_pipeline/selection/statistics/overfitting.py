@@ -1,20 +1,23 @@
 """The probability that a search picks what only looked good: PBO by combinatorially symmetric cross-validation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import combinations, islice, pairwise, repeat
 from math import comb
 
 import numpy as np
 
 from kernels.market import Floats, Ints
-from mei_pipeline.sweep.metrics import FEWEST_DAYS, NO_VARIANCE, YEAR_DAYS
+from mei_pipeline.memory import threads_of
+from mei_pipeline.selection.statistics.splits import count_ranks, find_best, subset_sums
+from mei_pipeline.sweep.metrics import YEAR_DAYS
 
 MOST_SPLITS = 12_870
 """All splits of 16 blocks into two halves."""
 FEWEST_TRIALS = 2  # one leaves no choice
 MOST_BLOCKS = 24  # half of them have 4096 subsets, whose sums are tabulated
-_TRIALS, _PAIRS = 256, 128  # trials and pairs of splits at a time: arrays that fit the cache of a core
+_TRIALS = 256  # trials whose sums are tabulated at a time; 64 to 256 are equally fast, fewer are slower
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,11 @@ def pbo(n: Floats, total: Floats, squares: Floats, most_splits: int = MOST_SPLIT
     if len(finite) < FEWEST_TRIALS:
         none = np.empty(0)
         return Overfitting(np.nan, none, none, none, np.nan, np.nan, len(finite), all_splits)
-    pairs = _pairs(blocks, most_splits // 2, seed)
-    best, ahead = _best_in_sample(sums, finite, pairs)
-    rank = _rank_out_of_sample(sums, finite, pairs, ahead).ravel()
+    splits = _splits(blocks, most_splits // 2, seed)
+    best, ahead = _best_in_sample(sums, finite, splits)
+    rank = _rank_out_of_sample(sums, finite, splits, ahead).T.ravel()
     logits = np.log(rank / (len(finite) + 1.0 - rank))
-    best, ahead = (values.ravel() * np.sqrt(YEAR_DAYS) for values in (best, ahead))
+    best, ahead = (values.T.ravel() * np.sqrt(YEAR_DAYS) for values in (best, ahead))
     return Overfitting(
         pbo=float(np.mean(logits < 0.0) + 0.5 * np.mean(logits == 0.0)),
         logits=logits,
@@ -91,87 +94,69 @@ def pbo(n: Floats, total: Floats, squares: Floats, most_splits: int = MOST_SPLIT
     )
 
 
-def _pairs(blocks: int, most: int, seed: int) -> Ints:
-    """Splits as pairs of halves: [pairs, blocks], 1 for the half with the first block, 0 for the other."""
+def _splits(blocks: int, most: int, seed: int) -> Ints:
+    """Return the half with the first block of each pair of halves: [pairs, 2] numbers of subsets as in `splits`."""
     half = blocks // 2
     every = comb(blocks - 1, half - 1)
     chosen = np.arange(every)
     if every > most:
         chosen = np.sort(np.random.default_rng(seed).choice(every, size=max(1, most), replace=False))
-    pairs = np.zeros((len(chosen), blocks), dtype=np.int64)
-    pairs[:, 0] = 1
     others = combinations(range(1, blocks), half - 1)
+    splits = np.empty((len(chosen), 2), dtype=np.int64)
     before = -1
     for row, number in enumerate(chosen):
-        pairs[row, list(next(islice(others, int(number) - before - 1, None)))] = 1
+        members = sum(1 << block for block in (0, *next(islice(others, int(number) - before - 1, None))))
+        splits[row] = members % (1 << half), members >> half
         before = int(number)
-    return pairs
+    return splits
 
 
-def _subset_sums(rows: Floats) -> Floats:
-    """[2^rows, K] sums of every subset of the rows [rows, K]; bit i of a subset's number says that row i is in it."""
-    sums = np.zeros((1, rows.shape[1]))
-    for row in rows:
-        sums = np.concatenate([sums, sums + row])
-    return sums
-
-
-def _scores(sums: tuple[Floats, Floats, Floats], finite: Ints, pairs: Ints) -> Iterator[tuple[slice, Floats]]:
-    """Sharpe ratios per day of both halves of each pair: [2, pairs, trials] for some pairs and trials at a time.
-
-    A half is a subset of the earlier and a subset of the later blocks, whose sums are tabulated. Every trial is added
-    up in the same order, so equal trials have equal scores to the last bit.
-    """
-    middle = pairs.shape[1] // 2
-    bits = 2 ** np.arange(middle)
-    early, late = pairs[:, :middle] @ bits, pairs[:, middle:] @ bits
-    sides = np.stack([early, 2**middle - 1 - early]), np.stack([late, 2**middle - 1 - late])
-    for first in range(0, len(finite), _TRIALS):
-        trials = finite[first : first + _TRIALS]
-        parts = [array[:, trials] for array in sums]
-        if (parts[0] == parts[0][:, :1]).all():
-            parts[0] = parts[0][:, :1]  # trials of one market have the same days
-        tables = [(_subset_sums(part[:middle]), _subset_sums(part[middle:])) for part in parts]
-        for start in range(0, len(pairs), _PAIRS):
-            rows = slice(start, start + _PAIRS)
-            n, total, squares = (lower[sides[0][:, rows]] + upper[sides[1][:, rows]] for lower, upper in tables)
-            yield rows, _sharpe(n, total, squares)
-
-
-def _sharpe(n: Floats, total: Floats, squares: Floats) -> Floats:
-    """Sharpe ratio per day, 0 without variation; overwrites `total` and `squares`, for speed."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = total / n
-        total *= mean
-        squares -= total
-        squares /= n - 1.0
-        varies = (squares > NO_VARIANCE) & (n >= FEWEST_DAYS)
-        mean /= np.sqrt(squares, out=squares)
-    mean[~varies] = 0.0
-    return mean
-
-
-def _best_in_sample(sums: tuple[Floats, Floats, Floats], finite: Ints, pairs: Ints) -> tuple[Floats, Floats]:
-    """Score of the best trial of each half, and its score in the other half, each [2, pairs]."""
-    best = np.full((2, len(pairs)), -np.inf)
+def _best_in_sample(sums: tuple[Floats, Floats, Floats], finite: Ints, splits: Ints) -> tuple[Floats, Floats]:
+    """Return the score of the best trial of each half and its score in the other half, each [pairs, 2]."""
+    best = np.full(splits.shape, -np.inf)
     ahead = np.full_like(best, np.nan)
-    for rows, scores in _scores(sums, finite, pairs):
-        where = scores.argmax(axis=2)[:, :, None]
-        found, other = (np.take_along_axis(side, where, axis=2)[:, :, 0] for side in (scores, scores[::-1]))
-        better = found > best[:, rows]
-        best[:, rows] = np.where(better, found, best[:, rows])
-        ahead[:, rows] = np.where(better, other, ahead[:, rows])
+
+    def visit(rows: slice, early: Floats, late: Floats, ratios: Floats) -> None:
+        find_best(splits[rows], early, late, best[rows], ahead[rows], ratios)
+
+    _visit_trials(sums, finite, len(splits), visit)
     return best, ahead
 
 
-def _rank_out_of_sample(sums: tuple[Floats, Floats, Floats], finite: Ints, pairs: Ints, ahead: Floats) -> Floats:
-    """Rank from 1 of the score `ahead` [2, pairs] among the scores of all trials in the other half."""
-    below, equal = np.zeros_like(ahead), np.zeros_like(ahead)
-    for rows, scores in _scores(sums, finite, pairs):
-        value = ahead[:, rows, None]
-        below[:, rows] += np.count_nonzero(scores[::-1] < value, axis=2)
-        equal[:, rows] += np.count_nonzero(scores[::-1] == value, axis=2)
+def _rank_out_of_sample(sums: tuple[Floats, Floats, Floats], finite: Ints, splits: Ints, ahead: Floats) -> Floats:
+    """Return the rank from 1 of the score `ahead` [pairs, 2] among the scores of all trials in the other half."""
+    below, equal = np.zeros_like(splits), np.zeros_like(splits)
+
+    def visit(rows: slice, early: Floats, late: Floats, ratios: Floats) -> None:
+        count_ranks(splits[rows], early, late, ahead[rows], below[rows], equal[rows], ratios)
+
+    _visit_trials(sums, finite, len(splits), visit)
     return 1.0 + below + 0.5 * (equal - 1.0)
+
+
+def _visit_trials(
+    sums: tuple[Floats, Floats, Floats],
+    finite: Ints,
+    pairs: int,
+    visit: Callable[[slice, Floats, Floats, Floats], None],
+) -> None:
+    """Call `visit` with rows of pairs, tables and scratch memory of `splits`, for some trials after the others.
+
+    Each thread has its own rows, so no result depends on the number of threads.
+    """
+    middle = len(sums[0]) // 2
+    workers = threads_of(0)
+    edges = np.linspace(0, pairs, workers + 1).astype(int)
+    rows = [slice(*edge) for edge in pairwise(edges)]
+    with ThreadPoolExecutor(workers) as pool:
+        for first in range(0, len(finite), _TRIALS):
+            trials = finite[first : first + _TRIALS]
+            early, late = (
+                np.stack([subset_sums(array[part, trials]) for array in sums])
+                for part in (slice(middle), slice(middle, None))
+            )
+            scratch = np.empty((workers, 2, len(trials)))
+            list(pool.map(visit, rows, repeat(early), repeat(late), scratch))
 
 
 def _slope(x: Floats, y: Floats) -> float:

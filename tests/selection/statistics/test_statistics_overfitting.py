@@ -51,7 +51,7 @@ def test_it_is_its_obvious_twin(blocks, trials):
 
 
 def test_noise_is_even_odds():
-    values = [pbo(*sums(noise(seed, 8, 20))).pbo for seed in range(300)]
+    values = [pbo(*sums(noise(seed, 8, 20))).pbo for seed in range(100)]
     assert np.mean(values) == pytest.approx(0.5, abs=0.05)
 
 
@@ -62,7 +62,7 @@ def test_noise_is_even_odds_for_sixteen_blocks():
 
 
 def test_a_trial_with_an_edge_is_found_again():
-    returns = noise(1, 16, 200)
+    returns = noise(1, 12, 200)
     returns[:, :, 3] += 0.009
     found = pbo(*sums(returns))
     assert found.pbo < 0.05
