@@ -21,11 +21,13 @@ from mei_pipeline.memory import features_of
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
+from mei_pipeline.selection.statistics import splits as compiled_splits
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import encode_combos, engine, run_block
 
 _DAYS = 16  # the fewest that a window has
 _FEATURES = ("build", "observe")
+_SPLITS = ("find_best", "count_ranks")
 _ENGINE = ("open_books", "run", "explain")
 
 
@@ -34,7 +36,7 @@ class Warmed:
     """One function that is now compiled.
 
     Attributes:
-        owner: The strategy, or `features`, which all share.
+        owner: The strategy, or a module that all share: `features`, `splits`.
         function: Name of the function.
         compiled: Whether it was compiled now; else its machine code was there.
         seconds: How long that took.
@@ -79,8 +81,9 @@ def warm_up(
     bars = market_bars(Intervals("1h"), symbols=2, days=_DAYS)
     cut = window(bars, bars.anchor_ms, bars.end_ms)
     # A strategy's arguments are columns, so its jobs are made when those of the features are done.
-    jobs = itertools.chain(_of_features(bars), *(_of_strategy(settings, name, bars, cut) for name in names))
-    total = len(_FEATURES) + len(names) * len(_ENGINE)
+    of_strategies = (_of_strategy(settings, name, bars, cut) for name in names)
+    jobs = itertools.chain(_of_features(bars), _of_splits(), *of_strategies)
+    total = len(_FEATURES) + len(_SPLITS) + len(names) * len(_ENGINE)
     done = []
     for index, job in enumerate(jobs, 1):
         before = _misses(job.function)
@@ -103,6 +106,17 @@ def _of_features(bars: Bars) -> Iterator[_Job]:
     calls = (lambda: features_of(bars, (column,), 1), observe)
     for function, call in zip(_FEATURES, calls, strict=True):
         yield _Job("features", getattr(kernel, function), call)
+
+
+def _of_splits() -> Iterator[_Job]:
+    splits, sums, found = np.zeros((1, 2), dtype=np.int64), np.zeros((3, 2, 2)), np.zeros((1, 2))
+    ratios = np.empty((2, 2))
+    calls = (
+        lambda: compiled_splits.find_best(splits, sums, sums, found, found.copy(), ratios),
+        lambda: compiled_splits.count_ranks(splits, sums, sums, found, splits.copy(), splits.copy(), ratios),
+    )
+    for function, call in zip(_SPLITS, calls, strict=True):
+        yield _Job("splits", getattr(compiled_splits, function), call)
 
 
 def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iterator[_Job]:

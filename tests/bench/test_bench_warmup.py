@@ -1,5 +1,6 @@
 """After a warm-up nothing is left to compile."""
 
+import numpy as np
 import pytest
 from market_kit import START_MS, VENUE, fill_lake
 
@@ -13,6 +14,8 @@ from mei_pipeline.features import build_features, columns_of
 from mei_pipeline.market import DAY_MS, load_bars, window
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
+from mei_pipeline.selection.statistics import splits
+from mei_pipeline.selection.statistics.overfitting import pbo
 from mei_pipeline.simulation import encode_combos, record_combo, run_combos
 
 NAMES = ("ema_cross", "mei_alpha")
@@ -32,7 +35,7 @@ def misses(function):
 
 def test_every_function_of_every_strategy_is_called(warm, compiled_kernels):
     _, folder, done = warm
-    wanted = [("features", "build"), ("features", "observe")]
+    wanted = [("features", "build"), ("features", "observe"), ("splits", "find_best"), ("splits", "count_ranks")]
     wanted += [(name, function) for name in read_catalog().strategies for function in ("open_books", "run", "explain")]
     assert [(part.owner, part.function) for part in done] == wanted
     assert all(part.seconds > 0.0 for part in done)
@@ -68,10 +71,19 @@ def test_what_a_sweep_and_a_replay_call_is_compiled_already(mei_settings):
         assert [misses(function) for function in functions] == before, name
 
 
+@pytest.mark.usefixtures("warm")
+def test_the_statistics_of_a_search_are_compiled_already():
+    functions = (splits.find_best, splits.count_ranks)
+    before = [misses(function) for function in functions]
+    returns = np.random.default_rng(0).standard_normal((4, 5, 20))
+    pbo(np.full((4, 20), 5.0), returns.sum(axis=1), (returns**2).sum(axis=1))
+    assert [misses(function) for function in functions] == before
+
+
 def test_one_strategy_alone(warm):
     settings, _, _ = warm
     _, done = warm_up(settings, ["ema_cross"])
-    assert {part.owner for part in done} == {"features", "ema_cross"}
+    assert {part.owner for part in done} == {"features", "splits", "ema_cross"}
 
 
 def test_an_unknown_strategy_is_refused_before_anything_compiles(mei_settings):
