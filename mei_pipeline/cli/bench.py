@@ -14,7 +14,7 @@ from mei_pipeline.cli.groups import Group
 
 if TYPE_CHECKING:
     from mei_pipeline.bench.work import Work
-    from mei_pipeline.gpu import Wanted
+    from mei_pipeline.simulation.device import Wanted
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
@@ -176,7 +176,7 @@ def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None)
     from mei_pipeline.bench.work import Work
     from mei_pipeline.cli.sweep import find_search
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.market import window
+    from mei_pipeline.simulation.market import window
     from mei_pipeline.sweep.plan import make_plan
 
     if bars and name != "w1":

@@ -145,7 +145,7 @@ def _form(name: str) -> "tuple[str, Mapping[str, Any]]":
     from mei_pipeline.config.promoted import PromotedFile
     from mei_pipeline.config.reader import schema_of
     from mei_pipeline.replay.spec import BacktestSpec
-    from mei_pipeline.selection.artefacts import CANDIDATES
+    from mei_pipeline.selection.io import CANDIDATES
 
     if name == "candidate":
         return "candidates.json: what a night chose", CANDIDATES.json_schema()

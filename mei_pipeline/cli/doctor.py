@@ -186,7 +186,7 @@ def _universe(settings: Settings) -> list[Finding]:
     """Gates that the symbols of the lake can't give evidence for, by profile."""
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.night import searchable
+    from mei_pipeline.night_plan import searchable
 
     try:
         config = load_config(settings.config)
@@ -206,7 +206,7 @@ def _universe(settings: Settings) -> list[Finding]:
 
 
 def _registry(settings: Settings) -> list[Finding]:
-    from mei_pipeline.registry.engine import schema_version
+    from mei_pipeline.registry.database import schema_version
     from mei_pipeline.registry.home import check_registry
     from mei_pipeline.registry.store import list_configs, open_registry
     from mei_pipeline.registry.tables import SCHEMA_VERSION
@@ -236,7 +236,7 @@ def _dagster(settings: Settings) -> list[Finding]:
 
 def _kernels(settings: Settings) -> list[Finding]:
     from kernels.cache import source_hash
-    from mei_pipeline.cache import check_cache
+    from mei_pipeline.simulation.kernel_cache import check_cache
 
     folder = settings.kernel_cache / source_hash()[:16]
     check_cache(settings.cache, folder)
@@ -246,8 +246,8 @@ def _kernels(settings: Settings) -> list[Finding]:
 
 
 def _gpu(settings: Settings) -> list[Finding]:
-    from mei_pipeline.gpu import choose
     from mei_pipeline.params.table import read_catalog
+    from mei_pipeline.simulation.device import choose
 
     choices = {name: choose(settings, "auto", name) for name in read_catalog().strategies}
     said = {str(choice): [name for name in choices if choices[name] == choice] for choice in choices.values()}

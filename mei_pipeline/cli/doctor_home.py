@@ -129,7 +129,7 @@ def check_lanes(settings: Settings) -> list[Finding]:
 
 def _registry_of(settings: Settings) -> "Registry | None":
     """The registry; None if there is none, or it can't be read, which is a finding of its own."""
-    from mei_pipeline.registry.engine import schema_version
+    from mei_pipeline.registry.database import schema_version
     from mei_pipeline.registry.store import open_registry
     from mei_pipeline.registry.tables import SCHEMA_VERSION
 

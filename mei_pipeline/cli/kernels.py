@@ -24,8 +24,8 @@ def kernels() -> None:
 @_JSON
 def build(arch: str, out: Path | None, strategies: tuple[str, ...], as_json: bool) -> None:
     """Compile the rules of all strategies to PTX and machine code; needs neither a GPU nor a driver."""
-    from mei_pipeline.gpu import build_kernels
     from mei_pipeline.settings import read_settings
+    from mei_pipeline.simulation.device import build_kernels
 
     settings = read_settings()
     root = out or settings.kernels
@@ -48,7 +48,7 @@ def list_(folder: Path | None, as_json: bool) -> None:
 
 def _show(root: Path, *, as_json: bool) -> None:
     from kernels.cache import rules_hash
-    from mei_pipeline.gpu import manifests
+    from mei_pipeline.simulation.device import manifests
 
     found = manifests(root)
     if as_json:

@@ -119,7 +119,7 @@ def change(
     if [size, hold, lift].count(None) != 2:  # noqa: PLR2004 - one of the three is given
         raise click.UsageError("give one of --size-multiplier, --hold and --lift")
     if size is not None:
-        from mei_pipeline.registry.moves import resize
+        from mei_pipeline.promotion.moves import resize
 
         settings, files, book = opened()
         because = occasion(who, why, "mei lane set")

@@ -13,7 +13,7 @@ from mei_pipeline.cli.configs import config_id_of
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import LaneFiles
-    from mei_pipeline.registry.promote import Promotion
+    from mei_pipeline.promotion.promote import Promotion
     from mei_pipeline.registry.records import Lane, Occasion, Pointer
     from mei_pipeline.registry.store import Registry
     from mei_pipeline.settings import Settings
@@ -43,8 +43,8 @@ def promote(
     the policy in force passed, with these kernels, on the lane's venue. A config that holds the lane and was judged
     again from other evidence is renewed.
     """
-    from mei_pipeline.registry.promote import Wish
-    from mei_pipeline.registry.promote import promote as carry_out
+    from mei_pipeline.promotion.promote import Wish
+    from mei_pipeline.promotion.promote import promote as carry_out
 
     settings, files, book = opened()
     lane = configured(files, name)
@@ -68,8 +68,8 @@ def promote(
 def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
     """Let a lane open nothing more until a person promotes a config to it again; exits go on. Always allowed."""
     from mei_pipeline.config.load import load_lanes
+    from mei_pipeline.promotion.moves import pause as carry_out
     from mei_pipeline.registry.home import open_home_registry
-    from mei_pipeline.registry.moves import pause as carry_out
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
@@ -90,7 +90,7 @@ def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) ->
 
     It must have passed once with the kernels of this checkout; what was judged since does not count.
     """
-    from mei_pipeline.registry.moves import rollback as carry_out
+    from mei_pipeline.promotion.moves import rollback as carry_out
 
     settings, files, book = opened()
     lane = configured(files, name)
@@ -107,8 +107,8 @@ def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
 
     CONFIG is the beginning of its id, or a lane that it holds.
     """
+    from mei_pipeline.promotion.moves import retire as carry_out
     from mei_pipeline.registry.home import open_home_registry
-    from mei_pipeline.registry.moves import retire as carry_out
     from mei_pipeline.settings import read_settings
 
     book = open_home_registry(read_settings())

@@ -190,13 +190,13 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
         MeiError: A station failed; the message says what to do.
     """
     from assets.jobs import NIGHTLY
-    from assets.nights import holding_night
     from assets.run import new_run_id, open_instance, run_job
-    from assets.surroundings import now_ms
+    from assets.run_context import now_ms
+    from assets.run_lock import holding_night
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import prune
-    from mei_pipeline.night import LAST, NOW, parse_as_of, plan_night, resolve_as_of, searchable
+    from mei_pipeline.night_plan import LAST, NOW, parse_as_of, plan_night, resolve_as_of, searchable
     from mei_pipeline.registry.home import check_registry
 
     started = time.monotonic()
@@ -337,10 +337,10 @@ def _summary(
     pruned: "Pruned",
     seconds: float,
 ) -> NightSummary:
-    from mei_pipeline.night import read_plan
+    from mei_pipeline.night_plan import read_plan
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.store import resolve_id
-    from mei_pipeline.selection.artefacts import read_candidates, read_gated
+    from mei_pipeline.selection.io import read_candidates, read_gated
 
     planned = result.asset_materializations_for_node("night_plan")[0].metadata["night"].value
     plan = read_plan(settings, str(planned))

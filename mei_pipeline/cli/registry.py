@@ -133,7 +133,7 @@ def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
 @JSON
 def show_difference(old: str, new: str, as_json: bool) -> None:
     """Show in which parameters the configs A and B differ; each is the beginning of an id, or a lane."""
-    from mei_pipeline.registry.deploy import changes
+    from mei_pipeline.promotion.propose import changes
     from mei_pipeline.registry.store import get_config
 
     book = _open()
@@ -235,7 +235,7 @@ def _open() -> "Registry":
 
 
 def _print_story(story: "ConfigStory") -> None:
-    from mei_pipeline.registry.deploy import changes
+    from mei_pipeline.promotion.propose import changes
 
     output.table(
         "Config",

@@ -9,7 +9,7 @@ import click
 from mei_pipeline.cli import output
 
 if TYPE_CHECKING:
-    from mei_pipeline.night import NightPlan
+    from mei_pipeline.night_plan import NightPlan
     from mei_pipeline.settings import Settings
 
 
@@ -27,7 +27,7 @@ def report(latest: bool, prefix: str | None, html: Path | None, as_json: bool) -
     from mei_pipeline import files
     from mei_pipeline.cli.tables import check_suffix
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.selection.report.write import is_current, report_paths, write_report
+    from mei_pipeline.report.write import is_current, report_paths, write_report
     from mei_pipeline.settings import read_settings
 
     if latest and prefix is not None:
@@ -52,8 +52,8 @@ def report(latest: bool, prefix: str | None, html: Path | None, as_json: bool) -
 
 def _night(settings: "Settings", prefix: str | None) -> "NightPlan":
     from mei_pipeline.errors import DataError
-    from mei_pipeline.night import find_night, known_nights
-    from mei_pipeline.selection.report.write import latest_finished
+    from mei_pipeline.night_plan import find_night, known_nights
+    from mei_pipeline.report.write import latest_finished
 
     if prefix is not None:
         return find_night(settings, prefix)

@@ -44,8 +44,8 @@ def webserver(listener: int, allowed: tuple[str, ...]) -> None:
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
 
-    from assets.running import close_gone
-    from assets.surroundings import now_ms
+    from assets.run_context import now_ms
+    from assets.run_processes import close_gone
 
     settings = read_settings()
     access = Access(frozenset(allowed), settings.ui_token)

@@ -14,8 +14,8 @@ from mei_pipeline.cli.tables import show_members
 
 if TYPE_CHECKING:
     from mei_pipeline.config.models import SweepSpec
-    from mei_pipeline.gpu import Wanted
-    from mei_pipeline.market import Bars
+    from mei_pipeline.simulation.device import Wanted
+    from mei_pipeline.simulation.market import Bars
     from mei_pipeline.sweep.plan import SweepPlan
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -79,8 +79,8 @@ def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: b
     Rules and data must be those that it was planned with; where they are not, the error says which changed.
     """
     from mei_pipeline.settings import read_settings
+    from mei_pipeline.sweep.catalog import find_sweep
     from mei_pipeline.sweep.resume import planned_bars
-    from mei_pipeline.sweep.stored import find_sweep
 
     settings = read_settings()
     _, plan = find_sweep(settings.sweeps, sweep_id)
@@ -89,20 +89,20 @@ def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: b
 
 def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
     """Run what is left of a plan, and show the best."""
-    from mei_pipeline.cache import use_kernels
     from mei_pipeline.candles.intervals import iso
     from mei_pipeline.config.load import PIPELINE
     from mei_pipeline.config.models import PipelineConfig
     from mei_pipeline.config.reader import read_yaml
-    from mei_pipeline.features import build_features
-    from mei_pipeline.gpu import choose
-    from mei_pipeline.market import window
-    from mei_pipeline.members import member_dicts, members_of
     from mei_pipeline.notes import data_notes
     from mei_pipeline.settings import read_settings
-    from mei_pipeline.sweep.best import find_best
+    from mei_pipeline.simulation.device import choose
+    from mei_pipeline.simulation.feature_sets import build_features
+    from mei_pipeline.simulation.kernel_cache import use_kernels
+    from mei_pipeline.simulation.market import window
+    from mei_pipeline.simulation.members import member_dicts, members_of
     from mei_pipeline.sweep.results import open_results, write_notes
     from mei_pipeline.sweep.run import run_sweep
+    from mei_pipeline.sweep.top import find_best
 
     settings = read_settings()
     cut = window(bars, plan.from_ms, plan.to_ms)
@@ -153,10 +153,10 @@ def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int,
     from mei_pipeline.config.benchmark import sweep_benchmark
     from mei_pipeline.config.load import load_config, read_sweep
     from mei_pipeline.errors import ConfigError, DataError
-    from mei_pipeline.market import common_symbols, extents_ms, last_bar_ms, load_bars
-    from mei_pipeline.night import spike_bounds
+    from mei_pipeline.night_plan import spike_bounds
     from mei_pipeline.params.table import read_catalog
     from mei_pipeline.settings import read_settings
+    from mei_pipeline.simulation.market import common_symbols, extents_ms, last_bar_ms, load_bars
 
     settings = read_settings()
     config = load_config(settings.config)

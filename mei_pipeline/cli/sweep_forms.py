@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mei_pipeline.housekeeping import Fate
-    from mei_pipeline.sweep.best import Best
+    from mei_pipeline.sweep.catalog import StoredSweep
     from mei_pipeline.sweep.compare import Comparison, Winner
     from mei_pipeline.sweep.plan import SweepPlan
     from mei_pipeline.sweep.results import Results
-    from mei_pipeline.sweep.stored import StoredSweep
     from mei_pipeline.sweep.summary import HeatMap, SweepSummary
+    from mei_pipeline.sweep.top import Best
 
 _HEADLINE = (
     "sharpe",
@@ -31,7 +31,7 @@ _FRONT_SHOWN = 10
 
 def shown(plan: "SweepPlan", best: "Best", metric: str = "sharpe") -> "pl.DataFrame":
     """Return the metrics that say most, `metric` first, then the axes, of which there may be dozens."""
-    from mei_pipeline.sweep.best import STANDS_FOR
+    from mei_pipeline.sweep.top import STANDS_FOR
 
     figures = dict.fromkeys((metric, *_HEADLINE))
     return best.rows.select("combo", *figures, STANDS_FOR, *(path for path, _ in plan.axes))
@@ -44,7 +44,7 @@ def left_out(best: "Best") -> dict[str, int]:
 
 def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> None:
     """The best combos with the axes in which they differ; what they have in common goes into a line of its own."""
-    from mei_pipeline.sweep.best import STANDS_FOR
+    from mei_pipeline.sweep.top import STANDS_FOR
 
     rows = shown(plan, best, metric)
     common = [path for path, _ in plan.axes if rows[path].n_unique() == 1]

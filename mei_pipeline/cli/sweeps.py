@@ -20,9 +20,9 @@ from mei_pipeline.cli.sweep_forms import (
 from mei_pipeline.cli.tables import check_suffix, write_frame
 
 if TYPE_CHECKING:
+    from mei_pipeline.sweep.catalog import StoredSweep
     from mei_pipeline.sweep.plan import SweepPlan
     from mei_pipeline.sweep.results import Results
-    from mei_pipeline.sweep.stored import StoredSweep
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
@@ -104,8 +104,8 @@ def top(sweep_id: str, metric: str, count: int, every: bool, out: Path | None, a
     Of combos that did exactly the same the one with the lowest number stands for all. A search that counts no combo
     with fewer closed trades than its `min_trades` has none of them here.
     """
-    from mei_pipeline.sweep.best import STANDS_FOR, find_best
     from mei_pipeline.sweep.results import metric_columns
+    from mei_pipeline.sweep.top import STANDS_FOR, find_best
 
     check_suffix(out)
     _, results = _open(sweep_id, metric)
@@ -152,8 +152,8 @@ def _open(sweep_id: str, metric: str) -> "tuple[StoredSweep, Results]":
     """A sweep and those of its rows that are there."""
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.settings import read_settings
+    from mei_pipeline.sweep.catalog import find_sweep
     from mei_pipeline.sweep.results import metric_columns, open_results
-    from mei_pipeline.sweep.stored import find_sweep
 
     if metric not in metric_columns():
         raise ConfigError(f"--by {metric}: no such metric; there are {', '.join(metric_columns())}")

@@ -38,7 +38,7 @@ def write_frame(path: Path | None, frame: "pl.DataFrame") -> None:
 
 def show_members(members: Sequence[Mapping[str, Any]], start: str, end: str) -> None:
     """Print which symbols have bars from when to when, of those that lack some of the window; see `member_dicts`."""
-    from mei_pipeline.members import MEMBER_HEADING
+    from mei_pipeline.simulation.members import MEMBER_HEADING
 
     partial = [
         each for each in members if each["missing_pct"] or each["ended"] or (each["from"], each["to"]) != (start, end)

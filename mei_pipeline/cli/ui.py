@@ -209,8 +209,8 @@ def _close_runs(settings: Settings) -> None:
         return  # no run began: spare the import of Dagster
     from dagster import DagsterInstance
 
-    from assets.running import close_gone
-    from assets.surroundings import now_ms
+    from assets.run_context import now_ms
+    from assets.run_processes import close_gone
 
     with DagsterInstance.get() as instance:
         closed = close_gone(settings, instance, now_ms(), launcher_gone=True, retry=False)

@@ -30,11 +30,11 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.market import DAY_MS, load_bars, stored_ms
-    from mei_pipeline.night import spike_bounds
+    from mei_pipeline.night_plan import spike_bounds
     from mei_pipeline.replay.run import set_stage
     from mei_pipeline.replay.why import explain_step
     from mei_pipeline.settings import read_settings
+    from mei_pipeline.simulation.market import DAY_MS, load_bars, stored_ms
 
     settings = read_settings()
     lake = Lake(settings.lake)

@@ -7,7 +7,6 @@ import polars as pl
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.pages import Figures, Pictures, Section, Share, Table, Words, notes_section, page
 from mei_pipeline.svg import said, short
-from mei_pipeline.sweep.best import STANDS_FOR
 from mei_pipeline.sweep.pictures import (
     axes_picture,
     front_picture,
@@ -19,6 +18,7 @@ from mei_pipeline.sweep.pictures import (
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
+from mei_pipeline.sweep.top import STANDS_FOR
 from mei_pipeline.text import column_heading
 
 _HEADLINE = ("sharpe", "return_pct", "max_drawdown_pct", "turnover_usd", "trades", "win_rate", "profit_factor")

@@ -12,7 +12,7 @@ from mei_pipeline.cli.main import run
 from mei_pipeline.cli.nightly import FinalistLine, Ingested, LaneLine, NightSummary, nightly, show
 from mei_pipeline.config.load import load_config
 from mei_pipeline.housekeeping import Pruned
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.store import lane_pointers
 from mei_pipeline.settings import Settings
 

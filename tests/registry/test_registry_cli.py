@@ -12,11 +12,11 @@ from mei_pipeline.cli.main import run
 from mei_pipeline.cli.registry import registry as commands
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.promotion.moves import retire
 from mei_pipeline.registry import store
 from mei_pipeline.registry.lanes import drift, pointer_path
-from mei_pipeline.registry.looks import add_look
-from mei_pipeline.registry.moves import retire
 from mei_pipeline.registry.records import Gate
+from mei_pipeline.registry.trials import add_look
 from mei_pipeline.settings import CHECKOUT
 
 pytestmark = pytest.mark.usefixtures("database")
