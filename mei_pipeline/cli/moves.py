@@ -43,13 +43,13 @@ def promote(
     the policy in force passed, with these kernels, on the lane's venue. A config that holds the lane and was judged
     again from other evidence is renewed.
     """
-    from mei_pipeline.promotion.promote import Wish
+    from mei_pipeline.promotion.promote import PromotionRequest
     from mei_pipeline.promotion.promote import promote as carry_out
 
     settings, files, book = opened()
     lane = configured(files, name)
     pointer = seen(book, name)
-    wish = Wish(
+    request = PromotionRequest(
         lane,
         config_id_of(config, book),
         generation if generation is not None else pointer.generation if pointer else 0,
@@ -57,7 +57,7 @@ def promote(
         by_person=True,
         size=size,
     )
-    tell(carry_out(book, settings.lanes, wish, files.policy.selection.id), as_json)
+    tell(carry_out(book, settings.lanes, request, files.policy.selection.id), as_json)
 
 
 @click.command()

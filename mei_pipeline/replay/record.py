@@ -6,10 +6,10 @@ A replay of the whole window holds the days that the config was chosen on, where
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.replay.risk import annual_sharpe, daily_returns, max_drawdown_pct
@@ -22,7 +22,7 @@ ROWS = (
     ("return_pct", "return, %"),
     ("sharpe", "Sharpe ratio, annual"),
     ("max_drawdown_pct", "deepest drawdown, %"),
-    ("round_trips", "round trips"),
+    ("trades", "trades"),
 )
 """Keys of the figures of a part, and how they are named for people."""
 MEANING = (
@@ -42,14 +42,15 @@ class Headline:
         return_pct: Net return.
         sharpe: Annual Sharpe ratio of daily returns.
         max_drawdown_pct: Deepest fall of mark-to-market equity from a peak.
-        round_trips: Closed round trips.
+        trades: Closed trades.
     """
 
     days: int
     return_pct: float
     sharpe: float | None
     max_drawdown_pct: float
-    round_trips: int
+    # The registry keeps evidence of earlier versions, which call trades round trips.
+    trades: Annotated[int, Field(validation_alias=AliasChoices("trades", "round_trips"))]
 
 
 @dataclass(frozen=True)
@@ -134,5 +135,5 @@ def _on_search(record: TrackRecord, stage: Stage, run: Replay) -> Headline | Non
         return_pct=100.0 * float(equity[-1] / start - 1.0) if start > 0.0 else 0.0,
         sharpe=annual_sharpe(returns),
         max_drawdown_pct=max_drawdown_pct(equity, start) if start > 0.0 else 0.0,
-        round_trips=ended.height,
+        trades=ended.height,
     )
