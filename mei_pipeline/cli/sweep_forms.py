@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mei_pipeline.cli import output
-from mei_pipeline.text import column_heading
+from mei_pipeline.text import column_headings, short_paths
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,6 +26,7 @@ _HEADLINE = (
     "net_pnl_usd",
     "fees_usd",
 )
+_FIRST_SHOWN = ("return_pct", "max_drawdown_pct", "trades")  # figures that stand before the axes in a narrow terminal
 _FRONT_SHOWN = 10
 
 
@@ -49,11 +50,15 @@ def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> 
     rows = shown(plan, best, metric)
     common = [path for path, _ in plan.axes if rows[path].n_unique() == 1]
     differing = rows.drop(common, [] if (rows[STANDS_FOR] > 1).any() else STANDS_FOR)
-    headings = [name.rpartition(".")[2] if "." in name else column_heading(name) for name in differing.columns]
-    output.table(f"Best {rows.height} of {combos:,} combos by {metric}", headings, differing.rows())
+    headings = dict(zip(differing.columns, column_headings(differing.columns), strict=True))
+    axes = [path for path, _ in plan.axes if path in headings]
+    important = [headings[name] for name in dict.fromkeys(("combo", metric, *_FIRST_SHOWN, *axes))]
+    title = f"Best {rows.height} of {combos:,} combos by {metric}"
+    output.table(title, list(headings.values()), differing.rows(), important=important)
     if common:
         first = rows.row(0, named=True)
-        output.echo("all have    " + ", ".join(f"{path} {first[path]}" for path in common))
+        names = zip(common, short_paths(common), strict=True)
+        output.echo("all have    " + ", ".join(f"{name} {first[path]}" for path, name in names))
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
         output.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
     if best.left_out:
@@ -175,12 +180,13 @@ def print_summary(
     )
     table_of_best(plan, summary.best, summary.metric, results.combos)
     _print_front(summary)
+    names = short_paths([effect.path for effect in summary.axes])
     output.table(
         f"What each axis alone explains of {summary.metric}",
         ("axis", "of the variance, %", f"mean {summary.metric} by value"),
         [
             (
-                effect.path,
+                name,
                 100.0 * effect.share,
                 ", ".join(
                     f"{said(value)}: {mean:.3g}"
@@ -188,7 +194,7 @@ def print_summary(
                     if count
                 ),
             )
-            for effect in summary.axes
+            for effect, name in zip(summary.axes, names, strict=True)
         ],
     )
     for heat in maps[:1]:
@@ -203,9 +209,9 @@ def _print_front(summary: "SweepSummary") -> None:
 
 def _print_heat(heat: "HeatMap") -> None:
     rows = [(label, *(_finite(value) for value in heat.mean[row].tolist())) for row, label in enumerate(heat.rows)]
-    # As a title it would be folded to the width of the table.
-    output.echo(f"Mean {heat.metric}: {heat.across} across" + (f", {heat.down} down" if heat.down else ""))
-    output.table("", ("", *heat.columns), rows)
+    across, down = short_paths((heat.across, heat.down))
+    title = f"Mean {heat.metric}: {across} across" + (f", {down} down" if down else "")
+    output.table(title, ("", *heat.columns), rows)
 
 
 def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:

@@ -7,6 +7,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import CONFIG, read_named
 from mei_pipeline.cli.days import utc_ms
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.symbols import check_option
 
 _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
@@ -19,7 +20,7 @@ _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:
               help="UTC time at which the bar opens: the name of the bar at whose close it was decided.")  # fmt: skip
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]),
               help="First UTC day of the replay that leads there; default: the day after the anchor.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@result_options
 def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     """Explain what a config did with one symbol at one bar of the lake: gates, signal, book, orders.
 
@@ -63,7 +64,7 @@ def _show(found: dict[str, Any]) -> None:
     if found["gates"]:
         rows = [(gate["gate"], gate["value"], gate["threshold"], verdicts[gate["open"]]) for gate in found["gates"]]
         output.table(f"{found['symbol']} {found['bar']}, decided {found['decided']} at {found['price']:g}",
-                     ("gate", "value", "threshold", ""), rows)  # fmt: skip
+                     ("gate", "value", "threshold", ""), rows, important=("gate", ""))  # fmt: skip
     signal = found["signal"]
     words = [signal[key] for key in ("side", "tier", "mode") if signal[key]] if signal else ["none"]
     lines = [("signal", ", ".join(words)), ("rank", found["rank"]), ("verdict", found["verdict"])]
