@@ -104,6 +104,7 @@ def explain(path: str, strategy: str | None, symbol: str | None, mode: str | Non
 @click.argument(
     "name",
     type=click.Choice(["pipeline", "policy", "overrides", "lane", "sweep", "backtest", "promoted", "candidate"]),
+    metavar="NAME",
 )
 @click.option(
     "--json", is_flag=True, expose_value=False, help="Print errors as a JSON object too; a schema always is one."
@@ -122,7 +123,7 @@ def schema(name: str) -> None:
 
 
 @config.command()
-@result_options
+@click.option("--json", "as_json", is_flag=True, help="Print the page as the text `markdown` of one JSON object.")
 def reference(as_json: bool) -> None:
     """Print the reference page of all files and parameters as Markdown."""
     from mei_pipeline.config.reference import reference as page

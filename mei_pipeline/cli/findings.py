@@ -108,7 +108,8 @@ def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_
 
 @click.command("confirm")
 @click.argument("symbol")
-@click.option("--at", "moment", type=click.DateTime(_MOMENTS), required=True, help="UTC time at which the bar opens.")
+@click.option("--at", "moment", type=click.DateTime(_MOMENTS), metavar="TIME", required=True,
+              help="UTC time at which the bar opens, such as 2026-05-01T13:00.")  # fmt: skip
 @click.option("--venue", help="Its venue, where bars of several are marked.")
 @click.option("--interval", help="Its interval, where bars of several are marked.")
 @click.option("--withdraw", "withdrawn", is_flag=True, help="Take the confirmation back; it stays on record.")

@@ -53,7 +53,7 @@ def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_
         "Coverage",
         ("venue", "interval", "symbol", "from", "to", "bars", "expected", "no trade", "unknown", "known, %"),
         [(*row, _percent(row[5] + row[7], row[6])) for row in rows.iter_rows()],
-        important=("symbol", "interval", "venue", "known, %", "bars", "expected", "from", "to", "unknown"),
+        important=("symbol", "interval", "venue", "known, %", "bars", "from", "to", "expected", "unknown"),
     )
 
 
@@ -96,7 +96,7 @@ def show(every: bool, as_json: bool) -> None:
             )
             for part in parts
         ],
-        important=("table", "venue", "interval", "first", "last", "rows", "warnings", "symbols"),
+        important=("table", "venue", "interval", "last", "rows", "warnings", "symbols", "first"),
     )
     rows = [(venue, *row) for (venue, interval), each in found.items() for row in finding_rows(interval, each)]
     shown = rows if every else rows[:_LATEST]

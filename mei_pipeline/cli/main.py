@@ -18,6 +18,7 @@ import click
 
 from mei_pipeline import log
 from mei_pipeline.cli import interrupts, output, stdout
+from mei_pipeline.cli.groups import HelpFormatter
 from mei_pipeline.errors import EXIT_CODES, INTERRUPTED, MeiError
 from mei_pipeline.text import printable
 
@@ -100,6 +101,9 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     if wanted:
         output.echo(f"mei {version()}")
         ctx.exit()
+
+
+click.Context.formatter_class = HelpFormatter  # contexts of all commands, however deep
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
