@@ -16,8 +16,14 @@ _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:
 @click.command()
 @CONFIG
 @click.option("--symbol", required=True, callback=check_option, help="Symbol of the book.")
-@click.option("--at", "moment", type=click.DateTime(_MOMENTS), metavar="TIME", required=True,
-              help="UTC time, such as 2026-05-01T13:00, at which the bar opens; the decision is made at its close.")  # fmt: skip
+@click.option(
+    "--at",
+    "moment",
+    type=click.DateTime(_MOMENTS),
+    metavar="TIME",
+    required=True,
+    help="UTC time, such as 2026-05-01T13:00, at which the bar opens; the decision is made at its close.",
+)
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]),
               help="First UTC day of the replay that leads there; default: the day after the anchor.")  # fmt: skip
 @result_options
