@@ -103,7 +103,7 @@ def table(
     order = [columns.index(heading) for heading in important]
     order += [index for index in range(len(columns)) if index not in order]
     headings = list(map(printable, columns))
-    cells = [[printable(_cell(value)) for value in row] for row in rows]
+    cells = [[printable(cell_text(value)) for value in row] for row in rows]
     room = None if _WIDE.get() else shutil.get_terminal_size(fallback=(0, 0)).columns or None
     layout = fit(headings, cells, order, room)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -129,7 +129,7 @@ def _hidden_columns(names: Sequence[str], room: int) -> str:
         line = f"not shown: {' | '.join([*names[:count], *more])} (--wide or --json shows all)"
         if len(line) <= room:
             return line
-    return f"{len(names)} columns not shown (--wide)"
+    return f"columns not shown: {len(names)} (--wide)"
 
 
 @contextmanager
@@ -218,7 +218,8 @@ def _is_figure(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _cell(value: object) -> str:
+def cell_text(value: object) -> str:
+    """Return a value as a table shows it."""
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -50,15 +50,14 @@ def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> 
     rows = shown(plan, best, metric)
     common = [path for path, _ in plan.axes if rows[path].n_unique() == 1]
     differing = rows.drop(common, [] if (rows[STANDS_FOR] > 1).any() else STANDS_FOR)
-    headings = dict(zip(differing.columns, column_headings(differing.columns), strict=True))
-    axes = [path for path, _ in plan.axes if path in headings]
+    headings = dict(zip(rows.columns, column_headings(rows.columns), strict=True))
+    axes = [path for path, _ in plan.axes if path not in common]
     important = [headings[name] for name in dict.fromkeys(("combo", metric, *_FIRST_SHOWN, *axes))]
     title = f"Best {rows.height} of {combos:,} combos by {metric}"
-    output.table(title, list(headings.values()), differing.rows(), important=important)
+    output.table(title, [headings[name] for name in differing.columns], differing.rows(), important=important)
     if common:
         first = rows.row(0, named=True)
-        names = zip(common, short_paths(common), strict=True)
-        output.echo("all have    " + ", ".join(f"{name} {first[path]}" for path, name in names))
+        output.echo("all have    " + ", ".join(f"{headings[path]} {first[path]}" for path in common))
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
         output.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
     if best.left_out:
@@ -198,7 +197,7 @@ def print_summary(
         ],
     )
     for heat in maps[:1]:
-        _print_heat(heat)
+        _print_heat(heat, [path for path, _ in plan.axes])
 
 
 def _print_front(summary: "SweepSummary") -> None:
@@ -207,10 +206,10 @@ def _print_front(summary: "SweepSummary") -> None:
     output.table(title, ("combo", "return, %", "drawdown, %", "turnover, USD"), front.head(_FRONT_SHOWN).rows())
 
 
-def _print_heat(heat: "HeatMap") -> None:
+def _print_heat(heat: "HeatMap", paths: "list[str]") -> None:
     rows = [(label, *(_finite(value) for value in heat.mean[row].tolist())) for row, label in enumerate(heat.rows)]
-    across, down = short_paths((heat.across, heat.down))
-    title = f"Mean {heat.metric}: {across} across" + (f", {down} down" if down else "")
+    short = dict(zip(paths, short_paths(paths), strict=True))
+    title = f"Mean {heat.metric}: {short[heat.across]} across" + (f", {short[heat.down]} down" if heat.down else "")
     output.table(title, ("", *heat.columns), rows)
 
 
