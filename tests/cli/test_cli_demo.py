@@ -35,7 +35,6 @@ TABLES = (
     "config check",
     "config explain window.days",
     "config explain trade.sl_atr_mult --strategy mei_alpha",
-    "doctor",
     "why --config paper1 --symbol BTC --at 2026-06-20T00:00 --from 2026-06-01",
     "backtest --config paper1 --from 2026-06-01",
 )
