@@ -1,6 +1,6 @@
 """Help of commands: nothing is cut off, and no word is broken."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import click
 
@@ -18,7 +18,7 @@ class HelpFormatter(click.HelpFormatter):
         """Write a paragraph."""
         super().write_text(_joined(text))
 
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
         """Write a list of terms and their meaning."""
         super().write_dl([(_joined(term), _joined(meaning)) for term, meaning in rows], col_max, col_spacing)
 

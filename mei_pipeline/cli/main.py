@@ -103,7 +103,8 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
         ctx.exit()
 
 
-click.Context.formatter_class = HelpFormatter  # contexts of all commands, however deep
+# Contexts of all commands, however deep, make their formatter from this attribute of the class.
+click.Context.formatter_class = HelpFormatter  # pyrefly: ignore[instance-var-assign]  # click says that it is one
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

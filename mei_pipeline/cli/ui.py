@@ -137,10 +137,10 @@ def listen_first_free(host: str) -> socket.socket:
     """
     for port in range(_FIRST_PORT, _FIRST_PORT + _PORTS_TRIED):
         try:
-            return listen(host, port)
-        except ConfigError as error:
-            if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
-                raise
+            return _open(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise _refusal(host, port, error) from error
     raise ConfigError(
         f"ports {_FIRST_PORT} to {_FIRST_PORT + _PORTS_TRIED - 1} on {host} are taken; choose one by --port"
     )
@@ -156,20 +156,25 @@ def listen(host: str, port: int) -> socket.socket:
         ConfigError: The port is taken or needs rights, or `host` is no address of this machine.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except socket.gaierror as error:
-        raise ConfigError(f"{host} is no address of this machine ({error.strerror}); use {LOOPBACK}") from error
+        return _open(host, port)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} on {host} is taken; stop what listens there, or choose another by --port"
-            ) from error
-        if error.errno == errno.EACCES:
-            raise ConfigError(f"port {port} needs the rights of root; choose one of 1024 to 65535 by --port") from error
-        raise ConfigError(
-            f"{host} is no address of this machine ({os.strerror(error.errno or errno.EADDRNOTAVAIL)}); use {LOOPBACK}"
-        ) from error
+        raise _refusal(host, port, error) from error
+
+
+def _open(host: str, port: int) -> socket.socket:
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+
+
+def _refusal(host: str, port: int, error: OSError) -> ConfigError:
+    """Return the error of a command that can't listen on `host` and `port`."""
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(f"port {port} on {host} is taken; stop what listens there, or choose another by --port")
+    if error.errno == errno.EACCES:
+        return ConfigError(f"port {port} needs the rights of root; choose one of 1024 to 65535 by --port")
+    # The numbers of `gaierror` are not those of the system.
+    reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or errno.EADDRNOTAVAIL)
+    return ConfigError(f"{host} is no address of this machine ({reason}); use {LOOPBACK}")
 
 
 def _serve(settings: Settings, page: Page, listener: socket.socket, *, as_json: bool) -> None:
