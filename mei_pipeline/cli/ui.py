@@ -302,7 +302,7 @@ def _ask(page: Page, path: str, question: Mapping[str, str] | None = None) -> by
         contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
         opener.open(request, timeout=_ANSWER_WITHIN_S) as answer,
     ):
-        return answer.read()
+        return bytes(answer.read())
     return None
 
 
