@@ -80,14 +80,14 @@ def show_one(name: str, as_json: bool) -> None:
         return
     pointer = found["pointer"] or {}
     rows = [
-        *((key, found[key]) for key in ("lane", "mode", "venue", "role", "manual")),
-        ("config", pointer["config_id"][:SHORT] if pointer else None),
+        *((key, found[key]) for key in ("mode", "venue", "role", "manual")),
         *((key, pointer.get(key)) for key in ("state", "size_multiplier", "generation")),
         ("executor", _said(found)),
         ("in effect", found["effect"]),
         *(("problem", problem) for problem in found["problems"]),
     ]
-    output.table("Lane", ("", "value"), rows)
+    # An id is wider than a column beside the names of the others.
+    output.table(f"Lane {name}, config {pointer.get('config_id', 'none')}", ("", "value"), rows)
     output.table(
         "Holds",
         ("hold", "effect", "owner", "reason"),
