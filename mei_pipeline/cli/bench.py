@@ -11,12 +11,12 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import FROM, TO
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.bench.work import Work
     from mei_pipeline.simulation.device import Wanted
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
 _ENGINE = click.option(
     "--engine",
@@ -42,7 +42,7 @@ def bench() -> None:
 @click.option("--first", is_flag=True, help="Time a fresh process from its start to the result of one combo.")
 @_ENGINE
 @_THREADS
-@_JSON
+@result_options
 def w1(
     bars: int | None, combos: int | None, repeats: int, first: bool, engine: "Wanted", threads: int, as_json: bool
 ) -> None:
@@ -70,7 +70,7 @@ def w1(
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Runs; the fastest counts.")
 @_ENGINE
 @_THREADS
-@_JSON
+@result_options
 def portfolio(
     exits: str | None,
     combos: int | None,
@@ -102,7 +102,7 @@ def portfolio(
 @click.option("--combos", type=click.IntRange(1), help="How many combos; default: all, of a sweep 131,072 at most.")
 @click.option("--bars", type=click.IntRange(_FEWEST_DAYS * 24), help="Hours of w1; default: 17,520.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs; the fastest counts.")
-@_JSON
+@result_options
 def kernels(work: str, start: Any, end: Any, combos: int | None, bars: int | None, repeats: int, as_json: bool) -> None:
     """Time each kernel of a GPU for WORK: w1, portfolio, or a sweep over the lake as `mei sweep run` takes it."""
     from mei_pipeline.bench.kernels import run_kernels
@@ -119,7 +119,7 @@ def kernels(work: str, start: Any, end: Any, combos: int | None, bars: int | Non
 
 
 @bench.command()
-@_JSON
+@result_options
 def live(as_json: bool) -> None:
     """Decide one bar of 50 symbols with 20 positions held, as an executor does, and say where the time goes."""
     from mei_pipeline.bench.live import run_live
@@ -134,7 +134,7 @@ def live(as_json: bool) -> None:
 @click.option("--axes", type=click.IntRange(2, 30), default=30, show_default=True, help="Axes of the grid.")
 @click.option("--batch", type=click.IntRange(1, 1_000_000), default=4096, show_default=True, help="Combos at once.")
 @click.option("--combos", type=click.IntRange(1), default=200_000, show_default=True, help="How many combos.")
-@_JSON
+@result_options
 def tpe(axes: int, batch: int, combos: int, as_json: bool) -> None:
     """Propose combos as method tpe does, and run none: how many that is per second, on one thread."""
     from mei_pipeline.bench.search import run_tpe
@@ -146,7 +146,7 @@ def tpe(axes: int, batch: int, combos: int, as_json: bool) -> None:
 
 @click.command()
 @click.option("--strategy", "strategies", multiple=True, help="Only this strategy; may be given more than once.")
-@_JSON
+@result_options
 def warmup(strategies: tuple[str, ...], as_json: bool) -> None:
     """Compile the kernels of all strategies, so that no later process has to."""
     start = time.perf_counter()

@@ -8,6 +8,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.settings import read_settings
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
     from mei_pipeline.config.models import Overrides, SweepSpec
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-
 
 @click.group("config", cls=Group)
 def config() -> None:
@@ -28,7 +27,7 @@ def config() -> None:
 
 
 @config.command()
-@_JSON
+@result_options
 def check(as_json: bool) -> None:
     """Read all files, check them against each other, and show what was read.
 
@@ -61,7 +60,7 @@ def check(as_json: bool) -> None:
     "--mode", type=click.Choice(["primary", "fallback", "conservative"]), help="Apply the overrides of this role."
 )
 @click.option("--live", is_flag=True, help="Apply the overrides of lanes that trade real money.")
-@_JSON
+@result_options
 def explain(path: str, strategy: str | None, symbol: str | None, mode: str | None, live: bool, as_json: bool) -> None:
     """Say what PATH is: its value, where that came from, what is allowed, what it does.
 
@@ -105,6 +104,7 @@ def explain(path: str, strategy: str | None, symbol: str | None, mode: str | Non
 @click.argument(
     "name",
     type=click.Choice(["pipeline", "policy", "overrides", "lane", "sweep", "backtest", "promoted", "candidate"]),
+    metavar="NAME",
 )
 @click.option(
     "--json", is_flag=True, expose_value=False, help="Print errors as a JSON object too; a schema always is one."

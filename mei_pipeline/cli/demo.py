@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.options import result_options
 
 
 @click.command()
@@ -15,7 +16,7 @@ from mei_pipeline.cli import output
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to make the demo in. Default: demo/ in MEI_HOME.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@result_options
 def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
     """Run one night on an invented market with a planted edge, from ingest to deployment.
 

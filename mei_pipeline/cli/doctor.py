@@ -19,6 +19,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.diagnosis import Finding, some
 from mei_pipeline.cli.doctor_home import check_home, check_lanes, check_writable, judge_cache, room
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 
@@ -30,7 +31,7 @@ _TOOL_WITHIN_S = 5
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@result_options
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
     """Check this machine, checkout and home, and say what to do where something is wrong.

@@ -9,6 +9,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
@@ -32,7 +33,7 @@ def experiment() -> None:
 
 def _options(command: Command) -> Command:
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
+        result_options,
         click.option("--workers", type=click.IntRange(0), default=0, help="Processes; default: one per processor."),
         click.option("--nights", type=click.IntRange(1, 400), default=1, show_default=True, help="Consecutive nights."),
         click.option("--sweep", "sweep", default=_SWEEP, show_default=True, help="The search: a file of sweeps/."),
@@ -143,7 +144,7 @@ def _run_planted(kind: str, edge: float, options: dict[str, Any], **where: Any) 
 @click.option("--years", type=click.IntRange(2), default=60, show_default=True, help="Of the measurement; even.")
 @click.option("--seed", type=click.IntRange(0), default=80_000, show_default=True, help="Of the first market.")
 @click.option("--workers", "threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@result_options
 def calibrate(
     *,
     sweep: str,

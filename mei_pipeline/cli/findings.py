@@ -7,7 +7,8 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import utc_ms
-from mei_pipeline.cli.moves import JSON, WHO, WHY, occasion
+from mei_pipeline.cli.moves import WHO, WHY, occasion
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.places import check_place
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 HEADERS = ("interval", "rule", "what happened", "symbol", "count", "detail")
 """Columns of `finding_rows`."""
+IMPORTANT = ("symbol", "rule", "count", "interval", "detail")
+"""Those of `HEADERS` that a narrow terminal shows first."""
 _HAPPENED = {"refuse": "refused", "repair": "put right", "warn": "stored", "mark": "stored, marked"}
 _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
 
@@ -73,7 +76,7 @@ def _detail(what: str, item: "Finding") -> str | None:
 @click.option("--venue", help="Only this venue.")
 @click.option("--interval", help="Only this interval.")
 @click.option("--symbol", multiple=True, help="Only this symbol; may be repeated.")
-@JSON
+@result_options
 def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_json: bool) -> None:
     """List the bars that no market makes, whose symbols sit out, and the bars that a person confirmed."""
     from mei_pipeline.candles.intervals import iso
@@ -95,6 +98,7 @@ def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_
                 (*(bar[name] for name in ("venue", "interval", "symbol")), iso(bar["open_ms"]), *_prices(bar))
                 for bar in marked
             ],
+            important=("symbol", "bar", "interval", "venue", "close"),
         )
     else:
         output.note("no bar is marked")
@@ -104,13 +108,14 @@ def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_
 
 @click.command("confirm")
 @click.argument("symbol")
-@click.option("--at", "moment", type=click.DateTime(_MOMENTS), required=True, help="UTC time at which the bar opens.")
+@click.option("--at", "moment", type=click.DateTime(_MOMENTS), metavar="TIME", required=True,
+              help="UTC time at which the bar opens, such as 2026-05-01T13:00.")  # fmt: skip
 @click.option("--venue", help="Its venue, where bars of several are marked.")
 @click.option("--interval", help="Its interval, where bars of several are marked.")
 @click.option("--withdraw", "withdrawn", is_flag=True, help="Take the confirmation back; it stays on record.")
 @WHY
 @WHO
-@JSON
+@result_options
 def confirm(
     *,
     symbol: str,
@@ -240,6 +245,7 @@ def _show_confirmations(decided: "list[tuple[str, Confirmation]]") -> None:
             )
             for venue, entry in decided
         ],
+        important=("symbol", "bar", "interval", "venue", "withdrawn", "by", "why"),
     )
 
 

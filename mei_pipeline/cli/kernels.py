@@ -7,8 +7,8 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.options import result_options
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 _COLUMNS = ("strategy", "architecture", "kernel", "registers", "stack bytes", "spilled bytes", "of these rules")
 
 
@@ -21,7 +21,7 @@ def kernels() -> None:
 @click.option("--arch", required=True, help="Architecture: sm_90 for H100 and H200, sm_80 for A100, sm_89 for RTX 40.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to; default: MEI_KERNELS.")
 @click.option("--strategy", "strategies", multiple=True, help="Only this strategy; may be given more than once.")
-@_JSON
+@result_options
 def build(arch: str, out: Path | None, strategies: tuple[str, ...], as_json: bool) -> None:
     """Compile the rules of all strategies to PTX and machine code; needs neither a GPU nor a driver."""
     from mei_pipeline.settings import read_settings
@@ -38,7 +38,7 @@ def build(arch: str, out: Path | None, strategies: tuple[str, ...], as_json: boo
 
 @kernels.command("list")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
-@_JSON
+@result_options
 def list_(folder: Path | None, as_json: bool) -> None:
     """Show the kernels in FOLDER (default: MEI_KERNELS), and whether they are of the rules of this checkout."""
     from mei_pipeline.settings import read_settings
@@ -84,7 +84,9 @@ def _show(root: Path, *, as_json: bool) -> None:
         for manifest in found
         for name, kernel in manifest.kernels.items()
     ]
-    output.table(f"Kernels in {root}", _COLUMNS, rows)
+    output.table(
+        f"Kernels in {root}", _COLUMNS, rows, important=("strategy", "kernel", "architecture", "of these rules")
+    )
 
 
 COMMANDS: list[click.Command] = [kernels]

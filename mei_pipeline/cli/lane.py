@@ -7,7 +7,8 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
-from mei_pipeline.cli.moves import JSON, SHORT, WHO, configured, occasion, opened, tell
+from mei_pipeline.cli.moves import SHORT, WHO, configured, occasion, opened, tell
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import LaneFiles
@@ -22,7 +23,7 @@ def lane_group() -> None:
 
 
 @lane_group.command("list")
-@JSON
+@result_options
 def show_list(as_json: bool) -> None:
     """List the lanes: what each is to run, whether its executor does, and what holds it back."""
     settings, files, book = opened()
@@ -58,12 +59,13 @@ def show_list(as_json: bool) -> None:
             )
             for lane in found
         ],
+        important=("lane", "config", "state", "executor", "holds", "mode", "files", "size multiplier", "role"),
     )
 
 
 @lane_group.command("show")
 @click.argument("name", metavar="LANE")
-@JSON
+@result_options
 def show_one(name: str, as_json: bool) -> None:
     """Show one lane: pointer, executor, holds, what differs from the registry, and its history."""
     from mei_pipeline.cli.registry import print_steps
@@ -78,13 +80,14 @@ def show_one(name: str, as_json: bool) -> None:
         return
     pointer = found["pointer"] or {}
     rows = [
-        *((key, found[key]) for key in ("lane", "mode", "venue", "role", "manual")),
-        *((key, pointer.get(key)) for key in ("config_id", "state", "size_multiplier", "generation")),
+        *((key, found[key]) for key in ("mode", "venue", "role", "manual")),
+        *((key, pointer.get(key)) for key in ("state", "size_multiplier", "generation")),
         ("executor", _said(found)),
         ("in effect", found["effect"]),
         *(("problem", problem) for problem in found["problems"]),
     ]
-    output.table("Lane", ("", "value"), rows)
+    # An id is wider than a column beside the names of the others.
+    output.table(f"Lane {name}, config {pointer.get('config_id', 'none')}", ("", "value"), rows)
     output.table(
         "Holds",
         ("hold", "effect", "owner", "reason"),
@@ -105,7 +108,7 @@ def show_one(name: str, as_json: bool) -> None:
 @click.option("--lift", metavar="NAME", help="Lift a hold.")
 @click.option("--why", default="", help="The reason; a size and a hold need one.")
 @WHO
-@JSON
+@result_options
 def change(
     name: str,
     size: float | None,

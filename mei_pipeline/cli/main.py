@@ -18,6 +18,7 @@ import click
 
 from mei_pipeline import log
 from mei_pipeline.cli import interrupts, output, stdout
+from mei_pipeline.cli.groups import HelpFormatter
 from mei_pipeline.errors import EXIT_CODES, INTERRUPTED, MeiError
 from mei_pipeline.text import printable
 
@@ -100,6 +101,10 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     if wanted:
         output.echo(f"mei {version()}")
         ctx.exit()
+
+
+# Contexts of all commands, however deep, make their formatter from this attribute of the class.
+click.Context.formatter_class = HelpFormatter  # pyrefly: ignore[instance-var-assign]  # click says that it is one
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

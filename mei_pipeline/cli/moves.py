@@ -10,6 +10,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import config_id_of
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import LaneFiles
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 SHORT = 12  # hex digits of an id in a table; commands take any prefix that is unique
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+
 WHO = click.option("--who", help="Who decides it; default: the login name.")
 WHY = click.option("--why", required=True, help="The reason, which is kept for ever.")
 LANE = click.option("--lane", "name", required=True, help="The lane.")
@@ -33,7 +34,7 @@ LANE = click.option("--lane", "name", required=True, help="The lane.")
 @WHO
 @click.option("--size", type=float, help="Size multiplier; a live lane has 0.25, 0.5 and 1, one after the other.")
 @click.option("--generation", type=click.IntRange(min=0), help="Only if the lane is still at this generation.")
-@JSON
+@result_options
 def promote(
     config: str, name: str, why: str, who: str | None, size: float | None, generation: int | None, as_json: bool
 ) -> None:
@@ -64,7 +65,7 @@ def promote(
 @LANE
 @WHY
 @WHO
-@JSON
+@result_options
 def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
     """Let a lane open nothing more until a person promotes a config to it again; exits go on. Always allowed."""
     from mei_pipeline.config.load import load_lanes
@@ -84,7 +85,7 @@ def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
 @WHY
 @WHO
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many configs to go back.")
-@JSON
+@result_options
 def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) -> None:
     """Let a config that held a lane earlier hold it again, as a new move; a live lane begins at 0.25.
 
@@ -101,7 +102,7 @@ def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) ->
 @click.argument("config")
 @WHY
 @WHO
-@JSON
+@result_options
 def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
     """Let a config trade nowhere ever again; a lane that it trades in is paused first.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings, read_settings
 
@@ -160,7 +161,7 @@ class NightSummary:
     help="The night knows nothing later: an ISO time (UTC), or the last bar that all symbols have. Default: as_of of "
     "the profile, usually now.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@result_options
 def nightly(profile: str, as_of: str | None, as_json: bool) -> None:
     """Ingest what is new, then run one night: plan, features, sweep, walk-forward, gates, roles, promotion.
 
@@ -278,6 +279,16 @@ def show(summary: NightSummary) -> None:
                 )
                 for line in summary.candidates
             ],
+            important=(
+                "combo",
+                "config",
+                "reason",
+                "Sharpe out",
+                "return out, %",
+                "drawdown out, %",
+                "trips out",
+                "Sharpe holdout",
+            ),
         )
     output.table(
         "Lanes",

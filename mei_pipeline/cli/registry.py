@@ -12,7 +12,8 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import config_id_of
 from mei_pipeline.cli.groups import Group
-from mei_pipeline.cli.moves import JSON, MOVES, SHORT, WHO, WHY, configured, occasion
+from mei_pipeline.cli.moves import MOVES, SHORT, WHO, WHY, configured, occasion
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.registry.records import Evidence, Gate, Transition, Verdict
@@ -41,7 +42,7 @@ for move in MOVES:
 
 
 @registry.command("list")
-@JSON
+@result_options
 def show_list(as_json: bool) -> None:
     """List the lanes with what holds them, and every config with its state and verdicts."""
     from mei_pipeline.registry.store import lane_pointers, list_configs
@@ -77,12 +78,13 @@ def show_list(as_json: bool) -> None:
             )
             for story in stories
         ],
+        important=("config", "state", "lanes", "strategy", "venue"),
     )
 
 
 @registry.command("show")
 @click.argument("config")
-@JSON
+@result_options
 def show_one(config: str, as_json: bool) -> None:
     """Show a config: parameters, evidence, every gate, history.
 
@@ -110,7 +112,7 @@ def show_one(config: str, as_json: bool) -> None:
 @registry.command("history")
 @click.option("--lane", help="Only what concerns this lane.")
 @click.option("--config", help="Only what concerns this config: the beginning of its id, or a lane that it holds.")
-@JSON
+@result_options
 def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
     """Show every transition, oldest first."""
     from mei_pipeline.config.load import load_lanes
@@ -130,7 +132,7 @@ def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
 @registry.command("diff")
 @click.argument("old", metavar="A")
 @click.argument("new", metavar="B")
-@JSON
+@result_options
 def show_difference(old: str, new: str, as_json: bool) -> None:
     """Show in which parameters the configs A and B differ; each is the beginning of an id, or a lane."""
     from mei_pipeline.promotion.propose import changes
@@ -177,7 +179,7 @@ def export(form: str, out: Path | None, as_json: bool) -> None:
 @registry.command("reset")
 @WHY
 @WHO
-@JSON
+@result_options
 def reset(why: str, who: str | None, as_json: bool) -> None:
     """Give up a registry that is lost, and begin with an empty one.
 
@@ -238,10 +240,9 @@ def _print_story(story: "ConfigStory") -> None:
     from mei_pipeline.promotion.propose import changes
 
     output.table(
-        "Config",
+        f"Config {story.config.config_id}",
         ("", "value"),
         [
-            ("config id", story.config.config_id),
             ("state", story.state),
             ("holds", ", ".join(story.lanes) or None),
             *((change.path, _plain(change.new)) for change in changes(None, story.config.resolved)),
@@ -271,6 +272,7 @@ def _print_story(story: "ConfigStory") -> None:
             for verdict in story.verdicts
             for gate in verdict.gates
         ],
+        important=("gate", "verdict", "value", "threshold", "night", "explanation"),
     )
     print_steps(story.transitions)
 
@@ -296,6 +298,7 @@ def print_steps(steps: "tuple[Transition, ...]") -> None:
             )
             for step in steps
         ],
+        important=("when", "what", "lane", "config", "to", "why", "size", "who"),
     )
 
 

@@ -8,6 +8,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import CONFIG, read_named
 from mei_pipeline.cli.days import FROM, TO, days
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.cli.tables import check_suffix, show_members, write_frame
 
@@ -21,7 +22,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @CONFIG
 @FROM
 @TO
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object instead of tables.")
+@result_options
 @click.option("--html", type=_FILE, help="Write the report as one page, with pictures, to this file.")
 @click.option(
     "--chart",
@@ -129,7 +130,8 @@ def _show(summary: "Mapping[str, Any]") -> None:
 
         names = ("symbol", "side", "size", "entry_price", "last_price", "realised_usd", "unrealised_usd", "pnl_usd")
         held = [tuple(each[name] for name in names) for each in summary["holding"]]
-        output.table("Open at the end", tuple(map(column_heading, names)), held)
+        important = map(column_heading, ("symbol", "side", "size", "pnl_usd", "entry_price", "last_price"))
+        output.table("Open at the end", tuple(map(column_heading, names)), held, important=tuple(important))
     show_members(summary["members"], summary["from"], summary["to"])
     for note in summary["notes"]:
         output.note(note)

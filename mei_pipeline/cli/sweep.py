@@ -8,6 +8,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import FROM, TO, days
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.sweep_forms import left_out, shown, table_of_best
 from mei_pipeline.cli.sweeps import LOOKING
 from mei_pipeline.cli.tables import show_members
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from mei_pipeline.simulation.market import Bars
     from mei_pipeline.sweep.plan import SweepPlan
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 _ENGINE = click.option(
     "--engine",
     type=click.Choice(("auto", "cpu", "cuda")),
@@ -58,7 +58,7 @@ def sweep() -> None:
 @_ENGINE
 @_THREADS
 @_TOP
-@_JSON
+@result_options
 def run(spec: str, start: Any, end: Any, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
     """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
     from mei_pipeline.sweep.plan import make_plan
@@ -72,7 +72,7 @@ def run(spec: str, start: Any, end: Any, engine: "Wanted", threads: int, count: 
 @_ENGINE
 @_THREADS
 @_TOP
-@_JSON
+@result_options
 def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
     """Go on with the SWEEP of that id from its own plan, whatever became of the file that it was made from.
 

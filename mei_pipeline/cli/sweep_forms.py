@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from mei_pipeline.cli import output
-from mei_pipeline.text import column_heading
+from mei_pipeline.text import column_headings, short_paths
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,6 +26,7 @@ _HEADLINE = (
     "net_pnl_usd",
     "fees_usd",
 )
+_FIRST_SHOWN = ("return_pct", "max_drawdown_pct", "trades")  # figures that stand before the axes in a narrow terminal
 _FRONT_SHOWN = 10
 
 
@@ -49,11 +50,14 @@ def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> 
     rows = shown(plan, best, metric)
     common = [path for path, _ in plan.axes if rows[path].n_unique() == 1]
     differing = rows.drop(common, [] if (rows[STANDS_FOR] > 1).any() else STANDS_FOR)
-    headings = [name.rpartition(".")[2] if "." in name else column_heading(name) for name in differing.columns]
-    output.table(f"Best {rows.height} of {combos:,} combos by {metric}", headings, differing.rows())
+    headings = dict(zip(rows.columns, column_headings(rows.columns), strict=True))
+    axes = [path for path, _ in plan.axes if path not in common]
+    important = [headings[name] for name in dict.fromkeys(("combo", metric, *_FIRST_SHOWN, *axes))]
+    title = f"Best {rows.height} of {combos:,} combos by {metric}"
+    output.table(title, [headings[name] for name in differing.columns], differing.rows(), important=important)
     if common:
         first = rows.row(0, named=True)
-        output.echo("all have    " + ", ".join(f"{path} {first[path]}" for path in common))
+        output.echo("all have    " + ", ".join(f"{headings[path]} {first[path]}" for path in common))
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
         output.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
     if best.left_out:
@@ -175,12 +179,13 @@ def print_summary(
     )
     table_of_best(plan, summary.best, summary.metric, results.combos)
     _print_front(summary)
+    names = short_paths([effect.path for effect in summary.axes])
     output.table(
         f"What each axis alone explains of {summary.metric}",
         ("axis", "of the variance, %", f"mean {summary.metric} by value"),
         [
             (
-                effect.path,
+                name,
                 100.0 * effect.share,
                 ", ".join(
                     f"{said(value)}: {mean:.3g}"
@@ -188,11 +193,11 @@ def print_summary(
                     if count
                 ),
             )
-            for effect in summary.axes
+            for effect, name in zip(summary.axes, names, strict=True)
         ],
     )
     for heat in maps[:1]:
-        _print_heat(heat)
+        _print_heat(heat, [path for path, _ in plan.axes])
 
 
 def _print_front(summary: "SweepSummary") -> None:
@@ -201,11 +206,11 @@ def _print_front(summary: "SweepSummary") -> None:
     output.table(title, ("combo", "return, %", "drawdown, %", "turnover, USD"), front.head(_FRONT_SHOWN).rows())
 
 
-def _print_heat(heat: "HeatMap") -> None:
+def _print_heat(heat: "HeatMap", paths: "list[str]") -> None:
     rows = [(label, *(_finite(value) for value in heat.mean[row].tolist())) for row, label in enumerate(heat.rows)]
-    # As a title it would be folded to the width of the table.
-    output.echo(f"Mean {heat.metric}: {heat.across} across" + (f", {heat.down} down" if heat.down else ""))
-    output.table("", ("", *heat.columns), rows)
+    short = dict(zip(paths, short_paths(paths), strict=True))
+    title = f"Mean {heat.metric}: {short[heat.across]} across" + (f", {short[heat.down]} down" if heat.down else "")
+    output.table(title, ("", *heat.columns), rows)
 
 
 def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.sweep_forms import (
     fate_of,
     left_out,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mei_pipeline.sweep.results import Results
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 _BY = click.option("--by", "metric", default="sharpe", help="Metric that decides; default: sharpe.")
 _ALL = click.option("--all", "every", is_flag=True,
                     help="List every combo: those with few trades, and each of those that did the same.")  # fmt: skip
@@ -33,7 +33,7 @@ _SWEEP = click.argument("sweep_id", metavar="SWEEP")
 
 
 @click.command("list")
-@_JSON
+@result_options
 def show_list(as_json: bool) -> None:
     """List the sweeps on disk: how far each has come, what its evidence serves, and whether it stays."""
     from mei_pipeline.config.load import load_config
@@ -46,7 +46,8 @@ def show_list(as_json: bool) -> None:
         output.print_json({"sweeps": [fate_of(fate) for fate in found]})
         return
     heading = ("sweep", "strategy", "bars", "symbols", "days", "done", "of", "state", "MB", "written", "stays, because")
-    output.table(str(settings.sweeps), heading, [line_of(fate) for fate in found])
+    important = ("sweep", "strategy", "state", "stays, because", "done", "of", "written", "MB")
+    output.table(str(settings.sweeps), heading, [line_of(fate) for fate in found], important=important)
     for fate in found:
         if fate.sweep.problem:
             output.warn(fate.sweep.problem)
@@ -60,7 +61,7 @@ def show_list(as_json: bool) -> None:
 @click.option("--heat-map", "axes", nargs=2, metavar="ACROSS DOWN",
               help="Axes of the heat map; default: those that matter most.")  # fmt: skip
 @click.option("--html", type=_FILE, help="Write all of it as one page, with pictures, to this file.")
-@_JSON
+@result_options
 def show(
     sweep_id: str, metric: str, count: int, every: bool, axes: tuple[str, str] | None, html: Path | None, as_json: bool
 ) -> None:
@@ -97,7 +98,7 @@ def show(
 @click.option("--count", type=click.IntRange(1), default=20, help="How many combos; default 20.")
 @_ALL
 @click.option("--out", type=_FILE, help="Write them with all their columns to this .csv or .parquet file.")
-@_JSON
+@result_options
 def top(sweep_id: str, metric: str, count: int, every: bool, out: Path | None, as_json: bool) -> None:
     """Show the best combos of the SWEEP of that id, with the values of its axes.
 
@@ -127,7 +128,7 @@ def top(sweep_id: str, metric: str, count: int, every: bool, out: Path | None, a
 @click.argument("first", metavar="SWEEP")
 @click.argument("second", metavar="OTHER")
 @_BY
-@_JSON
+@result_options
 def compare(first: str, second: str, metric: str, as_json: bool) -> None:
     """Compare what the combos that SWEEP and OTHER both have did in each.
 

@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,9 @@ _PORTS_TRIED = 20
 _START_WITHIN_S = 120.0
 _STOP_WITHIN_S = 15.0
 _LOOK_EVERY_S = 0.5
+_ANSWER_WITHIN_S = 10.0
 _TAIL_LINES = 15
+_DAEMON = "{ instance { daemonHealth { allDaemonStatuses { required lastHeartbeatTime } } } }"
 _BACKLOG = 2048  # connections that wait until the web server accepts them; what uvicorn has
 
 
@@ -137,10 +139,10 @@ def listen_first_free(host: str) -> socket.socket:
     """
     for port in range(_FIRST_PORT, _FIRST_PORT + _PORTS_TRIED):
         try:
-            return listen(host, port)
-        except ConfigError as error:
-            if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
-                raise
+            return _open(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise _refusal(host, port, error) from error
     raise ConfigError(
         f"ports {_FIRST_PORT} to {_FIRST_PORT + _PORTS_TRIED - 1} on {host} are taken; choose one by --port"
     )
@@ -156,20 +158,25 @@ def listen(host: str, port: int) -> socket.socket:
         ConfigError: The port is taken or needs rights, or `host` is no address of this machine.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except socket.gaierror as error:
-        raise ConfigError(f"{host} is no address of this machine ({error.strerror}); use {LOOPBACK}") from error
+        return _open(host, port)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} on {host} is taken; stop what listens there, or choose another by --port"
-            ) from error
-        if error.errno == errno.EACCES:
-            raise ConfigError(f"port {port} needs the rights of root; choose one of 1024 to 65535 by --port") from error
-        raise ConfigError(
-            f"{host} is no address of this machine ({os.strerror(error.errno or errno.EADDRNOTAVAIL)}); use {LOOPBACK}"
-        ) from error
+        raise _refusal(host, port, error) from error
+
+
+def _open(host: str, port: int) -> socket.socket:
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+
+
+def _refusal(host: str, port: int, error: OSError) -> ConfigError:
+    """Return the error of a command that can't listen on `host` and `port`."""
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(f"port {port} on {host} is taken; stop what listens there, or choose another by --port")
+    if error.errno == errno.EACCES:
+        return ConfigError(f"port {port} needs the rights of root; choose one of 1024 to 65535 by --port")
+    # The numbers of `gaierror` are not those of the system.
+    reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or errno.EADDRNOTAVAIL)
+    return ConfigError(f"{host} is no address of this machine ({reason}); use {LOOPBACK}")
 
 
 def _serve(settings: Settings, page: Page, listener: socket.socket, *, as_json: bool) -> None:
@@ -184,14 +191,16 @@ def _serve(settings: Settings, page: Page, listener: socket.socket, *, as_json: 
             servers.append(_start(settings, "dagster-webserver", options, listener.fileno()))
         output.note("starting Dagster ...")
         _wait_until_up(page, servers)
+        # The web server first closes the runs that an earlier session left; a daemon beside it would launch new ones.
+        started_s = time.time()
+        servers.append(_start(settings, "dagster-daemon", ["daemon"]))
+        _wait_for_daemon(page, servers, started_s)
         secret = f"&token={page.token}" if page.token else ""
         lineage = f"{_url(_shown(page.host), page.port)}{LINEAGE}{secret}"
         if as_json:
             output.print_json({"lineage": lineage})
         else:
             output.echo(f"lineage: {lineage}")
-        # The daemon loads the same definitions: one after the other, the page is there in half the time.
-        servers.append(_start(settings, "dagster-daemon", ["daemon"]))
         output.note("Ctrl-C stops it")
         while True:
             _raise_if_dead(servers)
@@ -252,18 +261,49 @@ def _stop(servers: Sequence[Server]) -> None:
 
 
 def _wait_until_up(page: Page, servers: Sequence[Server]) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    near = _WILDCARDS.get(page.host, page.host)
-    request = urllib.request.Request(  # noqa: S310 - the address is our own
-        f"{_url(near, page.port)}/server_info", headers={"Authorization": f"Bearer {page.token}"}
-    )
+    if not _comes_true(servers, lambda: _ask(page, "/server_info") is not None):
+        raise MeiError(f"{servers[0].name} did not answer within {_START_WITHIN_S:.0f} s; see {servers[0].log}")
+
+
+def _wait_for_daemon(page: Page, servers: Sequence[Server], started_s: float) -> None:
+    """Wait until every part of the daemon has reported since `started_s`; until then the page warns that it is down."""
+
+    def reported() -> bool:
+        answer = _ask(page, "/graphql", {"query": _DAEMON})
+        if answer is None:
+            return False
+        parts = json.loads(answer)["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
+        beats = [part["lastHeartbeatTime"] for part in parts if part["required"]]
+        return all(beat is not None and beat >= started_s for beat in beats)
+
+    if not _comes_true(servers, reported):
+        output.warn(f"{servers[-1].name} is not up after {_START_WITHIN_S:.0f} s; see {servers[-1].log}")
+
+
+def _comes_true(servers: Sequence[Server], condition: Callable[[], bool]) -> bool:
+    """Return whether a condition comes true in time while all servers live."""
     deadline_s = time.monotonic() + _START_WITHIN_S
     while time.monotonic() < deadline_s:
         _raise_if_dead(servers)
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), opener.open(request, timeout=2):
-            return
+        if condition():
+            return True
         time.sleep(_LOOK_EVERY_S)
-    raise MeiError(f"{servers[0].name} did not answer within {_START_WITHIN_S:.0f} s; see {servers[0].log}")
+    return False
+
+
+def _ask(page: Page, path: str, question: Mapping[str, str] | None = None) -> bytes | None:
+    """Return the answer of the page, to a POST if there is a question; None if there is no good one yet."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    origin = _url(_WILDCARDS.get(page.host, page.host), page.port)
+    headers = {"Authorization": f"Bearer {page.token}", "Content-Type": "application/json", "Origin": origin}
+    body = None if question is None else json.dumps(question).encode()
+    request = urllib.request.Request(f"{origin}{path}", body, headers)  # noqa: S310 - the address is our own
+    with (
+        contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
+        opener.open(request, timeout=_ANSWER_WITHIN_S) as answer,
+    ):
+        return bytes(answer.read())
+    return None
 
 
 def _raise_if_dead(servers: Sequence[Server]) -> None:

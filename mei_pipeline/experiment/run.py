@@ -32,6 +32,7 @@ from mei_pipeline.simulation.run import Outcome, encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
 from mei_pipeline.sweep.search.methods import choice_of
+from mei_pipeline.workers import end_with_parent
 
 DAYS_OUT_OF_SAMPLE = 280
 """Days that all folds of a night together are judged on: 40 weeks."""
@@ -256,6 +257,7 @@ _experiment: list[Experiment] = []
 
 def _start(experiment: Experiment) -> None:
     """A worker is told once what it does: real hours are large."""
+    end_with_parent()
     use_kernels(experiment.settings)
     _experiment[:] = [experiment]
 
