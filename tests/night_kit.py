@@ -7,8 +7,8 @@ from market_kit import DAY_MS, START_MS, VENUE, fill_lake
 from mei_pipeline import night_plan
 from mei_pipeline.config.load import Config, load_config
 from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.promotion.proposals import assign_lanes, propose
-from mei_pipeline.promotion.propose import promote_proposals
+from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
+from mei_pipeline.promotion.promote_proposals import promote_proposals
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Occasion
@@ -110,7 +110,7 @@ def run_night(settings: Settings, config: Config, *, promote: bool = True) -> Ni
     judge_candidates(settings, plan, open_registry(settings.registry), NOW_MS)
     assign_lanes(settings, config, plan, NOW_MS)
     occasion = Occasion(NOW_MS, "test", "a night", f"night {plan.id}")
-    propose(settings, config, plan, occasion)
+    propose_configs(settings, config, plan, occasion)
     if promote:
         registry, lanes = open_registry(settings.registry), lanes_of(config.lanes)
         promote_proposals(registry, settings.lanes, lanes, policy_id=plan.selection.id, occasion=occasion)

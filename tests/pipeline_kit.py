@@ -11,7 +11,7 @@ from market_kit import DAY_MS, START_MS, fill_lake, write_config
 from mei_pipeline import night_plan
 from mei_pipeline.config.load import Config
 from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.promotion.proposals import ProposalResult, assign_lanes, propose
+from mei_pipeline.promotion.pipeline import ProposalResult, assign_lanes, propose_configs
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.records import Occasion
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
@@ -72,7 +72,7 @@ def judge(found: Night, now_ms: int = NOW_MS) -> None:
 def deploy(found: Night, now_ms: int = NOW_MS) -> ProposalResult:
     """Every station after the verdicts, but for the moves."""
     assign_lanes(found.settings, found.config, found.plan, now_ms)
-    return propose(found.settings, found.config, found.plan, Occasion(now_ms, "test", "night", "test"))
+    return propose_configs(found.settings, found.config, found.plan, Occasion(now_ms, "test", "night", "test"))
 
 
 def write_stitched(found: Night, stitched_by_rank: list[Segment]) -> None:

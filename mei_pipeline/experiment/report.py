@@ -8,7 +8,7 @@ from mei_pipeline.config.axes import grid_of
 from mei_pipeline.experiment.run import Experiment, NightOutcome, folds, promoted
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.selection.statistics.proportions import clopper_pearson
-from mei_pipeline.selection.walk_forward import judged_days
+from mei_pipeline.selection.walk_forward import test_days
 
 
 def summary(experiment: Experiment, outcomes: Sequence[Sequence[NightOutcome]]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def summary(experiment: Experiment, outcomes: Sequence[Sequence[NightOutcome]]) 
         "symbols": len(experiment.source.searched),
         "holdout_symbols": len(experiment.source.holdout_symbols),
         "combos": grid_of(experiment.spec, read_catalog().strategy(experiment.spec.strategy)).combos,
-        "days_out_of_sample": judged_days(folds(experiment)),
+        "days_out_of_sample": test_days(folds(experiment)),
         "policy": experiment.policy.id,
         **rates(outcomes),
         **counts(every),

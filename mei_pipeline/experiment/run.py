@@ -20,9 +20,10 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.evaluation import EvaluationInputs
 from mei_pipeline.selection.folds import Fold, folds_of
+from mei_pipeline.selection.search_statistics import TrialReturns, own_trials
 from mei_pipeline.selection.segments import MarketData
-from mei_pipeline.selection.verdicts import Judgement, TrialReturns, judge_ranks, own_trials
-from mei_pipeline.selection.walk_forward import choose, judged_days, run_ranks
+from mei_pipeline.selection.verdicts import Judgement, judge_ranks
+from mei_pipeline.selection.walk_forward import run_ranks, select_combos, test_days
 from mei_pipeline.settings import Settings, one_thread_for_children
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import use_kernels
@@ -177,7 +178,7 @@ def run_market(experiment: Experiment, seed: int) -> tuple[NightOutcome, ...]:
     for plan in plans:
         rows = _sweep(experiment, bars, data.features, plan)
         least = policy.gates.min_trades
-        walk = choose(plan, partial(_same, rows), policy.walk_forward, policy.candidates, least)
+        walk = select_combos(plan, partial(_same, rows), policy.walk_forward, policy.candidates, least)
         stitched_by_rank = run_ranks(data, plan, walk)
         trials += own_trials(plan, walk, stitched_by_rank)
         if stitched_by_rank:
@@ -195,7 +196,7 @@ def folds(experiment: Experiment) -> tuple[Fold, ...]:
 
 def _search_days(policy: WalkForward, wanted: int) -> int:
     days = wanted
-    while judged_days(folds_of(0, days * DAY_MS, policy)) < wanted:
+    while test_days(folds_of(0, days * DAY_MS, policy)) < wanted:
         days += 1
     return days
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from mei_pipeline.night_plan import NightPlan
 from mei_pipeline.params.identity import Resolved
-from mei_pipeline.promotion.proposals import IncumbentReplay, read_assignments, read_incumbents
-from mei_pipeline.promotion.propose import Assignment, ParameterChange, changes
+from mei_pipeline.promotion.assign import Assignment
+from mei_pipeline.promotion.incumbents import IncumbentReplay
+from mei_pipeline.promotion.pipeline import read_assignments, read_incumbents
+from mei_pipeline.promotion.propose import ParameterChange, parameter_changes
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.records import Pointer, Proposal, Transition
@@ -165,7 +167,7 @@ def _story(
         now=now,
         changes=()
         if before is None or chosen is None
-        else changes(_resolved(registry, before), _resolved(registry, chosen)),
+        else parameter_changes(_resolved(registry, before), _resolved(registry, chosen)),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mei_pipeline import files
 from mei_pipeline.night_plan import NightPlan, known_nights, night_folder, read_plan
-from mei_pipeline.promotion.proposals import read_assignments
+from mei_pipeline.promotion.pipeline import read_assignments
 from mei_pipeline.report.document import escaped, html_of, markdown_of
 from mei_pipeline.report.facts import read_facts
 from mei_pipeline.report.lanes import SHORT

@@ -1,4 +1,4 @@
-"""Legs: one config on the days of one fold, from flat to flat, and chains of them."""
+"""Out-of-sample segments: one config on the days of one fold, from flat to flat, and segments stitched together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from kernels.book import REASONS
 from kernels.market import FillModel, Floats, Ints, fill_model
 from kernels.params import Value
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.replay.run import stage_of
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import DAY_MS, Bars, Window, window
+from mei_pipeline.simulation.market import Bars, Window, window
 from mei_pipeline.simulation.run import Record, record_combo
 
 _FUNDING = REASONS.index("funding")
@@ -22,12 +23,12 @@ _OPENS = (REASONS.index("entry"), REASONS.index("add"))
 
 @dataclass(frozen=True)
 class MarketData:
-    """What configs are judged on.
+    """Bars and features that configs are run on.
 
     Attributes:
-        settings: Says where compiled kernels are.
+        settings: Settings with the place of compiled kernels.
         bars: Bars of the symbols of the book.
-        features: Columns over them that hold every window of the search.
+        features: Columns over the bars that hold every window of the search.
     """
 
     settings: Settings
@@ -37,17 +38,17 @@ class MarketData:
 
 @dataclass(frozen=True)
 class Segment:
-    """What a config did on some days, beginning and ending flat; or several did, one after the other (`stitch`).
+    """The result of a config on some days that begin and end flat, or of several segments that were stitched.
 
     Attributes:
         days_ms: [D] first millisecond of each day.
-        returns: [D] return of equity of each day, fractions; positions left at the end are closed at their marks, at
-            the cost of a fill, on the last day.
-        held: [D] whether a position was open at the close of any step of the day, or any fill was made.
+        returns: [D] return of equity of each day, fractions. Positions that are open at the end are closed on the last
+            day at their last prices, at the cost of a fill.
+        held: [D] True if a position was open at the close of a step of the day, or an order was filled.
         curve: [T] equity at the close of each step over equity at the start; the last one after the closing.
-        trade_symbols: [N] symbol of each round trip, by number.
-        trade_profits: [N] its net profit over equity at the start of the leg; of its own leg in a chain.
-        trade_days_ms: [N] day of its end.
+        trade_symbols: [N] symbol of each trade, by number.
+        trade_profits: [N] net profit of each trade over equity at the start of its own segment.
+        trade_days_ms: [N] day of each exit.
     """
 
     days_ms: Ints
@@ -65,14 +66,16 @@ class Segment:
 
     @property
     def max_drawdown_frac(self) -> float:
-        """Deepest fall from a peak as a fraction of the peak."""
-        return deepest_drawdown_frac(self.curve)
+        """Maximum drawdown, a fraction of the peak."""
+        equity = np.concatenate(([1.0], self.curve))
+        return float((1.0 - equity / np.maximum.accumulate(equity)).max())
 
-
-def deepest_drawdown_frac(curve: Floats) -> float:
-    """Deepest fall from a peak, as a fraction of the peak, of equity that starts at 1 and goes on along `curve` [T]."""
-    whole = np.concatenate(([1.0], curve))
-    return float((1.0 - whole / np.maximum.accumulate(whole)).max())
+    @property
+    def profit_factor(self) -> float | None:
+        """Profits of winning trades over losses of the others; None without a loss."""
+        profits = self.trade_profits
+        lost = float(-profits[profits <= 0.0].sum())
+        return float(profits[profits > 0.0].sum()) / lost if lost > 0.0 else None
 
 
 def run_segment(
@@ -98,22 +101,22 @@ def run_segment(
 
 
 def flat_segment(days_ms: tuple[int, int]) -> Segment:
-    """Days on which nothing was traded."""
+    """Return a segment without trades over the UTC days [from, to)."""
     days = np.arange(*days_ms, DAY_MS, dtype=np.int64)
-    nothing = np.empty(0, dtype=np.int64)
+    no_trades = np.empty(0, dtype=np.int64)
     return Segment(
         days_ms=days,
         returns=np.zeros(len(days)),
         held=np.zeros(len(days), dtype=bool),
         curve=np.ones(len(days)),
-        trade_symbols=nothing,
+        trade_symbols=no_trades,
         trade_profits=np.empty(0),
-        trade_days_ms=nothing,
+        trade_days_ms=no_trades,
     )
 
 
 def stitch(segments: Sequence[Segment]) -> Segment:
-    """Join legs, oldest first: each begins with the equity that the one before ended with."""
+    """Join segments, oldest first: each begins with the equity that the segment before ended with."""
     curves: list[Floats] = [np.empty(0)]
     level = 1.0
     for segment in segments:
@@ -126,14 +129,20 @@ def stitch(segments: Sequence[Segment]) -> Segment:
     return Segment(**joined, curve=np.concatenate(curves))
 
 
+def on_symbols(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
+    """Return the same config for other symbols."""
+    return replace(resolved, symbols=symbols, symbol_params={})
+
+
 def _segment_of(bars: Bars, cut: Window, model: FillModel, record: Record) -> Segment:
-    """A recorded run as a leg: what is still held is closed at its marks."""
+    """Return a recorded run as a segment, with open positions closed at their last prices."""
     close_ms = bars.steps.close_ms[cut.first : cut.last]
     trades = _trades_of(record, cut, model)
     equity = record.equity.copy()
     equity[-1] -= trades.closing_usd
     ends = equity[close_ms % DAY_MS == 0]
     before = np.concatenate(([model.initial_usd], ends))[:-1]
+    # A liquidated book has no equity to compute a return of.
     with np.errstate(divide="ignore", invalid="ignore"):
         returns = np.where(before > 0.0, ends / before - 1.0, 0.0)
     days = np.arange(cut.from_ms, cut.to_ms, DAY_MS, dtype=np.int64)
@@ -150,7 +159,7 @@ def _segment_of(bars: Bars, cut: Window, model: FillModel, record: Record) -> Se
 
 @dataclass(frozen=True)
 class _Trades:
-    """Round trips, those closed at the end included: symbol, profit, step of the last fill; and what closing cost."""
+    """Symbol, profit and step of the last fill of each trade, and the cost of closing positions at the end."""
 
     symbols: Ints
     profits_usd: Floats
@@ -161,20 +170,21 @@ class _Trades:
 def _trades_of(record: Record, cut: Window, model: FillModel) -> _Trades:
     log = record.log
     symbol, size, held = log["symbol"].astype(np.int64), log["size"], log["held"]
-    mark = cut.market.mark[cut.last - 1]
+    last_price = cut.market.mark[cut.last - 1]
     found: list[tuple[int, float, int]] = []
     closing = 0.0
     for s in np.unique(symbol):
         rows = np.flatnonzero(symbol == s)
         after = held[rows]
+        # Funding has a row without a size; it belongs to the trade that holds the position.
         closes = (after == 0.0) & (size[rows] != 0.0)
         trade = np.concatenate(([0], np.cumsum(closes)[:-1]))
         profits = np.bincount(trade, log["cash"][rows])
         last = np.zeros(len(profits), dtype=np.int64)
         np.maximum.at(last, trade, log["step"][rows].astype(np.int64))
         if after[-1] != 0.0:
-            cost = abs(after[-1]) * mark[s] * (model.fee + model.exit_slip)
-            profits[-1] += after[-1] * (mark[s] - _entry(log[rows[trade == trade[-1]]])) - cost
+            cost = abs(after[-1]) * last_price[s] * (model.fee + model.exit_slip)
+            profits[-1] += after[-1] * (last_price[s] - _entry_price(log[rows[trade == trade[-1]]])) - cost
             last[-1] = cut.last - 1
             closing += cost
         found += zip([int(s)] * len(profits), profits.tolist(), last.tolist(), strict=True)
@@ -187,8 +197,8 @@ def _trades_of(record: Record, cut: Window, model: FillModel) -> _Trades:
     )
 
 
-def _entry(rows: NDArray[np.record]) -> float:
-    """Average entry price of a position from the fills of its round trip, as the ledger has it."""
+def _entry_price(rows: NDArray[np.record]) -> float:
+    """Return the average entry price of a position from the fills of its trade, computed as the ledger does."""
     held = entry = 0.0
     columns = (rows[name].tolist() for name in ("size", "price", "reason", "held"))
     for size, price, reason, after in zip(*columns, strict=True):
@@ -199,21 +209,17 @@ def _entry(rows: NDArray[np.record]) -> float:
 
 
 def _held(record: Record, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
-    """Days with a position or a fill: those from each fill to the next one while something is held."""
+    """Return for each day if it has a position or a fill: [days]."""
     first_day = cut.from_ms // DAY_MS
     day = np.clip(bars.steps.open_ms[record.log["step"].astype(np.int64)] // DAY_MS - first_day, 0, days - 1)
     symbol = record.log["symbol"].astype(np.int64)
-    spans = np.zeros(days + 1, dtype=np.int64)  # how many begin on a day, less those that ended the day before
+    spans = np.zeros(days + 1, dtype=np.int64)  # spans that begin on a day, less those that ended the day before
     for s in np.unique(symbol):
         rows = np.flatnonzero((symbol == s) & (record.log["reason"] != _FUNDING))
         after = record.log["held"][rows]
+        # A span lasts from each fill to the next one while a position is held.
         starts = day[rows]
         ends = np.concatenate((day[rows][1:], [days - 1]))
         np.add.at(spans, starts, 1)
         np.subtract.at(spans, np.where(after != 0.0, ends, starts) + 1, 1)
     return np.asarray(spans.cumsum()[:days] > 0)
-
-
-def on_symbols(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
-    """The same config for other symbols."""
-    return replace(resolved, symbols=symbols, symbol_params={})

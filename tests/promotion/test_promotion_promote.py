@@ -196,7 +196,8 @@ def wait(step):
         print("ready", flush=True)
         sys.stdin.readline()
 try:
-    done = kit.promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 0, kit.at(51), fault_hook=wait)
+    lanes, hook = folder / "lanes", {"fault_hook": wait}
+    done = kit.promote(kit.fresh(folder), lanes, kit.PAPER1, config_id, kit.POLICY, 0, kit.at(51), **hook)
     print("won", done.pointer.config_id)
 except Refused as error:
     print("lost", error)

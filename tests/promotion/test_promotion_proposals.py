@@ -15,9 +15,10 @@ from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.files import canonical_json
 from mei_pipeline.night_plan import night_bars, night_features
 from mei_pipeline.promotion.moves import pause
+from mei_pipeline.promotion.pipeline import assign_lanes, read_assignments, read_incumbents
 from mei_pipeline.promotion.promote import PromotionRequest, promote
-from mei_pipeline.promotion.proposals import assign_lanes, read_assignments, read_incumbents
-from mei_pipeline.promotion.propose import CandidateRecord, promote_proposals, store_candidates
+from mei_pipeline.promotion.promote_proposals import promote_proposals
+from mei_pipeline.promotion.propose import CandidateRecord, store_candidates
 from mei_pipeline.registry import tables
 from mei_pipeline.registry.database import open_registry, writing
 from mei_pipeline.registry.lanes import lanes_of

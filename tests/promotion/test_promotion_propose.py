@@ -10,17 +10,16 @@ from sqlalchemy import update
 from kernels.cache import source_hash
 from mei_pipeline.errors import DataError, Fatal, Refused
 from mei_pipeline.params.identity import config_id as id_of
-from mei_pipeline.promotion.assign import by_role
+from mei_pipeline.promotion.assign import Assignment, role_order
 from mei_pipeline.promotion.moves import pause, retire
+from mei_pipeline.promotion.promote_proposals import promote_proposals
 from mei_pipeline.promotion.propose import (
-    Assignment,
     CandidateRecord,
     LaneProposal,
     ParameterChange,
     StoredCandidate,
-    changes,
-    promote_proposals,
-    propose_deployments,
+    parameter_changes,
+    propose_assignments,
     store_candidates,
 )
 from mei_pipeline.registry import store, tables
@@ -41,7 +40,7 @@ class Made:
 
 
 def assign(registry, lanes, assignments, which=BOTH, night=kit.NIGHT):
-    return propose_deployments(
+    return propose_assignments(
         registry, lanes, which, assignments, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9)
     )
 
@@ -49,7 +48,7 @@ def assign(registry, lanes, assignments, which=BOTH, night=kit.NIGHT):
 def deploy(registry, lanes, candidates, which=BOTH, night=kit.NIGHT):
     """A whole night, the best config to the first lane."""
     judged = store_candidates(registry, candidates, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9))
-    which = sorted(which, key=by_role)
+    which = sorted(which, key=role_order)
     return Made(judged, assign(registry, lanes, kit.by_rank(registry, judged, which), which, night))
 
 
@@ -171,10 +170,10 @@ def test_the_next_night_says_old_new_and_difference(registry, lanes):
 
 
 def test_everything_differs_from_nothing():
-    found = changes(None, kit.resolved())
+    found = parameter_changes(None, kit.resolved())
     assert ParameterChange("market.taker_fee_bps", None, 4.5) in found
     assert ParameterChange("symbols", None, ["BTC", "ETH"]) in found
-    assert changes(kit.resolved(), kit.resolved()) == ()
+    assert parameter_changes(kit.resolved(), kit.resolved()) == ()
 
 
 def test_launched_alone_it_refuses_what_did_not_pass(registry, lanes):

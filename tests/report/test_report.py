@@ -19,7 +19,8 @@ from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import DataError
 from mei_pipeline.night_plan import NightPlan, night_folder, read_plan
 from mei_pipeline.promotion.moves import pause
-from mei_pipeline.promotion.propose import changes, promote_proposals
+from mei_pipeline.promotion.promote_proposals import promote_proposals
+from mei_pipeline.promotion.propose import parameter_changes
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Occasion
@@ -38,9 +39,9 @@ from mei_pipeline.report.facts import Facts, read_facts
 from mei_pipeline.report.sections import outcome, report_of
 from mei_pipeline.report.write import is_current, latest_finished, unnamed, write_report
 from mei_pipeline.selection.folds import block_starts_ms
-from mei_pipeline.selection.io import chosen_days, read_candidates, read_gate_results, read_replays
+from mei_pipeline.selection.io import read_candidates, read_gate_results, read_replays
 from mei_pipeline.selection.pictures import equity_picture
-from mei_pipeline.selection.pipeline import select_candidates
+from mei_pipeline.selection.pipeline import select_candidates, selection_days
 from mei_pipeline.selection.segments import Segment, flat_segment
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.market import DAY_MS
@@ -97,7 +98,7 @@ def test_the_page_is_whole_and_fetches_nothing(ended: Settings) -> None:
     labels = [ET.fromstring(each).get("aria-label", "") for each in pictures]  # noqa: S314 - our own picture
     candidates = read_candidates(ended, plan).candidates
     assert sum("equity" in label for label in labels) == len(candidates)
-    assert {"Overfitting", "Luck", "Walk-forward"} <= set(labels)
+    assert {"Overfitting", "Selection bias", "Walk-forward"} <= set(labels)
     assert any(label.startswith("sharpe by") for label in labels)
 
 
@@ -210,7 +211,7 @@ def test_parameters_that_differ_between_old_and_new_are_listed(ended: Settings) 
     assert other.now
     registry = open_registry(ended.registry)
     old, new = (get_config(registry, lane.now.config_id).resolved for lane in (one, other))
-    differing = changes(old, new)
+    differing = parameter_changes(old, new)
     assert differing
     told = replace(facts, lanes=(replace(one, changes=differing),))
     rows = tables(report_of(told), "Lanes")["What changes"].rows
@@ -329,7 +330,7 @@ def test_replays_agree_with_the_search_and_with_what_is_said_of_them(ended: Sett
     rows = read_results(sweep_folder(ended.sweeps, plan.sweep), plan.sweep)
     starts = block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)
     for each, (inside, holdout) in zip(read_candidates(ended, plan).candidates, read_replays(ended, plan), strict=True):
-        assert (inside.days_ms[0], inside.days_ms[-1] + DAY_MS) == chosen_days(plan) == (starts[0], starts[-1])
+        assert (inside.days_ms[0], inside.days_ms[-1] + DAY_MS) == selection_days(plan) == (starts[0], starts[-1])
         assert (holdout.days_ms[0], holdout.days_ms[-1] + DAY_MS) == (plan.holdout_ms, plan.to_ms)
         assert 100.0 * holdout.return_frac == each.holdout.return_pct
         # A leg closes what is left on the last day, and the search does not: the last block may differ.
@@ -366,7 +367,7 @@ def test_rolling_windows_are_chosen_on_their_last_blocks_alone(ended: Settings) 
     rolling = plan.selection.walk_forward.model_copy(update={"window": "rolling"})
     plan = replace(plan, selection=plan.selection.model_copy(update={"walk_forward": rolling}))
     starts = block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)
-    assert chosen_days(plan) == (starts[BLOCKS - 8], plan.sweep.to_ms)
+    assert selection_days(plan) == (starts[BLOCKS - 8], plan.sweep.to_ms)
 
 
 def test_candidates_can_be_named_again(ended: Settings) -> None:

@@ -18,7 +18,7 @@ from kernels.blocks import BLOCKS
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.night_plan import night_bars, night_features
-from mei_pipeline.promotion.proposals import assign_lanes, propose
+from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.records import Occasion
 from mei_pipeline.registry.store import lane_pointers, latest_proposals, list_configs
@@ -70,7 +70,7 @@ STATIONS = {
     "candidates": lambda found: select_candidates(found.settings, found.plan),
     "gate_results": gate,
     "role_assignments": lambda found: assign_lanes(found.settings, found.config, found.plan, NOW_MS),
-    "deployments": lambda found: propose(found.settings, found.config, found.plan, None),
+    "deployments": lambda found: propose_configs(found.settings, found.config, found.plan, None),
 }
 READS = [
     ("walk_forward.json", "walk_forward", ("candidates", "gate_results", "role_assignments", "deployments")),
@@ -104,7 +104,7 @@ def test_deployments_read_what_the_lanes_were_assigned(judged):
 
 
 def deploy_only(found: Night):
-    return propose(found.settings, found.config, found.plan, Occasion(NOW_MS, "test", "night", "test"))
+    return propose_configs(found.settings, found.config, found.plan, Occasion(NOW_MS, "test", "night", "test"))
 
 
 @settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -379,7 +379,7 @@ def test_equal_scores_are_told_apart_by_their_ids(judged):
 def test_returns_that_are_no_numbers_stop_the_night(judged):
     _, stitched_by_rank = read_walk_forward(judged.settings, judged.plan)
     write_stitched(judged, [replace(each, returns=np.full(len(each.returns), np.nan)) for each in stitched_by_rank])
-    with pytest.raises(DataError, match=r"look slot 0 of night .*: a return is no number"):
+    with pytest.raises(DataError, match=r"look rank 0 of night .*: a return is no number"):
         gate(judged)
 
 

@@ -31,10 +31,12 @@ from mei_pipeline.selection.gates import (
     min_sharpe_without_best_symbol,
 )
 from mei_pipeline.selection.ranking import COLUMNS, RankedCombo, neighbour_means, rank_combos
+from mei_pipeline.selection.search_statistics import own_trials
 from mei_pipeline.selection.segments import MarketData, Segment, flat_segment, run_segment, stitch
+from mei_pipeline.selection.selection_bias import estimate_selection_bias
 from mei_pipeline.selection.stress import neighbours
-from mei_pipeline.selection.verdicts import estimate_selection_bias, judge_ranks, own_trials
-from mei_pipeline.selection.walk_forward import choose, least_trades, run_ranks
+from mei_pipeline.selection.verdicts import judge_ranks
+from mei_pipeline.selection.walk_forward import least_trades, run_ranks, select_combos
 from mei_pipeline.settings import CHECKOUT
 from mei_pipeline.simulation.market import DAY_MS, window
 from mei_pipeline.simulation.memory import features_of, synthetic_bars
@@ -152,7 +154,7 @@ def test_combos_of_a_grid_are_ranked_by_the_mean_ratio_of_those_around_them(mei_
         own = sharpe(*(rows[name].to_numpy()[:, first:last].sum(axis=1) for name in COLUMNS[2:]))
         once = [np.mean([own[k] for k in ks]) for ks in beside]
         assert ranks == pytest.approx([np.mean([once[k] for k in ks]) for ks in beside])
-    walk = choose(plan, lambda _: [rows], ANCHORED, 1)
+    walk = select_combos(plan, lambda _: [rows], ANCHORED, 1)
     fit = [k for k in range(plan.combos) if own[k] > 0.0]
     assert walk.ranks[0].final.combo == max(fit, key=lambda k: found[1][k])
     assert walk.ranks[0].final.sharpe == own[walk.ranks[0].final.combo]
@@ -188,14 +190,14 @@ def test_a_combo_that_trades_too_seldom_for_the_gate_is_not_chosen(mei_settings,
     folds = folds_of(FROM_MS, TO_MS, ANCHORED)
     wanted = int(rows["trades"].median() * sum(fold.days for fold in folds) / SEARCHED)
     few = set(rows.filter(pl.col("trades") < least_trades(plan, folds, wanted))["combo"])
-    free, held = (choose(plan, lambda _: [rows], ANCHORED, 12, least) for least in (0, wanted))
+    free, held = (select_combos(plan, lambda _: [rows], ANCHORED, 12, least) for least in (0, wanted))
     picked = [
         {each.combo for rank in walk.ranks for each in (rank.final, *rank.selected) if each} for walk in (free, held)
     ]
     assert few & picked[0]
     assert picked[1]
     assert not few & picked[1]
-    assert choose(plan, lambda _: [rows], ANCHORED, 12, 10**6).ranks == ()
+    assert select_combos(plan, lambda _: [rows], ANCHORED, 12, 10**6).ranks == ()
 
 
 def test_a_leg_is_the_replay_less_the_cost_of_closing(mei_settings, bars, plan):
@@ -242,10 +244,10 @@ def changed_after(bars, time_ms):
 
 def test_what_comes_later_changes_no_choice_and_no_leg(mei_settings, bars, plan):
     data = market_data_of(mei_settings, bars, plan)
-    before = choose(plan, lambda _: [rows_of(data, plan)], ANCHORED, 3)
+    before = select_combos(plan, lambda _: [rows_of(data, plan)], ANCHORED, 3)
     seventh = before.folds[6]
     other = market_data_of(mei_settings, changed_after(bars, seventh.test_ms[1]), plan)
-    after = choose(plan, lambda _: [rows_of(other, plan)], ANCHORED, 3)
+    after = select_combos(plan, lambda _: [rows_of(other, plan)], ANCHORED, 3)
     for one, two in zip(before.ranks, after.ranks, strict=False):
         assert one.selected[:7] == two.selected[:7]
         for fold, chosen in zip(before.folds[:7], one.selected[:7], strict=True):
@@ -276,7 +278,7 @@ def policy():
 def judged(settings, bars, plan, policy):
     data = market_data_of(settings, bars, plan)
     rows = [rows_of(data, plan)]
-    walk = choose(plan, lambda _: rows, policy.walk_forward, policy.candidates)
+    walk = select_combos(plan, lambda _: rows, policy.walk_forward, policy.candidates)
     stitched_by_rank = run_ranks(data, plan, walk)
     inputs = EvaluationInputs(data, None, plan, walk, policy, TO_MS + HOLDOUT * DAY_MS)
     return judge_ranks(inputs, stitched_by_rank, rows, own_trials(plan, walk, stitched_by_rank)).judgements

@@ -17,7 +17,7 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 class WalkForward(FileModel):
-    """Cut of the search's days into folds: each fold selects combos on its train days and judges them on its test days."""
+    """Folds of the search's days: each selects combos on its train days and judges them on its test days."""
 
     window: Literal["anchored", "rolling"]
     """Start of the train days: `anchored` at the first day of the search, so that every fold has more of them;
@@ -113,11 +113,11 @@ class Gates(FileModel):
     days loses money on the other half."""
     min_deflated_sharpe: Probability
     """Least deflated Sharpe ratio: the probability that the true Sharpe ratio out of sample is above zero, given the
-    number of independent trials on these days, of this nightly run and those before it."""
+    number of independent trials on these days, by this nightly run and those before it."""
     max_spa_cash_p: Probability
     """Greatest p-value of the test for superior predictive ability (SPA) against cash."""
     max_spa_buy_and_hold_p: Probability
-    """Greatest p-value of the same test against buying and holding all symbols, scaled to the candidates' volatility."""
+    """Greatest p-value of the same test against buying and holding all symbols, at the volatility of the candidates."""
 
 
 class Roles(FileModel):
