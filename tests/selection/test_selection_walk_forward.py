@@ -25,7 +25,7 @@ from mei_pipeline.selection.evaluation import (
 from mei_pipeline.selection.folds import folds_of
 from mei_pipeline.selection.gates import (
     GATES,
-    judge,
+    apply_gates,
     min_holdout_probability,
     min_recent_probability,
     min_sharpe_without_best_symbol,
@@ -317,8 +317,8 @@ OTHERS = {"search", "stress", "crises", "holdout_symbols_sharpe"}
 @pytest.mark.parametrize("field", [f.name for f in fields(Measurements) if f.name not in OTHERS])
 def test_what_was_not_measured_never_passes(mei_settings, bars, plan, policy, field):
     measured = judged_once(mei_settings, bars, plan, policy)
-    before = {gate.name: gate.verdict for gate in judge(measured, policy.gates)}
-    lost = judge(replace(measured, **{field: float("nan")}), policy.gates)
+    before = {gate.name: gate.verdict for gate in apply_gates(measured, policy.gates)}
+    lost = apply_gates(replace(measured, **{field: float("nan")}), policy.gates)
     rejected = [gate.name for gate in lost if gate.verdict == "no evidence" and before[gate.name] != "no evidence"]
     assert len(rejected) == (0 if field == "return_pct" else 1)
 
