@@ -96,10 +96,10 @@ def test_a_config_may_hold_two_lanes(registry, lanes):
 @pytest.mark.parametrize(
     ("lane", "words"),
     [
-        (replace(kit.PAPER1, mode="live"), "only paper lanes"),
-        (replace(kit.PAPER1, mode="shadow"), "only paper lanes"),
+        (replace(kit.PAPER1, mode="live"), "moves paper lanes only"),
+        (replace(kit.PAPER1, mode="shadow"), "moves paper lanes only"),
         (replace(kit.PAPER1, manual=True), "is manual"),
-        (replace(kit.PAPER1, venue="hyperliquid"), "venues never mix"),
+        (replace(kit.PAPER1, venue="hyperliquid"), "choose a lane of its venue"),
     ],
 )
 def test_a_lane_that_no_night_may_move(registry, lanes, lane, words):

@@ -131,7 +131,7 @@ def test_lanes_that_no_night_moves_say_why(judged):
     assert told.pop("paper1")[0] == ids(found)[0]
     assert told == {
         "hand": (None, "nothing, because the lane is manual"),
-        "live": (None, "nothing, because a lane of mode live is moved by a person"),
+        "live": (None, "nothing, because a person moves lanes of mode live"),
         "elsewhere": (None, "nothing, because no config of binance was judged"),
     }
 
@@ -157,7 +157,10 @@ def test_where_all_that_passed_hold_lanes_that_no_night_moves_nothing_is_left(he
     gates.write_text(text)
     assert ids(held) == [keep]
     found = with_lanes(held, paper1={"role": "primary", "manual": True}, paper2={"role": "primary"})
-    assert assigned(found)["paper2"] == (None, "nothing, because what passed holds a lane that no night moves")
+    assert assigned(found)["paper2"] == (
+        None,
+        "nothing, because every accepted config holds a lane that no nightly run may move",
+    )
 
 
 def test_a_verdict_holds_after_roles_are_edited(judged):
@@ -249,7 +252,7 @@ def test_an_incumbent_of_other_kernels_is_assigned_anew(held):
     found = with_roles(held, min_run_days=365)
     config_id, reason = assigned(found)["paper1"]
     assert config_id == best
-    assert reason.endswith("it holds the lane and was judged anew with these kernels")
+    assert reason.endswith("it holds the lane and was judged again with these kernels")
     assert deploy(found).lanes[0].new == best
 
 

@@ -129,7 +129,7 @@ def by_rank(registry: Registry, judged: Sequence[StoredCandidate], lanes: Sequen
     """The n-th best that passed for the n-th lane of its venue that a night may move, one after the other.
 
     A config in a lane that no night moves is for no other one, and one that holds the very lane is assigned anew only
-    where it was let in with other kernels.
+    where it was accepted with other kernels.
     """
     held = {lane.name: wanted(registry, lane.name) for lane in lanes}
     reasons = {lane.name: reason_not_to_move(lane, held[lane.name] and held[lane.name].pointer) for lane in lanes}

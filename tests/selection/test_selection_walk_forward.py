@@ -117,7 +117,7 @@ def replace_embargo(policy, days):
 
 
 def test_an_embargo_that_leaves_no_day_is_refused():
-    with pytest.raises(ConfigError, match=r"embargo_days: 5 leave nothing of 5 days"):
+    with pytest.raises(ConfigError, match=r"embargo_days: 5 days leave none of 5 test days"):
         folds_of(FROM_MS, TO_MS, replace_embargo(ANCHORED, 5))
 
 
