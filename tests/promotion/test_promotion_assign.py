@@ -93,8 +93,8 @@ def test_who_moves_like_a_lane_that_is_taken_is_for_no_other():
     assert chosen([PRIMARY, FALLBACK], passed[:2], rules=rules) == {"paper1": "a", "paper2": None}
     (_, second) = assign([PRIMARY, FALLBACK], passed[:2], {}, rules, NOW_MS)
     assert second.reason == (
-        "nothing, because each of 2 accepted configs is in another lane, failed in this one, or correlates with another "
-        "lane by more than 0.9"
+        "nothing, because each of 2 accepted configs is in another lane, failed in this one, or correlates with "
+        "another lane by more than 0.9"
     )
 
 

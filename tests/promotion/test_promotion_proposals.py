@@ -84,7 +84,7 @@ def test_every_finalist_is_stored_with_its_verdict_and_no_pointer_moves(judged):
     done = deploy(judged)
     registry = open_registry(judged.settings.registry)
     candidates = read_candidates(judged.settings, judged.plan).candidates
-    assert [each.config_id for each in done.judged] == [each.config_id for each in candidates]
+    assert [each.config_id for each in done.candidates] == [each.config_id for each in candidates]
     for candidate, judgement in zip(
         candidates, read_gate_results(judged.settings, judged.plan).judgements, strict=True
     ):

@@ -278,8 +278,10 @@ def test_a_night_in_which_nothing_made_money_is_a_night(mei_settings: Settings, 
     assert [(lane.new, lane.reason) for lane in done.lanes] == [
         (
             None,
-            "nothing, because no combo of the search with enough trades made money on the days that candidates are "
-            "selected on",
+            (
+                "nothing, because no combo of the search with enough trades made money on the days that candidates are "
+                "selected on"
+            ),
         )
     ]
     registry = open_registry(mei_settings.registry)
@@ -394,7 +396,7 @@ def test_all_failing_is_a_night_that_says_where_most_fell(first_judged, home, tm
     results = read_gate_results(strict.settings, strict.plan)
     assert [each.reason.split(":")[0] for each in results.judgements] == ["min_sharpe"] * 3
     done = deploy(strict)
-    assert [judged.passed for judged in done.judged] == [False] * 3
+    assert [judged.passed for judged in done.candidates] == [False] * 3
     assert done.lanes[0].reason == "nothing, because none of 3 passed; most were rejected at min_sharpe (3)"
     assert done.lanes[0].new is None
 
