@@ -14,13 +14,13 @@ from mei_pipeline.cli.tables import show_members
 
 if TYPE_CHECKING:
     from mei_pipeline.config.models import SweepSpec
-    from mei_pipeline.simulation.device import Wanted
+    from mei_pipeline.simulation.device import DeviceName
     from mei_pipeline.simulation.market import Bars
     from mei_pipeline.sweep.plan import SweepPlan
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 _ENGINE = click.option(
-    "--engine",
+    "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
     default="auto",
     show_default=True,
@@ -59,12 +59,12 @@ def sweep() -> None:
 @_THREADS
 @_TOP
 @_JSON
-def run(spec: str, start: Any, end: Any, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
+def run(spec: str, start: Any, end: Any, device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
     """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
     from mei_pipeline.sweep.plan import make_plan
 
     found, bars, from_ms, to_ms = find_search(spec, start, end)
-    _go(make_plan(found, bars, from_ms, to_ms), bars, engine, threads, count, as_json)
+    _go(make_plan(found, bars, from_ms, to_ms), bars, device, threads, count, as_json)
 
 
 @sweep.command("resume")
@@ -73,7 +73,7 @@ def run(spec: str, start: Any, end: Any, engine: "Wanted", threads: int, count: 
 @_THREADS
 @_TOP
 @_JSON
-def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
+def resume(sweep_id: str, device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
     """Go on with the SWEEP of that id from its own plan, whatever became of the file that it was made from.
 
     Rules and data must be those that it was planned with; where they are not, the error says which changed.
@@ -84,10 +84,10 @@ def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: b
 
     settings = read_settings()
     _, plan = find_sweep(settings.sweeps, sweep_id)
-    _go(plan, planned_bars(settings, plan), engine, threads, count, as_json)
+    _go(plan, planned_bars(settings, plan), device, threads, count, as_json)
 
 
-def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
+def _go(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
     """Run what is left of a plan, and show the best."""
     from mei_pipeline.candles.intervals import iso
     from mei_pipeline.config.load import PIPELINE
@@ -108,21 +108,21 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     cut = window(bars, plan.from_ms, plan.to_ms)
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
-    where = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
-    chosen = str(choose(settings, engine, plan.strategy)) if where.run == "local" else ""
+    where = read_yaml(settings.config / PIPELINE, PipelineConfig).device  # a sweep that goes on needs no other file
+    chosen = str(choose(settings, device, plan.strategy)) if where.run == "local" else ""
     if chosen:
-        output.note(f"engine: {chosen}")
+        output.note(f"device: {chosen}")
     with output.bar() as progress:
         use_kernels(settings)
         features = build_features(bars, plan.columns(), settings.features, progress)
-        done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, where=where, progress=progress)
+        done = run_sweep(settings, plan, cut, features, threads=threads, device=device, where=where, progress=progress)
     write_notes(done.folder, notes)
     best = find_best(open_results(done.folder, plan), count)
     if as_json:
         output.print_json(
             {
                 "sweep": done.id,
-                "engine": done.engine,
+                "device": done.device,
                 "folder": str(done.folder),
                 "combos": done.combos,
                 "resumed": done.resumed,
@@ -140,8 +140,8 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     show_members(members, iso(plan.from_ms), iso(plan.to_ms))
     for note in notes:
         output.note(note)
-    if chosen and done.engine != chosen:
-        output.note(f"engine: {done.engine}")
+    if chosen and done.device != chosen:
+        output.note(f"device: {done.device}")
     output.note(f"{done.combos:,} combos in {done.seconds:.1f} s, {done.speed or 'all done before'}; {done.folder}")
     output.note(f"`mei sweep show {done.id[:8]}` tells more")
 
