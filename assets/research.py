@@ -306,7 +306,7 @@ def _swept(report: SweepReport, results: Results, summary: SweepSummary) -> Meta
             combos=results.combos,
             combos_per_s=report.combos_per_s,
             bar_steps_per_s=report.bar_steps_per_s,
-            engine=report.engine,
+            device=report.device,
             lost_money_pct=100.0 * summary.lost_frac,
             without_trades=summary.idle,
             pareto_front=table(summary.front, REPLAYED),

@@ -15,11 +15,11 @@ from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.bench.work import Work
-    from mei_pipeline.simulation.device import Wanted
+    from mei_pipeline.simulation.device import DeviceName
 
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
 _ENGINE = click.option(
-    "--engine",
+    "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
     default="cpu",
     show_default=True,
@@ -44,7 +44,7 @@ def bench() -> None:
 @_THREADS
 @result_options
 def w1(
-    bars: int | None, combos: int | None, repeats: int, first: bool, engine: "Wanted", threads: int, as_json: bool
+    bars: int | None, combos: int | None, repeats: int, first: bool, device: "DeviceName", threads: int, as_json: bool
 ) -> None:
     """Sweep ema_cross over one symbol, 17,520 hours, 1,024 combos: the workload that backtesters are compared by."""
     if first:
@@ -57,7 +57,7 @@ def w1(
     with output.bar() as progress:
         work = station.make(bars or station.BARS, combos or station.COMBOS)
         figures, _ = run_work(
-            read_settings(), work, "w1", threads=threads, repeats=repeats, engine=engine, progress=progress
+            read_settings(), work, "w1", threads=threads, repeats=repeats, device=device, progress=progress
         )
     _show("Sweep of one symbol", figures.to_dict(), as_json=as_json)
 
@@ -77,7 +77,7 @@ def portfolio(
     symbols: int,
     days: int,
     repeats: int,
-    engine: "Wanted",
+    device: "DeviceName",
     threads: int,
     as_json: bool,
 ) -> None:
@@ -90,7 +90,7 @@ def portfolio(
     with output.bar() as progress:
         work = station.make(exits or "", symbols=symbols, days=days, combos=combos or 0, progress=progress)
         figures, _ = run_work(
-            read_settings(), work, name, threads=threads, repeats=repeats, engine=engine, progress=progress
+            read_settings(), work, name, threads=threads, repeats=repeats, device=device, progress=progress
         )
     _show("Sweep of a book", figures.to_dict(), as_json=as_json)
 
@@ -212,7 +212,7 @@ def _first() -> dict[str, Any]:
     figures = json.loads(done.stdout)
     return {
         "work": "first result",
-        "engine": figures["engine"],
+        "device": figures["device"],
         "first_result_s": seconds,
         "run_s": figures["seconds"],
     }

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from mei_pipeline.registry.store import Registry
 
 _GIB = 1 << 30
-_FAILS_BELOW = (
-    1 * _GIB
-)  # a nightly run of 14 symbols writes about 100 MiB; with less it may stop half-way
+_FAILS_BELOW = 1 * _GIB  # a nightly run of 14 symbols writes about 100 MiB; with less it may stop half-way
 _WARNS_BELOW = 10 * _GIB
 _KERNELS = 64 << 20  # bytes; those of all strategies take some 3 MiB for each version of their sources
 _RUNS_TO_COME = 7  # a week of nightly runs: time to make room

@@ -15,12 +15,12 @@ from mei_pipeline.cli.tables import show_members
 
 if TYPE_CHECKING:
     from mei_pipeline.config.models import SweepSpec
-    from mei_pipeline.simulation.device import Wanted
+    from mei_pipeline.simulation.device import DeviceName
     from mei_pipeline.simulation.market import Bars
     from mei_pipeline.sweep.plan import SweepPlan
 
-_ENGINE = click.option(
-    "--engine",
+_DEVICE = click.option(
+    "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
     default="auto",
     show_default=True,
@@ -55,25 +55,25 @@ def sweep() -> None:
 @click.argument("spec")
 @FROM
 @TO
-@_ENGINE
+@_DEVICE
 @_THREADS
 @_TOP
 @result_options
-def run(spec: str, start: Any, end: Any, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
+def run(spec: str, start: Any, end: Any, device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
     """Run SPEC, a name in config/sweeps or the path of such a file, over the lake; a killed sweep resumes."""
     from mei_pipeline.sweep.plan import make_plan
 
     found, bars, from_ms, to_ms = find_search(spec, start, end)
-    _run_plan(make_plan(found, bars, from_ms, to_ms), bars, engine, threads, count, as_json)
+    _run_plan(make_plan(found, bars, from_ms, to_ms), bars, device, threads, count, as_json)
 
 
 @sweep.command("resume")
 @click.argument("sweep_id", metavar="SWEEP")
-@_ENGINE
+@_DEVICE
 @_THREADS
 @_TOP
 @result_options
-def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
+def resume(sweep_id: str, device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
     """Resume SWEEP from its stored plan, even if its file has changed since.
 
     Rules and data must be those of the plan; otherwise the error names the difference.
@@ -84,10 +84,10 @@ def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: b
 
     settings = read_settings()
     _, plan = find_sweep(settings.sweeps, sweep_id)
-    _run_plan(plan, planned_bars(settings, plan), engine, threads, count, as_json)
+    _run_plan(plan, planned_bars(settings, plan), device, threads, count, as_json)
 
 
-def _run_plan(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
+def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
     """Run the rest of a plan, and show the best combos."""
     from mei_pipeline.candles.intervals import iso
     from mei_pipeline.config.load import PIPELINE
@@ -109,20 +109,20 @@ def _run_plan(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, c
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
     where = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
-    chosen = str(choose(settings, engine, plan.strategy)) if where.run == "local" else ""
+    chosen = str(choose(settings, device, plan.strategy)) if where.run == "local" else ""
     if chosen:
-        output.note(f"engine: {chosen}")
+        output.note(f"device: {chosen}")
     with output.bar() as progress:
         use_kernels(settings)
         features = build_features(bars, plan.columns(), settings.features, progress)
-        done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, where=where, progress=progress)
+        done = run_sweep(settings, plan, cut, features, threads=threads, device=device, where=where, progress=progress)
     write_notes(done.folder, notes)
     best = find_best(open_results(done.folder, plan), count)
     if as_json:
         output.print_json(
             {
                 "sweep": done.id,
-                "engine": done.engine,
+                "device": done.device,
                 "folder": str(done.folder),
                 "combos": done.combos,
                 "resumed": done.resumed,
@@ -140,8 +140,8 @@ def _run_plan(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, c
     show_members(members, iso(plan.from_ms), iso(plan.to_ms))
     for note in notes:
         output.note(note)
-    if chosen and done.engine != chosen:
-        output.note(f"engine: {done.engine}")
+    if chosen and done.device != chosen:
+        output.note(f"device: {done.device}")
     output.note(f"{done.combos:,} combos in {done.seconds:.1f} s, {done.speed or 'all done before'}; {done.folder}")
     output.note(f"`mei sweep show {done.id[:8]}` shows the details")
 

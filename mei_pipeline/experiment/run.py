@@ -28,7 +28,7 @@ from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.market import DAY_MS, Bars, context_only, window
 from mei_pipeline.simulation.memory import features_of, threads_of
-from mei_pipeline.simulation.run import Outcome, encode_combos, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
 from mei_pipeline.sweep.search.methods import choice_of
@@ -232,7 +232,7 @@ def all_numbers(settings: Settings, plan: SweepPlan) -> Ints:
 
 def run_numbers(
     settings: Settings, bars: Bars, features: FeatureSet, plan: SweepPlan, numbers: Ints, threads: int
-) -> Outcome:
+) -> ComboOutcomes:
     """Run the combos `numbers` [K] of a plan over its days, in `threads` threads; 0 means one per processor."""
     values = {**plan.params, **plan.axis_values(numbers)}
     combos = encode_combos(

@@ -80,7 +80,7 @@ def hold(bars: Bars, cut: Window, symbols: Sequence[str], initial_usd: float) ->
     opened, closed = (bars.steps.prices[row, cut.first : cut.last][:, columns] for row in (0, 3))
     first = np.argmax(np.isfinite(closed), axis=0)
     bought = opened[first, np.arange(len(columns))]
-    worth = bars.steps.marks[cut.first : cut.last][:, columns] / bought
+    worth = bars.steps.last_prices[cut.first : cut.last][:, columns] / bought
     waiting = np.arange(len(closed))[:, None] < first
     return np.asarray(initial_usd * np.where(waiting, 1.0, worth).mean(axis=1))
 

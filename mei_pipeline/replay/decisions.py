@@ -19,7 +19,7 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.signals import decoder, plain
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.run import encode_combos, engine, run_block
+from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
 
 CANDIDATES = frozenset({ENTERED, NO_PLACES, NO_ORDERS, NO_MARGIN, TOO_SMALL})
 """Verdicts of signals that were ranked; `NO_MARGIN` and `TOO_SMALL` may also be those of an addition."""
@@ -48,7 +48,7 @@ class Traces:
 
 def traces(settings: Settings, stage: Stage, progress: Progress = silent) -> Iterator[Traces]:
     """Ask every gate of every symbol with a bar at every step of the window where entries are decided, in chunks."""
-    compiled = engine(settings, stage.resolved.strategy)
+    compiled = load_simulation(settings, stage.resolved.strategy)
     cut = stage.cut
     for start in range(cut.first, cut.last, _CHUNK_STEPS):
         stop = min(start + _CHUNK_STEPS, cut.last)
@@ -65,7 +65,7 @@ def _trace(compiled: ModuleType, stage: Stage, start: int, stop: int) -> Traces:
     code = np.zeros(len(step), dtype=np.int64)
     for n in range(len(step)):
         code[n] = compiled.explain(
-            market, stage.features.values, combos.rows, combos.entries, 0, step[n], symbol[n], gates[n]
+            market, stage.features.values, combos.column_of, combos.signal_params, 0, step[n], symbol[n], gates[n]
         )
     return Traces(step, symbol, code, gates)
 
@@ -81,7 +81,7 @@ def write_decisions(
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 - 0.1 s that a replay without a trace does without
 
-    counts = GateCounts.none(len(engine(settings, stage.resolved.strategy).GATES))
+    counts = GateCounts.none(len(load_simulation(settings, stage.resolved.strategy).GATES))
     with files.replacing(path) as temporary:
         writer = None
         try:
@@ -98,7 +98,7 @@ def write_decisions(
 
 
 def _table(settings: Settings, stage: Stage, run: Replay, part: Traces) -> pl.DataFrame:
-    compiled = engine(settings, stage.resolved.strategy)
+    compiled = load_simulation(settings, stage.resolved.strategy)
     gates = len(compiled.GATES)
     meaning = decoder(stage.resolved.strategy)
     verdict = run.verdicts[part.step - stage.cut.first, part.symbol].astype(np.int64)
@@ -152,9 +152,9 @@ def _table(settings: Settings, stage: Stage, run: Replay, part: Traces) -> pl.Da
 
 def rank_of(compiled: ModuleType, stage: Stage, t: int, s: int, code: int) -> float:
     """Rank that the signal of symbol `s` at step `t` has among candidates."""
-    g = int(stage.combos.group[s])
+    g = int(stage.combos.symbol_group[s])
     now = stage.cut.market.row[t]
-    seen = plain(compiled.read)(stage.features.values, stage.combos.rows[0, g], now, s)
+    seen = plain(compiled.read)(stage.features.values, stage.combos.column_of[0, g], now, s)
     return float(plain(compiled.rank)(code, seen, stage.combos.params[0, g]))
 
 
@@ -199,7 +199,7 @@ class GateCounts:
 
 def count_gates(settings: Settings, stage: Stage, progress: Progress = silent) -> GateCounts:
     """Count the gates over the window."""
-    counts = GateCounts.none(len(engine(settings, stage.resolved.strategy).GATES))
+    counts = GateCounts.none(len(load_simulation(settings, stage.resolved.strategy).GATES))
     for part in traces(settings, stage, progress):
         counts = counts.with_more(part)
     return counts
@@ -207,7 +207,7 @@ def count_gates(settings: Settings, stage: Stage, progress: Progress = silent) -
 
 def signal_codes(settings: Settings, stage: Stage) -> NDArray[np.int8]:
     """[T, S] signal of each symbol at each step of the window, 0 for none."""
-    compiled = engine(settings, stage.resolved.strategy)
+    compiled = load_simulation(settings, stage.resolved.strategy)
     cut, market = stage.cut, stage.market
     found = np.zeros((cut.last - cut.first, market.close.shape[1]), dtype=np.int8)
     for start in range(cut.first, cut.last, _TILE_STEPS):
@@ -277,7 +277,7 @@ def _changed(stage: Stage, path: str, value: Value) -> Stage:
     params = {**resolved.params, path: value}
     symbols = stage.bars.symbols
     combos = encode_combos(resolved.strategy, stage.features, params, 1, symbols, own, benchmark="")
-    return replace(stage, combos=replace(combos, lead=stage.combos.lead))
+    return replace(stage, combos=replace(combos, benchmark=stage.combos.benchmark))
 
 
 def signal_summary(stage: Stage, run: Replay, codes: NDArray[np.int8]) -> dict[str, Any]:
@@ -309,7 +309,7 @@ def signal_summary(stage: Stage, run: Replay, codes: NDArray[np.int8]) -> dict[s
 
 def gate_summary(settings: Settings, stage: Stage, counts: GateCounts) -> list[dict[str, Any]]:
     """One record per gate: gate, asked, shut, shut_pct."""
-    names = engine(settings, stage.resolved.strategy).GATES
+    names = load_simulation(settings, stage.resolved.strategy).GATES
     return [
         {
             "gate": name,

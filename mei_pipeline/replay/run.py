@@ -18,7 +18,7 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.market import Bars, Window, window
-from mei_pipeline.simulation.run import Combos, Outcome, Record, encode_combos, record_combo
+from mei_pipeline.simulation.run import ComboOutcomes, ComboRecord, Combos, encode_combos, record_combo
 from mei_pipeline.sweep.metrics import metrics
 
 
@@ -71,7 +71,7 @@ class Replay:
     holding: pl.DataFrame
     equity: pl.DataFrame
     verdicts: NDArray[np.int8]
-    outcome: Outcome
+    outcome: ComboOutcomes
 
 
 def replay_config(settings: Settings, bars: Bars, resolved: Resolved, from_ms: int, to_ms: int) -> Replay:
@@ -88,7 +88,7 @@ def replay_window(settings: Settings, bars: Bars, cut: Window, features: Feature
     return replay(settings, stage_of(bars, cut, features, resolved))
 
 
-def replay_figures(settings: Settings, stage: Stage) -> tuple[Mapping[str, float], Outcome]:
+def replay_figures(settings: Settings, stage: Stage) -> tuple[Mapping[str, float], ComboOutcomes]:
     """Run the config from flat for its figures alone: the metrics and the outcome of `Replay`, without its tables."""
     record = record_combo(settings, stage.cut, stage.model, stage.features, stage.combos)
     return _metrics(stage, record), record.outcome
@@ -141,19 +141,19 @@ def replay(settings: Settings, stage: Stage) -> Replay:
         metrics=_metrics(stage, record),
         fills=fills,
         trades=trades,
-        holding=marked(holding, dict(zip(bars.symbols, bars.steps.marks[cut.last - 1].tolist(), strict=True))),
+        holding=marked(holding, dict(zip(bars.symbols, bars.steps.last_prices[cut.last - 1].tolist(), strict=True))),
         equity=pl.DataFrame({"close_ms": bars.steps.close_ms[cut.first : cut.last], "equity_usd": record.equity}),
         verdicts=record.verdicts,
         outcome=record.outcome,
     )
 
 
-def _metrics(stage: Stage, record: Record) -> dict[str, float]:
+def _metrics(stage: Stage, record: ComboRecord) -> dict[str, float]:
     found = metrics(record.outcome, stage.resolved.initial_balance_usd, stage.cut.last - stage.cut.first)
     return {name: float(value[0]) for name, value in found.items()}
 
 
-def fills_of(record: Record, bars: Bars, strategy: str) -> pl.DataFrame:
+def fills_of(record: ComboRecord, bars: Bars, strategy: str) -> pl.DataFrame:
     """The log of a run as a table; see `Replay.fills`, without trips."""
     log = record.log
     reasons = (*REASONS, *getattr(load(strategy), "EXITS", ()))

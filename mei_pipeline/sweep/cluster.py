@@ -37,19 +37,19 @@ _SEEN_S = 90.0  # longer than a network file system keeps on saying that a file 
 _TRIES = 5  # of a chunk whose worker or node died
 
 
-def runner_for(engine: Engine, simulator: Simulator, store: Store) -> "Local | Cluster":
-    """Return the runner of a plan, as `engine` of pipeline.yaml says.
+def runner_for(device: Engine, simulator: Simulator, store: Store) -> "Local | Cluster":
+    """Return the runner of a plan, as `device` of pipeline.yaml says.
 
     Args:
-        engine: The choice.
+        device: The choice.
         simulator: Plan and data, and what runs combos on this machine; the nodes of a cluster choose for themselves and
-            have `engine.cpus_per_task` threads.
+            have `device.cpus_per_task` threads.
         store: Where the files of this sweep are.
     """
-    if engine.run == "local":
+    if device.run == "local":
         return Local(simulator, store.folder)
     inputs = Inputs(simulator.plan, simulator.window, simulator.features)
-    return Cluster(engine, simulator.settings, inputs, store)
+    return Cluster(device, simulator.settings, inputs, store)
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Cluster:
     settings: Settings
     inputs: Inputs
     store: Store
-    engine: str = "ray"
+    device: str = "ray"
     ahead: int = 1
     at_once: int = 0
     _tasks: set[Any] = field(default_factory=set)
@@ -106,7 +106,7 @@ class Cluster:
         self.ahead = self.config.chunks_ahead or 2 * slots
         if self.config.gpus_per_task:  # every task gets its share, none more than fills a GPU or than one batch
             self.at_once = min(FILLS, plan.batch, -(-plan.combos // self.ahead))
-        self.engine = f"ray: {_counted(len(kinds), 'node')}, {_counted(slots, 'task')} at a time, on {on}"
+        self.device = f"ray: {_counted(len(kinds), 'node')}, {_counted(slots, 'task')} at a time, on {on}"
         self._work = ray.remote(work).options(
             num_cpus=self.config.cpus_per_task, num_gpus=self.config.gpus_per_task, max_retries=_TRIES
         )

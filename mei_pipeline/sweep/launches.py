@@ -16,7 +16,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from kernels.market import Ints
-from mei_pipeline.simulation.run import Combos, Outcome
+from mei_pipeline.simulation.run import ComboOutcomes, Combos
 from mei_pipeline.sweep.results import chunk_frame, write_chunk
 from mei_pipeline.sweep.simulator import Simulator
 
@@ -47,7 +47,7 @@ class Runner(Protocol):
         """Most combos of a launch of several chunks; 0 for a chunk a launch."""
 
     @property
-    def engine(self) -> str:
+    def device(self) -> str:
         """What runs the combos, and why that."""
 
     def prepare(self) -> None:
@@ -75,9 +75,9 @@ class Local:
         return self.simulator.at_once
 
     @property
-    def engine(self) -> str:
+    def device(self) -> str:
         """What runs the combos, and why that."""
-        return self.simulator.engine
+        return self.simulator.device
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
@@ -85,7 +85,7 @@ class Local:
         # A thread for each step: launches run in the order in which they came, each encoded while another runs.
         self._encoder = ThreadPoolExecutor(1)
         self._device = ThreadPoolExecutor(1)
-        self._last: Future[Outcome] | None = None
+        self._last: Future[ComboOutcomes] | None = None
         self._failed: Exception | None = None
         self._writers = ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1))
         return self
@@ -119,7 +119,7 @@ class Local:
     def _encode(self, launch: Launch) -> Combos:
         return self.simulator.encode(np.concatenate([chunk.numbers for chunk in launch]))
 
-    def _run(self, combos: Future[Combos]) -> Outcome:
+    def _run(self, combos: Future[Combos]) -> ComboOutcomes:
         if self._failed is not None:
             raise self._failed
         try:
@@ -128,7 +128,7 @@ class Local:
             self._failed = error  # the launch that waits is not run, and the sweep ends with what was wrong first
             raise
 
-    def _write(self, run: Future[Outcome], chunk: Chunk, start: int) -> None:
+    def _write(self, run: Future[ComboOutcomes], chunk: Chunk, start: int) -> None:
         outcome = run.result().part(start, start + len(chunk.numbers))
         plan, window = self.simulator.plan, self.simulator.window
         frame = chunk_frame(plan, chunk.numbers, outcome, window.last - window.first)

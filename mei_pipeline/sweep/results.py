@@ -13,7 +13,7 @@ from kernels.blocks import BLOCKS
 from kernels.market import Ints
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
-from mei_pipeline.simulation.run import Outcome
+from mei_pipeline.simulation.run import ComboOutcomes
 from mei_pipeline.sweep.metrics import DOCS, LEAST_IS_BEST, blocks, metrics
 from mei_pipeline.sweep.plan import SweepPlan, plan_from_dict, plan_to_dict
 
@@ -45,7 +45,7 @@ def chunk_path(folder: Path, plan: SweepPlan, index: int) -> Path:
     return folder / chunk_name(plan, index)
 
 
-def chunk_frame(plan: SweepPlan, numbers: Ints, outcome: Outcome, bars: int) -> pl.DataFrame:
+def chunk_frame(plan: SweepPlan, numbers: Ints, outcome: ComboOutcomes, bars: int) -> pl.DataFrame:
     """Rows of the combos `numbers` [K]: number, a column per axis, every metric, and three arrays over time blocks."""
     values = metrics(outcome, plan.initial_balance_usd, bars)
     frame = pl.DataFrame(

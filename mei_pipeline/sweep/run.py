@@ -11,7 +11,7 @@ from mei_pipeline import files
 from mei_pipeline.config.models import Engine
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import Wanted, choose
+from mei_pipeline.simulation.device import DeviceName, choose
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.market import Window
 from mei_pipeline.storage import open_store
@@ -35,7 +35,7 @@ class SweepReport:
         bar_steps: Work of one combo: steps of the window x symbols of the book.
         seconds: Wall time of this run.
         searched_s: Of it, the time that went into combos; compiling the engine is not in it.
-        engine: What ran the combos, and why that.
+        device: What ran the combos, and why that.
     """
 
     id: str
@@ -45,7 +45,7 @@ class SweepReport:
     bar_steps: int
     seconds: float
     searched_s: float
-    engine: str
+    device: str
 
     @property
     def combos_per_s(self) -> float | None:
@@ -78,7 +78,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
     features: FeatureSet,
     *,
     threads: int = 0,
-    engine: Wanted = "auto",
+    device: DeviceName = "auto",
     where: Engine | None = None,
     launch: int = 0,
     progress: Progress = silent,
@@ -91,8 +91,8 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
         window: What is traded; the plan's window over the plan's symbols.
         features: Columns that hold every window of the plan.
         threads: See `simulation.run_combos`.
-        engine: See `gpu.choose`; on a cluster each node chooses for itself.
-        where: `engine` of pipeline.yaml: what runs the combos; by default this machine.
+        device: See `gpu.choose`; on a cluster each node chooses for itself.
+        where: `device` of pipeline.yaml: what runs the combos; by default this machine.
         launch: Most combos that this machine runs at a time; see `Simulator`.
         progress: Told of finished combos and of the speed.
 
@@ -103,7 +103,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
             Finished chunks are on disk, and the next call does the rest.
         DataError: A chunk on disk is damaged or foreign, or the folder can't be written.
     """
-    choice = choose(settings, engine, plan.strategy)
+    choice = choose(settings, device, plan.strategy)
     folder = sweep_folder(settings.sweeps, plan)
     store = open_store(folder, settings.sweeps_bucket)
     started = time.monotonic()
@@ -130,7 +130,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
                 searched_s = time.monotonic() - began
                 progress(done, plan.combos, "combos", speed((done - resumed) / searched_s, bar_steps))
     seconds = time.monotonic() - started
-    return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, seconds, searched_s, runner.engine)
+    return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, seconds, searched_s, runner.device)
 
 
 def in_flight(runner: Runner, plan: SweepPlan, left: Iterable[int], choice: Choice) -> Iterator[int]:

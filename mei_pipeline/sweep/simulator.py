@@ -15,11 +15,11 @@ from kernels.params import SIGNAL_ROLES
 from kernels.strategies import load
 from mei_pipeline.errors import ConfigError, Retryable
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import Choice, Gpu, open_gpu
+from mei_pipeline.simulation.device import DeviceChoice, Gpu, open_gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.market import Window
 from mei_pipeline.simulation.memory import threads_of
-from mei_pipeline.simulation.run import Combos, Outcome, encode_combos, joined, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, Combos, encode_combos, join_outcomes, run_combos
 from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.plan import SweepPlan
 
@@ -52,7 +52,7 @@ class Simulator:
     plan: SweepPlan
     window: Window
     features: FeatureSet
-    choice: Choice
+    choice: DeviceChoice
     threads: int = 0
     launch: int = 0
     stop: Callable[[], bool] = lambda: False
@@ -74,7 +74,7 @@ class Simulator:
         return self.launch or (FILLS if self.settled else _TELLING)
 
     @property
-    def engine(self) -> str:
+    def device(self) -> str:
         """The device that runs the combos, and the reason."""
         return str(self._cpu_for(self._few) if self._few and not self.settled else self.choice)
 
@@ -116,7 +116,7 @@ class Simulator:
             benchmark=plan.benchmark,
         )
 
-    def run(self, combos: Combos) -> Outcome:
+    def run(self, combos: Combos) -> ComboOutcomes:
         """Run combos; the first of `auto` on both, each a part of them.
 
         Raises:
@@ -135,11 +135,11 @@ class Simulator:
         window = replace(self.window, last=self.window.first)
         self._on(gpu, window, self.encode(np.arange(1, dtype=np.int64)))
 
-    def _on(self, gpu: Gpu | None, window: Window, combos: Combos) -> Outcome:
+    def _on(self, gpu: Gpu | None, window: Window, combos: Combos) -> ComboOutcomes:
         model = fill_model(self.plan.market, self.plan.initial_balance_usd)
         return run_combos(self.settings, window, model, self.features, combos, self.threads, gpu=gpu, stop=self.stop)
 
-    def _both(self, combos: Combos) -> Outcome:
+    def _both(self, combos: Combos) -> ComboOutcomes:
         """Run some combos on processors, the rest on the GPU, and settle for the faster."""
         few = max(min(_SAMPLE * threads_of(self.threads), len(combos) // _SAMPLE_PART), 1)
         ours, rest = combos.taken(np.arange(few)), combos.taken(np.arange(few, len(combos)))
@@ -147,15 +147,15 @@ class Simulator:
         found = self._tried(rest)
         if isinstance(found, str):
             self._leave_gpu(found)
-            return joined([first, self._on(None, self.window, rest)])
+            return join_outcomes([first, self._on(None, self.window, rest)])
         second, cuda = found
         measured = speeds.Speeds(cpu, cuda, time.time())
         if len(combos) * 2 > self._expected:  # the rest of a sweep that goes on may be too little to tell others
             speeds.keep(self.settings, self.kind, measured)
         self._settle(measured)
-        return joined([first, second])
+        return join_outcomes([first, second])
 
-    def _tried(self, combos: Combos) -> tuple[Outcome, float] | str:
+    def _tried(self, combos: Combos) -> tuple[ComboOutcomes, float] | str:
         """Results of combos on the GPU, and the bar-steps per second; or why it can't run them."""
         try:
             return self._timed(self.gpu, combos)
@@ -164,7 +164,7 @@ class Simulator:
                 raise
             return str(error)  # the error itself holds memory of the GPU
 
-    def _timed(self, gpu: Gpu | None, combos: Combos) -> tuple[Outcome, float]:
+    def _timed(self, gpu: Gpu | None, combos: Combos) -> tuple[ComboOutcomes, float]:
         """Results of combos, and the bar-steps per second."""
         start = time.perf_counter()
         outcome = self._on(gpu, self.window, combos)
@@ -173,7 +173,7 @@ class Simulator:
     def _leave_gpu(self, why: str) -> None:
         """Settle for processors, and leave the memory of the GPU to others."""
         self.close()
-        self.choice = Choice("cpu", why)
+        self.choice = DeviceChoice("cpu", why)
 
     def close(self) -> None:
         """Give the memory of the GPU back."""
@@ -181,8 +181,8 @@ class Simulator:
             self.gpu.close()
         self.gpu = None
 
-    def _cpu_for(self, combos: int) -> Choice:
-        return Choice("cpu", f"{combos} combos at a time are too few for {self.choice.device}")
+    def _cpu_for(self, combos: int) -> DeviceChoice:
+        return DeviceChoice("cpu", f"{combos} combos at a time are too few for {self.choice.gpu_name}")
 
     def _recall(self) -> None:
         """Settle by what is known without running anything."""
@@ -193,7 +193,7 @@ class Simulator:
 
     def _settle(self, found: speeds.Speeds) -> None:
         cuda, cpu = (f"{speed / self._bar_steps:,.0f}" for speed in (found.cuda, found.cpu))
-        device, cores = self.choice.device, f"{threads_of(self.threads)} cores"
+        device, cores = self.choice.gpu_name, f"{threads_of(self.threads)} cores"
         if found.cuda > found.cpu:
             why = f"{device}: {cuda} combos/s against {cpu} on {cores}"
             self.choice = replace(self.choice, name="cuda", why=why)
@@ -223,7 +223,7 @@ class Simulator:
         """The kind of this sweep."""
         plan = self.plan
         return speeds.Kind(
-            self.choice.device,
+            self.choice.gpu_name,
             threads_of(self.threads),
             plan.strategy,
             plan.search.method,

@@ -44,7 +44,7 @@ def test_a_launch_of_which_some_files_are_written_goes_on(mei_settings: Settings
             plan,
             inputs.window,
             inputs.features,
-            engine="cpu",
+            device="cpu",
         ).folder
     )
     assert len(expected) == plan.chunks > 5
