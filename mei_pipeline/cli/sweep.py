@@ -108,21 +108,23 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     cut = window(bars, plan.from_ms, plan.to_ms)
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
-    where = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
-    chosen = str(choose(settings, engine, plan.strategy)) if where.run == "local" else ""
+    compute = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
+    chosen = str(choose(settings, engine, plan.strategy)) if compute.run == "local" else ""
     if chosen:
         output.note(f"engine: {chosen}")
     with output.bar() as progress:
         use_kernels(settings)
         features = build_features(bars, plan.columns(), settings.features, progress)
-        done = run_sweep(settings, plan, cut, features, threads=threads, engine=engine, where=where, progress=progress)
+        done = run_sweep(
+            settings, plan, cut, features, threads=threads, device=engine, compute=compute, progress=progress
+        )
     write_notes(done.folder, notes)
     best = find_best(open_results(done.folder, plan), count)
     if as_json:
         output.print_json(
             {
                 "sweep": done.id,
-                "engine": done.engine,
+                "device": done.device,
                 "folder": str(done.folder),
                 "combos": done.combos,
                 "resumed": done.resumed,
@@ -140,8 +142,8 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     show_members(members, iso(plan.from_ms), iso(plan.to_ms))
     for note in notes:
         output.note(note)
-    if chosen and done.engine != chosen:
-        output.note(f"engine: {done.engine}")
+    if chosen and done.device != chosen:
+        output.note(f"device: {done.device}")
     output.note(f"{done.combos:,} combos in {done.seconds:.1f} s, {done.speed or 'all done before'}; {done.folder}")
     output.note(f"`mei sweep show {done.id[:8]}` tells more")
 

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
     from mei_pipeline.housekeeping import Fate
     from mei_pipeline.sweep.catalog import StoredSweep
-    from mei_pipeline.sweep.compare import Comparison, Winner
+    from mei_pipeline.sweep.compare import ComparedBest, Comparison
     from mei_pipeline.sweep.plan import SweepPlan
     from mei_pipeline.sweep.results import Results
     from mei_pipeline.sweep.summary import HeatMap, SweepSummary
-    from mei_pipeline.sweep.top import Best
+    from mei_pipeline.sweep.top import BestCombos
 
 _HEADLINE = (
     "sharpe",
@@ -29,7 +29,7 @@ _HEADLINE = (
 _FRONT_SHOWN = 10
 
 
-def shown(plan: "SweepPlan", best: "Best", metric: str = "sharpe") -> "pl.DataFrame":
+def shown(plan: "SweepPlan", best: "BestCombos", metric: str = "sharpe") -> "pl.DataFrame":
     """Return the metrics that say most, `metric` first, then the axes, of which there may be dozens."""
     from mei_pipeline.sweep.top import STANDS_FOR
 
@@ -37,12 +37,12 @@ def shown(plan: "SweepPlan", best: "Best", metric: str = "sharpe") -> "pl.DataFr
     return best.rows.select("combo", *figures, STANDS_FOR, *(path for path, _ in plan.axes))
 
 
-def left_out(best: "Best") -> dict[str, int]:
+def left_out(best: "BestCombos") -> dict[str, int]:
     """Which combos are not listed, as JSON values."""
-    return {"min_trades": best.min_trades, "left_out_for_few_trades": best.few}
+    return {"min_trades": best.min_trades, "left_out_for_few_trades": best.excluded}
 
 
-def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> None:
+def table_of_best(plan: "SweepPlan", best: "BestCombos", metric: str, combos: int) -> None:
     """The best combos with the axes in which they differ; what they have in common goes into a line of its own."""
     from mei_pipeline.sweep.top import STANDS_FOR
 
@@ -56,8 +56,8 @@ def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> 
         output.echo("all have    " + ", ".join(f"{path} {first[path]}" for path in common))
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
         output.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
-    if best.left_out:
-        output.note(f"{best.left_out}; `mei sweep top SWEEP --all` lists them")
+    if best.exclusion_note:
+        output.note(f"{best.exclusion_note}; `mei sweep top SWEEP --all` lists them")
 
 
 def fate_of(fate: "Fate") -> dict[str, Any]:
@@ -155,7 +155,7 @@ def print_summary(
     stored: "StoredSweep", results: "Results", summary: "SweepSummary", maps: "tuple[HeatMap, ...]"
 ) -> None:
     """What came of a sweep, as tables."""
-    from mei_pipeline.svg import said
+    from mei_pipeline.svg import value_text
 
     plan = results.plan
     span = f"{summary.least:.4g} to {summary.greatest:.4g}, mean {summary.mean:.4g}, deviation {summary.deviation:.4g}"
@@ -183,7 +183,7 @@ def print_summary(
                 effect.path,
                 100.0 * effect.share,
                 ", ".join(
-                    f"{said(value)}: {mean:.3g}"
+                    f"{value_text(value)}: {mean:.3g}"
                     for value, mean, count in zip(effect.values, effect.mean, effect.count, strict=True)
                     if count
                 ),
@@ -227,7 +227,7 @@ def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:
     )
 
 
-def _winner(name: str, winner: "Winner", place: int) -> tuple[object, ...]:
+def _winner(name: str, winner: "ComparedBest", place: int) -> tuple[object, ...]:
     ranks = f"{winner.ranks[0]:,} and {winner.ranks[1]:,}"
     return (name, winner.combo[place], winner.combo[1 - place], *winner.values, ranks)
 

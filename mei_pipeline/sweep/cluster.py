@@ -23,11 +23,11 @@ from mei_pipeline.config.models import Engine
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Retryable
 from mei_pipeline.settings import Settings
 from mei_pipeline.storage import Store
-from mei_pipeline.sweep.inputs import Inputs, publish
-from mei_pipeline.sweep.launches import Launch, Local
+from mei_pipeline.sweep.combo_runner import GPU_COMBOS, ComboRunner
+from mei_pipeline.sweep.inputs import SweepInputs, publish_inputs
+from mei_pipeline.sweep.launches import Launch, LocalRunner
 from mei_pipeline.sweep.results import chunk_done, chunk_name
-from mei_pipeline.sweep.simulator import FILLS, Simulator
-from mei_pipeline.sweep.worker import Job, ready, work
+from mei_pipeline.sweep.worker import WorkerJob, ready, work
 
 _NAMESPACE = "mei"
 _ANSWER_S = 5.0  # for a connection to the head
@@ -37,30 +37,30 @@ _SEEN_S = 90.0  # longer than a network file system keeps on saying that a file 
 _TRIES = 5  # of a chunk whose worker or node died
 
 
-def runner_for(engine: Engine, simulator: Simulator, store: Store) -> "Local | Cluster":
+def make_runner(compute: Engine, combo_runner: ComboRunner, store: Store) -> "LocalRunner | RayRunner":
     """Return the runner of a plan, as `engine` of pipeline.yaml says.
 
     Args:
-        engine: The choice.
-        simulator: Plan and data, and what runs combos on this machine; the nodes of a cluster choose for themselves and
-            have `engine.cpus_per_task` threads.
+        compute: The section `compute` of pipeline.yaml.
+        combo_runner: Plan and data, and what runs combos on this machine; the nodes of a cluster choose for themselves and
+            have `compute.cpus_per_task` threads.
         store: Where the files of this sweep are.
     """
-    if engine.run == "local":
-        return Local(simulator, store.folder)
-    inputs = Inputs(simulator.plan, simulator.window, simulator.features)
-    return Cluster(engine, simulator.settings, inputs, store)
+    if compute.run == "local":
+        return LocalRunner(combo_runner, store.folder)
+    inputs = SweepInputs(combo_runner.plan, combo_runner.window, combo_runner.features)
+    return RayRunner(compute, combo_runner.settings, inputs, store)
 
 
 @dataclass
-class Cluster:
+class RayRunner:
     """Chunks as tasks of a Ray cluster; see `chunks.Runner`."""
 
     config: Engine
     settings: Settings
-    inputs: Inputs
+    inputs: SweepInputs
     store: Store
-    engine: str = "ray"
+    device: str = "ray"
     ahead: int = 1
     at_once: int = 0
     _tasks: set[Any] = field(default_factory=set)
@@ -89,24 +89,24 @@ class Cluster:
         """
         ray = self._ray = _ray()
         self._connected = _connect(ray, self.config.address)
-        nodes = slots_of(ray.nodes(), self.config)
+        nodes = task_counts(ray.nodes(), self.config)
         plan = self.inputs.plan
         self._claim = _claim(ray, plan.id)
-        job = self._job = Job(
+        job = self._job = WorkerJob(
             folder=str(self.store.folder),
             bucket=self.settings.sweeps_bucket,
-            inputs=publish(self.store, self.inputs),
+            inputs=publish_inputs(self.store, self.inputs),
             kernels=plan.kernels,
             threads=self.config.cpus_per_task,
             gpus=self.config.gpus_per_task,
         )
         kinds = self._ready(job, nodes)
-        slots = sum(nodes[node] for node in kinds)
+        tasks = sum(nodes[node] for node in kinds)
         on = " and ".join(sorted(set(kinds.values())))
-        self.ahead = self.config.chunks_ahead or 2 * slots
+        self.ahead = self.config.chunks_ahead or 2 * tasks
         if self.config.gpus_per_task:  # every task gets its share, none more than fills a GPU or than one batch
-            self.at_once = min(FILLS, plan.batch, -(-plan.combos // self.ahead))
-        self.engine = f"ray: {_counted(len(kinds), 'node')}, {_counted(slots, 'task')} at a time, on {on}"
+            self.at_once = min(GPU_COMBOS, plan.batch, -(-plan.combos // self.ahead))
+        self.device = f"ray: {_counted(len(kinds), 'node')}, {_counted(tasks, 'task')} at a time, on {on}"
         self._work = ray.remote(work).options(
             num_cpus=self.config.cpus_per_task, num_gpus=self.config.gpus_per_task, max_retries=_TRIES
         )
@@ -118,7 +118,7 @@ class Cluster:
             raise RuntimeError("prepare comes first")
         return {self._pool.submit(self._task, launch): [chunk.index for chunk in launch]}
 
-    def _ready(self, job: Job, nodes: Mapping[str, int]) -> dict[str, str]:
+    def _ready(self, job: WorkerJob, nodes: Mapping[str, int]) -> dict[str, str]:
         """Have every node show that it can work; gives what each runs combos on.
 
         A node that has just died may still be listed: it is left out, as one that dies later is.
@@ -138,7 +138,7 @@ class Cluster:
                 except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
                     continue
         if not found:
-            raise Retryable("engine: every node of the cluster died while it got ready; look at it, and try again")
+            raise Retryable("compute: every node of the cluster died while it got ready; look at it, and try again")
         return found
 
     def _task(self, launch: Launch) -> None:
@@ -164,7 +164,7 @@ def _ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError:
-        raise ConfigError("engine.run: ray is not installed here; install the extra `cluster` of mei") from None
+        raise ConfigError("compute.backend: ray is not installed here; install the extra `cluster` of mei") from None
 
 
 def _connect(ray: Any, address: str) -> bool:
@@ -175,9 +175,9 @@ def _connect(ray: Any, address: str) -> bool:
     try:
         ray.init(address=address, namespace=_NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, SystemExit) as error:  # Ray ends the process that finds no head
-        raise Retryable(f"engine.address: no Ray cluster at {address}: {_first_line(error)}") from None
+        raise Retryable(f"compute.address: no Ray cluster at {address}: {_first_line(error)}") from None
     except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"engine.address: {address}: {_first_line(error)}") from None
+        raise ConfigError(f"compute.address: {address}: {_first_line(error)}") from None
     return True
 
 
@@ -191,12 +191,12 @@ def _refuse_silence(address: str) -> None:
             pass
     except (OSError, ValueError) as error:
         raise Retryable(
-            f"engine.address: no Ray cluster at {address}: {error}; start it with `ray start --head`, or correct the "
+            f"compute.address: no Ray cluster at {address}: {error}; start it with `ray start --head`, or correct the "
             f"address"
         ) from None
 
 
-def slots_of(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
+def task_counts(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
     """Nodes that can run a task, and how many at a time."""
     found: dict[str, int] = {}
     seen: list[str] = []
@@ -205,14 +205,14 @@ def slots_of(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
             continue
         cpus, gpus = (float(node["Resources"].get(name, 0.0)) for name in ("CPU", "GPU"))
         seen.append(f"{node['NodeManagerHostname']}: {cpus:g} CPU, {gpus:g} GPU")
-        slots = cpus // config.cpus_per_task
+        tasks = cpus // config.cpus_per_task
         if config.gpus_per_task:
-            slots = min(slots, math.floor(gpus / config.gpus_per_task + 1e-9))
-        if slots:
-            found[str(node["NodeID"])] = int(slots)
+            tasks = min(tasks, math.floor(gpus / config.gpus_per_task + 1e-9))
+        if tasks:
+            found[str(node["NodeID"])] = int(tasks)
     if not found:
         raise ConfigError(
-            f"engine: no node has {config.cpus_per_task} CPU and {config.gpus_per_task:g} GPU, as cpus_per_task and "
+            f"compute: no node has {config.cpus_per_task} CPU and {config.gpus_per_task:g} GPU, as cpus_per_task and "
             f"gpus_per_task ask for; the cluster has {'; '.join(seen) or 'none'}"
         )
     return found

@@ -9,7 +9,7 @@ import polars as pl
 from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.svg import said
+from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.metrics import LEAST_IS_BEST
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results
@@ -19,7 +19,7 @@ COMPARED = ("sharpe", "return_pct", "max_drawdown_pct", "trades", "turnover_usd"
 
 
 @dataclass(frozen=True)
-class Change:
+class MetricChange:
     """One metric of the combos in common.
 
     Attributes:
@@ -38,7 +38,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Winner:
+class ComparedBest:
     """The best combo in common of one sweep, and what became of it in the other.
 
     Attributes:
@@ -67,8 +67,8 @@ class Comparison:
     metric: str
     combos: int
     differences: tuple[str, ...]
-    changes: tuple[Change, ...]
-    best: tuple[Winner, Winner]
+    changes: tuple[MetricChange, ...]
+    best: tuple[ComparedBest, ComparedBest]
 
 
 def compare(first: Results, second: Results, metric: str = "sharpe") -> Comparison:
@@ -146,7 +146,7 @@ def _keyed(results: Results, shared: dict[str, tuple[Value, ...]], metrics: Sequ
             place = {value: index for index, value in enumerate(values)}
             if path in picked:
                 own = np.array([place.get(value, -1) for value in picked[path].values], dtype=np.int16)
-                codes[path] = own[picked[path].which]
+                codes[path] = own[picked[path].codes]
             else:
                 codes[path] = np.full(frame.height, place[plan.params[path]], dtype=np.int16)
         known = np.logical_and.reduce([code >= 0 for code in codes.values()])
@@ -154,7 +154,7 @@ def _keyed(results: Results, shared: dict[str, tuple[Value, ...]], metrics: Sequ
     return pl.concat(parts)
 
 
-def _change(both: pl.DataFrame, metric: str) -> Change:
+def _change(both: pl.DataFrame, metric: str) -> MetricChange:
     mine, theirs = pl.col(metric), pl.col(f"{metric}{_OTHER}")
     better = theirs < mine if metric in LEAST_IS_BEST else theirs > mine
     told = both.select(
@@ -165,7 +165,7 @@ def _change(both: pl.DataFrame, metric: str) -> Change:
     ).row(0, named=True)
     correlation = told["correlation"]
     known = correlation is not None and np.isfinite(correlation)
-    return Change(metric, told["first"], told["second"], told["improved"], correlation if known else None)
+    return MetricChange(metric, told["first"], told["second"], told["improved"], correlation if known else None)
 
 
 def _rank(column: str, metric: str = "") -> pl.Expr:
@@ -174,9 +174,9 @@ def _rank(column: str, metric: str = "") -> pl.Expr:
     return pl.col(column).rank("min", descending=most).fill_null(pl.len())
 
 
-def _winner(ranked: pl.DataFrame, by: str) -> Winner:
+def _winner(ranked: pl.DataFrame, by: str) -> ComparedBest:
     combo, combo_other, value, value_other, rank, rank_other = ranked.sort(by, "combo").row(0)
-    return Winner((combo, combo_other), (value, value_other), (rank, rank_other))
+    return ComparedBest((combo, combo_other), (value, value_other), (rank, rank_other))
 
 
 def _differences(one: SweepPlan, other: SweepPlan) -> list[str]:
@@ -202,12 +202,12 @@ def _circumstances(plan: SweepPlan) -> dict[str, str]:
         "data": plan.data_hash[:12],
         "rules": plan.kernels[:12],
         "initial balance": f"{plan.initial_balance_usd:,.0f} USD",
-        **{path: said(value) for path, value in plan.market.items()},
+        **{path: value_text(value) for path, value in plan.market.items()},
     }
 
 
 def _listed(values: Sequence[Value]) -> str:
-    return " or ".join(map(said, values[:6])) + (" …" if len(values) > 6 else "")  # noqa: PLR2004 - enough to see why
+    return " or ".join(map(value_text, values[:6])) + (" …" if len(values) > 6 else "")  # noqa: PLR2004 - enough to see why
 
 
 def _ids(one: SweepPlan, other: SweepPlan) -> str:

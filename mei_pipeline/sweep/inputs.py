@@ -26,7 +26,7 @@ _PLAN = TypeAdapter(SweepPlan)
 
 
 @dataclass(frozen=True)
-class Inputs:
+class SweepInputs:
     """What the chunks of a sweep are made from.
 
     Attributes:
@@ -40,7 +40,7 @@ class Inputs:
     features: FeatureSet
 
 
-def publish(store: Store, inputs: Inputs) -> str:
+def publish_inputs(store: Store, inputs: SweepInputs) -> str:
     """Write what the store lacks of `inputs`.
 
     Returns:
@@ -70,7 +70,7 @@ def publish(store: Store, inputs: Inputs) -> str:
     return digest
 
 
-def read(store: Store, digest: str) -> Inputs:
+def read(store: Store, digest: str) -> SweepInputs:
     """The inputs whose note has the hash `digest`; arrays are memory-mapped.
 
     Raises:
@@ -96,7 +96,7 @@ def read(store: Store, digest: str) -> Inputs:
     values = _array(store, held["values"])
     from_ms, to_ms, first, last = note["window"]
     window = Window(from_ms, to_ms, first, last, market)
-    return Inputs(plan, window, FeatureSet(held["key"], store.folder / FOLDER, columns, values))
+    return SweepInputs(plan, window, FeatureSet(held["key"], store.folder / FOLDER, columns, values))
 
 
 def _keep(store: Store, there: set[str], array: NDArray[Any]) -> str:

@@ -17,8 +17,8 @@ import numpy as np
 
 from kernels.market import Ints
 from mei_pipeline.simulation.run import Combos, Outcome
+from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.results import chunk_frame, write_chunk
-from mei_pipeline.sweep.simulator import Simulator
 
 _WRITERS = 4  # files that are written at a time: most of that is waiting for the disk
 
@@ -47,7 +47,7 @@ class Runner(Protocol):
         """Most combos of a launch of several chunks; 0 for a chunk a launch."""
 
     @property
-    def engine(self) -> str:
+    def device(self) -> str:
         """What runs the combos, and why that."""
 
     def prepare(self) -> None:
@@ -58,30 +58,30 @@ class Runner(Protocol):
 
 
 @dataclass
-class Local:
+class LocalRunner:
     """Launches on this machine, one after the other; the files of one are written while the next runs."""
 
-    simulator: Simulator
+    combo_runner: ComboRunner
     folder: Path
 
     @property
     def ahead(self) -> int:
         """Two launches; one as long as it is not known what runs them."""
-        return 2 if self.simulator.settled else 1
+        return 2 if self.combo_runner.settled else 1
 
     @property
     def at_once(self) -> int:
         """Combos that the device takes at a time."""
-        return self.simulator.at_once
+        return self.combo_runner.at_once
 
     @property
-    def engine(self) -> str:
+    def device(self) -> str:
         """What runs the combos, and why that."""
-        return self.simulator.engine
+        return self.combo_runner.device
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
-        self.simulator.stop = self._stop.is_set
+        self.combo_runner.stop = self._stop.is_set
         # A thread for each step: launches run in the order in which they came, each encoded while another runs.
         self._encoder = ThreadPoolExecutor(1)
         self._device = ThreadPoolExecutor(1)
@@ -97,11 +97,11 @@ class Local:
         self._device.shutdown(cancel_futures=True)
         self._writers.shutdown()  # what was run is written, whatever ended the sweep
         self._last = self._failed = None  # frames of an error hold memory of the device
-        self.simulator.close()
+        self.combo_runner.close()
 
     def prepare(self) -> None:
         """Compile the kernels, or read them from disk."""
-        self.simulator.prepare()
+        self.combo_runner.prepare()
 
     def submit(self, launch: Launch) -> Mapping[Future[None], Sequence[int]]:
         """Do a launch in its turn; each chunk is a file by itself."""
@@ -117,19 +117,19 @@ class Local:
         }
 
     def _encode(self, launch: Launch) -> Combos:
-        return self.simulator.encode(np.concatenate([chunk.numbers for chunk in launch]))
+        return self.combo_runner.encode(np.concatenate([chunk.numbers for chunk in launch]))
 
     def _run(self, combos: Future[Combos]) -> Outcome:
         if self._failed is not None:
             raise self._failed
         try:
-            return self.simulator.run(combos.result())
+            return self.combo_runner.run(combos.result())
         except Exception as error:
             self._failed = error  # the launch that waits is not run, and the sweep ends with what was wrong first
             raise
 
     def _write(self, run: Future[Outcome], chunk: Chunk, start: int) -> None:
         outcome = run.result().part(start, start + len(chunk.numbers))
-        plan, window = self.simulator.plan, self.simulator.window
+        plan, window = self.combo_runner.plan, self.combo_runner.window
         frame = chunk_frame(plan, chunk.numbers, outcome, window.last - window.first)
         write_chunk(self.folder, plan, chunk.index, frame)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.pages import Figures, Pictures, Section, Share, Table, Words, notes_section, page
-from mei_pipeline.svg import said, short
+from mei_pipeline.pages import Paragraph, Pictures, Section, Share, Table, Tiles, notes_section, page
+from mei_pipeline.svg import short, value_text
 from mei_pipeline.sweep.pictures import (
     axes_picture,
     front_picture,
@@ -41,14 +41,14 @@ def page_of(
     best = _figures_first(summary.best.rows, plan, summary.metric)
     front = summary.front if summary.front.is_empty() else _figures_first(summary.front, plan, "return_pct")
     metric = titled(summary.metric)
-    left_out = (Words(summary.best.left_out),) if summary.best.left_out else ()
+    exclusion_note = (Paragraph(summary.best.exclusion_note),) if summary.best.exclusion_note else ()
     sections = [
         *notes_section(notes),
         Section(f"Distribution of {metric}", (Pictures((histogram_picture(shown, summary),)),)),
         Section("Axes that matter", (Pictures((axes_picture(summary.axes, summary.metric),)),)),
         Section("Heat maps", (Pictures(tuple(map(heat_picture, maps)) or (nothing_varies(),)),)),
         Section("Pareto front", (Pictures((front_picture(summary.front),)), *_rows(front))),
-        Section(f"Best {best.height} results by {metric}", (*left_out, *_rows(best))),
+        Section(f"Best {best.height} results by {metric}", (*exclusion_note, *_rows(best))),
         Section(f"Mean {metric} of each value", (_effects(summary),)),
         Section("Plan", (Table("", ("path", "values"), _plan(plan)),)),
     ]
@@ -73,9 +73,9 @@ def _figures_first(rows: pl.DataFrame, plan: SweepPlan, metric: str) -> pl.DataF
     return rows.select([name for name in wanted if name in rows.columns])
 
 
-def _figures(results: Results, summary: SweepSummary) -> Figures:
+def _figures(results: Results, summary: SweepSummary) -> Tiles:
     metric = titled(summary.metric)
-    return Figures(
+    return Tiles(
         (
             ("Combos", f"{results.combos:,}"),
             ("Lost money", f"{100.0 * summary.lost_frac:.1f} %"),
@@ -102,13 +102,15 @@ def _effects(summary: SweepSummary) -> Table:
 
 def _means(values: Sequence[object], means: Sequence[float], counts: Sequence[int]) -> str:
     told = zip(values, means, counts, strict=True)
-    return ", ".join(f"{said(value)}: {mean:.3g}" for value, mean, count in told if count)
+    return ", ".join(f"{value_text(value)}: {mean:.3g}" for value, mean, count in told if count)
 
 
 def _plan(plan: SweepPlan) -> tuple[tuple[str, str], ...]:
-    axes = [(path, ", ".join(map(said, values))) for path, values in plan.axes]
+    axes = [(path, ", ".join(map(value_text, values))) for path, values in plan.axes]
     fixed = [
-        (path, said(value)) for path, value in (*plan.market.items(), *plan.params.items()) if path not in dict(axes)
+        (path, value_text(value))
+        for path, value in (*plan.market.items(), *plan.params.items())
+        if path not in dict(axes)
     ]
     return (*axes, *fixed)
 
@@ -117,7 +119,7 @@ def _rows(frame: pl.DataFrame) -> tuple[Table, ...]:
     """The rows of a frame as a table; none without rows."""
     if frame.is_empty():
         return ()
-    rows = (tuple(said(value) if isinstance(value, bool) else value for value in row) for row in frame.rows())
+    rows = (tuple(value_text(value) if isinstance(value, bool) else value for value in row) for row in frame.rows())
     return (Table("", tuple(map(_heading, frame.columns)), tuple(rows), layout="tall"),)
 
 

@@ -17,11 +17,11 @@ from mei_pipeline.svg import (
     RED,
     SOFT,
     document,
-    said,
     shade,
     short,
     text,
     ticks,
+    value_text,
 )
 from mei_pipeline.sweep.metrics import UNITS
 from mei_pipeline.sweep.summary import AxisEffect, HeatMap, Histogram, SweepSummary
@@ -168,7 +168,7 @@ def axes_picture(axes: Sequence[AxisEffect], metric: str) -> Markup:
         long = (right - _BAR_LEFT) * effect.share / greatest
         best = int(np.nanargmax(effect.mean))
         box = f'x="{_BAR_LEFT:g}" y="{y + 4:g}" width="{max(long, 0.5):.1f}" height="{_ROW - 9:g}" rx="2"'
-        told = f"greatest mean at {said(effect.values[best])}"
+        told = f"greatest mean at {value_text(effect.values[best])}"
         body += [
             text(_BAR_LEFT - 10, y + 15, effect.path, INK, size=11, anchor="end"),
             f'<rect {box} fill="{BLUE}" fill-opacity="0.75"><title>{told}</title></rect>',

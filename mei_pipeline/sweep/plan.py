@@ -18,8 +18,8 @@ from mei_pipeline.config.axes import fixed_of, numbered_axes
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import DataError
-from mei_pipeline.params.grid import Axis, Grid, Picked
-from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.grid import Axis, CodedValues, Grid
+from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import Table, normal, read_catalog, validate
 from mei_pipeline.simulation.feature_sets import columns_of
@@ -27,7 +27,7 @@ from mei_pipeline.simulation.market import Bars
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchSettings:
     """Which combos of a grid are run, and in which order.
 
     Attributes:
@@ -98,7 +98,7 @@ class SweepPlan:
     symbol_params: Mapping[str, Mapping[str, Value]]
     axes: tuple[tuple[str, tuple[Value, ...]], ...]
     when: Mapping[str, Mapping[str, Value]]
-    search: Search
+    search: SearchSettings
     chunk_combos: int
     benchmark: str = ""
 
@@ -158,7 +158,7 @@ class SweepPlan:
             found |= set(columns_of(self.strategy, values | {path: (value,) for path, value in own.items()}))
         return tuple(sorted(found))
 
-    def axis_values(self, numbers: Ints) -> dict[str, Picked]:
+    def axis_values(self, numbers: Ints) -> dict[str, CodedValues]:
         """Value of each axis for each of the combos `numbers` [K]."""
         return self.grid.values(numbers)
 
@@ -211,13 +211,13 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
     )
 
 
-def _search(spec: SweepSpec, combos: int) -> Search:
+def _search(spec: SweepSpec, combos: int) -> SearchSettings:
     if spec.method == "grid":
-        return Search("grid", combos)
+        return SearchSettings("grid", combos)
     budget = spec.budget or combos  # a spec that was checked has one
     if spec.method == "random":
-        return Search("random", budget, spec.seed)
-    return Search("tpe", budget, spec.seed, spec.objective, spec.min_trades, spec.lag, spec.batch_combos)
+        return SearchSettings("random", budget, spec.seed)
+    return SearchSettings("tpe", budget, spec.seed, spec.objective, spec.min_trades, spec.lag, spec.batch_combos)
 
 
 def _own(table: Table, symbol: str, values: Mapping[str, Value]) -> dict[str, Value]:
@@ -225,9 +225,9 @@ def _own(table: Table, symbol: str, values: Mapping[str, Value]) -> dict[str, Va
     return {path: normal(table[path], value) for path, value in values.items()}
 
 
-def resolved_combo(plan: SweepPlan, params: Mapping[str, Value]) -> Resolved:
+def resolved_combo(plan: SweepPlan, params: Mapping[str, Value]) -> ResolvedConfig:
     """The config that a combo of the sweep is."""
-    return make_resolved(
+    return resolve_config(
         read_catalog(),
         strategy=plan.strategy,
         venue=plan.venue,

@@ -50,7 +50,7 @@ def chunk_frame(plan: SweepPlan, numbers: Ints, outcome: Outcome, bars: int) -> 
     values = metrics(outcome, plan.initial_balance_usd, bars)
     frame = pl.DataFrame(
         {"combo": numbers}
-        | {path: pl.Series(of.values, strict=False)[of.which] for path, of in plan.axis_values(numbers).items()}
+        | {path: pl.Series(of.values, strict=False)[of.codes] for path, of in plan.axis_values(numbers).items()}
         | values
         | {name: pl.Series(name, array, dtype=pl.Array(pl.Float64, BLOCKS)) for name, array in blocks(outcome).items()}
     )

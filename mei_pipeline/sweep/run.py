@@ -15,12 +15,12 @@ from mei_pipeline.simulation.device import Wanted, choose
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.market import Window
 from mei_pipeline.storage import open_store
-from mei_pipeline.sweep.cluster import runner_for
+from mei_pipeline.sweep.cluster import make_runner
+from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.launches import Chunk, Runner
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import CHUNKS, PLAN, chunk_done, chunk_name, clear_torn, sweep_folder, write_plan
-from mei_pipeline.sweep.search.methods import Choice, choice_of
-from mei_pipeline.sweep.simulator import Simulator
+from mei_pipeline.sweep.search.methods import SearchMethod, make_method
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SweepReport:
         bar_steps: Work of one combo: steps of the window x symbols of the book.
         seconds: Wall time of this run.
         searched_s: Of it, the time that went into combos; compiling the engine is not in it.
-        engine: What ran the combos, and why that.
+        device: The device that ran the combos, and the reason for it.
     """
 
     id: str
@@ -45,7 +45,7 @@ class SweepReport:
     bar_steps: int
     seconds: float
     searched_s: float
-    engine: str
+    device: str
 
     @property
     def combos_per_s(self) -> float | None:
@@ -78,8 +78,8 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
     features: FeatureSet,
     *,
     threads: int = 0,
-    engine: Wanted = "auto",
-    where: Engine | None = None,
+    device: Wanted = "auto",
+    compute: Engine | None = None,
     launch: int = 0,
     progress: Progress = silent,
 ) -> SweepReport:
@@ -91,9 +91,9 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
         window: What is traded; the plan's window over the plan's symbols.
         features: Columns that hold every window of the plan.
         threads: See `simulation.run_combos`.
-        engine: See `gpu.choose`; on a cluster each node chooses for itself.
-        where: `engine` of pipeline.yaml: what runs the combos; by default this machine.
-        launch: Most combos that this machine runs at a time; see `Simulator`.
+        device: See `device.choose`; on a cluster each node chooses for itself.
+        compute: `compute` of pipeline.yaml: what runs the combos; by default this machine.
+        launch: Most combos that this machine runs at a time; see `ComboRunner`.
         progress: Told of finished combos and of the speed.
 
     Raises:
@@ -103,7 +103,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
             Finished chunks are on disk, and the next call does the rest.
         DataError: A chunk on disk is damaged or foreign, or the folder can't be written.
     """
-    choice = choose(settings, engine, plan.strategy)
+    choice = choose(settings, device, plan.strategy)
     folder = sweep_folder(settings.sweeps, plan)
     store = open_store(folder, settings.sweeps_bucket)
     started = time.monotonic()
@@ -118,22 +118,22 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
         for name in alone:  # each was found whole
             store.push(name)
         resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in left)
-        simulator = Simulator(settings, plan, window, features, choice, threads, launch)
-        with runner_for(where or Engine(), simulator, store) as runner:
+        combo_runner = ComboRunner(settings, plan, window, features, choice, threads, launch)
+        with make_runner(compute or Engine(), combo_runner, store) as runner:
             if left:
                 runner.prepare()
             progress(done, plan.combos, "combos")
             began = time.monotonic()
-            for index in in_flight(runner, plan, left, choice_of(plan, folder)):
+            for index in in_flight(runner, plan, left, make_method(plan, folder)):
                 store.keep(chunk_name(plan, index))
                 done += len(plan.chunk(index))
                 searched_s = time.monotonic() - began
                 progress(done, plan.combos, "combos", speed((done - resumed) / searched_s, bar_steps))
     seconds = time.monotonic() - started
-    return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, seconds, searched_s, runner.engine)
+    return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, seconds, searched_s, runner.device)
 
 
-def in_flight(runner: Runner, plan: SweepPlan, left: Iterable[int], choice: Choice) -> Iterator[int]:
+def in_flight(runner: Runner, plan: SweepPlan, left: Iterable[int], choice: SearchMethod) -> Iterator[int]:
     """Keep as many launches at work as the runner takes and the choice allows; gives each chunk as it is finished.
 
     The combos of a launch are chosen while those before it run. The first that fails ends it: what is at work is waited
@@ -152,13 +152,13 @@ def in_flight(runner: Runner, plan: SweepPlan, left: Iterable[int], choice: Choi
 
 
 def _next_launch(
-    waiting: deque[int], at_once: int, plan: SweepPlan, choice: Choice, undone: Sequence[int]
+    waiting: deque[int], at_once: int, plan: SweepPlan, choice: SearchMethod, undone: Sequence[int]
 ) -> list[Chunk]:
     """Take the chunks of a launch from those that wait: neighbours whose combos can be chosen now."""
     lowest = min(undone, default=waiting[0])
     launch: list[Chunk] = []
     combos = 0
-    while waiting and choice.needs(waiting[0]) <= lowest:
+    while waiting and choice.chunks_needed(waiting[0]) <= lowest:
         combos += len(plan.chunk(waiting[0]))
         if launch and combos > at_once:
             break

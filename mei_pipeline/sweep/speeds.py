@@ -25,7 +25,7 @@ _OLD_S = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Kind:
+class SweepKind:
     """A kind of sweep on a machine: within a kind one speed is close to another.
 
     Attributes:
@@ -71,12 +71,12 @@ class Speeds:
     measured_s: float
 
 
-def kept(settings: Settings, kind: Kind) -> Speeds | None:
+def read_speeds(settings: Settings, kind: SweepKind) -> Speeds | None:
     """The speeds of a kind that were measured within a month; None where there are none."""
     return _read(settings).get(kind.key)
 
 
-def keep(settings: Settings, kind: Kind, speeds: Speeds) -> None:
+def write_speeds(settings: Settings, kind: SweepKind, speeds: Speeds) -> None:
     """Keep the speeds of a kind; where the cache can't be written, the next sweep measures again."""
     found = {key: each for key, each in _read(settings).items() if key.endswith(rules_hash())}
     found[kind.key] = speeds

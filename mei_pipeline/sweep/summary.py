@@ -19,7 +19,7 @@ from mei_pipeline.sweep.metrics import LEAST_IS_BEST
 from mei_pipeline.sweep.pareto import OBJECTIVES, pareto
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results
-from mei_pipeline.sweep.top import Best, find_best
+from mei_pipeline.sweep.top import BestCombos, find_best
 
 MOST_PLACES = 24
 """Most rows or columns of a heat map; an axis with more values is shown in groups of neighbours."""
@@ -77,7 +77,7 @@ class SweepSummary:
     deviation: float
     least: float
     greatest: float
-    best: Best
+    best: BestCombos
     front: pl.DataFrame
     axes: tuple[AxisEffect, ...]
 
@@ -303,7 +303,7 @@ def _groups(plan: SweepPlan, axes: dict[str, tuple[Value, ...]], frame: pl.DataF
     picked = plan.axis_values(frame["combo"].to_numpy())
     for path, values in axes.items():
         place = {value: index for index, value in enumerate(values)}
-        found[path] = np.array([place[value] for value in picked[path].values], dtype=np.int64)[picked[path].which]
+        found[path] = np.array([place[value] for value in picked[path].values], dtype=np.int64)[picked[path].codes]
     return found
 
 
@@ -314,7 +314,7 @@ def _places(values: Sequence[Value]) -> tuple[tuple[str, ...], Ints]:
     labels = []
     for place in range(size):
         inside = np.flatnonzero(of == place)
-        first, last = svg.said(values[inside[0]]), svg.said(values[inside[-1]])
+        first, last = svg.value_text(values[inside[0]]), svg.value_text(values[inside[-1]])
         labels.append(first if len(inside) == 1 else f"{first}..{last}")
     return tuple(labels), of
 
@@ -324,7 +324,7 @@ def _with_axes(plan: SweepPlan, rows: pl.DataFrame) -> pl.DataFrame:
     if not rows.width:
         return rows
     found = plan.axis_values(rows["combo"].to_numpy())
-    axes = {path: pl.Series(path, of.values, strict=False)[of.which] for path, of in found.items()}
+    axes = {path: pl.Series(path, of.values, strict=False)[of.codes] for path, of in found.items()}
     return pl.concat([rows.select("combo"), pl.DataFrame(axes), rows.drop("combo")], how="horizontal")
 
 

@@ -14,29 +14,29 @@ STANDS_FOR = "stands_for"
 
 
 @dataclass(frozen=True)
-class Best:
+class BestCombos:
     """The best combos of a search by a metric.
 
     Attributes:
         rows: Their whole rows, best first, and a column `stands_for`: how many combos did the same, this one included;
             it is the one with the lowest number.
         min_trades: Fewest closed trades of a combo that is listed.
-        few: How many combos have fewer and are left out.
+        excluded: How many combos have fewer and are left out.
     """
 
     rows: pl.DataFrame
     min_trades: int
-    few: int
+    excluded: int
 
     @property
-    def left_out(self) -> str:
+    def exclusion_note(self) -> str:
         """The same in words; empty where none is left out."""
-        if not self.few:
+        if not self.excluded:
             return ""
-        return f"left out: {self.few:,} combos with fewer than {self.min_trades:,} closed trades (min_trades)"
+        return f"left out: {self.excluded:,} combos with fewer than {self.min_trades:,} closed trades (min_trades)"
 
 
-def find_best(results: Results, count: int, by: str = "sharpe", *, every: bool = False) -> Best:
+def find_best(results: Results, count: int, by: str = "sharpe", *, every: bool = False) -> BestCombos:
     """The best combos that the search itself counts.
 
     A combo with fewer closed trades than the search's `min_trades` is none of them: `tpe` puts it below all that have
@@ -51,12 +51,12 @@ def find_best(results: Results, count: int, by: str = "sharpe", *, every: bool =
     if every:
         found = best_of(results.frames(("combo", by)), count, by)
         alone = results.rows(found["combo"].to_list()).with_columns(pl.lit(1, pl.Int64).alias(STANDS_FOR))
-        return Best(alone, 0, 0)
+        return BestCombos(alone, 0, 0)
     min_trades = results.plan.search.min_trades
-    few, best = 0, pl.DataFrame()
+    excluded, best = 0, pl.DataFrame()
     for frame in _metrics(results):
         known = frame.filter(pl.col("trades") >= min_trades)
-        few += frame.height - known.height
+        excluded += frame.height - known.height
         joined = pl.concat([best, known]) if best.width else known
         best = top(joined, joined.height, by).unique(list(DOCS), keep="first", maintain_order=True).head(count)
     # Counted only now: among ties a result may fall behind, and come back with a combo of a lower number.
@@ -66,7 +66,7 @@ def find_best(results: Results, count: int, by: str = "sharpe", *, every: bool =
         alike.update(dict(same.iter_rows()))
     combos = best["combo"].to_list()
     counts = pl.Series(STANDS_FOR, [alike[combo] for combo in combos], dtype=pl.Int64)
-    return Best(results.rows(combos).with_columns(counts), min_trades, few)
+    return BestCombos(results.rows(combos).with_columns(counts), min_trades, excluded)
 
 
 def _metrics(results: Results) -> Iterator[pl.DataFrame]:

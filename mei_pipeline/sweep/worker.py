@@ -15,16 +15,16 @@ from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import read_settings
 from mei_pipeline.simulation.device import choose
 from mei_pipeline.storage import Store, open_store
+from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.inputs import read
-from mei_pipeline.sweep.launches import Launch, Local
+from mei_pipeline.sweep.launches import Launch, LocalRunner
 from mei_pipeline.sweep.results import chunk_name
-from mei_pipeline.sweep.simulator import Simulator
 
 _OLD_S = 24 * 3600.0  # after which fetched inputs of another sweep are forgotten
 
 
 @dataclass(frozen=True)
-class Job:
+class WorkerJob:
     """What a worker must be told to do chunks of a sweep.
 
     Attributes:
@@ -44,15 +44,15 @@ class Job:
     gpus: float
 
 
-def ready(job: Job) -> str:
+def ready(job: WorkerJob) -> str:
     """Fetch the inputs and compile, on a node that is about to work; gives what it runs combos on."""
-    return _bench(job).local.simulator.choice.name
+    return _bench(job).local.combo_runner.choice.name
 
 
-def work(job: Job, launch: Launch) -> None:
+def work(job: WorkerJob, launch: Launch) -> None:
     """Do the chunks of a launch, but for those that an earlier try had done before it could say so."""
     bench = _bench(job)
-    names = {chunk.index: chunk_name(bench.local.simulator.plan, chunk.index) for chunk in launch}
+    names = {chunk.index: chunk_name(bench.local.combo_runner.plan, chunk.index) for chunk in launch}
     left = [chunk for chunk in launch if not bench.store.held(names[chunk.index])]
     if not left:
         return
@@ -67,12 +67,12 @@ def work(job: Job, launch: Launch) -> None:
 class _Bench:
     """What a worker process keeps between two chunks."""
 
-    local: Local
+    local: LocalRunner
     store: Store
 
 
 @functools.lru_cache(maxsize=1)
-def _bench(job: Job) -> _Bench:
+def _bench(job: WorkerJob) -> _Bench:
     host = socket.gethostname()
     if source_hash() != job.kernels:
         raise ConfigError(f"worker {host} has other kernels; install the same version of MEI, numba and numpy there")
@@ -89,9 +89,9 @@ def _bench(job: Job) -> _Bench:
     try:
         choice = choose(settings, "cuda" if job.gpus else "cpu", inputs.plan.strategy)
     except ConfigError as error:
-        raise ConfigError(f"worker {host}: {error}; or set engine.gpus_per_task to 0") from None
-    simulator = Simulator(settings, inputs.plan, inputs.window, inputs.features, choice, job.threads)
-    local = Local(simulator, folder).__enter__()
+        raise ConfigError(f"worker {host}: {error}; or set compute.gpus_per_task to 0") from None
+    combo_runner = ComboRunner(settings, inputs.plan, inputs.window, inputs.features, choice, job.threads)
+    local = LocalRunner(combo_runner, folder).__enter__()
     local.prepare()
     return _Bench(local, store)
 

@@ -47,7 +47,7 @@ def test_results_on_a_shared_path_are_those_of_this_machine_byte_for_byte(
     search = make_search(mei_settings)
     here = search.run(mei_settings)
     there = search.run(shared, ray_engine)
-    assert there.engine == "ray: 2 nodes, 2 tasks at a time, on cpu"
+    assert there.device == "ray: 2 nodes, 2 tasks at a time, on cpu"
     assert (there.combos, there.resumed) == (120, 0)
     assert there.folder != here.folder
     assert chunks_of(there.folder) == chunks_of(here.folder)
@@ -104,7 +104,7 @@ def test_chunks_of_a_killed_node_are_done_by_the_others(
             cluster.kill(doomed.pop())
 
     there = search.run(shared, ray_engine, kill_one)
-    assert there.engine.startswith("ray: 3 nodes, 3 tasks at a time")
+    assert there.device.startswith("ray: 3 nodes, 3 tasks at a time")
     assert doomed == []
     assert chunks_of(there.folder) == chunks_of(search.run(mei_settings).folder)
 
@@ -200,5 +200,5 @@ def test_the_command_runs_on_the_cluster_as_pipeline_yaml_says(
     monkeypatch.setenv("MEI_SWEEPS", str(tmp_path / "shared"))
     assert main.run(["sweep", "smoke", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["engine"] == "ray: 2 nodes, 2 tasks at a time, on cpu"
+    assert said["device"] == "ray: 2 nodes, 2 tasks at a time, on cpu"
     assert Path(said["folder"]).parent == tmp_path / "shared"

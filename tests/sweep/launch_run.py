@@ -29,7 +29,7 @@ def main(home: str, folder: str, note: str, files: str, launch: str) -> None:
 
     if int(files):
         sys.addaudithook(hook)
-    run_sweep(settings, inputs.plan, inputs.window, inputs.features, engine="cpu", launch=int(launch))
+    run_sweep(settings, inputs.plan, inputs.window, inputs.features, device="cpu", launch=int(launch))
 
 
 if __name__ == "__main__":

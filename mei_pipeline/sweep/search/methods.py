@@ -14,22 +14,22 @@ from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import chunk_path
 from mei_pipeline.sweep.search import tpe
 from mei_pipeline.sweep.search.permutation import Permutation
-from mei_pipeline.sweep.search.visited import Known
+from mei_pipeline.sweep.search.visited import VisitedCombos
 
 _UNFIT = -1e15  # below every metric, and single trades still count beside it
 
 
-class Choice(Protocol):
+class SearchMethod(Protocol):
     """Chooses combos; chunks are asked for in ascending order, each at most once."""
 
-    def needs(self, index: int, /) -> int:
+    def chunks_needed(self, index: int, /) -> int:
         """How many of the first chunks must be on disk before the combos of chunk `index` can be chosen."""
 
     def numbers(self, index: int) -> Ints:
         """Numbers of the combos of chunk `index`, ascending."""
 
 
-def choice_of(plan: SweepPlan, folder: Path) -> Choice:
+def make_method(plan: SweepPlan, folder: Path) -> SearchMethod:
     """How the combos of a plan are chosen.
 
     Args:
@@ -37,17 +37,17 @@ def choice_of(plan: SweepPlan, folder: Path) -> Choice:
         folder: Where its chunks are.
     """
     if plan.search.method == "tpe":
-        return _Learned(plan, folder)
-    return _Sampled(plan) if plan.search.method == "random" else _All(plan)
+        return _TpeSearch(plan, folder)
+    return _RandomSearch(plan) if plan.search.method == "random" else _GridSearch(plan)
 
 
 @dataclass(frozen=True)
-class _All:
+class _GridSearch:
     """Every combo, in order of numbers."""
 
     plan: SweepPlan
 
-    def needs(self, _: int) -> int:
+    def chunks_needed(self, _: int) -> int:
         return 0
 
     def numbers(self, index: int) -> Ints:
@@ -56,12 +56,12 @@ class _All:
 
 
 @dataclass(frozen=True)
-class _Sampled:
+class _RandomSearch:
     """The first places of a random order of the grid; in a chunk by number, so that neighbours are alike."""
 
     plan: SweepPlan
 
-    def needs(self, _: int) -> int:
+    def chunks_needed(self, _: int) -> int:
         return 0
 
     def numbers(self, index: int) -> Ints:
@@ -71,7 +71,7 @@ class _Sampled:
 
 
 @dataclass
-class _Learned:
+class _TpeSearch:
     """Batches of `tpe`, each a function of the plan, its own number and the rows of the batches that it may know.
 
     A chunk is a part of a batch. What is held is the same whether it came from chunks on disk or from batches proposed
@@ -80,17 +80,17 @@ class _Learned:
 
     plan: SweepPlan
     folder: Path
-    _known: Known = field(default_factory=Known)
+    _known: VisitedCombos = field(default_factory=VisitedCombos)
     _chosen: int = 0
     _learned: int = 0
 
     def __post_init__(self) -> None:
         self._grid = self.plan.grid
-        self._past = tpe.nothing(self._grid)
+        self._past = tpe.no_history(self._grid)
         self._id = self.plan.id
         self._batch = np.zeros(0, dtype=np.int64)
 
-    def needs(self, index: int) -> int:
+    def chunks_needed(self, index: int) -> int:
         batch = index // self.plan.chunks_of_batch
         return max(0, batch - self.plan.search.lag + 1) * self.plan.chunks_of_batch
 

@@ -36,7 +36,7 @@ from kernels.params import Value
 from mei_pipeline.params.grid import Grid
 from mei_pipeline.sweep.search.permutation import Permutation
 from mei_pipeline.sweep.search.random_streams import below, stream, words
-from mei_pipeline.sweep.search.visited import Known, new
+from mei_pipeline.sweep.search.visited import VisitedCombos, unvisited
 
 STARTUP = 10
 """Combos that are drawn from the prior before there is a model."""
@@ -64,7 +64,7 @@ Digits = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Past:
+class History:
     """What proposals are made from; its size does not depend on how many combos were run.
 
     Attributes:
@@ -96,46 +96,46 @@ class _Axis(NamedTuple):
     gain: NDArray[np.int32]
 
 
-def nothing(grid: Grid) -> Past:
+def no_history(grid: Grid) -> History:
     """The past of a search that has run nothing."""
     counts = tuple(np.zeros(len(axis.values) + 1, dtype=np.int64) for axis in grid.axes)
-    return Past(0, np.zeros(0), np.zeros((len(grid.axes), 0), dtype=np.int64), counts)
+    return History(0, np.zeros(0), np.zeros((len(grid.axes), 0), dtype=np.int64), counts)
 
 
-def learn(past: Past, digits: Ints, scores: Floats) -> Past:
+def learn(history: History, digits: Ints, scores: Floats) -> History:
     """The past with K more combos.
 
     Args:
-        past: What was run before them.
+        history: What was run before them.
         digits: [A, K] settled digits.
         scores: [K] greater is better; no NaN.
     """
-    together = np.concatenate([past.scores, scores])
+    together = np.concatenate([history.scores, scores])
     best = np.argsort(-together, kind="stable")[:GOOD_MOST]
     counts = tuple(
-        before + np.bincount(of, minlength=len(before)) for before, of in zip(past.counts, digits, strict=True)
+        before + np.bincount(of, minlength=len(before)) for before, of in zip(history.counts, digits, strict=True)
     )
-    kept = np.concatenate([past.digits, digits], axis=1)[:, best]
-    return Past(past.combos + len(scores), together[best], kept, counts)
+    kept = np.concatenate([history.digits, digits], axis=1)[:, best]
+    return History(history.combos + len(scores), together[best], kept, counts)
 
 
-def propose(grid: Grid, past: Past, known: Known, count: int, seed: int) -> Ints:
+def propose(grid: Grid, history: History, known: VisitedCombos, count: int, seed: int) -> Ints:
     """Numbers of `count` combos to run next, ascending; a function of its arguments and nothing else.
 
     Args:
         grid: The grid; it must have `count` combos that are not known.
-        past: What came of earlier combos.
+        history: What came of earlier combos.
         known: Combos that must not come again.
         count: How many.
         seed: Of this batch.
     """
     bits = stream(seed)
     taken = np.zeros(0, dtype=np.int64)
-    startup = past.combos < STARTUP
+    startup = history.combos < STARTUP
     explored = count if startup else count // EXPLORED_PART
     taken = _filled(taken, known, explored, lambda wanted, _: _from_prior(grid, bits, wanted))
     if not startup:
-        model = _model(grid, past)
+        model = _model(grid, history)
 
         def best(wanted: int, repeats: int) -> Ints:
             return _best(grid, model, bits, wanted, max(CANDIDATES >> repeats, 1))
@@ -146,17 +146,17 @@ def propose(grid: Grid, past: Past, known: Known, count: int, seed: int) -> Ints
         places = np.arange(start, min(start + _SCANNED, grid.combos))
         if not len(places):
             raise ValueError(f"{count} combos to propose; the grid of {grid.combos} has {len(taken)} left")
-        taken = np.concatenate([taken, new(order.at(places), known, taken)])[:count]
+        taken = np.concatenate([taken, unvisited(order.at(places), known, taken)])[:count]
         start += _SCANNED
     return np.sort(taken)
 
 
-def _filled(taken: Ints, known: Known, count: int, draw: Callable[[int, int], Ints]) -> Ints:
+def _filled(taken: Ints, known: VisitedCombos, count: int, draw: Callable[[int, int], Ints]) -> Ints:
     """Draw until there are `count` combos, or until most of what was drawn has been a repetition for too often."""
     repeats = 0
     while len(taken) < count and repeats < _ROUNDS:
         wanted = min(count - len(taken), _BLOCK)
-        found = new(draw(wanted, repeats), known, taken)
+        found = unvisited(draw(wanted, repeats), known, taken)
         taken = np.concatenate([taken, found])
         repeats += 2 * len(found) < wanted
     return taken
@@ -185,9 +185,9 @@ def _best(grid: Grid, model: Sequence[_Axis], bits: np.random.PCG64, count: int,
     return grid.numbers(digits[:, which])
 
 
-def _model(grid: Grid, past: Past) -> list[_Axis]:
-    good = min(-(-past.combos // GOOD_PART), GOOD_MOST)
-    parts = zip(grid.axes, past.digits[:, :good], past.counts, strict=True)
+def _model(grid: Grid, history: History) -> list[_Axis]:
+    good = min(-(-history.combos // GOOD_PART), GOOD_MOST)
+    parts = zip(grid.axes, history.digits[:, :good], history.counts, strict=True)
     return [_axis(axis.values, digits, counts) for axis, digits, counts in parts]
 
 

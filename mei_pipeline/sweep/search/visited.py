@@ -8,7 +8,7 @@ from kernels.market import Ints
 _RECENT_PART = 8
 
 
-class Known:
+class VisitedCombos:
     """A growing set of numbers in sorted arrays, 8 bytes each.
 
     The numbers that came last are an array of their own, so that adding a batch does not copy all of the others.
@@ -32,7 +32,7 @@ class Known:
         return _among(self._old, numbers) | _among(self._recent, numbers)
 
 
-def new(numbers: Ints, known: Known, taken: Ints) -> Ints:
+def unvisited(numbers: Ints, known: VisitedCombos, taken: Ints) -> Ints:
     """The numbers that are neither known nor taken, each once, in their order.
 
     Args:

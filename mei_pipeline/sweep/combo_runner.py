@@ -23,17 +23,17 @@ from mei_pipeline.simulation.run import Combos, Outcome, encode_combos, joined, 
 from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.plan import SweepPlan
 
-FILLS = 1 << 17
+GPU_COMBOS = 1 << 17
 """Combos that fill a GPU: an H200 has room for 50,688 threads of these kernels at once."""
 
-_TELLING = 1 << 15  # combos of the launch that is run on both, enough for the speed of a GPU to show
+_PROBE_COMBOS = 1 << 15  # combos of the launch that is run on both, enough for the speed of a GPU to show
 _SAMPLE = 256  # combos of a thread that tell the speed of a processor
 _SAMPLE_PART = 4  # one in how many combos of that launch the processors run at most
-_FEW = 64  # combos that no GPU is worth starting for: two warps
+_MIN_GPU_COMBOS = 64  # combos that no GPU is worth starting for: two warps
 
 
 @dataclass
-class Simulator:
+class ComboRunner:
     """Runs combos of one plan; one thread at a time may run them.
 
     Attributes:
@@ -71,10 +71,10 @@ class Simulator:
         """Combos that it takes at a time; 0 for one chunk."""
         if self.choice.name == "cpu":
             return self.launch
-        return self.launch or (FILLS if self.settled else _TELLING)
+        return self.launch or (GPU_COMBOS if self.settled else _PROBE_COMBOS)
 
     @property
-    def engine(self) -> str:
+    def device(self) -> str:
         """The device that runs the combos, and the reason."""
         return str(self._cpu_for(self._few) if self._few and not self.settled else self.choice)
 
@@ -126,7 +126,7 @@ class Simulator:
             raise Retryable("stopped; finished chunks are on disk, the same command goes on")
         if self.settled:
             return self._on(self.gpu, self.window, combos)
-        if len(combos) < _FEW:
+        if len(combos) < _MIN_GPU_COMBOS:
             self._few = len(combos)
             return self._on(None, self.window, combos)
         return self._both(combos)
@@ -151,7 +151,7 @@ class Simulator:
         second, cuda = found
         measured = speeds.Speeds(cpu, cuda, time.time())
         if len(combos) * 2 > self._expected:  # the rest of a sweep that goes on may be too little to tell others
-            speeds.keep(self.settings, self.kind, measured)
+            speeds.write_speeds(self.settings, self.kind, measured)
         self._settle(measured)
         return joined([first, second])
 
@@ -186,9 +186,9 @@ class Simulator:
 
     def _recall(self) -> None:
         """Settle by what is known without running anything."""
-        if self._expected < _FEW:
+        if self._expected < _MIN_GPU_COMBOS:
             self.choice = self._cpu_for(self._expected)
-        elif found := speeds.kept(self.settings, self.kind):
+        elif found := speeds.read_speeds(self.settings, self.kind):
             self._settle(found)
 
     def _settle(self, found: speeds.Speeds) -> None:
@@ -219,10 +219,10 @@ class Simulator:
         return max((self.plan.combos if of_grid else self._expected) // sets, 1)
 
     @property
-    def kind(self) -> speeds.Kind:
+    def kind(self) -> speeds.SweepKind:
         """The kind of this sweep."""
         plan = self.plan
-        return speeds.Kind(
+        return speeds.SweepKind(
             self.choice.device,
             threads_of(self.threads),
             plan.strategy,
