@@ -18,10 +18,10 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
 from mei_pipeline.simulation.market import Bars, Window, load_bars, window
 from mei_pipeline.sweep.launches import Launch
-from mei_pipeline.sweep.plan import SweepPlan, make_plan, plan_from_dict, plan_to_dict
+from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder
-from mei_pipeline.sweep.run import in_flight, run_sweep
-from mei_pipeline.sweep.search.methods import Choice, make_method, scores
+from mei_pipeline.sweep.run import run_chunks, run_sweep
+from mei_pipeline.sweep.search.methods import SearchMethod, make_method, scores
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 AXES = {
@@ -70,7 +70,7 @@ class Table:
 
     folder: Path
     plan: SweepPlan
-    choice: Choice
+    choice: SearchMethod
     outcome: pl.DataFrame
     ahead: int
     pool: ThreadPoolExecutor
@@ -116,7 +116,7 @@ def table_of(folder: Path, plan: SweepPlan, ahead: int, at_once: int = 0) -> Tab
     outcome = pl.DataFrame({"combo": range(GRID), "trades": trades, "sharpe": sharpe})
     with ThreadPoolExecutor(1) as pool:
         runner = Table(folder, plan, make_method(plan, folder), outcome, ahead, pool, at_once)
-        order = list(in_flight(runner, plan, range(plan.chunks), runner.choice))
+        order = list(run_chunks(runner, plan, range(plan.chunks), runner.choice))
     assert sorted(order) == list(range(plan.chunks))
     assert runner.most <= ahead
     return runner
@@ -276,14 +276,6 @@ def test_ids_say_what_is_searched_and_how(bars: Bars) -> None:
     ]
     assert len({plan.id for plan in plans}) == len(plans)
     assert plan_of(bars, chunk_combos=5).id == plans[0].id
-
-
-def test_a_plan_of_an_earlier_version_is_the_same_search(bars: Bars) -> None:
-    for plan in (plan_of(bars, batch=6, chunk_combos=6), plan_of(bars, "random"), plan_of(bars, "grid", budget=None)):
-        told = plan_to_dict(plan)
-        del told["search"]["batch"]  # batches of `tpe` were its chunks
-        before = plan_from_dict(told)
-        assert (before.id, before.batch, before.chunks) == (plan.id, plan.batch, plan.chunks)
 
 
 def test_few_trades_are_worse_than_any_result_and_the_worse_the_fewer() -> None:

@@ -18,7 +18,7 @@ from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.market import load_bars, window
 from mei_pipeline.storage import Store
 from mei_pipeline.sweep.cluster import task_counts
-from mei_pipeline.sweep.inputs import FOLDER, SweepInputs, publish_inputs, read
+from mei_pipeline.sweep.inputs import FOLDER, SweepInputs, publish_inputs, read_inputs
 from mei_pipeline.sweep.launches import Chunk
 from mei_pipeline.sweep.plan import make_plan
 from mei_pipeline.sweep.results import CHUNKS, chunk_path, read_results
@@ -52,7 +52,7 @@ def numbers(inputs: SweepInputs, index: int) -> "np.ndarray[tuple[int], np.dtype
 
 
 def test_inputs_are_read_as_they_were_published(inputs: SweepInputs, store: Store) -> None:
-    found = read(store, publish_inputs(store, inputs))
+    found = read_inputs(store, publish_inputs(store, inputs))
     assert found.plan.id == inputs.plan.id
     assert found.plan.chunk_combos == inputs.plan.chunk_combos
     assert dataclasses.replace(found.window, market=None) == dataclasses.replace(inputs.window, market=None)
@@ -79,10 +79,10 @@ def test_a_damaged_array_is_named(inputs: SweepInputs, store: Store) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match=rf"{path.name}: damaged, its content has another hash"):
-        read(store, digest)
+        read_inputs(store, digest)
     path.write_bytes(data[:50])
     with pytest.raises(DataError, match=rf"{path.name}: can't be read"):
-        read(store, digest)
+        read_inputs(store, digest)
 
 
 def test_a_damaged_or_missing_note_is_named(inputs: SweepInputs, store: Store) -> None:
@@ -90,10 +90,10 @@ def test_a_damaged_or_missing_note_is_named(inputs: SweepInputs, store: Store) -
     path = store.folder / FOLDER / f"{digest}.json"
     path.write_bytes(path.read_bytes().replace(b"1.5", b"1.6"))
     with pytest.raises(DataError, match=rf"{digest}\.json: damaged"):
-        read(store, digest)
+        read_inputs(store, digest)
     path.unlink()
     with pytest.raises(DataError, match=r"not there; is the folder of results shared with this machine\?"):
-        read(store, digest)
+        read_inputs(store, digest)
 
 
 def test_chunks_of_a_worker_are_those_of_the_driver(mei_settings: Settings, inputs: SweepInputs, store: Store) -> None:
