@@ -73,7 +73,7 @@ def test_what_the_search_does_not_count_is_not_best(tmp_path: Path) -> None:
     results = store(tmp_path, plan, figures)
     best = find_best(results, 5)
     assert best.rows["combo"].to_list() == [10, 11]
-    assert best.exclusion_note == "left out: 10 combos with fewer than 100 closed trades (min_trades)"
+    assert best.exclusion_note == "excluded: 10 combos with fewer than 100 closed trades (min_trades)"
     every = find_best(results, 5, every=True)
     assert listed(every) == [(combo, 1) for combo in range(5)]
     assert every.exclusion_note == ""
