@@ -16,7 +16,7 @@ import numpy as np
 from kernels.market import Ints
 from kernels.params import Value
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.params.grid import Picked
+from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
@@ -25,8 +25,8 @@ from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.market import Bars, Window, window
 from mei_pipeline.simulation.memory import features_of, threads_of
 from mei_pipeline.simulation.run import ComboOutcomes, join_outcomes
+from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
-from mei_pipeline.sweep.simulator import Simulator
 
 Result = TypeVar("Result")
 
@@ -159,7 +159,7 @@ def sample(total: int, wanted: int) -> Ints:
     return np.array(found, dtype=np.int64)
 
 
-def values_of(work: Work) -> dict[str, Picked | Value]:
+def values_of(work: Work) -> dict[str, CodedValues | Value]:
     """Value of every parameter by path: one for all combos, or one for each."""
     return {**work.plan.params, **work.plan.axis_values(work.numbers)}
 
@@ -191,11 +191,11 @@ def run_work(
     Raises:
         ConfigError: The engine can't be had.
     """
-    simulator = simulator_of(settings, work, choose(settings, device, work.plan.strategy), threads)
+    combo_runner = make_combo_runner(settings, work, choose(settings, device, work.plan.strategy), threads)
     runs = []
     for index in range(repeats):
         progress(index, repeats, "runs")
-        runs.append(_once(simulator, work))
+        runs.append(_once(combo_runner, work))
     progress(repeats, repeats, "runs")
     best = min(runs, key=lambda run: sum(run[0][:3]))
     (features_s, encode_s, simulate_s, simulate_cpu_s), outcome, sets = best
@@ -205,7 +205,7 @@ def run_work(
     trades = outcome.results["trades"]
     figures = WorkFigures(
         work=name,
-        device="cpu" if device == "cpu" else simulator.device,
+        device="cpu" if device == "cpu" else combo_runner.device,
         threads=used,
         repeats=repeats,
         symbols=symbols,
@@ -229,28 +229,28 @@ def run_work(
     return figures, outcome
 
 
-def simulator_of(settings: Settings, work: Work, choice: DeviceChoice, threads: int = 0) -> Simulator:
+def make_combo_runner(settings: Settings, work: Work, choice: DeviceChoice, threads: int = 0) -> ComboRunner:
     """Return the simulator with which a sweep would run the work, ready to run it."""
     use_kernels(settings)
     features = features_of(work.bars, work.plan.columns(), threads)
-    simulator = Simulator(settings, work.plan, work.cut, features, choice, threads)
-    simulator.prepare()
-    return simulator
+    combo_runner = ComboRunner(settings, work.plan, work.cut, features, choice, threads)
+    combo_runner.prepare()
+    return combo_runner
 
 
-def _once(simulator: Simulator, work: Work) -> tuple[tuple[float, float, float, float], ComboOutcomes, int]:
+def _once(combo_runner: ComboRunner, work: Work) -> tuple[tuple[float, float, float, float], ComboOutcomes, int]:
     """Seconds of columns, encoding and engine, and of processors in the engine; results; number of signal sets."""
     plan = work.plan
-    features_s, _ = timed(lambda: features_of(work.bars, plan.columns(), simulator.threads))
+    features_s, _ = timed(lambda: features_of(work.bars, plan.columns(), combo_runner.threads))
     encode_s = simulate_s = simulate_cpu_s = 0.0
     outcomes: list[ComboOutcomes] = []
     begun = sets = 0
     while begun < len(work.numbers):
-        numbers = work.numbers[begun : begun + (simulator.at_once or plan.chunk_combos)]
-        spent_s, combos = timed(functools.partial(simulator.encode, numbers))
+        numbers = work.numbers[begun : begun + (combo_runner.at_once or plan.chunk_combos)]
+        spent_s, combos = timed(functools.partial(combo_runner.encode, numbers))
         encode_s += spent_s
         before_s = time.process_time()
-        spent_s, outcome = timed(functools.partial(simulator.run, combos))
+        spent_s, outcome = timed(functools.partial(combo_runner.run, combos))
         simulate_s, simulate_cpu_s = simulate_s + spent_s, simulate_cpu_s + time.process_time() - before_s
         outcomes.append(outcome)
         begun, sets = begun + len(numbers), sets + len(combos.signal_params)

@@ -10,9 +10,9 @@ import click
 if TYPE_CHECKING:
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import Config
-    from mei_pipeline.params.identity import Resolved
+    from mei_pipeline.params.identity import ResolvedConfig
     from mei_pipeline.registry.store import Registry
-    from mei_pipeline.replay.record import TrackRecord
+    from mei_pipeline.replay.record import PromotionRecord
     from mei_pipeline.settings import Settings
 
 CONFIG = click.option(
@@ -35,9 +35,9 @@ class NamedConfig:
         benchmark: Benchmark symbol that its file names; empty if it names none.
     """
 
-    resolved: "Resolved"
+    resolved: "ResolvedConfig"
     anchor_ms: int
-    record: "TrackRecord | None" = None
+    record: "PromotionRecord | None" = None
     benchmark: str = ""
 
 

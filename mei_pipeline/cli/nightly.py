@@ -377,7 +377,7 @@ def _summary(
                 sharpe_out=entry.out_of_sample.sharpe,
                 return_out_pct=entry.out_of_sample.return_pct,
                 drawdown_out_pct=entry.out_of_sample.max_drawdown_pct,
-                trips_out=entry.out_of_sample.round_trips,
+                trips_out=entry.out_of_sample.trades,
                 sharpe_holdout=entry.holdout.sharpe,
                 fell_at=verdicts[entry.slot].fell_at,
                 without_evidence=verdicts[entry.slot].without_evidence,

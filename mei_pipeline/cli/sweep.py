@@ -108,14 +108,16 @@ def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: in
     cut = window(bars, plan.from_ms, plan.to_ms)
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
-    where = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
-    chosen = str(choose(settings, device, plan.strategy)) if where.run == "local" else ""
+    compute = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
+    chosen = str(choose(settings, device, plan.strategy)) if compute.run == "local" else ""
     if chosen:
         output.note(f"device: {chosen}")
     with output.bar() as progress:
         use_kernels(settings)
         features = build_features(bars, plan.columns(), settings.features, progress)
-        done = run_sweep(settings, plan, cut, features, threads=threads, device=device, where=where, progress=progress)
+        done = run_sweep(
+            settings, plan, cut, features, threads=threads, device=device, compute=compute, progress=progress
+        )
     write_notes(done.folder, notes)
     best = find_best(open_results(done.folder, plan), count)
     if as_json:

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
     from mei_pipeline.housekeeping import Fate
     from mei_pipeline.sweep.catalog import StoredSweep
-    from mei_pipeline.sweep.compare import Comparison, Winner
+    from mei_pipeline.sweep.compare import ComparedBest, Comparison
     from mei_pipeline.sweep.plan import SweepPlan
     from mei_pipeline.sweep.results import Results
     from mei_pipeline.sweep.summary import HeatMap, SweepSummary
-    from mei_pipeline.sweep.top import Best
+    from mei_pipeline.sweep.top import BestCombos
 
 _HEADLINE = (
     "sharpe",
@@ -30,7 +30,7 @@ _FIRST_SHOWN = ("return_pct", "max_drawdown_pct", "trades")  # figures that stan
 _FRONT_SHOWN = 10
 
 
-def main_columns(plan: "SweepPlan", best: "Best", metric: str = "sharpe") -> "pl.DataFrame":
+def main_columns(plan: "SweepPlan", best: "BestCombos", metric: str = "sharpe") -> "pl.DataFrame":
     """Return the main metrics, `metric` first, then the axes."""
     from mei_pipeline.sweep.top import STANDS_FOR
 
@@ -38,12 +38,12 @@ def main_columns(plan: "SweepPlan", best: "Best", metric: str = "sharpe") -> "pl
     return best.rows.select("combo", *figures, STANDS_FOR, *(path for path, _ in plan.axes))
 
 
-def left_out(best: "Best") -> dict[str, int]:
+def left_out(best: "BestCombos") -> dict[str, int]:
     """Return the numbers of combos that are not listed, as JSON values."""
-    return {"min_trades": best.min_trades, "left_out_for_few_trades": best.few}
+    return {"min_trades": best.min_trades, "left_out_for_few_trades": best.excluded}
 
 
-def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> None:
+def table_of_best(plan: "SweepPlan", best: "BestCombos", metric: str, combos: int) -> None:
     """Print the best combos with the axes in which they differ; a line shows the values that they share."""
     from mei_pipeline.sweep.top import STANDS_FOR
 
@@ -60,8 +60,8 @@ def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> 
         output.echo("all have    " + ", ".join(f"{headings[path]} {first[path]}" for path in common))
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
         output.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
-    if best.left_out:
-        output.note(f"{best.left_out}; `mei sweep top SWEEP --all` lists them")
+    if best.exclusion_note:
+        output.note(f"{best.exclusion_note}; `mei sweep top SWEEP --all` lists them")
 
 
 def retention_values(fate: "Fate") -> dict[str, Any]:
@@ -159,7 +159,7 @@ def print_summary(
     stored: "StoredSweep", results: "Results", summary: "SweepSummary", maps: "tuple[HeatMap, ...]"
 ) -> None:
     """Print the summary of a sweep as tables."""
-    from mei_pipeline.svg import said
+    from mei_pipeline.svg import value_text
 
     plan = results.plan
     span = f"{summary.least:.4g} to {summary.greatest:.4g}, mean {summary.mean:.4g}, deviation {summary.deviation:.4g}"
@@ -188,7 +188,7 @@ def print_summary(
                 name,
                 100.0 * effect.share,
                 ", ".join(
-                    f"{said(value)}: {mean:.3g}"
+                    f"{value_text(value)}: {mean:.3g}"
                     for value, mean, count in zip(effect.values, effect.mean, effect.count, strict=True)
                     if count
                 ),
@@ -232,7 +232,7 @@ def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:
     )
 
 
-def _winner(name: str, winner: "Winner", place: int) -> tuple[object, ...]:
+def _winner(name: str, winner: "ComparedBest", place: int) -> tuple[object, ...]:
     ranks = f"{winner.ranks[0]:,} and {winner.ranks[1]:,}"
     return (name, winner.combo[place], winner.combo[1 - place], *winner.values, ranks)
 

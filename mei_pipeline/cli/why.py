@@ -37,7 +37,7 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     from mei_pipeline.config.load import load_config
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.night_plan import spike_bounds
-    from mei_pipeline.replay.run import set_stage
+    from mei_pipeline.replay.run import make_replay_inputs
     from mei_pipeline.replay.why import explain_step
     from mei_pipeline.settings import read_settings
     from mei_pipeline.simulation.market import DAY_MS, load_bars, stored_ms
@@ -56,8 +56,8 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     names, read = resolved.symbols, resolved.intervals.read
     refuse_marked(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
-    stage = set_stage(settings, bars, resolved, from_ms, to_ms)
-    found = explain_step(settings, stage, symbol, utc_ms(moment))
+    inputs = make_replay_inputs(settings, bars, resolved, from_ms, to_ms)
+    found = explain_step(settings, inputs, symbol, utc_ms(moment))
     if as_json:
         output.print_json(found)
     else:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from kernels.book import REASONS
 from kernels.market import FillModel, Floats, Ints, fill_model
 from kernels.params import Value
-from mei_pipeline.params.identity import Resolved
-from mei_pipeline.replay.run import stage_of
+from mei_pipeline.params.identity import ResolvedConfig
+from mei_pipeline.replay.run import encode_replay_inputs
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.market import DAY_MS, Bars, Window, window
@@ -76,7 +76,7 @@ def deepest_fall_frac(curve: Floats) -> float:
 
 
 def run_leg(
-    ground: Ground, resolved: Resolved, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
+    ground: Ground, resolved: ResolvedConfig, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
 ) -> Leg:
     """Run a config over the UTC days [from, to), from flat to flat.
 
@@ -91,9 +91,9 @@ def run_leg(
         DataError: No symbol can be traded on them.
     """
     cut = window(ground.bars, *days_ms, least_days=1)
-    stage = stage_of(ground.bars, cut, ground.features, resolved)
+    inputs = encode_replay_inputs(ground.bars, cut, ground.features, resolved)
     model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
-    record = record_combo(ground.settings, cut, model, stage.features, stage.combos)
+    record = record_combo(ground.settings, cut, model, inputs.features, inputs.combos)
     return _leg(ground.bars, cut, model, record)
 
 
@@ -214,6 +214,6 @@ def _held(record: ComboRecord, cut: Window, bars: Bars, days: int) -> NDArray[np
     return np.asarray(spans.cumsum()[:days] > 0)
 
 
-def on_symbols(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
+def on_symbols(resolved: ResolvedConfig, symbols: tuple[str, ...]) -> ResolvedConfig:
     """The same config for other symbols."""
     return replace(resolved, symbols=symbols, symbol_params={})

@@ -19,7 +19,7 @@ from kernels.cuda.launch import CudaJob
 from kernels.market import FillModel, Floats, Ints, Market, model_record, symbol_records
 from kernels.params import SIGNAL_ROLES, Parameter, Value, record_of
 from kernels.strategies import load
-from mei_pipeline.params.grid import Picked
+from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import Gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
@@ -155,7 +155,7 @@ def _checked(settings: Settings, strategy: str) -> Path:  # noqa: ARG001 - each 
 def encode_combos(
     strategy: str,
     features: FeatureSet,
-    params: Mapping[str, Picked | Value],
+    params: Mapping[str, CodedValues | Value],
     count: int,
     symbols: tuple[str, ...],
     symbol_params: SymbolParams | None = None,
@@ -184,8 +184,8 @@ def encode_combos(
     for g, values in enumerate(groups):
         for index, parameter in enumerate(table):
             given = values.get(parameter.path, params[parameter.path])
-            if isinstance(given, Picked):
-                encoded[g, index] = np.array([parameter.encode(value) for value in given.values])[given.which]
+            if isinstance(given, CodedValues):
+                encoded[g, index] = np.array([parameter.encode(value) for value in given.values])[given.codes]
             else:
                 encoded[g, index] = parameter.encode(given)
     shaping = [index for index, parameter in enumerate(table) if parameter.role in SIGNAL_ROLES]
