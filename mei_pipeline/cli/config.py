@@ -174,9 +174,9 @@ def _summary(found: "Config") -> Iterator[tuple[str, str]]:
     sources = f"{len(pipeline.sources)} {'source' if len(pipeline.sources) == 1 else 'sources'}"
     yield "pipeline.yaml", f"{bars}, {universe}, {sources}; {profiles}; automation {automation}"
     gates = selection.gates
-    least = f"Sharpe {gates.min_sharpe:g}, deflated {gates.min_deflated_sharpe:g}, {gates.min_round_trips} round trips"
+    least = f"Sharpe {gates.min_sharpe:g}, deflated {gates.min_deflated_sharpe:g}, {gates.min_trades} round trips"
     most = f"drawdown {gates.max_drawdown_pct:g} %"
-    yield "policy.yaml", f"{selection.finalists} finalists; out of sample at least {least}, at most {most}"
+    yield "policy.yaml", f"{selection.candidates} finalists; out of sample at least {least}, at most {most}"
     for text in _no_evidence(found):
         yield "policy.yaml", text
     yield "strategy_overrides.yaml", _summary_of_overrides(found.overrides)

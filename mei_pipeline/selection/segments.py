@@ -21,7 +21,7 @@ _OPENS = (REASONS.index("entry"), REASONS.index("add"))
 
 
 @dataclass(frozen=True)
-class Ground:
+class MarketData:
     """What configs are judged on.
 
     Attributes:
@@ -36,8 +36,8 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Leg:
-    """What a config did on some days, beginning and ending flat; or several did, one after the other (`chain`).
+class Segment:
+    """What a config did on some days, beginning and ending flat; or several did, one after the other (`stitch`).
 
     Attributes:
         days_ms: [D] first millisecond of each day.
@@ -45,18 +45,18 @@ class Leg:
             the cost of a fill, on the last day.
         held: [D] whether a position was open at the close of any step of the day, or any fill was made.
         curve: [T] equity at the close of each step over equity at the start; the last one after the closing.
-        trip_symbols: [N] symbol of each round trip, by number.
-        trip_profits: [N] its net profit over equity at the start of the leg; of its own leg in a chain.
-        trip_days_ms: [N] day of its end.
+        trade_symbols: [N] symbol of each round trip, by number.
+        trade_profits: [N] its net profit over equity at the start of the leg; of its own leg in a chain.
+        trade_days_ms: [N] day of its end.
     """
 
     days_ms: Ints
     returns: Floats
     held: NDArray[np.bool_]
     curve: Floats
-    trip_symbols: Ints
-    trip_profits: Floats
-    trip_days_ms: Ints
+    trade_symbols: Ints
+    trade_profits: Floats
+    trade_days_ms: Ints
 
     @property
     def return_frac(self) -> float:
@@ -66,22 +66,22 @@ class Leg:
     @property
     def max_drawdown_frac(self) -> float:
         """Deepest fall from a peak as a fraction of the peak."""
-        return deepest_fall_frac(self.curve)
+        return deepest_drawdown_frac(self.curve)
 
 
-def deepest_fall_frac(curve: Floats) -> float:
+def deepest_drawdown_frac(curve: Floats) -> float:
     """Deepest fall from a peak, as a fraction of the peak, of equity that starts at 1 and goes on along `curve` [T]."""
     whole = np.concatenate(([1.0], curve))
     return float((1.0 - whole / np.maximum.accumulate(whole)).max())
 
 
-def run_leg(
-    ground: Ground, resolved: ResolvedConfig, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
-) -> Leg:
+def run_segment(
+    data: MarketData, resolved: ResolvedConfig, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
+) -> Segment:
     """Run a config over the UTC days [from, to), from flat to flat.
 
     Args:
-        ground: Bars and columns; the config's symbols are those of the bars.
+        data: Bars and columns; the config's symbols are those of the bars.
         resolved: The config.
         days_ms: First day and one past the last.
         market: Market parameters that differ from the config's own.
@@ -90,66 +90,66 @@ def run_leg(
         ConfigError: The days do not lie in the bars.
         DataError: No symbol can be traded on them.
     """
-    cut = window(ground.bars, *days_ms, least_days=1)
-    inputs = encode_replay_inputs(ground.bars, cut, ground.features, resolved)
+    cut = window(data.bars, *days_ms, least_days=1)
+    inputs = encode_replay_inputs(data.bars, cut, data.features, resolved)
     model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
-    record = record_combo(ground.settings, cut, model, inputs.features, inputs.combos)
-    return _leg(ground.bars, cut, model, record)
+    record = record_combo(data.settings, cut, model, inputs.features, inputs.combos)
+    return _segment_of(data.bars, cut, model, record)
 
 
-def flat_leg(days_ms: tuple[int, int]) -> Leg:
+def flat_segment(days_ms: tuple[int, int]) -> Segment:
     """Days on which nothing was traded."""
     days = np.arange(*days_ms, DAY_MS, dtype=np.int64)
     nothing = np.empty(0, dtype=np.int64)
-    return Leg(
+    return Segment(
         days_ms=days,
         returns=np.zeros(len(days)),
         held=np.zeros(len(days), dtype=bool),
         curve=np.ones(len(days)),
-        trip_symbols=nothing,
-        trip_profits=np.empty(0),
-        trip_days_ms=nothing,
+        trade_symbols=nothing,
+        trade_profits=np.empty(0),
+        trade_days_ms=nothing,
     )
 
 
-def chain(legs: Sequence[Leg]) -> Leg:
+def stitch(segments: Sequence[Segment]) -> Segment:
     """Join legs, oldest first: each begins with the equity that the one before ended with."""
     curves: list[Floats] = [np.empty(0)]
     level = 1.0
-    for leg in legs:
-        curves.append(level * leg.curve)
-        level *= float(leg.curve[-1])
+    for segment in segments:
+        curves.append(level * segment.curve)
+        level *= float(segment.curve[-1])
     joined = {
-        name: np.concatenate([getattr(leg, name) for leg in legs])
-        for name in ("days_ms", "returns", "held", "trip_symbols", "trip_profits", "trip_days_ms")
+        name: np.concatenate([getattr(segment, name) for segment in segments])
+        for name in ("days_ms", "returns", "held", "trade_symbols", "trade_profits", "trade_days_ms")
     }
-    return Leg(**joined, curve=np.concatenate(curves))
+    return Segment(**joined, curve=np.concatenate(curves))
 
 
-def _leg(bars: Bars, cut: Window, model: FillModel, record: ComboRecord) -> Leg:
+def _segment_of(bars: Bars, cut: Window, model: FillModel, record: ComboRecord) -> Segment:
     """A recorded run as a leg: what is still held is closed at its marks."""
     close_ms = bars.steps.close_ms[cut.first : cut.last]
-    trips = _trips(record, cut, model)
+    trades = _trades_of(record, cut, model)
     equity = record.equity.copy()
-    equity[-1] -= trips.closing_usd
+    equity[-1] -= trades.closing_usd
     ends = equity[close_ms % DAY_MS == 0]
     before = np.concatenate(([model.initial_usd], ends))[:-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         returns = np.where(before > 0.0, ends / before - 1.0, 0.0)
     days = np.arange(cut.from_ms, cut.to_ms, DAY_MS, dtype=np.int64)
-    return Leg(
+    return Segment(
         days_ms=days,
         returns=returns,
         held=_held(record, cut, bars, len(days)),
         curve=np.maximum(equity, 0.0) / model.initial_usd,
-        trip_symbols=trips.symbols,
-        trip_profits=trips.profits_usd / model.initial_usd,
-        trip_days_ms=(bars.steps.open_ms[trips.steps] // DAY_MS * DAY_MS).astype(np.int64),
+        trade_symbols=trades.symbols,
+        trade_profits=trades.profits_usd / model.initial_usd,
+        trade_days_ms=(bars.steps.open_ms[trades.steps] // DAY_MS * DAY_MS).astype(np.int64),
     )
 
 
 @dataclass(frozen=True)
-class _Trips:
+class _Trades:
     """Round trips, those closed at the end included: symbol, profit, step of the last fill; and what closing cost."""
 
     symbols: Ints
@@ -158,7 +158,7 @@ class _Trips:
     closing_usd: float
 
 
-def _trips(record: ComboRecord, cut: Window, model: FillModel) -> _Trips:
+def _trades_of(record: ComboRecord, cut: Window, model: FillModel) -> _Trades:
     log = record.log
     symbol, size, held = log["symbol"].astype(np.int64), log["size"], log["held"]
     mark = cut.market.last_price[cut.last - 1]
@@ -168,18 +168,18 @@ def _trips(record: ComboRecord, cut: Window, model: FillModel) -> _Trips:
         rows = np.flatnonzero(symbol == s)
         after = held[rows]
         closes = (after == 0.0) & (size[rows] != 0.0)
-        trip = np.concatenate(([0], np.cumsum(closes)[:-1]))
-        profits = np.bincount(trip, log["cash"][rows])
+        trade = np.concatenate(([0], np.cumsum(closes)[:-1]))
+        profits = np.bincount(trade, log["cash"][rows])
         last = np.zeros(len(profits), dtype=np.int64)
-        np.maximum.at(last, trip, log["step"][rows].astype(np.int64))
+        np.maximum.at(last, trade, log["step"][rows].astype(np.int64))
         if after[-1] != 0.0:
             cost = abs(after[-1]) * mark[s] * (model.fee + model.exit_slip)
-            profits[-1] += after[-1] * (mark[s] - _entry(log[rows[trip == trip[-1]]])) - cost
+            profits[-1] += after[-1] * (mark[s] - _entry(log[rows[trade == trade[-1]]])) - cost
             last[-1] = cut.last - 1
             closing += cost
         found += zip([int(s)] * len(profits), profits.tolist(), last.tolist(), strict=True)
     found.sort(key=lambda each: (each[2], each[0]))
-    return _Trips(
+    return _Trades(
         np.array([each[0] for each in found], dtype=np.int64),
         np.array([each[1] for each in found], dtype=np.float64),
         np.array([each[2] for each in found], dtype=np.int64),

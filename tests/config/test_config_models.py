@@ -213,11 +213,11 @@ CASES = [
     (
         PolicyConfig,
         POLICY,
-        "  finalists: 3",
-        "  finalists: 0",
-        "2:3: selection.finalists: 0 is not allowed; a whole number from 1 to 20",
+        "  candidates: 3",
+        "  candidates: 0",
+        "2:3: selection.candidates: 0 is not allowed; a whole number from 1 to 20",
     ),
-    (PolicyConfig, POLICY, "  finalists: 3\n", "", "1:1: selection.finalists: missing; a whole number from 1 to 20"),
+    (PolicyConfig, POLICY, "  candidates: 3\n", "", "1:1: selection.candidates: missing; a whole number from 1 to 20"),
     (
         PolicyConfig,
         POLICY,
@@ -253,7 +253,7 @@ CASES = [
         "",
         "44:38: selection.crises.crash.to: not after `from`",
     ),
-    (PolicyConfig, "# none", "", "", " selection: missing; a mapping with the keys finalists"),
+    (PolicyConfig, "# none", "", "", " selection: missing; a mapping with the keys candidates"),
     (Overrides, "base: {a: 1}", "", "", " strategy: missing; the strategy whose parameters these are"),
     (
         Overrides,
@@ -394,8 +394,8 @@ POLICIES = [
     *(
         ({key: value}, False)
         for key, value in {
-            "finalists": 4,
-            "other_symbols": 2,
+            "candidates": 4,
+            "holdout_symbols": 2,
             "crises": {"covid": {"from": "2020-03-01", "to": "2020-04-01"}},
             "walk_forward": {"window": "rolling", "train_blocks": 4, "test_blocks": 1, "embargo_days": 1},
             "min_sharpe": 1,
@@ -429,6 +429,10 @@ def test_a_later_gate_that_is_out_of_bounds_is_refused(gate, value, allowed):
         selection_of(**{gate: value})
     assert str(value) in str(refused.value)
     assert allowed in str(refused.value)
+
+
+def test_the_id_of_a_policy_is_the_one_that_earlier_versions_gave_it():
+    assert selection_of().id == "54e396c43c0af5ad6f51a8d041428808f57904aae42a523606ff997571b6a8e3"
 
 
 @pytest.mark.parametrize(("changes", "same"), POLICIES)

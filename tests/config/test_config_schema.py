@@ -212,11 +212,11 @@ TEXTS = {
     PolicyConfig: (
         FILES["policy.yaml"],
         [
-            ("finalists: 3", "finalists: 0"),
-            ("finalists: 3", "finalists: 21"),
-            ("finalists: 3", "finalists: x"),
-            ("finalists", "finalist"),
-            ("finalists: 3", "finalists: 3\n  significance: 0"),
+            ("candidates: 3", "candidates: 0"),
+            ("candidates: 3", "candidates: 21"),
+            ("candidates: 3", "finalists: x"),
+            ("candidates", "finalist"),
+            ("candidates: 3", "candidates: 3\n  significance: 0"),
             ("min_sharpe: -20", "min_sharpe: null"),
             ("max_crisis_drawdown_pct: null", "max_crisis_drawdown_pct: 0"),
             ("window: anchored", "window: loose"),
@@ -354,9 +354,16 @@ def test_a_candidate_has_every_parameter_of_a_strategy(capsys):
     check = jsonschema.Draft202012Validator(printed("candidate", capsys))
     params = {path: parameter.default for path, parameter in read_catalog().strategies["ema_cross"].items()}
     earned = {"days": 1, "return_pct": 0.5, "sharpe": None, "max_drawdown_pct": 0.0, "trades": 0}
-    finalist = {"slot": 0, "combo": 1, "config_id": "x", "params": params, "in_sample_sharpe": 1.5, "picks": [None, 1]}
-    finalist |= {"out_of_sample": earned, "holdout": earned}
-    night = {"night": "n", "combos": 1, "fell": {}, "finalists": [finalist]}
+    candidate = {
+        "slot": 0,
+        "combo": 1,
+        "config_id": "x",
+        "params": params,
+        "in_sample_sharpe": 1.5,
+        "selected": [None, 1],
+    }
+    candidate |= {"out_of_sample": earned, "holdout": earned}
+    night = {"night": "n", "combos": 1, "fell": {}, "candidates": [candidate]}
     assert check.is_valid(night)
     del params["trade.sl_atr_mult"]
     assert not check.is_valid(night)
