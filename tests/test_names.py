@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from mei_pipeline import names
-from mei_pipeline.config.base import Symbol
-from mei_pipeline.config.nodes import parse
+from mei_pipeline.config.fields import Symbol
+from mei_pipeline.config.yaml_marks import parse
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import DataError
 

@@ -91,9 +91,9 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     """Run what is left of a plan, and show the best."""
     from mei_pipeline.cache import use_kernels
     from mei_pipeline.candles.intervals import iso
+    from mei_pipeline.config.document import read_yaml
     from mei_pipeline.config.load import PIPELINE
     from mei_pipeline.config.models import PipelineConfig
-    from mei_pipeline.config.reader import read_yaml
     from mei_pipeline.features import build_features
     from mei_pipeline.gpu import choose
     from mei_pipeline.market import window

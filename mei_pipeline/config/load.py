@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mei_pipeline.config.base import Name
+from mei_pipeline.config.document import Document, read_document
+from mei_pipeline.config.fields import Name
+from mei_pipeline.config.messages import report
 from mei_pipeline.config.models import (
     FilesSource,
     LaneConfig,
@@ -17,9 +19,8 @@ from mei_pipeline.config.models import (
     Profile,
     SweepSpec,
 )
-from mei_pipeline.config.nodes import Tree
-from mei_pipeline.config.reader import Document, read_document, report
 from mei_pipeline.config.venues import check_venues
+from mei_pipeline.config.yaml_marks import Tree
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.paths import closest
 from mei_pipeline.params.table import Catalog, read_catalog

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mei_pipeline.config.nodes import Place, Plain, parse
+from mei_pipeline.config.yaml_marks import Place, Plain, parse
 from mei_pipeline.settings import CHECKOUT
 
 

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, model_validator
 
-from mei_pipeline.config.base import FileModel, Json, Month, Switch, Symbol, Timestamp, Values
-from mei_pipeline.config.reader import MAX_BYTES, parse_document, read_yaml, report, show_keys
+from mei_pipeline.config.document import MAX_BYTES, parse_document, read_yaml
+from mei_pipeline.config.fields import FileModel, Json, Month, Switch, Symbol, Timestamp, Values
+from mei_pipeline.config.messages import report
 from mei_pipeline.errors import ConfigError
 
 
@@ -353,7 +354,3 @@ def test_a_long_report_is_cut_off_with_a_count():
     assert lines[-1] == "and 10 more problems"
     assert len(lines) == 51
     assert report(["same", "same"]) == "same"
-
-
-def test_a_path_of_keys_for_people():
-    assert show_keys(("sources", 0, "path")) == "sources[0].path"

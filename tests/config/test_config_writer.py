@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mei_pipeline.config.nodes import parse
 from mei_pipeline.config.writer import yaml_text
+from mei_pipeline.config.yaml_marks import parse
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 VALUE = st.recursive(

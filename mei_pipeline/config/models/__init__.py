@@ -1,6 +1,6 @@
 """What the operator's files may say. Field docstrings are the reference page and what `mei config explain` prints."""
 
-from mei_pipeline.config.base import MarketValues
+from mei_pipeline.config.fields import MarketValues
 from mei_pipeline.config.models.lane import LaneConfig
 from mei_pipeline.config.models.overrides import Overrides
 from mei_pipeline.config.models.pipeline import Engine, PipelineConfig, Profile, Retention, Window

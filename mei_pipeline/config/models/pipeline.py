@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, WithJsonSchema, model_validator
 
 from mei_pipeline.candles.intervals import INTERVALS, iso
-from mei_pipeline.config.base import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
+from mei_pipeline.config.fields import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
 from mei_pipeline.config.models.sources import Source
 
 
@@ -122,7 +122,7 @@ class PipelineConfig(FileModel):
     alerts: Annotated[
         tuple[SecretStr, ...],
         BeforeValidator(_secrets),
-        WithJsonSchema({"type": "array", "items": {"type": "string", "words": "an Apprise URL"}}),
+        WithJsonSchema({"type": "array", "items": {"type": "string", "x-allowed": "an Apprise URL"}}),
     ] = ()
     """Apprise URLs of who is told of failed runs, moves of lanes and holds, such as `ntfy://topic`. They hold secrets:
     keep the file from others. They need the extra `alerts`."""
