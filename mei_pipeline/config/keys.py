@@ -1,7 +1,7 @@
 """The keys that a file may have: the JSON schema of its model, the same as a flat list, and allowed values in words."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +35,14 @@ class Key:
 class SchemaGenerator(GenerateJsonSchema):
     """Schemas without titles of fields, with `x-branches`: the branches of tagged unions by their tags."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the signature is pydantic's
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002, D102 - pydantic's
         return False
 
-    def tagged_union_schema(self, schema: Any) -> dict[str, Any]:
+    def tagged_union_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102 - pydantic's
         branches = {tag: self.generate_inner(branch) for tag, branch in schema["choices"].items()}
         return super().tagged_union_schema(schema) | {"x-branches": branches}
 
-    def dict_schema(self, schema: Any) -> dict[str, Any]:
+    def dict_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102 - pydantic's
         found = super().dict_schema(schema)
         # pydantic writes `patternProperties`, which would let keys through that match no pattern.
         for pattern, inner in found.pop("patternProperties", {}).items():
@@ -53,96 +53,90 @@ class SchemaGenerator(GenerateJsonSchema):
 
 @functools.cache
 def schema_of(model: type[BaseModel]) -> Schema:
-    """Return the JSON schema of a file model, by the names that the file uses."""
-    return model.model_json_schema(schema_generator=SchemaGenerator)
+    """Return the JSON schema of a file model, by the names that the file uses, with definitions in their places."""
+    schema = model.model_json_schema(schema_generator=SchemaGenerator)
+    found: Schema = _inlined(schema, schema.pop("$defs", {}))
+    return found
 
 
 @functools.cache
 def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
     """Return every key of a file model, in order, sections before their keys."""
-    root = schema_of(model)
     first: dict[str, Key] = {}
-    for key in _below(root, root, ""):
+    for key in _below(schema_of(model), ""):
         first.setdefault(key.path, key)  # several forms of a mapping may share a key
     return tuple(first.values())
 
 
-def schema_at(root: Schema, location: Keys) -> Schema:
-    """Return the schema of a value, by its location in an error of pydantic: keys, and names of union branches."""
+def schema_at(schema: Schema, location: Keys) -> Schema:
+    """Return the schema of a value, by its location in an error of pydantic: keys, and tags of union branches."""
     if location[-1:] == ("[key]",):  # the key itself, of a mapping whose keys are free
-        return _target(root, schema_at(root, location[:-2])["propertyNames"])
-    schema = _target(root, root)
+        found: Schema = schema_at(schema, location[:-2])["propertyNames"]
+        return found
     for part in location:
-        schema = _target(root, _step(root, schema, part) or schema)
+        schema = _inside(schema, part) or schema
     return schema
 
 
-def allowed(root: Schema, schema: Schema) -> str:
+def allowed(schema: Schema) -> str:
     """Return the values that a schema allows, in words."""
-    schema = _target(root, schema)
     if words := schema.get("x-allowed", schema.get("const")):
         return str(words)
+    if "discriminator" in schema:
+        return f"a mapping whose kind is {' or '.join(schema['x-branches'])}"
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
-    if "discriminator" in schema:
-        return f"a mapping whose kind is {' or '.join(schema['discriminator']['mapping'])}"
-    if branches := _branches(schema):
-        return " or ".join(dict.fromkeys(allowed(root, branch) for branch in branches if branch.get("type") != "null"))
-    match schema.get("type"):
-        case "boolean":
-            return "true or false"
-        case "integer" | "number":
-            return _numbers(schema)
-        case "array":
-            least = f" of at least {schema['minItems']}" if schema.get("minItems") else ""
-            return f"a list{least}, each {allowed(root, schema.get('items', {}))}"
-        case "object":
-            return _object(root, schema)
-    return "text"
+    if branches := [branch for branch in _branches(schema) if branch.get("type") != "null"]:
+        return " or ".join(dict.fromkeys(map(allowed, branches)))
+    return _ALLOWED.get(schema.get("type", ""), lambda _: "text")(schema)
 
 
-def _object(root: Schema, schema: Schema) -> str:
+def _list(schema: Schema) -> str:
+    least = f" of at least {schema['minItems']}" if "minItems" in schema else ""
+    return f"a list{least}, each {allowed(schema['items'])}"
+
+
+def _mapping(schema: Schema) -> str:
     if names := schema.get("properties"):
         return f"a mapping with the keys {', '.join(names)}"
     inner = schema.get("additionalProperties")
     if not isinstance(inner, Mapping):
         return "a mapping"
-    key = allowed(root, schema["propertyNames"]) if "propertyNames" in schema else "a name"
-    return f"a mapping, each key {key}, each value {allowed(root, inner)}"
+    key = allowed(schema["propertyNames"]) if "propertyNames" in schema else "a name"
+    return f"a mapping, each key {key}, each value {allowed(inner)}"
 
 
-def _numbers(schema: Schema) -> str:
+def _number(schema: Schema) -> str:
     noun = "a whole number" if schema["type"] == "integer" else "a number"
-    if "minimum" in schema and "maximum" in schema:
-        return f"{noun} from {_figure(schema['minimum'])} to {_figure(schema['maximum'])}"
-    limits = {
-        "minimum": "of {} or more",
-        "exclusiveMinimum": "above {}",
-        "maximum": "up to {}",
-        "exclusiveMaximum": "below {}",
-    }
-    return f"{noun} {' and '.join(text.format(_figure(schema[key])) for key, text in limits.items() if key in schema)}".rstrip()
+    limits = {key: str(schema[key]).removesuffix(".0") for key in _LIMITS if key in schema}
+    if "minimum" in limits and "maximum" in limits:
+        return f"{noun} from {limits['minimum']} to {limits['maximum']}"
+    return f"{noun} {' and '.join(_LIMITS[key].format(limit) for key, limit in limits.items())}".rstrip()
 
 
-def _figure(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else f"{value:g}"
+_LIMITS = {
+    "minimum": "of {} or more",
+    "exclusiveMinimum": "above {}",
+    "maximum": "up to {}",
+    "exclusiveMaximum": "below {}",
+}
+_ALLOWED: Mapping[str, Callable[[Schema], str]] = {
+    "boolean": lambda _: "true or false",
+    "integer": _number,
+    "number": _number,
+    "array": _list,
+    "object": _mapping,
+}
 
 
-def _target(root: Schema, schema: Schema) -> Schema:
-    """Follow a reference; keywords beside it, such as a description, win."""
-    while "$ref" in schema:
-        beside = {key: value for key, value in schema.items() if key != "$ref"}
-        schema = {**root["$defs"][schema["$ref"].rpartition("/")[2]], **beside}
-    return schema
-
-
-def _step(root: Schema, schema: Schema, part: str | int) -> Schema | None:
-    """Return the schema one step down; None if `part` names no key, no item and no branch."""
-    schema = _target(root, schema)
-    inside = schema.get("items") if isinstance(part, int) else schema.get("x-branches", {}).get(part)
-    if inside is None and isinstance(part, str):
-        inside = schema.get("properties", {}).get(part) or schema.get("additionalProperties")
-    return inside or next(filter(None, (_step(root, branch, part) for branch in _branches(schema))), None)
+def _inlined(schema: Any, definitions: Schema) -> Any:
+    """Return a schema with definitions in place of references; keywords beside a reference win."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    target = definitions[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else {}
+    return {key: _inlined(inner, definitions) for key, inner in {**target, **schema}.items() if key != "$ref"}
 
 
 def _branches(schema: Schema) -> Sequence[Schema]:
@@ -150,24 +144,33 @@ def _branches(schema: Schema) -> Sequence[Schema]:
     return found
 
 
-def _below(root: Schema, schema: Schema, path: str) -> Iterator[Key]:
+def _inside(schema: Schema, part: str | int) -> Schema | None:
+    """Return the schema one step down; None if `part` names no key, no item and no branch."""
+    if isinstance(part, int):
+        found = schema.get("items")
+    else:
+        found = schema.get("x-branches", {}).get(part) or schema.get("properties", {}).get(part)
+        found = found or schema.get("additionalProperties")
+    return found or next(filter(None, (_inside(branch, part) for branch in _branches(schema))), None)
+
+
+def _below(schema: Schema, path: str) -> Iterator[Key]:
     """Yield the keys below `path`."""
-    schema = _target(root, schema)
     for name, inside in schema.get("properties", {}).items():
         inner = f"{path}.{name}" if path else name
-        doc = " ".join(str(inside.get("description", "")).split())
+        doc = " ".join(inside.get("description", "").split())
         default = NO_DEFAULT if name in schema.get("required", ()) else _default(inside)
-        yield Key(inner, doc, allowed(root, inside), default)
-        yield from _below(root, inside, inner)
-    for tail, inside in (("[]", schema.get("items")), (".<name>", schema.get("additionalProperties"))):
+        yield Key(inner, doc, allowed(inside), default)
+        yield from _below(inside, inner)
+    kinds = schema["x-branches"].items() if "discriminator" in schema else ()
+    for tail, inside in (
+        ("[]", schema.get("items")),
+        (".<name>", schema.get("additionalProperties")),
+        *((f" ({kind})", branch) for kind, branch in kinds),
+        *(("", branch) for branch in (_branches(schema) if not kinds else ())),
+    ):
         if isinstance(inside, Mapping):
-            yield from _below(root, inside, f"{path}{tail}")
-    if "discriminator" in schema:
-        for kind, branch in schema["x-branches"].items():
-            yield from _below(root, branch, f"{path} ({kind})")
-    else:
-        for branch in _branches(schema):
-            yield from _below(root, branch, path)
+            yield from _below(inside, f"{path}{tail}")
 
 
 def _default(schema: Schema) -> str:

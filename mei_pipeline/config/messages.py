@@ -52,7 +52,7 @@ def _flaws(detail: ErrorDetails, tree: Tree, root: Schema) -> Iterator[Flaw]:
         case "value_error":
             yield tree.flaw(path, str(detail["ctx"]["error"]))
         case "missing":
-            yield from _missing(tree, root, section, tree.find(tuple(above)), str(last))
+            yield from _missing(tree, section, tree.find(tuple(above)), str(last))
         case "extra_forbidden":
             yield tree.flaw(path, _unknown(section, str(last)))
         case "union_tag_invalid" | "union_tag_not_found" if isinstance(value, Mapping) and "discriminator" in schema_at(
@@ -65,14 +65,14 @@ def _flaws(detail: ErrorDetails, tree: Tree, root: Schema) -> Iterator[Flaw]:
             while last != "[key]" and above and path == tree.find(tuple(above)):
                 *above, last = above  # a branch of a union: what all branches allow is more help
             schema = schema_at(root, (*above, last))
-            words = allowed(root, schema)
+            words = allowed(schema)
             yield tree.flaw(path, f"{_shown(value)} is not allowed; {words}{_hint(value, schema, words)}")
 
 
-def _missing(tree: Tree, root: Schema, section: Schema, path: str, key: str) -> Iterator[Flaw]:
+def _missing(tree: Tree, section: Schema, path: str, key: str) -> Iterator[Flaw]:
     renamed = RENAMED.get(str(section.get("title")), {})
     if not any(new == key and join(path, old) in tree.places for old, new in renamed.items()):
-        yield tree.flaw(join(path, key), f"missing; {allowed(root, section['properties'][key])}")
+        yield tree.flaw(join(path, key), f"missing; {allowed(section['properties'][key])}")
 
 
 def _unknown(section: Schema, key: str) -> str:

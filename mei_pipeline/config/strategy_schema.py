@@ -35,21 +35,22 @@ def json_schema(form: TypeAdapter[Any], catalog: Catalog, title: str) -> Schema:
         catalog: The parameter tables.
         title: Contents of the file.
     """
-    parts: Schema = {}
-    tables: dict[str, Table] = {}
+    parts, tables = {}, {}
     for strategy in catalog.strategies:
         template = f"#/$defs/{strategy}/$defs/{{model}}"
         schema = form.json_schema(schema_generator=SchemaGenerator, ref_template=template)
-        parts[strategy] = _filled(schema, _contents(strategy, catalog))
+        parts[strategy] = _published(schema, _contents(strategy, catalog))
         tables |= _tables(strategy, catalog)
-    used = {name: table for name, table in tables.items() if f'#/$defs/{name}"' in json.dumps(parts)}
+    text = json.dumps(parts)
+    used = {name: table for name, table in tables.items() if f'#/$defs/{name}"' in text}
     if not used:
-        return _standard({"$schema": DIALECT, **form.json_schema(schema_generator=SchemaGenerator), "title": title})
+        plain = form.json_schema(schema_generator=SchemaGenerator)
+        return {"$schema": DIALECT, **_published(plain, {}), "title": title}
+    branches = [{"$ref": f"#/$defs/{strategy}"} for strategy in parts]
     definitions = {
         key: each for name, table in used.items() for key, each in _definitions(name, tuple(table.items())).items()
     }
-    branches = [{"$ref": f"#/$defs/{strategy}"} for strategy in parts]
-    return _standard({"$schema": DIALECT, "title": title, "anyOf": branches, "$defs": parts | definitions})
+    return {"$schema": DIALECT, "title": title, "anyOf": branches, "$defs": parts | definitions}
 
 
 def parameter_model(name: str, parameters: tuple[tuple[str, Parameter], ...]) -> type[BaseModel]:
@@ -143,24 +144,18 @@ def _splits(path: str) -> Iterator[tuple[str, str]]:
     return ((path[:index], path[index + 1 :]) for index, letter in enumerate(path) if letter == ".")
 
 
-def _filled(schema: Any, contents: Mapping[str, Schema]) -> Any:
-    """Return a schema with the parameters of one strategy in the open mappings."""
+def _published(schema: Any, contents: Mapping[str, Schema]) -> Any:
+    """Return a schema with the parameters of one strategy in the open mappings, and without our keywords.
+
+    Allowed values in words become part of the description.
+    """
     if isinstance(schema, list):
-        return [_filled(item, contents) for item in schema]
+        return [_published(item, contents) for item in schema]
     if not isinstance(schema, Mapping):
         return schema
-    if "x-parameters" in schema:
-        return {"description": schema.get("description", ""), **contents[schema["x-parameters"]]}
-    return {key: _filled(inner, contents) for key, inner in schema.items()}
-
-
-def _standard(schema: Any) -> Any:
-    """Return a schema without our keywords. Allowed values in words become part of the description."""
-    if isinstance(schema, (list, tuple)):
-        return [_standard(item) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    found = {key: _standard(value) for key, value in schema.items() if key not in _OWN}
+    found = {key: _published(inner, contents) for key, inner in schema.items() if key not in _OWN}
     if "x-allowed" in schema and "enum" not in schema:
-        found["description"] = f"{found.get('description', '')} Allowed: {schema['x-allowed']}.".strip()
+        found["description"] = f"{schema.get('description', '')} Allowed: {schema['x-allowed']}.".strip()
+    if "x-parameters" in schema:
+        found = {"description": found.get("description", "")} | contents[schema["x-parameters"]]
     return found
