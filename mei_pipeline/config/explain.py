@@ -119,7 +119,8 @@ def _overridden(config: Config, catalog: Catalog, strategy: str, path: str, **ch
 
 def _parameter(config: Config, parameter: Parameter, strategy: str) -> Explanation:
     """Explain a parameter without overrides. Without a strategy, it is one of the market, and every sweep counts."""
-    path, sweeps = parameter.path, {}
+    path = parameter.path
+    sweeps: dict[str, Any] = {}
     for name, spec in config.sweeps.items():
         if strategy in {"", spec.strategy} and path in spec.axes:
             values = list(spec.axis_values(path))

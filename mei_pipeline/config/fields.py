@@ -68,9 +68,11 @@ def _field_docs(model: type[FileModel]) -> Iterator[tuple[str, str]]:
         if issubclass(each, FileModel):
             (definition,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
             for pair in itertools.pairwise(getattr(definition, "body", ())):
-                match pair:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                match list(pair):
+                    case [ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text)))]:
                         yield name, inspect.cleandoc(text)
+                    case _:
+                        pass
 
 
 def flaws(found: Mapping[str, str]) -> ValidationError:

@@ -1,7 +1,7 @@
 """The keys that a file may have: the JSON schema of its model, the same as a flat list, and allowed values in words."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,15 +80,17 @@ def schema_at(schema: Schema, location: Keys) -> Schema:
 
 def allowed(schema: Schema) -> str:
     """Return the values that a schema allows, in words."""
-    if words := schema.get("x-allowed", schema.get("const")):
-        return str(words)
+    if fixed := schema.get("x-allowed", schema.get("const")):
+        return str(fixed)
     if "discriminator" in schema:
         return f"a mapping whose kind is {' or '.join(schema['x-branches'])}"
     if "enum" in schema:
         return f"one of {', '.join(map(str, schema['enum']))}"
     if branches := [branch for branch in _branches(schema) if branch.get("type") != "null"]:
         return " or ".join(dict.fromkeys(map(allowed, branches)))
-    return _ALLOWED.get(schema.get("type", ""), lambda _: "text")(schema)
+    kind = schema.get("type", "text")
+    words = {"integer": _number, "number": _number, "array": _list, "object": _mapping}.get(kind)
+    return words(schema) if words else "true or false" if kind == "boolean" else "text"
 
 
 def _list(schema: Schema) -> str:
@@ -119,13 +121,6 @@ _LIMITS = {
     "exclusiveMinimum": "above {}",
     "maximum": "up to {}",
     "exclusiveMaximum": "below {}",
-}
-_ALLOWED: Mapping[str, Callable[[Schema], str]] = {
-    "boolean": lambda _: "true or false",
-    "integer": _number,
-    "number": _number,
-    "array": _list,
-    "object": _mapping,
 }
 
 

@@ -43,30 +43,28 @@ def line(path: Path, flaw: Flaw) -> str:
 
 
 def _flaws(detail: ErrorDetails, tree: Tree, root: Schema) -> Iterator[Flaw]:
-    location, value = detail["loc"], detail["input"]
+    location, value, context = detail["loc"], detail["input"], detail.get("ctx", {})
     *above, last = location or ("",)
-    section, path = schema_at(root, tuple(above)), tree.find(location)
+    here, section, path = schema_at(root, location), schema_at(root, tuple(above)), tree.find(location)
     match detail["type"]:
         case "flaw":  # of `fields.flaws`: the last part of the location is a path below the value
             yield tree.flaw(join(tree.find(tuple(above)), last), detail["msg"])
         case "value_error":
-            yield tree.flaw(path, str(detail["ctx"]["error"]))
+            yield tree.flaw(path, str(context["error"]))
         case "missing":
             yield from _missing(tree, section, tree.find(tuple(above)), str(last))
         case "extra_forbidden":
             yield tree.flaw(path, _unknown(section, str(last)))
-        case "union_tag_invalid" | "union_tag_not_found" if isinstance(value, Mapping) and "discriminator" in schema_at(
-            root, location
-        ):
-            tag = detail["ctx"]["discriminator"].strip("'")
+        case "union_tag_invalid" | "union_tag_not_found" if isinstance(value, Mapping) and "discriminator" in here:
+            tag = context["discriminator"].strip("'")
             given = f"{_shown(value[tag])} is not allowed" if tag in value else "missing"
-            yield tree.flaw(join(path, tag), f"{given}; one of {', '.join(schema_at(root, location)['x-branches'])}")
+            yield tree.flaw(join(path, tag), f"{given}; one of {', '.join(here['x-branches'])}")
         case _:
             while last != "[key]" and above and path == tree.find(tuple(above)):
-                *above, last = above  # a branch of a union: what all branches allow is more help
-            schema = schema_at(root, (*above, last))
-            words = allowed(schema)
-            yield tree.flaw(path, f"{_shown(value)} is not allowed; {words}{_hint(value, schema, words)}")
+                *above, last = above  # the last part names a branch of a union; the message is of all branches
+                here = schema_at(root, (*above, last))
+            words = allowed(here)
+            yield tree.flaw(path, f"{_shown(value)} is not allowed; {words}{_hint(value, here, words)}")
 
 
 def _missing(tree: Tree, section: Schema, path: str, key: str) -> Iterator[Flaw]:

@@ -1,5 +1,7 @@
 """The reference page of the configuration: the file models and the parameter tables, in `templates/config.md`."""
 
+from typing import Any
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from mei_pipeline.config.keys import keys_of
@@ -19,7 +21,7 @@ def reference(catalog: Catalog) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"cell": _cell, "section": _section}
-    environment.tests["within"] = lambda parameter, section: _section(parameter.path) == section
+    environment.tests["within"] = _within  # pyrefly: ignore[unsupported-operation]  # Jinja declares its own tests alone
     titles = {model: " ".join((model.__doc__ or "").split()).partition(": ") for model in _FILES}
     page = environment.get_template("config.md").render(
         files=[(name, text[:1].upper() + text[1:], keys_of(model)) for model, (name, _, text) in titles.items()],
@@ -30,6 +32,10 @@ def reference(catalog: Catalog) -> str:
 
 def _section(path: str) -> str:
     return path.rpartition(".")[0]
+
+
+def _within(parameter: Any, section: str) -> bool:
+    return _section(parameter.path) == section
 
 
 def _cell(value: object) -> str:

@@ -35,7 +35,8 @@ def json_schema(form: TypeAdapter[Any], catalog: Catalog, title: str) -> Schema:
         catalog: The parameter tables.
         title: Contents of the file.
     """
-    parts, tables = {}, {}
+    parts: Schema = {}
+    tables: dict[str, Table] = {}
     for strategy in catalog.strategies:
         template = f"#/$defs/{strategy}/$defs/{{model}}"
         schema = form.json_schema(schema_generator=SchemaGenerator, ref_template=template)
@@ -85,7 +86,7 @@ def _definitions(name: str, parameters: tuple[tuple[str, Parameter], ...]) -> Sc
 
 def _type(parameter: Parameter) -> Any:
     if parameter.only or parameter.kind == "choice":
-        return Literal[parameter.only or parameter.choices]
+        return Literal[parameter.only or parameter.choices]  # pyrefly: ignore[invalid-literal]  # known at run time
     limits = {} if parameter.kind == "bool" else {"ge": parameter.low, "le": parameter.high}
     return Annotated[_TYPES[parameter.kind], Field(**limits)]
 

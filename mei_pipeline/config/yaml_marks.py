@@ -99,7 +99,7 @@ def parse(text: str) -> Tree:
         own = type(error) is yaml.MarkedYAMLError  # PyYAML itself raises subclasses
         reason = " ".join(filter(None, ("" if own else "not YAML:", error.context, error.problem)))
         hint = "; indent with spaces, not with tabs" if "cannot start any token" in reason and "\t" in text else ""
-        return Tree(None, {}, (Flaw(mark and _place(mark), "", f"{reason}{hint}"),))
+        return Tree(None, {}, (Flaw(_place(mark) if mark else None, "", f"{reason}{hint}"),))
 
 
 def place_after(text: str) -> Place:
@@ -178,7 +178,7 @@ def _scalar(text: str) -> bool | int | float | str | None:
     return float(text) if _NUMBER.fullmatch(text) and math.isfinite(float(text)) else Plain(text)
 
 
-def _refusal(event: yaml.Event, text: str) -> yaml.MarkedYAMLError:
+def _refusal(event: Any, text: str) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=text, problem_mark=event.start_mark)
 
 

@@ -1,6 +1,7 @@
 """strategy_overrides.yaml."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -9,8 +10,8 @@ from mei_pipeline.config.fields import FileModel, Role, Scalar, StrategyName, Sy
 from mei_pipeline.params.resolve import Layer, merge_symbols
 from mei_pipeline.params.table import Table
 
-_EMPTY = {"maxProperties": 0}
-_WITHOUT_STRATEGY = {
+_EMPTY: dict[str, Any] = {"maxProperties": 0}
+_WITHOUT_STRATEGY: dict[str, Any] = {
     "base": _EMPTY,
     "symbols": {"additionalProperties": _EMPTY},
     "modes": {"additionalProperties": _EMPTY},
