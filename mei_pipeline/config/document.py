@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from mei_pipeline.config.keys import schema_of
-from mei_pipeline.config.messages import flaws_of, line, report
-from mei_pipeline.config.yaml_marks import Flaw, Keys, Tree, join, parse, place_after
+from mei_pipeline.config.messages import line, lines, report, syntax_line
+from mei_pipeline.config.yaml_marks import Keys, join, parse, place_after
 from mei_pipeline.errors import ConfigError
 
 MAX_BYTES = 1 << 20
@@ -25,16 +26,16 @@ class Document(Generic[ModelT]):
     Attributes:
         path: The file.
         model: Its content.
-        tree: Its values with their places.
+        text: What was read.
     """
 
     path: Path
     model: ModelT
-    tree: Tree
+    text: str = ""
 
     def problem(self, keys: Keys, text: str) -> str:
         """Return the line that reports an error of the value at `keys`, for checks that need more than one file."""
-        return line(self.path, self.tree.flaw(join("", *keys), text))
+        return line(self.path, join("", *keys), text, self.text)
 
 
 def read_yaml(path: Path, model: type[ModelT]) -> ModelT:
@@ -51,7 +52,7 @@ def read_yaml(path: Path, model: type[ModelT]) -> ModelT:
 
 
 def read_document(path: Path, model: type[ModelT]) -> Document[ModelT]:
-    """As `read_yaml`, with the places of all keys."""
+    """As `read_yaml`, with the text of the file."""
     return parse_document(_read(path), path, model)
 
 
@@ -60,23 +61,16 @@ def parse_document(content: bytes, path: Path, model: type[ModelT]) -> Document[
     text = _decode(content, path)
     if not text.strip():
         raise ConfigError(f"{path}: the file is empty; {_keys_of(model)}")
-    tree = parse(text)
-    found = list(tree.flaws)
-    if tree.data is None and not found:
-        tree = Tree({}, {})
-    if isinstance(tree.data, Mapping):
-        try:
-            value = model.model_validate(tree.data, context={"file": path})
-        except ValidationError as error:
-            found += flaws_of(error, tree, schema_of(model))
-        else:
-            if not found:
-                return Document(path, value, tree)
-    elif not found:
-        found.append(Flaw(None, "", f"the file is not a mapping (key: value); {_keys_of(model)}"))
-    # Of several errors of one key, the first is the most basic.
-    first = {(flaw.path or flaw.text, flaw.place): flaw for flaw in reversed(found)}.values()
-    raise ConfigError(report(line(path, flaw) for flaw in sorted(first, key=lambda flaw: flaw.place or (0, 0))))
+    try:
+        data = parse(text)
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(syntax_line(path, error)) from error
+    if data is not None and not isinstance(data, Mapping):
+        raise ConfigError(f"{path}: the file is not a mapping (key: value); {_keys_of(model)}")
+    try:
+        return Document(path, model.model_validate(data or {}, context={"file": path}), text)
+    except ValidationError as error:
+        raise ConfigError(report(lines(path, error, schema_of(model), text))) from error
 
 
 def _read(path: Path) -> bytes:
@@ -99,8 +93,9 @@ def _decode(content: bytes, path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()
+        where = ":".join(map(str, (path, *place_after(before))))
         text = f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
-        raise ConfigError(line(path, Flaw(place_after(before), "", text))) from None
+        raise ConfigError(f"{where}: {text}") from None
 
 
 def _keys_of(model: type[BaseModel]) -> str:

@@ -20,7 +20,6 @@ from mei_pipeline.config.models import (
     SweepSpec,
 )
 from mei_pipeline.config.venues import check_venues
-from mei_pipeline.config.yaml_marks import Tree
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.paths import closest
 from mei_pipeline.params.table import Catalog, read_catalog
@@ -192,7 +191,7 @@ def _read(path: Path, model: type[ModelT], problems: list[str]) -> Document[Mode
 
 def _read_overrides(path: Path, problems: list[str]) -> Document[Overrides] | None:
     if not path.exists() and not path.is_symlink():
-        return Document(path, Overrides(), Tree({}, {}, ()))
+        return Document(path, Overrides())
     return _read(path, Overrides, problems)
 
 

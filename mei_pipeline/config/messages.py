@@ -4,29 +4,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from mei_pipeline.config.keys import Schema, allowed, schema_at
 from mei_pipeline.config.renamed_keys import RENAMED
-from mei_pipeline.config.yaml_marks import MAX_WHOLE, Flaw, Plain, Tree, join
+from mei_pipeline.config.yaml_marks import MAX_WHOLE, Keys, Place, Plain, join, places
 from mei_pipeline.params.paths import closest
 
 _MAX_REPORTED = 50
 _SHOWN = 60
 _DIGITS = re.compile(r"([-+]?)0*([0-9]+(?:\.[0-9]+)?)")
-
-
-def flaws_of(error: ValidationError, tree: Tree, root: Schema) -> Iterator[Flaw]:
-    """Yield the errors that pydantic found in a file, with their places.
-
-    Args:
-        error: Error of the file's model.
-        tree: The file.
-        root: JSON schema of the model.
-    """
-    for detail in error.errors(include_url=False):
-        yield from _flaws(detail, tree, root)
 
 
 def report(lines: Iterable[str]) -> str:
@@ -37,40 +26,89 @@ def report(lines: Iterable[str]) -> str:
     return "\n".join(unique)
 
 
-def line(path: Path, flaw: Flaw) -> str:
-    """Return the line that reports one error of the file `path`."""
-    return ": ".join(filter(None, (":".join(map(str, (path, *(flaw.place or ())))), flaw.path, flaw.text)))
+def line(file: Path, key: str, problem: str, text: str) -> str:
+    """Return the line that reports an error of a file, at the place of the innermost key of `key` that it has.
+
+    Args:
+        file: The file.
+        key: Path of the key, such as `sources[0].path`; empty for the whole file.
+        problem: What is wrong, and what is allowed.
+        text: Text of the file.
+    """
+    place = _place(places(text), key) or ()
+    return ": ".join(filter(None, (":".join(map(str, (file, *place))), key, problem)))
 
 
-def _flaws(detail: ErrorDetails, tree: Tree, root: Schema) -> Iterator[Flaw]:
+def lines(file: Path, error: ValidationError, root: Schema, text: str) -> list[str]:
+    """Return the errors that pydantic found in a file, as lines in the order of the file.
+
+    Args:
+        file: The file.
+        error: Error of the file's model.
+        root: JSON schema of the model.
+        text: Text of the file.
+    """
+    known = places(text)
+    found: dict[str, str] = {}
+    for detail in error.errors(include_url=False):
+        for key, problem in _problems(detail, known, root):
+            found.setdefault(key, problem)  # of several errors of one key, the first is the most basic
+    return [line(file, key, found[key], text) for key in sorted(found, key=lambda key: _place(known, key) or (0, 0))]
+
+
+def syntax_line(file: Path, error: yaml.MarkedYAMLError) -> str:
+    """Return the line that reports why a text is not YAML, or not YAML of plain values."""
+    mark = error.problem_mark or error.context_mark
+    where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
+    own = type(error) is yaml.MarkedYAMLError  # PyYAML itself raises subclasses
+    reason = " ".join(filter(None, ("" if own else "not YAML:", error.context, error.problem)))
+    hint = "; indent with spaces, not with tabs" if "cannot start any token" in reason else ""
+    return f"{where}: {reason}{hint}"
+
+
+def _place(known: Mapping[str, Place], key: str) -> Place | None:
+    while key and key not in known:
+        key = re.sub(r"(^|\.|\[)[^.\[]*$", "", key)
+    return known.get(key)
+
+
+def _find(known: Mapping[str, Place], location: Keys) -> str:
+    """Return the path of a location, without the parts that the file lacks: pydantic also names union branches."""
+    path = ""
+    for part in location:
+        path = longer if (longer := join(path, part)) in known else path
+    return path
+
+
+def _problems(detail: ErrorDetails, known: Mapping[str, Place], root: Schema) -> Iterator[tuple[str, str]]:
     location, value, context = detail["loc"], detail["input"], detail.get("ctx", {})
     *above, last = location or ("",)
-    here, section, path = schema_at(root, location), schema_at(root, tuple(above)), tree.find(location)
+    here, section, path = schema_at(root, location), schema_at(root, tuple(above)), _find(known, location)
     match detail["type"]:
         case "flaw":  # of `fields.flaws`: the last part of the location is a path below the value
-            yield tree.flaw(join(tree.find(tuple(above)), last), detail["msg"])
+            yield (join(_find(known, tuple(above)), last), detail["msg"])
         case "value_error":
-            yield tree.flaw(path, str(context["error"]))
+            yield (path, str(context["error"]))
         case "missing":
-            yield from _missing(tree, section, tree.find(tuple(above)), str(last))
+            yield from _missing(known, section, _find(known, tuple(above)), str(last))
         case "extra_forbidden":
-            yield tree.flaw(path, _unknown(section, str(last)))
+            yield (path, _unknown(section, str(last)))
         case "union_tag_invalid" | "union_tag_not_found" if isinstance(value, Mapping) and "discriminator" in here:
             tag = context["discriminator"].strip("'")
             given = f"{_shown(value[tag])} is not allowed" if tag in value else "missing"
-            yield tree.flaw(join(path, tag), f"{given}; one of {', '.join(here['x-branches'])}")
+            yield (join(path, tag), f"{given}; one of {', '.join(here['x-branches'])}")
         case _:
-            while last != "[key]" and above and path == tree.find(tuple(above)):
+            while last != "[key]" and above and path == _find(known, tuple(above)):
                 *above, last = above  # the last part names a branch of a union; the message is of all branches
                 here = schema_at(root, (*above, last))
             words = allowed(here)
-            yield tree.flaw(path, f"{_shown(value)} is not allowed; {words}{_hint(value, here, words)}")
+            yield (path, f"{_shown(value)} is not allowed; {words}{_hint(value, here, words)}")
 
 
-def _missing(tree: Tree, section: Schema, path: str, key: str) -> Iterator[Flaw]:
+def _missing(known: Mapping[str, Place], section: Schema, path: str, key: str) -> Iterator[tuple[str, str]]:
     renamed = RENAMED.get(str(section.get("title")), {})
-    if not any(new == key and join(path, old) in tree.places for old, new in renamed.items()):
-        yield tree.flaw(join(path, key), f"missing; {allowed(section['properties'][key])}")
+    if not any(new == key and join(path, old) in known for old, new in renamed.items()):
+        yield (join(path, key), f"missing; {allowed(section['properties'][key])}")
 
 
 def _unknown(section: Schema, key: str) -> str:

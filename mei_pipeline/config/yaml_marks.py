@@ -1,35 +1,32 @@
-"""YAML text as plain values, with the line and column of every key.
+"""YAML text as plain values, and the line and column of every key.
 
-PyYAML scans and parses. Its types are not used: YAML 1.1 turns `off` into a boolean, `1:30` into ninety and `010`
-into eight. Here `true`, `false`, `null` and finite decimal numbers without quotes are what they look like. Every other
-scalar is text, and every key is text. Aliases and tags are refused, so a small file can't become a large value.
+PyYAML parses, but its types are not used: YAML 1.1 turns `off` into a boolean, `1:30` into ninety and `010` into eight.
+Here `true`, `false`, `null` and decimal numbers without quotes are what they look like. Every other scalar is text, and
+every key is text. Aliases and tags are refused, so a small file can't become a large value.
 """
 
+import functools
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import yaml
 from yaml.reader import Reader
 
 Keys = tuple[str | int, ...]
 """Keys and list indexes that lead to a value."""
-
 Place = tuple[int, int]
 """Line and column, both counted from 1."""
 
 MAX_DEPTH = 32
 MAX_NODES = 50_000
 MAX_WHOLE = 2**63 - 1
-_MAX_DIGITS = len(str(-MAX_WHOLE))
-_NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]*|(?=\.[0-9]))(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
-_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
-_WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
+
+_CORE = "tag:yaml.org,2002:"
 
 # libyaml parses ten times as fast, and every wheel of PyYAML has it.
-_Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+_Base: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 
 class Plain(str):
@@ -38,68 +35,36 @@ class Plain(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True)
-class Flaw:
-    """An error in a file: its position, the path of its key (`sources[0].path`), and what is wrong and allowed.
+def parse(text: str) -> Any:
+    """Return the content of one YAML document: dict, tuple, str (`Plain` without quotes), int, float, bool, None.
 
-    `place` is None and `path` is empty if the error concerns the whole file.
+    Raises:
+        yaml.MarkedYAMLError: The text is not YAML, or more than plain values; the error has the place.
     """
+    if strange := Reader.NON_PRINTABLE.search(text):
+        line, column = place_after(text[: strange.start()])
+        mark = yaml.Mark("", 0, line - 1, column - 1, None, 0)
+        raise _error(f"character U+{ord(strange[0]):04X} is not allowed in YAML", mark)
+    depth = nodes = 0
+    for event in yaml.parse(text, Loader=_Loader):  # before the composer runs: it recurses in C
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        nodes += isinstance(event, yaml.NodeEvent)
+        if reason := _refusal(event, depth, nodes):
+            raise _error(reason, event.start_mark)
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - it makes plain values only
 
-    place: Place | None
-    path: str
-    text: str
 
-
-@dataclass(frozen=True)
-class Tree:
-    """The content of one file.
-
-    Attributes:
-        data: Plain values: dict, tuple, str (`Plain` without quotes), int, float, bool, None.
-        places: Position of every key and list item, by path. Nested and dotted keys have the same path.
-        flaws: Errors of the text itself, such as duplicate keys.
-    """
-
-    data: Any
-    places: Mapping[str, Place]
-    flaws: tuple[Flaw, ...] = ()
-
-    def find(self, keys: Keys) -> str:
-        """Return the path of `keys`, without those that the file lacks: pydantic also names branches of unions."""
-        path = ""
-        for key in keys:
-            path = longer if (longer := join(path, key)) in self.places else path
-        return path
-
-    def flaw(self, path: str, text: str) -> Flaw:
-        """Return an error of the value at `path`, at the position of the innermost key that the file has."""
-        known = path
-        while known and known not in self.places:
-            known = re.sub(r"(^|\.|\[)[^.\[]*$", "", known)
-        return Flaw(self.places.get(known), path, text)
+@functools.lru_cache(8)  # a check of several files reports many errors of each
+def places(text: str) -> Mapping[str, Place]:
+    """Return the position of every key and list item, by path. Nested and dotted keys have the same path."""
+    return dict(_places(yaml.compose(text, Loader=_Loader), ""))
 
 
 def join(path: str, *keys: str | int) -> str:
-    """Return the path of `keys` below `path`."""
+    """Return the path of `keys` below `path`: `sources[0].path`."""
     for key in keys:
         path += f"[{key}]" if isinstance(key, int) else f".{key}" if path else key
     return path
-
-
-def parse(text: str) -> Tree:
-    """Parse one YAML document. Text that is not YAML gives a tree without data and with one flaw."""
-    if strange := Reader.NON_PRINTABLE.search(text):
-        reason = f"character U+{ord(strange[0]):04X} is not allowed in YAML"
-        return Tree(None, {}, (Flaw(place_after(text[: strange.start()]), "", reason),))
-    builder = _Builder(yaml.parse(text, Loader=_Loader))
-    try:
-        return Tree(builder.document(), builder.places, tuple(builder.flaws))
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        own = type(error) is yaml.MarkedYAMLError  # PyYAML itself raises subclasses
-        reason = " ".join(filter(None, ("" if own else "not YAML:", error.context, error.problem)))
-        hint = "; indent with spaces, not with tabs" if "cannot start any token" in reason and "\t" in text else ""
-        return Tree(None, {}, (Flaw(_place(mark) if mark else None, "", f"{reason}{hint}"),))
 
 
 def place_after(text: str) -> Place:
@@ -107,80 +72,66 @@ def place_after(text: str) -> Place:
     return text.count("\n") + 1, len(text) - text.rfind("\n")
 
 
-@dataclass
-class _Builder:
-    events: Iterator[Any]
-    places: dict[str, Place] = field(default_factory=dict)
-    flaws: list[Flaw] = field(default_factory=list)
-    nodes: int = 0
+class _Loader(_Base):  # pyrefly: ignore[unknown-base-class]  # one of two classes
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
+    yaml_constructors: ClassVar[dict[Any, Any]] = {}
 
-    def document(self) -> Any:
-        if not isinstance(self._next_but(yaml.StreamStartEvent), yaml.DocumentStartEvent):
-            return None
-        data = self._value(next(self.events), "", 1)
-        if isinstance(more := self._next_but(yaml.DocumentEndEvent), yaml.DocumentStartEvent):
-            raise _refusal(more, "more than one document; a config file has one, without --- between")
-        return data
-
-    def _next_but(self, skipped: type[yaml.Event]) -> Any:
-        return next(event for event in self.events if not isinstance(event, skipped))
-
-    def _value(self, event: Any, path: str, depth: int) -> Any:
-        self._check(event, depth)
-        if isinstance(event, yaml.MappingStartEvent):
-            return self._mapping(path, depth + 1)
-        if isinstance(event, yaml.SequenceStartEvent):
-            return tuple(self._items(path, depth + 1))
-        return event.value if event.style else _scalar(event.value)  # only quoted scalars and blocks have a style
-
-    def _check(self, event: Any, depth: int) -> None:
-        self.nodes += 1
-        if isinstance(event, yaml.AliasEvent):
-            raise _refusal(event, f"alias *{event.anchor} is not allowed; write the value out")
-        if event.tag:
-            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
-            raise _refusal(event, f"tag {tag} is not allowed; write the plain value")
-        if depth > MAX_DEPTH:
-            raise _refusal(event, f"nested more than {MAX_DEPTH} levels deep")
-        if self.nodes > MAX_NODES:
-            raise _refusal(event, f"more than {MAX_NODES:,} keys and values; a config file is small")
-
-    def _items(self, path: str, depth: int) -> Iterator[Any]:
-        index = 0
-        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
-            inner = join(path, index)
-            self.places[inner] = _place(event.start_mark)
-            yield self._value(event, inner, depth)
-            index += 1
-
-    def _mapping(self, path: str, depth: int) -> dict[str, Any]:
+    def mapping(self, node: Any) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            self._check(event, depth)
-            if not isinstance(event, yaml.ScalarEvent):
-                raise _refusal(event, "a key must be one word, not a list or a mapping")
-            inner, place = join(path, event.value), _place(event.start_mark)
-            if event.value in values:
-                text = f"key given twice; the first is on line {self.places[inner][0]}"
-                self.flaws.append(Flaw(place, inner, text))
-                self._value(next(self.events), inner, depth)
-                continue
-            self.places[inner] = place
-            values[event.value] = self._value(next(self.events), inner, depth)
+        first: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _error("a key must be one word, not a list or a mapping", key.start_mark)
+            if key.value in values:
+                raise _error(f"{key.value}: key given twice; the first is on line {first[key.value]}", key.start_mark)
+            values[key.value], first[key.value] = self.construct_object(value, deep=True), key.start_mark.line + 1
         return values
 
 
-def _scalar(text: str) -> bool | int | float | str | None:
-    if text.lower() in _WORDS and text in {text.lower(), text.title(), text.upper()}:
-        return _WORDS[text.lower()]
-    if _WHOLE.fullmatch(text):
-        return int(text) if len(text) <= _MAX_DIGITS and abs(int(text)) <= MAX_WHOLE else Plain(text)
-    return float(text) if _NUMBER.fullmatch(text) and math.isfinite(float(text)) else Plain(text)
+def _number(node: Any, kind: type[int | float]) -> int | float | str:
+    value = kind(node.value)
+    return value if math.isfinite(value) and (kind is float or abs(value) <= MAX_WHOLE) else Plain(node.value)
 
 
-def _refusal(event: Any, text: str) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=text, problem_mark=event.start_mark)
+_SCALARS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", lambda node: node.value.lower() == "true"),
+    "null": (r"~|null|Null|NULL|", lambda _: None),
+    "int": (r"[-+]?(?:0|[1-9][0-9]{0,18})", lambda node: _number(node, int)),
+    "float": (
+        r"(?=.*[.eE])[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?",
+        lambda node: _number(node, float),
+    ),
+}
+for _name, (_pattern, _make) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"{_CORE}{_name}", re.compile(rf"(?:{_pattern})\Z"), None)
+    _Loader.add_constructor(f"{_CORE}{_name}", lambda _, node, make=_make: make(node))
+_Loader.add_constructor(f"{_CORE}str", lambda _, node: node.value if node.style else Plain(node.value))
+_Loader.add_constructor(
+    f"{_CORE}seq", lambda loader, node: tuple(loader.construct_object(item, deep=True) for item in node.value)
+)
+_Loader.add_constructor(f"{_CORE}map", _Loader.mapping)
 
 
-def _place(mark: Any) -> Place:
-    return mark.line + 1, mark.column + 1
+def _refusal(event: Any, depth: int, nodes: int) -> str | None:
+    if isinstance(event, yaml.AliasEvent):
+        return f"alias *{event.anchor} is not allowed; write the value out"
+    if getattr(event, "tag", None):
+        return f"tag {event.tag.replace(_CORE, '!!')} is not allowed; write the plain value"
+    if depth > MAX_DEPTH:
+        return f"nested more than {MAX_DEPTH} levels deep"
+    return f"more than {MAX_NODES:,} keys and values; a config file is small" if nodes > MAX_NODES else None
+
+
+def _places(node: Any, path: str) -> Iterator[tuple[str, Place]]:
+    if isinstance(node, yaml.MappingNode):
+        inside = [(join(path, key.value), key.start_mark, value) for key, value in node.value]
+    else:
+        items = enumerate(node.value) if isinstance(node, yaml.SequenceNode) else ()
+        inside = [(join(path, index), value.start_mark, value) for index, value in items]
+    for longer, mark, value in inside:
+        yield longer, (mark.line + 1, mark.column + 1)
+        yield from _places(value, longer)
+
+
+def _error(reason: str, mark: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=reason, problem_mark=mark)

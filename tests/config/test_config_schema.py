@@ -256,7 +256,7 @@ def test_every_change_changes_something():
 
 @pytest.mark.parametrize(("model", "text"), MUTATED)
 def test_schema_and_reading_agree(model, text, tmp_path):
-    valid = validator(model).is_valid(plain(parse(text).data))
+    valid = validator(model).is_valid(plain(parse(text)))
     assert valid == reads(text, model, tmp_path)
 
 
@@ -317,7 +317,7 @@ def test_the_files_of_this_checkout_pass(name, pattern, capsys):
     assert found
     check = jsonschema.Draft202012Validator(schema)  # `jsonschema.validate` would check the schema again for each file
     for path in found:
-        check.validate(plain(parse(path.read_text()).data))
+        check.validate(plain(parse(path.read_text())))
 
 
 def test_a_parameter_says_all_that_its_table_says(capsys):
