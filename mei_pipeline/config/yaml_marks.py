@@ -6,9 +6,9 @@ every key is text. Aliases and tags are refused, so a small file can't become a 
 """
 
 import functools
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import yaml
@@ -76,6 +76,9 @@ class _Loader(_Base):  # pyrefly: ignore[unknown-base-class]  # one of two class
     yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
     yaml_constructors: ClassVar[dict[Any, Any]] = {}
 
+    def items(self, node: Any) -> tuple[Any, ...]:
+        return tuple(self.construct_object(item, deep=True) for item in node.value)
+
     def mapping(self, node: Any) -> dict[str, Any]:
         values: dict[str, Any] = {}
         first: dict[str, int] = {}
@@ -88,27 +91,27 @@ class _Loader(_Base):  # pyrefly: ignore[unknown-base-class]  # one of two class
         return values
 
 
-def _number(node: Any, kind: type[int | float]) -> int | float | str:
-    value = kind(node.value)
-    return value if math.isfinite(value) and (kind is float or abs(value) <= MAX_WHOLE) else Plain(node.value)
+def _scalar(_: Any, node: Any) -> bool | int | float | str | None:
+    kind = node.tag.removeprefix(_CORE)
+    if kind in {"int", "float"}:
+        value = int(node.value) if kind == "int" else float(node.value)
+        return value if abs(value) <= (MAX_WHOLE if kind == "int" else sys.float_info.max) else Plain(node.value)
+    if kind in {"bool", "null"}:
+        return node.value.lower() == "true" if kind == "bool" else None
+    return node.value if node.style else Plain(node.value)  # only quoted scalars and blocks have a style
 
 
-_SCALARS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "bool": (r"true|True|TRUE|false|False|FALSE", lambda node: node.value.lower() == "true"),
-    "null": (r"~|null|Null|NULL|", lambda _: None),
-    "int": (r"[-+]?(?:0|[1-9][0-9]{0,18})", lambda node: _number(node, int)),
-    "float": (
-        r"(?=.*[.eE])[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?",
-        lambda node: _number(node, float),
-    ),
+_PATTERNS = {
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "null": r"~|null|Null|NULL|",
+    "int": r"[-+]?(?:0|[1-9][0-9]{0,18})",
+    "float": r"(?=.*[.eE])[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?",
 }
-for _name, (_pattern, _make) in _SCALARS.items():
-    _Loader.add_implicit_resolver(f"{_CORE}{_name}", re.compile(rf"(?:{_pattern})\Z"), None)
-    _Loader.add_constructor(f"{_CORE}{_name}", lambda _, node, make=_make: make(node))
-_Loader.add_constructor(f"{_CORE}str", lambda _, node: node.value if node.style else Plain(node.value))
-_Loader.add_constructor(
-    f"{_CORE}seq", lambda loader, node: tuple(loader.construct_object(item, deep=True) for item in node.value)
-)
+for _kind, _pattern in _PATTERNS.items():
+    _Loader.add_implicit_resolver(f"{_CORE}{_kind}", re.compile(rf"(?:{_pattern})\Z"), None)
+for _kind in (*_PATTERNS, "str"):
+    _Loader.add_constructor(f"{_CORE}{_kind}", _scalar)
+_Loader.add_constructor(f"{_CORE}seq", _Loader.items)
 _Loader.add_constructor(f"{_CORE}map", _Loader.mapping)
 
 
