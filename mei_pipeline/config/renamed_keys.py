@@ -2,5 +2,8 @@
 
 from collections.abc import Mapping
 
-RENAMED: Mapping[str, Mapping[str, str]] = {}
+RENAMED: Mapping[str, Mapping[str, str]] = {
+    "Compute": {"run": "backend"},
+    "PipelineConfig": {"engine": "compute"},
+}
 """By class name of the section's model: old key to new key of the same section."""

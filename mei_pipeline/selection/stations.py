@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.market import DAY_MS, window
 from mei_pipeline.night import NightPlan, night_bars, night_features, others_bars
 from mei_pipeline.params.identity import config_id
@@ -43,7 +43,7 @@ _BINS = 40
 
 
 def walk_night(
-    settings: Settings, plan: NightPlan, where: Engine | None = None, progress: Progress = silent
+    settings: Settings, plan: NightPlan, where: Compute | None = None, progress: Progress = silent
 ) -> tuple[Walk, tuple[Leg, ...]]:
     """Choose in every fold of the night's search and run the choices on the days after; write both down.
 
@@ -52,7 +52,7 @@ def walk_night(
     Args:
         settings: Where things are.
         plan: The night.
-        where: `engine` of pipeline.yaml: what runs searches; by default this machine.
+        where: `compute` of pipeline.yaml: where searches run; by default this machine.
         progress: Told of combos, then of legs.
 
     Raises:

@@ -89,7 +89,7 @@ def _bench(job: Job) -> _Bench:
     try:
         choice = choose(settings, "cuda" if job.gpus else "cpu", inputs.plan.strategy)
     except ConfigError as error:
-        raise ConfigError(f"worker {host}: {error}; or set engine.gpus_per_task to 0") from None
+        raise ConfigError(f"worker {host}: {error}; or set compute.gpus_per_task to 0") from None
     simulator = Simulator(settings, inputs.plan, inputs.window, inputs.features, choice, job.threads)
     local = Local(simulator, folder).__enter__()
     local.prepare()
