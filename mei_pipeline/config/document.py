@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mei_pipeline.config.keys import schema_of
+from mei_pipeline.config.keys import allowed, schema_of
 from mei_pipeline.config.messages import line, lines, report, syntax_line
 from mei_pipeline.config.yaml_marks import Keys, join, parse, place_after
 from mei_pipeline.errors import ConfigError
@@ -60,17 +60,19 @@ def parse_document(content: bytes, path: Path, model: type[ModelT]) -> Document[
     """As `read_document`, of bytes that were read from `path`."""
     text = _decode(content, path)
     if not text.strip():
-        raise ConfigError(f"{path}: the file is empty; {_keys_of(model)}")
+        raise ConfigError(f"{path}: the file is empty; {allowed(schema_of(model))}")
     try:
         data = parse(text)
+        if data is None or isinstance(data, Mapping):
+            return Document(path, model.model_validate(data or {}, context={"file": path}), text)
+        problems = [f"{path}: the file is not a mapping (key: value); {allowed(schema_of(model))}"]
     except yaml.MarkedYAMLError as error:
-        raise ConfigError(syntax_line(path, error)) from error
-    if data is not None and not isinstance(data, Mapping):
-        raise ConfigError(f"{path}: the file is not a mapping (key: value); {_keys_of(model)}")
-    try:
-        return Document(path, model.model_validate(data or {}, context={"file": path}), text)
+        problems = [syntax_line(path, error)]
     except ValidationError as error:
-        raise ConfigError(report(lines(path, error, schema_of(model), text))) from error
+        problems = lines(path, error, schema_of(model), text)
+    # Raised outside of the handlers: errors of PyYAML and pydantic hold values of the file, such as secrets, and a
+    # traceback would show them.
+    raise ConfigError(report(problems))
 
 
 def _read(path: Path) -> bytes:
@@ -96,9 +98,3 @@ def _decode(content: bytes, path: Path) -> str:
         where = ":".join(map(str, (path, *place_after(before))))
         text = f"byte 0x{error.object[error.start]:02x} is not UTF-8; save the file as UTF-8"
         raise ConfigError(f"{where}: {text}") from None
-
-
-def _keys_of(model: type[BaseModel]) -> str:
-    schema = schema_of(model)
-    needed = schema.get("required")
-    return f"needed keys: {', '.join(needed)}" if needed else f"allowed keys: {', '.join(schema['properties'])}"

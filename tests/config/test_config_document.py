@@ -63,12 +63,12 @@ def complaint(text: str | bytes) -> str:
 SAMPLE_KEYS = "name, count, ratio, switch, at, month, colour, inner, symbols, pets, weights, params, notes, labels"
 
 BAD = {
-    "empty": ("", "f.yaml: the file is empty; needed keys: name"),
-    "blank": (" \n\n", "f.yaml: the file is empty; needed keys: name"),
-    "byte order mark only": (b"\xef\xbb\xbf", "f.yaml: the file is empty; needed keys: name"),
+    "empty": ("", "f.yaml: the file is empty; a mapping with the keys name, count"),
+    "blank": (" \n\n", "f.yaml: the file is empty; a mapping with the keys name, count"),
+    "byte order mark only": (b"\xef\xbb\xbf", "f.yaml: the file is empty; a mapping with the keys name, count"),
     "comments only": ("# nothing\n", "f.yaml: name: missing; text"),
-    "a list": ("- 1\n", "f.yaml: the file is not a mapping (key: value); needed keys: name"),
-    "a word": ("hello", "f.yaml: the file is not a mapping (key: value); needed keys: name"),
+    "a list": ("- 1\n", "f.yaml: the file is not a mapping (key: value); a mapping with the keys name, count"),
+    "a word": ("hello", "f.yaml: the file is not a mapping (key: value); a mapping with the keys name, count"),
     "two documents": (
         "name: x\n---\nname: y\n",
         "f.yaml:2:1: not YAML: expected a single document in the stream but found another document",
@@ -193,6 +193,14 @@ def test_a_bad_file_is_one_exact_complaint(text, expected):
     found = complaint(text)
     assert found.startswith(expected)
     assert "\n" not in found
+
+
+@pytest.mark.parametrize("text", ["name: [secret", "name: secret\nat: secret", "- secret"])
+def test_a_complaint_brings_no_error_that_holds_values(text):
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
 
 
 def test_an_alias_bomb_is_refused_at_its_first_alias():

@@ -180,7 +180,7 @@ CASES = {
     "empty overrides": (
         "strategy_overrides.yaml",
         "",
-        "strategy_overrides.yaml: the file is empty; allowed keys: strategy,",
+        "strategy_overrides.yaml: the file is empty; a mapping with the keys strategy,",
     ),
     "unknown file": (
         "polcy.yaml",
