@@ -13,11 +13,12 @@ from typing import Annotated, Any
 from zipfile import BadZipFile
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from kernels.blocks import BLOCKS
 from kernels.params import Value
 from mei_pipeline import files
+from mei_pipeline.config.fields import open_mapping
 from mei_pipeline.errors import DataError
 from mei_pipeline.night_plan import NightPlan, night_folder
 from mei_pipeline.replay.record import PeriodResult
@@ -47,7 +48,7 @@ class Candidate:
     rank: int
     combo: int
     config_id: str
-    params: Annotated[Mapping[str, Value], Field(json_schema_extra={"slot": "all params"})]
+    params: Annotated[Mapping[str, Value], open_mapping("all_params")]
     in_sample_sharpe: float
     selected: tuple[int | None, ...]
     out_of_sample: PeriodResult

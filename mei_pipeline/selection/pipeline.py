@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.night_plan import NightPlan, night_bars, night_features, others_bars
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
@@ -43,7 +43,7 @@ _BINS = 40
 
 
 def run_walk_forward(
-    settings: Settings, plan: NightPlan, compute: Engine | None = None, progress: Progress = silent
+    settings: Settings, plan: NightPlan, compute: Compute | None = None, progress: Progress = silent
 ) -> tuple[WalkForwardResult, tuple[Segment, ...]]:
     """Choose in every fold of the night's search and run the choices on the days after; write both down.
 
@@ -52,7 +52,7 @@ def run_walk_forward(
     Args:
         settings: Where things are.
         plan: The night.
-        compute: `engine` of pipeline.yaml: what runs searches; by default this machine.
+        compute: `compute` of pipeline.yaml: what runs searches; by default this machine.
         progress: Told of combos, then of legs.
 
     Raises:

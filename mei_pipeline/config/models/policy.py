@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from kernels.blocks import BLOCKS
-from mei_pipeline.config.base import FileModel, Name, Timestamp, flaws
+from mei_pipeline.config.fields import FileModel, Name, Timestamp, flaws
 from mei_pipeline.files import sha256_json
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]

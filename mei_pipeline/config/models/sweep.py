@@ -4,15 +4,16 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, WithJsonSchema, field_validator, model_validator
 
 from mei_pipeline.candles.intervals import Intervals, interval_problems
-from mei_pipeline.config.base import (
+from mei_pipeline.config.fields import (
     FileModel,
     Interval,
     MarketValues,
-    Name,
+    Number,
     Scalar,
+    StrategyName,
     Symbol,
     SymbolValues,
     Values,
@@ -45,11 +46,11 @@ _TAKE = {
 class Range(FileModel):
     """Evenly spaced values of an axis."""
 
-    from_: Annotated[float | int, Field(alias="from")]
+    from_: Annotated[Number, Field(alias="from")]
     """First value."""
-    to: float | int
+    to: Number
     """Last value at most; included when a step meets it."""
-    step: Annotated[float | int, Field(gt=0)]
+    step: Annotated[float | int, Field(gt=0), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
     """Distance between values."""
     when: Values = Field(default_factory=dict)
     """Values that other parameters must have for this axis to vary; elsewhere it has its value of `params` or its
@@ -118,7 +119,7 @@ class SweepSpec(FileModel):
 
     model_config = ConfigDict(json_schema_extra=_add_methods)
 
-    strategy: Name
+    strategy: StrategyName
     """Strategy to search: a module of kernels/strategies."""
     venue: Venue | None = None
     """Venue whose bars are used; when left out, the one of pipeline.yaml."""
@@ -160,7 +161,7 @@ class SweepSpec(FileModel):
     """Parameters that are the same for every combo, where they differ from their defaults."""
     symbol_params: dict[Symbol, SymbolValues] = Field(default_factory=dict)
     """Parameters of single symbols; they win over `params` and `axes`. A symbol that sits out is passed over."""
-    axes: Annotated[dict[str, Axis], Field(min_length=1, json_schema_extra={"slot": "axes"})]
+    axes: Annotated[dict[str, Axis], Field(min_length=1, json_schema_extra={"x-parameters": "axes"})]
     """Parameters that are searched: each a list of values, `{values: [...]}` or `{from, to, step}`, the last two also
     with `when: {path: value}`. Feature windows are always listed."""
     chunk_combos: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
