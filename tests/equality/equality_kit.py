@@ -1,0 +1,167 @@
+"""Exact records of plain values, and their comparison with values under other names."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+LONGEST_LIST = 12
+"""Numbers in a list from which on a record keeps a digest of them."""
+NEAR = 1e-9
+"""Relative tolerance on a machine whose arithmetic differs in the last bits from that of the record's machine."""
+
+_DIGEST = {"dtype", "count", "sha256", "first", "last", "sum"}
+
+
+@dataclass(frozen=True)
+class Names:
+    """How a record of old names is read.
+
+    Attributes:
+        keys: New name of a key; a key `parent.name` is of `name` directly under `parent` (an old name) and wins.
+        values: New name of a word that is a value.
+        left_out: Keys that are not compared, or `parent.name`, with the reason.
+        prose: Keys of mappings whose keys are sentences; only their values are compared, in order.
+        tolerances: Greatest relative difference of the numbers under a path or key, with the reason.
+    """
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    prose: frozenset[str] = frozenset()
+    tolerances: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+
+    def new_key(self, parent: str, name: str, present: Mapping[str, Any]) -> str:
+        """Return the name in `present` of the old key `name` under `parent`."""
+        found = self.keys.get(f"{parent}.{name}", self.keys.get(name, name))
+        return found if found in present else name
+
+    def leaves_out(self, parent: str, name: str) -> bool:
+        """Return whether the key `name` under `parent` is not compared."""
+        return name in self.left_out or f"{parent}.{name}" in self.left_out
+
+
+def record(value: Any, names: Names, key: str = "") -> Any:
+    """Return `value` as exact JSON values: floats as hexadecimal text, columns of numbers as digests."""
+    if isinstance(value, Mapping):
+        if key in names.prose:
+            return [record(each, names) for each in value.values()]
+        return {str(name): record(each, names, name) for name, each in value.items() if not names.leaves_out(key, name)}
+    if isinstance(value, np.ndarray):
+        return _digest(value)
+    if isinstance(value, list | tuple):
+        long = len(value) > LONGEST_LIST
+        if long and all(type(each) in {int, float} for each in value):
+            return _digest(np.array(value))
+        if long and all(each is None or type(each) is str for each in value):
+            return {"count": len(value), "sha256": hashlib.sha256("\n".join(map(str, value)).encode()).hexdigest()}
+        return [record(each, names, key) for each in value]
+    if isinstance(value, float):
+        return value.hex()
+    return value
+
+
+def differences(old: Any, new: Any, names: Names, *, exact: bool = True) -> list[str]:
+    """Return what differs between two records, one line each.
+
+    Args:
+        old: The record of the version before, with the old names.
+        new: The record to compare.
+        names: The mapping between them.
+        exact: Compare floats bit for bit; if not, within `NEAR`.
+    """
+    return list(_differences(old, new, names, ("",), NEAR if not exact else 0.0))
+
+
+def arithmetic() -> str:
+    """Return a hash of results whose last bits depend on the processor or on libraries of mathematics."""
+    x = np.linspace(0.01, 3.0, 1001)
+    found = [np.exp(x), np.log(x), x**0.3, np.sin(x), np.cumsum(x), stats.norm.cdf(x), np.corrcoef(x, np.sin(x))[0]]
+    found.append(np.array([x @ np.cos(x), x.sum(), x.std(), np.var(x)]))
+    return hashlib.sha256(np.concatenate(found).tobytes()).hexdigest()
+
+
+def _digest(values: np.ndarray[Any, Any]) -> dict[str, Any]:
+    whole = np.ascontiguousarray(values)
+    kind = np.float64 if whole.dtype.kind == "f" else np.int64
+    flat = whole.astype(kind).ravel()
+    if kind is np.float64:
+        flat = np.where(np.isnan(flat), np.nan, flat)  # one pattern of bits for all NaN
+    plain = flat.tolist()
+    shown = [value.hex() if isinstance(value, float) else value for value in (*plain[:1], *plain[-1:])]
+    finite = [value for value in plain if math.isfinite(value)]
+    total = math.fsum(finite) if kind is np.float64 else sum(plain)
+    return {
+        "dtype": str(whole.dtype),
+        "count": list(whole.shape),
+        "sha256": hashlib.sha256(flat.astype(flat.dtype.newbyteorder("<")).tobytes()).hexdigest(),
+        "first": shown[0] if shown else None,
+        "last": shown[-1] if shown else None,
+        "sum": total.hex() if isinstance(total, float) else total,
+    }
+
+
+def _differences(old: Any, new: Any, names: Names, path: tuple[str, ...], near: float) -> Iterator[str]:
+    near = max([near, *(bound for place, (bound, _) in names.tolerances.items() if _under(path, place))])
+    where = "/".join(path[1:])
+    if isinstance(old, dict) and isinstance(new, dict):
+        if near and old.keys() & new.keys() >= _DIGEST and "float" in old["dtype"]:
+            old, new = ({key: digest[key] for key in _DIGEST - {"sha256"}} for digest in (old, new))
+        yield from _different_members(old, new, names, path, near)
+    elif isinstance(old, list) and isinstance(new, list):
+        if len(old) != len(new):
+            yield f"{where}: {len(old)} before, {len(new)} now"
+        for place, (one, other) in enumerate(zip(old, new, strict=False)):
+            yield from _differences(one, other, names, (*path, str(place)), near)
+    elif not _same(old, new, names, near):
+        yield f"{where}: {_shown(old)} before, {_shown(new)} now"
+
+
+def _different_members(
+    old: dict[str, Any], new: dict[str, Any], names: Names, path: tuple[str, ...], near: float
+) -> Iterator[str]:
+    parent = next((part for part in reversed(path) if not part.isdigit()), "")
+    compared = set()
+    for name, value in old.items():
+        if names.leaves_out(parent, name):
+            continue
+        key = names.new_key(parent, name, new)
+        compared.add(key)
+        if key in new:
+            yield from _differences(value, new[key], names, (*path, name), near)
+        else:
+            yield f"{'/'.join((*path[1:], name))}: missing now"
+    for key in sorted(new.keys() - compared):
+        yield f"{'/'.join((*path[1:], key))}: not there before"
+
+
+def _same(old: Any, new: Any, names: Names, near: float) -> bool:
+    if old == new and type(old) is type(new):
+        return True
+    if isinstance(old, str) and isinstance(new, str):
+        if names.values.get(old) == new:
+            return True
+        one, other = _number(old), _number(new)
+        return near > 0.0 and one is not None and other is not None and math.isclose(one, other, rel_tol=near)
+    return False
+
+
+def _under(path: tuple[str, ...], place: str) -> bool:
+    """Whether a place, such as `nights/*/gates.json`, is the path or above it."""
+    parts = place.split("/")
+    return len(parts) < len(path) and all(want in {"*", have} for want, have in zip(parts, path[1:], strict=False))
+
+
+def _number(text: str) -> float | None:
+    if not text.lstrip("-").startswith(("0x", "nan", "inf")):
+        return None
+    return float.fromhex(text)
+
+
+def _shown(value: Any) -> str:
+    number = _number(value) if isinstance(value, str) else None
+    return repr(value) if number is None else f"{number!r} ({value})"
