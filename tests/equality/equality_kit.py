@@ -53,16 +53,9 @@ def record(value: Any, names: Names, key: str = "") -> Any:
         return {str(name): record(each, names, name) for name, each in value.items() if not names.leaves_out(key, name)}
     if isinstance(value, np.ndarray):
         return _digest(value)
-    if isinstance(value, list | tuple):
-        long = len(value) > LONGEST_LIST
-        if long and all(type(each) in {int, float} for each in value):
-            return _digest(np.array(value))
-        if long and all(each is None or type(each) is str for each in value):
-            return {"count": len(value), "sha256": hashlib.sha256("\n".join(map(str, value)).encode()).hexdigest()}
-        return [record(each, names, key) for each in value]
-    if isinstance(value, float):
-        return value.hex()
-    return value
+    if isinstance(value, list):
+        return _list(value, names, key)
+    return value.hex() if isinstance(value, float) else value
 
 
 def differences(old: Any, new: Any, names: Names, *, exact: bool = True) -> list[str]:
@@ -83,6 +76,15 @@ def arithmetic() -> str:
     found = [np.exp(x), np.log(x), x**0.3, np.sin(x), np.cumsum(x), stats.norm.cdf(x), np.corrcoef(x, np.sin(x))[0]]
     found.append(np.array([x @ np.cos(x), x.sum(), x.std(), np.var(x)]))
     return hashlib.sha256(np.concatenate(found).tobytes()).hexdigest()
+
+
+def _list(values: list[Any], names: Names, key: str) -> Any:
+    kinds = {type(each) for each in values}
+    if len(values) <= LONGEST_LIST or dict in kinds or list in kinds:
+        return [record(each, names, key) for each in values]
+    if kinds <= {int, float}:
+        return _digest(np.array(values))
+    return {"count": len(values), "sha256": hashlib.sha256("\n".join(map(str, values)).encode()).hexdigest()}
 
 
 def _digest(values: np.ndarray[Any, Any]) -> dict[str, Any]:

@@ -31,10 +31,12 @@ from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 from mei_pipeline.sweep.results import read_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
-DAYS = 90
+DAYS = 64
 SYMBOLS = ("AAA", "BBB", "BTC", "CCC")
-NIGHTS = {"cross": 80, "alpha": 90}
+NIGHTS = {"cross": 54, "alpha": 64}
 """Nights by the name of their sweep, and the day as of which each is planned."""
+REPLAYED = 20
+"""Days of a replay."""
 FILES = ("walk.json", "candidates.json", "gates.json", "roles.json", "incumbents.json", "chains.npz", "replays.npz")
 """Files of a night that are compared."""
 POLICY: dict[str, Any] = {
@@ -56,7 +58,7 @@ intervals: [1h, 15m]
 anchors: {{1h: 2025-01-01T00:00:00Z, 15m: 2025-01-01T00:00:00Z}}
 universe: all
 sources: []
-window: {{days: 75, holdout_days: 15}}
+window: {{days: 44, holdout_days: 10}}
 profiles: {{cross: {{sweep: cross}}, alpha: {{sweep: alpha}}}}
 """
 _SWEEPS = {
@@ -214,9 +216,10 @@ def _night(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _replay(settings: Settings, plan: NightPlan) -> dict[str, Any]:
-    """The report of the first combo of a night's sweep over all days, with its tables."""
+    """The report of the first combo of a night's sweep over its last days, with its tables."""
     bars = night.night_bars(settings, plan)
-    stage = set_stage(settings, bars, resolved_combo(plan.sweep, plan.sweep.combo(0)), plan.sweep.from_ms, plan.to_ms)
+    resolved = resolved_combo(plan.sweep, plan.sweep.combo(0))
+    stage = set_stage(settings, bars, resolved, plan.holdout_ms - REPLAYED * DAY_MS, plan.holdout_ms)
     run = replay(settings, stage)
     return {
         "report": report_of(stage, run) | decisions_of(settings, stage, run),

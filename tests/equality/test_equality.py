@@ -115,7 +115,9 @@ def test_a_changed_last_bit_and_a_missing_key_are_found(before):
             return {key: changed(each) for key, each in value.items()}
         if isinstance(value, list):
             return [changed(each) for each in value]
-        return (math.nextafter(float.fromhex(value), math.inf)).hex() if str(value).startswith("0x") else value
+        if not str(value).lstrip("-").startswith("0x1"):
+            return value
+        return math.nextafter(float.fromhex(value), math.inf).hex()
 
     gates = before["nights"]["cross"]["gates.json"]
     found = differences(gates, changed(gates), NAMES)
