@@ -13,6 +13,7 @@ from mei_pipeline.features import FeatureSet
 from mei_pipeline.market import DAY_MS, Bars, Window, window
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.replay.run import stage_of
+from mei_pipeline.replay.trips import trip_numbers
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import Record, record_combo
 
@@ -160,31 +161,22 @@ class _Trips:
 
 def _trips(record: Record, cut: Window, model: FillModel) -> _Trips:
     log = record.log
-    symbol, size, held = log["symbol"].astype(np.int64), log["size"], log["held"]
+    symbol, held = log["symbol"].astype(np.int64), log["held"]
+    number = trip_numbers(symbol, log["size"], held)
+    profits = np.bincount(number, log["cash"])
+    last = np.zeros(len(profits), dtype=np.int64)
+    last[number] = np.arange(len(log))
+    steps = log["step"][last].astype(np.int64)
     mark = cut.market.mark[cut.last - 1]
-    found: list[tuple[int, float, int]] = []
     closing = 0.0
-    for s in np.unique(symbol):
-        rows = np.flatnonzero(symbol == s)
-        after = held[rows]
-        closes = (after == 0.0) & (size[rows] != 0.0)
-        trip = np.concatenate(([0], np.cumsum(closes)[:-1]))
-        profits = np.bincount(trip, log["cash"][rows])
-        last = np.zeros(len(profits), dtype=np.int64)
-        np.maximum.at(last, trip, log["step"][rows].astype(np.int64))
-        if after[-1] != 0.0:
-            cost = abs(after[-1]) * mark[s] * (model.fee + model.exit_slip)
-            profits[-1] += after[-1] * (mark[s] - _entry(log[rows[trip == trip[-1]]])) - cost
-            last[-1] = cut.last - 1
-            closing += cost
-        found += zip([int(s)] * len(profits), profits.tolist(), last.tolist(), strict=True)
-    found.sort(key=lambda each: (each[2], each[0]))
-    return _Trips(
-        np.array([each[0] for each in found], dtype=np.int64),
-        np.array([each[1] for each in found], dtype=np.float64),
-        np.array([each[2] for each in found], dtype=np.int64),
-        closing,
-    )
+    for trip in np.flatnonzero(held[last] != 0.0).tolist():
+        row = last[trip]
+        cost = abs(held[row]) * mark[symbol[row]] * (model.fee + model.exit_slip)
+        profits[trip] += held[row] * (mark[symbol[row]] - _entry(log[number == trip])) - cost
+        steps[trip] = cut.last - 1
+        closing += cost
+    order = np.lexsort((symbol[last], steps))
+    return _Trips(symbol[last][order], profits[order], steps[order], closing)
 
 
 def _entry(rows: NDArray[np.record]) -> float:
