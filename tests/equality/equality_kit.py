@@ -1,6 +1,8 @@
 """Exact records of plain values, and their comparison with values under other names."""
 
+import copy
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,12 @@ LONGEST_LIST = 12
 NEAR = 1e-9
 """Relative tolerance on a machine whose arithmetic differs in the last bits from that of the record's machine."""
 
+ABSENT = "(absent)"
+"""Stands for the value of a key or place that one of two records lacks."""
+Path = tuple[str, ...]
+Change = tuple[Path, Any, Any]
+"""Old names and places that lead to a value, the old value and the new one."""
+
 _DIGEST = {"dtype", "count", "sha256", "first", "last", "sum"}
 
 
@@ -26,14 +34,12 @@ class Names:
         values: New name of a word that is a value.
         left_out: Keys that are not compared, or `parent.name`, with the reason.
         prose: Keys of mappings whose keys are sentences; only their values are compared, in order.
-        tolerances: Greatest relative difference of the numbers under a path or key, with the reason.
     """
 
     keys: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     prose: frozenset[str] = frozenset()
-    tolerances: Mapping[str, tuple[float, str]] = field(default_factory=dict)
 
     def new_key(self, parent: str, name: str, present: Mapping[str, Any]) -> str:
         """Return the name in `present` of the old key `name` under `parent`."""
@@ -58,8 +64,8 @@ def record(value: Any, names: Names, key: str = "") -> Any:
     return value.hex() if isinstance(value, float) else value
 
 
-def differences(old: Any, new: Any, names: Names, *, exact: bool = True) -> list[str]:
-    """Return what differs between two records, one line each.
+def changes(old: Any, new: Any, names: Names, *, exact: bool = True) -> Iterator[Change]:
+    """Give every value that differs between two records.
 
     Args:
         old: The record of the version before, with the old names.
@@ -67,7 +73,27 @@ def differences(old: Any, new: Any, names: Names, *, exact: bool = True) -> list
         names: The mapping between them.
         exact: Compare floats bit for bit; if not, within `NEAR`.
     """
-    return list(_differences(old, new, names, ("",), NEAR if not exact else 0.0))
+    yield from _changes(old, new, names, (), 0.0 if exact else NEAR)
+
+
+def differences(old: Any, new: Any, names: Names, *, exact: bool = True) -> list[str]:
+    """Return `changes` as one line each."""
+    return [
+        f"{'/'.join(path)}: {_shown(one)} before, {_shown(other)} now"
+        for path, one, other in changes(old, new, names, exact=exact)
+    ]
+
+
+def overlaid(old: Any, values: Mapping[str, Any]) -> Any:
+    """Return a copy of a record with other values at some paths."""
+    found = copy.deepcopy(old)
+    for path, value in values.items():
+        *above, name = path.split("/")
+        place = found
+        for part in above:
+            place = place[int(part)] if isinstance(place, list) else place[part]
+        place[int(name) if isinstance(place, list) else name] = value
+    return found
 
 
 def arithmetic() -> str:
@@ -107,25 +133,21 @@ def _digest(values: np.ndarray[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _differences(old: Any, new: Any, names: Names, path: tuple[str, ...], near: float) -> Iterator[str]:
-    near = max([near, *(bound for place, (bound, _) in names.tolerances.items() if _under(path, place))])
-    where = "/".join(path[1:])
+def _changes(old: Any, new: Any, names: Names, path: Path, near: float) -> Iterator[Change]:
     if isinstance(old, dict) and isinstance(new, dict):
         if near and old.keys() & new.keys() >= _DIGEST and "float" in old["dtype"]:
             old, new = ({key: digest[key] for key in _DIGEST - {"sha256"}} for digest in (old, new))
-        yield from _different_members(old, new, names, path, near)
+        yield from _changed_members(old, new, names, path, near)
     elif isinstance(old, list) and isinstance(new, list):
-        if len(old) != len(new):
-            yield f"{where}: {len(old)} before, {len(new)} now"
-        for place, (one, other) in enumerate(zip(old, new, strict=False)):
-            yield from _differences(one, other, names, (*path, str(place)), near)
+        for place, (one, other) in enumerate(itertools.zip_longest(old, new, fillvalue=ABSENT)):
+            yield from _changes(one, other, names, (*path, str(place)), near)
     elif not _same(old, new, names, near):
-        yield f"{where}: {_shown(old)} before, {_shown(new)} now"
+        yield path, old, new
 
 
-def _different_members(
-    old: dict[str, Any], new: dict[str, Any], names: Names, path: tuple[str, ...], near: float
-) -> Iterator[str]:
+def _changed_members(
+    old: dict[str, Any], new: dict[str, Any], names: Names, path: Path, near: float
+) -> Iterator[Change]:
     parent = next((part for part in reversed(path) if not part.isdigit()), "")
     compared = set()
     for name, value in old.items():
@@ -133,37 +155,26 @@ def _different_members(
             continue
         key = names.new_key(parent, name, new)
         compared.add(key)
-        if key in new:
-            yield from _differences(value, new[key], names, (*path, name), near)
-        else:
-            yield f"{'/'.join((*path[1:], name))}: missing now"
+        yield from _changes(value, new.get(key, ABSENT), names, (*path, name), near)
     for key in sorted(new.keys() - compared):
-        yield f"{'/'.join((*path[1:], key))}: not there before"
+        yield (*path, key), ABSENT, new[key]
 
 
 def _same(old: Any, new: Any, names: Names, near: float) -> bool:
     if old == new and type(old) is type(new):
         return True
-    if isinstance(old, str) and isinstance(new, str):
-        if names.values.get(old) == new:
-            return True
-        one, other = _number(old), _number(new)
-        return near > 0.0 and one is not None and other is not None and math.isclose(one, other, rel_tol=near)
-    return False
+    if not (isinstance(old, str) and isinstance(new, str)):
+        return False
+    one, other = number_of(old), number_of(new)
+    close = near > 0.0 and one is not None and other is not None and math.isclose(one, other, rel_tol=near)
+    return close or names.values.get(old) == new
 
 
-def _under(path: tuple[str, ...], place: str) -> bool:
-    """Whether a place, such as `nights/*/gates.json`, is the path or above it."""
-    parts = place.split("/")
-    return len(parts) < len(path) and all(want in {"*", have} for want, have in zip(parts, path[1:], strict=False))
-
-
-def _number(text: str) -> float | None:
-    if not text.lstrip("-").startswith(("0x", "nan", "inf")):
-        return None
-    return float.fromhex(text)
+def number_of(text: str) -> float | None:
+    """Return the float that a text of a record is; None for another text."""
+    return float.fromhex(text) if text.lstrip("-").startswith(("0x", "nan", "inf")) else None
 
 
 def _shown(value: Any) -> str:
-    number = _number(value) if isinstance(value, str) else None
+    number = number_of(value) if isinstance(value, str) else None
     return repr(value) if number is None else f"{number!r} ({value})"

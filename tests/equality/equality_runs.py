@@ -221,8 +221,10 @@ def _replay(settings: Settings, plan: NightPlan) -> dict[str, Any]:
     resolved = resolved_combo(plan.sweep, plan.sweep.combo(0))
     stage = set_stage(settings, bars, resolved, plan.holdout_ms - REPLAYED * DAY_MS, plan.holdout_ms)
     run = replay(settings, stage)
+    report = report_of(stage, run) | decisions_of(settings, stage, run)
+    report["signals"]["verdicts"] = list(report["signals"]["verdicts"].values())  # its keys are prose
     return {
-        "report": report_of(stage, run) | decisions_of(settings, stage, run),
+        "report": report,
         **{name: _columns(getattr(run, name)) for name in ("fills", "trades", "equity", "holding")},
         "verdicts": run.verdicts,
     }
