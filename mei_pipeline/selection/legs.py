@@ -10,7 +10,7 @@ from kernels.book import REASONS
 from kernels.market import FillModel, Floats, Ints, fill_model
 from kernels.params import Value
 from mei_pipeline.features import FeatureSet
-from mei_pipeline.market import DAY_MS, Bars, Window, window
+from mei_pipeline.market import DAY_MS, Bars, Window, closed_at_end, window
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.replay.run import stage_of
 from mei_pipeline.replay.trips import trip_numbers
@@ -18,7 +18,6 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import Record, record_combo
 
 _FUNDING = REASONS.index("funding")
-_OPENS = (REASONS.index("entry"), REASONS.index("add"))
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class Leg:
 
     Attributes:
         days_ms: [D] first millisecond of each day.
-        returns: [D] return of equity of each day, fractions; positions left at the end are closed at their marks, at
-            the cost of a fill, on the last day.
+        returns: [D] return of equity of each day, fractions; positions left at the end are closed by a fill at the
+            close of the last step.
         held: [D] whether a position was open at the close of any step of the day, or any fill was made.
-        curve: [T] equity at the close of each step over equity at the start; the last one after the closing.
+        curve: [T] equity at the close of each step over equity at the start; the last one after that fill.
         trip_symbols: [N] symbol of each round trip, by number.
         trip_profits: [N] its net profit over equity at the start of the leg; of its own leg in a chain.
         trip_days_ms: [N] day of its end.
@@ -91,7 +90,7 @@ def run_leg(
         ConfigError: The days do not lie in the bars.
         DataError: No symbol can be traded on them.
     """
-    cut = window(ground.bars, *days_ms, least_days=1)
+    cut = closed_at_end(window(ground.bars, *days_ms, least_days=1))
     stage = stage_of(ground.bars, cut, ground.features, resolved)
     model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
     record = record_combo(ground.settings, cut, model, stage.features, stage.combos)
@@ -128,66 +127,36 @@ def chain(legs: Sequence[Leg]) -> Leg:
 
 
 def _leg(bars: Bars, cut: Window, model: FillModel, record: Record) -> Leg:
-    """A recorded run as a leg: what is still held is closed at its marks."""
+    """A recorded run, flat at its end, as a leg."""
     close_ms = bars.steps.close_ms[cut.first : cut.last]
-    trips = _trips(record, cut, model)
-    equity = record.equity.copy()
-    equity[-1] -= trips.closing_usd
-    ends = equity[close_ms % DAY_MS == 0]
+    ends = record.equity[close_ms % DAY_MS == 0]
     before = np.concatenate(([model.initial_usd], ends))[:-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         returns = np.where(before > 0.0, ends / before - 1.0, 0.0)
     days = np.arange(cut.from_ms, cut.to_ms, DAY_MS, dtype=np.int64)
+    symbols, profits_usd, steps = _trips(record)
     return Leg(
         days_ms=days,
         returns=returns,
         held=_held(record, cut, bars, len(days)),
-        curve=np.maximum(equity, 0.0) / model.initial_usd,
-        trip_symbols=trips.symbols,
-        trip_profits=trips.profits_usd / model.initial_usd,
-        trip_days_ms=(bars.steps.open_ms[trips.steps] // DAY_MS * DAY_MS).astype(np.int64),
+        curve=np.maximum(record.equity, 0.0) / model.initial_usd,
+        trip_symbols=symbols,
+        trip_profits=profits_usd / model.initial_usd,
+        trip_days_ms=(bars.steps.open_ms[steps] // DAY_MS * DAY_MS).astype(np.int64),
     )
 
 
-@dataclass(frozen=True)
-class _Trips:
-    """Round trips, those closed at the end included: symbol, profit, step of the last fill; and what closing cost."""
-
-    symbols: Ints
-    profits_usd: Floats
-    steps: Ints
-    closing_usd: float
-
-
-def _trips(record: Record, cut: Window, model: FillModel) -> _Trips:
+def _trips(record: Record) -> tuple[Ints, Floats, Ints]:
+    """Symbol, profit in USD and step of the last fill of each round trip, by that step and symbol."""
     log = record.log
-    symbol, held = log["symbol"].astype(np.int64), log["held"]
-    number = trip_numbers(symbol, log["size"], held)
+    symbol = log["symbol"].astype(np.int64)
+    number = trip_numbers(symbol, log["size"], log["held"])
     profits = np.bincount(number, log["cash"])
     last = np.zeros(len(profits), dtype=np.int64)
-    last[number] = np.arange(len(log))
+    last[number] = np.arange(len(log))  # of equal places the last one stays
     steps = log["step"][last].astype(np.int64)
-    mark = cut.market.mark[cut.last - 1]
-    closing = 0.0
-    for trip in np.flatnonzero(held[last] != 0.0).tolist():
-        row = last[trip]
-        cost = abs(held[row]) * mark[symbol[row]] * (model.fee + model.exit_slip)
-        profits[trip] += held[row] * (mark[symbol[row]] - _entry(log[number == trip])) - cost
-        steps[trip] = cut.last - 1
-        closing += cost
     order = np.lexsort((symbol[last], steps))
-    return _Trips(symbol[last][order], profits[order], steps[order], closing)
-
-
-def _entry(rows: NDArray[np.record]) -> float:
-    """Average entry price of a position from the fills of its round trip, as the ledger has it."""
-    held = entry = 0.0
-    columns = (rows[name].tolist() for name in ("size", "price", "reason", "held"))
-    for size, price, reason, after in zip(*columns, strict=True):
-        if reason in _OPENS:
-            entry = (entry * held + price * size) / after
-        held = after
-    return entry
+    return symbol[last][order], profits[order], steps[order]
 
 
 def _held(record: Record, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
