@@ -148,10 +148,11 @@ def _leg(bars: Bars, cut: Window, model: FillModel, record: Record) -> Leg:
 
 def _trips(record: Record) -> tuple[Ints, Floats, Ints]:
     """Symbol, profit in USD and step of the last fill of each round trip, by that step and symbol."""
+    # The log ends flat, so every trade of it is closed.
     log = record.log
     symbol = log["symbol"].astype(np.int64)
     number = trip_numbers(symbol, log["size"], log["held"])
-    profits = np.bincount(number, log["cash"])
+    profits: Floats = np.bincount(number, log["cash"]).astype(np.float64)
     last = np.zeros(len(profits), dtype=np.int64)
     last[number] = np.arange(len(log))  # of equal places the last one stays
     steps = log["step"][last].astype(np.int64)
