@@ -9,13 +9,13 @@ import polars as pl
 
 from assets.metadata import records
 from mei_pipeline.candles.quality import RULES
-from mei_pipeline.features import FeatureSet
-from mei_pipeline.market import Bars, Window
-from mei_pipeline.night import NightPlan
+from mei_pipeline.night_plan import NightPlan
 from mei_pipeline.progress import Progress
 from mei_pipeline.replay.run import replay_figures, stage_of
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Outcome
+from mei_pipeline.simulation.feature_sets import FeatureSet
+from mei_pipeline.simulation.market import Bars, Window
+from mei_pipeline.simulation.run import Outcome
 from mei_pipeline.sweep.metrics import blocks
 from mei_pipeline.sweep.plan import resolved_combo
 from mei_pipeline.sweep.results import metric_columns

@@ -6,22 +6,22 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from assets import surroundings
+from assets import run_context
 from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records, short
-from assets.nights import plan_of
+from assets.run_lock import plan_of
 from assets.selection import role_assignments
 from mei_pipeline import files
 from mei_pipeline.errors import MeiError
 from mei_pipeline.notify import tell_moves
 from mei_pipeline.params.identity import config_id, make_resolved
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.registry.deploy import LanePromotion, LaneProposal, promote_proposals
-from mei_pipeline.registry.engine import Registry
+from mei_pipeline.promotion.proposals import Deployments, propose
+from mei_pipeline.promotion.propose import LanePromotion, LaneProposal, promote_proposals
+from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import get_config, lane_pointers, passing_verdict
-from mei_pipeline.selection.deploy import Deployments, propose
 
 GROUP = "deploy"
 OWNERS = ("team:trading",)
@@ -79,14 +79,14 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
     the first paper lane. No pointer moves here, so that a proposal can be looked at, and checked, before it counts.
     Proposing nothing is a good outcome, with its reason.
     """
-    settings, config = surroundings.read_all()
+    settings, config = run_context.read_all()
     plan = plan_of(settings, context)
     why = f"night {plan.id[:16]}, profile {plan.profile}"
     found = propose(
         settings,
         config,
         plan,
-        surroundings.occasion(context, why, f"night {plan.id}"),
+        run_context.occasion(context, why, f"night {plan.id}"),
     )
     registry = open_home_registry(settings)
     return materialized(
@@ -112,14 +112,14 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     verdict under the policy in force is refused, whatever ran before. Only paper lanes move; a lane that has moved
     since the proposal is left alone. Doing it twice is doing it once; its version is the hash of all pointers.
     """
-    settings, config = surroundings.read_all()
+    settings, config = run_context.read_all()
     registry = open_home_registry(settings)
     outcomes = promote_proposals(
         registry,
         settings.lanes,
         lanes_of(config.lanes),
         policy_id=config.policy.selection.id,
-        occasion=surroundings.occasion(context, "proposal of a night", f"job {context.run.job_name}"),
+        occasion=run_context.occasion(context, "proposal of a night", f"job {context.run.job_name}"),
     )
     pointers = lane_pointers(registry)
     yield materialized(

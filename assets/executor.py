@@ -8,16 +8,16 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
 
-from assets import surroundings
-from assets.nights import fix_night
-from assets.running import hold_until_the_end
+from assets import run_context
+from assets.run_lock import fix_night
+from assets.run_processes import hold_until_the_end
 
 
 class _Executor(InProcessExecutor):
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
-        settings, _ = surroundings.read_all()
+        settings, _ = run_context.read_all()
         hold_until_the_end(settings, plan_context.run_id)
         fix_night(plan_context.instance, plan_context.run_id, execution_plan.step_keys_to_execute)
         yield from super().execute(plan_context, execution_plan)

@@ -4,7 +4,7 @@ import warnings
 
 import dagster as dg
 
-from assets import deploy, ingest, lanes, report, research, selection, surroundings
+from assets import deploy, ingest, lanes, report, research, run_context, selection
 from assets.executor import run_executor
 from assets.jobs import jobs
 from assets.schedules import schedules
@@ -50,7 +50,7 @@ def definitions(config: Config, kernels: str = "", progress: Progress | None = N
             jobs=jobs(),
             schedules=schedules(automation=config.pipeline.automation),
             sensors=sensors(),
-            resources={surroundings.PROGRESS: progress or surroundings.log_progress},
+            resources={run_context.PROGRESS: progress or run_context.log_progress},
             executor=run_executor,
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from assets import surroundings
+from assets import run_context
 from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records, table
 from assets.partitions import INTERVAL, MONTH, candle_partitions, newest_open_ms, span_ms
 from mei_pipeline import files
@@ -21,7 +21,7 @@ from mei_pipeline.candles.sources import build
 from mei_pipeline.candles.sources.causes import refused_tables
 from mei_pipeline.config.models import PipelineConfig
 from mei_pipeline.errors import DataError
-from mei_pipeline.night import spike_bounds
+from mei_pipeline.night_plan import spike_bounds
 from mei_pipeline.progress import Progress
 
 GROUP = "ingest"
@@ -88,15 +88,15 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
         in one run. What became of each file is in the lake's manifest: Dagster's metadata of a run is the same for all
         of its partitions.
         """
-        settings, config = surroundings.read_all()
-        lake, now = Lake(settings.lake), surroundings.now_ms()
+        settings, config = run_context.read_all()
+        lake, now = Lake(settings.lake), run_context.now_ms()
         keys = [key.keys_by_dimension for key in _multi_keys(context)]
         months = sorted(key[MONTH] for key in keys)
         intervals = [name for name in config.pipeline.intervals if name in {key[INTERVAL] for key in keys}]
         from_ms, to_ms = span_ms(months[0], months[-1], now)
         reports: list[IngestReport] = []
         refused: list[str] = []
-        with surroundings.retried():
+        with run_context.retried():
             for entry in config.pipeline.sources:
                 source = build(entry, config.folder)
                 report = ingest(
@@ -141,12 +141,12 @@ def funding(progress: ProgressResource) -> Result:
     `rate` is the fraction of notional that was paid at that time, whatever the venue's cadence; `time_ms` is the
     venue's own stamp, some milliseconds late. Unpartitioned, because a year of one symbol is a small file.
     """
-    settings, config = surroundings.read_all()
-    lake, now = Lake(settings.lake), surroundings.now_ms()
+    settings, config = run_context.read_all()
+    lake, now = Lake(settings.lake), run_context.now_ms()
     start, _ = span_ms(config.pipeline.start, config.pipeline.start, now)
     reports: list[IngestReport] = []
     refused: list[str] = []
-    with surroundings.retried():
+    with run_context.retried():
         for entry in config.pipeline.sources:
             source = build(entry, config.folder)
             reports.append(ingest(lake, source, (), start, now, now_ms=now, progress=progress))
@@ -192,7 +192,7 @@ def coverage() -> Result:
     A missing bar is *no trade* (the venue was asked and has none) or *unknown*. From the whole lake, so that a hole in
     history is seen where somebody looks, and not in the results of a search.
     """
-    settings, config = surroundings.read_all()
+    settings, config = run_context.read_all()
     lake = Lake(settings.lake)
     measured = {venue: measure(lake, venue) for venue in config.pipeline.venues}
     frame = pl.concat(measured.values())
@@ -304,7 +304,7 @@ def _cadence(changes: pl.DataFrame) -> dg.AssetCheckResult:
 
 def _fresh(lake: Lake, pipeline: PipelineConfig) -> dg.AssetCheckResult:
     """The newest bar of each interval of the venue that nights work on, against the age at which a night refuses."""
-    now = surroundings.now_ms()
+    now = run_context.now_ms()
     rows: list[dict[str, Any]] = []
     for interval in pipeline.intervals:
         step = interval_ms(interval)

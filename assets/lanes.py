@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 import polars as pl
 
-from assets import surroundings
+from assets import run_context
 from assets.deploy import promoted
 from assets.metadata import declared
 from mei_pipeline.config.models import LaneConfig
@@ -68,7 +68,7 @@ def lane_check(name: str) -> dg.AssetChecksDefinition:
         description="The executor has the config and generation in force that the registry's pointer names.",
     )
     def check() -> dg.AssetCheckResult:
-        settings, _ = surroundings.read_all()
+        settings, _ = run_context.read_all()
         pointer = lane_pointer(open_home_registry(settings), name)
         status = read_status(settings.lanes, name)
         passed, words = judge(pointer, status)

@@ -3,11 +3,11 @@
 import dagster as dg
 import polars as pl
 
-from assets import surroundings
+from assets import run_context
 from assets.deploy import GROUP, promoted
 from assets.metadata import Result, artefact_metadata, declared, materialized, records
-from assets.nights import plan_of
-from mei_pipeline.selection.report.write import unnamed, write_report
+from assets.run_lock import plan_of
+from mei_pipeline.report.write import unnamed, write_report
 
 OWNERS = ("team:research",)
 FILES = {"report.md": pl.String(), "report.html": pl.String()}
@@ -39,9 +39,9 @@ def night_report(context: dg.AssetExecutionContext) -> Result:
     page with pictures that needs no network, `report.md` the same without them; `mei report --latest` prints it. A
     night in which nothing passed has a report like any other, with the reason.
     """
-    settings, _ = surroundings.read_all()
+    settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
-    written = write_report(settings, plan, surroundings.now_ms())
+    written = write_report(settings, plan, run_context.now_ms())
     text = written.markdown.read_text()
     missing = unnamed(settings, plan, text)
     return materialized(

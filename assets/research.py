@@ -8,17 +8,15 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from assets import surroundings
+from assets import run_context
 from assets.checks import quality_results, quality_specs, replay_differences, unready
 from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records, table
-from assets.nights import keep_night, plan_of, refuse_second_night
 from assets.plots import line_plot
+from assets.run_lock import keep_night, plan_of, refuse_second_night
 from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.errors import DataError
-from mei_pipeline.features import FeatureSet
-from mei_pipeline.market import Bars
-from mei_pipeline.night import (
+from mei_pipeline.night_plan import (
     NightPlan,
     night_bars,
     night_features,
@@ -32,14 +30,16 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
 from mei_pipeline.registry.home import check_registry
 from mei_pipeline.selection.walk_forward import check_folds
+from mei_pipeline.simulation.feature_sets import FeatureSet
+from mei_pipeline.simulation.market import Bars
 from mei_pipeline.svg import said
-from mei_pipeline.sweep.best import STANDS_FOR, find_best
 from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, all_distinct, metric_columns, open_results, sweep_folder, write_notes
 from mei_pipeline.sweep.run import SweepReport, run_sweep
 from mei_pipeline.sweep.summary import SweepSummary, heat_maps, histogram, summarise
+from mei_pipeline.sweep.top import STANDS_FOR, find_best
 
 GROUP = "research"
 OWNERS = ("team:research",)
@@ -106,11 +106,11 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     repeats the same night. Its version is the plan's id: a new ingest makes nothing below stale until a night is
     planned on it.
     """
-    settings, files = surroundings.read_all()
+    settings, files = run_context.read_all()
     refuse_second_night(settings, context.instance, context.run.run_id)
     check_registry(settings)  # before hours of search, of which a lost registry could store nothing
     try:
-        as_of_ms = resolve_as_of(settings, files, config.profile, config.as_of, surroundings.now_ms())
+        as_of_ms = resolve_as_of(settings, files, config.profile, config.as_of, run_context.now_ms())
         plan = plan_night(settings, files, config.profile, as_of_ms)
     except DataError as error:
         yield dg.AssetCheckResult(check_name="tradable_universe", passed=False, description=str(error))
@@ -151,7 +151,7 @@ def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> R
     Computed once from the candles by the same recursive steps that an executor takes bar by bar, from the interval's
     anchor on, and memory-mapped by the sweep: a million combos read the same few columns.
     """
-    settings, _ = surroundings.read_all()
+    settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
     bars = night_bars(settings, plan)
     built = night_features(settings, plan, bars, progress)
@@ -204,7 +204,7 @@ def sweep_results(context: dg.AssetExecutionContext, progress: ProgressResource)
     night's bars and feature columns, in chunks of one Parquet file each: a killed sweep goes on at the next chunk. The
     holdout's days are not in it. It runs in the pool `gpu`, one sweep at a time.
     """
-    settings, config = surroundings.read_all()
+    settings, config = run_context.read_all()
     plan = plan_of(settings, context)
     bars = night_bars(settings, plan)
     built, cut = night_features(settings, plan, bars), search_window(plan, bars)

@@ -8,12 +8,12 @@ from typing import Any
 import dagster as dg
 from dagster._core.instance import InstanceRef  # the only door to an instance with other settings than its file has
 
-from assets import surroundings
+from assets import run_context
 from assets.alerts import write_alert
 from assets.graph import definitions
 from assets.jobs import MAX_RETRIES
 from assets.open_storage import kept_open
-from assets.running import running
+from assets.run_processes import running
 from mei_pipeline import dagster_home
 from mei_pipeline.config.load import Config
 from mei_pipeline.errors import MeiError
@@ -93,4 +93,4 @@ def _alert_if_failed(settings: Settings, instance: dg.DagsterInstance, run_id: s
     events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
     failures = [event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
     message = events[-1].message if events else None
-    write_alert(settings, run, failures, message or "the run failed without a word", surroundings.now_ms())
+    write_alert(settings, run, failures, message or "the run failed without a word", run_context.now_ms())

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import surroundings
+from assets import run_context
 from assets.jobs import INGEST, NIGHTLY, ingest_request
 from assets.partitions import touched_months
 from mei_pipeline.candles.lake import Lake
@@ -25,8 +25,8 @@ def schedules(*, automation: bool) -> list[dg.ScheduleDefinition]:
         description="Five minutes past each hour: the months from the newest stored bar to now, in one run.",
     )
     def ingest_schedule() -> dg.RunRequest | dg.SkipReason:
-        settings, config = surroundings.read_all()
-        months = touched_months(Lake(settings.lake), config.pipeline, surroundings.now_ms())
+        settings, config = run_context.read_all()
+        months = touched_months(Lake(settings.lake), config.pipeline, run_context.now_ms())
         if months is None:
             return dg.SkipReason("pipeline.yaml: no sources; `mei ingest --path` fills the lake by hand")
         return ingest_request(config.pipeline, months)

@@ -7,22 +7,22 @@ import dagster as dg
 import numpy as np
 import polars as pl
 
-from assets import surroundings
+from assets import run_context
 from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records, table
-from assets.nights import plan_of
 from assets.plots import line_plot
 from assets.research import ProgressResource, features, night_plan, sweep_results
-from mei_pipeline.night import NightPlan, night_folder
+from assets.run_lock import plan_of
+from mei_pipeline.night_plan import NightPlan, night_folder
 from mei_pipeline.pages import figure
-from mei_pipeline.registry.deploy import Assignment
+from mei_pipeline.promotion.proposals import assign_night
+from mei_pipeline.promotion.propose import Assignment
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.selection.artefacts import Candidates, Gated, read_replays, read_walk
-from mei_pipeline.selection.deploy import assign_night
+from mei_pipeline.report.sections import equity_pictures
 from mei_pipeline.selection.gates import gate_names
-from mei_pipeline.selection.legs import Leg
+from mei_pipeline.selection.io import Candidates, Gated, read_replays, read_walk
 from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, luck_picture
-from mei_pipeline.selection.report.sections import equity_pictures
-from mei_pipeline.selection.stations import candidates_night, gate_night, walk_night
+from mei_pipeline.selection.pipeline import candidates_night, gate_night, walk_night
+from mei_pipeline.selection.segments import Leg
 from mei_pipeline.selection.walk_forward import Walk
 
 GROUP = "selection"
@@ -104,7 +104,7 @@ def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) 
     In every fold the best combos of the days before, by the block sums of the search, are run from flat on the days
     after; the n-th best of all folds are slot n. The last days of the window take no part.
     """
-    settings, config = surroundings.read_all()
+    settings, config = run_context.read_all()
     plan = plan_of(settings, context)
     walk, chains = walk_night(settings, plan, config.pipeline.engine, progress)
     path = night_folder(settings, plan) / "walk.json"
@@ -144,7 +144,7 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
 
     A slot stands for the combo that it chooses on all days of the search. The holdout is reported and decides nothing.
     """
-    settings, _ = surroundings.read_all()
+    settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
     chosen = candidates_night(settings, plan)
     frame = candidates_frame(chosen)
@@ -192,9 +192,9 @@ def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) 
     the probability of backtest overfitting, the deflated Sharpe ratio with every look at these days that the registry
     knows of, and a test against data snooping. A night in which all candidates fall is a good night.
     """
-    settings, _ = surroundings.read_all()
+    settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
-    gated = gate_night(settings, plan, open_home_registry(settings), surroundings.now_ms(), progress)
+    gated = gate_night(settings, plan, open_home_registry(settings), run_context.now_ms(), progress)
     path = night_folder(settings, plan) / "gates.json"
     context.log.info("%s of %s passed", sum(each.passed for each in gated.judgements), len(gated.judgements))
     return materialized(
@@ -223,9 +223,9 @@ def role_assignments(context: dg.AssetExecutionContext) -> Result:
 
     An incumbent keeps its lane until it fails, or until it has run its time and a better one is there.
     """
-    settings, config = surroundings.read_all()
+    settings, config = run_context.read_all()
     plan = plan_of(settings, context)
-    assigned = assign_night(settings, config, plan, surroundings.now_ms())
+    assigned = assign_night(settings, config, plan, run_context.now_ms())
     path = night_folder(settings, plan) / "roles.json"
     rows = [{"lane": each.lane, "config": each.config_id, "reason": each.reason} for each in assigned]
     context.log.info("%s lanes, %s assigned", len(rows), sum(each.config_id is not None for each in assigned))

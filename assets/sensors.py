@@ -4,12 +4,12 @@ import json
 
 import dagster as dg
 
-from assets import surroundings
+from assets import run_context
 from assets.alerts import write_alert
 from assets.jobs import HAND_OVER
 from assets.lanes import CHECK, judge, lane_key
 from assets.metadata import entries, records
-from assets.running import close_gone
+from assets.run_processes import close_gone
 from mei_pipeline.candles.intervals import HOUR_MS, iso
 from mei_pipeline.errors import DataError
 from mei_pipeline.registry.home import open_home_registry
@@ -33,7 +33,7 @@ Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
 )
 def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Turn each lane's status file into an event on its asset; the cursor holds what was reported last."""
-    settings, config = surroundings.read_all()
+    settings, config = run_context.read_all()
     registry = open_home_registry(settings)
     seen: dict[str, str] = json.loads(context.cursor or "{}")
     events: list[Event] = []
@@ -61,7 +61,7 @@ def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 )
 def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Launch one run per lane that lags behind, and another one if the lane still does after it."""
-    settings, config = surroundings.read_all()
+    settings, config = run_context.read_all()
     registry = open_home_registry(settings)
     requests: list[dg.RunRequest] = []
     waiting: list[str] = []
@@ -70,7 +70,7 @@ def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
         for difference in found.differences:
             context.log.info(difference)
         if found.differences and found.pointer is not None:
-            request = hand_over_run(context.instance, name, found.pointer.transition_id, surroundings.now_ms() / 1000)
+            request = hand_over_run(context.instance, name, found.pointer.transition_id, run_context.now_ms() / 1000)
             if request is None:
                 waiting.append(f"{name} lags behind: its last hand-over is in progress, or too recent to try again")
             else:
@@ -105,10 +105,10 @@ def hand_over_run(instance: dg.DagsterInstance, lane: str, transition: str, now_
 )
 def run_failed(context: dg.RunFailureSensorContext) -> None:
     """Write the alert of a failed run."""
-    settings, _ = surroundings.read_all()
+    settings, _ = run_context.read_all()
     failures = list(context.get_step_failure_events())
     message = context.failure_event.message or "the run failed without a word"
-    path = write_alert(settings, context.dagster_run, failures, message, surroundings.now_ms())
+    path = write_alert(settings, context.dagster_run, failures, message, run_context.now_ms())
     context.log.info("alert: %s", path)
 
 
@@ -120,8 +120,8 @@ def run_failed(context: dg.RunFailureSensorContext) -> None:
 )
 def gone_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Close runs that would stay in progress for ever, and keep later nights from running."""
-    settings, _ = surroundings.read_all()
-    closed = close_gone(settings, context.instance, surroundings.now_ms())
+    settings, _ = run_context.read_all()
+    closed = close_gone(settings, context.instance, run_context.now_ms())
     return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "every run in progress has a process")
 
 

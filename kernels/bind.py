@@ -18,7 +18,7 @@ from kernels.features import Use
 from kernels.jit import device
 from kernels.strategies import load
 
-_ENGINE = Path(__file__).with_name("engine.py")
+_ENGINE = Path(__file__).with_name("simulate.py")
 
 REQUIRED = ("signal", "size", "plan", "begin")
 """Rules that every strategy has; those of `defaults` are its to replace."""

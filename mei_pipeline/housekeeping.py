@@ -11,12 +11,12 @@ from mei_pipeline import files
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.config.models.pipeline import Retention
 from mei_pipeline.errors import Busy
-from mei_pipeline.night import known_nights, read_plan
+from mei_pipeline.night_plan import known_nights, read_plan
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.store import ConfigStory, list_configs
 from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.catalog import StoredSweep, content_of, note_of, stored_sweep, stored_sweeps
 from mei_pipeline.sweep.plan import SweepPlan
-from mei_pipeline.sweep.stored import StoredSweep, content_of, note_of, stored_sweep, stored_sweeps
 
 DAY_MS = 24 * 3_600_000
 FRESH_MS = DAY_MS

@@ -6,9 +6,9 @@ import numpy as np
 
 from kernels.market import Floats, Ints
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, iso
-from mei_pipeline.market import DAY_MS, Bars, Extents
-from mei_pipeline.members import Member, members_of
-from mei_pipeline.terms import assumed_symbols, changed_symbols
+from mei_pipeline.simulation.market import DAY_MS, Bars, Extents
+from mei_pipeline.simulation.members import Member, members_of
+from mei_pipeline.simulation.terms import assumed_symbols, changed_symbols
 
 _NAMED = 5  # symbols that a note names before it counts the rest
 _SHOWN_HOURS = 48.0  # up to which a stretch of time is told in hours

@@ -20,14 +20,16 @@ settings.register_profile("mei", deadline=None, derandomize=True, max_examples=T
 settings.register_profile("thorough", deadline=None, derandomize=True, max_examples=THOROUGH)
 settings.load_profile("mei")
 
+pytest_plugins = ["registry_fixtures", "selection_fixtures"]  # fixtures that several folders use
+
 TOGETHER = {
     "tests/test_documents.py": "tests/cli/test_cli_demo.py",
     "tests/assets/test_assets_sensors.py": "tests/assets/test_assets_night.py",
-    "tests/assets/test_assets_nights.py": "tests/assets/test_assets_night.py",
+    "tests/assets/test_assets_run_lock.py": "tests/assets/test_assets_night.py",
     "tests/assets/test_assets_pool.py": "tests/assets/test_assets_night.py",
     "tests/assets/test_assets_staleness.py": "tests/assets/test_assets_night.py",
-    "tests/assets/test_assets_report.py": "tests/selection/test_selection_report.py",
-    "tests/cli/test_cli_report.py": "tests/selection/test_selection_report.py",
+    "tests/assets/test_assets_report.py": "tests/report/test_report.py",
+    "tests/cli/test_cli_report.py": "tests/report/test_report.py",
 }
 """Files whose tests run in the worker of another file's, because both use the same finished homes."""
 

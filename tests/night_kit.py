@@ -4,15 +4,15 @@ from pathlib import Path
 
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake
 
-from mei_pipeline import night
+from mei_pipeline import night_plan
 from mei_pipeline.config.load import Config, load_config
-from mei_pipeline.night import NightPlan
-from mei_pipeline.registry.deploy import promote_proposals
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.promotion.proposals import assign_night, propose
+from mei_pipeline.promotion.propose import promote_proposals
+from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Occasion
-from mei_pipeline.selection.deploy import assign_night, propose
-from mei_pipeline.selection.stations import candidates_night, gate_night, walk_night
+from mei_pipeline.selection.pipeline import candidates_night, gate_night, walk_night
 from mei_pipeline.settings import Settings, read_settings
 from mei_pipeline.sweep.run import run_sweep
 
@@ -99,10 +99,12 @@ def write_night_config(folder: Path, *, sharpe: float = -20.0, fee: float = 4.5)
 
 def run_night(settings: Settings, config: Config, *, promote: bool = True) -> NightPlan:
     """Every station from the plan to the promotion, once."""
-    plan = night.plan_night(settings, config, "smoke", AS_OF_MS)
-    night.write_plan(settings, plan)
-    bars = night.night_bars(settings, plan)
-    run_sweep(settings, plan.sweep, night.search_window(plan, bars), night.night_features(settings, plan, bars))
+    plan = night_plan.plan_night(settings, config, "smoke", AS_OF_MS)
+    night_plan.write_plan(settings, plan)
+    bars = night_plan.night_bars(settings, plan)
+    run_sweep(
+        settings, plan.sweep, night_plan.search_window(plan, bars), night_plan.night_features(settings, plan, bars)
+    )
     walk_night(settings, plan)
     candidates_night(settings, plan)
     gate_night(settings, plan, open_registry(settings.registry), NOW_MS)

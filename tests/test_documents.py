@@ -12,8 +12,8 @@ from document_kit import DOCUMENTS, commands, files_of, lines
 from mei_pipeline.candles.lake import Lake, read_candles
 from mei_pipeline.cli import main
 from mei_pipeline.errors import EXIT_CODES, ConfigError
-from mei_pipeline.gpu import choose
 from mei_pipeline.settings import CHECKOUT, read_settings
+from mei_pipeline.simulation.device import choose
 
 pytest_plugins = ["demo_fixtures"]
 

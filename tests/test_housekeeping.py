@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from market_kit import START_MS, SYMBOLS, VENUE, fill_lake, spec, write_config
 
-from mei_pipeline import files, night
+from mei_pipeline import files, night_plan
 from mei_pipeline.config.models import Retention
 from mei_pipeline.housekeeping import Pruned, fates, prune
-from mei_pipeline.market import Bars, load_bars
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.records import Basis, Gate, GateVerdict, Occasion
 from mei_pipeline.registry.store import add_config, add_evidence, add_verdict
 from mei_pipeline.selection.walk_forward import own_searches
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.market import Bars, load_bars
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_path, sweep_folder, write_plan
 
@@ -131,10 +131,10 @@ def test_one_of_two_that_passed_is_enough(mei_settings: Settings) -> None:
 def test_the_current_night_stays(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
     as_of_ms = 1_735_689_600_000 + 60 * DAY_MS
-    plan = night.plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", as_of_ms)
-    night.write_plan(mei_settings, plan)
-    bars = night.night_bars(mei_settings, plan)
-    built = aged(night.night_features(mei_settings, plan, bars).folder, 90)
+    plan = night_plan.plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", as_of_ms)
+    night_plan.write_plan(mei_settings, plan)
+    bars = night_plan.night_bars(mei_settings, plan)
+    built = aged(night_plan.night_features(mei_settings, plan, bars).folder, 90)
     current = mei_settings.sweeps / plan.sweep.id[:16]
     files.write_json(current / "plan.json", {"data_hash": plan.sweep.data_hash, "kernels": plan.sweep.kernels})
     aged(current, 90)
@@ -290,11 +290,11 @@ def test_of_a_night_that_passed_the_folds_go(mei_settings: Settings, bars: Bars)
 def test_the_folds_of_the_current_night_stay(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
     config = write_config(tmp_path / "config")
-    planned_night = night.plan_night(mei_settings, config, "smoke", START_MS + 60 * DAY_MS)
+    planned_night = night_plan.plan_night(mei_settings, config, "smoke", START_MS + 60 * DAY_MS)
     found = planned_night.sweep
-    plan, folders = night_by_tpe(mei_settings, night.night_bars(mei_settings, planned_night), 7, 20)
+    plan, folders = night_by_tpe(mei_settings, night_plan.night_bars(mei_settings, planned_night), 7, 20)
     assert plan.data_hash == found.data_hash
-    night.write_plan(mei_settings, replace(planned_night, sweep=plan))
+    night_plan.write_plan(mei_settings, replace(planned_night, sweep=plan))
     sweep(mei_settings, 1, days_ago=5)
     told = {fate.sweep.folder: fate.kept for fate in fates(mei_settings, Retention(sweeps_keep=1), NOW_MS)}
     assert [told[folder] for folder in folders] == ["current night"] * 3

@@ -18,8 +18,8 @@ from kernels.ledger import ACCOUNT
 
 if TYPE_CHECKING:
     # `kernels.cuda.build.bind` sets these globals when it loads the module.
-    from kernels.engine import count_calm, gather, open_books, signals, walk  # noqa: TC004 - as above
     from kernels.ledger import ACCOUNT as PARAMS  # noqa: TC004 - a record, as a strategy's parameters are
+    from kernels.simulate import count_calm, gather, open_books, signals, walk  # noqa: TC004 - as above
 
     cuda: Any = None
 

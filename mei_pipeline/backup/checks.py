@@ -16,7 +16,7 @@ from mei_pipeline.config.reader import parse_document
 from mei_pipeline.errors import DataError, MeiError, Refused
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import config_bytes, parse_config
-from mei_pipeline.registry.engine import Registry, open_registry, reading
+from mei_pipeline.registry.database import Registry, open_registry, reading
 from mei_pipeline.registry.lanes import POINTER_NAME, read_pointer_file
 from mei_pipeline.registry.store import list_configs, story_of
 

@@ -8,10 +8,10 @@ import numpy as np
 from kernels.market import Ints
 from mei_pipeline.bench.work import Work, simulator_of, timed
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.gpu import Gpu, choose
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Combos
+from mei_pipeline.simulation.device import Gpu, choose
+from mei_pipeline.simulation.run import Combos
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.search.permutation import Permutation
 from mei_pipeline.sweep.simulator import FILLS, Simulator

@@ -21,10 +21,10 @@ from kernels.params import Value
 from mei_pipeline.bench.portfolio import make
 from mei_pipeline.bench.work import Work
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.features import FeatureSet
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Combos, encode_combos, engine
+from mei_pipeline.simulation.feature_sets import FeatureSet
+from mei_pipeline.simulation.run import Combos, encode_combos, engine
 
 PRICES = ("open", "high", "low", "close", "mark", "funding")
 _CLOCK = ("day_end", "block", "enters", "exits", "ends")

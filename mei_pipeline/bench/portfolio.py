@@ -11,10 +11,10 @@ from mei_pipeline.candles.sources.synthetic import DEFAULT_FROM_MS, SyntheticMar
 from mei_pipeline.candles.sources.synthetic_config import INSTRUMENTS
 from mei_pipeline.config.load import read_sweep
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.market import DAY_MS, Bars
-from mei_pipeline.memory import synthetic_bars
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import CHECKOUT
+from mei_pipeline.simulation.market import DAY_MS, Bars
+from mei_pipeline.simulation.memory import synthetic_bars
 
 GRID = CHECKOUT / "config" / "bench" / "portfolio.yaml"
 SYMBOLS = 50

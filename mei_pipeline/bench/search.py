@@ -10,7 +10,7 @@ from kernels.market import Floats, Ints
 from mei_pipeline.params.grid import Axis, Grid
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.sweep.search import tpe
-from mei_pipeline.sweep.search.known import Known
+from mei_pipeline.sweep.search.visited import Known
 
 VALUES = 4
 _SWITCH_EVERY = 5  # axes, of which the next varies only where the switch is on

@@ -14,7 +14,7 @@ from kernels.market import Floats
 from mei_pipeline.bench.work import Work, make_work
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.memory import bars_of
+from mei_pipeline.simulation.memory import bars_of
 
 BARS = 17_520
 COMBOS = 1_024

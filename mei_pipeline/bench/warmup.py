@@ -13,17 +13,17 @@ from kernels.book import make_book
 from kernels.market import fill_model
 from mei_pipeline.bench.portfolio import market_bars
 from mei_pipeline.bench.work import timed
-from mei_pipeline.cache import use_kernels
 from mei_pipeline.candles.intervals import Intervals
-from mei_pipeline.features import columns_of
-from mei_pipeline.market import Bars, Window, window
-from mei_pipeline.memory import features_of
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.statistics import splits as compiled_splits
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import encode_combos, engine, run_block
+from mei_pipeline.simulation.feature_sets import columns_of
+from mei_pipeline.simulation.kernel_cache import use_kernels
+from mei_pipeline.simulation.market import Bars, Window, window
+from mei_pipeline.simulation.memory import features_of
+from mei_pipeline.simulation.run import encode_combos, engine, run_block
 
 _DAYS = 16  # the fewest that a window has
 _FEATURES = ("build", "observe")

@@ -15,16 +15,16 @@ import numpy as np
 
 from kernels.market import Ints
 from kernels.params import Value
-from mei_pipeline.cache import use_kernels
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.gpu import Choice, Wanted, choose
-from mei_pipeline.market import Bars, Window, window
-from mei_pipeline.memory import features_of, threads_of
 from mei_pipeline.params.grid import Picked
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Outcome, joined
+from mei_pipeline.simulation.device import Choice, Wanted, choose
+from mei_pipeline.simulation.kernel_cache import use_kernels
+from mei_pipeline.simulation.market import Bars, Window, window
+from mei_pipeline.simulation.memory import features_of, threads_of
+from mei_pipeline.simulation.run import Outcome, joined
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.simulator import Simulator
 

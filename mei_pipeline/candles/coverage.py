@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from mei_pipeline.candles import store
-from mei_pipeline.candles.asked import Ranges, read_asked
+from mei_pipeline.candles.answered import Ranges, read_asked
 from mei_pipeline.candles.heatmap import coverage_svg
 from mei_pipeline.candles.intervals import interval_ms, month_range, months_between
 from mei_pipeline.candles.reading import intervals as known_intervals

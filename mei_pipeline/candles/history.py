@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import polars as pl
 
 from mei_pipeline.candles import store
-from mei_pipeline.candles.asked import read_asked, subtract, write_asked
+from mei_pipeline.candles.answered import read_asked, subtract, write_asked
+from mei_pipeline.candles.earlier_state import read_changes
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.merge import revert
-from mei_pipeline.candles.past import read_changes
 from mei_pipeline.candles.schema import CANDLES, TABLES, Table
 from mei_pipeline.candles.store import IngestRecord, Lake, Manifest
 from mei_pipeline.candles.transaction import Stage

@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from mei_pipeline.candles.asked import Asked
+from mei_pipeline.candles.answered import Asked
+from mei_pipeline.candles.excluded_rows import split_marked
 from mei_pipeline.candles.findings import Span, findings
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.intervals import interval_ms
@@ -22,7 +23,6 @@ from mei_pipeline.candles.lake import (
     read_instruments,
     symbols,
 )
-from mei_pipeline.candles.marks import split_marked
 from mei_pipeline.candles.quality import Findings
 from mei_pipeline.candles.schema import CANDLES
 from mei_pipeline.candles.sources import Complete, Source

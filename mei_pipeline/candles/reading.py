@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from mei_pipeline.candles import store, transaction
-from mei_pipeline.candles.past import rewind
+from mei_pipeline.candles.earlier_state import rewind
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, Table
 from mei_pipeline.candles.store import Lake
 from mei_pipeline.errors import Busy, DataError

@@ -8,7 +8,7 @@ import polars as pl
 
 from mei_pipeline import files, names
 from mei_pipeline.candles import quality, store
-from mei_pipeline.candles.asked import Asked, stage_asked, union
+from mei_pipeline.candles.answered import Asked, stage_asked, union
 from mei_pipeline.candles.funding import sift_funding
 from mei_pipeline.candles.merge import Merged, merge_rows
 from mei_pipeline.candles.quality import Findings

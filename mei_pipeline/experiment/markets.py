@@ -15,9 +15,9 @@ from mei_pipeline.candles.sources.synthetic_edge import drift_for
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.market import DAY_MS, Bars, common_symbols, load_bars, stored_ms
-from mei_pipeline.memory import bars_of, synthetic_bars
 from mei_pipeline.params.table import read_catalog
+from mei_pipeline.simulation.market import DAY_MS, Bars, common_symbols, load_bars, stored_ms
+from mei_pipeline.simulation.memory import bars_of, synthetic_bars
 
 INTERVAL = "1h"
 """Bars of every market: the planted edge is calibrated for them, and whole days of them are shuffled."""

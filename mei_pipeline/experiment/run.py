@@ -10,28 +10,29 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Ints, fill_model
-from mei_pipeline.cache import use_kernels
 from mei_pipeline.candles.intervals import Intervals, interval_ms
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import Selection, SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.experiment.markets import INTERVAL, Invented, Shuffled
-from mei_pipeline.features import FeatureSet
-from mei_pipeline.market import DAY_MS, Bars, context_only, window
-from mei_pipeline.memory import features_of, threads_of
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
+from mei_pipeline.selection.evaluation import Evidence
 from mei_pipeline.selection.folds import Fold, folds_of
-from mei_pipeline.selection.judge import Judgement, Look, judge_chains, own_looks
-from mei_pipeline.selection.legs import Ground
-from mei_pipeline.selection.measured import Evidence
+from mei_pipeline.selection.segments import Ground
+from mei_pipeline.selection.verdicts import Judgement, Look, judge_chains, own_looks
 from mei_pipeline.selection.walk_forward import choose, judged_days, run_slots
 from mei_pipeline.settings import Settings, one_thread_for_children
-from mei_pipeline.simulation import Outcome, encode_combos, run_combos
+from mei_pipeline.simulation.feature_sets import FeatureSet
+from mei_pipeline.simulation.kernel_cache import use_kernels
+from mei_pipeline.simulation.market import DAY_MS, Bars, context_only, window
+from mei_pipeline.simulation.memory import features_of, threads_of
+from mei_pipeline.simulation.run import Outcome, encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
-from mei_pipeline.sweep.search.choose import choice_of
+from mei_pipeline.sweep.search.methods import choice_of
+from mei_pipeline.workers import end_with_parent
 
 DAYS_OUT_OF_SAMPLE = 280
 """Days that all folds of a night together are judged on: 40 weeks."""
@@ -256,6 +257,7 @@ _experiment: list[Experiment] = []
 
 def _start(experiment: Experiment) -> None:
     """A worker is told once what it does: real hours are large."""
+    end_with_parent()
     use_kernels(experiment.settings)
     _experiment[:] = [experiment]
 

@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from mei_pipeline.registry import rows, tables
-from mei_pipeline.registry.engine import Registry, reading
-from mei_pipeline.registry.looks import to_look
+from mei_pipeline.registry.database import Registry, reading
+from mei_pipeline.registry.trials import to_look
 
 TABLES = (
     tables.configs,

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from mei_pipeline import files
 from mei_pipeline.errors import DataError, Refused
-from mei_pipeline.registry.engine import Registry, open_registry, registry_is_empty, shown_url
+from mei_pipeline.registry.database import Registry, open_registry, registry_is_empty, shown_url
 from mei_pipeline.registry.lanes import POINTER_NAME
 from mei_pipeline.registry.records import Occasion
 from mei_pipeline.settings import Settings

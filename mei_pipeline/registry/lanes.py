@@ -18,7 +18,7 @@ from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError, DataError, Fatal
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import config_bytes
-from mei_pipeline.registry.engine import Registry, reading
+from mei_pipeline.registry.database import Registry, reading
 from mei_pipeline.registry.records import Evidence, Lane, Pointer, Transition, Verdict
 
 POINTER_NAME = "promoted.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 from mei_pipeline.errors import DataError, Fatal
 from mei_pipeline.files import locked, replacing
 from mei_pipeline.registry.config_file import config_bytes, parse_config
-from mei_pipeline.registry.engine import Registry
+from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.lanes import (
     Wanted,
     config_path,

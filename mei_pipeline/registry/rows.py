@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, and_, func, or_, select, update
 from mei_pipeline.errors import DataError, Fatal, Refused
 from mei_pipeline.files import canonical_json, sha256_json
 from mei_pipeline.registry import tables
-from mei_pipeline.registry.engine import insert_once
+from mei_pipeline.registry.database import insert_once
 from mei_pipeline.registry.lifecycle import HELD, NEW, Action, check_step
 from mei_pipeline.registry.records import (
     EVERY_LANE,

@@ -15,7 +15,7 @@ from mei_pipeline.files import canonical_json, sha256_json
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import rows, tables
-from mei_pipeline.registry.engine import Registry, insert_once, open_registry, reading, writing
+from mei_pipeline.registry.database import Registry, insert_once, open_registry, reading, writing
 from mei_pipeline.registry.lifecycle import CANDIDATE, HELD, NEW, RETIRED, VALIDATED
 from mei_pipeline.registry.records import (
     EVERY_LANE,

@@ -19,7 +19,7 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.signals import decoder, plain
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import encode_combos, engine, run_block
+from mei_pipeline.simulation.run import encode_combos, engine, run_block
 
 CANDIDATES = frozenset({ENTERED, NO_PLACES, NO_ORDERS, NO_MARGIN, TOO_SMALL})
 """Verdicts of signals that were ranked; `NO_MARGIN` and `TOO_SMALL` may also be those of an addition."""

@@ -9,8 +9,6 @@ import polars as pl
 
 from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.market import DAY_MS
-from mei_pipeline.members import MEMBER_HEADING
 from mei_pipeline.pages import (
     Block,
     Columns,
@@ -37,6 +35,8 @@ from mei_pipeline.replay.risk import ROLLING_DAYS, daily_returns
 from mei_pipeline.replay.run import Replay, Stage
 from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
+from mei_pipeline.simulation.market import DAY_MS
+from mei_pipeline.simulation.members import MEMBER_HEADING
 from mei_pipeline.svg import said
 from mei_pipeline.sweep.metrics import DOCS as METRICS
 from mei_pipeline.text import column_heading

@@ -11,8 +11,8 @@ import polars as pl
 from markupsafe import Markup
 
 from kernels.market import Floats, Ints
-from mei_pipeline.market import Bars
 from mei_pipeline.replay.axes import LEFT, RIGHT, TICKS, WIDTH, Scale, dates, inside, levels
+from mei_pipeline.simulation.market import Bars
 from mei_pipeline.svg import (
     CHARACTER,
     GREEN,

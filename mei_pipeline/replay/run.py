@@ -11,14 +11,14 @@ from kernels.book import MOMENTS, REASONS
 from kernels.features import Column
 from kernels.market import FillModel, Market, fill_model
 from kernels.strategies import load
-from mei_pipeline.cache import use_kernels
-from mei_pipeline.features import FeatureSet, build_features, columns_of
-from mei_pipeline.market import Bars, Window, window
 from mei_pipeline.params.identity import Resolved, benchmark_of
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.replay.trips import marked, round_trips
+from mei_pipeline.replay.trades import marked, round_trips
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Combos, Outcome, Record, encode_combos, record_combo
+from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
+from mei_pipeline.simulation.kernel_cache import use_kernels
+from mei_pipeline.simulation.market import Bars, Window, window
+from mei_pipeline.simulation.run import Combos, Outcome, Record, encode_combos, record_combo
 from mei_pipeline.sweep.metrics import metrics
 
 

@@ -24,11 +24,11 @@ from mei_pipeline.config.models import MarketValues
 from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.config.reader import read_yaml
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.market import common_symbols
 from mei_pipeline.params.benchmark import AUTO
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.record import TrackRecord, parse_record
+from mei_pipeline.simulation.market import common_symbols
 
 
 class BacktestSpec(FileModel):

@@ -15,7 +15,7 @@ from mei_pipeline.replay.decisions import CANDIDATES, rank_of
 from mei_pipeline.replay.run import Stage
 from mei_pipeline.replay.signals import decoder
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import engine, run_block, tile_steps
+from mei_pipeline.simulation.run import engine, run_block, tile_steps
 
 _LOG_ROWS = 4096
 

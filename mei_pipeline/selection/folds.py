@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kernels.blocks import BLOCKS
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.market import DAY_MS
+from mei_pipeline.simulation.market import DAY_MS
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 from mei_pipeline.config.models import Gates
 from mei_pipeline.registry.records import Gate
-from mei_pipeline.selection.bounds import at_least, at_most
-from mei_pipeline.selection.measured import Measured
+from mei_pipeline.selection.evaluation import Measured
+from mei_pipeline.selection.thresholds import at_least, at_most
 
 Judge = Callable[[Measured, Any], Gate]
 

@@ -7,11 +7,11 @@ import numpy as np
 from kernels.market import fill_model
 from kernels.params import Value
 from mei_pipeline.config.models import Selection, Stress
-from mei_pipeline.market import window
 from mei_pipeline.params.grid import Picked
-from mei_pipeline.selection.legs import Ground, run_leg
+from mei_pipeline.selection.segments import Ground, run_leg
 from mei_pipeline.selection.walk_forward import Slot, Walk, run_slot
-from mei_pipeline.simulation import encode_combos, run_combos
+from mei_pipeline.simulation.market import window
+from mei_pipeline.simulation.run import encode_combos, run_combos
 from mei_pipeline.sweep.metrics import sharpe
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 

@@ -14,12 +14,12 @@ from kernels.blocks import BLOCKS
 from kernels.params import Value
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.market import DAY_MS
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
-from mei_pipeline.selection.legs import Ground, Leg, chain, flat_leg, on_symbols, run_leg
-from mei_pipeline.selection.picks import Pick, neighbour_means, pick
+from mei_pipeline.selection.ranking import Pick, neighbour_means, pick
+from mei_pipeline.selection.segments import Ground, Leg, chain, flat_leg, on_symbols, run_leg
+from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
 

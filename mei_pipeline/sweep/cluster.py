@@ -23,8 +23,8 @@ from mei_pipeline.config.models import Engine
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Retryable
 from mei_pipeline.settings import Settings
 from mei_pipeline.storage import Store
-from mei_pipeline.sweep.chunks import Launch, Local
 from mei_pipeline.sweep.inputs import Inputs, publish
+from mei_pipeline.sweep.launches import Launch, Local
 from mei_pipeline.sweep.results import chunk_done, chunk_name
 from mei_pipeline.sweep.simulator import FILLS, Simulator
 from mei_pipeline.sweep.worker import Job, ready, work

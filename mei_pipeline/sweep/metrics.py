@@ -4,7 +4,7 @@ import numpy as np
 
 from kernels.blocks import BLOCKS
 from kernels.market import Floats
-from mei_pipeline.simulation import Outcome
+from mei_pipeline.simulation.run import Outcome
 
 YEAR_DAYS = 365.0
 FEWEST_DAYS = 2.0  # a deviation needs two values

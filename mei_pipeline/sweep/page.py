@@ -7,7 +7,6 @@ import polars as pl
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.pages import Figures, Pictures, Section, Share, Table, Words, notes_section, page
 from mei_pipeline.svg import said, short
-from mei_pipeline.sweep.best import STANDS_FOR
 from mei_pipeline.sweep.pictures import (
     axes_picture,
     front_picture,
@@ -19,7 +18,8 @@ from mei_pipeline.sweep.pictures import (
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
-from mei_pipeline.text import column_heading
+from mei_pipeline.sweep.top import STANDS_FOR
+from mei_pipeline.text import column_headings
 
 _HEADLINE = ("sharpe", "return_pct", "max_drawdown_pct", "turnover_usd", "trades", "win_rate", "profit_factor")
 
@@ -118,9 +118,4 @@ def _rows(frame: pl.DataFrame) -> tuple[Table, ...]:
     if frame.is_empty():
         return ()
     rows = (tuple(said(value) if isinstance(value, bool) else value for value in row) for row in frame.rows())
-    return (Table("", tuple(map(_heading, frame.columns)), tuple(rows), layout="tall"),)
-
-
-def _heading(name: str) -> str:
-    """Return the heading of a figure, or the last part of the path of an axis."""
-    return name.rpartition(".")[2] if "." in name else column_heading(name)
+    return (Table("", tuple(column_headings(frame.columns)), tuple(rows), layout="tall"),)

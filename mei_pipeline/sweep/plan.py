@@ -18,12 +18,12 @@ from mei_pipeline.config.axes import fixed_of, numbered_axes
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import DataError
-from mei_pipeline.features import columns_of
-from mei_pipeline.market import Bars
 from mei_pipeline.params.grid import Axis, Grid, Picked
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import Table, normal, read_catalog, validate
+from mei_pipeline.simulation.feature_sets import columns_of
+from mei_pipeline.simulation.market import Bars
 
 
 @dataclass(frozen=True)

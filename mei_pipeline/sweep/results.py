@@ -13,7 +13,7 @@ from kernels.blocks import BLOCKS
 from kernels.market import Ints
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
-from mei_pipeline.simulation import Outcome
+from mei_pipeline.simulation.run import Outcome
 from mei_pipeline.sweep.metrics import DOCS, LEAST_IS_BEST, blocks, metrics
 from mei_pipeline.sweep.plan import SweepPlan, plan_from_dict, plan_to_dict
 

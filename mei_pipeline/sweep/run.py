@@ -9,17 +9,17 @@ from pathlib import Path
 
 from mei_pipeline import files
 from mei_pipeline.config.models import Engine
-from mei_pipeline.features import FeatureSet
-from mei_pipeline.gpu import Wanted, choose
-from mei_pipeline.market import Window
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.device import Wanted, choose
+from mei_pipeline.simulation.feature_sets import FeatureSet
+from mei_pipeline.simulation.market import Window
 from mei_pipeline.storage import open_store
-from mei_pipeline.sweep.chunks import Chunk, Runner
 from mei_pipeline.sweep.cluster import runner_for
+from mei_pipeline.sweep.launches import Chunk, Runner
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import CHUNKS, PLAN, chunk_done, chunk_name, clear_torn, sweep_folder, write_plan
-from mei_pipeline.sweep.search.choose import Choice, choice_of
+from mei_pipeline.sweep.search.methods import Choice, choice_of
 from mei_pipeline.sweep.simulator import Simulator
 
 

@@ -14,12 +14,12 @@ from kernels.market import Ints, fill_model
 from kernels.params import SIGNAL_ROLES
 from kernels.strategies import load
 from mei_pipeline.errors import ConfigError, Retryable
-from mei_pipeline.features import FeatureSet
-from mei_pipeline.gpu import Choice, Gpu, open_gpu
-from mei_pipeline.market import Window
-from mei_pipeline.memory import threads_of
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Combos, Outcome, encode_combos, joined, run_combos
+from mei_pipeline.simulation.device import Choice, Gpu, open_gpu
+from mei_pipeline.simulation.feature_sets import FeatureSet
+from mei_pipeline.simulation.market import Window
+from mei_pipeline.simulation.memory import threads_of
+from mei_pipeline.simulation.run import Combos, Outcome, encode_combos, joined, run_combos
 from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.plan import SweepPlan
 

@@ -15,11 +15,11 @@ import polars as pl
 from kernels.market import Floats, Ints
 from kernels.params import Value
 from mei_pipeline import svg
-from mei_pipeline.sweep.best import Best, find_best
 from mei_pipeline.sweep.metrics import LEAST_IS_BEST
 from mei_pipeline.sweep.pareto import OBJECTIVES, pareto
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results
+from mei_pipeline.sweep.top import Best, find_best
 
 MOST_PLACES = 24
 """Most rows or columns of a heat map; an axis with more values is shown in groups of neighbours."""

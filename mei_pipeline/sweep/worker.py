@@ -12,11 +12,11 @@ from pathlib import Path
 
 from kernels.cache import source_hash
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.gpu import choose
 from mei_pipeline.settings import read_settings
+from mei_pipeline.simulation.device import choose
 from mei_pipeline.storage import Store, open_store
-from mei_pipeline.sweep.chunks import Launch, Local
 from mei_pipeline.sweep.inputs import read
+from mei_pipeline.sweep.launches import Launch, Local
 from mei_pipeline.sweep.results import chunk_name
 from mei_pipeline.sweep.simulator import Simulator
 

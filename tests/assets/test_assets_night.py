@@ -13,14 +13,14 @@ import polars as pl
 import pytest
 from asset_kit import AS_OF, AS_OF_MS, PROFILE, World, check_results, graph, metadata_of, write_config
 
-from assets.nights import holding_night, refuse_second_night
 from assets.run import run_job
-from assets.running import lock_path
+from assets.run_lock import holding_night, refuse_second_night
+from assets.run_processes import lock_path
 from mei_pipeline.cli.nightly import NightSummary, run_night
 from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused
-from mei_pipeline.night import read_plan
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.night_plan import read_plan
+from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.home import reset_registry
 from mei_pipeline.registry.records import Gate, Occasion
 from mei_pipeline.registry.store import add_verdict, history, lane_pointers, latest_proposals, story_of

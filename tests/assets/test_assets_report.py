@@ -4,7 +4,7 @@ import dagster as dg
 import pytest
 
 from assets.report import night_report
-from mei_pipeline.night import night_folder, read_plan
+from mei_pipeline.night_plan import night_folder, read_plan
 from mei_pipeline.settings import Settings
 
 pytest_plugins = ("night_fixtures",)

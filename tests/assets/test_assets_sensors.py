@@ -15,10 +15,10 @@ from assets.schedules import schedules
 from assets.sensors import hand_over, hand_over_run, lane_acks, run_failed
 from mei_pipeline.errors import DataError
 from mei_pipeline.files import write_json
-from mei_pipeline.night import read_plan
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.night_plan import read_plan
+from mei_pipeline.promotion.promote import Wish, promote
+from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import drift, pointer_path
-from mei_pipeline.registry.promote import Wish, promote
 from mei_pipeline.registry.records import Lane, Occasion
 from mei_pipeline.registry.store import lane_pointer
 from mei_pipeline.settings import Settings

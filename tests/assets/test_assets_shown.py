@@ -16,8 +16,8 @@ from market_kit import fill_lake, write_config
 from assets import metadata, plots
 from assets.checks import replay_differences, unready
 from assets.partitions import span_ms, touched_months
-from assets.surroundings import retried
-from mei_pipeline import files, night
+from assets.run_context import retried
+from mei_pipeline import files, night_plan
 from mei_pipeline.candles.intervals import month_range
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import load_config
@@ -132,11 +132,16 @@ def test_pictures_are_embedded() -> None:
 
 
 @pytest.fixture
-def searched(mei_settings: Settings, tmp_path: Path) -> tuple[Settings, night.NightPlan]:
+def searched(mei_settings: Settings, tmp_path: Path) -> tuple[Settings, night_plan.NightPlan]:
     fill_lake(mei_settings)
-    plan = night.plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", AS_OF_MS)
-    bars = night.night_bars(mei_settings, plan)
-    run_sweep(mei_settings, plan.sweep, night.search_window(plan, bars), night.night_features(mei_settings, plan, bars))
+    plan = night_plan.plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", AS_OF_MS)
+    bars = night_plan.night_bars(mei_settings, plan)
+    run_sweep(
+        mei_settings,
+        plan.sweep,
+        night_plan.search_window(plan, bars),
+        night_plan.night_features(mei_settings, plan, bars),
+    )
     return mei_settings, plan
 
 
@@ -151,11 +156,11 @@ def searched(mei_settings: Settings, tmp_path: Path) -> tuple[Settings, night.Ni
     ],
 )
 def test_a_figure_that_replay_contradicts_is_found(
-    searched: tuple[Settings, night.NightPlan], column: str, change: pl.Expr | None
+    searched: tuple[Settings, night_plan.NightPlan], column: str, change: pl.Expr | None
 ) -> None:
     settings, plan = searched
-    bars = night.night_bars(settings, plan)
-    cut, features = night.search_window(plan, bars), night.night_features(settings, plan, bars)
+    bars = night_plan.night_bars(settings, plan)
+    cut, features = night_plan.search_window(plan, bars), night_plan.night_features(settings, plan, bars)
     rows = read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).head(4)
     if change is not None:
         rows = rows.with_columns(change.alias(column))
@@ -163,10 +168,10 @@ def test_a_figure_that_replay_contradicts_is_found(
     assert {item["figure"] for item in found} == (set() if change is None else {column})
 
 
-def test_a_column_without_a_value_is_found(searched: tuple[Settings, night.NightPlan]) -> None:
+def test_a_column_without_a_value_is_found(searched: tuple[Settings, night_plan.NightPlan]) -> None:
     settings, plan = searched
-    bars = night.night_bars(settings, plan)
-    features = night.night_features(settings, plan, bars)
+    bars = night_plan.night_bars(settings, plan)
+    features = night_plan.night_features(settings, plan, bars)
     assert unready(bars, features) == []
     values = np.array(features.values)
     values[1, 100:103, 2] = np.nan

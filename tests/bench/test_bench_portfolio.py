@@ -11,10 +11,10 @@ from mei_pipeline.candles.resample import resample
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket, SyntheticSource
 from mei_pipeline.config.load import read_sweep
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.features import build_features
-from mei_pipeline.market import DAY_MS, load_bars, window
-from mei_pipeline.memory import features_of
 from mei_pipeline.params.table import read_catalog
+from mei_pipeline.simulation.feature_sets import build_features
+from mei_pipeline.simulation.market import DAY_MS, load_bars, window
+from mei_pipeline.simulation.memory import features_of
 
 DAYS = 17
 

@@ -8,15 +8,15 @@ from kernels import bind
 from kernels import features as kernel
 from kernels.market import fill_model
 from mei_pipeline.bench.warmup import warm_up
-from mei_pipeline.cache import is_compiled
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.features import build_features, columns_of
-from mei_pipeline.market import DAY_MS, load_bars, window
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.selection.statistics import splits
 from mei_pipeline.selection.statistics.overfitting import pbo
-from mei_pipeline.simulation import encode_combos, record_combo, run_combos
+from mei_pipeline.simulation.feature_sets import build_features, columns_of
+from mei_pipeline.simulation.kernel_cache import is_compiled
+from mei_pipeline.simulation.market import DAY_MS, load_bars, window
+from mei_pipeline.simulation.run import encode_combos, record_combo, run_combos
 
 NAMES = ("ema_cross", "mei_alpha")
 

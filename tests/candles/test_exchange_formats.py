@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from candle_kit import HOUR, MAY
 
-from mei_pipeline.candles.marks import MARK
+from mei_pipeline.candles.excluded_rows import MARK
 from mei_pipeline.candles.schema import CANDLES
 from mei_pipeline.candles.sources.files import open_files
 from mei_pipeline.candles.sources.layouts import PRESETS

@@ -7,9 +7,9 @@ import pytest
 from candle_kit import HOUR, MAY, NOW, bars
 from plain_user import as_plain_user
 
+from mei_pipeline.candles.excluded_rows import MARK, split_marked
 from mei_pipeline.candles.ingest import ingest
 from mei_pipeline.candles.lake import Lake, read_candles
-from mei_pipeline.candles.marks import MARK, split_marked
 from mei_pipeline.candles.schema import CANDLES
 from mei_pipeline.candles.sources import build
 from mei_pipeline.candles.sources.causes import likely_cause

@@ -8,7 +8,7 @@ import pytest
 
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.night import night_folder, read_plan
+from mei_pipeline.night_plan import night_folder, read_plan
 from mei_pipeline.settings import Settings
 
 pytest_plugins = ("night_fixtures",)

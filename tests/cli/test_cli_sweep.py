@@ -13,10 +13,10 @@ from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, read_c
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import Busy, ConfigError, DataError, Refused
 from mei_pipeline.settings import read_settings
+from mei_pipeline.sweep.catalog import stored_sweeps
 from mei_pipeline.sweep.metrics import DOCS as METRICS
 from mei_pipeline.sweep.plan import plan_from_dict
 from mei_pipeline.sweep.results import chunk_path, read_plan, read_results, sweep_folder, write_plan
-from mei_pipeline.sweep.stored import stored_sweeps
 
 
 @pytest.fixture

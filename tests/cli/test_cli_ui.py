@@ -15,7 +15,7 @@ import dagster as dg
 import pytest
 
 from assets.run import open_instance
-from assets.running import lock_path
+from assets.run_processes import lock_path
 from mei_pipeline.cli import main
 from mei_pipeline.cli.ui import LINEAGE, LOOPBACK, listen, listen_first_free
 from mei_pipeline.config.load import load_config

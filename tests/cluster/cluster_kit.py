@@ -14,10 +14,10 @@ import numpy as np
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 
 from mei_pipeline.config.models import Engine
-from mei_pipeline.features import FeatureSet, build_features
-from mei_pipeline.market import Window, load_bars, window
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
+from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
+from mei_pipeline.simulation.market import Window, load_bars, window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.run import SweepReport, run_sweep
 

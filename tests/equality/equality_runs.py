@@ -12,20 +12,20 @@ import polars as pl
 from market_kit import DAY_MS, HOUR_MS, START_MS, VENUE, quarters, walk
 from policy_kit import policy_text
 
-from mei_pipeline import files, night
+from mei_pipeline import files, night_plan
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
 from mei_pipeline.config.load import Config, load_config
-from mei_pipeline.night import NightPlan
-from mei_pipeline.registry.deploy import promote_proposals
-from mei_pipeline.registry.engine import open_registry
+from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.promotion.proposals import assign_night, propose
+from mei_pipeline.promotion.propose import promote_proposals
+from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.export import exported
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Occasion
 from mei_pipeline.replay.report import decisions_of, report_of
 from mei_pipeline.replay.run import replay, set_stage
-from mei_pipeline.selection.deploy import assign_night, propose
-from mei_pipeline.selection.stations import candidates_night, gate_night, walk_night
+from mei_pipeline.selection.pipeline import candidates_night, gate_night, walk_night
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 from mei_pipeline.sweep.results import read_results, sweep_folder
@@ -136,7 +136,7 @@ def run_all(settings: Settings, folder: Path) -> dict[str, Any]:
             name: _columns(read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep))
             for name, plan in plans.items()
         },
-        "nights": {name: dict(_night(night.night_folder(settings, plan))) for name, plan in plans.items()},
+        "nights": {name: dict(_night(night_plan.night_folder(settings, plan))) for name, plan in plans.items()},
         "registry": registry,
         "replays": {name: _replay(settings, plan) for name, plan in plans.items()},
     }
@@ -182,13 +182,13 @@ def _write_config(folder: Path) -> Config:
 def _run_night(settings: Settings, config: Config, name: str, day: int) -> NightPlan:
     """Run every stage of a nightly run once, and promote."""
     now_ms = START_MS + day * DAY_MS
-    plan = night.plan_night(settings, config, name, now_ms)
+    plan = night_plan.plan_night(settings, config, name, now_ms)
     values = {field.name: getattr(plan.sweep, field.name) for field in fields(plan.sweep)}
     plan = replace(plan, sweep=PinnedPlan(**values))
-    night.write_plan(settings, plan)
-    bars = night.night_bars(settings, plan)
-    features = night.night_features(settings, plan, bars)
-    run_sweep(settings, plan.sweep, night.search_window(plan, bars), features, engine="cpu")
+    night_plan.write_plan(settings, plan)
+    bars = night_plan.night_bars(settings, plan)
+    features = night_plan.night_features(settings, plan, bars)
+    run_sweep(settings, plan.sweep, night_plan.search_window(plan, bars), features, engine="cpu")
     registry = open_registry(settings.registry)
     walk_night(settings, plan)
     candidates_night(settings, plan)
@@ -217,7 +217,7 @@ def _night(folder: Path) -> Iterator[tuple[str, Any]]:
 
 def _replay(settings: Settings, plan: NightPlan) -> dict[str, Any]:
     """The report of the first combo of a night's sweep over its last days, with its tables."""
-    bars = night.night_bars(settings, plan)
+    bars = night_plan.night_bars(settings, plan)
     resolved = resolved_combo(plan.sweep, plan.sweep.combo(0))
     stage = set_stage(settings, bars, resolved, plan.holdout_ms - REPLAYED * DAY_MS, plan.holdout_ms)
     run = replay(settings, stage)

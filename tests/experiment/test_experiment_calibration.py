@@ -17,10 +17,10 @@ from mei_pipeline.errors import ConfigError
 from mei_pipeline.experiment.calibration import Rounds, measure
 from mei_pipeline.experiment.markets import Invented
 from mei_pipeline.experiment.run import WARMUP_DAYS
-from mei_pipeline.market import DAY_MS, window
-from mei_pipeline.memory import features_of
 from mei_pipeline.settings import CHECKOUT, read_settings
-from mei_pipeline.simulation import encode_combos, record_combo
+from mei_pipeline.simulation.market import DAY_MS, window
+from mei_pipeline.simulation.memory import features_of
+from mei_pipeline.simulation.run import encode_combos, record_combo
 from mei_pipeline.sweep.plan import make_plan
 
 AXES = {"trade.sl_atr_mult": (1.5, 3.0), "trade.tp_atr_mult": (3.0, 6.0)}

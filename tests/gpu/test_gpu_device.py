@@ -16,10 +16,10 @@ from kernels.market import fill_model
 from mei_pipeline.bench import portfolio, w1
 from mei_pipeline.bench.kernels import run_kernels
 from mei_pipeline.bench.work import Work, simulator_of, values_of
-from mei_pipeline.gpu import choose, open_gpu
-from mei_pipeline.memory import features_of
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import Outcome, encode_combos, run_combos
+from mei_pipeline.simulation.device import choose, open_gpu
+from mei_pipeline.simulation.memory import features_of
+from mei_pipeline.simulation.run import Outcome, encode_combos, run_combos
 
 pytestmark = pytest.mark.gpu
 

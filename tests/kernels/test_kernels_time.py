@@ -51,12 +51,12 @@ from kernels.book import Book
 from kernels.market import Market
 from kernels.params import Value
 from kernels.strategies import load
-from mei_pipeline import simulation
-from mei_pipeline.features import FeatureSet
-from mei_pipeline.market import Window
 from mei_pipeline.params.benchmark import preferred
 from mei_pipeline.params.grid import picked
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation import run as simulation
+from mei_pipeline.simulation.feature_sets import FeatureSet
+from mei_pipeline.simulation.market import Window
 
 CROSS = (3, 7, 4, 2, 1.0, 2.0)
 

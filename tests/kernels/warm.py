@@ -15,8 +15,8 @@ from naive import Rules, Sizing
 
 from kernels import bind
 from mei_pipeline.bench.warmup import warm_up
-from mei_pipeline.cache import use_kernels
 from mei_pipeline.settings import read_settings
+from mei_pipeline.simulation.kernel_cache import use_kernels
 
 
 def main(parts: Sequence[str]) -> None:

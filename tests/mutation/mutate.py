@@ -63,7 +63,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "kernels_shortcuts",
         "alpha_runs",
     ),
-    "kernels/engine.py": (
+    "kernels/simulate.py": (
         "kernels_fresh",
         "alpha_runs",
         "kernels_book",

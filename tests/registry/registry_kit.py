@@ -16,14 +16,14 @@ from kernels.cache import source_hash
 from mei_pipeline.files import canonical_json
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.registry.deploy import Assignment, Candidate, Judged, not_by_a_night
+from mei_pipeline.promotion.promote import Wish
+from mei_pipeline.promotion.promote import promote as promote_wish
+from mei_pipeline.promotion.propose import Assignment, Candidate, Judged, not_by_a_night
 from mei_pipeline.registry.lanes import wanted
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
-from mei_pipeline.registry.looks import Look
-from mei_pipeline.registry.promote import Wish
-from mei_pipeline.registry.promote import promote as promote_wish
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion
 from mei_pipeline.registry.store import Registry, add_config, add_evidence, add_verdict, open_registry
+from mei_pipeline.registry.trials import Look
 
 POLICY = "p" * 64
 OTHER_POLICY = "q" * 64

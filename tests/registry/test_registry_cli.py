@@ -12,11 +12,11 @@ from mei_pipeline.cli.main import run
 from mei_pipeline.cli.registry import registry as commands
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.promotion.moves import retire
 from mei_pipeline.registry import store
 from mei_pipeline.registry.lanes import drift, pointer_path
-from mei_pipeline.registry.looks import add_look
-from mei_pipeline.registry.moves import retire
 from mei_pipeline.registry.records import Gate
+from mei_pipeline.registry.trials import add_look
 from mei_pipeline.settings import CHECKOUT
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -230,7 +230,7 @@ def test_a_person_is_named_and_gives_a_reason(home, judged, capsys):
     assert "--why" in refused(capsys, 2, *command)
     assert "give a reason" in refused(capsys, 2, *command, "--why", "  ")
     for who in (" ", "x" * 201):
-        assert "name who decides it" in refused(capsys, 2, *command, "--why", "so", "--who", who)
+        assert "name the person who decides" in refused(capsys, 2, *command, "--why", "so", "--who", who)
     assert store.lane_pointers(kit.fresh(home)) == ()
     assert done(capsys, *command, "--why", "so")["transition"]["who"] == getpass.getuser()
 
@@ -239,7 +239,7 @@ def test_a_user_without_a_name_is_asked_for_one(home, judged, capsys, monkeypatc
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 2_000_000_001)
-    assert "name who decides it" in refused(capsys, 2, "promote", judged[0], "--lane", "paper1", "--why", "so")
+    assert "name the person who decides" in refused(capsys, 2, "promote", judged[0], "--lane", "paper1", "--why", "so")
     assert store.lane_pointers(kit.fresh(home)) == ()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from mei_pipeline.errors import Busy, ConfigError, DataError, OutcomeUnknown, Refused, Retryable
 from mei_pipeline.registry import store, tables
-from mei_pipeline.registry.engine import writing
+from mei_pipeline.registry.database import writing
 from mei_pipeline.registry.failures import explained, full_disk, lost_at_commit
 
 WORDS = "Verbindung wurde unerwartet geschlossen: locked malformed readonly no such table"

@@ -11,7 +11,7 @@ from mei_pipeline.cli import main
 from mei_pipeline.cli.doctor import examine
 from mei_pipeline.errors import DataError, Refused
 from mei_pipeline.registry import tables
-from mei_pipeline.registry.engine import writing
+from mei_pipeline.registry.database import writing
 from mei_pipeline.registry.home import (
     RESETS_NAME,
     check_registry,
@@ -20,8 +20,8 @@ from mei_pipeline.registry.home import (
     reset_registry,
 )
 from mei_pipeline.registry.lanes import pointer_path
-from mei_pipeline.registry.looks import add_look
 from mei_pipeline.registry.store import lane_pointer
+from mei_pipeline.registry.trials import add_look
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -21,11 +21,11 @@ from hypothesis.stateful import (
 
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
+from mei_pipeline.promotion.moves import pause, resize, retire, rollback
+from mei_pipeline.promotion.propose import promote_proposals, propose_deployments, store_candidates
 from mei_pipeline.registry import store
-from mei_pipeline.registry.deploy import promote_proposals, propose_deployments, store_candidates
 from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file, wanted
 from mei_pipeline.registry.lifecycle import LEGAL
-from mei_pipeline.registry.moves import pause, resize, retire, rollback
 from mei_pipeline.registry.records import Lane
 from mei_pipeline.registry.render import render
 

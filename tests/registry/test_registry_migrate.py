@@ -19,7 +19,7 @@ from sqlalchemy import MetaData, NullPool, create_engine, insert, inspect, text
 
 from mei_pipeline.errors import DataError, Refused
 from mei_pipeline.registry import store, tables
-from mei_pipeline.registry.engine import reading, schema_version
+from mei_pipeline.registry.database import reading, schema_version
 from mei_pipeline.registry.lanes import drift, parse_pointer, pointer_path
 from mei_pipeline.registry.migrate import REVISIONS
 from mei_pipeline.registry.render import render

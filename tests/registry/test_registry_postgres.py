@@ -7,7 +7,7 @@ from sqlalchemy import NullPool, create_engine, event, make_url, text
 from mei_pipeline.cli.doctor import examine
 from mei_pipeline.errors import Busy, ConfigError, DataError, OutcomeUnknown, Retryable
 from mei_pipeline.registry import store
-from mei_pipeline.registry.engine import open_registry, reading, writing
+from mei_pipeline.registry.database import open_registry, reading, writing
 from mei_pipeline.settings import read_settings
 
 pytestmark = pytest.mark.postgres

@@ -5,8 +5,8 @@ from pathlib import Path
 from mei_pipeline.config.promoted import to_yaml
 from mei_pipeline.params.identity import config_id, make_resolved
 from mei_pipeline.params.table import read_catalog
+from mei_pipeline.promotion.propose import changes
 from mei_pipeline.registry.config_file import parse_config
-from mei_pipeline.registry.deploy import changes
 from mei_pipeline.registry.records import as_dict, from_dict
 
 

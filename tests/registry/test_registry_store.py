@@ -6,7 +6,7 @@ from sqlalchemy import delete, update
 
 from mei_pipeline.errors import ConfigError, DataError, Fatal, Refused
 from mei_pipeline.registry import store, tables
-from mei_pipeline.registry.engine import reading, writing
+from mei_pipeline.registry.database import reading, writing
 from mei_pipeline.registry.records import Gate, Lane, Proposal
 from mei_pipeline.registry.rows import find_transition
 

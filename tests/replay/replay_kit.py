@@ -6,11 +6,11 @@ from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, qua
 
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake, merge_candles, read_candles
-from mei_pipeline.market import Bars, Steps, load_bars
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.run import Stage, set_stage
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.market import Bars, Steps, load_bars
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 

@@ -10,12 +10,12 @@ from page_kit import read_page
 from replay_kit import FROM_MS, TO_MS, cross, stage
 
 from mei_pipeline.candles.intervals import Intervals
-from mei_pipeline.market import Bars, Steps, Window
 from mei_pipeline.replay.benchmark import benchmark_dict, benchmark_on, hold
 from mei_pipeline.replay.page import page_of
 from mei_pipeline.replay.report import report_of
 from mei_pipeline.replay.risk import annual_sharpe, max_drawdown_pct
 from mei_pipeline.replay.run import Stage, replay
+from mei_pipeline.simulation.market import Bars, Steps, Window
 
 NAN = np.nan
 

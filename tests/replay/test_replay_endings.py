@@ -12,13 +12,13 @@ from replay_kit import cross
 from kernels.market import fill_model
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments, read_instruments
 from mei_pipeline.cli.main import run
-from mei_pipeline.endings import Ending, endings_of
-from mei_pipeline.features import build_features
-from mei_pipeline.market import Bars, load_bars, window
-from mei_pipeline.members import Member, members_of
 from mei_pipeline.replay.run import columns_for, replay, set_stage
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import encode_combos, run_combos
+from mei_pipeline.simulation.endings import Ending, endings_of
+from mei_pipeline.simulation.feature_sets import build_features
+from mei_pipeline.simulation.market import Bars, load_bars, window
+from mei_pipeline.simulation.members import Member, members_of
+from mei_pipeline.simulation.run import encode_combos, run_combos
 
 END_MS = START_MS + 60 * DAY_MS
 WEEK = 7 * 24

@@ -5,7 +5,7 @@ from replay_kit import cross, stage
 from mei_pipeline.replay.report import decisions_of, report_of
 from mei_pipeline.replay.run import replay
 from mei_pipeline.replay.spec import BacktestSpec
-from mei_pipeline.replay.trips import SCHEMA
+from mei_pipeline.replay.trades import SCHEMA
 from mei_pipeline.settings import CHECKOUT
 
 

@@ -10,12 +10,12 @@ from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.promoted import to_yaml
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.market import load_bars
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.run import Replay, replay_config
 from mei_pipeline.replay.spec import read_config
 from mei_pipeline.settings import CHECKOUT, Settings
+from mei_pipeline.simulation.market import load_bars
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 

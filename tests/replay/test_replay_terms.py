@@ -9,14 +9,14 @@ from replay_kit import cross
 from kernels.market import fill_model
 from mei_pipeline.bench.live import Follower, message_of
 from mei_pipeline.candles.lake import merge_instruments, read_instruments
-from mei_pipeline.endings import Ending
-from mei_pipeline.features import build_features
-from mei_pipeline.market import Bars, load_bars
 from mei_pipeline.notes import data_notes
 from mei_pipeline.replay.run import columns_for, replay, set_stage
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import encode_combos, engine, run_combos
-from mei_pipeline.terms import assumed_symbols, history_of, terms_of
+from mei_pipeline.simulation.endings import Ending
+from mei_pipeline.simulation.feature_sets import build_features
+from mei_pipeline.simulation.market import Bars, load_bars
+from mei_pipeline.simulation.run import encode_combos, engine, run_combos
+from mei_pipeline.simulation.terms import assumed_symbols, history_of, terms_of
 
 END_MS = START_MS + 60 * DAY_MS
 CHANGE_MS = START_MS + 30 * DAY_MS

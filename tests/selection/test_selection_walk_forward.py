@@ -14,9 +14,14 @@ from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, Synth
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.market import DAY_MS, window
-from mei_pipeline.memory import features_of, synthetic_bars
 from mei_pipeline.replay.run import replay_window
+from mei_pipeline.selection.evaluation import (
+    Evidence,
+    Measured,
+    recent_probability,
+    sharpe_without_best_symbol,
+    veto_probability,
+)
 from mei_pipeline.selection.folds import folds_of
 from mei_pipeline.selection.gates import (
     JUDGES,
@@ -25,20 +30,15 @@ from mei_pipeline.selection.gates import (
     min_recent_probability,
     min_sharpe_without_best_symbol,
 )
-from mei_pipeline.selection.judge import judge_chains, luck_of, own_looks
-from mei_pipeline.selection.legs import Ground, Leg, chain, flat_leg, run_leg
-from mei_pipeline.selection.measured import (
-    Evidence,
-    Measured,
-    recent_probability,
-    sharpe_without_best_symbol,
-    veto_probability,
-)
-from mei_pipeline.selection.picks import COLUMNS, Pick, neighbour_means, pick
+from mei_pipeline.selection.ranking import COLUMNS, Pick, neighbour_means, pick
+from mei_pipeline.selection.segments import Ground, Leg, chain, flat_leg, run_leg
 from mei_pipeline.selection.stress import neighbours
+from mei_pipeline.selection.verdicts import judge_chains, luck_of, own_looks
 from mei_pipeline.selection.walk_forward import choose, least_trades, run_slots
 from mei_pipeline.settings import CHECKOUT
-from mei_pipeline.simulation import encode_combos, run_combos
+from mei_pipeline.simulation.market import DAY_MS, window
+from mei_pipeline.simulation.memory import features_of, synthetic_bars
+from mei_pipeline.simulation.run import encode_combos, run_combos
 from mei_pipeline.sweep.metrics import sharpe
 from mei_pipeline.sweep.plan import make_plan, resolved_combo
 from mei_pipeline.sweep.results import chunk_frame

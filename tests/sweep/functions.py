@@ -4,8 +4,8 @@ import numpy as np
 
 from mei_pipeline.params.grid import Axis, Grid
 from mei_pipeline.sweep.search import tpe
-from mei_pipeline.sweep.search.known import Known
 from mei_pipeline.sweep.search.permutation import Permutation
+from mei_pipeline.sweep.search.visited import Known
 
 AXES, VALUES, CATEGORIES = 20, 8, 4
 _LETTERS = "abcd"

@@ -14,14 +14,14 @@ from polars.testing import assert_frame_equal
 
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
-from mei_pipeline.features import FeatureSet, build_features
-from mei_pipeline.market import Bars, Window, load_bars, window
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.chunks import Launch
+from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
+from mei_pipeline.simulation.market import Bars, Window, load_bars, window
+from mei_pipeline.sweep.launches import Launch
 from mei_pipeline.sweep.plan import SweepPlan, make_plan, plan_from_dict, plan_to_dict
 from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder
 from mei_pipeline.sweep.run import in_flight, run_sweep
-from mei_pipeline.sweep.search.choose import Choice, choice_of, scores
+from mei_pipeline.sweep.search.methods import Choice, choice_of, scores
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 AXES = {

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mei_pipeline.params.grid import Axis, Grid
 from mei_pipeline.sweep.search import tpe
-from mei_pipeline.sweep.search.known import Known
+from mei_pipeline.sweep.search.visited import Known
 
 SWITCHED = Grid(
     [

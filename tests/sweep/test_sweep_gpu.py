@@ -18,11 +18,11 @@ from gpu_kit import FakeCupy, write_kernels
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 
 from mei_pipeline.errors import ConfigError, Fatal, Retryable
-from mei_pipeline.features import build_features
-from mei_pipeline.gpu import choose
-from mei_pipeline.market import load_bars, window
+from mei_pipeline.simulation.device import choose
+from mei_pipeline.simulation.feature_sets import build_features
+from mei_pipeline.simulation.market import load_bars, window
 from mei_pipeline.sweep import speeds
-from mei_pipeline.sweep.chunks import Chunk, Local
+from mei_pipeline.sweep.launches import Chunk, Local
 from mei_pipeline.sweep.plan import make_plan
 from mei_pipeline.sweep.results import CHUNKS, chunk_done, read_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep

@@ -13,8 +13,8 @@ from market_kit import fill_lake, write_config
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import Busy
 from mei_pipeline.settings import Settings, read_settings
+from mei_pipeline.sweep.catalog import stored_sweeps
 from mei_pipeline.sweep.results import chunk_path
-from mei_pipeline.sweep.stored import stored_sweeps
 
 HERE = Path(__file__).parent
 FROM = ("--from", "2025-01-11")

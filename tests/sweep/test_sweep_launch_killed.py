@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake, spec
 
-from mei_pipeline.features import build_features
-from mei_pipeline.market import load_bars, window
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.feature_sets import build_features
+from mei_pipeline.simulation.market import load_bars, window
 from mei_pipeline.storage import Store
 from mei_pipeline.sweep.inputs import Inputs, publish
 from mei_pipeline.sweep.plan import make_plan

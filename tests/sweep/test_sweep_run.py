@@ -11,10 +11,10 @@ from polars.testing import assert_frame_equal
 from kernels.blocks import BLOCKS
 from mei_pipeline import files
 from mei_pipeline.errors import Busy, ConfigError, DataError
-from mei_pipeline.features import FeatureSet, build_features, columns_of
-from mei_pipeline.market import Bars, Window, load_bars, window
 from mei_pipeline.replay.run import replay_window
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
+from mei_pipeline.simulation.market import Bars, Window, load_bars, window
 from mei_pipeline.sweep.metrics import DOCS, sharpe
 from mei_pipeline.sweep.plan import SweepPlan, make_plan, resolved_combo
 from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, top

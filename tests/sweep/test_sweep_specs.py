@@ -9,10 +9,10 @@ from kernels.market import fill_model
 from kernels.strategies import load
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.features import build_features
-from mei_pipeline.market import Bars, load_bars, window
 from mei_pipeline.settings import CHECKOUT, Settings
-from mei_pipeline.simulation import encode_combos, run_combos
+from mei_pipeline.simulation.feature_sets import build_features
+from mei_pipeline.simulation.market import Bars, load_bars, window
+from mei_pipeline.simulation.run import encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import read_results
 from mei_pipeline.sweep.run import run_sweep

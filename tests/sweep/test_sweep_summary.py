@@ -14,7 +14,6 @@ from page_kit import read_page
 from sweep_kit import FAST, SLOW, STOP, plan_of, rows_of, store
 
 from mei_pipeline.errors import DataError
-from mei_pipeline.sweep.best import STANDS_FOR
 from mei_pipeline.sweep.page import page_of
 from mei_pipeline.sweep.pareto import pareto
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
@@ -29,6 +28,7 @@ from mei_pipeline.sweep.results import (
     write_chunk,
 )
 from mei_pipeline.sweep.summary import heat_map, heat_maps, histogram, summarise
+from mei_pipeline.sweep.top import STANDS_FOR
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -13,13 +13,13 @@ from kernels.cache import source_hash
 from kernels.market import Market
 from mei_pipeline.config.models import Engine
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.features import build_features
-from mei_pipeline.market import load_bars, window
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.feature_sets import build_features
+from mei_pipeline.simulation.market import load_bars, window
 from mei_pipeline.storage import Store
-from mei_pipeline.sweep.chunks import Chunk
 from mei_pipeline.sweep.cluster import slots_of
 from mei_pipeline.sweep.inputs import FOLDER, Inputs, publish, read
+from mei_pipeline.sweep.launches import Chunk
 from mei_pipeline.sweep.plan import make_plan
 from mei_pipeline.sweep.results import CHUNKS, chunk_path, read_results
 from mei_pipeline.sweep.run import run_sweep

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import polars as pl
 
+from mei_pipeline.candles.excluded_rows import MARK, mark
 from mei_pipeline.candles.intervals import INTERVALS, LABELS, interval_ms, interval_of
-from mei_pipeline.candles.marks import MARK, mark
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, Table
 from mei_pipeline.candles.sources.columns import CLOSE, CONSTANT, check_intervals, convert, interval_names
 from mei_pipeline.candles.sources.formats import read_columns

@@ -4,8 +4,8 @@ import re
 
 import polars as pl
 
+from mei_pipeline.candles.excluded_rows import mark
 from mei_pipeline.candles.intervals import INTERVALS, MINUTE_MS, interval_ms
-from mei_pipeline.candles.marks import mark
 from mei_pipeline.candles.sources.columns import CLOSE, CLOSED, COINS, QUOTE
 from mei_pipeline.candles.sources.formats import DataFile
 from mei_pipeline.candles.sources.layouts import is_one

@@ -9,8 +9,8 @@ from math import comb
 import numpy as np
 
 from kernels.market import Floats, Ints
-from mei_pipeline.memory import threads_of
 from mei_pipeline.selection.statistics.splits import count_ranks, find_best, subset_sums
+from mei_pipeline.simulation.memory import threads_of
 from mei_pipeline.sweep.metrics import YEAR_DAYS
 
 MOST_SPLITS = 12_870

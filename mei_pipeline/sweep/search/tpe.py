@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 from kernels.market import Floats, Ints
 from kernels.params import Value
 from mei_pipeline.params.grid import Grid
-from mei_pipeline.sweep.search.draws import below, stream, words
-from mei_pipeline.sweep.search.known import Known, new
 from mei_pipeline.sweep.search.permutation import Permutation
+from mei_pipeline.sweep.search.random_streams import below, stream, words
+from mei_pipeline.sweep.search.visited import Known, new
 
 STARTUP = 10
 """Combos that are drawn from the prior before there is a model."""

@@ -1,0 +1,1 @@
+"""Assign accepted configs to lanes, propose them, and move the pointers of lanes."""

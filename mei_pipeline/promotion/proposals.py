@@ -1,0 +1,314 @@
+"""From verdicts to proposals: who holds the lanes, who may take them, and what the registry is told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from kernels.cache import source_hash
+from mei_pipeline import files
+from mei_pipeline.candles.findings import marked_symbols
+from mei_pipeline.candles.lake import Lake
+from mei_pipeline.config.load import Config
+from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.night_plan import NightPlan, anchor_of, night_folder, spike_bounds
+from mei_pipeline.params.identity import Resolved
+from mei_pipeline.promotion.assign import Incumbent, Standing, assign, failure
+from mei_pipeline.promotion.propose import (
+    Assignment,
+    Candidate,
+    Judged,
+    LaneProposal,
+    not_by_a_night,
+    propose_deployments,
+    store_candidates,
+)
+from mei_pipeline.registry.database import Registry
+from mei_pipeline.registry.home import open_home_registry
+from mei_pipeline.registry.lanes import Wanted, lanes_of, wanted
+from mei_pipeline.registry.lifecycle import PAPER, PAUSED
+from mei_pipeline.registry.records import Basis, Occasion
+from mei_pipeline.registry.store import get_config, history
+from mei_pipeline.replay.run import columns_for
+from mei_pipeline.selection.evaluation import known
+from mei_pipeline.selection.folds import folds_of
+from mei_pipeline.selection.io import Finalist, read_file, read_verdicts
+from mei_pipeline.selection.segments import Ground, Leg, chain, run_leg
+from mei_pipeline.selection.statistics.sharpe import track_record
+from mei_pipeline.selection.verdicts import Judgement
+from mei_pipeline.selection.walk_forward import Walk
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.feature_sets import build_features
+from mei_pipeline.simulation.kernel_cache import use_kernels
+from mei_pipeline.simulation.market import DAY_MS, load_bars
+from mei_pipeline.sweep.plan import resolved_combo
+
+_ASSIGNED = TypeAdapter(tuple[Assignment, ...])
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a night found of the config that holds a lane.
+
+    Attributes:
+        lane: The lane.
+        config_id: The config.
+        since_ms: When it took the lane.
+        sharpe: Annual Sharpe ratio on the days on which the night's candidates were judged; None where it can't be
+            replayed on them.
+        drawdown_pct: Deepest fall since it took the lane; None before its first whole day.
+        profit_factor: Since then; None without a loss or a round trip.
+        round_trips: Since then.
+        failed: Why it has failed; empty where it has not.
+        unfit: Why it can't be replayed, which is no failure; empty if it was replayed.
+    """
+
+    lane: str
+    config_id: str
+    since_ms: int
+    sharpe: float | None
+    drawdown_pct: float | None
+    profit_factor: float | None
+    round_trips: int
+    failed: str
+    unfit: str = ""
+
+
+_COMPARED = TypeAdapter(tuple[Compared, ...])
+
+
+@dataclass(frozen=True)
+class Deployments:
+    """What a night stored and proposed."""
+
+    judged: tuple[Judged, ...]
+    lanes: tuple[LaneProposal, ...]
+
+
+def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: int) -> tuple[Assignment, ...]:
+    """Decide what each lane shall run, incumbents replayed on the same days as the candidates; write it down.
+
+    A config that a person put into a paper lane, or paused there, has its lane.
+
+    Raises:
+        DataError: An earlier station has not run, or has run again since.
+        Busy: Another process holds the registry.
+    """
+    registry = open_home_registry(settings)
+    walk, verdicts = read_verdicts(settings, plan)
+    passed = _passed(verdicts)
+    fell = "what passed holds a lane that no night moves" if passed else _why_none([each for _, each, _ in verdicts])
+    found: dict[str, Assignment] = {}
+    incumbents: dict[str, Incumbent] = {}
+    free = []
+    for lane in lanes_of(config.lanes):
+        now = wanted(registry, lane.name)
+        reason = not_by_a_night(lane, None if now is None else now.pointer)
+        if not reason and lane.venue != plan.sweep.venue:
+            reason = f"nothing, because no config of {lane.venue} was judged"
+        if reason:
+            found[lane.name] = Assignment(lane.name, None, reason)
+            if now is not None and now.pointer.state in {PAPER, PAUSED}:
+                passed = [each for each in passed if each.config_id != now.pointer.config_id]
+            continue
+        free.append(lane)
+        if now is not None:
+            incumbents[lane.name] = _incumbent(settings, config, plan, registry, now, walk)
+    for each in assign(free, passed, incumbents, plan.selection.roles, now_ms, fell):
+        found[each.lane] = each
+    assigned = tuple(found[name] for name in sorted(found))
+    compared = tuple(_compared(name, each, plan) for name, each in sorted(incumbents.items()))
+    folder = night_folder(settings, plan)
+    files.write_bytes(folder / "incumbents.json", _COMPARED.dump_json(compared, indent=2) + b"\n")
+    files.write_bytes(folder / "roles.json", _ASSIGNED.dump_json(assigned, indent=2) + b"\n")
+    return assigned
+
+
+def read_assigned(settings: Settings, plan: NightPlan) -> tuple[Assignment, ...]:
+    """What `assign_night` decided.
+
+    Raises:
+        DataError: It has not run for this night, or the file is damaged.
+    """
+    found: tuple[Assignment, ...] = read_file(
+        night_folder(settings, plan) / "roles.json", _ASSIGNED, "role_assignments"
+    )
+    return found
+
+
+def read_compared(settings: Settings, plan: NightPlan) -> tuple[Compared, ...]:
+    """What `assign_night` found of the configs that held the lanes it could move, by lane.
+
+    Raises:
+        DataError: It has not run for this night, or the file is damaged.
+    """
+    found: tuple[Compared, ...] = read_file(
+        night_folder(settings, plan) / "incumbents.json", _COMPARED, "role_assignments"
+    )
+    return found
+
+
+def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occasion) -> Deployments:
+    """Store every finalist with its evidence and verdict, and propose what the lanes were assigned. No pointer moves.
+
+    Raises:
+        Busy, DataError, Fatal, Refused: See `registry.deploy.propose_deployments`.
+    """
+    registry = open_home_registry(settings)
+    _, verdicts = read_verdicts(settings, plan)
+    judged = store_candidates(
+        registry,
+        [_candidate(plan, finalist, judgement) for finalist, judgement, _ in verdicts],
+        night_id=plan.id,
+        policy_id=plan.selection.id,
+        occasion=occasion,
+    )
+    proposals = propose_deployments(
+        registry,
+        settings.lanes,
+        lanes_of(config.lanes),
+        read_assigned(settings, plan),
+        night_id=plan.id,
+        policy_id=plan.selection.id,
+        occasion=occasion,
+    )
+    return Deployments(judged, proposals)
+
+
+def _passed(verdicts: Sequence[tuple[Finalist, Judgement, Leg]]) -> list[Standing]:
+    """Configs that passed, each once: of equal ids the better slot counts."""
+    found: dict[str, Standing] = {}
+    for _, judgement, series in verdicts:
+        measured = judgement.measured
+        if judgement.passed and measured.sharpe is not None and judgement.config_id not in found:
+            found[judgement.config_id] = Standing(
+                judgement.config_id, measured.sharpe, measured.max_drawdown_pct, series.returns
+            )
+    return list(found.values())
+
+
+def _why_none(judgements: Sequence[Judgement]) -> str:
+    if not judgements:
+        return "no combo of the search with enough trades made money on all of its days"
+    parts = [f"none of {len(judgements)} passed"]
+    for words, names in (
+        ("most fell at", [name for each in judgements for name in each.fell_at]),
+        ("no evidence for", [name for each in judgements for name in each.without_evidence]),
+    ):
+        if names:
+            most = max(sorted(set(names)), key=names.count)
+            parts.append(f"{words} {most} ({names.count(most)})")
+    return "; ".join(parts)
+
+
+def _incumbent(
+    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: Wanted, walk: Walk
+) -> Incumbent:
+    """The config that holds a lane, replayed on the days of the folds and since it took the lane."""
+    pointer = now.pointer
+    moves = history(registry, lane=pointer.lane)
+    since_ms = next(move.at_ms for move in moves if move.transition_id == pointer.transition_id)
+    other_kernels = now.file.provenance.kernel_hash != source_hash()
+    resolved = get_config(registry, pointer.config_id).resolved
+    days = sum(fold.days for fold in walk.folds)
+    try:
+        anchor_ms = anchor_of(config.pipeline, resolved.interval)
+        resolved = _without_marked(settings, config, resolved, (anchor_ms, plan.to_ms), plan.as_of_ms)
+        ground = _ground(settings, resolved, anchor_ms, plan.to_ms)
+        judged = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
+        since = _since(ground, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
+    except (ConfigError, DataError) as error:
+        unfit = f"can't be replayed: {error}"
+        return Incumbent(pointer.config_id, since_ms, 0.0, np.zeros(days), None, None, 0, unfit, other_kernels)
+    return Incumbent(
+        config_id=pointer.config_id,
+        since_ms=since_ms,
+        sharpe=known(track_record(judged.returns).annual) or 0.0,
+        returns=judged.returns,
+        drawdown_pct=since["drawdown_pct"],
+        profit_factor=since["profit_factor"],
+        round_trips=int(since["round_trips"] or 0),
+        other_kernels=other_kernels,
+    )
+
+
+def _without_marked(
+    settings: Settings, config: Config, resolved: Resolved, window: tuple[int, int], as_of_ms: int
+) -> Resolved:
+    """Leave out the symbols with a bar that no market makes, so that an error of the data is no failure of a config."""
+    lake, bounds = Lake(settings.lake), spike_bounds(config)
+    marked = marked_symbols(lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds, as_of_ms)
+    kept = tuple(name for name in resolved.symbols if name not in marked)
+    if not kept:
+        raise DataError("; ".join(f"{name}: {why}" for name, why in marked.items()))
+    params = {name: values for name, values in resolved.symbol_params.items() if name in kept}
+    return replace(resolved, symbols=kept, symbol_params=params)
+
+
+def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:
+    return Compared(
+        lane=lane,
+        config_id=incumbent.config_id,
+        since_ms=incumbent.since_ms,
+        sharpe=None if incumbent.unfit else incumbent.sharpe,
+        drawdown_pct=incumbent.drawdown_pct,
+        profit_factor=incumbent.profit_factor,
+        round_trips=incumbent.round_trips,
+        failed=failure(incumbent, plan.selection.roles),
+        unfit=incumbent.unfit,
+    )
+
+
+def _ground(settings: Settings, resolved: Resolved, anchor_ms: int, to_ms: int) -> Ground:
+    bars = load_bars(Lake(settings.lake), resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
+    use_kernels(settings)
+    return Ground(settings, bars, build_features(bars, columns_for(resolved), settings.features))
+
+
+def _since(ground: Ground, resolved: Resolved, from_ms: int, to_ms: int) -> dict[str, float | None]:
+    """Fall, profit factor and round trips from a day on; None before the first whole day."""
+    if from_ms >= to_ms:
+        return {"drawdown_pct": None, "profit_factor": None, "round_trips": None}
+    leg = run_leg(ground, resolved, (from_ms, to_ms))
+    lost = float(-leg.trip_profits[leg.trip_profits <= 0.0].sum())
+    won = float(leg.trip_profits[leg.trip_profits > 0.0].sum())
+    return {
+        "drawdown_pct": 100.0 * leg.max_drawdown_frac,
+        "profit_factor": won / lost if lost > 0.0 else None,
+        "round_trips": float(len(leg.trip_profits)),
+    }
+
+
+def _candidate(plan: NightPlan, finalist: Finalist, judgement: Judgement) -> Candidate:
+    sweep = plan.sweep
+    basis = Basis(
+        kernel_hash=source_hash(),
+        fill_model=dict(sweep.market),
+        venue=sweep.venue,
+        data_hash=sweep.data_hash,
+        anchor_ms=sweep.anchor_ms,
+    )
+    folds = folds_of(sweep.from_ms, sweep.to_ms, plan.selection.walk_forward)
+    measured: dict[str, Any] = {
+        "sweep_id": sweep.id,
+        "combo": finalist.combo,
+        "combos": sweep.combos,
+        "picks": list(finalist.picks),
+        "from_ms": sweep.from_ms,
+        "holdout_ms": plan.holdout_ms,
+        "to_ms": plan.to_ms,
+        "folds_ms": [list(fold.test_ms) for fold in folds],
+        "in_sample_sharpe": finalist.in_sample_sharpe,
+        "out_of_sample": vars(finalist.out_of_sample),
+        "holdout": vars(finalist.holdout),
+    }
+    score = judgement.measured.sharpe
+    return Candidate(
+        resolved=resolved_combo(sweep, finalist.params),
+        basis=basis,
+        metrics=measured,
+        gates=judgement.gates,
+        score=float("nan") if score is None else score,
+    )

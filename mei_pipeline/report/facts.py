@@ -1,0 +1,166 @@
+"""What a night left behind, read from its files, the rows of its search and the registry. Nothing is computed anew."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.params.identity import Resolved
+from mei_pipeline.promotion.proposals import Compared, read_assigned, read_compared
+from mei_pipeline.promotion.propose import Assignment, Change, changes
+from mei_pipeline.registry.database import Registry
+from mei_pipeline.registry.home import open_home_registry
+from mei_pipeline.registry.records import Pointer, Proposal, Transition
+from mei_pipeline.registry.store import get_config, history, lane_pointers, latest_proposals
+from mei_pipeline.selection.io import Candidates, Gated, read_candidates, read_gated, read_replays, read_walk
+from mei_pipeline.selection.segments import Leg
+from mei_pipeline.selection.walk_forward import Walk
+from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.results import open_results, sweep_folder
+from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary, heat_maps, histogram, summarise
+
+BEST = 10
+"""Combos of the search that are named."""
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the rows of the search say.
+
+    Attributes:
+        summary: As a whole.
+        shown: Distribution of the metric.
+        maps: Heat maps of the axes that matter most.
+    """
+
+    summary: SweepSummary
+    shown: Histogram
+    maps: tuple[HeatMap, ...]
+
+
+@dataclass(frozen=True)
+class LaneStory:
+    """What a night did to one lane.
+
+    Attributes:
+        lane: The lane.
+        before: The config that held it when the night proposed; None for none.
+        assigned: The config that the night chose for it; None for none.
+        reason: Why this one, or why nothing.
+        proposed: Whether the registry has the night's proposal of it.
+        moved: Whether the proposal was applied.
+        now: What the lane holds at the time of the report.
+        changes: Parameters that differ between the config before and the one chosen.
+    """
+
+    lane: str
+    before: str | None
+    assigned: str | None
+    reason: str
+    proposed: bool
+    moved: bool
+    now: Pointer | None
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a report of a night is made of.
+
+    Attributes:
+        plan: The night.
+        written_ms: When the report was written.
+        walk: Folds and choices.
+        chains: What each slot's choices brought on the days of the folds.
+        replays: What each finalist's config brought on the days that it was chosen on, and on the holdout.
+        found: The finalists.
+        gated: Their verdicts.
+        lanes: What became of each lane.
+        compared: What the night found of the configs that held lanes.
+        steps: What the registry noted of this night, oldest first.
+        searched: What the rows of the search say; None where housekeeping has removed them.
+    """
+
+    plan: NightPlan
+    written_ms: int
+    walk: Walk
+    chains: tuple[Leg, ...]
+    replays: tuple[tuple[Leg, Leg], ...]
+    found: Candidates
+    gated: Gated
+    lanes: tuple[LaneStory, ...]
+    compared: tuple[Compared, ...]
+    steps: tuple[Transition, ...]
+    searched: Searched | None
+
+
+def read_facts(settings: Settings, plan: NightPlan, now_ms: int) -> Facts:
+    """Read all of a night that came to its end.
+
+    Raises:
+        DataError: A station has not run for this night, or a file is damaged.
+    """
+    assigned = read_assigned(settings, plan)
+    walk, chains = read_walk(settings, plan)
+    registry = open_home_registry(settings)
+    steps = tuple(step for step in history(registry) if step.trigger == f"night {plan.id}")
+    return Facts(
+        plan=plan,
+        written_ms=now_ms,
+        walk=walk,
+        chains=chains,
+        replays=read_replays(settings, plan),
+        found=read_candidates(settings, plan),
+        gated=read_gated(settings, plan),
+        lanes=_lanes(registry, plan, assigned, steps),
+        compared=read_compared(settings, plan),
+        steps=steps,
+        searched=_searched(settings, plan),
+    )
+
+
+def _searched(settings: Settings, plan: NightPlan) -> Searched | None:
+    folder = sweep_folder(settings.sweeps, plan.sweep)
+    if not folder.exists():
+        return None
+    results = open_results(folder, plan.sweep)
+    summary = summarise(results, count=BEST)
+    return Searched(summary, histogram(results, summary), heat_maps(results, summary))
+
+
+def _lanes(
+    registry: Registry, plan: NightPlan, assigned: Sequence[Assignment], steps: Sequence[Transition]
+) -> tuple[LaneStory, ...]:
+    proposals = {each.lane: each for each in latest_proposals(registry, plan.id)}
+    pointers = {each.lane: each for each in lane_pointers(registry)}
+    return tuple(_story(registry, each, proposals.get(each.lane), pointers.get(each.lane), steps) for each in assigned)
+
+
+def _story(
+    registry: Registry,
+    assigned: Assignment,
+    proposal: Proposal | None,
+    now: Pointer | None,
+    steps: Sequence[Transition],
+) -> LaneStory:
+    lane = assigned.lane
+    seen = 0 if proposal is None else proposal.generation
+    before = next(
+        (move.config_id for move in reversed(history(registry, lane=lane)) if 0 < move.generation <= seen), None
+    )
+    chosen = assigned.config_id if proposal is None else proposal.config_id
+    return LaneStory(
+        lane=lane,
+        before=before,
+        assigned=chosen,
+        reason=assigned.reason if proposal is None else proposal.reason,
+        proposed=proposal is not None,
+        moved=proposal is not None and any(step.lane == lane and step.generation > seen for step in steps),
+        now=now,
+        changes=()
+        if before is None or chosen is None
+        else changes(_resolved(registry, before), _resolved(registry, chosen)),
+    )
+
+
+def _resolved(registry: Registry, config_id: str) -> Resolved:
+    return get_config(registry, config_id).resolved

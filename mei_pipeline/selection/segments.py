@@ -1,0 +1,181 @@
+"""Legs: one config on the days of one fold, from flat to flat, and chains of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.book import REASONS
+from kernels.market import FillModel, Floats, Ints, fill_model
+from kernels.params import Value
+from mei_pipeline.params.identity import Resolved
+from mei_pipeline.replay.run import stage_of
+from mei_pipeline.replay.trades import trade_numbers
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.feature_sets import FeatureSet
+from mei_pipeline.simulation.market import DAY_MS, Bars, Window, closed_at_end, window
+from mei_pipeline.simulation.run import Record, record_combo
+
+_FUNDING = REASONS.index("funding")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What configs are judged on.
+
+    Attributes:
+        settings: Says where compiled kernels are.
+        bars: Bars of the symbols of the book.
+        features: Columns over them that hold every window of the search.
+    """
+
+    settings: Settings
+    bars: Bars
+    features: FeatureSet
+
+
+@dataclass(frozen=True)
+class Leg:
+    """What a config did on some days, beginning and ending flat; or several did, one after the other (`chain`).
+
+    Attributes:
+        days_ms: [D] first millisecond of each day.
+        returns: [D] return of equity of each day, fractions; positions left at the end are closed by a fill at the
+            close of the last step.
+        held: [D] whether a position was open at the close of any step of the day, or any fill was made.
+        curve: [T] equity at the close of each step over equity at the start; the last one after that fill.
+        trip_symbols: [N] symbol of each round trip, by number.
+        trip_profits: [N] its net profit over equity at the start of the leg; of its own leg in a chain.
+        trip_days_ms: [N] day of its end.
+    """
+
+    days_ms: Ints
+    returns: Floats
+    held: NDArray[np.bool_]
+    curve: Floats
+    trip_symbols: Ints
+    trip_profits: Floats
+    trip_days_ms: Ints
+
+    @property
+    def return_frac(self) -> float:
+        """Net return."""
+        return float(self.curve[-1] - 1.0) if len(self.curve) else 0.0
+
+    @property
+    def max_drawdown_frac(self) -> float:
+        """Deepest fall from a peak as a fraction of the peak."""
+        return deepest_fall_frac(self.curve)
+
+
+def deepest_fall_frac(curve: Floats) -> float:
+    """Deepest fall from a peak, as a fraction of the peak, of equity that starts at 1 and goes on along `curve` [T]."""
+    whole = np.concatenate(([1.0], curve))
+    return float((1.0 - whole / np.maximum.accumulate(whole)).max())
+
+
+def run_leg(
+    ground: Ground, resolved: Resolved, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
+) -> Leg:
+    """Run a config over the UTC days [from, to), from flat to flat.
+
+    Args:
+        ground: Bars and columns; the config's symbols are those of the bars.
+        resolved: The config.
+        days_ms: First day and one past the last.
+        market: Market parameters that differ from the config's own.
+
+    Raises:
+        ConfigError: The days do not lie in the bars.
+        DataError: No symbol can be traded on them.
+    """
+    cut = closed_at_end(window(ground.bars, *days_ms, least_days=1))
+    stage = stage_of(ground.bars, cut, ground.features, resolved)
+    model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
+    record = record_combo(ground.settings, cut, model, stage.features, stage.combos)
+    return _leg(ground.bars, cut, model, record)
+
+
+def flat_leg(days_ms: tuple[int, int]) -> Leg:
+    """Days on which nothing was traded."""
+    days = np.arange(*days_ms, DAY_MS, dtype=np.int64)
+    nothing = np.empty(0, dtype=np.int64)
+    return Leg(
+        days_ms=days,
+        returns=np.zeros(len(days)),
+        held=np.zeros(len(days), dtype=bool),
+        curve=np.ones(len(days)),
+        trip_symbols=nothing,
+        trip_profits=np.empty(0),
+        trip_days_ms=nothing,
+    )
+
+
+def chain(legs: Sequence[Leg]) -> Leg:
+    """Join legs, oldest first: each begins with the equity that the one before ended with."""
+    curves: list[Floats] = [np.empty(0)]
+    level = 1.0
+    for leg in legs:
+        curves.append(level * leg.curve)
+        level *= float(leg.curve[-1])
+    joined = {
+        name: np.concatenate([getattr(leg, name) for leg in legs])
+        for name in ("days_ms", "returns", "held", "trip_symbols", "trip_profits", "trip_days_ms")
+    }
+    return Leg(**joined, curve=np.concatenate(curves))
+
+
+def _leg(bars: Bars, cut: Window, model: FillModel, record: Record) -> Leg:
+    """A recorded run, flat at its end, as a leg."""
+    close_ms = bars.steps.close_ms[cut.first : cut.last]
+    ends = record.equity[close_ms % DAY_MS == 0]
+    before = np.concatenate(([model.initial_usd], ends))[:-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        returns = np.where(before > 0.0, ends / before - 1.0, 0.0)
+    days = np.arange(cut.from_ms, cut.to_ms, DAY_MS, dtype=np.int64)
+    symbols, profits_usd, steps = _trips(record)
+    return Leg(
+        days_ms=days,
+        returns=returns,
+        held=_held(record, cut, bars, len(days)),
+        curve=np.maximum(record.equity, 0.0) / model.initial_usd,
+        trip_symbols=symbols,
+        trip_profits=profits_usd / model.initial_usd,
+        trip_days_ms=(bars.steps.open_ms[steps] // DAY_MS * DAY_MS).astype(np.int64),
+    )
+
+
+def _trips(record: Record) -> tuple[Ints, Floats, Ints]:
+    """Symbol, profit in USD and step of the last fill of each round trip, by that step and symbol."""
+    # The log ends flat, so every trade of it is closed.
+    log = record.log
+    symbol = log["symbol"].astype(np.int64)
+    number = trade_numbers(symbol, log["size"], log["held"])
+    profits: Floats = np.bincount(number, log["cash"]).astype(np.float64)
+    last = np.zeros(len(profits), dtype=np.int64)
+    last[number] = np.arange(len(log))  # of equal places the last one stays
+    steps = log["step"][last].astype(np.int64)
+    order = np.lexsort((symbol[last], steps))
+    return symbol[last][order], profits[order], steps[order]
+
+
+def _held(record: Record, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
+    """Days with a position or a fill: those from each fill to the next one while something is held."""
+    first_day = cut.from_ms // DAY_MS
+    day = np.clip(bars.steps.open_ms[record.log["step"].astype(np.int64)] // DAY_MS - first_day, 0, days - 1)
+    symbol = record.log["symbol"].astype(np.int64)
+    spans = np.zeros(days + 1, dtype=np.int64)  # how many begin on a day, less those that ended the day before
+    for s in np.unique(symbol):
+        rows = np.flatnonzero((symbol == s) & (record.log["reason"] != _FUNDING))
+        after = record.log["held"][rows]
+        starts = day[rows]
+        ends = np.concatenate((day[rows][1:], [days - 1]))
+        np.add.at(spans, starts, 1)
+        np.subtract.at(spans, np.where(after != 0.0, ends, starts) + 1, 1)
+    return np.asarray(spans.cumsum()[:days] > 0)
+
+
+def on_symbols(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
+    """The same config for other symbols."""
+    return replace(resolved, symbols=symbols, symbol_params={})

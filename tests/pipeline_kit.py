@@ -1,0 +1,90 @@
+"""Nights over a small lake whose search is done: the stations of the selection can be run one by one."""
+
+import io
+import shutil
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from market_kit import DAY_MS, START_MS, fill_lake, write_config
+
+from mei_pipeline import night_plan
+from mei_pipeline.config.load import Config
+from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.promotion.proposals import Deployments, assign_night, propose
+from mei_pipeline.registry.database import open_registry
+from mei_pipeline.registry.records import Occasion
+from mei_pipeline.selection.pipeline import candidates_night, gate_night, walk_night
+from mei_pipeline.selection.segments import Leg
+from mei_pipeline.settings import Settings
+from mei_pipeline.sweep.run import run_sweep
+
+DAYS = 60
+EDGE = 0.0015
+WIDE = {"window": "anchored", "train_blocks": 4, "test_blocks": 4, "embargo_days": 1}
+"""Folds long enough for round trips, and few."""
+NOW_MS = START_MS + DAYS * DAY_MS
+
+
+@dataclass(frozen=True)
+class Night:
+    """A night whose search is done.
+
+    Attributes:
+        settings: Where it is.
+        config: What it was planned by.
+        plan: The night.
+    """
+
+    settings: Settings
+    config: Config
+    plan: NightPlan
+
+    @property
+    def folder(self) -> Path:
+        """Where it keeps what it decided."""
+        return night_plan.night_folder(self.settings, self.plan)
+
+
+def search(settings: Settings, config: Config, as_of_ms: int = NOW_MS) -> Night:
+    """Plan a night and run its search."""
+    plan = night_plan.plan_night(settings, config, "smoke", as_of_ms)
+    night_plan.write_plan(settings, plan)
+    bars = night_plan.night_bars(settings, plan)
+    features = night_plan.night_features(settings, plan, bars)
+    run_sweep(settings, plan.sweep, night_plan.search_window(plan, bars), features)
+    return Night(settings, config, plan)
+
+
+def searched(settings: Settings, folder: Path, drift: float = EDGE, **options: object) -> Night:
+    """Fill a lake, write a configuration into `folder`, and search."""
+    fill_lake(settings, days=DAYS, drift=drift)
+    return search(settings, write_config(folder, **{"walk_forward": WIDE} | options))
+
+
+def judge(found: Night, now_ms: int = NOW_MS) -> None:
+    """Every station up to the verdicts."""
+    walk_night(found.settings, found.plan)
+    candidates_night(found.settings, found.plan)
+    gate_night(found.settings, found.plan, open_registry(found.settings.registry), now_ms)
+
+
+def deploy(found: Night, now_ms: int = NOW_MS) -> Deployments:
+    """Every station after the verdicts, but for the moves."""
+    assign_night(found.settings, found.config, found.plan, now_ms)
+    return propose(found.settings, found.config, found.plan, Occasion(now_ms, "test", "night", "test"))
+
+
+def write_chains(found: Night, chains: list[Leg]) -> None:
+    """Put other chains in place of those of the walk-forward."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, **{f"{i} {f.name}": getattr(c, f.name) for i, c in enumerate(chains) for f in fields(c)}
+    )
+    (found.folder / "chains.npz").write_bytes(buffer.getvalue())
+
+
+def copy_of(found: Night, home: Path) -> Night:
+    """The same night in a home that a test may change."""
+    shutil.copytree(found.settings.home, home)
+    return Night(found.settings.model_copy(update={"home": home}), found.config, found.plan)
