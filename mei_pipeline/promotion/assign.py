@@ -18,7 +18,7 @@ from mei_pipeline.simulation.market import DAY_MS
 ROLES = ("primary", "fallback", "conservative")
 """The roles, first choice first; another role comes after these, by name, and chooses like `primary`."""
 
-FEWEST_TRIPS = 30
+FEWEST_TRADES = 30
 """Round trips from which on a profit factor says that an incumbent has failed."""
 
 
@@ -68,7 +68,7 @@ class Incumbent:
     other_kernels: bool = False
 
 
-def by_role(lane: Lane) -> tuple[int, str, str]:
+def role_order(lane: Lane) -> tuple[int, str, str]:
     """Sorts lanes: first choice first."""
     return (ROLES.index(lane.role) if lane.role in ROLES else len(ROLES), lane.role, lane.name)
 
@@ -85,7 +85,7 @@ def _lost(incumbent: Incumbent, policy: Roles) -> str:
     fall, factor = incumbent.drawdown_pct, incumbent.profit_factor
     if fall is not None and fall > policy.max_incumbent_drawdown_pct:
         return f"fell {fall:.4g} % since it took the lane; {policy.max_incumbent_drawdown_pct:g} % are allowed"
-    enough = incumbent.trades >= FEWEST_TRIPS and factor is not None
+    enough = incumbent.trades >= FEWEST_TRADES and factor is not None
     if enough and factor is not None and factor < policy.min_incumbent_profit_factor:
         return f"profit factor {factor:.4g} over {incumbent.trades} round trips since it took the lane"
     return ""
@@ -127,7 +127,7 @@ def assign(
                 kept[lane.name] = f"nothing, because the incumbent has run {days} of {policy.min_run_days} days"
     taken: dict[str, Floats] = {incumbents[name].config_id: incumbents[name].returns for name in kept}
     found = []
-    for lane in sorted(lanes, key=by_role):
+    for lane in sorted(lanes, key=role_order):
         incumbent = incumbents.get(lane.name)
         if lane.name in kept:
             chosen, reason = None, kept[lane.name]

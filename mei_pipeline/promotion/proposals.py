@@ -21,8 +21,8 @@ from mei_pipeline.promotion.propose import (
     CandidateRecord,
     LaneProposal,
     StoredCandidate,
-    no_nightly_move,
-    propose_deployments,
+    propose_assignments,
+    reason_not_to_move,
     store_candidates,
 )
 from mei_pipeline.registry.database import Registry
@@ -107,7 +107,7 @@ def assign_lanes(settings: Settings, config: Config, plan: NightPlan, now_ms: in
     free = []
     for lane in lanes_of(config.lanes):
         now = wanted(registry, lane.name)
-        reason = no_nightly_move(lane, None if now is None else now.pointer)
+        reason = reason_not_to_move(lane, None if now is None else now.pointer)
         if not reason and lane.venue != plan.sweep.venue:
             reason = f"nothing, because no config of {lane.venue} was judged"
         if reason:
@@ -156,7 +156,7 @@ def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occas
     """Store every finalist with its evidence and verdict, and propose what the lanes were assigned. No pointer moves.
 
     Raises:
-        Busy, DataError, Fatal, Refused: See `registry.deploy.propose_deployments`.
+        Busy, DataError, Fatal, Refused: See `registry.deploy.propose_assignments`.
     """
     registry = open_home_registry(settings)
     _, verdicts = read_verdicts(settings, plan)
@@ -167,7 +167,7 @@ def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occas
         policy_id=plan.selection.id,
         occasion=occasion,
     )
-    proposals = propose_deployments(
+    proposals = propose_assignments(
         registry,
         settings.lanes,
         lanes_of(config.lanes),

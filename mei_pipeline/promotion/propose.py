@@ -1,6 +1,6 @@
 """What a night does with the configs that it judged: store them, propose some for lanes, and, apart from that, promote.
 
-`store_candidates` and `propose_deployments` move nothing; which config is for which lane is the caller's choice.
+`store_candidates` and `propose_assignments` move nothing; which config is for which lane is the caller's choice.
 `promote_proposals` applies what is stored and judges again, so that it may be launched by itself at any time.
 """
 
@@ -162,7 +162,7 @@ def store_candidates(
     return tuple(_judge(registry, candidate, night_id, policy_id, occasion) for candidate in candidates)
 
 
-def propose_deployments(
+def propose_assignments(
     registry: Registry,
     lanes_folder: Path,
     lanes: Sequence[Lane],
@@ -320,7 +320,7 @@ def _propose(
     with reading(registry) as connection:
         pointer = rows.find_pointer(connection, lane.name)
         old, generation = (None, 0) if pointer is None else (pointer.config_id, pointer.generation)
-        reason = no_nightly_move(lane, pointer)
+        reason = reason_not_to_move(lane, pointer)
         if reason or assignment.config_id is None:
             return LaneProposal(lane.name, lane.role, old, None, reason or assignment.reason, ()), generation
         config, verdict, evidence = judged_for(connection, lane, assignment.config_id, policy_id)
@@ -341,7 +341,7 @@ def _propose(
     return LaneProposal(lane.name, lane.role, old, config.config_id, assignment.reason, differing), generation
 
 
-def no_nightly_move(lane: Lane, pointer: Pointer | None) -> str:
+def reason_not_to_move(lane: Lane, pointer: Pointer | None) -> str:
     """Why no night moves this lane; empty where one may."""
     if lane.mode != "paper":
         return f"nothing, because a lane of mode {lane.mode} is moved by a person"

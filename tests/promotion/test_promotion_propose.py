@@ -10,7 +10,7 @@ from sqlalchemy import update
 from kernels.cache import source_hash
 from mei_pipeline.errors import DataError, Fatal, Refused
 from mei_pipeline.params.identity import config_id as id_of
-from mei_pipeline.promotion.assign import by_role
+from mei_pipeline.promotion.assign import role_order
 from mei_pipeline.promotion.moves import pause, retire
 from mei_pipeline.promotion.propose import (
     Assignment,
@@ -20,7 +20,7 @@ from mei_pipeline.promotion.propose import (
     StoredCandidate,
     changes,
     promote_proposals,
-    propose_deployments,
+    propose_assignments,
     store_candidates,
 )
 from mei_pipeline.registry import store, tables
@@ -41,7 +41,7 @@ class Made:
 
 
 def assign(registry, lanes, assignments, which=BOTH, night=kit.NIGHT):
-    return propose_deployments(
+    return propose_assignments(
         registry, lanes, which, assignments, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9)
     )
 
@@ -49,7 +49,7 @@ def assign(registry, lanes, assignments, which=BOTH, night=kit.NIGHT):
 def deploy(registry, lanes, candidates, which=BOTH, night=kit.NIGHT):
     """A whole night, the best config to the first lane."""
     judged = store_candidates(registry, candidates, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9))
-    which = sorted(which, key=by_role)
+    which = sorted(which, key=role_order)
     return Made(judged, assign(registry, lanes, kit.by_rank(registry, judged, which), which, night))
 
 

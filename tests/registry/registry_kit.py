@@ -18,7 +18,7 @@ from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.promotion.promote import PromotionRequest
 from mei_pipeline.promotion.promote import promote as promote_request
-from mei_pipeline.promotion.propose import Assignment, CandidateRecord, StoredCandidate, no_nightly_move
+from mei_pipeline.promotion.propose import Assignment, CandidateRecord, StoredCandidate, reason_not_to_move
 from mei_pipeline.registry.lanes import wanted
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion
@@ -131,7 +131,7 @@ def by_rank(registry: Registry, judged: Sequence[StoredCandidate], lanes: Sequen
     where it was let in with other kernels.
     """
     held = {lane.name: wanted(registry, lane.name) for lane in lanes}
-    reasons = {lane.name: no_nightly_move(lane, held[lane.name] and held[lane.name].pointer) for lane in lanes}
+    reasons = {lane.name: reason_not_to_move(lane, held[lane.name] and held[lane.name].pointer) for lane in lanes}
     there = {now.pointer.config_id for name, now in held.items() if now and reasons[name] and now.pointer.state in HELD}
     fallen = {entry.config_id for entry in judged if not entry.passed}
     standing = [entry for entry in judged if entry.config_id not in fallen]

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.promotion.moves import pause, resize, retire, rollback
-from mei_pipeline.promotion.propose import promote_proposals, propose_deployments, store_candidates
+from mei_pipeline.promotion.propose import promote_proposals, propose_assignments, store_candidates
 from mei_pipeline.registry import store
 from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file, wanted
 from mei_pipeline.registry.lifecycle import LEGAL
@@ -173,7 +173,7 @@ class Lifecycle(RuleBasedStateMachine):
         for number, entry in zip(numbers, done, strict=True):
             self.judged(number, passed=entry.rejected_at in {(), ("lifecycle: retired",)}, data="d")
         assignments = kit.by_rank(self.registry, done, ALL)
-        lanes = propose_deployments(
+        lanes = propose_assignments(
             self.registry, self.lanes, ALL, assignments, night_id=night, policy_id=kit.POLICY, occasion=self.now()
         )
         chosen = [entry.new for entry in lanes if entry.new is not None]

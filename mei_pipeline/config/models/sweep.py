@@ -43,7 +43,7 @@ _TAKE = {
 }
 
 
-class Range(FileModel):
+class AxisRange(FileModel):
     """Evenly spaced values of an axis."""
 
     from_: Annotated[Number, Field(alias="from")]
@@ -57,7 +57,7 @@ class Range(FileModel):
     default."""
 
     @model_validator(mode="after")
-    def _ascending(self) -> "Range":
+    def _ascending(self) -> "AxisRange":
         if self.to < self.from_:
             raise flaws({"to": f"{self.to:g} is below `from`, {self.from_:g}; the range is empty"})
         if (self.to - self.from_) / self.step >= MAX_AXIS_VALUES:
@@ -75,7 +75,7 @@ class Range(FileModel):
 AxisValues = Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=MAX_AXIS_VALUES)]
 
 
-class Listed(FileModel):
+class AxisList(FileModel):
     """Listed values of an axis."""
 
     values: AxisValues
@@ -86,15 +86,15 @@ class Listed(FileModel):
 
 def _axis_shape(value: object) -> str:
     """Which form of an axis was meant: of the two mappings the one that has more of the keys."""
-    if isinstance(value, Range | Listed):
-        return "range" if isinstance(value, Range) else "listed"
+    if isinstance(value, AxisRange | AxisList):
+        return "range" if isinstance(value, AxisRange) else "listed"
     if not isinstance(value, Mapping):
         return "list"
     return "range" if len({"from", "from_", "to", "step"} & value.keys()) > ("values" in value) else "listed"
 
 
 Axis = Annotated[
-    Annotated[AxisValues, Tag("list")] | Annotated[Range, Tag("range")] | Annotated[Listed, Tag("listed")],
+    Annotated[AxisValues, Tag("list")] | Annotated[AxisRange, Tag("range")] | Annotated[AxisList, Tag("listed")],
     Discriminator(_axis_shape),
 ]
 
@@ -185,10 +185,10 @@ class SweepSpec(FileModel):
     def _distinct(cls, axes: dict[str, Any]) -> dict[str, Any]:
         found = {}
         for path, axis in axes.items():
-            values = axis if isinstance(axis, tuple) else axis.values if isinstance(axis, Listed) else ()
+            values = axis if isinstance(axis, tuple) else axis.values if isinstance(axis, AxisList) else ()
             twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
             if twice is not None:
-                found[f"{path}.values" if isinstance(axis, Listed) else path] = f"{twice} is listed twice"
+                found[f"{path}.values" if isinstance(axis, AxisList) else path] = f"{twice} is listed twice"
         if found:
             raise flaws(found)
         return axes
