@@ -13,7 +13,7 @@ from assets.plots import line_plot
 from assets.research import ProgressResource, features, night_plan, sweep_results
 from assets.run_lock import plan_of
 from mei_pipeline.night_plan import NightPlan, night_folder
-from mei_pipeline.pages import figure
+from mei_pipeline.pages import cell_text
 from mei_pipeline.promotion.assign import Assignment
 from mei_pipeline.promotion.pipeline import assign_lanes
 from mei_pipeline.registry.home import open_home_registry
@@ -106,7 +106,7 @@ def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) 
     """
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
-    walk, stitched_by_rank = run_walk_forward(settings, plan, config.pipeline.engine, progress)
+    walk, stitched_by_rank = run_walk_forward(settings, plan, config.pipeline.compute, progress)
     path = night_folder(settings, plan) / "walk_forward.json"
     wrong = _touching(plan, walk)
     return materialized(
@@ -303,7 +303,7 @@ def _gate_metadata(results: GateResults) -> Metadata:
         for each in results.judgements:
             gate = next(gate for gate in each.gates if gate.name == name)
             row["threshold"] = gate.threshold
-            row[f"rank {each.rank}"] = f"{figure(gate.value)} {gate.verdict}"
+            row[f"rank {each.rank}"] = f"{cell_text(gate.value)} {gate.verdict}"
         matrix.append(row)
     search = results.search
     return entries(

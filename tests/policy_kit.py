@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
+from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.models import PolicyConfig, Selection
-from mei_pipeline.config.reader import parse_document
 
 NEVER = 1e-9
 """Least of a threshold that must lie above 0; less it from 1, the greatest of one that must lie below 1."""

@@ -13,7 +13,7 @@ from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import Roles
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.night_plan import NightPlan, anchor_of, spike_bounds
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Incumbent, failure
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.lanes import Wanted
@@ -103,8 +103,8 @@ def incumbent_figures(lane: str, incumbent: Incumbent, policy: Roles) -> Incumbe
 
 
 def _without_marked(
-    settings: Settings, config: Config, resolved: Resolved, window: tuple[int, int], as_of_ms: int
-) -> Resolved:
+    settings: Settings, config: Config, resolved: ResolvedConfig, window: tuple[int, int], as_of_ms: int
+) -> ResolvedConfig:
     """Leave out the symbols with a marked bar, so that an error of the data is no failure of a config."""
     lake, bounds = Lake(settings.lake), spike_bounds(config)
     marked = marked_symbols(lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds, as_of_ms)
@@ -115,12 +115,12 @@ def _without_marked(
     return replace(resolved, symbols=kept, symbol_params=params)
 
 
-def _market_data(settings: Settings, resolved: Resolved, anchor_ms: int, to_ms: int) -> MarketData:
+def _market_data(settings: Settings, resolved: ResolvedConfig, anchor_ms: int, to_ms: int) -> MarketData:
     bars = load_bars(Lake(settings.lake), resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
     use_kernels(settings)
     return MarketData(settings, bars, build_features(bars, columns_for(resolved), settings.features))
 
 
-def _since(data: MarketData, resolved: Resolved, from_ms: int, to_ms: int) -> Segment | None:
+def _since(data: MarketData, resolved: ResolvedConfig, from_ms: int, to_ms: int) -> Segment | None:
     """Run a config from a day on; None before its first complete day."""
     return run_segment(data, resolved, (from_ms, to_ms)) if from_ms < to_ms else None

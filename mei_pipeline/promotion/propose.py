@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mei_pipeline.errors import DataError, Refused
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Assignment
 from mei_pipeline.promotion.promote import held_by, judged_for
 from mei_pipeline.registry import rows
@@ -34,7 +34,7 @@ class CandidateRecord:
         score: Score of its results out of sample, higher is better.
     """
 
-    resolved: Resolved
+    resolved: ResolvedConfig
     basis: Basis
     metrics: Mapping[str, Any]
     gates: tuple[Gate, ...]
@@ -157,7 +157,7 @@ def reason_not_to_move(lane: Lane, pointer: Pointer | None) -> str:
     return ""
 
 
-def parameter_changes(old: Resolved | None, new: Resolved) -> tuple[ParameterChange, ...]:
+def parameter_changes(old: ResolvedConfig | None, new: ResolvedConfig) -> tuple[ParameterChange, ...]:
     """Return the parameters in which two resolved configs differ, by dotted path."""
     before, after = _flat(old) if old else {}, _flat(new)
     return tuple(
@@ -237,7 +237,7 @@ def _propose(
     return LaneProposal(lane.name, lane.role, old, config.config_id, assignment.reason, changes), generation
 
 
-def _flat(resolved: Resolved) -> dict[str, Any]:
+def _flat(resolved: ResolvedConfig) -> dict[str, Any]:
     rest = {key: value for key, value in as_dict(resolved).items() if key not in {"params", "market", "symbol_params"}}
     own = {
         f"symbol_params.{symbol}.{path}": value

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Assignment
 from mei_pipeline.promotion.incumbents import IncumbentReplay
 from mei_pipeline.promotion.pipeline import read_assignments, read_incumbents
@@ -176,5 +176,5 @@ def _outcome(
     )
 
 
-def _resolved(registry: Registry, config_id: str) -> Resolved:
+def _resolved(registry: Registry, config_id: str) -> ResolvedConfig:
     return get_config(registry, config_id).resolved

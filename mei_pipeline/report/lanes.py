@@ -1,9 +1,9 @@
 """The section of a report on lanes: incumbents, assigned configs and reasons, and transitions in the registry."""
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.report.document import Block, Section, Table, Words
+from mei_pipeline.report.document import Block, Paragraph, Section, Table
 from mei_pipeline.report.facts import Facts, LaneOutcome
-from mei_pipeline.svg import said
+from mei_pipeline.svg import value_text
 
 SHORT = 12
 """Number of digits of an id in a report."""
@@ -24,7 +24,7 @@ def move_of(lane: LaneOutcome) -> str:
 def lanes_section(facts: Facts) -> Section:
     """Return the section on lanes."""
     if not facts.lanes:
-        return Section("Lanes", (Words("config/lanes has no lane, so no config can be promoted."),))
+        return Section("Lanes", (Paragraph("config/lanes has no lane, so no config can be promoted."),))
     rows = [
         (
             each.lane,
@@ -41,7 +41,7 @@ def lanes_section(facts: Facts) -> Section:
     heading = ("lane", "held before", "assigned", "outcome", "reason", "holds now", "generation", "state")
     blocks: list[Block] = [Table("", heading, tuple(rows))]
     if differing := [
-        (each.lane, change.path, *(None if value is None else said(value) for value in (change.old, change.new)))
+        (each.lane, change.path, *(None if value is None else value_text(value) for value in (change.old, change.new)))
         for each in facts.lanes
         for change in each.changes
     ]:

@@ -7,9 +7,9 @@ from markupsafe import Markup
 from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.quality import RULES
-from mei_pipeline.pages import Bad, Good, figure
+from mei_pipeline.pages import Bad, Good, cell_text
 from mei_pipeline.registry.records import Gate
-from mei_pipeline.report.document import Block, Figures, Pictures, Report, Section, Table, Words
+from mei_pipeline.report.document import Block, Paragraph, Pictures, Report, Section, Table, Tiles
 from mei_pipeline.report.facts import Facts, SearchOverview
 from mei_pipeline.report.lanes import lanes_section, move_of, short
 from mei_pipeline.selection.io import Candidate
@@ -17,7 +17,7 @@ from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.verdicts import Judgement
 from mei_pipeline.simulation.market import DAY_MS
-from mei_pipeline.svg import said
+from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.pictures import axes_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
 
@@ -68,8 +68,8 @@ def _overview(facts: Facts) -> Section:
         ("combos", f"{plan.sweep.combos:,}"),
         ("combos that lost money", f"{100.0 * facts.searched.summary.lost_frac:.1f} %" if facts.searched else "-"),
         ("candidates that passed", f"{sum(each.passed for each in judgements)} of {len(judgements)}"),
-        ("probability of backtest overfitting", figure(overfitting)),
-        ("trials on these days", figure(search.trials if search else None)),
+        ("probability of backtest overfitting", cell_text(overfitting)),
+        ("trials on these days", cell_text(search.trials if search else None)),
         ("lanes moved", f"{sum(each.moved for each in facts.lanes)} of {len(facts.lanes)}"),
     )
     rows = (
@@ -81,13 +81,15 @@ def _overview(facts: Facts) -> Section:
         ("policy", plan.selection.id[:16]),
         ("report written", iso(facts.written_ms // 1000 * 1000)),
     )
-    return Section("At a glance", (Figures(figures), Table("", ("", "value"), rows)))
+    return Section("At a glance", (Tiles(figures), Table("", ("", "value"), rows)))
 
 
 def _candidates(facts: Facts) -> Section:
     candidates = facts.candidates.candidates
     if not candidates:
-        return Section("Candidates", (Words("None: no combo made money on the days that candidates are selected on."),))
+        return Section(
+            "Candidates", (Paragraph("None: no combo made money on the days that candidates are selected on."),)
+        )
     verdicts = {each.rank: each for each in facts.gate_results.judgements}
     heading = (
         "rank", "config", "combo", "verdict", "Sharpe in", "Sharpe out", "return out, %", "drawdown out, %",
@@ -120,7 +122,7 @@ def _candidates(facts: Facts) -> Section:
     axes = [path for path, _ in facts.plan.sweep.axes]
     values = tuple((path, *(_value(each.params.get(path)) for each in candidates)) for path in axes)
     parameters = Table("Parameters", ("axis", *(f"rank {each.rank}" for each in candidates)), values)
-    return Section("Candidates", (Words(legend), Table("", heading, tuple(rows)), Pictures(pictures), parameters))
+    return Section("Candidates", (Paragraph(legend), Table("", heading, tuple(rows)), Pictures(pictures), parameters))
 
 
 def equity_pictures(
@@ -155,7 +157,7 @@ def _rejected(facts: Facts) -> Section:
         blocks.append(
             Table("At the gates", ("gate", "failed", "no evidence", "of", "candidates"), tuple(rejected))
             if rejected
-            else Words("At the gates: none. Every candidate passed every gate.")
+            else Paragraph("At the gates: none. Every candidate passed every gate.")
         )
         blocks.append(_matrix(judgements))
     return Section("Rejected combos and candidates", tuple(blocks))
@@ -222,8 +224,8 @@ def _search(facts: Facts) -> Section:
     )
     axes = tuple((path, _listed(values), _condition(plan, path)) for path, values in plan.axes)
     table = Table("Axes", ("path", "values", "varies when"), axes)
-    rest = _rows_of(plan, facts.searched) if facts.searched else (Words(_GONE),)
-    return Section("Search", (Words(words), table, *rest))
+    rest = _rows_of(plan, facts.searched) if facts.searched else (Paragraph(_GONE),)
+    return Section("Search", (Paragraph(words), table, *rest))
 
 
 _GONE = "Housekeeping has removed the rows of the search: it keeps those of the newest sweeps and of stored configs."
@@ -231,9 +233,9 @@ _GONE = "Housekeeping has removed the rows of the search: it keeps those of the 
 
 def _rows_of(plan: SweepPlan, searched: SearchOverview) -> Iterator[Block]:
     summary = searched.summary
-    yield Words(
+    yield Paragraph(
         f"{100.0 * summary.lost_frac:.1f} % lost money, {summary.idle:,} combos have no trade; Sharpe ratio "
-        f"{figure(summary.least)} to {figure(summary.greatest)}, mean {figure(summary.mean)}."
+        f"{cell_text(summary.least)} to {cell_text(summary.greatest)}, mean {cell_text(summary.mean)}."
     )
     yield Pictures((histogram_picture(searched.shown, summary), axes_picture(summary.axes, summary.metric)))
     yield Pictures(tuple(map(heat_picture, searched.maps)) or (nothing_varies(),))
@@ -241,8 +243,8 @@ def _rows_of(plan: SweepPlan, searched: SearchOverview) -> Iterator[Block]:
     axes = [path for path, _ in plan.axes]
     names = [path.rpartition(".")[2] for path in axes]
     rows = summary.best.rows.select("combo", *shown, *axes).rows()
-    if summary.best.left_out:
-        yield Words(f"{summary.best.left_out[0].upper()}{summary.best.left_out[1:]}.")
+    if summary.best.exclusion_note:
+        yield Paragraph(f"{summary.best.exclusion_note[0].upper()}{summary.best.exclusion_note[1:]}.")
     yield Table(
         f"Best {len(rows)} results on all days of the search, by Sharpe ratio",
         ("combo", "Sharpe", "return, %", "drawdown, %", "trades", "profit factor", *names),
@@ -267,7 +269,7 @@ def _folds(facts: Facts) -> Section:
     )
     heading = ("fold", "train days", "test days", *(f"combo of rank {rank.number}" for rank in walk.ranks))
     return Section(
-        "Folds", (Words(words), Pictures((fold_picture(walk.folds, facts.plan.to_ms),)), Table("", heading, rows))
+        "Folds", (Paragraph(words), Pictures((fold_picture(walk.folds, facts.plan.to_ms),)), Table("", heading, rows))
     )
 
 
@@ -277,7 +279,7 @@ def _data(facts: Facts) -> Section:
         f"{plan.candles:,} bars of {sweep.venue} {', '.join(sweep.intervals.read)}, content {sweep.data_hash[:16]}. "
         f"Searched: {', '.join(sweep.symbols)}. Holdout symbols: {', '.join(plan.others) or 'none'}."
     )
-    blocks: list[Block] = [Words(words), *map(Words, plan.notes)]
+    blocks: list[Block] = [Paragraph(words), *map(Paragraph, plan.notes)]
     if plan.dropped:
         blocks.append(Table("Excluded symbols", ("symbol", "reason"), tuple(sorted(plan.dropped.items()))))
     if plan.findings:
@@ -287,7 +289,7 @@ def _data(facts: Facts) -> Section:
         )
         blocks.append(Table("Findings of the quality rules", ("rule", "severity", "symbol", "rows", "meaning"), rows))
     else:
-        blocks.append(Words("The quality rules have no finding."))
+        blocks.append(Paragraph("The quality rules have no finding."))
     return Section("Data", tuple(blocks))
 
 
@@ -303,7 +305,7 @@ def _verdicts(facts: Facts) -> Section:
         )
         for each in facts.gate_results.judgements
     )
-    return Section("Verdicts", tables or (Words("No candidate was judged."),))
+    return Section("Verdicts", tables or (Paragraph("No candidate was judged."),))
 
 
 def _gate_names(judgements: Sequence[Judgement]) -> list[str]:
@@ -315,7 +317,7 @@ def _gate(judgement: Judgement, name: str, verdict: str = "") -> Gate | None:
 
 
 def _cell(gate: Gate | None) -> str | None:
-    return None if gate is None else _coloured(f"{figure(gate.value)} {gate.verdict}", passed=gate.verdict == "pass")
+    return None if gate is None else _coloured(f"{cell_text(gate.value)} {gate.verdict}", passed=gate.verdict == "pass")
 
 
 def _coloured(words: str, *, passed: bool | None = None) -> str:
@@ -338,13 +340,13 @@ def _span(from_ms: int, to_ms: int) -> str:
 
 
 def _value(value: Value | None) -> str | None:
-    return None if value is None else said(value)
+    return None if value is None else value_text(value)
 
 
 def _listed(values: Sequence[Value]) -> str:
     shown = values if len(values) <= _LISTED else (*values[:_LISTED], "…", values[-1])
-    return ", ".join(map(said, shown))
+    return ", ".join(map(value_text, shown))
 
 
 def _condition(plan: SweepPlan, path: str) -> str | None:
-    return " and ".join(f"{name} is {said(value)}" for name, value in plan.when.get(path, {}).items()) or None
+    return " and ".join(f"{name} is {value_text(value)}" for name, value in plan.when.get(path, {}).items()) or None

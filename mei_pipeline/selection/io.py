@@ -13,13 +13,14 @@ from typing import Annotated, Any
 from zipfile import BadZipFile
 
 import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from kernels.params import Value
 from mei_pipeline import files
+from mei_pipeline.config.fields import open_mapping
 from mei_pipeline.errors import DataError
 from mei_pipeline.night_plan import NightPlan, night_folder
-from mei_pipeline.replay.record import Headline
+from mei_pipeline.replay.record import PeriodResult
 from mei_pipeline.selection.search_statistics import SearchStatistics
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.selection_bias import SelectionBias
@@ -46,11 +47,11 @@ class Candidate:
     rank: int
     combo: int
     config_id: str
-    params: Annotated[Mapping[str, Value], Field(json_schema_extra={"slot": "all params"})]
+    params: Annotated[Mapping[str, Value], open_mapping("all_params")]
     in_sample_sharpe: float
     selected: tuple[int | None, ...]
-    out_of_sample: Headline
-    holdout: Headline
+    out_of_sample: PeriodResult
+    holdout: PeriodResult
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import polars as pl
 
 from kernels.blocks import BLOCKS
 from mei_pipeline.candles.intervals import DAY_MS
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.night_plan import NightPlan, night_bars, night_features, others_bars
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry import trials as stored_trials
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.records import finite_or_none
-from mei_pipeline.replay.record import Headline
+from mei_pipeline.replay.record import PeriodResult
 from mei_pipeline.selection.evaluation import EvaluationInputs
 from mei_pipeline.selection.folds import block_starts_ms, train_before
 from mei_pipeline.selection.io import (
@@ -48,7 +48,7 @@ _BINS = 40
 
 
 def run_walk_forward(
-    settings: Settings, plan: NightPlan, where: Engine | None = None, progress: Progress = silent
+    settings: Settings, plan: NightPlan, compute: Compute | None = None, progress: Progress = silent
 ) -> tuple[WalkForwardResult, tuple[Segment, ...]]:
     """Select combos in every fold, run them on its test days, and write both.
 
@@ -57,7 +57,7 @@ def run_walk_forward(
     Args:
         settings: Settings.
         plan: Plan of the nightly run.
-        where: `engine` of pipeline.yaml, which runs searches; this machine by default.
+        compute: `compute` of pipeline.yaml: where searches run; this machine by default.
         progress: Called with combos, then with segments.
 
     Raises:
@@ -70,7 +70,7 @@ def run_walk_forward(
     def rows(search: SweepPlan) -> Iterator[pl.DataFrame]:
         if search.id != plan.sweep.id:
             cut = window(data.bars, search.from_ms, search.to_ms)
-            run_sweep(settings, search, cut, data.features, where=where, progress=progress)
+            run_sweep(settings, search, cut, data.features, compute=compute, progress=progress)
         return _rows(settings, search)
 
     policy = plan.selection
@@ -188,8 +188,8 @@ def _rejected(settings: Settings, plan: NightPlan, walk: WalkForwardResult, sele
     }
 
 
-def _headline(segment: Segment) -> Headline:
-    return Headline(
+def _headline(segment: Segment) -> PeriodResult:
+    return PeriodResult(
         days=len(segment.returns),
         return_pct=100.0 * segment.return_frac,
         sharpe=finite_or_none(float(return_statistics(segment.returns).annual)),

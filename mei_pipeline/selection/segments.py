@@ -10,15 +10,15 @@ from kernels.book import REASONS
 from kernels.market import FillModel, Floats, Ints, fill_model
 from kernels.params import Value
 from mei_pipeline.candles.intervals import DAY_MS
-from mei_pipeline.params.identity import Resolved
-from mei_pipeline.replay.run import stage_of
+from mei_pipeline.params.identity import ResolvedConfig
+from mei_pipeline.replay.run import encode_replay_inputs
+from mei_pipeline.replay.trades import trade_numbers
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import Bars, Window, window
-from mei_pipeline.simulation.run import Record, record_combo
+from mei_pipeline.simulation.market import Bars, Window, closed_at_end, window
+from mei_pipeline.simulation.run import ComboRecord, record_combo
 
 _FUNDING = REASONS.index("funding")
-_OPENS = (REASONS.index("entry"), REASONS.index("add"))
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class Segment:
 
     Attributes:
         days_ms: [D] first millisecond of each day.
-        returns: [D] return of equity of each day, fractions. Positions that are open at the end are closed on the last
-            day at their last prices, at the cost of a fill.
+        returns: [D] return of equity of each day, fractions. A fill at the close of the last step closes positions that
+            are still open.
         held: [D] True if a position was open at the close of a step of the day, or an order was filled.
-        curve: [T] equity at the close of each step over equity at the start; the last one after the closing.
+        curve: [T] equity at the close of each step over equity at the start; the last one after that fill.
         trade_symbols: [N] symbol of each trade, by number.
         trade_profits: [N] net profit of each trade over equity at the start of its own segment.
         trade_days_ms: [N] day of each exit.
@@ -79,7 +79,7 @@ class Segment:
 
 
 def run_segment(
-    data: MarketData, resolved: Resolved, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
+    data: MarketData, resolved: ResolvedConfig, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
 ) -> Segment:
     """Run a config over the UTC days [from, to), from flat to flat.
 
@@ -93,10 +93,10 @@ def run_segment(
         ConfigError: The days do not lie in the bars.
         DataError: No symbol can be traded on them.
     """
-    cut = window(data.bars, *days_ms, least_days=1)
-    stage = stage_of(data.bars, cut, data.features, resolved)
+    cut = closed_at_end(window(data.bars, *days_ms, least_days=1))
+    inputs = encode_replay_inputs(data.bars, cut, data.features, resolved)
     model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
-    record = record_combo(data.settings, cut, model, stage.features, stage.combos)
+    record = record_combo(data.settings, cut, model, inputs.features, inputs.combos)
     return _segment_of(data.bars, cut, model, record)
 
 
@@ -129,86 +129,47 @@ def stitch(segments: Sequence[Segment]) -> Segment:
     return Segment(**joined, curve=np.concatenate(curves))
 
 
-def on_symbols(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
+def on_symbols(resolved: ResolvedConfig, symbols: tuple[str, ...]) -> ResolvedConfig:
     """Return the same config for other symbols."""
     return replace(resolved, symbols=symbols, symbol_params={})
 
 
-def _segment_of(bars: Bars, cut: Window, model: FillModel, record: Record) -> Segment:
-    """Return a recorded run as a segment, with open positions closed at their last prices."""
+def _segment_of(bars: Bars, cut: Window, model: FillModel, record: ComboRecord) -> Segment:
+    """Return a recorded run, flat at its end, as a segment."""
     close_ms = bars.steps.close_ms[cut.first : cut.last]
-    trades = _trades_of(record, cut, model)
-    equity = record.equity.copy()
-    equity[-1] -= trades.closing_usd
-    ends = equity[close_ms % DAY_MS == 0]
+    ends = record.equity[close_ms % DAY_MS == 0]
     before = np.concatenate(([model.initial_usd], ends))[:-1]
-    # A liquidated book has no equity to compute a return of.
+    # A book whose equity is used up has no return.
     with np.errstate(divide="ignore", invalid="ignore"):
         returns = np.where(before > 0.0, ends / before - 1.0, 0.0)
     days = np.arange(cut.from_ms, cut.to_ms, DAY_MS, dtype=np.int64)
+    symbols, profits_usd, steps = _trades_of(record)
     return Segment(
         days_ms=days,
         returns=returns,
         held=_held(record, cut, bars, len(days)),
-        curve=np.maximum(equity, 0.0) / model.initial_usd,
-        trade_symbols=trades.symbols,
-        trade_profits=trades.profits_usd / model.initial_usd,
-        trade_days_ms=(bars.steps.open_ms[trades.steps] // DAY_MS * DAY_MS).astype(np.int64),
+        curve=np.maximum(record.equity, 0.0) / model.initial_usd,
+        trade_symbols=symbols,
+        trade_profits=profits_usd / model.initial_usd,
+        trade_days_ms=(bars.steps.open_ms[steps] // DAY_MS * DAY_MS).astype(np.int64),
     )
 
 
-@dataclass(frozen=True)
-class _Trades:
-    """Symbol, profit and step of the last fill of each trade, and the cost of closing positions at the end."""
-
-    symbols: Ints
-    profits_usd: Floats
-    steps: Ints
-    closing_usd: float
-
-
-def _trades_of(record: Record, cut: Window, model: FillModel) -> _Trades:
+def _trades_of(record: ComboRecord) -> tuple[Ints, Floats, Ints]:
+    """Return symbol, profit in USD and step of the last fill of each trade, by that step and symbol."""
+    # The log ends flat, so every trade of it is closed.
     log = record.log
-    symbol, size, held = log["symbol"].astype(np.int64), log["size"], log["held"]
-    last_price = cut.market.mark[cut.last - 1]
-    found: list[tuple[int, float, int]] = []
-    closing = 0.0
-    for s in np.unique(symbol):
-        rows = np.flatnonzero(symbol == s)
-        after = held[rows]
-        # Funding has a row without a size; it belongs to the trade that holds the position.
-        closes = (after == 0.0) & (size[rows] != 0.0)
-        trade = np.concatenate(([0], np.cumsum(closes)[:-1]))
-        profits = np.bincount(trade, log["cash"][rows])
-        last = np.zeros(len(profits), dtype=np.int64)
-        np.maximum.at(last, trade, log["step"][rows].astype(np.int64))
-        if after[-1] != 0.0:
-            cost = abs(after[-1]) * last_price[s] * (model.fee + model.exit_slip)
-            profits[-1] += after[-1] * (last_price[s] - _entry_price(log[rows[trade == trade[-1]]])) - cost
-            last[-1] = cut.last - 1
-            closing += cost
-        found += zip([int(s)] * len(profits), profits.tolist(), last.tolist(), strict=True)
-    found.sort(key=lambda each: (each[2], each[0]))
-    return _Trades(
-        np.array([each[0] for each in found], dtype=np.int64),
-        np.array([each[1] for each in found], dtype=np.float64),
-        np.array([each[2] for each in found], dtype=np.int64),
-        closing,
-    )
+    symbol = log["symbol"].astype(np.int64)
+    number = trade_numbers(symbol, log["size"], log["held"])
+    profits: Floats = np.bincount(number, log["cash"]).astype(np.float64)
+    last = np.zeros(len(profits), dtype=np.int64)
+    last[number] = np.arange(len(log))  # the last of several assignments to one trade stays
+    steps = log["step"][last].astype(np.int64)
+    order = np.lexsort((symbol[last], steps))
+    return symbol[last][order], profits[order], steps[order]
 
 
-def _entry_price(rows: NDArray[np.record]) -> float:
-    """Return the average entry price of a position from the fills of its trade, computed as the ledger does."""
-    held = entry = 0.0
-    columns = (rows[name].tolist() for name in ("size", "price", "reason", "held"))
-    for size, price, reason, after in zip(*columns, strict=True):
-        if reason in _OPENS:
-            entry = (entry * held + price * size) / after
-        held = after
-    return entry
-
-
-def _held(record: Record, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
+def _held(record: ComboRecord, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
     """Return for each day if it has a position or a fill: [days]."""
     first_day = cut.from_ms // DAY_MS
     day = np.clip(bars.steps.open_ms[record.log["step"].astype(np.int64)] // DAY_MS - first_day, 0, days - 1)

@@ -7,7 +7,7 @@ import numpy as np
 from kernels.market import fill_model
 from kernels.params import Value
 from mei_pipeline.config.models import Selection, Stress
-from mei_pipeline.params.grid import Picked
+from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.selection.segments import MarketData, run_segment
 from mei_pipeline.selection.walk_forward import Rank, WalkForwardResult, run_rank
 from mei_pipeline.simulation.market import window
@@ -66,7 +66,7 @@ def plateau_frac(data: MarketData, plan: SweepPlan, rank: Rank) -> float | None:
     own, *others = combos = [plan.combo(rank.final.combo), *neighbours(plan, rank.final.combo)]
     if not others:
         return None
-    values = {path: Picked(tuple(combo[path] for combo in combos), np.arange(len(combos))) for path in own}
+    values = {path: CodedValues(tuple(combo[path] for combo in combos), np.arange(len(combos))) for path in own}
     encoded = encode_combos(
         plan.strategy, data.features, values, len(combos), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
     )

@@ -15,7 +15,7 @@ from kernels.params import Value
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
 from mei_pipeline.selection.ranking import RankedCombo, neighbour_means, rank_combos
@@ -97,7 +97,7 @@ def least_trades(search: SweepPlan, folds: Sequence[Fold], trades: int) -> float
     return trades * (search.to_ms - search.from_ms) / DAY_MS / test_days(folds)
 
 
-def rank_config(plan: SweepPlan, rank: Rank) -> Resolved:
+def rank_config(plan: SweepPlan, rank: Rank) -> ResolvedConfig:
     """Return the config of a rank."""
     return resolved_combo(plan, plan.combo(rank.final.combo))
 

@@ -9,7 +9,7 @@ from market_kit import DAY_MS, START_MS, fill_lake, write_config
 
 from assets.run import open_instance
 from mei_pipeline.cli.main import run
-from mei_pipeline.cli.nightly import CandidateLine, Ingested, LaneLine, NightSummary, nightly, show
+from mei_pipeline.cli.nightly import CandidateLine, IngestSummary, LaneLine, NightSummary, nightly, show
 from mei_pipeline.config.load import load_config
 from mei_pipeline.housekeeping import Pruned
 from mei_pipeline.registry.database import open_registry
@@ -59,7 +59,7 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         run_id="run",
         profile="smoke",
         as_of_ms=AS_OF_MS,
-        ingested=Ingested("in", 4321, 7, 0),
+        ingested=IngestSummary("in", 4321, 7, 0),
         candles=60 * 24,
         symbols=("AAA", "BBB"),
         dropped={"CCC": "a gap"},
@@ -90,7 +90,7 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         assert piece in said
     assert "no evidence for" in said
     assert said.count("fell at") == 1
-    show(replace(summary, ingested=Ingested(), candidates=(), lanes=lanes[1:]))
+    show(replace(summary, ingested=IngestSummary(), candidates=(), lanes=lanes[1:]))
     said = capsys.readouterr().out
     assert "ingested    nothing: pipeline.yaml has no sources" in said
     assert "Finalists" not in said

@@ -26,12 +26,12 @@ from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Occasion
 from mei_pipeline.registry.store import get_config, lane_pointers
 from mei_pipeline.report.document import (
-    Figures,
+    Paragraph,
     Pictures,
     Report,
     Section,
     Table,
-    Words,
+    Tiles,
     html_of,
     markdown_of,
 )
@@ -244,7 +244,7 @@ def test_every_block_escapes_what_it_shows() -> None:
     table = Table(
         HOSTILE, (HOSTILE, "n"), ((pages.Bad(HOSTILE), 1.5), (HOSTILE, None), (pages.Good("a"), float("nan")))
     )
-    blocks = (Words(HOSTILE), Figures(((HOSTILE, HOSTILE),)), table, Pictures((svg.document(1, 1, "", ()),)))
+    blocks = (Paragraph(HOSTILE), Tiles(((HOSTILE, HOSTILE),)), table, Pictures((svg.document(1, 1, "", ()),)))
     report = Report(HOSTILE, HOSTILE, (Section(HOSTILE, blocks),))
     page = read_page(html_of(report))
     assert page.count("script") == 0
@@ -257,7 +257,9 @@ def test_every_block_escapes_what_it_shows() -> None:
 
 def test_blocks_inside_of_blocks_are_in_both_forms() -> None:
     inner = Table("Inner", ("n",), ((2,),))
-    nested = pages.Columns(((Words("left"),), (pages.Folded("more", (pages.Points(("first <b>", "second")), inner)),)))
+    nested = pages.Columns(
+        ((Paragraph("left"),), (pages.Details("more", (pages.BulletList(("first <b>", "second")), inner)),))
+    )
     report = Report("Title", "", (Section("Section", (nested, Pictures(()))),))
     words = read_page(html_of(report)).words
     assert [words.count(each) for each in ("left", "more", "first <b>", "second", "Inner")] == [1] * 5

@@ -210,9 +210,12 @@ def test_a_leg_is_the_replay_less_the_cost_of_closing(mei_settings, bars, plan):
         run = replay_window(mei_settings, bars, window(bars, *days), data.features, resolved)
         held = run.holding
         marks = {name: bars.steps.prices[3][45 * 24 - 1, s] for s, name in enumerate(bars.symbols)}
-        cost = sum(size * marks[name] * (4.5 + 2.0) / 1e4 for name, size in held.select("symbol", "size").iter_rows())
+        cost = sum(
+            size * marks[name] * (2.0 + 4.5 * (1.0 - {"long": 2.0, "short": -2.0}[side] / 1e4)) / 1e4
+            for name, side, size in held.select("symbol", "side", "size").iter_rows()
+        )
         final = run.equity["equity_usd"][-1] - cost
-        assert segment.curve[-1] * 10_000.0 == pytest.approx(final)
+        assert segment.curve[-1] * 10_000.0 == pytest.approx(final, rel=1e-12)
         assert np.prod(1.0 + segment.returns) == pytest.approx(segment.curve[-1])
         assert segment.trade_profits.sum() == pytest.approx(segment.curve[-1] - 1.0)
         assert len(segment.trade_profits) == run.trades.height + held.height

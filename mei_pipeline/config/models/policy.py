@@ -1,12 +1,12 @@
 """The model of policy.yaml: the thresholds that decide which config may trade."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from kernels.blocks import BLOCKS
-from mei_pipeline.config.base import FileModel, Name, Timestamp, flaws
+from mei_pipeline.config.fields import FileModel, Name, Timestamp, flaws
+from mei_pipeline.config.renamed_keys import RENAMED
 from mei_pipeline.files import sha256_json
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -163,17 +163,8 @@ class Selection(FileModel):
         return sha256_json(content)
 
 
-EARLIER_KEYS: Mapping[str, str] = {"finalists": "candidates", "other_symbols": "holdout_symbols"}
-"""Keys of `selection` under their names of earlier versions, and their names of now."""
-EARLIER_GATES: Mapping[str, str] = {
-    "min_round_trips": "min_trades",
-    "max_loss_probability": "max_bootstrap_p",
-    "max_shuffled_drawdown_pct": "max_monte_carlo_drawdown_pct",
-    "min_other_symbols_sharpe": "min_holdout_symbols_sharpe",
-    "max_snooping_p": "max_spa_cash_p",
-    "max_basket_p": "max_spa_buy_and_hold_p",
-}
-"""The same for keys of `selection.gates`."""
+EARLIER_KEYS, EARLIER_GATES = RENAMED["Selection"], RENAMED["Gates"]
+"""Keys of `selection` and of its gates under their names of earlier versions, and their present names."""
 LATER_GATES = ("min_sharpe_without_best_symbol", "min_recent_probability", "min_holdout_probability")
 """Gates that policies of earlier versions do not have."""
 
