@@ -284,8 +284,8 @@ def _data(facts: Facts) -> Section:
         blocks.append(Table("Excluded symbols", ("symbol", "reason"), tuple(sorted(plan.dropped.items()))))
     if plan.findings:
         rows = tuple(
-            (found.rule, found.severity, found.symbol or None, found.count, RULES[found.rule].doc)
-            for found in plan.findings
+            (finding.rule, finding.severity, finding.symbol or None, finding.count, RULES[finding.rule].doc)
+            for finding in plan.findings
         )
         blocks.append(Table("Findings of the quality rules", ("rule", "severity", "symbol", "rows", "meaning"), rows))
     else:

@@ -138,8 +138,8 @@ def read_candidates(settings: Settings, plan: NightPlan) -> CandidateSet:
     Raises:
         DataError: `select_candidates` has not run for this nightly run, or the file is not readable.
     """
-    found: CandidateSet = read_file(night_folder(settings, plan) / "candidates.json", CANDIDATES, "candidates")
-    return found
+    candidates: CandidateSet = read_file(night_folder(settings, plan) / "candidates.json", CANDIDATES, "candidates")
+    return candidates
 
 
 def read_replays(settings: Settings, plan: NightPlan) -> tuple[tuple[Segment, Segment], ...]:
@@ -160,8 +160,8 @@ def read_gate_results(settings: Settings, plan: NightPlan) -> GateResults:
     Raises:
         DataError: `judge_candidates` has not run for this nightly run, or the file is not readable.
     """
-    found: GateResults = read_file(night_folder(settings, plan) / "gates.json", _GATE_RESULTS, "gate_results")
-    return found
+    results: GateResults = read_file(night_folder(settings, plan) / "gates.json", _GATE_RESULTS, "gate_results")
+    return results
 
 
 def read_verdicts(

@@ -108,14 +108,14 @@ def select_candidates(settings: Settings, plan: NightPlan) -> CandidateSet:
                 holdout=_headline(holdout),
             )
         )
-    found = CandidateSet(
+    candidate_set = CandidateSet(
         plan.id,
         plan.sweep.combos,
         _rejected(settings, plan, walk, [each.combo for each in candidates]),
         tuple(candidates),
     )
-    write_candidates(settings, plan, found, replays)
-    return found
+    write_candidates(settings, plan, candidate_set, replays)
+    return candidate_set
 
 
 def judge_candidates(

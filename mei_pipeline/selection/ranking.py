@@ -114,8 +114,8 @@ def rank_combos(
         for place, (n, total, squares) in enumerate(_span_sums(rows, spans)):
             own = np.where(enough, sharpe(n, total, squares), np.nan)
             score = own if smoothed is None else smoothed[place, combos]
-            found = _top(combos, own, score, total, squares, count * _KEPT_PER_CHUNK)
-            best[place] = _distinct((*best[place], *found), count)
+            top = _top(combos, own, score, total, squares, count * _KEPT_PER_CHUNK)
+            best[place] = _distinct((*best[place], *top), count)
     return best
 
 

@@ -21,16 +21,16 @@ def worse_markets(plan: SweepPlan, policy: Stress) -> dict[str, dict[str, Value]
     fee, entry, leave = (
         float(plan.market[f"market.{name}"]) for name in ("taker_fee_bps", "entry_slippage_bps", "exit_slippage_bps")
     )
-    found: dict[str, dict[str, Value]] = {
+    markets: dict[str, dict[str, Value]] = {
         f"slippage_plus_{bps:g}_bps": {
             "market.entry_slippage_bps": entry + bps,
             "market.exit_slippage_bps": leave + bps,
         }
         for bps in policy.slippage_bps
     }
-    found |= {f"fee_times_{factor:g}": {"market.taker_fee_bps": fee * factor} for factor in policy.fee_multiples}
-    found["delay"] = {"market.delay_bars": int(plan.market["market.delay_bars"]) + policy.delay_bars}
-    return found
+    markets |= {f"fee_times_{factor:g}": {"market.taker_fee_bps": fee * factor} for factor in policy.fee_multiples}
+    markets["delay"] = {"market.delay_bars": int(plan.market["market.delay_bars"]) + policy.delay_bars}
+    return markets
 
 
 def stress_returns(
@@ -49,13 +49,13 @@ def neighbours(plan: SweepPlan, number: int) -> list[dict[str, Value]]:
     Steps follow the order of values in the sweep's file. An axis that does not vary for the combo has no neighbours.
     """
     own = plan.combo(number)
-    found: list[dict[str, Value]] = []
+    combos: list[dict[str, Value]] = []
     for path, values in plan.axes:
         if any(own[name] != value for name, value in plan.when.get(path, {}).items()):
             continue
         place = values.index(own[path])
-        found += [{**own, path: values[at]} for at in (place - 1, place + 1) if 0 <= at < len(values)]
-    return found
+        combos += [{**own, path: values[at]} for at in (place - 1, place + 1) if 0 <= at < len(values)]
+    return combos
 
 
 def plateau_frac(data: MarketData, plan: SweepPlan, rank: Rank) -> float | None:
@@ -81,9 +81,9 @@ def crisis_drawdowns(
 ) -> Mapping[str, float]:
     """Return the maximum drawdown of a rank's combo in each crisis from the search's first day to `to_ms`, percent."""
     resolved = resolved_combo(plan, plan.combo(rank.final.combo))
-    found = {}
+    drawdowns = {}
     for name, crisis in sorted(policy.crises.items()):
         if plan.from_ms <= crisis.from_ms and crisis.to_ms <= to_ms:
             segment = run_segment(data, resolved, (crisis.from_ms, crisis.to_ms))
-            found[name] = 100.0 * segment.max_drawdown_frac
-    return found
+            drawdowns[name] = 100.0 * segment.max_drawdown_frac
+    return drawdowns

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from market_kit import DAY_MS, HOUR_MS, START_MS, VENUE, quarters, walk
-from mei_pipeline.promotion.proposals import assign_lanes, propose
 from policy_kit import policy_text
 
 from mei_pipeline import files, night_plan
@@ -18,7 +17,8 @@ from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
 from mei_pipeline.config.load import Config, load_config
 from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.promotion.propose import promote_proposals
+from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
+from mei_pipeline.promotion.promote_proposals import promote_proposals
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.export import exported
 from mei_pipeline.registry.lanes import lanes_of
@@ -203,7 +203,7 @@ def _run_night(settings: Settings, config: Config, name: str, day: int) -> Night
     judge_candidates(settings, plan, registry, now_ms)
     assign_lanes(settings, config, plan, now_ms)
     occasion = Occasion(now_ms, "test", "a night", name)
-    propose(settings, config, plan, occasion)
+    propose_configs(settings, config, plan, occasion)
     promote_proposals(registry, settings.lanes, lanes_of(config.lanes), policy_id=plan.selection.id, occasion=occasion)
     return plan
 
