@@ -106,7 +106,7 @@ def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) 
     """
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
-    walk, chains = walk_night(settings, plan, config.pipeline.engine, progress)
+    walk, chains = walk_night(settings, plan, config.pipeline.compute, progress)
     path = night_folder(settings, plan) / "walk.json"
     wrong = _touching(plan, walk)
     return materialized(

@@ -11,9 +11,9 @@ from mei_pipeline import files
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.config.models.pipeline import Retention
 from mei_pipeline.errors import Busy
-from mei_pipeline.night_plan import known_nights, read_plan
+from mei_pipeline.night_plan import planned_nights, read_plan
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.registry.store import ConfigStory, list_configs
+from mei_pipeline.registry.store import ConfigHistory, list_configs
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.catalog import StoredSweep, content_of, note_of, stored_sweep, stored_sweeps
 from mei_pipeline.sweep.plan import SweepPlan
@@ -24,7 +24,7 @@ FRESH_MS = DAY_MS
 
 
 @dataclass(frozen=True)
-class Pruned:
+class PruneReport:
     """What was removed.
 
     Attributes:
@@ -39,7 +39,7 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Fate:
+class RetentionDecision:
     """What housekeeping makes of a sweep.
 
     Attributes:
@@ -54,14 +54,14 @@ class Fate:
 
 
 @dataclass(frozen=True)
-class _Origin:
+class _SweepOrigin:
     """What a sweep and its feature columns have in common."""
 
     data: str
     kernels: str
 
 
-def fates(settings: Settings, retention: Retention, now_ms: int) -> list[Fate]:
+def retention_decisions(settings: Settings, retention: Retention, now_ms: int) -> list[RetentionDecision]:
     """Which sweeps stay, and why, the one written last first.
 
     Those stay that the evidence of a config names which ever passed its gates, those of the current night, those that
@@ -78,11 +78,11 @@ def fates(settings: Settings, retention: Retention, now_ms: int) -> list[Fate]:
     Raises:
         DataError: The registry or the current night's plan is damaged.
     """
-    return _fates(settings, retention, now_ms, _stories(settings), _current(settings))
+    return _fates(settings, retention, now_ms, _config_histories(settings), _current(settings))
 
 
-def prune(settings: Settings, retention: Retention, now_ms: int) -> Pruned:
-    """Remove the sweeps that `fates` lets go, and the feature columns that no remaining sweep was made from.
+def prune(settings: Settings, retention: Retention, now_ms: int) -> PruneReport:
+    """Remove sweeps that `retention_decisions` does not keep, and feature columns that no remaining sweep used.
 
     Args:
         settings: Where things are.
@@ -92,48 +92,48 @@ def prune(settings: Settings, retention: Retention, now_ms: int) -> Pruned:
     Raises:
         DataError: The registry or the current night's plan is damaged; then nothing is removed.
     """
-    stories, current = _stories(settings), _current(settings)
-    decided = _fates(settings, retention, now_ms, stories, current)
+    histories, current = _config_histories(settings), _current(settings)
+    decided = _fates(settings, retention, now_ms, histories, current)
     origins = {
-        _Origin(entry.basis.data_hash, entry.basis.kernel_hash)
-        for story in stories
-        if _ever_passed(story)
+        _SweepOrigin(entry.basis.data_hash, entry.basis.kernel_hash)
+        for story in histories
+        if _has_passed(story)
         for entry in story.evidence
     }
     if current is not None:
-        origins.add(_Origin(current.data_hash, current.kernels))
+        origins.add(_SweepOrigin(current.data_hash, current.kernels))
     _finish_removals(settings.sweeps, settings.features)
     removed: list[str] = []
     size = 0
-    for fate in decided:
-        folder = fate.sweep.folder
-        freed = None if fate.kept else _remove_sweep(fate.sweep)
+    for decision in decided:
+        folder = decision.sweep.folder
+        freed = None if decision.kept else _remove_sweep(decision.sweep)
         if freed is None:
             plan = note_of(folder / "plan.json")
-            origins.add(_Origin(str(plan.get("data_hash")), str(plan.get("kernels"))))
+            origins.add(_SweepOrigin(str(plan.get("data_hash")), str(plan.get("kernels"))))
         else:
             removed.append(folder.name)
             size += freed
     forgotten = []
     for folder in _folders(settings.features):
         note = note_of(folder / "features.json")
-        origin = _Origin(str(note.get("data")), str(note.get("kernels")))
+        origin = _SweepOrigin(str(note.get("data")), str(note.get("kernels")))
         if origin not in origins and now_ms - _written_ms(folder) >= FRESH_MS:
             size += _remove(folder)
             forgotten.append(folder.name)
-    return Pruned(tuple(removed), tuple(forgotten), size)
+    return PruneReport(tuple(removed), tuple(forgotten), size)
 
 
 def _fates(
     settings: Settings,
     retention: Retention,
     now_ms: int,
-    stories: Sequence[ConfigStory],
+    histories: Sequence[ConfigHistory],
     current: SweepPlan | None,
-) -> list[Fate]:
-    named, proven = _named(stories), _named(story for story in stories if _ever_passed(story))
+) -> list[RetentionDecision]:
+    named, proven = _configs_by_sweep(histories), _configs_by_sweep(story for story in histories if _has_passed(story))
     tonight = set() if current is None else {current.id[:16], _search(current)}
-    found, places = list[Fate](), dict[str, int]()
+    found, places = list[RetentionDecision](), dict[str, int]()
     for sweep in stored_sweeps(settings.sweeps):
         search = sweep.id if sweep.plan is None else _search(sweep.plan)
         passed = len(proven[sweep.id])
@@ -154,23 +154,23 @@ def _fates(
             kept = f"may be resumed until {iso(resumable_ms)}"
         else:
             kept = "written today" if now_ms - sweep.written_ms < FRESH_MS else ""
-        found.append(Fate(sweep, tuple(sorted(named[sweep.id])), kept))
+        found.append(RetentionDecision(sweep, tuple(sorted(named[sweep.id])), kept))
     return found
 
 
-def _stories(settings: Settings) -> tuple[ConfigStory, ...]:
+def _config_histories(settings: Settings) -> tuple[ConfigHistory, ...]:
     return list_configs(open_home_registry(settings))
 
 
-def _ever_passed(story: ConfigStory) -> bool:
+def _has_passed(story: ConfigHistory) -> bool:
     """Whether the config passed every gate at any time, without which none is promoted."""
     return any(verdict.passed for verdict in story.verdicts)
 
 
-def _named(stories: Iterable[ConfigStory]) -> defaultdict[str, set[str]]:
+def _configs_by_sweep(histories: Iterable[ConfigHistory]) -> defaultdict[str, set[str]]:
     """By short id of a sweep, the configs whose evidence names it."""
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for story in stories:
+    for story in histories:
         for entry in story.evidence:
             found[str(entry.metrics.get("sweep_id", ""))[:16]].add(story.config.config_id)
     return found
@@ -184,7 +184,7 @@ def _search(plan: SweepPlan) -> str:
 
 def _current(settings: Settings) -> SweepPlan | None:
     """The search of the current night."""
-    return read_plan(settings).sweep if known_nights(settings) else None
+    return read_plan(settings).sweep if planned_nights(settings) else None
 
 
 def _folders(root: Path) -> list[Path]:

@@ -64,8 +64,8 @@ class NightPlan:
             that is read.
         dropped: Why each symbol was excluded.
         findings: What the quality rules found.
-        others: Symbols that the search does not see, on which finalists are judged as well.
-        others_hash: Content hash of their bars; empty where there are none.
+        holdout_symbols: Symbols that the search does not see, on which finalists are judged as well.
+        holdout_symbols_hash: Content hash of their bars; empty where there are none.
         sweep: The search; its window ends where the holdout starts.
         selection: Thresholds of policy.yaml.
         edition: Number of the first transaction of the lake that this plan does not know; no part of its id. None in a
@@ -81,8 +81,8 @@ class NightPlan:
     candles: int
     dropped: Mapping[str, str]
     findings: tuple[quality.Finding, ...]
-    others: tuple[str, ...]
-    others_hash: str
+    holdout_symbols: tuple[str, ...]
+    holdout_symbols_hash: str
     sweep: SweepPlan
     selection: Selection
     edition: int | None = field(default=None, compare=False)
@@ -92,7 +92,7 @@ class NightPlan:
     @property
     def id(self) -> str:
         """SHA-256 of the plan. Keys that earlier versions did not write are left out if empty, so that old ids hold."""
-        content = _PLAN.dump_python(self, mode="json", exclude={"edition"})
+        content = _PLAN_TYPE.dump_python(self, mode="json", exclude={"edition"})
         _drop_empty(content, ("notes", "assumed"))
         _drop_empty(content["sweep"], ("benchmark",))
         drop_later_gates(content["selection"]["gates"])
@@ -108,7 +108,7 @@ def _drop_empty(content: dict[str, Any], names: Sequence[str]) -> None:
             del content[name]
 
 
-_PLAN = TypeAdapter(NightPlan)
+_PLAN_TYPE = TypeAdapter(NightPlan)
 
 
 def resolve_as_of(settings: Settings, config: Config, profile: str, text: str, now_ms: int) -> int:
@@ -125,10 +125,10 @@ def resolve_as_of(settings: Settings, config: Config, profile: str, text: str, n
         ConfigError: `text` is none of these, or the profile is unknown.
         DataError: `last`, and the lake has no bars for the profile.
     """
-    asked = text.strip() or config.profile(profile).as_of
-    if asked == LAST:
+    as_of = text.strip() or config.profile(profile).as_of
+    if as_of == LAST:
         return latest_as_of_ms(settings, config, profile)
-    return now_ms if asked == NOW else parse_as_of(asked)
+    return now_ms if as_of == NOW else parse_as_of(as_of)
 
 
 def parse_as_of(text: str) -> int:
@@ -191,7 +191,7 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
     pipeline = config.pipeline
     venue = spec.venue or pipeline.venue
     lake = Lake(settings.lake)
-    _refuse_unfetched(pipeline, spec)
+    _check_intervals(pipeline, spec)
     anchor_ms = anchor_of(pipeline, spec.interval)
     to_ms = as_of_ms // DAY_MS * DAY_MS
     holdout_ms = to_ms - pipeline.window.holdout_days * DAY_MS
@@ -203,21 +203,21 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
         )
     names, absent = _universe(lake, pipeline, spec)
     benchmark = sweep_benchmark(spec, names, read_catalog())
-    part = _Part(lake, venue, anchor_ms, from_ms, as_of_ms)
-    fit = _fit(part, spec.intervals, names, config)
+    part = _Slice(lake, venue, anchor_ms, from_ms, as_of_ms)
+    fit = _check_fitness(part, spec.intervals, names, config)
     dropped = {**absent, **fit.dropped}
     if not fit.kept:
-        raise DataError(_nothing_fit(part, fit.newest, dropped))
+        raise DataError(_no_fit_symbol(part, fit.newest, dropped))
     if benchmark in dropped:
         raise DataError(
             f"benchmark {benchmark} of {venue} can't be used as of {iso(as_of_ms)}: {dropped[benchmark]}; run "
             f"`mei ingest`, or name another one under `benchmark` in the sweep's file"
         )
     selection = config.policy.selection
-    others = held_out(fit.kept, selection.other_symbols, benchmark)
-    kept = [name for name in fit.kept if name not in others]
+    holdout_symbols = choose_holdout_symbols(fit.kept, selection.other_symbols, benchmark)
+    kept = [name for name in fit.kept if name not in holdout_symbols]
     bars = load_bars(lake, venue, spec.intervals, kept, anchor_ms, to_ms)
-    elsewhere = _others_bars(part, spec.intervals, others, benchmark, to_ms) if others else None
+    holdout_bars = _holdout_bars(part, spec.intervals, holdout_symbols, benchmark, to_ms) if holdout_symbols else None
     # The benchmark was found in the universe: which symbols sit out tonight must not change it.
     spec = spec.model_copy(update={"benchmark": benchmark or AUTO})
     return NightPlan(
@@ -228,8 +228,8 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
         candles=bars.candles,
         dropped=dropped,
         findings=fit.findings.items,
-        others=others,
-        others_hash=elsewhere.data_hash if elsewhere else "",
+        holdout_symbols=holdout_symbols,
+        holdout_symbols_hash=holdout_bars.data_hash if holdout_bars else "",
         sweep=make_plan(spec, bars, from_ms, holdout_ms),
         selection=selection,
         notes=(*missing_evidence(selection, len(fit.kept)), *data_notes(bars, from_ms, to_ms)),
@@ -237,7 +237,7 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
     )
 
 
-def searchable(settings: Settings, config: Config, profile: str) -> tuple[str, ...]:
+def searchable_symbols(settings: Settings, config: Config, profile: str) -> tuple[str, ...]:
     """Symbols of the universe that the lake has at every interval of the search of `profile`.
 
     Raises:
@@ -248,7 +248,7 @@ def searchable(settings: Settings, config: Config, profile: str) -> tuple[str, .
     return tuple(_universe(Lake(settings.lake), config.pipeline, spec)[0])
 
 
-def held_out(names: Sequence[str], count: int, benchmark: str = "") -> tuple[str, ...]:
+def choose_holdout_symbols(names: Sequence[str], count: int, benchmark: str = "") -> tuple[str, ...]:
     """The `count` symbols that a search does not see: the last by the hash of their name, the same every night.
 
     None where fewer would be left to search; see `missing_evidence`. The benchmark is always searched, and so is every
@@ -265,7 +265,7 @@ def held_out(names: Sequence[str], count: int, benchmark: str = "") -> tuple[str
 def write_plan(settings: Settings, plan: NightPlan) -> Path:
     """Store the plan as `nights/<id>/plan.json`, make it the current night, and return the night's folder."""
     folder = settings.nights / plan.id[:16]
-    files.write_bytes(folder / "plan.json", _PLAN.dump_json(plan, indent=2) + b"\n")
+    files.write_bytes(folder / "plan.json", _PLAN_TYPE.dump_json(plan, indent=2) + b"\n")
     files.write_bytes(settings.nights / "current", plan.id[:16].encode() + b"\n")
     return folder
 
@@ -281,9 +281,9 @@ def read_plan(settings: Settings, night: str = "") -> NightPlan:
         raise DataError(f"{settings.nights}: no night was planned yet; materialise night_plan or run `mei nightly`")
     path = settings.nights / (night[:16] or current.read_text().strip()) / "plan.json"
     try:
-        return _PLAN.validate_json(_with_later_gates(path.read_bytes()))
+        return _PLAN_TYPE.validate_json(_with_later_gates(path.read_bytes()))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such night; known: {', '.join(known_nights(settings)) or 'none'}") from None
+        raise DataError(f"{path}: no such night; known: {', '.join(planned_nights(settings)) or 'none'}") from None
     except ValidationError as error:
         raise DataError(
             f"{path}: not a plan of this version ({error.error_count()} problems); plan the night again"
@@ -300,7 +300,7 @@ def _with_later_gates(stored: bytes) -> bytes:
     return json.dumps(content).encode()
 
 
-def known_nights(settings: Settings) -> list[str]:
+def planned_nights(settings: Settings) -> list[str]:
     """Short ids of all planned nights, oldest first."""
     return [path.parent.name for path in sorted(settings.nights.glob("*/plan.json"), key=lambda p: p.stat().st_mtime)]
 
@@ -312,7 +312,7 @@ def find_night(settings: Settings, prefix: str) -> NightPlan:
         ConfigError: No night or several begin so; the message lists those that there are.
         DataError: Its plan is damaged or of another version.
     """
-    known = known_nights(settings)
+    known = planned_nights(settings)
     found = [name for name in known if prefix and name.startswith(prefix[: len(name)])]
     if len(found) != 1:
         listed = ", ".join(found or known) or "none yet; `mei nightly` runs one"
@@ -329,7 +329,7 @@ def night_folder(settings: Settings, plan: NightPlan) -> Path:
     return settings.nights / plan.id[:16]
 
 
-def night_bars(settings: Settings, plan: NightPlan) -> Bars:
+def load_night_bars(settings: Settings, plan: NightPlan) -> Bars:
     """The bars that the plan was made for, whatever was ingested since.
 
     Raises:
@@ -343,21 +343,21 @@ def night_bars(settings: Settings, plan: NightPlan) -> Bars:
     return _planned_bars(settings, plan, load, sweep.data_hash)
 
 
-def others_bars(settings: Settings, plan: NightPlan) -> Bars | None:
+def load_holdout_bars(settings: Settings, plan: NightPlan) -> Bars | None:
     """The bars of the symbols that the search does not see; None where there are none.
 
     Raises:
-        DataError: As `night_bars`.
+        DataError: As `load_night_bars`.
     """
-    if not plan.others:
+    if not plan.holdout_symbols:
         return None
     sweep = plan.sweep
 
     def load(lake: Lake) -> Bars:
-        part = _Part(lake, sweep.venue, sweep.anchor_ms, sweep.from_ms, plan.as_of_ms)
-        return _others_bars(part, sweep.intervals, plan.others, sweep.benchmark, plan.to_ms)
+        part = _Slice(lake, sweep.venue, sweep.anchor_ms, sweep.from_ms, plan.as_of_ms)
+        return _holdout_bars(part, sweep.intervals, plan.holdout_symbols, sweep.benchmark, plan.to_ms)
 
-    return _planned_bars(settings, plan, load, plan.others_hash)
+    return _planned_bars(settings, plan, load, plan.holdout_symbols_hash)
 
 
 def _planned_bars(settings: Settings, plan: NightPlan, load: Callable[[Lake], Bars], data_hash: str) -> Bars:
@@ -375,7 +375,7 @@ def _planned_bars(settings: Settings, plan: NightPlan, load: Callable[[Lake], Ba
     )
 
 
-def night_features(settings: Settings, plan: NightPlan, bars: Bars, progress: Progress = silent) -> FeatureSet:
+def build_night_features(settings: Settings, plan: NightPlan, bars: Bars, progress: Progress = silent) -> FeatureSet:
     """The columns that the night's combos read, computed or mapped."""
     use_kernels(settings)
     return build_features(bars, plan.sweep.columns(), settings.features, progress)
@@ -402,7 +402,7 @@ def spike_bounds(config: Config) -> SpikeBounds:
     return SpikeBounds(**config.policy.spikes.model_dump())
 
 
-def _refuse_unfetched(pipeline: PipelineConfig, spec: SweepSpec) -> None:
+def _check_intervals(pipeline: PipelineConfig, spec: SweepSpec) -> None:
     """A night reads what `mei ingest` keeps up to date, and nothing else."""
     missing = [name for name in spec.intervals.read if name not in pipeline.intervals]
     if missing:
@@ -423,7 +423,7 @@ def _universe(lake: Lake, pipeline: PipelineConfig, spec: SweepSpec) -> tuple[li
     return [name for name in pipeline.universe if name in stored], why
 
 
-class _Part(NamedTuple):
+class _Slice(NamedTuple):
     """Bars of a venue that open in [from_ms, as_of_ms), after those from the anchor on that features read."""
 
     lake: Lake
@@ -433,14 +433,16 @@ class _Part(NamedTuple):
     as_of_ms: int
 
 
-def _others_bars(part: _Part, intervals: Intervals, others: Sequence[str], benchmark: str, to_ms: int) -> Bars:
+def _holdout_bars(
+    part: _Slice, intervals: Intervals, holdout_symbols: Sequence[str], benchmark: str, to_ms: int
+) -> Bars:
     """Bars of the symbols that the search does not see, and of the benchmark, which is only looked at there."""
-    names = [*others, *([benchmark] if benchmark else ())]
+    names = [*holdout_symbols, *([benchmark] if benchmark else ())]
     bars = load_bars(part.lake, part.venue, intervals, names, part.anchor_ms, to_ms)
     return context_only(bars, benchmark) if benchmark else bars
 
 
-class _Fit(NamedTuple):
+class _Fitness(NamedTuple):
     """Which symbols are fit for a night, why the others are not, and the end of the newest bar of each interval."""
 
     kept: list[str]
@@ -449,7 +451,7 @@ class _Fit(NamedTuple):
     newest: dict[str, int | None]
 
 
-def _fit(part: _Part, intervals: Intervals, names: list[str], config: Config) -> _Fit:
+def _check_fitness(part: _Slice, intervals: Intervals, names: list[str], config: Config) -> _Fitness:
     """Hold the bars of every interval that is read to the quality rules."""
     pipeline = config.pipeline
     limits = quality.Limits(
@@ -465,7 +467,7 @@ def _fit(part: _Part, intervals: Intervals, names: list[str], config: Config) ->
         frame = read_candles(part.lake, part.venue, interval, names, part.anchor_ms, part.as_of_ms)
         confirmed = confirmed_bars(part.lake, part.venue, interval)
         found = quality.check(frame, interval, part.as_of_ms, limits, confirmed)
-        found = _with_spikes_beside(part, interval, frame, found, limits.spikes)
+        found = _with_spikes_before_anchor(part, interval, frame, found, limits.spikes)
         findings += found
         frame = frame.filter(pl.col("open_ms") >= part.from_ms)
         last = frame["open_ms"].to_numpy()
@@ -481,18 +483,18 @@ def _fit(part: _Part, intervals: Intervals, names: list[str], config: Config) ->
                 dropped.setdefault(item.symbol, f"ended: its last bar closed {iso(ended[item.symbol])}{suffix}")
             elif item.rule in _EXCLUDING or item.severity == "refuse":
                 dropped.setdefault(item.symbol, f"{item.rule}: {quality.RULES[item.rule].doc}{suffix}")
-    return _Fit([name for name in names if name not in dropped], dropped, findings, newest)
+    return _Fitness([name for name in names if name not in dropped], dropped, findings, newest)
 
 
-def _with_spikes_beside(
-    part: _Part, interval: str, frame: pl.DataFrame, found: quality.Findings, bounds: SpikeBounds
+def _with_spikes_before_anchor(
+    part: _Slice, interval: str, frame: pl.DataFrame, found: quality.Findings, bounds: SpikeBounds
 ) -> quality.Findings:
     """Judge spikes again, with the bars before the anchor; a night knows no bar that closes after its as-of time."""
     window = (part.anchor_ms, part.as_of_ms - interval_ms(interval) + 1)
     bars = frame.filter(pl.col("open_ms") < window[1])
     marked = marked_within(part.lake, part.venue, interval, bars, window, bounds, part.as_of_ms)
-    others = tuple(item for item in found.items if item.rule != "spike")
-    return quality.Findings(others) + quality.Findings(tuple(quality.collect(marked, "spike")))
+    holdout_symbols = tuple(item for item in found.items if item.rule != "spike")
+    return quality.Findings(holdout_symbols) + quality.Findings(tuple(quality.collect(marked, "spike")))
 
 
 def _ended(frame: pl.DataFrame, interval: str) -> dict[str, int]:
@@ -503,7 +505,7 @@ def _ended(frame: pl.DataFrame, interval: str) -> dict[str, int]:
     return {name: end for name, end in ends.items() if newest - end >= ENDED_AFTER_MS}
 
 
-def _nothing_fit(part: _Part, newest: Mapping[str, int | None], dropped: Mapping[str, str]) -> str:
+def _no_fit_symbol(part: _Slice, newest: Mapping[str, int | None], dropped: Mapping[str, str]) -> str:
     ends = ", ".join(
         f"the newest {interval} bar ends {iso(end_ms)}" if end_ms else f"there is no {interval} bar"
         for interval, end_ms in newest.items()

@@ -10,8 +10,8 @@ from mei_pipeline.night_plan import NightPlan
 from mei_pipeline.promotion.proposals import assign_night, propose
 from mei_pipeline.promotion.propose import promote_proposals
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.lanes import lanes_of
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.lanes import configured_lanes
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.selection.pipeline import candidates_night, gate_night, walk_night
 from mei_pipeline.settings import Settings, read_settings
 from mei_pipeline.sweep.run import run_sweep
@@ -101,19 +101,22 @@ def run_night(settings: Settings, config: Config, *, promote: bool = True) -> Ni
     """Every station from the plan to the promotion, once."""
     plan = night_plan.plan_night(settings, config, "smoke", AS_OF_MS)
     night_plan.write_plan(settings, plan)
-    bars = night_plan.night_bars(settings, plan)
+    bars = night_plan.load_night_bars(settings, plan)
     run_sweep(
-        settings, plan.sweep, night_plan.search_window(plan, bars), night_plan.night_features(settings, plan, bars)
+        settings,
+        plan.sweep,
+        night_plan.search_window(plan, bars),
+        night_plan.build_night_features(settings, plan, bars),
     )
     walk_night(settings, plan)
     candidates_night(settings, plan)
     gate_night(settings, plan, open_registry(settings.registry), NOW_MS)
     assign_night(settings, config, plan, NOW_MS)
-    occasion = Occasion(NOW_MS, "test", "a night", f"night {plan.id}")
-    propose(settings, config, plan, occasion)
+    audit = AuditContext(NOW_MS, "test", "a night", f"night {plan.id}")
+    propose(settings, config, plan, audit)
     if promote:
-        registry, lanes = open_registry(settings.registry), lanes_of(config.lanes)
-        promote_proposals(registry, settings.lanes, lanes, policy_id=plan.selection.id, occasion=occasion)
+        registry, lanes = open_registry(settings.registry), configured_lanes(config.lanes)
+        promote_proposals(registry, settings.lanes, lanes, policy_id=plan.selection.id, audit=audit)
     return plan
 
 

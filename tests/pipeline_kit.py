@@ -13,7 +13,7 @@ from mei_pipeline.config.load import Config
 from mei_pipeline.night_plan import NightPlan
 from mei_pipeline.promotion.proposals import Deployments, assign_night, propose
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.selection.pipeline import candidates_night, gate_night, walk_night
 from mei_pipeline.selection.segments import Leg
 from mei_pipeline.settings import Settings
@@ -50,8 +50,8 @@ def search(settings: Settings, config: Config, as_of_ms: int = NOW_MS) -> Night:
     """Plan a night and run its search."""
     plan = night_plan.plan_night(settings, config, "smoke", as_of_ms)
     night_plan.write_plan(settings, plan)
-    bars = night_plan.night_bars(settings, plan)
-    features = night_plan.night_features(settings, plan, bars)
+    bars = night_plan.load_night_bars(settings, plan)
+    features = night_plan.build_night_features(settings, plan, bars)
     run_sweep(settings, plan.sweep, night_plan.search_window(plan, bars), features)
     return Night(settings, config, plan)
 
@@ -72,7 +72,7 @@ def judge(found: Night, now_ms: int = NOW_MS) -> None:
 def deploy(found: Night, now_ms: int = NOW_MS) -> Deployments:
     """Every station after the verdicts, but for the moves."""
     assign_night(found.settings, found.config, found.plan, now_ms)
-    return propose(found.settings, found.config, found.plan, Occasion(now_ms, "test", "night", "test"))
+    return propose(found.settings, found.config, found.plan, AuditContext(now_ms, "test", "night", "test"))
 
 
 def write_chains(found: Night, chains: list[Leg]) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from mei_pipeline.config.load import Config
-    from mei_pipeline.housekeeping import Pruned
+    from mei_pipeline.housekeeping import PruneReport
 
 _GATES_NAMED = 3
 
@@ -123,7 +123,7 @@ class NightSummary:
     fell: Mapping[str, int]
     finalists: tuple[FinalistLine, ...]
     lanes: tuple[LaneLine, ...]
-    pruned: "Pruned"
+    pruned: "PruneReport"
     seconds: float
 
     @property
@@ -193,11 +193,11 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
     from assets.jobs import NIGHTLY
     from assets.run import new_run_id, open_instance, run_job
     from assets.run_context import now_ms
-    from assets.run_lock import holding_night
+    from assets.run_lock import hold_night_lock
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import prune
-    from mei_pipeline.night_plan import LAST, NOW, parse_as_of, plan_night, resolve_as_of, searchable
+    from mei_pipeline.night_plan import LAST, NOW, parse_as_of, plan_night, resolve_as_of, searchable_symbols
     from mei_pipeline.registry.home import check_registry
 
     started = time.monotonic()
@@ -209,9 +209,9 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
     wanted = as_of.strip() or usual
     check_registry(settings)  # before hours of search, of which a lost registry could store nothing
     run_id = new_run_id()
-    with open_instance(settings, config) as instance, holding_night(settings, instance, run_id):
+    with open_instance(settings, config) as instance, hold_night_lock(settings, instance, run_id):
         ingested = _ingest(settings, config, instance, progress)
-        symbols = searchable(settings, config, profile)
+        symbols = searchable_symbols(settings, config, profile)
         for text in missing_evidence(config.policy.selection, len(symbols)) if symbols else ():
             output.note(text)
         if stated:
@@ -345,7 +345,7 @@ def _summary(
     settings: Settings,
     result: "dg.ExecuteInProcessResult",
     ingested: Ingested,
-    pruned: "Pruned",
+    pruned: "PruneReport",
     seconds: float,
 ) -> NightSummary:
     from mei_pipeline.night_plan import read_plan

@@ -108,8 +108,8 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     cut = window(bars, plan.from_ms, plan.to_ms)
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
-    where = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
-    chosen = str(choose(settings, engine, plan.strategy)) if where.run == "local" else ""
+    where = read_yaml(settings.config / PIPELINE, PipelineConfig).compute  # a sweep that goes on needs no other file
+    chosen = str(choose(settings, engine, plan.strategy)) if where.backend == "local" else ""
     if chosen:
         output.note(f"engine: {chosen}")
     with output.bar() as progress:

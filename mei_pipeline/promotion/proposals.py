@@ -27,9 +27,9 @@ from mei_pipeline.promotion.propose import (
 )
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.registry.lanes import Wanted, lanes_of, wanted
+from mei_pipeline.registry.lanes import LaneFiles, configured_lanes, lane_files
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
-from mei_pipeline.registry.records import Basis, Occasion
+from mei_pipeline.registry.records import AuditContext, Basis
 from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
 from mei_pipeline.selection.evaluation import known
@@ -103,8 +103,8 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
     found: dict[str, Assignment] = {}
     incumbents: dict[str, Incumbent] = {}
     free = []
-    for lane in lanes_of(config.lanes):
-        now = wanted(registry, lane.name)
+    for lane in configured_lanes(config.lanes):
+        now = lane_files(registry, lane.name)
         reason = not_by_a_night(lane, None if now is None else now.pointer)
         if not reason and lane.venue != plan.sweep.venue:
             reason = f"nothing, because no config of {lane.venue} was judged"
@@ -150,7 +150,7 @@ def read_compared(settings: Settings, plan: NightPlan) -> tuple[Compared, ...]:
     return found
 
 
-def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occasion) -> Deployments:
+def propose(settings: Settings, config: Config, plan: NightPlan, audit: AuditContext) -> Deployments:
     """Store every finalist with its evidence and verdict, and propose what the lanes were assigned. No pointer moves.
 
     Raises:
@@ -163,16 +163,16 @@ def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occas
         [_candidate(plan, finalist, judgement) for finalist, judgement, _ in verdicts],
         night_id=plan.id,
         policy_id=plan.selection.id,
-        occasion=occasion,
+        audit=audit,
     )
     proposals = propose_deployments(
         registry,
         settings.lanes,
-        lanes_of(config.lanes),
+        configured_lanes(config.lanes),
         read_assigned(settings, plan),
         night_id=plan.id,
         policy_id=plan.selection.id,
-        occasion=occasion,
+        audit=audit,
     )
     return Deployments(judged, proposals)
 
@@ -204,7 +204,7 @@ def _why_none(judgements: Sequence[Judgement]) -> str:
 
 
 def _incumbent(
-    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: Wanted, walk: Walk
+    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: LaneFiles, walk: Walk
 ) -> Incumbent:
     """The config that holds a lane, replayed on the days of the folds and since it took the lane."""
     pointer = now.pointer

@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 
-from mei_pipeline.config.models import Engine
-from mei_pipeline.night_plan import NightPlan, night_bars, night_features, others_bars
+from mei_pipeline.config.models import Compute
+from mei_pipeline.night_plan import NightPlan, build_night_features, load_holdout_bars, load_night_bars
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry import trials as known_looks
@@ -43,7 +43,7 @@ _BINS = 40
 
 
 def walk_night(
-    settings: Settings, plan: NightPlan, where: Engine | None = None, progress: Progress = silent
+    settings: Settings, plan: NightPlan, where: Compute | None = None, progress: Progress = silent
 ) -> tuple[Walk, tuple[Leg, ...]]:
     """Choose in every fold of the night's search and run the choices on the days after; write both down.
 
@@ -52,7 +52,7 @@ def walk_night(
     Args:
         settings: Where things are.
         plan: The night.
-        where: `engine` of pipeline.yaml: what runs searches; by default this machine.
+        where: `compute` of pipeline.yaml: what runs searches; by default this machine.
         progress: Told of combos, then of legs.
 
     Raises:
@@ -139,13 +139,13 @@ def gate_night(
 
 
 def _ground(settings: Settings, plan: NightPlan) -> Ground:
-    bars = night_bars(settings, plan)
-    return Ground(settings, bars, night_features(settings, plan, bars))
+    bars = load_night_bars(settings, plan)
+    return Ground(settings, bars, build_night_features(settings, plan, bars))
 
 
 def _others(settings: Settings, plan: NightPlan) -> Ground | None:
-    bars = others_bars(settings, plan)
-    return None if bars is None else Ground(settings, bars, night_features(settings, plan, bars))
+    bars = load_holdout_bars(settings, plan)
+    return None if bars is None else Ground(settings, bars, build_night_features(settings, plan, bars))
 
 
 def _rows(settings: Settings, search: SweepPlan) -> Iterator[pl.DataFrame]:
@@ -189,9 +189,9 @@ def _look(plan: NightPlan, own: Sequence[Look], registry: Registry, now_ms: int)
         days = (look.days_ms - look.days_ms[0]) // DAY_MS
         returns = np.zeros(int(days[-1]) + 1)
         returns[days] = look.returns
-        seen = known_looks.Look(
+        seen = known_looks.Trial(
             night_id=plan.id,
-            slot=f"slot {slot}",
+            rank=f"rank {slot}",
             config_ids=(look.config_id,),
             venue=plan.sweep.venue,
             first_day=first,
@@ -200,11 +200,11 @@ def _look(plan: NightPlan, own: Sequence[Look], registry: Registry, now_ms: int)
             data_hash=plan.sweep.data_hash,
             policy_id=plan.selection.id,
         )
-        known_looks.add_look(registry, seen, now_ms)
-    return [*map(_series, known_looks.looks_between(registry, plan.sweep.venue, first, last)), *own]
+        known_looks.add_trial(registry, seen, now_ms)
+    return [*map(_series, known_looks.trials_between(registry, plan.sweep.venue, first, last)), *own]
 
 
-def _series(look: known_looks.Look) -> Look:
+def _series(look: known_looks.Trial) -> Look:
     first = (look.first_day - date(1970, 1, 1)).days
     days_ms = DAY_MS * (first + np.arange(len(look.returns), dtype=np.int64))
     return Look(look.config_ids[0], days_ms, np.array(look.returns))

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Retryable
 from mei_pipeline.settings import Settings
 from mei_pipeline.storage import Store
@@ -37,26 +37,26 @@ _SEEN_S = 90.0  # longer than a network file system keeps on saying that a file 
 _TRIES = 5  # of a chunk whose worker or node died
 
 
-def runner_for(engine: Engine, simulator: Simulator, store: Store) -> "Local | Cluster":
-    """Return the runner of a plan, as `engine` of pipeline.yaml says.
+def runner_for(compute: Compute, simulator: Simulator, store: Store) -> "Local | Cluster":
+    """Return the runner of a plan, as `compute` of pipeline.yaml says.
 
     Args:
-        engine: The choice.
+        compute: `compute` of pipeline.yaml.
         simulator: Plan and data, and what runs combos on this machine; the nodes of a cluster choose for themselves and
-            have `engine.cpus_per_task` threads.
+            have `compute.cpus_per_task` threads.
         store: Where the files of this sweep are.
     """
-    if engine.run == "local":
+    if compute.backend == "local":
         return Local(simulator, store.folder)
     inputs = Inputs(simulator.plan, simulator.window, simulator.features)
-    return Cluster(engine, simulator.settings, inputs, store)
+    return Cluster(compute, simulator.settings, inputs, store)
 
 
 @dataclass
 class Cluster:
     """Chunks as tasks of a Ray cluster; see `chunks.Runner`."""
 
-    config: Engine
+    config: Compute
     settings: Settings
     inputs: Inputs
     store: Store
@@ -138,7 +138,7 @@ class Cluster:
                 except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError):
                     continue
         if not found:
-            raise Retryable("engine: every node of the cluster died while it got ready; look at it, and try again")
+            raise Retryable("compute: every node of the cluster died while it got ready; look at it, and try again")
         return found
 
     def _task(self, launch: Launch) -> None:
@@ -164,7 +164,7 @@ def _ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError:
-        raise ConfigError("engine.run: ray is not installed here; install the extra `cluster` of mei") from None
+        raise ConfigError("compute.backend: ray is not installed here; install the extra `cluster` of mei") from None
 
 
 def _connect(ray: Any, address: str) -> bool:
@@ -175,9 +175,9 @@ def _connect(ray: Any, address: str) -> bool:
     try:
         ray.init(address=address, namespace=_NAMESPACE, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, SystemExit) as error:  # Ray ends the process that finds no head
-        raise Retryable(f"engine.address: no Ray cluster at {address}: {_first_line(error)}") from None
+        raise Retryable(f"compute.address: no Ray cluster at {address}: {_first_line(error)}") from None
     except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"engine.address: {address}: {_first_line(error)}") from None
+        raise ConfigError(f"compute.address: {address}: {_first_line(error)}") from None
     return True
 
 
@@ -191,12 +191,12 @@ def _refuse_silence(address: str) -> None:
             pass
     except (OSError, ValueError) as error:
         raise Retryable(
-            f"engine.address: no Ray cluster at {address}: {error}; start it with `ray start --head`, or correct the "
+            f"compute.address: no Ray cluster at {address}: {error}; start it with `ray start --head`, or correct the "
             f"address"
         ) from None
 
 
-def slots_of(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
+def slots_of(nodes: list[Mapping[str, Any]], config: Compute) -> dict[str, int]:
     """Nodes that can run a task, and how many at a time."""
     found: dict[str, int] = {}
     seen: list[str] = []
@@ -212,7 +212,7 @@ def slots_of(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
             found[str(node["NodeID"])] = int(slots)
     if not found:
         raise ConfigError(
-            f"engine: no node has {config.cpus_per_task} CPU and {config.gpus_per_task:g} GPU, as cpus_per_task and "
+            f"compute: no node has {config.cpus_per_task} CPU and {config.gpus_per_task:g} GPU, as cpus_per_task and "
             f"gpus_per_task ask for; the cluster has {'; '.join(seen) or 'none'}"
         )
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import Wanted, choose
@@ -79,7 +79,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
     *,
     threads: int = 0,
     engine: Wanted = "auto",
-    where: Engine | None = None,
+    where: Compute | None = None,
     launch: int = 0,
     progress: Progress = silent,
 ) -> SweepReport:
@@ -92,7 +92,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
         features: Columns that hold every window of the plan.
         threads: See `simulation.run_combos`.
         engine: See `gpu.choose`; on a cluster each node chooses for itself.
-        where: `engine` of pipeline.yaml: what runs the combos; by default this machine.
+        where: `compute` of pipeline.yaml: what runs the combos; by default this machine.
         launch: Most combos that this machine runs at a time; see `Simulator`.
         progress: Told of finished combos and of the speed.
 
@@ -119,7 +119,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
             store.push(name)
         resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in left)
         simulator = Simulator(settings, plan, window, features, choice, threads, launch)
-        with runner_for(where or Engine(), simulator, store) as runner:
+        with runner_for(where or Compute(), simulator, store) as runner:
             if left:
                 runner.prepare()
             progress(done, plan.combos, "combos")

@@ -8,7 +8,7 @@ from asset_kit import World, graph, metadata_of
 
 from assets import run_lock
 from assets.jobs import NIGHT as NIGHT_ASSETS
-from assets.run_lock import NIGHT, fix_night
+from assets.run_lock import NIGHT, tag_planned_night
 from mei_pipeline.night_plan import read_plan, write_plan
 
 
@@ -19,7 +19,7 @@ def planned(instance: dg.DagsterInstance, night: str) -> None:
 def begin(instance: dg.DagsterInstance, *steps: str, **tags: str) -> str | None:
     """Begin a run of some assets, and return the night in its tag."""
     run_id = instance.add_run(dg.DagsterRun("nightly", tags={NIGHT: tags["night"]} if tags else {})).run_id
-    fix_night(instance, run_id, steps)
+    tag_planned_night(instance, run_id, steps)
     run = instance.get_run_by_id(run_id)
     assert run is not None
     return run.tags.get(NIGHT)
@@ -29,9 +29,9 @@ def test_a_run_keeps_the_latest_plan_from_its_start() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         planned(instance, "a")
         first = instance.add_run(dg.DagsterRun("nightly")).run_id
-        fix_night(instance, first, ["sweep_results"])
+        tag_planned_night(instance, first, ["sweep_results"])
         planned(instance, "b")
-        fix_night(instance, first, ["sweep_results"])
+        tag_planned_night(instance, first, ["sweep_results"])
         run = instance.get_run_by_id(first)
         assert run is not None
         assert run.tags[NIGHT] == "a" * 16

@@ -19,7 +19,7 @@ from mei_pipeline.night_plan import read_plan
 from mei_pipeline.promotion.promote import Wish, promote
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import drift, pointer_path
-from mei_pipeline.registry.records import Lane, Occasion
+from mei_pipeline.registry.records import AuditContext, Lane
 from mei_pipeline.registry.store import lane_pointer
 from mei_pipeline.settings import Settings
 
@@ -149,8 +149,8 @@ def test_a_rollback_is_a_hand_over_of_its_own(world: World) -> None:
     with graph(world) as (_, instance):
         for step, config_id in enumerate((None, other.config_id, first.config_id)):
             if config_id:
-                occasion = Occasion(AS_OF_MS + step, "a person", "looked at it", "command")
-                promote(registry, world.settings.lanes, Wish(LANE, config_id, step, occasion), policy_id)
+                audit = AuditContext(AS_OF_MS + step, "a person", "looked at it", "command")
+                promote(registry, world.settings.lanes, Wish(LANE, config_id, step, audit), policy_id)
             pointer_path(world.settings.lanes, "paper1").unlink()
             requests = look(hand_over, instance).run_requests or []
             keys += [request.run_key for request in requests]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from market_kit import fill_lake, write_config
 
 from assets import metadata, plots
-from assets.checks import replay_differences, unready
+from assets.checks import non_finite_values, replay_differences
 from assets.partitions import span_ms, touched_months
 from assets.run_context import retried
 from mei_pipeline import files, night_plan
@@ -135,12 +135,12 @@ def test_pictures_are_embedded() -> None:
 def searched(mei_settings: Settings, tmp_path: Path) -> tuple[Settings, night_plan.NightPlan]:
     fill_lake(mei_settings)
     plan = night_plan.plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", AS_OF_MS)
-    bars = night_plan.night_bars(mei_settings, plan)
+    bars = night_plan.load_night_bars(mei_settings, plan)
     run_sweep(
         mei_settings,
         plan.sweep,
         night_plan.search_window(plan, bars),
-        night_plan.night_features(mei_settings, plan, bars),
+        night_plan.build_night_features(mei_settings, plan, bars),
     )
     return mei_settings, plan
 
@@ -159,8 +159,8 @@ def test_a_figure_that_replay_contradicts_is_found(
     searched: tuple[Settings, night_plan.NightPlan], column: str, change: pl.Expr | None
 ) -> None:
     settings, plan = searched
-    bars = night_plan.night_bars(settings, plan)
-    cut, features = night_plan.search_window(plan, bars), night_plan.night_features(settings, plan, bars)
+    bars = night_plan.load_night_bars(settings, plan)
+    cut, features = night_plan.search_window(plan, bars), night_plan.build_night_features(settings, plan, bars)
     rows = read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).head(4)
     if change is not None:
         rows = rows.with_columns(change.alias(column))
@@ -170,12 +170,12 @@ def test_a_figure_that_replay_contradicts_is_found(
 
 def test_a_column_without_a_value_is_found(searched: tuple[Settings, night_plan.NightPlan]) -> None:
     settings, plan = searched
-    bars = night_plan.night_bars(settings, plan)
-    features = night_plan.night_features(settings, plan, bars)
-    assert unready(bars, features) == []
+    bars = night_plan.load_night_bars(settings, plan)
+    features = night_plan.build_night_features(settings, plan, bars)
+    assert non_finite_values(bars, features) == []
     values = np.array(features.values)
     values[1, 100:103, 2] = np.nan
-    assert unready(bars, dataclasses.replace(features, values=values)) == [
+    assert non_finite_values(bars, dataclasses.replace(features, values=values)) == [
         {"column": features.columns[1].label, "symbol": bars.symbols[2], "bars": 3}
     ]
 

@@ -129,18 +129,18 @@ CASES = {
     ),
     "an address of no cluster": (
         "pipeline.yaml",
-        f"{PIPELINE}{PROFILE}engine: {{run: ray, address: 'http://head:8265'}}",
-        "pipeline.yaml:6:20: engine.address: 'http://head:8265' is not allowed; auto, HOST:PORT or ray://HOST:PORT",
+        f"{PIPELINE}{PROFILE}compute: {{backend: ray, address: 'http://head:8265'}}",
+        "pipeline.yaml:6:25: compute.address: 'http://head:8265' is not allowed; auto, HOST:PORT or ray://HOST:PORT",
     ),
     "one and a half GPUs": (
         "pipeline.yaml",
-        f"{PIPELINE}{PROFILE}engine: {{gpus_per_task: 1.5}}",
-        "pipeline.yaml:6:10: engine.gpus_per_task: 1.5 is not allowed; above 1 only whole GPUs",
+        f"{PIPELINE}{PROFILE}compute: {{gpus_per_task: 1.5}}",
+        "pipeline.yaml:6:11: compute.gpus_per_task: 1.5 is not allowed; above 1 only whole GPUs",
     ),
-    "an engine that there is not": (
+    "a backend that there is not": (
         "pipeline.yaml",
-        f"{PIPELINE}{PROFILE}engine: {{run: dask}}",
-        "pipeline.yaml:6:10: engine.run: ",
+        f"{PIPELINE}{PROFILE}compute: {{backend: dask}}",
+        "pipeline.yaml:6:11: compute.backend: ",
     ),
     "overrides out of bounds": (
         "strategy_overrides.yaml",

@@ -41,7 +41,7 @@ def test_a_plan_reads_back_as_it_was_written(mei_settings: Settings, tmp_path: P
     assert folder == night_plan.night_folder(mei_settings, plan)
     assert night_plan.read_plan(mei_settings) == night_plan.read_plan(mei_settings, plan.id) == plan
     assert night_plan.read_plan(mei_settings).id == plan.id
-    assert night_plan.known_nights(mei_settings) == [plan.id[:16]]
+    assert night_plan.planned_nights(mei_settings) == [plan.id[:16]]
 
 
 def test_a_plan_of_an_earlier_version_is_found_by_its_id(mei_settings: Settings, tmp_path: Path) -> None:
@@ -109,38 +109,38 @@ def test_a_symbol_that_the_lake_does_not_have_is_reported(mei_settings: Settings
     more=st.sampled_from("KLMNOP"),
 )
 def test_symbols_are_held_out_by_their_names_alone(names: list[str], count: int, more: str) -> None:
-    found = night_plan.held_out(names, count)
-    assert found == night_plan.held_out(names[::-1], count) == tuple(sorted(found))
+    found = night_plan.choose_holdout_symbols(names, count)
+    assert found == night_plan.choose_holdout_symbols(names[::-1], count) == tuple(sorted(found))
     assert set(found) <= set(names) - set(candidates(names))
     assert len(found) == (count if count <= len(names) - count else 0) or count == 1
     assert len(set(names) - set(found)) >= len(found)
     # Another symbol takes one place at most: who is held out stays so night after night.
     if found:
-        assert len(set(found) - set(night_plan.held_out([*names, more], count))) <= 1
+        assert len(set(found) - set(night_plan.choose_holdout_symbols([*names, more], count))) <= 1
 
 
 def test_a_search_does_not_see_the_symbols_that_are_held_out(mei_settings: Settings, tmp_path: Path) -> None:
     lake = fill_lake(mei_settings)
     plan = night_plan.plan_night(mei_settings, write_config(tmp_path, other_symbols=1), "smoke", AS_OF_MS)
-    (other,) = plan.others
+    (other,) = plan.holdout_symbols
     assert plan.sweep.symbols == tuple(name for name in SYMBOLS if name != other)
-    assert night_plan.night_bars(mei_settings, plan).symbols == plan.sweep.symbols
-    elsewhere = night_plan.others_bars(mei_settings, plan)
+    assert night_plan.load_night_bars(mei_settings, plan).symbols == plan.sweep.symbols
+    elsewhere = night_plan.load_holdout_bars(mei_settings, plan)
     assert elsewhere is not None
-    assert (elsewhere.symbols, elsewhere.data_hash) == ((other,), plan.others_hash)
+    assert (elsewhere.symbols, elsewhere.data_hash) == ((other,), plan.holdout_symbols_hash)
     revised = walk(other, 60, 1).tail(1).with_columns(volume=pl.col("volume") + 1.0)
     merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
-    assert night_plan.night_bars(mei_settings, plan).data_hash == plan.sweep.data_hash
-    again = night_plan.others_bars(mei_settings, plan)
+    assert night_plan.load_night_bars(mei_settings, plan).data_hash == plan.sweep.data_hash
+    again = night_plan.load_holdout_bars(mei_settings, plan)
     assert again is not None
-    assert again.data_hash == plan.others_hash
+    assert again.data_hash == plan.holdout_symbols_hash
 
 
 def test_too_few_symbols_hold_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
     plan = night_plan.plan_night(mei_settings, write_config(tmp_path, other_symbols=2), "smoke", AS_OF_MS)
-    assert (plan.sweep.symbols, plan.others, plan.others_hash) == (SYMBOLS, (), "")
-    assert night_plan.others_bars(mei_settings, plan) is None
+    assert (plan.sweep.symbols, plan.holdout_symbols, plan.holdout_symbols_hash) == (SYMBOLS, (), "")
+    assert night_plan.load_holdout_bars(mei_settings, plan) is None
 
 
 def test_a_plan_says_which_gates_its_symbols_cannot_pass(mei_settings: Settings, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_night_keeps_its_slice_whatever_is_ingested_after_the_plan(mei_setting
     lake = fill_lake(mei_settings)
     plan = night_plan.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
     night_plan.write_plan(mei_settings, plan)
-    before = night_plan.night_bars(mei_settings, plan)
+    before = night_plan.load_night_bars(mei_settings, plan)
     now_ms = AS_OF_MS + DAY_MS
     for _ in range(2):  # a bar that is restated twice, others that are new, funding, another lot
         merge_candles(lake, walk("AAA", 61, 1).tail(50).with_columns(volume=pl.col("volume") + 1.0), now_ms=now_ms)
@@ -218,7 +218,7 @@ def test_a_night_keeps_its_slice_whatever_is_ingested_after_the_plan(mei_setting
     merge_funding(lake, paid.with_columns(time_ms=pl.col("time_ms") + 1, rate=pl.lit(0.01)), now_ms=now_ms)
     merge_instruments(lake, default_instruments(VENUE, {"AAA": 1e6}), now_ms=now_ms)
     planned = night_plan.read_plan(mei_settings)
-    after = night_plan.night_bars(mei_settings, planned)
+    after = night_plan.load_night_bars(mei_settings, planned)
     assert after.data_hash == before.data_hash == plan.sweep.data_hash
     assert np.array_equal(after.prices, before.prices, equal_nan=True)
     assert np.array_equal(after.steps.funding, before.steps.funding)
@@ -233,11 +233,11 @@ def test_a_slice_that_is_gone_says_which_command_plans_again(mei_settings: Setti
     plan = night_plan.plan_night(mei_settings, write_config(tmp_path), "smoke", AS_OF_MS)
     undo(lake, str(merged.ingest_id), now_ms=AS_OF_MS + DAY_MS)
     with pytest.raises(DataError, match="`mei nightly --profile smoke` plans and runs a new one"):
-        night_plan.night_bars(mei_settings, plan)
+        night_plan.load_night_bars(mei_settings, plan)
     old = replace(plan, edition=None)  # as an earlier version wrote it
     assert (old, old.id) == (plan, plan.id)
     with pytest.raises(DataError, match="`mei nightly --profile smoke`"):
-        night_plan.night_bars(mei_settings, old)
+        night_plan.load_night_bars(mei_settings, old)
 
 
 @pytest.mark.parametrize("day", [5, 30])  # before the window, where features begin; in the window
@@ -307,14 +307,14 @@ def test_a_night_reads_the_bars_that_exits_are_decided_on(mei_settings: Settings
     assert plan.sweep.data_hash != hourly.sweep.data_hash
     night_plan.write_plan(mei_settings, plan)
     assert night_plan.read_plan(mei_settings) == plan
-    bars = night_plan.night_bars(mei_settings, plan)
+    bars = night_plan.load_night_bars(mei_settings, plan)
     assert bars.steps.interval == "15m"
     cut = night_plan.search_window(plan, bars)
     assert cut.last - cut.first == 40 * 96
     assert plan.sweep.to_ms == plan.holdout_ms  # the search ends where the holdout begins
     revised = quarters(walk("AAA", 60, 1)).tail(1).with_columns(volume=pl.lit(7.0))
     merge_candles(lake, revised, now_ms=AS_OF_MS + DAY_MS)
-    assert night_plan.night_bars(mei_settings, plan).data_hash == bars.data_hash
+    assert night_plan.load_night_bars(mei_settings, plan).data_hash == bars.data_hash
 
 
 def test_shorter_bars_exclude_a_symbol_too(mei_settings: Settings, tmp_path: Path) -> None:

@@ -19,11 +19,11 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.promotion.promote import Wish
 from mei_pipeline.promotion.promote import promote as promote_wish
 from mei_pipeline.promotion.propose import Assignment, Candidate, Judged, not_by_a_night
-from mei_pipeline.registry.lanes import wanted
+from mei_pipeline.registry.lanes import lane_files
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
-from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion
+from mei_pipeline.registry.records import AuditContext, Basis, Gate, Lane
 from mei_pipeline.registry.store import Registry, add_config, add_evidence, add_verdict, open_registry
-from mei_pipeline.registry.trials import Look
+from mei_pipeline.registry.trials import Trial
 
 POLICY = "p" * 64
 OTHER_POLICY = "q" * 64
@@ -44,8 +44,8 @@ def url(folder: Path) -> str:
         return f"sqlite:///{folder / 'registry.db'}"
     server = make_url(os.environ[SERVER])
     name = "t" + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
-    engine = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection, contextlib.suppress(ProgrammingError):  # it is there already
+    database = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with database.connect() as connection, contextlib.suppress(ProgrammingError):  # it is there already
         connection.execute(text(f"CREATE DATABASE {name}"))
     return server.set(database=name).render_as_string(hide_password=False)
 
@@ -72,9 +72,9 @@ def opened(folder: Path) -> Registry:
     return open_registry(url(folder))
 
 
-def promote(registry, lanes, lane, config_id, policy, generation, occasion, **more):
+def promote(registry, lanes, lane, config_id, policy, generation, audit, **more):
     seam = {"seam": more.pop("seam")} if "seam" in more else {}
-    return promote_wish(registry, lanes, Wish(lane, config_id, generation, occasion, **more), policy, **seam)
+    return promote_wish(registry, lanes, Wish(lane, config_id, generation, audit, **more), policy, **seam)
 
 
 def resolved(number: int = 0, venue: str = "synthetic") -> Resolved:
@@ -102,8 +102,8 @@ def gate(verdict: str = "pass", name: str = "trades") -> Gate:
     return Gate(name, None if verdict == "no evidence" else 31.0, 30.0, verdict, "31 closed trades")
 
 
-def at(now_ms: int = 1, why: str = "a night found it") -> Occasion:
-    return Occasion(now_ms, "nightly", why, f"night {NIGHT}")
+def at(now_ms: int = 1, why: str = "a night found it") -> AuditContext:
+    return AuditContext(now_ms, "nightly", why, f"night {NIGHT}")
 
 
 def judged(
@@ -112,7 +112,7 @@ def judged(
     """Add a config with evidence, measured `on` what `basis` is told, and a verdict on it."""
     config_id = add_config(registry, resolved(number, venue), at())
     identity = add_evidence(registry, config_id, basis(measured or venue, **on), {"sharpe": 1.5}, at())
-    add_verdict(registry, config_id, identity, policy, [gate(verdict)], night_id=night, occasion=at())
+    add_verdict(registry, config_id, identity, policy, [gate(verdict)], night_id=night, audit=at())
     return config_id
 
 
@@ -126,7 +126,7 @@ def by_rank(registry: Registry, judged: Sequence[Judged], lanes: Sequence[Lane])
     A config in a lane that no night moves is for no other one, and one that holds the very lane is assigned anew only
     where it was let in with other kernels.
     """
-    held = {lane.name: wanted(registry, lane.name) for lane in lanes}
+    held = {lane.name: lane_files(registry, lane.name) for lane in lanes}
     reasons = {lane.name: not_by_a_night(lane, held[lane.name] and held[lane.name].pointer) for lane in lanes}
     there = {now.pointer.config_id for name, now in held.items() if now and reasons[name] and now.pointer.state in HELD}
     fallen = {entry.config_id for entry in judged if not entry.passed}
@@ -148,10 +148,10 @@ def by_rank(registry: Registry, judged: Sequence[Judged], lanes: Sequence[Lane])
     return assigned
 
 
-def look() -> Look:
-    return Look(
+def trial() -> Trial:
+    return Trial(
         night_id=NIGHT,
-        slot="finalist 1",
+        rank="finalist 1",
         config_ids=("a" * 64, "b" * 64),
         venue="binance",
         first_day=date(2026, 1, 2),

@@ -21,8 +21,8 @@ from mei_pipeline.night_plan import NightPlan, night_folder, read_plan
 from mei_pipeline.promotion.moves import pause
 from mei_pipeline.promotion.propose import changes, promote_proposals
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.lanes import lanes_of
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.lanes import configured_lanes
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.registry.store import get_config, lane_pointers
 from mei_pipeline.report.document import (
     Figures,
@@ -83,7 +83,9 @@ def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) ->
         assert all(gate.explanation in page.words for gate in each.gates)
         assert len(each.gates) > 15
     assert len(judgements) == len(read_candidates(ended, plan).finalists)
-    assert all(name in text and name in page.words for name in (*LANES, plan.id, *plan.sweep.symbols, *plan.others))
+    assert all(
+        name in text and name in page.words for name in (*LANES, plan.id, *plan.sweep.symbols, *plan.holdout_symbols)
+    )
     assert unnamed(ended, plan, text) == ()
     assert set(unnamed(ended, plan, "")) >= set(LANES)
 
@@ -193,13 +195,13 @@ def test_a_proposal_that_was_not_applied_is_no_normal_outcome(ended: Settings) -
 
 def test_what_a_lane_does_later_is_told_as_of_now(ended: Settings) -> None:
     registry = open_registry(ended.registry)
-    pause(registry, ended.lanes, "paper1", Occasion(NOW_MS + 1, "a person", "too hot", "command"))
+    pause(registry, ended.lanes, "paper1", AuditContext(NOW_MS + 1, "a person", "too hot", "command"))
     (row, *_) = tables(report_of(facts_of(ended)), "Lanes")[""].rows
     assert (row[0], row[3], row[7]) == ("paper1", "moved", "paused")
     config = load_config(ended.config)
-    again = Occasion(NOW_MS + 2, "test", "again", "job")
+    again = AuditContext(NOW_MS + 2, "test", "again", "job")
     policy_id = config.policy.selection.id
-    promote_proposals(registry, ended.lanes, lanes_of(config.lanes), policy_id=policy_id, occasion=again)
+    promote_proposals(registry, ended.lanes, configured_lanes(config.lanes), policy_id=policy_id, audit=again)
     assert tables(report_of(facts_of(ended)), "Lanes")[""].rows[0] == row
 
 

@@ -117,13 +117,13 @@ def test_a_night_is_refused_before_it_searches(mei_settings: Settings, tmp_path:
     config = load_config(tmp_path / "config")
     plan = night_plan.plan_night(settings, config, "smoke", END_MS)
     assert plan.sweep.benchmark == "BTC/USDT:USDT"
-    assert plan.others
-    assert "BTC/USDT:USDT" not in plan.others
+    assert plan.holdout_symbols
+    assert "BTC/USDT:USDT" not in plan.holdout_symbols
     night_plan.write_plan(settings, plan)
     assert night_plan.read_plan(settings) == plan
-    others = night_plan.others_bars(settings, plan)
+    others = night_plan.load_holdout_bars(settings, plan)
     assert others is not None
-    assert others.symbols == tuple(sorted((*plan.others, "BTC/USDT:USDT")))
+    assert others.symbols == tuple(sorted((*plan.holdout_symbols, "BTC/USDT:USDT")))
     late = walk("BTC", 20, 1).with_columns(symbol=pl.lit("BTC/USDT:USDT"))
     only_old = fill(mei_settings, "{}-late", ("ETH", "SOL"))
     merge_candles(only_old, late, now_ms=END_MS + DAY_MS)

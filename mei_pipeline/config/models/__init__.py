@@ -3,13 +3,13 @@
 from mei_pipeline.config.base import MarketValues
 from mei_pipeline.config.models.lane import LaneConfig
 from mei_pipeline.config.models.overrides import Overrides
-from mei_pipeline.config.models.pipeline import Engine, PipelineConfig, Profile, Retention, Window
+from mei_pipeline.config.models.pipeline import Compute, PipelineConfig, Profile, Retention, Window
 from mei_pipeline.config.models.policy import Gates, PolicyConfig, Roles, Selection, Spikes, Stress, WalkForward
 from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
 from mei_pipeline.config.models.sweep import Listed, Range, SweepSpec
 
 __all__ = [
-    "Engine",
+    "Compute",
     "FilesSource",
     "Gates",
     "LaneConfig",

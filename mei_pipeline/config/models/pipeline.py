@@ -55,10 +55,10 @@ class Retention(FileModel):
 _ADDRESS = re.compile(r"auto|(ray://)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
 
-class Engine(FileModel):
+class Compute(FileModel):
     """What runs the combos of a sweep: this machine, or a Ray cluster that is already there."""
 
-    run: Literal["local", "ray"] = "local"
+    backend: Literal["local", "ray"] = "local"
     """`local`: this machine; `ray`: the cluster at `address`."""
     address: str = "auto"
     """Where the cluster is: `HOST:PORT` of its head, for a machine that has joined it; `auto` for the cluster that this
@@ -72,7 +72,7 @@ class Engine(FileModel):
     twice as many as it can run at once."""
 
     @model_validator(mode="after")
-    def _possible(self) -> "Engine":
+    def _possible(self) -> "Compute":
         found = {}
         if not _ADDRESS.fullmatch(self.address):
             found["address"] = f"{self.address!r} is not allowed; auto, HOST:PORT or ray://HOST:PORT"
@@ -113,7 +113,7 @@ class PipelineConfig(FileModel):
     """Where an ingest fetches from, in order; each names its venue."""
     window: Window = Window()
     """The slice of the lake that a night works on."""
-    engine: Engine = Engine()
+    compute: Compute = Compute()
     """What runs the combos of a sweep."""
     profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
     """Kinds of night by name: `mei nightly --profile NAME`."""
