@@ -13,7 +13,7 @@ from assets.selection import role_assignments
 from mei_pipeline import files
 from mei_pipeline.errors import MeiError
 from mei_pipeline.notify import send_moves
-from mei_pipeline.params.identity import config_id, make_resolved
+from mei_pipeline.params.identity import config_id, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.promotion.proposals import Deployments, propose
 from mei_pipeline.promotion.propose import LanePromotion, LaneProposal, promote_proposals
@@ -191,7 +191,7 @@ def _config_valid(registry: Registry, lanes: Sequence[LaneProposal]) -> dg.Asset
         if lane.new is not None:
             try:
                 stored = get_config(registry, lane.new).resolved
-                found = config_id(make_resolved(read_catalog(), **vars(stored)))
+                found = config_id(resolve_config(read_catalog(), **vars(stored)))
             except MeiError as error:
                 problems.append({"lane": lane.lane, "config": lane.new, "problem": str(error)})
             else:

@@ -13,7 +13,7 @@ from assets.plots import line_plot
 from assets.research import ProgressResource, features, night_plan, sweep_results
 from assets.run_lock import plan_of
 from mei_pipeline.night_plan import NightPlan, night_folder
-from mei_pipeline.pages import figure
+from mei_pipeline.pages import cell_text
 from mei_pipeline.promotion.proposals import assign_night
 from mei_pipeline.promotion.propose import Assignment
 from mei_pipeline.registry.home import open_home_registry
@@ -246,7 +246,7 @@ def candidates_frame(chosen: Candidates) -> pl.DataFrame:
             each.out_of_sample.sharpe,
             each.out_of_sample.return_pct,
             each.out_of_sample.max_drawdown_pct,
-            each.out_of_sample.round_trips,
+            each.out_of_sample.trades,
             each.holdout.sharpe,
             each.holdout.return_pct,
         )
@@ -300,7 +300,7 @@ def _gated(gated: Gated) -> Metadata:
         for each in gated.judgements:
             gate = next(gate for gate in each.gates if gate.name == name)
             row["threshold"] = gate.threshold
-            row[f"slot {each.slot}"] = f"{figure(gate.value)} {gate.verdict}"
+            row[f"slot {each.slot}"] = f"{cell_text(gate.value)} {gate.verdict}"
         matrix.append(row)
     search = gated.search
     return entries(

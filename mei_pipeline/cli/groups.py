@@ -1,4 +1,4 @@
-"""Help of commands: nothing is cut off, and no word is broken."""
+"""Help of commands: full sentences, folded only at spaces."""
 
 from collections.abc import Iterable
 

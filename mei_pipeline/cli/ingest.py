@@ -46,9 +46,9 @@ def ingest(
     end: datetime | None,
     as_json: bool,
 ) -> None:
-    """Bring candles and funding into the lake: closed bars are merged, bad ones refused by name, changed ones kept.
+    """Load candles and funding into the lake: merge closed bars, refuse invalid rows, keep revisions.
 
-    Doing it again changes nothing. `mei lake undo` takes an ingest back.
+    Repeating an ingest changes nothing. `mei lake undo` takes an ingest back.
     """
     from mei_pipeline.candles.ingest import FOREVER_MS
     from mei_pipeline.candles.ingest import ingest as run
@@ -90,7 +90,7 @@ def ingest(
 def _sources(
     path: str | None, venue: str | None, interval: str | None, columns: dict[str, str], preset: str | None
 ) -> list[tuple["Source", tuple[str, ...], int]]:
-    """Sources with the intervals to fetch and the earliest time, from the options or from pipeline.yaml."""
+    """Return sources, intervals and the earliest time, from the options or from pipeline.yaml."""
     from mei_pipeline.candles.intervals import interval_ms, month_range
     from mei_pipeline.candles.sources import build
     from mei_pipeline.candles.sources.files import open_files

@@ -1,4 +1,4 @@
-"""`mei kernels`: make the machine code of GPUs ahead of time, and see what is there."""
+"""`mei kernels`: compile GPU kernels ahead of time, and list them."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ _COLUMNS = ("strategy", "architecture", "kernel", "registers", "stack bytes", "s
 
 @click.group(cls=Group)
 def kernels() -> None:
-    """Kernels for GPUs, compiled where no GPU is; processors compile theirs by themselves (mei warmup)."""
+    """Compile GPU kernels on any machine, and list them; `mei warmup` compiles those of the CPU."""
 
 
 @kernels.command()
@@ -23,7 +23,7 @@ def kernels() -> None:
 @click.option("--strategy", "strategies", multiple=True, help="Only this strategy; may be given more than once.")
 @result_options
 def build(arch: str, out: Path | None, strategies: tuple[str, ...], as_json: bool) -> None:
-    """Compile the rules of all strategies to PTX and machine code; needs neither a GPU nor a driver."""
+    """Compile the rules of all strategies to PTX and machine code, without a GPU or a driver."""
     from mei_pipeline.settings import read_settings
     from mei_pipeline.simulation.device import build_kernels
 
@@ -40,7 +40,7 @@ def build(arch: str, out: Path | None, strategies: tuple[str, ...], as_json: boo
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @result_options
 def list_(folder: Path | None, as_json: bool) -> None:
-    """Show the kernels in FOLDER (default: MEI_KERNELS), and whether they are of the rules of this checkout."""
+    """List the kernels in FOLDER (default: MEI_KERNELS), and show if they match this checkout."""
     from mei_pipeline.settings import read_settings
 
     _show(folder or read_settings().kernels, as_json=as_json)

@@ -1,4 +1,4 @@
-"""`mei coverage`, `mei lake`, `mei backup` and `mei restore`; `mei ingest` is in `ingest`."""
+"""The commands `mei coverage`, `mei lake`, `mei backup` and `mei restore`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ _LATEST = 15  # ingests that `lake show` lists
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the heat map to this file.")
 @result_options
 def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_json: bool) -> None:
-    """Show which bars the lake has per symbol and interval, and what is known about those that it lacks."""
+    """Show stored and missing bars of the lake by symbol and interval."""
     import polars as pl
 
     from mei_pipeline.candles import coverage as cover
@@ -59,14 +59,14 @@ def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_
 
 @click.group("lake", cls=Group)
 def lake_group() -> None:
-    """Look at the lake, verify it, see what was revised, take an ingest back, confirm bars that look impossible."""
+    """Inspect and verify the lake, list revisions, take an ingest back, confirm implausible bars."""
 
 
 @lake_group.command("show")
 @click.option("--all", "every", is_flag=True, help=f"List every ingest and finding, not only {_LATEST} of each.")
 @result_options
 def show(every: bool, as_json: bool) -> None:
-    """Show what the lake holds, what the rules find in it, and its ingests."""
+    """Show the content of the lake, its quality findings and its ingests."""
     from mei_pipeline.candles import store
 
     lake = _lake()
@@ -167,7 +167,7 @@ def revisions(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show bars that a later ingest gave other values, newest change last."""
+    """List bars whose values a later ingest changed, newest change last."""
     from mei_pipeline.candles import lake as station
     from mei_pipeline.candles import store
     from mei_pipeline.candles.schema import CANDLES, FUNDING
@@ -210,7 +210,7 @@ def revisions(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @result_options
 def undo(ingest_id: str, yes: bool, as_json: bool) -> None:
-    """Take back one ingest: bars it added go away, bars it revised get their previous values."""
+    """Take back one ingest: remove the bars that it added, restore the values that it revised."""
     from mei_pipeline.candles import lake as station
     from mei_pipeline.candles import store
 
@@ -239,9 +239,9 @@ lake_group.add_command(confirm)
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @JSON
 def backup(out: Path, as_json: bool) -> None:
-    """Write lake, registry, lanes, the home's config/ and its nights to the tar file OUT.
+    """Write lake, registry, lanes, config/ and nights of the home to the tar file OUT.
 
-    The new file is read back and checked before it replaces OUT: a damaged home leaves the last good backup.
+    The new file is read back and checked before it replaces OUT, so a damaged home keeps the last good backup.
     """
     from mei_pipeline.backup.run import backup as run
 
@@ -260,7 +260,7 @@ def backup(out: Path, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace what the home has; the old files are moved aside.")
 @JSON
 def restore(archive: Path, force: bool, as_json: bool) -> None:
-    """Put what a backup holds into the home (MEI_HOME), after checking every hash and the registry."""
+    """Restore a backup into the home (MEI_HOME), after checking every hash and the registry."""
     from mei_pipeline.backup.run import restore as run
     from mei_pipeline.errors import ConfigError
 
@@ -276,7 +276,7 @@ def restore(archive: Path, force: bool, as_json: bool) -> None:
 
 
 def _findings(lake: "Lake") -> "dict[tuple[str, str], Findings]":
-    """Findings about the candles of the whole lake, by venue and interval; none where a file is damaged."""
+    """Return the findings of the whole lake by venue and interval; damaged files are left out."""
     from mei_pipeline.candles.findings import findings
     from mei_pipeline.candles.lake import intervals, venues
     from mei_pipeline.errors import DataError
@@ -292,7 +292,7 @@ def _findings(lake: "Lake") -> "dict[tuple[str, str], Findings]":
 
 
 def _parts(lake: "Lake", found: "dict[tuple[str, str], Findings]") -> list[dict[str, Any]]:
-    """What each folder of the lake holds."""
+    """Return the content of each folder of the lake."""
     from mei_pipeline.candles import store
     from mei_pipeline.candles.quality import Findings
     from mei_pipeline.candles.schema import TABLES

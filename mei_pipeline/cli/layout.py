@@ -90,7 +90,7 @@ def _least(text: str, value: int) -> int:
 
 
 def _share(room: int, wishes: Sequence[int]) -> list[int]:
-    """Divide room among wishes: small ones are fulfilled, large ones get equal parts of what remains."""
+    """Divide the room: columns that want little get all of it, the others share the rest equally."""
     given = [0] * len(wishes)
     by_size = sorted(range(len(wishes)), key=wishes.__getitem__)
     for left, index in zip(range(len(wishes), 0, -1), by_size, strict=True):

@@ -1,6 +1,6 @@
-"""How commands speak: results on stdout, everything said along the way on stderr.
+"""Output of commands: results on stdout, messages and progress on stderr.
 
-Control characters of what others wrote are shown as escapes, so that no name and no reason can drive the terminal.
+Control characters in foreign text are shown as escapes, so that a name or a reason can't control the terminal.
 Colours and bars appear only in a terminal and respect `NO_COLOR`; `rich` is imported when something is drawn.
 """
 
@@ -27,7 +27,7 @@ _WIDE = ContextVar("wide", default=False)
 
 
 def expect_answer() -> None:
-    """Begin a command: it has not printed a JSON object yet."""
+    """Start a command whose JSON object is not printed yet."""
     _ANSWERED.set(False)
 
 
@@ -58,17 +58,17 @@ def echo(text: str = "", *, end: str = "\n") -> None:
 
 
 def note(text: str) -> None:
-    """Say something to the person at the terminal, on stderr."""
+    """Print a message on stderr."""
     _console(stderr=True).print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """Say on stderr that something is not as it should be, though the command goes on."""
+    """Print a warning on stderr; the command continues."""
     _say("warning", "yellow", text)
 
 
 def fail(text: str) -> None:
-    """Say on stderr why the command ends without a result."""
+    """Print the error that ends the command on stderr."""
     _say("error", "red", text)
 
 
@@ -134,13 +134,13 @@ def _hidden_columns(names: Sequence[str], room: int) -> str:
 
 @contextmanager
 def bar(title: str = "", total: int | None = None) -> Generator[Progress]:
-    """Give a `Progress` that is drawn as bars on stderr, one per kind of work.
+    """Return a `Progress` that draws bars on stderr, one per kind of work.
 
-    Where stderr is no terminal it writes a line when work begins and ends, and one every ten seconds between.
+    If stderr is not a terminal, it writes a line at the start and the end, and every ten seconds between.
 
     Args:
         title: Shown before the first report comes; empty for none.
-        total: Units of work expected before the first report, where that is known.
+        total: Units of work expected before the first report, if known.
     """
     if _console(stderr=True).is_terminal:
         with _drawn(title, total) as progress:

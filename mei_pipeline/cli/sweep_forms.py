@@ -1,4 +1,4 @@
-"""What commands of `mei sweep` say of a search, as tables and as JSON values."""
+"""Results of sweeps as tables and as JSON values."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
     from mei_pipeline.housekeeping import RetentionDecision
     from mei_pipeline.sweep.catalog import StoredSweep
-    from mei_pipeline.sweep.compare import Comparison, Winner
+    from mei_pipeline.sweep.compare import ComparedBest, Comparison
     from mei_pipeline.sweep.plan import SweepPlan
     from mei_pipeline.sweep.results import Results
     from mei_pipeline.sweep.summary import HeatMap, SweepSummary
-    from mei_pipeline.sweep.top import Best
+    from mei_pipeline.sweep.top import BestCombos
 
 _HEADLINE = (
     "sharpe",
@@ -30,24 +30,24 @@ _FIRST_SHOWN = ("return_pct", "max_drawdown_pct", "trades")  # figures that stan
 _FRONT_SHOWN = 10
 
 
-def shown(plan: "SweepPlan", best: "Best", metric: str = "sharpe") -> "pl.DataFrame":
-    """Return the metrics that say most, `metric` first, then the axes, of which there may be dozens."""
+def main_columns(plan: "SweepPlan", best: "BestCombos", metric: str = "sharpe") -> "pl.DataFrame":
+    """Return the main metrics, `metric` first, then the axes."""
     from mei_pipeline.sweep.top import STANDS_FOR
 
     figures = dict.fromkeys((metric, *_HEADLINE))
     return best.rows.select("combo", *figures, STANDS_FOR, *(path for path, _ in plan.axes))
 
 
-def left_out(best: "Best") -> dict[str, int]:
-    """Which combos are not listed, as JSON values."""
-    return {"min_trades": best.min_trades, "left_out_for_few_trades": best.few}
+def left_out(best: "BestCombos") -> dict[str, int]:
+    """Return the numbers of combos that are not listed, as JSON values."""
+    return {"min_trades": best.min_trades, "left_out_for_few_trades": best.excluded}
 
 
-def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> None:
-    """The best combos with the axes in which they differ; what they have in common goes into a line of its own."""
+def table_of_best(plan: "SweepPlan", best: "BestCombos", metric: str, combos: int) -> None:
+    """Print the best combos with the axes in which they differ; a line shows the values that they share."""
     from mei_pipeline.sweep.top import STANDS_FOR
 
-    rows = shown(plan, best, metric)
+    rows = main_columns(plan, best, metric)
     common = [path for path, _ in plan.axes if rows[path].n_unique() == 1]
     differing = rows.drop(common, [] if (rows[STANDS_FOR] > 1).any() else STANDS_FOR)
     headings = dict(zip(rows.columns, column_headings(rows.columns), strict=True))
@@ -60,12 +60,12 @@ def table_of_best(plan: "SweepPlan", best: "Best", metric: str, combos: int) -> 
         output.echo("all have    " + ", ".join(f"{headings[path]} {first[path]}" for path in common))
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
         output.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
-    if best.left_out:
-        output.note(f"{best.left_out}; `mei sweep top SWEEP --all` lists them")
+    if best.exclusion_note:
+        output.note(f"{best.exclusion_note}; `mei sweep top SWEEP --all` lists them")
 
 
-def fate_of(decision: "RetentionDecision") -> dict[str, Any]:
-    """A sweep and what becomes of it, as JSON values."""
+def retention_values(decision: "RetentionDecision") -> dict[str, Any]:
+    """Return a sweep with its retention status as JSON values."""
     sweep, plan = decision.sweep, decision.sweep.plan
     told = {
         "sweep": sweep.id if plan is None else plan.id,
@@ -92,10 +92,10 @@ def fate_of(decision: "RetentionDecision") -> dict[str, Any]:
     return told
 
 
-def line_of(decision: "RetentionDecision") -> tuple[object, ...]:
-    """The same as a row of the list."""
+def retention_row(decision: "RetentionDecision") -> tuple[object, ...]:
+    """Return a sweep with its retention status as a row of the list."""
     sweep, plan = decision.sweep, decision.sweep.plan
-    kept = decision.kept or "no: removed by the next night"
+    kept = decision.kept or "no: removed by the next nightly run"
     tail = (sweep.state, sweep.bytes / 1e6, _utc(sweep.written_ms), kept)
     if plan is None:
         return (sweep.id, None, None, None, None, None, None, *tail)
@@ -103,8 +103,8 @@ def line_of(decision: "RetentionDecision") -> tuple[object, ...]:
     return (sweep.id, plan.strategy, bars, len(plan.symbols), days, sweep.done, plan.combos, *tail)
 
 
-def story_of(stored: "StoredSweep", results: "Results") -> dict[str, Any]:
-    """A sweep and how far it has come, as JSON values."""
+def progress_values(stored: "StoredSweep", results: "Results") -> dict[str, Any]:
+    """Return a sweep and its progress as JSON values."""
     return {
         "sweep": results.plan.id,
         "folder": str(stored.folder),
@@ -116,7 +116,7 @@ def story_of(stored: "StoredSweep", results: "Results") -> dict[str, Any]:
 
 
 def summary_of(plan: "SweepPlan", summary: "SweepSummary", maps: "tuple[HeatMap, ...]") -> dict[str, Any]:
-    """What came of a sweep, as JSON values; null where there is no figure."""
+    """Return the summary of a sweep as JSON values; null for a missing figure."""
     return {
         "by": summary.metric,
         "lost_money_pct": 100.0 * summary.lost_frac,
@@ -125,7 +125,7 @@ def summary_of(plan: "SweepPlan", summary: "SweepSummary", maps: "tuple[HeatMap,
         "deviation": _finite(summary.deviation),
         "least": _finite(summary.least),
         "greatest": _finite(summary.greatest),
-        "top": shown(plan, summary.best, summary.metric).to_dicts(),
+        "top": main_columns(plan, summary.best, summary.metric).to_dicts(),
         **left_out(summary.best),
         "pareto_front": summary.front.to_dicts(),
         "axes": [
@@ -158,8 +158,8 @@ def summary_of(plan: "SweepPlan", summary: "SweepSummary", maps: "tuple[HeatMap,
 def print_summary(
     stored: "StoredSweep", results: "Results", summary: "SweepSummary", maps: "tuple[HeatMap, ...]"
 ) -> None:
-    """What came of a sweep, as tables."""
-    from mei_pipeline.svg import said
+    """Print the summary of a sweep as tables."""
+    from mei_pipeline.svg import value_text
 
     plan = results.plan
     span = f"{summary.least:.4g} to {summary.greatest:.4g}, mean {summary.mean:.4g}, deviation {summary.deviation:.4g}"
@@ -188,7 +188,7 @@ def print_summary(
                 name,
                 100.0 * effect.share,
                 ", ".join(
-                    f"{said(value)}: {mean:.3g}"
+                    f"{value_text(value)}: {mean:.3g}"
                     for value, mean, count in zip(effect.values, effect.mean, effect.count, strict=True)
                     if count
                 ),
@@ -214,7 +214,7 @@ def _print_heat(heat: "HeatMap", paths: "list[str]") -> None:
 
 
 def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:
-    """Two sweeps side by side, as tables."""
+    """Print the comparison of two sweeps as tables."""
     for difference in found.differences:
         output.echo(difference)
     output.table(
@@ -232,13 +232,13 @@ def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:
     )
 
 
-def _winner(name: str, winner: "Winner", place: int) -> tuple[object, ...]:
+def _winner(name: str, winner: "ComparedBest", place: int) -> tuple[object, ...]:
     ranks = f"{winner.ranks[0]:,} and {winner.ranks[1]:,}"
     return (name, winner.combo[place], winner.combo[1 - place], *winner.values, ranks)
 
 
 def _finite(value: float) -> float | None:
-    """NaN, which stands for no combo, as JSON says it."""
+    """Return None for NaN, which stands for a missing combo."""
     return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 

@@ -28,10 +28,10 @@ from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.market import DAY_MS, Bars, context_only, window
 from mei_pipeline.simulation.memory import features_of, threads_of
-from mei_pipeline.simulation.run import Outcome, encode_combos, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
-from mei_pipeline.sweep.search.methods import choice_of
+from mei_pipeline.sweep.search.methods import make_method
 from mei_pipeline.workers import end_with_parent
 
 DAYS_OUT_OF_SAMPLE = 280
@@ -226,13 +226,13 @@ def _sweep(experiment: Experiment, bars: Bars, features: FeatureSet, plan: Sweep
 
 def all_numbers(settings: Settings, plan: SweepPlan) -> Ints:
     """Numbers [K] of all combos that the search of `plan` runs, a grid or a sample."""
-    choice = choice_of(plan, settings.sweeps)  # of a grid or a sample: it reads no file
+    choice = make_method(plan, settings.sweeps)  # of a grid or a sample: it reads no file
     return np.concatenate([choice.numbers(index) for index in range(plan.chunks)])
 
 
 def run_numbers(
     settings: Settings, bars: Bars, features: FeatureSet, plan: SweepPlan, numbers: Ints, threads: int
-) -> Outcome:
+) -> ComboOutcomes:
     """Run the combos `numbers` [K] of a plan over its days, in `threads` threads; 0 means one per processor."""
     values = {**plan.params, **plan.axis_values(numbers)}
     combos = encode_combos(

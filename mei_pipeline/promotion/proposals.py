@@ -14,7 +14,7 @@ from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.night_plan import NightPlan, anchor_of, night_folder, spike_bounds
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Incumbent, Standing, assign, failure
 from mei_pipeline.promotion.propose import (
     Assignment,
@@ -235,8 +235,8 @@ def _incumbent(
 
 
 def _without_marked(
-    settings: Settings, config: Config, resolved: Resolved, window: tuple[int, int], as_of_ms: int
-) -> Resolved:
+    settings: Settings, config: Config, resolved: ResolvedConfig, window: tuple[int, int], as_of_ms: int
+) -> ResolvedConfig:
     """Leave out the symbols with a bar that no market makes, so that an error of the data is no failure of a config."""
     lake, bounds = Lake(settings.lake), spike_bounds(config)
     marked = marked_symbols(lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds, as_of_ms)
@@ -261,13 +261,13 @@ def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:
     )
 
 
-def _ground(settings: Settings, resolved: Resolved, anchor_ms: int, to_ms: int) -> Ground:
+def _ground(settings: Settings, resolved: ResolvedConfig, anchor_ms: int, to_ms: int) -> Ground:
     bars = load_bars(Lake(settings.lake), resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
     use_kernels(settings)
     return Ground(settings, bars, build_features(bars, columns_for(resolved), settings.features))
 
 
-def _since(ground: Ground, resolved: Resolved, from_ms: int, to_ms: int) -> dict[str, float | None]:
+def _since(ground: Ground, resolved: ResolvedConfig, from_ms: int, to_ms: int) -> dict[str, float | None]:
     """Fall, profit factor and round trips from a day on; None before the first whole day."""
     if from_ms >= to_ms:
         return {"drawdown_pct": None, "profit_factor": None, "round_trips": None}

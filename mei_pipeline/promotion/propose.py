@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from mei_pipeline.errors import DataError, MeiError, Refused
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.promote import Decision, Move, Promotion, Wish, carry_out, decide, held_by, judged_for
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.database import Registry, read_transaction
@@ -45,7 +45,7 @@ class Candidate:
         score: Ranks those that passed, higher is better; only out-of-sample figures belong in it.
     """
 
-    resolved: Resolved
+    resolved: ResolvedConfig
     basis: Basis
     metrics: Mapping[str, Any]
     gates: tuple[Gate, ...]
@@ -259,7 +259,7 @@ def promote_proposals(
     return tuple(sorted(outcomes, key=lambda outcome: outcome.lane))
 
 
-def changes(old: Resolved | None, new: Resolved) -> tuple[Change, ...]:
+def changes(old: ResolvedConfig | None, new: ResolvedConfig) -> tuple[Change, ...]:
     """The parameters in which two resolved configs differ, by dotted path."""
     before, after = _flat(old) if old else {}, _flat(new)
     return tuple(
@@ -407,7 +407,7 @@ def _failed(lane: str, pointer: Pointer | None, error: MeiError) -> LanePromotio
     return LanePromotion(lane, pointer, moved=False, refused=words, reason=words, files=(), error=error)
 
 
-def _flat(resolved: Resolved) -> dict[str, Any]:
+def _flat(resolved: ResolvedConfig) -> dict[str, Any]:
     rest = {key: value for key, value in as_dict(resolved).items() if key not in {"params", "market", "symbol_params"}}
     own = {
         f"symbol_params.{symbol}.{path}": value

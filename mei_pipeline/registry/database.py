@@ -44,7 +44,7 @@ BUSY_TIMEOUT_S = 10.0
 _WRITES = "mei_writes"
 _WRITE_LOCK = 0x4D4549  # "MEI"; any number will do that all who write to the database agree on
 _TRY_EVERY_S = 0.5
-_CONTENT = (configs.name, trials.name, "looks")  # version 2 names the table of trials `looks`
+_CONTENT = (configs.name, trials.name, "looks")  # the last is the name in version 2
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.proposals import Compared, read_assigned, read_compared
 from mei_pipeline.promotion.propose import Assignment, Change, changes
 from mei_pipeline.registry.database import Registry
@@ -162,5 +162,5 @@ def _story(
     )
 
 
-def _resolved(registry: Registry, config_id: str) -> Resolved:
+def _resolved(registry: Registry, config_id: str) -> ResolvedConfig:
     return get_config(registry, config_id).resolved

@@ -1,9 +1,9 @@
 """What a report says of the lanes: who held them, who was chosen and why, and what the registry noted."""
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.report.document import Block, Section, Table, Words
+from mei_pipeline.report.document import Block, Paragraph, Section, Table
 from mei_pipeline.report.facts import Facts, LaneStory
-from mei_pipeline.svg import said
+from mei_pipeline.svg import value_text
 
 SHORT = 12
 """Digits of an id that are shown."""
@@ -24,7 +24,7 @@ def move_of(lane: LaneStory) -> str:
 def lanes_section(facts: Facts) -> Section:
     """The section."""
     if not facts.lanes:
-        return Section("Lanes", (Words("config/lanes has no lane: there is nothing to deploy to."),))
+        return Section("Lanes", (Paragraph("config/lanes has no lane: there is nothing to deploy to."),))
     rows = [
         (
             each.lane,
@@ -41,7 +41,7 @@ def lanes_section(facts: Facts) -> Section:
     heading = ("lane", "held before", "chosen", "outcome", "why", "holds now", "generation", "state")
     blocks: list[Block] = [Table("", heading, tuple(rows))]
     if differing := [
-        (each.lane, change.path, *(None if value is None else said(value) for value in (change.old, change.new)))
+        (each.lane, change.path, *(None if value is None else value_text(value) for value in (change.old, change.new)))
         for each in facts.lanes
         for change in each.changes
     ]:

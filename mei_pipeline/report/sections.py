@@ -7,9 +7,9 @@ from markupsafe import Markup
 from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.quality import RULES
-from mei_pipeline.pages import Bad, Good, figure
+from mei_pipeline.pages import Bad, Good, cell_text
 from mei_pipeline.registry.records import Gate
-from mei_pipeline.report.document import Block, Figures, Pictures, Report, Section, Table, Words
+from mei_pipeline.report.document import Block, Paragraph, Pictures, Report, Section, Table, Tiles
 from mei_pipeline.report.facts import Facts, Searched
 from mei_pipeline.report.lanes import lanes_section, move_of, short
 from mei_pipeline.selection.io import Finalist
@@ -17,7 +17,7 @@ from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_
 from mei_pipeline.selection.segments import Leg
 from mei_pipeline.selection.verdicts import Judgement
 from mei_pipeline.simulation.market import DAY_MS
-from mei_pipeline.svg import said
+from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.pictures import axes_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
 
@@ -67,8 +67,8 @@ def _overview(facts: Facts) -> Section:
         ("combos tried", f"{plan.sweep.combos:,}"),
         ("of them lost money", f"{100.0 * facts.searched.summary.lost_frac:.1f} %" if facts.searched else "-"),
         ("finalists that passed", f"{sum(each.passed for each in judgements)} of {len(judgements)}"),
-        ("probability of backtest overfitting", figure(overfitting)),
-        ("looks at these days", figure(search.looks if search else None)),
+        ("probability of backtest overfitting", cell_text(overfitting)),
+        ("looks at these days", cell_text(search.looks if search else None)),
         ("lanes moved", f"{sum(each.moved for each in facts.lanes)} of {len(facts.lanes)}"),
     )
     rows = (
@@ -80,13 +80,13 @@ def _overview(facts: Facts) -> Section:
         ("policy", plan.selection.id[:16]),
         ("report written", iso(facts.written_ms // 1000 * 1000)),
     )
-    return Section("At a glance", (Figures(figures), Table("", ("", "value"), rows)))
+    return Section("At a glance", (Tiles(figures), Table("", ("", "value"), rows)))
 
 
 def _finalists(facts: Facts) -> Section:
     finalists = facts.found.finalists
     if not finalists:
-        return Section("Finalists", (Words("None: no combo made money on the days that finalists are chosen on."),))
+        return Section("Finalists", (Paragraph("None: no combo made money on the days that finalists are chosen on."),))
     verdicts = {each.slot: each for each in facts.gated.judgements}
     heading = (
         "slot", "config", "combo", "verdict", "Sharpe in", "Sharpe out", "return out, %", "drawdown out, %",
@@ -102,11 +102,11 @@ def _finalists(facts: Facts) -> Section:
             each.out_of_sample.sharpe,
             each.out_of_sample.return_pct,
             each.out_of_sample.max_drawdown_pct,
-            each.out_of_sample.round_trips,
+            each.out_of_sample.trades,
             each.holdout.sharpe,
             each.holdout.return_pct,
             each.holdout.max_drawdown_pct,
-            each.holdout.round_trips,
+            each.holdout.trades,
         )
         for each in finalists
     ]
@@ -119,7 +119,7 @@ def _finalists(facts: Facts) -> Section:
     axes = [path for path, _ in facts.plan.sweep.axes]
     values = tuple((path, *(_value(each.params.get(path)) for each in finalists)) for path in axes)
     parameters = Table("Their parameters", ("axis", *(f"slot {each.slot}" for each in finalists)), values)
-    return Section("Finalists", (Words(legend), Table("", heading, tuple(rows)), Pictures(pictures), parameters))
+    return Section("Finalists", (Paragraph(legend), Table("", heading, tuple(rows)), Pictures(pictures), parameters))
 
 
 def equity_pictures(
@@ -150,7 +150,7 @@ def _fallen(facts: Facts) -> Section:
         blocks.append(
             Table("At the gates", ("gate", "fell", "no evidence", "of", "who"), tuple(fell))
             if fell
-            else Words("At the gates: nobody. Every finalist passed every gate.")
+            else Paragraph("At the gates: nobody. Every finalist passed every gate.")
         )
         blocks.append(_matrix(judgements))
     return Section("What fell where", tuple(blocks))
@@ -205,8 +205,8 @@ def _tried(facts: Facts) -> Section:
     )
     axes = tuple((path, _listed(values), _condition(plan, path)) for path, values in plan.axes)
     table = Table("Axes", ("path", "values", "varies when"), axes)
-    rest = _rows_of(plan, facts.searched) if facts.searched else (Words(_GONE),)
-    return Section("What was tried", (Words(words), table, *rest))
+    rest = _rows_of(plan, facts.searched) if facts.searched else (Paragraph(_GONE),)
+    return Section("What was tried", (Paragraph(words), table, *rest))
 
 
 _GONE = "The rows of the search are no longer there: housekeeping keeps those of the last sweeps and of stored configs."
@@ -214,9 +214,9 @@ _GONE = "The rows of the search are no longer there: housekeeping keeps those of
 
 def _rows_of(plan: SweepPlan, searched: Searched) -> Iterator[Block]:
     summary = searched.summary
-    yield Words(
+    yield Paragraph(
         f"{100.0 * summary.lost_frac:.1f} % lost money, {summary.idle:,} combos have no round trip; Sharpe ratio "
-        f"{figure(summary.least)} to {figure(summary.greatest)}, mean {figure(summary.mean)}."
+        f"{cell_text(summary.least)} to {cell_text(summary.greatest)}, mean {cell_text(summary.mean)}."
     )
     yield Pictures((histogram_picture(searched.shown, summary), axes_picture(summary.axes, summary.metric)))
     yield Pictures(tuple(map(heat_picture, searched.maps)) or (nothing_varies(),))
@@ -224,8 +224,8 @@ def _rows_of(plan: SweepPlan, searched: Searched) -> Iterator[Block]:
     axes = [path for path, _ in plan.axes]
     names = [path.rpartition(".")[2] for path in axes]
     rows = summary.best.rows.select("combo", *shown, *axes).rows()
-    if summary.best.left_out:
-        yield Words(f"{summary.best.left_out[0].upper()}{summary.best.left_out[1:]}.")
+    if summary.best.exclusion_note:
+        yield Paragraph(f"{summary.best.exclusion_note[0].upper()}{summary.best.exclusion_note[1:]}.")
     yield Table(
         f"Best {len(rows)} results on all days of the search, by Sharpe ratio",
         ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *names),
@@ -250,7 +250,7 @@ def _folds(facts: Facts) -> Section:
     )
     heading = ("fold", "chosen on", "judged on", *(f"combo of slot {slot.number}" for slot in walk.slots))
     return Section(
-        "Folds", (Words(words), Pictures((fold_picture(walk.folds, facts.plan.to_ms),)), Table("", heading, rows))
+        "Folds", (Paragraph(words), Pictures((fold_picture(walk.folds, facts.plan.to_ms),)), Table("", heading, rows))
     )
 
 
@@ -261,7 +261,7 @@ def _data(facts: Facts) -> Section:
         f"Searched: {', '.join(sweep.symbols)}. Never searched, judged on as well: "
         f"{', '.join(plan.holdout_symbols) or 'none'}."
     )
-    blocks: list[Block] = [Words(words), *map(Words, plan.notes)]
+    blocks: list[Block] = [Paragraph(words), *map(Paragraph, plan.notes)]
     if plan.dropped:
         blocks.append(Table("Symbols that sat out", ("symbol", "why"), tuple(sorted(plan.dropped.items()))))
     if plan.findings:
@@ -271,7 +271,7 @@ def _data(facts: Facts) -> Section:
         )
         blocks.append(Table("What the quality rules found", ("rule", "severity", "symbol", "rows", "meaning"), rows))
     else:
-        blocks.append(Words("The quality rules found nothing."))
+        blocks.append(Paragraph("The quality rules found nothing."))
     return Section("Data", tuple(blocks))
 
 
@@ -287,7 +287,7 @@ def _verdicts(facts: Facts) -> Section:
         )
         for each in facts.gated.judgements
     )
-    return Section("Every verdict", tables or (Words("Nothing was judged."),))
+    return Section("Every verdict", tables or (Paragraph("Nothing was judged."),))
 
 
 def _gate_names(judgements: Sequence[Judgement]) -> list[str]:
@@ -299,7 +299,7 @@ def _gate(judgement: Judgement, name: str, verdict: str = "") -> Gate | None:
 
 
 def _cell(gate: Gate | None) -> str | None:
-    return None if gate is None else _coloured(f"{figure(gate.value)} {gate.verdict}", passed=gate.verdict == "pass")
+    return None if gate is None else _coloured(f"{cell_text(gate.value)} {gate.verdict}", passed=gate.verdict == "pass")
 
 
 def _coloured(words: str, *, passed: bool | None = None) -> str:
@@ -322,13 +322,13 @@ def _span(from_ms: int, to_ms: int) -> str:
 
 
 def _value(value: Value | None) -> str | None:
-    return None if value is None else said(value)
+    return None if value is None else value_text(value)
 
 
 def _listed(values: Sequence[Value]) -> str:
     shown = values if len(values) <= _LISTED else (*values[:_LISTED], "…", values[-1])
-    return ", ".join(map(said, shown))
+    return ", ".join(map(value_text, shown))
 
 
 def _condition(plan: SweepPlan, path: str) -> str | None:
-    return " and ".join(f"{name} is {said(value)}" for name, value in plan.when.get(path, {}).items()) or None
+    return " and ".join(f"{name} is {value_text(value)}" for name, value in plan.when.get(path, {}).items()) or None

@@ -20,7 +20,7 @@ from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
 from mei_pipeline.night_plan import NightPlan, night_folder
-from mei_pipeline.replay.record import Headline
+from mei_pipeline.replay.record import PeriodResult
 from mei_pipeline.selection.evaluation import Search
 from mei_pipeline.selection.folds import block_starts_ms, train_before
 from mei_pipeline.selection.segments import Leg
@@ -50,8 +50,8 @@ class Finalist:
     params: Annotated[Mapping[str, Value], Field(json_schema_extra={"slot": "all params"})]
     in_sample_sharpe: float
     picks: tuple[int | None, ...]
-    out_of_sample: Headline
-    holdout: Headline
+    out_of_sample: PeriodResult
+    holdout: PeriodResult
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry import trials as known_looks
 from mei_pipeline.registry.database import Registry
-from mei_pipeline.replay.record import Headline
+from mei_pipeline.replay.record import PeriodResult
 from mei_pipeline.selection.evaluation import Evidence, known
 from mei_pipeline.selection.io import (
     Candidates,
@@ -43,7 +43,7 @@ _BINS = 40
 
 
 def walk_night(
-    settings: Settings, plan: NightPlan, where: Compute | None = None, progress: Progress = silent
+    settings: Settings, plan: NightPlan, compute: Compute | None = None, progress: Progress = silent
 ) -> tuple[Walk, tuple[Leg, ...]]:
     """Choose in every fold of the night's search and run the choices on the days after; write both down.
 
@@ -52,7 +52,7 @@ def walk_night(
     Args:
         settings: Where things are.
         plan: The night.
-        where: `compute` of pipeline.yaml: what runs searches; by default this machine.
+        compute: `engine` of pipeline.yaml: what runs searches; by default this machine.
         progress: Told of combos, then of legs.
 
     Raises:
@@ -65,7 +65,7 @@ def walk_night(
     def rows(search: SweepPlan) -> Iterator[pl.DataFrame]:
         if search.id != plan.sweep.id:
             cut = window(ground.bars, search.from_ms, search.to_ms)
-            run_sweep(settings, search, cut, ground.features, where=where, progress=progress)
+            run_sweep(settings, search, cut, ground.features, compute=compute, progress=progress)
         return _rows(settings, search)
 
     policy = plan.selection
@@ -172,13 +172,13 @@ def _fell(settings: Settings, plan: NightPlan, walk: Walk, chosen: Sequence[int]
     }
 
 
-def _headline(leg: Leg) -> Headline:
-    return Headline(
+def _headline(leg: Leg) -> PeriodResult:
+    return PeriodResult(
         days=len(leg.returns),
         return_pct=100.0 * leg.return_frac,
         sharpe=known(track_record(leg.returns).annual),
         max_drawdown_pct=100.0 * leg.max_drawdown_frac,
-        round_trips=len(leg.trip_profits),
+        trades=len(leg.trip_profits),
     )
 
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from kernels.book import REASONS
 from kernels.market import FillModel, Floats, Ints, fill_model
 from kernels.params import Value
-from mei_pipeline.params.identity import Resolved
-from mei_pipeline.replay.run import stage_of
+from mei_pipeline.params.identity import ResolvedConfig
+from mei_pipeline.replay.run import encode_replay_inputs
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.market import DAY_MS, Bars, Window, window
-from mei_pipeline.simulation.run import Record, record_combo
+from mei_pipeline.simulation.run import ComboRecord, record_combo
 
 _FUNDING = REASONS.index("funding")
 _OPENS = (REASONS.index("entry"), REASONS.index("add"))
@@ -76,7 +76,7 @@ def deepest_fall_frac(curve: Floats) -> float:
 
 
 def run_leg(
-    ground: Ground, resolved: Resolved, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
+    ground: Ground, resolved: ResolvedConfig, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
 ) -> Leg:
     """Run a config over the UTC days [from, to), from flat to flat.
 
@@ -91,9 +91,9 @@ def run_leg(
         DataError: No symbol can be traded on them.
     """
     cut = window(ground.bars, *days_ms, least_days=1)
-    stage = stage_of(ground.bars, cut, ground.features, resolved)
+    inputs = encode_replay_inputs(ground.bars, cut, ground.features, resolved)
     model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
-    record = record_combo(ground.settings, cut, model, stage.features, stage.combos)
+    record = record_combo(ground.settings, cut, model, inputs.features, inputs.combos)
     return _leg(ground.bars, cut, model, record)
 
 
@@ -126,7 +126,7 @@ def chain(legs: Sequence[Leg]) -> Leg:
     return Leg(**joined, curve=np.concatenate(curves))
 
 
-def _leg(bars: Bars, cut: Window, model: FillModel, record: Record) -> Leg:
+def _leg(bars: Bars, cut: Window, model: FillModel, record: ComboRecord) -> Leg:
     """A recorded run as a leg: what is still held is closed at its marks."""
     close_ms = bars.steps.close_ms[cut.first : cut.last]
     trips = _trips(record, cut, model)
@@ -158,10 +158,10 @@ class _Trips:
     closing_usd: float
 
 
-def _trips(record: Record, cut: Window, model: FillModel) -> _Trips:
+def _trips(record: ComboRecord, cut: Window, model: FillModel) -> _Trips:
     log = record.log
     symbol, size, held = log["symbol"].astype(np.int64), log["size"], log["held"]
-    mark = cut.market.mark[cut.last - 1]
+    mark = cut.market.last_price[cut.last - 1]
     found: list[tuple[int, float, int]] = []
     closing = 0.0
     for s in np.unique(symbol):
@@ -198,7 +198,7 @@ def _entry(rows: NDArray[np.record]) -> float:
     return entry
 
 
-def _held(record: Record, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
+def _held(record: ComboRecord, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
     """Days with a position or a fill: those from each fill to the next one while something is held."""
     first_day = cut.from_ms // DAY_MS
     day = np.clip(bars.steps.open_ms[record.log["step"].astype(np.int64)] // DAY_MS - first_day, 0, days - 1)
@@ -214,6 +214,6 @@ def _held(record: Record, cut: Window, bars: Bars, days: int) -> NDArray[np.bool
     return np.asarray(spans.cumsum()[:days] > 0)
 
 
-def on_symbols(resolved: Resolved, symbols: tuple[str, ...]) -> Resolved:
+def on_symbols(resolved: ResolvedConfig, symbols: tuple[str, ...]) -> ResolvedConfig:
     """The same config for other symbols."""
     return replace(resolved, symbols=symbols, symbol_params={})

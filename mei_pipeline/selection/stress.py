@@ -7,7 +7,7 @@ import numpy as np
 from kernels.market import fill_model
 from kernels.params import Value
 from mei_pipeline.config.models import Selection, Stress
-from mei_pipeline.params.grid import Picked
+from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.selection.segments import Ground, run_leg
 from mei_pipeline.selection.walk_forward import Slot, Walk, run_slot
 from mei_pipeline.simulation.market import window
@@ -64,7 +64,7 @@ def plateau(ground: Ground, plan: SweepPlan, slot: Slot) -> float | None:
     own, *others = combos = [plan.combo(slot.final.combo), *neighbours(plan, slot.final.combo)]
     if not others:
         return None
-    values = {path: Picked(tuple(combo[path] for combo in combos), np.arange(len(combos))) for path in own}
+    values = {path: CodedValues(tuple(combo[path] for combo in combos), np.arange(len(combos))) for path in own}
     encoded = encode_combos(
         plan.strategy, ground.features, values, len(combos), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
     )

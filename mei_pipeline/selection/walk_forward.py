@@ -14,7 +14,7 @@ from kernels.blocks import BLOCKS
 from kernels.params import Value
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
 from mei_pipeline.selection.ranking import Pick, neighbour_means, pick
@@ -98,7 +98,7 @@ def least_trades(search: SweepPlan, folds: Sequence[Fold], round_trips: int) -> 
     return round_trips * (search.to_ms - search.from_ms) / DAY_MS / judged_days(folds)
 
 
-def slot_config(plan: SweepPlan, slot: Slot) -> Resolved:
+def slot_config(plan: SweepPlan, slot: Slot) -> ResolvedConfig:
     """The config that a slot stands for."""
     return resolved_combo(plan, plan.combo(slot.final.combo))
 

@@ -110,7 +110,7 @@ def test_a_cell_has_the_digits_of_its_kind(name: str, value: object, shown: str)
         ("ratio", 0.123456789, 0.1235),
         ("ratio", 1234.56789, 1234.57),
         ("combos", 12, 12),
-        ("engine", "cpu", "cpu"),
+        ("device", "cpu", "cpu"),
         ("sweep_id", "0123456789abcdef" * 4, "0123456789ab"),
     ],
 )

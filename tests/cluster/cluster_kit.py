@@ -46,7 +46,7 @@ class Search:
     features: FeatureSet
 
     def run(self, settings: Settings, compute: Compute | None = None, progress: Progress = silent) -> SweepReport:
-        return run_sweep(settings, self.plan, self.window, self.features, where=compute, progress=progress)
+        return run_sweep(settings, self.plan, self.window, self.features, compute=compute, progress=progress)
 
 
 def make_search(settings: Settings, stops: int = 5, chunk_combos: int = 5) -> Search:
@@ -130,4 +130,4 @@ def driver(address: str, cache: Path, home: Path, shared: Path, search: str) -> 
 if __name__ == "__main__":
     here = read_settings()
     chosen = {"make_search": make_search, "make_long_search": make_long_search}[sys.argv[2]](here)
-    sys.stdout.write(chosen.run(here, Compute(backend="ray", address=sys.argv[1]), told).engine)
+    sys.stdout.write(chosen.run(here, Compute(backend="ray", address=sys.argv[1]), told).device)

@@ -47,7 +47,7 @@ def test_results_on_a_shared_path_are_those_of_this_machine_byte_for_byte(
     search = make_search(mei_settings)
     here = search.run(mei_settings)
     there = search.run(shared, ray_compute)
-    assert there.engine == "ray: 2 nodes, 2 tasks at a time, on cpu"
+    assert there.device == "ray: 2 nodes, 2 tasks at a time, on cpu"
     assert (there.combos, there.resumed) == (120, 0)
     assert there.folder != here.folder
     assert chunks_of(there.folder) == chunks_of(here.folder)
@@ -104,7 +104,7 @@ def test_chunks_of_a_killed_node_are_done_by_the_others(
             cluster.kill(doomed.pop())
 
     there = search.run(shared, ray_compute, kill_one)
-    assert there.engine.startswith("ray: 3 nodes, 3 tasks at a time")
+    assert there.device.startswith("ray: 3 nodes, 3 tasks at a time")
     assert doomed == []
     assert chunks_of(there.folder) == chunks_of(search.run(mei_settings).folder)
 
@@ -145,9 +145,9 @@ def test_a_worker_with_other_kernels_is_named(mei_settings: Settings, shared: Se
 
 
 def test_a_cluster_without_gpus_is_refused(mei_settings: Settings, shared: Settings, ray_compute: Compute) -> None:
-    compute = ray_compute.model_copy(update={"gpus_per_task": 1.0})
+    device = ray_compute.model_copy(update={"gpus_per_task": 1.0})
     with pytest.raises(ConfigError, match=r"no node has 1 CPU and 1 GPU.*the cluster has \S+: 1 CPU, 0 GPU"):
-        make_search(mei_settings).run(shared, compute)
+        make_search(mei_settings).run(shared, device)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "no.such.host.invalid:6379"])
@@ -200,5 +200,5 @@ def test_the_command_runs_on_the_cluster_as_pipeline_yaml_says(
     monkeypatch.setenv("MEI_SWEEPS", str(tmp_path / "shared"))
     assert main.run(["sweep", "smoke", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["engine"] == "ray: 2 nodes, 2 tasks at a time, on cpu"
+    assert said["device"] == "ray: 2 nodes, 2 tasks at a time, on cpu"
     assert Path(said["folder"]).parent == tmp_path / "shared"

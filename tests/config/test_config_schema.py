@@ -20,7 +20,7 @@ from mei_pipeline.config.promoted import PromotedFile, from_yaml, to_yaml
 from mei_pipeline.config.reader import parse_document, schema_of
 from mei_pipeline.config.schema import json_schema, value_schema
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.identity import make_resolved
+from mei_pipeline.params.identity import resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.settings import CHECKOUT
 
@@ -82,7 +82,7 @@ live: {trade.trail: true}
 """
 PIPELINE = FILES["pipeline.yaml"] + "automation: off\nwindow: {days: 100, holdout_days: 30}\n"
 PROMOTED = to_yaml(
-    make_resolved(
+    resolve_config(
         CATALOG,
         strategy="toy",
         venue="binance",
@@ -353,7 +353,7 @@ def test_a_backtest_file_has_values_of_single_symbols(capsys):
 def test_a_candidate_has_every_parameter_of_a_strategy(capsys):
     check = jsonschema.Draft202012Validator(printed("candidate", capsys))
     params = {path: parameter.default for path, parameter in read_catalog().strategies["ema_cross"].items()}
-    earned = {"days": 1, "return_pct": 0.5, "sharpe": None, "max_drawdown_pct": 0.0, "round_trips": 0}
+    earned = {"days": 1, "return_pct": 0.5, "sharpe": None, "max_drawdown_pct": 0.0, "trades": 0}
     finalist = {"slot": 0, "combo": 1, "config_id": "x", "params": params, "in_sample_sharpe": 1.5, "picks": [None, 1]}
     finalist |= {"out_of_sample": earned, "holdout": earned}
     night = {"night": "n", "combos": 1, "fell": {}, "finalists": [finalist]}

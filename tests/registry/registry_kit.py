@@ -14,7 +14,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from kernels.cache import source_hash
 from mei_pipeline.files import canonical_json
-from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.promotion.promote import Wish
 from mei_pipeline.promotion.promote import promote as promote_wish
@@ -77,8 +77,8 @@ def promote(registry, lanes, lane, config_id, policy, generation, audit, **more)
     return promote_wish(registry, lanes, Wish(lane, config_id, generation, audit, **more), policy, **seam)
 
 
-def resolved(number: int = 0, venue: str = "synthetic") -> Resolved:
-    return make_resolved(
+def resolved(number: int = 0, venue: str = "synthetic") -> ResolvedConfig:
+    return resolve_config(
         read_catalog(),
         strategy="ema_cross",
         venue=venue,

@@ -25,12 +25,12 @@ from mei_pipeline.registry.lanes import configured_lanes
 from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.registry.store import get_config, lane_pointers
 from mei_pipeline.report.document import (
-    Figures,
+    Paragraph,
     Pictures,
     Report,
     Section,
     Table,
-    Words,
+    Tiles,
     html_of,
     markdown_of,
 )
@@ -110,8 +110,8 @@ def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
         out, holdout = each.out_of_sample, each.holdout
         assert row[:4] == (each.slot, each.config_id[:12], each.combo, "passed")
         assert row[4] == each.in_sample_sharpe
-        assert row[5:9] == (out.sharpe, out.return_pct, out.max_drawdown_pct, out.round_trips)
-        assert row[9:] == (holdout.sharpe, holdout.return_pct, holdout.max_drawdown_pct, holdout.round_trips)
+        assert row[5:9] == (out.sharpe, out.return_pct, out.max_drawdown_pct, out.trades)
+        assert row[9:] == (holdout.sharpe, holdout.return_pct, holdout.max_drawdown_pct, holdout.trades)
 
 
 @pytest.mark.parametrize("ended", ["fell"], indirect=True)
@@ -222,7 +222,7 @@ def test_parameters_that_differ_between_old_and_new_are_listed(ended: Settings) 
 def test_figures_of_the_best_results_come_before_their_parameters(ended: Settings) -> None:
     facts = facts_of(ended)
     found = tables(report_of(facts), "What was tried")
-    [best] = [table for title, table in found.items() if title.startswith("Best")]
+    [best] = [table for title, table in found.items() if title.startswith("BestCombos")]
     axes = [path.rpartition(".")[2] for path, _ in facts.plan.sweep.axes]
     assert best.heading == ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *axes)
     row = facts.searched.summary.best.rows.row(0, named=True)
@@ -245,7 +245,7 @@ def test_every_block_escapes_what_it_shows() -> None:
     table = Table(
         HOSTILE, (HOSTILE, "n"), ((pages.Bad(HOSTILE), 1.5), (HOSTILE, None), (pages.Good("a"), float("nan")))
     )
-    blocks = (Words(HOSTILE), Figures(((HOSTILE, HOSTILE),)), table, Pictures((svg.document(1, 1, "", ()),)))
+    blocks = (Paragraph(HOSTILE), Tiles(((HOSTILE, HOSTILE),)), table, Pictures((svg.document(1, 1, "", ()),)))
     report = Report(HOSTILE, HOSTILE, (Section(HOSTILE, blocks),))
     page = read_page(html_of(report))
     assert page.count("script") == 0
@@ -258,7 +258,9 @@ def test_every_block_escapes_what_it_shows() -> None:
 
 def test_blocks_inside_of_blocks_are_in_both_forms() -> None:
     inner = Table("Inner", ("n",), ((2,),))
-    nested = pages.Columns(((Words("left"),), (pages.Folded("more", (pages.Points(("first <b>", "second")), inner)),)))
+    nested = pages.Columns(
+        ((Paragraph("left"),), (pages.Details("more", (pages.BulletList(("first <b>", "second")), inner)),))
+    )
     report = Report("Title", "", (Section("Section", (nested, Pictures(()))),))
     words = read_page(html_of(report)).words
     assert [words.count(each) for each in ("left", "more", "first <b>", "second", "Inner")] == [1] * 5

@@ -3,7 +3,7 @@
 from mei_pipeline.config.base import MarketValues
 from mei_pipeline.config.models.lane import LaneConfig
 from mei_pipeline.config.models.overrides import Overrides
-from mei_pipeline.config.models.pipeline import Compute, PipelineConfig, Profile, Retention, Window
+from mei_pipeline.config.models.pipeline import Compute, PipelineConfig, Profile, Retention, WindowConfig
 from mei_pipeline.config.models.policy import Gates, PolicyConfig, Roles, Selection, Spikes, Stress, WalkForward
 from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
 from mei_pipeline.config.models.sweep import Listed, Range, SweepSpec
@@ -29,5 +29,5 @@ __all__ = [
     "SweepSpec",
     "SyntheticSource",
     "WalkForward",
-    "Window",
+    "WindowConfig",
 ]

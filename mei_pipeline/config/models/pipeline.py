@@ -10,7 +10,7 @@ from mei_pipeline.config.base import FileModel, Interval, Month, Name, Switch, S
 from mei_pipeline.config.models.sources import Source
 
 
-class Window(FileModel):
+class WindowConfig(FileModel):
     """Which slice of the lake a night works on, and when it refuses to."""
 
     days: Annotated[int, Field(ge=2, le=3650)] = 300
@@ -24,7 +24,7 @@ class Window(FileModel):
     """Greatest age of the newest bar at the as-of time; an older lake stops the night."""
 
     @model_validator(mode="after")
-    def _leaves_a_sample(self) -> "Window":
+    def _leaves_a_sample(self) -> "WindowConfig":
         if self.holdout_days >= self.days:
             raise flaws({"holdout_days": f"{self.holdout_days} leaves nothing of {self.days} days to search"})
         return self
@@ -111,7 +111,7 @@ class PipelineConfig(FileModel):
     """Symbols that nights may use: `all` of the lake, or a list."""
     sources: tuple[Source, ...] = ()
     """Where an ingest fetches from, in order; each names its venue."""
-    window: Window = Window()
+    window: WindowConfig = WindowConfig()
     """The slice of the lake that a night works on."""
     compute: Compute = Compute()
     """What runs the combos of a sweep."""
