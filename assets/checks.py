@@ -9,7 +9,7 @@ import polars as pl
 
 from assets.metadata import records
 from mei_pipeline.candles.quality import RULES
-from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.progress import Progress
 from mei_pipeline.replay.run import encode_replay_inputs, replay_figures
 from mei_pipeline.settings import Settings

@@ -21,7 +21,7 @@ from mei_pipeline.candles.sources import build
 from mei_pipeline.candles.sources.causes import refused_tables
 from mei_pipeline.config.models import PipelineConfig
 from mei_pipeline.errors import DataError
-from mei_pipeline.night_plan import spike_bounds
+from mei_pipeline.night.universe import spike_bounds
 from mei_pipeline.progress import Progress
 
 GROUP = "ingest"

@@ -16,15 +16,9 @@ from assets.run_lock import plan_of, refuse_second_night, tag_new_night
 from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.errors import DataError
-from mei_pipeline.night_plan import (
-    NightPlan,
-    build_night_features,
-    load_night_bars,
-    plan_night,
-    resolve_as_of,
-    search_window,
-    write_plan,
-)
+from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
+from mei_pipeline.night.plan import NightPlan, plan_night, resolve_as_of
+from mei_pipeline.night.store import write_night_plan
 from mei_pipeline.notes import data_notes
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
@@ -116,7 +110,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Checke
         yield dg.AssetCheckResult(check_name="tradable_universe", passed=False, description=str(error))
         raise
     check_folds(plan.sweep, plan.selection.walk_forward)
-    path = write_plan(settings, plan) / "plan.json"
+    path = write_night_plan(settings, plan) / "plan.json"
     tag_new_night(context.instance, context.run.run_id, plan)
     context.log.info("night %s: %s combos on %s symbols", plan.id[:16], plan.sweep.combos, len(plan.sweep.symbols))
     yield dg.AssetCheckResult(

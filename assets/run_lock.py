@@ -11,7 +11,8 @@ from assets.jobs import NIGHTLY
 from assets.run_processes import UNFINISHED, close_dead_runs
 from mei_pipeline import files
 from mei_pipeline.errors import Busy
-from mei_pipeline.night_plan import NightPlan, read_plan
+from mei_pipeline.night.plan import NightPlan
+from mei_pipeline.night.store import read_night_plan
 from mei_pipeline.settings import Settings
 
 NIGHT = "mei/night"
@@ -45,7 +46,7 @@ def plan_of(settings: Settings, context: dg.AssetExecutionContext) -> NightPlan:
     Raises:
         DataError: No night was planned yet, or the plan is gone or damaged.
     """
-    return read_plan(settings, _night_of(context.instance, context.run.run_id))
+    return read_night_plan(settings, _night_of(context.instance, context.run.run_id))
 
 
 def _night_of(instance: dg.DagsterInstance, run_id: str) -> str:

@@ -1,4 +1,4 @@
-"""Forget old results and feature columns, and never those of the current night or of a config that ever passed."""
+"""Retention of sweeps and feature columns: decide which ones stay, and remove the others."""
 
 import shutil
 from collections import defaultdict
@@ -10,27 +10,27 @@ from pathlib import Path
 from mei_pipeline import files
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.config.models.pipeline import Retention
-from mei_pipeline.errors import Busy
-from mei_pipeline.night_plan import planned_nights, read_plan
+from mei_pipeline.errors import Busy, DataError
+from mei_pipeline.night.store import current_night
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.store import ConfigHistory, list_configs
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.catalog import StoredSweep, content_of, note_of, stored_sweep, stored_sweeps
 from mei_pipeline.sweep.plan import SweepPlan
 
-DAY_MS = 24 * 3_600_000
 FRESH_MS = DAY_MS
-"""A folder that was written less than a day ago may be in somebody's hands and stays."""
+"""A folder that was written less than a day ago stays: another process may use it."""
 
 
 @dataclass(frozen=True)
 class PruneReport:
-    """What was removed.
+    """Result of a removal.
 
     Attributes:
-        sweeps: Folders of sweeps.
-        features: Folders of feature columns.
-        bytes: What they held.
+        sweeps: Names of the removed folders of sweeps.
+        features: Names of the removed folders of feature columns.
+        bytes: Total size of the removed files.
     """
 
     sweeps: tuple[str, ...]
@@ -40,12 +40,12 @@ class PruneReport:
 
 @dataclass(frozen=True)
 class RetentionDecision:
-    """What housekeeping makes of a sweep.
+    """Decision to keep or remove a sweep.
 
     Attributes:
         sweep: The sweep.
-        configs: Ids of stored configs whose evidence names it.
-        kept: Why it stays; empty where it goes.
+        configs: Ids of stored configs whose evidence names the sweep.
+        kept: Reason to keep it; empty if it is to be removed.
     """
 
     sweep: StoredSweep
@@ -55,45 +55,52 @@ class RetentionDecision:
 
 @dataclass(frozen=True)
 class _SweepOrigin:
-    """What a sweep and its feature columns have in common."""
+    """Data and kernels that a sweep and its feature columns share."""
 
     data: str
     kernels: str
 
 
 def retention_decisions(settings: Settings, retention: Retention, now_ms: int) -> list[RetentionDecision]:
-    """Which sweeps stay, and why, the one written last first.
+    """Return a decision for each sweep, most recently written first.
 
-    Those stay that the evidence of a config names which ever passed its gates, those of the current night, those that
-    are running, those written less than a day ago, the newest finished ones, and the unfinished ones for as long as
-    they may be resumed. The searches by `tpe` that a night makes for its folds count as one with its own. A sweep whose
-    plan this version can't read counts as finished: it can't be resumed. All sweeps stay where results are kept outside
-    the home.
+    These sweeps stay:
+
+    - sweeps named in the evidence of a config that ever passed its gates,
+    - sweeps of the current nightly run,
+    - running sweeps,
+    - sweeps written less than a day ago,
+    - the newest finished sweeps, `sweeps_keep` of them,
+    - unfinished sweeps, for `unfinished_days` after their last chunk,
+    - all sweeps, if results are stored outside the home, where other homes may use them.
+
+    With `tpe`, the searches of a nightly run's folds count as one with its own search. A sweep with an unreadable plan
+    counts as finished, because it can't be resumed.
 
     Args:
-        settings: Where things are.
-        retention: How much is kept.
-        now_ms: The present.
+        settings: Folders of the home.
+        retention: Limits of pipeline.yaml.
+        now_ms: The present, in UTC milliseconds.
 
     Raises:
-        DataError: The registry or the current night's plan is damaged.
+        DataError: The registry or the current run's plan is damaged.
     """
-    return _fates(settings, retention, now_ms, _config_histories(settings), _current(settings))
+    return _decide(settings, retention, now_ms, _config_histories(settings), _current(settings))
 
 
 def prune(settings: Settings, retention: Retention, now_ms: int) -> PruneReport:
-    """Remove sweeps that `retention_decisions` does not keep, and feature columns that no remaining sweep used.
+    """Remove sweeps that `retention_decisions` does not keep, and feature columns that no remaining sweep uses.
 
     Args:
-        settings: Where things are.
-        retention: How much is kept.
-        now_ms: The present.
+        settings: Folders of the home.
+        retention: Limits of pipeline.yaml.
+        now_ms: The present, in UTC milliseconds.
 
     Raises:
-        DataError: The registry or the current night's plan is damaged; then nothing is removed.
+        DataError: The registry or the current run's plan is damaged; nothing is removed.
     """
     histories, current = _config_histories(settings), _current(settings)
-    decided = _fates(settings, retention, now_ms, histories, current)
+    decided = _decide(settings, retention, now_ms, histories, current)
     origins = {
         _SweepOrigin(entry.basis.data_hash, entry.basis.kernel_hash)
         for story in histories
@@ -124,7 +131,7 @@ def prune(settings: Settings, retention: Retention, now_ms: int) -> PruneReport:
     return PruneReport(tuple(removed), tuple(forgotten), size)
 
 
-def _fates(
+def _decide(
     settings: Settings,
     retention: Retention,
     now_ms: int,
@@ -145,7 +152,7 @@ def _fates(
         elif passed:
             kept = f"evidence of {passed} config{'s' * (passed > 1)} that passed"
         elif {sweep.id, search} & tonight:
-            kept = "current night"
+            kept = "current nightly run"
         elif not settings.sweeps.is_relative_to(settings.home):
             kept = "results lie outside the home, where other homes may keep theirs"
         elif complete and place < retention.sweeps_keep:
@@ -163,12 +170,12 @@ def _config_histories(settings: Settings) -> tuple[ConfigHistory, ...]:
 
 
 def _has_passed(story: ConfigHistory) -> bool:
-    """Whether the config passed every gate at any time, without which none is promoted."""
+    """Return True if the config ever passed every gate, so that it may hold a lane."""
     return any(verdict.passed for verdict in story.verdicts)
 
 
 def _configs_by_sweep(histories: Iterable[ConfigHistory]) -> defaultdict[str, set[str]]:
-    """By short id of a sweep, the configs whose evidence names it."""
+    """Return the ids of configs whose evidence names a sweep, by the sweep's short id."""
     found: defaultdict[str, set[str]] = defaultdict(set)
     for story in histories:
         for entry in story.evidence:
@@ -177,14 +184,23 @@ def _configs_by_sweep(histories: Iterable[ConfigHistory]) -> defaultdict[str, se
 
 
 def _search(plan: SweepPlan) -> str:
-    """What a night's search has in common with those that `tpe` makes for its folds, each over days of its own."""
+    """Return an id that a search shares with the searches of its folds, which differ in their days alone."""
     whole = replace(plan, from_ms=0, to_ms=0) if plan.search.method == "tpe" else plan
     return whole.id[:16]
 
 
 def _current(settings: Settings) -> SweepPlan | None:
-    """The search of the current night."""
-    return read_plan(settings).sweep if planned_nights(settings) else None
+    """Return the search of the current nightly run; None without one that this version can read.
+
+    Raises:
+        DataError: The plan is damaged, so nothing tells which sweep it needs.
+    """
+    night = current_night(settings)
+    if night is None or night.of_other_version:
+        return None
+    if night.plan is None:
+        raise DataError(night.problem)
+    return night.plan.sweep
 
 
 def _folders(root: Path) -> list[Path]:
@@ -198,13 +214,13 @@ def _finish_removals(*roots: Path) -> None:
 
 
 def _written_ms(folder: Path) -> int:
-    """When the newest file of the folder was written."""
+    """Return the time at which the newest file of a folder was written, in UTC milliseconds."""
     times = [path.stat().st_mtime for path in content_of(folder)]
     return int(max(times, default=folder.stat().st_mtime) * 1000)
 
 
 def _remove_sweep(sweep: StoredSweep) -> int | None:
-    """Bytes that were freed; None where somebody has taken the sweep up again since it was looked at."""
+    """Remove a sweep and return its size in bytes; None if it was resumed after the decision."""
     with suppress(Busy), files.locked(sweep.folder / "lock", "housekeeping"):
         if stored_sweep(sweep.folder).written_ms == sweep.written_ms:
             return _remove(sweep.folder)
@@ -213,7 +229,7 @@ def _remove_sweep(sweep: StoredSweep) -> int | None:
 
 def _remove(folder: Path) -> int:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    # Renamed first, so that a removal cut off half way leaves nothing that looks like a result.
+    # Rename first: a removal that is interrupted then leaves no folder that looks like a result.
     gone = folder.with_name(f".{folder.name}.removed")
     folder.rename(gone)
     shutil.rmtree(gone)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake
 
-from mei_pipeline import night_plan
 from mei_pipeline.config.load import Config, load_config
-from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
+from mei_pipeline.night.plan import NightPlan, plan_night
+from mei_pipeline.night.store import write_night_plan
 from mei_pipeline.promotion.proposals import assign_night, propose
 from mei_pipeline.promotion.propose import promote_proposals
 from mei_pipeline.registry.database import open_registry
@@ -99,14 +100,14 @@ def write_night_config(folder: Path, *, sharpe: float = -20.0, fee: float = 4.5)
 
 def run_night(settings: Settings, config: Config, *, promote: bool = True) -> NightPlan:
     """Every station from the plan to the promotion, once."""
-    plan = night_plan.plan_night(settings, config, "smoke", AS_OF_MS)
-    night_plan.write_plan(settings, plan)
-    bars = night_plan.load_night_bars(settings, plan)
+    plan = plan_night(settings, config, "smoke", AS_OF_MS)
+    write_night_plan(settings, plan)
+    bars = load_night_bars(settings, plan)
     run_sweep(
         settings,
         plan.sweep,
-        night_plan.search_window(plan, bars),
-        night_plan.build_night_features(settings, plan, bars),
+        search_window(plan, bars),
+        build_night_features(settings, plan, bars),
     )
     walk_night(settings, plan)
     candidates_night(settings, plan)

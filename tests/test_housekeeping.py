@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from market_kit import START_MS, SYMBOLS, VENUE, fill_lake, spec, write_config
 
-from mei_pipeline import files, night_plan
+from mei_pipeline import files
 from mei_pipeline.config.models import Retention
+from mei_pipeline.errors import DataError
 from mei_pipeline.housekeeping import PruneReport, prune, retention_decisions
+from mei_pipeline.night.data import build_night_features, load_night_bars
+from mei_pipeline.night.plan import plan_night
+from mei_pipeline.night.store import write_night_plan
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.database import open_registry
@@ -136,10 +140,10 @@ def test_one_of_two_that_passed_is_enough(mei_settings: Settings) -> None:
 def test_the_current_night_stays(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
     as_of_ms = 1_735_689_600_000 + 60 * DAY_MS
-    plan = night_plan.plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", as_of_ms)
-    night_plan.write_plan(mei_settings, plan)
-    bars = night_plan.load_night_bars(mei_settings, plan)
-    built = aged(night_plan.build_night_features(mei_settings, plan, bars).folder, 90)
+    plan = plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", as_of_ms)
+    write_night_plan(mei_settings, plan)
+    bars = load_night_bars(mei_settings, plan)
+    built = aged(build_night_features(mei_settings, plan, bars).folder, 90)
     current = mei_settings.sweeps / plan.sweep.id[:16]
     files.write_json(current / "plan.json", {"data_hash": plan.sweep.data_hash, "kernels": plan.sweep.kernels})
     aged(current, 90)
@@ -149,6 +153,14 @@ def test_the_current_night_stays(mei_settings: Settings, tmp_path: Path) -> None
     assert current.exists()
     assert built.exists()
     assert done.sweeps == (f"{2:016x}",)
+    plan_path = mei_settings.nights / plan.id[:16] / "plan.json"
+    stored = plan_path.read_bytes()
+    plan_path.write_text('{"format": 2}')  # damaged: nothing tells which sweep is needed
+    with pytest.raises(DataError, match="damaged plan of a nightly run"):
+        prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
+    assert current.exists()
+    plan_path.write_bytes(stored.replace(b'"format": 2', b'"format": 1'))  # of a version whose sweeps nobody can resume
+    assert current.name in prune(mei_settings, Retention(sweeps_keep=1), NOW_MS).sweeps
 
 
 def test_results_outside_the_home_stay_with_their_columns(mei_settings: Settings, tmp_path: Path) -> None:
@@ -295,17 +307,17 @@ def test_of_a_night_that_passed_the_folds_go(mei_settings: Settings, bars: Bars)
 def test_the_folds_of_the_current_night_stay(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
     config = write_config(tmp_path / "config")
-    planned_night = night_plan.plan_night(mei_settings, config, "smoke", START_MS + 60 * DAY_MS)
+    planned_night = plan_night(mei_settings, config, "smoke", START_MS + 60 * DAY_MS)
     found = planned_night.sweep
-    plan, folders = night_by_tpe(mei_settings, night_plan.load_night_bars(mei_settings, planned_night), 7, 20)
+    plan, folders = night_by_tpe(mei_settings, load_night_bars(mei_settings, planned_night), 7, 20)
     assert plan.data_hash == found.data_hash
-    night_plan.write_plan(mei_settings, replace(planned_night, sweep=plan))
+    write_night_plan(mei_settings, replace(planned_night, sweep=plan))
     sweep(mei_settings, 1, days_ago=5)
     told = {
         decision.sweep.folder: decision.kept
         for decision in retention_decisions(mei_settings, Retention(sweeps_keep=1), NOW_MS)
     }
-    assert [told[folder] for folder in folders] == ["current night"] * 3
+    assert [told[folder] for folder in folders] == ["current nightly run"] * 3
 
 
 def test_columns_of_a_sweep_that_is_running_stay(mei_settings: Settings) -> None:

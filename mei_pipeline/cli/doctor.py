@@ -187,7 +187,7 @@ def _universe(settings: Settings) -> list[Finding]:
     """Check which gates, by profile, lack evidence because the lake has too few symbols."""
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.night_plan import searchable_symbols
+    from mei_pipeline.night.universe import searchable_symbols
 
     try:
         config = load_config(settings.config)

@@ -195,7 +195,8 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import prune
-    from mei_pipeline.night_plan import LAST, NOW, parse_as_of, plan_night, resolve_as_of, searchable_symbols
+    from mei_pipeline.night.plan import LAST, NOW, parse_as_of, plan_night, resolve_as_of
+    from mei_pipeline.night.universe import searchable_symbols
     from mei_pipeline.registry.home import check_registry
 
     started = time.monotonic()
@@ -346,13 +347,13 @@ def _summary(
     pruned: "PruneReport",
     seconds: float,
 ) -> NightSummary:
-    from mei_pipeline.night_plan import read_plan
+    from mei_pipeline.night.store import read_night_plan
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.store import resolve_id
     from mei_pipeline.selection.io import read_candidates, read_gated
 
     planned = result.asset_materializations_for_node("night_plan")[0].metadata["night"].value
-    plan = read_plan(settings, str(planned))
+    plan = read_night_plan(settings, str(planned))
     chosen = read_candidates(settings, plan)
     verdicts = {each.slot: each for each in read_gated(settings, plan).judgements}
     lines: Any = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value

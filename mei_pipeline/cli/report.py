@@ -9,7 +9,7 @@ import click
 from mei_pipeline.cli import output
 
 if TYPE_CHECKING:
-    from mei_pipeline.night_plan import NightPlan
+    from mei_pipeline.night.plan import NightPlan
     from mei_pipeline.settings import Settings
 
 
@@ -52,7 +52,7 @@ def report(latest: bool, prefix: str | None, html: Path | None, as_json: bool) -
 
 def _night(settings: "Settings", prefix: str | None) -> "NightPlan":
     from mei_pipeline.errors import DataError
-    from mei_pipeline.night_plan import find_night, planned_nights
+    from mei_pipeline.night.store import find_night, planned_nights
     from mei_pipeline.report.write import latest_finished
 
     if prefix is not None:

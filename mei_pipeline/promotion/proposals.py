@@ -13,7 +13,9 @@ from mei_pipeline.candles.findings import marked_symbols
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.night_plan import NightPlan, anchor_of, night_folder, spike_bounds
+from mei_pipeline.night.plan import NightPlan, anchor_of
+from mei_pipeline.night.store import night_folder
+from mei_pipeline.night.universe import spike_bounds
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Incumbent, Standing, assign, failure
 from mei_pipeline.promotion.propose import (

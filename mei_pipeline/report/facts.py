@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.proposals import Compared, read_assigned, read_compared
 from mei_pipeline.promotion.propose import Assignment, Change, changes

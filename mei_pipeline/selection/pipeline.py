@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from mei_pipeline.config.models import Compute
-from mei_pipeline.night_plan import NightPlan, build_night_features, load_holdout_bars, load_night_bars
+from mei_pipeline.night.data import build_night_features, load_holdout_bars, load_night_bars
+from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry import trials as known_looks

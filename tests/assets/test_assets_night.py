@@ -19,7 +19,7 @@ from assets.run_processes import lock_path
 from mei_pipeline.cli.nightly import NightSummary, run_night
 from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused
-from mei_pipeline.night_plan import read_plan
+from mei_pipeline.night.store import read_night_plan
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.home import reset_registry
 from mei_pipeline.registry.records import AuditContext, Gate
@@ -237,7 +237,7 @@ def test_a_failed_night_leaves_the_previous_one_intact(world: World) -> None:
     with pytest.raises(DataError, match=r"Run `mei ingest`"):
         run_night(world.settings, PROFILE, "now")
     assert contents(world.settings) == before
-    assert read_plan(world.settings).id == world.summary.night
+    assert read_night_plan(world.settings).id == world.summary.night
     with graph(world) as (_, instance):
         newest = instance.get_runs(dg.RunsFilter(job_name="nightly"), limit=1)[0]
         assert newest.status == dg.DagsterRunStatus.FAILURE
@@ -246,7 +246,7 @@ def test_a_failed_night_leaves_the_previous_one_intact(world: World) -> None:
 
 
 def test_a_row_that_replay_contradicts_stops_the_night(world: World) -> None:
-    plan = read_plan(world.settings).sweep
+    plan = read_night_plan(world.settings).sweep
     folder = sweep_folder(world.settings.sweeps, plan)
     best = top(read_results(folder, plan), 1)["combo"][0]
     chunk = best // plan.chunk_combos
@@ -322,7 +322,7 @@ def test_an_unknown_profile_runs_nothing(world: World) -> None:
 def test_promoted_refuses_by_itself_after_a_failed_check(world: World) -> None:
     forget_lanes(world.settings)
     registry = open_registry(world.settings.registry)
-    plan = read_plan(world.settings)
+    plan = read_night_plan(world.settings)
     audit = AuditContext(AS_OF_MS, "a person", "looked again", "test")
     with graph(world) as (loaded, instance):
         nightly = loaded.resolve_job_def("nightly")
@@ -366,7 +366,7 @@ def test_paths_that_are_told_exist(world: World) -> None:
         "coverage": "coverage.parquet",
         "night_plan": "plan.json",
         "features": "columns.npy",
-        "sweep_results": sweep_folder(world.settings.sweeps, read_plan(world.settings).sweep).name,
+        "sweep_results": sweep_folder(world.settings.sweeps, read_night_plan(world.settings).sweep).name,
         "walk_forward": "walk.json",
         "candidates": "candidates.json",
         "gate_results": "gates.json",

@@ -5,7 +5,7 @@ from policy_kit import selection_of
 
 from mei_pipeline.config.evidence import least_symbols, missing_evidence
 from mei_pipeline.config.load import load_config
-from mei_pipeline.night_plan import choose_holdout_symbols
+from mei_pipeline.night.universe import choose_holdout_symbols
 from mei_pipeline.settings import CHECKOUT
 
 OTHERS, BEST, SHARE = "min_other_symbols_sharpe", "min_sharpe_without_best_symbol", "max_symbol_share"

@@ -13,7 +13,7 @@ from kernels.cache import source_hash
 from mei_pipeline.candles.lake import Lake, merge_candles, read_candles
 from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.files import canonical_json
-from mei_pipeline.night_plan import build_night_features, load_night_bars
+from mei_pipeline.night.data import build_night_features, load_night_bars
 from mei_pipeline.promotion.moves import pause
 from mei_pipeline.promotion.promote import Wish, promote
 from mei_pipeline.promotion.proposals import assign_night, read_assigned, read_compared

@@ -17,7 +17,7 @@ from pipeline_kit import EDGE, NOW_MS, WIDE, Night, copy_of, deploy, judge, sear
 from kernels.blocks import BLOCKS
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.night_plan import build_night_features, load_night_bars
+from mei_pipeline.night.data import build_night_features, load_night_bars
 from mei_pipeline.promotion.proposals import assign_night, propose
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.records import AuditContext
