@@ -191,7 +191,7 @@ def _plan_at(settings: Settings, config: Config, profile: str, as_of_ms: int, la
             f"`mei ingest`, or name another one under `benchmark` in the sweep's file"
         )
     selection = config.policy.selection
-    holdout_symbols = choose_holdout_symbols(fit.kept, selection.other_symbols, benchmark)
+    holdout_symbols = choose_holdout_symbols(fit.kept, selection.holdout_symbols, benchmark)
     kept = [name for name in fit.kept if name not in holdout_symbols]
     bars = load_bars(lake, venue, spec.intervals, kept, anchor_ms, to_ms)
     holdout_bars = (

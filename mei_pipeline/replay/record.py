@@ -22,7 +22,7 @@ ROWS = (
     ("return_pct", "return, %"),
     ("sharpe", "Sharpe ratio, annual"),
     ("max_drawdown_pct", "deepest drawdown, %"),
-    ("round_trips", "round trips"),
+    ("trades", "trades"),
 )
 """Keys of the figures of a part, and how they are named for people."""
 MEANING = (

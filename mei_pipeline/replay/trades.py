@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kernels.market import Floats
+from kernels.market import Floats, Ints
 from mei_pipeline.candles.intervals import MINUTE_MS
 from mei_pipeline.replay.signals import signal_decoder
 from mei_pipeline.simulation.market import Bars
@@ -61,7 +61,6 @@ _PAYMENTS = frozenset({"funding", "backstop"})
 class _OpenTrade:
     """A round trip under way."""
 
-    number: int
     symbol: str
     column: int
     first: Mapping[str, Any]
@@ -110,6 +109,29 @@ class _OpenTrade:
             self.worst, self.best = min(self.worst, moved), max(self.best, moved)
 
 
+def trade_numbers(symbol: Ints, size: Floats, held: Floats) -> Ints:
+    """Number the round trips of a log in the order in which they were opened.
+
+    Everything that counts trades after a run reads them from here: the ledger itself counts while it books.
+
+    Args:
+        symbol: [N] number of the symbol of each row, oldest row first.
+        size: [N] signed size of the fill; 0 in a row that moves only cash.
+        held: [N] signed size of the position after the row.
+
+    Returns:
+        [N] number of the round trip that each row belongs to.
+    """
+    order = np.argsort(symbol, kind="stable")
+    ends = (size[order] != 0.0) & (held[order] == 0.0)
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = ends[:-1] | (np.diff(symbol[order]) != 0)
+    by_symbol = np.empty(len(order), dtype=np.int64)
+    by_symbol[order] = begins.cumsum() - 1
+    _, first, number = np.unique(by_symbol, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number.reshape(-1)]
+
+
 def split_trades(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Split the fills of a replay into round trips; `mark_to_market` says what the open ones are worth.
 
@@ -133,23 +155,21 @@ def split_trades(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.Dat
     high, low = bars.steps.prices[1], bars.steps.prices[2]
     under_way: dict[str, _OpenTrade] = {}
     closed: list[_OpenTrade] = []
-    numbers = []
-    count = 0
+    columns = fills["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
+    numbers = trade_numbers(columns, fills["size"].to_numpy(), fills["held"].to_numpy())
     for fill in fills.iter_rows(named=True):
         name = fill["symbol"]
         trade = under_way.get(name)
         if trade is None:
-            trade = _OpenTrade(count, name, column[name], fill, 1.0 if fill["size"] > 0.0 else -1.0)
+            trade = _OpenTrade(name, column[name], fill, 1.0 if fill["size"] > 0.0 else -1.0)
             under_way[name] = trade
-            count += 1
         elif fill["reason"] not in _PAYMENTS:
             for price in _seen(trade, fill, high, low):
                 trade.reach(price)
         trade.book(fill)
-        numbers.append(trade.number)
         if trade.held == 0.0:
             closed.append(under_way.pop(name))
-    told = fills.select(pl.exclude("held"), trade=pl.Series(numbers, dtype=pl.Int64), held="held")
+    told = fills.select(pl.exclude("held"), trade=pl.Series(numbers), held="held")
     meaning = signal_decoder(strategy)
     rows = [{**_common(trade, meaning), **_row(trade, bars.steps.step_ms)} for trade in closed]
     trades = pl.DataFrame(rows, schema=SCHEMA).sort("exit_ms", "symbol", maintain_order=True)

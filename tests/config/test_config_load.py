@@ -23,7 +23,7 @@ def complaints(folder, catalog=CATALOG):
 def test_a_sound_folder(tmp_path):
     found = load_config(write_folder(tmp_path), CATALOG)
     assert found.pipeline.venue == "binance"
-    assert found.policy.selection.finalists == 3
+    assert found.policy.selection.candidates == 3
     assert found.sweep(found.profile("smoke").sweep).axis_values("trade.sl_atr_mult") == (1.0, 1.5, 2.0)
     assert found.lanes["paper1"].role == "primary"
     assert found.overrides.strategy is None
@@ -180,7 +180,7 @@ CASES = {
     "empty overrides": (
         "strategy_overrides.yaml",
         "",
-        "strategy_overrides.yaml: the file is empty; allowed keys: strategy,",
+        "strategy_overrides.yaml: the file is empty; a mapping with the keys strategy,",
     ),
     "unknown file": (
         "polcy.yaml",
@@ -208,7 +208,7 @@ def test_the_problems_of_all_files_come_together(tmp_path):
             tmp_path,
             **{
                 "pipeline.yaml": f"{PIPELINE}{PROFILE}windw: 3\n",
-                "policy.yaml": policy_text(finalists=0),
+                "policy.yaml": policy_text(candidates=0),
                 "sweeps/smoke.yaml": f"{SWEEP}  trade.sl: [1]",
                 "lanes/paper1.yaml": "mode: paper",
             },

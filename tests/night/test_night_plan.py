@@ -135,7 +135,7 @@ def test_symbols_are_held_out_by_their_names_alone(names: list[str], count: int,
 
 def test_a_search_does_not_see_the_symbols_that_are_held_out(mei_settings: Settings, tmp_path: Path) -> None:
     lake = fill_lake(mei_settings)
-    plan = plan_night(mei_settings, write_config(tmp_path, other_symbols=1), "smoke", AS_OF_MS)
+    plan = plan_night(mei_settings, write_config(tmp_path, holdout_symbols=1), "smoke", AS_OF_MS)
     (other,) = plan.holdout_symbols
     assert plan.sweep.symbols == tuple(name for name in SYMBOLS if name != other)
     assert load_night_bars(mei_settings, plan).symbols == plan.sweep.symbols
@@ -152,7 +152,7 @@ def test_a_search_does_not_see_the_symbols_that_are_held_out(mei_settings: Setti
 
 def test_too_few_symbols_hold_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
-    plan = plan_night(mei_settings, write_config(tmp_path, other_symbols=2), "smoke", AS_OF_MS)
+    plan = plan_night(mei_settings, write_config(tmp_path, holdout_symbols=2), "smoke", AS_OF_MS)
     assert (plan.sweep.symbols, plan.holdout_symbols, plan.holdout_symbols_hash) == (SYMBOLS, (), "")
     assert load_holdout_bars(mei_settings, plan) is None
 
@@ -162,14 +162,14 @@ def test_a_plan_says_which_gates_its_symbols_cannot_pass(mei_settings: Settings,
     wide, narrow = (
         plan_night(
             mei_settings,
-            write_config(tmp_path / str(count), other_symbols=count, min_other_symbols_sharpe=0),
+            write_config(tmp_path / str(count), holdout_symbols=count, min_holdout_symbols_sharpe=0),
             "smoke",
             AS_OF_MS,
         ).notes
         for count in (1, 2)
     )
     assert not any("nothing can be promoted" in note for note in wide)
-    assert "other_symbols: 2 holds out none of 3, it needs at least 4" in narrow[0]
+    assert "holdout_symbols: 2 holds out none of 3, it needs at least 4" in narrow[0]
 
 
 def test_latest_as_of_leaves_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_a_folder_that_the_worker_does_not_see_is_named(inputs: SweepInputs, sto
 
 def test_a_gpu_that_would_stand_idle_is_refused(inputs: SweepInputs, store: Store) -> None:
     with pytest.raises(
-        ConfigError, match=r"worker \S+: --device cuda: no GPU in use: .*; or set engine\.gpus_per_task to 0"
+        ConfigError, match=r"worker \S+: --device cuda: no GPU in use: .*; or set compute\.gpus_per_task to 0"
     ):
         ready(job(store, inputs, gpus=1.0))
 
@@ -145,7 +145,7 @@ def test_without_ray_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     with pytest.raises(ConfigError, match="ray is not installed here; install the extra `cluster` of mei"):
-        run_sweep(mei_settings, inputs.plan, inputs.window, inputs.features, compute=Compute(run="ray"))
+        run_sweep(mei_settings, inputs.plan, inputs.window, inputs.features, compute=Compute(backend="ray"))
 
 
 def node(name: str, *, alive: bool = True, **resources: float) -> dict[str, object]:
@@ -165,11 +165,11 @@ def node(name: str, *, alive: bool = True, **resources: float) -> dict[str, obje
 )
 def test_slots_are_what_processors_and_gpus_allow(cpus: int, gpus: float, expected: dict[str, int]) -> None:
     nodes = [node("a", CPU=8.0, GPU=2.0), node("b", CPU=2.0), node("c", alive=False, CPU=64.0), node("head")]
-    assert task_counts(nodes, Compute(run="ray", cpus_per_task=cpus, gpus_per_task=gpus)) == expected
+    assert task_counts(nodes, Compute(backend="ray", cpus_per_task=cpus, gpus_per_task=gpus)) == expected
 
 
 def test_a_cluster_that_can_not_run_one_task_says_what_it_has() -> None:
     with pytest.raises(ConfigError, match=r"no node has 4 CPU and 1 GPU.*the cluster has host-a: 8 CPU, 0 GPU$"):
-        task_counts([node("a", CPU=8.0)], Compute(run="ray", cpus_per_task=4, gpus_per_task=1))
+        task_counts([node("a", CPU=8.0)], Compute(backend="ray", cpus_per_task=4, gpus_per_task=1))
     with pytest.raises(ConfigError, match="the cluster has none"):
-        task_counts([node("a", alive=False, CPU=8.0)], Compute(run="ray"))
+        task_counts([node("a", alive=False, CPU=8.0)], Compute(backend="ray"))

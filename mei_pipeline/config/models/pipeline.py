@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, WithJsonSchema, model_validator
 
 from mei_pipeline.candles.intervals import INTERVALS, iso
-from mei_pipeline.config.base import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
+from mei_pipeline.config.fields import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
 from mei_pipeline.config.models.sources import Source
 
 
@@ -56,7 +56,7 @@ _ADDRESS = re.compile(r"auto|(ray://)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{
 
 
 class Compute(FileModel):
-    """What runs the combos of a sweep: this machine, or a Ray cluster that is already there."""
+    """Where the combos of a sweep run: this machine, or a Ray cluster that is already there."""
 
     backend: Literal["local", "ray"] = "local"
     """`local`: this machine; `ray`: the cluster at `address`."""
@@ -114,7 +114,7 @@ class PipelineConfig(FileModel):
     window: WindowConfig = WindowConfig()
     """The slice of the lake that a night works on."""
     compute: Compute = Compute()
-    """What runs the combos of a sweep."""
+    """Where the combos of a sweep run."""
     profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
     """Kinds of night by name: `mei nightly --profile NAME`."""
     automation: Switch = False
@@ -122,7 +122,7 @@ class PipelineConfig(FileModel):
     alerts: Annotated[
         tuple[SecretStr, ...],
         BeforeValidator(_secrets),
-        WithJsonSchema({"type": "array", "items": {"type": "string", "words": "an Apprise URL"}}),
+        WithJsonSchema({"type": "array", "items": {"type": "string", "x-allowed": "an Apprise URL"}}),
     ] = ()
     """Apprise URLs of who is told of failed runs, moves of lanes and holds, such as `ntfy://topic`. They hold secrets:
     keep the file from others. They need the extra `alerts`."""
