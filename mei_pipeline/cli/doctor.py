@@ -187,11 +187,11 @@ def _universe(settings: Settings) -> list[Finding]:
     """Check which gates, by profile, lack evidence because the lake has too few symbols."""
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.night_plan import searchable
+    from mei_pipeline.night.universe import searchable_symbols
 
     try:
         config = load_config(settings.config)
-        numbers = {name: len(searchable(settings, config, name)) for name in config.pipeline.profiles}
+        numbers = {name: len(searchable_symbols(settings, config, name)) for name in config.pipeline.profiles}
     except MeiError:  # the lines of configuration and lake say why
         return []
     missing: list[str] = []

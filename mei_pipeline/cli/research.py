@@ -54,7 +54,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.files import write_bytes
-    from mei_pipeline.night_plan import spike_bounds
+    from mei_pipeline.night.universe import spike_bounds
     from mei_pipeline.notes import window_notes
     from mei_pipeline.replay.decisions import write_decisions
     from mei_pipeline.replay.report import decisions_of, report_of

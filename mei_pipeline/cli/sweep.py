@@ -155,7 +155,7 @@ def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int,
     from mei_pipeline.config.benchmark import sweep_benchmark
     from mei_pipeline.config.load import load_config, read_sweep
     from mei_pipeline.errors import ConfigError, DataError
-    from mei_pipeline.night_plan import spike_bounds
+    from mei_pipeline.night.universe import spike_bounds
     from mei_pipeline.params.table import read_catalog
     from mei_pipeline.settings import read_settings
     from mei_pipeline.simulation.market import common_symbols, extents_ms, last_bar_ms, load_bars

@@ -36,7 +36,7 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.night_plan import spike_bounds
+    from mei_pipeline.night.universe import spike_bounds
     from mei_pipeline.replay.run import make_replay_inputs
     from mei_pipeline.replay.why import explain_step
     from mei_pipeline.settings import read_settings

@@ -12,11 +12,12 @@ from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import Roles
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.night_plan import NightPlan, anchor_of, spike_bounds
+from mei_pipeline.night.plan import NightPlan, anchor_of
+from mei_pipeline.night.universe import spike_bounds
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Incumbent, failure
 from mei_pipeline.registry.database import Registry
-from mei_pipeline.registry.lanes import Wanted
+from mei_pipeline.registry.lanes import LaneFiles
 from mei_pipeline.registry.records import finite_or_none
 from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
@@ -57,7 +58,7 @@ class IncumbentReplay:
 
 
 def replay_incumbent(
-    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: Wanted, folds: Sequence[Fold]
+    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: LaneFiles, folds: Sequence[Fold]
 ) -> Incumbent:
     """Replay the config that holds a lane on the test days of the folds, and since it took the lane."""
     pointer = now.pointer

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from kernels.cache import source_hash
 from mei_pipeline import files
 from mei_pipeline.config.load import Config
-from mei_pipeline.night_plan import NightPlan, night_folder
+from mei_pipeline.night.plan import NightPlan
+from mei_pipeline.night.store import night_folder
 from mei_pipeline.promotion.assign import AcceptedConfig, Assignment, Incumbent, assign
 from mei_pipeline.promotion.incumbents import IncumbentReplay, incumbent_figures, replay_incumbent
 from mei_pipeline.promotion.propose import (
@@ -24,9 +25,9 @@ from mei_pipeline.promotion.propose import (
     store_candidates,
 )
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.registry.lanes import lanes_of, wanted
+from mei_pipeline.registry.lanes import configured_lanes, lane_files
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
-from mei_pipeline.registry.records import Basis, Occasion
+from mei_pipeline.registry.records import AuditContext, Basis
 from mei_pipeline.selection.folds import folds_of
 from mei_pipeline.selection.io import Candidate, read_file, read_verdicts
 from mei_pipeline.selection.segments import Segment
@@ -71,8 +72,8 @@ def assign_lanes(settings: Settings, config: Config, plan: NightPlan, now_ms: in
     assignments: dict[str, Assignment] = {}
     incumbents: dict[str, Incumbent] = {}
     free = []
-    for lane in lanes_of(config.lanes):
-        now = wanted(registry, lane.name)
+    for lane in configured_lanes(config.lanes):
+        now = lane_files(registry, lane.name)
         reason = reason_not_to_move(lane, None if now is None else now.pointer)
         if not reason and lane.venue != plan.sweep.venue:
             reason = f"nothing, because no config of {lane.venue} was judged"
@@ -116,7 +117,7 @@ def read_incumbents(settings: Settings, plan: NightPlan) -> tuple[IncumbentRepla
     return figures
 
 
-def propose_configs(settings: Settings, config: Config, plan: NightPlan, occasion: Occasion) -> ProposalResult:
+def propose_configs(settings: Settings, config: Config, plan: NightPlan, audit: AuditContext) -> ProposalResult:
     """Store every candidate with its evidence and verdict, and propose the assigned configs. No pointer moves.
 
     Raises:
@@ -129,16 +130,16 @@ def propose_configs(settings: Settings, config: Config, plan: NightPlan, occasio
         [_record_of(plan, candidate, judgement) for candidate, judgement, _ in verdicts],
         night_id=plan.id,
         policy_id=plan.selection.id,
-        occasion=occasion,
+        audit=audit,
     )
     proposals = propose_assignments(
         registry,
         settings.lanes,
-        lanes_of(config.lanes),
+        configured_lanes(config.lanes),
         read_assignments(settings, plan),
         night_id=plan.id,
         policy_id=plan.selection.id,
-        occasion=occasion,
+        audit=audit,
     )
     return ProposalResult(candidates, proposals)
 

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 from mei_pipeline.errors import MeiError, Refused
 from mei_pipeline.promotion.promote import Decision, Move, Promotion, PromotionRequest, carry_out, decide
 from mei_pipeline.registry import rows
-from mei_pipeline.registry.database import Registry, reading
-from mei_pipeline.registry.lanes import wanted
+from mei_pipeline.registry.database import Registry, read_transaction
+from mei_pipeline.registry.lanes import lane_files
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
-from mei_pipeline.registry.records import Lane, Occasion, Pointer, Proposal
+from mei_pipeline.registry.records import AuditContext, Lane, Pointer, Proposal
 from mei_pipeline.registry.render import render, store_config
 from mei_pipeline.registry.store import lane_pointer, latest_proposals
 
@@ -49,7 +49,7 @@ def promote_proposals(
     lanes: Sequence[Lane],
     *,
     policy_id: str,
-    occasion: Occasion,
+    audit: AuditContext,
     night_id: str | None = None,
 ) -> tuple[LanePromotion, ...]:
     """Apply the newest proposals, and bring every lane's files in line with the registry.
@@ -63,7 +63,7 @@ def promote_proposals(
         lanes_folder: The folder of all lanes.
         lanes: Every lane that the operator has configured.
         policy_id: The policy in force.
-        occasion: Who does it, and when.
+        audit: Who does it, and when.
         night_id: The nightly run that proposed; None for the last one.
 
     Raises:
@@ -77,8 +77,8 @@ def promote_proposals(
     written: dict[str, tuple[Path, ...]] = {}
     for lane in sorted(lanes, key=lambda lane: lane.name):
         pointer = lane_pointer(registry, lane.name)
-        request = _request_of(lane, proposals.pop(lane.name, None), pointer, occasion)
-        wanted(registry, lane.name)  # raises outside of `try`: a registry that contradicts itself stops every lane
+        request = _request_of(lane, proposals.pop(lane.name, None), pointer, audit)
+        lane_files(registry, lane.name)  # raises outside of `try`: a registry that contradicts itself stops every lane
         try:
             written[lane.name] = _prepared(registry, lanes_folder, lane.name, request, policy_id)
         except MeiError as error:
@@ -107,7 +107,7 @@ def promote_proposals(
 
 
 def _request_of(
-    lane: Lane, proposal: Proposal | None, pointer: Pointer | None, occasion: Occasion
+    lane: Lane, proposal: Proposal | None, pointer: Pointer | None, audit: AuditContext
 ) -> PromotionRequest | str:
     """Return the request of a proposal, or the reason that the lane keeps its config."""
     if proposal is None:
@@ -116,7 +116,7 @@ def _request_of(
         return proposal.reason
     generation = 0 if pointer is None else pointer.generation
     if generation == proposal.generation:
-        own_occasion = replace(occasion, why=proposal.reason, trigger=f"night {proposal.night_id}")
+        own_occasion = replace(audit, why=proposal.reason, trigger=f"night {proposal.night_id}")
         return PromotionRequest(lane, proposal.config_id, generation, own_occasion)
     if pointer is not None and pointer.config_id == proposal.config_id:
         return f"nothing, because {proposal.config_id[:12]} holds the lane"
@@ -160,7 +160,7 @@ def _prepared(
     written = render(registry, lanes_folder, lane)
     if isinstance(request, str):
         return written
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         planned = decide(connection, request, policy_id)
     if isinstance(planned, Move) and not _keeps_config(planned):
         written += store_config(lanes_folder, lane, planned.config, planned.evidence, planned.verdict)
@@ -170,7 +170,7 @@ def _prepared(
 def _outcome(
     registry: Registry, request: PromotionRequest, result: Promotion | MeiError, written: tuple[Path, ...]
 ) -> LanePromotion:
-    name, reason = request.lane.name, request.occasion.why
+    name, reason = request.lane.name, request.audit.why
     if isinstance(result, MeiError):
         pointer = lane_pointer(registry, name)
         moved = (

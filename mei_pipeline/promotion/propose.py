@@ -15,11 +15,11 @@ from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Assignment
 from mei_pipeline.promotion.promote import held_by, judged_for
 from mei_pipeline.registry import rows
-from mei_pipeline.registry.database import Registry, reading
-from mei_pipeline.registry.lifecycle import PAPER, PAUSED, RETIRED, check_step
-from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion, Pointer, Proposal, as_dict
+from mei_pipeline.registry.database import Registry, read_transaction
+from mei_pipeline.registry.lifecycle import PAPER, PAUSED, RETIRED, check_transition
+from mei_pipeline.registry.records import AuditContext, Basis, Gate, Lane, Pointer, Proposal, as_dict
 from mei_pipeline.registry.render import store_config
-from mei_pipeline.registry.store import add_config, add_evidence, add_verdict, propose, state_of
+from mei_pipeline.registry.store import add_config, add_evidence, add_proposals, add_verdict, state_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class LaneProposal:
 
 
 def store_candidates(
-    registry: Registry, candidates: Sequence[CandidateRecord], *, night_id: str, policy_id: str, occasion: Occasion
+    registry: Registry, candidates: Sequence[CandidateRecord], *, night_id: str, policy_id: str, audit: AuditContext
 ) -> tuple[StoredCandidate, ...]:
     """Store every candidate with its evidence and verdict. A second call changes nothing.
 
@@ -101,7 +101,7 @@ def store_candidates(
         Fatal: The registry contradicts itself.
         Busy: Another process holds the registry.
     """
-    return tuple(_store(registry, candidate, night_id, policy_id, occasion) for candidate in candidates)
+    return tuple(_store(registry, candidate, night_id, policy_id, audit) for candidate in candidates)
 
 
 def propose_assignments(
@@ -112,7 +112,7 @@ def propose_assignments(
     *,
     night_id: str,
     policy_id: str,
-    occasion: Occasion,
+    audit: AuditContext,
 ) -> tuple[LaneProposal, ...]:
     """Propose for each lane the config that it was assigned, and write its file into the lane's folder.
 
@@ -126,7 +126,7 @@ def propose_assignments(
         assignments: One for each lane, of a config that this nightly run or an earlier one judged.
         night_id: The nightly run.
         policy_id: The policy in force.
-        occasion: Who does it, and when.
+        audit: Who does it, and when.
 
     Raises:
         Refused: A lane has no assignment or two, a config has two lanes, has no verdict, is retired or does not fit its
@@ -141,8 +141,8 @@ def propose_assignments(
     for lane in lanes:
         entry, generation = _propose(registry, lanes_folder, lane, assigned[lane.name], policy_id)
         entries.append(entry)
-        proposals.append(Proposal(night_id, lane.name, entry.new, policy_id, generation, entry.reason, occasion.now_ms))
-    propose(registry, proposals)
+        proposals.append(Proposal(night_id, lane.name, entry.new, policy_id, generation, entry.reason, audit.now_ms))
+    add_proposals(registry, proposals)
     return tuple(entries)
 
 
@@ -168,13 +168,11 @@ def parameter_changes(old: ResolvedConfig | None, new: ResolvedConfig) -> tuple[
 
 
 def _store(
-    registry: Registry, candidate: CandidateRecord, night_id: str, policy_id: str, occasion: Occasion
+    registry: Registry, candidate: CandidateRecord, night_id: str, policy_id: str, audit: AuditContext
 ) -> StoredCandidate:
-    config_id = add_config(registry, candidate.resolved, occasion)
-    evidence_id = add_evidence(registry, config_id, candidate.basis, candidate.metrics, occasion)
-    verdict = add_verdict(
-        registry, config_id, evidence_id, policy_id, candidate.gates, night_id=night_id, occasion=occasion
-    )
+    config_id = add_config(registry, candidate.resolved, audit)
+    evidence_id = add_evidence(registry, config_id, candidate.basis, candidate.metrics, audit)
+    verdict = add_verdict(registry, config_id, evidence_id, policy_id, candidate.gates, night_id=night_id, audit=audit)
     rejected_at = [f"{gate.name}: {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
     # A config without a gate or a score has not failed, but nothing shows that it may trade.
     if not verdict.gates:
@@ -212,7 +210,7 @@ def _propose(
     registry: Registry, lanes_folder: Path, lane: Lane, assignment: Assignment, policy_id: str
 ) -> tuple[LaneProposal, int]:
     """Return the proposal for a lane, and the generation of the lane that it is based on."""
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         pointer = rows.find_pointer(connection, lane.name)
         old, generation = (None, 0) if pointer is None else (pointer.config_id, pointer.generation)
         reason = reason_not_to_move(lane, pointer)
@@ -224,7 +222,7 @@ def _propose(
                 reason = f"nothing, because {config.config_id[:12]} holds the lane"
                 return LaneProposal(lane.name, lane.role, old, None, reason, ()), generation
         else:
-            check_step(config.config_id, rows.state_in(connection, config.config_id, lane.name), PAPER)
+            check_transition(config.config_id, rows.state_in_lane(connection, config.config_id, lane.name), PAPER)
         before = None if old is None else rows.find_config(connection, old).resolved
     # The file of the config in force is written with the pointer: it would name evidence that is not in force yet.
     if old != config.config_id:

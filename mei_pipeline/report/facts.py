@@ -6,7 +6,7 @@ The report computes no statistic again, so it can't contradict the verdicts.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Assignment
 from mei_pipeline.promotion.incumbents import IncumbentReplay

@@ -19,7 +19,8 @@ from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.config.fields import open_mapping
 from mei_pipeline.errors import DataError
-from mei_pipeline.night_plan import NightPlan, night_folder
+from mei_pipeline.night.plan import NightPlan
+from mei_pipeline.night.store import night_folder
 from mei_pipeline.replay.record import PeriodResult
 from mei_pipeline.selection.search_statistics import SearchStatistics
 from mei_pipeline.selection.segments import Segment

@@ -159,7 +159,7 @@ class Selection(FileModel):
         Roles are left out: they decide which lane takes a config, after every verdict.
         """
         content = self.model_dump(mode="json", exclude={"roles"})
-        restore_earlier_keys(content)
+        _restore_earlier_keys(content)
         return sha256_json(content)
 
 
@@ -169,7 +169,7 @@ LATER_GATES = ("min_sharpe_without_best_symbol", "min_recent_probability", "min_
 """Gates that policies of earlier versions do not have."""
 
 
-def restore_earlier_keys(selection: dict[str, Any]) -> None:
+def _restore_earlier_keys(selection: dict[str, Any]) -> None:
     """Change the content of `selection` to that of earlier versions, so that ids of earlier versions hold.
 
     Without this, a new name of a key would void every stored verdict.
@@ -181,20 +181,6 @@ def restore_earlier_keys(selection: dict[str, Any]) -> None:
     for content, names in ((selection, EARLIER_KEYS), (gates, EARLIER_GATES)):
         for earlier, name in names.items():
             content[earlier] = content.pop(name)
-
-
-def upgrade_keys(selection: dict[str, Any]) -> None:
-    """Change the content of `selection` that an earlier version stored to that of this version.
-
-    `LATER_GATES` that it lacks become None: the earlier version did not ask for them.
-    """
-    gates = selection["gates"]
-    for content, names in ((selection, EARLIER_KEYS), (gates, EARLIER_GATES)):
-        for earlier, name in names.items():
-            if earlier in content:
-                content[name] = content.pop(earlier)
-    for name in LATER_GATES:
-        gates.setdefault(name, None)
 
 
 class Spikes(FileModel):
