@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from mei_pipeline import files
 from mei_pipeline.candles import quality
 from mei_pipeline.candles.confirm import confirmed_bars
-from mei_pipeline.candles.findings import marked_within, reasons
+from mei_pipeline.candles.findings import spikes_in_window, reasons
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, edition, read_candles
 from mei_pipeline.candles.spikes import SpikeBounds
@@ -490,9 +490,9 @@ def _with_spikes_beside(
     """Judge spikes again, with the bars before the anchor; a night knows no bar that closes after its as-of time."""
     window = (part.anchor_ms, part.as_of_ms - interval_ms(interval) + 1)
     bars = frame.filter(pl.col("open_ms") < window[1])
-    marked = marked_within(part.lake, part.venue, interval, bars, window, bounds, part.as_of_ms)
+    marked = spikes_in_window(part.lake, part.venue, interval, bars, window, bounds, part.as_of_ms)
     others = tuple(item for item in found.items if item.rule != "spike")
-    return quality.Findings(others) + quality.Findings(tuple(quality.collect(marked, "spike")))
+    return quality.Findings(others) + quality.Findings(tuple(quality.group_findings(marked, "spike")))
 
 
 def _ended(frame: pl.DataFrame, interval: str) -> dict[str, int]:

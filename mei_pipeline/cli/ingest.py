@@ -76,7 +76,7 @@ def ingest(
                 bounds=limits,
             )
             reports.append(report)
-            fruitless += refused_tables(source, report, open_is_normal=path is None)
+            fruitless += refused_tables(source, report, allow_open_bars=path is None)
     if as_json:
         output.print_json({"ingests": [report.as_dict() for report in reports], "problems": fruitless})
     else:
@@ -91,7 +91,7 @@ def _sources(
 ) -> list[tuple["Source", tuple[str, ...], int]]:
     """Sources with the intervals to fetch and the earliest time, from the options or from pipeline.yaml."""
     from mei_pipeline.candles.intervals import interval_ms, month_range
-    from mei_pipeline.candles.sources import build
+    from mei_pipeline.candles.sources import build_source
     from mei_pipeline.candles.sources.files import open_files
     from mei_pipeline.config.load import load_config
     from mei_pipeline.errors import ConfigError
@@ -115,7 +115,7 @@ def _sources(
         )
     intervals = tuple(config.pipeline.intervals) if interval is None else (interval,)
     start_ms = month_range(config.pipeline.start)[0]
-    sources = [build(entry, config.folder) for entry in wanted]
+    sources = [build_source(entry, config.folder) for entry in wanted]
     if interval is None:
         _say_what_is_not_wanted(sources, intervals)
     return [(source, intervals, start_ms) for source in sources]

@@ -148,7 +148,7 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
 
 def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
     """The sweep, its bars and its window, all checked before anything runs."""
-    from mei_pipeline.candles.findings import marked_symbols
+    from mei_pipeline.candles.findings import symbols_with_spikes
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.benchmark import sweep_benchmark
     from mei_pipeline.config.load import load_config, read_sweep
@@ -181,7 +181,7 @@ def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int,
     anchor_ms = config.pipeline.anchors[found.interval]
     extents = extents_ms(lake, venue, found.intervals, names)
     from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
-    marked = marked_symbols(lake, venue, found.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
+    marked = symbols_with_spikes(lake, venue, found.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
     names = [name for name in names if name not in marked]
     for name, why in marked.items():
         output.warn(f"{name} sits out: {why}")

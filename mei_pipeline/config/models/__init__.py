@@ -5,12 +5,12 @@ from mei_pipeline.config.models.lane import LaneConfig
 from mei_pipeline.config.models.overrides import Overrides
 from mei_pipeline.config.models.pipeline import Engine, PipelineConfig, Profile, Retention, Window
 from mei_pipeline.config.models.policy import Gates, PolicyConfig, Roles, Selection, Spikes, Stress, WalkForward
-from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
+from mei_pipeline.config.models.sources import FileSourceConfig, SourceConfig, SyntheticSourceConfig
 from mei_pipeline.config.models.sweep import Listed, Range, SweepSpec
 
 __all__ = [
     "Engine",
-    "FilesSource",
+    "FileSourceConfig",
     "Gates",
     "LaneConfig",
     "Listed",
@@ -23,11 +23,11 @@ __all__ = [
     "Retention",
     "Roles",
     "Selection",
-    "Source",
+    "SourceConfig",
     "Spikes",
     "Stress",
     "SweepSpec",
-    "SyntheticSource",
+    "SyntheticSourceConfig",
     "WalkForward",
     "Window",
 ]

@@ -34,10 +34,10 @@ Column = Literal[
     "delisted_ms",
 ]
 
-Preset = Literal["binance-vision", "bybit", "ccxt", "freqtrade", "hyperliquid", "okx", "tradingview"]
+PresetName = Literal["binance-vision", "bybit", "ccxt", "freqtrade", "hyperliquid", "okx", "tradingview"]
 
 
-class FilesSource(FileModel):
+class FileSourceConfig(FileModel):
     """Candles and funding from files that are already on this machine: Parquet, CSV, Feather, JSON, zipped CSV."""
 
     kind: Literal["files"]
@@ -51,11 +51,11 @@ class FilesSource(FileModel):
     columns: dict[Column, str] = Field(default_factory=dict)
     """MEI's column name to the file's, for those that differ: `{open_ms: timestamp}`; `=value` gives all rows one
     value, and `close_ms` names a column of close times. One symbol for all rows is for a single file."""
-    preset: Preset | None = None
+    preset: PresetName | None = None
     """Who wrote the files; when left out it is told from their columns."""
 
 
-class SyntheticSource(FileModel):
+class SyntheticSourceConfig(FileModel):
     """A made-up market: correlated symbols with regimes, and an edge of stated size or none."""
 
     kind: Literal["synthetic"]
@@ -80,7 +80,7 @@ class SyntheticSource(FileModel):
     """Planted edge: annual Sharpe ratio, after costs, of the best `ema_cross` on this market; 0 plants none."""
 
     @model_validator(mode="after")
-    def _span(self) -> "SyntheticSource":
+    def _span(self) -> "SyntheticSourceConfig":
         found = {}
         if self.from_ms % HOUR_MS:
             found["from"] = f"{iso(self.from_ms)} is not a full hour"
@@ -95,4 +95,4 @@ class SyntheticSource(FileModel):
         return self
 
 
-Source = Annotated[FilesSource | SyntheticSource, Field(discriminator="kind")]
+SourceConfig = Annotated[FileSourceConfig | SyntheticSourceConfig, Field(discriminator="kind")]
