@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from mei_pipeline import files
 from mei_pipeline.candles import quality
 from mei_pipeline.candles.confirm import confirmed_bars
-from mei_pipeline.candles.findings import spikes_in_window, reasons
+from mei_pipeline.candles.findings import reasons, spikes_in_window
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, edition, read_candles
 from mei_pipeline.candles.spikes import SpikeBounds

@@ -1,9 +1,10 @@
 """Coverage of the lake: bars, expected bars and missing bars per symbol, interval and month.
 
-Bars of a symbol are expected from its listing if that is known, else from its first bar, but never before the first bar
-of the venue and interval. They are expected up to its delisting, else up to the last bar of any symbol (or a given
-time), so a symbol whose data ends before the others' has missing bars. A missing bar is *no trade* if the venue
-answered for its time without it, and *unknown* otherwise.
+Bars of a symbol are expected from its listing if that is known, else from its first bar. No bar is expected before the
+first bar of the venue and interval. Bars are expected up to the symbol's delisting, else up to the last bar of any
+symbol or a given time. So a symbol whose data ends before the others' has missing bars.
+
+A missing bar is *no trade* if the venue answered for its time without it, and *unknown* otherwise.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Findings about the bars of a lake and their neighbours, across its files: jumps, gaps, spikes.
 
-Findings are not stored. They follow from the stored bars, the bounds and the confirmations, so they do not depend on
+Findings are not stored. They follow from the stored bars, the bounds and the confirmations. So they do not depend on
 the number of ingests and files that the bars came in.
 """
 

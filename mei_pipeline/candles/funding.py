@@ -23,17 +23,12 @@ HOUR = "hour_ms"
 SAME_FRAC = 1e-8
 
 
-def funding_grid_ms(time_ms: int) -> int:
+def hour_of() -> pl.Expr:
     """Return the full hour of a print stamped `time_ms`: rounded to the nearest minute, then down to the hour.
 
-    Rounding to the minute accepts a stamp up to 30 s early. Rounding down assigns a print that is up to 59 minutes late
-    to the hour that was due; the nearest hour would assign a print 31 minutes late to the next payment.
+    Rounding to the minute accepts a stamp up to 30 s early. Rounding down assigns a print up to 59 minutes late to the
+    hour that was due. The nearest hour would assign a print 31 minutes late to the next payment.
     """
-    return (time_ms + MINUTE_MS // 2) // HOUR_MS * HOUR_MS
-
-
-def hour_of() -> pl.Expr:
-    """Return `funding_grid_ms` of the column `time_ms` as an expression."""
     return (pl.col("time_ms") + MINUTE_MS // 2) // HOUR_MS * HOUR_MS
 
 

@@ -4,14 +4,12 @@
 A lake has one writer at a time; readers need no lock.
 """
 
-from mei_pipeline.candles.funding import cadence_changes, funding_grid_ms
+from mei_pipeline.candles.funding import cadence_changes
 from mei_pipeline.candles.history import revisions, undo
 from mei_pipeline.candles.reading import (
     candles_hash,
-    data_hash,
     extent_ms,
     frame_hash,
-    funding_hash,
     intervals,
     read_candles,
     read_funding,
@@ -30,12 +28,9 @@ __all__ = [
     "MergeReport",
     "cadence_changes",
     "candles_hash",
-    "data_hash",
     "edition",
     "extent_ms",
     "frame_hash",
-    "funding_grid_ms",
-    "funding_hash",
     "ingests",
     "intervals",
     "merge_candles",

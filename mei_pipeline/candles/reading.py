@@ -54,7 +54,7 @@ def read_funding(
 ) -> pl.DataFrame:
     """Read funding stamped in [from_ms, to_ms): one row per symbol and hour, with the venue's stamp in `time_ms`.
 
-    Join it to bars by `funding_grid_ms` of the stamp, never by the stamp itself.
+    Join it to bars by `funding.hour_of` the stamp, never by the stamp itself.
 
     Returns:
         Funding sorted by symbol, time_ms.
@@ -102,36 +102,17 @@ def extent_ms(lake: Lake, venue: str, interval: str) -> tuple[int, int] | None:
     return (min(e.first_ms for e in entries), max(e.last_ms for e in entries)) if entries else None
 
 
-def data_hash(
-    lake: Lake,
-    venue: str,
-    interval: str,
-    symbols: Sequence[str] | None = None,
-    from_ms: int | None = None,
-    to_ms: int | None = None,
-) -> str:
+def candles_hash(frame: pl.DataFrame, venue: str, interval: str) -> str:
     """Return the hex SHA-256 of a slice's content: venue, interval, and each bar's symbol, time and numbers.
 
     The hash does not depend on the layout of files, the order of ingests, or the `source` of a bar.
+
+    Args:
+        frame: Candles as `read_candles` returns them.
+        venue: Their venue.
+        interval: Their interval.
     """
-    return candles_hash(read_candles(lake, venue, interval, symbols, from_ms, to_ms), venue, interval)
-
-
-def candles_hash(frame: pl.DataFrame, venue: str, interval: str) -> str:
-    """Return the `data_hash` of a slice that was read already."""
     return frame_hash(frame, ("open_ms", *CANDLES.values), f"candles {venue} {interval}")
-
-
-def funding_hash(
-    lake: Lake,
-    venue: str,
-    symbols: Sequence[str] | None = None,
-    from_ms: int | None = None,
-    to_ms: int | None = None,
-) -> str:
-    """Return the hex SHA-256 of a slice's funding, like `data_hash`."""
-    frame = read_funding(lake, venue, symbols, from_ms, to_ms)
-    return frame_hash(frame, ("time_ms", *FUNDING.values), f"funding {venue}")
 
 
 def frame_hash(frame: pl.DataFrame, columns: Sequence[str], label: str) -> str:

@@ -1,7 +1,7 @@
 """Spikes: bars whose prices leave the prices of both neighbours and return, as no market does.
 
-A market that trades opens each bar near the close of the bar before. So a bar with an open or a close far from both
-neighbours is an error, and so is a high or a low at many times their prices. After a change of level, such as a new
+A market that trades opens each bar near the close of the bar before. So an open or a close far from both neighbours is
+an error. A high or a low at many times their prices is an error too. After a change of level, such as a new
 denomination, prices do not return: that is a jump, not a spike.
 """
 

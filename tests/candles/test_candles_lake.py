@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from candle_kit import HOUR, MAY, NOW, bars, contents, prints, with_row
+from candle_kit import HOUR, MAY, NOW, bars, contents, data_hash, prints, with_row
 from example_kit import examples
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +12,7 @@ from mei_pipeline import files
 from mei_pipeline.candles.instruments import default_instruments, in_force
 from mei_pipeline.candles.lake import (
     Lake,
-    data_hash,
     edition,
-    funding_hash,
     ingests,
     intervals,
     merge_candles,
@@ -260,15 +258,6 @@ def test_the_data_hash_sees_every_value(tmp_path, change):
         lake = Lake(tmp_path / name)
         merge(lake, frame.with_columns(pl.max_horizontal("high", "close").alias("high")))
         hashes.add(data_hash(lake, "binance", "1h"))
-    assert len(hashes) == 2
-
-
-def test_the_funding_hash_sees_the_rate(tmp_path):
-    hashes = set()
-    for name, rate in (("one", 0.0001), ("other", 0.0002)):
-        lake = Lake(tmp_path / name)
-        merge_funding(lake, prints([("BTC", MAY + 48, rate, None, "x")]), now_ms=NOW)
-        hashes.add(funding_hash(lake, "hyperliquid"))
     assert len(hashes) == 2
 
 

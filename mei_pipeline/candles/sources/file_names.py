@@ -159,7 +159,7 @@ def folder_interval(path: Path, root: Path) -> str | None:
 
 
 def _read_fields(text: str) -> NameParts:
-    """Read a name field by field, from its end; the symbol is what remains at the begin."""
+    """Read a name field by field, from its end; the symbol remains at the beginning."""
     interval = None
     untraded = None
     venue_field = None
