@@ -6,28 +6,28 @@ from typing import Any
 import numpy as np
 
 from kernels.market import Ints
-from mei_pipeline.bench.work import Work, simulator_of, timed
+from mei_pipeline.bench.work import Work, make_combo_runner, timed
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import Gpu, choose
 from mei_pipeline.simulation.run import Combos
+from mei_pipeline.sweep.combo_runner import GPU_COMBOS, ComboRunner
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.search.permutation import Permutation
-from mei_pipeline.sweep.simulator import FILLS, Simulator
 
 
 @dataclass(frozen=True)
-class Figures:
+class KernelFigures:
     """Times of one piece of work.
 
     Attributes:
         work: Name of the work.
-        engine: What ran the combos.
+        device: What ran the combos.
         symbols: Symbols of the book.
         steps: Steps that each combo goes through: bars of the finest interval.
         combos: Combos, all of them in one launch.
-        signal_sets: Groups of combos that share their signals.
+        signal_groups: Groups of combos that share their signals.
         batch: Combos that the GPU held at a time.
         seconds: From encoded combos to their results, the fastest run without measuring kernels.
         bar_steps_per_s: Steps times symbols times combos, by `seconds`.
@@ -37,11 +37,11 @@ class Figures:
     """
 
     work: str
-    engine: str
+    device: str
     symbols: int
     steps: int
     combos: int
-    signal_sets: int
+    signal_groups: int
     batch: int
     seconds: float
     bar_steps_per_s: float
@@ -66,36 +66,38 @@ def first_numbers(plan: SweepPlan, combos: int = 0) -> Ints:
     """
     if combos > plan.combos:
         raise ConfigError(f"--combos {combos:,}: the sweep runs {plan.combos:,}; ask for fewer")
-    places = np.arange(min(plan.combos, combos or FILLS), dtype=np.int64)
+    places = np.arange(min(plan.combos, combos or GPU_COMBOS), dtype=np.int64)
     if plan.search.method == "grid":
         return places
     return np.sort(Permutation(plan.grid.combos, plan.search.seed).at(places))
 
 
-def run_kernels(settings: Settings, work: Work, name: str, *, repeats: int = 3, progress: Progress = silent) -> Figures:
+def run_kernels(
+    settings: Settings, work: Work, name: str, *, repeats: int = 3, progress: Progress = silent
+) -> KernelFigures:
     """Run the work on the GPU `repeats` times, and once more with events around each kernel.
 
     Raises:
         ConfigError: No GPU can be used.
         Retryable: The GPU is taken, was lost, or has no memory.
     """
-    simulator = simulator_of(settings, work, choose(settings, "cuda", work.plan.strategy))
-    combos = simulator.encode(work.numbers)
+    combo_runner = make_combo_runner(settings, work, choose(settings, "cuda", work.plan.strategy))
+    combos = combo_runner.encode(work.numbers)
     seconds = []
     for index in range(repeats):
         progress(index, repeats + 1, "runs")
-        seconds.append(timed(lambda: simulator.run(combos))[0])
-    ms = _measured(simulator, combos)
+        seconds.append(timed(lambda: combo_runner.run(combos))[0])
+    ms = _measured(combo_runner, combos)
     progress(repeats + 1, repeats + 1, "runs")
     bar_steps = work.steps * len(work.bars.symbols) * len(combos)
-    return Figures(
+    return KernelFigures(
         work=name,
-        engine=simulator.engine,
+        device=combo_runner.device,
         symbols=len(work.bars.symbols),
         steps=work.steps,
         combos=len(combos),
-        signal_sets=len(combos.entries),
-        batch=_gpu(simulator).card.batch,
+        signal_groups=len(combos.signal_params),
+        batch=_gpu(combo_runner).device.batch,
         seconds=min(seconds),
         bar_steps_per_s=bar_steps / min(seconds),
         ms=ms,
@@ -104,16 +106,16 @@ def run_kernels(settings: Settings, work: Work, name: str, *, repeats: int = 3, 
     )
 
 
-def _measured(simulator: Simulator, combos: Combos) -> dict[str, float]:
+def _measured(combo_runner: ComboRunner, combos: Combos) -> dict[str, float]:
     """Milliseconds in each kernel."""
-    card = _gpu(simulator).card
-    card.spent_ms = {}
-    simulator.run(combos)
-    spent, card.spent_ms = card.spent_ms, None
+    device = _gpu(combo_runner).device
+    device.spent_ms = {}
+    combo_runner.run(combos)
+    spent, device.spent_ms = device.spent_ms, None
     return spent
 
 
-def _gpu(simulator: Simulator) -> Gpu:
-    if simulator.gpu is None:
+def _gpu(combo_runner: ComboRunner) -> Gpu:
+    if combo_runner.gpu is None:
         raise RuntimeError("prepare comes first")
-    return simulator.gpu
+    return combo_runner.gpu

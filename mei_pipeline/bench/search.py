@@ -10,14 +10,14 @@ from kernels.market import Floats, Ints
 from mei_pipeline.params.grid import Axis, Grid
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.sweep.search import tpe
-from mei_pipeline.sweep.search.visited import Known
+from mei_pipeline.sweep.search.visited import VisitedCombos
 
 VALUES = 4
 _SWITCH_EVERY = 5  # axes, of which the next varies only where the switch is on
 
 
 @dataclass(frozen=True)
-class Figures:
+class SearchFigures:
     """How fast combos were proposed.
 
     Attributes:
@@ -43,7 +43,7 @@ class Figures:
         return asdict(self)
 
 
-def run_tpe(axes: int, batch: int, combos: int, progress: Progress = silent) -> Figures:
+def run_tpe(axes: int, batch: int, combos: int, progress: Progress = silent) -> SearchFigures:
     """Let `tpe` search a landscape in which neighbouring axes depend on each other.
 
     Args:
@@ -53,23 +53,23 @@ def run_tpe(axes: int, batch: int, combos: int, progress: Progress = silent) -> 
         progress: Told of each batch.
     """
     grid = _grid(axes)
-    known, past = Known(), tpe.nothing(grid)
+    known, history = VisitedCombos(), tpe.no_history(grid)
     seconds = cpu_s = 0.0
     batches = -(-combos // batch)
     for number in range(batches):
         wall, cpu = time.perf_counter(), time.process_time()
-        digits = grid.digits(_proposed(grid, past, known, batch, number))
+        digits = grid.digits(_proposed(grid, history, known, batch, number))
         seconds, cpu_s = seconds + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
         score = _landscape(digits)
         wall, cpu = time.perf_counter(), time.process_time()
-        past = tpe.learn(past, digits, score)
+        history = tpe.learn(history, digits, score)
         seconds, cpu_s = seconds + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
         progress(number + 1, batches, "batches")
-    return Figures(axes, grid.combos, batch, len(known), seconds, cpu_s, len(known) / cpu_s)
+    return SearchFigures(axes, grid.combos, batch, len(known), seconds, cpu_s, len(known) / cpu_s)
 
 
-def _proposed(grid: Grid, past: tpe.Past, known: Known, batch: int, seed: int) -> Ints:
-    found = tpe.propose(grid, past, known, batch, seed)
+def _proposed(grid: Grid, history: tpe.History, known: VisitedCombos, batch: int, seed: int) -> Ints:
+    found = tpe.propose(grid, history, known, batch, seed)
     known.add(found)
     return found
 

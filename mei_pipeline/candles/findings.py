@@ -156,15 +156,15 @@ def refuse_spikes(
     if excluded:
         lines = "; ".join(f"{symbol}: {reason}" for symbol, reason in excluded.items())
         raise DataError(
-            f"lake {lake.root}: bars of {venue} that no market makes: {lines}. Ingest them again with the right "
-            "prices, leave the symbol out, choose other days, or confirm the bars with `mei lake confirm`"
+            f"lake {lake.root}: implausible bars of {venue}: {lines}; ingest them again with the right prices, "
+            "leave the symbol out, choose other days, or confirm the bars with `mei lake confirm`"
         )
 
 
 def reasons(items: Findings, interval: str) -> dict[str, str]:
     """Return the reason why a symbol is not traded, by symbol, from the spikes among some findings."""
     return {
-        item.symbol: f"spike: {item.count} {interval} {'bar' if item.count == 1 else 'bars'} that no market makes, the "
+        item.symbol: f"spike: {item.count} implausible {interval} {'bar' if item.count == 1 else 'bars'}, the "
         f"first at {iso(item.sample[0]['open_ms'])} with high {item.sample[0]['high']:g} and low "
         f"{item.sample[0]['low']:g}; `mei lake spikes` lists them"
         for item in items.of("spike")
