@@ -9,7 +9,7 @@ import polars as pl
 from mei_pipeline import files
 from mei_pipeline.candles import quality
 from mei_pipeline.candles.confirm import confirmed_bars
-from mei_pipeline.candles.findings import marked_within, reasons
+from mei_pipeline.candles.findings import reasons, spikes_in_window
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, read_candles
 from mei_pipeline.candles.spikes import SpikeBounds
@@ -168,9 +168,9 @@ def _judge_spikes(
     """
     window = (part.anchor_ms, part.as_of_ms - interval_ms(interval) + 1)
     bars = frame.filter(pl.col("open_ms") < window[1])
-    marked = marked_within(part.lake, part.venue, interval, bars, window, bounds, part.as_of_ms)
+    marked = spikes_in_window(part.lake, part.venue, interval, bars, window, bounds, part.as_of_ms)
     kept = tuple(item for item in found.items if item.rule != "spike")
-    return quality.Findings(kept) + quality.Findings(tuple(quality.collect(marked, "spike")))
+    return quality.Findings(kept) + quality.Findings(tuple(quality.group_findings(marked, "spike")))
 
 
 def _ended(frame: pl.DataFrame, interval: str) -> dict[str, int]:

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from kernels.cache import source_hash
 from mei_pipeline import files
-from mei_pipeline.candles.findings import marked_symbols
+from mei_pipeline.candles.findings import symbols_with_spikes
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
 from mei_pipeline.errors import ConfigError, DataError
@@ -243,7 +243,9 @@ def _without_marked(
 ) -> ResolvedConfig:
     """Leave out the symbols with a bar that no market makes, so that an error of the data is no failure of a config."""
     lake, bounds = Lake(settings.lake), spike_bounds(config)
-    marked = marked_symbols(lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds, as_of_ms)
+    marked = symbols_with_spikes(
+        lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds, as_of_ms
+    )
     kept = tuple(name for name in resolved.symbols if name not in marked)
     if not kept:
         raise DataError("; ".join(f"{name}: {why}" for name, why in marked.items()))
