@@ -130,7 +130,7 @@ def test_the_kernels_of_a_folder_are_listed(tmp_path, capsys):
     assert main.run(["kernels", "list", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "sm_90" in shown
-    assert "move" in shown
+    assert "advance" in shown
     assert " no " in shown  # not of these rules
     assert [manifest.rules for manifest in manifests(tmp_path)] != [rules_hash()]
 
