@@ -15,7 +15,7 @@ from mei_pipeline import files
 from mei_pipeline.candles import quality
 from mei_pipeline.candles.confirm import confirmed_bars
 from mei_pipeline.candles.findings import marked_within, reasons
-from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
+from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, edition, read_candles
 from mei_pipeline.candles.spikes import SpikeBounds
 from mei_pipeline.config.benchmark import sweep_benchmark
@@ -29,20 +29,14 @@ from mei_pipeline.params.benchmark import AUTO, candidates
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars, context_only
 from mei_pipeline.simulation.endings import ENDED_AFTER_MS
+from mei_pipeline.simulation.extents import common_symbols, last_common_ms
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import (
-    DAY_MS,
-    Bars,
-    Window,
-    common_symbols,
-    context_only,
-    last_common_ms,
-    load_bars,
-    window,
-)
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.terms import assumed_symbols
+from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 
 _EXCLUDING = ("stale", "short")
@@ -383,7 +377,7 @@ def night_features(settings: Settings, plan: NightPlan, bars: Bars, progress: Pr
 
 def search_window(plan: NightPlan, bars: Bars) -> Window:
     """The days that the search sees."""
-    return window(bars, plan.sweep.from_ms, plan.sweep.to_ms)
+    return cut_window(bars, plan.sweep.from_ms, plan.sweep.to_ms)
 
 
 def anchor_of(pipeline: PipelineConfig, interval: str) -> int:

@@ -100,7 +100,7 @@ def to_text(manifest: KernelManifest) -> str:
     return json.dumps({"format": FORMAT, **dataclasses.asdict(manifest), "kernels": kernels}, indent=1) + "\n"
 
 
-def read(folder: Path) -> KernelManifest:
+def read_manifest(folder: Path) -> KernelManifest:
     """The manifest of a folder, whose machine code is what it says.
 
     Raises:
@@ -141,4 +141,4 @@ def read_manifests(root: Path) -> list[KernelManifest]:
     Raises:
         CudaUnavailable: A manifest can't be read.
     """
-    return [read(path.parent) for path in sorted(root.glob(f"*/{MANIFEST}"))]
+    return [read_manifest(path.parent) for path in sorted(root.glob(f"*/{MANIFEST}"))]

@@ -10,7 +10,7 @@ from mei_pipeline.bench.work import Work, simulator_of, timed
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import Gpu, choose
+from mei_pipeline.simulation.device import Gpu, choose_device
 from mei_pipeline.simulation.run import Combos
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.search.permutation import Permutation
@@ -81,7 +81,7 @@ def run_kernels(
         ConfigError: No GPU can be used.
         Retryable: The GPU is taken, was lost, or has no memory.
     """
-    simulator = simulator_of(settings, work, choose(settings, "cuda", work.plan.strategy))
+    simulator = simulator_of(settings, work, choose_device(settings, "cuda", work.plan.strategy))
     combos = simulator.encode(work.numbers)
     seconds = []
     for index in range(repeats):

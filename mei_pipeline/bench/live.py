@@ -89,7 +89,7 @@ class Follower:
             **dict(zip(PRICES, self._prices, strict=True)),
             **dict(zip(_CLOCK, self._clock, strict=True)),
         }
-        self._market = combos.on(market)._replace(
+        self._market = combos.apply_to(market)._replace(
             **views,
             age=market.age[:1].copy(),
             row=np.ones(1, np.int64),

@@ -6,14 +6,14 @@ The grid lies in config/bench/portfolio.yaml, written so that a combo trades as 
 from pathlib import Path
 
 from mei_pipeline.bench.work import Work, make_work
-from mei_pipeline.candles.intervals import Intervals, interval_ms, interval_problems
+from mei_pipeline.candles.intervals import DAY_MS, Intervals, interval_ms, interval_problems
 from mei_pipeline.candles.sources.synthetic import DEFAULT_FROM_MS, SyntheticMarket
 from mei_pipeline.candles.sources.synthetic_config import INSTRUMENTS
 from mei_pipeline.config.load import read_sweep
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import CHECKOUT
-from mei_pipeline.simulation.market import DAY_MS, Bars
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.memory import synthetic_bars
 
 GRID = CHECKOUT / "config" / "bench" / "portfolio.yaml"

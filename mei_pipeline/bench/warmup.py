@@ -19,11 +19,12 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.statistics import splits as compiled_splits
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import columns_of
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import Bars, Window, window
 from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
+from mei_pipeline.simulation.window import Window, cut_window
 
 _DAYS = 16  # the fewest that a window has
 _FEATURES = ("build", "observe")
@@ -79,7 +80,7 @@ def warm_up(
     for name in names:
         catalog.strategy(name)
     bars = market_bars(Intervals("1h"), symbols=2, days=_DAYS)
-    cut = window(bars, bars.anchor_ms, bars.end_ms)
+    cut = cut_window(bars, bars.anchor_ms, bars.end_ms)
     # A strategy's arguments are columns, so its jobs are made when those of the features are done.
     of_strategies = (_of_strategy(settings, name, bars, cut) for name in names)
     jobs = itertools.chain(_of_features(bars), _of_splits(), *of_strategies)
@@ -127,7 +128,7 @@ def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iter
     columns = columns_of(name, {path: (value,) for path, value in params.items()})
     features = features_of(bars, columns, 1)
     combos = encode_combos(name, features, params, 1, bars.symbols, benchmark="")
-    market = combos.on(cut.market)
+    market = combos.apply_to(cut.market)
     book = make_book(compiled.MEMORY, 1, len(bars.symbols), 1)
 
     def run() -> None:

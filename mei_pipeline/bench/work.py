@@ -20,11 +20,13 @@ from mei_pipeline.params.grid import Picked
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import DeviceChoice, DeviceName, choose
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.device import DeviceChoice, DeviceName, choose_device
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import Bars, Window, window
-from mei_pipeline.simulation.memory import features_of, threads_of
+from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.simulation.run import ComboOutcomes, join_outcomes
+from mei_pipeline.simulation.threads import thread_count
+from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.simulator import Simulator
 
@@ -122,7 +124,7 @@ def make_work(spec: SweepSpec, bars: Bars, combos: int = 0) -> Work:
         combos: How many of its combos, in groups of neighbours from all over the grid; 0 means all. For more than it
             has, it is widened.
     """
-    cut = window(bars, bars.anchor_ms, bars.end_ms)
+    cut = cut_window(bars, bars.anchor_ms, bars.end_ms)
     plan = make_plan(widened(spec, combos), bars, cut.from_ms, cut.to_ms)
     return Work(bars, cut, plan, sample(plan.grid.combos, combos or plan.combos))
 
@@ -191,7 +193,7 @@ def run_work(
     Raises:
         ConfigError: The engine can't be had.
     """
-    simulator = simulator_of(settings, work, choose(settings, device, work.plan.strategy), threads)
+    simulator = simulator_of(settings, work, choose_device(settings, device, work.plan.strategy), threads)
     runs = []
     for index in range(repeats):
         progress(index, repeats, "runs")
@@ -201,7 +203,7 @@ def run_work(
     (features_s, encode_s, simulate_s, simulate_cpu_s), outcome, sets = best
     seconds = features_s + encode_s + simulate_s
     steps, symbols, combos = work.steps, len(work.bars.symbols), len(work.numbers)
-    used = min(threads_of(threads), combos)
+    used = min(thread_count(threads), combos)
     trades = outcome.results["trades"]
     figures = WorkFigures(
         work=name,

@@ -176,7 +176,7 @@ def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None)
     from mei_pipeline.bench.work import Work
     from mei_pipeline.cli.sweep import find_search
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.simulation.market import window
+    from mei_pipeline.simulation.window import cut_window
     from mei_pipeline.sweep.plan import make_plan
 
     if bars and name != "w1":
@@ -189,7 +189,7 @@ def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None)
         return portfolio.make(combos=combos or 0)
     spec, found, from_ms, to_ms = find_search(name, start, end)
     plan = make_plan(spec, found, from_ms, to_ms)
-    return Work(found, window(found, from_ms, to_ms), plan, first_numbers(plan, combos or 0))
+    return Work(found, cut_window(found, from_ms, to_ms), plan, first_numbers(plan, combos or 0))
 
 
 def _first() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import Engine
 from mei_pipeline.night_plan import NightPlan, night_bars, night_features, others_bars
 from mei_pipeline.params.identity import config_id
@@ -34,7 +35,7 @@ from mei_pipeline.selection.statistics.sharpe import track_record
 from mei_pipeline.selection.verdicts import Look, judge_chains, luck_of, own_looks
 from mei_pipeline.selection.walk_forward import Walk, choose, least_trades, run_slots
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS, window
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 from mei_pipeline.sweep.results import open_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
@@ -64,7 +65,7 @@ def walk_night(
 
     def rows(search: SweepPlan) -> Iterator[pl.DataFrame]:
         if search.id != plan.sweep.id:
-            cut = window(ground.bars, search.from_ms, search.to_ms)
+            cut = cut_window(ground.bars, search.from_ms, search.to_ms)
             run_sweep(settings, search, cut, ground.features, where=where, progress=progress)
         return _rows(settings, search)
 

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from kernels.book import REASONS
 from kernels.market import FillModel, Floats, Ints, fill_model
 from kernels.params import Value
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.params.identity import Resolved
 from mei_pipeline.replay.run import stage_of
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import DAY_MS, Bars, Window, window
 from mei_pipeline.simulation.run import ComboRecord, record_combo
+from mei_pipeline.simulation.window import Window, cut_window
 
 _FUNDING = REASONS.index("funding")
 _OPENS = (REASONS.index("entry"), REASONS.index("add"))
@@ -90,7 +92,7 @@ def run_leg(
         ConfigError: The days do not lie in the bars.
         DataError: No symbol can be traded on them.
     """
-    cut = window(ground.bars, *days_ms, least_days=1)
+    cut = cut_window(ground.bars, *days_ms, least_days=1)
     stage = stage_of(ground.bars, cut, ground.features, resolved)
     model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
     record = record_combo(ground.settings, cut, model, stage.features, stage.combos)

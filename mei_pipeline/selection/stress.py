@@ -10,8 +10,8 @@ from mei_pipeline.config.models import Selection, Stress
 from mei_pipeline.params.grid import Picked
 from mei_pipeline.selection.segments import Ground, run_leg
 from mei_pipeline.selection.walk_forward import Slot, Walk, run_slot
-from mei_pipeline.simulation.market import window
 from mei_pipeline.simulation.run import encode_combos, run_combos
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.metrics import sharpe
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
@@ -68,7 +68,7 @@ def plateau(ground: Ground, plan: SweepPlan, slot: Slot) -> float | None:
     encoded = encode_combos(
         plan.strategy, ground.features, values, len(combos), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
     )
-    cut = window(ground.bars, plan.from_ms, plan.to_ms)
+    cut = cut_window(ground.bars, plan.from_ms, plan.to_ms)
     outcome = run_combos(
         ground.settings, cut, fill_model(plan.market, plan.initial_balance_usd), ground.features, encoded
     )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.simulation.market import Bars
+from mei_pipeline.simulation.bars import Bars
 
 
 @dataclass(frozen=True)

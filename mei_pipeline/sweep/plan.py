@@ -22,8 +22,8 @@ from mei_pipeline.params.grid import Axis, Grid, Picked
 from mei_pipeline.params.identity import Resolved, make_resolved
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import Table, normal, read_catalog, validate
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import columns_of
-from mei_pipeline.simulation.market import Bars
 
 
 @dataclass(frozen=True)

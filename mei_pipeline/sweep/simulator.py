@@ -17,9 +17,9 @@ from mei_pipeline.errors import ConfigError, Retryable
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import DeviceChoice, Gpu, open_gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import Window
-from mei_pipeline.simulation.memory import threads_of
 from mei_pipeline.simulation.run import ComboOutcomes, Combos, encode_combos, join_outcomes, run_combos
+from mei_pipeline.simulation.threads import thread_count
+from mei_pipeline.simulation.window import Window
 from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.plan import SweepPlan
 
@@ -141,8 +141,8 @@ class Simulator:
 
     def _both(self, combos: Combos) -> ComboOutcomes:
         """Run some combos on processors, the rest on the GPU, and settle for the faster."""
-        few = max(min(_SAMPLE * threads_of(self.threads), len(combos) // _SAMPLE_PART), 1)
-        ours, rest = combos.taken(np.arange(few)), combos.taken(np.arange(few, len(combos)))
+        few = max(min(_SAMPLE * thread_count(self.threads), len(combos) // _SAMPLE_PART), 1)
+        ours, rest = combos.take(np.arange(few)), combos.take(np.arange(few, len(combos)))
         first, cpu = self._timed(None, ours)
         found = self._tried(rest)
         if isinstance(found, str):
@@ -193,7 +193,7 @@ class Simulator:
 
     def _settle(self, found: speeds.Speeds) -> None:
         cuda, cpu = (f"{speed / self._bar_steps:,.0f}" for speed in (found.cuda, found.cpu))
-        device, cores = self.choice.gpu_name, f"{threads_of(self.threads)} cores"
+        device, cores = self.choice.gpu_name, f"{thread_count(self.threads)} cores"
         if found.cuda > found.cpu:
             why = f"{device}: {cuda} combos/s against {cpu} on {cores}"
             self.choice = replace(self.choice, name="cuda", why=why)
@@ -224,7 +224,7 @@ class Simulator:
         plan = self.plan
         return speeds.Kind(
             self.choice.gpu_name,
-            threads_of(self.threads),
+            thread_count(self.threads),
             plan.strategy,
             plan.search.method,
             tuple(dict.fromkeys(each for each in (plan.interval, plan.entry_interval, plan.exit_interval) if each)),

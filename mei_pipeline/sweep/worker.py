@@ -13,7 +13,7 @@ from pathlib import Path
 from kernels.cache import source_hash
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import read_settings
-from mei_pipeline.simulation.device import choose
+from mei_pipeline.simulation.device import choose_device
 from mei_pipeline.storage import Store, open_store
 from mei_pipeline.sweep.inputs import read
 from mei_pipeline.sweep.launches import Launch, Local
@@ -87,7 +87,7 @@ def _bench(job: Job) -> _Bench:
     except DataError as error:
         raise DataError(f"worker {host}: {error}") from None
     try:
-        choice = choose(settings, "cuda" if job.gpus else "cpu", inputs.plan.strategy)
+        choice = choose_device(settings, "cuda" if job.gpus else "cpu", inputs.plan.strategy)
     except ConfigError as error:
         raise ConfigError(f"worker {host}: {error}; or set engine.gpus_per_task to 0") from None
     simulator = Simulator(settings, inputs.plan, inputs.window, inputs.features, choice, job.threads)

@@ -12,7 +12,7 @@ from kernel_kit import Inputs
 
 from kernels.cuda.launch import CudaDevice, CudaJob, DeviceMemoryFull, LaunchStopped, run_tiles, tile_steps
 from kernels.cuda.layout import ArrayLayout, LayoutSizes, batch_arrays, offsets_of, pack_array, words_of
-from kernels.cuda.manifest import MANIFEST, CudaUnavailable, capability_of, read, runs_on
+from kernels.cuda.manifest import MANIFEST, CudaUnavailable, capability_of, read_manifest, runs_on
 from kernels.cuda.status import KINDS, STATUSES, kind_of
 from kernels.ledger import ACCOUNT
 from kernels.strategies import load
@@ -70,7 +70,7 @@ def plenty() -> Work:
 
 
 def card_of(cupy: FakeCupy, folder: Path, inputs) -> CudaDevice:
-    card = CudaDevice(cupy, load(NAME), read(folder), folder)
+    card = CudaDevice(cupy, load(NAME), read_manifest(folder), folder)
     card.load(inputs.market, inputs.symbols, inputs.models, inputs.columns)
     return card
 
@@ -280,7 +280,7 @@ def test_kernels_of_other_records_are_refused(tmp_path):
     other = write_kernels(tmp_path, NAME)
     (other / MANIFEST).write_text((other / MANIFEST).read_text().replace("bars_held@", "bars_kept@"))
     with pytest.raises(CudaUnavailable, match="other records than this version's: accounts"):
-        CudaDevice(FakeCupy(), load(NAME), read(other), other)
+        CudaDevice(FakeCupy(), load(NAME), read_manifest(other), other)
 
 
 def test_tiles_cover_all_steps_once():
@@ -346,4 +346,4 @@ def test_damaged_kernels_are_refused(tmp_path, harm, says):
     folder = write_kernels(tmp_path, NAME)
     harm(folder)
     with pytest.raises(CudaUnavailable, match=says):
-        read(folder)
+        read_manifest(folder)

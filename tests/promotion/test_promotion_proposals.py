@@ -25,7 +25,7 @@ from mei_pipeline.registry.records import Lane, Occasion
 from mei_pipeline.registry.store import lane_pointer, lane_pointers, latest_proposals, story_of
 from mei_pipeline.selection.io import read_candidates, read_gated, read_walk
 from mei_pipeline.selection.segments import Ground, chain, run_leg
-from mei_pipeline.simulation.market import load_bars
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.sweep.plan import resolved_combo
 
 PAPER1 = Lane("paper1", "paper", "test", "primary")
