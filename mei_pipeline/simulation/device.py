@@ -122,8 +122,8 @@ def _choose_gpu(settings: Settings, strategy: str, cupy: Any, requested: DeviceN
         if not build.can_compile():
             raise CudaUnavailable(
                 f"{name} can't be used: {found or f'no kernels of {strategy} for {arch} in {settings.kernels}'}; "
-                f"run `mei kernels build --arch {arch} --out DIR` where the group cuda is installed, and set MEI_KERNELS "
-                f"to that folder"
+                f"run `mei kernels build --arch {arch} --out DIR` where the group cuda is installed, and set "
+                f"MEI_KERNELS to that folder"
             )
         place, compiles, needed = kernel_folder(settings.kernels, strategy, arch), arch, build.cuda_release()
     if driver < _version_number(needed):

@@ -16,7 +16,7 @@ import pytest
 
 from kernels.cuda import build
 from kernels.cuda.layout import KERNELS, arguments_of, types_of, words_of
-from kernels.cuda.manifest import CudaUnavailable
+from kernels.cuda.manifest import CudaUnavailable, read_manifest
 from kernels.strategies import load
 from mei_pipeline.cli import main
 

@@ -69,7 +69,7 @@ def test_the_newest_kernels_that_run_on_the_card_are_taken(mei_settings, monkeyp
 def test_an_old_driver_is_refused(mei_settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", FakeCupy(driver=12040))
     write_kernels(mei_settings.kernels, NAME)
-    says = "its driver knows CUDA 12.4, the kernels need 13.0"
+    says = "its driver supports CUDA 12.4, the kernels need 13.0"
     assert says in choose_device(mei_settings, "auto", NAME).why
     with pytest.raises(ConfigError, match=says):
         choose_device(mei_settings, "cuda", NAME)
