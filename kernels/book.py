@@ -41,7 +41,7 @@ LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cas
     held: signed size of the position after the row.
 """
 
-STEP = record((), ("row", "before", "exits", "day_end", "block", "ends", "signal_count", "idle"))
+STEP = record((), ("row", "previous_row", "exits", "day_end", "block", "ends", "signal_count", "idle"))
 """One step of a tile: the fields of `market.Market`, and of its signals:
 
     wanted: number of symbols with a signal.

@@ -1,4 +1,4 @@
-"""Limits of a book, which every strategy has: how many positions, how much margin, how small an order."""
+"""Parameters for the limits of a book, which every strategy has: positions, margin, orders and order size."""
 
 from kernels.params import Parameter
 
@@ -12,7 +12,7 @@ def limits(
     bump_to_min_notional: bool = False,
     shrink_to_fit: bool = False,
 ) -> tuple[Parameter, ...]:
-    """Parameters of the book's limits, with a strategy's defaults."""
+    """Return the parameters of the book's limits, with the defaults of a strategy."""
     return (
         Parameter("trade.max_open_positions", "int", max_open_positions, 1, 256, "positions", "sizing",
                   "Open positions that the book may hold.", per_symbol=False),

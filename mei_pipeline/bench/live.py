@@ -93,7 +93,7 @@ class Follower:
             **views,
             age=market.age[:1].copy(),
             row=np.ones(1, np.int64),
-            before=np.zeros(1, np.int64),
+            previous_row=np.zeros(1, np.int64),
         )
         self.book: Book = make_book(compiled.MEMORY, 1, symbols, 1)
         compiled.open_books(self.book, model.initial_usd)

@@ -31,8 +31,8 @@ class Steps:
             symbol has no bar at the step or no closed main bar.
         funding: [T, S] sum of the funding rates due in (open, close] of each step.
         row: [T] last main bar that has closed at the close of the step; -1 before the first.
-        before: [T] main bar to compare with. At the close of a main bar: the one before `row` (0 at row 0). Otherwise:
-            `row`.
+        previous_row: [T] main bar to compare `row` with. At the close of a main bar: `row` - 1, at least 0. At other
+            steps: `row`.
         enters: [T] 1 at each close of the entry interval, else 0.
         exits: [T] 1 at each close of the exit interval, else 0.
     """
@@ -44,7 +44,7 @@ class Steps:
     age: Ints
     funding: Floats
     row: Ints
-    before: Ints
+    previous_row: Ints
     enters: Ints
     exits: Ints
 
@@ -158,7 +158,7 @@ def make_steps(
         age=np.where(present, closed - 1, -1),
         funding=funding,
         row=row,
-        before=np.where(closes_main, np.maximum(row - 1, 0), row),
+        previous_row=np.where(closes_main, np.maximum(row - 1, 0), row),
         # Shorter intervals divide the main one, so their grids pass through the anchor.
         enters=(since_anchor_ms % intervals.entry_ms == 0).astype(np.int64),
         exits=(since_anchor_ms % intervals.exit_ms == 0).astype(np.int64),

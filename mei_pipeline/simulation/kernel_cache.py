@@ -1,7 +1,7 @@
 """The folder of compiled kernels, and the checks that no other user can write to it.
 
-numba stores machine code together with pickled Python objects, and unpickles them when it loads a kernel. A user who can
-write a file to this folder could therefore run code as the user of MEI.
+numba stores machine code together with pickled Python objects, and unpickles them when it loads a kernel. A user who
+can write a file to this folder could therefore run code as the user of MEI.
 """
 
 import grp
@@ -76,7 +76,7 @@ def check_cache(cache: Path, used: Path, user: int | None = None) -> None:
 
 
 def _problem_above(path: Path, allowed: set[int]) -> str:
-    """Return the problem with a folder above the cache and the command that corrects it; empty if there is none."""
+    """Return the problem with a folder above the cache, and the command that corrects it; else an empty text."""
     mode = path.stat().st_mode
     # In a sticky folder such as /tmp, users can add files but rename only their own.
     if mode & _OTHERS and not mode & stat.S_ISVTX:
@@ -94,7 +94,7 @@ def _problem_above(path: Path, allowed: set[int]) -> str:
 
 
 def _problem_inside(cache: Path, path: Path, allowed: set[int]) -> str:
-    """Return the problem with a file or folder of the cache and the command that corrects it; empty if there is none."""
+    """Return the problem with a file or folder of the cache, and the command that corrects it; else an empty text."""
     wrong = _wrong_inside(path, allowed, linked=path == cache)
     return wrong and (
         f"{wrong}, and MEI runs the machine code in the cache as you; type `rm -r {shlex.quote(str(cache))}` "

@@ -66,7 +66,7 @@ def members_of(bars: Bars, from_ms: int, to_ms: int) -> tuple[Member, ...]:
 
 
 def member_dicts(members: Sequence[Member]) -> list[dict[str, Any]]:
-    """Return members as JSON values: times as text, null without a bar; `missing_pct` in percent of the symbol's steps."""
+    """Return members as JSON values: times as text, null without a bar; `missing_pct` as a percentage of its steps."""
     return [
         {
             **asdict(member),

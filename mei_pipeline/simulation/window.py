@@ -87,7 +87,7 @@ def _market_of(bars: Bars, from_ms: int, to_ms: int) -> Market:
         day_end=(inside & (close_ms % DAY_MS == 0)).astype(np.int64),
         block=(day * BLOCKS // days).astype(np.int64),
         row=steps.row,
-        before=steps.before,
+        previous_row=steps.previous_row,
         enters=steps.enters,
         exits=steps.exits,
         ends=ends,

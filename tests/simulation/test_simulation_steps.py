@@ -73,7 +73,7 @@ def test_quarters_of_an_hour_by_hand(mei_settings: Settings) -> None:
     market = cut_window(bars, START_MS, END_MS).market
     assert list((bars.steps.open_ms[:5] - START_MS) // QUARTER_MS) == [0, 1, 2, 3, 4]
     assert list(market.row[:13]) == [-1, -1, -1, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
-    assert list(market.before[:13]) == [-1, -1, -1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2]
+    assert list(market.previous_row[:13]) == [-1, -1, -1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2]
     assert list(market.enters[:8]) == [0, 1, 0, 1, 0, 1, 0, 1]
     assert list(market.exits[:8]) == [1] * 8
     assert list(market.age[:9, 0]) == [-1, -1, -1, 0, 0, 0, 0, 1, 1]
@@ -173,7 +173,7 @@ def test_with_one_interval_the_steps_are_the_main_bars(mei_settings: Settings) -
     assert bars.steps.open_ms is bars.open_ms
     assert np.shares_memory(cut_window(bars, START_MS, END_MS).market.close, bars.prices)
     assert bars.steps.row.tolist() == list(range(DAYS * 24))
-    assert bars.steps.before.tolist() == [0, *range(DAYS * 24 - 1)]
+    assert bars.steps.previous_row.tolist() == [0, *range(DAYS * 24 - 1)]
     assert bars.steps.enters.all()
     assert bars.steps.exits.all()
     assert bars.candles == DAYS * 24
@@ -286,7 +286,7 @@ def test_every_step_knows_the_last_main_bar_that_has_closed(tmp_path_factory, tr
         row = closed[-1] if closed else -1
         on_close = row >= 0 and mains[row] + used.main_ms == close
         assert bars.steps.row[t] == row
-        assert bars.steps.before[t] == (max(row - 1, 0) if on_close else row)
+        assert bars.steps.previous_row[t] == (max(row - 1, 0) if on_close else row)
         assert bars.steps.enters[t] == int(close % interval_ms(triple[1]) == 0)
         assert bars.steps.exits[t] == int(close % interval_ms(triple[2]) == 0)
         old = sum(mains[index] in held for index in closed) - 1
