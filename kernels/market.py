@@ -14,17 +14,17 @@ Ints = NDArray[np.int64]
 
 PARAMETERS = (
     Parameter("market.fill", "choice", "next_open", 0, 0, "", "market",
-              "When an order decided at the close of a bar is filled.", ("close", "next_open")),
+              "Time of the fill of an order decided at the close of a bar.", ("close", "next_open")),
     Parameter("market.stops", "choice", "intrabar", 0, 0, "", "market",
-              "Whether stops and targets are tested against a bar's close or against its high and low.",
+              "Prices against which stops and targets are tested: the close of a bar, or its high and low.",
               ("close", "intrabar")),
     Parameter("market.delay_bars", "int", 0, 0, 100, "bars", "market",
-              "Bars that an order waits beyond its fill time."),
+              "Number of further bars that an order waits."),
     Parameter("market.taker_fee_bps", "float", 4.5, 0, 100, "bps", "market", "Fee of every fill, of its notional."),
     Parameter("market.entry_slippage_bps", "float", 0.0, 0, 1000, "bps", "market",
-              "How much worse than the model's price an opening fill is."),
+              "Slippage of opening fills: how much worse the fill is than the price of the model."),
     Parameter("market.exit_slippage_bps", "float", 0.0, 0, 1000, "bps", "market",
-              "How much worse than the model's price a closing fill is."),
+              "Slippage of closing fills: how much worse the fill is than the price of the model."),
 )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac")
 
 
 def model_record(model: FillModel, market: Market, origin: int = 0) -> NDArray[Any]:
-    """Return the [1] record of `MODEL`; `origin` is the number of the first step if the arrays hold only the latest ones."""
+    """Return the [1] record of `MODEL`; `origin` is the number of the first step in the arrays of the market."""
     return np.array([(*model, market.minutes[0], market.benchmark[0], origin)], MODEL)
 
 

@@ -1,8 +1,8 @@
 """`ema_cross`: a cross of two exponential means, with stop and target as multiples of the ATR; a minimal strategy.
 
 The signal is long when the fast mean crosses above the slow mean, and short when it crosses below. Before the first
-signal, a symbol needs `entry.warmup_bars` earlier bars. Stop and target are fixed when the order is filled, at multiples
-of the ATR at the decision.
+signal, a symbol needs `entry.warmup_bars` earlier bars. Stop and target are fixed when the order is filled, at
+multiples of the ATR at the decision.
 """
 
 from kernels.features import Use
@@ -21,7 +21,7 @@ PARAMETERS = (
     Parameter("trade.sl_atr_mult", "float", 2.0, 0.01, 100, "atr", "exit", "Distance of the stop from the entry."),
     Parameter("trade.tp_atr_mult", "float", 3.0, 0.01, 100, "atr", "exit", "Distance of the target from the entry."),
     Parameter("trade.size_mode", "choice", "equity", 0, 0, "", "sizing",
-              "Whether a position's notional is a fraction of equity or its size a number of coins.",
+              "Size of a position: a fraction of equity, or a number of coins.",
               ("equity", "units")),
     Parameter("trade.size_frac", "float", 0.1, 0.0001, 10, "frac", "sizing",
               "Notional of a new position as a fraction of equity, when size_mode is equity."),
