@@ -201,8 +201,8 @@ def decrease(account, position, lots, size, price, fee_rate):
         account: `ACCOUNT` record.
         position: Record with `POSITION_FIELDS`.
         lots: Lots per base coin.
-        size: Signed size of the fill in base coins, opposite to the position and at most as large; whole lots, or all of
-            the position.
+        size: Signed size of the fill in base coins, opposite to the position and at most as large; whole lots, or
+            all of the position.
         price: Price of the fill with slippage.
         fee_rate: Fee as a fraction of notional.
     """
@@ -244,7 +244,7 @@ def fund(account, position, rate, price):
 
 @device
 def settle(account, position, usd):
-    """Take `usd` from an account for a position that the venue takes over; if below zero, the venue pays."""
+    """Take `usd` from an account for a position that the venue takes over; below zero, the venue pays."""
     account.cash -= usd
     position.trade_pnl -= usd
 

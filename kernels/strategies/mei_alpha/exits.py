@@ -158,8 +158,8 @@ def smart_exit(position, is_long, profit, under, price, atr, now, params):
 
 
 @device
-def looks_like_a_glitch(price, now, before, params):
-    """Whether the price is too far from the last close to be believed."""
+def is_glitch(price, now, before, params):
+    """Return whether the price is too far from the last close to be plausible."""
     jump = abs(price - before.close)
     far = jump > params.glitch_price_dev_frac * before.close
     wild = (now.atr > 0.0) & (jump > params.glitch_atr_mult * now.atr)
@@ -169,7 +169,7 @@ def looks_like_a_glitch(price, now, before, params):
 @device
 def manage(position, price, lots, now, before, params):
     """Return the first exit that fires, an index into `EXITS` or -1, and the fraction to close."""
-    if looks_like_a_glitch(price, now, before, params):
+    if is_glitch(price, now, before, params):
         return -1, 1.0
     is_long = position.size > 0.0
     side = 1.0 if is_long else -1.0
