@@ -15,11 +15,11 @@ import pytest
 from kernels.market import fill_model
 from mei_pipeline.bench import portfolio, w1
 from mei_pipeline.bench.kernels import run_kernels
-from mei_pipeline.bench.work import Work, simulator_of, values_of
+from mei_pipeline.bench.work import BenchWork, simulator_of, values_of
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import choose_device, open_gpu
 from mei_pipeline.simulation.memory import features_of
-from mei_pipeline.simulation.run import Outcome, encode_combos, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, encode_combos, run_combos
 
 pytestmark = pytest.mark.gpu
 
@@ -37,7 +37,7 @@ def with_kernels(mei_settings: Settings) -> Settings:
     return mei_settings.model_copy(update={"kernels": Path(given)}) if given else mei_settings
 
 
-def hash_of(outcome: Outcome) -> str:
+def hash_of(outcome: ComboOutcomes) -> str:
     """SHA-256 of every result of every combo."""
     digest = hashlib.sha256()
     for name in sorted(outcome.results):
@@ -46,7 +46,7 @@ def hash_of(outcome: Outcome) -> str:
     return digest.hexdigest()
 
 
-def run(settings: Settings, work: Work, gpu: object, own: dict | None = None) -> Outcome:
+def run(settings: Settings, work: BenchWork, gpu: object, own: dict | None = None) -> ComboOutcomes:
     plan = work.plan
     features = features_of(work.bars, plan.columns())
     combos = encode_combos(

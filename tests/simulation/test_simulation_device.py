@@ -122,7 +122,7 @@ def test_unknown_strategies_and_architectures_are_refused(capsys):
     assert main.run(["kernels", "build", "--arch", "sm_90", "--strategy", "nope"]) == 2
     assert "strategy 'nope'" in capsys.readouterr().err
     assert main.run(["kernels", "build", "--arch", "h100"]) == 2
-    assert "'h100' is no architecture" in capsys.readouterr().err
+    assert "'h100' is not an architecture" in capsys.readouterr().err
 
 
 def test_the_kernels_of_a_folder_are_listed(tmp_path, capsys):
@@ -138,7 +138,7 @@ def test_the_kernels_of_a_folder_are_listed(tmp_path, capsys):
 def test_damaged_kernels_are_an_error_of_data(tmp_path):
     place = write_kernels(tmp_path, NAME)
     (place / "advance.cubin").write_bytes(b"")
-    with pytest.raises(DataError, match="make the kernels again"):
+    with pytest.raises(DataError, match="compile the kernels again"):
         list_manifests(tmp_path)
 
 
