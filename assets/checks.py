@@ -11,7 +11,7 @@ from assets.metadata import records
 from mei_pipeline.candles.quality import RULES
 from mei_pipeline.night_plan import NightPlan
 from mei_pipeline.progress import Progress
-from mei_pipeline.replay.run import replay_figures, stage_of
+from mei_pipeline.replay.run import encode_replay_inputs, replay_figures
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
@@ -102,8 +102,8 @@ def replay_differences(
     sweep = plan.sweep
     found = []
     for done, row in enumerate(rows.iter_rows(named=True), 1):
-        stage = stage_of(bars, cut, features, resolved_combo(sweep, sweep.combo(row["combo"])))
-        for name, value in _figures(*replay_figures(settings, stage)).items():
+        inputs = encode_replay_inputs(bars, cut, features, resolved_combo(sweep, sweep.combo(row["combo"])))
+        for name, value in _figures(*replay_figures(settings, inputs)).items():
             if _bits(row[name]) != _bits(value):
                 # As text, with every digit: figures may differ in the last bit alone.
                 found.append({"combo": row["combo"], "figure": name, "sweep": str(row[name]), "replay": str(value)})

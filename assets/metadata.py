@@ -15,7 +15,7 @@ import dagster as dg
 import polars as pl
 
 from mei_pipeline import files
-from mei_pipeline.pages import figure
+from mei_pipeline.pages import cell_text
 
 if TYPE_CHECKING:
     Result: TypeAlias = dg.MaterializeResult[None]
@@ -109,7 +109,7 @@ def rounded(name: str, value: float) -> float:
     """A figure with the decimals of its unit, which its name tells; without one, those that a table shows."""
     decimals = _decimals(name)
     if decimals is None and math.isfinite(value):
-        return float(figure(value).replace(",", ""))
+        return float(cell_text(value).replace(",", ""))
     return round(value, decimals or 0)
 
 
@@ -165,7 +165,7 @@ def _cell(name: str, value: object) -> str:
         return "-"
     if isinstance(value, float):
         decimals = _decimals(name)
-        return figure(value) if decimals is None or not math.isfinite(value) else f"{value:,.{decimals}f}"
+        return cell_text(value) if decimals is None or not math.isfinite(value) else f"{value:,.{decimals}f}"
     text = short(str(value)).replace("|", "\\|").replace("\n", " ")
     return text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
 

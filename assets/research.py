@@ -32,7 +32,7 @@ from mei_pipeline.registry.home import check_registry
 from mei_pipeline.selection.walk_forward import check_folds
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.svg import said
+from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
@@ -208,7 +208,7 @@ def sweep_results(context: dg.AssetExecutionContext, progress: ProgressResource)
     plan = plan_of(settings, context)
     bars = night_bars(settings, plan)
     built, cut = night_features(settings, plan, bars), search_window(plan, bars)
-    report = run_sweep(settings, plan.sweep, cut, built, where=config.pipeline.engine, progress=progress)
+    report = run_sweep(settings, plan.sweep, cut, built, compute=config.pipeline.compute, progress=progress)
     write_notes(report.folder, data_notes(bars, plan.sweep.from_ms, plan.sweep.to_ms))
     results = open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
     summary = summarise(results, count=REPLAYED)
@@ -331,6 +331,6 @@ def _plan(plan: SweepPlan) -> dg.MetadataValue[Any]:
 
 
 def _values(plan: SweepPlan, path: str, values: Sequence[Value]) -> str:
-    shown = ", ".join(map(said, values if len(values) <= _LISTED else (*values[:_LISTED], "…", values[-1])))
-    when = " and ".join(f"{name} is {said(value)}" for name, value in plan.when.get(path, {}).items())
+    shown = ", ".join(map(value_text, values if len(values) <= _LISTED else (*values[:_LISTED], "…", values[-1])))
+    when = " and ".join(f"{name} is {value_text(value)}" for name, value in plan.when.get(path, {}).items())
     return f"{shown}, when {when}" if when else shown

@@ -23,21 +23,21 @@ SHORT = 24
 
 
 @dataclass(frozen=True)
-class Words:
+class Paragraph:
     """A paragraph."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Points:
+class BulletList:
     """A list of sentences."""
 
     items: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Figures:
+class Tiles:
     """The most important figures, each with its name: tiles of a page."""
 
     shown: tuple[tuple[str, str], ...]
@@ -86,14 +86,14 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Folded:
+class Details:
     """Blocks that open when their summary is clicked."""
 
     summary: str
     blocks: tuple["Block", ...]
 
 
-Block = Words | Points | Figures | Table | Pictures | Columns | Folded
+Block = Paragraph | BulletList | Tiles | Table | Pictures | Columns | Details
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def page(
     return _templates().get_template(template).render(title=title, sections=sections, top=top, long=long, **values)
 
 
-def figure(value: object) -> str:
+def cell_text(value: object) -> str:
     """Return a cell's text: as many digits as carry information, a dash for a missing figure."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
@@ -192,7 +192,7 @@ def figure(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def figures(rows: Sequence[Sequence[object]], columns: int) -> list[bool]:
+def numeric_columns(rows: Sequence[Sequence[object]], columns: int) -> list[bool]:
     """Return for each column of a table whether it holds figures, and nothing else but dashes for missing ones."""
     kinds = ({type(row[index]) for row in rows if row[index] is not None} for index in range(columns))
     return [bool(found) and all(issubclass(kind, int | float) for kind in found) for found in kinds]
@@ -200,7 +200,7 @@ def figures(rows: Sequence[Sequence[object]], columns: int) -> list[bool]:
 
 def notes_section(notes: Sequence[str]) -> tuple[Section, ...]:
     """Return the section of notes on a report; empty without notes."""
-    return (Section("Before believing it", (Points(tuple(notes)),)),) if notes else ()
+    return (Section("Before believing it", (BulletList(tuple(notes)),)),) if notes else ()
 
 
 def cell(value: object, right: bool = False) -> Cell:
@@ -216,7 +216,7 @@ def cell(value: object, right: bool = False) -> Cell:
         return Cell(f"{value:,.2f}", "n good" if value > 0.0 else "n bad")
     if isinstance(value, Good | Bad):
         return Cell(value, "good" if isinstance(value, Good) else "bad")
-    text = figure(value)
+    text = cell_text(value)
     style = "n" if right or isinstance(value, int | float) else "words" if len(text) > SHORT else ""
     return Cell(text, style)
 
@@ -243,11 +243,11 @@ def _shown(value: object) -> object:
 
 
 def _heads(table: Table) -> list[tuple[str, bool]]:
-    return list(zip(table.heading, figures(table.rows, len(table.heading)), strict=True))
+    return list(zip(table.heading, numeric_columns(table.rows, len(table.heading)), strict=True))
 
 
 def _cells(table: Table) -> list[list[Cell]]:
-    right = figures(table.rows, len(table.heading))
+    right = numeric_columns(table.rows, len(table.heading))
     return [[cell(value, right[index]) for index, value in enumerate(row)] for row in table.rows]
 
 

@@ -85,7 +85,7 @@ def number(value: object) -> str:
     return f"{value:,.6g}" if isinstance(value, float) else str(value)
 
 
-def said(value: object) -> str:
+def value_text(value: object) -> str:
     """A parameter's value for people."""
     if isinstance(value, bool):
         return "yes" if value else "no"

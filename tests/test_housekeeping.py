@@ -11,7 +11,7 @@ from market_kit import START_MS, SYMBOLS, VENUE, fill_lake, spec, write_config
 from mei_pipeline import files, night_plan
 from mei_pipeline.config.models import Retention
 from mei_pipeline.housekeeping import Pruned, fates, prune
-from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.records import Basis, Gate, GateVerdict, Occasion
@@ -50,8 +50,8 @@ def aged(folder: Path, days_ago: float) -> Path:
     return folder
 
 
-def resolved(balance_usd: float = 1000.0) -> Resolved:
-    return make_resolved(
+def resolved(balance_usd: float = 1000.0) -> ResolvedConfig:
+    return resolve_config(
         read_catalog(),
         strategy="ema_cross",
         venue="test",

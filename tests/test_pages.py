@@ -4,7 +4,7 @@ import re
 
 from page_kit import read_page
 
-from mei_pipeline.pages import Bad, Money, Section, Table, figures, page
+from mei_pipeline.pages import Bad, Money, Section, Table, numeric_columns, page
 
 
 def cells(*rows):
@@ -24,9 +24,9 @@ def test_a_dash_stands_with_the_figures_of_its_column_and_left_among_words():
 
 
 def test_a_column_of_nothing_but_dashes_holds_no_figures():
-    assert figures([(None, 1, "a"), (None, None, None)], 3) == [False, True, False]
-    assert figures([], 2) == [False, False]
-    assert figures([(Money(1.0), Bad("x"))], 2) == [True, False]
+    assert numeric_columns([(None, 1, "a"), (None, None, None)], 3) == [False, True, False]
+    assert numeric_columns([], 2) == [False, False]
+    assert numeric_columns([(Money(1.0), Bad("x"))], 2) == [True, False]
 
 
 def test_only_long_texts_are_wrapped():

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 
 from kernels.market import Ints
-from mei_pipeline.bench.work import BenchWork, simulator_of, timed
+from mei_pipeline.bench.work import BenchWork, make_combo_runner, timed
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import Gpu, choose_device
 from mei_pipeline.simulation.run import Combos
+from mei_pipeline.sweep.combo_runner import GPU_COMBOS, ComboRunner
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.search.permutation import Permutation
-from mei_pipeline.sweep.simulator import FILLS, Simulator
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def first_numbers(plan: SweepPlan, combos: int = 0) -> Ints:
     """
     if combos > plan.combos:
         raise ConfigError(f"--combos {combos:,}: the sweep runs {plan.combos:,}; choose at most that many")
-    places = np.arange(min(plan.combos, combos or FILLS), dtype=np.int64)
+    places = np.arange(min(plan.combos, combos or GPU_COMBOS), dtype=np.int64)
     if plan.search.method == "grid":
         return places
     return np.sort(Permutation(plan.grid.combos, plan.search.seed).at(places))
@@ -81,23 +81,23 @@ def run_kernels(
         ConfigError: No GPU can be used.
         Retryable: The GPU is taken, was lost, or has too little memory.
     """
-    simulator = simulator_of(settings, work, choose_device(settings, "cuda", work.plan.strategy))
-    combos = simulator.encode(work.numbers)
+    combo_runner = make_combo_runner(settings, work, choose_device(settings, "cuda", work.plan.strategy))
+    combos = combo_runner.encode(work.numbers)
     seconds = []
     for index in range(repeats):
         progress(index, repeats + 1, "runs")
-        seconds.append(timed(lambda: simulator.run(combos))[0])
-    ms = _measure_kernels(simulator, combos)
+        seconds.append(timed(lambda: combo_runner.run(combos))[0])
+    ms = _measure_kernels(combo_runner, combos)
     progress(repeats + 1, repeats + 1, "runs")
     bar_steps = work.steps * len(work.bars.symbols) * len(combos)
     return KernelFigures(
         work=name,
-        device=simulator.device,
+        device=combo_runner.device,
         symbols=len(work.bars.symbols),
         steps=work.steps,
         combos=len(combos),
         signal_groups=len(combos.signal_params),
-        batch=_gpu(simulator).device.batch,
+        batch=_gpu(combo_runner).device.batch,
         seconds=min(seconds),
         bar_steps_per_s=bar_steps / min(seconds),
         ms=ms,
@@ -106,17 +106,17 @@ def run_kernels(
     )
 
 
-def _measure_kernels(simulator: Simulator, combos: Combos) -> dict[str, float]:
+def _measure_kernels(combo_runner: ComboRunner, combos: Combos) -> dict[str, float]:
     """Run the combos with events around each kernel, and return the milliseconds per kernel."""
-    device = _gpu(simulator).device
+    device = _gpu(combo_runner).device
     device.spent_ms = {}
-    simulator.run(combos)
+    combo_runner.run(combos)
     spent, device.spent_ms = device.spent_ms, None
     return spent
 
 
-def _gpu(simulator: Simulator) -> Gpu:
-    """Return the GPU of a simulator that was prepared."""
-    if simulator.gpu is None:
-        raise RuntimeError("simulator without a GPU: call prepare first")
-    return simulator.gpu
+def _gpu(combo_runner: ComboRunner) -> Gpu:
+    """Return the GPU of a prepared runner."""
+    if combo_runner.gpu is None:
+        raise RuntimeError("runner without a GPU: call prepare first")
+    return combo_runner.gpu

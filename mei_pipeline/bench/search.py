@@ -10,7 +10,7 @@ from kernels.market import Floats, Ints
 from mei_pipeline.params.grid import Axis, Grid
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.sweep.search import tpe
-from mei_pipeline.sweep.search.visited import Known
+from mei_pipeline.sweep.search.visited import VisitedCombos
 
 VALUES = 4
 _SWITCH_EVERY = 5  # every fifth axis is a switch; the next axis varies only if it is on
@@ -53,24 +53,24 @@ def run_tpe(axes: int, batch: int, combos: int, progress: Progress = silent) -> 
         progress: Called after each batch.
     """
     grid = _grid(axes)
-    known, past = Known(), tpe.nothing(grid)
+    known, history = VisitedCombos(), tpe.no_history(grid)
     seconds = cpu_s = 0.0
     batches = -(-combos // batch)
     for number in range(batches):
         wall, cpu = time.perf_counter(), time.process_time()
-        digits = grid.digits(_propose(grid, past, known, batch, number))
+        digits = grid.digits(_propose(grid, history, known, batch, number))
         seconds, cpu_s = seconds + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
         score = _scores(digits)
         wall, cpu = time.perf_counter(), time.process_time()
-        past = tpe.learn(past, digits, score)
+        history = tpe.learn(history, digits, score)
         seconds, cpu_s = seconds + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
         progress(number + 1, batches, "batches")
     return SearchFigures(axes, grid.combos, batch, len(known), seconds, cpu_s, len(known) / cpu_s)
 
 
-def _propose(grid: Grid, past: tpe.Past, known: Known, batch: int, seed: int) -> Ints:
+def _propose(grid: Grid, history: tpe.History, known: VisitedCombos, batch: int, seed: int) -> Ints:
     """Propose a batch of combos and mark them as visited."""
-    proposed = tpe.propose(grid, past, known, batch, seed)
+    proposed = tpe.propose(grid, history, known, batch, seed)
     known.add(proposed)
     return proposed
 

@@ -16,7 +16,7 @@ import numpy as np
 from kernels.market import Ints
 from kernels.params import Value
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.params.grid import Picked
+from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
@@ -27,8 +27,8 @@ from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.simulation.run import ComboOutcomes, join_outcomes
 from mei_pipeline.simulation.threads import thread_count
 from mei_pipeline.simulation.window import Window, cut_window
+from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
-from mei_pipeline.sweep.simulator import Simulator
 
 Result = TypeVar("Result")
 
@@ -161,7 +161,7 @@ def sample(total: int, size: int) -> Ints:
     return np.array(numbers, dtype=np.int64)
 
 
-def values_of(work: BenchWork) -> dict[str, Picked | Value]:
+def values_of(work: BenchWork) -> dict[str, CodedValues | Value]:
     """Return the value of every parameter by path: one value for all combos, or one per combo."""
     return {**work.plan.params, **work.plan.axis_values(work.numbers)}
 
@@ -180,7 +180,7 @@ def run_work(
 
     Args:
         settings: Settings, for the folder of compiled kernels.
-        work: BenchWork to run.
+        work: Work to run.
         name: Name of the work.
         threads: Number of threads; 0 uses one per processor.
         repeats: Number of runs; time for compiling does not count.
@@ -193,11 +193,11 @@ def run_work(
     Raises:
         ConfigError: The device can't be used.
     """
-    simulator = simulator_of(settings, work, choose_device(settings, device, work.plan.strategy), threads)
+    combo_runner = make_combo_runner(settings, work, choose_device(settings, device, work.plan.strategy), threads)
     runs = []
     for index in range(repeats):
         progress(index, repeats, "runs")
-        runs.append(_once(simulator, work))
+        runs.append(_once(combo_runner, work))
     progress(repeats, repeats, "runs")
     best = min(runs, key=lambda run: sum(run[0][:3]))
     (features_s, encode_s, simulate_s, simulate_cpu_s), outcome, signal_groups = best
@@ -207,7 +207,7 @@ def run_work(
     trades = outcome.results["trades"]
     figures = WorkFigures(
         work=name,
-        device="cpu" if device == "cpu" else simulator.device,
+        device="cpu" if device == "cpu" else combo_runner.device,
         threads=used,
         repeats=repeats,
         symbols=symbols,
@@ -231,16 +231,16 @@ def run_work(
     return figures, outcome
 
 
-def simulator_of(settings: Settings, work: BenchWork, choice: DeviceChoice, threads: int = 0) -> Simulator:
-    """Return a prepared simulator, as a sweep would use for the work."""
+def make_combo_runner(settings: Settings, work: BenchWork, choice: DeviceChoice, threads: int = 0) -> ComboRunner:
+    """Return a prepared combo_runner, as a sweep would use for the work."""
     use_kernels(settings)
     features = features_of(work.bars, work.plan.columns(), threads)
-    simulator = Simulator(settings, work.plan, work.cut, features, choice, threads)
-    simulator.prepare()
-    return simulator
+    combo_runner = ComboRunner(settings, work.plan, work.cut, features, choice, threads)
+    combo_runner.prepare()
+    return combo_runner
 
 
-def _once(simulator: Simulator, work: BenchWork) -> tuple[tuple[float, float, float, float], ComboOutcomes, int]:
+def _once(combo_runner: ComboRunner, work: BenchWork) -> tuple[tuple[float, float, float, float], ComboOutcomes, int]:
     """Run the work once.
 
     Returns:
@@ -248,16 +248,16 @@ def _once(simulator: Simulator, work: BenchWork) -> tuple[tuple[float, float, fl
         the number of signal groups.
     """
     plan = work.plan
-    features_s, _ = timed(lambda: features_of(work.bars, plan.columns(), simulator.threads))
+    features_s, _ = timed(lambda: features_of(work.bars, plan.columns(), combo_runner.threads))
     encode_s = simulate_s = simulate_cpu_s = 0.0
     outcomes: list[ComboOutcomes] = []
     begun = signal_groups = 0
     while begun < len(work.numbers):
-        numbers = work.numbers[begun : begun + (simulator.at_once or plan.chunk_combos)]
-        spent_s, combos = timed(functools.partial(simulator.encode, numbers))
+        numbers = work.numbers[begun : begun + (combo_runner.at_once or plan.chunk_combos)]
+        spent_s, combos = timed(functools.partial(combo_runner.encode, numbers))
         encode_s += spent_s
         before_s = time.process_time()
-        spent_s, launched = timed(functools.partial(simulator.run, combos))
+        spent_s, launched = timed(functools.partial(combo_runner.run, combos))
         simulate_s, simulate_cpu_s = simulate_s + spent_s, simulate_cpu_s + time.process_time() - before_s
         outcomes.append(launched)
         begun, signal_groups = begun + len(numbers), signal_groups + len(combos.signal_params)

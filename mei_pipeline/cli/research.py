@@ -1,4 +1,4 @@
-"""`mei backtest`: one config over the lake, without a night around it; `mei sweep` is in `sweep`."""
+"""`mei backtest`: replay one config over the lake."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import CONFIG, read_named
 from mei_pipeline.cli.days import FROM, TO, days
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.cli.tables import check_suffix, show_members, write_frame
 
@@ -21,8 +22,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @CONFIG
 @FROM
 @TO
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object instead of tables.")
-@click.option("--html", type=_FILE, help="Write the report as one page, with pictures, to this file.")
+@result_options
+@click.option("--html", type=_FILE, help="Write the report as one page with plots to this file.")
 @click.option(
     "--chart",
     "charts",
@@ -30,11 +31,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     callback=check_option,
     help="Symbol whose candles the page shows; may be given again.",
 )
-@click.option("--trades", type=_FILE, help="Write round trips to this .csv or .parquet file.")
+@click.option("--trades", type=_FILE, help="Write trades to this .csv or .parquet file.")
 @click.option("--fills", type=_FILE, help="Write every fill and funding payment to this .csv or .parquet file.")
-@click.option("--equity", type=_FILE, help="Write the marked equity of every bar to this .csv or .parquet file.")
+@click.option("--equity", type=_FILE, help="Write mark-to-market equity by bar to this .csv or .parquet file.")
 @click.option("--decisions", type=_FILE,
-              help="Write what every gate said of every symbol at every step to this .parquet file.")  # fmt: skip
+              help="Write the result of each gate, by symbol and step, to this .parquet file.")  # fmt: skip
 def backtest(  # noqa: PLR0913 - one argument per option
     *,
     name: str,
@@ -48,7 +49,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     equity: Path | None,
     decisions: Path | None,
 ) -> None:
-    """Replay one config over the lake, trade by trade, by the rules that the sweep and the executor use."""
+    """Replay one config over the lake, trade by trade, with the rules of the sweep."""
     from mei_pipeline.candles.findings import refuse_marked
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
@@ -57,7 +58,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.notes import window_notes
     from mei_pipeline.replay.decisions import write_decisions
     from mei_pipeline.replay.report import decisions_of, report_of
-    from mei_pipeline.replay.run import replay, set_stage
+    from mei_pipeline.replay.run import make_replay_inputs, replay
     from mei_pipeline.settings import read_settings
     from mei_pipeline.simulation.extents import extents_ms, last_bar_ms
     from mei_pipeline.simulation.loading import load_bars
@@ -76,20 +77,20 @@ def backtest(  # noqa: PLR0913 - one argument per option
     names, read = resolved.symbols, resolved.intervals.read
     refuse_marked(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
-    stage = set_stage(settings, bars, resolved, from_ms, to_ms)
-    run = replay(settings, stage)
-    summary = report_of(stage, run, named.record, named.benchmark)
+    inputs = make_replay_inputs(settings, bars, resolved, from_ms, to_ms)
+    run = replay(settings, inputs)
+    summary = report_of(inputs, run, named.record, named.benchmark)
     summary["notes"] += [] if end else window_notes(extents, resolved.intervals, to_ms)
     for target, frame in ((trades, run.trades), (fills, run.fills), (equity, run.equity)):
         write_frame(target, frame)
     with output.bar() as progress:
-        counts = write_decisions(settings, stage, run, decisions, progress) if decisions is not None else None
+        counts = write_decisions(settings, inputs, run, decisions, progress) if decisions is not None else None
         if as_json or html is not None:
-            summary |= decisions_of(settings, stage, run, counts, progress)
+            summary |= decisions_of(settings, inputs, run, counts, progress)
     if html is not None:
         from mei_pipeline.replay.page import page_of
 
-        write_bytes(html, page_of(stage, run, summary, charts).encode())
+        write_bytes(html, page_of(inputs, run, summary, charts).encode())
     if as_json:
         output.print_json(summary)
     else:
@@ -130,7 +131,8 @@ def _show(summary: "Mapping[str, Any]") -> None:
 
         names = ("symbol", "side", "size", "entry_price", "last_price", "realised_usd", "unrealised_usd", "pnl_usd")
         held = [tuple(each[name] for name in names) for each in summary["holding"]]
-        output.table("Open at the end", tuple(map(column_heading, names)), held)
+        important = map(column_heading, ("symbol", "side", "size", "pnl_usd", "entry_price", "last_price"))
+        output.table("Open at the end", tuple(map(column_heading, names)), held, important=tuple(important))
     show_members(summary["members"], summary["from"], summary["to"])
     for note in summary["notes"]:
         output.note(note)

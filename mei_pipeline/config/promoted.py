@@ -6,34 +6,35 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mei_pipeline.config.base import (
+from mei_pipeline.config.document import Document, parse_document, read_document
+from mei_pipeline.config.fields import (
     MARKET,
     AllMarketValues,
     AllValues,
     FileModel,
     Interval,
     Json,
-    Name,
+    StrategyName,
     Symbol,
     SymbolValues,
     Venue,
 )
-from mei_pipeline.config.reader import Document, parse_document, read_document, report
+from mei_pipeline.config.messages import report
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.identity import Resolved, config_id, make_resolved
+from mei_pipeline.params.identity import ResolvedConfig, config_id, resolve_config
 from mei_pipeline.params.paths import nest
 from mei_pipeline.params.table import Catalog, problems, read_catalog
 
 SCHEMA_VERSION = 1
 
-_ID = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"words": "64 hexadecimal digits"})]
+_ID = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"x-allowed": "64 hexadecimal digits"})]
 
 
 class ResolvedFile(FileModel):
     """The part of the file that the config id is the hash of."""
 
-    strategy: Name
+    strategy: StrategyName
     """Strategy that the parameters are for."""
     venue: Venue
     """Venue that it was measured on."""
@@ -58,7 +59,7 @@ class ResolvedFile(FileModel):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The parts of the config by their names in `Resolved`."""
+        """The parts of the config by their names in `ResolvedConfig`."""
         return dict(self) | {key: getattr(self, key) or "" for key in ("entry_interval", "exit_interval", "benchmark")}
 
 
@@ -77,11 +78,11 @@ class PromotedFile(FileModel):
     """Which night and which policy let it in."""
 
 
-def to_yaml(resolved: Resolved, *, evidence: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
+def to_yaml(resolved: ResolvedConfig, *, evidence: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     """The file of a config: the same text for the same content.
 
     Args:
-        resolved: The config, from `make_resolved`.
+        resolved: The config, from `resolve_config`.
         evidence: Plain values: text, finite numbers, booleans, None, lists and mappings of them.
         provenance: As `evidence`.
     """
@@ -109,7 +110,7 @@ def to_yaml(resolved: Resolved, *, evidence: Mapping[str, Any], provenance: Mapp
     return yaml_text(content)
 
 
-def from_yaml(content: bytes, path: Path, catalog: Catalog | None = None) -> tuple[Resolved, PromotedFile]:
+def from_yaml(content: bytes, path: Path, catalog: Catalog | None = None) -> tuple[ResolvedConfig, PromotedFile]:
     """The config of such a file, and the file as it stands.
 
     Args:
@@ -124,7 +125,7 @@ def from_yaml(content: bytes, path: Path, catalog: Catalog | None = None) -> tup
     return _checked(parse_document(content, path, PromotedFile), catalog or read_catalog())
 
 
-def read_promoted(path: Path, catalog: Catalog | None = None) -> tuple[Resolved, PromotedFile]:
+def read_promoted(path: Path, catalog: Catalog | None = None) -> tuple[ResolvedConfig, PromotedFile]:
     """As `from_yaml`, of the file at `path`.
 
     Raises:
@@ -133,7 +134,7 @@ def read_promoted(path: Path, catalog: Catalog | None = None) -> tuple[Resolved,
     return _checked(read_document(path, PromotedFile), catalog or read_catalog())
 
 
-def _checked(document: Document[PromotedFile], catalog: Catalog) -> tuple[Resolved, PromotedFile]:
+def _checked(document: Document[PromotedFile], catalog: Catalog) -> tuple[ResolvedConfig, PromotedFile]:
     config = document.model.config
     if config.strategy not in catalog.strategies:
         text = f"{config.strategy!r}: {catalog.unknown_strategy(config.strategy)}"
@@ -152,7 +153,7 @@ def _checked(document: Document[PromotedFile], catalog: Catalog) -> tuple[Resolv
     if wrong:
         raise ConfigError(report(document.problem(keys, text) for keys, text in wrong.items()))
     try:
-        resolved = make_resolved(catalog, **config.parts)
+        resolved = resolve_config(catalog, **config.parts)
     except ConfigError as error:
         raise ConfigError(document.problem(("config",), str(error))) from error
     if (found_id := config_id(resolved)) != document.model.config_id:

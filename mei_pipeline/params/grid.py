@@ -27,27 +27,27 @@ MAX_BRANCHES = 10_000
 """Most combinations of values that conditions may tell apart at one axis."""
 
 
-class Picked(NamedTuple):
+class CodedValues(NamedTuple):
     """Values of one parameter for K combos: few distinct ones, and which of them each combo has.
 
     Attributes:
         values: The distinct values.
-        which: [K] index into `values`.
+        codes: [K] index into `values`.
     """
 
     values: tuple[Value, ...]
-    which: Ints
+    codes: Ints
 
     def to_list(self) -> list[Value]:
         """One value for each combo."""
-        return [self.values[i] for i in self.which]
+        return [self.values[i] for i in self.codes]
 
 
-def picked(values: Sequence[Value]) -> Picked:
+def encode_values(values: Sequence[Value]) -> CodedValues:
     """One value for each combo, given one by one."""
     distinct = tuple(dict.fromkeys(values))
     place = {value: index for index, value in enumerate(distinct)}
-    return Picked(distinct, np.array([place[value] for value in values], dtype=np.int64))
+    return CodedValues(distinct, np.array([place[value] for value in values], dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,10 @@ class Grid:
         pairs = zip(self.axes, self._nodes, strict=True)
         return any(node.varies for axis, nodes in pairs for node in nodes if axis.path == path)
 
-    def values(self, numbers: Ints) -> dict[str, Picked]:
+    def values(self, numbers: Ints) -> dict[str, CodedValues]:
         """Value of each axis for each of the combos `numbers` [K], by path."""
         digits = self.digits(numbers)
-        return {level.path: Picked(level.values, digit) for level, digit in zip(self._levels, digits, strict=True)}
+        return {level.path: CodedValues(level.values, digit) for level, digit in zip(self._levels, digits, strict=True)}
 
     def digits(self, numbers: Ints) -> Ints:
         """Which of its values each axis has in each of the combos `numbers` [K].

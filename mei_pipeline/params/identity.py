@@ -16,8 +16,8 @@ from mei_pipeline.params.table import Catalog
 
 
 @dataclass(frozen=True)
-class Resolved:
-    """Everything that decides what a config does, with no default left open. `make_resolved` makes valid ones.
+class ResolvedConfig:
+    """Everything that decides what a config does, with no default left open. `resolve_config` makes valid ones.
 
     Attributes:
         strategy: Name of the strategy.
@@ -55,7 +55,7 @@ class Resolved:
         return {**self.params, **self.symbol_params.get(symbol, {})}
 
 
-def make_resolved(  # noqa: PLR0913 - a config has that many parts, and each is named
+def resolve_config(  # noqa: PLR0913 - a config has that many parts, and each is named
     catalog: Catalog,
     *,
     strategy: str,
@@ -69,7 +69,7 @@ def make_resolved(  # noqa: PLR0913 - a config has that many parts, and each is 
     entry_interval: str = "",
     exit_interval: str = "",
     benchmark: str = "",
-) -> Resolved:
+) -> ResolvedConfig:
     """Fill in defaults, check every value and bring all into normal form.
 
     Args:
@@ -107,7 +107,7 @@ def make_resolved(  # noqa: PLR0913 - a config has that many parts, and each is 
     table = catalog.strategy(strategy)
     common = Layer("params", params)
     stacks = {symbol: (common, Layer(f"symbol_params.{symbol}", own[symbol], of_symbol=True)) for symbol in sorted(own)}
-    resolved = Resolved(
+    resolved = ResolvedConfig(
         strategy=strategy,
         venue=venue,
         interval=interval,
@@ -124,14 +124,14 @@ def make_resolved(  # noqa: PLR0913 - a config has that many parts, and each is 
     return replace(resolved, benchmark=found)
 
 
-def benchmark_switches(catalog: Catalog, resolved: Resolved) -> tuple[str, ...]:
+def benchmark_switches(catalog: Catalog, resolved: ResolvedConfig) -> tuple[str, ...]:
     """Return the switches of a config that are on and make it read the benchmark symbol."""
     books = (resolved.params, *map(resolved.params_of, resolved.symbol_params))
     values = {path: [book[path] for book in books] for path in resolved.params}
     return switches_on(catalog, resolved.strategy, values)
 
 
-def benchmark_of(catalog: Catalog, resolved: Resolved, symbols: Sequence[str]) -> str:
+def benchmark_of(catalog: Catalog, resolved: ResolvedConfig, symbols: Sequence[str]) -> str:
     """Return the benchmark of a config on some symbols; empty if the config reads none.
 
     Raises:
@@ -149,7 +149,7 @@ def benchmark_of(catalog: Catalog, resolved: Resolved, symbols: Sequence[str]) -
     return found
 
 
-def config_id(resolved: Resolved) -> str:
+def config_id(resolved: ResolvedConfig) -> str:
     """Hex SHA-256 of the canonical JSON of a config.
 
     Keys are sorted. Every number is written as the float64 that the kernel sees, so 1 and 1.0 are the same config, and
@@ -160,7 +160,7 @@ def config_id(resolved: Resolved) -> str:
     return sha256_json(as_dict(resolved))
 
 
-def as_dict(resolved: Resolved) -> dict[str, Any]:
+def as_dict(resolved: ResolvedConfig) -> dict[str, Any]:
     """The config as the JSON values that its id is the hash of; what says nothing is left out."""
     extras = {
         "symbol_params": {symbol: _values(values) for symbol, values in resolved.symbol_params.items() if values},

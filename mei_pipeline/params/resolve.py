@@ -25,7 +25,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergedParams:
     """A value for every path of a table.
 
     Attributes:
@@ -37,7 +37,7 @@ class Merged:
     origin: Mapping[str, str]
 
 
-def merge(table: Table, *layers: Layer) -> Merged:
+def merge(table: Table, *layers: Layer) -> MergedParams:
     """Merge layers over the defaults of `table`, later ones winning.
 
     Raises:
@@ -50,7 +50,7 @@ def merge(table: Table, *layers: Layer) -> Merged:
         validate(table, layer.values, layer.name, of_symbol=layer.of_symbol)
         values.update(layer.values)
         origin.update(dict.fromkeys(layer.values, layer.name))
-    return Merged({path: normal(table[path], value) for path, value in values.items()}, origin)
+    return MergedParams({path: normal(table[path], value) for path, value in values.items()}, origin)
 
 
 def merge_symbols(

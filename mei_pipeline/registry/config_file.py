@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.promoted import PromotedFile, from_yaml, to_yaml
-from mei_pipeline.config.reader import parse_document
 from mei_pipeline.errors import ConfigError, DataError, Refused
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.registry.records import Config, Evidence, Verdict, from_dict
 
 
@@ -34,7 +34,7 @@ def check_runnable(path: Path, data: bytes) -> None:
         raise Refused(f"{error}\nno lane can take a config whose file this version refuses; judge it again") from error
 
 
-def parse_config(path: Path, data: bytes) -> Resolved:
+def parse_config(path: Path, data: bytes) -> ResolvedConfig:
     """The resolved config of such a file, its content checked against its id.
 
     It is not held against the parameter tables of this checkout: what is in force can be rendered after they change.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mei_pipeline.errors import DataError
 from mei_pipeline.files import sha256_json
-from mei_pipeline.params.identity import Resolved, config_id
+from mei_pipeline.params.identity import ResolvedConfig, config_id
 from mei_pipeline.registry.lifecycle import check_size
 
 GateVerdict = Literal["pass", "fail", "no evidence"]
@@ -64,7 +64,7 @@ class Basis:
         }
 
 
-def as_dict(resolved: Resolved) -> dict[str, Any]:
+def as_dict(resolved: ResolvedConfig) -> dict[str, Any]:
     """A resolved config as plain JSON; what says nothing is left out."""
     content = {
         **vars(resolved),
@@ -76,7 +76,7 @@ def as_dict(resolved: Resolved) -> dict[str, Any]:
     return {key: value for key, value in content.items() if value or key not in _OPTIONAL}
 
 
-def from_dict(content: Any, expected_id: str) -> Resolved:
+def from_dict(content: Any, expected_id: str) -> ResolvedConfig:
     """A resolved config from plain JSON, its content checked against its id.
 
     Raises:
@@ -84,7 +84,7 @@ def from_dict(content: Any, expected_id: str) -> Resolved:
     """
     try:
         fields: dict[str, Any] = {**content, "symbols": tuple(content["symbols"])}
-        resolved = Resolved(**fields)
+        resolved = ResolvedConfig(**fields)
         found = config_id(resolved)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"not a resolved config: {error}") from error
@@ -169,7 +169,7 @@ class Config:
     """An immutable config: everything resolved, named by the hash of its content."""
 
     config_id: str
-    resolved: Resolved
+    resolved: ResolvedConfig
     created_ms: int
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from mei_pipeline.errors import ConfigError, Refused
 from mei_pipeline.files import canonical_json, sha256_json
-from mei_pipeline.params.identity import Resolved
+from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import rows, tables
 from mei_pipeline.registry.database import Registry, insert_once, open_registry, reading, writing
@@ -79,7 +79,7 @@ class ConfigStory:
     transitions: tuple[Transition, ...]
 
 
-def add_config(registry: Registry, resolved: Resolved, occasion: Occasion) -> str:
+def add_config(registry: Registry, resolved: ResolvedConfig, occasion: Occasion) -> str:
     """Store a resolved config as a candidate and return its id; a config that is there stays as it is."""
     config_id = id_of(resolved)
     row = {

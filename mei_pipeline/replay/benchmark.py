@@ -10,7 +10,7 @@ import polars as pl
 from kernels.market import Floats
 from mei_pipeline.params.benchmark import candidates, preferred
 from mei_pipeline.replay.risk import annual_sharpe, daily_returns, max_drawdown_pct
-from mei_pipeline.replay.run import Stage
+from mei_pipeline.replay.run import ReplayInputs
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.window import Window
 
@@ -43,15 +43,15 @@ class Benchmark:
     equity: Floats
 
 
-def benchmark_on(stage: Stage, wanted: str = "") -> Benchmark | None:
+def benchmark_on(inputs: ReplayInputs, wanted: str = "") -> Benchmark | None:
     """Return buy and hold of the benchmark symbol, or of all symbols in equal parts if the book has none.
 
     The benchmark symbol is `wanted`, else the one that the config reads, else Bitcoin if one symbol of the book is. A
     symbol without a bar in the window can't be held. None if no symbol has a bar there.
     """
-    bars, cut = stage.bars, stage.cut
+    bars, cut = inputs.bars, inputs.cut
     held = _with_bars(bars, cut)
-    symbol = wanted or stage.resolved.benchmark or _bitcoin(bars.symbols)
+    symbol = wanted or inputs.resolved.benchmark or _bitcoin(bars.symbols)
     if symbol in held:
         name, held = f"buy and hold of {symbol}", (symbol,)
     elif held:
@@ -59,7 +59,7 @@ def benchmark_on(stage: Stage, wanted: str = "") -> Benchmark | None:
         name = f"equal-weight buy and hold of {named if len(named) <= _NAMED else f'{len(held)} symbols'}"
     else:
         return None
-    return Benchmark(name, held, hold(bars, cut, held, stage.resolved.initial_balance_usd))
+    return Benchmark(name, held, hold(bars, cut, held, inputs.resolved.initial_balance_usd))
 
 
 def hold(bars: Bars, cut: Window, symbols: Sequence[str], initial_usd: float) -> Floats:
@@ -86,12 +86,12 @@ def hold(bars: Bars, cut: Window, symbols: Sequence[str], initial_usd: float) ->
     return np.asarray(initial_usd * np.where(waiting, 1.0, worth).mean(axis=1))
 
 
-def benchmark_dict(benchmark: Benchmark | None, stage: Stage) -> dict[str, Any] | None:
+def benchmark_dict(benchmark: Benchmark | None, inputs: ReplayInputs) -> dict[str, Any] | None:
     """Return the result of the benchmark as JSON values: `name`, `symbols`, and the figures of `COMPARED`."""
     if benchmark is None:
         return None
-    initial = stage.resolved.initial_balance_usd
-    close_ms = stage.bars.steps.close_ms[stage.cut.first : stage.cut.last]
+    initial = inputs.resolved.initial_balance_usd
+    close_ms = inputs.bars.steps.close_ms[inputs.cut.first : inputs.cut.last]
     curve = pl.DataFrame({"close_ms": close_ms, "equity_usd": benchmark.equity})
     return {
         "name": benchmark.name,

@@ -16,8 +16,8 @@ from kernels.params import Parameter, Value
 from kernels.strategies import load
 from mei_pipeline import files
 from mei_pipeline.progress import Progress, silent
-from mei_pipeline.replay.run import Replay, Stage
-from mei_pipeline.replay.signals import decoder, plain
+from mei_pipeline.replay.run import Replay, ReplayInputs
+from mei_pipeline.replay.signals import plain, signal_decoder
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
 
@@ -30,7 +30,7 @@ _LEVERS_SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Traces:
+class GateTraces:
     """What the gates said of N symbols at N steps.
 
     Attributes:
@@ -46,18 +46,18 @@ class Traces:
     gates: Floats
 
 
-def traces(settings: Settings, stage: Stage, progress: Progress = silent) -> Iterator[Traces]:
+def trace_gates(settings: Settings, inputs: ReplayInputs, progress: Progress = silent) -> Iterator[GateTraces]:
     """Ask every gate of every symbol with a bar at every step of the window where entries are decided, in chunks."""
-    compiled = load_simulation(settings, stage.resolved.strategy)
-    cut = stage.cut
+    compiled = load_simulation(settings, inputs.resolved.strategy)
+    cut = inputs.cut
     for start in range(cut.first, cut.last, _CHUNK_STEPS):
         stop = min(start + _CHUNK_STEPS, cut.last)
-        yield _trace(compiled, stage, start, stop)
+        yield _trace(compiled, inputs, start, stop)
         progress(stop - cut.first, cut.last - cut.first, "traced steps")
 
 
-def _trace(compiled: ModuleType, stage: Stage, start: int, stop: int) -> Traces:
-    market, combos = stage.market, stage.combos
+def _trace(compiled: ModuleType, inputs: ReplayInputs, start: int, stop: int) -> GateTraces:
+    market, combos = inputs.market, inputs.combos
     asked = (market.enters[start:stop, None] != 0) & (market.age[start:stop] >= 0)
     step, symbol = (np.ascontiguousarray(axis) for axis in np.nonzero(asked))
     step += start
@@ -65,13 +65,13 @@ def _trace(compiled: ModuleType, stage: Stage, start: int, stop: int) -> Traces:
     code = np.zeros(len(step), dtype=np.int64)
     for n in range(len(step)):
         code[n] = compiled.explain(
-            market, stage.features.values, combos.column_of, combos.signal_params, 0, step[n], symbol[n], gates[n]
+            market, inputs.features.values, combos.column_of, combos.signal_params, 0, step[n], symbol[n], gates[n]
         )
-    return Traces(step, symbol, code, gates)
+    return GateTraces(step, symbol, code, gates)
 
 
 def write_decisions(
-    settings: Settings, stage: Stage, run: Replay, path: Path, progress: Progress = silent
+    settings: Settings, inputs: ReplayInputs, run: Replay, path: Path, progress: Progress = silent
 ) -> "GateCounts":
     """Write the decision trace of a replay to a Parquet file, a chunk of steps at a time, and count its gates.
 
@@ -81,13 +81,13 @@ def write_decisions(
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 - 0.1 s that a replay without a trace does without
 
-    counts = GateCounts.none(len(load_simulation(settings, stage.resolved.strategy).GATES))
+    counts = GateCounts.none(len(load_simulation(settings, inputs.resolved.strategy).GATES))
     with files.replacing(path) as temporary:
         writer = None
         try:
-            for part in traces(settings, stage, progress):
+            for part in trace_gates(settings, inputs, progress):
                 counts = counts.with_more(part)
-                table = _table(settings, stage, run, part).to_arrow()
+                table = _table(settings, inputs, run, part).to_arrow()
                 if writer is None:
                     writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
                 writer.write_table(table)
@@ -97,23 +97,23 @@ def write_decisions(
     return counts
 
 
-def _table(settings: Settings, stage: Stage, run: Replay, part: Traces) -> pl.DataFrame:
-    compiled = load_simulation(settings, stage.resolved.strategy)
+def _table(settings: Settings, inputs: ReplayInputs, run: Replay, part: GateTraces) -> pl.DataFrame:
+    compiled = load_simulation(settings, inputs.resolved.strategy)
     gates = len(compiled.GATES)
-    meaning = decoder(stage.resolved.strategy)
-    verdict = run.verdicts[part.step - stage.cut.first, part.symbol].astype(np.int64)
+    meaning = signal_decoder(inputs.resolved.strategy)
+    verdict = run.verdicts[part.step - inputs.cut.first, part.symbol].astype(np.int64)
     ranks = [
-        rank_of(compiled, stage, int(t), int(s), int(code)) if v in CANDIDATES else None
+        rank_of(compiled, inputs, int(t), int(s), int(code)) if v in CANDIDATES else None
         for t, s, code, v in zip(part.step, part.symbol, part.code, verdict, strict=True)
     ]
     told = [meaning(int(code)) for code in part.code]
     first, last = (int(part.step[0]), int(part.step[-1])) if len(part.step) else (0, -1)
     done = done_at(run, first, last)
-    names = [stage.bars.symbols[int(s)] for s in part.symbol]
+    names = [inputs.bars.symbols[int(s)] for s in part.symbol]
     per_symbol = pl.DataFrame(
         {
-            "close_ms": stage.bars.steps.close_ms[part.step],
-            "symbol": pl.Series(names, dtype=pl.Enum(stage.bars.symbols)),
+            "close_ms": inputs.bars.steps.close_ms[part.step],
+            "symbol": pl.Series(names, dtype=pl.Enum(inputs.bars.symbols)),
             "signal": pl.Series([one.side for one in told], dtype=pl.Enum(["long", "short"])),
             "tier": pl.Series([one.tier for one in told], dtype=pl.String),
             "mode": pl.Series([one.mode for one in told], dtype=pl.String),
@@ -150,12 +150,12 @@ def _table(settings: Settings, stage: Stage, run: Replay, part: Traces) -> pl.Da
     )
 
 
-def rank_of(compiled: ModuleType, stage: Stage, t: int, s: int, code: int) -> float:
+def rank_of(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int, code: int) -> float:
     """Rank that the signal of symbol `s` at step `t` has among candidates."""
-    g = int(stage.combos.symbol_group[s])
-    now = stage.cut.market.row[t]
-    seen = plain(compiled.read)(stage.features.values, stage.combos.column_of[0, g], now, s)
-    return float(plain(compiled.rank)(code, seen, stage.combos.params[0, g]))
+    g = int(inputs.combos.symbol_group[s])
+    now = inputs.cut.market.row[t]
+    seen = plain(compiled.read)(inputs.features.values, inputs.combos.column_of[0, g], now, s)
+    return float(plain(compiled.rank)(code, seen, inputs.combos.params[0, g]))
 
 
 def done_at(run: Replay, first: int, last: int) -> dict[tuple[int, str], str]:
@@ -187,7 +187,7 @@ class GateCounts:
         """Counts of nothing yet."""
         return cls(0, np.zeros(gates, dtype=np.int64), np.zeros(gates, dtype=np.int64))
 
-    def with_more(self, part: Traces) -> "GateCounts":
+    def with_more(self, part: GateTraces) -> "GateCounts":
         """The counts with a chunk more."""
         verdict = part.gates[:, :, 2]
         return GateCounts(
@@ -197,18 +197,18 @@ class GateCounts:
         )
 
 
-def count_gates(settings: Settings, stage: Stage, progress: Progress = silent) -> GateCounts:
+def count_gates(settings: Settings, inputs: ReplayInputs, progress: Progress = silent) -> GateCounts:
     """Count the gates over the window."""
-    counts = GateCounts.none(len(load_simulation(settings, stage.resolved.strategy).GATES))
-    for part in traces(settings, stage, progress):
+    counts = GateCounts.none(len(load_simulation(settings, inputs.resolved.strategy).GATES))
+    for part in trace_gates(settings, inputs, progress):
         counts = counts.with_more(part)
     return counts
 
 
-def signal_codes(settings: Settings, stage: Stage) -> NDArray[np.int8]:
+def signal_codes(settings: Settings, inputs: ReplayInputs) -> NDArray[np.int8]:
     """[T, S] signal of each symbol at each step of the window, 0 for none."""
-    compiled = load_simulation(settings, stage.resolved.strategy)
-    cut, market = stage.cut, stage.market
+    compiled = load_simulation(settings, inputs.resolved.strategy)
+    cut, market = inputs.cut, inputs.market
     found = np.zeros((cut.last - cut.first, market.close.shape[1]), dtype=np.int8)
     for start in range(cut.first, cut.last, _TILE_STEPS):
         stop = min(start + _TILE_STEPS, cut.last)
@@ -216,9 +216,9 @@ def signal_codes(settings: Settings, stage: Stage) -> NDArray[np.int8]:
         book = run_block(
             compiled,
             market,
-            stage.model,
-            stage.features.values,
-            stage.combos,
+            inputs.model,
+            inputs.features.values,
+            inputs.combos,
             (0, 1),
             (start, stop),
             tile=stop - start,
@@ -228,7 +228,7 @@ def signal_codes(settings: Settings, stage: Stage) -> NDArray[np.int8]:
 
 
 def levers(
-    settings: Settings, stage: Stage, codes: NDArray[np.int8], progress: Progress = silent
+    settings: Settings, inputs: ReplayInputs, codes: NDArray[np.int8], progress: Progress = silent
 ) -> list[dict[str, Any]]:
     """What alone stopped signals: entry parameters that, changed by themselves, give signals where there was none.
 
@@ -238,21 +238,21 @@ def levers(
 
     Args:
         settings: Where compiled kernels are kept.
-        stage: What was replayed.
+        inputs: What was replayed.
         codes: As `signal_codes` returns.
         progress: Told of each parameter.
 
     Returns:
         The strongest first, one record per parameter: path, value, instead, signals (how many more there would be).
     """
-    table = [parameter for parameter in load(stage.resolved.strategy).PARAMETERS if parameter.role == "entry"]
+    table = [parameter for parameter in load(inputs.resolved.strategy).PARAMETERS if parameter.role == "entry"]
     quiet = codes == 0
     found: list[dict[str, Any]] = []
     for done, parameter in enumerate(table, 1):
-        value = stage.resolved.params[parameter.path]
+        value = inputs.resolved.params[parameter.path]
         best: tuple[int, Value] | None = None
         for instead in _alternatives(parameter, value):
-            more = int((quiet & (signal_codes(settings, _changed(stage, parameter.path, instead)) != 0)).sum())
+            more = int((quiet & (signal_codes(settings, _changed(inputs, parameter.path, instead)) != 0)).sum())
             if more and (best is None or more > best[0]):
                 best = (more, instead)
         if best is not None:
@@ -268,29 +268,29 @@ def _alternatives(parameter: Parameter, value: Value) -> list[Value]:
     return [other for other in others if other != value]
 
 
-def _changed(stage: Stage, path: str, value: Value) -> Stage:
-    resolved = stage.resolved
+def _changed(inputs: ReplayInputs, path: str, value: Value) -> ReplayInputs:
+    resolved = inputs.resolved
     own: Mapping[str, Mapping[str, Value]] = {
         symbol: {key: old for key, old in values.items() if key != path}
         for symbol, values in resolved.symbol_params.items()
     }
     params = {**resolved.params, path: value}
-    symbols = stage.bars.symbols
-    combos = encode_combos(resolved.strategy, stage.features, params, 1, symbols, own, benchmark="")
-    return replace(stage, combos=replace(combos, benchmark=stage.combos.benchmark))
+    symbols = inputs.bars.symbols
+    combos = encode_combos(resolved.strategy, inputs.features, params, 1, symbols, own, benchmark="")
+    return replace(inputs, combos=replace(combos, benchmark=inputs.combos.benchmark))
 
 
-def signal_summary(stage: Stage, run: Replay, codes: NDArray[np.int8]) -> dict[str, Any]:
+def signal_summary(inputs: ReplayInputs, run: Replay, codes: NDArray[np.int8]) -> dict[str, Any]:
     """How many signals there were, of which kind, and what became of them.
 
     Returns:
         `evaluated` (symbols with a bar times steps where entries are decided), `signals`, `signal_pct`, and counts
         `by_side`, `by_tier`, `by_mode` and by `verdict` of `kernels.book.VERDICTS`.
     """
-    cut, market = stage.cut, stage.market
+    cut, market = inputs.cut, inputs.market
     asked = (market.enters[cut.first : cut.last, None] != 0) & (market.age[cut.first : cut.last] >= 0)
     evaluated = int(asked.sum())
-    meaning = decoder(stage.resolved.strategy)
+    meaning = signal_decoder(inputs.resolved.strategy)
     kinds: dict[str, dict[str, int]] = {"by_side": {}, "by_tier": {}, "by_mode": {}}
     for code, count in zip(*np.unique(codes[codes != 0], return_counts=True), strict=True):
         for kind, word in zip(kinds, meaning(int(code)), strict=True):
@@ -307,9 +307,9 @@ def signal_summary(stage: Stage, run: Replay, codes: NDArray[np.int8]) -> dict[s
     }
 
 
-def gate_summary(settings: Settings, stage: Stage, counts: GateCounts) -> list[dict[str, Any]]:
+def gate_summary(settings: Settings, inputs: ReplayInputs, counts: GateCounts) -> list[dict[str, Any]]:
     """One record per gate: gate, asked, shut, shut_pct."""
-    names = load_simulation(settings, stage.resolved.strategy).GATES
+    names = load_simulation(settings, inputs.resolved.strategy).GATES
     return [
         {
             "gate": name,

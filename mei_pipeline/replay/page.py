@@ -12,16 +12,16 @@ from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.pages import (
     Block,
     Columns,
-    Figures,
-    Folded,
+    Details,
     Money,
+    Paragraph,
     Pictures,
     RowHead,
     Section,
     Share,
     Table,
+    Tiles,
     Tint,
-    Words,
     notes_section,
     page,
 )
@@ -32,11 +32,11 @@ from mei_pipeline.replay.pictures import bars_picture, candle_picture, histogram
 from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows, record_spans
 from mei_pipeline.replay.report import DRAWDOWN_HEADING, drawdown_rows
 from mei_pipeline.replay.risk import ROLLING_DAYS, daily_returns
-from mei_pipeline.replay.run import Replay, Stage
+from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
 from mei_pipeline.simulation.members import MEMBER_HEADING
-from mei_pipeline.svg import said
+from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.metrics import DOCS as METRICS
 from mei_pipeline.text import column_heading
 
@@ -46,11 +46,11 @@ CHARTED = 4
 _TRADES_SHOWN = 300
 
 
-def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequence[str] = ()) -> str:
+def page_of(inputs: ReplayInputs, run: Replay, report: Mapping[str, Any], charts: Sequence[str] = ()) -> str:
     """The page.
 
     Args:
-        stage: What was replayed.
+        inputs: What was replayed.
         run: What came of it.
         report: As `report_of` returns, with the keys of `decisions_of` where those are wanted.
         charts: Symbols whose candles are shown; by default those with the most round trips.
@@ -68,14 +68,14 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
     sections = [
         *record_sections,
         *notes_section(report["notes"]),
-        _equity(stage, run, report),
-        _rolling(stage, report),
+        _equity(inputs, run, report),
+        _rolling(inputs, report),
         _drawdowns(report["drawdowns"]),
-        _distribution(stage, run, report["figures"]),
+        _distribution(inputs, run, report["figures"]),
         Section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
         Section("Results of round trips, percent of what they opened", (Pictures((results,)),)),
         *_groups(report),
-        *_candles(stage, run, charts),
+        *_candles(inputs, run, charts),
         *_decisions(report),
         Section("All figures", (_all_figures(report),)),
         Section("Symbols and their bars", (_members(report["members"]),)),
@@ -89,7 +89,7 @@ def page_of(stage: Stage, run: Replay, report: Mapping[str, Any], charts: Sequen
     return page(title, sections, template="backtest.html", top=(tiles,), report=report, symbols=config["symbols"])
 
 
-def _record_tiles(record: Mapping[str, Any]) -> Figures:
+def _record_tiles(record: Mapping[str, Any]) -> Tiles:
     forms = (
         ("Return", "return_pct", "{:.1f} %"),
         ("Sharpe", "sharpe", "{:.2f}"),
@@ -101,10 +101,12 @@ def _record_tiles(record: Mapping[str, Any]) -> Figures:
 
 def _record(record: Mapping[str, Any]) -> Section:
     heading = ("figure", *(name for _, name in COLUMNS))
-    return Section("Record that the config was accepted on", (Words(MEANING), Table("", heading, record_rows(record))))
+    return Section(
+        "Record that the config was accepted on", (Paragraph(MEANING), Table("", heading, record_rows(record)))
+    )
 
 
-def _tiles(report: Mapping[str, Any]) -> Figures:
+def _tiles(report: Mapping[str, Any]) -> Tiles:
     metrics, figures = report["metrics"], report["figures"]
     shown = (
         ("Net profit, USD", metrics["net_pnl_usd"], "{:,.0f}"),
@@ -123,39 +125,41 @@ def _tiles(report: Mapping[str, Any]) -> Figures:
     return _figures(shown)
 
 
-def _equity(stage: Stage, run: Replay, report: Mapping[str, Any]) -> Section:
+def _equity(inputs: ReplayInputs, run: Replay, report: Mapping[str, Any]) -> Section:
     curves = [("strategy", run.equity["equity_usd"].to_numpy())]
     blocks: list[Block] = []
-    times, initial = run.equity["close_ms"].to_numpy(), stage.resolved.initial_balance_usd
+    times, initial = run.equity["close_ms"].to_numpy(), inputs.resolved.initial_balance_usd
     if benchmark := report["benchmark"]:
-        curves.append((benchmark["name"], hold(stage.bars, stage.cut, benchmark["symbols"], initial)))
+        curves.append((benchmark["name"], hold(inputs.bars, inputs.cut, benchmark["symbols"], initial)))
         heading = ("figure", "strategy", benchmark["name"])
-        blocks = [Words(HOLDING), Table("", heading, benchmark_rows(report))]
+        blocks = [Paragraph(HOLDING), Table("", heading, benchmark_rows(report))]
     picture = equity_picture(times, curves, initial, record_spans(report["record"]))
     return Section("Equity and drawdown", (Pictures((picture,)), *blocks))
 
 
-def _rolling(stage: Stage, report: Mapping[str, Any]) -> Section:
+def _rolling(inputs: ReplayInputs, report: Mapping[str, Any]) -> Section:
     window, ratios = (report["rolling_sharpe"][key] for key in ("window_days", "by_day"))
-    end_ms = stage.cut.from_ms + DAY_MS * (window + np.arange(len(ratios)))
-    span = (stage.cut.from_ms, stage.cut.to_ms)
+    end_ms = inputs.cut.from_ms + DAY_MS * (window + np.arange(len(ratios)))
+    span = (inputs.cut.from_ms, inputs.cut.to_ms)
     picture = sharpe_picture(end_ms, np.array(list(ratios.values())), window, report["metrics"]["sharpe"], span)
     words = (
         f"Annual Sharpe ratio of the {window} days up to each day, from daily returns. A window has {ROLLING_DAYS} "
         "days, or half of the days of the backtest if that is less."
     )
-    return Section(f"Rolling Sharpe ratio, {window} days", (Words(words), Pictures((picture,))))
+    return Section(f"Rolling Sharpe ratio, {window} days", (Paragraph(words), Pictures((picture,))))
 
 
 def _drawdowns(drawdowns: Sequence[Mapping[str, Any]]) -> Section:
     block = (
-        Table("", DRAWDOWN_HEADING, drawdown_rows(drawdowns)) if drawdowns else Words("Equity never fell below a peak.")
+        Table("", DRAWDOWN_HEADING, drawdown_rows(drawdowns))
+        if drawdowns
+        else Paragraph("Equity never fell below a peak.")
     )
     words = "From mark-to-market equity. The length is the time from the peak to the recovery, or to the end."
-    return Section("Worst drawdowns", (Words(words), block))
+    return Section("Worst drawdowns", (Paragraph(words), block))
 
 
-def _distribution(stage: Stage, run: Replay, figures: Mapping[str, float | None]) -> Section:
+def _distribution(inputs: ReplayInputs, run: Replay, figures: Mapping[str, float | None]) -> Section:
     shown = (
         ("Mean", figures["mean_day_pct"], "{:.3f} %"),
         ("Standard deviation", figures["deviation_day_pct"], "{:.3f} %"),
@@ -167,7 +171,7 @@ def _distribution(stage: Stage, run: Replay, figures: Mapping[str, float | None]
         ("Value at risk, 5 %", figures["value_at_risk_pct"], "{:.2f} %"),
         ("Expected shortfall, 5 %", figures["expected_shortfall_pct"], "{:.2f} %"),
     )
-    returns = 100.0 * daily_returns(run.equity, stage.resolved.initial_balance_usd)
+    returns = 100.0 * daily_returns(run.equity, inputs.resolved.initial_balance_usd)
     mean, risk = figures["mean_day_pct"], figures["value_at_risk_pct"]
     marks = {} if mean is None or risk is None else {"5 % quantile": -risk, "mean": mean}
     words = (
@@ -175,12 +179,12 @@ def _distribution(stage: Stage, run: Replay, figures: Mapping[str, float | None]
         "their distribution. Expected shortfall is the mean loss of the days at or below that quantile."
     )
     picture = histogram_picture(returns, "Daily returns", "There was no day.", marks)
-    return Section("Distribution of daily returns, percent", (Pictures((picture,)), _figures(shown), Words(words)))
+    return Section("Distribution of daily returns, percent", (Pictures((picture,)), _figures(shown), Paragraph(words)))
 
 
-def _figures(shown: Iterable[tuple[str, float | None, str]]) -> Figures:
+def _figures(shown: Iterable[tuple[str, float | None, str]]) -> Tiles:
     """Return figures as tiles: name, value and format of each; a dash for a figure without a value."""
-    return Figures(tuple((name, "-" if value is None else form.format(value)) for name, value, form in shown))
+    return Tiles(tuple((name, "-" if value is None else form.format(value)) for name, value, form in shown))
 
 
 def _months(returns: Mapping[str, float], total: float) -> tuple[Block, ...]:
@@ -191,7 +195,7 @@ def _months(returns: Mapping[str, float], total: float) -> tuple[Block, ...]:
         cells = ["" if value is None else Tint(value, greatest) for value in found]
         grown = math.prod(1.0 + value / 100.0 for value in found if value is not None)
         rows.append((RowHead(year), *cells, f"{100.0 * (grown - 1.0):.1f}"))
-    return Table("", ("", *MONTHS, "year"), tuple(rows), layout="months"), Words(f"All: {total:.2f} %.")
+    return Table("", ("", *MONTHS, "year"), tuple(rows), layout="months"), Paragraph(f"All: {total:.2f} %.")
 
 
 def _members(members: Sequence[Mapping[str, Any]]) -> Table:
@@ -226,17 +230,17 @@ def _groups(report: Mapping[str, Any]) -> list[Section]:
     return [*out, Section("Round trips in groups", (Table("", heading, rows),))] if rows else out
 
 
-def _candles(stage: Stage, run: Replay, charts: Sequence[str]) -> tuple[Section, ...]:
+def _candles(inputs: ReplayInputs, run: Replay, charts: Sequence[str]) -> tuple[Section, ...]:
     busiest = run.trades.group_by("symbol").len().sort("len", "symbol", descending=[True, False])
     chosen = tuple(charts or busiest["symbol"].head(CHARTED).to_list())
     if not chosen:
         return ()
     words = (
-        Words("A triangle is an entry, a dot an exit; a line is green for a profit. Point at one to read it."),
-        Words("In a long window bars are joined; a backtest of fewer days (--from, --to) shows each of them."),
+        Paragraph("A triangle is an entry, a dot an exit; a line is green for a profit. Point at one to read it."),
+        Paragraph("In a long window bars are joined; a backtest of fewer days (--from, --to) shows each of them."),
     )
     pictures = tuple(
-        candle_picture(stage.bars, run.trades, symbol, stage.cut.from_ms, stage.cut.to_ms) for symbol in chosen
+        candle_picture(inputs.bars, run.trades, symbol, inputs.cut.from_ms, inputs.cut.to_ms) for symbol in chosen
     )
     return (Section("Candles and trades", (*words, Pictures(pictures, chosen))),)
 
@@ -253,7 +257,8 @@ def _decisions(report: Mapping[str, Any]) -> tuple[Section, ...]:
     )
     gates = tuple((gate["gate"], gate["asked"], gate["shut"], Share(gate["shut_pct"])) for gate in report["gates"])
     changed = tuple(
-        (lever["path"], said(lever["value"]), said(lever["instead"]), lever["signals"]) for lever in report["levers"]
+        (lever["path"], value_text(lever["value"]), value_text(lever["instead"]), lever["signals"])
+        for lever in report["levers"]
     )
     text = (
         f"{signals['signals']:,} signals in {signals['evaluated']:,} looks at a symbol at a step "
@@ -265,18 +270,18 @@ def _decisions(report: Mapping[str, Any]) -> tuple[Section, ...]:
     )
     right = (Table("How often each gate was shut", ("gate", "asked", "shut", "share"), gates),)
     alone = (
-        Words("Signals that one change of one entry parameter would have added, everything else as it is."),
+        Paragraph("Signals that one change of one entry parameter would have added, everything else as it is."),
         Table("", ("parameter", "value", "instead", "more signals"), changed),
     )
     return (
-        Section("Signals and gates", (Words(text), Columns((left, right)))),
+        Section("Signals and gates", (Paragraph(text), Columns((left, right)))),
         Section("What alone stopped signals", alone),
     )
 
 
 def _trades(trades: pl.DataFrame) -> Block:
     if trades.is_empty():
-        return Words("None.")
+        return Paragraph("None.")
     rows = [
         (
             row["symbol"],
@@ -325,15 +330,19 @@ def _holding(holding: pl.DataFrame) -> tuple[Section, ...]:
         "since",
         *map(column_heading, (*plain, *money)),
     )
-    words = Words("Realised: closed parts, fees, funding. Unrealised: at the last close, before the costs of an exit.")
+    words = Paragraph(
+        "Realised: closed parts, fees, funding. Unrealised: at the last close, before the costs of an exit."
+    )
     return (Section("Open at the end", (words, Table("", heading, tuple(rows)))),)
 
 
-def _config(config: Mapping[str, Any]) -> Folded:
-    rows = [(path, said(value)) for group in ("market", "params") for path, value in sorted(config[group].items())]
+def _config(config: Mapping[str, Any]) -> Details:
+    rows = [
+        (path, value_text(value)) for group in ("market", "params") for path, value in sorted(config[group].items())
+    ]
     rows += [
-        (f"{symbol}: {path}", said(value))
+        (f"{symbol}: {path}", value_text(value))
         for symbol, values in config.get("symbol_params", {}).items()
         for path, value in sorted(values.items())
     ]
-    return Folded(f"The config, {len(rows)} values", (Table("", ("path", "value"), tuple(rows)),))
+    return Details(f"The config, {len(rows)} values", (Table("", ("path", "value"), tuple(rows)),))

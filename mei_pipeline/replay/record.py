@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.replay.risk import annual_sharpe, daily_returns, max_drawdown_pct
-from mei_pipeline.replay.run import Replay, Stage
+from mei_pipeline.replay.run import Replay, ReplayInputs
 
 COLUMNS = (("search", "search"), ("out_of_sample", "out of sample"), ("holdout", "holdout"))
 """Keys of the three parts of a record, and how they are named for people."""
@@ -22,7 +22,7 @@ ROWS = (
     ("return_pct", "return, %"),
     ("sharpe", "Sharpe ratio, annual"),
     ("max_drawdown_pct", "deepest drawdown, %"),
-    ("round_trips", "round trips"),
+    ("trades", "trades"),
 )
 """Keys of the figures of a part, and how they are named for people."""
 MEANING = (
@@ -34,7 +34,7 @@ MEANING = (
 
 
 @dataclass(frozen=True)
-class Headline:
+class PeriodResult:
     """The result on some days; None is no value.
 
     Attributes:
@@ -42,18 +42,18 @@ class Headline:
         return_pct: Net return.
         sharpe: Annual Sharpe ratio of daily returns.
         max_drawdown_pct: Deepest fall of mark-to-market equity from a peak.
-        round_trips: Closed round trips.
+        trades: Closed round trips.
     """
 
     days: int
     return_pct: float
     sharpe: float | None
     max_drawdown_pct: float
-    round_trips: int
+    trades: int
 
 
 @dataclass(frozen=True)
-class TrackRecord:
+class PromotionRecord:
     """The record in the file of a promoted config; times are UTC milliseconds.
 
     Attributes:
@@ -68,15 +68,15 @@ class TrackRecord:
     from_ms: int
     holdout_ms: int
     to_ms: int
-    out_of_sample: Headline
-    holdout: Headline
+    out_of_sample: PeriodResult
+    holdout: PeriodResult
     folds_ms: tuple[tuple[int, int], ...] = ()
 
 
-_FORM = TypeAdapter(TrackRecord)
+_FORM = TypeAdapter(PromotionRecord)
 
 
-def parse_record(evidence: Mapping[str, Any], path: Path) -> TrackRecord | None:
+def parse_record(evidence: Mapping[str, Any], path: Path) -> PromotionRecord | None:
     """Return the record in the evidence of a config file; None if it has none.
 
     Raises:
@@ -95,11 +95,11 @@ def parse_record(evidence: Mapping[str, Any], path: Path) -> TrackRecord | None:
         ) from error
 
 
-def record_dict(record: TrackRecord | None, stage: Stage, run: Replay) -> dict[str, Any] | None:
+def record_dict(record: PromotionRecord | None, inputs: ReplayInputs, run: Replay) -> dict[str, Any] | None:
     """Return the record as JSON values, with the result of a replay on the days of the search as `search`."""
     if record is None:
         return None
-    search = _on_search(record, stage, run)
+    search = _on_search(record, inputs, run)
     return {**asdict(record), "search": None if search is None else asdict(search)}
 
 
@@ -117,22 +117,22 @@ def record_rows(record: Mapping[str, Any]) -> tuple[tuple[object, ...], ...]:
     return tuple((name, *((record[part] or {}).get(key) for part, _ in COLUMNS)) for key, name in ROWS)
 
 
-def _on_search(record: TrackRecord, stage: Stage, run: Replay) -> Headline | None:
+def _on_search(record: PromotionRecord, inputs: ReplayInputs, run: Replay) -> PeriodResult | None:
     """The replay on the days of the search; None if its window does not hold all of them."""
     from_ms, to_ms = record.from_ms, record.holdout_ms
-    if stage.cut.from_ms > from_ms or stage.cut.to_ms < to_ms:
+    if inputs.cut.from_ms > from_ms or inputs.cut.to_ms < to_ms:
         return None
     close_ms = pl.col("close_ms")
     before = run.equity.filter(close_ms <= from_ms)["equity_usd"]
-    start = float(before[-1]) if len(before) else stage.resolved.initial_balance_usd
+    start = float(before[-1]) if len(before) else inputs.resolved.initial_balance_usd
     part = run.equity.filter((close_ms > from_ms) & (close_ms <= to_ms))
     equity = part["equity_usd"].to_numpy()
     returns = daily_returns(part, start)
     ended = run.trades.filter((pl.col("exit_ms") >= from_ms) & (pl.col("exit_ms") < to_ms))
-    return Headline(
+    return PeriodResult(
         days=len(returns),
         return_pct=100.0 * float(equity[-1] / start - 1.0) if start > 0.0 else 0.0,
         sharpe=annual_sharpe(returns),
         max_drawdown_pct=max_drawdown_pct(equity, start) if start > 0.0 else 0.0,
-        round_trips=ended.height,
+        trades=ended.height,
     )

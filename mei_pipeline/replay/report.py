@@ -18,9 +18,9 @@ from mei_pipeline.replay.decisions import (
     signal_codes,
     signal_summary,
 )
-from mei_pipeline.replay.record import TrackRecord, record_dict
+from mei_pipeline.replay.record import PromotionRecord, record_dict
 from mei_pipeline.replay.risk import daily_returns, rolling_sharpe, rolling_window, worst_drawdowns
-from mei_pipeline.replay.run import Replay, Stage
+from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.replay.summary import figures, groups, monthly_returns, notes
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.members import member_dicts, members_of
@@ -28,11 +28,13 @@ from mei_pipeline.simulation.members import member_dicts, members_of
 DRAWDOWN_HEADING = ("peak", "trough", "recovery", "depth, %", "length, days")
 
 
-def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None, benchmark: str = "") -> dict[str, Any]:
+def report_of(
+    inputs: ReplayInputs, run: Replay, record: PromotionRecord | None = None, benchmark: str = ""
+) -> dict[str, Any]:
     """The report as JSON values.
 
     Args:
-        stage: What was replayed.
+        inputs: What was replayed.
         run: What came of it.
         record: The record that a promoted config was accepted on.
         benchmark: Symbol to compare with; empty for the one that `benchmark_on` finds.
@@ -44,40 +46,40 @@ def report_of(stage: Stage, run: Replay, record: TrackRecord | None = None, benc
         null without one; the `rolling_sharpe` ratio by day; the worst `drawdowns`; `monthly_return_pct`; the positions
         `holding` at the end; and the `record` of a promoted config, null for others.
     """
-    bars, cut = stage.bars, stage.cut
-    identity = config_id(stage.resolved)
-    basis = Basis(source_hash(), dict(stage.resolved.market), bars.venue, bars.data_hash, bars.anchor_ms)
-    told = figures(stage, run)
+    bars, cut = inputs.bars, inputs.cut
+    identity = config_id(inputs.resolved)
+    basis = Basis(source_hash(), dict(inputs.resolved.market), bars.venue, bars.data_hash, bars.anchor_ms)
+    told = figures(inputs, run)
     return {
         "config_id": identity,
         "evidence_id": evidence_id(identity, basis),
-        "config": as_dict(stage.resolved),
+        "config": as_dict(inputs.resolved),
         "basis": basis.as_dict(),
         "from": iso(cut.from_ms),
         "to": iso(cut.to_ms),
         "bars": int((bars.age[(bars.open_ms >= cut.from_ms) & (bars.open_ms < cut.to_ms)] >= 0).sum()),
         "metrics": {name: None if math.isnan(value) else value for name, value in run.metrics.items()},
         "figures": told,
-        "notes": notes(stage, run, told),
+        "notes": notes(inputs, run, told),
         "members": member_dicts(members_of(bars, cut.from_ms, cut.to_ms)),
         **groups(run.trades),
-        "benchmark": benchmark_dict(benchmark_on(stage, benchmark), stage),
-        "rolling_sharpe": _rolling(stage, run),
-        "drawdowns": _drawdowns(stage, run),
-        "monthly_return_pct": monthly_returns(run.equity, stage.resolved.initial_balance_usd),
+        "benchmark": benchmark_dict(benchmark_on(inputs, benchmark), inputs),
+        "rolling_sharpe": _rolling(inputs, run),
+        "drawdowns": _drawdowns(inputs, run),
+        "monthly_return_pct": monthly_returns(run.equity, inputs.resolved.initial_balance_usd),
         "holding": run.holding.to_dicts(),
-        "record": record_dict(record, stage, run),
+        "record": record_dict(record, inputs, run),
     }
 
 
 def decisions_of(
-    settings: Settings, stage: Stage, run: Replay, counts: GateCounts | None = None, progress: Progress = silent
+    settings: Settings, inputs: ReplayInputs, run: Replay, counts: GateCounts | None = None, progress: Progress = silent
 ) -> dict[str, Any]:
     """The part of the report about decisions, which takes asking every gate at every step again.
 
     Args:
         settings: Where compiled kernels are kept.
-        stage: What was replayed.
+        inputs: What was replayed.
         run: What came of it.
         counts: The gates, where they are counted already.
         progress: Told of the work.
@@ -86,11 +88,11 @@ def decisions_of(
         `signals`: counts of signals and of what became of them; `gates`: how often each was shut; `levers`: what alone
         stopped signals.
     """
-    codes = signal_codes(settings, stage)
+    codes = signal_codes(settings, inputs)
     return {
-        "signals": signal_summary(stage, run, codes),
-        "gates": gate_summary(settings, stage, counts or count_gates(settings, stage, progress)),
-        "levers": levers(settings, stage, codes, progress),
+        "signals": signal_summary(inputs, run, codes),
+        "gates": gate_summary(settings, inputs, counts or count_gates(settings, inputs, progress)),
+        "levers": levers(settings, inputs, codes, progress),
     }
 
 
@@ -102,19 +104,19 @@ def drawdown_rows(drawdowns: Sequence[Mapping[str, Any]]) -> tuple[tuple[object,
     )
 
 
-def _rolling(stage: Stage, run: Replay) -> dict[str, Any]:
+def _rolling(inputs: ReplayInputs, run: Replay) -> dict[str, Any]:
     """Rolling Sharpe ratio: `window_days`, and `by_day`, the ratio by the last day of each window."""
-    returns = daily_returns(run.equity, stage.resolved.initial_balance_usd)
+    returns = daily_returns(run.equity, inputs.resolved.initial_balance_usd)
     window = rolling_window(len(returns))
     ratios = rolling_sharpe(returns, window).tolist()
-    first_ms = stage.cut.from_ms + (window - 1) * DAY_MS
+    first_ms = inputs.cut.from_ms + (window - 1) * DAY_MS
     return {
         "window_days": window,
         "by_day": {iso(first_ms + index * DAY_MS)[:10]: ratio for index, ratio in enumerate(ratios)},
     }
 
 
-def _drawdowns(stage: Stage, run: Replay) -> list[dict[str, Any]]:
+def _drawdowns(inputs: ReplayInputs, run: Replay) -> list[dict[str, Any]]:
     close_ms, equity = (run.equity[name].to_numpy() for name in ("close_ms", "equity_usd"))
     return [
         {
@@ -124,5 +126,5 @@ def _drawdowns(stage: Stage, run: Replay) -> list[dict[str, Any]]:
             "depth_pct": each.depth_pct,
             "days": each.days,
         }
-        for each in worst_drawdowns(close_ms, equity, stage.cut.from_ms, stage.resolved.initial_balance_usd)
+        for each in worst_drawdowns(close_ms, equity, inputs.cut.from_ms, inputs.resolved.initial_balance_usd)
     ]

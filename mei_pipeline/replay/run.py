@@ -11,9 +11,9 @@ from kernels.book import MOMENTS, REASONS
 from kernels.features import Column
 from kernels.market import FillModel, Market, fill_model
 from kernels.strategies import load
-from mei_pipeline.params.identity import Resolved, benchmark_of
+from mei_pipeline.params.identity import ResolvedConfig, benchmark_of
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.replay.trades import marked, round_trips
+from mei_pipeline.replay.trades import mark_to_market, split_trades
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
@@ -24,7 +24,7 @@ from mei_pipeline.sweep.metrics import metrics
 
 
 @dataclass(frozen=True)
-class Stage:
+class ReplayInputs:
     """What a config is replayed on.
 
     Attributes:
@@ -39,7 +39,7 @@ class Stage:
     bars: Bars
     cut: Window
     features: FeatureSet
-    resolved: Resolved
+    resolved: ResolvedConfig
     combos: Combos
     model: FillModel
 
@@ -58,9 +58,9 @@ class Replay:
         fills: One row per fill, funding payment or settlement with a backstop, oldest first: time_ms, bar (number of
             the step), symbol, reason, moment, size, price, fee_usd, cash_usd (change of cash), signal, trip, held
             (signed size after it).
-        trades: One row per closed round trip; the columns are those of `trips.SCHEMA`.
+        trades: One row per closed round trip; the columns are those of `trades.SCHEMA`.
         holding: One row per position that was open at the end, with realised, unrealised and total profit; see
-            `trips.round_trips` and `trips.marked`.
+            `trades.split_trades` and `trades.mark_to_market`.
         equity: One row per step of the window: close_ms, equity_usd (marked to market).
         verdicts: [T, S] what became of each symbol at each step of the window, an index of `kernels.book.VERDICTS`.
         outcome: The raw numbers, to compare with a sweep's.
@@ -75,27 +75,31 @@ class Replay:
     outcome: ComboOutcomes
 
 
-def replay_config(settings: Settings, bars: Bars, resolved: Resolved, from_ms: int, to_ms: int) -> Replay:
+def replay_config(settings: Settings, bars: Bars, resolved: ResolvedConfig, from_ms: int, to_ms: int) -> Replay:
     """Replay `resolved` over the UTC days [from_ms, to_ms), starting flat.
 
     Raises:
         ConfigError: The window does not fit the bars, or a feature window is longer than they are.
     """
-    return replay(settings, set_stage(settings, bars, resolved, from_ms, to_ms))
+    return replay(settings, make_replay_inputs(settings, bars, resolved, from_ms, to_ms))
 
 
-def replay_window(settings: Settings, bars: Bars, cut: Window, features: FeatureSet, resolved: Resolved) -> Replay:
+def replay_window(
+    settings: Settings, bars: Bars, cut: Window, features: FeatureSet, resolved: ResolvedConfig
+) -> Replay:
     """Replay `resolved` over `cut`, from columns that are already computed."""
-    return replay(settings, stage_of(bars, cut, features, resolved))
+    return replay(settings, encode_replay_inputs(bars, cut, features, resolved))
 
 
-def replay_figures(settings: Settings, stage: Stage) -> tuple[Mapping[str, float], ComboOutcomes]:
+def replay_figures(settings: Settings, inputs: ReplayInputs) -> tuple[Mapping[str, float], ComboOutcomes]:
     """Run the config from flat for its figures alone: the metrics and the outcome of `Replay`, without its tables."""
-    record = record_combo(settings, stage.cut, stage.model, stage.features, stage.combos)
-    return _metrics(stage, record), record.outcome
+    record = record_combo(settings, inputs.cut, inputs.model, inputs.features, inputs.combos)
+    return _metrics(inputs, record), record.outcome
 
 
-def set_stage(settings: Settings, bars: Bars, resolved: Resolved, from_ms: int, to_ms: int) -> Stage:
+def make_replay_inputs(
+    settings: Settings, bars: Bars, resolved: ResolvedConfig, from_ms: int, to_ms: int
+) -> ReplayInputs:
     """Compute what `resolved` needs to be replayed over the UTC days [from_ms, to_ms).
 
     Raises:
@@ -103,10 +107,10 @@ def set_stage(settings: Settings, bars: Bars, resolved: Resolved, from_ms: int, 
     """
     cut = cut_window(bars, from_ms, to_ms)
     use_kernels(settings)
-    return stage_of(bars, cut, build_features(bars, columns_for(resolved), settings.features), resolved)
+    return encode_replay_inputs(bars, cut, build_features(bars, columns_for(resolved), settings.features), resolved)
 
 
-def stage_of(bars: Bars, cut: Window, features: FeatureSet, resolved: Resolved) -> Stage:
+def encode_replay_inputs(bars: Bars, cut: Window, features: FeatureSet, resolved: ResolvedConfig) -> ReplayInputs:
     """Encode `resolved` for columns that are already computed.
 
     Raises:
@@ -122,10 +126,10 @@ def stage_of(bars: Bars, cut: Window, features: FeatureSet, resolved: Resolved) 
         benchmark=benchmark_of(read_catalog(), resolved, bars.symbols),
     )
     model = fill_model(resolved.market, resolved.initial_balance_usd)
-    return Stage(bars, cut, features, resolved, combos, model)
+    return ReplayInputs(bars, cut, features, resolved, combos, model)
 
 
-def columns_for(resolved: Resolved) -> tuple[Column, ...]:
+def columns_for(resolved: ResolvedConfig) -> tuple[Column, ...]:
     """Feature columns that a config reads, for all its symbols."""
     found: set[Column] = set()
     for values in (resolved.params, *map(resolved.params_of, resolved.symbol_params)):
@@ -133,24 +137,25 @@ def columns_for(resolved: Resolved) -> tuple[Column, ...]:
     return tuple(sorted(found))
 
 
-def replay(settings: Settings, stage: Stage) -> Replay:
+def replay(settings: Settings, inputs: ReplayInputs) -> Replay:
     """Run the config from flat, and tell everything that it did."""
-    bars, cut, resolved = stage.bars, stage.cut, stage.resolved
-    record = record_combo(settings, cut, stage.model, stage.features, stage.combos)
-    fills, trades, holding = round_trips(fills_of(record, bars, resolved.strategy), bars, resolved.strategy)
+    bars, cut, resolved = inputs.bars, inputs.cut, inputs.resolved
+    record = record_combo(settings, cut, inputs.model, inputs.features, inputs.combos)
+    fills, trades, holding = split_trades(fills_of(record, bars, resolved.strategy), bars, resolved.strategy)
+    last_prices = bars.steps.last_prices[cut.last - 1].tolist()
     return Replay(
-        metrics=_metrics(stage, record),
+        metrics=_metrics(inputs, record),
         fills=fills,
         trades=trades,
-        holding=marked(holding, dict(zip(bars.symbols, bars.steps.last_prices[cut.last - 1].tolist(), strict=True))),
+        holding=mark_to_market(holding, dict(zip(bars.symbols, last_prices, strict=True))),
         equity=pl.DataFrame({"close_ms": bars.steps.close_ms[cut.first : cut.last], "equity_usd": record.equity}),
         verdicts=record.verdicts,
         outcome=record.outcome,
     )
 
 
-def _metrics(stage: Stage, record: ComboRecord) -> dict[str, float]:
-    found = metrics(record.outcome, stage.resolved.initial_balance_usd, stage.cut.last - stage.cut.first)
+def _metrics(inputs: ReplayInputs, record: ComboRecord) -> dict[str, float]:
+    found = metrics(record.outcome, inputs.resolved.initial_balance_usd, inputs.cut.last - inputs.cut.first)
     return {name: float(value[0]) for name, value in found.items()}
 
 

@@ -13,7 +13,7 @@ MODES = ("none", "trend", "pullback", "slow drift")
 """Names of the modes that `mode_of` numbers."""
 
 
-class Meaning(NamedTuple):
+class SignalMeaning(NamedTuple):
     """A signal in words.
 
     Attributes:
@@ -27,7 +27,7 @@ class Meaning(NamedTuple):
     mode: str | None
 
 
-def decoder(strategy: str) -> Callable[[int], Meaning]:
+def signal_decoder(strategy: str) -> Callable[[int], SignalMeaning]:
     """A function from a signal to its meaning.
 
     A strategy that packs more than a side into its signals has `tier_of(code)` and `mode_of(code)`, in its module or in
@@ -38,10 +38,10 @@ def decoder(strategy: str) -> Callable[[int], Meaning]:
     tier_of, mode_of = (getattr(words, name, None) for name in ("tier_of", "mode_of"))
 
     @functools.cache
-    def decode(code: int) -> Meaning:
+    def decode(code: int) -> SignalMeaning:
         if code == 0:
-            return Meaning(None, None, None)
-        return Meaning(
+            return SignalMeaning(None, None, None)
+        return SignalMeaning(
             "long" if code > 0 else "short",
             TIERS[int(plain(tier_of)(code))] if tier_of is not None else None,
             MODES[int(plain(mode_of)(code))] if mode_of is not None else None,

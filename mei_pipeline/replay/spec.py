@@ -7,10 +7,11 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from mei_pipeline.candles.intervals import Intervals, interval_problems
 from mei_pipeline.candles.lake import Lake
-from mei_pipeline.config.base import (
+from mei_pipeline.config.document import read_yaml
+from mei_pipeline.config.fields import (
     FileModel,
     Interval,
-    Name,
+    StrategyName,
     Symbol,
     SymbolValues,
     Timestamp,
@@ -22,19 +23,18 @@ from mei_pipeline.config.base import (
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import MarketValues
 from mei_pipeline.config.promoted import read_promoted
-from mei_pipeline.config.reader import read_yaml
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.benchmark import AUTO
-from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.replay.record import TrackRecord, parse_record
+from mei_pipeline.replay.record import PromotionRecord, parse_record
 from mei_pipeline.simulation.extents import common_symbols
 
 
 class BacktestSpec(FileModel):
     """One config, written by hand."""
 
-    strategy: Name
+    strategy: StrategyName
     """Strategy: a module of kernels/strategies."""
     venue: Venue | None = None
     """Venue whose bars are used; when left out, the one of pipeline.yaml."""
@@ -77,7 +77,7 @@ class BacktestSpec(FileModel):
         return Intervals(self.interval, self.entry_interval or "", self.exit_interval or "")
 
 
-def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
+def read_config(path: Path, lake: Lake, config: Config) -> tuple[ResolvedConfig, int]:
     """The config in `path` and the anchor of its features, in milliseconds.
 
     Args:
@@ -98,7 +98,7 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
     names = tuple(common_symbols(lake, venue, spec.intervals)[0]) if spec.symbols == "all" else spec.symbols
     if not names:
         raise DataError(f"lake {lake.root}: no {' and '.join(spec.intervals.read)} bars of {venue}; run `mei ingest`")
-    resolved = make_resolved(
+    resolved = resolve_config(
         read_catalog(),
         strategy=spec.strategy,
         venue=venue,
@@ -115,7 +115,7 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[Resolved, int]:
     return resolved, anchor_of(config, spec.interval, spec.anchor_ms)
 
 
-def read_record(path: Path) -> TrackRecord | None:
+def read_record(path: Path) -> PromotionRecord | None:
     """Return the record that a config of a lane was accepted on; None for a file without one.
 
     Raises:

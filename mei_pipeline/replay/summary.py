@@ -8,7 +8,7 @@ import polars as pl
 
 from mei_pipeline.notes import book_notes, data_notes
 from mei_pipeline.replay.risk import cagr_pct, calmar, daily_returns, distribution, longest_drawdown_days, sortino
-from mei_pipeline.replay.run import Replay, Stage
+from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.sweep.metrics import YEAR_DAYS
 
 DOCS = {
@@ -51,24 +51,24 @@ DOCS = {
 """Every figure of `figures`, and what it says."""
 
 
-def figures(stage: Stage, run: Replay) -> dict[str, float | None]:
+def figures(inputs: ReplayInputs, run: Replay) -> dict[str, float | None]:
     """Every figure of `DOCS`; None stands for one without a value. What a sweep row has, too, is in `run.metrics`."""
-    initial = stage.resolved.initial_balance_usd
+    initial = inputs.resolved.initial_balance_usd
     equity = run.equity["equity_usd"].to_numpy()
     final = float(equity[-1])
     returns = daily_returns(run.equity, initial)
     days = distribution(returns)
-    growth = cagr_pct(initial, final, stage.cut.days)
+    growth = cagr_pct(initial, final, inputs.cut.days)
     found: dict[str, float | None] = {
         "initial_balance_usd": initial,
         "final_balance_usd": final,
-        "days": float(stage.cut.days),
+        "days": float(inputs.cut.days),
         "cagr_pct": growth,
         "sortino": sortino(returns),
         "calmar": calmar(growth, run.metrics["max_drawdown_pct"]),
         "volatility_pct": None if days.deviation_pct is None else days.deviation_pct * math.sqrt(YEAR_DAYS),
         "longest_drawdown_days": longest_drawdown_days(
-            run.equity["close_ms"].to_numpy(), equity, stage.cut.from_ms, initial
+            run.equity["close_ms"].to_numpy(), equity, inputs.cut.from_ms, initial
         ),
         "best_day_pct": days.best_pct,
         "worst_day_pct": days.worst_pct,
@@ -79,7 +79,7 @@ def figures(stage: Stage, run: Replay) -> dict[str, float | None]:
         "excess_kurtosis": days.excess_kurtosis,
         "value_at_risk_pct": days.value_at_risk_pct,
         "expected_shortfall_pct": days.expected_shortfall_pct,
-        "turnover_per_day": run.metrics["turnover_usd"] / float(equity.mean()) / stage.cut.days
+        "turnover_per_day": run.metrics["turnover_usd"] / float(equity.mean()) / inputs.cut.days
         if equity.mean() > 0.0
         else None,
         "gross_pnl_usd": run.metrics["net_pnl_usd"] + run.metrics["fees_usd"] + run.metrics["funding_usd"],
@@ -179,19 +179,19 @@ def monthly_returns(equity: pl.DataFrame, initial_usd: float) -> dict[str, float
     return found
 
 
-def notes(stage: Stage, run: Replay, told: Mapping[str, float | None]) -> list[str]:
+def notes(inputs: ReplayInputs, run: Replay, told: Mapping[str, float | None]) -> list[str]:
     """Return what a reader must know before believing the figures."""
     found = []
-    if stage.cut.days < YEAR_DAYS:
+    if inputs.cut.days < YEAR_DAYS:
         found.append(
-            f"The window has {stage.cut.days} days: growth and Calmar ratio are not given for less than a year, and "
+            f"The window has {inputs.cut.days} days: growth and Calmar ratio are not given for less than a year, and "
             "the yearly Sharpe and Sortino ratios rest on few days."
         )
     if told["wins"] == 0.0 and told["losses"] == 0.0:
         found.append("There was no round trip.")
     equity = run.equity
     found += book_notes(equity["close_ms"].to_numpy(), equity["equity_usd"].to_numpy(), run.metrics["liquidations"])
-    found += data_notes(stage.bars, stage.cut.from_ms, stage.cut.to_ms)
+    found += data_notes(inputs.bars, inputs.cut.from_ms, inputs.cut.to_ms)
     if run.holding.height:
         held = f"{run.holding.height} positions were" if run.holding.height > 1 else "1 position was"
         found.append(f"{held} open at the end, in equity but not among the trades.")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kernels.market import Floats
+from kernels.market import Floats, Ints
 from mei_pipeline.candles.intervals import MINUTE_MS
-from mei_pipeline.replay.signals import decoder
+from mei_pipeline.replay.signals import signal_decoder
 from mei_pipeline.simulation.bars import Bars
 
 SCHEMA: dict[str, Any] = {
@@ -58,10 +58,9 @@ _PAYMENTS = frozenset({"funding", "backstop"})
 
 
 @dataclass
-class _Trip:
+class _OpenTrade:
     """A round trip under way."""
 
-    number: int
     symbol: str
     column: int
     first: Mapping[str, Any]
@@ -110,8 +109,31 @@ class _Trip:
             self.worst, self.best = min(self.worst, moved), max(self.best, moved)
 
 
-def round_trips(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Split the fills of a replay into round trips; `marked` says what the open ones are worth.
+def trade_numbers(symbol: Ints, size: Floats, held: Floats) -> Ints:
+    """Number the round trips of a log in the order in which they were opened.
+
+    Everything that counts trades after a run reads them from here: the ledger itself counts while it books.
+
+    Args:
+        symbol: [N] number of the symbol of each row, oldest row first.
+        size: [N] signed size of the fill; 0 in a row that moves only cash.
+        held: [N] signed size of the position after the row.
+
+    Returns:
+        [N] number of the round trip that each row belongs to.
+    """
+    order = np.argsort(symbol, kind="stable")
+    ends = (size[order] != 0.0) & (held[order] == 0.0)
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = ends[:-1] | (np.diff(symbol[order]) != 0)
+    by_symbol = np.empty(len(order), dtype=np.int64)
+    by_symbol[order] = begins.cumsum() - 1
+    _, first, number = np.unique(by_symbol, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number.reshape(-1)]
+
+
+def split_trades(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Split the fills of a replay into round trips; `mark_to_market` says what the open ones are worth.
 
     Excursions (mae, mfe) are those of J. Sweeney, Maximum Adverse Excursion (1996), from the highs and lows of the
     steps at which the position was held: after a fill at a close from the next step on, after one at an open with that
@@ -119,99 +141,97 @@ def round_trips(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.Data
     of that fill counts, as nobody knows what the bar did before it.
 
     Args:
-        fills: As in `Replay.fills`, without `trip`.
+        fills: As in `Replay.fills`, without `trade`.
         bars: The bars that they were made on.
         strategy: Says what signals mean.
 
     Returns:
-        The fills with `trip`, the number of the round trip that each belongs to, and `held`, the signed size after it;
+        The fills with `trade`, the number of the round trip that each belongs to, and `held`, the signed size after it;
         the closed trips, with the columns of `SCHEMA`, by time of exit; and the open ones: symbol, side, tier, mode,
         entry_ms, entry_price (average in force), size (held), adds, partials, realised_usd (booked so far: parts that
         were closed, fees, funding).
     """
     column = {name: s for s, name in enumerate(bars.symbols)}
     high, low = bars.steps.prices[1], bars.steps.prices[2]
-    under_way: dict[str, _Trip] = {}
-    closed: list[_Trip] = []
-    numbers = []
-    count = 0
+    under_way: dict[str, _OpenTrade] = {}
+    closed: list[_OpenTrade] = []
+    columns = fills["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
+    numbers = trade_numbers(columns, fills["size"].to_numpy(), fills["held"].to_numpy())
     for fill in fills.iter_rows(named=True):
         name = fill["symbol"]
-        trip = under_way.get(name)
-        if trip is None:
-            trip = _Trip(count, name, column[name], fill, 1.0 if fill["size"] > 0.0 else -1.0)
-            under_way[name] = trip
-            count += 1
+        trade = under_way.get(name)
+        if trade is None:
+            trade = _OpenTrade(name, column[name], fill, 1.0 if fill["size"] > 0.0 else -1.0)
+            under_way[name] = trade
         elif fill["reason"] not in _PAYMENTS:
-            for price in _seen(trip, fill, high, low):
-                trip.reach(price)
-        trip.book(fill)
-        numbers.append(trip.number)
-        if trip.held == 0.0:
+            for price in _seen(trade, fill, high, low):
+                trade.reach(price)
+        trade.book(fill)
+        if trade.held == 0.0:
             closed.append(under_way.pop(name))
-    told = fills.select(pl.exclude("held"), trip=pl.Series(numbers, dtype=pl.Int64), held="held")
-    meaning = decoder(strategy)
-    rows = [{**_common(trip, meaning), **_row(trip, bars.steps.step_ms)} for trip in closed]
+    told = fills.select(pl.exclude("held"), trade=pl.Series(numbers), held="held")
+    meaning = signal_decoder(strategy)
+    rows = [{**_common(trade, meaning), **_row(trade, bars.steps.step_ms)} for trade in closed]
     trades = pl.DataFrame(rows, schema=SCHEMA).sort("exit_ms", "symbol", maintain_order=True)
     return told, trades, _open(list(under_way.values()), meaning)
 
 
-def _seen(trip: _Trip, fill: Mapping[str, Any], high: Floats, low: Floats) -> Iterator[float]:
+def _seen(trade: _OpenTrade, fill: Mapping[str, Any], high: Floats, low: Floats) -> Iterator[float]:
     """Prices that a position has seen from its last fill to this one."""
-    start = trip.last["bar"] + (trip.last["moment"] == _CLOSES)
+    start = trade.last["bar"] + (trade.last["moment"] == _CLOSES)
     ends_at_close = fill["moment"] == _CLOSES
     stop = fill["bar"] + ends_at_close
     if stop > start:
-        yield float(np.fmax.reduce(high[start:stop, trip.column]))
-        yield float(np.fmin.reduce(low[start:stop, trip.column]))
+        yield float(np.fmax.reduce(high[start:stop, trade.column]))
+        yield float(np.fmin.reduce(low[start:stop, trade.column]))
     if not ends_at_close:
         yield fill["price"]
 
 
-def _common(trip: _Trip, meaning: Any) -> dict[str, Any]:
-    told = meaning(trip.first["signal"])
+def _common(trade: _OpenTrade, meaning: Any) -> dict[str, Any]:
+    told = meaning(trade.first["signal"])
     return {
-        "symbol": trip.symbol,
-        "side": "long" if trip.side > 0.0 else "short",
+        "symbol": trade.symbol,
+        "side": "long" if trade.side > 0.0 else "short",
         "tier": told.tier,
         "mode": told.mode,
-        "entry_ms": trip.first["time_ms"],
-        "adds": trip.adds,
+        "entry_ms": trade.first["time_ms"],
+        "adds": trade.adds,
     }
 
 
-def _row(trip: _Trip, step_ms: int) -> dict[str, Any]:
-    lasted_ms = trip.last["time_ms"] - trip.first["time_ms"]
+def _row(trade: _OpenTrade, step_ms: int) -> dict[str, Any]:
+    lasted_ms = trade.last["time_ms"] - trade.first["time_ms"]
     return {
-        "exit_ms": trip.last["time_ms"],
-        "entry_price": trip.paid / float(trip.opened),
-        "exit_price": trip.got / trip.closed,
-        "size": trip.most,
-        "total_size": float(trip.opened),
-        "partials": trip.closes - 1,
-        "reason": trip.last["reason"],
+        "exit_ms": trade.last["time_ms"],
+        "entry_price": trade.paid / float(trade.opened),
+        "exit_price": trade.got / trade.closed,
+        "size": trade.most,
+        "total_size": float(trade.opened),
+        "partials": trade.closes - 1,
+        "reason": trade.last["reason"],
         "bars": lasted_ms // step_ms,
         "minutes": lasted_ms / MINUTE_MS,
-        "fees_usd": trip.fees,
-        "funding_usd": trip.funding,
-        "pnl_usd": trip.pnl,
-        "return_pct": 100.0 * trip.pnl / trip.paid,
-        "mae_pct": trip.worst,
-        "mfe_pct": trip.best,
+        "fees_usd": trade.fees,
+        "funding_usd": trade.funding,
+        "pnl_usd": trade.pnl,
+        "return_pct": 100.0 * trade.pnl / trade.paid,
+        "mae_pct": trade.worst,
+        "mfe_pct": trade.best,
     }
 
 
-def _open(trips: list[_Trip], meaning: Any) -> pl.DataFrame:
+def _open(trades: list[_OpenTrade], meaning: Any) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {
-                **_common(trip, meaning),
-                "realised_usd": trip.pnl,
-                "entry_price": trip.average,
-                "size": abs(trip.held),
-                "partials": trip.closes,
+                **_common(trade, meaning),
+                "realised_usd": trade.pnl,
+                "entry_price": trade.average,
+                "size": abs(trade.held),
+                "partials": trade.closes,
             }
-            for trip in trips
+            for trade in trades
         ],
         schema={
             **{name: SCHEMA[name] for name in _OPEN},
@@ -220,11 +240,11 @@ def _open(trips: list[_Trip], meaning: Any) -> pl.DataFrame:
     ).sort("symbol")
 
 
-def marked(holding: pl.DataFrame, last_prices: Mapping[str, float]) -> pl.DataFrame:
+def mark_to_market(holding: pl.DataFrame, last_prices: Mapping[str, float]) -> pl.DataFrame:
     """Add to open positions what they are worth: last_price, unrealised_usd there, and pnl_usd, the sum of both.
 
     Args:
-        holding: Open positions, as `round_trips` returns them.
+        holding: Open positions, as `split_trades` returns them.
         last_prices: Last known close of each symbol, at the end of the window.
     """
     side = pl.when(pl.col("side") == "long").then(1.0).otherwise(-1.0)

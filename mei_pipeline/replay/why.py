@@ -12,8 +12,8 @@ from mei_pipeline.candles.intervals import iso
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.replay.decisions import CANDIDATES, rank_of
-from mei_pipeline.replay.run import Stage
-from mei_pipeline.replay.signals import decoder
+from mei_pipeline.replay.run import ReplayInputs
+from mei_pipeline.replay.signals import signal_decoder
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.run import load_simulation, run_block, tile_steps
 
@@ -35,7 +35,7 @@ class _Moment:
     row: int
 
 
-def explain_step(settings: Settings, stage: Stage, symbol: str, open_ms: int) -> dict[str, Any]:
+def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms: int) -> dict[str, Any]:
     """Everything that shaped what the config did with `symbol` at the step that opens at `open_ms`.
 
     The config is replayed from the start of the window up to that step, so position, equity and margin are those that
@@ -43,7 +43,7 @@ def explain_step(settings: Settings, stage: Stage, symbol: str, open_ms: int) ->
 
     Args:
         settings: Where compiled kernels are kept.
-        stage: The config, and bars that hold the step.
+        inputs: The config, and bars that hold the step.
         symbol: The symbol.
         open_ms: Open time of the step's bar.
 
@@ -55,39 +55,39 @@ def explain_step(settings: Settings, stage: Stage, symbol: str, open_ms: int) ->
         ConfigError: The config does not trade the symbol, or the step is before the window.
         DataError: The symbol has no bar at that step; the message names the nearest one.
     """
-    t, s = _place(stage, symbol, open_ms)
-    compiled = load_simulation(settings, stage.resolved.strategy)
-    market, steps = stage.market, stage.bars.steps
-    before, after = (_run_to(compiled, stage, stop) for stop in (t, t + 1))
+    t, s = _place(inputs, symbol, open_ms)
+    compiled = load_simulation(settings, inputs.resolved.strategy)
+    market, steps = inputs.market, inputs.bars.steps
+    before, after = (_run_to(compiled, inputs, stop) for stop in (t, t + 1))
     verdict = int(after.book.verdicts[t, s])
     asked = bool(market.enters[t])
-    gates, code = _gates(compiled, stage, t, s) if asked else ([], 0)
-    told = decoder(stage.resolved.strategy)(code)
+    gates, code = _gates(compiled, inputs, t, s) if asked else ([], 0)
+    told = signal_decoder(inputs.resolved.strategy)(code)
     main = int(market.row[t])
     return {
-        "config_id": config_id(stage.resolved),
-        "strategy": stage.resolved.strategy,
+        "config_id": config_id(inputs.resolved),
+        "strategy": inputs.resolved.strategy,
         "symbol": symbol,
         "interval": steps.interval,
         "bar": iso(int(steps.open_ms[t])),
         "decided": iso(int(steps.close_ms[t])),
-        "features_of": iso(int(stage.bars.open_ms[main])),
+        "features_of": iso(int(inputs.bars.open_ms[main])),
         "price": float(market.close[t, s]),
         "decides_entries": asked,
         "decides_exits": bool(market.exits[t]),
         "gates": gates,
         "signal": None if code == 0 else {"code": code, **told._asdict()},
-        "rank": rank_of(compiled, stage, t, s, code) if verdict in CANDIDATES else None,
+        "rank": rank_of(compiled, inputs, t, s, code) if verdict in CANDIDATES else None,
         "verdict": VERDICTS[verdict] if asked else "entries are not decided at this step",
-        "before": _state(compiled, stage, before, s),
-        "after": _state(compiled, stage, after, s),
+        "before": _state(compiled, inputs, before, s),
+        "after": _state(compiled, inputs, after, s),
         "done": _done(compiled, after.book, t, s),
     }
 
 
-def _place(stage: Stage, symbol: str, open_ms: int) -> tuple[int, int]:
+def _place(inputs: ReplayInputs, symbol: str, open_ms: int) -> tuple[int, int]:
     """Step and symbol by number."""
-    bars, steps, cut = stage.bars, stage.bars.steps, stage.cut
+    bars, steps, cut = inputs.bars, inputs.bars.steps, inputs.cut
     if symbol not in bars.symbols:
         raise ConfigError(f"--symbol {symbol}: the config trades {', '.join(bars.symbols)}")
     s = bars.symbols.index(symbol)
@@ -111,18 +111,18 @@ def _place(stage: Stage, symbol: str, open_ms: int) -> tuple[int, int]:
     return int(t), s
 
 
-def _run_to(compiled: ModuleType, stage: Stage, stop: int) -> _Moment:
+def _run_to(compiled: ModuleType, inputs: ReplayInputs, stop: int) -> _Moment:
     """Run from flat up to the step `stop`, exclusive."""
-    first = stage.cut.first
-    tile = tile_steps(len(stage.bars.symbols), stage.combos.column_of.shape[2])
+    first = inputs.cut.first
+    tile = tile_steps(len(inputs.bars.symbols), inputs.combos.column_of.shape[2])
     rows = _LOG_ROWS
     while True:
         book = run_block(
             compiled,
-            stage.market,
-            stage.model,
-            stage.features.values,
-            stage.combos,
+            inputs.market,
+            inputs.model,
+            inputs.features.values,
+            inputs.combos,
             (0, 1),
             (first, stop),
             tile=tile,
@@ -135,10 +135,10 @@ def _run_to(compiled: ModuleType, stage: Stage, stop: int) -> _Moment:
         rows = needed
 
 
-def _gates(compiled: ModuleType, stage: Stage, t: int, s: int) -> tuple[list[dict[str, Any]], int]:
+def _gates(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int) -> tuple[list[dict[str, Any]], int]:
     out = np.full((len(compiled.GATES), 3), np.nan)
-    combos = stage.combos
-    code = compiled.explain(stage.market, stage.features.values, combos.column_of, combos.signal_params, 0, t, s, out)
+    combos = inputs.combos
+    code = compiled.explain(inputs.market, inputs.features.values, combos.column_of, combos.signal_params, 0, t, s, out)
     found = [
         {
             "gate": name,
@@ -151,44 +151,46 @@ def _gates(compiled: ModuleType, stage: Stage, t: int, s: int) -> tuple[list[dic
     return found, int(code)
 
 
-def _state(compiled: ModuleType, stage: Stage, moment: _Moment, s: int) -> dict[str, Any]:
+def _state(compiled: ModuleType, inputs: ReplayInputs, moment: _Moment, s: int) -> dict[str, Any]:
     """Equity, margin and the symbol's position and order after a step."""
     account, position = moment.book.accounts[0], moment.book.positions[0, s]
     equity = float(account["equity"])
     margin = float(account["margin"])
-    waiting = _reserved(stage, moment)
-    most = float(stage.combos.params[0, 0]["max_total_margin_frac"])
+    waiting = _reserved(inputs, moment)
+    most = float(inputs.combos.params[0, 0]["max_total_margin_frac"])
     return {
-        "at": iso(int(stage.bars.steps.close_ms[moment.step]) if moment.row >= 0 else stage.cut.from_ms),
+        "at": iso(int(inputs.bars.steps.close_ms[moment.step]) if moment.row >= 0 else inputs.cut.from_ms),
         "equity_usd": equity,
         "margin_usd": margin,
         "free_margin_usd": equity * most - margin - waiting,
-        "open_positions": int(account["open_positions"]),
-        "position": _position(compiled, stage, position) if position["size"] != 0.0 else None,
+        "open_positions": int(account["positions"]),
+        "position": _position(compiled, inputs, position) if position["size"] != 0.0 else None,
         "order": _order(compiled, position),
     }
 
 
-def _reserved(stage: Stage, moment: _Moment) -> float:
+def _reserved(inputs: ReplayInputs, moment: _Moment) -> float:
     """Margin and fees that waiting orders hold."""
     account, positions, active = moment.book.accounts[0], moment.book.positions[0], moment.book.active[0]
     waiting = [int(s) for s in active[: account["active"]] if positions[s]["open_size"] != 0.0]
     if not waiting:
         return 0.0
-    model = stage.model
-    marks = stage.cut.market.last_price[moment.step]
+    model = inputs.model
+    last_prices = inputs.cut.market.last_price[moment.step]
     money = 0.0
     for s in waiting:
         position = positions[s]
-        notional = abs(float(position["open_size"])) * float(marks[s])
+        notional = abs(float(position["open_size"])) * float(last_prices[s])
         more = notional / float(position["open_leverage"]) + notional * model.fee
         more -= float(position["margin"]) if position["open_adds"] == 0.0 else 0.0
         money += max(more, 0.0)
     return money
 
 
-def _position(compiled: ModuleType, stage: Stage, position: Any) -> dict[str, Any]:
-    opened, added = (iso(int(stage.bars.steps.close_ms[int(step)])) for step in (position["opened"], position["added"]))
+def _position(compiled: ModuleType, inputs: ReplayInputs, position: Any) -> dict[str, Any]:
+    opened, added = (
+        iso(int(inputs.bars.steps.close_ms[int(step)])) for step in (position["opened"], position["added"])
+    )
     found = {
         "side": "long" if position["size"] > 0.0 else "short",
         "size": abs(float(position["size"])),

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mei_pipeline import pages
-from mei_pipeline.pages import Block, Columns, Figures, Folded, Pictures, Points, Section, Table, Words
+from mei_pipeline.pages import Block, BulletList, Columns, Details, Paragraph, Pictures, Section, Table, Tiles
 from mei_pipeline.text import printable
 
-__all__ = ["Block", "Figures", "Pictures", "Report", "Section", "Table", "Words", "escaped", "html_of", "markdown_of"]
+__all__ = ["Block", "Paragraph", "Pictures", "Report", "Section", "Table", "Tiles", "escaped", "html_of", "markdown_of"]
 
 _PADDED = 64  # characters of a column up to which cells are padded, so that a terminal shows a table as one
 _MARKS = re.compile(r"[\\|`*<>\[\]~&]|(?<![^\W_])_|_(?![^\W_])")
@@ -49,25 +49,25 @@ def escaped(text: str) -> str:
 
 
 def _markdown(block: Block) -> str:
-    if isinstance(block, Words):
+    if isinstance(block, Paragraph):
         return escaped(block.text)
-    if isinstance(block, Figures):
+    if isinstance(block, Tiles):
         return "\n".join(f"- {escaped(name)}: {escaped(value)}" for name, value in block.shown)
     if isinstance(block, Table):
         title = f"**{escaped(block.title)}**\n\n" if block.title else ""
         return title + _table(block.heading, block.rows)
-    if isinstance(block, Points):
+    if isinstance(block, BulletList):
         return "\n".join(f"- {escaped(item)}" for item in block.items)
-    if isinstance(block, Columns | Folded):
-        inside = block.blocks if isinstance(block, Folded) else [each for column in block.columns for each in column]
+    if isinstance(block, Columns | Details):
+        inside = block.blocks if isinstance(block, Details) else [each for column in block.columns for each in column]
         return "\n\n".join(filter(None, map(_markdown, inside)))
     return ""
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table, padded so that it can be read as it is."""
-    right = pages.figures(rows, len(heading))
-    lines = [list(map(escaped, heading)), *([escaped(pages.figure(cell)) for cell in row] for row in rows)]
+    right = pages.numeric_columns(rows, len(heading))
+    lines = [list(map(escaped, heading)), *([escaped(pages.cell_text(cell)) for cell in row] for row in rows)]
     wide = [max(3, min(_PADDED, max(len(line[place]) for line in lines))) for place in range(len(heading))]
     rule = [f"{'-' * (width - 1)}{':' if figures else '-'}" for width, figures in zip(wide, right, strict=True)]
     return "\n".join(_line(line, wide, right) for line in (lines[0], rule, *lines[1:]))

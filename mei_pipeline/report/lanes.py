@@ -1,9 +1,9 @@
 """What a report says of the lanes: who held them, who was chosen and why, and what the registry noted."""
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.report.document import Block, Section, Table, Words
-from mei_pipeline.report.facts import Facts, LaneStory
-from mei_pipeline.svg import said
+from mei_pipeline.report.document import Block, Paragraph, Section, Table
+from mei_pipeline.report.facts import Facts, LaneOutcome
+from mei_pipeline.svg import value_text
 
 SHORT = 12
 """Digits of an id that are shown."""
@@ -14,7 +14,7 @@ def short(config_id: str | None) -> str | None:
     return None if config_id is None else config_id[:SHORT]
 
 
-def move_of(lane: LaneStory) -> str:
+def move_of(lane: LaneOutcome) -> str:
     """A lane that moved, in words."""
     if lane.before == lane.assigned:
         return f"{lane.lane} renewed {short(lane.assigned)}"
@@ -24,7 +24,7 @@ def move_of(lane: LaneStory) -> str:
 def lanes_section(facts: Facts) -> Section:
     """The section."""
     if not facts.lanes:
-        return Section("Lanes", (Words("config/lanes has no lane: there is nothing to deploy to."),))
+        return Section("Lanes", (Paragraph("config/lanes has no lane: there is nothing to deploy to."),))
     rows = [
         (
             each.lane,
@@ -41,13 +41,13 @@ def lanes_section(facts: Facts) -> Section:
     heading = ("lane", "held before", "chosen", "outcome", "why", "holds now", "generation", "state")
     blocks: list[Block] = [Table("", heading, tuple(rows))]
     if differing := [
-        (each.lane, change.path, *(None if value is None else said(value) for value in (change.old, change.new)))
+        (each.lane, change.path, *(None if value is None else value_text(value) for value in (change.old, change.new)))
         for each in facts.lanes
         for change in each.changes
     ]:
         blocks.append(Table("What changes", ("lane", "parameter", "before", "chosen"), tuple(differing)))
-    if facts.compared:
-        blocks.append(_compared(facts))
+    if facts.incumbents:
+        blocks.append(_incumbents(facts))
     if facts.steps:
         blocks.append(_noted(facts))
     return Section("Lanes", tuple(blocks))
@@ -70,7 +70,7 @@ def _noted(facts: Facts) -> Table:
     return Table("What the registry noted of this night", heading, tuple(rows))
 
 
-def _became(lane: LaneStory) -> str:
+def _became(lane: LaneOutcome) -> str:
     if lane.moved:
         return "moved" if lane.before != lane.assigned else "renewed"
     if not lane.proposed:
@@ -80,7 +80,7 @@ def _became(lane: LaneStory) -> str:
     return "stays empty" if lane.before is None else "stays as it was"
 
 
-def _compared(facts: Facts) -> Table:
+def _incumbents(facts: Facts) -> Table:
     rows = [
         (
             each.lane,
@@ -89,10 +89,10 @@ def _compared(facts: Facts) -> Table:
             each.sharpe,
             each.drawdown_pct,
             each.profit_factor,
-            each.round_trips,
+            each.trades,
             each.failed or (f"no; {each.unfit}" if each.unfit else "no"),
         )
-        for each in facts.compared
+        for each in facts.incumbents
     ]
     heading = (
         "lane", "config", "since", "Sharpe on the same days", "drawdown since, %", "profit factor since",

@@ -21,7 +21,7 @@ from kernels.cuda.launch import CudaJob
 from kernels.market import FillModel, Floats, Ints, Market, model_record, symbol_records
 from kernels.params import SIGNAL_ROLES, Parameter, Value, record_of
 from kernels.strategies import load
-from mei_pipeline.params.grid import Picked
+from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import Gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
@@ -161,7 +161,7 @@ def _checked_cache(settings: Settings, strategy: str) -> Path:  # noqa: ARG001 -
 def encode_combos(
     strategy: str,
     features: FeatureSet,
-    params: Mapping[str, Picked | Value],
+    params: Mapping[str, CodedValues | Value],
     count: int,
     symbols: tuple[str, ...],
     symbol_params: SymbolParams | None = None,
@@ -190,8 +190,8 @@ def encode_combos(
     for g, values in enumerate(groups):
         for index, parameter in enumerate(table):
             given = values.get(parameter.path, params[parameter.path])
-            if isinstance(given, Picked):
-                encoded[g, index] = np.array([parameter.encode(value) for value in given.values])[given.which]
+            if isinstance(given, CodedValues):
+                encoded[g, index] = np.array([parameter.encode(value) for value in given.values])[given.codes]
             else:
                 encoded[g, index] = parameter.encode(given)
     shaping = [index for index, parameter in enumerate(table) if parameter.role in SIGNAL_ROLES]
@@ -340,8 +340,8 @@ def run_block(  # noqa: PLR0913 - the arguments of the compiled simulation, by n
         model: Fill model.
         columns: [C, T, S] feature columns.
         combos: The combos.
-        which: First combo and one past the last.
-        steps: First step and one past the last.
+        which: First combo and one history the last.
+        steps: First step and one history the last.
         tile: Steps per tile; 0 chooses a length.
         log_rows: Number of rows in the log.
         recorded: True to keep equity and verdicts of each step.

@@ -1,6 +1,6 @@
 """Whole UTC days of bars that are traded, in the form in which the kernels read them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -63,6 +63,19 @@ def cut_window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -
             f"{bars.interval} bar in it; choose other days, or run `mei ingest`; `mei coverage` shows what there is"
         )
     return Window(from_ms, to_ms, first, last, _market_of(bars, from_ms, to_ms))
+
+
+def closed_at_end(cut: Window) -> Window:
+    """Return the window with every position closed at its end.
+
+    Every symbol that is still listed then is delisted at the last step. The ledger therefore books the close: at the
+    last known close, with exit slippage, and with the fee of the slipped notional.
+    """
+    final = cut.last - 1
+    listed = (cut.market.last < 0) | (cut.market.last > final)
+    ends = cut.market.ends.copy()
+    ends[final] = 1
+    return replace(cut, market=cut.market._replace(last=np.where(listed, final, cut.market.last), ends=ends))
 
 
 def _market_of(bars: Bars, from_ms: int, to_ms: int) -> Market:

@@ -1,4 +1,4 @@
-"""The sweeps that lie on disk: which there are, how far each has come, and which one a short id means."""
+"""Sweeps on disk: list them, read their state, and find one by a short id."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mei_pipeline import files
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.sweep.plan import SweepPlan
-from mei_pipeline.sweep.results import chunk_path, read_plan
+from mei_pipeline.sweep.results import CHUNKS, chunk_path, read_plan
 
 State = Literal["running", "unfinished", "done", "unreadable"]
 
@@ -18,13 +18,13 @@ class StoredSweep:
     """A sweep on disk.
 
     Attributes:
-        folder: Where it lies; its name is the short id.
-        plan: Its plan; None where that is damaged or of another version.
-        problem: Why the plan can't be read; empty where it can.
+        folder: Its folder; the name is the short id.
+        plan: Its plan; None if it is damaged or of another version.
+        problem: Reason why the plan can't be read and what to do; empty if it can.
         done: Combos in chunks that are on disk.
-        holder: Who is running it; empty for nobody.
-        bytes: Size of its files.
-        written_ms: When the newest of them was written.
+        holder: Process that runs it; empty if none does.
+        bytes: Total size of its files.
+        written_ms: Time at which the newest file was written.
     """
 
     folder: Path
@@ -37,12 +37,12 @@ class StoredSweep:
 
     @property
     def id(self) -> str:
-        """The short id."""
+        """Short id."""
         return self.folder.name
 
     @property
     def state(self) -> State:
-        """How far it has come."""
+        """State: running, unfinished, done or unreadable."""
         if self.holder:
             return "running"
         if self.plan is None:
@@ -51,18 +51,18 @@ class StoredSweep:
 
 
 def stored_sweeps(root: Path) -> list[StoredSweep]:
-    """Every sweep below the folder of all sweeps, the one written last first."""
-    found = [stored_sweep(folder) for folder in sweep_folders(root)]
-    return sorted(found, key=lambda sweep: (-sweep.written_ms, sweep.id))
+    """Return every sweep below the folder of all sweeps, most recently written first."""
+    sweeps = [stored_sweep(folder) for folder in sweep_folders(root)]
+    return sorted(sweeps, key=lambda sweep: (-sweep.written_ms, sweep.id))
 
 
 def sweep_folders(root: Path) -> list[Path]:
-    """Folders of all sweeps; one that is being removed is none."""
+    """Return the folders of all sweeps, without those that are being removed."""
     return [path for path in sorted(root.glob("[!.]*")) if path.is_dir()]
 
 
 def stored_sweep(folder: Path) -> StoredSweep:
-    """What lies in the folder of one sweep."""
+    """Return the state of the sweep in a folder."""
     plan, problem = None, ""
     try:
         plan = read_plan(folder)
@@ -81,33 +81,33 @@ def stored_sweep(folder: Path) -> StoredSweep:
 
 
 def content_of(folder: Path) -> list[Path]:
-    """Files of a folder, its lock aside: looking at that changes nothing."""
+    """Return the files of a folder except its lock, so that reading a state changes nothing."""
     return [path for path in folder.rglob("*") if path.is_file() and path.name not in {"lock", "lock.holder"}]
 
 
 def note_of(path: Path) -> dict[str, Any]:
-    """A note as it lies there; empty where it can't be read."""
+    """Return the content of a JSON note; empty if it is missing or unreadable."""
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def find_sweep(root: Path, prefix: str) -> tuple[StoredSweep, SweepPlan]:
-    """The one sweep whose id begins with `prefix`, and its plan.
+    """Return the one sweep whose id begins with `prefix`, and its plan.
 
     Raises:
-        ConfigError: No sweep or several begin so; the message lists those that there are.
-        DataError: Its plan is damaged or of another version.
+        ConfigError: No sweep or several sweeps have an id that begins so; the message lists them.
+        DataError: Its plan is damaged or of another version; the message says what to do.
     """
     folders = sweep_folders(root)
-    found = [folder for folder in folders if prefix and folder.name.startswith(prefix[: len(folder.name)])]
-    if len(found) != 1:
-        listed = ", ".join(folder.name for folder in found or folders) or "none yet; `mei sweep run` makes one"
-        what = "several begin so" if found else "no such sweep"
-        raise ConfigError(f"sweep {prefix!r}: {what}; there are {listed}")
-    sweep = stored_sweep(found[0])
+    matches = [folder for folder in folders if prefix and folder.name.startswith(prefix[: len(folder.name)])]
+    if len(matches) != 1:
+        listed = ", ".join(folder.name for folder in matches or folders) or "none yet; `mei sweep run` makes one"
+        problem = "several ids begin so" if matches else "no such sweep"
+        raise ConfigError(f"sweep {prefix!r}: {problem}; there are {listed}")
+    sweep = stored_sweep(matches[0])
     if sweep.plan is None:
         raise DataError(sweep.problem)
     if not sweep.plan.id.startswith(prefix):
@@ -116,5 +116,5 @@ def find_sweep(root: Path, prefix: str) -> tuple[StoredSweep, SweepPlan]:
 
 
 def _done(folder: Path, plan: SweepPlan) -> int:
-    names = {path.name for path in (folder / "chunks").glob("*.parquet")}
+    names = {path.name for path in (folder / CHUNKS).glob("*.parquet")}
     return sum(len(plan.chunk(index)) for index in range(plan.chunks) if chunk_path(folder, plan, index).name in names)

@@ -1,6 +1,7 @@
-"""What a sweep reads, as files that any machine can run its chunks from: no lake and no features folder are needed.
+"""Inputs of a sweep as files, from which any machine can run chunks without a lake or a features folder.
 
-Every array is a `.npy` file named by its content; a note, named by its own, says which is what, and holds the plan.
+Every array is a `.npy` file named by the hash of its content. A note lists the arrays, holds the plan, and is named by
+its own hash.
 """
 
 import hashlib
@@ -26,13 +27,13 @@ _PLAN = TypeAdapter(SweepPlan)
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What the chunks of a sweep are made from.
+class SweepInputs:
+    """Plan, window and features of a sweep.
 
     Attributes:
         plan: The combos.
-        window: What is traded.
-        features: Columns that hold every window of the plan.
+        window: The window.
+        features: Columns for every feature window of the plan.
     """
 
     plan: SweepPlan
@@ -40,27 +41,27 @@ class Inputs:
     features: FeatureSet
 
 
-def publish(store: Store, inputs: Inputs) -> str:
-    """Write what the store lacks of `inputs`.
+def publish_inputs(store: Store, inputs: SweepInputs) -> str:
+    """Write the files of `inputs` that the store lacks.
 
     Returns:
-        Hash of the note, by which `read` finds all of it.
+        Hash of the note, from which `read_inputs` finds all files.
 
     Raises:
         Retryable: The disk is full.
         DataError: The folder can't be written.
     """
     plan, window, features = inputs.plan, inputs.window, inputs.features
-    there = store.bucket.names(FOLDER) if store.bucket else set()
+    stored = store.bucket.names(FOLDER) if store.bucket else set()
     note = {
         "sweep": plan.id,
         "plan": _PLAN.dump_python(plan, mode="json"),
         "window": [window.from_ms, window.to_ms, window.first, window.last],
-        "market": {name: _keep(store, there, array) for name, array in window.market._asdict().items()},
+        "market": {name: _write_array(store, stored, array) for name, array in window.market._asdict().items()},
         "features": {
             "key": features.key,
             "columns": features.columns,
-            "values": _keep(store, there, features.values),
+            "values": _write_array(store, stored, features.values),
         },
     }
     data = files.canonical_json(note)
@@ -70,11 +71,11 @@ def publish(store: Store, inputs: Inputs) -> str:
     return digest
 
 
-def read(store: Store, digest: str) -> Inputs:
-    """The inputs whose note has the hash `digest`; arrays are memory-mapped.
+def read_inputs(store: Store, digest: str) -> SweepInputs:
+    """Return the inputs whose note has the hash `digest`; arrays are memory-mapped.
 
     Raises:
-        DataError: A file is missing, or is not what its name says.
+        DataError: A file is missing, or its content does not match its name.
     """
     name = f"{FOLDER}/{digest}.json"
     try:
@@ -82,47 +83,47 @@ def read(store: Store, digest: str) -> Inputs:
         data = (store.folder / name).read_bytes()
     except FileNotFoundError:
         raise DataError(
-            f"{store.folder / name}: not there; is the folder of results shared with this machine?"
+            f"{store.folder / name}: file is missing; share the folder of results with this machine"
         ) from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise DataError(f"{store.folder / name}: damaged; delete it and run the sweep again")
     note: dict[str, Any] = json.loads(data)
     plan = _PLAN.validate_python(note["plan"])
     if plan.id != note["sweep"]:
-        raise DataError(f"{store.folder / name}: not a plan of this version; install the version that wrote it")
-    market = Market(**{field: _array(store, content) for field, content in note["market"].items()})
-    held = note["features"]
-    columns = tuple(Column(kind, tuple(windows)) for kind, windows in held["columns"])
-    values = _array(store, held["values"])
+        raise DataError(f"{store.folder / name}: plan of another version of MEI; install the version that wrote it")
+    market = Market(**{field: _read_array(store, content) for field, content in note["market"].items()})
+    stored = note["features"]
+    columns = tuple(Column(kind, tuple(windows)) for kind, windows in stored["columns"])
+    values = _read_array(store, stored["values"])
     from_ms, to_ms, first, last = note["window"]
     window = Window(from_ms, to_ms, first, last, market)
-    return Inputs(plan, window, FeatureSet(held["key"], store.folder / FOLDER, columns, values))
+    return SweepInputs(plan, window, FeatureSet(stored["key"], store.folder / FOLDER, columns, values))
 
 
-def _keep(store: Store, there: set[str], array: NDArray[Any]) -> str:
-    """Write the array unless it is there; gives its hash."""
+def _write_array(store: Store, stored: set[str], array: NDArray[Any]) -> str:
+    """Write the array unless the store has it; return the hash of its content."""
     content = _hash(array)
     name = f"{FOLDER}/{content}.npy"
     path = store.folder / name
     if not path.exists():
         with files.replacing(path) as temporary, temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
-    if name not in there:
+    if name not in stored:
         store.push(name)
     return content
 
 
-def _array(store: Store, content: str) -> NDArray[Any]:
+def _read_array(store: Store, content: str) -> NDArray[Any]:
     name = f"{FOLDER}/{content}.npy"
     path = store.folder / name
     try:
         store.pull(name)
-        # Private pages: compiled code takes arrays that may be written, and nothing that it wrote would reach the file.
+        # Mode "c" maps private pages: compiled code requires writable arrays, and writes never reach the file.
         array = np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: can't be read ({error}); delete it and run the sweep again") from None
+        raise DataError(f"{path}: unreadable: {error}; delete it and run the sweep again") from None
     if _hash(array) != content:
-        raise DataError(f"{path}: damaged, its content has another hash; delete it and run the sweep again")
+        raise DataError(f"{path}: damaged: its content has another hash; delete it and run the sweep again")
     return array
 
 

@@ -1,4 +1,4 @@
-"""The fixed metrics of a combo, from what the kernel returned."""
+"""Metrics of a combo, computed from the outcome of the kernels."""
 
 import numpy as np
 
@@ -7,50 +7,52 @@ from kernels.market import Floats
 from mei_pipeline.simulation.run import ComboOutcomes
 
 YEAR_DAYS = 365.0
-FEWEST_DAYS = 2.0  # a deviation needs two values
-NO_VARIANCE = 1e-16  # rounding leaves about 1e-17 of variance in constant returns
+FEWEST_DAYS = 2.0  # a standard deviation needs two values
+NO_VARIANCE = 1e-16  # rounding errors leave a variance of about 1e-17 in constant returns
 
 DOCS = {
-    "net_pnl_usd": "Equity at the end less the initial balance; open positions are marked at their last close.",
+    "net_pnl_usd": "Final equity less the initial balance; open positions are valued at the last price.",
     "return_pct": "Net profit in percent of the initial balance.",
-    "sharpe": "Annual Sharpe ratio of daily mark-to-market returns, no risk-free rate; 0 when they do not vary.",
-    "max_drawdown_usd": "Deepest fall of mark-to-market equity from a peak.",
-    "max_drawdown_pct": "Deepest fall of mark-to-market equity as a percentage of the peak before it.",
-    "trades": "Closed round trips.",
-    "win_rate": "Share of round trips with a profit after fees and funding.",
-    "profit_factor": "Profits of winning round trips over losses of the others, both net; null without a loss.",
+    "sharpe": "Annual Sharpe ratio of daily mark-to-market returns without a risk-free rate; 0 if they do not vary.",
+    "max_drawdown_usd": "Maximum drawdown of mark-to-market equity.",
+    "max_drawdown_pct": "Maximum drawdown of mark-to-market equity in percent of the peak.",
+    "trades": "Closed trades.",
+    "win_rate": "Share of trades with a profit after fees and funding.",
+    "profit_factor": "Profits of winning trades over losses of the others, both net; null without a loss.",
     "fees_usd": "Fees paid.",
     "funding_usd": "Funding paid; negative when received.",
     "turnover_usd": "Notional of all fills.",
     "fills": "Number of fills.",
-    "exposure_frac": "Share of bars at whose close a position was open.",
-    "open_positions": "Positions still open at the end.",
-    "liquidations": "How often the account was liquidated.",
-    "refused": "Wished entries refused for lack of margin, places or size.",
+    "exposure_frac": "Share of steps at whose close a position was open.",
+    "open_positions": "Positions open at the end.",
+    "liquidations": "Liquidations of the account.",
+    "refused": "Entries refused for lack of margin, places or size.",
 }
-"""Every metric and what it says."""
+"""Definition of every metric."""
 
 UNITS = {
     **{name: "USD" for name in DOCS if name.endswith("_usd")},
     "return_pct": "% of the initial balance",
     "max_drawdown_pct": "% of the peak",
     "sharpe": "annual",
-    "win_rate": "share of round trips",
-    "exposure_frac": "share of bars",
+    "win_rate": "share of trades",
+    "exposure_frac": "share of steps",
 }
-"""Unit of each metric that has one, in words."""
+"""Unit of each metric that has one."""
 
 LEAST_IS_BEST = frozenset(
     ("max_drawdown_usd", "max_drawdown_pct", "fees_usd", "funding_usd", "turnover_usd", "liquidations", "refused")
 )
-"""Metrics of which less is better: risks and costs. Of the others more comes first."""
+"""Metrics of risk and cost: less is better. Of all other metrics more is better."""
 
 
 def sharpe(n: Floats, total: Floats, squares: Floats) -> Floats:
-    """Annual Sharpe ratio of daily returns from their count, sum and sum of squares: mean / sample deviation · √365.
+    """Return the annual Sharpe ratio of daily returns: mean / sample standard deviation · √365.
 
-    Source: Sharpe, The Sharpe Ratio, Journal of Portfolio Management 21 (1994). 0 where there is no variation or fewer
-    than two days.
+    The arguments are the number, the sum and the sum of squares of the returns. The ratio is 0 without variation or
+    with fewer than two days.
+
+    Source: Sharpe, The Sharpe Ratio, Journal of Portfolio Management 21 (1994).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / n
@@ -60,12 +62,12 @@ def sharpe(n: Floats, total: Floats, squares: Floats) -> Floats:
 
 
 def metrics(outcome: ComboOutcomes, initial_usd: float, bars: int) -> dict[str, Floats]:
-    """All metrics of K combos.
+    """Return all metrics of K combos.
 
     Args:
-        outcome: What the kernel returned.
-        initial_usd: Equity at the start.
-        bars: Bars of the window.
+        outcome: Outcome of the kernels.
+        initial_usd: Initial equity.
+        bars: Steps of the window.
 
     Returns:
         Each metric of `DOCS`, [K]; NaN stands for a metric without a value.
@@ -97,7 +99,7 @@ def metrics(outcome: ComboOutcomes, initial_usd: float, bars: int) -> dict[str, 
 
 
 def blocks(outcome: ComboOutcomes) -> dict[str, Floats]:
-    """Daily returns of each time block: `day_count`, `day_sum`, `day_sum_sq`, each [K, BLOCKS]."""
+    """Return the daily returns of each time block: `day_count`, `day_sum`, `day_sum_sq`, each [K, BLOCKS]."""
     n, total, squares = (np.ascontiguousarray(outcome.days[:, i, :].T) for i in range(3))
     if n.shape[1] != BLOCKS:
         raise ValueError(f"{n.shape[1]} time blocks, expected {BLOCKS}")

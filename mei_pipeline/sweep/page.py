@@ -1,12 +1,12 @@
-"""What came of a search as one HTML page: no script, nothing fetched."""
+"""The summary of a sweep as one HTML page without scripts or external files."""
 
 from collections.abc import Sequence
 
 import polars as pl
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.pages import Figures, Pictures, Section, Share, Table, Words, notes_section, page
-from mei_pipeline.svg import said, short
+from mei_pipeline.pages import Paragraph, Pictures, Section, Share, Table, Tiles, notes_section, page
+from mei_pipeline.svg import short, value_text
 from mei_pipeline.sweep.pictures import (
     axes_picture,
     front_picture,
@@ -19,7 +19,7 @@ from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
 from mei_pipeline.sweep.top import STANDS_FOR
-from mei_pipeline.text import column_heading
+from mei_pipeline.text import column_headings
 
 _HEADLINE = ("sharpe", "return_pct", "max_drawdown_pct", "turnover_usd", "trades", "win_rate", "profit_factor")
 
@@ -27,13 +27,13 @@ _HEADLINE = ("sharpe", "return_pct", "max_drawdown_pct", "turnover_usd", "trades
 def page_of(
     results: Results, summary: SweepSummary, maps: Sequence[HeatMap], shown: Histogram, notes: Sequence[str] = ()
 ) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         results: The rows.
-        summary: What they say as a whole.
-        maps: Heat maps, the most telling first.
-        shown: The distribution of the metric.
+        summary: Their summary.
+        maps: Heat maps, most important first.
+        shown: Distribution of the metric.
         notes: Notes on the data.
     """
     plan = results.plan
@@ -41,14 +41,14 @@ def page_of(
     best = _figures_first(summary.best.rows, plan, summary.metric)
     front = summary.front if summary.front.is_empty() else _figures_first(summary.front, plan, "return_pct")
     metric = titled(summary.metric)
-    left_out = (Words(summary.best.left_out),) if summary.best.left_out else ()
+    exclusions = (Paragraph(summary.best.exclusion_note),) if summary.best.exclusion_note else ()
     sections = [
         *notes_section(notes),
         Section(f"Distribution of {metric}", (Pictures((histogram_picture(shown, summary),)),)),
         Section("Axes that matter", (Pictures((axes_picture(summary.axes, summary.metric),)),)),
         Section("Heat maps", (Pictures(tuple(map(heat_picture, maps)) or (nothing_varies(),)),)),
         Section("Pareto front", (Pictures((front_picture(summary.front),)), *_rows(front))),
-        Section(f"Best {best.height} results by {metric}", (*left_out, *_rows(best))),
+        Section(f"Best {best.height} results by {metric}", (*exclusions, *_rows(best))),
         Section(f"Mean {metric} of each value", (_effects(summary),)),
         Section("Plan", (Table("", ("path", "values"), _plan(plan)),)),
     ]
@@ -64,22 +64,22 @@ def page_of(
 
 
 def _figures_first(rows: pl.DataFrame, plan: SweepPlan, metric: str) -> pl.DataFrame:
-    """Order the columns: the combo, its most important figures, the values of the axes, all other figures.
+    """Order the columns: number, most important metrics, values of the axes, all other metrics.
 
-    A sweep may have dozens of axes; behind them figures would be out of sight.
+    A sweep may have dozens of axes, and metrics behind them would be out of sight.
     """
     axes = [path for path, _ in plan.axes]
-    wanted = dict.fromkeys(("combo", metric, *_HEADLINE, STANDS_FOR, *axes, *metric_columns()))
-    return rows.select([name for name in wanted if name in rows.columns])
+    ordered = dict.fromkeys(("combo", metric, *_HEADLINE, STANDS_FOR, *axes, *metric_columns()))
+    return rows.select([name for name in ordered if name in rows.columns])
 
 
-def _figures(results: Results, summary: SweepSummary) -> Figures:
+def _figures(results: Results, summary: SweepSummary) -> Tiles:
     metric = titled(summary.metric)
-    return Figures(
+    return Tiles(
         (
             ("Combos", f"{results.combos:,}"),
             ("Lost money", f"{100.0 * summary.lost_frac:.1f} %"),
-            ("Without a round trip", f"{summary.idle:,}"),
+            ("Without a trade", f"{summary.idle:,}"),
             (f"Best {metric}", _best(summary)),
             (f"Mean {metric}", short(summary.mean)),
             ("On the Pareto front", f"{summary.front.height:,}"),
@@ -101,26 +101,23 @@ def _effects(summary: SweepSummary) -> Table:
 
 
 def _means(values: Sequence[object], means: Sequence[float], counts: Sequence[int]) -> str:
-    told = zip(values, means, counts, strict=True)
-    return ", ".join(f"{said(value)}: {mean:.3g}" for value, mean, count in told if count)
+    triples = zip(values, means, counts, strict=True)
+    return ", ".join(f"{value_text(value)}: {mean:.3g}" for value, mean, count in triples if count)
 
 
 def _plan(plan: SweepPlan) -> tuple[tuple[str, str], ...]:
-    axes = [(path, ", ".join(map(said, values))) for path, values in plan.axes]
+    axes = [(path, ", ".join(map(value_text, values))) for path, values in plan.axes]
     fixed = [
-        (path, said(value)) for path, value in (*plan.market.items(), *plan.params.items()) if path not in dict(axes)
+        (path, value_text(value))
+        for path, value in (*plan.market.items(), *plan.params.items())
+        if path not in dict(axes)
     ]
     return (*axes, *fixed)
 
 
 def _rows(frame: pl.DataFrame) -> tuple[Table, ...]:
-    """The rows of a frame as a table; none without rows."""
+    """Return the rows of a frame as a table; empty without rows."""
     if frame.is_empty():
         return ()
-    rows = (tuple(said(value) if isinstance(value, bool) else value for value in row) for row in frame.rows())
-    return (Table("", tuple(map(_heading, frame.columns)), tuple(rows), layout="tall"),)
-
-
-def _heading(name: str) -> str:
-    """Return the heading of a figure, or the last part of the path of an axis."""
-    return name.rpartition(".")[2] if "." in name else column_heading(name)
+    rows = (tuple(value_text(value) if isinstance(value, bool) else value for value in row) for row in frame.rows())
+    return (Table("", tuple(column_headings(frame.columns)), tuple(rows), layout="tall"),)

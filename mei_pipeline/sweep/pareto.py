@@ -1,4 +1,4 @@
-"""The Pareto front of a sweep: combos of which none is better in one objective without being worse in another."""
+"""The Pareto front of a sweep: combos that no other combo dominates."""
 
 from bisect import bisect_left, bisect_right
 
@@ -6,24 +6,27 @@ import numpy as np
 import polars as pl
 
 OBJECTIVES = {"return_pct": True, "max_drawdown_pct": False, "turnover_usd": False}
-"""Metric, and whether more of it is better."""
+"""Objectives by metric; True if more is better."""
 _BLOCK = 4096
 
 
 def pareto(frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows that no other row beats: highest return, lowest drawdown, lowest turnover.
+    """Return the rows that no other row dominates: highest return, lowest drawdown, lowest turnover.
 
-    A row is beaten by one that is at least as good in all three and better in one; of rows equal in all three the one
-    with the lowest combo stays. In order of return, the points before a row are those that may beat it, and of these
-    only the staircase of drawdown and turnover counts (Kung, Luccio and Preparata, On Finding the Maxima of a Set of
-    Vectors, JACM 22, 1975): N log N time, and memory beside the rows in proportion to the front. The front of fronts is
-    the front of all, so chunks may be joined one by one.
+    A row dominates another one if it is at least as good in all three objectives and better in one. Of rows that are
+    equal in all three, the one with the lowest number stays. Fronts of chunks can be joined one by one, as the front of
+    fronts is the front of all.
+
+    Only rows with a higher return can dominate a row. Of these, only the staircase of drawdown and turnover matters.
+    This takes N log N time, and memory for the front beside the rows.
+
+    Source: Kung, Luccio and Preparata, On Finding the Maxima of a Set of Vectors, JACM 22 (1975).
 
     Args:
         frame: Rows with `combo` and the columns of `OBJECTIVES`, none of them null.
 
     Returns:
-        The rows of the front, the highest return first.
+        The rows of the front, highest return first.
     """
     rows = frame.sort([*OBJECTIVES, "combo"], descending=[*OBJECTIVES.values(), False])
     drawdown, turnover = (rows[name].cast(pl.Float64).to_numpy() for name in list(OBJECTIVES)[1:])
@@ -33,7 +36,7 @@ def pareto(frame: pl.DataFrame) -> pl.DataFrame:
     for start in range(0, rows.height, _BLOCK):
         places = np.arange(start, min(start + _BLOCK, rows.height))
         if steps:
-            # Most rows are beaten by an earlier block already; the rest is looked at one by one.
+            # Earlier blocks dominate most rows, so the slow loop below sees only a few of them.
             before = np.searchsorted(np.array(steps), drawdown[places], side="right") - 1
             places = places[(before < 0) | (np.take(heights, before) > turnover[places])]
         for place in places.tolist():

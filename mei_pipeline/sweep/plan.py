@@ -1,4 +1,4 @@
-"""What a sweep will do, decided before it does anything: every combo has a number, and equal plans have equal ids."""
+"""The plan of a sweep: numbered combos over one window, identified by a hash of everything that decides the results."""
 
 import functools
 from collections.abc import Mapping
@@ -18,27 +18,29 @@ from mei_pipeline.config.axes import fixed_of, numbered_axes
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import DataError
-from mei_pipeline.params.grid import Axis, Grid, Picked
-from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.grid import Axis, CodedValues, Grid
+from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import Table, normal, read_catalog, validate
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import columns_of
 
+PLAN_FORMAT = 2
+"""Format of plans on disk. Plans and result files of another format are unreadable."""
+
 
 @dataclass(frozen=True)
-class Search:
-    """Which combos of a grid are run, and in which order.
+class SearchSettings:
+    """The search method of a sweep and its settings.
 
     Attributes:
         method: `grid`, `random` or `tpe`.
-        combos: How many are run: all of the grid, or the budget.
-        seed: Of `random` and `tpe`.
-        objective: Metric that `tpe` makes as great as it can; empty for others.
-        min_trades: Fewest closed trades for it to count.
-        lag: `tpe` proposes a batch from all batches but the last `lag` - 1 before it; 0 for others.
-        batch: Combos that `tpe` proposes at a time; 0 for others, and in the plan of an earlier version, whose batches
-            are its chunks.
+        combos: Number of combos to run: all of the grid, or the budget.
+        seed: Seed of `random` and `tpe`.
+        objective: Metric that `tpe` maximises; empty for other methods.
+        min_trades: Fewest closed trades for a combo to count.
+        lag: `tpe` proposes a batch from all earlier batches except the last `lag` - 1; 0 for other methods.
+        batch: Combos that `tpe` proposes at a time; 0 for other methods.
     """
 
     method: str
@@ -52,32 +54,32 @@ class Search:
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A search among the combos of a grid over one window of one venue.
+    """The plan of a sweep: combos of a grid over one window of one venue.
 
     Attributes:
-        strategy: Strategy that is searched.
+        strategy: Strategy of the combos.
         venue: Venue of the bars.
-        interval: Length of the bars that features are made of.
-        entry_interval: Interval at whose closes entries are decided; empty for `interval`.
-        exit_interval: Interval at whose closes exits are decided; empty for `interval`.
+        interval: Length of the bars that features are computed from.
+        entry_interval: Interval at whose closes the strategy decides entries; empty if it is `interval`.
+        exit_interval: Interval at whose closes the strategy decides exits; empty if it is `interval`.
         symbols: Symbols of the book, sorted.
-        anchor_ms: Where features start.
-        from_ms: First day that is traded.
-        to_ms: End of the last day.
-        slice_ms: End of the bars that were read, after the last day where a night keeps a holdout.
-        data_hash: Content hash of what was read from the anchor to there: see `Bars`.
-        kernels: Hash of the rules.
-        initial_balance_usd: Equity that each combo starts with.
+        anchor_ms: Bar at which recursive features start.
+        from_ms: Start of the first traded day.
+        to_ms: End of the last traded day.
+        slice_ms: End of the bars that were read. It is later than `to_ms` if a nightly run keeps a holdout.
+        data_hash: Content hash of the bars from the anchor to `slice_ms`; see `Bars`.
+        kernels: Hash of the kernel sources.
+        initial_balance_usd: Initial equity of each combo.
         market: Value of every market parameter by path.
-        params: Value of every parameter that no axis varies, by path, and of an axis with a condition the value that it
-            has where the condition fails.
-        symbol_params: Values of single symbols by path; they win over `params` and axes.
-        axes: Values of each axis by path, in the order in which combos are numbered: features vary slowest, then what
-            decides entries, so neighbours read the same columns and enter alike.
-        when: By path of an axis the values that other parameters must have for it to vary.
-        search: Which of the combos are run.
-        chunk_combos: Combos per result file; no file holds combos of two batches of `tpe`.
-        benchmark: Symbol whose trend gives the others context; empty where no combo reads one.
+        params: Value of every parameter without an axis, by path. For an axis with a condition: its value where the
+            condition fails.
+        symbol_params: Values of single symbols by path; they override `params` and axes.
+        axes: Values of each axis by path, in the order in which combos are numbered. Features vary slowest, then entry
+            parameters, so that neighbours read the same columns and share signals.
+        when: Condition of an axis, by its path: values that other parameters must have for the axis to vary.
+        search: Search method and its settings.
+        chunk_combos: Combos per result file; a file never holds combos of two batches of `tpe`.
+        benchmark: Benchmark symbol; empty if no combo reads one.
     """
 
     strategy: str
@@ -98,74 +100,68 @@ class SweepPlan:
     symbol_params: Mapping[str, Mapping[str, Value]]
     axes: tuple[tuple[str, tuple[Value, ...]], ...]
     when: Mapping[str, Mapping[str, Value]]
-    search: Search
+    search: SearchSettings
     chunk_combos: int
     benchmark: str = ""
 
     @property
     def id(self) -> str:
-        """SHA-256 of what decides the results; the size of chunks does not."""
+        """SHA-256 of everything that decides the results; the size of chunks does not."""
         identity = asdict(self)
-        if not self.benchmark:
-            del identity["benchmark"]
-        # The batch has the place that chunks had when they were the batches of `tpe`, so equal searches keep their id.
-        del identity["chunk_combos"], identity["search"]["batch"]
-        if self.search.method == "tpe":
-            identity["chunk_combos"] = self.batch
+        # A sweep keeps its id if chunks get another size: a resumed sweep finds its folder.
+        del identity["chunk_combos"]
         return files.sha256_json(identity)
 
     @property
     def intervals(self) -> Intervals:
-        """The intervals together."""
+        """The three intervals."""
         return Intervals(self.interval, self.entry_interval, self.exit_interval)
 
     @property
     def combos(self) -> int:
-        """How many combos are run; their numbers are below `grid.combos`."""
+        """Number of combos to run; their numbers are below `grid.combos`."""
         return self.search.combos
 
     @property
     def batch(self) -> int:
-        """Number of combos that are chosen at a time: those of a batch of `tpe`, else all."""
-        if self.search.method != "tpe":
-            return self.combos
-        return self.search.batch or self.chunk_combos
+        """Number of combos that the search method chooses at a time: a batch of `tpe`, otherwise all."""
+        return self.search.batch if self.search.method == "tpe" else self.combos
 
     @property
     def chunks(self) -> int:
         """Number of result files."""
-        whole, rest = divmod(self.combos, self.batch)
-        return whole * self.chunks_of_batch + -(-rest // self.chunk_combos)
+        batches, remainder = divmod(self.combos, self.batch)
+        return batches * self.chunks_of_batch + -(-remainder // self.chunk_combos)
 
     @property
     def chunks_of_batch(self) -> int:
-        """Number of result files of a whole batch."""
+        """Number of result files of a complete batch."""
         return -(-self.batch // self.chunk_combos)
 
     def chunk(self, index: int) -> range:
-        """Places of the combos of one chunk in the order in which they are run."""
+        """Return the places of the combos of one chunk, in the order in which combos are run."""
         batch, part = divmod(index, self.chunks_of_batch)
         start = batch * self.batch + part * self.chunk_combos
         return range(start, min(start + self.chunk_combos, (batch + 1) * self.batch, self.combos))
 
     def columns(self) -> tuple[Column, ...]:
-        """Feature columns that the combos read."""
+        """Return the feature columns that the combos read."""
         values: dict[str, tuple[Value, ...]] = {path: (value,) for path, value in self.params.items()}
         for path, varied in self.axes:
             values[path] = tuple(dict.fromkeys((*varied, *values.get(path, ()))))
-        found = set(columns_of(self.strategy, values))
-        for own in self.symbol_params.values():
-            found |= set(columns_of(self.strategy, values | {path: (value,) for path, value in own.items()}))
-        return tuple(sorted(found))
+        columns = set(columns_of(self.strategy, values))
+        for overrides in self.symbol_params.values():
+            columns |= set(columns_of(self.strategy, values | {path: (value,) for path, value in overrides.items()}))
+        return tuple(sorted(columns))
 
-    def axis_values(self, numbers: Ints) -> dict[str, Picked]:
-        """Value of each axis for each of the combos `numbers` [K]."""
+    def axis_values(self, numbers: Ints) -> dict[str, CodedValues]:
+        """Return the value of each axis for each of the combos `numbers` [K]."""
         return self.grid.values(numbers)
 
     def combo(self, number: int) -> dict[str, Value]:
-        """Every parameter of one combo by path."""
-        found = self.axis_values(np.array([number]))
-        return {**self.params, **{path: of.to_list()[0] for path, of in found.items()}}
+        """Return every parameter of one combo by path."""
+        varied = self.axis_values(np.array([number]))
+        return {**self.params, **{path: coded.to_list()[0] for path, coded in varied.items()}}
 
     @functools.cached_property
     def grid(self) -> Grid:
@@ -174,7 +170,7 @@ class SweepPlan:
 
 
 def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPlan:
-    """Number the combos of `spec` over the UTC days [from_ms, to_ms) of `bars`, with every default filled in.
+    """Number the combos of `spec` over the UTC days [from_ms, to_ms) of `bars` and resolve every default.
 
     Raises:
         ConfigError: A parameter is unknown or its value is not allowed, or a combo reads a benchmark symbol and there
@@ -202,7 +198,7 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
         initial_balance_usd=spec.initial_balance_usd,
         market=resolve(catalog.market_of(spec.strategy), spec.market),
         params={path: value for path, value in fixed.items() if path not in varied},
-        symbol_params={symbol: _own(table, symbol, spec.symbol_params[symbol]) for symbol in sorted(symbols)},
+        symbol_params={symbol: _symbol_values(table, symbol, spec.symbol_params[symbol]) for symbol in sorted(symbols)},
         axes=tuple((axis.path, axis.values) for axis in axes),
         when={axis.path: dict(axis.when) for axis in axes if axis.when},
         search=_search(spec, Grid(axes, fixed).combos),
@@ -211,23 +207,23 @@ def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPla
     )
 
 
-def _search(spec: SweepSpec, combos: int) -> Search:
+def _search(spec: SweepSpec, combos: int) -> SearchSettings:
     if spec.method == "grid":
-        return Search("grid", combos)
-    budget = spec.budget or combos  # a spec that was checked has one
+        return SearchSettings("grid", combos)
+    budget = spec.budget or combos  # `SweepSpec` requires a budget for these methods
     if spec.method == "random":
-        return Search("random", budget, spec.seed)
-    return Search("tpe", budget, spec.seed, spec.objective, spec.min_trades, spec.lag, spec.batch_combos)
+        return SearchSettings("random", budget, spec.seed)
+    return SearchSettings("tpe", budget, spec.seed, spec.objective, spec.min_trades, spec.lag, spec.batch_combos)
 
 
-def _own(table: Table, symbol: str, values: Mapping[str, Value]) -> dict[str, Value]:
+def _symbol_values(table: Table, symbol: str, values: Mapping[str, Value]) -> dict[str, Value]:
     validate(table, values, f"symbol_params.{symbol}", of_symbol=True)
     return {path: normal(table[path], value) for path, value in values.items()}
 
 
-def resolved_combo(plan: SweepPlan, params: Mapping[str, Value]) -> Resolved:
-    """The config that a combo of the sweep is."""
-    return make_resolved(
+def resolved_combo(plan: SweepPlan, params: Mapping[str, Value]) -> ResolvedConfig:
+    """Return the resolved config of a combo of the sweep."""
+    return resolve_config(
         read_catalog(),
         strategy=plan.strategy,
         venue=plan.venue,
@@ -244,24 +240,29 @@ def resolved_combo(plan: SweepPlan, params: Mapping[str, Value]) -> Resolved:
 
 
 def plan_to_dict(plan: SweepPlan) -> dict[str, Any]:
-    """The plan as JSON values."""
-    return asdict(plan) | {"id": plan.id, "combos": plan.combos, "chunks": plan.chunks}
+    """Return the plan as JSON values."""
+    return {"format": PLAN_FORMAT} | asdict(plan) | {"id": plan.id, "combos": plan.combos, "chunks": plan.chunks}
 
 
 def plan_from_dict(content: Any) -> SweepPlan:
-    """The plan that `plan_to_dict` gave, equal in every value.
+    """Return the plan that `plan_to_dict` wrote, equal in every value.
 
     Raises:
-        DataError: It is none of this version, or its content has another id than it says.
+        DataError: The plan has another format or is damaged, or its content does not match its id.
     """
+    if not isinstance(content, dict):
+        raise DataError("not a plan of a sweep")
+    # Format 1 had no number.
+    if (written := content.get("format", 1)) != PLAN_FORMAT:
+        raise DataError(f"sweep of another version of MEI: its format is {written}, this version reads {PLAN_FORMAT}")
     try:
         plan = _PLAN.validate_python(content)
     except ValidationError as error:
-        raise DataError(f"not the plan of a sweep of this version ({error.error_count()} problems)") from None
-    if not isinstance(content, dict) or plan.id != content.get("id"):
-        raise DataError(f"the content has the id {plan.id[:16]} and says another: it was changed by hand")
-    if plan.chunk_combos < 1:  # which is no part of the id
-        raise DataError(f"chunk_combos is {plan.chunk_combos}, and must be 1 or more: it was changed by hand")
+        raise DataError(f"damaged plan of a sweep: {error.error_count()} wrong values") from None
+    if plan.id != content.get("id"):
+        raise DataError(f"changed by hand: its content has the id {plan.id[:16]}, its key `id` has another")
+    if plan.chunk_combos < 1:  # the id does not cover it
+        raise DataError(f"changed by hand: chunk_combos is {plan.chunk_combos}, at least 1 is allowed")
     return plan
 
 

@@ -1,4 +1,4 @@
-"""Go on with a search from its own plan, where rules and data are still what they were."""
+"""Load the bars of a stored plan, if rules and data have not changed."""
 
 from kernels.cache import source_hash
 from mei_pipeline.candles.lake import Lake
@@ -10,23 +10,23 @@ from mei_pipeline.sweep.plan import SweepPlan
 
 
 def planned_bars(settings: Settings, plan: SweepPlan) -> Bars:
-    """The bars that the plan was made for.
+    """Return the bars of a plan.
 
     Raises:
-        Refused: The plan was made with other rules than those of this checkout.
+        Refused: The plan was made with other kernels than those of this checkout.
         DataError: The lake has other bars, funding or instruments now, or lacks some.
     """
     if plan.kernels != source_hash():
         raise Refused(
-            f"sweep {plan.id[:16]}: its kernels are {plan.kernels[:12]}, those here {source_hash()[:12]}; "
-            f"check out the version that it was made with, or search anew with `mei sweep run`"
+            f"sweep {plan.id[:16]}: made with kernels {plan.kernels[:12]}, this checkout has {source_hash()[:12]}; "
+            f"check out the version that made it, or start a new sweep with `mei sweep run`"
         )
     lake = Lake(settings.lake)
     bars = load_bars(lake, plan.venue, plan.intervals, plan.symbols, plan.anchor_ms, plan.slice_ms)
     if bars.data_hash != plan.data_hash:
         raise DataError(
-            f"sweep {plan.id[:16]}: lake {lake.root} has changed since it was planned: bars, funding or instruments of "
-            f"{plan.venue} are others now. `mei lake show` lists the ingests and `mei lake undo` takes one back; or "
-            f"search anew with `mei sweep run`"
+            f"sweep {plan.id[:16]}: bars, funding or instruments of {plan.venue} in lake {lake.root} have changed "
+            f"since the sweep was planned; take an ingest back with `mei lake undo` (`mei lake show` lists them), or "
+            f"start a new sweep with `mei sweep run`"
         )
     return bars

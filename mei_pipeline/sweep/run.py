@@ -1,4 +1,4 @@
-"""Run a sweep: launch after launch, each chunk on disk when it is done, so that a killed sweep goes on where it was."""
+"""Run a sweep launch by launch. Each finished chunk is a file, so that a killed sweep resumes at the next chunk."""
 
 import time
 from collections import deque
@@ -8,34 +8,34 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import DeviceName, choose_device
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.window import Window
 from mei_pipeline.storage import open_store
-from mei_pipeline.sweep.cluster import runner_for
+from mei_pipeline.sweep.cluster import make_runner
+from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.launches import Chunk, Runner
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import CHUNKS, PLAN, chunk_done, chunk_name, clear_torn, sweep_folder, write_plan
-from mei_pipeline.sweep.search.methods import Choice, choice_of
-from mei_pipeline.sweep.simulator import Simulator
+from mei_pipeline.sweep.search.methods import SearchMethod, make_method
 
 
 @dataclass(frozen=True)
 class SweepReport:
-    """How a sweep went.
+    """Result of running a sweep.
 
     Attributes:
         id: Id of the sweep.
-        folder: Where its plan and chunks are.
+        folder: Folder of its plan and chunks.
         combos: Combos of the plan.
-        resumed: Combos that an earlier run had already done.
+        resumed: Combos that an earlier run had finished.
         bar_steps: Work of one combo: steps of the window x symbols of the book.
         seconds: Wall time of this run.
-        searched_s: Of it, the time that went into combos; compiling the engine is not in it.
-        device: What ran the combos, and why that.
+        searched_s: Part of `seconds` spent on combos, without compiling the kernels.
+        device: Device that ran the combos, and the reason for it.
     """
 
     id: str
@@ -49,23 +49,23 @@ class SweepReport:
 
     @property
     def combos_per_s(self) -> float | None:
-        """Combos per second of this run; None when it had nothing left to do."""
-        done = self.combos - self.resumed
-        return done / self.searched_s if done and self.searched_s > 0.0 else None
+        """Combos per second of this run; None if an earlier run had finished all of them."""
+        finished = self.combos - self.resumed
+        return finished / self.searched_s if finished and self.searched_s > 0.0 else None
 
     @property
     def bar_steps_per_s(self) -> float | None:
-        """Bars of one symbol under one combo, per second of this run; None when it had nothing left to do."""
+        """Bars of one symbol under one combo, per second of this run; None if nothing was left to run."""
         return self.bar_steps * self.combos_per_s if self.combos_per_s else None
 
     @property
     def speed(self) -> str:
-        """Both for people; empty when it had nothing left to do."""
+        """Both speeds as text; empty if nothing was left to run."""
         return speed(self.combos_per_s or 0.0, self.bar_steps)
 
 
 def speed(combos_per_s: float, bar_steps: int) -> str:
-    """Combos and bar-steps per second for people; empty where nothing was measured."""
+    """Return combos and bar-steps per second as text; empty without a measurement."""
     if not combos_per_s:
         return ""
     return f"{combos_per_s:,.0f} combos/s, {combos_per_s * bar_steps / 1e6:,.1f} M bar-steps/s"
@@ -79,29 +79,29 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose_device, by name
     *,
     threads: int = 0,
     device: DeviceName = "auto",
-    where: Engine | None = None,
+    compute: Compute | None = None,
     launch: int = 0,
     progress: Progress = silent,
 ) -> SweepReport:
-    """Run what is left of `plan`.
+    """Run the combos of `plan` that have no result file yet.
 
     Args:
-        settings: Where sweeps and compiled kernels are kept.
+        settings: Folders of sweeps and compiled kernels.
         plan: The combos.
-        window: What is traded; the plan's window over the plan's symbols.
-        features: Columns that hold every window of the plan.
+        window: Window of the plan over the symbols of the plan.
+        features: Columns for every feature window of the plan.
         threads: See `simulation.run_combos`.
-        device: See `gpu.choose`; on a cluster each node chooses for itself.
-        where: `device` of pipeline.yaml: what runs the combos; by default this machine.
-        launch: Most combos that this machine runs at a time; see `Simulator`.
-        progress: Told of finished combos and of the speed.
+        device: See `device.choose`; on a cluster each node chooses for itself.
+        compute: Section `compute` of pipeline.yaml; this machine by default.
+        launch: Most combos that this machine runs at a time; see `ComboRunner`.
+        progress: Receives the number of finished combos and the speed.
 
     Raises:
-        ConfigError: The engine or the bucket of results can't be used as configured.
-        Busy: Another process runs this very sweep.
+        ConfigError: The device or the bucket of results can't be used as configured.
+        Busy: Another process runs the same sweep.
         Retryable: The GPU was lost or has no memory, the cluster or the bucket can't be reached, or the disk is full.
-            Finished chunks are on disk, and the next call does the rest.
-        DataError: A chunk on disk is damaged or foreign, or the folder can't be written.
+            Finished chunks are on disk; the next call runs the rest.
+        DataError: A chunk on disk is damaged or belongs to another sweep, or the folder can't be written.
     """
     choice = choose_device(settings, device, plan.strategy)
     folder = sweep_folder(settings.sweeps, plan)
@@ -113,18 +113,18 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose_device, by name
         write_plan(folder, plan)
         clear_torn(folder)
         store.push(PLAN)
-        alone = store.pull_all(CHUNKS, (chunk_name(plan, index) for index in range(plan.chunks)))
-        left = [index for index in range(plan.chunks) if not chunk_done(folder, plan, index)]
-        for name in alone:  # each was found whole
+        unpushed = store.pull_all(CHUNKS, (chunk_name(plan, index) for index in range(plan.chunks)))
+        remaining = [index for index in range(plan.chunks) if not chunk_done(folder, plan, index)]
+        for name in unpushed:  # `chunk_done` has checked each of them
             store.push(name)
-        resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in left)
-        simulator = Simulator(settings, plan, window, features, choice, threads, launch)
-        with runner_for(where or Engine(), simulator, store) as runner:
-            if left:
+        resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in remaining)
+        combo_runner = ComboRunner(settings, plan, window, features, choice, threads, launch)
+        with make_runner(compute or Compute(), combo_runner, store) as runner:
+            if remaining:
                 runner.prepare()
             progress(done, plan.combos, "combos")
             began = time.monotonic()
-            for index in in_flight(runner, plan, left, choice_of(plan, folder)):
+            for index in run_chunks(runner, plan, remaining, make_method(plan, folder)):
                 store.keep(chunk_name(plan, index))
                 done += len(plan.chunk(index))
                 searched_s = time.monotonic() - began
@@ -133,46 +133,46 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose_device, by name
     return SweepReport(plan.id, folder, plan.combos, resumed, bar_steps, seconds, searched_s, runner.device)
 
 
-def in_flight(runner: Runner, plan: SweepPlan, left: Iterable[int], choice: Choice) -> Iterator[int]:
-    """Keep as many launches at work as the runner takes and the choice allows; gives each chunk as it is finished.
+def run_chunks(runner: Runner, plan: SweepPlan, remaining: Iterable[int], method: SearchMethod) -> Iterator[int]:
+    """Keep as many launches running as the runner accepts and the search method can supply; yield finished chunks.
 
-    The combos of a launch are chosen while those before it run. The first that fails ends it: what is at work is waited
-    for, and nothing else is begun.
+    The search method chooses the combos of a launch while earlier launches run. After a failed launch no other one
+    starts, and launches that already run are completed.
     """
-    waiting = deque(left)
-    flying: list[dict[Future[None], Sequence[int]]] = []
-    while waiting or flying:
-        while waiting and len(flying) < runner.ahead:
-            undone = [index for launch in flying for indices in launch.values() for index in indices]
-            launch = _next_launch(waiting, runner.at_once, plan, choice, undone)
+    pending = deque(remaining)
+    running: list[dict[Future[None], Sequence[int]]] = []
+    while pending or running:
+        while pending and len(running) < runner.ahead:
+            unfinished = [index for launch in running for indices in launch.values() for index in indices]
+            launch = _next_launch(pending, runner.at_once, plan, method, unfinished)
             if not launch:
                 break
-            flying.append(dict(runner.submit(launch)))
-        yield from _landed(flying)
+            running.append(dict(runner.submit(launch)))
+        yield from _finished(running)
 
 
 def _next_launch(
-    waiting: deque[int], at_once: int, plan: SweepPlan, choice: Choice, undone: Sequence[int]
+    pending: deque[int], at_once: int, plan: SweepPlan, method: SearchMethod, unfinished: Sequence[int]
 ) -> list[Chunk]:
-    """Take the chunks of a launch from those that wait: neighbours whose combos can be chosen now."""
-    lowest = min(undone, default=waiting[0])
+    """Take the chunks of the next launch from the pending ones: neighbours whose combos the method can choose now."""
+    lowest = min(unfinished, default=pending[0])
     launch: list[Chunk] = []
     combos = 0
-    while waiting and choice.needs(waiting[0]) <= lowest:
-        combos += len(plan.chunk(waiting[0]))
+    while pending and method.chunks_needed(pending[0]) <= lowest:
+        combos += len(plan.chunk(pending[0]))
         if launch and combos > at_once:
             break
-        index = waiting.popleft()
-        launch.append(Chunk(index, choice.numbers(index)))
+        index = pending.popleft()
+        launch.append(Chunk(index, method.numbers(index)))
     return launch
 
 
-def _landed(flying: list[dict[Future[None], Sequence[int]]]) -> Iterator[int]:
-    """Wait for the next file, the oldest launch first; a launch with none left is no longer at work."""
-    done = wait([future for launch in flying for future in launch], return_when=FIRST_COMPLETED).done
-    for launch in flying:
+def _finished(running: list[dict[Future[None], Sequence[int]]]) -> Iterator[int]:
+    """Wait for the next finished file, oldest launch first, and remove launches without unfinished files."""
+    done = wait([future for launch in running for future in launch], return_when=FIRST_COMPLETED).done
+    for launch in running:
         for future in [each for each in launch if each in done]:
             indices = launch.pop(future)
             future.result()
             yield from indices
-    flying[:] = [launch for launch in flying if launch]
+    running[:] = [launch for launch in running if launch]

@@ -1,7 +1,7 @@
-"""Measured speeds of this machine's processors and its GPU by kind of sweep, kept for the next sweep of that kind.
+"""Measured speeds of the CPU and the GPU by kind of sweep, stored for later sweeps of the same kind.
 
-A small JSON file in the cache. What is damaged, of other rules, another device or older than a month is measured anew;
-a lost file costs one measurement.
+A small JSON file in the cache. Damaged entries, and those of other kernels, of another device or older than a month,
+are ignored. A lost file costs one measurement.
 """
 
 import json
@@ -21,22 +21,22 @@ from mei_pipeline.settings import Settings
 FILE = "speeds.json"
 """Name of the file in the cache."""
 
-_OLD_S = 30 * 24 * 3600.0
+_OLD_S = 30 * 24 * 3600.0  # age at which a measurement expires
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of sweep on a machine: within a kind one speed is close to another.
+class SweepKind:
+    """A kind of sweep on a machine; sweeps of one kind run at similar speeds.
 
     Attributes:
         device: Name of the GPU.
-        threads: Threads at work where no GPU is.
-        strategy: The strategy.
-        method: Method of the search.
-        intervals: Intervals of bars: between two bars of the longest no signal changes.
+        threads: Threads of a sweep without a GPU.
+        strategy: Strategy of the plan.
+        method: Search method.
+        intervals: Intervals of bars: signals change only at the close of the longest.
         symbols: Symbols of the book, as a power of two.
-        combos: Combos that a GPU gets at a time, as a power of two.
-        sharing: Combos that share their signals, as a power of two: to each of many, signals cost nothing.
+        combos: Combos that a GPU runs at a time, as a power of two.
+        sharing: Combos with the same signals, as a power of two: the more share them, the less signals cost.
     """
 
     device: str
@@ -50,7 +50,7 @@ class Kind:
 
     @property
     def key(self) -> str:
-        """The kind, this machine and these rules in one line."""
+        """The kind, this machine and these kernels in one line."""
         sizes = f"2^{self.symbols} symbols, 2^{self.combos} combos, 2^{self.sharing} of them alike"
         of = f"{self.method} of {self.strategy}, {' '.join(self.intervals)}, {sizes}"
         return f"{socket.gethostname()}, {self.threads} threads, {self.device}: {of}, rules {rules_hash()}"
@@ -58,12 +58,12 @@ class Kind:
 
 @dataclass(frozen=True)
 class Speeds:
-    """Bar-steps per second of each, and when that was measured.
+    """Measured bar-steps per second of each device.
 
     Attributes:
-        cpu: Of the processors.
-        cuda: Of the GPU.
-        measured_s: Seconds since 1970.
+        cpu: Bar-steps per second of the CPU.
+        cuda: Bar-steps per second of the GPU.
+        measured_s: Time of the measurement, seconds since 1970.
     """
 
     cpu: float
@@ -71,32 +71,32 @@ class Speeds:
     measured_s: float
 
 
-def kept(settings: Settings, kind: Kind) -> Speeds | None:
-    """The speeds of a kind that were measured within a month; None where there are none."""
+def read_speeds(settings: Settings, kind: SweepKind) -> Speeds | None:
+    """Return the speeds of a kind measured within a month; None without a measurement."""
     return _read(settings).get(kind.key)
 
 
-def keep(settings: Settings, kind: Kind, speeds: Speeds) -> None:
-    """Keep the speeds of a kind; where the cache can't be written, the next sweep measures again."""
-    found = {key: each for key, each in _read(settings).items() if key.endswith(rules_hash())}
-    found[kind.key] = speeds
+def write_speeds(settings: Settings, kind: SweepKind, speeds: Speeds) -> None:
+    """Store the speeds of a kind. If the cache can't be written, the next sweep measures again."""
+    stored = {key: each for key, each in _read(settings).items() if key.endswith(rules_hash())}
+    stored[kind.key] = speeds
     try:
-        files.write_json(settings.cache / FILE, {key: asdict(each) for key, each in sorted(found.items())})
+        files.write_json(settings.cache / FILE, {key: asdict(each) for key, each in sorted(stored.items())})
     except MeiError:
         return
 
 
-_FIGURES = TypeAdapter(dict[str, Speeds])
+_SPEEDS = TypeAdapter(dict[str, Speeds])
 
 
 def _read(settings: Settings) -> Mapping[str, Speeds]:
     try:
-        found = _FIGURES.validate_python(json.loads((settings.cache / FILE).read_bytes()))
+        stored = _SPEEDS.validate_python(json.loads((settings.cache / FILE).read_bytes()))
     except (OSError, ValueError, RecursionError):
         return {}
     now_s = time.time()
     return {
         key: each
-        for key, each in found.items()
+        for key, each in stored.items()
         if 0.0 <= now_s - each.measured_s < _OLD_S and 0.0 < each.cpu < math.inf and 0.0 < each.cuda < math.inf
     }

@@ -1,7 +1,7 @@
-"""What a whole search says, read chunk by chunk: memory does not grow with the number of combos.
+"""Summary of a sweep, computed chunk by chunk in constant memory.
 
-The first pass takes sums: moments of the metric, of every value of every axis, the Pareto front. The second knows from
-the first where to look: a histogram, and the heat maps of the axes that matter. `best` looks for the best on its own.
+The first pass collects moments of the metric, of every value of every axis, and the Pareto front. The second pass uses
+them to place a histogram and the heat maps of the most important axes.
 """
 
 import itertools
@@ -18,28 +18,28 @@ from mei_pipeline import svg
 from mei_pipeline.sweep.metrics import LEAST_IS_BEST
 from mei_pipeline.sweep.pareto import OBJECTIVES, pareto
 from mei_pipeline.sweep.plan import SweepPlan
-from mei_pipeline.sweep.results import Results
-from mei_pipeline.sweep.top import Best, find_best
+from mei_pipeline.sweep.results import Results, axis_column
+from mei_pipeline.sweep.top import BestCombos, find_best
 
 MOST_PLACES = 24
 """Most rows or columns of a heat map; an axis with more values is shown in groups of neighbours."""
 _BARS = 40
-_DEVIATIONS = 4.0  # how far a histogram reaches from the mean; what lies beyond is counted in its last bars
-_CROSSED = 3  # axes whose pairs are looked at
+_DEVIATIONS = 4.0  # standard deviations between the mean and the last bars, which count all values beyond
+_CROSSED = 3  # most important axes, whose pairs are shown as heat maps
 
 
 @dataclass(frozen=True)
 class AxisEffect:
-    """What one axis alone does to the metric.
+    """Effect of one axis on the metric.
 
     Attributes:
-        path: The axis.
+        path: Path of the axis.
         values: Its distinct values, in order.
-        count: [V] combos that have each value.
-        mean: [V] mean of the metric over them; NaN where there are none.
-        best: [V] best of the metric among them; NaN where there are none.
-        share: Share of the metric's variance that lies between these means, 0 to 1: the correlation ratio eta squared
-            (Fisher, Statistical Methods for Research Workers, 1925). 0 where the metric does not vary.
+        count: [V] combos with each value.
+        mean: [V] mean of the metric over them; NaN without combos.
+        best: [V] best metric among them; NaN without combos.
+        share: Share of the metric's variance between these means, 0 to 1: the correlation ratio eta squared (Fisher,
+            Statistical Methods for Research Workers, 1925). 0 if the metric does not vary.
     """
 
     path: str
@@ -52,21 +52,21 @@ class AxisEffect:
 
 @dataclass(frozen=True)
 class SweepSummary:
-    """What a whole search says.
+    """Summary of a sweep.
 
     Attributes:
-        metric: The metric that is looked at.
-        combos: Rows that were read.
-        lost: Combos whose net profit is below zero.
-        idle: Combos without a closed round trip.
+        metric: The metric.
+        combos: Number of rows.
+        lost: Combos with a net profit below zero.
+        idle: Combos without a closed trade.
         mean: Mean of the metric.
-        deviation: Its standard deviation.
-        least: Its least value.
-        greatest: Its greatest value.
+        deviation: Standard deviation of the metric.
+        least: Least value.
+        greatest: Greatest value.
         best: The best combos by the metric.
-        front: Combos on the Pareto front with the axes' values and the objectives; only those with a profit, as not to
-            trade at all beats a loss in every objective.
-        axes: Axes that vary, what explains most first.
+        front: Combos on the Pareto front with the values of axes and the objectives. Only combos with a profit: not
+            trading at all would dominate every loss.
+        axes: Axes that vary, the one with the largest share of the variance first.
     """
 
     metric: str
@@ -77,7 +77,7 @@ class SweepSummary:
     deviation: float
     least: float
     greatest: float
-    best: Best
+    best: BestCombos
     front: pl.DataFrame
     axes: tuple[AxisEffect, ...]
 
@@ -89,18 +89,18 @@ class SweepSummary:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """The metric over two axes, whatever the others are; over one, where only one varies.
+    """Means of the metric over two axes, across all values of the others; over one axis if only one varies.
 
     Attributes:
         metric: The metric.
         across: Path of the axis of the columns.
-        down: Path of the axis of the rows; empty for none.
-        columns: Labels of the columns, one value or a group of neighbours each.
+        down: Path of the axis of the rows; empty for a map of one axis.
+        columns: Labels of the columns: one value or a group of neighbours.
         rows: Labels of the rows.
         count: [rows, columns] combos.
-        mean: [rows, columns] mean; NaN where there are none.
-        best: [rows, columns] best; NaN where there are none.
-        share: Share of the metric's variance that lies between the means of these cells.
+        mean: [rows, columns] mean; NaN without combos.
+        best: [rows, columns] best; NaN without combos.
+        share: Share of the metric's variance between the means of the cells.
     """
 
     metric: str
@@ -116,14 +116,14 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many combos have which value of the metric.
+    """Number of combos by value of the metric.
 
     Attributes:
         metric: The metric.
-        edges: [N + 1] round values between which combos are counted; the outermost bars hold what lies beyond, too.
+        edges: [N + 1] round values between the bars; the outermost bars also count all values beyond.
         count: [N] combos.
         below: Combos below the first edge.
-        above: Combos at or above the last.
+        above: Combos at or above the last edge.
     """
 
     metric: str
@@ -134,7 +134,7 @@ class Histogram:
 
 
 class _Moments:
-    """Count, mean, best and sum of squares of a metric, in groups."""
+    """Count, sum, sum of squares and best of a metric, in groups."""
 
     def __init__(self, groups: int, *, most: bool) -> None:
         self.count = np.zeros(groups, dtype=np.int64)
@@ -143,9 +143,9 @@ class _Moments:
         self.best = np.full(groups, -np.inf if most else np.inf)
 
     def add(self, group: Ints, values: Floats) -> None:
-        """Count `values` [K], each in its group [K]; one that is no number is left out."""
-        known = np.isfinite(values)
-        group, values = group[known], values[known]
+        """Add `values` [K], each to its group [K]; values that are not finite are ignored."""
+        finite = np.isfinite(values)
+        group, values = group[finite], values[finite]
         size = len(self.count)
         self.count += np.bincount(group, minlength=size)
         self.total += np.bincount(group, values, size)
@@ -163,46 +163,46 @@ class _Moments:
 
     @property
     def share(self) -> float:
-        """Share of the variance that lies between the means of the groups."""
+        """Share of the variance between the means of the groups."""
         n = self.count.sum()
         mean = self.total.sum() / n if n else 0.0
-        whole = float(self.squares.sum() - n * mean * mean)
+        total = float(self.squares.sum() - n * mean * mean)
         filled = self.count > 0
         between = float((self.count[filled] * (self.mean[filled] - mean) ** 2).sum())
-        # Rounding leaves some 1e-16 of the squares in a metric that does not vary.
-        return min(1.0, between / whole) if whole > 1e-12 * float(self.squares.sum()) else 0.0
+        # Rounding errors leave about 1e-16 of the squares in a metric that does not vary.
+        return min(1.0, between / total) if total > 1e-12 * float(self.squares.sum()) else 0.0
 
 
 def summarise(results: Results, metric: str = "sharpe", count: int = 20, *, every: bool = False) -> SweepSummary:
-    """The first pass: all but what needs to know where to look.
+    """Compute the first pass of a summary.
 
     Args:
         results: The rows.
-        metric: What is looked at.
-        count: How many of the best combos to keep.
+        metric: The metric.
+        count: Number of best combos.
         every: See `find_best`.
     """
     most = metric not in LEAST_IS_BEST
     axes = _axes(results.plan)
-    whole = _Moments(1, most=most)
+    overall = _Moments(1, most=most)
     moments = {path: _Moments(len(values), most=most) for path, values in axes.items()}
     extremes, lost, idle = [math.inf, -math.inf], 0, 0
     front = pl.DataFrame()
     for frame in results.frames(list(dict.fromkeys(("combo", metric, "net_pnl_usd", "trades", *OBJECTIVES)))):
         values = _values(frame, metric)
-        whole.add(np.zeros(len(values), dtype=np.int64), values)
+        overall.add(np.zeros(len(values), dtype=np.int64), values)
         for path, group in _groups(results.plan, axes, frame).items():
             moments[path].add(group, values)
-        known = values[np.isfinite(values)]
-        extremes = [min(extremes[0], known.min(initial=math.inf)), max(extremes[1], known.max(initial=-math.inf))]
+        finite = values[np.isfinite(values)]
+        extremes = [min(extremes[0], finite.min(initial=math.inf)), max(extremes[1], finite.max(initial=-math.inf))]
         lost += int((frame["net_pnl_usd"] < 0.0).sum())
         idle += int((frame["trades"] == 0).sum())
         front = pareto(_joined(front, frame.select("combo", *OBJECTIVES).filter(pl.col("return_pct") > 0.0)))
-    n, mean = int(whole.count[0]), float(whole.mean[0])
+    n, mean = int(overall.count[0]), float(overall.mean[0])
     effects = [
-        AxisEffect(path, axes[path], found.count, found.mean, found.known_best, found.share)
-        for path, found in moments.items()
-        if (found.count > 0).sum() > 1
+        AxisEffect(path, axes[path], sums.count, sums.mean, sums.known_best, sums.share)
+        for path, sums in moments.items()
+        if (sums.count > 0).sum() > 1
     ]
     return SweepSummary(
         metric=metric,
@@ -210,7 +210,7 @@ def summarise(results: Results, metric: str = "sharpe", count: int = 20, *, ever
         lost=lost,
         idle=idle,
         mean=mean,
-        deviation=math.sqrt(max(0.0, float(whole.squares[0]) / n - mean * mean)) if n else math.nan,
+        deviation=math.sqrt(max(0.0, float(overall.squares[0]) / n - mean * mean)) if n else math.nan,
         least=extremes[0] if n else math.nan,
         greatest=extremes[1] if n else math.nan,
         best=find_best(results, count, metric, every=every),
@@ -220,23 +220,23 @@ def summarise(results: Results, metric: str = "sharpe", count: int = 20, *, ever
 
 
 def heat_maps(results: Results, summary: SweepSummary) -> tuple[HeatMap, ...]:
-    """The metric over each pair of the three axes that matter most, the pair that explains most first.
+    """Return the heat map of each pair of the three most important axes, the largest share of the variance first.
 
-    With one axis that varies there is one map of one row; with none there is none.
+    With one axis that varies there is one map of one row, otherwise none.
     """
     paths = [effect.path for effect in summary.axes[:_CROSSED]]
     pairs = list(itertools.combinations(paths, 2)) or [(path, "") for path in paths]
-    found = [_HeatSums(results.plan, pair, summary.metric) for pair in pairs]
+    maps = [_HeatSums(results.plan, pair, summary.metric) for pair in pairs]
     axes = {path: values for path, values in _axes(results.plan).items() if path in paths}
     for frame in results.frames(("combo", summary.metric)):
         values, groups = _values(frame, summary.metric), _groups(results.plan, axes, frame)
-        for sums in found:
+        for sums in maps:
             sums.add(groups, values)
-    return tuple(sorted((sums.map for sums in found), key=lambda shown: -shown.share))
+    return tuple(sorted((sums.map for sums in maps), key=lambda shown: -shown.share))
 
 
 def heat_map(results: Results, across: str, down: str, metric: str = "sharpe") -> HeatMap:
-    """The metric over two axes that are named."""
+    """Return the heat map of two named axes."""
     sums = _HeatSums(results.plan, (across, down), metric)
     axes = {path: values for path, values in _axes(results.plan).items() if path in {across, down}}
     for frame in results.frames(("combo", metric)):
@@ -245,7 +245,10 @@ def heat_map(results: Results, across: str, down: str, metric: str = "sharpe") -
 
 
 def histogram(results: Results, summary: SweepSummary) -> Histogram:
-    """The distribution of the metric, from four deviations below the mean to four above, in bars of a round width."""
+    """Return the distribution of the metric in bars of a round width.
+
+    The bars reach from four standard deviations below the mean to four above.
+    """
     reach = _DEVIATIONS * summary.deviation
     low, high = max(summary.least, summary.mean - reach), min(summary.greatest, summary.mean + reach)
     width = svg.step((high - low) / _BARS if high > low else max(abs(low), 1.0) / _BARS)
@@ -292,39 +295,42 @@ class _HeatSums:
 
 
 def _axes(plan: SweepPlan) -> dict[str, tuple[Value, ...]]:
-    """Distinct values of each axis, ascending; what it has where it does not vary is among them."""
-    none = plan.axis_values(np.zeros(0, dtype=np.int64))
-    return {path: tuple(sorted(dict.fromkeys(of.values), key=_order)) for path, of in none.items()}
+    """Return the distinct values of each axis, ascending, including its value where it does not vary."""
+    no_combos = plan.axis_values(np.zeros(0, dtype=np.int64))
+    return {path: tuple(sorted(dict.fromkeys(coded.values), key=_order)) for path, coded in no_combos.items()}
 
 
 def _groups(plan: SweepPlan, axes: dict[str, tuple[Value, ...]], frame: pl.DataFrame) -> dict[str, Ints]:
-    """Which of its values each axis has in each row."""
-    found = {}
-    picked = plan.axis_values(frame["combo"].to_numpy())
+    """Return the index into its values that each axis has in each row."""
+    groups = {}
+    coded = plan.axis_values(frame["combo"].to_numpy())
     for path, values in axes.items():
         place = {value: index for index, value in enumerate(values)}
-        found[path] = np.array([place[value] for value in picked[path].values], dtype=np.int64)[picked[path].which]
-    return found
+        groups[path] = np.array([place[value] for value in coded[path].values], dtype=np.int64)[coded[path].codes]
+    return groups
 
 
 def _places(values: Sequence[Value]) -> tuple[tuple[str, ...], Ints]:
-    """Labels of an axis of a heat map, and which of them each value has: of many values neighbours share one."""
+    """Return the labels of an axis of a heat map and the label of each value.
+
+    Neighbours share a label if there are many values.
+    """
     size = min(len(values), MOST_PLACES)
-    of = np.arange(len(values), dtype=np.int64) * size // len(values)
+    label_of = np.arange(len(values), dtype=np.int64) * size // len(values)
     labels = []
     for place in range(size):
-        inside = np.flatnonzero(of == place)
-        first, last = svg.said(values[inside[0]]), svg.said(values[inside[-1]])
+        inside = np.flatnonzero(label_of == place)
+        first, last = svg.value_text(values[inside[0]]), svg.value_text(values[inside[-1]])
         labels.append(first if len(inside) == 1 else f"{first}..{last}")
-    return tuple(labels), of
+    return tuple(labels), label_of
 
 
 def _with_axes(plan: SweepPlan, rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows with a column for each axis after the number of the combo."""
+    """Return the rows with a column for each axis after the number of the combo."""
     if not rows.width:
         return rows
-    found = plan.axis_values(rows["combo"].to_numpy())
-    axes = {path: pl.Series(path, of.values, strict=False)[of.which] for path, of in found.items()}
+    coded_values = plan.axis_values(rows["combo"].to_numpy())
+    axes = {path: axis_column(coded) for path, coded in coded_values.items()}
     return pl.concat([rows.select("combo"), pl.DataFrame(axes), rows.drop("combo")], how="horizontal")
 
 

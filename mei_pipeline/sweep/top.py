@@ -1,4 +1,4 @@
-"""The best combos of a search, of those that did the same only one; memory does not grow with the number of combos."""
+"""The best combos of a sweep, one of each group with equal results, in constant memory."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,63 +10,63 @@ from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.results import Results, best_of, top
 
 STANDS_FOR = "stands_for"
-"""Name of the column that says how many combos did the same."""
+"""Name of the column with the number of combos that have the same results."""
 
 
 @dataclass(frozen=True)
-class Best:
-    """The best combos of a search by a metric.
+class BestCombos:
+    """The best combos of a sweep by a metric.
 
     Attributes:
-        rows: Their whole rows, best first, and a column `stands_for`: how many combos did the same, this one included;
-            it is the one with the lowest number.
-        min_trades: Fewest closed trades of a combo that is listed.
-        few: How many combos have fewer and are left out.
+        rows: Complete rows, best first, and a column `stands_for`: the number of combos with the same results. Each
+            group is represented by its lowest number.
+        min_trades: Fewest closed trades of a listed combo.
+        excluded: Number of combos with fewer trades.
     """
 
     rows: pl.DataFrame
     min_trades: int
-    few: int
+    excluded: int
 
     @property
-    def left_out(self) -> str:
-        """The same in words; empty where none is left out."""
-        if not self.few:
+    def exclusion_note(self) -> str:
+        """Sentence about excluded combos; empty if there are none."""
+        if not self.excluded:
             return ""
-        return f"left out: {self.few:,} combos with fewer than {self.min_trades:,} closed trades (min_trades)"
+        return f"excluded: {self.excluded:,} combos with fewer than {self.min_trades:,} closed trades (min_trades)"
 
 
-def find_best(results: Results, count: int, by: str = "sharpe", *, every: bool = False) -> Best:
-    """The best combos that the search itself counts.
+def find_best(results: Results, count: int, by: str = "sharpe", *, every: bool = False) -> BestCombos:
+    """Return the best combos by a metric.
 
-    A combo with fewer closed trades than the search's `min_trades` is none of them: `tpe` puts it below all that have
-    as many. Combos did the same where every metric is equal, as where they differ in an axis that does nothing.
+    Combos with fewer closed trades than `min_trades` of the search are excluded: `tpe` ranks them below all others too.
+    Combos with equal metrics count as one. They differ, for example, in an axis without effect.
 
     Args:
         results: The rows.
-        count: How many to find.
-        by: The metric; of ties the lower number comes first.
-        every: Whether to list every combo, each for itself, those with few trades among them.
+        count: Number of combos.
+        by: The metric; ties are sorted by number.
+        every: List every combo separately, including those with few trades.
     """
     if every:
-        found = best_of(results.frames(("combo", by)), count, by)
-        alone = results.rows(found["combo"].to_list()).with_columns(pl.lit(1, pl.Int64).alias(STANDS_FOR))
-        return Best(alone, 0, 0)
+        ranked = best_of(results.frames(("combo", by)), count, by)
+        rows = results.rows(ranked["combo"].to_list()).with_columns(pl.lit(1, pl.Int64).alias(STANDS_FOR))
+        return BestCombos(rows, 0, 0)
     min_trades = results.plan.search.min_trades
-    few, best = 0, pl.DataFrame()
+    excluded, best = 0, pl.DataFrame()
     for frame in _metrics(results):
-        known = frame.filter(pl.col("trades") >= min_trades)
-        few += frame.height - known.height
-        joined = pl.concat([best, known]) if best.width else known
+        enough = frame.filter(pl.col("trades") >= min_trades)
+        excluded += frame.height - enough.height
+        joined = pl.concat([best, enough]) if best.width else enough
         best = top(joined, joined.height, by).unique(list(DOCS), keep="first", maintain_order=True).head(count)
-    # Counted only now: among ties a result may fall behind, and come back with a combo of a lower number.
-    alike: Counter[int] = Counter()
+    # Count in a second pass: a tied result may drop out of `best` and return with a combo of a lower number.
+    group_sizes: Counter[int] = Counter()
     for frame in _metrics(results):
-        same = best.join(frame, on=list(DOCS), nulls_equal=True).group_by("combo").len()
-        alike.update(dict(same.iter_rows()))
+        sizes = best.join(frame, on=list(DOCS), nulls_equal=True).group_by("combo").len()
+        group_sizes.update(dict(sizes.iter_rows()))
     combos = best["combo"].to_list()
-    counts = pl.Series(STANDS_FOR, [alike[combo] for combo in combos], dtype=pl.Int64)
-    return Best(results.rows(combos).with_columns(counts), min_trades, few)
+    counts = pl.Series(STANDS_FOR, [group_sizes[combo] for combo in combos], dtype=pl.Int64)
+    return BestCombos(results.rows(combos).with_columns(counts), min_trades, excluded)
 
 
 def _metrics(results: Results) -> Iterator[pl.DataFrame]:

@@ -1,6 +1,6 @@
-"""Work of a node of a cluster for a sweep: launches of chunks from published inputs, one file for each chunk.
+"""Worker of a cluster: runs launches of a sweep from published inputs and writes one file per chunk.
 
-A worker process keeps what it read and compiled between two chunks of the same sweep.
+A worker process keeps loaded inputs and compiled kernels between two launches of the same sweep.
 """
 
 import functools
@@ -15,23 +15,23 @@ from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import read_settings
 from mei_pipeline.simulation.device import choose_device
 from mei_pipeline.storage import Store, open_store
-from mei_pipeline.sweep.inputs import read
-from mei_pipeline.sweep.launches import Launch, Local
+from mei_pipeline.sweep.combo_runner import ComboRunner
+from mei_pipeline.sweep.inputs import read_inputs
+from mei_pipeline.sweep.launches import Launch, LocalRunner
 from mei_pipeline.sweep.results import chunk_name
-from mei_pipeline.sweep.simulator import Simulator
 
-_OLD_S = 24 * 3600.0  # after which fetched inputs of another sweep are forgotten
+_OLD_S = 24 * 3600.0  # age at which a worker deletes fetched inputs of another sweep
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a worker must be told to do chunks of a sweep.
+class WorkerJob:
+    """Everything a worker needs to run chunks of a sweep.
 
     Attributes:
-        folder: Folder of the sweep; on the worker only where there is no bucket.
-        bucket: Address of all results; empty where they are kept in the folder.
-        inputs: Hash of the note of the inputs.
-        kernels: Hash of the rules.
+        folder: Folder of the sweep; the worker shares it unless there is a bucket.
+        bucket: URL of the bucket of results; empty without one.
+        inputs: Hash of the note that lists the published inputs.
+        kernels: Hash of the kernel sources.
         threads: Threads of a task.
         gpus: GPUs of a task.
     """
@@ -44,38 +44,44 @@ class Job:
     gpus: float
 
 
-def ready(job: Job) -> str:
-    """Fetch the inputs and compile, on a node that is about to work; gives what it runs combos on."""
-    return _bench(job).local.simulator.choice.name
+def ready(job: WorkerJob) -> str:
+    """Fetch the inputs and compile the kernels on a node; return the name of its device."""
+    return _kept_for(job).local.combo_runner.choice.name
 
 
-def work(job: Job, launch: Launch) -> None:
-    """Do the chunks of a launch, but for those that an earlier try had done before it could say so."""
-    bench = _bench(job)
-    names = {chunk.index: chunk_name(bench.local.simulator.plan, chunk.index) for chunk in launch}
-    left = [chunk for chunk in launch if not bench.store.held(names[chunk.index])]
-    if not left:
+def work(job: WorkerJob, launch: Launch) -> None:
+    """Run the chunks of a launch that have no result yet.
+
+    An earlier attempt may have written some of them before its worker died.
+    """
+    kept = _kept_for(job)
+    names = {chunk.index: chunk_name(kept.local.combo_runner.plan, chunk.index) for chunk in launch}
+    remaining = [chunk for chunk in launch if not kept.store.held(names[chunk.index])]
+    if not remaining:
         return
-    for future, indices in bench.local.submit(left).items():
+    for future, indices in kept.local.submit(remaining).items():
         future.result()
-        for name in (names[index] for index in indices if bench.store.bucket):
-            bench.store.push(name)
-            (bench.store.folder / name).unlink()
+        for name in (names[index] for index in indices if kept.store.bucket):
+            kept.store.push(name)
+            (kept.store.folder / name).unlink()
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """What a worker process keeps between two chunks."""
+class _Kept:
+    """State that a worker process keeps between two launches."""
 
-    local: Local
+    local: LocalRunner
     store: Store
 
 
 @functools.lru_cache(maxsize=1)
-def _bench(job: Job) -> _Bench:
+def _kept_for(job: WorkerJob) -> _Kept:
     host = socket.gethostname()
     if source_hash() != job.kernels:
-        raise ConfigError(f"worker {host} has other kernels; install the same version of MEI, numba and numpy there")
+        raise ConfigError(
+            f"worker {host}: its kernels differ from those of the driver; "
+            f"install the same version of MEI, numba and numpy there"
+        )
     settings = read_settings()
     folder = Path(job.folder)
     if job.bucket:
@@ -83,21 +89,21 @@ def _bench(job: Job) -> _Bench:
         _forget_others(folder)
     store = open_store(folder, job.bucket)
     try:
-        inputs = read(store, job.inputs)
+        inputs = read_inputs(store, job.inputs)
     except DataError as error:
         raise DataError(f"worker {host}: {error}") from None
     try:
         choice = choose_device(settings, "cuda" if job.gpus else "cpu", inputs.plan.strategy)
     except ConfigError as error:
-        raise ConfigError(f"worker {host}: {error}; or set engine.gpus_per_task to 0") from None
-    simulator = Simulator(settings, inputs.plan, inputs.window, inputs.features, choice, job.threads)
-    local = Local(simulator, folder).__enter__()
-    local.prepare()
-    return _Bench(local, store)
+        raise ConfigError(f"worker {host}: {error}; or set compute.gpus_per_task to 0") from None
+    combo_runner = ComboRunner(settings, inputs.plan, inputs.window, inputs.features, choice, job.threads)
+    runner = LocalRunner(combo_runner, folder).__enter__()
+    runner.prepare()
+    return _Kept(runner, store)
 
 
 def _forget_others(folder: Path) -> None:
-    """Remove what was fetched for sweeps of other days; a process that still maps it keeps it until it ends."""
+    """Delete inputs of other sweeps that are older than a day; a process that still maps them is not affected."""
     folder.mkdir(parents=True, exist_ok=True)
     for other in folder.parent.iterdir():
         if other != folder and time.time() - other.stat().st_mtime > _OLD_S:

@@ -62,7 +62,8 @@ def test_warmup_says_where_and_how_long(capsys, compiled_kernels):
     found = printed(capsys, "warmup", "--strategy", "ema_cross")
     assert found["folder"] == str(compiled_kernels)
     assert found["seconds"] > 0.0
-    assert [part["function"] for part in found["parts"]] == ["build", "observe", "open_books", "run", "explain"]
+    functions = ["build", "observe", "find_best", "count_ranks", "open_books", "run", "explain"]
+    assert [part["function"] for part in found["parts"]] == functions
     assert main.run(["warmup", "--strategy", "ema_cross"]) == 0
     captured = capsys.readouterr()
     assert "there" in captured.out

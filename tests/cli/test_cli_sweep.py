@@ -92,7 +92,7 @@ def test_list_tells_how_far_each_sweep_is(world, searched, mei, capsys):
     assert (told["from_ms"], told["combos"], told["configs"]) == (START_MS + 10 * DAY_MS, 12, [])
     assert told["stays_because"] == "among the newest 20"
     assert found[other]["stays_because"].startswith("may be resumed until")
-    assert "not the plan of a sweep of this version" in found[broken.name]["problem"]
+    assert "sweep of another version of MEI" in found[broken.name]["problem"]
     with files.locked(world.sweeps / other[:16] / "lock", "a test"):
         states = {sweep["sweep"]: sweep["state"] for sweep in mei("sweep", "list")["sweeps"]}
         assert states[other] == "running"
@@ -292,13 +292,32 @@ def test_a_symbol_with_a_bar_that_no_market_makes_sits_out(world, mei, capsys, t
     assert symbols_of(mei, sweep) == ["AAA", "BBB", "CCC"]
 
 
+def test_a_sweep_of_the_version_before_is_listed_with_what_to_do(world, searched, mei, capsys):
+    path = world.sweeps / searched[:16] / "plan.json"
+    content = json.loads(path.read_text())
+    del content["format"]  # plans of format 1 had no number
+    files.write_json(path, content)
+    listed = next(sweep for sweep in mei("sweep", "list")["sweeps"] if sweep["sweep"].startswith(searched[:16]))
+    problem = (
+        f"{path}: sweep of another version of MEI: its format is 1, this version reads 2; "
+        "run the sweep again with `mei sweep run`"
+    )
+    assert (listed["state"], listed["problem"]) == ("unreadable", problem)
+    assert run(["sweep", "list"]) == 0
+    assert problem in " ".join(capsys.readouterr().err.split())
+    for words in (["show", searched], ["top", searched], ["resume", searched], ["compare", searched, searched]):
+        code, said = say(capsys, "sweep", *words)
+        assert (code, problem in " ".join(said.split())) == (DataError.exit_code, True)
+
+
 def test_resume_refuses_another_lake(world, searched, capsys):
     lake = fill_lake(world)
     last = read_funding(lake, VENUE, ["AAA"]).filter(pl.col("time_ms") < START_MS + 40 * DAY_MS).tail(1)
     merge_funding(lake, last.with_columns(rate=pl.lit(0.0007)), now_ms=START_MS + 90 * DAY_MS)
     code, said = say(capsys, "sweep", "resume", searched)
     assert code == DataError.exit_code
-    assert "has changed since it was planned: bars, funding or instruments of test are others now" in said
+    assert "bars, funding or instruments of test in lake" in said
+    assert "have changed since the sweep was planned" in said
 
 
 def test_resume_refuses_other_rules(world, searched, capsys):
@@ -307,20 +326,19 @@ def test_resume_refuses_other_rules(world, searched, capsys):
     content["kernels"] = "0" * 64
     plan.write_text(json.dumps(content))
     code, said = say(capsys, "sweep", "resume", searched[:16])
-    assert (code, "it was changed by hand; search again" in said) == (DataError.exit_code, True)
+    assert (code, "changed by hand: its content has the id" in said) == (DataError.exit_code, True)
     stored = plan_from_dict(content | {"id": files.sha256_json(identity_of(content))})
     folder = sweep_folder(world.sweeps, stored)
     write_plan(folder, stored)
     code, said = say(capsys, "sweep", "resume", folder.name)
     assert code == Refused.exit_code
-    assert "its kernels are 000000000000, those here" in said
+    assert "made with kernels 000000000000, this checkout has" in said
 
 
 def identity_of(content):
-    """What a plan's id is a hash of; a benchmark counts where there is one."""
-    absent = {"id", "combos", "chunks", "chunk_combos"} | ({"benchmark"} if not content["benchmark"] else set())
-    search = {key: value for key, value in content["search"].items() if key != "batch"}
-    return {key: value for key, value in content.items() if key not in absent} | {"search": search}
+    """Return the part of a plan that its id is a hash of."""
+    absent = {"format", "id", "combos", "chunks", "chunk_combos"}
+    return {key: value for key, value in content.items() if key not in absent}
 
 
 def test_a_sweep_that_runs_elsewhere_is_busy(world, searched, capsys):

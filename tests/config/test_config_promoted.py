@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mei_pipeline.config.promoted import from_yaml, read_promoted, to_yaml
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.names import symbol_problem
-from mei_pipeline.params.identity import config_id, make_resolved
+from mei_pipeline.params.identity import config_id, resolve_config
 
 PATH = Path("promoted.yaml")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
@@ -27,7 +27,7 @@ SYMBOL = st.from_regex(r"[@A-Za-z0-9ü币][A-Za-z0-9ü币_.:/@+=!$&#-]{0,8}", fu
 
 
 def make(**changes):
-    return make_resolved(
+    return resolve_config(
         CATALOG,
         **{
             "strategy": "toy",
@@ -154,7 +154,7 @@ def test_a_torn_file_is_refused(length):
 def test_the_file_of_a_real_strategy_is_read_from_disk(tmp_path):
     from mei_pipeline.params.table import read_catalog
 
-    resolved = make_resolved(
+    resolved = resolve_config(
         read_catalog(),
         strategy="ema_cross",
         venue="binance",

@@ -15,7 +15,7 @@ import pytest
 from kernels.market import fill_model
 from mei_pipeline.bench import portfolio, w1
 from mei_pipeline.bench.kernels import run_kernels
-from mei_pipeline.bench.work import BenchWork, simulator_of, values_of
+from mei_pipeline.bench.work import BenchWork, make_combo_runner, values_of
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import choose_device, open_gpu
 from mei_pipeline.simulation.memory import features_of
@@ -88,11 +88,11 @@ def test_batches_do_not_change_results(with_kernels: Settings):
 
 def test_a_sweep_runs_all_combos_at_once_after_the_one_that_gets_ready(with_kernels: Settings):
     work = w1.make(bars=2_400, combos=1_000)
-    simulator = simulator_of(with_kernels, work, choose_device(with_kernels, "cuda", "ema_cross"))
-    on_processor = simulator_of(with_kernels, work, choose_device(with_kernels, "cpu", "ema_cross"))
-    combos = simulator.encode(work.numbers)
-    assert hash_of(simulator.run(combos)) == hash_of(on_processor.run(combos))
-    assert simulator.gpu.device.batch == 1_000
+    combo_runner = make_combo_runner(with_kernels, work, choose_device(with_kernels, "cuda", "ema_cross"))
+    on_processor = make_combo_runner(with_kernels, work, choose_device(with_kernels, "cpu", "ema_cross"))
+    combos = combo_runner.encode(work.numbers)
+    assert hash_of(combo_runner.run(combos)) == hash_of(on_processor.run(combos))
+    assert combo_runner.gpu.device.batch == 1_000
 
 
 def test_kernels_are_timed(with_kernels: Settings):

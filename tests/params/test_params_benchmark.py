@@ -8,7 +8,7 @@ from mei_pipeline.config.promoted import from_yaml, to_yaml
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.files import sha256_json
 from mei_pipeline.params.benchmark import candidates, find_benchmark, needed_benchmark
-from mei_pipeline.params.identity import Resolved, as_dict, benchmark_of, config_id, make_resolved
+from mei_pipeline.params.identity import ResolvedConfig, as_dict, benchmark_of, config_id, resolve_config
 from mei_pipeline.params.table import read_catalog
 
 FILTER = "filters.require_btc_alignment"
@@ -67,7 +67,7 @@ def test_one_is_needed_only_where_a_switch_is_on() -> None:
         needed_benchmark("auto", ("ETH",), (FILTER,))
 
 
-def alpha(*symbols: str, benchmark: str = "auto", on: bool = True, **more: object) -> Resolved:
+def alpha(*symbols: str, benchmark: str = "auto", on: bool = True, **more: object) -> ResolvedConfig:
     given = {
         "strategy": "mei_alpha",
         "venue": "binance",
@@ -76,7 +76,7 @@ def alpha(*symbols: str, benchmark: str = "auto", on: bool = True, **more: objec
         "params": {FILTER: on},
         "market": {},
     }
-    return make_resolved(read_catalog(), **{**given, "symbols": symbols, "benchmark": benchmark, **more})
+    return resolve_config(read_catalog(), **{**given, "symbols": symbols, "benchmark": benchmark, **more})
 
 
 def test_ids_of_configs_with_bare_names_stay() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from params_kit import CATALOG
 
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.identity import as_dict, config_id, make_resolved
+from mei_pipeline.params.identity import as_dict, config_id, resolve_config
 
 BASE = {
     "strategy": "toy",
@@ -21,7 +21,7 @@ BASE = {
 
 
 def make(**changes):
-    return make_resolved(CATALOG, **{**BASE, **changes})
+    return resolve_config(CATALOG, **{**BASE, **changes})
 
 
 def test_defaults_are_filled_in():
@@ -95,7 +95,7 @@ def test_equal_ids_mean_equal_values(one, other):
 
 def test_the_json_of_a_config_rebuilds_it():
     resolved = make(params={"trade.trail": True, "trade.sl_atr_mult": 3})
-    assert make_resolved(CATALOG, **as_dict(resolved)) == resolved
+    assert resolve_config(CATALOG, **as_dict(resolved)) == resolved
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_what_says_nothing_of_a_symbol_or_an_interval_leaves_the_id_alone():
 def test_symbols_and_intervals_make_another_config_that_its_json_rebuilds(other):
     resolved = make(**other)
     assert config_id(resolved) != config_id(make())
-    assert make_resolved(CATALOG, **as_dict(resolved)) == resolved
+    assert resolve_config(CATALOG, **as_dict(resolved)) == resolved
     assert len({config_id(make(**each)) for each in (other, {}, {"entry_interval": "15m"})}) == 3
 
 

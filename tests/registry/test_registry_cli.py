@@ -112,7 +112,7 @@ def test_evidence_and_steps_of_a_night_are_shown_for_people(home, capsys):
     config_id = store.add_config(registry, kit.resolved(), at)
     holdout = {"return_pct": 3.7, "max_drawdown_pct": 2.7}
     day_ms = 86_400_000
-    metrics = {"folds_ms": [[0, 28 * day_ms]], "from_ms": 0, "holdout": holdout, "sweep_id": night, "picks": [3, 5]}
+    metrics = {"folds_ms": [[0, 28 * day_ms]], "from_ms": 0, "holdout": holdout, "sweep_id": night, "selected": [3, 5]}
     store.add_evidence(registry, config_id, kit.basis(), metrics, at)
     text = printed(capsys, "show", config_id)
     for line in (
@@ -230,7 +230,7 @@ def test_a_person_is_named_and_gives_a_reason(home, judged, capsys):
     assert "--why" in refused(capsys, 2, *command)
     assert "give a reason" in refused(capsys, 2, *command, "--why", "  ")
     for who in (" ", "x" * 201):
-        assert "name who decides it" in refused(capsys, 2, *command, "--why", "so", "--who", who)
+        assert "name the person who decides" in refused(capsys, 2, *command, "--why", "so", "--who", who)
     assert store.lane_pointers(kit.fresh(home)) == ()
     assert done(capsys, *command, "--why", "so")["transition"]["who"] == getpass.getuser()
 
@@ -239,7 +239,7 @@ def test_a_user_without_a_name_is_asked_for_one(home, judged, capsys, monkeypatc
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 2_000_000_001)
-    assert "name who decides it" in refused(capsys, 2, "promote", judged[0], "--lane", "paper1", "--why", "so")
+    assert "name the person who decides" in refused(capsys, 2, "promote", judged[0], "--lane", "paper1", "--why", "so")
     assert store.lane_pointers(kit.fresh(home)) == ()
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mei_pipeline.config.promoted import to_yaml
-from mei_pipeline.params.identity import config_id, make_resolved
+from mei_pipeline.params.identity import config_id, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.promotion.propose import changes
 from mei_pipeline.registry.config_file import parse_config
@@ -11,7 +11,7 @@ from mei_pipeline.registry.records import as_dict, from_dict
 
 
 def make(**extra):
-    return make_resolved(
+    return resolve_config(
         read_catalog(),
         strategy="ema_cross",
         venue="binance",

@@ -6,9 +6,9 @@ from market_kit import DAY_MS, HOUR_MS, START_MS, SYMBOLS, VENUE, fill_lake, qua
 
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake, merge_candles, read_candles
-from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.replay.run import Stage, set_stage
+from mei_pipeline.replay.run import ReplayInputs, make_replay_inputs
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars, Steps
 from mei_pipeline.simulation.loading import load_bars
@@ -42,19 +42,19 @@ def bars_of(symbol: str, ohlc: list[tuple[float, float, float, float]]) -> Bars:
     )
 
 
-def cross(**params: object) -> Resolved:
+def cross(**params: object) -> ResolvedConfig:
     """A config of `ema_cross`, which opens and closes and nothing else."""
     values = {"indicators.ema_fast_window": 5, "indicators.ema_slow_window": 20, "entry.warmup_bars": 50, **params}
     return _resolved("ema_cross", values, {"market.exit_slippage_bps": 2.0, "market.entry_slippage_bps": 1.0})
 
 
-def alpha(**params: object) -> Resolved:
+def alpha(**params: object) -> ResolvedConfig:
     """A config of `mei_alpha` that adds and closes in part."""
     return _resolved("mei_alpha", {**LIVELY, **params}, {})
 
 
-def _resolved(strategy: str, params: dict[str, object], market: dict[str, object]) -> Resolved:
-    return make_resolved(
+def _resolved(strategy: str, params: dict[str, object], market: dict[str, object]) -> ResolvedConfig:
+    return resolve_config(
         read_catalog(),
         strategy=strategy,
         venue=VENUE,
@@ -66,10 +66,10 @@ def _resolved(strategy: str, params: dict[str, object], market: dict[str, object
     )
 
 
-def stage(settings: Settings, resolved: Resolved, to_ms: int = TO_MS) -> Stage:
+def inputs(settings: Settings, resolved: ResolvedConfig, to_ms: int = TO_MS) -> ReplayInputs:
     """The stage of `resolved` over sixty days of random walks."""
     lake = Lake(settings.lake) if settings.lake.exists() else fill_lake(settings, drift=0.002)
     if resolved.exit_interval == "15m":
         merge_candles(lake, quarters(read_candles(lake, VENUE, "1h")), now_ms=START_MS + 99 * DAY_MS)
     bars = load_bars(lake, VENUE, resolved.intervals, SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
-    return set_stage(settings, bars, resolved, FROM_MS, to_ms)
+    return make_replay_inputs(settings, bars, resolved, FROM_MS, to_ms)

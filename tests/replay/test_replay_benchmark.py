@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, HOUR_MS, START_MS, VENUE
 from page_kit import read_page
-from replay_kit import FROM_MS, TO_MS, cross, stage
+from replay_kit import FROM_MS, TO_MS, cross, inputs
 
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.replay.benchmark import benchmark_dict, benchmark_on, hold
 from mei_pipeline.replay.page import page_of
 from mei_pipeline.replay.report import report_of
 from mei_pipeline.replay.risk import annual_sharpe, max_drawdown_pct
-from mei_pipeline.replay.run import Stage, replay
+from mei_pipeline.replay.run import ReplayInputs, replay
 from mei_pipeline.simulation.bars import Bars, Steps
 from mei_pipeline.simulation.window import Window
 
@@ -36,7 +36,7 @@ def bars_of(**closes):
 def stage_on(bars, first=0, **config):
     """A stage over all bars from `first` on, of which only what a benchmark reads is filled in."""
     cut = Window(START_MS + first * HOUR_MS, bars.end_ms, first, len(bars.open_ms), None)
-    return Stage(bars, cut, None, replace(cross(), initial_balance_usd=100.0, **config), None, None)
+    return ReplayInputs(bars, cut, None, replace(cross(), initial_balance_usd=100.0, **config), None, None)
 
 
 def test_a_holding_is_bought_at_the_first_open_of_the_window():
@@ -104,7 +104,7 @@ def test_the_figures_of_a_benchmark_are_those_of_its_equity():
 
 
 def test_a_report_and_its_page_compare_the_strategy_with_buy_and_hold(mei_settings):
-    on = stage(mei_settings, cross())
+    on = inputs(mei_settings, cross())
     run = replay(mei_settings, on)
     report = report_of(on, run)
     page = read_page(page_of(on, run, report))

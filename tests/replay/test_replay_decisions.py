@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from replay_kit import alpha, cross, stage
+from replay_kit import alpha, cross, inputs
 
 from kernels.book import VERDICTS
 from mei_pipeline.progress import silent
@@ -13,7 +13,7 @@ from mei_pipeline.replay.decisions import (
     levers,
     signal_codes,
     signal_summary,
-    traces,
+    trace_gates,
     write_decisions,
 )
 from mei_pipeline.replay.run import replay
@@ -21,7 +21,7 @@ from mei_pipeline.replay.run import replay
 
 @pytest.fixture(params=[cross, alpha])
 def played(request, mei_settings):
-    on = stage(mei_settings, request.param())
+    on = inputs(mei_settings, request.param())
     return on, replay(mei_settings, on)
 
 
@@ -44,20 +44,20 @@ def test_a_trace_and_the_run_see_the_same_signals(mei_settings, played):
     on, _ = played
     codes = signal_codes(mei_settings, on)
     seen = np.zeros_like(codes)
-    for part in traces(mei_settings, on):
+    for part in trace_gates(mei_settings, on):
         seen[part.step - on.cut.first, part.symbol] = part.code
     assert np.array_equal(seen, codes)
 
 
 def test_the_cross_has_a_signal_where_it_is_warm_and_crossed(mei_settings):
-    on = stage(mei_settings, cross())
-    part = next(traces(mei_settings, on))
+    on = inputs(mei_settings, cross())
+    part = next(trace_gates(mei_settings, on))
     warm, crossed = part.gates[:, 0, 2] == 1.0, part.gates[:, 2, 2] == 1.0
     assert np.array_equal(part.code != 0, warm & crossed)
 
 
 def test_gates_are_counted(mei_settings):
-    on = stage(mei_settings, cross(**{"entry.warmup_bars": 300}))
+    on = inputs(mei_settings, cross(**{"entry.warmup_bars": 300}))
     counts = count_gates(mei_settings, on)
     warm, above, crossed = gate_summary(mei_settings, on, counts)
     # The window begins at bar 240 of each of three symbols; bar 300 is the first that is warm.
@@ -91,12 +91,12 @@ def test_decisions_are_written_for_each_symbol_step_and_gate(mei_settings, playe
 
 
 def test_a_filter_that_is_lifted_lets_as_many_signals_through_as_was_said(mei_settings):
-    on = stage(mei_settings, alpha())
+    on = inputs(mei_settings, alpha())
     codes = signal_codes(mei_settings, on)
     found = {lever["path"]: lever for lever in levers(mei_settings, on, codes, silent)}
     lever = found["filters.require_adx_rising"]
     assert (lever["value"], lever["instead"]) == (True, False)
-    free = signal_codes(mei_settings, stage(mei_settings, alpha(**{"filters.require_adx_rising": False})))
+    free = signal_codes(mei_settings, inputs(mei_settings, alpha(**{"filters.require_adx_rising": False})))
     assert lever["signals"] == ((free != 0) & (codes == 0)).sum() > 0
     assert [lever["signals"] for lever in found.values()] == sorted(
         (lever["signals"] for lever in found.values()), reverse=True
@@ -107,10 +107,10 @@ def test_a_lever_overrides_values_of_single_symbols(mei_settings):
     from dataclasses import replace
 
     own = replace(alpha(), symbol_params={"AAA": {"entry.warmup_bars": 100_000}})
-    on = stage(mei_settings, own)
+    on = inputs(mei_settings, own)
     codes = signal_codes(mei_settings, on)
     column = on.bars.symbols.index("AAA")
     assert not codes[:, column].any()
     found = {lever["path"]: lever for lever in levers(mei_settings, on, codes, silent)}
-    plain = signal_codes(mei_settings, stage(mei_settings, alpha()))
+    plain = signal_codes(mei_settings, inputs(mei_settings, alpha()))
     assert found["entry.warmup_bars"]["signals"] >= (plain[:, column] != 0).sum() > 0

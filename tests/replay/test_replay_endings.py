@@ -12,7 +12,7 @@ from replay_kit import cross
 from kernels.market import fill_model
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments, read_instruments
 from mei_pipeline.cli.main import run
-from mei_pipeline.replay.run import columns_for, replay, set_stage
+from mei_pipeline.replay.run import columns_for, make_replay_inputs, replay
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.endings import Ending, endings_of
@@ -72,8 +72,8 @@ def bars_of(lake: Lake, *names: str) -> Bars:
 def test_the_position_of_a_symbol_that_ends_is_closed_and_the_book_goes_on(mei_settings: Settings) -> None:
     bars = bars_of(dying(mei_settings))
     resolved = cross(**{"trade.sl_atr_mult": 50.0, "trade.tp_atr_mult": 50.0})
-    stage = set_stage(mei_settings, bars, resolved, START_MS + 10 * DAY_MS, END_MS)
-    done = replay(mei_settings, stage)
+    inputs = make_replay_inputs(mei_settings, bars, resolved, START_MS + 10 * DAY_MS, END_MS)
+    done = replay(mei_settings, inputs)
     last = done.trades.filter(pl.col("symbol") == "BBB").row(-1, named=True)
     assert (last["reason"], last["exit_ms"]) == ("delisted", START_MS + 40 * DAY_MS)
     side = 1.0 if last["side"] == "long" else -1.0
@@ -84,7 +84,7 @@ def test_the_position_of_a_symbol_that_ends_is_closed_and_the_book_goes_on(mei_s
     features = build_features(bars, columns_for(resolved), mei_settings.features)
     combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols, benchmark="")
     model = fill_model(resolved.market, resolved.initial_balance_usd)
-    swept = run_combos(mei_settings, stage.cut, model, features, combos)
+    swept = run_combos(mei_settings, inputs.cut, model, features, combos)
     assert {name: float(value[0]) for name, value in swept.results.items()} == {
         name: float(value[0]) for name, value in done.outcome.results.items()
     }

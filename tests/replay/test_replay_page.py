@@ -4,7 +4,7 @@ import re
 
 import pytest
 from page_kit import read_page
-from replay_kit import alpha, cross, stage
+from replay_kit import alpha, cross, inputs
 
 from mei_pipeline.replay.page import page_of
 from mei_pipeline.replay.report import decisions_of, report_of
@@ -12,7 +12,7 @@ from mei_pipeline.replay.run import replay
 
 
 def made(settings, resolved, charts=()):
-    on = stage(settings, resolved)
+    on = inputs(settings, resolved)
     run = replay(settings, on)
     return page_of(on, run, report_of(on, run) | decisions_of(settings, on, run), charts), run
 

@@ -5,20 +5,20 @@ from dataclasses import asdict
 import pytest
 from market_kit import DAY_MS
 from page_kit import read_page
-from replay_kit import FROM_MS, TO_MS, cross, stage
+from replay_kit import FROM_MS, TO_MS, cross, inputs
 
 from mei_pipeline.config.promoted import to_yaml
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.replay.page import page_of
-from mei_pipeline.replay.record import Headline, TrackRecord, record_rows
+from mei_pipeline.replay.record import PeriodResult, PromotionRecord, record_rows
 from mei_pipeline.replay.report import report_of
 from mei_pipeline.replay.run import replay
 from mei_pipeline.replay.spec import read_record
 
 HOLDOUT_MS = TO_MS - 10 * DAY_MS
 FOLDS_MS = ((FROM_MS + 11 * DAY_MS, FROM_MS + 20 * DAY_MS), (FROM_MS + 21 * DAY_MS, HOLDOUT_MS))
-RECORD = TrackRecord(
-    FROM_MS, HOLDOUT_MS, TO_MS, Headline(18, 32.125, 3.85, 4.5, 17), Headline(10, -1.5, None, 2.25, 3), FOLDS_MS
+RECORD = PromotionRecord(
+    FROM_MS, HOLDOUT_MS, TO_MS, PeriodResult(18, 32.125, 3.85, 4.5, 17), PeriodResult(10, -1.5, None, 2.25, 3), FOLDS_MS
 )
 METRICS = {**asdict(RECORD), "sweep_id": "a", "in_sample_sharpe": 4.5}
 
@@ -52,24 +52,24 @@ def test_a_damaged_record_is_refused_by_its_key(tmp_path, change, says):
 
 
 def test_the_part_of_the_search_is_a_replay_of_its_days_alone(mei_settings):
-    alone = replay(mei_settings, stage(mei_settings, cross(), HOLDOUT_MS))
-    on = stage(mei_settings, cross())
+    alone = replay(mei_settings, inputs(mei_settings, cross(), HOLDOUT_MS))
+    on = inputs(mei_settings, cross())
     record = report_of(on, replay(mei_settings, on), RECORD)["record"]
     expected = (alone.metrics[name] for name in ("return_pct", "sharpe", "max_drawdown_pct", "trades"))
     assert list(record["search"].values()) == [30, *map(pytest.approx, expected)]
-    assert record["search"]["round_trips"] > 5
+    assert record["search"]["trades"] > 5
     assert record_rows(record)[2] == ("Sharpe ratio, annual", record["search"]["sharpe"], 3.85, None)
 
 
 def test_a_window_without_the_whole_search_has_no_part_of_it(mei_settings):
-    on = stage(mei_settings, cross(), HOLDOUT_MS - DAY_MS)
+    on = inputs(mei_settings, cross(), HOLDOUT_MS - DAY_MS)
     report = report_of(on, replay(mei_settings, on), RECORD)
     assert report["record"]["search"] is None
     assert record_rows(report["record"])[0] == ("days", None, 18, 10)
 
 
 def test_the_page_of_a_promoted_config_headlines_its_record_and_shades_its_days(mei_settings):
-    on = stage(mei_settings, cross())
+    on = inputs(mei_settings, cross())
     run = replay(mei_settings, on)
     page = read_page(page_of(on, run, report_of(on, run, RECORD)))
     whole = page.words.rpartition("The whole window, with the days that the config was chosen on")[2]
@@ -99,7 +99,7 @@ def test_the_page_of_a_promoted_config_headlines_its_record_and_shades_its_days(
 
 
 def test_other_pages_have_neither_record_nor_shades(mei_settings):
-    on = stage(mei_settings, cross())
+    on = inputs(mei_settings, cross())
     run = replay(mei_settings, on)
     report = report_of(on, run)
     assert report["record"] is None

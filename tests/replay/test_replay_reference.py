@@ -1,6 +1,6 @@
 """The reference page names what a report has."""
 
-from replay_kit import cross, stage
+from replay_kit import cross, inputs
 
 from mei_pipeline.replay.report import decisions_of, report_of
 from mei_pipeline.replay.run import replay
@@ -11,7 +11,7 @@ from mei_pipeline.settings import CHECKOUT
 
 def test_the_page_names_every_column_and_every_key(mei_settings):
     page = (CHECKOUT / "docs" / "reference" / "report.md").read_text()
-    on = stage(mei_settings, cross())
+    on = inputs(mei_settings, cross())
     run = replay(mei_settings, on)
     keys = (*SCHEMA, *run.fills.columns, *report_of(on, run), *decisions_of(mei_settings, on, run))
     assert [key for key in keys if f"`{key}`" not in page] == []

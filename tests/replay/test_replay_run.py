@@ -10,7 +10,7 @@ from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.promoted import to_yaml
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.params.identity import Resolved, make_resolved
+from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.run import Replay, replay_config
 from mei_pipeline.replay.spec import read_config
@@ -21,8 +21,8 @@ FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 
 
 @pytest.fixture
-def resolved() -> Resolved:
-    return make_resolved(
+def resolved() -> ResolvedConfig:
+    return resolve_config(
         read_catalog(),
         strategy="ema_cross",
         venue=VENUE,
@@ -35,7 +35,7 @@ def resolved() -> Resolved:
 
 
 @pytest.fixture
-def run(mei_settings: Settings, resolved: Resolved) -> Replay:
+def run(mei_settings: Settings, resolved: ResolvedConfig) -> Replay:
     bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
     return replay_config(mei_settings, bars, resolved, FROM_MS, TO_MS)
 
@@ -65,7 +65,7 @@ def test_every_dollar_of_the_equity_is_in_the_fills(run: Replay) -> None:
 
 
 def test_an_open_position_is_worth_what_is_booked_and_what_its_last_close_adds(
-    mei_settings: Settings, resolved: Resolved
+    mei_settings: Settings, resolved: ResolvedConfig
 ) -> None:
     bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
     patient = replace(resolved, params={**resolved.params, "trade.sl_atr_mult": 50.0, "trade.tp_atr_mult": 50.0})
@@ -74,7 +74,7 @@ def test_an_open_position_is_worth_what_is_booked_and_what_its_last_close_adds(
     assert held["symbol"].to_list() == list(SYMBOLS)
     for row in held.iter_rows(named=True):
         booked = run.fills.filter((pl.col("symbol") == row["symbol"]) & (pl.col("time_ms") >= row["entry_ms"]))
-        since = booked.filter(pl.col("trip") == booked["trip"].max())
+        since = booked.filter(pl.col("trade") == booked["trade"].max())
         side = 1.0 if row["side"] == "long" else -1.0
         assert row["last_price"] == bars.prices[3, 50 * 24 - 1, SYMBOLS.index(row["symbol"])]
         assert row["realised_usd"] == pytest.approx(since["cash_usd"].sum())
@@ -118,7 +118,9 @@ def test_a_hand_written_config_is_resolved(mei_settings: Settings, tmp_path: Pat
     assert anchor_ms == START_MS
 
 
-def test_a_config_of_a_lane_brings_its_own_anchor(mei_settings: Settings, tmp_path: Path, resolved: Resolved) -> None:
+def test_a_config_of_a_lane_brings_its_own_anchor(
+    mei_settings: Settings, tmp_path: Path, resolved: ResolvedConfig
+) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(resolved, evidence={"anchor_ms": START_MS + DAY_MS}, provenance={}))
     assert read_config(path, fill_lake(mei_settings), config()) == (resolved, START_MS + DAY_MS)

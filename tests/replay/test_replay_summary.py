@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from market_kit import DAY_MS, HOUR_MS, START_MS
-from replay_kit import alpha, cross, stage
+from replay_kit import alpha, cross, inputs
 
 from mei_pipeline.replay.report import report_of
 from mei_pipeline.replay.risk import daily_returns, max_drawdown_pct
@@ -23,7 +23,7 @@ def test_a_month_ends_with_the_close_at_its_last_midnight():
 
 @pytest.fixture(params=[cross, alpha])
 def played(request, mei_settings):
-    on = stage(mei_settings, request.param())
+    on = inputs(mei_settings, request.param())
     return on, replay(mei_settings, on)
 
 
@@ -64,7 +64,7 @@ def test_a_report_adds_up(played):
 
 
 def test_a_report_of_no_trades_has_no_means(mei_settings):
-    on = stage(mei_settings, cross(**{"entry.warmup_bars": 5000}))
+    on = inputs(mei_settings, cross(**{"entry.warmup_bars": 5000}))
     told = figures(on, replay(mei_settings, on))
     assert told["expectancy_usd"] is told["average_win_usd"] is told["sortino"] is None
     assert told["wins"] == told["longest_drawdown_days"] == told["funding_paid_usd"] == 0.0

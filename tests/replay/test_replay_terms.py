@@ -10,7 +10,7 @@ from kernels.market import fill_model
 from mei_pipeline.bench.live import Follower, message_of
 from mei_pipeline.candles.lake import merge_instruments, read_instruments
 from mei_pipeline.notes import data_notes
-from mei_pipeline.replay.run import columns_for, replay, set_stage
+from mei_pipeline.replay.run import columns_for, make_replay_inputs, replay
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.endings import Ending
@@ -42,8 +42,8 @@ def test_a_change_holds_from_its_step_on_in_replay_sweep_and_bar_by_bar(
 ) -> None:
     bars = changed(mei_settings, **terms)
     resolved = cross(**SIZED)
-    stage = set_stage(mei_settings, bars, resolved, START_MS, END_MS)
-    done = replay(mei_settings, stage)
+    inputs = make_replay_inputs(mei_settings, bars, resolved, START_MS, END_MS)
+    done = replay(mei_settings, inputs)
     entries = done.fills.filter((pl.col("symbol") == "BBB") & (pl.col("reason") == "entry"))
     # A signal at the close at which the change is in force is filled at the open of the step after.
     before, after = (
@@ -57,13 +57,13 @@ def test_a_change_holds_from_its_step_on_in_replay_sweep_and_bar_by_bar(
     features = build_features(bars, columns_for(resolved), mei_settings.features)
     combos = encode_combos(resolved.strategy, features, resolved.params, 1, bars.symbols, benchmark="")
     model = fill_model(resolved.market, resolved.initial_balance_usd)
-    swept = run_combos(mei_settings, stage.cut, model, features, combos).results
+    swept = run_combos(mei_settings, inputs.cut, model, features, combos).results
     assert {name: float(value[0]) for name, value in swept.items()} == {
         name: float(value[0]) for name, value in done.outcome.results.items()
     }
-    follower = Follower(engine(mei_settings, "ema_cross"), model, features, combos, stage.cut.market)
-    for t in range(stage.cut.last):
-        follower.prepare(message_of(stage.cut.market, t), t)
+    follower = Follower(engine(mei_settings, "ema_cross"), model, features, combos, inputs.cut.market)
+    for t in range(inputs.cut.last):
+        follower.prepare(message_of(inputs.cut.market, t), t)
         follower.observe(bars.volume[t])
         follower.decide()
         assert follower.book.accounts["equity"][0] == done.equity["equity_usd"][t]

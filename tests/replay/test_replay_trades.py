@@ -1,12 +1,15 @@
 """Fills become round trips: tables of fills with the trades that a person would write down."""
 
+import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from market_kit import HOUR_MS, START_MS
-from replay_kit import alpha, bars_of, stage
+from replay_kit import alpha, bars_of, inputs
 
 from mei_pipeline.replay.run import replay
-from mei_pipeline.replay.trades import SCHEMA, round_trips
+from mei_pipeline.replay.trades import SCHEMA, split_trades, trade_numbers
 
 OHLC = [
     (100.0, 101.0, 99.0, 100.0),
@@ -24,13 +27,13 @@ def fill(bar, reason, moment, size, price, *, fee=0.0, cash=0.0, signal=0):
             "price": price, "fee_usd": fee, "cash_usd": cash, "signal": signal}  # fmt: skip
 
 
-def trips(*fills, strategy="ema_cross"):
+def trades_of_fills(*fills, strategy="ema_cross"):
     held = pl.col("size").cum_sum().round(2)
-    return round_trips(pl.DataFrame(fills).with_columns(held=held), bars_of("AAA", OHLC), strategy)
+    return split_trades(pl.DataFrame(fills).with_columns(held=held), bars_of("AAA", OHLC), strategy)
 
 
 def test_a_trade_lasts_from_flat_to_flat_whatever_happens_between():
-    told, trades, holding = trips(
+    told, trades, holding = trades_of_fills(
         fill(0, "entry", "close", 2.0, 100.0, fee=1.0, cash=-1.0),
         fill(1, "add", "close", 1.0, 106.0, fee=0.5, cash=-0.5),
         fill(2, "take_profit_partial", "close", -1.0, 118.0, fee=0.5, cash=15.5),
@@ -52,13 +55,13 @@ def test_a_trade_lasts_from_flat_to_flat_whatever_happens_between():
     # Bar 1 against an entry of 100, bars 2 and 3 against the average of 102.
     assert row["mfe_pct"] == pytest.approx(100.0 * 18.0 / 102.0)
     assert row["mae_pct"] == pytest.approx(100.0 * -12.0 / 102.0)
-    assert told.columns[-2:] == ["trip", "held"]
+    assert told.columns[-2:] == ["trade", "held"]
     assert told["held"].to_list() == [2.0, 3.0, 2.0, 2.0, 0.0]
     assert holding.is_empty()
 
 
 def test_an_addition_after_a_partial_close_opens_more_than_was_ever_held():
-    _, trades, _ = trips(
+    _, trades, _ = trades_of_fills(
         fill(0, "entry", "close", 2.0, 100.0),
         fill(1, "take_profit_partial", "close", -1.0, 105.0),
         fill(2, "add", "close", 1.0, 118.0),
@@ -81,7 +84,7 @@ def test_an_addition_after_a_partial_close_opens_more_than_was_ever_held():
 )
 def test_minutes_and_bars_are_the_time_from_entry_to_exit(entry, leaving, minutes):
     """An entry at a close is at the open of the next bar, where what happens inside that bar is stamped, too."""
-    _, trades, _ = trips(
+    _, trades, _ = trades_of_fills(
         fill(entry[0], "entry", entry[1], 1.0, 100.0), fill(leaving[0], "stop", leaving[1], -1.0, 99.0)
     )
     (row,) = trades.to_dicts()
@@ -90,7 +93,7 @@ def test_minutes_and_bars_are_the_time_from_entry_to_exit(entry, leaving, minute
 
 
 def test_a_settlement_of_the_backstop_belongs_to_its_trade():
-    told, trades, _ = trips(
+    told, trades, _ = trades_of_fills(
         fill(0, "entry", "close", 2.0, 100.0, fee=1.0, cash=-1.0),
         fill(1, "funding", "close", 0.0, 105.0, cash=-0.5),
         fill(2, "backstop", "open", 0.0, 40.0, cash=30.0),
@@ -98,11 +101,11 @@ def test_a_settlement_of_the_backstop_belongs_to_its_trade():
     )
     (row,) = trades.to_dicts()
     assert (row["reason"], row["pnl_usd"], row["funding_usd"], row["partials"]) == ("liquidation", -91.5, 0.5, 0)
-    assert told["trip"].to_list() == [0, 0, 0, 0]
+    assert told["trade"].to_list() == [0, 0, 0, 0]
 
 
 def test_what_is_opened_in_lots_is_a_whole_number_of_lots():
-    told, trades, _ = trips(
+    told, trades, _ = trades_of_fills(
         fill(0, "entry", "close", 0.1, 100.0),
         fill(1, "add", "close", 0.2, 100.0),
         fill(2, "signal", "close", -0.3, 100.0),
@@ -112,19 +115,19 @@ def test_what_is_opened_in_lots_is_a_whole_number_of_lots():
 
 
 def test_a_flip_ends_one_trade_and_begins_another():
-    told, trades, holding = trips(
+    told, trades, holding = trades_of_fills(
         fill(0, "entry", "close", 1.0, 100.0),
         fill(2, "signal", "close", -1.0, 118.0, cash=18.0),
         fill(2, "entry", "close", -1.0, 118.0),
         fill(3, "funding", "close", 0.0, 112.0, cash=0.2),
     )
     assert trades["side"].to_list() == ["long"]
-    assert told["trip"].to_list() == [0, 0, 1, 1]
+    assert told["trade"].to_list() == [0, 0, 1, 1]
     assert holding.select("side", "size", "entry_price", "realised_usd").row(0) == ("short", 1.0, 118.0, 0.2)
 
 
 def test_a_short_gains_when_the_price_falls():
-    _, trades, _ = trips(fill(0, "entry", "close", -1.0, 100.0), fill(1, "target", "close", 1.0, 97.0))
+    _, trades, _ = trades_of_fills(fill(0, "entry", "close", -1.0, 100.0), fill(1, "target", "close", 1.0, 97.0))
     assert trades.select("side", "mae_pct", "mfe_pct").row(0) == ("short", -10.0, 5.0)
 
 
@@ -141,13 +144,13 @@ def test_a_short_gains_when_the_price_falls():
 )
 def test_what_a_position_saw(entry, leaving, worst, best):
     (opened, how), (closed, moment, price) = entry, leaving
-    _, trades, _ = trips(fill(opened, "entry", how, 1.0, 100.0), fill(closed, "stop", moment, -1.0, price))
+    _, trades, _ = trades_of_fills(fill(opened, "entry", how, 1.0, 100.0), fill(closed, "stop", moment, -1.0, price))
     row = trades.row(0, named=True)
     assert (row["mae_pct"], row["mfe_pct"]) == (pytest.approx(worst), pytest.approx(best))
 
 
 def test_no_fills_make_no_trades():
-    _, trades, holding = round_trips(
+    _, trades, holding = split_trades(
         pl.DataFrame(fill(0, "entry", "close", 1.0, 1.0) | {"held": 1.0}).clear(), bars_of("AAA", OHLC), "ema_cross"
     )
     assert trades.is_empty()
@@ -157,16 +160,18 @@ def test_no_fills_make_no_trades():
 
 def test_signals_are_told_where_the_strategy_has_words_for_them():
     code = -(1 + 2 * 2 + 8 * 3 + 32)  # short, tier high, mode 3, may open
-    _, trades, _ = trips(
+    _, trades, _ = trades_of_fills(
         fill(0, "entry", "close", -1.0, 100.0, signal=code), fill(1, "signal", "close", 1.0, 99.0), strategy="mei_alpha"
     )
     assert trades.select("tier", "mode").row(0) == ("high", "slow drift")
-    _, trades, _ = trips(fill(0, "entry", "close", 1.0, 100.0, signal=1), fill(1, "signal", "close", -1.0, 99.0))
+    _, trades, _ = trades_of_fills(
+        fill(0, "entry", "close", 1.0, 100.0, signal=1), fill(1, "signal", "close", -1.0, 99.0)
+    )
     assert trades.select("tier", "mode").row(0) == (None, None)
 
 
 def test_round_trips_are_those_that_the_ledger_counts(mei_settings):
-    run = replay(mei_settings, stage(mei_settings, alpha()))
+    run = replay(mei_settings, inputs(mei_settings, alpha()))
     trades = run.trades
     assert trades["adds"].sum() > 0 < trades["partials"].sum()
     assert trades.height == run.metrics["trades"] > 20
@@ -184,3 +189,23 @@ def test_round_trips_are_those_that_the_ledger_counts(mei_settings):
     )
     assert (trades["mae_pct"] <= 0).all()
     assert (trades["mfe_pct"] >= 0).all()
+
+
+rows = st.lists(st.tuples(st.integers(0, 2), st.integers(-2, 2)), max_size=40)
+
+
+@given(rows)
+def test_trips_are_numbered_as_they_are_opened(fills):
+    held = [0, 0, 0]
+    under_way: dict[int, int] = {}
+    expected, after, opened = [], [], 0
+    for symbol, size in fills:
+        if symbol not in under_way:
+            under_way[symbol], opened = opened, opened + 1
+        held[symbol] += size
+        expected.append(under_way[symbol])
+        after.append(held[symbol])
+        if size and held[symbol] == 0:
+            del under_way[symbol]
+    symbols, sizes = (np.array([row[part] for row in fills], dtype=np.int64) for part in (0, 1))
+    assert trade_numbers(symbols, sizes.astype(float), np.array(after, dtype=float)).tolist() == expected

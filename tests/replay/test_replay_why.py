@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from market_kit import DAY_MS, HOUR_MS, START_MS
-from replay_kit import FROM_MS, alpha, cross, stage
+from replay_kit import FROM_MS, alpha, cross, inputs
 
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.replay.run import replay
@@ -13,7 +13,7 @@ from mei_pipeline.replay.why import explain_step
 
 @pytest.fixture(params=[cross, alpha])
 def played(request, mei_settings):
-    on = stage(mei_settings, request.param())
+    on = inputs(mei_settings, request.param())
     return on, replay(mei_settings, on)
 
 
@@ -36,7 +36,7 @@ def test_it_tells_the_fills_and_the_equity_of_the_backtest(mei_settings, played)
 
 
 def test_a_signal_that_opens_is_explained_to_the_end(mei_settings):
-    on = stage(mei_settings, alpha())
+    on = inputs(mei_settings, alpha())
     run = replay(mei_settings, on)
     fill = run.fills.filter(run.fills["reason"] == "entry").row(3, named=True)
     found = explain_step(mei_settings, on, fill["symbol"], int(on.bars.steps.open_ms[fill["bar"]]))
@@ -52,7 +52,7 @@ def test_a_signal_that_opens_is_explained_to_the_end(mei_settings):
 
 
 def test_an_order_that_waits_holds_margin(mei_settings):
-    on = stage(mei_settings, cross())
+    on = inputs(mei_settings, cross())
     run = replay(mei_settings, on)
     bar = run.fills.filter(run.fills["reason"] == "entry").row(0, named=True)
     found = explain_step(mei_settings, on, bar["symbol"], int(on.bars.steps.open_ms[bar["bar"] - 1]))
@@ -67,7 +67,7 @@ def test_an_order_that_waits_holds_margin(mei_settings):
 
 
 def test_the_first_step_begins_flat(mei_settings):
-    on = stage(mei_settings, cross())
+    on = inputs(mei_settings, cross())
     found = explain_step(mei_settings, on, "AAA", FROM_MS)
     assert found["before"]["equity_usd"] == 10_000.0
     assert found["before"]["at"] == "2025-01-11 00:00Z"
@@ -75,7 +75,7 @@ def test_the_first_step_begins_flat(mei_settings):
 
 
 def test_between_two_entries_only_exits_are_explained(mei_settings):
-    on = stage(mei_settings, replace(alpha(), exit_interval="15m"))
+    on = inputs(mei_settings, replace(alpha(), exit_interval="15m"))
     run = replay(mei_settings, on)
     inside = run.fills.filter((run.fills["bar"] % 4 != 3) & ~run.fills["reason"].is_in(["entry", "funding"]))
     fill = inside.row(0, named=True)
@@ -98,4 +98,4 @@ def test_between_two_entries_only_exits_are_explained(mei_settings):
 )
 def test_a_step_that_is_not_there_is_an_error(mei_settings, symbol, at_ms, error, says):
     with pytest.raises(error, match=says):
-        explain_step(mei_settings, stage(mei_settings, cross()), symbol, at_ms)
+        explain_step(mei_settings, inputs(mei_settings, cross()), symbol, at_ms)

@@ -5,7 +5,7 @@ import numpy as np
 from mei_pipeline.params.grid import Axis, Grid
 from mei_pipeline.sweep.search import tpe
 from mei_pipeline.sweep.search.permutation import Permutation
-from mei_pipeline.sweep.search.visited import Known
+from mei_pipeline.sweep.search.visited import VisitedCombos
 
 AXES, VALUES, CATEGORIES = 20, 8, 4
 _LETTERS = "abcd"
@@ -69,12 +69,12 @@ def grid_of(function):
 
 def best_of_tpe(function, budget, batch, seed, lag=2):
     """The greatest value of `budget` combos, with `lag` - 1 batches at work while the next is proposed."""
-    grid, known, waiting, best = grid_of(function), Known(), [], -np.inf
-    past = tpe.nothing(grid)
+    grid, known, waiting, best = grid_of(function), VisitedCombos(), [], -np.inf
+    history = tpe.no_history(grid)
     for number, start in enumerate(range(0, budget, batch)):
         if len(waiting) >= lag:
-            past = tpe.learn(past, *waiting.pop(0))
-        numbers = tpe.propose(grid, past, known, min(batch, budget - start), seed * 1_000_003 + number)
+            history = tpe.learn(history, *waiting.pop(0))
+        numbers = tpe.propose(grid, history, known, min(batch, budget - start), seed * 1_000_003 + number)
         known.add(numbers)
         digits = grid.digits(numbers)
         waiting.append((digits, function(digits)))

@@ -13,13 +13,13 @@ from typing import Any
 
 from mei_pipeline.settings import read_settings
 from mei_pipeline.storage import Store
-from mei_pipeline.sweep.inputs import read
+from mei_pipeline.sweep.inputs import read_inputs
 from mei_pipeline.sweep.run import run_sweep
 
 
 def main(home: str, folder: str, note: str, files: str, launch: str) -> None:
     settings = read_settings({"MEI_HOME": home, "MEI_CACHE": f"{home}/cache"})
-    inputs = read(Store(Path(folder)), note)
+    inputs = read_inputs(Store(Path(folder)), note)
     written = itertools.count()  # by several threads
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

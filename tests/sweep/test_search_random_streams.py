@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mei_pipeline.sweep.search.permutation import Permutation
 from mei_pipeline.sweep.search.random_streams import below, stream, words
-from mei_pipeline.sweep.search.visited import Known, new
+from mei_pipeline.sweep.search.visited import VisitedCombos, unvisited
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**32))
@@ -63,7 +63,7 @@ def test_draws_are_even_and_below_the_limit():
 
 @given(st.lists(st.sets(st.integers(0, 60), max_size=12), max_size=8), st.lists(st.integers(0, 60), max_size=30))
 def test_known_numbers_are_known(batches, asked):
-    known, all_of_them = Known(), set()
+    known, all_of_them = VisitedCombos(), set()
     for batch in batches:
         fresh = sorted(batch - all_of_them)
         known.add(np.array(fresh, dtype=np.int64))
@@ -72,4 +72,4 @@ def test_known_numbers_are_known(batches, asked):
     assert known.has(np.array(asked, dtype=np.int64)).tolist() == [number in all_of_them for number in asked]
     taken = np.array(asked[:3], dtype=np.int64)
     expected = [n for n in dict.fromkeys(asked) if n not in all_of_them and n not in asked[:3]]
-    assert new(np.array(asked, dtype=np.int64), known, taken).tolist() == expected
+    assert unvisited(np.array(asked, dtype=np.int64), known, taken).tolist() == expected

@@ -20,10 +20,10 @@ from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
 from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.launches import Launch
-from mei_pipeline.sweep.plan import SweepPlan, make_plan, plan_from_dict, plan_to_dict
+from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder
-from mei_pipeline.sweep.run import in_flight, run_sweep
-from mei_pipeline.sweep.search.methods import Choice, choice_of, scores
+from mei_pipeline.sweep.run import run_chunks, run_sweep
+from mei_pipeline.sweep.search.methods import SearchMethod, make_method, scores
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 AXES = {
@@ -72,7 +72,7 @@ class Table:
 
     folder: Path
     plan: SweepPlan
-    choice: Choice
+    choice: SearchMethod
     outcome: pl.DataFrame
     ahead: int
     pool: ThreadPoolExecutor
@@ -88,7 +88,7 @@ class Table:
 
     def submit(self, launch: Launch) -> Mapping[Future[None], Sequence[int]]:
         self.launches.append([chunk.index for chunk in launch])
-        needed = max(self.choice.needs(chunk.index) for chunk in launch)
+        needed = max(self.choice.chunks_needed(chunk.index) for chunk in launch)
         assert all(chunk_path(self.folder, self.plan, index).exists() for index in range(needed))
         found: dict[Future[None], Sequence[int]] = {}
         for index, numbers in ((chunk.index, chunk.numbers) for chunk in launch):
@@ -117,8 +117,8 @@ def table_of(folder: Path, plan: SweepPlan, ahead: int, at_once: int = 0) -> Tab
     trades, sharpe = rng.integers(0, 40, GRID), rng.normal(size=GRID)
     outcome = pl.DataFrame({"combo": range(GRID), "trades": trades, "sharpe": sharpe})
     with ThreadPoolExecutor(1) as pool:
-        runner = Table(folder, plan, choice_of(plan, folder), outcome, ahead, pool, at_once)
-        order = list(in_flight(runner, plan, range(plan.chunks), runner.choice))
+        runner = Table(folder, plan, make_method(plan, folder), outcome, ahead, pool, at_once)
+        order = list(run_chunks(runner, plan, range(plan.chunks), runner.choice))
     assert sorted(order) == list(range(plan.chunks))
     assert runner.most <= ahead
     return runner
@@ -165,19 +165,19 @@ def test_a_batch_of_which_some_files_are_there_is_proposed_again(bars: Bars, tmp
     plan = plan_of(bars, lag=2, batch=5, chunk_combos=2)
     whole = asked_of(tmp_path, plan, 2)
     for gone in ((1,), (3, 4, 7), tuple(range(10, plan.chunks))):
-        choice = choice_of(plan, tmp_path)
+        choice = make_method(plan, tmp_path)
         assert {index: choice.numbers(index).tolist() for index in gone} == {index: whole[index] for index in gone}
 
 
 def test_a_batch_waits_for_the_chunks_that_it_is_proposed_from(bars: Bars, tmp_path: Path) -> None:
     plan = plan_of(bars, lag=3)
-    choice = choice_of(plan, tmp_path)
-    assert [choice.needs(index) for index in range(6)] == [0, 0, 0, 1, 2, 3]
+    choice = make_method(plan, tmp_path)
+    assert [choice.chunks_needed(index) for index in range(6)] == [0, 0, 0, 1, 2, 3]
     asked_of(tmp_path, plan, 1)
-    first = choice_of(plan, tmp_path).numbers(5)
+    first = make_method(plan, tmp_path).numbers(5)
     for index in (3, 4, 5):  # numbers of 3 and 4 come from their own proposals, and what came of them is not needed
         chunk_path(tmp_path, plan, index).unlink()
-    again = choice_of(plan, tmp_path)
+    again = make_method(plan, tmp_path)
     assert [again.numbers(index).tolist() for index in (3, 4, 5)][-1] == first.tolist()
 
 
@@ -189,7 +189,7 @@ def test_other_results_and_other_seeds_lead_elsewhere(bars: Bars, tmp_path: Path
     path = chunk_path(tmp_path / "three", plan, 3)
     turned = pl.read_parquet(path).with_columns(sharpe=100 - pl.col("sharpe"))
     turned.write_parquet(path)
-    proposed = choice_of(plan, tmp_path / "three")
+    proposed = make_method(plan, tmp_path / "three")
     assert proposed.numbers(4).tolist() == asked[4]  # the chunk before it is not waited for
     assert proposed.numbers(5).tolist() != asked[5]
 
@@ -261,7 +261,7 @@ def test_a_damaged_chunk_teaches_nothing(bars: Bars, tmp_path: Path) -> None:
     path = chunk_path(tmp_path, plan, 0)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"000000000-000000006\.parquet: damaged result chunk"):
-        choice_of(plan, tmp_path).numbers(3)
+        make_method(plan, tmp_path).numbers(3)
 
 
 def test_ids_say_what_is_searched_and_how(bars: Bars) -> None:
@@ -278,14 +278,6 @@ def test_ids_say_what_is_searched_and_how(bars: Bars) -> None:
     ]
     assert len({plan.id for plan in plans}) == len(plans)
     assert plan_of(bars, chunk_combos=5).id == plans[0].id
-
-
-def test_a_plan_of_an_earlier_version_is_the_same_search(bars: Bars) -> None:
-    for plan in (plan_of(bars, batch=6, chunk_combos=6), plan_of(bars, "random"), plan_of(bars, "grid", budget=None)):
-        told = plan_to_dict(plan)
-        del told["search"]["batch"]  # batches of `tpe` were its chunks
-        before = plan_from_dict(told)
-        assert (before.id, before.batch, before.chunks) == (plan.id, plan.batch, plan.chunks)
 
 
 def test_few_trades_are_worse_than_any_result_and_the_worse_the_fewer() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mei_pipeline.params.grid import Axis, Grid
 from mei_pipeline.sweep.search import tpe
-from mei_pipeline.sweep.search.visited import Known
+from mei_pipeline.sweep.search.visited import VisitedCombos
 
 SWITCHED = Grid(
     [
@@ -23,45 +23,45 @@ SWITCHED = Grid(
 
 def after(grid, numbers, score):
     digits = grid.digits(np.array(numbers))
-    return tpe.learn(tpe.nothing(grid), digits, score(digits))
+    return tpe.learn(tpe.no_history(grid), digits, score(digits))
 
 
 @given(st.integers(0, 2**64), st.integers(0, 60), st.integers(0, 60))
 def test_a_batch_is_new_sorted_and_a_function_of_its_arguments(seed, run, count):
-    known = Known()
+    known = VisitedCombos()
     known.add(np.arange(run))
-    past = after(SWITCHED, range(run), lambda digits: digits[3].astype(float)) if run else tpe.nothing(SWITCHED)
-    found = tpe.propose(SWITCHED, past, known, count, seed)
+    history = after(SWITCHED, range(run), lambda digits: digits[3].astype(float)) if run else tpe.no_history(SWITCHED)
+    found = tpe.propose(SWITCHED, history, known, count, seed)
     assert len(found) == count
     assert (np.diff(found) > 0).all()
     assert not known.has(found).any()
     assert found.max(initial=0) < SWITCHED.combos
-    assert found.tolist() == tpe.propose(SWITCHED, past, known, count, seed).tolist()
+    assert found.tolist() == tpe.propose(SWITCHED, history, known, count, seed).tolist()
 
 
 def test_another_seed_proposes_others():
-    past = after(SWITCHED, range(0, 150, 3), lambda digits: digits[3].astype(float))
-    batches = [tpe.propose(SWITCHED, past, Known(), 20, seed).tolist() for seed in (1, 2)]
+    history = after(SWITCHED, range(0, 150, 3), lambda digits: digits[3].astype(float))
+    batches = [tpe.propose(SWITCHED, history, VisitedCombos(), 20, seed).tolist() for seed in (1, 2)]
     assert batches[0] != batches[1]
 
 
 def test_the_whole_grid_can_be_run_and_no_more():
-    known, past = Known(), tpe.nothing(SWITCHED)
+    known, history = VisitedCombos(), tpe.no_history(SWITCHED)
     for seed in range(SWITCHED.combos // 15):
-        found = tpe.propose(SWITCHED, past, known, 15, seed)
+        found = tpe.propose(SWITCHED, history, known, 15, seed)
         known.add(found)
-        past = tpe.learn(past, SWITCHED.digits(found), -found.astype(float))
+        history = tpe.learn(history, SWITCHED.digits(found), -found.astype(float))
     assert len(known) == SWITCHED.combos == 150
     with pytest.raises(ValueError, match="the grid of 150 has 0 left"):
-        tpe.propose(SWITCHED, past, known, 1, 0)
+        tpe.propose(SWITCHED, history, known, 1, 0)
 
 
 @given(st.lists(st.tuples(st.integers(0, 149), st.integers(-3, 3)), min_size=1, max_size=60), st.integers(1, 59))
 def test_learning_in_parts_is_learning_at_once(rows, cut):
     numbers, scores = np.array(rows).T
     digits = SWITCHED.digits(numbers)
-    whole = tpe.learn(tpe.nothing(SWITCHED), digits, scores.astype(float))
-    parts = tpe.learn(tpe.nothing(SWITCHED), digits[:, :cut], scores[:cut].astype(float))
+    whole = tpe.learn(tpe.no_history(SWITCHED), digits, scores.astype(float))
+    parts = tpe.learn(tpe.no_history(SWITCHED), digits[:, :cut], scores[:cut].astype(float))
     parts = tpe.learn(parts, digits[:, cut:], scores[cut:].astype(float))
     assert whole.combos == parts.combos == len(rows)
     for one, other in zip((whole.scores, whole.digits, *whole.counts), (parts.scores, parts.digits, *parts.counts)):  # noqa: B905 - of one length by their type
@@ -71,17 +71,17 @@ def test_learning_in_parts_is_learning_at_once(rows, cut):
 
 
 def test_what_is_held_does_not_grow_with_the_combos():
-    past = after(SWITCHED, np.arange(100_000) % 150, lambda digits: digits[3].astype(float))
-    assert past.digits.shape == (4, tpe.GOOD_MOST)
-    assert [len(of) for of in past.counts] == [3, 10, 4, 6]
+    history = after(SWITCHED, np.arange(100_000) % 150, lambda digits: digits[3].astype(float))
+    assert history.digits.shape == (4, tpe.GOOD_MOST)
+    assert [len(of) for of in history.counts] == [3, 10, 4, 6]
 
 
 def test_proposals_gather_where_the_good_ones_are():
     grid = Grid([Axis("x", tuple(range(50))), Axis("y", tuple(range(50))), Axis("z", tuple(range(50)))], {})
     rng = np.random.default_rng(1)
     numbers = rng.choice(grid.combos, 2000, replace=False)
-    past = after(grid, numbers, lambda digits: -np.abs(digits[0] - 40).astype(float) - np.abs(digits[1] - 5))
-    found = grid.digits(tpe.propose(grid, past, Known(), 1000, 3))
+    history = after(grid, numbers, lambda digits: -np.abs(digits[0] - 40).astype(float) - np.abs(digits[1] - 5))
+    found = grid.digits(tpe.propose(grid, history, VisitedCombos(), 1000, 3))
     near = (np.abs(found[0] - 40) <= 8) & (np.abs(found[1] - 5) <= 8)
     assert near.mean() > 0.85  # a twentieth is drawn from the prior
     assert near.mean() < 1.0
@@ -91,9 +91,9 @@ def test_proposals_gather_where_the_good_ones_are():
 def test_an_axis_that_does_not_vary_teaches_nothing():
     """`size` is run without `on` only, where it does not vary: it must stay as even as before."""
     off = [number for number in range(150) if SWITCHED.digits(np.array([number]))[0, 0] == 1]
-    past = after(SWITCHED, off, lambda digits: digits[3].astype(float))
-    assert past.counts[1].tolist() == [0] * 9 + [len(off)]
-    found = SWITCHED.digits(tpe.propose(SWITCHED, past, Known(), 60, 1))
+    history = after(SWITCHED, off, lambda digits: digits[3].astype(float))
+    assert history.counts[1].tolist() == [0] * 9 + [len(off)]
+    found = SWITCHED.digits(tpe.propose(SWITCHED, history, VisitedCombos(), 60, 1))
     assert set(found[1, found[0] == 1].tolist()) == {9}
     assert len(set(found[1, found[0] == 0].tolist())) > 4
     assert (found[3] >= 3).mean() > 0.6
@@ -105,8 +105,8 @@ def test_a_condition_is_learned():
     axes = [Axis(f"noise{index}", tuple(range(6))) for index in range(6)]
     grid = Grid([*SWITCHED.axes, *axes], {"size": 99})
     numbers = rng.choice(grid.combos, 3000, replace=False)
-    past = after(grid, numbers, lambda digits: np.where(digits[0] == 0, digits[1] == 7, 0.5).astype(float))
-    found = grid.digits(tpe.propose(grid, past, Known(), 500, 5))
+    history = after(grid, numbers, lambda digits: np.where(digits[0] == 0, digits[1] == 7, 0.5).astype(float))
+    found = grid.digits(tpe.propose(grid, history, VisitedCombos(), 500, 5))
     assert ((found[0] == 0) & (np.abs(found[1] - 7) <= 1)).mean() > 0.75
 
 
@@ -128,8 +128,8 @@ def test_numbers_in_order_are_a_scale(values, expected):
 def test_axes_of_one_and_of_ten_thousand_values():
     grid = Grid([Axis("one", (1,)), Axis("many", tuple(range(10_000))), Axis("two", (0, 1))], {})
     numbers = np.arange(0, grid.combos, 40)
-    past = after(grid, numbers, lambda digits: -np.abs(digits[1] - 7000.0))
-    found = grid.digits(tpe.propose(grid, past, Known(), 400, 1))
+    history = after(grid, numbers, lambda digits: -np.abs(digits[1] - 7000.0))
+    found = grid.digits(tpe.propose(grid, history, VisitedCombos(), 400, 1))
     assert (np.abs(found[1] - 7000) < 300).mean() > 0.8
     assert len(np.unique(found[1])) > 100
 

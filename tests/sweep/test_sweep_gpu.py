@@ -23,11 +23,11 @@ from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep import speeds
-from mei_pipeline.sweep.launches import Chunk, Local
+from mei_pipeline.sweep.combo_runner import ComboRunner
+from mei_pipeline.sweep.launches import Chunk, LocalRunner
 from mei_pipeline.sweep.plan import make_plan
 from mei_pipeline.sweep.results import CHUNKS, chunk_done, read_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
-from mei_pipeline.sweep.simulator import Simulator
 
 FROM_MS = START_MS + 10 * DAY_MS
 MANY = {
@@ -108,8 +108,8 @@ def test_a_search_by_tpe_depends_neither_on_the_device_nor_on_the_launch(setting
     given = {"axes": MANY, "method": "tpe", "budget": 24, "batch": 2, "min_trades": 0, "chunk_combos": 1}
     search = search_of(settings, 2, ("AAA",), **given)
     found = [
-        swept(settings, search, device=device, launch=launch)
-        for device, launch in (("cpu", 0), ("cuda", 0), ("cuda", 3))
+        swept(settings, search, device=engine, launch=launch)
+        for engine, launch in (("cpu", 0), ("cuda", 0), ("cuda", 3))
     ]
     assert len(found[0]) == 24
     assert found[1:] == found[:1] * 2
@@ -147,7 +147,7 @@ def test_memory_that_another_process_takes_ends_a_sweep_with_advice(settings, se
 def test_a_lost_gpu_leaves_finished_chunks_and_the_next_run_does_the_rest(settings, search, cupy):
     plan = search[0]
     cupy.lost_after = 8  # preparing takes one launch, a chunk four of its one tile: in the second one
-    with pytest.raises(Retryable, match=r"the GPU was lost .*repeat the command to run the rest"):
+    with pytest.raises(Retryable, match=r"the GPU was lost .*the same command goes on"):
         run_sweep(settings, *search, device="cuda", launch=5)
     folder = sweep_folder(settings.sweeps, plan)
     assert [chunk_done(folder, plan, index) for index in range(plan.chunks)] == [True, False, False]
@@ -159,7 +159,7 @@ def test_a_lost_gpu_leaves_finished_chunks_and_the_next_run_does_the_rest(settin
 
 def test_a_gpu_that_can_not_be_had_ends_a_sweep_before_it_begins(settings, search, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(ConfigError, match="--device cuda: no GPU in use"):
+    with pytest.raises(ConfigError, match="--engine cuda: no GPU in use"):
         run_sweep(settings, *search, device="cuda")
     assert not settings.sweeps.exists()
 
@@ -203,13 +203,13 @@ def test_auto_takes_what_was_faster_before(settings, many, cupy, cpu, cuda, name
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"x": {"cpu": 1}}', None])
 def test_speeds_that_can_not_be_read_or_are_old_are_measured_anew(settings, many, cupy, text):
     assert cupy.launches == []
-    kind = Simulator(settings, *many, choose_device(settings, "auto", "ema_cross")).kind
-    speeds.keep(settings, kind, speeds.Speeds(1.0, 2.0, 0.0))
-    assert speeds.kept(settings, kind) is None  # of 1970
+    kind = ComboRunner(settings, *many, choose_device(settings, "auto", "ema_cross")).kind
+    speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, 0.0))
+    assert speeds.read_speeds(settings, kind) is None  # of 1970
     if text is not None:
         (settings.cache / speeds.FILE).write_text(text)
-    speeds.keep(settings, kind, fresh := speeds.Speeds(3.0, 4.0, time.time()))
-    assert speeds.kept(settings, kind) == fresh
+    speeds.write_speeds(settings, kind, fresh := speeds.Speeds(3.0, 4.0, time.time()))
+    assert speeds.read_speeds(settings, kind) == fresh
     assert len(figures(settings)) == 1
 
 
@@ -244,17 +244,17 @@ def test_searches_whose_speeds_differ_are_of_different_kinds(settings, many):
         (replace(many[0], exit_interval="15m"), *many[1:]),
     ]
     choice = choose_device(settings, "auto", "ema_cross")
-    assert len({Simulator(settings, *search, choice).kind.key for search in searches}) == len(searches)
-    longer = Simulator(settings, *search_of(settings, 3, ("AAA",), axes=MANY), choice)
-    assert longer.kind == Simulator(settings, *many, choice).kind
+    assert len({ComboRunner(settings, *search, choice).kind.key for search in searches}) == len(searches)
+    longer = ComboRunner(settings, *search_of(settings, 3, ("AAA",), axes=MANY), choice)
+    assert longer.kind == ComboRunner(settings, *many, choice).kind
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["unknown", "known to be faster"])
 @pytest.mark.parametrize(("status", "says"), [(2, "too little memory of the GPU"), (46, "the GPU is taken")])
 def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, says, known):
     if known:
-        kind = Simulator(settings, *many, choose_device(settings, "auto", "ema_cross")).kind
-        speeds.keep(settings, kind, speeds.Speeds(1.0, 2.0, time.time()))
+        kind = ComboRunner(settings, *many, choose_device(settings, "auto", "ema_cross")).kind
+        speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, time.time()))
     cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
     done = run_sweep(settings, *many)
     assert done.device.startswith(f"cpu ({says}")
@@ -272,34 +272,34 @@ def test_auto_does_without_a_gpu_whose_memory_is_taken_meanwhile(settings, many,
 
 
 def test_a_gpu_that_is_not_used_any_more_has_its_memory_back(settings, many, cupy):
-    for device in ("auto", "cuda"):
-        simulator = Simulator(settings, *many, choose_device(settings, device, "ema_cross"))
-        simulator.prepare()
+    for engine in ("auto", "cuda"):
+        combo_runner = ComboRunner(settings, *many, choose_device(settings, engine, "ema_cross"))
+        combo_runner.prepare()
         assert cupy.kept() > 0
-        simulator.close()
+        combo_runner.close()
         assert cupy.kept() + cupy.pooled == 0
 
 
 def test_a_launch_that_waited_while_the_sweep_was_stopped_is_not_run(settings, many):
-    simulator = Simulator(settings, *many, choose_device(settings, "cpu", "ema_cross"))
-    simulator.prepare()
-    simulator.stop = lambda: True
+    combo_runner = ComboRunner(settings, *many, choose_device(settings, "cpu", "ema_cross"))
+    combo_runner.prepare()
+    combo_runner.stop = lambda: True
     with pytest.raises(Retryable, match="stopped; finished chunks are on disk"):
-        simulator.run(simulator.encode(np.arange(1)))
+        combo_runner.run(combo_runner.encode(np.arange(1)))
 
 
 def test_a_launch_after_one_that_failed_is_run(settings, many):
     plan = many[0]
-    simulator = Simulator(settings, *many, choose_device(settings, "cpu", "ema_cross"))
+    combo_runner = ComboRunner(settings, *many, choose_device(settings, "cpu", "ema_cross"))
     launch = [Chunk(0, np.array(plan.chunk(0)))]
-    with Local(simulator, settings.home / "sweep") as local:
+    with LocalRunner(combo_runner, settings.home / "sweep") as local:
         local.prepare()
-        stopped = simulator.stop
-        simulator.stop = lambda: True
+        stopped = combo_runner.stop
+        combo_runner.stop = lambda: True
         for future in local.submit(launch):
             with pytest.raises(Retryable):
                 future.result()
-        simulator.stop = stopped
+        combo_runner.stop = stopped
         for future in local.submit(launch):
             future.result()
     assert chunk_done(settings.home / "sweep", plan, 0)

@@ -14,7 +14,7 @@ from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.storage import Store
-from mei_pipeline.sweep.inputs import Inputs, publish
+from mei_pipeline.sweep.inputs import SweepInputs, publish_inputs
 from mei_pipeline.sweep.plan import make_plan
 from mei_pipeline.sweep.results import CHUNKS, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
@@ -32,13 +32,13 @@ def test_a_launch_of_which_some_files_are_written_goes_on(mei_settings: Settings
     if method == "tpe":
         given |= {"method": method, "budget": 11, "batch": 1, "min_trades": 0, "lag": 4, "chunk_combos": 1}
     plan = make_plan(spec(**given), bars, FROM_MS, FROM_MS + 2 * DAY_MS)
-    inputs = Inputs(
+    inputs = SweepInputs(
         plan,
         cut_window(bars, plan.from_ms, plan.to_ms, least_days=1),
         build_features(bars, plan.columns(), settings.features),
     )
     store = Store(mei_settings.home / "shared")
-    note = publish(store, inputs)
+    note = publish_inputs(store, inputs)
     expected = files_of(
         run_sweep(
             settings.model_copy(update={"home": settings.home / "whole"}),

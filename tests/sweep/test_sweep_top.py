@@ -38,7 +38,7 @@ def test_an_axis_that_does_nothing_makes_no_second_result(tmp_path: Path, chunk:
     assert listed(best) == list(groups.select("combo", "len").iter_rows())
     assert [count for _, count in listed(best)] == [2] * 6
     assert best.rows.drop(STANDS_FOR).equals(results.rows(groups["combo"].to_list()))
-    assert (best.few, best.left_out) == (0, "")
+    assert (best.excluded, best.exclusion_note) == (0, "")
 
 
 def test_results_differ_where_one_metric_does(tmp_path: Path) -> None:
@@ -73,17 +73,17 @@ def test_what_the_search_does_not_count_is_not_best(tmp_path: Path) -> None:
     results = store(tmp_path, plan, figures)
     best = find_best(results, 5)
     assert best.rows["combo"].to_list() == [10, 11]
-    assert best.left_out == "left out: 10 combos with fewer than 100 closed trades (min_trades)"
+    assert best.exclusion_note == "excluded: 10 combos with fewer than 100 closed trades (min_trades)"
     every = find_best(results, 5, every=True)
     assert listed(every) == [(combo, 1) for combo in range(5)]
-    assert every.left_out == ""
+    assert every.exclusion_note == ""
     # Only tpe counts them so.
     assert find_best(store(tmp_path / "grid", plan_of(), figures), 5).rows["combo"].to_list() == [0, 1, 2, 3, 4]
 
 
 def test_nothing_has_trades_enough(tmp_path: Path) -> None:
     best = find_best(store(tmp_path, plan_of(**TPE), lambda _: {"trades": 99}), 5)
-    assert (best.rows.height, best.few, best.min_trades) == (0, 12, 100)
+    assert (best.rows.height, best.excluded, best.min_trades) == (0, 12, 100)
     assert {"combo", STANDS_FOR, *DOCS} <= set(best.rows.columns)
 
 

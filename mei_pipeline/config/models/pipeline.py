@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, WithJsonSchema, model_validator
 
 from mei_pipeline.candles.intervals import INTERVALS, iso
-from mei_pipeline.config.base import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
+from mei_pipeline.config.fields import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
 from mei_pipeline.config.models.sources import Source
 
 
-class Window(FileModel):
+class WindowConfig(FileModel):
     """Which slice of the lake a night works on, and when it refuses to."""
 
     days: Annotated[int, Field(ge=2, le=3650)] = 300
@@ -24,7 +24,7 @@ class Window(FileModel):
     """Greatest age of the newest bar at the as-of time; an older lake stops the night."""
 
     @model_validator(mode="after")
-    def _leaves_a_sample(self) -> "Window":
+    def _leaves_a_sample(self) -> "WindowConfig":
         if self.holdout_days >= self.days:
             raise flaws({"holdout_days": f"{self.holdout_days} leaves nothing of {self.days} days to search"})
         return self
@@ -55,10 +55,10 @@ class Retention(FileModel):
 _ADDRESS = re.compile(r"auto|(ray://)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
 
-class Engine(FileModel):
-    """What runs the combos of a sweep: this machine, or a Ray cluster that is already there."""
+class Compute(FileModel):
+    """Where the combos of a sweep run: this machine, or a Ray cluster that is already there."""
 
-    run: Literal["local", "ray"] = "local"
+    backend: Literal["local", "ray"] = "local"
     """`local`: this machine; `ray`: the cluster at `address`."""
     address: str = "auto"
     """Where the cluster is: `HOST:PORT` of its head, for a machine that has joined it; `auto` for the cluster that this
@@ -72,7 +72,7 @@ class Engine(FileModel):
     twice as many as it can run at once."""
 
     @model_validator(mode="after")
-    def _possible(self) -> "Engine":
+    def _possible(self) -> "Compute":
         found = {}
         if not _ADDRESS.fullmatch(self.address):
             found["address"] = f"{self.address!r} is not allowed; auto, HOST:PORT or ray://HOST:PORT"
@@ -111,10 +111,10 @@ class PipelineConfig(FileModel):
     """Symbols that nights may use: `all` of the lake, or a list."""
     sources: tuple[Source, ...] = ()
     """Where an ingest fetches from, in order; each names its venue."""
-    window: Window = Window()
+    window: WindowConfig = WindowConfig()
     """The slice of the lake that a night works on."""
-    engine: Engine = Engine()
-    """What runs the combos of a sweep."""
+    compute: Compute = Compute()
+    """Where the combos of a sweep run."""
     profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
     """Kinds of night by name: `mei nightly --profile NAME`."""
     automation: Switch = False
@@ -122,7 +122,7 @@ class PipelineConfig(FileModel):
     alerts: Annotated[
         tuple[SecretStr, ...],
         BeforeValidator(_secrets),
-        WithJsonSchema({"type": "array", "items": {"type": "string", "words": "an Apprise URL"}}),
+        WithJsonSchema({"type": "array", "items": {"type": "string", "x-allowed": "an Apprise URL"}}),
     ] = ()
     """Apprise URLs of who is told of failed runs, moves of lanes and holds, such as `ntfy://topic`. They hold secrets:
     keep the file from others. They need the extra `alerts`."""

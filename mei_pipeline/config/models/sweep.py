@@ -4,15 +4,16 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, WithJsonSchema, field_validator, model_validator
 
 from mei_pipeline.candles.intervals import Intervals, interval_problems
-from mei_pipeline.config.base import (
+from mei_pipeline.config.fields import (
     FileModel,
     Interval,
     MarketValues,
-    Name,
+    Number,
     Scalar,
+    StrategyName,
     Symbol,
     SymbolValues,
     Values,
@@ -42,21 +43,21 @@ _TAKE = {
 }
 
 
-class Range(FileModel):
+class AxisRange(FileModel):
     """Evenly spaced values of an axis."""
 
-    from_: Annotated[float | int, Field(alias="from")]
+    from_: Annotated[Number, Field(alias="from")]
     """First value."""
-    to: float | int
+    to: Number
     """Last value at most; included when a step meets it."""
-    step: Annotated[float | int, Field(gt=0)]
+    step: Annotated[float | int, Field(gt=0), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
     """Distance between values."""
     when: Values = Field(default_factory=dict)
     """Values that other parameters must have for this axis to vary; elsewhere it has its value of `params` or its
     default."""
 
     @model_validator(mode="after")
-    def _ascending(self) -> "Range":
+    def _ascending(self) -> "AxisRange":
         if self.to < self.from_:
             raise flaws({"to": f"{self.to:g} is below `from`, {self.from_:g}; the range is empty"})
         if (self.to - self.from_) / self.step >= MAX_AXIS_VALUES:
@@ -74,7 +75,7 @@ class Range(FileModel):
 AxisValues = Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=MAX_AXIS_VALUES)]
 
 
-class Listed(FileModel):
+class AxisList(FileModel):
     """Listed values of an axis."""
 
     values: AxisValues
@@ -85,15 +86,15 @@ class Listed(FileModel):
 
 def _axis_shape(value: object) -> str:
     """Which form of an axis was meant: of the two mappings the one that has more of the keys."""
-    if isinstance(value, Range | Listed):
-        return "range" if isinstance(value, Range) else "listed"
+    if isinstance(value, AxisRange | AxisList):
+        return "range" if isinstance(value, AxisRange) else "listed"
     if not isinstance(value, Mapping):
         return "list"
     return "range" if len({"from", "from_", "to", "step"} & value.keys()) > ("values" in value) else "listed"
 
 
 Axis = Annotated[
-    Annotated[AxisValues, Tag("list")] | Annotated[Range, Tag("range")] | Annotated[Listed, Tag("listed")],
+    Annotated[AxisValues, Tag("list")] | Annotated[AxisRange, Tag("range")] | Annotated[AxisList, Tag("listed")],
     Discriminator(_axis_shape),
 ]
 
@@ -118,7 +119,7 @@ class SweepSpec(FileModel):
 
     model_config = ConfigDict(json_schema_extra=_add_methods)
 
-    strategy: Name
+    strategy: StrategyName
     """Strategy to search: a module of kernels/strategies."""
     venue: Venue | None = None
     """Venue whose bars are used; when left out, the one of pipeline.yaml."""
@@ -160,7 +161,7 @@ class SweepSpec(FileModel):
     """Parameters that are the same for every combo, where they differ from their defaults."""
     symbol_params: dict[Symbol, SymbolValues] = Field(default_factory=dict)
     """Parameters of single symbols; they win over `params` and `axes`. A symbol that sits out is passed over."""
-    axes: Annotated[dict[str, Axis], Field(min_length=1, json_schema_extra={"slot": "axes"})]
+    axes: Annotated[dict[str, Axis], Field(min_length=1, json_schema_extra={"x-parameters": "axes"})]
     """Parameters that are searched: each a list of values, `{values: [...]}` or `{from, to, step}`, the last two also
     with `when: {path: value}`. Feature windows are always listed."""
     chunk_combos: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
@@ -184,10 +185,10 @@ class SweepSpec(FileModel):
     def _distinct(cls, axes: dict[str, Any]) -> dict[str, Any]:
         found = {}
         for path, axis in axes.items():
-            values = axis if isinstance(axis, tuple) else axis.values if isinstance(axis, Listed) else ()
+            values = axis if isinstance(axis, tuple) else axis.values if isinstance(axis, AxisList) else ()
             twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
             if twice is not None:
-                found[f"{path}.values" if isinstance(axis, Listed) else path] = f"{twice} is listed twice"
+                found[f"{path}.values" if isinstance(axis, AxisList) else path] = f"{twice} is listed twice"
         if found:
             raise flaws(found)
         return axes

@@ -1,4 +1,4 @@
-"""Random numbers that are the same wherever a sweep goes on: only streams that numpy promises never to change."""
+"""Random numbers that are equal on every machine and version of numpy, so that a resumed sweep repeats them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,22 +9,25 @@ Words = NDArray[np.uint16]
 
 
 def stream(seed: int) -> np.random.PCG64:
-    """A stream of random bits.
+    """Return a stream of random bits.
 
-    The raw output of a bit generator is stable across versions of numpy; the methods of `numpy.random.Generator` are
-    not (NEP 19).
+    numpy guarantees the raw output of a bit generator across versions, but not the methods of `numpy.random.Generator`
+    (NEP 19).
     """
     return np.random.PCG64(np.random.SeedSequence(seed))
 
 
 def words(bits: np.random.PCG64, shape: tuple[int, ...]) -> Words:
-    """Uniform integers below 65,536 of any shape."""
+    """Return uniform integers below 65,536 of any shape."""
     count = int(np.prod(shape))
     drawn = np.asarray(bits.random_raw(-(-count * _BITS // 64))).astype("<u8").view("<u2")
     return drawn[:count].reshape(shape).astype(np.uint16, copy=False)
 
 
 def below(bits: np.random.PCG64, limit: int, count: int) -> NDArray[np.int64]:
-    """`count` integers from 0 to `limit` - 1, for a limit of at most a million; uneven by less than one in 4,000."""
+    """Return `count` integers from 0 to `limit` - 1, for a limit of at most a million.
+
+    The bias is less than one in 4,000.
+    """
     drawn = np.asarray(bits.random_raw(-(-count // 2))).astype("<u8").view("<u4")[:count]
     return ((drawn.astype(np.uint64) * np.uint64(limit)) >> np.uint64(32)).astype(np.int64)

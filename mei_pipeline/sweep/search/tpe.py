@@ -1,26 +1,26 @@
 """A tree-structured Parzen estimator that proposes thousands of combos at once.
 
-Of the combos run so far the best are *good*, the others *bad*; combos are proposed where the density l(x) of the good
-is high in relation to the density g(x) of the bad, which is where the expected improvement is greatest. Source:
-Bergstra, Bardenet, Bengio and Kégl, Algorithms for Hyper-Parameter Optimization, NIPS 2011, section 4. An axis that
-does not vary in a combo is left out of that combo's densities: the tree.
+The best combos so far are *good*, the others *bad*. The estimator proposes combos where the density l(x) of good combos
+is high relative to the density g(x) of bad ones: there the expected improvement is greatest. An axis that does not vary
+in a combo is left out of the densities of that combo; this is the tree. Source: Bergstra, Bardenet, Bengio and Kégl,
+Algorithms for Hyper-Parameter Optimization, NIPS 2011, section 4.
 
-Candidates are drawn from the joint density of the good, a mixture with one product of kernels around each of them, as
-Optuna does by default (Falkner, Klein and Hutter, BOHB, ICML 2018). So values that are good together stay together, and
-a batch spreads over as many centres as there are good combos. Of `CANDIDATES` candidates for a place the one with the
-greatest l/g is taken, where both densities are those of single axes: on a grid these are counts of values, and neither
-time nor memory depends on how many combos were run.
+Proposals are drawn from the joint density of the good combos, a mixture with one product of kernels around each of
+them. This keeps values together that are good together, and spreads a batch over all good combos. Optuna does the same
+by default (Falkner, Klein and Hutter, BOHB, ICML 2018). Of `CANDIDATES` draws, the one with the greatest l/g is
+proposed. Both densities of this ratio are those of single axes. On a grid they are counts of values, so that time and
+memory do not depend on the number of combos so far.
 
-What keeps a batch diverse: a part of it is drawn from the prior, no combo comes twice or was run before, and when most
-of what was drawn is a repetition the next draws choose among half as many candidates. What the model still repeats is
-replaced by combos drawn evenly from the whole grid.
+Three rules keep a batch diverse. A part of it is drawn from the prior. No combo is proposed twice. If most draws are
+repetitions, the next draws have half as many candidates. If repetitions remain, combos from the complete grid replace
+them.
 
-Axes of numbers listed in order are scales: a kernel is a normal density cut off at the ends, whose width follows
-Scott's rule (Scott, Multivariate Density Estimation, 1992). Other axes are categories: a kernel keeps the value but for
-a part that a prior of weight one leaves to all values, as in Optuna.
+An axis of numbers in order is a scale. Its kernel is a normal density, cut off at the ends, with a width by Scott's
+rule (Scott, Multivariate Density Estimation, 1992). Any other axis is a category. Its kernel keeps the value, except
+for the part that a prior of weight one gives to all values, as in Optuna.
 
-The tables that decide are rounded to integers, so the last bit of a logarithm, in which processors differ, decides
-nothing.
+All tables that decide are rounded to integers: processors differ in the last bit of a logarithm, and proposals must not
+depend on it.
 """
 
 import math
@@ -36,42 +36,42 @@ from kernels.params import Value
 from mei_pipeline.params.grid import Grid
 from mei_pipeline.sweep.search.permutation import Permutation
 from mei_pipeline.sweep.search.random_streams import below, stream, words
-from mei_pipeline.sweep.search.visited import Known, new
+from mei_pipeline.sweep.search.visited import VisitedCombos, unvisited
 
 STARTUP = 10
 """Combos that are drawn from the prior before there is a model."""
 GOOD_PART = 10
-"""One in how many combos is good, up to `GOOD_MOST`."""
+"""One in this many combos is good, up to `GOOD_MOST`."""
 GOOD_MOST = 16
 """Most combos that are good."""
 CANDIDATES = 8
-"""Candidates for each proposal."""
+"""Draws for each proposal."""
 EXPLORED_PART = 20
-"""One in how many proposals is drawn from the prior."""
+"""One in this many proposals is drawn from the prior."""
 
 _PRIOR_WEIGHT = 1.0
-_BANDWIDTH = 1.5  # times Scott's width; in steps of the axis, and never less than
-_LEAST_BANDWIDTH = 0.45
+_BANDWIDTH = 1.5  # factor of Scott's width
+_LEAST_BANDWIDTH = 0.45  # steps of the axis
 _REACH = 4.0  # widths at which a kernel ends
-_UNIT = 1 << 16  # of a rounded logarithm
-_FINE, _FINEST = 12, 16  # bits of a table of quantiles, of short axes and of long ones
-_LONG = 256
-_BLOCK = 4096  # proposals that are made together: their candidates stay in a core's cache
-_ROUNDS = 8  # of drawing again what was a repetition
-_SCANNED = 1 << 16
+_UNIT = 1 << 16  # units per 1.0 of a rounded logarithm
+_FINE, _FINEST = 12, 16  # bits of a table of quantiles, for short and for long axes
+_LONG = 256  # values of a short axis at most
+_BLOCK = 4096  # proposals drawn together: their candidates fit into the cache of a core
+_ROUNDS = 8  # attempts to replace repetitions
+_SCANNED = 1 << 16  # places of the random order that are searched at a time
 
 Digits = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Past:
-    """What proposals are made from; its size does not depend on how many combos were run.
+class History:
+    """Summary of the combos run so far; its size does not depend on their number.
 
     Attributes:
-        combos: How many were run.
-        scores: [G] scores of the best, best first; of equal ones the first that came.
-        digits: [A, G] their settled digits (`Grid.digits`).
-        counts: For each axis how often each value was run, and last how often the axis did not vary.
+        combos: Number of combos.
+        scores: [G] scores of the best combos, best first; equal scores in the order in which they were run.
+        digits: [A, G] settled digits of these combos (`Grid.digits`).
+        counts: For each axis the number of combos with each value, and last the number in which it did not vary.
     """
 
     combos: int
@@ -84,9 +84,9 @@ class _Axis(NamedTuple):
     """The densities of one axis.
 
     Attributes:
-        shift: Bits by which a word of 16 bits is moved to be a place in a row of `quantiles`.
+        shift: Bits by which a 16-bit word is shifted to index a row of `quantiles`.
         row: [good] row of each good combo, times the length of a row.
-        quantiles: Values at even quantiles of the kernel around each distinct good value, row after row.
+        quantiles: Values at even quantiles of the kernel around each distinct good value, row by row.
         gain: [V + 1] rounded logarithm of l/g of each value; 0 where the axis does not vary.
     """
 
@@ -96,46 +96,47 @@ class _Axis(NamedTuple):
     gain: NDArray[np.int32]
 
 
-def nothing(grid: Grid) -> Past:
-    """The past of a search that has run nothing."""
+def no_history(grid: Grid) -> History:
+    """Return the history of a search that has run no combo."""
     counts = tuple(np.zeros(len(axis.values) + 1, dtype=np.int64) for axis in grid.axes)
-    return Past(0, np.zeros(0), np.zeros((len(grid.axes), 0), dtype=np.int64), counts)
+    return History(0, np.zeros(0), np.zeros((len(grid.axes), 0), dtype=np.int64), counts)
 
 
-def learn(past: Past, digits: Ints, scores: Floats) -> Past:
-    """The past with K more combos.
+def learn(history: History, digits: Ints, scores: Floats) -> History:
+    """Return the history with K more combos.
 
     Args:
-        past: What was run before them.
+        history: Combos before them.
         digits: [A, K] settled digits.
-        scores: [K] greater is better; no NaN.
+        scores: [K] scores, greater is better, without NaN.
     """
-    together = np.concatenate([past.scores, scores])
-    best = np.argsort(-together, kind="stable")[:GOOD_MOST]
+    all_scores = np.concatenate([history.scores, scores])
+    best = np.argsort(-all_scores, kind="stable")[:GOOD_MOST]
     counts = tuple(
-        before + np.bincount(of, minlength=len(before)) for before, of in zip(past.counts, digits, strict=True)
+        counts_before + np.bincount(of_axis, minlength=len(counts_before))
+        for counts_before, of_axis in zip(history.counts, digits, strict=True)
     )
-    kept = np.concatenate([past.digits, digits], axis=1)[:, best]
-    return Past(past.combos + len(scores), together[best], kept, counts)
+    kept = np.concatenate([history.digits, digits], axis=1)[:, best]
+    return History(history.combos + len(scores), all_scores[best], kept, counts)
 
 
-def propose(grid: Grid, past: Past, known: Known, count: int, seed: int) -> Ints:
-    """Numbers of `count` combos to run next, ascending; a function of its arguments and nothing else.
+def propose(grid: Grid, history: History, known: VisitedCombos, count: int, seed: int) -> Ints:
+    """Return the numbers of `count` combos to run next, ascending. The result depends on the arguments alone.
 
     Args:
-        grid: The grid; it must have `count` combos that are not known.
-        past: What came of earlier combos.
-        known: Combos that must not come again.
-        count: How many.
-        seed: Of this batch.
+        grid: The grid; at least `count` of its combos must be unvisited.
+        history: Earlier combos.
+        known: Combos that must not be proposed again.
+        count: Number of combos.
+        seed: Seed of this batch.
     """
     bits = stream(seed)
     taken = np.zeros(0, dtype=np.int64)
-    startup = past.combos < STARTUP
+    startup = history.combos < STARTUP
     explored = count if startup else count // EXPLORED_PART
     taken = _filled(taken, known, explored, lambda wanted, _: _from_prior(grid, bits, wanted))
     if not startup:
-        model = _model(grid, past)
+        model = _model(grid, history)
 
         def best(wanted: int, repeats: int) -> Ints:
             return _best(grid, model, bits, wanted, max(CANDIDATES >> repeats, 1))
@@ -145,49 +146,49 @@ def propose(grid: Grid, past: Past, known: Known, count: int, seed: int) -> Ints
     while len(taken) < count:
         places = np.arange(start, min(start + _SCANNED, grid.combos))
         if not len(places):
-            raise ValueError(f"{count} combos to propose; the grid of {grid.combos} has {len(taken)} left")
-        taken = np.concatenate([taken, new(order.at(places), known, taken)])[:count]
+            raise ValueError(f"propose: too few combos left: {len(taken)} of {count} in a grid of {grid.combos}")
+        taken = np.concatenate([taken, unvisited(order.at(places), known, taken)])[:count]
         start += _SCANNED
     return np.sort(taken)
 
 
-def _filled(taken: Ints, known: Known, count: int, draw: Callable[[int, int], Ints]) -> Ints:
-    """Draw until there are `count` combos, or until most of what was drawn has been a repetition for too often."""
+def _filled(taken: Ints, known: VisitedCombos, count: int, draw: Callable[[int, int], Ints]) -> Ints:
+    """Add draws until there are `count` combos, or until most draws were repetitions for `_ROUNDS` times."""
     repeats = 0
     while len(taken) < count and repeats < _ROUNDS:
         wanted = min(count - len(taken), _BLOCK)
-        found = new(draw(wanted, repeats), known, taken)
-        taken = np.concatenate([taken, found])
-        repeats += 2 * len(found) < wanted
+        fresh = unvisited(draw(wanted, repeats), known, taken)
+        taken = np.concatenate([taken, fresh])
+        repeats += 2 * len(fresh) < wanted
     return taken
 
 
 def _from_prior(grid: Grid, bits: np.random.PCG64, count: int) -> Ints:
-    """Every value of an axis is as likely as the others; numbers may come more than once."""
+    """Draw every value of an axis with equal probability; numbers may repeat."""
     digits = np.stack([below(bits, len(axis.values), count) for axis in grid.axes])
     grid.settle(digits)
     return grid.numbers(digits)
 
 
 def _best(grid: Grid, model: Sequence[_Axis], bits: np.random.PCG64, count: int, candidates: int) -> Ints:
-    """The best of some candidates, `count` times; numbers may come more than once."""
+    """Return the best of some candidates, `count` times; numbers may repeat."""
     drawn = candidates * count
-    centre = below(bits, len(model[0].row), drawn)
+    good_combo = below(bits, len(model[0].row), drawn)
     digits = np.empty((len(model), drawn), dtype=np.int16)
     for axis, digit, word in zip(model, digits, words(bits, digits.shape), strict=True):
-        place = axis.row[centre] + (word >> axis.shift)
+        place = axis.row[good_combo] + (word >> axis.shift)
         axis.quantiles.take(place, out=digit, mode="clip")
     grid.settle(digits)
     gain = np.zeros(drawn, dtype=np.int32)
     for axis, digit in zip(model, digits, strict=True):
         gain += axis.gain[digit]
-    which = gain.reshape(candidates, count).argmax(axis=0) * count + np.arange(count)
-    return grid.numbers(digits[:, which])
+    best = gain.reshape(candidates, count).argmax(axis=0) * count + np.arange(count)
+    return grid.numbers(digits[:, best])
 
 
-def _model(grid: Grid, past: Past) -> list[_Axis]:
-    good = min(-(-past.combos // GOOD_PART), GOOD_MOST)
-    parts = zip(grid.axes, past.digits[:, :good], past.counts, strict=True)
+def _model(grid: Grid, history: History) -> list[_Axis]:
+    good = min(-(-history.combos // GOOD_PART), GOOD_MOST)
+    parts = zip(grid.axes, history.digits[:, :good], history.counts, strict=True)
     return [_axis(axis.values, digits, counts) for axis, digits, counts in parts]
 
 
@@ -226,7 +227,7 @@ def _axis(values: Sequence[Value], good: Ints, counts: Ints) -> _Axis:
 
 
 def is_scale(values: Sequence[Value]) -> bool:
-    """Whether the values are numbers listed in order, so that neighbours are alike."""
+    """Return True if the values are numbers in order, so that neighbours are similar."""
     if any(isinstance(value, bool | str) for value in values):
         return False
     steps = np.diff(np.array(values, dtype=np.float64))
@@ -234,7 +235,7 @@ def is_scale(values: Sequence[Value]) -> bool:
 
 
 def _width(counts: Ints | Floats) -> float:
-    """Width of a kernel, in steps of the axis, for values that came so often each."""
+    """Return the width of a kernel in steps of the axis, from the number of combos with each value."""
     total = float(counts.sum())
     if total == 0.0:
         return float(len(counts))
@@ -245,31 +246,31 @@ def _width(counts: Ints | Floats) -> float:
 
 
 def _normal(width: float, size: int) -> Floats:
-    """A normal density at whole steps, [2 r + 1], as far as it reaches on an axis of `size` values."""
+    """Return a normal density at whole steps, [2 r + 1], as far as it reaches on an axis of `size` values."""
     reach = min(math.ceil(_REACH * width), size - 1)
-    found = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
-    return np.asarray(found / found.sum())
+    density = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
+    return np.asarray(density / density.sum())
 
 
 def _around(kernel: Floats, centre: int, size: int) -> Floats:
-    """The kernel around one value of an axis, cut off at its ends; even where the axis does not vary."""
+    """Return the kernel around one value of an axis, cut off at the ends; uniform where the axis does not vary."""
     if centre == size:
         return np.full(size, 1.0 / size)
     reach = len(kernel) // 2
-    found = np.zeros(size + 2 * reach)
-    found[centre : centre + len(kernel)] = kernel
-    found = found[reach : reach + size]
-    return np.asarray(found / found.sum())
+    density = np.zeros(size + 2 * reach)
+    density[centre : centre + len(kernel)] = kernel
+    density = density[reach : reach + size]
+    return np.asarray(density / density.sum())
 
 
 def _inside(kernel: Floats, size: int) -> Floats:
-    """[V] how much of the kernel around each value lies on the axis."""
+    """Return [V] the part of the kernel around each value that lies on the axis."""
     reach = len(kernel) // 2
     return np.asarray(np.convolve(np.ones(size), kernel)[reach : reach + size])
 
 
 def _quantiles(density: Floats, bits: int) -> Digits:
-    """[2^bits] values at even quantiles of a density over the values of an axis."""
+    """Return [2^bits] values at even quantiles of a density over the values of an axis."""
     edges = np.rint(np.cumsum(density) * (1 << bits)).astype(np.int64)
     edges[-1] = 1 << bits
     return np.repeat(np.arange(len(density)), np.diff(edges, prepend=0)).astype(np.int16)

@@ -1,6 +1,6 @@
-"""Run combos of a plan by their numbers, on processors or a GPU, and find out which of them is faster.
+"""Run combos of a plan by their numbers on the CPU or a GPU, and choose the faster of the two.
 
-The bench and the sweep use the same class, so a bench measures the path of a sweep.
+The benchmark and the sweep use the same class, so that the benchmark measures what a sweep does.
 """
 
 import math
@@ -23,29 +23,29 @@ from mei_pipeline.simulation.window import Window
 from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.plan import SweepPlan
 
-FILLS = 1 << 17
+GPU_COMBOS = 1 << 17
 """Combos that fill a GPU: an H200 has room for 50,688 threads of these kernels at once."""
 
-_TELLING = 1 << 15  # combos of the launch that is run on both, enough for the speed of a GPU to show
-_SAMPLE = 256  # combos of a thread that tell the speed of a processor
-_SAMPLE_PART = 4  # one in how many combos of that launch the processors run at most
-_FEW = 64  # combos that no GPU is worth starting for: two warps
+_PROBE_COMBOS = 1 << 15  # combos of the launch that both devices share: enough to measure the speed of a GPU
+_SAMPLE = 256  # combos per CPU thread in that launch: enough to measure the speed of the CPU
+_SAMPLE_PART = 4  # the CPU runs at most one in four combos of that launch
+_MIN_GPU_COMBOS = 64  # two warps: with fewer combos, starting a GPU takes longer than the CPU needs
 
 
 @dataclass
-class Simulator:
-    """Runs combos of one plan; one thread at a time may run them.
+class ComboRunner:
+    """Runs combos of one plan; only one thread at a time may call `run`.
 
     Attributes:
-        settings: Where compiled kernels and measured speeds are kept.
+        settings: Folders of compiled kernels and measured speeds.
         plan: The plan.
-        window: What is traded.
-        features: Columns that hold every window of the plan.
-        choice: What runs combos; `auto` until that is settled.
+        window: The window.
+        features: Columns for every feature window of the plan.
+        choice: Device that runs the combos; `auto` until `run` has measured both.
         threads: See `simulation.run_combos`.
-        launch: Most combos that are run at a time; 0 for as many as fill a GPU, and one chunk on processors. Results
-            do not depend on it.
-        stop: Asked now and then by a GPU, whether to stop.
+        launch: Most combos that run at a time. 0: as many as fill a GPU, one chunk on the CPU. Results do not depend on
+            it.
+        stop: Returns True to stop; polled before each launch and while a GPU runs one.
     """
 
     settings: Settings
@@ -59,11 +59,11 @@ class Simulator:
     gpu: Gpu | None = None
 
     def __post_init__(self) -> None:
-        self._few = 0  # combos of the last launch that was too small to settle anything
+        self._small = 0  # combos of the last launch that was too small to measure the GPU
 
     @property
     def settled(self) -> bool:
-        """True if it is known what runs the combos."""
+        """True if the device is chosen."""
         return self.choice.name != "auto"
 
     @property
@@ -71,36 +71,36 @@ class Simulator:
         """Combos that it takes at a time; 0 for one chunk."""
         if self.choice.name == "cpu":
             return self.launch
-        return self.launch or (FILLS if self.settled else _TELLING)
+        return self.launch or (GPU_COMBOS if self.settled else _PROBE_COMBOS)
 
     @property
     def device(self) -> str:
-        """The device that runs the combos, and the reason."""
-        return str(self._cpu_for(self._few) if self._few and not self.settled else self.choice)
+        """Device that runs the combos, and the reason for it."""
+        return str(self._cpu_for(self._small) if self._small and not self.settled else self.choice)
 
     def prepare(self) -> None:
-        """Run one combo over no step on each device that may run the others: compiles kernels or reads them.
+        """Run one combo over no step on each device that may run the others, to compile or load the kernels.
 
         Raises:
-            Retryable: The GPU is taken, was lost, or has no memory. Of `auto` that settles for processors.
-            ConfigError: The kernels or the driver do not fit; `auto` as above.
+            Retryable: The GPU is in use, was lost, or has no memory. With `auto` the CPU runs the combos instead.
+            ConfigError: The kernels or the driver do not fit; with `auto` as above.
         """
         automatic = not self.settled
         if automatic:
             self._recall()
-        why = ""
+        problem = ""
         try:
             self.gpu = open_gpu(self.choice, self.plan.strategy)
             if self.gpu is not None:
-                self._nothing(self.gpu)
+                self._warm_up(self.gpu)
         except (Retryable, ConfigError) as error:
             if not automatic:
                 raise
-            why = str(error)  # which itself holds memory of the GPU
-        if why:
-            self._leave_gpu(why)
+            problem = str(error)  # the error itself would keep memory of the GPU
+        if problem:
+            self._leave_gpu(problem)
         if self.choice.name != "cuda":
-            self._nothing(None)
+            self._warm_up(None)
 
     def encode(self, numbers: Ints) -> Combos:
         """Encode the combos `numbers` [K]."""
@@ -117,21 +117,21 @@ class Simulator:
         )
 
     def run(self, combos: Combos) -> ComboOutcomes:
-        """Run combos; the first of `auto` on both, each a part of them.
+        """Run combos. With `auto` both devices share the first launch.
 
         Raises:
-            Retryable: It was told to stop, or the GPU was lost or has no memory.
+            Retryable: `stop` returned True, or the GPU was lost or has no memory.
         """
-        if self.stop():  # the launch that waited for its turn
-            raise Retryable("stopped; finished chunks are on disk, the same command goes on")
+        if self.stop():  # a launch that was queued when the sweep stopped
+            raise Retryable("sweep: stopped; finished chunks are on disk, run the same command to resume")
         if self.settled:
             return self._on(self.gpu, self.window, combos)
-        if len(combos) < _FEW:
-            self._few = len(combos)
+        if len(combos) < _MIN_GPU_COMBOS:
+            self._small = len(combos)
             return self._on(None, self.window, combos)
         return self._both(combos)
 
-    def _nothing(self, gpu: Gpu | None) -> None:
+    def _warm_up(self, gpu: Gpu | None) -> None:
         window = replace(self.window, last=self.window.first)
         self._on(gpu, window, self.encode(np.arange(1, dtype=np.int64)))
 
@@ -140,43 +140,44 @@ class Simulator:
         return run_combos(self.settings, window, model, self.features, combos, self.threads, gpu=gpu, stop=self.stop)
 
     def _both(self, combos: Combos) -> ComboOutcomes:
-        """Run some combos on processors, the rest on the GPU, and settle for the faster."""
-        few = max(min(_SAMPLE * thread_count(self.threads), len(combos) // _SAMPLE_PART), 1)
-        ours, rest = combos.take(np.arange(few)), combos.take(np.arange(few, len(combos)))
-        first, cpu = self._timed(None, ours)
-        found = self._tried(rest)
-        if isinstance(found, str):
-            self._leave_gpu(found)
-            return join_outcomes([first, self._on(None, self.window, rest)])
-        second, cuda = found
+        """Run a few combos on the CPU and the rest on the GPU, then choose the faster device."""
+        sample = max(min(_SAMPLE * thread_count(self.threads), len(combos) // _SAMPLE_PART), 1)
+        cpu_part, gpu_part = combos.take(np.arange(sample)), combos.take(np.arange(sample, len(combos)))
+        cpu_outcome, cpu = self._timed(None, cpu_part)
+        tried = self._tried(gpu_part)
+        if isinstance(tried, str):
+            self._leave_gpu(tried)
+            return join_outcomes([cpu_outcome, self._on(None, self.window, gpu_part)])
+        gpu_outcome, cuda = tried
         measured = speeds.Speeds(cpu, cuda, time.time())
-        if len(combos) * 2 > self._expected:  # the rest of a sweep that goes on may be too little to tell others
-            speeds.keep(self.settings, self.kind, measured)
+        # The last launch of a resumed sweep may be too small to give a speed that other sweeps can use.
+        if len(combos) * 2 > self._expected:
+            speeds.write_speeds(self.settings, self.kind, measured)
         self._settle(measured)
-        return join_outcomes([first, second])
+        return join_outcomes([cpu_outcome, gpu_outcome])
 
     def _tried(self, combos: Combos) -> tuple[ComboOutcomes, float] | str:
-        """Results of combos on the GPU, and the bar-steps per second; or why it can't run them."""
+        """Return the outcome on the GPU and its bar-steps per second, or the reason why it can't run the combos."""
         try:
             return self._timed(self.gpu, combos)
         except (Retryable, ConfigError) as error:
             if self.stop():
                 raise
-            return str(error)  # the error itself holds memory of the GPU
+            return str(error)  # the error itself would keep memory of the GPU
 
     def _timed(self, gpu: Gpu | None, combos: Combos) -> tuple[ComboOutcomes, float]:
-        """Results of combos, and the bar-steps per second."""
+        """Return the outcome of combos and the bar-steps per second."""
         start = time.perf_counter()
         outcome = self._on(gpu, self.window, combos)
         return outcome, len(combos) * self._bar_steps / max(time.perf_counter() - start, 1e-9)
 
     def _leave_gpu(self, why: str) -> None:
-        """Settle for processors, and leave the memory of the GPU to others."""
+        """Choose the CPU, and release the memory of the GPU."""
         self.close()
         self.choice = DeviceChoice("cpu", why)
 
     def close(self) -> None:
-        """Give the memory of the GPU back."""
+        """Release the memory of the GPU."""
         if self.gpu is not None:
             self.gpu.close()
         self.gpu = None
@@ -185,16 +186,16 @@ class Simulator:
         return DeviceChoice("cpu", f"{combos} combos at a time are too few for {self.choice.gpu_name}")
 
     def _recall(self) -> None:
-        """Settle by what is known without running anything."""
-        if self._expected < _FEW:
+        """Choose a device from the size of the sweep or a stored measurement, without running anything."""
+        if self._expected < _MIN_GPU_COMBOS:
             self.choice = self._cpu_for(self._expected)
-        elif found := speeds.kept(self.settings, self.kind):
-            self._settle(found)
+        elif stored := speeds.read_speeds(self.settings, self.kind):
+            self._settle(stored)
 
-    def _settle(self, found: speeds.Speeds) -> None:
-        cuda, cpu = (f"{speed / self._bar_steps:,.0f}" for speed in (found.cuda, found.cpu))
+    def _settle(self, measured: speeds.Speeds) -> None:
+        cuda, cpu = (f"{speed / self._bar_steps:,.0f}" for speed in (measured.cuda, measured.cpu))
         device, cores = self.choice.gpu_name, f"{thread_count(self.threads)} cores"
-        if found.cuda > found.cpu:
+        if measured.cuda > measured.cpu:
             why = f"{device}: {cuda} combos/s against {cpu} on {cores}"
             self.choice = replace(self.choice, name="cuda", why=why)
         else:
@@ -202,27 +203,27 @@ class Simulator:
 
     @property
     def _bar_steps(self) -> int:
-        """Bars of one symbol that a combo goes through."""
+        """Bar-steps of one combo."""
         return max((self.window.last - self.window.first) * len(self.plan.symbols), 1)
 
     @property
     def _expected(self) -> int:
-        """Combos of the first launch of the whole sweep."""
+        """Combos of the first launch of the complete sweep."""
         return min(self.at_once, self.plan.combos, self.plan.batch * max(self.plan.search.lag, 1))
 
     @property
     def _sharing(self) -> int:
-        """About how many combos share their signals: in a grid neighbours do, in a sample some by chance."""
-        shaping = {each.path for each in load(self.plan.strategy).PARAMETERS if each.role in SIGNAL_ROLES}
-        sets = math.prod(len(values) for path, values in self.plan.axes if path in shaping)
-        of_grid = self.plan.search.method == "grid"
-        return max((self.plan.combos if of_grid else self._expected) // sets, 1)
+        """Approximate number of combos with the same signals: neighbours in a grid, chance in a sample."""
+        signal_paths = {each.path for each in load(self.plan.strategy).PARAMETERS if each.role in SIGNAL_ROLES}
+        signal_groups = math.prod(len(values) for path, values in self.plan.axes if path in signal_paths)
+        is_grid = self.plan.search.method == "grid"
+        return max((self.plan.combos if is_grid else self._expected) // signal_groups, 1)
 
     @property
-    def kind(self) -> speeds.Kind:
-        """The kind of this sweep."""
+    def kind(self) -> speeds.SweepKind:
+        """Kind of this sweep, for measured speeds."""
         plan = self.plan
-        return speeds.Kind(
+        return speeds.SweepKind(
             self.choice.gpu_name,
             thread_count(self.threads),
             plan.strategy,
