@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from kernels.cache import source_hash
 from mei_pipeline import files
 from mei_pipeline.candles.findings import symbols_with_spikes
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
 from mei_pipeline.errors import ConfigError, DataError
@@ -44,7 +45,7 @@ from mei_pipeline.selection.walk_forward import WalkForwardResult
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import DAY_MS, load_bars
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.sweep.plan import resolved_combo
 
 _ASSIGNED = TypeAdapter(tuple[Assignment, ...])
