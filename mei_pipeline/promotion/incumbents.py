@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kernels.cache import source_hash
-from mei_pipeline.candles.findings import marked_symbols
+from mei_pipeline.candles.findings import symbols_with_spikes
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
@@ -27,7 +27,7 @@ from mei_pipeline.selection.statistics.sharpe import return_statistics
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import load_bars
+from mei_pipeline.simulation.loading import load_bars
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ def _without_marked(
 ) -> ResolvedConfig:
     """Leave out the symbols with a marked bar, so that an error of the data is no failure of a config."""
     lake, bounds = Lake(settings.lake), spike_bounds(config)
-    marked = marked_symbols(lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds, as_of_ms)
+    marked = symbols_with_spikes(
+        lake, resolved.venue, resolved.intervals.read, resolved.symbols, window, bounds, as_of_ms
+    )
     kept = tuple(name for name in resolved.symbols if name not in marked)
     if not kept:
         raise DataError("; ".join(f"{name}: {why}" for name, why in marked.items()))

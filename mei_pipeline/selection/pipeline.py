@@ -40,7 +40,7 @@ from mei_pipeline.selection.statistics.sharpe import return_statistics
 from mei_pipeline.selection.verdicts import judge_ranks
 from mei_pipeline.selection.walk_forward import WalkForwardResult, least_trades, run_ranks, select_combos
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import window
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 from mei_pipeline.sweep.results import open_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
@@ -70,7 +70,7 @@ def run_walk_forward(
 
     def rows(search: SweepPlan) -> Iterator[pl.DataFrame]:
         if search.id != plan.sweep.id:
-            cut = window(data.bars, search.from_ms, search.to_ms)
+            cut = cut_window(data.bars, search.from_ms, search.to_ms)
             run_sweep(settings, search, cut, data.features, compute=compute, progress=progress)
         return _rows(settings, search)
 

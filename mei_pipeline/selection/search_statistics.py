@@ -14,7 +14,7 @@ from mei_pipeline.selection.statistics.overfitting import Overfitting
 from mei_pipeline.selection.statistics.spa import spa
 from mei_pipeline.selection.statistics.trials import align, effective_trials, statistic_correlation
 from mei_pipeline.selection.walk_forward import WalkForwardResult, rank_config
-from mei_pipeline.simulation.market import Bars
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.sweep.plan import SweepPlan
 
 SEED = 20_260_102

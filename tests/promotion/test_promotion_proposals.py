@@ -26,7 +26,7 @@ from mei_pipeline.registry.records import AuditContext, Lane
 from mei_pipeline.registry.store import config_history, lane_pointer, lane_pointers, latest_proposals
 from mei_pipeline.selection.io import read_candidates, read_gate_results, read_walk_forward
 from mei_pipeline.selection.segments import MarketData, run_segment, stitch
-from mei_pipeline.simulation.market import load_bars
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.sweep.plan import resolved_combo
 
 PAPER1 = Lane("paper1", "paper", "test", "primary")

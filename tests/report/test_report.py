@@ -15,6 +15,7 @@ from page_kit import read_page
 
 from kernels.blocks import BLOCKS
 from mei_pipeline import pages, svg
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import DataError
 from mei_pipeline.night.plan import NightPlan
@@ -45,7 +46,6 @@ from mei_pipeline.selection.pictures import equity_picture
 from mei_pipeline.selection.pipeline import select_candidates, selection_days
 from mei_pipeline.selection.segments import Segment, flat_segment
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.results import read_results, sweep_folder
 
 pytest_plugins = ("night_fixtures",)
