@@ -13,7 +13,7 @@ from mei_pipeline.config.nodes import Keys
 from mei_pipeline.config.reader import Document
 from mei_pipeline.config.venues import check_venues
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.grid import problems as conditions
+from mei_pipeline.params.grid import condition_problems
 from mei_pipeline.params.paths import closest
 from mei_pipeline.params.table import Catalog, Table, problems
 
@@ -98,7 +98,7 @@ def _numbers(spec: SweepSpec, table: Table, *, sound: bool) -> dict[Keys, str]:
     keys: Keys = ("axes",)
     if sound and any(map(spec.when, spec.axes)):
         try:
-            found = conditions(axes_of(spec, table), fixed_of(spec, table))
+            found = condition_problems(axes_of(spec, table), fixed_of(spec, table))
             combos = 0 if found else grid_of(spec, table).combos
         except ConfigError as error:
             return {keys: str(error)}

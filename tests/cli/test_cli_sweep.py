@@ -198,7 +198,7 @@ def test_what_tpe_does_not_count_is_not_listed(world, searched, mei, capsys):
         assert sorted(row["combo"] for row in every["top"]) == list(range(12))
         assert (every["min_trades"], every["left_out_for_few_trades"]) == (0, 0)
     code, said = say(capsys, "sweep", "top", found["sweep"])
-    assert (code, f"left out: {few.height} combos with fewer than {enough} closed trades" in said) == (0, True)
+    assert (code, f"excluded: {few.height} combos with fewer than {enough} closed trades" in said) == (0, True)
 
 
 def test_where_no_combo_has_trades_enough_none_is_best(world, mei, capsys, tmp_path):
@@ -206,7 +206,7 @@ def test_where_no_combo_has_trades_enough_none_is_best(world, mei, capsys, tmp_p
     assert (found["top"], found["left_out_for_few_trades"]) == ([], 12)
     assert run(["sweep", "show", found["sweep"], "--html", str(tmp_path / "sweep.html")]) == 0
     assert "12 combos with fewer than 900,000 closed trades" in capsys.readouterr().err
-    assert "left out: 12 combos with fewer than 900,000" in (tmp_path / "sweep.html").read_text()
+    assert "excluded: 12 combos with fewer than 900,000" in (tmp_path / "sweep.html").read_text()
 
 
 def test_combos_that_did_the_same_are_listed_once(world, mei, capsys):

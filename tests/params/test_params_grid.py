@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.grid import Axis, Grid, in_order, problems
+from mei_pipeline.params.grid import Axis, Grid, condition_problems, in_order
 
 NAMES = "abcd"
 
@@ -89,7 +89,7 @@ def test_what_varies_is_what_some_combo_varies(grid):
             assert found.varies(axis.path)
         else:
             assert not found.varies(axis.path)
-            assert problems(axes, fixed)
+            assert condition_problems(axes, fixed)
 
 
 def test_an_axis_without_its_condition_counts_once():
@@ -158,12 +158,12 @@ def test_slow_axes_come_first_and_conditions_before_what_they_rule():
     ],
 )
 def test_conditions_that_can_not_be(axes, where, text):
-    assert problems(axes, {"a": 0, "b": 0, "c": 0, "f": 1})[where].startswith(text)
+    assert condition_problems(axes, {"a": 0, "b": 0, "c": 0, "f": 1})[where].startswith(text)
 
 
 def test_conditions_that_can_be():
     axes = [Axis("a", (1, 2)), Axis("b", (5, 6), {"a": 1}), Axis("c", (1, 2), {"b": 0}), Axis("d", (1, 2), {"f": 1})]
-    assert problems(axes, {"a": 0, "b": 0, "c": 0, "d": 0, "f": 1}) == {}
+    assert condition_problems(axes, {"a": 0, "b": 0, "c": 0, "d": 0, "f": 1}) == {}
 
 
 def test_too_many_branches_are_refused():

@@ -48,7 +48,7 @@ def parameters(**changes):
 
 @pytest.mark.parametrize("name", strategies.names())
 def test_every_strategy_is_whole(name):
-    assert list(modules.problems(name, strategies.load(name))) == []
+    assert list(modules.module_problems(name, strategies.load(name))) == []
     assert modules.load_strategy(name) is strategies.load(name)
 
 
@@ -104,16 +104,16 @@ def test_every_strategy_is_whole(name):
     ],
 )
 def test_what_a_module_lacks(changes, problem):
-    assert list(modules.problems("mine", module(**changes))) == [problem]
+    assert list(modules.module_problems("mine", module(**changes))) == [problem]
 
 
 def test_an_unknown_kind_is_named_with_those_that_exist():
-    (problem,) = modules.problems("mine", module(FEATURES=(Use("atr", "art", (WINDOW,)),)))
+    (problem,) = modules.module_problems("mine", module(FEATURES=(Use("atr", "art", (WINDOW,)),)))
     assert problem.startswith("FEATURES: atr: unknown kind 'art'; did you mean 'atr'? known: close, volume, ema, atr,")
 
 
 def test_a_rule_that_is_not_compiled():
-    (problem,) = modules.problems("mine", module(plan=plain_plan))
+    (problem,) = modules.module_problems("mine", module(plan=plain_plan))
     assert problem == "plan is not compiled; put @device of kernels.jit above it"
 
 

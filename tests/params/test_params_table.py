@@ -108,7 +108,7 @@ def test_a_record_has_a_float_per_parameter():
 def test_a_value_of_the_whole_book_is_no_value_of_a_symbol():
     assert problems(TABLE, {"trade.places": 3}) == {}
     assert problems(TABLE, {"trade.places": 3}, of_symbol=True) == {
-        "trade.places": "a value of the whole book; a symbol can't have one of its own"
+        "trade.places": "a parameter of the whole book; a symbol can't have its own value"
     }
 
 
