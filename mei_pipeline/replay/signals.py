@@ -1,4 +1,4 @@
-"""What a strategy's signal means to people: its side, and tier and mode where the strategy tells them apart."""
+"""Signals of a strategy as text: side, and tier and mode if the strategy distinguishes them."""
 
 import functools
 from collections.abc import Callable
@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 from kernels.strategies import load
 
 TIERS = ("low", "medium", "high")
-"""Names of the tiers that `tier_of` numbers."""
+"""Names of the tiers, indexed by `tier_of`."""
 
 MODES = ("none", "trend", "pullback", "slow drift")
-"""Names of the modes that `mode_of` numbers."""
+"""Names of the modes, indexed by `mode_of`."""
 
 
 class SignalMeaning(NamedTuple):
-    """A signal in words.
+    """A signal as text.
 
     Attributes:
-        side: `long` or `short`; None when there is no signal.
-        tier: One of `TIERS`; None where the strategy has none.
-        mode: One of `MODES`; None where the strategy has none.
+        side: `long` or `short`; None without a signal.
+        tier: One of `TIERS`; None if the strategy has none.
+        mode: One of `MODES`; None if the strategy has none.
     """
 
     side: str | None
@@ -28,9 +28,9 @@ class SignalMeaning(NamedTuple):
 
 
 def signal_decoder(strategy: str) -> Callable[[int], SignalMeaning]:
-    """A function from a signal to its meaning.
+    """Return a function from a signal to its meaning.
 
-    A strategy that packs more than a side into its signals has `tier_of(code)` and `mode_of(code)`, in its module or in
+    A strategy that encodes more than a side in its signals has `tier_of(code)` and `mode_of(code)`, in its module or in
     the module `signals` of its package.
     """
     module = load(strategy)

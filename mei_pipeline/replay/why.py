@@ -1,4 +1,4 @@
-"""Why a config did, or did not, act on one symbol at one step: the gates, the book, the orders."""
+"""Explain the decision of a config on one symbol at one step: gates, book, orders."""
 
 import math
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class _Moment:
     """The book after the close of one step.
 
     Attributes:
-        book: The book, of one combo.
-        step: The step; the one before the first stands for the start.
-        row: Where its bars lie in the book's tile; -1 at the start.
+        book: Book of one combo.
+        step: The step; the one before the first step stands for the start.
+        row: Index of its bars in the tile of the book; -1 at the start.
     """
 
     book: Book
@@ -36,20 +36,19 @@ class _Moment:
 
 
 def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms: int) -> dict[str, Any]:
-    """Everything that shaped what the config did with `symbol` at the step that opens at `open_ms`.
+    """Return everything that decided what the config did with `symbol` at the step that opens at `open_ms`.
 
-    The config is replayed from the start of the window up to that step, so position, equity and margin are those that
-    it had.
+    The config is replayed from the start of the window to that step, so that position, equity and margin are exact.
 
     Args:
-        settings: Where compiled kernels are kept.
-        inputs: The config, and bars that hold the step.
+        settings: Settings with the folder of compiled kernels.
+        inputs: The config, and bars that contain the step.
         symbol: The symbol.
         open_ms: Open time of the step's bar.
 
     Returns:
-        Config and bar; `gates` with value, threshold and whether each is open; the `signal` with side, tier and mode;
-        `rank`, for a candidate; the `verdict`; the book `before` and `after` the step; and what was `done`.
+        Config and bar; `gates` with value, threshold and result; the `signal` with side, tier and mode; `rank` of a
+        candidate; the `verdict`; the book `before` and `after` the step; and `done`, the fills.
 
     Raises:
         ConfigError: The config does not trade the symbol, or the step is before the window.
@@ -60,9 +59,9 @@ def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms:
     market, steps = inputs.market, inputs.bars.steps
     before, after = (_run_to(compiled, inputs, stop) for stop in (t, t + 1))
     verdict = int(after.book.verdicts[t, s])
-    asked = bool(market.enters[t])
-    gates, code = _gates(compiled, inputs, t, s) if asked else ([], 0)
-    told = signal_decoder(inputs.resolved.strategy)(code)
+    decides = bool(market.enters[t])
+    gates, code = _gates(compiled, inputs, t, s) if decides else ([], 0)
+    decode = signal_decoder(inputs.resolved.strategy)(code)
     main = int(market.row[t])
     return {
         "config_id": config_id(inputs.resolved),
@@ -73,12 +72,12 @@ def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms:
         "decided": iso(int(steps.close_ms[t])),
         "features_of": iso(int(inputs.bars.open_ms[main])),
         "price": float(market.close[t, s]),
-        "decides_entries": asked,
+        "decides_entries": decides,
         "decides_exits": bool(market.exits[t]),
         "gates": gates,
-        "signal": None if code == 0 else {"code": code, **told._asdict()},
+        "signal": None if code == 0 else {"code": code, **decode._asdict()},
         "rank": rank_of(compiled, inputs, t, s, code) if verdict in CANDIDATES else None,
-        "verdict": VERDICTS[verdict] if asked else "entries are not decided at this step",
+        "verdict": VERDICTS[verdict] if decides else "entries are not decided at this step",
         "before": _state(compiled, inputs, before, s),
         "after": _state(compiled, inputs, after, s),
         "done": _done(compiled, after.book, t, s),
@@ -86,24 +85,24 @@ def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms:
 
 
 def _place(inputs: ReplayInputs, symbol: str, open_ms: int) -> tuple[int, int]:
-    """Step and symbol by number."""
+    """Return the numbers of step and symbol."""
     bars, steps, cut = inputs.bars, inputs.bars.steps, inputs.cut
     if symbol not in bars.symbols:
         raise ConfigError(f"--symbol {symbol}: the config trades {', '.join(bars.symbols)}")
     s = bars.symbols.index(symbol)
     if open_ms < cut.from_ms:
         raise ConfigError(
-            f"--at {iso(open_ms)}: before the start of the replay, {iso(cut.from_ms)}; state an earlier --from"
+            f"--at {iso(open_ms)}: before the start of the replay, {iso(cut.from_ms)}; set an earlier --from"
         )
     t = (open_ms - bars.anchor_ms) // steps.step_ms
     on_grid = (open_ms - bars.anchor_ms) % steps.step_ms == 0
     if not on_grid or t >= len(steps.open_ms) or not steps.present[t, s]:
-        there = cut.first + np.flatnonzero(steps.present[cut.first :, s])
-        if not len(there):
-            raise DataError(f"{symbol} has no {steps.interval} bar since {iso(cut.from_ms)}; run `mei ingest` for it")
-        nearest = there[np.abs(steps.open_ms[there] - open_ms).argmin()]
+        steps_with_bars = cut.first + np.flatnonzero(steps.present[cut.first :, s])
+        if not len(steps_with_bars):
+            raise DataError(f"{symbol}: no {steps.interval} bar since {iso(cut.from_ms)}; run `mei ingest` for it")
+        nearest = steps_with_bars[np.abs(steps.open_ms[steps_with_bars] - open_ms).argmin()]
         raise DataError(
-            f"{symbol} has no {steps.interval} bar that opens {iso(open_ms)}; the nearest one opens "
+            f"{symbol}: no {steps.interval} bar opens {iso(open_ms)}; the nearest one opens "
             f"{iso(int(steps.open_ms[nearest]))}"
         )
     if steps.age[t, s] < 0:
@@ -112,7 +111,7 @@ def _place(inputs: ReplayInputs, symbol: str, open_ms: int) -> tuple[int, int]:
 
 
 def _run_to(compiled: ModuleType, inputs: ReplayInputs, stop: int) -> _Moment:
-    """Run from flat up to the step `stop`, exclusive."""
+    """Run from flat to the step `stop`, exclusive."""
     first = inputs.cut.first
     tile = tile_steps(len(inputs.bars.symbols), inputs.combos.rows.shape[2])
     rows = _LOG_ROWS
@@ -139,7 +138,7 @@ def _gates(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int) -> tuple[
     out = np.full((len(compiled.GATES), 3), np.nan)
     combos = inputs.combos
     code = compiled.explain(inputs.market, inputs.features.values, combos.rows, combos.entries, 0, t, s, out)
-    found = [
+    gates = [
         {
             "gate": name,
             "value": _known(value),
@@ -148,11 +147,11 @@ def _gates(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int) -> tuple[
         }
         for name, (value, threshold, verdict) in zip(compiled.GATES, out.tolist(), strict=True)
     ]
-    return found, int(code)
+    return gates, int(code)
 
 
 def _state(compiled: ModuleType, inputs: ReplayInputs, moment: _Moment, s: int) -> dict[str, Any]:
-    """Equity, margin and the symbol's position and order after a step."""
+    """Return equity, margin, and position and order of the symbol after a step."""
     account, slot = moment.book.accounts[0], moment.book.slots[0, s]
     equity = float(account["equity"])
     margin = float(account["margin"])
@@ -170,7 +169,7 @@ def _state(compiled: ModuleType, inputs: ReplayInputs, moment: _Moment, s: int) 
 
 
 def _reserved(inputs: ReplayInputs, moment: _Moment) -> float:
-    """Margin and fees that waiting orders hold."""
+    """Return the margin and fees that waiting orders reserve."""
     account, slots, active = moment.book.accounts[0], moment.book.slots[0], moment.book.active[0]
     waiting = [int(s) for s in active[: account["active"]] if slots[s]["open_size"] != 0.0]
     if not waiting:
@@ -189,7 +188,7 @@ def _reserved(inputs: ReplayInputs, moment: _Moment) -> float:
 
 def _position(compiled: ModuleType, inputs: ReplayInputs, slot: Any) -> dict[str, Any]:
     opened, added = (iso(int(inputs.bars.steps.close_ms[int(step)])) for step in (slot["opened"], slot["added"]))
-    found = {
+    position = {
         "side": "long" if slot["size"] > 0.0 else "short",
         "size": abs(float(slot["size"])),
         "entry_price": float(slot["entry"]),
@@ -203,18 +202,18 @@ def _position(compiled: ModuleType, inputs: ReplayInputs, slot: Any) -> dict[str
         "stop": _known(float(slot["stop"])),
         "target": _known(float(slot["target"])),
     }
-    # What the strategy itself remembers of the position has no words but its fields' names.
-    return found | {f"remembers.{name}": _known(float(slot[name])) for name in compiled.MEMORY}
+    # Fields of a strategy's memory have no other names than in its module.
+    return position | {f"remembers.{name}": _known(float(slot[name])) for name in compiled.MEMORY}
 
 
 def _order(compiled: ModuleType, slot: Any) -> dict[str, Any] | None:
-    found: dict[str, Any] = {}
+    order: dict[str, Any] = {}
     if slot["close_frac"] != 0.0:
-        found["close_frac"] = float(slot["close_frac"])
-        found["reason"] = _reasons(compiled)[int(slot["close_reason"])]
+        order["close_frac"] = float(slot["close_frac"])
+        order["reason"] = _reasons(compiled)[int(slot["close_reason"])]
     if slot["open_size"] != 0.0:
-        found["adds" if slot["open_adds"] != 0.0 else "opens"] = float(slot["open_size"])
-    return found or None
+        order["adds" if slot["open_adds"] != 0.0 else "opens"] = float(slot["open_size"])
+    return order or None
 
 
 def _done(compiled: ModuleType, book: Book, t: int, s: int) -> list[dict[str, Any]]:

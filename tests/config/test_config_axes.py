@@ -134,11 +134,11 @@ METHODS = {
     ),
     "budget of a grid": (
         "budget: 5",
-        "3:1: budget: means nothing to method grid, which runs every combo; leave it out, or choose method random or",
+        "3:1: budget: has no effect with method grid, which runs every combo; remove it, or choose method random or",
     ),
     "seed of a grid": (
         "seed: 5",
-        "3:1: seed: means nothing to method grid, which runs every combo; leave it out",
+        "3:1: seed: has no effect with method grid, which runs every combo; remove it",
     ),
     "seed out of range": (
         "method: random\nbudget: 5\nseed: 4294967296",
@@ -146,11 +146,11 @@ METHODS = {
     ),
     "batches of a grid": (
         "batch: 5",
-        "3:1: batch: means nothing to method grid; leave it out, or choose method tpe",
+        "3:1: batch: has no effect with method grid; remove it, or choose method tpe",
     ),
     "objective of a sample": (
         "method: random\nbudget: 5\nobjective: return_pct",
-        "5:1: objective: means nothing to method random; leave it out, or choose method tpe",
+        "5:1: objective: has no effect with method random; remove it, or choose method tpe",
     ),
     "objective that is no aim": (
         "method: tpe\nbudget: 5\nobjective: fees_usd",
