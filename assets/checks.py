@@ -15,7 +15,7 @@ from mei_pipeline.replay.run import encode_replay_inputs, replay_figures
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.market import Bars, Window
-from mei_pipeline.simulation.run import Outcome
+from mei_pipeline.simulation.run import ComboOutcomes
 from mei_pipeline.sweep.metrics import blocks
 from mei_pipeline.sweep.plan import resolved_combo
 from mei_pipeline.sweep.results import metric_columns
@@ -110,7 +110,7 @@ def replay_differences(
     return found
 
 
-def _figures(metrics: Mapping[str, float], outcome: Outcome) -> Mapping[str, Any]:
+def _figures(metrics: Mapping[str, float], outcome: ComboOutcomes) -> Mapping[str, Any]:
     days = {name: array[0].tolist() for name, array in blocks(outcome).items()}
     return {name: metrics[name] for name in metric_columns()} | days
 

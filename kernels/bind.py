@@ -18,7 +18,7 @@ from kernels.features import Use
 from kernels.jit import device
 from kernels.strategies import load
 
-_ENGINE = Path(__file__).with_name("engine.py")
+_SIMULATE = Path(__file__).with_name("simulate.py")
 
 REQUIRED = ("signal", "size", "plan", "begin")
 """Rules that every strategy has; those of `defaults` are its to replace."""
@@ -27,7 +27,7 @@ OPTIONAL = ("context", "manage", "admits", "rank", "add", "trace", "MEMORY", "EX
 
 
 @functools.cache
-def engine(strategy: str) -> ModuleType:
+def simulation(strategy: str) -> ModuleType:
     """The engine of strategy `strategy`.
 
     Raises:
@@ -44,7 +44,7 @@ def bind(strategy: ModuleType) -> ModuleType:
     """
     scope = {rule: getattr(strategy, rule) for rule in REQUIRED}
     scope |= {rule: getattr(strategy, rule, getattr(defaults, rule)) for rule in OPTIONAL}
-    return load_source(_ENGINE, f"kernels.engine_{strategy.NAME}", scope | {"read": reader(strategy.FEATURES)})
+    return load_source(_SIMULATE, f"kernels.simulate_{strategy.NAME}", scope | {"read": reader(strategy.FEATURES)})
 
 
 def load_source(path: Path, name: str, scope: Mapping[str, Any]) -> ModuleType:

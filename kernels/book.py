@@ -41,14 +41,14 @@ LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cas
     held: signed size of the position after the row.
 """
 
-STEP = record((), ("row", "before", "exits", "day_end", "block", "ends", "wanted", "calm"))
+STEP = record((), ("row", "before", "exits", "day_end", "block", "ends", "signal_count", "idle"))
 """One step of a tile: the fields of `market.Market`, and of its signals:
 
     wanted: number of symbols with a signal.
     calm: for how many steps of the tile, from this one on, there is no signal, no day ends and no symbol is delisted.
 """
 
-BAR = record(("open", "high", "low", "close", "mark", "funding", "age"))
+BAR = record(("open", "high", "low", "close", "last_price", "funding", "age"))
 """One symbol's bar, together in memory; the fields are those of `market.Market`."""
 
 REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding", "backstop", "delisted")
@@ -75,7 +75,7 @@ VERDICTS = (
 )
 """What became of a symbol at a step."""
 (
-    QUIET,
+    NO_SIGNAL,
     ENTERED,
     ADDS,
     CLOSING,
@@ -96,14 +96,14 @@ class Book(NamedTuple):
 
     Attributes:
         accounts: [B] records of `ledger.ACCOUNT`.
-        slots: [B, S] records: position, order, and what the strategy remembers of a symbol (`slot_dtype`).
+        positions: [B, S] records: position, order, and what the strategy remembers of a symbol (`position_dtype`).
         active: [B, S] the symbols with a position or an order, in order; the first `account.active` of a row count.
         days: [BLOCKS, 3, B] daily returns of each time block as (n, sum r, sum r²).
         candidates: [S] scratch.
         ranks: [S] scratch.
         bars: [tile, S] bars of a tile.
         codes: [tile, S] signals of a tile.
-        hits: [tile, S] the symbols that have one, in order; the first `wanted` of a row count.
+        signal_symbols: [tile, S] the symbols that have one, in order; the first `wanted` of a row count.
         steps: [tile] records of `STEP`.
         log: [N] records of `LOG`; `account.logged` says how many there would be. N = 0 keeps none.
         equity: [T] equity at each close, or [0] to keep none.
@@ -112,14 +112,14 @@ class Book(NamedTuple):
     """
 
     accounts: NDArray[np.record]
-    slots: NDArray[np.record]
+    positions: NDArray[np.record]
     active: Ints
     days: Floats
     candidates: Ints
     ranks: Floats
     bars: NDArray[np.record]
     codes: NDArray[np.int8]
-    hits: NDArray[np.int16]
+    signal_symbols: NDArray[np.int16]
     steps: NDArray[np.record]
     log: NDArray[np.record]
     equity: Floats
@@ -127,7 +127,7 @@ class Book(NamedTuple):
     verdicts: NDArray[np.int8]
 
 
-def slot_dtype(memory: tuple[str, ...]) -> Any:
+def position_dtype(memory: tuple[str, ...]) -> Any:
     """The record of one symbol for a strategy that remembers the fields `memory`."""
     # What every signal looks at comes first, so that it shares a cache line. What the strategy remembers comes next:
     # were one strategy's record the beginning of another's, numba would take the one for the other.
@@ -151,14 +151,14 @@ def make_book(
     """
     return Book(
         accounts=np.zeros(combos, ACCOUNT),
-        slots=np.zeros((combos, symbols), slot_dtype(memory)),
+        positions=np.zeros((combos, symbols), position_dtype(memory)),
         active=np.zeros((combos, symbols), np.int64),
         days=np.zeros((BLOCKS, 3, combos)),
         candidates=np.zeros(symbols, np.int64),
         ranks=np.zeros(symbols),
         bars=np.zeros((tile, symbols), BAR),
         codes=np.zeros((tile, symbols), np.int8),
-        hits=np.zeros((tile, symbols), np.int16),
+        signal_symbols=np.zeros((tile, symbols), np.int16),
         steps=np.zeros(tile, STEP),
         log=np.zeros(log_rows, LOG),
         equity=np.zeros(recorded_steps),
@@ -168,13 +168,13 @@ def make_book(
 
 
 @device
-def open_slot(slot):
+def reset_position(position):
     """Forget everything about a symbol."""
-    flatten(slot)
-    slot.exited_long = np.nan
-    slot.exited_short = np.nan
-    slot.close_frac = 0.0
-    slot.open_size = 0.0
+    flatten(position)
+    position.exited_long = np.nan
+    position.exited_short = np.nan
+    position.close_frac = 0.0
+    position.open_size = 0.0
 
 
 @device
@@ -193,20 +193,20 @@ def activate(account, active, s):
 
 
 @device
-def retire(account, slots, active):
+def deactivate(account, positions, active):
     """Drop symbols without position and order from the list of active symbols."""
     kept = 0
     for i in range(account.active):
         s = active[i]
-        slot = slots[np.uint64(s)]
-        if (slot.size != 0.0) | (slot.open_size != 0.0):
+        position = positions[np.uint64(s)]
+        if (position.size != 0.0) | (position.open_size != 0.0):
             active[kept] = s
             kept += 1
     account.active = kept
 
 
 @device
-def note(account, log, slot, t, s, reason, moment, size, price, fees, cash, code):
+def log_row(account, log, position, t, s, reason, moment, size, price, fees, cash, code):
     """Add a row to the log, or only count it when the log is full; fee and cash are what changed since these values."""
     n = account.logged
     account.logged += 1
@@ -220,7 +220,7 @@ def note(account, log, slot, t, s, reason, moment, size, price, fees, cash, code
         row.price = price
         row.fee = account.fees - fees
         row.cash = account.cash - cash
-        row.held = slot.size
+        row.held = position.size
         row.code = code
 
 
@@ -241,14 +241,14 @@ def wait_of(model):
 
 
 @device
-def order_close(slot, model, frac, reason):
+def order_close(position, model, frac, reason):
     """Order to close a fraction of what is held; a leg that waits keeps its time, and a stop outranks a signal."""
-    waits = slot.close_frac != 0.0
+    waits = position.close_frac != 0.0
     if not waits:
-        slot.close_wait = wait_of(model)
-    if (not waits) | (reason != SIGNAL) | (slot.close_frac < 1.0):
-        slot.close_reason = reason
-    slot.close_frac = frac
+        position.close_wait = wait_of(model)
+    if (not waits) | (reason != SIGNAL) | (position.close_frac < 1.0):
+        position.close_reason = reason
+    position.close_frac = frac
 
 
 @device
@@ -272,7 +272,7 @@ def lots_up(wanted, lots):
 
 
 @device
-def part_of(size, frac, lots):
+def closing_size(size, frac, lots):
     """Coins that closing a fraction of `size` closes: whole lots, rounded down, or all of it.
 
     The fraction is one of the count of lots, since a product in coins may round to just below a whole number of lots
@@ -298,7 +298,7 @@ def time_of(t, moment):
 
 
 @device
-def needs(size, price, leverage, fee):
+def margin_needed(size, price, leverage, fee):
     """USD that opening `size` coins takes out of what is free: initial margin and the fee."""
     notional = abs(size) * price
     return notional / leverage + notional * fee

@@ -10,23 +10,23 @@ GATES: tuple[str, ...] = ()
 
 
 @device
-def context(columns, rows, now, lead, params):
+def context(columns, column_of, now, benchmark, params):
     """What the whole market looks like at main row `now`; whatever the strategy's `signal` and `trace` understand."""
     return 0.0
 
 
 @device
-def manage(slot, price, lots, now, before, params):
+def manage(position, price, lots, now, before, params):
     """Whether a position is to be closed at `price`: an index into `EXITS` or -1, and the fraction to close."""
     return -1, 1.0
 
 
 @device
-def admits(slot, code, leaving, minutes, now, params):
+def admits(position, code, leaving, minutes, now, params):
     """Whether signal `code` may open a position.
 
     Args:
-        slot: The symbol's record.
+        position: The symbol's record.
         code: The signal.
         leaving: An exit that is no signal is ordered already.
         minutes: Time since the last exit of the signal's side that was no signal; NaN before the first.
@@ -43,11 +43,11 @@ def rank(code, now, params):
 
 
 @device
-def add(slot, code, value, price, minutes, now, params):
+def add(position, code, value, price, minutes, now, params):
     """Coins to add to a position that signal `code` agrees with; 0 for none.
 
     Args:
-        slot: The symbol's record.
+        position: The symbol's record.
         code: The signal.
         value: USD of equity that sizes are taken from.
         price: Close of the step.
@@ -59,7 +59,7 @@ def add(slot, code, value, price, minutes, now, params):
 
 
 @device
-def trace(price, age, is_lead, now, before, around, params, out):
+def trace(price, age, is_benchmark, now, before, market_context, params, out):
     """Write value, threshold and verdict of each of `GATES` into `out` [len(GATES), 3]."""
     for i in range(out.shape[0]):
         out[i, 0] = np.nan

@@ -26,7 +26,7 @@ ACCOUNT = record(
         "gross_profit",
         "gross_loss",
         "margin",
-        "positions",
+        "open_positions",
         "peak",
         "drawdown",
         "drawdown_frac",
@@ -63,7 +63,7 @@ POSITION_FIELDS = (
     "exited_short",
     "margin",
     "leverage",
-    "trip_pnl",
+    "trade_pnl",
     "opened",
     "added",
     "adds",
@@ -73,7 +73,7 @@ POSITION_FIELDS = (
 
     size: base coin, signed: above zero long, below zero short. entry: average entry price, slippage included.
     margin: USD of initial margin held. leverage: notional per unit of initial margin.
-    trip_pnl: USD that this round trip has realised so far, net of fees and funding.
+    trade_pnl: USD that this round trip has realised so far, net of fees and funding.
     opened, added: step at whose close the position was opened, and last added to; a fill at the open of step t counts
         as one at the close of t - 1. adds, parts: additions and partial closes so far.
     stop, target: prices that close the position, NaN where there is none.
@@ -100,7 +100,7 @@ def open_account(account, initial_usd):
     account.gross_profit = 0.0
     account.gross_loss = 0.0
     account.margin = 0.0
-    account.positions = 0.0
+    account.open_positions = 0.0
     account.peak = initial_usd
     account.drawdown = 0.0
     account.drawdown_frac = 0.0
@@ -114,12 +114,12 @@ def open_account(account, initial_usd):
 
 @device
 def flatten(position):
-    """Reset what belongs to one round trip; the memory of the last exit stays."""
+    """Reset what belongs to one round profit; the memory of the last exit stays."""
     position.size = 0.0
     position.entry = 0.0
     position.margin = 0.0
     position.leverage = 0.0
-    position.trip_pnl = 0.0
+    position.trade_pnl = 0.0
     position.opened = 0.0
     position.added = 0.0
     position.adds = 0.0
@@ -129,7 +129,7 @@ def flatten(position):
 
 
 @rare
-def on_grid(coins, lots):
+def round_to_lots(coins, lots):
     """A signed size, in coins, without the rounding errors of the sum that it comes from: a whole number of lots.
 
     Sums of sizes drift off the grid: 0.1 + 0.2 is not 0.3. A venue accepts only whole lots. A position may lie between
@@ -148,7 +148,7 @@ def on_grid(coins, lots):
 
 
 @device
-def _trade(account, notional, fee):
+def _count_fill(account, notional, fee):
     account.fees += fee
     account.turnover += notional
     account.fills += 1.0
@@ -170,12 +170,12 @@ def increase(account, position, lots, t, size, price, fee_rate, leverage):
     """
     notional = abs(size) * price
     fee = notional * fee_rate
-    _trade(account, notional, fee)
+    _count_fill(account, notional, fee)
     account.cash -= fee
     margin = notional / leverage
     account.margin += margin
     if position.size == 0.0:
-        account.positions += 1.0
+        account.open_positions += 1.0
         position.entry = price
         position.size = size
         position.margin = margin
@@ -183,13 +183,13 @@ def increase(account, position, lots, t, size, price, fee_rate, leverage):
         position.opened = t
         position.added = t
     else:
-        total = on_grid(position.size + size, lots)
+        total = round_to_lots(position.size + size, lots)
         position.entry = (position.entry * position.size + price * size) / total
         position.size = total
         position.margin += margin
         position.added = t
         position.adds += 1.0
-    position.trip_pnl -= fee
+    position.trade_pnl -= fee
 
 
 @device
@@ -207,26 +207,26 @@ def decrease(account, position, lots, size, price, fee_rate):
     notional = abs(size) * price
     fee = notional * fee_rate
     change = -size * (price - position.entry) - fee
-    _trade(account, notional, fee)
+    _count_fill(account, notional, fee)
     account.cash += change
-    trip = position.trip_pnl + change
+    profit = position.trade_pnl + change
     if position.size + size == 0.0:
-        account.positions -= 1.0
+        account.open_positions -= 1.0
         # A whole close frees exactly what was held, and a flat book holds nothing: rounding must not leave dust.
-        account.margin = 0.0 if account.positions == 0.0 else account.margin - position.margin
+        account.margin = 0.0 if account.open_positions == 0.0 else account.margin - position.margin
         account.trades += 1.0
-        if trip > 0.0:
+        if profit > 0.0:
             account.wins += 1.0
-            account.gross_profit += trip
+            account.gross_profit += profit
         else:
-            account.gross_loss -= trip
+            account.gross_loss -= profit
         flatten(position)
     else:
         freed = position.margin * (-size / position.size)
         account.margin -= freed
         position.margin -= freed
-        position.size = on_grid(position.size + size, lots)
-        position.trip_pnl = trip
+        position.size = round_to_lots(position.size + size, lots)
+        position.trade_pnl = profit
         position.parts += 1.0
 
 
@@ -236,36 +236,36 @@ def fund(account, position, rate, price):
     payment = position.size * price * rate
     account.cash -= payment
     account.funding += payment
-    position.trip_pnl -= payment
+    position.trade_pnl -= payment
 
 
 @device
 def settle(account, position, usd):
     """Take `usd` of an account for a position that the venue takes over; below zero: the venue bears a loss."""
     account.cash -= usd
-    position.trip_pnl -= usd
+    position.trade_pnl -= usd
 
 
 @device
-def curve_of(peak, drawdown, drawdown_frac, value):
+def extend_curve(peak, drawdown, drawdown_frac, value):
     """Peak, deepest fall and deepest relative fall of an equity curve that goes on to `value`."""
-    fall = peak - value
-    deeper = fall > drawdown_frac * peak
+    decline = peak - value
+    deeper = decline > drawdown_frac * peak
     return (
         value if value > peak else peak,
-        fall if fall > drawdown else drawdown,
-        fall / peak if deeper else drawdown_frac,
+        decline if decline > drawdown else drawdown,
+        decline / peak if deeper else drawdown_frac,
     )
 
 
 @device
-def mark(account, value):
+def mark_to_market(account, value):
     """Add one point to the equity curve: equity `value` at a step's close."""
     account.equity = value
-    account.peak, account.drawdown, account.drawdown_frac = curve_of(
+    account.peak, account.drawdown, account.drawdown_frac = extend_curve(
         account.peak, account.drawdown, account.drawdown_frac, value
     )
-    if account.positions > 0.0:
+    if account.open_positions > 0.0:
         account.bars_held += 1.0
 
 

@@ -8,13 +8,13 @@ the money of the account, which ends at zero.
 import numpy as np
 
 from kernels.book import AT_OPEN, INSIDE, LIQUIDATED, STOPPED
-from kernels.fills import close, fill_close, hand_over, protect_inside
+from kernels.fills import close, fill_close, fill_level, settle_with_venue
 from kernels.jit import rare
 from kernels.path import NEVER, place_of_stop, price_at, room_at
 
 
 @rare
-def liquidate(account, slots, active, bars, symbols, model, t, place, moment, log):
+def liquidate(account, positions, active, bars, symbols, model, t, place, moment, log):
     """Close every position at its price at a place on the path of step t, and drop every waiting entry.
 
     A backstop splits what it takes, or bears, by notional.
@@ -26,48 +26,48 @@ def liquidate(account, slots, active, bars, symbols, model, t, place, moment, lo
     notional = 0.0
     for i in range(account.active):
         s = np.uint64(active[i])
-        slot = slots[s]
-        if slot.size != 0.0:
-            price = price_at(slot, bars[s], model, place)
-            side = 1.0 if slot.size > 0.0 else -1.0
-            coins = abs(slot.size)
-            paid = price * (1.0 - side * model.exit_slip)
-            worth += slot.size * (price - slot.entry)
-            proceeds += slot.size * (paid - slot.entry) - coins * paid * model.fee
+        position = positions[s]
+        if position.size != 0.0:
+            price = price_at(position, bars[s], model, place)
+            side = 1.0 if position.size > 0.0 else -1.0
+            coins = abs(position.size)
+            fill_price = price * (1.0 - side * model.exit_slip)
+            worth += position.size * (price - position.entry)
+            proceeds += position.size * (fill_price - position.entry) - coins * fill_price * model.fee
             notional += coins * price
             maintenance += coins * price * symbols[s].maintenance_frac
     value = account.cash + worth
     backstop = (3.0 * value < 2.0 * maintenance) | (account.cash + proceeds < 0.0)
     for i in range(account.active):
         s = np.uint64(active[i])
-        slot = slots[s]
-        slot.open_size = 0.0
-        if slot.size != 0.0:
-            price = price_at(slot, bars[s], model, place)
+        position = positions[s]
+        position.open_size = 0.0
+        if position.size != 0.0:
+            price = price_at(position, bars[s], model, place)
             if backstop:
-                part = abs(slot.size) * price
+                part = abs(position.size) * price
                 taken = value if part >= notional else value * (part / notional)
                 value -= taken
                 notional -= part
-                slot.close_frac = 0.0
-                hand_over(account, slot, t, s, taken, price, moment, log)
-                fill_close(account, slot, symbols[s], t, s, -slot.size, price, 0.0, LIQUIDATED, moment, log)
+                position.close_frac = 0.0
+                settle_with_venue(account, position, t, s, taken, price, moment, log)
+                fill_close(account, position, symbols[s], t, s, -position.size, price, 0.0, LIQUIDATED, moment, log)
             else:
-                close(account, slot, symbols[s], model, t, s, 1.0, price, LIQUIDATED, moment, log)
+                close(account, position, symbols[s], model, t, s, 1.0, price, LIQUIDATED, moment, log)
     account.cash = 0.0 if backstop else account.cash
 
 
 @rare
-def liquidates_at_open(account, slots, active, bars, symbols, model, t, log):
+def liquidates_at_open(account, positions, active, bars, symbols, model, t, log):
     """Liquidate the book where the opens of step t take it below maintenance; return whether they did."""
-    if (account.positions > 0.0) & (room_at(account, slots, active, bars, symbols, model, 0.0) < 0.0):
-        liquidate(account, slots, active, bars, symbols, model, t, 0.0, AT_OPEN, log)
+    if (account.open_positions > 0.0) & (room_at(account, positions, active, bars, symbols, model, 0.0) < 0.0):
+        liquidate(account, positions, active, bars, symbols, model, t, 0.0, AT_OPEN, log)
         return True
     return False
 
 
 @rare
-def walk_path(account, slots, active, bars, symbols, model, t, log):
+def walk_path(account, positions, active, bars, symbols, model, t, log):
     """Take the book along the path of step t: fill the stops in the order in which it reaches them, and liquidate.
 
     Between two stops value less maintenance is linear in the place, so the place where it is zero is found by dividing.
@@ -75,31 +75,31 @@ def walk_path(account, slots, active, bars, symbols, model, t, log):
     Returns:
         Whether the book was liquidated.
     """
-    if liquidates_at_open(account, slots, active, bars, symbols, model, t, log):
+    if liquidates_at_open(account, positions, active, bars, symbols, model, t, log):
         return True
     place = 0.0
-    room = room_at(account, slots, active, bars, symbols, model, 0.0)
-    while account.positions > 0.0:
+    room = room_at(account, positions, active, bars, symbols, model, 0.0)
+    while account.open_positions > 0.0:
         if room < 0.0:
-            liquidate(account, slots, active, bars, symbols, model, t, place, INSIDE, log)
+            liquidate(account, positions, active, bars, symbols, model, t, place, INSIDE, log)
             return True
         ahead = NEVER
         s = np.uint64(0)
         for i in range(account.active):
             each = np.uint64(active[i])
-            if slots[each].size != 0.0:
-                found = place_of_stop(slots[each], bars[each], model)
+            if positions[each].size != 0.0:
+                found = place_of_stop(positions[each], bars[each], model)
                 s = each if found < ahead else s
                 ahead = found if found < ahead else ahead
         end = ahead if ahead < 1.0 else 1.0
-        after = room_at(account, slots, active, bars, symbols, model, end)
+        after = room_at(account, positions, active, bars, symbols, model, end)
         if after < 0.0:
             crossed = place + (end - place) * (room / (room - after))
-            liquidate(account, slots, active, bars, symbols, model, t, crossed, INSIDE, log)
+            liquidate(account, positions, active, bars, symbols, model, t, crossed, INSIDE, log)
             return True
         if ahead > 1.0:
             return False
-        protect_inside(account, slots[s], bars[s], symbols[s], model, t, s, STOPPED, log)
+        fill_level(account, positions[s], bars[s], symbols[s], model, t, s, STOPPED, log)
         place = ahead
-        room = room_at(account, slots, active, bars, symbols, model, place)
+        room = room_at(account, positions, active, bars, symbols, model, place)
     return False

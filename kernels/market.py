@@ -39,7 +39,7 @@ class Market(NamedTuple):
         high: [T, S] highest price.
         low: [T, S] lowest price.
         close: [T, S] price of the last trade.
-        mark: [T, S] last close up to and including the step's; NaN before the first (`marks_of`).
+        last_price: [T, S] last close up to and including the step's; NaN before the first (`last_prices_of`).
         age: [T, S] how many main bars of the symbol have closed since the anchor, up to the close of the step, less
             one; -1 where it has no bar at this step or no main bar of it has closed.
         funding: [T, S] sum of the funding rates (fraction of notional) due in (open, close] of the step.
@@ -58,8 +58,8 @@ class Market(NamedTuple):
         enters: [T] 1 where entries are decided, at each close of the entry interval, else 0.
         exits: [T] 1 where exits are decided, at each close of the exit interval, else 0.
         ends: [T] 1 where the last bar of a symbol before its delisting closes, else 0.
-        group: [S] parameter group that the symbol belongs to; 0 is the base.
-        lead: [1] index of the benchmark symbol; -1 where the strategy reads none.
+        symbol_group: [S] parameter group that the symbol belongs to; 0 is the base.
+        benchmark: [1] index of the benchmark symbol; -1 where the strategy reads none.
         minutes: [1] length of a step in minutes.
     """
 
@@ -67,7 +67,7 @@ class Market(NamedTuple):
     high: Floats
     low: Floats
     close: Floats
-    mark: Floats
+    last_price: Floats
     age: Ints
     funding: Floats
     since: Ints
@@ -83,8 +83,8 @@ class Market(NamedTuple):
     enters: Ints
     exits: Ints
     ends: Ints
-    group: Ints
-    lead: Ints
+    symbol_group: Ints
+    benchmark: Ints
     minutes: Floats
 
 
@@ -112,16 +112,16 @@ class FillModel(NamedTuple):
     size_mult: float = 1.0
 
 
-MODEL = record((*FillModel._fields, "minutes", "lead"), ("origin",))
+MODEL = record((*FillModel._fields, "minutes", "benchmark"), ("origin",))
 """The fill model with the length of a step in minutes, the index of the lead, and what is added to numbers of steps."""
 
-SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac"), ("group", "last"))
+SYMBOL = record(("lots", "min_notional_usd", "max_leverage", "maintenance_frac"), ("symbol_group", "last"))
 """What the kernels must know of a symbol; the fields are those of `Market`."""
 
 
 def model_record(model: FillModel, market: Market, origin: int = 0) -> NDArray[Any]:
     """[1] record of `MODEL`; `origin` is the number of the first step of an array that holds only the latest ones."""
-    return np.array([(*model, market.minutes[0], market.lead[0], origin)], MODEL)
+    return np.array([(*model, market.minutes[0], market.benchmark[0], origin)], MODEL)
 
 
 def symbol_records(market: Market) -> NDArray[Any]:
@@ -132,7 +132,7 @@ def symbol_records(market: Market) -> NDArray[Any]:
     return found
 
 
-def marks_of(close: Floats) -> Floats:
+def last_prices_of(close: Floats) -> Floats:
     """The last close that is known at each step, per symbol.
 
     Args:

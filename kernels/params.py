@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import numpy as np
 
-Kind = Literal["float", "int", "bool", "choice"]
+ParameterKind = Literal["float", "int", "bool", "choice"]
 Role = Literal["feature", "entry", "exit", "sizing", "market"]
 Value = float | int | bool | str
 
@@ -35,7 +35,7 @@ class Parameter:
     """
 
     path: str
-    kind: Kind
+    kind: ParameterKind
     default: Value
     low: float
     high: float

@@ -24,48 +24,48 @@ NEVER = 2.0
 def adverse_price(bar, size):
     """The worst price of a bar for a position; the last close when the bar does not exist."""
     worst = bar.low if size > 0.0 else bar.high
-    return worst if bar.age >= 0.0 else bar.mark
+    return worst if bar.age >= 0.0 else bar.last_price
 
 
 @device
-def place_of_stop(slot, bar, model):
+def place_of_stop(position, bar, model):
     """Place on the path at which the stop of a position is reached: 0 to 1, or `NEVER`."""
     tested = (model.intrabar != 0.0) & (bar.age >= 0.0)
-    if tested & (touched(slot.size, slot.stop, slot.target, bar.low, bar.high) == STOPPED):
-        side = 1.0 if slot.size > 0.0 else -1.0
-        ahead = bar.open - slot.stop
-        return ahead / (bar.open - adverse_price(bar, slot.size)) if side * ahead > 0.0 else 0.0
+    if tested & (touched(position.size, position.stop, position.target, bar.low, bar.high) == STOPPED):
+        side = 1.0 if position.size > 0.0 else -1.0
+        ahead = bar.open - position.stop
+        return ahead / (bar.open - adverse_price(bar, position.size)) if side * ahead > 0.0 else 0.0
     return NEVER
 
 
 @device
-def price_at(slot, bar, model, place):
+def price_at(position, bar, model, place):
     """Price of a held symbol at a place on the path; a stop that is reached holds it at the price of its fill."""
-    worst = adverse_price(bar, slot.size)
+    worst = adverse_price(bar, position.size)
     price = worst
     if (place < 1.0) & (bar.age >= 0.0):
         price = bar.open + place * (worst - bar.open)
-    if place_of_stop(slot, bar, model) <= place:
-        side = 1.0 if slot.size > 0.0 else -1.0
-        price = bar.open if side * (bar.open - slot.stop) < 0.0 else slot.stop
+    if place_of_stop(position, bar, model) <= place:
+        side = 1.0 if position.size > 0.0 else -1.0
+        price = bar.open if side * (bar.open - position.stop) < 0.0 else position.stop
     return price
 
 
 @device
-def room_at(account, slots, active, bars, symbols, model, place):
+def room_at(account, positions, active, bars, symbols, model, place):
     """Account value less maintenance margin at a place on the path, in USD; summed in symbol order."""
     room = 0.0
     for i in range(account.active):
         s = np.uint64(active[i])
-        slot = slots[s]
-        if slot.size != 0.0:
-            price = price_at(slot, bars[s], model, place)
-            room += slot.size * (price - slot.entry) - abs(slot.size) * price * symbols[s].maintenance_frac
+        position = positions[s]
+        if position.size != 0.0:
+            price = price_at(position, bars[s], model, place)
+            room += position.size * (price - position.entry) - abs(position.size) * price * symbols[s].maintenance_frac
     return account.cash + room
 
 
 @device
-def survey(account, slots, active, bars, symbols, model):
+def survey(account, positions, active, bars, symbols, model):
     """Look at a step before anything in it changes the book.
 
     The room is a lower bound: if it is not below zero, the book is not liquidated anywhere on the path. At every place
@@ -89,24 +89,24 @@ def survey(account, slots, active, bars, symbols, model):
     unrealised = 0.0
     for i in range(account.active):
         s = np.uint64(active[i])
-        slot = slots[s]
+        position = positions[s]
         bar = bars[s]
-        held = slot.size
+        held = position.size
         exists = bar.age >= 0.0
         if next_open:
-            orders += 1 if exists & ((slot.close_frac != 0.0) | (slot.open_size != 0.0)) else 0
+            orders += 1 if exists & ((position.close_frac != 0.0) | (position.open_size != 0.0)) else 0
         if held != 0.0:
             price = adverse_price(bar, held)
             share = symbols[s].maintenance_frac + CUSHION
             if exists & intrabar:
-                reason = touched(held, slot.stop, slot.target, bar.low, bar.high)
+                reason = touched(held, position.stop, position.target, bar.low, bar.high)
                 if reason == STOPPED:
-                    gapped = (bar.open < slot.stop) if held > 0.0 else (bar.open > slot.stop)
-                    price = bar.open if gapped else slot.stop
+                    gapped = (bar.open < position.stop) if held > 0.0 else (bar.open > position.stop)
+                    price = bar.open if gapped else position.stop
                     share += costs
                     stops += 1
                 targets += 1 if (reason != STOPPED) & (reason != NO_EXIT) else 0
-            room += held * (price - slot.entry) - abs(held) * price * share
+            room += held * (price - position.entry) - abs(held) * price * share
             payments += 1 if bar.funding != 0.0 else 0
-            unrealised += held * (bar.mark - slot.entry)
+            unrealised += held * (bar.last_price - position.entry)
     return orders, stops, targets, payments, account.cash + room, unrealised

@@ -26,24 +26,33 @@ from kernels.book import (
     NO_EXIT,
     NO_ORDERS,
     NO_PLACES,
+    NO_SIGNAL,
     NOT_ADMITTED,
     OWN_EXITS,
-    QUIET,
     SIGNAL,
     STOPPED,
     TARGETED,
     WAITING,
     activate,
-    note,
-    open_slot,
+    deactivate,
+    log_row,
     order_close,
-    retire,
+    reset_position,
     time_of,
     touched,
 )
-from kernels.fills import close, coast, delist, fitted, judge, order_open, protect_inside, reserved
+from kernels.fills import (
+    close,
+    delist,
+    fast_forward,
+    fill_level,
+    fit_order,
+    order_open,
+    reserved_by_orders,
+    set_verdict,
+)
 from kernels.jit import device, driver, lanes, rare
-from kernels.ledger import end_day, fund, increase, mark, open_account
+from kernels.ledger import end_day, fund, increase, mark_to_market, open_account
 from kernels.liquidation import liquidates_at_open, walk_path
 from kernels.path import survey
 
@@ -65,7 +74,7 @@ if TYPE_CHECKING:
 
 
 @device
-def count_calm(steps, count):
+def count_idle_steps(steps, count):
     """Note for each of the first `count` steps how long, from it on, nothing needs a quiet book.
 
     A signal, the end of a day and a delisting do.
@@ -73,53 +82,53 @@ def count_calm(steps, count):
     calm = 0
     for i in range(count - 1, -1, -1):
         step = steps[i]
-        calm = calm + 1 if (step.wanted == 0) & (step.day_end == 0) & (step.ends == 0) else 0
-        steps[i].calm = calm
+        calm = calm + 1 if (step.signal_count == 0) & (step.day_end == 0) & (step.ends == 0) else 0
+        steps[i].idle = calm
 
 
 @lanes
-def signals(market, columns, rows, entries, e, first, last, codes, hits, steps):
+def compute_signals(market, columns, column_of, signal_params, e, first, last, codes, signal_symbols, steps):
     """Ask the strategy what it sees at the steps [first, last).
 
     Args:
         market: `kernels.market.Market`.
         columns: [C, T, S] feature columns on main bars.
-        rows: [E, G, F] column of each feature, for each entry set and parameter group.
-        entries: [E, G] records of the parameters that shape signals.
+        column_of: [E, G, F] column of each feature, for each entry set and parameter group.
+        signal_params: [E, G] records of the parameters that shape compute_signals.
         e: Which entry set.
         first: First step.
         last: One past the last step.
-        codes: [last - first, S] receives the signals.
-        hits: [last - first, S] receives the symbols that have one.
+        codes: [last - first, S] receives the compute_signals.
+        signal_symbols: [last - first, S] receives the symbols that have one.
         steps: [last - first] records of `book.STEP`; receive `wanted` and `calm`.
     """
-    lead = market.lead[0]
+    benchmark = market.benchmark[0]
     for t in range(first, last):
         i = t - first
-        now = market.row[t]
-        before = market.before[t]
+        row = market.row[t]
+        previous_row = market.before[t]
         count = 0
-        if (market.enters[t] != 0) & (now >= 0):
-            around = context(columns, rows[e, 0], now, lead, entries[e, 0])
-            for g in range(entries.shape[1]):
-                params = entries[e, g]
+        if (market.enters[t] != 0) & (row >= 0):
+            market_context = context(columns, column_of[e, 0], row, benchmark, signal_params[e, 0])
+            for g in range(signal_params.shape[1]):
+                params = signal_params[e, g]
                 for s in range(codes.shape[1]):
                     code = signal(
                         market.close[t, s],
                         market.age[t, s],
-                        s == lead,
-                        read(columns, rows[e, g], now, s),
-                        read(columns, rows[e, g], before, s),
-                        around,
+                        s == benchmark,
+                        read(columns, column_of[e, g], row, s),
+                        read(columns, column_of[e, g], previous_row, s),
+                        market_context,
                         params,
                     )
-                    seen = code if market.age[t, s] >= 0 else 0
-                    codes[i, s] = seen if market.group[s] == g else codes[i, s]
+                    shown = code if market.age[t, s] >= 0 else 0
+                    codes[i, s] = shown if market.symbol_group[s] == g else codes[i, s]
             for s in range(codes.shape[1]):
-                hits[i, count] = s
+                signal_symbols[i, count] = s
                 count += 1 if codes[i, s] != 0 else 0
-        steps[i].wanted = count
-    count_calm(steps, last - first)
+        steps[i].signal_count = count
+    count_idle_steps(steps, last - first)
 
 
 @device
@@ -139,50 +148,67 @@ def gather(market, first, last, bars, steps):
             bar.high = market.high[t, s]
             bar.low = market.low[t, s]
             bar.close = market.close[t, s]
-            bar.mark = market.mark[t, s]
+            bar.last_price = market.last_price[t, s]
             bar.funding = market.funding[t, s]
             bar.age = market.age[t, s]
 
 
 @rare
-def open_or_add(account, slot, symbol, model, t, s, price, moment, log):
+def fill_opening(account, position, symbol, model, t, s, price, moment, log):
     """Fill the opening leg of the order of symbol `s`; an addition to nothing lapses, and an entry without money."""
-    wanted = slot.open_size
-    adds = slot.open_adds != 0.0
-    slot.open_size = 0.0
+    wanted = position.open_size
+    adds = position.open_adds != 0.0
+    position.open_size = 0.0
     # A last close that cost all there was leaves nothing to open with.
-    ruined = (account.positions == 0.0) & (account.cash <= 0.0)
-    if (slot.size != 0.0) | (not (adds | ruined)):
+    ruined = (account.open_positions == 0.0) & (account.cash <= 0.0)
+    if (position.size != 0.0) | (not (adds | ruined)):
         side = 1.0 if wanted > 0.0 else -1.0
-        paid = price * (1.0 + side * model.entry_slip)
+        fill_price = price * (1.0 + side * model.entry_slip)
         fees = account.fees
         cash = account.cash
-        increase(account, slot, symbol.lots, time_of(t, moment), wanted, paid, model.fee, slot.open_leverage)
+        increase(
+            account, position, symbol.lots, time_of(t, moment), wanted, fill_price, model.fee, position.open_leverage
+        )
         if not adds:
-            begin(slot, side, paid)
-        note(account, log, slot, t, s, ADDED if adds else ENTRY, moment, wanted, paid, fees, cash, slot.open_code)
+            begin(position, side, fill_price)
+        log_row(
+            account,
+            log,
+            position,
+            t,
+            s,
+            ADDED if adds else ENTRY,
+            moment,
+            wanted,
+            fill_price,
+            fees,
+            cash,
+            position.open_code,
+        )
 
 
 @device
-def fill_waiting(account, slot, symbol, model, t, s, price, moment, log):
+def fill_waiting(account, position, symbol, model, t, s, price, moment, log):
     """Fill the legs of the order of symbol `s` whose time has come.
 
     A closing leg is never younger than the opening leg beside it, so a symbol is flat when its opening leg is filled.
     """
-    if slot.close_frac != 0.0:
-        if slot.close_wait > 0.0:
-            slot.close_wait -= 1.0
+    if position.close_frac != 0.0:
+        if position.close_wait > 0.0:
+            position.close_wait -= 1.0
         else:
-            close(account, slot, symbol, model, t, s, slot.close_frac, price, slot.close_reason, moment, log)
-    if slot.open_size != 0.0:
-        if slot.open_wait > 0.0:
-            slot.open_wait -= 1.0
+            close(
+                account, position, symbol, model, t, s, position.close_frac, price, position.close_reason, moment, log
+            )
+    if position.open_size != 0.0:
+        if position.open_wait > 0.0:
+            position.open_wait -= 1.0
         else:
-            open_or_add(account, slot, symbol, model, t, s, price, moment, log)
+            fill_opening(account, position, symbol, model, t, s, price, moment, log)
 
 
 @rare
-def fill_at_close(account, slots, active, bars, symbols, model, t, log):
+def fill_at_close(account, positions, active, bars, symbols, model, t, log):
     """Fill, symbol by symbol, the orders whose time has come at the close of step t.
 
     Returns:
@@ -191,36 +217,36 @@ def fill_at_close(account, slots, active, bars, symbols, model, t, log):
     unrealised = 0.0
     for i in range(account.active):
         s = np.uint64(active[i])
-        slot = slots[s]
+        position = positions[s]
         bar = bars[s]
         if bar.age >= 0.0:
-            fill_waiting(account, slot, symbols[s], model, t, s, bar.close, AT_CLOSE, log)
-        if slot.size != 0.0:
-            unrealised += slot.size * (bar.mark - slot.entry)
+            fill_waiting(account, position, symbols[s], model, t, s, bar.close, AT_CLOSE, log)
+        if position.size != 0.0:
+            unrealised += position.size * (bar.last_price - position.entry)
     return unrealised
 
 
 @rare
-def fill_at_open(account, slots, active, bars, symbols, model, t, log):
+def fill_at_open(account, positions, active, bars, symbols, model, t, log):
     """Fill, symbol by symbol, the orders whose time has come at the open of step t."""
     for i in range(account.active):
         s = np.uint64(active[i])
         if bars[s].age >= 0.0:
-            fill_waiting(account, slots[s], symbols[s], model, t, s, bars[s].open, AT_OPEN, log)
+            fill_waiting(account, positions[s], symbols[s], model, t, s, bars[s].open, AT_OPEN, log)
 
 
 @device
-def fill_levels(account, slots, active, bars, symbols, model, t, wanted, log):
+def fill_levels(account, positions, active, bars, symbols, model, t, wanted, log):
     """Fill, symbol by symbol, the stops or the targets, whichever is `wanted`, that step t touches."""
     for i in range(account.active):
         s = np.uint64(active[i])
-        slot = slots[s]
-        if (slot.size != 0.0) & (bars[s].age >= 0.0):
-            protect_inside(account, slot, bars[s], symbols[s], model, t, s, wanted, log)
+        position = positions[s]
+        if (position.size != 0.0) & (bars[s].age >= 0.0):
+            fill_level(account, position, bars[s], symbols[s], model, t, s, wanted, log)
 
 
 @device
-def pay_funding(account, slots, active, bars, t, log):
+def pay_funding(account, positions, active, bars, t, log):
     """Settle, symbol by symbol, the funding that falls due in step t on what is held at its close.
 
     Returns:
@@ -229,20 +255,20 @@ def pay_funding(account, slots, active, bars, t, log):
     unrealised = 0.0
     for i in range(account.active):
         s = np.uint64(active[i])
-        slot = slots[s]
+        position = positions[s]
         bar = bars[s]
-        if slot.size != 0.0:
+        if position.size != 0.0:
             if bar.funding != 0.0:
                 fees = account.fees
                 cash = account.cash
-                fund(account, slot, bar.funding, bar.mark)
-                note(account, log, slot, t, s, FUNDED, AT_CLOSE, 0.0, bar.mark, fees, cash, 0.0)
-            unrealised += slot.size * (bar.mark - slot.entry)
+                fund(account, position, bar.funding, bar.last_price)
+                log_row(account, log, position, t, s, FUNDED, AT_CLOSE, 0.0, bar.last_price, fees, cash, 0.0)
+            unrealised += position.size * (bar.last_price - position.entry)
     return unrealised
 
 
 @rare
-def pass_through(account, slots, active, bars, symbols, model, t, orders, stops, targets, room, log):
+def process_bar(account, positions, active, bars, symbols, model, t, orders, stops, targets, room, log):
     """Take a book through step t up to its close, where orders wait, levels are touched or liquidation is near.
 
     Returns:
@@ -250,26 +276,26 @@ def pass_through(account, slots, active, bars, symbols, model, t, orders, stops,
     """
     if orders > 0:
         # The opens come first: an order to close must not leave behind an account that they have already ruined.
-        if (room < 0.0) & liquidates_at_open(account, slots, active, bars, symbols, model, t, log):
+        if (room < 0.0) & liquidates_at_open(account, positions, active, bars, symbols, model, t, log):
             return 0.0
-        fill_at_open(account, slots, active, bars, symbols, model, t, log)
-        _, stops, targets, payments, room, unrealised = survey(account, slots, active, bars, symbols, model)
+        fill_at_open(account, positions, active, bars, symbols, model, t, log)
+        _, stops, targets, payments, room, unrealised = survey(account, positions, active, bars, symbols, model)
         if (room >= 0.0) & (stops + targets + payments == 0):
             return unrealised
     if (room < 0.0) | (stops > 1):
-        if walk_path(account, slots, active, bars, symbols, model, t, log):
+        if walk_path(account, positions, active, bars, symbols, model, t, log):
             return 0.0
     elif stops > 0:
-        fill_levels(account, slots, active, bars, symbols, model, t, STOPPED, log)
+        fill_levels(account, positions, active, bars, symbols, model, t, STOPPED, log)
     if targets > 0:
-        fill_levels(account, slots, active, bars, symbols, model, t, TARGETED, log)
-    if account.positions == 0.0:
+        fill_levels(account, positions, active, bars, symbols, model, t, TARGETED, log)
+    if account.open_positions == 0.0:
         return 0.0
-    return pay_funding(account, slots, active, bars, t, log)
+    return pay_funding(account, positions, active, bars, t, log)
 
 
 @device
-def until_close(account, slots, active, bars, symbols, model, t, log):
+def move_to_close(account, positions, active, bars, symbols, model, t, log):
     """Everything of step t that comes before its decisions.
 
     Most steps change nothing but the marks, so one look decides whether more is to be done.
@@ -277,16 +303,16 @@ def until_close(account, slots, active, bars, symbols, model, t, log):
     Returns:
         Unrealised profit at the marks of t of what is then held, summed in symbol order.
     """
-    orders, stops, targets, payments, room, unrealised = survey(account, slots, active, bars, symbols, model)
+    orders, stops, targets, payments, room, unrealised = survey(account, positions, active, bars, symbols, model)
     if (room < 0.0) | (orders + stops + targets > 0):
-        return pass_through(account, slots, active, bars, symbols, model, t, orders, stops, targets, room, log)
+        return process_bar(account, positions, active, bars, symbols, model, t, orders, stops, targets, room, log)
     if payments > 0:
-        return pay_funding(account, slots, active, bars, t, log)
+        return pay_funding(account, positions, active, bars, t, log)
     return unrealised
 
 
 @device
-def judge_exits(account, slots, active, bars, symbols, model, columns, rows, params, step, verdicts):
+def order_exits(account, positions, active, bars, symbols, model, columns, column_of, params, step, verdicts):
     """Ask, for every position with a bar and no closing order, whether it is to be closed.
 
     Levels are tested too where only a signal's close waits: a stop outranks it.
@@ -297,56 +323,56 @@ def judge_exits(account, slots, active, bars, symbols, model, columns, rows, par
     ordered = False
     for i in range(account.active):
         s = np.uint64(active[i])
-        slot = slots[s]
+        position = positions[s]
         bar = bars[s]
-        waits = slot.close_frac != 0.0
-        decided = waits & (slot.close_reason != SIGNAL)
-        if (slot.size != 0.0) & (not decided) & (bar.age >= 0.0):
+        waits = position.close_frac != 0.0
+        decided = waits & (position.close_reason != SIGNAL)
+        if (position.size != 0.0) & (not decided) & (bar.age >= 0.0):
             reason = NO_EXIT
             frac = 1.0
             if model.intrabar == 0.0:
-                reason = touched(slot.size, slot.stop, slot.target, bar.close, bar.close)
+                reason = touched(position.size, position.stop, position.target, bar.close, bar.close)
             if (reason == NO_EXIT) & (not waits):
-                g = symbols[s].group
-                here = read(columns, rows[g], step.row, s)
-                there = read(columns, rows[g], step.before, s)
-                own, frac = manage(slot, bar.close, symbols[s].lots, here, there, params[g])
+                g = symbols[s].symbol_group
+                now = read(columns, column_of[g], step.row, s)
+                before = read(columns, column_of[g], step.before, s)
+                own, frac = manage(position, bar.close, symbols[s].lots, now, before, params[g])
                 reason = OWN_EXITS + own if own >= 0 else NO_EXIT
             if reason != NO_EXIT:
-                order_close(slot, model, frac, reason)
-                judge(verdicts, s, CLOSING)
+                order_close(position, model, frac, reason)
+                set_verdict(verdicts, s, CLOSING)
                 ordered = True
     return ordered
 
 
 @device
-def judge_signal(slot, model, code, seen, params, t):
+def process_signal(position, model, code, now, params, t):
     """Turn a signal into a closing order, and say what it asks for: a verdict, `ENTERED` for a candidate.
 
     A signal against what waits cancels it; the same side does not ask twice. A close that only a signal asked for is
     cancelled by the opposite signal. A position that is held already is no candidate, unless it is being closed.
     """
-    if slot.open_size * code < 0.0:
-        slot.open_size = 0.0
-    waits = slot.open_size != 0.0
-    leaving = (slot.close_frac == 1.0) & (slot.close_reason != SIGNAL)
-    agrees = (slot.size * code > 0.0) & (not leaving)
+    if position.open_size * code < 0.0:
+        position.open_size = 0.0
+    waits = position.open_size != 0.0
+    leaving = (position.close_frac == 1.0) & (position.close_reason != SIGNAL)
+    agrees = (position.size * code > 0.0) & (not leaving)
     if agrees:
-        if (slot.close_frac != 0.0) & (slot.close_reason == SIGNAL):
-            slot.close_frac = 0.0
+        if (position.close_frac != 0.0) & (position.close_reason == SIGNAL):
+            position.close_frac = 0.0
         return WAITING if waits else HELD
-    if slot.size != 0.0:
-        order_close(slot, model, 1.0, SIGNAL)
+    if position.size != 0.0:
+        order_close(position, model, 1.0, SIGNAL)
     if waits:
         return WAITING
-    exited = slot.exited_long if code > 0 else slot.exited_short
+    exited = position.exited_long if code > 0 else position.exited_short
     since = (t - exited) * model.minutes
-    return ENTERED if admits(slot, code, leaving, since, seen, params) else NOT_ADMITTED
+    return ENTERED if admits(position, code, leaving, since, now, params) else NOT_ADMITTED
 
 
 @device
 def order_additions(
-    account, slots, active, bars, codes, symbols, model, columns, rows, params, now, t, value, free, verdicts
+    account, positions, active, bars, codes, symbols, model, columns, column_of, params, row, t, value, free, verdicts
 ):
     """Order additions to positions that their signals agree with, in symbol order.
 
@@ -355,39 +381,39 @@ def order_additions(
     """
     for i in range(account.active):
         s = np.uint64(active[i])
-        slot = slots[s]
+        position = positions[s]
         code = int(codes[s])
-        agrees = slot.size * code > 0.0
-        if agrees & (slot.open_size == 0.0) & (slot.close_frac == 0.0):
-            g = symbols[s].group
+        agrees = position.size * code > 0.0
+        if agrees & (position.open_size == 0.0) & (position.close_frac == 0.0):
+            g = symbols[s].symbol_group
             price = bars[s].close
-            since = (t - slot.added) * model.minutes
-            wanted = add(slot, code, value, price, since, read(columns, rows[g], now, s), params[g])
+            since = (t - position.added) * model.minutes
+            wanted = add(position, code, value, price, since, read(columns, column_of[g], row, s), params[g])
             if wanted > 0.0:
                 # The venue may allow less than when the position was opened.
                 most = symbols[s].max_leverage
-                leverage = slot.leverage if slot.leverage < most else most
-                coins, need, verdict = fitted(wanted, price, leverage, free, False, symbols[s], model, params[g])
+                leverage = position.leverage if position.leverage < most else most
+                coins, need, verdict = fit_order(wanted, price, leverage, free, False, symbols[s], model, params[g])
                 if coins > 0.0:
-                    order_open(slot, model, coins if code > 0 else -coins, leverage, True, code)
+                    order_open(position, model, coins if code > 0 else -coins, leverage, True, code)
                     free -= need
-                judge(verdicts, s, ADDS if coins > 0.0 else verdict)
+                set_verdict(verdicts, s, ADDS if coins > 0.0 else verdict)
     return free
 
 
 @device
 def order_entries(
     account,
-    slots,
+    positions,
     active,
     bars,
     codes,
     symbols,
     model,
     columns,
-    rows,
+    column_of,
     params,
-    now,
+    row,
     t,
     value,
     free,
@@ -405,46 +431,48 @@ def order_entries(
             best = i if ranks[i] > ranks[best] else best
         s = candidates[best]
         ranks[best] = -np.inf
-        slot = slots[s]
-        held = slot.margin
-        flips = slot.size != 0.0
+        position = positions[s]
+        held = position.margin
+        flips = position.size != 0.0
         verdict = NO_ORDERS if orders < 1.0 else NO_PLACES
         if (orders >= 1.0) & ((places >= 1.0) | flips):
-            g = symbols[s].group
+            g = symbols[s].symbol_group
             code = int(codes[s])
             price = bars[s].close
-            seen = read(columns, rows[g], now, s)
-            wanted, leverage = size(code, value, price, symbols[s].max_leverage, seen, params[g])
+            now = read(columns, column_of[g], row, s)
+            wanted, leverage = size(code, value, price, symbols[s].max_leverage, now, params[g])
             shrinks = params[g].shrink_to_fit != 0.0
-            coins, need, verdict = fitted(wanted, price, leverage, free + held, shrinks, symbols[s], model, params[g])
+            coins, need, verdict = fit_order(
+                wanted, price, leverage, free + held, shrinks, symbols[s], model, params[g]
+            )
             if coins > 0.0:
                 verdict = ENTERED
-                order_open(slot, model, coins if code > 0 else -coins, leverage, False, code)
-                slot.note_a, slot.note_b, slot.note_c = plan(code, price, seen, params[g])
+                order_open(position, model, coins if code > 0 else -coins, leverage, False, code)
+                position.note_a, position.note_b, position.note_c = plan(code, price, now, params[g])
                 activate(account, active, s)
                 more = need - held
                 free -= more if more > 0.0 else 0.0
                 places -= 0.0 if flips else 1.0
                 orders -= 1.0
         account.refused += 0.0 if verdict == ENTERED else 1.0
-        judge(verdicts, s, verdict)
+        set_verdict(verdicts, s, verdict)
 
 
 @device
-def judge_signals(
+def process_signals(
     account,
-    slots,
+    positions,
     active,
     bars,
     codes,
-    hits,
+    signal_symbols,
     wanted,
     symbols,
     model,
     columns,
-    rows,
+    column_of,
     params,
-    now,
+    row,
     t,
     value,
     candidates,
@@ -459,34 +487,34 @@ def judge_signals(
     count = 0
     agreeing = False
     for i in range(wanted):
-        s = np.uint64(hits[i])
+        s = np.uint64(signal_symbols[i])
         code = int(codes[s])
-        g = symbols[s].group
-        seen = read(columns, rows[g], now, s)
-        verdict = judge_signal(slots[s], model, code, seen, params[g], t)
-        judge(verdicts, s, verdict)
+        g = symbols[s].symbol_group
+        now = read(columns, column_of[g], row, s)
+        verdict = process_signal(positions[s], model, code, now, params[g], t)
+        set_verdict(verdicts, s, verdict)
         agreeing = agreeing | (verdict == HELD)
         if verdict == ENTERED:
-            candidates[count] = hits[i]
-            ranks[count] = rank(code, seen, params[g])
+            candidates[count] = signal_symbols[i]
+            ranks[count] = rank(code, now, params[g])
             count += 1
     if agreeing | (count != 0):
-        money, taken = reserved(account, slots, active, bars, model)
+        money, taken = reserved_by_orders(account, positions, active, bars, model)
         free = value * params[0].max_total_margin_frac - account.margin - money
-        places = params[0].max_open_positions - account.positions - taken
+        places = params[0].max_open_positions - account.open_positions - taken
         if agreeing:
             free = order_additions(
                 account,
-                slots,
+                positions,
                 active,
                 bars,
                 codes,
                 symbols,
                 model,
                 columns,
-                rows,
+                column_of,
                 params,
-                now,
+                row,
                 t,
                 value,
                 free,
@@ -495,16 +523,16 @@ def judge_signals(
         if count != 0:
             order_entries(
                 account,
-                slots,
+                positions,
                 active,
                 bars,
                 codes,
                 symbols,
                 model,
                 columns,
-                rows,
+                column_of,
                 params,
-                now,
+                row,
                 t,
                 value,
                 free,
@@ -524,8 +552,8 @@ def open_books(book, initial_usd):
         for block in range(book.days.shape[0]):
             for i in range(book.days.shape[1]):
                 book.days[block, i, k] = 0.0
-        for s in range(book.slots.shape[1]):
-            open_slot(book.slots[k, s])
+        for s in range(book.positions.shape[1]):
+            reset_position(book.positions[k, s])
 
 
 @device
@@ -535,46 +563,46 @@ def has_exits(model):
 
 
 @device
-def take_step(book, account, slots, active, i, step, symbols, model, columns, rows, params, t):
+def take_step(book, account, positions, active, i, step, symbols, model, columns, column_of, params, t):
     """Move one book through step `i` of a tile, which is step `t` of all; arguments as in `walk`."""
     same_close = (model.next_open == 0.0) & (model.delay_bars == 0.0)
     later_close = (model.next_open == 0.0) & (model.delay_bars != 0.0)
-    seen = step.wanted != 0
+    has_signals = step.signal_count != 0
     log = book.log
     fills = account.fills
     bars = book.bars[np.uint64(i)]
-    unrealised = until_close(account, slots, active, bars, symbols, model, t, log)
+    unrealised = move_to_close(account, positions, active, bars, symbols, model, t, log)
     if later_close:
-        unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
+        unrealised = fill_at_close(account, positions, active, bars, symbols, model, t, log)
     value = account.cash + unrealised
     ordered = False
     if has_exits(model) & (step.exits != 0):
-        ordered = judge_exits(
+        ordered = order_exits(
             account,
-            slots,
+            positions,
             active,
             bars,
             symbols,
             model,
             columns,
-            rows,
+            column_of,
             params,
             step,
             book.verdict,
         )
-    if seen:
-        judge_signals(
+    if has_signals:
+        process_signals(
             account,
-            slots,
+            positions,
             active,
             bars,
             book.codes[i],
-            book.hits[i],
-            step.wanted,
+            book.signal_symbols[i],
+            step.signal_count,
             symbols,
             model,
             columns,
-            rows,
+            column_of,
             params,
             step.row,
             t,
@@ -583,20 +611,20 @@ def take_step(book, account, slots, active, i, step, symbols, model, columns, ro
             book.ranks,
             book.verdict,
         )
-    if same_close & (seen | ordered):
-        unrealised = fill_at_close(account, slots, active, bars, symbols, model, t, log)
+    if same_close & (has_signals | ordered):
+        unrealised = fill_at_close(account, positions, active, bars, symbols, model, t, log)
         value = account.cash + unrealised
     ends = step.ends != 0
     if ends:
-        unrealised = delist(account, slots, active, bars, symbols, model, t, log)
+        unrealised = delist(account, positions, active, bars, symbols, model, t, log)
         value = account.cash + unrealised
-    mark(account, value)
-    if seen | ends | (account.fills != fills):
-        retire(account, slots, active)
+    mark_to_market(account, value)
+    if has_signals | ends | (account.fills != fills):
+        deactivate(account, positions, active)
 
 
 @device
-def walk(book, symbols, model, columns, rows, params, k, first, count):
+def advance_book(book, symbols, model, columns, column_of, params, k, first, count):
     """Move the book of combo `k` through the `count` steps of the tile that begins at step `first`.
 
     Args:
@@ -604,47 +632,58 @@ def walk(book, symbols, model, columns, rows, params, k, first, count):
         symbols: [S] records of `market.SYMBOL`.
         model: Record of `market.MODEL`.
         columns: [C, T, S] feature columns on main bars.
-        rows: [G, F] column of each feature for each parameter group.
+        column_of: [G, F] column of each feature for each parameter group.
         params: [G] records of all parameters.
         k: Which combo.
         first: First step of the tile.
         count: Steps of the tile.
     """
     recording = book.equity.shape[0] > 0
-    can_coast = (not has_exits(model)) & (not recording)
+    can_fast_forward = (not has_exits(model)) & (not recording)
     account = book.accounts[k]
-    slots = book.slots[k]
+    positions = book.positions[k]
     active = book.active[k]
     i = 0
     while i < count:
         step = book.steps[np.uint64(i)]
-        if (account.active == 0) & (step.calm > 0) & (not recording):
-            i += step.calm  # a flat book that no one asks anything stays what it is
+        if (account.active == 0) & (step.idle > 0) & (not recording):
+            i += step.idle  # a flat book that no one asks anything stays what it is
             continue
-        if (account.active == 1) & (step.calm > 0) & can_coast:
-            lone = np.uint64(active[0])
-            slot = slots[lone]
-            if (slot.size != 0.0) & (slot.close_frac == 0.0) & (slot.open_size == 0.0):
-                reached = coast(account, slot, symbols[lone], model, book.bars, lone, i, i + step.calm)
+        if (account.active == 1) & (step.idle > 0) & can_fast_forward:
+            s = np.uint64(active[0])
+            position = positions[s]
+            if (position.size != 0.0) & (position.close_frac == 0.0) & (position.open_size == 0.0):
+                reached = fast_forward(account, position, symbols[s], model, book.bars, s, i, i + step.idle)
                 if reached > i:
                     i = reached
                     continue
-        if (step.wanted > 0) | (account.active > 0):
+        if (step.signal_count > 0) | (account.active > 0):
             take_step(
-                book, account, slots, active, i, step, symbols, model, columns, rows, params, first + i + model.origin
+                book,
+                account,
+                positions,
+                active,
+                i,
+                step,
+                symbols,
+                model,
+                columns,
+                column_of,
+                params,
+                first + i + model.origin,
             )
         if recording:
             book.equity[first + i] = account.equity
             for each in range(book.verdict.shape[0]):
                 book.verdicts[first + i, each] = book.verdict[each]
-                book.verdict[each] = QUIET
+                book.verdict[each] = NO_SIGNAL
         if step.day_end != 0:
             end_day(account, book.days, step.block, k)
         i += 1
 
 
 @driver
-def run(market, models, symbols, columns, rows, entries, entry_of, params, first, last, book):
+def run(market, models, symbols, columns, column_of, signal_params, signal_group_of, params, first, last, book):
     """Move every combo of the book through the steps [first, last), a tile at a time.
 
     Args:
@@ -652,9 +691,9 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
         models: [1] record of `market.MODEL`; its `origin` is added to the number of a step wherever one is kept.
         symbols: [V, S] records of `market.SYMBOL`; a tile ends where the next version begins.
         columns: [C, T, S] feature columns on main bars.
-        rows: [E, G, F] column of each feature, for each entry set and parameter group.
-        entries: [E, G] records of the parameters that shape signals.
-        entry_of: [B] entry set of each combo; combos of one set should be neighbours.
+        column_of: [E, G, F] column of each feature, for each entry set and parameter group.
+        signal_params: [E, G] records of the parameters that shape compute_signals.
+        signal_group_of: [B] entry set of each combo; combos of one set should be neighbours.
         params: [B, G] records of all parameters.
         first: First step.
         last: One past the last step.
@@ -672,25 +711,36 @@ def run(market, models, symbols, columns, rows, entries, entry_of, params, first
             stop = market.since[version + 1] - origin
         terms = symbols[version]
         gather(market, base, stop, book.bars, book.steps)
-        known = -1
-        for k in range(entry_of.shape[0]):
-            e = entry_of[k]
-            if e != known:
-                signals(market, columns, rows, entries, e, base, stop, book.codes, book.hits, book.steps)
-                known = e
-            walk(book, terms, models[0], columns, rows[e], params[k], k, base, stop - base)
+        current = -1
+        for k in range(signal_group_of.shape[0]):
+            e = signal_group_of[k]
+            if e != current:
+                compute_signals(
+                    market,
+                    columns,
+                    column_of,
+                    signal_params,
+                    e,
+                    base,
+                    stop,
+                    book.codes,
+                    book.signal_symbols,
+                    book.steps,
+                )
+                current = e
+            advance_book(book, terms, models[0], columns, column_of[e], params[k], k, base, stop - base)
         base = stop
 
 
 @driver
-def explain(market, columns, rows, entries, e, t, s, out):
+def explain(market, columns, column_of, signal_params, e, t, s, out):
     """Write what the gates of the strategy say of symbol `s` at step t.
 
     Args:
         market: `kernels.market.Market`.
         columns: [C, T, S] feature columns on main bars.
-        rows: [E, G, F] as in `run`.
-        entries: [E, G] as in `run`.
+        column_of: [E, G, F] as in `run`.
+        signal_params: [E, G] as in `run`.
         e: Which entry set.
         t: Which step.
         s: Which symbol.
@@ -699,16 +749,16 @@ def explain(market, columns, rows, entries, e, t, s, out):
     Returns:
         The signal.
     """
-    lead = market.lead[0]
-    now = market.row[t]
-    if (now < 0) | (market.age[t, s] < 0):
+    benchmark = market.benchmark[0]
+    row = market.row[t]
+    if (row < 0) | (market.age[t, s] < 0):
         return 0
-    before = market.before[t]
-    g = market.group[s]
-    around = context(columns, rows[e, 0], now, lead, entries[e, 0])
-    here = read(columns, rows[e, g], now, s)
-    there = read(columns, rows[e, g], before, s)
+    previous_row = market.before[t]
+    g = market.symbol_group[s]
+    market_context = context(columns, column_of[e, 0], row, benchmark, signal_params[e, 0])
+    now = read(columns, column_of[e, g], row, s)
+    before = read(columns, column_of[e, g], previous_row, s)
     price = market.close[t, s]
     age = market.age[t, s]
-    trace(price, age, s == lead, here, there, around, entries[e, g], out)
-    return signal(price, age, s == lead, here, there, around, entries[e, g])
+    trace(price, age, s == benchmark, now, before, market_context, signal_params[e, g], out)
+    return signal(price, age, s == benchmark, now, before, market_context, signal_params[e, g])

@@ -2,6 +2,7 @@
 
 import html
 import unicodedata
+from collections.abc import Sequence
 
 _UNITS = {"_pct": "%", "_usd": "USD", "_frac": "share"}
 _WORDS = {
@@ -40,6 +41,22 @@ def column_heading(name: str) -> str:
         if name.endswith(suffix):
             return f"{column_heading(name.removesuffix(suffix))}, {unit}"
     return _WORDS.get(name) or name.replace("_", " ")
+
+
+def column_headings(names: Sequence[str]) -> list[str]:
+    """Return the headings of columns: figures as words, axes of a sweep by the last part of their path.
+
+    An axis keeps its whole path where its last part names another column, too.
+    """
+    return [
+        column_heading(name) if short == name else short for name, short in zip(names, short_paths(names), strict=True)
+    ]
+
+
+def short_paths(paths: Sequence[str]) -> list[str]:
+    """Return the last part of each dotted path; the whole path where its last part is not unique among `paths`."""
+    last = [path.rpartition(".")[2] for path in paths]
+    return [part if last.count(part) == 1 else path for path, part in zip(paths, last, strict=True)]
 
 
 def _has_picture(char: str) -> bool:

@@ -23,8 +23,8 @@ import numpy as np
 
 from kernels.cache import rules_hash
 from kernels.cuda import build
-from kernels.cuda.layout import KERNELS, Sizes, all_arrays, arguments_of
-from kernels.cuda.manifest import MANIFEST, Kernel, Manifest, place_of, read, sha256_of, to_text
+from kernels.cuda.layout import KERNELS, LayoutSizes, all_arrays, arguments_of
+from kernels.cuda.manifest import MANIFEST, CompiledKernel, KernelManifest, kernel_folder, read, sha256_of, to_text
 from kernels.market import Market
 from kernels.strategies import load
 
@@ -242,7 +242,7 @@ class FakeCupy:
 
         return SimpleNamespace(get_function=get_function)
 
-    def launch(self, manifest: Manifest, name: str, threads: int, words: tuple) -> None:
+    def launch(self, manifest: KernelManifest, name: str, threads: int, words: tuple) -> None:
         self.check()
         self.ask()
         self.lost_after -= 1
@@ -259,9 +259,9 @@ class FakeCupy:
 
         self.current.queue.append(run)
 
-    def put_together(self, manifest: Manifest, name: str, words: tuple) -> list:
+    def put_together(self, manifest: KernelManifest, name: str, words: tuple) -> list:
         """The arguments of a kernel, from its words."""
-        known = all_arrays(load(manifest.strategy), Sizes(1, 1, 1, 1, 1, 1))
+        known = all_arrays(load(manifest.strategy), LayoutSizes(1, 1, 1, 1, 1, 1))
         left, given, fields = list(words), [], {}
         for argument in manifest.kernels[name].arguments:
             taken, left = left[: len(argument.words)], left[len(argument.words) :]
@@ -328,14 +328,14 @@ class Pinned(np.ndarray):
 
 def write_kernels(root: Path, strategy: str, arch: str = "sm_90", rules: str = "", cuda: str = "13.0") -> Path:
     """Kernels of a strategy, as far as anything but a device looks at them."""
-    place = place_of(root, strategy, arch)
+    place = kernel_folder(root, strategy, arch)
     place.mkdir(parents=True)
     threads = build.bind(strategy, None, "signatures")
     kernels = {}
     for name in KERNELS:
         (place / f"{name}.cubin").write_bytes(name.encode())
         arguments = tuple(arguments_of(getattr(threads, name), load(strategy)))
-        kernels[name] = Kernel(f"mei_{name}", sha256_of(place / f"{name}.cubin"), 0, 0, 0, 0, arguments)
-    manifest = Manifest(strategy, arch, rules or rules_hash(), cuda, {}, {}, kernels)
+        kernels[name] = CompiledKernel(f"mei_{name}", sha256_of(place / f"{name}.cubin"), 0, 0, 0, 0, arguments)
+    manifest = KernelManifest(strategy, arch, rules or rules_hash(), cuda, {}, {}, kernels)
     (place / MANIFEST).write_text(to_text(manifest))
     return place

@@ -57,7 +57,7 @@ class Context:
     """Breadth in percent, and whether the lead is "up", "down", "level" or "unknown"."""
 
     breadth: float
-    lead: str
+    benchmark: str
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ def reached(side: float, one: float, other: float) -> bool:
     return one >= other if side > 0 else one <= other
 
 
-def context(symbols: list[tuple[bool, bool, Features]], lead: int) -> Context:
+def context(symbols: list[tuple[bool, bool, Features]], benchmark: int) -> Context:
     """The market at one close: for each symbol whether it had a bar earlier, has had one now, and its base features."""
     seen = sum(earlier for earlier, _, _ in symbols)
     up = sum(earlier and features["ema_fast"] > features["ema_slow"] for earlier, _, features in symbols)
     breadth = 100.0 * up / seen if seen else 50.0
-    if lead < 0 or not symbols[lead][1]:
+    if benchmark < 0 or not symbols[benchmark][1]:
         return Context(breadth, "unknown")
-    close, mean = symbols[lead][2]["close"], symbols[lead][2]["ema_slow"]
+    close, mean = symbols[benchmark][2]["close"], symbols[benchmark][2]["ema_slow"]
     return Context(breadth, "up" if close > mean else "down" if close < mean else "level")
 
 
@@ -179,11 +179,11 @@ def aligned(values: Values, now: Features, side: float) -> bool:
     return not values["require_macro_alignment"] or beyond(side, now["ema_slow"], now["ema_macro"])
 
 
-def led(values: Values, now: Features, side: float, market: Context, is_lead: bool) -> bool:
+def led(values: Values, now: Features, side: float, market: Context, is_benchmark: bool) -> bool:
     """Gate: the lead goes the same way, or need not."""
-    if not values["require_btc_alignment"] or is_lead or now["adx"] > values["btc_adx_override"]:
+    if not values["require_btc_alignment"] or is_benchmark or now["adx"] > values["btc_adx_override"]:
         return True
-    return market.lead in ("unknown", "up" if side > 0 else "down")
+    return market.benchmark in ("unknown", "up" if side > 0 else "down")
 
 
 def rsi_limit(values: Values, now: Features, side: float) -> float:
@@ -308,13 +308,13 @@ def passes(values: Values, now: Features, side: float) -> bool:
     return not now["rsi"] < values["reef_short_rsi_extreme_lt" if extreme else "reef_short_rsi_block_lt"]
 
 
-def signal(values: Values, sight: Sight, market: Context, is_lead: bool) -> Signal | None:
+def signal(values: Values, sight: Sight, market: Context, is_benchmark: bool) -> Signal | None:
     """The signal of one symbol at one step, from features alone."""
     if sight.age < values["warmup_bars"]:
         return None
     for mode, fires in MODES.items():
         for side in (1.0, -1.0):
-            ready = aligned(values, sight.now, side) and led(values, sight.now, side, market, is_lead)
+            ready = aligned(values, sight.now, side) and led(values, sight.now, side, market, is_benchmark)
             if not ready or not fires(values, sight, side):
                 continue
             tier, threshold = tier_and_threshold(values, sight.now, mode)
@@ -622,7 +622,7 @@ class Alpha(naive.Strategy):
     ):
         self.symbols, self.clock, self.base = symbols, clock, base
         self.values = [{**base, **own.get(s, {})} for s in range(len(symbols))]
-        self.lead = next((names.index(name) for name in LEADS if name in names), -1)
+        self.benchmark = next((names.index(name) for name in LEADS if name in names), -1)
         self.features = [columns(symbol, values) for symbol, values in zip(symbols, self.values, strict=True)]
         self.base_features = [columns(symbol, base) for symbol in symbols]
         self.heard: dict[tuple[int, int], Signal | None] = {}
@@ -649,13 +649,13 @@ class Alpha(naive.Strategy):
                 )
                 for symbol, features in zip(self.symbols, self.base_features, strict=True)
             ],
-            self.lead,
+            self.benchmark,
         )
 
     def told(self, t: int, s: int) -> Signal | None:
         """The signal of symbol s at step t."""
         if (t, s) not in self.heard:
-            self.heard[t, s] = signal(self.values[s], self.sight(t, s), self.context(t), s == self.lead)
+            self.heard[t, s] = signal(self.values[s], self.sight(t, s), self.context(t), s == self.benchmark)
         return self.heard[t, s]
 
     def wish(self, t: int, s: int, age: int) -> tuple[float, float]:  # noqa: ARG002 - a sight knows the age

@@ -21,10 +21,19 @@ from typing import Any
 import numba
 import numpy as np
 
-from kernels import bind as engines
+from kernels import bind as binding
 from kernels.cache import rules_hash
-from kernels.cuda.layout import KERNELS, Argument, arguments_of, types_of
-from kernels.cuda.manifest import MANIFEST, Kernel, Manifest, Unfit, capability_of, place_of, sha256_of, to_text
+from kernels.cuda.layout import KERNELS, KernelArgument, arguments_of, types_of
+from kernels.cuda.manifest import (
+    MANIFEST,
+    CompiledKernel,
+    CudaUnavailable,
+    KernelManifest,
+    capability_of,
+    kernel_folder,
+    sha256_of,
+    to_text,
+)
 from kernels.params import record_of
 from kernels.strategies import load
 
@@ -51,10 +60,13 @@ def bind(strategy: str, cuda: Any, target: str) -> ModuleType:
         cuda: What the kernels call `cuda`: the module of numba-cuda, of its simulator, or a stand-in.
         target: What tells this module from that of another target.
     """
-    engine = engines.engine(strategy)
-    rules = {name: getattr(engine, name) for name in ("open_books", "gather", "signals", "count_calm", "walk")}
+    simulation = binding.simulation(strategy)
+    rules = {
+        name: getattr(simulation, name)
+        for name in ("open_books", "gather", "compute_signals", "count_idle_steps", "advance_book")
+    }
     scope = {**rules, "cuda": cuda, "PARAMS": record_of(load(strategy).PARAMETERS)}
-    return engines.load_source(_THREADS, f"kernels.cuda.threads_{strategy}_{target}", scope)
+    return binding.load_source(_THREADS, f"kernels.cuda.threads_{strategy}_{target}", scope)
 
 
 def can_compile() -> bool:
@@ -62,20 +74,20 @@ def can_compile() -> bool:
     return all(_version(name) for name in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc"))
 
 
-def build(strategy: str, arch: str, root: Path) -> Manifest:
+def build(strategy: str, arch: str, root: Path) -> KernelManifest:
     """Compile the kernels of a strategy into a folder of their own below `root`, whole or not at all.
 
     Raises:
-        Unfit: What compiles is missing, or does not know the architecture.
+        CudaUnavailable: What compiles is missing, or does not know the architecture.
         KeyError: There is no such strategy.
     """
     code = compile_ptx(strategy, arch)
     root.mkdir(parents=True, exist_ok=True)
-    place = place_of(root, strategy, arch)
+    place = kernel_folder(root, strategy, arch)
     fresh = Path(tempfile.mkdtemp(dir=root, prefix=f".{place.name}."))
     try:
         kernels = {name: _assemble(fresh, strategy, name, arch, ptx) for name, ptx in code.items()}
-        manifest = Manifest(strategy, arch, rules_hash(), release(), _versions(), _OPTIONS, kernels)
+        manifest = KernelManifest(strategy, arch, rules_hash(), cuda_release(), _versions(), _OPTIONS, kernels)
         (fresh / MANIFEST).write_text(to_text(manifest))
         fresh.chmod(0o755)
         shutil.rmtree(place, ignore_errors=True)
@@ -89,38 +101,40 @@ def compile_ptx(strategy: str, arch: str) -> dict[str, str]:
     """PTX of each kernel of a strategy.
 
     Raises:
-        Unfit: As for `build`.
+        CudaUnavailable: As for `build`.
         KeyError: As for `build`.
     """
     capability = capability_of(arch)
-    with compiler(capability) as cuda:
+    with cuda_compiler(capability) as cuda:
         threads = bind(strategy, cuda, arch)
         found = {}
         for name in KERNELS:
             kernel = getattr(threads, name)
             try:
-                found[name] = compiled(cuda, kernel, types_of(kernel, load(strategy)), capability, f"mei_{name}")
+                found[name] = compile_kernel(cuda, kernel, types_of(kernel, load(strategy)), capability, f"mei_{name}")
             except (cuda.cudadrv.error.CCSupportError, cuda.cudadrv.error.NvvmError) as error:
-                raise Unfit(f"{arch}: the compiler does not take this architecture: {error}") from None
+                raise CudaUnavailable(f"{arch}: the compiler does not take this architecture: {error}") from None
             _check(found[name], arguments_of(kernel, load(strategy)), name)
     return found
 
 
 @contextlib.contextmanager
-def compiler(capability: tuple[int, int]) -> Iterator[Any]:
+def cuda_compiler(capability: tuple[int, int]) -> Iterator[Any]:
     """numba-cuda, told which device is meant and to round every operation.
 
     Raises:
-        Unfit: It is not installed.
+        CudaUnavailable: It is not installed.
     """
     if not can_compile():
-        raise Unfit(f"no compiler for CUDA; {_ADVICE}")
+        raise CudaUnavailable(f"no compiler for CUDA; {_ADVICE}")
     # Imported here: whoever runs on processors alone need not have it.
     cuda: Any = importlib.import_module("numba.cuda")
     dispatcher: Any = importlib.import_module("numba.cuda.dispatcher")
     unit: Any = importlib.import_module("numba.cuda.cudadrv.nvvm").CompilationUnit
     if getattr(cuda, "implementation", "") != "NVIDIA":
-        raise Unfit("numba.cuda is not that of the package numba-cuda; install it into this environment itself")
+        raise CudaUnavailable(
+            "numba.cuda is not that of the package numba-cuda; install it into this environment itself"
+        )
 
     class Device:
         compute_capability = capability
@@ -137,7 +151,7 @@ def compiler(capability: tuple[int, int]) -> Iterator[Any]:
         dispatcher.get_current_device, unit.__init__ = before
 
 
-def compiled(
+def compile_kernel(
     cuda: Any, kernel: Callable[..., Any], signature: tuple[Any, ...], capability: tuple[int, int], entry: str
 ) -> str:
     """PTX of one kernel, whose entry is called `entry`."""
@@ -150,12 +164,12 @@ def parameters_of(ptx: str) -> tuple[str, list[str]]:
     """The entry of a PTX file, and the kind of each of its parameters."""
     found = _ENTRY.findall(ptx)
     if len(found) != 1:
-        raise Unfit(f"PTX with {len(found)} entries instead of one")
+        raise CudaUnavailable(f"PTX with {len(found)} entries instead of one")
     name, parameters = found[0]
     return name, _PARAMETER.findall(parameters)
 
 
-def _check(ptx: str, arguments: list[Argument], name: str) -> None:
+def _check(ptx: str, arguments: list[KernelArgument], name: str) -> None:
     """Hold what will be handed over against what the code takes."""
     wanted = [
         "f64" if argument.dtype == "float64" and not argument.order else "u64"
@@ -164,45 +178,47 @@ def _check(ptx: str, arguments: list[Argument], name: str) -> None:
     ]
     found = parameters_of(ptx)[1]
     if found != wanted:
-        raise Unfit(f"kernel {name}: takes {len(found)} words, {len(wanted)} would be handed over; numba-cuda changed")
+        raise CudaUnavailable(
+            f"kernel {name}: takes {len(found)} words, {len(wanted)} would be handed over; numba-cuda changed"
+        )
 
 
-def _assemble(folder: Path, strategy: str, name: str, arch: str, ptx: str) -> Kernel:
+def _assemble(folder: Path, strategy: str, name: str, arch: str, ptx: str) -> CompiledKernel:
     source, target = folder / f"{name}.ptx", folder / f"{name}.cubin"
     source.write_text(ptx)
-    command: list[str | Path] = [ptxas(), "-v", f"-arch={arch}", "--fmad=false", "-o", target, source]
+    command: list[str | Path] = [find_ptxas(), "-v", f"-arch={arch}", "--fmad=false", "-o", target, source]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - own words
     if done.returncode:
-        raise Unfit(f"{arch}: ptxas refuses the kernel {name}: {done.stderr.strip()}")
+        raise CudaUnavailable(f"{arch}: ptxas refuses the kernel {name}: {done.stderr.strip()}")
     figures = {figure: int(pattern.findall(done.stderr)[-1]) for figure, pattern in _REPORT.items()}
     kernel = getattr(bind(strategy, _Signatures, "signatures"), name)
     arguments = tuple(arguments_of(kernel, load(strategy)))
-    return Kernel(parameters_of(ptx)[0], sha256_of(target), **figures, arguments=arguments)
+    return CompiledKernel(parameters_of(ptx)[0], sha256_of(target), **figures, arguments=arguments)
 
 
 class _Signatures:
     """A `cuda` for kernels that no one calls."""
 
 
-def ptxas() -> Path:
+def find_ptxas() -> Path:
     """The assembler of the wheel, never another one of this machine: machine code depends on its version.
 
     Raises:
-        Unfit: It is not installed.
+        CudaUnavailable: It is not installed.
     """
     files = importlib.metadata.files("nvidia-cuda-nvcc") if _version("nvidia-cuda-nvcc") else None
     found = next((Path(str(file.locate())) for file in files or () if file.name == "ptxas"), None)
     if found is None or not os.access(found, os.X_OK):
-        raise Unfit(f"no ptxas; {_ADVICE}")
+        raise CudaUnavailable(f"no ptxas; {_ADVICE}")
     return found
 
 
-def release() -> str:
+def cuda_release() -> str:
     """CUDA version of the assembler, as 13.0: a driver of it or later takes the machine code."""
-    told = subprocess.run([ptxas(), "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603 - own words
+    told = subprocess.run([find_ptxas(), "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603 - own words
     found = _RELEASE.search(told)
     if found is None:
-        raise Unfit(f"{ptxas()} --version says no release")
+        raise CudaUnavailable(f"{find_ptxas()} --version says no release")
     return found[1]
 
 

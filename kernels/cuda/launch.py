@@ -19,9 +19,19 @@ from numpy.typing import NDArray
 
 from kernels.blocks import BLOCKS
 from kernels.book import STEP
-from kernels.cuda.layout import COMBOS, RESULTS, Array, Sizes, all_arrays, batch_arrays, described, packed, places
-from kernels.cuda.manifest import Kernel, Manifest, Unfit
-from kernels.cuda.memory import Buffer, Pinned, Placed, allocate, download, span_of, upload
+from kernels.cuda.layout import (
+    COMBOS,
+    RESULTS,
+    ArrayLayout,
+    LayoutSizes,
+    all_arrays,
+    batch_arrays,
+    describe_dtype,
+    offsets_of,
+    pack_array,
+)
+from kernels.cuda.manifest import CompiledKernel, CudaUnavailable, KernelManifest
+from kernels.cuda.memory import Buffer, DeviceArray, PinnedBuffers, allocate, download, span_of, upload
 from kernels.cuda.status import kind_of
 from kernels.ledger import ACCOUNT
 from kernels.market import Floats, Ints, Market
@@ -36,42 +46,42 @@ _AHEAD = 2  # tiles that are started before the first of them is done
 _USED_FRAC = 0.8  # of free memory: threads need some for themselves
 _IN_FLIGHT = 2  # batches
 
-Launch = Callable[[str, int, Mapping[str, float]], None]
+LaunchKernel = Callable[[str, int, Mapping[str, float]], None]
 """Starts a kernel: its name, how many threads, its scalars."""
 
 
-class Stopped(Exception):
+class LaunchStopped(Exception):
     """Someone asked to stop."""
 
 
-class NoMemory(Exception):
+class DeviceMemoryFull(Exception):
     """Not even the fewest combos fit the device's memory."""
 
 
-class Job(NamedTuple):
+class CudaJob(NamedTuple):
     """Combos in order of their entry set.
 
     Attributes:
-        entry_of: [K] entry set of each.
+        signal_group_of: [K] entry set of each.
         params: [K, G] records of all parameters.
-        entries: [E, G] records of the parameters that shape signals.
-        rows: [E, G, F] feature columns.
+        signal_params: [E, G] records of the parameters that shape signals.
+        column_of: [E, G, F] feature columns.
         first: First step.
         last: One past the last step.
         usd: Cash at the start.
     """
 
-    entry_of: Ints
+    signal_group_of: Ints
     params: NDArray[Any]
-    entries: NDArray[Any]
-    rows: Ints
+    signal_params: NDArray[Any]
+    column_of: Ints
     first: int
     last: int
     usd: float
 
 
-def through(
-    launch: Launch, sizes: Sizes, first: int, last: int, usd: float, since: Sequence[int] = (0,)
+def run_tiles(
+    launch: LaunchKernel, sizes: LayoutSizes, first: int, last: int, usd: float, since: Sequence[int] = (0,)
 ) -> Iterator[int]:
     """Take fresh combos through the steps [first, last) by tiles; gives the step that each tile ends before.
 
@@ -84,9 +94,9 @@ def through(
         ends = [base + sizes.tile, last, *since[version + 1 : version + 2]]
         count = min(ends) - base
         tile = {"first": base, "count": count, "version": version}
-        launch("look", sizes.sets * count, tile)
-        launch("calm", sizes.sets, tile)
-        launch("move", sizes.combos, tile)
+        launch("signals", sizes.signal_groups * count, tile)
+        launch("idle", sizes.signal_groups, tile)
+        launch("advance", sizes.combos, tile)
         base += count
         yield base
 
@@ -98,7 +108,7 @@ def tile_steps(sets: int, symbols: int, most_bytes: int = TILE_BYTES) -> int:
 
 
 @dataclass
-class Card:
+class CudaDevice:
     """One device with the kernels of one strategy on it, and the market that they run over.
 
     One thread at a time may use it.
@@ -117,7 +127,7 @@ class Card:
 
     cupy: Any
     strategy: ModuleType
-    manifest: Manifest
+    manifest: KernelManifest
     folder: Path
     most: int = _MOST_COMBOS
     tile_bytes: int = TILE_BYTES
@@ -125,35 +135,37 @@ class Card:
     spent_ms: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
-        known = all_arrays(self.strategy, Sizes(1, 1, 1, 1, 1, 1))
+        known = all_arrays(self.strategy, LayoutSizes(1, 1, 1, 1, 1, 1))
         for name, kernel in self.manifest.kernels.items():
             for argument in kernel.arguments:
                 array = known.get(argument.name)
                 if argument.order and (
-                    array is None or (described(array.dtype), array.order) != (argument.dtype, argument.order)
+                    array is None or (describe_dtype(array.dtype), array.order) != (argument.dtype, argument.order)
                 ):
-                    raise Unfit(f"{self.folder}: kernel {name} has other records than this version's: {argument.name}")
+                    raise CudaUnavailable(
+                        f"{self.folder}: kernel {name} has other records than this version's: {argument.name}"
+                    )
         self._functions = {
             name: self.cupy.RawModule(path=str(self.folder / f"{name}.cubin")).get_function(kernel.entry)
             for name, kernel in self.manifest.kernels.items()
         }
         self._stream = self.cupy.cuda.Stream(non_blocking=True)
-        self._pinned = Pinned(self.cupy)
+        self._pinned = PinnedBuffers(self.cupy)
         self._held: Any = None
-        self._inputs: dict[str, Placed] = {}
+        self._inputs: dict[str, DeviceArray] = {}
         self._since: list[int] = [0]
 
     def load(self, market: Market, symbols: NDArray[Any], models: NDArray[Any], columns: Floats) -> None:
         """Bring a market and its feature columns to the device, in the place of those before.
 
         Raises:
-            NoMemory: They do not fit.
+            DeviceMemoryFull: They do not fit.
         """
         given = {f"market.{name}": array for name, array in zip(Market._fields, market, strict=True)}
         given |= {"symbols": symbols, "models": models, "columns": columns}
         self.clear()
         self._since = market.since.tolist()
-        arrays = {name: Array(array.dtype, array.shape) for name, array in given.items()}
+        arrays = {name: ArrayLayout(array.dtype, array.shape) for name, array in given.items()}
         try:
             held, inputs = allocate(self.cupy, arrays)
             kept = [upload(array, inputs[name], held, self._stream) for name, array in given.items()]
@@ -162,16 +174,18 @@ class Card:
         except Exception as error:
             if kind_of(self.cupy, error) != "memory":
                 raise
-            wanted = places(arrays)[1] / (1 << 20)
-            raise NoMemory(f"bars and features, {wanted:,.0f} MiB, do not fit the memory of the device") from error
+            wanted = offsets_of(arrays)[1] / (1 << 20)
+            raise DeviceMemoryFull(
+                f"bars and features, {wanted:,.0f} MiB, do not fit the memory of the device"
+            ) from error
         self._held, self._inputs = held, inputs
 
     def clear(self) -> None:
         """Release the market and all memory that is kept for later, on either side."""
         self._held, self._inputs = None, {}
-        self._let_go()
+        self._release_spare()
 
-    def run(self, job: Job, stop: Callable[[], bool] = lambda: False) -> tuple[NDArray[Any], Floats]:
+    def run(self, job: CudaJob, stop: Callable[[], bool] = lambda: False) -> tuple[NDArray[Any], Floats]:
         """Run every combo, in batches that fit the memory that is free now.
 
         Args:
@@ -182,10 +196,10 @@ class Card:
             [K] records of `ledger.ACCOUNT`, and [BLOCKS, 3, K] daily returns.
 
         Raises:
-            Stopped: `stop` said so.
-            NoMemory: Not even a few combos fit.
+            LaunchStopped: `stop` said so.
+            DeviceMemoryFull: Not even a few combos fit.
         """
-        combos = len(job.entry_of)
+        combos = len(job.signal_group_of)
         accounts, days = np.empty(combos, ACCOUNT), np.empty((BLOCKS, 3, combos))
         flying: deque[_Batch] = deque()
         size = self.batch = self._fitting(job)
@@ -213,9 +227,9 @@ class Card:
                 begun, failed = done, failed + alone
                 if size <= fewest and failed > 1:
                     size = min(size, combos - done)
-                    raise NoMemory(f"{size} combos at once do not fit the memory of the device") from error
+                    raise DeviceMemoryFull(f"{size} combos at once do not fit the memory of the device") from error
                 size = max(size // 2, fewest)
-                self._let_go()
+                self._release_spare()
             except BaseException:
                 self._drop(flying)
                 raise
@@ -245,27 +259,27 @@ class Card:
                 flying[0].done.synchronize()
             flying.popleft()
 
-    def _begin(self, job: Job, part: slice, stop: Callable[[], bool]) -> "_Batch":
+    def _begin(self, job: CudaJob, part: slice, stop: Callable[[], bool]) -> "_Batch":
         """Start one batch: its inputs are brought to the device, and its results are asked for."""
-        sets, entry_of = _sets_of(job.entry_of[part])
-        sizes = self._sizes(job, len(entry_of), len(sets))
+        sets, signal_group_of = _sets_of(job.signal_group_of[part])
+        sizes = self._sizes(job, len(signal_group_of), len(sets))
         arrays = batch_arrays(self.strategy, sizes)
         memory, placed = allocate(self.cupy, arrays)
         results = {name: placed[name] for name in RESULTS}
         buffer = self._pinned.take(span_of(results.values()))
         stream = self.cupy.cuda.Stream(non_blocking=True)
         try:
-            memory.memset_async(0, places(arrays)[1], stream)
+            memory.memset_async(0, offsets_of(arrays)[1], stream)
             given = {
-                "rows": job.rows[sets],
-                "entries": job.entries[sets],
-                "entry_of": entry_of,
+                "column_of": job.column_of[sets],
+                "signal_params": job.signal_params[sets],
+                "signal_group_of": signal_group_of,
                 "params": job.params[part],
             }
             kept = [upload(given[name], placed[name], memory, stream) for name in COMBOS]
             events = self._start(job, sizes, {**self._inputs, **placed}, stream, stop)
             found = download(results, memory, buffer, stream)
-            return _Batch(part, self._mark(stream), found, buffer, events, (memory, stream, kept))
+            return _Batch(part, self._record_event(stream), found, buffer, events, (memory, stream, kept))
         except BaseException:
             # Memory that is given back while the device still writes it would be the next batch's.
             with contextlib.suppress(Exception):
@@ -274,55 +288,57 @@ class Card:
             raise
 
     def _start(
-        self, job: Job, sizes: Sizes, arrays: Mapping[str, Placed], stream: Any, stop: Callable[[], bool]
+        self, job: CudaJob, sizes: LayoutSizes, arrays: Mapping[str, DeviceArray], stream: Any, stop: Callable[[], bool]
     ) -> "list[_Timed]":
         """Start the tiles of a batch, a few ahead of the device; returns the events around each kernel, if measured."""
         calls = {name: _call_of(kernel, arrays) for name, kernel in self.manifest.kernels.items()}
         events: list[_Timed] = []
 
         def launch(name: str, threads: int, scalars: Mapping[str, float]) -> None:
-            before = self._mark(stream, timed=True) if self.spent_ms is not None else None
+            before = self._record_event(stream, timed=True) if self.spent_ms is not None else None
             with stream:
                 self._functions[name]((-(-threads // _THREADS),), (_THREADS,), calls[name].with_scalars(scalars))
             if before is not None:
-                events.append((name, before, self._mark(stream, timed=True)))
+                events.append((name, before, self._record_event(stream, timed=True)))
 
-        marks: deque[Any] = deque()
-        for _ in through(launch, sizes, job.first, job.last, job.usd, self._since):
-            marks.append(self._mark(stream))
-            if len(marks) > _AHEAD:
-                marks.popleft().synchronize()
+        started: deque[Any] = deque()
+        for _ in run_tiles(launch, sizes, job.first, job.last, job.usd, self._since):
+            started.append(self._record_event(stream))
+            if len(started) > _AHEAD:
+                started.popleft().synchronize()
             if stop():
-                raise Stopped
+                raise LaunchStopped
         return events
 
-    def _fitting(self, job: Job) -> int:
+    def _fitting(self, job: CudaJob) -> int:
         """Return the combos of a batch, so that as few equal batches as possible fit the memory that is free."""
         free, _ = self.cupy.cuda.runtime.memGetInfo()
         # Blocks that CuPy keeps for the next allocation are not free to others, but to us.
         room = (free + self.cupy.get_default_memory_pool().free_bytes()) * _USED_FRAC
-        combos, sets = len(job.entry_of), len(job.entries)
+        combos, sets = len(job.signal_group_of), len(job.signal_params)
         parts = max(-(-combos // self.most), 1)
         fewest = min(_FEWEST_COMBOS, self.most)
         while (batch := -(-combos // parts)) > fewest:
             arrays = batch_arrays(self.strategy, self._sizes(job, batch, min(batch, sets)))
-            if places(arrays)[1] * min(parts, _IN_FLIGHT) <= room:
+            if offsets_of(arrays)[1] * min(parts, _IN_FLIGHT) <= room:
                 return batch
             parts += max(parts // 8, 1)
         return max(min(fewest, combos), 1)
 
-    def _sizes(self, job: Job, combos: int, sets: int) -> Sizes:
+    def _sizes(self, job: CudaJob, combos: int, sets: int) -> LayoutSizes:
         steps, symbols = self._inputs["market.close"].array.shape
-        _, groups, features = job.rows.shape
+        _, groups, features = job.column_of.shape
         tile = min(tile_steps(sets, symbols, self.tile_bytes), max(job.last - job.first, 1))
-        return replace(Sizes(combos, sets, tile, symbols, groups, features), steps=steps, versions=len(self._since))
+        return replace(
+            LayoutSizes(combos, sets, tile, symbols, groups, features), steps=steps, versions=len(self._since)
+        )
 
-    def _let_go(self) -> None:
+    def _release_spare(self) -> None:
         """Release what is kept for later on either side."""
-        self._pinned.let_go()
+        self._pinned.release_all()
         self.cupy.get_default_memory_pool().free_all_blocks()
 
-    def _mark(self, stream: Any, *, timed: bool = False) -> Any:
+    def _record_event(self, stream: Any, *, timed: bool = False) -> Any:
         event = self.cupy.cuda.Event(block=True, disable_timing=not timed)
         event.record(stream)
         return event
@@ -341,23 +357,23 @@ class _Call(NamedTuple):
         return tuple(words)
 
 
-def _call_of(kernel: Kernel, arrays: Mapping[str, Placed]) -> _Call:
+def _call_of(kernel: CompiledKernel, arrays: Mapping[str, DeviceArray]) -> _Call:
     """Pack the arrays that a kernel takes."""
     words: list[Any] = []
     scalars = []
     for argument in kernel.arguments:
         if argument.order:
-            words += packed(argument.words, *arrays[argument.name])
+            words += pack_array(argument.words, *arrays[argument.name])
         else:
             scalars.append((len(words), argument.name, np.dtype(argument.dtype).type))
             words.append(None)
     return _Call(tuple(words), tuple(scalars))
 
 
-def _sets_of(entry_of: Ints) -> tuple[Ints, Ints]:
+def _sets_of(signal_group_of: Ints) -> tuple[Ints, Ints]:
     """Return the distinct entry sets of combos in their order, and which of these each combo has."""
-    first = np.diff(entry_of, prepend=entry_of[0] - 1) != 0
-    return entry_of[first], np.cumsum(first) - 1
+    first = np.diff(signal_group_of, prepend=signal_group_of[0] - 1) != 0
+    return signal_group_of[first], np.cumsum(first) - 1
 
 
 _Timed = tuple[str, Any, Any]

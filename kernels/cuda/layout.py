@@ -18,25 +18,25 @@ from numba import types
 from numba.core.datamodel.registry import default_manager
 
 from kernels.blocks import BLOCKS
-from kernels.book import BAR, STEP, slot_dtype
+from kernels.book import BAR, STEP, position_dtype
 from kernels.ledger import ACCOUNT
 from kernels.market import MODEL, SYMBOL, Ints, Market
 from kernels.params import SIGNAL_ROLES, record_of
 
 Order = Literal["C", "F"]
 
-KERNELS = ("start", "look", "calm", "move")
+KERNELS = ("start", "signals", "idle", "advance")
 
 SCALARS = {"usd": types.float64, "first": types.int64, "count": types.int64, "version": types.int64}
 """Arguments that are no arrays."""
 
-COMBOS = ("rows", "entries", "entry_of", "params")
+COMBOS = ("column_of", "signal_params", "signal_group_of", "params")
 """Arrays that say what the combos of a batch are."""
 
-STATE = ("accounts", "days", "slots", "active", "candidates", "ranks", "verdict")
+STATE = ("accounts", "days", "positions", "active", "candidates", "ranks", "verdict")
 """Arrays that hold what the combos of a batch are at."""
 
-TILE = ("bars", "steps", "codes", "hits")
+TILE = ("bars", "steps", "codes", "signal_symbols")
 """Arrays of the tile of steps that is at work."""
 
 RESULTS = ("accounts", "days")
@@ -46,40 +46,40 @@ _APART = 256  # bytes: every array begins at a multiple of it, as an allocation 
 
 _INTS, _FLOATS = np.dtype(np.int64), np.dtype(np.float64)
 _BY_VERSION = ("lots", "min_notional_usd", "max_leverage", "maintenance_frac", "last")
-_SINGLE = ("lead", "minutes")
-_GRID = ("open", "high", "low", "close", "mark", "age", "funding")
+_SINGLE = ("benchmark", "minutes")
+_GRID = ("open", "high", "low", "close", "last_price", "age", "funding")
 
 
 @dataclass(frozen=True)
-class Sizes:
+class LayoutSizes:
     """How much there is of everything.
 
     Attributes:
         combos: K, combos of the batch.
-        sets: E, entry sets of the batch.
+        signal_groups: E, entry sets of the batch.
         tile: Steps of a tile.
         symbols: S.
         groups: G, groups of symbols with parameters of their own.
         features: F, features of the strategy.
         columns: C, feature columns.
-        rows: R, main bars.
+        main_bars: R, main bars.
         steps: T, steps of the market.
         versions: V, versions of the venue's terms.
     """
 
     combos: int
-    sets: int
+    signal_groups: int
     tile: int
     symbols: int
     groups: int
     features: int
     columns: int = 1
-    rows: int = 1
+    main_bars: int = 1
     steps: int = 1
     versions: int = 1
 
 
-class Array(NamedTuple):
+class ArrayLayout(NamedTuple):
     """An array without its memory: records or numbers, its shape, and which index runs fastest."""
 
     dtype: np.dtype[Any]
@@ -108,54 +108,54 @@ class Array(NamedTuple):
         return types.Array(numba.from_dtype(self.dtype), len(self.shape), self.order)
 
 
-def market_arrays(sizes: Sizes) -> dict[str, Array]:
+def market_arrays(sizes: LayoutSizes) -> dict[str, ArrayLayout]:
     """The arrays of `Market`, by `market.` and their field."""
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_GRID, (sizes.steps, sizes.symbols))
     shapes |= dict.fromkeys(_BY_VERSION, (sizes.versions, sizes.symbols))
-    shapes |= dict.fromkeys(_SINGLE, (1,)) | {"group": (sizes.symbols,), "since": (sizes.versions,)}
+    shapes |= dict.fromkeys(_SINGLE, (1,)) | {"symbol_group": (sizes.symbols,), "since": (sizes.versions,)}
     kinds = Market.__annotations__
     return {
-        f"market.{name}": Array(_INTS if kinds[name] == Ints else _FLOATS, shapes.get(name, (sizes.steps,)))
+        f"market.{name}": ArrayLayout(_INTS if kinds[name] == Ints else _FLOATS, shapes.get(name, (sizes.steps,)))
         for name in Market._fields
     }
 
 
-def batch_arrays(strategy: ModuleType, sizes: Sizes) -> dict[str, Array]:
+def batch_arrays(strategy: ModuleType, sizes: LayoutSizes) -> dict[str, ArrayLayout]:
     """The arrays `COMBOS`, `STATE` and `TILE` of a batch, by name."""
-    combos, sets, tile, symbols = sizes.combos, sizes.sets, sizes.tile, sizes.symbols
+    combos, sets, tile, symbols = sizes.combos, sizes.signal_groups, sizes.tile, sizes.symbols
     shaping = record_of(each for each in strategy.PARAMETERS if each.role in SIGNAL_ROLES)
     return {
-        "rows": Array(_INTS, (sets, sizes.groups, sizes.features)),
-        "entries": Array(shaping, (sets, sizes.groups)),
-        "entry_of": Array(_INTS, (combos,)),
-        "params": Array(record_of(strategy.PARAMETERS), (combos, sizes.groups)),
+        "column_of": ArrayLayout(_INTS, (sets, sizes.groups, sizes.features)),
+        "signal_params": ArrayLayout(shaping, (sets, sizes.groups)),
+        "signal_group_of": ArrayLayout(_INTS, (combos,)),
+        "params": ArrayLayout(record_of(strategy.PARAMETERS), (combos, sizes.groups)),
         # Results lie side by side, so that they come back in one copy.
-        "accounts": Array(ACCOUNT, (combos,)),
-        "days": Array(_FLOATS, (BLOCKS, 3, combos)),
-        "slots": Array(slot_dtype(getattr(strategy, "MEMORY", ())), (combos, symbols)),
-        "active": Array(_INTS, (combos, symbols), "F"),
-        "candidates": Array(_INTS, (combos, symbols), "F"),
-        "ranks": Array(_FLOATS, (combos, symbols), "F"),
-        "verdict": Array(np.dtype(np.int8), (combos, symbols), "F"),
-        "bars": Array(BAR, (tile, symbols)),
-        "steps": Array(STEP, (sets, tile)),
-        "codes": Array(np.dtype(np.int8), (sets, tile, symbols)),
-        "hits": Array(np.dtype(np.int16), (sets, tile, symbols)),
+        "accounts": ArrayLayout(ACCOUNT, (combos,)),
+        "days": ArrayLayout(_FLOATS, (BLOCKS, 3, combos)),
+        "positions": ArrayLayout(position_dtype(getattr(strategy, "MEMORY", ())), (combos, symbols)),
+        "active": ArrayLayout(_INTS, (combos, symbols), "F"),
+        "candidates": ArrayLayout(_INTS, (combos, symbols), "F"),
+        "ranks": ArrayLayout(_FLOATS, (combos, symbols), "F"),
+        "verdict": ArrayLayout(np.dtype(np.int8), (combos, symbols), "F"),
+        "bars": ArrayLayout(BAR, (tile, symbols)),
+        "steps": ArrayLayout(STEP, (sets, tile)),
+        "codes": ArrayLayout(np.dtype(np.int8), (sets, tile, symbols)),
+        "signal_symbols": ArrayLayout(np.dtype(np.int16), (sets, tile, symbols)),
     }
 
 
-def all_arrays(strategy: ModuleType, sizes: Sizes) -> dict[str, Array]:
+def all_arrays(strategy: ModuleType, sizes: LayoutSizes) -> dict[str, ArrayLayout]:
     """Every array that a kernel may be handed, by name."""
     return {
         **market_arrays(sizes),
-        "symbols": Array(SYMBOL, (sizes.versions, sizes.symbols)),
-        "models": Array(MODEL, (1,)),
-        "columns": Array(_FLOATS, (sizes.columns, sizes.rows, sizes.symbols)),
+        "symbols": ArrayLayout(SYMBOL, (sizes.versions, sizes.symbols)),
+        "models": ArrayLayout(MODEL, (1,)),
+        "columns": ArrayLayout(_FLOATS, (sizes.columns, sizes.main_bars, sizes.symbols)),
         **batch_arrays(strategy, sizes),
     }
 
 
-def places(arrays: Mapping[str, Array]) -> tuple[dict[str, int], int]:
+def offsets_of(arrays: Mapping[str, ArrayLayout]) -> tuple[dict[str, int], int]:
     """Where each array begins in one stretch of memory that holds them all, and how long that is, in bytes."""
     found, end = {}, 0
     for name, array in arrays.items():
@@ -164,18 +164,18 @@ def places(arrays: Mapping[str, Array]) -> tuple[dict[str, int], int]:
     return found, end
 
 
-class Opening(NamedTuple):
+class OpenedBook(NamedTuple):
     """The part of a book that `open_books` writes.
 
     It is no part of `threads`: numba keeps it on disk by its module, and modules made of `threads` can't be imported.
     """
 
     accounts: Any
-    slots: Any
+    positions: Any
     days: Any
 
 
-class Argument(NamedTuple):
+class KernelArgument(NamedTuple):
     """One argument of a kernel, as a manifest says it.
 
     Attributes:
@@ -191,23 +191,23 @@ class Argument(NamedTuple):
     words: tuple[str, ...]
 
 
-def arguments_of(kernel: Callable[..., Any], strategy: ModuleType) -> list[Argument]:
+def arguments_of(kernel: Callable[..., Any], strategy: ModuleType) -> list[KernelArgument]:
     """The arguments of a kernel, in order: numba hands over an array as the fields of its data model."""
-    arrays = all_arrays(strategy, Sizes(1, 1, 1, 1, 1, 1))
+    arrays = all_arrays(strategy, LayoutSizes(1, 1, 1, 1, 1, 1))
     found = []
     for name in inspect.signature(kernel).parameters:
         if name in SCALARS:
-            found.append(Argument(name, str(SCALARS[name]), "", ("value",)))
+            found.append(KernelArgument(name, str(SCALARS[name]), "", ("value",)))
             continue
         for each in [f"market.{field}" for field in Market._fields] if name == "market" else [name]:
             array = arrays[each]
-            found.append(Argument(each, described(array.dtype), array.order, words_of(array.type)))
+            found.append(KernelArgument(each, describe_dtype(array.dtype), array.order, words_of(array.type)))
     return found
 
 
 def types_of(kernel: Callable[..., Any], strategy: ModuleType) -> tuple[Any, ...]:
     """The signature of a kernel."""
-    arrays = all_arrays(strategy, Sizes(1, 1, 1, 1, 1, 1))
+    arrays = all_arrays(strategy, LayoutSizes(1, 1, 1, 1, 1, 1))
     fields = tuple(arrays[f"market.{field}"].type for field in Market._fields)
     market = types.NamedTuple(fields, Market)  # type: ignore[no-untyped-call]  # numba is untyped here
     known = {**SCALARS, "market": market}
@@ -223,7 +223,7 @@ def words_of(array: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
-def described(dtype: np.dtype[Any]) -> str:
+def describe_dtype(dtype: np.dtype[Any]) -> str:
     """What a record or number is, in one line: the same line means the same memory."""
     if dtype.fields is None:
         return dtype.str
@@ -231,7 +231,7 @@ def described(dtype: np.dtype[Any]) -> str:
     return f"{dtype.itemsize}: {' '.join(fields)}"
 
 
-def packed(words: Iterable[str], array: Array, pointer: int) -> list[np.int64]:
+def pack_array(words: Iterable[str], array: ArrayLayout, pointer: int) -> list[np.int64]:
     """What a kernel receives for an array whose memory is at `pointer`, word by word.
 
     Raises:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kernels.cuda.layout import Argument
+from kernels.cuda.layout import KernelArgument
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -16,12 +16,12 @@ MANIFEST = "manifest.json"
 _ARCH = re.compile(r"sm_([1-9]\d*)(\d)")
 
 
-class Unfit(Exception):
+class CudaUnavailable(Exception):
     """Kernels that can't be used, and what to do about it."""
 
 
 @dataclass(frozen=True)
-class Kernel:
+class CompiledKernel:
     """One kernel.
 
     Attributes:
@@ -40,11 +40,11 @@ class Kernel:
     stack_bytes: int
     spill_stores_bytes: int
     spill_loads_bytes: int
-    arguments: tuple[Argument, ...]
+    arguments: tuple[KernelArgument, ...]
 
 
 @dataclass(frozen=True)
-class Manifest:
+class KernelManifest:
     """The kernels of one strategy for one architecture.
 
     Attributes:
@@ -63,10 +63,10 @@ class Manifest:
     cuda: str
     versions: dict[str, str]
     options: dict[str, Any]
-    kernels: dict[str, Kernel]
+    kernels: dict[str, CompiledKernel]
 
 
-def place_of(root: Path, strategy: str, arch: str) -> Path:
+def kernel_folder(root: Path, strategy: str, arch: str) -> Path:
     """The folder of a strategy's kernels for an architecture."""
     return root / f"{strategy}.{arch}"
 
@@ -75,11 +75,11 @@ def capability_of(arch: str) -> tuple[int, int]:
     """Compute capability of an architecture: sm_90 is 9.0, sm_120 is 12.0.
 
     Raises:
-        Unfit: It is none.
+        CudaUnavailable: It is none.
     """
     found = _ARCH.fullmatch(arch)
     if found is None:
-        raise Unfit(
+        raise CudaUnavailable(
             f"{arch!r} is no architecture; it reads sm_ and the compute capability, as sm_90 for an H100 or H200"
         )
     return int(found[1]), int(found[2])
@@ -91,7 +91,7 @@ def runs_on(arch: str, capability: tuple[int, int]) -> bool:
     return major == capability[0] and minor <= capability[1]
 
 
-def to_text(manifest: Manifest) -> str:
+def to_text(manifest: KernelManifest) -> str:
     """The manifest as the JSON that is written."""
     kernels = {
         name: dataclasses.asdict(kernel) | {"arguments": [each._asdict() for each in kernel.arguments]}
@@ -100,32 +100,34 @@ def to_text(manifest: Manifest) -> str:
     return json.dumps({"format": FORMAT, **dataclasses.asdict(manifest), "kernels": kernels}, indent=1) + "\n"
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: Path) -> KernelManifest:
     """The manifest of a folder, whose machine code is what it says.
 
     Raises:
-        Unfit: There is none, it is damaged, or it was written by another version of MEI.
+        CudaUnavailable: There is none, it is damaged, or it was written by another version of MEI.
     """
     path = folder / MANIFEST
     try:
         raw = json.loads(path.read_text())
         if raw.pop("format") != FORMAT:
-            raise Unfit(f"{path}: kernels of another version of MEI; make them again")
+            raise CudaUnavailable(f"{path}: kernels of another version of MEI; make them again")
         kernels = {
-            name: Kernel(**kernel | {"arguments": tuple(_argument(each) for each in kernel["arguments"])})
+            name: CompiledKernel(**kernel | {"arguments": tuple(_argument(each) for each in kernel["arguments"])})
             for name, kernel in raw["kernels"].items()
         }
-        manifest = Manifest(**raw | {"kernels": kernels})
+        manifest = KernelManifest(**raw | {"kernels": kernels})
         for name, kernel in kernels.items():
             if sha256_of(folder / f"{name}.cubin") != kernel.sha256:
-                raise Unfit(f"{folder / name}.cubin: not what {MANIFEST} says; make the kernels again")
+                raise CudaUnavailable(f"{folder / name}.cubin: not what {MANIFEST} says; make the kernels again")
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Unfit(f"{path}: can't be read ({type(error).__name__}: {error}); make the kernels again") from None
+        raise CudaUnavailable(
+            f"{path}: can't be read ({type(error).__name__}: {error}); make the kernels again"
+        ) from None
     return manifest
 
 
-def _argument(raw: dict[str, Any]) -> Argument:
-    return Argument(**raw | {"words": tuple(raw["words"])})
+def _argument(raw: dict[str, Any]) -> KernelArgument:
+    return KernelArgument(**raw | {"words": tuple(raw["words"])})
 
 
 def sha256_of(path: Path) -> str:
@@ -133,10 +135,10 @@ def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def found_in(root: Path) -> list[Manifest]:
+def read_manifests(root: Path) -> list[KernelManifest]:
     """Every strategy's kernels below a folder, sorted.
 
     Raises:
-        Unfit: A manifest can't be read.
+        CudaUnavailable: A manifest can't be read.
     """
     return [read(path.parent) for path in sorted(root.glob(f"*/{MANIFEST}"))]

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cuda.layout import Array, places
+from kernels.cuda.layout import ArrayLayout, offsets_of
 
 _MOST_KEPT = 2  # buffers: as many as there are batches in flight
 
 
-class Placed(NamedTuple):
+class DeviceArray(NamedTuple):
     """An array and the address of its memory on the device."""
 
-    array: Array
+    array: ArrayLayout
     pointer: int
 
     @property
@@ -27,14 +27,14 @@ class Placed(NamedTuple):
         return self.pointer + self.array.nbytes
 
 
-def allocate(cupy: Any, arrays: Mapping[str, Array]) -> tuple[Any, dict[str, Placed]]:
+def allocate(cupy: Any, arrays: Mapping[str, ArrayLayout]) -> tuple[Any, dict[str, DeviceArray]]:
     """Allocate one stretch of device memory for all the arrays."""
-    found, length = places(arrays)
+    found, length = offsets_of(arrays)
     memory = cupy.cuda.alloc(length)
-    return memory, {name: Placed(array, memory.ptr + found[name]) for name, array in arrays.items()}
+    return memory, {name: DeviceArray(array, memory.ptr + found[name]) for name, array in arrays.items()}
 
 
-def upload(array: NDArray[Any], placed: Placed, memory: Any, stream: Any) -> NDArray[Any]:
+def upload(array: NDArray[Any], placed: DeviceArray, memory: Any, stream: Any) -> NDArray[Any]:
     """Copy an array to its place; the array that is returned must live until the stream is done."""
     flat = np.ascontiguousarray(array)
     if flat.nbytes:
@@ -49,7 +49,7 @@ class Buffer(NamedTuple):
     size: int
 
 
-def download(placed: Mapping[str, Placed], memory: Any, buffer: Buffer, stream: Any) -> dict[str, NDArray[Any]]:
+def download(placed: Mapping[str, DeviceArray], memory: Any, buffer: Buffer, stream: Any) -> dict[str, NDArray[Any]]:
     """Copy neighbouring arrays into a buffer of `span_of` bytes at once.
 
     Returns:
@@ -65,14 +65,14 @@ def download(placed: Mapping[str, Placed], memory: Any, buffer: Buffer, stream: 
     return arrays
 
 
-def span_of(placed: Iterable[Placed]) -> int:
+def span_of(placed: Iterable[DeviceArray]) -> int:
     """Bytes from the first of neighbouring arrays to the end of the last."""
     found = list(placed)
     return max(each.end for each in found) - min(each.pointer for each in found)
 
 
 @dataclass
-class Pinned:
+class PinnedBuffers:
     """Pinned buffers of the host, lent to one batch after the other."""
 
     cupy: Any
@@ -91,6 +91,6 @@ class Pinned:
         """Take back a buffer that nothing writes to any more; the largest are kept."""
         self._spare = sorted([*self._spare, buffer], key=lambda each: -each.size)[:_MOST_KEPT]
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """Release all spare buffers."""
         self._spare = []

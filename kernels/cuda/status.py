@@ -6,12 +6,12 @@ lost device: the same command may succeed later, and it loses nothing that is on
 
 from typing import Any, Literal
 
-Kind = Literal["memory", "busy", "lost", "driver", "defect"]
+StatusKind = Literal["memory", "busy", "lost", "driver", "defect"]
 """memory: too little is free. busy: another process has the device for itself, or a service is not ready. lost: the
 device or its context is gone. driver: it is too old, or does not fit the device or the kernels. defect: a kernel or
 its launch is wrong, and fails again."""
 
-STATUSES: dict[Kind, tuple[int, ...]] = {
+STATUSES: dict[StatusKind, tuple[int, ...]] = {
     "memory": (2,),
     # Exclusive mode, a context in use, a driver that starts up, the multi-process service and its limits.
     "busy": (46, 127, 216, 802, 805, 806, 807, 808, 809),
@@ -30,11 +30,11 @@ STATUSES: dict[Kind, tuple[int, ...]] = {
 }
 """The statuses of each class."""
 
-KINDS: dict[int, Kind] = {status: kind for kind, statuses in STATUSES.items() for status in statuses}
+KINDS: dict[int, StatusKind] = {status: kind for kind, statuses in STATUSES.items() for status in statuses}
 """Class of each known status."""
 
 
-def kind_of(cupy: Any, error: BaseException) -> Kind | None:
+def kind_of(cupy: Any, error: BaseException) -> StatusKind | None:
     """Return the class of an error of CUDA; None for any other error."""
     if isinstance(error, cupy.cuda.memory.OutOfMemoryError):
         return "memory"

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernels.book import LOG, Book
-from kernels.cuda.layout import Opening
+from kernels.cuda.layout import OpenedBook
 from kernels.jit import device
 from kernels.ledger import ACCOUNT
 
 if TYPE_CHECKING:
     # `kernels.cuda.build.bind` sets these globals when it loads the module.
     from kernels.ledger import ACCOUNT as PARAMS  # noqa: TC004 - a record, as a strategy's parameters are
-    from kernels.simulate import count_calm, gather, open_books, signals, walk  # noqa: TC004 - as above
+    from kernels.simulate import advance_book, compute_signals, count_idle_steps, gather, open_books  # noqa: TC004 - as above
 
     cuda: Any = None
 
@@ -29,48 +29,48 @@ ACCOUNT_WORDS, LOG_WORDS, PARAMS_WORDS = (int(record.itemsize) // 8 for record i
 
 
 @device
-def open_one(k, usd, accounts, slots, days):
+def open_one(k, usd, accounts, positions, days):
     """Make combo k flat, with `usd` of cash."""
-    open_books(Opening(accounts[k : k + 1], slots[k : k + 1], days[:, :, k : k + 1]), usd)
+    open_books(OpenedBook(accounts[k : k + 1], positions[k : k + 1], days[:, :, k : k + 1]), usd)
 
 
 @device
-def look_at(e, i, first, market, columns, rows, entries, bars, steps, codes, hits):
+def signals_at(e, i, first, market, columns, column_of, signal_params, bars, steps, codes, signal_symbols):
     """Ask entry set e for its signals at step i of the tile that begins at `first`; set 0 gathers the bars, too."""
     t = first + i
     symbols = bars.shape[1] if e == 0 else 0
     gather(market, t, t + 1, bars[i : i + 1, :symbols], steps[e, i : i + 1])
-    signals(
+    compute_signals(
         market,
         columns,
-        rows,
-        entries,
+        column_of,
+        signal_params,
         e,
         t,
         t + 1,
         codes[e, i : i + 1],
-        hits[e, i : i + 1],
+        signal_symbols[e, i : i + 1],
         steps[e, i : i + 1],
     )
 
 
 @device
-def move_one(
+def advance_one(
     k,
     first,
     count,
     symbols,
     models,
     columns,
-    rows,
-    entry_of,
+    column_of,
+    signal_group_of,
     own,
     bars,
     steps,
     codes,
-    hits,
+    signal_symbols,
     account,
-    slots,
+    positions,
     active,
     days,
     candidates,
@@ -79,63 +79,65 @@ def move_one(
     log,
 ):
     """Move combo k, with parameters `own` [G] and `account` [1], through the tile; nothing is recorded."""
-    e = entry_of[k]
+    e = signal_group_of[k]
     book = Book(
         account,
-        slots[k : k + 1],
+        positions[k : k + 1],
         active[k : k + 1],
         days[:, :, k : k + 1],
         candidates[k],
         ranks[k],
         bars,
         codes[e],
-        hits[e],
+        signal_symbols[e],
         steps[e],
         log,
         ranks[k, :0],
         verdict[k],
         codes[e, :0],
     )
-    walk(book, symbols, models[0], columns, rows[e], own, 0, first, count)
+    advance_book(book, symbols, models[0], columns, column_of[e], own, 0, first, count)
 
 
-def start(usd, accounts, slots, days):
+def start(usd, accounts, positions, days):
     """A thread for each combo."""
     k = cuda.grid(1)
     if k < accounts.shape[0]:
-        open_one(k, usd, accounts, slots, days)
+        open_one(k, usd, accounts, positions, days)
 
 
-def look(first, count, market, columns, rows, entries, bars, steps, codes, hits):
+def signals(first, count, market, columns, column_of, signal_params, bars, steps, codes, signal_symbols):
     """A thread for each step of each entry set; neighbours have neighbouring steps."""
     n = cuda.grid(1)
-    if n < entries.shape[0] * count:
-        look_at(n // count, n % count, first, market, columns, rows, entries, bars, steps, codes, hits)
+    if n < signal_params.shape[0] * count:
+        signals_at(
+            n // count, n % count, first, market, columns, column_of, signal_params, bars, steps, codes, signal_symbols
+        )
 
 
-def calm(count, steps):
+def idle(count, steps):
     """A thread for each entry set."""
     e = cuda.grid(1)
     if e < steps.shape[0]:
-        count_calm(steps[e], count)
+        count_idle_steps(steps[e], count)
 
 
-def move(
+def advance(
     first,
     count,
     version,
     symbols,
     models,
     columns,
-    rows,
-    entry_of,
+    column_of,
+    signal_group_of,
     params,
     bars,
     steps,
     codes,
-    hits,
+    signal_symbols,
     accounts,
-    slots,
+    positions,
     active,
     days,
     candidates,
@@ -149,7 +151,7 @@ def move(
     parameter reads one stretch of memory, not 32 records.
     """
     k = cuda.grid(1)
-    if k < entry_of.shape[0]:
+    if k < signal_group_of.shape[0]:
         account = cuda.local.array(ACCOUNT_WORDS, np.float64).view(ACCOUNT)
         base = cuda.local.array(PARAMS_WORDS, np.float64).view(PARAMS)
         none = cuda.local.array(LOG_WORDS, np.float64).view(LOG)[:0]
@@ -158,22 +160,22 @@ def move(
         if params.shape[1] == 1:
             base[0] = params[k, 0]
             own = base
-        move_one(
+        advance_one(
             k,
             first,
             count,
             symbols[version],
             models,
             columns,
-            rows,
-            entry_of,
+            column_of,
+            signal_group_of,
             own,
             bars,
             steps,
             codes,
-            hits,
+            signal_symbols,
             account,
-            slots,
+            positions,
             active,
             days,
             candidates,
@@ -184,4 +186,4 @@ def move(
         accounts[k] = account[0]
 
 
-KERNELS = (start, look, calm, move)
+KERNELS = (start, signals, idle, advance)

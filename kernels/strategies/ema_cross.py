@@ -44,7 +44,7 @@ _EQUITY_MODE = 0.0
 
 
 @device
-def signal(price, age, is_lead, now, before, around, params):
+def signal(price, age, is_benchmark, now, before, market_context, params):
     """The wanted side: 1 long, -1 short, 0 no opinion."""
     up = now.fast > now.slow
     was_up = before.fast > before.slow
@@ -68,14 +68,14 @@ def plan(code, price, now, params):
 
 
 @device
-def begin(slot, side, paid):
-    """Put stop and target of a position that was just opened at `paid`."""
-    slot.stop = paid - side * slot.note_a
-    slot.target = paid + side * slot.note_b
+def begin(position, side, fill_price):
+    """Put stop and target of a position that was just opened at `fill_price`."""
+    position.stop = fill_price - side * position.note_a
+    position.target = fill_price + side * position.note_b
 
 
 @device
-def trace(price, age, is_lead, now, before, around, params, out):
+def trace(price, age, is_benchmark, now, before, market_context, params, out):
     """Write value, threshold and verdict of each of `GATES`."""
     up = now.fast > now.slow
     was_up = before.fast > before.slow

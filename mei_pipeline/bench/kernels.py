@@ -18,16 +18,16 @@ from mei_pipeline.sweep.search.permutation import Permutation
 
 
 @dataclass(frozen=True)
-class Figures:
+class KernelFigures:
     """Times of one piece of work.
 
     Attributes:
         work: Name of the work.
-        engine: What ran the combos.
+        device: What ran the combos.
         symbols: Symbols of the book.
         steps: Steps that each combo goes through: bars of the finest interval.
         combos: Combos, all of them in one launch.
-        signal_sets: Groups of combos that share their signals.
+        signal_groups: Groups of combos that share their signals.
         batch: Combos that the GPU held at a time.
         seconds: From encoded combos to their results, the fastest run without measuring kernels.
         bar_steps_per_s: Steps times symbols times combos, by `seconds`.
@@ -37,11 +37,11 @@ class Figures:
     """
 
     work: str
-    engine: str
+    device: str
     symbols: int
     steps: int
     combos: int
-    signal_sets: int
+    signal_groups: int
     batch: int
     seconds: float
     bar_steps_per_s: float
@@ -72,7 +72,9 @@ def first_numbers(plan: SweepPlan, combos: int = 0) -> Ints:
     return np.sort(Permutation(plan.grid.combos, plan.search.seed).at(places))
 
 
-def run_kernels(settings: Settings, work: Work, name: str, *, repeats: int = 3, progress: Progress = silent) -> Figures:
+def run_kernels(
+    settings: Settings, work: Work, name: str, *, repeats: int = 3, progress: Progress = silent
+) -> KernelFigures:
     """Run the work on the GPU `repeats` times, and once more with events around each kernel.
 
     Raises:
@@ -88,14 +90,14 @@ def run_kernels(settings: Settings, work: Work, name: str, *, repeats: int = 3, 
     ms = _measured(combo_runner, combos)
     progress(repeats + 1, repeats + 1, "runs")
     bar_steps = work.steps * len(work.bars.symbols) * len(combos)
-    return Figures(
+    return KernelFigures(
         work=name,
-        engine=combo_runner.device,
+        device=combo_runner.device,
         symbols=len(work.bars.symbols),
         steps=work.steps,
         combos=len(combos),
-        signal_sets=len(combos.entries),
-        batch=_gpu(combo_runner).card.batch,
+        signal_groups=len(combos.signal_params),
+        batch=_gpu(combo_runner).device.batch,
         seconds=min(seconds),
         bar_steps_per_s=bar_steps / min(seconds),
         ms=ms,
@@ -106,10 +108,10 @@ def run_kernels(settings: Settings, work: Work, name: str, *, repeats: int = 3, 
 
 def _measured(combo_runner: ComboRunner, combos: Combos) -> dict[str, float]:
     """Milliseconds in each kernel."""
-    card = _gpu(combo_runner).card
-    card.spent_ms = {}
+    device = _gpu(combo_runner).device
+    device.spent_ms = {}
     combo_runner.run(combos)
-    spent, card.spent_ms = card.spent_ms, None
+    spent, device.spent_ms = device.spent_ms, None
     return spent
 
 

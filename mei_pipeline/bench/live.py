@@ -24,9 +24,9 @@ from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.run import Combos, encode_combos, engine
+from mei_pipeline.simulation.run import Combos, encode_combos, load_simulation
 
-PRICES = ("open", "high", "low", "close", "mark", "funding")
+PRICES = ("open", "high", "low", "close", "last_price", "funding")
 _CLOCK = ("day_end", "block", "enters", "exits", "ends")
 _DAYS = 60
 _EAGER: dict[str, Value] = {
@@ -102,9 +102,9 @@ class Follower:
             self._model,
             symbol_records(self._market),
             self._columns,
-            combos.rows,
-            combos.entries,
-            combos.entry_of[:1],
+            combos.column_of,
+            combos.signal_params,
+            combos.signal_group_of[:1],
             combos.params[:1],
         )
 
@@ -140,7 +140,7 @@ class LiveFigures:
 
     Attributes:
         work: Name of the work.
-        engine: What ran it.
+        device: What ran it.
         symbols: Symbols of the market.
         positions: Positions held at each bar measured, on average.
         bars: How many bars were measured.
@@ -153,7 +153,7 @@ class LiveFigures:
     """
 
     work: str
-    engine: str
+    device: str
     symbols: int
     positions: float
     bars: int
@@ -197,7 +197,7 @@ def run_live(
             _us(follower.decide_nothing),
             _us(follower.decide),
         )
-        positions = float(follower.book.accounts["positions"][0])
+        positions = float(follower.book.accounts["open_positions"][0])
         if positions >= places:
             taken.append(parts)
             held.append(positions)
@@ -206,7 +206,7 @@ def run_live(
     prepare, observe, observe_call, call, decide = (statistics.median(part) for part in zip(*taken, strict=True))
     return LiveFigures(
         work="live",
-        engine="cpu",
+        device="cpu",
         symbols=len(bars.symbols),
         positions=statistics.fmean(held),
         bars=len(taken),
@@ -228,7 +228,7 @@ def follow(settings: Settings, work: Work, changes: Mapping[str, Value] | None =
         plan.strategy, features, values, 1, plan.symbols, plan.symbol_params, benchmark=plan.benchmark
     )
     model = fill_model(plan.market, plan.initial_balance_usd)
-    return Follower(engine(settings, plan.strategy), model, features, combos, work.cut.market)
+    return Follower(load_simulation(settings, plan.strategy), model, features, combos, work.cut.market)
 
 
 def _us(function: Callable[..., None], *arguments: Any) -> float:

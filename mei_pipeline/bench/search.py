@@ -17,7 +17,7 @@ _SWITCH_EVERY = 5  # axes, of which the next varies only where the switch is on
 
 
 @dataclass(frozen=True)
-class Figures:
+class SearchFigures:
     """How fast combos were proposed.
 
     Attributes:
@@ -43,7 +43,7 @@ class Figures:
         return asdict(self)
 
 
-def run_tpe(axes: int, batch: int, combos: int, progress: Progress = silent) -> Figures:
+def run_tpe(axes: int, batch: int, combos: int, progress: Progress = silent) -> SearchFigures:
     """Let `tpe` search a landscape in which neighbouring axes depend on each other.
 
     Args:
@@ -65,7 +65,7 @@ def run_tpe(axes: int, batch: int, combos: int, progress: Progress = silent) -> 
         history = tpe.learn(history, digits, score)
         seconds, cpu_s = seconds + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
         progress(number + 1, batches, "batches")
-    return Figures(axes, grid.combos, batch, len(known), seconds, cpu_s, len(known) / cpu_s)
+    return SearchFigures(axes, grid.combos, batch, len(known), seconds, cpu_s, len(known) / cpu_s)
 
 
 def _proposed(grid: Grid, history: tpe.History, known: VisitedCombos, batch: int, seed: int) -> Ints:

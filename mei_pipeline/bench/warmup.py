@@ -23,12 +23,12 @@ from mei_pipeline.simulation.feature_sets import columns_of
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.market import Bars, Window, window
 from mei_pipeline.simulation.memory import features_of
-from mei_pipeline.simulation.run import encode_combos, engine, run_block
+from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
 
 _DAYS = 16  # the fewest that a window has
 _FEATURES = ("build", "observe")
 _SPLITS = ("find_best", "count_ranks")
-_ENGINE = ("open_books", "run", "explain")
+_SIMULATION = ("open_books", "run", "explain")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def warm_up(
     # A strategy's arguments are columns, so its jobs are made when those of the features are done.
     of_strategies = (_of_strategy(settings, name, bars, cut) for name in names)
     jobs = itertools.chain(_of_features(bars), _of_splits(), *of_strategies)
-    total = len(_FEATURES) + len(_SPLITS) + len(names) * len(_ENGINE)
+    total = len(_FEATURES) + len(_SPLITS) + len(names) * len(_SIMULATION)
     done = []
     for index, job in enumerate(jobs, 1):
         before = _misses(job.function)
@@ -121,7 +121,7 @@ def _of_splits() -> Iterator[_Job]:
 
 def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iterator[_Job]:
     catalog = read_catalog()
-    compiled = engine(settings, name)
+    compiled = load_simulation(settings, name)
     params = resolve(catalog.strategy(name), {})
     model = fill_model(resolve(catalog.market_of(name), {}), 10_000.0)
     columns = columns_of(name, {path: (value,) for path, value in params.items()})
@@ -135,10 +135,10 @@ def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iter
 
     def explain() -> None:
         out = np.empty((len(compiled.GATES), 3))
-        compiled.explain(market, features.values, combos.rows, combos.entries, 0, cut.last - 1, 0, out)
+        compiled.explain(market, features.values, combos.column_of, combos.signal_params, 0, cut.last - 1, 0, out)
 
     calls = (lambda: compiled.open_books(book, model.initial_usd), run, explain)
-    for function, call in zip(_ENGINE, calls, strict=True):
+    for function, call in zip(_SIMULATION, calls, strict=True):
         yield _Job(name, getattr(compiled, function), call)
 
 

@@ -20,11 +20,11 @@ from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import Choice, Wanted, choose
+from mei_pipeline.simulation.device import DeviceChoice, DeviceName, choose
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.market import Bars, Window, window
 from mei_pipeline.simulation.memory import features_of, threads_of
-from mei_pipeline.simulation.run import Outcome, joined
+from mei_pipeline.simulation.run import ComboOutcomes, join_outcomes
 from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 
@@ -59,24 +59,24 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Figures:
+class WorkFigures:
     """How long it took.
 
     Attributes:
         work: Name of the work.
-        engine: What ran the combos.
+        device: What ran the combos.
         threads: Threads at work.
         repeats: How often it was run; the fastest counts.
         symbols: Symbols of the book.
         steps: Steps that each combo goes through: bars of the finest interval.
         combos: Combos.
         axes: Parameters that vary.
-        signal_sets: Groups of combos that share their signals; one that two launches share counts twice.
+        signal_groups: Groups of combos that share their signals; one that two launches share counts twice.
         seconds: From parameters and bars to results: columns, encoding, engine.
         features_s: Of these, feature columns.
         encode_s: Of these, parameters turned into records.
-        engine_s: Of these, the engine.
-        engine_cpu_s: Processor time of the engine, all threads together: the better figure on a busy machine.
+        simulate_s: Of these, the engine.
+        simulate_cpu_s: Processor time of the engine, all threads together: the better figure on a busy machine.
         bar_steps_per_s: Steps times symbols times combos, by `seconds`.
         ns_per_combo_bar: Processor nanoseconds for one step of one combo with all its symbols.
         trades_mean: Round trips of a combo, on average.
@@ -87,19 +87,19 @@ class Figures:
     """
 
     work: str
-    engine: str
+    device: str
     threads: int
     repeats: int
     symbols: int
     steps: int
     combos: int
     axes: int
-    signal_sets: int
+    signal_groups: int
     seconds: float
     features_s: float
     encode_s: float
-    engine_s: float
-    engine_cpu_s: float
+    simulate_s: float
+    simulate_cpu_s: float
     bar_steps_per_s: float
     ns_per_combo_bar: float
     trades_mean: float
@@ -171,9 +171,9 @@ def run_work(
     *,
     threads: int = 0,
     repeats: int = 1,
-    engine: Wanted = "cpu",
+    device: DeviceName = "cpu",
     progress: Progress = silent,
-) -> tuple[Figures, Outcome]:
+) -> tuple[WorkFigures, ComboOutcomes]:
     """Run the work `repeats` times.
 
     Args:
@@ -182,7 +182,7 @@ def run_work(
         name: What to call it.
         threads: Threads; 0 means one per processor.
         repeats: How often; what is compiled on the way does not count.
-        engine: See `gpu.choose`.
+        device: See `gpu.choose`.
         progress: Told of each run.
 
     Returns:
@@ -191,35 +191,35 @@ def run_work(
     Raises:
         ConfigError: The engine can't be had.
     """
-    combo_runner = make_combo_runner(settings, work, choose(settings, engine, work.plan.strategy), threads)
+    combo_runner = make_combo_runner(settings, work, choose(settings, device, work.plan.strategy), threads)
     runs = []
     for index in range(repeats):
         progress(index, repeats, "runs")
         runs.append(_once(combo_runner, work))
     progress(repeats, repeats, "runs")
     best = min(runs, key=lambda run: sum(run[0][:3]))
-    (features_s, encode_s, engine_s, engine_cpu_s), outcome, sets = best
-    seconds = features_s + encode_s + engine_s
+    (features_s, encode_s, simulate_s, simulate_cpu_s), outcome, sets = best
+    seconds = features_s + encode_s + simulate_s
     steps, symbols, combos = work.steps, len(work.bars.symbols), len(work.numbers)
     used = min(threads_of(threads), combos)
     trades = outcome.results["trades"]
-    figures = Figures(
+    figures = WorkFigures(
         work=name,
-        engine="cpu" if engine == "cpu" else combo_runner.device,
+        device="cpu" if device == "cpu" else combo_runner.device,
         threads=used,
         repeats=repeats,
         symbols=symbols,
         steps=steps,
         combos=combos,
         axes=len(work.plan.axes),
-        signal_sets=sets,
+        signal_groups=sets,
         seconds=seconds,
         features_s=features_s,
         encode_s=encode_s,
-        engine_s=engine_s,
-        engine_cpu_s=engine_cpu_s,
+        simulate_s=simulate_s,
+        simulate_cpu_s=simulate_cpu_s,
         bar_steps_per_s=steps * symbols * combos / seconds,
-        ns_per_combo_bar=engine_cpu_s * 1e9 / (steps * combos),
+        ns_per_combo_bar=simulate_cpu_s * 1e9 / (steps * combos),
         trades_mean=float(trades.mean()),
         trades_min=float(trades.min()),
         trades_max=float(trades.max()),
@@ -229,7 +229,7 @@ def run_work(
     return figures, outcome
 
 
-def make_combo_runner(settings: Settings, work: Work, choice: Choice, threads: int = 0) -> ComboRunner:
+def make_combo_runner(settings: Settings, work: Work, choice: DeviceChoice, threads: int = 0) -> ComboRunner:
     """Return the simulator with which a sweep would run the work, ready to run it."""
     use_kernels(settings)
     features = features_of(work.bars, work.plan.columns(), threads)
@@ -238,12 +238,12 @@ def make_combo_runner(settings: Settings, work: Work, choice: Choice, threads: i
     return combo_runner
 
 
-def _once(combo_runner: ComboRunner, work: Work) -> tuple[tuple[float, float, float, float], Outcome, int]:
+def _once(combo_runner: ComboRunner, work: Work) -> tuple[tuple[float, float, float, float], ComboOutcomes, int]:
     """Seconds of columns, encoding and engine, and of processors in the engine; results; number of signal sets."""
     plan = work.plan
     features_s, _ = timed(lambda: features_of(work.bars, plan.columns(), combo_runner.threads))
-    encode_s = engine_s = engine_cpu_s = 0.0
-    outcomes: list[Outcome] = []
+    encode_s = simulate_s = simulate_cpu_s = 0.0
+    outcomes: list[ComboOutcomes] = []
     begun = sets = 0
     while begun < len(work.numbers):
         numbers = work.numbers[begun : begun + (combo_runner.at_once or plan.chunk_combos)]
@@ -251,11 +251,11 @@ def _once(combo_runner: ComboRunner, work: Work) -> tuple[tuple[float, float, fl
         encode_s += spent_s
         before_s = time.process_time()
         spent_s, outcome = timed(functools.partial(combo_runner.run, combos))
-        engine_s, engine_cpu_s = engine_s + spent_s, engine_cpu_s + time.process_time() - before_s
+        simulate_s, simulate_cpu_s = simulate_s + spent_s, simulate_cpu_s + time.process_time() - before_s
         outcomes.append(outcome)
-        begun, sets = begun + len(numbers), sets + len(combos.entries)
-    whole = outcomes[0] if len(outcomes) == 1 else joined(outcomes)
-    return (features_s, encode_s, engine_s, engine_cpu_s), whole, sets
+        begun, sets = begun + len(numbers), sets + len(combos.signal_params)
+    whole = outcomes[0] if len(outcomes) == 1 else join_outcomes(outcomes)
+    return (features_s, encode_s, simulate_s, simulate_cpu_s), whole, sets
 
 
 def timed(function: Callable[[], Result]) -> tuple[float, Result]:

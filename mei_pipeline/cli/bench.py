@@ -1,4 +1,4 @@
-"""`mei bench` and `mei warmup`: how fast this machine is, and compiling ahead of time."""
+"""`mei bench` and `mei warmup`: measure the speed of this machine, and compile kernels ahead of time."""
 
 import json
 import subprocess
@@ -11,15 +11,15 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import FROM, TO
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.bench.work import Work
-    from mei_pipeline.simulation.device import Wanted
+    from mei_pipeline.simulation.device import DeviceName
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
 _ENGINE = click.option(
-    "--engine",
+    "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
     default="cpu",
     show_default=True,
@@ -30,7 +30,7 @@ _FEWEST_DAYS = 16  # of a window
 
 @click.group("bench", cls=Group)
 def bench() -> None:
-    """Time fixed pieces of work on invented markets, for which no lake is needed, and kernels of GPUs."""
+    """Time fixed work on synthetic markets, which needs no lake, and the kernels of a GPU."""
 
 
 @bench.command()
@@ -42,11 +42,11 @@ def bench() -> None:
 @click.option("--first", is_flag=True, help="Time a fresh process from its start to the result of one combo.")
 @_ENGINE
 @_THREADS
-@_JSON
+@result_options
 def w1(
-    bars: int | None, combos: int | None, repeats: int, first: bool, engine: "Wanted", threads: int, as_json: bool
+    bars: int | None, combos: int | None, repeats: int, first: bool, device: "DeviceName", threads: int, as_json: bool
 ) -> None:
-    """Sweep ema_cross over one symbol, 17,520 hours, 1,024 combos: the work that engines are compared by."""
+    """Sweep ema_cross over one symbol, 17,520 hours, 1,024 combos: the workload that backtesters are compared by."""
     if first:
         _show("A fresh process", _first(), as_json=as_json)
         return
@@ -57,7 +57,7 @@ def w1(
     with output.bar() as progress:
         work = station.make(bars or station.BARS, combos or station.COMBOS)
         figures, _ = run_work(
-            read_settings(), work, "w1", threads=threads, repeats=repeats, engine=engine, progress=progress
+            read_settings(), work, "w1", threads=threads, repeats=repeats, device=device, progress=progress
         )
     _show("Sweep of one symbol", figures.to_dict(), as_json=as_json)
 
@@ -70,14 +70,14 @@ def w1(
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Runs; the fastest counts.")
 @_ENGINE
 @_THREADS
-@_JSON
+@result_options
 def portfolio(
     exits: str | None,
     combos: int | None,
     symbols: int,
     days: int,
     repeats: int,
-    engine: "Wanted",
+    device: "DeviceName",
     threads: int,
     as_json: bool,
 ) -> None:
@@ -90,7 +90,7 @@ def portfolio(
     with output.bar() as progress:
         work = station.make(exits or "", symbols=symbols, days=days, combos=combos or 0, progress=progress)
         figures, _ = run_work(
-            read_settings(), work, name, threads=threads, repeats=repeats, engine=engine, progress=progress
+            read_settings(), work, name, threads=threads, repeats=repeats, device=device, progress=progress
         )
     _show("Sweep of a book", figures.to_dict(), as_json=as_json)
 
@@ -102,9 +102,9 @@ def portfolio(
 @click.option("--combos", type=click.IntRange(1), help="How many combos; default: all, of a sweep 131,072 at most.")
 @click.option("--bars", type=click.IntRange(_FEWEST_DAYS * 24), help="Hours of w1; default: 17,520.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Runs; the fastest counts.")
-@_JSON
+@result_options
 def kernels(work: str, start: Any, end: Any, combos: int | None, bars: int | None, repeats: int, as_json: bool) -> None:
-    """Time each kernel of a GPU for WORK: w1, portfolio, or a sweep over the lake as `mei sweep run` takes it."""
+    """Time each GPU kernel for WORK: w1, portfolio, or a sweep over the lake as `mei sweep run` takes it."""
     from mei_pipeline.bench.kernels import run_kernels
     from mei_pipeline.settings import read_settings
 
@@ -119,9 +119,9 @@ def kernels(work: str, start: Any, end: Any, combos: int | None, bars: int | Non
 
 
 @bench.command()
-@_JSON
+@result_options
 def live(as_json: bool) -> None:
-    """Decide one bar of 50 symbols with 20 positions held, as an executor does, and say where the time goes."""
+    """Decide one bar of 50 symbols with 20 positions held, as an executor does, and print the time of each part."""
     from mei_pipeline.bench.live import run_live
     from mei_pipeline.settings import read_settings
 
@@ -134,9 +134,9 @@ def live(as_json: bool) -> None:
 @click.option("--axes", type=click.IntRange(2, 30), default=30, show_default=True, help="Axes of the grid.")
 @click.option("--batch", type=click.IntRange(1, 1_000_000), default=4096, show_default=True, help="Combos at once.")
 @click.option("--combos", type=click.IntRange(1), default=200_000, show_default=True, help="How many combos.")
-@_JSON
+@result_options
 def tpe(axes: int, batch: int, combos: int, as_json: bool) -> None:
-    """Propose combos as method tpe does, and run none: how many that is per second, on one thread."""
+    """Measure how many combos per second method tpe proposes on one thread; no combo is run."""
     from mei_pipeline.bench.search import run_tpe
 
     with output.bar() as progress:
@@ -146,9 +146,9 @@ def tpe(axes: int, batch: int, combos: int, as_json: bool) -> None:
 
 @click.command()
 @click.option("--strategy", "strategies", multiple=True, help="Only this strategy; may be given more than once.")
-@_JSON
+@result_options
 def warmup(strategies: tuple[str, ...], as_json: bool) -> None:
-    """Compile the kernels of all strategies, so that no later process has to."""
+    """Compile the kernels of all strategies, so that later processes start faster."""
     start = time.perf_counter()
     from mei_pipeline.bench.warmup import warm_up
     from mei_pipeline.settings import read_settings
@@ -170,7 +170,7 @@ COMMANDS: list[click.Command] = [bench, warmup]
 
 
 def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None) -> "Work":
-    """The work of a bench, or the first combos of a sweep."""
+    """Return the work of a bench, or the first combos of a sweep."""
     from mei_pipeline.bench import portfolio, w1
     from mei_pipeline.bench.kernels import first_numbers
     from mei_pipeline.bench.work import Work
@@ -193,7 +193,7 @@ def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None)
 
 
 def _first() -> dict[str, Any]:
-    """Start a process that runs one combo, and time it from outside."""
+    """Start a process that runs one combo, and return its times."""
     command = [
         sys.executable,
         "-m",
@@ -212,7 +212,7 @@ def _first() -> dict[str, Any]:
     figures = json.loads(done.stdout)
     return {
         "work": "first result",
-        "engine": figures["engine"],
+        "device": figures["device"],
         "first_result_s": seconds,
         "run_s": figures["seconds"],
     }

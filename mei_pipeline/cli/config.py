@@ -1,4 +1,4 @@
-"""`mei config`: what the configuration says, what one key means, and the reference page."""
+"""`mei config`: check the configuration, explain a key, print schemas and the reference page."""
 
 import json
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.settings import read_settings
 
@@ -19,20 +20,18 @@ if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
     from mei_pipeline.config.models import Overrides, SweepSpec
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-
 
 @click.group("config", cls=Group)
 def config() -> None:
-    """Check the configuration files and look up what they mean."""
+    """Check the configuration files, and look up keys and parameters."""
 
 
 @config.command()
-@_JSON
+@result_options
 def check(as_json: bool) -> None:
-    """Read all files, check them against each other, and show what was read.
+    """Read all files, check them against each other, and show their values.
 
-    Every problem of every file is reported, one a line; the exit code is then 2.
+    Each problem of each file is one line; the exit code is then 2.
     """
     from mei_pipeline.config.load import load_config
 
@@ -61,9 +60,9 @@ def check(as_json: bool) -> None:
     "--mode", type=click.Choice(["primary", "fallback", "conservative"]), help="Apply the overrides of this role."
 )
 @click.option("--live", is_flag=True, help="Apply the overrides of lanes that trade real money.")
-@_JSON
+@result_options
 def explain(path: str, strategy: str | None, symbol: str | None, mode: str | None, live: bool, as_json: bool) -> None:
-    """Say what PATH is: its value, where that came from, what is allowed, what it does.
+    """Show the value of PATH, its origin, the allowed values and the effect.
 
     PATH is a parameter such as trade.sl_atr_mult, or a key of pipeline.yaml or policy.yaml such as window.days.
     """
@@ -105,6 +104,7 @@ def explain(path: str, strategy: str | None, symbol: str | None, mode: str | Non
 @click.argument(
     "name",
     type=click.Choice(["pipeline", "policy", "overrides", "lane", "sweep", "backtest", "promoted", "candidate"]),
+    metavar="NAME",
 )
 @click.option(
     "--json", is_flag=True, expose_value=False, help="Print errors as a JSON object too; a schema always is one."
@@ -113,7 +113,7 @@ def schema(name: str) -> None:
     """Print the JSON Schema (2020-12) of a file, for editors and other programs.
 
     NAME is pipeline, policy, overrides (strategy_overrides.yaml), lane, sweep, backtest (what `mei backtest` reads),
-    promoted (a config of a lane) or candidate (candidates.json of a night).
+    promoted (a config of a lane) or candidate (candidates.json of a nightly run).
     """
     from mei_pipeline.config.schema import json_schema
     from mei_pipeline.params.table import read_catalog
@@ -140,7 +140,7 @@ COMMANDS: list[click.Command] = [config]
 
 
 def _form(name: str) -> "tuple[str, Mapping[str, Any]]":
-    """Title and bare schema of a kind of file."""
+    """Return the title and the schema of a kind of file."""
     from mei_pipeline.config import models
     from mei_pipeline.config.promoted import PromotedFile
     from mei_pipeline.config.reader import schema_of
@@ -148,7 +148,7 @@ def _form(name: str) -> "tuple[str, Mapping[str, Any]]":
     from mei_pipeline.selection.io import CANDIDATES
 
     if name == "candidate":
-        return "candidates.json: what a night chose", CANDIDATES.json_schema()
+        return "candidates.json: candidates of a nightly run", CANDIDATES.json_schema()
     forms: dict[str, type[BaseModel]] = {
         "pipeline": models.PipelineConfig,
         "policy": models.PolicyConfig,
@@ -188,7 +188,7 @@ def _summary(found: "Config") -> Iterator[tuple[str, str]]:
 
 
 def _no_evidence(found: "Config") -> tuple[str, ...]:
-    """Say which gates the universe of pipeline.yaml can't pass; of all symbols of the lake, how many are needed."""
+    """Print the gates that the universe of pipeline.yaml can't pass, and how many symbols they need."""
     from mei_pipeline.config.evidence import least_symbols, missing_evidence
 
     selection, universe = found.policy.selection, found.pipeline.universe
@@ -218,7 +218,7 @@ def _summary_of_sweep(spec: "SweepSpec", venue: str) -> str:
 
 
 def _of_sweep(value: object) -> str | None:
-    """What a sweep does with a parameter, in words."""
+    """Return a sentence on how a sweep uses a parameter."""
     if isinstance(value, dict):
         given = ", ".join(f"{path} is {_text(wanted)}" for path, wanted in value["when"].items())
         return f"axis: {_text(value['values'])}, when {given}"

@@ -25,13 +25,13 @@ CONFIG = click.option(
 
 
 @dataclass(frozen=True)
-class Named:
-    """What `--config` names.
+class NamedConfig:
+    """A config that `--config` names.
 
     Attributes:
         resolved: The config.
         anchor_ms: Anchor of its features, in milliseconds.
-        record: What it was accepted on; None for a config that no night judged.
+        record: The measurements on which it was accepted; None if no nightly run judged it.
         benchmark: Benchmark symbol that its file names; empty if it names none.
     """
 
@@ -41,16 +41,16 @@ class Named:
     benchmark: str = ""
 
 
-def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") -> Named:
+def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") -> NamedConfig:
     """Return the config that `--config` names.
 
-    What is a file, ends in .yaml or .yml or has a slash is a path. A lane comes before an id.
+    A name of an existing file, with a slash, or ending in .yaml or .yml is a path. A lane precedes an id.
 
     Args:
         name: The value of the option.
         settings: Where the registry is.
-        lake: Says which symbols a file means by `all`.
-        config: The operator's configuration.
+        lake: Resolves `symbols: all` of a file.
+        config: The configuration folder.
 
     Raises:
         ConfigError: There is no such file, lane or config, the lane holds none, or the file is wrong.
@@ -60,7 +60,7 @@ def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") 
 
     path = Path(name)
     if path.is_file() or path.suffix in {".yaml", ".yml"} or path.name != name:
-        return Named(*read_config(path, lake, config), read_record(path), read_benchmark(path))
+        return NamedConfig(*read_config(path, lake, config), read_record(path), read_benchmark(path))
 
     from mei_pipeline.config.promoted import from_yaml, to_yaml
     from mei_pipeline.registry.home import open_home_registry
@@ -74,17 +74,17 @@ def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") 
     place = Path(f"config {story.config.config_id}")
     resolved, _ = from_yaml(text.encode(), place)  # checks it against the parameters
     if not story.evidence:
-        return Named(resolved, anchor_of(config, resolved.interval, None))
+        return NamedConfig(resolved, anchor_of(config, resolved.interval, None))
     latest = story.evidence[-1]
     record = parse_record({"metrics": latest.metrics}, place)
-    return Named(resolved, anchor_of(config, resolved.interval, latest.basis.anchor_ms), record)
+    return NamedConfig(resolved, anchor_of(config, resolved.interval, latest.basis.anchor_ms), record)
 
 
 def config_id_of(name: str, book: "Registry") -> str:
-    """Return the id of the config that holds the lane `name`, or else whose id begins with `name`.
+    """Return the id of the config in lane `name`, or else the id that begins with `name`.
 
     Raises:
-        ConfigError: There is no such lane and no such config, or several ids begin so.
+        ConfigError: No lane and no config match, or several ids begin with `name`.
     """
     from mei_pipeline.registry.store import lane_pointer, resolve_id
 

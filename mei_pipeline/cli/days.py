@@ -1,4 +1,4 @@
-"""What commands that work on a stretch of days share: options, and their meaning in milliseconds."""
+"""Options for a range of UTC days, and their conversion to milliseconds."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import click
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 FROM = click.option("--from", "start", type=_DAY, help="First UTC day; default: the day after the anchor.")
-TO = click.option("--to", "end", type=_DAY, help="UTC day to stop before; default: the last that any symbol has.")
+TO = click.option("--to", "end", type=_DAY, help="First UTC day after the range; default: after the last bar.")
 
 
 def days(anchor_ms: int, last_ms: int, start: Any, end: Any) -> tuple[int, int]:
-    """Return whole UTC days between the anchor and the last bar that any symbol has, or those that were asked for.
+    """Return the range of whole UTC days, by default from the anchor to the last bar of any symbol.
 
     Raises:
-        ConfigError: They are not there, or none is left.
+        ConfigError: The lake lacks these days, or the range is empty.
     """
     from mei_pipeline.candles.intervals import iso
     from mei_pipeline.errors import ConfigError
@@ -33,7 +33,7 @@ def days(anchor_ms: int, last_ms: int, start: Any, end: Any) -> tuple[int, int]:
 
 
 def utc_ms(day: Any) -> int:
-    """A day or moment without a zone as UTC milliseconds."""
+    """Return a date or time without a zone as UTC milliseconds."""
     from datetime import UTC
 
     return int(day.replace(tzinfo=UTC).timestamp()) * 1000

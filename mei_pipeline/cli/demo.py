@@ -1,4 +1,4 @@
-"""`mei demo`: the whole way, from candles to a deployed config, offline and in a home of its own."""
+"""`mei demo`: run the whole pipeline offline, on a synthetic market, in a home of its own."""
 
 import shlex
 from pathlib import Path
@@ -6,20 +6,21 @@ from pathlib import Path
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.options import result_options
 
 
 @click.command()
-@click.option("--no-edge", is_flag=True, help="A market without any edge: nothing may be deployed.")
+@click.option("--no-edge", is_flag=True, help="Use a market without edge: no config may be promoted.")
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to make the demo in. Default: demo/ in MEI_HOME.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@result_options
 def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
-    """Run one night on an invented market with a planted edge, from ingest to deployment.
+    """Run the whole pipeline once on a synthetic market with a planted edge.
 
-    The market's seed and edge are fixed, so every run shows the same. The demo's home is made afresh each time.
+    The market's seed and edge are fixed, so every run gives the same result. Each run replaces the demo's home.
     """
     from mei_pipeline import demo as market
     from mei_pipeline.cli.nightly import run_night, show
@@ -29,7 +30,7 @@ def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
     name = "demo-no-edge" if no_edge else "demo"
     place = market.Demo(home or read_settings().home / name, 0.0 if no_edge else market.EDGE_SHARPE)
     check_home(read_settings(), place.home.absolute())
-    output.note(f"an invented market of {market.SYMBOLS} symbols: {place.edge}")
+    output.note(f"a synthetic market of {market.SYMBOLS} symbols: {place.edge}")
     with locked(place.home.parent / f".{place.home.name}.lock", f"a demo is running in {place.home}"):
         market.make_home(place)
         settings = enter_home(place.home)

@@ -11,13 +11,13 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
+    """One line of the report of `mei doctor`.
 
     Attributes:
-        name: What was looked at.
-        level: `fail` where a night can't run or would be wrong, `warn` where a person should know.
-        found: What is there.
-        do: What to do about it; empty where nothing is to be done.
+        name: The subject of the check.
+        level: `fail` if a nightly run can't run or would be wrong, `warn` if a person should know.
+        found: The state that the check met.
+        do: The remedy; empty if none is needed.
     """
 
     name: str
@@ -27,6 +27,6 @@ class Finding:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names in one line, and how many more there are."""
+    """Return the first names in one line, and the number of the others."""
     shown = "; ".join(names[:_LISTED])
     return shown if len(names) <= _LISTED else f"{shown}; and {len(names) - _LISTED} more"

@@ -1,4 +1,4 @@
-"""`mei doctor`: whether this machine, this checkout and this home are fit for a night, and what to do where not."""
+"""`mei doctor`: check that this machine, checkout and home can run the pipeline, and print remedies."""
 
 import contextlib
 import importlib.metadata
@@ -19,6 +19,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.diagnosis import Finding, some
 from mei_pipeline.cli.doctor_home import check_home, check_lanes, check_writable, judge_cache, room
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 
@@ -30,12 +31,12 @@ _TOOL_WITHIN_S = 5
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@result_options
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
-    """Check this machine, checkout and home, and say what to do where something is wrong.
+    """Check this machine, checkout and home, and print a remedy for each problem.
 
-    Changes nothing. Exits 1 when a line says fail.
+    The command changes nothing. It exits with 1 if a line says fail.
     """
     findings = examine(read_settings())
     healthy = all(finding.level != "fail" for finding in findings)
@@ -48,7 +49,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 
 def examine(settings: Settings, only: "Container[str] | None" = None) -> list[Finding]:
-    """Look at everything, or at what `only` names; a check that can't be made is a failed one."""
+    """Run all checks, or those that `only` names; a check that can't run counts as failed."""
     checks: tuple[tuple[str, Callable[[Settings], Iterable[Finding]]], ...] = (
         ("python", _python),
         ("dependencies", _dependencies),
@@ -79,10 +80,10 @@ def examine(settings: Settings, only: "Container[str] | None" = None) -> list[Fi
 
 
 def differing(wanted: dict[str, set[str]], installed: dict[str, str]) -> list[str]:
-    """Installed distributions whose version is none of those that the lock knows, as `name version`.
+    """Return installed distributions whose version is not in the lock, as `name version`.
 
     Args:
-        wanted: Versions in the lock by normalised name; several where they depend on the Python version.
+        wanted: Versions in the lock by normalised name; several if they depend on the Python version.
         installed: Version by normalised name.
     """
     return sorted(
@@ -163,7 +164,7 @@ def _lake(settings: Settings) -> list[Finding]:
 
 
 def _assumed(settings: Settings) -> list[Finding]:
-    """Symbols of which no source stated lots, leverage and margin."""
+    """Check for symbols without instrument data from a source: lots, leverage and margin."""
     from mei_pipeline.candles.instruments import SOURCE, without_assumed
     from mei_pipeline.candles.lake import read_instruments
     from mei_pipeline.candles.store import Lake, folders
@@ -183,7 +184,7 @@ def _assumed(settings: Settings) -> list[Finding]:
 
 
 def _universe(settings: Settings) -> list[Finding]:
-    """Gates that the symbols of the lake can't give evidence for, by profile."""
+    """Check which gates, by profile, lack evidence because the lake has too few symbols."""
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
     from mei_pipeline.night_plan import searchable
@@ -213,7 +214,7 @@ def _registry(settings: Settings) -> list[Finding]:
 
     check_registry(settings)
     if not settings.registry_url and not (settings.home / "registry.db").exists():
-        return [Finding("registry", "ok", "none yet; the first night makes it")]
+        return [Finding("registry", "ok", "none yet; the first nightly run creates it")]
     version = schema_version(settings.registry)
     if version < SCHEMA_VERSION:
         advice = f"nothing; the next command that opens it brings it to {SCHEMA_VERSION}"
@@ -253,7 +254,7 @@ def _gpu(settings: Settings) -> list[Finding]:
     said = {str(choice): [name for name in choices if choices[name] == choice] for choice in choices.values()}
     found = [f"{some(names)}: {why}" if len(said) > 1 else why for why, names in said.items()]
     on_cpu = any(choice.name == "cpu" for choice in choices.values())
-    names = _ask("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    names = _request("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
     if on_cpu and names:
         return [Finding("gpu", "warn", f"{some(names)}, but sweeps run on {some(found)}", "see docs/how-to/gpu.md")]
     return [Finding("gpu", "ok", f"sweeps run on {some(found)}")]
@@ -265,7 +266,7 @@ def _clock(_: Settings) -> list[Finding]:
     if now_s < checkout_s:
         found = f"{_utc(round(now_s * 1000))}, before this checkout was made ({_utc(round(checkout_s * 1000))})"
         return [Finding("clock", "fail", found, "set the clock, and let the system keep it by NTP")]
-    if _ask("timedatectl", "show", "--property=NTPSynchronized", "--value") == ["no"]:
+    if _request("timedatectl", "show", "--property=NTPSynchronized", "--value") == ["no"]:
         return [
             Finding(
                 "clock", "warn", "not kept by NTP", "timedatectl set-ntp true; a late clock takes open bars for closed"
@@ -274,8 +275,8 @@ def _clock(_: Settings) -> list[Finding]:
     return [Finding("clock", "ok", f"{_utc(round(now_s * 1000))} UTC")]
 
 
-def _ask(*command: str) -> list[str]:
-    """Lines that a tool of the system prints; none where it is missing, fails or hangs."""
+def _request(*command: str) -> list[str]:
+    """Return the lines that a system tool prints; empty if it is missing, fails or hangs."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_TOOL_WITHIN_S)  # noqa: S603 - fixed words
         return asked.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""Checks of `mei doctor` on what lies in a home: room on its disks, its registry, the files of its lanes."""
+"""Checks of `mei doctor` on a home: disk space, registry, and files of the lanes."""
 
 import os
 from functools import partial
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from mei_pipeline.registry.store import Registry
 
 _GIB = 1 << 30
-_FAILS_BELOW = 1 * _GIB  # a night of 14 symbols writes some 100 MiB; less than this and it may stop half-way
+_FAILS_BELOW = 1 * _GIB  # a nightly run of 14 symbols writes about 100 MiB; with less it may stop half-way
 _WARNS_BELOW = 10 * _GIB
 _KERNELS = 64 << 20  # bytes; those of all strategies take some 3 MiB for each version of their sources
 _RUNS_TO_COME = 7  # a week of nightly runs: time to make room
-_LEAST_FILES = 2_000  # a sweep, its columns, its night and Dagster's records are some hundred files
+_LEAST_FILES = 2_000  # a sweep, its columns, its nightly run and Dagster's records are a few hundred files
 _NEWEST = 5  # folders of a kind whose size is taken
 
 
 def check_home(settings: Settings) -> list[Finding]:
-    """Whether the folders that a run writes to can be written, and have room for it and for the runs to come."""
+    """Check that the folders of a run are writable and have room for this run and later ones."""
     places = {settings.home: run_bytes(settings)}
     if not settings.sweeps.is_relative_to(settings.home):
         places[settings.sweeps] = _largest(settings.sweeps)
@@ -42,7 +42,7 @@ def check_home(settings: Settings) -> list[Finding]:
 
 
 def room(folder: Path) -> tuple[int, int]:
-    """Free bytes of the disk of a folder, which need not exist, and how many more files that disk can hold."""
+    """Return the free bytes and free inodes of the disk of a folder, which need not exist."""
     disk = os.statvfs(_existing(folder))
     left = disk.f_favail if disk.f_files else _LEAST_FILES  # some file systems count no files
     return disk.f_bavail * disk.f_frsize, left
@@ -56,11 +56,11 @@ def judge_cache(cache: Path, free: int, files_left: int) -> Finding:
     if free < _KERNELS or files_left < _LEAST_FILES:
         found = f"not compiled yet, and {cache} has room for {free >> 20:,} MiB in {files_left:,} files"
         return Finding("kernels", "fail", f"{found}; kernels need up to {_KERNELS >> 20} MiB", advice)
-    return Finding("kernels", "ok", "not compiled yet; the next night does it once")
+    return Finding("kernels", "ok", "not compiled yet; the next nightly run compiles them once")
 
 
 def run_bytes(settings: Settings) -> int:
-    """Bytes that the largest of the latest runs wrote into the home; 0 before the first."""
+    """Return the bytes that the largest recent run wrote into the home; 0 before the first run."""
     kinds = (settings.features, settings.nights, settings.home / "sweeps")
     return sum(_largest(folder) for folder in kinds)
 
@@ -69,7 +69,7 @@ def judge_room(folder: Path, free: int, files_left: int, needed: int) -> Finding
     """Compare the room on a disk with what a run needs.
 
     Args:
-        folder: The folder that runs write to.
+        folder: Folder that runs write to.
         free: Free bytes.
         files_left: How many more files the disk can hold.
         needed: Bytes that a run writes; 0 if none has run yet.
@@ -88,7 +88,7 @@ def judge_room(folder: Path, free: int, files_left: int, needed: int) -> Finding
 
 
 def check_writable(settings: Settings, book: "Registry") -> list[Finding]:
-    """A finding if the registry can be read but not written."""
+    """Report a registry that is readable but not writable."""
     from sqlalchemy import make_url
 
     if book.engine.dialect.name == "postgresql":
@@ -106,7 +106,7 @@ def check_writable(settings: Settings, book: "Registry") -> list[Finding]:
 
 
 def check_lanes(settings: Settings) -> list[Finding]:
-    """Whether the files of each lane are sound and are what the registry says, and which lanes are halted."""
+    """Check that the files of each lane are sound and match the registry, and list halted lanes."""
     names = sorted(path.name for path in settings.lanes.iterdir() if path.is_dir()) if settings.lanes.is_dir() else []
     if not names:
         return [Finding("lanes", "ok", "none yet")]
@@ -128,7 +128,7 @@ def check_lanes(settings: Settings) -> list[Finding]:
 
 
 def _registry_of(settings: Settings) -> "Registry | None":
-    """The registry; None if there is none, or it can't be read, which is a finding of its own."""
+    """Return the registry; None if it is missing or unreadable, which another check reports."""
     from mei_pipeline.registry.database import schema_version
     from mei_pipeline.registry.store import open_registry
     from mei_pipeline.registry.tables import SCHEMA_VERSION
@@ -144,7 +144,7 @@ def _registry_of(settings: Settings) -> "Registry | None":
 
 
 def _problems(settings: Settings, book: "Registry | None", lane: str) -> list[str]:
-    """What is wrong with the files of a lane, its holds apart."""
+    """Yield the problems of the files of a lane, except its holds."""
     from mei_pipeline.registry.lanes import drift, lane_folder, read_pointer_file, read_status
 
     found = list(drift(book, settings.lanes, lane).differences) if book else []
@@ -190,7 +190,7 @@ def _open(existing: Path) -> bool:
 
 
 def _largest(folder: Path) -> int:
-    """Bytes in the largest of the folders in `folder` that were written last."""
+    """Return the bytes of the largest of the latest folders in `folder`."""
     if not folder.is_dir():
         return 0
     inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)

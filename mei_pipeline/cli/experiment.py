@@ -1,4 +1,4 @@
-"""`mei experiment`: what the selection promotes where there is nothing to find, and where there is."""
+"""`mei experiment`: measure how often the selection promotes noise, and how often it finds an edge."""
 
 import time
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
@@ -23,16 +24,16 @@ _SWEEP = "experiment"
 
 @click.group("experiment", cls=Group)
 def experiment() -> None:
-    """Run the whole selection on many markets whose edge is known, and count what it promotes.
+    """Run the whole selection on many markets of known edge, and count the promotions.
 
-    Each market has its own seed, --seed and those after it. Its nights search, walk forward and judge under the
-    policy.yaml in force; nothing is written.
+    The seeds of the markets start at --seed. Each market is searched, walked forward and judged under the current
+    policy.yaml; no file is written.
     """
 
 
 def _options(command: Command) -> Command:
     for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables."),
+        result_options,
         click.option("--workers", type=click.IntRange(0), default=0, help="Processes; default: one per processor."),
         click.option("--nights", type=click.IntRange(1, 400), default=1, show_default=True, help="Consecutive nights."),
         click.option("--sweep", "sweep", default=_SWEEP, show_default=True, help="The search: a file of sweeps/."),
@@ -53,7 +54,7 @@ def _options(command: Command) -> Command:
 )
 @_options
 def null(candles: str, **options: Any) -> None:
-    """Markets without edge: how often noise is promoted."""
+    """Measure how often noise is promoted, on markets without edge."""
     from mei_pipeline.config.load import load_config
     from mei_pipeline.experiment.markets import invented, shuffled
     from mei_pipeline.settings import read_settings
@@ -83,7 +84,7 @@ _edge = click.option(
 @_edge
 @_options
 def planted(edge: float, **options: Any) -> None:
-    """Markets with an edge of stated size: how often it is found."""
+    """Measure how often an edge of stated size is found."""
     _run_planted("planted", edge, options)
 
 
@@ -98,7 +99,7 @@ def planted(edge: float, **options: Any) -> None:
 )
 @_options
 def decayed(edge: float, until: float, **options: Any) -> None:
-    """Markets whose edge has ended: how often it is promoted all the same."""
+    """Measure how often an edge is promoted after it has ended."""
     _run_planted("decayed", edge, options, alive_frac=until)
 
 
@@ -106,9 +107,9 @@ def decayed(edge: float, until: float, **options: Any) -> None:
 @_edge
 @_options
 def one_symbol(edge: float, **options: Any) -> None:
-    """Markets in which one symbol of ten has an edge: how often the book of all is promoted.
+    """Measure how often the book of ten symbols is promoted if only one of them has an edge.
 
-    --edge is for that symbol traded alone.
+    --edge holds for that symbol traded alone.
     """
     _run_planted("one-symbol", edge, options, one_symbol=True)
 
@@ -141,7 +142,7 @@ def _run_planted(kind: str, edge: float, options: dict[str, Any], **where: Any) 
 @click.option("--years", type=click.IntRange(2), default=60, show_default=True, help="Of the measurement; even.")
 @click.option("--seed", type=click.IntRange(0), default=80_000, show_default=True, help="Of the first market.")
 @click.option("--workers", "threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@result_options
 def calibrate(
     *,
     sweep: str,
@@ -152,10 +153,10 @@ def calibrate(
     threads: int,
     as_json: bool,
 ) -> None:
-    """Measure what the best combo of a search earns by drift.
+    """Measure the Sharpe ratio of the best combo of a search for each planted drift.
 
-    The tables that --edge of the other commands reads were made so. A drift is in hourly standard deviations per hour
-    of a trend; the defaults are those of the table of the search's strategy.
+    The tables behind --edge of the other commands come from this command. The unit of a drift is hourly standard
+    deviations per hour of a trend. The defaults are those of the table of the search's strategy.
     """
     from mei_pipeline.candles.sources.synthetic_edge import TABLES
     from mei_pipeline.config.load import load_config
@@ -223,7 +224,7 @@ def _edge_words(found: dict[str, Any]) -> str:
 
 
 def show(found: dict[str, Any]) -> None:
-    """Print what an experiment found, for people."""
+    """Print the result of an experiment for people."""
     parts = ("any night", found), ("first night", found["first_night"]), ("last night", found["last_night"])
     rows = [
         (name, part["promoted"], f"{part['rate']:.1%}", "{:.1%} to {:.1%}".format(*part["ci95"]))

@@ -7,7 +7,8 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import utc_ms
-from mei_pipeline.cli.moves import JSON, WHO, WHY, occasion
+from mei_pipeline.cli.moves import WHO, WHY, occasion
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.places import check_place
 
 if TYPE_CHECKING:
@@ -18,15 +19,17 @@ if TYPE_CHECKING:
 
 HEADERS = ("interval", "rule", "what happened", "symbol", "count", "detail")
 """Columns of `finding_rows`."""
+IMPORTANT = ("symbol", "rule", "count", "interval", "detail")
+"""Those of `HEADERS` that a narrow terminal shows first."""
 _HAPPENED = {"refuse": "refused", "repair": "put right", "warn": "stored", "mark": "stored, marked"}
 _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
 
 
 def bounds() -> "SpikeBounds":
-    """The bounds of policy.yaml beyond which a bar is marked; the usual ones if the file does not exist.
+    """Return the spike bounds of policy.yaml; the defaults if the file does not exist.
 
     Raises:
-        ConfigError: The file is wrong.
+        ConfigError: The file is invalid.
     """
     from mei_pipeline.candles.spikes import SpikeBounds
     from mei_pipeline.config.load import POLICY
@@ -39,7 +42,7 @@ def bounds() -> "SpikeBounds":
 
 
 def finding_rows(what: str, findings: "Findings") -> list[tuple[Any, ...]]:
-    """Findings of an interval, or of funding, as rows of a table: see `HEADERS`."""
+    """Return findings of an interval, or of funding, as rows with the columns `HEADERS`."""
     return [
         (what, item.rule, _HAPPENED[item.severity], item.symbol, item.count, _detail(what, item))
         for item in findings.items
@@ -47,7 +50,7 @@ def finding_rows(what: str, findings: "Findings") -> list[tuple[Any, ...]]:
 
 
 def _detail(what: str, item: "Finding") -> str | None:
-    """The longest gap, or the first row."""
+    """Return a short text of the longest gap, or else of the first row."""
     from mei_pipeline.candles.intervals import interval_ms, iso
 
     if not item.sample:
@@ -73,9 +76,9 @@ def _detail(what: str, item: "Finding") -> str | None:
 @click.option("--venue", help="Only this venue.")
 @click.option("--interval", help="Only this interval.")
 @click.option("--symbol", multiple=True, help="Only this symbol; may be repeated.")
-@JSON
+@result_options
 def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_json: bool) -> None:
-    """List the bars that no market makes, whose symbols sit out, and the bars that a person confirmed."""
+    """List implausible bars, whose symbols are excluded, and the bars that a person confirmed."""
     from mei_pipeline.candles.intervals import iso
 
     lake = _lake()
@@ -95,6 +98,7 @@ def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_
                 (*(bar[name] for name in ("venue", "interval", "symbol")), iso(bar["open_ms"]), *_prices(bar))
                 for bar in marked
             ],
+            important=("symbol", "bar", "interval", "venue", "close"),
         )
     else:
         output.note("no bar is marked")
@@ -104,13 +108,14 @@ def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_
 
 @click.command("confirm")
 @click.argument("symbol")
-@click.option("--at", "moment", type=click.DateTime(_MOMENTS), required=True, help="UTC time at which the bar opens.")
-@click.option("--venue", help="Its venue, where bars of several are marked.")
-@click.option("--interval", help="Its interval, where bars of several are marked.")
+@click.option("--at", "moment", type=click.DateTime(_MOMENTS), metavar="TIME", required=True,
+              help="UTC time at which the bar opens, such as 2026-05-01T13:00.")  # fmt: skip
+@click.option("--venue", help="Venue; needed if several venues have such a bar.")
+@click.option("--interval", help="Interval; needed if several intervals have such a bar.")
 @click.option("--withdraw", "withdrawn", is_flag=True, help="Take the confirmation back; it stays on record.")
 @WHY
 @WHO
-@JSON
+@result_options
 def confirm(
     *,
     symbol: str,
@@ -122,9 +127,9 @@ def confirm(
     who: str | None,
     as_json: bool,
 ) -> None:
-    """Confirm that a marked bar of SYMBOL happened, so that the symbol is traded again.
+    """Confirm that an implausible bar of SYMBOL happened, so that the symbol is traded again.
 
-    It holds for the prices that the bar has now: a bar that an ingest revises is judged again.
+    A confirmation holds for the current prices of the bar: if an ingest revises them, the bar is checked again.
     """
     from mei_pipeline.candles.confirm import Decision
 
@@ -193,7 +198,7 @@ def _one(places: list[tuple[str, str]], what: str) -> tuple[str, str]:
 def _marked(
     lake: "Lake", venue: str | None, interval: str | None, symbols: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    """Marked bars of a lake, by venue, interval, symbol and time."""
+    """Return the implausible bars of a lake by venue, interval, symbol and time."""
     from mei_pipeline.candles.findings import marked_bars
     from mei_pipeline.candles.lake import intervals, venues
 
@@ -240,6 +245,7 @@ def _show_confirmations(decided: "list[tuple[str, Confirmation]]") -> None:
             )
             for venue, entry in decided
         ],
+        important=("symbol", "bar", "interval", "venue", "withdrawn", "by", "why"),
     )
 
 

@@ -1,6 +1,30 @@
-"""A group of commands whose help is not cut off."""
+"""Help of commands: full sentences, folded only at spaces."""
+
+from collections.abc import Iterable
 
 import click
+
+_HYPHEN = "\N{NON-BREAKING HYPHEN}"
+
+
+class HelpFormatter(click.HelpFormatter):
+    """A formatter that folds help only at spaces; click also folds after a hyphen, within the name of an option."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """Write a usage line."""
+        super().write_usage(_joined(prog), _joined(args), prefix)
+
+    def write_text(self, text: str) -> None:
+        """Write a paragraph."""
+        super().write_text(_joined(text))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Write a list of terms and their meaning."""
+        super().write_dl([(_joined(term), _joined(meaning)) for term, meaning in rows], col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        """Return all that was written."""
+        return super().getvalue().replace(_HYPHEN, "-")
 
 
 class Group(click.Group):
@@ -12,6 +36,10 @@ class Group(click.Group):
         entries = [(name, summary(command)) for name, command in commands if command is not None]
         with formatter.section("Commands"):
             formatter.write_dl(entries)
+
+
+def _joined(text: str) -> str:
+    return text.replace("-", _HYPHEN)
 
 
 def summary(command: click.Command) -> str:

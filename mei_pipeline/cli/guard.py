@@ -1,4 +1,4 @@
-"""What stands between a browser and Dagster's web app: no page of another origin may read from it or launch runs.
+"""Protection of Dagster's web app: pages of other origins can't read from it or launch runs.
 
 Dagster answers any request that reaches it. It executes a GraphQL mutation that comes by GET, in a form, from any
 `Origin` and under any `Host`, so every page that is open in the operator's browser could launch runs.
@@ -37,8 +37,8 @@ class Access:
     """Who may use the web page.
 
     Attributes:
-        hosts: Names and addresses under which it may be asked for, lower case, without port.
-        token: What a request has to present; empty if everybody who reaches the page may use it.
+        hosts: Host names and addresses that requests may use, lower case, without port.
+        token: Secret that a request must present; empty if no secret is needed.
     """
 
     hosts: frozenset[str]
@@ -101,7 +101,7 @@ def _check_address(scope: Scope, headers: Headers, hosts: frozenset[str]) -> Res
 
 
 def _check_origin(headers: Headers, host: str) -> Response | None:
-    """Browsers state the origin of the page that asks; only a page of this server may."""
+    """Refuse a request whose `Origin`, which browsers state, is another server."""
     origins = headers.getlist("origin")
     if len(origins) == 1:
         own = urlsplit(origins[0])
@@ -112,7 +112,7 @@ def _check_origin(headers: Headers, host: str) -> Response | None:
 
 
 def _check_json(scope: Scope, headers: Headers) -> Response | None:
-    """A page of another origin can send a form or plain text without asking first, but no JSON."""
+    """Refuse GraphQL that is not JSON: without a preflight, another origin can send only forms and plain text."""
     given = headers.get("content-type", "").partition(";")[0].strip().lower()
     if scope["path"] != GRAPHQL or given == "application/json":
         return None

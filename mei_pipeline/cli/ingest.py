@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mei_pipeline.cli import output
-from mei_pipeline.cli.findings import HEADERS, bounds, finding_rows
+from mei_pipeline.cli.findings import HEADERS, IMPORTANT, bounds, finding_rows
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.candles.ingest import IngestReport
@@ -34,7 +35,7 @@ _DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"])
 )
 @click.option("--from", "start", type=_DAY, help="First UTC time; default: everything, or the start in pipeline.yaml.")
 @click.option("--to", "end", type=_DAY, help="UTC time to stop before; default: now.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@result_options
 def ingest(
     path: str | None,
     venue: str | None,
@@ -45,9 +46,9 @@ def ingest(
     end: datetime | None,
     as_json: bool,
 ) -> None:
-    """Bring candles and funding into the lake: closed bars are merged, bad ones refused by name, changed ones kept.
+    """Load candles and funding into the lake: merge closed bars, refuse invalid rows, keep revisions.
 
-    Doing it again changes nothing. `mei lake undo` takes an ingest back.
+    Repeating an ingest changes nothing. `mei lake undo` takes an ingest back.
     """
     from mei_pipeline.candles.ingest import FOREVER_MS
     from mei_pipeline.candles.ingest import ingest as run
@@ -89,7 +90,7 @@ def ingest(
 def _sources(
     path: str | None, venue: str | None, interval: str | None, columns: dict[str, str], preset: str | None
 ) -> list[tuple["Source", tuple[str, ...], int]]:
-    """Sources with the intervals to fetch and the earliest time, from the options or from pipeline.yaml."""
+    """Return sources, intervals and the earliest time, from the options or from pipeline.yaml."""
     from mei_pipeline.candles.intervals import interval_ms, month_range
     from mei_pipeline.candles.sources import build
     from mei_pipeline.candles.sources.files import open_files
@@ -165,7 +166,7 @@ def _show_ingest(report: "IngestReport") -> None:
     )
     found = [row for what, findings in report.findings.items() for row in finding_rows(what, findings)]
     if found:
-        output.table("Findings", HEADERS, found)
+        output.table("Findings", HEADERS, found, important=IMPORTANT)
     marked = sorted({item.symbol for findings in report.findings.values() for item in findings.of("spike")})
     if marked:
         output.warn(

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first ends a command cleanly, the second ends it at once, and neither prints a traceback."""
+"""Handling of Ctrl-C: the first ends a command cleanly, the second at once, without a traceback."""
 
 import os
 import signal

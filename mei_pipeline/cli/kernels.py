@@ -1,4 +1,4 @@
-"""`mei kernels`: make the machine code of GPUs ahead of time, and see what is there."""
+"""`mei kernels`: compile GPU kernels ahead of time, and list them."""
 
 import time
 from pathlib import Path
@@ -7,23 +7,23 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.options import result_options
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 _COLUMNS = ("strategy", "architecture", "kernel", "registers", "stack bytes", "spilled bytes", "of these rules")
 
 
 @click.group(cls=Group)
 def kernels() -> None:
-    """Kernels for GPUs, compiled where no GPU is; processors compile theirs by themselves (mei warmup)."""
+    """Compile GPU kernels on any machine, and list them; `mei warmup` compiles those of the CPU."""
 
 
 @kernels.command()
 @click.option("--arch", required=True, help="Architecture: sm_90 for H100 and H200, sm_80 for A100, sm_89 for RTX 40.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write to; default: MEI_KERNELS.")
 @click.option("--strategy", "strategies", multiple=True, help="Only this strategy; may be given more than once.")
-@_JSON
+@result_options
 def build(arch: str, out: Path | None, strategies: tuple[str, ...], as_json: bool) -> None:
-    """Compile the rules of all strategies to PTX and machine code; needs neither a GPU nor a driver."""
+    """Compile the rules of all strategies to PTX and machine code, without a GPU or a driver."""
     from mei_pipeline.settings import read_settings
     from mei_pipeline.simulation.device import build_kernels
 
@@ -38,9 +38,9 @@ def build(arch: str, out: Path | None, strategies: tuple[str, ...], as_json: boo
 
 @kernels.command("list")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
-@_JSON
+@result_options
 def list_(folder: Path | None, as_json: bool) -> None:
-    """Show the kernels in FOLDER (default: MEI_KERNELS), and whether they are of the rules of this checkout."""
+    """List the kernels in FOLDER (default: MEI_KERNELS), and show if they match this checkout."""
     from mei_pipeline.settings import read_settings
 
     _show(folder or read_settings().kernels, as_json=as_json)
@@ -84,7 +84,9 @@ def _show(root: Path, *, as_json: bool) -> None:
         for manifest in found
         for name, kernel in manifest.kernels.items()
     ]
-    output.table(f"Kernels in {root}", _COLUMNS, rows)
+    output.table(
+        f"Kernels in {root}", _COLUMNS, rows, important=("strategy", "kernel", "architecture", "of these rules")
+    )
 
 
 COMMANDS: list[click.Command] = [kernels]

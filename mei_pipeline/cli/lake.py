@@ -1,4 +1,4 @@
-"""`mei coverage`, `mei lake`, `mei backup` and `mei restore`; `mei ingest` is in `ingest`."""
+"""The commands `mei coverage`, `mei lake`, `mei backup` and `mei restore`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
-from mei_pipeline.cli.findings import HEADERS, bounds, confirm, finding_rows, spikes
+from mei_pipeline.cli.findings import HEADERS, IMPORTANT, bounds, confirm, finding_rows, spikes
 from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.ingest import ingest
+from mei_pipeline.cli.options import JSON, result_options
 from mei_pipeline.cli.places import check_place
 from mei_pipeline.cli.symbols import check_option
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from mei_pipeline.candles.store import Lake
     from mei_pipeline.settings import Settings
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 _LATEST = 15  # ingests that `lake show` lists
 
 
@@ -25,9 +25,9 @@ _LATEST = 15  # ingests that `lake show` lists
 @click.option("--venue", help="Only this venue.")
 @click.option("--interval", multiple=True, help="Only this interval; may be repeated.")
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the heat map to this file.")
-@_JSON
+@result_options
 def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_json: bool) -> None:
-    """Show which bars the lake has per symbol and interval, and what is known about those that it lacks."""
+    """Show stored and missing bars of the lake by symbol and interval."""
     import polars as pl
 
     from mei_pipeline.candles import coverage as cover
@@ -53,19 +53,20 @@ def coverage(venue: str | None, interval: tuple[str, ...], svg: Path | None, as_
         "Coverage",
         ("venue", "interval", "symbol", "from", "to", "bars", "expected", "no trade", "unknown", "known, %"),
         [(*row, _percent(row[5] + row[7], row[6])) for row in rows.iter_rows()],
+        important=("symbol", "interval", "venue", "known, %", "bars", "from", "to", "expected", "unknown"),
     )
 
 
 @click.group("lake", cls=Group)
 def lake_group() -> None:
-    """Look at the lake, verify it, see what was revised, take an ingest back, confirm bars that look impossible."""
+    """Inspect and verify the lake, list revisions, take an ingest back, confirm implausible bars."""
 
 
 @lake_group.command("show")
 @click.option("--all", "every", is_flag=True, help=f"List every ingest and finding, not only {_LATEST} of each.")
-@_JSON
+@result_options
 def show(every: bool, as_json: bool) -> None:
-    """Show what the lake holds, what the rules find in it, and its ingests."""
+    """Show the content of the lake, its quality findings and its ingests."""
     from mei_pipeline.candles import store
 
     lake = _lake()
@@ -95,12 +96,13 @@ def show(every: bool, as_json: bool) -> None:
             )
             for part in parts
         ],
+        important=("table", "venue", "interval", "last", "rows", "warnings", "symbols", "first"),
     )
     rows = [(venue, *row) for (venue, interval), each in found.items() for row in finding_rows(interval, each)]
     shown = rows if every else rows[:_LATEST]
     title = "Findings" if len(shown) == len(rows) else f"Findings: {_LATEST} of {len(rows):,}; --all shows the others"
     if shown:
-        output.table(title, ("venue", *HEADERS), shown)
+        output.table(title, ("venue", *HEADERS), shown, important=IMPORTANT)
     output.table(
         "Ingests",
         ("ingest", "when", "venue", "added", "revised", "source", "undone"),
@@ -116,12 +118,13 @@ def show(every: bool, as_json: bool) -> None:
             )
             for record in (records if every else records[-_LATEST:])
         ],
+        important=("ingest", "when", "added", "revised", "undone", "source"),
     )
 
 
 @lake_group.command("verify")
 @click.option("--set-aside", "aside", is_flag=True, help="Move damaged data files away, so that an ingest can refill.")
-@_JSON
+@result_options
 def verify(aside: bool, as_json: bool) -> None:
     """Hash every file of the lake and compare; exit code 3 if anything is damaged."""
     from mei_pipeline.candles import lake as station
@@ -154,7 +157,7 @@ def verify(aside: bool, as_json: bool) -> None:
 @click.option("--ingest", "ingest_id", help="Only what this ingest changed.")
 @click.option("--funding", is_flag=True, help="Revisions of funding instead of candles.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Rows of the table.")
-@_JSON
+@result_options
 def revisions(
     venue: str | None,
     interval: str | None,
@@ -164,7 +167,7 @@ def revisions(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Show bars that a later ingest gave other values, newest change last."""
+    """List bars whose values a later ingest changed, newest change last."""
     from mei_pipeline.candles import lake as station
     from mei_pipeline.candles import store
     from mei_pipeline.candles.schema import CANDLES, FUNDING
@@ -198,15 +201,16 @@ def revisions(
             )
             for row in shown.iter_rows(named=True)
         ],
+        important=("symbol", "bar", "old → new", "interval", "when", "ingest"),
     )
 
 
 @lake_group.command("undo")
 @click.argument("ingest_id", metavar="INGEST")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_JSON
+@result_options
 def undo(ingest_id: str, yes: bool, as_json: bool) -> None:
-    """Take back one ingest: bars it added go away, bars it revised get their previous values."""
+    """Take back one ingest: remove the bars that it added, restore the values that it revised."""
     from mei_pipeline.candles import lake as station
     from mei_pipeline.candles import store
 
@@ -233,11 +237,11 @@ lake_group.add_command(confirm)
 
 @click.command("backup")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
-@_JSON
+@JSON
 def backup(out: Path, as_json: bool) -> None:
-    """Write lake, registry, lanes, the home's config/ and its nights to the tar file OUT.
+    """Write lake, registry, lanes, config/ and nights of the home to the tar file OUT.
 
-    The new file is read back and checked before it replaces OUT: a damaged home leaves the last good backup.
+    The new file is read back and checked before it replaces OUT, so a damaged home keeps the last good backup.
     """
     from mei_pipeline.backup.run import backup as run
 
@@ -254,9 +258,9 @@ def backup(out: Path, as_json: bool) -> None:
 @click.command("restore")
 @click.argument("archive", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace what the home has; the old files are moved aside.")
-@_JSON
+@JSON
 def restore(archive: Path, force: bool, as_json: bool) -> None:
-    """Put what a backup holds into the home (MEI_HOME), after checking every hash and the registry."""
+    """Restore a backup into the home (MEI_HOME), after checking every hash and the registry."""
     from mei_pipeline.backup.run import restore as run
     from mei_pipeline.errors import ConfigError
 
@@ -272,7 +276,7 @@ def restore(archive: Path, force: bool, as_json: bool) -> None:
 
 
 def _findings(lake: "Lake") -> "dict[tuple[str, str], Findings]":
-    """Findings about the candles of the whole lake, by venue and interval; none where a file is damaged."""
+    """Return the findings of the whole lake by venue and interval; damaged files are left out."""
     from mei_pipeline.candles.findings import findings
     from mei_pipeline.candles.lake import intervals, venues
     from mei_pipeline.errors import DataError
@@ -288,7 +292,7 @@ def _findings(lake: "Lake") -> "dict[tuple[str, str], Findings]":
 
 
 def _parts(lake: "Lake", found: "dict[tuple[str, str], Findings]") -> list[dict[str, Any]]:
-    """What each folder of the lake holds."""
+    """Return the content of each folder of the lake."""
     from mei_pipeline.candles import store
     from mei_pipeline.candles.quality import Findings
     from mei_pipeline.candles.schema import TABLES

@@ -1,4 +1,4 @@
-"""`mei lane`: what each lane is to run, what its executor says, and what holds it back."""
+"""`mei lane`: show and change lanes: config, executor status, holds and size."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,8 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
-from mei_pipeline.cli.moves import JSON, SHORT, WHO, configured, occasion, opened, tell
+from mei_pipeline.cli.moves import SHORT, WHO, configured_lane, occasion, open_for_move, print_move
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import LaneFiles
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
 @click.group("lane", cls=Group)
 def lane_group() -> None:
-    """Look at lanes, and hold them back or make them smaller."""
+    """Inspect lanes, set and lift holds, and change sizes."""
 
 
 @lane_group.command("list")
-@JSON
+@result_options
 def show_list(as_json: bool) -> None:
-    """List the lanes: what each is to run, whether its executor does, and what holds it back."""
-    settings, files, book = opened()
+    """List the lanes with their config, executor status and holds."""
+    settings, files, book = open_for_move()
     found = [_examined(settings, files, book, name) for name in _names(files, book)]
     if as_json:
         output.print_json({"lanes": found})
@@ -58,33 +59,35 @@ def show_list(as_json: bool) -> None:
             )
             for lane in found
         ],
+        important=("lane", "config", "state", "executor", "holds", "mode", "files", "size multiplier", "role"),
     )
 
 
 @lane_group.command("show")
 @click.argument("name", metavar="LANE")
-@JSON
+@result_options
 def show_one(name: str, as_json: bool) -> None:
-    """Show one lane: pointer, executor, holds, what differs from the registry, and its history."""
+    """Show one lane: pointer, executor status, holds, differences from the registry, and history."""
     from mei_pipeline.cli.registry import print_steps
     from mei_pipeline.registry.store import history
 
-    settings, files, book = opened()
+    settings, files, book = open_for_move()
     if name not in _names(files, book):
-        configured(files, name)
+        configured_lane(files, name)
     found, steps = _examined(settings, files, book, name), history(book, lane=name)
     if as_json:
         output.print_json({**found, "history": [vars(step) for step in steps]})
         return
     pointer = found["pointer"] or {}
     rows = [
-        *((key, found[key]) for key in ("lane", "mode", "venue", "role", "manual")),
-        *((key, pointer.get(key)) for key in ("config_id", "state", "size_multiplier", "generation")),
+        *((key, found[key]) for key in ("mode", "venue", "role", "manual")),
+        *((key, pointer.get(key)) for key in ("state", "size_multiplier", "generation")),
         ("executor", _said(found)),
         ("in effect", found["effect"]),
         *(("problem", problem) for problem in found["problems"]),
     ]
-    output.table("Lane", ("", "value"), rows)
+    # An id is wider than a column beside the names of the others.
+    output.table(f"Lane {name}, config {pointer.get('config_id', 'none')}", ("", "value"), rows)
     output.table(
         "Holds",
         ("hold", "effect", "owner", "reason"),
@@ -95,17 +98,22 @@ def show_one(name: str, as_json: bool) -> None:
 
 @lane_group.command("set")
 @click.argument("name", metavar="LANE")
-@click.option("--size-multiplier", "size", type=float, help="Another size; larger in a live lane: the next stage.")
+@click.option(
+    "--size-multiplier",
+    "size",
+    type=float,
+    help="New size multiplier; larger in a live lane: next stage.",
+)
 @click.option(
     "--hold",
     type=(str, click.Choice(["close_only", "halt"])),
     metavar="NAME EFFECT",
-    help="Set a hold. close_only: nothing new is opened; halt: nothing is traded, exits included.",
+    help="Set a hold. close_only: no new positions; halt: no trading, exits included.",
 )
 @click.option("--lift", metavar="NAME", help="Lift a hold.")
 @click.option("--why", default="", help="The reason; a size and a hold need one.")
 @WHO
-@JSON
+@result_options
 def change(
     name: str,
     size: float | None,
@@ -115,16 +123,16 @@ def change(
     who: str | None,
     as_json: bool,
 ) -> None:
-    """Change the size of what trades in LANE, or set or lift one of its holds. A hold needs no registry."""
+    """Change the size multiplier of LANE, or set or lift a hold. A hold needs no registry."""
     if [size, hold, lift].count(None) != 2:  # noqa: PLR2004 - one of the three is given
         raise click.UsageError("give one of --size-multiplier, --hold and --lift")
     if size is not None:
         from mei_pipeline.promotion.moves import resize
 
-        settings, files, book = opened()
+        settings, files, book = open_for_move()
         because = occasion(who, why, "mei lane set")
-        lane = configured(files, name)
-        tell(resize(book, settings.lanes, lane, size, files.policy.selection.id, because), as_json)
+        lane = configured_lane(files, name)
+        print_move(resize(book, settings.lanes, lane, size, files.policy.selection.id, because), as_json)
     else:
         holds = _hold(name, hold, lift, who, why)
         _tell_holds(name, holds, as_json)
@@ -139,7 +147,7 @@ def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | 
 
     settings = read_settings()
     if not lane_folder(settings.lanes, name).is_dir():
-        configured(load_lanes(settings.config), name)
+        configured_lane(load_lanes(settings.config), name)
     if hold is None:
         return lift_hold(settings.lanes, name, str(lift))
     because = occasion(who, why, "mei lane set")
@@ -148,7 +156,7 @@ def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | 
 
 
 def _send_holds(name: str, holds: "dict[str, Hold]", change: str) -> None:
-    """Tell people of a change, after the result is printed: a receiver may keep its sender waiting."""
+    """Send an alert about a changed hold, after the result is printed, since a slow receiver blocks its sender."""
     from mei_pipeline.notify import tell as send
     from mei_pipeline.settings import read_settings
 
@@ -168,14 +176,14 @@ def _tell_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
 
 
 def _names(files: "LaneFiles", book: "Registry") -> list[str]:
-    """Lanes that are configured, rightly or wrongly, or held, by name."""
+    """Return the names of lanes that have a config file, valid or not, or hold a config."""
     from mei_pipeline.registry.store import lane_pointers
 
     return sorted({*files.lanes, *files.unusable, *(pointer.lane for pointer in lane_pointers(book))})
 
 
 def _examined(settings: "Settings", files: "LaneFiles", book: "Registry", name: str) -> dict[str, Any]:
-    """A lane as configuration, registry, executor and files have it; what can't be read is one of its problems."""
+    """Return a lane as configuration, registry, executor and files state it; unreadable parts become problems."""
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.registry.control import strictest
     from mei_pipeline.registry.lanes import Drift, acknowledged, drift
@@ -217,7 +225,7 @@ def _examined(settings: "Settings", files: "LaneFiles", book: "Registry", name: 
 
 
 def _read(lanes_folder: Path, name: str, problems: list[str]) -> tuple[Any, "dict[str, Hold] | None"]:
-    """What the executor says and what holds the lane; None for what is damaged, which is added to `problems`."""
+    """Return the executor status and the holds; None for a damaged file, which is added to `problems`."""
     from mei_pipeline.errors import ConfigError, DataError
     from mei_pipeline.registry.control import read_holds
     from mei_pipeline.registry.lanes import read_status

@@ -1,4 +1,4 @@
-"""`mei`: knows the commands, and turns errors into messages and exit codes.
+"""The command `mei`: its subcommands, and errors as messages and exit codes.
 
 A command lives in a module beside this one, which exports `COMMANDS: list[click.Command]`; the module is imported when
 its command is used, so that `mei --help` is instant.
@@ -18,49 +18,50 @@ import click
 
 from mei_pipeline import log
 from mei_pipeline.cli import interrupts, output, stdout
+from mei_pipeline.cli.groups import HelpFormatter
 from mei_pipeline.errors import EXIT_CODES, INTERRUPTED, MeiError
 from mei_pipeline.text import printable
 
 
-class Entry(NamedTuple):
-    """Where a command is defined, and its line in `mei --help`."""
+class CommandEntry(NamedTuple):
+    """The module of a command, and its line in `mei --help`."""
 
     module: str
     summary: str
 
 
-SECTIONS: dict[str, dict[str, Entry]] = {
+SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Start here": {
-        "demo": Entry("demo", "The whole way offline, on an invented market with a planted edge."),
-        "doctor": Entry("doctor", "Check this machine, checkout and home; say what to do."),
-        "ui": Entry("ui", "Start the web page: lineage, runs, checks, schedules."),
+        "demo": CommandEntry("demo", "Run the whole pipeline offline, on a synthetic market with a planted edge."),
+        "doctor": CommandEntry("doctor", "Check this machine, checkout and home; print remedies."),
+        "ui": CommandEntry("ui", "Start the web page: lineage, runs, checks, schedules."),
     },
     "Candles": {
-        "ingest": Entry("ingest", "Fetch candles and funding from files or a source into the lake."),
-        "coverage": Entry("lake", "What the lake has and lacks, per symbol and month."),
-        "lake": Entry("lake", "Look into the lake: show, verify, revisions, undo."),
-        "backup": Entry("lake", "Pack what can't be made again into one archive."),
-        "restore": Entry("lake", "Bring a backup into an empty home."),
+        "ingest": CommandEntry("ingest", "Load candles and funding from files or sources into the lake."),
+        "coverage": CommandEntry("lake", "Show stored and missing bars by symbol and month."),
+        "lake": CommandEntry("lake", "Inspect the lake: show, verify, revisions, undo."),
+        "backup": CommandEntry("lake", "Write everything that can't be recomputed to one archive."),
+        "restore": CommandEntry("lake", "Restore a backup into an empty home."),
     },
     "Find": {
-        "nightly": Entry("nightly", "Ingest what is new, then one night: search, judge, deploy."),
-        "report": Entry("report", "What a night tried, what fell where, what changed in the lanes, and why."),
-        "backtest": Entry("research", "Replay one config over the lake: trades, decisions, report."),
-        "why": Entry("why", "Why a config did, or did not, act on one symbol at one bar."),
-        "sweep": Entry("sweep", "Search over the lake; look at, resume and compare what was searched."),
+        "nightly": CommandEntry("nightly", "Ingest new data, then search, judge and promote."),
+        "report": CommandEntry("report", "Print the report of a nightly run."),
+        "backtest": CommandEntry("research", "Replay one config over the lake: trades, decisions, report."),
+        "why": CommandEntry("why", "Explain the decision of a config on one symbol at one bar."),
+        "sweep": CommandEntry("sweep", "Run sweeps over the lake; list, inspect, resume and compare them."),
     },
     "Configure": {
-        "config": Entry("config", "Check the configuration files; explain where a value comes from."),
+        "config": CommandEntry("config", "Check the configuration files; explain the origin of a value."),
     },
     "Decide": {
-        "registry": Entry("registry", "Configs, their evidence and verdicts; promote, pause, roll back, retire."),
-        "lane": Entry("lane", "What each lane is to run, what its executor says, and what holds it back."),
+        "registry": CommandEntry("registry", "Inspect configs and verdicts; promote, pause, roll back, retire."),
+        "lane": CommandEntry("lane", "Show lanes with config, executor status and holds; change holds and sizes."),
     },
     "Measure": {
-        "experiment": Entry("experiment", "What the selection promotes without an edge, and with one."),
-        "bench": Entry("bench", "How fast this machine sweeps and decides, on invented markets."),
-        "warmup": Entry("bench", "Compile all kernels ahead of time."),
-        "kernels": Entry("kernels", "Compile the kernels of GPUs, with or without one."),
+        "experiment": CommandEntry("experiment", "Measure how often the selection promotes noise, and finds an edge."),
+        "bench": CommandEntry("bench", "Measure the speed of this machine on synthetic markets."),
+        "warmup": CommandEntry("bench", "Compile all kernels ahead of time."),
+        "kernels": CommandEntry("kernels", "Compile GPU kernels ahead of time."),
     },
 }
 _ENTRIES = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -102,6 +103,10 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
         ctx.exit()
 
 
+# Contexts of all commands, however deep, make their formatter from this attribute of the class.
+click.Context.formatter_class = HelpFormatter  # pyrefly: ignore[instance-var-assign]  # click says that it is one
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
@@ -112,7 +117,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool)
     help="Show the version and exit.",
 )
 def mei() -> None:
-    """From candles to a deploy-ready config, and the executor that trades it.
+    """Turn candles into deploy-ready configs of perpetual-futures strategies.
 
     State lives under MEI_HOME (default: var/ of the checkout), configuration under MEI_CONFIG (default: config/).
     Results go to stdout, everything else to stderr. With --json a command prints one JSON object on stdout: its result,
@@ -124,14 +129,14 @@ def mei() -> None:
 
 
 def version() -> str:
-    """The version of this checkout, from the file VERSION."""
+    """Return the version of this checkout from the file VERSION."""
     from mei_pipeline.settings import CHECKOUT
 
     return (CHECKOUT / "VERSION").read_text().strip()
 
 
 def run(arguments: Sequence[str], group: click.Group = mei) -> int:
-    """Run one command of `group` and return its exit code; every error becomes a message on stderr.
+    """Run one command of `group` and return its exit code; each error becomes a message on stderr.
 
     With `--json` among the arguments the error is also one JSON object on stdout, unless the command has printed its
     result there before it failed.

@@ -1,4 +1,4 @@
-"""`mei registry promote|pause|retire|rollback`: what a person does with lanes and configs, by name and with a reason.
+"""`mei registry promote|pause|retire|rollback`: moves of lanes and configs by a person, with name and reason.
 
 Each writes the lane's files by itself, so that it works while Dagster is down.
 """
@@ -10,6 +10,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import config_id_of
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import LaneFiles
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 
 SHORT = 12  # hex digits of an id in a table; commands take any prefix that is unique
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-WHO = click.option("--who", help="Who decides it; default: the login name.")
-WHY = click.option("--why", required=True, help="The reason, which is kept for ever.")
+
+WHO = click.option("--who", help="Person who decides; default: the login name.")
+WHY = click.option("--why", required=True, help="Reason; it is stored for good.")
 LANE = click.option("--lane", "name", required=True, help="The lane.")
 
 
@@ -33,22 +34,22 @@ LANE = click.option("--lane", "name", required=True, help="The lane.")
 @WHO
 @click.option("--size", type=float, help="Size multiplier; a live lane has 0.25, 0.5 and 1, one after the other.")
 @click.option("--generation", type=click.IntRange(min=0), help="Only if the lane is still at this generation.")
-@JSON
+@result_options
 def promote(
     config: str, name: str, why: str, who: str | None, size: float | None, generation: int | None, as_json: bool
 ) -> None:
-    """Let a config take a lane, come back to one that is paused, or go to another size.
+    """Put a config into a lane, resume a paused lane, or change its size.
 
-    CONFIG is the beginning of its id, or a lane that it holds. It needs what a night needs: its newest verdict under
-    the policy in force passed, with these kernels, on the lane's venue. A config that holds the lane and was judged
-    again from other evidence is renewed.
+    CONFIG is the beginning of an id, or a lane that holds the config. The rules of a nightly run apply: the newest
+    verdict under the current policy must be a pass, with these kernels, on the lane's venue. A config that already
+    holds the lane and has new evidence is renewed.
     """
     from mei_pipeline.promotion.promote import Wish
     from mei_pipeline.promotion.promote import promote as carry_out
 
-    settings, files, book = opened()
-    lane = configured(files, name)
-    pointer = seen(book, name)
+    settings, files, book = open_for_move()
+    lane = configured_lane(files, name)
+    pointer = lane_pointer(book, name)
     wish = Wish(
         lane,
         config_id_of(config, book),
@@ -57,16 +58,16 @@ def promote(
         by_person=True,
         size=size,
     )
-    tell(carry_out(book, settings.lanes, wish, files.policy.selection.id), as_json)
+    print_move(carry_out(book, settings.lanes, wish, files.policy.selection.id), as_json)
 
 
 @click.command()
 @LANE
 @WHY
 @WHO
-@JSON
+@result_options
 def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
-    """Let a lane open nothing more until a person promotes a config to it again; exits go on. Always allowed."""
+    """Stop new positions of a lane until a person promotes a config to it; exits continue. Always allowed."""
     from mei_pipeline.config.load import load_lanes
     from mei_pipeline.promotion.moves import pause as carry_out
     from mei_pipeline.registry.home import open_home_registry
@@ -74,9 +75,9 @@ def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
 
     settings = read_settings()
     book = open_home_registry(settings)
-    if seen(book, name) is None:  # a lane that holds a config is paused without its file
-        configured(load_lanes(settings.config), name)
-    tell(carry_out(book, settings.lanes, name, occasion(who, why, "mei registry pause")), as_json)
+    if lane_pointer(book, name) is None:  # a lane that holds a config is paused without its file
+        configured_lane(load_lanes(settings.config), name)
+    print_move(carry_out(book, settings.lanes, name, occasion(who, why, "mei registry pause")), as_json)
 
 
 @click.command()
@@ -84,28 +85,28 @@ def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
 @WHY
 @WHO
 @click.option("--steps", type=click.IntRange(min=1), default=1, show_default=True, help="How many configs to go back.")
-@JSON
+@result_options
 def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) -> None:
-    """Let a config that held a lane earlier hold it again, as a new move; a live lane begins at 0.25.
+    """Put an earlier config of a lane back, as a new move; a live lane restarts at size 0.25.
 
-    It must have passed once with the kernels of this checkout; what was judged since does not count.
+    The config must have passed once with the kernels of this checkout; later verdicts do not count.
     """
     from mei_pipeline.promotion.moves import rollback as carry_out
 
-    settings, files, book = opened()
-    lane = configured(files, name)
-    tell(carry_out(book, settings.lanes, lane, steps, occasion(who, why, "mei registry rollback")), as_json)
+    settings, files, book = open_for_move()
+    lane = configured_lane(files, name)
+    print_move(carry_out(book, settings.lanes, lane, steps, occasion(who, why, "mei registry rollback")), as_json)
 
 
 @click.command()
 @click.argument("config")
 @WHY
 @WHO
-@JSON
+@result_options
 def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
-    """Let a config trade nowhere ever again; a lane that it trades in is paused first.
+    """Exclude a config from trading for good; its lanes are paused first.
 
-    CONFIG is the beginning of its id, or a lane that it holds.
+    CONFIG is the beginning of an id, or a lane that holds the config.
     """
     from mei_pipeline.promotion.moves import retire as carry_out
     from mei_pipeline.registry.home import open_home_registry
@@ -121,8 +122,8 @@ def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
         output.table("", ("config", "outcome"), [(config_id[:SHORT], words)])
 
 
-def opened() -> "tuple[Settings, LaneFiles, Registry]":
-    """Settings, what the configuration says of lanes, and the registry."""
+def open_for_move() -> "tuple[Settings, LaneFiles, Registry]":
+    """Return the settings, the configured lanes and the registry."""
     from mei_pipeline.config.load import load_lanes
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.settings import read_settings
@@ -131,11 +132,11 @@ def opened() -> "tuple[Settings, LaneFiles, Registry]":
     return settings, load_lanes(settings.config), open_home_registry(settings)
 
 
-def configured(files: "LaneFiles", name: str) -> "Lane":
-    """The lane of a name.
+def configured_lane(files: "LaneFiles", name: str) -> "Lane":
+    """Return the configured lane of a name.
 
     Raises:
-        ConfigError: `config/lanes` has no file of it, or its file is wrong.
+        ConfigError: `config/lanes` has no file for it, or the file is invalid.
     """
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.registry.lanes import lanes_of
@@ -149,18 +150,18 @@ def configured(files: "LaneFiles", name: str) -> "Lane":
     return replace(lanes[name], min_paper_days=stages.min_paper_days, min_stage_days=stages.min_stage_days)
 
 
-def seen(book: "Registry", name: str) -> "Pointer | None":
-    """What a lane holds."""
+def lane_pointer(book: "Registry", name: str) -> "Pointer | None":
+    """Return the pointer of a lane."""
     from mei_pipeline.registry.store import lane_pointer
 
     return lane_pointer(book, name)
 
 
 def occasion(who: str | None, why: str, trigger: str) -> "Occasion":
-    """Why the registry is told something by a command.
+    """Return the audit context of a command: time, person, reason.
 
     Raises:
-        ConfigError: Nobody, or no reason, is named.
+        ConfigError: The person or the reason is missing.
     """
     import time
 
@@ -169,14 +170,14 @@ def occasion(who: str | None, why: str, trigger: str) -> "Occasion":
 
     who = login_name() if who is None else who.strip()
     if not who or len(who) > 200:  # noqa: PLR2004 - what the registry keeps of a name
-        raise ConfigError(f"--who {who!r}: name who decides it, in at most 200 characters")
+        raise ConfigError(f"--who {who!r}: name the person who decides, in at most 200 characters")
     if not why.strip():
         raise ConfigError("--why '': give a reason; it is kept with the move")
     return Occasion(int(time.time() * 1000), who, why.strip(), trigger)
 
 
 def login_name() -> str:
-    """The name of the user who runs this process; empty where the system knows none."""
+    """Return the login name of this process; empty if the system has none."""
     import getpass
 
     try:
@@ -185,8 +186,8 @@ def login_name() -> str:
         return ""
 
 
-def tell(done: "Promotion", as_json: bool) -> None:
-    """Say what became of a lane."""
+def print_move(done: "Promotion", as_json: bool) -> None:
+    """Print the new state of a lane."""
     from mei_pipeline.notify import tell_moves
     from mei_pipeline.settings import read_settings
 

@@ -1,4 +1,4 @@
-"""`mei nightly`: ingest what is new, then one night, through the same jobs as the schedule and the UI."""
+"""`mei nightly`: ingest new data, then run the nightly pipeline, by the same jobs as the schedule and the UI."""
 
 import time
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings, read_settings
 
@@ -21,15 +22,15 @@ _GATES_NAMED = 3
 
 
 @dataclass(frozen=True)
-class Ingested:
-    """What the ingest before a night did.
+class IngestSummary:
+    """Result of the ingest before a nightly run.
 
     Attributes:
-        run_id: Its run; empty where pipeline.yaml has no sources and nothing was run.
-        added: Bars that are new.
-        revised: Bars that were restated.
-        refused: Bars that broke a rule.
-        left_out: Files of the sources that were not read, each with the reason.
+        run_id: Its Dagster run; empty if pipeline.yaml has no sources.
+        added: New bars.
+        revised: Bars with changed values.
+        refused: Rows that broke a quality rule.
+        left_out: Unread files of the sources, each with the reason.
     """
 
     run_id: str = ""
@@ -40,8 +41,8 @@ class Ingested:
 
 
 @dataclass(frozen=True)
-class FinalistLine:
-    """One finalist for people.
+class CandidateLine:
+    """One candidate, for people.
 
     Attributes:
         combo: Its number in the sweep.
@@ -74,13 +75,13 @@ class FinalistLine:
 
 @dataclass(frozen=True)
 class LaneLine:
-    """What became of one lane.
+    """Result of a nightly run for one lane.
 
     Attributes:
         lane: The lane.
-        config_id: The config that it holds now; empty for none.
-        moved: Whether this night moved it.
-        reason: Why, or why not.
+        config_id: Config that it holds now; empty for none.
+        moved: True if this run moved its pointer.
+        reason: Reason of the move, or of leaving the lane as it was.
     """
 
     lane: str
@@ -91,22 +92,22 @@ class LaneLine:
 
 @dataclass(frozen=True)
 class NightSummary:
-    """What a night did.
+    """Result of a nightly run.
 
     Attributes:
         night: Its id.
         run_id: Its run.
         profile: Its profile.
-        as_of_ms: It knew nothing later.
-        ingested: What the ingest before it did.
+        as_of_ms: End of the data that it used.
+        ingested: Result of the ingest before it.
         candles: Bars in the as-of slice.
-        symbols: Symbols that were searched.
-        dropped: Why each other symbol sat out.
+        symbols: Searched symbols.
+        dropped: Reason by excluded symbol.
         combos: Combos of the search.
         fell: How many combos fell before the holdout, by reason.
         finalists: Those judged out of sample, best in sample first.
-        lanes: What became of each lane.
-        pruned: What housekeeping removed.
+        lanes: Result for each lane.
+        pruned: Results that housekeeping removed.
         seconds: Wall time of everything.
     """
 
@@ -114,24 +115,24 @@ class NightSummary:
     run_id: str
     profile: str
     as_of_ms: int
-    ingested: Ingested
+    ingested: IngestSummary
     candles: int
     symbols: tuple[str, ...]
     dropped: Mapping[str, str]
     combos: int
     fell: Mapping[str, int]
-    finalists: tuple[FinalistLine, ...]
+    finalists: tuple[CandidateLine, ...]
     lanes: tuple[LaneLine, ...]
     pruned: "Pruned"
     seconds: float
 
     @property
     def deployed(self) -> tuple[LaneLine, ...]:
-        """The lanes that this night moved."""
+        """Lanes that this run moved."""
         return tuple(lane for lane in self.lanes if lane.moved)
 
     def as_dict(self) -> dict[str, Any]:
-        """The summary for machines."""
+        """Return the summary as JSON values."""
         return {
             "night": self.night,
             "profile": self.profile,
@@ -150,21 +151,19 @@ class NightSummary:
 
 
 @click.command()
-@click.option(
-    "--profile", default="nightly", show_default=True, help="Kind of night: a key of profiles in pipeline.yaml."
-)
+@click.option("--profile", default="nightly", show_default=True, help="Profile: a key of profiles in pipeline.yaml.")
 @click.option(
     "--as-of",
     "as_of",
     metavar="TIME|now|last",
-    help="The night knows nothing later: an ISO time (UTC), or the last bar that all symbols have. Default: as_of of "
+    help="End of the data in use: an ISO time (UTC), or the last bar of all symbols. Default: as_of of "
     "the profile, usually now.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@result_options
 def nightly(profile: str, as_of: str | None, as_json: bool) -> None:
-    """Ingest what is new, then run one night: plan, features, sweep, walk-forward, gates, roles, promotion.
+    """Ingest new data, then run plan, features, sweep, walk-forward, gates, roles and promotion.
 
-    The same jobs as the schedule's, in this process; their runs are in `mei ui`.
+    The jobs are those of the schedule, in this process; `mei ui` shows their runs.
     """
     with output.bar() as progress:
         summary = run_night(read_settings(), profile, as_of or "", progress)
@@ -175,19 +174,19 @@ def nightly(profile: str, as_of: str | None, as_json: bool) -> None:
 
 
 def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progress = silent) -> NightSummary:
-    """Ingest, run a night, clean up.
+    """Ingest, run the nightly pipeline, and clean up.
 
     Args:
         settings: What `read_settings` returns in this process: the jobs' assets read it themselves.
-        profile: Kind of night.
-        as_of: The night knows nothing later: an ISO time, `now` or `last`; empty for what the profile says.
+        profile: Key of `profiles` in pipeline.yaml.
+        as_of: End of the data in use: an ISO time, `now` or `last`; empty for the value of the profile.
         progress: Told of the work.
 
     Raises:
         ConfigError: The profile is unknown, or `as_of` is no time.
-        Busy: A night is running.
-        DataError: The lake has no night as of a stated time; no run exists then.
-        MeiError: A station failed; the message says what to do.
+        Busy: A nightly run is active.
+        DataError: The lake lacks data for `as_of`; no Dagster run is created.
+        MeiError: A stage failed; the message says what to do.
     """
     from assets.jobs import NIGHTLY
     from assets.run import new_run_id, open_instance, run_job
@@ -278,6 +277,16 @@ def show(summary: NightSummary) -> None:
                 )
                 for line in summary.finalists
             ],
+            important=(
+                "combo",
+                "config",
+                "reason",
+                "Sharpe out",
+                "return out, %",
+                "drawdown out, %",
+                "trips out",
+                "Sharpe holdout",
+            ),
         )
     output.table(
         "Lanes",
@@ -299,7 +308,7 @@ def _show_next(summary: NightSummary) -> None:
     output.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
 
 
-def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance", progress: Progress) -> Ingested:
+def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance", progress: Progress) -> IngestSummary:
     from assets.jobs import INGEST
     from assets.partitions import box_tags, touched_months
     from assets.run import run_job
@@ -307,17 +316,17 @@ def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance"
 
     months = touched_months(Lake(settings.lake), config.pipeline, int(time.time() * 1000))
     if months is None:
-        return Ingested()
+        return IngestSummary()
     tags = box_tags(config.pipeline, *months)
     result = run_job(INGEST, settings, config, instance, tags=tags, progress=progress)
     metadata = result.asset_materializations_for_node("candles")[0].metadata
     counts = {name: int(str(metadata[f"rows_{name}"].value)) for name in ("added", "revised", "refused")}
     left_out: Any = metadata["left_out"].value
-    return Ingested(run_id=result.run_id, left_out=tuple(left_out), **counts)
+    return IngestSummary(run_id=result.run_id, left_out=tuple(left_out), **counts)
 
 
-def _fell(line: FinalistLine) -> str:
-    """The gates that a finalist did not pass, in a few words; `mei report` has all of it."""
+def _fell(line: CandidateLine) -> str:
+    """Return a short list of the gates that a candidate did not pass."""
     if line.passed:
         return line.reason
     parts = ("fell at", line.fell_at), ("no evidence for", line.without_evidence)
@@ -333,7 +342,7 @@ def _named(gates: tuple[str, ...]) -> str:
 def _summary(
     settings: Settings,
     result: "dg.ExecuteInProcessResult",
-    ingested: Ingested,
+    ingested: IngestSummary,
     pruned: "Pruned",
     seconds: float,
 ) -> NightSummary:
@@ -360,7 +369,7 @@ def _summary(
         combos=chosen.combos,
         fell=chosen.fell,
         finalists=tuple(
-            FinalistLine(
+            CandidateLine(
                 combo=entry.combo,
                 config_id=entry.config_id,
                 passed=verdicts[entry.slot].passed,

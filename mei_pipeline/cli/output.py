@@ -1,6 +1,6 @@
-"""How commands speak: results on stdout, everything said along the way on stderr.
+"""Output of commands: results on stdout, messages and progress on stderr.
 
-Control characters of what others wrote are shown as escapes, so that no name and no reason can drive the terminal.
+Control characters in foreign text are shown as escapes, so that a name or a reason can't control the terminal.
 Colours and bars appear only in a terminal and respect `NO_COLOR`; `rich` is imported when something is drawn.
 """
 
@@ -19,14 +19,15 @@ from mei_pipeline.text import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-_PIPED_WIDTH = 160  # characters of a table that goes to a file
+_PIPED_WIDTH = 160  # characters of a line where stderr is no terminal
 _REPORT_EVERY_S = 10.0  # seconds between progress lines where no bar can be drawn
 _WHOLE_FROM = 1000.0  # a figure this large is shown with two decimals, a smaller one with four digits
 _ANSWERED = ContextVar("answered", default=False)
+_WIDE = ContextVar("wide", default=False)
 
 
 def expect_answer() -> None:
-    """Begin a command: it has not printed a JSON object yet."""
+    """Start a command whose JSON object is not printed yet."""
     _ANSWERED.set(False)
 
 
@@ -57,61 +58,89 @@ def echo(text: str = "", *, end: str = "\n") -> None:
 
 
 def note(text: str) -> None:
-    """Say something to the person at the terminal, on stderr."""
+    """Print a message on stderr."""
     _console(stderr=True).print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
-    """Say on stderr that something is not as it should be, though the command goes on."""
+    """Print a warning on stderr; the command continues."""
     _say("warning", "yellow", text)
 
 
 def fail(text: str) -> None:
-    """Say on stderr why the command ends without a result."""
+    """Print the error that ends the command on stderr."""
     _say("error", "red", text)
 
 
-_PADDING = 3  # characters between two columns of a table
+def set_wide(wide: bool) -> None:
+    """Choose whether tables have all their columns, however wide the terminal is."""
+    _WIDE.set(wide)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on stdout. Figures are right-aligned; in a narrow terminal headings, then cells fold.
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, important: Sequence[str] = ()
+) -> None:
+    """Print a table on stdout. Figures are right-aligned.
+
+    A terminal that is too narrow gets the most important columns, and a line that names the others. Sentences are
+    folded between words. After `set_wide(True)`, and where stdout is no terminal, every column has the width it needs.
 
     Args:
         title: What the table shows; empty for none.
         columns: One heading per column.
         rows: One cell per column; None is shown as a dash.
+        important: Headings, the most important first. Other columns come after them, in the order of the table.
+
+    Raises:
+        ValueError: `important` names a heading that is not in `columns`.
     """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    console = _console(stderr=False)
-    grid = Table(
-        title=Text(printable(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
-    cells = [[printable(_cell(value)) for value in row] for row in rows]
-    widest = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    # Rich folds the widest heading first, also within a word.
-    between = "\n" if sum(widest) + _PADDING * len(widest) > console.width else " "
-    for index, heading in enumerate(columns):
+    from mei_pipeline.cli.layout import GAP, fit, fold
+
+    order = [columns.index(heading) for heading in important]
+    order += [index for index in range(len(columns)) if index not in order]
+    headings = list(map(printable, columns))
+    cells = [[printable(cell_text(value)) for value in row] for row in rows]
+    room = None if _WIDE.get() else shutil.get_terminal_size(fallback=(0, 0)).columns or None
+    layout = fit(headings, cells, order, room)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, width in zip(*layout, strict=True):
         figures = bool(rows) and all(_is_figure(row[index]) for row in rows)
-        title_cell = Text(printable(heading).replace(" ", between))
-        grid.add_column(title_cell, justify="right" if figures else "left", overflow="fold")
+        heading = Text(fold(headings[index], width))
+        grid.add_column(heading, justify="right" if figures else "left", width=width, no_wrap=True)
     for row in cells:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*(Text(fold(row[index], width)) for index, width in zip(*layout, strict=True)))
+    console = _console(stderr=False, width=sum(layout.widths) + GAP * len(layout.columns))
+    if title:
+        title = printable(title)
+        console.print(Text(fold(title, room) if room else title, style="table.title"), soft_wrap=True)
     console.print(grid)
+    if hidden := [columns[index] for index in order if index not in layout.columns]:
+        echo(_hidden_columns(hidden, room or 0))
+
+
+def _hidden_columns(names: Sequence[str], room: int) -> str:
+    """Return a line that names as many of the hidden columns as `room` cells hold."""
+    for count in range(len(names), 0, -1):
+        more = [f"{len(names) - count} more"] if count < len(names) else []
+        line = f"not shown: {' | '.join([*names[:count], *more])} (--wide or --json shows all)"
+        if len(line) <= room:
+            return line
+    return f"columns not shown: {len(names)} (--wide)"
 
 
 @contextmanager
 def bar(title: str = "", total: int | None = None) -> Generator[Progress]:
-    """Give a `Progress` that is drawn as bars on stderr, one per kind of work.
+    """Return a `Progress` that draws bars on stderr, one per kind of work.
 
-    Where stderr is no terminal it writes a line when work begins and ends, and one every ten seconds between.
+    If stderr is not a terminal, it writes a line at the start and the end, and every ten seconds between.
 
     Args:
         title: Shown before the first report comes; empty for none.
-        total: Units of work expected before the first report, where that is known.
+        total: Units of work expected before the first report, if known.
     """
     if _console(stderr=True).is_terminal:
         with _drawn(title, total) as progress:
@@ -145,11 +174,10 @@ def start_logging(form: str) -> None:
     )
 
 
-def _console(*, stderr: bool) -> "Console":
+def _console(*, stderr: bool, width: int | None = None) -> "Console":
     from rich.console import Console
 
-    width = shutil.get_terminal_size(fallback=(_PIPED_WIDTH, 24)).columns
-    return Console(stderr=stderr, width=width)
+    return Console(stderr=stderr, width=width or shutil.get_terminal_size(fallback=(_PIPED_WIDTH, 24)).columns)
 
 
 def _escape_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
@@ -190,7 +218,8 @@ def _is_figure(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _cell(value: object) -> str:
+def cell_text(value: object) -> str:
+    """Return a value as a table shows it."""
     if value is None:
         return "-"
     if isinstance(value, bool):

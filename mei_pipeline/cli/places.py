@@ -13,13 +13,13 @@ _SUGGESTED = 12  # names that a message lists; the nearest ones where there are 
 def check_place(
     lake: "Lake", venue: str | None = None, intervals: Iterable[str] = (), symbols: Iterable[str] = ()
 ) -> None:
-    """Refuse a venue, an interval or a symbol that the lake has nothing of.
+    """Refuse a venue, an interval or a symbol without data in the lake.
 
     Args:
         lake: The lake.
-        venue: The venue that was named; None for all.
-        intervals: The intervals that were named.
-        symbols: The symbols that were named.
+        venue: Venue of the option; None for all.
+        intervals: Intervals of the option.
+        symbols: Symbols of the option.
 
     Raises:
         ConfigError: The message lists what the lake has.

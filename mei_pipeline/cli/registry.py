@@ -1,4 +1,4 @@
-"""`mei registry`: what was found, what was judged, and what runs where."""
+"""`mei registry`: configs, evidence, verdicts and lanes."""
 
 import json
 import re
@@ -12,13 +12,14 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import config_id_of
 from mei_pipeline.cli.groups import Group
-from mei_pipeline.cli.moves import JSON, MOVES, SHORT, WHO, WHY, configured, occasion
+from mei_pipeline.cli.moves import MOVES, SHORT, WHO, WHY, configured_lane, occasion
+from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.registry.records import Evidence, Gate, Transition, Verdict
     from mei_pipeline.registry.store import ConfigStory, Registry
 
-_NIGHT = 16  # digits of a night's id that people see
+_NIGHT = 16  # digits of a nightly run's id that people see
 _DATE = len("2026-11-30")
 _LABELS = {
     "from_ms": "search from",
@@ -33,7 +34,7 @@ _Row = dict[str, Any]
 
 @click.group("registry", cls=Group)
 def registry() -> None:
-    """Look at configs, their evidence and verdicts, and decide which config holds which lane."""
+    """Inspect configs, evidence and verdicts, and move configs into and out of lanes."""
 
 
 for move in MOVES:
@@ -41,9 +42,9 @@ for move in MOVES:
 
 
 @registry.command("list")
-@JSON
+@result_options
 def show_list(as_json: bool) -> None:
-    """List the lanes with what holds them, and every config with its state and verdicts."""
+    """List the lanes with their configs, and all configs with state and verdicts."""
     from mei_pipeline.registry.store import lane_pointers, list_configs
 
     book = _open()
@@ -77,16 +78,17 @@ def show_list(as_json: bool) -> None:
             )
             for story in stories
         ],
+        important=("config", "state", "lanes", "strategy", "venue"),
     )
 
 
 @registry.command("show")
 @click.argument("config")
-@JSON
+@result_options
 def show_one(config: str, as_json: bool) -> None:
     """Show a config: parameters, evidence, every gate, history.
 
-    CONFIG is the beginning of its id, or a lane that it holds.
+    CONFIG is the beginning of an id, or a lane that holds the config.
     """
     from mei_pipeline.registry.records import as_dict
     from mei_pipeline.registry.store import story_of
@@ -108,9 +110,9 @@ def show_one(config: str, as_json: bool) -> None:
 
 
 @registry.command("history")
-@click.option("--lane", help="Only what concerns this lane.")
-@click.option("--config", help="Only what concerns this config: the beginning of its id, or a lane that it holds.")
-@JSON
+@click.option("--lane", help="Only transitions of this lane.")
+@click.option("--config", help="Only transitions of this config: the beginning of its id, or a lane that holds it.")
+@result_options
 def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
     """Show every transition, oldest first."""
     from mei_pipeline.config.load import load_lanes
@@ -120,7 +122,7 @@ def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
     book = _open()
     steps = history(book, config_id=config and config_id_of(config, book), lane=lane)
     if lane is not None and not steps:
-        configured(load_lanes(read_settings().config), lane)
+        configured_lane(load_lanes(read_settings().config), lane)
     if as_json:
         output.print_json({"history": [vars(step) for step in steps]})
     else:
@@ -130,9 +132,9 @@ def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
 @registry.command("diff")
 @click.argument("old", metavar="A")
 @click.argument("new", metavar="B")
-@JSON
+@result_options
 def show_difference(old: str, new: str, as_json: bool) -> None:
-    """Show in which parameters the configs A and B differ; each is the beginning of an id, or a lane."""
+    """Show the parameters in which configs A and B differ; each is the beginning of an id, or a lane."""
     from mei_pipeline.promotion.propose import changes
     from mei_pipeline.registry.store import get_config
 
@@ -154,7 +156,7 @@ def show_difference(old: str, new: str, as_json: bool) -> None:
     "--json", "as_json", is_flag=True, help="Print one JSON object: the export, or with --out what was written."
 )
 def export(form: str, out: Path | None, as_json: bool) -> None:
-    """Write the whole registry, as it is at one moment, for people and other tools."""
+    """Write a snapshot of the whole registry as JSON."""
     from mei_pipeline.registry.export import TABLES, exported
     from mei_pipeline.registry.tables import SCHEMA_VERSION
 
@@ -177,12 +179,12 @@ def export(form: str, out: Path | None, as_json: bool) -> None:
 @registry.command("reset")
 @WHY
 @WHO
-@JSON
+@result_options
 def reset(why: str, who: str | None, as_json: bool) -> None:
-    """Give up a registry that is lost, and begin with an empty one.
+    """Replace a lost registry by an empty one.
 
-    Only for a registry that is missing or empty while lanes hold configs or nights judged some. Every trial is
-    forgotten, and each lane holds no config until the next promotion; its pointer is kept under another name.
+    Only for a registry that is missing or empty although lanes hold configs or nightly runs judged some. All trials
+    are lost, and each lane is empty until the next promotion; its pointer file is kept under another name.
     """
     from mei_pipeline.registry.home import reset_registry
     from mei_pipeline.settings import read_settings
@@ -207,7 +209,7 @@ def _line(value: dict[str, Any]) -> str:
 
 
 def _counted(rows: Iterable[tuple[str, _Row]], counts: dict[str, int]) -> Iterator[tuple[str, _Row]]:
-    """The same rows, of which `counts` holds the number by table."""
+    """Yield the same rows, and count them by table in `counts`."""
     for name, row in rows:
         counts[name] += 1
         yield name, row
@@ -215,7 +217,7 @@ def _counted(rows: Iterable[tuple[str, _Row]], counts: dict[str, int]) -> Iterat
 
 @contextmanager
 def _written(out: Path | None) -> Generator[TextIO]:
-    """Stdout, or a file that takes its place only once it is whole."""
+    """Open stdout, or a file that appears only when it is complete."""
     import sys
 
     from mei_pipeline.files import replacing
@@ -238,10 +240,9 @@ def _print_story(story: "ConfigStory") -> None:
     from mei_pipeline.promotion.propose import changes
 
     output.table(
-        "Config",
+        f"Config {story.config.config_id}",
         ("", "value"),
         [
-            ("config id", story.config.config_id),
             ("state", story.state),
             ("holds", ", ".join(story.lanes) or None),
             *((change.path, _plain(change.new)) for change in changes(None, story.config.resolved)),
@@ -271,6 +272,7 @@ def _print_story(story: "ConfigStory") -> None:
             for verdict in story.verdicts
             for gate in verdict.gates
         ],
+        important=("gate", "verdict", "value", "threshold", "night", "explanation"),
     )
     print_steps(story.transitions)
 
@@ -296,6 +298,7 @@ def print_steps(steps: "tuple[Transition, ...]") -> None:
             )
             for step in steps
         ],
+        important=("when", "what", "lane", "config", "to", "why", "size", "who"),
     )
 
 
@@ -368,7 +371,7 @@ def _times(value: Any) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Return who or what moved a lane with the ids of a night and of a Dagster run as other commands show them."""
+    """Return the person or trigger of a move, with ids as short as other commands print them."""
     text = re.sub(r"\b[0-9a-f]{64}\b", lambda found: found[0][:_NIGHT], text)
     return re.sub(r"\b([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", r"\1", text)
 

@@ -1,4 +1,4 @@
-"""`mei report`: what a night tried, what fell at which gate, and what changed in the lanes, and why."""
+"""`mei report`: the report of a nightly run: combos, gates, and changes of the lanes with reasons."""
 
 import time
 from pathlib import Path
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--latest", is_flag=True, help="The night that ended last. This is the default.")
-@click.option("--night", "prefix", metavar="ID", help="The night whose id begins so.")
+@click.option("--latest", is_flag=True, help="The latest finished run. This is the default.")
+@click.option("--night", "prefix", metavar="ID", help="The run whose id begins with ID.")
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the page with its pictures to this file, too.",
+    help="Also write the page with its plots to this file.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: the night, and where its report lies.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: id of the run, paths of its report.")
 def report(latest: bool, prefix: str | None, html: Path | None, as_json: bool) -> None:
-    """Print the report of a night as Markdown, and say where the page with its pictures lies."""
+    """Print the report of a nightly run as Markdown, and the path of the page with its plots."""
     from mei_pipeline import files
     from mei_pipeline.cli.tables import check_suffix
     from mei_pipeline.errors import ConfigError
@@ -31,7 +31,7 @@ def report(latest: bool, prefix: str | None, html: Path | None, as_json: bool) -
     from mei_pipeline.settings import read_settings
 
     if latest and prefix is not None:
-        raise ConfigError(f"--latest and --night {prefix}: name one night; leave one of them out")
+        raise ConfigError(f"--latest and --night {prefix}: both name a run; leave one of them out")
     check_suffix(html, ".html")
     settings = read_settings()
     plan = _night(settings, prefix)

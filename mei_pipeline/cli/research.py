@@ -1,4 +1,4 @@
-"""`mei backtest`: one config over the lake, without a night around it; `mei sweep` is in `sweep`."""
+"""`mei backtest`: replay one config over the lake."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import CONFIG, read_named
 from mei_pipeline.cli.days import FROM, TO, days
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.cli.tables import check_suffix, show_members, write_frame
 
@@ -21,8 +22,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @CONFIG
 @FROM
 @TO
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object instead of tables.")
-@click.option("--html", type=_FILE, help="Write the report as one page, with pictures, to this file.")
+@result_options
+@click.option("--html", type=_FILE, help="Write the report as one page with plots to this file.")
 @click.option(
     "--chart",
     "charts",
@@ -30,11 +31,11 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     callback=check_option,
     help="Symbol whose candles the page shows; may be given again.",
 )
-@click.option("--trades", type=_FILE, help="Write round trips to this .csv or .parquet file.")
+@click.option("--trades", type=_FILE, help="Write trades to this .csv or .parquet file.")
 @click.option("--fills", type=_FILE, help="Write every fill and funding payment to this .csv or .parquet file.")
-@click.option("--equity", type=_FILE, help="Write the marked equity of every bar to this .csv or .parquet file.")
+@click.option("--equity", type=_FILE, help="Write mark-to-market equity by bar to this .csv or .parquet file.")
 @click.option("--decisions", type=_FILE,
-              help="Write what every gate said of every symbol at every step to this .parquet file.")  # fmt: skip
+              help="Write the result of each gate, by symbol and step, to this .parquet file.")  # fmt: skip
 def backtest(  # noqa: PLR0913 - one argument per option
     *,
     name: str,
@@ -48,7 +49,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     equity: Path | None,
     decisions: Path | None,
 ) -> None:
-    """Replay one config over the lake, trade by trade, by the rules that the sweep and the executor use."""
+    """Replay one config over the lake, trade by trade, with the rules of the sweep."""
     from mei_pipeline.candles.findings import refuse_marked
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
@@ -129,7 +130,8 @@ def _show(summary: "Mapping[str, Any]") -> None:
 
         names = ("symbol", "side", "size", "entry_price", "last_price", "realised_usd", "unrealised_usd", "pnl_usd")
         held = [tuple(each[name] for name in names) for each in summary["holding"]]
-        output.table("Open at the end", tuple(map(column_heading, names)), held)
+        important = map(column_heading, ("symbol", "side", "size", "pnl_usd", "entry_price", "last_price"))
+        output.table("Open at the end", tuple(map(column_heading, names)), held, important=tuple(important))
     show_members(summary["members"], summary["from"], summary["to"])
     for note in summary["notes"]:
         output.note(note)

@@ -1,7 +1,7 @@
-"""The two processes that `mei ui` starts: Dagster's web app behind our guard, and Dagster's daemon.
+"""The two processes of `mei ui`: Dagster's web app behind the guard, and Dagster's daemon.
 
-`python -m mei_pipeline.cli.servers webserver|daemon ...`. Each ends when the other end of its standard input closes, so
-that none of them outlives a `mei ui` that was killed.
+`python -m mei_pipeline.cli.servers webserver|daemon ...`. Each ends when its standard input closes, so
+that it ends with a `mei ui` that was killed.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ def servers() -> None:
 @click.option("--listener", type=int, required=True)
 @click.option("--allow", "allowed", multiple=True)
 def webserver(listener: int, allowed: tuple[str, ...]) -> None:
-    """Serve Dagster's web app behind `guarded`, on the socket that was inherited as file descriptor `listener`."""
+    """Serve Dagster's web app behind `guarded`, on the inherited socket with file descriptor `listener`."""
     import uvicorn
     from dagster import DagsterInstance
     from dagster._core.workspace.context import WorkspaceProcessContext  # what dagster-webserver makes of its options
@@ -86,7 +86,7 @@ def _watch_parent() -> None:
 
 
 def main() -> None:
-    """Run one of the processes; when `mei ui` is gone, end everything that it started as well: runs, code servers."""
+    """Run one of the processes; when `mei ui` has ended, end its child processes, too: runs and code servers."""
     threading.Thread(target=_watch_parent, daemon=True).start()
     try:
         servers()

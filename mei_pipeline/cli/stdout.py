@@ -1,4 +1,4 @@
-"""Standard output that tells its own failures apart from those of the files that a command works on."""
+"""Standard output whose failures differ from those of files that a command works on."""
 
 import io
 import os
@@ -30,7 +30,7 @@ class _Raw(io.FileIO):
             ) from None
 
     def drop(self) -> None:
-        """Send the rest nowhere: the interpreter flushes once more on its way out."""
+        """Discard the rest: the interpreter flushes once more when it exits."""
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
 
 

@@ -1,4 +1,4 @@
-"""`mei sweep`: search over the lake without a night around it; `sweeps` looks at what was searched."""
+"""`mei sweep`: run and resume sweeps over the lake."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,19 +8,19 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import FROM, TO, days
 from mei_pipeline.cli.groups import Group
-from mei_pipeline.cli.sweep_forms import left_out, shown, table_of_best
+from mei_pipeline.cli.options import result_options
+from mei_pipeline.cli.sweep_forms import left_out, main_columns, table_of_best
 from mei_pipeline.cli.sweeps import LOOKING
 from mei_pipeline.cli.tables import show_members
 
 if TYPE_CHECKING:
     from mei_pipeline.config.models import SweepSpec
-    from mei_pipeline.simulation.device import Wanted
+    from mei_pipeline.simulation.device import DeviceName
     from mei_pipeline.simulation.market import Bars
     from mei_pipeline.sweep.plan import SweepPlan
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-_ENGINE = click.option(
-    "--engine",
+_DEVICE = click.option(
+    "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
     default="auto",
     show_default=True,
@@ -33,7 +33,7 @@ _TOP = click.option(
 
 
 class _Sweeps(Group):
-    """A group whose first word may be left out where it is `run`."""
+    """A group that adds the word `run` if the first word is no command."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         known = {*self.commands, *ctx.help_option_names}
@@ -44,10 +44,10 @@ class _Sweeps(Group):
 
 @click.group("sweep", cls=_Sweeps)
 def sweep() -> None:
-    """Search over the lake, and look at, resume and compare what was searched.
+    """Run sweeps over the lake, and list, inspect, resume and compare them.
 
-    `mei sweep SPEC` is short for `mei sweep run SPEC`. A sweep is named by the first digits of its id, as many as tell
-    it apart from the others of `mei sweep list`.
+    `mei sweep SPEC` is short for `mei sweep run SPEC`. The first digits of an id name a sweep, as many as make it
+    unique in `mei sweep list`.
     """
 
 
@@ -55,28 +55,28 @@ def sweep() -> None:
 @click.argument("spec")
 @FROM
 @TO
-@_ENGINE
+@_DEVICE
 @_THREADS
 @_TOP
-@_JSON
-def run(spec: str, start: Any, end: Any, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
-    """Search SPEC, a name of config/sweeps or a path to such a file, over the lake; a killed sweep resumes."""
+@result_options
+def run(spec: str, start: Any, end: Any, device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
+    """Run SPEC, a name in config/sweeps or the path of such a file, over the lake; a killed sweep resumes."""
     from mei_pipeline.sweep.plan import make_plan
 
     found, bars, from_ms, to_ms = find_search(spec, start, end)
-    _go(make_plan(found, bars, from_ms, to_ms), bars, engine, threads, count, as_json)
+    _run_plan(make_plan(found, bars, from_ms, to_ms), bars, device, threads, count, as_json)
 
 
 @sweep.command("resume")
 @click.argument("sweep_id", metavar="SWEEP")
-@_ENGINE
+@_DEVICE
 @_THREADS
 @_TOP
-@_JSON
-def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
-    """Go on with the SWEEP of that id from its own plan, whatever became of the file that it was made from.
+@result_options
+def resume(sweep_id: str, device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
+    """Resume SWEEP from its stored plan, even if its file has changed since.
 
-    Rules and data must be those that it was planned with; where they are not, the error says which changed.
+    Rules and data must be those of the plan; otherwise the error names the difference.
     """
     from mei_pipeline.settings import read_settings
     from mei_pipeline.sweep.catalog import find_sweep
@@ -84,11 +84,11 @@ def resume(sweep_id: str, engine: "Wanted", threads: int, count: int, as_json: b
 
     settings = read_settings()
     _, plan = find_sweep(settings.sweeps, sweep_id)
-    _go(plan, planned_bars(settings, plan), engine, threads, count, as_json)
+    _run_plan(plan, planned_bars(settings, plan), device, threads, count, as_json)
 
 
-def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: int, as_json: bool) -> None:
-    """Run what is left of a plan, and show the best."""
+def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
+    """Run the rest of a plan, and show the best combos."""
     from mei_pipeline.candles.intervals import iso
     from mei_pipeline.config.load import PIPELINE
     from mei_pipeline.config.models import PipelineConfig
@@ -109,14 +109,14 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
     compute = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
-    chosen = str(choose(settings, engine, plan.strategy)) if compute.run == "local" else ""
+    chosen = str(choose(settings, device, plan.strategy)) if compute.run == "local" else ""
     if chosen:
-        output.note(f"engine: {chosen}")
+        output.note(f"device: {chosen}")
     with output.bar() as progress:
         use_kernels(settings)
         features = build_features(bars, plan.columns(), settings.features, progress)
         done = run_sweep(
-            settings, plan, cut, features, threads=threads, device=engine, compute=compute, progress=progress
+            settings, plan, cut, features, threads=threads, device=device, compute=compute, progress=progress
         )
     write_notes(done.folder, notes)
     best = find_best(open_results(done.folder, plan), count)
@@ -133,7 +133,7 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
                 "bar_steps_per_s": done.bar_steps_per_s,
                 "members": members,
                 "notes": notes,
-                "top": shown(plan, best).to_dicts(),
+                "top": main_columns(plan, best).to_dicts(),
                 **left_out(best),
             }
         )
@@ -145,11 +145,11 @@ def _go(plan: "SweepPlan", bars: "Bars", engine: "Wanted", threads: int, count: 
     if chosen and done.device != chosen:
         output.note(f"device: {done.device}")
     output.note(f"{done.combos:,} combos in {done.seconds:.1f} s, {done.speed or 'all done before'}; {done.folder}")
-    output.note(f"`mei sweep show {done.id[:8]}` tells more")
+    output.note(f"`mei sweep show {done.id[:8]}` shows the details")
 
 
 def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
-    """The sweep, its bars and its window, all checked before anything runs."""
+    """Return the sweep, its bars and its window, all checked before a combo runs."""
     from mei_pipeline.candles.findings import marked_symbols
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.benchmark import sweep_benchmark

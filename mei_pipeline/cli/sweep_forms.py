@@ -1,9 +1,9 @@
-"""What commands of `mei sweep` say of a search, as tables and as JSON values."""
+"""Results of sweeps as tables and as JSON values."""
 
 from typing import TYPE_CHECKING, Any
 
 from mei_pipeline.cli import output
-from mei_pipeline.text import column_heading
+from mei_pipeline.text import column_headings, short_paths
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,11 +26,12 @@ _HEADLINE = (
     "net_pnl_usd",
     "fees_usd",
 )
+_FIRST_SHOWN = ("return_pct", "max_drawdown_pct", "trades")  # figures that stand before the axes in a narrow terminal
 _FRONT_SHOWN = 10
 
 
-def shown(plan: "SweepPlan", best: "BestCombos", metric: str = "sharpe") -> "pl.DataFrame":
-    """Return the metrics that say most, `metric` first, then the axes, of which there may be dozens."""
+def main_columns(plan: "SweepPlan", best: "BestCombos", metric: str = "sharpe") -> "pl.DataFrame":
+    """Return the main metrics, `metric` first, then the axes."""
     from mei_pipeline.sweep.top import STANDS_FOR
 
     figures = dict.fromkeys((metric, *_HEADLINE))
@@ -38,30 +39,33 @@ def shown(plan: "SweepPlan", best: "BestCombos", metric: str = "sharpe") -> "pl.
 
 
 def left_out(best: "BestCombos") -> dict[str, int]:
-    """Which combos are not listed, as JSON values."""
+    """Return the numbers of combos that are not listed, as JSON values."""
     return {"min_trades": best.min_trades, "left_out_for_few_trades": best.excluded}
 
 
 def table_of_best(plan: "SweepPlan", best: "BestCombos", metric: str, combos: int) -> None:
-    """The best combos with the axes in which they differ; what they have in common goes into a line of its own."""
+    """Print the best combos with the axes in which they differ; a line shows the values that they share."""
     from mei_pipeline.sweep.top import STANDS_FOR
 
-    rows = shown(plan, best, metric)
+    rows = main_columns(plan, best, metric)
     common = [path for path, _ in plan.axes if rows[path].n_unique() == 1]
     differing = rows.drop(common, [] if (rows[STANDS_FOR] > 1).any() else STANDS_FOR)
-    headings = [name.rpartition(".")[2] if "." in name else column_heading(name) for name in differing.columns]
-    output.table(f"Best {rows.height} of {combos:,} combos by {metric}", headings, differing.rows())
+    headings = dict(zip(rows.columns, column_headings(rows.columns), strict=True))
+    axes = [path for path, _ in plan.axes if path not in common]
+    important = [headings[name] for name in dict.fromkeys(("combo", metric, *_FIRST_SHOWN, *axes))]
+    title = f"Best {rows.height} of {combos:,} combos by {metric}"
+    output.table(title, [headings[name] for name in differing.columns], differing.rows(), important=important)
     if common:
         first = rows.row(0, named=True)
-        output.echo("all have    " + ", ".join(f"{path} {first[path]}" for path in common))
+        output.echo("all have    " + ", ".join(f"{headings[path]} {first[path]}" for path in common))
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
         output.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
     if best.exclusion_note:
         output.note(f"{best.exclusion_note}; `mei sweep top SWEEP --all` lists them")
 
 
-def fate_of(fate: "Fate") -> dict[str, Any]:
-    """A sweep and what becomes of it, as JSON values."""
+def retention_values(fate: "Fate") -> dict[str, Any]:
+    """Return a sweep with its retention status as JSON values."""
     sweep, plan = fate.sweep, fate.sweep.plan
     told = {
         "sweep": sweep.id if plan is None else plan.id,
@@ -88,10 +92,10 @@ def fate_of(fate: "Fate") -> dict[str, Any]:
     return told
 
 
-def line_of(fate: "Fate") -> tuple[object, ...]:
-    """The same as a row of the list."""
+def retention_row(fate: "Fate") -> tuple[object, ...]:
+    """Return a sweep with its retention status as a row of the list."""
     sweep, plan = fate.sweep, fate.sweep.plan
-    kept = fate.kept or "no: removed by the next night"
+    kept = fate.kept or "no: removed by the next nightly run"
     tail = (sweep.state, sweep.bytes / 1e6, _utc(sweep.written_ms), kept)
     if plan is None:
         return (sweep.id, None, None, None, None, None, None, *tail)
@@ -99,8 +103,8 @@ def line_of(fate: "Fate") -> tuple[object, ...]:
     return (sweep.id, plan.strategy, bars, len(plan.symbols), days, sweep.done, plan.combos, *tail)
 
 
-def story_of(stored: "StoredSweep", results: "Results") -> dict[str, Any]:
-    """A sweep and how far it has come, as JSON values."""
+def progress_values(stored: "StoredSweep", results: "Results") -> dict[str, Any]:
+    """Return a sweep and its progress as JSON values."""
     return {
         "sweep": results.plan.id,
         "folder": str(stored.folder),
@@ -112,7 +116,7 @@ def story_of(stored: "StoredSweep", results: "Results") -> dict[str, Any]:
 
 
 def summary_of(plan: "SweepPlan", summary: "SweepSummary", maps: "tuple[HeatMap, ...]") -> dict[str, Any]:
-    """What came of a sweep, as JSON values; null where there is no figure."""
+    """Return the summary of a sweep as JSON values; null for a missing figure."""
     return {
         "by": summary.metric,
         "lost_money_pct": 100.0 * summary.lost_frac,
@@ -121,7 +125,7 @@ def summary_of(plan: "SweepPlan", summary: "SweepSummary", maps: "tuple[HeatMap,
         "deviation": _finite(summary.deviation),
         "least": _finite(summary.least),
         "greatest": _finite(summary.greatest),
-        "top": shown(plan, summary.best, summary.metric).to_dicts(),
+        "top": main_columns(plan, summary.best, summary.metric).to_dicts(),
         **left_out(summary.best),
         "pareto_front": summary.front.to_dicts(),
         "axes": [
@@ -154,7 +158,7 @@ def summary_of(plan: "SweepPlan", summary: "SweepSummary", maps: "tuple[HeatMap,
 def print_summary(
     stored: "StoredSweep", results: "Results", summary: "SweepSummary", maps: "tuple[HeatMap, ...]"
 ) -> None:
-    """What came of a sweep, as tables."""
+    """Print the summary of a sweep as tables."""
     from mei_pipeline.svg import value_text
 
     plan = results.plan
@@ -175,12 +179,13 @@ def print_summary(
     )
     table_of_best(plan, summary.best, summary.metric, results.combos)
     _print_front(summary)
+    names = short_paths([effect.path for effect in summary.axes])
     output.table(
         f"What each axis alone explains of {summary.metric}",
         ("axis", "of the variance, %", f"mean {summary.metric} by value"),
         [
             (
-                effect.path,
+                name,
                 100.0 * effect.share,
                 ", ".join(
                     f"{value_text(value)}: {mean:.3g}"
@@ -188,11 +193,11 @@ def print_summary(
                     if count
                 ),
             )
-            for effect in summary.axes
+            for effect, name in zip(summary.axes, names, strict=True)
         ],
     )
     for heat in maps[:1]:
-        _print_heat(heat)
+        _print_heat(heat, [path for path, _ in plan.axes])
 
 
 def _print_front(summary: "SweepSummary") -> None:
@@ -201,15 +206,15 @@ def _print_front(summary: "SweepSummary") -> None:
     output.table(title, ("combo", "return, %", "drawdown, %", "turnover, USD"), front.head(_FRONT_SHOWN).rows())
 
 
-def _print_heat(heat: "HeatMap") -> None:
+def _print_heat(heat: "HeatMap", paths: "list[str]") -> None:
     rows = [(label, *(_finite(value) for value in heat.mean[row].tolist())) for row, label in enumerate(heat.rows)]
-    # As a title it would be folded to the width of the table.
-    output.echo(f"Mean {heat.metric}: {heat.across} across" + (f", {heat.down} down" if heat.down else ""))
-    output.table("", ("", *heat.columns), rows)
+    short = dict(zip(paths, short_paths(paths), strict=True))
+    title = f"Mean {heat.metric}: {short[heat.across]} across" + (f", {short[heat.down]} down" if heat.down else "")
+    output.table(title, ("", *heat.columns), rows)
 
 
 def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:
-    """Two sweeps side by side, as tables."""
+    """Print the comparison of two sweeps as tables."""
     for difference in found.differences:
         output.echo(difference)
     output.table(
@@ -233,7 +238,7 @@ def _winner(name: str, winner: "ComparedBest", place: int) -> tuple[object, ...]
 
 
 def _finite(value: float) -> float | None:
-    """NaN, which stands for no combo, as JSON says it."""
+    """Return None for NaN, which stands for a missing combo."""
     return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
 
 

@@ -1,4 +1,4 @@
-"""`mei sweep list`, `show`, `top` and `compare`: what was searched, and what came of it."""
+"""`mei sweep list`, `show`, `top` and `compare`: stored sweeps and their results."""
 
 import time
 from pathlib import Path
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from mei_pipeline.cli import output
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.sweep_forms import (
-    fate_of,
     left_out,
-    line_of,
     print_comparison,
     print_summary,
-    story_of,
+    progress_values,
+    retention_row,
+    retention_values,
     summary_of,
     table_of_best,
 )
@@ -25,17 +26,16 @@ if TYPE_CHECKING:
     from mei_pipeline.sweep.results import Results
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-_BY = click.option("--by", "metric", default="sharpe", help="Metric that decides; default: sharpe.")
+_BY = click.option("--by", "metric", default="sharpe", help="Metric to sort by; default: sharpe.")
 _ALL = click.option("--all", "every", is_flag=True,
-                    help="List every combo: those with few trades, and each of those that did the same.")  # fmt: skip
+                    help="List every combo, with those of few trades and of identical results.")  # fmt: skip
 _SWEEP = click.argument("sweep_id", metavar="SWEEP")
 
 
 @click.command("list")
-@_JSON
+@result_options
 def show_list(as_json: bool) -> None:
-    """List the sweeps on disk: how far each has come, what its evidence serves, and whether it stays."""
+    """List the sweeps on disk with progress, use as evidence, and retention."""
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import fates
     from mei_pipeline.settings import read_settings
@@ -43,10 +43,11 @@ def show_list(as_json: bool) -> None:
     settings = read_settings()
     found = fates(settings, load_config(settings.config).pipeline.retention, int(time.time() * 1000))
     if as_json:
-        output.print_json({"sweeps": [fate_of(fate) for fate in found]})
+        output.print_json({"sweeps": [retention_values(fate) for fate in found]})
         return
     heading = ("sweep", "strategy", "bars", "symbols", "days", "done", "of", "state", "MB", "written", "stays, because")
-    output.table(str(settings.sweeps), heading, [line_of(fate) for fate in found])
+    important = ("sweep", "strategy", "state", "stays, because", "done", "of", "written", "MB")
+    output.table(str(settings.sweeps), heading, [retention_row(fate) for fate in found], important=important)
     for fate in found:
         if fate.sweep.problem:
             output.warn(fate.sweep.problem)
@@ -58,13 +59,13 @@ def show_list(as_json: bool) -> None:
 @click.option("--top", "count", type=click.IntRange(1), default=10, help="How many of the best combos; default 10.")
 @_ALL
 @click.option("--heat-map", "axes", nargs=2, metavar="ACROSS DOWN",
-              help="Axes of the heat map; default: those that matter most.")  # fmt: skip
-@click.option("--html", type=_FILE, help="Write all of it as one page, with pictures, to this file.")
-@_JSON
+              help="Axes of the heat map; default: those with the largest effect.")  # fmt: skip
+@click.option("--html", type=_FILE, help="Write the summary as one page with plots to this file.")
+@result_options
 def show(
     sweep_id: str, metric: str, count: int, every: bool, axes: tuple[str, str] | None, html: Path | None, as_json: bool
 ) -> None:
-    """Show what the SWEEP of that id searched, and what came of it as a whole; see `top` for what is best."""
+    """Show the axes and the summary of SWEEP; `top` shows the best combos."""
     from mei_pipeline.files import write_bytes
     from mei_pipeline.sweep.page import page_of
     from mei_pipeline.sweep.plan import plan_to_dict
@@ -84,7 +85,7 @@ def show(
     if as_json:
         plan = plan_to_dict(results.plan)
         told = summary_of(results.plan, summary, maps)
-        output.print_json({**story_of(stored, results), "notes": notes, "plan": plan, **told})
+        output.print_json({**progress_values(stored, results), "notes": notes, "plan": plan, **told})
         return
     print_summary(stored, results, summary, maps)
     for note in notes:
@@ -97,12 +98,12 @@ def show(
 @click.option("--count", type=click.IntRange(1), default=20, help="How many combos; default 20.")
 @_ALL
 @click.option("--out", type=_FILE, help="Write them with all their columns to this .csv or .parquet file.")
-@_JSON
+@result_options
 def top(sweep_id: str, metric: str, count: int, every: bool, out: Path | None, as_json: bool) -> None:
-    """Show the best combos of the SWEEP of that id, with the values of its axes.
+    """Show the best combos of SWEEP with their axis values.
 
-    Of combos that did exactly the same the one with the lowest number stands for all. A search that counts no combo
-    with fewer closed trades than its `min_trades` has none of them here.
+    Combos with identical results appear once, under the lowest number. Combos with fewer closed trades than
+    `min_trades` of the sweep are left out.
     """
     from mei_pipeline.sweep.results import metric_columns
     from mei_pipeline.sweep.top import STANDS_FOR, find_best
@@ -127,11 +128,11 @@ def top(sweep_id: str, metric: str, count: int, every: bool, out: Path | None, a
 @click.argument("first", metavar="SWEEP")
 @click.argument("second", metavar="OTHER")
 @_BY
-@_JSON
+@result_options
 def compare(first: str, second: str, metric: str, as_json: bool) -> None:
-    """Compare what the combos that SWEEP and OTHER both have did in each.
+    """Compare the results of the combos that SWEEP and OTHER share.
 
-    Combos are the same where every parameter of the strategy is equal; days, symbols, fees and rules may be others.
+    Combos are the same if all parameters of the strategy are equal; days, symbols, fees and rules may differ.
     """
     from dataclasses import asdict
 
@@ -149,7 +150,7 @@ LOOKING: list[click.Command] = [show_list, show, top, compare]
 
 
 def _open(sweep_id: str, metric: str) -> "tuple[StoredSweep, Results]":
-    """A sweep and those of its rows that are there."""
+    """Return a sweep and its available rows."""
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.settings import read_settings
     from mei_pipeline.sweep.catalog import find_sweep

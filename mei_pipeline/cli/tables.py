@@ -1,4 +1,4 @@
-"""Tables of several commands: files that a person names, .csv or .parquet, and the membership of a book."""
+"""Tables that several commands write: .csv and .parquet files, and the membership of a book."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def check_suffix(path: Path | None, *allowed: str) -> None:
-    """Refuse a name that says another format, before any work is done.
+    """Refuse a file name of another format before any work is done.
 
     Raises:
-        ConfigError: The name ends otherwise than in one of `allowed`, by default .csv and .parquet.
+        ConfigError: The name has a suffix that is not in `allowed`, by default .csv and .parquet.
     """
     from mei_pipeline.errors import ConfigError
 
@@ -24,7 +24,7 @@ def check_suffix(path: Path | None, *allowed: str) -> None:
 
 
 def write_frame(path: Path | None, frame: "pl.DataFrame") -> None:
-    """Write a table in the format that the name says; nothing where there is no name."""
+    """Write a table in the format of the suffix; do nothing without a path."""
     from mei_pipeline import files
 
     if path is None:
@@ -37,7 +37,7 @@ def write_frame(path: Path | None, frame: "pl.DataFrame") -> None:
 
 
 def show_members(members: Sequence[Mapping[str, Any]], start: str, end: str) -> None:
-    """Print which symbols have bars from when to when, of those that lack some of the window; see `member_dicts`."""
+    """Print the first and last bar of symbols that lack part of the window; see `member_dicts`."""
     from mei_pipeline.simulation.members import MEMBER_HEADING
 
     partial = [

@@ -1,4 +1,4 @@
-"""`mei ui`: Dagster's webserver and daemon for this home, started and stopped together."""
+"""`mei ui`: start and stop Dagster's web server and daemon for this home."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,9 @@ _PORTS_TRIED = 20
 _START_WITHIN_S = 120.0
 _STOP_WITHIN_S = 15.0
 _LOOK_EVERY_S = 0.5
+_ANSWER_WITHIN_S = 10.0
 _TAIL_LINES = 15
+_DAEMON = "{ instance { daemonHealth { allDaemonStatuses { required lastHeartbeatTime } } } }"
 _BACKLOG = 2048  # connections that wait until the web server accepts them; what uvicorn has
 
 
@@ -45,9 +47,9 @@ class Server:
     """One process that `mei ui` watches.
 
     Attributes:
-        name: What it is called in messages.
+        name: Name in messages.
         process: The process; it leads a session of its own, so that a Ctrl-C reaches it through us alone.
-        log: The file that takes what it says.
+        log: File that receives its output.
     """
 
     name: str
@@ -57,13 +59,13 @@ class Server:
 
 @dataclass(frozen=True)
 class Page:
-    """Where the page is, and who may use it.
+    """Address of the page, and its access rules.
 
     Attributes:
         host: Address that it listens on.
         port: Its port.
-        allowed: Names under which it may be asked for.
-        token: What a request has to present; empty for none.
+        allowed: Host names that requests may use.
+        token: Secret that a request must present; empty for none.
     """
 
     host: str
@@ -82,14 +84,14 @@ class Page:
     "names",
     multiple=True,
     metavar="NAME",
-    help="A further name under which the page may be asked for, as behind a proxy. Needs --why, and has a token.",
+    help="Another host name of the page, such as that of a proxy. Needs --why; requests then need a token.",
 )
-@click.option("--why", default="", help="Why others than this machine may reach the page; kept in logs/ui.jsonl.")
+@click.option("--why", default="", help="Reason for access from other machines; kept in logs/ui.jsonl.")
 @click.option("--json", "as_json", is_flag=True, help="Print the address as one JSON object.")
 def ui(port: int | None, host: str | None, names: tuple[str, ...], why: str, as_json: bool) -> None:
     """Start the web page of this home: assets, lineage, runs, schedules.
 
-    Ctrl-C stops it, and with it every run that was launched from it.
+    Ctrl-C stops the page and every run that was launched from it.
     """
     from mei_pipeline import dagster_home
     from mei_pipeline.config.load import load_config
@@ -112,15 +114,15 @@ def ui(port: int | None, host: str | None, names: tuple[str, ...], why: str, as_
         page = Page(address, listener.getsockname()[1], allowed, token)
         if exposed:
             _keep_reason(settings, {"host": address, "port": page.port, "names": list(names), "why": why})
-            output.warn("whoever reaches the page and has its token can launch runs and read everything")
+            output.warn("anyone who reaches the page and has its token can launch runs and read everything")
         _serve(settings, page, listener, as_json=as_json)
 
 
 def allowed_hosts(address: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names under which the page may be asked for: loopback, `address`, and `names`.
+    """Return the host names that requests may use: loopback, `address` and `names`.
 
     Raises:
-        ConfigError: One of `names` is no bare host name or address.
+        ConfigError: One of `names` is not a bare host name or address.
     """
     for name in names:
         if not _HOST_NAME.fullmatch(name):
@@ -130,46 +132,51 @@ def allowed_hosts(address: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def listen_first_free(host: str) -> socket.socket:
-    """Listen on the first port from 3000 on that nobody listens on.
+    """Listen on the first free port from 3000 on.
 
     Raises:
-        ConfigError: Twenty in a row are taken, or `host` is no address of this machine.
+        ConfigError: Twenty ports in a row are taken, or `host` is not an address of this machine.
     """
     for port in range(_FIRST_PORT, _FIRST_PORT + _PORTS_TRIED):
         try:
-            return listen(host, port)
-        except ConfigError as error:
-            if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
-                raise
+            return _open(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise _refusal(host, port, error) from error
     raise ConfigError(
         f"ports {_FIRST_PORT} to {_FIRST_PORT + _PORTS_TRIED - 1} on {host} are taken; choose one by --port"
     )
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Listen on `host` and `port`, so that from now on nobody else can.
+    """Listen on `host` and `port`, which reserves the port.
 
-    The web server gets this socket. A port that it took only when it is up could be another's by then, and we would
-    print the link to the page of another home.
+    The web server inherits this socket. If it bound the port itself when it is up, another process could have taken
+    the port by then, and the printed link would lead to the page of another home.
 
     Raises:
         ConfigError: The port is taken or needs rights, or `host` is no address of this machine.
     """
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
-    except socket.gaierror as error:
-        raise ConfigError(f"{host} is no address of this machine ({error.strerror}); use {LOOPBACK}") from error
+        return _open(host, port)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} on {host} is taken; stop what listens there, or choose another by --port"
-            ) from error
-        if error.errno == errno.EACCES:
-            raise ConfigError(f"port {port} needs the rights of root; choose one of 1024 to 65535 by --port") from error
-        raise ConfigError(
-            f"{host} is no address of this machine ({os.strerror(error.errno or errno.EADDRNOTAVAIL)}); use {LOOPBACK}"
-        ) from error
+        raise _refusal(host, port, error) from error
+
+
+def _open(host: str, port: int) -> socket.socket:
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+
+
+def _refusal(host: str, port: int, error: OSError) -> ConfigError:
+    """Return the error of a command that can't listen on `host` and `port`."""
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(f"port {port} on {host} is taken; stop what listens there, or choose another by --port")
+    if error.errno == errno.EACCES:
+        return ConfigError(f"port {port} needs the rights of root; choose one of 1024 to 65535 by --port")
+    # The numbers of `gaierror` are not those of the system.
+    reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or errno.EADDRNOTAVAIL)
+    return ConfigError(f"{host} is no address of this machine ({reason}); use {LOOPBACK}")
 
 
 def _serve(settings: Settings, page: Page, listener: socket.socket, *, as_json: bool) -> None:
@@ -184,14 +191,16 @@ def _serve(settings: Settings, page: Page, listener: socket.socket, *, as_json: 
             servers.append(_start(settings, "dagster-webserver", options, listener.fileno()))
         output.note("starting Dagster ...")
         _wait_until_up(page, servers)
+        # The web server first closes the runs that an earlier session left; a daemon beside it would launch new ones.
+        started_s = time.time()
+        servers.append(_start(settings, "dagster-daemon", ["daemon"]))
+        _wait_for_daemon(page, servers, started_s)
         secret = f"&token={page.token}" if page.token else ""
         lineage = f"{_url(_shown(page.host), page.port)}{LINEAGE}{secret}"
         if as_json:
             output.print_json({"lineage": lineage})
         else:
             output.echo(f"lineage: {lineage}")
-        # The daemon loads the same definitions: one after the other, the page is there in half the time.
-        servers.append(_start(settings, "dagster-daemon", ["daemon"]))
         output.note("Ctrl-C stops it")
         while True:
             _raise_if_dead(servers)
@@ -204,7 +213,7 @@ def _serve(settings: Settings, page: Page, listener: socket.socket, *, as_json: 
 
 
 def _close_runs(settings: Settings) -> None:
-    """Fail the runs that ended with the servers: nobody else would, and they would keep later nights from running."""
+    """Mark the runs that ended with the servers as failed; left as they are, they would block later nightly runs."""
     if not any((settings.dagster / "running").glob("*")):
         return  # no run began: spare the import of Dagster
     from dagster import DagsterInstance
@@ -236,7 +245,7 @@ def _start(settings: Settings, name: str, options: Sequence[str], *handed_over: 
 
 
 def _stop(servers: Sequence[Server]) -> None:
-    """Ask every server to end, and end what is left of its session: itself, or code servers that outlived it."""
+    """Ask every server to end, then kill the rest of its session, such as code servers."""
     interrupts.ignore()
     for server in servers:
         server.process.send_signal(signal.SIGINT)
@@ -252,18 +261,49 @@ def _stop(servers: Sequence[Server]) -> None:
 
 
 def _wait_until_up(page: Page, servers: Sequence[Server]) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    near = _WILDCARDS.get(page.host, page.host)
-    request = urllib.request.Request(  # noqa: S310 - the address is our own
-        f"{_url(near, page.port)}/server_info", headers={"Authorization": f"Bearer {page.token}"}
-    )
+    if not _wait_until(servers, lambda: _request(page, "/server_info") is not None):
+        raise MeiError(f"{servers[0].name} did not answer within {_START_WITHIN_S:.0f} s; see {servers[0].log}")
+
+
+def _wait_for_daemon(page: Page, servers: Sequence[Server], started_s: float) -> None:
+    """Wait until every part of the daemon has reported since `started_s`; until then the page warns that it is down."""
+
+    def reported() -> bool:
+        answer = _request(page, "/graphql", {"query": _DAEMON})
+        if answer is None:
+            return False
+        parts = json.loads(answer)["data"]["instance"]["daemonHealth"]["allDaemonStatuses"]
+        beats = [part["lastHeartbeatTime"] for part in parts if part["required"]]
+        return all(beat is not None and beat >= started_s for beat in beats)
+
+    if not _wait_until(servers, reported):
+        output.warn(f"{servers[-1].name} is not up after {_START_WITHIN_S:.0f} s; see {servers[-1].log}")
+
+
+def _wait_until(servers: Sequence[Server], condition: Callable[[], bool]) -> bool:
+    """Return True once a condition holds; False after the time-out, or if a server ends."""
     deadline_s = time.monotonic() + _START_WITHIN_S
     while time.monotonic() < deadline_s:
         _raise_if_dead(servers)
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError), opener.open(request, timeout=2):
-            return
+        if condition():
+            return True
         time.sleep(_LOOK_EVERY_S)
-    raise MeiError(f"{servers[0].name} did not answer within {_START_WITHIN_S:.0f} s; see {servers[0].log}")
+    return False
+
+
+def _request(page: Page, path: str, question: Mapping[str, str] | None = None) -> bytes | None:
+    """Return the answer of the page, by POST if a query is given; None if it does not answer yet."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    origin = _url(_WILDCARDS.get(page.host, page.host), page.port)
+    headers = {"Authorization": f"Bearer {page.token}", "Content-Type": "application/json", "Origin": origin}
+    body = None if question is None else json.dumps(question).encode()
+    request = urllib.request.Request(f"{origin}{path}", body, headers)  # noqa: S310 - the address is our own
+    with (
+        contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError),
+        opener.open(request, timeout=_ANSWER_WITHIN_S) as answer,
+    ):
+        return bytes(answer.read())
+    return None
 
 
 def _raise_if_dead(servers: Sequence[Server]) -> None:
@@ -274,7 +314,7 @@ def _raise_if_dead(servers: Sequence[Server]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches `host`."""
+    """Return True if only this machine reaches `host`."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -290,7 +330,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _keep_reason(settings: Settings, facts: Mapping[str, object]) -> None:
-    """Append to `logs/ui.jsonl` who let others reach the page, and why."""
+    """Append the person and the reason for access from other machines to `logs/ui.jsonl`."""
     from mei_pipeline.cli.moves import login_name
 
     path = settings.logs / "ui.jsonl"

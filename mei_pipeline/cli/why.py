@@ -1,4 +1,4 @@
-"""`mei why`: the chain of gates, the book and the orders behind one decision."""
+"""`mei why`: gates, signal, book and orders behind one decision."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import CONFIG, read_named
 from mei_pipeline.cli.days import utc_ms
+from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.symbols import check_option
 
 _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
@@ -15,16 +16,21 @@ _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:
 @click.command()
 @CONFIG
 @click.option("--symbol", required=True, callback=check_option, help="Symbol of the book.")
-@click.option("--at", "moment", type=click.DateTime(_MOMENTS), required=True,
-              help="UTC time at which the bar opens: the name of the bar at whose close it was decided.")  # fmt: skip
+@click.option(
+    "--at",
+    "moment",
+    type=click.DateTime(_MOMENTS),
+    metavar="TIME",
+    required=True,
+    help="UTC time, such as 2026-05-01T13:00, at which the bar opens; the decision is made at its close.",
+)
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d"]),
-              help="First UTC day of the replay that leads there; default: the day after the anchor.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+              help="First UTC day of the replay; default: the day after the anchor.")  # fmt: skip
+@result_options
 def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
-    """Explain what a config did with one symbol at one bar of the lake: gates, signal, book, orders.
+    """Explain the decision of a config on one symbol at one bar: gates, signal, book and orders.
 
-    The config is replayed up to that bar, so position, equity and margin are those that a backtest from the same day
-    has there.
+    The config is replayed up to that bar, so position, equity and margin equal those of a backtest from the same day.
     """
     from mei_pipeline.candles.findings import refuse_marked
     from mei_pipeline.candles.lake import Lake
@@ -63,7 +69,7 @@ def _show(found: dict[str, Any]) -> None:
     if found["gates"]:
         rows = [(gate["gate"], gate["value"], gate["threshold"], verdicts[gate["open"]]) for gate in found["gates"]]
         output.table(f"{found['symbol']} {found['bar']}, decided {found['decided']} at {found['price']:g}",
-                     ("gate", "value", "threshold", ""), rows)  # fmt: skip
+                     ("gate", "value", "threshold", ""), rows, important=("gate", ""))  # fmt: skip
     signal = found["signal"]
     words = [signal[key] for key in ("side", "tier", "mode") if signal[key]] if signal else ["none"]
     lines = [("signal", ", ".join(words)), ("rank", found["rank"]), ("verdict", found["verdict"])]
@@ -80,7 +86,7 @@ def _told(fill: dict[str, Any]) -> str:
 
 
 def _flat(state: dict[str, Any]) -> dict[str, Any]:
-    """One line per figure; what a position and an order hold come with their name before them."""
+    """Yield one line per figure; figures of a position or an order carry its name."""
     found: dict[str, Any] = {}
     for key, value in state.items():
         if isinstance(value, dict):

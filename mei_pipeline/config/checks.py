@@ -8,7 +8,15 @@ from pathlib import Path
 from mei_pipeline.config.axes import axes_of, fixed_of, grid_of
 from mei_pipeline.config.base import MARKET
 from mei_pipeline.config.benchmark import sweep_benchmark
-from mei_pipeline.config.models import LaneConfig, Listed, Overrides, PipelineConfig, PolicyConfig, Range, SweepSpec
+from mei_pipeline.config.models import (
+    AxisList,
+    AxisRange,
+    LaneConfig,
+    Overrides,
+    PipelineConfig,
+    PolicyConfig,
+    SweepSpec,
+)
 from mei_pipeline.config.nodes import Keys
 from mei_pipeline.config.reader import Document
 from mei_pipeline.config.venues import check_venues
@@ -81,13 +89,13 @@ def _axis(spec: SweepSpec, path: str, table: Table, market: Table) -> dict[Keys,
     if path in spec.params and not spec.when(path):
         return {keys: "also given under `params`; keep one"}
     axis = spec.axes[path]
-    if isinstance(axis, Range) and table[path].role == "feature":
+    if isinstance(axis, AxisRange) and table[path].role == "feature":
         return {keys: f"a feature window is a list of values, such as {list(axis.values[:3])}, not a range"}
     found: dict[Keys, str] = {}
-    place: Keys = (*keys, "values") if isinstance(axis, Listed) else keys
+    place: Keys = (*keys, "values") if isinstance(axis, AxisList) else keys
     for index, value in enumerate(spec.axis_values(path)):
         if text := table[path].problem(value):
-            found[keys if isinstance(axis, Range) else (*place, index)] = text
+            found[keys if isinstance(axis, AxisRange) else (*place, index)] = text
     for name, text in problems(table, spec.when(path)).items():
         found[*keys, "when", name] = "a market parameter; it is the same for every combo" if name in market else text
     return found

@@ -28,10 +28,11 @@ from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.market import DAY_MS, Bars, context_only, window
 from mei_pipeline.simulation.memory import features_of, threads_of
-from mei_pipeline.simulation.run import Outcome, encode_combos, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
 from mei_pipeline.sweep.search.methods import make_method
+from mei_pipeline.workers import end_with_parent
 
 DAYS_OUT_OF_SAMPLE = 280
 """Days that all folds of a night together are judged on: 40 weeks."""
@@ -231,7 +232,7 @@ def all_numbers(settings: Settings, plan: SweepPlan) -> Ints:
 
 def run_numbers(
     settings: Settings, bars: Bars, features: FeatureSet, plan: SweepPlan, numbers: Ints, threads: int
-) -> Outcome:
+) -> ComboOutcomes:
     """Run the combos `numbers` [K] of a plan over its days, in `threads` threads; 0 means one per processor."""
     values = {**plan.params, **plan.axis_values(numbers)}
     combos = encode_combos(
@@ -256,6 +257,7 @@ _experiment: list[Experiment] = []
 
 def _start(experiment: Experiment) -> None:
     """A worker is told once what it does: real hours are large."""
+    end_with_parent()
     use_kernels(experiment.settings)
     _experiment[:] = [experiment]
 

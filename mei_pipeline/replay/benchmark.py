@@ -80,7 +80,7 @@ def hold(bars: Bars, cut: Window, symbols: Sequence[str], initial_usd: float) ->
     open_prices, close_prices = (bars.steps.prices[row, cut.first : cut.last][:, columns] for row in (0, 3))
     first = np.argmax(np.isfinite(close_prices), axis=0)
     buy_prices = open_prices[first, np.arange(len(columns))]
-    growth = bars.steps.marks[cut.first : cut.last][:, columns] / buy_prices
+    growth = bars.steps.last_prices[cut.first : cut.last][:, columns] / buy_prices
     waiting = np.arange(len(close_prices))[:, None] < first
     return np.asarray(initial_usd * np.where(waiting, 1.0, growth).mean(axis=1))
 

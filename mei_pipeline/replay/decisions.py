@@ -19,7 +19,7 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.replay.signals import plain, signal_decoder
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.run import encode_combos, engine, run_block
+from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
 
 CANDIDATES = frozenset({ENTERED, NO_PLACES, NO_ORDERS, NO_MARGIN, TOO_SMALL})
 """Verdicts on ranked signals. `NO_MARGIN` and `TOO_SMALL` may also be verdicts on an addition."""
@@ -48,7 +48,7 @@ class GateTraces:
 
 def trace_gates(settings: Settings, inputs: ReplayInputs, progress: Progress = silent) -> Iterator[GateTraces]:
     """Evaluate every gate of every symbol with a bar at every step at which entries are decided, in chunks."""
-    compiled = engine(settings, inputs.resolved.strategy)
+    compiled = load_simulation(settings, inputs.resolved.strategy)
     cut = inputs.cut
     for start in range(cut.first, cut.last, _CHUNK_STEPS):
         stop = min(start + _CHUNK_STEPS, cut.last)
@@ -65,7 +65,7 @@ def _trace_chunk(compiled: ModuleType, inputs: ReplayInputs, start: int, stop: i
     code = np.zeros(len(step), dtype=np.int64)
     for n in range(len(step)):
         code[n] = compiled.explain(
-            market, inputs.features.values, combos.rows, combos.entries, 0, step[n], symbol[n], gates[n]
+            market, inputs.features.values, combos.column_of, combos.signal_params, 0, step[n], symbol[n], gates[n]
         )
     return GateTraces(step, symbol, code, gates)
 
@@ -81,7 +81,7 @@ def write_decisions(
     """
     import pyarrow.parquet as pq  # noqa: PLC0415 - saves 0.1 s in a replay without a trace
 
-    counts = GateCounts.none(len(engine(settings, inputs.resolved.strategy).GATES))
+    counts = GateCounts.none(len(load_simulation(settings, inputs.resolved.strategy).GATES))
     with files.replacing(path) as temporary:
         writer = None
         try:
@@ -98,7 +98,7 @@ def write_decisions(
 
 
 def _table(settings: Settings, inputs: ReplayInputs, run: Replay, part: GateTraces) -> pl.DataFrame:
-    compiled = engine(settings, inputs.resolved.strategy)
+    compiled = load_simulation(settings, inputs.resolved.strategy)
     gates = len(compiled.GATES)
     decode = signal_decoder(inputs.resolved.strategy)
     verdict = run.verdicts[part.step - inputs.cut.first, part.symbol].astype(np.int64)
@@ -152,9 +152,9 @@ def _table(settings: Settings, inputs: ReplayInputs, run: Replay, part: GateTrac
 
 def rank_of(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int, code: int) -> float:
     """Return the rank of the signal of symbol `s` at step `t` among candidates."""
-    g = int(inputs.combos.group[s])
+    g = int(inputs.combos.symbol_group[s])
     row = inputs.cut.market.row[t]
-    features = plain(compiled.read)(inputs.features.values, inputs.combos.rows[0, g], row, s)
+    features = plain(compiled.read)(inputs.features.values, inputs.combos.column_of[0, g], row, s)
     return float(plain(compiled.rank)(code, features, inputs.combos.params[0, g]))
 
 
@@ -199,7 +199,7 @@ class GateCounts:
 
 def count_gates(settings: Settings, inputs: ReplayInputs, progress: Progress = silent) -> GateCounts:
     """Count the gates over the window."""
-    counts = GateCounts.none(len(engine(settings, inputs.resolved.strategy).GATES))
+    counts = GateCounts.none(len(load_simulation(settings, inputs.resolved.strategy).GATES))
     for part in trace_gates(settings, inputs, progress):
         counts = counts.with_more(part)
     return counts
@@ -207,7 +207,7 @@ def count_gates(settings: Settings, inputs: ReplayInputs, progress: Progress = s
 
 def signal_codes(settings: Settings, inputs: ReplayInputs) -> NDArray[np.int8]:
     """Return the signal of each symbol at each step of the window, [T, S], 0 for none."""
-    compiled = engine(settings, inputs.resolved.strategy)
+    compiled = load_simulation(settings, inputs.resolved.strategy)
     cut, market = inputs.cut, inputs.market
     codes = np.zeros((cut.last - cut.first, market.close.shape[1]), dtype=np.int8)
     for start in range(cut.first, cut.last, _TILE_STEPS):
@@ -278,7 +278,7 @@ def _changed(inputs: ReplayInputs, path: str, value: Value) -> ReplayInputs:
     params = {**resolved.params, path: value}
     symbols = inputs.bars.symbols
     combos = encode_combos(resolved.strategy, inputs.features, params, 1, symbols, symbol_params, benchmark="")
-    return replace(inputs, combos=replace(combos, lead=inputs.combos.lead))
+    return replace(inputs, combos=replace(combos, benchmark=inputs.combos.benchmark))
 
 
 def signal_summary(inputs: ReplayInputs, run: Replay, codes: NDArray[np.int8]) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def signal_summary(inputs: ReplayInputs, run: Replay, codes: NDArray[np.int8]) -
 
 def gate_summary(settings: Settings, inputs: ReplayInputs, counts: GateCounts) -> list[dict[str, Any]]:
     """Return one record per gate: gate, evaluated, closed, closed_pct."""
-    names = engine(settings, inputs.resolved.strategy).GATES
+    names = load_simulation(settings, inputs.resolved.strategy).GATES
     return [
         {
             "gate": name,

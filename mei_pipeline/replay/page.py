@@ -172,12 +172,12 @@ def _distribution(inputs: ReplayInputs, run: Replay, figures: Mapping[str, float
     )
     returns = 100.0 * daily_returns(run.equity, inputs.resolved.initial_balance_usd)
     mean, risk = figures["mean_day_pct"], figures["value_at_risk_pct"]
-    marks = {} if mean is None or risk is None else {"5 % quantile": -risk, "mean": mean}
+    lines = {} if mean is None or risk is None else {"5 % quantile": -risk, "mean": mean}
     words = (
         "Value at risk is the daily loss at the 5 % quantile of these returns, interpolated, without an assumption on "
         "their distribution. Expected shortfall is the mean loss of the days at or below that quantile."
     )
-    picture = histogram_picture(returns, "Daily returns", "There was no day.", marks)
+    picture = histogram_picture(returns, "Daily returns", "There was no day.", lines)
     return Section("Distribution of daily returns, percent", (Pictures((picture,)), _figures(shown), Paragraph(words)))
 
 

@@ -53,7 +53,7 @@ def candle_picture(bars: Bars, trades: pl.DataFrame, symbol: str, from_ms: int, 
 
 
 def histogram_picture(
-    values: Floats, label: str, empty: str, marks: Mapping[str, float] = MappingProxyType({})
+    values: Floats, label: str, empty: str, lines: Mapping[str, float] = MappingProxyType({})
 ) -> Markup:
     """Draw the number of values in each range, green for gains and red for losses.
 
@@ -61,7 +61,7 @@ def histogram_picture(
         values: Values in percent. The outermost bars count extreme values.
         label: Name of the picture.
         empty: Text if there are no values.
-        marks: Values with a line of their own, by name; the first has its name on the left, the others on the right.
+        lines: Values with a line of their own, by name; the first has its name on the left, the others on the right.
     """
     height, bottom, top = 258.0, 218.0, 22.0
     if not len(values):
@@ -88,7 +88,7 @@ def histogram_picture(
             )
     for value in inside(-bars_per_side * bar_width, bars_per_side * bar_width, 10):
         body.append(text(across(value / bar_width), bottom + 18, f"{number(value)} %", SOFT, anchor="middle"))
-    for order, (name, value) in enumerate(marks.items()):
+    for order, (name, value) in enumerate(lines.items()):
         x = across(max(-bars_per_side, min(bars_per_side, value / bar_width)))
         body.append(f'<path d="M{x:.1f} {top - 16:g}V{bottom:g}" stroke="{INK}" stroke-dasharray="4 3"/>')
         shown = f"{name} {value:.2f} %"

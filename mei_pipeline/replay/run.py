@@ -18,7 +18,7 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.market import Bars, Window, window
-from mei_pipeline.simulation.run import Combos, Outcome, Record, encode_combos, record_combo
+from mei_pipeline.simulation.run import ComboOutcomes, ComboRecord, Combos, encode_combos, record_combo
 from mei_pipeline.sweep.metrics import metrics
 
 
@@ -71,7 +71,7 @@ class Replay:
     holding: pl.DataFrame
     equity: pl.DataFrame
     verdicts: NDArray[np.int8]
-    outcome: Outcome
+    outcome: ComboOutcomes
 
 
 def replay_config(settings: Settings, bars: Bars, resolved: ResolvedConfig, from_ms: int, to_ms: int) -> Replay:
@@ -90,7 +90,7 @@ def replay_window(
     return replay(settings, encode_replay_inputs(bars, cut, features, resolved))
 
 
-def replay_figures(settings: Settings, inputs: ReplayInputs) -> tuple[Mapping[str, float], Outcome]:
+def replay_figures(settings: Settings, inputs: ReplayInputs) -> tuple[Mapping[str, float], ComboOutcomes]:
     """Run the config from flat; return the metrics and the outcome of `Replay` without its tables."""
     record = record_combo(settings, inputs.cut, inputs.model, inputs.features, inputs.combos)
     return _metrics(inputs, record), record.outcome
@@ -141,23 +141,24 @@ def replay(settings: Settings, inputs: ReplayInputs) -> Replay:
     bars, cut, resolved = inputs.bars, inputs.cut, inputs.resolved
     record = record_combo(settings, cut, inputs.model, inputs.features, inputs.combos)
     fills, trades, holding = split_trades(fills_of(record, bars, resolved.strategy), bars, resolved.strategy)
+    last_prices = dict(zip(bars.symbols, bars.steps.last_prices[cut.last - 1].tolist(), strict=True))
     return Replay(
         metrics=_metrics(inputs, record),
         fills=fills,
         trades=trades,
-        holding=mark_to_market(holding, dict(zip(bars.symbols, bars.steps.marks[cut.last - 1].tolist(), strict=True))),
+        holding=mark_to_market(holding, last_prices),
         equity=pl.DataFrame({"close_ms": bars.steps.close_ms[cut.first : cut.last], "equity_usd": record.equity}),
         verdicts=record.verdicts,
         outcome=record.outcome,
     )
 
 
-def _metrics(inputs: ReplayInputs, record: Record) -> dict[str, float]:
+def _metrics(inputs: ReplayInputs, record: ComboRecord) -> dict[str, float]:
     values = metrics(record.outcome, inputs.resolved.initial_balance_usd, inputs.cut.last - inputs.cut.first)
     return {name: float(value[0]) for name, value in values.items()}
 
 
-def fills_of(record: Record, bars: Bars, strategy: str) -> pl.DataFrame:
+def fills_of(record: ComboRecord, bars: Bars, strategy: str) -> pl.DataFrame:
     """Return the log of a run as a table; see `Replay.fills`, without `trade`."""
     log = record.log
     reasons = (*REASONS, *getattr(load(strategy), "EXITS", ()))

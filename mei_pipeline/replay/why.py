@@ -15,7 +15,7 @@ from mei_pipeline.replay.decisions import CANDIDATES, rank_of
 from mei_pipeline.replay.run import ReplayInputs
 from mei_pipeline.replay.signals import signal_decoder
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.run import engine, run_block, tile_steps
+from mei_pipeline.simulation.run import load_simulation, run_block, tile_steps
 
 _LOG_ROWS = 4096
 
@@ -55,7 +55,7 @@ def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms:
         DataError: The symbol has no bar at that step; the message names the nearest one.
     """
     t, s = _place(inputs, symbol, open_ms)
-    compiled = engine(settings, inputs.resolved.strategy)
+    compiled = load_simulation(settings, inputs.resolved.strategy)
     market, steps = inputs.market, inputs.bars.steps
     before, after = (_run_to(compiled, inputs, stop) for stop in (t, t + 1))
     verdict = int(after.book.verdicts[t, s])
@@ -113,7 +113,7 @@ def _place(inputs: ReplayInputs, symbol: str, open_ms: int) -> tuple[int, int]:
 def _run_to(compiled: ModuleType, inputs: ReplayInputs, stop: int) -> _Moment:
     """Run from flat to the step `stop`, exclusive."""
     first = inputs.cut.first
-    tile = tile_steps(len(inputs.bars.symbols), inputs.combos.rows.shape[2])
+    tile = tile_steps(len(inputs.bars.symbols), inputs.combos.column_of.shape[2])
     rows = _LOG_ROWS
     while True:
         book = run_block(
@@ -137,7 +137,7 @@ def _run_to(compiled: ModuleType, inputs: ReplayInputs, stop: int) -> _Moment:
 def _gates(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int) -> tuple[list[dict[str, Any]], int]:
     out = np.full((len(compiled.GATES), 3), np.nan)
     combos = inputs.combos
-    code = compiled.explain(inputs.market, inputs.features.values, combos.rows, combos.entries, 0, t, s, out)
+    code = compiled.explain(inputs.market, inputs.features.values, combos.column_of, combos.signal_params, 0, t, s, out)
     gates = [
         {
             "gate": name,
@@ -152,7 +152,7 @@ def _gates(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int) -> tuple[
 
 def _state(compiled: ModuleType, inputs: ReplayInputs, moment: _Moment, s: int) -> dict[str, Any]:
     """Return equity, margin, and position and order of the symbol after a step."""
-    account, slot = moment.book.accounts[0], moment.book.slots[0, s]
+    account, position = moment.book.accounts[0], moment.book.positions[0, s]
     equity = float(account["equity"])
     margin = float(account["margin"])
     waiting = _reserved(inputs, moment)
@@ -162,57 +162,59 @@ def _state(compiled: ModuleType, inputs: ReplayInputs, moment: _Moment, s: int) 
         "equity_usd": equity,
         "margin_usd": margin,
         "free_margin_usd": equity * most - margin - waiting,
-        "open_positions": int(account["positions"]),
-        "position": _position(compiled, inputs, slot) if slot["size"] != 0.0 else None,
-        "order": _order(compiled, slot),
+        "open_positions": int(account["open_positions"]),
+        "position": _position(compiled, inputs, position) if position["size"] != 0.0 else None,
+        "order": _order(compiled, position),
     }
 
 
 def _reserved(inputs: ReplayInputs, moment: _Moment) -> float:
     """Return the margin and fees that waiting orders reserve."""
-    account, slots, active = moment.book.accounts[0], moment.book.slots[0], moment.book.active[0]
-    waiting = [int(s) for s in active[: account["active"]] if slots[s]["open_size"] != 0.0]
+    account, positions, active = moment.book.accounts[0], moment.book.positions[0], moment.book.active[0]
+    waiting = [int(s) for s in active[: account["active"]] if positions[s]["open_size"] != 0.0]
     if not waiting:
         return 0.0
     model = inputs.model
-    marks = inputs.cut.market.mark[moment.step]
+    last_prices = inputs.cut.market.last_price[moment.step]
     money = 0.0
     for s in waiting:
-        slot = slots[s]
-        notional = abs(float(slot["open_size"])) * float(marks[s])
-        more = notional / float(slot["open_leverage"]) + notional * model.fee
-        more -= float(slot["margin"]) if slot["open_adds"] == 0.0 else 0.0
+        position = positions[s]
+        notional = abs(float(position["open_size"])) * float(last_prices[s])
+        more = notional / float(position["open_leverage"]) + notional * model.fee
+        more -= float(position["margin"]) if position["open_adds"] == 0.0 else 0.0
         money += max(more, 0.0)
     return money
 
 
-def _position(compiled: ModuleType, inputs: ReplayInputs, slot: Any) -> dict[str, Any]:
-    opened, added = (iso(int(inputs.bars.steps.close_ms[int(step)])) for step in (slot["opened"], slot["added"]))
-    position = {
-        "side": "long" if slot["size"] > 0.0 else "short",
-        "size": abs(float(slot["size"])),
-        "entry_price": float(slot["entry"]),
-        "leverage": float(slot["leverage"]),
-        "margin_usd": float(slot["margin"]),
-        "booked_usd": float(slot["trip_pnl"]),
+def _position(compiled: ModuleType, inputs: ReplayInputs, position: Any) -> dict[str, Any]:
+    opened, added = (
+        iso(int(inputs.bars.steps.close_ms[int(step)])) for step in (position["opened"], position["added"])
+    )
+    shown = {
+        "side": "long" if position["size"] > 0.0 else "short",
+        "size": abs(float(position["size"])),
+        "entry_price": float(position["entry"]),
+        "leverage": float(position["leverage"]),
+        "margin_usd": float(position["margin"]),
+        "booked_usd": float(position["trade_pnl"]),
         "opened_by": opened,
         "added_by": added,
-        "additions": int(slot["adds"]),
-        "partial_closes": int(slot["parts"]),
-        "stop": _known(float(slot["stop"])),
-        "target": _known(float(slot["target"])),
+        "additions": int(position["adds"]),
+        "partial_closes": int(position["parts"]),
+        "stop": _known(float(position["stop"])),
+        "target": _known(float(position["target"])),
     }
     # Fields of a strategy's memory have no other names than in its module.
-    return position | {f"remembers.{name}": _known(float(slot[name])) for name in compiled.MEMORY}
+    return shown | {f"remembers.{name}": _known(float(position[name])) for name in compiled.MEMORY}
 
 
-def _order(compiled: ModuleType, slot: Any) -> dict[str, Any] | None:
+def _order(compiled: ModuleType, position: Any) -> dict[str, Any] | None:
     order: dict[str, Any] = {}
-    if slot["close_frac"] != 0.0:
-        order["close_frac"] = float(slot["close_frac"])
-        order["reason"] = _reasons(compiled)[int(slot["close_reason"])]
-    if slot["open_size"] != 0.0:
-        order["adds" if slot["open_adds"] != 0.0 else "opens"] = float(slot["open_size"])
+    if position["close_frac"] != 0.0:
+        order["close_frac"] = float(position["close_frac"])
+        order["reason"] = _reasons(compiled)[int(position["close_reason"])]
+    if position["open_size"] != 0.0:
+        order["adds" if position["open_adds"] != 0.0 else "opens"] = float(position["open_size"])
     return order or None
 
 

@@ -14,7 +14,7 @@ from mei_pipeline.replay.run import encode_replay_inputs
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.market import DAY_MS, Bars, Window, window
-from mei_pipeline.simulation.run import Record, record_combo
+from mei_pipeline.simulation.run import ComboRecord, record_combo
 
 _FUNDING = REASONS.index("funding")
 _OPENS = (REASONS.index("entry"), REASONS.index("add"))
@@ -126,7 +126,7 @@ def chain(legs: Sequence[Leg]) -> Leg:
     return Leg(**joined, curve=np.concatenate(curves))
 
 
-def _leg(bars: Bars, cut: Window, model: FillModel, record: Record) -> Leg:
+def _leg(bars: Bars, cut: Window, model: FillModel, record: ComboRecord) -> Leg:
     """A recorded run as a leg: what is still held is closed at its marks."""
     close_ms = bars.steps.close_ms[cut.first : cut.last]
     trips = _trips(record, cut, model)
@@ -158,10 +158,10 @@ class _Trips:
     closing_usd: float
 
 
-def _trips(record: Record, cut: Window, model: FillModel) -> _Trips:
+def _trips(record: ComboRecord, cut: Window, model: FillModel) -> _Trips:
     log = record.log
     symbol, size, held = log["symbol"].astype(np.int64), log["size"], log["held"]
-    mark = cut.market.mark[cut.last - 1]
+    mark = cut.market.last_price[cut.last - 1]
     found: list[tuple[int, float, int]] = []
     closing = 0.0
     for s in np.unique(symbol):
@@ -198,7 +198,7 @@ def _entry(rows: NDArray[np.record]) -> float:
     return entry
 
 
-def _held(record: Record, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
+def _held(record: ComboRecord, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
     """Days with a position or a fill: those from each fill to the next one while something is held."""
     first_day = cut.from_ms // DAY_MS
     day = np.clip(bars.steps.open_ms[record.log["step"].astype(np.int64)] // DAY_MS - first_day, 0, days - 1)

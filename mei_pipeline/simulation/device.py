@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from kernels.cache import rules_hash
 from kernels.cuda import build
-from kernels.cuda.launch import Card, Job, NoMemory, Stopped
-from kernels.cuda.manifest import Manifest, Unfit, found_in, place_of, read, runs_on
-from kernels.cuda.status import Kind, kind_of
+from kernels.cuda.launch import CudaDevice, CudaJob, DeviceMemoryFull, LaunchStopped
+from kernels.cuda.manifest import CudaUnavailable, KernelManifest, kernel_folder, read, read_manifests, runs_on
+from kernels.cuda.status import StatusKind, kind_of
 from kernels.market import FillModel, Floats, Market, model_record, symbol_records
 from kernels.strategies import load
 from mei_pipeline.errors import ConfigError, DataError, Fatal, Retryable
@@ -25,16 +25,16 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 
-Wanted = Literal["auto", "cpu", "cuda"]
+DeviceName = Literal["auto", "cpu", "cuda"]
 
-WANTED: tuple[Wanted, ...] = ("auto", "cpu", "cuda")
+DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 
-_INSTEAD = "or use --engine cpu, which gives the same results"
+_INSTEAD = "or use --device cpu, which gives the same results"
 _RESUMES = "finished chunks are on disk: the same command goes on with the rest"
 
 
 @dataclass(frozen=True)
-class Choice:
+class DeviceChoice:
     """What runs combos.
 
     Attributes:
@@ -42,14 +42,14 @@ class Choice:
         why: Why that one.
         kernels: Folder of its kernels, for a GPU.
         arch: Architecture to compile them for first; empty where they are there.
-        device: Name of the GPU; empty for `cpu`.
+        gpu_name: Name of the GPU; empty for `cpu`.
     """
 
-    name: Wanted
+    name: DeviceName
     why: str
     kernels: Path | None = None
     arch: str = ""
-    device: str = ""
+    gpu_name: str = ""
 
     def __str__(self) -> str:
         """Both, for people."""
@@ -60,16 +60,18 @@ def find_cupy() -> Any:
     """The module CuPy.
 
     Raises:
-        Unfit: It is not installed, or can't be loaded.
+        CudaUnavailable: It is not installed, or can't be loaded.
     """
     try:
         import cupy  # noqa: PLC0415 - an extra, which costs a second to import
     except ImportError as error:
-        raise Unfit(f"no GPU in use: CuPy can't be imported ({error}); uv sync --extra gpu installs it") from None
+        raise CudaUnavailable(
+            f"no GPU in use: CuPy can't be imported ({error}); uv sync --extra gpu installs it"
+        ) from None
     return cupy
 
 
-def choose(settings: Settings, wanted: Wanted, strategy: str) -> Choice:
+def choose(settings: Settings, wanted: DeviceName, strategy: str) -> DeviceChoice:
     """Choose what runs the combos of a strategy; nothing is compiled yet.
 
     Args:
@@ -85,19 +87,19 @@ def choose(settings: Settings, wanted: Wanted, strategy: str) -> Choice:
         Retryable: `cuda`, and another process has the GPU or its memory.
     """
     if wanted == "cpu":
-        return Choice("cpu", "as asked for")
+        return DeviceChoice("cpu", "as asked for")
     try:
         cupy = find_cupy()
         with _no_device(cupy, wanted):
             return _usable(settings, strategy, cupy, wanted)
-    except Unfit as error:
+    except CudaUnavailable as error:
         if wanted == "cuda":
-            raise ConfigError(f"--engine cuda: {error}") from None
-        return Choice("cpu", str(error))
+            raise ConfigError(f"--device cuda: {error}") from None
+        return DeviceChoice("cpu", str(error))
 
 
 @contextlib.contextmanager
-def _no_device(cupy: Any, wanted: Wanted) -> Generator[None]:
+def _no_device(cupy: Any, wanted: DeviceName) -> Generator[None]:
     """Turn an error of CUDA while a device is looked for into a reason against it."""
     try:
         yield
@@ -107,30 +109,30 @@ def _no_device(cupy: Any, wanted: Wanted) -> Generator[None]:
             raise
         if wanted == "cuda" and kind in {"memory", "busy"}:
             raise _explained(cupy, kind, error) from None
-        raise Unfit(f"no GPU in use: {error}") from None
+        raise CudaUnavailable(f"no GPU in use: {error}") from None
 
 
-def _usable(settings: Settings, strategy: str, cupy: Any, wanted: Wanted) -> Choice:
+def _usable(settings: Settings, strategy: str, cupy: Any, wanted: DeviceName) -> DeviceChoice:
     name, capability, driver = _device(cupy)
     arch = f"sm_{capability[0]}{capability[1]}"
     found = _kernels(settings.kernels, strategy, capability)
-    if isinstance(found, Manifest):
-        place, compiles, needed = place_of(settings.kernels, strategy, found.arch), "", found.cuda
+    if isinstance(found, KernelManifest):
+        place, compiles, needed = kernel_folder(settings.kernels, strategy, found.arch), "", found.cuda
     else:
         if not build.can_compile():
-            raise Unfit(
+            raise CudaUnavailable(
                 f"{name} is there, but {found or f'no kernels of {strategy} for {arch} in {settings.kernels}'}; "
                 f"run `mei kernels build --arch {arch} --out DIR` where the group cuda is installed, and name that "
                 f"folder in MEI_KERNELS"
             )
-        place, compiles, needed = place_of(settings.kernels, strategy, arch), arch, build.release()
+        place, compiles, needed = kernel_folder(settings.kernels, strategy, arch), arch, build.cuda_release()
     if driver < _number(needed):
-        raise Unfit(
+        raise CudaUnavailable(
             f"{name}: its driver knows CUDA {driver // 1000}.{driver % 1000 // 10}, the kernels need {needed}; "
             f"install a newer driver (580 or later for CUDA 13)"
         )
     why = f"{name}, {arch}, kernels {'to be compiled' if compiles else place}"
-    return Choice(wanted, why, place, compiles, name)
+    return DeviceChoice(wanted, why, place, compiles, name)
 
 
 def _device(cupy: Any) -> tuple[str, tuple[int, int], int]:
@@ -138,21 +140,21 @@ def _device(cupy: Any) -> tuple[str, tuple[int, int], int]:
     runtime = cupy.cuda.runtime
     driver = int(runtime.driverGetVersion())
     if driver == 0:
-        raise Unfit("no GPU in use: CuPy finds no NVIDIA driver")
+        raise CudaUnavailable("no GPU in use: CuPy finds no NVIDIA driver")
     if int(runtime.getDeviceCount()) == 0:
-        raise Unfit("no GPU in use: the driver shows no device")
+        raise CudaUnavailable("no GPU in use: the driver shows no device")
     properties = runtime.getDeviceProperties(0)
     return properties["name"].decode(), (int(properties["major"]), int(properties["minor"])), driver
 
 
-def _kernels(root: Path, strategy: str, capability: tuple[int, int]) -> Manifest | str:
+def _kernels(root: Path, strategy: str, capability: tuple[int, int]) -> KernelManifest | str:
     """The best kernels for the device, or why those that are there don't fit."""
-    fit: list[Manifest] = []
+    fit: list[KernelManifest] = []
     problem = ""
     for place in sorted(root.glob(f"{strategy}.sm_*")):
         try:
             manifest = read(place)
-        except Unfit as error:
+        except CudaUnavailable as error:
             problem = str(error)
             continue
         if not runs_on(manifest.arch, capability):
@@ -173,11 +175,11 @@ def _number(version: str) -> int:
 class Gpu:
     """A GPU with the kernels of one strategy."""
 
-    card: Card
+    device: CudaDevice
     _loaded: tuple[Market, FillModel, Floats] | None = field(default=None, repr=False)
 
     def run(
-        self, market: Market, model: FillModel, columns: Floats, job: Job, stop: Callable[[], bool] = lambda: False
+        self, market: Market, model: FillModel, columns: Floats, job: CudaJob, stop: Callable[[], bool] = lambda: False
     ) -> tuple[NDArray[np.record], Floats]:
         """Run combos.
 
@@ -196,27 +198,29 @@ class Gpu:
             ConfigError: Its driver does not fit.
             Fatal: The kernels are defective.
         """
-        with explained(self.card.cupy):
+        with explained(self.device.cupy):
             if not self._has(market, model, columns):
                 self._loaded = None
-                self.card.load(market, symbol_records(market), model_record(model, market), columns)
+                self.device.load(market, symbol_records(market), model_record(model, market), columns)
                 self._loaded = market, model, columns
-            return self.card.run(job, stop)
+            return self.device.run(job, stop)
 
     def close(self) -> None:
         """Give the memory of the device back; the next run brings the market to it again."""
         self._loaded = None
         with contextlib.suppress(Exception):  # a device that was lost has none to give
-            self.card.clear()
+            self.device.clear()
 
     def _has(self, market: Market, model: FillModel, columns: Floats) -> bool:
         """Whether these very arrays are on the device; what combos say of a market is made anew for each chunk."""
         if self._loaded is None:
             return False
         there, by_model, on_columns = self._loaded
-        renewed = there._replace(group=market.group, lead=market.lead)
+        renewed = there._replace(symbol_group=market.symbol_group, benchmark=market.benchmark)
         same = all(one is other for one, other in zip(renewed, market, strict=True))
-        equal = np.array_equal(there.group, market.group) and np.array_equal(there.lead, market.lead)
+        equal = np.array_equal(there.symbol_group, market.symbol_group) and np.array_equal(
+            there.benchmark, market.benchmark
+        )
         return same and equal and by_model == model and on_columns is columns
 
 
@@ -231,9 +235,9 @@ def explained(cupy: Any) -> Generator[None]:
     """
     try:
         yield
-    except Stopped:
+    except LaunchStopped:
         raise Retryable("stopped; finished chunks are on disk, the same command goes on") from None
-    except NoMemory as error:
+    except DeviceMemoryFull as error:
         raise _explained(cupy, "memory", error) from None
     except Exception as error:
         kind = kind_of(cupy, error)
@@ -242,7 +246,7 @@ def explained(cupy: Any) -> Generator[None]:
         raise _explained(cupy, kind, error) from None
 
 
-def _explained(cupy: Any, kind: Kind, error: Exception) -> Retryable | ConfigError | Fatal:
+def _explained(cupy: Any, kind: StatusKind, error: Exception) -> Retryable | ConfigError | Fatal:
     if kind == "memory":
         found = f"too little memory of the GPU is free: {error}{_room(cupy)}"
         return Retryable(f"{found}; wait for other work on it to end, {_INSTEAD}; {_RESUMES}")
@@ -251,7 +255,7 @@ def _explained(cupy: Any, kind: Kind, error: Exception) -> Retryable | ConfigErr
     if kind == "driver":
         return ConfigError(f"the driver of the GPU does not fit ({error}); install driver 580 or later, {_INSTEAD}")
     if kind == "defect":
-        return Fatal(f"a kernel failed on the GPU ({error}): a defect; --engine cpu does the same work without it")
+        return Fatal(f"a kernel failed on the GPU ({error}): a defect; --device cpu does the same work without it")
     return Retryable(f"the GPU was lost ({error}); {_RESUMES}")
 
 
@@ -263,7 +267,7 @@ def _room(cupy: Any) -> str:
     return ""
 
 
-def open_gpu(choice: Choice, strategy: str) -> Gpu | None:
+def open_gpu(choice: DeviceChoice, strategy: str) -> Gpu | None:
     """What was chosen, ready to run; None is the CPU.
 
     Raises:
@@ -279,11 +283,11 @@ def open_gpu(choice: Choice, strategy: str) -> Gpu | None:
             build.build(strategy, choice.arch, choice.kernels.parent)
         cupy = find_cupy()
         with explained(cupy):
-            return Gpu(Card(cupy, load(strategy), read(choice.kernels), choice.kernels))
+            return Gpu(CudaDevice(cupy, load(strategy), read(choice.kernels), choice.kernels))
     except OSError as error:
         raise DataError(f"{choice.kernels}: kernels can't be written: {error}") from None
-    except Unfit as error:
-        raise ConfigError(f"engine cuda: {error}") from None
+    except CudaUnavailable as error:
+        raise ConfigError(f"--device cuda: {error}") from None
 
 
 def build_kernels(root: Path, arch: str, strategies: Sequence[str] = (), progress: Progress = silent) -> None:
@@ -304,17 +308,17 @@ def build_kernels(root: Path, arch: str, strategies: Sequence[str] = (), progres
         progress(len(names), len(names), "strategies")
     except OSError as error:
         raise DataError(f"{root}: kernels can't be written: {error}") from None
-    except Unfit as error:
+    except CudaUnavailable as error:
         raise ConfigError(str(error)) from None
 
 
-def manifests(root: Path) -> list[Manifest]:
+def manifests(root: Path) -> list[KernelManifest]:
     """What kernels lie in a folder.
 
     Raises:
         DataError: One can't be read.
     """
     try:
-        return found_in(root)
-    except Unfit as error:
+        return read_manifests(root)
+    except CudaUnavailable as error:
         raise DataError(str(error)) from None

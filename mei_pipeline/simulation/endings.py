@@ -12,7 +12,7 @@ from kernels.market import Ints
 ENDED_AFTER_MS = 7 * 86_400_000
 """A symbol without a bar in the last seven days of a book has ended; one that lags by less is only not ingested yet."""
 
-Why = Literal["delisted", "no bars"]
+EndingReason = Literal["delisted", "no bars"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Ending:
 
     symbol: int
     step: int
-    why: Why
+    why: EndingReason
 
 
 def endings_of(
@@ -49,7 +49,7 @@ def endings_of(
     if not len(there):
         return ()
     end_ms = int(open_ms[there[-1]]) + step_ms
-    found: dict[tuple[int, int], Why] = {}
+    found: dict[tuple[int, int], EndingReason] = {}
     for s in range(present.shape[1]):
         own = np.flatnonzero(present[:, s])
         if len(own) and end_ms - (int(open_ms[own[-1]]) + step_ms) >= ENDED_AFTER_MS:

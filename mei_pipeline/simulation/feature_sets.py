@@ -39,7 +39,7 @@ class FeatureSet:
     columns: tuple[Column, ...]
     values: Floats
 
-    def rows(self, strategy: str, params: Mapping[str, Ints]) -> Ints:
+    def column_numbers(self, strategy: str, params: Mapping[str, Ints]) -> Ints:
         """Which column each combo reads for each feature of `strategy`.
 
         Args:
@@ -50,10 +50,10 @@ class FeatureSet:
             [features, K]; without window parameters K is 1.
         """
         count = len(next(iter(params.values()), [0]))
-        rows = [self.rows_of(use, params, count) for use in load(strategy).FEATURES]
+        rows = [self.column_numbers_of(use, params, count) for use in load(strategy).FEATURES]
         return np.array(rows, dtype=np.int64).reshape(-1, count)
 
-    def rows_of(self, use: Use, params: Mapping[str, Ints], count: int) -> Ints:
+    def column_numbers_of(self, use: Use, params: Mapping[str, Ints], count: int) -> Ints:
         """Which column each of `count` combos reads for one feature, [K]; `params` as in `rows`."""
         if not use.paths:
             return np.full(count, self._index[Column(use.kind, ())], dtype=np.int64)

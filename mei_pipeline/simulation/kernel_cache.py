@@ -38,7 +38,7 @@ def use_kernels(settings: Settings) -> Path:
 
 def is_compiled(folder: Path, strategy: str) -> bool:
     """Return whether a folder of machine code, as `use_kernels` returns it, has that of a strategy."""
-    return any(folder.rglob(f"engine.kernels.engine_{strategy}.run-*.nbi"))
+    return any(folder.rglob(f"simulate.kernels.simulate_{strategy}.run-*.nbi"))
 
 
 @once

@@ -10,7 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from kernels.blocks import BLOCKS
-from kernels.market import Floats, Ints, Market, marks_of
+from kernels.market import Floats, Ints, Market, last_prices_of
 from mei_pipeline import files
 from mei_pipeline.candles import funding
 from mei_pipeline.candles.intervals import HOUR_MS, MINUTE_MS, Intervals, interval_ms, iso
@@ -74,9 +74,9 @@ class Steps:
         return self.open_ms + self.step_ms
 
     @functools.cached_property
-    def marks(self) -> Floats:
+    def last_prices(self) -> Floats:
         """[T, S] last known close at each step; every window of the same bars shares them."""
-        return marks_of(self.prices[3])
+        return last_prices_of(self.prices[3])
 
 
 @dataclass(frozen=True)
@@ -473,7 +473,7 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
         high=steps.prices[1],
         low=steps.prices[2],
         close=steps.prices[3],
-        mark=steps.marks,
+        last_price=steps.last_prices,
         age=steps.age,
         funding=steps.funding,
         **bars.terms._asdict(),
@@ -484,8 +484,8 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
         enters=steps.enters,
         exits=steps.exits,
         ends=ending,
-        group=np.zeros(len(bars.symbols), dtype=np.int64),
-        lead=np.array([-1], dtype=np.int64),
+        symbol_group=np.zeros(len(bars.symbols), dtype=np.int64),
+        benchmark=np.array([-1], dtype=np.int64),
         minutes=np.array([step / MINUTE_MS]),
     )
     return Window(from_ms, to_ms, first, last, market)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from kernels import bind
 from kernels.book import Book, make_book
-from kernels.cuda.launch import Job
+from kernels.cuda.launch import CudaJob
 from kernels.market import FillModel, Floats, Ints, Market, model_record, symbol_records
 from kernels.params import SIGNAL_ROLES, Parameter, Value, record_of
 from kernels.strategies import load
@@ -39,7 +39,7 @@ RESULTS = {
     "turnover_usd": "turnover",
     "fills": "fills",
     "bars_held": "bars_held",
-    "open_positions": "positions",
+    "open_positions": "open_positions",
     "liquidations": "liquidations",
     "refused": "refused",
 }
@@ -61,36 +61,36 @@ class Combos:
     Attributes:
         strategy: Name of the strategy.
         params: [K, G] records of all parameters.
-        entries: [E, G] records of the parameters that shape signals, one row for each distinct set, in the order in
-            which the combos have them first.
-        entry_of: [K] which set each combo has.
-        rows: [E, G, F] feature column that each set reads for each feature.
-        group: [S] group of each symbol; 0 is the base.
-        lead: [1] index of the benchmark symbol; -1 where none is read.
+        signal_params: [E, G] records of the parameters that shape signals, one row for each distinct set, in the order
+            of their first combos.
+        signal_group_of: [K] which set each combo has.
+        column_of: [E, G, F] feature column that each set reads for each feature.
+        symbol_group: [S] group of each symbol; 0 is the base.
+        benchmark: [1] index of the benchmark symbol; -1 where none is read.
     """
 
     strategy: str
     params: NDArray[np.record]
-    entries: NDArray[np.record]
-    entry_of: Ints
-    rows: Ints
-    group: Ints
-    lead: Ints
+    signal_params: NDArray[np.record]
+    signal_group_of: Ints
+    column_of: Ints
+    symbol_group: Ints
+    benchmark: Ints
 
     def __len__(self) -> int:
-        return len(self.entry_of)
+        return len(self.signal_group_of)
 
     def on(self, market: Market) -> Market:
         """The market as these combos see it: with their groups of symbols and their benchmark."""
-        return market._replace(group=self.group, lead=self.lead)
+        return market._replace(symbol_group=self.symbol_group, benchmark=self.benchmark)
 
     def taken(self, which: Ints) -> "Combos":
         """The combos of these numbers, in their order."""
-        return replace(self, params=self.params[which], entry_of=self.entry_of[which])
+        return replace(self, params=self.params[which], signal_group_of=self.signal_group_of[which])
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ComboOutcomes:
     """What K combos did.
 
     Attributes:
@@ -101,21 +101,21 @@ class Outcome:
     results: dict[str, Floats]
     days: Floats
 
-    def part(self, start: int, stop: int) -> "Outcome":
+    def part(self, start: int, stop: int) -> "ComboOutcomes":
         """The combos [start, stop), in memory as if they had been run by themselves."""
         results = {name: values[start:stop] for name, values in self.results.items()}
-        return Outcome(results, np.ascontiguousarray(self.days[:, :, start:stop]))
+        return ComboOutcomes(results, np.ascontiguousarray(self.days[:, :, start:stop]))
 
 
-def joined(outcomes: Sequence[Outcome]) -> Outcome:
+def join_outcomes(outcomes: Sequence[ComboOutcomes]) -> ComboOutcomes:
     """The combos of all outcomes, in order."""
     names = outcomes[0].results
     results = {name: np.concatenate([outcome.results[name] for outcome in outcomes]) for name in names}
-    return Outcome(results, np.concatenate([outcome.days for outcome in outcomes], axis=2))
+    return ComboOutcomes(results, np.concatenate([outcome.days for outcome in outcomes], axis=2))
 
 
 @dataclass(frozen=True)
-class Record:
+class ComboRecord:
     """What one combo did, event by event.
 
     Attributes:
@@ -125,13 +125,13 @@ class Record:
         verdicts: [T, S] what became of each symbol at each step of the window, an index of `kernels.book.VERDICTS`.
     """
 
-    outcome: Outcome
+    outcome: ComboOutcomes
     log: NDArray[np.record]
     equity: Floats
     verdicts: NDArray[np.int8]
 
 
-def engine(settings: Settings, strategy: str) -> ModuleType:
+def load_simulation(settings: Settings, strategy: str) -> ModuleType:
     """The compiled engine of `strategy`; its machine code is kept in the cache of the settings.
 
     The cache is checked before an engine is loaded from it: a night runs hundreds of legs by the engine that it has.
@@ -140,7 +140,7 @@ def engine(settings: Settings, strategy: str) -> ModuleType:
         ConfigError: Another user may write to the cache, or owns a part of it.
     """
     folder = _checked(settings, strategy)
-    compiled = bind.engine(strategy)
+    compiled = bind.simulation(strategy)
     if hasattr(compiled.run, "stats"):  # a plain function where NUMBA_DISABLE_JIT is set
         announce_compiling(folder, strategy)
     return compiled
@@ -193,10 +193,10 @@ def encode_combos(
     # Columns that all combos share tell none apart, and rows of a few columns sort many times faster.
     differs = (flat != flat[:1]).any(axis=0)
     differs[:1] = True
-    _, first, entry_of = np.unique(flat[:, differs], axis=0, return_index=True, return_inverse=True)
+    _, first, signal_group_of = np.unique(flat[:, differs], axis=0, return_index=True, return_inverse=True)
     # In order of appearance the neighbours of a grid need not be sorted to be run, nor their results to be handed on.
     appearance = np.argsort(first)
-    first, entry_of = first[appearance], np.argsort(appearance)[entry_of.reshape(-1)]
+    first, signal_group_of = first[appearance], np.argsort(appearance)[signal_group_of.reshape(-1)]
     sets = flat[first].reshape(len(first), len(groups), len(shaping))
     windows = [
         {
@@ -206,15 +206,17 @@ def encode_combos(
         }
         for g in range(len(groups))
     ]
-    rows = np.stack([features.rows(strategy, by_path) for by_path in windows])
+    rows = np.stack([features.column_numbers(strategy, by_path) for by_path in windows])
     return Combos(
         strategy=strategy,
         params=_records(table, encoded.transpose(2, 0, 1)),
-        entries=_records([table[index] for index in shaping], sets),
-        entry_of=entry_of.astype(np.int64),
-        rows=np.array(np.broadcast_to(rows.transpose(2, 0, 1), (len(sets), len(groups), rows.shape[1])), order="C"),
-        group=group,
-        lead=np.array([symbols.index(benchmark) if benchmark else -1], dtype=np.int64),
+        signal_params=_records([table[index] for index in shaping], sets),
+        signal_group_of=signal_group_of.astype(np.int64),
+        column_of=np.array(
+            np.broadcast_to(rows.transpose(2, 0, 1), (len(sets), len(groups), rows.shape[1])), order="C"
+        ),
+        symbol_group=group,
+        benchmark=np.array([symbols.index(benchmark) if benchmark else -1], dtype=np.int64),
     )
 
 
@@ -232,7 +234,7 @@ def run_combos(
     *,
     gpu: Gpu | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> Outcome:
+) -> ComboOutcomes:
     """Run every combo over the window. Results depend neither on threads nor on what runs them.
 
     Args:
@@ -250,21 +252,28 @@ def run_combos(
     """
     market = combos.on(window.market)
     order = None
-    if (np.diff(combos.entry_of) < 0).any():
-        order = np.argsort(combos.entry_of, kind="stable")
+    if (np.diff(combos.signal_group_of) < 0).any():
+        order = np.argsort(combos.signal_group_of, kind="stable")
     neighbours = combos if order is None else combos.taken(order)
     steps = (window.first, window.last)
     if gpu is None:
-        compiled = engine(settings, combos.strategy)
+        compiled = load_simulation(settings, combos.strategy)
         accounts, days = _on_processors(compiled, market, model, features.values, neighbours, steps, threads)
     else:
-        job = Job(neighbours.entry_of, neighbours.params, combos.entries, combos.rows, *steps, model.initial_usd)
+        job = CudaJob(
+            neighbours.signal_group_of,
+            neighbours.params,
+            combos.signal_params,
+            combos.column_of,
+            *steps,
+            model.initial_usd,
+        )
         accounts, days = gpu.run(market, model, features.values, job, stop)
     if order is None:
-        return Outcome(_results(accounts), days)
+        return ComboOutcomes(_results(accounts), days)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
-    return Outcome(_results(accounts[back]), days[:, :, back])
+    return ComboOutcomes(_results(accounts[back]), days[:, :, back])
 
 
 def _on_processors(
@@ -329,7 +338,7 @@ def run_block(  # noqa: PLR0913 - the arguments of the compiled engine, by name
     """
     start, stop = which
     symbols = market.close.shape[1]
-    length = tile or tile_steps(symbols, combos.rows.shape[2])
+    length = tile or tile_steps(symbols, combos.column_of.shape[2])
     book = make_book(
         compiled.MEMORY,
         stop - start,
@@ -344,9 +353,9 @@ def run_block(  # noqa: PLR0913 - the arguments of the compiled engine, by name
         model_record(model, market),
         symbol_records(market),
         columns,
-        combos.rows,
-        combos.entries,
-        combos.entry_of[start:stop],
+        combos.column_of,
+        combos.signal_params,
+        combos.signal_group_of[start:stop],
         combos.params[start:stop],
         steps[0],
         steps[1],
@@ -362,9 +371,9 @@ def tile_steps(symbols: int, features: int) -> int:
 
 def record_combo(
     settings: Settings, window: Window, model: FillModel, features: FeatureSet, combos: Combos, k: int = 0
-) -> Record:
+) -> ComboRecord:
     """Run combo `k` again and keep every fill, every funding payment, the equity curve and every verdict."""
-    compiled = engine(settings, combos.strategy)
+    compiled = load_simulation(settings, combos.strategy)
     market = combos.on(window.market)
     rows = _LOG_ROWS
     while True:
@@ -381,7 +390,7 @@ def record_combo(
         )
         needed = int(book.accounts[0].logged)
         if needed <= rows:
-            outcome = Outcome(_results(book.accounts), book.days)
+            outcome = ComboOutcomes(_results(book.accounts), book.days)
             first = window.first
-            return Record(outcome, book.log[:needed], book.equity[first:], book.verdicts[first:])
+            return ComboRecord(outcome, book.log[:needed], book.equity[first:], book.verdicts[first:])
         rows = needed

@@ -15,11 +15,11 @@ from kernels.params import SIGNAL_ROLES
 from kernels.strategies import load
 from mei_pipeline.errors import ConfigError, Retryable
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import Choice, Gpu, open_gpu
+from mei_pipeline.simulation.device import DeviceChoice, Gpu, open_gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.market import Window
 from mei_pipeline.simulation.memory import threads_of
-from mei_pipeline.simulation.run import Combos, Outcome, encode_combos, joined, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, Combos, encode_combos, join_outcomes, run_combos
 from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.plan import SweepPlan
 
@@ -52,7 +52,7 @@ class ComboRunner:
     plan: SweepPlan
     window: Window
     features: FeatureSet
-    choice: Choice
+    choice: DeviceChoice
     threads: int = 0
     launch: int = 0
     stop: Callable[[], bool] = lambda: False
@@ -116,7 +116,7 @@ class ComboRunner:
             benchmark=plan.benchmark,
         )
 
-    def run(self, combos: Combos) -> Outcome:
+    def run(self, combos: Combos) -> ComboOutcomes:
         """Run combos. With `auto` both devices share the first launch.
 
         Raises:
@@ -135,11 +135,11 @@ class ComboRunner:
         window = replace(self.window, last=self.window.first)
         self._on(gpu, window, self.encode(np.arange(1, dtype=np.int64)))
 
-    def _on(self, gpu: Gpu | None, window: Window, combos: Combos) -> Outcome:
+    def _on(self, gpu: Gpu | None, window: Window, combos: Combos) -> ComboOutcomes:
         model = fill_model(self.plan.market, self.plan.initial_balance_usd)
         return run_combos(self.settings, window, model, self.features, combos, self.threads, gpu=gpu, stop=self.stop)
 
-    def _both(self, combos: Combos) -> Outcome:
+    def _both(self, combos: Combos) -> ComboOutcomes:
         """Run a few combos on the CPU and the rest on the GPU, then choose the faster device."""
         sample = max(min(_SAMPLE * threads_of(self.threads), len(combos) // _SAMPLE_PART), 1)
         cpu_part, gpu_part = combos.taken(np.arange(sample)), combos.taken(np.arange(sample, len(combos)))
@@ -147,16 +147,16 @@ class ComboRunner:
         tried = self._tried(gpu_part)
         if isinstance(tried, str):
             self._leave_gpu(tried)
-            return joined([cpu_outcome, self._on(None, self.window, gpu_part)])
+            return join_outcomes([cpu_outcome, self._on(None, self.window, gpu_part)])
         gpu_outcome, cuda = tried
         measured = speeds.Speeds(cpu, cuda, time.time())
         # The last launch of a resumed sweep may be too small to give a speed that other sweeps can use.
         if len(combos) * 2 > self._expected:
             speeds.write_speeds(self.settings, self.kind, measured)
         self._settle(measured)
-        return joined([cpu_outcome, gpu_outcome])
+        return join_outcomes([cpu_outcome, gpu_outcome])
 
-    def _tried(self, combos: Combos) -> tuple[Outcome, float] | str:
+    def _tried(self, combos: Combos) -> tuple[ComboOutcomes, float] | str:
         """Return the outcome on the GPU and its bar-steps per second, or the reason why it can't run the combos."""
         try:
             return self._timed(self.gpu, combos)
@@ -165,7 +165,7 @@ class ComboRunner:
                 raise
             return str(error)  # the error itself would keep memory of the GPU
 
-    def _timed(self, gpu: Gpu | None, combos: Combos) -> tuple[Outcome, float]:
+    def _timed(self, gpu: Gpu | None, combos: Combos) -> tuple[ComboOutcomes, float]:
         """Return the outcome of combos and the bar-steps per second."""
         start = time.perf_counter()
         outcome = self._on(gpu, self.window, combos)
@@ -174,7 +174,7 @@ class ComboRunner:
     def _leave_gpu(self, why: str) -> None:
         """Choose the CPU, and release the memory of the GPU."""
         self.close()
-        self.choice = Choice("cpu", why)
+        self.choice = DeviceChoice("cpu", why)
 
     def close(self) -> None:
         """Release the memory of the GPU."""
@@ -182,8 +182,8 @@ class ComboRunner:
             self.gpu.close()
         self.gpu = None
 
-    def _cpu_for(self, combos: int) -> Choice:
-        return Choice("cpu", f"{combos} combos at a time are too few for {self.choice.device}")
+    def _cpu_for(self, combos: int) -> DeviceChoice:
+        return DeviceChoice("cpu", f"{combos} combos at a time are too few for {self.choice.gpu_name}")
 
     def _recall(self) -> None:
         """Choose a device from the size of the sweep or a stored measurement, without running anything."""
@@ -194,7 +194,7 @@ class ComboRunner:
 
     def _settle(self, measured: speeds.Speeds) -> None:
         cuda, cpu = (f"{speed / self._bar_steps:,.0f}" for speed in (measured.cuda, measured.cpu))
-        device, cores = self.choice.device, f"{threads_of(self.threads)} cores"
+        device, cores = self.choice.gpu_name, f"{threads_of(self.threads)} cores"
         if measured.cuda > measured.cpu:
             why = f"{device}: {cuda} combos/s against {cpu} on {cores}"
             self.choice = replace(self.choice, name="cuda", why=why)
@@ -224,7 +224,7 @@ class ComboRunner:
         """Kind of this sweep, for measured speeds."""
         plan = self.plan
         return speeds.SweepKind(
-            self.choice.device,
+            self.choice.gpu_name,
             threads_of(self.threads),
             plan.strategy,
             plan.search.method,

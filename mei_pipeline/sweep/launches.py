@@ -16,7 +16,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from kernels.market import Ints
-from mei_pipeline.simulation.run import Combos, Outcome
+from mei_pipeline.simulation.run import ComboOutcomes, Combos
 from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.results import chunk_frame, write_chunk
 
@@ -85,7 +85,7 @@ class LocalRunner:
         # One thread per step: launches run in order of submission, and one is encoded while another one runs.
         self._encoder = ThreadPoolExecutor(1)
         self._device = ThreadPoolExecutor(1)
-        self._last: Future[Outcome] | None = None
+        self._last: Future[ComboOutcomes] | None = None
         self._failed: Exception | None = None
         self._writers = ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1))
         return self
@@ -119,7 +119,7 @@ class LocalRunner:
     def _encode(self, launch: Launch) -> Combos:
         return self.combo_runner.encode(np.concatenate([chunk.numbers for chunk in launch]))
 
-    def _run(self, combos: Future[Combos]) -> Outcome:
+    def _run(self, combos: Future[Combos]) -> ComboOutcomes:
         if self._failed is not None:
             raise self._failed
         try:
@@ -128,7 +128,7 @@ class LocalRunner:
             self._failed = error  # the queued launch raises the same error, so that the sweep reports the first one
             raise
 
-    def _write(self, run: Future[Outcome], chunk: Chunk, start: int) -> None:
+    def _write(self, run: Future[ComboOutcomes], chunk: Chunk, start: int) -> None:
         outcome = run.result().part(start, start + len(chunk.numbers))
         plan, window = self.combo_runner.plan, self.combo_runner.window
         frame = chunk_frame(plan, chunk.numbers, outcome, window.last - window.first)

@@ -4,7 +4,7 @@ import numpy as np
 
 from kernels.blocks import BLOCKS
 from kernels.market import Floats
-from mei_pipeline.simulation.run import Outcome
+from mei_pipeline.simulation.run import ComboOutcomes
 
 YEAR_DAYS = 365.0
 FEWEST_DAYS = 2.0  # a standard deviation needs two values
@@ -61,7 +61,7 @@ def sharpe(n: Floats, total: Floats, squares: Floats) -> Floats:
     return np.where((n >= FEWEST_DAYS) & (variance > NO_VARIANCE), ratio, 0.0)
 
 
-def metrics(outcome: Outcome, initial_usd: float, bars: int) -> dict[str, Floats]:
+def metrics(outcome: ComboOutcomes, initial_usd: float, bars: int) -> dict[str, Floats]:
     """Return all metrics of K combos.
 
     Args:
@@ -98,7 +98,7 @@ def metrics(outcome: Outcome, initial_usd: float, bars: int) -> dict[str, Floats
     }
 
 
-def blocks(outcome: Outcome) -> dict[str, Floats]:
+def blocks(outcome: ComboOutcomes) -> dict[str, Floats]:
     """Return the daily returns of each time block: `day_count`, `day_sum`, `day_sum_sq`, each [K, BLOCKS]."""
     n, total, squares = (np.ascontiguousarray(outcome.days[:, i, :].T) for i in range(3))
     if n.shape[1] != BLOCKS:

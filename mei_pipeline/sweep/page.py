@@ -19,7 +19,7 @@ from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
 from mei_pipeline.sweep.top import STANDS_FOR
-from mei_pipeline.text import column_heading
+from mei_pipeline.text import column_headings
 
 _HEADLINE = ("sharpe", "return_pct", "max_drawdown_pct", "turnover_usd", "trades", "win_rate", "profit_factor")
 
@@ -120,9 +120,4 @@ def _rows(frame: pl.DataFrame) -> tuple[Table, ...]:
     if frame.is_empty():
         return ()
     rows = (tuple(value_text(value) if isinstance(value, bool) else value for value in row) for row in frame.rows())
-    return (Table("", tuple(map(_heading, frame.columns)), tuple(rows), layout="tall"),)
-
-
-def _heading(name: str) -> str:
-    """Return the heading of a metric, or the last part of the path of an axis."""
-    return name.rpartition(".")[2] if "." in name else column_heading(name)
+    return (Table("", tuple(column_headings(frame.columns)), tuple(rows), layout="tall"),)

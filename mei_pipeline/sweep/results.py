@@ -14,7 +14,7 @@ from kernels.market import Ints
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
 from mei_pipeline.params.grid import CodedValues
-from mei_pipeline.simulation.run import Outcome
+from mei_pipeline.simulation.run import ComboOutcomes
 from mei_pipeline.sweep.metrics import DOCS, LEAST_IS_BEST, blocks, metrics
 from mei_pipeline.sweep.plan import SweepPlan, plan_from_dict, plan_to_dict
 
@@ -46,7 +46,7 @@ def chunk_path(folder: Path, plan: SweepPlan, index: int) -> Path:
     return folder / chunk_name(plan, index)
 
 
-def chunk_frame(plan: SweepPlan, numbers: Ints, outcome: Outcome, bars: int) -> pl.DataFrame:
+def chunk_frame(plan: SweepPlan, numbers: Ints, outcome: ComboOutcomes, bars: int) -> pl.DataFrame:
     """Return one row for each of the combos `numbers` [K].
 
     Columns are the number, one per axis, one per metric, and three arrays over time blocks.

@@ -11,7 +11,7 @@ from mei_pipeline import files
 from mei_pipeline.config.models import Engine
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import Wanted, choose
+from mei_pipeline.simulation.device import DeviceName, choose
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.market import Window
 from mei_pipeline.storage import open_store
@@ -78,7 +78,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
     features: FeatureSet,
     *,
     threads: int = 0,
-    device: Wanted = "auto",
+    device: DeviceName = "auto",
     compute: Engine | None = None,
     launch: int = 0,
     progress: Progress = silent,

@@ -14,7 +14,7 @@ from mei_pipeline.cli.main import run
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.settings import Settings
 
-KERNELS = {"start", "look", "calm", "move"}
+KERNELS = {"start", "signals", "idle", "advance"}
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_each_kernel_of_a_bench_is_timed(cupy, capsys):
     assert min(found["ms"].values()) > 0.0
     assert found["kernels_ms"] == pytest.approx(sum(found["ms"].values()))
     assert (found["work"], found["combos"], found["batch"], found["steps"]) == ("w1", 2, 2, 384)
-    assert found["engine"].startswith("cuda (Fake GPU")
+    assert found["device"].startswith("cuda (Fake GPU")
     assert [name for name, _ in cupy.launches].count("start") == 3  # ready, once, and once more with events
 
 
@@ -55,7 +55,7 @@ def test_each_kernel_of_a_sweep_is_timed(mei_settings, cupy, monkeypatch, capsys
     [
         (["portfolio", "--bars", "400"], "--bars 400: belongs to w1"),
         (["w1", "--from", "2025-01-11"], "belong to sweeps"),
-        (["w1", "--bars", "384", "--combos", "2"], "--engine cuda: no GPU in use"),
+        (["w1", "--bars", "384", "--combos", "2"], "--device cuda: no GPU in use"),
     ],
 )
 def test_what_can_not_be_timed_is_refused(monkeypatch, capsys, words, says):

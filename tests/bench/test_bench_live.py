@@ -49,10 +49,10 @@ def test_what_is_timed_for_nothing_changes_nothing(work, mei_settings):
         follower.prepare(live.message_of(market, t), t)
         follower.observe(work.bars.volume[t])
         follower.decide()
-    before = [part.copy() for part in (follower.book.accounts, follower.book.slots)]
+    before = [part.copy() for part in (follower.book.accounts, follower.book.positions)]
     follower.observe_nothing()
     follower.decide_nothing()
-    for part, copy in zip((follower.book.accounts, follower.book.slots), before, strict=True):
+    for part, copy in zip((follower.book.accounts, follower.book.positions), before, strict=True):
         assert part.tobytes() == copy.tobytes()
 
 

@@ -97,7 +97,7 @@ def test_figures_of_a_small_book(small, mei_settings):
     assert figures.trades_min <= figures.trades_mean <= figures.trades_max
     assert figures.trades_per_year == pytest.approx(figures.trades_mean * 365 / DAYS)
     assert figures.trades_mean == outcome.results["trades"].mean()
-    assert figures.ns_per_combo_bar == pytest.approx(figures.engine_cpu_s * 1e9 / (130 * DAYS * 288))
+    assert figures.ns_per_combo_bar == pytest.approx(figures.simulate_cpu_s * 1e9 / (130 * DAYS * 288))
     assert 0.0 <= figures.held_frac <= 1.0
 
 

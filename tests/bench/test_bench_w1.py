@@ -30,11 +30,11 @@ def test_another_symbol_has_other_prices():
 
 def test_combos_trade_as_often_as_in_every_engine(whole, mei_settings):
     figures, outcome = run_work(mei_settings, whole, "w1", repeats=2)
-    assert (figures.combos, figures.steps, figures.symbols, figures.signal_sets) == (1024, 17_520, 1, 64)
-    assert (figures.engine, figures.repeats, figures.axes) == ("cpu", 2, 4)
+    assert (figures.combos, figures.steps, figures.symbols, figures.signal_groups) == (1024, 17_520, 1, 64)
+    assert (figures.device, figures.repeats, figures.axes) == ("cpu", 2, 4)
     assert figures.trades_mean == outcome.results["trades"].mean() == 408.984375
     assert figures.bar_steps_per_s == pytest.approx(17_520 * 1024 / figures.seconds)
-    assert figures.seconds == pytest.approx(figures.features_s + figures.encode_s + figures.engine_s)
+    assert figures.seconds == pytest.approx(figures.features_s + figures.encode_s + figures.simulate_s)
 
 
 def test_more_combos_than_the_work_has_widen_its_exits_alone():

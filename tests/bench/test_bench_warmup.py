@@ -58,7 +58,7 @@ def test_what_a_sweep_and_a_replay_call_is_compiled_already(mei_settings):
     cut = window(bars, bars.anchor_ms, bars.end_ms)
     catalog = read_catalog()
     for name in NAMES:
-        compiled = bind.engine(name)
+        compiled = bind.simulation(name)
         functions = (kernel.build, compiled.run, compiled.open_books)
         before = [misses(function) for function in functions]
         params = resolve(catalog.strategy(name), {})

@@ -17,7 +17,7 @@ def printed(capsys, *words):
 
 def test_bench_w1_prints_one_object(capsys):
     found = printed(capsys, "bench", "w1", "--bars", "480", "--combos", "64", "--repeats", "2", "--threads", "1")
-    assert (found["work"], found["engine"], found["combos"], found["repeats"]) == ("w1", "cpu", 64, 2)
+    assert (found["work"], found["device"], found["combos"], found["repeats"]) == ("w1", "cpu", 64, 2)
     assert (found["steps"], found["threads"]) == (480, 1)
     assert found["bar_steps_per_s"] == pytest.approx(480 * 64 / found["seconds"])
     assert found["trades_mean"] >= 0.0
@@ -25,10 +25,10 @@ def test_bench_w1_prints_one_object(capsys):
 
 def test_a_bench_on_a_gpu_that_is_not_there_ends_at_once(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert main.run(["bench", "w1", "--bars", "400", "--combos", "1", "--engine", "cuda"]) == 2
-    assert "--engine cuda: no GPU in use: CuPy can't be imported" in capsys.readouterr().err
-    found = printed(capsys, "bench", "w1", "--bars", "400", "--combos", "1", "--repeats", "1", "--engine", "auto")
-    assert found["engine"].startswith("cpu (no GPU in use")
+    assert main.run(["bench", "w1", "--bars", "400", "--combos", "1", "--device", "cuda"]) == 2
+    assert "--device cuda: no GPU in use: CuPy can't be imported" in capsys.readouterr().err
+    found = printed(capsys, "bench", "w1", "--bars", "400", "--combos", "1", "--repeats", "1", "--device", "auto")
+    assert found["device"].startswith("cpu (no GPU in use")
 
 
 def test_bench_w1_as_a_table_with_its_progress_on_stderr(capsys):
@@ -62,7 +62,8 @@ def test_warmup_says_where_and_how_long(capsys, compiled_kernels):
     found = printed(capsys, "warmup", "--strategy", "ema_cross")
     assert found["folder"] == str(compiled_kernels)
     assert found["seconds"] > 0.0
-    assert [part["function"] for part in found["parts"]] == ["build", "observe", "open_books", "run", "explain"]
+    functions = ["build", "observe", "find_best", "count_ranks", "open_books", "run", "explain"]
+    assert [part["function"] for part in found["parts"]] == functions
     assert main.run(["warmup", "--strategy", "ema_cross"]) == 0
     captured = capsys.readouterr()
     assert "there" in captured.out

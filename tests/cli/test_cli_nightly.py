@@ -9,7 +9,7 @@ from market_kit import DAY_MS, START_MS, fill_lake, write_config
 
 from assets.run import open_instance
 from mei_pipeline.cli.main import run
-from mei_pipeline.cli.nightly import FinalistLine, Ingested, LaneLine, NightSummary, nightly, show
+from mei_pipeline.cli.nightly import CandidateLine, IngestSummary, LaneLine, NightSummary, nightly, show
 from mei_pipeline.config.load import load_config
 from mei_pipeline.housekeeping import Pruned
 from mei_pipeline.registry.database import open_registry
@@ -48,16 +48,16 @@ def test_one_object_for_machines(filled: Settings, capfd: pytest.CaptureFixture[
 
 
 def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = FinalistLine(7, "c" * 64, YES, 1.5, 1.25, 12.5, 3.5, 40, None, (), (), "every gate passed")
-    fallen = FinalistLine(8, "d" * 64, NO, 1.0, -0.25, -2.5, 9.5, 4, -1.0, ("min_sharpe",), (), "-0.25 is below 1")
-    unknown = FinalistLine(9, "e" * 64, NO, 2.0, 1.0, 2.5, 1.5, 70, 1.0, (), ("min_other_symbols_sharpe",), "nothing")
+    chosen = CandidateLine(7, "c" * 64, YES, 1.5, 1.25, 12.5, 3.5, 40, None, (), (), "every gate passed")
+    fallen = CandidateLine(8, "d" * 64, NO, 1.0, -0.25, -2.5, 9.5, 4, -1.0, ("min_sharpe",), (), "-0.25 is below 1")
+    unknown = CandidateLine(9, "e" * 64, NO, 2.0, 1.0, 2.5, 1.5, 70, 1.0, (), ("min_other_symbols_sharpe",), "nothing")
     lanes = (LaneLine("paper1", "c" * 64, YES, "the best that passed"), LaneLine("paper2", "", NO, "none is left"))
     summary = NightSummary(
         night="9" * 64,
         run_id="run",
         profile="smoke",
         as_of_ms=AS_OF_MS,
-        ingested=Ingested("in", 4321, 7, 0),
+        ingested=IngestSummary("in", 4321, 7, 0),
         candles=60 * 24,
         symbols=("AAA", "BBB"),
         dropped={"CCC": "a gap"},
@@ -88,7 +88,7 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         assert piece in said
     assert "no evidence for" in said
     assert said.count("fell at") == 1
-    show(replace(summary, ingested=Ingested(), finalists=(), lanes=lanes[1:]))
+    show(replace(summary, ingested=IngestSummary(), finalists=(), lanes=lanes[1:]))
     said = capsys.readouterr().out
     assert "ingested    nothing: pipeline.yaml has no sources" in said
     assert "Finalists" not in said

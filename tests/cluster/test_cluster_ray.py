@@ -145,9 +145,9 @@ def test_a_worker_with_other_kernels_is_named(mei_settings: Settings, shared: Se
 
 
 def test_a_cluster_without_gpus_is_refused(mei_settings: Settings, shared: Settings, ray_engine: Engine) -> None:
-    engine = ray_engine.model_copy(update={"gpus_per_task": 1.0})
+    device = ray_engine.model_copy(update={"gpus_per_task": 1.0})
     with pytest.raises(ConfigError, match=r"no node has 1 CPU and 1 GPU.*the cluster has \S+: 1 CPU, 0 GPU"):
-        make_search(mei_settings).run(shared, engine)
+        make_search(mei_settings).run(shared, device)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "no.such.host.invalid:6379"])

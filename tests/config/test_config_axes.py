@@ -121,7 +121,7 @@ def test_axes_that_can_not_be(tmp_path, axes, expected):
 
 METHODS = {
     "unknown": ("method: tep", "3:1: method: tep is not allowed; one of grid, random, tpe"),
-    "no budget": ("method: random", "budget: missing; method random needs to know how many combos to run"),
+    "no budget": ("method: random", "budget: missing; method random needs the number of combos to run"),
     "zero": ("method: tpe\nbudget: 0", "4:1: budget: 0 is not allowed; a whole number from 1 to 2147483647"),
     "not whole": ("method: tpe\nbudget: 1.5", "4:1: budget: 1.5 is not allowed; a whole number from 1"),
     "more than the grid": (
@@ -158,11 +158,11 @@ METHODS = {
     ),
     "too few batches": (
         "method: tpe\nbudget: 99\nbatch: 50",
-        "5:1: batch: 50 leaves tpe 2 batches to learn from; at most 9",
+        "5:1: batch: 50 gives tpe only 2 batches to learn from; at most 9",
     ),
     "nothing learned for long": (
         "method: tpe\nbudget: 50\nbatch: 5\nlag: 6",
-        "6:1: lag: 6 of 10 batches would be proposed from nothing; at most 5",
+        "6:1: lag: 6 of 10 batches would have no results to learn from; at most 5",
     ),
 }
 

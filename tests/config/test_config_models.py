@@ -13,7 +13,7 @@ from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS
 from mei_pipeline.config import base
 from mei_pipeline.config.keys import keys_of
 from mei_pipeline.config.load import load_config
-from mei_pipeline.config.models import LaneConfig, Overrides, PipelineConfig, PolicyConfig, Range, SweepSpec
+from mei_pipeline.config.models import AxisRange, LaneConfig, Overrides, PipelineConfig, PolicyConfig, SweepSpec
 from mei_pipeline.config.models.policy import LATER_GATES
 from mei_pipeline.config.models.sources import Column, SyntheticSource
 from mei_pipeline.config.reader import parse_document
@@ -60,7 +60,7 @@ CASES = [
         PIPELINE,
         "1h, 4h]",
         "1h, 1d]",
-        "4:1: anchors.1d: missing; every interval that is fetched has an anchor",
+        "4:1: anchors.1d: missing; every interval of `intervals` needs an anchor",
     ),
     (
         PipelineConfig,
@@ -311,7 +311,7 @@ def test_market_parameters_get_their_full_paths():
     ],
 )
 def test_a_range_has_exact_decimal_values(start, stop, step, values):
-    found = Range(from_=start, to=stop, step=step).values
+    found = AxisRange(from_=start, to=stop, step=step).values
     assert found == values
     assert [type(value) for value in found] == [type(value) for value in values]
 
@@ -319,7 +319,7 @@ def test_a_range_has_exact_decimal_values(start, stop, step, values):
 @given(st.integers(-999, 999), st.integers(0, 500), st.integers(1, 99), st.integers(0, 4))
 def test_a_range_is_a_grid_between_its_ends(first, width, step, decimals):
     scale = 10**decimals
-    found = Range(from_=first / scale, to=(first + width) / scale, step=step / scale).values
+    found = AxisRange(from_=first / scale, to=(first + width) / scale, step=step / scale).values
     assert found == tuple((first + index * step) / scale for index in range(width // step + 1))
 
 

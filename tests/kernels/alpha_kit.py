@@ -16,7 +16,7 @@ from kernel_kit import blank_book
 
 from kernels.params import record_of
 from kernels.strategies import mei_alpha
-from kernels.strategies.mei_alpha.gates import Around
+from kernels.strategies.mei_alpha.gates import MarketContext
 from kernels.strategies.mei_alpha.signals import HIGH, LOW, MEDIUM, code_of, may_open, mode_of, tier_of
 
 Features = namedtuple("Features", [use.name for use in mei_alpha.FEATURES])  # noqa: PYI024 - names are data
@@ -70,9 +70,9 @@ class Scene:
     before: dict[str, float]
     price: float = 100.0
     age: int = 200
-    is_lead: bool = False
+    is_benchmark: bool = False
     breadth: float = 50.0
-    lead: str = "unknown"
+    benchmark: str = "unknown"
     code: int = 0
     value: float = 10_000.0
     most_leverage: float = 50.0
@@ -119,18 +119,18 @@ def features(values: dict[str, float]) -> Features:
     return Features(**values)
 
 
-def around(scene: Scene) -> Around:
+def market_context(scene: Scene) -> MarketContext:
     flags = {"unknown": (0.0, 0.0, 0.0), "up": (1.0, 0.0, 1.0), "down": (0.0, 1.0, 1.0), "level": (0.0, 0.0, 1.0)}
-    return Around(scene.breadth, *flags[scene.lead])
+    return MarketContext(scene.breadth, *flags[scene.benchmark])
 
 
 def slot_of(scene: Scene) -> np.record:
     """A symbol's record; everything that the scene doesn't name is as in a flat book."""
-    slot = blank_book(mei_alpha.MEMORY, 1, 1, tile=1, log_rows=0, steps=0).slots[0, 0]
+    position = blank_book(mei_alpha.MEMORY, 1, 1, tile=1, log_rows=0, steps=0).positions[0, 0]
     for name, value in scene.held.items():
-        assert name in slot.dtype.names
-        slot[name] = value
-    return slot
+        assert name in position.dtype.names
+        position[name] = value
+    return position
 
 
 def signal_code(scene: Scene) -> int:
@@ -138,10 +138,10 @@ def signal_code(scene: Scene) -> int:
         mei_alpha.signal(
             scene.price,
             scene.age,
-            scene.is_lead,
+            scene.is_benchmark,
             features(scene.now),
             features(scene.before),
-            around(scene),
+            market_context(scene),
             record(scene),
         )
     )

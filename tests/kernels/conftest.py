@@ -9,16 +9,16 @@ from kernels import bind
 
 
 @pytest.fixture(scope="session")
-def cross_engine() -> ModuleType:
-    return bind.engine("ema_cross")
+def cross_simulation() -> ModuleType:
+    return bind.simulation("ema_cross")
 
 
 @pytest.fixture(scope="session")
-def scripted_engine() -> ModuleType:
+def scripted_simulation() -> ModuleType:
     return bind.bind(scripted)
 
 
 @pytest.fixture(scope="session")
-def lean_engine() -> ModuleType:
+def lean_simulation() -> ModuleType:
     """The engine of the scripted strategy without exits of its own."""
     return bind.bind(SimpleNamespace(**{**vars(scripted), "NAME": f"{scripted.NAME}_lean", "EXITS": ()}))

@@ -38,8 +38,8 @@ def inputs_for(strategy: ModuleType, seed: int) -> tuple[Case, Inputs]:
     case = random_case(rng, strategy.PARAMETERS)
     inputs = inputs_of(strategy, case)
     params = np.repeat(inputs.params, COMBOS, axis=0)
-    entries = np.repeat(inputs.entries, SETS, axis=0)
-    entry_of = np.arange(COMBOS, dtype=np.int64) * SETS // COMBOS
+    signal_params = np.repeat(inputs.signal_params, SETS, axis=0)
+    signal_group_of = np.arange(COMBOS, dtype=np.int64) * SETS // COMBOS
     for k in range(COMBOS):
         other = random_values(rng, strategy.PARAMETERS)
         for parameter in strategy.PARAMETERS:
@@ -52,18 +52,20 @@ def inputs_for(strategy: ModuleType, seed: int) -> tuple[Case, Inputs]:
         other = random_values(rng, strategy.PARAMETERS)
         for parameter in strategy.PARAMETERS:
             if parameter.role in SIGNAL_ROLES - {"feature"} and rng.random() < 0.3:
-                entries[parameter.name][e] = parameter.encode(other[parameter.path])
-                params[parameter.name][entry_of == e] = entries[parameter.name][e]
-    rows = np.repeat(inputs.rows, SETS, axis=0)
-    return case, inputs._replace(params=params, entries=entries, entry_of=entry_of, rows=rows)
+                signal_params[parameter.name][e] = parameter.encode(other[parameter.path])
+                params[parameter.name][signal_group_of == e] = signal_params[parameter.name][e]
+    rows = np.repeat(inputs.column_of, SETS, axis=0)
+    return case, inputs._replace(
+        params=params, signal_params=signal_params, signal_group_of=signal_group_of, column_of=rows
+    )
 
 
 def on_processor(name: str, case: Case, inputs: Inputs, last: int = 0) -> Told:
     """Results of the engine for them up to the step `last` (0: to the end)."""
-    engine = bind.engine(name)
+    simulation = bind.simulation(name)
     book = make_book(load_memory(name), COMBOS, len(case.symbols), 16)
-    engine.open_books(book, case.rules.initial_usd)
-    engine.run(*inputs, case.first, last or case.steps, book)
+    simulation.open_books(book, case.rules.initial_usd)
+    simulation.run(*inputs, case.first, last or case.steps, book)
     return told(book.accounts, book.days)
 
 

@@ -14,7 +14,7 @@ from naive import Bar, Clock, Fill, Rules, Sizing, Symbol
 from kernels import features
 from kernels.blocks import BLOCKS
 from kernels.book import MOMENTS, REASONS, Book, make_book
-from kernels.market import FillModel, Floats, Ints, Market, marks_of, model_record, symbol_records
+from kernels.market import FillModel, Floats, Ints, Market, last_prices_of, model_record, symbol_records
 from kernels.params import Parameter, Value, record_of
 from kernels.strategies import ema_cross
 
@@ -37,7 +37,7 @@ RESULTS = {
     "turnover_usd": "turnover",
     "fills": "fills",
     "bars_held": "bars_held",
-    "open_positions": "positions",
+    "open_positions": "open_positions",
     "liquidations": "liquidations",
     "refused": "refused",
 }
@@ -136,10 +136,10 @@ def to_market(case: Case) -> Market:
     prices = [grid([symbol.bars for symbol in symbols], name) for name in ("open", "high", "low", "close")]
     day_end, block = calendar(case.steps)
     since = sorted({0, *(step for symbol in symbols for step, _ in symbol.later)})
-    lead = next((case.names.index(name) for name in ("BTC", "BTCUSDT") if name in case.names), -1)
+    benchmark = next((case.names.index(name) for name in ("BTC", "BTCUSDT") if name in case.names), -1)
     return Market(
         *prices,
-        mark=marks_of(prices[3]),
+        last_price=last_prices_of(prices[3]),
         age=np.array([[symbol.age(t, clock) for symbol in symbols] for t in steps], dtype=np.int64),
         funding=np.array([symbol.funding for symbol in symbols]).T.copy(),
         since=np.array(since, dtype=np.int64),
@@ -155,8 +155,8 @@ def to_market(case: Case) -> Market:
         enters=np.array([clock.enters(t) for t in steps], dtype=np.int64),
         exits=np.array([clock.exits(t) for t in steps], dtype=np.int64),
         ends=np.array([any(symbol.last == t for symbol in symbols) for t in steps], dtype=np.int64),
-        group=np.array(case.groups[1], dtype=np.int64),
-        lead=np.array([lead], dtype=np.int64),
+        symbol_group=np.array(case.groups[1], dtype=np.int64),
+        benchmark=np.array([benchmark], dtype=np.int64),
         minutes=np.array([clock.minutes]),
     )
 
@@ -205,9 +205,9 @@ class Inputs(NamedTuple):
     models: np.ndarray
     symbols: np.ndarray
     columns: Floats
-    rows: Ints
-    entries: np.ndarray
-    entry_of: Ints
+    column_of: Ints
+    signal_params: np.ndarray
+    signal_group_of: Ints
     params: np.ndarray
 
 
@@ -246,24 +246,24 @@ def fields_win(dtype: np.dtype) -> np.dtype:
 def blank_book(memory: tuple[str, ...], combos: int, symbols: int, tile: int, log_rows: int, steps: int) -> Book:
     """A book that compiled and uncompiled engines read alike."""
     book = make_book(memory, combos, symbols, tile, log_rows=log_rows, recorded_steps=steps)
-    return book._replace(slots=book.slots.view(fields_win(book.slots.dtype)))
+    return book._replace(positions=book.positions.view(fields_win(book.positions.dtype)))
 
 
 def new_book(
-    engine: ModuleType, case: Case, *, tile: int = 64, log_rows: int = -1, combos: int = 1, recorded: bool = True
+    simulation: ModuleType, case: Case, *, tile: int = 64, log_rows: int = -1, combos: int = 1, recorded: bool = True
 ) -> Book:
     """A flat book that records everything."""
     symbols = len(case.symbols)
     rows = 8 * case.steps * symbols + 8 if log_rows < 0 else log_rows
-    book = blank_book(engine.MEMORY, combos, symbols, tile, rows, case.steps if recorded else 0)
-    engine.open_books(book, case.rules.initial_usd)
+    book = blank_book(simulation.MEMORY, combos, symbols, tile, rows, case.steps if recorded else 0)
+    simulation.open_books(book, case.rules.initial_usd)
     return book
 
 
-def read_log(engine: ModuleType, book: Book) -> list[Fill]:
+def read_log(simulation: ModuleType, book: Book) -> list[Fill]:
     count = int(book.accounts[0].logged)
     assert count <= len(book.log)
-    reasons = (*REASONS, *engine.EXITS)
+    reasons = (*REASONS, *simulation.EXITS)
     return [
         Fill(
             int(row["step"]),
@@ -276,15 +276,15 @@ def read_log(engine: ModuleType, book: Book) -> list[Fill]:
     ]
 
 
-def outcome_of(engine: ModuleType, book: Book, first: int = 0, k: int = 0, *, fills: bool = True) -> Outcome:
+def outcome_of(simulation: ModuleType, book: Book, first: int = 0, k: int = 0, *, fills: bool = True) -> Outcome:
     """What a book says of combo k; fills and equity are those of the last combo that ran."""
     results = {name: float(book.accounts[k][account_field]) for name, account_field in RESULTS.items()}
-    logged = read_log(engine, book) if fills else []
+    logged = read_log(simulation, book) if fills else []
     return Outcome(results, logged, book.equity[first:].tolist(), book.days[:, :, k].copy())
 
 
-def run_engine(
-    engine: ModuleType,
+def run_simulation(
+    simulation: ModuleType,
     strategy: ModuleType,
     case: Case,
     given: tuple[Floats, Ints] | None = None,
@@ -292,9 +292,9 @@ def run_engine(
     size_mult: float = 1.0,
 ) -> Outcome:
     """What the compiled engine does; columns and rows may be given instead of built."""
-    book = new_book(engine, case, tile=tile)
-    engine.run(*inputs_of(strategy, case, given, size_mult), case.first, case.steps, book)
-    return outcome_of(engine, book, case.first)
+    book = new_book(simulation, case, tile=tile)
+    simulation.run(*inputs_of(strategy, case, given, size_mult), case.first, case.steps, book)
+    return outcome_of(simulation, book, case.first)
 
 
 def twin_of(case: Case, strategy: naive.Strategy, sizing: Sizing | None = None) -> Outcome:
@@ -350,7 +350,7 @@ def script_columns(script: Script) -> tuple[Floats, Ints]:
 
 
 def run_scripted(
-    engine: ModuleType,
+    simulation: ModuleType,
     symbols: list[Symbol],
     rules: Rules,
     sizing: Sizing,
@@ -360,11 +360,11 @@ def run_scripted(
 ) -> Outcome:
     """The compiled engine on a script."""
     case = Case(symbols, rules, plain_values(sizing, NO_CROSS), clock=clock, first=first)
-    return run_engine(engine, scripted, case, script_columns(script))
+    return run_simulation(simulation, scripted, case, script_columns(script))
 
 
 def run_cross(
-    engine: ModuleType,
+    simulation: ModuleType,
     symbols: list[Symbol],
     rules: Rules,
     sizing: Sizing,
@@ -374,7 +374,7 @@ def run_cross(
 ) -> Outcome:
     """The compiled engine with `ema_cross` (fast, slow, window, warmup, sl, tp)."""
     case = Case(symbols, rules, plain_values(sizing, cross), clock=clock, first=first)
-    return run_engine(engine, ema_cross, case)
+    return run_simulation(simulation, ema_cross, case)
 
 
 def run_twin(
@@ -428,7 +428,7 @@ def script_of(wishes: Mapping[tuple[int, int], tuple[float, ...]], rows: int, sy
 
 
 def play(
-    engine: ModuleType,
+    simulation: ModuleType,
     symbols: Sequence[Symbol],
     wishes: dict,
     rules: Rules,
@@ -437,6 +437,6 @@ def play(
 ) -> Outcome:
     """Play `wishes` {(main bar, s): wish} with engine and twin, which must agree."""
     script = script_of(wishes, len(symbols[0].main_bars), len(symbols))
-    kernel = run_scripted(engine, list(symbols), rules, sizing, script, clock=clock)
+    kernel = run_scripted(simulation, list(symbols), rules, sizing, script, clock=clock)
     assert_same(kernel, run_twin(list(symbols), rules, sizing, Scripted(script, clock), clock=clock))
     return kernel

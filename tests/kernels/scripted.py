@@ -26,13 +26,13 @@ begin = ema_cross.begin
 
 
 @device
-def signal(price, age, is_lead, now, before, around, params):  # noqa: ARG001 - the engine decides what it is given
+def signal(price, age, is_benchmark, now, before, market_context, params):  # noqa: ARG001 - the engine decides what it is given
     return 1 if now.side > 0.0 else (-1 if now.side < 0.0 else 0)
 
 
 @device
-def admits(slot, code, leaving, minutes, now, params):  # noqa: ARG001 - as above
-    passed = 0.0 if leaving & (slot.size * code > 0.0) else minutes
+def admits(position, code, leaving, minutes, now, params):  # noqa: ARG001 - as above
+    passed = 0.0 if leaving & (position.size * code > 0.0) else minutes
     return not (passed < now.rest)  # NaN: never left
 
 
@@ -47,10 +47,10 @@ def plan(code, price, now, params):  # noqa: ARG001 - as above
 
 
 @device
-def add(slot, code, value, price, minutes, now, params):  # noqa: ARG001 - as above
+def add(position, code, value, price, minutes, now, params):  # noqa: ARG001 - as above
     return now.more
 
 
 @device
-def manage(slot, price, lots, now, before, params):  # noqa: ARG001 - as above
+def manage(position, price, lots, now, before, params):  # noqa: ARG001 - as above
     return (0 if now.out > 0.0 else -1), now.out

@@ -13,8 +13,8 @@ from kernel_kit import Case, Inputs
 from numba import cuda
 
 from kernels.cuda import build
-from kernels.cuda.launch import through
-from kernels.cuda.layout import Sizes, batch_arrays
+from kernels.cuda.launch import run_tiles
+from kernels.cuda.layout import LayoutSizes, batch_arrays
 from kernels.strategies import load
 
 TILE = 23
@@ -24,8 +24,8 @@ _THREADS = 5  # of a block: the last block has threads without work
 def simulate(name: str, case: Case, inputs: Inputs) -> cuda_kit.Told:
     """Take every combo through the market, in a thread of its own."""
     threads = build.bind(name, cuda, "simulator")
-    _, groups, features = inputs.rows.shape
-    sizes = Sizes(cuda_kit.COMBOS, cuda_kit.SETS, TILE, len(case.symbols), groups, features)
+    _, groups, features = inputs.column_of.shape
+    sizes = LayoutSizes(cuda_kit.COMBOS, cuda_kit.SETS, TILE, len(case.symbols), groups, features)
     arrays = {
         each: np.zeros(array.shape, array.dtype, order=array.order)
         for each, array in batch_arrays(load(name), sizes).items()
@@ -39,7 +39,7 @@ def simulate(name: str, case: Case, inputs: Inputs) -> cuda_kit.Told:
         cuda.jit(function)[-(-count // _THREADS), _THREADS](*given)
 
     since = inputs.market.since.tolist()
-    for _ in through(launch, sizes, case.first, case.steps, case.rules.initial_usd, since):
+    for _ in run_tiles(launch, sizes, case.first, case.steps, case.rules.initial_usd, since):
         pass
     return cuda_kit.told(arrays["accounts"], arrays["days"])
 

@@ -12,11 +12,11 @@ ORDERED = (STOP, EVEN, TRAIL, TAKE, PART, DOWN, TIRED, MACRO, DEAD, TSME, MMDE, 
 
 
 def run_exits(scene: Scene):
-    slot = slot_of(scene)
+    position = slot_of(scene)
     reason, frac = mei_alpha.manage(
-        slot, scene.price, scene.lots, features(scene.now), features(scene.before), record(scene)
+        position, scene.price, scene.lots, features(scene.now), features(scene.before), record(scene)
     )
-    return slot, (STAYS if reason < 0 else mei_alpha.EXITS[reason]), float(frac)
+    return position, (STAYS if reason < 0 else mei_alpha.EXITS[reason]), float(frac)
 
 
 def leaves(scene: Scene) -> str:
@@ -31,15 +31,15 @@ def leaves_how_much(scene: Scene) -> tuple[str, float]:
 
 
 def armed(scene: Scene) -> bool:
-    slot = run_exits(scene)[0]
-    assert slot.armed in {0.0, 1.0}
-    return bool(slot.armed)
+    position = run_exits(scene)[0]
+    assert position.armed in {0.0, 1.0}
+    return bool(position.armed)
 
 
 def trail(scene: Scene) -> float | None:
-    slot = run_exits(scene)[0]
-    assert slot.trails in {0.0, 1.0}
-    return float(slot.trail) if slot.trails else None
+    position = run_exits(scene)[0]
+    assert position.trails in {0.0, 1.0}
+    return float(position.trail) if position.trails else None
 
 
 # Eight coins from 100 on, with an ATR of 2 at entry; half an ATR in profit, respectively a price beyond all exits.
@@ -468,7 +468,7 @@ def test_every_exit_has_its_scene():
 
 @pytest.mark.parametrize("scene", [HELD, SOLD])
 def test_a_position_begins_with_its_entrys_notes_and_no_memory(scene):
-    slot = slot_of(scene.but(held_armed=1.0, held_trails=1.0, held_trail=5.0, held_note_a=1.5, held_note_b=1.0,
+    position = slot_of(scene.but(held_armed=1.0, held_trails=1.0, held_trail=5.0, held_note_a=1.5, held_note_b=1.0,
                              held_note_c=27.5))  # fmt: skip
-    mei_alpha.begin(slot, 1.0, 100.0)
-    assert [getattr(slot, name) for name in mei_alpha.MEMORY] == [1.5, 1.0, 27.5, 0.0, 0.0, 0.0]
+    mei_alpha.begin(position, 1.0, 100.0)
+    assert [getattr(position, name) for name in mei_alpha.MEMORY] == [1.5, 1.0, 27.5, 0.0, 0.0, 0.0]

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from alpha_kit import LONG, SHORT, Scene, around, edges, features, flips, look, record, signal_code
+from alpha_kit import LONG, SHORT, Scene, edges, features, flips, look, market_context, record, signal_code
 
 from kernels.strategies import mei_alpha
 from kernels.strategies.mei_alpha.gates import gates
@@ -18,7 +18,12 @@ FIRST, LAST, BOTH, NEITHER = (YES, NO, NO), (NO, NO, YES), (NO, YES, YES), (YES,
 def gate(name):
     def ask(scene: Scene):
         seen = gates(
-            scene.price, scene.is_lead, features(scene.now), features(scene.before), around(scene), record(scene)
+            scene.price,
+            scene.is_benchmark,
+            features(scene.now),
+            features(scene.before),
+            market_context(scene),
+            record(scene),
         )
         return getattr(seen, name)
 
@@ -192,23 +197,23 @@ def test_the_macro_mean_counts_only_where_it_is_wanted():
     assert not gate("bearish")(SHORT.but(ema_macro=110.0, ema_fast=103.0, require_macro_alignment=True))
 
 
-@pytest.mark.parametrize(("lead", "long", "short"), [
+@pytest.mark.parametrize(("benchmark", "long", "short"), [
     ("up", YES, NO), ("down", NO, YES), ("level", NO, NO), ("unknown", YES, YES),
 ])  # fmt: skip
-def test_lead(lead, long, short):
-    scene = LONG.but(lead=lead)
-    for free in (scene.but(is_lead=True), scene.but(require_btc_alignment=False)):
-        assert (gate("lead_long")(free), gate("lead_short")(free)) == (YES, YES)
-    assert (gate("lead_long")(scene), gate("lead_short")(scene)) == (long, short)
+def test_lead(benchmark, long, short):
+    scene = LONG.but(benchmark=benchmark)
+    for free in (scene.but(is_benchmark=True), scene.but(require_btc_alignment=False)):
+        assert (gate("benchmark_long")(free), gate("benchmark_short")(free)) == (YES, YES)
+    assert (gate("benchmark_long")(scene), gate("benchmark_short")(scene)) == (long, short)
 
 
 @edges(
-    ("a strong ADX may go against the lead", LONG.but(lead="level"), "adx", 40.0, LAST),
-    ("how strong is a parameter", LONG.but(lead="level"), "btc_adx_override", 30.0, FIRST),
+    ("a strong ADX may go against the lead", LONG.but(benchmark="level"), "adx", 40.0, LAST),
+    ("how strong is a parameter", LONG.but(benchmark="level"), "btc_adx_override", 30.0, FIRST),
 )
 def test_override_of_the_lead(scene, name, edge, answers):
-    assert look(gate("lead_long"), scene, name, edge) == list(answers)
-    assert look(gate("lead_short"), scene, name, edge) == list(answers)
+    assert look(gate("benchmark_long"), scene, name, edge) == list(answers)
+    assert look(gate("benchmark_short"), scene, name, edge) == list(answers)
 
 
 # Columns of the market around: close, fast mean, slow mean; three symbols over two bars, the last without a first bar.
@@ -218,8 +223,8 @@ SLOWS = [[10.0, 20.0, NAN], [10.5, 19.0, 30.0]]
 ROWS = np.array([{"close": 0, "ema_fast": 1, "ema_slow": 2}.get(use.name, 0) for use in mei_alpha.FEATURES])
 
 
-def market_around(closes, fasts, slows, now: int, lead: int) -> tuple[float, ...]:
-    return tuple(mei_alpha.context(np.array([closes, fasts, slows]), ROWS, now, lead, record(LONG)))
+def market_around(closes, fasts, slows, now: int, benchmark: int) -> tuple[float, ...]:
+    return tuple(mei_alpha.context(np.array([closes, fasts, slows]), ROWS, now, benchmark, record(LONG)))
 
 
 def test_breadth_counts_symbols_that_had_a_bar_before():
@@ -260,10 +265,10 @@ def trace_of(scene: Scene) -> dict[str, tuple[float, float, float]]:
     mei_alpha.trace(
         scene.price,
         scene.age,
-        scene.is_lead,
+        scene.is_benchmark,
         features(scene.now),
         features(scene.before),
-        around(scene),
+        market_context(scene),
         record(scene),
         out,
     )
@@ -296,8 +301,8 @@ OPEN_TRACE = {
     "SSF and REEF let a short pass": (0.5, 0, 0),
 }
 SHUT = LONG.but(
-    lead="down", age=199, adx=10.0, bb_ratio=0.5, before_close=50.0, ema_fast=90.0, require_volume_confirmation=True,
-    volume=50.0, adx_slope=-1.0, rsi=44.0, macd_hist=0.0, macd_run=0.0, stoch_k=0.85, reverse_entry_signal=True,
+    benchmark="down", age=199, adx=10.0, bb_ratio=0.5, before_close=50.0, ema_fast=90.0,
+    require_volume_confirmation=True, volume=50.0, adx_slope=-1.0, rsi=44.0, macd_hist=0.0, macd_run=0.0, stoch_k=0.85, reverse_entry_signal=True,
 )  # fmt: skip
 SHUT_TRACE = {
     "warm-up bars": (199, 200, 0),
@@ -326,7 +331,7 @@ SHUT_TRACE = {
 }
 
 
-@pytest.mark.parametrize(("scene", "wanted"), [(LONG.but(lead="up"), OPEN_TRACE), (SHUT, SHUT_TRACE)])
+@pytest.mark.parametrize(("scene", "wanted"), [(LONG.but(benchmark="up"), OPEN_TRACE), (SHUT, SHUT_TRACE)])
 def test_the_trace_says_value_threshold_and_verdict_of_every_gate(scene, wanted):
     shown = trace_of(scene)
     assert list(shown) == list(wanted)

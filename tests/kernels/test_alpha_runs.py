@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from alpha_kit import LONG_FEATURES, SHORT_FEATURES
-from kernel_kit import Case, candle, one, run_engine
+from kernel_kit import Case, candle, one, run_simulation
 from naive import Bar, Rules
 
 from kernels import bind
@@ -43,7 +43,7 @@ def hour(price: float, says: str = "", side: int = 1, **changed: float) -> dict[
 
 @pytest.fixture(scope="module")
 def play():
-    engine = bind.engine("mei_alpha")
+    simulation = bind.simulation("mei_alpha")
 
     def fills(
         *tables: list[dict[str, float]],
@@ -59,7 +59,7 @@ def play():
         columns = np.array([[[row[name] for row in table] for table in tables] for name in NAMES]).transpose(0, 2, 1)
         case = Case(symbols, rules, values, names=list(names))
         given = (np.ascontiguousarray(columns), np.arange(len(NAMES)).reshape(1, 1, -1))
-        outcome = run_engine(engine, mei_alpha, case, given)
+        outcome = run_simulation(simulation, mei_alpha, case, given)
         return [(fill.t, fill.s, fill.reason, round(fill.size, 9), fill.price) for fill in outcome.fills]
 
     return fills

@@ -8,7 +8,7 @@ import naive
 import naive_alpha
 import numpy as np
 import pytest
-from kernel_kit import Case, Outcome, assert_same, run_engine, twin_of
+from kernel_kit import Case, Outcome, assert_same, run_simulation, twin_of
 from naive_alpha import Alpha, Context, Look, Memory, Sight
 from random_markets import BOLD, SHAPES, on_clock, random_case
 
@@ -53,8 +53,8 @@ def sight(price: float = 100.0, **changed: float) -> Sight:
 
 
 @pytest.fixture(scope="module")
-def alpha_engine() -> ModuleType:
-    return bind.engine("mei_alpha")
+def alpha_simulation() -> ModuleType:
+    return bind.simulation("mei_alpha")
 
 
 def short(values):
@@ -68,7 +68,7 @@ def twin(case: Case) -> tuple[Outcome, Alpha]:
 
 
 def test_the_twin_enters_a_trend_as_the_page_says():
-    told = naive_alpha.signal(DEFAULTS, sight(), NOWHERE, is_lead=False)
+    told = naive_alpha.signal(DEFAULTS, sight(), NOWHERE, is_benchmark=False)
     assert (told.side, told.tier, told.threshold, told.passes, told.mode) == (1, 2, 22.0, True, "trend")
     assert naive_alpha.rsi_limit(DEFAULTS, CALM, 1.0) == 54.0  # halfway between ADX 22 and 40
     assert naive_alpha.entry_margin(DEFAULTS, sight(), 2, 10_000.0) == 232.5  # 300 * 31 / 40
@@ -89,7 +89,7 @@ def test_the_twin_enters_a_trend_as_the_page_says():
     ids=" ".join,
 )
 def test_the_twin_stays_out_where_a_gate_is_shut(changed):
-    assert naive_alpha.signal(DEFAULTS, sight(**changed), NOWHERE, is_lead=False) is None
+    assert naive_alpha.signal(DEFAULTS, sight(**changed), NOWHERE, is_benchmark=False) is None
 
 
 def test_the_twin_trails_arms_and_takes_a_part():
@@ -107,7 +107,7 @@ def test_the_twin_trails_arms_and_takes_a_part():
     ]
 
 
-def compared(alpha_engine, seeds):
+def compared(alpha_simulation, seeds):
     """Compare random books with their twins; how often each reason and mode occurred, and on which clocks."""
     reasons, modes, clocks = collections.Counter(), collections.Counter(), set()
     bold = {path: value for path, value in BOLD.items() if path in PATHS}
@@ -117,7 +117,7 @@ def compared(alpha_engine, seeds):
         if seed % 5 == 0:
             case = replace(case, values={**case.values, **bold})
         theirs, alpha = twin(case)
-        assert_same(run_engine(alpha_engine, mei_alpha, case, tile=int(rng.choice([1, 7, 64]))), theirs)
+        assert_same(run_simulation(alpha_simulation, mei_alpha, case, tile=int(rng.choice([1, 7, 64]))), theirs)
         reasons.update(fill.reason for fill in theirs.fills)
         modes.update(told.mode for told in alpha.heard.values() if told)
         clocks.update([case.clock] if theirs.fills else [])
@@ -127,18 +127,18 @@ def compared(alpha_engine, seeds):
 EVERY_REASON = {*mei_alpha.EXITS, *REASONS} - {"stop", "target"}
 
 
-def test_random_books_equal_their_twins(alpha_engine):
+def test_random_books_equal_their_twins(alpha_simulation):
     """Most reasons to book must have occurred, and every mode, or the comparison says little."""
-    reasons, modes, clocks = compared(alpha_engine, SEEDS)
+    reasons, modes, clocks = compared(alpha_simulation, SEEDS)
     assert set(modes) == set(naive_alpha.MODES)
     assert len(EVERY_REASON & set(reasons)) > 0.7 * len(EVERY_REASON)
     assert len(clocks) == 5
 
 
 @pytest.mark.long
-def test_many_random_books_equal_their_twins(alpha_engine):
+def test_many_random_books_equal_their_twins(alpha_simulation):
     """Every mode, every exit and every reason to book must have occurred."""
-    reasons, modes, clocks = compared(alpha_engine, MORE_SEEDS)
+    reasons, modes, clocks = compared(alpha_simulation, MORE_SEEDS)
     assert set(modes) == set(naive_alpha.MODES)
     assert set(reasons) >= EVERY_REASON
     assert min(reasons.values()) >= 5
@@ -147,13 +147,13 @@ def test_many_random_books_equal_their_twins(alpha_engine):
 
 @pytest.mark.parametrize("seeds", [SEEDS_BY_SHAPE, pytest.param(MORE_SEEDS_BY_SHAPE, marks=pytest.mark.long)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_adversarial_books_equal_their_twins(alpha_engine, shape, seeds):
+def test_adversarial_books_equal_their_twins(alpha_simulation, shape, seeds):
     for seed in range(seeds):
         case = random_case(np.random.default_rng(seed), mei_alpha.PARAMETERS, shape)
-        assert_same(run_engine(alpha_engine, mei_alpha, case), twin(case)[0])
+        assert_same(run_simulation(alpha_simulation, mei_alpha, case), twin(case)[0])
 
 
-def test_a_decision_knows_nothing_that_comes_later(alpha_engine):
+def test_a_decision_knows_nothing_that_comes_later(alpha_simulation):
     """Other bars after t change no fill and no equity up to t, whatever the intervals."""
     told = 0
     for seed in range(LATER_SEEDS):
@@ -168,8 +168,8 @@ def test_a_decision_knows_nothing_that_comes_later(alpha_engine):
                 row for row, bar in enumerate(symbol.main_bars) if bar is None and (row + 1) * case.clock.per_main <= t
             }
             symbols.append(on_clock(replace(symbol, bars=bars), case.clock, lost))
-        before = run_engine(alpha_engine, mei_alpha, case)
-        after = run_engine(alpha_engine, mei_alpha, replace(case, symbols=symbols))
+        before = run_simulation(alpha_simulation, mei_alpha, case)
+        after = run_simulation(alpha_simulation, mei_alpha, replace(case, symbols=symbols))
         fills = [fill for fill in before.fills if fill.t < t]
         assert fills == [fill for fill in after.fills if fill.t < t]
         assert before.equity[: t - case.first] == after.equity[: t - case.first]

@@ -58,11 +58,13 @@ def test_size_is_a_fraction_of_equity_or_a_number_of_coins(changed, most, wanted
 
 @pytest.mark.parametrize(("side", "stop", "target"), [(1.0, 94.0, 108.0), (-1.0, 106.0, 92.0)])
 def test_stop_and_target_hang_on_the_price_paid(side, stop, target):
-    slot = blank_book((), 1, 1, tile=1, log_rows=0, steps=0).slots[0, 0]
-    slot.note_a, slot.note_b, slot.note_c = ema_cross.plan(1, 99.0, ABOVE, params(sl_atr_mult=1.5, tp_atr_mult=2.0))
-    assert (slot.note_a, slot.note_b, slot.note_c) == (6.0, 8.0, 0.0)
-    ema_cross.begin(slot, side, 100.0)
-    assert (slot.stop, slot.target) == (stop, target)
+    position = blank_book((), 1, 1, tile=1, log_rows=0, steps=0).positions[0, 0]
+    position.note_a, position.note_b, position.note_c = ema_cross.plan(
+        1, 99.0, ABOVE, params(sl_atr_mult=1.5, tp_atr_mult=2.0)
+    )
+    assert (position.note_a, position.note_b, position.note_c) == (6.0, 8.0, 0.0)
+    ema_cross.begin(position, side, 100.0)
+    assert (position.stop, position.target) == (stop, target)
 
 
 @pytest.mark.parametrize(

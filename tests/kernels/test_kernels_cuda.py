@@ -16,7 +16,7 @@ import pytest
 
 from kernels.cuda import build
 from kernels.cuda.layout import KERNELS, arguments_of, types_of, words_of
-from kernels.cuda.manifest import Unfit, read
+from kernels.cuda.manifest import CudaUnavailable, read
 from kernels.strategies import load
 from mei_pipeline.cli import main
 
@@ -30,8 +30,8 @@ ROUNDED = re.compile(r"\b(?:mul|add|sub|div|sqrt|rcp)\.rn\.f64\b")
 ARITHMETIC = re.compile(r"\b(?:fma|mad|mul|add|sub|div|sqrt|rcp|rsqrt)(?:\.\w+)*\.f64\b")
 
 MOST_REGISTERS = {
-    "ema_cross": {"start": 48, "look": 56, "calm": 32, "move": 168},
-    "mei_alpha": {"start": 48, "look": 128, "calm": 32, "move": 168},
+    "ema_cross": {"start": 48, "signals": 56, "idle": 32, "advance": 168},
+    "mei_alpha": {"start": 48, "signals": 128, "idle": 32, "advance": 168},
 }
 """168 is what three blocks of 128 threads leave to each on a multiprocessor."""
 
@@ -72,7 +72,7 @@ def test_registers_and_memory_are_as_written_down(built, name):
     for kernel, figures in read(built / f"{name}.{ARCH}").kernels.items():
         assert 0 < figures.registers <= MOST_REGISTERS[name][kernel]
         assert (figures.spill_stores_bytes, figures.spill_loads_bytes) == (0, 0)
-        assert figures.stack_bytes == (LOCAL_BYTES[name] if kernel == "move" else 0)
+        assert figures.stack_bytes == (LOCAL_BYTES[name] if kernel == "advance" else 0)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -88,7 +88,7 @@ def test_what_is_handed_over_is_what_the_code_takes(built, name):
 
 
 def test_an_array_of_the_gpu_has_the_fields_of_one_of_the_cpu():
-    with build.compiler(H200) as cuda:
+    with build.cuda_compiler(H200) as cuda:
         manager = cuda.descriptor.cuda_target.target_context.data_model_manager
         for axes in (1, 2, 3):
             array = numba.types.Array(numba.types.float64, axes, "C")
@@ -113,13 +113,13 @@ def test_the_manifest_says_what_made_it(built):
 
 @pytest.mark.parametrize("arch", ["sm_50", "sm_999"])
 def test_an_architecture_that_no_compiler_knows_is_refused(tmp_path, arch):
-    with pytest.raises(Unfit, match=arch):
+    with pytest.raises(CudaUnavailable, match=arch):
         build.build("ema_cross", arch, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_signatures_are_of_the_strategy():
-    with build.compiler(H200) as cuda:
+    with build.cuda_compiler(H200) as cuda:
         threads = build.bind("ema_cross", cuda, "signatures")
     for name in KERNELS:
         kernel = getattr(threads, name)
@@ -135,8 +135,8 @@ def product_and_sum(out, a, b, c):
 
 def test_without_the_option_the_compiler_fuses_and_with_it_not():
     signature = tuple(map(numba.typeof, (np.zeros(1), 1.0, 1.0, 1.0)))
-    with build.compiler(H200) as cuda:
-        code = build.compiled(cuda, product_and_sum, signature, H200, "unfused")
+    with build.cuda_compiler(H200) as cuda:
+        code = build.compile_kernel(cuda, product_and_sum, signature, H200, "unfused")
     assert set(ARITHMETIC.findall(code)) == {"mul.rn.f64", "add.rn.f64"}
     fused, _ = cuda.compile(product_and_sum, signature, device=False, abi="numba", cc=H200)  # what was put in is out
     assert "fma.rn.f64" in fused

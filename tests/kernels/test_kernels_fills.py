@@ -27,33 +27,35 @@ def one(dtype, **fields):
 def held(size, *, cash=1000.0, log_rows=0, symbols=1):
     """A book with `size` coins of symbol 0, opened at 100 without a fee; the stop is at 90, the target at 120."""
     book = blank_book((), 1, symbols, tile=8, log_rows=log_rows, steps=0)
-    account, slot = book.accounts[0], book.slots[0, 0]
+    account, position = book.accounts[0], book.positions[0, 0]
     account.cash = account.equity = account.peak = cash
-    increase(account, slot, 1.0, 0, size, 100.0, 0.0, 10.0)
-    slot["stop"], slot["target"] = 90.0, 120.0
-    slot["exited_long"] = slot["exited_short"] = math.nan
+    increase(account, position, 1.0, 0, size, 100.0, 0.0, 10.0)
+    position["stop"], position["target"] = 90.0, 120.0
+    position["exited_long"] = position["exited_short"] = math.nan
     book.active[0, :symbols] = range(symbols)
     account.active = symbols
-    return SimpleNamespace(book=book, account=account, slot=slot)
+    return SimpleNamespace(book=book, account=account, position=position)
 
 
 @pytest.mark.parametrize("size", [1.0, -1.0, 3.0])
 @pytest.mark.parametrize("reason", [TARGETED, SIGNAL])
 def test_a_close_is_logged_without_a_signal_and_only_an_exit_is_remembered(size, reason):
     at = held(size, log_rows=1)
-    at.slot["close_frac"], at.slot["open_code"] = 1.0, 7.0
-    fills.close(at.account, at.slot, one(SYMBOL, lots=1.0), one(MODEL), 5, 0, 1.0, 110.0, reason, INSIDE, at.book.log)
+    at.position["close_frac"], at.position["open_code"] = 1.0, 7.0
+    fills.close(
+        at.account, at.position, one(SYMBOL, lots=1.0), one(MODEL), 5, 0, 1.0, 110.0, reason, INSIDE, at.book.log
+    )
     row = at.book.log[0]
-    assert (float(at.slot["size"]), float(at.slot["close_frac"]), float(row["size"])) == (0.0, 0.0, -size)
+    assert (float(at.position["size"]), float(at.position["close_frac"]), float(row["size"])) == (0.0, 0.0, -size)
     assert (float(row["code"]), float(row["price"]), float(row["reason"])) == (0.0, 110.0, reason)
-    left = [float(at.slot[name]) for name in ("exited_long", "exited_short")]
+    left = [float(at.position[name]) for name in ("exited_long", "exited_short")]
     assert left[0 if size > 0.0 else 1] == 5.0 if reason != SIGNAL else math.isnan(left[0] + left[1])
     assert math.isnan(left[1 if size > 0.0 else 0])
 
 
 @pytest.mark.parametrize(("size", "price"), [(1.0, 95.0), (0.5, 95.0), (-1.0, 105.0), (-0.5, 105.0)])
 def test_the_worst_price_of_a_bar(size, price):
-    bar = one(BAR, low=95.0, high=105.0, mark=101.0)
+    bar = one(BAR, low=95.0, high=105.0, last_price=101.0)
     assert path.adverse_price(bar, size) == price
     bar["age"] = -1.0
     assert path.adverse_price(bar, size) == 101.0
@@ -62,36 +64,40 @@ def test_the_worst_price_of_a_bar(size, price):
 @pytest.mark.parametrize("size", [1.0, -1.0, 2.5])
 def test_liquidation_leaves_nothing_however_small(size):
     at = held(size, log_rows=1)
-    at.slot["open_size"] = 1.0
+    at.position["open_size"] = 1.0
     bars = np.zeros(1, BAR)
     bars["low"], bars["high"] = 95.0, 105.0
     symbols = np.ones(1, SYMBOL)
-    book = at.account, at.book.slots[0], at.book.active[0], bars, symbols
+    book = at.account, at.book.positions[0], at.book.active[0], bars, symbols
     liquidation.liquidate(*book, one(MODEL), 4, 1.0, INSIDE, at.book.log)
-    assert (float(at.slot["size"]), float(at.slot["open_size"]), float(at.account.liquidations)) == (0.0, 0.0, 1.0)
+    assert (float(at.position["size"]), float(at.position["open_size"]), float(at.account.liquidations)) == (
+        0.0,
+        0.0,
+        1.0,
+    )
     assert float(at.book.log[0]["reason"]) == LIQUIDATED
 
 
-QUIET = {"open": 100.0, "high": 104.0, "low": 96.0, "close": 100.0, "mark": 101.0, "age": 0.0}
+NO_SIGNAL = {"open": 100.0, "high": 104.0, "low": 96.0, "close": 100.0, "last_price": 101.0, "age": 0.0}
 
 
 def coasted(size, *bars, cash=1000.0, maintenance=0.0, intrabar=1):
     """How far a book coasts through a quiet bar, these, and a quiet one again; it begins at the first."""
     at = held(size, cash=cash)
     if size < 0.0:
-        at.slot["stop"], at.slot["target"] = 120.0, 80.0
+        at.position["stop"], at.position["target"] = 120.0, 80.0
     tile = np.zeros((len(bars) + 2, 1), BAR)
     for place, changes in enumerate(({}, *bars, {})):
-        for name, value in (QUIET | changes).items():
+        for name, value in (NO_SIGNAL | changes).items():
             tile[place, 0][name] = value
     symbol, model = one(SYMBOL, lots=1.0, maintenance_frac=maintenance), one(MODEL, intrabar=intrabar)
-    return fills.coast(at.account, at.slot, symbol, model, tile, 0, 0, len(tile)), at
+    return fills.fast_forward(at.account, at.position, symbol, model, tile, 0, 0, len(tile)), at
 
 
 @pytest.mark.parametrize("size", [1.0, -1.0, 2.0])
 @pytest.mark.parametrize("intrabar", [0, 1])
 def test_a_book_coasts_through_what_is_quiet_and_only_marks(size, intrabar):
-    taken, at = coasted(size, {"mark": 103.0, "age": 3.0}, {"mark": 98.0}, intrabar=intrabar)
+    taken, at = coasted(size, {"last_price": 103.0, "age": 3.0}, {"last_price": 98.0}, intrabar=intrabar)
     assert taken == 4
     values = [1000.0 + size * (mark - 100.0) for mark in (101.0, 103.0, 98.0, 101.0)]
     peaks = np.maximum.accumulate([1000.0, *values])[1:]
@@ -141,42 +147,42 @@ def test_it_stops_before_a_bar_at_whose_worst_price_equity_is_below_maintenance(
     assert coasted(size, worst, cash=enough - 1.0, **asked)[0] == 1
 
 
-def fitted(wanted, room, *, price=10.0, lots=1.0, least=0.0, venue=0.0, shrinks=True, bump=0.0):
+def fit_order(wanted, room, *, price=10.0, lots=1.0, least=0.0, venue=0.0, shrinks=True, bump=0.0):
     """Coins, USD and the verdict of an order at leverage 1."""
     symbol = one(SYMBOL, lots=lots, min_notional_usd=venue)
     params = one(PARAMS, min_notional_usd=least, bump_to_min_notional=bump)
-    return fills.fitted(wanted, price, 1.0, room, shrinks, symbol, one(MODEL), params)
+    return fills.fit_order(wanted, price, 1.0, room, shrinks, symbol, one(MODEL), params)
 
 
 @pytest.mark.parametrize(
     ("room", "coins"), [(100.0, 5.0), (50.0, 5.0), (49.0, 4.0), (10.0, 1.0), (9.0, 0.0), (0.5, 0.0), (0.0, 0.0)]
 )
 def test_an_order_shrinks_to_whole_lots_of_what_is_left(room, coins):
-    assert fitted(5.5, room)[0] == coins
+    assert fit_order(5.5, room)[0] == coins
 
 
 def test_an_order_shrinks_into_the_least_room():
     """Less than a USD is left, which is enough for small lots."""
-    assert fitted(1.0, 0.5, lots=100.0)[0] == 0.05
+    assert fit_order(1.0, 0.5, lots=100.0)[0] == 0.05
 
 
 def test_with_nothing_left_it_is_margin_that_is_missing():
-    assert fitted(5.0, 0.0)[1:] == (50.0, NO_MARGIN)
-    assert fitted(5.0, 49.0, shrinks=False) == (0.0, 50.0, NO_MARGIN)
-    assert fitted(0.4, 100.0)[2] == TOO_SMALL
+    assert fit_order(5.0, 0.0)[1:] == (50.0, NO_MARGIN)
+    assert fit_order(5.0, 49.0, shrinks=False) == (0.0, 50.0, NO_MARGIN)
+    assert fit_order(0.4, 100.0)[2] == TOO_SMALL
 
 
 def test_no_number_of_coins_is_no_order():
     symbol, model = one(SYMBOL, lots=1.0), one(MODEL, fee=0.001)
-    found = fills.fitted(math.inf, 10.0, 1.0, 100.0, False, symbol, model, one(PARAMS))  # noqa: FBT003 - by position in compiled code
+    found = fills.fit_order(math.inf, 10.0, 1.0, 100.0, False, symbol, model, one(PARAMS))  # noqa: FBT003 - by position in compiled code
     assert found == (0.0, math.inf, TOO_SMALL)
 
 
 @pytest.mark.parametrize(("least", "venue"), [(30.0, 0.0), (0.0, 30.0), (30.0, 20.0), (20.0, 30.0)])
 def test_the_greater_of_both_least_notionals_counts(least, venue):
-    assert fitted(2.0, 100.0, least=least, venue=venue)[0] == 0.0
-    assert fitted(3.0, 100.0, least=least, venue=venue)[0] == 3.0
-    assert fitted(2.0, 100.0, least=least, venue=venue, bump=1.0)[:2] == (3.0, 30.0)
+    assert fit_order(2.0, 100.0, least=least, venue=venue)[0] == 0.0
+    assert fit_order(3.0, 100.0, least=least, venue=venue)[0] == 3.0
+    assert fit_order(2.0, 100.0, least=least, venue=venue, bump=1.0)[:2] == (3.0, 30.0)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +197,7 @@ def test_the_greater_of_both_least_notionals_counts(least, venue):
     ],
 )
 def test_only_what_is_below_the_least_is_raised_to_it(wanted, price, coins):
-    assert fitted(wanted, 1000.0, price=price, least=30.0, bump=1.0)[0] == coins
+    assert fit_order(wanted, 1000.0, price=price, least=30.0, bump=1.0)[0] == coins
 
 
 def test_lots_that_round_to_just_below_the_least_get_one_more():
@@ -206,7 +212,7 @@ def test_lots_that_round_to_just_below_the_least_get_one_more():
             break
     else:
         pytest.fail("no such price")
-    coins, need, _ = fitted(0.01, 1e6, price=price, lots=lots, least=least, bump=1.0)
+    coins, need, _ = fit_order(0.01, 1e6, price=price, lots=lots, least=least, bump=1.0)
     assert coins == (count + 1) / lots
     assert need == coins * price
 
@@ -214,28 +220,28 @@ def test_lots_that_round_to_just_below_the_least_get_one_more():
 def test_a_waiting_order_holds_a_place_where_nothing_is_held_and_the_money_beyond_what_is():
     at = held(2.0, symbols=3)
     bars = np.zeros(3, BAR)
-    bars["mark"] = 10.0
-    slots, active = at.book.slots[0], at.book.active[0]
+    bars["last_price"] = 10.0
+    positions, active = at.book.positions[0], at.book.active[0]
 
-    def reserved(s, **order):
-        for each in slots:
+    def reserved_by_orders(s, **order):
+        for each in positions:
             each["open_size"] = 0.0
-        slots[s]["open_leverage"] = 1.0
+        positions[s]["open_leverage"] = 1.0
         for name, value in order.items():
-            slots[s][name] = value
-        return fills.reserved(at.account, slots, active, bars, one(MODEL))
+            positions[s][name] = value
+        return fills.reserved_by_orders(at.account, positions, active, bars, one(MODEL))
 
-    assert reserved(0) == (0.0, 0.0)
-    assert reserved(1, open_size=1.0) == (10.0, 1.0)
-    assert reserved(1, open_size=-4.0) == (40.0, 1.0)
+    assert reserved_by_orders(0) == (0.0, 0.0)
+    assert reserved_by_orders(1, open_size=1.0) == (10.0, 1.0)
+    assert reserved_by_orders(1, open_size=-4.0) == (40.0, 1.0)
     # A reversal holds what it needs beyond the margin that it sets free, an addition all that it needs.
-    assert float(at.slot["margin"]) == 20.0
-    assert reserved(0, open_size=-5.0, open_adds=0.0) == (30.0, 0.0)
-    assert reserved(0, open_size=-1.0, open_adds=0.0) == (0.0, 0.0)
-    assert reserved(0, open_size=5.0, open_adds=1.0) == (50.0, 0.0)
-    slots[2]["size"] = 1.0
-    assert reserved(2, open_size=1.0, open_adds=1.0) == (10.0, 0.0)
-    assert reserved(2, open_size=0.05, open_adds=1.0) == (0.5, 0.0)
+    assert float(at.position["margin"]) == 20.0
+    assert reserved_by_orders(0, open_size=-5.0, open_adds=0.0) == (30.0, 0.0)
+    assert reserved_by_orders(0, open_size=-1.0, open_adds=0.0) == (0.0, 0.0)
+    assert reserved_by_orders(0, open_size=5.0, open_adds=1.0) == (50.0, 0.0)
+    positions[2]["size"] = 1.0
+    assert reserved_by_orders(2, open_size=1.0, open_adds=1.0) == (10.0, 0.0)
+    assert reserved_by_orders(2, open_size=0.05, open_adds=1.0) == (0.5, 0.0)
 
 
 def test_what_is_worth_just_the_least_is_not_raised():
@@ -247,7 +253,7 @@ def test_what_is_worth_just_the_least_is_not_raised():
             break
     else:
         pytest.fail("no such price")
-    assert fitted(coins, 1e6, price=price, lots=lots, least=coins * price, bump=1.0)[0] == coins
+    assert fit_order(coins, 1e6, price=price, lots=lots, least=coins * price, bump=1.0)[0] == coins
 
 
 def test_what_needs_just_what_is_left_does_not_shrink():
@@ -259,4 +265,4 @@ def test_what_needs_just_what_is_left_does_not_shrink():
             break
     else:
         pytest.fail("no such wish")
-    assert fitted(wanted, coins * price, price=price, lots=lots)[0] == coins
+    assert fit_order(wanted, coins * price, price=price, lots=lots)[0] == coins

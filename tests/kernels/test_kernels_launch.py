@@ -10,9 +10,9 @@ import pytest
 from gpu_kit import FakeCupy, write_kernels
 from kernel_kit import Inputs
 
-from kernels.cuda.launch import Card, Job, NoMemory, Stopped, through, tile_steps
-from kernels.cuda.layout import Array, Sizes, batch_arrays, packed, places, words_of
-from kernels.cuda.manifest import MANIFEST, Unfit, capability_of, read, runs_on
+from kernels.cuda.launch import CudaDevice, CudaJob, DeviceMemoryFull, LaunchStopped, run_tiles, tile_steps
+from kernels.cuda.layout import ArrayLayout, LayoutSizes, batch_arrays, offsets_of, pack_array, words_of
+from kernels.cuda.manifest import MANIFEST, CudaUnavailable, capability_of, read, runs_on
 from kernels.cuda.status import KINDS, STATUSES, kind_of
 from kernels.ledger import ACCOUNT
 from kernels.strategies import load
@@ -29,7 +29,7 @@ class Work(NamedTuple):
     """A market, combos, and what the engine of this processor makes of them."""
 
     inputs: Inputs
-    job: Job
+    job: CudaJob
     expected: cuda_kit.Told
 
 
@@ -39,11 +39,11 @@ def work_of(seed: int, times: int = 1) -> Work:
     expected = cuda_kit.on_processor(NAME, case, inputs, last)
     assert expected.accounts[:, ACCOUNT.names.index("fills")].any()  # else equal results say nothing
     which = np.repeat(np.arange(cuda_kit.COMBOS), times)
-    job = Job(
-        inputs.entry_of[which],
+    job = CudaJob(
+        inputs.signal_group_of[which],
         inputs.params[which],
-        inputs.entries,
-        inputs.rows,
+        inputs.signal_params,
+        inputs.column_of,
         case.first,
         last,
         case.rules.initial_usd,
@@ -69,13 +69,13 @@ def plenty() -> Work:
     return work_of(SINGLE, TIMES)
 
 
-def card_of(cupy: FakeCupy, folder: Path, inputs) -> Card:
-    card = Card(cupy, load(NAME), read(folder), folder)
+def card_of(cupy: FakeCupy, folder: Path, inputs) -> CudaDevice:
+    card = CudaDevice(cupy, load(NAME), read(folder), folder)
     card.load(inputs.market, inputs.symbols, inputs.models, inputs.columns)
     return card
 
 
-def equal(card: Card, work: Work) -> bool:
+def equal(card: CudaDevice, work: Work) -> bool:
     return cuda_kit.same(cuda_kit.told(*card.run(work.job)), work.expected)
 
 
@@ -89,8 +89,8 @@ def bytes_of(combos: int, work: Work) -> int:
     symbols = work.inputs.market.close.shape[1]
     sets = min(combos, cuda_kit.SETS)
     tile = min(tile_steps(sets, symbols), work.job.last - work.job.first)
-    _, groups, features = work.inputs.rows.shape
-    return places(batch_arrays(load(NAME), Sizes(combos, sets, tile, symbols, groups, features)))[1]
+    _, groups, features = work.inputs.column_of.shape
+    return offsets_of(batch_arrays(load(NAME), LayoutSizes(combos, sets, tile, symbols, groups, features)))[1]
 
 
 def test_a_card_does_what_the_processor_does(book, kernels_folder):
@@ -98,9 +98,9 @@ def test_a_card_does_what_the_processor_does(book, kernels_folder):
     card = card_of(cupy, kernels_folder, book.inputs)
     kept = cupy.kept()
     assert equal(card, book)
-    assert card.batch == len(book.job.entry_of)
+    assert card.batch == len(book.job.signal_group_of)
     assert cupy.kept() == kept  # a batch leaves nothing behind
-    assert {name for name, _ in cupy.launches} == {"start", "look", "calm", "move"}
+    assert {name for name, _ in cupy.launches} == {"start", "signals", "idle", "advance"}
     assert equal(card, book)
 
 
@@ -110,9 +110,9 @@ def test_results_depend_neither_on_the_batch_nor_on_the_tile(book, kernels_folde
     card = card_of(cupy, kernels_folder, book.inputs)
     card.most, card.tile_bytes = most, tile_bytes
     assert equal(card, book)
-    batches = -(-len(book.job.entry_of) // most)
+    batches = -(-len(book.job.signal_group_of) // most)
     assert starts(cupy) == batches
-    assert len([name for name, _ in cupy.launches if name == "move"]) == batches * (2 if tile_bytes == 1 else 1)
+    assert len([name for name, _ in cupy.launches if name == "advance"]) == batches * (2 if tile_bytes == 1 else 1)
 
 
 def test_every_batch_comes_back_in_one_copy_through_buffers_that_stay(book, kernels_folder):
@@ -129,10 +129,10 @@ def test_every_batch_comes_back_in_one_copy_through_buffers_that_stay(book, kern
 def test_the_size_of_a_batch_follows_each_job(plenty, kernels_folder):
     cupy = FakeCupy()
     card = card_of(cupy, kernels_folder, plenty.inputs)
-    one = Job(*(array[:1] for array in plenty.job[:2]), *plenty.job[2:])
+    one = CudaJob(*(array[:1] for array in plenty.job[:2]), *plenty.job[2:])
     card.run(one._replace(last=one.first))  # as a sweep gets ready
     assert equal(card, plenty)
-    assert (card.batch, starts(cupy)) == (len(plenty.job.entry_of), 2)
+    assert (card.batch, starts(cupy)) == (len(plenty.job.signal_group_of), 2)
 
 
 def test_batches_fit_the_memory_that_is_free_two_at_a_time(plenty, kernels_folder):
@@ -169,19 +169,19 @@ def test_a_card_without_room_for_a_warp_is_refused(plenty, kernels_folder):
     cupy = FakeCupy()
     card = card_of(cupy, kernels_folder, plenty.inputs)
     cupy.said_free, cupy.capacity = gpu_kit.GIB, cupy.kept() + bytes_of(16, plenty)
-    with pytest.raises(NoMemory, match="32 combos at once do not fit"):
+    with pytest.raises(DeviceMemoryFull, match="32 combos at once do not fit"):
         card.run(plenty.job)
 
 
 def test_bars_that_do_not_fit_are_refused(book, kernels_folder):
     cupy = FakeCupy(capacity=1000)
-    with pytest.raises(NoMemory, match=r"bars and features, .* MiB, do not fit"):
+    with pytest.raises(DeviceMemoryFull, match=r"bars and features, .* MiB, do not fit"):
         card_of(cupy, kernels_folder, book.inputs)
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["once", "from then on"])
 def test_memory_may_lack_at_any_place(plenty, kernels_folder, again):
-    few = Job(*(array[:: TIMES // 2] for array in plenty.job[:2]), *plenty.job[2:])
+    few = CudaJob(*(array[:: TIMES // 2] for array in plenty.job[:2]), *plenty.job[2:])
     job = few._replace(last=few.first + 2)
     cupy = FakeCupy()
     card = card_of(cupy, kernels_folder, plenty.inputs)
@@ -197,7 +197,7 @@ def test_memory_may_lack_at_any_place(plenty, kernels_folder, again):
         cupy.fails = range(start, start + 10**6) if again else range(start, start + 1)
         try:
             assert cuda_kit.same(cuda_kit.told(*card.run(job)), expected), place
-        except NoMemory:
+        except DeviceMemoryFull:
             refused += 1
         assert cupy.kept() == kept, place
         cupy.fails = range(0)
@@ -225,9 +225,9 @@ def test_a_run_stops_between_tiles(book, kernels_folder):
     card = card_of(cupy, kernels_folder, book.inputs)
     kept = cupy.kept()
     card.most, card.tile_bytes = 3, 1
-    with pytest.raises(Stopped):
+    with pytest.raises(LaunchStopped):
         card.run(book.job, lambda: len(cupy.launches) > 7)  # seven are the two tiles of the first batch
-    assert len([name for name, _ in cupy.launches if name == "move"]) == 3
+    assert len([name for name, _ in cupy.launches if name == "advance"]) == 3
     assert cupy.kept() == kept
     assert equal(card, book)
 
@@ -253,9 +253,9 @@ def test_the_time_of_each_kernel_is_measured_when_asked_for(book, kernels_folder
     card = card_of(FakeCupy(), kernels_folder, book.inputs)
     card.spent_ms = {}
     assert equal(card, book)
-    assert list(card.spent_ms) == ["start", "look", "calm", "move"]
+    assert list(card.spent_ms) == ["start", "signals", "idle", "advance"]
     assert min(card.spent_ms.values()) > 0.0
-    assert card.spent_ms["move"] > card.spent_ms["calm"]
+    assert card.spent_ms["advance"] > card.spent_ms["idle"]
 
 
 def test_every_status_has_one_class():
@@ -279,46 +279,46 @@ def test_no_step_leaves_fresh_accounts(book, kernels_folder):
 def test_kernels_of_other_records_are_refused(tmp_path):
     other = write_kernels(tmp_path, NAME)
     (other / MANIFEST).write_text((other / MANIFEST).read_text().replace("bars_held@", "bars_kept@"))
-    with pytest.raises(Unfit, match="other records than this version's: accounts"):
-        Card(FakeCupy(), load(NAME), read(other), other)
+    with pytest.raises(CudaUnavailable, match="other records than this version's: accounts"):
+        CudaDevice(FakeCupy(), load(NAME), read(other), other)
 
 
 def test_tiles_cover_all_steps_once():
     seen = []
-    sizes = Sizes(7, 2, 10, 3, 1, 1)
-    ends = list(through(lambda *call: seen.append(call), sizes, 5, 32, 1.0))
+    sizes = LayoutSizes(7, 2, 10, 3, 1, 1)
+    ends = list(run_tiles(lambda *call: seen.append(call), sizes, 5, 32, 1.0))
     assert ends == [15, 25, 32]
     assert seen[0] == ("start", 7, {"usd": 1.0})
     assert seen[1:4] == [
-        ("look", 20, {"first": 5, "count": 10, "version": 0}),
-        ("calm", 2, {"first": 5, "count": 10, "version": 0}),
-        ("move", 7, {"first": 5, "count": 10, "version": 0}),
+        ("signals", 20, {"first": 5, "count": 10, "version": 0}),
+        ("idle", 2, {"first": 5, "count": 10, "version": 0}),
+        ("advance", 7, {"first": 5, "count": 10, "version": 0}),
     ]
-    assert seen[-3] == ("look", 14, {"first": 25, "count": 7, "version": 0})
+    assert seen[-3] == ("signals", 14, {"first": 25, "count": 7, "version": 0})
 
 
 def test_a_tile_ends_where_the_terms_of_the_venue_change():
     seen = []
-    sizes = Sizes(7, 2, 10, 3, 1, 1, versions=4)
-    assert list(through(lambda *call: seen.append(call), sizes, 5, 32, 1.0, [0, 3, 15, 18])) == [15, 18, 28, 32]
-    moves = [scalars["version"] for name, _, scalars in seen if name == "move"]
+    sizes = LayoutSizes(7, 2, 10, 3, 1, 1, versions=4)
+    assert list(run_tiles(lambda *call: seen.append(call), sizes, 5, 32, 1.0, [0, 3, 15, 18])) == [15, 18, 28, 32]
+    moves = [scalars["version"] for name, _, scalars in seen if name == "advance"]
     assert moves == [1, 2, 3, 3]
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 3, 4)])
 def test_an_array_lies_as_numpy_lays_it(shape, order):
-    array = Array(np.dtype(np.int16), shape, order)
+    array = ArrayLayout(np.dtype(np.int16), shape, order)
     twin = np.zeros(shape, np.int16, order=order)
     assert (array.strides, array.nbytes) == (twin.strides, twin.nbytes)
-    words = packed(words_of(array.type), array, 4096)
+    words = pack_array(words_of(array.type), array, 4096)
     assert words == [0, 0, twin.size, 2, 4096, *shape, *twin.strides]
     assert {type(word) for word in words} == {np.int64}
 
 
 def test_arrays_have_places_of_their_own():
-    arrays = batch_arrays(load(NAME), Sizes(33, 2, 7, 3, 1, 3))
-    found, length = places(arrays)
+    arrays = batch_arrays(load(NAME), LayoutSizes(33, 2, 7, 3, 1, 3))
+    found, length = offsets_of(arrays)
     ends = [found[name] + array.nbytes for name, array in arrays.items()]
     starts = [*found.values(), length]
     assert all(end <= start for end, start in zip(ends, starts[1:], strict=True))
@@ -328,7 +328,7 @@ def test_arrays_have_places_of_their_own():
 def test_an_architecture_runs_on_its_own_major_version_only():
     assert capability_of("sm_120") == (12, 0)
     assert [runs_on("sm_86", each) for each in ((8, 6), (8, 9), (8, 0), (9, 0))] == [True, True, False, False]
-    with pytest.raises(Unfit, match="'sm90' is no architecture"):
+    with pytest.raises(CudaUnavailable, match="'sm90' is no architecture"):
         capability_of("sm90")
 
 
@@ -338,12 +338,12 @@ def test_an_architecture_runs_on_its_own_major_version_only():
         (lambda folder: (folder / MANIFEST).unlink(), "can't be read"),
         (lambda folder: (folder / MANIFEST).write_text("{"), "can't be read"),
         (lambda folder: (folder / MANIFEST).write_text('{"format": 0}'), "another version of MEI"),
-        (lambda folder: (folder / "move.cubin").write_bytes(b"other"), "not what manifest.json says"),
-        (lambda folder: (folder / "look.cubin").unlink(), "can't be read"),
+        (lambda folder: (folder / "advance.cubin").write_bytes(b"other"), "not what manifest.json says"),
+        (lambda folder: (folder / "signals.cubin").unlink(), "can't be read"),
     ],
 )
 def test_damaged_kernels_are_refused(tmp_path, harm, says):
     folder = write_kernels(tmp_path, NAME)
     harm(folder)
-    with pytest.raises(Unfit, match=says):
+    with pytest.raises(CudaUnavailable, match=says):
         read(folder)

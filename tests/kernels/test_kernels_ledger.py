@@ -43,7 +43,7 @@ def replay(events, fee, positions, account, days, accounts, held):
                 open_one = positions[s]
                 if open_one.size != 0.0:
                     value += open_one.size * (event.price - open_one.entry)
-            ledger.mark(account[0], value)
+            ledger.mark_to_market(account[0], value)
             ledger.end_day(account[0], days, 0, 0)
         elif position.size != 0.0:
             if event.kind == FUND:
@@ -147,12 +147,16 @@ def test_the_books_balance_after_every_event(stream, fee, mark):
         equity = float(account["cash"]) + open_profit(positions, mark)
         assert equity - START == pytest.approx(gross - fees - funding, rel=1e-9, abs=near)
         assert positions["size"].tolist() == pytest.approx(coins, rel=1e-12, abs=1e-300)
-        assert (account["fills"], account["trades"], account["positions"]) == (fills, trades, sum(map(bool, coins)))
+        assert (account["fills"], account["trades"], account["open_positions"]) == (
+            fills,
+            trades,
+            sum(map(bool, coins)),
+        )
         assert account["margin"] == pytest.approx(float(positions["margin"].sum()), rel=1e-9, abs=near * 1e-3)
         assert account["fees"] == pytest.approx(fees, rel=1e-9)
         assert account["funding"] == pytest.approx(funding, rel=1e-9, abs=near)
         assert account["turnover"] == pytest.approx(turnover, rel=1e-9)
-        realised = account["gross_profit"] - account["gross_loss"] + positions["trip_pnl"].sum()
+        realised = account["gross_profit"] - account["gross_loss"] + positions["trade_pnl"].sum()
         assert account["cash"] - START == pytest.approx(float(realised), rel=1e-9, abs=near)
 
 
@@ -160,12 +164,12 @@ def test_the_books_balance_after_every_event(stream, fee, mark):
 @given(stream=exact_streams, fee=st.sampled_from([0.0, 0.0078125]))
 def test_margins_places_and_round_trips_add_up(stream, fee):
     account, positions, _, accounts, held = applied(stream, fee)
-    assert account["positions"] == np.count_nonzero(positions["size"])
+    assert account["open_positions"] == np.count_nonzero(positions["size"])
     assert account["margin"] == pytest.approx(float(positions["margin"].sum()), rel=1e-12)
     # A position at its own entry price holds a quarter of its notional.
     notional = np.abs(held["size"]) * held["entry"]
     assert held["margin"].ravel().tolist() == pytest.approx((notional / 4).ravel().tolist(), rel=1e-12)
-    assert not accounts["margin"][accounts["positions"] == 0].any()
+    assert not accounts["margin"][accounts["open_positions"] == 0].any()
     flat = positions[positions["size"] == 0]
     for name in set(POSITION_FIELDS) - {"stop", "target", "exited", "exited_side"}:
         assert not flat[name].any()
@@ -194,7 +198,7 @@ def test_peak_drawdown_and_days_are_those_of_the_marks(stream):
 def test_a_flat_book_holds_no_margin_whatever_the_order_of_closing():
     stream = [(OPEN, s, price, 1.0) for s, price in enumerate((0.1, 0.2, 0.3))]
     account, *_ = applied([*stream, *[(CLOSE, s, 0.0, 1.0) for s in range(SYMBOLS)]], 0.0)
-    assert (account["margin"], account["positions"], account["trades"]) == (0, 0, 3)
+    assert (account["margin"], account["open_positions"], account["trades"]) == (0, 0, 3)
 
 
 def test_adding_averages_the_entry_and_a_part_is_no_trade():
@@ -205,7 +209,7 @@ def test_adding_averages_the_entry_and_a_part_is_no_trade():
         "entry": 175.0,
         "margin": 87.5,
         "leverage": 4.0,
-        "trip_pnl": 200.0,
+        "trade_pnl": 200.0,
         "opened": 0.0,
         "added": 1.0,
         "adds": 1.0,

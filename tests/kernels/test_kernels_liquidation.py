@@ -135,9 +135,9 @@ def ends(outcome: Outcome) -> list[tuple[str, str, float, object]]:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_the_bar_after_the_entry(scripted_engine, case: Case):
+def test_the_bar_after_the_entry(scripted_simulation, case: Case):
     symbol = one([FLAT, FLAT, case.bar] if case.rules.next_open else [FLAT, case.bar], maintenance_frac=0.1)
-    outcome = play(scripted_engine, [symbol], {(0, 0): case.wish}, case.rules, HUNDRED)
+    outcome = play(scripted_simulation, [symbol], {(0, 0): case.wish}, case.rules, HUNDRED)
     assert ends(outcome) == case.fills
     assert outcome.equity[-1] == pytest.approx(case.left_usd)
     assert outcome.results["liquidations"] == case.liquidations
@@ -145,11 +145,11 @@ def test_the_bar_after_the_entry(scripted_engine, case: Case):
         assert outcome.equity[-1] == 0.0
 
 
-def test_the_backstop_takes_what_is_left_and_bears_what_is_missing(scripted_engine):
+def test_the_backstop_takes_what_is_left_and_bears_what_is_missing(scripted_simulation):
     """At 86, 500 USD are left, which go with the position; at 40, the venue bears 4,100 USD."""
     for price, taken in ((86.0, -500.0), (40.0, 4_100.0)):
         bars = [FLAT, FLAT, candle(price)]
-        outcome = play(scripted_engine, [one(bars, maintenance_frac=0.1)], {(0, 0): long()}, NEXT, HUNDRED)
+        outcome = play(scripted_simulation, [one(bars, maintenance_frac=0.1)], {(0, 0): long()}, NEXT, HUNDRED)
         settled, closed = outcome.fills[1:]
         assert (settled.cash, settled.held) == (pytest.approx(taken), 100.0)
         assert (closed.cash, closed.held) == (pytest.approx(100.0 * (price - 100.0)), 0.0)
@@ -158,19 +158,19 @@ def test_the_backstop_takes_what_is_left_and_bears_what_is_missing(scripted_engi
         assert outcome.results["max_drawdown_frac"] == 1.0
 
 
-def test_the_backstop_splits_by_notional(scripted_engine):
+def test_the_backstop_splits_by_notional(scripted_simulation):
     """At 60 and 20, 3,000 and 1,000 USD of notional share -2,000 USD of value."""
     symbols = [one([FLAT, FLAT, candle(price)], maintenance_frac=0.1) for price in (60, 20)]
     rules = replace(NEXT, initial_usd=4_000.0)
     wishes = {(0, 0): long(), (0, 1): long()}
-    outcome = play(scripted_engine, symbols, wishes, rules, Sizing(units=50.0, leverage=10.0))
+    outcome = play(scripted_simulation, symbols, wishes, rules, Sizing(units=50.0, leverage=10.0))
     settled = [(f.s, f.price, pytest.approx(f.cash)) for f in outcome.fills if f.reason == "backstop"]
     assert settled == [(0, 60, 1_500), (1, 20, 500)]
     assert [f.s for f in outcome.fills if f.reason == "liquidation"] == [0, 1]
     assert outcome.equity[-1] == 0.0
 
 
-def test_an_account_at_zero_is_refused_everything(scripted_engine):
+def test_an_account_at_zero_is_refused_everything(scripted_simulation):
     bars = [FLAT, FLAT, *[candle(40)] * 6]
     wishes = {(0, 0): long(), (2, 0): long(), (3, 0): short(), (4, 0): long()}
     for sizing in (
@@ -179,27 +179,31 @@ def test_an_account_at_zero_is_refused_everything(scripted_engine):
         replace(HUNDRED, shrink=True),
         replace(HUNDRED, bump=True),
     ):
-        outcome = play(scripted_engine, [one(bars, maintenance_frac=0.1)], wishes, NEXT, sizing)
+        outcome = play(scripted_simulation, [one(bars, maintenance_frac=0.1)], wishes, NEXT, sizing)
         assert outcome.equity[2:] == [0.0] * 6
         assert (outcome.results["liquidations"], outcome.results["refused"]) == (1, 3)
 
 
-def test_an_open_that_ruins_the_account_comes_before_the_orders_that_wait_for_it(scripted_engine):
+def test_an_open_that_ruins_the_account_comes_before_the_orders_that_wait_for_it(scripted_simulation):
     """A reversal waits for an open at 80: it is neither closed nor turned at a loss beyond what there was."""
     bars = [FLAT, FLAT, FLAT, candle(80), candle(80)]
-    outcome = play(scripted_engine, [one(bars, maintenance_frac=0.1)], {(0, 0): long(), (2, 0): short()}, NEXT, HUNDRED)
+    outcome = play(
+        scripted_simulation, [one(bars, maintenance_frac=0.1)], {(0, 0): long(), (2, 0): short()}, NEXT, HUNDRED
+    )
     assert ends(outcome) == [("open", "backstop", 0, 80), ("open", "liquidation", -100, 80)]
     assert outcome.equity[-1] == 0.0
 
 
-def test_an_order_that_waits_for_an_open_above_maintenance_is_filled(scripted_engine):
+def test_an_order_that_waits_for_an_open_above_maintenance_is_filled(scripted_simulation):
     bars = [FLAT, FLAT, FLAT, candle(91, 91, 80, 90), candle(80)]
-    outcome = play(scripted_engine, [one(bars, maintenance_frac=0.1)], {(0, 0): long(), (2, 0): short()}, NEXT, HUNDRED)
+    outcome = play(
+        scripted_simulation, [one(bars, maintenance_frac=0.1)], {(0, 0): long(), (2, 0): short()}, NEXT, HUNDRED
+    )
     assert ends(outcome) == [("open", "signal", -100, 91)]
     assert outcome.equity[-1] == pytest.approx(1_000 + 100 * 11)  # short from 91
 
 
-def test_liquidation_closes_every_position_and_drops_every_entry_that_waits(scripted_engine):
+def test_liquidation_closes_every_position_and_drops_every_entry_that_waits(scripted_simulation):
     """Two longs of 450, one falling to 80 and one to 99; the third symbol has no bar, and its entry is dropped."""
     falls, calm = candle(100, 100, 80, 99), candle(100, 101, 99, 100)
     symbols = [
@@ -209,7 +213,7 @@ def test_liquidation_closes_every_position_and_drops_every_entry_that_waits(scri
     ]
     wishes = {(0, 0): long(), (0, 1): long(), (2, 2): long()}
     rules, sizing = Rules(initial_usd=9_450.0), Sizing(units=450.0, leverage=20.0)
-    outcome = play(scripted_engine, symbols, wishes, rules, sizing)
+    outcome = play(scripted_simulation, symbols, wishes, rules, sizing)
     room = 9_450.0 - 900.0, 9_450.0 - 450.0 * 21.0 - 4.5 * (80.0 + 99.0)
     place = room[0] / (room[0] - room[1])
     closed = [(f.t, f.s, f.reason, pytest.approx(f.price)) for f in outcome.fills if f.reason != "entry"]
@@ -234,76 +238,76 @@ TWO = [one([FLAT, FLAT, candle(100, 100, 80, 95)], maintenance_frac=0.1) for _ i
     ],
     ids=["saves", "saves the first", "comes too late", "two in turn", "equal", "the nearer first", "too late again"],
 )
-def test_a_stop_of_one_position_may_save_the_other(scripted_engine, stops, ends_as):
+def test_a_stop_of_one_position_may_save_the_other(scripted_simulation, stops, ends_as):
     """Two longs on 3,350 USD are liquidated at 92.50 each; a stop of one at 95 leaves enough for the other."""
     wishes = {(0, s): long(stop) for s, stop in enumerate(stops)}
-    outcome = play(scripted_engine, TWO, wishes, replace(NEXT, initial_usd=3_350.0), HUNDRED)
+    outcome = play(scripted_simulation, TWO, wishes, replace(NEXT, initial_usd=3_350.0), HUNDRED)
     assert [(f.s, f.reason, f.price) for f in outcome.fills[2:]] == ends_as
 
 
-def test_the_costs_of_a_stop_may_ruin_the_other_position(scripted_engine):
+def test_the_costs_of_a_stop_may_ruin_the_other_position(scripted_simulation):
     """Sold at 95 less 20 %, the first leaves 450 USD less than the second needs there."""
     rules = replace(NEXT, initial_usd=3_350.0, exit_slip=0.2)
-    outcome = play(scripted_engine, TWO, {(0, 0): long(5), (0, 1): long()}, rules, HUNDRED)
+    outcome = play(scripted_simulation, TWO, {(0, 0): long(5), (0, 1): long()}, rules, HUNDRED)
     assert [(f.s, f.reason, f.price) for f in outcome.fills[2:]] == [
         (0, "stop", 76), (1, "backstop", 95), (1, "liquidation", 95),
     ]  # fmt: skip
     assert outcome.equity[-1] == 0.0
 
 
-def test_a_stop_is_passed_on_the_way_to_liquidation(scripted_engine):
+def test_a_stop_is_passed_on_the_way_to_liquidation(scripted_simulation):
     """Of 2,400 USD the stop of the first at 95 takes 500; the second is liquidated at 90."""
     rules = replace(NEXT, initial_usd=2_400.0)
     halves = [replace(TWO[0], maintenance_frac=0.0), TWO[1]]
-    outcome = play(scripted_engine, halves, {(0, 0): long(5), (0, 1): long()}, rules, HUNDRED)
+    outcome = play(scripted_simulation, halves, {(0, 0): long(5), (0, 1): long()}, rules, HUNDRED)
     assert [(f.s, f.reason, f.price) for f in outcome.fills[2:]] == [(0, "stop", 95), (1, "liquidation", 90)]
 
 
-def test_long_and_short_are_at_their_worst_together(scripted_engine):
+def test_long_and_short_are_at_their_worst_together(scripted_simulation):
     """The long falls to 80 while the short rises to 120."""
     symbols = [
         one([FLAT, FLAT, candle(100, 120, 80, 100)], maintenance_frac=0.0),
         one([FLAT, FLAT, candle(100, 120, 80, 100)], maintenance_frac=0.0),
     ]
     rules = replace(NEXT, initial_usd=2_000.0)
-    outcome = play(scripted_engine, symbols, {(0, 0): long(), (0, 1): short()}, rules, HUNDRED)
+    outcome = play(scripted_simulation, symbols, {(0, 0): long(), (0, 1): short()}, rules, HUNDRED)
     assert ends(outcome) == [("inside", "liquidation", -100, 90), ("inside", "liquidation", 100, 110)]
     assert outcome.equity[-1] == 0.0
 
 
-def test_a_symbol_without_a_bar_stays_at_its_last_price(scripted_engine):
+def test_a_symbol_without_a_bar_stays_at_its_last_price(scripted_simulation):
     """The other falls from 100 to 80: 2,800 USD and 1,000 of maintenance for the one that stands still."""
     symbols = [
         one([FLAT, FLAT, None], maintenance_frac=0.1),
         one([FLAT, FLAT, candle(100, 100, 80, 95)], maintenance_frac=0.1),
     ]
     rules = replace(NEXT, initial_usd=2_900.0)
-    outcome = play(scripted_engine, symbols, {(0, 0): long(), (0, 1): long()}, rules, HUNDRED)
+    outcome = play(scripted_simulation, symbols, {(0, 0): long(), (0, 1): long()}, rules, HUNDRED)
     assert ends(outcome) == [("inside", "liquidation", -100, 100), ("inside", "liquidation", -100, 90)]
 
 
-def test_funding_that_takes_an_account_below_maintenance_liquidates_it_at_the_next_open(scripted_engine):
+def test_funding_that_takes_an_account_below_maintenance_liquidates_it_at_the_next_open(scripted_simulation):
     """10 % of 10,000 USD leave 900 USD against 1,000 of maintenance."""
     symbol = one([FLAT, FLAT, FLAT], {1: 0.1}, maintenance_frac=0.1)
-    outcome = play(scripted_engine, [symbol], {(0, 0): long()}, NEXT, HUNDRED)
+    outcome = play(scripted_simulation, [symbol], {(0, 0): long()}, NEXT, HUNDRED)
     assert [(f.t, f.moment, f.reason, f.price) for f in outcome.fills[1:]] == [
         (1, "close", "funding", 100), (2, "open", "liquidation", 100),
     ]  # fmt: skip
     assert outcome.equity[1:] == [900, 900]
 
 
-def test_an_entry_that_is_below_maintenance_at_once_is_liquidated_at_its_open(scripted_engine):
+def test_an_entry_that_is_below_maintenance_at_once_is_liquidated_at_its_open(scripted_simulation):
     """Ordered at 100, filled at 110 with 10 % of slippage: 800 USD are left against 1,100."""
     bars = [FLAT, candle(110, 115, 109, 110)]
     rules = replace(NEXT, entry_slip=0.1)
-    outcome = play(scripted_engine, [one(bars, maintenance_frac=0.1)], {(0, 0): long()}, rules, HUNDRED)
+    outcome = play(scripted_simulation, [one(bars, maintenance_frac=0.1)], {(0, 0): long()}, rules, HUNDRED)
     assert ends(outcome) == [("open", "liquidation", -100, 110)]
 
 
 @pytest.mark.parametrize("low", [80.0, 79.0])
-def test_without_maintenance_the_account_is_liquidated_below_zero(scripted_engine, low):
+def test_without_maintenance_the_account_is_liquidated_below_zero(scripted_simulation, low):
     symbol = one([FLAT, FLAT, candle(100, 100, low, 99)], maintenance_frac=0.0)
-    outcome = play(scripted_engine, [symbol], {(0, 0): long()}, replace(NEXT, initial_usd=2_000.0), HUNDRED)
+    outcome = play(scripted_simulation, [symbol], {(0, 0): long()}, replace(NEXT, initial_usd=2_000.0), HUNDRED)
     assert ends(outcome) == ([("inside", "liquidation", -100, 80)] if low < 80.0 else [])
     assert outcome.equity[-1] == pytest.approx(0.0 if low < 80.0 else 1_900.0)
 
@@ -312,11 +316,11 @@ def test_without_maintenance_the_account_is_liquidated_below_zero(scripted_engin
     ("rules", "wish", "moment"),
     [(NEXT, long(15), "inside"), (replace(CLOSE, next_open=True), long(15), "open"), (CLOSE, long(15), "close")],
 )
-def test_a_close_that_costs_more_than_there_is_leaves_zero(scripted_engine, rules, wish, moment):
+def test_a_close_that_costs_more_than_there_is_leaves_zero(scripted_simulation, rules, wish, moment):
     """Without maintenance: 2,000 USD less 1,500 are left at 85, and slippage of 10 % costs 850."""
     bars = [FLAT, FLAT, candle(85), candle(85)]
     rules = replace(rules, initial_usd=2_000.0, exit_slip=0.1)
-    outcome = play(scripted_engine, [one(bars, maintenance_frac=0.0)], {(0, 0): wish}, rules, HUNDRED)
+    outcome = play(scripted_simulation, [one(bars, maintenance_frac=0.0)], {(0, 0): wish}, rules, HUNDRED)
     assert ends(outcome) == [(moment, "backstop", 0, 76.5), (moment, "stop", -100, 76.5)]
     assert outcome.equity[-1] == 0.0
     assert outcome.results["liquidations"] == 1
@@ -343,11 +347,11 @@ def random_book(seed: int) -> tuple[list[Symbol], Rules, Sizing, Script]:
 
 
 @pytest.mark.parametrize("seeds", [range(12), range(12, 24)], ids=str)
-def test_a_flat_account_is_not_below_zero_sizes_are_whole_lots_and_trades_tell_the_cash(scripted_engine, seeds):
+def test_a_flat_account_is_not_below_zero_sizes_are_whole_lots_and_trades_tell_the_cash(scripted_simulation, seeds):
     settled = 0
     for seed in seeds:
         symbols, rules, sizing, script = random_book(seed)
-        outcome = run_scripted(scripted_engine, symbols, rules, sizing, script)
+        outcome = run_scripted(scripted_simulation, symbols, rules, sizing, script)
         assert_same(outcome, run_twin(symbols, rules, sizing, Scripted(script)))
         near = 1e-9 * (rules.initial_usd + outcome.results["turnover_usd"])
         cash, closed, held, under_way = rules.initial_usd, 0.0, Counter(), Counter()

@@ -442,9 +442,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_one_symbol(scripted_engine, case: Case):
+def test_one_symbol(scripted_simulation, case: Case):
     outcome = play(
-        scripted_engine,
+        scripted_simulation,
         [one(case.bars, **case.terms)],
         {(t, 0): w for t, w in case.wishes.items()},
         case.rules,

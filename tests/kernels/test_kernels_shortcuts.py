@@ -19,7 +19,7 @@ from kernel_kit import (
     one,
     outcome_of,
     plain_values,
-    run_engine,
+    run_simulation,
     run_twin,
     script_columns,
     script_of,
@@ -55,11 +55,11 @@ def walk(seed: int, symbols: int) -> tuple[Case, Sizing]:
     return Case(series, rules, plain_values(sizing, CROSS)), sizing
 
 
-def assert_equal_ends(engine: ModuleType, case: Case, inputs: Inputs, whole: Book) -> None:
+def assert_equal_ends(simulation: ModuleType, case: Case, inputs: Inputs, whole: Book) -> None:
     """Books that keep no record end as the one that does, whatever their tile."""
     for tile in (1, 7, 128):
-        book = new_book(engine, case, tile=tile, log_rows=0, recorded=False)
-        engine.run(*inputs, 0, case.steps, book)
+        book = new_book(simulation, case, tile=tile, log_rows=0, recorded=False)
+        simulation.run(*inputs, 0, case.steps, book)
         for name in whole.accounts.dtype.names:
             assert bits(book.accounts[name]) == bits(whole.accounts[name]), name
         assert bits(book.days) == bits(whole.days)
@@ -67,17 +67,17 @@ def assert_equal_ends(engine: ModuleType, case: Case, inputs: Inputs, whole: Boo
 
 @pytest.mark.parametrize("symbols", [1, 2])
 @pytest.mark.parametrize("seed", range(12))
-def test_equal_ends(cross_engine, symbols, seed):
+def test_equal_ends(cross_simulation, symbols, seed):
     case, sizing = walk(seed, symbols)
     inputs = inputs_of(ema_cross, case)
-    whole = new_book(cross_engine, case)
-    cross_engine.run(*inputs, 0, STEPS, whole)
+    whole = new_book(cross_simulation, case)
+    cross_simulation.run(*inputs, 0, STEPS, whole)
     assert whole.accounts[0].fills > 2
     assert_same(
-        outcome_of(cross_engine, whole),
+        outcome_of(cross_simulation, whole),
         run_twin(case.symbols, case.rules, sizing, EmaCross(case.symbols, *CROSS)),
     )
-    assert_equal_ends(cross_engine, case, inputs, whole)
+    assert_equal_ends(cross_simulation, case, inputs, whole)
 
 
 @dataclass(frozen=True)
@@ -127,31 +127,31 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_what_a_lone_position_waits_for_comes_in_its_time(lean_engine, case: Quiet):
+def test_what_a_lone_position_waits_for_comes_in_its_time(lean_simulation, case: Quiet):
     """A strategy that adds and has no exits of its own: its lone positions may be passed over, its orders may not."""
     sizing = Sizing()
     symbols = [one(case.bars, **case.terms)]
     script = script_of({(t, 0): wish for t, wish in case.wishes.items()}, len(case.bars), 1)
     played = Case(symbols, case.rules, plain_values(sizing, NO_CROSS))
     inputs = inputs_of(scripted, played, script_columns(script))
-    whole = new_book(lean_engine, played)
-    lean_engine.run(*inputs, 0, played.steps, whole)
-    outcome = outcome_of(lean_engine, whole)
+    whole = new_book(lean_simulation, played)
+    lean_simulation.run(*inputs, 0, played.steps, whole)
+    outcome = outcome_of(lean_simulation, whole)
     assert_same(outcome, run_twin(symbols, case.rules, sizing, Scripted(script)))
     assert [(fill.t, fill.reason) for fill in outcome.fills] == case.fills
-    assert_equal_ends(lean_engine, played, inputs, whole)
+    assert_equal_ends(lean_simulation, played, inputs, whole)
 
 
-def test_a_tile_is_told_for_how_long_nothing_is_asked_and_no_day_ends(scripted_engine):
+def test_a_tile_is_told_for_how_long_nothing_is_asked_and_no_day_ends(scripted_simulation):
     """Days end at steps 3, 7 and 11; the first symbol has signals at 1, 6 and 10, the second at 10."""
     symbols = [one([FLAT] * 12), one([FLAT] * 12)]
     case = Case(symbols, Rules(), plain_values(Sizing(), NO_CROSS))
     script = script_of({(1, 0): LONG, (6, 0): LONG, (10, 0): LONG, (10, 1): LONG}, 12, 2)
-    inputs, book = inputs_of(scripted, case, script_columns(script)), new_book(scripted_engine, case, tile=6)
+    inputs, book = inputs_of(scripted, case, script_columns(script)), new_book(scripted_simulation, case, tile=6)
     told = []
     for first in (0, 6):
-        scripted_engine.run(*inputs, first, first + 6, book)
-        told.append((book.steps["wanted"].tolist(), book.steps["calm"].tolist()))
+        scripted_simulation.run(*inputs, first, first + 6, book)
+        told.append((book.steps["signal_count"].tolist(), book.steps["idle"].tolist()))
     assert told == [([0, 1, 0, 0, 0, 0], [1, 0, 1, 0, 2, 1]), ([1, 0, 0, 0, 2, 0], [0, 0, 2, 1, 0, 0])]
 
 
@@ -160,20 +160,20 @@ def joined(one_set: Inputs, other: Inputs, order: list[int]) -> Inputs:
     # Joined records must be told again that their fields hide numpy's attributes.
     return one_set._replace(
         columns=np.concatenate([one_set.columns, other.columns]),
-        rows=np.concatenate([one_set.rows, other.rows + len(one_set.columns)]),
-        entries=np.concatenate([one_set.entries, other.entries]).view(one_set.entries.dtype),
-        entry_of=np.array(order, dtype=np.int64),
+        column_of=np.concatenate([one_set.column_of, other.column_of + len(one_set.columns)]),
+        signal_params=np.concatenate([one_set.signal_params, other.signal_params]).view(one_set.signal_params.dtype),
+        signal_group_of=np.array(order, dtype=np.int64),
         params=np.concatenate([(one_set, other)[e].params for e in order]).view(one_set.params.dtype),
     )
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0], [1, 1, 0, 0, 1]])
-def test_every_combo_gets_the_signals_of_its_entry_set(cross_engine, order):
+def test_every_combo_gets_the_signals_of_its_entry_set(cross_simulation, order):
     case, sizing = walk(1, 2)
     cases = [case, replace(case, values=plain_values(sizing, (3, 9, *CROSS[2:])))]
-    alone = [run_engine(cross_engine, ema_cross, each) for each in cases]
+    alone = [run_simulation(cross_simulation, ema_cross, each) for each in cases]
     assert alone[0].results != alone[1].results
-    book = new_book(cross_engine, case, combos=len(order), recorded=False)
-    cross_engine.run(*joined(*(inputs_of(ema_cross, each) for each in cases), order), 0, STEPS, book)
+    book = new_book(cross_simulation, case, combos=len(order), recorded=False)
+    cross_simulation.run(*joined(*(inputs_of(ema_cross, each) for each in cases), order), 0, STEPS, book)
     for k, e in enumerate(order):
-        assert outcome_of(cross_engine, book, k=k, fills=False).results == alone[e].results
+        assert outcome_of(cross_simulation, book, k=k, fills=False).results == alone[e].results

@@ -79,12 +79,12 @@ def test_a_strategy_without_a_rule_that_all_have_is_refused():
 
 
 @device
-def by_stop(price, age, is_lead, now, before, around, params):  # noqa: ARG001 - the engine decides what it is given
+def by_stop(price, age, is_benchmark, now, before, market_context, params):  # noqa: ARG001 - the engine decides what it is given
     return 1 if params.sl_atr_mult > price else 0
 
 
 @device
-def by_size(price, age, is_lead, now, before, around, params):  # noqa: ARG001 - as above
+def by_size(price, age, is_benchmark, now, before, market_context, params):  # noqa: ARG001 - as above
     return 1 if params.size_units > price else 0
 
 
@@ -96,11 +96,11 @@ def test_a_signal_cannot_read_parameters_of_exits_or_sizes(signal, forbidden):
     """Combos share signals by the parameters that shape them, so the others are not there to be read."""
     nosy = types.SimpleNamespace(**{**vars(ema_cross), "NAME": f"nosy_{forbidden}", "signal": signal})
     case = Case([one([candle(100)] * 3)], Rules(), plain_values(Sizing(), (1, 2, 1, 1, 1.0, 1.0)))
-    engine = bind.bind(nosy)
-    book = new_book(engine, case)
+    simulation = bind.bind(nosy)
+    book = new_book(simulation, case)
     # numba reports a field that a record lacks as a KeyError, plain Python as an AttributeError.
     with pytest.raises((KeyError, AttributeError), match=forbidden):
-        engine.run(*inputs_of(ema_cross, case), 0, 3, book)
+        simulation.run(*inputs_of(ema_cross, case), 0, 3, book)
 
 
 def test_only_market_parameters_are_in_the_market_table():
@@ -203,9 +203,9 @@ def test_what_is_no_source_does_not_change_the_hash(copied):
     assert hash_of(copied) == cache.source_hash()
 
 
-def test_machine_code_lies_in_a_folder_of_its_source(tmp_path, compiled_kernels, cross_engine):
+def test_machine_code_lies_in_a_folder_of_its_source(tmp_path, compiled_kernels, cross_simulation):
     assert compiled_kernels.name == cache.source_hash()[:16]
     if not numba.config.DISABLE_JIT:
-        assert Path(cross_engine.run.stats.cache_path).parent == compiled_kernels
+        assert Path(cross_simulation.run.stats.cache_path).parent == compiled_kernels
     assert cache.use_cache(tmp_path) == compiled_kernels
     assert list(tmp_path.iterdir()) == []

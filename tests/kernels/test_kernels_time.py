@@ -27,8 +27,8 @@ from kernel_kit import (
     plain_values,
     read_log,
     run_cross,
-    run_engine,
     run_scripted,
+    run_simulation,
     run_twin,
     to_market,
     to_model,
@@ -65,7 +65,20 @@ STRATEGIES = ("ema_cross", "mei_alpha")
 PAYMENTS = {"funding", "backstop"}
 """Reasons of rows that move cash and no size."""
 
-BY_STEP = {"open", "high", "low", "close", "mark", "age", "funding", "day_end", "block", "enters", "exits", "ends"}
+BY_STEP = {
+    "open",
+    "high",
+    "low",
+    "close",
+    "last_price",
+    "age",
+    "funding",
+    "day_end",
+    "block",
+    "enters",
+    "exits",
+    "ends",
+}
 """Arrays of the market that have a row for each step; `row` and `before` have one too, and count main rows."""
 
 
@@ -73,7 +86,7 @@ BY_STEP = {"open", "high", "low", "close", "mark", "age", "funding", "day_end", 
 class Executor:
     """Calls what live trading calls, once for each closed bar, and never holds more than two main bars."""
 
-    engine: ModuleType
+    simulation: ModuleType
     strategy: ModuleType
     case: Case
     equity: list[float] = field(default_factory=list)
@@ -90,8 +103,8 @@ class Executor:
         self.encoded = features.encode(sorted(wanted))
         self.state = np.zeros((symbols, sum(map(features.state_size, wanted))))
         self.columns = np.full((len(wanted), 2, symbols), np.nan)
-        self.book = blank_book(self.engine.MEMORY, 1, symbols, 1, 64 * symbols, 1)
-        self.engine.open_books(self.book, self.case.rules.initial_usd)
+        self.book = blank_book(self.simulation.MEMORY, 1, symbols, 1, 64 * symbols, 1)
+        self.simulation.open_books(self.book, self.case.rules.initial_usd)
 
     def market(self, t: int) -> Market:
         """One step; the last main bar that has closed is row 1, the one before it row 0."""
@@ -120,20 +133,20 @@ class Executor:
             return
         book.accounts["logged"] = 0
         self.whole.models["origin"] = t
-        self.engine.run(*self.whole._replace(market=self.market(t), columns=self.columns), 0, 1, book)
+        self.simulation.run(*self.whole._replace(market=self.market(t), columns=self.columns), 0, 1, book)
         self.equity.append(float(book.equity[0]))
-        self.fills += read_log(self.engine, book)
+        self.fills += read_log(self.simulation, book)
 
 
 @pytest.mark.parametrize("seeds", [range(10), pytest.param(range(10, 40), marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_one_step_at_a_time_equals_a_run(name, seeds):
-    engine, strategy = bind.engine(name), load(name)
+    simulation, strategy = bind.simulation(name), load(name)
     filled = 0
     for seed in seeds:
         case = random_case(np.random.default_rng(seed), strategy.PARAMETERS)
-        whole = run_engine(engine, strategy, case)
-        live = Executor(engine, strategy, case)
+        whole = run_simulation(simulation, strategy, case)
+        live = Executor(simulation, strategy, case)
         for t in range(case.steps):
             live.step(t, trades=t >= case.first)
         assert live.fills == whole.fills
@@ -146,15 +159,15 @@ def test_one_step_at_a_time_equals_a_run(name, seeds):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_run_may_stop_and_go_on(name):
     """The book holds all that goes from one call to the next, whatever the tile of each."""
-    engine, strategy = bind.engine(name), load(name)
+    simulation, strategy = bind.simulation(name), load(name)
     for seed in range(15):
         rng = np.random.default_rng(seed)
         case = random_case(rng, strategy.PARAMETERS)
-        inputs, book = inputs_of(strategy, case), new_book(engine, case, tile=int(rng.integers(1, 40)))
+        inputs, book = inputs_of(strategy, case), new_book(simulation, case, tile=int(rng.integers(1, 40)))
         cuts = sorted({case.first, case.steps, *rng.integers(case.first, case.steps + 1, 4).tolist()})
         for start, stop in itertools.pairwise(cuts):
-            engine.run(*inputs, start, stop, book)
-        assert_same(outcome_of(engine, book, case.first), run_engine(engine, strategy, case))
+            simulation.run(*inputs, start, stop, book)
+        assert_same(outcome_of(simulation, book, case.first), run_simulation(simulation, strategy, case))
 
 
 @st.composite
@@ -173,7 +186,7 @@ def full_scripts(draw: st.DrawFn, symbols: list[naive.Symbol]) -> Script:
 
 @examples(150)
 @given(data=st.data())
-def test_what_happens_later_does_not_change_what_was_done(scripted_engine, data):
+def test_what_happens_later_does_not_change_what_was_done(scripted_simulation, data):
     clock = data.draw(st.sampled_from(CLOCKS))
     symbols = data.draw(symbol_lists())
     rules, sizing, script = data.draw(all_rules()), data.draw(all_sizings()), data.draw(full_scripts(symbols))
@@ -192,7 +205,9 @@ def test_what_happens_later_does_not_change_what_was_done(scripted_engine, data)
     ]
     known = clock.row(t - 1) + 1  # what the main bars that have closed say
     one_way, other_way = (
-        run_scripted(scripted_engine, [on_clock(symbol, clock) for symbol in these], rules, sizing, wishes, clock=clock)
+        run_scripted(
+            scripted_simulation, [on_clock(symbol, clock) for symbol in these], rules, sizing, wishes, clock=clock
+        )
         for these, wishes in ((symbols, script), (changed, script[:known] + other[known:]))
     )
     assert [fill for fill in one_way.fills if fill.t < t] == [fill for fill in other_way.fills if fill.t < t]
@@ -201,7 +216,7 @@ def test_what_happens_later_does_not_change_what_was_done(scripted_engine, data)
 
 @examples(60)
 @given(data=st.data())
-def test_a_close_decides_nothing_before_its_time(cross_engine, data):
+def test_a_close_decides_nothing_before_its_time(cross_simulation, data):
     """Features included: cutting the data off after bar t leaves everything up to t as it was."""
     clock = data.draw(st.sampled_from(CLOCKS))
     symbols = data.draw(symbol_lists())
@@ -209,7 +224,7 @@ def test_a_close_decides_nothing_before_its_time(cross_engine, data):
     t = data.draw(st.integers(1, len(symbols[0].bars)))
     cut = [replace(symbol, bars=symbol.bars[:t], funding=symbol.funding[:t]) for symbol in symbols]
     whole, short = (
-        run_cross(cross_engine, [on_clock(symbol, clock) for symbol in these], rules, sizing, CROSS, clock=clock)
+        run_cross(cross_simulation, [on_clock(symbol, clock) for symbol in these], rules, sizing, CROSS, clock=clock)
         for these in (symbols, cut)
     )
     assert [fill for fill in whole.fills if fill.t < t] == short.fills
@@ -243,7 +258,7 @@ def several(rng: np.random.Generator, strategy: ModuleType, base: dict[str, Valu
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds: range):
     """Alone, in any order, block and tile, on any number of threads, and replayed: the same bits."""
-    engine, strategy = bind.engine(name), load(name)
+    simulation, strategy = bind.simulation(name), load(name)
     shared = 0
     for seed in seeds:
         rng = np.random.default_rng(seed)
@@ -259,9 +274,9 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
         every_combo = np.arange(len(values))
         params = {path: CodedValues(tuple(one_set[path] for one_set in values), every_combo) for path in values[0]}
         combos = simulation.encode_combos(name, columns, params, len(values), names, own, benchmark=preferred(names))
-        shared += len(values) - len(combos.entries)
+        shared += len(values) - len(combos.signal_params)
         market, model = combos.on(to_market(case)), to_model(case.rules)
-        alone = [run_engine(engine, strategy, replace(case, values=one_set)) for one_set in values]
+        alone = [run_simulation(simulation, strategy, replace(case, values=one_set)) for one_set in values]
         window = Window(0, 0, case.first, case.steps, market)
         for threads in (1, 3):
             swept = simulation.run_combos(mei_settings, window, model, columns, combos, threads)
@@ -274,7 +289,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
         cut = int(rng.integers(0, len(values) + 1))
         for block in ((0, cut), (cut, len(values))):
             book = simulation.run_block(
-                engine,
+                simulation,
                 market,
                 model,
                 columns.values,
@@ -284,7 +299,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
                 tile=int(rng.choice([1, 5, 64])),
             )
             for place, k in enumerate(order[slice(*block)]):
-                assert same_figures(engine, book, place, alone[k])
+                assert same_figures(simulation, book, place, alone[k])
         k = int(rng.integers(len(values)))
         replayed = simulation.record_combo(mei_settings, window, model, columns, combos, k)
         assert bits(replayed.equity) == bits(alone[k].equity)
@@ -293,32 +308,32 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
     assert shared > len(seeds) // 2
 
 
-def same_figures(engine: ModuleType, book: Book, place: int, expected: Outcome) -> bool:
+def same_figures(simulation: ModuleType, book: Book, place: int, expected: Outcome) -> bool:
     """Whether a combo of a book that keeps no log has the figures that are expected."""
-    found = outcome_of(engine, book, 0, place, fills=False)
+    found = outcome_of(simulation, book, 0, place, fills=False)
     return bits(list(found.results.values())) == bits(list(expected.results.values())) and bits(found.days) == bits(
         expected.days
     )
 
 
-def test_a_flat_book_skips_what_is_quiet_and_ends_its_days(cross_engine):
+def test_a_flat_book_skips_what_is_quiet_and_ends_its_days(cross_simulation):
     """A sweep keeps no equity and passes over quiet steps; its daily returns are those of a replay."""
     rng = np.random.default_rng(3)
     closes = [*[100.0] * 50, *(100 + rng.normal(0, 1, 30).cumsum()), *[90.0] * 50]
     case = Case([one([naive.Bar(c, c, c, c) for c in closes])], Rules(), plain_values(Sizing(), CROSS))
     strategy = load("ema_cross")
-    whole = run_engine(cross_engine, strategy, case)
+    whole = run_simulation(cross_simulation, strategy, case)
     assert whole.results["fills"] > 2
     for tile in (1, 3, 64, 256):
-        book = new_book(cross_engine, case, tile=tile, log_rows=0, recorded=False)
-        cross_engine.run(*inputs_of(strategy, case), 0, case.steps, book)
-        assert same_figures(cross_engine, book, 0, whole)
+        book = new_book(cross_simulation, case, tile=tile, log_rows=0, recorded=False)
+        cross_simulation.run(*inputs_of(strategy, case), 0, case.steps, book)
+        assert same_figures(cross_simulation, book, 0, whole)
     assert whole.days[:, 0].sum() == len(closes) // 4
 
 
 @examples(150)
 @given(data=st.data())
-def test_the_order_of_symbols_matters_only_where_ranks_tie(scripted_engine, data):
+def test_the_order_of_symbols_matters_only_where_ranks_tie(scripted_simulation, data):
     """Prices in whole dollars, whole coins and no fee make every sum exact, whatever its order."""
     count, bars = data.draw(st.integers(2, 5)), 30
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
@@ -336,8 +351,10 @@ def test_the_order_of_symbols_matters_only_where_ranks_tie(scripted_engine, data
         units=20.0, leverage=data.draw(st.sampled_from([1.0, 16.0])), places=data.draw(st.integers(1, count))
     )
     order = data.draw(st.permutations(range(count)))
-    ours = run_scripted(scripted_engine, symbols, rules, sizing, script.tolist())
-    theirs = run_scripted(scripted_engine, [symbols[s] for s in order], rules, sizing, script[:, list(order)].tolist())
+    ours = run_scripted(scripted_simulation, symbols, rules, sizing, script.tolist())
+    theirs = run_scripted(
+        scripted_simulation, [symbols[s] for s in order], rules, sizing, script[:, list(order)].tolist()
+    )
     assert ours.results == theirs.results
     assert ours.equity == theirs.equity
     renamed = [replace(fill, s=order[fill.s]) for fill in theirs.fills]
@@ -346,10 +363,10 @@ def test_the_order_of_symbols_matters_only_where_ranks_tie(scripted_engine, data
 
 @examples(150)
 @given(data=st.data())
-def test_the_log_explains_the_account(scripted_engine, data):
+def test_the_log_explains_the_account(scripted_simulation, data):
     symbols = data.draw(symbol_lists(max_bars=40))
     rules, sizing, script = data.draw(all_rules()), data.draw(all_sizings()), data.draw(full_scripts(symbols))
-    outcome = run_scripted(scripted_engine, symbols, rules, sizing, script)
+    outcome = run_scripted(scripted_simulation, symbols, rules, sizing, script)
     assert_same(outcome, run_twin(symbols, rules, sizing, Scripted(script)))
     results, fills = outcome.results, outcome.fills
     size = dict.fromkeys(range(len(symbols)), 0.0)
@@ -381,14 +398,14 @@ def test_the_log_explains_the_account(scripted_engine, data):
         assert gained == near
 
 
-def test_a_run_may_start_anywhere_with_what_was_known_before(scripted_engine):
+def test_a_run_may_start_anywhere_with_what_was_known_before(scripted_simulation):
     rng = np.random.default_rng(4)
     closes = [float(100 + x) for x in rng.integers(-9, 10, 40).cumsum() + 50]
     symbols = [one([naive.Bar(c, c + 2, c - 2, c) for c in closes])]
     script = [[(float(rng.choice([-1, 0, 1])), 0.0, 6.0, 9.0)] for _ in closes]
-    late = run_scripted(scripted_engine, symbols, Rules(), Sizing(), script, first=20)
+    late = run_scripted(scripted_simulation, symbols, Rules(), Sizing(), script, first=20)
     quiet = [[(0.0, 0.0, 0.0, 0.0)]] * 20 + script[20:]
-    whole = run_scripted(scripted_engine, symbols, Rules(), Sizing(), quiet)
+    whole = run_scripted(scripted_simulation, symbols, Rules(), Sizing(), quiet)
     assert late.fills == whole.fills
     assert late.equity == whole.equity[20:]
     assert_same(late, run_twin(symbols, Rules(), Sizing(), Scripted(script), first=20))

@@ -230,7 +230,7 @@ def test_a_person_is_named_and_gives_a_reason(home, judged, capsys):
     assert "--why" in refused(capsys, 2, *command)
     assert "give a reason" in refused(capsys, 2, *command, "--why", "  ")
     for who in (" ", "x" * 201):
-        assert "name who decides it" in refused(capsys, 2, *command, "--why", "so", "--who", who)
+        assert "name the person who decides" in refused(capsys, 2, *command, "--why", "so", "--who", who)
     assert store.lane_pointers(kit.fresh(home)) == ()
     assert done(capsys, *command, "--why", "so")["transition"]["who"] == getpass.getuser()
 
@@ -239,7 +239,7 @@ def test_a_user_without_a_name_is_asked_for_one(home, judged, capsys, monkeypatc
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("os.getuid", lambda: 2_000_000_001)
-    assert "name who decides it" in refused(capsys, 2, "promote", judged[0], "--lane", "paper1", "--why", "so")
+    assert "name the person who decides" in refused(capsys, 2, "promote", judged[0], "--lane", "paper1", "--why", "so")
     assert store.lane_pointers(kit.fresh(home)) == ()
 
 

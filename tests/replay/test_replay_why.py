@@ -61,7 +61,7 @@ def test_an_order_that_waits_holds_margin(mei_settings):
     assert found["verdict"] == "entry ordered"
     assert after["order"] == {"opens": bar["size"]}
     together = run.fills.filter((run.fills["bar"] == bar["bar"]) & (run.fills["reason"] == "entry"))
-    marks = dict(zip(on.bars.symbols, on.cut.market.mark[bar["bar"] - 1], strict=True))
+    marks = dict(zip(on.bars.symbols, on.cut.market.last_price[bar["bar"] - 1], strict=True))
     notional = sum(abs(size) * marks[name] for name, size in together.select("symbol", "size").iter_rows())
     assert after["free_margin_usd"] == pytest.approx(after["equity_usd"] - notional / 3.0 - notional * 0.00045)
 

@@ -12,7 +12,7 @@ from kernels.cuda import build
 from kernels.market import FillModel, Market
 from mei_pipeline.cli import main
 from mei_pipeline.errors import ConfigError, DataError, Fatal, Retryable
-from mei_pipeline.simulation.device import Choice, Gpu, choose, manifests, open_gpu
+from mei_pipeline.simulation.device import DeviceChoice, Gpu, choose, manifests, open_gpu
 
 NAME = "ema_cross"
 compiles = pytest.mark.skipif(build.can_compile(), reason="what compiles is installed")
@@ -36,7 +36,7 @@ def test_without_cupy_auto_is_the_processor_and_cuda_an_error(mei_settings, monk
     choice = choose(mei_settings, "auto", NAME)
     assert choice.name == "cpu"
     assert "CuPy can't be imported" in choice.why
-    with pytest.raises(ConfigError, match=r"--engine cuda: no GPU in use: CuPy can't be imported.*uv sync --extra gpu"):
+    with pytest.raises(ConfigError, match=r"--device cuda: no GPU in use: CuPy can't be imported.*uv sync --extra gpu"):
         choose(mei_settings, "cuda", NAME)
 
 
@@ -54,7 +54,7 @@ def test_a_card_with_kernels_is_taken(mei_settings, cupy):
     for wanted, shown in (("auto", "the faster of cuda and cpu"), ("cuda", "cuda")):
         choice = choose(mei_settings, wanted, NAME)
         assert str(choice) == f"{shown} (Fake GPU, sm_90, kernels {place})"
-        assert (choice.kernels, choice.device) == (place, "Fake GPU")
+        assert (choice.kernels, choice.gpu_name) == (place, "Fake GPU")
     assert isinstance(open_gpu(choice, NAME), Gpu)
     assert cupy.used == 0
 
@@ -137,18 +137,18 @@ def test_the_kernels_of_a_folder_are_listed(tmp_path, capsys):
 
 def test_damaged_kernels_are_an_error_of_data(tmp_path):
     place = write_kernels(tmp_path, NAME)
-    (place / "move.cubin").write_bytes(b"")
+    (place / "advance.cubin").write_bytes(b"")
     with pytest.raises(DataError, match="make the kernels again"):
         manifests(tmp_path)
 
 
 ERRORS = {
-    2: (Retryable, r"too little memory of the GPU is free: .*; wait for other work on it to end, or use --engine cpu"),
-    46: (Retryable, r"the GPU is taken \(error 46\); wait for other work on it to end, or use --engine cpu"),
+    2: (Retryable, r"too little memory of the GPU is free: .*; wait for other work on it to end, or use --device cpu"),
+    46: (Retryable, r"the GPU is taken \(error 46\); wait for other work on it to end, or use --device cpu"),
     719: (Retryable, r"the GPU was lost \(error 719\); finished chunks are on disk"),
     12345: (Retryable, r"the GPU was lost \(error 12345\)"),
     209: (ConfigError, r"the driver of the GPU does not fit \(error 209\); install driver 580 or later"),
-    700: (Fatal, r"a kernel failed on the GPU \(error 700\): a defect; --engine cpu does the same work"),
+    700: (Fatal, r"a kernel failed on the GPU \(error 700\): a defect; --device cpu does the same work"),
     716: (Fatal, "a defect"),
 }
 """Error that a status of a card becomes, and its message."""
@@ -162,7 +162,7 @@ def test_errors_while_a_card_is_opened_say_what_to_do(mei_settings, cupy, monkey
     fails = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
     monkeypatch.setattr(cupy if made == "RawModule" else cupy.cuda, made, fails)
     with pytest.raises(kind, match=says):
-        open_gpu(Choice("cuda", "", place), NAME)
+        open_gpu(DeviceChoice("cuda", "", place), NAME)
 
 
 @pytest.mark.parametrize("asked", ["getDeviceCount", "getDeviceProperties", "driverGetVersion"])
@@ -178,7 +178,7 @@ def test_a_card_that_can_not_be_asked_is_not_taken(mei_settings, cupy, asked, st
 @pytest.mark.parametrize("status", ERRORS)
 def test_errors_of_a_card_say_whether_to_try_again(mei_settings, cupy, status):
     place = write_kernels(mei_settings.kernels, NAME)
-    gpu = open_gpu(Choice("cuda", "", place), NAME)
+    gpu = open_gpu(DeviceChoice("cuda", "", place), NAME)
     kind, says = ERRORS[status]
     cupy.cuda.alloc = gpu_kit.raising(gpu_kit.CUDADriverError(status))
     one = np.zeros((1, 1))

@@ -123,14 +123,14 @@ def test_each_combo_reads_the_column_of_its_own_windows(tmp_path):
     columns = (Column("close", ()), *(Column("macd_hist", (fast, 26, signal)) for fast in (5, 12) for signal in (4, 9)))
     features = FeatureSet("key", tmp_path, columns, np.empty((5, 0, 0)))
     params = {"a.fast": np.array([12, 5, 12, 5]), "a.slow": np.full(4, 26), "a.signal": np.array([9, 9, 4, 9])}
-    assert features.rows_of(MACD, params, 4).tolist() == [4, 2, 3, 2]
-    assert features.rows_of(CLOSE, params, 4).tolist() == [0, 0, 0, 0]
+    assert features.column_numbers_of(MACD, params, 4).tolist() == [4, 2, 3, 2]
+    assert features.column_numbers_of(CLOSE, params, 4).tolist() == [0, 0, 0, 0]
     with pytest.raises(KeyError):
-        features.rows_of(MACD, params | {"a.slow": np.full(4, 27)}, 4)
+        features.column_numbers_of(MACD, params | {"a.slow": np.full(4, 27)}, 4)
 
 
 def test_the_rows_of_a_strategy_have_a_line_for_each_of_its_features(tmp_path):
     columns = columns_of("ema_cross", {FAST: (5, 9), SLOW: (21,), ATR: (14,)})
     features = FeatureSet("key", tmp_path, columns, np.empty((len(columns), 0, 0)))
     params = {FAST: np.array([9, 5, 9]), SLOW: np.full(3, 21), ATR: np.full(3, 14)}
-    assert features.rows("ema_cross", params).tolist() == [[2, 1, 2], [3, 3, 3], [0, 0, 0]]
+    assert features.column_numbers("ema_cross", params).tolist() == [[2, 1, 2], [3, 3, 3], [0, 0, 0]]

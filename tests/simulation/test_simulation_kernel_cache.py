@@ -160,6 +160,6 @@ def test_compiling_is_announced_once_on_stderr_and_only_where_there_is_no_machin
     assert (said.out, said.err.count("ema_cross")) == ("", 1)
     folder = tmp_path / "compiled"
     folder.mkdir()
-    (folder / "engine.kernels.engine_ema_cross.run-646.py311.nbi").touch()
+    (folder / "simulate.kernels.simulate_ema_cross.run-646.py311.nbi").touch()
     announce_compiling(folder, "ema_cross")
     assert capsys.readouterr().err == ""

@@ -112,7 +112,7 @@ def test_a_missing_quarter_is_no_step_and_a_missing_hour_does_not_age(mei_settin
     steps = bars.steps
     assert np.flatnonzero(~steps.present[:96, 0]).tolist() == [5, 7]
     assert np.isnan(steps.prices[:, [5, 7], 0]).all()
-    mark = window(bars, START_MS, END_MS).market.mark
+    mark = window(bars, START_MS, END_MS).market.last_price
     assert list(mark[4:9, 0]) == [102.0, 102.0, 102.5, 102.5, 103.0]
     # The third hour is missing: after its close the symbol is as old as before it.
     assert list(steps.age[:17, 0]) == [-1, -1, -1, 0, 0, -1, 0, -1, 1, 1, 1, 1, 1, 1, 1, 2, 2]
@@ -189,8 +189,8 @@ def test_groups_and_the_benchmark_are_left_to_the_combos(mei_settings: Settings)
     names = ("AAA", "BTC")
     lake = lake_of(mei_settings, *(candles(name, "1h", range(DAYS * 24)) for name in names))
     market = window(load(lake, *names, used="1h"), START_MS, END_MS).market
-    assert market.lead.tolist() == [-1]
-    assert market.group.tolist() == [0] * len(names)
+    assert market.benchmark.tolist() == [-1]
+    assert market.symbol_group.tolist() == [0] * len(names)
     assert market.minutes.tolist() == [60.0]
 
 

@@ -75,7 +75,7 @@ class Table:
     ahead: int
     pool: ThreadPoolExecutor
     at_once: int = 0
-    engine: str = "none"
+    device: str = "none"
     asked: dict[int, list[int]] = field(default_factory=dict)
     launches: list[list[int]] = field(default_factory=list)
     waiting: list[tuple[int, int, Future[None]]] = field(default_factory=list)

@@ -107,8 +107,8 @@ def test_a_search_by_tpe_depends_neither_on_the_device_nor_on_the_launch(setting
     given = {"axes": MANY, "method": "tpe", "budget": 24, "batch": 2, "min_trades": 0, "chunk_combos": 1}
     search = search_of(settings, 2, ("AAA",), **given)
     found = [
-        swept(settings, search, device=engine, launch=launch)
-        for engine, launch in (("cpu", 0), ("cuda", 0), ("cuda", 3))
+        swept(settings, search, device=device, launch=launch)
+        for device, launch in (("cpu", 0), ("cuda", 0), ("cuda", 3))
     ]
     assert len(found[0]) == 24
     assert found[1:] == found[:1] * 2
@@ -133,7 +133,7 @@ def test_a_gpu_with_little_memory_gets_smaller_batches(settings, many, cupy):
 
 def test_memory_that_another_process_takes_ends_a_sweep_with_advice(settings, search, cupy):
     cupy.taken_after = 8  # preparing takes one launch, a chunk four of its one tile: in the second one and after
-    says = r"5 combos at once do not fit .*\(1,02. of 1,024 MiB are free\); wait for other .*or use --engine cpu"
+    says = r"5 combos at once do not fit .*\(1,02. of 1,024 MiB are free\); wait for other .*or use --device cpu"
     with pytest.raises(Retryable, match=says):
         run_sweep(settings, *search, device="cuda", launch=5)
     folder = sweep_folder(settings.sweeps, search[0])
@@ -158,7 +158,7 @@ def test_a_lost_gpu_leaves_finished_chunks_and_the_next_run_does_the_rest(settin
 
 def test_a_gpu_that_can_not_be_had_ends_a_sweep_before_it_begins(settings, search, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(ConfigError, match="--engine cuda: no GPU in use"):
+    with pytest.raises(ConfigError, match="--device cuda: no GPU in use"):
         run_sweep(settings, *search, device="cuda")
     assert not settings.sweeps.exists()
 
@@ -203,12 +203,12 @@ def test_auto_takes_what_was_faster_before(settings, many, cupy, cpu, cuda, name
 def test_speeds_that_can_not_be_read_or_are_old_are_measured_anew(settings, many, cupy, text):
     assert cupy.launches == []
     kind = ComboRunner(settings, *many, choose(settings, "auto", "ema_cross")).kind
-    speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, 0.0))
-    assert speeds.read_speeds(settings, kind) is None  # of 1970
+    speeds.keep(settings, kind, speeds.Speeds(1.0, 2.0, 0.0))
+    assert speeds.kept(settings, kind) is None  # of 1970
     if text is not None:
         (settings.cache / speeds.FILE).write_text(text)
-    speeds.write_speeds(settings, kind, fresh := speeds.Speeds(3.0, 4.0, time.time()))
-    assert speeds.read_speeds(settings, kind) == fresh
+    speeds.keep(settings, kind, fresh := speeds.Speeds(3.0, 4.0, time.time()))
+    assert speeds.kept(settings, kind) == fresh
     assert len(figures(settings)) == 1
 
 
@@ -253,7 +253,7 @@ def test_searches_whose_speeds_differ_are_of_different_kinds(settings, many):
 def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, says, known):
     if known:
         kind = ComboRunner(settings, *many, choose(settings, "auto", "ema_cross")).kind
-        speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, time.time()))
+        speeds.keep(settings, kind, speeds.Speeds(1.0, 2.0, time.time()))
     cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
     done = run_sweep(settings, *many)
     assert done.device.startswith(f"cpu ({says}")
@@ -271,8 +271,8 @@ def test_auto_does_without_a_gpu_whose_memory_is_taken_meanwhile(settings, many,
 
 
 def test_a_gpu_that_is_not_used_any_more_has_its_memory_back(settings, many, cupy):
-    for engine in ("auto", "cuda"):
-        combo_runner = ComboRunner(settings, *many, choose(settings, engine, "ema_cross"))
+    for device in ("auto", "cuda"):
+        combo_runner = ComboRunner(settings, *many, choose(settings, device, "ema_cross"))
         combo_runner.prepare()
         assert cupy.kept() > 0
         combo_runner.close()

@@ -135,7 +135,7 @@ def test_a_folder_that_the_worker_does_not_see_is_named(inputs: SweepInputs, sto
 
 def test_a_gpu_that_would_stand_idle_is_refused(inputs: SweepInputs, store: Store) -> None:
     with pytest.raises(
-        ConfigError, match=r"worker \S+: --engine cuda: no GPU in use: .*; or set engine\.gpus_per_task to 0"
+        ConfigError, match=r"worker \S+: --device cuda: no GPU in use: .*; or set compute\.gpus_per_task to 0"
     ):
         ready(job(store, inputs, gpus=1.0))
 

@@ -1,7 +1,7 @@
 """Entries of `mei_alpha`: the market around, three modes behind the gates, and what is asked of a signal after them."""
 
 from kernels.jit import device
-from kernels.strategies.mei_alpha.gates import Around, gates
+from kernels.strategies.mei_alpha.gates import MarketContext, gates
 from kernels.strategies.mei_alpha.signals import ACCEL, HIGH, LOW, MEDIUM, PULLBACK, SIGN, SLOW_DRIFT, TREND, code_of
 from kernels.strategies.mei_alpha.table import FEATURES
 
@@ -10,23 +10,23 @@ _CLOSE_ROW, _FAST_ROW, _SLOW_ROW = (_NAMES.index(name) for name in ("close", "em
 
 
 @device
-def context(columns, rows, now, lead, params):
-    """Breadth and lead at main row `now`; see `Around`."""
+def context(columns, column_of, now, benchmark, params):
+    """Breadth and lead at main row `now`; see `MarketContext`."""
     up = 0.0
     seen = 0.0
-    fast = rows[_FAST_ROW]
-    slow = rows[_SLOW_ROW]
+    fast = column_of[_FAST_ROW]
+    slow = column_of[_SLOW_ROW]
     earlier = now - 1 if now > 0 else now
     for s in range(columns.shape[2]):
         known = (columns[fast, earlier, s] == columns[fast, earlier, s]) & (now > 0)
         seen += 1.0 if known else 0.0
         up += 1.0 if known & (columns[fast, now, s] > columns[slow, now, s]) else 0.0
     breadth = 100.0 * up / seen if seen > 0.0 else 50.0
-    at = lead if lead >= 0 else 0
-    close = columns[rows[_CLOSE_ROW], now, at]
+    at = benchmark if benchmark >= 0 else 0
+    close = columns[column_of[_CLOSE_ROW], now, at]
     mean = columns[slow, now, at]
-    known = (lead >= 0) & (mean == mean)  # noqa: PLR0124 - the test for NaN
-    return Around(
+    known = (benchmark >= 0) & (mean == mean)  # noqa: PLR0124 - the test for NaN
+    return MarketContext(
         breadth,
         1.0 if known & (close > mean) else 0.0,
         1.0 if known & (close < mean) else 0.0,
@@ -56,10 +56,12 @@ def trend(price, now, gate, params):
     up = (now.macd_run > 0.0) if accelerates else (now.macd_hist > 0.0)
     down = (now.macd_run < 0.0) if accelerates else (now.macd_hist < 0.0)
     any_k = params.use_stoch_rsi_filter == 0.0
-    long = is_open & gate.bullish & (price > now.ema_fast) & (now.rsi > long_limit) & (any_macd | up) & gate.lead_long
+    long = (
+        is_open & gate.bullish & (price > now.ema_fast) & (now.rsi > long_limit) & (any_macd | up) & gate.benchmark_long
+    )
     short = is_open & gate.bearish & (price < now.ema_fast) & (now.rsi < short_limit) & (any_macd | down)
     long = long & (any_k | (now.stoch_k < params.block_long_if_k_gt))
-    short = short & gate.lead_short & (any_k | (now.stoch_k > params.block_short_if_k_lt))
+    short = short & gate.benchmark_short & (any_k | (now.stoch_k > params.block_short_if_k_lt))
     return long, short
 
 
@@ -69,8 +71,8 @@ def pullback(price, now, before, gate, params):
     is_open = (params.enable_pullback_entries != 0.0) & (now.adx >= params.pullback_min_adx)
     is_open = is_open & gate.volume & (not gate.ranging) & (not gate.anomaly) & (not gate.extended)
     any_macd = params.pullback_require_macd_sign == 0.0
-    long = is_open & gate.bullish & gate.lead_long & (before.close <= before.ema_fast) & (price > now.ema_fast)
-    short = is_open & gate.bearish & gate.lead_short & (before.close >= before.ema_fast) & (price < now.ema_fast)
+    long = is_open & gate.bullish & gate.benchmark_long & (before.close <= before.ema_fast) & (price > now.ema_fast)
+    short = is_open & gate.bearish & gate.benchmark_short & (before.close >= before.ema_fast) & (price < now.ema_fast)
     long = long & (any_macd | (now.macd_hist > 0.0)) & (now.rsi >= params.pullback_rsi_long_min)
     short = short & (any_macd | (now.macd_hist < 0.0)) & (now.rsi <= params.pullback_rsi_short_max)
     return long, short
@@ -83,19 +85,19 @@ def slow_drift(price, now, gate, params):
     is_open = is_open & gate.volume & (not gate.ranging) & (not gate.anomaly) & (not gate.extended)
     any_macd = params.slow_drift_require_macd_sign == 0.0
     steep = params.slow_drift_min_slope_frac
-    long = is_open & gate.bullish & gate.lead_long & (price > now.ema_slow) & (now.slope >= steep)
-    short = is_open & gate.bearish & gate.lead_short & (price < now.ema_slow) & (now.slope <= -steep)
+    long = is_open & gate.bullish & gate.benchmark_long & (price > now.ema_slow) & (now.slope >= steep)
+    short = is_open & gate.bearish & gate.benchmark_short & (price < now.ema_slow) & (now.slope <= -steep)
     long = long & (any_macd | (now.macd_hist > 0.0)) & (now.rsi >= params.slow_drift_rsi_long_min)
     short = short & (any_macd | (now.macd_hist < 0.0)) & (now.rsi <= params.slow_drift_rsi_short_max)
     return long, short
 
 
 @device
-def turns_round(around, params):
+def turns_round(market_context, params):
     """Whether signals are traded the other way round."""
     low = params.auto_reverse_breadth_low_pct
     high = params.auto_reverse_breadth_high_pct
-    by_breadth = (around.breadth_pct >= low) & (around.breadth_pct <= high)
+    by_breadth = (market_context.breadth_pct >= low) & (market_context.breadth_pct <= high)
     return by_breadth if params.enable_auto_reverse != 0.0 else params.reverse_entry_signal != 0.0
 
 
@@ -111,9 +113,9 @@ def passes_filters(is_long, now, params):
 
 
 @device
-def signal(price, age, is_lead, now, before, around, params):
+def signal(price, age, is_benchmark, now, before, market_context, params):
     """The signal, 0 for none: its sign is the side, its size holds tier, mode and whether it may open (`tier_of` …)."""
-    gate = gates(price, is_lead, now, before, around, params)
+    gate = gates(price, is_benchmark, now, before, market_context, params)
     trend_long, trend_short = trend(price, now, gate, params)
     pull_long, pull_short = pullback(price, now, before, gate, params)
     drift_long, drift_short = slow_drift(price, now, gate, params)
@@ -124,11 +126,11 @@ def signal(price, age, is_lead, now, before, around, params):
     high = now.volume > now.volume_mean * params.high_conf_volume_mult
     tier = (HIGH if high else MEDIUM) if by_trend else (params.pullback_confidence if by_pullback else LOW)
     mode = TREND if by_trend else (PULLBACK if by_pullback else SLOW_DRIFT)
-    is_long = is_long != turns_round(around, params)
+    is_long = is_long != turns_round(market_context, params)
     against = (
-        (around.breadth_pct < params.breadth_block_long_below_pct)
+        (market_context.breadth_pct < params.breadth_block_long_below_pct)
         if is_long
-        else (around.breadth_pct > params.breadth_block_short_above_pct)
+        else (market_context.breadth_pct > params.breadth_block_short_above_pct)
     )
     fires = fires & ((params.enable_regime_filter == 0.0) | (not against))
     code = code_of(is_long, tier, mode, passes_filters(is_long, now, params))

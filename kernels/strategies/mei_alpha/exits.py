@@ -1,8 +1,8 @@
 """Exits of `mei_alpha`, in the order in which they are tested, and what a position remembers for them."""
 
-from kernels.book import part_of
+from kernels.book import closing_size
 from kernels.jit import device
-from kernels.ledger import on_grid
+from kernels.ledger import round_to_lots
 from kernels.strategies.mei_alpha.signals import LOW
 
 _TWICE, _THRICE = 2.0, 3.0  # bars in a row
@@ -48,14 +48,14 @@ def floored(atr, price, params):
 
 
 @device
-def begin(slot, side, paid):
-    """Remember the decision in the position that was just opened at `paid`."""
-    slot.atr = slot.note_a
-    slot.tier = slot.note_b
-    slot.threshold = slot.note_c
-    slot.armed = 0.0
-    slot.trails = 0.0
-    slot.trail = 0.0
+def begin(position, side, fill_price):
+    """Remember the decision in the position that was just opened at `fill_price`."""
+    position.atr = position.note_a
+    position.tier = position.note_b
+    position.threshold = position.note_c
+    position.armed = 0.0
+    position.trails = 0.0
+    position.trail = 0.0
 
 
 @device
@@ -86,16 +86,16 @@ def trail_distance(is_long, tier, profit, now, params):
 
 
 @device
-def follow(slot, is_long, side, price, atr, profit, now, params):
+def follow(position, is_long, side, price, atr, profit, now, params):
     """Move the trail of a position towards the price, never away from it."""
-    special = (slot.tier == LOW) & (params.trailing_start_atr_low_conf > 0.0)
+    special = (position.tier == LOW) & (params.trailing_start_atr_low_conf > 0.0)
     start = params.trailing_start_atr_low_conf if special else params.trailing_start_atr
     if profit >= start:
-        level = price - side * atr * trail_distance(is_long, slot.tier, profit, now, params)
-        closer = (level > slot.trail) if is_long else (level < slot.trail)
-        if (slot.trails == 0.0) | closer:
-            slot.trail = level
-            slot.trails = 1.0
+        level = price - side * atr * trail_distance(is_long, position.tier, profit, now, params)
+        closer = (level > position.trail) if is_long else (level < position.trail)
+        if (position.trails == 0.0) | closer:
+            position.trail = level
+            position.trails = 1.0
 
 
 @device
@@ -105,35 +105,35 @@ def reached(is_long, price, level):
 
 
 @device
-def take_profit(slot, is_long, side, price, atr, lots, params):
+def take_profit(position, is_long, side, price, atr, lots, params):
     """Reason, or -1, and fraction of the take profit."""
-    full = reached(not is_long, price, slot.entry + side * atr * params.tp_atr_mult)
+    full = reached(not is_long, price, position.entry + side * atr * params.tp_atr_mult)
     if params.enable_partial_tp == 0.0:
         return (_TAKE_PROFIT if full else -1), 1.0
     first = params.tp_partial_atr_mult if params.tp_partial_atr_mult > 0.0 else params.tp_atr_mult
-    if (slot.parts == 0.0) & reached(not is_long, price, slot.entry + side * atr * first):
-        part = part_of(slot.size, params.tp_partial_frac, lots)
-        rest = on_grid(abs(slot.size) - part, lots)
+    if (position.parts == 0.0) & reached(not is_long, price, position.entry + side * atr * first):
+        part = closing_size(position.size, params.tp_partial_frac, lots)
+        rest = round_to_lots(abs(position.size) - part, lots)
         splits = (part > 0.0) & (rest > 0.0) & (rest * price >= params.tp_partial_min_notional_usd)
         return (_TAKE_PROFIT_PARTIAL if splits else -1), params.tp_partial_frac
     return (_TAKE_PROFIT if full & (params.tp_partial_atr_mult > 0.0) else -1), 1.0
 
 
 @device
-def overextended(slot, is_long, profit, now, params):
+def overextended(position, is_long, profit, now, params):
     """Whether RSI is beyond the bounds of the position's profit and tier."""
     little = profit < params.rsi_exit_profit_atr_switch
     top = params.rsi_exit_ub_lo_profit if little else params.rsi_exit_ub_hi_profit
     bottom = params.rsi_exit_lb_lo_profit if little else params.rsi_exit_lb_hi_profit
     low_top = params.rsi_exit_ub_lo_profit_low_conf if little else params.rsi_exit_ub_hi_profit_low_conf
     low_bottom = params.rsi_exit_lb_lo_profit_low_conf if little else params.rsi_exit_lb_hi_profit_low_conf
-    top = low_top if (slot.tier == LOW) & (low_top > 0.0) else top
-    bottom = low_bottom if (slot.tier == LOW) & (low_bottom > 0.0) else bottom
+    top = low_top if (position.tier == LOW) & (low_top > 0.0) else top
+    bottom = low_bottom if (position.tier == LOW) & (low_bottom > 0.0) else bottom
     return (params.enable_rsi_overextension_exit != 0.0) & ((now.rsi > top) if is_long else (now.rsi < bottom))
 
 
 @device
-def smart_exit(slot, is_long, profit, under, price, atr, now, params):
+def smart_exit(position, is_long, profit, under, price, atr, now, params):
     """The first smart exit that fires, or -1."""
     crossed = (now.ema_fast < now.ema_slow) if is_long else (now.ema_fast > now.ema_slow)
     narrow = (abs(now.ema_fast - now.ema_slow) < params.tbb_frac * now.ema_slow) & (now.adx > params.tbb_adx_gt)
@@ -143,12 +143,12 @@ def smart_exit(slot, is_long, profit, under, price, atr, now, params):
     falls = (params.tsme_require_adx_slope_negative == 0.0) | (now.adx_slope < 0.0)
     tsme = (now.adx > params.tsme_adx_gt) & (profit >= params.tsme_min_profit_atr) & falls & (against >= _TWICE)
     mmde = (profit > params.mmde_profit_atr_gt) & (now.adx > params.mmde_adx_gt) & (against >= _THRICE)
-    reason = _RSI_OVEREXTENSION if overextended(slot, is_long, profit, now, params) else -1
+    reason = _RSI_OVEREXTENSION if overextended(position, is_long, profit, now, params) else -1
     reason = _MMDE if mmde else reason
     reason = _TSME if tsme else reason
     reason = _STAGNATION if (params.enable_stagnation_exit != 0.0) & dead & under else reason
     reason = _MACRO_BREAKDOWN if (params.enable_macro_exit != 0.0) & beyond else reason
-    reason = _TREND_EXHAUSTION if now.adx < slot.threshold else reason
+    reason = _TREND_EXHAUSTION if now.adx < position.threshold else reason
     return _TREND_BREAKDOWN if crossed & (not narrow) else reason
 
 
@@ -162,25 +162,25 @@ def looks_like_a_glitch(price, now, before, params):
 
 
 @device
-def manage(slot, price, lots, now, before, params):
+def manage(position, price, lots, now, before, params):
     """The first exit that fires: an index into `EXITS` or -1, and the fraction to close."""
     if looks_like_a_glitch(price, now, before, params):
         return -1, 1.0
-    is_long = slot.size > 0.0
+    is_long = position.size > 0.0
     side = 1.0 if is_long else -1.0
-    atr = slot.atr if slot.atr > 0.0 else params.atr_fallback_frac * slot.entry
-    profit = side * (price - slot.entry) / atr
-    under = side * (price - slot.entry) < 0.0
+    atr = position.atr if position.atr > 0.0 else params.atr_fallback_frac * position.entry
+    profit = side * (price - position.entry) / atr
+    under = side * (price - position.entry) < 0.0
     if (params.enable_breakeven_stop != 0.0) & (profit >= params.breakeven_start_atr):
-        slot.armed = 1.0
-    if reached(is_long, price, slot.entry - side * atr * stop_distance(profit, under, now, params)):
+        position.armed = 1.0
+    if reached(is_long, price, position.entry - side * atr * stop_distance(profit, under, now, params)):
         return _STOP_LOSS, 1.0
-    if (slot.armed != 0.0) & reached(is_long, price, slot.entry + side * atr * params.breakeven_buffer_atr):
+    if (position.armed != 0.0) & reached(is_long, price, position.entry + side * atr * params.breakeven_buffer_atr):
         return _BREAKEVEN, 1.0
-    follow(slot, is_long, side, price, atr, profit, now, params)
-    if (slot.trails != 0.0) & reached(is_long, price, slot.trail):
+    follow(position, is_long, side, price, atr, profit, now, params)
+    if (position.trails != 0.0) & reached(is_long, price, position.trail):
         return _TRAILING_STOP, 1.0
-    reason, frac = take_profit(slot, is_long, side, price, atr, lots, params)
+    reason, frac = take_profit(position, is_long, side, price, atr, lots, params)
     if reason >= 0:
         return reason, frac
-    return smart_exit(slot, is_long, profit, under, price, atr, now, params), 1.0
+    return smart_exit(position, is_long, profit, under, price, atr, now, params), 1.0

@@ -5,23 +5,23 @@ from typing import NamedTuple
 from kernels.jit import device
 
 
-class Around(NamedTuple):
+class MarketContext(NamedTuple):
     """The market at one main row.
 
     Attributes:
         breadth_pct: Symbols with their fast mean above the slow one, in percent.
-        lead_up: 1 when the lead's close is above its slow mean.
-        lead_down: 1 when it is below.
-        lead_known: 1 when there is a lead with a bar.
+        benchmark_up: 1 when the lead's close is above its slow mean.
+        benchmark_down: 1 when it is below.
+        benchmark_known: 1 when there is a lead with a bar.
     """
 
     breadth_pct: float
-    lead_up: float
-    lead_down: float
-    lead_known: float
+    benchmark_up: float
+    benchmark_down: float
+    benchmark_known: float
 
 
-class Gates(NamedTuple):
+class EntryGates(NamedTuple):
     """What the gates say of one symbol at one step; booleans unless said otherwise.
 
     Attributes:
@@ -35,8 +35,8 @@ class Gates(NamedTuple):
         strong: ADX above it.
         bullish: The means are aligned for a long.
         bearish: The means are aligned for a short.
-        lead_long: The lead allows a long.
-        lead_short: The lead allows a short.
+        benchmark_long: The lead allows a long.
+        benchmark_short: The lead allows a short.
     """
 
     votes: float
@@ -49,8 +49,8 @@ class Gates(NamedTuple):
     strong: bool
     bullish: bool
     bearish: bool
-    lead_long: bool
-    lead_short: bool
+    benchmark_long: bool
+    benchmark_short: bool
 
 
 @device
@@ -73,8 +73,8 @@ def votes_of(now, params):
 
 
 @device
-def gates(price, is_lead, now, before, around, params):
-    """Every gate; see `Gates`."""
+def gates(price, is_benchmark, now, before, market_context, params):
+    """Every gate; see `EntryGates`."""
     votes = votes_of(now, params)
     ranging = (params.enable_ranging_filter != 0.0) & (votes >= params.min_signals)
     steep = abs(now.slope) >= params.slow_drift_min_slope_frac
@@ -90,11 +90,11 @@ def gates(price, is_lead, now, before, around, params):
     any_macro = params.require_macro_alignment == 0.0
     free = (
         (params.require_btc_alignment == 0.0)
-        | is_lead
-        | (around.lead_known == 0.0)
+        | is_benchmark
+        | (market_context.benchmark_known == 0.0)
         | (now.adx > params.btc_adx_override)
     )
-    return Gates(
+    return EntryGates(
         votes,
         ranging,
         (params.enable_anomaly_filter != 0.0) & (jumped | stretched),
@@ -105,6 +105,6 @@ def gates(price, is_lead, now, before, around, params):
         now.adx > floor,
         (now.ema_fast > now.ema_slow) & (any_macro | (now.ema_slow > now.ema_macro)),
         (now.ema_fast < now.ema_slow) & (any_macro | (now.ema_slow < now.ema_macro)),
-        free | (around.lead_up != 0.0),
-        free | (around.lead_down != 0.0),
+        free | (market_context.benchmark_up != 0.0),
+        free | (market_context.benchmark_down != 0.0),
     )

@@ -26,12 +26,12 @@ def cooldown_of(adx, params):
 
 
 @device
-def admits(slot, code, leaving, minutes, now, params):
+def admits(position, code, leaving, minutes, now, params):
     """Whether a signal may open: filters, least tier, cool-down."""
     if (not may_open(code)) | (tier_of(code) < params.entry_min_confidence):
         return False
     side = 1.0 if code > 0 else -1.0
-    leaves_now = leaving & (slot.size * side > 0.0)
+    leaves_now = leaving & (position.size * side > 0.0)
     passed = 0.0 if leaves_now else minutes
     barred = (params.enable_reentry_cooldown != 0.0) & (passed < cooldown_of(now.adx, params))
     return not barred
@@ -73,21 +73,21 @@ def plan(code, price, now, params):
 
 
 @device
-def add(slot, code, value, price, minutes, now, params):
+def add(position, code, value, price, minutes, now, params):
     """Coins to add to a winning position, before rounding; 0 for none."""
-    is_long = slot.size > 0.0
+    is_long = position.size > 0.0
     side = 1.0 if is_long else -1.0
-    gained = side * (price - slot.entry) / floored(now.atr, price, params)
+    gained = side * (price - position.entry) / floored(now.atr, price, params)
     hot = (now.rsi > params.dps_rsi_long_gt) if is_long else (now.rsi < params.dps_rsi_short_lt)
     calm = (now.adx_slope > params.dps_adx_slope_gt) & (now.atr_slope <= 0.0) & (not hot)
     wanted = params.add_min_profit_atr * params.dps_mult if calm else params.add_min_profit_atr
     fine = (
         (params.enable_pyramiding != 0.0)
         & may_open(code)
-        & (slot.adds < params.max_adds_per_symbol)
+        & (position.adds < params.max_adds_per_symbol)
         & (tier_of(code) >= params.add_min_confidence)
         & (minutes >= params.add_cooldown_minutes)
         & (gained >= wanted)
     )
     margin = value * params.allocation_frac * params.add_fraction_of_base_margin
-    return margin * slot.leverage / price if fine else 0.0
+    return margin * position.leverage / price if fine else 0.0

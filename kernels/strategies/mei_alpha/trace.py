@@ -49,12 +49,12 @@ def _fired(out, i, asked, pair):
 
 
 @device
-def trace(price, age, is_lead, now, before, around, params, out):
+def trace(price, age, is_benchmark, now, before, market_context, params, out):
     """Write value, threshold and verdict of each of `GATES` into `out` [len(GATES), 3].
 
     NaN stands where there is none, and for the verdict of what the parameters do not ask.
     """
-    gate = gates(price, is_lead, now, before, around, params)
+    gate = gates(price, is_benchmark, now, before, market_context, params)
     long_limit, short_limit = rsi_limits(now, params)
     sign = params.macd_hist_entry_mode == SIGN
     filters = (params.enable_ssf_filter != 0.0) | (params.enable_reef_filter != 0.0)
@@ -69,8 +69,8 @@ def trace(price, age, is_lead, now, before, around, params, out):
     _put(out, 6, True, now.adx, gate.floor, gate.strong)
     _put(out, 7, True, now.ema_fast, now.ema_slow, gate.bullish)
     _put(out, 8, True, now.ema_fast, now.ema_slow, gate.bearish)
-    _put(out, 9, params.require_btc_alignment != 0.0, around.lead_up, np.nan, gate.lead_long)
-    _put(out, 10, params.require_btc_alignment != 0.0, around.lead_down, np.nan, gate.lead_short)
+    _put(out, 9, params.require_btc_alignment != 0.0, market_context.benchmark_up, np.nan, gate.benchmark_long)
+    _put(out, 10, params.require_btc_alignment != 0.0, market_context.benchmark_down, np.nan, gate.benchmark_short)
     _put(out, 11, True, now.rsi, long_limit, now.rsi > long_limit)
     _put(out, 12, True, now.rsi, short_limit, now.rsi < short_limit)
     _put(out, 13, sign, now.macd_hist, 0.0, now.macd_hist > 0.0)
@@ -98,9 +98,9 @@ def trace(price, age, is_lead, now, before, around, params, out):
         out,
         20,
         (params.enable_auto_reverse != 0.0) | (params.reverse_entry_signal != 0.0),
-        around.breadth_pct,
+        market_context.breadth_pct,
         np.nan,
-        turns_round(around, params),
+        turns_round(market_context, params),
     )
     _put(out, 21, filters, now.macd_hist, 0.0, passes_filters(True, now, params))
     _put(out, 22, filters, now.macd_hist, 0.0, passes_filters(False, now, params))

@@ -6,20 +6,20 @@ from mei_pipeline.config.models.overrides import Overrides
 from mei_pipeline.config.models.pipeline import Engine, PipelineConfig, Profile, Retention, WindowConfig
 from mei_pipeline.config.models.policy import Gates, PolicyConfig, Roles, Selection, Spikes, Stress, WalkForward
 from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
-from mei_pipeline.config.models.sweep import Listed, Range, SweepSpec
+from mei_pipeline.config.models.sweep import AxisList, AxisRange, SweepSpec
 
 __all__ = [
+    "AxisList",
+    "AxisRange",
     "Engine",
     "FilesSource",
     "Gates",
     "LaneConfig",
-    "Listed",
     "MarketValues",
     "Overrides",
     "PipelineConfig",
     "PolicyConfig",
     "Profile",
-    "Range",
     "Retention",
     "Roles",
     "Selection",
