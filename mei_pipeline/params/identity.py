@@ -156,9 +156,9 @@ def config_id(resolved: ResolvedConfig) -> str:
     """Return the hex SHA-256 of the canonical JSON of a config.
 
     Keys are sorted, and every number is written as the float64 that kernels see, so that 1 and 1.0 give the same id,
-    and 0.0 and -0.0 too. The order of symbols, layers and keys in a file does not matter. Values that change nothing do
-    not matter either: a symbol's own value equal to the common one, an entry or exit interval equal to the main one, or
-    the default benchmark symbol (BTC, else BTCUSDT).
+    and 0.0 and -0.0 too. The order of symbols, layers and keys in a file does not matter. Values that change nothing
+    are left out: a symbol's own value equal to the common one, and an entry or exit interval equal to the main one. The
+    default benchmark symbol (BTC, else BTCUSDT) is left out too.
     """
     return sha256_json(as_dict(resolved))
 

@@ -126,9 +126,9 @@ def make_market(
 def read_catalog() -> Catalog:
     """Return the tables that the kernels of this checkout declare.
 
-    A strategy module may have `MARKET` (defaults of market parameters by path), `MARKET_ONLY` (the values that it
-    allows, by path) and `MARKET_WHY` (the reason for those, by path), and `BENCHMARK` (switches that make it read the
-    benchmark symbol).
+    A strategy module may declare constants. `MARKET` holds defaults of market parameters by path, `MARKET_ONLY` their
+    allowed values and `MARKET_WHY` the reasons for these. `BENCHMARK` lists the switches that make the strategy read
+    the benchmark symbol.
 
     Raises:
         Fatal: A table contradicts itself, or the module of a strategy has problems.

@@ -15,9 +15,10 @@ from kernels.market import Floats, Ints
 from kernels.params import Parameter, Value
 from kernels.strategies import load
 from mei_pipeline import files
+from mei_pipeline.params.modules import python_function
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.replay.run import Replay, ReplayInputs
-from mei_pipeline.replay.signals import plain, signal_decoder
+from mei_pipeline.replay.signals import signal_decoder
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
 
@@ -154,8 +155,8 @@ def rank_of(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int, code: in
     """Return the rank of the signal of symbol `s` at step `t` among candidates."""
     g = int(inputs.combos.symbol_group[s])
     row = inputs.cut.market.row[t]
-    features = plain(compiled.read)(inputs.features.values, inputs.combos.column_of[0, g], row, s)
-    return float(plain(compiled.rank)(code, features, inputs.combos.params[0, g]))
+    features = python_function(compiled.read)(inputs.features.values, inputs.combos.column_of[0, g], row, s)
+    return float(python_function(compiled.rank)(code, features, inputs.combos.params[0, g]))
 
 
 def done_at(run: Replay, first: int, last: int) -> dict[tuple[int, str], str]:

@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kernels.strategies import load
+from mei_pipeline.params.modules import python_function
 
 TIERS = ("low", "medium", "high")
 """Names of the tiers, indexed by `tier_of`."""
@@ -43,14 +44,8 @@ def signal_decoder(strategy: str) -> Callable[[int], SignalMeaning]:
             return SignalMeaning(None, None, None)
         return SignalMeaning(
             "long" if code > 0 else "short",
-            TIERS[int(plain(tier_of)(code))] if tier_of is not None else None,
-            MODES[int(plain(mode_of)(code))] if mode_of is not None else None,
+            TIERS[int(python_function(tier_of)(code))] if tier_of is not None else None,
+            MODES[int(python_function(mode_of)(code))] if mode_of is not None else None,
         )
 
     return decode
-
-
-def plain(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The Python function behind a compiled rule: for a few calls it is quicker than compiling."""
-    found: Callable[..., Any] = getattr(rule, "py_func", rule)
-    return found

@@ -59,7 +59,7 @@ _ADDRESS = re.compile(r"auto|(ray://)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{
 
 
 class Engine(FileModel):
-    """Where the combos of a sweep run: on this machine, or on an existing Ray cluster."""
+    """Compute of sweeps: this machine, or an existing Ray cluster."""
 
     run: Literal["local", "ray"] = "local"
     """`local`: this machine; `ray`: the cluster at `address`."""

@@ -193,7 +193,7 @@ def _model(grid: Grid, history: History) -> list[_Axis]:
 
 
 def _axis(values: Sequence[Value], good: Ints, counts: Ints) -> _Axis:
-    """The densities of one axis.
+    """Return the densities of one axis.
 
     Args:
         values: Its V values.
