@@ -262,6 +262,7 @@ def _walk(axes: tuple[Axis, ...], fixed: Mapping[str, Value]) -> list[list[_Node
         for state in states:
             values = {**fixed, **dict(state)}
             varies = all(values[path] == value for path, value in axis.when.items())
+            # Only values in later conditions distinguish nodes, so that a level has few of them.
             state_after = tuple((path, value) for path, value in state if path in referred)
             targets = []
             for value in axis.values if varies else (fixed[axis.path],):

@@ -165,6 +165,7 @@ def config_id(resolved: ResolvedConfig) -> str:
 
 def as_dict(resolved: ResolvedConfig) -> dict[str, Any]:
     """Return the config as the JSON values that its id is a hash of, without keys that change nothing."""
+    # A key without effect is left out, so that a new key of a later version does not change existing ids.
     extras = {
         "symbol_params": {symbol: _values(values) for symbol, values in resolved.symbol_params.items() if values},
         "entry_interval": resolved.entry_interval,
@@ -190,4 +191,4 @@ def _values(values: Mapping[str, Value]) -> dict[str, Value]:
 def _canonical(value: Value) -> Value:
     if isinstance(value, bool | str):
         return value
-    return float(value) + 0.0
+    return float(value) + 0.0  # turns -0.0 into 0.0

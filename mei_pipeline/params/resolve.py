@@ -47,6 +47,7 @@ def merge(table: Table, *layers: Layer) -> MergedParams:
     values = {path: parameter.default for path, parameter in table.items()}
     origin = dict.fromkeys(table, DEFAULT)
     for layer in layers:
+        # Each layer is validated alone, so that the message names the layer of a wrong value.
         validate(table, layer.values, layer.name, of_symbol=layer.of_symbol)
         values.update(layer.values)
         origin.update(dict.fromkeys(layer.values, layer.name))

@@ -66,7 +66,7 @@ def make_table(parameters: Iterable[Parameter], where: str = "parameter table") 
         Fatal: A path or the last part of one is declared twice, a last part can't be a field of a record, or a default
             is outside the parameter's own bounds.
     """
-    import numpy as np  # noqa: PLC0415 - tables are made with the kernels, which bring it
+    import numpy as np  # noqa: PLC0415 - only needed with the kernels, which import it anyway
 
     table: dict[str, Parameter] = {}
     owner: dict[str, str] = {}
@@ -133,8 +133,8 @@ def read_catalog() -> Catalog:
     Raises:
         Fatal: A table contradicts itself, or the module of a strategy has problems.
     """
-    from kernels import market  # noqa: PLC0415 - brings numpy, which only this needs
-    from mei_pipeline.params.modules import load_strategy  # noqa: PLC0415 - brings numba
+    from kernels import market  # noqa: PLC0415 - imports numpy, which other functions do not need
+    from mei_pipeline.params.modules import load_strategy  # noqa: PLC0415 - imports numba
 
     modules = {name: load_strategy(name) for name in strategies.names()}
     base = make_table(market.PARAMETERS)
@@ -157,7 +157,7 @@ def read_catalog() -> Catalog:
 def normal(parameter: Parameter, value: Value) -> Value:
     """Return the normal form of a valid value: a float for a float parameter, an int for an int parameter, no -0.0."""
     if parameter.kind == "float":
-        return float(value) + 0.0
+        return float(value) + 0.0  # turns -0.0 into 0.0
     if parameter.kind == "int":
         return int(value)
     return value

@@ -122,6 +122,7 @@ def _on_search(record: PromotionRecord, inputs: ReplayInputs, run: Replay) -> Pe
     from_ms, to_ms = record.from_ms, record.holdout_ms
     if inputs.cut.from_ms > from_ms or inputs.cut.to_ms < to_ms:
         return None
+    # A close at `from_ms` is the end of the day before: its equity is the capital that the search starts with.
     close_ms = pl.col("close_ms")
     before = run.equity.filter(close_ms <= from_ms)["equity_usd"]
     start = float(before[-1]) if len(before) else inputs.resolved.initial_balance_usd

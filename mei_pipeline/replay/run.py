@@ -74,22 +74,6 @@ class Replay:
     outcome: ComboOutcomes
 
 
-def replay_config(settings: Settings, bars: Bars, resolved: ResolvedConfig, from_ms: int, to_ms: int) -> Replay:
-    """Replay `resolved` over the UTC days [from_ms, to_ms), starting flat.
-
-    Raises:
-        ConfigError: The window does not fit the bars, or a feature window is longer than they are.
-    """
-    return replay(settings, make_replay_inputs(settings, bars, resolved, from_ms, to_ms))
-
-
-def replay_window(
-    settings: Settings, bars: Bars, cut: Window, features: FeatureSet, resolved: ResolvedConfig
-) -> Replay:
-    """Replay `resolved` over `cut` with feature columns that are already computed."""
-    return replay(settings, encode_replay_inputs(bars, cut, features, resolved))
-
-
 def replay_figures(settings: Settings, inputs: ReplayInputs) -> tuple[Mapping[str, float], ComboOutcomes]:
     """Run the config from flat; return the metrics and the outcome of `Replay` without its tables."""
     record = record_combo(settings, inputs.cut, inputs.model, inputs.features, inputs.combos)

@@ -67,8 +67,8 @@ class BacktestSpec(FileModel):
 
     @model_validator(mode="after")
     def _dividing(self) -> "BacktestSpec":
-        if found := interval_problems(self.interval, self.entry_interval or "", self.exit_interval or ""):
-            raise flaws(found)
+        if problems := interval_problems(self.interval, self.entry_interval or "", self.exit_interval or ""):
+            raise flaws(problems)
         return self
 
     @property
@@ -137,6 +137,7 @@ def read_benchmark(path: Path) -> str:
 
 
 def _is_promoted(path: Path) -> bool:
+    # Only bytes are compared: errors of YAML are reported later, by the reader of the right model.
     return path.is_file() and b"\nconfig_id:" in b"\n" + path.read_bytes()
 
 

@@ -124,7 +124,7 @@ def _funding(fills: pl.DataFrame) -> dict[str, float | None]:
         funding_long_usd=paid.filter(pl.col("long")).sum(),
         funding_short_usd=paid.filter(~pl.col("long")).sum(),
     )
-    return {name: value + 0.0 for name, value in sums.row(0, named=True).items()}
+    return {name: value + 0.0 for name, value in sums.row(0, named=True).items()}  # turns -0.0 into 0.0
 
 
 def _number(value: Any) -> float | None:

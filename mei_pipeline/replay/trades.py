@@ -141,6 +141,7 @@ def split_trades(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.Dat
             trade = _OpenTrade(count, name, column[name], fill, 1.0 if fill["size"] > 0.0 else -1.0)
             open_trades[name] = trade
             count += 1
+        # Excursions come before the fill: they are relative to the average entry price that was valid until then.
         elif fill["reason"] not in _PAYMENTS:
             for price in _prices_between(trade, fill, high, low):
                 trade.reach(price)

@@ -57,6 +57,7 @@ def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms:
     t, s = _place(inputs, symbol, open_ms)
     compiled = load_simulation(settings, inputs.resolved.strategy)
     market, steps = inputs.market, inputs.bars.steps
+    # Kernels return the book at the end of a run, so the states before and after the step are two runs.
     before, after = (_run_to(compiled, inputs, stop) for stop in (t, t + 1))
     verdict = int(after.book.verdicts[t, s])
     decides = bool(market.enters[t])
@@ -128,6 +129,7 @@ def _run_to(compiled: ModuleType, inputs: ReplayInputs, stop: int) -> _Moment:
             log_rows=rows,
             recorded=True,
         )
+        # The log has a fixed size. Kernels count rows beyond it, so that the second run has enough.
         needed = int(book.accounts[0]["logged"])
         if needed <= rows:
             return _Moment(book, stop - 1, (stop - 1 - first) % tile if stop > first else -1)

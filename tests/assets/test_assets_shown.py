@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from market_kit import fill_lake, write_config
+from result_kit import read_results
 
 from assets import metadata, plots
 from assets.checks import replay_differences, unready
@@ -24,7 +25,7 @@ from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import Busy, DataError, MeiError, Retryable
 from mei_pipeline.progress import silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
 NAN = float("nan")

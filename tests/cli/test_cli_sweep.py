@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake, write_config
 from page_kit import read_page
+from result_kit import read_results
 
 from mei_pipeline import files
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, read_candles, read_funding
@@ -16,7 +17,7 @@ from mei_pipeline.settings import read_settings
 from mei_pipeline.sweep.catalog import stored_sweeps
 from mei_pipeline.sweep.metrics import DOCS as METRICS
 from mei_pipeline.sweep.plan import plan_from_dict
-from mei_pipeline.sweep.results import chunk_path, read_plan, read_results, sweep_folder, write_plan
+from mei_pipeline.sweep.results import chunk_path, read_plan, sweep_folder, write_plan
 
 
 @pytest.fixture

@@ -302,7 +302,8 @@ OPEN_TRACE = {
 }
 SHUT = LONG.but(
     benchmark="down", age=199, adx=10.0, bb_ratio=0.5, before_close=50.0, ema_fast=90.0,
-    require_volume_confirmation=True, volume=50.0, adx_slope=-1.0, rsi=44.0, macd_hist=0.0, macd_run=0.0, stoch_k=0.85, reverse_entry_signal=True,
+    require_volume_confirmation=True, volume=50.0, adx_slope=-1.0, rsi=44.0, macd_hist=0.0, macd_run=0.0, stoch_k=0.85,
+    reverse_entry_signal=True,
 )  # fmt: skip
 SHUT_TRACE = {
     "warm-up bars": (199, 200, 0),

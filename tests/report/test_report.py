@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from night_kit import LANES, NOW_MS, run_night
 from page_kit import read_page
+from result_kit import read_results
 
 from kernels.blocks import BLOCKS
 from mei_pipeline import pages, svg
@@ -44,7 +45,7 @@ from mei_pipeline.selection.pipeline import candidates_night
 from mei_pipeline.selection.segments import Leg, flat_leg
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.market import DAY_MS
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 
 pytest_plugins = ("night_fixtures",)
 

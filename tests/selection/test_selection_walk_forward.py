@@ -14,7 +14,7 @@ from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, Synth
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.replay.run import replay_window
+from mei_pipeline.replay.run import encode_replay_inputs, replay
 from mei_pipeline.selection.evaluation import (
     Evidence,
     Measured,
@@ -205,7 +205,7 @@ def test_a_leg_is_the_replay_less_the_cost_of_closing(mei_settings, bars, plan):
     for number in range(plan.combos):
         resolved = resolved_combo(plan, plan.combo(number))
         leg = run_leg(ground, resolved, days)
-        run = replay_window(mei_settings, bars, window(bars, *days), ground.features, resolved)
+        run = replay(mei_settings, encode_replay_inputs(bars, window(bars, *days), ground.features, resolved))
         held = run.holding
         marks = {name: bars.steps.prices[3][45 * 24 - 1, s] for s, name in enumerate(bars.symbols)}
         cost = sum(size * marks[name] * (4.5 + 2.0) / 1e4 for name, size in held.select("symbol", "size").iter_rows())

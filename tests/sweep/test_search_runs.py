@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 from polars.testing import assert_frame_equal
+from result_kit import read_results
 
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
@@ -19,7 +20,7 @@ from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
 from mei_pipeline.simulation.market import Bars, Window, load_bars, window
 from mei_pipeline.sweep.launches import Launch
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
-from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder
+from mei_pipeline.sweep.results import chunk_path, sweep_folder
 from mei_pipeline.sweep.run import run_chunks, run_sweep
 from mei_pipeline.sweep.search.methods import SearchMethod, make_method, scores
 

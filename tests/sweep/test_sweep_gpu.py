@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from gpu_kit import FakeCupy, write_kernels
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
+from result_kit import read_results
 
 from mei_pipeline.errors import ConfigError, Fatal, Retryable
 from mei_pipeline.simulation.device import choose
@@ -25,7 +26,7 @@ from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.launches import Chunk, LocalRunner
 from mei_pipeline.sweep.plan import make_plan
-from mei_pipeline.sweep.results import CHUNKS, chunk_done, read_results, sweep_folder
+from mei_pipeline.sweep.results import CHUNKS, chunk_done, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
 FROM_MS = START_MS + 10 * DAY_MS

@@ -7,17 +7,18 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 from polars.testing import assert_frame_equal
+from result_kit import read_results
 
 from kernels.blocks import BLOCKS
 from mei_pipeline import files
 from mei_pipeline.errors import Busy, ConfigError, DataError
-from mei_pipeline.replay.run import replay_window
+from mei_pipeline.replay.run import encode_replay_inputs, replay
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
 from mei_pipeline.simulation.market import Bars, Window, load_bars, window
 from mei_pipeline.sweep.metrics import DOCS, sharpe
 from mei_pipeline.sweep.plan import SweepPlan, make_plan, resolved_combo
-from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, top
+from mei_pipeline.sweep.results import chunk_path, sweep_folder, top
 from mei_pipeline.sweep.run import run_sweep
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
@@ -105,7 +106,9 @@ def test_every_row_equals_its_replay_bit_for_bit(
 ) -> None:
     rows = run(mei_settings, plan, cut, features)
     for row in rows.iter_rows(named=True):
-        one = replay_window(mei_settings, bars, cut, features, resolved_combo(plan, plan.combo(row["combo"])))
+        one = replay(
+            mei_settings, encode_replay_inputs(bars, cut, features, resolved_combo(plan, plan.combo(row["combo"])))
+        )
         for name in DOCS:
             assert row[name] == one.metrics[name]
         assert row["day_sum"] == one.outcome.days[:, 1, 0].tolist()

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake
+from result_kit import read_results
 
 from kernels.market import fill_model
 from kernels.strategies import load
@@ -14,7 +15,6 @@ from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.market import Bars, load_bars, window
 from mei_pipeline.simulation.run import encode_combos, run_combos
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
-from mei_pipeline.sweep.results import read_results
 from mei_pipeline.sweep.run import run_sweep
 from mei_pipeline.sweep.search.tpe import is_scale
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 from polars.testing import assert_frame_equal
+from result_kit import read_results
 
 from kernels.cache import source_hash
 from kernels.market import Market
@@ -21,7 +22,7 @@ from mei_pipeline.sweep.cluster import task_counts
 from mei_pipeline.sweep.inputs import FOLDER, SweepInputs, publish_inputs, read_inputs
 from mei_pipeline.sweep.launches import Chunk
 from mei_pipeline.sweep.plan import make_plan
-from mei_pipeline.sweep.results import CHUNKS, chunk_path, read_results
+from mei_pipeline.sweep.results import CHUNKS, chunk_path
 from mei_pipeline.sweep.run import run_sweep
 from mei_pipeline.sweep.worker import WorkerJob, ready, work
 

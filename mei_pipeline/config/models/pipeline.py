@@ -76,13 +76,13 @@ class Engine(FileModel):
 
     @model_validator(mode="after")
     def _possible(self) -> "Engine":
-        found = {}
+        problems = {}
         if not _ADDRESS.fullmatch(self.address):
-            found["address"] = f"{self.address!r} is not allowed; auto, HOST:PORT or ray://HOST:PORT"
+            problems["address"] = f"{self.address!r} is not allowed; auto, HOST:PORT or ray://HOST:PORT"
         if self.gpus_per_task > 1 and not self.gpus_per_task.is_integer():
-            found["gpus_per_task"] = f"{self.gpus_per_task} is not allowed; above 1 only whole GPUs"
-        if found:
-            raise flaws(found)
+            problems["gpus_per_task"] = f"{self.gpus_per_task} is not allowed; above 1 only whole GPUs"
+        if problems:
+            raise flaws(problems)
         return self
 
 
@@ -136,6 +136,7 @@ class PipelineConfig(FileModel):
     def _consistent(self) -> "PipelineConfig":
         missing = [interval for interval in self.intervals if interval not in self.anchors]
         problems = {f"anchors.{name}": "missing; every interval of `intervals` needs an anchor" for name in missing}
+        # Bars open at multiples of their interval since 1970.
         for interval, anchor_ms in self.anchors.items():
             if anchor_ms % INTERVALS[interval]:
                 problems[f"anchors.{interval}"] = f"{iso(anchor_ms)} is not the open time of a bar of {interval}"

@@ -27,7 +27,7 @@ MAX_TPE_BUDGET = 10_000_000
 
 MAX_SEED = 2**32 - 1
 _CHUNK = _BATCH = 4096
-_BATCHES, _FEWEST_BATCHES = 50, 10
+_BATCHES, _FEWEST_BATCHES = 50, 10  # default number, and the fewest from which `tpe` can learn
 _UNUSED_KEYS = {
     "grid": ("budget", "seed", "objective", "min_trades", "batch", "lag"),
     "random": ("objective", "min_trades", "batch", "lag"),
@@ -66,6 +66,7 @@ class AxisRange(FileModel):
     @property
     def values(self) -> tuple[float | int, ...]:
         """The values; decimal steps do not drift."""
+        # In binary fractions 3 steps of 0.1 are not 0.3, and the last value could be lost.
         first, last, step = (Decimal(str(value)) for value in (self.from_, self.to, self.step))
         kind = int if all(isinstance(value, int) for value in (self.from_, self.step)) else float
         return tuple(kind(first + index * step) for index in range(int((last - first) / step) + 1))

@@ -134,12 +134,12 @@ def propose(grid: Grid, history: History, known: VisitedCombos, count: int, seed
     taken = np.zeros(0, dtype=np.int64)
     startup = history.combos < STARTUP
     explored = count if startup else count // EXPLORED_PART
-    taken = _filled(taken, known, explored, lambda wanted, _: _from_prior(grid, bits, wanted))
+    taken = _filled(taken, known, explored, lambda needed, _: _from_prior(grid, bits, needed))
     if not startup:
         model = _model(grid, history)
 
-        def best(wanted: int, repeats: int) -> Ints:
-            return _best(grid, model, bits, wanted, max(CANDIDATES >> repeats, 1))
+        def best(needed: int, repeats: int) -> Ints:
+            return _best(grid, model, bits, needed, max(CANDIDATES >> repeats, 1))
 
         taken = _filled(taken, known, count, best)
     order, start = Permutation(grid.combos, seed), 0
@@ -156,10 +156,10 @@ def _filled(taken: Ints, known: VisitedCombos, count: int, draw: Callable[[int, 
     """Add draws until there are `count` combos, or until most draws were repetitions for `_ROUNDS` times."""
     repeats = 0
     while len(taken) < count and repeats < _ROUNDS:
-        wanted = min(count - len(taken), _BLOCK)
-        fresh = unvisited(draw(wanted, repeats), known, taken)
+        needed = min(count - len(taken), _BLOCK)
+        fresh = unvisited(draw(needed, repeats), known, taken)
         taken = np.concatenate([taken, fresh])
-        repeats += 2 * len(fresh) < wanted
+        repeats += 2 * len(fresh) < needed
     return taken
 
 
