@@ -15,7 +15,7 @@ from mei_pipeline.errors import MeiError
 from mei_pipeline.notify import tell_moves
 from mei_pipeline.params.identity import config_id, resolve_config
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.promotion.proposals import Deployments, propose
+from mei_pipeline.promotion.proposals import ProposalResult, propose
 from mei_pipeline.promotion.propose import LanePromotion, LaneProposal, promote_proposals
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.home import open_home_registry
@@ -139,7 +139,7 @@ def version_of(pointers: Sequence[Pointer]) -> str:
     return files.sha256_json([vars(pointer) for pointer in pointers])
 
 
-def _proposed(folder: Any, found: Deployments) -> Metadata:
+def _proposed(folder: Any, found: ProposalResult) -> Metadata:
     rows = [{name: getattr(lane, name) for name in PROPOSALS} for lane in found.lanes]
     frame = pl.DataFrame(rows, schema=PROPOSALS)
     changes = [

@@ -14,21 +14,21 @@ from assets.research import ProgressResource, features, night_plan, sweep_result
 from assets.run_lock import plan_of
 from mei_pipeline.night_plan import NightPlan, night_folder
 from mei_pipeline.pages import cell_text
-from mei_pipeline.promotion.proposals import assign_night
+from mei_pipeline.promotion.proposals import assign_lanes
 from mei_pipeline.promotion.propose import Assignment
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.report.sections import equity_pictures
 from mei_pipeline.selection.gates import gate_names
-from mei_pipeline.selection.io import Candidates, Gated, read_replays, read_walk
-from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, luck_picture
-from mei_pipeline.selection.pipeline import candidates_night, gate_night, walk_night
-from mei_pipeline.selection.segments import Leg
-from mei_pipeline.selection.walk_forward import Walk
+from mei_pipeline.selection.io import CandidateSet, GateResults, read_replays, read_walk_forward
+from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, selection_bias_picture
+from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
+from mei_pipeline.selection.segments import Segment
+from mei_pipeline.selection.walk_forward import WalkForwardResult
 
 GROUP = "selection"
 OWNERS = ("team:research",)
 COLUMNS = {
-    "slot": pl.Int64(),
+    "rank": pl.Int64(),
     "combo": pl.Int64(),
     "config": pl.String(),
     "sharpe in": pl.Float64(),
@@ -40,7 +40,7 @@ COLUMNS = {
     "return holdout %": pl.Float64(),
 }
 DOCS = {
-    "slot": "Which of the best choices it is, from 0.",
+    "rank": "Which of the best choices it is, from 0.",
     "combo": "Number of the combo in the sweep.",
     "config": "First digits of the config's id.",
     "sharpe in": "Annual Sharpe ratio on the days that it was chosen on.",
@@ -51,15 +51,15 @@ DOCS = {
     "sharpe holdout": "Annual Sharpe ratio of the config on the last days, which chose nothing.",
     "return holdout %": "Its net return there.",
 }
-RETURNS = {"slot": pl.Int64(), "day_ms": pl.Int64(), "return": pl.Float64()}
+RETURNS = {"rank": pl.Int64(), "day_ms": pl.Int64(), "return": pl.Float64()}
 RETURN_DOCS = {
-    "slot": DOCS["slot"],
+    "rank": DOCS["rank"],
     "day_ms": "Start of the day, UTC milliseconds.",
     "return": "Net return of the day, a fraction of equity.",
 }
 VERDICTS = {
     "gate": pl.String(),
-    "slot": pl.Int64(),
+    "rank": pl.Int64(),
     "value": pl.Float64(),
     "threshold": pl.Float64(),
     "verdict": pl.String(),
@@ -67,7 +67,7 @@ VERDICTS = {
 }
 VERDICT_DOCS = {
     "gate": "Name of the gate.",
-    "slot": DOCS["slot"],
+    "rank": DOCS["rank"],
     "value": "Measured value; null without evidence.",
     "threshold": "Limit that the policy sets.",
     "verdict": "pass, fail or no evidence.",
@@ -106,20 +106,20 @@ def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) 
     """
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
-    walk, chains = walk_night(settings, plan, config.pipeline.engine, progress)
-    path = night_folder(settings, plan) / "walk.json"
+    walk, stitched_by_rank = run_walk_forward(settings, plan, config.pipeline.compute, progress)
+    path = night_folder(settings, plan) / "walk_forward.json"
     wrong = _touching(plan, walk)
     return materialized(
         metadata={
             **artefact_metadata(
                 path,
-                rows=sum(len(each.returns) for each in chains),
+                rows=sum(len(each.returns) for each in stitched_by_rank),
                 plots={
-                    "equity_out_of_sample": [_equity_plot(chains)],
+                    "equity_out_of_sample": [_equity_plot(stitched_by_rank)],
                     "fold_plan": [fold_picture(walk.folds, plan.to_ms)],
                 },
             ),
-            **entries(folds=len(walk.folds), slots=len(walk.slots)),
+            **entries(folds=len(walk.folds), ranks=len(walk.ranks)),
         },
         check_results=[
             dg.AssetCheckResult(check_name="holdout_untouched", passed=not wrong, metadata={"touching": records(wrong)})
@@ -146,9 +146,9 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
     """
     settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
-    chosen = candidates_night(settings, plan)
+    chosen = select_candidates(settings, plan)
     frame = candidates_frame(chosen)
-    equity = equity_pictures(chosen.finalists, read_walk(settings, plan)[1], read_replays(settings, plan))
+    equity = equity_pictures(chosen.candidates, read_walk_forward(settings, plan)[1], read_replays(settings, plan))
     path = night_folder(settings, plan) / "candidates.json"
     return materialized(
         metadata={
@@ -159,8 +159,8 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
                 plots={"equity": equity or [equity_picture("Equity: no finalist", {})]},
             ),
             "candidates": table(frame, frame.height),
-            "fell_before": records([{"reason": why, "combos": count} for why, count in chosen.fell.items()]),
-            "finalists": dg.MetadataValue.int(frame.height),
+            "rejected_before": records([{"reason": why, "combos": count} for why, count in chosen.rejected.items()]),
+            "candidate_count": dg.MetadataValue.int(frame.height),
         },
         check_results=[_unique_ids(chosen, frame)],
     )
@@ -194,15 +194,15 @@ def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) 
     """
     settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
-    gated = gate_night(settings, plan, open_home_registry(settings), run_context.now_ms(), progress)
+    results = judge_candidates(settings, plan, open_home_registry(settings), run_context.now_ms(), progress)
     path = night_folder(settings, plan) / "gates.json"
-    context.log.info("%s of %s passed", sum(each.passed for each in gated.judgements), len(gated.judgements))
+    context.log.info("%s of %s passed", sum(each.passed for each in results.judgements), len(results.judgements))
     return materialized(
         metadata={
-            **artefact_metadata(path, frame=_verdicts(gated), docs=VERDICT_DOCS, plots=_gate_plots(gated)),
-            **_gated(gated),
+            **artefact_metadata(path, frame=_verdicts(results), docs=VERDICT_DOCS, plots=_gate_plots(results)),
+            **_gate_metadata(results),
         },
-        check_results=list(_computed(gated)),
+        check_results=list(_computed(results)),
     )
 
 
@@ -225,7 +225,7 @@ def role_assignments(context: dg.AssetExecutionContext) -> Result:
     """
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
-    assigned = assign_night(settings, config, plan, run_context.now_ms())
+    assigned = assign_lanes(settings, config, plan, run_context.now_ms())
     path = night_folder(settings, plan) / "roles.json"
     rows = [{"lane": each.lane, "config": each.config_id, "reason": each.reason} for each in assigned]
     context.log.info("%s lanes, %s assigned", len(rows), sum(each.config_id is not None for each in assigned))
@@ -235,11 +235,11 @@ def role_assignments(context: dg.AssetExecutionContext) -> Result:
     )
 
 
-def candidates_frame(chosen: Candidates) -> pl.DataFrame:
+def candidates_frame(chosen: CandidateSet) -> pl.DataFrame:
     """One row per finalist for people."""
     rows = [
         (
-            each.slot,
+            each.rank,
             each.combo,
             each.config_id[:12],
             each.in_sample_sharpe,
@@ -250,12 +250,12 @@ def candidates_frame(chosen: Candidates) -> pl.DataFrame:
             each.holdout.sharpe,
             each.holdout.return_pct,
         )
-        for each in chosen.finalists
+        for each in chosen.candidates
     ]
     return pl.DataFrame(rows, schema=COLUMNS, orient="row")
 
 
-def _touching(plan: NightPlan, walk: Walk) -> list[dict[str, object]]:
+def _touching(plan: NightPlan, walk: WalkForwardResult) -> list[dict[str, object]]:
     return [
         {"fold": number, "chosen until": fold.train_ms[1], "judged": list(fold.test_ms)}
         for number, fold in enumerate(walk.folds, 1)
@@ -263,19 +263,22 @@ def _touching(plan: NightPlan, walk: Walk) -> list[dict[str, object]]:
     ]
 
 
-def _equity_plot(chains: Sequence[Leg]) -> str:
-    if not chains:
+def _equity_plot(stitched_by_rank: Sequence[Segment]) -> str:
+    if not stitched_by_rank:
         return line_plot(
             "Equity out of sample", "nothing was chosen", np.zeros(1, dtype=np.int64), {"": np.full(1, np.nan)}
         )
-    series = {f"slot {i}": np.cumprod(1.0 + chain.returns, dtype=np.float64) for i, chain in enumerate(chains[:4])}
-    facts = f"{len(chains[0].returns)} days, folds chained, start = 1"
-    return line_plot("Equity out of sample", facts, chains[0].days_ms, series)
+    series = {
+        f"rank {i}": np.cumprod(1.0 + stitched.returns, dtype=np.float64)
+        for i, stitched in enumerate(stitched_by_rank[:4])
+    }
+    facts = f"{len(stitched_by_rank[0].returns)} days, folds chained, start = 1"
+    return line_plot("Equity out of sample", facts, stitched_by_rank[0].days_ms, series)
 
 
-def _unique_ids(chosen: Candidates, frame: pl.DataFrame) -> dg.AssetCheckResult:
-    counts = Counter(finalist.config_id for finalist in chosen.finalists)
-    twice = [{"config": config_id, "finalists": count} for config_id, count in counts.items() if count > 1]
+def _unique_ids(chosen: CandidateSet, frame: pl.DataFrame) -> dg.AssetCheckResult:
+    counts = Counter(candidate.config_id for candidate in chosen.candidates)
+    twice = [{"config": config_id, "candidates": count} for config_id, count in counts.items() if count > 1]
     return dg.AssetCheckResult(
         check_name="unique_ids",
         passed=not twice,
@@ -284,52 +287,55 @@ def _unique_ids(chosen: Candidates, frame: pl.DataFrame) -> dg.AssetCheckResult:
     )
 
 
-def _verdicts(gated: Gated) -> pl.DataFrame:
+def _verdicts(results: GateResults) -> pl.DataFrame:
     rows = [
-        (gate.name, each.slot, gate.value, gate.threshold, gate.verdict, gate.explanation)
-        for each in gated.judgements
+        (gate.name, each.rank, gate.value, gate.threshold, gate.verdict, gate.explanation)
+        for each in results.judgements
         for gate in each.gates
     ]
     return pl.DataFrame(rows, schema=VERDICTS, orient="row")
 
 
-def _gated(gated: Gated) -> Metadata:
+def _gate_metadata(results: GateResults) -> Metadata:
     matrix = []
-    for name in dict.fromkeys(gate.name for each in gated.judgements for gate in each.gates):
+    for name in dict.fromkeys(gate.name for each in results.judgements for gate in each.gates):
         row: dict[str, object] = {"gate": name}
-        for each in gated.judgements:
+        for each in results.judgements:
             gate = next(gate for gate in each.gates if gate.name == name)
             row["threshold"] = gate.threshold
-            row[f"slot {each.slot}"] = f"{cell_text(gate.value)} {gate.verdict}"
+            row[f"rank {each.rank}"] = f"{cell_text(gate.value)} {gate.verdict}"
         matrix.append(row)
-    search = gated.search
+    search = results.search
     return entries(
         gates=records(matrix),
-        passed=sum(each.passed for each in gated.judgements),
-        looks=search.looks if search else 0,
-        effective_looks=search.effective_looks if search else 0.0,
+        passed=sum(each.passed for each in results.judgements),
+        trials=search.trials if search else 0,
+        effective_trials=search.effective_trials if search else 0.0,
     )
 
 
-def _gate_plots(gated: Gated) -> dict[str, list[str]]:
-    probability = gated.search.overfitting_probability if gated.search else None
-    return {"overfitting": [logit_picture(*gated.logits, probability)], "luck": [luck_picture(gated.luck)]}
+def _gate_plots(results: GateResults) -> dict[str, list[str]]:
+    probability = results.search.overfitting_probability if results.search else None
+    return {
+        "overfitting": [logit_picture(*results.logits, probability)],
+        "selection_bias": [selection_bias_picture(results.selection_bias)],
+    }
 
 
-def _computed(gated: Gated) -> Iterator[dg.AssetCheckResult]:
+def _computed(results: GateResults) -> Iterator[dg.AssetCheckResult]:
     """Whether each gate was computed for every candidate; one that the policy does not ask for counts as computed."""
-    asked = {gate.name for each in gated.judgements for gate in each.gates}
+    asked = {gate.name for each in results.judgements for gate in each.gates}
     missing = [
-        {"slot": each.slot, "gate": name}
-        for each in gated.judgements
+        {"rank": each.rank, "gate": name}
+        for each in results.judgements
         for name in sorted(asked - {gate.name for gate in each.gates})
     ]
     yield dg.AssetCheckResult(check_name="all_computed", passed=not missing, metadata={"missing": records(missing)})
     for name in gate_names():
-        found = [gate for each in gated.judgements for gate in each.gates if gate.name == name]
+        found = [gate for each in results.judgements for gate in each.gates if gate.name == name]
         evidence = sum(gate.verdict != "no evidence" for gate in found)
         words = "not asked for, or no candidate" if not found else f"{evidence} of {len(found)} with evidence"
-        passed = not found or len(found) == len(gated.judgements)
+        passed = not found or len(found) == len(results.judgements)
         yield dg.AssetCheckResult(check_name=name, passed=passed, severity=WARN, description=words)
 
 

@@ -22,7 +22,7 @@ from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.evidence import missing_evidence
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
-from mei_pipeline.config.models.policy import add_later_gates, drop_later_gates
+from mei_pipeline.config.models.policy import restore_earlier_keys, upgrade_keys
 from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.notes import data_notes
 from mei_pipeline.params.benchmark import AUTO, candidates
@@ -95,7 +95,7 @@ class NightPlan:
         content = _PLAN.dump_python(self, mode="json", exclude={"edition"})
         _drop_empty(content, ("notes", "assumed"))
         _drop_empty(content["sweep"], ("benchmark",))
-        drop_later_gates(content["selection"]["gates"])
+        restore_earlier_keys(content["selection"])
         for finding in content["findings"]:
             _drop_empty(finding, ("rows",))
         return files.sha256_json(content)
@@ -214,7 +214,7 @@ def _plan_once(settings: Settings, config: Config, profile: str, as_of_ms: int) 
             f"`mei ingest`, or name another one under `benchmark` in the sweep's file"
         )
     selection = config.policy.selection
-    others = held_out(fit.kept, selection.other_symbols, benchmark)
+    others = held_out(fit.kept, selection.holdout_symbols, benchmark)
     kept = [name for name in fit.kept if name not in others]
     bars = load_bars(lake, venue, spec.intervals, kept, anchor_ms, to_ms)
     elsewhere = _others_bars(part, spec.intervals, others, benchmark, to_ms) if others else None
@@ -294,7 +294,7 @@ def _with_later_gates(stored: bytes) -> bytes:
     """Name the gates that a plan of an earlier version did not ask for; a damaged plan is left to its validation."""
     try:
         content = json.loads(stored)
-        add_later_gates(content["selection"]["gates"])
+        upgrade_keys(content["selection"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return stored
     return json.dumps(content).encode()

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from pydantic import SecretStr
 
+from mei_pipeline.config.document import read_yaml
 from mei_pipeline.config.load import PIPELINE
 from mei_pipeline.config.models import PipelineConfig
-from mei_pipeline.config.reader import read_yaml
 from mei_pipeline.errors import MeiError
 from mei_pipeline.log import stderr_log
 from mei_pipeline.settings import Settings

@@ -7,12 +7,12 @@ from market_kit import DAY_MS, START_MS, VENUE, fill_lake
 from mei_pipeline import night_plan
 from mei_pipeline.config.load import Config, load_config
 from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.promotion.proposals import assign_night, propose
+from mei_pipeline.promotion.proposals import assign_lanes, propose
 from mei_pipeline.promotion.propose import promote_proposals
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Occasion
-from mei_pipeline.selection.pipeline import candidates_night, gate_night, walk_night
+from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
 from mei_pipeline.settings import Settings, read_settings
 from mei_pipeline.sweep.run import run_sweep
 
@@ -33,11 +33,11 @@ profiles: {{smoke: {{sweep: smoke}}}}
 # As lax as thresholds go but for the least Sharpe ratio, which says who passes.
 _POLICY = """\
 selection:
-  finalists: 2
-  other_symbols: 1
+  candidates: 2
+  holdout_symbols: 1
   walk_forward: {{window: anchored, train_blocks: 8, test_blocks: 2, embargo_days: 0}}
   gates:
-    min_round_trips: 1
+    min_trades: 1
     min_sharpe: {sharpe}
     min_median_day_pct: -100
     max_drawdown_pct: 100
@@ -47,18 +47,18 @@ selection:
     max_trade_share: 1
     max_day_share: 1
     min_plateau_frac: 0
-    max_loss_probability: 0.999999
-    max_shuffled_drawdown_pct: 100
+    max_bootstrap_p: 0.999999
+    max_monte_carlo_drawdown_pct: 100
     min_sharpe_without_best_symbol: null
     min_recent_probability: null
     min_holdout_probability: null
-    min_other_symbols_sharpe: null
+    min_holdout_symbols_sharpe: null
     max_crisis_drawdown_pct: null
     max_overfitting_probability: 0.999999
     max_search_loss_probability: 0.999999
     min_deflated_sharpe: 0.000001
-    max_snooping_p: 0.999999
-    max_basket_p: 0.999999
+    max_spa_cash_p: 0.999999
+    max_spa_buy_and_hold_p: 0.999999
   roles:
     max_correlation: 1
     min_run_days: 7
@@ -105,10 +105,10 @@ def run_night(settings: Settings, config: Config, *, promote: bool = True) -> Ni
     run_sweep(
         settings, plan.sweep, night_plan.search_window(plan, bars), night_plan.night_features(settings, plan, bars)
     )
-    walk_night(settings, plan)
-    candidates_night(settings, plan)
-    gate_night(settings, plan, open_registry(settings.registry), NOW_MS)
-    assign_night(settings, config, plan, NOW_MS)
+    run_walk_forward(settings, plan)
+    select_candidates(settings, plan)
+    judge_candidates(settings, plan, open_registry(settings.registry), NOW_MS)
+    assign_lanes(settings, config, plan, NOW_MS)
     occasion = Occasion(NOW_MS, "test", "a night", f"night {plan.id}")
     propose(settings, config, plan, occasion)
     if promote:

@@ -11,11 +11,11 @@ from market_kit import DAY_MS, START_MS, fill_lake, write_config
 from mei_pipeline import night_plan
 from mei_pipeline.config.load import Config
 from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.promotion.proposals import Deployments, assign_night, propose
+from mei_pipeline.promotion.proposals import ProposalResult, assign_lanes, propose
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.records import Occasion
-from mei_pipeline.selection.pipeline import candidates_night, gate_night, walk_night
-from mei_pipeline.selection.segments import Leg
+from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
+from mei_pipeline.selection.segments import Segment
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.run import run_sweep
 
@@ -64,24 +64,24 @@ def searched(settings: Settings, folder: Path, drift: float = EDGE, **options: o
 
 def judge(found: Night, now_ms: int = NOW_MS) -> None:
     """Every station up to the verdicts."""
-    walk_night(found.settings, found.plan)
-    candidates_night(found.settings, found.plan)
-    gate_night(found.settings, found.plan, open_registry(found.settings.registry), now_ms)
+    run_walk_forward(found.settings, found.plan)
+    select_candidates(found.settings, found.plan)
+    judge_candidates(found.settings, found.plan, open_registry(found.settings.registry), now_ms)
 
 
-def deploy(found: Night, now_ms: int = NOW_MS) -> Deployments:
+def deploy(found: Night, now_ms: int = NOW_MS) -> ProposalResult:
     """Every station after the verdicts, but for the moves."""
-    assign_night(found.settings, found.config, found.plan, now_ms)
+    assign_lanes(found.settings, found.config, found.plan, now_ms)
     return propose(found.settings, found.config, found.plan, Occasion(now_ms, "test", "night", "test"))
 
 
-def write_chains(found: Night, chains: list[Leg]) -> None:
+def write_stitched(found: Night, stitched_by_rank: list[Segment]) -> None:
     """Put other chains in place of those of the walk-forward."""
     buffer = io.BytesIO()
     np.savez_compressed(
-        buffer, **{f"{i} {f.name}": getattr(c, f.name) for i, c in enumerate(chains) for f in fields(c)}
+        buffer, **{f"{i} {f.name}": getattr(c, f.name) for i, c in enumerate(stitched_by_rank) for f in fields(c)}
     )
-    (found.folder / "chains.npz").write_bytes(buffer.getvalue())
+    (found.folder / "stitched.npz").write_bytes(buffer.getvalue())
 
 
 def copy_of(found: Night, home: Path) -> Night:

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
+from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.models import PolicyConfig, Selection
-from mei_pipeline.config.reader import parse_document
 
 NEVER = 1e-9
 """Least of a threshold that must lie above 0; less it from 1, the greatest of one that must lie below 1."""
@@ -15,7 +15,7 @@ NEVER = 1e-9
 def policy(**changes: Any) -> dict[str, Any]:
     """The content of policy.yaml; `changes` are of gates, of roles or of `selection`, whichever has the key."""
     gates = {
-        "min_round_trips": 1,
+        "min_trades": 1,
         "min_sharpe": -20,
         "min_median_day_pct": -100,
         "max_drawdown_pct": 100,
@@ -25,18 +25,18 @@ def policy(**changes: Any) -> dict[str, Any]:
         "max_trade_share": 1,
         "max_day_share": 1,
         "min_plateau_frac": 0,
-        "max_loss_probability": 1 - NEVER,
-        "max_shuffled_drawdown_pct": 100,
+        "max_bootstrap_p": 1 - NEVER,
+        "max_monte_carlo_drawdown_pct": 100,
         "min_sharpe_without_best_symbol": None,
         "min_recent_probability": None,
         "min_holdout_probability": None,
-        "min_other_symbols_sharpe": None,
+        "min_holdout_symbols_sharpe": None,
         "max_crisis_drawdown_pct": None,
         "max_overfitting_probability": 1 - NEVER,
         "max_search_loss_probability": 1 - NEVER,
         "min_deflated_sharpe": NEVER,
-        "max_snooping_p": 1 - NEVER,
-        "max_basket_p": 1 - NEVER,
+        "max_spa_cash_p": 1 - NEVER,
+        "max_spa_buy_and_hold_p": 1 - NEVER,
     }
     roles = {
         "max_correlation": 1,
@@ -46,8 +46,8 @@ def policy(**changes: Any) -> dict[str, Any]:
         "min_incumbent_profit_factor": 0,
     }
     selection: dict[str, Any] = {
-        "finalists": 3,
-        "other_symbols": 0,
+        "candidates": 3,
+        "holdout_symbols": 0,
         "walk_forward": {"window": "anchored", "train_blocks": 4, "test_blocks": 1, "embargo_days": 1},
         "gates": gates,
         "roles": roles,

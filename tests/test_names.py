@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from mei_pipeline import names
-from mei_pipeline.config.base import Symbol
-from mei_pipeline.config.nodes import parse
+from mei_pipeline.config.fields import Symbol
 from mei_pipeline.config.writer import yaml_text
+from mei_pipeline.config.yaml_marks import parse
 from mei_pipeline.errors import DataError
 
 LEGAL = (
@@ -58,7 +58,7 @@ def test_a_legal_name_is_read_back_from_a_path_and_a_file(name: str) -> None:
     assert stem.isascii()
     assert len(stem) <= names.MAX_STEM
     assert name.isprintable()
-    assert parse(yaml_text({"symbols": [name], name: name})).data == {"symbols": (name,), name: name}
+    assert parse(yaml_text({"symbols": [name], name: name})) == {"symbols": (name,), name: name}
 
 
 def test_plain_names_keep_their_files() -> None:

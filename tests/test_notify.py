@@ -11,9 +11,9 @@ from pydantic import SecretStr
 
 from assets.alerts import write_alert
 from mei_pipeline.cli.main import run
+from mei_pipeline.config.document import read_yaml
 from mei_pipeline.config.load import PIPELINE
 from mei_pipeline.config.models import PipelineConfig
-from mei_pipeline.config.reader import read_yaml
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.notify import send, tell, tell_moves
 

@@ -11,8 +11,8 @@ from mei_pipeline.backup.archive import REGISTRY, Entries, is_database
 from mei_pipeline.candles import store
 from mei_pipeline.candles.schema import TABLES
 from mei_pipeline.candles.store import Lake
+from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.promoted import PromotedFile
-from mei_pipeline.config.reader import parse_document
 from mei_pipeline.errors import DataError, MeiError, Refused
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import config_bytes, parse_config

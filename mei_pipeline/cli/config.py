@@ -13,9 +13,7 @@ from mei_pipeline.cli.symbols import check_option
 from mei_pipeline.settings import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pydantic import BaseModel
+    from pydantic import BaseModel, TypeAdapter
 
     from mei_pipeline.config.load import Config
     from mei_pipeline.config.models import Overrides, SweepSpec
@@ -115,11 +113,11 @@ def schema(name: str) -> None:
     NAME is pipeline, policy, overrides (strategy_overrides.yaml), lane, sweep, backtest (what `mei backtest` reads),
     promoted (a config of a lane) or candidate (candidates.json of a nightly run).
     """
-    from mei_pipeline.config.schema import json_schema
+    from mei_pipeline.config.strategy_schema import json_schema
     from mei_pipeline.params.table import read_catalog
 
-    title, root = _form(name)
-    output.print_json(json_schema(root, read_catalog(), title))
+    title, form = _form(name)
+    output.print_json(json_schema(form, read_catalog(), title))
 
 
 @config.command()
@@ -139,16 +137,17 @@ def reference(as_json: bool) -> None:
 COMMANDS: list[click.Command] = [config]
 
 
-def _form(name: str) -> "tuple[str, Mapping[str, Any]]":
-    """Return the title and the schema of a kind of file."""
+def _form(name: str) -> "tuple[str, TypeAdapter[Any]]":
+    """Return the title and the type of a kind of file."""
+    from pydantic import TypeAdapter
+
     from mei_pipeline.config import models
     from mei_pipeline.config.promoted import PromotedFile
-    from mei_pipeline.config.reader import schema_of
     from mei_pipeline.replay.spec import BacktestSpec
     from mei_pipeline.selection.io import CANDIDATES
 
     if name == "candidate":
-        return "candidates.json: candidates of a nightly run", CANDIDATES.json_schema()
+        return "candidates.json: candidates of a nightly run", CANDIDATES
     forms: dict[str, type[BaseModel]] = {
         "pipeline": models.PipelineConfig,
         "policy": models.PolicyConfig,
@@ -158,7 +157,7 @@ def _form(name: str) -> "tuple[str, Mapping[str, Any]]":
         "backtest": BacktestSpec,
         "promoted": PromotedFile,
     }
-    return " ".join((forms[name].__doc__ or "").split()), schema_of(forms[name])
+    return " ".join((forms[name].__doc__ or "").split()), TypeAdapter(forms[name])
 
 
 def _dump(model: "BaseModel") -> dict[str, Any]:
@@ -174,9 +173,9 @@ def _summary(found: "Config") -> Iterator[tuple[str, str]]:
     sources = f"{len(pipeline.sources)} {'source' if len(pipeline.sources) == 1 else 'sources'}"
     yield "pipeline.yaml", f"{bars}, {universe}, {sources}; {profiles}; automation {automation}"
     gates = selection.gates
-    least = f"Sharpe {gates.min_sharpe:g}, deflated {gates.min_deflated_sharpe:g}, {gates.min_round_trips} round trips"
+    least = f"Sharpe {gates.min_sharpe:g}, deflated {gates.min_deflated_sharpe:g}, {gates.min_trades} round trips"
     most = f"drawdown {gates.max_drawdown_pct:g} %"
-    yield "policy.yaml", f"{selection.finalists} finalists; out of sample at least {least}, at most {most}"
+    yield "policy.yaml", f"{selection.candidates} finalists; out of sample at least {least}, at most {most}"
     for text in _no_evidence(found):
         yield "policy.yaml", text
     yield "strategy_overrides.yaml", _summary_of_overrides(found.overrides)

@@ -13,8 +13,8 @@ from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import Config
-    from mei_pipeline.experiment.calibration import Earned
-    from mei_pipeline.experiment.markets import Invented, Shuffled
+    from mei_pipeline.experiment.calibration import EdgeResult
+    from mei_pipeline.experiment.markets import ShuffledMarkets, SyntheticMarkets
     from mei_pipeline.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -56,19 +56,21 @@ def _options(command: Command) -> Command:
 def null(candles: str, **options: Any) -> None:
     """Measure how often noise is promoted, on markets without edge."""
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.experiment.markets import invented, shuffled
+    from mei_pipeline.experiment.markets import shuffled_markets, synthetic_markets
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
     config = load_config(settings.config)
-    others = config.policy.selection.other_symbols
+    others = config.policy.selection.holdout_symbols
     if candles == "lake":
         from mei_pipeline.candles.lake import Lake
 
         spec = config.sweep(options["sweep"])
-        source: Invented | Shuffled = shuffled(Lake(settings.lake), config.pipeline.venue, others, spec)
+        source: SyntheticMarkets | ShuffledMarkets = shuffled_markets(
+            Lake(settings.lake), config.pipeline.venue, others, spec
+        )
     else:
-        source = invented(0.0, others)
+        source = synthetic_markets(0.0, others)
     _run(settings, config, source, {"kind": "null", "candles": candles, "edge": 0.0}, **options)
 
 
@@ -116,13 +118,13 @@ def one_symbol(edge: float, **options: Any) -> None:
 
 def _run_planted(kind: str, edge: float, options: dict[str, Any], **where: Any) -> None:
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.experiment.markets import invented
+    from mei_pipeline.experiment.markets import synthetic_markets
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
     config = load_config(settings.config)
     strategy = config.sweep(options["sweep"]).strategy
-    source = invented(edge, config.policy.selection.other_symbols, strategy=strategy, **where)
+    source = synthetic_markets(edge, config.policy.selection.holdout_symbols, strategy=strategy, **where)
     until = {"until": where["alive_frac"]} if "alive_frac" in where else {}
     what = {
         "kind": kind,
@@ -167,7 +169,7 @@ def calibrate(
     spec = load_config(settings.config).sweep(sweep)
     table = TABLES.get(spec.strategy, TABLES["ema_cross"])
     rounds = Rounds(years=years, seed=seed)
-    found: list[Earned] = []
+    found: list[EdgeResult] = []
     with output.bar() as progress:
         for drift in drifts or tuple(table.sharpe):
             found += measure(settings, spec, drift, books or table.symbols, rounds, threads, progress)
@@ -187,7 +189,7 @@ COMMANDS: list[click.Command] = [experiment]
 def _run(  # noqa: PLR0913 - the options of both commands
     settings: "Settings",
     config: "Config",
-    source: "Invented | Shuffled",
+    source: "SyntheticMarkets | ShuffledMarkets",
     what: dict[str, Any],
     *,
     markets: int,
@@ -232,14 +234,14 @@ def show(found: dict[str, Any]) -> None:
     ]
     title = f"{found['markets']} {found['candles']} markets, {_edge_words(found)}: promoted"
     output.table(title, ("", "markets", "rate", "95 % interval"), rows)
-    gates = [(name, each["failed"], each["no_evidence"], each["alone"]) for name, each in found["gates"].items()]
+    gates = [(name, each["failed"], each["no_evidence"], each["only_failure"]) for name, each in found["gates"].items()]
     output.table(
         f"Gates that the {found['candidates']:,} candidates of all nights did not pass",
         ("gate", "fell", "no evidence", "missed it alone"),
         gates,
     )
     output.note(
-        f"{found['symbols']} symbols and {found['other_symbols']} held out, {found['combos']:,} combos of "
+        f"{found['symbols']} symbols and {found['holdout_symbols']} held out, {found['combos']:,} combos of "
         f"{found['sweep']}.yaml, {found['nights']} nights, {found['days_out_of_sample']} days out of sample; "
         f"{found['nothing_chosen']} nights chose nothing; policy {found['policy'][:12]}; {found['seconds']:.0f} s"
     )

@@ -32,9 +32,9 @@ def bounds() -> "SpikeBounds":
         ConfigError: The file is invalid.
     """
     from mei_pipeline.candles.spikes import SpikeBounds
+    from mei_pipeline.config.document import read_yaml
     from mei_pipeline.config.load import POLICY
     from mei_pipeline.config.models import PolicyConfig
-    from mei_pipeline.config.reader import read_yaml
     from mei_pipeline.settings import read_settings
 
     path = read_settings().config / POLICY

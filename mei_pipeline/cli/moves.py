@@ -44,13 +44,13 @@ def promote(
     verdict under the current policy must be a pass, with these kernels, on the lane's venue. A config that already
     holds the lane and has new evidence is renewed.
     """
-    from mei_pipeline.promotion.promote import Wish
+    from mei_pipeline.promotion.promote import PromotionRequest
     from mei_pipeline.promotion.promote import promote as carry_out
 
     settings, files, book = open_for_move()
     lane = configured_lane(files, name)
     pointer = lane_pointer(book, name)
-    wish = Wish(
+    request = PromotionRequest(
         lane,
         config_id_of(config, book),
         generation if generation is not None else pointer.generation if pointer else 0,
@@ -58,7 +58,7 @@ def promote(
         by_person=True,
         size=size,
     )
-    print_move(carry_out(book, settings.lanes, wish, files.policy.selection.id), as_json)
+    print_move(carry_out(book, settings.lanes, request, files.policy.selection.id), as_json)
 
 
 @click.command()

@@ -54,7 +54,7 @@ class CandidateLine:
         drawdown_out_pct: Deepest fall in it.
         trips_out: Closed round trips in it.
         sharpe_holdout: Annual Sharpe ratio on the last days, which choose nothing.
-        fell_at: Names of the gates that it failed.
+        rejected_at: Names of the gates that it failed.
         without_evidence: Names of the gates that could not be judged.
         reason: Why it did not pass, or that it did.
     """
@@ -68,7 +68,7 @@ class CandidateLine:
     drawdown_out_pct: float
     trips_out: int
     sharpe_holdout: float | None
-    fell_at: tuple[str, ...]
+    rejected_at: tuple[str, ...]
     without_evidence: tuple[str, ...]
     reason: str
 
@@ -104,8 +104,8 @@ class NightSummary:
         symbols: Searched symbols.
         dropped: Reason by excluded symbol.
         combos: Combos of the search.
-        fell: How many combos fell before the holdout, by reason.
-        finalists: Those judged out of sample, best in sample first.
+        rejected: How many combos fell before the holdout, by reason.
+        candidates: Those judged out of sample, best in sample first.
         lanes: Result for each lane.
         pruned: Results that housekeeping removed.
         seconds: Wall time of everything.
@@ -120,8 +120,8 @@ class NightSummary:
     symbols: tuple[str, ...]
     dropped: Mapping[str, str]
     combos: int
-    fell: Mapping[str, int]
-    finalists: tuple[CandidateLine, ...]
+    rejected: Mapping[str, int]
+    candidates: tuple[CandidateLine, ...]
     lanes: tuple[LaneLine, ...]
     pruned: "Pruned"
     seconds: float
@@ -143,8 +143,8 @@ class NightSummary:
             "symbols": len(self.symbols),
             "dropped": dict(self.dropped),
             "combos": self.combos,
-            "candidates": len(self.finalists),
-            "passed": sum(finalist.passed for finalist in self.finalists),
+            "candidates": len(self.candidates),
+            "passed": sum(candidate.passed for candidate in self.candidates),
             "deployed": [{"lane": lane.lane, "config_id": lane.config_id} for lane in self.deployed],
             "seconds": round(self.seconds, 3),
         }
@@ -246,10 +246,10 @@ def show(summary: NightSummary) -> None:
     for name, why in sorted(summary.dropped.items()):
         output.echo(f"sat out     {name}: {why}")
     output.echo(f"combos      {summary.combos:,}")
-    for why, count in summary.fell.items():
+    for why, count in summary.rejected.items():
         output.echo(f"            {count:,} {why}")
     output.echo()
-    if summary.finalists:
+    if summary.candidates:
         output.table(
             "Finalists, judged on days that their choice had not seen",
             (
@@ -275,7 +275,7 @@ def show(summary: NightSummary) -> None:
                     line.sharpe_holdout,
                     _fell(line),
                 )
-                for line in summary.finalists
+                for line in summary.candidates
             ],
             important=(
                 "combo",
@@ -329,7 +329,7 @@ def _fell(line: CandidateLine) -> str:
     """Return a short list of the gates that a candidate did not pass."""
     if line.passed:
         return line.reason
-    parts = ("fell at", line.fell_at), ("no evidence for", line.without_evidence)
+    parts = ("fell at", line.rejected_at), ("no evidence for", line.without_evidence)
     return "; ".join(f"{words} {_named(gates)}" for words, gates in parts if gates)
 
 
@@ -349,12 +349,12 @@ def _summary(
     from mei_pipeline.night_plan import read_plan
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.store import resolve_id
-    from mei_pipeline.selection.io import read_candidates, read_gated
+    from mei_pipeline.selection.io import read_candidates, read_gate_results
 
     planned = result.asset_materializations_for_node("night_plan")[0].metadata["night"].value
     plan = read_plan(settings, str(planned))
     chosen = read_candidates(settings, plan)
-    verdicts = {each.slot: each for each in read_gated(settings, plan).judgements}
+    verdicts = {each.rank: each for each in read_gate_results(settings, plan).judgements}
     lines: Any = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value
     registry = open_home_registry(settings)
     return NightSummary(
@@ -367,23 +367,23 @@ def _summary(
         symbols=plan.sweep.symbols,
         dropped=plan.dropped,
         combos=chosen.combos,
-        fell=chosen.fell,
-        finalists=tuple(
+        rejected=chosen.rejected,
+        candidates=tuple(
             CandidateLine(
                 combo=entry.combo,
                 config_id=entry.config_id,
-                passed=verdicts[entry.slot].passed,
+                passed=verdicts[entry.rank].passed,
                 sharpe_in=entry.in_sample_sharpe,
                 sharpe_out=entry.out_of_sample.sharpe,
                 return_out_pct=entry.out_of_sample.return_pct,
                 drawdown_out_pct=entry.out_of_sample.max_drawdown_pct,
                 trips_out=entry.out_of_sample.trades,
                 sharpe_holdout=entry.holdout.sharpe,
-                fell_at=verdicts[entry.slot].fell_at,
-                without_evidence=verdicts[entry.slot].without_evidence,
-                reason=verdicts[entry.slot].reason,
+                rejected_at=verdicts[entry.rank].rejected_at,
+                without_evidence=verdicts[entry.rank].without_evidence,
+                reason=verdicts[entry.rank].reason,
             )
-            for entry in chosen.finalists
+            for entry in chosen.candidates
         ),
         lanes=tuple(
             LaneLine(

@@ -90,9 +90,9 @@ def resume(sweep_id: str, device: "DeviceName", threads: int, count: int, as_jso
 def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: int, count: int, as_json: bool) -> None:
     """Run the rest of a plan, and show the best combos."""
     from mei_pipeline.candles.intervals import iso
+    from mei_pipeline.config.document import read_yaml
     from mei_pipeline.config.load import PIPELINE
     from mei_pipeline.config.models import PipelineConfig
-    from mei_pipeline.config.reader import read_yaml
     from mei_pipeline.notes import data_notes
     from mei_pipeline.settings import read_settings
     from mei_pipeline.simulation.device import choose
@@ -108,8 +108,8 @@ def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: in
     cut = window(bars, plan.from_ms, plan.to_ms)
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
-    compute = read_yaml(settings.config / PIPELINE, PipelineConfig).engine  # a sweep that goes on needs no other file
-    chosen = str(choose(settings, device, plan.strategy)) if compute.run == "local" else ""
+    compute = read_yaml(settings.config / PIPELINE, PipelineConfig).compute  # a sweep that goes on needs no other file
+    chosen = str(choose(settings, device, plan.strategy)) if compute.backend == "local" else ""
     if chosen:
         output.note(f"device: {chosen}")
     with output.bar() as progress:

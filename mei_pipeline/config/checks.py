@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mei_pipeline.config.axes import axes_of, fixed_of, grid_of
-from mei_pipeline.config.base import MARKET
 from mei_pipeline.config.benchmark import sweep_benchmark
+from mei_pipeline.config.document import Document
+from mei_pipeline.config.fields import MARKET
 from mei_pipeline.config.models import (
     AxisList,
     AxisRange,
@@ -17,9 +18,8 @@ from mei_pipeline.config.models import (
     PolicyConfig,
     SweepSpec,
 )
-from mei_pipeline.config.nodes import Keys
-from mei_pipeline.config.reader import Document
 from mei_pipeline.config.venues import check_venues
+from mei_pipeline.config.yaml_marks import Keys
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.grid import condition_problems
 from mei_pipeline.params.paths import closest

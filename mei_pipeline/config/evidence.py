@@ -4,8 +4,8 @@ from mei_pipeline.config.models import Selection
 
 
 def least_symbols(selection: Selection) -> int:
-    """Fewest symbols of a universe that leaves `other_symbols` to hold out: the search keeps at least as many."""
-    return 2 * selection.other_symbols
+    """Fewest symbols of a universe that leaves `holdout_symbols` to hold out: the search keeps at least as many."""
+    return 2 * selection.holdout_symbols
 
 
 def missing_evidence(selection: Selection, symbols: int) -> tuple[str, ...]:
@@ -20,16 +20,16 @@ def missing_evidence(selection: Selection, symbols: int) -> tuple[str, ...]:
     Returns:
         One sentence for each gate; empty if every gate can pass.
     """
-    gates, wanted = selection.gates, selection.other_symbols
+    gates, wanted = selection.gates, selection.holdout_symbols
     found = []
     held_out = wanted if symbols >= least_symbols(selection) else 0
-    if gates.min_other_symbols_sharpe is not None and not held_out:
+    if gates.min_holdout_symbols_sharpe is not None and not held_out:
         why = (
-            f"other_symbols: {wanted} holds out none of {symbols}, it needs at least {least_symbols(selection)}"
+            f"holdout_symbols: {wanted} holds out none of {symbols}, it needs at least {least_symbols(selection)}"
             if wanted
-            else "other_symbols: 0 holds out none"
+            else "holdout_symbols: 0 holds out none"
         )
-        found.append(f"{_nothing('min_other_symbols_sharpe')}: {why}; ingest more symbols, or set the gate to null")
+        found.append(f"{_nothing('min_holdout_symbols_sharpe')}: {why}; ingest more symbols, or set the gate to null")
     if symbols - held_out == 1:
         if gates.min_sharpe_without_best_symbol is not None:
             found.append(

@@ -1,14 +1,16 @@
-"""The keys that a file may have, as a flat list. The reference page and `mei config explain` are made from it."""
+"""The keys that a file may have: the JSON schema of its model, the same as a flat list, and allowed values in words."""
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
-from mei_pipeline.config import words
-from mei_pipeline.config.reader import schema_of
-from mei_pipeline.config.words import Schema
+from mei_pipeline.config.yaml_marks import Keys
+
+Schema = Mapping[str, Any]
 
 NO_DEFAULT = "required"
 
@@ -19,9 +21,9 @@ class Key:
 
     Attributes:
         path: Dotted path; `<name>` stands for a free name, `[]` for each item of a list.
-        doc: What it says.
-        allowed: What values it takes, in words.
-        default: What applies when it is left out, in words; `required` when nothing does.
+        doc: Meaning of the key.
+        allowed: Allowed values, in words.
+        default: Default value, in words; `required` if there is none.
     """
 
     path: str
@@ -30,42 +32,144 @@ class Key:
     default: str
 
 
+class SchemaGenerator(GenerateJsonSchema):
+    """Schemas without titles of fields, with `x-branches`: the branches of tagged unions by their tags."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002, D102 - pydantic's
+        return False
+
+    def tagged_union_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102 - pydantic's
+        branches = {tag: self.generate_inner(branch) for tag, branch in schema["choices"].items()}
+        return super().tagged_union_schema(schema) | {"x-branches": branches}
+
+    def dict_schema(self, schema: Any) -> dict[str, Any]:  # noqa: D102 - pydantic's
+        found = super().dict_schema(schema)
+        # pydantic writes `patternProperties`, which would let keys through that match no pattern.
+        for pattern, inner in found.pop("patternProperties", {}).items():
+            found["propertyNames"] = {**found.get("propertyNames", {}), "pattern": pattern}
+            found["additionalProperties"] = inner
+        return found
+
+
+@functools.cache
+def schema_of(model: type[BaseModel]) -> Schema:
+    """Return the JSON schema of a file model, by the names that the file uses, with definitions in their places."""
+    schema = model.model_json_schema(schema_generator=SchemaGenerator)
+    found: Schema = _inlined(schema, schema.pop("$defs", {}))
+    return found
+
+
+@functools.cache
 def keys_of(model: type[BaseModel]) -> tuple[Key, ...]:
-    """Every key of a file model, in order, sections before what is in them."""
-    root = schema_of(model)
+    """Return every key of a file model, in order, sections before their keys."""
     first: dict[str, Key] = {}
-    for key in _keys(root, root, ""):
+    for key in _below(schema_of(model), ""):
         first.setdefault(key.path, key)  # several forms of a mapping may share a key
     return tuple(first.values())
 
 
-def _keys(root: Schema, schema: Schema, prefix: str) -> Iterator[Key]:
-    needed = schema.get("required", ())
-    for name, prop in schema.get("properties", {}).items():
-        path = f"{prefix}{name}"
-        doc = " ".join(str(prop.get("description", "")).split())
-        yield Key(path, doc, words.allowed(root, prop), NO_DEFAULT if name in needed else _default(prop))
-        for tail, inner in _inside(root, prop):
-            yield from _keys(root, inner, f"{path}{tail}.")
+def schema_at(schema: Schema, location: Keys) -> Schema:
+    """Return the schema of a value, by its location in an error of pydantic: keys, and tags of union branches."""
+    if location[-1:] == ("[key]",):  # the key itself, of a mapping whose keys are free
+        found: Schema = schema_at(schema, location[:-2])["propertyNames"]
+        return found
+    for part in location:
+        schema = _inside(schema, part) or schema
+    return schema
 
 
-def _inside(root: Schema, prop: Schema) -> Iterator[tuple[str, Schema]]:
-    """The mappings with keys of their own that a value may be or hold, each with what leads to it."""
-    prop = words.resolve(root, prop, None)
-    if "properties" in prop:
-        yield "", prop
-    for tail, inner in (("[]", prop.get("items")), (".<name>", prop.get("additionalProperties"))):
-        if isinstance(inner, Mapping):
-            yield from ((f"{tail}{deeper}", schema) for deeper, schema in _inside(root, inner))
-    for branch in prop.get("oneOf") or prop.get("anyOf") or ():
-        found = words.resolve(root, branch, None)
-        kind = found.get("properties", {}).get("kind", {}).get("const")
-        if "properties" in found:
-            yield f" ({kind})" if kind else "", found
+def allowed(schema: Schema) -> str:
+    """Return the values that a schema allows, in words."""
+    if fixed := schema.get("x-allowed", schema.get("const")):
+        return str(fixed)
+    if "discriminator" in schema:
+        return f"a mapping whose kind is {' or '.join(schema['x-branches'])}"
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
+    if branches := [branch for branch in _branches(schema) if branch.get("type") != "null"]:
+        return " or ".join(dict.fromkeys(map(allowed, branches)))
+    kind = schema.get("type", "text")
+    words = {"integer": _number, "number": _number, "array": _list, "object": _mapping}.get(kind)
+    return words(schema) if words else "true or false" if kind == "boolean" else "text"
 
 
-def _default(prop: Schema) -> str:
-    value: Any = prop.get("default", {})
+def _list(schema: Schema) -> str:
+    least = f" of at least {schema['minItems']}" if "minItems" in schema else ""
+    return f"a list{least}, each {allowed(schema['items'])}"
+
+
+def _mapping(schema: Schema) -> str:
+    if names := schema.get("properties"):
+        return f"a mapping with the keys {', '.join(names)}"
+    inner = schema.get("additionalProperties")
+    if not isinstance(inner, Mapping):
+        return "a mapping"
+    key = allowed(schema["propertyNames"]) if "propertyNames" in schema else "a name"
+    return f"a mapping, each key {key}, each value {allowed(inner)}"
+
+
+def _number(schema: Schema) -> str:
+    noun = "a whole number" if schema["type"] == "integer" else "a number"
+    limits = {key: str(schema[key]).removesuffix(".0") for key in _LIMITS if key in schema}
+    if "minimum" in limits and "maximum" in limits:
+        return f"{noun} from {limits['minimum']} to {limits['maximum']}"
+    return f"{noun} {' and '.join(_LIMITS[key].format(limit) for key, limit in limits.items())}".rstrip()
+
+
+_LIMITS = {
+    "minimum": "of {} or more",
+    "exclusiveMinimum": "above {}",
+    "maximum": "up to {}",
+    "exclusiveMaximum": "below {}",
+}
+
+
+def _inlined(schema: Any, definitions: Schema) -> Any:
+    """Return a schema with definitions in place of references; keywords beside a reference win."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    target = definitions[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else {}
+    return {key: _inlined(inner, definitions) for key, inner in {**target, **schema}.items() if key != "$ref"}
+
+
+def _branches(schema: Schema) -> Sequence[Schema]:
+    found: Sequence[Schema] = schema.get("oneOf") or schema.get("anyOf") or ()
+    return found
+
+
+def _inside(schema: Schema, part: str | int) -> Schema | None:
+    """Return the schema one step down; None if `part` names no key, no item and no branch."""
+    if isinstance(part, int):
+        found = schema.get("items")
+    else:
+        found = schema.get("x-branches", {}).get(part) or schema.get("properties", {}).get(part)
+        found = found or schema.get("additionalProperties")
+    return found or next(filter(None, (_inside(branch, part) for branch in _branches(schema))), None)
+
+
+def _below(schema: Schema, path: str) -> Iterator[Key]:
+    """Yield the keys below `path`."""
+    for name, inside in schema.get("properties", {}).items():
+        inner = f"{path}.{name}" if path else name
+        doc = " ".join(inside.get("description", "").split())
+        default = NO_DEFAULT if name in schema.get("required", ()) else _default(inside)
+        yield Key(inner, doc, allowed(inside), default)
+        yield from _below(inside, inner)
+    kinds = schema["x-branches"].items() if "discriminator" in schema else ()
+    for tail, inside in (
+        ("[]", schema.get("items")),
+        (".<name>", schema.get("additionalProperties")),
+        *((f" ({kind})", branch) for kind, branch in kinds),
+        *(("", branch) for branch in (_branches(schema) if not kinds else ())),
+    ):
+        if isinstance(inside, Mapping):
+            yield from _below(inside, f"{path}{tail}")
+
+
+def _default(schema: Schema) -> str:
+    value: Any = schema.get("default")
     if value is None or value in ({}, []):
         return "none"
     if isinstance(value, Mapping):

@@ -7,7 +7,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from mei_pipeline.config.base import Name
+from mei_pipeline.config.document import Document, read_document
+from mei_pipeline.config.fields import Name
+from mei_pipeline.config.messages import report
 from mei_pipeline.config.models import (
     FilesSource,
     LaneConfig,
@@ -17,8 +19,6 @@ from mei_pipeline.config.models import (
     Profile,
     SweepSpec,
 )
-from mei_pipeline.config.nodes import Tree
-from mei_pipeline.config.reader import Document, read_document, report
 from mei_pipeline.config.venues import check_venues
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.paths import closest
@@ -191,7 +191,7 @@ def _read(path: Path, model: type[ModelT], problems: list[str]) -> Document[Mode
 
 def _read_overrides(path: Path, problems: list[str]) -> Document[Overrides] | None:
     if not path.exists() and not path.is_symlink():
-        return Document(path, Overrides(), Tree({}, {}, ()))
+        return Document(path, Overrides())
     return _read(path, Overrides, problems)
 
 

@@ -6,19 +6,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from mei_pipeline.config.base import (
+from mei_pipeline.config.document import Document, parse_document, read_document
+from mei_pipeline.config.fields import (
     MARKET,
     AllMarketValues,
     AllValues,
     FileModel,
     Interval,
     Json,
-    Name,
+    StrategyName,
     Symbol,
     SymbolValues,
     Venue,
 )
-from mei_pipeline.config.reader import Document, parse_document, read_document, report
+from mei_pipeline.config.messages import report
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.identity import ResolvedConfig, config_id, resolve_config
@@ -27,13 +28,13 @@ from mei_pipeline.params.table import Catalog, problems, read_catalog
 
 SCHEMA_VERSION = 1
 
-_ID = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"words": "64 hexadecimal digits"})]
+_ID = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"x-allowed": "64 hexadecimal digits"})]
 
 
 class ResolvedFile(FileModel):
     """The part of the file that the config id is the hash of."""
 
-    strategy: Name
+    strategy: StrategyName
     """Strategy that the parameters are for."""
     venue: Venue
     """Venue that it was measured on."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
+from mei_pipeline.config.document import Document
 from mei_pipeline.config.models import LaneConfig, PipelineConfig, SweepSpec
-from mei_pipeline.config.reader import Document
 from mei_pipeline.params.paths import closest
 
 

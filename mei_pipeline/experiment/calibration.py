@@ -17,7 +17,7 @@ from kernels.params import Value
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTRUMENTS
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.experiment.markets import Invented
+from mei_pipeline.experiment.markets import SyntheticMarkets
 from mei_pipeline.experiment.run import WARMUP_DAYS, all_numbers, check_spec, run_numbers
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
@@ -54,7 +54,7 @@ class Rounds:
 
 
 @dataclass(frozen=True)
-class Earned:
+class EdgeResult:
     """The best combo of a search on one planted edge.
 
     Attributes:
@@ -95,7 +95,7 @@ def measure(
     rounds: Rounds,
     threads: int = 0,
     progress: Progress = silent,
-) -> tuple[Earned, ...]:
+) -> tuple[EdgeResult, ...]:
     """Return what the best combo of `spec` earns with each number of symbols; the rounds choose with the greatest one.
 
     Args:
@@ -136,10 +136,10 @@ def measure(
     return tuple(found)
 
 
-def _best(run: _Run, drift: float, symbols: int) -> Earned:
+def _best(run: _Run, drift: float, symbols: int) -> EdgeResult:
     best = int(run.ratios.argmax())
     combo = run.plan.combo(int(run.numbers[best]))
-    return Earned(
+    return EdgeResult(
         drift=drift,
         symbols=symbols,
         sharpe=float(run.ratios[best]),
@@ -158,7 +158,7 @@ def _run(
     threads: int,
 ) -> _Run:
     """Run combos, all where `numbers` is None, on the markets of all seeds."""
-    source = Invented(tuple(sorted(list(INSTRUMENTS)[:book])), (), drift)
+    source = SyntheticMarkets(tuple(sorted(list(INSTRUMENTS)[:book])), (), drift)
     parts = []
     for seed in seeds:
         bars = source.bars(seed, source.searched, DAYS)

@@ -34,19 +34,19 @@ _LEAST_PRESENT = 0.9  # of the lake's days: a symbol with fewer would cost too m
 
 
 @dataclass(frozen=True)
-class Invented:
+class SyntheticMarkets:
     """Synthetic markets: random walks with clusters of volatility and fat tails, with or without a planted edge.
 
     Attributes:
         searched: Symbols that the search sees, sorted.
-        others: Symbols that it does not see, sorted.
+        holdout_symbols: Symbols that it does not see, sorted.
         edge_size: The planted drift; see `SyntheticMarket`.
         alive_frac: Share of the market's days that have the edge, the first ones.
         one_symbol: Whether one searched symbol alone has the edge, another one from seed to seed.
     """
 
     searched: tuple[str, ...]
-    others: tuple[str, ...]
+    holdout_symbols: tuple[str, ...]
     edge_size: float
     alive_frac: float = 1.0
     one_symbol: bool = False
@@ -66,19 +66,19 @@ class Invented:
         return synthetic_bars(market, Intervals(INTERVAL))
 
 
-def invented(
+def synthetic_markets(
     edge_sharpe: float,
-    others: int,
+    holdout_symbols: int,
     *,
     strategy: str = "ema_cross",
     alive_frac: float = 1.0,
     one_symbol: bool = False,
-) -> Invented:
+) -> SyntheticMarkets:
     """Synthetic markets in which the best parameters earn `edge_sharpe` on the symbols that have the edge.
 
     Args:
         edge_sharpe: Net annual Sharpe ratio in the long run, while the edge lasts; 0 plants nothing.
-        others: Symbols to hold out; they have the same drift, unless one symbol alone has it.
+        holdout_symbols: Symbols to hold out; they have the same drift, unless one symbol alone has it.
         strategy: Strategy whose calibration table gives the drift.
         alive_frac: Share of the market's days, from the first on, after which the edge ends.
         one_symbol: Plant the edge in one searched symbol, and state the ratio for that symbol traded alone.
@@ -89,14 +89,14 @@ def invented(
     """
     if not 0.0 < alive_frac <= 1.0:
         raise ConfigError(f"experiment: alive_frac is {alive_frac:g}; allowed: above 0 and at most 1")
-    names = [*INSTRUMENTS, *(f"EXTRA{number}" for number in range(others))]
-    searched, held_out = names[:SEARCHED], names[SEARCHED : SEARCHED + others]
+    names = [*INSTRUMENTS, *(f"EXTRA{number}" for number in range(holdout_symbols))]
+    searched, held_out = names[:SEARCHED], names[SEARCHED : SEARCHED + holdout_symbols]
     drift = drift_for(edge_sharpe, 1 if one_symbol else SEARCHED, strategy)
-    return Invented(tuple(sorted(searched)), tuple(sorted(held_out)), drift, alive_frac, one_symbol)
+    return SyntheticMarkets(tuple(sorted(searched)), tuple(sorted(held_out)), drift, alive_frac, one_symbol)
 
 
 @dataclass(frozen=True)
-class Shuffled:
+class ShuffledMarkets:
     """Real hours in another order and of random sign: days drawn with replacement, each with all of its symbols.
 
     Drawn with replacement, not permuted: a permutation would bring every price back to where it began, which a trend
@@ -110,7 +110,7 @@ class Shuffled:
 
     Attributes:
         searched: Symbols that the search sees, sorted.
-        others: Symbols that it does not see, sorted.
+        holdout_symbols: Symbols that it does not see, sorted.
         venue: Whose candles.
         ratios: [4, days, 24, S] open, high, low and close over the close before, for `instruments`' symbols; below 2.
         volume: [days, 24, S] in base coin.
@@ -120,7 +120,7 @@ class Shuffled:
     """
 
     searched: tuple[str, ...]
-    others: tuple[str, ...]
+    holdout_symbols: tuple[str, ...]
     venue: str
     ratios: Floats
     volume: Floats
@@ -150,7 +150,7 @@ class Shuffled:
         return bars_of(self.venue, Intervals(INTERVAL), DEFAULT_FROM_MS, prices, funding, self.instruments[columns])
 
 
-def shuffled(lake: Lake, venue: str, others: int, spec: SweepSpec | None = None) -> Shuffled:
+def shuffled_markets(lake: Lake, venue: str, holdout_symbols: int, spec: SweepSpec | None = None) -> ShuffledMarkets:
     """The hours of a lake to draw markets from.
 
     Symbols are those with nine tenths of the lake's days without a gap, the first 13 of them by the hash of their name;
@@ -160,7 +160,7 @@ def shuffled(lake: Lake, venue: str, others: int, spec: SweepSpec | None = None)
     Args:
         lake: The lake.
         venue: Whose candles.
-        others: Symbols to hold out.
+        holdout_symbols: Symbols to hold out.
         spec: The search, for its benchmark.
 
     Raises:
@@ -181,12 +181,14 @@ def shuffled(lake: Lake, venue: str, others: int, spec: SweepSpec | None = None)
     whole = usable.reshape(days, BLOCK_HOURS, -1).all(axis=1)
     fit = [name for name, there in zip(read.symbols, whole.mean(axis=0), strict=True) if there >= _LEAST_PRESENT]
     first = sweep_benchmark(spec, fit, read_catalog()) if spec else ""
-    chosen = sorted(fit, key=lambda name: (name != first, sha256(name.encode()).hexdigest()))[: SEARCHED + others]
-    searched, held_out = chosen[: len(chosen) - others], chosen[len(chosen) - others :]
+    chosen = sorted(fit, key=lambda name: (name != first, sha256(name.encode()).hexdigest()))[
+        : SEARCHED + holdout_symbols
+    ]
+    searched, held_out = chosen[: len(chosen) - holdout_symbols], chosen[len(chosen) - holdout_symbols :]
     if not searched:
         raise DataError(
-            f"{text}: {len(fit)} symbols without gaps on nine tenths of {days} days; at least {others + 1} are needed, "
-            f"{others} of them held out (`other_symbols` of policy.yaml)"
+            f"{text}: {len(fit)} symbols without gaps on nine tenths of {days} days; at least {holdout_symbols + 1} are needed, "
+            f"{holdout_symbols} of them held out (`holdout_symbols` of policy.yaml)"
         )
     columns = [read.symbols.index(name) for name in sorted(chosen)]
     # A price that doubles within an hour has no mirror: it would fall to nothing.
@@ -202,9 +204,9 @@ def shuffled(lake: Lake, venue: str, others: int, spec: SweepSpec | None = None)
         return np.ascontiguousarray(cut[..., kept, :, :])
 
     funding = days_of(read.steps.funding[BLOCK_HOURS:])
-    return Shuffled(
+    return ShuffledMarkets(
         searched=tuple(sorted(searched)),
-        others=tuple(sorted(held_out)),
+        holdout_symbols=tuple(sorted(held_out)),
         venue=venue,
         ratios=days_of(ratios),
         volume=days_of(read.volume[BLOCK_HOURS:]),

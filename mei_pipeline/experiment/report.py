@@ -5,26 +5,26 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mei_pipeline.config.axes import grid_of
-from mei_pipeline.experiment.run import Experiment, Night, folds, promoted
+from mei_pipeline.experiment.run import Experiment, NightOutcome, folds, promoted
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.selection.statistics.proportions import clopper_pearson
-from mei_pipeline.selection.walk_forward import judged_days
+from mei_pipeline.selection.walk_forward import test_days
 
 
-def summary(experiment: Experiment, outcomes: Sequence[Sequence[Night]]) -> dict[str, Any]:
+def summary(experiment: Experiment, outcomes: Sequence[Sequence[NightOutcome]]) -> dict[str, Any]:
     """The result of an experiment by name, as JSON values: what was run, rates, and what fell where."""
     every = [night for nights in outcomes for night in nights]
     return {
         "markets": len(outcomes),
         "nights": experiment.nights,
         "symbols": len(experiment.source.searched),
-        "other_symbols": len(experiment.source.others),
+        "holdout_symbols": len(experiment.source.holdout_symbols),
         "combos": grid_of(experiment.spec, read_catalog().strategy(experiment.spec.strategy)).combos,
-        "days_out_of_sample": judged_days(folds(experiment)),
+        "days_out_of_sample": test_days(folds(experiment)),
         "policy": experiment.policy.id,
         **rates(outcomes),
         **counts(every),
-        "gates": fallen(every),
+        "gates": rejections(every),
     }
 
 
@@ -33,7 +33,7 @@ def rate(passed: int, markets: int) -> dict[str, Any]:
     return {"promoted": passed, "rate": passed / markets, "ci95": list(clopper_pearson(passed, markets))}
 
 
-def rates(outcomes: Sequence[Sequence[Night]]) -> dict[str, Any]:
+def rates(outcomes: Sequence[Sequence[NightOutcome]]) -> dict[str, Any]:
     """Promotion of any night, under `first_night` of the first and under `last_night` of the last one alone."""
     markets = len(outcomes)
     return {
@@ -43,25 +43,25 @@ def rates(outcomes: Sequence[Sequence[Night]]) -> dict[str, Any]:
     }
 
 
-def fallen(nights: Iterable[Night]) -> dict[str, dict[str, int]]:
+def rejections(nights: Iterable[NightOutcome]) -> dict[str, dict[str, int]]:
     """By gate, the most frequent first: candidates that fell at it, had no evidence for it, and missed it alone."""
     failed: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
-    alone: Counter[str] = Counter()
+    only_failure: Counter[str] = Counter()
     for night in nights:
         for verdict in night:
             missed = (*verdict.failed, *verdict.no_evidence)
             failed.update(verdict.failed)
             unknown.update(verdict.no_evidence)
             if len(missed) == 1:
-                alone.update(missed)
+                only_failure.update(missed)
     return {
-        name: {"failed": failed[name], "no_evidence": unknown[name], "alone": alone[name]}
+        name: {"failed": failed[name], "no_evidence": unknown[name], "only_failure": only_failure[name]}
         for name, _ in (failed + unknown).most_common()
     }
 
 
-def counts(nights: Iterable[Night]) -> dict[str, int]:
+def counts(nights: Iterable[NightOutcome]) -> dict[str, int]:
     """Candidates that were judged, those that passed every gate, and nights in which nothing could be chosen."""
     every = list(nights)
     return {

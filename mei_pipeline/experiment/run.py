@@ -15,14 +15,14 @@ from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import Selection, SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.experiment.markets import INTERVAL, Invented, Shuffled
+from mei_pipeline.experiment.markets import INTERVAL, ShuffledMarkets, SyntheticMarkets
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
-from mei_pipeline.selection.evaluation import Evidence
+from mei_pipeline.selection.evaluation import EvaluationInputs
 from mei_pipeline.selection.folds import Fold, folds_of
-from mei_pipeline.selection.segments import Ground
-from mei_pipeline.selection.verdicts import Judgement, Look, judge_chains, own_looks
-from mei_pipeline.selection.walk_forward import choose, judged_days, run_slots
+from mei_pipeline.selection.segments import MarketData
+from mei_pipeline.selection.verdicts import Judgement, TrialReturns, judge_ranks, own_trials
+from mei_pipeline.selection.walk_forward import run_ranks, select_combos, test_days
 from mei_pipeline.settings import Settings, one_thread_for_children
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import use_kernels
@@ -58,7 +58,7 @@ class Experiment:
     settings: Settings
     spec: SweepSpec
     policy: Selection
-    source: Invented | Shuffled
+    source: SyntheticMarkets | ShuffledMarkets
     nights: int = 1
     days_out_of_sample: int = DAYS_OUT_OF_SAMPLE
 
@@ -74,19 +74,19 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CandidateOutcome:
     """What became of a candidate.
 
     Attributes:
         failed: Gates that it failed.
         sharpe: Its annual Sharpe ratio out of sample; None where its days do not vary.
-        looks: Looks at its days that were counted, this night's included.
+        trials: Looks at its days that were counted, this night's included.
         no_evidence: Gates that could not be judged.
     """
 
     failed: tuple[str, ...]
     sharpe: float | None
-    looks: int
+    trials: int
     no_evidence: tuple[str, ...] = ()
 
     @property
@@ -95,11 +95,11 @@ class Verdict:
         return not self.failed and not self.no_evidence
 
 
-Night = tuple[Verdict, ...]
+NightOutcome = tuple[CandidateOutcome, ...]
 """The candidates of one night, best in the search first; none where nothing had made money."""
 
 
-def promoted(night: Night) -> bool:
+def promoted(night: NightOutcome) -> bool:
     """Whether any candidate of a night passed every gate."""
     return any(verdict.passed for verdict in night)
 
@@ -132,7 +132,7 @@ def check_spec(spec: SweepSpec) -> None:
 
 def run_markets(
     experiment: Experiment, seeds: Sequence[int], workers: int = 0, progress: Progress = silent
-) -> list[tuple[Night, ...]]:
+) -> list[tuple[NightOutcome, ...]]:
     """The nights of each market, in the order of `seeds`; they do not depend on the number of workers.
 
     Args:
@@ -152,7 +152,7 @@ def run_markets(
         one_thread_for_children(),
         ProcessPoolExecutor(most, get_context("spawn"), initializer=_start, initargs=(experiment,)) as pool,
     ):
-        waiting: list[Future[tuple[Night, ...]]] = [pool.submit(_work, seed) for seed in seeds]
+        waiting: list[Future[tuple[NightOutcome, ...]]] = [pool.submit(_work, seed) for seed in seeds]
         try:
             progress(0, len(seeds), "markets")
             for done, future in enumerate(as_completed(waiting), start=1):
@@ -164,25 +164,25 @@ def run_markets(
         return [future.result() for future in waiting]
 
 
-def run_market(experiment: Experiment, seed: int) -> tuple[Night, ...]:
+def run_market(experiment: Experiment, seed: int) -> tuple[NightOutcome, ...]:
     """All nights on one market; each counts the looks of those before it."""
     source = experiment.source
     policy = experiment.policy.model_copy(update={"crises": {}})
     bars = source.bars(seed, source.searched, experiment.market_days)
     plans = [_plan(experiment, bars, night) for night in range(experiment.nights)]
-    ground = _ground(experiment, bars, plans[0])
-    elsewhere = _elsewhere(experiment, seed, plans[0]) if source.others else None
-    looks: list[Look] = []
+    data = _market_data(experiment, bars, plans[0])
+    holdout_data = _holdout_data(experiment, seed, plans[0]) if source.holdout_symbols else None
+    trials: list[TrialReturns] = []
     nights = []
     for plan in plans:
-        rows = _sweep(experiment, bars, ground.features, plan)
-        least = policy.gates.min_round_trips
-        walk = choose(plan, partial(_same, rows), policy.walk_forward, policy.finalists, least)
-        chains = run_slots(ground, plan, walk)
-        looks += own_looks(plan, walk, chains)
-        if chains:
-            evidence = Evidence(ground, elsewhere, plan, walk, policy, plan.to_ms + HOLDOUT_DAYS * DAY_MS)
-            nights.append(tuple(map(_verdict, judge_chains(evidence, chains, [rows], looks).judgements)))
+        rows = _sweep(experiment, bars, data.features, plan)
+        least = policy.gates.min_trades
+        walk = select_combos(plan, partial(_same, rows), policy.walk_forward, policy.candidates, least)
+        stitched_by_rank = run_ranks(data, plan, walk)
+        trials += own_trials(plan, walk, stitched_by_rank)
+        if stitched_by_rank:
+            inputs = EvaluationInputs(data, holdout_data, plan, walk, policy, plan.to_ms + HOLDOUT_DAYS * DAY_MS)
+            nights.append(tuple(map(_verdict, judge_ranks(inputs, stitched_by_rank, [rows], trials).judgements)))
         else:
             nights.append(())
     return tuple(nights)
@@ -195,7 +195,7 @@ def folds(experiment: Experiment) -> tuple[Fold, ...]:
 
 def _search_days(policy: WalkForward, wanted: int) -> int:
     days = wanted
-    while judged_days(folds_of(0, days * DAY_MS, policy)) < wanted:
+    while test_days(folds_of(0, days * DAY_MS, policy)) < wanted:
         days += 1
     return days
 
@@ -205,16 +205,16 @@ def _plan(experiment: Experiment, bars: Bars, night: int) -> SweepPlan:
     return make_plan(experiment.spec, bars, from_ms, from_ms + experiment.search_days * DAY_MS)
 
 
-def _ground(experiment: Experiment, bars: Bars, plan: SweepPlan) -> Ground:
-    return Ground(experiment.settings, bars, features_of(bars, plan.columns(), threads=1))
+def _market_data(experiment: Experiment, bars: Bars, plan: SweepPlan) -> MarketData:
+    return MarketData(experiment.settings, bars, features_of(bars, plan.columns(), threads=1))
 
 
-def _elsewhere(experiment: Experiment, seed: int, plan: SweepPlan) -> Ground:
+def _holdout_data(experiment: Experiment, seed: int, plan: SweepPlan) -> MarketData:
     """The symbols that the search does not see, with the benchmark to be looked at."""
     source, benchmark = experiment.source, plan.benchmark
-    names = tuple(sorted({*source.others, *([benchmark] if benchmark else ())}))
+    names = tuple(sorted({*source.holdout_symbols, *([benchmark] if benchmark else ())}))
     bars = source.bars(seed, names, experiment.market_days)
-    return _ground(experiment, context_only(bars, benchmark) if benchmark else bars, plan)
+    return _market_data(experiment, context_only(bars, benchmark) if benchmark else bars, plan)
 
 
 def _sweep(experiment: Experiment, bars: Bars, features: FeatureSet, plan: SweepPlan) -> pl.DataFrame:
@@ -247,9 +247,9 @@ def _same(rows: pl.DataFrame, _: SweepPlan) -> list[pl.DataFrame]:
     return [rows]
 
 
-def _verdict(judgement: Judgement) -> Verdict:
+def _verdict(judgement: Judgement) -> CandidateOutcome:
     measured = judgement.measured
-    return Verdict(judgement.fell_at, measured.sharpe, measured.search.looks, judgement.without_evidence)
+    return CandidateOutcome(judgement.rejected_at, measured.sharpe, measured.search.trials, judgement.without_evidence)
 
 
 _experiment: list[Experiment] = []
@@ -262,5 +262,5 @@ def _start(experiment: Experiment) -> None:
     _experiment[:] = [experiment]
 
 
-def _work(seed: int) -> tuple[Night, ...]:
+def _work(seed: int) -> tuple[NightOutcome, ...]:
     return run_market(_experiment[0], seed)

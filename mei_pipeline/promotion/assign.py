@@ -18,12 +18,12 @@ from mei_pipeline.simulation.market import DAY_MS
 ROLES = ("primary", "fallback", "conservative")
 """The roles, first choice first; another role comes after these, by name, and chooses like `primary`."""
 
-FEWEST_TRIPS = 30
+FEWEST_TRADES = 30
 """Round trips from which on a profit factor says that an incumbent has failed."""
 
 
 @dataclass(frozen=True)
-class Standing:
+class AcceptedConfig:
     """A config that passed every gate tonight.
 
     Attributes:
@@ -51,7 +51,7 @@ class Incumbent:
         returns: [D] its daily returns on those days.
         drawdown_pct: Deepest fall since it took the lane; None before its first whole day.
         profit_factor: Since it took the lane; None without round trips.
-        round_trips: Since it took the lane.
+        trades: Since it took the lane.
         unfit: Why it can't be replayed tonight; empty if it was. If not, the figures above are unknown and it keeps
             its lane.
         other_kernels: It was let in with other kernels than the present ones, and an executor would refuse it.
@@ -63,12 +63,12 @@ class Incumbent:
     returns: Floats
     drawdown_pct: float | None
     profit_factor: float | None
-    round_trips: int
+    trades: int
     unfit: str = ""
     other_kernels: bool = False
 
 
-def by_role(lane: Lane) -> tuple[int, str, str]:
+def role_order(lane: Lane) -> tuple[int, str, str]:
     """Sorts lanes: first choice first."""
     return (ROLES.index(lane.role) if lane.role in ROLES else len(ROLES), lane.role, lane.name)
 
@@ -85,9 +85,9 @@ def _lost(incumbent: Incumbent, policy: Roles) -> str:
     fall, factor = incumbent.drawdown_pct, incumbent.profit_factor
     if fall is not None and fall > policy.max_incumbent_drawdown_pct:
         return f"fell {fall:.4g} % since it took the lane; {policy.max_incumbent_drawdown_pct:g} % are allowed"
-    enough = incumbent.round_trips >= FEWEST_TRIPS and factor is not None
+    enough = incumbent.trades >= FEWEST_TRADES and factor is not None
     if enough and factor is not None and factor < policy.min_incumbent_profit_factor:
-        return f"profit factor {factor:.4g} over {incumbent.round_trips} round trips since it took the lane"
+        return f"profit factor {factor:.4g} over {incumbent.trades} round trips since it took the lane"
     return ""
 
 
@@ -100,11 +100,11 @@ def correlation(one: Floats, other: Floats) -> float:
 
 def assign(
     lanes: Sequence[Lane],
-    passed: Sequence[Standing],
+    passed: Sequence[AcceptedConfig],
     incumbents: Mapping[str, Incumbent],
     policy: Roles,
     now_ms: int,
-    fell: str = "no config passed",
+    rejected: str = "no config passed",
 ) -> tuple[Assignment, ...]:
     """What each lane shall run, first choice first.
 
@@ -116,7 +116,7 @@ def assign(
         incumbents: What holds each lane, by its name.
         policy: When an incumbent may be replaced, and how different roles must be.
         now_ms: The present.
-        fell: Why there is no candidate, where there is none.
+        rejected: Why there is no candidate, where there is none.
     """
     kept: dict[str, str] = {}
     for lane in lanes:
@@ -127,7 +127,7 @@ def assign(
                 kept[lane.name] = f"nothing, because the incumbent has run {days} of {policy.min_run_days} days"
     taken: dict[str, Floats] = {incumbents[name].config_id: incumbents[name].returns for name in kept}
     found = []
-    for lane in sorted(lanes, key=by_role):
+    for lane in sorted(lanes, key=role_order):
         incumbent = incumbents.get(lane.name)
         if lane.name in kept:
             chosen, reason = None, kept[lane.name]
@@ -137,7 +137,7 @@ def assign(
                 barred.add(incumbent.config_id)
             chosen, reason = _choose(lane, passed, incumbent, taken, barred, policy)
             if not passed:
-                reason = f"nothing, because {fell}"
+                reason = f"nothing, because {rejected}"
             if chosen is None and incumbent is not None:
                 reason = _stays(incumbent, reason, policy)
                 taken[incumbent.config_id] = incumbent.returns
@@ -149,12 +149,12 @@ def assign(
 
 def _choose(
     lane: Lane,
-    passed: Sequence[Standing],
+    passed: Sequence[AcceptedConfig],
     incumbent: Incumbent | None,
     taken: Mapping[str, Floats],
     barred: set[str],
     policy: Roles,
-) -> tuple[Standing | None, str]:
+) -> tuple[AcceptedConfig | None, str]:
     """The candidate that takes a lane, and why; None where the incumbent is as good."""
     free = [
         each
@@ -184,7 +184,7 @@ def _choose(
     return _against(incumbent, best, why, policy)
 
 
-def _against(incumbent: Incumbent, best: Standing, why: str, policy: Roles) -> tuple[Standing | None, str]:
+def _against(incumbent: Incumbent, best: AcceptedConfig, why: str, policy: Roles) -> tuple[AcceptedConfig | None, str]:
     """Whether the best candidate replaces another config that holds the lane, and why."""
     failed = failure(incumbent, policy)
     if failed:

@@ -10,20 +10,20 @@ from mei_pipeline.errors import MeiError, Refused
 from mei_pipeline.promotion.promote import (
     Decision,
     Move,
+    NoChange,
     Promotion,
-    Stay,
-    Wish,
+    PromotionRequest,
     carry_out,
     check_fit,
     check_mover,
     decide,
-    trades,
+    is_trading,
 )
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.database import Registry, writing
 from mei_pipeline.registry.lifecycle import PAUSED, RAMP, RETIRED, Action, check_size, check_step, entry, stage
 from mei_pipeline.registry.records import EVERY_LANE, Lane, Occasion, Pointer, Transition
-from mei_pipeline.registry.render import Seam, onwards
+from mei_pipeline.registry.render import FaultHook, no_fault
 
 
 def resize(
@@ -34,7 +34,7 @@ def resize(
     policy_id: str,
     occasion: Occasion,
     *,
-    seam: Seam = onwards,
+    fault_hook: FaultHook = no_fault,
 ) -> Promotion:
     """Let the config that trades in a lane trade at another size.
 
@@ -48,7 +48,7 @@ def resize(
         size: The size multiplier.
         policy_id: The policy in force.
         occasion: Why, by whom, when.
-        seam: Called after each step.
+        fault_hook: Called after each step.
 
     Raises:
         Refused: Nothing trades in the lane, the ramp has no such stage, or the config may not have it.
@@ -59,22 +59,24 @@ def resize(
 
     def step(connection: Connection) -> Decision:
         now = _held(connection, lane.name)
-        if not trades(lane, now):
+        if not is_trading(lane, now):
             raise Refused(
                 f"lane {lane.name}: is {now.state}, in mode {lane.mode}; `mei registry promote` lets its config trade"
             )
         if size > now.size_multiplier:
-            wish = Wish(lane, now.config_id, now.generation, occasion, by_person=True, size=size)
-            return decide(connection, wish, policy_id)
+            request = PromotionRequest(lane, now.config_id, now.generation, occasion, by_person=True, size=size)
+            return decide(connection, request, policy_id)
         if size == now.size_multiplier:
-            return Stay(now)
+            return NoChange(now)
         state, _ = stage(lane.name, lane.mode, now.size_multiplier, size)
         return _keep(connection, now, state, size, "resized", occasion)
 
-    return _one(registry, lanes_folder, lane.name, step, seam)
+    return _one(registry, lanes_folder, lane.name, step, fault_hook)
 
 
-def pause(registry: Registry, lanes_folder: Path, lane: str, occasion: Occasion, *, seam: Seam = onwards) -> Promotion:
+def pause(
+    registry: Registry, lanes_folder: Path, lane: str, occasion: Occasion, *, fault_hook: FaultHook = no_fault
+) -> Promotion:
     """Let the config that holds a lane open nothing more until a person promotes one again; always allowed.
 
     Args:
@@ -82,7 +84,7 @@ def pause(registry: Registry, lanes_folder: Path, lane: str, occasion: Occasion,
         lanes_folder: The folder of all lanes.
         lane: The lane; `config/lanes` may have lost it.
         occasion: Why, by whom, when.
-        seam: Called after each step.
+        fault_hook: Called after each step.
 
     Raises:
         Refused: No config holds the lane.
@@ -92,14 +94,20 @@ def pause(registry: Registry, lanes_folder: Path, lane: str, occasion: Occasion,
     def step(connection: Connection) -> Decision:
         now = _held(connection, lane)
         if now.state == PAUSED:
-            return Stay(now)
+            return NoChange(now)
         return _keep(connection, now, PAUSED, now.size_multiplier, "paused", occasion)
 
-    return _one(registry, lanes_folder, lane, step, seam)
+    return _one(registry, lanes_folder, lane, step, fault_hook)
 
 
 def rollback(
-    registry: Registry, lanes_folder: Path, lane: Lane, steps: int, occasion: Occasion, *, seam: Seam = onwards
+    registry: Registry,
+    lanes_folder: Path,
+    lane: Lane,
+    steps: int,
+    occasion: Occasion,
+    *,
+    fault_hook: FaultHook = no_fault,
 ) -> Promotion:
     """Let a config that held a lane earlier hold it again, as a move of its own; history stays.
 
@@ -113,7 +121,7 @@ def rollback(
         lane: What the operator says of the lane.
         steps: How many configs to go back, at least 1. Going back twice goes further back.
         occasion: Why, by whom, when.
-        seam: Called after each step.
+        fault_hook: Called after each step.
 
     Raises:
         Refused: There is no such config, it is retired, can't run on these kernels, or the lane may not be moved.
@@ -139,7 +147,7 @@ def rollback(
         check_fit(lane, config, *passed)
         return Move(lane.name, config, *passed, state, size, "rolled back", now, occasion)
 
-    return _one(registry, lanes_folder, lane.name, step, seam)
+    return _one(registry, lanes_folder, lane.name, step, fault_hook)
 
 
 def retire(registry: Registry, config_id: str, occasion: Occasion) -> Transition | None:
@@ -188,9 +196,9 @@ def _keep(connection: Connection, now: Pointer, state: str, size: float, action:
 
 
 def _one(
-    registry: Registry, lanes_folder: Path, lane: str, step: Callable[[Connection], Decision], seam: Seam
+    registry: Registry, lanes_folder: Path, lane: str, step: Callable[[Connection], Decision], fault_hook: FaultHook
 ) -> Promotion:
-    (done,) = carry_out(registry, lanes_folder, [lane], lambda connection: [step(connection)], seam=seam)
+    (done,) = carry_out(registry, lanes_folder, [lane], lambda connection: [step(connection)], fault_hook=fault_hook)
     if isinstance(done, MeiError):
         raise done
     return done

@@ -32,7 +32,7 @@ from mei_pipeline.registry.lifecycle import (
     stage,
 )
 from mei_pipeline.registry.records import Config, Evidence, Lane, Occasion, Pointer, Transition, Verdict
-from mei_pipeline.registry.render import Seam, onwards, render, store_config
+from mei_pipeline.registry.render import FaultHook, no_fault, render, store_config
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class Wish:
+class PromotionRequest:
     """What somebody wants of a lane.
 
     Attributes:
@@ -89,17 +89,24 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Stay:
+class NoChange:
     """A lane that is already where it should go."""
 
     pointer: Pointer
 
 
-Decision = Move | Stay | Refused
+Decision = Move | NoChange | Refused
 Decide = Callable[[Connection], Sequence[Decision]]
 
 
-def promote(registry: Registry, lanes_folder: Path, wish: Wish, policy_id: str, *, seam: Seam = onwards) -> Promotion:
+def promote(
+    registry: Registry,
+    lanes_folder: Path,
+    request: PromotionRequest,
+    policy_id: str,
+    *,
+    fault_hook: FaultHook = no_fault,
+) -> Promotion:
     """Let a config take a lane, come back to one that is paused, or go to another size.
 
     A config that holds the lane is renewed where its newest verdict was made from other evidence: its file then
@@ -109,9 +116,9 @@ def promote(registry: Registry, lanes_folder: Path, wish: Wish, policy_id: str, 
     Args:
         registry: The registry.
         lanes_folder: The folder of all lanes.
-        wish: Which config, where, why.
+        request: Which config, where, why.
         policy_id: The policy in force; only its newest verdict on this config counts.
-        seam: Called after each step.
+        fault_hook: Called after each step.
 
     Raises:
         Refused: The lane may not be moved so, is manual, trades another venue, was moved by somebody else since, or
@@ -123,7 +130,11 @@ def promote(registry: Registry, lanes_folder: Path, wish: Wish, policy_id: str, 
         Busy: Another process holds the registry or the lane's files.
     """
     (done,) = carry_out(
-        registry, lanes_folder, [wish.lane.name], lambda connection: [decide(connection, wish, policy_id)], seam=seam
+        registry,
+        lanes_folder,
+        [request.lane.name],
+        lambda connection: [decide(connection, request, policy_id)],
+        fault_hook=fault_hook,
     )
     if isinstance(done, MeiError):
         raise done
@@ -131,7 +142,7 @@ def promote(registry: Registry, lanes_folder: Path, wish: Wish, policy_id: str, 
 
 
 def carry_out(
-    registry: Registry, lanes_folder: Path, lanes: Sequence[str], decisions: Decide, *, seam: Seam = onwards
+    registry: Registry, lanes_folder: Path, lanes: Sequence[str], decisions: Decide, *, fault_hook: FaultHook = no_fault
 ) -> tuple[Promotion | MeiError, ...]:
     """Move lanes as decided, all in one transaction, and write their files.
 
@@ -142,7 +153,7 @@ def carry_out(
         lanes_folder: The folder of all lanes.
         lanes: The lanes that are decided upon.
         decisions: Decides, in the order of `lanes`; called twice, and what it says in the transaction counts.
-        seam: Called after each step.
+        fault_hook: Called after each step.
 
     Raises:
         MeiError: See `promote`; nothing has moved. A refusal, and what went wrong after the move, is returned instead.
@@ -154,7 +165,7 @@ def carry_out(
         # The file of a config that is in force is written with the pointer, so that the two agree.
         if isinstance(move, Move) and not (move.before and move.before.config_id == move.config.config_id):
             written[move.lane] += store_config(lanes_folder, move.lane, move.config, move.evidence, move.verdict)
-            seam("config written")
+            fault_hook("config written")
     done: list[tuple[Transition, Pointer, bool] | Refused] = []
     with writing(registry) as connection:
         for decision in decisions(connection):
@@ -164,23 +175,23 @@ def carry_out(
             pointer = _move(connection, decision) if isinstance(decision, Move) else decision.pointer
             transition = rows.find_transition(connection, pointer.transition_id)
             done.append((transition, pointer, isinstance(decision, Move)))
-        seam("before commit")
-    seam("pointer moved")
+        fault_hook("before commit")
+    fault_hook("pointer moved")
     outcomes: list[Promotion | MeiError] = []
     for lane, found in zip(lanes, done, strict=True):
         if isinstance(found, Refused):
             outcomes.append(found)
             continue
         try:
-            written[lane] += render(registry, lanes_folder, lane, seam=seam)
+            written[lane] += render(registry, lanes_folder, lane, fault_hook=fault_hook)
             outcomes.append(Promotion(*found, tuple(dict.fromkeys(written[lane]))))
         except MeiError as error:
             outcomes.append(error)
-    seam("rendered")
+    fault_hook("rendered")
     return tuple(outcomes)
 
 
-def decide(connection: Connection, wish: Wish, policy_id: str) -> Decision:
+def decide(connection: Connection, request: PromotionRequest, policy_id: str) -> Decision:
     """What a wish comes to, as the registry is now.
 
     Raises:
@@ -188,7 +199,7 @@ def decide(connection: Connection, wish: Wish, policy_id: str) -> Decision:
         Fatal: The registry contradicts itself.
     """
     try:
-        return _decide(connection, wish, policy_id)
+        return _decide(connection, request, policy_id)
     except Refused as error:
         return error
 
@@ -284,66 +295,66 @@ def held_by(connection: Connection, pointer: Pointer) -> str:
     return rows.find_verdict(connection, transition.verdict_id).evidence_id
 
 
-def trades(lane: Lane, pointer: Pointer) -> bool:
+def is_trading(lane: Lane, pointer: Pointer) -> bool:
     """Whether the config that holds a lane trades there; not while it is paused, or the lane's mode has changed."""
     return pointer.state in HOLDS[lane.mode]
 
 
-def _decide(connection: Connection, wish: Wish, policy_id: str) -> Decision:
-    lane = wish.lane
-    if wish.size is not None:
-        check_size(lane.name, wish.size)
+def _decide(connection: Connection, request: PromotionRequest, policy_id: str) -> Decision:
+    lane = request.lane
+    if request.size is not None:
+        check_size(lane.name, request.size)
     now = rows.find_pointer(connection, lane.name)
-    if lane.mode == "live" and wish.by_person:
-        check_all(lane.name, wish.config_id, _real_money_checks(connection, wish, policy_id, now))
-    check_mover(lane, by_person=wish.by_person)
-    if now is not None and now.state == PAUSED and not wish.by_person:
+    if lane.mode == "live" and request.by_person:
+        check_all(lane.name, request.config_id, _real_money_checks(connection, request, policy_id, now))
+    check_mover(lane, by_person=request.by_person)
+    if now is not None and now.state == PAUSED and not request.by_person:
         raise Refused(f"lane {lane.name}: is paused; a person resumes it with `mei registry promote`")
-    config, verdict, evidence = admit(connection, lane, wish.config_id, policy_id)
-    if now is not None and now.config_id == wish.config_id and trades(lane, now):
-        size = now.size_multiplier if wish.size is None else wish.size
+    config, verdict, evidence = admit(connection, lane, request.config_id, policy_id)
+    if now is not None and now.config_id == request.config_id and is_trading(lane, now):
+        size = now.size_multiplier if request.size is None else request.size
         state, size = stage(lane.name, lane.mode, now.size_multiplier, size)
         if size == now.size_multiplier and evidence.evidence_id == held_by(connection, now):
-            return Stay(now)
+            return NoChange(now)
         action: Action = "renewed" if size == now.size_multiplier else "resized"
     else:
-        size = _first_size(lane) if wish.size is None else wish.size
+        size = _first_size(lane) if request.size is None else request.size
         state, size = entry(lane.name, lane.mode, size)
-        check_step(wish.config_id, rows.state_in(connection, wish.config_id, lane.name), state)
-        back = now is not None and now.config_id == wish.config_id and now.state == PAUSED
+        check_step(request.config_id, rows.state_in(connection, request.config_id, lane.name), state)
+        back = now is not None and now.config_id == request.config_id and now.state == PAUSED
         action = "resumed" if back else "promoted"
-    rows.check_generation(lane.name, now, wish.expected_generation)
-    return Move(lane.name, config, verdict, evidence, state, size, action, now, wish.occasion)
+    rows.check_generation(lane.name, now, request.expected_generation)
+    return Move(lane.name, config, verdict, evidence, state, size, action, now, request.occasion)
 
 
 def _real_money_checks(
-    connection: Connection, wish: Wish, policy_id: str, now: Pointer | None
+    connection: Connection, request: PromotionRequest, policy_id: str, now: Pointer | None
 ) -> Iterator[Callable[[], object]]:
     """Everything that a config needs to trade real money, or more of it, each as a check of its own."""
-    lane, config = wish.lane, rows.find_config(connection, wish.config_id)
+    lane, config = request.lane, rows.find_config(connection, request.config_id)
     yield lambda: check_mover(replace(lane, venue=REAL_MONEY_VENUE), by_person=True)
     yield lambda: _check_real_venue(lane)
-    verdict = rows.latest_verdict(connection, wish.config_id, policy_id)
+    verdict = rows.latest_verdict(connection, request.config_id, policy_id)
     if verdict is None:
-        yield lambda: judged_for(connection, lane, wish.config_id, policy_id)
+        yield lambda: judged_for(connection, lane, request.config_id, policy_id)
     else:
         judged, evidence = verdict, rows.judged_evidence(connection, verdict)
         yield lambda: _check_passed(lane, judged)
         yield lambda: _check_venue(lane, config, evidence)
         yield lambda: _check_kernels(lane, config, evidence)
         yield lambda: check_runnable(Path(f"{config.config_id}.yaml"), config_bytes(config, evidence, judged))
-    at_ms = wish.occasion.now_ms
-    if now is not None and now.config_id == wish.config_id and trades(lane, now):
-        held, size = now, now.size_multiplier if wish.size is None else wish.size
+    at_ms = request.occasion.now_ms
+    if now is not None and now.config_id == request.config_id and is_trading(lane, now):
+        held, size = now, now.size_multiplier if request.size is None else request.size
         yield lambda: stage(lane.name, lane.mode, held.size_multiplier, size)
         if size > held.size_multiplier:
             yield lambda: check_stage(connection, lane, held, at_ms)
     else:
-        first = _first_size(lane) if wish.size is None else wish.size
-        state = rows.state_in(connection, wish.config_id, lane.name)
+        first = _first_size(lane) if request.size is None else request.size
+        state = rows.state_in(connection, request.config_id, lane.name)
         yield lambda: entry(lane.name, lane.mode, first)
-        yield lambda: check_step(wish.config_id, state, LIVE_SMALL)
-        yield lambda: check_paper(connection, lane, wish.config_id, at_ms)
+        yield lambda: check_step(request.config_id, state, LIVE_SMALL)
+        yield lambda: check_paper(connection, lane, request.config_id, at_ms)
 
 
 def _first_size(lane: Lane) -> float:

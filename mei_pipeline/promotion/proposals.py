@@ -15,14 +15,14 @@ from mei_pipeline.config.load import Config
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.night_plan import NightPlan, anchor_of, night_folder, spike_bounds
 from mei_pipeline.params.identity import ResolvedConfig
-from mei_pipeline.promotion.assign import Incumbent, Standing, assign, failure
+from mei_pipeline.promotion.assign import AcceptedConfig, Incumbent, assign, failure
 from mei_pipeline.promotion.propose import (
     Assignment,
-    Candidate,
-    Judged,
+    CandidateRecord,
     LaneProposal,
-    not_by_a_night,
-    propose_deployments,
+    StoredCandidate,
+    propose_assignments,
+    reason_not_to_move,
     store_candidates,
 )
 from mei_pipeline.registry.database import Registry
@@ -32,13 +32,13 @@ from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import Basis, Occasion
 from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
-from mei_pipeline.selection.evaluation import known
+from mei_pipeline.selection.evaluation import number_or_none
 from mei_pipeline.selection.folds import folds_of
-from mei_pipeline.selection.io import Finalist, read_file, read_verdicts
-from mei_pipeline.selection.segments import Ground, Leg, chain, run_leg
-from mei_pipeline.selection.statistics.sharpe import track_record
+from mei_pipeline.selection.io import Candidate, read_file, read_verdicts
+from mei_pipeline.selection.segments import MarketData, Segment, run_segment, stitch
+from mei_pipeline.selection.statistics.sharpe import return_statistics
 from mei_pipeline.selection.verdicts import Judgement
-from mei_pipeline.selection.walk_forward import Walk
+from mei_pipeline.selection.walk_forward import WalkForwardResult
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.kernel_cache import use_kernels
@@ -49,7 +49,7 @@ _ASSIGNED = TypeAdapter(tuple[Assignment, ...])
 
 
 @dataclass(frozen=True)
-class Compared:
+class IncumbentReplay:
     """What a night found of the config that holds a lane.
 
     Attributes:
@@ -60,7 +60,7 @@ class Compared:
             replayed on them.
         drawdown_pct: Deepest fall since it took the lane; None before its first whole day.
         profit_factor: Since then; None without a loss or a round trip.
-        round_trips: Since then.
+        trades: Since then.
         failed: Why it has failed; empty where it has not.
         unfit: Why it can't be replayed, which is no failure; empty if it was replayed.
     """
@@ -71,23 +71,23 @@ class Compared:
     sharpe: float | None
     drawdown_pct: float | None
     profit_factor: float | None
-    round_trips: int
+    trades: int
     failed: str
     unfit: str = ""
 
 
-_COMPARED = TypeAdapter(tuple[Compared, ...])
+_COMPARED = TypeAdapter(tuple[IncumbentReplay, ...])
 
 
 @dataclass(frozen=True)
-class Deployments:
+class ProposalResult:
     """What a night stored and proposed."""
 
-    judged: tuple[Judged, ...]
+    judged: tuple[StoredCandidate, ...]
     lanes: tuple[LaneProposal, ...]
 
 
-def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: int) -> tuple[Assignment, ...]:
+def assign_lanes(settings: Settings, config: Config, plan: NightPlan, now_ms: int) -> tuple[Assignment, ...]:
     """Decide what each lane shall run, incumbents replayed on the same days as the candidates; write it down.
 
     A config that a person put into a paper lane, or paused there, has its lane.
@@ -99,13 +99,15 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
     registry = open_home_registry(settings)
     walk, verdicts = read_verdicts(settings, plan)
     passed = _passed(verdicts)
-    fell = "what passed holds a lane that no night moves" if passed else _why_none([each for _, each, _ in verdicts])
+    rejected = (
+        "what passed holds a lane that no night moves" if passed else _why_none([each for _, each, _ in verdicts])
+    )
     found: dict[str, Assignment] = {}
     incumbents: dict[str, Incumbent] = {}
     free = []
     for lane in lanes_of(config.lanes):
         now = wanted(registry, lane.name)
-        reason = not_by_a_night(lane, None if now is None else now.pointer)
+        reason = reason_not_to_move(lane, None if now is None else now.pointer)
         if not reason and lane.venue != plan.sweep.venue:
             reason = f"nothing, because no config of {lane.venue} was judged"
         if reason:
@@ -116,7 +118,7 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
         free.append(lane)
         if now is not None:
             incumbents[lane.name] = _incumbent(settings, config, plan, registry, now, walk)
-    for each in assign(free, passed, incumbents, plan.selection.roles, now_ms, fell):
+    for each in assign(free, passed, incumbents, plan.selection.roles, now_ms, rejected):
         found[each.lane] = each
     assigned = tuple(found[name] for name in sorted(found))
     compared = tuple(_compared(name, each, plan) for name, each in sorted(incumbents.items()))
@@ -126,8 +128,8 @@ def assign_night(settings: Settings, config: Config, plan: NightPlan, now_ms: in
     return assigned
 
 
-def read_assigned(settings: Settings, plan: NightPlan) -> tuple[Assignment, ...]:
-    """What `assign_night` decided.
+def read_assignments(settings: Settings, plan: NightPlan) -> tuple[Assignment, ...]:
+    """What `assign_lanes` decided.
 
     Raises:
         DataError: It has not run for this night, or the file is damaged.
@@ -138,52 +140,52 @@ def read_assigned(settings: Settings, plan: NightPlan) -> tuple[Assignment, ...]
     return found
 
 
-def read_compared(settings: Settings, plan: NightPlan) -> tuple[Compared, ...]:
-    """What `assign_night` found of the configs that held the lanes it could move, by lane.
+def read_incumbents(settings: Settings, plan: NightPlan) -> tuple[IncumbentReplay, ...]:
+    """What `assign_lanes` found of the configs that held the lanes it could move, by lane.
 
     Raises:
         DataError: It has not run for this night, or the file is damaged.
     """
-    found: tuple[Compared, ...] = read_file(
+    found: tuple[IncumbentReplay, ...] = read_file(
         night_folder(settings, plan) / "incumbents.json", _COMPARED, "role_assignments"
     )
     return found
 
 
-def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occasion) -> Deployments:
+def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occasion) -> ProposalResult:
     """Store every finalist with its evidence and verdict, and propose what the lanes were assigned. No pointer moves.
 
     Raises:
-        Busy, DataError, Fatal, Refused: See `registry.deploy.propose_deployments`.
+        Busy, DataError, Fatal, Refused: See `registry.deploy.propose_assignments`.
     """
     registry = open_home_registry(settings)
     _, verdicts = read_verdicts(settings, plan)
     judged = store_candidates(
         registry,
-        [_candidate(plan, finalist, judgement) for finalist, judgement, _ in verdicts],
+        [_record_of(plan, candidate, judgement) for candidate, judgement, _ in verdicts],
         night_id=plan.id,
         policy_id=plan.selection.id,
         occasion=occasion,
     )
-    proposals = propose_deployments(
+    proposals = propose_assignments(
         registry,
         settings.lanes,
         lanes_of(config.lanes),
-        read_assigned(settings, plan),
+        read_assignments(settings, plan),
         night_id=plan.id,
         policy_id=plan.selection.id,
         occasion=occasion,
     )
-    return Deployments(judged, proposals)
+    return ProposalResult(judged, proposals)
 
 
-def _passed(verdicts: Sequence[tuple[Finalist, Judgement, Leg]]) -> list[Standing]:
+def _passed(verdicts: Sequence[tuple[Candidate, Judgement, Segment]]) -> list[AcceptedConfig]:
     """Configs that passed, each once: of equal ids the better slot counts."""
-    found: dict[str, Standing] = {}
+    found: dict[str, AcceptedConfig] = {}
     for _, judgement, series in verdicts:
         measured = judgement.measured
         if judgement.passed and measured.sharpe is not None and judgement.config_id not in found:
-            found[judgement.config_id] = Standing(
+            found[judgement.config_id] = AcceptedConfig(
                 judgement.config_id, measured.sharpe, measured.max_drawdown_pct, series.returns
             )
     return list(found.values())
@@ -194,7 +196,7 @@ def _why_none(judgements: Sequence[Judgement]) -> str:
         return "no combo of the search with enough trades made money on all of its days"
     parts = [f"none of {len(judgements)} passed"]
     for words, names in (
-        ("most fell at", [name for each in judgements for name in each.fell_at]),
+        ("most fell at", [name for each in judgements for name in each.rejected_at]),
         ("no evidence for", [name for each in judgements for name in each.without_evidence]),
     ):
         if names:
@@ -204,7 +206,7 @@ def _why_none(judgements: Sequence[Judgement]) -> str:
 
 
 def _incumbent(
-    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: Wanted, walk: Walk
+    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: Wanted, walk: WalkForwardResult
 ) -> Incumbent:
     """The config that holds a lane, replayed on the days of the folds and since it took the lane."""
     pointer = now.pointer
@@ -216,20 +218,20 @@ def _incumbent(
     try:
         anchor_ms = anchor_of(config.pipeline, resolved.interval)
         resolved = _without_marked(settings, config, resolved, (anchor_ms, plan.to_ms), plan.as_of_ms)
-        ground = _ground(settings, resolved, anchor_ms, plan.to_ms)
-        judged = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
-        since = _since(ground, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
+        data = _market_data(settings, resolved, anchor_ms, plan.to_ms)
+        judged = stitch([run_segment(data, resolved, fold.test_ms) for fold in walk.folds])
+        since = _since(data, resolved, -(-since_ms // DAY_MS) * DAY_MS, plan.to_ms)
     except (ConfigError, DataError) as error:
         unfit = f"can't be replayed: {error}"
         return Incumbent(pointer.config_id, since_ms, 0.0, np.zeros(days), None, None, 0, unfit, other_kernels)
     return Incumbent(
         config_id=pointer.config_id,
         since_ms=since_ms,
-        sharpe=known(track_record(judged.returns).annual) or 0.0,
+        sharpe=number_or_none(return_statistics(judged.returns).annual) or 0.0,
         returns=judged.returns,
         drawdown_pct=since["drawdown_pct"],
         profit_factor=since["profit_factor"],
-        round_trips=int(since["round_trips"] or 0),
+        trades=int(since["trades"] or 0),
         other_kernels=other_kernels,
     )
 
@@ -247,41 +249,41 @@ def _without_marked(
     return replace(resolved, symbols=kept, symbol_params=params)
 
 
-def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> Compared:
-    return Compared(
+def _compared(lane: str, incumbent: Incumbent, plan: NightPlan) -> IncumbentReplay:
+    return IncumbentReplay(
         lane=lane,
         config_id=incumbent.config_id,
         since_ms=incumbent.since_ms,
         sharpe=None if incumbent.unfit else incumbent.sharpe,
         drawdown_pct=incumbent.drawdown_pct,
         profit_factor=incumbent.profit_factor,
-        round_trips=incumbent.round_trips,
+        trades=incumbent.trades,
         failed=failure(incumbent, plan.selection.roles),
         unfit=incumbent.unfit,
     )
 
 
-def _ground(settings: Settings, resolved: ResolvedConfig, anchor_ms: int, to_ms: int) -> Ground:
+def _market_data(settings: Settings, resolved: ResolvedConfig, anchor_ms: int, to_ms: int) -> MarketData:
     bars = load_bars(Lake(settings.lake), resolved.venue, resolved.intervals, resolved.symbols, anchor_ms, to_ms)
     use_kernels(settings)
-    return Ground(settings, bars, build_features(bars, columns_for(resolved), settings.features))
+    return MarketData(settings, bars, build_features(bars, columns_for(resolved), settings.features))
 
 
-def _since(ground: Ground, resolved: ResolvedConfig, from_ms: int, to_ms: int) -> dict[str, float | None]:
+def _since(data: MarketData, resolved: ResolvedConfig, from_ms: int, to_ms: int) -> dict[str, float | None]:
     """Fall, profit factor and round trips from a day on; None before the first whole day."""
     if from_ms >= to_ms:
-        return {"drawdown_pct": None, "profit_factor": None, "round_trips": None}
-    leg = run_leg(ground, resolved, (from_ms, to_ms))
-    lost = float(-leg.trip_profits[leg.trip_profits <= 0.0].sum())
-    won = float(leg.trip_profits[leg.trip_profits > 0.0].sum())
+        return {"drawdown_pct": None, "profit_factor": None, "trades": None}
+    segment = run_segment(data, resolved, (from_ms, to_ms))
+    lost = float(-segment.trade_profits[segment.trade_profits <= 0.0].sum())
+    won = float(segment.trade_profits[segment.trade_profits > 0.0].sum())
     return {
-        "drawdown_pct": 100.0 * leg.max_drawdown_frac,
+        "drawdown_pct": 100.0 * segment.max_drawdown_frac,
         "profit_factor": won / lost if lost > 0.0 else None,
-        "round_trips": float(len(leg.trip_profits)),
+        "trades": float(len(segment.trade_profits)),
     }
 
 
-def _candidate(plan: NightPlan, finalist: Finalist, judgement: Judgement) -> Candidate:
+def _record_of(plan: NightPlan, candidate: Candidate, judgement: Judgement) -> CandidateRecord:
     sweep = plan.sweep
     basis = Basis(
         kernel_hash=source_hash(),
@@ -293,20 +295,20 @@ def _candidate(plan: NightPlan, finalist: Finalist, judgement: Judgement) -> Can
     folds = folds_of(sweep.from_ms, sweep.to_ms, plan.selection.walk_forward)
     measured: dict[str, Any] = {
         "sweep_id": sweep.id,
-        "combo": finalist.combo,
+        "combo": candidate.combo,
         "combos": sweep.combos,
-        "picks": list(finalist.picks),
+        "selected": list(candidate.selected),
         "from_ms": sweep.from_ms,
         "holdout_ms": plan.holdout_ms,
         "to_ms": plan.to_ms,
         "folds_ms": [list(fold.test_ms) for fold in folds],
-        "in_sample_sharpe": finalist.in_sample_sharpe,
-        "out_of_sample": vars(finalist.out_of_sample),
-        "holdout": vars(finalist.holdout),
+        "in_sample_sharpe": candidate.in_sample_sharpe,
+        "out_of_sample": vars(candidate.out_of_sample),
+        "holdout": vars(candidate.holdout),
     }
     score = judgement.measured.sharpe
-    return Candidate(
-        resolved=resolved_combo(sweep, finalist.params),
+    return CandidateRecord(
+        resolved=resolved_combo(sweep, candidate.params),
         basis=basis,
         metrics=measured,
         gates=judgement.gates,

@@ -1,6 +1,6 @@
 """What a night does with the configs that it judged: store them, propose some for lanes, and, apart from that, promote.
 
-`store_candidates` and `propose_deployments` move nothing; which config is for which lane is the caller's choice.
+`store_candidates` and `propose_assignments` move nothing; which config is for which lane is the caller's choice.
 `promote_proposals` applies what is stored and judges again, so that it may be launched by itself at any time.
 """
 
@@ -15,7 +15,16 @@ from sqlalchemy import Connection
 
 from mei_pipeline.errors import DataError, MeiError, Refused
 from mei_pipeline.params.identity import ResolvedConfig
-from mei_pipeline.promotion.promote import Decision, Move, Promotion, Wish, carry_out, decide, held_by, judged_for
+from mei_pipeline.promotion.promote import (
+    Decision,
+    Move,
+    Promotion,
+    PromotionRequest,
+    carry_out,
+    decide,
+    held_by,
+    judged_for,
+)
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.database import Registry, reading
 from mei_pipeline.registry.lanes import wanted
@@ -34,7 +43,7 @@ from mei_pipeline.registry.store import (
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateRecord:
     """A config that was judged.
 
     Attributes:
@@ -53,7 +62,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Judged:
+class StoredCandidate:
     """A candidate as the registry has it now.
 
     Attributes:
@@ -62,7 +71,7 @@ class Judged:
         venue: Its venue.
         passed: Whether it may be proposed.
         score: As it was given.
-        fell_at: The gates it did not pass, with their verdict, and what else speaks against it.
+        rejected_at: The gates it did not pass, with their verdict, and what else speaks against it.
     """
 
     config_id: str
@@ -70,7 +79,7 @@ class Judged:
     venue: str
     passed: bool
     score: float
-    fell_at: tuple[str, ...]
+    rejected_at: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Change:
+class ParameterChange:
     """One parameter that differs between two configs; None where a config doesn't have it."""
 
     path: str
@@ -115,7 +124,7 @@ class LaneProposal:
     old: str | None
     new: str | None
     reason: str
-    changes: tuple[Change, ...]
+    changes: tuple[ParameterChange, ...]
 
 
 @dataclass(frozen=True)
@@ -142,8 +151,8 @@ class LanePromotion:
 
 
 def store_candidates(
-    registry: Registry, candidates: Sequence[Candidate], *, night_id: str, policy_id: str, occasion: Occasion
-) -> tuple[Judged, ...]:
+    registry: Registry, candidates: Sequence[CandidateRecord], *, night_id: str, policy_id: str, occasion: Occasion
+) -> tuple[StoredCandidate, ...]:
     """Store every candidate with its evidence and verdict. Doing it twice is doing it once.
 
     Raises:
@@ -153,7 +162,7 @@ def store_candidates(
     return tuple(_judge(registry, candidate, night_id, policy_id, occasion) for candidate in candidates)
 
 
-def propose_deployments(
+def propose_assignments(
     registry: Registry,
     lanes_folder: Path,
     lanes: Sequence[Lane],
@@ -227,30 +236,31 @@ def promote_proposals(
     """
     proposals = {proposal.lane: proposal for proposal in latest_proposals(registry, night_id)}
     outcomes: list[LanePromotion] = []
-    wishes: list[Wish] = []
+    requests: list[PromotionRequest] = []
     written: dict[str, tuple[Path, ...]] = {}
     for lane in sorted(lanes, key=lambda lane: lane.name):
         pointer = lane_pointer(registry, lane.name)
-        wish = _wish(lane, proposals.pop(lane.name, None), pointer, occasion)
+        request = _request_of(lane, proposals.pop(lane.name, None), pointer, occasion)
         wanted(registry, lane.name)  # a registry that contradicts itself stops everything
         try:
-            written[lane.name] = _prepared(registry, lanes_folder, lane.name, wish, policy_id)
+            written[lane.name] = _prepared(registry, lanes_folder, lane.name, request, policy_id)
         except MeiError as error:
             outcomes.append(_failed(lane.name, pointer, error))
             continue
-        if isinstance(wish, Wish):
-            wishes.append(wish)
+        if isinstance(request, PromotionRequest):
+            requests.append(request)
         else:
             files = written[lane.name]
-            outcomes.append(LanePromotion(lane.name, pointer, moved=False, refused="", reason=wish, files=files))
+            outcomes.append(LanePromotion(lane.name, pointer, moved=False, refused="", reason=request, files=files))
 
     def decisions(connection: Connection) -> Sequence[Decision]:
-        found = [decide(connection, wish, policy_id) for wish in wishes]
-        return _one_lane_each(rows.all_pointers(connection), wishes, found)
+        found = [decide(connection, request, policy_id) for request in requests]
+        return _one_lane_each(rows.all_pointers(connection), requests, found)
 
-    done = carry_out(registry, lanes_folder, [wish.lane.name for wish in wishes], decisions)
+    done = carry_out(registry, lanes_folder, [request.lane.name for request in requests], decisions)
     outcomes += [
-        _outcome(registry, wish, found, written[wish.lane.name]) for wish, found in zip(wishes, done, strict=True)
+        _outcome(registry, request, found, written[request.lane.name])
+        for request, found in zip(requests, done, strict=True)
     ]
     for name, proposal in proposals.items():
         if proposal.config_id is not None:
@@ -259,31 +269,33 @@ def promote_proposals(
     return tuple(sorted(outcomes, key=lambda outcome: outcome.lane))
 
 
-def changes(old: ResolvedConfig | None, new: ResolvedConfig) -> tuple[Change, ...]:
+def changes(old: ResolvedConfig | None, new: ResolvedConfig) -> tuple[ParameterChange, ...]:
     """The parameters in which two resolved configs differ, by dotted path."""
     before, after = _flat(old) if old else {}, _flat(new)
     return tuple(
-        Change(path, before.get(path), after.get(path))
+        ParameterChange(path, before.get(path), after.get(path))
         for path in sorted(before.keys() | after.keys())
         if before.get(path) != after.get(path)
     )
 
 
-def _judge(registry: Registry, candidate: Candidate, night_id: str, policy_id: str, occasion: Occasion) -> Judged:
+def _judge(
+    registry: Registry, candidate: CandidateRecord, night_id: str, policy_id: str, occasion: Occasion
+) -> StoredCandidate:
     config_id = add_config(registry, candidate.resolved, occasion)
     evidence_id = add_evidence(registry, config_id, candidate.basis, candidate.metrics, occasion)
     verdict = add_verdict(
         registry, config_id, evidence_id, policy_id, candidate.gates, night_id=night_id, occasion=occasion
     )
-    fell_at = [f"{gate.name}: {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
+    rejected_at = [f"{gate.name}: {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
     if not verdict.gates:
-        fell_at.append("no gate was computed")
+        rejected_at.append("no gate was computed")
     if not math.isfinite(candidate.score):
-        fell_at.append("score: no evidence")
+        rejected_at.append("score: no evidence")
     if state_of(registry, config_id) == RETIRED:
-        fell_at.append("lifecycle: retired")
+        rejected_at.append("lifecycle: retired")
     venue = candidate.resolved.venue
-    return Judged(config_id, verdict.verdict_id, venue, not fell_at, candidate.score, tuple(fell_at))
+    return StoredCandidate(config_id, verdict.verdict_id, venue, not rejected_at, candidate.score, tuple(rejected_at))
 
 
 def _check_assignments(lanes: Sequence[Lane], assignments: Sequence[Assignment]) -> None:
@@ -308,7 +320,7 @@ def _propose(
     with reading(registry) as connection:
         pointer = rows.find_pointer(connection, lane.name)
         old, generation = (None, 0) if pointer is None else (pointer.config_id, pointer.generation)
-        reason = not_by_a_night(lane, pointer)
+        reason = reason_not_to_move(lane, pointer)
         if reason or assignment.config_id is None:
             return LaneProposal(lane.name, lane.role, old, None, reason or assignment.reason, ()), generation
         config, verdict, evidence = judged_for(connection, lane, assignment.config_id, policy_id)
@@ -329,7 +341,7 @@ def _propose(
     return LaneProposal(lane.name, lane.role, old, config.config_id, assignment.reason, differing), generation
 
 
-def not_by_a_night(lane: Lane, pointer: Pointer | None) -> str:
+def reason_not_to_move(lane: Lane, pointer: Pointer | None) -> str:
     """Why no night moves this lane; empty where one may."""
     if lane.mode != "paper":
         return f"nothing, because a lane of mode {lane.mode} is moved by a person"
@@ -340,7 +352,9 @@ def not_by_a_night(lane: Lane, pointer: Pointer | None) -> str:
     return ""
 
 
-def _wish(lane: Lane, proposal: Proposal | None, pointer: Pointer | None, occasion: Occasion) -> Wish | str:
+def _request_of(
+    lane: Lane, proposal: Proposal | None, pointer: Pointer | None, occasion: Occasion
+) -> PromotionRequest | str:
     """What a proposal wants of its lane; or why the lane stays as it is, before anything is judged."""
     if proposal is None:
         return "nothing was proposed"
@@ -349,25 +363,25 @@ def _wish(lane: Lane, proposal: Proposal | None, pointer: Pointer | None, occasi
     generation = 0 if pointer is None else pointer.generation
     if generation == proposal.generation:
         because = replace(occasion, why=proposal.reason, trigger=f"night {proposal.night_id}")
-        return Wish(lane, proposal.config_id, generation, because)
+        return PromotionRequest(lane, proposal.config_id, generation, because)
     if pointer is not None and pointer.config_id == proposal.config_id:
         return f"nothing, because {proposal.config_id[:12]} holds the lane"
     return f"nothing, because the lane moved after the proposal: generation {generation}, not {proposal.generation}"
 
 
 def _one_lane_each(
-    pointers: Sequence[Pointer], wishes: Sequence[Wish], decisions: Sequence[Decision]
+    pointers: Sequence[Pointer], requests: Sequence[PromotionRequest], decisions: Sequence[Decision]
 ) -> Sequence[Decision]:
     """Refuse a move by which a config would hold two paper lanes, until none is left: a refusal may cause another."""
     decisions = list(decisions)
     while True:
         after = {pointer.lane: pointer.config_id for pointer in pointers if pointer.state in {PAPER, PAUSED}}
         after |= {entry.lane: entry.config.config_id for entry in decisions if isinstance(entry, Move)}
-        for number, (wish, decision) in enumerate(zip(wishes, decisions, strict=True)):
-            twice = [lane for lane, held in after.items() if held == wish.config_id and lane != wish.lane.name]
+        for number, (request, decision) in enumerate(zip(requests, decisions, strict=True)):
+            twice = [lane for lane, held in after.items() if held == request.config_id and lane != request.lane.name]
             if isinstance(decision, Move) and twice and not _keeps(decision):
                 decisions[number] = Refused(
-                    f"lane {wish.lane.name}: config {wish.config_id[:12]} holds {twice[0]}; a night gives it one lane"
+                    f"lane {request.lane.name}: config {request.config_id[:12]} holds {twice[0]}; a night gives it one lane"
                 )
                 break
         else:
@@ -378,29 +392,35 @@ def _keeps(move: Move) -> bool:
     return move.before is not None and move.before.config_id == move.config.config_id
 
 
-def _prepared(registry: Registry, lanes_folder: Path, lane: str, wish: Wish | str, policy_id: str) -> tuple[Path, ...]:
+def _prepared(
+    registry: Registry, lanes_folder: Path, lane: str, request: PromotionRequest | str, policy_id: str
+) -> tuple[Path, ...]:
     """Bring a lane's files in line, and store the file of the config that may come; return what was written.
 
     Whatever is wrong with the files of one lane shows here, before lanes move together.
     """
     written = render(registry, lanes_folder, lane)
-    if isinstance(wish, str):
+    if isinstance(request, str):
         return written
     with reading(registry) as connection:
-        planned = decide(connection, wish, policy_id)
+        planned = decide(connection, request, policy_id)
     if isinstance(planned, Move) and not _keeps(planned):
         written += store_config(lanes_folder, lane, planned.config, planned.evidence, planned.verdict)
     return written
 
 
-def _outcome(registry: Registry, wish: Wish, done: Promotion | MeiError, written: tuple[Path, ...]) -> LanePromotion:
-    name, reason = wish.lane.name, wish.occasion.why
+def _outcome(
+    registry: Registry, request: PromotionRequest, done: Promotion | MeiError, written: tuple[Path, ...]
+) -> LanePromotion:
+    name, reason = request.lane.name, request.occasion.why
     if isinstance(done, MeiError):
         pointer = lane_pointer(registry, name)
-        moved = not isinstance(done, Refused) and pointer is not None and pointer.generation > wish.expected_generation
+        moved = (
+            not isinstance(done, Refused) and pointer is not None and pointer.generation > request.expected_generation
+        )
         return replace(_failed(name, pointer, done), moved=moved, files=written)
     if not done.moved:
-        reason = f"nothing, because {wish.config_id[:12]} holds the lane"
+        reason = f"nothing, because {request.config_id[:12]} holds the lane"
     return LanePromotion(name, done.pointer, done.moved, "", reason, tuple(dict.fromkeys((*written, *done.files))))
 
 

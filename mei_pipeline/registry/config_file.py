@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.promoted import PromotedFile, from_yaml, to_yaml
-from mei_pipeline.config.reader import parse_document
 from mei_pipeline.errors import ConfigError, DataError, Refused
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.registry.records import Config, Evidence, Verdict, from_dict

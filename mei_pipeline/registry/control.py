@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mei_pipeline.config.base import FileModel, Name
-from mei_pipeline.config.reader import parse_document
+from mei_pipeline.config.document import parse_document
+from mei_pipeline.config.fields import FileModel, Name
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.files import locked

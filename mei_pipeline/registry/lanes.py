@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from mei_pipeline.config.base import FileModel
+from mei_pipeline.config.document import parse_document
+from mei_pipeline.config.fields import FileModel
 from mei_pipeline.config.models import LaneConfig
-from mei_pipeline.config.reader import parse_document
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError, DataError, Fatal
 from mei_pipeline.registry import rows
@@ -25,7 +25,7 @@ POINTER_NAME = "promoted.yaml"
 STATUS_NAME = "status.json"
 
 _LANE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_Id = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"words": "64 hexadecimal digits"})]
+_Id = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"x-allowed": "64 hexadecimal digits"})]
 
 
 class Provenance(FileModel):

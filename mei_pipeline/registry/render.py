@@ -23,16 +23,21 @@ from mei_pipeline.registry.records import Config, Evidence, Verdict
 RENDER_WAIT_S = 10.0
 """How long a rendering waits for another one of the same lane."""
 
-Seam = Callable[[str], None]
+FaultHook = Callable[[str], None]
 """Called with the name of each step that is done; a test ends the process there."""
 
 
-def onwards(_step: str) -> None:
+def no_fault(_step: str) -> None:
     """Go on after a step."""
 
 
 def render(
-    registry: Registry, lanes_folder: Path, lane: str, *, seam: Seam = onwards, wait_s: float = RENDER_WAIT_S
+    registry: Registry,
+    lanes_folder: Path,
+    lane: str,
+    *,
+    fault_hook: FaultHook = no_fault,
+    wait_s: float = RENDER_WAIT_S,
 ) -> tuple[Path, ...]:
     """Make a lane's files what the registry says, and return those that were written.
 
@@ -42,7 +47,7 @@ def render(
         registry: The registry.
         lanes_folder: The folder of all lanes.
         lane: The lane.
-        seam: Called after each step.
+        fault_hook: Called after each step.
         wait_s: How long to wait for another rendering of this lane, in seconds.
 
     Raises:
@@ -58,7 +63,7 @@ def render(
         _refuse_older(registry, lanes_folder, want)
         path = config_path(lanes_folder, lane, want.pointer.config_id)
         written = write_checked(path, want.config_data, parse_config)
-        seam("config rendered")
+        fault_hook("config rendered")
         return written + write_checked(pointer_path(lanes_folder, lane), want.pointer_data, parse_pointer)
 
 

@@ -7,10 +7,11 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from mei_pipeline.candles.intervals import Intervals, interval_problems
 from mei_pipeline.candles.lake import Lake
-from mei_pipeline.config.base import (
+from mei_pipeline.config.document import read_yaml
+from mei_pipeline.config.fields import (
     FileModel,
     Interval,
-    Name,
+    StrategyName,
     Symbol,
     SymbolValues,
     Timestamp,
@@ -22,7 +23,6 @@ from mei_pipeline.config.base import (
 from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import MarketValues
 from mei_pipeline.config.promoted import read_promoted
-from mei_pipeline.config.reader import read_yaml
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.benchmark import AUTO
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
@@ -34,7 +34,7 @@ from mei_pipeline.simulation.market import common_symbols
 class BacktestSpec(FileModel):
     """A config for `mei backtest`, written by hand."""
 
-    strategy: Name
+    strategy: StrategyName
     """Strategy: a module of kernels/strategies."""
     venue: Venue | None = None
     """Venue of the bars. Default: the venue of pipeline.yaml."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kernels.market import Floats
+from kernels.market import Floats, Ints
 from mei_pipeline.candles.intervals import MINUTE_MS
 from mei_pipeline.replay.signals import signal_decoder
 from mei_pipeline.simulation.market import Bars
@@ -61,7 +61,6 @@ _PAYMENTS = frozenset({"funding", "backstop"})
 class _OpenTrade:
     """A trade that is not closed yet."""
 
-    number: int
     symbol: str
     column: int
     first: Mapping[str, Any]
@@ -110,6 +109,29 @@ class _OpenTrade:
             self.worst, self.best = min(self.worst, moved), max(self.best, moved)
 
 
+def trade_numbers(symbol: Ints, size: Floats, held: Floats) -> Ints:
+    """Return the number of the trade of each row of a log; trades are numbered in the order in which they were opened.
+
+    Everything that counts trades after a run uses this function. The ledger counts them while it books.
+
+    Args:
+        symbol: [N] number of the symbol of each row, oldest row first.
+        size: [N] signed size of the fill; 0 in a row that changes only cash.
+        held: [N] signed size of the position after the row.
+
+    Returns:
+        [N] number of the trade.
+    """
+    order = np.argsort(symbol, kind="stable")
+    closes = (size[order] != 0.0) & (held[order] == 0.0)
+    opens = np.ones(len(order), dtype=bool)
+    opens[1:] = closes[:-1] | (np.diff(symbol[order]) != 0)
+    by_symbol = np.empty(len(order), dtype=np.int64)
+    by_symbol[order] = opens.cumsum() - 1
+    _, first, number = np.unique(by_symbol, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number.reshape(-1)]
+
+
 def split_trades(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Split the fills of a replay into closed and open trades; `mark_to_market` values the open ones.
 
@@ -132,24 +154,22 @@ def split_trades(fills: pl.DataFrame, bars: Bars, strategy: str) -> tuple[pl.Dat
     high, low = bars.steps.prices[1], bars.steps.prices[2]
     open_trades: dict[str, _OpenTrade] = {}
     closed: list[_OpenTrade] = []
-    numbers = []
-    count = 0
+    columns = fills["symbol"].replace_strict(column, return_dtype=pl.Int64).to_numpy()
+    numbers = trade_numbers(columns, fills["size"].to_numpy(), fills["held"].to_numpy())
     for fill in fills.iter_rows(named=True):
         name = fill["symbol"]
         trade = open_trades.get(name)
         if trade is None:
-            trade = _OpenTrade(count, name, column[name], fill, 1.0 if fill["size"] > 0.0 else -1.0)
+            trade = _OpenTrade(name, column[name], fill, 1.0 if fill["size"] > 0.0 else -1.0)
             open_trades[name] = trade
-            count += 1
         # Excursions come before the fill: they are relative to the average entry price that was valid until then.
         elif fill["reason"] not in _PAYMENTS:
             for price in _prices_between(trade, fill, high, low):
                 trade.reach(price)
         trade.book(fill)
-        numbers.append(trade.number)
         if trade.held == 0.0:
             closed.append(open_trades.pop(name))
-    numbered = fills.select(pl.exclude("held"), trade=pl.Series(numbers, dtype=pl.Int64), held="held")
+    numbered = fills.select(pl.exclude("held"), trade=pl.Series(numbers), held="held")
     decode = signal_decoder(strategy)
     rows = [{**_common(trade, decode), **_row(trade, bars.steps.step_ms)} for trade in closed]
     trades = pl.DataFrame(rows, schema=SCHEMA).sort("exit_ms", "symbol", maintain_order=True)

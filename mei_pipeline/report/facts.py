@@ -5,15 +5,22 @@ from dataclasses import dataclass
 
 from mei_pipeline.night_plan import NightPlan
 from mei_pipeline.params.identity import ResolvedConfig
-from mei_pipeline.promotion.proposals import Compared, read_assigned, read_compared
-from mei_pipeline.promotion.propose import Assignment, Change, changes
+from mei_pipeline.promotion.proposals import IncumbentReplay, read_assignments, read_incumbents
+from mei_pipeline.promotion.propose import Assignment, ParameterChange, changes
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.records import Pointer, Proposal, Transition
 from mei_pipeline.registry.store import get_config, history, lane_pointers, latest_proposals
-from mei_pipeline.selection.io import Candidates, Gated, read_candidates, read_gated, read_replays, read_walk
-from mei_pipeline.selection.segments import Leg
-from mei_pipeline.selection.walk_forward import Walk
+from mei_pipeline.selection.io import (
+    CandidateSet,
+    GateResults,
+    read_candidates,
+    read_gate_results,
+    read_replays,
+    read_walk_forward,
+)
+from mei_pipeline.selection.segments import Segment
+from mei_pipeline.selection.walk_forward import WalkForwardResult
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.results import open_results, sweep_folder
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary, heat_maps, histogram, summarise
@@ -23,7 +30,7 @@ BEST = 10
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchOverview:
     """What the rows of the search say.
 
     Attributes:
@@ -38,7 +45,7 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class LaneStory:
+class LaneOutcome:
     """What a night did to one lane.
 
     Attributes:
@@ -59,7 +66,7 @@ class LaneStory:
     proposed: bool
     moved: bool
     now: Pointer | None
-    changes: tuple[Change, ...]
+    changes: tuple[ParameterChange, ...]
 
 
 @dataclass(frozen=True)
@@ -70,27 +77,27 @@ class Facts:
         plan: The night.
         written_ms: When the report was written.
         walk: Folds and choices.
-        chains: What each slot's choices brought on the days of the folds.
+        stitched_by_rank: What each slot's choices brought on the days of the folds.
         replays: What each finalist's config brought on the days that it was chosen on, and on the holdout.
         found: The finalists.
-        gated: Their verdicts.
+        gate_results: Their verdicts.
         lanes: What became of each lane.
-        compared: What the night found of the configs that held lanes.
+        incumbents: What the night found of the configs that held lanes.
         steps: What the registry noted of this night, oldest first.
         searched: What the rows of the search say; None where housekeeping has removed them.
     """
 
     plan: NightPlan
     written_ms: int
-    walk: Walk
-    chains: tuple[Leg, ...]
-    replays: tuple[tuple[Leg, Leg], ...]
-    found: Candidates
-    gated: Gated
-    lanes: tuple[LaneStory, ...]
-    compared: tuple[Compared, ...]
+    walk: WalkForwardResult
+    stitched_by_rank: tuple[Segment, ...]
+    replays: tuple[tuple[Segment, Segment], ...]
+    found: CandidateSet
+    gate_results: GateResults
+    lanes: tuple[LaneOutcome, ...]
+    incumbents: tuple[IncumbentReplay, ...]
     steps: tuple[Transition, ...]
-    searched: Searched | None
+    searched: SearchOverview | None
 
 
 def read_facts(settings: Settings, plan: NightPlan, now_ms: int) -> Facts:
@@ -99,37 +106,37 @@ def read_facts(settings: Settings, plan: NightPlan, now_ms: int) -> Facts:
     Raises:
         DataError: A station has not run for this night, or a file is damaged.
     """
-    assigned = read_assigned(settings, plan)
-    walk, chains = read_walk(settings, plan)
+    assigned = read_assignments(settings, plan)
+    walk, stitched_by_rank = read_walk_forward(settings, plan)
     registry = open_home_registry(settings)
     steps = tuple(step for step in history(registry) if step.trigger == f"night {plan.id}")
     return Facts(
         plan=plan,
         written_ms=now_ms,
         walk=walk,
-        chains=chains,
+        stitched_by_rank=stitched_by_rank,
         replays=read_replays(settings, plan),
         found=read_candidates(settings, plan),
-        gated=read_gated(settings, plan),
+        gate_results=read_gate_results(settings, plan),
         lanes=_lanes(registry, plan, assigned, steps),
-        compared=read_compared(settings, plan),
+        incumbents=read_incumbents(settings, plan),
         steps=steps,
         searched=_searched(settings, plan),
     )
 
 
-def _searched(settings: Settings, plan: NightPlan) -> Searched | None:
+def _searched(settings: Settings, plan: NightPlan) -> SearchOverview | None:
     folder = sweep_folder(settings.sweeps, plan.sweep)
     if not folder.exists():
         return None
     results = open_results(folder, plan.sweep)
     summary = summarise(results, count=BEST)
-    return Searched(summary, histogram(results, summary), heat_maps(results, summary))
+    return SearchOverview(summary, histogram(results, summary), heat_maps(results, summary))
 
 
 def _lanes(
     registry: Registry, plan: NightPlan, assigned: Sequence[Assignment], steps: Sequence[Transition]
-) -> tuple[LaneStory, ...]:
+) -> tuple[LaneOutcome, ...]:
     proposals = {each.lane: each for each in latest_proposals(registry, plan.id)}
     pointers = {each.lane: each for each in lane_pointers(registry)}
     return tuple(_story(registry, each, proposals.get(each.lane), pointers.get(each.lane), steps) for each in assigned)
@@ -141,14 +148,14 @@ def _story(
     proposal: Proposal | None,
     now: Pointer | None,
     steps: Sequence[Transition],
-) -> LaneStory:
+) -> LaneOutcome:
     lane = assigned.lane
     seen = 0 if proposal is None else proposal.generation
     before = next(
         (move.config_id for move in reversed(history(registry, lane=lane)) if 0 < move.generation <= seen), None
     )
     chosen = assigned.config_id if proposal is None else proposal.config_id
-    return LaneStory(
+    return LaneOutcome(
         lane=lane,
         before=before,
         assigned=chosen,

@@ -2,7 +2,7 @@
 
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.report.document import Block, Paragraph, Section, Table
-from mei_pipeline.report.facts import Facts, LaneStory
+from mei_pipeline.report.facts import Facts, LaneOutcome
 from mei_pipeline.svg import value_text
 
 SHORT = 12
@@ -14,7 +14,7 @@ def short(config_id: str | None) -> str | None:
     return None if config_id is None else config_id[:SHORT]
 
 
-def move_of(lane: LaneStory) -> str:
+def move_of(lane: LaneOutcome) -> str:
     """A lane that moved, in words."""
     if lane.before == lane.assigned:
         return f"{lane.lane} renewed {short(lane.assigned)}"
@@ -46,8 +46,8 @@ def lanes_section(facts: Facts) -> Section:
         for change in each.changes
     ]:
         blocks.append(Table("What changes", ("lane", "parameter", "before", "chosen"), tuple(differing)))
-    if facts.compared:
-        blocks.append(_compared(facts))
+    if facts.incumbents:
+        blocks.append(_incumbents(facts))
     if facts.steps:
         blocks.append(_noted(facts))
     return Section("Lanes", tuple(blocks))
@@ -70,7 +70,7 @@ def _noted(facts: Facts) -> Table:
     return Table("What the registry noted of this night", heading, tuple(rows))
 
 
-def _became(lane: LaneStory) -> str:
+def _became(lane: LaneOutcome) -> str:
     if lane.moved:
         return "moved" if lane.before != lane.assigned else "renewed"
     if not lane.proposed:
@@ -80,7 +80,7 @@ def _became(lane: LaneStory) -> str:
     return "stays empty" if lane.before is None else "stays as it was"
 
 
-def _compared(facts: Facts) -> Table:
+def _incumbents(facts: Facts) -> Table:
     rows = [
         (
             each.lane,
@@ -89,10 +89,10 @@ def _compared(facts: Facts) -> Table:
             each.sharpe,
             each.drawdown_pct,
             each.profit_factor,
-            each.round_trips,
+            each.trades,
             each.failed or (f"no; {each.unfit}" if each.unfit else "no"),
         )
-        for each in facts.compared
+        for each in facts.incumbents
     ]
     heading = (
         "lane", "config", "since", "Sharpe on the same days", "drawdown since, %", "profit factor since",

@@ -10,11 +10,11 @@ from mei_pipeline.candles.quality import RULES
 from mei_pipeline.pages import Bad, Good, cell_text
 from mei_pipeline.registry.records import Gate
 from mei_pipeline.report.document import Block, Paragraph, Pictures, Report, Section, Table, Tiles
-from mei_pipeline.report.facts import Facts, Searched
+from mei_pipeline.report.facts import Facts, SearchOverview
 from mei_pipeline.report.lanes import lanes_section, move_of, short
-from mei_pipeline.selection.io import Finalist
-from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, luck_picture
-from mei_pipeline.selection.segments import Leg
+from mei_pipeline.selection.io import Candidate
+from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, selection_bias_picture
+from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.verdicts import Judgement
 from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.svg import value_text
@@ -32,9 +32,9 @@ def report_of(facts: Facts) -> Report:
     sections = [
         _overview(facts),
         lanes_section(facts),
-        _finalists(facts),
-        _fallen(facts),
-        _luck(facts),
+        _candidates(facts),
+        _rejected(facts),
+        _selection_bias(facts),
         _tried(facts),
         _folds(facts),
         _data(facts),
@@ -45,7 +45,7 @@ def report_of(facts: Facts) -> Report:
 
 def outcome(facts: Facts) -> str:
     """What came of the night, in words; a night that deploys nothing is a normal one."""
-    judged, passed = len(facts.gated.judgements), sum(each.passed for each in facts.gated.judgements)
+    judged, passed = len(facts.gate_results.judgements), sum(each.passed for each in facts.gate_results.judgements)
     moved = [move_of(each) for each in facts.lanes if each.moved]
     waiting = [each.lane for each in facts.lanes if each.assigned is not None and not each.moved]
     said_of = [f"{passed} of {judged} finalists passed every gate." if judged else "There was no finalist."]
@@ -61,14 +61,14 @@ def outcome(facts: Facts) -> str:
 
 
 def _overview(facts: Facts) -> Section:
-    plan, search, judgements = facts.plan, facts.gated.search, facts.gated.judgements
+    plan, search, judgements = facts.plan, facts.gate_results.search, facts.gate_results.judgements
     overfitting = search.overfitting_probability if search else None
     figures = (
         ("combos tried", f"{plan.sweep.combos:,}"),
         ("of them lost money", f"{100.0 * facts.searched.summary.lost_frac:.1f} %" if facts.searched else "-"),
         ("finalists that passed", f"{sum(each.passed for each in judgements)} of {len(judgements)}"),
         ("probability of backtest overfitting", cell_text(overfitting)),
-        ("looks at these days", cell_text(search.looks if search else None)),
+        ("looks at these days", cell_text(search.trials if search else None)),
         ("lanes moved", f"{sum(each.moved for each in facts.lanes)} of {len(facts.lanes)}"),
     )
     rows = (
@@ -83,21 +83,21 @@ def _overview(facts: Facts) -> Section:
     return Section("At a glance", (Tiles(figures), Table("", ("", "value"), rows)))
 
 
-def _finalists(facts: Facts) -> Section:
-    finalists = facts.found.finalists
-    if not finalists:
+def _candidates(facts: Facts) -> Section:
+    candidates = facts.found.candidates
+    if not candidates:
         return Section("Finalists", (Paragraph("None: no combo made money on the days that finalists are chosen on."),))
-    verdicts = {each.slot: each for each in facts.gated.judgements}
+    verdicts = {each.rank: each for each in facts.gate_results.judgements}
     heading = (
         "slot", "config", "combo", "verdict", "Sharpe in", "Sharpe out", "return out, %", "drawdown out, %",
         "trips out", "Sharpe holdout", "return holdout, %", "drawdown holdout, %", "trips holdout",
     )  # fmt: skip
     rows = [
         (
-            each.slot,
+            each.rank,
             short(each.config_id),
             each.combo,
-            _verdict(verdicts.get(each.slot)),
+            _verdict(verdicts.get(each.rank)),
             each.in_sample_sharpe,
             each.out_of_sample.sharpe,
             each.out_of_sample.return_pct,
@@ -108,48 +108,50 @@ def _finalists(facts: Facts) -> Section:
             each.holdout.max_drawdown_pct,
             each.holdout.trades,
         )
-        for each in finalists
+        for each in candidates
     ]
     legend = (
         "In: the config on the days that it was chosen on, which says little. Out: what the slot's choices earned on "
         "the days of the folds, chained, none of which its choice had seen; gates judge this. Holdout: the config on "
         "the last days; it decides nothing. Sharpe ratios are annual, of daily returns."
     )
-    pictures = equity_pictures(finalists, facts.chains, facts.replays)
+    pictures = equity_pictures(candidates, facts.stitched_by_rank, facts.replays)
     axes = [path for path, _ in facts.plan.sweep.axes]
-    values = tuple((path, *(_value(each.params.get(path)) for each in finalists)) for path in axes)
-    parameters = Table("Their parameters", ("axis", *(f"slot {each.slot}" for each in finalists)), values)
+    values = tuple((path, *(_value(each.params.get(path)) for each in candidates)) for path in axes)
+    parameters = Table("Their parameters", ("axis", *(f"slot {each.rank}" for each in candidates)), values)
     return Section("Finalists", (Paragraph(legend), Table("", heading, tuple(rows)), Pictures(pictures), parameters))
 
 
 def equity_pictures(
-    finalists: Sequence[Finalist], chains: Sequence[Leg], replays: Sequence[tuple[Leg, Leg]]
+    candidates: Sequence[Candidate], stitched_by_rank: Sequence[Segment], replays: Sequence[tuple[Segment, Segment]]
 ) -> tuple[Markup, ...]:
     """One picture for each finalist: its config in sample and on the holdout, and its slot's choices out of sample."""
     return tuple(
         equity_picture(
-            f"Slot {each.slot}, config {short(each.config_id)}: equity, start = 1",
-            {"in sample": inside, "out of sample": chain, "holdout": holdout},
+            f"Slot {each.rank}, config {short(each.config_id)}: equity, start = 1",
+            {"in sample": inside, "out of sample": stitched, "holdout": holdout},
         )
-        for each, chain, (inside, holdout) in zip(finalists, chains, replays, strict=True)
+        for each, stitched, (inside, holdout) in zip(candidates, stitched_by_rank, replays, strict=True)
     )
 
 
-def _fallen(facts: Facts) -> Section:
-    judgements = facts.gated.judgements
+def _rejected(facts: Facts) -> Section:
+    judgements = facts.gate_results.judgements
     blocks: list[Block] = [
-        Table("Before the gates", ("combos", "fell because"), tuple((n, why) for why, n in facts.found.fell.items()))
+        Table(
+            "Before the gates", ("combos", "fell because"), tuple((n, why) for why, n in facts.found.rejected.items())
+        )
     ]
     if judgements:
-        fell = [
-            (name, failed, len(slots) - failed, len(judgements), ", ".join(f"slot {slot}" for slot in slots))
+        rejected = [
+            (name, failed, len(ranks) - failed, len(judgements), ", ".join(f"slot {rank}" for rank in ranks))
             for name in _gate_names(judgements)
-            if (slots := [each.slot for each in judgements if _gate(each, name, "pass") is None])
-            for failed in [sum(name in each.fell_at for each in judgements)]
+            if (ranks := [each.rank for each in judgements if _gate(each, name, "pass") is None])
+            for failed in [sum(name in each.rejected_at for each in judgements)]
         ]
         blocks.append(
-            Table("At the gates", ("gate", "fell", "no evidence", "of", "who"), tuple(fell))
-            if fell
+            Table("At the gates", ("gate", "fell", "no evidence", "of", "who"), tuple(rejected))
+            if rejected
             else Paragraph("At the gates: nobody. Every finalist passed every gate.")
         )
         blocks.append(_matrix(judgements))
@@ -162,15 +164,15 @@ def _matrix(judgements: Sequence[Judgement]) -> Table:
         gates = [_gate(each, name) for each in judgements]
         threshold = next(gate.threshold for gate in gates if gate is not None)
         rows.append((name, threshold, *map(_cell, gates)))
-    heading = ("gate", "threshold", *(f"slot {each.slot}" for each in judgements))
+    heading = ("gate", "threshold", *(f"slot {each.rank}" for each in judgements))
     return Table("Value and verdict", heading, tuple(rows))
 
 
-def _luck(facts: Facts) -> Section:
-    search, luck = facts.gated.search, facts.gated.luck
+def _selection_bias(facts: Facts) -> Section:
+    search, selection_bias = facts.gate_results.search, facts.gate_results.selection_bias
     rows = (
-        ("looks", search and search.looks, "configs ever judged on days of these, tonight's included"),
-        ("independent looks", search and search.effective_looks, "as many would have the same expected best"),
+        ("trials", search and search.trials, "configs ever judged on days of these, tonight's included"),
+        ("independent looks", search and search.effective_trials, "as many would have the same expected best"),
         (
             "probability of backtest overfitting",
             search and search.overfitting_probability,
@@ -181,18 +183,28 @@ def _luck(facts: Facts) -> Section:
             search and search.loss_probability,
             "how often the best on some blocks loses on the others",
         ),
-        ("p against nothing", search and search.nothing_p, "SPA: chance of the best finalist where none beats nothing"),
-        ("p against the basket", search and search.basket_p, "SPA: the same against holding all symbols"),
-        ("best Sharpe ratio of the search", luck and luck.best_sharpe, "annual, in sample"),
-        ("independent trials", luck and luck.effective_trials, f"of {facts.plan.sweep.combos:,} combos"),
+        (
+            "p against nothing",
+            search and search.spa_cash_p,
+            "SPA: chance of the best finalist where none beats nothing",
+        ),
+        ("p against the basket", search and search.spa_buy_and_hold_p, "SPA: the same against holding all symbols"),
+        ("best Sharpe ratio of the search", selection_bias and selection_bias.best_sharpe, "annual, in sample"),
+        (
+            "independent trials",
+            selection_bias and selection_bias.effective_trials,
+            f"of {facts.plan.sweep.combos:,} combos",
+        ),
         (
             "deflated Sharpe ratio of the search",
-            luck and luck.deflated_sharpe,
+            selection_bias and selection_bias.deflated_sharpe,
             "probability that the true ratio of its best is above zero after so many trials; reported, decides nothing",
         ),
     )
     overfitting = search.overfitting_probability if search else None
-    pictures = Pictures((logit_picture(*facts.gated.logits, overfitting), luck_picture(luck)))
+    pictures = Pictures(
+        (logit_picture(*facts.gate_results.logits, overfitting), selection_bias_picture(selection_bias))
+    )
     return Section("How much is luck", (Table("", ("figure", "value", "what it says"), rows), pictures))
 
 
@@ -212,7 +224,7 @@ def _tried(facts: Facts) -> Section:
 _GONE = "The rows of the search are no longer there: housekeeping keeps those of the last sweeps and of stored configs."
 
 
-def _rows_of(plan: SweepPlan, searched: Searched) -> Iterator[Block]:
+def _rows_of(plan: SweepPlan, searched: SearchOverview) -> Iterator[Block]:
     summary = searched.summary
     yield Paragraph(
         f"{100.0 * summary.lost_frac:.1f} % lost money, {summary.idle:,} combos have no round trip; Sharpe ratio "
@@ -244,11 +256,11 @@ def _folds(facts: Facts) -> Section:
             number,
             _span(*fold.train_ms),
             _span(*fold.test_ms),
-            *(None if (pick := slot.picks[number - 1]) is None else pick.combo for slot in walk.slots),
+            *(None if (best := rank.selected[number - 1]) is None else best.combo for rank in walk.ranks),
         )
         for number, fold in enumerate(walk.folds, 1)
     )
-    heading = ("fold", "chosen on", "judged on", *(f"combo of slot {slot.number}" for slot in walk.slots))
+    heading = ("fold", "chosen on", "judged on", *(f"combo of slot {rank.number}" for rank in walk.ranks))
     return Section(
         "Folds", (Paragraph(words), Pictures((fold_picture(walk.folds, facts.plan.to_ms),)), Table("", heading, rows))
     )
@@ -277,14 +289,14 @@ def _data(facts: Facts) -> Section:
 def _verdicts(facts: Facts) -> Section:
     tables = tuple(
         Table(
-            f"Slot {each.slot}, config {short(each.config_id)}",
+            f"Slot {each.rank}, config {short(each.config_id)}",
             ("gate", "value", "threshold", "verdict", "explanation"),
             tuple(
                 (gate.name, gate.value, gate.threshold, _coloured(gate.verdict), gate.explanation)
                 for gate in each.gates
             ),
         )
-        for each in facts.gated.judgements
+        for each in facts.gate_results.judgements
     )
     return Section("Every verdict", tables or (Paragraph("Nothing was judged."),))
 
@@ -310,8 +322,8 @@ def _verdict(judgement: Judgement | None) -> str | None:
         return None
     if judgement.passed:
         return Good("passed")
-    fell, unknown, gates = len(judgement.fell_at), len(judgement.without_evidence), len(judgement.gates)
-    parts = [f"fell at {fell} of {gates} gates"] if fell else []
+    rejected, unknown, gates = len(judgement.rejected_at), len(judgement.without_evidence), len(judgement.gates)
+    parts = [f"fell at {rejected} of {gates} gates"] if rejected else []
     return Bad(", ".join([*parts, *([f"no evidence for {unknown} of {gates}"] if unknown else [])]))
 
 

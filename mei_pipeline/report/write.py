@@ -5,12 +5,12 @@ from pathlib import Path
 
 from mei_pipeline import files
 from mei_pipeline.night_plan import NightPlan, known_nights, night_folder, read_plan
-from mei_pipeline.promotion.proposals import read_assigned
+from mei_pipeline.promotion.proposals import read_assignments
 from mei_pipeline.report.document import escaped, html_of, markdown_of
 from mei_pipeline.report.facts import read_facts
 from mei_pipeline.report.lanes import SHORT
 from mei_pipeline.report.sections import report_of
-from mei_pipeline.selection.io import read_candidates, read_gated
+from mei_pipeline.selection.io import read_candidates, read_gate_results
 from mei_pipeline.settings import Settings
 
 _LAST = "roles.json"
@@ -18,7 +18,7 @@ _LAST = "roles.json"
 
 
 @dataclass(frozen=True)
-class Written:
+class ReportFiles:
     """A report on disk.
 
     Attributes:
@@ -30,13 +30,13 @@ class Written:
     html: Path
 
 
-def report_paths(settings: Settings, plan: NightPlan) -> Written:
+def report_paths(settings: Settings, plan: NightPlan) -> ReportFiles:
     """Where the report of a night lies, or will."""
     folder = night_folder(settings, plan)
-    return Written(folder / "report.md", folder / "report.html")
+    return ReportFiles(folder / "report.md", folder / "report.html")
 
 
-def write_report(settings: Settings, plan: NightPlan, now_ms: int) -> Written:
+def write_report(settings: Settings, plan: NightPlan, now_ms: int) -> ReportFiles:
     """Write what a night did, and why, as Markdown and as one HTML page.
 
     Raises:
@@ -58,11 +58,11 @@ def is_current(settings: Settings, plan: NightPlan) -> bool:
 
 def unnamed(settings: Settings, plan: NightPlan, text: str) -> tuple[str, ...]:
     """Finalists, gates and lanes of a night that a text in Markdown does not name; empty for a whole report."""
-    judgements = read_gated(settings, plan).judgements
+    judgements = read_gate_results(settings, plan).judgements
     names = [
-        *(each.config_id[:SHORT] for each in read_candidates(settings, plan).finalists),
+        *(each.config_id[:SHORT] for each in read_candidates(settings, plan).candidates),
         *dict.fromkeys(gate.name for each in judgements for gate in each.gates),
-        *(each.lane for each in read_assigned(settings, plan)),
+        *(each.lane for each in read_assignments(settings, plan)),
     ]
     return tuple(name for name in names if escaped(name) not in text)
 

@@ -8,8 +8,8 @@ import numpy as np
 from markupsafe import Markup
 
 from mei_pipeline.selection.folds import Fold
-from mei_pipeline.selection.segments import Leg
-from mei_pipeline.selection.verdicts import Luck
+from mei_pipeline.selection.segments import Segment
+from mei_pipeline.selection.verdicts import SelectionBias
 from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.svg import (
     BLUE,
@@ -67,21 +67,21 @@ def fold_picture(folds: Sequence[Fold], to_ms: int) -> Markup:
     return document(_WIDTH, height, "Walk-forward", body)
 
 
-def equity_picture(title: str, legs: Mapping[str, Leg]) -> Markup:
+def equity_picture(title: str, segments: Mapping[str, Segment]) -> Markup:
     """Equity at the end of each day, each leg from 1; the legs may overlap in time.
 
     Args:
         title: Whose equity it is.
-        legs: What is drawn, by name: in sample, out of sample, holdout. At most three.
+        segments: What is drawn, by name: in sample, out of sample, holdout. At most three.
     """
-    drawn = {name: leg for name, leg in legs.items() if len(leg.returns)}
+    drawn = {name: segment for name, segment in segments.items() if len(segment.returns)}
     if not drawn:
         return document(420, 60, title, [text(20, 36, f"{title}: no days.", SOFT)])
     height = _TOP + 24 + _PLOT + 30
     bottom = _TOP + 24 + _PLOT
     # A day counts from its start to its end, the next midnight.
-    times = {name: np.append(leg.days_ms[:1], leg.days_ms + DAY_MS) for name, leg in drawn.items()}
-    levels = {name: np.append(1.0, np.cumprod(1.0 + leg.returns)) for name, leg in drawn.items()}
+    times = {name: np.append(segment.days_ms[:1], segment.days_ms + DAY_MS) for name, segment in drawn.items()}
+    levels = {name: np.append(1.0, np.cumprod(1.0 + segment.returns)) for name, segment in drawn.items()}
     from_ms, to_ms = (float(limit(each[end] for each in times.values())) for limit, end in ((min, 0), (max, -1)))
     marks = ticks(
         min(float(each.min()) for each in levels.values()), max(float(each.max()) for each in levels.values())
@@ -98,12 +98,12 @@ def equity_picture(title: str, legs: Mapping[str, Leg]) -> Markup:
         body.append(f'<path d="M{_LEFT:g} {y(mark):.1f}H{_WIDTH - _RIGHT:g}" stroke="{LINE}"/>')
         body.append(text(_LEFT - 8, y(mark) + 4, number(mark), SOFT, size=11, anchor="end"))
     place = 20.0
-    for (name, leg), colour in zip(drawn.items(), _EQUITY, strict=False):
+    for (name, segment), colour in zip(drawn.items(), _EQUITY, strict=False):
         points = "L".join(
             f"{x(float(when)):.1f} {y(float(level)):.1f}" for when, level in zip(times[name], levels[name], strict=True)
         )
         body.append(f'<path d="M{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        told = f"{name}: {len(leg.returns)} days, {100.0 * (levels[name][-1] - 1.0):+.1f} %"
+        told = f"{name}: {len(segment.returns)} days, {100.0 * (levels[name][-1] - 1.0):+.1f} %"
         body.append(f'<path d="M{place:g} {_TOP - 6:g}h18" stroke="{colour}" stroke-width="3"/>')
         body.append(text(place + 24, _TOP - 2, told, INK, size=11))
         place += 34 + _NARROW * len(told)
@@ -134,16 +134,16 @@ def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: fl
     return document(_WIDTH, height, "Overfitting", body)
 
 
-def luck_picture(luck: Luck | None) -> Markup:
+def selection_bias_picture(selection_bias: SelectionBias | None) -> Markup:
     """Deflated Sharpe ratio of the best trial of a search against the number of independent trials."""
-    if luck is None:
+    if selection_bias is None:
         return document(520, 60, "Luck", [text(20, 36, "No trial of the search varies.", SOFT)])
     height = _TOP + _PLOT + 44
-    title = f"Best Sharpe ratio of the search {luck.best_sharpe:.2f}, deflated {luck.deflated_sharpe:.2f}"
+    title = f"Best Sharpe ratio of the search {selection_bias.best_sharpe:.2f}, deflated {selection_bias.deflated_sharpe:.2f}"
     body = [text(20, 28, title, INK, size=14, weight=600)]
-    facts = f"after {luck.effective_trials:,.0f} independent of {luck.trials:,} trials"
+    facts = f"after {selection_bias.effective_trials:,.0f} independent of {selection_bias.trials:,} trials"
     body.append(text(430, 28, facts, SOFT))
-    most = math.log(max(luck.trials, 2))
+    most = math.log(max(selection_bias.trials, 2))
 
     def at(trials: float, value: float) -> tuple[float, float]:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log(trials) / most, _TOP + _PLOT * (1.0 - value)
@@ -152,14 +152,16 @@ def luck_picture(luck: Luck | None) -> Markup:
         y = at(1.0, level)[1]
         body.append(f'<path d="M{_LEFT:g} {y:.1f}H{_WIDTH - _RIGHT:g}" stroke="{LINE}"/>')
         body.append(text(_LEFT - 8, y + 4, f"{level:g}", SOFT, size=11, anchor="end"))
-    points = [at(number, value) for number, value in luck.by_trials if math.isfinite(value)]
+    points = [at(number, value) for number, value in selection_bias.by_trials if math.isfinite(value)]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     body.append(f'<path d="M{path}" fill="none" stroke="{BLUE}" stroke-width="1.8"/>')
-    x, y = at(max(1.0, min(luck.effective_trials, float(luck.trials))), luck.deflated_sharpe)
+    x, y = at(
+        max(1.0, min(selection_bias.effective_trials, float(selection_bias.trials))), selection_bias.deflated_sharpe
+    )
     body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{RED}"/>')
     body += [
         text(at(float(number), 0.0)[0], _TOP + _PLOT + 18, short(float(number)), SOFT, size=11, anchor="middle")
-        for number in (1, luck.trials)
+        for number in (1, selection_bias.trials)
     ]
     body.append(
         text(_LEFT, height - 8, "independent trials; probability that the true ratio is above zero", SOFT, size=11)

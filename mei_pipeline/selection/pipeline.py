@@ -9,30 +9,30 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.night_plan import NightPlan, night_bars, night_features, others_bars
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
-from mei_pipeline.registry import trials as known_looks
+from mei_pipeline.registry import trials as stored_trials
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.replay.record import PeriodResult
-from mei_pipeline.selection.evaluation import Evidence, known
+from mei_pipeline.selection.evaluation import EvaluationInputs, number_or_none
 from mei_pipeline.selection.io import (
-    Candidates,
-    Finalist,
-    Gated,
-    chosen_days,
-    finalists_of,
-    read_walk,
+    Candidate,
+    CandidateSet,
+    GateResults,
+    candidates_of,
+    read_walk_forward,
+    selection_days,
     write_candidates,
-    write_gated,
-    write_walk,
+    write_gate_results,
+    write_walk_forward,
 )
 from mei_pipeline.selection.ranking import COLUMNS
-from mei_pipeline.selection.segments import Ground, Leg, run_leg
-from mei_pipeline.selection.statistics.sharpe import track_record
-from mei_pipeline.selection.verdicts import Look, judge_chains, luck_of, own_looks
-from mei_pipeline.selection.walk_forward import Walk, choose, least_trades, run_slots
+from mei_pipeline.selection.segments import MarketData, Segment, run_segment
+from mei_pipeline.selection.statistics.sharpe import return_statistics
+from mei_pipeline.selection.verdicts import TrialReturns, estimate_selection_bias, judge_ranks, own_trials
+from mei_pipeline.selection.walk_forward import WalkForwardResult, least_trades, run_ranks, select_combos
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.market import DAY_MS, window
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
@@ -42,9 +42,9 @@ from mei_pipeline.sweep.run import run_sweep
 _BINS = 40
 
 
-def walk_night(
-    settings: Settings, plan: NightPlan, compute: Engine | None = None, progress: Progress = silent
-) -> tuple[Walk, tuple[Leg, ...]]:
+def run_walk_forward(
+    settings: Settings, plan: NightPlan, compute: Compute | None = None, progress: Progress = silent
+) -> tuple[WalkForwardResult, tuple[Segment, ...]]:
     """Choose in every fold of the night's search and run the choices on the days after; write both down.
 
     Where folds have searches of their own, those are run first; one that was cut off goes on.
@@ -52,7 +52,7 @@ def walk_night(
     Args:
         settings: Where things are.
         plan: The night.
-        compute: `engine` of pipeline.yaml: what runs searches; by default this machine.
+        compute: `compute` of pipeline.yaml: what runs searches; by default this machine.
         progress: Told of combos, then of legs.
 
     Raises:
@@ -60,92 +60,95 @@ def walk_night(
         DataError: The sweep is not whole, or the lake has changed.
         Busy, Retryable: See `run_sweep`.
     """
-    ground = _ground(settings, plan)
+    data = _market_data(settings, plan)
 
     def rows(search: SweepPlan) -> Iterator[pl.DataFrame]:
         if search.id != plan.sweep.id:
-            cut = window(ground.bars, search.from_ms, search.to_ms)
-            run_sweep(settings, search, cut, ground.features, compute=compute, progress=progress)
+            cut = window(data.bars, search.from_ms, search.to_ms)
+            run_sweep(settings, search, cut, data.features, compute=compute, progress=progress)
         return _rows(settings, search)
 
     policy = plan.selection
-    walk = choose(plan.sweep, rows, policy.walk_forward, policy.finalists, policy.gates.min_round_trips)
-    chains = run_slots(ground, plan.sweep, walk, progress)
-    write_walk(settings, plan, walk, chains)
-    return walk, chains
+    walk = select_combos(plan.sweep, rows, policy.walk_forward, policy.candidates, policy.gates.min_trades)
+    stitched_by_rank = run_ranks(data, plan.sweep, walk, progress)
+    write_walk_forward(settings, plan, walk, stitched_by_rank)
+    return walk, stitched_by_rank
 
 
-def candidates_night(settings: Settings, plan: NightPlan) -> Candidates:
+def select_candidates(settings: Settings, plan: NightPlan) -> CandidateSet:
     """Name the config that each slot stands for, run it on the holdout, count the combos that were not chosen.
 
     Raises:
         DataError: The walk-forward of the night has not run, or the lake has changed.
     """
-    walk, chains = read_walk(settings, plan)
-    ground = _ground(settings, plan)
-    finalists = []
-    replays: dict[str, Leg] = {}
-    chosen_on, last_days = chosen_days(plan), (plan.holdout_ms, plan.to_ms)
-    for slot, chain in zip(walk.slots, chains, strict=True):
-        params = plan.sweep.combo(slot.final.combo)
+    walk, stitched_by_rank = read_walk_forward(settings, plan)
+    data = _market_data(settings, plan)
+    candidates = []
+    replays: dict[str, Segment] = {}
+    chosen_on, last_days = selection_days(plan), (plan.holdout_ms, plan.to_ms)
+    for rank, stitched in zip(walk.ranks, stitched_by_rank, strict=True):
+        params = plan.sweep.combo(rank.final.combo)
         resolved = resolved_combo(plan.sweep, params)
-        inside, holdout = (run_leg(ground, resolved, days) for days in (chosen_on, last_days))
-        replays |= {f"in sample {slot.number}": inside, f"holdout {slot.number}": holdout}
-        finalists.append(
-            Finalist(
-                slot=slot.number,
-                combo=slot.final.combo,
+        inside, holdout = (run_segment(data, resolved, days) for days in (chosen_on, last_days))
+        replays |= {f"in sample {rank.number}": inside, f"holdout {rank.number}": holdout}
+        candidates.append(
+            Candidate(
+                rank=rank.number,
+                combo=rank.final.combo,
                 config_id=config_id(resolved),
                 params=params,
-                in_sample_sharpe=slot.final.sharpe,
-                picks=tuple(pick.combo if pick else None for pick in slot.picks),
-                out_of_sample=_headline(chain),
+                in_sample_sharpe=rank.final.sharpe,
+                selected=tuple(best.combo if best else None for best in rank.selected),
+                out_of_sample=_headline(stitched),
                 holdout=_headline(holdout),
             )
         )
-    found = Candidates(
-        plan.id, plan.sweep.combos, _fell(settings, plan, walk, [each.combo for each in finalists]), tuple(finalists)
+    found = CandidateSet(
+        plan.id,
+        plan.sweep.combos,
+        _rejected(settings, plan, walk, [each.combo for each in candidates]),
+        tuple(candidates),
     )
     write_candidates(settings, plan, found, replays)
     return found
 
 
-def gate_night(
+def judge_candidates(
     settings: Settings, plan: NightPlan, registry: Registry, now_ms: int, progress: Progress = silent
-) -> Gated:
+) -> GateResults:
     """Measure and judge every finalist; what is judged is stored as a look at these days before a verdict is known.
 
     Raises:
         DataError: An earlier station has not run, or has run again since, or the lake has changed.
         Busy: Another process holds the registry.
     """
-    walk, chains = read_walk(settings, plan)
-    finalists_of(settings, plan, walk)  # of these very choices
-    if not chains:
-        gated = Gated(plan.id, None, ((), ()), None, ())
+    walk, stitched_by_rank = read_walk_forward(settings, plan)
+    candidates_of(settings, plan, walk)  # of these very choices
+    if not stitched_by_rank:
+        results = GateResults(plan.id, None, ((), ()), None, ())
     else:
-        seen = _look(plan, own_looks(plan.sweep, walk, chains), registry, now_ms)
-        ground, others = _ground(settings, plan), _others(settings, plan)
-        evidence = Evidence(ground, others, plan.sweep, walk, plan.selection, plan.to_ms)
-        judged = judge_chains(evidence, chains, _rows(settings, plan.sweep), seen, progress)
+        seen = _store_trials(plan, own_trials(plan.sweep, walk, stitched_by_rank), registry, now_ms)
+        data, others = _market_data(settings, plan), _others(settings, plan)
+        inputs = EvaluationInputs(data, others, plan.sweep, walk, plan.selection, plan.to_ms)
+        judged = judge_ranks(inputs, stitched_by_rank, _rows(settings, plan.sweep), seen, progress)
         logit = judged.overfitting.logits
         finite = logit[np.isfinite(logit)]
         counts, edges = np.histogram(finite, _BINS) if len(finite) else (np.empty(0), np.empty(0))
         logits = (tuple(map(float, edges)), tuple(map(int, counts)))
-        luck = luck_of(judged.sums, plan.sweep.combos)
-        gated = Gated(plan.id, judged.search, logits, luck, judged.judgements)
-    write_gated(settings, plan, gated)
-    return gated
+        selection_bias = estimate_selection_bias(judged.sums, plan.sweep.combos)
+        results = GateResults(plan.id, judged.search, logits, selection_bias, judged.judgements)
+    write_gate_results(settings, plan, results)
+    return results
 
 
-def _ground(settings: Settings, plan: NightPlan) -> Ground:
+def _market_data(settings: Settings, plan: NightPlan) -> MarketData:
     bars = night_bars(settings, plan)
-    return Ground(settings, bars, night_features(settings, plan, bars))
+    return MarketData(settings, bars, night_features(settings, plan, bars))
 
 
-def _others(settings: Settings, plan: NightPlan) -> Ground | None:
+def _others(settings: Settings, plan: NightPlan) -> MarketData | None:
     bars = others_bars(settings, plan)
-    return None if bars is None else Ground(settings, bars, night_features(settings, plan, bars))
+    return None if bars is None else MarketData(settings, bars, night_features(settings, plan, bars))
 
 
 def _rows(settings: Settings, search: SweepPlan) -> Iterator[pl.DataFrame]:
@@ -153,10 +156,10 @@ def _rows(settings: Settings, search: SweepPlan) -> Iterator[pl.DataFrame]:
     return open_results(sweep_folder(settings.sweeps, search), search).frames(COLUMNS)
 
 
-def _fell(settings: Settings, plan: NightPlan, walk: Walk, chosen: Sequence[int]) -> dict[str, int]:
+def _rejected(settings: Settings, plan: NightPlan, walk: WalkForwardResult, chosen: Sequence[int]) -> dict[str, int]:
     """How many of the combos that were not chosen fell, by reason."""
     few = losers = others = 0
-    least = least_trades(plan.sweep, walk.folds, plan.selection.gates.min_round_trips)
+    least = least_trades(plan.sweep, walk.folds, plan.selection.gates.min_trades)
     # One that is chosen by the sum of its days, or on the last of them, may have lost on the whole.
     for rows in open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).frames(
         ("combo", "trades", "net_pnl_usd")
@@ -167,32 +170,32 @@ def _fell(settings: Settings, plan: NightPlan, walk: Walk, chosen: Sequence[int]
         losers, few, others = losers + free.height - earned.height, few + rare, others + earned.height - rare
     return {
         "no profit on the days of the search": losers,
-        f"fewer than {np.ceil(least):.0f} trades on the days of the search, too few for `min_round_trips`": few,
+        f"fewer than {np.ceil(least):.0f} trades on the days of the search, too few for `min_trades`": few,
         "not among the best on the days of the search, or the same as one of them": others,
     }
 
 
-def _headline(leg: Leg) -> PeriodResult:
+def _headline(segment: Segment) -> PeriodResult:
     return PeriodResult(
-        days=len(leg.returns),
-        return_pct=100.0 * leg.return_frac,
-        sharpe=known(track_record(leg.returns).annual),
-        max_drawdown_pct=100.0 * leg.max_drawdown_frac,
-        trades=len(leg.trip_profits),
+        days=len(segment.returns),
+        return_pct=100.0 * segment.return_frac,
+        sharpe=number_or_none(return_statistics(segment.returns).annual),
+        max_drawdown_pct=100.0 * segment.max_drawdown_frac,
+        trades=len(segment.trade_profits),
     )
 
 
-def _look(plan: NightPlan, own: Sequence[Look], registry: Registry, now_ms: int) -> list[Look]:
+def _store_trials(plan: NightPlan, own: Sequence[TrialReturns], registry: Registry, now_ms: int) -> list[TrialReturns]:
     """Store tonight's looks, and give every look at these days, oldest first and tonight's last."""
     first, last = (_day(own[0].days_ms[place]) for place in (0, -1))
-    for slot, look in enumerate(own):
-        days = (look.days_ms - look.days_ms[0]) // DAY_MS
+    for rank, trial in enumerate(own):
+        days = (trial.days_ms - trial.days_ms[0]) // DAY_MS
         returns = np.zeros(int(days[-1]) + 1)
-        returns[days] = look.returns
-        seen = known_looks.Look(
+        returns[days] = trial.returns
+        seen = stored_trials.Look(
             night_id=plan.id,
-            slot=f"slot {slot}",
-            config_ids=(look.config_id,),
+            slot=f"rank {rank}",
+            config_ids=(trial.config_id,),
             venue=plan.sweep.venue,
             first_day=first,
             last_day=last,
@@ -200,14 +203,14 @@ def _look(plan: NightPlan, own: Sequence[Look], registry: Registry, now_ms: int)
             data_hash=plan.sweep.data_hash,
             policy_id=plan.selection.id,
         )
-        known_looks.add_look(registry, seen, now_ms)
-    return [*map(_series, known_looks.looks_between(registry, plan.sweep.venue, first, last)), *own]
+        stored_trials.add_look(registry, seen, now_ms)
+    return [*map(_series, stored_trials.looks_between(registry, plan.sweep.venue, first, last)), *own]
 
 
-def _series(look: known_looks.Look) -> Look:
-    first = (look.first_day - date(1970, 1, 1)).days
-    days_ms = DAY_MS * (first + np.arange(len(look.returns), dtype=np.int64))
-    return Look(look.config_ids[0], days_ms, np.array(look.returns))
+def _series(trial: stored_trials.Look) -> TrialReturns:
+    first = (trial.first_day - date(1970, 1, 1)).days
+    days_ms = DAY_MS * (first + np.arange(len(trial.returns), dtype=np.int64))
+    return TrialReturns(trial.config_ids[0], days_ms, np.array(trial.returns))
 
 
 def _day(time_ms: int) -> date:

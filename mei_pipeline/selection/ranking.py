@@ -24,7 +24,7 @@ _KEPT_PER_CHUNK = 8  # times as many as wanted: equal ones among them count once
 
 
 @dataclass(frozen=True, order=True)
-class Pick:
+class RankedCombo:
     """A combo and why it was chosen; the best sorts first.
 
     Attributes:
@@ -88,14 +88,14 @@ def _span_sums(rows: pl.DataFrame, spans: Sequence[tuple[int, int]]) -> Iterator
         yield n, total, squares
 
 
-def pick(
+def rank_combos(
     chunks: Iterable[pl.DataFrame],
     spans: Sequence[tuple[int, int]],
     count: int,
     least_trades: float = 0.0,
-    ranks: Floats | None = None,
-) -> list[tuple[Pick, ...]]:
-    """The best combos of each span of blocks, best first, by `ranks` or the Sharpe ratio of their daily returns.
+    smoothed: Floats | None = None,
+) -> list[tuple[RankedCombo, ...]]:
+    """The best combos of each span of blocks, best first, by `smoothed` or the Sharpe ratio of their daily returns.
 
     Only a combo that made money and has the trades is chosen, and of those that did the same only the one with the
     lowest number: there may be fewer than `count`, or none.
@@ -105,37 +105,36 @@ def pick(
         spans: First block and one past the last, for each choice.
         count: How many to choose.
         least_trades: Fewest closed trades of a row, on all days of its search: rows do not have them by block.
-        ranks: [spans, combos] what combos are ranked by, by number; see `neighbour_means`.
+        smoothed: [spans, combos] what combos are ranked by, by number; see `neighbour_means`.
     """
-    best: list[tuple[Pick, ...]] = [() for _ in spans]
+    best: list[tuple[RankedCombo, ...]] = [() for _ in spans]
     for rows in chunks:
         combos = rows["combo"].to_numpy()
         enough = rows["trades"].to_numpy() >= least_trades
         for place, (n, total, squares) in enumerate(_span_sums(rows, spans)):
             own = np.where(enough, sharpe(n, total, squares), np.nan)
-            rank = None if ranks is None else ranks[place, combos]
-            found = _top(combos, own, rank, total, squares, count * _KEPT_PER_CHUNK)
+            score = own if smoothed is None else smoothed[place, combos]
+            found = _top(combos, own, score, total, squares, count * _KEPT_PER_CHUNK)
             best[place] = _distinct((*best[place], *found), count)
     return best
 
 
-def _top(combos: Ints, own: Floats, rank: Floats | None, total: Floats, squares: Floats, count: int) -> list[Pick]:
-    score = own if rank is None else rank
+def _top(combos: Ints, own: Floats, score: Floats, total: Floats, squares: Floats, count: int) -> list[RankedCombo]:
     fit = np.flatnonzero((total > 0.0) & np.isfinite(own) & (own > 0.0))
     order = fit[np.lexsort((combos[fit], -score[fit]))][:count]
     return [
-        Pick(
+        RankedCombo(
             loss=-float(score[i]),
             combo=int(combos[i]),
             behaviour=(float(total[i]), float(squares[i])),
-            own_sharpe=None if rank is None else float(own[i]),
+            own_sharpe=None if score is own else float(own[i]),
         )
         for i in order
     ]
 
 
-def _distinct(picks: Iterable[Pick], count: int) -> tuple[Pick, ...]:
-    found: dict[tuple[float, float], Pick] = {}
-    for each in sorted(picks):
+def _distinct(combos: Iterable[RankedCombo], count: int) -> tuple[RankedCombo, ...]:
+    found: dict[tuple[float, float], RankedCombo] = {}
+    for each in sorted(combos):
         found.setdefault(each.behaviour, each)
     return tuple(list(found.values())[:count])

@@ -11,17 +11,17 @@ from kernels.market import FillModel, Floats, Ints, fill_model
 from kernels.params import Value
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.replay.run import encode_replay_inputs
+from mei_pipeline.replay.trades import trade_numbers
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import DAY_MS, Bars, Window, window
+from mei_pipeline.simulation.market import DAY_MS, Bars, Window, closed_at_end, window
 from mei_pipeline.simulation.run import ComboRecord, record_combo
 
 _FUNDING = REASONS.index("funding")
-_OPENS = (REASONS.index("entry"), REASONS.index("add"))
 
 
 @dataclass(frozen=True)
-class Ground:
+class MarketData:
     """What configs are judged on.
 
     Attributes:
@@ -36,27 +36,27 @@ class Ground:
 
 
 @dataclass(frozen=True)
-class Leg:
-    """What a config did on some days, beginning and ending flat; or several did, one after the other (`chain`).
+class Segment:
+    """What a config did on some days, beginning and ending flat; or several did, one after the other (`stitch`).
 
     Attributes:
         days_ms: [D] first millisecond of each day.
-        returns: [D] return of equity of each day, fractions; positions left at the end are closed at their marks, at
-            the cost of a fill, on the last day.
+        returns: [D] return of equity of each day, fractions; positions left at the end are closed by a fill at the
+            close of the last step.
         held: [D] whether a position was open at the close of any step of the day, or any fill was made.
-        curve: [T] equity at the close of each step over equity at the start; the last one after the closing.
-        trip_symbols: [N] symbol of each round trip, by number.
-        trip_profits: [N] its net profit over equity at the start of the leg; of its own leg in a chain.
-        trip_days_ms: [N] day of its end.
+        curve: [T] equity at the close of each step over equity at the start; the last one after that fill.
+        trade_symbols: [N] symbol of each round trip, by number.
+        trade_profits: [N] its net profit over equity at the start of the leg; of its own leg in a chain.
+        trade_days_ms: [N] day of its end.
     """
 
     days_ms: Ints
     returns: Floats
     held: NDArray[np.bool_]
     curve: Floats
-    trip_symbols: Ints
-    trip_profits: Floats
-    trip_days_ms: Ints
+    trade_symbols: Ints
+    trade_profits: Floats
+    trade_days_ms: Ints
 
     @property
     def return_frac(self) -> float:
@@ -66,22 +66,22 @@ class Leg:
     @property
     def max_drawdown_frac(self) -> float:
         """Deepest fall from a peak as a fraction of the peak."""
-        return deepest_fall_frac(self.curve)
+        return deepest_drawdown_frac(self.curve)
 
 
-def deepest_fall_frac(curve: Floats) -> float:
+def deepest_drawdown_frac(curve: Floats) -> float:
     """Deepest fall from a peak, as a fraction of the peak, of equity that starts at 1 and goes on along `curve` [T]."""
     whole = np.concatenate(([1.0], curve))
     return float((1.0 - whole / np.maximum.accumulate(whole)).max())
 
 
-def run_leg(
-    ground: Ground, resolved: ResolvedConfig, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
-) -> Leg:
+def run_segment(
+    data: MarketData, resolved: ResolvedConfig, days_ms: tuple[int, int], market: Mapping[str, Value] | None = None
+) -> Segment:
     """Run a config over the UTC days [from, to), from flat to flat.
 
     Args:
-        ground: Bars and columns; the config's symbols are those of the bars.
+        data: Bars and columns; the config's symbols are those of the bars.
         resolved: The config.
         days_ms: First day and one past the last.
         market: Market parameters that differ from the config's own.
@@ -90,112 +90,74 @@ def run_leg(
         ConfigError: The days do not lie in the bars.
         DataError: No symbol can be traded on them.
     """
-    cut = window(ground.bars, *days_ms, least_days=1)
-    inputs = encode_replay_inputs(ground.bars, cut, ground.features, resolved)
+    cut = closed_at_end(window(data.bars, *days_ms, least_days=1))
+    inputs = encode_replay_inputs(data.bars, cut, data.features, resolved)
     model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
-    record = record_combo(ground.settings, cut, model, inputs.features, inputs.combos)
-    return _leg(ground.bars, cut, model, record)
+    record = record_combo(data.settings, cut, model, inputs.features, inputs.combos)
+    return _segment_of(data.bars, cut, model, record)
 
 
-def flat_leg(days_ms: tuple[int, int]) -> Leg:
+def flat_segment(days_ms: tuple[int, int]) -> Segment:
     """Days on which nothing was traded."""
     days = np.arange(*days_ms, DAY_MS, dtype=np.int64)
     nothing = np.empty(0, dtype=np.int64)
-    return Leg(
+    return Segment(
         days_ms=days,
         returns=np.zeros(len(days)),
         held=np.zeros(len(days), dtype=bool),
         curve=np.ones(len(days)),
-        trip_symbols=nothing,
-        trip_profits=np.empty(0),
-        trip_days_ms=nothing,
+        trade_symbols=nothing,
+        trade_profits=np.empty(0),
+        trade_days_ms=nothing,
     )
 
 
-def chain(legs: Sequence[Leg]) -> Leg:
+def stitch(segments: Sequence[Segment]) -> Segment:
     """Join legs, oldest first: each begins with the equity that the one before ended with."""
     curves: list[Floats] = [np.empty(0)]
     level = 1.0
-    for leg in legs:
-        curves.append(level * leg.curve)
-        level *= float(leg.curve[-1])
+    for segment in segments:
+        curves.append(level * segment.curve)
+        level *= float(segment.curve[-1])
     joined = {
-        name: np.concatenate([getattr(leg, name) for leg in legs])
-        for name in ("days_ms", "returns", "held", "trip_symbols", "trip_profits", "trip_days_ms")
+        name: np.concatenate([getattr(segment, name) for segment in segments])
+        for name in ("days_ms", "returns", "held", "trade_symbols", "trade_profits", "trade_days_ms")
     }
-    return Leg(**joined, curve=np.concatenate(curves))
+    return Segment(**joined, curve=np.concatenate(curves))
 
 
-def _leg(bars: Bars, cut: Window, model: FillModel, record: ComboRecord) -> Leg:
-    """A recorded run as a leg: what is still held is closed at its marks."""
+def _segment_of(bars: Bars, cut: Window, model: FillModel, record: ComboRecord) -> Segment:
+    """A recorded run, flat at its end, as a leg."""
     close_ms = bars.steps.close_ms[cut.first : cut.last]
-    trips = _trips(record, cut, model)
-    equity = record.equity.copy()
-    equity[-1] -= trips.closing_usd
-    ends = equity[close_ms % DAY_MS == 0]
+    ends = record.equity[close_ms % DAY_MS == 0]
     before = np.concatenate(([model.initial_usd], ends))[:-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         returns = np.where(before > 0.0, ends / before - 1.0, 0.0)
     days = np.arange(cut.from_ms, cut.to_ms, DAY_MS, dtype=np.int64)
-    return Leg(
+    symbols, profits_usd, steps = _trades_of(record)
+    return Segment(
         days_ms=days,
         returns=returns,
         held=_held(record, cut, bars, len(days)),
-        curve=np.maximum(equity, 0.0) / model.initial_usd,
-        trip_symbols=trips.symbols,
-        trip_profits=trips.profits_usd / model.initial_usd,
-        trip_days_ms=(bars.steps.open_ms[trips.steps] // DAY_MS * DAY_MS).astype(np.int64),
+        curve=np.maximum(record.equity, 0.0) / model.initial_usd,
+        trade_symbols=symbols,
+        trade_profits=profits_usd / model.initial_usd,
+        trade_days_ms=(bars.steps.open_ms[steps] // DAY_MS * DAY_MS).astype(np.int64),
     )
 
 
-@dataclass(frozen=True)
-class _Trips:
-    """Round trips, those closed at the end included: symbol, profit, step of the last fill; and what closing cost."""
-
-    symbols: Ints
-    profits_usd: Floats
-    steps: Ints
-    closing_usd: float
-
-
-def _trips(record: ComboRecord, cut: Window, model: FillModel) -> _Trips:
+def _trades_of(record: ComboRecord) -> tuple[Ints, Floats, Ints]:
+    """Symbol, profit in USD and step of the last fill of each round trip, by that step and symbol."""
+    # The log ends flat, so every trade of it is closed.
     log = record.log
-    symbol, size, held = log["symbol"].astype(np.int64), log["size"], log["held"]
-    mark = cut.market.last_price[cut.last - 1]
-    found: list[tuple[int, float, int]] = []
-    closing = 0.0
-    for s in np.unique(symbol):
-        rows = np.flatnonzero(symbol == s)
-        after = held[rows]
-        closes = (after == 0.0) & (size[rows] != 0.0)
-        trip = np.concatenate(([0], np.cumsum(closes)[:-1]))
-        profits = np.bincount(trip, log["cash"][rows])
-        last = np.zeros(len(profits), dtype=np.int64)
-        np.maximum.at(last, trip, log["step"][rows].astype(np.int64))
-        if after[-1] != 0.0:
-            cost = abs(after[-1]) * mark[s] * (model.fee + model.exit_slip)
-            profits[-1] += after[-1] * (mark[s] - _entry(log[rows[trip == trip[-1]]])) - cost
-            last[-1] = cut.last - 1
-            closing += cost
-        found += zip([int(s)] * len(profits), profits.tolist(), last.tolist(), strict=True)
-    found.sort(key=lambda each: (each[2], each[0]))
-    return _Trips(
-        np.array([each[0] for each in found], dtype=np.int64),
-        np.array([each[1] for each in found], dtype=np.float64),
-        np.array([each[2] for each in found], dtype=np.int64),
-        closing,
-    )
-
-
-def _entry(rows: NDArray[np.record]) -> float:
-    """Average entry price of a position from the fills of its round trip, as the ledger has it."""
-    held = entry = 0.0
-    columns = (rows[name].tolist() for name in ("size", "price", "reason", "held"))
-    for size, price, reason, after in zip(*columns, strict=True):
-        if reason in _OPENS:
-            entry = (entry * held + price * size) / after
-        held = after
-    return entry
+    symbol = log["symbol"].astype(np.int64)
+    number = trade_numbers(symbol, log["size"], log["held"])
+    profits: Floats = np.bincount(number, log["cash"]).astype(np.float64)
+    last = np.zeros(len(profits), dtype=np.int64)
+    last[number] = np.arange(len(log))  # of equal places the last one stays
+    steps = log["step"][last].astype(np.int64)
+    order = np.lexsort((symbol[last], steps))
+    return symbol[last][order], profits[order], steps[order]
 
 
 def _held(record: ComboRecord, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:

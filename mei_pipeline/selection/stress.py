@@ -8,8 +8,8 @@ from kernels.market import fill_model
 from kernels.params import Value
 from mei_pipeline.config.models import Selection, Stress
 from mei_pipeline.params.grid import CodedValues
-from mei_pipeline.selection.segments import Ground, run_leg
-from mei_pipeline.selection.walk_forward import Slot, Walk, run_slot
+from mei_pipeline.selection.segments import MarketData, run_segment
+from mei_pipeline.selection.walk_forward import Rank, WalkForwardResult, run_rank
 from mei_pipeline.simulation.market import window
 from mei_pipeline.simulation.run import encode_combos, run_combos
 from mei_pipeline.sweep.metrics import sharpe
@@ -33,10 +33,12 @@ def worse_markets(plan: SweepPlan, policy: Stress) -> dict[str, dict[str, Value]
     return found
 
 
-def stressed(ground: Ground, plan: SweepPlan, walk: Walk, slot: Slot, policy: Stress) -> dict[str, float]:
+def stressed(
+    data: MarketData, plan: SweepPlan, walk: WalkForwardResult, rank: Rank, policy: Stress
+) -> dict[str, float]:
     """Net return in percent of a slot out of sample in each worse market, by the name of its gate."""
     return {
-        name: 100.0 * run_slot(ground, plan, walk, slot, market).return_frac
+        name: 100.0 * run_rank(data, plan, walk, rank, market).return_frac
         for name, market in worse_markets(plan, policy).items()
     }
 
@@ -56,32 +58,32 @@ def neighbours(plan: SweepPlan, number: int) -> list[dict[str, Value]]:
     return found
 
 
-def plateau(ground: Ground, plan: SweepPlan, slot: Slot) -> float | None:
+def plateau(data: MarketData, plan: SweepPlan, rank: Rank) -> float | None:
     """Share of the neighbours that keep at least half of the Sharpe ratio of a slot's final choice.
 
     Both over all days of the search. None without a neighbour.
     """
-    own, *others = combos = [plan.combo(slot.final.combo), *neighbours(plan, slot.final.combo)]
+    own, *others = combos = [plan.combo(rank.final.combo), *neighbours(plan, rank.final.combo)]
     if not others:
         return None
     values = {path: CodedValues(tuple(combo[path] for combo in combos), np.arange(len(combos))) for path in own}
     encoded = encode_combos(
-        plan.strategy, ground.features, values, len(combos), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
+        plan.strategy, data.features, values, len(combos), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
     )
-    cut = window(ground.bars, plan.from_ms, plan.to_ms)
-    outcome = run_combos(
-        ground.settings, cut, fill_model(plan.market, plan.initial_balance_usd), ground.features, encoded
-    )
+    cut = window(data.bars, plan.from_ms, plan.to_ms)
+    outcome = run_combos(data.settings, cut, fill_model(plan.market, plan.initial_balance_usd), data.features, encoded)
     ratios = sharpe(*outcome.days.sum(axis=0))
     return float((ratios[1:] >= 0.5 * ratios[0]).mean()) if ratios[0] > 0.0 else 0.0
 
 
-def crisis_drawdowns(ground: Ground, plan: SweepPlan, slot: Slot, policy: Selection, to_ms: int) -> Mapping[str, float]:
+def crisis_drawdowns(
+    data: MarketData, plan: SweepPlan, rank: Rank, policy: Selection, to_ms: int
+) -> Mapping[str, float]:
     """Deepest fall in percent of a slot's final choice in each crisis between the search's first day and `to_ms`."""
-    resolved = resolved_combo(plan, plan.combo(slot.final.combo))
+    resolved = resolved_combo(plan, plan.combo(rank.final.combo))
     found = {}
     for name, crisis in sorted(policy.crises.items()):
         if plan.from_ms <= crisis.from_ms and crisis.to_ms <= to_ms:
-            leg = run_leg(ground, resolved, (crisis.from_ms, crisis.to_ms))
-            found[name] = 100.0 * leg.max_drawdown_frac
+            segment = run_segment(data, resolved, (crisis.from_ms, crisis.to_ms))
+            found[name] = 100.0 * segment.max_drawdown_frac
     return found

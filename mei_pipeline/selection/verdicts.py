@@ -10,11 +10,18 @@ from kernels.market import Floats, Ints
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Gate, all_pass
-from mei_pipeline.selection.evaluation import Evidence, Measured, Search, basket_returns, known, measure
+from mei_pipeline.selection.evaluation import (
+    EvaluationInputs,
+    Measurements,
+    SearchStatistics,
+    buy_and_hold_returns,
+    measure,
+    number_or_none,
+)
 from mei_pipeline.selection.gates import judge
-from mei_pipeline.selection.segments import Leg
+from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.statistics.overfitting import Overfitting, pbo
-from mei_pipeline.selection.statistics.sharpe import TrackRecord, deflated_sharpe, track_record_of_sums
+from mei_pipeline.selection.statistics.sharpe import ReturnStatistics, deflated_sharpe, return_statistics_of_sums
 from mei_pipeline.selection.statistics.spa import spa
 from mei_pipeline.selection.statistics.trials import (
     align,
@@ -22,7 +29,7 @@ from mei_pipeline.selection.statistics.trials import (
     effective_trials_of_blocks,
     statistic_correlation,
 )
-from mei_pipeline.selection.walk_forward import Walk, slot_config
+from mei_pipeline.selection.walk_forward import WalkForwardResult, rank_config
 from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.plan import SweepPlan
 
@@ -35,7 +42,7 @@ _SUMS = ("day_count", "day_sum", "day_sum_sq")
 
 
 @dataclass(frozen=True)
-class Look:
+class TrialReturns:
     """Daily returns out of sample by which a config was judged, tonight or before.
 
     Attributes:
@@ -50,7 +57,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Luck:
+class SelectionBias:
     """How far luck explains what is best on the days of a search; reported, and decides nothing.
 
     Attributes:
@@ -74,14 +81,14 @@ class Judgement:
 
     Attributes:
         config_id: Its config.
-        slot: Its slot.
+        rank: Its slot.
         measured: What the gates look at.
         gates: Every gate.
     """
 
     config_id: str
-    slot: int
-    measured: Measured
+    rank: int
+    measured: Measurements
     gates: tuple[Gate, ...]
 
     @property
@@ -90,7 +97,7 @@ class Judgement:
         return all_pass(self.gates)
 
     @property
-    def fell_at(self) -> tuple[str, ...]:
+    def rejected_at(self) -> tuple[str, ...]:
         """Names of the gates that it failed."""
         return tuple(gate.name for gate in self.gates if gate.verdict == "fail")
 
@@ -107,7 +114,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedSearch:
     """What came of judging a night's slots.
 
     Attributes:
@@ -119,37 +126,39 @@ class Judged:
 
     sums: "Sums"
     overfitting: Overfitting
-    search: Search
+    search: SearchStatistics
     judgements: tuple[Judgement, ...]
 
 
-def judge_chains(
-    evidence: Evidence,
-    chains: Sequence[Leg],
+def judge_ranks(
+    inputs: EvaluationInputs,
+    stitched_by_rank: Sequence[Segment],
     rows: Iterable[pl.DataFrame],
-    looks: Sequence[Look],
+    trials: Sequence[TrialReturns],
     progress: Progress = silent,
-) -> Judged:
+) -> JudgedSearch:
     """Measure and judge every slot of a walk-forward, of which there is at least one.
 
     Args:
-        evidence: What slots are measured on.
-        chains: What each of its slots earned out of sample.
+        inputs: What slots are measured on.
+        stitched_by_rank: What each of its slots earned out of sample.
         rows: The rows of the search.
-        looks: At any days, oldest first, tonight's last; see `own_looks`.
+        trials: At any days, oldest first, tonight's last; see `own_trials`.
         progress: Told of each slot.
     """
-    plan = evidence.plan
+    plan = inputs.plan
     sums = trial_sums(plan, rows)
     overfitting = pbo(*sums, seed=_SEED)
-    search = search_of(overfitting, chains, looks, basket_returns(evidence.ground.bars, chains[0].days_ms))
+    search = search_statistics(
+        overfitting, stitched_by_rank, trials, buy_and_hold_returns(inputs.data.bars, stitched_by_rank[0].days_ms)
+    )
     found: list[Judgement] = []
-    for slot, chain in zip(evidence.walk.slots, chains, strict=True):
-        measured = measure(evidence, slot, chain, search)
-        gates = judge(measured, evidence.policy.gates)
-        found.append(Judgement(config_id(slot_config(plan, slot)), slot.number, measured, gates))
-        progress(len(found), len(chains), "finalists judged")
-    return Judged(sums, overfitting, search, tuple(found))
+    for rank, stitched in zip(inputs.walk.ranks, stitched_by_rank, strict=True):
+        measured = measure(inputs, rank, stitched, search)
+        gates = judge(measured, inputs.policy.gates)
+        found.append(Judgement(config_id(rank_config(plan, rank)), rank.number, measured, gates))
+        progress(len(found), len(stitched_by_rank), "finalists judged")
+    return JudgedSearch(sums, overfitting, search, tuple(found))
 
 
 Sums = tuple[Floats, Floats, Floats]
@@ -170,7 +179,7 @@ def trial_sums(plan: SweepPlan, chunks: Iterable[pl.DataFrame]) -> Sums:
     return n, total, squares
 
 
-def luck_of(sums: Sums, combos: int) -> Luck | None:
+def estimate_selection_bias(sums: Sums, combos: int) -> SelectionBias | None:
     """How far luck explains the best trial of a search; None where none varies, or none between blocks.
 
     Args:
@@ -178,12 +187,12 @@ def luck_of(sums: Sums, combos: int) -> Luck | None:
         combos: How many trials there really were.
     """
     n, total, squares = (part.sum(axis=0) for part in sums)
-    record = track_record_of_sums(n, total, squares)
+    record = return_statistics_of_sums(n, total, squares)
     varied = np.isfinite(record.sharpe)
     if not varied.any():
         return None
     best = int(np.nanargmax(record.sharpe))
-    own = TrackRecord(n[best], record.sharpe[best], record.skewness, record.kurtosis)
+    own = ReturnStatistics(n[best], record.sharpe[best], record.skewness, record.kurtosis)
     variance = float(np.var(record.sharpe[varied]))
     step = -(-n.size // _CORRELATED)
     effective = effective_trials_of_blocks(sums[1][:, ::step], sums[2][:, ::step], seed=_SEED)
@@ -191,7 +200,7 @@ def luck_of(sums: Sums, combos: int) -> Luck | None:
         return None
     numbers = np.unique(np.geomspace(1.0, max(combos, 2), 25))
     curve = zip(numbers.tolist(), deflated_sharpe(own, numbers, variance).tolist(), strict=True)
-    return Luck(
+    return SelectionBias(
         best_sharpe=float(own.annual),
         trials=combos,
         effective_trials=effective,
@@ -200,37 +209,39 @@ def luck_of(sums: Sums, combos: int) -> Luck | None:
     )
 
 
-def own_looks(plan: SweepPlan, walk: Walk, chains: Sequence[Leg]) -> list[Look]:
+def own_trials(plan: SweepPlan, walk: WalkForwardResult, stitched_by_rank: Sequence[Segment]) -> list[TrialReturns]:
     """What a night itself looks at: the chain of each slot, in the name of the config that the slot stands for."""
     return [
-        Look(config_id(slot_config(plan, slot)), chain.days_ms, chain.returns)
-        for slot, chain in zip(walk.slots, chains, strict=True)
+        TrialReturns(config_id(rank_config(plan, rank)), stitched.days_ms, stitched.returns)
+        for rank, stitched in zip(walk.ranks, stitched_by_rank, strict=True)
     ]
 
 
-def search_of(overfitting: Overfitting, chains: Sequence[Leg], looks: Sequence[Look], basket: Floats) -> Search:
+def search_statistics(
+    overfitting: Overfitting, stitched_by_rank: Sequence[Segment], trials: Sequence[TrialReturns], buy_and_hold: Floats
+) -> SearchStatistics:
     """What the gates of all slots have in common.
 
     A config that was judged on several nights is one trial, with the days and returns by which it was judged last.
 
     Args:
         overfitting: Of the search.
-        chains: Of tonight's slots.
-        looks: At any days, oldest first, tonight's last; those that share no day with the chains do not count.
-        basket: [D] returns of the basket on the days of the chains.
+        stitched_by_rank: Of tonight's slots.
+        trials: At any days, oldest first, tonight's last; those that share no day with the chains do not count.
+        buy_and_hold: [D] returns of the basket on the days of the chains.
     """
-    days = chains[0].days_ms
-    latest = {look.config_id: look for look in looks}
-    touching = [look for look in latest.values() if np.isin(look.days_ms, days).any()]
-    series = align([look.days_ms // DAY_MS for look in touching], [look.returns for look in touching])
-    effective = known(effective_trials(statistic_correlation(series), seed=_SEED)) or 0.0
-    returns = np.column_stack([chain.returns for chain in chains])
-    scale = float(returns.std(axis=0).max()) / float(basket.std()) if basket.std() > 0.0 else 0.0
-    return Search(
-        overfitting_probability=known(overfitting.pbo),
-        loss_probability=known(overfitting.loss_probability),
-        looks=len(touching),
-        effective_looks=effective,
-        nothing_p=known(spa(returns, seed=_SEED).p_consistent),
-        basket_p=known(spa(returns, basket * scale, seed=_SEED).p_consistent),
+    days = stitched_by_rank[0].days_ms
+    latest = {trial.config_id: trial for trial in trials}
+    touching = [trial for trial in latest.values() if np.isin(trial.days_ms, days).any()]
+    series = align([trial.days_ms // DAY_MS for trial in touching], [trial.returns for trial in touching])
+    effective = number_or_none(effective_trials(statistic_correlation(series), seed=_SEED)) or 0.0
+    returns = np.column_stack([stitched.returns for stitched in stitched_by_rank])
+    scale = float(returns.std(axis=0).max()) / float(buy_and_hold.std()) if buy_and_hold.std() > 0.0 else 0.0
+    return SearchStatistics(
+        overfitting_probability=number_or_none(overfitting.pbo),
+        loss_probability=number_or_none(overfitting.loss_probability),
+        trials=len(touching),
+        effective_trials=effective,
+        spa_cash_p=number_or_none(spa(returns, seed=_SEED).p_consistent),
+        spa_buy_and_hold_p=number_or_none(spa(returns, buy_and_hold * scale, seed=_SEED).p_consistent),
     )

@@ -17,45 +17,45 @@ from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
-from mei_pipeline.selection.ranking import Pick, neighbour_means, pick
-from mei_pipeline.selection.segments import Ground, Leg, chain, flat_leg, on_symbols, run_leg
+from mei_pipeline.selection.ranking import RankedCombo, neighbour_means, rank_combos
+from mei_pipeline.selection.segments import MarketData, Segment, flat_segment, on_symbols, run_segment, stitch
 from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
 
 @dataclass(frozen=True)
-class Slot:
+class Rank:
     """The n-th best choice of every fold, and of all days of the search.
 
     Attributes:
         number: n, from 0.
         final: What it chooses on all days that the policy lets it choose on now.
-        picks: What it chose in each fold; None where nothing had made money.
+        selected: What it chose in each fold; None where nothing had made money.
     """
 
     number: int
-    final: Pick
-    picks: tuple[Pick | None, ...]
+    final: RankedCombo
+    selected: tuple[RankedCombo | None, ...]
 
 
 @dataclass(frozen=True)
-class Walk:
+class WalkForwardResult:
     """The choices of a walk-forward.
 
     Attributes:
         folds: The folds, oldest first.
-        slots: The slots, best first; those without a final choice are left out.
+        ranks: The slots, best first; those without a final choice are left out.
     """
 
     folds: tuple[Fold, ...]
-    slots: tuple[Slot, ...]
+    ranks: tuple[Rank, ...]
 
 
 RowsOf = Callable[[SweepPlan], Iterable[pl.DataFrame]]
-"""Gives the rows of a search, chunk after chunk, each with at least `picks.COLUMNS`; runs it where that is not done."""
+"""Gives the rows of a search, chunk after chunk, each with at least `selected.COLUMNS`; runs it where that is not done."""
 
 
-def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int, round_trips: int = 0) -> Walk:
+def select_combos(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int, trades: int = 0) -> WalkForwardResult:
     """Choose `count` combos in every fold of a search, and on all of its days.
 
     Combos of a grid are ranked by the mean Sharpe ratio of the combos around them. Those of a sample and of `tpe` have
@@ -69,7 +69,7 @@ def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int, round
         rows: The rows of it, and of the search of any fold.
         policy: How the days are cut.
         count: How many slots.
-        round_trips: Fewest closed round trips that a chain of all folds may have. A combo whose rate of trades does not
+        trades: Fewest closed round trips that a chain of all folds may have. A combo whose rate of trades does not
             reach it is not chosen: it could not pass the gate.
 
     Raises:
@@ -79,28 +79,28 @@ def choose(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int, round
     spans = [*(fold.train for fold in folds), train_before(BLOCKS, policy)]
     if plan.search.method == "tpe":
         chosen = [
-            pick(rows(search), [(0, BLOCKS)], count, least_trades(search, folds, round_trips))[0]
+            rank_combos(rows(search), [(0, BLOCKS)], count, least_trades(search, folds, trades))[0]
             for search in own_searches(plan, spans)
         ]
     else:
-        ranks = neighbour_means(rows(plan), spans, plan.grid) if plan.search.method == "grid" else None
-        chosen = pick(rows(plan), spans, count, least_trades(plan, folds, round_trips), ranks)
+        smoothed = neighbour_means(rows(plan), spans, plan.grid) if plan.search.method == "grid" else None
+        chosen = rank_combos(rows(plan), spans, count, least_trades(plan, folds, trades), smoothed)
     *by_fold, finals = chosen
-    slots = [
-        Slot(number, final, tuple(picks[number] if number < len(picks) else None for picks in by_fold))
+    ranks = [
+        Rank(number, final, tuple(selected[number] if number < len(selected) else None for selected in by_fold))
         for number, final in enumerate(finals)
     ]
-    return Walk(folds, tuple(slots))
+    return WalkForwardResult(folds, tuple(ranks))
 
 
-def least_trades(search: SweepPlan, folds: Sequence[Fold], round_trips: int) -> float:
-    """Closed trades on the days of a search at the rate that makes `round_trips` on the days of all folds."""
-    return round_trips * (search.to_ms - search.from_ms) / DAY_MS / judged_days(folds)
+def least_trades(search: SweepPlan, folds: Sequence[Fold], trades: int) -> float:
+    """Closed trades on the days of a search at the rate that makes `trades` on the days of all folds."""
+    return trades * (search.to_ms - search.from_ms) / DAY_MS / test_days(folds)
 
 
-def slot_config(plan: SweepPlan, slot: Slot) -> ResolvedConfig:
+def rank_config(plan: SweepPlan, rank: Rank) -> ResolvedConfig:
     """The config that a slot stands for."""
-    return resolved_combo(plan, plan.combo(slot.final.combo))
+    return resolved_combo(plan, plan.combo(rank.final.combo))
 
 
 def own_searches(plan: SweepPlan, spans: Sequence[tuple[int, int]]) -> tuple[SweepPlan, ...]:
@@ -124,41 +124,43 @@ def check_folds(plan: SweepPlan, policy: WalkForward) -> None:
         )
 
 
-def run_slot(
-    ground: Ground,
+def run_rank(
+    data: MarketData,
     plan: SweepPlan,
-    walk: Walk,
-    slot: Slot,
+    walk: WalkForwardResult,
+    rank: Rank,
     market: Mapping[str, Value] | None = None,
     progress: Callable[[], None] | None = None,
-) -> Leg:
+) -> Segment:
     """Run a slot's choice of every fold on the fold's days, and join them.
 
     Args:
-        ground: What it is run on; the bars may be those of other symbols than the search's.
+        data: What it is run on; the bars may be those of other symbols than the search's.
         plan: The search.
         walk: The folds.
-        slot: The slot.
+        rank: The slot.
         market: Market parameters that differ from the search's.
         progress: Called after each fold.
     """
-    legs: list[Leg] = []
-    for fold, chosen in zip(walk.folds, slot.picks, strict=True):
+    segments: list[Segment] = []
+    for fold, chosen in zip(walk.folds, rank.selected, strict=True):
         if chosen is None:
-            legs.append(flat_leg(fold.test_ms))
+            segments.append(flat_segment(fold.test_ms))
         else:
             resolved = resolved_combo(plan, plan.combo(chosen.combo))
-            if ground.bars.symbols != plan.symbols:
-                resolved = on_symbols(resolved, ground.bars.symbols)
-            legs.append(run_leg(ground, resolved, fold.test_ms, market))
+            if data.bars.symbols != plan.symbols:
+                resolved = on_symbols(resolved, data.bars.symbols)
+            segments.append(run_segment(data, resolved, fold.test_ms, market))
         if progress:
             progress()
-    return chain(legs)
+    return stitch(segments)
 
 
-def run_slots(ground: Ground, plan: SweepPlan, walk: Walk, progress: Progress = silent) -> tuple[Leg, ...]:
+def run_ranks(
+    data: MarketData, plan: SweepPlan, walk: WalkForwardResult, progress: Progress = silent
+) -> tuple[Segment, ...]:
     """The chain of every slot."""
-    total = len(walk.slots) * len(walk.folds)
+    total = len(walk.ranks) * len(walk.folds)
     done = 0
 
     def step() -> None:
@@ -166,9 +168,9 @@ def run_slots(ground: Ground, plan: SweepPlan, walk: Walk, progress: Progress = 
         done += 1
         progress(done, total, "legs out of sample")
 
-    return tuple(run_slot(ground, plan, walk, slot, progress=step) for slot in walk.slots)
+    return tuple(run_rank(data, plan, walk, rank, progress=step) for rank in walk.ranks)
 
 
-def judged_days(folds: Sequence[Fold]) -> int:
+def test_days(folds: Sequence[Fold]) -> int:
     """Days that all folds together are judged on."""
     return sum(fold.days for fold in folds)

@@ -491,6 +491,19 @@ def window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -> Wi
     return Window(from_ms, to_ms, first, last, market)
 
 
+def closed_at_end(cut: Window) -> Window:
+    """Return the window with every position closed at its end.
+
+    Every symbol that is still listed then is delisted at the last step, so the ledger itself books the close: at the
+    last known close, with exit slippage, and with the fee of the slipped notional.
+    """
+    final = cut.last - 1
+    listed = (cut.market.last < 0) | (cut.market.last > final)
+    ends = cut.market.ends.copy()
+    ends[final] = 1
+    return replace(cut, market=cut.market._replace(last=np.where(listed, final, cut.market.last), ends=ends))
+
+
 def context_only(bars: Bars, symbol: str) -> Bars:
     """The same bars, with `symbol` to be looked at and never traded: no step of it counts as one that has a bar."""
     column = bars.symbols.index(symbol)

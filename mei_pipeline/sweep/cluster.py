@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Retryable
 from mei_pipeline.settings import Settings
 from mei_pipeline.storage import Store
@@ -36,7 +36,7 @@ _SEEN_S = 90.0  # longer than a network file system caches that a file is absent
 _TRIES = 5  # retries of a task whose worker or node died
 
 
-def make_runner(compute: Engine, combo_runner: ComboRunner, store: Store) -> "LocalRunner | RayRunner":
+def make_runner(compute: Compute, combo_runner: ComboRunner, store: Store) -> "LocalRunner | RayRunner":
     """Return the runner that section `compute` of pipeline.yaml configures.
 
     Args:
@@ -45,7 +45,7 @@ def make_runner(compute: Engine, combo_runner: ComboRunner, store: Store) -> "Lo
             `compute.cpus_per_task` threads.
         store: Store of the files of this sweep.
     """
-    if compute.run == "local":
+    if compute.backend == "local":
         return LocalRunner(combo_runner, store.folder)
     inputs = SweepInputs(combo_runner.plan, combo_runner.window, combo_runner.features)
     return RayRunner(compute, combo_runner.settings, inputs, store)
@@ -55,7 +55,7 @@ def make_runner(compute: Engine, combo_runner: ComboRunner, store: Store) -> "Lo
 class RayRunner:
     """Runs launches as tasks of a Ray cluster; see `launches.Runner`."""
 
-    config: Engine
+    config: Compute
     settings: Settings
     inputs: SweepInputs
     store: Store
@@ -200,7 +200,7 @@ def _check_address(address: str) -> None:
         ) from None
 
 
-def task_counts(nodes: list[Mapping[str, Any]], config: Engine) -> dict[str, int]:
+def task_counts(nodes: list[Mapping[str, Any]], config: Compute) -> dict[str, int]:
     """Return the number of tasks that each node can run at a time, without nodes that can run none."""
     counts: dict[str, int] = {}
     resources: list[str] = []

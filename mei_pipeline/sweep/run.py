@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import DeviceName, choose
@@ -79,7 +79,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
     *,
     threads: int = 0,
     device: DeviceName = "auto",
-    compute: Engine | None = None,
+    compute: Compute | None = None,
     launch: int = 0,
     progress: Progress = silent,
 ) -> SweepReport:
@@ -119,7 +119,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
             store.push(name)
         resumed = done = plan.combos - sum(len(plan.chunk(index)) for index in remaining)
         combo_runner = ComboRunner(settings, plan, window, features, choice, threads, launch)
-        with make_runner(compute or Engine(), combo_runner, store) as runner:
+        with make_runner(compute or Compute(), combo_runner, store) as runner:
             if remaining:
                 runner.prepare()
             progress(done, plan.combos, "combos")

@@ -38,10 +38,10 @@ METADATA = {
     "candles combos_planned notes",
     "features": f"sample_plot {TABLE} columns windows bytes",
     "sweep_results": f"distribution axes heat_map pareto_plot {TABLE} sweep_id plan combos "
-    "combos_per_s bar_steps_per_s device lost_money_pct without_trades pareto_front top_20",
-    "walk_forward": f"equity_out_of_sample fold_plan {ARTEFACT} dagster/row_count folds slots",
-    "candidates": f"equity {TABLE} candidates fell_before finalists",
-    "gate_results": f"overfitting luck {TABLE} gates passed looks effective_looks",
+    "combos_per_s bar_steps_per_s engine lost_money_pct without_trades pareto_front top_20",
+    "walk_forward": f"equity_out_of_sample fold_plan {ARTEFACT} dagster/row_count folds ranks",
+    "candidates": f"equity {TABLE} candidates rejected_before candidate_count",
+    "gate_results": f"overfitting selection_bias {TABLE} gates passed trials effective_trials",
     "role_assignments": TABLE,
     "deployments": f"{TABLE} diff judged proposed outcome",
     "promoted": f"{TABLE} moved transition_ids lanes files_written",
@@ -225,7 +225,7 @@ def test_a_night_whose_finalists_all_fall_is_green(world: World) -> None:
     write_config(world.settings.config, min_sharpe=20.0)
     again = run_night(world.settings, PROFILE, AS_OF)
     assert again.deployed == ()
-    assert {finalist.passed for finalist in again.finalists} == {False}
+    assert {candidate.passed for candidate in again.candidates} == {False}
     with graph(world) as (_, instance):
         run = instance.get_run_by_id(again.run_id)
         assert run is not None
@@ -370,7 +370,7 @@ def test_paths_that_are_told_exist(world: World) -> None:
         "night_plan": "plan.json",
         "features": "columns.npy",
         "sweep_results": sweep_folder(world.settings.sweeps, read_plan(world.settings).sweep).name,
-        "walk_forward": "walk.json",
+        "walk_forward": "walk_forward.json",
         "candidates": "candidates.json",
         "gate_results": "gates.json",
         "role_assignments": "roles.json",

@@ -16,7 +16,7 @@ from assets.sensors import hand_over, hand_over_run, lane_acks, run_failed
 from mei_pipeline.errors import DataError
 from mei_pipeline.files import write_json
 from mei_pipeline.night_plan import read_plan
-from mei_pipeline.promotion.promote import Wish, promote
+from mei_pipeline.promotion.promote import PromotionRequest, promote
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import drift, pointer_path
 from mei_pipeline.registry.records import Lane, Occasion
@@ -150,7 +150,7 @@ def test_a_rollback_is_a_hand_over_of_its_own(world: World) -> None:
         for step, config_id in enumerate((None, other.config_id, first.config_id)):
             if config_id:
                 occasion = Occasion(AS_OF_MS + step, "a person", "looked at it", "command")
-                promote(registry, world.settings.lanes, Wish(LANE, config_id, step, occasion), policy_id)
+                promote(registry, world.settings.lanes, PromotionRequest(LANE, config_id, step, occasion), policy_id)
             pointer_path(world.settings.lanes, "paper1").unlink()
             requests = look(hand_over, instance).run_requests or []
             keys += [request.run_key for request in requests]

@@ -105,7 +105,7 @@ def test_a_cell_has_the_digits_of_its_kind(name: str, value: object, shown: str)
     ("name", "value", "kept"),
     [
         ("lost_money_pct", 12.3456789, 12.35),
-        ("effective_looks", 3.14159265, 3.142),
+        ("effective_trials", 3.14159265, 3.142),
         ("combos_per_s", 1234.56789, 1234.6),
         ("combos_per_s", None, None),
         ("ratio", 0.123456789, 0.1235),

@@ -107,7 +107,7 @@ def test_a_universe_too_small_for_the_gates_is_named_before_a_search(lake):
     assert lake.is_dir()
     found = finding_of("universe")
     assert found["level"] == "warn"
-    assert "other_symbols: 3 holds out none of 1, it needs at least 6" in found["found"]
+    assert "holdout_symbols: 3 holds out none of 1, it needs at least 6" in found["found"]
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 10)], ids=["gone", "cut"])

@@ -50,7 +50,9 @@ def test_one_object_for_machines(filled: Settings, capfd: pytest.CaptureFixture[
 def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = CandidateLine(7, "c" * 64, YES, 1.5, 1.25, 12.5, 3.5, 40, None, (), (), "every gate passed")
     fallen = CandidateLine(8, "d" * 64, NO, 1.0, -0.25, -2.5, 9.5, 4, -1.0, ("min_sharpe",), (), "-0.25 is below 1")
-    unknown = CandidateLine(9, "e" * 64, NO, 2.0, 1.0, 2.5, 1.5, 70, 1.0, (), ("min_other_symbols_sharpe",), "nothing")
+    unknown = CandidateLine(
+        9, "e" * 64, NO, 2.0, 1.0, 2.5, 1.5, 70, 1.0, (), ("min_holdout_symbols_sharpe",), "nothing"
+    )
     lanes = (LaneLine("paper1", "c" * 64, YES, "the best that passed"), LaneLine("paper2", "", NO, "none is left"))
     summary = NightSummary(
         night="9" * 64,
@@ -62,8 +64,8 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         symbols=("AAA", "BBB"),
         dropped={"CCC": "a gap"},
         combos=12,
-        fell={"with too few trades": 5},
-        finalists=(chosen, fallen, unknown),
+        rejected={"with too few trades": 5},
+        candidates=(chosen, fallen, unknown),
         lanes=lanes,
         pruned=Pruned(("a", "b"), ("c",), 2_500_000),
         seconds=1.25,
@@ -88,7 +90,7 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         assert piece in said
     assert "no evidence for" in said
     assert said.count("fell at") == 1
-    show(replace(summary, ingested=IngestSummary(), finalists=(), lanes=lanes[1:]))
+    show(replace(summary, ingested=IngestSummary(), candidates=(), lanes=lanes[1:]))
     said = capsys.readouterr().out
     assert "ingested    nothing: pipeline.yaml has no sources" in said
     assert "Finalists" not in said

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
@@ -45,7 +45,7 @@ class Search:
     window: Window
     features: FeatureSet
 
-    def run(self, settings: Settings, device: Engine | None = None, progress: Progress = silent) -> SweepReport:
+    def run(self, settings: Settings, device: Compute | None = None, progress: Progress = silent) -> SweepReport:
         return run_sweep(settings, self.plan, self.window, self.features, compute=device, progress=progress)
 
 
@@ -130,4 +130,4 @@ def driver(address: str, cache: Path, home: Path, shared: Path, search: str) -> 
 if __name__ == "__main__":
     here = read_settings()
     chosen = {"make_search": make_search, "make_long_search": make_long_search}[sys.argv[2]](here)
-    sys.stdout.write(chosen.run(here, Engine(run="ray", address=sys.argv[1]), told).device)
+    sys.stdout.write(chosen.run(here, Compute(backend="ray", address=sys.argv[1]), told).device)

@@ -12,7 +12,7 @@ from cluster_kit import Nodes, Search, driver, make_long_search, make_search
 from market_kit import write_config
 
 from mei_pipeline.cli import main
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.errors import Busy, ConfigError, Retryable
 from mei_pipeline.settings import Settings
 from mei_pipeline.storage import open_bucket
@@ -27,8 +27,8 @@ pytestmark = [
 
 
 @pytest.fixture
-def ray_engine(cluster: Nodes) -> Engine:
-    return Engine(run="ray", address=cluster.address)
+def ray_compute(cluster: Nodes) -> Compute:
+    return Compute(backend="ray", address=cluster.address)
 
 
 @pytest.fixture
@@ -42,11 +42,11 @@ def chunks_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_results_on_a_shared_path_are_those_of_this_machine_byte_for_byte(
-    mei_settings: Settings, shared: Settings, ray_engine: Engine
+    mei_settings: Settings, shared: Settings, ray_compute: Compute
 ) -> None:
     search = make_search(mei_settings)
     here = search.run(mei_settings)
-    there = search.run(shared, ray_engine)
+    there = search.run(shared, ray_compute)
     assert there.device == "ray: 2 nodes, 2 tasks at a time, on cpu"
     assert (there.combos, there.resumed) == (120, 0)
     assert there.folder != here.folder
@@ -68,12 +68,12 @@ def test_a_driver_outside_the_cluster_gets_the_same(
 
 @pytest.mark.usefixtures("credentials")
 def test_results_in_a_bucket_are_those_of_this_machine_and_another_machine_finds_them(
-    mei_settings: Settings, tmp_path: Path, ray_engine: Engine, bucket: str
+    mei_settings: Settings, tmp_path: Path, ray_compute: Compute, bucket: str
 ) -> None:
     search = make_search(mei_settings)
     here = search.run(mei_settings)
     url = bucket.format("mei/sweeps")
-    there = search.run(mei_settings.model_copy(update={"home": tmp_path / "driver", "sweeps_at": url}), ray_engine)
+    there = search.run(mei_settings.model_copy(update={"home": tmp_path / "driver", "sweeps_at": url}), ray_compute)
     assert chunks_of(there.folder) == chunks_of(here.folder)
     kept = open_bucket(url).below(there.folder.name)
     assert kept.names(CHUNKS) == {f"{CHUNKS}/{name}" for name in chunks_of(here.folder)}
@@ -94,7 +94,7 @@ def test_this_machine_alone_can_keep_its_results_in_a_bucket(mei_settings: Setti
 
 
 def test_chunks_of_a_killed_node_are_done_by_the_others(
-    mei_settings: Settings, shared: Settings, cluster: Nodes, ray_engine: Engine
+    mei_settings: Settings, shared: Settings, cluster: Nodes, ray_compute: Compute
 ) -> None:
     search = make_long_search(mei_settings)
     doomed = [cluster.add()]
@@ -103,7 +103,7 @@ def test_chunks_of_a_killed_node_are_done_by_the_others(
         if done and doomed:  # each node has a chunk at work, and one waiting
             cluster.kill(doomed.pop())
 
-    there = search.run(shared, ray_engine, kill_one)
+    there = search.run(shared, ray_compute, kill_one)
     assert there.device.startswith("ray: 3 nodes, 3 tasks at a time")
     assert doomed == []
     assert chunks_of(there.folder) == chunks_of(search.run(mei_settings).folder)
@@ -121,31 +121,31 @@ def half_done(cluster: Nodes, cache: Path, tmp_path: Path) -> Iterator[subproces
 
 
 def test_a_sweep_whose_driver_is_killed_resumes_and_ends_identical(
-    mei_settings: Settings, shared: Settings, ray_engine: Engine, half_done: subprocess.Popen[str], tmp_path: Path
+    mei_settings: Settings, shared: Settings, ray_compute: Compute, half_done: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     search = make_long_search(mei_settings)
     half_done.send_signal(signal.SIGSTOP)
     elsewhere = shared.model_copy(update={"sweeps_at": str(tmp_path / "elsewhere")})
     with pytest.raises(Busy, match="is running on this cluster, from another process or machine"):
-        search.run(elsewhere, ray_engine)
+        search.run(elsewhere, ray_compute)
     with pytest.raises(Busy, match=rf"lock: sweep {search.plan.id[:16]} is running, process {half_done.pid}"):
-        search.run(shared, ray_engine)
+        search.run(shared, ray_compute)
     half_done.kill()
     half_done.wait()
-    report = search.run(shared, ray_engine)
+    report = search.run(shared, ray_compute)
     assert 0 < report.resumed < report.combos
     assert chunks_of(report.folder) == chunks_of(search.run(mei_settings).folder)
 
 
-def test_a_worker_with_other_kernels_is_named(mei_settings: Settings, shared: Settings, ray_engine: Engine) -> None:
+def test_a_worker_with_other_kernels_is_named(mei_settings: Settings, shared: Settings, ray_compute: Compute) -> None:
     search = make_search(mei_settings)
     foreign = Search(dataclasses.replace(search.plan, kernels="0" * 64), search.window, search.features)
     with pytest.raises(ConfigError, match=r"worker \S+ has other kernels; install the same version of MEI"):
-        foreign.run(shared, ray_engine)
+        foreign.run(shared, ray_compute)
 
 
-def test_a_cluster_without_gpus_is_refused(mei_settings: Settings, shared: Settings, ray_engine: Engine) -> None:
-    device = ray_engine.model_copy(update={"gpus_per_task": 1.0})
+def test_a_cluster_without_gpus_is_refused(mei_settings: Settings, shared: Settings, ray_compute: Compute) -> None:
+    device = ray_compute.model_copy(update={"gpus_per_task": 1.0})
     with pytest.raises(ConfigError, match=r"no node has 1 CPU and 1 GPU.*the cluster has \S+: 1 CPU, 0 GPU"):
         make_search(mei_settings).run(shared, device)
 
@@ -153,7 +153,7 @@ def test_a_cluster_without_gpus_is_refused(mei_settings: Settings, shared: Setti
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "no.such.host.invalid:6379"])
 def test_an_address_where_nothing_listens_is_named_at_once(mei_settings: Settings, address: str) -> None:
     with pytest.raises(Retryable, match=f"no Ray cluster at {address}: .*start it with `ray start --head`"):
-        make_search(mei_settings).run(mei_settings, Engine(run="ray", address=address))
+        make_search(mei_settings).run(mei_settings, Compute(backend="ray", address=address))
 
 
 @pytest.mark.usefixtures("credentials")
@@ -187,7 +187,7 @@ def test_an_s3_server_that_is_down_is_an_error_before_work_starts(mei_settings: 
 
 def test_the_command_runs_on_the_cluster_as_pipeline_yaml_says(
     mei_settings: Settings,
-    ray_engine: Engine,
+    ray_compute: Compute,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
@@ -195,7 +195,7 @@ def test_the_command_runs_on_the_cluster_as_pipeline_yaml_says(
     make_search(mei_settings)
     write_config(tmp_path / "config")
     with (tmp_path / "config" / "pipeline.yaml").open("a") as file:
-        file.write(f"engine: {{run: ray, address: '{ray_engine.address}'}}\n")
+        file.write(f"compute: {{backend: ray, address: '{ray_compute.address}'}}\n")
     monkeypatch.setenv("MEI_CONFIG", str(tmp_path / "config"))
     monkeypatch.setenv("MEI_SWEEPS", str(tmp_path / "shared"))
     assert main.run(["sweep", "smoke", "--json"]) == 0

@@ -6,9 +6,9 @@ from config_kit import CATALOG
 
 from kernels.params import Parameter
 from mei_pipeline.config.axes import grid_of, numbered_axes
+from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.load import read_sweep
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.config.reader import parse_document
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.table import Catalog, make_table
 

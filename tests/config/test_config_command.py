@@ -64,7 +64,7 @@ def test_check_for_machines(mei):
 
 @pytest.mark.parametrize(
     ("universe", "words"),
-    [("[BTC, ETH, SOL]", "other_symbols: 3 holds out none of 3"), ("all", "of fewer than 6 symbols nothing can be")],
+    [("[BTC, ETH, SOL]", "holdout_symbols: 3 holds out none of 3"), ("all", "of fewer than 6 symbols nothing can be")],
 )
 def test_check_says_which_gates_a_small_universe_cannot_pass(mei, tmp_path, universe, words):
     path = tmp_path / "config" / "pipeline.yaml"
@@ -80,11 +80,11 @@ def test_check_says_which_gates_a_small_universe_cannot_pass(mei, tmp_path, univ
 
 
 def test_check_of_a_bad_folder_reports_all_and_exits_with_2(mei, tmp_path):
-    (tmp_path / "config" / "policy.yaml").write_text(policy_text(finalists=0))
+    (tmp_path / "config" / "policy.yaml").write_text(policy_text(candidates=0))
     (tmp_path / "config" / "lanes" / "paper1.yaml").write_text("mode: paper")
     code, out, err = mei("check")
     assert (code, out) == (2, "")
-    for words in ("policy.yaml:2:3: selection.finalists: 0 is not allowed", "venue: missing", "role: missing"):
+    for words in ("policy.yaml:2:3: selection.candidates: 0 is not allowed", "venue: missing", "role: missing"):
         assert words in err
 
 
@@ -142,7 +142,7 @@ def test_explain_an_axis_with_a_condition(mei, tmp_path):
     [
         ("venue", "binance", "pipeline.yaml"),
         ("window.days", 300, "default"),
-        ("selection.finalists", 3, "policy.yaml"),
+        ("selection.candidates", 3, "policy.yaml"),
         ("selection.gates.min_sharpe", -20, "policy.yaml"),
         ("selection.crises", {}, "default"),
         ("universe", ["BTC", "ETH"], "pipeline.yaml"),

@@ -23,7 +23,7 @@ def complaints(folder, catalog=CATALOG):
 def test_a_sound_folder(tmp_path):
     found = load_config(write_folder(tmp_path), CATALOG)
     assert found.pipeline.venue == "binance"
-    assert found.policy.selection.finalists == 3
+    assert found.policy.selection.candidates == 3
     assert found.sweep(found.profile("smoke").sweep).axis_values("trade.sl_atr_mult") == (1.0, 1.5, 2.0)
     assert found.lanes["paper1"].role == "primary"
     assert found.overrides.strategy is None
@@ -129,18 +129,18 @@ CASES = {
     ),
     "an address of no cluster": (
         "pipeline.yaml",
-        f"{PIPELINE}{PROFILE}engine: {{run: ray, address: 'http://head:8265'}}",
-        "pipeline.yaml:6:20: engine.address: 'http://head:8265' is not allowed; auto, HOST:PORT or ray://HOST:PORT",
+        f"{PIPELINE}{PROFILE}compute: {{backend: ray, address: 'http://head:8265'}}",
+        "pipeline.yaml:6:25: compute.address: 'http://head:8265' is not allowed; auto, HOST:PORT or ray://HOST:PORT",
     ),
     "one and a half GPUs": (
         "pipeline.yaml",
-        f"{PIPELINE}{PROFILE}engine: {{gpus_per_task: 1.5}}",
-        "pipeline.yaml:6:10: engine.gpus_per_task: 1.5 is not allowed; above 1 only whole GPUs",
+        f"{PIPELINE}{PROFILE}compute: {{gpus_per_task: 1.5}}",
+        "pipeline.yaml:6:11: compute.gpus_per_task: 1.5 is not allowed; above 1 only whole GPUs",
     ),
-    "an engine that there is not": (
+    "a backend that there is not": (
         "pipeline.yaml",
-        f"{PIPELINE}{PROFILE}engine: {{run: dask}}",
-        "pipeline.yaml:6:10: engine.run: ",
+        f"{PIPELINE}{PROFILE}compute: {{backend: dask}}",
+        "pipeline.yaml:6:11: compute.backend: ",
     ),
     "overrides out of bounds": (
         "strategy_overrides.yaml",
@@ -180,7 +180,7 @@ CASES = {
     "empty overrides": (
         "strategy_overrides.yaml",
         "",
-        "strategy_overrides.yaml: the file is empty; allowed keys: strategy,",
+        "strategy_overrides.yaml: the file is empty; a mapping with the keys strategy,",
     ),
     "unknown file": (
         "polcy.yaml",
@@ -208,7 +208,7 @@ def test_the_problems_of_all_files_come_together(tmp_path):
             tmp_path,
             **{
                 "pipeline.yaml": f"{PIPELINE}{PROFILE}windw: 3\n",
-                "policy.yaml": policy_text(finalists=0),
+                "policy.yaml": policy_text(candidates=0),
                 "sweeps/smoke.yaml": f"{SWEEP}  trade.sl: [1]",
                 "lanes/paper1.yaml": "mode: paper",
             },

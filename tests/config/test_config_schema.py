@@ -9,16 +9,17 @@ from pathlib import Path
 import jsonschema
 import pytest
 from config_kit import CATALOG, FILES, write_folder
+from pydantic import TypeAdapter
 
 from mei_pipeline.cli.config import COMMANDS
 from mei_pipeline.cli.main import run
 from mei_pipeline.config.checks import check_sweep
+from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import LaneConfig, Overrides, PipelineConfig, PolicyConfig, SweepSpec
-from mei_pipeline.config.nodes import parse
 from mei_pipeline.config.promoted import PromotedFile, from_yaml, to_yaml
-from mei_pipeline.config.reader import parse_document, schema_of
-from mei_pipeline.config.schema import json_schema, value_schema
+from mei_pipeline.config.strategy_schema import json_schema, parameter_model
+from mei_pipeline.config.yaml_marks import parse
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.identity import resolve_config
 from mei_pipeline.params.table import read_catalog
@@ -39,7 +40,7 @@ def plain(value):
 
 @functools.cache
 def validator(model):
-    schema = json_schema(schema_of(model), CATALOG, "t")
+    schema = json_schema(TypeAdapter(model), CATALOG, "t")
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
 
@@ -212,11 +213,11 @@ TEXTS = {
     PolicyConfig: (
         FILES["policy.yaml"],
         [
-            ("finalists: 3", "finalists: 0"),
-            ("finalists: 3", "finalists: 21"),
-            ("finalists: 3", "finalists: x"),
-            ("finalists", "finalist"),
-            ("finalists: 3", "finalists: 3\n  significance: 0"),
+            ("candidates: 3", "candidates: 0"),
+            ("candidates: 3", "candidates: 21"),
+            ("candidates: 3", "finalists: x"),
+            ("candidates", "finalist"),
+            ("candidates: 3", "candidates: 3\n  significance: 0"),
             ("min_sharpe: -20", "min_sharpe: null"),
             ("max_crisis_drawdown_pct: null", "max_crisis_drawdown_pct: 0"),
             ("window: anchored", "window: loose"),
@@ -255,7 +256,7 @@ def test_every_change_changes_something():
 
 @pytest.mark.parametrize(("model", "text"), MUTATED)
 def test_schema_and_reading_agree(model, text, tmp_path):
-    valid = validator(model).is_valid(plain(parse(text).data))
+    valid = validator(model).is_valid(plain(parse(text)))
     assert valid == reads(text, model, tmp_path)
 
 
@@ -316,11 +317,11 @@ def test_the_files_of_this_checkout_pass(name, pattern, capsys):
     assert found
     check = jsonschema.Draft202012Validator(schema)  # `jsonschema.validate` would check the schema again for each file
     for path in found:
-        check.validate(plain(parse(path.read_text()).data))
+        check.validate(plain(parse(path.read_text())))
 
 
 def test_a_parameter_says_all_that_its_table_says(capsys):
-    found = printed("backtest", capsys)["$defs"]["ema_cross.trade.sl_atr_mult"]
+    found = printed("backtest", capsys)["$defs"]["ema_cross_params"]["properties"]["trade.sl_atr_mult"]
     parameter = read_catalog().strategies["ema_cross"]["trade.sl_atr_mult"]
     assert found == {
         "description": f"{parameter.doc} Unit: atr. Shapes: exit.",
@@ -335,7 +336,8 @@ def test_a_parameter_says_all_that_its_table_says(capsys):
 def test_the_schema_of_a_value_allows_what_the_table_allows(strategy):
     catalog = read_catalog()
     for parameter in (*catalog.strategy(strategy).values(), *catalog.market_of(strategy).values()):
-        check = jsonschema.Draft202012Validator(value_schema(parameter))
+        model = parameter_model("values", ((parameter.path, parameter),))
+        check = jsonschema.Draft202012Validator(model.model_json_schema()["properties"][parameter.path])
         low, high = parameter.low, parameter.high
         tried = [parameter.default, *parameter.choices, low, high, low - 1, high + 1, (low + high) / 2, "x", True, None]
         for value in tried:
@@ -354,9 +356,16 @@ def test_a_candidate_has_every_parameter_of_a_strategy(capsys):
     check = jsonschema.Draft202012Validator(printed("candidate", capsys))
     params = {path: parameter.default for path, parameter in read_catalog().strategies["ema_cross"].items()}
     earned = {"days": 1, "return_pct": 0.5, "sharpe": None, "max_drawdown_pct": 0.0, "trades": 0}
-    finalist = {"slot": 0, "combo": 1, "config_id": "x", "params": params, "in_sample_sharpe": 1.5, "picks": [None, 1]}
-    finalist |= {"out_of_sample": earned, "holdout": earned}
-    night = {"night": "n", "combos": 1, "fell": {}, "finalists": [finalist]}
+    candidate = {
+        "slot": 0,
+        "combo": 1,
+        "config_id": "x",
+        "params": params,
+        "in_sample_sharpe": 1.5,
+        "selected": [None, 1],
+    }
+    candidate |= {"out_of_sample": earned, "holdout": earned}
+    night = {"night": "n", "combos": 1, "fell": {}, "candidates": [candidate]}
     assert check.is_valid(night)
     del params["trade.sl_atr_mult"]
     assert not check.is_valid(night)

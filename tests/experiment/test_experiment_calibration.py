@@ -15,7 +15,7 @@ from mei_pipeline.cli.main import run as mei
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.experiment.calibration import Rounds, measure
-from mei_pipeline.experiment.markets import Invented
+from mei_pipeline.experiment.markets import SyntheticMarkets
 from mei_pipeline.experiment.run import WARMUP_DAYS
 from mei_pipeline.settings import CHECKOUT, read_settings
 from mei_pipeline.simulation.market import DAY_MS, window
@@ -44,7 +44,7 @@ def spec():
 def replayed(spec, symbols, params, seed):
     """Annual Sharpe ratio of a config on two years of a market, from its curve of equity, and its trades per year."""
     settings, days = read_settings(), WARMUP_DAYS + DAYS
-    bars = Invented(symbols, (), DRIFT).bars(seed, symbols, days)
+    bars = SyntheticMarkets(symbols, (), DRIFT).bars(seed, symbols, days)
     bars = replace(bars, steps=replace(bars.steps, funding=0.0 * bars.steps.funding))
     fixed = spec.model_copy(update={"axes": {}, "params": {**spec.params, **params}})
     plan = make_plan(fixed, bars, DEFAULT_FROM_MS + WARMUP_DAYS * DAY_MS, DEFAULT_FROM_MS + days * DAY_MS)

@@ -8,9 +8,9 @@ from mei_pipeline.cli.experiment import show
 from mei_pipeline.cli.main import run as mei
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.experiment.markets import invented, shuffled
-from mei_pipeline.experiment.report import fallen, rates, summary
-from mei_pipeline.experiment.run import Experiment, Verdict, promoted, run_market, run_markets
+from mei_pipeline.experiment.markets import shuffled_markets, synthetic_markets
+from mei_pipeline.experiment.report import rates, rejections, summary
+from mei_pipeline.experiment.run import CandidateOutcome, Experiment, promoted, run_market, run_markets
 from mei_pipeline.settings import CHECKOUT, read_settings
 from tests.market_kit import VENUE, fill_lake
 
@@ -40,12 +40,12 @@ def small_of(config):
     policy = config.policy.selection
     stress = policy.gates.stress.model_copy(update={"slippage_bps": (2.0,), "fee_multiples": (2.0,)})
     gates = policy.gates.model_copy(update={"stress": stress})
-    policy = policy.model_copy(update={"finalists": 2, "gates": gates})
-    return Experiment(read_settings(), spec, policy, invented(0.0, 3), days_out_of_sample=112)
+    policy = policy.model_copy(update={"candidates": 2, "gates": gates})
+    return Experiment(read_settings(), spec, policy, synthetic_markets(0.0, 3), days_out_of_sample=112)
 
 
 def with_edge(experiment, edge):
-    return replace(experiment, source=invented(edge, 3))
+    return replace(experiment, source=synthetic_markets(edge, 3))
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +98,10 @@ def test_the_folds_cover_the_days_that_are_asked_for(small):
 @pytest.mark.long
 def test_later_nights_count_the_looks_of_earlier_ones(nights_of_first):
     nights = nights_of_first
-    judged, looks = [len(night) for night in nights], [night[0].looks for night in nights]
-    assert looks[0] == judged[0]
-    assert looks == sorted(looks)  # a config that an earlier night judged counts once
-    assert all(looks[n] <= sum(judged[: n + 1]) for n in range(2))
+    judged, trials = [len(night) for night in nights], [night[0].trials for night in nights]
+    assert trials[0] == judged[0]
+    assert trials == sorted(trials)  # a config that an earlier night judged counts once
+    assert all(trials[n] <= sum(judged[: n + 1]) for n in range(2))
 
 
 @pytest.mark.long
@@ -111,13 +111,13 @@ def test_a_first_night_is_the_same_whatever_follows(nights_of_first, first_night
 
 def test_shuffled_candles_of_a_lake_are_searched_too(small, tmp_path):
     settings = small.settings.model_copy(update={"home": tmp_path})
-    source = shuffled(fill_lake(settings, days=70), VENUE, 1)
+    source = shuffled_markets(fill_lake(settings, days=70), VENUE, 1)
     (night,) = run_market(replace(small, source=source), 1)
     assert not promoted(night)
 
 
 def test_rates_tell_first_last_and_any_night_apart():
-    passed, fell, none = (Verdict((), 2.0, 1),), (Verdict(("a",), 0.1, 1),), ()
+    passed, fell, none = (CandidateOutcome((), 2.0, 1),), (CandidateOutcome(("a",), 0.1, 1),), ()
     found = rates([(passed, fell), (fell, passed), (none, fell), (fell, fell)])
     assert (found["promoted"], found["rate"]) == (2, 0.5)
     assert found["first_night"]["promoted"] == found["last_night"]["promoted"] == 1
@@ -125,17 +125,21 @@ def test_rates_tell_first_last_and_any_night_apart():
 
 
 def test_gates_count_candidates_and_those_that_fell_at_no_other():
-    nights = [(Verdict(("a", "b"), 0.1, 1), Verdict(("a",), 0.2, 1)), (Verdict((), 3.0, 1),), ()]
-    assert fallen(nights) == {
-        "a": {"failed": 2, "no_evidence": 0, "alone": 1},
-        "b": {"failed": 1, "no_evidence": 0, "alone": 0},
+    nights = [
+        (CandidateOutcome(("a", "b"), 0.1, 1), CandidateOutcome(("a",), 0.2, 1)),
+        (CandidateOutcome((), 3.0, 1),),
+        (),
+    ]
+    assert rejections(nights) == {
+        "a": {"failed": 2, "no_evidence": 0, "only_failure": 1},
+        "b": {"failed": 1, "no_evidence": 0, "only_failure": 0},
     }
 
 
 def test_no_evidence_neither_passes_nor_counts_as_fallen():
-    unknown = Verdict((), 3.0, 1, ("a",))
+    unknown = CandidateOutcome((), 3.0, 1, ("a",))
     assert not promoted((unknown,))
-    assert fallen([(unknown,)]) == {"a": {"failed": 0, "no_evidence": 1, "alone": 1}}
+    assert rejections([(unknown,)]) == {"a": {"failed": 0, "no_evidence": 1, "only_failure": 1}}
 
 
 @pytest.mark.parametrize(
@@ -161,19 +165,19 @@ def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monk
         file.write(f"axes: {json.dumps(AXES)}\n")
         file.truncate()
     policy = tmp_path / "config" / "policy.yaml"
-    policy.write_text(policy.read_text().replace("finalists: 3", "finalists: 1"))
+    policy.write_text(policy.read_text().replace("candidates: 3", "candidates: 1"))
     monkeypatch.setenv("MEI_CONFIG", str(tmp_path / "config"))
     words = ["--edge", "3", "--markets", "1", "--seed", "9", "--workers", "1", "--json"]
     assert mei(["experiment", "planted", *words]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {
         "kind", "edge", "candles", "markets", "promoted", "rate", "ci95", "first_night", "last_night", "combos",
-        "symbols", "other_symbols", "days_out_of_sample", "nights", "policy", "sweep", "seed", "seconds", "gates",
+        "symbols", "holdout_symbols", "days_out_of_sample", "nights", "policy", "sweep", "seed", "seconds", "gates",
         "candidates", "passed", "nothing_chosen", "strategy", "drift",
     } == set(found)  # fmt: skip
     assert (found["kind"], found["edge"], found["combos"], found["symbols"]) == ("planted", 3.0, 8, 10)
     assert (found["days_out_of_sample"], found["nights"], found["seed"]) == (280, 1, 9)
-    show(found | {"gates": {"min_deflated_sharpe": {"failed": 1, "no_evidence": 0, "alone": 1}}})
+    show(found | {"gates": {"min_deflated_sharpe": {"failed": 1, "no_evidence": 0, "only_failure": 1}}})
     said = capsys.readouterr()
     assert "1 synthetic markets, Sharpe ratio 3 of ema_cross planted: promoted" in " ".join(said.out.split())
     assert "min_deflated_sharpe" in said.out
@@ -182,7 +186,7 @@ def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monk
 
 def test_the_title_says_where_the_edge_is(capsys):
     part = {"promoted": 1, "rate": 1.0, "ci95": [0.0, 1.0]}
-    rest = dict.fromkeys(("candidates", "symbols", "other_symbols", "combos", "days_out_of_sample", "seconds"), 1)
+    rest = dict.fromkeys(("candidates", "symbols", "holdout_symbols", "combos", "days_out_of_sample", "seconds"), 1)
     found = {
         "candles": "synthetic",
         "strategy": "ema_cross",
@@ -245,8 +249,8 @@ def test_bad_input_is_refused_before_work_starts(arguments, code, text, capsys, 
 
 @pytest.mark.long
 def test_noise_is_seldom_promoted_and_an_edge_often(config):
-    asked = Experiment(read_settings(), config.sweep("experiment"), config.policy.selection, invented(0.0, 3))
+    asked = Experiment(read_settings(), config.sweep("experiment"), config.policy.selection, synthetic_markets(0.0, 3))
     noise = rates(run_markets(asked, range(20_000, 20_200)))
-    found = rates(run_markets(replace(asked, source=invented(3.0, 3)), range(30_000, 30_060)))
+    found = rates(run_markets(replace(asked, source=synthetic_markets(3.0, 3)), range(30_000, 30_060)))
     assert noise["ci95"][1] <= 0.05
     assert found["rate"] >= 0.5

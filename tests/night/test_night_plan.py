@@ -16,7 +16,7 @@ from mei_pipeline.candles.confirm import Decision, confirm, withdraw
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments, read_funding, undo
 from mei_pipeline.config.models import Spikes
-from mei_pipeline.config.models.policy import LATER_GATES
+from mei_pipeline.config.models.policy import EARLIER_GATES, EARLIER_KEYS, LATER_GATES
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.benchmark import candidates
 from mei_pipeline.settings import Settings
@@ -56,6 +56,9 @@ def test_a_plan_of_an_earlier_version_is_found_by_its_id(mei_settings: Settings,
     del content["sweep"]["benchmark"]
     for name in LATER_GATES:
         assert content["selection"]["gates"].pop(name) is None
+    for part, names in ((content["selection"], EARLIER_KEYS), (content["selection"]["gates"], EARLIER_GATES)):
+        for earlier, name in names.items():
+            part[earlier] = part.pop(name)
     for finding in content["findings"]:
         del finding["rows"]
     night_id = files.sha256_json(content)
@@ -121,7 +124,7 @@ def test_symbols_are_held_out_by_their_names_alone(names: list[str], count: int,
 
 def test_a_search_does_not_see_the_symbols_that_are_held_out(mei_settings: Settings, tmp_path: Path) -> None:
     lake = fill_lake(mei_settings)
-    plan = night_plan.plan_night(mei_settings, write_config(tmp_path, other_symbols=1), "smoke", AS_OF_MS)
+    plan = night_plan.plan_night(mei_settings, write_config(tmp_path, holdout_symbols=1), "smoke", AS_OF_MS)
     (other,) = plan.others
     assert plan.sweep.symbols == tuple(name for name in SYMBOLS if name != other)
     assert night_plan.night_bars(mei_settings, plan).symbols == plan.sweep.symbols
@@ -138,7 +141,7 @@ def test_a_search_does_not_see_the_symbols_that_are_held_out(mei_settings: Setti
 
 def test_too_few_symbols_hold_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
-    plan = night_plan.plan_night(mei_settings, write_config(tmp_path, other_symbols=2), "smoke", AS_OF_MS)
+    plan = night_plan.plan_night(mei_settings, write_config(tmp_path, holdout_symbols=2), "smoke", AS_OF_MS)
     assert (plan.sweep.symbols, plan.others, plan.others_hash) == (SYMBOLS, (), "")
     assert night_plan.others_bars(mei_settings, plan) is None
 
@@ -148,14 +151,14 @@ def test_a_plan_says_which_gates_its_symbols_cannot_pass(mei_settings: Settings,
     wide, narrow = (
         night_plan.plan_night(
             mei_settings,
-            write_config(tmp_path / str(count), other_symbols=count, min_other_symbols_sharpe=0),
+            write_config(tmp_path / str(count), holdout_symbols=count, min_holdout_symbols_sharpe=0),
             "smoke",
             AS_OF_MS,
         ).notes
         for count in (1, 2)
     )
     assert not any("nothing can be promoted" in note for note in wide)
-    assert "other_symbols: 2 holds out none of 3, it needs at least 4" in narrow[0]
+    assert "holdout_symbols: 2 holds out none of 3, it needs at least 4" in narrow[0]
 
 
 def test_latest_as_of_leaves_nobody_out(mei_settings: Settings, tmp_path: Path) -> None:

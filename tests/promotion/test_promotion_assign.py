@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_kit import selection_of
 
-from mei_pipeline.promotion.assign import FEWEST_TRIPS, Incumbent, Standing, assign, by_role, correlation, failure
+from mei_pipeline.promotion.assign import (
+    FEWEST_TRADES,
+    AcceptedConfig,
+    Incumbent,
+    assign,
+    correlation,
+    failure,
+    role_order,
+)
 from mei_pipeline.registry.records import Lane
 from mei_pipeline.simulation.market import DAY_MS
 
@@ -29,7 +37,7 @@ def returns(seed):
 
 
 def standing(name, sharpe, fall=10.0, series=None):
-    return Standing(name, sharpe, fall, returns(hash_of(name)) if series is None else series)
+    return AcceptedConfig(name, sharpe, fall, returns(hash_of(name)) if series is None else series)
 
 
 def hash_of(name):
@@ -58,7 +66,7 @@ def reason(lane, passed, incumbents=None, rules=None, **more):
 def test_lanes_choose_in_the_order_of_their_roles_and_equal_scores_go_by_id():
     odd = Lane("a", "paper", "test", "experimental")
     lanes = [odd, SAFE, FALLBACK, PRIMARY]
-    assert [lane.role for lane in sorted(lanes, key=by_role)] == [
+    assert [lane.role for lane in sorted(lanes, key=role_order)] == [
         "primary",
         "fallback",
         "conservative",
@@ -122,15 +130,15 @@ def test_only_one_that_is_better_by_enough_replaces_an_incumbent(sharpe, config_
 UNFIT = {"unfit": "can't be replayed: no bars", "sharpe": 0.0, "drawdown_pct": None, "profit_factor": None}
 FAILED = [
     ({"drawdown_pct": 20.1}, "fell 20.1 % since it took the lane; 20 % are allowed"),
-    ({"profit_factor": 0.79, "round_trips": FEWEST_TRIPS}, "profit factor 0.79 over 30 round trips since it took the"),
+    ({"profit_factor": 0.79, "trades": FEWEST_TRADES}, "profit factor 0.79 over 30 round trips since it took the"),
     ({"other_kernels": True}, "was let in with other kernels"),
     ({"other_kernels": True, "unfit": UNFIT["unfit"]}, "was let in with other kernels"),
 ]
 SOUND = [
     {"drawdown_pct": 20.0},
     {"profit_factor": 0.8},
-    {"profit_factor": 0.1, "round_trips": FEWEST_TRIPS - 1},
-    {"profit_factor": None, "drawdown_pct": None, "round_trips": 0},
+    {"profit_factor": 0.1, "trades": FEWEST_TRADES - 1},
+    {"profit_factor": None, "drawdown_pct": None, "trades": 0},
 ]
 STRICT = {"max_incumbent_drawdown_pct": 20, "min_incumbent_profit_factor": 0.8, "min_run_days": 365}
 

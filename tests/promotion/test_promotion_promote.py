@@ -170,7 +170,7 @@ def test_of_two_promoters_one_wins(registry, lanes):
     def race(config_id):
         try:
             return move(
-                registry, lanes, config_id, seam=lambda step: barrier.wait() if step == "config written" else None
+                registry, lanes, config_id, fault_hook=lambda step: barrier.wait() if step == "config written" else None
             )
         except Refused as error:
             return str(error)
@@ -196,7 +196,7 @@ def wait(step):
         print("ready", flush=True)
         sys.stdin.readline()
 try:
-    done = kit.promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 0, kit.at(51), seam=wait)
+    done = kit.promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 0, kit.at(51), fault_hook=wait)
     print("won", done.pointer.config_id)
 except Refused as error:
     print("lost", error)
@@ -237,7 +237,7 @@ def test_two_promoters_of_one_config_agree(registry, lanes):
         if step == "config written" and not meanwhile:
             meanwhile.append(move(registry, lanes, config_id))
 
-    done = move(registry, lanes, config_id, seam=overtake)
+    done = move(registry, lanes, config_id, fault_hook=overtake)
     assert not done.moved
     assert done.pointer == meanwhile[0].pointer
     assert done.pointer.generation == 1
@@ -251,7 +251,7 @@ def test_a_verdict_that_falls_at_the_last_moment_stops_it(registry, lanes):
             kit.judged(registry, verdict="fail", night="later")
 
     with pytest.raises(Refused, match="did not pass"):
-        move(registry, lanes, config_id, seam=fall)
+        move(registry, lanes, config_id, fault_hook=fall)
     assert store.lane_pointer(registry, "paper1") is None
 
 
@@ -263,7 +263,7 @@ folder, config_id, where = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 def die(step):
     if step == where:
         os.kill(os.getpid(), signal.SIGKILL)
-kit.promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 1, kit.at(51), seam=die)
+kit.promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 1, kit.at(51), fault_hook=die)
 """
 
 

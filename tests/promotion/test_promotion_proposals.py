@@ -15,16 +15,16 @@ from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.files import canonical_json
 from mei_pipeline.night_plan import night_bars, night_features
 from mei_pipeline.promotion.moves import pause
-from mei_pipeline.promotion.promote import Wish, promote
-from mei_pipeline.promotion.proposals import assign_night, read_assigned, read_compared
-from mei_pipeline.promotion.propose import Candidate, promote_proposals, store_candidates
+from mei_pipeline.promotion.promote import PromotionRequest, promote
+from mei_pipeline.promotion.proposals import assign_lanes, read_assignments, read_incumbents
+from mei_pipeline.promotion.propose import CandidateRecord, promote_proposals, store_candidates
 from mei_pipeline.registry import tables
 from mei_pipeline.registry.database import open_registry, writing
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Lane, Occasion
 from mei_pipeline.registry.store import lane_pointer, lane_pointers, latest_proposals, story_of
-from mei_pipeline.selection.io import read_candidates, read_gated, read_walk
-from mei_pipeline.selection.segments import Ground, chain, run_leg
+from mei_pipeline.selection.io import read_candidates, read_gate_results, read_walk_forward
+from mei_pipeline.selection.segments import MarketData, run_segment, stitch
 from mei_pipeline.simulation.market import load_bars
 from mei_pipeline.sweep.plan import resolved_combo
 
@@ -51,13 +51,13 @@ def with_roles(found: Night, **changes) -> Night:
 
 def ids(found: Night) -> list[str]:
     """The configs that passed, best first."""
-    passed = [each for each in read_gated(found.settings, found.plan).judgements if each.passed]
+    passed = [each for each in read_gate_results(found.settings, found.plan).judgements if each.passed]
     return [each.config_id for each in sorted(passed, key=lambda each: -each.measured.sharpe)]
 
 
 def assigned(found: Night, now_ms: int = NOW_MS) -> dict[str, tuple[str | None, str]]:
-    done = assign_night(found.settings, found.config, found.plan, now_ms)
-    assert read_assigned(found.settings, found.plan) == done
+    done = assign_lanes(found.settings, found.config, found.plan, now_ms)
+    assert read_assignments(found.settings, found.plan) == done
     return {each.lane: (each.config_id, each.reason) for each in done}
 
 
@@ -82,17 +82,19 @@ def held(judged) -> Night:
 def test_every_finalist_is_stored_with_its_verdict_and_no_pointer_moves(judged):
     done = deploy(judged)
     registry = open_registry(judged.settings.registry)
-    finalists = read_candidates(judged.settings, judged.plan).finalists
-    assert [each.config_id for each in done.judged] == [each.config_id for each in finalists]
-    for finalist, judgement in zip(finalists, read_gated(judged.settings, judged.plan).judgements, strict=True):
-        story = story_of(registry, finalist.config_id)
+    candidates = read_candidates(judged.settings, judged.plan).candidates
+    assert [each.config_id for each in done.judged] == [each.config_id for each in candidates]
+    for candidate, judgement in zip(
+        candidates, read_gate_results(judged.settings, judged.plan).judgements, strict=True
+    ):
+        story = story_of(registry, candidate.config_id)
         (evidence,) = story.evidence
-        assert story.config.resolved == resolved_combo(judged.plan.sweep, finalist.params)
+        assert story.config.resolved == resolved_combo(judged.plan.sweep, candidate.params)
         assert evidence.basis.data_hash == judged.plan.sweep.data_hash
         assert evidence.basis.kernel_hash == source_hash()
-        assert evidence.metrics["out_of_sample"] == vars(finalist.out_of_sample)
-        assert evidence.metrics["holdout"] == vars(finalist.holdout)
-        assert evidence.metrics["picks"] == list(finalist.picks)
+        assert evidence.metrics["out_of_sample"] == vars(candidate.out_of_sample)
+        assert evidence.metrics["holdout"] == vars(candidate.holdout)
+        assert evidence.metrics["selected"] == list(candidate.selected)
         assert story.verdicts[0].gates == judgement.gates
         assert (story.verdicts[0].policy_id, story.verdicts[0].passed) == (judged.plan.selection.id, judgement.passed)
     assert lane_pointers(registry) == ()
@@ -171,22 +173,22 @@ def second_best(found: Night) -> str:
     registry, config_id = open_registry(found.settings.registry), ids(found)[1]
     pointer = lane_pointer(registry, "paper1")
     generation = pointer.generation if pointer else 0
-    wish = Wish(PAPER1, config_id, generation, replace(BY_HAND, now_ms=found.plan.holdout_ms))
-    promote(registry, found.settings.lanes, wish, found.plan.selection.id)
+    request = PromotionRequest(PAPER1, config_id, generation, replace(BY_HAND, now_ms=found.plan.holdout_ms))
+    promote(registry, found.settings.lanes, request, found.plan.selection.id)
     return config_id
 
 
 def test_an_incumbent_is_replayed_on_the_days_that_judged_the_candidates(held):
     config_id = second_best(held)
     found = with_roles(held, min_gain_sharpe=20.0)
-    walk, _ = read_walk(found.settings, found.plan)
+    walk, _ = read_walk_forward(found.settings, found.plan)
     bars = night_bars(found.settings, found.plan)
-    ground = Ground(found.settings, bars, night_features(found.settings, found.plan, bars))
-    (finalist,) = (
-        each for each in read_candidates(found.settings, found.plan).finalists if each.config_id == config_id
+    data = MarketData(found.settings, bars, night_features(found.settings, found.plan, bars))
+    (candidate,) = (
+        each for each in read_candidates(found.settings, found.plan).candidates if each.config_id == config_id
     )
-    resolved = resolved_combo(found.plan.sweep, finalist.params)
-    replayed = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
+    resolved = resolved_combo(found.plan.sweep, candidate.params)
+    replayed = stitch([run_segment(data, resolved, fold.test_ms) for fold in walk.folds])
     sharpe = np.sqrt(365) * replayed.returns.mean() / replayed.returns.std(ddof=1)
     best, reason = ids(found)[0], assigned(found)["paper1"][1]
     assert reason.startswith(f"nothing, because {best[:12]} has a Sharpe ratio of")
@@ -201,15 +203,15 @@ def test_an_incumbent_is_replayed_without_a_symbol_whose_bar_no_market_makes(hel
     bar = read_candles(lake, sweep.venue, "1h", [out]).slice(1000, 1)
     merge_candles(lake, bar.with_columns(pl.col("open", "high", "low", "close") * 1e3), now_ms=NOW_MS)
     bars = load_bars(lake, sweep.venue, "1h", names, sweep.anchor_ms, found.plan.to_ms)
-    ground = Ground(found.settings, bars, night_features(found.settings, found.plan, bars))
-    (finalist,) = (
-        each for each in read_candidates(found.settings, found.plan).finalists if each.config_id == config_id
+    data = MarketData(found.settings, bars, night_features(found.settings, found.plan, bars))
+    (candidate,) = (
+        each for each in read_candidates(found.settings, found.plan).candidates if each.config_id == config_id
     )
-    resolved = replace(resolved_combo(sweep, finalist.params), symbols=tuple(names))
-    walk, _ = read_walk(found.settings, found.plan)
-    replayed = chain([run_leg(ground, resolved, fold.test_ms) for fold in walk.folds])
+    resolved = replace(resolved_combo(sweep, candidate.params), symbols=tuple(names))
+    walk, _ = read_walk_forward(found.settings, found.plan)
+    replayed = stitch([run_segment(data, resolved, fold.test_ms) for fold in walk.folds])
     assigned(found)
-    (compared,) = read_compared(found.settings, found.plan)
+    (compared,) = read_incumbents(found.settings, found.plan)
     assert compared.failed == ""
     assert compared.sharpe == pytest.approx(np.sqrt(365) * replayed.returns.mean() / replayed.returns.std(ddof=1))
 
@@ -256,14 +258,14 @@ def test_an_incumbent_whose_candles_are_gone_keeps_its_lane(judged, days, words)
     deploy(judged)
     story = story_of(registry, best)
     gone = replace(story.config.resolved, symbols=("GONE",))
-    candidate = Candidate(gone, story.evidence[0].basis, {}, story.verdicts[0].gates, 9.0)
+    candidate = CandidateRecord(gone, story.evidence[0].basis, {}, story.verdicts[0].gates, 9.0)
     policy_id = judged.plan.selection.id
     (stored,) = store_candidates(registry, [candidate], night_id="before", policy_id=policy_id, occasion=BY_HAND)
-    promote(registry, judged.settings.lanes, Wish(PAPER1, stored.config_id, 0, BY_HAND), policy_id)
+    promote(registry, judged.settings.lanes, PromotionRequest(PAPER1, stored.config_id, 0, BY_HAND), policy_id)
     found = with_roles(judged, min_run_days=days)
     config_id, reason = assigned(found)["paper1"]
     assert config_id is None
     assert words in reason
-    (compared,) = read_compared(found.settings, found.plan)
+    (compared,) = read_incumbents(found.settings, found.plan)
     assert (compared.sharpe, compared.failed) == (None, "")
     assert "GONE" in compared.unfit

@@ -10,17 +10,17 @@ from sqlalchemy import update
 from kernels.cache import source_hash
 from mei_pipeline.errors import DataError, Fatal, Refused
 from mei_pipeline.params.identity import config_id as id_of
-from mei_pipeline.promotion.assign import by_role
+from mei_pipeline.promotion.assign import role_order
 from mei_pipeline.promotion.moves import pause, retire
 from mei_pipeline.promotion.propose import (
     Assignment,
-    Candidate,
-    Change,
-    Judged,
+    CandidateRecord,
     LaneProposal,
+    ParameterChange,
+    StoredCandidate,
     changes,
     promote_proposals,
-    propose_deployments,
+    propose_assignments,
     store_candidates,
 )
 from mei_pipeline.registry import store, tables
@@ -36,12 +36,12 @@ BOTH = (kit.PAPER2, kit.PAPER1)
 
 @dataclass(frozen=True)
 class Made:
-    judged: tuple[Judged, ...]
+    judged: tuple[StoredCandidate, ...]
     lanes: tuple[LaneProposal, ...]
 
 
 def assign(registry, lanes, assignments, which=BOTH, night=kit.NIGHT):
-    return propose_deployments(
+    return propose_assignments(
         registry, lanes, which, assignments, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9)
     )
 
@@ -49,7 +49,7 @@ def assign(registry, lanes, assignments, which=BOTH, night=kit.NIGHT):
 def deploy(registry, lanes, candidates, which=BOTH, night=kit.NIGHT):
     """A whole night, the best config to the first lane."""
     judged = store_candidates(registry, candidates, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9))
-    which = sorted(which, key=by_role)
+    which = sorted(which, key=role_order)
     return Made(judged, assign(registry, lanes, kit.by_rank(registry, judged, which), which, night))
 
 
@@ -87,7 +87,7 @@ def test_a_role_without_a_rank_comes_last(registry, lanes):
 
 def test_everything_that_was_judged_is_kept(registry, lanes):
     made = deploy(registry, lanes, [kit.candidate(1, 1.0), kit.candidate(2, 5.0, "fail")])
-    assert [(entry.config_id, entry.passed, entry.fell_at) for entry in made.judged] == [
+    assert [(entry.config_id, entry.passed, entry.rejected_at) for entry in made.judged] == [
         (number(1), True, ()),
         (number(2), False, ("luck: fail",)),
     ]
@@ -104,19 +104,19 @@ def test_the_same_night_twice_is_one_night(registry, lanes):
 
 
 @pytest.mark.parametrize(
-    ("candidate", "fell_at"),
+    ("candidate", "rejected_at"),
     [
         (kit.candidate(1, 1.0), ()),
         (kit.candidate(1, 1.0, "fail"), ("luck: fail",)),
         (kit.candidate(1, 1.0, "no evidence"), ("luck: no evidence",)),
         (kit.candidate(1, math.nan), ("score: no evidence",)),
         (kit.candidate(1, math.inf), ("score: no evidence",)),
-        (Candidate(kit.resolved(), kit.basis(), {}, (), 1.0), ("no gate was computed",)),
+        (CandidateRecord(kit.resolved(), kit.basis(), {}, (), 1.0), ("no gate was computed",)),
     ],
 )
-def test_who_fell_and_at_what(registry, candidate, fell_at):
+def test_who_fell_and_at_what(registry, candidate, rejected_at):
     (judged,) = store_candidates(registry, [candidate], night_id=kit.NIGHT, policy_id=kit.POLICY, occasion=kit.at())
-    assert (judged.passed, judged.fell_at) == (not fell_at, fell_at)
+    assert (judged.passed, judged.rejected_at) == (not rejected_at, rejected_at)
 
 
 def test_where_nobody_is_left_nothing_moves(registry, lanes):
@@ -162,7 +162,7 @@ def test_the_next_night_says_old_new_and_difference(registry, lanes):
     assert hand_over(registry, lanes)[0].moved is False
     made = deploy(registry, lanes, [kit.candidate(1, 1.0), kit.candidate(2, 2.0)], night="night 3")
     assert (made.lanes[0].old, made.lanes[0].new) == (number(1), number(2))
-    assert made.lanes[0].changes == (Change("indicators.ema_fast_window", 9, 10),)
+    assert made.lanes[0].changes == (ParameterChange("indicators.ema_fast_window", 9, 10),)
     # The first config leaves one lane and takes the other.
     assert [entry.moved for entry in hand_over(registry, lanes)] == [True, True]
     assert held(registry) == {"paper1": number(2), "paper2": number(1)}
@@ -172,8 +172,8 @@ def test_the_next_night_says_old_new_and_difference(registry, lanes):
 
 def test_everything_differs_from_nothing():
     found = changes(None, kit.resolved())
-    assert Change("market.taker_fee_bps", None, 4.5) in found
-    assert Change("symbols", None, ["BTC", "ETH"]) in found
+    assert ParameterChange("market.taker_fee_bps", None, 4.5) in found
+    assert ParameterChange("symbols", None, ["BTC", "ETH"]) in found
     assert changes(kit.resolved(), kit.resolved()) == ()
 
 
@@ -383,7 +383,7 @@ def test_a_retired_config_is_passed_over_and_not_proposed(registry, lanes):
         assign(registry, lanes, [Assignment("paper1", config_id, "")], [kit.PAPER1])
     made = deploy(registry, lanes, [kit.candidate(1, 9.0), kit.candidate(2, 1.0)], [kit.PAPER1])
     assert made.lanes[0].new == number(2)
-    assert made.judged[0].fell_at == ("lifecycle: retired",)
+    assert made.judged[0].rejected_at == ("lifecycle: retired",)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from kernels.cache import source_hash
 from mei_pipeline.files import canonical_json
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.promotion.promote import Wish
-from mei_pipeline.promotion.promote import promote as promote_wish
-from mei_pipeline.promotion.propose import Assignment, Candidate, Judged, not_by_a_night
+from mei_pipeline.promotion.promote import PromotionRequest
+from mei_pipeline.promotion.promote import promote as promote_request
+from mei_pipeline.promotion.propose import Assignment, CandidateRecord, StoredCandidate, reason_not_to_move
 from mei_pipeline.registry.lanes import wanted
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion
@@ -73,8 +73,10 @@ def opened(folder: Path) -> Registry:
 
 
 def promote(registry, lanes, lane, config_id, policy, generation, occasion, **more):
-    seam = {"seam": more.pop("seam")} if "seam" in more else {}
-    return promote_wish(registry, lanes, Wish(lane, config_id, generation, occasion, **more), policy, **seam)
+    fault_hook = {"fault_hook": more.pop("fault_hook")} if "fault_hook" in more else {}
+    return promote_request(
+        registry, lanes, PromotionRequest(lane, config_id, generation, occasion, **more), policy, **fault_hook
+    )
 
 
 def resolved(number: int = 0, venue: str = "synthetic") -> ResolvedConfig:
@@ -116,18 +118,20 @@ def judged(
     return config_id
 
 
-def candidate(number: int, score: float, verdict: str = "pass", venue: str = "synthetic") -> Candidate:
-    return Candidate(resolved(number, venue), basis(venue), {"sharpe": score}, (gate(), gate(verdict, "luck")), score)
+def candidate(number: int, score: float, verdict: str = "pass", venue: str = "synthetic") -> CandidateRecord:
+    return CandidateRecord(
+        resolved(number, venue), basis(venue), {"sharpe": score}, (gate(), gate(verdict, "luck")), score
+    )
 
 
-def by_rank(registry: Registry, judged: Sequence[Judged], lanes: Sequence[Lane]) -> list[Assignment]:
+def by_rank(registry: Registry, judged: Sequence[StoredCandidate], lanes: Sequence[Lane]) -> list[Assignment]:
     """The n-th best that passed for the n-th lane of its venue that a night may move, one after the other.
 
     A config in a lane that no night moves is for no other one, and one that holds the very lane is assigned anew only
     where it was let in with other kernels.
     """
     held = {lane.name: wanted(registry, lane.name) for lane in lanes}
-    reasons = {lane.name: not_by_a_night(lane, held[lane.name] and held[lane.name].pointer) for lane in lanes}
+    reasons = {lane.name: reason_not_to_move(lane, held[lane.name] and held[lane.name].pointer) for lane in lanes}
     there = {now.pointer.config_id for name, now in held.items() if now and reasons[name] and now.pointer.state in HELD}
     fallen = {entry.config_id for entry in judged if not entry.passed}
     standing = [entry for entry in judged if entry.config_id not in fallen]

@@ -112,7 +112,7 @@ def test_evidence_and_steps_of_a_night_are_shown_for_people(home, capsys):
     config_id = store.add_config(registry, kit.resolved(), at)
     holdout = {"return_pct": 3.7, "max_drawdown_pct": 2.7}
     day_ms = 86_400_000
-    metrics = {"folds_ms": [[0, 28 * day_ms]], "from_ms": 0, "holdout": holdout, "sweep_id": night, "picks": [3, 5]}
+    metrics = {"folds_ms": [[0, 28 * day_ms]], "from_ms": 0, "holdout": holdout, "sweep_id": night, "selected": [3, 5]}
     store.add_evidence(registry, config_id, kit.basis(), metrics, at)
     text = printed(capsys, "show", config_id)
     for line in (

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.promotion.moves import pause, resize, retire, rollback
-from mei_pipeline.promotion.propose import promote_proposals, propose_deployments, store_candidates
+from mei_pipeline.promotion.propose import promote_proposals, propose_assignments, store_candidates
 from mei_pipeline.registry import store
 from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file, wanted
 from mei_pipeline.registry.lifecycle import LEGAL
@@ -171,9 +171,9 @@ class Lifecycle(RuleBasedStateMachine):
         before = [self.pointer(lane) for lane in ALL]
         done = store_candidates(self.registry, made, night_id=night, policy_id=kit.POLICY, occasion=self.now())
         for number, entry in zip(numbers, done, strict=True):
-            self.judged(number, passed=entry.fell_at in {(), ("lifecycle: retired",)}, data="d")
+            self.judged(number, passed=entry.rejected_at in {(), ("lifecycle: retired",)}, data="d")
         assignments = kit.by_rank(self.registry, done, ALL)
-        lanes = propose_deployments(
+        lanes = propose_assignments(
             self.registry, self.lanes, ALL, assignments, night_id=night, policy_id=kit.POLICY, occasion=self.now()
         )
         chosen = [entry.new for entry in lanes if entry.new is not None]
@@ -273,9 +273,9 @@ class Lifecycle(RuleBasedStateMachine):
 
         with contextlib.suppress(Died, Refused):
             if stops:
-                pause(self.registry, self.lanes, lane.name, self.now(), seam=end)
+                pause(self.registry, self.lanes, lane.name, self.now(), fault_hook=end)
             else:
-                self.promote(lane, number, by_person=True, seam=end)
+                self.promote(lane, number, by_person=True, fault_hook=end)
         after = self.pointer(lane)
         assert after in {before, expected or before}
         if where not in {"config written", "before commit"}:
@@ -289,11 +289,11 @@ class Lifecycle(RuleBasedStateMachine):
         moved, entered = [], []
         generation = self.generation(lane)
 
-        def go(number, seam=lambda _step: None):
+        def go(number, fault_hook=lambda _step: None):
             with contextlib.suppress(Refused):
                 done = kit.promote(
                     self.registry, self.lanes, lane, IDS[number], kit.POLICY, generation, self.now(),
-                    by_person=True, seam=seam,
+                    by_person=True, fault_hook=fault_hook,
                 )  # fmt: skip
                 if done.moved:
                     moved.append(done.pointer)

@@ -1,12 +1,15 @@
 """Fills become round trips: tables of fills with the trades that a person would write down."""
 
+import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from market_kit import HOUR_MS, START_MS
 from replay_kit import alpha, bars_of, inputs
 
 from mei_pipeline.replay.run import replay
-from mei_pipeline.replay.trades import SCHEMA, split_trades
+from mei_pipeline.replay.trades import SCHEMA, split_trades, trade_numbers
 
 OHLC = [
     (100.0, 101.0, 99.0, 100.0),
@@ -186,3 +189,23 @@ def test_round_trips_are_those_that_the_ledger_counts(mei_settings):
     )
     assert (trades["mae_pct"] <= 0).all()
     assert (trades["mfe_pct"] >= 0).all()
+
+
+rows = st.lists(st.tuples(st.integers(0, 2), st.integers(-2, 2)), max_size=40)
+
+
+@given(rows)
+def test_trips_are_numbered_as_they_are_opened(fills):
+    held = [0, 0, 0]
+    under_way: dict[int, int] = {}
+    expected, after, opened = [], [], 0
+    for symbol, size in fills:
+        if symbol not in under_way:
+            under_way[symbol], opened = opened, opened + 1
+        held[symbol] += size
+        expected.append(under_way[symbol])
+        after.append(held[symbol])
+        if size and held[symbol] == 0:
+            del under_way[symbol]
+    symbols, sizes = (np.array([row[part] for row in fills], dtype=np.int64) for part in (0, 1))
+    assert trade_numbers(symbols, sizes.astype(float), np.array(after, dtype=float)).tolist() == expected

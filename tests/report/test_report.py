@@ -39,17 +39,17 @@ from mei_pipeline.report.facts import Facts, read_facts
 from mei_pipeline.report.sections import outcome, report_of
 from mei_pipeline.report.write import is_current, latest_finished, unnamed, write_report
 from mei_pipeline.selection.folds import block_starts_ms
-from mei_pipeline.selection.io import chosen_days, read_candidates, read_gated, read_replays
+from mei_pipeline.selection.io import read_candidates, read_gate_results, read_replays, selection_days
 from mei_pipeline.selection.pictures import equity_picture
-from mei_pipeline.selection.pipeline import candidates_night
-from mei_pipeline.selection.segments import Leg, flat_leg
+from mei_pipeline.selection.pipeline import select_candidates
+from mei_pipeline.selection.segments import Segment, flat_segment
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.results import sweep_folder
 
 pytest_plugins = ("night_fixtures",)
 
-every_night = pytest.mark.parametrize("ended", ["passed", "fell", "none"], indirect=True)
+every_night = pytest.mark.parametrize("ended", ["passed", "rejected", "none"], indirect=True)
 HOSTILE = "<script>alert('1')</script>|a\n| [x](y) `b` *c* _d_ & \\"
 
 
@@ -74,16 +74,16 @@ def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) ->
     plan = read_plan(ended)
     written = write_report(ended, plan, NOW_MS)
     text, page = written.markdown.read_text(), read_page(written.html.read_text())
-    judgements = read_gated(ended, plan).judgements
+    judgements = read_gate_results(ended, plan).judgements
     for each in judgements:
-        found = cells(text, f"Slot {each.slot}, config {each.config_id[:12]}")
+        found = cells(text, f"Slot {each.rank}, config {each.config_id[:12]}")
         assert found == [
             [gate.name, pages.figure(gate.value), pages.figure(gate.threshold), gate.verdict, gate.explanation]
             for gate in each.gates
         ]
         assert all(gate.explanation in page.words for gate in each.gates)
         assert len(each.gates) > 15
-    assert len(judgements) == len(read_candidates(ended, plan).finalists)
+    assert len(judgements) == len(read_candidates(ended, plan).candidates)
     assert all(name in text and name in page.words for name in (*LANES, plan.id, *plan.sweep.symbols, *plan.others))
     assert unnamed(ended, plan, text) == ()
     assert set(unnamed(ended, plan, "")) >= set(LANES)
@@ -96,8 +96,8 @@ def test_the_page_is_whole_and_fetches_nothing(ended: Settings) -> None:
     assert read_page(text).count("section") == 9
     pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
     labels = [ET.fromstring(each).get("aria-label", "") for each in pictures]  # noqa: S314 - our own picture
-    finalists = read_candidates(ended, plan).finalists
-    assert sum("equity" in label for label in labels) == len(finalists)
+    candidates = read_candidates(ended, plan).candidates
+    assert sum("equity" in label for label in labels) == len(candidates)
     assert {"Overfitting", "Luck", "Walk-forward"} <= set(labels)
     assert any(label.startswith("sharpe by") for label in labels)
 
@@ -105,25 +105,25 @@ def test_the_page_is_whole_and_fetches_nothing(ended: Settings) -> None:
 def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
     facts = facts_of(ended)
     (rows,) = [table.rows for title, table in tables(report_of(facts), "Finalists").items() if not title]
-    for row, each in zip(rows, facts.found.finalists, strict=True):
+    for row, each in zip(rows, facts.found.candidates, strict=True):
         out, holdout = each.out_of_sample, each.holdout
-        assert row[:4] == (each.slot, each.config_id[:12], each.combo, "passed")
+        assert row[:4] == (each.rank, each.config_id[:12], each.combo, "passed")
         assert row[4] == each.in_sample_sharpe
         assert row[5:9] == (out.sharpe, out.return_pct, out.max_drawdown_pct, out.trades)
         assert row[9:] == (holdout.sharpe, holdout.return_pct, holdout.max_drawdown_pct, holdout.trades)
 
 
-@pytest.mark.parametrize("ended", ["fell"], indirect=True)
+@pytest.mark.parametrize("ended", ["rejected"], indirect=True)
 def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) -> None:
     facts = facts_of(ended)
     fallen = tables(report_of(facts), "What fell where")
     assert fallen["At the gates"].rows == (("min_sharpe", 2, 0, 2, "slot 0, slot 1"),)
-    assert {why: count for count, why in fallen["Before the gates"].rows} == facts.found.fell
+    assert {why: count for count, why in fallen["Before the gates"].rows} == facts.found.rejected
     matrix = {row[0]: row[1:] for row in fallen["Value and verdict"].rows}
-    for each in facts.gated.judgements:
+    for each in facts.results.judgements:
         for gate in each.gates:
             assert matrix[gate.name][0] == gate.threshold
-            assert matrix[gate.name][1 + each.slot] == f"{pages.figure(gate.value)} {gate.verdict}"
+            assert matrix[gate.name][1 + each.rank] == f"{pages.figure(gate.value)} {gate.verdict}"
     assert "0 of 2 finalists passed every gate. Nothing was deployed: none of 2 passed" in outcome(facts)
     assert "That is a normal outcome" in outcome(facts)
 
@@ -293,7 +293,7 @@ def test_a_report_without_the_rows_of_the_search_says_so(ended: Settings) -> Non
         ("gates.json", "materialise `gate_results`"),
         ("candidates.json", "materialise `candidates`"),
         ("replays.npz", "materialise `candidates`"),
-        ("chains.npz", "materialise `walk_forward`"),
+        ("stitched.npz", "materialise `walk_forward`"),
     ],
 )
 @pytest.mark.parametrize("damage", [None, b"", b"{", b"PK\x03\x04 torn"])
@@ -331,8 +331,8 @@ def test_replays_agree_with_the_search_and_with_what_is_said_of_them(ended: Sett
     plan = read_plan(ended)
     rows = read_results(sweep_folder(ended.sweeps, plan.sweep), plan.sweep)
     starts = block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)
-    for each, (inside, holdout) in zip(read_candidates(ended, plan).finalists, read_replays(ended, plan), strict=True):
-        assert (inside.days_ms[0], inside.days_ms[-1] + DAY_MS) == chosen_days(plan) == (starts[0], starts[-1])
+    for each, (inside, holdout) in zip(read_candidates(ended, plan).candidates, read_replays(ended, plan), strict=True):
+        assert (inside.days_ms[0], inside.days_ms[-1] + DAY_MS) == selection_days(plan) == (starts[0], starts[-1])
         assert (holdout.days_ms[0], holdout.days_ms[-1] + DAY_MS) == (plan.holdout_ms, plan.to_ms)
         assert 100.0 * holdout.return_frac == each.holdout.return_pct
         # A leg closes what is left on the last day, and the search does not: the last block may differ.
@@ -344,14 +344,14 @@ def test_replays_agree_with_the_search_and_with_what_is_said_of_them(ended: Sett
 @every_night
 def test_every_combo_is_a_finalist_or_fell_for_one_reason(ended: Settings) -> None:
     found = read_candidates(ended, read_plan(ended))
-    assert sum(found.fell.values()) + len(found.finalists) == found.combos == 12
-    assert min(found.fell.values()) >= 0
+    assert sum(found.rejected.values()) + len(found.candidates) == found.combos == 12
+    assert min(found.rejected.values()) >= 0
 
 
 def test_a_finalist_that_lost_on_the_whole_is_not_counted_among_the_fallen(ended: Settings) -> None:
     """A chosen combo's row says that it lost money: it stays a finalist, and nobody fell for it."""
     plan = read_plan(ended)
-    chosen = [each.combo for each in read_candidates(ended, plan).finalists]
+    chosen = [each.combo for each in read_candidates(ended, plan).candidates]
     for path in (sweep_folder(ended.sweeps, plan.sweep) / "chunks").glob("*.parquet"):
         kept = pq.read_metadata(path).metadata
         rows = pl.read_parquet(path).with_columns(
@@ -359,9 +359,9 @@ def test_a_finalist_that_lost_on_the_whole_is_not_counted_among_the_fallen(ended
         )
         noted = {key.decode(): kept[key].decode() for key in (b"mei.sweep", b"mei.chunk")}
         rows.write_parquet(path, metadata=noted)
-    found = candidates_night(ended, plan)
-    assert list(found.fell.values()) == [0, 0, 10]
-    assert len(found.finalists) == 2
+    found = select_candidates(ended, plan)
+    assert list(found.rejected.values()) == [0, 0, 10]
+    assert len(found.candidates) == 2
 
 
 def test_rolling_windows_are_chosen_on_their_last_blocks_alone(ended: Settings) -> None:
@@ -369,28 +369,28 @@ def test_rolling_windows_are_chosen_on_their_last_blocks_alone(ended: Settings) 
     rolling = plan.selection.walk_forward.model_copy(update={"window": "rolling"})
     plan = replace(plan, selection=plan.selection.model_copy(update={"walk_forward": rolling}))
     starts = block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)
-    assert chosen_days(plan) == (starts[BLOCKS - 8], plan.sweep.to_ms)
+    assert selection_days(plan) == (starts[BLOCKS - 8], plan.sweep.to_ms)
 
 
 def test_candidates_can_be_named_again(ended: Settings) -> None:
     plan = read_plan(ended)
     before = (night_folder(ended, plan) / "replays.npz").read_bytes()
-    candidates_night(ended, plan)
+    select_candidates(ended, plan)
     assert (night_folder(ended, plan) / "replays.npz").read_bytes() == before
 
 
-def leg(days: int, from_day: int, returns: Any) -> Leg:
-    flat = flat_leg((from_day * DAY_MS, (from_day + days) * DAY_MS))
+def segment(days: int, from_day: int, returns: Any) -> Segment:
+    flat = flat_segment((from_day * DAY_MS, (from_day + days) * DAY_MS))
     return replace(flat, returns=np.asarray(returns, dtype=np.float64))
 
 
 def test_an_equity_picture_draws_every_day_of_every_leg_within_its_frame() -> None:
-    legs = {
-        "in sample": leg(3, 10, [0.5, 0.5, -0.9]),
-        "out of sample": leg(2, 11, [0.1, 0.0]),
-        "holdout": leg(1, 13, [1]),
+    segments = {
+        "in sample": segment(3, 10, [0.5, 0.5, -0.9]),
+        "out of sample": segment(2, 11, [0.1, 0.0]),
+        "holdout": segment(1, 13, [1]),
     }
-    root = ET.fromstring(equity_picture("Slot <0>", legs))  # noqa: S314 - our own picture
+    root = ET.fromstring(equity_picture("Slot <0>", segments))  # noqa: S314 - our own picture
     width, height = (float(root.get(name, "")) for name in ("width", "height"))
     lines = [p.get("d", "") for p in root.iter("{http://www.w3.org/2000/svg}path") if p.get("fill") == "none"]
     points = [np.array([pair.split() for pair in line[1:].split("L")], dtype=float) for line in lines]
@@ -406,4 +406,4 @@ def test_an_equity_picture_draws_every_day_of_every_leg_within_its_frame() -> No
 
 
 def test_an_equity_picture_without_days_says_so() -> None:
-    assert "no days" in equity_picture("Equity", {"in sample": flat_leg((0, 0))})
+    assert "no days" in equity_picture("Equity", {"in sample": flat_segment((0, 0))})

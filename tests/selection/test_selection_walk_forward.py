@@ -16,25 +16,25 @@ from mei_pipeline.config.models import SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.replay.run import encode_replay_inputs, replay
 from mei_pipeline.selection.evaluation import (
-    Evidence,
-    Measured,
+    EvaluationInputs,
+    Measurements,
     recent_probability,
     sharpe_without_best_symbol,
     veto_probability,
 )
 from mei_pipeline.selection.folds import folds_of
 from mei_pipeline.selection.gates import (
-    JUDGES,
+    GATES,
     judge,
     min_holdout_probability,
     min_recent_probability,
     min_sharpe_without_best_symbol,
 )
-from mei_pipeline.selection.ranking import COLUMNS, Pick, neighbour_means, pick
-from mei_pipeline.selection.segments import Ground, Leg, chain, flat_leg, run_leg
+from mei_pipeline.selection.ranking import COLUMNS, RankedCombo, neighbour_means, rank_combos
+from mei_pipeline.selection.segments import MarketData, Segment, flat_segment, run_segment, stitch
 from mei_pipeline.selection.stress import neighbours
-from mei_pipeline.selection.verdicts import judge_chains, luck_of, own_looks
-from mei_pipeline.selection.walk_forward import choose, least_trades, run_slots
+from mei_pipeline.selection.verdicts import estimate_selection_bias, judge_ranks, own_trials
+from mei_pipeline.selection.walk_forward import least_trades, run_ranks, select_combos
 from mei_pipeline.settings import CHECKOUT
 from mei_pipeline.simulation.market import DAY_MS, window
 from mei_pipeline.simulation.memory import features_of, synthetic_bars
@@ -74,17 +74,17 @@ def plan(bars):
     return make_plan(SPEC, bars, FROM_MS, TO_MS)
 
 
-def ground_of(settings, bars, plan):
-    return Ground(settings, bars, features_of(bars, plan.columns()))
+def market_data_of(settings, bars, plan):
+    return MarketData(settings, bars, features_of(bars, plan.columns()))
 
 
-def rows_of(ground, plan):
+def rows_of(data, plan):
     numbers = np.arange(plan.combos)
     values = {**plan.params, **plan.axis_values(numbers)}
-    combos = encode_combos(plan.strategy, ground.features, values, len(numbers), plan.symbols, benchmark=plan.benchmark)
-    cut = window(ground.bars, plan.from_ms, plan.to_ms)
+    combos = encode_combos(plan.strategy, data.features, values, len(numbers), plan.symbols, benchmark=plan.benchmark)
+    cut = window(data.bars, plan.from_ms, plan.to_ms)
     model = fill_model(plan.market, plan.initial_balance_usd)
-    outcome = run_combos(ground.settings, cut, model, ground.features, combos)
+    outcome = run_combos(data.settings, cut, model, data.features, combos)
     return chunk_frame(plan, numbers, outcome, cut.last - cut.first)
 
 
@@ -133,17 +133,17 @@ def test_choices_are_those_of_all_rows_at_once_whatever_the_chunks(cut):
     trades[7] = trades[3]
     rows = pl.DataFrame([pl.Series("combo", np.arange(count)), pl.Series("trades", trades), *arrays])
     spans = [(0, 4), (0, 16), (8, 12)]
-    chosen = pick([rows[start : start + cut] for start in range(0, count, cut)], spans, 5, 9.5)
-    for (first, last), picks in zip(spans, chosen, strict=True):
+    chosen = rank_combos([rows[start : start + cut] for start in range(0, count, cut)], spans, 5, 9.5)
+    for (first, last), selected in zip(spans, chosen, strict=True):
         ratio = sharpe(*(columns[n][:, first:last].sum(axis=1) for n in ("day_count", "day_sum", "day_sum_sq")))
         order = [k for k in np.argsort(-ratio, kind="stable") if ratio[k] > 0.0 and k != 7 and trades[k] >= 10][:5]
-        assert [each.combo for each in picks] == order
-        assert [each.sharpe for each in picks] == ratio[order].tolist()
+        assert [each.combo for each in selected] == order
+        assert [each.sharpe for each in selected] == ratio[order].tolist()
 
 
 @pytest.mark.parametrize("at_once", [5, 100])
 def test_combos_of_a_grid_are_ranked_by_the_mean_ratio_of_those_around_them(mei_settings, bars, plan, at_once):
-    rows = rows_of(ground_of(mei_settings, bars, plan), plan)
+    rows = rows_of(market_data_of(mei_settings, bars, plan), plan)
     number = {tuple(plan.combo(k).values()): k for k in range(plan.combos)}
     beside = [[k, *(number[tuple(each.values())] for each in neighbours(plan, k))] for k in range(plan.combos)]
     spans = [(0, 4), (0, BLOCKS)]
@@ -152,10 +152,10 @@ def test_combos_of_a_grid_are_ranked_by_the_mean_ratio_of_those_around_them(mei_
         own = sharpe(*(rows[name].to_numpy()[:, first:last].sum(axis=1) for name in COLUMNS[2:]))
         once = [np.mean([own[k] for k in ks]) for ks in beside]
         assert ranks == pytest.approx([np.mean([once[k] for k in ks]) for ks in beside])
-    walk = choose(plan, lambda _: [rows], ANCHORED, 1)
+    walk = select_combos(plan, lambda _: [rows], ANCHORED, 1)
     fit = [k for k in range(plan.combos) if own[k] > 0.0]
-    assert walk.slots[0].final.combo == max(fit, key=lambda k: found[1][k])
-    assert walk.slots[0].final.sharpe == own[walk.slots[0].final.combo]
+    assert walk.ranks[0].final.combo == max(fit, key=lambda k: found[1][k])
+    assert walk.ranks[0].final.sharpe == own[walk.ranks[0].final.combo]
 
 
 def test_a_rank_orders_only_combos_that_made_money_and_have_the_trades():
@@ -163,15 +163,15 @@ def test_a_rank_orders_only_combos_that_made_money_and_have_the_trades():
     arrays = {"day_count": 0.0 * sums + 5.0, "day_sum": sums, "day_sum_sq": 0.0 * sums + 0.01}
     series = [pl.Series(name, value, dtype=pl.Array(pl.Float64, BLOCKS)) for name, value in arrays.items()]
     rows = pl.DataFrame([pl.Series("combo", range(4)), pl.Series("trades", [9, 9, 9, 1]), *series])
-    (picks,) = pick([rows[:2], rows[2:]], [(0, 4)], 4, 5, np.array([[1.0, 2.0, 4.0, 3.0]]))
-    assert [each.combo for each in picks] == [1, 0]
-    assert picks[0].sharpe < picks[1].sharpe
+    (selected,) = rank_combos([rows[:2], rows[2:]], [(0, 4)], 4, 5, np.array([[1.0, 2.0, 4.0, 3.0]]))
+    assert [each.combo for each in selected] == [1, 0]
+    assert selected[0].sharpe < selected[1].sharpe
 
 
 def test_a_choice_that_was_written_without_its_own_ratio_is_ranked_by_it():
-    old = TypeAdapter(Pick).validate_python({"loss": -2.0, "combo": 3, "behaviour": [0.1, 0.2]})
+    old = TypeAdapter(RankedCombo).validate_python({"loss": -2.0, "combo": 3, "behaviour": [0.1, 0.2]})
     assert old.sharpe == 2.0
-    assert Pick(-2.0, 3, (0.1, 0.2), 2.5).sharpe == 2.5
+    assert RankedCombo(-2.0, 3, (0.1, 0.2), 2.5).sharpe == 2.5
 
 
 @pytest.mark.parametrize("train", [4, 12])
@@ -184,51 +184,54 @@ def test_a_rate_of_trades_that_just_reaches_the_gate_on_the_judged_days_is_enoug
 
 
 def test_a_combo_that_trades_too_seldom_for_the_gate_is_not_chosen(mei_settings, bars, plan):
-    rows = rows_of(ground_of(mei_settings, bars, plan), plan)
+    rows = rows_of(market_data_of(mei_settings, bars, plan), plan)
     folds = folds_of(FROM_MS, TO_MS, ANCHORED)
     wanted = int(rows["trades"].median() * sum(fold.days for fold in folds) / SEARCHED)
     few = set(rows.filter(pl.col("trades") < least_trades(plan, folds, wanted))["combo"])
-    free, held = (choose(plan, lambda _: [rows], ANCHORED, 12, least) for least in (0, wanted))
+    free, held = (select_combos(plan, lambda _: [rows], ANCHORED, 12, least) for least in (0, wanted))
     picked = [
-        {each.combo for slot in walk.slots for each in (slot.final, *slot.picks) if each} for walk in (free, held)
+        {each.combo for rank in walk.ranks for each in (rank.final, *rank.selected) if each} for walk in (free, held)
     ]
     assert few & picked[0]
     assert picked[1]
     assert not few & picked[1]
-    assert choose(plan, lambda _: [rows], ANCHORED, 12, 10**6).slots == ()
+    assert select_combos(plan, lambda _: [rows], ANCHORED, 12, 10**6).ranks == ()
 
 
 def test_a_leg_is_the_replay_less_the_cost_of_closing(mei_settings, bars, plan):
-    ground = ground_of(mei_settings, bars, plan)
+    data = market_data_of(mei_settings, bars, plan)
     days = (FROM_MS + 20 * DAY_MS, FROM_MS + 45 * DAY_MS)
     still_held = 0
     for number in range(plan.combos):
         resolved = resolved_combo(plan, plan.combo(number))
-        leg = run_leg(ground, resolved, days)
-        run = replay(mei_settings, encode_replay_inputs(bars, window(bars, *days), ground.features, resolved))
+        segment = run_segment(data, resolved, days)
+        run = replay(mei_settings, encode_replay_inputs(bars, window(bars, *days), data.features, resolved))
         held = run.holding
         marks = {name: bars.steps.prices[3][45 * 24 - 1, s] for s, name in enumerate(bars.symbols)}
-        cost = sum(size * marks[name] * (4.5 + 2.0) / 1e4 for name, size in held.select("symbol", "size").iter_rows())
+        cost = sum(
+            size * marks[name] * (2.0 + 4.5 * (1.0 - {"long": 2.0, "short": -2.0}[side] / 1e4)) / 1e4
+            for name, side, size in held.select("symbol", "side", "size").iter_rows()
+        )
         final = run.equity["equity_usd"][-1] - cost
-        assert leg.curve[-1] * 10_000.0 == pytest.approx(final)
-        assert np.prod(1.0 + leg.returns) == pytest.approx(leg.curve[-1])
-        assert leg.trip_profits.sum() == pytest.approx(leg.curve[-1] - 1.0)
-        assert len(leg.trip_profits) == run.trades.height + held.height
-        assert (leg.returns[~leg.held] == 0.0).all()
+        assert segment.curve[-1] * 10_000.0 == pytest.approx(final, rel=1e-12)
+        assert np.prod(1.0 + segment.returns) == pytest.approx(segment.curve[-1])
+        assert segment.trade_profits.sum() == pytest.approx(segment.curve[-1] - 1.0)
+        assert len(segment.trade_profits) == run.trades.height + held.height
+        assert (segment.returns[~segment.held] == 0.0).all()
         still_held += held.height
     assert still_held > 0
 
 
 def test_a_chain_goes_on_where_the_leg_before_ended(mei_settings, bars, plan):
-    ground = ground_of(mei_settings, bars, plan)
+    data = market_data_of(mei_settings, bars, plan)
     resolved = resolved_combo(plan, plan.combo(3))
     cuts = [FROM_MS + day * DAY_MS for day in (10, 25, 30, 50)]
-    legs = [run_leg(ground, resolved, (cuts[0], cuts[1])), flat_leg((cuts[1], cuts[2]))]
-    legs.append(run_leg(ground, resolved, (cuts[2], cuts[3])))
-    joined = chain(legs)
+    segments = [run_segment(data, resolved, (cuts[0], cuts[1])), flat_segment((cuts[1], cuts[2]))]
+    segments.append(run_segment(data, resolved, (cuts[2], cuts[3])))
+    joined = stitch(segments)
     assert joined.days_ms.tolist() == list(range(cuts[0], cuts[3], DAY_MS))
     assert joined.return_frac == pytest.approx(np.prod(1.0 + joined.returns) - 1.0)
-    assert joined.max_drawdown_frac >= max(leg.max_drawdown_frac for leg in legs) - 1e-12
+    assert joined.max_drawdown_frac >= max(segment.max_drawdown_frac for segment in segments) - 1e-12
 
 
 def changed_after(bars, time_ms):
@@ -241,20 +244,20 @@ def changed_after(bars, time_ms):
 
 
 def test_what_comes_later_changes_no_choice_and_no_leg(mei_settings, bars, plan):
-    ground = ground_of(mei_settings, bars, plan)
-    before = choose(plan, lambda _: [rows_of(ground, plan)], ANCHORED, 3)
+    data = market_data_of(mei_settings, bars, plan)
+    before = select_combos(plan, lambda _: [rows_of(data, plan)], ANCHORED, 3)
     seventh = before.folds[6]
-    other = ground_of(mei_settings, changed_after(bars, seventh.test_ms[1]), plan)
-    after = choose(plan, lambda _: [rows_of(other, plan)], ANCHORED, 3)
-    for one, two in zip(before.slots, after.slots, strict=False):
-        assert one.picks[:7] == two.picks[:7]
-        for fold, chosen in zip(before.folds[:7], one.picks[:7], strict=True):
+    other = market_data_of(mei_settings, changed_after(bars, seventh.test_ms[1]), plan)
+    after = select_combos(plan, lambda _: [rows_of(other, plan)], ANCHORED, 3)
+    for one, two in zip(before.ranks, after.ranks, strict=False):
+        assert one.selected[:7] == two.selected[:7]
+        for fold, chosen in zip(before.folds[:7], one.selected[:7], strict=True):
             if chosen is not None:
                 resolved = resolved_combo(plan, plan.combo(chosen.combo))
-                first, second = (run_leg(g, resolved, fold.test_ms) for g in (ground, other))
+                first, second = (run_segment(g, resolved, fold.test_ms) for g in (data, other))
                 assert all(np.array_equal(getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
     resolved = resolved_combo(plan, plan.combo(0))
-    later = [run_leg(each, resolved, before.folds[8].test_ms).returns for each in (ground, other)]
+    later = [run_segment(each, resolved, before.folds[8].test_ms).returns for each in (data, other)]
     assert not np.array_equal(*later)  # what was changed does matter to what comes later
 
 
@@ -274,12 +277,12 @@ def policy():
 
 
 def judged(settings, bars, plan, policy):
-    ground = ground_of(settings, bars, plan)
-    rows = [rows_of(ground, plan)]
-    walk = choose(plan, lambda _: rows, policy.walk_forward, policy.finalists)
-    chains = run_slots(ground, plan, walk)
-    evidence = Evidence(ground, None, plan, walk, policy, TO_MS + HOLDOUT * DAY_MS)
-    return judge_chains(evidence, chains, rows, own_looks(plan, walk, chains)).judgements
+    data = market_data_of(settings, bars, plan)
+    rows = [rows_of(data, plan)]
+    walk = select_combos(plan, lambda _: rows, policy.walk_forward, policy.candidates)
+    stitched_by_rank = run_ranks(data, plan, walk)
+    inputs = EvaluationInputs(data, None, plan, walk, policy, TO_MS + HOLDOUT * DAY_MS)
+    return judge_ranks(inputs, stitched_by_rank, rows, own_trials(plan, walk, stitched_by_rank)).judgements
 
 
 def test_every_gate_that_is_asked_for_is_computed_for_every_candidate(mei_settings, bars, plan, policy):
@@ -287,9 +290,9 @@ def test_every_gate_that_is_asked_for_is_computed_for_every_candidate(mei_settin
     assert found
     for each in found:
         names = [gate.name for gate in each.gates]
-        assert {each.__name__ for each in JUDGES} <= set(names)
+        assert {each.__name__ for each in GATES} <= set(names)
         assert len(names) == len(set(names))
-        assert {gate.name: gate.verdict for gate in each.gates}["min_other_symbols_sharpe"] == "no evidence"
+        assert {gate.name: gate.verdict for gate in each.gates}["min_holdout_symbols_sharpe"] == "no evidence"
         assert not each.passed  # no evidence never promotes
 
 
@@ -302,21 +305,23 @@ def test_the_holdout_chooses_nothing_and_moves_no_gate_but_its_own(mei_settings,
         moved = [gate.name for gate, changed in zip(before.gates, after.gates, strict=True) if gate != changed]
         assert moved == ["min_holdout_probability"]
     holdout, resolved = (TO_MS, TO_MS + HOLDOUT * DAY_MS), resolved_combo(plan, plan.combo(0))
-    legs = [run_leg(ground_of(mei_settings, each, plan), resolved, holdout).returns for each in (bars, other)]
-    assert not np.array_equal(*legs)  # what was changed does matter to the days after
+    segments = [
+        run_segment(market_data_of(mei_settings, each, plan), resolved, holdout).returns for each in (bars, other)
+    ]
+    assert not np.array_equal(*segments)  # what was changed does matter to the days after
 
 
-OTHERS = {"search", "stress", "crises", "other_symbols_sharpe"}
+OTHERS = {"search", "stress", "crises", "holdout_symbols_sharpe"}
 """What is no figure, or is not measured here."""
 
 
-@pytest.mark.parametrize("field", [f.name for f in fields(Measured) if f.name not in OTHERS])
+@pytest.mark.parametrize("field", [f.name for f in fields(Measurements) if f.name not in OTHERS])
 def test_what_was_not_measured_never_passes(mei_settings, bars, plan, policy, field):
     measured = judged_once(mei_settings, bars, plan, policy)
     before = {gate.name: gate.verdict for gate in judge(measured, policy.gates)}
     lost = judge(replace(measured, **{field: float("nan")}), policy.gates)
-    fell = [gate.name for gate in lost if gate.verdict == "no evidence" and before[gate.name] != "no evidence"]
-    assert len(fell) == (0 if field == "return_pct" else 1)
+    rejected = [gate.name for gate in lost if gate.verdict == "no evidence" and before[gate.name] != "no evidence"]
+    assert len(rejected) == (0 if field == "return_pct" else 1)
 
 
 _ONCE = []
@@ -351,7 +356,7 @@ def record(returns, symbols=(0,), shares=(1.0,)):
     """A chain whose round trips end daily and share out each day's return among the symbols."""
     profits = np.outer(returns, shares).ravel()
     trips = np.tile(symbols, len(returns)), profits, np.repeat(DAYS[: len(returns)], len(symbols))
-    return Leg(DAYS[: len(returns)], returns, returns != 0.0, np.cumprod(1.0 + returns), *trips)
+    return Segment(DAYS[: len(returns)], returns, returns != 0.0, np.cumprod(1.0 + returns), *trips)
 
 
 NOISE = 0.01 * np.cos(2.4 * np.arange(60))
@@ -372,11 +377,11 @@ def test_a_symbol_alone_is_no_evidence_of_others():
 
 
 def test_what_is_left_without_the_best_symbol_is_counted_on_the_day_of_its_end():
-    leg = record(0.004 + NOISE, (0, 1), (0.6, 0.4))
+    segment = record(0.004 + NOISE, (0, 1), (0.6, 0.4))
     expected = sharpe(
-        np.float64(60), np.float64((0.4 * leg.returns).sum()), np.float64(((0.4 * leg.returns) ** 2).sum())
+        np.float64(60), np.float64((0.4 * segment.returns).sum()), np.float64(((0.4 * segment.returns) ** 2).sum())
     )
-    assert sharpe_without_best_symbol(leg) == pytest.approx(float(expected))
+    assert sharpe_without_best_symbol(segment) == pytest.approx(float(expected))
 
 
 def test_a_record_that_died_halfway_has_no_recent_edge():
@@ -389,15 +394,15 @@ def test_a_record_that_died_halfway_has_no_recent_edge():
 
 def measured_with(**changes):
     """Figures of a slot of which only `changes` are known."""
-    numbers = {f.name: None for f in fields(Measured)} | {
-        "round_trips": 0,
+    numbers = {f.name: None for f in fields(Measurements)} | {
+        "trades": 0,
         "return_pct": 0.0,
         "stress": {},
         "crises": {},
     }
-    return Measured(**(numbers | changes))
+    return Measurements(**(numbers | changes))
 
 
 def test_luck_is_unknown_where_no_trial_differs_between_blocks():
     n, total, squares = (np.full((BLOCKS, 3), value) for value in (10.0, 0.1, 0.5))
-    assert luck_of((n, total, squares), 3) is None
+    assert estimate_selection_bias((n, total, squares), 3) is None

@@ -9,7 +9,7 @@ from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments, read_instruments
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import extents_ms, last_bar_ms, last_common_ms, load_bars, window
+from mei_pipeline.simulation.market import closed_at_end, extents_ms, last_bar_ms, last_common_ms, load_bars, window
 
 END_MS = START_MS + 60 * DAY_MS
 
@@ -131,6 +131,22 @@ def test_an_anchor_that_cannot_be_says_what_to_change(
 def test_no_symbols_are_refused(mei_settings: Settings) -> None:
     with pytest.raises(ConfigError, match="symbols: none given"):
         load_bars(fill_lake(mei_settings), VENUE, "1h", (), START_MS, END_MS)
+
+
+def test_a_window_that_closes_at_its_end_delists_what_has_not_ended_before(mei_settings: Settings) -> None:
+    lake = fill_lake(mei_settings, symbols=("AAA", "BBB", "CCC"), days=60)
+    merge_candles(lake, pl.concat([walk("DDD", 20, 1), walk("EEE", 45, 1)]), now_ms=END_MS)
+    traded = read_instruments(lake, VENUE).filter(pl.col("symbol") == "AAA")
+    for name in ("DDD", "EEE"):
+        merge_instruments(lake, traded.with_columns(symbol=pl.lit(name)), now_ms=END_MS)
+    bars = load_bars(lake, VENUE, "1h", ("AAA", "DDD", "EEE"), START_MS, END_MS)
+    cut = window(bars, START_MS + 10 * DAY_MS, START_MS + 30 * DAY_MS)
+    closed = closed_at_end(cut)
+    assert cut.market.last.tolist() == [[-1, 20 * 24 - 1, 45 * 24 - 1]]
+    assert closed.market.last.tolist() == [[30 * 24 - 1, 20 * 24 - 1, 30 * 24 - 1]]
+    assert np.flatnonzero(closed.market.ends).tolist() == [20 * 24 - 1, 30 * 24 - 1, 45 * 24 - 1]
+    assert np.flatnonzero(cut.market.ends).tolist() == [20 * 24 - 1, 45 * 24 - 1]
+    assert bars.terms.last.tolist() == cut.market.last.tolist()
 
 
 def test_a_window_in_which_nobody_has_a_bar_is_an_error(mei_settings: Settings) -> None:

@@ -113,7 +113,7 @@ axes: {{{FILTER}: [false, true]}}
 def test_a_night_is_refused_before_it_searches(mei_settings: Settings, tmp_path: Path) -> None:
     lake = fill(mei_settings, "{}/USDT:USDT")
     settings = mei_settings.model_copy(update={"home": lake.root.parent})
-    write_config(tmp_path / "config", other_symbols=1)
+    write_config(tmp_path / "config", holdout_symbols=1)
     (tmp_path / "config" / "sweeps" / "smoke.yaml").write_text(SWEEP)
     config = load_config(tmp_path / "config")
     plan = night_plan.plan_night(settings, config, "smoke", END_MS)

@@ -6,8 +6,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.config.reader import parse_document
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.params.table import read_catalog

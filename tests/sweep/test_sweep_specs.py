@@ -85,7 +85,7 @@ def test_the_wide_search_is_wider_than_any_that_could_be_run(bars: Bars) -> None
     assert plan.search.method == "tpe"
     assert {path for path, _ in nightly.axes} <= {path for path, _ in plan.axes}
     assert plan.grid.combos > 1_000_000_000 * nightly.combos
-    assert plan.search.min_trades > load_config(CHECKOUT / "config").policy.selection.gates.min_round_trips
+    assert plan.search.min_trades > load_config(CHECKOUT / "config").policy.selection.gates.min_trades
     assert all(is_scale(values) for _, values in plan.axes if not {type(value) for value in values} & {bool, str})
 
 

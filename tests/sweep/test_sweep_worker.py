@@ -12,7 +12,7 @@ from result_kit import read_results
 
 from kernels.cache import source_hash
 from kernels.market import Market
-from mei_pipeline.config.models import Engine
+from mei_pipeline.config.models import Compute
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import build_features
@@ -146,7 +146,7 @@ def test_without_ray_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     with pytest.raises(ConfigError, match="ray is not installed here; install the extra `cluster` of mei"):
-        run_sweep(mei_settings, inputs.plan, inputs.window, inputs.features, compute=Engine(run="ray"))
+        run_sweep(mei_settings, inputs.plan, inputs.window, inputs.features, compute=Compute(backend="ray"))
 
 
 def node(name: str, *, alive: bool = True, **resources: float) -> dict[str, object]:
@@ -166,11 +166,11 @@ def node(name: str, *, alive: bool = True, **resources: float) -> dict[str, obje
 )
 def test_slots_are_what_processors_and_gpus_allow(cpus: int, gpus: float, expected: dict[str, int]) -> None:
     nodes = [node("a", CPU=8.0, GPU=2.0), node("b", CPU=2.0), node("c", alive=False, CPU=64.0), node("head")]
-    assert task_counts(nodes, Engine(run="ray", cpus_per_task=cpus, gpus_per_task=gpus)) == expected
+    assert task_counts(nodes, Compute(backend="ray", cpus_per_task=cpus, gpus_per_task=gpus)) == expected
 
 
 def test_a_cluster_that_can_not_run_one_task_says_what_it_has() -> None:
     with pytest.raises(ConfigError, match=r"no node has 4 CPU and 1 GPU.*the cluster has host-a: 8 CPU, 0 GPU$"):
-        task_counts([node("a", CPU=8.0)], Engine(run="ray", cpus_per_task=4, gpus_per_task=1))
+        task_counts([node("a", CPU=8.0)], Compute(backend="ray", cpus_per_task=4, gpus_per_task=1))
     with pytest.raises(ConfigError, match="the cluster has none"):
-        task_counts([node("a", alive=False, CPU=8.0)], Engine(run="ray"))
+        task_counts([node("a", alive=False, CPU=8.0)], Compute(backend="ray"))

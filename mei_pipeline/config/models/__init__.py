@@ -1,9 +1,9 @@
 """What the operator's files may say. Field docstrings are the reference page and what `mei config explain` prints."""
 
-from mei_pipeline.config.base import MarketValues
+from mei_pipeline.config.fields import MarketValues
 from mei_pipeline.config.models.lane import LaneConfig
 from mei_pipeline.config.models.overrides import Overrides
-from mei_pipeline.config.models.pipeline import Engine, PipelineConfig, Profile, Retention, WindowConfig
+from mei_pipeline.config.models.pipeline import Compute, PipelineConfig, Profile, Retention, WindowConfig
 from mei_pipeline.config.models.policy import Gates, PolicyConfig, Roles, Selection, Spikes, Stress, WalkForward
 from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
 from mei_pipeline.config.models.sweep import AxisList, AxisRange, SweepSpec
@@ -11,7 +11,7 @@ from mei_pipeline.config.models.sweep import AxisList, AxisRange, SweepSpec
 __all__ = [
     "AxisList",
     "AxisRange",
-    "Engine",
+    "Compute",
     "FilesSource",
     "Gates",
     "LaneConfig",

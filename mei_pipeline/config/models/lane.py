@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mei_pipeline.config.base import FileModel, Role, Switch, Venue
+from mei_pipeline.config.fields import FileModel, Role, Switch, Venue
 
 LaneMode = Literal["paper", "shadow", "live"]
 

@@ -1,19 +1,35 @@
 """Model of strategy_overrides.yaml."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from kernels.params import Value
-from mei_pipeline.config.base import FileModel, Name, Role, Scalar, Symbol, SymbolValues, Values, flaws
+from mei_pipeline.config.fields import FileModel, Role, Scalar, StrategyName, Symbol, SymbolValues, Values, flaws
 from mei_pipeline.params.resolve import Layer, merge_symbols
 from mei_pipeline.params.table import Table
+
+_EMPTY: dict[str, Any] = {"maxProperties": 0}
+_WITHOUT_STRATEGY: dict[str, Any] = {
+    "base": _EMPTY,
+    "symbols": {"additionalProperties": _EMPTY},
+    "modes": {"additionalProperties": _EMPTY},
+    "live": _EMPTY,
+}
 
 
 class Overrides(FileModel):
     """strategy_overrides.yaml: parameters set by hand, in layers; a later layer wins: base, symbols, modes, live."""
 
-    strategy: Name | None = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"strategy": {"type": "null"}}},  # also where the key is missing
+            "then": {"properties": _WITHOUT_STRATEGY},
+        }
+    )
+
+    strategy: StrategyName | None = None
     """Strategy of these parameters; required if a layer has a value."""
     base: Values = Field(default_factory=dict)
     """Parameters of all lanes and symbols."""

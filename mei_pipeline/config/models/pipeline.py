@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, WithJsonSchema, model_validator
 
 from mei_pipeline.candles.intervals import INTERVALS, iso
-from mei_pipeline.config.base import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
+from mei_pipeline.config.fields import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
 from mei_pipeline.config.models.sources import Source
 
 
@@ -58,10 +58,10 @@ class Retention(FileModel):
 _ADDRESS = re.compile(r"auto|(ray://)?(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 
 
-class Engine(FileModel):
+class Compute(FileModel):
     """Compute of sweeps: this machine, or an existing Ray cluster."""
 
-    run: Literal["local", "ray"] = "local"
+    backend: Literal["local", "ray"] = "local"
     """`local`: this machine; `ray`: the cluster at `address`."""
     address: str = "auto"
     """Address of the cluster: `HOST:PORT` of its head, for a machine that has joined it; `auto` for the cluster that
@@ -75,7 +75,7 @@ class Engine(FileModel):
     twice as many as the cluster can run at a time."""
 
     @model_validator(mode="after")
-    def _possible(self) -> "Engine":
+    def _possible(self) -> "Compute":
         problems = {}
         if not _ADDRESS.fullmatch(self.address):
             problems["address"] = f"{self.address!r} is not allowed; auto, HOST:PORT or ray://HOST:PORT"
@@ -116,7 +116,7 @@ class PipelineConfig(FileModel):
     """Sources that an ingest fetches from, in order; each names its venue."""
     window: WindowConfig = WindowConfig()
     """The days that a nightly run uses."""
-    engine: Engine = Engine()
+    compute: Compute = Compute()
     """Where the combos of a sweep run."""
     profiles: Annotated[dict[Name, Profile], Field(min_length=1)]
     """Kinds of nightly runs by name: `mei nightly --profile NAME`."""
@@ -125,7 +125,7 @@ class PipelineConfig(FileModel):
     alerts: Annotated[
         tuple[SecretStr, ...],
         BeforeValidator(_secrets),
-        WithJsonSchema({"type": "array", "items": {"type": "string", "words": "an Apprise URL"}}),
+        WithJsonSchema({"type": "array", "items": {"type": "string", "x-allowed": "an Apprise URL"}}),
     ] = ()
     """Apprise URLs that receive messages about failed runs, moves of lanes and holds, such as `ntfy://topic`. They
     contain secrets: keep the file private. They need the extra `alerts`."""

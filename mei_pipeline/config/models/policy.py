@@ -1,11 +1,12 @@
-"""policy.yaml."""
+"""The model of policy.yaml: the thresholds that decide which config may trade."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from kernels.blocks import BLOCKS
-from mei_pipeline.config.base import FileModel, Name, Timestamp, flaws
+from mei_pipeline.config.fields import FileModel, Name, Timestamp, flaws
 from mei_pipeline.files import sha256_json
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -16,30 +17,30 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 class WalkForward(FileModel):
-    """How the days of the search are cut into folds: choose on the days of one part, judge on those that follow."""
+    """Cut of the search's days into folds: each fold selects combos on its train days and judges them on its test days."""
 
     window: Literal["anchored", "rolling"]
-    """Where the days to choose on begin: `anchored` at the first day of the search, so that they become more with every
-    fold; `rolling` `train_blocks` before the days to judge on."""
+    """Start of the train days: `anchored` at the first day of the search, so that every fold has more of them;
+    `rolling` `train_blocks` before the test days."""
     train_blocks: Annotated[int, Field(ge=1, le=BLOCKS - 1)]
-    """Sixteenths of the search's days that the first fold chooses on; with `rolling`, every fold."""
+    """Train days of the first fold, in sixteenths of the search's days; with `rolling`, of every fold."""
     test_blocks: Annotated[int, Field(ge=1, le=BLOCKS - 1)]
-    """Sixteenths that each fold is judged on."""
+    """Test days of each fold, in sixteenths of the search's days."""
     embargo_days: Annotated[int, Field(ge=0, le=30)]
-    """Days left out between the two, so that no position and no feature of the first reaches into the second day by
-    day."""
+    """Days left out between train and test days, so that no position and no feature of the train days reaches into the
+    test days."""
 
     @model_validator(mode="after")
     def _leaves_a_fold(self) -> "WalkForward":
         if self.train_blocks + self.test_blocks > BLOCKS:
             raise flaws(
-                {"test_blocks": f"{self.test_blocks} after {self.train_blocks} to choose on; there are {BLOCKS} blocks"}
+                {"test_blocks": f"{self.test_blocks} after {self.train_blocks} train blocks; there are {BLOCKS} blocks"}
             )
         return self
 
 
 class Crisis(FileModel):
-    """Days that every trader remembers."""
+    """Days of a market crash."""
 
     from_ms: Annotated[Timestamp, Field(alias="from")]
     """First day."""
@@ -54,133 +55,159 @@ class Crisis(FileModel):
 
 
 class Stress(FileModel):
-    """Markets that are worse than the one that the search assumed; each is a gate of its own."""
+    """Markets that are worse than the market that the search assumes; each is a gate of its own."""
 
     slippage_bps: Annotated[tuple[Bps, ...], Field(min_length=1, max_length=5)]
-    """Slippage of entries and exits on top of the assumed one: a gate for each level."""
+    """Slippage of entries and exits on top of the assumed slippage, in basis points: a gate for each level."""
     fee_multiples: Annotated[tuple[Annotated[float, Field(gt=1, le=10)], ...], Field(min_length=1, max_length=5)]
-    """The fee, so many times: a gate for each level."""
+    """Multiples of the fee: a gate for each level."""
     delay_bars: Annotated[int, Field(ge=1, le=24)]
     """Bars that every order waits in addition."""
     min_return_pct: Annotated[float, Field(ge=-100, le=1000)]
-    """Least net return out of sample under each of them."""
+    """Least net return out of sample in each of these markets, percent."""
 
 
 class Gates(FileModel):
-    """What the chained days out of sample must show. A threshold of `null` is not asked for."""
+    """Thresholds for the stitched out-of-sample equity. `null` turns a gate off."""
 
-    min_round_trips: Count
-    """Fewest closed round trips out of sample."""
+    min_trades: Count
+    """Fewest closed trades out of sample."""
     min_sharpe: Annotated[float, Field(ge=-20, le=20)]
     """Least annual Sharpe ratio of daily returns out of sample."""
     min_median_day_pct: Annotated[float, Field(ge=-100, le=100)]
     """Least median of the daily returns out of sample on which a position was held or closed, percent."""
     max_drawdown_pct: Percent
-    """Deepest fall of mark-to-market equity out of sample, percent of its peak."""
+    """Greatest drawdown of mark-to-market equity out of sample, percent of its peak."""
     min_profit_factor: Annotated[float, Field(ge=0, le=100)]
-    """Profits of winning round trips over losses of the others, both after fees and funding."""
+    """Profits of winning trades over losses of the others, both after fees and funding."""
     stress: Stress
     """Worse markets."""
     max_symbol_share: Share
-    """Greatest share of the profit of all symbols that made one, that a single symbol may have made."""
+    """Greatest share of the best symbol in the profits of all symbols that made one."""
     max_trade_share: Share
-    """The same of a single round trip."""
+    """Greatest share of the best trade in the profits of all trades that made one."""
     max_day_share: Share
-    """The same of a single day."""
+    """Greatest share of the best day in the profits of all days that made one."""
     min_plateau_frac: Share
     """Least share of the neighbours, one step up or down on one axis, that keep at least half of the candidate's Sharpe
     ratio on the days of the search."""
-    max_loss_probability: Probability
+    max_bootstrap_p: Probability
     """Greatest probability, by the stationary bootstrap, that the mean daily return out of sample is not above zero."""
-    max_shuffled_drawdown_pct: Percent
-    """Drawdown that 95 of 100 random orders of the round trips stay within, percent of the initial balance."""
+    max_monte_carlo_drawdown_pct: Percent
+    """Drawdown that 95 of 100 random orders of the trades stay within, percent of the peak."""
     min_sharpe_without_best_symbol: Annotated[float | None, Field(ge=-20, le=20)] = 1.0
-    """Least annual Sharpe ratio out of sample of the closed round trips of all symbols but the best one, by day of
-    their ends."""
+    """Least annual Sharpe ratio out of sample of the closed trades of all symbols but the best one, by day of exit."""
     min_recent_probability: Probability | None = 0.8
-    """Least probability that the true Sharpe ratio is above zero, by the later half of the days out of sample alone."""
+    """Least probability that the true Sharpe ratio is above zero, by the later half of the days out of sample."""
     min_holdout_probability: Probability | None = 0.05
-    """The same probability by the holdout alone: a veto on a candidate that loses significantly there. 0.5 where it
-    did not trade. The holdout ranks nothing."""
-    min_other_symbols_sharpe: Annotated[float | None, Field(ge=-20, le=20)]
-    """Least annual Sharpe ratio out of sample on the symbols that the search never saw; see `other_symbols`."""
+    """Least probability that the true Sharpe ratio is above zero, by the holdout: a veto on a candidate that loses
+    significantly there. It is 0.5 if the candidate did not trade there. The holdout ranks nothing."""
+    min_holdout_symbols_sharpe: Annotated[float | None, Field(ge=-20, le=20)]
+    """Least annual Sharpe ratio out of sample on the symbols that the search never sees; see `holdout_symbols`."""
     max_crisis_drawdown_pct: Annotated[float | None, Field(gt=0, le=100)]
-    """Deepest fall in each of the `crises` that lie in the night's days."""
+    """Greatest drawdown in each of the `crises` that lie in the days of the nightly run, percent of the peak."""
     max_overfitting_probability: Probability
     """Greatest probability of backtest overfitting (CSCV) of the search that the candidate comes from."""
     max_search_loss_probability: Probability
-    """Greatest share of the splits of the same cross-validation in which what is best on one half of the search's days
-    loses money on the other half."""
+    """Greatest share of the splits of the same cross-validation in which the best combo of one half of the search's
+    days loses money on the other half."""
     min_deflated_sharpe: Probability
-    """Least deflated Sharpe ratio: the probability that the true Sharpe ratio out of sample is above zero, after as
-    many independent looks at these days as were really taken, by this night and by those before it."""
-    max_snooping_p: Probability
-    """Greatest p-value of the test for superior predictive ability against doing nothing."""
-    max_basket_p: Probability
-    """The same against holding the basket of all symbols, scaled to the candidates' volatility."""
+    """Least deflated Sharpe ratio: the probability that the true Sharpe ratio out of sample is above zero, given the
+    number of independent trials on these days, of this nightly run and those before it."""
+    max_spa_cash_p: Probability
+    """Greatest p-value of the test for superior predictive ability (SPA) against cash."""
+    max_spa_buy_and_hold_p: Probability
+    """Greatest p-value of the same test against buying and holding all symbols, scaled to the candidates' volatility."""
 
 
 class Roles(FileModel):
-    """Which of those that passed takes which lane, and when it may replace the one that is there."""
+    """Assignment of accepted configs to lanes, and the conditions to replace an incumbent."""
 
     max_correlation: Share
     """Greatest correlation of daily returns out of sample with the configs of other roles."""
     min_run_days: Annotated[int, Field(ge=0, le=365)]
     """Days that an incumbent keeps its lane, unless it fails."""
     min_gain_sharpe: Annotated[float, Field(ge=0, le=20)]
-    """How much higher than the incumbent's on the same days the annual Sharpe ratio of its successor must be."""
+    """Least difference of the annual Sharpe ratios of a successor and the incumbent on the same days."""
     max_incumbent_drawdown_pct: Percent
-    """Fall from its peak since it took the lane, replayed, at which an incumbent has failed."""
+    """Drawdown since it took the lane, replayed, above which an incumbent has failed, percent of the peak."""
     min_incumbent_profit_factor: Annotated[float, Field(ge=0, le=100)]
-    """Profit factor since it took the lane, replayed, below which an incumbent has failed, from 30 round trips on."""
+    """Profit factor since it took the lane, replayed, below which an incumbent has failed, from 30 trades on."""
 
 
 class Selection(FileModel):
-    """From the rows of a search to the configs that may be deployed, by walk-forward."""
+    """From the rows of a search to the configs that may trade, by walk-forward."""
 
-    finalists: Annotated[int, Field(ge=1, le=20)]
-    """How many of the best combos are chosen in each fold, and judged. Each is a further look at the same days."""
-    other_symbols: Annotated[int, Field(ge=0, le=100)]
-    """Symbols that the search does not see, every night the same ones, on which finalists are judged as well."""
+    candidates: Annotated[int, Field(ge=1, le=20)]
+    """Number of best combos that each fold selects and that are judged. Each is a further trial on the same days."""
+    holdout_symbols: Annotated[int, Field(ge=0, le=100)]
+    """Number of symbols that the search does not see, the same ones in every nightly run. Candidates are judged on them
+    as well."""
     walk_forward: WalkForward
     """The folds."""
     gates: Gates
     """The thresholds."""
     crises: dict[Name, Crisis] = Field(default_factory=dict)
-    """Named windows in which a finalist must not lose too much."""
+    """Named windows in which a candidate must not lose too much."""
     roles: Roles
-    """From those that passed to lanes."""
+    """Rules that assign accepted configs to lanes."""
 
     @property
     def id(self) -> str:
-        """SHA-256 of what shapes a verdict: a verdict holds under the policy that it was reached by.
+        """SHA-256 of the keys that shape a verdict: a verdict holds only under the policy that produced it.
 
         Roles are left out: they decide which lane takes a config, after every verdict.
         """
         content = self.model_dump(mode="json", exclude={"roles"})
-        drop_later_gates(content["gates"])
+        restore_earlier_keys(content)
         return sha256_json(content)
 
 
+EARLIER_KEYS: Mapping[str, str] = {"candidates": "candidates", "other_symbols": "holdout_symbols"}
+"""Keys of `selection` under their names of earlier versions, and their names of now."""
+EARLIER_GATES: Mapping[str, str] = {
+    "min_round_trips": "min_trades",
+    "max_loss_probability": "max_bootstrap_p",
+    "max_shuffled_drawdown_pct": "max_monte_carlo_drawdown_pct",
+    "min_other_symbols_sharpe": "min_holdout_symbols_sharpe",
+    "max_snooping_p": "max_spa_cash_p",
+    "max_basket_p": "max_spa_buy_and_hold_p",
+}
+"""The same for keys of `selection.gates`."""
 LATER_GATES = ("min_sharpe_without_best_symbol", "min_recent_probability", "min_holdout_probability")
 """Gates that policies of earlier versions do not have."""
 
 
-def drop_later_gates(gates: dict[str, Any]) -> None:
-    """Delete `LATER_GATES` that are not asked for, so that ids of earlier versions hold."""
+def restore_earlier_keys(selection: dict[str, Any]) -> None:
+    """Change the content of `selection` to that of earlier versions, so that ids of earlier versions hold.
+
+    Without this, a new name of a key would void every stored verdict.
+    """
+    gates = selection["gates"]
     for name in LATER_GATES:
         if gates[name] is None:
             del gates[name]
+    for content, names in ((selection, EARLIER_KEYS), (gates, EARLIER_GATES)):
+        for earlier, name in names.items():
+            content[earlier] = content.pop(name)
 
 
-def add_later_gates(gates: dict[str, Any]) -> None:
-    """Set those `LATER_GATES` to None that an earlier version did not store: it did not ask for them."""
+def upgrade_keys(selection: dict[str, Any]) -> None:
+    """Change the content of `selection` that an earlier version stored to that of this version.
+
+    `LATER_GATES` that it lacks become None: the earlier version did not ask for them.
+    """
+    gates = selection["gates"]
+    for content, names in ((selection, EARLIER_KEYS), (gates, EARLIER_GATES)):
+        for earlier, name in names.items():
+            if earlier in content:
+                content[name] = content.pop(earlier)
     for name in LATER_GATES:
         gates.setdefault(name, None)
 
 
 class Spikes(FileModel):
-    """Bounds between a crash and an error. A bar beyond them is marked, and its symbol is not traded."""
+    """Bounds between a crash and a data error. A bar beyond them is marked, and its symbol is not traded."""
 
     max_reach: Annotated[float, Field(gt=1, le=1_000_000)] = 10.0
     """Greatest multiple of the highs of both neighbours that the high of a bar may reach; its low may fall to the same
@@ -192,7 +219,7 @@ class Spikes(FileModel):
 
 
 class RealMoney(FileModel):
-    """How long a config trades at one stage, at least, before a person may bring it to the next."""
+    """Least time that a config trades at one stage before a person may bring it to the next."""
 
     min_paper_days: Annotated[float, Field(ge=0, le=3650)] = 28.0
     """Days on paper before it enters a live lane, at a quarter of the size."""
@@ -206,6 +233,6 @@ class PolicyConfig(FileModel):
     selection: Selection
     """From search results to lanes: folds, gates and roles."""
     spikes: Spikes = Field(default_factory=Spikes)
-    """Bars that no market makes: their bounds."""
+    """Bounds beyond which a bar is a data error."""
     real_money: RealMoney = Field(default_factory=RealMoney)
     """Least time at each stage on the way to real money."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from mei_pipeline.candles.intervals import HOUR_MS, iso
-from mei_pipeline.config.base import FileModel, Interval, Symbol, Timestamp, Venue, flaws, shape
+from mei_pipeline.config.fields import FileModel, Interval, Symbol, Timestamp, Venue, flaws, shape
 
 Column = Literal[
     "venue",

@@ -4,15 +4,16 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, WithJsonSchema, field_validator, model_validator
 
 from mei_pipeline.candles.intervals import Intervals, interval_problems
-from mei_pipeline.config.base import (
+from mei_pipeline.config.fields import (
     FileModel,
     Interval,
     MarketValues,
-    Name,
+    Number,
     Scalar,
+    StrategyName,
     Symbol,
     SymbolValues,
     Values,
@@ -45,11 +46,11 @@ _REMEDIES = {
 class AxisRange(FileModel):
     """Evenly spaced values of an axis."""
 
-    from_: Annotated[float | int, Field(alias="from")]
+    from_: Annotated[Number, Field(alias="from")]
     """First value."""
-    to: float | int
+    to: Number
     """Upper bound; a value of the axis if a step meets it."""
-    step: Annotated[float | int, Field(gt=0)]
+    step: Annotated[float | int, Field(gt=0), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
     """Distance between values."""
     when: Values = Field(default_factory=dict)
     """Condition: values that other parameters must have for this axis to vary. If it fails, the axis has its value of
@@ -119,7 +120,7 @@ class SweepSpec(FileModel):
 
     model_config = ConfigDict(json_schema_extra=_add_methods)
 
-    strategy: Name
+    strategy: StrategyName
     """Strategy of the combos: a module of kernels/strategies."""
     venue: Venue | None = None
     """Venue of the bars. Default: the venue of pipeline.yaml."""
@@ -163,7 +164,7 @@ class SweepSpec(FileModel):
     symbol_params: dict[Symbol, SymbolValues] = Field(default_factory=dict)
     """Parameters of single symbols; they override `params` and `axes`. A sweep ignores symbols that are not in its
     book."""
-    axes: Annotated[dict[str, Axis], Field(min_length=1, json_schema_extra={"slot": "axes"})]
+    axes: Annotated[dict[str, Axis], Field(min_length=1, json_schema_extra={"x-parameters": "axes"})]
     """Parameters that vary: each a list of values, `{values: [...]}` or `{from, to, step}`. The last two allow a
     condition, `when: {path: value}`. Feature windows must be lists."""
     chunk_combos: Annotated[int, Field(ge=1, le=1_000_000)] | None = None

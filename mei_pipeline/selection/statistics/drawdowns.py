@@ -11,7 +11,7 @@ _CELLS = 1_000_000  # numbers in one array of draws: 8 MB
 
 
 @dataclass(frozen=True)
-class ShuffledDrawdowns:
+class MonteCarloDrawdowns:
     """Deepest falls from a peak, as fractions of the peak, when the same trades come in another order."""
 
     realised: float
@@ -41,7 +41,9 @@ def max_drawdown_frac(profits: Floats, initial_usd: float) -> Floats:
     return np.asarray(((peak - equity) / peak).max(axis=-1))
 
 
-def shuffle_drawdowns(profits: Floats, initial_usd: float, draws: int = DRAWS, seed: int = 0) -> ShuffledDrawdowns:
+def monte_carlo_drawdowns(
+    profits: Floats, initial_usd: float, draws: int = DRAWS, seed: int = 0
+) -> MonteCarloDrawdowns:
     """Distribution of the maximum drawdown when the order of trades is shuffled, and where the realised one lies.
 
     Profits are added, not compounded, and trades are taken one after the other: overlapping ones, and losses that come
@@ -57,7 +59,7 @@ def shuffle_drawdowns(profits: Floats, initial_usd: float, draws: int = DRAWS, s
         The result; NaN and an empty array without trades or with a value that is not finite.
     """
     if len(profits) == 0 or not np.isfinite(profits).all():
-        return ShuffledDrawdowns(np.nan, np.empty(0), np.nan)
+        return MonteCarloDrawdowns(np.nan, np.empty(0), np.nan)
     generator = np.random.default_rng(seed)
     batch = max(1, _CELLS // len(profits))
     found = []
@@ -67,4 +69,4 @@ def shuffle_drawdowns(profits: Floats, initial_usd: float, draws: int = DRAWS, s
     shuffled = np.sort(np.concatenate(found))
     realised = float(max_drawdown_frac(profits, initial_usd))
     rank = np.mean(shuffled < realised) + 0.5 * np.mean(shuffled == realised)
-    return ShuffledDrawdowns(realised, shuffled, float(rank))
+    return MonteCarloDrawdowns(realised, shuffled, float(rank))

@@ -19,7 +19,7 @@ _LOG_CDF = log_ndtr(_GRID)
 
 
 @dataclass(frozen=True)
-class TrackRecord:
+class ReturnStatistics:
     """What the error of a Sharpe ratio depends on. Each field is one number, or [K] of K trials; NaN is no evidence."""
 
     days: Floats
@@ -37,7 +37,7 @@ class TrackRecord:
         return np.asarray(self.sharpe * np.sqrt(YEAR_DAYS))
 
 
-def track_record(returns: Floats) -> TrackRecord:
+def return_statistics(returns: Floats) -> ReturnStatistics:
     """Track record of daily returns, [days] of one trial or [days, K] of K trials.
 
     A trial with less than two days, without variation, or with a value that is not finite has NaN for everything but
@@ -52,16 +52,16 @@ def track_record(returns: Floats) -> TrackRecord:
         skewness = (centred**3).sum(axis=0) / days / second**1.5
         kurtosis = (centred**4).sum(axis=0) / days / second**2
         sharpe = mean / np.sqrt(second * days / (days - 1.0))
-    return TrackRecord(days, *(np.where(usable, value, np.nan) for value in (sharpe, skewness, kurtosis)))
+    return ReturnStatistics(days, *(np.where(usable, value, np.nan) for value in (sharpe, skewness, kurtosis)))
 
 
-def track_record_of_sums(
+def return_statistics_of_sums(
     n: ArrayLike,
     total: ArrayLike,
     squares: ArrayLike,
     skewness: ArrayLike = 0.0,
     kurtosis: ArrayLike = NORMAL_KURTOSIS,
-) -> TrackRecord:
+) -> ReturnStatistics:
     """Track record from count, sum and sum of squares of daily returns, each one number or [K].
 
     Sums say nothing about skewness and kurtosis: without them returns are taken as normal, which flatters a trial that
@@ -73,17 +73,17 @@ def track_record_of_sums(
         variance = (squares - n * mean * mean) / (n - 1.0)
         usable = (n >= FEWEST_DAYS) & (variance > NO_VARIANCE)
         sharpe = np.where(usable, mean / np.sqrt(variance), np.nan)
-    return TrackRecord(n, sharpe, np.asarray(skewness, dtype=np.float64), np.asarray(kurtosis, dtype=np.float64))
+    return ReturnStatistics(n, sharpe, np.asarray(skewness, dtype=np.float64), np.asarray(kurtosis, dtype=np.float64))
 
 
-def _spread(record: TrackRecord) -> Floats:
+def _spread(record: ReturnStatistics) -> Floats:
     """√(1 - skewness·SR + (kurtosis - 1)/4·SR²): the error of a Sharpe ratio times √(days - 1); NaN where it is 0."""
     sharpe = np.asarray(record.sharpe)
     inside = 1.0 - record.skewness * sharpe + 0.25 * (record.kurtosis - 1.0) * sharpe * sharpe
     return np.sqrt(np.where(inside > 0.0, inside, np.nan))
 
 
-def probabilistic_sharpe(record: TrackRecord, benchmark: ArrayLike = 0.0) -> Floats:
+def probabilistic_sharpe(record: ReturnStatistics, benchmark: ArrayLike = 0.0) -> Floats:
     """Probability that the true Sharpe ratio exceeds `benchmark` (per day), given the track record.
 
     Φ((SR - benchmark)·√(days - 1) / √(1 - skewness·SR + (kurtosis - 1)/4·SR²)). Uniform on 0..1 when the true ratio is
@@ -95,7 +95,7 @@ def probabilistic_sharpe(record: TrackRecord, benchmark: ArrayLike = 0.0) -> Flo
         return np.asarray(ndtr((record.sharpe - np.asarray(benchmark)) * np.sqrt(record.days - 1.0) / _spread(record)))
 
 
-def minimum_track_record(record: TrackRecord, benchmark: float = 0.0, confidence: float = 0.95) -> Floats:
+def minimum_track_record(record: ReturnStatistics, benchmark: float = 0.0, confidence: float = 0.95) -> Floats:
     """Days after which the probabilistic Sharpe ratio reaches `confidence`, if the rest of the record stays as it is.
 
     1 + (1 - skewness·SR + (kurtosis - 1)/4·SR²)·(z / (SR - benchmark))²; infinite when SR does not exceed the
@@ -166,7 +166,7 @@ def trials_of_expected_maximum(
 
 
 def deflated_sharpe(
-    record: TrackRecord,
+    record: ReturnStatistics,
     trials: ArrayLike,
     variance: ArrayLike | None = None,
     expected: Callable[[ArrayLike], Floats] = expected_maximum,

@@ -5,7 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from mei_pipeline.selection.statistics.drawdowns import max_drawdown_frac, shuffle_drawdowns
+from mei_pipeline.selection.statistics.drawdowns import max_drawdown_frac, monte_carlo_drawdowns
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def test_drawdowns_of_many_orders_at_once():
 def test_shuffles_draw_every_order_equally_often():
     profits = np.array([-40.0, 100.0, -10.0, 25.0, -70.0])
     every = np.sort([float(max_drawdown_frac(np.array(order), 1000.0)) for order in permutations(profits)])
-    found = shuffle_drawdowns(profits, 1000.0, draws=20_000)
+    found = monte_carlo_drawdowns(profits, 1000.0, draws=20_000)
     for share in (0.1, 0.5, 0.9):
         assert np.quantile(found.shuffled, share) == pytest.approx(np.quantile(every, share), abs=0.003)
     assert found.shuffled.mean() == pytest.approx(every.mean(), rel=0.02)
@@ -32,8 +32,8 @@ def test_shuffles_draw_every_order_equally_often():
 
 def test_a_lucky_and_an_unlucky_order_lie_at_the_ends():
     wins, losses = np.full(30, 12.0), np.full(30, -10.0)
-    unlucky = shuffle_drawdowns(np.concatenate([wins, losses]), 1000.0, draws=2000)
-    lucky = shuffle_drawdowns(np.column_stack([wins, losses]).ravel(), 1000.0, draws=2000)
+    unlucky = monte_carlo_drawdowns(np.concatenate([wins, losses]), 1000.0, draws=2000)
+    lucky = monte_carlo_drawdowns(np.column_stack([wins, losses]).ravel(), 1000.0, draws=2000)
     assert unlucky.rank > 0.99
     assert lucky.rank < 0.01
     assert unlucky.realised == pytest.approx(300 / 1360)
@@ -43,13 +43,13 @@ def test_a_typical_order_lies_anywhere():
     ranks = []
     for seed in range(200):
         profits = np.random.default_rng(seed).normal(1.0, 20.0, 40)
-        ranks.append(shuffle_drawdowns(profits, 1000.0, draws=200, seed=seed).rank)
+        ranks.append(monte_carlo_drawdowns(profits, 1000.0, draws=200, seed=seed).rank)
     assert np.mean(ranks) == pytest.approx(0.5, abs=0.07)
 
 
 def test_the_same_seed_gives_the_same_shuffles_and_many_come_in_batches():
     profits = np.random.default_rng(1).normal(1.0, 20.0, 600)
-    first, again, other = (shuffle_drawdowns(profits, 1000.0, 2000, seed).shuffled for seed in (1, 1, 2))
+    first, again, other = (monte_carlo_drawdowns(profits, 1000.0, 2000, seed).shuffled for seed in (1, 1, 2))
     assert len(first) == 2000
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -57,13 +57,13 @@ def test_the_same_seed_gives_the_same_shuffles_and_many_come_in_batches():
 
 @pytest.mark.parametrize("profits", [[-30.0], [10.0] * 5, [-10.0] * 5], ids=["one trade", "equal wins", "equal losses"])
 def test_where_every_order_is_the_same_the_rank_is_the_middle(profits):
-    found = shuffle_drawdowns(np.array(profits), 1000.0, draws=50)
+    found = monte_carlo_drawdowns(np.array(profits), 1000.0, draws=50)
     assert found.rank == 0.5
     np.testing.assert_array_equal(found.shuffled, found.realised)
 
 
 @pytest.mark.parametrize("profits", [[], [1.0, np.nan], [np.inf, 1.0]], ids=["none", "nan", "infinite"])
 def test_without_trades_there_is_no_evidence(profits):
-    found = shuffle_drawdowns(np.array(profits), 1000.0)
+    found = monte_carlo_drawdowns(np.array(profits), 1000.0)
     assert np.isnan([found.realised, found.rank]).all()
     assert len(found.shuffled) == 0

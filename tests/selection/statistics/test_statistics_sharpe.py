@@ -5,26 +5,26 @@ import pytest
 from scipy import integrate, stats
 
 from mei_pipeline.selection.statistics.sharpe import (
-    TrackRecord,
+    ReturnStatistics,
     deflated_sharpe,
     expected_maximum,
     expected_maximum_gumbel,
     minimum_track_record,
     one_sided_power,
     probabilistic_sharpe,
-    track_record,
-    track_record_of_sums,
+    return_statistics,
+    return_statistics_of_sums,
     trials_of_expected_maximum,
 )
 from mei_pipeline.sweep.metrics import sharpe
 
-PAPER = TrackRecord(np.array(1250.0), np.array(2.5 / np.sqrt(250.0)), np.array(-3.0), np.array(10.0))
+PAPER = ReturnStatistics(np.array(1250.0), np.array(2.5 / np.sqrt(250.0)), np.array(-3.0), np.array(10.0))
 PAPER_VARIANCE = 0.5 / 250.0  # of annual Sharpe ratios 1/2, in a year of 250 days
 
 
 def test_a_track_record_is_what_the_library_measures():
     returns = np.random.default_rng(1).standard_t(5, size=(300, 4)) * 0.01 + 0.001
-    record = track_record(returns)
+    record = return_statistics(returns)
     np.testing.assert_allclose(record.sharpe, returns.mean(axis=0) / returns.std(axis=0, ddof=1))
     np.testing.assert_allclose(record.skewness, stats.skew(returns))
     np.testing.assert_allclose(record.kurtosis, stats.kurtosis(returns, fisher=False))
@@ -35,8 +35,8 @@ def test_a_track_record_is_what_the_library_measures():
 def test_sums_give_the_sharpe_ratio_of_the_returns_and_of_the_sweep():
     returns = np.random.default_rng(2).normal(0.001, 0.01, (100, 3))
     n, total, squares = np.full(3, 100.0), returns.sum(axis=0), (returns**2).sum(axis=0)
-    record = track_record_of_sums(n, total, squares)
-    np.testing.assert_allclose(record.sharpe, track_record(returns).sharpe)
+    record = return_statistics_of_sums(n, total, squares)
+    np.testing.assert_allclose(record.sharpe, return_statistics(returns).sharpe)
     np.testing.assert_allclose(record.annual, sharpe(n, total, squares))
     assert (record.skewness, record.kurtosis) == (0.0, 3.0)
 
@@ -47,7 +47,7 @@ def test_the_example_of_the_deflated_sharpe_ratio_is_the_papers():
         0.9004, abs=5e-5
     )
     assert float(deflated_sharpe(PAPER, 46, PAPER_VARIANCE, expected_maximum_gumbel)) == pytest.approx(0.9505, abs=5e-5)
-    normal = TrackRecord(PAPER.days, PAPER.sharpe, np.array(0.0), np.array(3.0))
+    normal = ReturnStatistics(PAPER.days, PAPER.sharpe, np.array(0.0), np.array(3.0))
     assert float(deflated_sharpe(normal, 88, PAPER_VARIANCE, expected_maximum_gumbel)) == pytest.approx(
         0.9505, abs=5e-5
     )
@@ -119,13 +119,13 @@ def test_the_probabilistic_sharpe_ratio_of_a_trial_without_edge_is_uniform(tails
     generator = np.random.default_rng(11)
     shape = (280, 4000)
     returns = generator.standard_normal(shape) if tails == "normal" else generator.standard_t(6, shape)
-    values = probabilistic_sharpe(track_record(0.01 * returns))
+    values = probabilistic_sharpe(return_statistics(0.01 * returns))
     assert stats.kstest(values, "uniform").pvalue > 0.05
 
 
 def test_the_probabilistic_sharpe_ratio_asks_for_more_where_losses_are_rare_and_large():
     plain, skewed = (
-        TrackRecord(np.array(250.0), np.array(0.1), np.array(s), np.array(k)) for s, k in ((0, 3), (-3, 15))
+        ReturnStatistics(np.array(250.0), np.array(0.1), np.array(s), np.array(k)) for s, k in ((0, 3), (-3, 15))
     )
     assert probabilistic_sharpe(skewed) < probabilistic_sharpe(plain)
 
@@ -133,13 +133,13 @@ def test_the_probabilistic_sharpe_ratio_asks_for_more_where_losses_are_rare_and_
 def best_of(generator, trials, days, draws):
     """Records of the best of so many trials without edge, and the variance of the Sharpe ratios among them."""
     returns = 0.01 * generator.standard_normal((days, draws, trials))
-    record = track_record(returns)
+    record = return_statistics(returns)
     best = record.sharpe.argmax(axis=1)[:, None]
     fields = (
         np.take_along_axis(field, best, axis=1)[:, 0]
         for field in (record.days, record.sharpe, record.skewness, record.kurtosis)
     )
-    return TrackRecord(*fields), record.sharpe.var(axis=1, ddof=1)
+    return ReturnStatistics(*fields), record.sharpe.var(axis=1, ddof=1)
 
 
 def deflated_of_the_best(trials, draws):
@@ -170,9 +170,9 @@ def test_how_often_the_best_of_trials_without_edge_passes_is_what_the_docstring_
 
 
 def test_after_the_minimum_track_record_the_probability_is_the_confidence():
-    record = TrackRecord(np.array(0.0), np.array(0.1), np.array(-0.5), np.array(5.0))
+    record = ReturnStatistics(np.array(0.0), np.array(0.1), np.array(-0.5), np.array(5.0))
     days = minimum_track_record(record, 0.02, 0.95)
-    enough = TrackRecord(days, record.sharpe, record.skewness, record.kurtosis)
+    enough = ReturnStatistics(days, record.sharpe, record.skewness, record.kurtosis)
     assert float(probabilistic_sharpe(enough, 0.02)) == pytest.approx(0.95)
     assert np.isinf(minimum_track_record(record, 0.1))
     assert np.isinf(minimum_track_record(record, 0.2))
@@ -180,7 +180,7 @@ def test_after_the_minimum_track_record_the_probability_is_the_confidence():
 
 def test_the_minimum_track_record_is_the_papers():
     """Their figure 4: annual ratio 2 in daily normal returns against 1, confidence 95 %: 2.73 years."""
-    record = TrackRecord(np.array(0.0), np.array(2.0 / np.sqrt(250.0)), np.array(0.0), np.array(3.0))
+    record = ReturnStatistics(np.array(0.0), np.array(2.0 / np.sqrt(250.0)), np.array(0.0), np.array(3.0))
     assert float(minimum_track_record(record, 1.0 / np.sqrt(250.0))) / 250.0 == pytest.approx(2.73, abs=0.01)
 
 
@@ -206,8 +206,8 @@ def test_the_ideal_power_is_that_of_drawn_tests():
     ids=["none", "one day", "constant", "zero", "nan", "infinite"],
 )
 def test_a_record_without_evidence_has_no_statistic(returns):
-    record = track_record(returns)
-    sums = track_record_of_sums(len(returns), returns.sum(), (returns**2).sum())
+    record = return_statistics(returns)
+    sums = return_statistics_of_sums(len(returns), returns.sum(), (returns**2).sum())
     assert record.days == len(returns)
     for value in (record, sums):
         assert np.isnan(value.sharpe)
@@ -220,7 +220,7 @@ def test_a_trial_without_evidence_leaves_the_others_alone():
     returns = np.random.default_rng(0).normal(0.0, 0.01, (50, 3))
     returns[:, 1] = 0.0
     returns[7, 2] = np.nan
-    assert np.isnan(track_record(returns).sharpe).tolist() == [False, True, True]
+    assert np.isnan(return_statistics(returns).sharpe).tolist() == [False, True, True]
 
 
 def test_impossible_trials_variances_and_moments_are_no_evidence():
@@ -228,5 +228,5 @@ def test_impossible_trials_variances_and_moments_are_no_evidence():
     assert np.isnan(deflated_sharpe(PAPER, np.nan))
     assert np.isnan(deflated_sharpe(PAPER, 10, -1.0))
     assert np.isnan(deflated_sharpe(PAPER, 10, np.nan))
-    two_values = TrackRecord(np.array(10.0), np.array(1.0), np.array(2.0), np.array(5.0))  # its error would be 0
+    two_values = ReturnStatistics(np.array(10.0), np.array(1.0), np.array(2.0), np.array(5.0))  # its error would be 0
     assert np.isnan(probabilistic_sharpe(two_values))
