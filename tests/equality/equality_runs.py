@@ -24,7 +24,7 @@ from mei_pipeline.registry.export import exported
 from mei_pipeline.registry.lanes import lanes_of
 from mei_pipeline.registry.records import Occasion
 from mei_pipeline.replay.report import decisions_of, report_of
-from mei_pipeline.replay.run import replay, set_stage
+from mei_pipeline.replay.run import make_replay_inputs, replay
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
@@ -37,7 +37,15 @@ NIGHTS = {"cross": 54, "alpha": 64}
 """Nights by the name of their sweep, and the day as of which each is planned."""
 REPLAYED = 20
 """Days of a replay."""
-FILES = ("walk.json", "candidates.json", "gates.json", "roles.json", "incumbents.json", "chains.npz", "replays.npz")
+FILES = (
+    "walk_forward.json",
+    "candidates.json",
+    "gates.json",
+    "roles.json",
+    "incumbents.json",
+    "stitched.npz",
+    "replays.npz",
+)
 """Files of a night that are compared."""
 POLICY: dict[str, Any] = {
     "candidates": 2,
@@ -188,7 +196,7 @@ def _run_night(settings: Settings, config: Config, name: str, day: int) -> Night
     night_plan.write_plan(settings, plan)
     bars = night_plan.night_bars(settings, plan)
     features = night_plan.night_features(settings, plan, bars)
-    run_sweep(settings, plan.sweep, night_plan.search_window(plan, bars), features, engine="cpu")
+    run_sweep(settings, plan.sweep, night_plan.search_window(plan, bars), features, device="cpu")
     registry = open_registry(settings.registry)
     run_walk_forward(settings, plan)
     select_candidates(settings, plan)
@@ -219,9 +227,9 @@ def _replay(settings: Settings, plan: NightPlan) -> dict[str, Any]:
     """The report of the first combo of a night's sweep over its last days, with its tables."""
     bars = night_plan.night_bars(settings, plan)
     resolved = resolved_combo(plan.sweep, plan.sweep.combo(0))
-    stage = set_stage(settings, bars, resolved, plan.holdout_ms - REPLAYED * DAY_MS, plan.holdout_ms)
-    run = replay(settings, stage)
-    report = report_of(stage, run) | decisions_of(settings, stage, run)
+    inputs = make_replay_inputs(settings, bars, resolved, plan.holdout_ms - REPLAYED * DAY_MS, plan.holdout_ms)
+    run = replay(settings, inputs)
+    report = report_of(inputs, run) | decisions_of(settings, inputs, run)
     report["signals"]["verdicts"] = list(report["signals"]["verdicts"].values())  # its keys are prose
     return {
         "report": report,

@@ -24,31 +24,31 @@ KEYS = {
     "slot": "rank",
     "slots": "ranks",
     "slots.number": "rank",
-    "candidates": "candidates",
+    "finalists": "candidates",
     "fell": "rejected",
-    "rejected_at": "rejected_at",
+    "fell_at": "rejected_at",
     "looks": "trials",
-    "effective_trials": "effective_trials",
+    "effective_looks": "effective_trials",
     "luck": "selection_bias",
     "round_trips": "trades",
-    "selected": "selected",
+    "picks": "selected",
     "measured.loss_probability": "bootstrap_p",
-    "monte_carlo_drawdown_pct": "monte_carlo_drawdown_pct",
-    "holdout_symbols_sharpe": "holdout_symbols_sharpe",
-    "spa_cash_p": "spa_cash_p",
-    "spa_buy_and_hold_p": "spa_buy_and_hold_p",
+    "shuffled_drawdown_pct": "monte_carlo_drawdown_pct",
+    "other_symbols_sharpe": "holdout_symbols_sharpe",
+    "nothing_p": "spa_cash_p",
+    "basket_p": "spa_buy_and_hold_p",
     # columns of the segments
-    "trade_symbols": "trade_symbols",
-    "trade_profits": "trade_profits",
-    "trade_days_ms": "trade_days_ms",
+    "trip_symbols": "trade_symbols",
+    "trip_profits": "trade_profits",
+    "trip_days_ms": "trade_days_ms",
 }
 VALUES = {
-    "min_trades": "min_trades",
-    "max_bootstrap_p": "max_bootstrap_p",
-    "max_monte_carlo_drawdown_pct": "max_monte_carlo_drawdown_pct",
-    "min_holdout_symbols_sharpe": "min_holdout_symbols_sharpe",
-    "max_spa_cash_p": "max_spa_cash_p",
-    "max_spa_buy_and_hold_p": "max_spa_buy_and_hold_p",
+    "min_round_trips": "min_trades",
+    "max_loss_probability": "max_bootstrap_p",
+    "max_shuffled_drawdown_pct": "max_monte_carlo_drawdown_pct",
+    "min_other_symbols_sharpe": "min_holdout_symbols_sharpe",
+    "max_snooping_p": "max_spa_cash_p",
+    "max_basket_p": "max_spa_buy_and_hold_p",
     "slot 0": "rank 0",
     "slot 1": "rank 1",
 }
@@ -165,7 +165,7 @@ def test_a_changed_last_bit_and_a_missing_key_are_found(before):
 
 
 def test_new_names_are_let_through():
-    old = {"nights": {"one": {"sharpe": (1.0).hex(), "slot": 0, "name": "max_spa_buy_and_hold_p", "why": "so"}}}
+    old = {"nights": {"one": {"sharpe": (1.0).hex(), "slot": 0, "name": "max_basket_p", "why": "so"}}}
     new = {"nights": {"one": {"sharpe": (1.0).hex(), "rank": 0, "name": "max_spa_buy_and_hold_p"}}}
     assert differences(old, new, NAMES) == []
     new["nights"]["one"]["rank"] = 1
