@@ -100,7 +100,7 @@ def test_list_tells_how_far_each_sweep_is(world, searched, mei, capsys):
     assert run(["sweep", "list"]) == 0
     said = capsys.readouterr()
     assert searched[:16] in said.out
-    assert "feedfeedfeedfeed/plan.json: not the plan" in said.err
+    assert "feedfeedfeedfeed/plan.json: sweep of another version" in said.err
 
 
 def test_show_tells_the_whole(searched, mei, capsys, tmp_path):
@@ -233,7 +233,7 @@ def test_an_id_that_means_no_sweep_or_two_lists_what_is_there(world, searched, c
     files.write_bytes(twin / "plan.json", b"{}")
     code, said = say(capsys, "sweep", command, searched[:4])
     assert code == 2
-    assert "several begin so; there are" in said
+    assert "several ids begin so; there are" in said
     assert twin.name in said
     assert say(capsys, "sweep", command, searched[:16] + "f" * 8)[0] == 2
 
@@ -399,4 +399,4 @@ def test_compare_says_why_nothing_is_in_common(searched, mei, capsys, tmp_path):
     other = mei("sweep", "run", str(mine), "--from", "2025-01-11")["sweep"]
     code, said = say(capsys, "sweep", "compare", searched, other)
     assert code == 2
-    assert "have no combo in common: entry.warmup_bars is 50 in one, 60 in the other" in said
+    assert "no combo in common: entry.warmup_bars is 50 in the first, 60 in the second" in said

@@ -105,7 +105,7 @@ CASES = {
         """\
   trade.trail: {values: [true, false], when: {trade.places: 1}}
   trade.places: {values: [1, 2], when: {trade.trail: true}}""",
-        "5:41: axes.trade.places.when.trade.trail: a circle: whether this axis varies depends on its own value",
+        "5:41: axes.trade.places.when.trade.trail: circular: this axis depends on its own value",
     ),
 }
 

@@ -237,7 +237,7 @@ def test_too_many_combos(tmp_path):
         ("trade.trail: [false]", ""),
         (
             "trade.trail: [false, true]",
-            "benchmark: trade.trail is on and reads a benchmark symbol, and no symbol is ",
+            "benchmark: trade.trail is on and reads a benchmark symbol, but no symbol is ",
         ),
         ("trade.trail: [true]\nbenchmark: ETH/USDT:USDT", ""),
         (

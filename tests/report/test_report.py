@@ -78,7 +78,7 @@ def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) ->
     for each in judgements:
         found = cells(text, f"Slot {each.rank}, config {each.config_id[:12]}")
         assert found == [
-            [gate.name, pages.figure(gate.value), pages.figure(gate.threshold), gate.verdict, gate.explanation]
+            [gate.name, pages.cell_text(gate.value), pages.cell_text(gate.threshold), gate.verdict, gate.explanation]
             for gate in each.gates
         ]
         assert all(gate.explanation in page.words for gate in each.gates)
@@ -123,7 +123,7 @@ def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) ->
     for each in facts.results.judgements:
         for gate in each.gates:
             assert matrix[gate.name][0] == gate.threshold
-            assert matrix[gate.name][1 + each.rank] == f"{pages.figure(gate.value)} {gate.verdict}"
+            assert matrix[gate.name][1 + each.rank] == f"{pages.cell_text(gate.value)} {gate.verdict}"
     assert "0 of 2 finalists passed every gate. Nothing was deployed: none of 2 passed" in outcome(facts)
     assert "That is a normal outcome" in outcome(facts)
 
@@ -221,7 +221,7 @@ def test_parameters_that_differ_between_old_and_new_are_listed(ended: Settings) 
 def test_figures_of_the_best_results_come_before_their_parameters(ended: Settings) -> None:
     facts = facts_of(ended)
     found = tables(report_of(facts), "What was tried")
-    [best] = [table for title, table in found.items() if title.startswith("BestCombos")]
+    [best] = [table for title, table in found.items() if title.startswith("Best")]
     axes = [path.rpartition(".")[2] for path, _ in facts.plan.sweep.axes]
     assert best.heading == ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *axes)
     row = facts.searched.summary.best.rows.row(0, named=True)

@@ -259,7 +259,7 @@ def test_a_damaged_chunk_teaches_nothing(bars: Bars, tmp_path: Path) -> None:
     asked_of(tmp_path, plan, 1)
     path = chunk_path(tmp_path, plan, 0)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"000000000-000000006\.parquet: damaged result chunk"):
+    with pytest.raises(DataError, match=r"000000000-000000006\.parquet: damaged result file"):
         make_method(plan, tmp_path).numbers(3)
 
 

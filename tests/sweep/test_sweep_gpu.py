@@ -204,12 +204,12 @@ def test_auto_takes_what_was_faster_before(settings, many, cupy, cpu, cuda, name
 def test_speeds_that_can_not_be_read_or_are_old_are_measured_anew(settings, many, cupy, text):
     assert cupy.launches == []
     kind = ComboRunner(settings, *many, choose(settings, "auto", "ema_cross")).kind
-    speeds.keep(settings, kind, speeds.Speeds(1.0, 2.0, 0.0))
-    assert speeds.kept(settings, kind) is None  # of 1970
+    speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, 0.0))
+    assert speeds.read_speeds(settings, kind) is None  # of 1970
     if text is not None:
         (settings.cache / speeds.FILE).write_text(text)
-    speeds.keep(settings, kind, fresh := speeds.Speeds(3.0, 4.0, time.time()))
-    assert speeds.kept(settings, kind) == fresh
+    speeds.write_speeds(settings, kind, fresh := speeds.Speeds(3.0, 4.0, time.time()))
+    assert speeds.read_speeds(settings, kind) == fresh
     assert len(figures(settings)) == 1
 
 
@@ -254,7 +254,7 @@ def test_searches_whose_speeds_differ_are_of_different_kinds(settings, many):
 def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, says, known):
     if known:
         kind = ComboRunner(settings, *many, choose(settings, "auto", "ema_cross")).kind
-        speeds.keep(settings, kind, speeds.Speeds(1.0, 2.0, time.time()))
+        speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, time.time()))
     cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
     done = run_sweep(settings, *many)
     assert done.device.startswith(f"cpu ({says}")

@@ -143,7 +143,7 @@ def test_damaged_or_foreign_chunk_is_named_and_kept(
     path = chunk_path(sweep_folder(mei_settings.sweeps, plan), plan, 1)
     good = path.read_bytes()
     path.write_bytes(good[: len(good) // 2])
-    with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result chunk"):
+    with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result file"):
         run_sweep(mei_settings, plan, cut, features)
     path.write_bytes(chunk_path(path.parent.parent, plan, 2).read_bytes())
     with pytest.raises(DataError, match="not a chunk of sweep"):
@@ -163,7 +163,7 @@ def test_results_of_an_unfinished_sweep_are_an_error(
 ) -> None:
     folder = run_sweep(mei_settings, plan, cut, features).folder
     chunk_path(folder, plan, 1).unlink()
-    with pytest.raises(DataError, match="1 of 3 chunks are missing; run the sweep to its end"):
+    with pytest.raises(DataError, match="1 of 3 chunks are missing; finish the sweep with"):
         read_results(folder, plan)
 
 

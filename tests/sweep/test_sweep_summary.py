@@ -299,7 +299,7 @@ def test_an_unfinished_sweep_is_read_as_far_as_it_is(tmp_path: Path) -> None:
         open_results(folder, plan)
     for index in (0, 2):
         chunk_path(folder, plan, index).unlink()
-    with pytest.raises(DataError, match="no chunk is done yet; `mei sweep resume"):
+    with pytest.raises(DataError, match="no chunk is done yet; run it with `mei sweep resume"):
         open_results(folder, plan, partial=True)
 
 
@@ -310,7 +310,7 @@ def test_a_chunk_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[8 : len(content) // 2] = b"x" * (len(content) // 2 - 8)  # its footer still reads
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result chunk .*delete it and run"):
+    with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result file: .*delete it and run"):
         list(results.frames())
 
 
