@@ -270,7 +270,8 @@ def _data(facts: Facts) -> Section:
     plan, sweep = facts.plan, facts.plan.sweep
     words = (
         f"{plan.candles:,} bars of {sweep.venue} {', '.join(sweep.intervals.read)}, content {sweep.data_hash[:16]}. "
-        f"Searched: {', '.join(sweep.symbols)}. Never searched, judged on as well: {', '.join(plan.others) or 'none'}."
+        f"Searched: {', '.join(sweep.symbols)}. Never searched, judged on as well: "
+        f"{', '.join(plan.holdout_symbols) or 'none'}."
     )
     blocks: list[Block] = [Paragraph(words), *map(Paragraph, plan.notes)]
     if plan.dropped:

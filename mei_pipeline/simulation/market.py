@@ -332,7 +332,7 @@ def _funding(part: _Slice, step: int, length: int) -> pl.DataFrame:
     # Due at a bar's close belongs to that bar: its open is before, its close is at or after.
     due = pl.col("due_ms")
     return (
-        frame.with_columns(due_ms=funding.grid())
+        frame.with_columns(due_ms=funding.hour_of())
         .with_columns(step=(due - part.anchor_ms + step - 1) // step - 1)
         .filter(pl.col("step").is_between(0, length - 1))
         .select("symbol", "due_ms", "step", "rate")

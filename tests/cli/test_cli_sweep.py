@@ -285,7 +285,7 @@ def test_a_symbol_with_a_bar_that_no_market_makes_sits_out(world, mei, capsys, t
     config.write_text(f"strategy: ema_cross\nvenue: {VENUE}\ninterval: 1h\n")
     for words in (["backtest"], ["why", "--symbol", "AAA", "--at", "2025-02-01"]):
         code, said = say(capsys, *words, "--config", str(config))
-        assert (code, "BBB: spike: 1 1h bar that no market makes" in said) == (DataError.exit_code, True)
+        assert (code, "BBB: spike: 1 implausible 1h bar" in said) == (DataError.exit_code, True)
     config.write_text(f"strategy: ema_cross\nvenue: {VENUE}\ninterval: 1h\nsymbols: [AAA, CCC]\n")
     assert say(capsys, "backtest", "--config", str(config))[0] == 0
     merge_candles(lake, sound, now_ms=START_MS + 61 * DAY_MS)

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Discriminator, Field, SecretStr, Tag, With
 
 from mei_pipeline.candles.intervals import INTERVALS, iso
 from mei_pipeline.config.fields import FileModel, Interval, Month, Name, Switch, Symbol, Timestamp, Venue, flaws, shape
-from mei_pipeline.config.models.sources import Source
+from mei_pipeline.config.models.sources import SourceConfig
 
 
 class WindowConfig(FileModel):
@@ -112,7 +112,7 @@ class PipelineConfig(FileModel):
         Discriminator(shape),
     ] = "all"
     """Symbols that nightly runs may use: `all` of the lake, or a list."""
-    sources: tuple[Source, ...] = ()
+    sources: tuple[SourceConfig, ...] = ()
     """Sources that an ingest fetches from, in order; each names its venue."""
     window: WindowConfig = WindowConfig()
     """The days that a nightly run uses."""
