@@ -84,7 +84,7 @@ def _benchmark_problems(module: ModuleType) -> Iterator[str]:
     A sweep reads these switches to decide if it needs a benchmark symbol.
     """
     switches = getattr(module, "BENCHMARK", None)
-    readers = [rule for rule in ("signal", "trace") if _reads_lead(getattr(module, rule, None))]
+    readers = [rule for rule in ("signal", "trace") if _reads_benchmark(getattr(module, rule, None))]
     readers += ["context"] if hasattr(module, "context") else []
     if switches is None and readers:
         yield f"BENCHMARK is missing; {readers[0]} reads the benchmark symbol: list the switches that make it do so"
@@ -94,7 +94,7 @@ def _benchmark_problems(module: ModuleType) -> Iterator[str]:
             yield f"BENCHMARK: {path} is not a parameter of kind bool; name a switch"
 
 
-def _reads_lead(rule: Any) -> bool:
+def _reads_benchmark(rule: Any) -> bool:
     code = getattr(python_function(rule), "__code__", None)
     return code is not None and any(
         step.argval == "is_lead" for step in dis.get_instructions(code) if step.opname.startswith("LOAD")

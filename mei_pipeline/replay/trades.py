@@ -59,7 +59,10 @@ _PAYMENTS = frozenset({"funding", "backstop"})
 
 @dataclass
 class _OpenTrade:
-    """A trade that is not closed yet."""
+    """A trade that is not closed yet.
+
+    Prices are weighted by size, money is in USD, and excursions are in percent of the average entry price.
+    """
 
     symbol: str
     column: int
@@ -122,6 +125,7 @@ def trade_numbers(symbol: Ints, size: Floats, held: Floats) -> Ints:
     Returns:
         [N] number of the trade.
     """
+    # Sorted by symbol, a trade starts at the first row of a symbol and after each row that closes one.
     order = np.argsort(symbol, kind="stable")
     closes = (size[order] != 0.0) & (held[order] == 0.0)
     opens = np.ones(len(order), dtype=bool)

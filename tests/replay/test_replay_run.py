@@ -40,7 +40,7 @@ def run(mei_settings: Settings, resolved: ResolvedConfig) -> Replay:
     return replay(mei_settings, make_replay_inputs(mei_settings, bars, resolved, FROM_MS, TO_MS))
 
 
-def test_trades_are_the_round_trips_of_the_metrics(run: Replay) -> None:
+def test_trades_are_those_of_the_metrics(run: Replay) -> None:
     assert run.trades.height == run.metrics["trades"] > 20
     assert (run.trades["pnl_usd"] > 0).sum() / run.trades.height == run.metrics["win_rate"]
     wins = run.trades.filter(pl.col("pnl_usd") > 0)["pnl_usd"].sum()

@@ -25,7 +25,7 @@ UNSEEN = {"trade.enable_stagnation_exit"}  # volatility never dies in these bars
 
 @pytest.fixture
 def bars(mei_settings: Settings) -> Bars:
-    """Trends of two and a half days, with the symbol that leads among them."""
+    """Trends of two and a half days, with the benchmark symbol among them."""
     lake = fill_lake(mei_settings, days=DAYS, symbols=SYMBOLS, drift=0.002)
     return load_bars(lake, VENUE, "1h", SYMBOLS, START_MS, START_MS + DAYS * DAY_MS)
 

@@ -120,13 +120,13 @@ def learn(history: History, digits: Ints, scores: Floats) -> History:
     return History(history.combos + len(scores), all_scores[best], kept, counts)
 
 
-def propose(grid: Grid, history: History, known: VisitedCombos, count: int, seed: int) -> Ints:
+def propose(grid: Grid, history: History, visited: VisitedCombos, count: int, seed: int) -> Ints:
     """Return the numbers of `count` combos to run next, ascending. The result depends on the arguments alone.
 
     Args:
         grid: The grid; at least `count` of its combos must be unvisited.
         history: Earlier combos.
-        known: Combos that must not be proposed again.
+        visited: Combos that must not be proposed again.
         count: Number of combos.
         seed: Seed of this batch.
     """
@@ -134,30 +134,30 @@ def propose(grid: Grid, history: History, known: VisitedCombos, count: int, seed
     taken = np.zeros(0, dtype=np.int64)
     startup = history.combos < STARTUP
     explored = count if startup else count // EXPLORED_PART
-    taken = _filled(taken, known, explored, lambda needed, _: _from_prior(grid, bits, needed))
+    taken = _filled(taken, visited, explored, lambda needed, _: _from_prior(grid, bits, needed))
     if not startup:
         model = _model(grid, history)
 
         def best(needed: int, repeats: int) -> Ints:
             return _best(grid, model, bits, needed, max(CANDIDATES >> repeats, 1))
 
-        taken = _filled(taken, known, count, best)
+        taken = _filled(taken, visited, count, best)
     order, start = Permutation(grid.combos, seed), 0
     while len(taken) < count:
         places = np.arange(start, min(start + _SCANNED, grid.combos))
         if not len(places):
             raise ValueError(f"propose: too few combos left: {len(taken)} of {count} in a grid of {grid.combos}")
-        taken = np.concatenate([taken, unvisited(order.at(places), known, taken)])[:count]
+        taken = np.concatenate([taken, unvisited(order.at(places), visited, taken)])[:count]
         start += _SCANNED
     return np.sort(taken)
 
 
-def _filled(taken: Ints, known: VisitedCombos, count: int, draw: Callable[[int, int], Ints]) -> Ints:
+def _filled(taken: Ints, visited: VisitedCombos, count: int, draw: Callable[[int, int], Ints]) -> Ints:
     """Add draws until there are `count` combos, or until most draws were repetitions for `_ROUNDS` times."""
     repeats = 0
     while len(taken) < count and repeats < _ROUNDS:
         needed = min(count - len(taken), _BLOCK)
-        fresh = unvisited(draw(needed, repeats), known, taken)
+        fresh = unvisited(draw(needed, repeats), visited, taken)
         taken = np.concatenate([taken, fresh])
         repeats += 2 * len(fresh) < needed
     return taken
