@@ -60,7 +60,7 @@ CASES = [
         PIPELINE,
         "1h, 4h]",
         "1h, 1d]",
-        "4:1: anchors.1d: missing; every interval that is fetched has an anchor",
+        "4:1: anchors.1d: missing; every interval of `intervals` needs an anchor",
     ),
     (
         PipelineConfig,

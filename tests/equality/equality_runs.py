@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from market_kit import DAY_MS, HOUR_MS, START_MS, VENUE, quarters, walk
 from policy_kit import policy_text
+from result_kit import read_results
 
 from mei_pipeline import files
 from mei_pipeline.candles.instruments import default_instruments
@@ -30,7 +31,7 @@ from mei_pipeline.replay.run import make_replay_inputs, replay
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
 DAYS = 64

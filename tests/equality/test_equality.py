@@ -38,6 +38,9 @@ KEYS = {
     "nothing_p": "spa_cash_p",
     "basket_p": "spa_buy_and_hold_p",
     # replays
+    "asked": "evaluated",
+    "shut": "closed",
+    "shut_pct": "closed_pct",
     "fills.trip": "trade",
     # columns of the segments
     "trip_symbols": "trade_symbols",

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from night_kit import LANES, NOW_MS, run_night
 from page_kit import read_page
+from result_kit import read_results
 
 from kernels.blocks import BLOCKS
 from mei_pipeline import pages, svg
@@ -46,7 +47,7 @@ from mei_pipeline.selection.pictures import equity_picture
 from mei_pipeline.selection.pipeline import select_candidates, selection_days
 from mei_pipeline.selection.segments import Segment, flat_segment
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 
 pytest_plugins = ("night_fixtures",)
 
@@ -79,7 +80,7 @@ def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) ->
     for each in judgements:
         found = cells(text, f"Slot {each.rank}, config {each.config_id[:12]}")
         assert found == [
-            [gate.name, pages.figure(gate.value), pages.figure(gate.threshold), gate.verdict, gate.explanation]
+            [gate.name, pages.cell_text(gate.value), pages.cell_text(gate.threshold), gate.verdict, gate.explanation]
             for gate in each.gates
         ]
         assert all(gate.explanation in page.words for gate in each.gates)

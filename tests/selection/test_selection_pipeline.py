@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from market_kit import DAY_MS, START_MS, fill_lake, spec, write_config
 from pipeline_kit import EDGE, NOW_MS, WIDE, Night, copy_of, deploy, judge, search, searched, write_stitched
+from result_kit import read_results
 
 from kernels.blocks import BLOCKS
 from mei_pipeline.config.models import SweepSpec
@@ -30,7 +31,7 @@ from mei_pipeline.selection.segments import MarketData, Segment, flat_segment, r
 from mei_pipeline.selection.walk_forward import check_folds, own_searches
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import resolved_combo
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 
 
 def gate(found: Night):

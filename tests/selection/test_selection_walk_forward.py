@@ -14,7 +14,6 @@ from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, Synth
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.replay.run import replay_window
 from mei_pipeline.selection.evaluation import (
     EvaluationInputs,
     Measurements,
@@ -207,7 +206,7 @@ def test_a_leg_is_the_replay_less_the_cost_of_closing(mei_settings, bars, plan):
     for number in range(plan.combos):
         resolved = resolved_combo(plan, plan.combo(number))
         segment = run_segment(data, resolved, days)
-        run = replay_window(mei_settings, bars, cut_window(bars, *days), data.features, resolved)
+        run = replay(mei_settings, encode_replay_inputs(bars, cut_window(bars, *days), data.features, resolved))
         held = run.holding
         marks = {name: bars.steps.prices[3][45 * 24 - 1, s] for s, name in enumerate(bars.symbols)}
         cost = sum(
