@@ -11,7 +11,6 @@ _WORDS = {
     "net_pnl": "net profit",
     "pnl": "net profit",
     "average": "mean profit",
-    "trades": "round trips",
     "win_rate": "win rate, share",
 }
 

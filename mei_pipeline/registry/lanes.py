@@ -186,7 +186,7 @@ def read_bytes(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"{path}: not readable: {error.strerror}") from error
+        raise DataError(f"{path}: unreadable: {error.strerror}; make it readable for this user") from error
 
 
 def parse_pointer(path: Path, data: bytes) -> PointerFile:

@@ -219,7 +219,7 @@ DAMAGED = {
     "cut off": (truncated, "not a complete backup"),
     "one byte changed": (flipped, r"promoted\.yaml differs from its hash"),
     "empty": (emptied, "not a complete backup"),
-    "missing": (deleted, "no such file"),
+    "missing": (deleted, "not found; name a tar file"),
     "of the future": (lambda path: forged(path, form=9), "format 9"),
     "manifest garbled": (lambda path: forged(path, manifest=b"{]"), r"manifest\.json is damaged"),
     "manifest of another kind": (lambda path: forged(path, manifest=b"[]"), r"manifest\.json is damaged"),
@@ -227,8 +227,8 @@ DAMAGED = {
         lambda path: forged(path, manifest=b'{"format": 2, "files": []}'),
         r"manifest\.json is damaged",
     ),
-    "lake as a file": (lambda path: forged(path, [("lake", b"x")], drop="lake/"), "'lake', that no backup has"),
-    "config as a file": (lambda path: forged(path, [("config", b"x")], drop="config/"), "'config', that no backup has"),
+    "lake as a file": (lambda path: forged(path, [("lake", b"x")], drop="lake/"), "'lake' that no backup has"),
+    "config as a file": (lambda path: forged(path, [("config", b"x")], drop="config/"), "'config' that no backup has"),
     "below the registry": (adding("registry.db/x"), "that no backup has"),
     "below a file": (adding("lanes/paper1/promoted.yaml/x"), "that no backup has"),
     "out of the home": (adding("lake/../../evil"), "that no backup has"),
@@ -247,10 +247,10 @@ DAMAGED = {
         adding("registry.db", b"SQLite format 3\x00" + b"x" * 4096),
         r"can't be restored, nothing was changed: registry\.db: damaged",
     ),
-    "registry empty": (adding("registry.db", kit.empty_file()), "is of generation 1, .* does not know the lane"),
+    "registry empty": (adding("registry.db", kit.empty_file()), "has generation 1, but .* does not know the lane"),
     "registry of another program": (
         lambda path: forged(path, [("registry.db", journal(path))]),
-        "no registry of MEI",
+        "not a registry of MEI",
     ),
     "no registry": (lambda path: forged(path, drop="registry.db"), r"registry\.db: missing, though lane paper1 holds"),
     "a file of the lake missing": (lambda path: forged(path, drop="lake/candles/binance/1h/2025-05"), "is missing"),
@@ -340,11 +340,11 @@ USELESS = {
     "registry of garbage": (registry_of(b"garbage" * 999), r"registry\.db: not an SQLite database"),
     "registry damaged": (registry_of(b"SQLite format 3\x00" + b"x" * 9000), r"registry\.db: database not copied"),
     "registry of no bytes": (registry_of(b""), r"registry\.db: not an SQLite database"),
-    "registry empty": (registry_of(kit.empty_file()), "is of generation 1, .* does not know the lane"),
+    "registry empty": (registry_of(kit.empty_file()), "has generation 1, but .* does not know the lane"),
     "registry missing": (registry_gone, r"registry\.db: missing, though lane paper1 holds a config"),
     "registry a folder": (registry_a_folder, r"registry\.db: not a file"),
     "another database damaged": (pages_damaged, r"journal\.db"),
-    "pointer ahead of the registry": (pointer_ahead, "is of generation 2, .* knows generation 1"),
+    "pointer ahead of the registry": (pointer_ahead, "has generation 2, but .* knows generation 1"),
     "pointer damaged": (pointer_damaged, r"promoted\.yaml: damaged"),
     "one value of a config": (byte_of_parameters, "damaged; the next hand-over writes it again"),
     "one value of its evidence": (byte_of_evidence, "differs from the registry"),
@@ -371,7 +371,7 @@ def test_a_damaged_home_leaves_the_last_good_backup(full, packed, tmp_path, case
 def test_nights_without_their_registry_are_no_backup(full, tmp_path):
     registry_gone(full)
     shutil.rmtree(full / "lanes")
-    with pytest.raises(DataError, match="missing, though nights have judged configs"):
+    with pytest.raises(DataError, match="missing, though nightly runs judged configs"):
         backup(full, tmp_path / "b.tar")
 
 
