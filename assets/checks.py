@@ -9,13 +9,14 @@ import polars as pl
 
 from assets.metadata import records
 from mei_pipeline.candles.quality import RULES
-from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.progress import Progress
 from mei_pipeline.replay.run import encode_replay_inputs, replay_figures
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import Bars, Window
 from mei_pipeline.simulation.run import ComboOutcomes
+from mei_pipeline.simulation.window import Window
 from mei_pipeline.sweep.metrics import blocks
 from mei_pipeline.sweep.plan import resolved_combo
 from mei_pipeline.sweep.results import metric_columns
@@ -59,7 +60,7 @@ def quality_results(plan: NightPlan) -> list[dg.AssetCheckResult]:
     return results
 
 
-def unready(bars: Bars, features: FeatureSet) -> list[dict[str, Any]]:
+def non_finite_values(bars: Bars, features: FeatureSet) -> list[dict[str, Any]]:
     """Columns that are not finite at a bar that exists, per column and symbol.
 
     A recursive column has a value from a symbol's first bar on; what a strategy does with young values is its own

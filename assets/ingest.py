@@ -21,7 +21,7 @@ from mei_pipeline.candles.sources import build_source
 from mei_pipeline.candles.sources.causes import refused_tables
 from mei_pipeline.config.models import PipelineConfig
 from mei_pipeline.errors import DataError
-from mei_pipeline.night_plan import spike_bounds
+from mei_pipeline.night.universe import spike_bounds
 from mei_pipeline.progress import Progress
 
 GROUP = "ingest"
@@ -116,7 +116,7 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
                     context.log.warning(reason)
         _refuse(refused)
         readable = _readable(lake, config.pipeline, intervals, from_ms, to_ms)
-        return materialized(metadata=_ingested(lake, reports), check_results=[readable])
+        return materialized(metadata=_ingest_metadata(lake, reports), check_results=[readable])
 
     return candles
 
@@ -247,7 +247,7 @@ def _summed(tables: Sequence[Mapping[str, Counts]]) -> dict[str, Counts]:
     return {"all": sum(total.values(), Counts()), **total}
 
 
-def _ingested(lake: Lake, reports: Sequence[IngestReport]) -> Metadata:
+def _ingest_metadata(lake: Lake, reports: Sequence[IngestReport]) -> Metadata:
     counts = _summed([row for report in reports for row in report.candles.values()])
     changed = dict(sorted(entry for report in reports for entry in report.files.items()))
     total = counts["all"]

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _ATTEMPTS = 5  # at a lock file that others remove between two looks at it
 
-_FREE = "free space on the disk and run the same command again"
+_FREE_SPACE = "free space on the disk and run the same command again"
 _ALLOW = "make it writable for this user"
-_LOOK = "; `mei doctor` looks at every folder"
+_DOCTOR_HINT = "; `mei doctor` looks at every folder"
 _MOVE = "a file lies where a folder is needed, or the other way round; move it away"
 _ADVICE = {
-    errno.ENOSPC: _FREE,
-    errno.EDQUOT: _FREE,
-    errno.EFBIG: _FREE,
+    errno.ENOSPC: _FREE_SPACE,
+    errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: _FREE_SPACE,
     errno.EACCES: _ALLOW,
     errno.EPERM: _ALLOW,
     errno.EROFS: "mount the disk writable, or use a folder on another one",
@@ -37,8 +37,8 @@ _ADVICE = {
     errno.EISDIR: _MOVE,
 }
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_OF_DISKS = _FULL | {errno.EROFS, errno.EIO}
-_OF_SQLITE = {
+_DISK_ERRORS = _FULL | {errno.EROFS, errno.EIO}
+_ERRNO_OF_SQLITE = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EACCES,
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
@@ -154,7 +154,7 @@ def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Generator[Non
         lock.release()
 
 
-def holder_of(path: Path) -> str:
+def lock_holder(path: Path) -> str:
     """Who holds the lock file at `path`, and what for; empty where nobody does.
 
     A holder that was killed leaves its note behind. Only where there is a note the lock is tried, for an instant. Where
@@ -250,13 +250,13 @@ def _storage(error: BaseException) -> tuple[int, str]:
     """The number of the operating system's error behind an error, 0 for none that is known, and what to say of it."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0)
-        number = _OF_SQLITE.get(code, _OF_SQLITE.get(code & 0xFF, 0))
-        return number, f"database: {error}: {_ADVICE.get(number, '')}{_LOOK}"
-    if isinstance(error, OSError) and error.errno in _ADVICE and (error.filename or error.errno in _OF_DISKS):
-        return error.errno, explain(error) + ("" if error.filename else _LOOK)
+        number = _ERRNO_OF_SQLITE.get(code, _ERRNO_OF_SQLITE.get(code & 0xFF, 0))
+        return number, f"database: {error}: {_ADVICE.get(number, '')}{_DOCTOR_HINT}"
+    if isinstance(error, OSError) and error.errno in _ADVICE and (error.filename or error.errno in _DISK_ERRORS):
+        return error.errno, explain(error) + ("" if error.filename else _DOCTOR_HINT)
     # Libraries in Rust put the number of the operating system's error into the text.
     found = re.search(r"\(os error (\d+)\)", str(error))
-    number = int(found[1]) if found and int(found[1]) in _OF_DISKS else 0
+    number = int(found[1]) if found and int(found[1]) in _DISK_ERRORS else 0
     return number, f"{error}: {_ADVICE.get(number, '')}"
 
 

@@ -20,7 +20,7 @@ from mei_pipeline.settings import Settings
 _MISSING = "alerts: the package apprise is not installed; run `uv sync --extra alerts`"
 
 
-def tell(settings: Settings, title: str, text: str) -> tuple[str, ...]:
+def send_alert(settings: Settings, title: str, text: str) -> tuple[str, ...]:
     """Send a message to the receivers that pipeline.yaml lists; to nobody if it can't be read.
 
     Args:
@@ -38,7 +38,7 @@ def tell(settings: Settings, title: str, text: str) -> tuple[str, ...]:
     return send(receivers, title, text)
 
 
-def tell_moves(settings: Settings, cause: str, moves: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
+def send_moves(settings: Settings, cause: str, moves: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
     """Tell people which lanes moved.
 
     Args:
@@ -52,7 +52,9 @@ def tell_moves(settings: Settings, cause: str, moves: Sequence[tuple[str, str, s
     if not moves:
         return ()
     title = f"MEI: {cause}: {', '.join(lane for lane, _, _ in moves)}"
-    return tell(settings, title, "\n".join(f"{lane}: config {identity[:12]}: {why}" for lane, identity, why in moves))
+    return send_alert(
+        settings, title, "\n".join(f"{lane}: config {identity[:12]}: {why}" for lane, identity, why in moves)
+    )
 
 
 def send(receivers: Sequence[SecretStr], title: str, text: str) -> tuple[str, ...]:

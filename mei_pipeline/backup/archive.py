@@ -22,9 +22,9 @@ PARTS = (*FOLDERS, REGISTRY, RESETS_NAME)
 """What a backup holds of a home; the nights before a registry that was given up would miss it without its reset."""
 MANIFEST = "manifest.json"
 FORMAT = 2
-_READ = (1, 2)  # 1 has neither `config` nor `nights`
+_READABLE_FORMATS = (1, 2)  # 1 has neither `config` nor `nights`
 _SQLITE = b"SQLite format 3\x00"
-_PASSING = (".lock", ".tmp", "-wal", "-shm", "-journal", ".holder")
+_TRANSIENT_SUFFIXES = (".lock", ".tmp", "-wal", "-shm", "-journal", ".holder")
 _CHUNK = 1 << 20
 
 Entries = Mapping[str, tuple[str, int]]
@@ -50,13 +50,13 @@ def write_archive(home: Path, target: Path, scratch: Path, progress: Progress) -
         DataError: A database can't be copied.
     """
     entries: dict[str, tuple[str, int]] = {}
-    paths = sorted(_kept(home))
+    paths = sorted(_backed_up_files(home))
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
         for done, path in enumerate(paths):
             name = path.relative_to(home).as_posix()
-            source = _consistent(path, scratch)
+            source = _consistent_copy(path, scratch)
             entries[name] = (files.sha256_file(source), source.stat().st_size)
-            tar.add(source, arcname=name, recursive=False, filter=_plain)
+            tar.add(source, arcname=name, recursive=False, filter=_normalise_owner)
             progress(done + 1, len(paths), "backup: files")
         text = files.canonical_json({"format": FORMAT, "files": {name: list(entry) for name, entry in entries.items()}})
         member = tarfile.TarInfo(MANIFEST)
@@ -75,8 +75,8 @@ def read_listing(archive: Path) -> Entries:
         return _listing(archive, tar)
 
 
-def unpack(archive: Path, folder: Path, progress: Progress, wanted: Callable[[str], bool] = bool) -> Entries:
-    """Compare every file of an archive with its hash, and write those that are `wanted` into an empty folder.
+def unpack(archive: Path, folder: Path, progress: Progress, select: Callable[[str], bool] = bool) -> Entries:
+    """Compare every file of an archive with its hash, and write those that are `select` into an empty folder.
 
     Raises:
         DataError: As `read_listing`, or a file is damaged, a link or a device.
@@ -91,7 +91,7 @@ def unpack(archive: Path, folder: Path, progress: Progress, wanted: Callable[[st
             if source is None:
                 raise DataError(f"{archive}: {name} is a link or a device, not a file; it was not written by MEI")
             target = folder / name
-            if wanted(name):
+            if select(name):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with files.replacing(target) as temporary, temporary.open("wb") as out:
                     shutil.copyfileobj(source, out, _CHUNK)
@@ -128,47 +128,49 @@ def _listing(archive: Path, tar: tarfile.TarFile) -> Entries:
     member = tar.getmember(MANIFEST)
     try:
         listing = json.loads(file.read() if member.isreg() and (file := tar.extractfile(member)) else b"")
-        if listing["format"] not in _READ:
-            raise DataError(f"{archive}: backup of format {listing['format']}, this MEI reads {_READ[0]} to {FORMAT}")
+        if listing["format"] not in _READABLE_FORMATS:
+            raise DataError(
+                f"{archive}: backup of format {listing['format']}, this MEI reads {_READABLE_FORMATS[0]} to {FORMAT}"
+            )
         entries = {str(name): (str(digest), int(size)) for name, (digest, size) in listing["files"].items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{archive}: its {MANIFEST} is damaged; use another backup") from error
     above = {str(folder) for name in entries for folder in PurePosixPath(name).parents}
     for name in entries:
-        if not _allowed(name) or name in above:
+        if not _is_allowed(name) or name in above:
             raise DataError(f"{archive}: holds {name!r}, which is no part of a backup; it was not written by MEI")
     return entries
 
 
-def _allowed(name: str) -> bool:
+def _is_allowed(name: str) -> bool:
     """Whether `write_archive` writes such a name: no way out of the home, and nothing that is acted on when opened."""
     part, *inside = name.split("/")
     placed = name in {REGISTRY, RESETS_NAME} or (part in FOLDERS and inside)
     plain = name.isprintable() and not {"", ".", "..", PENDING} & {part, *inside}
-    return bool(placed and plain and not _passing(name))
+    return bool(placed and plain and not _is_transient(name))
 
 
-def _passing(name: str) -> bool:
+def _is_transient(name: str) -> bool:
     file = name.rpartition("/")[2]
-    return file == "lock" or file.endswith(_PASSING)
+    return file == "lock" or file.endswith(_TRANSIENT_SUFFIXES)
 
 
-def _kept(home: Path) -> Iterator[Path]:
+def _backed_up_files(home: Path) -> Iterator[Path]:
     for part in PARTS:
         root = home / part
         for path in [root] if root.is_file() else root.rglob("*"):
-            if path.is_file() and _allowed(path.relative_to(home).as_posix()):
+            if path.is_file() and _is_allowed(path.relative_to(home).as_posix()):
                 yield path
 
 
-def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _normalise_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mode = 0o644
     return member
 
 
-def _consistent(path: Path, scratch: Path) -> Path:
+def _consistent_copy(path: Path, scratch: Path) -> Path:
     """The file itself, or of a database a copy as of one instant."""
     if not is_database(path):
         return path

@@ -16,15 +16,15 @@ from mei_pipeline.config.promoted import PromotedFile
 from mei_pipeline.errors import DataError, MeiError, Refused
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import config_bytes, parse_config
-from mei_pipeline.registry.database import Registry, open_registry, reading
+from mei_pipeline.registry.database import Registry, open_registry, read_transaction
 from mei_pipeline.registry.lanes import POINTER_NAME, read_pointer_file
-from mei_pipeline.registry.store import list_configs, story_of
+from mei_pipeline.registry.store import config_history, list_configs
 
 JUDGED = "gates.json"
 """What a night leaves once it has judged configs, which are then in the registry."""
 
 
-def needed(name: str) -> bool:
+def is_checked(name: str) -> bool:
     """Whether `check_content` reads the file of this name: all but what only its hash is compared of."""
     return name.endswith((".json", ".yaml", ".db"))
 
@@ -33,7 +33,7 @@ def check_content(folder: Path, entries: Entries, *, on_server: bool = False) ->
     """Raise an error if the files of a home, as an archive has them, don't fit together.
 
     Args:
-        folder: A folder with those files that are `needed`; nothing in it is changed.
+        folder: A folder with those files that are `is_checked`; nothing in it is changed.
         entries: All files.
         on_server: The registry is a database of a server, which has its own backups: the lanes are not compared.
 
@@ -124,27 +124,27 @@ def _check_config(registry: Registry, path: Path) -> None:
     data = path.read_bytes()
     parse_config(path, data)
     try:
-        story = story_of(registry, path.stem)
+        story = config_history(registry, path.stem)
     except Refused:
         return  # it held the lane before a registry that was given up; `_check_pointer` looks at what holds it now
-    with reading(registry) as connection:
-        known = [
+    with read_transaction(registry) as connection:
+        expected = [
             config_bytes(story.config, rows.judged_evidence(connection, verdict), verdict) for verdict in story.verdicts
         ]
     file = parse_document(data, path, PromotedFile).model
-    if file not in [parse_document(each, path, PromotedFile).model for each in known]:
+    if file not in [parse_document(each, path, PromotedFile).model for each in expected]:
         raise DataError(f"{path}: differs from the registry; delete the file, and the registry writes it again")
 
 
 def _check_pointer(registry: Registry, folder: Path, lane: str) -> None:
     """Refuse a pointer that the registry does not know."""
     file = read_pointer_file(folder / "lanes", lane)
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         pointer = rows.find_pointer(connection, lane)
     # The registry is copied after the lanes, so it may be ahead of them.
     if file is not None and (pointer is None or pointer.generation < file.generation):
-        known = f"knows generation {pointer.generation}" if pointer else "does not know the lane"
+        expected = f"knows generation {pointer.generation}" if pointer else "does not know the lane"
         path = folder / "lanes" / lane / POINTER_NAME
         raise DataError(
-            f"{path}: is of generation {file.generation}, {folder / REGISTRY} {known}; restore the newer registry"
+            f"{path}: is of generation {file.generation}, {folder / REGISTRY} {expected}; restore the newer registry"
         )

@@ -16,13 +16,13 @@ from pathlib import Path
 from mei_pipeline import files
 from mei_pipeline.backup import archive as tar
 from mei_pipeline.backup.archive import PARTS, REGISTRY, Entries
-from mei_pipeline.backup.checks import check_content, needed
+from mei_pipeline.backup.checks import check_content, is_checked
 from mei_pipeline.candles.store import Lake, finish_transaction
 from mei_pipeline.errors import DataError, MeiError, Refused, Retryable
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.home import RESETS_NAME
 
-_BESIDE = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database, and would apply to another one
+_SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database, and would apply to another one
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: boo
         except Retryable:
             raise
         except MeiError as error:
-            told = str(error).replace(str(Path(scratch) / "home"), str(home)).replace(str(temporary), str(out))
-            raise DataError(f"no backup was made, {out} is as it was: {told}") from error
+            message = str(error).replace(str(Path(scratch) / "home"), str(home)).replace(str(temporary), str(out))
+            raise DataError(f"no backup was made, {out} is as it was: {message}") from error
         _keep_parts(out, entries)
     return _report(out, entries)
 
@@ -120,8 +120,8 @@ def restore(
             except Retryable:
                 raise
             except MeiError as error:
-                told = str(error).replace(f"{unpacked}/", "")
-                raise DataError(f"{archive}: is of no use, nothing was changed: {told}") from error
+                message = str(error).replace(f"{unpacked}/", "")
+                raise DataError(f"{archive}: is of no use, nothing was changed: {message}") from error
             locked = (home / "lake").is_dir()
             with files.locked(home / "lake" / ".lock", "restore") if locked else nullcontext():
                 aside = _swap(unpacked, home, present)
@@ -136,7 +136,7 @@ def _report(archive: Path, entries: Entries, aside: Path | None = None) -> Backu
 
 def _check_written(archive: Path, entries: Entries, folder: Path, progress: Progress, *, on_server: bool) -> None:
     """Read an archive back as a restore would."""
-    if tar.unpack(archive, folder, progress, needed) != entries:
+    if tar.unpack(archive, folder, progress, is_checked) != entries:
         raise DataError(f"{archive}: reads back otherwise than it was written; check the disk")
     check_content(folder, entries, on_server=on_server)
 
@@ -158,16 +158,16 @@ def _swap(unpacked: Path, home: Path, present: list[str]) -> Path | None:
     if present:
         aside = next(path for number in count(1) if not (path := home / f"replaced-{number}").exists())
         aside.mkdir()
-        names = [*present, *(f"{REGISTRY}{end}" for end in _BESIDE)]
+        names = [*present, *(f"{REGISTRY}{end}" for end in _SQLITE_SUFFIXES)]
         moves += [(home / name, aside / name) for name in names if (home / name).exists()]
     moves += [(unpacked / part, home / part) for part in PARTS if (unpacked / part).exists()]
-    made: list[tuple[Path, Path]] = []
+    done: list[tuple[Path, Path]] = []
     try:
         for source, target in moves:
             source.rename(target)
-            made.append((source, target))
+            done.append((source, target))
     except OSError:
-        for source, target in reversed(made):
+        for source, target in reversed(done):
             target.rename(source)
         raise
     files.sync_folder(home)

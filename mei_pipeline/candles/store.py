@@ -137,7 +137,7 @@ class Counters(StoredModel):
 
 
 class AnsweredRecord(StoredModel):
-    """`asked/<venue>.json`: ranges [from, to) of open times for which a venue answered.
+    """`answered/<venue>.json`: ranges [from, to) of open times for which a venue answered.
 
     Attributes:
         ranges: Interval to symbol to sorted, disjoint ranges.
@@ -159,7 +159,7 @@ class IngestRecord(StoredModel):
         revised: Rows revised per symbol.
         changes: Hash of each of its files under `changes/`.
         answered: Per interval and symbol, the ranges [from, to) for which the venue answered. The key in the file is
-            `asked`.
+            `answered`.
         undone_ms: Time of its undo; null while it is in force.
     """
 

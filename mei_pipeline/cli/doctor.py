@@ -187,11 +187,11 @@ def _universe(settings: Settings) -> list[Finding]:
     """Check which gates, by profile, lack evidence because the lake has too few symbols."""
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.night_plan import searchable
+    from mei_pipeline.night.universe import searchable_symbols
 
     try:
         config = load_config(settings.config)
-        numbers = {name: len(searchable(settings, config, name)) for name in config.pipeline.profiles}
+        numbers = {name: len(searchable_symbols(settings, config, name)) for name in config.pipeline.profiles}
     except MeiError:  # the lines of configuration and lake say why
         return []
     missing: list[str] = []
@@ -248,9 +248,9 @@ def _kernels(settings: Settings) -> list[Finding]:
 
 def _gpu(settings: Settings) -> list[Finding]:
     from mei_pipeline.params.table import read_catalog
-    from mei_pipeline.simulation.device import choose
+    from mei_pipeline.simulation.device import choose_device
 
-    choices = {name: choose(settings, "auto", name) for name in read_catalog().strategies}
+    choices = {name: choose_device(settings, "auto", name) for name in read_catalog().strategies}
     said = {str(choice): [name for name in choices if choices[name] == choice] for choice in choices.values()}
     found = [f"{some(names)}: {why}" if len(said) > 1 else why for why, names in said.items()]
     on_cpu = any(choice.name == "cpu" for choice in choices.values())

@@ -7,7 +7,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import utc_ms
-from mei_pipeline.cli.moves import WHO, WHY, occasion
+from mei_pipeline.cli.moves import WHO, WHY, audit
 from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.places import check_place
 
@@ -133,7 +133,7 @@ def confirm(
     """
     from mei_pipeline.candles.confirm import Decision
 
-    because = occasion(who, why, "mei lake confirm")
+    because = audit(who, why, "mei lake confirm")
     decision = Decision(because.who, because.why, because.now_ms)
     change, lake = _withdraw if withdrawn else _confirm, _lake()
     check_place(lake, venue, filter(None, (interval,)), (symbol,))

@@ -14,6 +14,7 @@ import numpy as np
 
 from kernels.market import Floats, Ints
 from kernels.params import Value
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTRUMENTS
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError
@@ -21,7 +22,6 @@ from mei_pipeline.experiment.markets import SyntheticMarkets
 from mei_pipeline.experiment.run import WARMUP_DAYS, all_numbers, check_spec, run_numbers
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.sweep.metrics import YEAR_DAYS, sharpe
 from mei_pipeline.sweep.plan import SweepPlan, make_plan

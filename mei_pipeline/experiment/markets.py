@@ -8,7 +8,7 @@ import polars as pl
 
 from kernels.market import Floats
 from mei_pipeline.candles.instruments import in_force
-from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.candles.intervals import DAY_MS, Intervals
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTRUMENTS, SyntheticMarket
 from mei_pipeline.candles.sources.synthetic_edge import drift_for
@@ -16,7 +16,9 @@ from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.simulation.market import DAY_MS, Bars, common_symbols, load_bars, stored_ms
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.extents import common_symbols, stored_extent_ms
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.memory import bars_of, synthetic_bars
 
 INTERVAL = "1h"
@@ -168,7 +170,7 @@ def shuffled_markets(lake: Lake, venue: str, holdout_symbols: int, spec: SweepSp
         DataError: There are no hourly bars, or too few symbols or days without gaps.
     """
     names, _ = common_symbols(lake, venue, Intervals(INTERVAL))
-    first_ms, end_ms = stored_ms(lake, venue, INTERVAL)
+    first_ms, end_ms = stored_extent_ms(lake, venue, INTERVAL)
     # One day is needed before the first, for the close before it.
     anchor_ms = -(-first_ms // DAY_MS) * DAY_MS
     days = (end_ms - anchor_ms) // DAY_MS - 1

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Ints, fill_model
-from mei_pipeline.candles.intervals import Intervals, interval_ms
+from mei_pipeline.candles.intervals import DAY_MS, Intervals, interval_ms
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import Selection, SweepSpec, WalkForward
@@ -24,11 +24,13 @@ from mei_pipeline.selection.segments import MarketData
 from mei_pipeline.selection.verdicts import Judgement, TrialReturns, judge_ranks, own_trials
 from mei_pipeline.selection.walk_forward import run_ranks, select_combos, test_days
 from mei_pipeline.settings import Settings, one_thread_for_children
+from mei_pipeline.simulation.bars import Bars, context_only
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import DAY_MS, Bars, context_only, window
-from mei_pipeline.simulation.memory import features_of, threads_of
+from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.simulation.run import ComboOutcomes, encode_combos, run_combos
+from mei_pipeline.simulation.threads import thread_count
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
 from mei_pipeline.sweep.search.methods import make_method
@@ -147,7 +149,7 @@ def run_markets(
     check(experiment)
     if not seeds:
         raise ConfigError("experiment: markets is 0; at least 1")
-    most = min(threads_of(workers), len(seeds))
+    most = min(thread_count(workers), len(seeds))
     with (
         one_thread_for_children(),
         ProcessPoolExecutor(most, get_context("spawn"), initializer=_start, initargs=(experiment,)) as pool,
@@ -238,7 +240,7 @@ def run_numbers(
     combos = encode_combos(
         plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
     )
-    cut = window(bars, plan.from_ms, plan.to_ms)
+    cut = cut_window(bars, plan.from_ms, plan.to_ms)
     model = fill_model(plan.market, plan.initial_balance_usd)
     return run_combos(settings, cut, model, features, combos, threads)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.market import Floats
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import Roles
 from mei_pipeline.promotion.propose import Assignment
 from mei_pipeline.registry.records import Lane
-from mei_pipeline.simulation.market import DAY_MS
 
 ROLES = ("primary", "fallback", "conservative")
 """The roles, first choice first; another role comes after these, by name, and chooses like `primary`."""

@@ -20,9 +20,9 @@ from mei_pipeline.promotion.promote import (
     is_trading,
 )
 from mei_pipeline.registry import rows
-from mei_pipeline.registry.database import Registry, writing
-from mei_pipeline.registry.lifecycle import PAUSED, RAMP, RETIRED, Action, check_size, check_step, entry, stage
-from mei_pipeline.registry.records import EVERY_LANE, Lane, Occasion, Pointer, Transition
+from mei_pipeline.registry.database import Registry, write_transaction
+from mei_pipeline.registry.lifecycle import PAUSED, RAMP, RETIRED, Action, check_size, check_transition, entry, stage
+from mei_pipeline.registry.records import EVERY_LANE, AuditContext, Lane, Pointer, Transition
 from mei_pipeline.registry.render import FaultHook, no_fault
 
 
@@ -32,7 +32,7 @@ def resize(
     lane: Lane,
     size: float,
     policy_id: str,
-    occasion: Occasion,
+    audit: AuditContext,
     *,
     fault_hook: FaultHook = no_fault,
 ) -> Promotion:
@@ -47,7 +47,7 @@ def resize(
         lane: What the operator says of the lane.
         size: The size multiplier.
         policy_id: The policy in force.
-        occasion: Why, by whom, when.
+        audit: Why, by whom, when.
         fault_hook: Called after each step.
 
     Raises:
@@ -64,18 +64,18 @@ def resize(
                 f"lane {lane.name}: is {now.state}, in mode {lane.mode}; `mei registry promote` lets its config trade"
             )
         if size > now.size_multiplier:
-            request = PromotionRequest(lane, now.config_id, now.generation, occasion, by_person=True, size=size)
+            request = PromotionRequest(lane, now.config_id, now.generation, audit, by_person=True, size=size)
             return decide(connection, request, policy_id)
         if size == now.size_multiplier:
             return NoChange(now)
         state, _ = stage(lane.name, lane.mode, now.size_multiplier, size)
-        return _keep(connection, now, state, size, "resized", occasion)
+        return _keep(connection, now, state, size, "resized", audit)
 
     return _one(registry, lanes_folder, lane.name, step, fault_hook)
 
 
 def pause(
-    registry: Registry, lanes_folder: Path, lane: str, occasion: Occasion, *, fault_hook: FaultHook = no_fault
+    registry: Registry, lanes_folder: Path, lane: str, audit: AuditContext, *, fault_hook: FaultHook = no_fault
 ) -> Promotion:
     """Let the config that holds a lane open nothing more until a person promotes one again; always allowed.
 
@@ -83,7 +83,7 @@ def pause(
         registry: The registry.
         lanes_folder: The folder of all lanes.
         lane: The lane; `config/lanes` may have lost it.
-        occasion: Why, by whom, when.
+        audit: Why, by whom, when.
         fault_hook: Called after each step.
 
     Raises:
@@ -95,7 +95,7 @@ def pause(
         now = _held(connection, lane)
         if now.state == PAUSED:
             return NoChange(now)
-        return _keep(connection, now, PAUSED, now.size_multiplier, "paused", occasion)
+        return _keep(connection, now, PAUSED, now.size_multiplier, "paused", audit)
 
     return _one(registry, lanes_folder, lane, step, fault_hook)
 
@@ -105,7 +105,7 @@ def rollback(
     lanes_folder: Path,
     lane: Lane,
     steps: int,
-    occasion: Occasion,
+    audit: AuditContext,
     *,
     fault_hook: FaultHook = no_fault,
 ) -> Promotion:
@@ -120,7 +120,7 @@ def rollback(
         lanes_folder: The folder of all lanes.
         lane: What the operator says of the lane.
         steps: How many configs to go back, at least 1. Going back twice goes further back.
-        occasion: Why, by whom, when.
+        audit: Why, by whom, when.
         fault_hook: Called after each step.
 
     Raises:
@@ -131,12 +131,12 @@ def rollback(
     def step(connection: Connection) -> Decision:
         check_mover(lane, by_person=True)
         now = _held(connection, lane.name)
-        held = rows.holders(connection, lane.name)
+        held = rows.lane_holders(connection, lane.name)
         if not 1 <= steps < len(held):
             raise Refused(f"lane {lane.name}: can go back {len(held) - 1} configs, not {steps}")
         target = held[-1 - steps]
         state, size = entry(lane.name, lane.mode, RAMP[0] if lane.mode == "live" else lane.size_multiplier)
-        check_step(target, rows.state_in(connection, target, lane.name), state)
+        check_transition(target, rows.state_in_lane(connection, target, lane.name), state)
         passed = rows.last_pass(connection, target, source_hash())
         if passed is None:
             raise Refused(
@@ -145,25 +145,25 @@ def rollback(
             )
         config = rows.find_config(connection, target)
         check_fit(lane, config, *passed)
-        return Move(lane.name, config, *passed, state, size, "rolled back", now, occasion)
+        return Move(lane.name, config, *passed, state, size, "rolled back", now, audit)
 
     return _one(registry, lanes_folder, lane.name, step, fault_hook)
 
 
-def retire(registry: Registry, config_id: str, occasion: Occasion) -> Transition | None:
+def retire(registry: Registry, config_id: str, audit: AuditContext) -> Transition | None:
     """Let a config trade nowhere ever again; None where it is retired already.
 
     Args:
         registry: The registry.
         config_id: The config.
-        occasion: Why, by whom, when.
+        audit: Why, by whom, when.
 
     Raises:
         Refused: It is unknown, or trades in a lane.
     """
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         rows.find_config(connection, config_id)
-        if rows.state_in(connection, config_id, EVERY_LANE) == RETIRED:
+        if rows.state_in_lane(connection, config_id, EVERY_LANE) == RETIRED:
             return None
         trading = [
             pointer.lane
@@ -175,7 +175,7 @@ def retire(registry: Registry, config_id: str, occasion: Occasion) -> Transition
                 f"config {config_id[:12]}: trades in {', '.join(trading)}; pause the lane, or promote another config to"
                 " it, first"
             )
-        return rows.step(connection, config_id, RETIRED, "retired", occasion)
+        return rows.add_transition(connection, config_id, RETIRED, "retired", audit)
 
 
 def _held(connection: Connection, lane: str) -> Pointer:
@@ -185,14 +185,14 @@ def _held(connection: Connection, lane: str) -> Pointer:
     return now
 
 
-def _keep(connection: Connection, now: Pointer, state: str, size: float, action: Action, occasion: Occasion) -> Move:
+def _keep(connection: Connection, now: Pointer, state: str, size: float, action: Action, audit: AuditContext) -> Move:
     """The config of a lane in another state or at another size, by the verdict that let it in."""
-    check_step(now.config_id, rows.state_in(connection, now.config_id, now.lane), state)
+    check_transition(now.config_id, rows.state_in_lane(connection, now.config_id, now.lane), state)
     transition = rows.find_transition(connection, now.transition_id)
     verdict = rows.find_verdict(connection, transition.verdict_id)
     evidence = rows.judged_evidence(connection, verdict)
     config = rows.find_config(connection, now.config_id)
-    return Move(now.lane, config, verdict, evidence, state, size, action, now, occasion)
+    return Move(now.lane, config, verdict, evidence, state, size, action, now, audit)
 
 
 def _one(

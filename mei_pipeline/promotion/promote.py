@@ -16,22 +16,22 @@ from mei_pipeline.errors import MeiError, Refused
 from mei_pipeline.promotion.real_money import check_all, check_paper, check_stage
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import check_runnable, config_bytes
-from mei_pipeline.registry.database import Registry, reading, writing
+from mei_pipeline.registry.database import Registry, read_transaction, write_transaction
 from mei_pipeline.registry.lifecycle import (
-    HOLDS,
     LIVE_SMALL,
     PAUSED,
     RAMP,
     REAL_MONEY_VENUE,
     REPLACED,
     RETIRED,
+    TRADING_STATES,
     Action,
     check_size,
-    check_step,
+    check_transition,
     entry,
     stage,
 )
-from mei_pipeline.registry.records import Config, Evidence, Lane, Occasion, Pointer, Transition, Verdict
+from mei_pipeline.registry.records import AuditContext, Evidence, Lane, Pointer, StoredConfig, Transition, Verdict
 from mei_pipeline.registry.render import FaultHook, no_fault, render, store_config
 
 
@@ -60,7 +60,7 @@ class PromotionRequest:
         lane: What the operator says of the lane.
         config_id: The config.
         expected_generation: The generation that was seen; 0 for a lane that never held a config.
-        occasion: Why, by whom, when.
+        audit: Why, by whom, when.
         by_person: A person's command; a night moves paper lanes only, and none that is paused.
         size: The size multiplier; None for the one that goes without saying.
     """
@@ -68,7 +68,7 @@ class PromotionRequest:
     lane: Lane
     config_id: str
     expected_generation: int
-    occasion: Occasion
+    audit: AuditContext
     by_person: bool = False
     size: float | None = None
 
@@ -78,14 +78,14 @@ class Move:
     """Where a lane goes, decided within a transaction."""
 
     lane: str
-    config: Config
+    config: StoredConfig
     verdict: Verdict
     evidence: Evidence
     state: str
     size_multiplier: float
     action: Action
     before: Pointer | None
-    occasion: Occasion
+    audit: AuditContext
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def carry_out(
         MeiError: See `promote`; nothing has moved. A refusal, and what went wrong after the move, is returned instead.
     """
     written = {lane: list(render(registry, lanes_folder, lane)) for lane in lanes}
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         planned = decisions(connection)
     for move in planned:
         # The file of a config that is in force is written with the pointer, so that the two agree.
@@ -167,7 +167,7 @@ def carry_out(
             written[move.lane] += store_config(lanes_folder, move.lane, move.config, move.evidence, move.verdict)
             fault_hook("config written")
     done: list[tuple[Transition, Pointer, bool] | Refused] = []
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         for decision in decisions(connection):
             if isinstance(decision, Refused):
                 done.append(decision)
@@ -204,7 +204,7 @@ def decide(connection: Connection, request: PromotionRequest, policy_id: str) ->
         return error
 
 
-def admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> tuple[Config, Verdict, Evidence]:
+def admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> tuple[StoredConfig, Verdict, Evidence]:
     """A config with the verdict and the evidence that let it into a lane.
 
     Raises:
@@ -222,7 +222,9 @@ def _check_passed(lane: Lane, verdict: Verdict) -> None:
         raise Refused(f"lane {lane.name}: config {short} did not pass: {fallen or 'no gate was computed'}")
 
 
-def judged_for(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> tuple[Config, Verdict, Evidence]:
+def judged_for(
+    connection: Connection, lane: Lane, config_id: str, policy_id: str
+) -> tuple[StoredConfig, Verdict, Evidence]:
     """A config with its newest verdict under a policy, whatever that is, and the evidence, which fits the lane.
 
     Raises:
@@ -239,7 +241,7 @@ def judged_for(connection: Connection, lane: Lane, config_id: str, policy_id: st
     return config, verdict, evidence
 
 
-def check_fit(lane: Lane, config: Config, verdict: Verdict, evidence: Evidence) -> None:
+def check_fit(lane: Lane, config: StoredConfig, verdict: Verdict, evidence: Evidence) -> None:
     """Let a config pass that was measured as this lane's executor would trade it.
 
     Raises:
@@ -250,7 +252,7 @@ def check_fit(lane: Lane, config: Config, verdict: Verdict, evidence: Evidence) 
     check_runnable(Path(f"{config.config_id}.yaml"), config_bytes(config, evidence, verdict))
 
 
-def _check_venue(lane: Lane, config: Config, evidence: Evidence) -> None:
+def _check_venue(lane: Lane, config: StoredConfig, evidence: Evidence) -> None:
     where, short = f"lane {lane.name}", config.config_id[:12]
     if {config.resolved.venue, evidence.basis.venue} != {lane.venue}:
         raise Refused(
@@ -259,7 +261,7 @@ def _check_venue(lane: Lane, config: Config, evidence: Evidence) -> None:
         )
 
 
-def _check_kernels(lane: Lane, config: Config, evidence: Evidence) -> None:
+def _check_kernels(lane: Lane, config: StoredConfig, evidence: Evidence) -> None:
     if evidence.basis.kernel_hash != source_hash():
         raise Refused(
             f"lane {lane.name}: config {config.config_id[:12]} was measured with kernels"
@@ -297,7 +299,7 @@ def held_by(connection: Connection, pointer: Pointer) -> str:
 
 def is_trading(lane: Lane, pointer: Pointer) -> bool:
     """Whether the config that holds a lane trades there; not while it is paused, or the lane's mode has changed."""
-    return pointer.state in HOLDS[lane.mode]
+    return pointer.state in TRADING_STATES[lane.mode]
 
 
 def _decide(connection: Connection, request: PromotionRequest, policy_id: str) -> Decision:
@@ -320,11 +322,11 @@ def _decide(connection: Connection, request: PromotionRequest, policy_id: str) -
     else:
         size = _first_size(lane) if request.size is None else request.size
         state, size = entry(lane.name, lane.mode, size)
-        check_step(request.config_id, rows.state_in(connection, request.config_id, lane.name), state)
+        check_transition(request.config_id, rows.state_in_lane(connection, request.config_id, lane.name), state)
         back = now is not None and now.config_id == request.config_id and now.state == PAUSED
         action = "resumed" if back else "promoted"
     rows.check_generation(lane.name, now, request.expected_generation)
-    return Move(lane.name, config, verdict, evidence, state, size, action, now, request.occasion)
+    return Move(lane.name, config, verdict, evidence, state, size, action, now, request.audit)
 
 
 def _real_money_checks(
@@ -343,7 +345,7 @@ def _real_money_checks(
         yield lambda: _check_venue(lane, config, evidence)
         yield lambda: _check_kernels(lane, config, evidence)
         yield lambda: check_runnable(Path(f"{config.config_id}.yaml"), config_bytes(config, evidence, judged))
-    at_ms = request.occasion.now_ms
+    at_ms = request.audit.now_ms
     if now is not None and now.config_id == request.config_id and is_trading(lane, now):
         held, size = now, now.size_multiplier if request.size is None else request.size
         yield lambda: stage(lane.name, lane.mode, held.size_multiplier, size)
@@ -351,9 +353,9 @@ def _real_money_checks(
             yield lambda: check_stage(connection, lane, held, at_ms)
     else:
         first = _first_size(lane) if request.size is None else request.size
-        state = rows.state_in(connection, request.config_id, lane.name)
+        state = rows.state_in_lane(connection, request.config_id, lane.name)
         yield lambda: entry(lane.name, lane.mode, first)
-        yield lambda: check_step(request.config_id, state, LIVE_SMALL)
+        yield lambda: check_transition(request.config_id, state, LIVE_SMALL)
         yield lambda: check_paper(connection, lane, request.config_id, at_ms)
 
 
@@ -362,19 +364,19 @@ def _first_size(lane: Lane) -> float:
 
 
 def _move(connection: Connection, move: Move) -> Pointer:
-    config_id, lane, occasion = move.config.config_id, move.lane, move.occasion
+    config_id, lane, audit = move.config.config_id, move.lane, move.audit
     generation = (move.before.generation if move.before else 0) + 1
-    identity = rows.transition_id_of(config_id, lane, move.state, generation, occasion)
+    identity = rows.transition_id_of(config_id, lane, move.state, generation, audit)
     pointer = Pointer(lane, config_id, generation, move.size_multiplier, identity, move.state)
     rows.move_pointer(connection, pointer)
-    rows.step(
-        connection, config_id, move.state, move.action, occasion, pointer=pointer, verdict_id=move.verdict.verdict_id
+    rows.add_transition(
+        connection, config_id, move.state, move.action, audit, pointer=pointer, verdict_id=move.verdict.verdict_id
     )
     before = move.before
     if (
         before is not None
         and before.config_id != config_id
-        and rows.state_in(connection, before.config_id, lane) != RETIRED
+        and rows.state_in_lane(connection, before.config_id, lane) != RETIRED
     ):
-        rows.step(connection, before.config_id, REPLACED, "replaced", occasion, pointer=pointer)
+        rows.add_transition(connection, before.config_id, REPLACED, "replaced", audit, pointer=pointer)
     return pointer

@@ -10,10 +10,13 @@ from pydantic import TypeAdapter
 from kernels.cache import source_hash
 from mei_pipeline import files
 from mei_pipeline.candles.findings import symbols_with_spikes
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import Config
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.night_plan import NightPlan, anchor_of, night_folder, spike_bounds
+from mei_pipeline.night.plan import NightPlan, anchor_of
+from mei_pipeline.night.store import night_folder
+from mei_pipeline.night.universe import spike_bounds
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import AcceptedConfig, Incumbent, assign, failure
 from mei_pipeline.promotion.propose import (
@@ -27,9 +30,9 @@ from mei_pipeline.promotion.propose import (
 )
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.registry.lanes import Wanted, lanes_of, wanted
+from mei_pipeline.registry.lanes import LaneFiles, configured_lanes, lane_files
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
-from mei_pipeline.registry.records import Basis, Occasion
+from mei_pipeline.registry.records import AuditContext, Basis
 from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
 from mei_pipeline.selection.evaluation import number_or_none
@@ -42,7 +45,7 @@ from mei_pipeline.selection.walk_forward import WalkForwardResult
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import DAY_MS, load_bars
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.sweep.plan import resolved_combo
 
 _ASSIGNED = TypeAdapter(tuple[Assignment, ...])
@@ -105,8 +108,8 @@ def assign_lanes(settings: Settings, config: Config, plan: NightPlan, now_ms: in
     found: dict[str, Assignment] = {}
     incumbents: dict[str, Incumbent] = {}
     free = []
-    for lane in lanes_of(config.lanes):
-        now = wanted(registry, lane.name)
+    for lane in configured_lanes(config.lanes):
+        now = lane_files(registry, lane.name)
         reason = reason_not_to_move(lane, None if now is None else now.pointer)
         if not reason and lane.venue != plan.sweep.venue:
             reason = f"nothing, because no config of {lane.venue} was judged"
@@ -152,7 +155,7 @@ def read_incumbents(settings: Settings, plan: NightPlan) -> tuple[IncumbentRepla
     return found
 
 
-def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occasion) -> ProposalResult:
+def propose(settings: Settings, config: Config, plan: NightPlan, audit: AuditContext) -> ProposalResult:
     """Store every finalist with its evidence and verdict, and propose what the lanes were assigned. No pointer moves.
 
     Raises:
@@ -165,16 +168,16 @@ def propose(settings: Settings, config: Config, plan: NightPlan, occasion: Occas
         [_record_of(plan, candidate, judgement) for candidate, judgement, _ in verdicts],
         night_id=plan.id,
         policy_id=plan.selection.id,
-        occasion=occasion,
+        audit=audit,
     )
     proposals = propose_assignments(
         registry,
         settings.lanes,
-        lanes_of(config.lanes),
+        configured_lanes(config.lanes),
         read_assignments(settings, plan),
         night_id=plan.id,
         policy_id=plan.selection.id,
-        occasion=occasion,
+        audit=audit,
     )
     return ProposalResult(judged, proposals)
 
@@ -206,7 +209,7 @@ def _why_none(judgements: Sequence[Judgement]) -> str:
 
 
 def _incumbent(
-    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: Wanted, walk: WalkForwardResult
+    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: LaneFiles, walk: WalkForwardResult
 ) -> Incumbent:
     """The config that holds a lane, replayed on the days of the folds and since it took the lane."""
     pointer = now.pointer

@@ -26,18 +26,18 @@ from mei_pipeline.promotion.promote import (
     judged_for,
 )
 from mei_pipeline.registry import rows
-from mei_pipeline.registry.database import Registry, reading
-from mei_pipeline.registry.lanes import wanted
-from mei_pipeline.registry.lifecycle import PAPER, PAUSED, RETIRED, check_step
-from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion, Pointer, Proposal, as_dict
+from mei_pipeline.registry.database import Registry, read_transaction
+from mei_pipeline.registry.lanes import lane_files
+from mei_pipeline.registry.lifecycle import PAPER, PAUSED, RETIRED, check_transition
+from mei_pipeline.registry.records import AuditContext, Basis, Gate, Lane, Pointer, Proposal, as_dict
 from mei_pipeline.registry.render import render, store_config
 from mei_pipeline.registry.store import (
     add_config,
     add_evidence,
+    add_proposals,
     add_verdict,
     lane_pointer,
     latest_proposals,
-    propose,
     state_of,
 )
 
@@ -151,7 +151,7 @@ class LanePromotion:
 
 
 def store_candidates(
-    registry: Registry, candidates: Sequence[CandidateRecord], *, night_id: str, policy_id: str, occasion: Occasion
+    registry: Registry, candidates: Sequence[CandidateRecord], *, night_id: str, policy_id: str, audit: AuditContext
 ) -> tuple[StoredCandidate, ...]:
     """Store every candidate with its evidence and verdict. Doing it twice is doing it once.
 
@@ -159,7 +159,7 @@ def store_candidates(
         Fatal: The registry contradicts itself.
         Busy: Another process holds the registry.
     """
-    return tuple(_judge(registry, candidate, night_id, policy_id, occasion) for candidate in candidates)
+    return tuple(_judge(registry, candidate, night_id, policy_id, audit) for candidate in candidates)
 
 
 def propose_assignments(
@@ -170,7 +170,7 @@ def propose_assignments(
     *,
     night_id: str,
     policy_id: str,
-    occasion: Occasion,
+    audit: AuditContext,
 ) -> tuple[LaneProposal, ...]:
     """Propose for each lane the config that it was assigned, and write its file into the lane's folder.
 
@@ -184,7 +184,7 @@ def propose_assignments(
         assignments: One for each lane. A config is one that was judged this night or earlier.
         night_id: The night.
         policy_id: The policy in force.
-        occasion: Who does it, and when.
+        audit: Who does it, and when.
 
     Raises:
         Refused: A lane has no assignment or two, a config has two lanes, never passed, is retired or does not fit its
@@ -200,8 +200,8 @@ def propose_assignments(
     for lane in lanes:
         entry, generation = _propose(registry, lanes_folder, lane, assigned[lane.name], policy_id)
         entries.append(entry)
-        proposals.append(Proposal(night_id, lane.name, entry.new, policy_id, generation, entry.reason, occasion.now_ms))
-    propose(registry, proposals)
+        proposals.append(Proposal(night_id, lane.name, entry.new, policy_id, generation, entry.reason, audit.now_ms))
+    add_proposals(registry, proposals)
     return tuple(entries)
 
 
@@ -211,7 +211,7 @@ def promote_proposals(
     lanes: Sequence[Lane],
     *,
     policy_id: str,
-    occasion: Occasion,
+    audit: AuditContext,
     night_id: str | None = None,
 ) -> tuple[LanePromotion, ...]:
     """Bring every lane's files in line with the registry, and apply the proposals stored last.
@@ -226,7 +226,7 @@ def promote_proposals(
         lanes_folder: The folder of all lanes.
         lanes: Every lane that the operator has configured.
         policy_id: The policy in force.
-        occasion: Who does it, and when.
+        audit: Who does it, and when.
         night_id: Whose proposals; those of the night that proposed last where None.
 
     Raises:
@@ -240,8 +240,8 @@ def promote_proposals(
     written: dict[str, tuple[Path, ...]] = {}
     for lane in sorted(lanes, key=lambda lane: lane.name):
         pointer = lane_pointer(registry, lane.name)
-        request = _request_of(lane, proposals.pop(lane.name, None), pointer, occasion)
-        wanted(registry, lane.name)  # a registry that contradicts itself stops everything
+        request = _request_of(lane, proposals.pop(lane.name, None), pointer, audit)
+        lane_files(registry, lane.name)  # a registry that contradicts itself stops everything
         try:
             written[lane.name] = _prepared(registry, lanes_folder, lane.name, request, policy_id)
         except MeiError as error:
@@ -280,13 +280,11 @@ def changes(old: ResolvedConfig | None, new: ResolvedConfig) -> tuple[ParameterC
 
 
 def _judge(
-    registry: Registry, candidate: CandidateRecord, night_id: str, policy_id: str, occasion: Occasion
+    registry: Registry, candidate: CandidateRecord, night_id: str, policy_id: str, audit: AuditContext
 ) -> StoredCandidate:
-    config_id = add_config(registry, candidate.resolved, occasion)
-    evidence_id = add_evidence(registry, config_id, candidate.basis, candidate.metrics, occasion)
-    verdict = add_verdict(
-        registry, config_id, evidence_id, policy_id, candidate.gates, night_id=night_id, occasion=occasion
-    )
+    config_id = add_config(registry, candidate.resolved, audit)
+    evidence_id = add_evidence(registry, config_id, candidate.basis, candidate.metrics, audit)
+    verdict = add_verdict(registry, config_id, evidence_id, policy_id, candidate.gates, night_id=night_id, audit=audit)
     rejected_at = [f"{gate.name}: {gate.verdict}" for gate in verdict.gates if gate.verdict != "pass"]
     if not verdict.gates:
         rejected_at.append("no gate was computed")
@@ -317,7 +315,7 @@ def _propose(
     registry: Registry, lanes_folder: Path, lane: Lane, assignment: Assignment, policy_id: str
 ) -> tuple[LaneProposal, int]:
     """What is proposed for a lane, and the lane's generation that was seen."""
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         pointer = rows.find_pointer(connection, lane.name)
         old, generation = (None, 0) if pointer is None else (pointer.config_id, pointer.generation)
         reason = reason_not_to_move(lane, pointer)
@@ -329,7 +327,7 @@ def _propose(
                 reason = f"nothing, because {config.config_id[:12]} holds the lane"
                 return LaneProposal(lane.name, lane.role, old, None, reason, ()), generation
         else:
-            check_step(config.config_id, rows.state_in(connection, config.config_id, lane.name), PAPER)
+            check_transition(config.config_id, rows.state_in_lane(connection, config.config_id, lane.name), PAPER)
         before = None if old is None else rows.find_config(connection, old).resolved
     if old != config.config_id:
         try:
@@ -353,7 +351,7 @@ def reason_not_to_move(lane: Lane, pointer: Pointer | None) -> str:
 
 
 def _request_of(
-    lane: Lane, proposal: Proposal | None, pointer: Pointer | None, occasion: Occasion
+    lane: Lane, proposal: Proposal | None, pointer: Pointer | None, audit: AuditContext
 ) -> PromotionRequest | str:
     """What a proposal wants of its lane; or why the lane stays as it is, before anything is judged."""
     if proposal is None:
@@ -362,7 +360,7 @@ def _request_of(
         return proposal.reason
     generation = 0 if pointer is None else pointer.generation
     if generation == proposal.generation:
-        because = replace(occasion, why=proposal.reason, trigger=f"night {proposal.night_id}")
+        because = replace(audit, why=proposal.reason, trigger=f"night {proposal.night_id}")
         return PromotionRequest(lane, proposal.config_id, generation, because)
     if pointer is not None and pointer.config_id == proposal.config_id:
         return f"nothing, because {proposal.config_id[:12]} holds the lane"
@@ -402,7 +400,7 @@ def _prepared(
     written = render(registry, lanes_folder, lane)
     if isinstance(request, str):
         return written
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         planned = decide(connection, request, policy_id)
     if isinstance(planned, Move) and not _keeps(planned):
         written += store_config(lanes_folder, lane, planned.config, planned.evidence, planned.verdict)
@@ -412,7 +410,7 @@ def _prepared(
 def _outcome(
     registry: Registry, request: PromotionRequest, done: Promotion | MeiError, written: tuple[Path, ...]
 ) -> LanePromotion:
-    name, reason = request.lane.name, request.occasion.why
+    name, reason = request.lane.name, request.audit.why
     if isinstance(done, MeiError):
         pointer = lane_pointer(registry, name)
         moved = (

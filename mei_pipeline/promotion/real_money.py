@@ -35,7 +35,7 @@ def check_paper(connection: Connection, lane: Lane, config_id: str, now_ms: int)
         Refused: It was never on paper, or not for `min_paper_days` of the lane.
     """
     where = f"lane {lane.name}: config {config_id[:12]}"
-    if not rows.was_in(connection, config_id, PAPER):
+    if not rows.was_in_state(connection, config_id, PAPER):
         raise Refused(f"{where} was never on paper; promote it to a paper lane first")
     days = _ms_on_paper(connection, config_id, now_ms) / _DAY_MS
     if days < lane.min_paper_days:
@@ -51,7 +51,7 @@ def check_stage(connection: Connection, lane: Lane, now: Pointer, now_ms: int) -
         Refused: It has not been at this size for `min_stage_days` of the lane.
     """
     since_ms = now_ms
-    for step in reversed(rows.steps_of(connection, now.config_id, now.lane)):
+    for step in reversed(rows.transitions_of(connection, now.config_id, now.lane)):
         if (step.to_state, step.size_multiplier) != (now.state, now.size_multiplier):
             break
         since_ms = step.at_ms
@@ -75,7 +75,7 @@ def _ms_on_paper(connection: Connection, config_id: str, now_ms: int) -> int:
     """Milliseconds that a config spent on paper; of two lanes at once the time counts once."""
     held: set[str] = set()
     total, last_ms = 0, 0
-    for step in rows.steps_of(connection, config_id):
+    for step in rows.transitions_of(connection, config_id):
         total += step.at_ms - last_ms if held else 0
         last_ms = step.at_ms
         if step.lane:  # a step of the config itself, to retire it, is taken only when no lane has it

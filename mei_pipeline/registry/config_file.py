@@ -6,10 +6,10 @@ from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.promoted import PromotedFile, from_yaml, to_yaml
 from mei_pipeline.errors import ConfigError, DataError, Refused
 from mei_pipeline.params.identity import ResolvedConfig
-from mei_pipeline.registry.records import Config, Evidence, Verdict, from_dict
+from mei_pipeline.registry.records import Evidence, StoredConfig, Verdict, from_dict
 
 
-def config_bytes(config: Config, evidence: Evidence, verdict: Verdict) -> bytes:
+def config_bytes(config: StoredConfig, evidence: Evidence, verdict: Verdict) -> bytes:
     """The bytes of `configs/<config id>.yaml`: the same for the same content."""
     return to_yaml(
         config.resolved,

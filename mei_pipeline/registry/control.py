@@ -74,7 +74,7 @@ def read_holds(lanes_folder: Path, lane: str) -> dict[str, Hold]:
     return file.holds
 
 
-def strictest(holds: Mapping[str, Hold]) -> Effect | None:
+def strictest_effect(holds: Mapping[str, Hold]) -> Effect | None:
     """What the holds of a lane come to; None where there is none."""
     effects = {hold.effect for hold in holds.values()}
     return next((effect for effect in EFFECTS if effect in effects), None)
@@ -88,7 +88,7 @@ def set_hold(lanes_folder: Path, lane: str, name: str, hold: Hold) -> dict[str, 
         DataError: The file is damaged, or could not be written.
         Busy: Another process changes the lane's holds.
     """
-    return _changed(lanes_folder, lane, lambda holds: {**holds, name: hold})
+    return _change_holds(lanes_folder, lane, lambda holds: {**holds, name: hold})
 
 
 def lift_hold(lanes_folder: Path, lane: str, name: str) -> dict[str, Hold]:
@@ -100,15 +100,17 @@ def lift_hold(lanes_folder: Path, lane: str, name: str) -> dict[str, Hold]:
         Busy: Another process changes the lane's holds.
     """
 
-    def without(holds: dict[str, Hold]) -> dict[str, Hold]:
+    def remove_hold(holds: dict[str, Hold]) -> dict[str, Hold]:
         if name not in holds:
             raise ConfigError(f"lane {lane}: has no hold {name!r}; it has: {', '.join(sorted(holds)) or 'none'}")
         return {key: hold for key, hold in holds.items() if key != name}
 
-    return _changed(lanes_folder, lane, without)
+    return _change_holds(lanes_folder, lane, remove_hold)
 
 
-def _changed(lanes_folder: Path, lane: str, change: Callable[[dict[str, Hold]], dict[str, Hold]]) -> dict[str, Hold]:
+def _change_holds(
+    lanes_folder: Path, lane: str, change: Callable[[dict[str, Hold]], dict[str, Hold]]
+) -> dict[str, Hold]:
     path = control_path(lanes_folder, lane)
     # The lock has no note: on a disk that is all but full the file itself must have the last block.
     with locked(path.with_name(".control.lock"), wait_s=CONTROL_WAIT_S):

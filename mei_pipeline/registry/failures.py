@@ -75,7 +75,7 @@ _LOST_AT_COMMIT = ("08", "40003", "57P")
 """SQLSTATE, by its beginning, after which a commit may have taken effect: the session ended before it answered."""
 
 
-def explained(
+def explain_error(
     shown: str,
     error: DBAPIError | sqlite3.Error,
     *,
@@ -103,7 +103,7 @@ def explained(
     return kind(f"{shown}: {before}{words}; {advice}")
 
 
-def full_disk(path: Path) -> bool:
+def is_disk_full(path: Path) -> bool:
     """Return whether the disk of a path has no room for a write."""
     try:
         space = os.statvfs(next(folder for folder in path.absolute().parents if folder.is_dir()))
@@ -156,7 +156,7 @@ def _words(origin: BaseException | None) -> str:
 
 def _sqlite(origin: sqlite3.Error, file: Path | None) -> _Cause:
     code = getattr(origin, "sqlite_errorcode", 0) & 0xFF  # an extended code holds its primary one in the low byte
-    if code in _NEEDS_SPACE and file is not None and full_disk(file):
+    if code in _NEEDS_SPACE and file is not None and is_disk_full(file):
         return _FULL
     return _SQLITE.get(code, _OTHER)
 

@@ -17,7 +17,7 @@ from mei_pipeline import files
 from mei_pipeline.errors import DataError, Refused
 from mei_pipeline.registry.database import Registry, open_registry, registry_is_empty, shown_url
 from mei_pipeline.registry.lanes import POINTER_NAME
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.settings import Settings
 
 RESETS_NAME = "registry-resets.json"
@@ -25,7 +25,7 @@ _LISTED = 5
 
 
 @dataclass(frozen=True)
-class Traces:
+class RegistryDependents:
     """What only a registry with rows can have left in a home.
 
     Attributes:
@@ -79,7 +79,7 @@ def check_registry(settings: Settings) -> None:
     """
     if not registry_is_empty(settings.registry):
         return
-    found = traces(settings)
+    found = registry_dependents(settings)
     if found.lanes or found.nights:
         raise DataError(
             f"{shown_url(settings.registry)}: the registry is lost: it is missing or empty, but {_words(found)}; "
@@ -87,7 +87,7 @@ def check_registry(settings: Settings) -> None:
         )
 
 
-def traces(settings: Settings) -> Traces:
+def registry_dependents(settings: Settings) -> RegistryDependents:
     """Return what only a registry with rows can have left in a home.
 
     Raises:
@@ -96,7 +96,7 @@ def traces(settings: Settings) -> Traces:
     lanes = sorted(path.parent.name for path in settings.lanes.glob(f"*/{POINTER_NAME}"))
     given_up = {night for reset in read_resets(settings) for night in reset.nights}
     nights = sorted(path.parent.name for path in settings.nights.glob("*/gates.json") if _judged(path))
-    return Traces(tuple(lanes), tuple(night for night in nights if night not in given_up))
+    return RegistryDependents(tuple(lanes), tuple(night for night in nights if night not in given_up))
 
 
 def read_resets(settings: Settings) -> tuple[Reset, ...]:
@@ -114,7 +114,7 @@ def read_resets(settings: Settings) -> tuple[Reset, ...]:
         raise DataError(f"{path}: not readable: {error}; correct it, or delete it and reset again") from error
 
 
-def reset_registry(settings: Settings, occasion: Occasion) -> tuple[Reset, tuple[Path, ...]]:
+def reset_registry(settings: Settings, audit: AuditContext) -> tuple[Reset, tuple[Path, ...]]:
     """Give up a lost registry: keep the decision, take the pointers out of the lanes and make an empty registry.
 
     The decision is written first, so that a reset that was cut off can be repeated.
@@ -129,15 +129,15 @@ def reset_registry(settings: Settings, occasion: Occasion) -> tuple[Reset, tuple
     """
     path = settings.home / RESETS_NAME
     with files.locked(path.with_name(f".{RESETS_NAME}.lock"), "resetting the registry"):
-        found = traces(settings)
+        found = registry_dependents(settings)
         if not registry_is_empty(settings.registry) or not (found.lanes or found.nights):
             raise Refused(
                 f"{shown_url(settings.registry)}: the registry is not lost; a reset is for one that is missing or "
                 f"empty while lanes hold configs or nights judged some"
             )
-        reset = Reset(occasion.now_ms, occasion.who, occasion.why, found.nights, found.lanes)
+        reset = Reset(audit.now_ms, audit.who, audit.why, found.nights, found.lanes)
         files.write_bytes(path, _RESETS.dump_json((*read_resets(settings), reset), indent=2) + b"\n")
-        kept = tuple(_set_aside(settings.lanes / lane / POINTER_NAME, occasion.now_ms) for lane in found.lanes)
+        kept = tuple(_set_aside(settings.lanes / lane / POINTER_NAME, audit.now_ms) for lane in found.lanes)
         open_registry(settings.registry)
     return reset, kept
 
@@ -160,11 +160,11 @@ def _set_aside(pointer: Path, now_ms: int) -> Path:
         raise DataError(f"{pointer}: not renamed: {error.strerror}; make it writable and reset again") from error
 
 
-def _words(found: Traces) -> str:
+def _words(found: RegistryDependents) -> str:
     return " and ".join(_each(found))
 
 
-def _each(found: Traces) -> Iterator[str]:
+def _each(found: RegistryDependents) -> Iterator[str]:
     if found.lanes:
         yield f"lanes hold configs: {_some(found.lanes)}"
     if found.nights:

@@ -1,6 +1,6 @@
 """What lies in a lane's folder: the pointer, the immutable configs, and what the lane's executor says.
 
-Every file is read with validation. `Wanted` is what the registry says the folder should hold; `drift` compares.
+Every file is read with validation. `LaneFiles` is what the registry says the folder should hold; `drift` compares.
 """
 
 import re
@@ -18,7 +18,7 @@ from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError, DataError, Fatal
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.config_file import config_bytes
-from mei_pipeline.registry.database import Registry, reading
+from mei_pipeline.registry.database import Registry, read_transaction
 from mei_pipeline.registry.records import Evidence, Lane, Pointer, Transition, Verdict
 
 POINTER_NAME = "promoted.yaml"
@@ -74,7 +74,7 @@ class PointerFile(FileModel):
     """Where the config comes from."""
 
 
-class Status(FileModel):
+class ExecutorStatus(FileModel):
     """status.json: what a lane's executor has in force."""
 
     schema_version: Literal[1]
@@ -98,7 +98,7 @@ class Status(FileModel):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LaneFiles:
     """What the registry says a lane's folder should hold.
 
     Attributes:
@@ -131,7 +131,7 @@ class Drift:
     differences: tuple[str, ...]
 
 
-def lanes_of(config: Mapping[str, LaneConfig]) -> tuple[Lane, ...]:
+def configured_lanes(config: Mapping[str, LaneConfig]) -> tuple[Lane, ...]:
     """The configured lanes as the registry knows them, by name."""
     return tuple(Lane(name, lane.mode, lane.venue, lane.role, lane.manual) for name, lane in sorted(config.items()))
 
@@ -157,9 +157,9 @@ def config_path(lanes_folder: Path, lane: str, config_id: str) -> Path:
     return lane_folder(lanes_folder, lane) / "configs" / f"{config_id}.yaml"
 
 
-def wanted(registry: Registry, lane: str) -> Wanted | None:
+def lane_files(registry: Registry, lane: str) -> LaneFiles | None:
     """What the registry says a lane's folder should hold; None for a lane that never held a config."""
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         pointer = rows.find_pointer(connection, lane)
         if pointer is None:
             return None
@@ -169,7 +169,7 @@ def wanted(registry: Registry, lane: str) -> Wanted | None:
         evidence = rows.judged_evidence(connection, verdict)
     file = _pointer_file(pointer, transition, verdict, evidence)
     pointer_data = yaml_text(file.model_dump()).encode()
-    return Wanted(pointer, file, pointer_data, config_bytes(config, evidence, verdict))
+    return LaneFiles(pointer, file, pointer_data, config_bytes(config, evidence, verdict))
 
 
 def read_bytes(path: Path) -> bytes | None:
@@ -218,7 +218,7 @@ def read_pointer_file(lanes_folder: Path, lane: str) -> PointerFile | None:
     return file
 
 
-def read_status(lanes_folder: Path, lane: str) -> Status | None:
+def read_status(lanes_folder: Path, lane: str) -> ExecutorStatus | None:
     """What a lane's executor says; None where it has said nothing yet.
 
     Raises:
@@ -229,7 +229,7 @@ def read_status(lanes_folder: Path, lane: str) -> Status | None:
     if data is None:
         return None
     try:
-        status = Status.model_validate_json(data)
+        status = ExecutorStatus.model_validate_json(data)
     except ValidationError as error:
         raise _invalid(path, error) from error
     if status.lane != lane:
@@ -237,24 +237,24 @@ def read_status(lanes_folder: Path, lane: str) -> Status | None:
     return status
 
 
-def acknowledged(pointer: Pointer, status: Status | None) -> bool:
+def is_acknowledged(pointer: Pointer, status: ExecutorStatus | None) -> bool:
     """Whether the executor has the pointer's generation of the pointer's config in force."""
     return status is not None and status.config_id == pointer.config_id and status.generation == pointer.generation
 
 
 def drift(registry: Registry, lanes_folder: Path, lane: str) -> Drift:
     """How a lane's folder differs from the registry. Nothing is changed; `render` repairs."""
-    want = wanted(registry, lane)
+    expected = lane_files(registry, lane)
     problem = ""
     try:
         file = read_pointer_file(lanes_folder, lane)
     except DataError as error:
         file, problem = None, str(error)
-    if want is None:
+    if expected is None:
         stray = file is not None or problem
         told = f"{pointer_path(lanes_folder, lane)}: lies there, and the registry knows no config of this lane"
         return Drift(lane, None, file, (told,) if stray else ())
-    return Drift(lane, want.pointer, file, tuple(_differences(lanes_folder, want, file, problem)))
+    return Drift(lane, expected.pointer, file, tuple(_differences(lanes_folder, expected, file, problem)))
 
 
 def _pointer_file(pointer: Pointer, transition: Transition, verdict: Verdict, evidence: Evidence) -> PointerFile:
@@ -281,14 +281,14 @@ def _pointer_file(pointer: Pointer, transition: Transition, verdict: Verdict, ev
         raise Fatal(f"lane {pointer.lane}: its pointer is impossible: {error}; restore the registry") from error
 
 
-def _differences(lanes_folder: Path, want: Wanted, file: PointerFile | None, problem: str) -> list[str]:
-    pointer = want.pointer
+def _differences(lanes_folder: Path, expected: LaneFiles, file: PointerFile | None, problem: str) -> list[str]:
+    pointer = expected.pointer
     found = []
     if problem:
         found.append(problem)
     elif file is None:
         found.append(f"{pointer_path(lanes_folder, pointer.lane)}: missing")
-    elif file != want.file:
+    elif file != expected.file:
         found.append(
             f"{pointer_path(lanes_folder, pointer.lane)}: generation {file.generation} of {file.config_id[:12]},"
             f" the registry has generation {pointer.generation} of {pointer.config_id[:12]}"
@@ -300,7 +300,7 @@ def _differences(lanes_folder: Path, want: Wanted, file: PointerFile | None, pro
         return [*found, str(error)]
     if data is None:
         found.append(f"{path}: missing")
-    elif data != want.config_data:
+    elif data != expected.config_data:
         found.append(f"{path}: differs from the registry")
     return found
 

@@ -17,7 +17,7 @@ PAUSED = "paused"
 REPLACED = "replaced"
 RETIRED = "retired"
 
-LEGAL: dict[str, tuple[str, ...]] = {
+NEXT_STATES: dict[str, tuple[str, ...]] = {
     NEW: (CANDIDATE,),
     CANDIDATE: (VALIDATED, RETIRED),
     VALIDATED: (PAPER, LIVE_SMALL, RETIRED),
@@ -30,10 +30,10 @@ LEGAL: dict[str, tuple[str, ...]] = {
 }
 """From each state, the states that can follow. A step to the same state is a renewal or another size."""
 
-HELD = (LIVE_FULL, LIVE_SMALL, PAPER, PAUSED)
+HOLDING_STATES = (LIVE_FULL, LIVE_SMALL, PAPER, PAUSED)
 """The states of a config that holds a lane, foremost first."""
 
-HOLDS: dict[str, tuple[str, ...]] = {
+TRADING_STATES: dict[str, tuple[str, ...]] = {
     "paper": (PAPER,),
     "shadow": (PAPER,),
     "live": (LIVE_SMALL, LIVE_FULL),
@@ -61,13 +61,13 @@ Action = Literal[
 """What a transition did."""
 
 
-def check_step(config_id: str, from_state: str, to_state: str) -> None:
+def check_transition(config_id: str, from_state: str, to_state: str) -> None:
     """Let a legal step pass.
 
     Raises:
         Refused: No such step exists.
     """
-    allowed = LEGAL.get(from_state, ())
+    allowed = NEXT_STATES.get(from_state, ())
     if to_state not in allowed:
         raise Refused(
             f"config {config_id[:12]}: can't go from {from_state or 'nowhere'} to {to_state};"

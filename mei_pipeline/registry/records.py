@@ -19,7 +19,7 @@ EVERY_LANE = ""
 
 
 @dataclass(frozen=True)
-class Occasion:
+class AuditContext:
     """Why something is done, and when.
 
     Attributes:
@@ -165,7 +165,7 @@ def all_pass(gates: tuple[Gate, ...]) -> bool:
 
 
 @dataclass(frozen=True)
-class Config:
+class StoredConfig:
     """An immutable config: everything resolved, named by the hash of its content."""
 
     config_id: str

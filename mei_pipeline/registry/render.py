@@ -9,16 +9,16 @@ from mei_pipeline.files import locked, replacing
 from mei_pipeline.registry.config_file import config_bytes, parse_config
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.lanes import (
-    Wanted,
+    LaneFiles,
     config_path,
+    lane_files,
     lane_folder,
     parse_pointer,
     pointer_path,
     read_bytes,
     read_pointer_file,
-    wanted,
 )
-from mei_pipeline.registry.records import Config, Evidence, Verdict
+from mei_pipeline.registry.records import Evidence, StoredConfig, Verdict
 
 RENDER_WAIT_S = 10.0
 """How long a rendering waits for another one of the same lane."""
@@ -55,20 +55,20 @@ def render(
         DataError: A file could not be written; the previous one is intact.
         Busy: Another process renders this lane.
     """
-    with _rendering(lanes_folder, lane, wait_s):
+    with _lane_lock(lanes_folder, lane, wait_s):
         # Read under the lock: what is written last is then never older than what is there.
-        want = wanted(registry, lane)
-        if want is None:
+        expected = lane_files(registry, lane)
+        if expected is None:
             return ()
-        _refuse_older(registry, lanes_folder, want)
-        path = config_path(lanes_folder, lane, want.pointer.config_id)
-        written = write_checked(path, want.config_data, parse_config)
+        _refuse_older(registry, lanes_folder, expected)
+        path = config_path(lanes_folder, lane, expected.pointer.config_id)
+        written = write_checked(path, expected.config_data, parse_config)
         fault_hook("config rendered")
-        return written + write_checked(pointer_path(lanes_folder, lane), want.pointer_data, parse_pointer)
+        return written + write_checked(pointer_path(lanes_folder, lane), expected.pointer_data, parse_pointer)
 
 
 def store_config(
-    lanes_folder: Path, lane: str, config: Config, evidence: Evidence, verdict: Verdict
+    lanes_folder: Path, lane: str, config: StoredConfig, evidence: Evidence, verdict: Verdict
 ) -> tuple[Path, ...]:
     """Write a config's file into a lane's folder, and return the path if it was not there.
 
@@ -76,21 +76,21 @@ def store_config(
         DataError: The file could not be written; the previous one is intact.
         Busy: Another process renders this lane.
     """
-    with _rendering(lanes_folder, lane, RENDER_WAIT_S):
+    with _lane_lock(lanes_folder, lane, RENDER_WAIT_S):
         path = config_path(lanes_folder, lane, config.config_id)
         return write_checked(path, config_bytes(config, evidence, verdict), parse_config)
 
 
-def _refuse_older(registry: Registry, lanes_folder: Path, want: Wanted) -> None:
-    lane = want.pointer.lane
+def _refuse_older(registry: Registry, lanes_folder: Path, expected: LaneFiles) -> None:
+    lane = expected.pointer.lane
     try:
         file = read_pointer_file(lanes_folder, lane)
     except DataError:
         return  # A damaged file says nothing, and is about to be replaced.
-    if file is not None and file.generation > want.pointer.generation:
+    if file is not None and file.generation > expected.pointer.generation:
         raise Fatal(
             f"{pointer_path(lanes_folder, lane)}: is of generation {file.generation}, {registry.url} is only at"
-            f" {want.pointer.generation}; restore the newer registry, or delete the file to accept this one"
+            f" {expected.pointer.generation}; restore the newer registry, or delete the file to accept this one"
         )
 
 
@@ -105,7 +105,7 @@ def write_checked(path: Path, data: bytes, parse: Callable[[Path, bytes], object
 
 
 @contextmanager
-def _rendering(lanes_folder: Path, lane: str, wait_s: float) -> Generator[None]:
+def _lane_lock(lanes_folder: Path, lane: str, wait_s: float) -> Generator[None]:
     folder = lane_folder(lanes_folder, lane)
     try:
         folder.mkdir(parents=True, exist_ok=True)

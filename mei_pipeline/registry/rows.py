@@ -11,16 +11,16 @@ from mei_pipeline.errors import DataError, Fatal, Refused
 from mei_pipeline.files import canonical_json, sha256_json
 from mei_pipeline.registry import tables
 from mei_pipeline.registry.database import insert_once
-from mei_pipeline.registry.lifecycle import HELD, NEW, Action, check_step
+from mei_pipeline.registry.lifecycle import HOLDING_STATES, NEW, Action, check_transition
 from mei_pipeline.registry.records import (
     EVERY_LANE,
+    AuditContext,
     Basis,
-    Config,
     Evidence,
     Gate,
-    Occasion,
     Pointer,
     Proposal,
+    StoredConfig,
     Transition,
     Verdict,
     all_pass,
@@ -28,14 +28,14 @@ from mei_pipeline.registry.records import (
 )
 
 
-def text_of(value: Any) -> str:
+def to_json_text(value: Any) -> str:
     """Canonical JSON as the database keeps it; NaN and infinities become null."""
     return canonical_json(_finite(value)).decode()
 
 
-def text_of_gates(gates: Sequence[Gate]) -> str:
+def gates_to_json(gates: Sequence[Gate]) -> str:
     """The gates as canonical JSON; an infinity is kept as a word."""
-    return text_of(
+    return to_json_text(
         [
             {
                 "name": gate.name,
@@ -49,24 +49,26 @@ def text_of_gates(gates: Sequence[Gate]) -> str:
     )
 
 
-def to_config(row: Row[Any]) -> Config:
+def to_config(row: Row[Any]) -> StoredConfig:
     """A row of `configs`, its content checked against its id.
 
     Raises:
         Fatal: The content is not what the id was made of.
     """
     try:
-        resolved = from_dict(loaded(row.resolved, f"config {row.config_id}"), row.config_id)
+        resolved = from_dict(parse_json(row.resolved, f"config {row.config_id}"), row.config_id)
     except DataError as error:
         raise Fatal(f"config {row.config_id}: {error}; restore the registry") from error
-    return Config(row.config_id, resolved, row.created_ms)
+    return StoredConfig(row.config_id, resolved, row.created_ms)
 
 
 def to_evidence(row: Row[Any]) -> Evidence:
     """A row of `evidence`."""
     what = f"evidence {row.evidence_id}"
-    basis = Basis(**loaded(row.basis, what))
-    return Evidence(row.evidence_id, row.config_id, basis, loaded(row.metrics, what), row.metrics_id, row.created_ms)
+    basis = Basis(**parse_json(row.basis, what))
+    return Evidence(
+        row.evidence_id, row.config_id, basis, parse_json(row.metrics, what), row.metrics_id, row.created_ms
+    )
 
 
 def to_verdict(row: Row[Any]) -> Verdict:
@@ -83,7 +85,7 @@ def to_verdict(row: Row[Any]) -> Verdict:
             entry["verdict"],
             entry["explanation"],
         )
-        for entry in loaded(row.gates, f"verdict {row.verdict_id}")
+        for entry in parse_json(row.gates, f"verdict {row.verdict_id}")
     )
     if row.passed != all_pass(gates):
         raise Fatal(f"verdict {row.verdict_id}: its gates do not add up to its outcome; restore the registry")
@@ -124,7 +126,7 @@ def to_transition(row: Row[Any]) -> Transition:
     )
 
 
-def find_config(connection: Connection, config_id: str) -> Config:
+def find_config(connection: Connection, config_id: str) -> StoredConfig:
     """The config of an id.
 
     Raises:
@@ -228,10 +230,10 @@ def all_pointers(connection: Connection) -> tuple[Pointer, ...]:
     return tuple(to_pointer(row) for row in connection.execute(query))
 
 
-def holders(connection: Connection, lane: str) -> tuple[str, ...]:
+def lane_holders(connection: Connection, lane: str) -> tuple[str, ...]:
     """The configs that held a lane, each once, the present one last; a rollback takes away those after its config."""
     table = tables.transitions
-    query = select(table).where(table.c.lane == lane, table.c.to_state.in_(HELD)).order_by(table.c.seq)
+    query = select(table).where(table.c.lane == lane, table.c.to_state.in_(HOLDING_STATES)).order_by(table.c.seq)
     found: list[str] = []
     for row in connection.execute(query):
         if row.action == "rolled back":
@@ -242,14 +244,14 @@ def holders(connection: Connection, lane: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def was_in(connection: Connection, config_id: str, state: str) -> bool:
+def was_in_state(connection: Connection, config_id: str, state: str) -> bool:
     """Whether a config was ever in a state, in whichever lane."""
     table = tables.transitions
     query = select(table.c.seq).where(table.c.config_id == config_id, table.c.to_state == state).limit(1)
     return connection.execute(query).first() is not None
 
 
-def steps_of(connection: Connection, config_id: str, lane: str | None = None) -> list[Transition]:
+def transitions_of(connection: Connection, config_id: str, lane: str | None = None) -> list[Transition]:
     """Return the transitions of a config, oldest first; those in one lane alone if `lane` is given."""
     table = tables.transitions
     query = select(table).where(table.c.config_id == config_id)
@@ -258,7 +260,7 @@ def steps_of(connection: Connection, config_id: str, lane: str | None = None) ->
     return [to_transition(row) for row in connection.execute(query.order_by(table.c.seq))]
 
 
-def state_in(connection: Connection, config_id: str, lane: str) -> str:
+def state_in_lane(connection: Connection, config_id: str, lane: str) -> str:
     """The state of a config as a lane sees it."""
     table = tables.transitions
     newest = select(func.max(table.c.seq)).where(
@@ -268,19 +270,17 @@ def state_in(connection: Connection, config_id: str, lane: str) -> str:
     return NEW if state is None else str(state)
 
 
-def transition_id_of(config_id: str, lane: str, to_state: str, generation: int, occasion: Occasion) -> str:
+def transition_id_of(config_id: str, lane: str, to_state: str, generation: int, audit: AuditContext) -> str:
     """The identity of a transition: what moved where, and on which occasion."""
-    return sha256_json(
-        [config_id, lane, to_state, generation, occasion.now_ms, occasion.trigger, occasion.who, occasion.why]
-    )
+    return sha256_json([config_id, lane, to_state, generation, audit.now_ms, audit.trigger, audit.who, audit.why])
 
 
-def step(
+def add_transition(
     connection: Connection,
     config_id: str,
     to_state: str,
     action: Action,
-    occasion: Occasion,
+    audit: AuditContext,
     *,
     pointer: Pointer | None = None,
     verdict_id: str = "",
@@ -292,7 +292,7 @@ def step(
         config_id: The config.
         to_state: The state.
         action: What is done.
-        occasion: Why, by whom, when.
+        audit: Why, by whom, when.
         pointer: What the lane holds from then on; None where it concerns every lane.
         verdict_id: The verdict that allows it.
 
@@ -300,19 +300,19 @@ def step(
         Refused: No such step exists.
     """
     lane, generation = (EVERY_LANE, 0) if pointer is None else (pointer.lane, pointer.generation)
-    from_state = state_in(connection, config_id, lane)
-    check_step(config_id, from_state, to_state)
+    from_state = state_in_lane(connection, config_id, lane)
+    check_transition(config_id, from_state, to_state)
     transition = Transition(
-        transition_id_of(config_id, lane, to_state, generation, occasion),
-        occasion.now_ms,
+        transition_id_of(config_id, lane, to_state, generation, audit),
+        audit.now_ms,
         config_id,
         lane,
         from_state,
         to_state,
         action,
-        occasion.trigger,
-        occasion.who,
-        occasion.why,
+        audit.trigger,
+        audit.who,
+        audit.why,
         generation,
         None if pointer is None else pointer.size_multiplier,
         verdict_id,
@@ -356,7 +356,7 @@ def check_generation(lane: str, now: Pointer | None, expected: int) -> None:
         raise Refused(f"lane {lane}: is at {holder}; generation {expected} was expected: look again")
 
 
-def loaded(text: str, what: str) -> Any:
+def parse_json(text: str, what: str) -> Any:
     """The JSON that the database keeps as text.
 
     Raises:

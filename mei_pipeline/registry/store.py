@@ -15,17 +15,17 @@ from mei_pipeline.files import canonical_json, sha256_json
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import rows, tables
-from mei_pipeline.registry.database import Registry, insert_once, open_registry, reading, writing
-from mei_pipeline.registry.lifecycle import CANDIDATE, HELD, NEW, RETIRED, VALIDATED
+from mei_pipeline.registry.database import Registry, insert_once, open_registry, read_transaction, write_transaction
+from mei_pipeline.registry.lifecycle import CANDIDATE, HOLDING_STATES, NEW, RETIRED, VALIDATED
 from mei_pipeline.registry.records import (
     EVERY_LANE,
+    AuditContext,
     Basis,
-    Config,
     Evidence,
     Gate,
-    Occasion,
     Pointer,
     Proposal,
+    StoredConfig,
     Transition,
     Verdict,
     all_pass,
@@ -34,11 +34,13 @@ from mei_pipeline.registry.records import (
 )
 
 __all__ = [
-    "ConfigStory",
+    "ConfigHistory",
     "Registry",
     "add_config",
     "add_evidence",
+    "add_proposals",
     "add_verdict",
+    "config_history",
     "get_config",
     "get_evidence",
     "history",
@@ -48,10 +50,8 @@ __all__ = [
     "list_configs",
     "open_registry",
     "passing_verdict",
-    "propose",
     "resolve_id",
     "state_of",
-    "story_of",
 ]
 
 
@@ -59,7 +59,7 @@ RecordT = TypeVar("RecordT", Evidence, Verdict, Transition)
 
 
 @dataclass(frozen=True)
-class ConfigStory:
+class ConfigHistory:
     """A config with all that the registry knows of it, oldest first.
 
     Attributes:
@@ -71,7 +71,7 @@ class ConfigStory:
         transitions: Which way it went.
     """
 
-    config: Config
+    config: StoredConfig
     state: str
     lanes: tuple[str, ...]
     evidence: tuple[Evidence, ...]
@@ -79,29 +79,29 @@ class ConfigStory:
     transitions: tuple[Transition, ...]
 
 
-def add_config(registry: Registry, resolved: ResolvedConfig, occasion: Occasion) -> str:
+def add_config(registry: Registry, resolved: ResolvedConfig, audit: AuditContext) -> str:
     """Store a resolved config as a candidate and return its id; a config that is there stays as it is."""
     config_id = id_of(resolved)
     row = {
         "config_id": config_id,
         "resolved": canonical_json(as_dict(resolved)).decode(),
-        "created_ms": occasion.now_ms,
+        "created_ms": audit.now_ms,
     }
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         if insert_once(connection, tables.configs, row):
-            rows.step(connection, config_id, CANDIDATE, "added", occasion)
+            rows.add_transition(connection, config_id, CANDIDATE, "added", audit)
         rows.find_config(connection, config_id)
     return config_id
 
 
-def get_config(registry: Registry, config_id: str) -> Config:
+def get_config(registry: Registry, config_id: str) -> StoredConfig:
     """The config of an id.
 
     Raises:
         Refused: The registry has no such config.
         Fatal: The stored content has another id: it was changed by hand or is damaged.
     """
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         return rows.find_config(connection, config_id)
 
 
@@ -111,7 +111,7 @@ def resolve_id(registry: Registry, prefix: str) -> str:
     Raises:
         ConfigError: No config or several begin so.
     """
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         column = tables.configs.c.config_id
         found = list(connection.execute(select(column).where(column.startswith(prefix, autoescape=True))).scalars())
     if len(found) != 1:
@@ -121,7 +121,7 @@ def resolve_id(registry: Registry, prefix: str) -> str:
 
 
 def add_evidence(
-    registry: Registry, config_id: str, basis: Basis, metrics: Mapping[str, Any], occasion: Occasion
+    registry: Registry, config_id: str, basis: Basis, metrics: Mapping[str, Any], audit: AuditContext
 ) -> str:
     """Store what was measured of a config and return the evidence id.
 
@@ -129,16 +129,16 @@ def add_evidence(
         Refused: The registry has no such config.
     """
     identity = evidence_id(config_id, basis)
-    text = rows.text_of(metrics)
+    text = rows.to_json_text(metrics)
     row = {
         "evidence_id": identity,
         "config_id": config_id,
-        "basis": rows.text_of(basis.as_dict()),
+        "basis": rows.to_json_text(basis.as_dict()),
         "metrics": text,
         "metrics_id": sha256_json(text),
-        "created_ms": occasion.now_ms,
+        "created_ms": audit.now_ms,
     }
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         rows.find_config(connection, config_id)
         insert_once(connection, tables.evidence, row)
     return identity
@@ -150,7 +150,7 @@ def get_evidence(registry: Registry, identity: str) -> Evidence:
     Raises:
         Refused: The registry has no such evidence.
     """
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         evidence = rows.latest_evidence(connection, identity)
     if evidence is None:
         raise Refused(f"evidence {identity}: not in the registry")
@@ -165,7 +165,7 @@ def add_verdict(
     gates: Sequence[Gate],
     *,
     night_id: str,
-    occasion: Occasion,
+    audit: AuditContext,
 ) -> Verdict:
     """Store the gates of a config; it passed when there are gates and every one passed.
 
@@ -175,8 +175,8 @@ def add_verdict(
         Refused: The evidence is not in the registry, or is of another config.
     """
     passed = all_pass(tuple(gates))
-    text = rows.text_of_gates(gates)
-    with writing(registry) as connection:
+    text = rows.gates_to_json(gates)
+    with write_transaction(registry) as connection:
         evidence = rows.latest_evidence(connection, identity)
         if evidence is None or evidence.config_id != config_id:
             raise Refused(f"verdict on config {config_id}: evidence {identity} is not stored for it; store it first")
@@ -190,14 +190,14 @@ def add_verdict(
             "passed": passed,
             "gates": text,
             "night_id": night_id,
-            "at_ms": occasion.now_ms,
+            "at_ms": audit.now_ms,
         }
         if (
             insert_once(connection, tables.verdicts, row)
             and passed
-            and rows.state_in(connection, config_id, EVERY_LANE) == CANDIDATE
+            and rows.state_in_lane(connection, config_id, EVERY_LANE) == CANDIDATE
         ):
-            rows.step(connection, config_id, VALIDATED, "validated", occasion, verdict_id=verdict_id)
+            rows.add_transition(connection, config_id, VALIDATED, "validated", audit, verdict_id=verdict_id)
         return rows.find_verdict(connection, verdict_id)
 
 
@@ -206,14 +206,14 @@ def passing_verdict(registry: Registry, config_id: str, policy_id: str) -> Verdi
 
     An older pass is worth nothing once a newer verdict failed.
     """
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         verdict = rows.latest_verdict(connection, config_id, policy_id)
     return verdict if verdict is not None and verdict.passed else None
 
 
-def propose(registry: Registry, proposals: Sequence[Proposal]) -> None:
+def add_proposals(registry: Registry, proposals: Sequence[Proposal]) -> None:
     """Store what a night wants of its lanes, all of it or nothing; what is stored already is not stored twice."""
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         stored = {
             (found.night_id, found.lane): found
             for night_id in {proposal.night_id for proposal in proposals}
@@ -233,7 +233,7 @@ def latest_proposals(registry: Registry, night_id: str | None = None) -> tuple[P
         night_id: The night; the one that proposed last where None.
     """
     table = tables.proposals
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         if night_id is None:
             newest = select(table.c.night_id).order_by(table.c.seq.desc()).limit(1)
             night_id = connection.execute(newest).scalar()
@@ -242,20 +242,20 @@ def latest_proposals(registry: Registry, night_id: str | None = None) -> tuple[P
 
 def lane_pointer(registry: Registry, lane: str) -> Pointer | None:
     """Which config holds a lane; None for a lane that never held one."""
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         return rows.find_pointer(connection, lane)
 
 
 def lane_pointers(registry: Registry) -> tuple[Pointer, ...]:
     """All lanes that hold a config, by name."""
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         return rows.all_pointers(connection)
 
 
 def state_of(registry: Registry, config_id: str, lane: str = EVERY_LANE) -> str:
     """The state of a config as a lane sees it; empty for a config that the registry doesn't know."""
-    with reading(registry) as connection:
-        return rows.state_in(connection, config_id, lane)
+    with read_transaction(registry) as connection:
+        return rows.state_in_lane(connection, config_id, lane)
 
 
 def history(registry: Registry, *, config_id: str | None = None, lane: str | None = None) -> tuple[Transition, ...]:
@@ -266,35 +266,35 @@ def history(registry: Registry, *, config_id: str | None = None, lane: str | Non
         query = query.where(table.c.config_id == config_id)
     if lane is not None:
         query = query.where(table.c.lane == lane)
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         return tuple(rows.to_transition(row) for row in connection.execute(query))
 
 
-def list_configs(registry: Registry) -> tuple[ConfigStory, ...]:
+def list_configs(registry: Registry) -> tuple[ConfigHistory, ...]:
     """Every config with its story, oldest first.
 
     Raises:
         Fatal: A stored config has another content than its id says.
     """
-    return _stories(registry, None)
+    return _config_histories(registry, None)
 
 
-def story_of(registry: Registry, config_id: str) -> ConfigStory:
+def config_history(registry: Registry, config_id: str) -> ConfigHistory:
     """One config with its story.
 
     Raises:
         Refused: The registry has no such config.
         Fatal: Its stored content has another id.
     """
-    found = _stories(registry, config_id)
+    found = _config_histories(registry, config_id)
     if not found:
         raise Refused(f"config {config_id}: not in the registry; `mei registry list` shows what is")
     return found[0]
 
 
-def _stories(registry: Registry, config_id: str | None) -> tuple[ConfigStory, ...]:
+def _config_histories(registry: Registry, config_id: str | None) -> tuple[ConfigHistory, ...]:
     wanted = [tables.configs, tables.evidence, tables.verdicts, tables.transitions]
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         found = {
             table.name: list(
                 connection.execute(
@@ -309,13 +309,13 @@ def _stories(registry: Registry, config_id: str | None) -> tuple[ConfigStory, ..
     evidence = _by_config(rows.to_evidence(row) for row in found["evidence"])
     verdicts = _by_config(rows.to_verdict(row) for row in found["verdicts"])
     transitions = _by_config(rows.to_transition(row) for row in found["transitions"])
-    stories = []
+    histories = []
     for row in found["configs"]:
         config = rows.to_config(row)
         pointers = [pointer for pointer in held if pointer.config_id == config.config_id]
         steps = transitions[config.config_id]
-        stories.append(
-            ConfigStory(
+        histories.append(
+            ConfigHistory(
                 config,
                 _foremost(pointers, steps),
                 tuple(pointer.lane for pointer in pointers),
@@ -324,14 +324,14 @@ def _stories(registry: Registry, config_id: str | None) -> tuple[ConfigStory, ..
                 tuple(steps),
             )
         )
-    return tuple(stories)
+    return tuple(histories)
 
 
 def _foremost(pointers: Sequence[Pointer], steps: Sequence[Transition]) -> str:
     newest = steps[-1].to_state if steps else NEW
     if newest == RETIRED or not pointers:
         return newest
-    return min((pointer.state for pointer in pointers), key=HELD.index)
+    return min((pointer.state for pointer in pointers), key=HOLDING_STATES.index)
 
 
 def _by_config(records: Iterable[RecordT]) -> defaultdict[str, list[RecordT]]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The version of these tables that this MEI reads and writes: the newest revision of `migrations/`."""
 
 METADATA = MetaData()
@@ -112,13 +112,13 @@ lanes = Table(
     Column("state", String(20), nullable=False),
 )
 
-looks = Table(
-    "looks",
+trials = Table(
+    "trials",
     METADATA,
     Column("seq", Integer, primary_key=True),
-    Column("look_id", _ID, nullable=False, unique=True),
+    Column("trial_id", _ID, nullable=False, unique=True),
     Column("night_id", _NAME, nullable=False, index=True),
-    Column("slot", _NAME, nullable=False),
+    Column("rank", _NAME, nullable=False),
     Column("config_ids", Text, nullable=False),
     Column("venue", String(64), nullable=False),
     Column("first_day", Date, nullable=False),
@@ -127,5 +127,5 @@ looks = Table(
     Column("data_hash", _ID, nullable=False),
     Column("policy_id", _ID, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
-    Index("ix_looks_venue_days", "venue", "first_day", "last_day"),
+    Index("ix_trials_venue_days", "venue", "first_day", "last_day"),
 )

@@ -16,16 +16,16 @@ from sqlalchemy import Row, select
 from mei_pipeline.errors import DataError, Fatal
 from mei_pipeline.files import canonical_json, sha256_json
 from mei_pipeline.registry import rows, tables
-from mei_pipeline.registry.database import Registry, insert_once, reading, writing
+from mei_pipeline.registry.database import Registry, insert_once, read_transaction, write_transaction
 
 
 @dataclass(frozen=True)
-class Look:
+class Trial:
     """What was judged on which days.
 
     Attributes:
         night_id: The night that looked first.
-        slot: What it was in that night: a finalist, the chain of the walk-forward, …
+        rank: What it was in that night: a finalist, the chain of the walk-forward, …
         config_ids: The configs whose trades the returns are; several where they are chained from folds.
         venue: Whose candles.
         first_day: First UTC day.
@@ -36,7 +36,7 @@ class Look:
     """
 
     night_id: str
-    slot: str
+    rank: str
     config_ids: tuple[str, ...]
     venue: str
     first_day: date
@@ -47,7 +47,7 @@ class Look:
 
     def __post_init__(self) -> None:
         days = (self.last_day - self.first_day) // timedelta(days=1) + 1
-        where = f"look {self.slot} of night {self.night_id}"
+        where = f"look {self.rank} of night {self.night_id}"
         if days < 1 or len(self.returns) != days:
             raise DataError(
                 f"{where}: {len(self.returns)} returns for the days {self.first_day} to {self.last_day};"
@@ -59,7 +59,7 @@ class Look:
             raise DataError(f"{where}: a return is no number; a day without one has 0")
 
     @property
-    def look_id(self) -> str:
+    def trial_id(self) -> str:
         """Hash of what was seen; who saw it first does not matter."""
         return sha256_json(
             [
@@ -74,26 +74,26 @@ class Look:
         )
 
 
-def add_look(registry: Registry, look: Look, now_ms: int) -> bool:
+def add_trial(registry: Registry, trial: Trial, now_ms: int) -> bool:
     """Store a look; say whether it is a new one.
 
     Args:
         registry: The registry.
-        look: The look.
+        trial: The look.
         now_ms: The time, as the caller's clock has it.
     """
     row = {
-        **vars(look),
-        "look_id": look.look_id,
-        "config_ids": canonical_json(list(look.config_ids)).decode(),
-        "returns": _packed(look.returns),
+        **vars(trial),
+        "trial_id": trial.trial_id,
+        "config_ids": canonical_json(list(trial.config_ids)).decode(),
+        "returns": _packed(trial.returns),
         "at_ms": now_ms,
     }
-    with writing(registry) as connection:
-        return insert_once(connection, tables.looks, row)
+    with write_transaction(registry) as connection:
+        return insert_once(connection, tables.trials, row)
 
 
-def looks_between(registry: Registry, venue: str, first_day: date, last_day: date) -> tuple[Look, ...]:
+def trials_between(registry: Registry, venue: str, first_day: date, last_day: date) -> tuple[Trial, ...]:
     """Every look at a venue that shares a day with a span, oldest first.
 
     Args:
@@ -105,27 +105,27 @@ def looks_between(registry: Registry, venue: str, first_day: date, last_day: dat
     Raises:
         Fatal: A stored look has another content than its id says.
     """
-    table = tables.looks
+    table = tables.trials
     query = (
         select(table)
         .where(table.c.venue == venue, table.c.first_day <= last_day, table.c.last_day >= first_day)
         .order_by(table.c.seq)
     )
-    with reading(registry) as connection:
-        return tuple(to_look(row) for row in connection.execute(query))
+    with read_transaction(registry) as connection:
+        return tuple(to_trial(row) for row in connection.execute(query))
 
 
-def to_look(row: Row[Any]) -> Look:
-    """A row of `looks`, its content checked against its id.
+def to_trial(row: Row[Any]) -> Trial:
+    """A row of `trials`, its content checked against its id.
 
     Raises:
         Fatal: The content is not what the id was made of.
     """
     try:
-        look = Look(
+        trial = Trial(
             row.night_id,
-            row.slot,
-            tuple(rows.loaded(row.config_ids, f"look {row.look_id}")),
+            row.rank,
+            tuple(rows.parse_json(row.config_ids, f"look {row.trial_id}")),
             row.venue,
             row.first_day,
             row.last_day,
@@ -134,10 +134,10 @@ def to_look(row: Row[Any]) -> Look:
             row.policy_id,
         )
     except (DataError, struct.error) as error:
-        raise Fatal(f"look {row.look_id}: {error}; restore the registry") from error
-    if look.look_id != row.look_id:
-        raise Fatal(f"look {row.look_id}: its content has another id; restore the registry")
-    return look
+        raise Fatal(f"look {row.trial_id}: {error}; restore the registry") from error
+    if trial.trial_id != row.trial_id:
+        raise Fatal(f"look {row.trial_id}: its content has another id; restore the registry")
+    return trial
 
 
 def _packed(returns: Sequence[float]) -> bytes:

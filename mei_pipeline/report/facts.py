@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.proposals import IncumbentReplay, read_assignments, read_incumbents
 from mei_pipeline.promotion.propose import Assignment, ParameterChange, changes

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from markupsafe import Markup
 
 from kernels.params import Value
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.quality import RULES
 from mei_pipeline.pages import Bad, Good, cell_text
 from mei_pipeline.registry.records import Gate
@@ -16,7 +16,6 @@ from mei_pipeline.selection.io import Candidate
 from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, selection_bias_picture
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.verdicts import Judgement
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.pictures import axes_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
@@ -270,7 +269,8 @@ def _data(facts: Facts) -> Section:
     plan, sweep = facts.plan, facts.plan.sweep
     words = (
         f"{plan.candles:,} bars of {sweep.venue} {', '.join(sweep.intervals.read)}, content {sweep.data_hash[:16]}. "
-        f"Searched: {', '.join(sweep.symbols)}. Never searched, judged on as well: {', '.join(plan.others) or 'none'}."
+        f"Searched: {', '.join(sweep.symbols)}. Never searched, judged on as well: "
+        f"{', '.join(plan.holdout_symbols) or 'none'}."
     )
     blocks: list[Block] = [Paragraph(words), *map(Paragraph, plan.notes)]
     if plan.dropped:

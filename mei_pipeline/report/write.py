@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.night_plan import NightPlan, known_nights, night_folder, read_plan
+from mei_pipeline.night.plan import NightPlan
+from mei_pipeline.night.store import night_folder, planned_nights, read_night_plan
 from mei_pipeline.promotion.proposals import read_assignments
 from mei_pipeline.report.document import escaped, html_of, markdown_of
 from mei_pipeline.report.facts import read_facts
@@ -73,5 +74,5 @@ def latest_finished(settings: Settings) -> NightPlan | None:
     Raises:
         DataError: Its plan is damaged or of another version.
     """
-    ended = [name for name in known_nights(settings) if (settings.nights / name / _LAST).exists()]
-    return read_plan(settings, ended[-1]) if ended else None
+    ended = [name for name in planned_nights(settings) if (settings.nights / name / _LAST).exists()]
+    return read_night_plan(settings, ended[-1]) if ended else None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.market import Floats, Ints
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import Selection
 from mei_pipeline.selection.segments import MarketData, Segment, run_segment
 from mei_pipeline.selection.statistics.bootstrap import stationary_bootstrap
@@ -14,7 +15,7 @@ from mei_pipeline.selection.statistics.drawdowns import monte_carlo_drawdowns
 from mei_pipeline.selection.statistics.sharpe import deflated_sharpe, probabilistic_sharpe, return_statistics
 from mei_pipeline.selection.stress import crisis_drawdowns, plateau, stressed
 from mei_pipeline.selection.walk_forward import Rank, WalkForwardResult, rank_config, run_rank
-from mei_pipeline.simulation.market import DAY_MS, Bars
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.sweep.metrics import FEWEST_DAYS
 from mei_pipeline.sweep.plan import SweepPlan
 

@@ -7,9 +7,9 @@ where a block does, so one pass of the search serves all of them.
 from dataclasses import dataclass
 
 from kernels.blocks import BLOCKS
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.simulation.market import DAY_MS
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.config.fields import open_mapping
 from mei_pipeline.errors import DataError
-from mei_pipeline.night_plan import NightPlan, night_folder
+from mei_pipeline.night.plan import NightPlan
+from mei_pipeline.night.store import night_folder
 from mei_pipeline.replay.record import PeriodResult
 from mei_pipeline.selection.evaluation import SearchStatistics
 from mei_pipeline.selection.folds import block_starts_ms, train_before

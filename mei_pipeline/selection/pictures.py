@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 from markupsafe import Markup
 
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.selection.folds import Fold
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.verdicts import SelectionBias
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.svg import (
     BLUE,
     GREEN,

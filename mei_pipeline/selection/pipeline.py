@@ -9,8 +9,10 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import Compute
-from mei_pipeline.night_plan import NightPlan, night_bars, night_features, others_bars
+from mei_pipeline.night.data import build_night_features, load_holdout_bars, load_night_bars
+from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry import trials as stored_trials
@@ -34,7 +36,7 @@ from mei_pipeline.selection.statistics.sharpe import return_statistics
 from mei_pipeline.selection.verdicts import TrialReturns, estimate_selection_bias, judge_ranks, own_trials
 from mei_pipeline.selection.walk_forward import WalkForwardResult, least_trades, run_ranks, select_combos
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS, window
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 from mei_pipeline.sweep.results import open_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
@@ -64,7 +66,7 @@ def run_walk_forward(
 
     def rows(search: SweepPlan) -> Iterator[pl.DataFrame]:
         if search.id != plan.sweep.id:
-            cut = window(data.bars, search.from_ms, search.to_ms)
+            cut = cut_window(data.bars, search.from_ms, search.to_ms)
             run_sweep(settings, search, cut, data.features, compute=compute, progress=progress)
         return _rows(settings, search)
 
@@ -142,13 +144,13 @@ def judge_candidates(
 
 
 def _market_data(settings: Settings, plan: NightPlan) -> MarketData:
-    bars = night_bars(settings, plan)
-    return MarketData(settings, bars, night_features(settings, plan, bars))
+    bars = load_night_bars(settings, plan)
+    return MarketData(settings, bars, build_night_features(settings, plan, bars))
 
 
 def _others(settings: Settings, plan: NightPlan) -> MarketData | None:
-    bars = others_bars(settings, plan)
-    return None if bars is None else MarketData(settings, bars, night_features(settings, plan, bars))
+    bars = load_holdout_bars(settings, plan)
+    return None if bars is None else MarketData(settings, bars, build_night_features(settings, plan, bars))
 
 
 def _rows(settings: Settings, search: SweepPlan) -> Iterator[pl.DataFrame]:
@@ -192,9 +194,9 @@ def _store_trials(plan: NightPlan, own: Sequence[TrialReturns], registry: Regist
         days = (trial.days_ms - trial.days_ms[0]) // DAY_MS
         returns = np.zeros(int(days[-1]) + 1)
         returns[days] = trial.returns
-        seen = stored_trials.Look(
+        seen = stored_trials.Trial(
             night_id=plan.id,
-            slot=f"rank {rank}",
+            rank=f"rank {rank}",
             config_ids=(trial.config_id,),
             venue=plan.sweep.venue,
             first_day=first,
@@ -203,11 +205,11 @@ def _store_trials(plan: NightPlan, own: Sequence[TrialReturns], registry: Regist
             data_hash=plan.sweep.data_hash,
             policy_id=plan.selection.id,
         )
-        stored_trials.add_look(registry, seen, now_ms)
-    return [*map(_series, stored_trials.looks_between(registry, plan.sweep.venue, first, last)), *own]
+        stored_trials.add_trial(registry, seen, now_ms)
+    return [*map(_series, stored_trials.trials_between(registry, plan.sweep.venue, first, last)), *own]
 
 
-def _series(trial: stored_trials.Look) -> TrialReturns:
+def _series(trial: stored_trials.Trial) -> TrialReturns:
     first = (trial.first_day - date(1970, 1, 1)).days
     days_ms = DAY_MS * (first + np.arange(len(trial.returns), dtype=np.int64))
     return TrialReturns(trial.config_ids[0], days_ms, np.array(trial.returns))

@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from kernels.book import REASONS
 from kernels.market import FillModel, Floats, Ints, fill_model
 from kernels.params import Value
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.replay.run import encode_replay_inputs
 from mei_pipeline.replay.trades import trade_numbers
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import DAY_MS, Bars, Window, closed_at_end, window
 from mei_pipeline.simulation.run import ComboRecord, record_combo
+from mei_pipeline.simulation.window import Window, closed_at_end, cut_window
 
 _FUNDING = REASONS.index("funding")
 
@@ -90,7 +92,7 @@ def run_segment(
         ConfigError: The days do not lie in the bars.
         DataError: No symbol can be traded on them.
     """
-    cut = closed_at_end(window(data.bars, *days_ms, least_days=1))
+    cut = closed_at_end(cut_window(data.bars, *days_ms, least_days=1))
     inputs = encode_replay_inputs(data.bars, cut, data.features, resolved)
     model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
     record = record_combo(data.settings, cut, model, inputs.features, inputs.combos)

@@ -10,8 +10,8 @@ from mei_pipeline.config.models import Selection, Stress
 from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.selection.segments import MarketData, run_segment
 from mei_pipeline.selection.walk_forward import Rank, WalkForwardResult, run_rank
-from mei_pipeline.simulation.market import window
 from mei_pipeline.simulation.run import encode_combos, run_combos
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.metrics import sharpe
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
@@ -70,7 +70,7 @@ def plateau(data: MarketData, plan: SweepPlan, rank: Rank) -> float | None:
     encoded = encode_combos(
         plan.strategy, data.features, values, len(combos), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
     )
-    cut = window(data.bars, plan.from_ms, plan.to_ms)
+    cut = cut_window(data.bars, plan.from_ms, plan.to_ms)
     outcome = run_combos(data.settings, cut, fill_model(plan.market, plan.initial_balance_usd), data.features, encoded)
     ratios = sharpe(*outcome.days.sum(axis=0))
     return float((ratios[1:] >= 0.5 * ratios[0]).mean()) if ratios[0] > 0.0 else 0.0

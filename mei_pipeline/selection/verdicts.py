@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Floats, Ints
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Gate, all_pass
@@ -30,7 +31,6 @@ from mei_pipeline.selection.statistics.trials import (
     statistic_correlation,
 )
 from mei_pipeline.selection.walk_forward import WalkForwardResult, rank_config
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.plan import SweepPlan
 
 MOST_TRIALS = 50_000

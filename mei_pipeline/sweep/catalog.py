@@ -74,7 +74,7 @@ def stored_sweep(folder: Path) -> StoredSweep:
         plan=plan,
         problem=problem,
         done=_done(folder, plan) if plan else 0,
-        holder=files.holder_of(folder / "lock"),
+        holder=files.lock_holder(folder / "lock"),
         bytes=sum(stat.st_size for stat in stats),
         written_ms=int(max((stat.st_mtime for stat in stats), default=folder.stat().st_mtime) * 1000),
     )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_kit import selection_of
 
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.promotion.assign import (
     FEWEST_TRADES,
     AcceptedConfig,
@@ -18,7 +19,6 @@ from mei_pipeline.promotion.assign import (
     role_order,
 )
 from mei_pipeline.registry.records import Lane
-from mei_pipeline.simulation.market import DAY_MS
 
 NOW_MS = 1000 * DAY_MS
 DAYS = 60

@@ -24,8 +24,8 @@ from mei_pipeline.promotion.propose import (
     store_candidates,
 )
 from mei_pipeline.registry import store, tables
-from mei_pipeline.registry.database import writing
-from mei_pipeline.registry.lanes import config_path, drift, pointer_path, wanted
+from mei_pipeline.registry.database import write_transaction
+from mei_pipeline.registry.lanes import config_path, drift, lane_files, pointer_path
 from mei_pipeline.registry.records import Lane, Proposal
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -42,19 +42,19 @@ class Made:
 
 def assign(registry, lanes, assignments, which=BOTH, night=kit.NIGHT):
     return propose_assignments(
-        registry, lanes, which, assignments, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9)
+        registry, lanes, which, assignments, night_id=night, policy_id=kit.POLICY, audit=kit.at(9)
     )
 
 
 def deploy(registry, lanes, candidates, which=BOTH, night=kit.NIGHT):
     """A whole night, the best config to the first lane."""
-    judged = store_candidates(registry, candidates, night_id=night, policy_id=kit.POLICY, occasion=kit.at(9))
+    judged = store_candidates(registry, candidates, night_id=night, policy_id=kit.POLICY, audit=kit.at(9))
     which = sorted(which, key=role_order)
     return Made(judged, assign(registry, lanes, kit.by_rank(registry, judged, which), which, night))
 
 
 def hand_over(registry, lanes, which=BOTH, policy=kit.POLICY, night=None):
-    return promote_proposals(registry, lanes, which, policy_id=policy, occasion=kit.at(10), night_id=night)
+    return promote_proposals(registry, lanes, which, policy_id=policy, audit=kit.at(10), night_id=night)
 
 
 def number(config_number, venue="synthetic"):
@@ -91,16 +91,16 @@ def test_everything_that_was_judged_is_kept(registry, lanes):
         (number(1), True, ()),
         (number(2), False, ("luck: fail",)),
     ]
-    story = store.story_of(registry, number(2))
+    story = store.config_history(registry, number(2))
     assert (story.state, story.verdicts[0].passed, len(story.evidence)) == ("candidate", False, 1)
 
 
 def test_the_same_night_twice_is_one_night(registry, lanes):
     candidates = [kit.candidate(1, 1.0), kit.candidate(2, 2.0, "fail")]
     made = deploy(registry, lanes, candidates)
-    stories, proposals = store.list_configs(registry), store.latest_proposals(registry)
+    histories, proposals = store.list_configs(registry), store.latest_proposals(registry)
     assert deploy(registry, lanes, candidates) == made
-    assert (store.list_configs(registry), store.latest_proposals(registry)) == (stories, proposals)
+    assert (store.list_configs(registry), store.latest_proposals(registry)) == (histories, proposals)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_the_same_night_twice_is_one_night(registry, lanes):
     ],
 )
 def test_who_fell_and_at_what(registry, candidate, rejected_at):
-    (judged,) = store_candidates(registry, [candidate], night_id=kit.NIGHT, policy_id=kit.POLICY, occasion=kit.at())
+    (judged,) = store_candidates(registry, [candidate], night_id=kit.NIGHT, policy_id=kit.POLICY, audit=kit.at())
     assert (judged.passed, judged.rejected_at) == (not rejected_at, rejected_at)
 
 
@@ -179,7 +179,7 @@ def test_everything_differs_from_nothing():
 
 def test_launched_alone_it_refuses_what_did_not_pass(registry, lanes):
     fallen, unjudged = kit.judged(registry, 1, "fail"), store.add_config(registry, kit.resolved(2), kit.at())
-    store.propose(
+    store.add_proposals(
         registry,
         [
             Proposal(kit.NIGHT, "paper1", fallen, kit.POLICY, 0, "by mistake", 5),
@@ -262,7 +262,7 @@ def test_the_config_of_a_lane_whose_files_are_damaged_goes_nowhere_else(registry
     later_pointer(lanes)
     # By itself paper2 could take paper1's config, for paper1 was to take another one.
     pairs = (("paper1", number(1)), ("paper2", number(2)))
-    store.propose(
+    store.add_proposals(
         registry, [Proposal("night 2", lane, config, kit.POLICY, 1, "they change places", 5) for lane, config in pairs]
     )
     bad, good = hand_over(registry, lanes, night="night 2")
@@ -462,7 +462,7 @@ def test_a_lane_that_was_paused_after_the_proposal_is_left(registry, lanes):
 def renewed(registry, lanes, night):
     """The same winner, judged by the kernels of now after it was let in by others."""
     old = kit.rows_text(kit.basis(kernels="k" * 64).as_dict())
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         connection.execute(update(tables.evidence).values(basis=old, evidence_id="1" * 64))
         connection.execute(update(tables.verdicts).values(evidence_id="1" * 64))
     return deploy(registry, lanes, [kit.candidate(1, 1.0)], [kit.PAPER1], night)
@@ -477,7 +477,7 @@ def test_after_a_change_of_kernels_the_winner_is_proposed_and_renewed(registry, 
     (found,) = hand_over(registry, lanes, [kit.PAPER1])
     assert (found.moved, found.pointer.generation) == (True, 2)
     assert store.history(registry, lane="paper1")[-1].action == "renewed"
-    assert wanted(registry, "paper1").file.provenance.kernel_hash == source_hash()
+    assert lane_files(registry, "paper1").file.provenance.kernel_hash == source_hash()
     assert not hand_over(registry, lanes, [kit.PAPER1])[0].moved
     again = deploy(registry, lanes, [kit.candidate(1, 1.0)], [kit.PAPER1], "night 3")
     assert again.lanes[0].new is None
@@ -493,7 +493,7 @@ def test_the_holder_assigned_with_the_same_evidence_is_nothing(registry, lanes):
 def test_a_proposal_of_what_holds_the_lane_by_then_is_nothing(registry, lanes):
     config_id = kit.judged(registry, 1)
     kit.promote(registry, lanes, kit.PAPER1, config_id, kit.POLICY, 0, kit.at(1))
-    store.propose(registry, [Proposal(kit.NIGHT, "paper1", config_id, kit.POLICY, 1, "again", 5)])
+    store.add_proposals(registry, [Proposal(kit.NIGHT, "paper1", config_id, kit.POLICY, 1, "again", 5)])
     (found,) = hand_over(registry, lanes, [kit.PAPER1])
     assert (found.moved, found.refused, found.reason) == (
         False,

@@ -16,7 +16,7 @@ from mei_pipeline.promotion.moves import retire
 from mei_pipeline.registry import store
 from mei_pipeline.registry.lanes import drift, pointer_path
 from mei_pipeline.registry.records import Gate
-from mei_pipeline.registry.trials import add_look
+from mei_pipeline.registry.trials import add_trial
 from mei_pipeline.settings import CHECKOUT
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -134,7 +134,7 @@ def test_a_figure_that_json_has_no_word_for(home, capsys):
     config_id = store.add_config(registry, kit.resolved(), kit.at())
     identity = store.add_evidence(registry, config_id, kit.basis(), {}, kit.at())
     gates = [Gate("profit factor", float("inf"), 1.1, "pass", "no loss at all")]
-    store.add_verdict(registry, config_id, identity, kit.POLICY, gates, night_id="n", occasion=kit.at())
+    store.add_verdict(registry, config_id, identity, kit.POLICY, gates, night_id="n", audit=kit.at())
     gate = json.loads(printed(capsys, "show", config_id, "--json"))["gates"][0]
     assert (gate["value"], gate["threshold"]) == (None, 1.1)
     assert "inf" in printed(capsys, "show", config_id)
@@ -272,23 +272,23 @@ def test_a_difference(judged, capsys):
 
 def test_the_whole_registry_for_other_tools(home, judged, capsys):
     registry = kit.fresh(home)
-    look = kit.look()
-    add_look(registry, look, 1)
+    trial = kit.trial()
+    add_trial(registry, trial, 1)
     done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
     whole = json.loads(printed(capsys, "export"))
-    assert whole["schema_version"] == 2
+    assert whole["schema_version"] == 3
     assert [row["config_id"] for row in whole["configs"]] == judged
     assert whole["configs"][0]["resolved"]["params"]["indicators.ema_fast_window"] == 9
     assert whole["evidence"][0]["basis"]["venue"] == "synthetic"
     assert whole["verdicts"][0]["gates"][0]["verdict"] == "pass"
     assert [row["name"] for row in whole["lanes"]] == ["paper1"]
     assert len(whole["transitions"]) == len(store.history(registry))
-    assert whole["looks"][0]["returns"] == list(look.returns)
-    assert (whole["looks"][0]["first_day"], whole["looks"][0]["look_id"]) == ("2026-01-02", look.look_id)
+    assert whole["trials"][0]["returns"] == list(trial.returns)
+    assert (whole["trials"][0]["first_day"], whole["trials"][0]["trial_id"]) == ("2026-01-02", trial.trial_id)
     path = home / "out" / "registry.ndjson"
     assert printed(capsys, "export", "--format", "ndjson", "--out", str(path)) == ""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for name in ("configs", "evidence", "verdicts", "proposals", "transitions", "lanes", "looks"):
+    for name in ("configs", "evidence", "verdicts", "proposals", "transitions", "lanes", "trials"):
         rows = [
             {key: value for key, value in line.items() if key != "table"} for line in lines if line["table"] == name
         ]

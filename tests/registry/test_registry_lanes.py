@@ -6,9 +6,9 @@ import registry_kit as kit
 from mei_pipeline.errors import DataError
 from mei_pipeline.registry.config_file import parse_config
 from mei_pipeline.registry.lanes import (
-    acknowledged,
     config_path,
     drift,
+    is_acknowledged,
     lane_folder,
     pointer_path,
     read_bytes,
@@ -52,7 +52,7 @@ def write_status(lanes, content):
 
 def test_an_executor_that_has_said_nothing(lanes):
     assert read_status(lanes, "paper1") is None
-    assert not acknowledged(Pointer("paper1", "a" * 64, 3, 1.0, "t", "paper"), None)
+    assert not is_acknowledged(Pointer("paper1", "a" * 64, 3, 1.0, "t", "paper"), None)
 
 
 @pytest.mark.parametrize(("config_id", "generation", "expected"), [("a", 3, True), ("a", 4, False), ("b", 3, False)])
@@ -60,7 +60,7 @@ def test_an_acknowledgement_names_config_and_generation(lanes, config_id, genera
     write_status(lanes, STATUS)
     status = read_status(lanes, "paper1")
     assert (status.health, status.since_bar_ms, status.positions) == ("ok", 1_000, {"BTC": -0.5})
-    assert acknowledged(Pointer("paper1", config_id * 64, generation, 1.0, "t", "paper"), status) is expected
+    assert is_acknowledged(Pointer("paper1", config_id * 64, generation, 1.0, "t", "paper"), status) is expected
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,16 @@ from page_kit import read_page
 
 from kernels.blocks import BLOCKS
 from mei_pipeline import pages, svg
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import DataError
-from mei_pipeline.night_plan import NightPlan, night_folder, read_plan
+from mei_pipeline.night.plan import NightPlan
+from mei_pipeline.night.store import night_folder, read_night_plan
 from mei_pipeline.promotion.moves import pause
 from mei_pipeline.promotion.propose import changes, promote_proposals
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.lanes import lanes_of
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.lanes import configured_lanes
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.registry.store import get_config, lane_pointers
 from mei_pipeline.report.document import (
     Paragraph,
@@ -43,7 +45,6 @@ from mei_pipeline.selection.pictures import equity_picture
 from mei_pipeline.selection.pipeline import select_candidates
 from mei_pipeline.selection.segments import Segment, flat_segment
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.results import read_results, sweep_folder
 
 pytest_plugins = ("night_fixtures",)
@@ -53,7 +54,7 @@ HOSTILE = "<script>alert('1')</script>|a\n| [x](y) `b` *c* _d_ & \\"
 
 
 def facts_of(settings: Settings) -> Facts:
-    return read_facts(settings, read_plan(settings), NOW_MS)
+    return read_facts(settings, read_night_plan(settings), NOW_MS)
 
 
 def tables(report: Report, section: str) -> dict[str, Table]:
@@ -70,7 +71,7 @@ def cells(text: str, title: str) -> list[list[str]]:
 
 @every_night
 def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     written = write_report(ended, plan, NOW_MS)
     text, page = written.markdown.read_text(), read_page(written.html.read_text())
     judgements = read_gate_results(ended, plan).judgements
@@ -83,14 +84,16 @@ def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) ->
         assert all(gate.explanation in page.words for gate in each.gates)
         assert len(each.gates) > 15
     assert len(judgements) == len(read_candidates(ended, plan).candidates)
-    assert all(name in text and name in page.words for name in (*LANES, plan.id, *plan.sweep.symbols, *plan.others))
+    assert all(
+        name in text and name in page.words for name in (*LANES, plan.id, *plan.sweep.symbols, *plan.holdout_symbols)
+    )
     assert unnamed(ended, plan, text) == ()
     assert set(unnamed(ended, plan, "")) >= set(LANES)
 
 
 @every_night
 def test_the_page_is_whole_and_fetches_nothing(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     text = write_report(ended, plan, NOW_MS).html.read_text()
     assert read_page(text).count("section") == 9
     pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
@@ -193,13 +196,13 @@ def test_a_proposal_that_was_not_applied_is_no_normal_outcome(ended: Settings) -
 
 def test_what_a_lane_does_later_is_told_as_of_now(ended: Settings) -> None:
     registry = open_registry(ended.registry)
-    pause(registry, ended.lanes, "paper1", Occasion(NOW_MS + 1, "a person", "too hot", "command"))
+    pause(registry, ended.lanes, "paper1", AuditContext(NOW_MS + 1, "a person", "too hot", "command"))
     (row, *_) = tables(report_of(facts_of(ended)), "Lanes")[""].rows
     assert (row[0], row[3], row[7]) == ("paper1", "moved", "paused")
     config = load_config(ended.config)
-    again = Occasion(NOW_MS + 2, "test", "again", "job")
+    again = AuditContext(NOW_MS + 2, "test", "again", "job")
     policy_id = config.policy.selection.id
-    promote_proposals(registry, ended.lanes, lanes_of(config.lanes), policy_id=policy_id, occasion=again)
+    promote_proposals(registry, ended.lanes, configured_lanes(config.lanes), policy_id=policy_id, audit=again)
     assert tables(report_of(facts_of(ended)), "Lanes")[""].rows[0] == row
 
 
@@ -276,7 +279,7 @@ def test_words_with_underscores_inside_are_left_readable() -> None:
 
 
 def test_a_report_without_the_rows_of_the_search_says_so(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     shutil.rmtree(sweep_folder(ended.sweeps, plan.sweep))
     text = write_report(ended, plan, NOW_MS).markdown.read_text()
     assert "The rows of the search are no longer there" in text
@@ -299,7 +302,7 @@ def test_a_report_without_the_rows_of_the_search_says_so(ended: Settings) -> Non
 def test_a_file_that_is_missing_or_torn_names_the_asset_to_materialise(
     ended: Settings, file: str, says: str, damage: bytes | None
 ) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     path = night_folder(ended, plan) / file
     path.unlink()
     if damage is not None:
@@ -310,7 +313,7 @@ def test_a_file_that_is_missing_or_torn_names_the_asset_to_materialise(
 
 
 def test_the_same_night_gives_the_same_bytes(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     assert not is_current(ended, plan)
     written = write_report(ended, plan, NOW_MS)
     first = written.markdown.read_bytes(), written.html.read_bytes()
@@ -320,14 +323,14 @@ def test_the_same_night_gives_the_same_bytes(ended: Settings) -> None:
 
 
 def test_the_latest_is_the_last_that_ended(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     assert latest_finished(ended) == plan
     (night_folder(ended, plan) / "roles.json").unlink()
     assert latest_finished(ended) is None
 
 
 def test_replays_agree_with_the_search_and_with_what_is_said_of_them(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     rows = read_results(sweep_folder(ended.sweeps, plan.sweep), plan.sweep)
     starts = block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)
     for each, (inside, holdout) in zip(read_candidates(ended, plan).candidates, read_replays(ended, plan), strict=True):
@@ -342,14 +345,14 @@ def test_replays_agree_with_the_search_and_with_what_is_said_of_them(ended: Sett
 
 @every_night
 def test_every_combo_is_a_finalist_or_fell_for_one_reason(ended: Settings) -> None:
-    found = read_candidates(ended, read_plan(ended))
+    found = read_candidates(ended, read_night_plan(ended))
     assert sum(found.rejected.values()) + len(found.candidates) == found.combos == 12
     assert min(found.rejected.values()) >= 0
 
 
 def test_a_finalist_that_lost_on_the_whole_is_not_counted_among_the_fallen(ended: Settings) -> None:
     """A chosen combo's row says that it lost money: it stays a finalist, and nobody fell for it."""
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     chosen = [each.combo for each in read_candidates(ended, plan).candidates]
     for path in (sweep_folder(ended.sweeps, plan.sweep) / "chunks").glob("*.parquet"):
         kept = pq.read_metadata(path).metadata
@@ -364,7 +367,7 @@ def test_a_finalist_that_lost_on_the_whole_is_not_counted_among_the_fallen(ended
 
 
 def test_rolling_windows_are_chosen_on_their_last_blocks_alone(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     rolling = plan.selection.walk_forward.model_copy(update={"window": "rolling"})
     plan = replace(plan, selection=plan.selection.model_copy(update={"walk_forward": rolling}))
     starts = block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)
@@ -372,7 +375,7 @@ def test_rolling_windows_are_chosen_on_their_last_blocks_alone(ended: Settings) 
 
 
 def test_candidates_can_be_named_again(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     before = (night_folder(ended, plan) / "replays.npz").read_bytes()
     select_candidates(ended, plan)
     assert (night_folder(ended, plan) / "replays.npz").read_bytes() == before

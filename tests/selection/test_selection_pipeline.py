@@ -17,12 +17,12 @@ from pipeline_kit import EDGE, NOW_MS, WIDE, Night, copy_of, deploy, judge, sear
 from kernels.blocks import BLOCKS
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.night_plan import night_bars, night_features
+from mei_pipeline.night.data import build_night_features, load_night_bars
 from mei_pipeline.promotion.proposals import assign_lanes, propose
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.registry.store import lane_pointers, latest_proposals, list_configs
-from mei_pipeline.registry.trials import Look, add_look, looks_between
+from mei_pipeline.registry.trials import Look, add_trial, trials_between
 from mei_pipeline.selection.folds import train_before
 from mei_pipeline.selection.io import read_candidates, read_gate_results, read_verdicts, read_walk_forward
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
@@ -104,7 +104,7 @@ def test_deployments_read_what_the_lanes_were_assigned(judged):
 
 
 def deploy_only(found: Night):
-    return propose(found.settings, found.config, found.plan, Occasion(NOW_MS, "test", "night", "test"))
+    return propose(found.settings, found.config, found.plan, AuditContext(NOW_MS, "test", "night", "test"))
 
 
 @settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -217,10 +217,10 @@ def test_a_config_that_other_nights_judged_is_one_look_and_another_config_one_mo
     registry = open_registry(judged.settings.registry)
     own = read_gate_results(judged.settings, judged.plan).judgements[0].config_id
     assert looks_of(judged) == 3
-    add_look(registry, other_look(judged, config_ids=(own,), night_id="before"), NOW_MS)
+    add_trial(registry, other_look(judged, config_ids=(own,), night_id="before"), NOW_MS)
     assert looks_of(judged) == 3
-    add_look(registry, other_look(judged), NOW_MS)
-    add_look(registry, other_look(judged, night_id="again", data_hash="e" * 64), NOW_MS)
+    add_trial(registry, other_look(judged), NOW_MS)
+    add_trial(registry, other_look(judged, night_id="again", data_hash="e" * 64), NOW_MS)
     assert looks_of(judged) == 4
 
 
@@ -228,7 +228,7 @@ def test_a_config_that_other_nights_judged_is_one_look_and_another_config_one_mo
 def test_a_look_at_another_venue_or_at_other_days_does_not_count(judged, change):
     other = other_look(judged)
     before = {"first_day": other.first_day - timedelta(500), "last_day": other.last_day - timedelta(500)}
-    add_look(
+    add_trial(
         open_registry(judged.settings.registry),
         replace(other, **({"venue": "elsewhere"} if change == "venue" else before)),
         NOW_MS,
@@ -241,7 +241,7 @@ def test_more_looks_make_no_verdict_easier(judged):
     for number in range(20):
         returns = tuple(np.random.default_rng(number).normal(0, 0.01, len(other_look(judged).returns)).tolist())
         look = other_look(judged, config_ids=(f"{number:064d}",), returns=returns)
-        add_look(open_registry(judged.settings.registry), look, NOW_MS)
+        add_trial(open_registry(judged.settings.registry), look, NOW_MS)
     results = gate(judged)
     assert results.search.trials == 23
     assert all(
@@ -280,7 +280,7 @@ def test_a_night_in_which_nothing_made_money_is_a_night(mei_settings: Settings, 
     ]
     registry = open_registry(mei_settings.registry)
     assert (lane_pointers(registry), list_configs(registry)) == ((), ())
-    assert looks_between(registry, found.plan.sweep.venue, date(2020, 1, 1), date(2030, 1, 1)) == ()
+    assert trials_between(registry, found.plan.sweep.venue, date(2020, 1, 1), date(2030, 1, 1)) == ()
 
 
 def night_of(settings: Settings, folder: Path, searching: SweepSpec, days: int = 60, window: int = 50) -> Night:
@@ -306,7 +306,7 @@ def test_a_night_of_one_symbol(mei_settings: Settings, tmp_path: Path):
     found = searched(
         mei_settings, tmp_path / "config", drift=0.002, universe="[AAA]", holdout_symbols=1, max_symbol_share=0.65
     )
-    assert (found.plan.sweep.symbols, found.plan.others) == (("AAA",), ())
+    assert (found.plan.sweep.symbols, found.plan.holdout_symbols) == (("AAA",), ())
     judge(found)
     results = read_gate_results(mei_settings, found.plan)
     assert results.judgements
@@ -319,7 +319,7 @@ def test_a_night_of_one_symbol(mei_settings: Settings, tmp_path: Path):
 
 def test_others_are_judged_on_and_never_searched(mei_settings: Settings, tmp_path: Path):
     found = searched(mei_settings, tmp_path / "config", holdout_symbols=1, min_holdout_symbols_sharpe=-20)
-    (other,) = found.plan.others
+    (other,) = found.plan.holdout_symbols
     assert set(found.plan.sweep.symbols) == {"AAA", "BBB", "CCC"} - {other}
     judge(found)
     for each in read_gate_results(mei_settings, found.plan).judgements:
@@ -437,8 +437,8 @@ def test_a_fold_of_tpe_needs_days_for_its_search(judged):
 
 def test_the_holdout_is_what_the_config_did_there(judged):
     plan = judged.plan
-    bars = night_bars(judged.settings, plan)
-    data = MarketData(judged.settings, bars, night_features(judged.settings, plan, bars))
+    bars = load_night_bars(judged.settings, plan)
+    data = MarketData(judged.settings, bars, build_night_features(judged.settings, plan, bars))
     for candidate in read_candidates(judged.settings, plan).candidates:
         segment = run_segment(data, resolved_combo(plan.sweep, candidate.params), (plan.holdout_ms, plan.to_ms))
         assert candidate.holdout.return_pct == 100 * segment.return_frac

@@ -6,16 +6,20 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, VENUE, spec, walk, write_config
 
-from mei_pipeline import night_plan
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
+from mei_pipeline.night.data import load_holdout_bars
+from mei_pipeline.night.plan import plan_night
+from mei_pipeline.night.store import read_night_plan, write_night_plan
 from mei_pipeline.replay.run import replay_window
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import context_only
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import context_only, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import make_plan, plan_from_dict, plan_to_dict, resolved_combo
 from mei_pipeline.sweep.results import read_results
 from mei_pipeline.sweep.run import run_sweep
@@ -54,7 +58,7 @@ def rows(settings: Settings, lake: Lake, form: str, **changes: object) -> pl.Dat
     bars = load_bars(lake, VENUE, "1h", names, START_MS, END_MS)
     plan = make_plan(alpha(**changes), bars, START_MS + 10 * DAY_MS, END_MS)
     assert plan_from_dict(plan_to_dict(plan)) == plan
-    cut, features = window(bars, plan.from_ms, plan.to_ms), build_features(bars, plan.columns(), settings.features)
+    cut, features = cut_window(bars, plan.from_ms, plan.to_ms), build_features(bars, plan.columns(), settings.features)
     found = read_results(run_sweep(settings, plan, cut, features).folder, plan)
     for number in range(plan.combos):
         one = replay_window(settings, bars, cut, features, resolved_combo(plan, plan.combo(number)))
@@ -94,7 +98,10 @@ def test_symbols_that_no_search_sees_are_judged_beside_it(mei_settings: Settings
     lake = fill(mei_settings)
     bars = context_only(load_bars(lake, VENUE, "1h", COINS, START_MS, END_MS), "BTC")
     plan = make_plan(alpha(), bars, START_MS + 10 * DAY_MS, END_MS)
-    cut, features = window(bars, plan.from_ms, plan.to_ms), build_features(bars, plan.columns(), mei_settings.features)
+    cut, features = (
+        cut_window(bars, plan.from_ms, plan.to_ms),
+        build_features(bars, plan.columns(), mei_settings.features),
+    )
     free, held = (
         replay_window(mei_settings, bars, cut, features, resolved_combo(plan, plan.combo(number))) for number in (0, 1)
     )
@@ -115,23 +122,23 @@ def test_a_night_is_refused_before_it_searches(mei_settings: Settings, tmp_path:
     write_config(tmp_path / "config", holdout_symbols=1)
     (tmp_path / "config" / "sweeps" / "smoke.yaml").write_text(SWEEP)
     config = load_config(tmp_path / "config")
-    plan = night_plan.plan_night(settings, config, "smoke", END_MS)
+    plan = plan_night(settings, config, "smoke", END_MS)
     assert plan.sweep.benchmark == "BTC/USDT:USDT"
-    assert plan.others
-    assert "BTC/USDT:USDT" not in plan.others
-    night_plan.write_plan(settings, plan)
-    assert night_plan.read_plan(settings) == plan
-    others = night_plan.others_bars(settings, plan)
+    assert plan.holdout_symbols
+    assert "BTC/USDT:USDT" not in plan.holdout_symbols
+    write_night_plan(settings, plan)
+    assert read_night_plan(settings) == plan
+    others = load_holdout_bars(settings, plan)
     assert others is not None
-    assert others.symbols == tuple(sorted((*plan.others, "BTC/USDT:USDT")))
+    assert others.symbols == tuple(sorted((*plan.holdout_symbols, "BTC/USDT:USDT")))
     late = walk("BTC", 20, 1).with_columns(symbol=pl.lit("BTC/USDT:USDT"))
     only_old = fill(mei_settings, "{}-late", ("ETH", "SOL"))
     merge_candles(only_old, late, now_ms=END_MS + DAY_MS)
     merge_instruments(only_old, default_instruments(VENUE, {"BTC/USDT:USDT": 100.0}), now_ms=END_MS)
     settings = mei_settings.model_copy(update={"home": only_old.root.parent})
     with pytest.raises(DataError, match=r"benchmark BTC/USDT:USDT of test can't be used as of .*: ended: "):
-        night_plan.plan_night(settings, config, "smoke", END_MS)
+        plan_night(settings, config, "smoke", END_MS)
     none = fill(mei_settings, "{}-none", ("ETH", "SOL"))
     settings = mei_settings.model_copy(update={"home": none.root.parent})
     with pytest.raises(ConfigError, match=f"{FILTER} is on and reads a benchmark symbol"):
-        night_plan.plan_night(settings, config, "smoke", END_MS)
+        plan_night(settings, config, "smoke", END_MS)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kernels.market import Floats, Ints
 from mei_pipeline.selection.statistics.splits import count_ranks, find_best, subset_sums
-from mei_pipeline.simulation.memory import threads_of
+from mei_pipeline.simulation.threads import thread_count
 from mei_pipeline.sweep.metrics import YEAR_DAYS
 
 MOST_SPLITS = 12_870
@@ -145,7 +145,7 @@ def _visit_trials(
     Each thread has its own rows, so no result depends on the number of threads.
     """
     middle = len(sums[0]) // 2
-    workers = threads_of(0)
+    workers = thread_count(0)
     edges = np.linspace(0, pairs, workers + 1).astype(int)
     rows = [slice(*edge) for edge in pairwise(edges)]
     with ThreadPoolExecutor(workers) as pool:
