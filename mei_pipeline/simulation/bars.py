@@ -114,8 +114,8 @@ class Bars:
     @functools.cached_property
     def endings(self) -> tuple[Ending, ...]:
         """Symbols that end before the bars do, sorted by step."""
-        known = self.instruments if "delisted_ms" in self.instruments.columns else pl.DataFrame(schema=_DELISTED)
-        rows = known.select(*_DELISTED).drop_nulls().iter_rows()
+        history = self.instruments if "delisted_ms" in self.instruments.columns else pl.DataFrame(schema=_DELISTED)
+        rows = history.select(*_DELISTED).drop_nulls().iter_rows()
         delisted = [(self.symbols.index(name), int(time_ms)) for name, time_ms in rows]
         return endings_of(self.steps.present, self.steps.open_ms, self.steps.step_ms, delisted)
 

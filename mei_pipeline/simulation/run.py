@@ -189,11 +189,13 @@ def encode_combos(
     encoded = np.empty((len(groups), len(table), count))
     for g, values in enumerate(groups):
         for index, parameter in enumerate(table):
-            given = values.get(parameter.path, params[parameter.path])
-            if isinstance(given, CodedValues):
-                encoded[g, index] = np.array([parameter.encode(value) for value in given.values])[given.codes]
+            value_or_values = values.get(parameter.path, params[parameter.path])
+            if isinstance(value_or_values, CodedValues):
+                encoded[g, index] = np.array([parameter.encode(value) for value in value_or_values.values])[
+                    value_or_values.codes
+                ]
             else:
-                encoded[g, index] = parameter.encode(given)
+                encoded[g, index] = parameter.encode(value_or_values)
     shaping = [index for index, parameter in enumerate(table) if parameter.role in SIGNAL_ROLES]
     flat = encoded[:, shaping].transpose(2, 0, 1).reshape(count, -1)
     # Only columns that differ tell combos apart, and short rows sort many times faster.
@@ -228,6 +230,7 @@ def encode_combos(
 
 
 def _records(table: Any, values: Floats) -> NDArray[np.record]:
+    """Return values [..., parameters] as records."""
     return np.ascontiguousarray(values).view(record_of(table))[..., 0]
 
 
@@ -308,6 +311,7 @@ def _on_processors(
 
 
 def _results(accounts: NDArray[np.record]) -> dict[str, Floats]:
+    """Return each of `RESULTS` as an array."""
     results: dict[str, Floats] = {
         name: np.empty(len(accounts), accounts.dtype[field]) for name, field in RESULTS.items()
     }
