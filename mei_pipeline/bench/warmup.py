@@ -20,10 +20,11 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.statistics import splits as compiled_splits
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.feature_sets import columns_of
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.memory import features_of
-from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
+from mei_pipeline.simulation.run import load_simulation, run_block
 from mei_pipeline.simulation.window import Window, cut_window
 
 _DAYS = 16  # minimum of a window
