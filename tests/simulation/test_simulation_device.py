@@ -1,4 +1,4 @@
-"""Which engine runs combos, and why: a GPU is taken where one can be used, and never quietly left."""
+"""Which device runs combos, and why: a GPU is taken where one can be used, and never quietly left."""
 
 import sys
 
