@@ -17,7 +17,7 @@ from mei_pipeline.candles.ingest import IngestReport, ingest
 from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
 from mei_pipeline.candles.lake import Counts, Lake, read_candles, read_funding
 from mei_pipeline.candles.schema import CANDLES, FUNDING
-from mei_pipeline.candles.sources import build
+from mei_pipeline.candles.sources import build_source
 from mei_pipeline.candles.sources.causes import refused_tables
 from mei_pipeline.config.models import PipelineConfig
 from mei_pipeline.errors import DataError
@@ -98,7 +98,7 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
         refused: list[str] = []
         with run_context.retried():
             for entry in config.pipeline.sources:
-                source = build(entry, config.folder)
+                source = build_source(entry, config.folder)
                 report = ingest(
                     lake,
                     source,
@@ -111,7 +111,7 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
                     bounds=spike_bounds(config),
                 )
                 reports.append(report)
-                refused += refused_tables(source, report, open_is_normal=True)
+                refused += refused_tables(source, report, allow_open_bars=True)
                 for reason in report.left_out:
                     context.log.warning(reason)
         _refuse(refused)
@@ -148,9 +148,9 @@ def funding(progress: ProgressResource) -> Result:
     refused: list[str] = []
     with run_context.retried():
         for entry in config.pipeline.sources:
-            source = build(entry, config.folder)
+            source = build_source(entry, config.folder)
             reports.append(ingest(lake, source, (), start, now, now_ms=now, progress=progress))
-            refused += refused_tables(source, reports[-1], open_is_normal=True)
+            refused += refused_tables(source, reports[-1], allow_open_bars=True)
     _refuse(refused)
     frame = pl.concat([FUNDING.empty(), *(read_funding(lake, venue) for venue in config.pipeline.venues)])
     changes = cadence_changes(frame)

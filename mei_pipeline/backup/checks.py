@@ -74,7 +74,7 @@ def _check_lake(folder: Path, entries: Entries) -> None:
     for name, expected in _recorded(lake):
         if entries.get(f"lake/{name}", ("", 0))[0] != expected:
             problem = "differs from its hash" if f"lake/{name}" in entries else "is missing"
-            raise DataError(f"{lake.root / name}: {problem} in the lake's record; {store.HOW_TO_REPAIR}")
+            raise DataError(f"{lake.root / name}: {problem} in the lake's record; {store.REPAIR_HINT}")
 
 
 def _recorded(lake: Lake) -> Iterator[tuple[str, str]]:

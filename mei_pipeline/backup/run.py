@@ -18,7 +18,7 @@ from mei_pipeline import files
 from mei_pipeline.backup import archive as tar
 from mei_pipeline.backup.archive import PARTS, REGISTRY, Entries
 from mei_pipeline.backup.checks import check_content, is_checked
-from mei_pipeline.candles.store import Lake, settle
+from mei_pipeline.candles.store import Lake, finish_transaction
 from mei_pipeline.errors import DataError, MeiError, Refused, Retryable
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.home import RESETS_NAME
@@ -68,7 +68,7 @@ def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: boo
         if out.resolve().is_relative_to((home / part).resolve()):
             raise Refused(f"{out}: inside a part of the home that is backed up; name a file outside {home / part}")
     lake = Lake(home / "lake")
-    settle(lake)
+    finish_transaction(lake)
     # A lake on a read-only disk, such as one that failed, can be backed up without a lock: no process can write to it.
     changes = lake.root.exists() and files.writable(lake.root)
     lock = files.locked(lake.root / ".lock", "backup", wait_s=lake.wait_s) if changes else nullcontext()

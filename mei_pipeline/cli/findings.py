@@ -199,14 +199,14 @@ def _marked(
     lake: "Lake", venue: str | None, interval: str | None, symbols: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """Return the implausible bars of a lake by venue, interval, symbol and time."""
-    from mei_pipeline.candles.findings import marked_bars
+    from mei_pipeline.candles.findings import unconfirmed_spikes
     from mei_pipeline.candles.lake import intervals, venues
 
     limits = bounds()
     for name in venues(lake):
         for each in intervals(lake, name):
             if venue in (None, name) and interval in (None, each):
-                for row in marked_bars(lake, name, each, limits, symbols or None).iter_rows(named=True):
+                for row in unconfirmed_spikes(lake, name, each, limits, symbols or None).iter_rows(named=True):
                     bar = {key: value for key, value in row.items() if not key.startswith("_")}
                     yield {"venue": name, "interval": each, **bar}
 

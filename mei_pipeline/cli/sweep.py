@@ -15,8 +15,8 @@ from mei_pipeline.cli.tables import show_members
 
 if TYPE_CHECKING:
     from mei_pipeline.config.models import SweepSpec
+    from mei_pipeline.simulation.bars import Bars
     from mei_pipeline.simulation.device import DeviceName
-    from mei_pipeline.simulation.market import Bars
     from mei_pipeline.sweep.plan import SweepPlan
 
 _DEVICE = click.option(
@@ -95,21 +95,21 @@ def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: in
     from mei_pipeline.config.models import PipelineConfig
     from mei_pipeline.notes import data_notes
     from mei_pipeline.settings import read_settings
-    from mei_pipeline.simulation.device import choose
+    from mei_pipeline.simulation.device import choose_device
     from mei_pipeline.simulation.feature_sets import build_features
     from mei_pipeline.simulation.kernel_cache import use_kernels
-    from mei_pipeline.simulation.market import window
     from mei_pipeline.simulation.members import member_dicts, members_of
+    from mei_pipeline.simulation.window import cut_window
     from mei_pipeline.sweep.results import open_results, write_notes
     from mei_pipeline.sweep.run import run_sweep
     from mei_pipeline.sweep.top import find_best
 
     settings = read_settings()
-    cut = window(bars, plan.from_ms, plan.to_ms)
+    cut = cut_window(bars, plan.from_ms, plan.to_ms)
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
     compute = read_yaml(settings.config / PIPELINE, PipelineConfig).compute  # a sweep that goes on needs no other file
-    chosen = str(choose(settings, device, plan.strategy)) if compute.backend == "local" else ""
+    chosen = str(choose_device(settings, device, plan.strategy)) if compute.backend == "local" else ""
     if chosen:
         output.note(f"device: {chosen}")
     with output.bar() as progress:
@@ -150,7 +150,7 @@ def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: in
 
 def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
     """Return the sweep, its bars and its window, all checked before a combo runs."""
-    from mei_pipeline.candles.findings import marked_symbols
+    from mei_pipeline.candles.findings import symbols_with_spikes
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.benchmark import sweep_benchmark
     from mei_pipeline.config.load import load_config, read_sweep
@@ -158,7 +158,8 @@ def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int,
     from mei_pipeline.night.universe import spike_bounds
     from mei_pipeline.params.table import read_catalog
     from mei_pipeline.settings import read_settings
-    from mei_pipeline.simulation.market import common_symbols, extents_ms, last_bar_ms, load_bars
+    from mei_pipeline.simulation.extents import common_symbols, extents_ms, last_bar_ms
+    from mei_pipeline.simulation.loading import load_bars
 
     settings = read_settings()
     config = load_config(settings.config)
@@ -183,13 +184,13 @@ def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int,
     anchor_ms = config.pipeline.anchors[found.interval]
     extents = extents_ms(lake, venue, found.intervals, names)
     from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
-    marked = marked_symbols(lake, venue, found.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
+    marked = symbols_with_spikes(lake, venue, found.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
     names = [name for name in names if name not in marked]
     for name, why in marked.items():
         output.warn(f"{name} sits out: {why}")
     if not names:
         raise DataError(
-            f"lake {lake.root}: every symbol has {venue} bars that no market makes; `mei lake spikes` lists them: "
+            f"lake {lake.root}: every symbol has implausible bars of {venue}; `mei lake spikes` lists them: "
             "ingest them again with the right prices, or confirm them with `mei lake confirm`"
         )
     if marked:  # a symbol that sits out does not set the end

@@ -9,7 +9,7 @@ import polars as pl
 from mei_pipeline import files
 from mei_pipeline.candles import quality
 from mei_pipeline.candles.confirm import confirmed_bars
-from mei_pipeline.candles.findings import marked_within, reasons
+from mei_pipeline.candles.findings import reasons, spikes_in_window
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, read_candles
 from mei_pipeline.candles.spikes import SpikeBounds
@@ -17,8 +17,10 @@ from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, SweepSpec
 from mei_pipeline.params.benchmark import candidates
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars, context_only
 from mei_pipeline.simulation.endings import ENDED_AFTER_MS
-from mei_pipeline.simulation.market import Bars, common_symbols, context_only, load_bars
+from mei_pipeline.simulation.extents import common_symbols
+from mei_pipeline.simulation.loading import load_bars
 
 _EXCLUDING = ("stale", "short")
 """Quality rules that exclude a symbol. The other rules warn; `spike` states a reason of its own."""
@@ -168,9 +170,9 @@ def _judge_spikes(
     """
     window = (part.anchor_ms, part.as_of_ms - interval_ms(interval) + 1)
     bars = frame.filter(pl.col("open_ms") < window[1])
-    marked = marked_within(part.lake, part.venue, interval, bars, window, bounds, part.as_of_ms)
+    marked = spikes_in_window(part.lake, part.venue, interval, bars, window, bounds, part.as_of_ms)
     kept = tuple(item for item in found.items if item.rule != "spike")
-    return quality.Findings(kept) + quality.Findings(tuple(quality.collect(marked, "spike")))
+    return quality.Findings(kept) + quality.Findings(tuple(quality.group_findings(marked, "spike")))
 
 
 def _ended(frame: pl.DataFrame, interval: str) -> dict[str, int]:

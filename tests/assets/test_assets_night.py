@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 import pytest
 from asset_kit import AS_OF, AS_OF_MS, PROFILE, World, check_results, graph, metadata_of, write_config
+from result_kit import read_results
 
 from assets.run import run_job
 from assets.run_lock import hold_night_lock, refuse_second_night
@@ -25,7 +26,7 @@ from mei_pipeline.registry.home import reset_registry
 from mei_pipeline.registry.records import AuditContext, Gate
 from mei_pipeline.registry.store import add_verdict, config_history, history, lane_pointers, latest_proposals
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, top, write_chunk
+from mei_pipeline.sweep.results import chunk_path, sweep_folder, top, write_chunk
 
 ARTEFACT = "path hash"
 TABLE = f"{ARTEFACT} dagster/row_count dagster/column_schema preview"
@@ -309,7 +310,7 @@ def test_days_that_can_not_be_cut_into_folds_stop_the_night_before_its_search(wo
     before = contents(world.settings)
     folds = {"window": "anchored", "train_blocks": 4, "test_blocks": 1, "embargo_days": 5}
     write_config(world.settings.config, walk_forward=folds)
-    with pytest.raises(ConfigError, match=r"policy\.yaml: selection\.walk_forward\.embargo_days: 5 leave nothing of 4"):
+    with pytest.raises(ConfigError, match=r"selection\.walk_forward\.embargo_days: 5 days leave none of 4"):
         run_night(world.settings, PROFILE, AS_OF)
     assert contents(world.settings) == before
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from market_kit import fill_lake, write_config
+from result_kit import read_results
 
 from assets import metadata, plots
 from assets.checks import non_finite_values, replay_differences
@@ -26,7 +27,7 @@ from mei_pipeline.night.data import build_night_features, load_night_bars, searc
 from mei_pipeline.night.plan import NightPlan, plan_night
 from mei_pipeline.progress import silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
 NAN = float("nan")

@@ -259,7 +259,7 @@ def test_a_symbol_with_a_bar_that_no_market_makes_sits_out(mei_settings: Setting
     plan = plan_night(mei_settings, config, "smoke", AS_OF_MS)
     assert plan.sweep.symbols == ("AAA", "CCC")
     assert plan.dropped.keys() == {"BBB"}
-    assert plan.dropped["BBB"].startswith("spike: 1 1h bar that no market makes")
+    assert plan.dropped["BBB"].startswith("spike: 1 implausible 1h bar")
     assert [(item.rule, item.count) for item in plan.findings if item.rule == "spike"] == [("spike", 1)]
     confirm(lake, VENUE, "1h", spike.row(0, named=True), Decision("ann", "it was so", now_ms))
     assert plan_night(mei_settings, config, "smoke", AS_OF_MS).dropped == {}

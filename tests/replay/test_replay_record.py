@@ -81,10 +81,10 @@ def test_the_page_of_a_promoted_config_headlines_its_record_and_shades_its_days(
     assert [line for line in top.split("\n") if line.endswith(("out of sample", "holdout"))] == [
         "32.1 %Return, out of sample",
         "3.85Sharpe, out of sample",
-        "4.5 %Deepest drawdown, out of sample",
+        "4.5 %Maximum drawdown, out of sample",
         "-1.5 %Return, holdout",
         "-Sharpe, holdout",
-        "2.2 %Deepest drawdown, holdout",
+        "2.2 %Maximum drawdown, holdout",
     ]
     assert "Net profit, USD" in whole
     assert "Net profit, USD" not in top

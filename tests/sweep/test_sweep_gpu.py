@@ -16,16 +16,18 @@ import numpy as np
 import pytest
 from gpu_kit import FakeCupy, write_kernels
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
+from result_kit import read_results
 
 from mei_pipeline.errors import ConfigError, Fatal, Retryable
-from mei_pipeline.simulation.device import choose
+from mei_pipeline.simulation.device import choose_device
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.launches import Chunk, LocalRunner
 from mei_pipeline.sweep.plan import make_plan
-from mei_pipeline.sweep.results import CHUNKS, chunk_done, read_results, sweep_folder
+from mei_pipeline.sweep.results import CHUNKS, chunk_done, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
 FROM_MS = START_MS + 10 * DAY_MS
@@ -41,7 +43,7 @@ def search_of(settings, days=4, symbols=SYMBOLS, **changes):
     bars = load_bars(fill_lake(settings), VENUE, "1h", symbols, START_MS, START_MS + 60 * DAY_MS)
     plan = make_plan(spec(**changes), bars, FROM_MS, FROM_MS + days * DAY_MS)
     features = build_features(bars, plan.columns(), settings.features)
-    return plan, window(bars, plan.from_ms, plan.to_ms, least_days=1), features
+    return plan, cut_window(bars, plan.from_ms, plan.to_ms, least_days=1), features
 
 
 @pytest.fixture
@@ -107,8 +109,8 @@ def test_a_search_by_tpe_depends_neither_on_the_device_nor_on_the_launch(setting
     given = {"axes": MANY, "method": "tpe", "budget": 24, "batch": 2, "min_trades": 0, "chunk_combos": 1}
     search = search_of(settings, 2, ("AAA",), **given)
     found = [
-        swept(settings, search, device=engine, launch=launch)
-        for engine, launch in (("cpu", 0), ("cuda", 0), ("cuda", 3))
+        swept(settings, search, device=device, launch=launch)
+        for device, launch in (("cpu", 0), ("cuda", 0), ("cuda", 3))
     ]
     assert len(found[0]) == 24
     assert found[1:] == found[:1] * 2
@@ -158,7 +160,7 @@ def test_a_lost_gpu_leaves_finished_chunks_and_the_next_run_does_the_rest(settin
 
 def test_a_gpu_that_can_not_be_had_ends_a_sweep_before_it_begins(settings, search, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(ConfigError, match="--engine cuda: no GPU in use"):
+    with pytest.raises(ConfigError, match="--device cuda: no GPU in use"):
         run_sweep(settings, *search, device="cuda")
     assert not settings.sweeps.exists()
 
@@ -202,7 +204,7 @@ def test_auto_takes_what_was_faster_before(settings, many, cupy, cpu, cuda, name
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"x": {"cpu": 1}}', None])
 def test_speeds_that_can_not_be_read_or_are_old_are_measured_anew(settings, many, cupy, text):
     assert cupy.launches == []
-    kind = ComboRunner(settings, *many, choose(settings, "auto", "ema_cross")).kind
+    kind = ComboRunner(settings, *many, choose_device(settings, "auto", "ema_cross")).kind
     speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, 0.0))
     assert speeds.read_speeds(settings, kind) is None  # of 1970
     if text is not None:
@@ -242,7 +244,7 @@ def test_searches_whose_speeds_differ_are_of_different_kinds(settings, many):
         search_of(settings, 2, axes=MANY),
         (replace(many[0], exit_interval="15m"), *many[1:]),
     ]
-    choice = choose(settings, "auto", "ema_cross")
+    choice = choose_device(settings, "auto", "ema_cross")
     assert len({ComboRunner(settings, *search, choice).kind.key for search in searches}) == len(searches)
     longer = ComboRunner(settings, *search_of(settings, 3, ("AAA",), axes=MANY), choice)
     assert longer.kind == ComboRunner(settings, *many, choice).kind
@@ -252,7 +254,7 @@ def test_searches_whose_speeds_differ_are_of_different_kinds(settings, many):
 @pytest.mark.parametrize(("status", "says"), [(2, "too little memory of the GPU"), (46, "the GPU is taken")])
 def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, says, known):
     if known:
-        kind = ComboRunner(settings, *many, choose(settings, "auto", "ema_cross")).kind
+        kind = ComboRunner(settings, *many, choose_device(settings, "auto", "ema_cross")).kind
         speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, time.time()))
     cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
     done = run_sweep(settings, *many)
@@ -271,8 +273,8 @@ def test_auto_does_without_a_gpu_whose_memory_is_taken_meanwhile(settings, many,
 
 
 def test_a_gpu_that_is_not_used_any_more_has_its_memory_back(settings, many, cupy):
-    for engine in ("auto", "cuda"):
-        combo_runner = ComboRunner(settings, *many, choose(settings, engine, "ema_cross"))
+    for device in ("auto", "cuda"):
+        combo_runner = ComboRunner(settings, *many, choose_device(settings, device, "ema_cross"))
         combo_runner.prepare()
         assert cupy.kept() > 0
         combo_runner.close()
@@ -280,7 +282,7 @@ def test_a_gpu_that_is_not_used_any_more_has_its_memory_back(settings, many, cup
 
 
 def test_a_launch_that_waited_while_the_sweep_was_stopped_is_not_run(settings, many):
-    combo_runner = ComboRunner(settings, *many, choose(settings, "cpu", "ema_cross"))
+    combo_runner = ComboRunner(settings, *many, choose_device(settings, "cpu", "ema_cross"))
     combo_runner.prepare()
     combo_runner.stop = lambda: True
     with pytest.raises(Retryable, match="stopped; finished chunks are on disk"):
@@ -289,7 +291,7 @@ def test_a_launch_that_waited_while_the_sweep_was_stopped_is_not_run(settings, m
 
 def test_a_launch_after_one_that_failed_is_run(settings, many):
     plan = many[0]
-    combo_runner = ComboRunner(settings, *many, choose(settings, "cpu", "ema_cross"))
+    combo_runner = ComboRunner(settings, *many, choose_device(settings, "cpu", "ema_cross"))
     launch = [Chunk(0, np.array(plan.chunk(0)))]
     with LocalRunner(combo_runner, settings.home / "sweep") as local:
         local.prepare()
