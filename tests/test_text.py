@@ -92,6 +92,6 @@ def test_a_heading_is_words_with_a_unit():
         "net profit, USD",
         "exposure, share",
         "Sharpe ratio",
-        "round trips",
+        "trades",
         "entry price",
     ]
