@@ -32,7 +32,7 @@ _ID = re.compile(r"\b[0-9a-f]{32,}\b")
 _DECIMALS = {
     r"_pct$|%$|_usd$": 2,
     r"_s$|hours$": 1,
-    r"^sharpe|_frac$|_rate$|_factor$|looks$": 3,
+    r"^sharpe|_frac$|_rate$|_factor$|trials$": 3,
 }
 """Decimal places by a pattern of the name."""
 
@@ -71,9 +71,9 @@ def artefact_metadata(
     Raises:
         KeyError: `docs` has no description of a column.
     """
-    known = digest or (files.sha256_file(path) if path.is_file() else "")
+    content_hash = digest or (files.sha256_file(path) if path.is_file() else "")
     metadata: Metadata = {name: picture(*svgs) for name, svgs in (plots or {}).items()}
-    metadata |= {"path": dg.MetadataValue.path(str(path)), **entries(hash=known)}
+    metadata |= {"path": dg.MetadataValue.path(str(path)), **entries(hash=content_hash)}
     count = frame.height if rows is None and frame is not None else rows
     if count is not None:
         metadata["dagster/row_count"] = dg.MetadataValue.int(count)
