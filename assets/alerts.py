@@ -10,7 +10,7 @@ import dagster as dg
 
 from assets.jobs import NIGHTLY
 from mei_pipeline import files
-from mei_pipeline.notify import tell
+from mei_pipeline.notify import send_alert
 from mei_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def write_alert(
     files.write_json(path, asdict(alert))
     if not told:
         text = f"{alert.error}\n\nstep: {alert.step or 'none'}\nrun: {alert.run_id}\nto go on: {alert.resume}"
-        tell(settings, f"MEI: {alert.job} failed", text)
+        send_alert(settings, f"MEI: {alert.job} failed", text)
     return path
 
 

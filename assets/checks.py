@@ -9,7 +9,7 @@ import polars as pl
 
 from assets.metadata import records
 from mei_pipeline.candles.quality import RULES
-from mei_pipeline.night_plan import NightPlan
+from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.progress import Progress
 from mei_pipeline.replay.run import encode_replay_inputs, replay_figures
 from mei_pipeline.settings import Settings
@@ -60,7 +60,7 @@ def quality_results(plan: NightPlan) -> list[dg.AssetCheckResult]:
     return results
 
 
-def unready(bars: Bars, features: FeatureSet) -> list[dict[str, Any]]:
+def non_finite_values(bars: Bars, features: FeatureSet) -> list[dict[str, Any]]:
     """Columns that are not finite at a bar that exists, per column and symbol.
 
     A recursive column has a value from a symbol's first bar on; what a strategy does with young values is its own

@@ -12,14 +12,15 @@ from assets.run_lock import plan_of
 from assets.selection import role_assignments
 from mei_pipeline import files
 from mei_pipeline.errors import MeiError
-from mei_pipeline.notify import tell_moves
+from mei_pipeline.notify import send_moves
 from mei_pipeline.params.identity import config_id, resolve_config
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.promotion.proposals import ProposalResult, propose
-from mei_pipeline.promotion.propose import LanePromotion, LaneProposal, promote_proposals
+from mei_pipeline.promotion.pipeline import ProposalResult, propose_configs
+from mei_pipeline.promotion.promote_proposals import LanePromotion, promote_proposals
+from mei_pipeline.promotion.propose import LaneProposal
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.registry.lanes import lanes_of
+from mei_pipeline.registry.lanes import configured_lanes
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import get_config, lane_pointers, passing_verdict
 
@@ -82,15 +83,15 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
     why = f"night {plan.id[:16]}, profile {plan.profile}"
-    found = propose(
+    found = propose_configs(
         settings,
         config,
         plan,
-        run_context.occasion(context, why, f"night {plan.id}"),
+        run_context.audit(context, why, f"night {plan.id}"),
     )
     registry = open_home_registry(settings)
     return materialized(
-        metadata=_proposed(settings.lanes, found),
+        metadata=_proposal_metadata(settings.lanes, found),
         check_results=[
             _config_valid(registry, found.lanes),
             _gates_passed(registry, found.lanes, plan.selection.id),
@@ -117,16 +118,16 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     outcomes = promote_proposals(
         registry,
         settings.lanes,
-        lanes_of(config.lanes),
+        configured_lanes(config.lanes),
         policy_id=config.policy.selection.id,
-        occasion=run_context.occasion(context, "proposal of a night", f"job {context.run.job_name}"),
+        audit=run_context.audit(context, "proposal of a night", f"job {context.run.job_name}"),
     )
     pointers = lane_pointers(registry)
     yield materialized(
-        metadata=_moved(settings.lanes, outcomes, pointers), data_version=dg.DataVersion(version_of(pointers))
+        metadata=_move_metadata(settings.lanes, outcomes, pointers), data_version=dg.DataVersion(version_of(pointers))
     )
     moved = [(each.lane, each.pointer.config_id, each.reason) for each in outcomes if each.moved and each.pointer]
-    tell_moves(settings, f"{context.run.job_name} moved", moved)
+    send_moves(settings, f"{context.run.job_name} moved", moved)
     failed = [outcome.error for outcome in outcomes if outcome.error]
     if failed:
         # The other lanes are done; the run fails by the gravest error, so that its exit code says what to do.
@@ -139,7 +140,7 @@ def version_of(pointers: Sequence[Pointer]) -> str:
     return files.sha256_json([vars(pointer) for pointer in pointers])
 
 
-def _proposed(folder: Any, found: ProposalResult) -> Metadata:
+def _proposal_metadata(folder: Any, found: ProposalResult) -> Metadata:
     rows = [{name: getattr(lane, name) for name in PROPOSALS} for lane in found.lanes]
     frame = pl.DataFrame(rows, schema=PROPOSALS)
     changes = [
@@ -150,7 +151,9 @@ def _proposed(folder: Any, found: ProposalResult) -> Metadata:
     proposed = sum(lane.new is not None for lane in found.lanes)
     return {
         **artefact_metadata(folder, digest=files.sha256_json(rows), frame=frame, docs=PROPOSAL_DOCS),
-        **entries(diff=records(changes), judged=len(found.judged), proposed=proposed, outcome=_outcome(found.lanes)),
+        **entries(
+            diff=records(changes), judged=len(found.candidates), proposed=proposed, outcome=_outcome(found.lanes)
+        ),
     }
 
 
@@ -160,7 +163,7 @@ def _outcome(lanes: Sequence[LaneProposal]) -> str:
     return "; ".join(news) or next(iter(reasons), "nothing, because config/lanes has no lane")
 
 
-def _moved(folder: Any, outcomes: Sequence[LanePromotion], pointers: Sequence[Pointer]) -> Metadata:
+def _move_metadata(folder: Any, outcomes: Sequence[LanePromotion], pointers: Sequence[Pointer]) -> Metadata:
     rows = [
         {
             "lane": outcome.lane,

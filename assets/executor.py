@@ -9,8 +9,8 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.in_process import InProcessExecutor
 
 from assets import run_context
-from assets.run_lock import fix_night
-from assets.run_processes import hold_until_the_end
+from assets.run_lock import tag_planned_night
+from assets.run_processes import hold_until_exit
 
 
 class _Executor(InProcessExecutor):
@@ -18,8 +18,8 @@ class _Executor(InProcessExecutor):
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
         settings, _ = run_context.read_all()
-        hold_until_the_end(settings, plan_context.run_id)
-        fix_night(plan_context.instance, plan_context.run_id, execution_plan.step_keys_to_execute)
+        hold_until_exit(settings, plan_context.run_id)
+        tag_planned_night(plan_context.instance, plan_context.run_id, execution_plan.step_keys_to_execute)
         yield from super().execute(plan_context, execution_plan)
 
 

@@ -17,11 +17,11 @@ from mei_pipeline.candles.ingest import IngestReport, ingest
 from mei_pipeline.candles.intervals import HOUR_MS, interval_ms, iso
 from mei_pipeline.candles.lake import Counts, Lake, read_candles, read_funding
 from mei_pipeline.candles.schema import CANDLES, FUNDING
-from mei_pipeline.candles.sources import build
+from mei_pipeline.candles.sources import build_source
 from mei_pipeline.candles.sources.causes import refused_tables
 from mei_pipeline.config.models import PipelineConfig
 from mei_pipeline.errors import DataError
-from mei_pipeline.night_plan import spike_bounds
+from mei_pipeline.night.universe import spike_bounds
 from mei_pipeline.progress import Progress
 
 GROUP = "ingest"
@@ -98,7 +98,7 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
         refused: list[str] = []
         with run_context.retried():
             for entry in config.pipeline.sources:
-                source = build(entry, config.folder)
+                source = build_source(entry, config.folder)
                 report = ingest(
                     lake,
                     source,
@@ -111,12 +111,12 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
                     bounds=spike_bounds(config),
                 )
                 reports.append(report)
-                refused += refused_tables(source, report, open_is_normal=True)
+                refused += refused_tables(source, report, allow_open_bars=True)
                 for reason in report.left_out:
                     context.log.warning(reason)
         _refuse(refused)
         readable = _readable(lake, config.pipeline, intervals, from_ms, to_ms)
-        return materialized(metadata=_ingested(lake, reports), check_results=[readable])
+        return materialized(metadata=_ingest_metadata(lake, reports), check_results=[readable])
 
     return candles
 
@@ -148,9 +148,9 @@ def funding(progress: ProgressResource) -> Result:
     refused: list[str] = []
     with run_context.retried():
         for entry in config.pipeline.sources:
-            source = build(entry, config.folder)
+            source = build_source(entry, config.folder)
             reports.append(ingest(lake, source, (), start, now, now_ms=now, progress=progress))
-            refused += refused_tables(source, reports[-1], open_is_normal=True)
+            refused += refused_tables(source, reports[-1], allow_open_bars=True)
     _refuse(refused)
     frame = pl.concat([FUNDING.empty(), *(read_funding(lake, venue) for venue in config.pipeline.venues)])
     changes = cadence_changes(frame)
@@ -247,7 +247,7 @@ def _summed(tables: Sequence[Mapping[str, Counts]]) -> dict[str, Counts]:
     return {"all": sum(total.values(), Counts()), **total}
 
 
-def _ingested(lake: Lake, reports: Sequence[IngestReport]) -> Metadata:
+def _ingest_metadata(lake: Lake, reports: Sequence[IngestReport]) -> Metadata:
     counts = _summed([row for report in reports for row in report.candles.values()])
     changed = dict(sorted(entry for report in reports for entry in report.files.items()))
     total = counts["all"]

@@ -11,7 +11,7 @@ from assets.deploy import promoted
 from assets.metadata import declared
 from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.registry.lanes import Status, acknowledged, read_status
+from mei_pipeline.registry.lanes import ExecutorStatus, is_acknowledged, read_status
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import lane_pointer
 
@@ -71,13 +71,13 @@ def lane_check(name: str) -> dg.AssetChecksDefinition:
         settings, _ = run_context.read_all()
         pointer = lane_pointer(open_home_registry(settings), name)
         status = read_status(settings.lanes, name)
-        passed, words = judge(pointer, status)
+        passed, words = check_acknowledgement(pointer, status)
         return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.WARN, description=words)
 
     return check
 
 
-def judge(pointer: Pointer | None, status: Status | None) -> tuple[bool, str]:
+def check_acknowledgement(pointer: Pointer | None, status: ExecutorStatus | None) -> tuple[bool, str]:
     """Whether a lane runs what its pointer names, and that in words."""
     if pointer is None:
         return status is None, "no config holds the lane"
@@ -85,7 +85,7 @@ def judge(pointer: Pointer | None, status: Status | None) -> tuple[bool, str]:
     if status is None:
         return False, f"{asked} is not acknowledged: the executor has not said anything yet"
     said = f"generation {status.generation} of {status.config_id[:12]}"
-    if not acknowledged(pointer, status):
+    if not is_acknowledged(pointer, status):
         return False, f"{asked} is not acknowledged: the executor runs {said}"
     return True, f"{said} is in force"
 

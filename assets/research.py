@@ -9,22 +9,16 @@ import polars as pl
 from pydantic import Field
 
 from assets import run_context
-from assets.checks import quality_results, quality_specs, replay_differences, unready
+from assets.checks import non_finite_values, quality_results, quality_specs, replay_differences
 from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records, table
 from assets.plots import line_plot
-from assets.run_lock import keep_night, plan_of, refuse_second_night
+from assets.run_lock import plan_of, refuse_second_night, tag_new_night
 from kernels.params import Value
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.errors import DataError
-from mei_pipeline.night_plan import (
-    NightPlan,
-    night_bars,
-    night_features,
-    plan_night,
-    resolve_as_of,
-    search_window,
-    write_plan,
-)
+from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
+from mei_pipeline.night.plan import NightPlan, plan_night, resolve_as_of
+from mei_pipeline.night.store import write_night_plan
 from mei_pipeline.notes import data_notes
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
@@ -68,7 +62,7 @@ _HEAT_MAPS = 2
 _LISTED = 12  # values of an axis that are shown
 
 ProgressResource = dg.ResourceParam[Progress]
-Told = Iterator[Result | dg.AssetCheckResult]
+CheckedResult = Iterator[Result | dg.AssetCheckResult]
 
 
 class NightConfig(dg.Config):
@@ -98,7 +92,7 @@ class NightConfig(dg.Config):
     ],
     metadata=declared(UNIVERSE, UNIVERSE_DOCS),
 )
-def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
+def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> CheckedResult:
     """What this night works on, one file per night: as-of time, window, holdout, symbols and combos, decided once.
 
     From the slice of the lake that had closed at the as-of time and from the files of config/. Everything after it
@@ -116,8 +110,8 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
         yield dg.AssetCheckResult(check_name="tradable_universe", passed=False, description=str(error))
         raise
     check_folds(plan.sweep, plan.selection.walk_forward)
-    path = write_plan(settings, plan) / "plan.json"
-    keep_night(context.instance, context.run.run_id, plan)
+    path = write_night_plan(settings, plan) / "plan.json"
+    tag_new_night(context.instance, context.run.run_id, plan)
     context.log.info("night %s: %s combos on %s symbols", plan.id[:16], plan.sweep.combos, len(plan.sweep.symbols))
     yield dg.AssetCheckResult(
         check_name="tradable_universe", passed=True, description=f"{len(plan.sweep.symbols)} symbols"
@@ -125,7 +119,7 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Told:
     yield from quality_results(plan)
     universe = _universe(plan)
     yield materialized(
-        metadata={**artefact_metadata(path, frame=universe, docs=UNIVERSE_DOCS), **_told(plan)},
+        metadata={**artefact_metadata(path, frame=universe, docs=UNIVERSE_DOCS), **_plan_metadata(plan)},
         data_version=dg.DataVersion(plan.id),
     )
 
@@ -153,9 +147,9 @@ def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> R
     """
     settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
-    bars = night_bars(settings, plan)
-    built = night_features(settings, plan, bars, progress)
-    bad = unready(bars, built)
+    bars = load_night_bars(settings, plan)
+    built = build_night_features(settings, plan, bars, progress)
+    bad = non_finite_values(bars, built)
     rows = [(column.kind, " ".join(map(str, column.windows))) for column in built.columns]
     path = built.folder / "columns.npy"
     return materialized(
@@ -206,8 +200,8 @@ def sweep_results(context: dg.AssetExecutionContext, progress: ProgressResource)
     """
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
-    bars = night_bars(settings, plan)
-    built, cut = night_features(settings, plan, bars), search_window(plan, bars)
+    bars = load_night_bars(settings, plan)
+    built, cut = build_night_features(settings, plan, bars), search_window(plan, bars)
     report = run_sweep(settings, plan.sweep, cut, built, compute=config.pipeline.compute, progress=progress)
     write_notes(report.folder, data_notes(bars, plan.sweep.from_ms, plan.sweep.to_ms))
     results = open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
@@ -217,7 +211,7 @@ def sweep_results(context: dg.AssetExecutionContext, progress: ProgressResource)
         best = find_best(results, REPLAYED, every=True).rows
     wrong = replay_differences(settings, plan, bars, cut, built, best, progress)
     return materialized(
-        metadata=_swept(report, results, summary),
+        metadata=_sweep_metadata(report, results, summary),
         check_results=[
             _complete(results),
             dg.AssetCheckResult(
@@ -241,7 +235,7 @@ def _universe(plan: NightPlan) -> pl.DataFrame:
     return pl.DataFrame(kept + dropped, schema=UNIVERSE)
 
 
-def _told(plan: NightPlan) -> Metadata:
+def _plan_metadata(plan: NightPlan) -> Metadata:
     return entries(
         night=plan.id[:16],  # the name of its folder
         profile=plan.profile,
@@ -278,7 +272,7 @@ def _complete(results: Results) -> dg.AssetCheckResult:
     )
 
 
-def _swept(report: SweepReport, results: Results, summary: SweepSummary) -> Metadata:
+def _sweep_metadata(report: SweepReport, results: Results, summary: SweepSummary) -> Metadata:
     plan, best = results.plan, summary.best.rows.drop(STANDS_FOR)
     axes = [path for path, _ in plan.axes]
     shown = summary.best.rows.select("combo", *metric_columns(), STANDS_FOR, *axes)

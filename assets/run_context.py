@@ -9,7 +9,7 @@ import dagster as dg
 from mei_pipeline.config.load import Config, load_config
 from mei_pipeline.errors import Retryable
 from mei_pipeline.progress import Lines, Progress
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.settings import Settings, read_settings
 
 PROGRESS = "progress"
@@ -33,9 +33,9 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def occasion(context: dg.AssetExecutionContext, why: str, trigger: str) -> Occasion:
+def audit(context: dg.AssetExecutionContext, why: str, trigger: str) -> AuditContext:
     """Why the registry is told something by a run."""
-    return Occasion(now_ms=now_ms(), who=f"dagster run {context.run.run_id}", why=why, trigger=trigger)
+    return AuditContext(now_ms=now_ms(), who=f"dagster run {context.run.run_id}", why=why, trigger=trigger)
 
 
 @contextmanager

@@ -8,10 +8,11 @@ import dagster as dg
 from assets import run_context
 from assets.jobs import NIGHT as NIGHT_ASSETS
 from assets.jobs import NIGHTLY
-from assets.run_processes import UNFINISHED, close_gone
+from assets.run_processes import UNFINISHED, close_dead_runs
 from mei_pipeline import files
 from mei_pipeline.errors import Busy
-from mei_pipeline.night_plan import NightPlan, read_plan
+from mei_pipeline.night.plan import NightPlan
+from mei_pipeline.night.store import read_night_plan
 from mei_pipeline.settings import Settings
 
 NIGHT = "mei/night"
@@ -20,7 +21,7 @@ _READERS = frozenset(NIGHT_ASSETS) - {"night_plan", "promoted"}
 """Assets that read the plan; a run of one of them without `night_plan` works on a plan of an earlier run."""
 
 
-def fix_night(instance: dg.DagsterInstance, run_id: str, steps: Iterable[str]) -> None:
+def tag_planned_night(instance: dg.DagsterInstance, run_id: str, steps: Iterable[str]) -> None:
     """Write the latest plan into the tag of a run that reads a plan and makes none, before its first step.
 
     A retried run keeps the night that it began with: Dagster copies its tags.
@@ -34,7 +35,7 @@ def fix_night(instance: dg.DagsterInstance, run_id: str, steps: Iterable[str]) -
         _night_of(instance, run_id)
 
 
-def keep_night(instance: dg.DagsterInstance, run_id: str, plan: NightPlan) -> None:
+def tag_new_night(instance: dg.DagsterInstance, run_id: str, plan: NightPlan) -> None:
     """Let the rest of a run work on `plan`, which it has just made."""
     instance.add_run_tags(run_id, {NIGHT: plan.id[:16]})
 
@@ -45,7 +46,7 @@ def plan_of(settings: Settings, context: dg.AssetExecutionContext) -> NightPlan:
     Raises:
         DataError: No night was planned yet, or the plan is gone or damaged.
     """
-    return read_plan(settings, _night_of(context.instance, context.run.run_id))
+    return read_night_plan(settings, _night_of(context.instance, context.run.run_id))
 
 
 def _night_of(instance: dg.DagsterInstance, run_id: str) -> str:
@@ -63,7 +64,7 @@ def _night_of(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 @contextmanager
-def holding_night(settings: Settings, instance: dg.DagsterInstance, run_id: str) -> Generator[None]:
+def hold_night_lock(settings: Settings, instance: dg.DagsterInstance, run_id: str) -> Generator[None]:
     """Hold the lock of nights, after closing the runs whose process is gone.
 
     Args:
@@ -86,7 +87,7 @@ def refuse_second_night(settings: Settings, instance: dg.DagsterInstance, run_id
         Busy: Another run is a night in progress.
     """
     # A dead night is not retried: this one takes its place.
-    close_gone(settings, instance, run_context.now_ms(), retry=False)
+    close_dead_runs(settings, instance, run_context.now_ms(), retry=False)
     records = instance.get_run_records(dg.RunsFilter(job_name=NIGHTLY, statuses=UNFINISHED), ascending=True)
     if records and records[0].dagster_run.run_id != run_id:
         first = records[0].dagster_run.run_id

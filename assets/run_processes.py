@@ -21,7 +21,7 @@ _START_WITHIN_MS = 180_000  # from a run's last event to its first step; a proce
 _PROBED_WITHIN_S = 10.0  # another process may try the lock for an instant
 _WHY = "the process of the run ended before the run did: killed, out of memory, or stopped with `mei ui`"
 
-HELD: list[FileLock] = []
+HELD_LOCKS: list[FileLock] = []
 """Locks that this process keeps until it ends."""
 
 
@@ -42,15 +42,15 @@ def running(settings: Settings, run_id: str) -> Generator[None]:
         lock.release()
 
 
-def hold_until_the_end(settings: Settings, run_id: str) -> None:
+def hold_until_exit(settings: Settings, run_id: str) -> None:
     """Take the lock of a run, and keep it until this process ends.
 
     Dagster writes the run's last event after all of our code has returned.
     """
-    HELD.append(_acquire(lock_path(settings, run_id)))
+    HELD_LOCKS.append(_acquire(lock_path(settings, run_id)))
 
 
-def close_gone(
+def close_dead_runs(
     settings: Settings,
     instance: dg.DagsterInstance,
     now_ms: int,

@@ -7,13 +7,13 @@ import dagster as dg
 from assets import run_context
 from assets.alerts import write_alert
 from assets.jobs import HAND_OVER
-from assets.lanes import CHECK, judge, lane_key
+from assets.lanes import CHECK, check_acknowledgement, lane_key
 from assets.metadata import entries, records
-from assets.run_processes import close_gone
+from assets.run_processes import close_dead_runs
 from mei_pipeline.candles.intervals import HOUR_MS, iso
 from mei_pipeline.errors import DataError
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.registry.lanes import Status, drift, read_status
+from mei_pipeline.registry.lanes import ExecutorStatus, drift, read_status
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.store import lane_pointer
 
@@ -121,7 +121,7 @@ def run_failed(context: dg.RunFailureSensorContext) -> None:
 def gone_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Close runs that would stay in progress for ever, and keep later nights from running."""
     settings, _ = run_context.read_all()
-    closed = close_gone(settings, context.instance, run_context.now_ms())
+    closed = close_dead_runs(settings, context.instance, run_context.now_ms())
     return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "every run in progress has a process")
 
 
@@ -130,7 +130,7 @@ def sensors() -> list[dg.SensorDefinition]:
     return [lane_acks, hand_over, run_failed, gone_runs]
 
 
-def _fingerprint(pointer: Pointer | None, status: Status | None) -> str:
+def _fingerprint(pointer: Pointer | None, status: ExecutorStatus | None) -> str:
     """What makes an acknowledgement another one: what is asked, what is said, and the hour in which it was said."""
     asked = "" if pointer is None else f"{pointer.generation}:{pointer.config_id}"
     if status is None:
@@ -139,7 +139,7 @@ def _fingerprint(pointer: Pointer | None, status: Status | None) -> str:
     return f"{asked}|{status.generation}:{status.config_id}:{status.since_bar_ms}:{status.health}:{hour}"
 
 
-def _events(name: str, pointer: Pointer | None, status: Status | None) -> list[Event]:
+def _events(name: str, pointer: Pointer | None, status: ExecutorStatus | None) -> list[Event]:
     events: list[Event] = []
     if status is not None:
         metadata = entries(
@@ -154,7 +154,7 @@ def _events(name: str, pointer: Pointer | None, status: Status | None) -> list[E
         description = f"written {iso(status.written_ms // 60_000 * 60_000)}"
         events.append(dg.AssetMaterialization(lane_key(name), description=description, metadata=metadata))
     if pointer is not None or status is not None:
-        passed, words = judge(pointer, status)
+        passed, words = check_acknowledgement(pointer, status)
         events.append(
             dg.AssetCheckEvaluation(
                 asset_key=lane_key(name),

@@ -1,4 +1,4 @@
-"""Forget old results and feature columns, and never those of the current night or of a config that ever passed."""
+"""Retention of sweeps and feature columns: decide which ones stay, and remove the others."""
 
 import shutil
 from collections import defaultdict
@@ -8,29 +8,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.config.models.pipeline import Retention
-from mei_pipeline.errors import Busy
-from mei_pipeline.night_plan import known_nights, read_plan
+from mei_pipeline.errors import Busy, DataError
+from mei_pipeline.night.store import current_night
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.registry.store import ConfigStory, list_configs
+from mei_pipeline.registry.store import ConfigHistory, list_configs
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.catalog import StoredSweep, content_of, note_of, stored_sweep, stored_sweeps
 from mei_pipeline.sweep.plan import SweepPlan
 
-DAY_MS = 24 * 3_600_000
 FRESH_MS = DAY_MS
-"""A folder that was written less than a day ago may be in somebody's hands and stays."""
+"""A folder that was written less than a day ago stays: another process may use it."""
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """What was removed.
+class PruneReport:
+    """Result of a removal.
 
     Attributes:
-        sweeps: Folders of sweeps.
-        features: Folders of feature columns.
-        bytes: What they held.
+        sweeps: Names of the removed folders of sweeps.
+        features: Names of the removed folders of feature columns.
+        bytes: Total size of the removed files.
     """
 
     sweeps: tuple[str, ...]
@@ -39,13 +38,13 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Fate:
-    """What housekeeping makes of a sweep.
+class RetentionDecision:
+    """Decision to keep or remove a sweep.
 
     Attributes:
         sweep: The sweep.
-        configs: Ids of stored configs whose evidence names it.
-        kept: Why it stays; empty where it goes.
+        configs: Ids of stored configs whose evidence names the sweep.
+        kept: Reason to keep it; empty if it is to be removed.
     """
 
     sweep: StoredSweep
@@ -54,86 +53,93 @@ class Fate:
 
 
 @dataclass(frozen=True)
-class _Origin:
-    """What a sweep and its feature columns have in common."""
+class _SweepOrigin:
+    """Data and kernels that a sweep and its feature columns share."""
 
     data: str
     kernels: str
 
 
-def fates(settings: Settings, retention: Retention, now_ms: int) -> list[Fate]:
-    """Which sweeps stay, and why, the one written last first.
+def retention_decisions(settings: Settings, retention: Retention, now_ms: int) -> list[RetentionDecision]:
+    """Return a decision for each sweep, most recently written first.
 
-    Those stay that the evidence of a config names which ever passed its gates, those of the current night, those that
-    are running, those written less than a day ago, the newest finished ones, and the unfinished ones for as long as
-    they may be resumed. The searches by `tpe` that a night makes for its folds count as one with its own. A sweep whose
-    plan this version can't read counts as finished: it can't be resumed. All sweeps stay where results are kept outside
-    the home.
+    These sweeps stay:
 
-    Args:
-        settings: Where things are.
-        retention: How much is kept.
-        now_ms: The present.
+    - sweeps named in the evidence of a config that ever passed its gates,
+    - sweeps of the current nightly run,
+    - running sweeps,
+    - sweeps written less than a day ago,
+    - the newest finished sweeps, `sweeps_keep` of them,
+    - unfinished sweeps, for `unfinished_days` after their last chunk,
+    - all sweeps, if results are stored outside the home, where other homes may use them.
 
-    Raises:
-        DataError: The registry or the current night's plan is damaged.
-    """
-    return _fates(settings, retention, now_ms, _stories(settings), _current(settings))
-
-
-def prune(settings: Settings, retention: Retention, now_ms: int) -> Pruned:
-    """Remove the sweeps that `fates` lets go, and the feature columns that no remaining sweep was made from.
+    With `tpe`, the searches of a nightly run's folds count as one with its own search. A sweep with an unreadable plan
+    counts as finished, because it can't be resumed.
 
     Args:
-        settings: Where things are.
-        retention: How much is kept.
-        now_ms: The present.
+        settings: Folders of the home.
+        retention: Limits of pipeline.yaml.
+        now_ms: The present, in UTC milliseconds.
 
     Raises:
-        DataError: The registry or the current night's plan is damaged; then nothing is removed.
+        DataError: The registry or the current run's plan is damaged.
     """
-    stories, current = _stories(settings), _current(settings)
-    decided = _fates(settings, retention, now_ms, stories, current)
+    return _decide(settings, retention, now_ms, _config_histories(settings), _current(settings))
+
+
+def prune(settings: Settings, retention: Retention, now_ms: int) -> PruneReport:
+    """Remove sweeps that `retention_decisions` does not keep, and feature columns that no remaining sweep uses.
+
+    Args:
+        settings: Folders of the home.
+        retention: Limits of pipeline.yaml.
+        now_ms: The present, in UTC milliseconds.
+
+    Raises:
+        DataError: The registry or the current run's plan is damaged; nothing is removed.
+    """
+    histories, current = _config_histories(settings), _current(settings)
+    decided = _decide(settings, retention, now_ms, histories, current)
     origins = {
-        _Origin(entry.basis.data_hash, entry.basis.kernel_hash)
-        for story in stories
-        if _ever_passed(story)
+        _SweepOrigin(entry.basis.data_hash, entry.basis.kernel_hash)
+        for story in histories
+        if _has_passed(story)
         for entry in story.evidence
     }
     if current is not None:
-        origins.add(_Origin(current.data_hash, current.kernels))
+        origins.add(_SweepOrigin(current.data_hash, current.kernels))
     _finish_removals(settings.sweeps, settings.features)
     removed: list[str] = []
     size = 0
-    for fate in decided:
-        folder = fate.sweep.folder
-        freed = None if fate.kept else _remove_sweep(fate.sweep)
+    for decision in decided:
+        folder = decision.sweep.folder
+        freed = None if decision.kept else _remove_sweep(decision.sweep)
         if freed is None:
             plan = note_of(folder / "plan.json")
-            origins.add(_Origin(str(plan.get("data_hash")), str(plan.get("kernels"))))
+            origins.add(_SweepOrigin(str(plan.get("data_hash")), str(plan.get("kernels"))))
         else:
             removed.append(folder.name)
             size += freed
     forgotten = []
     for folder in _folders(settings.features):
         note = note_of(folder / "features.json")
-        origin = _Origin(str(note.get("data")), str(note.get("kernels")))
+        origin = _SweepOrigin(str(note.get("data")), str(note.get("kernels")))
         if origin not in origins and now_ms - _written_ms(folder) >= FRESH_MS:
             size += _remove(folder)
             forgotten.append(folder.name)
-    return Pruned(tuple(removed), tuple(forgotten), size)
+    return PruneReport(tuple(removed), tuple(forgotten), size)
 
 
-def _fates(
+def _decide(
     settings: Settings,
     retention: Retention,
     now_ms: int,
-    stories: Sequence[ConfigStory],
+    histories: Sequence[ConfigHistory],
     current: SweepPlan | None,
-) -> list[Fate]:
-    named, proven = _named(stories), _named(story for story in stories if _ever_passed(story))
+) -> list[RetentionDecision]:
+    named, proven = _configs_by_sweep(histories), _configs_by_sweep(story for story in histories if _has_passed(story))
     tonight = set() if current is None else {current.id[:16], _search(current)}
-    found, places = list[Fate](), dict[str, int]()
+    found, places = list[RetentionDecision](), dict[str, int]()
     for sweep in stored_sweeps(settings.sweeps):
         search = sweep.id if sweep.plan is None else _search(sweep.plan)
         passed = len(proven[sweep.id])
@@ -145,7 +151,7 @@ def _fates(
         elif passed:
             kept = f"evidence of {passed} config{'s' * (passed > 1)} that passed"
         elif {sweep.id, search} & tonight:
-            kept = "current night"
+            kept = "current nightly run"
         elif not settings.sweeps.is_relative_to(settings.home):
             kept = "results lie outside the home, where other homes may keep theirs"
         elif complete and place < retention.sweeps_keep:
@@ -154,37 +160,46 @@ def _fates(
             kept = f"may be resumed until {iso(resumable_ms)}"
         else:
             kept = "written today" if now_ms - sweep.written_ms < FRESH_MS else ""
-        found.append(Fate(sweep, tuple(sorted(named[sweep.id])), kept))
+        found.append(RetentionDecision(sweep, tuple(sorted(named[sweep.id])), kept))
     return found
 
 
-def _stories(settings: Settings) -> tuple[ConfigStory, ...]:
+def _config_histories(settings: Settings) -> tuple[ConfigHistory, ...]:
     return list_configs(open_home_registry(settings))
 
 
-def _ever_passed(story: ConfigStory) -> bool:
-    """Whether the config passed every gate at any time, without which none is promoted."""
+def _has_passed(story: ConfigHistory) -> bool:
+    """Return True if the config ever passed every gate, so that it may hold a lane."""
     return any(verdict.passed for verdict in story.verdicts)
 
 
-def _named(stories: Iterable[ConfigStory]) -> defaultdict[str, set[str]]:
-    """By short id of a sweep, the configs whose evidence names it."""
+def _configs_by_sweep(histories: Iterable[ConfigHistory]) -> defaultdict[str, set[str]]:
+    """Return the ids of configs whose evidence names a sweep, by the sweep's short id."""
     found: defaultdict[str, set[str]] = defaultdict(set)
-    for story in stories:
+    for story in histories:
         for entry in story.evidence:
             found[str(entry.metrics.get("sweep_id", ""))[:16]].add(story.config.config_id)
     return found
 
 
 def _search(plan: SweepPlan) -> str:
-    """What a night's search has in common with those that `tpe` makes for its folds, each over days of its own."""
+    """Return an id that a search shares with the searches of its folds, which differ in their days alone."""
     whole = replace(plan, from_ms=0, to_ms=0) if plan.search.method == "tpe" else plan
     return whole.id[:16]
 
 
 def _current(settings: Settings) -> SweepPlan | None:
-    """The search of the current night."""
-    return read_plan(settings).sweep if known_nights(settings) else None
+    """Return the search of the current nightly run; None without one that this version can read.
+
+    Raises:
+        DataError: The plan is damaged, so nothing tells which sweep it needs.
+    """
+    night = current_night(settings)
+    if night is None or night.of_other_version:
+        return None
+    if night.plan is None:
+        raise DataError(night.problem)
+    return night.plan.sweep
 
 
 def _folders(root: Path) -> list[Path]:
@@ -198,13 +213,13 @@ def _finish_removals(*roots: Path) -> None:
 
 
 def _written_ms(folder: Path) -> int:
-    """When the newest file of the folder was written."""
+    """Return the time at which the newest file of a folder was written, in UTC milliseconds."""
     times = [path.stat().st_mtime for path in content_of(folder)]
     return int(max(times, default=folder.stat().st_mtime) * 1000)
 
 
 def _remove_sweep(sweep: StoredSweep) -> int | None:
-    """Bytes that were freed; None where somebody has taken the sweep up again since it was looked at."""
+    """Remove a sweep and return its size in bytes; None if it was resumed after the decision."""
     with suppress(Busy), files.locked(sweep.folder / "lock", "housekeeping"):
         if stored_sweep(sweep.folder).written_ms == sweep.written_ms:
             return _remove(sweep.folder)
@@ -213,7 +228,7 @@ def _remove_sweep(sweep: StoredSweep) -> int | None:
 
 def _remove(folder: Path) -> int:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    # Renamed first, so that a removal cut off half way leaves nothing that looks like a result.
+    # Rename first: a removal that is interrupted then leaves no folder that looks like a result.
     gone = folder.with_name(f".{folder.name}.removed")
     folder.rename(gone)
     shutil.rmtree(gone)

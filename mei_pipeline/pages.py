@@ -1,7 +1,7 @@
-"""Pages as files: blocks of text, figures, tables and pictures, put into HTML by the templates of this package.
+"""HTML pages: blocks of text, tiles, tables and pictures, rendered by the templates of this package.
 
-A page has no script and fetches nothing, so that it can be read from a mail or a disk. Templates escape all text
-that they are given; only pictures are markup already (`svg.document`).
+A page has no script and fetches nothing, so that it can be read from a mail or a disk. Templates escape all text; only
+pictures are markup already (`svg.document`).
 """
 
 import math
@@ -17,9 +17,9 @@ from mei_pipeline import svg
 from mei_pipeline.text import printable
 
 LONG = 4
-"""Sections from which on a page has a table of contents."""
+"""Number of sections from which a page has a table of contents."""
 SHORT = 24
-"""Characters up to which the text of a cell stays in one line."""
+"""Most characters of a cell that stays in one line."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class BulletList:
 
 @dataclass(frozen=True)
 class Tiles:
-    """The most important figures, each with its name: tiles of a page."""
+    """The most important figures of a page, each with its name."""
 
     shown: tuple[tuple[str, str], ...]
 
@@ -48,10 +48,10 @@ class Table:
     """A table.
 
     Attributes:
-        title: Its heading; empty for none.
+        title: Heading of the table; empty for none.
         heading: One name per column.
-        rows: One cell per column; None is a dash. `Share`, `Money`, `Good`, `Bad`, `RowHead` and `Tint` say how a cell
-            looks.
+        rows: One cell per column; None is a dash. `Share`, `Money`, `Good`, `Bad`, `RowHead` and `Tint` determine the
+            style of a cell.
         layout: "tall" limits the height and lets the rows scroll; "months" is a grid of coloured cells.
     """
 
@@ -63,7 +63,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Pictures:
-    """SVGs, several side by side; in Markdown they are left out.
+    """SVG pictures side by side; Markdown omits them.
 
     Attributes:
         svgs: The pictures.
@@ -74,20 +74,20 @@ class Pictures:
     titles: tuple[str, ...] = ()
 
     def titled(self) -> Iterator[tuple[str, Markup]]:
-        """Each picture with its heading."""
+        """Yield each picture with its heading."""
         return zip(self.titles or [""] * len(self.svgs), self.svgs, strict=True)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Blocks in columns, which stand below one another on a narrow screen."""
+    """Blocks in columns; on a narrow screen one below another."""
 
     columns: tuple[tuple["Block", ...], ...]
 
 
 @dataclass(frozen=True)
 class Details:
-    """Blocks that open when their summary is clicked."""
+    """Blocks that a click on their summary opens."""
 
     summary: str
     blocks: tuple["Block", ...]
@@ -98,7 +98,7 @@ Block = Paragraph | BulletList | Tiles | Table | Pictures | Columns | Details
 
 @dataclass(frozen=True)
 class Section:
-    """Blocks in a box under a title; without a title the table of contents leaves it out."""
+    """Blocks in a box under a title; the table of contents omits a section without one."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -113,26 +113,26 @@ class Money(float):
 
 
 class Good(str):
-    """Words, shown green."""
+    """Text, shown green."""
 
     __slots__ = ()
 
 
 class Bad(str):
-    """Words, shown red."""
+    """Text, shown red."""
 
     __slots__ = ()
 
 
 class RowHead(str):
-    """The name of a row, in its first cell."""
+    """Name of a row, in its first cell."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Tint:
-    """A figure on a coloured ground: green above zero, red below, paler towards zero.
+    """A figure on a coloured background: green above zero, red below, paler towards zero.
 
     Attributes:
         value: The figure.
@@ -145,13 +145,13 @@ class Tint:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell as the templates show it.
+    """A cell as the templates render it.
 
     Attributes:
         text: Its text.
         style: CSS classes, separated by spaces.
         bar: Length of a bar before the text, px; None for no bar.
-        depth: Depth of the colour of the ground, 0 to 1; None for no colour.
+        depth: Depth of the background colour, 0 to 1; None for no colour.
         head: True if the cell names its row.
     """
 
@@ -170,12 +170,12 @@ def page(
     top: Sequence[Block] = (),
     **values: object,
 ) -> str:
-    """Return a whole page.
+    """Return a complete page.
 
     Args:
         title: Title and first heading.
         sections: Boxes of the page, in order.
-        template: A template that extends `base.html`.
+        template: Template that extends `base.html`.
         top: Blocks above the first box.
         **values: Names that the template reads.
     """
@@ -184,7 +184,7 @@ def page(
 
 
 def cell_text(value: object) -> str:
-    """Return a cell's text: as many digits as carry information, a dash for a missing figure."""
+    """Return the text of a cell: significant digits of a figure, a dash for a missing one."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "-"
     if isinstance(value, float):
@@ -193,18 +193,18 @@ def cell_text(value: object) -> str:
 
 
 def numeric_columns(rows: Sequence[Sequence[object]], columns: int) -> list[bool]:
-    """Return for each column of a table whether it holds figures, and nothing else but dashes for missing ones."""
+    """Return for each column of a table if it contains only figures, and dashes for missing ones."""
     kinds = ({type(row[index]) for row in rows if row[index] is not None} for index in range(columns))
-    return [bool(found) and all(issubclass(kind, int | float) for kind in found) for found in kinds]
+    return [bool(types) and all(issubclass(kind, int | float) for kind in types) for types in kinds]
 
 
 def notes_section(notes: Sequence[str]) -> tuple[Section, ...]:
     """Return the section of notes on a report; empty without notes."""
-    return (Section("Before believing it", (BulletList(tuple(notes)),)),) if notes else ()
+    return (Section("Notes on these figures", (BulletList(tuple(notes)),)),) if notes else ()
 
 
 def cell(value: object, right: bool = False) -> Cell:
-    """Return how a table shows a value; `right` says that its column holds figures, where a dash stands right, too."""
+    """Return the rendering of a value; `right` is True in a column of figures, where dashes are right-aligned too."""
     if isinstance(value, RowHead):
         return Cell(value, head=True)
     if isinstance(value, Tint):
@@ -231,14 +231,14 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    # pyrefly: ignore[bad-argument-type]  # Jinja declares no type of its filters: they seem to be its own ones alone
+    # pyrefly: ignore[bad-argument-type]  # the type is inferred from Jinja's built-in filters
     environment.filters.update(heads=_heads, cells=_cells, kind=lambda block: type(block).__name__)
     environment.globals["svg"] = svg  # pyrefly: ignore[unsupported-operation]  # as with the filters
     return environment
 
 
 def _shown(value: object) -> object:
-    """Escape what an HTML document must not hold; Jinja escapes the rest."""
+    """Replace characters that an HTML document must not contain; Jinja escapes the rest."""
     return value if isinstance(value, Markup) else printable(str(value))
 
 
@@ -252,6 +252,6 @@ def _cells(table: Table) -> list[list[Cell]]:
 
 
 def _number(value: float) -> str:
-    if value.is_integer() and abs(value) < 1e12:  # noqa: PLR2004 - beyond it the digits say nothing
+    if value.is_integer() and abs(value) < 1e12:  # noqa: PLR2004 - larger values are shown in short form
         return f"{value:,.0f}"
-    return f"{value:,.2f}" if abs(value) >= 100.0 else f"{value:.4g}"  # noqa: PLR2004 - two digits behind the point do
+    return f"{value:,.2f}" if abs(value) >= 100.0 else f"{value:.4g}"  # noqa: PLR2004 - from 100 on, cents are enough

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, text, round ticks, and the document around them. SVG without script or network."""
+"""Common parts of all pictures: colours, text, round ticks, and the SVG document. No script and no network."""
 
 import math
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ DARK = {
     LOSS: "#97483a",
     GAIN: "#2b6b50",
 }
-"""The dark colour for each colour of a picture.
+"""Dark colour for each colour of a picture.
 
 A picture has the light colours in its attributes `fill` and `stroke`. The style sheet of a page replaces them for
-readers who prefer dark, so that a picture needs no style sheet when it is a file of its own.
+readers who prefer dark. So a picture in a file of its own needs no style sheet.
 """
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 CHARACTER = 7.2
-"""Pixels that one character of a label takes at most."""
+"""Most pixels of one character of a label."""
 
 
 def text(
@@ -50,7 +50,7 @@ def text(
     weight: int = 400,
     turn: int = 0,
 ) -> str:
-    """Words at a place; `turn` is in degrees."""
+    """Return text at a position; `turn` is in degrees."""
     turned = f' transform="rotate({turn} {x:g} {y:g})"' if turn else ""
     return (
         f'<text x="{x:g}" y="{y:g}" fill="{fill}" font-size="{size}" font-weight="{weight}" '
@@ -59,7 +59,7 @@ def text(
 
 
 def document(width: float, height: float, label: str, body: Sequence[str]) -> Markup:
-    """Return a whole picture on a white ground, as markup that templates don't escape."""
+    """Return a complete picture on a white background, as markup that templates do not escape."""
     return Markup(  # noqa: S704 - parts of a body escape their text with `markup`
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
         f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{markup(label)}" font-family="{FONT}">'
@@ -68,32 +68,32 @@ def document(width: float, height: float, label: str, body: Sequence[str]) -> Ma
 
 
 def step(least: float) -> float:
-    """The least round number that is not below `least`, which is above zero."""
+    """Return the least round number that is at least `least`, which must be above zero."""
     scale = 10.0 ** math.floor(math.log10(least))
     return next(scale * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if scale * factor >= least * (1.0 - 1e-9))
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """Round values that cover [low, high], about `count` steps of them."""
+    """Return round values that cover [low, high], with about `count` steps."""
     size = step((high - low or abs(high) or 1.0) / count)
     first, last = math.floor(low / size), math.ceil(high / size)
     return [index * size for index in range(first, max(last, first + 1) + 1)]
 
 
 def number(value: object) -> str:
-    """A figure with as many digits as say something."""
+    """Return a figure with its significant digits."""
     return f"{value:,.6g}" if isinstance(value, float) else str(value)
 
 
 def value_text(value: object) -> str:
-    """A parameter's value for people."""
+    """Return the value of a parameter as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def short(value: float) -> str:
-    """A figure of an axis: thousands and millions by their letter."""
+    """Return a figure of an axis; thousands, millions and billions have a letter."""
     for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / (limit if letter != 'k' else 1e3):.4g}{letter}"
@@ -101,6 +101,6 @@ def short(value: float) -> str:
 
 
 def shade(value: float, greatest: float) -> str:
-    """Return the attributes of a ground: green for gains, red for losses, paler towards zero."""
+    """Return the attributes of a background: green for gains, red for losses, paler towards zero."""
     share = 0.0 if greatest == 0.0 or not math.isfinite(value) else max(-1.0, min(1.0, value / greatest))
     return f'fill="{GAIN if share >= 0 else LOSS}" fill-opacity="{abs(share):.2f}"'

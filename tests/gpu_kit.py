@@ -312,7 +312,7 @@ def threads_of(strategy: str) -> ModuleType:
     """The kernels of a strategy, whose rules are compiled once for all tests and kept for the next run."""
     threads = build.bind(strategy, Target, "processor")
     if not numba.config.DISABLE_JIT:
-        for rule in (threads.open_one, threads.look_at, threads.move_one):
+        for rule in (threads.open_one, threads.signals_at, threads.advance_one):
             rule.enable_caching()
     return threads
 

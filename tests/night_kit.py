@@ -4,14 +4,15 @@ from pathlib import Path
 
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake
 
-from mei_pipeline import night_plan
 from mei_pipeline.config.load import Config, load_config
-from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.promotion.proposals import assign_lanes, propose
-from mei_pipeline.promotion.propose import promote_proposals
+from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
+from mei_pipeline.night.plan import NightPlan, plan_night
+from mei_pipeline.night.store import write_night_plan
+from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
+from mei_pipeline.promotion.promote_proposals import promote_proposals
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.lanes import lanes_of
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.lanes import configured_lanes
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
 from mei_pipeline.settings import Settings, read_settings
 from mei_pipeline.sweep.run import run_sweep
@@ -99,21 +100,19 @@ def write_night_config(folder: Path, *, sharpe: float = -20.0, fee: float = 4.5)
 
 def run_night(settings: Settings, config: Config, *, promote: bool = True) -> NightPlan:
     """Every station from the plan to the promotion, once."""
-    plan = night_plan.plan_night(settings, config, "smoke", AS_OF_MS)
-    night_plan.write_plan(settings, plan)
-    bars = night_plan.night_bars(settings, plan)
-    run_sweep(
-        settings, plan.sweep, night_plan.search_window(plan, bars), night_plan.night_features(settings, plan, bars)
-    )
+    plan = plan_night(settings, config, "smoke", AS_OF_MS)
+    write_night_plan(settings, plan)
+    bars = load_night_bars(settings, plan)
+    run_sweep(settings, plan.sweep, search_window(plan, bars), build_night_features(settings, plan, bars))
     run_walk_forward(settings, plan)
     select_candidates(settings, plan)
     judge_candidates(settings, plan, open_registry(settings.registry), NOW_MS)
     assign_lanes(settings, config, plan, NOW_MS)
-    occasion = Occasion(NOW_MS, "test", "a night", f"night {plan.id}")
-    propose(settings, config, plan, occasion)
+    audit = AuditContext(NOW_MS, "test", "a night", f"night {plan.id}")
+    propose_configs(settings, config, plan, audit)
     if promote:
-        registry, lanes = open_registry(settings.registry), lanes_of(config.lanes)
-        promote_proposals(registry, settings.lanes, lanes, policy_id=plan.selection.id, occasion=occasion)
+        registry, lanes = open_registry(settings.registry), configured_lanes(config.lanes)
+        promote_proposals(registry, settings.lanes, lanes, policy_id=plan.selection.id, audit=audit)
     return plan
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 from market_kit import DAY_MS, START_MS, fill_lake, write_config
 
-from mei_pipeline import night_plan
 from mei_pipeline.config.load import Config
-from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.promotion.proposals import ProposalResult, assign_lanes, propose
+from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
+from mei_pipeline.night.plan import NightPlan, plan_night
+from mei_pipeline.night.store import night_folder, write_night_plan
+from mei_pipeline.promotion.pipeline import ProposalResult, assign_lanes, propose_configs
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.settings import Settings
@@ -43,16 +44,16 @@ class Night:
     @property
     def folder(self) -> Path:
         """Where it keeps what it decided."""
-        return night_plan.night_folder(self.settings, self.plan)
+        return night_folder(self.settings, self.plan)
 
 
 def search(settings: Settings, config: Config, as_of_ms: int = NOW_MS) -> Night:
     """Plan a night and run its search."""
-    plan = night_plan.plan_night(settings, config, "smoke", as_of_ms)
-    night_plan.write_plan(settings, plan)
-    bars = night_plan.night_bars(settings, plan)
-    features = night_plan.night_features(settings, plan, bars)
-    run_sweep(settings, plan.sweep, night_plan.search_window(plan, bars), features)
+    plan = plan_night(settings, config, "smoke", as_of_ms)
+    write_night_plan(settings, plan)
+    bars = load_night_bars(settings, plan)
+    features = build_night_features(settings, plan, bars)
+    run_sweep(settings, plan.sweep, search_window(plan, bars), features)
     return Night(settings, config, plan)
 
 
@@ -72,7 +73,7 @@ def judge(found: Night, now_ms: int = NOW_MS) -> None:
 def deploy(found: Night, now_ms: int = NOW_MS) -> ProposalResult:
     """Every station after the verdicts, but for the moves."""
     assign_lanes(found.settings, found.config, found.plan, now_ms)
-    return propose(found.settings, found.config, found.plan, Occasion(now_ms, "test", "night", "test"))
+    return propose_configs(found.settings, found.config, found.plan, AuditContext(now_ms, "test", "night", "test"))
 
 
 def write_stitched(found: Night, stitched_by_rank: list[Segment]) -> None:

@@ -67,7 +67,7 @@ def test_a_lock_needs_no_note(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with files.locked(path, "an ingest"), pytest.raises(Busy, match="another process; wait"), files.locked(path):
         pass
-    assert files.holder_of(tmp_path / "lock") == ""
+    assert files.lock_holder(tmp_path / "lock") == ""
 
 
 def test_a_lock_without_a_purpose_writes_no_note(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_the_holder_is_told_where_nothing_can_be_written(tmp_path: Path) -> None
     folder.mkdir()
     (folder / "lock.holder").write_text("a sweep, process 1")
     folder.chmod(0o500)
-    assert as_plain_user(lambda: files.holder_of(folder / "lock")) == ""
+    assert as_plain_user(lambda: files.lock_holder(folder / "lock")) == ""
 
 
 def full_database(path: Path) -> sqlite3.Error:

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 from market_kit import START_MS, SYMBOLS, VENUE, fill_lake, spec, write_config
 
-from mei_pipeline import files, night_plan
+from mei_pipeline import files
 from mei_pipeline.config.models import Retention
-from mei_pipeline.housekeeping import Pruned, fates, prune
+from mei_pipeline.errors import DataError
+from mei_pipeline.housekeeping import PruneReport, prune, retention_decisions
+from mei_pipeline.night.data import build_night_features, load_night_bars
+from mei_pipeline.night.plan import plan_night
+from mei_pipeline.night.store import write_night_plan
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.records import Basis, Gate, GateVerdict, Occasion
+from mei_pipeline.registry.records import AuditContext, Basis, Gate, GateVerdict
 from mei_pipeline.registry.store import add_config, add_evidence, add_verdict
 from mei_pipeline.selection.walk_forward import own_searches
 from mei_pipeline.settings import Settings
@@ -72,12 +76,12 @@ def judged(
     settings: Settings, sweep_id: str, data: str, verdicts: Sequence[GateVerdict], balance_usd: float = 1000.0
 ) -> str:
     registry = open_registry(settings.registry)
-    occasion = Occasion(NOW_MS, "a test", "why not", "test")
-    config_id = add_config(registry, resolved(balance_usd), occasion)
-    found = add_evidence(registry, config_id, Basis("rules", {}, "test", data, 0), {"sweep_id": sweep_id}, occasion)
+    audit = AuditContext(NOW_MS, "a test", "why not", "test")
+    config_id = add_config(registry, resolved(balance_usd), audit)
+    found = add_evidence(registry, config_id, Basis("rules", {}, "test", data, 0), {"sweep_id": sweep_id}, audit)
     for night_id, verdict in enumerate(verdicts):
         gates = [Gate("luck", 1.0, 0.0, "pass", "more"), Gate("skill", 1.0, 2.0, verdict, "some")]
-        add_verdict(registry, config_id, found, "policy", gates, night_id=str(night_id), occasion=occasion)
+        add_verdict(registry, config_id, found, "policy", gates, night_id=str(night_id), audit=audit)
     return config_id
 
 
@@ -113,9 +117,12 @@ def test_a_candidate_that_never_passed_keeps_nothing(mei_settings: Settings, ver
         sweep(mei_settings, number, days_ago=10 + number)
         columns(mei_settings, number, days_ago=10 + number)
         remember(mei_settings, number, *verdicts)
-    told = {fate.sweep.folder.name: fate for fate in fates(mei_settings, Retention(sweeps_keep=2), NOW_MS)}
+    told = {
+        decision.sweep.folder.name: decision
+        for decision in retention_decisions(mei_settings, Retention(sweeps_keep=2), NOW_MS)
+    }
     assert [bool(told[f"{number:016x}"].kept) for number in range(5)] == [True, True, False, False, False]
-    assert {len(fate.configs) for fate in told.values()} == {1}
+    assert {len(decision.configs) for decision in told.values()} == {1}
     prune(mei_settings, Retention(sweeps_keep=2), NOW_MS)
     assert names(mei_settings.sweeps) == names(mei_settings.features) == [0, 1]
 
@@ -125,17 +132,19 @@ def test_one_of_two_that_passed_is_enough(mei_settings: Settings) -> None:
         sweep(mei_settings, number, days_ago=10 + number)
     passed = remember(mei_settings, 2, "pass")
     failed = remember(mei_settings, 2, "fail", balance_usd=2000.0)
-    [fate] = [fate for fate in fates(mei_settings, Retention(sweeps_keep=1), NOW_MS) if fate.configs]
-    assert (fate.kept, set(fate.configs)) == ("evidence of 1 config that passed", {passed, failed})
+    [decision] = [
+        decision for decision in retention_decisions(mei_settings, Retention(sweeps_keep=1), NOW_MS) if decision.configs
+    ]
+    assert (decision.kept, set(decision.configs)) == ("evidence of 1 config that passed", {passed, failed})
 
 
 def test_the_current_night_stays(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
     as_of_ms = 1_735_689_600_000 + 60 * DAY_MS
-    plan = night_plan.plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", as_of_ms)
-    night_plan.write_plan(mei_settings, plan)
-    bars = night_plan.night_bars(mei_settings, plan)
-    built = aged(night_plan.night_features(mei_settings, plan, bars).folder, 90)
+    plan = plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", as_of_ms)
+    write_night_plan(mei_settings, plan)
+    bars = load_night_bars(mei_settings, plan)
+    built = aged(build_night_features(mei_settings, plan, bars).folder, 90)
     current = mei_settings.sweeps / plan.sweep.id[:16]
     files.write_json(current / "plan.json", {"data_hash": plan.sweep.data_hash, "kernels": plan.sweep.kernels})
     aged(current, 90)
@@ -145,6 +154,14 @@ def test_the_current_night_stays(mei_settings: Settings, tmp_path: Path) -> None
     assert current.exists()
     assert built.exists()
     assert done.sweeps == (f"{2:016x}",)
+    plan_path = mei_settings.nights / plan.id[:16] / "plan.json"
+    stored = plan_path.read_bytes()
+    plan_path.write_text('{"format": 2}')  # damaged: nothing tells which sweep is needed
+    with pytest.raises(DataError, match="damaged plan of a nightly run"):
+        prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
+    assert current.exists()
+    plan_path.write_bytes(stored.replace(b'"format": 2', b'"format": 1'))  # of a version whose sweeps nobody can resume
+    assert current.name in prune(mei_settings, Retention(sweeps_keep=1), NOW_MS).sweeps
 
 
 def test_results_outside_the_home_stay_with_their_columns(mei_settings: Settings, tmp_path: Path) -> None:
@@ -152,7 +169,7 @@ def test_results_outside_the_home_stay_with_their_columns(mei_settings: Settings
     for number in range(3):
         sweep(shared, number, days_ago=10 + number)
         columns(shared, number, days_ago=10 + number)
-    assert prune(shared, Retention(sweeps_keep=1), NOW_MS) == Pruned((), (), 0)
+    assert prune(shared, Retention(sweeps_keep=1), NOW_MS) == PruneReport((), (), 0)
     assert names(shared.sweeps) == names(shared.features) == [0, 1, 2]
 
 
@@ -160,7 +177,7 @@ def test_what_was_written_today_stays(mei_settings: Settings) -> None:
     for number in range(3):
         sweep(mei_settings, number, days_ago=0.1 * number)
         columns(mei_settings, number + 10, days_ago=0.1)
-    assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS) == Pruned((), (), 0)
+    assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS) == PruneReport((), (), 0)
 
 
 def test_a_sweep_that_is_running_stays(mei_settings: Settings) -> None:
@@ -191,7 +208,7 @@ def test_a_removal_that_was_cut_off_is_finished(mei_settings: Settings) -> None:
 
 
 def test_nothing_to_do_in_an_empty_home(mei_settings: Settings) -> None:
-    assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS) == Pruned((), (), 0)
+    assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS) == PruneReport((), (), 0)
 
 
 @pytest.fixture
@@ -215,7 +232,7 @@ def test_an_unfinished_sweep_stays_as_long_as_it_may_be_resumed(mei_settings: Se
     _, done = planned(mei_settings, bars, 22, 13, chunks=3)
     _, newer = planned(mei_settings, bars, 23, 12, chunks=3)
     retention = Retention(sweeps_keep=1, unfinished_days=14)
-    told = {fate.sweep.folder: fate.kept for fate in fates(mei_settings, retention, NOW_MS)}
+    told = {decision.sweep.folder: decision.kept for decision in retention_decisions(mei_settings, retention, NOW_MS)}
     assert told == {
         newer: "among the newest 1",
         young: "may be resumed until 2026-02-06 00:00Z",
@@ -237,8 +254,8 @@ def test_an_unfinished_sweep_takes_no_place_of_a_finished_one(mei_settings: Sett
 def test_what_evidence_names_stays_unfinished_or_not(mei_settings: Settings, bars: Bars) -> None:
     plan, folder = planned(mei_settings, bars, 20, 300, chunks=1)
     config_id = judged(mei_settings, plan.id, "data", ["pass"])
-    [fate] = fates(mei_settings, Retention(sweeps_keep=1), NOW_MS)
-    assert (fate.kept, fate.configs) == ("evidence of 1 config that passed", (config_id,))
+    [decision] = retention_decisions(mei_settings, Retention(sweeps_keep=1), NOW_MS)
+    assert (decision.kept, decision.configs) == ("evidence of 1 config that passed", (config_id,))
     prune(mei_settings, Retention(sweeps_keep=1), NOW_MS)
     assert folder.exists()
 
@@ -291,27 +308,30 @@ def test_of_a_night_that_passed_the_folds_go(mei_settings: Settings, bars: Bars)
 def test_the_folds_of_the_current_night_stay(mei_settings: Settings, tmp_path: Path) -> None:
     fill_lake(mei_settings)
     config = write_config(tmp_path / "config")
-    planned_night = night_plan.plan_night(mei_settings, config, "smoke", START_MS + 60 * DAY_MS)
+    planned_night = plan_night(mei_settings, config, "smoke", START_MS + 60 * DAY_MS)
     found = planned_night.sweep
-    plan, folders = night_by_tpe(mei_settings, night_plan.night_bars(mei_settings, planned_night), 7, 20)
+    plan, folders = night_by_tpe(mei_settings, load_night_bars(mei_settings, planned_night), 7, 20)
     assert plan.data_hash == found.data_hash
-    night_plan.write_plan(mei_settings, replace(planned_night, sweep=plan))
+    write_night_plan(mei_settings, replace(planned_night, sweep=plan))
     sweep(mei_settings, 1, days_ago=5)
-    told = {fate.sweep.folder: fate.kept for fate in fates(mei_settings, Retention(sweeps_keep=1), NOW_MS)}
-    assert [told[folder] for folder in folders] == ["current night"] * 3
+    told = {
+        decision.sweep.folder: decision.kept
+        for decision in retention_decisions(mei_settings, Retention(sweeps_keep=1), NOW_MS)
+    }
+    assert [told[folder] for folder in folders] == ["current nightly run"] * 3
 
 
 def test_columns_of_a_sweep_that_is_running_stay(mei_settings: Settings) -> None:
     sweep(mei_settings, 0, days_ago=10)
     old, own = sweep(mei_settings, 1, days_ago=40), columns(mei_settings, 1, days_ago=40)
     with files.locked(old / "lock", "a sweep is running"):
-        assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS) == Pruned((), (), 0)
+        assert prune(mei_settings, Retention(sweeps_keep=1), NOW_MS) == PruneReport((), (), 0)
     assert own.exists()
 
 
 def test_looking_does_not_make_a_sweep_younger(mei_settings: Settings) -> None:
     old = sweep(mei_settings, 1, days_ago=40)
     (old / "lock.holder").write_text("killed, process 1")
-    before = fates(mei_settings, Retention(), NOW_MS)
+    before = retention_decisions(mei_settings, Retention(), NOW_MS)
     assert (before[0].sweep.holder, before[0].sweep.written_ms) == ("", NOW_MS - 40 * DAY_MS)
-    assert fates(mei_settings, Retention(), NOW_MS) == before
+    assert retention_decisions(mei_settings, Retention(), NOW_MS) == before

@@ -15,7 +15,7 @@ from mei_pipeline.config.document import read_yaml
 from mei_pipeline.config.load import PIPELINE
 from mei_pipeline.config.models import PipelineConfig
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.notify import send, tell, tell_moves
+from mei_pipeline.notify import send, send_alert, send_moves
 
 SECRET = "hunter2"  # noqa: S105 - what no output may show
 
@@ -63,15 +63,15 @@ def configured(mei_settings, tmp_path, monkeypatch):
 
 def test_every_receiver_gets_the_message(receiver, configured):
     url, came = receiver
-    assert tell(configured([url, f"{url}/second"]), "a run failed", "no bars") == ()
+    assert send_alert(configured([url, f"{url}/second"]), "a run failed", "no bars") == ()
     assert came == [("a run failed", "no bars")] * 2
 
 
 def test_moves_of_lanes_are_told_together_and_no_move_is_no_message(receiver, configured):
     url, came = receiver
     settings = configured([url])
-    assert tell_moves(settings, "nightly moved", []) == ()
-    assert tell_moves(settings, "nightly moved", [("paper1", "a" * 64, "best"), ("paper2", "b" * 64, "calm")]) == ()
+    assert send_moves(settings, "nightly moved", []) == ()
+    assert send_moves(settings, "nightly moved", [("paper1", "a" * 64, "best"), ("paper2", "b" * 64, "calm")]) == ()
     [(title, text)] = came
     assert title == "MEI: nightly moved: paper1, paper2"
     assert text.splitlines() == [f"paper1: config {'a' * 12}: best", f"paper2: config {'b' * 12}: calm"]
@@ -104,7 +104,7 @@ def test_nobody_is_told_where_pipeline_yaml_is_wrong(configured, receiver):
     url, came = receiver
     settings = configured([url])
     (settings.config / PIPELINE).write_text("venue: [")
-    assert tell(settings, "title", "text") == ()
+    assert send_alert(settings, "title", "text") == ()
     assert came == []
 
 

@@ -1,4 +1,4 @@
-"""Candles, funding and instruments: sources, rules of quality, the lake, coverage, resampling, backup.
+"""Candles, funding and instruments: sources, quality rules, the lake, coverage and resampling.
 
-`lake` is the face of the lake, `ingest` what the command line and the assets call.
+`lake` is the public interface of the lake; the command line and the assets call `ingest`.
 """

@@ -1,25 +1,25 @@
-"""For which ranges the venue was asked and answered: inside them a missing bar is *no trade*, outside it is *unknown*.
+"""Ranges of time for which a venue answered: inside them a missing bar is *no trade*, outside *unknown*.
 
-A file or a folder of files proves nothing about bars it doesn't have; a venue that was asked does.
+Files prove nothing about bars that they do not have. A venue's answer to a request does.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mei_pipeline.candles.store import AskedRecord, Lake, read_record
-from mei_pipeline.candles.transaction import Stage
+from mei_pipeline.candles.store import AnsweredRecord, Lake, read_record
+from mei_pipeline.candles.transaction import Transaction
 
 Ranges = list[list[int]]
-Table = dict[str, dict[str, Ranges]]
+RangeTable = dict[str, dict[str, Ranges]]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a source asked a venue for.
+class AnsweredRanges:
+    """Ranges of open times for which a venue answered a request.
 
     Attributes:
         venue: The venue.
-        interval: The interval of the bars asked for.
+        interval: Interval of the requested bars.
         ranges: Symbol to the range [from, to) of open times.
     """
 
@@ -28,9 +28,9 @@ class Asked:
     ranges: Mapping[str, tuple[int, int]]
 
 
-def read_asked(lake: Lake, venue: str) -> Table:
-    """Interval to symbol to sorted, disjoint ranges [from, to)."""
-    record = read_record(lake.root / "asked" / f"{venue}.json", AskedRecord)
+def read_answered_ranges(lake: Lake, venue: str) -> RangeTable:
+    """Return interval to symbol to sorted, disjoint ranges [from, to)."""
+    record = read_record(lake.root / "asked" / f"{venue}.json", AnsweredRecord)
     return record.ranges if record else {}
 
 
@@ -47,30 +47,34 @@ def union(ranges: Ranges, new: tuple[int, int]) -> Ranges:
     return result
 
 
-def subtract(ranges: Ranges, gone: tuple[int, int]) -> Ranges:
-    """Take one range out of sorted, disjoint ranges."""
-    pieces = [[start, min(end, gone[0])] for start, end in ranges] + [
-        [max(start, gone[1]), end] for start, end in ranges
+def subtract(ranges: Ranges, removed: tuple[int, int]) -> Ranges:
+    """Remove one range from sorted, disjoint ranges."""
+    pieces = [[start, min(end, removed[0])] for start, end in ranges] + [
+        [max(start, removed[1]), end] for start, end in ranges
     ]
     return sorted(piece for piece in pieces if piece[0] < piece[1])
 
 
-def stage_asked(lake: Lake, stage: Stage, asked: Asked) -> bool:
-    """Stage the record with `asked` added; nothing is staged, and False returned, where it says nothing new."""
-    table = read_asked(lake, asked.venue)
-    known = table.setdefault(asked.interval, {})
-    before = {symbol: list(ranges) for symbol, ranges in known.items()}
-    for symbol, new in asked.ranges.items():
-        merged = union(known.get(symbol, []), new)
+def add_answered_ranges(lake: Lake, transaction: Transaction, answered: AnsweredRanges) -> bool:
+    """Stage the venue's record with `answered` added.
+
+    Returns:
+        False if the record covers these ranges already; then nothing is staged.
+    """
+    table = read_answered_ranges(lake, answered.venue)
+    by_symbol = table.setdefault(answered.interval, {})
+    before = {symbol: list(ranges) for symbol, ranges in by_symbol.items()}
+    for symbol, new in answered.ranges.items():
+        merged = union(by_symbol.get(symbol, []), new)
         if merged:
-            known[symbol] = merged
-    if known == before:
+            by_symbol[symbol] = merged
+    if by_symbol == before:
         return False
-    write_asked(stage, asked.venue, table)
+    stage_answered_ranges(transaction, answered.venue, table)
     return True
 
 
-def write_asked(stage: Stage, venue: str, table: Table) -> None:
+def stage_answered_ranges(transaction: Transaction, venue: str, table: RangeTable) -> None:
     """Stage the record of one venue."""
     kept = {interval: {symbol: ranges for symbol, ranges in row.items() if ranges} for interval, row in table.items()}
-    stage.write_json(f"asked/{venue}.json", {"ranges": {interval: row for interval, row in kept.items() if row}})
+    transaction.write_json(f"asked/{venue}.json", {"ranges": {interval: row for interval, row in kept.items() if row}})

@@ -1,6 +1,6 @@
-"""Bars that a person confirmed: they happened, although they look like no market makes them.
+"""Confirmations of bars: a person states that a bar marked as a spike is correct.
 
-A confirmation is of one bar with its prices. A bar that an ingest revises afterwards is judged again.
+A confirmation names one bar and its prices. If an ingest revises the bar, the confirmation no longer applies.
 """
 
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mei_pipeline.candles import store
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.candles.store import Lake
+from mei_pipeline.candles.store import Lake, StoredModel
 from mei_pipeline.errors import Refused
 
 _KEY: dict[str, pl.DataType] = {"symbol": pl.String(), "open_ms": pl.Int64()}
@@ -21,12 +21,12 @@ _PRICES: dict[str, pl.DataType] = {name: pl.Float64() for name in ("open", "high
 
 @dataclass(frozen=True)
 class Decision:
-    """A decision of a person.
+    """A person's decision.
 
     Attributes:
-        who: The person.
+        who: Name of the person.
         why: The reason.
-        now_ms: The time, UTC milliseconds.
+        now_ms: Time of the decision, UTC milliseconds.
     """
 
     who: str
@@ -34,20 +34,16 @@ class Decision:
     now_ms: int
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Withdrawal(_Record):
-    """The end of a confirmation: who withdrew it, why and when."""
+class Withdrawal(StoredModel):
+    """The end of a confirmation, with person, reason and time."""
 
     who: str
     why: str
     when_ms: int
 
 
-class Confirmation(_Record):
-    """A bar that a person confirmed, with the prices that it had."""
+class Confirmation(StoredModel):
+    """A confirmed bar, with the prices for which the confirmation holds."""
 
     interval: str
     symbol: str
@@ -62,19 +58,19 @@ class Confirmation(_Record):
     withdrawn: Withdrawal | None = None
 
 
-class ConfirmedFile(_Record):
-    """confirmed/<venue>.json: every confirmation of a venue, oldest first, withdrawn ones too."""
+class ConfirmedFile(StoredModel):
+    """`confirmed/<venue>.json`: every confirmation of a venue, oldest first, including withdrawn ones."""
 
     confirmations: list[Confirmation] = Field(default_factory=list)
 
 
 def read_confirmations(lake: Lake, venue: str) -> list[Confirmation]:
-    """Read every confirmation of a venue, oldest first, withdrawn ones too.
+    """Read every confirmation of a venue, oldest first, including withdrawn ones.
 
     Raises:
         DataError: The file is damaged or can't be read.
     """
-    store.settle(lake)
+    store.finish_transaction(lake)
     return (store.read_record(lake.root / _path(venue), ConfirmedFile) or ConfirmedFile()).confirmations
 
 
@@ -96,17 +92,17 @@ def confirmed_bars(lake: Lake, venue: str, interval: str) -> pl.DataFrame:
 
 
 def confirm(lake: Lake, venue: str, interval: str, bar: Mapping[str, Any], decision: Decision) -> Confirmation:
-    """Record that a bar happened.
+    """Record that a bar is correct.
 
     Args:
         lake: The lake.
-        venue: Its venue.
-        interval: Its interval.
-        bar: Its symbol, open_ms and prices.
-        decision: Who says so, why and when.
+        venue: Venue of the bar.
+        interval: Interval of the bar.
+        bar: Symbol, open_ms and prices of the bar.
+        decision: Person, reason and time.
 
     Raises:
-        Refused: It is confirmed already, with these prices.
+        Refused: The bar is confirmed already, with these prices.
         DataError: The file is damaged or can't be written.
         Busy: Another process writes to the lake.
     """
@@ -114,26 +110,26 @@ def confirm(lake: Lake, venue: str, interval: str, bar: Mapping[str, Any], decis
         {name: bar[name] for name in (*_KEY, *_PRICES)}
         | {"interval": interval, "who": decision.who, "why": decision.why, "when_ms": decision.now_ms}
     )
-    with store.writing(lake, f"confirmation of {entry.symbol}") as stage:
-        known = read_confirmations(lake, venue)
-        for other in known:
+    with store.write_transaction(lake, f"confirmation of {entry.symbol}") as transaction:
+        existing = read_confirmations(lake, venue)
+        for other in existing:
             if other.withdrawn is None and _same(other, entry):
                 raise Refused(
-                    f"{_name(venue, entry)} was confirmed by {other.who} at {iso(other.when_ms)}; `mei lake confirm "
-                    "--withdraw` takes it back"
+                    f"{_name(venue, entry)}: was confirmed by {other.who} at {iso(other.when_ms)}; withdraw that with "
+                    "`mei lake confirm --withdraw`"
                 )
-        stage.write_json(_path(venue), ConfirmedFile(confirmations=[*known, entry]).model_dump())
-        store.stage_next(lake, stage)
+        transaction.write_json(_path(venue), ConfirmedFile(confirmations=[*existing, entry]).model_dump())
+        store.stage_next_transaction(lake, transaction)
     return entry
 
 
 def withdraw(
     lake: Lake, venue: str, interval: str, symbol: str, open_ms: int, decision: Decision
 ) -> list[Confirmation]:
-    """Take the confirmations of a bar back; they stay on record.
+    """Withdraw the confirmations of a bar; they stay on record.
 
     Returns:
-        The confirmations that are withdrawn now.
+        The confirmations that were withdrawn.
 
     Raises:
         Refused: No confirmation of the bar is in force.
@@ -142,20 +138,20 @@ def withdraw(
     """
     end = Withdrawal(who=decision.who, why=decision.why, when_ms=decision.now_ms)
     key = (interval, symbol, open_ms)
-    with store.writing(lake, f"withdrawal of a confirmation of {symbol}") as stage:
-        known = read_confirmations(lake, venue)
-        ended = [entry.withdrawn is None and (entry.interval, entry.symbol, entry.open_ms) == key for entry in known]
-        if not any(ended):
+    with store.write_transaction(lake, f"withdrawal of a confirmation of {symbol}") as transaction:
+        existing = read_confirmations(lake, venue)
+        ends = [entry.withdrawn is None and (entry.interval, entry.symbol, entry.open_ms) == key for entry in existing]
+        if not any(ends):
             raise Refused(
-                f"{symbol} {interval} {iso(open_ms)} of {venue}: not confirmed; `mei lake spikes` lists what is"
+                f"{symbol} {interval} {iso(open_ms)} of {venue}: not confirmed; `mei lake spikes` lists confirmed bars"
             )
         entries = [
-            entry.model_copy(update={"withdrawn": end}) if mine else entry
-            for entry, mine in zip(known, ended, strict=True)
+            entry.model_copy(update={"withdrawn": end}) if withdrawn else entry
+            for entry, withdrawn in zip(existing, ends, strict=True)
         ]
-        stage.write_json(_path(venue), ConfirmedFile(confirmations=entries).model_dump())
-        store.stage_next(lake, stage)
-    return [entry for entry, mine in zip(entries, ended, strict=True) if mine]
+        transaction.write_json(_path(venue), ConfirmedFile(confirmations=entries).model_dump())
+        store.stage_next_transaction(lake, transaction)
+    return [entry for entry, withdrawn in zip(entries, ends, strict=True) if withdrawn]
 
 
 def _path(venue: str) -> str:

@@ -1,4 +1,4 @@
-"""The lake as it was before a transaction: what later ones changed is taken back from their records, in memory."""
+"""Earlier states of the lake: the changes of later transactions are reverted in memory, from their records."""
 
 from collections.abc import Iterable
 
@@ -6,12 +6,16 @@ import polars as pl
 
 from mei_pipeline.candles import store
 from mei_pipeline.candles.merge import change_columns, revert
-from mei_pipeline.candles.schema import Table
+from mei_pipeline.candles.schema import LakeTable
 from mei_pipeline.candles.store import IngestRecord, Lake
 
 
-def read_changes(lake: Lake, record: IngestRecord, table: Table) -> pl.DataFrame:
-    """Read what one ingest changed in a table: `transaction`, `path` and `merge.change_columns`, oldest first."""
+def read_changes(lake: Lake, record: IngestRecord, table: LakeTable) -> pl.DataFrame:
+    """Read the changes of one ingest in a table.
+
+    Returns:
+        Columns `transaction`, `path` and `merge.change_columns`, oldest first.
+    """
     schema = {"transaction": pl.Int64(), "path": pl.String(), **change_columns(table)}
     paths = [lake.root / name for name in sorted(record.changes) if name.endswith(f"-{table.name}.parquet")]
     frames = [pl.DataFrame(schema=schema)]
@@ -22,35 +26,41 @@ def read_changes(lake: Lake, record: IngestRecord, table: Table) -> pl.DataFrame
     return pl.concat(frames, how="diagonal")
 
 
-def rewind(lake: Lake, table: Table, folder: str, symbols: Iterable[str] | None, frame: pl.DataFrame) -> pl.DataFrame:
-    """Take back in `frame` what transactions from `lake.before` on changed.
+def rewind(
+    lake: Lake, table: LakeTable, folder: str, symbols: Iterable[str] | None, frame: pl.DataFrame
+) -> pl.DataFrame:
+    """Revert in `frame` the changes of transaction `lake.before` and of all later ones.
 
-    An ingest that was undone since then is not brought back; compare content hashes to be certain.
+    An ingest that was undone since then is not restored; compare content hashes to be certain.
 
     Args:
-        lake: The lake, with `before`.
+        lake: The lake, with `before`; when that is None, `frame` is returned unchanged.
         table: The table.
         folder: The folder of the lake that `frame` was read from.
-        symbols: Symbols to look at; all when None.
+        symbols: Symbols to revert; all when None.
         frame: Rows of the folder, which may be a slice by symbol and time.
 
     Returns:
-        Rows sorted by key. Rows that were revised are back whatever their time, so a slice must be cut again.
+        Rows sorted by key. Revised rows outside the slice are restored too, so the caller must slice again.
     """
+    first = lake.before
+    if first is None:
+        return frame
     venue, interval = [*folder.split("/"), ""][1:3]
     partition = {name: value for name, value in (("venue", venue), ("interval", interval)) if name in table.columns}
     later = [
         record
         for record in store.ingests(lake)
-        if record.venue == venue and record.undone_ms is None and max(record.transactions, default=0) >= lake.before
+        if record.venue == venue and record.undone_ms is None and max(record.transactions, default=0) >= first
     ]
     frames = [read_changes(lake, record, table) for record in later]
     if not frames:
         return frame
-    mine = pl.col("path").str.starts_with(f"{folder}/") & (pl.col("transaction") >= lake.before)
-    changes = pl.concat(frames).filter(mine)
+    of_folder = pl.col("path").str.starts_with(f"{folder}/") & (pl.col("transaction") >= first)
+    changes = pl.concat(frames).filter(of_folder)
     if symbols is not None:
         changes = changes.filter(pl.col("symbol").is_in(list(symbols)))
+    # The latest transaction first: each record holds the values right before its own transaction.
     for step in changes.sort("transaction", descending=True).partition_by("transaction", maintain_order=True):
         frame = revert(table, frame, step, partition)
     return frame

@@ -1,46 +1,50 @@
-"""Rows that a source itself marks as not to be stored, with the rule that they break."""
+"""Rows that a source itself excludes, with the quality rule that they break."""
 
 from typing import NamedTuple
 
 import polars as pl
 
-from mei_pipeline.candles.quality import Findings, collect, per_symbol
+from mei_pipeline.candles.quality import Findings, count_by_symbol, group_findings
 
-MARK = "broken_rule"
+BROKEN_RULE = "broken_rule"
+"""Column of a source's frame: the rule that excludes a row, null for a row to be stored."""
 
 
-class Split(NamedTuple):
-    """A frame without the rows that its source marked.
+class SplitRows(NamedTuple):
+    """A frame split into rows to be stored and findings about excluded rows.
 
     Attributes:
-        rest: The other rows, without the column of marks.
-        refused: Marked rows per symbol.
+        kept: Rows to be stored, without the column `BROKEN_RULE`.
+        refused: Excluded rows per symbol.
         findings: One finding per rule and symbol.
     """
 
-    rest: pl.DataFrame
+    kept: pl.DataFrame
     refused: dict[str, int]
     findings: Findings
 
 
-def mark(frame: pl.DataFrame, rule: str, broken: pl.Expr) -> pl.DataFrame:
-    """Mark rows; a row that is marked already keeps its mark. A frame of which no row is marked stays as it is."""
-    rows = frame.with_columns(broken.fill_null(value=False).alias(MARK))[MARK]
+def exclude_rows(frame: pl.DataFrame, rule: str, broken: pl.Expr) -> pl.DataFrame:
+    """Name `rule` in `BROKEN_RULE` for the rows where `broken` is true.
+
+    A row that is excluded already keeps its rule. If no row breaks the rule, `frame` is returned unchanged.
+    """
+    rows = frame.with_columns(broken.fill_null(value=False).alias(BROKEN_RULE))[BROKEN_RULE]
     if not rows.any():
         return frame
-    known = pl.col(MARK) if MARK in frame.columns else pl.lit(None, dtype=pl.String)
-    return frame.with_columns(pl.coalesce(known, pl.when(rows).then(pl.lit(rule))).alias(MARK))
+    earlier = pl.col(BROKEN_RULE) if BROKEN_RULE in frame.columns else pl.lit(None, dtype=pl.String)
+    return frame.with_columns(pl.coalesce(earlier, pl.when(rows).then(pl.lit(rule))).alias(BROKEN_RULE))
 
 
-def split_marked(frame: pl.DataFrame) -> Split:
-    """Take the marked rows out of a frame of candles."""
-    if MARK not in frame.columns:
-        return Split(frame, {}, Findings())
-    rest = frame.filter(pl.col(MARK).is_null()).drop(MARK)
-    marked = frame.filter(pl.col(MARK).is_not_null())
+def split_excluded(frame: pl.DataFrame) -> SplitRows:
+    """Split a frame of candles into rows to be stored and findings about excluded rows."""
+    if BROKEN_RULE not in frame.columns:
+        return SplitRows(frame, {}, Findings())
+    kept = frame.filter(pl.col(BROKEN_RULE).is_null()).drop(BROKEN_RULE)
+    excluded = frame.filter(pl.col(BROKEN_RULE).is_not_null())
     findings = [
         finding
-        for (rule,), rows in marked.group_by(MARK, maintain_order=True)
-        for finding in collect(rows.drop(MARK), str(rule))
+        for (rule,), rows in excluded.group_by(BROKEN_RULE, maintain_order=True)
+        for finding in group_findings(rows.drop(BROKEN_RULE), str(rule))
     ]
-    return Split(rest, per_symbol(marked), Findings() + Findings(tuple(findings)))
+    return SplitRows(kept, count_by_symbol(excluded), Findings() + Findings(tuple(findings)))

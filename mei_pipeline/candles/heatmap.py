@@ -1,4 +1,4 @@
-"""Coverage as a picture: one row per symbol, one column per month, one panel per interval; SVG without any script."""
+"""Heat map of coverage as SVG: one panel per interval, one row per symbol, one column per month."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from mei_pipeline.candles.store import interval_rank
 from mei_pipeline.svg import BLANK, BLUE, CHARACTER, GREY, INK, SOFT, document, shade, text
 from mei_pipeline.text import markup
 
-# Least share of the expected bars (percent), ground, legend. The grounds get darker on both sides of the middle, so
-# that they stay apart for colour-blind readers as well.
+# Least share of the expected bars (percent), fill, legend. The fills get darker on both sides of the middle, so that
+# colour-blind readers can distinguish them.
 CLASSES = (
     (100.0, shade(1.0, 1.0), "complete"),
     (98.0, shade(0.45, 1.0), "98 to 100 %"),
@@ -22,7 +22,7 @@ NOT_EXPECTED = f'fill="{BLANK}"'
 DOT = BLUE
 ROW, HEAD, FOOT, PAD, GAP = 18, 58, 44, 20, 16
 WIDE, NARROW, MANY_MONTHS = 40, 24, 30
-LEAST_WIDTH = 850.0  # what the legend takes
+MIN_WIDTH = 850.0  # width of the legend
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -46,7 +46,7 @@ def coverage_svg(frame: pl.DataFrame) -> Markup:
         frame: Coverage of one venue.
 
     Returns:
-        A self-contained SVG on a white ground; each cell tells its figures when pointed at.
+        A self-contained SVG on a white background; the tooltip of a cell has its figures.
     """
     if frame.is_empty():
         return document(
@@ -68,7 +68,7 @@ def coverage_svg(frame: pl.DataFrame) -> Markup:
         body += _panel(panel, symbols, title, grid, top)
         top += HEAD + ROW * len(symbols) + GAP
     body += _legend(top + 6)
-    width = max(grid.right + 80, LEAST_WIDTH)
+    width = max(grid.right + 80, MIN_WIDTH)
     return document(width, top + FOOT, f"Coverage: {', '.join(titles)}", body)
 
 
@@ -88,17 +88,17 @@ def _panel(panel: pl.DataFrame, symbols: list[str], title: str, grid: _Grid, top
         if column == 0 or number == "01":
             out.append(text(x - grid.cell / 2 + 2, top + 34, year, INK, size=11))
         out.append(text(x, top + 50, MONTHS[int(number) - 1], SOFT, size=10, anchor="middle"))
-    out.append(text(grid.right + 12, top + 50, "lacking", SOFT, size=10))
+    out.append(text(grid.right + 12, top + 50, "unknown", SOFT, size=10))
     rows = {(row["symbol"], row["month"]): row for row in panel.iter_rows(named=True)}
     for index, symbol in enumerate(symbols):
         y = top + HEAD + index * ROW
         out.append(text(grid.left - 8, y + 13, symbol, INK, size=11, anchor="end"))
-        lacking = 0
+        unknown_bars = 0
         for column, month in enumerate(grid.months):
             row = rows.get((symbol, month))
-            lacking += row["unknown"] if row else 0
+            unknown_bars += row["unknown"] if row else 0
             out.append(_cell(row, symbol, month, grid, (grid.left + column * grid.cell, y)))
-        out.append(text(grid.right + 12, y + 13, f"{lacking:,}", SOFT, size=10))
+        out.append(text(grid.right + 12, y + 13, f"{unknown_bars:,}", SOFT, size=10))
     return out
 
 
@@ -109,15 +109,15 @@ def _cell(row: dict[str, int] | None, symbol: str, month: str, grid: _Grid, corn
     if row is None or not row["expected"]:
         return f"<rect {box} {NOT_EXPECTED}><title>{name} {month}: no bars expected</title></rect>"
     share = _percent(row["bars"] + row["no_trade"], row["expected"])
-    told = (
+    tooltip = (
         f"{name} {month}: {row['bars']:,} of {row['expected']:,} bars, "
         f"{row['no_trade']:,} no trade, {row['unknown']:,} unknown"
     )
-    out = f"<rect {box} {_ground(share)}><title>{told}</title></rect>"
+    out = f"<rect {box} {_fill(share)}><title>{tooltip}</title></rect>"
     if row["unknown"] and grid.cell == WIDE:
-        # Rounded down, so that a cell that lacks a bar never reads 100.
-        shown = f"{int(share * 10) / 10:g}"
-        out += text(x + grid.cell / 2, y + 13, shown, INK, size=9, anchor="middle")
+        # Rounded down, so that a cell with a missing bar never shows 100.
+        rounded = f"{int(share * 10) / 10:g}"
+        out += text(x + grid.cell / 2, y + 13, rounded, INK, size=9, anchor="middle")
     if row["no_trade"]:
         out += f'<circle cx="{x + grid.cell - 6:g}" cy="{y + 6:g}" r="2" fill="{DOT}"/>'
     return out
@@ -126,21 +126,21 @@ def _cell(row: dict[str, int] | None, symbol: str, month: str, grid: _Grid, corn
 def _legend(top: float) -> list[str]:
     out: list[str] = []
     x = float(PAD)
-    for _, ground, label in CLASSES:
-        out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" {ground}/>')
+    for _, fill, label in CLASSES:
+        out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" {fill}/>')
         out.append(text(x + 19, top + 11, label, SOFT, size=11))
         x += 19 + CHARACTER * len(label) + 14
     out.append(f'<rect x="{x:g}" y="{top:g}" width="14" height="14" rx="2" {NOT_EXPECTED} stroke="{GREY}"/>')
     out.append(text(x + 19, top + 11, "not expected", SOFT, size=11))
     x += 19 + CHARACTER * len("not expected") + 14
     out.append(f'<circle cx="{x + 4:g}" cy="{top + 7:g}" r="2.5" fill="{DOT}"/>')
-    out.append(text(x + 12, top + 11, "some bars did not trade", SOFT, size=11))
+    out.append(text(x + 12, top + 11, "bars without a trade", SOFT, size=11))
     return out
 
 
-def _ground(share_pct: float) -> str:
-    return next(ground for least, ground, _ in CLASSES if share_pct >= least)
+def _fill(share_pct: float) -> str:
+    return next(fill for least, fill, _ in CLASSES if share_pct >= least)
 
 
-def _percent(part: int, whole: int) -> float:
-    return 100.0 * part / whole if whole else 100.0
+def _percent(part: int, total: int) -> float:
+    return 100.0 * part / total if total else 100.0

@@ -1,4 +1,4 @@
-"""One ingest: everything a source has in a range, merged into the lake under one id."""
+"""Ingest: fetch the rows that a source has in a range, and merge them into the lake under one id."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from mei_pipeline.candles.answered import Asked
-from mei_pipeline.candles.excluded_rows import split_marked
+from mei_pipeline.candles.answered import AnsweredRanges
+from mei_pipeline.candles.excluded_rows import split_excluded
 from mei_pipeline.candles.findings import Span, findings
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.intervals import interval_ms
@@ -35,18 +35,18 @@ FOREVER_MS = 253_402_300_800_000  # the year 10000
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What one ingest did.
+    """Result of one ingest.
 
     Attributes:
-        ingest_id: Its id, for `mei lake undo`; None if nothing changed.
+        ingest_id: Id for `mei lake undo`; None if nothing changed.
         source: The source's name.
         venue: The venue.
         candles: Per interval, counts per symbol.
         funding: Counts per symbol.
         files: Path in the lake to hash, of each data file that changed.
-        findings: Per interval, and `funding`: rules broken, with sample rows. Rules about neighbours are applied to the
-            bars of this ingest and those on either side of them in the lake.
-        instruments: Rows of instruments added or revised.
+        findings: Per interval, and for `funding`: broken rules, with sample rows. Rules about neighbours are applied to
+            the bars of this ingest and to the bars next to them in the lake.
+        instruments: Number of rows of instruments added or revised.
         left_out: Files of the source that were not read, each with the reason.
     """
 
@@ -66,11 +66,11 @@ class IngestReport:
         return sum((row for table in self.candles.values() for row in table.values()), Counts())
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as plain values, for JSON."""
+        """Return the report as plain values, for JSON."""
         return asdict(self) | {"total": asdict(self.total)}
 
 
-def ingest(  # noqa: PLR0913 - a source, a lake, and how to go about it
+def ingest(  # noqa: PLR0913 - a lake, a source, a range and options
     lake: Lake,
     source: Source,
     intervals: Sequence[str],
@@ -82,71 +82,73 @@ def ingest(  # noqa: PLR0913 - a source, a lake, and how to go about it
     funding: bool = True,
     bounds: SpikeBounds | None = None,
 ) -> IngestReport:
-    """Fetch what `source` has in [from_ms, to_ms) and merge it into the lake.
+    """Fetch the rows of `source` in [from_ms, to_ms) and merge them into the lake.
 
-    Rows are merged in batches of about a million, each all or nothing. An ingest that dies in between is completed by
-    running it again: what was merged is found unchanged. Rows of one batch that contradict each other are refused; a
-    row that contradicts an earlier batch is a revision.
+    Rows are merged in batches of about a million; each batch is merged completely or not at all. A killed ingest is
+    completed by running it again: rows that were merged count as unchanged. Rows of one batch that contradict each
+    other are refused. A row that contradicts an earlier batch is a revision.
 
     Args:
         lake: The lake.
-        source: Where the rows come from.
-        intervals: Which intervals of candles; may be empty.
+        source: Source of the rows.
+        intervals: Intervals of candles to fetch; may be empty.
         from_ms: Start of the range, inclusive.
         to_ms: End of the range, exclusive.
         now_ms: The present; bars that are not closed by then are refused.
-        progress: Told of the work.
-        funding: Whether to fetch funding too.
-        bounds: Bounds between a crash and an error; the usual ones when None.
+        progress: Called for each batch and each file.
+        funding: Fetch funding too.
+        bounds: Bounds of spikes; the default bounds when None.
 
     Raises:
-        DataError: A file of the source or of the lake is missing, damaged or of another schema.
+        DataError: A file of the source or of the lake is missing, damaged or has another schema.
         Retryable: The disk is full.
         Busy: Another process writes to the lake.
 
-    What earlier batches merged stays.
+    After an error the batches merged before it stay in the lake.
     """
     for interval in intervals:
         interval_ms(interval)
     report = IngestReport(None, source.name, source.venue, left_out=tuple(getattr(source, "skipped", ())))
-    known = source.instruments()
-    if known.height:
-        merged = merge_instruments(lake, known, now_ms=now_ms, source=source.name)
-        report = _with(report, "instruments", merged)
+    instruments = source.instruments()
+    if instruments.height:
+        merged = merge_instruments(lake, instruments, now_ms=now_ms, source=source.name)
+        report = _add_merge(report, "instruments", merged)
     for interval in intervals:
         spans: dict[str, Span] = {}
-        # The empty frame lets a venue that was asked and has nothing at all be recorded as asked.
+        # With the empty frame there is a batch even if the venue has no bar, so its answer is recorded.
         frames = chain([CANDLES.empty()], source.candles(interval, from_ms, to_ms))
         for batch in _batches(frames):
-            split = split_marked(batch)
-            marked = {symbol: Counts(refused=count) for symbol, count in split.refused.items()}
-            report = _with(report, interval, MergeReport(None, marked, findings=split.findings))
+            split = split_excluded(batch)
+            excluded = {symbol: Counts(refused=count) for symbol, count in split.refused.items()}
+            report = _add_merge(report, interval, MergeReport(None, excluded, findings=split.findings))
             merged = merge_candles(
                 lake,
-                split.rest,
+                split.kept,
                 now_ms=now_ms,
                 progress=progress,
                 source=source.name,
                 ingest_id=report.ingest_id,
-                asked=_asked(source, interval, (from_ms, min(to_ms, now_ms)), batch, known),
+                answered=_answered_ranges(source, interval, (from_ms, min(to_ms, now_ms)), batch, instruments),
             )
-            report = _with(report, interval, merged)
-            spans = _united(spans, merged.spans)
+            report = _add_merge(report, interval, merged)
+            spans = _join_spans(spans, merged.spans)
+        # After the last batch: before it, bars that a later batch brings would count as missing.
         if spans:
-            found = findings(lake, source.venue, interval, bounds or SpikeBounds(), spans)
-            report = _with_findings(report, interval, found)
+            items = findings(lake, source.venue, interval, bounds or SpikeBounds(), spans)
+            report = _add_findings(report, interval, items)
     for batch in _batches(source.funding(from_ms, to_ms)) if funding else ():
         merged = merge_funding(
             lake, batch, now_ms=now_ms, progress=progress, source=source.name, ingest_id=report.ingest_id
         )
-        report = _with(report, "funding", merged)
-    return _with_defaults(lake, report, intervals, now_ms)
+        report = _add_merge(report, "funding", merged)
+    return _add_default_instruments(lake, report, intervals, now_ms)
 
 
-def _with_defaults(lake: Lake, report: IngestReport, intervals: Sequence[str], now_ms: int) -> IngestReport:
-    present = set(read_instruments(lake, report.venue)["symbol"].to_list())
+def _add_default_instruments(lake: Lake, report: IngestReport, intervals: Sequence[str], now_ms: int) -> IngestReport:
+    """Merge default instruments for the symbols of the venue that have none."""
+    stored = set(read_instruments(lake, report.venue)["symbol"].to_list())
     for interval in intervals:
-        missing = sorted(set(symbols(lake, report.venue, interval)) - present)
+        missing = sorted(set(symbols(lake, report.venue, interval)) - stored)
         if missing:
             bars = read_candles(lake, report.venue, interval, missing)
             first = bars.group_by("symbol").agg(pl.col("close").first())
@@ -158,13 +160,13 @@ def _with_defaults(lake: Lake, report: IngestReport, intervals: Sequence[str], n
                 source=report.source,
                 ingest_id=report.ingest_id,
             )
-            report = _with(report, "instruments", merged)
-            present |= set(missing)
+            report = _add_merge(report, "instruments", merged)
+            stored |= set(missing)
     return report
 
 
 def _batches(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """Frames joined to batches of `FLUSH_ROWS` rows or a little more; at least one, if any frame came."""
+    """Join frames to batches of at least `FLUSH_ROWS` rows; only the last batch may be smaller."""
     waiting: list[pl.DataFrame] = []
     for frame in frames:
         waiting.append(frame)
@@ -175,45 +177,50 @@ def _batches(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(waiting, how="diagonal")
 
 
-def _asked(
-    source: Source, interval: str, bounds: tuple[int, int], batch: pl.DataFrame, known: pl.DataFrame
-) -> Asked | None:
+def _answered_ranges(
+    source: Source, interval: str, bounds: tuple[int, int], batch: pl.DataFrame, instruments: pl.DataFrame
+) -> AnsweredRanges | None:
+    """Return the ranges for which the venue answered, None if the source does not speak for its venue.
+
+    The range of a symbol starts at its listing and ends at its delisting.
+    """
     if not (isinstance(source, Complete) and source.complete):
         return None
     step = interval_ms(interval)
     start, end = -(-bounds[0] // step) * step, bounds[1] // step * step
     ranges = dict.fromkeys(sorted(set(batch["symbol"].drop_nulls().to_list())), (start, end))
-    for row in known.iter_rows(named=True):
+    for row in instruments.iter_rows(named=True):
         listed, delisted = row["listed_ms"], row["delisted_ms"]
         ranges[row["symbol"]] = (
             start if listed is None else max(start, -(-listed // step) * step),
             end if delisted is None else min(end, delisted // step * step),
         )
-    return Asked(source.venue, interval, {name: span for name, span in ranges.items() if span[0] < span[1]})
+    return AnsweredRanges(source.venue, interval, {name: span for name, span in ranges.items() if span[0] < span[1]})
 
 
-def _with(report: IngestReport, what: str, merged: MergeReport) -> IngestReport:
+def _add_merge(report: IngestReport, series: str, merged: MergeReport) -> IngestReport:
+    """Return `report` with one merge added; `series` is an interval of candles, `funding` or `instruments`."""
     report = replace(
-        _with_findings(report, what, merged.findings),
+        _add_findings(report, series, merged.findings),
         ingest_id=report.ingest_id or merged.ingest_id,
         files=report.files | merged.files,
     )
-    if what == "instruments":
+    if series == "instruments":
         changed = merged.total.added + merged.total.revised
         return replace(report, instruments=report.instruments + changed)
-    if what == "funding":
+    if series == "funding":
         return replace(report, funding=_sum(report.funding, merged.symbols))
-    candles = report.candles | {what: _sum(report.candles.get(what, {}), merged.symbols)}
+    candles = report.candles | {series: _sum(report.candles.get(series, {}), merged.symbols)}
     return replace(report, candles=candles)
 
 
-def _with_findings(report: IngestReport, what: str, found: Findings) -> IngestReport:
-    if not found.items:
+def _add_findings(report: IngestReport, series: str, items: Findings) -> IngestReport:
+    if not items.items:
         return report
-    return replace(report, findings=report.findings | {what: report.findings.get(what, Findings()) + found})
+    return replace(report, findings=report.findings | {series: report.findings.get(series, Findings()) + items})
 
 
-def _united(one: dict[str, Span], other: dict[str, Span]) -> dict[str, Span]:
+def _join_spans(one: dict[str, Span], other: dict[str, Span]) -> dict[str, Span]:
     both = {name: (min(one[name][0], other[name][0]), max(one[name][1], other[name][1])) for name in one.keys() & other}
     return one | other | both
 

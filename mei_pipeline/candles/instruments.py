@@ -1,15 +1,15 @@
-"""Instruments for symbols of which a source says nothing.
+"""Default instruments for symbols whose source has none, and the instruments in force at a time.
 
 The kernel rounds every size to the instrument's lot, so a symbol without an instrument could not be traded. Files
-rarely have instruments; the defaults follow the shape of Hyperliquid's rules and are marked `default` in `source`:
+rarely have instruments. The defaults follow the pattern of Hyperliquid's rules and have `source` = `default`:
 
-- size decimals: as many as make one lot worth at most one dollar at the first close that was ingested, 0 to 5
+- size decimals: the fewest, 0 to 5, with which a lot is worth at most one dollar at the first close that was ingested
   (BTC at 94,125 has 5, ETH at 1,800 has 4, SOL at 147 has 3, DOGE at 0.17 has 0);
 - price: five significant figures and at most 6 - size decimals after the point;
 - minimum notional 10 USD; leverage at most 10, maintenance margin half of the initial margin at that leverage.
 
-They hold from the beginning of time, so an ingest of real instruments with `from_ms` 0 revises them, and one with a
-later `from_ms` takes over from then on.
+Defaults are in force from 1970 on (`from_ms` 0). An ingest of real instruments with `from_ms` 0 revises them; real
+instruments with a later `from_ms` replace them from that time on.
 """
 
 import math
@@ -28,12 +28,12 @@ SOURCE = "default"
 
 
 def size_decimals(price_usd: float) -> int:
-    """Fewest decimals of a size, 0 to 5, with which a lot at `price_usd` is worth at most one dollar."""
+    """Return the fewest decimals of a size, 0 to 5, with which a lot at `price_usd` is worth at most one dollar."""
     return min(MAX_SIZE_DECIMALS, max(0, math.ceil(math.log10(price_usd))))
 
 
 def default_instruments(venue: str, prices_usd: Mapping[str, float]) -> pl.DataFrame:
-    """Instruments by the documented defaults.
+    """Return default instruments.
 
     Args:
         venue: The venue.
@@ -59,19 +59,19 @@ def default_instruments(venue: str, prices_usd: Mapping[str, float]) -> pl.DataF
     return pl.DataFrame(rows, schema=INSTRUMENTS.columns)
 
 
-def without_assumed(instruments: pl.DataFrame) -> pl.DataFrame:
-    """Drop the assumed rows of symbols of which a source stated terms, for whatever time.
+def drop_replaced_defaults(instruments: pl.DataFrame) -> pl.DataFrame:
+    """Drop the default rows of symbols that have rows of a source, for any time.
 
-    Assumed rows hold from the beginning of time: they would stay in force until the first stated row.
+    A default row would otherwise stay in force until the first row of the source.
     """
     if "source" not in instruments.columns:
         return instruments
-    assumed = pl.col("source") == SOURCE
-    return instruments.filter(~assumed | assumed.all().over("symbol"))
+    default = pl.col("source") == SOURCE
+    return instruments.filter(~default | default.all().over("symbol"))
 
 
 def in_force(instruments: pl.DataFrame, at_ms: int) -> pl.DataFrame:
-    """Of each symbol the row in force at `at_ms`: the latest whose `from_ms` is not after it."""
+    """Return each symbol's row in force at `at_ms`: the latest row with `from_ms` at or before it."""
     return (
         instruments.filter(pl.col("from_ms") <= at_ms)
         .sort("symbol", "from_ms")

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 from mei_pipeline.errors import ConfigError
 
-MINUTE_MS = 60_000
+SECOND_MS = 1_000
+MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
@@ -28,25 +29,28 @@ _UNITS = {
 
 
 def _spellings(length_ms: int) -> tuple[str, ...]:
-    found = [f"{length_ms // size}{unit}" for unit, size in _UNITS.items() if length_ms % size == 0]
-    letters = (
+    numbered = [f"{length_ms // size}{unit}" for unit, size in _UNITS.items() if length_ms % size == 0]
+    words = (
         ("D", "d", "day", "daily") if length_ms == DAY_MS else ("h", "hour", "hourly") if length_ms == HOUR_MS else ()
     )
-    return (*found, str(length_ms // MINUTE_MS), *letters)
+    return (*numbered, str(length_ms // MINUTE_MS), *words)
 
 
 LABELS: dict[str, tuple[str, ...]] = {name: _spellings(length) for name, length in INTERVALS.items()}
-"""Each interval as venues and libraries write it: `1h`, `60m`, `1H`, and minutes without a unit (`60`)."""
-_NAMED = {label: name for name, labels in LABELS.items() for label in labels}
+"""Spellings of each interval by venues and libraries: `1h`, `60m`, `1H`, and minutes without a unit (`60`)."""
+_NAMES = {label: name for name, labels in LABELS.items() for label in labels}
 
 
-def interval_of(label: str) -> str | None:
-    """The interval that a venue calls `label`; None if MEI has no such interval. `1M` is a month, not a minute."""
-    return _NAMED.get(label)
+def parse_interval(label: str) -> str | None:
+    """Return the interval that a venue writes as `label`; None if MEI has no such interval.
+
+    Case matters: `1M` is a month, `1m` a minute.
+    """
+    return _NAMES.get(label)
 
 
 def interval_ms(name: str) -> int:
-    """Length of the interval called `name` in milliseconds.
+    """Return the length of interval `name` in milliseconds.
 
     Raises:
         ConfigError: There is no such interval.
@@ -58,10 +62,10 @@ def interval_ms(name: str) -> int:
 
 
 def interval_problems(main: str, entry: str, exits: str) -> dict[str, str]:
-    """What is wrong with the intervals of a strategy, by key of a file; empty when nothing is.
+    """Return the problems of a strategy's intervals, by configuration key; empty if there are none.
 
     Args:
-        main: Interval of the bars that features are made of.
+        main: Interval of the bars that features are computed from.
         entry: Interval at whose closes entries are decided; empty for `main`.
         exits: Interval at whose closes exits are decided; empty for `main`.
 
@@ -69,24 +73,28 @@ def interval_problems(main: str, entry: str, exits: str) -> dict[str, str]:
         ConfigError: There is no such interval.
     """
     length = interval_ms(main)
-    found = {}
+    problems = {}
     for key, name in (("entry_interval", entry), ("exit_interval", exits)):
         if name and length % interval_ms(name):
             allowed = ", ".join(other for other, short in INTERVALS.items() if length % short == 0)
-            found[key] = f"{name!r} does not divide the interval {main}; allowed: {allowed}"
-    if entry and exits and not found:
+            problems[key] = f"{name!r} does not divide the interval {main}; allowed: {allowed}"
+    if entry and exits and not problems:
         shorter, longer = sorted((entry, exits), key=interval_ms)
         if interval_ms(longer) % interval_ms(shorter):
-            found["exit_interval"] = f"{exits!r} beside the entry interval {entry}: {shorter} does not divide {longer}"
-    return found
+            problems["exit_interval"] = (
+                f"{exits!r} beside the entry interval {entry}: {shorter} does not divide {longer}"
+            )
+    return problems
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """The intervals that a strategy decides on; each empty name means `main`, and is how `main` itself is kept.
+    """Intervals at which a strategy decides; an empty name means `main`.
+
+    A name that equals `main` is stored as empty, so that equal intervals compare equal.
 
     Attributes:
-        main: Interval of the bars that features are made of.
+        main: Interval of the bars that features are computed from.
         entry: Interval at whose closes entries are decided.
         exit: Interval at whose closes exits are decided.
 
@@ -100,22 +108,22 @@ class Intervals:
     exit: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what does not divide, and give equal intervals one spelling."""
+        """Raise ConfigError if intervals do not divide each other; replace names that equal `main` by empty ones."""
         problems = interval_problems(self.main, self.entry, self.exit)
         if problems:
             raise ConfigError("; ".join(f"{key}: {text}" for key, text in problems.items()))
         for field in ("entry", "exit"):
             if getattr(self, field) == self.main:
-                object.__setattr__(self, field, "")
+                object.__setattr__(self, field, "")  # the dataclass is frozen
 
     @property
     def step(self) -> str:
-        """The finest of the three: the interval of the steps that a simulation takes."""
+        """Finest of the three intervals: the step of a simulation."""
         return min((self.main, self.entry or self.main, self.exit or self.main), key=interval_ms)
 
     @property
     def read(self) -> tuple[str, ...]:
-        """Intervals whose bars are read, the main one first; one between main and step needs no bars of its own."""
+        """Intervals whose bars are read, the main one first; an interval between main and step needs no bars."""
         return (self.main,) if self.step == self.main else (self.main, self.step)
 
     @property
@@ -140,15 +148,15 @@ class Intervals:
 
 
 def month_of(time_ms: int) -> str:
-    """Calendar month that `time_ms` falls in, as `YYYY-MM`."""
+    """Return the calendar month of `time_ms`, as `YYYY-MM`."""
     return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m")
 
 
 def month_range(month: str) -> tuple[int, int]:
-    """First millisecond of `month` (`YYYY-MM`) and of the month after it.
+    """Return the first millisecond of `month` (`YYYY-MM`) and of the month after it.
 
     Raises:
-        ConfigError: `month` is not of that form.
+        ConfigError: `month` is not written as YYYY-MM.
     """
     try:
         start = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
@@ -160,7 +168,7 @@ def month_range(month: str) -> tuple[int, int]:
 
 
 def months_between(from_ms: int, to_ms: int) -> list[str]:
-    """Every month that touches [from_ms, to_ms), oldest first."""
+    """Return every month that overlaps [from_ms, to_ms), oldest first."""
     months = []
     while from_ms < to_ms:
         months.append(month_of(from_ms))
@@ -169,6 +177,6 @@ def months_between(from_ms: int, to_ms: int) -> list[str]:
 
 
 def iso(time_ms: int) -> str:
-    """`time_ms` for people: `2025-05-01 00:00Z`, with seconds only where there are any."""
+    """Return `time_ms` as text: `2025-05-01 00:00Z`; seconds are shown only if they are not zero."""
     when = datetime.fromtimestamp(time_ms / 1000, UTC)
     return when.strftime("%Y-%m-%d %H:%MZ" if time_ms % MINUTE_MS == 0 else "%Y-%m-%d %H:%M:%SZ")

@@ -1,19 +1,15 @@
-"""The candle lake: read slices, merge what a venue said, look at and undo what ingests did, verify what is on disk.
+"""Public interface of the candle lake: read slices, merge rows, list and undo ingests, verify files.
 
-This module is the lake's public face. How files lie is in `store`, how a change is made all at once in `transaction`,
-which rows are refused in `quality` and `funding`.
-
-One writer at a time; readers need no lock.
+`store` defines the layout on disk, `transaction` makes a change atomic, `quality` and `funding` refuse bad rows.
+A lake has one writer at a time; readers need no lock.
 """
 
-from mei_pipeline.candles.funding import cadence_changes, funding_grid_ms
+from mei_pipeline.candles.funding import cadence_changes
 from mei_pipeline.candles.history import revisions, undo
 from mei_pipeline.candles.reading import (
     candles_hash,
-    data_hash,
     extent_ms,
     frame_hash,
-    funding_hash,
     intervals,
     read_candles,
     read_funding,
@@ -32,12 +28,9 @@ __all__ = [
     "MergeReport",
     "cadence_changes",
     "candles_hash",
-    "data_hash",
     "edition",
     "extent_ms",
     "frame_hash",
-    "funding_grid_ms",
-    "funding_hash",
     "ingests",
     "intervals",
     "merge_candles",

@@ -1,12 +1,16 @@
-"""The rules that candles are held to, each with a name, a severity and the rows that break it.
+"""Quality rules of candles: names, severities, and the checks that find the rows that break them.
 
-`refuse`: the row is not stored. `repair`: the row is put right without loss (sorted, or an exact copy dropped) and
-counted. `warn`: the row is stored as the venue gave it, because markets do crash and venues do go down; whoever uses
-the bars decides by name. `mark`: the row is stored as well, and its symbol is not traded until the bar is revised or a
-person confirms it (`confirm`). A flat bar without volume is legitimate: nobody traded, or the venue was down.
+- `refuse`: the row is not stored.
+- `repair`: the row is repaired without loss (sorted, or an exact copy dropped) and counted.
+- `warn`: the row is stored as the venue gave it, because markets crash and venues go down. Users of the bars decide by
+  the name of the rule.
+- `mark`: the row is stored too, but its symbol is not traded until the bar is revised or a person confirms it
+  (`confirm`).
 
-Rules that warn or mark compare a bar with its neighbours. No file of the lake holds all of them, so they are applied to
-what was read across files, and no result of theirs is stored.
+A flat bar without volume breaks no rule: nobody traded, or the venue was down.
+
+Rules that warn or mark compare a bar with its neighbours, which may be in other files of the lake. So these rules are
+applied to bars read across files, and their results are not stored.
 """
 
 from dataclasses import dataclass, field
@@ -47,12 +51,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule.
+    """A quality rule.
 
     Attributes:
-        name: Its name, as in reports and asset checks.
-        severity: What happens to a row that breaks it.
-        doc: What breaks it.
+        name: Name of the rule, as in reports and asset checks.
+        severity: Consequence for a row that breaks the rule.
+        doc: Description of a row that breaks the rule.
     """
 
     name: str
@@ -74,7 +78,7 @@ RULES: dict[str, Rule] = {
         Rule("conflict", "refuse", "one input holds several bars of one symbol and time with different values"),
         Rule("duplicate", "repair", "one input holds a bar more than once; one copy is kept"),
         Rule("unsorted", "repair", "a bar comes after a later bar of its symbol; bars are sorted"),
-        Rule("spike", "mark", "no market makes the bar: it leaves the prices of both neighbours and comes back"),
+        Rule("spike", "mark", "the bar leaves the prices of both neighbours and returns, as no market does"),
         Rule("jump", "warn", "the close differs from the previous close by more than the limit"),
         Rule(
             "open_jump", "warn", "the open is far from the close right before it, as where prices of two sources meet"
@@ -89,15 +93,15 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule broken by one symbol.
+    """A rule that one symbol breaks.
 
     Attributes:
         rule: Name of the rule.
-        severity: Its severity.
-        symbol: The symbol; empty where that is what is missing.
-        count: Offending rows, or missing bars for `gap` and `short`.
-        sample: The first offending rows, as JSON-able records; of `gap` the longest gaps.
-        rows: Offending rows: of `gap` the number of gaps, of other rules mostly `count`.
+        severity: Severity of the rule.
+        symbol: The symbol; empty if the rows have none.
+        count: Number of rows that break the rule; number of missing bars for `gap` and `short`.
+        sample: The first of these rows, as records of JSON values; the longest gaps for `gap`.
+        rows: Number of rows; the number of gaps for `gap`. Equal to `count` for most rules.
     """
 
     rule: str
@@ -115,11 +119,11 @@ class Findings:
     items: tuple[Finding, ...] = ()
 
     def of(self, rule: str) -> tuple[Finding, ...]:
-        """The findings of one rule."""
+        """Return the findings of one rule."""
         return tuple(item for item in self.items if item.rule == rule)
 
     def counts(self, *severities: Severity) -> dict[str, dict[str, int]]:
-        """Rule, symbol, count; of the given severities, or of all."""
+        """Return rule to symbol to count, of the given severities or of all."""
         table: dict[str, dict[str, int]] = {}
         for item in self.items:
             if not severities or item.severity in severities:
@@ -127,63 +131,64 @@ class Findings:
         return table
 
     def __add__(self, other: "Findings") -> "Findings":
-        """Both together; counts of one rule and symbol are summed."""
+        """Return the findings of both; counts of one rule and symbol are summed."""
         merged: dict[tuple[str, str], Finding] = {}
         for item in (*self.items, *other.items):
-            seen = merged.get((item.rule, item.symbol))
+            earlier = merged.get((item.rule, item.symbol))
             merged[item.rule, item.symbol] = (
                 item
-                if seen is None
+                if earlier is None
                 else Finding(
                     item.rule,
                     item.severity,
                     item.symbol,
-                    seen.count + item.count,
-                    _samples(seen.sample + item.sample),
-                    seen.rows + item.rows,
+                    earlier.count + item.count,
+                    _samples(earlier.sample + item.sample),
+                    earlier.rows + item.rows,
                 )
             )
-        order = list(RULES)
-        rank = {name: number for number, name in enumerate(order)}
+        rank = {name: number for number, name in enumerate(RULES)}
         return Findings(tuple(sorted(merged.values(), key=lambda item: (rank.get(item.rule, len(rank)), item.symbol))))
 
 
 @dataclass(frozen=True)
-class Sifted:
-    """A frame after the rules.
+class FilteredRows:
+    """A frame after the rules that refuse and repair.
 
     Attributes:
-        good: The rows that may be stored: sorted by symbol and time, one per key.
+        accepted: The rows that may be stored: sorted by symbol and time, one per key.
         refused: Rows refused per symbol; a row that breaks several rules counts once.
         repaired: Exact copies dropped per symbol.
-        findings: What was found.
+        findings: Findings about the rows that were refused or repaired.
     """
 
-    good: pl.DataFrame
+    accepted: pl.DataFrame
     refused: dict[str, int]
     repaired: dict[str, int]
     findings: Findings
 
 
-def sift(frame: pl.DataFrame, interval: str, as_of_ms: int) -> Sifted:
-    """Split candles of one venue and interval into the rows that may be stored and the findings about the others."""
+def filter_rows(frame: pl.DataFrame, interval: str, as_of_ms: int) -> FilteredRows:
+    """Split candles of one venue and interval into rows that may be stored and findings about the other rows."""
     step = interval_ms(interval)
     tests = row_tests(step, as_of_ms)
-    marked = frame.with_columns(**{f"_{name}": test.fill_null(value=False) for name, test in tests.items()})
-    broken = [name for name in tests if marked[f"_{name}"].any()]
-    findings = [finding for name in broken for finding in collect(marked.filter(pl.col(f"_{name}")), name)]
+    # A test is null where a value is missing; the rule `null` refuses such a row, so the others need not.
+    tested = frame.with_columns(**{f"_{name}": test.fill_null(value=False) for name, test in tests.items()})
+    broken = [name for name in tests if tested[f"_{name}"].any()]
+    findings = [finding for name in broken for finding in group_findings(tested.filter(pl.col(f"_{name}")), name)]
     refusing = [f"_{name}" for name in broken if RULES[name].severity == "refuse"]
-    bad = marked.filter(pl.any_horizontal(refusing)) if refusing else marked.clear()
-    good = frame if bad.is_empty() else frame.filter(~marked.select(pl.any_horizontal(refusing)).to_series())
-    good = good.sort("symbol", "open_ms", maintain_order=True)
-    good, conflicts, copies = unique_bars(good)
-    findings += [*collect(conflicts, "conflict"), *collect(copies, "duplicate")]
-    refused = per_symbol(pl.concat([bad.select("symbol"), conflicts.select("symbol")]))
-    return Sifted(good, refused, per_symbol(copies), Findings() + Findings(tuple(findings)))
+    bad = tested.filter(pl.any_horizontal(refusing)) if refusing else tested.clear()
+    rest = frame if bad.is_empty() else frame.filter(~tested.select(pl.any_horizontal(refusing)).to_series())
+    rest = rest.sort("symbol", "open_ms", maintain_order=True)
+    # Only rows that passed every test can conflict: a refused copy must not take a sound bar with it.
+    accepted, conflicts, copies = unique_bars(rest)
+    findings += [*group_findings(conflicts, "conflict"), *group_findings(copies, "duplicate")]
+    refused = count_by_symbol(pl.concat([bad.select("symbol"), conflicts.select("symbol")]))
+    return FilteredRows(accepted, refused, count_by_symbol(copies), Findings() + Findings(tuple(findings)))
 
 
 def row_tests(step_ms: int, as_of_ms: int) -> dict[str, pl.Expr]:
-    """The rules about single rows, as expressions that are true where a row breaks them."""
+    """Return the rules about single rows, as expressions that are true where a row breaks them."""
     numbers = [*PRICES, "volume"]
     price = [pl.col(name) for name in PRICES]
     return {
@@ -204,9 +209,9 @@ def row_tests(step_ms: int, as_of_ms: int) -> dict[str, pl.Expr]:
 
 
 def unique_bars(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Split a sorted frame into one bar per key, bars in conflict with another of their key, and exact copies.
+    """Split a sorted frame into one bar per key, conflicting bars, and exact copies.
 
-    A number of trades that one copy lacks is no conflict; the copy that has it is kept.
+    If only one copy has a number of trades, there is no conflict and that copy is kept.
     """
     key = ["symbol", "open_ms"]
     same = (pl.col("symbol") == pl.col("symbol").shift(1)) & (pl.col("open_ms") == pl.col("open_ms").shift(1))
@@ -223,15 +228,8 @@ def unique_bars(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.Dat
     alike = groups.join(agreeing, on=key, how="semi", maintain_order="left").sort(
         *key, "trades", "source", nulls_last=True, maintain_order=True
     )
-    first = (
-        alike.is_empty()
-        or alike.select(
-            (
-                (pl.col("symbol") != pl.col("symbol").shift(1)) | (pl.col("open_ms") != pl.col("open_ms").shift(1))
-            ).fill_null(value=True)
-        ).to_series()
-    )
-    kept, copies = (alike, alike) if isinstance(first, bool) else (alike.filter(first), alike.filter(~first))
+    first = alike.select(~same.fill_null(value=False)).to_series()
+    kept, copies = alike.filter(first), alike.filter(~first)
     single = frame.join(repeated, on=key, how="anti", maintain_order="left")
     return pl.concat([single, kept]).sort(key), conflicts, copies
 
@@ -243,42 +241,42 @@ def check(
     limits: Limits | None = None,
     confirmed: pl.DataFrame | None = None,
 ) -> Findings:
-    """Hold candles of one venue and interval to every rule.
+    """Apply every rule to candles of one venue and interval.
 
     Args:
         frame: Candles, in the order in which they came; they may begin before the window.
-        interval: Their interval.
-        as_of_ms: The time of the check: what ends later is not closed.
+        interval: Interval of the candles.
+        as_of_ms: Time of the check: a bar that ends later is not closed.
         limits: Thresholds of the warnings.
         confirmed: Bars that a person confirmed (`confirm.confirmed_bars`).
     """
     limits = limits or Limits()
-    sifted = sift(frame, interval, as_of_ms)
+    filtered = filter_rows(frame, interval, as_of_ms)
     inside = pl.col("open_ms") >= (0 if limits.from_ms is None else limits.from_ms)
-    found: list[Finding] = []
-    for rule, rows in neighbours(sifted.good, interval, limits, confirmed).items():
-        # A spike before the window is in the features of the window.
-        found += collect(rows if rule == "spike" else rows.filter(inside), rule)
-    window = sifted.good.filter(inside)
+    items: list[Finding] = []
+    for rule, rows in check_neighbours(filtered.accepted, interval, limits, confirmed).items():
+        # A spike before the window counts too, because the features of the window are computed from it.
+        items += group_findings(rows if rule == "spike" else rows.filter(inside), rule)
+    window = filtered.accepted.filter(inside)
     if not window.is_empty():
-        found += _window(window, interval_ms(interval), as_of_ms, limits)
-    return sifted.findings + Findings(tuple(found))
+        items += _check_window(window, interval_ms(interval), as_of_ms, limits)
+    return filtered.findings + Findings(tuple(items))
 
 
-def neighbours(
+def check_neighbours(
     frame: pl.DataFrame, interval: str, limits: Limits | None = None, confirmed: pl.DataFrame | None = None
 ) -> dict[str, pl.DataFrame]:
     """Find the bars that break a rule about a bar and its neighbours.
 
     Args:
         frame: Bars of one venue and interval, sorted by symbol and open_ms, one per key.
-        interval: Their interval.
+        interval: Interval of the bars.
         limits: Thresholds.
-        confirmed: Bars that a person confirmed; they are no spikes.
+        confirmed: Bars that a person confirmed; they are not spikes.
 
     Returns:
-        Offending bars by rule. `_from_ms` and `_to_ms` are the open times of the neighbours that a bar was compared
-        with. `missing` counts the bars missing before it, for `gap` and `gap_jump`.
+        Rule to the bars that break it. `_from_ms` and `_to_ms` are the open times of the neighbours that a bar was
+        compared with. `missing` counts the bars missing before it, for `gap` and `gap_jump`.
     """
     limits = limits or Limits()
     step = interval_ms(interval)
@@ -287,26 +285,28 @@ def neighbours(
     change = pl.col("close") / pl.col("close").shift(1) - 1
     jumped = change.abs() > limits.jump_frac
     opened = (pl.col("open") / pl.col("close").shift(1) - 1).abs() > limits.open_frac
-    # Few bars break a rule: the columns about them are made of those alone.
+    # Few bars break a rule, so the further columns are computed for these bars only.
     rows = frame.select(same & (jumped | opened | (missing > 0))).to_series().arg_true()
     previous = frame.select("open_ms", "close")[rows - 1]
-    found = frame[rows].with_columns(
+    suspects = frame[rows].with_columns(
         _from_ms=previous["open_ms"],
         _to_ms=pl.col("open_ms"),
         previous_close=previous["close"],
         change_frac=pl.col("close") / previous["close"] - 1,
         missing=(pl.col("open_ms") - previous["open_ms"]) // step - 1,
     )
-    gaps, adjacent = found.filter(pl.col("missing") > 0), found.filter(pl.col("missing") == 0).drop("missing")
+    gaps, adjacent = suspects.filter(pl.col("missing") > 0), suspects.filter(pl.col("missing") == 0).drop("missing")
     jumps = adjacent.filter(pl.col("change_frac").abs() > limits.jump_frac)
+    # A bar is a jump or an open jump, not both: one wrong price would otherwise count twice.
     opens = adjacent.filter(pl.col("change_frac").abs() <= limits.jump_frac).with_columns(
         change_frac=pl.col("open") / pl.col("previous_close") - 1
     )
-    marked = spikes(frame, step, limits.spikes)
-    if confirmed is not None and marked.height:
-        marked = marked.join(confirmed, on=["symbol", "open_ms", *PRICES], how="anti", maintain_order="left")
+    unconfirmed = spikes(frame, step, limits.spikes)
+    if confirmed is not None and unconfirmed.height:
+        key = ["symbol", "open_ms", *PRICES]
+        unconfirmed = unconfirmed.join(confirmed, on=key, how="anti", maintain_order="left")
     return {
-        "spike": marked,
+        "spike": unconfirmed,
         "jump": jumps,
         "open_jump": opens.filter(pl.col("change_frac").abs() > limits.open_frac),
         "gap_jump": gaps.filter(pl.col("change_frac").abs() > limits.jump_frac),
@@ -314,7 +314,7 @@ def neighbours(
     }
 
 
-def _window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits) -> list[Finding]:
+def _check_window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits) -> list[Finding]:
     last = frame.group_by("symbol", maintain_order=True).last()
     stale = last.filter(pl.col("open_ms") + step < as_of_ms - limits.stale_after_ms)
     start = int(frame["open_ms"].min()) if limits.from_ms is None else limits.from_ms  # pyrefly: ignore[bad-argument-type]  # of integers it is one
@@ -328,30 +328,30 @@ def _window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits) -> li
         .filter(pl.col("len") < limits.min_coverage_frac * expected)
         .with_columns((expected - pl.col("len").cast(pl.Int64)).alias("missing"))
     )
-    return [*collect(stale, "stale"), *collect(short, "short")]
+    return [*group_findings(stale, "stale"), *group_findings(short, "short")]
 
 
-def collect(rows: pl.DataFrame, rule: str) -> list[Finding]:
-    """One finding per symbol about `rows` that break `rule`; missing bars count for the rules that are about them."""
+def group_findings(rows: pl.DataFrame, rule: str) -> list[Finding]:
+    """Return one finding per symbol about `rows` that break `rule`."""
     if rows.is_empty():
         return []
     rows = rows.select(~pl.selectors.starts_with("_")).with_columns(pl.col("symbol").fill_null(""))
     severity = RULES[rule].severity
-    found = []
+    items = []
     for (symbol,), group in rows.group_by("symbol", maintain_order=True):
         count = int(group["missing"].sum()) if rule in _COUNT_MISSING else group.height
-        shown = group.sort("missing", descending=True, maintain_order=True) if rule == "gap" else group
-        sample = tuple(_plain(row) for row in shown.head(SAMPLES).iter_rows(named=True))
-        found.append(Finding(rule, severity, str(symbol), count, sample, group.height))
-    return found
+        ordered = group.sort("missing", descending=True, maintain_order=True) if rule == "gap" else group
+        sample = tuple(_json_values(row) for row in ordered.head(SAMPLES).iter_rows(named=True))
+        items.append(Finding(rule, severity, str(symbol), count, sample, group.height))
+    return items
 
 
 def _samples(rows: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-    """The rows to show of two findings: the longest gaps, or the first ones."""
+    """Return the first sample rows of two findings, or those with the longest gaps."""
     return tuple(sorted(rows, key=lambda row: -row.get("missing", 0))[:SAMPLES])
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _json_values(row: dict[str, Any]) -> dict[str, Any]:
     # JSON has no NaN and no infinity.
     return {
         name: str(value) if isinstance(value, float) and not float("-inf") < value < float("inf") else value
@@ -359,8 +359,8 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def per_symbol(rows: pl.DataFrame) -> dict[str, int]:
-    """Rows per symbol."""
+def count_by_symbol(rows: pl.DataFrame) -> dict[str, int]:
+    """Return the number of rows per symbol."""
     if rows.is_empty():
         return {}
     counts = rows.select(pl.col("symbol").fill_null("")).group_by("symbol").len().sort("symbol")

@@ -1,4 +1,4 @@
-"""Slices of the lake, and the hashes of their content."""
+"""Reads of slices of the lake, and hashes of their content."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -7,13 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from mei_pipeline.candles import store, transaction
+from mei_pipeline.candles import store
 from mei_pipeline.candles.earlier_state import rewind
-from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, Table
+from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, LakeTable
 from mei_pipeline.candles.store import Lake
+from mei_pipeline.candles.transaction import needs_recovery
 from mei_pipeline.errors import Busy, DataError
 
-_TRIES = 10
+_ATTEMPTS = 10
 
 
 def read_candles(
@@ -24,18 +25,18 @@ def read_candles(
     from_ms: int | None = None,
     to_ms: int | None = None,
 ) -> pl.DataFrame:
-    """Read bars that open in [from_ms, to_ms), all of one state of the lake.
+    """Read bars that open in [from_ms, to_ms), all from one state of the lake.
 
     Args:
         lake: The lake.
         venue: The venue.
         interval: The interval.
-        symbols: Which symbols; all when None.
+        symbols: Symbols to read; all when None.
         from_ms: Start, inclusive; from the first bar when None.
         to_ms: End, exclusive; to the last bar when None.
 
     Returns:
-        Candles sorted by symbol, open_ms; empty where the lake has none.
+        Candles sorted by symbol, open_ms; empty if the lake has none.
 
     Raises:
         DataError: A file that the lake should have is absent or damaged; the message names it.
@@ -53,7 +54,7 @@ def read_funding(
 ) -> pl.DataFrame:
     """Read funding stamped in [from_ms, to_ms): one row per symbol and hour, with the venue's stamp in `time_ms`.
 
-    Join it to bars by `funding_grid_ms` of the stamp, never by the stamp itself.
+    Join it to bars by `funding.hour_of` the stamp, never by the stamp itself.
 
     Returns:
         Funding sorted by symbol, time_ms.
@@ -65,7 +66,7 @@ def read_funding(
 
 
 def read_instruments(lake: Lake, venue: str, symbols: Iterable[str] | None = None) -> pl.DataFrame:
-    """Read what is known of the instruments of a venue, each row in force from its `from_ms` to the next one's.
+    """Read the instruments of a venue; a row is in force from its `from_ms` to the next row's.
 
     Returns:
         Instruments sorted by symbol, from_ms.
@@ -74,67 +75,51 @@ def read_instruments(lake: Lake, venue: str, symbols: Iterable[str] | None = Non
 
 
 def symbols(lake: Lake, venue: str, interval: str) -> list[str]:
-    """Symbols that the lake has bars of, sorted."""
-    store.settle(lake)
+    """Return the symbols that the lake has bars of, sorted."""
+    store.finish_transaction(lake)
     manifest = store.read_manifest(lake, f"candles/{venue}/{interval}")
     return sorted({symbol for entry in manifest.files.values() for symbol in entry.symbols})
 
 
 def venues(lake: Lake) -> list[str]:
-    """Venues that the lake has candles or funding of, sorted."""
-    store.settle(lake)
-    found = [path for table in ("candles", "funding") for path in store.folders(lake, table)]
-    return sorted({path.split("/")[1] for path in found})
+    """Return the venues that the lake has candles or funding of, sorted."""
+    store.finish_transaction(lake)
+    folders = [path for table in ("candles", "funding") for path in store.folders(lake, table)]
+    return sorted({path.split("/")[1] for path in folders})
 
 
 def intervals(lake: Lake, venue: str) -> list[str]:
-    """Intervals that the lake has bars of, shortest first."""
-    store.settle(lake)
-    found = {path.split("/")[2] for path in store.folders(lake, "candles") if path.split("/")[1] == venue}
-    return sorted(found, key=store.interval_rank)
+    """Return the intervals that the lake has bars of, shortest first."""
+    store.finish_transaction(lake)
+    stored = {path.split("/")[2] for path in store.folders(lake, "candles") if path.split("/")[1] == venue}
+    return sorted(stored, key=store.interval_rank)
 
 
 def extent_ms(lake: Lake, venue: str, interval: str) -> tuple[int, int] | None:
-    """Open times of the first and the last bar that the lake has of any symbol, or None when it has none."""
-    store.settle(lake)
+    """Return the open times of the first and the last bar of any symbol, or None if the lake has no bar."""
+    store.finish_transaction(lake)
     entries = store.read_manifest(lake, f"candles/{venue}/{interval}").files.values()
     return (min(e.first_ms for e in entries), max(e.last_ms for e in entries)) if entries else None
 
 
-def data_hash(
-    lake: Lake,
-    venue: str,
-    interval: str,
-    symbols: Sequence[str] | None = None,
-    from_ms: int | None = None,
-    to_ms: int | None = None,
-) -> str:
-    """Hex SHA-256 of what a slice says: venue, interval, and each bar's symbol, time and numbers.
-
-    It depends neither on how files lie nor on the order of ingests nor on where a bar came from (`source`).
-    """
-    return candles_hash(read_candles(lake, venue, interval, symbols, from_ms, to_ms), venue, interval)
-
-
 def candles_hash(frame: pl.DataFrame, venue: str, interval: str) -> str:
-    """`data_hash` of a slice that was read already."""
+    """Return the hex SHA-256 of a slice's content: venue, interval, and each bar's symbol, time and numbers.
+
+    The hash does not depend on the layout of files, the order of ingests, or the `source` of a bar.
+
+    Args:
+        frame: Candles as `read_candles` returns them.
+        venue: Their venue.
+        interval: Their interval.
+    """
     return frame_hash(frame, ("open_ms", *CANDLES.values), f"candles {venue} {interval}")
 
 
-def funding_hash(
-    lake: Lake,
-    venue: str,
-    symbols: Sequence[str] | None = None,
-    from_ms: int | None = None,
-    to_ms: int | None = None,
-) -> str:
-    """`data_hash` of a slice of funding."""
-    frame = read_funding(lake, venue, symbols, from_ms, to_ms)
-    return frame_hash(frame, ("time_ms", *FUNDING.values), f"funding {venue}")
-
-
 def frame_hash(frame: pl.DataFrame, columns: Sequence[str], label: str) -> str:
-    """Hex SHA-256 of `label`, the symbols and `columns` of a frame sorted by symbol; null differs from any value."""
+    """Return the hex SHA-256 of `label`, the symbols and `columns` of a frame sorted by symbol.
+
+    A null differs from every value.
+    """
     digest = hashlib.sha256(label.encode())
     runs = frame["symbol"].rle()
     for run in runs.to_list():
@@ -145,7 +130,7 @@ def frame_hash(frame: pl.DataFrame, columns: Sequence[str], label: str) -> str:
         if column.null_count():
             digest.update(np.packbits(column.is_null().to_numpy()).tobytes())
             column = column.fill_null(0)
-        # Adding zero turns -0.0, which equals 0.0, into 0.0.
+        # Adding zero turns -0.0 into 0.0: equal values must have equal hashes.
         digest.update(np.ascontiguousarray(column.to_numpy() + 0).tobytes())
     return digest.hexdigest()
 
@@ -159,7 +144,15 @@ def read_bars(
     files: Iterable[str] | None = None,
     bounds: tuple[int | None, int | None] = (None, None),
 ) -> pl.DataFrame:
-    """Read symbol, open time and prices of bars that open in [from, to), of these data files or of all.
+    """Read symbol, open time and prices of bars, for checks of many bars.
+
+    Args:
+        lake: The lake.
+        venue: The venue.
+        interval: The interval.
+        symbols: Symbols to read.
+        files: Names of the data files to read; all when None.
+        bounds: Open times [from, to); a None is no bound.
 
     Returns:
         Bars sorted by symbol, open_ms.
@@ -168,12 +161,12 @@ def read_bars(
         DataError, Busy: As `read_candles`.
     """
     columns = ["symbol", "open_ms", "open", "high", "low", "close"]
-    part = _Part(columns, None if files is None else frozenset(files))
-    return _read(lake, CANDLES, f"candles/{venue}/{interval}", symbols, bounds, part)
+    selection = _Selection(columns, None if files is None else frozenset(files))
+    return _read(lake, CANDLES, f"candles/{venue}/{interval}", symbols, bounds, selection)
 
 
-class _Part(NamedTuple):
-    """Part of a table: these columns, of these data files; all files when None."""
+class _Selection(NamedTuple):
+    """Columns and data files to read; all files when None."""
 
     columns: list[str]
     files: frozenset[str] | None = None
@@ -181,62 +174,66 @@ class _Part(NamedTuple):
 
 def _read(
     lake: Lake,
-    table: Table,
+    table: LakeTable,
     folder: str,
     symbols: Iterable[str] | None,
     bounds: tuple[int | None, int | None],
-    part: _Part | None = None,
+    selection: _Selection | None = None,
 ) -> pl.DataFrame:
-    """Read again while an ingest exchanges files: those of one read are all old or all new."""
-    wanted = None if symbols is None else sorted(set(symbols))
-    for _ in range(_TRIES):
-        store.settle(lake)
-        seen = store.manifest_bytes(lake, folder)
+    """Read a slice, and repeat the read if an ingest changed the folder meanwhile."""
+    # Readers take no lock: an equal manifest before and after proves that all files are of one state.
+    names = None if symbols is None else sorted(set(symbols))
+    for _ in range(_ATTEMPTS):
+        store.finish_transaction(lake)
+        before = store.manifest_bytes(lake, folder)
         try:
-            frame = _read_once(lake, table, folder, wanted, bounds, part or _Part(list(table.columns)))
+            frame = _read_once(lake, table, folder, names, bounds, selection or _Selection(list(table.columns)))
         except DataError:
-            if _unchanged(lake, folder, seen):
+            # A file that disappeared during a commit is no damage.
+            if _unchanged(lake, folder, before):
                 raise
         else:
-            if _unchanged(lake, folder, seen):
+            if _unchanged(lake, folder, before):
                 return frame
-    raise Busy(f"{lake.root / folder}: changed {_TRIES} times while it was read; try again when the ingest has ended")
+    raise Busy(
+        f"{lake.root / folder}: changed {_ATTEMPTS} times while it was read; try again when the ingest has ended"
+    )
 
 
-def _unchanged(lake: Lake, folder: str, seen: bytes | None) -> bool:
-    return not transaction.needs_recovery(lake.root) and store.manifest_bytes(lake, folder) == seen
+def _unchanged(lake: Lake, folder: str, before: bytes | None) -> bool:
+    return not needs_recovery(lake.root) and store.manifest_bytes(lake, folder) == before
 
 
 def _read_once(
     lake: Lake,
-    table: Table,
+    table: LakeTable,
     folder: str,
-    wanted: list[str] | None,
+    names: list[str] | None,
     bounds: tuple[int | None, int | None],
-    part: _Part,
+    selection: _Selection,
 ) -> pl.DataFrame:
     from_ms, to_ms = bounds
     manifest = store.read_manifest(lake, folder)
     paths = []
     for file, entry in sorted(manifest.files.items()):
         outside = (from_ms is not None and entry.last_ms < from_ms) or (to_ms is not None and entry.first_ms >= to_ms)
-        if outside or (wanted is not None and entry.symbols.keys().isdisjoint(wanted)):
+        if outside or (names is not None and entry.symbols.keys().isdisjoint(names)):
             continue
-        if part.files is None or file in part.files:
-            paths.append(store.present(lake, f"{folder}/{file}", entry))
-    if not paths and not lake.before:
-        return table.empty().select(part.columns)
+        if selection.files is None or file in selection.files:
+            paths.append(store.checked_path(lake, f"{folder}/{file}", entry))
+    if not paths and lake.before is None:
+        return table.empty().select(selection.columns)
     symbol, time = table.key
-    tests = [pl.col(symbol).is_in(wanted)] if wanted is not None else []
+    tests = [pl.col(symbol).is_in(names)] if names is not None else []
     tests += [pl.col(time) >= from_ms] if from_ms is not None else []
     tests += [pl.col(time) < to_ms] if to_ms is not None else []
     frame = table.empty()
     if paths:
         # Files come in the order of their months and each is sorted, so a stable sort by symbol sorts the times too.
         # Numbers sort in half the time of texts.
-        order = pl.col(symbol) if wanted is None else pl.col(symbol).cast(pl.Enum(wanted))
+        order = pl.col(symbol) if names is None else pl.col(symbol).cast(pl.Enum(names))
         lazy = store.scan(paths).filter(*tests).sort(order, maintain_order=True)
-        frame = store.collect(lazy.select(list(table.columns) if lake.before else part.columns), paths)
-    if lake.before:
-        frame = rewind(lake, table, folder, wanted, frame).filter(*tests)
-    return frame.select(part.columns)
+        frame = store.collect(lazy.select(list(table.columns) if lake.before is not None else selection.columns), paths)
+    if lake.before is not None:
+        frame = rewind(lake, table, folder, names, frame).filter(*tests)
+    return frame.select(selection.columns)

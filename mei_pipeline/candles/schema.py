@@ -1,7 +1,7 @@
-"""The three tables of the lake: columns, types, keys, and their pandera schemas.
+"""The three tables of the lake: columns, types, keys and pandera schemas.
 
-Schemas are for eager frames where data enters MEI (pandera looks only at the column names of a lazy frame). They state
-names, types and what may be null; what a value may be is the business of `quality`, which refuses rows, not frames.
+A schema checks the names and types of an eager frame, because pandera ignores the types of a lazy frame. `quality`
+checks the values: it refuses single rows, never a frame.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from mei_pipeline.errors import DataError
 
 
 @dataclass(frozen=True)
-class Table:
+class LakeTable:
     """One table of the lake.
 
     Attributes:
         name: Its folder in the lake.
         columns: Column name to type, in storage order.
-        key: What identifies a row within one venue (and interval); also the sort order of its files.
-        values: What a revision may change. `source` is provenance, neither key nor value.
+        key: Columns that identify a row within one venue (and interval); also the sort order of its files.
+        values: Columns that a revision may change. `source` is provenance, neither key nor value.
         nullable: Columns that may be null.
     """
 
@@ -30,22 +30,23 @@ class Table:
     nullable: tuple[str, ...]
 
     def empty(self) -> pl.DataFrame:
-        """A frame of this table without rows."""
+        """Return a frame of this table without rows."""
         return pl.DataFrame(schema=self.columns)
 
     def validate(self, frame: pl.DataFrame, where: str = "") -> pl.DataFrame:
-        """Return `frame` with this table's columns in order; its values are not looked at.
+        """Return `frame` with this table's columns in order; values are not checked.
 
         Args:
             frame: An eager frame.
-            where: What the frame came from, for the message.
+            where: Origin of the frame, for the message.
 
         Raises:
             DataError: A column is missing or of another type.
         """
-        import pandera.polars as pa  # noqa: PLC0415 - 1.4 s that only an ingest needs
+        import pandera.polars as pa  # noqa: PLC0415 - importing pandera takes 1.4 s, and only an ingest needs it
         from pandera.errors import SchemaErrors  # noqa: PLC0415 - as above
 
+        # Every column may be null here: `quality` refuses a row with a missing value by name, and keeps the others.
         schema = pa.DataFrameSchema(
             {name: pa.Column(kind, nullable=True, required=True) for name, kind in self.columns.items()}
         )
@@ -66,7 +67,7 @@ class Table:
             ) from None
 
 
-CANDLES = Table(
+CANDLES = LakeTable(
     name="candles",
     columns={
         "venue": pl.String(),
@@ -86,7 +87,7 @@ CANDLES = Table(
     nullable=("trades",),
 )
 
-FUNDING = Table(
+FUNDING = LakeTable(
     name="funding",
     columns={
         "venue": pl.String(),
@@ -101,7 +102,7 @@ FUNDING = Table(
     nullable=("premium",),
 )
 
-INSTRUMENTS = Table(
+INSTRUMENTS = LakeTable(
     name="instruments",
     columns={
         "venue": pl.String(),

@@ -1,15 +1,14 @@
-"""Many files of the lake changed as one: all of them old, or all of them new, wherever the process dies.
+"""Atomic changes of many files of the lake: after a crash, all of them are old or all of them are new.
 
-A transaction first writes every new file whole and durable into `.pending/`, beside the lake's own files and on the
-same disk. Nothing of the lake has changed yet: a full disk, an error or a kill up to here leaves the lake as it was,
-and what lies in `.pending/` is thrown away. Then `.pending/commit.json` is written: the list of moves and removals.
-That one rename is the instant of commit. After it the moves are carried out, and whoever opens the lake next carries
-out what a dying process left over. Each move is a rename, so doing it twice is doing it once: a staged file that is
-gone has been moved.
+A transaction first writes every new file, complete and synced, into `.pending/` on the lake's own disk. Until then
+nothing in the lake has changed: after a full disk, an error or a kill the files in `.pending/` are deleted. Then the
+transaction writes `.pending/commit.json`, the list of moves and removals. The rename of that file is the commit.
 
-What is inside a transaction (data files, manifests, the record of changes, the ingest's record) is therefore always
-consistent, and an ingest that was killed is completed by running it again: bars already committed are found unchanged.
-The caller holds the lake's lock.
+After the commit the moves are carried out. If the process dies before the end, the next process that opens the lake
+finishes them. A move is a rename, so repeating it is harmless: a staged file that no longer exists was already moved.
+
+Data files, manifests, records of changes and the record of the ingest are therefore always consistent. A killed ingest
+is completed by running it again: bars that were committed count as unchanged. The caller holds the lake's lock.
 """
 
 import io
@@ -32,13 +31,13 @@ ROW_GROUP = 16_384
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What one transaction will change; paths are relative to the lake, with `/`.
+class Transaction:
+    """Changes of one transaction; paths are relative to the lake, with `/`.
 
     Attributes:
         root: The lake's folder.
         moves: Target path to name of the staged file under `.pending/`.
-        removals: Paths of files that go away.
+        removals: Paths of the files to remove.
     """
 
     root: Path
@@ -47,7 +46,7 @@ class Stage:
 
     def write_frame(self, target: str, frame: pl.DataFrame) -> Path:
         """Stage `frame` as Parquet; small row groups with statistics make a slice of symbol and time cheap."""
-        # Made in memory and written by Python, so that a full disk is the same error here as everywhere.
+        # Python writes the bytes, so that a full disk raises the same OSError here as for every other file.
         buffer = io.BytesIO()
         frame.rechunk().write_parquet(
             buffer, compression="zstd", compression_level=3, statistics=True, row_group_size=ROW_GROUP
@@ -63,7 +62,7 @@ class Stage:
         return path
 
     def remove(self, target: str) -> None:
-        """Let the file at `target` go away."""
+        """Remove the file at `target` with this transaction."""
         self.removals.append(target)
 
     def _staged(self, target: str) -> Path:
@@ -72,21 +71,21 @@ class Stage:
 
 
 @contextmanager
-def transaction(root: Path) -> Generator[Stage]:
-    """Collect changes and apply them all when the block ends, or none of them if it raises.
+def open_transaction(root: Path) -> Generator[Transaction]:
+    """Collect changes; apply all of them when the block ends, or none if it raises.
 
     Raises:
         Retryable: The disk is full; nothing changed.
         DataError: A folder can't be written; the message says whether anything changed.
     """
     recover(root)
-    stage = Stage(root)
+    transaction = Transaction(root)
     try:
-        yield stage
-        if stage.moves or stage.removals:
-            files.write_json(root / PENDING / COMMIT, {"moves": stage.moves, "removals": stage.removals})
+        yield transaction
+        if transaction.moves or transaction.removals:
+            files.write_json(root / PENDING / COMMIT, {"moves": transaction.moves, "removals": transaction.removals})
     except OutcomeUnknown as error:
-        # The plan is taken back as long as none of its moves was made.
+        # The commit file may be on disk or not. No move was made yet, so removing it undoes the commit.
         _discard(root)
         raise DataError(f"{root}: nothing was changed: {error}") from error
     except BaseException:
@@ -96,13 +95,13 @@ def transaction(root: Path) -> Generator[Stage]:
 
 
 def recover(root: Path) -> bool:
-    """Finish a committed transaction that a dying process left over, or throw away one that was not committed.
+    """Finish a committed transaction whose process died, or delete one that was not committed.
 
     Returns:
-        Whether a committed transaction was carried out.
+        True if a committed transaction was finished.
 
     Raises:
-        DataError: The moves could not be carried out; the next attempt goes on where this one stopped.
+        DataError: The moves could not be carried out; the next attempt continues where this one stopped.
     """
     pending = root / PENDING
     if not pending.is_dir():
@@ -122,7 +121,7 @@ def recover(root: Path) -> bool:
 
 
 def needs_recovery(root: Path) -> bool:
-    """Whether a committed transaction still has files to move."""
+    """Return True if a committed transaction still has files to move."""
     return (root / PENDING / COMMIT).is_file()
 
 
@@ -146,7 +145,7 @@ def _discard(root: Path) -> None:
     pending = root / PENDING
     if pending.is_dir():
         if needs_recovery(root):
-            # The plan goes first: a plan without its staged files would read as one that was carried out.
+            # The commit file goes first: without its staged files it would read as a transaction that was finished.
             (pending / COMMIT).unlink(missing_ok=True)
             files.sync_folder(pending)
         shutil.rmtree(pending, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Comparing every file of the lake with what its manifest says, and setting damaged ones aside."""
+"""Comparison of every file of the lake with its manifest, and removal of damaged files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ ASIDE = "damaged"
 
 @dataclass(frozen=True)
 class Damage:
-    """One file that is not as it should be.
+    """A damaged, absent or foreign file.
 
     Attributes:
         path: Path in the lake.
-        problem: What is wrong with it.
-        repair: What to do.
+        problem: Description of the damage.
+        repair: Description of the repair.
     """
 
     path: str
@@ -31,12 +31,12 @@ class Damage:
 
 
 def verify(lake: Lake, progress: Progress = silent) -> list[Damage]:
-    """Hash every file of the lake and compare; nothing is changed.
+    """Compare every file of the lake with its hash; nothing is changed.
 
     Returns:
-        What is damaged, absent or foreign; empty if the lake is sound.
+        The damaged, absent and foreign files; empty if the lake is sound.
     """
-    store.settle(lake)
+    store.finish_transaction(lake)
     damages: list[Damage] = []
     listed: list[tuple[str, FileEntry | str]] = []
     for folder in (folder for table in TABLES for folder in store.folders(lake, table)):
@@ -46,7 +46,7 @@ def verify(lake: Lake, progress: Progress = silent) -> list[Damage]:
             damages.append(Damage(f"{folder}/{store.MANIFEST}", str(error), "bring it back with `mei restore`"))
             continue
         listed += [(f"{folder}/{file}", entry) for file, entry in sorted(manifest.files.items())]
-        damages += _strays(lake, folder, set(manifest.files))
+        damages += _unlisted(lake, folder, set(manifest.files))
     for path in sorted((lake.root / "ingests").glob("*.json")):
         try:
             record = store.read_record(path, store.IngestRecord)
@@ -62,48 +62,50 @@ def verify(lake: Lake, progress: Progress = silent) -> list[Damage]:
 
 
 def set_aside(lake: Lake, damages: list[Damage]) -> list[str]:
-    """Move damaged data files to `damaged/` and take them out of their manifests, so that an ingest can refill them.
+    """Move damaged data files to `damaged/` and remove them from their manifests, so that an ingest can refill them.
 
     Returns:
-        Paths of the data files that were taken out.
+        Paths of the data files that were removed.
     """
     data = [damage.path for damage in damages if damage.path.split("/", 1)[0] in TABLES]
-    taken = []
-    with store.writing(lake, "setting damaged files aside") as stage:
+    removed = []
+    with store.write_transaction(lake, "setting damaged files aside") as transaction:
         manifests = {folder: store.read_manifest(lake, folder) for folder in {path.rsplit("/", 1)[0] for path in data}}
         for path in data:
             folder, file = path.rsplit("/", 1)
             if manifests[folder].files.pop(file, None) is not None:
-                taken.append(path)
-        for path in taken:
+                removed.append(path)
+        for path in removed:
             source, target = lake.root / path, lake.root / ASIDE / path
             if source.exists():
+                # A copy, not a move: until the commit the lake keeps the file that its manifest lists.
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(source.read_bytes())
-                stage.remove(path)
-        for folder in sorted({path.rsplit("/", 1)[0] for path in taken}):
-            stage_manifest(stage, folder, manifests[folder])
-        store.stage_next(lake, stage)
-    return taken
+                transaction.remove(path)
+        for folder in sorted({path.rsplit("/", 1)[0] for path in removed}):
+            stage_manifest(transaction, folder, manifests[folder])
+        store.stage_next_transaction(lake, transaction)
+    return removed
 
 
 def _compare(path: Path, name: str, entry: FileEntry | str) -> Iterator[Damage]:
-    data = isinstance(entry, FileEntry)
-    expected = entry.sha256 if isinstance(entry, FileEntry) else entry
-    repair = store.HOW_TO_REPAIR if data else "bring it back with `mei restore`; undo of its ingest is not possible"
+    if isinstance(entry, FileEntry):
+        expected, repair = entry.sha256, store.REPAIR_HINT
+    else:
+        expected, repair = entry, "bring it back with `mei restore`; undo of its ingest is not possible"
     try:
-        found = files.sha256_file(path)
+        actual = files.sha256_file(path)
     except FileNotFoundError:
         yield Damage(name, "absent", repair)
         return
     except OSError as error:
         yield Damage(name, f"can't be read: {error.strerror}", "make it readable for this user")
         return
-    if found != expected:
-        yield Damage(name, f"content differs: hash {found[:12]}, expected {expected[:12]}", repair)
+    if actual != expected:
+        yield Damage(name, f"content differs: hash {actual[:12]}, expected {expected[:12]}", repair)
 
 
-def _strays(lake: Lake, folder: str, known: set[str]) -> Iterator[Damage]:
+def _unlisted(lake: Lake, folder: str, listed: set[str]) -> Iterator[Damage]:
     for path in sorted((lake.root / folder).glob("*.parquet")):
-        if path.name not in known:
+        if path.name not in listed:
             yield Damage(f"{folder}/{path.name}", "not in the manifest, so it is not read", "ingest it, then delete it")

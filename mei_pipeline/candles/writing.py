@@ -1,4 +1,4 @@
-"""Merging rows into the lake: refuse, merge, revise and record, in one transaction."""
+"""Merges of candles, funding and instruments into the lake, each in one transaction with its record."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,26 +8,26 @@ import polars as pl
 
 from mei_pipeline import files, names
 from mei_pipeline.candles import quality, store
-from mei_pipeline.candles.answered import Asked, stage_asked, union
-from mei_pipeline.candles.funding import sift_funding
-from mei_pipeline.candles.merge import Merged, merge_rows
+from mei_pipeline.candles.answered import AnsweredRanges, add_answered_ranges, union
+from mei_pipeline.candles.funding import filter_funding
+from mei_pipeline.candles.merge import MergeResult, merge_rows
 from mei_pipeline.candles.quality import Findings
-from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, Table
-from mei_pipeline.candles.store import FileEntry, IngestRecord, Lake, Manifest, Part
-from mei_pipeline.candles.transaction import Stage
+from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, LakeTable
+from mei_pipeline.candles.store import DataPart, FileEntry, IngestRecord, Lake, LakeManifest
+from mei_pipeline.candles.transaction import Transaction
 from mei_pipeline.errors import DataError
 from mei_pipeline.progress import Progress, silent
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What became of one symbol's rows.
+    """Counts of one symbol's rows after a merge.
 
     Attributes:
-        added: New bars.
-        revised: Bars that got other values; the old ones are kept as revisions.
-        unchanged: Bars that the lake had already.
-        refused: Bars that broke a rule.
+        added: New rows.
+        revised: Rows that got other values; the old values are kept as revisions.
+        unchanged: Rows that the lake had already.
+        refused: Rows that broke a rule.
         repaired: Exact copies that were dropped.
     """
 
@@ -49,14 +49,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What one merge did.
+    """Result of one merge.
 
     Attributes:
-        ingest_id: The ingest it belongs to; None if nothing changed and none was begun.
+        ingest_id: Ingest of the merge; None if nothing changed and no ingest was begun.
         symbols: Counts per symbol.
         files: Path in the lake to hash, of each data file that changed.
-        findings: Rows refused or put right, by rule, with sample rows.
-        spans: Open times of the first and the last bar of each symbol that was merged, of candles.
+        findings: Rows refused or repaired, by rule, with sample rows.
+        spans: Of candles: open times of the first and the last merged bar of each symbol.
     """
 
     ingest_id: str | None
@@ -73,15 +73,15 @@ class MergeReport:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Rows of one table, ready to be merged, and what was refused on the way."""
+    """Rows of one table that are ready to be merged, and the rows refused before."""
 
-    table: Table
+    table: LakeTable
     venue: str
-    parts: dict[Part, pl.DataFrame]
+    parts: dict[DataPart, pl.DataFrame]
     refused: dict[str, int] = field(default_factory=dict)
     repaired: dict[str, int] = field(default_factory=dict)
     findings: Findings = field(default_factory=Findings)
-    asked: Asked | None = None
+    answered: AnsweredRanges | None = None
 
 
 def merge_candles(
@@ -92,47 +92,47 @@ def merge_candles(
     progress: Progress = silent,
     source: str = "",
     ingest_id: str | None = None,
-    asked: Asked | None = None,
+    answered: AnsweredRanges | None = None,
 ) -> MergeReport:
     """Merge candles of one venue and interval into the lake.
 
-    Rows that break a refusing rule are left out and reported, the others are merged: a new key is added, a known key
-    with other values is revised (the old values stay as a revision), a known bar is left alone. Merging the same rows
+    Rows that break a refusing rule are reported and not stored. The others are merged: a new key is added, a known key
+    with other values is revised (the old values stay as a revision), a known bar stays as it is. Merging the same rows
     again changes no byte.
 
     Args:
         lake: The lake.
         frame: Candles, in any order.
         now_ms: The present; a bar that ends later is not closed and is refused.
-        progress: Told of each file.
-        source: Who brings the rows, for the ingest's record.
-        ingest_id: The ingest that this merge goes on with; a new one when None.
-        asked: What the venue was asked for, where the source speaks for the venue.
+        progress: Called for each file.
+        source: Name of the source, for the ingest's record.
+        ingest_id: The ingest that this merge continues; a new one when None.
+        answered: Ranges for which the venue answered, if the source speaks for the venue.
 
     Raises:
-        DataError: The frame is of another schema, holds several venues or intervals, a symbol's name is not allowed, or
-            a file can't be read or written; then the lake is as it was.
+        DataError: The frame has another schema, holds several venues or intervals, a symbol's name is not allowed, or
+            a file can't be read or written; then the lake is unchanged.
         Busy: Another process writes to the lake.
     """
     frame = CANDLES.validate(frame)
-    venue, interval = (_only(frame, name) for name in ("venue", "interval"))
+    venue, interval = (_single_value(frame, name) for name in ("venue", "interval"))
     if venue is None or interval is None:
-        batch = _Batch(CANDLES, asked.venue if asked else "", {}, asked=asked)
+        batch = _Batch(CANDLES, answered.venue if answered else "", {}, answered=answered)
         return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
     store.check_venue(venue)
     _check_symbols(frame, f"candles of {venue}")
-    sifted = quality.sift(frame, interval, now_ms)
+    filtered = quality.filter_rows(frame, interval, now_ms)
     when = pl.from_epoch("open_ms", time_unit="ms")
-    split = sifted.good.with_columns((when.dt.year() * 100 + when.dt.month()).alias("_month")).partition_by(
+    months = filtered.accepted.with_columns((when.dt.year() * 100 + when.dt.month()).alias("_month")).partition_by(
         "_month", maintain_order=True, include_key=True
     )
     parts = {}
-    for rows in split:
+    for rows in months:
         month = int(rows["_month"][0])
-        parts[Part("candles", venue, interval, f"{month // 100:04d}-{month % 100:02d}")] = rows.drop("_month")
-    batch = _Batch(CANDLES, venue, parts, sifted.refused, sifted.repaired, sifted.findings, asked)
+        parts[DataPart("candles", venue, interval, f"{month // 100:04d}-{month % 100:02d}")] = rows.drop("_month")
+    batch = _Batch(CANDLES, venue, parts, filtered.refused, filtered.repaired, filtered.findings, answered)
     report = _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
-    return replace(report, spans=_spans(sifted.good))
+    return replace(report, spans=_spans(filtered.accepted))
 
 
 def merge_funding(
@@ -147,23 +147,23 @@ def merge_funding(
     """Merge funding of one venue into the lake: one print per symbol and hour (see `funding`).
 
     Raises:
-        DataError: The frame is of another schema or holds several venues, a symbol's name is not allowed or differs
-            from another one's only in case, or a file can't be read or written.
+        DataError: The frame has another schema or holds several venues, a symbol's name is not allowed or differs from
+            another symbol's name only in case, or a file can't be read or written.
         Busy: Another process writes to the lake.
     """
     frame = FUNDING.validate(frame)
-    venue = _only(frame, "venue")
+    venue = _single_value(frame, "venue")
     if venue is None:
         return MergeReport(ingest_id, {})
     store.check_venue(venue)
     _check_symbols(frame, f"funding of {venue}")
-    sifted = sift_funding(frame, now_ms)
+    filtered = filter_funding(frame, now_ms)
     parts = {
-        Part("funding", venue, "", rows["symbol"][0]): rows.select(*FUNDING.columns)
-        for rows in sifted.good.partition_by("symbol", maintain_order=True)
+        DataPart("funding", venue, "", rows["symbol"][0]): rows.select(*FUNDING.columns)
+        for rows in filtered.accepted.partition_by("symbol", maintain_order=True)
     }
     _check_files(lake, parts)
-    batch = _Batch(FUNDING, venue, parts, sifted.refused, sifted.repaired, sifted.findings)
+    batch = _Batch(FUNDING, venue, parts, filtered.refused, filtered.repaired, filtered.findings)
     return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=progress)
 
 
@@ -173,81 +173,95 @@ def merge_instruments(
     """Merge instruments of one venue into the lake, by symbol and `from_ms`.
 
     Raises:
-        DataError: The frame is of another schema, holds several venues, nulls, a symbol whose name is not allowed, or
+        DataError: The frame has another schema, holds several venues, nulls, a symbol whose name is not allowed, or
             one key twice.
         Busy: Another process writes to the lake.
     """
     frame = INSTRUMENTS.validate(frame)
-    venue = _only(frame, "venue")
+    venue = _single_value(frame, "venue")
     if venue is None:
         return MergeReport(ingest_id, {})
     store.check_venue(venue)
     required = [name for name in INSTRUMENTS.columns if name not in INSTRUMENTS.nullable]
     for name in required:
         if frame[name].null_count():
-            raise DataError(f"instruments of {venue}: column {name!r} has empty cells; give each instrument a value")
+            raise DataError(f"instruments of {venue}: column {name!r} has empty cells; give each row a value")
     _check_symbols(frame, f"instruments of {venue}")
     frame = frame.unique(maintain_order=True).sort(list(INSTRUMENTS.key))
-    twice = frame.filter(pl.struct(INSTRUMENTS.key).is_duplicated())
-    if twice.height:
-        raise DataError(f"instruments of {venue}: {twice['symbol'][0]} has two rows from the same time; keep one")
-    batch = _Batch(INSTRUMENTS, venue, {Part("instruments", venue, "", "instruments"): frame})
+    repeated = frame.filter(pl.struct(INSTRUMENTS.key).is_duplicated())
+    if repeated.height:
+        raise DataError(f"instruments of {venue}: {repeated['symbol'][0]} has two rows from the same time; keep one")
+    batch = _Batch(INSTRUMENTS, venue, {DataPart("instruments", venue, "", "instruments"): frame})
     return _commit(lake, batch, now_ms=now_ms, source=source, ingest_id=ingest_id, progress=silent)
 
 
 def _commit(
     lake: Lake, batch: _Batch, *, now_ms: int, source: str, ingest_id: str | None, progress: Progress
 ) -> MergeReport:
-    if not batch.parts and batch.asked is None:
+    if not batch.parts and batch.answered is None:
         return MergeReport(ingest_id, _counts(batch, []), {}, batch.findings)
-    with store.writing(lake, f"ingest of {batch.venue} {batch.table.name}") as stage:
-        merged, entries = _stage_parts(lake, stage, batch, progress)
-        asked = batch.asked is not None and stage_asked(lake, stage, batch.asked)
-        if entries or asked:
-            ingest_id = _stage_record(lake, stage, batch, merged, (now_ms, source, ingest_id))
+    with store.write_transaction(lake, f"ingest of {batch.venue} {batch.table.name}") as transaction:
+        merged, entries = _stage_parts(lake, transaction, batch, progress)
+        # A venue that answers with bars the lake has already changes no data, but the record of its answers.
+        new_ranges = batch.answered is not None and add_answered_ranges(lake, transaction, batch.answered)
+        if entries or new_ranges:
+            ingest_id = _stage_record(lake, transaction, batch, merged, (now_ms, source, ingest_id))
     hashes = {path: entry.sha256 for path, entry in entries.items()}
     return MergeReport(ingest_id, _counts(batch, list(merged.values())), hashes, batch.findings)
 
 
 def _stage_parts(
-    lake: Lake, stage: Stage, batch: _Batch, progress: Progress
-) -> tuple[dict[Part, Merged], dict[str, FileEntry]]:
-    manifests: dict[str, Manifest] = {}
-    merged: dict[Part, Merged] = {}
+    lake: Lake, transaction: Transaction, batch: _Batch, progress: Progress
+) -> tuple[dict[DataPart, MergeResult], dict[str, FileEntry]]:
+    manifests: dict[str, LakeManifest] = {}
+    merged: dict[DataPart, MergeResult] = {}
     entries: dict[str, FileEntry] = {}
-    what = " ".join(word for word in (batch.venue, batch.table.name) if word)
+    label = " ".join(word for word in (batch.venue, batch.table.name) if word)
     for done, (part, rows) in enumerate(sorted(batch.parts.items(), key=lambda item: item[0].path)):
         manifest = manifests.setdefault(part.folder, store.read_manifest(lake, part.folder))
-        known = manifest.files.get(part.file)
-        old = store.read_part(lake, part, known) if known else batch.table.empty()
+        entry = manifest.files.get(part.file)
+        old = store.read_part(lake, part, entry) if entry else batch.table.empty()
         result = merge_rows(batch.table, old, rows)
         if result.changes.height:
-            entries[part.path] = stage_part(stage, part, batch.table, result.frame)
+            entries[part.path] = stage_part(transaction, part, batch.table, result.frame)
             manifest.files[part.file] = entries[part.path]
             # Only counts and changes are needed from here on; the new content is on disk.
             result = replace(result, frame=result.frame.clear())
         merged[part] = result
-        progress(done + 1, len(batch.parts), f"{what}: months" if batch.table is CANDLES else what)
+        progress(done + 1, len(batch.parts), f"{label}: months" if batch.table is CANDLES else label)
     for folder in sorted({path.rsplit("/", 1)[0] for path in entries}):
-        stage_manifest(stage, folder, manifests[folder])
+        stage_manifest(transaction, folder, manifests[folder])
     return merged, entries
 
 
-def stage_part(stage: Stage, part: Part, table: Table, frame: pl.DataFrame) -> FileEntry:
+def stage_part(transaction: Transaction, part: DataPart, table: LakeTable, frame: pl.DataFrame) -> FileEntry:
     """Stage the new content of one data file and return its manifest entry."""
-    staged = stage.write_frame(part.path, frame)
+    staged = transaction.write_frame(part.path, frame)
     return store.entry_for(staged, frame, table.key[1])
 
 
-def stage_manifest(stage: Stage, folder: str, manifest: Manifest) -> None:
+def stage_manifest(transaction: Transaction, folder: str, manifest: LakeManifest) -> None:
     """Stage the manifest of one folder."""
-    stage.write_json(f"{folder}/{store.MANIFEST}", manifest.model_dump())
+    transaction.write_json(f"{folder}/{store.MANIFEST}", manifest.model_dump())
 
 
 def _stage_record(
-    lake: Lake, stage: Stage, batch: _Batch, merged: dict[Part, Merged], told: tuple[int, str, str | None]
+    lake: Lake,
+    transaction: Transaction,
+    batch: _Batch,
+    merged: dict[DataPart, MergeResult],
+    origin: tuple[int, str, str | None],
 ) -> str:
-    now_ms, source, ingest_id = told
+    """Stage the record of the ingest and of its changes; return the ingest's id.
+
+    Args:
+        lake: The lake.
+        transaction: The open transaction.
+        batch: The rows that were merged.
+        merged: Result per data file.
+        origin: Time, source, and the id of the ingest that the batch continues.
+    """
+    now_ms, source, ingest_id = origin
     counters = store.read_counters(lake)
     number = counters.next_transaction
     changes = {}
@@ -258,7 +272,7 @@ def _stage_record(
     ]
     if frames:
         name = f"changes/{number:08d}-{batch.table.name}.parquet"
-        changes[name] = files.sha256_file(stage.write_frame(name, pl.concat(frames, how="diagonal")))
+        changes[name] = files.sha256_file(transaction.write_frame(name, pl.concat(frames, how="diagonal")))
     if ingest_id is None:
         seed = files.sha256_json([counters.next_ingest, source, batch.venue, changes])
         record = IngestRecord(
@@ -272,22 +286,25 @@ def _stage_record(
         "added": _sum(record.added, *(result.added for result in merged.values())),
         "revised": _sum(record.revised, *(result.revised for result in merged.values())),
         "changes": record.changes | changes,
-        "asked": _with_asked(record.asked, batch.asked),
+        "answered": _with_answered(record.answered, batch.answered),
     }
-    stage.write_json(f"ingests/{record.id}.json", record.model_copy(update=update).model_dump())
-    stage.write_json("lake.json", counters.model_copy(update={"next_transaction": number + 1}).model_dump())
+    transaction.write_json(f"ingests/{record.id}.json", record.model_copy(update=update).model_dump())
+    transaction.write_json("lake.json", counters.model_copy(update={"next_transaction": number + 1}).model_dump())
     return record.id
 
 
-def _with_asked(known: Mapping[str, Mapping[str, list[list[int]]]], asked: Asked | None) -> dict[str, Any]:
-    table = {interval: dict(row) for interval, row in known.items()}
-    for symbol, new in (asked.ranges if asked else {}).items():
-        row = table.setdefault(asked.interval if asked else "", {})
-        row[symbol] = union(row.get(symbol, []), new)
+def _with_answered(
+    recorded: Mapping[str, Mapping[str, list[list[int]]]], answered: AnsweredRanges | None
+) -> dict[str, Any]:
+    table = {interval: dict(row) for interval, row in recorded.items()}
+    if answered is not None:
+        for symbol, new in answered.ranges.items():
+            row = table.setdefault(answered.interval, {})
+            row[symbol] = union(row.get(symbol, []), new)
     return table
 
 
-def _counts(batch: _Batch, merged: list[Merged]) -> dict[str, Counts]:
+def _counts(batch: _Batch, merged: list[MergeResult]) -> dict[str, Counts]:
     columns = {
         "added": _sum(*(result.added for result in merged)),
         "revised": _sum(*(result.revised for result in merged)),
@@ -313,24 +330,26 @@ def _sum(*tables: Mapping[str, int]) -> dict[str, int]:
 
 
 def _check_symbols(frame: pl.DataFrame, where: str) -> None:
-    """Refuse rows whose symbol breaks the rule for names; an empty one is a row that a quality rule refuses."""
-    found = frame["symbol"].drop_nulls().unique().sort().to_list()
-    names.check_symbols((name for name in found if name), where)
+    """Raise DataError if a symbol is not an allowed name."""
+    symbols = frame["symbol"].drop_nulls().unique().sort().to_list()
+    # An empty symbol is not checked here: the quality rule `null` refuses its row and keeps the others.
+    names.check_symbols((symbol for symbol in symbols if symbol), where)
 
 
-def _check_files(lake: Lake, parts: Iterable[Part]) -> None:
-    """Refuse a symbol whose file differs from another one's only in case: some file systems take both for one."""
+def _check_files(lake: Lake, parts: Iterable[DataPart]) -> None:
+    """Raise DataError if the file name of a new symbol differs from another file name only in case."""
+    # On macOS and Windows both names would be one file.
     for part in parts:
-        held = store.read_manifest(lake, part.folder).files
-        for other in (*held, *(each.file for each in parts)):
-            if other != part.file and other.casefold() == part.file.casefold() and part.file not in held:
+        stored = store.read_manifest(lake, part.folder).files
+        for other in (*stored, *(each.file for each in parts)):
+            if other != part.file and other.casefold() == part.file.casefold() and part.file not in stored:
                 twin = names.symbol_of(other.removesuffix(".parquet"))
                 raise DataError(
                     f"funding of {part.venue}: symbol {part.name} differs from {twin} only in case; rename one of them"
                 )
 
 
-def _only(frame: pl.DataFrame, column: str) -> str | None:
+def _single_value(frame: pl.DataFrame, column: str) -> str | None:
     values = frame[column].unique().sort().to_list()
     if not values:
         return None

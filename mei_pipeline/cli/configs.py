@@ -64,12 +64,12 @@ def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") 
 
     from mei_pipeline.config.promoted import from_yaml, to_yaml
     from mei_pipeline.registry.home import open_home_registry
-    from mei_pipeline.registry.store import story_of
+    from mei_pipeline.registry.store import config_history
     from mei_pipeline.replay.record import parse_record
     from mei_pipeline.replay.spec import anchor_of
 
     book = open_home_registry(settings)
-    story = story_of(book, _replayed_id(name, book, config))
+    story = config_history(book, _replayed_id(name, book, config))
     text = to_yaml(story.config.resolved, evidence={}, provenance={})
     place = Path(f"config {story.config.config_id}")
     resolved, _ = from_yaml(text.encode(), place)  # checks it against the parameters

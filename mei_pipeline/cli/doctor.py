@@ -139,7 +139,7 @@ def _config(settings: Settings) -> list[Finding]:
 
 
 def _lake(settings: Settings) -> list[Finding]:
-    from mei_pipeline.candles.store import Lake, folders, part_of, present, read_manifest
+    from mei_pipeline.candles.store import Lake, checked_path, folders, parse_part, read_manifest
 
     lake = Lake(settings.lake)
     paths = [folder for table in ("candles", "funding", "instruments") for folder in folders(lake, table)]
@@ -151,11 +151,11 @@ def _lake(settings: Settings) -> list[Finding]:
         entries = read_manifest(lake, folder).files
         for file, entry in entries.items():
             try:
-                present(lake, f"{folder}/{file}", entry)
+                checked_path(lake, f"{folder}/{file}", entry)
             except MeiError as error:
                 damaged.append(str(error))
         if entries and folder.startswith("candles/"):
-            part = part_of(f"{folder}/any.parquet")
+            part = parse_part(f"{folder}/any.parquet")
             last = max(entry.last_ms for entry in entries.values())
             newest.append(f"{part.venue} {part.interval} to {_utc(last)}")
     if damaged:
@@ -165,7 +165,7 @@ def _lake(settings: Settings) -> list[Finding]:
 
 def _assumed(settings: Settings) -> list[Finding]:
     """Check for symbols without instrument data from a source: lots, leverage and margin."""
-    from mei_pipeline.candles.instruments import SOURCE, without_assumed
+    from mei_pipeline.candles.instruments import SOURCE, drop_replaced_defaults
     from mei_pipeline.candles.lake import read_instruments
     from mei_pipeline.candles.store import Lake, folders
 
@@ -173,7 +173,7 @@ def _assumed(settings: Settings) -> list[Finding]:
     venues = sorted(folder.partition("/")[2] for folder in folders(lake, "instruments"))
     assumed = []
     for venue in venues:
-        known = without_assumed(read_instruments(lake, venue))
+        known = drop_replaced_defaults(read_instruments(lake, venue))
         names = sorted(known.filter(known["source"] == SOURCE)["symbol"].unique())
         if names:
             assumed.append(f"{venue}: {some(names)}")
@@ -187,11 +187,11 @@ def _universe(settings: Settings) -> list[Finding]:
     """Check which gates, by profile, lack evidence because the lake has too few symbols."""
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.night_plan import searchable
+    from mei_pipeline.night.universe import searchable_symbols
 
     try:
         config = load_config(settings.config)
-        numbers = {name: len(searchable(settings, config, name)) for name in config.pipeline.profiles}
+        numbers = {name: len(searchable_symbols(settings, config, name)) for name in config.pipeline.profiles}
     except MeiError:  # the lines of configuration and lake say why
         return []
     missing: list[str] = []

@@ -91,8 +91,8 @@ def check_writable(settings: Settings, book: "Registry") -> list[Finding]:
     """Report a registry that is readable but not writable."""
     from sqlalchemy import make_url
 
-    if book.engine.dialect.name == "postgresql":
-        with book.engine.connect() as connection:
+    if book.database.dialect.name == "postgresql":
+        with book.database.connect() as connection:
             closed_server = connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
         advice = "name the primary server in MEI_REGISTRY_URL, or let the server write: default_transaction_read_only"
         found = f"{book.url} takes no writes: the registry is read-only"

@@ -7,7 +7,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.days import utc_ms
-from mei_pipeline.cli.moves import WHO, WHY, occasion
+from mei_pipeline.cli.moves import WHO, WHY, audit
 from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.places import check_place
 
@@ -133,7 +133,7 @@ def confirm(
     """
     from mei_pipeline.candles.confirm import Decision
 
-    because = occasion(who, why, "mei lake confirm")
+    because = audit(who, why, "mei lake confirm")
     decision = Decision(because.who, because.why, because.now_ms)
     change, lake = _withdraw if withdrawn else _confirm, _lake()
     check_place(lake, venue, filter(None, (interval,)), (symbol,))
@@ -199,14 +199,14 @@ def _marked(
     lake: "Lake", venue: str | None, interval: str | None, symbols: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     """Return the implausible bars of a lake by venue, interval, symbol and time."""
-    from mei_pipeline.candles.findings import marked_bars
+    from mei_pipeline.candles.findings import unconfirmed_spikes
     from mei_pipeline.candles.lake import intervals, venues
 
     limits = bounds()
     for name in venues(lake):
         for each in intervals(lake, name):
             if venue in (None, name) and interval in (None, each):
-                for row in marked_bars(lake, name, each, limits, symbols or None).iter_rows(named=True):
+                for row in unconfirmed_spikes(lake, name, each, limits, symbols or None).iter_rows(named=True):
                     bar = {key: value for key, value in row.items() if not key.startswith("_")}
                     yield {"venue": name, "interval": each, **bar}
 

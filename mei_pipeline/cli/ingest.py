@@ -77,7 +77,7 @@ def ingest(
                 bounds=limits,
             )
             reports.append(report)
-            fruitless += refused_tables(source, report, open_is_normal=path is None)
+            fruitless += refused_tables(source, report, allow_open_bars=path is None)
     if as_json:
         output.print_json({"ingests": [report.as_dict() for report in reports], "problems": fruitless})
     else:
@@ -92,7 +92,7 @@ def _sources(
 ) -> list[tuple["Source", tuple[str, ...], int]]:
     """Return sources, intervals and the earliest time, from the options or from pipeline.yaml."""
     from mei_pipeline.candles.intervals import interval_ms, month_range
-    from mei_pipeline.candles.sources import build
+    from mei_pipeline.candles.sources import build_source
     from mei_pipeline.candles.sources.files import open_files
     from mei_pipeline.config.load import load_config
     from mei_pipeline.errors import ConfigError
@@ -116,7 +116,7 @@ def _sources(
         )
     intervals = tuple(config.pipeline.intervals) if interval is None else (interval,)
     start_ms = month_range(config.pipeline.start)[0]
-    sources = [build(entry, config.folder) for entry in wanted]
+    sources = [build_source(entry, config.folder) for entry in wanted]
     if interval is None:
         _say_what_is_not_wanted(sources, intervals)
     return [(source, intervals, start_ms) for source in sources]
@@ -170,7 +170,7 @@ def _show_ingest(report: "IngestReport") -> None:
     marked = sorted({item.symbol for findings in report.findings.values() for item in findings.of("spike")})
     if marked:
         output.warn(
-            f"{', '.join(marked)}: bars that no market makes; these symbols sit out of sweeps and nightly runs until "
+            f"{', '.join(marked)}: implausible bars; these symbols sit out of sweeps and nightly runs until "
             "other prices of the bars are ingested, or `mei lake confirm` confirms them; `mei lake spikes` lists them"
         )
     refused = sum(counts.refused for table in (*report.candles.values(), report.funding) for counts in table.values())

@@ -70,12 +70,12 @@ def show(every: bool, as_json: bool) -> None:
     from mei_pipeline.candles import store
 
     lake = _lake()
-    store.settle(lake)
+    store.finish_transaction(lake)
     found = _findings(lake)
     parts = _parts(lake, found)
     records = store.ingests(lake)
     if as_json:
-        ingests = [record.model_dump(exclude={"changes", "asked"}) for record in records]
+        ingests = [record.model_dump(exclude={"changes", "answered"}) for record in records]
         output.print_json({"lake": str(lake.root), "parts": parts, "ingests": ingests})
         return
     output.table(

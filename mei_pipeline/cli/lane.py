@@ -7,7 +7,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
-from mei_pipeline.cli.moves import SHORT, WHO, configured_lane, occasion, open_for_move, print_move
+from mei_pipeline.cli.moves import SHORT, WHO, audit, configured_lane, open_for_move, print_move
 from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def change(
         from mei_pipeline.promotion.moves import resize
 
         settings, files, book = open_for_move()
-        because = occasion(who, why, "mei lane set")
+        because = audit(who, why, "mei lane set")
         lane = configured_lane(files, name)
         print_move(resize(book, settings.lanes, lane, size, files.policy.selection.id, because), as_json)
     else:
@@ -150,14 +150,14 @@ def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | 
         configured_lane(load_lanes(settings.config), name)
     if hold is None:
         return lift_hold(settings.lanes, name, str(lift))
-    because = occasion(who, why, "mei lane set")
+    because = audit(who, why, "mei lane set")
     wanted = {"owner": because.who, "effect": hold[1], "reason": because.why, "since_ms": because.now_ms}
     return set_hold(settings.lanes, name, hold[0], Hold.model_validate(wanted))
 
 
 def _send_holds(name: str, holds: "dict[str, Hold]", change: str) -> None:
     """Send an alert about a changed hold, after the result is printed, since a slow receiver blocks its sender."""
-    from mei_pipeline.notify import tell as send
+    from mei_pipeline.notify import send_alert as send
     from mei_pipeline.settings import read_settings
 
     listed = [f"{key}: {hold.effect}, {hold.owner}: {hold.reason}" for key, hold in holds.items()]
@@ -165,11 +165,11 @@ def _send_holds(name: str, holds: "dict[str, Hold]", change: str) -> None:
 
 
 def _tell_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
-    from mei_pipeline.registry.control import strictest
+    from mei_pipeline.registry.control import strictest_effect
 
     plain = {key: hold.model_dump() for key, hold in holds.items()}
     if as_json:
-        output.print_json({"lane": name, "holds": plain, "effect": strictest(holds)})
+        output.print_json({"lane": name, "holds": plain, "effect": strictest_effect(holds)})
         return
     rows = [(key, hold["effect"], hold["owner"], hold["reason"]) for key, hold in plain.items()]
     output.table(f"Holds of {name}", ("hold", "effect", "owner", "reason"), rows)
@@ -185,8 +185,8 @@ def _names(files: "LaneFiles", book: "Registry") -> list[str]:
 def _examined(settings: "Settings", files: "LaneFiles", book: "Registry", name: str) -> dict[str, Any]:
     """Return a lane as configuration, registry, executor and files state it; unreadable parts become problems."""
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.registry.control import strictest
-    from mei_pipeline.registry.lanes import Drift, acknowledged, drift
+    from mei_pipeline.registry.control import strictest_effect
+    from mei_pipeline.registry.lanes import Drift, drift, is_acknowledged
     from mei_pipeline.registry.store import get_config
 
     lane = files.lanes.get(name)
@@ -216,10 +216,10 @@ def _examined(settings: "Settings", files: "LaneFiles", book: "Registry", name: 
         "manual": lane and lane.manual,
         "pointer": pointer and vars(pointer),
         "status": status and status.model_dump(),
-        "acknowledged": pointer is not None and acknowledged(pointer, status),
+        "acknowledged": pointer is not None and is_acknowledged(pointer, status),
         "holds": {key: hold.model_dump() for key, hold in (holds or {}).items()},
         # What can't be read may hold the lane: an executor takes it so.
-        "effect": "halt" if holds is None else strictest(holds),
+        "effect": "halt" if holds is None else strictest_effect(holds),
         "problems": problems,
     }
 

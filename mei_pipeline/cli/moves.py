@@ -15,7 +15,7 @@ from mei_pipeline.cli.options import result_options
 if TYPE_CHECKING:
     from mei_pipeline.config.load import LaneFiles
     from mei_pipeline.promotion.promote import Promotion
-    from mei_pipeline.registry.records import Lane, Occasion, Pointer
+    from mei_pipeline.registry.records import AuditContext, Lane, Pointer
     from mei_pipeline.registry.store import Registry
     from mei_pipeline.settings import Settings
 
@@ -54,7 +54,7 @@ def promote(
         lane,
         config_id_of(config, book),
         generation if generation is not None else pointer.generation if pointer else 0,
-        occasion(who, why, "mei registry promote"),
+        audit(who, why, "mei registry promote"),
         by_person=True,
         size=size,
     )
@@ -77,7 +77,7 @@ def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
     book = open_home_registry(settings)
     if lane_pointer(book, name) is None:  # a lane that holds a config is paused without its file
         configured_lane(load_lanes(settings.config), name)
-    print_move(carry_out(book, settings.lanes, name, occasion(who, why, "mei registry pause")), as_json)
+    print_move(carry_out(book, settings.lanes, name, audit(who, why, "mei registry pause")), as_json)
 
 
 @click.command()
@@ -95,7 +95,7 @@ def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) ->
 
     settings, files, book = open_for_move()
     lane = configured_lane(files, name)
-    print_move(carry_out(book, settings.lanes, lane, steps, occasion(who, why, "mei registry rollback")), as_json)
+    print_move(carry_out(book, settings.lanes, lane, steps, audit(who, why, "mei registry rollback")), as_json)
 
 
 @click.command()
@@ -114,7 +114,7 @@ def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
 
     book = open_home_registry(read_settings())
     config_id = config_id_of(config, book)
-    done = carry_out(book, config_id, occasion(who, why, "mei registry retire"))
+    done = carry_out(book, config_id, audit(who, why, "mei registry retire"))
     if as_json:
         output.print_json({"moved": done is not None, "config_id": config_id, "transition": done and vars(done)})
     else:
@@ -139,11 +139,11 @@ def configured_lane(files: "LaneFiles", name: str) -> "Lane":
         ConfigError: `config/lanes` has no file for it, or the file is invalid.
     """
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.registry.lanes import lanes_of
+    from mei_pipeline.registry.lanes import configured_lanes
 
     if name in files.unusable and name not in files.lanes:
         raise ConfigError(files.unusable[name])
-    lanes = {lane.name: lane for lane in lanes_of(files.lanes)}
+    lanes = {lane.name: lane for lane in configured_lanes(files.lanes)}
     if name not in lanes:
         raise ConfigError(f"lane {name}: {files.folder / 'lanes'} has no file of it; it has: {', '.join(lanes)}")
     stages = files.policy.real_money
@@ -157,7 +157,7 @@ def lane_pointer(book: "Registry", name: str) -> "Pointer | None":
     return lane_pointer(book, name)
 
 
-def occasion(who: str | None, why: str, trigger: str) -> "Occasion":
+def audit(who: str | None, why: str, trigger: str) -> "AuditContext":
     """Return the audit context of a command: time, person, reason.
 
     Raises:
@@ -166,14 +166,14 @@ def occasion(who: str | None, why: str, trigger: str) -> "Occasion":
     import time
 
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.registry.records import Occasion
+    from mei_pipeline.registry.records import AuditContext
 
     who = login_name() if who is None else who.strip()
     if not who or len(who) > 200:  # noqa: PLR2004 - what the registry keeps of a name
         raise ConfigError(f"--who {who!r}: name the person who decides, in at most 200 characters")
     if not why.strip():
         raise ConfigError("--why '': give a reason; it is kept with the move")
-    return Occasion(int(time.time() * 1000), who, why.strip(), trigger)
+    return AuditContext(int(time.time() * 1000), who, why.strip(), trigger)
 
 
 def login_name() -> str:
@@ -188,7 +188,7 @@ def login_name() -> str:
 
 def print_move(done: "Promotion", as_json: bool) -> None:
     """Print the new state of a lane."""
-    from mei_pipeline.notify import tell_moves
+    from mei_pipeline.notify import send_moves
     from mei_pipeline.settings import read_settings
 
     pointer, step = done.pointer, done.transition
@@ -204,7 +204,7 @@ def print_move(done: "Promotion", as_json: bool) -> None:
     else:
         _show_move(done)
     if done.moved:  # after the result: a receiver may keep its sender waiting
-        tell_moves(read_settings(), step.action, [(pointer.lane, pointer.config_id, f"{step.why} ({step.who})")])
+        send_moves(read_settings(), step.action, [(pointer.lane, pointer.config_id, f"{step.why} ({step.who})")])
 
 
 def _show_move(done: "Promotion") -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from mei_pipeline.config.load import Config
-    from mei_pipeline.housekeeping import Pruned
+    from mei_pipeline.housekeeping import PruneReport
 
 _GATES_NAMED = 3
 
@@ -123,7 +123,7 @@ class NightSummary:
     rejected: Mapping[str, int]
     candidates: tuple[CandidateLine, ...]
     lanes: tuple[LaneLine, ...]
-    pruned: "Pruned"
+    pruned: "PruneReport"
     seconds: float
 
     @property
@@ -191,11 +191,12 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
     from assets.jobs import NIGHTLY
     from assets.run import new_run_id, open_instance, run_job
     from assets.run_context import now_ms
-    from assets.run_lock import holding_night
+    from assets.run_lock import hold_night_lock
     from mei_pipeline.config.evidence import missing_evidence
     from mei_pipeline.config.load import load_config
     from mei_pipeline.housekeeping import prune
-    from mei_pipeline.night_plan import LAST, NOW, parse_as_of, plan_night, resolve_as_of, searchable
+    from mei_pipeline.night.plan import LAST, NOW, parse_as_of, plan_night, resolve_as_of
+    from mei_pipeline.night.universe import searchable_symbols
     from mei_pipeline.registry.home import check_registry
 
     started = time.monotonic()
@@ -207,9 +208,9 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
     wanted = as_of.strip() or usual
     check_registry(settings)  # before hours of search, of which a lost registry could store nothing
     run_id = new_run_id()
-    with open_instance(settings, config) as instance, holding_night(settings, instance, run_id):
+    with open_instance(settings, config) as instance, hold_night_lock(settings, instance, run_id):
         ingested = _ingest(settings, config, instance, progress)
-        symbols = searchable(settings, config, profile)
+        symbols = searchable_symbols(settings, config, profile)
         for text in missing_evidence(config.policy.selection, len(symbols)) if symbols else ():
             output.note(text)
         if stated:
@@ -343,16 +344,16 @@ def _summary(
     settings: Settings,
     result: "dg.ExecuteInProcessResult",
     ingested: IngestSummary,
-    pruned: "Pruned",
+    pruned: "PruneReport",
     seconds: float,
 ) -> NightSummary:
-    from mei_pipeline.night_plan import read_plan
+    from mei_pipeline.night.store import read_night_plan
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.registry.store import resolve_id
     from mei_pipeline.selection.io import read_candidates, read_gate_results
 
     planned = result.asset_materializations_for_node("night_plan")[0].metadata["night"].value
-    plan = read_plan(settings, str(planned))
+    plan = read_night_plan(settings, str(planned))
     chosen = read_candidates(settings, plan)
     verdicts = {each.rank: each for each in read_gate_results(settings, plan).judgements}
     lines: Any = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value

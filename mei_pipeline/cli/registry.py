@@ -12,12 +12,12 @@ import click
 from mei_pipeline.cli import output
 from mei_pipeline.cli.configs import config_id_of
 from mei_pipeline.cli.groups import Group
-from mei_pipeline.cli.moves import MOVES, SHORT, WHO, WHY, configured_lane, occasion
+from mei_pipeline.cli.moves import MOVES, SHORT, WHO, WHY, audit, configured_lane
 from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.registry.records import Evidence, Gate, Transition, Verdict
-    from mei_pipeline.registry.store import ConfigStory, Registry
+    from mei_pipeline.registry.store import ConfigHistory, Registry
 
 _NIGHT = 16  # digits of a nightly run's id that people see
 _DATE = len("2026-11-30")
@@ -48,10 +48,10 @@ def show_list(as_json: bool) -> None:
     from mei_pipeline.registry.store import lane_pointers, list_configs
 
     book = _open()
-    pointers, stories = lane_pointers(book), list_configs(book)
+    pointers, histories = lane_pointers(book), list_configs(book)
     if as_json:
         output.print_json(
-            {"lanes": [vars(pointer) for pointer in pointers], "configs": [_summary(story) for story in stories]}
+            {"lanes": [vars(pointer) for pointer in pointers], "configs": [_summary(story) for story in histories]}
         )
         return
     output.table(
@@ -76,7 +76,7 @@ def show_list(as_json: bool) -> None:
                 len(story.verdicts),
                 _utc(story.config.created_ms),
             )
-            for story in stories
+            for story in histories
         ],
         important=("config", "state", "lanes", "strategy", "venue"),
     )
@@ -91,10 +91,10 @@ def show_one(config: str, as_json: bool) -> None:
     CONFIG is the beginning of an id, or a lane that holds the config.
     """
     from mei_pipeline.registry.records import as_dict
-    from mei_pipeline.registry.store import story_of
+    from mei_pipeline.registry.store import config_history
 
     book = _open()
-    story = story_of(book, config_id_of(config, book))
+    story = config_history(book, config_id_of(config, book))
     if as_json:
         output.print_json(
             {
@@ -135,12 +135,12 @@ def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
 @result_options
 def show_difference(old: str, new: str, as_json: bool) -> None:
     """Show the parameters in which configs A and B differ; each is the beginning of an id, or a lane."""
-    from mei_pipeline.promotion.propose import changes
+    from mei_pipeline.promotion.propose import parameter_changes
     from mei_pipeline.registry.store import get_config
 
     book = _open()
     before, after = (get_config(book, config_id_of(config, book)) for config in (old, new))
-    found = changes(before.resolved, after.resolved)
+    found = parameter_changes(before.resolved, after.resolved)
     if as_json:
         output.print_json({"a": before.config_id, "b": after.config_id, "changes": [vars(change) for change in found]})
         return
@@ -157,13 +157,13 @@ def show_difference(old: str, new: str, as_json: bool) -> None:
 )
 def export(form: str, out: Path | None, as_json: bool) -> None:
     """Write a snapshot of the whole registry as JSON."""
-    from mei_pipeline.registry.export import TABLES, exported
+    from mei_pipeline.registry.export import TABLES, export_rows
     from mei_pipeline.registry.tables import SCHEMA_VERSION
 
     if as_json and out is None and form != "json":
         raise click.UsageError(f"--format {form} prints many objects and --json one; name a file with --out")
     written = dict.fromkeys((table.name for table in TABLES), 0)
-    rows = _counted(exported(_open()), written)
+    rows = _counted(export_rows(_open()), written)
     with _written(out) as file:
         if form == "ndjson":
             file.writelines(f"{_line({'table': name, **row})}\n" for name, row in rows)
@@ -189,7 +189,7 @@ def reset(why: str, who: str | None, as_json: bool) -> None:
     from mei_pipeline.registry.home import reset_registry
     from mei_pipeline.settings import read_settings
 
-    done, kept = reset_registry(read_settings(), occasion(who, why, "mei registry reset"))
+    done, kept = reset_registry(read_settings(), audit(who, why, "mei registry reset"))
     if as_json:
         output.print_json({"reset": vars(done), "files": [str(path) for path in kept]})
         return
@@ -236,8 +236,8 @@ def _open() -> "Registry":
     return open_home_registry(read_settings())
 
 
-def _print_story(story: "ConfigStory") -> None:
-    from mei_pipeline.promotion.propose import changes
+def _print_story(story: "ConfigHistory") -> None:
+    from mei_pipeline.promotion.propose import parameter_changes
 
     output.table(
         f"Config {story.config.config_id}",
@@ -245,7 +245,7 @@ def _print_story(story: "ConfigStory") -> None:
         [
             ("state", story.state),
             ("holds", ", ".join(story.lanes) or None),
-            *((change.path, _plain(change.new)) for change in changes(None, story.config.resolved)),
+            *((change.path, _plain(change.new)) for change in parameter_changes(None, story.config.resolved)),
         ],
     )
     for entry in story.evidence:
@@ -302,7 +302,7 @@ def print_steps(steps: "tuple[Transition, ...]") -> None:
     )
 
 
-def _summary(story: "ConfigStory") -> dict[str, Any]:
+def _summary(story: "ConfigHistory") -> dict[str, Any]:
     return {
         "config_id": story.config.config_id,
         "strategy": story.config.resolved.strategy,

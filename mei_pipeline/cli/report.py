@@ -9,7 +9,7 @@ import click
 from mei_pipeline.cli import output
 
 if TYPE_CHECKING:
-    from mei_pipeline.night_plan import NightPlan
+    from mei_pipeline.night.plan import NightPlan
     from mei_pipeline.settings import Settings
 
 
@@ -52,16 +52,16 @@ def report(latest: bool, prefix: str | None, html: Path | None, as_json: bool) -
 
 def _night(settings: "Settings", prefix: str | None) -> "NightPlan":
     from mei_pipeline.errors import DataError
-    from mei_pipeline.night_plan import find_night, known_nights
+    from mei_pipeline.night.store import find_night, planned_nights
     from mei_pipeline.report.write import latest_finished
 
     if prefix is not None:
         return find_night(settings, prefix)
     plan = latest_finished(settings)
     if plan is None:
-        planned = "no night has come to its end" if known_nights(settings) else "there was no night"
+        planned = "no night has come to its end" if planned_nights(settings) else "there was no night"
         raise DataError(f"{settings.nights}: {planned} yet; run `mei nightly`, or `mei demo` and look into its home")
-    newest = known_nights(settings)[-1]
+    newest = planned_nights(settings)[-1]
     if newest != plan.id[:16]:
         output.warn(f"night {newest} was planned later and has not come to its end; `mei nightly` goes on with it")
     return plan

@@ -50,11 +50,11 @@ def backtest(  # noqa: PLR0913 - one argument per option
     decisions: Path | None,
 ) -> None:
     """Replay one config over the lake, trade by trade, with the rules of the sweep."""
-    from mei_pipeline.candles.findings import refuse_marked
+    from mei_pipeline.candles.findings import refuse_spikes
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.files import write_bytes
-    from mei_pipeline.night_plan import spike_bounds
+    from mei_pipeline.night.universe import spike_bounds
     from mei_pipeline.notes import window_notes
     from mei_pipeline.replay.decisions import write_decisions
     from mei_pipeline.replay.report import decisions_of, report_of
@@ -75,7 +75,7 @@ def backtest(  # noqa: PLR0913 - one argument per option
     extents = extents_ms(lake, resolved.venue, resolved.intervals, resolved.symbols)
     from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
     names, read = resolved.symbols, resolved.intervals.read
-    refuse_marked(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
+    refuse_spikes(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     inputs = make_replay_inputs(settings, bars, resolved, from_ms, to_ms)
     run = replay(settings, inputs)

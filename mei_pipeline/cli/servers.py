@@ -45,12 +45,12 @@ def webserver(listener: int, allowed: tuple[str, ...]) -> None:
     from dagster_webserver.version import __version__
 
     from assets.run_context import now_ms
-    from assets.run_processes import close_gone
+    from assets.run_processes import close_dead_runs
 
     settings = read_settings()
     access = Access(frozenset(allowed), settings.ui_token)
     with DagsterInstance.get() as instance:
-        close_gone(settings, instance, now_ms(), launcher_gone=True)
+        close_dead_runs(settings, instance, now_ms(), launcher_gone=True)
         instance.optimize_for_webserver(_STATEMENT_MS, _RECYCLE_S, _POOL)
         with WorkspaceProcessContext(instance, WorkspaceFileTarget([str(WORKSPACE)]), __version__) as context:
             app = create_app_from_workspace_process_context(

@@ -150,12 +150,12 @@ def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: in
 
 def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int, int]":
     """Return the sweep, its bars and its window, all checked before a combo runs."""
-    from mei_pipeline.candles.findings import marked_symbols
+    from mei_pipeline.candles.findings import symbols_with_spikes
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.benchmark import sweep_benchmark
     from mei_pipeline.config.load import load_config, read_sweep
     from mei_pipeline.errors import ConfigError, DataError
-    from mei_pipeline.night_plan import spike_bounds
+    from mei_pipeline.night.universe import spike_bounds
     from mei_pipeline.params.table import read_catalog
     from mei_pipeline.settings import read_settings
     from mei_pipeline.simulation.extents import common_symbols, extents_ms, last_bar_ms
@@ -184,13 +184,13 @@ def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int,
     anchor_ms = config.pipeline.anchors[found.interval]
     extents = extents_ms(lake, venue, found.intervals, names)
     from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
-    marked = marked_symbols(lake, venue, found.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
+    marked = symbols_with_spikes(lake, venue, found.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
     names = [name for name in names if name not in marked]
     for name, why in marked.items():
         output.warn(f"{name} sits out: {why}")
     if not names:
         raise DataError(
-            f"lake {lake.root}: every symbol has {venue} bars that no market makes; `mei lake spikes` lists them: "
+            f"lake {lake.root}: every symbol has implausible bars of {venue}; `mei lake spikes` lists them: "
             "ingest them again with the right prices, or confirm them with `mei lake confirm`"
         )
     if marked:  # a symbol that sits out does not set the end

@@ -8,7 +8,7 @@ from mei_pipeline.text import column_headings, short_paths
 if TYPE_CHECKING:
     import polars as pl
 
-    from mei_pipeline.housekeeping import Fate
+    from mei_pipeline.housekeeping import RetentionDecision
     from mei_pipeline.sweep.catalog import StoredSweep
     from mei_pipeline.sweep.compare import ComparedBest, Comparison
     from mei_pipeline.sweep.plan import SweepPlan
@@ -64,9 +64,9 @@ def table_of_best(plan: "SweepPlan", best: "BestCombos", metric: str, combos: in
         output.note(f"{best.exclusion_note}; `mei sweep top SWEEP --all` lists them")
 
 
-def retention_values(fate: "Fate") -> dict[str, Any]:
+def retention_values(decision: "RetentionDecision") -> dict[str, Any]:
     """Return a sweep with its retention status as JSON values."""
-    sweep, plan = fate.sweep, fate.sweep.plan
+    sweep, plan = decision.sweep, decision.sweep.plan
     told = {
         "sweep": sweep.id if plan is None else plan.id,
         "folder": str(sweep.folder),
@@ -75,9 +75,9 @@ def retention_values(fate: "Fate") -> dict[str, Any]:
         "combos_done": sweep.done,
         "bytes": sweep.bytes,
         "written_ms": sweep.written_ms,
-        "configs": list(fate.configs),
-        "stays": bool(fate.kept),
-        "stays_because": fate.kept or None,
+        "configs": list(decision.configs),
+        "stays": bool(decision.kept),
+        "stays_because": decision.kept or None,
     }
     if plan is not None:
         told |= {
@@ -92,10 +92,10 @@ def retention_values(fate: "Fate") -> dict[str, Any]:
     return told
 
 
-def retention_row(fate: "Fate") -> tuple[object, ...]:
+def retention_row(decision: "RetentionDecision") -> tuple[object, ...]:
     """Return a sweep with its retention status as a row of the list."""
-    sweep, plan = fate.sweep, fate.sweep.plan
-    kept = fate.kept or "no: removed by the next nightly run"
+    sweep, plan = decision.sweep, decision.sweep.plan
+    kept = decision.kept or "no: removed by the next nightly run"
     tail = (sweep.state, sweep.bytes / 1e6, _utc(sweep.written_ms), kept)
     if plan is None:
         return (sweep.id, None, None, None, None, None, None, *tail)

@@ -37,20 +37,20 @@ _SWEEP = click.argument("sweep_id", metavar="SWEEP")
 def show_list(as_json: bool) -> None:
     """List the sweeps on disk with progress, use as evidence, and retention."""
     from mei_pipeline.config.load import load_config
-    from mei_pipeline.housekeeping import fates
+    from mei_pipeline.housekeeping import retention_decisions
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
-    found = fates(settings, load_config(settings.config).pipeline.retention, int(time.time() * 1000))
+    found = retention_decisions(settings, load_config(settings.config).pipeline.retention, int(time.time() * 1000))
     if as_json:
-        output.print_json({"sweeps": [retention_values(fate) for fate in found]})
+        output.print_json({"sweeps": [retention_values(decision) for decision in found]})
         return
     heading = ("sweep", "strategy", "bars", "symbols", "days", "done", "of", "state", "MB", "written", "stays, because")
     important = ("sweep", "strategy", "state", "stays, because", "done", "of", "written", "MB")
-    output.table(str(settings.sweeps), heading, [retention_row(fate) for fate in found], important=important)
-    for fate in found:
-        if fate.sweep.problem:
-            output.warn(fate.sweep.problem)
+    output.table(str(settings.sweeps), heading, [retention_row(decision) for decision in found], important=important)
+    for decision in found:
+        if decision.sweep.problem:
+            output.warn(decision.sweep.problem)
 
 
 @click.command("show")

@@ -219,10 +219,10 @@ def _close_runs(settings: Settings) -> None:
     from dagster import DagsterInstance
 
     from assets.run_context import now_ms
-    from assets.run_processes import close_gone
+    from assets.run_processes import close_dead_runs
 
     with DagsterInstance.get() as instance:
-        closed = close_gone(settings, instance, now_ms(), launcher_gone=True, retry=False)
+        closed = close_dead_runs(settings, instance, now_ms(), launcher_gone=True, retry=False)
     for run_id in closed:
         output.warn(f"run {run_id} was stopped and counts as failed; {settings.logs / 'alerts' / run_id}.json")
 

@@ -32,12 +32,12 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
 
     The config is replayed up to that bar, so position, equity and margin equal those of a backtest from the same day.
     """
-    from mei_pipeline.candles.findings import refuse_marked
+    from mei_pipeline.candles.findings import refuse_spikes
     from mei_pipeline.candles.intervals import DAY_MS
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.night_plan import spike_bounds
+    from mei_pipeline.night.universe import spike_bounds
     from mei_pipeline.replay.run import make_replay_inputs
     from mei_pipeline.replay.why import explain_step
     from mei_pipeline.settings import read_settings
@@ -56,7 +56,7 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     ends = min(stored_extent_ms(lake, resolved.venue, interval)[1] for interval in resolved.intervals.read)
     to_ms = -(-ends // DAY_MS) * DAY_MS
     names, read = resolved.symbols, resolved.intervals.read
-    refuse_marked(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
+    refuse_spikes(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     inputs = make_replay_inputs(settings, bars, resolved, from_ms, to_ms)
     found = explain_step(settings, inputs, symbol, utc_ms(moment))

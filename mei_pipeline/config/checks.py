@@ -21,7 +21,7 @@ from mei_pipeline.config.models import (
 from mei_pipeline.config.venues import check_venues
 from mei_pipeline.config.yaml_marks import Keys
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.grid import problems as conditions
+from mei_pipeline.params.grid import condition_problems
 from mei_pipeline.params.paths import closest
 from mei_pipeline.params.table import Catalog, Table, problems
 
@@ -106,7 +106,7 @@ def _numbers(spec: SweepSpec, table: Table, *, sound: bool) -> dict[Keys, str]:
     keys: Keys = ("axes",)
     if sound and any(map(spec.when, spec.axes)):
         try:
-            found = conditions(axes_of(spec, table), fixed_of(spec, table))
+            found = condition_problems(axes_of(spec, table), fixed_of(spec, table))
             combos = 0 if found else grid_of(spec, table).combos
         except ConfigError as error:
             return {keys: str(error)}

@@ -11,7 +11,7 @@ from mei_pipeline.config.document import Document, read_document
 from mei_pipeline.config.fields import Name
 from mei_pipeline.config.messages import report
 from mei_pipeline.config.models import (
-    FilesSource,
+    FileSourceConfig,
     LaneConfig,
     Overrides,
     PipelineConfig,
@@ -243,7 +243,7 @@ def _anchored(pipeline: PipelineConfig, folder: Path) -> PipelineConfig:
     """Relative paths of sources start at the configuration folder, wherever the process runs."""
     sources = tuple(
         source.model_copy(update={"path": str(folder / Path(source.path).expanduser())})
-        if isinstance(source, FilesSource)
+        if isinstance(source, FileSourceConfig)
         else source
         for source in pipeline.sources
     )

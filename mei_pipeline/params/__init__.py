@@ -1,1 +1,1 @@
-"""Parameters of strategies and of the market model: paths, layers, validation, identity."""
+"""Parameters of strategies and of the market model: paths, layers, checks and ids."""

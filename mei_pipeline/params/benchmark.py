@@ -1,4 +1,4 @@
-"""The benchmark symbol: the one whose trend gives the others context, found among symbols as venues name it."""
+"""The benchmark symbol, whose trend gives the other symbols context, in the notations of venues."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from mei_pipeline.params.paths import closest
 from mei_pipeline.params.table import Catalog
 
 AUTO = "auto"
-"""Setting that looks for the benchmark coin among the symbols."""
+"""Setting that chooses the benchmark coin among the symbols."""
 COIN = "BTC"
 """The benchmark coin."""
 
@@ -24,43 +24,43 @@ _NAMED = re.compile(
 
 
 def candidates(symbols: Iterable[str]) -> tuple[str, ...]:
-    """Return the symbols whose base coin is Bitcoin, in any notation of venues, in their order.
+    """Return the symbols with base coin Bitcoin, in any notation of venues and in their order.
 
-    `BTC`, `BTCUSDT`, `BTC/USDT:USDT`, `BTC-USDT-SWAP`, `BTC_USDT`, `BTC-PERP` and `XBTUSD` are found; `BTCDOMUSDT`,
-    `BTCB`, `WBTC` and `ETH/BTC` are other coins.
+    The function accepts `BTC`, `BTCUSDT`, `BTC/USDT:USDT`, `BTC-USDT-SWAP`, `BTC_USDT`, `BTC-PERP` and `XBTUSD`. It
+    rejects `BTCDOMUSDT`, `BTCB`, `WBTC` and `ETH/BTC`, which are other coins.
     """
     return tuple(name for name in symbols if _NAMED.fullmatch(name.upper()))
 
 
 def preferred(symbols: Iterable[str]) -> str:
-    """Return the benchmark of a config that names none: BTC, else BTCUSDT, else none (empty)."""
-    held = set(symbols)
-    return next((name for name in _PREFERRED if name in held), "")
+    """Return the benchmark symbol of a config that names none: BTC, else BTCUSDT, else an empty string."""
+    present = set(symbols)
+    return next((name for name in _PREFERRED if name in present), "")
 
 
-def find_benchmark(wanted: str, symbols: Sequence[str]) -> str:
-    """Return the benchmark among `symbols`; empty if `wanted` is `auto` and no symbol is of the coin.
+def find_benchmark(setting: str, symbols: Sequence[str]) -> str:
+    """Return the benchmark symbol among `symbols`; empty if `setting` is `auto` and no symbol is of the coin.
 
     Args:
-        wanted: A symbol, or `auto`: BTC or BTCUSDT if it is there, else the only symbol of Bitcoin.
+        setting: A symbol, or `auto`: BTC or BTCUSDT if present, else the only symbol of Bitcoin.
         symbols: Symbols of the book.
 
     Raises:
-        ConfigError: The symbol is not among them, or `auto` has more than one to choose from.
+        ConfigError: The symbol is not among them, or `auto` finds more than one.
     """
-    if wanted != AUTO:
-        if wanted not in symbols:
-            text = f"benchmark: {wanted!r} is not among the symbols"
-            raise ConfigError(f"{text}; {closest(wanted, symbols)}the symbols are {_listed(symbols)}")
-        return wanted
-    found = candidates(symbols)
-    if len(found) > 1 and not preferred(found):
-        raise ConfigError(f"benchmark: auto has several symbols to choose from: {', '.join(found)}; name one of them")
-    return preferred(found) or next(iter(found), "")
+    if setting != AUTO:
+        if setting not in symbols:
+            problem = f"benchmark: {setting!r} is not among the symbols"
+            raise ConfigError(f"{problem}; {closest(setting, symbols)}the symbols are {_listed(symbols)}")
+        return setting
+    bitcoin_symbols = candidates(symbols)
+    if len(bitcoin_symbols) > 1 and not preferred(bitcoin_symbols):
+        raise ConfigError(f"benchmark: auto matches several symbols: {', '.join(bitcoin_symbols)}; name one of them")
+    return preferred(bitcoin_symbols) or next(iter(bitcoin_symbols), "")
 
 
 def switches_on(catalog: Catalog, strategy: str, values: Mapping[str, Iterable[Value]]) -> tuple[str, ...]:
-    """Return the switches that make `strategy` read the benchmark for at least one of the values.
+    """Return the switches that make `strategy` read the benchmark symbol for at least one of the values.
 
     Args:
         catalog: The parameter tables.
@@ -70,28 +70,28 @@ def switches_on(catalog: Catalog, strategy: str, values: Mapping[str, Iterable[V
     return tuple(path for path in catalog.benchmarks.get(strategy, ()) if any(values.get(path, ())))
 
 
-def needed_benchmark(wanted: str, symbols: Sequence[str], switches: Sequence[str]) -> str:
-    """Return the benchmark that a book needs; empty if no switch is on.
+def needed_benchmark(setting: str, symbols: Sequence[str], switches: Sequence[str]) -> str:
+    """Return the benchmark symbol that a book needs; empty if no switch is on.
 
     Args:
-        wanted: As for `find_benchmark`.
+        setting: As for `find_benchmark`.
         symbols: Symbols of the book.
-        switches: Switches that are on.
+        switches: Paths of the switches that are on.
 
     Raises:
-        ConfigError: As `find_benchmark`, or a switch is on and there is no benchmark.
+        ConfigError: As for `find_benchmark`, or a switch is on and there is no benchmark symbol.
     """
-    if not switches and wanted == AUTO:
+    if not switches and setting == AUTO:
         return ""
-    found = find_benchmark(wanted, symbols)
+    symbol = find_benchmark(setting, symbols)
     if not switches:
         return ""
-    if not found:
+    if not symbol:
         raise ConfigError(
-            f"benchmark: {switches[0]} is on and reads a benchmark symbol, and no symbol is one of {COIN}: "
+            f"benchmark: {switches[0]} is on and reads a benchmark symbol, but no symbol is one of {COIN}: "
             f"{_listed(symbols)}; name one under `benchmark`, ingest {COIN}, or set {switches[0]} to false"
         )
-    return found
+    return symbol
 
 
 def _listed(symbols: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Nested mappings, as people write parameters, and dotted paths, as everything else names them."""
+"""Conversion between nested mappings, as people write parameters, and dotted paths."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,11 +10,11 @@ from kernels.params import Value
 
 @dataclass(frozen=True)
 class Flat:
-    """What `flatten` found.
+    """Result of `flatten`.
 
     Attributes:
         values: Value by dotted path, in the order of the mapping.
-        problems: What is wrong with a path that holds no single value.
+        problems: Problem of each path that holds no single value.
     """
 
     values: dict[str, Value]
@@ -22,12 +22,12 @@ class Flat:
 
 
 def flatten(mapping: Mapping[str, Any]) -> Flat:
-    """Turn `{"trade": {"sl_atr_mult": 2}}` into `{"trade.sl_atr_mult": 2}`; dotted keys stay as they are."""
+    """Turn `{"trade": {"sl_atr_mult": 2}}` into `{"trade.sl_atr_mult": 2}`; dotted keys stay unchanged."""
     values: dict[str, Value] = {}
     problems: dict[str, str] = {}
     for path, leaf in _leaves(mapping, ""):
         if path in values or path in problems:
-            problems[path] = "given twice, nested and dotted; keep one"
+            problems[path] = "present twice, nested and dotted; keep one"
         elif isinstance(leaf, bool | int | float | str):
             values[path] = leaf
         else:
@@ -48,16 +48,16 @@ def nest(values: Mapping[str, Value]) -> dict[str, Any]:
 
 
 def closest(word: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'? ` when one of `known` resembles `word`, else nothing."""
+    """Return `did you mean 'x'? ` if one of `known` resembles `word`, otherwise an empty string."""
     known = list(known)
     last = word.rpartition(".")[2]
     by_name = {name.rpartition(".")[2]: name for name in reversed(known)}
     same_name = [by_name[last]] if last in by_name else []
     longer = [name for name in known if name.startswith(word)]
-    # Last parts are compared first: paths of one section resemble each other by their section alone.
+    # Compare last parts first: all paths of a section resemble each other because of its name.
     alike = [by_name[name] for name in difflib.get_close_matches(last, by_name, n=1)]
-    found = same_name or longer or alike or difflib.get_close_matches(word, known, n=1, cutoff=0.8)
-    return f"did you mean {found[0]!r}? " if found else ""
+    matches = same_name or longer or alike or difflib.get_close_matches(word, known, n=1, cutoff=0.8)
+    return f"did you mean {matches[0]!r}? " if matches else ""
 
 
 def _leaves(mapping: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

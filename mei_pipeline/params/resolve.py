@@ -1,4 +1,4 @@
-"""Layers of parameter values, merged; the last layer that names a path wins."""
+"""Merge layers of parameter values; the last layer that names a path wins."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Layer:
-    """Values from one place.
+    """Parameter values from one source.
 
     Attributes:
-        name: Where they come from, for a person.
-        values: Value by dotted path; only what this layer says.
-        of_symbol: Whether they are one symbol's own.
+        name: Name of the source, for messages.
+        values: Value by dotted path, for the paths that this layer sets.
+        of_symbol: True if they are values of one symbol.
     """
 
     name: str
@@ -29,8 +29,8 @@ class MergedParams:
     """A value for every path of a table.
 
     Attributes:
-        values: Value by path, in table order, in normal form.
-        origin: Name of the layer that gave it, by path; `default` where none did.
+        values: Value by path, in table order and normal form.
+        origin: Name of the layer of each value, by path; `default` if no layer sets it.
     """
 
     values: Mapping[str, Value]
@@ -38,15 +38,16 @@ class MergedParams:
 
 
 def merge(table: Table, *layers: Layer) -> MergedParams:
-    """Merge layers over the defaults of `table`, later ones winning.
+    """Merge layers over the defaults of `table`; later ones win.
 
     Raises:
-        ConfigError: A layer names an unknown path or a value that is not allowed, or a symbol's own layer names a
+        ConfigError: A layer names an unknown path or a value that is not allowed, or the layer of a symbol names a
             parameter of the whole book.
     """
     values = {path: parameter.default for path, parameter in table.items()}
     origin = dict.fromkeys(table, DEFAULT)
     for layer in layers:
+        # Each layer is validated alone, so that the message names the layer of a wrong value.
         validate(table, layer.values, layer.name, of_symbol=layer.of_symbol)
         values.update(layer.values)
         origin.update(dict.fromkeys(layer.values, layer.name))
@@ -56,30 +57,30 @@ def merge(table: Table, *layers: Layer) -> MergedParams:
 def merge_symbols(
     table: Table, common: Sequence[Layer], stacks: Mapping[str, Sequence[Layer]]
 ) -> dict[str, dict[str, Value]]:
-    """Values of single symbols, as far as they differ from those of all.
+    """Return the values of single symbols that differ from the common ones, by symbol and path.
 
     Args:
         table: The parameters.
-        common: Layers of the values of all.
-        stacks: By symbol, all layers that make its values.
+        common: Layers of the common values.
+        stacks: By symbol, all layers of its values.
 
     Returns:
-        By symbol and path; a symbol without a value that differs is left out.
+        By symbol and path, without symbols that have no differing value.
 
     Raises:
-        ConfigError: As `merge`.
+        ConfigError: As for `merge`.
     """
     base = merge(table, *common).values
-    found: dict[str, dict[str, Value]] = {}
+    overrides: dict[str, dict[str, Value]] = {}
     for symbol, stack in stacks.items():
         values = merge(table, *stack).values
         if differing := {path: value for path, value in values.items() if value != base[path]}:
-            found[symbol] = differing
-    return found
+            overrides[symbol] = differing
+    return overrides
 
 
 def resolve(table: Table, *layers: Mapping[str, Value]) -> dict[str, Value]:
-    """A value for every path of `table`: its defaults, overlaid by `layers`, later ones winning.
+    """Return a value for every path of `table`: its defaults, overridden by `layers`; later ones win.
 
     Raises:
         ConfigError: A layer names an unknown path or a value that is not allowed.

@@ -1,4 +1,4 @@
-"""Parameter tables: what the kernels declare, looked up by path."""
+"""Tables of the parameters that the kernels declare."""
 
 import functools
 import keyword
@@ -17,13 +17,13 @@ _NAMES_SHOWN = 24
 
 @dataclass(frozen=True)
 class Catalog:
-    """Every parameter there is.
+    """Tables of all parameters.
 
     Attributes:
         strategies: Table of each strategy, by its name.
-        market: Table of the market model, as far as no strategy says otherwise.
-        markets: Table of the market model for each strategy that has other defaults, or allows less.
-        benchmarks: By strategy, the switches that make it read the benchmark symbol while they are on.
+        market: Table of the market model; `markets` has exceptions.
+        markets: Table of the market model for each strategy with other defaults or fewer allowed values.
+        benchmarks: By strategy, the switches that make it read the benchmark symbol.
     """
 
     strategies: Mapping[str, Table]
@@ -32,7 +32,7 @@ class Catalog:
     benchmarks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def strategy(self, name: str) -> Table:
-        """The table of one strategy.
+        """Return the table of one strategy.
 
         Raises:
             ConfigError: There is no such strategy.
@@ -42,7 +42,7 @@ class Catalog:
         return self.strategies[name]
 
     def market_of(self, name: str) -> Table:
-        """The table of the market model for one strategy.
+        """Return the table of the market model for one strategy.
 
         Raises:
             ConfigError: There is no such strategy.
@@ -51,22 +51,22 @@ class Catalog:
         return self.markets.get(name, self.market)
 
     def unknown_strategy(self, name: str) -> str:
-        """What to say about a strategy that does not exist."""
+        """Return the message about a strategy that does not exist."""
         return f"unknown strategy; {closest(name, self.strategies)}known: {', '.join(self.strategies)}"
 
 
 def make_table(parameters: Iterable[Parameter], where: str = "parameter table") -> Table:
-    """Parameters by path, in their order.
+    """Return a table of parameters by path, in their order.
 
     Args:
         parameters: The parameters.
-        where: What to call the table in a message.
+        where: Name of the table in messages.
 
     Raises:
-        Fatal: A path or the last part of one is declared twice, a last part can be no field of a record, or a default
-            breaks the parameter's own bounds.
+        Fatal: A path or the last part of one is declared twice, a last part can't be a field of a record, or a default
+            is outside the parameter's own bounds.
     """
-    import numpy as np  # noqa: PLC0415 - tables are made with the kernels, which bring it
+    import numpy as np  # noqa: PLC0415 - only needed with the kernels, which import it anyway
 
     table: dict[str, Parameter] = {}
     owner: dict[str, str] = {}
@@ -75,10 +75,11 @@ def make_table(parameters: Iterable[Parameter], where: str = "parameter table") 
         if path in table:
             raise Fatal(f"{where}: {path} is declared twice; give one of them another path")
         if name in owner:
-            raise Fatal(f"{where}: {path} and {owner[name]} both end in {name}; a record can't hold both")
-        hidden = parameter.role != "market" and hasattr(np.record, name)  # market parameters are in no record
+            raise Fatal(f"{where}: {path} and {owner[name]} both end in {name}; rename one of them")
+        # Kernels read parameters as fields of a record, except market parameters.
+        hidden = parameter.role != "market" and hasattr(np.record, name)
         if not name.isidentifier() or keyword.iskeyword(name) or hidden:
-            raise Fatal(f"{where}: {path}: {name!r} can't name a field of a record; end the path otherwise")
+            raise Fatal(f"{where}: {path}: {name!r} can't be a field of a record; use another last part")
         if problem := parameter.problem(parameter.default):
             raise Fatal(f"{where}: default of {path}: {problem}")
         table[path], owner[name] = parameter, path
@@ -92,20 +93,20 @@ def make_market(
     only: Mapping[str, tuple[Value, ...]],
     why: Mapping[str, str],
 ) -> Table:
-    """The market table of one strategy.
+    """Return the market table of one strategy.
 
     Args:
         base: The market table of all strategies.
         strategy: Name of the strategy.
-        defaults: Default by path, where the strategy has another one.
-        only: Values that the strategy allows, by path, where it allows fewer.
+        defaults: Default by path, if the strategy has another one.
+        only: Allowed values by path, if the strategy allows fewer.
         why: Reason for `only`, by path.
 
     Raises:
-        Fatal: A path is unknown, a value is not allowed, or the default is not among what `only` leaves.
+        Fatal: A path is unknown, a value is not allowed, or `only` excludes the default.
     """
     if unknown := sorted({*defaults, *only, *why} - set(base)):
-        raise Fatal(f"strategy {strategy}: {unknown[0]}: no market parameter; known: {', '.join(base)}")
+        raise Fatal(f"strategy {strategy}: {unknown[0]}: not a market parameter; known: {', '.join(base)}")
     for path, values in only.items():
         for value in values:
             if problem := base[path].problem(value):
@@ -115,7 +116,7 @@ def make_market(
             parameter,
             default=defaults.get(path, parameter.default),
             only=only.get(path, ()),
-            because=why.get(path, f"{strategy} is made for nothing else") if path in only else "",
+            because=why.get(path, f"{strategy} supports nothing else") if path in only else "",
         )
         for path, parameter in base.items()
     )
@@ -123,17 +124,17 @@ def make_market(
 
 @functools.cache
 def read_catalog() -> Catalog:
-    """The tables that the kernels of this checkout declare.
+    """Return the tables that the kernels of this checkout declare.
 
-    A strategy module may have `MARKET` (defaults of market parameters by path), `MARKET_ONLY` (the values that it
-    allows, by path) and `MARKET_WHY` (the reason for those, by path), and `BENCHMARK` (switches that make it read the
-    benchmark symbol).
+    A strategy module may declare constants. `MARKET` holds defaults of market parameters by path, `MARKET_ONLY` their
+    allowed values and `MARKET_WHY` the reasons for these. `BENCHMARK` lists the switches that make the strategy read
+    the benchmark symbol.
 
     Raises:
-        Fatal: A table contradicts itself, or the module of a strategy is not whole.
+        Fatal: A table contradicts itself, or the module of a strategy has problems.
     """
-    from kernels import market  # noqa: PLC0415 - brings numpy, which only this needs
-    from mei_pipeline.params.modules import load_strategy  # noqa: PLC0415 - brings numba
+    from kernels import market  # noqa: PLC0415 - imports numpy, which other functions do not need
+    from mei_pipeline.params.modules import load_strategy  # noqa: PLC0415 - imports numba
 
     modules = {name: load_strategy(name) for name in strategies.names()}
     base = make_table(market.PARAMETERS)
@@ -154,50 +155,50 @@ def read_catalog() -> Catalog:
 
 
 def normal(parameter: Parameter, value: Value) -> Value:
-    """The one form of a valid value: a float parameter holds a float, an int parameter an int; there is no -0.0."""
+    """Return the normal form of a valid value: a float for a float parameter, an int for an int parameter, no -0.0."""
     if parameter.kind == "float":
-        return float(value) + 0.0
+        return float(value) + 0.0  # turns -0.0 into 0.0
     if parameter.kind == "int":
         return int(value)
     return value
 
 
 def unknown(path: str, table: Table) -> str:
-    """What to say about a path that the table does not have."""
-    known = f"known: {', '.join(table)}" if len(table) <= _NAMES_SHOWN else "docs/reference/config.md lists all"
+    """Return the hint about a path that the table lacks."""
+    known = f"known: {', '.join(table)}" if len(table) <= _NAMES_SHOWN else "see docs/reference/config.md"
     return f"{closest(path, table)}{known}"
 
 
 def problems(table: Table, values: Mapping[str, Value], *, of_symbol: bool = False) -> dict[str, str]:
-    """What is wrong with each path or value that the table does not allow.
+    """Return the problem of each path or value that the table does not allow.
 
     Args:
         table: The table.
         values: Value by path.
-        of_symbol: The values are one symbol's own; values of the whole book are then wrong.
+        of_symbol: True for values of one symbol; parameters of the whole book are then refused.
     """
-    found = {}
+    problems_by_path = {}
     for path, value in values.items():
         if path not in table:
-            found[path] = f"unknown parameter; {unknown(path, table)}"
+            problems_by_path[path] = f"unknown parameter; {unknown(path, table)}"
         elif of_symbol and not table[path].per_symbol:
-            found[path] = "a value of the whole book; a symbol can't have one of its own"
+            problems_by_path[path] = "a parameter of the whole book; a symbol can't have its own value"
         elif problem := table[path].problem(value):
-            found[path] = problem
-    return found
+            problems_by_path[path] = problem
+    return problems_by_path
 
 
 def validate(table: Table, values: Mapping[str, Value], where: str = "parameters", *, of_symbol: bool = False) -> None:
-    """Refuse values that the table does not allow.
+    """Raise if the table does not allow the values.
 
     Args:
         table: The table.
         values: Value by path.
-        where: Where they stand, for the message.
+        where: Name of the source in messages.
         of_symbol: As for `problems`.
 
     Raises:
         ConfigError: One line per problem, beginning with `where`.
     """
-    if found := problems(table, values, of_symbol=of_symbol):
-        raise ConfigError("\n".join(f"{where}: {path}: {text}" for path, text in found.items()))
+    if problems_by_path := problems(table, values, of_symbol=of_symbol):
+        raise ConfigError("\n".join(f"{where}: {path}: {text}" for path, text in problems_by_path.items()))

@@ -1,7 +1,7 @@
-"""The connection to the registry: the one module that knows which database it is.
+"""The registry's database connection. No other module depends on the kind of database.
 
-A writer takes the registry's one write lock when its transaction begins, so that what it read is true until it commits:
-SQLite's own, in WAL mode with every commit synced to disk; an advisory lock of PostgreSQL.
+A writer takes the registry's only write lock at the start of its transaction, so that what it reads stays true until it
+commits. SQLite has such a lock; WAL mode with a sync of every commit is used. PostgreSQL uses an advisory lock.
 """
 
 import sqlite3
@@ -27,22 +27,24 @@ from sqlalchemy import (
     inspect,
     or_,
     select,
+    table,
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from mei_pipeline import files
 from mei_pipeline.errors import ConfigError, Retryable
-from mei_pipeline.registry.failures import explained, lost_at_commit, unknown_outcome
+from mei_pipeline.registry.failures import explain_error, lost_at_commit, unknown_outcome
 from mei_pipeline.registry.migrate import upgrade, version_in
-from mei_pipeline.registry.tables import SCHEMA_VERSION, configs, looks
+from mei_pipeline.registry.tables import SCHEMA_VERSION, configs, trials
 
 BUSY_TIMEOUT_S = 10.0
-"""How long a writer waits for another one before it gives up."""
+"""Longest wait of a writer for another writer, in seconds."""
 
 _WRITES = "mei_writes"
-_WRITE_LOCK = 0x4D4549  # "MEI"; any number will do that all who write to the database agree on
+_WRITE_LOCK = 0x4D4549  # "MEI" in ASCII; every writer must use the same number
 _TRY_EVERY_S = 0.5
+_CONTENT = (configs.name, trials.name, "looks")  # the last is the name in version 2
 
 
 @dataclass(frozen=True)
@@ -50,60 +52,60 @@ class Registry:
     """An open registry.
 
     Attributes:
-        url: Where it is, without a password, for messages.
-        engine: SQLAlchemy's engine; it keeps no connection open between two uses.
-        reader: The same for reads, each of which sees one state.
-        file: The file, where the database is one.
-        wait_s: How long a writer waits for another one, and for a server that went away at a commit, in seconds.
-        number_sql: Statement that gives the number by which the server remembers the outcome of a transaction; empty
-            for a file, which does not go away.
+        url: Its URL without the password, for messages.
+        database: SQLAlchemy's connection factory; no connection stays open between two uses.
+        reader: The same for reads; each transaction sees one state of the database.
+        file: File of the database; None for a server.
+        wait_s: Longest wait for another writer, and for a server that was lost at a commit, in seconds.
+        transaction_id_sql: Statement that returns the number by which the server remembers a transaction's outcome;
+            empty for a file, whose commit always answers.
     """
 
     url: str
-    engine: Engine
+    database: Engine
     reader: Engine
     file: Path | None = None
     wait_s: float = BUSY_TIMEOUT_S
-    number_sql: str = ""
+    transaction_id_sql: str = ""
 
 
 def open_registry(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Registry:
-    """Open the registry at an SQLAlchemy URL; an empty database gets its tables, an older one is brought forward.
+    """Open the registry at an SQLAlchemy URL; create the tables of an empty database, upgrade those of an older one.
 
     Args:
         url: `sqlite:///<path of a file>` or `postgresql+<driver>://…`.
-        busy_timeout_s: How long to wait for another writer, in seconds.
+        busy_timeout_s: Longest wait for another writer, in seconds.
 
     Raises:
         ConfigError: The URL is wrong, or its driver is not installed.
-        DataError: The database is damaged, can't be opened, or belongs to something else.
+        DataError: The database is damaged, can't be opened, or belongs to another program.
         Refused: A newer MEI wrote it.
         Retryable: The server does not answer, or another process holds the database.
     """
-    registry = _connected(url, busy_timeout_s)
-    with reading(registry) as connection:
+    registry = _connect(url, busy_timeout_s)
+    with read_transaction(registry) as connection:
         found = version_in(connection, registry.url)
     if found != SCHEMA_VERSION:
-        with writing(registry) as connection:
+        with write_transaction(registry) as connection:
             upgrade(connection, registry.url)
     return registry
 
 
 def schema_version(url: str) -> int:
-    """The version of the tables of the registry at an SQLAlchemy URL, which is left as it is; 0 where it has none yet.
+    """Return the version of the tables of a registry without changing it; 0 if it has no tables yet.
 
     Raises:
         MeiError: As `open_registry`.
     """
-    registry = _connected(url, BUSY_TIMEOUT_S)
-    with reading(registry) as connection:
+    registry = _connect(url, BUSY_TIMEOUT_S)
+    with read_transaction(registry) as connection:
         return version_in(connection, registry.url)
 
 
 def registry_is_empty(url: str) -> bool:
-    """Return whether the registry at an SQLAlchemy URL is missing or holds neither a config nor a look.
+    """Return True if the registry at an SQLAlchemy URL is missing or has neither a config nor a trial.
 
-    A file that is missing is not created.
+    A missing file is not created, and an older database is not upgraded.
 
     Raises:
         MeiError: As `open_registry`.
@@ -111,12 +113,12 @@ def registry_is_empty(url: str) -> bool:
     address = _address(url)
     if address.get_backend_name() == "sqlite" and address.database and not Path(address.database).exists():
         return True
-    registry = _connected(url, BUSY_TIMEOUT_S)
-    with reading(registry) as connection:
+    registry = _connect(url, BUSY_TIMEOUT_S)
+    with read_transaction(registry) as connection:
         if not version_in(connection, registry.url):
             return True
         known = set(inspect(connection).get_table_names())
-        filled = (exists().select_from(table) for table in (configs, looks) if table.name in known)
+        filled = (exists().select_from(table(name)) for name in _CONTENT if name in known)
         return not connection.execute(select(or_(false(), *filled))).scalar()
 
 
@@ -130,32 +132,34 @@ def shown_url(url: str) -> str:
 
 
 @contextmanager
-def reading(registry: Registry) -> Generator[Connection]:
-    """Give a connection whose reads see one state of the registry.
+def read_transaction(registry: Registry) -> Generator[Connection]:
+    """Yield a connection whose reads see one state of the registry.
 
     Raises:
-        MeiError: The database said no; the message names it and what to do.
+        MeiError: The database reported an error; the message names the database and what to do.
     """
-    with _translated(registry), registry.reader.connect() as connection, connection.begin():
+    with _translate_errors(registry), registry.reader.connect() as connection, connection.begin():
         yield connection
 
 
 @contextmanager
-def writing(registry: Registry) -> Generator[Connection]:
-    """Give a connection in a transaction that is committed whole at the end, or not at all.
+def write_transaction(registry: Registry) -> Generator[Connection]:
+    """Yield a connection in a transaction that is committed at the end, or rolled back on an error.
 
-    If a server is lost at the commit, the outcome is read back from it.
+    If the connection to a server is lost at the commit, the outcome is read from the server afterwards.
 
     Raises:
-        OutcomeUnknown: The connection was lost at the commit, and the server doesn't say whether it took effect.
-        MeiError: The database said no, and nothing was written; the message names it and what to do.
+        OutcomeUnknown: The connection was lost at the commit, and the server does not know the outcome.
+        MeiError: The database reported an error, and nothing was written; the message says what to do.
     """
     with (
-        _translated(registry),
-        registry.engine.connect().execution_options(**{_WRITES: True}) as connection,
+        _translate_errors(registry),
+        registry.database.connect().execution_options(**{_WRITES: True}) as connection,
         connection.begin() as transaction,
     ):
-        number = connection.exec_driver_sql(registry.number_sql).scalar() if registry.number_sql else None
+        number = (
+            connection.exec_driver_sql(registry.transaction_id_sql).scalar() if registry.transaction_id_sql else None
+        )
         yield connection
         try:
             transaction.commit()
@@ -166,11 +170,11 @@ def writing(registry: Registry) -> Generator[Connection]:
 
 
 def _read_back(registry: Registry, number: int | None, error: DBAPIError) -> None:
-    """Return if a transaction was committed whose session ended at the commit.
+    """Return if the server committed a transaction whose session was lost at the commit.
 
     Raises:
-        OutcomeUnknown: The server does not say, or does not come back in time.
-        Retryable: It was not committed.
+        OutcomeUnknown: The server does not know, or does not answer in time.
+        Retryable: The transaction was not committed.
     """
     until = time.monotonic() + registry.wait_s
     while True:
@@ -188,23 +192,23 @@ def _read_back(registry: Registry, number: int | None, error: DBAPIError) -> Non
 
 
 def _outcome(registry: Registry, number: int | None) -> str | None:
-    """`committed`, `aborted` or `in progress`; None if the server is away or has forgotten the transaction."""
+    """Return `committed`, `aborted` or `in progress`; None if the server is away or has forgotten the transaction."""
     try:
-        with registry.engine.connect() as connection:
+        with registry.database.connect() as connection:
             found: str | None = connection.execute(select(func.txid_status(number))).scalar()
             return found
     except DBAPIError:
         return None
 
 
-def insert_once(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
-    """Insert a row unless one with its identity is there; say whether it was inserted.
+def insert_once(connection: Connection, target: Table, row: Mapping[str, Any]) -> bool:
+    """Insert a row unless a row with the same id exists, and return True if it was inserted.
 
-    Another writer that inserts the same row at the same instant is waited for and counts as having been first.
+    If another writer inserts the same row at the same time, this call waits for it and returns False.
     """
     try:
         with connection.begin_nested():
-            connection.execute(insert(table).values(**row))
+            connection.execute(insert(target).values(**row))
     except IntegrityError:
         return False
     return True
@@ -216,72 +220,72 @@ def _address(url: str) -> URL:
         address.get_dialect()
     except ArgumentError as error:
         raise ConfigError(
-            "MEI_REGISTRY_URL: not an SQLAlchemy URL; allowed: sqlite:///<file>, postgresql+<driver>://<user>@<host>/<name>"
+            "MEI_REGISTRY_URL: not an SQLAlchemy URL; write sqlite:///<file> or postgresql+<driver>://<user>@<host>/<name>"
         ) from error
     return address
 
 
-def _connected(url: str, busy_timeout_s: float) -> Registry:
+def _connect(url: str, busy_timeout_s: float) -> Registry:
     address = _address(url)
     shown = address.render_as_string(hide_password=True)
     if address.get_backend_name() == "sqlite":
-        path, engine = _sqlite(address, busy_timeout_s)
-        return Registry(shown, engine, engine, path, busy_timeout_s)
-    engine = _server(address, shown, busy_timeout_s)
-    reader = engine.execution_options(isolation_level="REPEATABLE READ")
-    return Registry(shown, engine, reader, None, busy_timeout_s, "SELECT txid_current()")
+        path, database = _open_sqlite(address, busy_timeout_s)
+        return Registry(shown, database, database, path, busy_timeout_s)
+    database = _open_server(address, shown, busy_timeout_s)
+    reader = database.execution_options(isolation_level="REPEATABLE READ")
+    return Registry(shown, database, reader, None, busy_timeout_s, "SELECT txid_current()")
 
 
-def _server(address: URL, shown: str, busy_timeout_s: float) -> Engine:
+def _open_server(address: URL, shown: str, busy_timeout_s: float) -> Engine:
     try:
-        engine = create_engine(address, poolclass=NullPool)
+        database = create_engine(address, poolclass=NullPool)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{shown}: the driver {error.name} is not installed; uv sync --extra postgres") from error
-    wait_ms = max(1, round(busy_timeout_s * 1000))  # 0 would be to wait for ever
+    wait_ms = max(1, round(busy_timeout_s * 1000))  # PostgreSQL waits without limit at 0
     lock = (f"SET LOCAL lock_timeout = {wait_ms}", f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
-    _begin_by(engine, to_read=(), to_write=lock)
-    return engine
+    _set_begin_statements(database, to_read=(), to_write=lock)
+    return database
 
 
-def _sqlite(address: URL, busy_timeout_s: float) -> tuple[Path, Engine]:
+def _open_sqlite(address: URL, busy_timeout_s: float) -> tuple[Path, Engine]:
     if not address.database or address.database == ":memory:":
         raise ConfigError(f"{address}: a registry needs a file; write sqlite:///<path>")
     path = Path(address.database)
     if path.is_file() and not files.writable(path.parent):
-        return path, _sqlite_to_read(path)
+        return path, _open_read_only(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _log_ahead(path, busy_timeout_s)
+        _enable_wal(path, busy_timeout_s)
     except sqlite3.Error as error:
-        raise explained(str(address), error, file=path) from error
+        raise explain_error(str(address), error, file=path) from error
     except OSError as error:
         raise files.refused(error, f"{path}: not opened: {files.explain(error, path)}") from error
-    engine = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
-    event.listen(engine, "connect", _prepare_sqlite)
-    _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
-    return path, engine
+    database = create_engine(address, poolclass=NullPool, connect_args={"timeout": busy_timeout_s})
+    event.listen(database, "connect", _prepare_sqlite)
+    _set_begin_statements(database, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
+    return path, database
 
 
-def _sqlite_to_read(path: Path) -> Engine:
-    """An engine for a file beside which nothing can be written, as on a disk that is mounted read-only."""
+def _open_read_only(path: Path) -> Engine:
+    """Return the connection factory for a file in a folder that can't be written, as on a read-only disk."""
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(files.sqlite_uri(path), uri=True)
 
-    engine = create_engine("sqlite://", poolclass=NullPool, creator=connect)
-    _begin_by(engine, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
-    event.listen(engine, "connect", _prepare_sqlite)
-    return engine
+    database = create_engine("sqlite://", poolclass=NullPool, creator=connect)
+    _set_begin_statements(database, to_read=("BEGIN",), to_write=("BEGIN IMMEDIATE",))
+    event.listen(database, "connect", _prepare_sqlite)
+    return database
 
 
-def _log_ahead(path: Path, busy_timeout_s: float) -> None:
-    """Put the file into WAL mode, which it keeps.
+def _enable_wal(path: Path, busy_timeout_s: float) -> None:
+    """Put a file into WAL mode, which it keeps.
 
-    SQLite waits for no one when it changes the mode: of two that open a new file at once, one would be told that it is
-    locked. So they take turns, before either has a connection that could be in the other's way. Most commands find a
-    file that is in WAL mode, and take no lock.
+    SQLite does not wait for other connections when it changes the mode: if two processes open a new file at once, one
+    of them fails with "locked". A lock file therefore lets one process at a time change the mode. A file that is in
+    WAL mode already needs no lock.
     """
-    if _is_ahead(path):
+    if _is_wal(path):
         return
     with (
         files.locked(path.with_name(f"{path.name}.lock"), "opening the registry", wait_s=busy_timeout_s),
@@ -290,46 +294,48 @@ def _log_ahead(path: Path, busy_timeout_s: float) -> None:
         handle.execute("PRAGMA journal_mode = WAL").close()
 
 
-def _is_ahead(path: Path) -> bool:
-    """Return True if the header of a file says WAL mode: its write and read versions are 2."""
+def _is_wal(path: Path) -> bool:
+    """Return True if the header of a file has the read and write versions of WAL mode, 2."""
     try:
         with path.open("rb") as file:
             return file.read(20)[18:] == b"\x02\x02"
-    except OSError:  # SQLite says what is wrong with it
+    except OSError:  # SQLite reports the problem when it opens the file
         return False
 
 
 def _prepare_sqlite(handle: sqlite3.Connection, _record: object) -> None:
-    # The driver would begin transactions late and by its own rules; `_begin_by` begins them.
+    # The driver would begin a transaction only at its first write, so reads before it could see an older state.
     handle.isolation_level = None
     for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         handle.execute(f"PRAGMA {pragma}").close()
 
 
-def _begin_by(engine: Engine, *, to_read: Sequence[str], to_write: Sequence[str]) -> None:
-    """Begin each transaction of an engine with these statements."""
+def _set_begin_statements(database: Engine, *, to_read: Sequence[str], to_write: Sequence[str]) -> None:
+    """Begin each transaction of a database with statements for reading or for writing."""
 
     def begin(connection: Connection) -> None:
         for statement in to_write if connection.get_execution_options().get(_WRITES) else to_read:
             connection.exec_driver_sql(statement)
 
-    event.listen(engine, "begin", begin)
+    event.listen(database, "begin", begin)
 
 
 @contextmanager
-def _translated(registry: Registry) -> Generator[None]:
+def _translate_errors(registry: Registry) -> Generator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise explained(registry.url, error, file=registry.file, answers=partial(_answers, registry.engine)) from error
+        raise explain_error(
+            registry.url, error, file=registry.file, answers=partial(_server_answers, registry.database)
+        ) from error
 
 
-def _answers(engine: Engine) -> bool:
-    """Whether a server accepts connections, as PostgreSQL's own library finds out without logging in."""
-    if engine.dialect.driver != "psycopg":
+def _server_answers(database: Engine) -> bool:
+    """Return True if a server accepts connections, by the ping of PostgreSQL's library, which needs no login."""
+    if database.dialect.driver != "psycopg":
         return False
-    driver: Any = engine.dialect.dbapi
+    driver: Any = database.dialect.dbapi
     known = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()}
-    _, parts = engine.dialect.create_connect_args(engine.url)
+    _, parts = database.dialect.create_connect_args(database.url)
     address = driver.conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in known})
     return bool(driver.pq.PGconn.ping(address.encode()) == driver.pq.Ping.OK)

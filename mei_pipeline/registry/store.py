@@ -1,6 +1,7 @@
-"""Reading and writing the registry. Content is identity: what is there already is not stored twice.
+"""Read and write the registry.
 
-Configs, evidence, verdicts and transitions are added and never changed. No function here moves a lane's pointer.
+Ids are hashes of content, so storing the same content twice stores it once. Configs, evidence, verdicts and transitions
+are added and never changed. No function here moves a lane's pointer.
 """
 
 from collections import defaultdict
@@ -15,17 +16,17 @@ from mei_pipeline.files import canonical_json, sha256_json
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.registry import rows, tables
-from mei_pipeline.registry.database import Registry, insert_once, open_registry, reading, writing
-from mei_pipeline.registry.lifecycle import CANDIDATE, HELD, NEW, RETIRED, VALIDATED
+from mei_pipeline.registry.database import Registry, insert_once, open_registry, read_transaction, write_transaction
+from mei_pipeline.registry.lifecycle import CANDIDATE, HOLDING_STATES, NEW, RETIRED, VALIDATED
 from mei_pipeline.registry.records import (
     EVERY_LANE,
+    AuditContext,
     Basis,
-    Config,
     Evidence,
     Gate,
-    Occasion,
     Pointer,
     Proposal,
+    StoredConfig,
     Transition,
     Verdict,
     all_pass,
@@ -34,11 +35,13 @@ from mei_pipeline.registry.records import (
 )
 
 __all__ = [
-    "ConfigStory",
+    "ConfigHistory",
     "Registry",
     "add_config",
     "add_evidence",
+    "add_proposals",
     "add_verdict",
+    "config_history",
     "get_config",
     "get_evidence",
     "history",
@@ -48,10 +51,8 @@ __all__ = [
     "list_configs",
     "open_registry",
     "passing_verdict",
-    "propose",
     "resolve_id",
     "state_of",
-    "story_of",
 ]
 
 
@@ -59,19 +60,19 @@ RecordT = TypeVar("RecordT", Evidence, Verdict, Transition)
 
 
 @dataclass(frozen=True)
-class ConfigStory:
-    """A config with all that the registry knows of it, oldest first.
+class ConfigHistory:
+    """A config with its evidence, verdicts and transitions, each oldest first.
 
     Attributes:
         config: The config.
-        state: The foremost one in the lanes that it holds, unless it is retired; else the state it entered last.
+        state: State of the config. If it holds lanes and is not retired: the first of `HOLDING_STATES` that it has.
         lanes: The lanes that it holds.
-        evidence: What was measured.
-        verdicts: What was judged.
-        transitions: Which way it went.
+        evidence: Its evidence.
+        verdicts: Its verdicts.
+        transitions: Its transitions.
     """
 
-    config: Config
+    config: StoredConfig
     state: str
     lanes: tuple[str, ...]
     evidence: tuple[Evidence, ...]
@@ -79,81 +80,81 @@ class ConfigStory:
     transitions: tuple[Transition, ...]
 
 
-def add_config(registry: Registry, resolved: ResolvedConfig, occasion: Occasion) -> str:
-    """Store a resolved config as a candidate and return its id; a config that is there stays as it is."""
+def add_config(registry: Registry, resolved: ResolvedConfig, audit: AuditContext) -> str:
+    """Store a resolved config as a candidate, and return its id; a stored config stays as it is."""
     config_id = id_of(resolved)
     row = {
         "config_id": config_id,
         "resolved": canonical_json(as_dict(resolved)).decode(),
-        "created_ms": occasion.now_ms,
+        "created_ms": audit.now_ms,
     }
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         if insert_once(connection, tables.configs, row):
-            rows.step(connection, config_id, CANDIDATE, "added", occasion)
+            rows.add_transition(connection, config_id, CANDIDATE, "added", audit)
         rows.find_config(connection, config_id)
     return config_id
 
 
-def get_config(registry: Registry, config_id: str) -> Config:
-    """The config of an id.
+def get_config(registry: Registry, config_id: str) -> StoredConfig:
+    """Return the config of an id.
 
     Raises:
         Refused: The registry has no such config.
-        Fatal: The stored content has another id: it was changed by hand or is damaged.
+        Fatal: The stored content has another id: it was edited or is damaged.
     """
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         return rows.find_config(connection, config_id)
 
 
 def resolve_id(registry: Registry, prefix: str) -> str:
-    """The one config id that begins with `prefix`.
+    """Return the one config id that begins with `prefix`.
 
     Raises:
-        ConfigError: No config or several begin so.
+        ConfigError: No id or several ids begin so.
     """
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         column = tables.configs.c.config_id
         found = list(connection.execute(select(column).where(column.startswith(prefix, autoescape=True))).scalars())
     if len(found) != 1:
-        count, verb = ("several configs", "begin") if found else ("no config", "begins")
-        raise ConfigError(f"config {prefix}: {count} of the registry {verb} so; `mei registry list` shows the ids")
+        problem = "several ids begin so" if found else "no id begins so"
+        raise ConfigError(f"config {prefix}: {problem}; `mei registry list` shows the ids")
     return str(found[0])
 
 
 def add_evidence(
-    registry: Registry, config_id: str, basis: Basis, metrics: Mapping[str, Any], occasion: Occasion
+    registry: Registry, config_id: str, basis: Basis, metrics: Mapping[str, Any], audit: AuditContext
 ) -> str:
-    """Store what was measured of a config and return the evidence id.
+    """Store the metrics of a config, and return the evidence id.
 
     Raises:
         Refused: The registry has no such config.
     """
     identity = evidence_id(config_id, basis)
-    text = rows.text_of(metrics)
+    text = rows.to_json_text(metrics)
     row = {
         "evidence_id": identity,
         "config_id": config_id,
-        "basis": rows.text_of(basis.as_dict()),
+        "basis": rows.to_json_text(basis.as_dict()),
         "metrics": text,
         "metrics_id": sha256_json(text),
-        "created_ms": occasion.now_ms,
+        "created_ms": audit.now_ms,
     }
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         rows.find_config(connection, config_id)
         insert_once(connection, tables.evidence, row)
     return identity
 
 
 def get_evidence(registry: Registry, identity: str) -> Evidence:
-    """What was measured last on the basis of an evidence id.
+    """Return the latest measurement with an evidence id.
 
     Raises:
         Refused: The registry has no such evidence.
     """
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         evidence = rows.latest_evidence(connection, identity)
     if evidence is None:
-        raise Refused(f"evidence {identity}: not in the registry")
+        raise Refused(f"evidence {identity}: not in the registry; `mei registry show CONFIG` lists the evidence")
     return evidence
 
 
@@ -165,21 +166,23 @@ def add_verdict(
     gates: Sequence[Gate],
     *,
     night_id: str,
-    occasion: Occasion,
+    audit: AuditContext,
 ) -> Verdict:
-    """Store the gates of a config; it passed when there are gates and every one passed.
+    """Store the verdict of all gates on a config, and return it.
 
-    A candidate that passes becomes `validated`. The same verdict of the same night is stored once.
+    A candidate that passes becomes `validated`. The same verdict of the same nightly run is stored once.
 
     Raises:
-        Refused: The evidence is not in the registry, or is of another config.
+        Refused: The evidence is not in the registry, or belongs to another config.
     """
     passed = all_pass(tuple(gates))
-    text = rows.text_of_gates(gates)
-    with writing(registry) as connection:
+    text = rows.gates_to_json(gates)
+    with write_transaction(registry) as connection:
         evidence = rows.latest_evidence(connection, identity)
         if evidence is None or evidence.config_id != config_id:
-            raise Refused(f"verdict on config {config_id}: evidence {identity} is not stored for it; store it first")
+            raise Refused(
+                f"verdict on config {config_id}: evidence {identity} is not stored for it; store the evidence first"
+            )
         verdict_id = sha256_json([config_id, identity, evidence.metrics_id, policy_id, night_id, text])
         row = {
             "verdict_id": verdict_id,
@@ -190,30 +193,30 @@ def add_verdict(
             "passed": passed,
             "gates": text,
             "night_id": night_id,
-            "at_ms": occasion.now_ms,
+            "at_ms": audit.now_ms,
         }
         if (
             insert_once(connection, tables.verdicts, row)
             and passed
-            and rows.state_in(connection, config_id, EVERY_LANE) == CANDIDATE
+            and rows.state_in_lane(connection, config_id, EVERY_LANE) == CANDIDATE
         ):
-            rows.step(connection, config_id, VALIDATED, "validated", occasion, verdict_id=verdict_id)
+            rows.add_transition(connection, config_id, VALIDATED, "validated", audit, verdict_id=verdict_id)
         return rows.find_verdict(connection, verdict_id)
 
 
 def passing_verdict(registry: Registry, config_id: str, policy_id: str) -> Verdict | None:
-    """The verdict that lets a config into a lane: the newest one of that id and policy, if it passed.
+    """Return the latest verdict on a config under a policy if it passed, else None.
 
-    An older pass is worth nothing once a newer verdict failed.
+    An older pass does not count after a newer verdict failed.
     """
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         verdict = rows.latest_verdict(connection, config_id, policy_id)
     return verdict if verdict is not None and verdict.passed else None
 
 
-def propose(registry: Registry, proposals: Sequence[Proposal]) -> None:
-    """Store what a night wants of its lanes, all of it or nothing; what is stored already is not stored twice."""
-    with writing(registry) as connection:
+def add_proposals(registry: Registry, proposals: Sequence[Proposal]) -> None:
+    """Store the proposals of nightly runs in one transaction; a proposal that is stored already is not added again."""
+    with write_transaction(registry) as connection:
         stored = {
             (found.night_id, found.lane): found
             for night_id in {proposal.night_id for proposal in proposals}
@@ -226,14 +229,14 @@ def propose(registry: Registry, proposals: Sequence[Proposal]) -> None:
 
 
 def latest_proposals(registry: Registry, night_id: str | None = None) -> tuple[Proposal, ...]:
-    """The proposals of a night in the order of lanes' names, the newest per lane.
+    """Return the proposals of a nightly run, the latest per lane, in the order of the lanes' names.
 
     Args:
         registry: The registry.
-        night_id: The night; the one that proposed last where None.
+        night_id: The nightly run; None for the one that proposed last.
     """
     table = tables.proposals
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         if night_id is None:
             newest = select(table.c.night_id).order_by(table.c.seq.desc()).limit(1)
             night_id = connection.execute(newest).scalar()
@@ -241,60 +244,60 @@ def latest_proposals(registry: Registry, night_id: str | None = None) -> tuple[P
 
 
 def lane_pointer(registry: Registry, lane: str) -> Pointer | None:
-    """Which config holds a lane; None for a lane that never held one."""
-    with reading(registry) as connection:
+    """Return the pointer of a lane; None for a lane that never held a config."""
+    with read_transaction(registry) as connection:
         return rows.find_pointer(connection, lane)
 
 
 def lane_pointers(registry: Registry) -> tuple[Pointer, ...]:
-    """All lanes that hold a config, by name."""
-    with reading(registry) as connection:
+    """Return the pointers of all lanes that hold a config, by the name of the lane."""
+    with read_transaction(registry) as connection:
         return rows.all_pointers(connection)
 
 
 def state_of(registry: Registry, config_id: str, lane: str = EVERY_LANE) -> str:
-    """The state of a config as a lane sees it; empty for a config that the registry doesn't know."""
-    with reading(registry) as connection:
-        return rows.state_in(connection, config_id, lane)
+    """Return the state of a config in a lane; empty for an unknown config."""
+    with read_transaction(registry) as connection:
+        return rows.state_in_lane(connection, config_id, lane)
 
 
 def history(registry: Registry, *, config_id: str | None = None, lane: str | None = None) -> tuple[Transition, ...]:
-    """The transitions, oldest first; of one config or one lane where named."""
+    """Return the transitions, oldest first; only those of one config or one lane if given."""
     table = tables.transitions
     query = select(table).order_by(table.c.seq)
     if config_id is not None:
         query = query.where(table.c.config_id == config_id)
     if lane is not None:
         query = query.where(table.c.lane == lane)
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         return tuple(rows.to_transition(row) for row in connection.execute(query))
 
 
-def list_configs(registry: Registry) -> tuple[ConfigStory, ...]:
-    """Every config with its story, oldest first.
+def list_configs(registry: Registry) -> tuple[ConfigHistory, ...]:
+    """Return every config with its history, oldest first.
 
     Raises:
-        Fatal: A stored config has another content than its id says.
+        Fatal: The content of a stored config has another id.
     """
-    return _stories(registry, None)
+    return _config_histories(registry, None)
 
 
-def story_of(registry: Registry, config_id: str) -> ConfigStory:
-    """One config with its story.
+def config_history(registry: Registry, config_id: str) -> ConfigHistory:
+    """Return a config with its history.
 
     Raises:
         Refused: The registry has no such config.
         Fatal: Its stored content has another id.
     """
-    found = _stories(registry, config_id)
+    found = _config_histories(registry, config_id)
     if not found:
-        raise Refused(f"config {config_id}: not in the registry; `mei registry list` shows what is")
+        raise Refused(f"config {config_id}: not in the registry; `mei registry list` shows all configs")
     return found[0]
 
 
-def _stories(registry: Registry, config_id: str | None) -> tuple[ConfigStory, ...]:
-    wanted = [tables.configs, tables.evidence, tables.verdicts, tables.transitions]
-    with reading(registry) as connection:
+def _config_histories(registry: Registry, config_id: str | None) -> tuple[ConfigHistory, ...]:
+    content = [tables.configs, tables.evidence, tables.verdicts, tables.transitions]
+    with read_transaction(registry) as connection:
         found = {
             table.name: list(
                 connection.execute(
@@ -303,19 +306,19 @@ def _stories(registry: Registry, config_id: str | None) -> tuple[ConfigStory, ..
                     .order_by(table.c.seq)
                 )
             )
-            for table in wanted
+            for table in content
         }
         held = rows.all_pointers(connection)
     evidence = _by_config(rows.to_evidence(row) for row in found["evidence"])
     verdicts = _by_config(rows.to_verdict(row) for row in found["verdicts"])
     transitions = _by_config(rows.to_transition(row) for row in found["transitions"])
-    stories = []
+    histories = []
     for row in found["configs"]:
         config = rows.to_config(row)
         pointers = [pointer for pointer in held if pointer.config_id == config.config_id]
         steps = transitions[config.config_id]
-        stories.append(
-            ConfigStory(
+        histories.append(
+            ConfigHistory(
                 config,
                 _foremost(pointers, steps),
                 tuple(pointer.lane for pointer in pointers),
@@ -324,14 +327,14 @@ def _stories(registry: Registry, config_id: str | None) -> tuple[ConfigStory, ..
                 tuple(steps),
             )
         )
-    return tuple(stories)
+    return tuple(histories)
 
 
 def _foremost(pointers: Sequence[Pointer], steps: Sequence[Transition]) -> str:
     newest = steps[-1].to_state if steps else NEW
     if newest == RETIRED or not pointers:
         return newest
-    return min((pointer.state for pointer in pointers), key=HELD.index)
+    return min((pointer.state for pointer in pointers), key=HOLDING_STATES.index)
 
 
 def _by_config(records: Iterable[RecordT]) -> defaultdict[str, list[RecordT]]:

@@ -1,7 +1,7 @@
-"""The registry's tables. Rows are added; only a lane's pointer is ever changed.
+"""The registry's tables. Rows are only added, except the pointers of lanes, which change.
 
-`seq` orders what was written; ids are hashes of content. JSON is stored as its canonical text, so that a hash can be
-checked against the bytes that were hashed. `migrations/` makes these tables; a test holds the two together.
+`seq` is the order of writing; ids are hashes of content. JSON is stored as its canonical text, so that a hash can be
+checked against the bytes that were hashed. `migrations/` creates these tables; a test compares the two.
 """
 
 from sqlalchemy import (
@@ -21,8 +21,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_VERSION = 2
-"""The version of these tables that this MEI reads and writes: the newest revision of `migrations/`."""
+SCHEMA_VERSION = 3
+"""Version of these tables: the newest revision of `migrations/`."""
 
 METADATA = MetaData()
 
@@ -30,7 +30,7 @@ _ID = String(64)
 _NAME = String(200)
 
 schema_version = Table("schema_version", METADATA, Column("version", Integer, primary_key=True, autoincrement=False))
-"""Where version 1 had its number; kept for an MEI that looks for it here and must be told that it is too old."""
+"""Version for MEI of version 1, which reads it here and then reports that a newer MEI wrote the registry."""
 
 configs = Table(
     "configs",
@@ -112,13 +112,13 @@ lanes = Table(
     Column("state", String(20), nullable=False),
 )
 
-looks = Table(
-    "looks",
+trials = Table(
+    "trials",
     METADATA,
     Column("seq", Integer, primary_key=True),
-    Column("look_id", _ID, nullable=False, unique=True),
+    Column("trial_id", _ID, nullable=False, unique=True),
     Column("night_id", _NAME, nullable=False, index=True),
-    Column("slot", _NAME, nullable=False),
+    Column("rank", _NAME, nullable=False),
     Column("config_ids", Text, nullable=False),
     Column("venue", String(64), nullable=False),
     Column("first_day", Date, nullable=False),
@@ -127,5 +127,5 @@ looks = Table(
     Column("data_hash", _ID, nullable=False),
     Column("policy_id", _ID, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
-    Index("ix_looks_venue_days", "venue", "first_day", "last_day"),
+    Index("ix_trials_venue_days", "venue", "first_day", "last_day"),
 )

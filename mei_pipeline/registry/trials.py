@@ -1,7 +1,8 @@
-"""Looks at out-of-sample days: everything that was ever judged on them, so that luck can be told from an edge.
+"""Trials on out-of-sample days: all configs that were ever judged on them.
 
-The more distinct things are judged on the same days, the better the best of them looks by chance. A look is named by
-what was seen; seeing the same thing again is no new look, whichever night does it.
+The number of trials is the selection bias of the deflated Sharpe ratio: the more distinct configs are judged on the
+same days, the better the best of them looks by chance. The id of a trial is the hash of its content, so judging the
+same config on the same days again adds no trial.
 """
 
 import math
@@ -16,27 +17,27 @@ from sqlalchemy import Row, select
 from mei_pipeline.errors import DataError, Fatal
 from mei_pipeline.files import canonical_json, sha256_json
 from mei_pipeline.registry import rows, tables
-from mei_pipeline.registry.database import Registry, insert_once, reading, writing
+from mei_pipeline.registry.database import Registry, insert_once, read_transaction, write_transaction
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was judged on which days.
+class Trial:
+    """Daily returns that were judged.
 
     Attributes:
-        night_id: The night that looked first.
-        slot: What it was in that night: a finalist, the chain of the walk-forward, …
-        config_ids: The configs whose trades the returns are; several where they are chained from folds.
-        venue: Whose candles.
+        night_id: The nightly run that judged them first.
+        rank: Name of the stitched record in that run, such as `rank 0`.
+        config_ids: Configs of the returns; several if folds with different configs are stitched.
+        venue: Venue of the candles.
         first_day: First UTC day.
         last_day: Last UTC day.
-        returns: The return of each day from the first to the last as a fraction of equity; 0 for a day without any.
+        returns: Return of each day from first to last as a fraction of equity; 0 for a day without one.
         data_hash: Hash of the candles.
-        policy_id: The policy that it was judged by.
+        policy_id: The policy of the verdict.
     """
 
     night_id: str
-    slot: str
+    rank: str
     config_ids: tuple[str, ...]
     venue: str
     first_day: date
@@ -47,85 +48,85 @@ class Look:
 
     def __post_init__(self) -> None:
         days = (self.last_day - self.first_day) // timedelta(days=1) + 1
-        where = f"look {self.slot} of night {self.night_id}"
+        where = f"trial {self.rank} of nightly run {self.night_id}"
         if days < 1 or len(self.returns) != days:
             raise DataError(
                 f"{where}: {len(self.returns)} returns for the days {self.first_day} to {self.last_day};"
-                " one for each day is wanted"
+                " give one return per day"
             )
         if not self.config_ids:
             raise DataError(f"{where}: names no config")
         if not all(math.isfinite(value) for value in self.returns):
-            raise DataError(f"{where}: a return is no number; a day without one has 0")
+            raise DataError(f"{where}: a return is not finite; use 0 for a day without one")
 
     @property
-    def look_id(self) -> str:
-        """Hash of what was seen; who saw it first does not matter."""
+    def trial_id(self) -> str:
+        """Hash of the content without `night_id` and `rank`, so that a repeated judgement is the same trial."""
         return sha256_json(
             [
                 list(self.config_ids),
                 self.venue,
                 self.first_day.isoformat(),
                 self.last_day.isoformat(),
-                [value + 0.0 for value in self.returns],
+                [value + 0.0 for value in self.returns],  # -0.0 becomes 0.0: equal returns have one hash
                 self.data_hash,
                 self.policy_id,
             ]
         )
 
 
-def add_look(registry: Registry, look: Look, now_ms: int) -> bool:
-    """Store a look; say whether it is a new one.
+def add_trial(registry: Registry, trial: Trial, now_ms: int) -> bool:
+    """Store a trial, and return True if it is new.
 
     Args:
         registry: The registry.
-        look: The look.
-        now_ms: The time, as the caller's clock has it.
+        trial: The trial.
+        now_ms: The present by the caller's clock, in UTC milliseconds.
     """
     row = {
-        **vars(look),
-        "look_id": look.look_id,
-        "config_ids": canonical_json(list(look.config_ids)).decode(),
-        "returns": _packed(look.returns),
+        **vars(trial),
+        "trial_id": trial.trial_id,
+        "config_ids": canonical_json(list(trial.config_ids)).decode(),
+        "returns": _packed(trial.returns),
         "at_ms": now_ms,
     }
-    with writing(registry) as connection:
-        return insert_once(connection, tables.looks, row)
+    with write_transaction(registry) as connection:
+        return insert_once(connection, tables.trials, row)
 
 
-def looks_between(registry: Registry, venue: str, first_day: date, last_day: date) -> tuple[Look, ...]:
-    """Every look at a venue that shares a day with a span, oldest first.
+def trials_between(registry: Registry, venue: str, first_day: date, last_day: date) -> tuple[Trial, ...]:
+    """Return every trial on a venue that shares a day with a span, oldest first.
 
     Args:
         registry: The registry.
-        venue: Whose candles.
+        venue: The venue.
         first_day: First UTC day of the span.
         last_day: Last UTC day of the span.
 
     Raises:
-        Fatal: A stored look has another content than its id says.
+        Fatal: The content of a stored trial has another id.
     """
-    table = tables.looks
+    table = tables.trials
     query = (
         select(table)
         .where(table.c.venue == venue, table.c.first_day <= last_day, table.c.last_day >= first_day)
         .order_by(table.c.seq)
     )
-    with reading(registry) as connection:
-        return tuple(to_look(row) for row in connection.execute(query))
+    with read_transaction(registry) as connection:
+        return tuple(to_trial(row) for row in connection.execute(query))
 
 
-def to_look(row: Row[Any]) -> Look:
-    """A row of `looks`, its content checked against its id.
+def to_trial(row: Row[Any]) -> Trial:
+    """Return a row of `trials` as a record, after a check of its content against its id.
 
     Raises:
-        Fatal: The content is not what the id was made of.
+        Fatal: The content has another id.
     """
     try:
-        look = Look(
+        trial = Trial(
             row.night_id,
-            row.slot,
-            tuple(rows.loaded(row.config_ids, f"look {row.look_id}")),
+            row.rank,
+            tuple(rows.parse_json(row.config_ids, f"trial {row.trial_id}")),
             row.venue,
             row.first_day,
             row.last_day,
@@ -134,10 +135,10 @@ def to_look(row: Row[Any]) -> Look:
             row.policy_id,
         )
     except (DataError, struct.error) as error:
-        raise Fatal(f"look {row.look_id}: {error}; restore the registry") from error
-    if look.look_id != row.look_id:
-        raise Fatal(f"look {row.look_id}: its content has another id; restore the registry")
-    return look
+        raise Fatal(f"trial {row.trial_id}: {error}; restore the registry") from error
+    if trial.trial_id != row.trial_id:
+        raise Fatal(f"trial {row.trial_id}: its content has another id; restore the registry")
+    return trial
 
 
 def _packed(returns: Sequence[float]) -> bytes:

@@ -1,1 +1,1 @@
-"""One config over the lake: the trades it made, its equity, its metrics."""
+"""Replays of one config over the lake: trades, equity and metrics."""

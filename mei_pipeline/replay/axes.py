@@ -1,4 +1,4 @@
-"""Axes and lines that the pictures of a replay share."""
+"""Axes and lines of the pictures of a replay."""
 
 import itertools
 import math
@@ -14,10 +14,10 @@ from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.svg import CHARACTER, LINE, SOFT, text, ticks
 
 WIDTH, LEFT, RIGHT = 1080.0, 74.0, 16.0
-"""Width of a picture, and what the labels on the left and the edge on the right take of it, in pixels."""
+"""Width of a picture, and the margins of it on the left and on the right, in pixels."""
 TICKS = 6
-"""Steps of an axis, about."""
-_MOST_POINTS = 1500  # points of a curve that a screen can tell apart
+"""Approximate number of steps of an axis."""
+_MOST_POINTS = 1500  # points of a curve that a screen can show
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Scale:
     end: float
 
     def __call__(self, value: Any) -> Any:
-        """Return the place of a value, in pixels."""
+        """Return the position of a value, in pixels."""
         return self.start + (self.end - self.start) * (value - self.low) / ((self.high - self.low) or 1.0)
 
 
 def thinned(values: Floats) -> Ints:
-    """Return indices of the points of a curve to draw: of each run on one pixel the first, the least, the greatest.
+    """Return indices of the points of a curve to draw: the first, least and greatest of all points on one pixel.
 
     Args:
         values: [T] finite values.
@@ -43,26 +43,26 @@ def thinned(values: Floats) -> Ints:
     if len(values) <= _MOST_POINTS:
         return np.arange(len(values))
     edges = np.linspace(0, len(values), _MOST_POINTS // 3 + 1).astype(int)
-    found = [
+    indices = [
         point
         for start, stop in itertools.pairwise(edges)
         for point in (start, start + int(values[start:stop].argmin()), start + int(values[start:stop].argmax()))
     ]
-    return np.unique([*found, len(values) - 1])
+    return np.unique([*indices, len(values) - 1])
 
 
-def levels(values: Sequence[float], scale: Scale, written: Callable[[float], str]) -> list[str]:
+def levels(values: Sequence[float], scale: Scale, label: Callable[[float], str]) -> list[str]:
     """Draw a line across the picture at each value, with the value on the left."""
     out = []
     for tick in values:
         y = scale(tick)
         out.append(f'<path d="M{LEFT:g} {y:.1f}H{WIDTH - RIGHT:g}" stroke="{LINE}"/>')
-        out.append(text(LEFT - 8, y + 4, written(tick), SOFT, anchor="end"))
+        out.append(text(LEFT - 8, y + 4, label(tick), SOFT, anchor="end"))
     return out
 
 
 def dates(time_ms: Ints, scale: Scale, y: float) -> list[str]:
-    """Draw names of months where they begin, or of days in a short window, at height `y`."""
+    """Draw the names of months at their beginnings, or of days in a short window, at height `y`."""
     first, last = (datetime.fromtimestamp(int(time) / 1000, UTC) for time in (time_ms[0], time_ms[-1]))
     months = (last.year - first.year) * 12 + last.month - first.month
     out = []
@@ -79,9 +79,9 @@ def dates(time_ms: Ints, scale: Scale, y: float) -> list[str]:
             x = scale(datetime(year, month + 1, 1, tzinfo=UTC).timestamp() * 1000)
             name = f"{MONTHS[month]} {year}" if month == 0 or number == every else MONTHS[month]
             out.append(f'<path d="M{x:.1f} 14V{y - 14:g}" stroke="{LINE}" stroke-dasharray="2 4"/>')
-            # A name in the middle of the right edge would be cut off.
-            cut = x + CHARACTER * len(name) / 2.0 > WIDTH
-            out.append(text(WIDTH if cut else x, y, name, SOFT, anchor="end" if cut else "middle"))
+            # A name centred on the right edge would be cut off.
+            is_cut = x + CHARACTER * len(name) / 2.0 > WIDTH
+            out.append(text(WIDTH if is_cut else x, y, name, SOFT, anchor="end" if is_cut else "middle"))
     return out
 
 
@@ -92,5 +92,5 @@ def path(x: Floats, y: Floats) -> str:
 
 def inside(low: float, high: float, count: int = TICKS) -> list[float]:
     """Return the round values between two ends, about `count` of them."""
-    slack = 1e-9 * (high - low)  # of rounding: 14 steps of 0.1 are more than 1.4
+    slack = 1e-9 * (high - low)  # rounding errors: 14 steps of 0.1 are more than 1.4
     return [tick for tick in ticks(low, high, count) if low - slack <= tick <= high + slack]

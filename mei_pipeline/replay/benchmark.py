@@ -1,4 +1,4 @@
-"""Buy and hold over the days of a replay, to compare a strategy with."""
+"""Buy and hold over the days of a replay, for comparison with the strategy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.window import Window
 
 MEANING = (
-    "Buy and hold buys for the initial balance at the first open of the window and never trades again; it pays no fees "
+    "Buy and hold spends the initial balance at the first open of the window and never trades again. It pays no fees "
     "and no funding."
 )
 """Explanation of the benchmark."""
@@ -24,17 +24,17 @@ COMPARED = (
     ("sharpe", "Sharpe ratio, annual"),
     ("max_drawdown_pct", "maximum drawdown, %"),
 )
-"""Keys of the figures that are compared, and how they are named for people."""
-_NAMED = 30  # characters of the names of symbols that a legend has room for
+"""Keys of the compared figures and their names."""
+_NAMED = 30  # most characters of the names of symbols in a legend
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A book that is bought once and held.
+    """Result of buying once and holding.
 
     Attributes:
-        name: Its name for people.
-        symbols: What it holds.
+        name: Name for a reader.
+        symbols: Symbols that are held.
         equity: [T] mark-to-market equity at the close of each step of the window, USD.
     """
 
@@ -43,30 +43,30 @@ class Benchmark:
     equity: Floats
 
 
-def benchmark_on(inputs: ReplayInputs, wanted: str = "") -> Benchmark | None:
+def benchmark_on(inputs: ReplayInputs, chosen: str = "") -> Benchmark | None:
     """Return buy and hold of the benchmark symbol, or of all symbols in equal parts if the book has none.
 
-    The benchmark symbol is `wanted`, else the one that the config reads, else Bitcoin if one symbol of the book is. A
-    symbol without a bar in the window can't be held. None if no symbol has a bar there.
+    The benchmark symbol is `chosen`, else the one that the config reads, else Bitcoin if one symbol of the book is. A
+    symbol without a bar in the window can't be held. The result is None if no symbol has a bar.
     """
     bars, cut = inputs.bars, inputs.cut
     held = _with_bars(bars, cut)
-    symbol = wanted or inputs.resolved.benchmark or _bitcoin(bars.symbols)
+    symbol = chosen or inputs.resolved.benchmark or _bitcoin(bars.symbols)
     if symbol in held:
         name, held = f"buy and hold of {symbol}", (symbol,)
     elif held:
-        named = ", ".join(held)
-        name = f"equal-weight buy and hold of {named if len(named) <= _NAMED else f'{len(held)} symbols'}"
+        listed = ", ".join(held)
+        name = f"equal-weight buy and hold of {listed if len(listed) <= _NAMED else f'{len(held)} symbols'}"
     else:
         return None
     return Benchmark(name, held, hold(bars, cut, held, inputs.resolved.initial_balance_usd))
 
 
 def hold(bars: Bars, cut: Window, symbols: Sequence[str], initial_usd: float) -> Floats:
-    """Equity of holding `symbols`, which cost equal parts of the initial balance, without fees and funding.
+    """Return the equity of holding `symbols` without fees and funding.
 
-    Each symbol is bought at the open of its first bar in the window; until then its part is cash. Where it has no bar
-    it counts at its last close.
+    Each symbol costs an equal part of the initial balance. It is bought at the open of its first bar in the window;
+    until then its part is cash. At a step without a bar it counts at the last price.
 
     Args:
         bars: The bars.
@@ -78,12 +78,12 @@ def hold(bars: Bars, cut: Window, symbols: Sequence[str], initial_usd: float) ->
         [T] equity at the close of each step of the window, USD.
     """
     columns = [bars.symbols.index(symbol) for symbol in symbols]
-    opened, closed = (bars.steps.prices[row, cut.first : cut.last][:, columns] for row in (0, 3))
-    first = np.argmax(np.isfinite(closed), axis=0)
-    bought = opened[first, np.arange(len(columns))]
-    worth = bars.steps.last_prices[cut.first : cut.last][:, columns] / bought
-    waiting = np.arange(len(closed))[:, None] < first
-    return np.asarray(initial_usd * np.where(waiting, 1.0, worth).mean(axis=1))
+    open_prices, close_prices = (bars.steps.prices[row, cut.first : cut.last][:, columns] for row in (0, 3))
+    first = np.argmax(np.isfinite(close_prices), axis=0)
+    buy_prices = open_prices[first, np.arange(len(columns))]
+    growth = bars.steps.last_prices[cut.first : cut.last][:, columns] / buy_prices
+    waiting = np.arange(len(close_prices))[:, None] < first
+    return np.asarray(initial_usd * np.where(waiting, 1.0, growth).mean(axis=1))
 
 
 def benchmark_dict(benchmark: Benchmark | None, inputs: ReplayInputs) -> dict[str, Any] | None:
@@ -113,6 +113,6 @@ def _with_bars(bars: Bars, cut: Window) -> tuple[str, ...]:
 
 
 def _bitcoin(symbols: Sequence[str]) -> str:
-    """The Bitcoin symbol as `benchmark: auto` finds it; empty where there is none, or several."""
-    found = candidates(symbols)
-    return preferred(found) or (found[0] if len(found) == 1 else "")
+    """Return the Bitcoin symbol that `benchmark: auto` finds; empty if there is none, or several."""
+    matches = candidates(symbols)
+    return preferred(matches) or (matches[0] if len(matches) == 1 else "")

@@ -1,4 +1,4 @@
-"""Why a config did what it did: what every gate said at every step, and what one change would have let through."""
+"""Decisions of a config: the result of every gate at every step, and the effect of single parameter changes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,30 +15,31 @@ from kernels.market import Floats, Ints
 from kernels.params import Parameter, Value
 from kernels.strategies import load
 from mei_pipeline import files
+from mei_pipeline.params.modules import python_function
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.replay.run import Replay, ReplayInputs
-from mei_pipeline.replay.signals import plain, signal_decoder
+from mei_pipeline.replay.signals import signal_decoder
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.run import load_simulation, run_block
 
 CANDIDATES = frozenset({ENTERED, NO_PLACES, NO_ORDERS, NO_MARGIN, TOO_SMALL})
-"""Verdicts of signals that were ranked; `NO_MARGIN` and `TOO_SMALL` may also be those of an addition."""
+"""Verdicts on ranked signals. `NO_MARGIN` and `TOO_SMALL` may also be verdicts on an addition."""
 
-_CHUNK_STEPS = 512  # steps whose traces are in memory at once
-_TILE_STEPS = 4096  # steps whose signals are made by one call
+_CHUNK_STEPS = 512  # steps whose traces are in memory at a time
+_TILE_STEPS = 4096  # steps per call that computes signals
 _LEVERS_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class GateTraces:
-    """What the gates said of N symbols at N steps.
+    """Results of all gates for N pairs of symbol and step.
 
     Attributes:
         step: [N] number of the step.
         symbol: [N] number of the symbol.
         code: [N] signal, 0 for none.
-        gates: [N, gates, 3] value, threshold and whether it was open (1, 0, NaN: not asked) of each gate.
+        gates: [N, gates, 3] value, threshold and result of each gate: 1 open, 0 closed, NaN not evaluated.
     """
 
     step: Ints
@@ -48,19 +49,19 @@ class GateTraces:
 
 
 def trace_gates(settings: Settings, inputs: ReplayInputs, progress: Progress = silent) -> Iterator[GateTraces]:
-    """Ask every gate of every symbol with a bar at every step of the window where entries are decided, in chunks."""
+    """Evaluate every gate of every symbol with a bar at every step at which entries are decided, in chunks."""
     compiled = load_simulation(settings, inputs.resolved.strategy)
     cut = inputs.cut
     for start in range(cut.first, cut.last, _CHUNK_STEPS):
         stop = min(start + _CHUNK_STEPS, cut.last)
-        yield _trace(compiled, inputs, start, stop)
+        yield _trace_chunk(compiled, inputs, start, stop)
         progress(stop - cut.first, cut.last - cut.first, "traced steps")
 
 
-def _trace(compiled: ModuleType, inputs: ReplayInputs, start: int, stop: int) -> GateTraces:
+def _trace_chunk(compiled: ModuleType, inputs: ReplayInputs, start: int, stop: int) -> GateTraces:
     market, combos = inputs.market, inputs.combos
-    asked = (market.enters[start:stop, None] != 0) & (market.age[start:stop] >= 0)
-    step, symbol = (np.ascontiguousarray(axis) for axis in np.nonzero(asked))
+    evaluated = (market.enters[start:stop, None] != 0) & (market.age[start:stop] >= 0)
+    step, symbol = (np.ascontiguousarray(axis) for axis in np.nonzero(evaluated))
     step += start
     gates = np.full((len(step), len(compiled.GATES), 3), np.nan)
     code = np.zeros(len(step), dtype=np.int64)
@@ -76,11 +77,11 @@ def write_decisions(
 ) -> "GateCounts":
     """Write the decision trace of a replay to a Parquet file, a chunk of steps at a time, and count its gates.
 
-    One row per step where entries are decided, symbol with a bar, and gate: close_ms, symbol, gate, value, threshold,
-    open (null: not asked), signal (side; null for none), tier, mode, rank (of a candidate), verdict, done (reasons of
-    what was filled at this step).
+    There is one row for each step at which entries are decided, each symbol with a bar, and each gate. Columns:
+    close_ms, symbol, gate, value, threshold, open (null: not evaluated), signal (side; null without one), tier, mode,
+    rank (of a candidate), verdict, done (reasons of fills at this step).
     """
-    import pyarrow.parquet as pq  # noqa: PLC0415 - 0.1 s that a replay without a trace does without
+    import pyarrow.parquet as pq  # noqa: PLC0415 - saves 0.1 s in a replay without a trace
 
     counts = GateCounts.none(len(load_simulation(settings, inputs.resolved.strategy).GATES))
     with files.replacing(path) as temporary:
@@ -101,23 +102,23 @@ def write_decisions(
 def _table(settings: Settings, inputs: ReplayInputs, run: Replay, part: GateTraces) -> pl.DataFrame:
     compiled = load_simulation(settings, inputs.resolved.strategy)
     gates = len(compiled.GATES)
-    meaning = signal_decoder(inputs.resolved.strategy)
+    decode = signal_decoder(inputs.resolved.strategy)
     verdict = run.verdicts[part.step - inputs.cut.first, part.symbol].astype(np.int64)
     ranks = [
         rank_of(compiled, inputs, int(t), int(s), int(code)) if v in CANDIDATES else None
         for t, s, code, v in zip(part.step, part.symbol, part.code, verdict, strict=True)
     ]
-    told = [meaning(int(code)) for code in part.code]
-    first, last = (int(part.step[0]), int(part.step[-1])) if len(part.step) else (0, -1)
-    done = done_at(run, first, last)
+    meanings = [decode(int(code)) for code in part.code]
+    first_step, last_step = (int(part.step[0]), int(part.step[-1])) if len(part.step) else (0, -1)
+    done = done_at(run, first_step, last_step)
     names = [inputs.bars.symbols[int(s)] for s in part.symbol]
     per_symbol = pl.DataFrame(
         {
             "close_ms": inputs.bars.steps.close_ms[part.step],
             "symbol": pl.Series(names, dtype=pl.Enum(inputs.bars.symbols)),
-            "signal": pl.Series([one.side for one in told], dtype=pl.Enum(["long", "short"])),
-            "tier": pl.Series([one.tier for one in told], dtype=pl.String),
-            "mode": pl.Series([one.mode for one in told], dtype=pl.String),
+            "signal": pl.Series([one.side for one in meanings], dtype=pl.Enum(["long", "short"])),
+            "tier": pl.Series([one.tier for one in meanings], dtype=pl.String),
+            "mode": pl.Series([one.mode for one in meanings], dtype=pl.String),
             "rank": pl.Series(ranks, dtype=pl.Float64),
             "verdict": pl.Series([VERDICTS[v] for v in verdict], dtype=pl.Enum(VERDICTS)),
             "done": pl.Series(
@@ -152,49 +153,49 @@ def _table(settings: Settings, inputs: ReplayInputs, run: Replay, part: GateTrac
 
 
 def rank_of(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int, code: int) -> float:
-    """Rank that the signal of symbol `s` at step `t` has among candidates."""
+    """Return the rank of the signal of symbol `s` at step `t` among candidates."""
     g = int(inputs.combos.symbol_group[s])
-    now = inputs.cut.market.row[t]
-    seen = plain(compiled.read)(inputs.features.values, inputs.combos.column_of[0, g], now, s)
-    return float(plain(compiled.rank)(code, seen, inputs.combos.params[0, g]))
+    row = inputs.cut.market.row[t]
+    features = python_function(compiled.read)(inputs.features.values, inputs.combos.column_of[0, g], row, s)
+    return float(python_function(compiled.rank)(code, features, inputs.combos.params[0, g]))
 
 
 def done_at(run: Replay, first: int, last: int) -> dict[tuple[int, str], str]:
-    """Reasons of the fills of each step and symbol, for the steps from `first` to `last`."""
-    found: dict[tuple[int, str], str] = {}
-    wanted = run.fills.filter(pl.col("bar").is_between(first, last) & (pl.col("reason") != "funding"))
-    for bar, symbol, reason in wanted.select("bar", "symbol", "reason").iter_rows():
+    """Return the reasons of the fills of each step and symbol, for the steps from `first` to `last`."""
+    reasons: dict[tuple[int, str], str] = {}
+    fills = run.fills.filter(pl.col("bar").is_between(first, last) & (pl.col("reason") != "funding"))
+    for bar, symbol, reason in fills.select("bar", "symbol", "reason").iter_rows():
         key = (bar, symbol)
-        found[key] = f"{found[key]}, {reason}" if key in found else reason
-    return found
+        reasons[key] = f"{reasons[key]}, {reason}" if key in reasons else reason
+    return reasons
 
 
 @dataclass(frozen=True)
 class GateCounts:
-    """How often each gate was asked and shut.
+    """Counts of the results of gates.
 
     Attributes:
-        evaluated: Symbols times steps at which the gates were asked.
-        asked: [gates] how often each had an answer.
-        shut: [gates] how often that was no.
+        rows: Pairs of symbol and step.
+        evaluated: [gates] pairs at which each gate was evaluated.
+        closed: [gates] pairs at which it was closed.
     """
 
-    evaluated: int
-    asked: Ints
-    shut: Ints
+    rows: int
+    evaluated: Ints
+    closed: Ints
 
     @classmethod
     def none(cls, gates: int) -> "GateCounts":
-        """Counts of nothing yet."""
+        """Return counts of zero."""
         return cls(0, np.zeros(gates, dtype=np.int64), np.zeros(gates, dtype=np.int64))
 
     def with_more(self, part: GateTraces) -> "GateCounts":
-        """The counts with a chunk more."""
+        """Return the counts including another chunk."""
         verdict = part.gates[:, :, 2]
         return GateCounts(
-            self.evaluated + len(part.step),
-            self.asked + (~np.isnan(verdict)).sum(axis=0),
-            self.shut + (verdict == 0.0).sum(axis=0),
+            self.rows + len(part.step),
+            self.evaluated + (~np.isnan(verdict)).sum(axis=0),
+            self.closed + (verdict == 0.0).sum(axis=0),
         )
 
 
@@ -207,10 +208,10 @@ def count_gates(settings: Settings, inputs: ReplayInputs, progress: Progress = s
 
 
 def signal_codes(settings: Settings, inputs: ReplayInputs) -> NDArray[np.int8]:
-    """[T, S] signal of each symbol at each step of the window, 0 for none."""
+    """Return the signal of each symbol at each step of the window, [T, S], 0 for none."""
     compiled = load_simulation(settings, inputs.resolved.strategy)
     cut, market = inputs.cut, inputs.market
-    found = np.zeros((cut.last - cut.first, market.close.shape[1]), dtype=np.int8)
+    codes = np.zeros((cut.last - cut.first, market.close.shape[1]), dtype=np.int8)
     for start in range(cut.first, cut.last, _TILE_STEPS):
         stop = min(start + _TILE_STEPS, cut.last)
         # The engine makes a tile's signals before it moves a book: they are the same whatever the book holds.
@@ -224,42 +225,43 @@ def signal_codes(settings: Settings, inputs: ReplayInputs) -> NDArray[np.int8]:
             (start, stop),
             tile=stop - start,
         )
-        found[start - cut.first : stop - cut.first] = book.codes
-    return found
+        codes[start - cut.first : stop - cut.first] = book.codes
+    return codes
 
 
 def levers(
     settings: Settings, inputs: ReplayInputs, codes: NDArray[np.int8], progress: Progress = silent
 ) -> list[dict[str, Any]]:
-    """What alone stopped signals: entry parameters that, changed by themselves, give signals where there was none.
+    """Return entry parameters that, changed alone, give signals where there was none.
 
-    A switch is turned, a choice takes each other value, a number goes to either of its bounds, all else stays as it is.
-    The rules themselves are asked again, so the count is exact: for a filter that is switched off it is how often this
-    filter alone stopped a signal.
+    A switch is inverted, a choice takes each other value, and a number takes each of its bounds. The rules are
+    evaluated again for each change, so the counts are exact. For a filter that is switched off, the count is the number
+    of signals that this filter alone rejected.
 
     Args:
         settings: Where compiled kernels are kept.
-        inputs: What was replayed.
-        codes: As `signal_codes` returns.
-        progress: Told of each parameter.
+        inputs: Inputs of the replay.
+        codes: Result of `signal_codes`.
+        progress: Receives the number of finished parameters.
 
     Returns:
-        The strongest first, one record per parameter: path, value, instead, signals (how many more there would be).
+        One record per parameter, the strongest first: path, value, instead (the other value), signals (additional
+        ones).
     """
     table = [parameter for parameter in load(inputs.resolved.strategy).PARAMETERS if parameter.role == "entry"]
-    quiet = codes == 0
-    found: list[dict[str, Any]] = []
+    no_signal = codes == 0
+    records: list[dict[str, Any]] = []
     for done, parameter in enumerate(table, 1):
         value = inputs.resolved.params[parameter.path]
         best: tuple[int, Value] | None = None
-        for instead in _alternatives(parameter, value):
-            more = int((quiet & (signal_codes(settings, _changed(inputs, parameter.path, instead)) != 0)).sum())
+        for other in _alternatives(parameter, value):
+            more = int((no_signal & (signal_codes(settings, _changed(inputs, parameter.path, other)) != 0)).sum())
             if more and (best is None or more > best[0]):
-                best = (more, instead)
+                best = (more, other)
         if best is not None:
-            found.append({"path": parameter.path, "value": value, "instead": best[1], "signals": best[0]})
+            records.append({"path": parameter.path, "value": value, "instead": best[1], "signals": best[0]})
         progress(done, len(table), "entry parameters")
-    return sorted(found, key=lambda lever: -lever["signals"])[:_LEVERS_SHOWN]
+    return sorted(records, key=lambda lever: -lever["signals"])[:_LEVERS_SHOWN]
 
 
 def _alternatives(parameter: Parameter, value: Value) -> list[Value]:
@@ -271,33 +273,33 @@ def _alternatives(parameter: Parameter, value: Value) -> list[Value]:
 
 def _changed(inputs: ReplayInputs, path: str, value: Value) -> ReplayInputs:
     resolved = inputs.resolved
-    own: Mapping[str, Mapping[str, Value]] = {
+    symbol_params: Mapping[str, Mapping[str, Value]] = {
         symbol: {key: old for key, old in values.items() if key != path}
         for symbol, values in resolved.symbol_params.items()
     }
     params = {**resolved.params, path: value}
     symbols = inputs.bars.symbols
-    combos = encode_combos(resolved.strategy, inputs.features, params, 1, symbols, own, benchmark="")
+    combos = encode_combos(resolved.strategy, inputs.features, params, 1, symbols, symbol_params, benchmark="")
     return replace(inputs, combos=replace(combos, benchmark=inputs.combos.benchmark))
 
 
 def signal_summary(inputs: ReplayInputs, run: Replay, codes: NDArray[np.int8]) -> dict[str, Any]:
-    """How many signals there were, of which kind, and what became of them.
+    """Count signals by kind and by verdict.
 
     Returns:
-        `evaluated` (symbols with a bar times steps where entries are decided), `signals`, `signal_pct`, and counts
-        `by_side`, `by_tier`, `by_mode` and by `verdict` of `kernels.book.VERDICTS`.
+        `evaluated` (symbols with a bar times steps at which entries are decided), `signals`, `signal_pct`, and counts
+        `by_side`, `by_tier`, `by_mode` and `verdicts` of `kernels.book.VERDICTS`.
     """
     cut, market = inputs.cut, inputs.market
-    asked = (market.enters[cut.first : cut.last, None] != 0) & (market.age[cut.first : cut.last] >= 0)
-    evaluated = int(asked.sum())
-    meaning = signal_decoder(inputs.resolved.strategy)
+    decided = (market.enters[cut.first : cut.last, None] != 0) & (market.age[cut.first : cut.last] >= 0)
+    evaluated = int(decided.sum())
+    decode = signal_decoder(inputs.resolved.strategy)
     kinds: dict[str, dict[str, int]] = {"by_side": {}, "by_tier": {}, "by_mode": {}}
     for code, count in zip(*np.unique(codes[codes != 0], return_counts=True), strict=True):
-        for kind, word in zip(kinds, meaning(int(code)), strict=True):
-            if word is not None:
-                kinds[kind][word] = kinds[kind].get(word, 0) + int(count)
-    verdicts = np.bincount(run.verdicts[asked], minlength=len(VERDICTS))
+        for kind, name in zip(kinds, decode(int(code)), strict=True):
+            if name is not None:
+                kinds[kind][name] = kinds[kind].get(name, 0) + int(count)
+    verdicts = np.bincount(run.verdicts[decided], minlength=len(VERDICTS))
     signals = int((codes != 0).sum())
     return {
         "evaluated": evaluated,
@@ -309,14 +311,14 @@ def signal_summary(inputs: ReplayInputs, run: Replay, codes: NDArray[np.int8]) -
 
 
 def gate_summary(settings: Settings, inputs: ReplayInputs, counts: GateCounts) -> list[dict[str, Any]]:
-    """One record per gate: gate, asked, shut, shut_pct."""
+    """Return one record per gate: gate, evaluated, closed, closed_pct."""
     names = load_simulation(settings, inputs.resolved.strategy).GATES
     return [
         {
             "gate": name,
-            "asked": int(asked),
-            "shut": int(shut),
-            "shut_pct": 100.0 * int(shut) / int(asked) if asked else 0.0,
+            "evaluated": int(evaluated),
+            "closed": int(closed),
+            "closed_pct": 100.0 * int(closed) / int(evaluated) if evaluated else 0.0,
         }
-        for name, asked, shut in zip(names, counts.asked, counts.shut, strict=True)
+        for name, evaluated, closed in zip(names, counts.evaluated, counts.closed, strict=True)
     ]

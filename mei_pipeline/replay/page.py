@@ -1,4 +1,4 @@
-"""The report of a replay as one HTML page: no script, nothing fetched, readable from a mail or a disk."""
+"""The report of a replay as one HTML page without scripts or external files."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,30 +41,28 @@ from mei_pipeline.sweep.metrics import DOCS as METRICS
 from mei_pipeline.text import column_heading
 
 CHARTED = 4
-"""Symbols whose candles are shown where nobody says which."""
+"""Symbols with charts of candles by default."""
 
 _TRADES_SHOWN = 300
 
 
 def page_of(inputs: ReplayInputs, run: Replay, report: Mapping[str, Any], charts: Sequence[str] = ()) -> str:
-    """The page.
+    """Return the page.
 
     Args:
-        inputs: What was replayed.
-        run: What came of it.
-        report: As `report_of` returns, with the keys of `decisions_of` where those are wanted.
-        charts: Symbols whose candles are shown; by default those with the most round trips.
+        inputs: Inputs of the replay.
+        run: The replay.
+        report: Result of `report_of`, with the keys of `decisions_of` if they are to be shown.
+        charts: Symbols with a chart of candles; by default those with the most trades.
     """
     config = report["config"]
     title = f"{config['strategy']} on {config['venue']} {config['interval']}, {report['from']} to {report['to']}"
-    results = histogram_picture(
-        run.trades["return_pct"].to_numpy(), "Results of round trips", "There was no round trip."
-    )
+    results = histogram_picture(run.trades["return_pct"].to_numpy(), "Results of trades", "There was no trade.")
     tiles = _tiles(report)
     record_sections: tuple[Section, ...] = ()
     if report["record"]:
-        whole = Section("The whole window, with the days that the config was chosen on", (tiles,))
-        tiles, record_sections = _record_tiles(report["record"]), (_record(report["record"]), whole)
+        all_days = Section("The complete window, including the days that the config was chosen on", (tiles,))
+        tiles, record_sections = _record_tiles(report["record"]), (_record(report["record"]), all_days)
     sections = [
         *record_sections,
         *notes_section(report["notes"]),
@@ -73,14 +71,14 @@ def page_of(inputs: ReplayInputs, run: Replay, report: Mapping[str, Any], charts
         _drawdowns(report["drawdowns"]),
         _distribution(inputs, run, report["figures"]),
         Section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
-        Section("Results of round trips, percent of what they opened", (Pictures((results,)),)),
+        Section("Results of trades, percent of the opened notional", (Pictures((results,)),)),
         *_groups(report),
         *_candles(inputs, run, charts),
         *_decisions(report),
         Section("All figures", (_all_figures(report),)),
         Section("Symbols and their bars", (_members(report["members"]),)),
         Section(
-            f"Round trips, the last {min(_TRADES_SHOWN, run.trades.height):,} of {run.trades.height:,}",
+            f"Trades, the last {min(_TRADES_SHOWN, run.trades.height):,} of {run.trades.height:,}",
             (_trades(run.trades),),
         ),
         *_holding(run.holding),
@@ -93,10 +91,10 @@ def _record_tiles(record: Mapping[str, Any]) -> Tiles:
     forms = (
         ("Return", "return_pct", "{:.1f} %"),
         ("Sharpe", "sharpe", "{:.2f}"),
-        ("Deepest drawdown", "max_drawdown_pct", "{:.1f} %"),
+        ("Maximum drawdown", "max_drawdown_pct", "{:.1f} %"),
     )
     parts = (("out of sample", record["out_of_sample"]), ("holdout", record["holdout"]))
-    return _figures((f"{name}, {part}", told[key], form) for part, told in parts for name, key, form in forms)
+    return _figures((f"{name}, {part}", result[key], form) for part, result in parts for name, key, form in forms)
 
 
 def _record(record: Mapping[str, Any]) -> Section:
@@ -111,16 +109,16 @@ def _tiles(report: Mapping[str, Any]) -> Tiles:
     shown = (
         ("Net profit, USD", metrics["net_pnl_usd"], "{:,.0f}"),
         ("Return", metrics["return_pct"], "{:.1f} %"),
-        ("Growth a year", figures["cagr_pct"], "{:.1f} %"),
-        ("Deepest drawdown", metrics["max_drawdown_pct"], "{:.1f} %"),
+        ("Annual growth", figures["cagr_pct"], "{:.1f} %"),
+        ("Maximum drawdown", metrics["max_drawdown_pct"], "{:.1f} %"),
         ("Sharpe", metrics["sharpe"], "{:.2f}"),
         ("Sortino", figures["sortino"], "{:.2f}"),
-        ("Round trips", metrics["trades"], "{:,.0f}"),
-        ("Won", None if metrics["win_rate"] is None else 100.0 * metrics["win_rate"], "{:.1f} %"),
+        ("Trades", metrics["trades"], "{:,.0f}"),
+        ("Win rate", None if metrics["win_rate"] is None else 100.0 * metrics["win_rate"], "{:.1f} %"),
         ("Profit factor", metrics["profit_factor"], "{:.2f}"),
         ("Fees, USD", metrics["fees_usd"], "{:,.0f}"),
         ("Funding, USD", metrics["funding_usd"], "{:,.0f}"),
-        ("Time in the market", 100.0 * metrics["exposure_frac"], "{:.0f} %"),
+        ("Exposure", 100.0 * metrics["exposure_frac"], "{:.0f} %"),
     )
     return _figures(shown)
 
@@ -173,17 +171,17 @@ def _distribution(inputs: ReplayInputs, run: Replay, figures: Mapping[str, float
     )
     returns = 100.0 * daily_returns(run.equity, inputs.resolved.initial_balance_usd)
     mean, risk = figures["mean_day_pct"], figures["value_at_risk_pct"]
-    marks = {} if mean is None or risk is None else {"5 % quantile": -risk, "mean": mean}
+    lines = {} if mean is None or risk is None else {"5 % quantile": -risk, "mean": mean}
     words = (
         "Value at risk is the daily loss at the 5 % quantile of these returns, interpolated, without an assumption on "
         "their distribution. Expected shortfall is the mean loss of the days at or below that quantile."
     )
-    picture = histogram_picture(returns, "Daily returns", "There was no day.", marks)
+    picture = histogram_picture(returns, "Daily returns", "There was no day.", lines)
     return Section("Distribution of daily returns, percent", (Pictures((picture,)), _figures(shown), Paragraph(words)))
 
 
 def _figures(shown: Iterable[tuple[str, float | None, str]]) -> Tiles:
-    """Return figures as tiles: name, value and format of each; a dash for a figure without a value."""
+    """Return tiles of figures: name, value and format of each; a dash for a figure without a value."""
     return Tiles(tuple((name, "-" if value is None else form.format(value)) for name, value, form in shown))
 
 
@@ -191,10 +189,10 @@ def _months(returns: Mapping[str, float], total: float) -> tuple[Block, ...]:
     greatest = max((abs(value) for value in returns.values()), default=0.0)
     rows = []
     for year in sorted({month[:4] for month in returns}):
-        found = [returns.get(f"{year}-{number:02d}") for number in range(1, 13)]
-        cells = ["" if value is None else Tint(value, greatest) for value in found]
-        grown = math.prod(1.0 + value / 100.0 for value in found if value is not None)
-        rows.append((RowHead(year), *cells, f"{100.0 * (grown - 1.0):.1f}"))
+        year_returns = [returns.get(f"{year}-{number:02d}") for number in range(1, 13)]
+        cells = ["" if value is None else Tint(value, greatest) for value in year_returns]
+        growth = math.prod(1.0 + value / 100.0 for value in year_returns if value is not None)
+        rows.append((RowHead(year), *cells, f"{100.0 * (growth - 1.0):.1f}"))
     return Table("", ("", *MONTHS, "year"), tuple(rows), layout="months"), Paragraph(f"All: {total:.2f} %.")
 
 
@@ -207,7 +205,7 @@ def _all_figures(report: Mapping[str, Any]) -> Columns:
     rows = [(name, report["metrics"][name], METRICS[name]) for name in METRICS]
     rows += [(name, report["figures"][name], FIGURES[name]) for name in FIGURES]
     half = -(-len(rows) // 2)
-    heading = ("figure", "value", "what it says")
+    heading = ("figure", "value", "definition")
     return Columns(tuple((Table("", heading, tuple(part)),) for part in (rows[:half], rows[half:])))
 
 
@@ -216,10 +214,10 @@ def _groups(report: Mapping[str, Any]) -> list[Section]:
     for key, name in (("by_symbol", "symbol"), ("by_reason", "reason of the last close")):
         groups = sorted(report[key].items(), key=lambda item: -item[1]["pnl_usd"])
         if groups:
-            told = {
+            notes = {
                 label: f"{group['trades']:,} trades, {100.0 * group['win_rate']:.0f} % won" for label, group in groups
             }
-            picture = bars_picture({label: group["pnl_usd"] for label, group in groups}, told)
+            picture = bars_picture({label: group["pnl_usd"] for label, group in groups}, notes)
             out.append(Section(f"Net profit in USD by {name}", (Pictures((picture,)),)))
     rows = tuple(
         (f"{name} {label}", *(group[column] for column in GROUPED))
@@ -227,7 +225,7 @@ def _groups(report: Mapping[str, Any]) -> list[Section]:
         for label, group in report[key].items()
     )
     heading = ("group", *map(column_heading, GROUPED))
-    return [*out, Section("Round trips in groups", (Table("", heading, rows),))] if rows else out
+    return [*out, Section("Trades in groups", (Table("", heading, rows),))] if rows else out
 
 
 def _candles(inputs: ReplayInputs, run: Replay, charts: Sequence[str]) -> tuple[Section, ...]:
@@ -236,8 +234,8 @@ def _candles(inputs: ReplayInputs, run: Replay, charts: Sequence[str]) -> tuple[
     if not chosen:
         return ()
     words = (
-        Paragraph("A triangle is an entry, a dot an exit; a line is green for a profit. Point at one to read it."),
-        Paragraph("In a long window bars are joined; a backtest of fewer days (--from, --to) shows each of them."),
+        Paragraph("A triangle is an entry, a dot an exit, and a green line a profit. Point at one to read it."),
+        Paragraph("Charts of long windows join bars. Run a backtest of fewer days (--from, --to) to see each of them."),
     )
     pictures = tuple(
         candle_picture(inputs.bars, run.trades, symbol, inputs.cut.from_ms, inputs.cut.to_ms) for symbol in chosen
@@ -255,27 +253,29 @@ def _decisions(report: Mapping[str, Any]) -> tuple[Section, ...]:
         for kind in ("by_side", "by_tier", "by_mode")
         for word, count in signals[kind].items()
     )
-    gates = tuple((gate["gate"], gate["asked"], gate["shut"], Share(gate["shut_pct"])) for gate in report["gates"])
+    gates = tuple(
+        (gate["gate"], gate["evaluated"], gate["closed"], Share(gate["closed_pct"])) for gate in report["gates"]
+    )
     changed = tuple(
         (lever["path"], value_text(lever["value"]), value_text(lever["instead"]), lever["signals"])
         for lever in report["levers"]
     )
     text = (
-        f"{signals['signals']:,} signals in {signals['evaluated']:,} looks at a symbol at a step "
+        f"{signals['signals']:,} signals in {signals['evaluated']:,} evaluations of a symbol at a step "
         f"({signals['signal_pct']:.2f} %)."
     )
     left = (
-        Table("What became of a look", ("verdict", "looks"), counts),
+        Table("Verdicts", ("verdict", "evaluations"), counts),
         Table("Signals", ("kind", "signals"), kinds),
     )
-    right = (Table("How often each gate was shut", ("gate", "asked", "shut", "share"), gates),)
-    alone = (
-        Paragraph("Signals that one change of one entry parameter would have added, everything else as it is."),
+    right = (Table("Gates", ("gate", "evaluated", "closed", "share"), gates),)
+    changes = (
+        Paragraph("Additional signals if one entry parameter has another value and all others stay the same."),
         Table("", ("parameter", "value", "instead", "more signals"), changed),
     )
     return (
         Section("Signals and gates", (Paragraph(text), Columns((left, right)))),
-        Section("What alone stopped signals", alone),
+        Section("Parameters that alone rejected signals", changes),
     )
 
 
@@ -331,7 +331,7 @@ def _holding(holding: pl.DataFrame) -> tuple[Section, ...]:
         *map(column_heading, (*plain, *money)),
     )
     words = Paragraph(
-        "Realised: closed parts, fees, funding. Unrealised: at the last close, before the costs of an exit."
+        "Realised: closed parts, fees, funding. Unrealised: at the last price, before the costs of an exit."
     )
     return (Section("Open at the end", (words, Table("", heading, tuple(rows)))),)
 

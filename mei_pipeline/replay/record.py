@@ -1,68 +1,69 @@
 """The record that a promoted config was accepted on, beside the figures of a replay.
 
-A replay of the whole window holds the days that the config was chosen on, where a good result is no evidence.
+A replay of the complete window includes the days that the config was chosen on. A good result on them is no evidence.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.replay.risk import annual_sharpe, daily_returns, max_drawdown_pct
 from mei_pipeline.replay.run import Replay, ReplayInputs
 
 COLUMNS = (("search", "search"), ("out_of_sample", "out of sample"), ("holdout", "holdout"))
-"""Keys of the three parts of a record, and how they are named for people."""
+"""Keys of the three parts of a record and their names."""
 ROWS = (
     ("days", "days"),
     ("return_pct", "return, %"),
     ("sharpe", "Sharpe ratio, annual"),
-    ("max_drawdown_pct", "deepest drawdown, %"),
+    ("max_drawdown_pct", "maximum drawdown, %"),
     ("trades", "trades"),
 )
-"""Keys of the figures of a part, and how they are named for people."""
+"""Keys of the figures of a part and their names."""
 MEANING = (
-    "Search: this replay on the days that the config was chosen on, which is no evidence. Out of sample: the record "
-    "that the gates judged, earned on the days of the folds by choices that had not seen them. Holdout: the config on "
-    "the last days, which chose nothing."
+    "Search: this replay on the days that the config was chosen on, which is no evidence. Out of sample: the result "
+    "that the gates judged, on the test days of each fold, which its selection had not seen. Holdout: the config on "
+    "the last days, which no selection has seen."
 )
 """Explanation of the three parts."""
 
 
 @dataclass(frozen=True)
 class PeriodResult:
-    """The result on some days; None is no value.
+    """Result of a config on some days; None stands for a missing value.
 
     Attributes:
         days: Number of days.
         return_pct: Net return.
         sharpe: Annual Sharpe ratio of daily returns.
-        max_drawdown_pct: Deepest fall of mark-to-market equity from a peak.
-        trades: Closed round trips.
+        max_drawdown_pct: Maximum drawdown of mark-to-market equity.
+        trades: Closed trades.
     """
 
     days: int
     return_pct: float
     sharpe: float | None
     max_drawdown_pct: float
-    trades: int
+    # Evidence is never rewritten: that of the version before has its trades under the old name.
+    trades: Annotated[int, Field(validation_alias=AliasChoices("trades", "round_trips"))]
 
 
 @dataclass(frozen=True)
 class PromotionRecord:
-    """The record in the file of a promoted config; times are UTC milliseconds.
+    """Record in the file of a promoted config; times are UTC milliseconds.
 
     Attributes:
-        from_ms: First day of the search.
-        holdout_ms: First day of the holdout, where the search ends.
-        to_ms: One past the last day of the holdout.
-        out_of_sample: Result of the slot's choices on the days of the folds.
+        from_ms: Start of the first day of the search.
+        holdout_ms: End of the search and start of the holdout.
+        to_ms: End of the holdout.
+        out_of_sample: Result of the configs of one rank on the test days of the folds.
         holdout: Result of the config on the holdout.
-        folds_ms: Days that each fold was judged on, first and one past the last; empty in older files.
+        folds_ms: Start and end of the test days of each fold; empty in older files.
     """
 
     from_ms: int
@@ -73,7 +74,7 @@ class PromotionRecord:
     folds_ms: tuple[tuple[int, int], ...] = ()
 
 
-_FORM = TypeAdapter(PromotionRecord)
+_RECORD = TypeAdapter(PromotionRecord)
 
 
 def parse_record(evidence: Mapping[str, Any], path: Path) -> PromotionRecord | None:
@@ -86,12 +87,12 @@ def parse_record(evidence: Mapping[str, Any], path: Path) -> PromotionRecord | N
     if not isinstance(metrics, Mapping) or "out_of_sample" not in metrics:
         return None
     try:
-        return _FORM.validate_python(metrics)
+        return _RECORD.validate_python(metrics)
     except ValidationError as error:
-        flaw = error.errors()[0]
-        key = ".".join(map(str, ("evidence", "metrics", *flaw["loc"])))
+        first = error.errors()[0]
+        key = ".".join(map(str, ("evidence", "metrics", *first["loc"])))
         raise ConfigError(
-            f"{path}: {key}: {flaw['msg']}: {flaw['input']!r}; write the file again with `mei render`"
+            f"{path}: {key}: {first['msg']}: {first['input']!r}; the next hand-over writes the file again"
         ) from error
 
 
@@ -104,7 +105,7 @@ def record_dict(record: PromotionRecord | None, inputs: ReplayInputs, run: Repla
 
 
 def record_spans(record: Mapping[str, Any] | None) -> tuple[tuple[str, int, int], ...]:
-    """Return the days of the search, of each fold and of the holdout: name, first and one past the last in UTC ms."""
+    """Return the days of the search, of each fold and of the holdout: name, start and end in UTC milliseconds."""
     if record is None:
         return ()
     folds = [("out of sample", first, end) for first, end in record["folds_ms"]]
@@ -118,21 +119,22 @@ def record_rows(record: Mapping[str, Any]) -> tuple[tuple[object, ...], ...]:
 
 
 def _on_search(record: PromotionRecord, inputs: ReplayInputs, run: Replay) -> PeriodResult | None:
-    """The replay on the days of the search; None if its window does not hold all of them."""
+    """Return the result of the replay on the days of the search; None if its window does not contain all of them."""
     from_ms, to_ms = record.from_ms, record.holdout_ms
     if inputs.cut.from_ms > from_ms or inputs.cut.to_ms < to_ms:
         return None
+    # A close at `from_ms` is the end of the day before: its equity is the capital that the search starts with.
     close_ms = pl.col("close_ms")
     before = run.equity.filter(close_ms <= from_ms)["equity_usd"]
     start = float(before[-1]) if len(before) else inputs.resolved.initial_balance_usd
     part = run.equity.filter((close_ms > from_ms) & (close_ms <= to_ms))
     equity = part["equity_usd"].to_numpy()
     returns = daily_returns(part, start)
-    ended = run.trades.filter((pl.col("exit_ms") >= from_ms) & (pl.col("exit_ms") < to_ms))
+    closed = run.trades.filter((pl.col("exit_ms") >= from_ms) & (pl.col("exit_ms") < to_ms))
     return PeriodResult(
         days=len(returns),
         return_pct=100.0 * float(equity[-1] / start - 1.0) if start > 0.0 else 0.0,
         sharpe=annual_sharpe(returns),
         max_drawdown_pct=max_drawdown_pct(equity, start) if start > 0.0 else 0.0,
-        trades=ended.height,
+        trades=closed.height,
     )

@@ -1,4 +1,4 @@
-"""The report of a replay: what was run, on what, by which rules, and what came of it."""
+"""The report of a replay: config, data, kernels and results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,25 +31,25 @@ DRAWDOWN_HEADING = ("peak", "trough", "recovery", "depth, %", "length, days")
 def report_of(
     inputs: ReplayInputs, run: Replay, record: PromotionRecord | None = None, benchmark: str = ""
 ) -> dict[str, Any]:
-    """The report as JSON values.
+    """Return the report as JSON values.
 
     Args:
-        inputs: What was replayed.
-        run: What came of it.
+        inputs: Inputs of the replay.
+        run: The replay.
         record: The record that a promoted config was accepted on.
-        benchmark: Symbol to compare with; empty for the one that `benchmark_on` finds.
+        benchmark: Symbol to compare with; empty for the one that `benchmark_on` chooses.
 
     Returns:
-        `config_id` and `evidence_id`; the resolved `config`; what it was run on; `metrics`, those of a sweep row, and
-        `figures`, all others (null where one has no value); `notes` on them; `members`, the bars of each symbol; round
-        trips `by_symbol`, `by_side`, `by_reason`, `by_tier`, `by_mode` and `by_month`; the result of the `benchmark`,
-        null without one; the `rolling_sharpe` ratio by day; the worst `drawdowns`; `monthly_return_pct`; the positions
-        `holding` at the end; and the `record` of a promoted config, null for others.
+        `config_id` and `evidence_id`; the resolved `config`; its `basis`, window and `bars`; `metrics` as in a sweep
+        row; `figures`, all others (null without a value); `notes` on them; `members`, the bars of each symbol; trades
+        `by_symbol`, `by_side`, `by_reason`, `by_tier`, `by_mode` and `by_month`; the result of the `benchmark` or null;
+        the `rolling_sharpe` ratio by day; the worst `drawdowns`; `monthly_return_pct`; the positions `holding` at the
+        end; and the `record` of a promoted config, null for others.
     """
     bars, cut = inputs.bars, inputs.cut
     identity = config_id(inputs.resolved)
     basis = Basis(source_hash(), dict(inputs.resolved.market), bars.venue, bars.data_hash, bars.anchor_ms)
-    told = figures(inputs, run)
+    all_figures = figures(inputs, run)
     return {
         "config_id": identity,
         "evidence_id": evidence_id(identity, basis),
@@ -59,8 +59,8 @@ def report_of(
         "to": iso(cut.to_ms),
         "bars": int((bars.age[(bars.open_ms >= cut.from_ms) & (bars.open_ms < cut.to_ms)] >= 0).sum()),
         "metrics": {name: None if math.isnan(value) else value for name, value in run.metrics.items()},
-        "figures": told,
-        "notes": notes(inputs, run, told),
+        "figures": all_figures,
+        "notes": notes(inputs, run, all_figures),
         "members": member_dicts(members_of(bars, cut.from_ms, cut.to_ms)),
         **groups(run.trades),
         "benchmark": benchmark_dict(benchmark_on(inputs, benchmark), inputs),
@@ -75,18 +75,18 @@ def report_of(
 def decisions_of(
     settings: Settings, inputs: ReplayInputs, run: Replay, counts: GateCounts | None = None, progress: Progress = silent
 ) -> dict[str, Any]:
-    """The part of the report about decisions, which takes asking every gate at every step again.
+    """Return the part of the report about decisions. It evaluates every gate at every step again.
 
     Args:
         settings: Where compiled kernels are kept.
-        inputs: What was replayed.
-        run: What came of it.
-        counts: The gates, where they are counted already.
-        progress: Told of the work.
+        inputs: Inputs of the replay.
+        run: The replay.
+        counts: Counts of the gates, if they are known already.
+        progress: Receives the progress of the work.
 
     Returns:
-        `signals`: counts of signals and of what became of them; `gates`: how often each was shut; `levers`: what alone
-        stopped signals.
+        `signals`: counts of signals and their verdicts; `gates`: counts of the results of each gate; `levers`:
+        parameters that alone rejected signals.
     """
     codes = signal_codes(settings, inputs)
     return {
@@ -105,7 +105,7 @@ def drawdown_rows(drawdowns: Sequence[Mapping[str, Any]]) -> tuple[tuple[object,
 
 
 def _rolling(inputs: ReplayInputs, run: Replay) -> dict[str, Any]:
-    """Rolling Sharpe ratio: `window_days`, and `by_day`, the ratio by the last day of each window."""
+    """Return the rolling Sharpe ratio: `window_days`, and `by_day`, the ratio by the last day of each window."""
     returns = daily_returns(run.equity, inputs.resolved.initial_balance_usd)
     window = rolling_window(len(returns))
     ratios = rolling_sharpe(returns, window).tolist()

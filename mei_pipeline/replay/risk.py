@@ -11,11 +11,11 @@ from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.sweep.metrics import FEWEST_DAYS, NO_VARIANCE, YEAR_DAYS, sharpe
 
 ROLLING_DAYS = 90
-"""Days of a window of the rolling Sharpe ratio, unless the backtest is too short; see `rolling_window`."""
+"""Days of a window of the rolling Sharpe ratio in a backtest that is long enough; see `rolling_window`."""
 TAIL = 0.05
-"""Share of the worst days that value at risk and expected shortfall are about."""
+"""Share of the worst days that value at risk and expected shortfall describe."""
 WORST = 5
-"""Drawdowns that a report lists."""
+"""Number of drawdowns in a report."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Drawdown:
     """A decline of equity from a peak until equity reaches that peak again; times are UTC milliseconds.
 
     Attributes:
-        peak_ms: Last time that equity was at the peak.
+        peak_ms: Last time at which equity was at the peak.
         trough_ms: Time of the lowest equity, the first one of several.
-        recovery_ms: Time at which equity was at the peak again; None if it was not.
-        depth_pct: Decline in percent of the peak; above 100 where equity fell below zero.
+        recovery_ms: Time at which equity reached the peak again; None if it did not.
+        depth_pct: Decline in percent of the peak; above 100 if equity is below zero.
         days: Days from the peak to the recovery, or to the end of the curve.
     """
 
@@ -39,7 +39,7 @@ class Drawdown:
 
 @dataclass(frozen=True)
 class Distribution:
-    """Distribution of daily returns, without days that have no finite return; None is a figure without a value.
+    """Distribution of finite daily returns; None stands for a figure without a value.
 
     Attributes:
         days: Number of returns.
@@ -67,9 +67,9 @@ class Distribution:
 
 
 def daily_returns(equity: pl.DataFrame, initial_usd: float) -> Floats:
-    """Returns from one UTC day's last close to the next one's; 0 for a day that begins with nothing left.
+    """Return the returns between the last closes of successive UTC days; 0 for a day that starts without equity.
 
-    These are the returns that the kernel sums for the Sharpe ratio.
+    The kernels sum the same returns for the Sharpe ratio.
     """
     ends = equity.filter(pl.col("close_ms") % DAY_MS == 0)["equity_usd"].to_numpy()
     before = np.concatenate(([initial_usd], ends))[:-1]
@@ -78,10 +78,10 @@ def daily_returns(equity: pl.DataFrame, initial_usd: float) -> Floats:
 
 
 def cagr_pct(initial_usd: float, final_usd: float, days: int) -> float | None:
-    """Compound annual growth rate in percent: ((final / initial) ^ (365 / days) - 1) · 100.
+    """Return the compound annual growth rate in percent: ((final / initial) ^ (365 / days) - 1) · 100.
 
-    None for less than a year, which the Global Investment Performance Standards (CFA Institute, 2020) forbid to
-    annualise, and for an account with nothing left, which has no rate.
+    The rate is None for less than a year and for an account without equity. The Global Investment Performance Standards
+    (CFA Institute, 2020) forbid to annualise less than a year.
     """
     if days < YEAR_DAYS or final_usd <= 0.0:
         return None
@@ -89,10 +89,11 @@ def cagr_pct(initial_usd: float, final_usd: float, days: int) -> float | None:
 
 
 def sortino(returns: Floats) -> float | None:
-    """Annual Sortino ratio of daily returns: mean / √(mean of min(r, 0)²) · √365.
+    """Return the annual Sortino ratio of daily returns: mean / √(mean of min(r, 0)²) · √365.
 
-    Source: Sortino and Price, Performance Measurement in a Downside Risk Framework, Journal of Investing 3 (1994); the
-    target is 0 and every day counts in the mean under the root. None without a losing day.
+    The target is 0, and every day counts in the mean under the root. The ratio is None without a losing day.
+
+    Source: Sortino and Price, Performance Measurement in a Downside Risk Framework, Journal of Investing 3 (1994).
     """
     if not len(returns):
         return None
@@ -101,26 +102,27 @@ def sortino(returns: Floats) -> float | None:
 
 
 def calmar(growth_pct: float | None, drawdown_pct: float) -> float | None:
-    """Calmar ratio: compound annual growth over the deepest drawdown, both in percent.
+    """Return the Calmar ratio: compound annual growth over the maximum drawdown, both in percent.
 
-    Source: Young, Calmar Ratio: A Smoother Tool, Futures 20 (1991); over the whole window instead of three years.
+    It covers the complete window instead of three years. Source: Young, Calmar Ratio: A Smoother Tool, Futures 20
+    (1991).
     """
     return growth_pct / drawdown_pct if growth_pct is not None and drawdown_pct > 0.0 else None
 
 
 def annual_sharpe(returns: Floats) -> float:
-    """Annual Sharpe ratio of daily returns as in a sweep row; 0 where they do not vary or are fewer than two."""
+    """Return the annual Sharpe ratio of daily returns as in a sweep row; 0 without variation or with fewer than two."""
     sums = (np.array([value]) for value in (float(len(returns)), returns.sum(), (returns**2).sum()))
     return float(sharpe(*sums)[0])
 
 
 def rolling_window(days: int) -> int:
-    """Return the days of a window of the rolling Sharpe ratio: 90, or half of the backtest where that is less."""
+    """Return the days of a window of the rolling Sharpe ratio: 90, or half of the backtest if that is less."""
     return min(ROLLING_DAYS, days // 2)
 
 
 def rolling_sharpe(returns: Floats, window: int) -> Floats:
-    """Annual Sharpe ratio of each `window` successive daily returns, by the rule of a sweep row.
+    """Return the annual Sharpe ratio of each `window` successive daily returns, as in a sweep row.
 
     Args:
         returns: [D] daily returns.
@@ -139,11 +141,11 @@ def rolling_sharpe(returns: Floats, window: int) -> Floats:
 
 
 def max_drawdown_pct(equity: Floats, initial_usd: float) -> float:
-    """Greatest decline of equity from a peak in percent of that peak; 0 without one.
+    """Return the maximum drawdown of equity in percent of the peak; 0 without one.
 
     Args:
         equity: [T] equity in USD.
-        initial_usd: Equity before the first, above zero.
+        initial_usd: Equity before the first point, above zero.
     """
     curve = np.concatenate(([initial_usd], equity))
     return 100.0 * float((1.0 - curve / np.maximum.accumulate(curve)).max())
@@ -156,23 +158,23 @@ def worst_drawdowns(
 
     Args:
         close_ms: [T] time of each point.
-        equity: [T] equity in USD; points that are not finite are left out.
+        equity: [T] equity in USD; points that are not finite are ignored.
         from_ms: Start of the window, where equity is `initial_usd`.
         initial_usd: Equity at the start, above zero.
-        count: Drawdowns to return at most.
+        count: Most drawdowns to return.
     """
     times, values = _curve(close_ms, equity, from_ms, initial_usd)
     peaks, ends = _declines(values)
     if not len(peaks):
         return ()
-    # A minimum from one decline to the next also spans the days above its peak, which are never the lowest.
+    # A minimum from one decline to the next also covers the days above the peak, which are never the lowest.
     depths = 1.0 - np.minimum.reduceat(values, peaks) / values[peaks]
-    found = []
+    drawdowns = []
     for index in np.argsort(-depths, kind="stable")[:count].tolist():
         peak, end = int(peaks[index]), int(ends[index])
         recovered = end < len(values)
         last_ms = int(times[end] if recovered else times[-1])
-        found.append(
+        drawdowns.append(
             Drawdown(
                 peak_ms=int(times[peak]),
                 trough_ms=int(times[peak + int(values[peak:end].argmin())]),
@@ -181,11 +183,11 @@ def worst_drawdowns(
                 days=(last_ms - int(times[peak])) / DAY_MS,
             )
         )
-    return tuple(found)
+    return tuple(drawdowns)
 
 
 def longest_drawdown_days(close_ms: Ints, equity: Floats, from_ms: int, initial_usd: float) -> float:
-    """Length in days of the longest drawdown; 0 without one. Arguments as for `worst_drawdowns`."""
+    """Return the length in days of the longest drawdown; 0 without one. See `worst_drawdowns` for arguments."""
     times, values = _curve(close_ms, equity, from_ms, initial_usd)
     peaks, ends = _declines(values)
     return float((np.append(times, times[-1])[ends] - times[peaks]).max(initial=0) / DAY_MS)
@@ -203,37 +205,37 @@ def distribution(returns: Floats) -> Distribution:
     Args:
         returns: [D] daily returns as fractions.
     """
-    known = returns[np.isfinite(returns)]
-    if not len(known):
+    finite = returns[np.isfinite(returns)]
+    if not len(finite):
         return Distribution(0)
-    centred = known - known.mean()
+    centred = finite - finite.mean()
     second = float((centred**2).mean())
-    varies = len(known) >= FEWEST_DAYS and second > NO_VARIANCE
-    quantile = float(np.quantile(known, TAIL))
-    # Interpolation may round to just below the least return.
-    tail = known[known <= max(quantile, float(known.min()))]
+    varies = len(finite) >= FEWEST_DAYS and second > NO_VARIANCE
+    quantile = float(np.quantile(finite, TAIL))
+    # Rounding errors of the interpolation may give a quantile just below the least return.
+    tail = finite[finite <= max(quantile, float(finite.min()))]
     return Distribution(
-        days=len(known),
-        mean_pct=100.0 * float(known.mean()),
-        deviation_pct=100.0 * float(known.std(ddof=1)) if len(known) >= FEWEST_DAYS else None,
+        days=len(finite),
+        mean_pct=100.0 * float(finite.mean()),
+        deviation_pct=100.0 * float(finite.std(ddof=1)) if len(finite) >= FEWEST_DAYS else None,
         skewness=float((centred**3).mean()) / second**1.5 if varies else None,
         excess_kurtosis=float((centred**4).mean()) / second**2 - 3.0 if varies else None,
-        best_pct=100.0 * float(known.max()),
-        worst_pct=100.0 * float(known.min()),
-        positive_pct=100.0 * float((known > 0.0).mean()),
+        best_pct=100.0 * float(finite.max()),
+        worst_pct=100.0 * float(finite.min()),
+        positive_pct=100.0 * float((finite > 0.0).mean()),
         value_at_risk_pct=-100.0 * quantile,
         expected_shortfall_pct=-100.0 * float(tail.mean()),
     )
 
 
 def _curve(close_ms: Ints, equity: Floats, from_ms: int, initial_usd: float) -> tuple[Ints, Floats]:
-    """Times and values of the points of a curve that are finite, from its start on."""
-    known = np.isfinite(equity)
-    return np.concatenate(([from_ms], close_ms[known])), np.concatenate(([initial_usd], equity[known]))
+    """Return times and values of the finite points of a curve, including its start."""
+    finite = np.isfinite(equity)
+    return np.concatenate(([from_ms], close_ms[finite])), np.concatenate(([initial_usd], equity[finite]))
 
 
 def _declines(values: Floats) -> tuple[Ints, Ints]:
-    """Each stretch below a peak: index of the peak, and of its recovery, one past the last value if there is none."""
+    """Return the index of the peak and of the recovery of each decline; one past the last value without a recovery."""
     at_peak = np.flatnonzero(values >= np.maximum.accumulate(values))
     following = np.append(at_peak[1:], len(values))
     below = following - at_peak > 1

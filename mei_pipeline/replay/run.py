@@ -26,15 +26,15 @@ from mei_pipeline.sweep.metrics import metrics
 
 @dataclass(frozen=True)
 class ReplayInputs:
-    """What a config is replayed on.
+    """Inputs of the replay of a config.
 
     Attributes:
         bars: The bars.
-        cut: The window of them that is traded.
-        features: Columns over them.
+        cut: The window.
+        features: Feature columns of the bars.
         resolved: The config.
-        combos: The config, encoded as the one combo that is run.
-        model: How its orders become fills.
+        combos: The config, encoded as a single combo.
+        model: Fill model of its orders.
     """
 
     bars: Bars
@@ -52,19 +52,19 @@ class ReplayInputs:
 
 @dataclass(frozen=True)
 class Replay:
-    """What a config did in a window.
+    """Everything that a config did in a window.
 
     Attributes:
         metrics: Every metric of a sweep row; NaN stands for a metric without a value.
         fills: One row per fill, funding payment or settlement with a backstop, oldest first: time_ms, bar (number of
-            the step), symbol, reason, moment, size, price, fee_usd, cash_usd (change of cash), signal, trip, held
-            (signed size after it).
-        trades: One row per closed round trip; the columns are those of `trades.SCHEMA`.
+            the step), symbol, reason, moment, size, price, fee_usd, cash_usd (change of cash), signal, trade (number of
+            the trade), held (signed size after it).
+        trades: One row per closed trade, with the columns of `trades.SCHEMA`.
         holding: One row per position that was open at the end, with realised, unrealised and total profit; see
             `trades.split_trades` and `trades.mark_to_market`.
-        equity: One row per step of the window: close_ms, equity_usd (marked to market).
-        verdicts: [T, S] what became of each symbol at each step of the window, an index of `kernels.book.VERDICTS`.
-        outcome: The raw numbers, to compare with a sweep's.
+        equity: One row per step of the window: close_ms, equity_usd (mark-to-market).
+        verdicts: [T, S] verdict on each symbol at each step of the window, an index of `kernels.book.VERDICTS`.
+        outcome: Raw outcome of the kernels, to compare with a sweep.
     """
 
     metrics: Mapping[str, float]
@@ -76,24 +76,8 @@ class Replay:
     outcome: ComboOutcomes
 
 
-def replay_config(settings: Settings, bars: Bars, resolved: ResolvedConfig, from_ms: int, to_ms: int) -> Replay:
-    """Replay `resolved` over the UTC days [from_ms, to_ms), starting flat.
-
-    Raises:
-        ConfigError: The window does not fit the bars, or a feature window is longer than they are.
-    """
-    return replay(settings, make_replay_inputs(settings, bars, resolved, from_ms, to_ms))
-
-
-def replay_window(
-    settings: Settings, bars: Bars, cut: Window, features: FeatureSet, resolved: ResolvedConfig
-) -> Replay:
-    """Replay `resolved` over `cut`, from columns that are already computed."""
-    return replay(settings, encode_replay_inputs(bars, cut, features, resolved))
-
-
 def replay_figures(settings: Settings, inputs: ReplayInputs) -> tuple[Mapping[str, float], ComboOutcomes]:
-    """Run the config from flat for its figures alone: the metrics and the outcome of `Replay`, without its tables."""
+    """Run the config from flat; return the metrics and the outcome of `Replay` without its tables."""
     record = record_combo(settings, inputs.cut, inputs.model, inputs.features, inputs.combos)
     return _metrics(inputs, record), record.outcome
 
@@ -101,7 +85,7 @@ def replay_figures(settings: Settings, inputs: ReplayInputs) -> tuple[Mapping[st
 def make_replay_inputs(
     settings: Settings, bars: Bars, resolved: ResolvedConfig, from_ms: int, to_ms: int
 ) -> ReplayInputs:
-    """Compute what `resolved` needs to be replayed over the UTC days [from_ms, to_ms).
+    """Compute the inputs of a replay of `resolved` over the UTC days [from_ms, to_ms).
 
     Raises:
         ConfigError: The window does not fit the bars, or a feature window is longer than they are.
@@ -112,10 +96,10 @@ def make_replay_inputs(
 
 
 def encode_replay_inputs(bars: Bars, cut: Window, features: FeatureSet, resolved: ResolvedConfig) -> ReplayInputs:
-    """Encode `resolved` for columns that are already computed.
+    """Encode `resolved` for feature columns that are already computed.
 
     Raises:
-        ConfigError: It reads a benchmark symbol and has none among the bars.
+        ConfigError: The config reads a benchmark symbol and the bars have none.
     """
     combos = encode_combos(
         resolved.strategy,
@@ -131,24 +115,24 @@ def encode_replay_inputs(bars: Bars, cut: Window, features: FeatureSet, resolved
 
 
 def columns_for(resolved: ResolvedConfig) -> tuple[Column, ...]:
-    """Feature columns that a config reads, for all its symbols."""
-    found: set[Column] = set()
+    """Return the feature columns that a config reads, for all its symbols."""
+    columns: set[Column] = set()
     for values in (resolved.params, *map(resolved.params_of, resolved.symbol_params)):
-        found |= set(columns_of(resolved.strategy, {path: (value,) for path, value in values.items()}))
-    return tuple(sorted(found))
+        columns |= set(columns_of(resolved.strategy, {path: (value,) for path, value in values.items()}))
+    return tuple(sorted(columns))
 
 
 def replay(settings: Settings, inputs: ReplayInputs) -> Replay:
-    """Run the config from flat, and tell everything that it did."""
+    """Run the config from flat, and return everything that it did."""
     bars, cut, resolved = inputs.bars, inputs.cut, inputs.resolved
     record = record_combo(settings, cut, inputs.model, inputs.features, inputs.combos)
     fills, trades, holding = split_trades(fills_of(record, bars, resolved.strategy), bars, resolved.strategy)
-    last_prices = bars.steps.last_prices[cut.last - 1].tolist()
+    last_prices = dict(zip(bars.symbols, bars.steps.last_prices[cut.last - 1].tolist(), strict=True))
     return Replay(
         metrics=_metrics(inputs, record),
         fills=fills,
         trades=trades,
-        holding=mark_to_market(holding, dict(zip(bars.symbols, last_prices, strict=True))),
+        holding=mark_to_market(holding, last_prices),
         equity=pl.DataFrame({"close_ms": bars.steps.close_ms[cut.first : cut.last], "equity_usd": record.equity}),
         verdicts=record.verdicts,
         outcome=record.outcome,
@@ -156,16 +140,16 @@ def replay(settings: Settings, inputs: ReplayInputs) -> Replay:
 
 
 def _metrics(inputs: ReplayInputs, record: ComboRecord) -> dict[str, float]:
-    found = metrics(record.outcome, inputs.resolved.initial_balance_usd, inputs.cut.last - inputs.cut.first)
-    return {name: float(value[0]) for name, value in found.items()}
+    values = metrics(record.outcome, inputs.resolved.initial_balance_usd, inputs.cut.last - inputs.cut.first)
+    return {name: float(value[0]) for name, value in values.items()}
 
 
 def fills_of(record: ComboRecord, bars: Bars, strategy: str) -> pl.DataFrame:
-    """The log of a run as a table; see `Replay.fills`, without trips."""
+    """Return the log of a run as a table; see `Replay.fills`, without `trade`."""
     log = record.log
     reasons = (*REASONS, *getattr(load(strategy), "EXITS", ()))
     index = log["step"].astype(int)
-    # What happens inside a bar is stamped with its open: the order of prices within a bar is not known.
+    # A fill inside a bar has the time of its open, because the order of prices within a bar is unknown.
     at_close = (log["moment"] == MOMENTS.index("close")) * bars.steps.step_ms
     return pl.DataFrame(
         {

@@ -1,25 +1,26 @@
-"""What a strategy's signal means to people: its side, and tier and mode where the strategy tells them apart."""
+"""Signals of a strategy as text: side, and tier and mode if the strategy distinguishes them."""
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kernels.strategies import load
+from mei_pipeline.params.modules import python_function
 
 TIERS = ("low", "medium", "high")
-"""Names of the tiers that `tier_of` numbers."""
+"""Names of the tiers, indexed by `tier_of`."""
 
 MODES = ("none", "trend", "pullback", "slow drift")
-"""Names of the modes that `mode_of` numbers."""
+"""Names of the modes, indexed by `mode_of`."""
 
 
 class SignalMeaning(NamedTuple):
-    """A signal in words.
+    """A signal as text.
 
     Attributes:
-        side: `long` or `short`; None when there is no signal.
-        tier: One of `TIERS`; None where the strategy has none.
-        mode: One of `MODES`; None where the strategy has none.
+        side: `long` or `short`; None without a signal.
+        tier: One of `TIERS`; None if the strategy has none.
+        mode: One of `MODES`; None if the strategy has none.
     """
 
     side: str | None
@@ -28,9 +29,9 @@ class SignalMeaning(NamedTuple):
 
 
 def signal_decoder(strategy: str) -> Callable[[int], SignalMeaning]:
-    """A function from a signal to its meaning.
+    """Return a function from a signal to its meaning.
 
-    A strategy that packs more than a side into its signals has `tier_of(code)` and `mode_of(code)`, in its module or in
+    A strategy that encodes more than a side in its signals has `tier_of(code)` and `mode_of(code)`, in its module or in
     the module `signals` of its package.
     """
     module = load(strategy)
@@ -43,14 +44,8 @@ def signal_decoder(strategy: str) -> Callable[[int], SignalMeaning]:
             return SignalMeaning(None, None, None)
         return SignalMeaning(
             "long" if code > 0 else "short",
-            TIERS[int(plain(tier_of)(code))] if tier_of is not None else None,
-            MODES[int(plain(mode_of)(code))] if mode_of is not None else None,
+            TIERS[int(python_function(tier_of)(code))] if tier_of is not None else None,
+            MODES[int(python_function(mode_of)(code))] if mode_of is not None else None,
         )
 
     return decode
-
-
-def plain(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The Python function behind a compiled rule: for a few calls it is quicker than compiling."""
-    found: Callable[..., Any] = getattr(rule, "py_func", rule)
-    return found

@@ -1,4 +1,4 @@
-"""What `mei backtest` replays: a config of a lane, or a short file that a person wrote."""
+"""Configs for `mei backtest`: the config of a lane, or a short file written by hand."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,62 +32,62 @@ from mei_pipeline.simulation.extents import common_symbols
 
 
 class BacktestSpec(FileModel):
-    """One config, written by hand."""
+    """A config for `mei backtest`, written by hand."""
 
     strategy: StrategyName
     """Strategy: a module of kernels/strategies."""
     venue: Venue | None = None
-    """Venue whose bars are used; when left out, the one of pipeline.yaml."""
+    """Venue of the bars. Default: the venue of pipeline.yaml."""
     interval: Interval
-    """Length of the bars that features are made of and that the strategy decides on."""
+    """Length of the bars that features are computed from and at whose closes the strategy decides."""
     entry_interval: Interval | None = None
-    """Shorter bars at whose closes entries are decided; it divides `interval`. When left out: `interval`."""
+    """Shorter bars at whose closes the strategy decides entries; it divides `interval`. Default: `interval`."""
     exit_interval: Interval | None = None
-    """Shorter bars at whose closes exits are decided; it divides `interval`, and the shorter of both divides the other.
-    When left out: `interval`."""
+    """Shorter bars at whose closes the strategy decides exits. It divides `interval`, and the shorter of both divides
+    the other. Default: `interval`."""
     symbols: Annotated[
         Annotated[Literal["all"], Tag("word")] | Annotated[tuple[Symbol, ...], Tag("list"), Field(min_length=1)],
         Discriminator(shape),
     ] = "all"
-    """Symbols of the book: `all` that the lake has, or a list."""
+    """Symbols of the book: `all` symbols of the lake, or a list."""
     anchor_ms: Annotated[Timestamp | None, Field(alias="anchor")] = None
-    """Bar at which features start; when left out, the anchor of the interval in pipeline.yaml."""
+    """Bar at which recursive features start. Default: the anchor of the interval in pipeline.yaml."""
     initial_balance_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
-    """Equity at the start."""
+    """Initial equity."""
     benchmark: Symbol = AUTO
-    """Symbol to compare with, and whose trend gives the others context in strategies that read one; `auto`: Bitcoin in
-    any notation, such as BTC, BTC/USDT:USDT, BTC-USDT-SWAP or XBTUSD. A config that reads one and has none is
-    refused."""
+    """Symbol to compare with. It is also the benchmark symbol of strategies that read one. `auto`: Bitcoin in any
+    notation, such as BTC, BTC/USDT:USDT, BTC-USDT-SWAP or XBTUSD. A config that reads a benchmark symbol and has none
+    is refused."""
     market: MarketValues = Field(default_factory=dict)
-    """Market parameters, written without the leading `market.`, where they differ from their defaults."""
+    """Market parameters that differ from their defaults, without the leading `market.`."""
     params: Values = Field(default_factory=dict)
     """Parameters that differ from their defaults."""
     symbol_params: dict[Symbol, SymbolValues] = Field(default_factory=dict)
-    """Parameters of single symbols; they win over `params`. `symbols` is a list of names and has none of them."""
+    """Parameters of single symbols; they override `params`. The key `symbols` is a list of names without parameters."""
 
     @model_validator(mode="after")
     def _dividing(self) -> "BacktestSpec":
-        if found := interval_problems(self.interval, self.entry_interval or "", self.exit_interval or ""):
-            raise flaws(found)
+        if problems := interval_problems(self.interval, self.entry_interval or "", self.exit_interval or ""):
+            raise flaws(problems)
         return self
 
     @property
     def intervals(self) -> Intervals:
-        """The intervals together."""
+        """The three intervals."""
         return Intervals(self.interval, self.entry_interval or "", self.exit_interval or "")
 
 
 def read_config(path: Path, lake: Lake, config: Config) -> tuple[ResolvedConfig, int]:
-    """The config in `path` and the anchor of its features, in milliseconds.
+    """Return the config in `path` and the anchor of its features, in milliseconds.
 
     Args:
-        path: A file of `lanes/<lane>/configs/`, or one that has the keys of `BacktestSpec`.
-        lake: Says which symbols `all` are.
-        config: The operator's configuration, for what the file leaves out.
+        path: A file of `lanes/<lane>/configs/`, or a file with the keys of `BacktestSpec`.
+        lake: Lake that lists the symbols of `all`.
+        config: Configuration of the operator, with defaults for keys that the file lacks.
 
     Raises:
-        ConfigError: The file is missing or wrong, `symbol_params` names a symbol that is not in the book, or no anchor
-            is known.
+        ConfigError: The file is missing or wrong, `symbol_params` names a symbol outside the book, or the interval has
+            no anchor.
         DataError: The lake has no bars for it.
     """
     if _is_promoted(path):
@@ -95,15 +95,15 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[ResolvedConfig,
         return resolved, anchor_of(config, resolved.interval, file.evidence.get("anchor_ms"))
     spec = read_yaml(path, BacktestSpec)
     venue = spec.venue or config.pipeline.venue
-    names = tuple(common_symbols(lake, venue, spec.intervals)[0]) if spec.symbols == "all" else spec.symbols
-    if not names:
+    symbols = tuple(common_symbols(lake, venue, spec.intervals)[0]) if spec.symbols == "all" else spec.symbols
+    if not symbols:
         raise DataError(f"lake {lake.root}: no {' and '.join(spec.intervals.read)} bars of {venue}; run `mei ingest`")
     resolved = resolve_config(
         read_catalog(),
         strategy=spec.strategy,
         venue=venue,
         interval=spec.interval,
-        symbols=names,
+        symbols=symbols,
         initial_balance_usd=spec.initial_balance_usd,
         params=spec.params,
         market=spec.market,
@@ -116,7 +116,7 @@ def read_config(path: Path, lake: Lake, config: Config) -> tuple[ResolvedConfig,
 
 
 def read_record(path: Path) -> PromotionRecord | None:
-    """Return the record that a config of a lane was accepted on; None for a file without one.
+    """Return the record that the config of a lane was accepted on; None for a file without one.
 
     Raises:
         ConfigError: The file of a promoted config is damaged.
@@ -125,23 +125,24 @@ def read_record(path: Path) -> PromotionRecord | None:
 
 
 def read_benchmark(path: Path) -> str:
-    """Return the benchmark symbol that a file written by hand names; empty for `auto` and for a config of a lane.
+    """Return the benchmark symbol that a file written by hand names; empty for `auto` and for the config of a lane.
 
-    A config keeps its benchmark symbol only if its strategy reads one.
+    The config of a lane keeps a benchmark symbol only if its strategy reads one.
 
     Raises:
         ConfigError: The file is missing or wrong.
     """
-    named = AUTO if _is_promoted(path) else read_yaml(path, BacktestSpec).benchmark
-    return "" if named == AUTO else named
+    setting = AUTO if _is_promoted(path) else read_yaml(path, BacktestSpec).benchmark
+    return "" if setting == AUTO else setting
 
 
 def _is_promoted(path: Path) -> bool:
+    # Only bytes are compared: errors of YAML are reported later, by the reader of the right model.
     return path.is_file() and b"\nconfig_id:" in b"\n" + path.read_bytes()
 
 
 def anchor_of(config: Config, interval: str, stated_ms: int | None) -> int:
-    """Return the anchor that is stated, or else that of the interval in pipeline.yaml, in milliseconds.
+    """Return `stated_ms`, or the anchor of the interval in pipeline.yaml if it is None, in milliseconds.
 
     Raises:
         ConfigError: pipeline.yaml has none for the interval.
@@ -149,5 +150,5 @@ def anchor_of(config: Config, interval: str, stated_ms: int | None) -> int:
     if stated_ms is not None:
         return stated_ms
     if interval not in config.pipeline.anchors:
-        raise ConfigError(f"pipeline.yaml: anchors: no anchor for {interval}; add one, or state `anchor` in the file")
+        raise ConfigError(f"pipeline.yaml: anchors: no anchor for {interval}; add one, or set `anchor` in the file")
     return config.pipeline.anchors[interval]

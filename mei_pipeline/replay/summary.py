@@ -1,4 +1,4 @@
-"""The figures of a replay beyond those of a sweep row: risk, trades, costs, by whatever a person wants to see them."""
+"""Figures of a replay beyond the metrics of a sweep row: risk, trades and costs, in total and in groups."""
 
 import math
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.sweep.metrics import YEAR_DAYS
 
 DOCS = {
-    "initial_balance_usd": "Equity at the start.",
-    "final_balance_usd": "Equity at the end; open positions are marked at their last close.",
+    "initial_balance_usd": "Initial equity.",
+    "final_balance_usd": "Final equity; open positions are valued at the last price.",
     "days": "Days of the window.",
     "cagr_pct": "Compound annual growth; null for a window of less than a year.",
     "sortino": "Annual Sortino ratio of daily returns, target 0; null without a losing day.",
-    "calmar": "Compound annual growth over the deepest fall in percent; null for less than a year, or without a fall.",
+    "calmar": "Compound annual growth over the maximum drawdown; null for less than a year or without a drawdown.",
     "volatility_pct": "Annual standard deviation of daily returns.",
     "longest_drawdown_days": "Longest time from a peak of equity until it was reached again, or until the end.",
     "best_day_pct": "Best daily return.",
@@ -25,41 +25,44 @@ DOCS = {
     "mean_day_pct": "Mean daily return.",
     "deviation_day_pct": "Standard deviation of daily returns.",
     "positive_days_pct": "Share of days with a return above zero.",
-    "skewness": "Skewness of daily returns; null where they do not vary.",
-    "excess_kurtosis": "Kurtosis of daily returns less the 3 of the normal distribution; null where they do not vary.",
+    "skewness": "Skewness of daily returns; null if they do not vary.",
+    "excess_kurtosis": "Kurtosis of daily returns less the 3 of the normal distribution; null if they do not vary.",
     "value_at_risk_pct": "Daily loss at the 5 % quantile of daily returns, historical; negative for a gain.",
     "expected_shortfall_pct": "Mean loss of the days at or below that quantile; negative for a gain.",
-    "wins": "Round trips with a profit after fees and funding.",
-    "losses": "The other round trips.",
-    "expectancy_usd": "Mean net profit of a round trip.",
-    "expectancy_pct": "Mean net profit of a round trip, in percent of the notional that it opened.",
-    "average_win_usd": "Mean net profit of the winners.",
+    "wins": "Trades with a profit after fees and funding.",
+    "losses": "All other trades.",
+    "expectancy_usd": "Mean net profit of a trade.",
+    "expectancy_pct": "Mean net profit of a trade in percent of the opened notional.",
+    "average_win_usd": "Mean net profit of winning trades.",
     "average_loss_usd": "Mean net loss of the others, below zero.",
-    "best_trade_usd": "Greatest net profit of a round trip.",
-    "worst_trade_usd": "Greatest net loss of a round trip, below zero.",
-    "average_holding_minutes": "Mean time between first and last fill of a round trip.",
+    "best_trade_usd": "Greatest net profit of a trade.",
+    "worst_trade_usd": "Greatest net loss of a trade, below zero.",
+    "average_holding_minutes": "Mean time between the first and the last fill of a trade.",
     "median_holding_minutes": "Median of that time.",
-    "average_mae_pct": "Mean of the furthest that prices went against a round trip.",
-    "average_mfe_pct": "Mean of the furthest that prices went for it.",
+    "average_mae_pct": "Mean of the maximum adverse excursions of trades.",
+    "average_mfe_pct": "Mean of the maximum favourable excursions of trades.",
     "turnover_per_day": "Notional of all fills over mean equity, per day.",
-    "gross_pnl_usd": "Net profit before fees and funding.",
-    "funding_paid_usd": "Funding paid, without what was received.",
+    "gross_pnl_usd": "Profit before fees and funding.",
+    "funding_paid_usd": "Funding paid, without received funding.",
     "funding_received_usd": "Funding received.",
     "funding_long_usd": "Funding paid by longs; negative when received.",
     "funding_short_usd": "Funding paid by shorts; negative when received.",
 }
-"""Every figure of `figures`, and what it says."""
+"""Definition of every figure of `figures`."""
 
 
 def figures(inputs: ReplayInputs, run: Replay) -> dict[str, float | None]:
-    """Every figure of `DOCS`; None stands for one without a value. What a sweep row has, too, is in `run.metrics`."""
+    """Return every figure of `DOCS`; None stands for a missing value.
+
+    The metrics of a sweep row are in `run.metrics`.
+    """
     initial = inputs.resolved.initial_balance_usd
     equity = run.equity["equity_usd"].to_numpy()
     final = float(equity[-1])
     returns = daily_returns(run.equity, initial)
     days = distribution(returns)
     growth = cagr_pct(initial, final, inputs.cut.days)
-    found: dict[str, float | None] = {
+    figures_by_name: dict[str, float | None] = {
         "initial_balance_usd": initial,
         "final_balance_usd": final,
         "days": float(inputs.cut.days),
@@ -84,12 +87,15 @@ def figures(inputs: ReplayInputs, run: Replay) -> dict[str, float | None]:
         else None,
         "gross_pnl_usd": run.metrics["net_pnl_usd"] + run.metrics["fees_usd"] + run.metrics["funding_usd"],
     }
-    found |= _trades(run.trades) | _funding(run.fills)
-    return {name: found[name] for name in DOCS}
+    figures_by_name |= _trades(run.trades) | _funding(run.fills)
+    return {name: figures_by_name[name] for name in DOCS}
 
 
 def _trades(trades: pl.DataFrame) -> dict[str, float | None]:
-    """Figures of round trips; expectancy as in V. Tharp, Trade Your Way to Financial Freedom: the mean net result."""
+    """Return figures of trades.
+
+    Expectancy is the mean net result, as in V. Tharp, Trade Your Way to Financial Freedom.
+    """
     pnl = trades["pnl_usd"]
     wins, losses = pnl.filter(pnl > 0.0), pnl.filter(pnl <= 0.0)
     return {
@@ -109,7 +115,7 @@ def _trades(trades: pl.DataFrame) -> dict[str, float | None]:
 
 
 def _funding(fills: pl.DataFrame) -> dict[str, float | None]:
-    """Funding by direction of the payment and by side of the position."""
+    """Return funding by direction of the payment and by side of the position."""
     payments = fills.filter(pl.col("reason") == "funding").select(paid=-pl.col("cash_usd"), long=pl.col("held") > 0.0)
     paid = pl.col("paid")
     sums = payments.select(
@@ -118,7 +124,7 @@ def _funding(fills: pl.DataFrame) -> dict[str, float | None]:
         funding_long_usd=paid.filter(pl.col("long")).sum(),
         funding_short_usd=paid.filter(~pl.col("long")).sum(),
     )
-    return {name: value + 0.0 for name, value in sums.row(0, named=True).items()}
+    return {name: value + 0.0 for name, value in sums.row(0, named=True).items()}  # turns -0.0 into 0.0
 
 
 def _number(value: Any) -> float | None:
@@ -126,18 +132,18 @@ def _number(value: Any) -> float | None:
 
 
 GROUPED = ("trades", "wins", "win_rate", "pnl_usd", "profit_factor", "average_usd", "fees_usd", "funding_usd")
-"""What is told of each group of round trips; profits are net, as in the figures of the same names."""
+"""Figures of each group of trades; profits are net, as in the figures of the same names."""
 
 
 def groups(trades: pl.DataFrame) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Round trips by symbol, side, reason of the last close, tier, mode, and month of the exit.
+    """Return figures of trades by symbol, side, reason of the last close, tier, mode, and month of the exit.
 
     Returns:
-        For each key its values with the figures of `GROUPED`. A kind that the strategy does not tell apart is empty.
+        For each key its values with the figures of `GROUPED`; empty if the strategy does not distinguish them.
     """
-    told = trades.with_columns(month=pl.from_epoch("exit_ms", "ms").dt.strftime("%Y-%m"))
+    with_month = trades.with_columns(month=pl.from_epoch("exit_ms", "ms").dt.strftime("%Y-%m"))
     return {
-        f"by_{key}": _grouped(told.filter(pl.col(key).is_not_null()), key)
+        f"by_{key}": _grouped(with_month.filter(pl.col(key).is_not_null()), key)
         for key in ("symbol", "side", "reason", "tier", "mode", "month")
     }
 
@@ -163,36 +169,39 @@ def _grouped(trades: pl.DataFrame, key: str) -> dict[str, dict[str, float | None
 
 
 def monthly_returns(equity: pl.DataFrame, initial_usd: float) -> dict[str, float]:
-    """Return of mark-to-market equity in each calendar month (UTC) in percent, from the close before it to its last."""
-    # A close at midnight is the end of the day before.
+    """Return the return of mark-to-market equity in each calendar month (UTC), in percent.
+
+    The base is the last close before the month.
+    """
+    # A close at midnight belongs to the day that ends then.
     ends = (
         equity.with_columns(month=pl.from_epoch(pl.col("close_ms") - 1, "ms").dt.strftime("%Y-%m"))
         .group_by("month")
         .agg(pl.col("equity_usd").last())
         .sort("month")
     )
-    found: dict[str, float] = {}
+    returns: dict[str, float] = {}
     before = initial_usd
     for month, value in ends.iter_rows():
-        found[month] = 100.0 * (value / before - 1.0) if before > 0.0 else 0.0
+        returns[month] = 100.0 * (value / before - 1.0) if before > 0.0 else 0.0
         before = value
-    return found
+    return returns
 
 
-def notes(inputs: ReplayInputs, run: Replay, told: Mapping[str, float | None]) -> list[str]:
-    """Return what a reader must know before believing the figures."""
-    found = []
+def notes(inputs: ReplayInputs, run: Replay, figures_by_name: Mapping[str, float | None]) -> list[str]:
+    """Return notes on how far the figures can be trusted."""
+    texts = []
     if inputs.cut.days < YEAR_DAYS:
-        found.append(
-            f"The window has {inputs.cut.days} days: growth and Calmar ratio are not given for less than a year, and "
-            "the yearly Sharpe and Sortino ratios rest on few days."
+        texts.append(
+            f"The window has {inputs.cut.days} days. Growth and Calmar ratio need a year, and annual Sharpe and "
+            "Sortino ratios of few days are uncertain."
         )
-    if told["wins"] == 0.0 and told["losses"] == 0.0:
-        found.append("There was no round trip.")
+    if figures_by_name["wins"] == 0.0 and figures_by_name["losses"] == 0.0:
+        texts.append("There was no trade.")
     equity = run.equity
-    found += book_notes(equity["close_ms"].to_numpy(), equity["equity_usd"].to_numpy(), run.metrics["liquidations"])
-    found += data_notes(inputs.bars, inputs.cut.from_ms, inputs.cut.to_ms)
+    texts += book_notes(equity["close_ms"].to_numpy(), equity["equity_usd"].to_numpy(), run.metrics["liquidations"])
+    texts += data_notes(inputs.bars, inputs.cut.from_ms, inputs.cut.to_ms)
     if run.holding.height:
-        held = f"{run.holding.height} positions were" if run.holding.height > 1 else "1 position was"
-        found.append(f"{held} open at the end, in equity but not among the trades.")
-    return found
+        positions = f"{run.holding.height} positions were" if run.holding.height > 1 else "1 position was"
+        texts.append(f"{positions} open at the end; equity includes them, trades do not.")
+    return texts

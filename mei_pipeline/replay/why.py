@@ -1,4 +1,4 @@
-"""Why a config did, or did not, act on one symbol at one step: the gates, the book, the orders."""
+"""Explain the decision of a config on one symbol at one step: gates, book, orders."""
 
 import math
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class _Moment:
     """The book after the close of one step.
 
     Attributes:
-        book: The book, of one combo.
-        step: The step; the one before the first stands for the start.
-        row: Where its bars lie in the book's tile; -1 at the start.
+        book: Book of one combo.
+        step: The step; the one before the first step stands for the start.
+        row: Index of its bars in the tile of the book; -1 at the start.
     """
 
     book: Book
@@ -36,20 +36,19 @@ class _Moment:
 
 
 def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms: int) -> dict[str, Any]:
-    """Everything that shaped what the config did with `symbol` at the step that opens at `open_ms`.
+    """Return everything that decided what the config did with `symbol` at the step that opens at `open_ms`.
 
-    The config is replayed from the start of the window up to that step, so position, equity and margin are those that
-    it had.
+    The config is replayed from the start of the window to that step, so that position, equity and margin are exact.
 
     Args:
-        settings: Where compiled kernels are kept.
-        inputs: The config, and bars that hold the step.
+        settings: Settings with the folder of compiled kernels.
+        inputs: The config, and bars that contain the step.
         symbol: The symbol.
         open_ms: Open time of the step's bar.
 
     Returns:
-        Config and bar; `gates` with value, threshold and whether each is open; the `signal` with side, tier and mode;
-        `rank`, for a candidate; the `verdict`; the book `before` and `after` the step; and what was `done`.
+        Config and bar; `gates` with value, threshold and result; the `signal` with side, tier and mode; `rank` of a
+        candidate; the `verdict`; the book `before` and `after` the step; and `done`, the fills.
 
     Raises:
         ConfigError: The config does not trade the symbol, or the step is before the window.
@@ -58,11 +57,12 @@ def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms:
     t, s = _place(inputs, symbol, open_ms)
     compiled = load_simulation(settings, inputs.resolved.strategy)
     market, steps = inputs.market, inputs.bars.steps
+    # Kernels return the book at the end of a run, so the states before and after the step are two runs.
     before, after = (_run_to(compiled, inputs, stop) for stop in (t, t + 1))
     verdict = int(after.book.verdicts[t, s])
-    asked = bool(market.enters[t])
-    gates, code = _gates(compiled, inputs, t, s) if asked else ([], 0)
-    told = signal_decoder(inputs.resolved.strategy)(code)
+    decides = bool(market.enters[t])
+    gates, code = _gates(compiled, inputs, t, s) if decides else ([], 0)
+    decode = signal_decoder(inputs.resolved.strategy)(code)
     main = int(market.row[t])
     return {
         "config_id": config_id(inputs.resolved),
@@ -73,12 +73,12 @@ def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms:
         "decided": iso(int(steps.close_ms[t])),
         "features_of": iso(int(inputs.bars.open_ms[main])),
         "price": float(market.close[t, s]),
-        "decides_entries": asked,
+        "decides_entries": decides,
         "decides_exits": bool(market.exits[t]),
         "gates": gates,
-        "signal": None if code == 0 else {"code": code, **told._asdict()},
+        "signal": None if code == 0 else {"code": code, **decode._asdict()},
         "rank": rank_of(compiled, inputs, t, s, code) if verdict in CANDIDATES else None,
-        "verdict": VERDICTS[verdict] if asked else "entries are not decided at this step",
+        "verdict": VERDICTS[verdict] if decides else "entries are not decided at this step",
         "before": _state(compiled, inputs, before, s),
         "after": _state(compiled, inputs, after, s),
         "done": _done(compiled, after.book, t, s),
@@ -86,24 +86,24 @@ def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms:
 
 
 def _place(inputs: ReplayInputs, symbol: str, open_ms: int) -> tuple[int, int]:
-    """Step and symbol by number."""
+    """Return the numbers of step and symbol."""
     bars, steps, cut = inputs.bars, inputs.bars.steps, inputs.cut
     if symbol not in bars.symbols:
         raise ConfigError(f"--symbol {symbol}: the config trades {', '.join(bars.symbols)}")
     s = bars.symbols.index(symbol)
     if open_ms < cut.from_ms:
         raise ConfigError(
-            f"--at {iso(open_ms)}: before the start of the replay, {iso(cut.from_ms)}; state an earlier --from"
+            f"--at {iso(open_ms)}: before the start of the replay, {iso(cut.from_ms)}; set an earlier --from"
         )
     t = (open_ms - bars.anchor_ms) // steps.step_ms
     on_grid = (open_ms - bars.anchor_ms) % steps.step_ms == 0
     if not on_grid or t >= len(steps.open_ms) or not steps.present[t, s]:
-        there = cut.first + np.flatnonzero(steps.present[cut.first :, s])
-        if not len(there):
-            raise DataError(f"{symbol} has no {steps.interval} bar since {iso(cut.from_ms)}; run `mei ingest` for it")
-        nearest = there[np.abs(steps.open_ms[there] - open_ms).argmin()]
+        steps_with_bars = cut.first + np.flatnonzero(steps.present[cut.first :, s])
+        if not len(steps_with_bars):
+            raise DataError(f"{symbol}: no {steps.interval} bar since {iso(cut.from_ms)}; run `mei ingest` for it")
+        nearest = steps_with_bars[np.abs(steps.open_ms[steps_with_bars] - open_ms).argmin()]
         raise DataError(
-            f"{symbol} has no {steps.interval} bar that opens {iso(open_ms)}; the nearest one opens "
+            f"{symbol}: no {steps.interval} bar opens {iso(open_ms)}; the nearest one opens "
             f"{iso(int(steps.open_ms[nearest]))}"
         )
     if steps.age[t, s] < 0:
@@ -112,7 +112,7 @@ def _place(inputs: ReplayInputs, symbol: str, open_ms: int) -> tuple[int, int]:
 
 
 def _run_to(compiled: ModuleType, inputs: ReplayInputs, stop: int) -> _Moment:
-    """Run from flat up to the step `stop`, exclusive."""
+    """Run from flat to the step `stop`, exclusive."""
     first = inputs.cut.first
     tile = tile_steps(len(inputs.bars.symbols), inputs.combos.column_of.shape[2])
     rows = _LOG_ROWS
@@ -129,6 +129,7 @@ def _run_to(compiled: ModuleType, inputs: ReplayInputs, stop: int) -> _Moment:
             log_rows=rows,
             recorded=True,
         )
+        # The log has a fixed size. Kernels count rows beyond it, so that the second run has enough.
         needed = int(book.accounts[0]["logged"])
         if needed <= rows:
             return _Moment(book, stop - 1, (stop - 1 - first) % tile if stop > first else -1)
@@ -139,7 +140,7 @@ def _gates(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int) -> tuple[
     out = np.full((len(compiled.GATES), 3), np.nan)
     combos = inputs.combos
     code = compiled.explain(inputs.market, inputs.features.values, combos.column_of, combos.signal_params, 0, t, s, out)
-    found = [
+    gates = [
         {
             "gate": name,
             "value": _known(value),
@@ -148,11 +149,11 @@ def _gates(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int) -> tuple[
         }
         for name, (value, threshold, verdict) in zip(compiled.GATES, out.tolist(), strict=True)
     ]
-    return found, int(code)
+    return gates, int(code)
 
 
 def _state(compiled: ModuleType, inputs: ReplayInputs, moment: _Moment, s: int) -> dict[str, Any]:
-    """Equity, margin and the symbol's position and order after a step."""
+    """Return equity, margin, and position and order of the symbol after a step."""
     account, position = moment.book.accounts[0], moment.book.positions[0, s]
     equity = float(account["equity"])
     margin = float(account["margin"])
@@ -163,14 +164,14 @@ def _state(compiled: ModuleType, inputs: ReplayInputs, moment: _Moment, s: int) 
         "equity_usd": equity,
         "margin_usd": margin,
         "free_margin_usd": equity * most - margin - waiting,
-        "open_positions": int(account["positions"]),
+        "open_positions": int(account["open_positions"]),
         "position": _position(compiled, inputs, position) if position["size"] != 0.0 else None,
         "order": _order(compiled, position),
     }
 
 
 def _reserved(inputs: ReplayInputs, moment: _Moment) -> float:
-    """Margin and fees that waiting orders hold."""
+    """Return the margin and fees that waiting orders reserve."""
     account, positions, active = moment.book.accounts[0], moment.book.positions[0], moment.book.active[0]
     waiting = [int(s) for s in active[: account["active"]] if positions[s]["open_size"] != 0.0]
     if not waiting:
@@ -191,7 +192,7 @@ def _position(compiled: ModuleType, inputs: ReplayInputs, position: Any) -> dict
     opened, added = (
         iso(int(inputs.bars.steps.close_ms[int(step)])) for step in (position["opened"], position["added"])
     )
-    found = {
+    shown = {
         "side": "long" if position["size"] > 0.0 else "short",
         "size": abs(float(position["size"])),
         "entry_price": float(position["entry"]),
@@ -205,18 +206,18 @@ def _position(compiled: ModuleType, inputs: ReplayInputs, position: Any) -> dict
         "stop": _known(float(position["stop"])),
         "target": _known(float(position["target"])),
     }
-    # What the strategy itself remembers of the position has no words but its fields' names.
-    return found | {f"remembers.{name}": _known(float(position[name])) for name in compiled.MEMORY}
+    # Fields of a strategy's memory have no other names than in its module.
+    return shown | {f"remembers.{name}": _known(float(position[name])) for name in compiled.MEMORY}
 
 
 def _order(compiled: ModuleType, position: Any) -> dict[str, Any] | None:
-    found: dict[str, Any] = {}
+    order: dict[str, Any] = {}
     if position["close_frac"] != 0.0:
-        found["close_frac"] = float(position["close_frac"])
-        found["reason"] = _reasons(compiled)[int(position["close_reason"])]
+        order["close_frac"] = float(position["close_frac"])
+        order["reason"] = _reasons(compiled)[int(position["close_reason"])]
     if position["open_size"] != 0.0:
-        found["adds" if position["open_adds"] != 0.0 else "opens"] = float(position["open_size"])
-    return found or None
+        order["adds" if position["open_adds"] != 0.0 else "opens"] = float(position["open_size"])
+    return order or None
 
 
 def _done(compiled: ModuleType, book: Book, t: int, s: int) -> list[dict[str, Any]]:

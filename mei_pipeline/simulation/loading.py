@@ -154,7 +154,7 @@ def _funding_due(part: _Slice, step_ms: int, length: int) -> pl.DataFrame:
     # A payment belongs to the step with open < due <= close, so one due at a close belongs to the step that ends there.
     due = pl.col("due_ms")
     return (
-        frame.with_columns(due_ms=funding.grid())
+        frame.with_columns(due_ms=funding.hour_of())
         .with_columns(step=(due - part.anchor_ms + step_ms - 1) // step_ms - 1)
         .filter(pl.col("step").is_between(0, length - 1))
         .select("symbol", "due_ms", "step", "rate")

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Floats, Ints
-from mei_pipeline.candles.instruments import SOURCE, without_assumed
+from mei_pipeline.candles.instruments import SOURCE, drop_replaced_defaults
 from mei_pipeline.simulation.endings import Ending
 
 TRADED_BY = ("size_decimals", "min_notional_usd", "max_leverage", "maintenance_margin_frac")
@@ -48,7 +48,7 @@ def history_of(instruments: pl.DataFrame, anchor_ms: int, to_ms: int) -> pl.Data
     ahead = pl.col("from_ms").shift(-1).over("symbol")
     happened = (pl.col("delisted_ms") <= to_ms) & (ahead.is_null() | (ahead >= pl.col("delisted_ms")))
     in_range = (
-        without_assumed(instruments)
+        drop_replaced_defaults(instruments)
         .filter(pl.col("from_ms") <= to_ms)
         .sort("symbol", "from_ms")
         .with_columns(delisted_ms=pl.when(happened).then("delisted_ms"))

@@ -1,1 +1,1 @@
-"""The search: a plan of combos, chunks of results on disk, metrics of each combo."""
+"""Sweeps: plan, search, execution, results and summaries of many combos of a strategy."""

@@ -74,7 +74,7 @@ def stored_sweep(folder: Path) -> StoredSweep:
         plan=plan,
         problem=problem,
         done=_done(folder, plan) if plan else 0,
-        holder=files.holder_of(folder / "lock"),
+        holder=files.lock_holder(folder / "lock"),
         bytes=sum(stat.st_size for stat in stats),
         written_ms=int(max((stat.st_mtime for stat in stats), default=folder.stat().st_mtime) * 1000),
     )
@@ -101,6 +101,7 @@ def find_sweep(root: Path, prefix: str) -> tuple[StoredSweep, SweepPlan]:
         ConfigError: No sweep or several sweeps have an id that begins so; the message lists them.
         DataError: Its plan is damaged or of another version; the message says what to do.
     """
+    # The name of a folder is the beginning of the id, so a full id is longer than the name.
     folders = sweep_folders(root)
     matches = [folder for folder in folders if prefix and folder.name.startswith(prefix[: len(folder.name)])]
     if len(matches) != 1:

@@ -78,7 +78,7 @@ class RayRunner:
             self._ray.shutdown()
 
     def prepare(self) -> None:
-        """Connect, publish the inputs, and let every node compile.
+        """Connect, publish the inputs, and make every node compile.
 
         Raises:
             ConfigError: Ray is not installed, the cluster has another version, no node can run a task, or a node has

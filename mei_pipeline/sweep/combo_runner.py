@@ -126,29 +126,29 @@ class ComboRunner:
         if self.stop():  # a launch that was queued when the sweep stopped
             raise Retryable("sweep: stopped; finished chunks are on disk, run the same command to resume")
         if self.settled:
-            return self._on(self.gpu, self.window, combos)
+            return self._run_on(self.gpu, self.window, combos)
         if len(combos) < _MIN_GPU_COMBOS:
             self._small = len(combos)
-            return self._on(None, self.window, combos)
-        return self._both(combos)
+            return self._run_on(None, self.window, combos)
+        return self._run_on_both(combos)
 
     def _warm_up(self, gpu: Gpu | None) -> None:
         window = replace(self.window, last=self.window.first)
-        self._on(gpu, window, self.encode(np.arange(1, dtype=np.int64)))
+        self._run_on(gpu, window, self.encode(np.arange(1, dtype=np.int64)))
 
-    def _on(self, gpu: Gpu | None, window: Window, combos: Combos) -> ComboOutcomes:
+    def _run_on(self, gpu: Gpu | None, window: Window, combos: Combos) -> ComboOutcomes:
         model = fill_model(self.plan.market, self.plan.initial_balance_usd)
         return run_combos(self.settings, window, model, self.features, combos, self.threads, gpu=gpu, stop=self.stop)
 
-    def _both(self, combos: Combos) -> ComboOutcomes:
+    def _run_on_both(self, combos: Combos) -> ComboOutcomes:
         """Run a few combos on the CPU and the rest on the GPU, then choose the faster device."""
         sample = max(min(_SAMPLE * thread_count(self.threads), len(combos) // _SAMPLE_PART), 1)
         cpu_part, gpu_part = combos.take(np.arange(sample)), combos.take(np.arange(sample, len(combos)))
-        cpu_outcome, cpu = self._timed(None, cpu_part)
-        tried = self._tried(gpu_part)
+        cpu_outcome, cpu = self._run_timed(None, cpu_part)
+        tried = self._try_gpu(gpu_part)
         if isinstance(tried, str):
             self._leave_gpu(tried)
-            return join_outcomes([cpu_outcome, self._on(None, self.window, gpu_part)])
+            return join_outcomes([cpu_outcome, self._run_on(None, self.window, gpu_part)])
         gpu_outcome, cuda = tried
         measured = speeds.Speeds(cpu, cuda, time.time())
         # The last launch of a resumed sweep may be too small to give a speed that other sweeps can use.
@@ -157,19 +157,19 @@ class ComboRunner:
         self._settle(measured)
         return join_outcomes([cpu_outcome, gpu_outcome])
 
-    def _tried(self, combos: Combos) -> tuple[ComboOutcomes, float] | str:
+    def _try_gpu(self, combos: Combos) -> tuple[ComboOutcomes, float] | str:
         """Return the outcome on the GPU and its bar-steps per second, or the reason why it can't run the combos."""
         try:
-            return self._timed(self.gpu, combos)
+            return self._run_timed(self.gpu, combos)
         except (Retryable, ConfigError) as error:
             if self.stop():
                 raise
             return str(error)  # the error itself would keep memory of the GPU
 
-    def _timed(self, gpu: Gpu | None, combos: Combos) -> tuple[ComboOutcomes, float]:
+    def _run_timed(self, gpu: Gpu | None, combos: Combos) -> tuple[ComboOutcomes, float]:
         """Return the outcome of combos and the bar-steps per second."""
         start = time.perf_counter()
-        outcome = self._on(gpu, self.window, combos)
+        outcome = self._run_on(gpu, self.window, combos)
         return outcome, len(combos) * self._bar_steps / max(time.perf_counter() - start, 1e-9)
 
     def _leave_gpu(self, why: str) -> None:

@@ -141,6 +141,7 @@ def _keyed(results: Results, shared: dict[str, tuple[Value, ...]], metrics: Sequ
     parts: list[pl.DataFrame] = []
     for frame in results.frames(("combo", *metrics)):
         coded = plan.axis_values(frame["combo"].to_numpy())
+        # An axis has at most 10,000 values, so that a code fits into 16 bits.
         codes = {_ALL: np.zeros(frame.height, dtype=np.int16)}
         for path, values in shared.items():
             place = {value: index for index, value in enumerate(values)}

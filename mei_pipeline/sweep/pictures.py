@@ -82,6 +82,7 @@ def front_picture(front: pl.DataFrame) -> Markup:
     )
     x = LEFT + (WIDTH - PAD - LEFT) * (drawdown - across[0]) / (across[-1] - across[0])
     y = bottom - (bottom - top) * (gain - up[0]) / (up[-1] - up[0])
+    # Ranks instead of values: one extreme turnover would make all other points look the same.
     rank = np.argsort(np.argsort(turnover)) / max(1, len(turnover) - 1)
     subtitle = f"{front.height:,} combos; no other has more return with no more drawdown and no more turnover"
     body = [

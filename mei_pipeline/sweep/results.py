@@ -58,6 +58,7 @@ def chunk_frame(plan: SweepPlan, numbers: Ints, outcome: ComboOutcomes, bars: in
         | values
         | {name: pl.Series(name, array, dtype=pl.Array(pl.Float64, BLOCKS)) for name, array in blocks(outcome).items()}
     )
+    # Kernels return counts as floats, and NaN for a metric without a value.
     return frame.with_columns(pl.col(_COUNTS).cast(pl.Int64), pl.col("win_rate", "profit_factor").fill_nan(None))
 
 
@@ -68,6 +69,7 @@ def axis_column(coded: CodedValues) -> pl.Series:
 
 def write_chunk(folder: Path, plan: SweepPlan, index: int, frame: pl.DataFrame) -> None:
     """Write one chunk atomically and durably."""
+    # The metadata lets `chunk_done` reject a file of another sweep without reading its rows.
     with files.replacing(chunk_path(folder, plan, index)) as temporary:
         frame.write_parquet(temporary, compression="zstd", metadata={"mei.sweep": plan.id, "mei.chunk": str(index)})
 
@@ -229,18 +231,6 @@ def all_distinct(results: Results) -> bool:
         return True
     numbers = pl.concat([frame["combo"] for frame in results.frames(("combo",))])
     return bool(numbers.is_unique().all())
-
-
-def read_results(folder: Path, plan: SweepPlan) -> pl.DataFrame:
-    """Return all rows of a finished sweep, for sweeps that fit into memory.
-
-    Chunks are in the order in which they were chosen, and rows of a chunk by number. Only a grid is sorted by number
-    throughout.
-
-    Raises:
-        DataError: As for `open_results`.
-    """
-    return pl.concat(open_results(folder, plan).frames())
 
 
 def top(frame: pl.DataFrame, count: int, by: str = "sharpe") -> pl.DataFrame:

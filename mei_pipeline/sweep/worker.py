@@ -63,7 +63,7 @@ def work(job: WorkerJob, launch: Launch) -> None:
         future.result()
         for name in (names[index] for index in indices if kept.store.bucket):
             kept.store.push(name)
-            (kept.store.folder / name).unlink()
+            (kept.store.folder / name).unlink()  # the bucket has the file, and a worker keeps no results
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _Kept:
     store: Store
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=1)  # a second sweep would double the memory of a worker
 def _kept_for(job: WorkerJob) -> _Kept:
     host = socket.gethostname()
     if source_hash() != job.kernels:

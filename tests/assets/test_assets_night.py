@@ -12,20 +12,21 @@ import dagster as dg
 import polars as pl
 import pytest
 from asset_kit import AS_OF, AS_OF_MS, PROFILE, World, check_results, graph, metadata_of, write_config
+from result_kit import read_results
 
 from assets.run import run_job
-from assets.run_lock import holding_night, refuse_second_night
+from assets.run_lock import hold_night_lock, refuse_second_night
 from assets.run_processes import lock_path
 from mei_pipeline.cli.nightly import NightSummary, run_night
 from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, Refused
-from mei_pipeline.night_plan import read_plan
+from mei_pipeline.night.store import read_night_plan
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.home import reset_registry
-from mei_pipeline.registry.records import Gate, Occasion
-from mei_pipeline.registry.store import add_verdict, history, lane_pointers, latest_proposals, story_of
+from mei_pipeline.registry.records import AuditContext, Gate
+from mei_pipeline.registry.store import add_verdict, config_history, history, lane_pointers, latest_proposals
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, top, write_chunk
+from mei_pipeline.sweep.results import chunk_path, sweep_folder, top, write_chunk
 
 ARTEFACT = "path hash"
 TABLE = f"{ARTEFACT} dagster/row_count dagster/column_schema preview"
@@ -65,7 +66,7 @@ def forget_lanes(settings: Settings) -> None:
     """Begin with an empty registry and empty lanes."""
     settings.home.joinpath("registry.db").unlink()
     shutil.rmtree(settings.lanes)
-    reset_registry(settings, Occasion(AS_OF_MS, "a person", "begin anew", "test"))
+    reset_registry(settings, AuditContext(AS_OF_MS, "a person", "begin anew", "test"))
 
 
 def test_a_lost_registry_stops_a_night_before_its_search(world: World) -> None:
@@ -237,7 +238,7 @@ def test_a_failed_night_leaves_the_previous_one_intact(world: World) -> None:
     with pytest.raises(DataError, match=r"Run `mei ingest`"):
         run_night(world.settings, PROFILE, "now")
     assert contents(world.settings) == before
-    assert read_plan(world.settings).id == world.summary.night
+    assert read_night_plan(world.settings).id == world.summary.night
     with graph(world) as (_, instance):
         newest = instance.get_runs(dg.RunsFilter(job_name="nightly"), limit=1)[0]
         assert newest.status == dg.DagsterRunStatus.FAILURE
@@ -246,7 +247,7 @@ def test_a_failed_night_leaves_the_previous_one_intact(world: World) -> None:
 
 
 def test_a_row_that_replay_contradicts_stops_the_night(world: World) -> None:
-    plan = read_plan(world.settings).sweep
+    plan = read_night_plan(world.settings).sweep
     folder = sweep_folder(world.settings.sweeps, plan)
     best = top(read_results(folder, plan), 1)["combo"][0]
     chunk = best // plan.chunk_combos
@@ -265,7 +266,7 @@ def test_a_row_that_replay_contradicts_stops_the_night(world: World) -> None:
 def test_a_second_night_is_told_which_one_is_running(world: World) -> None:
     with (
         graph(world) as (_, instance),
-        holding_night(world.settings, instance, "0123"),
+        hold_night_lock(world.settings, instance, "0123"),
         pytest.raises(Busy, match="a night is running, run 0123"),
     ):
         run_night(world.settings, PROFILE, AS_OF)
@@ -297,7 +298,7 @@ def test_a_killed_night_is_closed_by_the_next_one(world: World) -> None:
         storage = instance.event_log_storage
         storage.initialize_concurrency_limit_to_default("gpu")
         assert storage.claim_concurrency_slot("gpu", "89ab", "sweep_results").is_claimed
-        with holding_night(world.settings, instance, "next"):
+        with hold_night_lock(world.settings, instance, "next"):
             closed = instance.get_run_by_id("89ab")
         assert closed is not None
         assert closed.status == dg.DagsterRunStatus.FAILURE
@@ -309,7 +310,7 @@ def test_days_that_can_not_be_cut_into_folds_stop_the_night_before_its_search(wo
     before = contents(world.settings)
     folds = {"window": "anchored", "train_blocks": 4, "test_blocks": 1, "embargo_days": 5}
     write_config(world.settings.config, walk_forward=folds)
-    with pytest.raises(ConfigError, match=r"policy\.yaml: selection\.walk_forward\.embargo_days: 5 leave nothing of 4"):
+    with pytest.raises(ConfigError, match=r"selection\.walk_forward\.embargo_days: 5 days leave none of 4"):
         run_night(world.settings, PROFILE, AS_OF)
     assert contents(world.settings) == before
 
@@ -322,19 +323,17 @@ def test_an_unknown_profile_runs_nothing(world: World) -> None:
 def test_promoted_refuses_by_itself_after_a_failed_check(world: World) -> None:
     forget_lanes(world.settings)
     registry = open_registry(world.settings.registry)
-    plan = read_plan(world.settings)
-    occasion = Occasion(AS_OF_MS, "a person", "looked again", "test")
+    plan = read_night_plan(world.settings)
+    audit = AuditContext(AS_OF_MS, "a person", "looked again", "test")
     with graph(world) as (loaded, instance):
         nightly = loaded.resolve_job_def("nightly")
         nightly.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("deployments")])
         proposed = {proposal.config_id for proposal in latest_proposals(registry) if proposal.config_id}
         assert len(proposed) == 2
         for config_id in proposed:
-            evidence_id = story_of(registry, config_id).evidence[0].evidence_id
+            evidence_id = config_history(registry, config_id).evidence[0].evidence_id
             fallen = Gate("min_sharpe", 0.1, 1.0, "fail", "0.1 is below 1")
-            add_verdict(
-                registry, config_id, evidence_id, plan.selection.id, [fallen], night_id="later", occasion=occasion
-            )
+            add_verdict(registry, config_id, evidence_id, plan.selection.id, [fallen], night_id="later", audit=audit)
         both = [dg.AssetKey("deployments"), dg.AssetKey("promoted")]
         failed = nightly.execute_in_process(instance=instance, asset_selection=both, raise_on_error=False)
         assert not failed.success
@@ -368,7 +367,7 @@ def test_paths_that_are_told_exist(world: World) -> None:
         "coverage": "coverage.parquet",
         "night_plan": "plan.json",
         "features": "columns.npy",
-        "sweep_results": sweep_folder(world.settings.sweeps, read_plan(world.settings).sweep).name,
+        "sweep_results": sweep_folder(world.settings.sweeps, read_night_plan(world.settings).sweep).name,
         "walk_forward": "walk_forward.json",
         "candidates": "candidates.json",
         "gate_results": "gates.json",

@@ -4,17 +4,17 @@ import dagster as dg
 import pytest
 
 from assets.report import night_report
-from mei_pipeline.night_plan import night_folder, read_plan
+from mei_pipeline.night.store import night_folder, read_night_plan
 from mei_pipeline.settings import Settings
 
 pytest_plugins = ("night_fixtures",)
 
 
-@pytest.mark.parametrize("ended", ["passed", "fell", "none"], indirect=True)
+@pytest.mark.parametrize("ended", ["passed", "rejected", "none"], indirect=True)
 def test_the_report_is_written_shown_inline_and_named_whole(ended: Settings) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize([night_report], instance=instance)
-    folder = night_folder(ended, read_plan(ended))
+    folder = night_folder(ended, read_night_plan(ended))
     (event,) = result.asset_materializations_for_node("night_report")
     text = (folder / "report.md").read_text()
     assert event.metadata["report"] == dg.MetadataValue.md(text)

@@ -13,7 +13,7 @@ from assets import run_processes
 from assets.executor import run_executor
 from assets.jobs import MAX_RETRIES
 from assets.run_context import now_ms
-from assets.run_processes import close_gone, lock_path
+from assets.run_processes import close_dead_runs, lock_path
 from assets.sensors import gone_runs
 from mei_pipeline.settings import Settings, read_settings
 
@@ -52,33 +52,33 @@ def test_a_killed_process_ends_its_run_with_an_alert(
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert close_gone(mei_settings, instance, now_ms() + LATER_MS, launcher_gone=True) == ()
+        assert close_dead_runs(mei_settings, instance, now_ms() + LATER_MS, launcher_gone=True) == ()
         assert status_of(instance, run_id) == status
         process.kill()
-    assert close_gone(mei_settings, instance, now_ms()) == (run_id,)
+    assert close_dead_runs(mei_settings, instance, now_ms()) == (run_id,)
     assert status_of(instance, run_id) == dg.DagsterRunStatus.FAILURE
     alert = json.loads((mei_settings.logs / "alerts" / f"{run_id}.json").read_text())
     assert (alert["run_id"], alert["job"], alert["step"]) == (run_id, "ingest", "")
     assert "process of the run ended" in alert["error"]
     assert not path.exists()
-    assert close_gone(mei_settings, instance, now_ms()) == ()
+    assert close_dead_runs(mei_settings, instance, now_ms()) == ()
 
 
 def test_a_run_that_is_yet_to_begin_has_three_minutes(instance: dg.DagsterInstance, mei_settings: Settings) -> None:
     runs = [add(instance, status) for status in run_processes.UNFINISHED]
-    assert close_gone(mei_settings, instance, now_ms()) == ()
-    assert set(close_gone(mei_settings, instance, now_ms() + LATER_MS)) == set(runs)
+    assert close_dead_runs(mei_settings, instance, now_ms()) == ()
+    assert set(close_dead_runs(mei_settings, instance, now_ms() + LATER_MS)) == set(runs)
 
 
 def test_a_launch_ends_with_its_launcher(instance: dg.DagsterInstance, mei_settings: Settings) -> None:
     starting, _ = add(instance, STARTING), add(instance, STARTED)
-    assert close_gone(mei_settings, instance, now_ms(), launcher_gone=True) == (starting,)
+    assert close_dead_runs(mei_settings, instance, now_ms(), launcher_gone=True) == (starting,)
 
 
 def test_finished_runs_stay_as_they_are(instance: dg.DagsterInstance, mei_settings: Settings) -> None:
     for status in (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
         add(instance, status)
-    assert close_gone(mei_settings, instance, now_ms() + LATER_MS, launcher_gone=True) == ()
+    assert close_dead_runs(mei_settings, instance, now_ms() + LATER_MS, launcher_gone=True) == ()
 
 
 @pytest.mark.parametrize(("retry", "tag"), [(True, None), (False, "0")])
@@ -86,7 +86,7 @@ def test_a_run_that_was_stopped_is_not_retried(
     instance: dg.DagsterInstance, mei_settings: Settings, retry: bool, tag: str | None
 ) -> None:
     run_id = add(instance, STARTED)
-    close_gone(mei_settings, instance, now_ms() + LATER_MS, retry=retry)
+    close_dead_runs(mei_settings, instance, now_ms() + LATER_MS, retry=retry)
     run = instance.get_run_by_id(run_id)
     assert run is not None
     assert run.tags.get(MAX_RETRIES) == tag
@@ -105,7 +105,7 @@ def test_the_sensor_closes_what_is_gone(instance: dg.DagsterInstance, mei_settin
 @dg.op
 def probe(context: dg.OpExecutionContext) -> None:
     """Look, as another process would, whether this run has a process."""
-    closed = close_gone(read_settings(), context.instance, now_ms() + LATER_MS)
+    closed = close_dead_runs(read_settings(), context.instance, now_ms() + LATER_MS)
     context.log.info("closed %s", closed)
     assert closed == ()
 
@@ -119,9 +119,9 @@ def test_every_run_of_the_code_location_holds_its_lock(mei_settings: Settings) -
     with dg.instance_for_test() as instance:
         result = dg.execute_job(dg.reconstructable(probing), instance)
         assert result.success
-        held = run_processes.HELD.pop()
+        held = run_processes.HELD_LOCKS.pop()
         assert held.lock_file == str(lock_path(mei_settings, result.run_id))
         held.release()
         # Its process has ended: the file goes, the run stays as it is.
-        assert close_gone(mei_settings, instance, now_ms() + LATER_MS) == ()
+        assert close_dead_runs(mei_settings, instance, now_ms() + LATER_MS) == ()
         assert not lock_path(mei_settings, result.run_id).exists()

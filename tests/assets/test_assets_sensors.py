@@ -15,11 +15,11 @@ from assets.schedules import schedules
 from assets.sensors import hand_over, hand_over_run, lane_acks, run_failed
 from mei_pipeline.errors import DataError
 from mei_pipeline.files import write_json
-from mei_pipeline.night_plan import read_plan
+from mei_pipeline.night.store import read_night_plan
 from mei_pipeline.promotion.promote import PromotionRequest, promote
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import drift, pointer_path
-from mei_pipeline.registry.records import Lane, Occasion
+from mei_pipeline.registry.records import AuditContext, Lane
 from mei_pipeline.registry.store import lane_pointer
 from mei_pipeline.settings import Settings
 
@@ -144,13 +144,13 @@ def test_a_rollback_is_a_hand_over_of_its_own(world: World) -> None:
     first = lane_pointer(registry, "paper1")
     assert other is not None
     assert first is not None
-    policy_id = read_plan(world.settings).selection.id
+    policy_id = read_night_plan(world.settings).selection.id
     keys = []
     with graph(world) as (_, instance):
         for step, config_id in enumerate((None, other.config_id, first.config_id)):
             if config_id:
-                occasion = Occasion(AS_OF_MS + step, "a person", "looked at it", "command")
-                promote(registry, world.settings.lanes, PromotionRequest(LANE, config_id, step, occasion), policy_id)
+                audit = AuditContext(AS_OF_MS + step, "a person", "looked at it", "command")
+                promote(registry, world.settings.lanes, PromotionRequest(LANE, config_id, step, audit), policy_id)
             pointer_path(world.settings.lanes, "paper1").unlink()
             requests = look(hand_over, instance).run_requests or []
             keys += [request.run_key for request in requests]

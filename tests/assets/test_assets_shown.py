@@ -12,19 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from market_kit import fill_lake, write_config
+from result_kit import read_results
 
 from assets import metadata, plots
-from assets.checks import replay_differences, unready
+from assets.checks import non_finite_values, replay_differences
 from assets.partitions import span_ms, touched_months
 from assets.run_context import retried
-from mei_pipeline import files, night_plan
+from mei_pipeline import files
 from mei_pipeline.candles.intervals import month_range
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import Busy, DataError, MeiError, Retryable
+from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
+from mei_pipeline.night.plan import NightPlan, plan_night
 from mei_pipeline.progress import silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
 NAN = float("nan")
@@ -132,15 +135,15 @@ def test_pictures_are_embedded() -> None:
 
 
 @pytest.fixture
-def searched(mei_settings: Settings, tmp_path: Path) -> tuple[Settings, night_plan.NightPlan]:
+def searched(mei_settings: Settings, tmp_path: Path) -> tuple[Settings, NightPlan]:
     fill_lake(mei_settings)
-    plan = night_plan.plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", AS_OF_MS)
-    bars = night_plan.night_bars(mei_settings, plan)
+    plan = plan_night(mei_settings, write_config(tmp_path / "config"), "smoke", AS_OF_MS)
+    bars = load_night_bars(mei_settings, plan)
     run_sweep(
         mei_settings,
         plan.sweep,
-        night_plan.search_window(plan, bars),
-        night_plan.night_features(mei_settings, plan, bars),
+        search_window(plan, bars),
+        build_night_features(mei_settings, plan, bars),
     )
     return mei_settings, plan
 
@@ -156,11 +159,11 @@ def searched(mei_settings: Settings, tmp_path: Path) -> tuple[Settings, night_pl
     ],
 )
 def test_a_figure_that_replay_contradicts_is_found(
-    searched: tuple[Settings, night_plan.NightPlan], column: str, change: pl.Expr | None
+    searched: tuple[Settings, NightPlan], column: str, change: pl.Expr | None
 ) -> None:
     settings, plan = searched
-    bars = night_plan.night_bars(settings, plan)
-    cut, features = night_plan.search_window(plan, bars), night_plan.night_features(settings, plan, bars)
+    bars = load_night_bars(settings, plan)
+    cut, features = search_window(plan, bars), build_night_features(settings, plan, bars)
     rows = read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).head(4)
     if change is not None:
         rows = rows.with_columns(change.alias(column))
@@ -168,14 +171,14 @@ def test_a_figure_that_replay_contradicts_is_found(
     assert {item["figure"] for item in found} == (set() if change is None else {column})
 
 
-def test_a_column_without_a_value_is_found(searched: tuple[Settings, night_plan.NightPlan]) -> None:
+def test_a_column_without_a_value_is_found(searched: tuple[Settings, NightPlan]) -> None:
     settings, plan = searched
-    bars = night_plan.night_bars(settings, plan)
-    features = night_plan.night_features(settings, plan, bars)
-    assert unready(bars, features) == []
+    bars = load_night_bars(settings, plan)
+    features = build_night_features(settings, plan, bars)
+    assert non_finite_values(bars, features) == []
     values = np.array(features.values)
     values[1, 100:103, 2] = np.nan
-    assert unready(bars, dataclasses.replace(features, values=values)) == [
+    assert non_finite_values(bars, dataclasses.replace(features, values=values)) == [
         {"column": features.columns[1].label, "symbol": bars.symbols[2], "bars": 3}
     ]
 

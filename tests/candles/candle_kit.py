@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from mei_pipeline.candles.intervals import INTERVALS
+from mei_pipeline.candles.lake import Lake, candles_hash, read_candles
 from mei_pipeline.candles.schema import CANDLES, FUNDING
 
 MAY = 1_746_057_600_000  # 2025-05-01 00:00 UTC
@@ -66,6 +67,11 @@ def with_row(frame: pl.DataFrame, index: int, **values: object) -> pl.DataFrame:
 def prints(rows: Sequence[tuple[str, int, float, float | None, str]], venue: str = "hyperliquid") -> pl.DataFrame:
     """Funding from (symbol, time_ms, rate, premium, source)."""
     return pl.DataFrame([(venue, *row) for row in rows], schema=FUNDING.columns, orient="row")
+
+
+def data_hash(lake: Lake, venue: str, interval: str, *selection: object) -> str:
+    """The content hash of a slice of the lake."""
+    return candles_hash(read_candles(lake, venue, interval, *selection), venue, interval)
 
 
 def contents(root: Path) -> dict[str, str]:

@@ -19,9 +19,9 @@ from typing import Any
 
 import hypothesis.strategies  # noqa: F401  (pandera would import it in every fork)
 import polars as pl
-from candle_kit import MAY, NOW, bars, contents, with_row
+from candle_kit import MAY, NOW, bars, contents, data_hash, with_row
 
-from mei_pipeline.candles.lake import Lake, data_hash, ingests, merge_candles, read_candles, revisions, verify
+from mei_pipeline.candles.lake import Lake, ingests, merge_candles, read_candles, revisions, verify
 from mei_pipeline.errors import Retryable
 
 NAMING = {"os.rename", "os.remove", "os.rmdir", "os.mkdir"}

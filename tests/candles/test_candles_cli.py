@@ -78,7 +78,7 @@ def test_an_ingest_tells_of_spikes_jumps_and_gaps(mei, flawed):
     assert code == 0
     assert "missing in 2 gaps, the longest 4 bars from 2025-05-01 06:00Z to 2025-05-01 10:00Z" in text
     assert "(-99.0%) after 4 missing bars" in text
-    assert "BTC: bars that no market makes" in said
+    assert "BTC: implausible bars" in said
     counts = {"spike": {"BTC": 1}, "gap_jump": {"ETH": 1}, "gap": {"ETH": 5}}
     (part,) = (part for part in mei("lake", "show", "--json")[1]["parts"] if part["table"] == "candles")
     assert (part["findings"], part["warnings"]) == (counts, 7)

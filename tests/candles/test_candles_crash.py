@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from candle_kit import NOW, bars
+from candle_kit import NOW, bars, data_hash
 
-from mei_pipeline.candles.lake import Lake, data_hash, ingests, merge_candles, read_candles, verify
+from mei_pipeline.candles.lake import Lake, ingests, merge_candles, read_candles, verify
 
 HERE = Path(__file__).parent
 

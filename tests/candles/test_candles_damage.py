@@ -1,10 +1,9 @@
 import pytest
-from candle_kit import HOUR, MAY, NOW, bars, contents
+from candle_kit import HOUR, MAY, NOW, bars, contents, data_hash
 from plain_user import as_plain_user
 
 from mei_pipeline.candles.lake import (
     Lake,
-    data_hash,
     merge_candles,
     read_candles,
     set_aside,

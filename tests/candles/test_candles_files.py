@@ -160,7 +160,7 @@ def test_files_whose_names_name_another_venue_are_left_out_of_a_folder(tmp_path)
 def test_the_venue_is_read_from_the_files(tmp_path):
     FRAME.write_parquet(tmp_path / "a.parquet")
     assert open_files(tmp_path).venue == "binance"
-    with pytest.raises(DataError, match="column 'venue' has 'binance', stated is 'okx'"):
+    with pytest.raises(DataError, match="column 'venue' has 'binance', not 'okx'"):
         read(open_files(tmp_path, "okx"))
     DATED.write_parquet(tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="state it with --venue"):
@@ -180,12 +180,12 @@ CASES = {
     "empty csv": (lambda path: write(path / "a.csv", b""), r"a\.csv: is empty \(0 bytes\)"),
     "zero rows": (lambda path: parquet(path, DATED.clear()), r"a\.parquet: has columns but no rows"),
     "zero rows csv": (lambda path: write(path / "a.csv", FRAME.clear().write_csv().encode()), r"a\.csv: .* no rows"),
-    "truncated": (lambda path: harmed(parquet(path, DATED)), r"a\.parquet: is not a whole Parquet file"),
+    "truncated": (lambda path: harmed(parquet(path, DATED)), r"a\.parquet: is not a complete Parquet file"),
     "not parquet": (
         lambda path: write(path / "a.parquet", b"symbol,open\n" * 9),
-        r"a\.parquet: is not a whole Parquet",
+        r"a\.parquet: is not a complete Parquet",
     ),
-    "bad gzip": (lambda path: write(path / "a.csv.gz", b"\x1f\x8bxxxxxxxx"), r"a\.csv\.gz: is not a whole CSV"),
+    "bad gzip": (lambda path: write(path / "a.csv.gz", b"\x1f\x8bxxxxxxxx"), r"a\.csv\.gz: is not a complete CSV"),
     "column missing": (lambda path: parquet(path, DATED.drop("low")), r"a\.parquet: no column for 'low' of candles"),
     "no symbol": (
         lambda path: parquet(path, DATED.drop("symbol")),
@@ -227,7 +227,7 @@ CASES = {
     ),
     "ragged csv": (
         lambda path: write(path / "a.csv", FRAME.write_csv().encode() + b",".join([b"1"] * 40) + b"\n"),
-        r"a\.csv: is not a whole CSV",
+        r"a\.csv: is not a complete CSV",
     ),
 }
 

@@ -11,10 +11,16 @@ from candle_kit import HOUR, MAY, NOW, bars
 from mei_pipeline.backup.run import backup, restore
 from mei_pipeline.candles import store
 from mei_pipeline.candles.confirm import Decision, confirm, read_confirmations, withdraw
-from mei_pipeline.candles.findings import findings, marked_bars, marked_symbols, marked_within, refuse_marked
+from mei_pipeline.candles.findings import (
+    findings,
+    refuse_spikes,
+    spikes_in_window,
+    symbols_with_spikes,
+    unconfirmed_spikes,
+)
 from mei_pipeline.candles.ingest import ingest
 from mei_pipeline.candles.lake import Lake, merge_candles, undo
-from mei_pipeline.candles.quality import Findings, collect, neighbours
+from mei_pipeline.candles.quality import Findings, check_neighbours, group_findings
 from mei_pipeline.candles.reading import read_bars
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS
 from mei_pipeline.candles.spikes import SpikeBounds
@@ -68,8 +74,8 @@ def flawed() -> pl.DataFrame:
 
 def whole(frame: pl.DataFrame) -> Findings:
     """What the rules find where all bars are at hand."""
-    broken = neighbours(frame.select("symbol", "open_ms", *PRICES).sort("symbol", "open_ms"), "1h")
-    return Findings() + Findings(tuple(item for rule, rows in broken.items() for item in collect(rows, rule)))
+    broken = check_neighbours(frame.select("symbol", "open_ms", *PRICES).sort("symbol", "open_ms"), "1h")
+    return Findings() + Findings(tuple(item for rule, rows in broken.items() for item in group_findings(rows, rule)))
 
 
 @pytest.fixture
@@ -149,25 +155,25 @@ def spiked(lake: Lake) -> int:
 
 
 def bar_of(lake: Lake) -> dict[str, float]:
-    return marked_bars(lake, "binance", "1h", BOUNDS).row(0, named=True)
+    return unconfirmed_spikes(lake, "binance", "1h", BOUNDS).row(0, named=True)
 
 
 def test_a_marked_symbol_sits_out_of_windows_that_hold_the_bar(lake: Lake) -> None:
     at_ms = spiked(lake)
     window = (MAY, MAY + 24 * HOUR)
-    found = marked_symbols(lake, "binance", ["1h"], ["BTC", "ETH"], window, BOUNDS)
+    found = symbols_with_spikes(lake, "binance", ["1h"], ["BTC", "ETH"], window, BOUNDS)
     assert found.keys() == {"BTC"}
     assert "2025-05-01 10:00Z" in found["BTC"]
-    with pytest.raises(DataError, match="BTC: spike: 1 1h bar"):
-        refuse_marked(lake, "binance", ["1h"], ["BTC", "ETH"], window, BOUNDS)
-    refuse_marked(lake, "binance", ["1h"], ["ETH"], window, BOUNDS)
-    refuse_marked(lake, "binance", ["1h"], ["BTC"], (MAY, at_ms), BOUNDS)
+    with pytest.raises(DataError, match="BTC: spike: 1 implausible 1h bar"):
+        refuse_spikes(lake, "binance", ["1h"], ["BTC", "ETH"], window, BOUNDS)
+    refuse_spikes(lake, "binance", ["1h"], ["ETH"], window, BOUNDS)
+    refuse_spikes(lake, "binance", ["1h"], ["BTC"], (MAY, at_ms), BOUNDS)
 
 
 def judged(lake: Lake, window: tuple[int, int], known_ms: int | None = None) -> list[int]:
     """Return the open times that are marked in a window."""
     frame = read_bars(lake, "binance", "1h", ["BTC", "ETH"], bounds=window)
-    return marked_within(lake, "binance", "1h", frame, window, BOUNDS, known_ms)["open_ms"].to_list()
+    return spikes_in_window(lake, "binance", "1h", frame, window, BOUNDS, known_ms)["open_ms"].to_list()
 
 
 @pytest.mark.parametrize("gap", [0, 800])
@@ -179,20 +185,20 @@ def test_a_bar_is_marked_in_every_window_that_holds_it(lake: Lake, gap: int) -> 
     if gap:
         frame = without(without(frame, at_ms - gap * HOUR, gap), at_ms + HOUR, gap)
     merge_candles(lake, frame, now_ms=NOW)
-    assert marked_bars(lake, "binance", "1h", BOUNDS)["open_ms"].to_list() == [at_ms]
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS)["open_ms"].to_list() == [at_ms]
     for start in (-3, -1, 0):
         for end in (1, 2, 5):
             assert judged(lake, (at_ms + start * HOUR, at_ms + end * HOUR)) == [at_ms]
     for window in ((at_ms - 3 * HOUR, at_ms), (at_ms + HOUR, at_ms + 9 * HOUR)):
         assert judged(lake, window) == []
-        refuse_marked(lake, "binance", ["1h"], ["BTC"], window, BOUNDS)
+        refuse_spikes(lake, "binance", ["1h"], ["BTC"], window, BOUNDS)
 
 
 def test_a_change_of_level_is_marked_in_no_window(lake: Lake) -> None:
     change_ms = MAY + 48 * HOUR
     after = {change_ms + hour * HOUR: 50.0 for hour in range(24)}
     merge_candles(lake, scaled(bars(("BTC", "ETH"), 72), after), now_ms=NOW)
-    assert marked_bars(lake, "binance", "1h", BOUNDS).is_empty()
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS).is_empty()
     for hours in (-2, -1, 0, 1, 2, 3, 4):
         edge_ms = change_ms + hours * HOUR
         assert judged(lake, (MAY, edge_ms)) == judged(lake, (edge_ms, MAY + 72 * HOUR)) == []
@@ -205,29 +211,29 @@ def test_a_change_of_level_is_marked_in_no_window(lake: Lake) -> None:
 def test_a_revised_bar_is_marked_no_more_and_an_undo_marks_it_again(lake: Lake) -> None:
     spiked(lake)
     merged = merge_candles(lake, bars(("BTC",), 24), now_ms=NOW)
-    assert marked_bars(lake, "binance", "1h", BOUNDS).is_empty()
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS).is_empty()
     undo(lake, str(merged.ingest_id), now_ms=NOW)
-    assert marked_bars(lake, "binance", "1h", BOUNDS)["symbol"].to_list() == ["BTC"]
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS)["symbol"].to_list() == ["BTC"]
 
 
 def test_a_confirmation_holds_until_it_is_withdrawn(lake: Lake) -> None:
     at_ms = spiked(lake)
-    merged = marked_bars(lake, "binance", "1h", BOUNDS)
+    merged = unconfirmed_spikes(lake, "binance", "1h", BOUNDS)
     confirm(lake, "binance", "1h", bar_of(lake), ANN)
-    assert marked_bars(lake, "binance", "1h", BOUNDS).is_empty()
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS).is_empty()
     assert "spike" not in findings(lake, "binance", "1h", BOUNDS).counts()
     merge_candles(lake, scaled(bars(("BTC", "ETH"), 24), {at_ms: 1000.0}), now_ms=NOW)
-    assert marked_bars(lake, "binance", "1h", BOUNDS).is_empty()
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS).is_empty()
     with pytest.raises(Refused, match="was confirmed by ann"):
         confirm(lake, "binance", "1h", merged.row(0, named=True), ANN)
     withdraw(lake, "binance", "1h", "BTC", at_ms, Decision("bob", "a wrong row", NOW + 1))
-    assert marked_bars(lake, "binance", "1h", BOUNDS).height == 1
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS).height == 1
     (entry,) = read_confirmations(lake, "binance")
     assert (entry.who, entry.why, entry.withdrawn and entry.withdrawn.who) == ("ann", "seen on the venue", "bob")
     with pytest.raises(Refused, match="not confirmed"):
         withdraw(lake, "binance", "1h", "BTC", at_ms, ANN)
     confirm(lake, "binance", "1h", bar_of(lake), ANN)
-    assert marked_bars(lake, "binance", "1h", BOUNDS).is_empty()
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS).is_empty()
     assert len(read_confirmations(lake, "binance")) == 2
 
 
@@ -248,7 +254,7 @@ def test_a_confirmation_is_of_the_prices_that_the_bar_had(lake: Lake) -> None:
     at_ms = spiked(lake)
     confirm(lake, "binance", "1h", bar_of(lake), ANN)
     merge_candles(lake, scaled(bars(("BTC",), 24), {at_ms: 2000.0}), now_ms=NOW)
-    assert marked_bars(lake, "binance", "1h", BOUNDS).height == 1
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS).height == 1
 
 
 def test_a_confirmation_survives_backup_and_restore(lake: Lake, tmp_path: Path) -> None:
@@ -258,7 +264,7 @@ def test_a_confirmation_survives_backup_and_restore(lake: Lake, tmp_path: Path) 
     restore(tmp_path / "out.tar", tmp_path / "other")
     other = Lake(tmp_path / "other" / "lake")
     assert read_confirmations(other, "binance") == read_confirmations(lake, "binance")
-    assert marked_bars(other, "binance", "1h", BOUNDS).is_empty()
+    assert unconfirmed_spikes(other, "binance", "1h", BOUNDS).is_empty()
 
 
 def test_a_damaged_record_of_confirmations_is_named(lake: Lake) -> None:
@@ -267,7 +273,7 @@ def test_a_damaged_record_of_confirmations_is_named(lake: Lake) -> None:
     path.parent.mkdir()
     path.write_text('{"confirmations": [{}]}')
     with pytest.raises(DataError, match=r"confirmed/binance\.json: damaged"):
-        marked_bars(lake, "binance", "1h", BOUNDS)
+        unconfirmed_spikes(lake, "binance", "1h", BOUNDS)
 
 
 def test_a_lake_written_by_an_earlier_version_is_read(lake: Lake) -> None:
@@ -281,5 +287,5 @@ def test_a_lake_written_by_an_earlier_version_is_read(lake: Lake) -> None:
 
 def test_no_bars_no_findings(lake: Lake) -> None:
     assert findings(lake, "binance", "1h", BOUNDS) == Findings()
-    assert marked_bars(lake, "binance", "1h", BOUNDS).is_empty()
+    assert unconfirmed_spikes(lake, "binance", "1h", BOUNDS).is_empty()
     assert ingest(lake, Given(CANDLES.empty()), ["1h"], now_ms=NOW).findings == {}

@@ -1,12 +1,13 @@
 import itertools
 
+import polars as pl
 import pytest
 from candle_kit import HOUR, prints
 from example_kit import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mei_pipeline.candles.funding import cadence_changes, funding_grid_ms
+from mei_pipeline.candles.funding import cadence_changes, hour_of
 from mei_pipeline.candles.lake import Lake, merge_funding, read_funding, revisions
 from mei_pipeline.candles.schema import FUNDING
 
@@ -28,7 +29,7 @@ NOW = DAY + 10_000 * HOUR
     ],
 )
 def test_a_print_belongs_to_the_hour_that_was_due(stamp, hour):
-    assert funding_grid_ms(stamp) == DAY + hour * HOUR
+    assert pl.DataFrame({"time_ms": [stamp]}).select(hour_of()).item() == DAY + hour * HOUR
 
 
 def test_one_payment_from_two_sources_is_read_once_and_the_finer_rounding_stays(tmp_path):

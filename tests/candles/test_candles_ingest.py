@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -18,9 +19,9 @@ from mei_pipeline.candles.lake import (
     undo,
 )
 from mei_pipeline.candles.schema import INSTRUMENTS
-from mei_pipeline.candles.sources import build
+from mei_pipeline.candles.sources import build_source
 from mei_pipeline.candles.sources.files import open_files
-from mei_pipeline.config.models import FilesSource, SyntheticSource
+from mei_pipeline.config.models import FileSourceConfig, SyntheticSourceConfig
 from mei_pipeline.errors import ConfigError, DataError
 
 
@@ -34,10 +35,10 @@ class Shelf:
     complete: bool = False
     name: str = "shelf"
     venue: str = "binance"
-    asked: list[tuple[str, int, int]] = field(default_factory=list)
+    requests: list[tuple[str, int, int]] = field(default_factory=list)
 
     def candles(self, interval: str, from_ms: int, to_ms: int) -> Iterator[pl.DataFrame]:
-        self.asked.append((interval, from_ms, to_ms))
+        self.requests.append((interval, from_ms, to_ms))
         for frame in self.frames:
             yield frame.filter((pl.col("interval") == interval) & pl.col("open_ms").is_between(from_ms, to_ms - 1))
 
@@ -128,7 +129,7 @@ def test_a_venue_is_not_asked_about_time_before_listing_after_delisting_or_to_co
     source = Shelf([FRAME[:5]], known=listed, complete=True)
     ingest(lake, source, ["1h"], MAY - 1, NOW * 2, now_ms=MAY + 10 * HOUR + 5)
     record = ingests(lake)[-1]
-    assert record.asked["1h"] == {
+    assert record.answered["1h"] == {
         "BTC": [[MAY + 2 * HOUR, MAY + 10 * HOUR]],
         "ETH": [[MAY, MAY + 10 * HOUR]],
         "OLD": [[MAY, MAY + 3 * HOUR]],
@@ -138,17 +139,28 @@ def test_a_venue_is_not_asked_about_time_before_listing_after_delisting_or_to_co
 def test_a_venue_that_was_asked_and_has_nothing_is_remembered_as_asked(lake):
     known = default_instruments("binance", {"BTC": 1.0})
     ingest(lake, Shelf([], known=known, complete=True), ["1h"], MAY, MAY + 9 * HOUR, now_ms=NOW)
-    assert ingests(lake)[-1].asked == {"1h": {"BTC": [[MAY, MAY + 9 * HOUR]]}}
+    assert ingests(lake)[-1].answered == {"1h": {"BTC": [[MAY, MAY + 9 * HOUR]]}}
     late = FRAME.filter(pl.col("open_ms") >= MAY + 9 * HOUR)
     ingest(lake, Shelf([late]), ["1h"], now_ms=NOW)
     assert coverage(lake, "binance")["unknown"].sum() == 0
+
+
+def test_stored_records_keep_the_keys_of_earlier_versions(lake):
+    known = default_instruments("binance", {"BTC": 1.0})
+    report = ingest(lake, Shelf([FRAME], known=known, complete=True), ["1h"], MAY, MAY + 9 * HOUR, now_ms=NOW)
+    record = json.loads((lake.root / "ingests" / f"{report.ingest_id}.json").read_text())
+    keys = ("id", "source", "venue", "when_ms", "transactions", "added", "revised", "changes", "asked", "undone_ms")
+    assert sorted(record) == sorted(keys)
+    assert record["asked"]["1h"]["BTC"] == [[MAY, MAY + 9 * HOUR]]
+    ranges = json.loads((lake.root / "asked" / "binance.json").read_text())
+    assert ranges["ranges"]["1h"]["BTC"] == [[MAY, MAY + 9 * HOUR]]
 
 
 def test_an_unknown_interval_is_refused_before_anything_is_fetched(lake):
     source = Shelf([FRAME])
     with pytest.raises(ConfigError, match="'2h' is not known"):
         ingest(lake, source, ["1h", "2h"], now_ms=NOW)
-    assert source.asked == []
+    assert source.requests == []
 
 
 def test_a_file_that_fails_half_way_leaves_what_was_merged_and_can_be_run_again(lake, tmp_path):
@@ -169,14 +181,14 @@ def test_a_file_that_fails_half_way_leaves_what_was_merged_and_can_be_run_again(
 def test_files_of_a_configuration_are_found_from_its_folder(lake, tmp_path):
     (tmp_path / "data").mkdir()
     FRAME.rename({"open_ms": "begin"}).write_parquet(tmp_path / "data" / "a.parquet")
-    config = FilesSource(kind="files", venue="binance", path="data", columns={"open_ms": "begin"})
-    report = ingest(lake, build(config, tmp_path), ["1h"], now_ms=NOW)
+    config = FileSourceConfig(kind="files", venue="binance", path="data", columns={"open_ms": "begin"})
+    report = ingest(lake, build_source(config, tmp_path), ["1h"], now_ms=NOW)
     assert report.total.added == FRAME.height
 
 
 @pytest.mark.parametrize(("symbols", "names"), [(("BTC", "OP"), ["BTC", "OP"]), (2, ["BTC", "ETH"])])
 def test_a_synthetic_market_of_a_configuration_is_ingested(lake, symbols, names):
-    config = SyntheticSource.model_validate(
+    config = SyntheticSourceConfig.model_validate(
         {
             "kind": "synthetic",
             "seed": 7,
@@ -185,7 +197,7 @@ def test_a_synthetic_market_of_a_configuration_is_ingested(lake, symbols, names)
             "to": "2025-05-03T00:00:00Z",
         }
     )
-    source = build(config)
+    source = build_source(config)
     report = ingest(lake, source, ["1h"], MAY, MAY + 48 * HOUR, now_ms=NOW)
     assert {name: counts.added for name, counts in report.candles["1h"].items()} == dict.fromkeys(names, 48)
     assert report.total.refused == 0

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 from candle_kit import HOUR, MAY, NOW, bars, with_row
 
-from mei_pipeline.candles.quality import RULES, Findings, Limits, check, sift
+from mei_pipeline.candles.quality import RULES, Findings, Limits, check, filter_rows
 
 FRAME = bars(("BTC", "ETH"), 48)
 
@@ -40,33 +40,33 @@ def test_sound_bars_break_no_rule():
 )
 def test_a_bad_row_is_refused_by_name_and_the_others_stay(rule, values):
     bad = with_row(FRAME, 3, **values)
-    sifted = sift(bad, "1h", NOW)
-    assert rule in found(sifted.findings)
-    assert sifted.findings.of(rule)[0].symbol == "BTC"
-    assert sifted.findings.of(rule)[0].severity == "refuse"
-    assert sifted.refused == {"BTC": 1}
+    filtered = filter_rows(bad, "1h", NOW)
+    assert rule in found(filtered.findings)
+    assert filtered.findings.of(rule)[0].symbol == "BTC"
+    assert filtered.findings.of(rule)[0].severity == "refuse"
+    assert filtered.refused == {"BTC": 1}
     kept = FRAME.filter(pl.int_range(pl.len()) != 3).sort("symbol", "open_ms")
-    assert sifted.good.equals(kept)
+    assert filtered.accepted.equals(kept)
 
 
 def test_a_row_without_symbol_is_refused_under_no_name():
-    sifted = sift(with_row(FRAME, 0, symbol=None), "1h", NOW)
-    assert sifted.refused == {"": 1}
+    filtered = filter_rows(with_row(FRAME, 0, symbol=None), "1h", NOW)
+    assert filtered.refused == {"": 1}
 
 
 def test_a_row_that_breaks_several_rules_is_refused_once():
-    sifted = sift(with_row(FRAME, 3, close=-1.0, open_ms=MAY + 1), "1h", NOW)
-    assert {"non_positive", "off_grid", "inconsistent"} <= found(sifted.findings).keys()
-    assert sifted.refused == {"BTC": 1}
+    filtered = filter_rows(with_row(FRAME, 3, close=-1.0, open_ms=MAY + 1), "1h", NOW)
+    assert {"non_positive", "off_grid", "inconsistent"} <= found(filtered.findings).keys()
+    assert filtered.refused == {"BTC": 1}
 
 
 @pytest.mark.parametrize(
     ("late_ms", "refused"), [(0, {}), (-1, {"BTC": 1, "ETH": 1}), (-HOUR + 1, {"BTC": 1, "ETH": 1})]
 )
 def test_a_bar_is_closed_from_its_end_on(late_ms, refused):
-    sifted = sift(FRAME, "1h", MAY + 48 * HOUR + late_ms)
-    assert sifted.refused == refused
-    assert ("still_open" in sifted.findings.counts()) == bool(refused)
+    filtered = filter_rows(FRAME, "1h", MAY + 48 * HOUR + late_ms)
+    assert filtered.refused == refused
+    assert ("still_open" in filtered.findings.counts()) == bool(refused)
 
 
 def test_flat_bars_without_volume_are_legitimate():
@@ -75,30 +75,30 @@ def test_flat_bars_without_volume_are_legitimate():
 
 
 def test_exact_copies_are_collapsed_and_counted():
-    sifted = sift(pl.concat([FRAME, FRAME[3:5], FRAME[3:4]]), "1h", NOW)
-    assert sifted.good.equals(FRAME)
-    assert sifted.repaired == {"BTC": 3}
-    assert found(sifted.findings)["duplicate"] == {"BTC": 3}
+    filtered = filter_rows(pl.concat([FRAME, FRAME[3:5], FRAME[3:4]]), "1h", NOW)
+    assert filtered.accepted.equals(FRAME)
+    assert filtered.repaired == {"BTC": 3}
+    assert found(filtered.findings)["duplicate"] == {"BTC": 3}
 
 
 def test_copies_that_contradict_each_other_are_all_refused():
     other = with_row(FRAME[3:4], 0, volume=9.0)
-    sifted = sift(pl.concat([FRAME, other]), "1h", NOW)
-    assert found(sifted.findings)["conflict"] == {"BTC": 2}
-    assert sifted.refused == {"BTC": 2}
-    assert sifted.good.height == FRAME.height - 1
+    filtered = filter_rows(pl.concat([FRAME, other]), "1h", NOW)
+    assert found(filtered.findings)["conflict"] == {"BTC": 2}
+    assert filtered.refused == {"BTC": 2}
+    assert filtered.accepted.height == FRAME.height - 1
 
 
 def test_a_number_of_trades_that_one_copy_lacks_is_no_conflict():
-    sifted = sift(pl.concat([FRAME, with_row(FRAME[3:4], 0, trades=12)]), "1h", NOW)
-    assert sifted.refused == {}
-    assert sifted.good["trades"][3] == 12
+    filtered = filter_rows(pl.concat([FRAME, with_row(FRAME[3:4], 0, trades=12)]), "1h", NOW)
+    assert filtered.refused == {}
+    assert filtered.accepted["trades"][3] == 12
 
 
 def test_unsorted_rows_are_sorted_and_counted():
-    sifted = sift(FRAME.reverse(), "1h", NOW)
-    assert sifted.good.equals(FRAME)
-    assert found(sifted.findings)["unsorted"] == {"BTC": 47, "ETH": 47}
+    filtered = filter_rows(FRAME.reverse(), "1h", NOW)
+    assert filtered.accepted.equals(FRAME)
+    assert found(filtered.findings)["unsorted"] == {"BTC": 47, "ETH": 47}
 
 
 @pytest.mark.parametrize(("factor", "jumps"), [(1000.0, 2), (0.001, 2), (1.3, 0)])
@@ -108,7 +108,7 @@ def test_a_jump_warns_and_refuses_nothing(factor, jumps):
     jumped = with_row(FRAME, 10, **values)
     # Up by the factor and down again; a fall by more than half and the rise after it.
     assert found(check(jumped, "1h", NOW)).get("jump", {}).get("BTC", 0) == jumps
-    assert sift(jumped, "1h", NOW).refused == {}
+    assert filter_rows(jumped, "1h", NOW).refused == {}
 
 
 @pytest.mark.parametrize("missing", [1, 20])

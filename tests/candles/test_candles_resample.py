@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mei_pipeline.candles.intervals import INTERVALS
-from mei_pipeline.candles.resample import LADDER, resample
+from mei_pipeline.candles.resample import RESAMPLING_ORDER, resample
 from mei_pipeline.candles.schema import CANDLES
 from mei_pipeline.errors import ConfigError, DataError
 
@@ -57,16 +57,21 @@ def test_a_bar_is_made_of_the_bars_it_covers():
 
 
 @examples(20)
-@given(st.integers(0, 2**32), st.sets(st.integers(0, 2_900), max_size=4), st.integers(1, len(LADDER) - 1), st.data())
+@given(
+    st.integers(0, 2**32),
+    st.sets(st.integers(0, 2_900), max_size=4),
+    st.integers(1, len(RESAMPLING_ORDER) - 1),
+    st.data(),
+)
 def test_resampling_at_once_equals_resampling_in_steps(seed, drop, top, data):
     frame = minutes(2_900, seed, drop=drop)
     stops = data.draw(st.sets(st.integers(1, top), max_size=3)) | {top}
     stepped = frame
     for stop in sorted(stops):
-        stepped = resample(stepped, LADDER[stop])
+        stepped = resample(stepped, RESAMPLING_ORDER[stop])
         if stepped.is_empty():
             break
-    assert resample(frame, LADDER[top]).equals(stepped)
+    assert resample(frame, RESAMPLING_ORDER[top]).equals(stepped)
 
 
 @given(st.sets(st.integers(0, 59), max_size=3))

@@ -1,4 +1,4 @@
-"""Bars that no market makes, told from crashes and from new levels."""
+"""Spikes, distinguished from crashes and from new levels."""
 
 import polars as pl
 import pytest

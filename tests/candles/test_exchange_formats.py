@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from candle_kit import HOUR, MAY
 
-from mei_pipeline.candles.excluded_rows import MARK
+from mei_pipeline.candles.excluded_rows import BROKEN_RULE
 from mei_pipeline.candles.schema import CANDLES
 from mei_pipeline.candles.sources.files import open_files
 from mei_pipeline.candles.sources.layouts import PRESETS
 from mei_pipeline.cli.ingest import ingest as command
-from mei_pipeline.config.models.sources import FilesSource
+from mei_pipeline.config.models.sources import FileSourceConfig
 from mei_pipeline.errors import ConfigError, DataError
 
 COUNT = 8
@@ -224,7 +224,7 @@ def test_every_format_gives_the_same_bars(tmp_path, case, forced):
 
 
 def test_the_presets_of_code_configuration_and_command_are_the_same():
-    allowed = FilesSource.model_json_schema()["properties"]["preset"]["anyOf"][0]["enum"]
+    allowed = FileSourceConfig.model_json_schema()["properties"]["preset"]["anyOf"][0]["enum"]
     assert sorted(allowed) == sorted(PRESETS)
     told = next(option.help for option in command.params if option.name == "preset")
     assert all(name in told for name in PRESETS)
@@ -251,7 +251,7 @@ def test_freqtrade_funding_is_funding_and_mark_prices_are_left_out(tmp_path):
     put(tmp_path, "BTC_USDT_USDT-1h-mark.feather", feather(volume=pl.lit(0.0)))
     put(tmp_path, "BTC_USDT_USDT-8h-funding_rate.feather", feather(open=pl.lit(0.0001)))
     source = open_files(tmp_path, "test")
-    assert [plan.mapped.table.name for plan in source.plans] == ["candles", "funding"]
+    assert [plan.mapping.table.name for plan in source.plans] == ["candles", "funding"]
     assert "mark says that nobody traded at its prices" in source.skipped[0]
     paid = pl.concat(source.funding(0, 10**14))
     assert paid.select("symbol", "rate").unique().rows() == [("BTC/USDT:USDT", 0.0001)]
@@ -265,7 +265,7 @@ def test_freqtrade_funding_is_funding_and_mark_prices_are_left_out(tmp_path):
 def test_a_bar_that_its_source_says_is_open_is_marked(tmp_path, flag, yes, no):
     rows = [(*bar, yes if at < COUNT - 1 else no) for at, bar in enumerate(EXPECTED)]
     frame = load(put(tmp_path, "BTC-1h.csv", csv(f"timestamp,open,high,low,close,volume,{flag}", rows)))
-    assert frame[MARK].to_list() == [None] * (COUNT - 1) + ["still_open"]
+    assert frame[BROKEN_RULE].to_list() == [None] * (COUNT - 1) + ["still_open"]
 
 
 def test_units_of_time_are_told_row_by_row(tmp_path):
@@ -334,7 +334,7 @@ REFUSED = {
         "BTC-1h.csv",
         csv("", [(*bar[:6], 1, 2) for bar in BARS]),
         {},
-        r"no column for 'open_ms'.*--columns open_ms=column_1, or say with --preset who wrote the file",
+        r"no column for 'open_ms'.*--columns open_ms=column_1, or name the file's format with --preset",
     ),
     "no header, columns swapped": (
         "BTC-1h.csv",
@@ -371,7 +371,7 @@ REFUSED = {
         "btc.csv",
         csv(HEADER, EXPECTED),
         {"interval": "1h"},
-        r"no column for 'symbol'.*let the file's name begin with it .* --columns symbol==VALUE",
+        r"no column for 'symbol'.*begin the file's name with it .* --columns symbol==VALUE",
     ),
     "stated closes that are not there": (
         "BTC-1h.csv",
@@ -383,9 +383,9 @@ REFUSED = {
     "json of a number": ("BTC-1h.json", b"7", {}, "BTC-1h.json: expected a list of candles"),
     "json of no candles": ("BTC-1h.json", b"[]", {}, "BTC-1h.json: expected a list of candles"),
     "json of mixed rows": ("BTC-1h.json", b"[[1], {}]", {}, "BTC-1h.json: expected a list of candles"),
-    "no json": ("BTC-1h.json", b"{", {}, "is not a whole JSON file"),
-    "no feather": ("BTC-1h.feather", b"date,open", {}, "is not a whole Feather file"),
-    "no zip": ("BTC-1h.zip", b"PK", {}, "is not a whole zip file"),
+    "no json": ("BTC-1h.json", b"{", {}, "is not a complete JSON file"),
+    "no feather": ("BTC-1h.feather", b"date,open", {}, "is not a complete Feather file"),
+    "no zip": ("BTC-1h.zip", b"PK", {}, "is not a complete zip file"),
     "zip without a CSV": ("BTC-1h.zip", zipped(**{"a.txt": b"x"}), {}, "holds no file that ends in .csv"),
     "zip with an empty CSV": ("BTC-1h.zip", zipped(**{"BTC.csv": b""}), {}, r"BTC.csv: is empty \(0 bytes\)"),
 }

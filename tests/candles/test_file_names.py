@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mei_pipeline.candles.intervals import INTERVALS, LABELS, interval_of
+from mei_pipeline.candles.intervals import INTERVALS, LABELS, parse_interval
 from mei_pipeline.candles.sources.file_names import (
     NameParts,
     folder_interval,
@@ -163,9 +163,9 @@ def test_folders_say_market_interval_and_prices_that_nobody_traded_at():
 
 
 def test_every_label_names_one_interval():
-    assert {interval_of(label) for labels in LABELS.values() for label in labels} == set(INTERVALS)
+    assert {parse_interval(label) for labels in LABELS.values() for label in labels} == set(INTERVALS)
     assert sum(map(len, LABELS.values())) == len({label for labels in LABELS.values() for label in labels})
-    assert [interval_of(label) for label in ("60", "1H", "240", "1D", "1M", "2h", "")] == [
+    assert [parse_interval(label) for label in ("60", "1H", "240", "1D", "1M", "2h", "")] == [
         *("1h", "1h", "4h", "1d"),
         *(None, None, None),
     ]

@@ -7,14 +7,14 @@ import pytest
 from candle_kit import HOUR, MAY, NOW, bars
 from plain_user import as_plain_user
 
-from mei_pipeline.candles.excluded_rows import MARK, split_marked
+from mei_pipeline.candles.excluded_rows import BROKEN_RULE, split_excluded
 from mei_pipeline.candles.ingest import ingest
 from mei_pipeline.candles.lake import Lake, read_candles
 from mei_pipeline.candles.schema import CANDLES
-from mei_pipeline.candles.sources import build
+from mei_pipeline.candles.sources import build_source
 from mei_pipeline.candles.sources.causes import likely_cause
 from mei_pipeline.candles.sources.files import open_files
-from mei_pipeline.config.models import FilesSource
+from mei_pipeline.config.models import FileSourceConfig
 from mei_pipeline.errors import ConfigError, DataError
 
 PLAIN = ("open_ms", "open", "high", "low", "close", "volume")
@@ -62,7 +62,7 @@ def test_one_symbol_for_several_files_is_refused(tmp_path, pattern):
     with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
         archive.write(tmp_path / "BTC.csv", "BTC.csv")
         archive.write(tmp_path / "ETH.csv", "ETH.csv")
-    with pytest.raises(ConfigError, match=r"--columns symbol==BTC: .* would become one series; leave it out"):
+    with pytest.raises(ConfigError, match=r"--columns symbol==BTC: .* would become one series; omit it"):
         read(tmp_path / pattern, interval="1h", columns={"symbol": "=BTC"})
     frame, _ = read(tmp_path / "ETH.csv", columns={"symbol": "=X", "interval": "=1h"})
     assert symbols(frame) == {"X": 12}
@@ -244,8 +244,8 @@ def test_a_path_that_exists_is_no_pattern(tmp_path, name):
     assert symbols(pl.concat(source.candles("1h", 0, 10**14))) == {"BTC": 12, "ETH": 12, "SOL": 12}
     assert symbols(read(folder / "c [2].parquet")[0]) == {"ETH": 12}
     assert symbols(read(folder / "BTC*.csv")[0]) == {"BTC": 12}
-    entry = FilesSource(kind="files", venue="binance", path=f"{name}/c [2].parquet")
-    assert symbols(pl.concat(build(entry, tmp_path).candles("1h", 0, 10**14))) == {"ETH": 12}
+    entry = FileSourceConfig(kind="files", venue="binance", path=f"{name}/c [2].parquet")
+    assert symbols(pl.concat(build_source(entry, tmp_path).candles("1h", 0, 10**14))) == {"ETH": 12}
     lake = Lake(folder / "lake [x]")
     ingest(lake, source, ["1h"], now_ms=NOW)
     assert read_candles(lake, "binance", "1h").height == 36
@@ -336,7 +336,7 @@ def test_files_whose_names_say_another_interval_are_counted_too(tmp_path):
     frame, _ = read(tmp_path)
     assert frame["open_ms"].equals(series("BTC")["open_ms"])
     frame = pl.concat(open_files(tmp_path, "binance", "1h").candles("1h", 0, 10**14), how="diagonal")
-    assert frame[MARK].value_counts().sort(MARK).rows() == [(None, 12), ("other_interval", 12)]
+    assert frame[BROKEN_RULE].value_counts().sort(BROKEN_RULE).rows() == [(None, 12), ("other_interval", 12)]
 
 
 def test_labels_of_intervals_are_read_as_venues_write_them(tmp_path):
@@ -359,17 +359,17 @@ def test_a_stated_interval_is_read_as_venues_write_it(tmp_path, label):
 @pytest.mark.parametrize("label", ["2h", "1M", "", "hour of day"])
 def test_a_stated_interval_that_is_unknown_is_refused(tmp_path, label):
     path = save(tmp_path / "BTC.csv", series("BTC"))
-    entry = FilesSource(kind="files", venue="binance", path=path.name, columns={"interval": f"={label}"})
+    entry = FileSourceConfig(kind="files", venue="binance", path=path.name, columns={"interval": f"={label}"})
     with pytest.raises(ConfigError, match=f"interval=={label}: interval '{label}' is not known; allowed: =1m, =3m"):
-        build(entry, tmp_path)
+        build_source(entry, tmp_path)
 
 
 def test_marks_are_split_off_by_rule_and_symbol():
     frame = bars(("BTC", "ETH"), 3).with_columns(
-        pl.Series(MARK, [None, "still_open", "still_open", None, None, "other_interval"])
+        pl.Series(BROKEN_RULE, [None, "still_open", "still_open", None, None, "other_interval"])
     )
-    split = split_marked(frame)
-    assert (split.rest.columns, split.rest.height) == (list(CANDLES.columns), 3)
+    split = split_excluded(frame)
+    assert (split.kept.columns, split.kept.height) == (list(CANDLES.columns), 3)
     assert split.refused == {"BTC": 2, "ETH": 1}
     assert split.findings.counts("refuse") == {"still_open": {"BTC": 2}, "other_interval": {"ETH": 1}}
 
@@ -382,7 +382,7 @@ CAUSES = {
     ),
     "half an hour off": (
         series("BTC").with_columns(pl.col("open_ms") + HOUR // 2),
-        "are 30 minutes after the begin of a bar of 1h: their time zone or interval is another",
+        "are 30 minutes after the open of a bar of 1h; correct their time zone",
     ),
     "jitter": (
         series("BTC").with_columns(pl.col("open_ms") + HOUR // 3 + 7 * (pl.int_range(pl.len()) % 5)),
@@ -391,7 +391,7 @@ CAUSES = {
     "to come": (series("BTC", start_ms=NOW), "are later than now"),
     "swapped": (
         series("BTC").rename({"high": "low", "low": "high"}),
-        "open, high, low and close are not in their columns",
+        "open, high, low and close are in other columns",
     ),
     "empty": (series("BTC").with_columns(close=pl.lit(None)), "null: cells are empty"),
     "negative": (series("BTC").with_columns(low=pl.lit(-1)), "non_positive: prices are zero or negative"),
@@ -401,7 +401,7 @@ CAUSES = {
     ),
     "labelled otherwise": (
         series("BTC").with_columns(interval=pl.lit("5m")),
-        "the files say other intervals than 1h, .* --columns interval==1h",
+        "the files state other intervals than 1h, .* --columns interval==1h",
     ),
 }
 

@@ -42,7 +42,7 @@ def test_every_row_refused_ends_with_3_and_the_likeliest_cause(mei, tmp_path, as
     code, report, told = mei("ingest", "--path", path, "--venue", "binance", "--interval", "1h", *as_json)
     assert code == 3
     assert "all 48 rows of 1h were refused" in told
-    assert "read them so with --columns close_ms=timestamp" in told
+    assert "state that with --columns close_ms=timestamp" in told
     if as_json:
         assert report["ingests"][0]["total"]["refused"] == 48
     offered = ("--columns", "close_ms=timestamp")
@@ -117,9 +117,9 @@ def test_a_preset_is_an_option_and_brings_its_venue(mei, tmp_path):
     [
         (("--preset", "okx"), 2, "--preset goes with --path; pipeline.yaml has a key `preset` for its sources"),
         (("--path", "{path}", "--venue", "okx", "--preset", "nope"), 2, "preset 'nope' is not known; allowed: binance"),
-        (("--path", "{path}", "--venue", "okx", "--columns", "symbol==X"), 2, "would become one series; leave it out"),
+        (("--path", "{path}", "--venue", "okx", "--columns", "symbol==X"), 2, "would become one series; omit it"),
         (("--path", "{path}", "--venue", "binance", "--interval", "1d"), 3, "all 48 rows of 1d were refused"),
-        (("--path", "{path}/BTC-1h.csv", "--venue", "binance", "--interval", "1d"), 3, "say other intervals than 1d"),
+        (("--path", "{path}/BTC-1h.csv", "--venue", "binance", "--interval", "1d"), 3, "state other intervals than 1d"),
         (("--path", "{path}/BTC-1h.csv", "--venue", "binance", "--columns", "interval==1d"), 3, "mostly 1h apart"),
     ],
 )

@@ -5,7 +5,14 @@ import polars as pl
 import pytest
 from click.testing import CliRunner
 
-from mei_pipeline.candles.sources.stylised import autocorrelation, by_symbol, correlations, facts, kurtosis, main
+from mei_pipeline.candles.sources.stylised import (
+    autocorrelation,
+    correlations,
+    facts_by_symbol,
+    kurtosis,
+    main,
+    measure_facts,
+)
 from mei_pipeline.errors import DataError
 
 
@@ -49,13 +56,13 @@ def test_correlation_of_pairs_uses_common_bars():
 
 def test_order_of_rows_does_not_matter():
     frame = candles()
-    assert by_symbol(frame) == by_symbol(frame.sample(fraction=1.0, shuffle=True, seed=1))
+    assert facts_by_symbol(frame) == facts_by_symbol(frame.sample(fraction=1.0, shuffle=True, seed=1))
 
 
 @pytest.mark.parametrize("close", [np.ones(200), np.arange(1.0, 50.0)])
 def test_what_cannot_be_measured_is_refused(close):
     with pytest.raises(DataError, match="need 101 bars"):
-        facts(close, close, close, close)
+        measure_facts(close, close, close, close)
 
 
 @pytest.mark.parametrize("name", ["open_ms", "open_time"])

@@ -8,9 +8,10 @@ from example_kit import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.candles.sources import synthetic_calibration as calibration
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket
-from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, HOUR_MS
+from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
 from mei_pipeline.candles.sources.synthetic_edge import COST_BPS, SLIPPAGE_BPS, TABLES, drift_for
 from mei_pipeline.candles.sources.synthetic_hours import make_hours
 from mei_pipeline.config.load import load_config
@@ -117,7 +118,7 @@ def test_an_edge_is_stated_for_a_strategy():
 @pytest.mark.parametrize("strategy", TABLES)
 def test_an_edge_beyond_the_table_is_refused_with_the_greatest(strategy):
     greatest = list(TABLES[strategy].sharpe.values())[-1][-1]
-    text = rf"edge_sharpe is 40; at most {greatest:.1f}, which the best {strategy} earns with 60 symbols at"
+    text = rf"edge_sharpe is 40; allowed: at most {greatest:.1f}, which the best {strategy} earns with 60 symbols at"
     with pytest.raises(ConfigError, match=text):
         drift_for(40.0, 60, strategy)
 

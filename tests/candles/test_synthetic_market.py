@@ -241,7 +241,7 @@ def test_an_interval_finer_than_the_base_is_refused():
 def test_a_market_without_end_must_be_asked_for_an_end(ask):
     forever = 253_402_300_800_000
     request = (0, forever) if ask == "funding" else ("1h", 0, forever)
-    with pytest.raises(ConfigError, match="it has no end"):
+    with pytest.raises(ConfigError, match="the market has no end"):
         next(getattr(SyntheticSource(MARKET), ask)(*request))
     ended = SyntheticSource(replace(MARKET, to_ms=START + DAY))
     assert next(getattr(ended, ask)(*request)).height == 3 * 24
@@ -260,7 +260,7 @@ def test_a_market_without_end_must_be_asked_for_an_end(ask):
         ({"edge_size": -0.1}, "0 or more"),
         ({"edge_sharpe": float("nan")}, "0 or more"),
         ({"edge_sharpe": 1e3}, "at most"),
-        ({"edge_sharpe": 1.0, "edge_size": 0.1}, "both given"),
+        ({"edge_sharpe": 1.0, "edge_size": 0.1}, "both set"),
         ({"edge_sharpe": 1.0, "regimes": Regimes(trend_hours=5.0)}, "default regimes"),
     ],
 )

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mei_pipeline.candles.sources.stylised import by_symbol, correlations, synthetic_frame
+from mei_pipeline.candles.intervals import HOUR_MS
+from mei_pipeline.candles.sources.stylised import correlations, facts_by_symbol, synthetic_frame
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket, make_bars
-from mei_pipeline.candles.sources.synthetic_config import HOUR_MS, INSTRUMENTS, Regimes
-from mei_pipeline.candles.sources.synthetic_hours import chain, make_hours, season
+from mei_pipeline.candles.sources.synthetic_config import INSTRUMENTS, Regimes
+from mei_pipeline.candles.sources.synthetic_hours import make_hours, regime_path, season
 
 WEEK = 168 * HOUR_MS
 MARKET = SyntheticMarket(symbols=tuple(INSTRUMENTS))
@@ -36,7 +37,7 @@ def test_statistics_lie_in_the_measured_ranges(count):
     figures, kurtosis, pairs = [], [], []
     for seed in range(count):
         frame = synthetic_frame(replace(MARKET, seed=seed), MARKET.from_ms + 55 * WEEK)
-        found = by_symbol(frame).values()
+        found = facts_by_symbol(frame).values()
         figures += [(one.clipped_kurtosis, *one.abs_autocorrelation, one.volume_correlation) for one in found]
         kurtosis += [one.kurtosis for one in found]
         pairs += correlations(frame).values()
@@ -54,7 +55,7 @@ def test_statistics_lie_in_the_measured_ranges(count):
 )
 def test_shorter_bars_have_fatter_tails_and_clusters(base, weeks, clipped, ac1):
     market = replace(MARKET, interval=base, symbols=("SOL", "DOGE", "LINK"))
-    found = list(by_symbol(synthetic_frame(market, market.from_ms + weeks * WEEK)).values())
+    found = list(facts_by_symbol(synthetic_frame(market, market.from_ms + weeks * WEEK)).values())
     assert clipped[0] < np.median([one.clipped_kurtosis for one in found]) < clipped[1]
     assert ac1[0] < np.median([one.abs_autocorrelation[0] for one in found]) < ac1[1]
 
@@ -130,7 +131,7 @@ def test_a_stop_inside_a_bar_is_a_fair_bet(side, distance, count):
 
 def test_regimes_switch_as_configured():
     regimes = Regimes(range_hours=20.0, trend_hours=50.0, reversal_frac=0.4)
-    path = chain(5, "", 400_000, regimes)
+    path = regime_path(5, "", 400_000, regimes)
     change = np.flatnonzero(np.diff(path))
     stays, states, after = np.diff(change), path[change[:-1] + 1], path[change[1:] + 1]
     assert path[0] == 0.0

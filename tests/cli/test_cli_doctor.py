@@ -265,7 +265,7 @@ def test_the_version_of_a_registry_is_told_and_left(home, mei_settings):
     assert (finding["level"], finding["found"]) == ("ok", "schema version 0")
     assert "brings it to 2" in finding["do"]
     open_registry(mei_settings.registry)
-    assert finding_of("registry")["found"].endswith("0 configs, schema version 2")
+    assert finding_of("registry")["found"].endswith("0 configs, schema version 3")
 
 
 def test_an_edited_dagster_home_is_told(mei_settings):

@@ -11,7 +11,7 @@ from assets.run import open_instance
 from mei_pipeline.cli.main import run
 from mei_pipeline.cli.nightly import CandidateLine, IngestSummary, LaneLine, NightSummary, nightly, show
 from mei_pipeline.config.load import load_config
-from mei_pipeline.housekeeping import Pruned
+from mei_pipeline.housekeeping import PruneReport
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.store import lane_pointers
 from mei_pipeline.settings import Settings
@@ -67,7 +67,7 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         rejected={"with too few trades": 5},
         candidates=(chosen, fallen, unknown),
         lanes=lanes,
-        pruned=Pruned(("a", "b"), ("c",), 2_500_000),
+        pruned=PruneReport(("a", "b"), ("c",), 2_500_000),
         seconds=1.25,
     )
     show(summary)

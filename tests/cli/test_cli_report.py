@@ -8,18 +8,18 @@ import pytest
 
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.night_plan import night_folder, read_plan
+from mei_pipeline.night.store import night_folder, read_night_plan
 from mei_pipeline.settings import Settings
 
 pytest_plugins = ("night_fixtures",)
 
 
-@pytest.mark.parametrize("ended", ["passed", "fell", "none"], indirect=True)
+@pytest.mark.parametrize("ended", ["passed", "rejected", "none"], indirect=True)
 @pytest.mark.parametrize("arguments", [[], ["--latest"]])
 def test_the_latest_report_is_made_from_the_files_and_printed(
     ended: Settings, arguments: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     folder = night_folder(ended, plan)
     assert not (folder / "report.md").exists()
     assert run(["report", *arguments]) == 0
@@ -32,7 +32,7 @@ def test_the_latest_report_is_made_from_the_files_and_printed(
 def test_a_report_that_is_there_is_shown_as_it_is_until_the_night_ran_again(
     ended: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = night_folder(ended, read_plan(ended))
+    folder = night_folder(ended, read_night_plan(ended))
     assert run(["report"]) == 0
     first = capfd.readouterr().out
     (folder / "report.md").write_text("as it was that night\n")
@@ -50,7 +50,7 @@ def test_a_report_that_is_there_is_shown_as_it_is_until_the_night_ran_again(
 def test_a_night_by_its_first_digits_and_its_page_elsewhere(
     ended: Settings, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     page = tmp_path / "pages" / "night.html"
     for prefix in (plan.id[:3], plan.id[:16], plan.id):
         assert run(["report", "--night", prefix, "--html", str(page)]) == 0
@@ -61,16 +61,16 @@ def test_a_night_by_its_first_digits_and_its_page_elsewhere(
 
 
 def test_who_names_a_night_wrongly_is_told_which_there_are(ended: Settings, capfd: pytest.CaptureFixture[str]) -> None:
-    name = read_plan(ended).id[:16]
+    name = read_night_plan(ended).id[:16]
     other = ended.nights / f"{name[:4]}{'0' * 12}"
     other.mkdir()
     (other / "plan.json").write_text("{}")
     for arguments, code, says in (
-        (["--night", "zz"], ConfigError.exit_code, "night 'zz': no such night; there are"),
-        (["--night", ""], ConfigError.exit_code, "night '': no such night; there are"),
-        (["--night", name[:4]], ConfigError.exit_code, f"night '{name[:4]}': several begin so; there are"),
-        (["--night", f"{name}{'0' * 48}"], ConfigError.exit_code, f"no such night; {name} is {name}"),
-        (["--night", other.name], DataError.exit_code, "not a plan of this version"),
+        (["--night", "zz"], ConfigError.exit_code, "night 'zz': no such nightly run; there are"),
+        (["--night", ""], ConfigError.exit_code, "night '': no such nightly run; there are"),
+        (["--night", name[:4]], ConfigError.exit_code, f"night '{name[:4]}': several ids begin so; there are"),
+        (["--night", f"{name}{'0' * 48}"], ConfigError.exit_code, f"no such nightly run; {name} is {name}"),
+        (["--night", other.name], DataError.exit_code, "run `mei nightly` for a new one"),
         (["--latest", "--night", name], ConfigError.exit_code, "name one night"),
         (["--html", "night.pdf"], ConfigError.exit_code, "night.pdf: the name must end in .html"),
     ):
@@ -92,7 +92,7 @@ def test_before_the_first_night_it_says_what_to_type(capfd: pytest.CaptureFixtur
 def test_a_night_that_was_cut_off_has_none_and_the_one_before_is_shown(
     ended: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     cut = ended.nights / f"{'0' * 16}"
     cut.mkdir()
     (cut / "plan.json").write_bytes((night_folder(ended, plan) / "plan.json").read_bytes())

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake, write_config
 from page_kit import read_page
+from result_kit import read_results
 
 from mei_pipeline import files
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, read_candles, read_funding
@@ -16,7 +17,7 @@ from mei_pipeline.settings import read_settings
 from mei_pipeline.sweep.catalog import stored_sweeps
 from mei_pipeline.sweep.metrics import DOCS as METRICS
 from mei_pipeline.sweep.plan import plan_from_dict
-from mei_pipeline.sweep.results import chunk_path, read_plan, read_results, sweep_folder, write_plan
+from mei_pipeline.sweep.results import chunk_path, read_plan, sweep_folder, write_plan
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_list_tells_how_far_each_sweep_is(world, searched, mei, capsys):
     assert run(["sweep", "list"]) == 0
     said = capsys.readouterr()
     assert searched[:16] in said.out
-    assert "feedfeedfeedfeed/plan.json: not the plan" in said.err
+    assert "feedfeedfeedfeed/plan.json: sweep of another version" in said.err
 
 
 def test_show_tells_the_whole(searched, mei, capsys, tmp_path):
@@ -121,7 +122,7 @@ def test_show_tells_the_whole(searched, mei, capsys, tmp_path):
     axes = ["ema_fast_window", "ema_slow_window", "sl_atr_mult"]
     assert best[:3] == ["combo", "Sharpe ratio", "return, %"]
     figures, place = best[: best.index("stands for")], best.index("stands for") + 1
-    assert {"drawdown, %", "round trips", "win rate, share"} <= set(figures)
+    assert {"drawdown, %", "trades", "win rate, share"} <= set(figures)
     assert best[place : place + 3] == axes
     assert len(set(best)) == len(best) == 2 + 3 + len(METRICS)
     assert run(["sweep", "show", searched]) == 0
@@ -198,7 +199,7 @@ def test_what_tpe_does_not_count_is_not_listed(world, searched, mei, capsys):
         assert sorted(row["combo"] for row in every["top"]) == list(range(12))
         assert (every["min_trades"], every["left_out_for_few_trades"]) == (0, 0)
     code, said = say(capsys, "sweep", "top", found["sweep"])
-    assert (code, f"left out: {few.height} combos with fewer than {enough} closed trades" in said) == (0, True)
+    assert (code, f"excluded: {few.height} combos with fewer than {enough} closed trades" in said) == (0, True)
 
 
 def test_where_no_combo_has_trades_enough_none_is_best(world, mei, capsys, tmp_path):
@@ -206,7 +207,7 @@ def test_where_no_combo_has_trades_enough_none_is_best(world, mei, capsys, tmp_p
     assert (found["top"], found["left_out_for_few_trades"]) == ([], 12)
     assert run(["sweep", "show", found["sweep"], "--html", str(tmp_path / "sweep.html")]) == 0
     assert "12 combos with fewer than 900,000 closed trades" in capsys.readouterr().err
-    assert "left out: 12 combos with fewer than 900,000" in (tmp_path / "sweep.html").read_text()
+    assert "excluded: 12 combos with fewer than 900,000" in (tmp_path / "sweep.html").read_text()
 
 
 def test_combos_that_did_the_same_are_listed_once(world, mei, capsys):
@@ -232,7 +233,7 @@ def test_an_id_that_means_no_sweep_or_two_lists_what_is_there(world, searched, c
     files.write_bytes(twin / "plan.json", b"{}")
     code, said = say(capsys, "sweep", command, searched[:4])
     assert code == 2
-    assert "several begin so; there are" in said
+    assert "several ids begin so; there are" in said
     assert twin.name in said
     assert say(capsys, "sweep", command, searched[:16] + "f" * 8)[0] == 2
 
@@ -284,7 +285,7 @@ def test_a_symbol_with_a_bar_that_no_market_makes_sits_out(world, mei, capsys, t
     config.write_text(f"strategy: ema_cross\nvenue: {VENUE}\ninterval: 1h\n")
     for words in (["backtest"], ["why", "--symbol", "AAA", "--at", "2025-02-01"]):
         code, said = say(capsys, *words, "--config", str(config))
-        assert (code, "BBB: spike: 1 1h bar that no market makes" in said) == (DataError.exit_code, True)
+        assert (code, "BBB: spike: 1 implausible 1h bar" in said) == (DataError.exit_code, True)
     config.write_text(f"strategy: ema_cross\nvenue: {VENUE}\ninterval: 1h\nsymbols: [AAA, CCC]\n")
     assert say(capsys, "backtest", "--config", str(config))[0] == 0
     merge_candles(lake, sound, now_ms=START_MS + 61 * DAY_MS)
@@ -398,4 +399,4 @@ def test_compare_says_why_nothing_is_in_common(searched, mei, capsys, tmp_path):
     other = mei("sweep", "run", str(mine), "--from", "2025-01-11")["sweep"]
     code, said = say(capsys, "sweep", "compare", searched, other)
     assert code == 2
-    assert "have no combo in common: entry.warmup_bars is 50 in one, 60 in the other" in said
+    assert "no combo in common: entry.warmup_bars is 50 in the first, 60 in the second" in said

@@ -46,8 +46,8 @@ class Search:
     window: Window
     features: FeatureSet
 
-    def run(self, settings: Settings, engine: Compute | None = None, progress: Progress = silent) -> SweepReport:
-        return run_sweep(settings, self.plan, self.window, self.features, compute=engine, progress=progress)
+    def run(self, settings: Settings, compute: Compute | None = None, progress: Progress = silent) -> SweepReport:
+        return run_sweep(settings, self.plan, self.window, self.features, compute=compute, progress=progress)
 
 
 def make_search(settings: Settings, stops: int = 5, chunk_combos: int = 5) -> Search:

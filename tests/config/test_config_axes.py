@@ -105,7 +105,7 @@ CASES = {
         """\
   trade.trail: {values: [true, false], when: {trade.places: 1}}
   trade.places: {values: [1, 2], when: {trade.trail: true}}""",
-        "5:41: axes.trade.places.when.trade.trail: a circle: whether this axis varies depends on its own value",
+        "5:41: axes.trade.places.when.trade.trail: circular: this axis depends on its own value",
     ),
 }
 
@@ -121,7 +121,7 @@ def test_axes_that_can_not_be(tmp_path, axes, expected):
 
 METHODS = {
     "unknown": ("method: tep", "3:1: method: tep is not allowed; one of grid, random, tpe"),
-    "no budget": ("method: random", "budget: missing; method random needs to know how many combos to run"),
+    "no budget": ("method: random", "budget: missing; method random needs the number of combos to run"),
     "zero": ("method: tpe\nbudget: 0", "4:1: budget: 0 is not allowed; a whole number from 1 to 2147483647"),
     "not whole": ("method: tpe\nbudget: 1.5", "4:1: budget: 1.5 is not allowed; a whole number from 1"),
     "more than the grid": (
@@ -134,11 +134,11 @@ METHODS = {
     ),
     "budget of a grid": (
         "budget: 5",
-        "3:1: budget: means nothing to method grid, which runs every combo; leave it out, or choose method random or",
+        "3:1: budget: has no effect with method grid, which runs every combo; remove it, or choose method random or",
     ),
     "seed of a grid": (
         "seed: 5",
-        "3:1: seed: means nothing to method grid, which runs every combo; leave it out",
+        "3:1: seed: has no effect with method grid, which runs every combo; remove it",
     ),
     "seed out of range": (
         "method: random\nbudget: 5\nseed: 4294967296",
@@ -146,11 +146,11 @@ METHODS = {
     ),
     "batches of a grid": (
         "batch: 5",
-        "3:1: batch: means nothing to method grid; leave it out, or choose method tpe",
+        "3:1: batch: has no effect with method grid; remove it, or choose method tpe",
     ),
     "objective of a sample": (
         "method: random\nbudget: 5\nobjective: return_pct",
-        "5:1: objective: means nothing to method random; leave it out, or choose method tpe",
+        "5:1: objective: has no effect with method random; remove it, or choose method tpe",
     ),
     "objective that is no aim": (
         "method: tpe\nbudget: 5\nobjective: fees_usd",
@@ -158,11 +158,11 @@ METHODS = {
     ),
     "too few batches": (
         "method: tpe\nbudget: 99\nbatch: 50",
-        "5:1: batch: 50 leaves tpe 2 batches to learn from; at most 9",
+        "5:1: batch: 50 gives tpe only 2 batches to learn from; at most 9",
     ),
     "nothing learned for long": (
         "method: tpe\nbudget: 50\nbatch: 5\nlag: 6",
-        "6:1: lag: 6 of 10 batches would be proposed from nothing; at most 5",
+        "6:1: lag: 6 of 10 batches would have no results to learn from; at most 5",
     ),
 }
 

@@ -165,7 +165,7 @@ BAD = {
     ),
     "parameter twice": (
         "name: x\nparams: {a: {b: 1}, a.b: 2}",
-        "f.yaml:2:21: params.a.b: given twice, nested and dotted",
+        "f.yaml:2:21: params.a.b: present twice, nested and dotted",
     ),
     "parameters as a list": ("name: x\nparams: [1]", "f.yaml:2:1: params: a list is not allowed; parameters by path"),
     "tab": (

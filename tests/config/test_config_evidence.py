@@ -5,7 +5,7 @@ from policy_kit import selection_of
 
 from mei_pipeline.config.evidence import least_symbols, missing_evidence
 from mei_pipeline.config.load import load_config
-from mei_pipeline.night_plan import held_out
+from mei_pipeline.night.universe import choose_holdout_symbols
 from mei_pipeline.settings import CHECKOUT
 
 OTHERS, BEST, SHARE = "min_holdout_symbols_sharpe", "min_sharpe_without_best_symbol", "max_symbol_share"
@@ -40,7 +40,9 @@ def test_as_many_symbols_are_needed_as_a_night_needs_to_hold_some_out(others):
     selection = selection_of(holdout_symbols=others, **{OTHERS: 0})
     for symbols in range(1, 12):
         names = [f"S{number}" for number in range(symbols)]
-        assert bool(held_out(names, others)) == (OTHERS not in gates_of(missing_evidence(selection, symbols)))
+        assert bool(choose_holdout_symbols(names, others)) == (
+            OTHERS not in gates_of(missing_evidence(selection, symbols))
+        )
     assert least_symbols(selection) == 2 * others
 
 

@@ -155,7 +155,7 @@ CASES = {
     "overrides of the book for one symbol": (
         "strategy_overrides.yaml",
         "strategy: toy\nbase: {trade.places: 3}\nsymbols: {BTC: {trade: {places: 3}}}",
-        "strategy_overrides.yaml:3:25: symbols.BTC.trade.places: a value of the whole book; a symbol can't have one",
+        "strategy_overrides.yaml:3:25: symbols.BTC.trade.places: a parameter of the whole book",
     ),
     "own values of a stranger": (
         "sweeps/smoke.yaml",
@@ -165,7 +165,7 @@ CASES = {
     "own values of the book": (
         "sweeps/smoke.yaml",
         f"{SWEEP}  trade.trail: [true]\nsymbol_params: {{BTC: {{trade: {{places: 3}}}}}}",
-        "sweeps/smoke.yaml:5:31: symbol_params.BTC.trade.places: a value of the whole book; a symbol can't have one",
+        "sweeps/smoke.yaml:5:31: symbol_params.BTC.trade.places: a parameter of the whole book",
     ),
     "own values of the market": (
         "sweeps/smoke.yaml",
@@ -237,7 +237,7 @@ def test_too_many_combos(tmp_path):
         ("trade.trail: [false]", ""),
         (
             "trade.trail: [false, true]",
-            "benchmark: trade.trail is on and reads a benchmark symbol, and no symbol is ",
+            "benchmark: trade.trail is on and reads a benchmark symbol, but no symbol is ",
         ),
         ("trade.trail: [true]\nbenchmark: ETH/USDT:USDT", ""),
         (

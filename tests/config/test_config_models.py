@@ -16,7 +16,7 @@ from mei_pipeline.config.keys import keys_of
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import AxisRange, LaneConfig, Overrides, PipelineConfig, PolicyConfig, SweepSpec
 from mei_pipeline.config.models.policy import LATER_GATES
-from mei_pipeline.config.models.sources import Column, SyntheticSource
+from mei_pipeline.config.models.sources import Column, SyntheticSourceConfig
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.settings import CHECKOUT
@@ -60,7 +60,7 @@ CASES = [
         PIPELINE,
         "1h, 4h]",
         "1h, 1d]",
-        "4:1: anchors.1d: missing; every interval that is fetched has an anchor",
+        "4:1: anchors.1d: missing; every interval of `intervals` needs an anchor",
     ),
     (
         PipelineConfig,
@@ -355,13 +355,13 @@ def test_every_key_is_documented(model):
 
 @given(st.integers(0, 2**63 - 1), st.floats(0, 20), st.integers(1, 256), st.booleans())
 def test_a_synthetic_source_survives_being_written(seed, edge, count, endless):
-    source = SyntheticSource(
+    source = SyntheticSourceConfig(
         kind="synthetic", seed=seed, symbols=count, edge_sharpe=edge, from_ms=0, to_ms=None if endless else 7_200_000
     )
     written = source.model_dump(by_alias=True)
     written["from"] = "1970-01-01"
     written["to"] = None if endless else "1970-01-01T02:00:00Z"
-    assert parse_document(yaml_text(written).encode(), Path("f.yaml"), SyntheticSource).model == source
+    assert parse_document(yaml_text(written).encode(), Path("f.yaml"), SyntheticSourceConfig).model == source
 
 
 def test_modes_and_real_money_win_over_a_symbols_own_values():

@@ -77,7 +77,7 @@ def test_values_of_symbols_and_intervals_are_read_as_they_were_written(own, entr
     ("old", "new", "expected"),
     [
         ("sl_atr_mult: 4.0", "sl_atr_mult: 40", "config.symbol_params.ON.trade.sl_atr_mult: 40 is not allowed"),
-        ("sl_atr_mult: 4.0", "places: 4", "config.symbol_params.ON.trade.places: a value of the whole book"),
+        ("sl_atr_mult: 4.0", "places: 4", "config.symbol_params.ON.trade.places: a parameter of the whole book"),
         ("sl_atr_mult: 4.0", "sl_atr_mult: 5", "config_id: the content has another id, "),
         ('    "ON":\n', "    SOL:\n", "config: symbol_params: SOL: not among the symbols"),
         ('exit_interval: "15m"', "exit_interval: 4h", "config: exit_interval: '4h' does not divide"),

@@ -11,24 +11,27 @@ import numpy as np
 import polars as pl
 from market_kit import DAY_MS, HOUR_MS, START_MS, VENUE, quarters, walk
 from policy_kit import policy_text
+from result_kit import read_results
 
-from mei_pipeline import files, night_plan
+from mei_pipeline import files
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
 from mei_pipeline.config.load import Config, load_config
-from mei_pipeline.night_plan import NightPlan
-from mei_pipeline.promotion.proposals import assign_lanes, propose
-from mei_pipeline.promotion.propose import promote_proposals
+from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
+from mei_pipeline.night.plan import NightPlan, plan_night
+from mei_pipeline.night.store import night_folder, write_night_plan
+from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
+from mei_pipeline.promotion.promote_proposals import promote_proposals
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.export import exported
-from mei_pipeline.registry.lanes import lanes_of
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.export import export_rows
+from mei_pipeline.registry.lanes import configured_lanes
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.replay.report import decisions_of, report_of
 from mei_pipeline.replay.run import make_replay_inputs, replay
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
 DAYS = 64
@@ -137,14 +140,14 @@ def run_all(settings: Settings, folder: Path) -> dict[str, Any]:
     config = _write_config(folder)
     plans = {name: _run_night(settings, config, name, day) for name, day in NIGHTS.items()}
     registry: dict[str, list[dict[str, Any]]] = {}
-    for table, row in exported(open_registry(settings.registry)):
+    for table, row in export_rows(open_registry(settings.registry)):
         registry.setdefault(table, []).append(row)
     return {
         "sweeps": {
             name: _columns(read_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep))
             for name, plan in plans.items()
         },
-        "nights": {name: dict(_night(night_plan.night_folder(settings, plan))) for name, plan in plans.items()},
+        "nights": {name: dict(_night(night_folder(settings, plan))) for name, plan in plans.items()},
         "registry": registry,
         "replays": {name: _replay(settings, plan) for name, plan in plans.items()},
     }
@@ -190,21 +193,23 @@ def _write_config(folder: Path) -> Config:
 def _run_night(settings: Settings, config: Config, name: str, day: int) -> NightPlan:
     """Run every stage of a nightly run once, and promote."""
     now_ms = START_MS + day * DAY_MS
-    plan = night_plan.plan_night(settings, config, name, now_ms)
+    plan = plan_night(settings, config, name, now_ms)
     values = {field.name: getattr(plan.sweep, field.name) for field in fields(plan.sweep)}
     plan = replace(plan, sweep=PinnedPlan(**values))
-    night_plan.write_plan(settings, plan)
-    bars = night_plan.night_bars(settings, plan)
-    features = night_plan.night_features(settings, plan, bars)
-    run_sweep(settings, plan.sweep, night_plan.search_window(plan, bars), features, device="cpu")
+    write_night_plan(settings, plan)
+    bars = load_night_bars(settings, plan)
+    features = build_night_features(settings, plan, bars)
+    run_sweep(settings, plan.sweep, search_window(plan, bars), features, device="cpu")
     registry = open_registry(settings.registry)
     run_walk_forward(settings, plan)
     select_candidates(settings, plan)
     judge_candidates(settings, plan, registry, now_ms)
     assign_lanes(settings, config, plan, now_ms)
-    occasion = Occasion(now_ms, "test", "a night", name)
-    propose(settings, config, plan, occasion)
-    promote_proposals(registry, settings.lanes, lanes_of(config.lanes), policy_id=plan.selection.id, occasion=occasion)
+    audit = AuditContext(now_ms, "test", "a night", name)
+    propose_configs(settings, config, plan, audit)
+    promote_proposals(
+        registry, settings.lanes, configured_lanes(config.lanes), policy_id=plan.selection.id, audit=audit
+    )
     return plan
 
 
@@ -225,7 +230,7 @@ def _night(folder: Path) -> Iterator[tuple[str, Any]]:
 
 def _replay(settings: Settings, plan: NightPlan) -> dict[str, Any]:
     """The report of the first combo of a night's sweep over its last days, with its tables."""
-    bars = night_plan.night_bars(settings, plan)
+    bars = load_night_bars(settings, plan)
     resolved = resolved_combo(plan.sweep, plan.sweep.combo(0))
     inputs = make_replay_inputs(settings, bars, resolved, plan.holdout_ms - REPLAYED * DAY_MS, plan.holdout_ms)
     run = replay(settings, inputs)

@@ -37,6 +37,11 @@ KEYS = {
     "other_symbols_sharpe": "holdout_symbols_sharpe",
     "nothing_p": "spa_cash_p",
     "basket_p": "spa_buy_and_hold_p",
+    # replays
+    "asked": "evaluated",
+    "shut": "closed",
+    "shut_pct": "closed_pct",
+    "fills.trip": "trade",
     # columns of the segments
     "trip_symbols": "trade_symbols",
     "trip_profits": "trade_profits",

@@ -52,7 +52,7 @@ from kernels.market import Market
 from kernels.params import Value
 from kernels.strategies import load
 from mei_pipeline.params.benchmark import preferred
-from mei_pipeline.params.grid import encode_values
+from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import run as simulation
 from mei_pipeline.simulation.feature_sets import FeatureSet
@@ -271,7 +271,8 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
         columns = columns_for(
             strategy, [{**one_set, **by_path} for one_set in values for by_path in [{}, *own.values()]], case.symbols
         )
-        params = {path: encode_values([one_set[path] for one_set in values]) for path in values[0]}
+        every_combo = np.arange(len(values))
+        params = {path: CodedValues(tuple(one_set[path] for one_set in values), every_combo) for path in values[0]}
         combos = simulation.encode_combos(name, columns, params, len(values), names, own, benchmark=preferred(names))
         shared += len(values) - len(combos.signal_params)
         market, model = combos.apply_to(to_market(case)), to_model(case.rules)

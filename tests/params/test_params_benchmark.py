@@ -48,7 +48,7 @@ def test_other_coins_are_none(name: str) -> None:
 
 def test_several_are_refused_by_name_and_one_that_is_named_is_taken() -> None:
     symbols = ("BTC/USDC:USDC", "BTC/USDT:USDT", "ETH")
-    with pytest.raises(ConfigError, match="auto has several symbols to choose from: BTC/USDC:USDC, BTC/USDT:USDT"):
+    with pytest.raises(ConfigError, match="auto matches several symbols: BTC/USDC:USDC, BTC/USDT:USDT"):
         find_benchmark("auto", symbols)
     assert find_benchmark("BTC/USDT:USDT", symbols) == "BTC/USDT:USDT"
     assert find_benchmark("ETH", symbols) == "ETH"
@@ -63,7 +63,7 @@ def test_bare_names_come_first_as_before() -> None:
 
 def test_one_is_needed_only_where_a_switch_is_on() -> None:
     assert needed_benchmark("auto", ("ETH",), ()) == ""
-    with pytest.raises(ConfigError, match=rf"{FILTER} is on and reads a benchmark symbol, and no symbol is one of BTC"):
+    with pytest.raises(ConfigError, match=rf"{FILTER} is on and reads a benchmark symbol, but no symbol is one of BTC"):
         needed_benchmark("auto", ("ETH",), (FILTER,))
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.grid import Axis, Grid, in_order, problems
+from mei_pipeline.params.grid import Axis, Grid, condition_problems, in_order
 
 NAMES = "abcd"
 
@@ -89,7 +89,7 @@ def test_what_varies_is_what_some_combo_varies(grid):
             assert found.varies(axis.path)
         else:
             assert not found.varies(axis.path)
-            assert problems(axes, fixed)
+            assert condition_problems(axes, fixed)
 
 
 def test_an_axis_without_its_condition_counts_once():
@@ -148,8 +148,8 @@ def test_slow_axes_come_first_and_conditions_before_what_they_rule():
     [
         ([Axis("a", (1, 2), {"f": 3})], ("a", "f"), "3 is never taken; it is 1 in every combo"),
         ([Axis("a", (1, 2), {"b": 3}), Axis("b", (1, 2))], ("a", "b"), "3 is never taken; the axis has 1, 2"),
-        ([Axis("a", (1, 2), {"a": 1})], ("a", "a"), "a circle: whether this axis varies depends on its own value"),
-        ([Axis("a", (1, 2), {"b": 1}), Axis("b", (1, 2), {"a": 1})], ("b", "a"), "a circle"),
+        ([Axis("a", (1, 2), {"a": 1})], ("a", "a"), "circular: this axis depends on its own value"),
+        ([Axis("a", (1, 2), {"b": 1}), Axis("b", (1, 2), {"a": 1})], ("b", "a"), "circular"),
         (
             [Axis("a", (1, 2)), Axis("b", (5, 6), {"a": 1}), Axis("c", (1, 2), {"a": 2, "b": 5})],
             ("c", "a"),
@@ -158,18 +158,18 @@ def test_slow_axes_come_first_and_conditions_before_what_they_rule():
     ],
 )
 def test_conditions_that_can_not_be(axes, where, text):
-    assert problems(axes, {"a": 0, "b": 0, "c": 0, "f": 1})[where].startswith(text)
+    assert condition_problems(axes, {"a": 0, "b": 0, "c": 0, "f": 1})[where].startswith(text)
 
 
 def test_conditions_that_can_be():
     axes = [Axis("a", (1, 2)), Axis("b", (5, 6), {"a": 1}), Axis("c", (1, 2), {"b": 0}), Axis("d", (1, 2), {"f": 1})]
-    assert problems(axes, {"a": 0, "b": 0, "c": 0, "d": 0, "f": 1}) == {}
+    assert condition_problems(axes, {"a": 0, "b": 0, "c": 0, "d": 0, "f": 1}) == {}
 
 
 def test_too_many_branches_are_refused():
     axes = [Axis(name, tuple(range(30))) for name in "abc"]
     axes.append(Axis("d", (1, 2), dict.fromkeys("abc", 1)))
-    with pytest.raises(ConfigError, match="`when` tells more than 10,000 combinations apart"):
+    with pytest.raises(ConfigError, match="`when` distinguishes more than 10,000 combinations"):
         Grid(axes, {"d": 0})
 
 

@@ -166,7 +166,7 @@ def test_the_order_of_symbols_with_own_values_leaves_no_trace(symbols):
         ({"symbol_params": {"ETH": {"trade.sl_atr_mult": 99}}}, r"^symbol_params\.ETH: trade\.sl_atr_mult: 99 is not"),
         (
             {"symbol_params": {"ETH": {"trade.places": 3}}},
-            r"^symbol_params\.ETH: trade\.places: a value of the whole book; a symbol can't have one of its own",
+            r"^symbol_params\.ETH: trade\.places: a parameter of the whole book; a symbol can't have its own value",
         ),
         ({"exit_interval": "4h"}, r"exit_interval: '4h' does not divide the interval 1h"),
         (

@@ -15,6 +15,7 @@ from mei_pipeline.params import modules
 from mei_pipeline.params.table import make_table, read_catalog
 
 WINDOW = "indicators.atr_window"
+INTEGER = "it needs the kind int and a lower bound of at least 1"
 
 
 @device
@@ -48,73 +49,76 @@ def parameters(**changes):
 
 @pytest.mark.parametrize("name", strategies.names())
 def test_every_strategy_is_whole(name):
-    assert list(modules.problems(name, strategies.load(name))) == []
+    assert list(modules.module_problems(name, strategies.load(name))) == []
     assert modules.load_strategy(name) is strategies.load(name)
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"signal": None}, "signal is missing; a function of (price, age, is_lead, now, before, around, params)"),
-        ({"begin": None}, "begin is missing; a function of (slot, side, paid)"),
+        (
+            {"signal": None},
+            "signal is missing; a function of (price, age, is_benchmark, now, before, market_context, params)",
+        ),
+        ({"begin": None}, "begin is missing; a function of (position, side, fill_price)"),
         ({"FEATURES": None}, "FEATURES is missing; see ema_cross"),
         ({"PARAMETERS": None}, "PARAMETERS is missing; see ema_cross"),
         ({"NAME": None}, "NAME is missing; see ema_cross"),
         ({"NAME": "yours"}, "NAME is 'yours'; it must be that of the module, 'mine'"),
         (
             {"signal": short_signal},
-            "signal takes (price, now); it must take (price, age, is_lead, now, before, around, params)",
+            "signal takes (price, now); it must take (price, age, is_benchmark, now, before, market_context, params)",
         ),
-        ({"rank": 3}, "rank is no function; it must be one of (code, now, params)"),
+        ({"rank": 3}, "rank is not a function; it must be one of (code, now, params)"),
         (
             {"PARAMETERS": ema_cross.PARAMETERS[: -len(limits())]},
             "PARAMETERS: trade.max_open_positions is missing; add *limits() of kernels.limits",
         ),
-        ({"MEMORY": ("armed", "stop")}, "MEMORY: 'stop' is a field of every slot; take another"),
-        ({"MEMORY": ("two words",)}, "MEMORY: 'two words' is no name; take another"),
+        ({"MEMORY": ("armed", "stop")}, "MEMORY: 'stop' is a field of every position; use another name"),
+        ({"MEMORY": ("two words",)}, "MEMORY: 'two words' is not a valid name; use another name"),
         (
             {"FEATURES": (Use("m", "atr", ("leverage",)),)},
             "FEATURES: m: leverage: unknown parameter; did you mean 'trade.leverage'? it must be one of PARAMETERS",
         ),
         (
             {"FEATURES": (Use("atr", "atr", ("trade.sl_atr_mult",)),)},
-            "FEATURES: atr: trade.sl_atr_mult: has the role exit; the parameter of a window has the role feature",
+            "FEATURES: atr: trade.sl_atr_mult: has the role exit; the parameter of a window needs the role feature",
         ),
         (
             {"PARAMETERS": parameters(low=0)},
-            f"FEATURES: atr: {WINDOW}: is the length of a window; its kind must be int and its least value 1 or more",
+            f"FEATURES: atr: {WINDOW}: is the length of a window; {INTEGER}",
         ),
         (
             {"PARAMETERS": parameters(kind="float")},
-            f"FEATURES: atr: {WINDOW}: is the length of a window; its kind must be int and its least value 1 or more",
+            f"FEATURES: atr: {WINDOW}: is the length of a window; {INTEGER}",
         ),
-        ({"FEATURES": (Use("class", "close", ()),)}, "FEATURES: class: is no name; take another name"),
+        ({"FEATURES": (Use("class", "close", ()),)}, "FEATURES: class: is not a valid name; use another name"),
         (
             {"FEATURES": (Use("last", "close", ()), Use("last", "volume", ()))},
-            "FEATURES: last: is there twice; take another name",
+            "FEATURES: last: is listed twice; use another name",
         ),
         (
             {"FEATURES": (Use("atr", "atr", ()),)},
-            "FEATURES: atr: 0 paths are given; the windows of atr are 1: window",
+            "FEATURES: atr: 0 paths; the windows of atr are 1: window",
         ),
         (
             {"FEATURES": (Use("last", "close", (WINDOW,)),)},
-            "FEATURES: last: 1 paths are given; the windows of close are none",
+            "FEATURES: last: 1 paths; the windows of close are none",
         ),
     ],
 )
 def test_what_a_module_lacks(changes, problem):
-    assert list(modules.problems("mine", module(**changes))) == [problem]
+    assert list(modules.module_problems("mine", module(**changes))) == [problem]
 
 
 def test_an_unknown_kind_is_named_with_those_that_exist():
-    (problem,) = modules.problems("mine", module(FEATURES=(Use("atr", "art", (WINDOW,)),)))
+    (problem,) = modules.module_problems("mine", module(FEATURES=(Use("atr", "art", (WINDOW,)),)))
     assert problem.startswith("FEATURES: atr: unknown kind 'art'; did you mean 'atr'? known: close, volume, ema, atr,")
 
 
 def test_a_rule_that_is_not_compiled():
-    (problem,) = modules.problems("mine", module(plan=plain_plan))
-    assert problem == "plan is not compiled; put @device of kernels.jit above it"
+    (problem,) = modules.module_problems("mine", module(plan=plain_plan))
+    assert problem == "plan is not compiled; decorate it with @device of kernels.jit"
 
 
 def test_all_problems_come_at_once(monkeypatch):

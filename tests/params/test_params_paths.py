@@ -35,7 +35,7 @@ def test_flatten_takes_nested_and_dotted(mapping, values):
 @pytest.mark.parametrize(
     ("mapping", "path", "text"),
     [
-        ({"trade": {"sl": 2}, "trade.sl": 3}, "trade.sl", "given twice, nested and dotted; keep one"),
+        ({"trade": {"sl": 2}, "trade.sl": 3}, "trade.sl", "present twice, nested and dotted; keep one"),
         ({"trade": {"sl": None}}, "trade.sl", "no value is not allowed; one value"),
         ({"trade": {"sl": [1, 2]}}, "trade.sl", "a list is not allowed; one value"),
         ({"trade": {}}, "trade", "an empty mapping is not allowed; one value"),

@@ -74,7 +74,7 @@ def test_a_float_parameter_given_as_a_whole_number_is_a_float():
 def test_a_symbols_own_layer_may_not_name_a_value_of_the_whole_book():
     values = {"trade.places": 3}
     assert merge(TABLE, Layer("base", values)).values["trade.places"] == 3
-    with pytest.raises(ConfigError, match=r"^symbols\.SOL: trade\.places: a value of the whole book"):
+    with pytest.raises(ConfigError, match=r"^symbols\.SOL: trade\.places: a parameter of the whole book"):
         merge(TABLE, Layer("symbols.SOL", values, of_symbol=True))
 
 

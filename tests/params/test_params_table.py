@@ -86,9 +86,9 @@ def test_an_unknown_strategy_is_named_with_the_known_ones():
     ("path", "text"),
     [
         ("exit.sl_atr_mult", "exit.sl_atr_mult and trade.sl_atr_mult both end in sl_atr_mult"),
-        ("trade.sl-atr", "'sl-atr' can't name a field of a record"),
-        ("trade.lambda", "'lambda' can't name a field of a record"),
-        ("trade.size", "'size' can't name a field of a record"),
+        ("trade.sl-atr", "'sl-atr' can't be a field of a record"),
+        ("trade.lambda", "'lambda' can't be a field of a record"),
+        ("trade.size", "'size' can't be a field of a record"),
     ],
 )
 def test_last_parts_of_paths_are_fields_of_a_record(path, text):
@@ -108,7 +108,7 @@ def test_a_record_has_a_float_per_parameter():
 def test_a_value_of_the_whole_book_is_no_value_of_a_symbol():
     assert problems(TABLE, {"trade.places": 3}) == {}
     assert problems(TABLE, {"trade.places": 3}, of_symbol=True) == {
-        "trade.places": "a value of the whole book; a symbol can't have one of its own"
+        "trade.places": "a parameter of the whole book; a symbol can't have its own value"
     }
 
 
@@ -122,10 +122,10 @@ def test_markets_differ_by_strategy():
 @pytest.mark.parametrize(
     ("defaults", "only", "why", "text"),
     [
-        ({"market.stop": "close"}, {}, {}, "strategy s: market.stop: no market parameter; known: market.fee_bps, "),
+        ({"market.stop": "close"}, {}, {}, "strategy s: market.stop: not a market parameter; known: market.fee_bps, "),
         ({}, {"market.stops": ("clos",)}, {}, "strategy s: MARKET_ONLY of market.stops: 'clos' is not allowed"),
-        ({}, {"market.stops": ("close",)}, {}, "default of market.stops: 'intrabar' is not allowed; close: s is made"),
-        ({}, {}, {"market.stop": "because"}, "market.stop: no market parameter"),
+        ({}, {"market.stops": ("close",)}, {}, "default of market.stops: 'intrabar' is not allowed; close: s supports"),
+        ({}, {}, {"market.stop": "because"}, "market.stop: not a market parameter"),
         ({"market.fee_bps": -1}, {}, {}, "default of market.fee_bps: -1 is not allowed"),
     ],
 )

@@ -12,7 +12,7 @@ from kernels.cache import source_hash
 from mei_pipeline.errors import ConfigError, Refused
 from mei_pipeline.promotion.moves import pause, resize, retire, rollback
 from mei_pipeline.registry import store, tables
-from mei_pipeline.registry.database import writing
+from mei_pipeline.registry.database import write_transaction
 from mei_pipeline.registry.lanes import config_path, drift, read_pointer_file
 from mei_pipeline.registry.render import render
 
@@ -67,7 +67,7 @@ def actions(registry, lane="paper1"):
 def test_a_config_goes_live_through_paper_and_the_ramp(registry, lanes, clock, live):
     config_id = live.pointer.config_id
     assert held(registry, "live1") == (config_id, "live_small", 0.25, 1)
-    assert store.story_of(registry, config_id).state == "live_small"
+    assert store.config_history(registry, config_id).state == "live_small"
     grow(registry, lanes, clock, 0.5)
     assert held(registry, "live1") == (config_id, "live_small", 0.5, 2)
     grow(registry, lanes, clock, 1.0)
@@ -81,7 +81,7 @@ def test_a_config_goes_live_through_paper_and_the_ramp(registry, lanes, clock, l
     assert all(step.verdict_id for step in steps)
     file = read_pointer_file(lanes, "live1")
     assert (file.state, file.size_multiplier, file.generation) == ("live_full", 1.0, 3)
-    assert store.story_of(registry, config_id).state == "live_full"
+    assert store.config_history(registry, config_id).state == "live_full"
 
 
 @pytest.mark.usefixtures("live")
@@ -123,19 +123,19 @@ def test_a_live_lane_is_entered_at_the_first_stage(registry, go, size):
 def test_real_money_trades_on_one_venue(registry, go):
     config_id = kit.judged(registry)
     go(config_id)
-    with pytest.raises(Refused, match="real money trades on hyperliquid alone"):
+    with pytest.raises(Refused, match="real money trades on hyperliquid only"):
         go(config_id, replace(kit.PAPER1, name="live2", mode="live"))
 
 
 def test_real_money_takes_no_evidence_of_another_venue(registry, go):
     config_id = kit.judged(registry, venue=THERE, measured="binance")
-    with pytest.raises(Refused, match="venues never mix"):
+    with pytest.raises(Refused, match="choose a lane of its venue"):
         go(config_id, kit.LIVE)
 
 
 @pytest.mark.parametrize("lane", [SHADOW, kit.LIVE])
 def test_no_night_moves_a_lane_beside_a_real_account(registry, go, lane):
-    with pytest.raises(Refused, match="without a person"):
+    with pytest.raises(Refused, match="moves paper lanes only"):
         go(kit.judged(registry, venue=lane.venue), lane, by_person=False)
 
 
@@ -199,9 +199,9 @@ def test_a_pause_keeps_the_config_and_a_person_ends_it(registry, lanes, clock, g
     assert held(registry) == (config_id, "paused", 1.0, 2)
     assert (done.transition.why, done.transition.verdict_id != "") == ("it misbehaves", True)
     assert read_pointer_file(lanes, "paper1").state == "paused"
-    assert store.story_of(registry, config_id).state == "paused"
+    assert store.config_history(registry, config_id).state == "paused"
     assert not pause(registry, lanes, "paper1", kit.at(next(clock))).moved
-    with pytest.raises(Refused, match="a person resumes it"):
+    with pytest.raises(Refused, match="resume it with"):
         go(config_id, by_person=False)
     with pytest.raises(Refused, match="is paused, in mode paper"):
         grow(registry, lanes, clock, 0.5, kit.PAPER1)
@@ -221,7 +221,7 @@ def test_real_money_comes_back_from_a_pause_at_the_first_stage(registry, lanes, 
 def test_a_pause_needs_no_verdict_no_kernels_and_no_file_of_the_lane(registry, lanes, go):
     go(kit.judged(registry))
     kit.judged(registry, verdict="fail", night="later")
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         connection.execute(update(tables.evidence).values(basis=kit.rows_text(kit.basis(kernels="k" * 64).as_dict())))
     pause(registry, lanes, "paper1", kit.at(5))
     assert held(registry)[1] == "paused"
@@ -258,7 +258,7 @@ def test_after_a_change_of_kernels_the_same_winner_carries_the_new_ones(registry
     config_id = kit.judged(registry, kernels=source_hash())
     go(config_id)
     old = kit.rows_text(kit.basis(kernels="k" * 64).as_dict())
-    with writing(registry) as connection:  # as if it had been judged before the kernels changed
+    with write_transaction(registry) as connection:  # as if it had been judged before the kernels changed
         connection.execute(update(tables.evidence).values(basis=old, evidence_id="1" * 64))
         connection.execute(update(tables.verdicts).values(evidence_id="1" * 64))
     render(registry, lanes, "paper1")
@@ -286,7 +286,7 @@ def test_a_step_up_takes_the_newest_evidence_along(registry, lanes, clock):
 
 
 def test_evidence_of_other_kernels_does_not_promote(registry, go):
-    with pytest.raises(Refused, match=f"these are {source_hash()[:12]} and an executor would not take it"):
+    with pytest.raises(Refused, match=f"this checkout has {source_hash()[:12]} and its executor would refuse"):
         go(kit.judged(registry, kernels="k" * 64))
 
 
@@ -345,7 +345,7 @@ def test_a_rollback_needs_a_pass_by_the_kernels_of_now(registry, lanes, clock, g
     go(one)
     go(two)
     old = kit.rows_text(kit.basis(kernels="k" * 64).as_dict())
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         connection.execute(update(tables.evidence).where(tables.evidence.c.config_id == one).values(basis=old))
     with pytest.raises(Refused, match="never passed with kernels"):
         rollback(registry, lanes, kit.PAPER1, 1, kit.at(next(clock)))
@@ -356,7 +356,7 @@ def test_a_rollback_needs_a_pass_by_the_kernels_of_now(registry, lanes, clock, g
     ("lane", "words"),
     [
         (replace(kit.PAPER1, manual=True), "is manual"),
-        (replace(kit.PAPER1, venue="hyperliquid"), "venues never mix"),
+        (replace(kit.PAPER1, venue="hyperliquid"), "choose a lane of its venue"),
         (replace(kit.PAPER1, mode="live"), "real money"),
     ],
 )
@@ -378,7 +378,7 @@ def test_a_retired_config_trades_nowhere_ever_again(registry, lanes, clock, go):
     assert (done.from_state, done.to_state, done.lane, done.why) == ("validated", "retired", "", "it was luck")
     assert retire(registry, one, kit.at(next(clock))) is None
     kit.judged(registry, 1, night="later")
-    assert store.story_of(registry, one).state == "retired"
+    assert store.config_history(registry, one).state == "retired"
     for call in (
         lambda: go(one),
         lambda: go(one, kit.PAPER2),
@@ -397,7 +397,7 @@ def test_a_config_that_trades_is_paused_before_it_is_retired(registry, lanes, cl
     pause(registry, lanes, "paper1", kit.at(next(clock)))
     retire(registry, one, kit.at(next(clock)))
     assert held(registry)[:2] == (one, "paused")
-    assert store.story_of(registry, one).state == "retired"
+    assert store.config_history(registry, one).state == "retired"
     with pytest.raises(Refused, match="can't go from retired"):
         go(one)
     go(two)

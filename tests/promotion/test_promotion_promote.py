@@ -17,11 +17,11 @@ from mei_pipeline.errors import Busy, ConfigError, DataError, Fatal, Refused
 from mei_pipeline.files import locked
 from mei_pipeline.registry import store, tables
 from mei_pipeline.registry.config_file import parse_config
-from mei_pipeline.registry.database import writing
+from mei_pipeline.registry.database import write_transaction
 from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.render import render, write_checked
-from mei_pipeline.registry.rows import move_pointer, step, transition_id_of
+from mei_pipeline.registry.rows import add_transition, move_pointer, transition_id_of
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -73,8 +73,8 @@ def test_the_next_config_replaces_the_first_and_the_first_may_return(registry, l
         (two, "paper", "replaced"),
     ]
     assert len({step.transition_id for step in store.history(registry)}) == 7 + 2
-    assert store.story_of(registry, one).lanes == ("paper1",)
-    assert store.story_of(registry, two).state == "replaced"
+    assert store.config_history(registry, one).lanes == ("paper1",)
+    assert store.config_history(registry, two).state == "replaced"
     assert {step.config_id for step in store.history(registry, config_id=two)} == {two}
 
 
@@ -90,16 +90,16 @@ def test_a_config_may_hold_two_lanes(registry, lanes):
     config_id = kit.judged(registry)
     move(registry, lanes, config_id)
     assert move(registry, lanes, config_id, lane=kit.PAPER2).moved
-    assert store.story_of(registry, config_id).lanes == ("paper1", "paper2")
+    assert store.config_history(registry, config_id).lanes == ("paper1", "paper2")
 
 
 @pytest.mark.parametrize(
     ("lane", "words"),
     [
-        (replace(kit.PAPER1, mode="live"), "only paper lanes"),
-        (replace(kit.PAPER1, mode="shadow"), "only paper lanes"),
+        (replace(kit.PAPER1, mode="live"), "moves paper lanes only"),
+        (replace(kit.PAPER1, mode="shadow"), "moves paper lanes only"),
         (replace(kit.PAPER1, manual=True), "is manual"),
-        (replace(kit.PAPER1, venue="hyperliquid"), "venues never mix"),
+        (replace(kit.PAPER1, venue="hyperliquid"), "choose a lane of its venue"),
     ],
 )
 def test_a_lane_that_no_night_may_move(registry, lanes, lane, words):
@@ -135,7 +135,7 @@ def test_without_a_passing_verdict_nothing_moves(registry, lanes, verdicts, poli
 def test_a_verdict_without_gates_does_not_promote(registry, lanes):
     config_id = store.add_config(registry, kit.resolved(), kit.at())
     identity = store.add_evidence(registry, config_id, kit.basis(), {}, kit.at())
-    store.add_verdict(registry, config_id, identity, kit.POLICY, [], night_id="n", occasion=kit.at())
+    store.add_verdict(registry, config_id, identity, kit.POLICY, [], night_id="n", audit=kit.at())
     with pytest.raises(Refused, match="no gate was computed"):
         move(registry, lanes, config_id)
 
@@ -147,7 +147,7 @@ def test_an_unknown_config_is_refused(registry, lanes):
 
 def test_a_step_that_does_not_exist_is_refused(registry, lanes):
     config_id = kit.judged(registry)
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         connection.execute(delete(tables.transitions).where(tables.transitions.c.to_state == "validated"))
     with pytest.raises(Refused, match="can't go from candidate to paper"):
         move(registry, lanes, config_id)
@@ -196,7 +196,8 @@ def wait(step):
         print("ready", flush=True)
         sys.stdin.readline()
 try:
-    done = kit.promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 0, kit.at(51), fault_hook=wait)
+    lanes, hook = folder / "lanes", {"fault_hook": wait}
+    done = kit.promote(kit.fresh(folder), lanes, kit.PAPER1, config_id, kit.POLICY, 0, kit.at(51), **hook)
     print("won", done.pointer.config_id)
 except Refused as error:
     print("lost", error)
@@ -372,18 +373,18 @@ def test_a_config_that_the_kernels_no_longer_know_is_refused_and_stays_rendered(
     old = replace(kit.resolved(), params={"indicators.gone": 1})
     config_id = store.add_config(registry, old, kit.at())
     identity = store.add_evidence(registry, config_id, kit.basis(), {}, kit.at())
-    verdict = store.add_verdict(
-        registry, config_id, identity, kit.POLICY, [kit.gate()], night_id="n", occasion=kit.at()
-    )
+    verdict = store.add_verdict(registry, config_id, identity, kit.POLICY, [kit.gate()], night_id="n", audit=kit.at())
     with pytest.raises(Refused, match=r"indicators\.gone"):
         move(registry, lanes, config_id)
     assert store.lane_pointers(registry) == ()
     # As if it had been promoted before the kernels changed.
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         identity = transition_id_of(config_id, "paper1", "paper", 1, kit.at())
         pointer = Pointer("paper1", config_id, 1, 1.0, identity, "paper")
         move_pointer(connection, pointer)
-        step(connection, config_id, "paper", "promoted", kit.at(), pointer=pointer, verdict_id=verdict.verdict_id)
+        add_transition(
+            connection, config_id, "paper", "promoted", kit.at(), pointer=pointer, verdict_id=verdict.verdict_id
+        )
     assert len(render(registry, lanes, "paper1")) == 2
     assert move(registry, lanes, kit.judged(registry), 1).moved
 
@@ -391,7 +392,7 @@ def test_a_config_that_the_kernels_no_longer_know_is_refused_and_stays_rendered(
 @pytest.mark.parametrize("table", [tables.transitions, tables.verdicts, tables.evidence])
 def test_a_pointer_whose_reasons_are_gone_is_fatal(registry, lanes, table):
     move(registry, lanes, kit.judged(registry))
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         connection.execute(delete(table))
     with pytest.raises(Fatal, match="restore the registry"):
         render(registry, lanes, "paper1")
@@ -399,7 +400,7 @@ def test_a_pointer_whose_reasons_are_gone_is_fatal(registry, lanes, table):
 
 def test_an_impossible_pointer_is_fatal(registry, lanes):
     move(registry, lanes, kit.judged(registry))
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         connection.execute(update(tables.lanes).values(size_multiplier=3.0))
     with pytest.raises(Fatal, match="its pointer is impossible"):
         render(registry, lanes, "paper1")
@@ -410,7 +411,7 @@ def test_a_config_is_refused_for_what_is_wrong_with_it(registry, lanes):
     old = replace(kit.resolved(), symbols=("BTC", "NEAR USDT"))
     config_id = store.add_config(registry, old, kit.at())
     identity = store.add_evidence(registry, config_id, kit.basis(), {}, kit.at())
-    store.add_verdict(registry, config_id, identity, kit.POLICY, [kit.gate()], night_id="n", occasion=kit.at())
+    store.add_verdict(registry, config_id, identity, kit.POLICY, [kit.gate()], night_id="n", audit=kit.at())
     with pytest.raises(Refused, match=r"symbols\[1\]: 'NEAR USDT' is not allowed; a symbol such as BTC") as caught:
         move(registry, lanes, config_id)
     assert "kernels" not in str(caught.value)

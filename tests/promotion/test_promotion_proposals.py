@@ -13,23 +13,24 @@ from kernels.cache import source_hash
 from mei_pipeline.candles.lake import Lake, merge_candles, read_candles
 from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.files import canonical_json
-from mei_pipeline.night_plan import night_bars, night_features
+from mei_pipeline.night.data import build_night_features, load_night_bars
 from mei_pipeline.promotion.moves import pause
+from mei_pipeline.promotion.pipeline import assign_lanes, read_assignments, read_incumbents
 from mei_pipeline.promotion.promote import PromotionRequest, promote
-from mei_pipeline.promotion.proposals import assign_lanes, read_assignments, read_incumbents
-from mei_pipeline.promotion.propose import CandidateRecord, promote_proposals, store_candidates
+from mei_pipeline.promotion.promote_proposals import promote_proposals
+from mei_pipeline.promotion.propose import CandidateRecord, store_candidates
 from mei_pipeline.registry import tables
-from mei_pipeline.registry.database import open_registry, writing
-from mei_pipeline.registry.lanes import lanes_of
-from mei_pipeline.registry.records import Lane, Occasion
-from mei_pipeline.registry.store import lane_pointer, lane_pointers, latest_proposals, story_of
+from mei_pipeline.registry.database import open_registry, write_transaction
+from mei_pipeline.registry.lanes import configured_lanes
+from mei_pipeline.registry.records import AuditContext, Lane
+from mei_pipeline.registry.store import config_history, lane_pointer, lane_pointers, latest_proposals
 from mei_pipeline.selection.io import read_candidates, read_gate_results, read_walk_forward
 from mei_pipeline.selection.segments import MarketData, run_segment, stitch
 from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.sweep.plan import resolved_combo
 
 PAPER1 = Lane("paper1", "paper", "test", "primary")
-BY_HAND = Occasion(NOW_MS, "a person", "looked at it", "command")
+BY_HAND = AuditContext(NOW_MS, "a person", "looked at it", "command")
 
 
 def with_lanes(found: Night, **lanes: dict) -> Night:
@@ -65,9 +66,9 @@ def hand_over(found: Night):
     return promote_proposals(
         open_registry(found.settings.registry),
         found.settings.lanes,
-        lanes_of(found.config.lanes),
+        configured_lanes(found.config.lanes),
         policy_id=found.plan.selection.id,
-        occasion=Occasion(NOW_MS, "test", "night", "test"),
+        audit=AuditContext(NOW_MS, "test", "night", "test"),
     )
 
 
@@ -83,11 +84,11 @@ def test_every_finalist_is_stored_with_its_verdict_and_no_pointer_moves(judged):
     done = deploy(judged)
     registry = open_registry(judged.settings.registry)
     candidates = read_candidates(judged.settings, judged.plan).candidates
-    assert [each.config_id for each in done.judged] == [each.config_id for each in candidates]
+    assert [each.config_id for each in done.candidates] == [each.config_id for each in candidates]
     for candidate, judgement in zip(
         candidates, read_gate_results(judged.settings, judged.plan).judgements, strict=True
     ):
-        story = story_of(registry, candidate.config_id)
+        story = config_history(registry, candidate.config_id)
         (evidence,) = story.evidence
         assert story.config.resolved == resolved_combo(judged.plan.sweep, candidate.params)
         assert evidence.basis.data_hash == judged.plan.sweep.data_hash
@@ -130,7 +131,7 @@ def test_lanes_that_no_night_moves_say_why(judged):
     assert told.pop("paper1")[0] == ids(found)[0]
     assert told == {
         "hand": (None, "nothing, because the lane is manual"),
-        "live": (None, "nothing, because a lane of mode live is moved by a person"),
+        "live": (None, "nothing, because a person moves lanes of mode live"),
         "elsewhere": (None, "nothing, because no config of binance was judged"),
     }
 
@@ -156,7 +157,10 @@ def test_where_all_that_passed_hold_lanes_that_no_night_moves_nothing_is_left(he
     gates.write_text(text)
     assert ids(held) == [keep]
     found = with_lanes(held, paper1={"role": "primary", "manual": True}, paper2={"role": "primary"})
-    assert assigned(found)["paper2"] == (None, "nothing, because what passed holds a lane that no night moves")
+    assert assigned(found)["paper2"] == (
+        None,
+        "nothing, because every accepted config holds a lane that no nightly run may move",
+    )
 
 
 def test_a_verdict_holds_after_roles_are_edited(judged):
@@ -182,8 +186,8 @@ def test_an_incumbent_is_replayed_on_the_days_that_judged_the_candidates(held):
     config_id = second_best(held)
     found = with_roles(held, min_gain_sharpe=20.0)
     walk, _ = read_walk_forward(found.settings, found.plan)
-    bars = night_bars(found.settings, found.plan)
-    data = MarketData(found.settings, bars, night_features(found.settings, found.plan, bars))
+    bars = load_night_bars(found.settings, found.plan)
+    data = MarketData(found.settings, bars, build_night_features(found.settings, found.plan, bars))
     (candidate,) = (
         each for each in read_candidates(found.settings, found.plan).candidates if each.config_id == config_id
     )
@@ -203,7 +207,7 @@ def test_an_incumbent_is_replayed_without_a_symbol_whose_bar_no_market_makes(hel
     bar = read_candles(lake, sweep.venue, "1h", [out]).slice(1000, 1)
     merge_candles(lake, bar.with_columns(pl.col("open", "high", "low", "close") * 1e3), now_ms=NOW_MS)
     bars = load_bars(lake, sweep.venue, "1h", names, sweep.anchor_ms, found.plan.to_ms)
-    data = MarketData(found.settings, bars, night_features(found.settings, found.plan, bars))
+    data = MarketData(found.settings, bars, build_night_features(found.settings, found.plan, bars))
     (candidate,) = (
         each for each in read_candidates(found.settings, found.plan).candidates if each.config_id == config_id
     )
@@ -238,9 +242,9 @@ def test_an_incumbent_that_fell_since_it_took_the_lane_is_replaced(held):
 
 def test_an_incumbent_of_other_kernels_is_assigned_anew(held):
     registry, best = open_registry(held.settings.registry), ids(held)[0]
-    (evidence,) = story_of(registry, best).evidence
+    (evidence,) = config_history(registry, best).evidence
     old = canonical_json(replace(evidence.basis, kernel_hash="k" * 64).as_dict()).decode()
-    with writing(registry) as connection:
+    with write_transaction(registry) as connection:
         mine = tables.evidence.c.config_id == best
         connection.execute(update(tables.evidence).where(mine).values(basis=old, evidence_id="1" * 64))
         mine = tables.verdicts.c.config_id == best
@@ -248,7 +252,7 @@ def test_an_incumbent_of_other_kernels_is_assigned_anew(held):
     found = with_roles(held, min_run_days=365)
     config_id, reason = assigned(found)["paper1"]
     assert config_id == best
-    assert reason.endswith("it holds the lane and was judged anew with these kernels")
+    assert reason.endswith("it holds the lane and was judged again with these kernels")
     assert deploy(found).lanes[0].new == best
 
 
@@ -256,11 +260,11 @@ def test_an_incumbent_of_other_kernels_is_assigned_anew(held):
 def test_an_incumbent_whose_candles_are_gone_keeps_its_lane(judged, days, words):
     registry, best = open_registry(judged.settings.registry), ids(judged)[0]
     deploy(judged)
-    story = story_of(registry, best)
+    story = config_history(registry, best)
     gone = replace(story.config.resolved, symbols=("GONE",))
     candidate = CandidateRecord(gone, story.evidence[0].basis, {}, story.verdicts[0].gates, 9.0)
     policy_id = judged.plan.selection.id
-    (stored,) = store_candidates(registry, [candidate], night_id="before", policy_id=policy_id, occasion=BY_HAND)
+    (stored,) = store_candidates(registry, [candidate], night_id="before", policy_id=policy_id, audit=BY_HAND)
     promote(registry, judged.settings.lanes, PromotionRequest(PAPER1, stored.config_id, 0, BY_HAND), policy_id)
     found = with_roles(judged, min_run_days=days)
     config_id, reason = assigned(found)["paper1"]

@@ -16,14 +16,15 @@ from kernels.cache import source_hash
 from mei_pipeline.files import canonical_json
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
+from mei_pipeline.promotion.assign import Assignment
 from mei_pipeline.promotion.promote import PromotionRequest
 from mei_pipeline.promotion.promote import promote as promote_request
-from mei_pipeline.promotion.propose import Assignment, CandidateRecord, StoredCandidate, reason_not_to_move
-from mei_pipeline.registry.lanes import wanted
+from mei_pipeline.promotion.propose import CandidateRecord, StoredCandidate, reason_not_to_move
+from mei_pipeline.registry.lanes import lane_files
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
-from mei_pipeline.registry.records import Basis, Gate, Lane, Occasion
+from mei_pipeline.registry.records import AuditContext, Basis, Gate, Lane
 from mei_pipeline.registry.store import Registry, add_config, add_evidence, add_verdict, open_registry
-from mei_pipeline.registry.trials import Look
+from mei_pipeline.registry.trials import Trial
 
 POLICY = "p" * 64
 OTHER_POLICY = "q" * 64
@@ -44,8 +45,8 @@ def url(folder: Path) -> str:
         return f"sqlite:///{folder / 'registry.db'}"
     server = make_url(os.environ[SERVER])
     name = "t" + hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
-    engine = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection, contextlib.suppress(ProgrammingError):  # it is there already
+    database = create_engine(server, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    with database.connect() as connection, contextlib.suppress(ProgrammingError):  # it is there already
         connection.execute(text(f"CREATE DATABASE {name}"))
     return server.set(database=name).render_as_string(hide_password=False)
 
@@ -72,10 +73,10 @@ def opened(folder: Path) -> Registry:
     return open_registry(url(folder))
 
 
-def promote(registry, lanes, lane, config_id, policy, generation, occasion, **more):
+def promote(registry, lanes, lane, config_id, policy, generation, audit, **more):
     fault_hook = {"fault_hook": more.pop("fault_hook")} if "fault_hook" in more else {}
     return promote_request(
-        registry, lanes, PromotionRequest(lane, config_id, generation, occasion, **more), policy, **fault_hook
+        registry, lanes, PromotionRequest(lane, config_id, generation, audit, **more), policy, **fault_hook
     )
 
 
@@ -104,8 +105,8 @@ def gate(verdict: str = "pass", name: str = "trades") -> Gate:
     return Gate(name, None if verdict == "no evidence" else 31.0, 30.0, verdict, "31 closed trades")
 
 
-def at(now_ms: int = 1, why: str = "a night found it") -> Occasion:
-    return Occasion(now_ms, "nightly", why, f"night {NIGHT}")
+def at(now_ms: int = 1, why: str = "a night found it") -> AuditContext:
+    return AuditContext(now_ms, "nightly", why, f"night {NIGHT}")
 
 
 def judged(
@@ -114,7 +115,7 @@ def judged(
     """Add a config with evidence, measured `on` what `basis` is told, and a verdict on it."""
     config_id = add_config(registry, resolved(number, venue), at())
     identity = add_evidence(registry, config_id, basis(measured or venue, **on), {"sharpe": 1.5}, at())
-    add_verdict(registry, config_id, identity, policy, [gate(verdict)], night_id=night, occasion=at())
+    add_verdict(registry, config_id, identity, policy, [gate(verdict)], night_id=night, audit=at())
     return config_id
 
 
@@ -128,9 +129,9 @@ def by_rank(registry: Registry, judged: Sequence[StoredCandidate], lanes: Sequen
     """The n-th best that passed for the n-th lane of its venue that a night may move, one after the other.
 
     A config in a lane that no night moves is for no other one, and one that holds the very lane is assigned anew only
-    where it was let in with other kernels.
+    where it was accepted with other kernels.
     """
-    held = {lane.name: wanted(registry, lane.name) for lane in lanes}
+    held = {lane.name: lane_files(registry, lane.name) for lane in lanes}
     reasons = {lane.name: reason_not_to_move(lane, held[lane.name] and held[lane.name].pointer) for lane in lanes}
     there = {now.pointer.config_id for name, now in held.items() if now and reasons[name] and now.pointer.state in HELD}
     fallen = {entry.config_id for entry in judged if not entry.passed}
@@ -152,10 +153,10 @@ def by_rank(registry: Registry, judged: Sequence[StoredCandidate], lanes: Sequen
     return assigned
 
 
-def look() -> Look:
-    return Look(
+def trial() -> Trial:
+    return Trial(
         night_id=NIGHT,
-        slot="finalist 1",
+        rank="finalist 1",
         config_ids=("a" * 64, "b" * 64),
         venue="binance",
         first_day=date(2026, 1, 2),

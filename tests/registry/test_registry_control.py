@@ -6,7 +6,7 @@ from disk_kit import refusing
 
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import ConfigError, DataError, Retryable
-from mei_pipeline.registry.control import Hold, control_path, lift_hold, read_holds, set_hold, strictest
+from mei_pipeline.registry.control import Hold, control_path, lift_hold, read_holds, set_hold, strictest_effect
 
 
 def hold(effect="close_only", reason="maintenance", owner="anna"):
@@ -20,16 +20,16 @@ def lanes(tmp_path):
 
 def test_a_lane_without_a_file_is_not_held(lanes):
     assert read_holds(lanes, "paper1") == {}
-    assert strictest({}) is None
+    assert strictest_effect({}) is None
 
 
 def test_holds_are_kept_by_name_and_lifted_one_by_one(lanes):
     set_hold(lanes, "paper1", "exchange", hold())
     both = set_hold(lanes, "paper1", "risk", hold("halt", 'a "loss": #1'))
     assert read_holds(lanes, "paper1") == both == {"exchange": hold(), "risk": hold("halt", 'a "loss": #1')}
-    assert strictest(both) == "halt"
+    assert strictest_effect(both) == "halt"
     left = lift_hold(lanes, "paper1", "risk")
-    assert (left, strictest(left)) == ({"exchange": hold()}, "close_only")
+    assert (left, strictest_effect(left)) == ({"exchange": hold()}, "close_only")
     assert lift_hold(lanes, "paper1", "exchange") == read_holds(lanes, "paper1") == {}
 
 
@@ -69,7 +69,7 @@ def test_holds_that_are_set_at_once_are_all_kept(lanes):
         ("schema_version: 1\nlane: paper1\nholds: {x: {owner: a, effect: stop, reason: b, since_ms: 1}}\n", "effect"),
         ("schema_version: 1\nlane: paper1\nholds: {x: {owner: a, effect: halt, reason: '', since_ms: 1}}\n", "reason"),
         ("schema_version: 1\nlane: paper1\nholds: {}\nmood: bad\n", "mood"),
-        ("schema_version: 1\nlane: paper2\nholds: {}\n", "is of lane paper2"),
+        ("schema_version: 1\nlane: paper2\nholds: {}\n", "belongs to lane paper2"),
     ],
 )
 def test_a_damaged_file_is_not_taken_for_no_hold(lanes, text, words):
@@ -84,7 +84,7 @@ def test_a_damaged_file_is_not_taken_for_no_hold(lanes, text, words):
 
 def test_a_folder_that_can_not_be_made_is_reported(lanes):
     lanes.write_text("a file")
-    with pytest.raises(DataError, match=r"lanes/paper1.*a file lies where a folder is needed"):
+    with pytest.raises(DataError, match=r"lanes/paper1.*a file is in the place of a folder"):
         set_hold(lanes, "paper1", "x", hold())
 
 
@@ -105,7 +105,7 @@ def test_a_hold_needs_no_room_but_its_own(home, command):
             assert run(["lane", "set", "paper1", "--hold", "risk", "halt", "--why", "the disk is full"]) == 0
         else:
             set_hold(lanes, "paper1", "risk", hold("halt"))
-    assert strictest(read_holds(lanes, "paper1")) == "halt"
+    assert strictest_effect(read_holds(lanes, "paper1")) == "halt"
     assert sorted(path.name for path in (lanes / "paper1").iterdir()) == [".control.lock", "control.yaml"]
 
 

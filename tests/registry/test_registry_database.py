@@ -10,7 +10,7 @@ from sqlalchemy import event, insert
 
 from mei_pipeline.errors import Busy, ConfigError, DataError, Refused, Retryable
 from mei_pipeline.registry import store, tables
-from mei_pipeline.registry.database import open_registry, reading, writing
+from mei_pipeline.registry.database import open_registry, read_transaction, write_transaction
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.rows import move_pointer
 
@@ -51,7 +51,7 @@ def test_of_many_that_open_a_new_file_none_finds_it_locked(tmp_path, rounds):
 
     def enter(number):
         barrier.wait()
-        with reading(kit.opened(tmp_path / str(number // 8))) as connection:
+        with read_transaction(kit.opened(tmp_path / str(number // 8))) as connection:
             return connection.exec_driver_sql("PRAGMA journal_mode").scalar()
 
     with ThreadPoolExecutor(8) as pool:
@@ -59,7 +59,7 @@ def test_of_many_that_open_a_new_file_none_finds_it_locked(tmp_path, rounds):
 
 
 def test_every_commit_is_synced_in_wal_mode(tmp_path):
-    with reading(kit.opened(tmp_path)) as connection:
+    with read_transaction(kit.opened(tmp_path)) as connection:
         pragmas = [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")]
     assert pragmas == ["wal", 2]
 
@@ -83,7 +83,7 @@ def test_a_wrong_url_says_what_is_allowed(address, words):
 def test_a_newer_schema_is_refused(tmp_path):
     kit.opened(tmp_path)
     execute(tmp_path / "registry.db", "UPDATE alembic_version SET version_num = 99").close()
-    with pytest.raises(Refused, match=r"schema version 99, this one knows 2\); update MEI"):
+    with pytest.raises(Refused, match=r"schema version 99, this one knows 3\); update MEI"):
         kit.opened(tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_an_unknown_schema_is_refused(tmp_path, statement):
 def test_a_database_of_something_else_is_left_alone(tmp_path):
     path = tmp_path / "registry.db"
     execute(path, "CREATE TABLE cakes (flour)").close()
-    with pytest.raises(DataError, match="it holds cakes"):
+    with pytest.raises(DataError, match="it has cakes"):
         kit.opened(tmp_path)
 
 
@@ -155,15 +155,15 @@ def test_a_folder_in_place_of_the_file_is_reported(tmp_path):
 
 def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"not opened: .*a file lies where a folder is needed"):
+    with pytest.raises(DataError, match=r"not opened: .*a file is in the place of a folder"):
         open_registry(url(tmp_path / "file" / "registry.db"))
 
 
 def test_a_full_disk_writes_nothing(tmp_path):
     registry = kit.opened(tmp_path)
     row = {"config_id": "c" * 64, "resolved": "x" * 100_000, "created_ms": 1}
-    event.listen(registry.engine, "begin", lambda made: made.exec_driver_sql("PRAGMA max_page_count = 1"))
-    with pytest.raises(Retryable, match="nothing was written"), writing(registry) as connection:
+    event.listen(registry.database, "begin", lambda made: made.exec_driver_sql("PRAGMA max_page_count = 1"))
+    with pytest.raises(Retryable, match="nothing was written"), write_transaction(registry) as connection:
         connection.execute(insert(tables.configs).values(**row))
     assert store.list_configs(registry) == ()
 
@@ -172,7 +172,7 @@ def test_a_row_that_names_nothing_is_refused(tmp_path):
     registry = kit.opened(tmp_path)
     row = {"name": "paper1", "config_id": "c" * 64, "generation": 1, "size_multiplier": 1.0, "transition_id": ""}
     row["state"] = "paper"
-    with pytest.raises(Refused), writing(registry) as connection:
+    with pytest.raises(Refused), write_transaction(registry) as connection:
         connection.execute(insert(tables.lanes).values(**row))
     assert store.lane_pointer(registry, "paper1") is None
 
@@ -213,7 +213,7 @@ def test_a_registry_in_a_folder_that_is_read_only_is_read_and_not_written(tmp_pa
 def test_a_read_only_file_is_read_and_not_written(tmp_path):
     registry = kit.opened(tmp_path)
     config_id = kit.judged(registry)
-    event.listen(registry.engine, "connect", lambda handle, _: handle.execute("PRAGMA query_only = ON").close())
+    event.listen(registry.database, "connect", lambda handle, _: handle.execute("PRAGMA query_only = ON").close())
     assert store.get_config(registry, config_id).config_id == config_id
     with pytest.raises(DataError, match="readonly database; make it writable for this user"):
         kit.judged(registry, 1)
@@ -222,8 +222,11 @@ def test_a_read_only_file_is_read_and_not_written(tmp_path):
 def test_moves_of_an_outdated_generation_are_refused_by_the_row_itself(tmp_path):
     registry = kit.opened(tmp_path)
     config_id = kit.judged(registry)
-    for generation, words in ((3, "is at generation 0, nothing; generation 2 was expected"), (1, "")):
+    for generation, words in ((3, "at generation 0 .no config., not 2: another process moved it"), (1, "")):
         pointer = Pointer("paper1", config_id, generation, 1.0, "t" * 64, "paper")
-        with contextlib.nullcontext() if not words else pytest.raises(Refused, match=words), writing(registry) as made:
+        with (
+            contextlib.nullcontext() if not words else pytest.raises(Refused, match=words),
+            write_transaction(registry) as made,
+        ):
             move_pointer(made, pointer)
     assert store.lane_pointer(registry, "paper1").generation == 1

@@ -12,8 +12,8 @@ from sqlalchemy.exc import OperationalError
 
 from mei_pipeline.errors import Busy, ConfigError, DataError, OutcomeUnknown, Refused, Retryable
 from mei_pipeline.registry import store, tables
-from mei_pipeline.registry.database import writing
-from mei_pipeline.registry.failures import explained, full_disk, lost_at_commit
+from mei_pipeline.registry.database import write_transaction
+from mei_pipeline.registry.failures import explain_error, is_disk_full, lost_at_commit
 
 WORDS = "Verbindung wurde unerwartet geschlossen: locked malformed readonly no such table"
 
@@ -55,7 +55,7 @@ def sqlite_error(code: int) -> sqlite3.OperationalError:
 )
 def test_errors_of_sqlite_are_told_apart_by_their_codes(tmp_path, code, kind, advice):
     for error in (sqlite_error(code), wrapped(sqlite_error(code))):
-        found = explained("there", error, file=tmp_path / "registry.db")
+        found = explain_error("there", error, file=tmp_path / "registry.db")
         assert type(found) is kind
         assert advice in str(found)
         assert WORDS in str(found)
@@ -81,7 +81,7 @@ def test_errors_of_sqlite_are_told_apart_by_their_codes(tmp_path, code, kind, ad
     ],
 )
 def test_errors_of_a_server_are_told_apart_by_their_sqlstate(state, kind, advice):
-    found = explained("there", wrapped(ServerError(state)), answers=lambda: True)
+    found = explain_error("there", wrapped(ServerError(state)), answers=lambda: True)
     assert type(found) is kind
     assert advice in str(found)
     assert str(found).startswith("there: ")
@@ -92,7 +92,7 @@ def test_errors_of_a_server_are_told_apart_by_their_sqlstate(state, kind, advice
     ("ended", "answers", "kind"), [(False, True, ConfigError), (False, False, Retryable), (True, True, Retryable)]
 )
 def test_a_session_that_was_never_made_is_the_fault_of_the_url_if_the_server_answers(ended, answers, kind):
-    assert type(explained("there", wrapped(ServerError(), ended=ended), answers=lambda: answers)) is kind
+    assert type(explain_error("there", wrapped(ServerError(), ended=ended), answers=lambda: answers)) is kind
 
 
 def test_the_first_error_counts_and_not_that_of_rolling_back_after_it(tmp_path):
@@ -104,21 +104,21 @@ def test_the_first_error_counts_and_not_that_of_rolling_back_after_it(tmp_path):
 
     with pytest.raises(OperationalError) as caught:
         roll_back()
-    assert "the disk is full" in str(explained("there", caught.value, file=tmp_path / "x"))
+    assert "the disk is full" in str(explain_error("there", caught.value, file=tmp_path / "x"))
 
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_CANTOPEN])
 def test_an_error_beside_a_full_disk_is_one_of_the_disk(code):
-    full = next((path for path in ("/sys", "/proc") if full_disk(Path(path) / "x")), None)
+    full = next((path for path in ("/sys", "/proc") if is_disk_full(Path(path) / "x")), None)
     if full is None:
         pytest.skip("no file system without free space is mounted here")
-    found = explained("there", sqlite_error(code), file=Path(full) / "registry.db")
+    found = explain_error("there", sqlite_error(code), file=Path(full) / "registry.db")
     assert (type(found), "the disk is full" in str(found)) == (Retryable, True)
 
 
 def test_a_disk_with_room_is_not_full(tmp_path):
-    assert not full_disk(tmp_path / "not" / "there")
-    assert not full_disk(tmp_path / ("too long" * 100) / "there")  # its disk can't be asked
+    assert not is_disk_full(tmp_path / "not" / "there")
+    assert not is_disk_full(tmp_path / ("too long" * 100) / "there")  # its disk can't be asked
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_a_commit_is_lost_if_no_answer_came(origin, lost):
 )
 def test_a_lost_commit_is_read_back_or_said_to_be_unknown(tmp_path, outcomes, error):
     """A file stands for the server: the session ends at the commit, and a new one is asked for the outcome."""
-    registry = replace(kit.fresh(tmp_path), wait_s=0.3 if len(outcomes) > 1 else 0.0, number_sql="SELECT 7")
+    registry = replace(kit.fresh(tmp_path), wait_s=0.3 if len(outcomes) > 1 else 0.0, transaction_id_sql="SELECT 7")
     asked = []
 
     def end(_connection) -> None:
@@ -162,10 +162,10 @@ def test_a_lost_commit_is_read_back_or_said_to_be_unknown(tmp_path, outcomes, er
         asked.append(number)
         return outcomes[min(len(asked), len(outcomes)) - 1]
 
-    event.listen(registry.engine, "commit", end)
+    event.listen(registry.database, "commit", end)
     if outcomes:  # else the new session fails as well
-        event.listen(registry.engine, "connect", lambda handle, _: handle.create_function("txid_status", 1, answer))
-    with nullcontext() if error is None else pytest.raises(error) as caught, writing(registry) as connection:
+        event.listen(registry.database, "connect", lambda handle, _: handle.create_function("txid_status", 1, answer))
+    with nullcontext() if error is None else pytest.raises(error) as caught, write_transaction(registry) as connection:
         connection.execute(tables.schema_version.insert().values(version=7))
     if error is not None:
         assert ("nothing was written" in str(caught.value)) == (outcomes == ["aborted"])
@@ -179,7 +179,7 @@ def test_a_commit_that_the_database_refuses_is_not_read_back(tmp_path, at):
     def refuse(_connection) -> None:
         raise wrapped(sqlite_error(sqlite3.SQLITE_FULL) if at == "commit" else ServerError())
 
-    event.listen(registry.engine, at, refuse, once=True)
+    event.listen(registry.database, at, refuse, once=True)
     with pytest.raises(Retryable, match="nothing was written"):
         kit.judged(registry)
     assert store.list_configs(registry) == ()

@@ -11,7 +11,7 @@ from mei_pipeline.cli import main
 from mei_pipeline.cli.doctor import examine
 from mei_pipeline.errors import DataError, Refused
 from mei_pipeline.registry import tables
-from mei_pipeline.registry.database import writing
+from mei_pipeline.registry.database import write_transaction
 from mei_pipeline.registry.home import (
     RESETS_NAME,
     check_registry,
@@ -21,7 +21,7 @@ from mei_pipeline.registry.home import (
 )
 from mei_pipeline.registry.lanes import pointer_path
 from mei_pipeline.registry.store import lane_pointer
-from mei_pipeline.registry.trials import add_look
+from mei_pipeline.registry.trials import add_trial
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -53,15 +53,15 @@ def held(settings) -> str:
 
 
 def delete_rows(settings) -> None:
-    with writing(open_home_registry(settings)) as connection:
+    with write_transaction(open_home_registry(settings)) as connection:
         for table in reversed(tables.METADATA.sorted_tables):
             connection.execute(delete(table))
 
 
 def delete_tables(settings) -> None:
     if settings.registry_url:
-        engine = create_engine(settings.registry, poolclass=NullPool)
-        with engine.begin() as connection:
+        database = create_engine(settings.registry, poolclass=NullPool)
+        with database.begin() as connection:
             connection.exec_driver_sql("DROP SCHEMA public CASCADE")
             connection.exec_driver_sql("CREATE SCHEMA public")
         return
@@ -111,8 +111,8 @@ def test_a_registry_that_is_lost_opens_for_nothing(settings, lose, trace):
     ]
 
 
-def test_a_registry_that_holds_looks_alone_is_not_lost(settings):
-    add_look(open_home_registry(settings), kit.look(), 1)
+def test_a_registry_that_holds_trials_alone_is_not_lost(settings):
+    add_trial(open_home_registry(settings), kit.trial(), 1)
     night(settings, "n1", [{}])
     check_registry(settings)
 
@@ -162,7 +162,7 @@ def test_a_reset_does_not_cover_what_is_lost_after_it(settings):
     reset_registry(settings, kit.at())
     check_registry(settings)
     night(settings, "n2", [{}])
-    with pytest.raises(DataError, match="nights judged configs: n2;"):
+    with pytest.raises(DataError, match="nightly runs judged configs: n2;"):
         check_registry(settings)
     reset_registry(settings, kit.at())
     assert [reset.nights for reset in read_resets(settings)] == [("n1",), ("n2",)]

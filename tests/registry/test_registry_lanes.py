@@ -6,9 +6,9 @@ import registry_kit as kit
 from mei_pipeline.errors import DataError
 from mei_pipeline.registry.config_file import parse_config
 from mei_pipeline.registry.lanes import (
-    acknowledged,
     config_path,
     drift,
+    is_acknowledged,
     lane_folder,
     pointer_path,
     read_bytes,
@@ -52,7 +52,7 @@ def write_status(lanes, content):
 
 def test_an_executor_that_has_said_nothing(lanes):
     assert read_status(lanes, "paper1") is None
-    assert not acknowledged(Pointer("paper1", "a" * 64, 3, 1.0, "t", "paper"), None)
+    assert not is_acknowledged(Pointer("paper1", "a" * 64, 3, 1.0, "t", "paper"), None)
 
 
 @pytest.mark.parametrize(("config_id", "generation", "expected"), [("a", 3, True), ("a", 4, False), ("b", 3, False)])
@@ -60,15 +60,15 @@ def test_an_acknowledgement_names_config_and_generation(lanes, config_id, genera
     write_status(lanes, STATUS)
     status = read_status(lanes, "paper1")
     assert (status.health, status.since_bar_ms, status.positions) == ("ok", 1_000, {"BTC": -0.5})
-    assert acknowledged(Pointer("paper1", config_id * 64, generation, 1.0, "t", "paper"), status) is expected
+    assert is_acknowledged(Pointer("paper1", config_id * 64, generation, 1.0, "t", "paper"), status) is expected
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "the whole"),
-        ("{", "the whole"),
-        ("[]", "the whole"),
+        ("", "the file"),
+        ("{", "the file"),
+        ("[]", "the file"),
         ({**STATUS, "schema_version": 2}, "schema_version"),
         ({**STATUS, "health": "great"}, "health"),
         ({**STATUS, "generation": 0}, "generation"),
@@ -76,7 +76,7 @@ def test_an_acknowledgement_names_config_and_generation(lanes, config_id, genera
         ({**STATUS, "config_id": "../../etc"}, "config_id"),
         ({**STATUS, "mood": "good"}, "mood"),
         (json.dumps(STATUS).replace("-0.5", "NaN"), "positions.BTC"),
-        ({**STATUS, "lane": "paper2"}, "is of lane paper2"),
+        ({**STATUS, "lane": "paper2"}, "belongs to lane paper2"),
         ({key: value for key, value in STATUS.items() if key != "since_bar_ms"}, "since_bar_ms"),
     ],
 )
@@ -108,12 +108,12 @@ def test_a_bad_pointer_says_what_is_wrong(lanes, data, words):
 def test_a_pointer_of_another_lane_is_refused(lanes):
     lane_folder(lanes, "paper2").mkdir()
     pointer_path(lanes, "paper2").write_bytes(pointer_path(lanes, "paper1").read_bytes())
-    with pytest.raises(DataError, match="is of lane paper1"):
+    with pytest.raises(DataError, match="belongs to lane paper1"):
         read_pointer_file(lanes, "paper2")
 
 
 def test_a_file_that_can_not_be_read_is_reported(tmp_path):
-    with pytest.raises(DataError, match="not readable"):
+    with pytest.raises(DataError, match="unreadable"):
         read_bytes(tmp_path)
 
 

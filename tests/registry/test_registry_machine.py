@@ -22,10 +22,11 @@ from hypothesis.stateful import (
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.promotion.moves import pause, resize, retire, rollback
-from mei_pipeline.promotion.propose import promote_proposals, propose_assignments, store_candidates
+from mei_pipeline.promotion.promote_proposals import promote_proposals
+from mei_pipeline.promotion.propose import propose_assignments, store_candidates
 from mei_pipeline.registry import store
-from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file, wanted
-from mei_pipeline.registry.lifecycle import LEGAL
+from mei_pipeline.registry.lanes import config_path, drift, lane_files, pointer_path, read_pointer_file
+from mei_pipeline.registry.lifecycle import NEXT_STATES
 from mei_pipeline.registry.records import Lane
 from mei_pipeline.registry.render import render
 
@@ -142,7 +143,7 @@ class Lifecycle(RuleBasedStateMachine):
         found = store.lane_pointer(self.registry, lane.name)
         if found is None:
             return None
-        data = wanted(self.registry, lane.name).file.provenance.data_hash[0]
+        data = lane_files(self.registry, lane.name).file.provenance.data_hash[0]
         return Held(IDS.index(found.config_id), found.state, found.size_multiplier, found.generation, data)
 
     def promote(self, lane, number, *, by_person, size=None, late=0, **more):
@@ -169,12 +170,12 @@ class Lifecycle(RuleBasedStateMachine):
         night = f"night {self.night}"
         made = [kit.candidate(number, data.draw(st.floats(-2, 2)), data.draw(VERDICTS), VENUE) for number in numbers]
         before = [self.pointer(lane) for lane in ALL]
-        done = store_candidates(self.registry, made, night_id=night, policy_id=kit.POLICY, occasion=self.now())
+        done = store_candidates(self.registry, made, night_id=night, policy_id=kit.POLICY, audit=self.now())
         for number, entry in zip(numbers, done, strict=True):
             self.judged(number, passed=entry.rejected_at in {(), ("lifecycle: retired",)}, data="d")
         assignments = kit.by_rank(self.registry, done, ALL)
         lanes = propose_assignments(
-            self.registry, self.lanes, ALL, assignments, night_id=night, policy_id=kit.POLICY, occasion=self.now()
+            self.registry, self.lanes, ALL, assignments, night_id=night, policy_id=kit.POLICY, audit=self.now()
         )
         chosen = [entry.new for entry in lanes if entry.new is not None]
         assert len(chosen) == len(set(chosen))
@@ -184,7 +185,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule()
     def hand_over(self):
-        outcomes = promote_proposals(self.registry, self.lanes, ALL, policy_id=kit.POLICY, occasion=self.now())
+        outcomes = promote_proposals(self.registry, self.lanes, ALL, policy_id=kit.POLICY, audit=self.now())
         for lane, outcome in zip(sorted(ALL, key=lambda lane: lane.name), outcomes, strict=True):
             if outcome.moved:
                 number = IDS.index(outcome.pointer.config_id)
@@ -333,7 +334,7 @@ class Lifecycle(RuleBasedStateMachine):
     @invariant()
     def every_step_is_legal_and_every_generation_new(self):
         steps = store.history(self.registry)
-        assert all(step.to_state in LEGAL[step.from_state] for step in steps)
+        assert all(step.to_state in NEXT_STATES[step.from_state] for step in steps)
         assert len({step.transition_id for step in steps}) == len(steps)
         for lane in ALL:
             moves = [step.generation for step in steps if step.lane == lane.name and step.action != "replaced"]

@@ -1,11 +1,14 @@
 """Registries of earlier versions become the present one, whole, or stay as they were."""
 
+import base64
 import json
 import os
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from threading import Barrier
 
@@ -15,19 +18,26 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import MetaData, NullPool, create_engine, insert, inspect, text
+from sqlalchemy import Date, LargeBinary, MetaData, NullPool, create_engine, insert, inspect, text
 
 from mei_pipeline.errors import DataError, Refused
 from mei_pipeline.registry import store, tables
-from mei_pipeline.registry.database import reading, schema_version
+from mei_pipeline.registry.database import read_transaction, registry_is_empty, schema_version
 from mei_pipeline.registry.lanes import drift, parse_pointer, pointer_path
 from mei_pipeline.registry.migrate import REVISIONS
 from mei_pipeline.registry.render import render
+from mei_pipeline.registry.trials import add_trial, trials_between
+
+WITH_CONFIGS = ("lanes", "transitions", "proposals", "verdicts", "evidence")
+"""Tables with rows that name a config."""
 
 pytestmark = pytest.mark.usefixtures("database")
 
-VERSION1 = Path(__file__).parent / "version1"
+HERE = Path(__file__).parent
+VERSION1 = HERE / "version1"
+VERSION2 = HERE / "version2"
 ROWS = json.loads((VERSION1 / "rows.json").read_text())
+ROWS2 = json.loads((VERSION2 / "rows.json").read_text())
 
 
 def connected(folder):
@@ -35,17 +45,41 @@ def connected(folder):
     return create_engine(kit.url(folder), poolclass=NullPool).begin()
 
 
+def stored(column, value):
+    """A value of rows.json as the column takes it: JSON has neither bytes nor days."""
+    match column.type:
+        case LargeBinary():
+            return base64.b64decode(value)
+        case Date():
+            return date.fromisoformat(value)
+        case _:
+            return value
+
+
 def make_version1(folder, *extra):
     """A registry as version 1 of the tables had it, in whichever database the test runs."""
+    make_version(folder, VERSION1, ROWS, *extra)
+
+
+def make_version2(folder, *extra):
+    """A registry as version 2 of the tables had it, in whichever database the test runs."""
+    make_version(folder, VERSION2, ROWS2, *extra)
+
+
+def make_version(folder, version, content, *extra):
+    """A registry with the tables and rows that an earlier version wrote."""
     with connected(folder) as connection:
-        script = VERSION1 / f"{connection.dialect.name}.sql"
+        script = version / f"{connection.dialect.name}.sql"
         for statement in script.read_text().split(";\n"):
             if statement.strip():
                 connection.execute(text(statement))
         found = MetaData()
         found.reflect(connection)
         for table in found.sorted_tables:
-            rows = [{key: value for key, value in row.items() if key != "seq"} for row in ROWS[table.name]]
+            rows = [
+                {key: stored(table.c[key], value) for key, value in row.items() if key != "seq"}
+                for row in content[table.name]
+            ]
             for row in rows:
                 connection.execute(insert(table), row)  # in their order, so that the database counts as it did
         for statement in extra:
@@ -72,14 +106,14 @@ def test_the_newest_revision_is_the_version_of_the_tables():
     ]
 
 
-@pytest.mark.parametrize("from_version1", [False, True])
-def test_the_revisions_make_the_tables_that_the_code_knows(tmp_path, from_version1):
-    if from_version1:
-        make_version1(tmp_path)
+@pytest.mark.parametrize("make_before", [None, make_version1, make_version2])
+def test_the_revisions_make_the_tables_that_the_code_knows(tmp_path, make_before):
+    if make_before:
+        make_before(tmp_path)
     registry = kit.opened(tmp_path)
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.METADATA) == []
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["2"]
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["3"]
 
 
 def test_a_registry_of_version_1_comes_with_everything(tmp_path):
@@ -87,12 +121,12 @@ def test_a_registry_of_version_1_comes_with_everything(tmp_path):
     assert schema_version(kit.url(tmp_path)) == 1
     before = content(tmp_path)
     registry = kit.opened(tmp_path)
-    assert schema_version(kit.url(tmp_path)) == 2
+    assert schema_version(kit.url(tmp_path)) == 3
     after = content(tmp_path)
     for name in ("configs", "evidence", "verdicts", "proposals"):
         assert after[name] == before[name]
-    stories = store.list_configs(registry)
-    assert [story.config.config_id for story in stories] == [row["config_id"] for row in ROWS["configs"]]
+    histories = store.list_configs(registry)
+    assert [story.config.config_id for story in histories] == [row["config_id"] for row in ROWS["configs"]]
     assert [pointer.state for pointer in store.lane_pointers(registry)] == ["paper", "paper"]
     steps = store.history(registry)
     for step, row in zip(steps, ROWS["transitions"], strict=True):
@@ -105,6 +139,57 @@ def test_a_registry_of_version_1_comes_with_everything(tmp_path):
         ("paper", "promoted"),
         ("replaced", "replaced"),
     }
+
+
+def test_a_registry_of_version_2_comes_with_everything(tmp_path):
+    make_version2(tmp_path)
+    assert schema_version(kit.url(tmp_path)) == 2
+    before = content(tmp_path)
+    assert not registry_is_empty(kit.url(tmp_path))
+    registry = kit.opened(tmp_path)
+    after = content(tmp_path)
+    assert after.pop("trials") == before.pop("looks")
+    for name, version in (("alembic_version", "3"), ("schema_version", "3")):
+        assert after.pop(name) == [(version,)] != before.pop(name)
+    assert after == before
+    assert {story.state for story in store.list_configs(registry)} == {"paper", "candidate"}
+    assert [(pointer.lane, pointer.size_multiplier) for pointer in store.lane_pointers(registry)] == [
+        ("paper1", 1.0),
+        ("paper2", 0.5),
+    ]
+
+
+def test_trials_of_version_2_keep_their_ids(tmp_path):
+    make_version2(tmp_path)
+    registry = kit.opened(tmp_path)
+    found = trials_between(registry, "synthetic", date(2026, 3, 1), date(2026, 3, 1))
+    assert [(trial.rank, trial.trial_id) for trial in found] == [
+        (row["slot"], row["look_id"]) for row in ROWS2["looks"] if row["venue"] == "synthetic"
+    ]
+    assert not add_trial(registry, replace(found[0], rank="another"), 1)  # the same trial, whoever repeats it
+    assert add_trial(registry, replace(found[0], data_hash="e" * 64), 1)
+    assert len(trials_between(registry, "synthetic", date(2026, 3, 1), date(2026, 3, 1))) == 3
+
+
+def test_gates_of_version_2_keep_their_names(tmp_path):
+    make_version2(tmp_path)
+    (story, *_) = store.list_configs(kit.opened(tmp_path))
+    assert [gate.name for gate in story.verdicts[0].gates] == [
+        "min_trades",
+        "max_bootstrap_p",
+        "max_monte_carlo_drawdown_pct",
+        "min_holdout_symbols_sharpe",
+        "max_spa_cash_p",
+    ]
+    assert story.evidence[0].metrics["round_trips"] == 57
+
+
+def test_a_registry_of_version_2_that_has_trials_alone_is_not_empty(tmp_path):
+    make_version2(tmp_path, *map("DELETE FROM {}".format, (*WITH_CONFIGS, "configs")))
+    assert not registry_is_empty(kit.url(tmp_path))
+    with connected(tmp_path) as connection:
+        connection.execute(text("DELETE FROM looks"))
+    assert registry_is_empty(kit.url(tmp_path))
 
 
 def test_the_files_of_version_1_are_still_those_of_the_registry(tmp_path):
@@ -149,16 +234,22 @@ def test_many_bring_one_registry_forward(tmp_path):
         assert list(pool.map(enter, range(4))) == [5] * 4
 
 
-def test_a_migration_that_fails_half_way_changes_nothing(tmp_path):
-    # The last thing that version 2 makes is there already: its columns and its back-filling are done by then.
-    make_version1(tmp_path, "CREATE TABLE looks (of_somebody_else INTEGER)")
+@pytest.mark.parametrize(
+    ("make_before", "name", "configs"),
+    # Version 2 makes this table last, after its columns are filled; version 3 renames another one to it.
+    [(make_version1, "looks", 5), (make_version2, "trials", 3)],
+)
+def test_a_migration_that_fails_half_way_changes_nothing(tmp_path, make_before, name, configs):
+    make_before(tmp_path)
+    with connected(tmp_path) as connection:
+        connection.execute(text(f"CREATE TABLE {name} (of_somebody_else INTEGER)"))
     before = content(tmp_path)
-    with pytest.raises(DataError, match=r"looks.* already exists; restore it from a backup"):
+    with pytest.raises(DataError, match=r"(already exists|already another table).*; restore it from a backup"):
         kit.opened(tmp_path)
     assert content(tmp_path) == before
     with connected(tmp_path) as connection:
-        connection.execute(text("DROP TABLE looks"))
-    assert len(store.list_configs(kit.opened(tmp_path))) == 5
+        connection.execute(text(f"DROP TABLE {name}"))
+    assert len(store.list_configs(kit.opened(tmp_path))) == configs
 
 
 KILLED = """
@@ -178,7 +269,8 @@ kit.opened(Path(sys.argv[1]))
     "after",
     [
         pytest.param("ALTER TABLE lanes", marks=pytest.mark.long),
-        "CREATE TABLE looks",
+        pytest.param("CREATE TABLE looks", marks=pytest.mark.long),
+        "ALTER TABLE looks RENAME",
         pytest.param("UPDATE alembic_version", marks=pytest.mark.long),
     ],
 )
@@ -197,16 +289,16 @@ def test_a_process_that_is_killed_in_a_migration_leaves_the_old_registry(tmp_pat
 def test_an_mei_of_version_1_is_told_that_it_is_too_old(tmp_path):
     kit.opened(tmp_path)
     with connected(tmp_path) as connection:
-        assert connection.execute(text("SELECT version FROM schema_version")).scalars().all() == [2]
+        assert connection.execute(text("SELECT version FROM schema_version")).scalars().all() == [3]
 
 
 def test_a_newer_registry_is_refused_and_left(tmp_path):
     kit.opened(tmp_path)
     with connected(tmp_path) as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '3'"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '4'"))
     before = content(tmp_path)
     for look in (kit.opened, lambda folder: schema_version(kit.url(folder))):
-        with pytest.raises(Refused, match=r"schema version 3, this one knows 2\); update MEI"):
+        with pytest.raises(Refused, match=r"schema version 4, this one knows 3\); update MEI"):
             look(tmp_path)
     assert content(tmp_path) == before
 

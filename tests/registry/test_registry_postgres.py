@@ -7,7 +7,7 @@ from sqlalchemy import NullPool, create_engine, event, make_url, text
 from mei_pipeline.cli.doctor import examine
 from mei_pipeline.errors import Busy, ConfigError, DataError, OutcomeUnknown, Retryable
 from mei_pipeline.registry import store
-from mei_pipeline.registry.database import open_registry, reading, writing
+from mei_pipeline.registry.database import open_registry, read_transaction, write_transaction
 from mei_pipeline.settings import read_settings
 
 pytestmark = pytest.mark.postgres
@@ -26,7 +26,7 @@ def connected(url):
 def test_a_writer_waits_for_another_only_so_long(url):
     registry = open_registry(url, busy_timeout_s=0.01)
     other = open_registry(url)
-    with writing(other), pytest.raises(Busy, match="another process writes"):
+    with write_transaction(other), pytest.raises(Busy, match="another process writes"):
         kit.judged(registry)
     kit.judged(registry)
     assert len(store.list_configs(registry)) == 1
@@ -35,9 +35,9 @@ def test_a_writer_waits_for_another_only_so_long(url):
 def test_a_reader_waits_for_nobody_and_sees_one_state(url):
     registry = open_registry(url)
     kit.judged(registry, 1)
-    with writing(registry), reading(registry) as connection:
+    with write_transaction(registry), read_transaction(registry) as connection:
         assert connection.execute(text("SELECT count(*) FROM configs")).scalar() == 1
-    with reading(registry) as connection:
+    with read_transaction(registry) as connection:
         assert connection.execute(text("SELECT count(*) FROM configs")).scalar() == 1
         kit.judged(registry, 2)
         assert connection.execute(text("SELECT count(*) FROM configs")).scalar() == 1
@@ -94,8 +94,8 @@ def test_a_session_that_is_ended_in_the_middle_has_written_nothing(url):
             with connected(url).connect() as killer:
                 killer.execute(text(f"SELECT pg_terminate_backend({connection.info['pid']})"))
 
-    event.listen(registry.engine, "begin", lambda connection: connection.info.update(pid=pid(connection)))
-    event.listen(registry.engine, "after_cursor_execute", end)
+    event.listen(registry.database, "begin", lambda connection: connection.info.update(pid=pid(connection)))
+    event.listen(registry.database, "after_cursor_execute", end)
     with pytest.raises(Retryable, match="nothing was written"):
         kit.judged(registry, 2)
     assert [story.config.config_id for story in store.list_configs(open_registry(url))] == [config_id]
@@ -114,7 +114,7 @@ def end_at_commit(registry, url, *, committed):
         if committed:
             raw.close()
 
-    event.listen(registry.engine, "commit", end, once=True)
+    event.listen(registry.database, "commit", end, once=True)
 
 
 def pid_of(raw):
@@ -145,7 +145,7 @@ def test_a_commit_that_cannot_be_read_back_is_unknown(url, server):
         with connected(server).execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
             connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {answer}"))
 
-    event.listen(registry.engine, "commit", lambda _: allow("false"), once=True)
+    event.listen(registry.database, "commit", lambda _: allow("false"), once=True)
     with pytest.raises(OutcomeUnknown, match=r"may have taken effect.*mei registry history"):
         kit.judged(registry)
     allow("true")
@@ -159,7 +159,7 @@ def pid(connection):
 def test_a_database_of_something_else_is_left_alone(url):
     with connected(url).begin() as connection:
         connection.execute(text("CREATE TABLE cakes (flour INTEGER)"))
-    with pytest.raises(DataError, match="it holds cakes"):
+    with pytest.raises(DataError, match="it has cakes"):
         open_registry(url)
 
 

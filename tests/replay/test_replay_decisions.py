@@ -61,9 +61,9 @@ def test_gates_are_counted(mei_settings):
     counts = count_gates(mei_settings, on)
     warm, above, crossed = gate_summary(mei_settings, on, counts)
     # The window begins at bar 240 of each of three symbols; bar 300 is the first that is warm.
-    assert (warm["asked"], warm["shut"]) == (40 * 24 * 3, 60 * 3)
-    assert 0 < above["shut"] < above["asked"] == counts.evaluated
-    assert crossed["shut_pct"] > 90.0
+    assert (warm["evaluated"], warm["closed"]) == (40 * 24 * 3, 60 * 3)
+    assert 0 < above["closed"] < above["evaluated"] == counts.rows
+    assert crossed["closed_pct"] > 90.0
 
 
 def test_decisions_are_written_for_each_symbol_step_and_gate(mei_settings, played, tmp_path):
@@ -75,7 +75,7 @@ def test_decisions_are_written_for_each_symbol_step_and_gate(mei_settings, playe
     assert frame.height == 40 * 24 * 3 * gates
     shut = frame.filter(~pl.col("open")).group_by("gate").len()
     assert dict(shut.iter_rows()) == {
-        row["gate"]: row["shut"] for row in gate_summary(mei_settings, on, counts) if row["shut"]
+        row["gate"]: row["closed"] for row in gate_summary(mei_settings, on, counts) if row["closed"]
     }
     one = frame.filter(pl.col("gate") == frame["gate"][0])
     signals = one.filter(pl.col("signal").is_not_null())

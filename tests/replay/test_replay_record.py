@@ -32,6 +32,10 @@ def written(tmp_path, metrics):
 def test_the_record_is_read_from_the_file_of_a_promoted_config(tmp_path):
     assert read_record(written(tmp_path, METRICS)) == RECORD
     assert read_record(written(tmp_path, {key: METRICS[key] for key in METRICS if key != "folds_ms"})).folds_ms == ()
+    earlier = {part: {**METRICS[part], "trades": METRICS[part]["trades"]} for part in ("out_of_sample", "holdout")}
+    for part in earlier.values():
+        del part["trades"]
+    assert read_record(written(tmp_path, METRICS | earlier)) == RECORD  # as the version before wrote it
     assert read_record(written(tmp_path, {"sharpe": 1.5})) is None
     path = tmp_path / "mine.yaml"
     path.write_text("strategy: ema_cross\ninterval: 1h\n")
@@ -77,10 +81,10 @@ def test_the_page_of_a_promoted_config_headlines_its_record_and_shades_its_days(
     assert [line for line in top.split("\n") if line.endswith(("out of sample", "holdout"))] == [
         "32.1 %Return, out of sample",
         "3.85Sharpe, out of sample",
-        "4.5 %Deepest drawdown, out of sample",
+        "4.5 %Maximum drawdown, out of sample",
         "-1.5 %Return, holdout",
         "-Sharpe, holdout",
-        "2.2 %Deepest drawdown, holdout",
+        "2.2 %Maximum drawdown, holdout",
     ]
     assert "Net profit, USD" in whole
     assert "Net profit, USD" not in top

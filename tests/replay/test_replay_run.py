@@ -12,7 +12,7 @@ from mei_pipeline.config.promoted import to_yaml
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.replay.run import Replay, replay_config
+from mei_pipeline.replay.run import Replay, make_replay_inputs, replay
 from mei_pipeline.replay.spec import read_config
 from mei_pipeline.settings import CHECKOUT, Settings
 from mei_pipeline.simulation.loading import load_bars
@@ -37,10 +37,10 @@ def resolved() -> ResolvedConfig:
 @pytest.fixture
 def run(mei_settings: Settings, resolved: ResolvedConfig) -> Replay:
     bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
-    return replay_config(mei_settings, bars, resolved, FROM_MS, TO_MS)
+    return replay(mei_settings, make_replay_inputs(mei_settings, bars, resolved, FROM_MS, TO_MS))
 
 
-def test_trades_are_the_round_trips_of_the_metrics(run: Replay) -> None:
+def test_trades_are_those_of_the_metrics(run: Replay) -> None:
     assert run.trades.height == run.metrics["trades"] > 20
     assert (run.trades["pnl_usd"] > 0).sum() / run.trades.height == run.metrics["win_rate"]
     wins = run.trades.filter(pl.col("pnl_usd") > 0)["pnl_usd"].sum()
@@ -69,7 +69,7 @@ def test_an_open_position_is_worth_what_is_booked_and_what_its_last_close_adds(
 ) -> None:
     bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
     patient = replace(resolved, params={**resolved.params, "trade.sl_atr_mult": 50.0, "trade.tp_atr_mult": 50.0})
-    run = replay_config(mei_settings, bars, patient, FROM_MS, TO_MS)
+    run = replay(mei_settings, make_replay_inputs(mei_settings, bars, patient, FROM_MS, TO_MS))
     held = run.holding
     assert held["symbol"].to_list() == list(SYMBOLS)
     for row in held.iter_rows(named=True):

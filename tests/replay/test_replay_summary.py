@@ -60,7 +60,7 @@ def test_a_report_adds_up(played):
     assert bool(report["by_tier"]) == (on.resolved.strategy == "mei_alpha")
     grown = np.prod([1.0 + value / 100.0 for value in report["monthly_return_pct"].values()])
     assert 100.0 * (grown - 1.0) == pytest.approx(run.metrics["return_pct"])
-    assert "less than a year" in report["notes"][0]
+    assert "Growth and Calmar ratio need a year" in report["notes"][0]
 
 
 def test_a_report_of_no_trades_has_no_means(mei_settings):

@@ -17,7 +17,7 @@ from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.endings import Ending
 from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.loading import load_bars
-from mei_pipeline.simulation.run import engine, run_combos
+from mei_pipeline.simulation.run import load_simulation, run_combos
 from mei_pipeline.simulation.terms import assumed_symbols, history_of, terms_of
 
 END_MS = START_MS + 60 * DAY_MS
@@ -62,7 +62,7 @@ def test_a_change_holds_from_its_step_on_in_replay_sweep_and_bar_by_bar(
     assert {name: float(value[0]) for name, value in swept.items()} == {
         name: float(value[0]) for name, value in done.outcome.results.items()
     }
-    follower = Follower(engine(mei_settings, "ema_cross"), model, features, combos, inputs.cut.market)
+    follower = Follower(load_simulation(mei_settings, "ema_cross"), model, features, combos, inputs.cut.market)
     for t in range(inputs.cut.last):
         follower.prepare(message_of(inputs.cut.market, t), t)
         follower.observe(bars.volume[t])

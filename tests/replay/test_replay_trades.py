@@ -1,4 +1,4 @@
-"""Fills become round trips: tables of fills with the trades that a person would write down."""
+"""Fills become trades: tables of fills with the trades that a person would write down."""
 
 import numpy as np
 import polars as pl
@@ -170,7 +170,7 @@ def test_signals_are_told_where_the_strategy_has_words_for_them():
     assert trades.select("tier", "mode").row(0) == (None, None)
 
 
-def test_round_trips_are_those_that_the_ledger_counts(mei_settings):
+def test_trades_are_those_that_the_ledger_counts(mei_settings):
     run = replay(mei_settings, inputs(mei_settings, alpha()))
     trades = run.trades
     assert trades["adds"].sum() > 0 < trades["partials"].sum()
@@ -195,7 +195,7 @@ rows = st.lists(st.tuples(st.integers(0, 2), st.integers(-2, 2)), max_size=40)
 
 
 @given(rows)
-def test_trips_are_numbered_as_they_are_opened(fills):
+def test_trades_are_numbered_as_they_are_opened(fills):
     held = [0, 0, 0]
     under_way: dict[int, int] = {}
     expected, after, opened = [], [], 0

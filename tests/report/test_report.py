@@ -12,18 +12,21 @@ import pyarrow.parquet as pq
 import pytest
 from night_kit import LANES, NOW_MS, run_night
 from page_kit import read_page
+from result_kit import read_results
 
 from kernels.blocks import BLOCKS
 from mei_pipeline import pages, svg
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import DataError
-from mei_pipeline.night_plan import NightPlan, night_folder, read_plan
+from mei_pipeline.night.plan import NightPlan
+from mei_pipeline.night.store import night_folder, read_night_plan
 from mei_pipeline.promotion.moves import pause
-from mei_pipeline.promotion.propose import changes, promote_proposals
+from mei_pipeline.promotion.promote_proposals import promote_proposals
+from mei_pipeline.promotion.propose import parameter_changes
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.lanes import lanes_of
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.lanes import configured_lanes
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.registry.store import get_config, lane_pointers
 from mei_pipeline.report.document import (
     Paragraph,
@@ -39,12 +42,12 @@ from mei_pipeline.report.facts import Facts, read_facts
 from mei_pipeline.report.sections import outcome, report_of
 from mei_pipeline.report.write import is_current, latest_finished, unnamed, write_report
 from mei_pipeline.selection.folds import block_starts_ms
-from mei_pipeline.selection.io import read_candidates, read_gate_results, read_replays, selection_days
+from mei_pipeline.selection.io import read_candidates, read_gate_results, read_replays
 from mei_pipeline.selection.pictures import equity_picture
-from mei_pipeline.selection.pipeline import select_candidates
+from mei_pipeline.selection.pipeline import select_candidates, selection_days
 from mei_pipeline.selection.segments import Segment, flat_segment
 from mei_pipeline.settings import Settings
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 
 pytest_plugins = ("night_fixtures",)
 
@@ -53,7 +56,7 @@ HOSTILE = "<script>alert('1')</script>|a\n| [x](y) `b` *c* _d_ & \\"
 
 
 def facts_of(settings: Settings) -> Facts:
-    return read_facts(settings, read_plan(settings), NOW_MS)
+    return read_facts(settings, read_night_plan(settings), NOW_MS)
 
 
 def tables(report: Report, section: str) -> dict[str, Table]:
@@ -70,41 +73,43 @@ def cells(text: str, title: str) -> list[list[str]]:
 
 @every_night
 def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     written = write_report(ended, plan, NOW_MS)
     text, page = written.markdown.read_text(), read_page(written.html.read_text())
     judgements = read_gate_results(ended, plan).judgements
     for each in judgements:
         found = cells(text, f"Slot {each.rank}, config {each.config_id[:12]}")
         assert found == [
-            [gate.name, pages.figure(gate.value), pages.figure(gate.threshold), gate.verdict, gate.explanation]
+            [gate.name, pages.cell_text(gate.value), pages.cell_text(gate.threshold), gate.verdict, gate.explanation]
             for gate in each.gates
         ]
         assert all(gate.explanation in page.words for gate in each.gates)
         assert len(each.gates) > 15
     assert len(judgements) == len(read_candidates(ended, plan).candidates)
-    assert all(name in text and name in page.words for name in (*LANES, plan.id, *plan.sweep.symbols, *plan.others))
+    assert all(
+        name in text and name in page.words for name in (*LANES, plan.id, *plan.sweep.symbols, *plan.holdout_symbols)
+    )
     assert unnamed(ended, plan, text) == ()
     assert set(unnamed(ended, plan, "")) >= set(LANES)
 
 
 @every_night
 def test_the_page_is_whole_and_fetches_nothing(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     text = write_report(ended, plan, NOW_MS).html.read_text()
     assert read_page(text).count("section") == 9
     pictures = re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
     labels = [ET.fromstring(each).get("aria-label", "") for each in pictures]  # noqa: S314 - our own picture
     candidates = read_candidates(ended, plan).candidates
     assert sum("equity" in label for label in labels) == len(candidates)
-    assert {"Overfitting", "Luck", "Walk-forward"} <= set(labels)
+    assert {"Overfitting", "Selection bias", "Walk-forward"} <= set(labels)
     assert any(label.startswith("sharpe by") for label in labels)
 
 
 def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
     facts = facts_of(ended)
-    (rows,) = [table.rows for title, table in tables(report_of(facts), "Finalists").items() if not title]
-    for row, each in zip(rows, facts.found.candidates, strict=True):
+    (rows,) = [table.rows for title, table in tables(report_of(facts), "Candidates").items() if not title]
+    for row, each in zip(rows, facts.candidates.candidates, strict=True):
         out, holdout = each.out_of_sample, each.holdout
         assert row[:4] == (each.rank, each.config_id[:12], each.combo, "passed")
         assert row[4] == each.in_sample_sharpe
@@ -115,15 +120,15 @@ def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
 @pytest.mark.parametrize("ended", ["rejected"], indirect=True)
 def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) -> None:
     facts = facts_of(ended)
-    fallen = tables(report_of(facts), "What fell where")
+    fallen = tables(report_of(facts), "Rejected combos and candidates")
     assert fallen["At the gates"].rows == (("min_sharpe", 2, 0, 2, "slot 0, slot 1"),)
-    assert {why: count for count, why in fallen["Before the gates"].rows} == facts.found.rejected
+    assert {why: count for count, why in fallen["Before the gates"].rows} == facts.candidates.rejected
     matrix = {row[0]: row[1:] for row in fallen["Value and verdict"].rows}
     for each in facts.results.judgements:
         for gate in each.gates:
             assert matrix[gate.name][0] == gate.threshold
-            assert matrix[gate.name][1 + each.rank] == f"{pages.figure(gate.value)} {gate.verdict}"
-    assert "0 of 2 finalists passed every gate. Nothing was deployed: none of 2 passed" in outcome(facts)
+            assert matrix[gate.name][1 + each.rank] == f"{pages.cell_text(gate.value)} {gate.verdict}"
+    assert "0 of 2 candidates passed every gate. Nothing was deployed: none of 2 passed" in outcome(facts)
     assert "That is a normal outcome" in outcome(facts)
 
 
@@ -131,9 +136,9 @@ def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) ->
 def test_a_night_without_a_finalist_is_told_with_its_reason_and_dashes(ended: Settings) -> None:
     facts = facts_of(ended)
     text = markdown_of(report_of(facts))
-    assert "There was no finalist. Nothing was deployed: no combo of the search with enough trades made money" in text
-    assert "Nothing was judged." in text
-    assert {row[1] for row in tables(report_of(facts), "How much is luck")[""].rows} == {None}
+    assert "There was no candidate. Nothing was deployed: no combo of the search with enough trades made money" in text
+    assert "No candidate was judged." in text
+    assert {row[1] for row in tables(report_of(facts), "Selection bias")[""].rows} == {None}
     assert "- probability of backtest overfitting: -\n" in text
     assert not re.search(r"\bnan\b", text.lower())
 
@@ -148,7 +153,7 @@ def test_what_changed_in_the_lanes_is_what_the_registry_has(ended: Settings) -> 
         assert chosen == now == pointers[lane].config_id[:12]
         assert (generation, state) == (1, "paper")
         assert "of 2 configs that no other lane takes" in why or "of 1 config that no other lane takes" in why
-    noted = tables(report_of(facts), "Lanes")["What the registry noted of this night"].rows
+    noted = tables(report_of(facts), "Lanes")["Transitions of this nightly run in the registry"].rows
     assert sorted(row[5] for row in noted) == ["added", "added", "promoted", "promoted", "validated", "validated"]
     assert "Moved: paper1 empty → " in outcome(facts)
 
@@ -165,11 +170,11 @@ def test_a_second_night_compares_incumbents_and_leaves_them(ended: Settings) -> 
     assert plan.id != first.plan.id
     report = report_of(facts)
     held = {each.lane: each.now.config_id for each in first.lanes if each.now}
-    compared = tables(report, "Lanes")["Incumbents, replayed on the days on which candidates were judged"].rows
+    compared = tables(report, "Lanes")["Incumbents, replayed on the test days of the candidates"].rows
     assert {row[0]: row[1] for row in compared} == {lane: config_id[:12] for lane, config_id in held.items()}
     assert all(isinstance(row[3], float) and row[4:] == (None, None, 0, "no") for row in compared)
     assert {row[0]: row[1:4] for row in tables(report, "Lanes")[""].rows} == {
-        lane: (config_id[:12], None, "stays as it was") for lane, config_id in held.items()
+        lane: (config_id[:12], None, "unchanged") for lane, config_id in held.items()
     }
     assert "the incumbent has run 0 of 7 days" in outcome(facts)
     # The first night's report still says what that night did, after another one.
@@ -185,7 +190,7 @@ def test_a_proposal_that_was_not_applied_is_no_normal_outcome(ended: Settings) -
     facts = facts_of(ended)
     waiting = tuple(replace(each, moved=False, now=None) for each in facts.lanes)
     told = outcome(replace(facts, lanes=waiting))
-    assert told.endswith("Chosen and not applied: paper1, paper2.")
+    assert told.endswith("Assigned but not applied: paper1, paper2.")
     rows = tables(report_of(replace(facts, lanes=waiting)), "Lanes")[""].rows
     assert {row[3] for row in rows} == {"proposed, not applied"}
     assert outcome(replace(facts, lanes=())).split("Nothing was deployed: ")[1].startswith("config/lanes has no lane")
@@ -193,13 +198,13 @@ def test_a_proposal_that_was_not_applied_is_no_normal_outcome(ended: Settings) -
 
 def test_what_a_lane_does_later_is_told_as_of_now(ended: Settings) -> None:
     registry = open_registry(ended.registry)
-    pause(registry, ended.lanes, "paper1", Occasion(NOW_MS + 1, "a person", "too hot", "command"))
+    pause(registry, ended.lanes, "paper1", AuditContext(NOW_MS + 1, "a person", "too hot", "command"))
     (row, *_) = tables(report_of(facts_of(ended)), "Lanes")[""].rows
     assert (row[0], row[3], row[7]) == ("paper1", "moved", "paused")
     config = load_config(ended.config)
-    again = Occasion(NOW_MS + 2, "test", "again", "job")
+    again = AuditContext(NOW_MS + 2, "test", "again", "job")
     policy_id = config.policy.selection.id
-    promote_proposals(registry, ended.lanes, lanes_of(config.lanes), policy_id=policy_id, occasion=again)
+    promote_proposals(registry, ended.lanes, configured_lanes(config.lanes), policy_id=policy_id, audit=again)
     assert tables(report_of(facts_of(ended)), "Lanes")[""].rows[0] == row
 
 
@@ -210,19 +215,19 @@ def test_parameters_that_differ_between_old_and_new_are_listed(ended: Settings) 
     assert other.now
     registry = open_registry(ended.registry)
     old, new = (get_config(registry, lane.now.config_id).resolved for lane in (one, other))
-    differing = changes(old, new)
+    differing = parameter_changes(old, new)
     assert differing
     told = replace(facts, lanes=(replace(one, changes=differing),))
-    rows = tables(report_of(told), "Lanes")["What changes"].rows
+    rows = tables(report_of(told), "Lanes")["Changed parameters"].rows
     assert [row[:2] for row in rows] == [("paper1", change.path) for change in differing]
 
 
 def test_figures_of_the_best_results_come_before_their_parameters(ended: Settings) -> None:
     facts = facts_of(ended)
-    found = tables(report_of(facts), "What was tried")
-    [best] = [table for title, table in found.items() if title.startswith("BestCombos")]
+    found = tables(report_of(facts), "Search")
+    [best] = [table for title, table in found.items() if title.startswith("Best")]
     axes = [path.rpartition(".")[2] for path, _ in facts.plan.sweep.axes]
-    assert best.heading == ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *axes)
+    assert best.heading == ("combo", "Sharpe", "return, %", "drawdown, %", "trades", "profit factor", *axes)
     row = facts.searched.summary.best.rows.row(0, named=True)
     assert best.rows[0][1:3] == (row["sharpe"], row["return_pct"])
 
@@ -234,7 +239,7 @@ def test_names_from_outside_stay_words(ended: Settings) -> None:
     page, text = read_page(html_of(report)), markdown_of(report)
     assert page.count("script") == 0
     assert "<script>alert('1')</script>|a" in page.words
-    (row,) = cells(text, "Symbols that sat out")
+    (row,) = cells(text, "Excluded symbols")
     assert len(row) == 2
     assert row[0].startswith("\\<script\\>alert('1')\\</script\\>\\|a \\| \\[x\\](y) \\`b\\` \\*c\\* \\_d\\_ \\& \\\\")
 
@@ -276,10 +281,10 @@ def test_words_with_underscores_inside_are_left_readable() -> None:
 
 
 def test_a_report_without_the_rows_of_the_search_says_so(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     shutil.rmtree(sweep_folder(ended.sweeps, plan.sweep))
     text = write_report(ended, plan, NOW_MS).markdown.read_text()
-    assert "The rows of the search are no longer there" in text
+    assert "Housekeeping has removed the rows of the search" in text
     assert "- of them lost money: -\n" in text
     assert unnamed(ended, plan, text) == ()
 
@@ -299,7 +304,7 @@ def test_a_report_without_the_rows_of_the_search_says_so(ended: Settings) -> Non
 def test_a_file_that_is_missing_or_torn_names_the_asset_to_materialise(
     ended: Settings, file: str, says: str, damage: bytes | None
 ) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     path = night_folder(ended, plan) / file
     path.unlink()
     if damage is not None:
@@ -310,7 +315,7 @@ def test_a_file_that_is_missing_or_torn_names_the_asset_to_materialise(
 
 
 def test_the_same_night_gives_the_same_bytes(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     assert not is_current(ended, plan)
     written = write_report(ended, plan, NOW_MS)
     first = written.markdown.read_bytes(), written.html.read_bytes()
@@ -320,14 +325,14 @@ def test_the_same_night_gives_the_same_bytes(ended: Settings) -> None:
 
 
 def test_the_latest_is_the_last_that_ended(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     assert latest_finished(ended) == plan
     (night_folder(ended, plan) / "roles.json").unlink()
     assert latest_finished(ended) is None
 
 
 def test_replays_agree_with_the_search_and_with_what_is_said_of_them(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     rows = read_results(sweep_folder(ended.sweeps, plan.sweep), plan.sweep)
     starts = block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)
     for each, (inside, holdout) in zip(read_candidates(ended, plan).candidates, read_replays(ended, plan), strict=True):
@@ -342,14 +347,14 @@ def test_replays_agree_with_the_search_and_with_what_is_said_of_them(ended: Sett
 
 @every_night
 def test_every_combo_is_a_finalist_or_fell_for_one_reason(ended: Settings) -> None:
-    found = read_candidates(ended, read_plan(ended))
+    found = read_candidates(ended, read_night_plan(ended))
     assert sum(found.rejected.values()) + len(found.candidates) == found.combos == 12
     assert min(found.rejected.values()) >= 0
 
 
 def test_a_finalist_that_lost_on_the_whole_is_not_counted_among_the_fallen(ended: Settings) -> None:
     """A chosen combo's row says that it lost money: it stays a finalist, and nobody fell for it."""
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     chosen = [each.combo for each in read_candidates(ended, plan).candidates]
     for path in (sweep_folder(ended.sweeps, plan.sweep) / "chunks").glob("*.parquet"):
         kept = pq.read_metadata(path).metadata
@@ -364,7 +369,7 @@ def test_a_finalist_that_lost_on_the_whole_is_not_counted_among_the_fallen(ended
 
 
 def test_rolling_windows_are_chosen_on_their_last_blocks_alone(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     rolling = plan.selection.walk_forward.model_copy(update={"window": "rolling"})
     plan = replace(plan, selection=plan.selection.model_copy(update={"walk_forward": rolling}))
     starts = block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)
@@ -372,7 +377,7 @@ def test_rolling_windows_are_chosen_on_their_last_blocks_alone(ended: Settings) 
 
 
 def test_candidates_can_be_named_again(ended: Settings) -> None:
-    plan = read_plan(ended)
+    plan = read_night_plan(ended)
     before = (night_folder(ended, plan) / "replays.npz").read_bytes()
     select_candidates(ended, plan)
     assert (night_folder(ended, plan) / "replays.npz").read_bytes() == before

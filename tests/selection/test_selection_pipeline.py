@@ -13,16 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from market_kit import DAY_MS, START_MS, fill_lake, spec, write_config
 from pipeline_kit import EDGE, NOW_MS, WIDE, Night, copy_of, deploy, judge, search, searched, write_stitched
+from result_kit import read_results
 
 from kernels.blocks import BLOCKS
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.night_plan import night_bars, night_features
-from mei_pipeline.promotion.proposals import assign_lanes, propose
+from mei_pipeline.night.data import build_night_features, load_night_bars
+from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
 from mei_pipeline.registry.database import open_registry
-from mei_pipeline.registry.records import Occasion
+from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.registry.store import lane_pointers, latest_proposals, list_configs
-from mei_pipeline.registry.trials import Look, add_look, looks_between
+from mei_pipeline.registry.trials import Trial, add_trial, trials_between
 from mei_pipeline.selection.folds import train_before
 from mei_pipeline.selection.io import read_candidates, read_gate_results, read_verdicts, read_walk_forward
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
@@ -30,7 +31,7 @@ from mei_pipeline.selection.segments import MarketData, Segment, flat_segment, r
 from mei_pipeline.selection.walk_forward import check_folds, own_searches
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.plan import resolved_combo
-from mei_pipeline.sweep.results import read_results, sweep_folder
+from mei_pipeline.sweep.results import sweep_folder
 
 
 def gate(found: Night):
@@ -70,7 +71,7 @@ STATIONS = {
     "candidates": lambda found: select_candidates(found.settings, found.plan),
     "gate_results": gate,
     "role_assignments": lambda found: assign_lanes(found.settings, found.config, found.plan, NOW_MS),
-    "deployments": lambda found: propose(found.settings, found.config, found.plan, None),
+    "deployments": lambda found: propose_configs(found.settings, found.config, found.plan, None),
 }
 READS = [
     ("walk_forward.json", "walk_forward", ("candidates", "gate_results", "role_assignments", "deployments")),
@@ -90,12 +91,12 @@ def test_what_is_missing_or_damaged_is_named_with_the_asset_that_makes_it(judged
         with pytest.raises(DataError, match=rf"{re.escape(str(path))}: damaged .*; materialise `{asset}` again"):
             STATIONS[station](judged)
     path.unlink()
-    with pytest.raises(DataError, match=rf"{re.escape(str(path))}: the night has none yet; materialise `{asset}`"):
+    with pytest.raises(DataError, match=rf"{re.escape(str(path))}: no such file; materialise `{asset}`"):
         STATIONS[station](judged)
 
 
 def test_deployments_read_what_the_lanes_were_assigned(judged):
-    with pytest.raises(DataError, match=r"roles\.json: the night has none yet; materialise `role_assignments`"):
+    with pytest.raises(DataError, match=r"roles\.json: no such file; materialise `role_assignments`"):
         deploy_only(judged)
     deploy(judged)
     (judged.folder / "roles.json").write_text("[{}]")
@@ -104,7 +105,7 @@ def test_deployments_read_what_the_lanes_were_assigned(judged):
 
 
 def deploy_only(found: Night):
-    return propose(found.settings, found.config, found.plan, Occasion(NOW_MS, "test", "night", "test"))
+    return propose_configs(found.settings, found.config, found.plan, AuditContext(NOW_MS, "test", "night", "test"))
 
 
 @settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -132,7 +133,7 @@ def test_files_of_other_choices_are_refused(judged):
     whole, combo = path.read_text(), read_candidates(judged.settings, judged.plan).candidates[0].combo
     path.write_text(whole.replace(f'"combo": {combo},', f'"combo": {combo + 1},'))
     with pytest.raises(
-        DataError, match=r"candidates\.json: is of other choices than walk_forward\.json; materialise `cand"
+        DataError, match=r"candidates\.json: has other combos than walk_forward\.json; materialise `cand"
     ):
         gate(judged)
     with pytest.raises(DataError, match="materialise `candidates` again"):
@@ -143,7 +144,7 @@ def test_files_of_other_choices_are_refused(judged):
         read_gate_results(judged.settings, judged.plan).judgements[0].config_id,
     )
     gates.write_text(gates.read_text().replace(config_id, "0" * 64))
-    with pytest.raises(DataError, match=r"gates\.json: is of other finalists .*; materialise `gate_results` again"):
+    with pytest.raises(DataError, match=r"gates\.json: has other candidates .*; materialise `gate_results` again"):
         deploy(judged)
     assert list_configs(open_registry(judged.settings.registry)) == ()
 
@@ -200,12 +201,12 @@ def looks_of(found: Night) -> int:
     return results.search.trials
 
 
-def other_look(found: Night, **changes) -> Look:
+def other_look(found: Night, **changes) -> Trial:
     """A look of somebody else at the days of this night's chains."""
     _, stitched_by_rank = read_walk_forward(found.settings, found.plan)
     first, last = (date(1970, 1, 1) + timedelta(int(day) // DAY_MS) for day in stitched_by_rank[0].days_ms[[0, -1]])
     returns = tuple(np.random.default_rng(5).normal(0, 0.01, (last - first).days + 1).tolist())
-    base = Look("n", "slot 0", ("f" * 64,), found.plan.sweep.venue, first, last, returns, "d" * 64, "p" * 64)
+    base = Trial("n", "rank 0", ("f" * 64,), found.plan.sweep.venue, first, last, returns, "d" * 64, "p" * 64)
     return replace(base, **changes)
 
 
@@ -217,10 +218,10 @@ def test_a_config_that_other_nights_judged_is_one_look_and_another_config_one_mo
     registry = open_registry(judged.settings.registry)
     own = read_gate_results(judged.settings, judged.plan).judgements[0].config_id
     assert looks_of(judged) == 3
-    add_look(registry, other_look(judged, config_ids=(own,), night_id="before"), NOW_MS)
+    add_trial(registry, other_look(judged, config_ids=(own,), night_id="before"), NOW_MS)
     assert looks_of(judged) == 3
-    add_look(registry, other_look(judged), NOW_MS)
-    add_look(registry, other_look(judged, night_id="again", data_hash="e" * 64), NOW_MS)
+    add_trial(registry, other_look(judged), NOW_MS)
+    add_trial(registry, other_look(judged, night_id="again", data_hash="e" * 64), NOW_MS)
     assert looks_of(judged) == 4
 
 
@@ -228,7 +229,7 @@ def test_a_config_that_other_nights_judged_is_one_look_and_another_config_one_mo
 def test_a_look_at_another_venue_or_at_other_days_does_not_count(judged, change):
     other = other_look(judged)
     before = {"first_day": other.first_day - timedelta(500), "last_day": other.last_day - timedelta(500)}
-    add_look(
+    add_trial(
         open_registry(judged.settings.registry),
         replace(other, **({"venue": "elsewhere"} if change == "venue" else before)),
         NOW_MS,
@@ -241,7 +242,7 @@ def test_more_looks_make_no_verdict_easier(judged):
     for number in range(20):
         returns = tuple(np.random.default_rng(number).normal(0, 0.01, len(other_look(judged).returns)).tolist())
         look = other_look(judged, config_ids=(f"{number:064d}",), returns=returns)
-        add_look(open_registry(judged.settings.registry), look, NOW_MS)
+        add_trial(open_registry(judged.settings.registry), look, NOW_MS)
     results = gate(judged)
     assert results.search.trials == 23
     assert all(
@@ -274,13 +275,19 @@ def test_a_night_in_which_nothing_made_money_is_a_night(mei_settings: Settings, 
     assert (chosen.candidates, results.judgements, results.search, results.selection_bias) == ((), (), None, None)
     assert chosen.rejected["no profit on the days of the search"] == 12
     done = deploy(found)
-    assert done.judged == ()
+    assert done.candidates == ()
     assert [(lane.new, lane.reason) for lane in done.lanes] == [
-        (None, "nothing, because no combo of the search with enough trades made money on all of its days")
+        (
+            None,
+            (
+                "nothing, because no combo of the search with enough trades made money on the days that candidates are "
+                "selected on"
+            ),
+        )
     ]
     registry = open_registry(mei_settings.registry)
     assert (lane_pointers(registry), list_configs(registry)) == ((), ())
-    assert looks_between(registry, found.plan.sweep.venue, date(2020, 1, 1), date(2030, 1, 1)) == ()
+    assert trials_between(registry, found.plan.sweep.venue, date(2020, 1, 1), date(2030, 1, 1)) == ()
 
 
 def night_of(settings: Settings, folder: Path, searching: SweepSpec, days: int = 60, window: int = 50) -> Night:
@@ -306,7 +313,7 @@ def test_a_night_of_one_symbol(mei_settings: Settings, tmp_path: Path):
     found = searched(
         mei_settings, tmp_path / "config", drift=0.002, universe="[AAA]", holdout_symbols=1, max_symbol_share=0.65
     )
-    assert (found.plan.sweep.symbols, found.plan.others) == (("AAA",), ())
+    assert (found.plan.sweep.symbols, found.plan.holdout_symbols) == (("AAA",), ())
     judge(found)
     results = read_gate_results(mei_settings, found.plan)
     assert results.judgements
@@ -319,7 +326,7 @@ def test_a_night_of_one_symbol(mei_settings: Settings, tmp_path: Path):
 
 def test_others_are_judged_on_and_never_searched(mei_settings: Settings, tmp_path: Path):
     found = searched(mei_settings, tmp_path / "config", holdout_symbols=1, min_holdout_symbols_sharpe=-20)
-    (other,) = found.plan.others
+    (other,) = found.plan.holdout_symbols
     assert set(found.plan.sweep.symbols) == {"AAA", "BBB", "CCC"} - {other}
     judge(found)
     for each in read_gate_results(mei_settings, found.plan).judgements:
@@ -379,7 +386,7 @@ def test_equal_scores_are_told_apart_by_their_ids(judged):
 def test_returns_that_are_no_numbers_stop_the_night(judged):
     _, stitched_by_rank = read_walk_forward(judged.settings, judged.plan)
     write_stitched(judged, [replace(each, returns=np.full(len(each.returns), np.nan)) for each in stitched_by_rank])
-    with pytest.raises(DataError, match=r"look slot 0 of night .*: a return is no number"):
+    with pytest.raises(DataError, match=r"look rank 0 of night .*: a return is no number"):
         gate(judged)
 
 
@@ -390,8 +397,8 @@ def test_all_failing_is_a_night_that_says_where_most_fell(first_judged, home, tm
     results = read_gate_results(strict.settings, strict.plan)
     assert [each.reason.split(":")[0] for each in results.judgements] == ["min_sharpe"] * 3
     done = deploy(strict)
-    assert [judged.passed for judged in done.judged] == [False] * 3
-    assert done.lanes[0].reason == "nothing, because none of 3 passed; most fell at min_sharpe (3)"
+    assert [judged.passed for judged in done.candidates] == [False] * 3
+    assert done.lanes[0].reason == "nothing, because none of 3 passed; most were rejected at min_sharpe (3)"
     assert done.lanes[0].new is None
 
 
@@ -437,8 +444,8 @@ def test_a_fold_of_tpe_needs_days_for_its_search(judged):
 
 def test_the_holdout_is_what_the_config_did_there(judged):
     plan = judged.plan
-    bars = night_bars(judged.settings, plan)
-    data = MarketData(judged.settings, bars, night_features(judged.settings, plan, bars))
+    bars = load_night_bars(judged.settings, plan)
+    data = MarketData(judged.settings, bars, build_night_features(judged.settings, plan, bars))
     for candidate in read_candidates(judged.settings, plan).candidates:
         segment = run_segment(data, resolved_combo(plan.sweep, candidate.params), (plan.holdout_ms, plan.to_ms))
         assert candidate.holdout.return_pct == 100 * segment.return_frac

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 from polars.testing import assert_frame_equal
+from result_kit import read_results
 
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
@@ -21,7 +22,7 @@ from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.launches import Launch
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
-from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder
+from mei_pipeline.sweep.results import chunk_path, sweep_folder
 from mei_pipeline.sweep.run import run_chunks, run_sweep
 from mei_pipeline.sweep.search.methods import SearchMethod, make_method, scores
 
@@ -260,7 +261,7 @@ def test_a_damaged_chunk_teaches_nothing(bars: Bars, tmp_path: Path) -> None:
     asked_of(tmp_path, plan, 1)
     path = chunk_path(tmp_path, plan, 0)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"000000000-000000006\.parquet: damaged result chunk"):
+    with pytest.raises(DataError, match=r"000000000-000000006\.parquet: damaged result file"):
         make_method(plan, tmp_path).numbers(3)
 
 

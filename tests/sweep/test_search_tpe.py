@@ -52,7 +52,7 @@ def test_the_whole_grid_can_be_run_and_no_more():
         known.add(found)
         history = tpe.learn(history, SWITCHED.digits(found), -found.astype(float))
     assert len(known) == SWITCHED.combos == 150
-    with pytest.raises(ValueError, match="the grid of 150 has 0 left"):
+    with pytest.raises(ValueError, match="too few combos left: 0 of 1 in a grid of 150"):
         tpe.propose(SWITCHED, history, known, 1, 0)
 
 

@@ -5,21 +5,23 @@ from pathlib import Path
 import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, VENUE, spec, walk, write_config
+from result_kit import read_results
 
-from mei_pipeline import night_plan
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.replay.run import replay_window
+from mei_pipeline.night.data import load_holdout_bars
+from mei_pipeline.night.plan import plan_night
+from mei_pipeline.night.store import read_night_plan, write_night_plan
+from mei_pipeline.replay.run import encode_replay_inputs, replay
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import context_only
 from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import make_plan, plan_from_dict, plan_to_dict, resolved_combo
-from mei_pipeline.sweep.results import read_results
 from mei_pipeline.sweep.run import run_sweep
 
 DAYS = 60
@@ -59,7 +61,7 @@ def rows(settings: Settings, lake: Lake, form: str, **changes: object) -> pl.Dat
     cut, features = cut_window(bars, plan.from_ms, plan.to_ms), build_features(bars, plan.columns(), settings.features)
     found = read_results(run_sweep(settings, plan, cut, features).folder, plan)
     for number in range(plan.combos):
-        one = replay_window(settings, bars, cut, features, resolved_combo(plan, plan.combo(number)))
+        one = replay(settings, encode_replay_inputs(bars, cut, features, resolved_combo(plan, plan.combo(number))))
         assert one.metrics["net_pnl_usd"] == found.filter(pl.col("combo") == number)["net_pnl_usd"][0]
     return found.drop("combo", FILTER)
 
@@ -101,7 +103,8 @@ def test_symbols_that_no_search_sees_are_judged_beside_it(mei_settings: Settings
         build_features(bars, plan.columns(), mei_settings.features),
     )
     free, held = (
-        replay_window(mei_settings, bars, cut, features, resolved_combo(plan, plan.combo(number))) for number in (0, 1)
+        replay(mei_settings, encode_replay_inputs(bars, cut, features, resolved_combo(plan, plan.combo(number))))
+        for number in (0, 1)
     )
     assert "BTC" not in {*free.fills["symbol"], *held.fills["symbol"]}
     assert len(free.trades) > len(held.trades) > 0
@@ -120,23 +123,23 @@ def test_a_night_is_refused_before_it_searches(mei_settings: Settings, tmp_path:
     write_config(tmp_path / "config", holdout_symbols=1)
     (tmp_path / "config" / "sweeps" / "smoke.yaml").write_text(SWEEP)
     config = load_config(tmp_path / "config")
-    plan = night_plan.plan_night(settings, config, "smoke", END_MS)
+    plan = plan_night(settings, config, "smoke", END_MS)
     assert plan.sweep.benchmark == "BTC/USDT:USDT"
-    assert plan.others
-    assert "BTC/USDT:USDT" not in plan.others
-    night_plan.write_plan(settings, plan)
-    assert night_plan.read_plan(settings) == plan
-    others = night_plan.others_bars(settings, plan)
+    assert plan.holdout_symbols
+    assert "BTC/USDT:USDT" not in plan.holdout_symbols
+    write_night_plan(settings, plan)
+    assert read_night_plan(settings) == plan
+    others = load_holdout_bars(settings, plan)
     assert others is not None
-    assert others.symbols == tuple(sorted((*plan.others, "BTC/USDT:USDT")))
+    assert others.symbols == tuple(sorted((*plan.holdout_symbols, "BTC/USDT:USDT")))
     late = walk("BTC", 20, 1).with_columns(symbol=pl.lit("BTC/USDT:USDT"))
     only_old = fill(mei_settings, "{}-late", ("ETH", "SOL"))
     merge_candles(only_old, late, now_ms=END_MS + DAY_MS)
     merge_instruments(only_old, default_instruments(VENUE, {"BTC/USDT:USDT": 100.0}), now_ms=END_MS)
     settings = mei_settings.model_copy(update={"home": only_old.root.parent})
     with pytest.raises(DataError, match=r"benchmark BTC/USDT:USDT of test can't be used as of .*: ended: "):
-        night_plan.plan_night(settings, config, "smoke", END_MS)
+        plan_night(settings, config, "smoke", END_MS)
     none = fill(mei_settings, "{}-none", ("ETH", "SOL"))
     settings = mei_settings.model_copy(update={"home": none.root.parent})
     with pytest.raises(ConfigError, match=f"{FILTER} is on and reads a benchmark symbol"):
-        night_plan.plan_night(settings, config, "smoke", END_MS)
+        plan_night(settings, config, "smoke", END_MS)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from gpu_kit import FakeCupy, write_kernels
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
+from result_kit import read_results
 
 from mei_pipeline.errors import ConfigError, Fatal, Retryable
 from mei_pipeline.simulation.device import choose_device
@@ -26,7 +27,7 @@ from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.launches import Chunk, LocalRunner
 from mei_pipeline.sweep.plan import make_plan
-from mei_pipeline.sweep.results import CHUNKS, chunk_done, read_results, sweep_folder
+from mei_pipeline.sweep.results import CHUNKS, chunk_done, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
 
 FROM_MS = START_MS + 10 * DAY_MS
@@ -108,8 +109,8 @@ def test_a_search_by_tpe_depends_neither_on_the_device_nor_on_the_launch(setting
     given = {"axes": MANY, "method": "tpe", "budget": 24, "batch": 2, "min_trades": 0, "chunk_combos": 1}
     search = search_of(settings, 2, ("AAA",), **given)
     found = [
-        swept(settings, search, device=engine, launch=launch)
-        for engine, launch in (("cpu", 0), ("cuda", 0), ("cuda", 3))
+        swept(settings, search, device=device, launch=launch)
+        for device, launch in (("cpu", 0), ("cuda", 0), ("cuda", 3))
     ]
     assert len(found[0]) == 24
     assert found[1:] == found[:1] * 2
@@ -272,8 +273,8 @@ def test_auto_does_without_a_gpu_whose_memory_is_taken_meanwhile(settings, many,
 
 
 def test_a_gpu_that_is_not_used_any_more_has_its_memory_back(settings, many, cupy):
-    for engine in ("auto", "cuda"):
-        combo_runner = ComboRunner(settings, *many, choose_device(settings, engine, "ema_cross"))
+    for device in ("auto", "cuda"):
+        combo_runner = ComboRunner(settings, *many, choose_device(settings, device, "ema_cross"))
         combo_runner.prepare()
         assert cupy.kept() > 0
         combo_runner.close()

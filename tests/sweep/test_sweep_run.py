@@ -7,11 +7,12 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 from polars.testing import assert_frame_equal
+from result_kit import read_results
 
 from kernels.blocks import BLOCKS
 from mei_pipeline import files
 from mei_pipeline.errors import Busy, ConfigError, DataError
-from mei_pipeline.replay.run import replay_window
+from mei_pipeline.replay.run import encode_replay_inputs, replay
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
@@ -19,7 +20,7 @@ from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.metrics import DOCS, sharpe
 from mei_pipeline.sweep.plan import SweepPlan, make_plan, resolved_combo
-from mei_pipeline.sweep.results import chunk_path, read_results, sweep_folder, top
+from mei_pipeline.sweep.results import chunk_path, sweep_folder, top
 from mei_pipeline.sweep.run import run_sweep
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
@@ -107,7 +108,9 @@ def test_every_row_equals_its_replay_bit_for_bit(
 ) -> None:
     rows = run(mei_settings, plan, cut, features)
     for row in rows.iter_rows(named=True):
-        one = replay_window(mei_settings, bars, cut, features, resolved_combo(plan, plan.combo(row["combo"])))
+        one = replay(
+            mei_settings, encode_replay_inputs(bars, cut, features, resolved_combo(plan, plan.combo(row["combo"])))
+        )
         for name in DOCS:
             assert row[name] == one.metrics[name]
         assert row["day_sum"] == one.outcome.days[:, 1, 0].tolist()
@@ -142,7 +145,7 @@ def test_damaged_or_foreign_chunk_is_named_and_kept(
     path = chunk_path(sweep_folder(mei_settings.sweeps, plan), plan, 1)
     good = path.read_bytes()
     path.write_bytes(good[: len(good) // 2])
-    with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result chunk"):
+    with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result file"):
         run_sweep(mei_settings, plan, cut, features)
     path.write_bytes(chunk_path(path.parent.parent, plan, 2).read_bytes())
     with pytest.raises(DataError, match="not a chunk of sweep"):
@@ -162,7 +165,7 @@ def test_results_of_an_unfinished_sweep_are_an_error(
 ) -> None:
     folder = run_sweep(mei_settings, plan, cut, features).folder
     chunk_path(folder, plan, 1).unlink()
-    with pytest.raises(DataError, match="1 of 3 chunks are missing; run the sweep to its end"):
+    with pytest.raises(DataError, match="1 of 3 chunks are missing; finish the sweep with"):
         read_results(folder, plan)
 
 

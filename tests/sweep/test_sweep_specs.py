@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake
+from result_kit import read_results
 
 from kernels.market import fill_model
 from kernels.strategies import load
@@ -17,7 +18,6 @@ from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.run import run_combos
 from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
-from mei_pipeline.sweep.results import read_results
 from mei_pipeline.sweep.run import run_sweep
 from mei_pipeline.sweep.search.tpe import is_scale
 
@@ -28,7 +28,7 @@ UNSEEN = {"trade.enable_stagnation_exit"}  # volatility never dies in these bars
 
 @pytest.fixture
 def bars(mei_settings: Settings) -> Bars:
-    """Trends of two and a half days, with the symbol that leads among them."""
+    """Trends of two and a half days, with the benchmark symbol among them."""
     lake = fill_lake(mei_settings, days=DAYS, symbols=SYMBOLS, drift=0.002)
     return load_bars(lake, VENUE, "1h", SYMBOLS, START_MS, START_MS + DAYS * DAY_MS)
 

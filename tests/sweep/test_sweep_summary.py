@@ -11,22 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from page_kit import read_page
+from result_kit import read_results
 from sweep_kit import FAST, SLOW, STOP, plan_of, rows_of, store
 
 from mei_pipeline.errors import DataError
 from mei_pipeline.sweep.page import page_of
 from mei_pipeline.sweep.pareto import pareto
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
-from mei_pipeline.sweep.results import (
-    all_distinct,
-    best_of,
-    chunk_path,
-    open_results,
-    read_results,
-    sweep_folder,
-    top,
-    write_chunk,
-)
+from mei_pipeline.sweep.results import all_distinct, best_of, chunk_path, open_results, sweep_folder, top, write_chunk
 from mei_pipeline.sweep.summary import heat_map, heat_maps, histogram, summarise
 from mei_pipeline.sweep.top import STANDS_FOR
 
@@ -307,7 +299,7 @@ def test_an_unfinished_sweep_is_read_as_far_as_it_is(tmp_path: Path) -> None:
         open_results(folder, plan)
     for index in (0, 2):
         chunk_path(folder, plan, index).unlink()
-    with pytest.raises(DataError, match="no chunk is done yet; `mei sweep resume"):
+    with pytest.raises(DataError, match="no chunk is done yet; run it with `mei sweep resume"):
         open_results(folder, plan, partial=True)
 
 
@@ -318,7 +310,7 @@ def test_a_chunk_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[8 : len(content) // 2] = b"x" * (len(content) // 2 - 8)  # its footer still reads
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result chunk .*delete it and run"):
+    with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result file: .*delete it and run"):
         list(results.frames())
 
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from result_kit import read_results
 from sweep_kit import FAST, SLOW, STOP, plan_of, rows_of, store
 
 from mei_pipeline.sweep.metrics import DOCS
-from mei_pipeline.sweep.results import open_results, read_results, sweep_folder, top, write_chunk
+from mei_pipeline.sweep.results import open_results, sweep_folder, top, write_chunk
 from mei_pipeline.sweep.top import STANDS_FOR, find_best
 
 TPE = {"method": "tpe", "budget": 12, "min_trades": 100, "chunk_combos": 1}

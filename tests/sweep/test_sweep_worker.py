@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 from polars.testing import assert_frame_equal
+from result_kit import read_results
 
 from kernels.cache import source_hash
 from kernels.market import Market
@@ -22,7 +23,7 @@ from mei_pipeline.sweep.cluster import task_counts
 from mei_pipeline.sweep.inputs import FOLDER, SweepInputs, publish_inputs, read_inputs
 from mei_pipeline.sweep.launches import Chunk
 from mei_pipeline.sweep.plan import make_plan
-from mei_pipeline.sweep.results import CHUNKS, chunk_path, read_results
+from mei_pipeline.sweep.results import CHUNKS, chunk_path
 from mei_pipeline.sweep.run import run_sweep
 from mei_pipeline.sweep.worker import WorkerJob, ready, work
 
@@ -81,7 +82,7 @@ def test_a_damaged_array_is_named(inputs: SweepInputs, store: Store) -> None:
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match=rf"{path.name}: damaged, its content has another hash"):
+    with pytest.raises(DataError, match=rf"{path.name}: damaged: its content has another hash"):
         read_inputs(store, digest)
     path.write_bytes(data[:50])
     with pytest.raises(DataError, match=rf"{path.name}: can't be read"):
@@ -95,7 +96,7 @@ def test_a_damaged_or_missing_note_is_named(inputs: SweepInputs, store: Store) -
     with pytest.raises(DataError, match=rf"{digest}\.json: damaged"):
         read_inputs(store, digest)
     path.unlink()
-    with pytest.raises(DataError, match=r"not there; is the folder of results shared with this machine\?"):
+    with pytest.raises(DataError, match=r"file is missing; share the folder of results with this machine"):
         read_inputs(store, digest)
 
 
@@ -126,13 +127,15 @@ def test_a_chunk_that_an_earlier_try_had_done_is_not_done_again(inputs: SweepInp
 def test_other_kernels_are_refused(inputs: SweepInputs, store: Store) -> None:
     told = job(store, inputs, kernels="0" * 64)
     assert source_hash() != told.kernels
-    with pytest.raises(ConfigError, match=r"worker \S+ has other kernels; install the same version of MEI"):
+    with pytest.raises(
+        ConfigError, match=r"worker \S+: its kernels differ from those of the driver; install the same version of MEI"
+    ):
         ready(told)
 
 
 def test_a_folder_that_the_worker_does_not_see_is_named(inputs: SweepInputs, store: Store, tmp_path: Path) -> None:
     told = job(store, inputs, folder=str(tmp_path / "elsewhere" / "0123"))
-    with pytest.raises(DataError, match=r"worker \S+: .*elsewhere/0123/inputs/.*is the folder of results shared"):
+    with pytest.raises(DataError, match=r"worker \S+: .*elsewhere/0123/inputs/.*share the folder of results"):
         work(told, [Chunk(0, numbers(inputs, 0))])
 
 
@@ -147,7 +150,7 @@ def test_without_ray_the_extra_is_named(
     mei_settings: Settings, inputs: SweepInputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
-    with pytest.raises(ConfigError, match="ray is not installed here; install the extra `cluster` of mei"):
+    with pytest.raises(ConfigError, match="ray is not installed; install the extra `cluster` of mei"):
         run_sweep(mei_settings, inputs.plan, inputs.window, inputs.features, compute=Compute(backend="ray"))
 
 

@@ -1,4 +1,4 @@
-"""Where candles come from: one small interface, and a source for each kind in `pipeline.yaml`."""
+"""Sources of candles: the interface of a source, and its construction from `pipeline.yaml`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,56 +7,56 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import polars as pl
 
 if TYPE_CHECKING:
-    from mei_pipeline.config.models import FilesSource, SyntheticSource
+    from mei_pipeline.config.models import FileSourceConfig, SyntheticSourceConfig
 
 
 class Source(Protocol):
-    """Something that has candles, funding and instruments of one venue."""
+    """Interface of a source: it yields candles, funding and instruments of one venue."""
 
     @property
     def name(self) -> str:
-        """What it is called in reports and in the ingest's record."""
+        """Name of the source in reports and in the ingest's record."""
 
     @property
     def venue(self) -> str:
-        """The venue that its prices are of."""
+        """Venue of the prices."""
 
     def candles(self, interval: str, from_ms: int, to_ms: int) -> Iterator[pl.DataFrame]:
         """Yield frames of candles (the lake's columns) that open in [from_ms, to_ms).
 
-        A source that knows of a row that it is not to be stored names the rule in one more column (`marks.MARK`).
+        A source excludes a row by naming the broken rule in one more column, `excluded_rows.BROKEN_RULE`.
         """
 
     def funding(self, from_ms: int, to_ms: int) -> Iterator[pl.DataFrame]:
         """Yield frames of funding stamped in [from_ms, to_ms)."""
 
     def instruments(self) -> pl.DataFrame:
-        """What is known of the venue's instruments; may be empty."""
+        """Return the venue's instruments, as far as the source knows them; may be empty."""
 
 
 @runtime_checkable
 class Complete(Protocol):
-    """A source that speaks for its venue: a closed bar that it doesn't have did not trade.
+    """A source that speaks for its venue: a closed bar that it does not have did not trade.
 
-    A source without this attribute, or with False, proves nothing about bars it doesn't have; they stay *unknown*.
+    If a source lacks this attribute, or has False, a missing bar stays *unknown*.
     """
 
     complete: bool
 
 
-def build(config: "FilesSource | SyntheticSource", folder: Path | None = None) -> Source:
-    """Make the source that an entry under `sources` of `pipeline.yaml` describes.
+def build_source(config: "FileSourceConfig | SyntheticSourceConfig", folder: Path | None = None) -> Source:
+    """Return the source of an entry under `sources` in `pipeline.yaml`.
 
     Args:
         config: The entry.
-        folder: Where a relative path starts; the current folder when None.
+        folder: Folder of a relative path; the current folder when None.
 
     Raises:
-        ConfigError: The entry describes no possible source.
-        DataError: Its files are missing, damaged or of another schema.
+        ConfigError: The entry is not valid for its files or market.
+        DataError: The files are missing, damaged or have another schema.
     """
     if config.kind == "files":
-        from mei_pipeline.candles.sources.files import open_files  # noqa: PLC0415  (a run loads one kind only)
+        from mei_pipeline.candles.sources.files import open_files  # noqa: PLC0415  (a run needs one kind only)
 
         path = Path(config.path).expanduser()
         return open_files(
@@ -82,7 +82,7 @@ def build(config: "FilesSource | SyntheticSource", folder: Path | None = None) -
 
 
 def _names(symbols: int | tuple[str, ...]) -> tuple[str, ...]:
-    from mei_pipeline.candles.sources.synthetic_config import INSTRUMENTS  # noqa: PLC0415  (a run loads one kind only)
+    from mei_pipeline.candles.sources.synthetic_config import INSTRUMENTS  # noqa: PLC0415  (a run needs one kind only)
 
     if not isinstance(symbols, int):
         return symbols

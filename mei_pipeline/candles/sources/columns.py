@@ -1,4 +1,4 @@
-"""From a file's columns to the lake's: which is which, and how their values are read."""
+"""Mapping of a file's columns to the lake's, and conversion of their values."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from mei_pipeline.candles.intervals import INTERVALS, interval_of
-from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, Table
+from mei_pipeline.candles.intervals import INTERVALS, parse_interval
+from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS, LakeTable
 from mei_pipeline.candles.sources.formats import DataFile
 from mei_pipeline.candles.sources.layouts import Preset
 from mei_pipeline.candles.sources.times import read_times
@@ -36,7 +36,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "source": ("source",),
     "close_ms": ("close_ms", "close_time", "T"),
 }
-# Volume in coins beside volume in contracts, and volume in money, by which the two are told apart.
+# Names of volumes in coins, which stand beside a volume in contracts, and of volumes in quote currency. Quote volume
+# over volume in coins is a price, so `units.volume_in_coins` can distinguish the two.
 COIN_VOLUMES = ("volCcy", "vol_ccy", "volume_ccy", "base_volume", "volume_base")
 QUOTE_VOLUMES = ("volCcyQuote", "vol_ccy_quote", "vol_quote", "quote_volume", "quote_asset_volume", "turnover")
 CLOSED_FLAGS = ("confirm", "confirmed", "is_closed", "closed", "is_final", "is_complete", "complete")
@@ -49,88 +50,88 @@ _EXTRA: dict[str, pl.DataType] = {QUOTE: pl.Float64(), COINS: pl.Float64(), CLOS
 _TIMES = ("open_ms", "time_ms", CLOSE, "from_ms", "listed_ms", "delisted_ms")
 _OPTIONAL = ("venue", "source", "trades", "premium")
 _EXPECTED = {
-    CANDLES.name: "symbol, open_ms, open, high, low, close, volume (and interval, trades, source where there are any)",
-    FUNDING.name: "symbol, time_ms, rate (and premium, source where there are any)",
+    CANDLES.name: "symbol, open_ms, open, high, low, close, volume (optional: interval, trades, source)",
+    FUNDING.name: "symbol, time_ms, rate (optional: premium, source)",
     INSTRUMENTS.name: ", ".join(name for name in INSTRUMENTS.columns if name not in {"venue", "source"}),
 }
 
 
 @dataclass(frozen=True)
-class Mapped:
-    """How one file is read.
+class ColumnMapping:
+    """Table and columns of one file.
 
     Attributes:
-        table: What the file holds.
-        columns: The lake's column to the file's; a constant is written `=value`. Beside the lake's columns it may have
-            `close_ms`, and of candles `QUOTE`, `COINS` and `CLOSED`.
+        table: The table that the file holds.
+        columns: The lake's column to the file's; a constant is written `=value`. Candles may have `close_ms`, `QUOTE`,
+            `COINS` and `CLOSED` too, which are not columns of the lake.
     """
 
-    table: Table
+    table: LakeTable
     columns: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known of a file's columns before it is opened.
+class ColumnHints:
+    """Information about a file's columns from the user and from the file's name.
 
     Attributes:
         stated: The lake's column to the file's, or to `=value`, as the user states it.
-        named: The same from the names of file and folders; only for columns that the file lacks.
-        preset: The layout that the user states.
-        table: What the file holds, where its name says it.
-        alone: Whether it is the only file of the ingest.
+        from_names: The same from the names of file and folders; used only for columns that the file lacks.
+        preset: The preset that the user states.
+        table: The table that the file holds, if its name says so.
+        single_file: True if it is the only file of the ingest.
     """
 
     stated: Mapping[str, str] = field(default_factory=dict)
-    named: Mapping[str, str] = field(default_factory=dict)
+    from_names: Mapping[str, str] = field(default_factory=dict)
     preset: Preset | None = None
-    table: Table | None = None
-    alone: bool = True
+    table: LakeTable | None = None
+    single_file: bool = True
 
 
-def detect(file: DataFile, found: Sequence[str], known: Known) -> Mapped:
-    """Tell what a file holds from its column names.
+def map_columns(file: DataFile, names: Sequence[str], hints: ColumnHints) -> ColumnMapping:
+    """Find the table that a file holds and its columns, from the column names.
 
     Args:
         file: The file, for messages.
-        found: Its columns.
-        known: What the user and the file's name say.
+        names: Names of the file's columns.
+        hints: Information from the user and from the file's name.
 
     Raises:
         DataError: A stated column does not exist, or the file is neither candles nor funding nor instruments.
     """
-    picked = {name: _pick(name, found, known) for name in (*ALIASES, *INSTRUMENTS.columns)}
-    columns = {name: column for name, column in picked.items() if column is not None}
-    table = known.table or _table_of(columns)
-    closes = table is CANDLES and CLOSE in columns and (CLOSE in known.stated or "open_ms" not in columns)
-    if closes:
+    matches = {name: _pick(name, names, hints) for name in (*ALIASES, *INSTRUMENTS.columns)}
+    columns = {name: column for name, column in matches.items() if column is not None}
+    table = hints.table or _table_of(columns)
+    only_closes = table is CANDLES and CLOSE in columns and (CLOSE in hints.stated or "open_ms" not in columns)
+    if only_closes:
         columns["open_ms"] = columns[CLOSE]
-    needed = [name for name in table.columns if name not in {*_OPTIONAL, "interval"} and name not in table.nullable]
-    told = {*table.columns, *((CLOSE,) if table is CANDLES else ())}
-    absent = [name for name in (*needed, *sorted(set(known.stated) & told)) if name not in columns]
+    required = [name for name in table.columns if name not in {*_OPTIONAL, "interval"} and name not in table.nullable]
+    allowed = {*table.columns, *((CLOSE,) if table is CANDLES else ())}
+    absent = [name for name in (*required, *sorted(set(hints.stated) & allowed)) if name not in columns]
     if absent:
-        raise DataError(_absent(file, absent[0], found, known, table))
-    extra = _extra(found, known) if table is CANDLES else {}
-    if closes:
+        raise DataError(_absent(file, absent[0], names, hints, table))
+    extra = _extra(names, hints) if table is CANDLES else {}
+    if only_closes:
         extra[CLOSE] = columns[CLOSE]
-    return Mapped(table, {name: columns[name] for name in table.columns if name in columns} | extra)
+    return ColumnMapping(table, {name: columns[name] for name in table.columns if name in columns} | extra)
 
 
-def convert(file: DataFile, frame: pl.DataFrame, mapped: Mapped) -> pl.DataFrame:
+def convert(file: DataFile, frame: pl.DataFrame, mapping: ColumnMapping) -> pl.DataFrame:
     """Read the values of a file's columns as the lake's types; columns that the file lacks are not added.
 
     Raises:
         DataError: A column has another type, or a cell can't be read; the message names file, column and value.
     """
     series = []
-    for name, column in mapped.columns.items():
+    for name, column in mapping.columns.items():
         if column.startswith(CONSTANT):
             raw = pl.repeat(column[len(CONSTANT) :], frame.height, dtype=pl.String, eager=True)
         else:
             raw = frame[column]
-        ours = "" if column == name or name in _EXTRA else f" ({name})"
-        label = f"{file}: column {column!r}{ours}"
-        kind = mapped.table.columns.get(name, _EXTRA.get(name, pl.Int64()))
+        lake_name = "" if column == name or name in _EXTRA else f" ({name})"
+        label = f"{file}: column {column!r}{lake_name}"
+        kind = mapping.table.columns.get(name, _EXTRA.get(name, pl.Int64()))
         if name in _TIMES:
             series.append(read_times(raw, label, zero_ok=name == "from_ms").alias(name))
         elif name == CLOSED:
@@ -139,39 +140,38 @@ def convert(file: DataFile, frame: pl.DataFrame, mapped: Mapped) -> pl.DataFrame
             series.append(_text(raw, label, numbers=name == "interval").alias(name))
         else:
             number = _number(raw, label)
-            whole = kind == pl.Int64() and _whole(number, label)
-            series.append((number.cast(pl.Int64) if whole else number).alias(name))
+            series.append((_integer(number, label) if kind == pl.Int64() else number).alias(name))
     return pl.DataFrame(series)
 
 
-def find_column(name: str, found: Sequence[str], stated: Mapping[str, str]) -> str | None:
-    """The file's column for one of the lake's, if it has one."""
-    return _pick(name, found, Known(stated))
+def find_column(name: str, columns: Sequence[str], stated: Mapping[str, str]) -> str | None:
+    """Return the file's column for one of the lake's; None if the file has none."""
+    return _pick(name, columns, ColumnHints(stated))
 
 
 def interval_names(labels: pl.Series) -> pl.Series:
-    """MEI's names of a file's labels of intervals: `60`, `60m` and `1H` are `1h`; an unknown label stays as it is."""
-    known = {label: interval_of(label) or label for label in labels.unique().drop_nulls().to_list()}
-    if all(label == name for label, name in known.items()):
+    """Return MEI's names of intervals: `60`, `60m` and `1H` are `1h`; an unknown label stays as it is."""
+    name_of = {label: parse_interval(label) or label for label in labels.unique().drop_nulls().to_list()}
+    if all(label == name for label, name in name_of.items()):
         return labels
-    return labels.replace(known)
+    return labels.replace(name_of)
 
 
 def check_intervals(file: DataFile, frame: pl.DataFrame) -> None:
-    """Refuse a file that names an interval that MEI does not know.
+    """Raise DataError if a file names an interval that MEI does not have.
 
     Raises:
-        DataError: It does.
+        DataError: The column `interval` has an unknown value.
     """
     unknown = frame.filter(~pl.col("interval").is_in(list(INTERVALS)).fill_null(value=False))
     if unknown.height:
         raise DataError(
             f"{file}: column 'interval' has {unknown['interval'][0]!r}; allowed: {', '.join(INTERVALS)}; "
-            "take the rows of one interval with --interval"
+            "read the rows of one interval with --interval"
         )
 
 
-def _table_of(columns: Mapping[str, str]) -> Table:
+def _table_of(columns: Mapping[str, str]) -> LakeTable:
     if {"size_decimals", "symbol"} <= columns.keys():
         return INSTRUMENTS
     if "rate" in columns and not {"open", "high", "low", "close"} & columns.keys():
@@ -179,60 +179,67 @@ def _table_of(columns: Mapping[str, str]) -> Table:
     return CANDLES
 
 
-def _extra(found: Sequence[str], known: Known) -> dict[str, str]:
-    columns = {CLOSED: _find(CLOSED_FLAGS, found)}
-    if "volume" not in known.stated:
-        columns |= {QUOTE: _find(QUOTE_VOLUMES, found), COINS: _find(COIN_VOLUMES, found)}
+def _extra(names: Sequence[str], hints: ColumnHints) -> dict[str, str]:
+    """Return the columns of candles that help to read the others: further volumes, and the flag of closed bars."""
+    columns = {CLOSED: _find(CLOSED_FLAGS, names)}
+    # A stated volume is used as it is, so no other volume is needed.
+    if "volume" not in hints.stated:
+        columns |= {QUOTE: _find(QUOTE_VOLUMES, names), COINS: _find(COIN_VOLUMES, names)}
     return {name: column for name, column in columns.items() if column is not None}
 
 
-def _absent(file: DataFile, name: str, found: Sequence[str], known: Known, table: Table) -> str:
-    stated = [known.stated[name]] if name in known.stated else []
-    tried = ", ".join(dict.fromkeys((*stated, *_names(name, known.preset))))
-    message = f"{file}: no column for {name!r} of {table.name} (looked for {tried}); found: {', '.join(found)}; "
-    if len(found) == 1 and re.search(r"[;\t|]", found[0]):
+def _absent(file: DataFile, name: str, columns: Sequence[str], hints: ColumnHints, table: LakeTable) -> str:
+    """Return the message about an absent column, with the likeliest remedy."""
+    stated = [hints.stated[name]] if name in hints.stated else []
+    tried = ", ".join(dict.fromkeys((*stated, *_aliases(name, hints.preset))))
+    message = f"{file}: no column for {name!r} of {table.name} (looked for {tried}); found: {', '.join(columns)}; "
+    if len(columns) == 1 and re.search(r"[;\t|]", columns[0]):
         return f"{message}separate the columns by commas"
-    if {"price", "side"} <= {_plain(column) for column in found}:
+    if {"price", "side"} <= {_letters(column) for column in columns}:
         return f"{message}these are single trades, not bars; fetch candles"
     message += f"expected {_EXPECTED[table.name]}; name it with --columns {name}=NAME"
     if name == "symbol":
-        message += ", let the file's name begin with it as in BTCUSDT-1h-2024-12.csv"
+        message += ", begin the file's name with it as in BTCUSDT-1h-2024-12.csv"
         constant = f"give one value for all rows with --columns {name}==VALUE"
         return (
-            f"{message}, or {constant}" if known.alone else f"{message}, or ingest each file by itself and {constant}"
+            f"{message}, or {constant}"
+            if hints.single_file
+            else f"{message}, or ingest each file by itself and {constant}"
         )
     if name == "volume":
         return f"{message}, or give one value for all rows with --columns {name}==VALUE"
-    if found[0] == "column_1":
-        return f"{message} such as --columns {name}=column_1, or say with --preset who wrote the file"
+    if columns[0] == "column_1":
+        return f"{message} such as --columns {name}=column_1, or name the file's format with --preset"
     return message
 
 
-def _names(target: str, preset: Preset | None = None) -> tuple[str, ...]:
+def _aliases(target: str, preset: Preset | None = None) -> tuple[str, ...]:
     if preset is not None and target in preset.columns:
         return preset.columns[target]
     return ALIASES.get(target, (target,))
 
 
-def _pick(target: str, found: Sequence[str], known: Known) -> str | None:
-    if target in known.stated:
-        column = known.stated[target]
-        return column if column.startswith(CONSTANT) or column in found else None
-    alike = target not in {"venue", "source"}
-    return _find(_names(target, known.preset), found, alike=alike) or known.named.get(target)
+def _pick(target: str, columns: Sequence[str], hints: ColumnHints) -> str | None:
+    if target in hints.stated:
+        column = hints.stated[target]
+        return column if column.startswith(CONSTANT) or column in columns else None
+    other_spellings = target not in {"venue", "source"}
+    aliases = _aliases(target, hints.preset)
+    return _find(aliases, columns, other_spellings=other_spellings) or hints.from_names.get(target)
 
 
-def _find(names: Sequence[str], found: Sequence[str], *, alike: bool = True) -> str | None:
-    """The first of `names` that a file has; else the first that it writes in another way (`Open Time`)."""
-    exact = next((name for name in names if name in found), None)
-    if exact is not None or not alike:
+def _find(names: Sequence[str], columns: Sequence[str], *, other_spellings: bool = True) -> str | None:
+    """Return the first of `names` among the columns; else the first in another spelling (`Open Time`)."""
+    exact = next((name for name in names if name in columns), None)
+    if exact is not None or not other_spellings:
         return exact
-    # One letter says too little: `T` is the close of a bar of Hyperliquid, `t` its open.
-    plain = {_plain(column): column for column in reversed(found) if len(column) > 1}
-    return next((plain[_plain(name)] for name in names if len(name) > 1 and _plain(name) in plain), None)
+    # Single letters match exactly only: Hyperliquid's `T` is the close of a bar, its `t` the open.
+    # Reversed, so that the first of two columns with the same letters is used.
+    spelled = {_letters(column): column for column in reversed(columns) if len(column) > 1}
+    return next((spelled[_letters(name)] for name in names if len(name) > 1 and _letters(name) in spelled), None)
 
 
-def _plain(name: str) -> str:
+def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
@@ -268,8 +275,8 @@ def _number(raw: pl.Series, label: str) -> pl.Series:
     raise DataError(f"{label} is {raw.dtype}, expected a number")
 
 
-def _whole(number: pl.Series, label: str) -> bool:
+def _integer(number: pl.Series, label: str) -> pl.Series:
     odd = (number.is_not_null() & ((number % 1 != 0) | ~(number.abs() < 2.0**63))).fill_null(value=False)
     if odd.any():
         raise DataError(f"{label} has {number.filter(odd)[0]!r}, expected a whole number")
-    return True
+    return number.cast(pl.Int64)

@@ -1,4 +1,4 @@
-"""Symbol, interval and venue as the names of files and folders say them.
+"""Symbol, interval and venue from the names of files and folders.
 
     BTCUSDT-1h-2024-12.zip                       Binance Vision
     BTCUSDT2024-12-01.csv.gz                     Bybit
@@ -8,9 +8,9 @@
     BINANCE_BTCUSDT.P, 60.csv                    TradingView, minutes
     BTC.csv, BTC-1h.csv, BTC_1h.csv
 
-A symbol is written in capitals, as venues do. A name that leaves a word over (`BTC_old.csv`) says no symbol: a wrong
-symbol would join two series. A date of eight digits between quote and interval (`BTC-USDT-20241227-1h.csv`) is the
-expiry of a contract and belongs to the symbol; elsewhere it says which part of a series the file is.
+A symbol is written in capitals, as venues do. A name with an unknown word (`BTC_old.csv`) has no symbol, because a
+wrong symbol would join two series. A date of eight digits between quote and interval (`BTC-USDT-20241227-1h.csv`) is
+the expiry of a contract and belongs to the symbol. Any other date names the part of a series and is ignored.
 """
 
 import re
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mei_pipeline.candles.intervals import interval_of
+from mei_pipeline.candles.intervals import parse_interval
 from mei_pipeline.candles.sources.formats import FEATHER, kind_of, stem
 
 VENUES = frozenset(
@@ -30,14 +30,14 @@ VENUES = frozenset(
     }
 )
 RENAMED = {"gateio": "gate", "huobi": "htx", "okex": "okx"}
-"""Former names of venues, by which files and libraries still call them."""
+"""Former names of venues that files and libraries still use, to the present names."""
 _STABLE = frozenset(
     {"AUD", "BRL", "BUSD", "DAI", "EUR", "FDUSD", "GBP", "JPY", "KRW", "TRY", "TUSD", "USD", "USDC", "USDE", "USDT"}
 )
 _QUOTES = _STABLE | {"BTC", "ETH", "BNB"}
 _CONTRACT = re.compile(r"SWAP|PERP|P|PERPETUAL|QUARTER|\d{6}|\d{8}|\d{1,2}[A-Z]{3}\d{2}")
 _BASE = re.compile(r"(?=.*[A-Z])(?:k|[0-9]+)?[A-Z0-9]+")
-# Words about files and markets, which are no symbol and may stand beside one.
+# Words about files and markets; they may stand beside a symbol, but are never one.
 _NOISE = re.compile(
     r"(?:candles?(?:ticks?)?|klines?|ohlcv?t?|bars?|prices?|data(?:set)?|hist(?:ory|orical)?|funding(?:_?rates?)?|rates?"
     r"|exports?|exported|downloads?|downloaded|files?|parts?|chunks?|full|all|to|from|crypto|markets?|instruments?|meta"
@@ -66,14 +66,14 @@ _COPY = re.compile(r"\s*\(\d+\)$")
 
 @dataclass(frozen=True)
 class NameParts:
-    """What a file name says.
+    """Parts of a file name.
 
     Attributes:
-        symbol: The symbol as its venue writes it; None where the name has none, or more than one can tell.
-        interval: The length of the bars as the name writes it; it may be one that MEI doesn't know.
+        symbol: The symbol as its venue writes it; None if the name has none or is ambiguous.
+        interval: The interval of the bars, as the name writes it; MEI may not know it.
         venue: The venue.
-        untraded: Prices that nobody traded at: `mark`, `index`, `premiumIndex`.
-        funding: Whether it holds funding in columns of candles, as freqtrade writes it.
+        untraded: Kind of prices that nobody traded at: `mark`, `index`, `premiumIndex`.
+        funding: True if the file has funding in columns of candles, as freqtrade writes it.
     """
 
     symbol: str | None = None
@@ -84,11 +84,11 @@ class NameParts:
 
 
 def read_name(name: str, *, freqtrade: bool = False) -> NameParts:
-    """Tell what a file name says.
+    """Split a file name into its parts.
 
     Args:
         name: File name with its ending, without folders.
-        freqtrade: Whether freqtrade named the file, so that `BTC_USDT` is `BTC/USDT`.
+        freqtrade: Read `BTC_USDT` as freqtrade's `BTC/USDT`.
     """
     text = _COPY.sub("", stem(name)).strip()
     if match := _TRADINGVIEW.fullmatch(text):
@@ -101,7 +101,7 @@ def read_name(name: str, *, freqtrade: bool = False) -> NameParts:
         kind = match["kind"] or ""
         return NameParts(
             f"{pair}:{match['settle']}" if match["settle"] else pair,
-            interval_of(match["label"]) or match["label"],
+            parse_interval(match["label"]) or match["label"],
             untraded=kind if _UNTRADED.fullmatch(kind) else None,
             funding=kind == "funding_rate",
         )
@@ -109,60 +109,62 @@ def read_name(name: str, *, freqtrade: bool = False) -> NameParts:
 
 
 def venue_of(path: Path, root: Path, is_coin: Callable[[str], bool]) -> str | None:
-    """The venue that the folders of a file name, the nearest one first.
+    """Return the venue that is named by the nearest of a file's folders; None if no folder names one.
 
-    A folder names a venue if one of its words does (`bybit`, `okx_2024`, `bybit_btcusdt`). Of the folders above `root`,
-    which a user may not have named, only a venue's bare name counts.
+    A folder names a venue if one of its words does (`bybit`, `okx_2024`, `bybit_btcusdt`). The user may not have named
+    the folders above `root`, so there only the bare name of a venue counts.
 
     Args:
         path: The file.
         root: The folder that was searched, or the file itself.
-        is_coin: Whether a venue's name is the symbol of the file too. Such a word is the coin, unless the folder is
-            called by it alone and in small letters.
+        is_coin: Function that returns True if a venue's name is also the symbol of the file. Such a word is the coin,
+            unless it is the whole name of the folder in lower case.
     """
     above = max(len(path.parts) - len(root.parts), 1)
     home = Path("~").expanduser().parts
     for depth, part in enumerate(reversed(path.parts[:-1])):
-        place = path.parts[: len(path.parts) - 1 - depth]
-        if place == home[: len(place)]:
+        folder = path.parts[: len(path.parts) - 1 - depth]
+        # The user's home and the folders above it are named after people and systems, not after venues.
+        if folder == home[: len(folder)]:
             break
         words = [part] if depth > above else _folder_words(part)
         bare = len(words) == 1
         if not bare and depth >= above:
             continue
-        known = [word for word in words if word.lower() in VENUES]
-        named = [word.lower() for word in known if (bare and word.islower()) or not is_coin(word.lower())]
-        if len(named) == 1:
-            return named[0]
+        names = [word for word in words if word.lower() in VENUES]
+        venues = [word.lower() for word in names if (bare and word.islower()) or not is_coin(word.lower())]
+        if len(venues) == 1:
+            return venues[0]
     return None
 
 
 def market_of(path: Path, root: Path) -> str | None:
-    """The market that the folders below `root` and the name of a file say: `spot` or `futures`."""
+    """Return the market that a file's name and its folders below `root` name: `spot`, `futures`, or None."""
     words = {word for part in path.parts[len(root.parts) :] for word in re.split(r"[^a-z]+", part.lower())}
     names = (("spot", _SPOT), ("futures", _FUTURES))
     return next((name for name, own in names if words & own), None)
 
 
 def untraded_of(path: Path, root: Path) -> str | None:
-    """The folder that says that nobody traded at a file's prices, such as `markPriceKlines` of Binance Vision."""
+    """Return the folder of prices that nobody traded at, such as `markPriceKlines` of Binance Vision; None if none."""
     return next((part for part in path.parts[len(root.parts) - 1 : -1] if _UNTRADED.fullmatch(part)), None)
 
 
 def folder_interval(path: Path, root: Path) -> str | None:
-    """The interval that the nearest folder names, as Binance Vision sorts its files: `klines/BTCUSDT/1h/`."""
+    """Return the interval that the nearest folder names, as in Binance Vision's `klines/BTCUSDT/1h/`; None if none."""
     for part in reversed(path.parts[len(root.parts) - 1 : -1]):
         if _LABEL.fullmatch(part):
-            return interval_of(part) or part
+            return parse_interval(part) or part
     return None
 
 
 def _read_fields(text: str) -> NameParts:
+    """Read a name field by field, from its end; the symbol remains at the beginning."""
     interval = None
     untraded = None
-    named = None
+    venue_field = None
     dated = False
-    expires = False  # whether a date at the end of `text` may be an expiry: a word, not a date, came after it
+    expires = False  # True once a word, not a date, came after: then a date at the end may be an expiry
     while not (expires and _DATED.fullmatch(text)):
         shorter = _DATE.sub("", text)
         if shorter != text:
@@ -173,7 +175,7 @@ def _read_fields(text: str) -> NameParts:
         if field and _UNTRADED.fullmatch(field):
             untraded = field
         elif head and field.lower() in VENUES:
-            named = field.lower()
+            venue_field = field.lower()
         elif not (field and _is_noise(field)):
             label = _label(field or text, bare=dated and bool(head))
             if label is None or interval is not None:
@@ -183,7 +185,7 @@ def _read_fields(text: str) -> NameParts:
         if not text:
             break
     symbol, venue = _read_symbol(text)
-    return NameParts(symbol, interval, venue or named, untraded)
+    return NameParts(symbol, interval, venue or venue_field, untraded)
 
 
 def _last_field(text: str) -> tuple[str, str]:
@@ -200,13 +202,13 @@ def _has_capital(text: str) -> bool:
 
 def _label(field: str, *, bare: bool) -> str | None:
     if _LABEL.fullmatch(field):
-        return interval_of(field) or field
+        return parse_interval(field) or field
     return _minutes(field) if bare and re.fullmatch(r"\d{1,4}|[DWM]", field) else None
 
 
 def _minutes(label: str) -> str:
-    """An interval in minutes, or in units in capitals, as TradingView and Bybit write it."""
-    return interval_of(label) or (f"{label}m" if label.isdecimal() else label)
+    """Return an interval that is written in minutes or with a capital unit, as by TradingView and Bybit."""
+    return parse_interval(label) or (f"{label}m" if label.isdecimal() else label)
 
 
 def _is_noise(word: str) -> bool:
@@ -218,7 +220,8 @@ def _read_symbol(text: str) -> tuple[str | None, str | None]:
     while text:
         if _is_symbol(text):
             first, _, rest = text.partition(re.findall(r"[-_. ]|$", text)[0] or "\0")
-            # DYDX-USDT-SWAP is a coin that has its venue's name; a venue's name never stands before a quote alone.
+            # DYDX is a venue and a coin. In DYDX-USDT-SWAP it is the coin: a quote follows it, and no venue's name is
+            # directly before a quote.
             if first.lower() in VENUES and _is_symbol(rest) and re.split(r"[-_.]", rest)[0] not in _STABLE:
                 return rest, first.lower()
             return text, venue

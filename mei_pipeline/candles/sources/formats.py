@@ -1,6 +1,6 @@
-"""Tables as files hold them: Parquet, Feather, CSV, JSON, and CSV files inside a zip.
+"""Formats of data files: Parquet, Feather, CSV, JSON, and CSV files inside a zip.
 
-Every path is taken literally here: polars would read `[2025]` in the name of a folder as a pattern.
+Every path is taken literally (`glob=False`), because polars would read `[2025]` in a folder's name as a pattern.
 """
 
 import json
@@ -45,7 +45,7 @@ class DataFile:
 
     Attributes:
         path: The file on disk.
-        member: Name inside the zip; empty where `path` is no zip.
+        member: Name inside the zip; empty if `path` is not a zip.
     """
 
     path: Path
@@ -65,10 +65,10 @@ class Head:
     """The beginning of a file.
 
     Attributes:
-        columns: Names of the columns; `column_1`, `column_2`, … where the file has no header.
-        rows: Its first rows, at most `HEAD_ROWS`.
-        header: Whether the file names its columns.
-        symbol: The symbol that the envelope of an API's answer names, if any.
+        columns: Names of the columns; `column_1`, `column_2`, … if the file has no header.
+        rows: The first rows, at most `HEAD_ROWS`.
+        header: True if the file names its columns.
+        symbol: The symbol that an API's response names beside its candles, if any.
     """
 
     columns: tuple[str, ...]
@@ -78,23 +78,23 @@ class Head:
 
 
 def kind_of(name: str) -> tuple[str, ...]:
-    """The endings of the format that a file name has; empty if it is none that can be read."""
+    """Return the endings of a file name's format; empty if MEI can't read the format."""
     return next((kind for kind in (PARQUET, CSV, ZIP, FEATHER, JSON) if name.lower().endswith(kind)), ())
 
 
 def stem(name: str) -> str:
-    """A file name without its ending."""
+    """Return a file name without its ending."""
     ending = next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.lower().endswith(ending)), "")
     return name[: len(name) - len(ending)] if ending else name
 
 
 def is_hidden(part: str) -> bool:
-    """Whether a part of a path belongs to the system: `.DS_Store`, `._BTC.csv` and `__MACOSX` of macOS, `.git`."""
+    """Return True if a part of a path belongs to the system: `.DS_Store`, `._BTC.csv`, `__MACOSX`, `.git`."""
     return part.startswith(".") or part == "__MACOSX"
 
 
 def unpack(path: Path) -> tuple[list[DataFile], list[str]]:
-    """The tables inside one file, and names of members of a zip that can't be read.
+    """Return the tables inside one file, and the members of a zip that MEI does not read.
 
     Raises:
         DataError: The file is empty, damaged, or not readable for this user.
@@ -124,8 +124,8 @@ def read_columns(
     Args:
         file: The file.
         names: Columns to read.
-        header: Names of all columns of a file that has no header; None where it has one.
-        only: A column and the texts that it may have in the rows to read.
+        header: Names of all columns of a file without a header; None if it has one.
+        only: A column and the texts that select the rows to read.
 
     Raises:
         DataError: The file is damaged, or not readable for this user.
@@ -143,24 +143,24 @@ def _guarded(file: DataFile, action: Callable[[], Result]) -> Result:
     path = file.path
     try:
         if path.stat().st_size == 0:
-            raise DataError(f"{file}: is empty (0 bytes); fetch it again, or take it out of the path")
+            raise DataError(f"{file}: is empty (0 bytes); fetch it again, or remove it from the path")
         return action()
     except PermissionError:
         raise DataError(f"{path}: permission denied; make it readable for this user") from None
     except _UNREADABLE as error:
         kind = _NAMES[kind_of(path.name)]
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{file}: is not a whole {kind} file ({reason}); fetch it again") from error
+        raise DataError(f"{file}: is not a complete {kind} file ({reason}); fetch it again") from error
 
 
 def _content(file: DataFile) -> Path | BytesIO:
-    """What polars reads a CSV from."""
+    """Return the path of a CSV file, or the bytes of one in a zip, for polars to read."""
     if not file.member:
         return file.path
     with zipfile.ZipFile(file.path) as archive:
         content = archive.read(file.member)
     if not content:
-        raise DataError(f"{file}: is empty (0 bytes); fetch it again, or take it out of the path")
+        raise DataError(f"{file}: is empty (0 bytes); fetch it again, or remove it from the path")
     return BytesIO(content)
 
 
@@ -187,10 +187,11 @@ def _head(file: DataFile) -> Head:
 
 
 def _is_data(first: pl.DataFrame) -> bool:
-    # A header may be called `2024`, but hardly five of its columns are numbers.
+    """Return True if the first row of a CSV holds values and not names."""
+    # Candles have five or more numbers in a row. A header may have a name such as `2024`, but hardly five of them.
     numbers = first.select(pl.all().str.strip_chars().cast(pl.Float64, strict=False).is_not_null())
-    least = 5
-    return not first.is_empty() and sum(numbers.row(0)) >= least
+    min_numbers = 5
+    return not first.is_empty() and sum(numbers.row(0)) >= min_numbers
 
 
 def _columns(
@@ -216,26 +217,29 @@ def _columns(
 
 
 def _arrow(path: Path, names: list[str] | None = None) -> pl.DataFrame:
-    from pyarrow import feather  # noqa: PLC0415  (half a second that only Feather files need)
+    from pyarrow import feather  # noqa: PLC0415  (importing it takes half a second, and only Feather files need it)
 
     frame = pl.from_arrow(feather.read_table(path, columns=names, memory_map=False))
-    assert isinstance(frame, pl.DataFrame)  # noqa: S101  (a table, never one array)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101  (narrows the type: a table becomes a frame, not a series)
     return frame
 
 
 def _json(file: DataFile) -> tuple[pl.DataFrame, bool, str | None]:
-    """Rows of a list of records or of arrays as text, like those of a CSV; whether they are named; the symbol.
+    """Read a list of records or of arrays as text, like the rows of a CSV.
+
+    Returns:
+        The rows, True if their columns have names, and the symbol beside the list if there is one.
 
     Raises:
-        DataError: It holds no list of either.
+        DataError: The file holds no such list.
     """
     data = json.loads(file.path.read_bytes())
     symbol = None
-    if isinstance(data, dict):  # an answer as Bybit and OKX send it
-        answer = data.get("result", data)
-        if isinstance(answer, dict):
-            symbol = answer.get("symbol")
-            data = answer.get("list", answer.get("data"))
+    if isinstance(data, dict):  # a response of Bybit or OKX
+        response = data.get("result", data)
+        if isinstance(response, dict):
+            symbol = response.get("symbol")
+            data = response.get("list", response.get("data"))
     if isinstance(data, list) and data and all(isinstance(row, dict) for row in data):
         names = list(dict.fromkeys(name for row in data for name in row))
         return _texts([[row.get(name) for name in names] for row in data], names), True, symbol
@@ -244,8 +248,8 @@ def _json(file: DataFile) -> tuple[pl.DataFrame, bool, str | None]:
         padded = [[*row, *[None] * (len(names) - len(row))] for row in data]
         return _texts(padded, names), False, symbol
     raise DataError(
-        f"{file}: expected a list of candles, each an object or an array, by itself or as Bybit (result.list) or OKX "
-        "(data) answers; take it out of the path if it holds none"
+        f"{file}: expected a list of candles, each an object or an array, by itself or in a response of Bybit "
+        "(result.list) or OKX (data); remove the file from the path if it holds no candles"
     )
 
 

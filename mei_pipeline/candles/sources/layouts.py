@@ -1,4 +1,4 @@
-"""How venues and tools lay out their candles: presets, and the columns of files without a header."""
+"""Presets of venues and tools, and the columns of files without a header."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ BYBIT = ("startTime", *_OHLC, "volume", "turnover")
 OKX = ("ts", *_OHLC, "vol", "volCcy", "volCcyQuote", "confirm")
 CCXT = ("timestamp", *_OHLC, "volume")
 WITH_CLOSE_TIME = ("open_time", *_OHLC, "volume", "close_time")
-_MOSTLY = 0.9
+MIN_SOUND_FRAC = 0.9  # a few wrong rows do not hide a layout; the quality rules refuse them
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One way to write candles.
+    """Column names and layouts of one venue or tool.
 
     Attributes:
-        columns: The lake's column to the names that files have for it, in the order in which they are looked for.
+        columns: The lake's column to its names in files, in the order in which they are tried.
         positions: Columns of a file without a header, one tuple per layout.
-        venue: The venue that writes so, where only one does.
-        freqtrade: Whether file names are freqtrade's.
+        venue: The venue, if only one venue uses the preset.
+        freqtrade: True if file names follow freqtrade's pattern.
     """
 
     columns: Mapping[str, tuple[str, ...]]
@@ -60,10 +60,10 @@ PRESETS: dict[str, Preset] = {
 
 
 def find_preset(name: str) -> Preset:
-    """The preset called `name`.
+    """Return the preset `name`.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is no such preset.
     """
     try:
         return PRESETS[name]
@@ -72,14 +72,14 @@ def find_preset(name: str) -> Preset:
 
 
 def guess_layout(rows: pl.DataFrame, preset: Preset | None = None) -> tuple[str, ...] | None:
-    """Name the columns of a file without a header by their number and their values.
+    """Return column names for a file without a header, from the number of its columns and their values.
 
     Args:
         rows: First rows of the file.
-        preset: The layouts to choose from; all when None.
+        preset: Preset whose layouts are tried; all layouts when None.
 
     Returns:
-        Names as the venue calls them; None where the values are not those of one layout.
+        The venue's column names; None if the values fit no layout.
     """
     width = rows.width
     numbers = rows.select(pl.all().cast(pl.Float64, strict=False))
@@ -92,6 +92,7 @@ def guess_layout(rows: pl.DataFrame, preset: Preset | None = None) -> tuple[str,
         return BINANCE
     if width == len(OKX) and last.is_in([0.0, 1.0]).all():
         return OKX
+    # Seven columns are ambiguous: the last one is a close time, or Bybit's turnover.
     if width == len(BYBIT):
         return WITH_CLOSE_TIME if _is_close_time(numbers, 6) else BYBIT if _is_turnover(numbers) else None
     return CCXT if width == len(CCXT) else None
@@ -100,23 +101,27 @@ def guess_layout(rows: pl.DataFrame, preset: Preset | None = None) -> tuple[str,
 def _are_candles(numbers: pl.DataFrame) -> bool:
     opened, high, low, close = (numbers.to_series(at) for at in range(1, 5))
     sound = (high >= opened) & (high >= close) & (low <= opened) & (low <= close) & (low > 0)
-    return int(sound.sum()) >= _MOSTLY * numbers.height
+    return int(sound.sum()) >= MIN_SOUND_FRAC * numbers.height
 
 
 def _is_close_time(numbers: pl.DataFrame, at: int) -> bool:
+    # 1 % of a time since 1970 is about half a year, longer than any bar.
     begin, end = numbers.to_series(0), numbers.to_series(at)
     return bool(((end > begin) & (end < begin * 1.01)).all())
 
 
 def _is_turnover(numbers: pl.DataFrame) -> bool:
-    """Whether the seventh column is the sixth times the price, or by the price as with inverse contracts."""
+    """Return True if the seventh column is the sixth times the price, or, as with inverse contracts, by the price."""
     middle = (numbers.to_series(2) + numbers.to_series(3)) / 2
     volume, turnover = numbers.to_series(5), numbers.to_series(6)
     return any(is_one(one / other / middle) for one, other in ((turnover, volume), (volume, turnover)))
 
 
 def is_one(ratios: pl.Series) -> bool:
-    """Whether ratios are about 1 in the middle: an average price lies inside its bar."""
+    """Return True if the median of the ratios is about 1.
+
+    The ratios are average prices of bars over the middles of the bars. An average price lies inside its bar.
+    """
     least, most = 0.8, 1.25
     middle = ratios.filter(ratios.is_finite()).median()
     return isinstance(middle, int | float) and least <= middle <= most

@@ -1,4 +1,4 @@
-"""Which files a path names, and which of them are left out."""
+"""Search for the data files of a path, with notes about files that are not read."""
 
 import os
 from collections import Counter
@@ -11,17 +11,17 @@ from typing import NoReturn
 from mei_pipeline.candles.sources.formats import ENDINGS, DataFile, is_hidden, kind_of, unpack
 from mei_pipeline.errors import ConfigError, DataError
 
-_READ = ", ".join(ENDINGS)
+_ALLOWED = ", ".join(ENDINGS)
 
 
 @dataclass(frozen=True)
-class Found:
-    """The files that a path names.
+class FileSet:
+    """Data files of a path.
 
     Attributes:
         root: The folder that was searched, or the file itself; absolute.
-        files: The tables in them, sorted by path.
-        notes: What was not read, one line per kind of file.
+        files: The tables in these files, sorted by path.
+        notes: Files that are not read, one line per ending.
     """
 
     root: Path
@@ -29,27 +29,28 @@ class Found:
     notes: tuple[str, ...]
 
 
-def find(path: str | Path) -> Found:
-    """Find the files that `path` names: a file, a folder or, if there is no such path, a pattern.
+def find_files(path: str | Path) -> FileSet:
+    """Find the data files of `path`: a file, a folder or, if there is no such path, a pattern.
 
-    Hidden files, which systems leave behind (`.DS_Store`, `._BTC.csv`, `__MACOSX`), are no data of the user.
+    Hidden files of operating systems (`.DS_Store`, `._BTC.csv`, `__MACOSX`) are ignored.
 
     Raises:
         ConfigError: There is no such file or folder.
-        DataError: No file matches, a folder can't be looked into, a link leads nowhere, or a zip is damaged.
+        DataError: No file matches, a folder can't be read, a link has no target, or a zip is damaged.
     """
     path = Path(path).expanduser()
     if path.is_dir():
         return _search(path, absolute(path), _walk(path))
     if path.exists():
         if not kind_of(path.name):
-            raise DataError(f"{path}: expected a file that ends in {_READ}")
+            raise DataError(f"{path}: expected a file that ends in {_ALLOWED}")
         tables, others = unpack(path)
         if not tables:
             raise DataError(f"{path}: holds no file that ends in .csv")
-        return Found(absolute(path), tuple(tables), _not_read(f"{path}: ", others))
+        return FileSet(absolute(path), tuple(tables), _not_read(f"{path}: ", others))
+    # A link without a target does not exist, so without this check it would be searched as a pattern.
     _refuse_dangling(path)
-    # What exists is no pattern: `data [2025]/*.csv` searches the folder `data [2025]`.
+    # Existing folders are taken literally: `data [2025]/*.csv` searches the folder `data [2025]`.
     folder = next(parent for parent in path.parents if parent.is_dir())
     pattern = str(path.relative_to(folder))
     if not has_magic(pattern):
@@ -59,13 +60,14 @@ def find(path: str | Path) -> Found:
 
 
 def absolute(path: Path) -> Path:
-    """A path from the root of the file system, without `..`: a folder that a path leaves says nothing of its files."""
+    """Return an absolute path without `..`, so that its folders are those that contain the file."""
     return Path(os.path.abspath(path))  # noqa: PTH100  (Path.absolute keeps `..`, and Path.resolve follows links)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Every file in a folder, also behind links; a folder that is reached in two ways is searched once."""
+    """Yield every file in a folder and behind its links; a folder that is reached twice is searched once."""
     seen = set()
+    # os.walk follows no links to folders; they are appended here and walked later, and `seen` stops cycles.
     waiting = [str(folder)]
     for top in waiting:
         for here, folders, names in os.walk(top, onerror=_refuse):
@@ -82,17 +84,17 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _refuse(error: OSError) -> NoReturn:
     if isinstance(error, PermissionError):
         raise DataError(f"{error.filename}: permission denied; make the folder readable for this user") from None
-    raise DataError(f"{error.filename}: can't be searched ({error.strerror})") from None
+    raise DataError(f"{error.filename}: can't be searched: {error.strerror}; check the folder") from None
 
 
 def _refuse_dangling(file: Path) -> None:
     if file.is_symlink() and not file.exists() and kind_of(file.name):
-        raise DataError(f"{file}: is a link to {file.readlink()}, which does not exist; mend it, or take it away")
+        raise DataError(f"{file}: is a link to {file.readlink()}, which does not exist; repair or remove the link")
 
 
-def _search(path: Path, root: Path, found: Iterable[Path]) -> Found:
+def _search(path: Path, root: Path, matches: Iterable[Path]) -> FileSet:
     try:
-        visible = sorted(file for file in found if not file.is_dir() and not _is_hidden(absolute(file), root))
+        visible = sorted(file for file in matches if not file.is_dir() and not _is_hidden(absolute(file), root))
     except PermissionError as error:
         _refuse(error)
     for file in visible:
@@ -104,8 +106,8 @@ def _search(path: Path, root: Path, found: Iterable[Path]) -> Found:
         tables += inside
         notes += _not_read(f"{file}: ", others)
     if not tables:
-        raise DataError(f"{path}: no file that ends in {_READ}")
-    return Found(root, tuple(tables), tuple(notes))
+        raise DataError(f"{path}: no file that ends in {_ALLOWED}")
+    return FileSet(root, tuple(tables), tuple(notes))
 
 
 def _is_hidden(file: Path, root: Path) -> bool:
@@ -113,11 +115,11 @@ def _is_hidden(file: Path, root: Path) -> bool:
 
 
 def _not_read(where: str, names: list[str]) -> tuple[str, ...]:
-    """One line for each ending, however many files have it."""
+    """Return one line per ending about files that are not read."""
     counts = Counter("".join(Path(name).suffixes[-1:]).lower() for name in names)
     lines = []
     for ending, count in sorted(counts.items()):
         files, end = ("files", "end") if count > 1 else ("file", "ends")
         kind = f"that {end} in {ending}" if ending else "without an ending"
-        lines.append(f"{where}{count:,} {files} {kind} not read; read are {_READ}")
+        lines.append(f"{where}{count:,} {files} {kind} not read; allowed endings: {_ALLOWED}")
     return tuple(lines)

@@ -1,8 +1,8 @@
-"""Stylised facts of candles: what a synthetic market must share with a real one, measured the same way on both.
+"""Stylised facts of candles, measured in the same way on real and on synthetic markets.
 
-    python -m mei_pipeline.candles.sources.stylised FILE…         candles in Parquet
-    python -m mei_pipeline.candles.sources.stylised --synthetic 8  as many synthetic markets
-    python -m mei_pipeline.candles.sources.stylised --edge         what planted edges earn (an hour or so)
+    python -m mei_pipeline.candles.sources.stylised FILE…          candles in Parquet
+    python -m mei_pipeline.candles.sources.stylised --synthetic 8  eight synthetic markets
+    python -m mei_pipeline.candles.sources.stylised --edge         Sharpe ratios of planted edges (about an hour)
 
 Returns are logarithmic, from one close to the next.
 """
@@ -19,7 +19,7 @@ from polars.exceptions import PolarsError
 
 from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket, make_bars
-from mei_pipeline.candles.sources.synthetic_calibration import TIGHT, Earned, measure
+from mei_pipeline.candles.sources.synthetic_calibration import TIGHT, EdgeSharpeRatios, measure
 from mei_pipeline.candles.sources.synthetic_config import BASE_INTERVALS, INSTRUMENTS, Regimes
 from mei_pipeline.candles.sources.synthetic_edge import COST_BPS, SHARPE_BY_DRIFT
 from mei_pipeline.candles.sources.synthetic_hours import Floats
@@ -29,23 +29,24 @@ from mei_pipeline.text import printable
 
 LAGS = (1, 5, 24)
 CLIP_STDS = 10.0
-LEAST_RETURNS = 100
+MIN_RETURNS = 100
 BOOKS = (1, 2, 5, 10, 14)
 
 
 @dataclass(frozen=True)
-class Stylised:
-    """Facts of one symbol.
+class StylisedFacts:
+    """Stylised facts of one symbol.
 
     Attributes:
-        returns: How many returns were measured.
+        returns: Number of returns.
         volatility: Standard deviation of a return.
         kurtosis: Excess kurtosis.
-        clipped_kurtosis: The same with returns limited to 10 standard deviations, which one crash cannot dominate.
-        abs_autocorrelation: Of the absolute return, at each of `LAGS` bars.
-        autocorrelation: Of the return, at 1 bar.
+        clipped_kurtosis: Excess kurtosis with returns limited to 10 standard deviations, so that one crash does not
+            dominate it.
+        abs_autocorrelation: Autocorrelation of the absolute return, at each of `LAGS` bars.
+        autocorrelation: Autocorrelation of the return, at 1 bar.
         range_ratio: Mean of log(high / low) over mean absolute return.
-        volume_correlation: Of volume and absolute return.
+        volume_correlation: Correlation of volume and absolute return.
     """
 
     returns: int
@@ -58,7 +59,7 @@ class Stylised:
     volume_correlation: float
 
     def row(self) -> tuple[float, ...]:
-        """The figures in the order of `HEADINGS`."""
+        """Return the figures in the order of `HEADINGS`."""
         return (
             self.volatility * 100.0,
             self.kurtosis,
@@ -74,28 +75,28 @@ HEADINGS = ("std %", "kurt", "kurt<10s", *(f"|r| ac{lag}" for lag in LAGS), "r a
 
 
 def kurtosis(values: Floats) -> float:
-    """Excess kurtosis, m4 / m2² - 3 (Cramér, Mathematical Methods of Statistics, 15.8)."""
+    """Return the excess kurtosis, m4 / m2² - 3 (Cramér, Mathematical Methods of Statistics, 15.8)."""
     centred = values - values.mean()
     return float(np.mean(centred**4) / np.mean(centred**2) ** 2 - 3.0)
 
 
 def autocorrelation(values: Floats, lag: int) -> float:
-    """Sample autocorrelation at `lag` > 0."""
+    """Return the sample autocorrelation at `lag` > 0."""
     centred = values - values.mean()
     return float(np.sum(centred[lag:] * centred[:-lag]) / np.sum(centred**2))
 
 
-def facts(high: Floats, low: Floats, close: Floats, volume: Floats) -> Stylised:
-    """Measure one symbol's consecutive bars.
+def measure_facts(high: Floats, low: Floats, close: Floats, volume: Floats) -> StylisedFacts:
+    """Measure the stylised facts of one symbol's consecutive bars.
 
     Raises:
         DataError: There are too few bars, or the price never moves.
     """
     returns = np.diff(np.log(close))
-    if len(returns) < LEAST_RETURNS or not returns.std() > 0.0:
-        raise DataError(f"stylised facts need {LEAST_RETURNS + 1} bars with moving prices; there are {len(close)} bars")
+    if len(returns) < MIN_RETURNS or not returns.std() > 0.0:
+        raise DataError(f"stylised facts need {MIN_RETURNS + 1} bars with moving prices; found {len(close)} bars")
     std, size = float(returns.std()), np.abs(returns)
-    return Stylised(
+    return StylisedFacts(
         returns=len(returns),
         volatility=std,
         kurtosis=kurtosis(returns),
@@ -107,27 +108,27 @@ def facts(high: Floats, low: Floats, close: Floats, volume: Floats) -> Stylised:
     )
 
 
-def by_symbol(frame: pl.DataFrame) -> dict[str, Stylised]:
-    """Measure every symbol of candles of one interval; bars of a symbol are taken as consecutive."""
+def facts_by_symbol(frame: pl.DataFrame) -> dict[str, StylisedFacts]:
+    """Measure every symbol of candles of one interval; gaps between the bars of a symbol are ignored."""
     out = {}
     for (symbol,), bars in frame.sort("symbol", "open_ms").group_by("symbol", maintain_order=True):
-        out[str(symbol)] = facts(*(bars[name].to_numpy() for name in ("high", "low", "close", "volume")))
+        out[str(symbol)] = measure_facts(*(bars[name].to_numpy() for name in ("high", "low", "close", "volume")))
     return out
 
 
 def correlations(frame: pl.DataFrame) -> dict[tuple[str, str], float]:
-    """Correlation of the returns of each pair of symbols, over the bars that both have."""
+    """Return the correlation of returns of each pair of symbols, over the bars that both have."""
     wide = frame.sort("open_ms").pivot(on="symbol", index="open_ms", values="close")
     out = {}
     for one, other in combinations(sorted(frame["symbol"].unique()), 2):
         both = wide.select(one, other).drop_nulls()
-        if both.height > LEAST_RETURNS:
+        if both.height > MIN_RETURNS:
             moves = np.diff(np.log(both.to_numpy()), axis=0)
             out[one, other] = float(np.corrcoef(moves.T)[0, 1])
     return out
 
 
-def read(path: Path) -> pl.DataFrame:
+def read_bars(path: Path) -> pl.DataFrame:
     """Read candles of one interval; the time is `open_ms`, or `open_time` as a timestamp.
 
     Raises:
@@ -145,13 +146,13 @@ def read(path: Path) -> pl.DataFrame:
     return frame
 
 
-def table(name: str, frame: pl.DataFrame) -> Iterator[str]:
-    """Lines of a table: a row per symbol, then least, median and greatest of each figure, then the correlations."""
-    rows = {symbol: found.row() for symbol, found in by_symbol(frame).items()}
+def facts_table(name: str, frame: pl.DataFrame) -> Iterator[str]:
+    """Yield a table: a row per symbol, then least, median and greatest of each figure, then the correlations."""
+    rows = {symbol: facts.row() for symbol, facts in facts_by_symbol(frame).items()}
     yield f"{name}: {frame.height:,} bars of {len(rows)} symbols"
     yield f"{'':10}" + "".join(f"{heading:>10}" for heading in HEADINGS)
-    every = np.array(list(rows.values()))
-    summary = {"least": every.min(axis=0), "median": np.median(every, axis=0), "greatest": every.max(axis=0)}
+    figures = np.array(list(rows.values()))
+    summary = {"least": figures.min(axis=0), "median": np.median(figures, axis=0), "greatest": figures.max(axis=0)}
     for label, row in (*rows.items(), *summary.items()):
         yield f"{label:10}" + "".join(f"{value:10.3f}" for value in row)
     pairs = list(correlations(frame).values())
@@ -160,7 +161,7 @@ def table(name: str, frame: pl.DataFrame) -> Iterator[str]:
 
 
 def synthetic_frame(market: SyntheticMarket, to_ms: int) -> pl.DataFrame:
-    """Bars of `market` up to `to_ms` with the columns that the measures read."""
+    """Return bars of `market` up to `to_ms`, with the columns that the measures need."""
     bars = make_bars(market, market.from_ms, to_ms)
     parts = [
         pl.DataFrame({name: getattr(bars, name)[at] for name in ("high", "low", "close", "volume")}).with_columns(
@@ -171,26 +172,26 @@ def synthetic_frame(market: SyntheticMarket, to_ms: int) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def edge_table(found: Sequence[Earned]) -> Iterator[str]:
-    """Lines of the calibration table: best net Sharpe ratio by edge and book, without stops and with tight ones."""
+def edge_table(measured: Sequence[EdgeSharpeRatios]) -> Iterator[str]:
+    """Yield the calibration table: best net Sharpe ratio by edge and book, with all stops and with tight ones."""
     for label, stops in (("any stop", slice(None)), ("stop and target of 1.5 to 4 ATR", TIGHT)):
         yield f"best net Sharpe ratio, {label}"
-        yield "edge_size " + "".join(f"{book:>9} sym" for book in found[0].books)
-        for earned in found:
-            best = [earned.best(at, stops)[0] for at in range(len(earned.books))]
-            yield f"{earned.edge_size:9g} " + "".join(f"{value:13.2f}" for value in best)
+        yield "edge_size " + "".join(f"{book:>9} sym" for book in measured[0].books)
+        for edge in measured:
+            best = [edge.best(at, stops)[0] for at in range(len(edge.books))]
+            yield f"{edge.edge_size:9g} " + "".join(f"{value:13.2f}" for value in best)
 
 
 def _bar() -> Progress:
     return Lines(lambda line: click.echo(printable(line), err=True), every_s=0.0, first=True)
 
 
-@click.command(help="Measure stylised facts of candles, or what a planted edge earns.")
+@click.command(help="Measure stylised facts of candles, or the Sharpe ratios of planted edges.")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--synthetic", type=click.IntRange(1), help="Measure this many synthetic markets, seeds 1, 2, …")
 @click.option("--interval", type=click.Choice(list(BASE_INTERVALS)), default="1h", help="Bars of --synthetic.")
 @click.option("--weeks", type=click.IntRange(1), default=55, help="Length of each --synthetic market.")
-@click.option("--edge", is_flag=True, help="Measure what planted edges earn on a long run.")
+@click.option("--edge", is_flag=True, help="Measure Sharpe ratios of planted edges on a long run.")
 @click.option("--size", "sizes", multiple=True, type=click.FloatRange(0.0), help="An edge_size; may be repeated.")
 @click.option("--years", type=click.IntRange(1), default=120, help="Length of the long run.")
 @click.option("--cost-bps", type=click.FloatRange(0.0), default=COST_BPS, help="Fee and slippage per fill.")
@@ -211,20 +212,20 @@ def main(  # noqa: PLR0913  (one argument per option)
     range_hours: float,
     market_share: float,
 ) -> None:
-    """Print the tables that were asked for."""
+    """Print the tables that the options select."""
     market = SyntheticMarket(symbols=tuple(INSTRUMENTS), interval=interval)
     try:
         for path in files:
-            click.echo(printable("\n".join(table(path.name, read(path)))))
+            click.echo(printable("\n".join(facts_table(path.name, read_bars(path)))))
         for seed in range(1, (synthetic or 0) + 1):
             frame = synthetic_frame(replace(market, seed=seed), market.from_ms + weeks * 168 * HOUR_MS)
-            click.echo(printable("\n".join(table(f"seed {seed}", frame))))
+            click.echo(printable("\n".join(facts_table(f"seed {seed}", frame))))
         if edge:
             regimes = Regimes(trend_hours=trend_hours, range_hours=range_hours, trend_market_share=market_share)
             base = SyntheticMarket(seed=90_000, symbols=tuple(INSTRUMENTS), regimes=regimes)
-            wanted = sizes or tuple(SHARPE_BY_DRIFT)
-            found = [measure(replace(base, edge_size=size), BOOKS, years, cost_bps, _bar()) for size in wanted]
-            click.echo(printable("\n".join(edge_table(found))))
+            drifts = sizes or tuple(SHARPE_BY_DRIFT)
+            measured = [measure(replace(base, edge_size=size), BOOKS, years, cost_bps, _bar()) for size in drifts]
+            click.echo(printable("\n".join(edge_table(measured))))
     except MeiError as error:
         click.echo(printable(f"error: {error}"), err=True)
         raise SystemExit(error.exit_code) from None

@@ -1,6 +1,6 @@
 """The synthetic market as a source of candles, funding and instruments.
 
-`SyntheticMarket` says what the market is, `SyntheticSource` serves it in the lake's tables, `make_bars` gives the same
+`SyntheticMarket` defines the market, `SyntheticSource` yields it in the lake's tables. `make_bars` returns the same
 bars as arrays, without frames, for work on many markets.
 """
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.candles.intervals import interval_ms as length_of
 from mei_pipeline.candles.resample import resample
 from mei_pipeline.candles.schema import CANDLES, FUNDING, INSTRUMENTS
-from mei_pipeline.candles.sources.synthetic_bars import BLOCK_HOURS, FIGURES, MAX_DECIMALS, Bars, make_bars
+from mei_pipeline.candles.sources.synthetic_bars import BLOCK_HOURS, FIGURES, MAX_DECIMALS, MarketBars, make_bars
 from mei_pipeline.candles.sources.synthetic_config import (
     BASE_INTERVALS,
     DEFAULT_FROM_MS,
-    HOUR_MS,
     Regimes,
     SyntheticMarket,
     instrument,
@@ -25,27 +25,27 @@ from mei_pipeline.candles.sources.synthetic_config import (
 from mei_pipeline.candles.sources.synthetic_funding import make_funding
 from mei_pipeline.errors import ConfigError
 
-__all__ = ["DEFAULT_FROM_MS", "Bars", "Regimes", "SyntheticMarket", "SyntheticSource", "make_bars"]
+__all__ = ["DEFAULT_FROM_MS", "MarketBars", "Regimes", "SyntheticMarket", "SyntheticSource", "make_bars"]
 
 FRAME_MS = 4 * BLOCK_HOURS * HOUR_MS  # a frame holds at most 32 days
-LONGEST_MS = 50 * 365 * 24 * HOUR_MS
+LONGEST_MS = 50 * 365 * DAY_MS
 MIN_NOTIONAL_USD = 10.0
 
 
 @dataclass(frozen=True)
 class SyntheticSource:
-    """Serves one synthetic market; satisfies the `Source` protocol."""
+    """One synthetic market as a source; satisfies the `Source` protocol."""
 
     market: SyntheticMarket
 
     @property
     def name(self) -> str:
-        """What it is called in reports and in the `source` column."""
+        """Name of the source in reports and in the `source` column."""
         return f"synthetic seed {self.market.seed}"
 
     @property
     def venue(self) -> str:
-        """Venue that the bars are stored under."""
+        """Venue of the bars in the lake."""
         return self.market.venue
 
     def candles(self, interval: str, from_ms: int, to_ms: int) -> Iterator[pl.DataFrame]:
@@ -57,9 +57,10 @@ class SyntheticSource:
             to_ms: Latest close.
 
         Raises:
-            ConfigError: The interval is unknown or finer than the market's own, or nothing says where to end.
+            ConfigError: The interval is unknown or finer than the market's own, or the market has no end and the range
+                is longer than 50 years.
         """
-        self._refuse_forever(to_ms)
+        self._check_end(to_ms)
         step_ms, base_ms = length_of(interval), BASE_INTERVALS[self.market.interval]
         if step_ms % base_ms:
             raise ConfigError(
@@ -77,9 +78,9 @@ class SyntheticSource:
         """Yield funding frames, sorted by symbol and time, for the payments in [from_ms, to_ms).
 
         Raises:
-            ConfigError: Nothing says where to end.
+            ConfigError: The market has no end and the range is longer than 50 years.
         """
-        self._refuse_forever(to_ms)
+        self._check_end(to_ms)
         time_ms, rates, premiums = make_funding(self.market, from_ms, to_ms)
         if len(time_ms):
             columns = {"time_ms": np.tile(time_ms, len(rates)), "rate": rates.ravel(), "premium": premiums.ravel()}
@@ -87,27 +88,27 @@ class SyntheticSource:
 
     def instruments(self) -> pl.DataFrame:
         """Return one instrument row per symbol, in force from the market's start."""
-        whats = [instrument(symbol) for symbol in self.market.symbols]
-        count = len(whats)
+        instruments = [instrument(symbol) for symbol in self.market.symbols]
+        count = len(instruments)
         columns = {
             "from_ms": [self.market.from_ms] * count,
-            "size_decimals": [what.size_decimals for what in whats],
-            "price_decimals": [MAX_DECIMALS - what.size_decimals for what in whats],
+            "size_decimals": [each.size_decimals for each in instruments],
+            "price_decimals": [MAX_DECIMALS - each.size_decimals for each in instruments],
             "price_significant": [FIGURES] * count,
             "min_notional_usd": [MIN_NOTIONAL_USD] * count,
-            "max_leverage": [what.max_leverage for what in whats],
-            "maintenance_margin_frac": [0.5 / what.max_leverage for what in whats],
+            "max_leverage": [each.max_leverage for each in instruments],
+            "maintenance_margin_frac": [0.5 / each.max_leverage for each in instruments],
             "listed_ms": [self.market.from_ms] * count,
             "delisted_ms": [None] * count,
         }
         return self._frame(columns, 1, INSTRUMENTS.columns)
 
-    def _refuse_forever(self, to_ms: int) -> None:
-        """Refuse a request for all bars of a market that has no end."""
+    def _check_end(self, to_ms: int) -> None:
+        """Raise ConfigError if a market without end is read beyond `LONGEST_MS`, which would never finish."""
         if self.market.to_ms is None and to_ms > self.market.from_ms + LONGEST_MS:
             raise ConfigError(
-                "synthetic market: it has no end, and more than 50 years of it were asked for; "
-                "set the source's `to`, or ask for bars up to a time"
+                "synthetic market: the market has no end and the range is longer than 50 years; set the source's `to`, "
+                "or fetch bars up to a time"
             )
 
     def _pieces(self, from_ms: int, to_ms: int) -> Iterator[tuple[int, int]]:
@@ -119,8 +120,8 @@ class SyntheticSource:
             yield lo, hi
             lo = hi
 
-    def _candle_frame(self, bars: Bars) -> pl.DataFrame:
-        """Bars as a frame of the lake's columns."""
+    def _candle_frame(self, bars: MarketBars) -> pl.DataFrame:
+        """Return bars as a frame of the lake's columns."""
         prices = {name: getattr(bars, name).ravel() for name in ("open", "high", "low", "close", "volume", "trades")}
         open_ms = np.tile(bars.open_ms, len(self.market.symbols))
         return self._frame(
@@ -128,7 +129,7 @@ class SyntheticSource:
         )
 
     def _frame(self, columns: Mapping[str, object], rows: int, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-        """A frame of `schema` from columns that hold `rows` values for each symbol in turn."""
+        """Return a frame of `schema` from columns with `rows` values for each symbol, one symbol after another."""
         names = pl.Series(self.market.symbols, dtype=pl.String())
         symbol = names.gather(np.repeat(np.arange(len(names)), rows))
         frame = pl.DataFrame({key: value for key, value in columns.items() if not isinstance(value, str)})

@@ -1,10 +1,12 @@
-"""Measures what a planted edge earns: `ema_cross` on a very long run of the same process.
+"""Calibration of a planted edge: the Sharpe ratio of `ema_cross` on a very long run of the same process.
 
-The rules are those of `ema_cross` on closed hourly bars: a cross of the EMAs at a close, filled at the next open; stop
-and target fixed at entry in units of ATR(14), tested against high and low, the stop first, a gap filled at the open;
-after either, flat until the next cross. Every position has the same notional at entry and profits are not reinvested,
-so the Sharpe ratio is that of daily profit per unit of capital, with fees and slippage, without funding. The whole is
-vectorised over windows, stops, markets and symbols; only time is a loop.
+The rules are those of `ema_cross` on closed hourly bars. A cross of the EMAs at a close is filled at the next open.
+Stop and target are fixed at entry in units of ATR(14) and tested against high and low, the stop first; a gap is filled
+at the open. After either the position is flat until the next cross.
+
+Every position has the same notional at entry and profits are not reinvested. So the Sharpe ratio is that of daily
+profit per unit of capital, with fees and slippage, without funding. The computation is vectorised over windows, stops,
+markets and symbols; only time is a loop.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.candles.sources.synthetic_bars import make_bars
-from mei_pipeline.candles.sources.synthetic_config import HOUR_MS, SyntheticMarket
+from mei_pipeline.candles.sources.synthetic_config import SyntheticMarket
 from mei_pipeline.candles.sources.synthetic_edge import COST_BPS
 from mei_pipeline.candles.sources.synthetic_hours import Floats
 from mei_pipeline.progress import Progress, silent
@@ -27,25 +30,25 @@ STOPS: tuple[tuple[float, float], ...] = (
     (3.0, 4.0),
     (4.0, 4.0),
     (1e6, 1e6),
-)  # stop and target in ATR; last: neither
+)  # stop and target in ATR; the last pair is never reached
 TIGHT = slice(0, -1)
 ATR_WINDOW = 14
 WARM_BARS = 200
 DAY_HOURS = 24
 YEAR_DAYS = 365
-RUN_DAYS = 2 * YEAR_DAYS  # a long run is made of markets of this length, each with a seed of its own
+RUN_DAYS = 2 * YEAR_DAYS  # a long run is made of markets of this length, each with its own seed
 MARKETS_AT_ONCE = 5
 
 
 @dataclass(frozen=True)
-class Earned:
-    """What the strategy earned on one planted edge, as annualised Sharpe ratios [books, fast, slow, stops].
+class EdgeSharpeRatios:
+    """Annualised Sharpe ratios of the strategy with one planted edge.
 
     Attributes:
         edge_size: Drift in a trend, in hourly standard deviations per hour.
-        books: Numbers of symbols; a book holds the first so many of the market's, with equal weights.
-        gross: Before costs.
-        net: After fees and slippage.
+        books: Numbers of symbols; a book holds the market's first symbols with equal weights.
+        gross: Ratios before costs, [books, fast, slow, stops].
+        net: Ratios after fees and slippage, [books, fast, slow, stops].
         years: Length of the run.
     """
 
@@ -56,11 +59,11 @@ class Earned:
     years: int
 
     def best(self, book: int, stops: slice = slice(None)) -> tuple[float, int, int, float, float]:
-        """Return the highest net ratio of the book at that place, and its fast, slow, stop and target."""
-        found = self.net[book][..., stops]
-        fast, slow, pair = (int(at) for at in np.unravel_index(int(found.argmax()), found.shape))
+        """Return the highest net ratio of the book at index `book`, and its fast, slow, stop and target."""
+        ratios = self.net[book][..., stops]
+        fast, slow, pair = (int(at) for at in np.unravel_index(int(ratios.argmax()), ratios.shape))
         stop, target = STOPS[stops][pair]
-        return float(found[fast, slow, pair]), FAST[fast], SLOW[slow], stop, target
+        return float(ratios[fast, slow, pair]), FAST[fast], SLOW[slow], stop, target
 
 
 def measure(
@@ -69,15 +72,15 @@ def measure(
     years: int,
     cost_bps: float = COST_BPS,
     progress: Progress = silent,
-) -> Earned:
-    """Run every combination of `FAST`, `SLOW` and `STOPS` on about `years` years of the process behind `market`.
+) -> EdgeSharpeRatios:
+    """Run every combination of `FAST`, `SLOW` and `STOPS` on about `years` years of the process of `market`.
 
     Args:
-        market: Gives edge, regimes, symbols and first seed; its interval must be 1h.
+        market: Edge, regimes, symbols and first seed of the run; its interval must be 1h.
         books: Numbers of symbols to report, each at most the number of the market's symbols.
-        years: Rounded up to whole batches of markets.
+        years: Length of the run, rounded up to complete batches of markets.
         cost_bps: Fee and slippage per fill, of its notional.
-        progress: Told after each batch.
+        progress: Called after each batch.
     """
     batch_years = MARKETS_AT_ONCE * RUN_DAYS // YEAR_DAYS
     batches = -(-years // batch_years)
@@ -86,6 +89,7 @@ def measure(
         seeds = range(market.seed + batch * MARKETS_AT_ONCE, market.seed + (batch + 1) * MARKETS_AT_ONCE)
         bars = _stack([replace(market, seed=seed) for seed in seeds])
         for profit, traded in trade_days(bars):
+            # Moments are enough for Sharpe ratios, and their size does not grow with the length of the run.
             for at, book in enumerate(books):
                 gross = profit[..., :book].mean(axis=-1)
                 for after, daily in enumerate((gross, gross - cost_bps * 1e-4 * traded[..., :book].mean(axis=-1))):
@@ -95,18 +99,18 @@ def measure(
         progress(batch + 1, batches, f"edge {market.edge_size:g}")
     mean = moments[1] / moments[0]
     sharpe = mean / np.sqrt(moments[2] / moments[0] - mean**2) * np.sqrt(YEAR_DAYS)
-    return Earned(market.edge_size, tuple(books), sharpe[0], sharpe[1], batches * batch_years)
+    return EdgeSharpeRatios(market.edge_size, tuple(books), sharpe[0], sharpe[1], batches * batch_years)
 
 
 def _stack(markets: Sequence[SyntheticMarket]) -> Floats:
-    """Open, high, low and close of several markets, [4, hours, markets, symbols]."""
+    """Return open, high, low and close of several markets, [4, hours, markets, symbols]."""
     hours = RUN_DAYS * DAY_HOURS
-    made = [make_bars(market, market.from_ms, market.from_ms + hours * HOUR_MS) for market in markets]
-    return np.stack([np.stack((bars.open.T, bars.high.T, bars.low.T, bars.close.T)) for bars in made], axis=2)
+    runs = [make_bars(market, market.from_ms, market.from_ms + hours * HOUR_MS) for market in markets]
+    return np.stack([np.stack((bars.open.T, bars.high.T, bars.low.T, bars.close.T)) for bars in runs], axis=2)
 
 
 def trade_days(bars: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """Trade every combination on every symbol of every market, each on its own with a notional of 1 at entry.
+    """Trade every combination on every symbol of every market, each separately with a notional of 1 at entry.
 
     Args:
         bars: Open, high, low and close, [4, hours, markets, symbols].
@@ -133,7 +137,7 @@ def trade_days(bars: Floats) -> Iterator[tuple[Floats, Floats]]:
         stopped = held & np.where(long, lows[hour] <= stop, highs[hour] >= stop)
         out = stopped | (held & np.where(long, highs[hour] >= target, lows[hour] <= target))
         level = np.where(stopped, stop, target)
-        # Beyond its level already at the open, a stop fills worse than its level and a target better.
+        # If the bar opens beyond the level, the fill is at the open: worse for a stop, better for a target.
         gapped = np.where(stopped == long, begin < level, begin > level)
         leave = np.where(out, np.where(gapped, begin, level), end)
         profit += units * (leave - begin)
@@ -145,7 +149,7 @@ def trade_days(bars: Floats) -> Iterator[tuple[Floats, Floats]]:
 
 
 def _crosses(closes: Floats) -> Floats:
-    """The side that each window pair turns to at each close, 0 where it does not turn, [hours, fast, slow, …]."""
+    """Return the new side of each window pair at each close, 0 where it does not change, [hours, fast, slow, …]."""
     windows = np.array(FAST + SLOW, dtype=np.float64)
     weight = (2.0 / (windows + 1.0)).reshape(-1, *([1] * (closes.ndim - 1)))
     ema = np.repeat(closes[:1], len(windows), axis=0)
@@ -161,7 +165,7 @@ def _crosses(closes: Floats) -> Floats:
 
 
 def _atr(highs: Floats, lows: Floats, closes: Floats) -> Floats:
-    """Wilder's average true range, seeded with the first bar's range; same shape as `closes`."""
+    """Return Wilder's average true range, seeded with the first bar's range; same shape as `closes`."""
     before = np.concatenate((closes[:1], closes[:-1]))
     ranges = np.maximum(highs, before) - np.minimum(lows, before)
     ranges[0] = highs[0] - lows[0]

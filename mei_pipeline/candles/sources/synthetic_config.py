@@ -1,16 +1,16 @@
-"""What a synthetic market is made of: its configuration and the symbols it knows."""
+"""Configuration of a synthetic market, and the constants of its symbols."""
 
 from dataclasses import dataclass, field
 from zlib import crc32
 
+from mei_pipeline.candles.intervals import HOUR_MS, INTERVALS
 from mei_pipeline.candles.sources.synthetic_edge import drift_for
 from mei_pipeline.errors import ConfigError
 
-HOUR_MS = 3_600_000
 DEFAULT_FROM_MS = 1_735_689_600_000  # 2025-01-01 00:00 UTC
 
-# Intervals that divide an hour: the finest bars a market can be made of.
-BASE_INTERVALS = {"1m": 60_000, "3m": 180_000, "5m": 300_000, "15m": 900_000, "30m": 1_800_000, "1h": HOUR_MS}
+# Bars are made inside the hours of a skeleton, so the finest interval must divide an hour.
+BASE_INTERVALS = {name: length for name, length in INTERVALS.items() if length <= HOUR_MS}
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Instrument:
     Attributes:
         price_usd: Price at the start of the market.
         hourly_vol: Standard deviation of an hourly log return.
-        market_share: Part of the return variance that is the common factor's (0..1).
+        market_share: Share of the common factor in the variance of returns (0..1).
         size_decimals: Decimals of an order size in base coin.
-        max_leverage: Highest leverage the venue grants; maintenance margin is half of its inverse.
+        max_leverage: Highest leverage; the maintenance margin is half of its inverse.
         daily_volume_usd: Typical turnover of a day.
     """
 
@@ -53,7 +53,7 @@ INSTRUMENTS = {
 
 
 def instrument(symbol: str) -> Instrument:
-    """Return the constants of `symbol`; one that is not in the table gets plausible ones, fixed by its name."""
+    """Return the constants of `symbol`; for an unknown symbol they are derived from a hash of its name."""
     if symbol in INSTRUMENTS:
         return INSTRUMENTS[symbol]
     digest = crc32(symbol.encode())
@@ -72,16 +72,16 @@ def instrument(symbol: str) -> Instrument:
 class Regimes:
     """Markov switching between a range and trends up and down.
 
-    There is one chain for the market and one for each symbol. The market's chain always sets the level of volatility;
-    both set a drift only where an edge is planted. Stays are geometric; up and down are equally likely.
+    The market has one Markov chain and each symbol has its own. The market's chain always sets the level of volatility;
+    both set a drift only if an edge is planted. Durations are geometric; up and down are equally likely.
 
     Attributes:
-        range_hours: Mean stay in a range.
-        trend_hours: Mean stay in a trend.
-        reversal_frac: Probability that a trend is followed by the opposite trend, not by a range (0..1).
+        range_hours: Mean duration of a range.
+        trend_hours: Mean duration of a trend.
+        reversal_frac: Probability that the opposite trend follows a trend, and not a range (0..1).
         range_vol: Factor on volatility in a range of the market.
         trend_vol: Factor on volatility in a trend of the market.
-        trend_market_share: Part of the variance of a symbol's drift that follows the market's chain (0..1).
+        trend_market_share: Share of the market's chain in the variance of a symbol's drift (0..1).
     """
 
     range_hours: float = 24.0
@@ -102,22 +102,22 @@ class Regimes:
 
 @dataclass(frozen=True)
 class SyntheticMarket:
-    """A market that is a pure function of these fields: equal fields give equal bars, whatever slice is asked for.
+    """A market that is a pure function of these fields: equal fields give equal bars in every slice.
 
-    A symbol's bars depend on the seed, its own name and `from_ms`, not on the other symbols (but `edge_sharpe` means
-    another drift for another number of them). A later `to_ms` adds bars and changes none.
+    A symbol's bars depend on the seed, its own name and `from_ms`, not on the other symbols. Only the drift of an
+    `edge_sharpe` depends on the number of symbols. A later `to_ms` adds bars and changes none.
 
     Attributes:
         seed: Any integer ≥ 0.
-        symbols: Names, each once; those of `INSTRUMENTS` have constants of their own.
-        interval: The finest bars made; coarser ones are their aggregates. One of `BASE_INTERVALS`.
+        symbols: Names, each once; those of `INSTRUMENTS` have their own constants.
+        interval: Interval of the finest bars, one of `BASE_INTERVALS`; longer bars are resampled from them.
         from_ms: First open, on the hour.
         to_ms: End of the market, on the hour; None for a market without end.
         edge_size: Planted edge as the drift in a trend, in hourly standard deviations per hour; 0 makes every price a
             martingale.
         edge_sharpe: Planted edge as the net annualised Sharpe ratio of the best `ema_cross` on an equal-weight book of
-            all symbols; a drift is found for it in the calibration table, which holds for hourly bars and the default
-            regimes. At most one of the two edges may be given.
+            all symbols. The drift comes from the calibration table, which is valid for hourly bars and the default
+            regimes. At most one of the two edges may be set.
         edge_symbols: Symbols that have the edge; empty for all.
         edge_to_ms: End of the edge, on the hour; None for an edge that lasts.
         regimes: The switching between ranges and trends.
@@ -156,7 +156,7 @@ class SyntheticMarket:
                 "more and finite",
             )
         if self.edge_size and self.edge_sharpe:
-            raise ConfigError("synthetic market: edge_size and edge_sharpe are both given; state the edge once")
+            raise ConfigError("synthetic market: edge_size and edge_sharpe are both set; set one of them")
         if unknown := set(self.edge_symbols) - set(self.symbols):
             raise ConfigError(
                 f"synthetic market: edge_symbols are {sorted(unknown)}; allowed: symbols of the market, "
@@ -169,16 +169,16 @@ class SyntheticMarket:
             )
         if self.edge_sharpe and self.regimes != Regimes():
             raise ConfigError(
-                "synthetic market: edge_sharpe is calibrated for the default regimes; with others give edge_size and "
-                "measure it with `python -m mei_pipeline.candles.sources.stylised --edge`",
+                "synthetic market: edge_sharpe is calibrated for the default regimes only; with other regimes set "
+                "edge_size, and measure it with `python -m mei_pipeline.candles.sources.stylised --edge`",
             )
         drift_for(self.edge_sharpe, len(self.symbols))
 
     def drift_of(self, symbol: str) -> float:
-        """The planted drift of a symbol in a trend, in hourly standard deviations per hour."""
+        """Return the planted drift of a symbol in a trend, in hourly standard deviations per hour."""
         return self.trend_drift if symbol in (self.edge_symbols or self.symbols) else 0.0
 
     @property
     def trend_drift(self) -> float:
-        """The planted drift in a trend, in hourly standard deviations per hour."""
+        """Planted drift in a trend, in hourly standard deviations per hour."""
         return drift_for(self.edge_sharpe, len(self.symbols)) if self.edge_sharpe else self.edge_size

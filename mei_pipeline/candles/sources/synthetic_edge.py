@@ -7,13 +7,13 @@ import numpy as np
 from mei_pipeline.errors import ConfigError
 
 FEE_BPS, SLIPPAGE_BPS = 4.5, 3.0
-"""What the search of `mei experiment` pays on each fill, of its notional."""
+"""Fee and slippage of a fill in the search of `mei experiment`, in basis points of its notional."""
 COST_BPS = FEE_BPS + SLIPPAGE_BPS
-"""Cost of a fill that a stated edge is net of."""
+"""Cost of a fill in basis points; a stated edge is net of this cost."""
 
-# What the best `ema_cross` earned on 120 years of each process: annualised Sharpe ratio of daily profit, net of
-# `COST_BPS` a fill, no funding, equal weights over the first so many symbols of `INSTRUMENTS`. One standard error is
-# 0.1. Made by `python -m mei_pipeline.candles.sources.stylised --edge`.
+# Sharpe ratio of the best `ema_cross` on 120 years of each process, by drift and by number of symbols: annualised, of
+# daily profit, net of `COST_BPS` a fill, no funding, equal weights over the first symbols of `INSTRUMENTS`. One
+# standard error is 0.1. Made by `python -m mei_pipeline.candles.sources.stylised --edge`.
 SYMBOLS = (1, 2, 5, 10, 14)
 SHARPE_BY_DRIFT: dict[float, tuple[float, ...]] = {
     0.0: (-0.22, -0.19, -0.21, -0.19, -0.17),
@@ -31,8 +31,8 @@ SHARPE_BY_DRIFT: dict[float, tuple[float, ...]] = {
 
 
 @dataclass(frozen=True)
-class Table:
-    """What the best parameters of a strategy earn by drift and number of symbols.
+class SharpeTable:
+    """Sharpe ratios of the best parameters of a strategy, by drift and number of symbols.
 
     Attributes:
         symbols: Numbers of symbols, ascending.
@@ -43,10 +43,10 @@ class Table:
     sharpe: dict[float, tuple[float, ...]]
 
 
-# What the best combo of the shipped search `nightly` earned on 60 years of each process, as `mei_alpha` trades it: at
+# Sharpe ratio of the best combo of the shipped search `nightly` on 60 years of each process, traded by `mei_alpha`: at
 # closes, with `COST_BPS` a fill, its own sizing, no funding. One standard error is 0.13. Made by
 # `mei experiment calibrate --sweep nightly`.
-_MEI_ALPHA = Table(
+_MEI_ALPHA = SharpeTable(
     (1, 10),
     {
         0.0: (-0.20, -0.42),
@@ -58,32 +58,40 @@ _MEI_ALPHA = Table(
     },
 )
 
-TABLES: dict[str, Table] = {"ema_cross": Table(SYMBOLS, SHARPE_BY_DRIFT), "mei_alpha": _MEI_ALPHA}
-"""The table of each strategy that has one."""
+TABLES: dict[str, SharpeTable] = {"ema_cross": SharpeTable(SYMBOLS, SHARPE_BY_DRIFT), "mei_alpha": _MEI_ALPHA}
+"""Table of each calibrated strategy."""
 
 
 def drift_for(edge_sharpe: float, symbols: int, strategy: str = "ema_cross") -> float:
-    """Return the drift in a trend, in hourly standard deviations per hour, that earns `edge_sharpe` on so many symbols.
+    """Return the drift in a trend that earns `edge_sharpe` with a number of symbols.
 
-    The table is interpolated, linearly in the ratio and in the logarithm of the number of symbols; above its last
-    number of symbols the ratio is taken as constant.
+    The table is interpolated linearly in the ratio and in the logarithm of the number of symbols. Above its last number
+    of symbols the ratio is taken as constant.
+
+    Args:
+        edge_sharpe: Net annual Sharpe ratio.
+        symbols: Number of symbols.
+        strategy: The strategy that earns the ratio.
+
+    Returns:
+        Drift in hourly standard deviations per hour.
 
     Raises:
-        ConfigError: The strategy has no table, or the ratio is not a number or higher than any in it.
+        ConfigError: The strategy has no table, or the ratio is not a number or above the table's greatest.
     """
     if edge_sharpe == 0.0:
         return 0.0
     if strategy not in TABLES:
         raise ConfigError(
-            f"synthetic market: no planted edge is calibrated for {strategy}; allowed: {', '.join(TABLES)}. "
-            "Measure one with `mei experiment calibrate`"
+            f"synthetic market: no planted edge is calibrated for {strategy}; allowed: {', '.join(TABLES)}; measure "
+            "another with `mei experiment calibrate`"
         )
     table = TABLES[strategy]
-    places = np.log(table.symbols)
-    earned = [float(np.interp(np.log(symbols), places, row)) for row in table.sharpe.values()]
-    if not edge_sharpe <= earned[-1]:  # NaN too
+    log_counts = np.log(table.symbols)
+    ratios = [float(np.interp(np.log(symbols), log_counts, row)) for row in table.sharpe.values()]
+    if not edge_sharpe <= ratios[-1]:  # NaN too
         raise ConfigError(
-            f"synthetic market: edge_sharpe is {edge_sharpe:g}; at most {earned[-1]:.1f}, which the best {strategy} "
-            f"earns with {symbols} symbols at the greatest drift of its table, {max(table.sharpe):g}"
+            f"synthetic market: edge_sharpe is {edge_sharpe:g}; allowed: at most {ratios[-1]:.1f}, which the best "
+            f"{strategy} earns with {symbols} symbols at the greatest drift of its table, {max(table.sharpe):g}"
         )
-    return float(np.interp(edge_sharpe, earned, list(table.sharpe)))
+    return float(np.interp(edge_sharpe, ratios, list(table.sharpe)))

@@ -1,13 +1,13 @@
 """The hourly skeleton of a synthetic market: regimes, volatility, shocks and the log prices at full hours.
 
 Stochastic volatility (Taylor 1986): the log of an hour's volatility is level + season + regime + slow AR(1) + fast
-AR(1) + noise, each AR(1) with a part that all symbols share and one of its own. Given the volatility an hour's return
-is Gaussian, so the mixture has fat tails while the path inside the hour can be a Brownian motion. The return is a
-common factor plus a part of the symbol's own, less half the variance: with no drift the price itself, not its
-logarithm, is a martingale.
+AR(1) + noise. Each AR(1) has a shared part and a part of each symbol. Given the volatility an hour's return is
+Gaussian, so the mixture has fat tails while the path inside the hour can be a Brownian motion. The return is a common
+factor plus the symbol's own part, minus half the variance. So without drift the price itself, not its logarithm, is a
+martingale.
 
-Every random stream is its own generator, named by seed, purpose and symbol, and is read from the start of the market
-onwards; that makes a longer market repeat a shorter one bar by bar.
+Every random stream has its own generator, named by seed, purpose and symbol, and is read from the start of the market.
+A longer market therefore repeats a shorter one bar by bar.
 """
 
 import math
@@ -19,7 +19,8 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from mei_pipeline.candles.sources.synthetic_config import HOUR_MS, Regimes, SyntheticMarket, instrument
+from mei_pipeline.candles.intervals import HOUR_MS
+from mei_pipeline.candles.sources.synthetic_config import Regimes, SyntheticMarket, instrument
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -35,7 +36,7 @@ DAY_SEASON = np.array([1.08, 1.04, 1.00, 1.07, 1.14, 0.79, 0.88])
 
 @dataclass(frozen=True)
 class LogVolPart:
-    """One AR(1) part of log volatility: its variance shared by all symbols, its own variance, its half-life."""
+    """One AR(1) part of log volatility: variance shared by all symbols, variance of each symbol, half-life."""
 
     shared_var: float
     own_var: float
@@ -44,20 +45,20 @@ class LogVolPart:
 
 SLOW = LogVolPart(shared_var=0.070, own_var=0.030, half_life_hours=240.0)
 FAST = LogVolPart(shared_var=0.105, own_var=0.045, half_life_hours=2.4)
-NOISE_VAR = 0.065  # of log volatility, drawn anew each hour for the factor and for each symbol's own part
+NOISE_VAR = 0.065  # of log volatility, independent in each hour, for the factor and for each symbol's own part
 
 
 @dataclass(frozen=True)
 class Hours:
-    """The skeleton; T hours, S symbols, all arrays time first.
+    """Hourly skeleton of a market; T hours, S symbols, all arrays time first.
 
     Attributes:
         log_price: [T+1, S], at the start of each hour and at the end of the last.
         factor_shock, own_shock: [T] and [T, S], standard normal.
         factor_std, own_std: [T, S], standard deviations that multiply the shocks.
-        drift: [T, S], log return per hour that is planted.
+        drift: [T, S], planted log return per hour.
         vol: [T, S], factor on each symbol's usual volatility.
-        regime: [T], the market's chain: -1 trend down, 0 range, 1 trend up.
+        regime: [T], states of the market's Markov chain: -1 trend down, 0 range, 1 trend up.
     """
 
     log_price: Floats
@@ -71,7 +72,7 @@ class Hours:
 
 
 def stream(seed: int, purpose: str, symbol: str = "", block: int = 0) -> np.random.Generator:
-    """Return the generator of one random stream; streams with different names are independent."""
+    """Return the generator of one random stream; streams with different arguments are independent."""
     key = [seed, crc32(purpose.encode()), crc32(symbol.encode()), block]
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
@@ -79,7 +80,7 @@ def stream(seed: int, purpose: str, symbol: str = "", block: int = 0) -> np.rand
 def ar1(shocks: Floats, decay: float) -> Floats:
     """Return y with y[t] = decay·y[t-1] + shocks[t] along the last axis, by recursive doubling.
 
-    An element is the same however long the array is, so a prefix of the result is the result of the prefix.
+    An element does not depend on the array's length, so a prefix of the result is the result of the prefix.
     """
     y, lag, weight = shocks.copy(), 1, decay
     while lag < y.shape[-1] and weight > 1e-18:  # noqa: PLR2004  (below a double's resolution)
@@ -89,30 +90,32 @@ def ar1(shocks: Floats, decay: float) -> Floats:
 
 
 def stationary(shocks: Floats, half_life: float, variance: float) -> Floats:
-    """Return a stationary Gaussian AR(1) of that variance, driven by standard normal `shocks` [..., T]."""
+    """Return a stationary Gaussian AR(1) of the given variance, driven by standard normal `shocks` [..., T]."""
     decay = 0.5 ** (1.0 / half_life)
     scaled = shocks * np.sqrt(variance * (1.0 - decay * decay))
+    # The first value has the full variance: the process is stationary from its start.
     scaled[..., 0] = shocks[..., 0] * np.sqrt(variance)
     return ar1(scaled, decay)
 
 
-def chain(seed: int, name: str, hours: int, regimes: Regimes) -> Floats:
+def regime_path(seed: int, name: str, hours: int, regimes: Regimes) -> Floats:
     """Return a path of the regimes, [hours] of -1, 0 and 1; it starts in a range."""
-    stays, choices = stream(seed, "regime stays", name), stream(seed, "regime choices", name)
+    # The names of streams are part of the seed: another name would make other markets.
+    durations, choices = stream(seed, "regime stays", name), stream(seed, "regime choices", name)
     path, now, state = np.zeros(hours), 0, 0
     while now < hours:
         mean = regimes.trend_hours if state else regimes.range_hours
-        end = now + max(1, int(np.ceil(stays.standard_exponential() * mean)))
+        end = now + max(1, int(np.ceil(durations.standard_exponential() * mean)))
         path[now:end] = state
         state, now = _next_regime(state, choices.random(), regimes.reversal_frac), end
     return path
 
 
-def _next_regime(state: int, pick: float, reversal_frac: float) -> int:
-    """The regime after `state`, chosen by a uniform `pick`."""
+def _next_regime(state: int, uniform: float, reversal_frac: float) -> int:
+    """Return the regime after `state`, chosen by a uniform number."""
     if state == 0:
-        return 1 if pick < 0.5 else -1  # noqa: PLR2004  (an even chance)
-    return -state if pick < reversal_frac else 0
+        return 1 if uniform < 0.5 else -1  # noqa: PLR2004  (an even chance)
+    return -state if uniform < reversal_frac else 0
 
 
 def season(from_ms: int, hours: int) -> Floats:
@@ -126,7 +129,7 @@ def season(from_ms: int, hours: int) -> Floats:
 
 
 def _log_vol(seed: int, symbol: str, hours: int, *, own: bool) -> Floats:
-    """The two AR(1) parts of log volatility, shared or a symbol's own, [hours]."""
+    """Return the sum of both AR(1) parts of log volatility, shared or a symbol's own, [hours]."""
     total = np.zeros(hours)
     for name, part in (("slow", SLOW), ("fast", FAST)):
         shocks = stream(seed, f"{name} volatility", symbol).standard_normal(hours)
@@ -135,14 +138,14 @@ def _log_vol(seed: int, symbol: str, hours: int, *, own: bool) -> Floats:
 
 
 def _noise(seed: int, symbol: str, hours: int) -> Floats:
-    """Factor on an hour's standard deviation that no other hour shares; its mean square is 1."""
+    """Return independent factors on the standard deviation of each hour, [hours]; their mean square is 1."""
     normal = stream(seed, "volatility noise", symbol).standard_normal(hours)
     factor: Floats = np.exp(math.sqrt(NOISE_VAR) * normal - NOISE_VAR)
     return factor
 
 
 def _edge_hours(market: SyntheticMarket, hours: int) -> int:
-    """Hours from the start of the market that have the edge."""
+    """Return the number of hours from the start of the market that have the edge."""
     return hours if market.edge_to_ms is None else (market.edge_to_ms - market.from_ms) // HOUR_MS
 
 
@@ -150,29 +153,29 @@ def _edge_hours(market: SyntheticMarket, hours: int) -> int:
 def make_hours(market: SyntheticMarket, hours: int) -> Hours:
     """Return the first `hours` hours of `market`; a smaller number gives a prefix of the same skeleton."""
     seed, regimes = market.seed, market.regimes
-    regime = chain(seed, "", hours, regimes)
+    regime = regime_path(seed, "", hours, regimes)
     log_vol_var = SLOW.shared_var + SLOW.own_var + FAST.shared_var + FAST.own_var
     common = season(market.from_ms, hours) * np.where(regime == 0.0, regimes.range_vol, regimes.trend_vol)
     common *= np.exp(_log_vol(seed, "", hours, own=False) - log_vol_var)
     factor_shock = stream(seed, "shock").standard_normal(hours)
     factor_noise = _noise(seed, "", hours)
     share = regimes.trend_market_share
-    alive = np.arange(hours) < _edge_hours(market, hours)
+    has_edge = np.arange(hours) < _edge_hours(market, hours)
 
     shape = (hours, len(market.symbols))
     out = {name: np.empty(shape) for name in ("own_shock", "factor_std", "own_std", "drift", "vol")}
     log_price = np.empty((hours + 1, len(market.symbols)))
     for at, symbol in enumerate(market.symbols):
-        what = instrument(symbol)
+        constants = instrument(symbol)
         vol = common * np.exp(_log_vol(seed, symbol, hours, own=True))
-        std = what.hourly_vol * vol
-        factor_std = std * factor_noise * np.sqrt(what.market_share)
-        own_std = std * _noise(seed, symbol, hours) * np.sqrt(1.0 - what.market_share)
+        std = constants.hourly_vol * vol
+        factor_std = std * factor_noise * np.sqrt(constants.market_share)
+        own_std = std * _noise(seed, symbol, hours) * np.sqrt(1.0 - constants.market_share)
         own_shock = stream(seed, "shock", symbol).standard_normal(hours)
-        trend = np.sqrt(share) * regime + np.sqrt(1.0 - share) * chain(seed, symbol, hours, regimes)
-        drift = market.drift_of(symbol) * std * trend * alive
+        trend = np.sqrt(share) * regime + np.sqrt(1.0 - share) * regime_path(seed, symbol, hours, regimes)
+        drift = market.drift_of(symbol) * std * trend * has_edge
         step = factor_std * factor_shock + own_std * own_shock + drift - 0.5 * (factor_std**2 + own_std**2)
-        log_price[:, at] = np.cumsum(np.concatenate(([np.log(what.price_usd)], step)))
+        log_price[:, at] = np.cumsum(np.concatenate(([np.log(constants.price_usd)], step)))
         for name, column in (("own_shock", own_shock), ("factor_std", factor_std), ("own_std", own_std)):
             out[name][:, at] = column
         out["drift"][:, at], out["vol"][:, at] = drift, vol

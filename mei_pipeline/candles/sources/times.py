@@ -1,4 +1,4 @@
-"""Times of a file as UTC milliseconds: dates, texts, and numbers since 1970 in s, ms, µs or ns, told row by row."""
+"""Conversion of a file's times to UTC milliseconds: dates, texts, and numbers since 1970 in s, ms, µs or ns."""
 
 import polars as pl
 
@@ -10,7 +10,8 @@ _WRITTEN = (
     r"^(\d{4})[-./](\d\d)[-./](\d\d)(?:[T ](\d\d:\d\d)(:\d\d(?:\.\d+)?)?)?(?: ?(?:Z|UTC|([+-]\d\d)(?::?(\d\d))?))?$"
 )
 _EXPECTED = "expected a date and time, or an integer in ms or s since 1970"
-# Seconds, milliseconds, microseconds and nanoseconds since 1970 lie a factor of 1,000 apart: 1e11 is the year 5138 in s
+# The unit is recognised row by row, because joined files may mix units: Binance Vision changed from ms to µs in 2025.
+# Seconds, milliseconds, microseconds and nanoseconds since 1970 differ by factors of 1,000: 1e11 is the year 5138 in s
 # and March 1973 in ms.
 _MS, _US, _NS = 10**11, 10**14, 10**17
 _LARGEST = 2.0**63
@@ -23,13 +24,13 @@ def read_times(raw: pl.Series, label: str, *, zero_ok: bool = False) -> pl.Serie
     Args:
         raw: The column as the file has it.
         label: File and column, for messages.
-        zero_ok: Whether 0 is a time too, and means always.
+        zero_ok: Accept 0, which means from 1970 on.
 
     Returns:
         Milliseconds since 1970, null where a cell is empty.
 
     Raises:
-        DataError: A cell is no time, or lies outside the years 2009 to 2099.
+        DataError: A cell is not a time, or lies outside the years 2009 to 2099.
     """
     if isinstance(raw.dtype, pl.Datetime):
         time = raw.dt.epoch("ms")
@@ -50,12 +51,16 @@ def read_times(raw: pl.Series, label: str, *, zero_ok: bool = False) -> pl.Serie
         outside &= time != 0
     if outside.any():
         row = outside.arg_true()[0]
-        raise DataError(f"{label} reads as {_when(time[row])} in row {row + 1}, {_EXPECTED}")
+        raise DataError(f"{label} reads as {_time_text(time[row])} in row {row + 1}, {_EXPECTED}")
     return time
 
 
 def _sized(raw: pl.Series, label: str) -> pl.Series:
-    """Numbers that fit into 64 bits; others are no time in any unit."""
+    """Return numbers that fit into 64 bits.
+
+    Raises:
+        DataError: A number does not fit; it is not a time in any unit.
+    """
     number = raw if raw.dtype.is_float() else raw.cast(pl.Int64, strict=False)
     odd = raw.abs() >= _LARGEST if raw.dtype.is_float() else number.is_null() & raw.is_not_null()
     if odd.any():
@@ -64,7 +69,7 @@ def _sized(raw: pl.Series, label: str) -> pl.Series:
     return number
 
 
-def _when(time_ms: int) -> str:
+def _time_text(time_ms: int) -> str:
     try:
         return iso(time_ms)
     except (ValueError, OverflowError, OSError):
@@ -94,7 +99,7 @@ def _epoch(raw: pl.Series) -> pl.Series:
 def _text(raw: pl.Series, label: str) -> pl.Series:
     text = raw.str.strip_chars()
     number = text.cast(pl.Float64, strict=False)
-    # `nan`, `inf` and what is too large for any unit are texts that are no time.
+    # `nan`, `inf` and numbers too large for any unit are not times: below they are an empty cell or an error.
     number = number.set(~(number.abs() < _LARGEST), None)
     time = _epoch(number)
     rest = text.filter(number.is_null())

@@ -1,44 +1,46 @@
-"""What the columns of a file's candles mean: the length of its bars, coins or contracts, closed bars or open ones."""
+"""Meaning of a file's columns: open times from close times, volume in coins, open bars, distance of bars."""
 
 import re
 
 import polars as pl
 
-from mei_pipeline.candles.excluded_rows import mark
-from mei_pipeline.candles.intervals import INTERVALS, MINUTE_MS, interval_ms
+from mei_pipeline.candles.excluded_rows import exclude_rows
+from mei_pipeline.candles.intervals import INTERVALS, MINUTE_MS, SECOND_MS, interval_ms
 from mei_pipeline.candles.sources.columns import CLOSE, CLOSED, COINS, QUOTE
 from mei_pipeline.candles.sources.formats import DataFile
 from mei_pipeline.candles.sources.layouts import is_one
 from mei_pipeline.errors import DataError
 
 _CONTRACTS = re.compile(r".*-(?:SWAP|\d{6})|.*USD_(?:PERP|\d{6})")
-SECOND_MS = 1_000
 _INVERSE = re.compile(r".*USD(?:[-_]?(?:PERP|SWAP|\d{6}|[FGHJKMNQUVXZ]\d{2}))?|.*/USD:.*")
 _CONTRACT_USD = (1, 10, 100)
 
 
-def open_of(interval: str) -> pl.Expr:
-    """Open times from close times: venues stamp a close in the last second of the bar or as the first of the next."""
+def open_from_close(interval: str) -> pl.Expr:
+    """Return open times from close times.
+
+    Venues stamp a close within the last second of its bar, or at the open of the next bar.
+    """
     step = interval_ms(interval)
     close = pl.col(CLOSE)
     late = step - close % step
     return (close - step + pl.when(late <= SECOND_MS).then(late).otherwise(0)).alias("open_ms")
 
 
-def mark_open(frame: pl.DataFrame) -> pl.DataFrame:
-    """Mark bars that their source says are still open."""
-    return mark(frame, "still_open", ~pl.col(CLOSED)).drop(CLOSED) if CLOSED in frame.columns else frame
+def exclude_open_bars(frame: pl.DataFrame) -> pl.DataFrame:
+    """Exclude the bars that the file flags as open."""
+    return exclude_rows(frame, "still_open", ~pl.col(CLOSED)).drop(CLOSED) if CLOSED in frame.columns else frame
 
 
-def coins_of(file: DataFile, frame: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
-    """Take the volume in coins where a file has other volumes too.
+def volume_in_coins(file: DataFile, frame: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
+    """Return candles with volume in coins, if a file has volumes in other units too.
 
-    The volume in money over the volume in coins is the average price of a bar, which lies inside it. A volume in
-    contracts is off by the size of a contract.
+    Quote volume over volume in coins is the average price of a bar, which lies inside the bar. A volume in contracts
+    differs by the size of a contract.
 
     Args:
         file: The file, for messages.
-        frame: Its candles, with `QUOTE` and `COINS` where it has them.
+        frame: Candles of the file, with `QUOTE` and `COINS` if it has them.
         columns: The lake's column to the file's, for messages.
 
     Raises:
@@ -47,7 +49,7 @@ def coins_of(file: DataFile, frame: pl.DataFrame, columns: dict[str, str]) -> pl
     extra = [name for name in (QUOTE, COINS) if name in frame.columns]
     if not extra:
         return frame
-    chosen = {}
+    column_of = {}
     for (symbol,), rows in frame.group_by("symbol", maintain_order=True):
         name = _coin_column(str(symbol), rows)
         if name is None:
@@ -55,31 +57,32 @@ def coins_of(file: DataFile, frame: pl.DataFrame, columns: dict[str, str]) -> pl
                 f"{file}: column {columns['volume']!r} (volume) of {symbol} is not in coins: column {columns[QUOTE]!r} "
                 f"divided by it is not a price of its bars; name the volume in coins with --columns volume=NAME"
             )
-        chosen[symbol] = name
-    names = set(chosen.values())
+        column_of[symbol] = name
+    names = set(column_of.values())
     if names == {"volume"}:
         return frame.drop(extra)
-    taken = pl.col("symbol").replace_strict(chosen, default="volume", return_dtype=pl.String)
+    column = pl.col("symbol").replace_strict(column_of, default="volume", return_dtype=pl.String)
     volume = pl.col("volume")
     for name in names - {"volume"}:
-        volume = pl.when(taken == name).then(pl.col(name)).otherwise(volume)
+        volume = pl.when(column == name).then(pl.col(name)).otherwise(volume)
     return frame.with_columns(volume.alias("volume")).drop(extra)
 
 
 def check_spacing(file: DataFile, frame: pl.DataFrame, interval: str, origin: str) -> None:
-    """Refuse bars whose commonest distance is not their interval, for each symbol of a file.
+    """Raise DataError if the most frequent distance of a symbol's bars is not the interval.
 
     Args:
         file: The file, for messages.
-        frame: Its candles of one interval.
-        interval: Their interval.
-        origin: Who says so, for messages.
+        frame: Candles of the file, of one interval.
+        interval: The interval.
+        origin: Origin of the interval, for messages.
 
     Raises:
-        DataError: Two bars in a row of a symbol lie closer than the interval, or most often further apart.
+        DataError: The most frequent distance is smaller than the interval, or is larger and occurs more than once.
     """
     step = interval_ms(interval)
-    doubtful = _unlike_before(frame, step)
+    # Two passes: the first is cheap and settles sorted files; the second sorts the symbols that remain.
+    doubtful = _symbols_off_step(frame, step)
     if doubtful.is_empty():
         return
     apart = pl.col("open_ms").drop_nulls().sort().diff()
@@ -103,26 +106,27 @@ def check_spacing(file: DataFile, frame: pl.DataFrame, interval: str, origin: st
     if distances.is_empty():
         return
     symbol, length, _ = distances.row(0)
-    found = next((name for name, size in INTERVALS.items() if size == length), None)
-    name = found or f"{length / MINUTE_MS:g} minutes"
+    actual = next((name for name, size in INTERVALS.items() if size == length), None)
+    name = actual or f"{length / MINUTE_MS:g} minutes"
     option = "--columns interval==" if origin.startswith("column") else "--interval "
-    allowed = f"state it with {option}{found}" if found else f"allowed: {', '.join(INTERVALS)}"
+    allowed = f"state it with {option}{actual}" if actual else f"allowed: {', '.join(INTERVALS)}"
     raise DataError(f"{file}: the bars of {symbol} are mostly {name} apart, but {origin} says {interval}; {allowed}")
 
 
 def _near(apart: pl.Expr, step: int) -> pl.Expr:
-    # Times that are late by moments are the business of the rule `off_grid`.
+    # A distance within 1 % of the interval fits: the quality rule `off_grid` reports times that are late by moments.
     return (apart.abs() - step).abs() * 100 < step
 
 
-def _unlike_before(frame: pl.DataFrame, step: int) -> pl.Series:
-    """Symbols of whose rows fewer than half lie one step from the row before: it may be their order, too."""
+def _symbols_off_step(frame: pl.DataFrame, step: int) -> pl.Series:
+    """Return symbols with fewer than half of their rows one step after the row before; unsorted rows are among them."""
     fits = (pl.col("symbol") == pl.col("symbol").shift(1)) & _near(pl.col("open_ms").diff(), step)
     counts = frame.select("symbol", fits=fits).group_by("symbol").agg(pl.len(), pl.col("fits").sum())
     return counts.filter(pl.col("fits") * 2 < pl.col("len") - 1)["symbol"]
 
 
 def _coin_column(symbol: str, rows: pl.DataFrame) -> str | None:
+    """Return the column with the volume in coins of one symbol: `volume`, `COINS` or `QUOTE`; None if none fits."""
     if COINS in rows.columns and _CONTRACTS.fullmatch(symbol):
         return COINS
     middle = (rows["high"] + rows["low"]) / 2
@@ -130,11 +134,11 @@ def _coin_column(symbol: str, rows: pl.DataFrame) -> str | None:
     if not traded.any():
         return "volume"
     if QUOTE not in rows.columns:
-        # Of a spot market, OKX gives money where it gives coins of a contract.
+        # In files of OKX this column is in coins for contracts, but in quote currency for spot markets.
         return "volume" if is_one((rows[COINS] / rows["volume"] / middle).filter(traded)) else COINS
     for name in ("volume", COINS):
         if name in rows.columns and is_one((rows[QUOTE] / rows[name] / middle).filter(traded)):
             return name
-    # Of an inverse contract the volume is in contracts of some dollars, and what is called quote volume is in coins.
+    # The volume of an inverse contract is in contracts of 1, 10 or 100 USD, and its quote volume is in coins.
     ratios = (rows["volume"] / rows[QUOTE] / middle).filter(traded)
     return QUOTE if _INVERSE.fullmatch(symbol) and any(is_one(ratios * dollars) for dollars in _CONTRACT_USD) else None

@@ -5,14 +5,14 @@ from mei_pipeline.config.models.lane import LaneConfig
 from mei_pipeline.config.models.overrides import Overrides
 from mei_pipeline.config.models.pipeline import Compute, PipelineConfig, Profile, Retention, WindowConfig
 from mei_pipeline.config.models.policy import Gates, PolicyConfig, Roles, Selection, Spikes, Stress, WalkForward
-from mei_pipeline.config.models.sources import FilesSource, Source, SyntheticSource
+from mei_pipeline.config.models.sources import FileSourceConfig, SourceConfig, SyntheticSourceConfig
 from mei_pipeline.config.models.sweep import AxisList, AxisRange, SweepSpec
 
 __all__ = [
     "AxisList",
     "AxisRange",
     "Compute",
-    "FilesSource",
+    "FileSourceConfig",
     "Gates",
     "LaneConfig",
     "MarketValues",
@@ -23,11 +23,11 @@ __all__ = [
     "Retention",
     "Roles",
     "Selection",
-    "Source",
+    "SourceConfig",
     "Spikes",
     "Stress",
     "SweepSpec",
-    "SyntheticSource",
+    "SyntheticSourceConfig",
     "WalkForward",
     "WindowConfig",
 ]

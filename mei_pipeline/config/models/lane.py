@@ -1,4 +1,4 @@
-"""lanes/*.yaml."""
+"""Model of lanes/*.yaml."""
 
 from typing import Annotated, Literal
 
@@ -15,11 +15,11 @@ class LaneConfig(FileModel):
     mode: LaneMode
     """`paper` trades a virtual book, `shadow` a virtual book beside a real account, `live` real money."""
     venue: Venue
-    """Venue that the lane trades; only configs with evidence from it are deployed to the lane."""
+    """Venue of the lane; it only accepts configs with evidence from this venue."""
     role: Role
-    """Which of a night's configs that passed the lane takes: `primary` the best, `fallback` the best that moves
-    differently, `conservative` the one that fell least."""
+    """Accepted config that a nightly run assigns to the lane: `primary` the best one, `fallback` the best one that
+    moves differently, `conservative` the one with the smallest maximum drawdown."""
     equity_usd: Annotated[float, Field(gt=0, le=1e12)] = 10_000.0
-    """Equity that the lane's book starts with."""
+    """Initial equity of the lane's book."""
     manual: Switch = False
-    """Whether the lane follows strategy_overrides.yaml; then no night and no promotion moves it."""
+    """Whether the lane follows strategy_overrides.yaml; then no nightly run and no promotion changes it."""

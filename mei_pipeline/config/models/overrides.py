@@ -1,4 +1,4 @@
-"""strategy_overrides.yaml."""
+"""Model of strategy_overrides.yaml."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +20,7 @@ _WITHOUT_STRATEGY: dict[str, Any] = {
 
 
 class Overrides(FileModel):
-    """strategy_overrides.yaml: parameters by hand, in layers; a later layer wins: base, symbols, modes, live."""
+    """strategy_overrides.yaml: parameters set by hand, in layers; a later layer wins: base, symbols, modes, live."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -30,24 +30,24 @@ class Overrides(FileModel):
     )
 
     strategy: StrategyName | None = None
-    """Strategy whose parameters these are; required as soon as a layer has a value."""
+    """Strategy of these parameters; required if a layer has a value."""
     base: Values = Field(default_factory=dict)
-    """For everything."""
+    """Parameters of all lanes and symbols."""
     symbols: dict[Symbol, SymbolValues] = Field(default_factory=dict)
-    """For one symbol; parameters of the whole book can't be here."""
+    """Parameters of single symbols, except parameters of the whole book."""
     modes: dict[Role, Values] = Field(default_factory=dict)
-    """For lanes of one role."""
+    """Parameters of lanes of one role."""
     live: Values = Field(default_factory=dict)
-    """For lanes that trade real money."""
+    """Parameters of lanes that trade real money."""
 
     @model_validator(mode="after")
-    def _says_whose(self) -> "Overrides":
+    def _has_strategy(self) -> "Overrides":
         if self.strategy is None and (self.base or self.live or any(self.symbols.values()) or any(self.modes.values())):
             raise flaws({"strategy": "missing; the strategy whose parameters these are"})
         return self
 
     def sections(self) -> Iterator[tuple[tuple[str, ...], dict[str, Scalar]]]:
-        """Every layer of the file with the keys that lead to it, the ones that win last."""
+        """Yield every layer of the file with the keys that lead to it, in order of increasing priority."""
         yield ("base",), self.base
         for symbol, values in self.symbols.items():
             yield ("symbols", symbol), values
@@ -56,12 +56,12 @@ class Overrides(FileModel):
         yield ("live",), self.live
 
     def layers(self, *, symbol: str | None = None, mode: str | None = None, live: bool = False) -> tuple[Layer, ...]:
-        """The layers that apply, in the order in which they win: base, symbols, modes, live.
+        """Return the layers that apply, in order of increasing priority: base, symbols, modes, live.
 
         Args:
-            symbol: Symbol whose layer applies; None for none.
-            mode: Role whose layer applies; None for none.
-            live: Whether the layer of real money applies.
+            symbol: Symbol of the lane; None to omit layers of symbols.
+            mode: Role of the lane; None to omit layers of roles.
+            live: True if the lane trades real money.
         """
         chosen = {("base",), ("symbols", symbol), ("modes", mode), *([("live",)] if live else [])}
         return tuple(
@@ -71,9 +71,9 @@ class Overrides(FileModel):
         )
 
     def of_symbols(self, table: Table, *, mode: str | None = None, live: bool = False) -> dict[str, dict[str, Value]]:
-        """Values of single symbols that differ from those of all, by symbol and path.
+        """Return values of single symbols that differ from the common ones, by symbol and path.
 
-        Modes and real money win over a symbol's layer too: what they say is the same for every symbol.
+        Layers of modes and of real money override the layer of a symbol; they are the same for every symbol.
 
         Args:
             table: Parameters of the strategy.

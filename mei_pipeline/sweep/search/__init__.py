@@ -1,1 +1,1 @@
-"""Which combos of the grid a sweep runs: all, a random sample, or what looks best after the combos before."""
+"""Search methods: all combos of the grid, a random sample, or proposals from the results of earlier combos."""

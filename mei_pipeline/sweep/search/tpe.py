@@ -120,13 +120,13 @@ def learn(history: History, digits: Ints, scores: Floats) -> History:
     return History(history.combos + len(scores), all_scores[best], kept, counts)
 
 
-def propose(grid: Grid, history: History, known: VisitedCombos, count: int, seed: int) -> Ints:
+def propose(grid: Grid, history: History, visited: VisitedCombos, count: int, seed: int) -> Ints:
     """Return the numbers of `count` combos to run next, ascending. The result depends on the arguments alone.
 
     Args:
         grid: The grid; at least `count` of its combos must be unvisited.
         history: Earlier combos.
-        known: Combos that must not be proposed again.
+        visited: Combos that must not be proposed again.
         count: Number of combos.
         seed: Seed of this batch.
     """
@@ -134,32 +134,32 @@ def propose(grid: Grid, history: History, known: VisitedCombos, count: int, seed
     taken = np.zeros(0, dtype=np.int64)
     startup = history.combos < STARTUP
     explored = count if startup else count // EXPLORED_PART
-    taken = _filled(taken, known, explored, lambda wanted, _: _from_prior(grid, bits, wanted))
+    taken = _filled(taken, visited, explored, lambda needed, _: _from_prior(grid, bits, needed))
     if not startup:
         model = _model(grid, history)
 
-        def best(wanted: int, repeats: int) -> Ints:
-            return _best(grid, model, bits, wanted, max(CANDIDATES >> repeats, 1))
+        def best(needed: int, repeats: int) -> Ints:
+            return _best(grid, model, bits, needed, max(CANDIDATES >> repeats, 1))
 
-        taken = _filled(taken, known, count, best)
+        taken = _filled(taken, visited, count, best)
     order, start = Permutation(grid.combos, seed), 0
     while len(taken) < count:
         places = np.arange(start, min(start + _SCANNED, grid.combos))
         if not len(places):
             raise ValueError(f"propose: too few combos left: {len(taken)} of {count} in a grid of {grid.combos}")
-        taken = np.concatenate([taken, unvisited(order.at(places), known, taken)])[:count]
+        taken = np.concatenate([taken, unvisited(order.at(places), visited, taken)])[:count]
         start += _SCANNED
     return np.sort(taken)
 
 
-def _filled(taken: Ints, known: VisitedCombos, count: int, draw: Callable[[int, int], Ints]) -> Ints:
+def _filled(taken: Ints, visited: VisitedCombos, count: int, draw: Callable[[int, int], Ints]) -> Ints:
     """Add draws until there are `count` combos, or until most draws were repetitions for `_ROUNDS` times."""
     repeats = 0
     while len(taken) < count and repeats < _ROUNDS:
-        wanted = min(count - len(taken), _BLOCK)
-        fresh = unvisited(draw(wanted, repeats), known, taken)
+        needed = min(count - len(taken), _BLOCK)
+        fresh = unvisited(draw(needed, repeats), visited, taken)
         taken = np.concatenate([taken, fresh])
-        repeats += 2 * len(fresh) < wanted
+        repeats += 2 * len(fresh) < needed
     return taken
 
 
@@ -193,7 +193,7 @@ def _model(grid: Grid, history: History) -> list[_Axis]:
 
 
 def _axis(values: Sequence[Value], good: Ints, counts: Ints) -> _Axis:
-    """The densities of one axis.
+    """Return the densities of one axis.
 
     Args:
         values: Its V values.
