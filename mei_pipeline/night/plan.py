@@ -67,7 +67,7 @@ class NightPlan:
     to_ms: int
     candles: int
     dropped: Mapping[str, str]
-    findings: tuple[quality.Finding, ...]
+    findings: tuple[quality.QualityFinding, ...]
     holdout_symbols: tuple[str, ...]
     holdout_symbols_hash: str
     sweep: SweepPlan

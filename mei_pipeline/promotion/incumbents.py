@@ -17,7 +17,7 @@ from mei_pipeline.night.universe import spike_bounds
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Incumbent, failure
 from mei_pipeline.registry.database import Registry
-from mei_pipeline.registry.lanes import LaneFiles
+from mei_pipeline.registry.lanes import RenderedFiles
 from mei_pipeline.registry.records import finite_or_none
 from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
@@ -58,7 +58,7 @@ class IncumbentReplay:
 
 
 def replay_incumbent(
-    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: LaneFiles, folds: Sequence[Fold]
+    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: RenderedFiles, folds: Sequence[Fold]
 ) -> Incumbent:
     """Replay the config that holds a lane on the test days of the folds, and since it took the lane."""
     pointer = now.pointer

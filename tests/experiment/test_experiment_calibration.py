@@ -19,8 +19,9 @@ from mei_pipeline.experiment.calibration import Rounds, measure
 from mei_pipeline.experiment.markets import SyntheticMarkets
 from mei_pipeline.experiment.run import WARMUP_DAYS
 from mei_pipeline.settings import CHECKOUT, read_settings
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.memory import features_of
-from mei_pipeline.simulation.run import encode_combos, record_combo
+from mei_pipeline.simulation.run import record_combo
 from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import make_plan
 
