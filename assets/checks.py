@@ -13,9 +13,10 @@ from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.progress import Progress
 from mei_pipeline.replay.run import encode_replay_inputs, replay_figures
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import Bars, Window
 from mei_pipeline.simulation.run import ComboOutcomes
+from mei_pipeline.simulation.window import Window
 from mei_pipeline.sweep.metrics import blocks
 from mei_pipeline.sweep.plan import resolved_combo
 from mei_pipeline.sweep.results import metric_columns

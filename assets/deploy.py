@@ -15,8 +15,9 @@ from mei_pipeline.errors import MeiError
 from mei_pipeline.notify import send_moves
 from mei_pipeline.params.identity import config_id, resolve_config
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.promotion.proposals import ProposalResult, propose
-from mei_pipeline.promotion.propose import LanePromotion, LaneProposal, promote_proposals
+from mei_pipeline.promotion.pipeline import ProposalResult, propose_configs
+from mei_pipeline.promotion.promote_proposals import LanePromotion, promote_proposals
+from mei_pipeline.promotion.propose import LaneProposal
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import configured_lanes
@@ -82,7 +83,7 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
     why = f"night {plan.id[:16]}, profile {plan.profile}"
-    found = propose(
+    found = propose_configs(
         settings,
         config,
         plan,
@@ -150,7 +151,9 @@ def _proposal_metadata(folder: Any, found: ProposalResult) -> Metadata:
     proposed = sum(lane.new is not None for lane in found.lanes)
     return {
         **artefact_metadata(folder, digest=files.sha256_json(rows), frame=frame, docs=PROPOSAL_DOCS),
-        **entries(diff=records(changes), judged=len(found.judged), proposed=proposed, outcome=_outcome(found.lanes)),
+        **entries(
+            diff=records(changes), judged=len(found.candidates), proposed=proposed, outcome=_outcome(found.lanes)
+        ),
     }
 
 

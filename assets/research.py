@@ -24,8 +24,8 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress
 from mei_pipeline.registry.home import check_registry
 from mei_pipeline.selection.walk_forward import check_folds
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import Bars
 from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.metrics import DOCS
 from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies

@@ -15,8 +15,8 @@ from assets.run_lock import plan_of
 from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.night.store import night_folder
 from mei_pipeline.pages import cell_text
-from mei_pipeline.promotion.proposals import assign_lanes
-from mei_pipeline.promotion.propose import Assignment
+from mei_pipeline.promotion.assign import Assignment
+from mei_pipeline.promotion.pipeline import assign_lanes
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.report.sections import equity_pictures
 from mei_pipeline.selection.gates import gate_names

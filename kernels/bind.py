@@ -1,7 +1,7 @@
-"""Compile the engine for a strategy.
+"""Bind the simulation to a strategy.
 
-The rules in `engine.py` are written once and call the strategy through module globals. numba freezes globals when it
-compiles, so each strategy gets a module of its own, made from the same source file.
+The rules in `simulate.py` call the functions of the strategy through module globals. numba treats globals as constants
+when it compiles, so `simulate.py` is loaded once per strategy, as a module of its own.
 """
 
 import functools
@@ -21,14 +21,15 @@ from kernels.strategies import load
 _SIMULATE = Path(__file__).with_name("simulate.py")
 
 REQUIRED = ("signal", "size", "plan", "begin")
-"""Rules that every strategy has; those of `defaults` are its to replace."""
+"""Functions that every strategy must define."""
 
 OPTIONAL = ("context", "manage", "admits", "rank", "add", "trace", "MEMORY", "EXITS", "GATES")
+"""Names that a strategy may define; `kernels.defaults` has the values for the others."""
 
 
 @functools.cache
 def simulation(strategy: str) -> ModuleType:
-    """The engine of strategy `strategy`.
+    """Return the simulation of the strategy with the name `strategy`.
 
     Raises:
         KeyError: There is no such strategy.
@@ -37,10 +38,12 @@ def simulation(strategy: str) -> ModuleType:
 
 
 def bind(strategy: ModuleType) -> ModuleType:
-    """A new engine that calls the strategy module `strategy`; its `NAME` tells its machine code from other engines'.
+    """Return a new simulation that calls the functions of the module `strategy`.
+
+    numba keeps the machine code on disk under the `NAME` of the strategy, which must therefore be unique.
 
     Raises:
-        AttributeError: The strategy lacks a rule that every strategy has.
+        AttributeError: The strategy lacks a required function.
     """
     scope = {rule: getattr(strategy, rule) for rule in REQUIRED}
     scope |= {rule: getattr(strategy, rule, getattr(defaults, rule)) for rule in OPTIONAL}
@@ -48,7 +51,7 @@ def bind(strategy: ModuleType) -> ModuleType:
 
 
 def load_source(path: Path, name: str, scope: Mapping[str, Any]) -> ModuleType:
-    """A new module `name` out of the source file `path`, whose globals hold `scope` when it runs."""
+    """Load the source file `path` as a new module `name`, with `scope` in its globals before it runs."""
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path}: not a loadable module")
@@ -60,13 +63,13 @@ def load_source(path: Path, name: str, scope: Mapping[str, Any]) -> ModuleType:
 
 
 def reader(features: Sequence[Use]) -> Callable[..., Any]:
-    """A compiled function that reads the features of symbol s at main row t out of columns [C, T, S].
+    """Return a compiled function that reads the features of symbol s at main row t from columns [C, T, S].
 
-    Its source is generated: a kernel can't unpack an array into a tuple of a length that it does not know.
+    The source of the function is generated, because numba can't unpack an array into a tuple of unknown length.
     """
     record = namedtuple("Features", [use.name for use in features])  # type: ignore[misc]  # noqa: PYI024 - names are data
-    fields = ", ".join(f"columns[rows[{i}], t, s]" for i in range(len(features)))
+    fields = ", ".join(f"columns[column_of[{i}], t, s]" for i in range(len(features)))
     scope: dict[str, Any] = {"Features": record}
-    exec(f"def read(columns, rows, t, s):\n    return Features({fields})\n", scope)  # noqa: S102 - own text
+    exec(f"def read(columns, column_of, t, s):\n    return Features({fields})\n", scope)  # noqa: S102 - own text
     compiled: Callable[..., Any] = device(scope["read"])
     return compiled

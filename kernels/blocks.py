@@ -1,4 +1,4 @@
-"""The number of time blocks of a window, apart from numba and numpy: readers of configuration need it, too."""
+"""Number of time blocks of a window, in a module without numba and numpy for readers of configuration."""
 
 BLOCKS = 16
-"""Time blocks that a window's daily returns are summed in."""
+"""Number of time blocks for sums of daily returns."""

@@ -1,4 +1,4 @@
-"""A book over S symbols on one account: its memory, its orders, its log. What fills and decides is in `engine`."""
+"""The book of a combo or lane: memory, orders and log. `fills` and `simulate` hold the rules that change it."""
 
 import math
 from typing import Any, NamedTuple
@@ -25,34 +25,34 @@ ORDER_FIELDS = (
     "note_b",
     "note_c",
 )
-"""One symbol's waiting order, of two legs: close what is held, and open or add.
+"""Waiting order of one symbol. A reversal has two parts: one that closes the position, one that opens or adds.
 
-    close_frac: fraction of the position that is to be closed; 0: no such leg. close_reason: why.
-    open_size: signed size to open or add, 0: no such leg. open_leverage: leverage of the opening.
-    close_wait, open_wait: further bars that each leg waits.
-    open_adds: 1 when the leg adds to what is held; it lapses when that is gone. open_code: signal that asked for it.
-    note_a, note_b, note_c: what the strategy wants to remember of the decision when the leg is filled.
+    close_frac: fraction of the position to close; 0 if there is no closing part. close_reason: reason of the close.
+    open_size: signed size to open or add; 0 if there is no opening part. open_leverage: leverage of the opening.
+    close_wait, open_wait: number of further bars that each part waits.
+    open_adds: 1 for an addition, which lapses if the position is gone. open_code: signal that caused the opening part.
+    note_a, note_b, note_c: values of the decision (`plan` of the strategy) that are kept until the fill.
 """
 
 LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cash", "held", "code"))
-"""A row of the log: step, symbol, reason, moment, signed size, price, fee in USD, change of cash in USD, signal.
+"""A row of the log: step, symbol, reason, moment, signed size, price, fee in USD, change of cash in USD, signal code.
 
-    size: signed size of the fill; 0 in a row that moves only cash (funding, backstop).
+    size: signed size of the fill; 0 in a row that changes only cash (funding, backstop).
     held: signed size of the position after the row.
 """
 
-STEP = record((), ("row", "before", "exits", "day_end", "block", "ends", "signal_count", "idle"))
-"""One step of a tile: the fields of `market.Market`, and of its signals:
+STEP = record((), ("row", "previous_row", "exits", "day_end", "block", "ends", "signal_count", "idle"))
+"""One step of a tile: fields of `market.Market`, and two fields about signals:
 
-    wanted: number of symbols with a signal.
-    calm: for how many steps of the tile, from this one on, there is no signal, no day ends and no symbol is delisted.
+    signal_count: number of symbols with a signal.
+    idle: number of steps in the tile, from this one on, without a signal, an end of a day or a delisting.
 """
 
 BAR = record(("open", "high", "low", "close", "last_price", "funding", "age"))
-"""One symbol's bar, together in memory; the fields are those of `market.Market`."""
+"""Bar of one symbol, with adjacent fields in memory; the fields are those of `market.Market`."""
 
 REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding", "backstop", "delisted")
-"""Why something was booked; a strategy's own exits follow these."""
+"""Reasons of rows in the log; the own exits of a strategy are numbered after these."""
 ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED, BACKSTOP, DELISTED = range(len(REASONS))
 OWN_EXITS = len(REASONS)
 NO_EXIT = -1
@@ -73,7 +73,7 @@ VERDICTS = (
     "no margin left",
     "below the least notional",
 )
-"""What became of a symbol at a step."""
+"""Results of the decisions about a symbol at a step."""
 (
     NO_SIGNAL,
     ENTERED,
@@ -88,27 +88,27 @@ VERDICTS = (
     TOO_SMALL,
 ) = range(len(VERDICTS))
 
-_NEXT = 1.0 + 2.0**-52  # a float times this is at least the next float
+_NEXT = 1.0 + 2.0**-52  # the product of a float with this is at least the next float
 
 
 class Book(NamedTuple):
-    """Memory of B combos over S symbols, and scratch that they share.
+    """Memory of B combos over S symbols, and scratch memory that they share.
 
     Attributes:
         accounts: [B] records of `ledger.ACCOUNT`.
-        positions: [B, S] records: position, order, and what the strategy remembers of a symbol (`position_dtype`).
-        active: [B, S] the symbols with a position or an order, in order; the first `account.active` of a row count.
+        positions: [B, S] records of position, order and memory of the strategy (`position_dtype`).
+        active: [B, S] symbols with a position or an order, ascending; a row has `account.active` valid entries.
         days: [BLOCKS, 3, B] daily returns of each time block as (n, sum r, sum r²).
         candidates: [S] scratch.
         ranks: [S] scratch.
         bars: [tile, S] bars of a tile.
-        codes: [tile, S] signals of a tile.
-        signal_symbols: [tile, S] the symbols that have one, in order; the first `wanted` of a row count.
+        codes: [tile, S] signal codes of a tile.
+        signal_symbols: [tile, S] symbols with a signal, ascending; a row has `signal_count` valid entries.
         steps: [tile] records of `STEP`.
-        log: [N] records of `LOG`; `account.logged` says how many there would be. N = 0 keeps none.
-        equity: [T] equity at each close, or [0] to keep none.
-        verdict: [S] scratch: what becomes of each symbol at a step.
-        verdicts: [T, S] what became of each symbol, one of `VERDICTS`, or [0, S] to keep none.
+        log: [N] records of `LOG`; N is 0 to keep none. `account.logged` counts the rows that a complete log would need.
+        equity: [T] equity at each close; [0] to keep none.
+        verdict: [S] scratch: verdict of each symbol at the current step.
+        verdicts: [T, S] verdict of each symbol at each step, an index into `VERDICTS`; [0, S] to keep none.
     """
 
     accounts: NDArray[np.record]
@@ -128,9 +128,9 @@ class Book(NamedTuple):
 
 
 def position_dtype(memory: tuple[str, ...]) -> Any:
-    """The record of one symbol for a strategy that remembers the fields `memory`."""
-    # What every signal looks at comes first, so that it shares a cache line. What the strategy remembers comes next:
-    # were one strategy's record the beginning of another's, numba would take the one for the other.
+    """Return the dtype of a position for a strategy with the memory fields `memory`."""
+    # Fields that every signal reads come first, to share a cache line. The memory of the strategy comes next: if the
+    # record of one strategy were a prefix of another's, numba would treat them as the same type.
     first = ("size", "close_frac", "close_reason", "open_size", "exited_long", "exited_short", "entry", "stop")
     rest = [name for name in (*POSITION_FIELDS, *ORDER_FIELDS) if name not in first]
     return record((*first, *memory, *rest))
@@ -142,12 +142,12 @@ def make_book(
     """Allocate a book.
 
     Args:
-        memory: What the strategy remembers of a symbol (`MEMORY` of its module).
+        memory: Memory fields of the strategy for each symbol (`MEMORY` of its module).
         combos: B.
         symbols: S.
-        tile: Steps whose signals are made at once.
-        log_rows: Rows of the log.
-        recorded_steps: Steps of which equity and verdicts are kept.
+        tile: Number of steps per tile.
+        log_rows: Number of rows in the log.
+        recorded_steps: Number of steps whose equity and verdicts are kept.
     """
     return Book(
         accounts=np.zeros(combos, ACCOUNT),
@@ -169,7 +169,7 @@ def make_book(
 
 @device
 def reset_position(position):
-    """Forget everything about a symbol."""
+    """Reset position, order and last exits of a symbol."""
     flatten(position)
     position.exited_long = np.nan
     position.exited_short = np.nan
@@ -179,13 +179,13 @@ def reset_position(position):
 
 @device
 def activate(account, active, s):
-    """Put symbol `s` on the list of active symbols, in its order, unless it is there."""
+    """Insert symbol `s` into the sorted list of active symbols, unless the list has it."""
     n = account.active
     place = 0
     for i in range(n):
         place += 1 if active[i] < s else 0
-    there = (active[place] == s) if place < n else False
-    if not there:
+    listed = (active[place] == s) if place < n else False
+    if not listed:
         for i in range(n, place, -1):
             active[i] = active[i - 1]
         active[place] = s
@@ -194,7 +194,7 @@ def activate(account, active, s):
 
 @device
 def deactivate(account, positions, active):
-    """Drop symbols without position and order from the list of active symbols."""
+    """Remove symbols without position and order from the list of active symbols."""
     kept = 0
     for i in range(account.active):
         s = active[i]
@@ -207,7 +207,7 @@ def deactivate(account, positions, active):
 
 @device
 def log_row(account, log, position, t, s, reason, moment, size, price, fees, cash, code):
-    """Add a row to the log, or only count it when the log is full; fee and cash are what changed since these values."""
+    """Append a row to the log, or only count it if the log is full; fee and cash are changes from `fees` and `cash`."""
     n = account.logged
     account.logged += 1
     if n < log.shape[0]:
@@ -226,7 +226,8 @@ def log_row(account, log, position, t, s, reason, moment, size, price, fees, cas
 
 @device
 def touched(size, stop, target, low, high):
-    """Whether a bar's range reaches stop or target; the stop wins when it reaches both. NaN is never reached."""
+    """Return `STOPPED`, `TARGETED` or `NO_EXIT` for the range of a bar; the stop wins if the range reaches both."""
+    # A level of NaN is never reached, because comparisons with NaN are False.
     is_long = size > 0.0
     stop_hit = (low <= stop) if is_long else (high >= stop)
     target_hit = (high >= target) if is_long else (low <= target)
@@ -235,14 +236,14 @@ def touched(size, stop, target, low, high):
 
 @device
 def wait_of(model):
-    """Bars of the symbol that an order lets pass between its decision and the bar that fills it."""
+    """Return the number of bars of the symbol between the decision of an order and the bar of its fill."""
     at_later_close = (model.next_open == 0) & (model.delay_bars > 0)
     return model.delay_bars - 1 if at_later_close else model.delay_bars
 
 
 @device
 def order_close(position, model, frac, reason):
-    """Order to close a fraction of what is held; a leg that waits keeps its time, and a stop outranks a signal."""
+    """Order to close a fraction of a position; a waiting closing part keeps its time, and a stop outranks a signal."""
     waits = position.close_frac != 0.0
     if not waits:
         position.close_wait = wait_of(model)
@@ -252,31 +253,31 @@ def order_close(position, model, frac, reason):
 
 
 @device
-def whole_lots(wanted, lots):
-    """The largest whole number of lots, in coins, that is not above `wanted` coins.
+def whole_lots(size, lots):
+    """Return the largest whole number of lots, in coins, that is not above `size` coins.
 
-    The product may round to just below a whole number (0.29 * 100 < 29), so one lot more is tried.
+    The product may round to just below a whole number (0.29 * 100 < 29), so one more lot is tried.
     """
-    count = wanted * lots
+    count = size * lots
     if (count > 0.0) & (count < EXACT):
         count = float(math.floor(count))
     more = (count + 1.0) / lots
-    return more if more <= wanted else count / lots
+    return more if more <= size else count / lots
 
 
 @device
-def lots_up(wanted, lots):
-    """The smallest whole number of lots, in coins, that is not below `wanted` coins."""
-    down = whole_lots(wanted, lots)
-    return down if down >= wanted else (float(math.floor(down * lots + 0.5)) + 1.0) / lots
+def lots_up(size, lots):
+    """Return the smallest whole number of lots, in coins, that is not below `size` coins."""
+    down = whole_lots(size, lots)
+    return down if down >= size else (float(math.floor(down * lots + 0.5)) + 1.0) / lots
 
 
 @device
 def closing_size(size, frac, lots):
-    """Coins that closing a fraction of `size` closes: whole lots, rounded down, or all of it.
+    """Return the coins that close a fraction of `size`: whole lots, rounded down, or all of it.
 
-    The fraction is one of the count of lots, since a product in coins may round to just below a whole number of lots
-    (half of 3.64). A count within one rounding of a whole number is that number (0.29 of 100 lots is 29).
+    The fraction is taken of the number of lots, because a product in coins may round to just below a whole number of
+    lots (half of 3.64). A number within one rounding of a whole number counts as whole (0.29 of 100 lots is 29).
     """
     held = abs(size)
     if frac >= 1.0:
@@ -293,12 +294,12 @@ def closing_size(size, frac, lots):
 
 @device
 def time_of(t, moment):
-    """Step at whose close a fill of step t happens: one at the open of a step, at the close of the step before."""
+    """Return the step at whose close a fill of step t happens; the open of t is the close of t - 1."""
     return t - 1 if moment == AT_OPEN else t
 
 
 @device
 def margin_needed(size, price, leverage, fee):
-    """USD that opening `size` coins takes out of what is free: initial margin and the fee."""
+    """Return the free USD that opening `size` coins uses: initial margin and fee."""
     notional = abs(size) * price
     return notional / leverage + notional * fee

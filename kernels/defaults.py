@@ -1,4 +1,4 @@
-"""What a strategy does where its module does not say: no exits of its own, no additions, all equal in rank."""
+"""Defaults for optional parts of a strategy: no own exits, no additions, equal ranks."""
 
 import numpy as np
 
@@ -11,25 +11,25 @@ GATES: tuple[str, ...] = ()
 
 @device
 def context(columns, column_of, now, benchmark, params):
-    """What the whole market looks like at main row `now`; whatever the strategy's `signal` and `trace` understand."""
+    """Return the context of the market at main row `now`, as `market_context` of `signal` and `trace`."""
     return 0.0
 
 
 @device
 def manage(position, price, lots, now, before, params):
-    """Whether a position is to be closed at `price`: an index into `EXITS` or -1, and the fraction to close."""
+    """Return the exit of a position at `price`: an index into `EXITS` or -1, and the fraction to close."""
     return -1, 1.0
 
 
 @device
 def admits(position, code, leaving, minutes, now, params):
-    """Whether signal `code` may open a position.
+    """Return whether signal `code` may open a position.
 
     Args:
-        position: The symbol's record.
-        code: The signal.
-        leaving: An exit that is no signal is ordered already.
-        minutes: Time since the last exit of the signal's side that was no signal; NaN before the first.
+        position: Record of the symbol.
+        code: Signal code.
+        leaving: True if an exit other than a signal is already ordered.
+        minutes: Minutes since the last exit on the signal's side, closes by signals excluded; NaN before the first.
         now: Features.
         params: Parameters.
     """
@@ -38,20 +38,20 @@ def admits(position, code, leaving, minutes, now, params):
 
 @device
 def rank(code, now, params):
-    """Rank of a candidate among those of its step; higher goes first."""
+    """Return the rank of a candidate among those of its step; higher ranks go first."""
     return 0.0
 
 
 @device
 def add(position, code, value, price, minutes, now, params):
-    """Coins to add to a position that signal `code` agrees with; 0 for none.
+    """Return the coins to add to a position on the side of signal `code`; 0 for none.
 
     Args:
-        position: The symbol's record.
-        code: The signal.
-        value: USD of equity that sizes are taken from.
+        position: Record of the symbol.
+        code: Signal code.
+        value: Equity in USD that sizes are based on.
         price: Close of the step.
-        minutes: Time since the opening or the last addition.
+        minutes: Minutes since the opening or the last addition.
         now: Features.
         params: Parameters.
     """
@@ -60,7 +60,7 @@ def add(position, code, value, price, minutes, now, params):
 
 @device
 def trace(price, age, is_benchmark, now, before, market_context, params, out):
-    """Write value, threshold and verdict of each of `GATES` into `out` [len(GATES), 3]."""
+    """Write value, threshold and verdict of each gate in `GATES` into `out` [len(GATES), 3]."""
     for i in range(out.shape[0]):
         out[i, 0] = np.nan
         out[i, 1] = np.nan

@@ -1,10 +1,10 @@
-"""Features: series of one symbol that depend on few parameters, each a column per (kind, windows).
+"""Feature columns: one series per symbol for each kind and its windows.
 
-The sweep computes a column once and shares it between all combos; the executor advances the same columns bar by bar
-with `observe`. Both call `step`, so they agree bit for bit. A bar that does not exist changes nothing. A column is NaN
-before the symbol's first bar, and has a value from that bar on.
+A sweep computes a column once with `build` and shares it between all combos. The executor advances the same columns
+bar by bar with `observe`. Both call `step`, so they agree bit for bit. A missing bar changes nothing. A column is NaN
+before the first bar of a symbol and has a value from that bar on.
 
-A new kind is an entry in `KINDS` and a branch in `step`, made of the parts in `kernels.indicators`.
+A new kind needs an entry in `KINDS` and a branch in `step`, made of the parts in `kernels.indicators`.
 """
 
 from collections.abc import Sequence
@@ -45,14 +45,14 @@ MOST_WINDOWS = 3
 
 
 class Kind(NamedTuple):
-    """What a kind of column is.
+    """A kind of feature column.
 
     Attributes:
         windows: Name of each window, in order.
-        doc: One sentence that says what the column holds.
+        doc: Description in one sentence.
         parts: Size of the parts of its state that do not depend on a window.
-        rings: Windows that a ring is kept for, by name.
-        blocks: Windows that a block is kept for, by name.
+        rings: Names of the windows with a ring in the state.
+        blocks: Names of the windows with a block in the state.
     """
 
     windows: tuple[str, ...]
@@ -93,7 +93,7 @@ KINDS: dict[str, Kind] = {
     "highest": Kind(("window",), "Highest high of the last bars, this one included.", 0, blocks=("window",)),
     "lowest": Kind(("window",), "Lowest low of the last bars, this one included.", 0, blocks=("window",)),
 }  # fmt: skip
-"""All kinds by name; the order is the number that `step` knows them by."""
+"""All kinds by name; the position of a kind is its number in `step`."""
 
 (
     _CLOSE,
@@ -122,7 +122,7 @@ class Column(NamedTuple):
 
     Attributes:
         kind: One of `KINDS`.
-        windows: Its windows in bars, each at least 1.
+        windows: Windows in bars, each at least 1.
     """
 
     kind: str
@@ -130,17 +130,17 @@ class Column(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The column for people, such as `macd_hist 12 26 9`."""
+        """Text for people, such as `macd_hist 12 26 9`."""
         return " ".join((self.kind, *map(str, self.windows)))
 
 
 class Use(NamedTuple):
-    """One feature that a strategy reads.
+    """A feature that a strategy reads.
 
     Attributes:
-        name: What the strategy calls it.
+        name: Name in the strategy.
         kind: Kind of the column.
-        paths: Parameters that hold the windows, in the kind's order.
+        paths: Parameters with the windows, in the order of the kind.
     """
 
     name: str
@@ -149,7 +149,7 @@ class Use(NamedTuple):
 
 
 def state_size(column: Column) -> int:
-    """How many floats the state of `column` takes for one symbol."""
+    """Return the number of floats in the state of `column` for one symbol."""
     kind = KINDS[column.kind]
     windows = dict(zip(kind.windows, column.windows, strict=True))
     rings = sum(RING + 2 * windows[name] for name in kind.rings)
@@ -158,10 +158,10 @@ def state_size(column: Column) -> int:
 
 
 def encode(columns: Sequence[Column]) -> tuple[Ints, Ints, Ints]:
-    """Columns as arrays for `build` and `observe`.
+    """Return columns as arrays for `build` and `observe`.
 
     Returns:
-        Kinds [C], windows [C, 3] with 0 for those that a kind lacks, and offsets [C + 1] of the columns' states.
+        Kinds [C]; windows [C, 3], 0 for those that a kind lacks; and offsets [C + 1] of the columns' states.
 
     Raises:
         KeyError: A kind does not exist.
@@ -172,8 +172,8 @@ def encode(columns: Sequence[Column]) -> tuple[Ints, Ints, Ints]:
     for c, column in enumerate(columns):
         names = KINDS[column.kind].windows
         if len(column.windows) != len(names) or any(window < 1 for window in column.windows):
-            wanted = ", ".join(names) or "none"
-            raise ValueError(f"{column.label}: windows of {column.kind} are {wanted}, each at least 1")
+            expected = ", ".join(names) or "none"
+            raise ValueError(f"{column.label}: windows of {column.kind} are {expected}, each at least 1")
         windows[c, : len(names)] = column.windows
     kinds = np.array([numbers[column.kind] for column in columns], dtype=np.int64)
     offsets = np.cumsum([0, *map(state_size, columns)], dtype=np.int64)
@@ -182,18 +182,18 @@ def encode(columns: Sequence[Column]) -> tuple[Ints, Ints, Ints]:
 
 @device
 def step(kind, w0, w1, w2, state, high, low, close, volume):  # noqa: C901, PLR0911, PLR0912 - one branch for each kind
-    """Next value of a column.
+    """Advance a column by one bar and return its new value.
 
     Args:
-        kind: Number of its kind.
-        w0: First window; 0 where the kind has fewer, as in the next two.
-        w1: Second window.
-        w2: Third window.
-        state: [state_size] what the column remembers of the symbol; all zero before its first bar.
-        high: Of the new bar.
-        low: Of the new bar.
-        close: Of the new bar.
-        volume: Of the new bar.
+        kind: Number of the kind.
+        w0: First window; 0 if the kind has none.
+        w1: Second window; 0 if the kind has none.
+        w2: Third window; 0 if the kind has none.
+        state: [state_size] state of the column for the symbol; all zero before its first bar.
+        high: High of the new bar.
+        low: Low of the new bar.
+        close: Close of the new bar.
+        volume: Volume of the new bar.
     """
     if kind == _CLOSE:
         return close
@@ -244,9 +244,9 @@ def step(kind, w0, w1, w2, state, high, low, close, volume):  # noqa: C901, PLR0
 
 @device
 def _stoch_k(state, rsi, window, smooth, close):
-    """Mean of the last places of the RSI among its last values; 0.5 until there are `window` of those.
+    """Return the mean of the last places of the RSI within the range of its last values; 0.5 before `window` values.
 
-    The RSI's first values, which are 50, count among them.
+    The first values of the RSI, which are 50, count as values.
     """
     index = rsi_step(state, 0, rsi, close)
     smoothed = RSI + RING + 2 * window
@@ -259,10 +259,10 @@ def _stoch_k(state, rsi, window, smooth, close):
 
 @device
 def _bb_ratio(state, window, mean, close):
-    """Width of the bands over the mean of the last widths; 1 if that mean is 0.
+    """Return the width of the Bollinger bands over the mean of the last widths; 1 if that mean is 0.
 
-    The bands lie two standard deviations on either side, so their width is four: the four cancels and is left out. The
-    width is 0 until there are `window` closes, and those zeros count in the mean.
+    The width is four standard deviations; the factor of four cancels and is left out. The width is 0 before `window`
+    closes, and these zeros count in the mean.
     """
     widths = RING + 2 * window
     ring_push(state, 0, window, close)
@@ -274,18 +274,18 @@ def _bb_ratio(state, window, mean, close):
 
 @driver
 def build(kinds, windows, offsets, high, low, close, volume, out, scratch):
-    """Compute whole columns.
+    """Compute columns over all bars.
 
     Args:
         kinds: [C] kind of each column (`encode`).
         windows: [C, 3] windows of each column (`encode`).
-        offsets: [C + 1] where the columns' states would lie (`encode`); only their sizes count here.
-        high: [T, S] as in `Market`; NaN where there is no bar.
-        low: [T, S].
-        close: [T, S].
-        volume: [T, S] in base coins.
+        offsets: [C + 1] offsets of the columns' states (`encode`); only the differences are used.
+        high: [T, S] highs; NaN where there is no bar, as for the next three.
+        low: [T, S] lows.
+        close: [T, S] closes.
+        volume: [T, S] volumes in base coins.
         out: [C, T, S] receives the columns; a missing bar repeats the value before it.
-        scratch: [S, at least the size of the largest state]; whatever it holds is overwritten.
+        scratch: [S, at least the size of the largest state]; overwritten.
     """
     for c in range(out.shape[0]):
         size = offsets[c + 1] - offsets[c]
@@ -310,19 +310,18 @@ def build(kinds, windows, offsets, high, low, close, volume, out, scratch):
 
 @driver
 def observe(kinds, windows, offsets, state, columns, high, low, close, volume):
-    """Advance all columns by one bar, in place; how the executor follows the market.
+    """Advance all columns by one bar in place, as the executor does.
 
     Args:
         kinds: [C] kind of each column (`encode`).
         windows: [C, 3] windows of each column (`encode`).
-        offsets: [C + 1] where each column's state lies (`encode`).
-        state: [S, offsets[C]], zero before the first bar.
-        columns: [C, 2, S] values at the bar before and at the last one, which becomes the bar before; NaN before the
-            first bar.
-        high: [S] of the new bar; NaN where there is none, as in the next three.
-        low: [S].
-        close: [S].
-        volume: [S].
+        offsets: [C + 1] offset of each column's state (`encode`).
+        state: [S, offsets[C]] states; zero before the first bar.
+        columns: [C, 2, S] values at the previous bar and at the last bar; NaN before the first bar.
+        high: [S] highs of the new bar; NaN for a missing bar, as for the next three.
+        low: [S] lows.
+        close: [S] closes.
+        volume: [S] volumes.
     """
     for c in range(columns.shape[0]):
         for s in range(columns.shape[2]):

@@ -1,4 +1,4 @@
-"""What happens to a book without asking its strategy: closes, stops, quiet stretches, room for orders."""
+"""Rules of a book that do not depend on its strategy: closes, stops, idle steps, and limits of orders."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from kernels.path import CUSHION
 
 @device
 def fill_close(account, position, symbol, t, s, size, fill_price, fee_rate, reason, moment, log):
-    """Book a closing fill of signed `size` at `fill_price`, slippage included; only an exit is remembered as one."""
+    """Apply a closing fill of signed `size` at `fill_price`, slippage included; a signal is no exit of its side."""
     is_long = position.size > 0.0
     fees = account.fees
     cash = account.cash
@@ -43,7 +43,7 @@ def fill_close(account, position, symbol, t, s, size, fill_price, fee_rate, reas
 
 @device
 def settle_with_venue(account, position, t, s, usd, price, moment, log):
-    """Settle a position with the venue, which takes `usd` for it, or bears a loss where that is below zero."""
+    """Settle a position with the venue, which takes `usd`, or bears a loss if `usd` is below zero."""
     fees = account.fees
     cash = account.cash
     settle(account, position, usd)
@@ -52,9 +52,9 @@ def settle_with_venue(account, position, t, s, usd, price, moment, log):
 
 @rare
 def close(account, position, symbol, model, t, s, frac, price, reason, moment, log):
-    """Close a fraction of symbol `s` at `price`, made worse by slippage; its closing leg is done.
+    """Close a fraction of symbol `s` at `price` with slippage, and clear the closing part of its order.
 
-    A close that leaves a flat account below zero is a bankruptcy: the venue bears what is missing.
+    A close that leaves a flat account below zero is a bankruptcy: the venue bears the loss below zero.
     """
     side = 1.0 if position.size > 0.0 else -1.0
     part = closing_size(position.size, frac, symbol.lots)
@@ -71,22 +71,22 @@ def close(account, position, symbol, model, t, s, frac, price, reason, moment, l
 
 
 @device
-def fill_level(account, position, bar, symbol, model, t, s, wanted, log):
-    """Close the position when `wanted`, stop or target, is what the bar's range touches; a gap fills at the open."""
-    if touched(position.size, position.stop, position.target, bar.low, bar.high) == wanted:
+def fill_level(account, position, bar, symbol, model, t, s, kind, log):
+    """Close the position if the bar touches its level of `kind`, `STOPPED` or `TARGETED`; a gap fills at the open."""
+    if touched(position.size, position.stop, position.target, bar.low, bar.high) == kind:
         side = 1.0 if position.size > 0.0 else -1.0
-        level = position.stop if wanted == STOPPED else position.target
+        level = position.stop if kind == STOPPED else position.target
         beyond = side * (bar.open - level)
-        gapped = (beyond < 0.0) if wanted == STOPPED else (beyond > 0.0)
-        close(account, position, symbol, model, t, s, 1.0, bar.open if gapped else level, wanted, INSIDE, log)
+        gapped = (beyond < 0.0) if kind == STOPPED else (beyond > 0.0)
+        close(account, position, symbol, model, t, s, 1.0, bar.open if gapped else level, kind, INSIDE, log)
 
 
 @rare
 def delist(account, positions, active, bars, symbols, model, t, log):
-    """Close, at its close, what is held of each symbol whose last bar is step t, and drop what waits for a later bar.
+    """Close the positions of symbols whose last bar is step t, at its close, and drop their waiting orders.
 
     Returns:
-        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+        Unrealised profit of the positions held then, at the last prices of t, summed in symbol order.
     """
     unrealised = 0.0
     for i in range(account.active):
@@ -103,10 +103,10 @@ def delist(account, positions, active, bars, symbols, model, t, log):
 
 @device
 def fast_forward(account, position, symbol, model, bars, s, first, last):
-    """Move a book that holds symbol `s` alone, with no order, through steps of a tile until one needs more.
+    """Move a book with a single position, of symbol `s`, and no order through idle steps of a tile.
 
-    A bar needs more if it is missing, touches a level, settles funding or nears liquidation: `move_to_close` takes that
-    step. The steps before it only mark the position, by the same sums in the same order.
+    It stops before a bar that is missing, touches a level, settles funding or is near liquidation; `simulate.take_step`
+    takes that step. All other steps only mark the position to market, with the same operations in the same order.
 
     Returns:
         The first step that was not taken.
@@ -142,30 +142,31 @@ def fast_forward(account, position, symbol, model, bars, s, first, last):
 
 
 @device
-def fit_order(wanted, price, leverage, room, shrinks, symbol, model, params):
-    """Coins of an opening order: whole lots, within what is left, at least the least notional; else 0.
+def fit_order(size, price, leverage, room, shrinks, symbol, model, params):
+    """Fit an opening order to whole lots, the free USD `room` and the minimum notional.
 
     Returns:
-        Size, the USD that it takes, and the verdict when it is 0.
+        Coins, or 0 if the order does not fit; the USD that it uses; and the verdict for 0 coins.
     """
-    coins = whole_lots(wanted, symbol.lots)
-    need = margin_needed(coins, price, leverage, model.fee)
-    if shrinks & (need > room) & (room > 0.0):
-        coins = whole_lots(wanted * (room / margin_needed(wanted, price, leverage, model.fee)), symbol.lots)
-        need = margin_needed(coins, price, leverage, model.fee)
+    coins = whole_lots(size, symbol.lots)
+    cost = margin_needed(coins, price, leverage, model.fee)
+    if shrinks & (cost > room) & (room > 0.0):
+        coins = whole_lots(size * (room / margin_needed(size, price, leverage, model.fee)), symbol.lots)
+        cost = margin_needed(coins, price, leverage, model.fee)
     venue = symbol.min_notional_usd
-    least = venue if venue > params.min_notional_usd else params.min_notional_usd
-    if (wanted > 0.0) & (coins * price < least) & (params.bump_to_min_notional != 0.0):
-        coins = lots_up(least / price, symbol.lots)
-        coins = coins if coins * price >= least else lots_up(coins + 0.5 / symbol.lots, symbol.lots)
-        need = margin_needed(coins, price, leverage, model.fee)
-    sound = (coins > 0.0) & (coins < np.inf) & (coins * price >= least)
-    return (coins if sound & (need <= room) else 0.0), need, (NO_MARGIN if sound else TOO_SMALL)
+    minimum = venue if venue > params.min_notional_usd else params.min_notional_usd
+    if (size > 0.0) & (coins * price < minimum) & (params.bump_to_min_notional != 0.0):
+        coins = lots_up(minimum / price, symbol.lots)
+        # Rounding of the division may leave the notional just below the minimum; one lot more is above it.
+        coins = coins if coins * price >= minimum else lots_up(coins + 0.5 / symbol.lots, symbol.lots)
+        cost = margin_needed(coins, price, leverage, model.fee)
+    valid = (coins > 0.0) & (coins < np.inf) & (coins * price >= minimum)
+    return (coins if valid & (cost <= room) else 0.0), cost, (NO_MARGIN if valid else TOO_SMALL)
 
 
 @device
 def order_open(position, model, size_signed, leverage, adds, code):
-    """Order to open, or to add to what is held."""
+    """Order to open a position or to add to one."""
     position.open_size = size_signed
     position.open_wait = wait_of(model)
     position.open_leverage = leverage
@@ -175,26 +176,22 @@ def order_open(position, model, size_signed, leverage, adds, code):
 
 @device
 def reserved_by_orders(account, positions, active, bars, model):
-    """What waiting opening legs hold of money and places.
-
-    Returns:
-        USD and places.
-    """
-    money = 0.0
+    """Return the margin in USD and the places that waiting opening orders reserve."""
+    margin = 0.0
     places = 0.0
     for i in range(account.active):
         position = positions[np.uint64(active[i])]
         if position.open_size != 0.0:
-            more = margin_needed(
+            extra = margin_needed(
                 position.open_size, bars[np.uint64(active[i])].last_price, position.open_leverage, model.fee
             )
-            more -= position.margin if position.open_adds == 0.0 else 0.0
-            money += more if more > 0.0 else 0.0
+            extra -= position.margin if position.open_adds == 0.0 else 0.0
+            margin += extra if extra > 0.0 else 0.0
             places += 1.0 if position.size == 0.0 else 0.0
-    return money, places
+    return margin, places
 
 
 @device
 def set_verdict(verdicts, s, verdict):
-    """Remember what becomes of a symbol at this step."""
+    """Set the verdict of a symbol at this step."""
     verdicts[s] = verdict

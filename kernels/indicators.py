@@ -1,12 +1,12 @@
-"""The parts that feature columns are made of: recursive steps, and statistics over the last few values.
+"""Parts of feature columns: recursive steps, and statistics of the last few values.
 
-A part lives in `state[at : at + its size]` of one column and one symbol, a slice that is all zero before the symbol's
-first bar. Every count in it stops at a window, so that it can index. `kernels.features.step` puts parts together; the
-size of each part is named beside it.
+The state of a part is `state[at : at + size]` of one column and one symbol, all zero before the symbol's first bar. The
+constants below are the sizes. Counts in a state stop at a window, so that they can serve as an index.
+`kernels.features.step` combines parts.
 
-Sums run from the oldest value to the newest and are made anew at every bar: nothing drifts. Means are taken from the
-oldest value (`oldest + mean of the differences from it`), so that the mean of equal values is exactly that value: a
-constant price has no width, a constant volume does not lie above its own mean.
+Sums run from the oldest value to the newest and are computed anew at every bar, so rounding errors do not accumulate.
+Means are computed as `oldest + mean of the differences from it`, so the mean of equal values is exactly that value. A
+constant price therefore has no width, and a constant volume is not above its mean.
 
 Prices are above zero and finite; the lake refuses others.
 """
@@ -23,16 +23,16 @@ RSI = 2 + 2 * WILDER
 ADX = 7 + WILDER
 MACD = 3 * EMA
 RING = 2
-"""Size of a ring without its values: a ring over n values takes RING + 2 n."""
+"""Size of a ring without its values; a ring over n values has the size RING + 2 n."""
 BLOCK = 2
-"""Size of a block without its values: a block of n values takes BLOCK + n."""
+"""Size of a block without its values; a block of n values has the size BLOCK + n."""
 
-_LANES = 8  # sums that run side by side: as many as a vector register holds
+_LANES = 8  # parallel sums, as many as fit a vector register
 
 
 @device
 def ema_step(state, at, window, x):
-    """Exponential mean of all `x`, seeded with the first: started, value."""
+    """Return the exponential mean of all `x`, seeded with the first. State: started, value."""
     value = state[at + 1] + 2.0 / (window + 1.0) * (x - state[at + 1]) if state[at] > 0.0 else x
     state[at] = 1.0
     state[at + 1] = value
@@ -41,7 +41,7 @@ def ema_step(state, at, window, x):
 
 @device
 def wilder_step(state, at, window, x):
-    """Wilder's mean of all `x`: the plain mean until there are `window` of them: count up to the window, sum, mean.
+    """Return Wilder's mean of all `x`; up to `window` values the plain mean. State: count up to the window, sum, mean.
 
     Source: Wilder, New Concepts in Technical Trading Systems (1978).
     """
@@ -56,7 +56,7 @@ def wilder_step(state, at, window, x):
 
 @device
 def change_step(state, at, x):
-    """How much `x` differs from the one before; 0 for the first: started, last."""
+    """Return the change of `x` from the previous value; 0 for the first. State: started, last value."""
     change = x - state[at + 1] if state[at] > 0.0 else 0.0
     state[at] = 1.0
     state[at + 1] = x
@@ -65,7 +65,7 @@ def change_step(state, at, x):
 
 @device
 def true_range(high, low, last_close):
-    """The larger of high and last close, less the smaller of low and last close."""
+    """Return the larger of high and last close, minus the smaller of low and last close."""
     top = high if high > last_close else last_close
     bottom = low if low < last_close else last_close
     return top - bottom
@@ -73,7 +73,7 @@ def true_range(high, low, last_close):
 
 @device
 def range_step(state, at, high, low, close):
-    """True range of a bar, high - low for the first: started, last close."""
+    """Return the true range of a bar; high - low for the first. State: started, last close."""
     value = true_range(high, low, state[at + 1]) if state[at] > 0.0 else high - low
     state[at] = 1.0
     state[at + 1] = close
@@ -82,9 +82,9 @@ def range_step(state, at, high, low, close):
 
 @device
 def rsi_step(state, at, window, close):
-    """Relative strength index, 0 to 100: started, last close, Wilder's mean gain, Wilder's mean loss.
+    """Return the relative strength index, 0 to 100. State: started, last close, Wilder's mean gain, Wilder's mean loss.
 
-    50 until there are `window` changes. Then 100 without a loss, but 50 when there was no gain either.
+    The index is 50 before `window` changes. After that it is 100 without losses, and 50 without losses and gains.
     """
     change = close - state[at + 1]
     first = state[at] == 0.0
@@ -103,7 +103,7 @@ def rsi_step(state, at, window, close):
 
 @device
 def directional_index(plus, minus, ranges):
-    """DX of sums of directional movement and true range, 0 to 100; 0 where there was no movement."""
+    """Return the DX of sums of directional movement and true range, 0 to 100; 0 without movement."""
     up = 100.0 * plus / ranges if ranges > 0.0 else 0.0
     down = 100.0 * minus / ranges if ranges > 0.0 else 0.0
     return 100.0 * abs(up - down) / (up + down) if up + down > 0.0 else 0.0
@@ -111,10 +111,12 @@ def directional_index(plus, minus, ranges):
 
 @device
 def adx_step(state, at, window, high, low, close):
-    """Average directional index: count, last high, low, close, sums of +DM, -DM, true range, Wilder's mean of DX.
+    """Return the average directional index, 0 to 100.
 
-    The sums are plain over the first `window` changes, then `sum - sum / window + x`; the index is 0 before them, the
-    first DX with the last of them, and Wilder's mean of the DX from there on.
+    State: count, last high, last low, last close, sums of +DM, -DM and true range, Wilder's mean of DX.
+
+    The sums are plain over the first `window` changes, then `sum - sum / window + x`. The index is 0 before `window`
+    changes. From there on it is Wilder's mean of the DX.
 
     Source: Wilder, New Concepts in Technical Trading Systems (1978).
     """
@@ -140,21 +142,21 @@ def adx_step(state, at, window, high, low, close):
 
 @device
 def decay_sum(state, at, full, window, x):
-    """Add `x` to a sum, which first loses its `window`-th part once it is `full`."""
+    """Add `x` to a sum; if the sum is `full`, subtract its `window`-th part first."""
     kept = state[at] - state[at] / window if full else state[at]
     state[at] = kept + x
 
 
 @device
 def macd_step(state, at, fast, slow, signal, close):
-    """Histogram of the moving average convergence divergence: the fast mean, the slow mean, the mean of their gap."""
+    """Return the histogram of the MACD. State: the fast mean, the slow mean, the mean of their difference."""
     line = ema_step(state, at, fast, close) - ema_step(state, at + EMA, slow, close)
     return line - ema_step(state, at + 2 * EMA, signal, line)
 
 
 @device
 def run_step(run, change):
-    """How many changes in a row went up (positive) or down (negative); no change ends a run."""
+    """Return the number of consecutive rises (positive) or falls (negative); an unchanged value ends a run."""
     if change > 0.0:
         return run + 1.0 if run > 0.0 else 1.0
     if change < 0.0:
@@ -164,9 +166,9 @@ def run_step(run, change):
 
 @device
 def ring_push(state, at, size, x):
-    """Put `x` into a ring, where it replaces the oldest once `size` are there: count, place of the next, values.
+    """Add `x` to a ring of the last `size` values. State: count, place of the next value, values.
 
-    Every value is kept twice, `size` apart, so that the last `size` of them always lie side by side.
+    Every value is stored twice, `size` apart, so that the last `size` values are always adjacent.
     """
     place = int(state[at + 1])
     state[at + RING + place] = x
@@ -178,22 +180,22 @@ def ring_push(state, at, size, x):
 
 @device
 def ring_full(state, at, size):
-    """Whether a ring holds `size` values."""
+    """Return whether a ring holds `size` values."""
     return state[at] >= size
 
 
 @device
 def ring_start(state, at, size):
-    """Where the oldest value of a ring lies; the others follow in order."""
-    # Until the ring is full nothing was replaced, and the oldest is where the ring starts.
+    """Return the index of the oldest value of a ring; the others follow in order."""
+    # Before the ring is full, no value has been replaced, and the oldest is the first.
     return at + RING + (int(state[at + 1]) if state[at] >= size else 0)
 
 
 @device
 def ring_mean(state, at, size):
-    """Mean of the values in a ring, which is not empty: the oldest, and the mean of what the others differ from it.
+    """Return the mean of the values in a ring with at least one value.
 
-    Eight sums run side by side, each over every eighth value from the oldest on; what is left over is summed in order.
+    Eight parallel sums each take every eighth difference from the oldest value; the remainder is summed in order.
     """
     count = int(state[at])
     start = ring_start(state, at, size)
@@ -217,14 +219,14 @@ def ring_mean(state, at, size):
 
 @device
 def squared(value, mean, unit):
-    """Square of a deviation in `unit`s; divided first, so that no square leaves the range of a float."""
+    """Return the square of a deviation in `unit`s; divided before squaring, so that it stays within floats."""
     deviation = (value - mean) / unit
     return deviation * deviation
 
 
 @device
 def ring_deviation(state, at, size, unit):
-    """Population standard deviation of the values in a ring, as a multiple of `unit`; summed like `ring_mean`."""
+    """Return the population standard deviation of a ring as a multiple of `unit`; summed as in `ring_mean`."""
     count = int(state[at])
     start = ring_start(state, at, size)
     mean = ring_mean(state, at, size)
@@ -247,7 +249,7 @@ def ring_deviation(state, at, size, unit):
 
 @device
 def ring_position(state, at, x):
-    """Where `x` lies between the least (0) and the greatest value (1) of a ring with it, 0.5 if they are equal."""
+    """Return the place of `x` between the least (0) and greatest (1) of itself and a ring; 0.5 if they are equal."""
     least = x
     greatest = x
     for i in range(int(state[at])):
@@ -259,11 +261,13 @@ def ring_position(state, at, x):
 
 @device
 def extreme_step(state, at, window, sign, x):
-    """Greatest of the last `window` values with `sign` 1, least with -1: place in the block, its extreme, values.
+    """Return the greatest (`sign` 1) or least (`sign` -1) of the last `window` values.
 
-    The series is cut into blocks of `window` values. The last `window` values are the block so far, and the end of the
-    block before. When a block is whole, each of its values becomes the extreme from there to its end, which takes
-    `window` comparisons once in `window` bars. An entry of 0 is empty: values are above 0, and nothing is older.
+    State: place in the block, extreme of the block so far, values.
+
+    The series is cut into blocks of `window` values. The last `window` values are the current block so far and the end
+    of the previous block. When a block is complete, each of its values is replaced by the extreme from there to its
+    end, which takes `window` comparisons once in `window` bars. An entry of 0 is empty, since values are above 0.
 
     Source: van Herk, Pattern Recognition Letters 13 (1992); Gil and Werman, IEEE PAMI 15 (1993).
     """

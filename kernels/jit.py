@@ -1,8 +1,8 @@
-"""How MEI compiles a function, so that every rule is compiled with the same options on every target.
+"""Compilation of kernels: every rule is compiled with the same options for every target.
 
-No fastmath and no contraction: results must agree bit for bit between the sweep, the replay and the executor.
-Division follows IEEE (`error_model="numpy"`), so a zero denominator gives an infinity that the rules test for, never an
-exception that one target would raise and another would not.
+Fast math and contraction are off, because results must agree bit for bit between sweep, replay and executor. Division
+follows IEEE (`error_model="numpy"`): a zero denominator gives an infinity, which the rules test for, and never an
+exception on one target alone.
 """
 
 import functools
@@ -18,8 +18,8 @@ from numba.core.registry import CPUDispatcher
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# numba has the flag and no public way to it. Without it LLVM must assume that a store to one array changes the others,
-# and vectorises nothing that reads more than a few of them.
+# numba has this flag, but no public option for it. Without the flag, LLVM must assume that a store to one array changes
+# the others, and does not vectorise loops over more than a few arrays.
 CPUTargetOptions.noalias = TargetOptions.Mapping("noalias")  # type: ignore[no-untyped-call]  # numba is untyped here
 
 # Kernels allocate nothing: scratch memory is an argument. Without the runtime (`_nrt`), reading an array out of a
@@ -28,7 +28,7 @@ _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": False, "_nrt": F
 
 
 class _OncePerType(CPUDispatcher):
-    """Compiles a rule once for the types of its arguments. numba's own does it anew for each constant in a call."""
+    """A dispatcher that compiles once per types of arguments; numba's own compiles again for each constant."""
 
     def compile(self, sig: Any) -> Any:
         arguments, _ = sigutils.normalize_signature(sig)  # type: ignore[no-untyped-call]
@@ -39,9 +39,10 @@ _NO_ENTRY: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": Tru
 
 
 class _Rule(_OncePerType):
-    """Compiles a rule for compiled callers alone: an entry from Python to each would take a quarter of all compiling.
+    """A dispatcher that compiles a rule for compiled callers only.
 
-    A call from Python goes to a second dispatcher, which compiles the rule once more with its entry.
+    Entries from Python for all rules would take a quarter of the compile time. A call from Python goes to a second
+    dispatcher, which compiles the rule again with an entry.
     """
 
     def add_overload(self, cres: Any) -> None:
@@ -70,26 +71,26 @@ _caching: list[Path] = []
 
 
 def device(function: Function) -> Function:
-    """Compile a scalar rule; callable from drivers of every target and inlined into them."""
+    """Compile a scalar rule that is inlined into the compiled functions that call it, on every target."""
     compiled: Function = _compiled(function, _Rule, forceinline=True, **_NO_ENTRY)
     return compiled
 
 
 def rare(function: Function) -> Function:
-    """Compile a rule that seldom runs: a call costs less than the same code in every place that calls it."""
+    """Compile a rule that runs rarely: a call costs less than inlined code at every call site."""
     compiled: Function = _compiled(function, _Rule, **_NO_ENTRY)
     return compiled
 
 
 def lanes(function: Function) -> Function:
-    """Compile a loop over symbols that LLVM turns into vector code; its arrays must not overlap."""
+    """Compile a loop over symbols that LLVM vectorises; its arrays must not overlap."""
     compiled: Function = _compiled(function, _Rule, noalias=True, **_NO_ENTRY)
     return compiled
 
 
 def driver(function: Function) -> Function:
-    """Compile a loop that the host calls; it releases the GIL, and `cache_in` keeps its machine code on disk."""
-    # numba names cache files by qualified name, and one source file may be loaded under several module names.
+    """Compile a loop that Python calls; it releases the GIL, and `cache_in` keeps its machine code on disk."""
+    # numba names cache files by qualified name, and `kernels.bind` loads one source file under several module names.
     function.__qualname__ = f"{function.__module__}.{function.__qualname__}"
     compiled: Function = _compiled(function, _OncePerType, nogil=True)
     if compiled is function:
@@ -104,7 +105,7 @@ def cache_in(folder: Path) -> Path:
     """Keep the machine code of all drivers, present and future, in `folder`.
 
     Returns:
-        The folder in use: the first call decides for the process.
+        The folder in use. The first call in a process decides.
     """
     if _caching:
         return _caching[0]

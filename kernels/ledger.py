@@ -1,9 +1,9 @@
-"""The ledger: the only place where cash and positions change.
+"""The ledger: the functions that change cash and positions.
 
-A position is a signed size at an average entry price, in whole lots. Cash moves by fees, funding, realised profit and
-what a venue settles when it takes a position over, never by notional. Equity is cash plus the unrealised profit of
-every position. A round trip is the life of a position from flat to flat; its profit is net of fees and funding. Wins
-and losses are counted by it, so a partial close is not a trade.
+A position is a signed size in whole lots at an average entry price. Cash changes by fees, funding, realised profit and
+the settlement of a position with the venue, never by notional. Equity is cash plus the unrealised profit of all
+positions. A trade is the life of a position from flat to flat, so a partial close is not a trade. The profit of a trade
+is net of fees and funding.
 """
 
 import math
@@ -37,21 +37,21 @@ ACCOUNT = record(
     ),
     ("active", "logged"),
 )
-"""Money of one combo or one lane, and what is remembered of its equity curve.
+"""Account of one combo or lane, with statistics of its equity curve.
 
-    cash: USD; what equity would be if every position were closed at its entry price without cost.
+    cash: USD; the equity after closing every position at its entry price without costs.
     equity: USD, marked to market at the last step.
-    fees: USD paid in fees. funding: USD paid in funding, negative when received.
+    fees: USD paid in fees. funding: USD paid in funding; negative if received.
     turnover: USD notional of all fills. fills: number of fills.
-    trades, wins: closed round trips, and those with a net profit above zero.
-    gross_profit, gross_loss: USD, sums of the net profits of the winners and of the net losses of the others.
-    margin: USD of initial margin that open positions hold. positions: number of open positions.
+    trades, wins: number of closed trades, and of those with a net profit above zero.
+    gross_profit, gross_loss: USD, sum of the net profits of wins, and of the net losses of the other trades.
+    margin: USD of initial margin that open positions hold. open_positions: number of open positions.
     peak: USD, highest equity so far.
-    drawdown: USD, deepest fall from a peak. drawdown_frac: deepest fall as a fraction of the peak before it.
-    day_equity: USD, equity at the end of the last whole UTC day.
-    bars_held: steps at whose close a position was open.
-    liquidations: how often the book was liquidated. refused: candidates that got no order.
-    active: symbols with a position or an order. logged: rows that the log would need.
+    drawdown: USD, maximum drawdown. drawdown_frac: maximum drawdown as a fraction of the peak before it.
+    day_equity: USD, equity at the end of the last complete UTC day.
+    bars_held: number of steps with an open position at the close.
+    liquidations: number of liquidations. refused: number of candidates without an order.
+    active: number of symbols with a position or an order. logged: number of rows that a complete log would need.
 """
 
 POSITION_FIELDS = (
@@ -69,26 +69,26 @@ POSITION_FIELDS = (
     "adds",
     "parts",
 )
-"""One symbol's position; size 0 when flat.
+"""Position of one symbol; its size is 0 when flat.
 
-    size: base coin, signed: above zero long, below zero short. entry: average entry price, slippage included.
+    size: base coin, positive for a long, negative for a short. entry: average entry price with slippage.
     margin: USD of initial margin held. leverage: notional per unit of initial margin.
-    trade_pnl: USD that this round trip has realised so far, net of fees and funding.
-    opened, added: step at whose close the position was opened, and last added to; a fill at the open of step t counts
-        as one at the close of t - 1. adds, parts: additions and partial closes so far.
-    stop, target: prices that close the position, NaN where there is none.
-    exited_long, exited_short: the same step of the last close or partial close of each side that was no signal; NaN:
-        none yet.
+    trade_pnl: USD that the trade has realised so far, net of fees and funding.
+    opened, added: step at whose close the position was opened or last increased. A fill at the open of step t counts as
+        one at the close of t - 1. adds, parts: number of additions and of partial closes so far.
+    stop, target: prices that close the position; NaN for none.
+    exited_long, exited_short: step of the last close or partial close of each side, closes by signals excluded; NaN
+        before the first.
 """
 
-EXACT = 2.0**53  # from here on every float is a whole number
-DRIFT = 2.0**-16  # lots: above the rounding of sums of 2**36 lots, below what lots 10,000 times larger leave
-_FINER = 9  # powers of ten by which lots may have been smaller, and none
+EXACT = 2.0**53  # every float from here on is a whole number
+DRIFT = 2.0**-16  # lots: above the rounding of sums of 2**36 lots, below the remainder after lots grew 10,000 times
+_FINER = 9  # number of lot sizes to try: the current one, and eight finer ones by powers of ten
 
 
 @device
 def open_account(account, initial_usd):
-    """Reset `account` to cash only."""
+    """Reset `account` to `initial_usd` of cash without positions."""
     account.cash = initial_usd
     account.equity = initial_usd
     account.fees = 0.0
@@ -114,7 +114,7 @@ def open_account(account, initial_usd):
 
 @device
 def flatten(position):
-    """Reset what belongs to one round profit; the memory of the last exit stays."""
+    """Reset the fields of a trade; the steps of the last exits stay."""
     position.size = 0.0
     position.entry = 0.0
     position.margin = 0.0
@@ -130,10 +130,10 @@ def flatten(position):
 
 @rare
 def round_to_lots(coins, lots):
-    """A signed size, in coins, without the rounding errors of the sum that it comes from: a whole number of lots.
+    """Return a signed size in coins, rounded to whole lots if it is off by rounding errors alone.
 
-    Sums of sizes drift off the grid: 0.1 + 0.2 is not 0.3. A venue accepts only whole lots. A position may lie between
-    lots if they have become larger, by powers of ten, since it was opened: then it is a whole number of smaller lots.
+    Sums of sizes drift off whole lots (0.1 + 0.2 is not 0.3), and a venue accepts only whole lots. If the venue has
+    made lots larger since the position was opened, by powers of ten, the size is a whole number of the smaller lots.
     """
     near = abs(coins)
     grid = lots
@@ -149,6 +149,7 @@ def round_to_lots(coins, lots):
 
 @device
 def _count_fill(account, notional, fee):
+    """Add a fill to the fees, turnover and fills of an account."""
     account.fees += fee
     account.turnover += notional
     account.fills += 1.0
@@ -156,15 +157,15 @@ def _count_fill(account, notional, fee):
 
 @device
 def increase(account, position, lots, t, size, price, fee_rate, leverage):
-    """Apply a fill that opens a position or adds to it.
+    """Apply a fill that opens or increases a position.
 
     Args:
         account: `ACCOUNT` record.
-        position: Record with `POSITION_FIELDS`, flat or of the same side as `size`.
+        position: Record with `POSITION_FIELDS`; flat, or on the side of `size`.
         lots: Lots per base coin.
         t: Step at whose close the fill happens.
-        size: Base coin filled, signed; whole lots.
-        price: Price of the fill, slippage included.
+        size: Signed size of the fill in base coins; whole lots.
+        price: Price of the fill with slippage.
         fee_rate: Fee as a fraction of notional.
         leverage: Notional per unit of initial margin.
     """
@@ -194,14 +195,15 @@ def increase(account, position, lots, t, size, price, fee_rate, leverage):
 
 @device
 def decrease(account, position, lots, size, price, fee_rate):
-    """Apply a fill that closes a position, whole or in part.
+    """Apply a fill that closes a position completely or partly.
 
     Args:
         account: `ACCOUNT` record.
         position: Record with `POSITION_FIELDS`.
         lots: Lots per base coin.
-        size: Base coin filled, signed against the position and no larger than it; whole lots, or the whole.
-        price: Price of the fill, slippage included.
+        size: Signed size of the fill in base coins, opposite to the position and at most as large; whole lots, or
+            all of the position.
+        price: Price of the fill with slippage.
         fee_rate: Fee as a fraction of notional.
     """
     notional = abs(size) * price
@@ -212,7 +214,8 @@ def decrease(account, position, lots, size, price, fee_rate):
     profit = position.trade_pnl + change
     if position.size + size == 0.0:
         account.open_positions -= 1.0
-        # A whole close frees exactly what was held, and a flat book holds nothing: rounding must not leave dust.
+        # A complete close frees the exact margin of the position. The margin of a flat book is set to zero, because the
+        # rounding of sums would leave a remainder.
         account.margin = 0.0 if account.open_positions == 0.0 else account.margin - position.margin
         account.trades += 1.0
         if profit > 0.0:
@@ -232,7 +235,7 @@ def decrease(account, position, lots, size, price, fee_rate):
 
 @device
 def fund(account, position, rate, price):
-    """Settle funding on a position: a long pays `rate` of its notional at `price`, a short receives it."""
+    """Settle funding: a long pays the fraction `rate` of its notional at `price`, a short receives it."""
     payment = position.size * price * rate
     account.cash -= payment
     account.funding += payment
@@ -241,14 +244,14 @@ def fund(account, position, rate, price):
 
 @device
 def settle(account, position, usd):
-    """Take `usd` of an account for a position that the venue takes over; below zero: the venue bears a loss."""
+    """Take `usd` from an account for a position that the venue takes over; below zero, the venue pays."""
     account.cash -= usd
     position.trade_pnl -= usd
 
 
 @device
 def extend_curve(peak, drawdown, drawdown_frac, value):
-    """Peak, deepest fall and deepest relative fall of an equity curve that goes on to `value`."""
+    """Return peak, maximum drawdown and maximum relative drawdown of an equity curve extended by `value`."""
     decline = peak - value
     deeper = decline > drawdown_frac * peak
     return (
@@ -260,7 +263,7 @@ def extend_curve(peak, drawdown, drawdown_frac, value):
 
 @device
 def mark_to_market(account, value):
-    """Add one point to the equity curve: equity `value` at a step's close."""
+    """Append equity `value` at the close of a step to the equity curve."""
     account.equity = value
     account.peak, account.drawdown, account.drawdown_frac = extend_curve(
         account.peak, account.drawdown, account.drawdown_frac, value
@@ -271,7 +274,7 @@ def mark_to_market(account, value):
 
 @device
 def end_day(account, days, block, k):
-    """Book the day's return into combo `k` of `days` [BLOCKS, 3, K] as (n, sum r, sum r²) and start the next day."""
+    """Add the return of the day to combo `k` of `days` [BLOCKS, 3, K] as (n, sum r, sum r²), and start the next day."""
     value = account.equity
     change = value / account.day_equity - 1.0 if account.day_equity > 0.0 else 0.0
     days[block, 0, k] += 1.0

@@ -1,8 +1,8 @@
-"""Liquidation: what a venue does to a cross account whose value falls below its maintenance margin.
+"""Liquidation of a cross account whose value falls below its maintenance margin.
 
-The venue closes all positions by market orders, and what is left stays with the account. Below two thirds of the
-maintenance margin, or where market orders would leave less than nothing, its backstop takes over the positions with all
-the money of the account, which ends at zero.
+The venue closes all positions with market orders, and the rest of the cash stays with the account. Below two thirds of
+the maintenance margin, or if market orders would leave the account below zero, the backstop of the venue takes over the
+positions and all cash. The account then ends at zero.
 """
 
 import numpy as np
@@ -15,9 +15,9 @@ from kernels.path import NEVER, place_of_stop, price_at, room_at
 
 @rare
 def liquidate(account, positions, active, bars, symbols, model, t, place, moment, log):
-    """Close every position at its price at a place on the path of step t, and drop every waiting entry.
+    """Close every position at its price at a place on the path of step t, and drop every waiting opening order.
 
-    A backstop splits what it takes, or bears, by notional.
+    A backstop splits the cash that it takes, or the loss that it bears, by notional.
     """
     account.liquidations += 1.0
     worth = 0.0
@@ -59,7 +59,7 @@ def liquidate(account, positions, active, bars, symbols, model, t, place, moment
 
 @rare
 def liquidates_at_open(account, positions, active, bars, symbols, model, t, log):
-    """Liquidate the book where the opens of step t take it below maintenance; return whether they did."""
+    """Liquidate the book if the opens of step t take it below maintenance; return True if so."""
     if (account.open_positions > 0.0) & (room_at(account, positions, active, bars, symbols, model, 0.0) < 0.0):
         liquidate(account, positions, active, bars, symbols, model, t, 0.0, AT_OPEN, log)
         return True
@@ -68,12 +68,12 @@ def liquidates_at_open(account, positions, active, bars, symbols, model, t, log)
 
 @rare
 def walk_path(account, positions, active, bars, symbols, model, t, log):
-    """Take the book along the path of step t: fill the stops in the order in which it reaches them, and liquidate.
+    """Move the book along the path of step t: fill stops in the order in which they are reached, and liquidate.
 
-    Between two stops value less maintenance is linear in the place, so the place where it is zero is found by dividing.
+    Between two stops, value minus maintenance is linear in the place, so a division gives the place where it is zero.
 
     Returns:
-        Whether the book was liquidated.
+        True if the book was liquidated.
     """
     if liquidates_at_open(account, positions, active, bars, symbols, model, t, log):
         return True
@@ -88,9 +88,9 @@ def walk_path(account, positions, active, bars, symbols, model, t, log):
         for i in range(account.active):
             each = np.uint64(active[i])
             if positions[each].size != 0.0:
-                found = place_of_stop(positions[each], bars[each], model)
-                s = each if found < ahead else s
-                ahead = found if found < ahead else ahead
+                stop_place = place_of_stop(positions[each], bars[each], model)
+                s = each if stop_place < ahead else s
+                ahead = stop_place if stop_place < ahead else ahead
         end = ahead if ahead < 1.0 else 1.0
         after = room_at(account, positions, active, bars, symbols, model, end)
         if after < 0.0:

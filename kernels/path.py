@@ -1,8 +1,8 @@
-"""The path that prices take through a bar, and what the account is worth along it.
+"""The assumed path of prices through a bar, and the value of the account along it.
 
 All symbols move together in a straight line, from their opens (place 0) to their worst prices (place 1): lows for
 longs, highs for shorts. A symbol without a bar stays at its last price. A position whose stop is reached leaves the
-path at the stop, or at the open where the bar opens beyond it.
+path at the stop, or at the open if the bar opens beyond the stop.
 """
 
 import numpy as np
@@ -11,9 +11,9 @@ from kernels.book import NO_EXIT, STOPPED, touched
 from kernels.jit import device
 
 CUSHION = 1e-9
-"""Fraction of notional by which an account must be above maintenance to pass without the exact walk.
+"""Fraction of notional by which an account must be above maintenance to skip the exact walk along the path.
 
-It is far above what the order of sums can change, so a shortcut never decides what rounding decides.
+It is far above rounding errors, so the shortcut never decides a case that depends on rounding.
 """
 
 NEVER = 2.0
@@ -22,14 +22,14 @@ NEVER = 2.0
 
 @device
 def adverse_price(bar, size):
-    """The worst price of a bar for a position; the last close when the bar does not exist."""
+    """Return the worst price of a bar for a position; the last close if there is no bar."""
     worst = bar.low if size > 0.0 else bar.high
     return worst if bar.age >= 0.0 else bar.last_price
 
 
 @device
 def place_of_stop(position, bar, model):
-    """Place on the path at which the stop of a position is reached: 0 to 1, or `NEVER`."""
+    """Return the place on the path where the stop of a position is reached: 0 to 1, or `NEVER`."""
     tested = (model.intrabar != 0.0) & (bar.age >= 0.0)
     if tested & (touched(position.size, position.stop, position.target, bar.low, bar.high) == STOPPED):
         side = 1.0 if position.size > 0.0 else -1.0
@@ -40,7 +40,7 @@ def place_of_stop(position, bar, model):
 
 @device
 def price_at(position, bar, model, place):
-    """Price of a held symbol at a place on the path; a stop that is reached holds it at the price of its fill."""
+    """Return the price of a position at a place on the path; after its stop, the price of the stop's fill."""
     worst = adverse_price(bar, position.size)
     price = worst
     if (place < 1.0) & (bar.age >= 0.0):
@@ -53,7 +53,7 @@ def price_at(position, bar, model, place):
 
 @device
 def room_at(account, positions, active, bars, symbols, model, place):
-    """Account value less maintenance margin at a place on the path, in USD; summed in symbol order."""
+    """Return account value minus maintenance margin at a place on the path, in USD, summed in symbol order."""
     room = 0.0
     for i in range(account.active):
         s = np.uint64(active[i])
@@ -66,17 +66,19 @@ def room_at(account, positions, active, bars, symbols, model, place):
 
 @device
 def survey(account, positions, active, bars, symbols, model):
-    """Look at a step before anything in it changes the book.
+    """Count the events of a step, before anything in it changes the book.
 
-    The room is a lower bound: if it is not below zero, the book is not liquidated anywhere on the path. At every place
-    a position is held at a price no worse than its worst one, or than its stop where that is reached; or it was stopped
-    there before. Value less maintenance of a position falls as its price gets worse, because maintenance fractions are
-    below 1. So each term is at least the one counted here: at the worst price, or at the fill of the stop less all
-    costs of that fill and less the maintenance that a stopped position no longer needs.
+    The room is a lower bound of value minus maintenance along the path. If it is at least zero, the book is not
+    liquidated anywhere on the path, for these reasons:
+
+    - Value minus maintenance of a position falls as its price gets worse, because maintenance fractions are below 1.
+    - A position without a reached stop is counted at its worst price.
+    - A position with a reached stop is counted at the fill of the stop, minus all costs of that fill and minus the
+      maintenance that a stopped position no longer needs.
 
     Returns:
-        Waiting orders, stops reached, targets reached, payments of funding; the room in USD; and the unrealised profit
-        at the marks, summed in symbol order.
+        Numbers of waiting orders, reached stops, reached targets and funding payments; the room in USD; and the
+        unrealised profit at last prices, summed in symbol order.
     """
     next_open = model.next_open != 0.0
     intrabar = model.intrabar != 0.0

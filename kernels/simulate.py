@@ -1,12 +1,23 @@
-"""Combos through time: the strategy decides over a book, step after step.
+"""The simulation: move the books of combos through time, step by step.
 
-Loaded once per strategy by `kernels.bind`, which puts the strategy's functions into this module's globals. A step is a
-bar of the finest interval in use. Per tile of steps, `signals` asks the strategy what it sees (features alone, so all
-combos of one entry set share it); `walk` then moves each combo's book through the tile.
+A step is a bar of the finest interval in use. Steps are processed in tiles. For each tile, `compute_signals` computes
+the signals of a signal group from features alone, and `advance_book` moves the book of each combo through the tile.
 
-Order of events of a step: liquidation at the opens; waiting orders at the opens; stops and liquidation along the path
-from the opens to the worst prices; targets; funding; older orders at the close; exits; signals, additions, ranked
-entries; same-close fills; delistings; mark-to-market.
+`kernels.bind` loads this file once per strategy and puts the functions of the strategy into its globals.
+
+Order of events in a step:
+
+1. Liquidation at the opens.
+2. Orders that wait for the open.
+3. Stops and liquidation along the path from the opens to the worst prices.
+4. Targets.
+5. Funding.
+6. Orders of earlier steps that fill at the close.
+7. Exits.
+8. Signals: closes, then additions, then entries by rank.
+9. Orders of this step that fill at its close.
+10. Delistings.
+11. Mark-to-market.
 """
 
 from typing import TYPE_CHECKING
@@ -57,7 +68,7 @@ from kernels.liquidation import liquidates_at_open, walk_path
 from kernels.path import survey
 
 if TYPE_CHECKING:
-    # `kernels.bind` sets these globals when it runs.
+    # `kernels.bind` sets these globals before it runs this module.
     from kernels.bind import reader
     from kernels.defaults import (  # noqa: TC004 - as above
         EXITS,
@@ -75,41 +86,43 @@ if TYPE_CHECKING:
 
 @device
 def count_idle_steps(steps, count):
-    """Note for each of the first `count` steps how long, from it on, nothing needs a quiet book.
+    """Write into the first `count` steps how many steps, from each one on, a flat book can skip.
 
-    A signal, the end of a day and a delisting do.
+    A signal, the end of a day and a delisting stop the count.
     """
-    calm = 0
+    idle = 0
     for i in range(count - 1, -1, -1):
         step = steps[i]
-        calm = calm + 1 if (step.signal_count == 0) & (step.day_end == 0) & (step.ends == 0) else 0
-        steps[i].idle = calm
+        idle = idle + 1 if (step.signal_count == 0) & (step.day_end == 0) & (step.ends == 0) else 0
+        steps[i].idle = idle
 
 
 @lanes
 def compute_signals(market, columns, column_of, signal_params, e, first, last, codes, signal_symbols, steps):
-    """Ask the strategy what it sees at the steps [first, last).
+    """Compute the signals of a signal group at the steps [first, last).
 
     Args:
         market: `kernels.market.Market`.
         columns: [C, T, S] feature columns on main bars.
-        column_of: [E, G, F] column of each feature, for each entry set and parameter group.
-        signal_params: [E, G] records of the parameters that shape compute_signals.
-        e: Which entry set.
+        column_of: [E, G, F] column number of each feature, by signal group and symbol group.
+        signal_params: [E, G] records of the parameters that shape signals.
+        e: Signal group.
         first: First step.
         last: One past the last step.
-        codes: [last - first, S] receives the compute_signals.
-        signal_symbols: [last - first, S] receives the symbols that have one.
-        steps: [last - first] records of `book.STEP`; receive `wanted` and `calm`.
+        codes: [last - first, S] receives the signal codes; 0 for no signal.
+        signal_symbols: [last - first, S] receives the symbols with a signal, in order.
+        steps: [last - first] records of `book.STEP`; receive `signal_count` and `idle`.
     """
     benchmark = market.benchmark[0]
     for t in range(first, last):
         i = t - first
         row = market.row[t]
-        previous_row = market.before[t]
+        previous_row = market.previous_row[t]
         count = 0
         if (market.enters[t] != 0) & (row >= 0):
             market_context = context(columns, column_of[e, 0], row, benchmark, signal_params[e, 0])
+            # Each symbol is computed with the parameters of every group, and only the value of its own group is kept:
+            # LLVM vectorises a loop over symbols without branches.
             for g in range(signal_params.shape[1]):
                 params = signal_params[e, g]
                 for s in range(codes.shape[1]):
@@ -122,8 +135,8 @@ def compute_signals(market, columns, column_of, signal_params, e, first, last, c
                         market_context,
                         params,
                     )
-                    shown = code if market.age[t, s] >= 0 else 0
-                    codes[i, s] = shown if market.symbol_group[s] == g else codes[i, s]
+                    valid_code = code if market.age[t, s] >= 0 else 0
+                    codes[i, s] = valid_code if market.symbol_group[s] == g else codes[i, s]
             for s in range(codes.shape[1]):
                 signal_symbols[i, count] = s
                 count += 1 if codes[i, s] != 0 else 0
@@ -133,11 +146,11 @@ def compute_signals(market, columns, column_of, signal_params, e, first, last, c
 
 @device
 def gather(market, first, last, bars, steps):
-    """Copy the steps [first, last) into `bars` [tile, S] and `steps` [tile], where what belongs together is close."""
+    """Copy the steps [first, last) into `bars` [tile, S] and `steps` [tile], where a bar shares cache lines."""
     for t in range(first, last):
         step = steps[t - first]
         step.row = market.row[t]
-        step.before = market.before[t]
+        step.previous_row = market.previous_row[t]
         step.exits = market.exits[t]
         step.day_end = market.day_end[t]
         step.block = market.block[t]
@@ -155,19 +168,22 @@ def gather(market, first, last, bars, steps):
 
 @rare
 def fill_opening(account, position, symbol, model, t, s, price, moment, log):
-    """Fill the opening leg of the order of symbol `s`; an addition to nothing lapses, and an entry without money."""
-    wanted = position.open_size
+    """Fill the opening part of the order of symbol `s`.
+
+    An addition lapses if the position is gone; an entry lapses if the account has no money left.
+    """
+    size = position.open_size
     adds = position.open_adds != 0.0
     position.open_size = 0.0
-    # A last close that cost all there was leaves nothing to open with.
+    # The fill of the last closing order may have used up the cash.
     ruined = (account.open_positions == 0.0) & (account.cash <= 0.0)
     if (position.size != 0.0) | (not (adds | ruined)):
-        side = 1.0 if wanted > 0.0 else -1.0
+        side = 1.0 if size > 0.0 else -1.0
         fill_price = price * (1.0 + side * model.entry_slip)
         fees = account.fees
         cash = account.cash
         increase(
-            account, position, symbol.lots, time_of(t, moment), wanted, fill_price, model.fee, position.open_leverage
+            account, position, symbol.lots, time_of(t, moment), size, fill_price, model.fee, position.open_leverage
         )
         if not adds:
             begin(position, side, fill_price)
@@ -179,7 +195,7 @@ def fill_opening(account, position, symbol, model, t, s, price, moment, log):
             s,
             ADDED if adds else ENTRY,
             moment,
-            wanted,
+            size,
             fill_price,
             fees,
             cash,
@@ -189,9 +205,9 @@ def fill_opening(account, position, symbol, model, t, s, price, moment, log):
 
 @device
 def fill_waiting(account, position, symbol, model, t, s, price, moment, log):
-    """Fill the legs of the order of symbol `s` whose time has come.
+    """Fill the parts of the order of symbol `s` that are due.
 
-    A closing leg is never younger than the opening leg beside it, so a symbol is flat when its opening leg is filled.
+    The closing part is at least as old as the opening part, so a reversal is flat when its opening part is filled.
     """
     if position.close_frac != 0.0:
         if position.close_wait > 0.0:
@@ -209,10 +225,10 @@ def fill_waiting(account, position, symbol, model, t, s, price, moment, log):
 
 @rare
 def fill_at_close(account, positions, active, bars, symbols, model, t, log):
-    """Fill, symbol by symbol, the orders whose time has come at the close of step t.
+    """Fill the orders that are due at the close of step t, symbol by symbol.
 
     Returns:
-        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+        Unrealised profit of the positions held then, at the last prices of t, summed in symbol order.
     """
     unrealised = 0.0
     for i in range(account.active):
@@ -228,7 +244,7 @@ def fill_at_close(account, positions, active, bars, symbols, model, t, log):
 
 @rare
 def fill_at_open(account, positions, active, bars, symbols, model, t, log):
-    """Fill, symbol by symbol, the orders whose time has come at the open of step t."""
+    """Fill the orders that are due at the open of step t, symbol by symbol."""
     for i in range(account.active):
         s = np.uint64(active[i])
         if bars[s].age >= 0.0:
@@ -236,21 +252,21 @@ def fill_at_open(account, positions, active, bars, symbols, model, t, log):
 
 
 @device
-def fill_levels(account, positions, active, bars, symbols, model, t, wanted, log):
-    """Fill, symbol by symbol, the stops or the targets, whichever is `wanted`, that step t touches."""
+def fill_levels(account, positions, active, bars, symbols, model, t, kind, log):
+    """Fill the levels that step t touches, symbol by symbol; `kind` is `STOPPED` for stops, `TARGETED` for targets."""
     for i in range(account.active):
         s = np.uint64(active[i])
         position = positions[s]
         if (position.size != 0.0) & (bars[s].age >= 0.0):
-            fill_level(account, position, bars[s], symbols[s], model, t, s, wanted, log)
+            fill_level(account, position, bars[s], symbols[s], model, t, s, kind, log)
 
 
 @device
 def pay_funding(account, positions, active, bars, t, log):
-    """Settle, symbol by symbol, the funding that falls due in step t on what is held at its close.
+    """Settle the funding that is due in step t on the positions at its close, symbol by symbol.
 
     Returns:
-        Unrealised profit at the marks of t of what is held, summed in symbol order.
+        Unrealised profit of the positions, at the last prices of t, summed in symbol order.
     """
     unrealised = 0.0
     for i in range(account.active):
@@ -269,13 +285,14 @@ def pay_funding(account, positions, active, bars, t, log):
 
 @rare
 def process_bar(account, positions, active, bars, symbols, model, t, orders, stops, targets, room, log):
-    """Take a book through step t up to its close, where orders wait, levels are touched or liquidation is near.
+    """Move a book through step t up to its decisions, if orders wait, levels are touched or liquidation is near.
 
     Returns:
-        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+        Unrealised profit of the positions held then, at the last prices of t, summed in symbol order.
     """
     if orders > 0:
-        # The opens come first: an order to close must not leave behind an account that they have already ruined.
+        # Liquidation at the opens comes before orders. An order must not close a position whose account the opens have
+        # already taken below maintenance.
         if (room < 0.0) & liquidates_at_open(account, positions, active, bars, symbols, model, t, log):
             return 0.0
         fill_at_open(account, positions, active, bars, symbols, model, t, log)
@@ -296,12 +313,12 @@ def process_bar(account, positions, active, bars, symbols, model, t, orders, sto
 
 @device
 def move_to_close(account, positions, active, bars, symbols, model, t, log):
-    """Everything of step t that comes before its decisions.
+    """Move a book through step t up to its decisions.
 
-    Most steps change nothing but the marks, so one look decides whether more is to be done.
+    Most steps change nothing but last prices, so a cheap survey decides first if any more is needed.
 
     Returns:
-        Unrealised profit at the marks of t of what is then held, summed in symbol order.
+        Unrealised profit of the positions held then, at the last prices of t, summed in symbol order.
     """
     orders, stops, targets, payments, room, unrealised = survey(account, positions, active, bars, symbols, model)
     if (room < 0.0) | (orders + stops + targets > 0):
@@ -313,12 +330,12 @@ def move_to_close(account, positions, active, bars, symbols, model, t, log):
 
 @device
 def order_exits(account, positions, active, bars, symbols, model, columns, column_of, params, step, verdicts):
-    """Ask, for every position with a bar and no closing order, whether it is to be closed.
+    """Order the exits of every position that has a bar and no closing order.
 
-    Levels are tested too where only a signal's close waits: a stop outranks it.
+    Levels are also tested if the waiting closing order came from a signal, because a stop outranks a signal.
 
     Returns:
-        Whether a closing order was made.
+        True if a closing order was made.
     """
     ordered = False
     for i in range(account.active):
@@ -335,7 +352,7 @@ def order_exits(account, positions, active, bars, symbols, model, columns, colum
             if (reason == NO_EXIT) & (not waits):
                 g = symbols[s].symbol_group
                 now = read(columns, column_of[g], step.row, s)
-                before = read(columns, column_of[g], step.before, s)
+                before = read(columns, column_of[g], step.previous_row, s)
                 own, frac = manage(position, bar.close, symbols[s].lots, now, before, params[g])
                 reason = OWN_EXITS + own if own >= 0 else NO_EXIT
             if reason != NO_EXIT:
@@ -347,10 +364,13 @@ def order_exits(account, positions, active, bars, symbols, model, columns, colum
 
 @device
 def process_signal(position, model, code, now, params, t):
-    """Turn a signal into a closing order, and say what it asks for: a verdict, `ENTERED` for a candidate.
+    """Apply a signal to the position and the waiting orders of its symbol, and return a verdict.
 
-    A signal against what waits cancels it; the same side does not ask twice. A close that only a signal asked for is
-    cancelled by the opposite signal. A position that is held already is no candidate, unless it is being closed.
+    - A signal against a waiting opening order cancels that order.
+    - A signal of the position's side cancels a closing order that came from a signal.
+    - A signal against the position orders its close.
+    - The symbol becomes a candidate for an entry (`ENTERED`) if the strategy admits it and no opening order waits. It
+      must have no position of the signal's side, unless an exit is closing that position completely.
     """
     if position.open_size * code < 0.0:
         position.open_size = 0.0
@@ -374,10 +394,10 @@ def process_signal(position, model, code, now, params, t):
 def order_additions(
     account, positions, active, bars, codes, symbols, model, columns, column_of, params, row, t, value, free, verdicts
 ):
-    """Order additions to positions that their signals agree with, in symbol order.
+    """Order additions to positions whose side agrees with their signal, in symbol order.
 
     Returns:
-        What is still free, in USD.
+        Free margin that is left, in USD.
     """
     for i in range(account.active):
         s = np.uint64(active[i])
@@ -388,15 +408,15 @@ def order_additions(
             g = symbols[s].symbol_group
             price = bars[s].close
             since = (t - position.added) * model.minutes
-            wanted = add(position, code, value, price, since, read(columns, column_of[g], row, s), params[g])
-            if wanted > 0.0:
-                # The venue may allow less than when the position was opened.
-                most = symbols[s].max_leverage
-                leverage = position.leverage if position.leverage < most else most
-                coins, need, verdict = fit_order(wanted, price, leverage, free, False, symbols[s], model, params[g])
+            desired = add(position, code, value, price, since, read(columns, column_of[g], row, s), params[g])
+            if desired > 0.0:
+                # The venue may have lowered the maximum leverage since the position was opened.
+                max_leverage = symbols[s].max_leverage
+                leverage = position.leverage if position.leverage < max_leverage else max_leverage
+                coins, cost, verdict = fit_order(desired, price, leverage, free, False, symbols[s], model, params[g])
                 if coins > 0.0:
                     order_open(position, model, coins if code > 0 else -coins, leverage, True, code)
-                    free -= need
+                    free -= cost
                 set_verdict(verdicts, s, ADDS if coins > 0.0 else verdict)
     return free
 
@@ -423,7 +443,7 @@ def order_entries(
     count,
     verdicts,
 ):
-    """Order entries by rank, ties in symbol order, while money, places and orders last."""
+    """Order entries by rank, ties in symbol order, until margin, places or orders run out."""
     orders = params[0].max_entry_orders_per_step
     for _ in range(count):
         best = 0
@@ -432,27 +452,28 @@ def order_entries(
         s = candidates[best]
         ranks[best] = -np.inf
         position = positions[s]
-        held = position.margin
-        flips = position.size != 0.0
+        held_margin = position.margin
+        reverses = position.size != 0.0
         verdict = NO_ORDERS if orders < 1.0 else NO_PLACES
-        if (orders >= 1.0) & ((places >= 1.0) | flips):
+        if (orders >= 1.0) & ((places >= 1.0) | reverses):
             g = symbols[s].symbol_group
             code = int(codes[s])
             price = bars[s].close
             now = read(columns, column_of[g], row, s)
-            wanted, leverage = size(code, value, price, symbols[s].max_leverage, now, params[g])
+            desired, leverage = size(code, value, price, symbols[s].max_leverage, now, params[g])
             shrinks = params[g].shrink_to_fit != 0.0
-            coins, need, verdict = fit_order(
-                wanted, price, leverage, free + held, shrinks, symbols[s], model, params[g]
+            coins, cost, verdict = fit_order(
+                desired, price, leverage, free + held_margin, shrinks, symbols[s], model, params[g]
             )
             if coins > 0.0:
                 verdict = ENTERED
                 order_open(position, model, coins if code > 0 else -coins, leverage, False, code)
                 position.note_a, position.note_b, position.note_c = plan(code, price, now, params[g])
                 activate(account, active, s)
-                more = need - held
-                free -= more if more > 0.0 else 0.0
-                places -= 0.0 if flips else 1.0
+                # The closing part of a reversal frees the margin of the old position.
+                extra = cost - held_margin
+                free -= extra if extra > 0.0 else 0.0
+                places -= 0.0 if reverses else 1.0
                 orders -= 1.0
         account.refused += 0.0 if verdict == ENTERED else 1.0
         set_verdict(verdicts, s, verdict)
@@ -466,7 +487,7 @@ def process_signals(
     bars,
     codes,
     signal_symbols,
-    wanted,
+    signal_count,
     symbols,
     model,
     columns,
@@ -481,12 +502,12 @@ def process_signals(
 ):
     """Turn the signals of step t into orders: closes, then additions in symbol order, then entries by rank.
 
-    Every size comes from the equity before any fill of t. Waiting orders hold their margin; what an order closes is not
-    free yet, except for the leg that opens beside it.
+    Sizes are based on `value`, the equity before the orders of this step. Waiting orders reserve their margin. The
+    margin of a position that an order closes is free only for the opening part of the same order.
     """
     count = 0
     agreeing = False
-    for i in range(wanted):
+    for i in range(signal_count):
         s = np.uint64(signal_symbols[i])
         code = int(codes[s])
         g = symbols[s].symbol_group
@@ -499,9 +520,9 @@ def process_signals(
             ranks[count] = rank(code, now, params[g])
             count += 1
     if agreeing | (count != 0):
-        money, taken = reserved_by_orders(account, positions, active, bars, model)
-        free = value * params[0].max_total_margin_frac - account.margin - money
-        places = params[0].max_open_positions - account.open_positions - taken
+        reserved_margin, reserved_places = reserved_by_orders(account, positions, active, bars, model)
+        free = value * params[0].max_total_margin_frac - account.margin - reserved_margin
+        places = params[0].max_open_positions - account.open_positions - reserved_places
         if agreeing:
             free = order_additions(
                 account,
@@ -546,7 +567,7 @@ def process_signals(
 
 @driver
 def open_books(book, initial_usd):
-    """Make every combo of the book flat, with `initial_usd` of cash."""
+    """Reset every combo of the book: no positions, `initial_usd` of cash."""
     for k in range(book.accounts.shape[0]):
         open_account(book.accounts[k], initial_usd)
         for block in range(book.days.shape[0]):
@@ -558,13 +579,13 @@ def open_books(book, initial_usd):
 
 @device
 def has_exits(model):
-    """Whether exits are asked for: the strategy has some of its own, or its levels are tested at closes."""
+    """Return whether exits are decided at closes: the strategy has its own, or levels are tested against closes."""
     return (len(EXITS) > 0) | (model.intrabar == 0.0)
 
 
 @device
 def take_step(book, account, positions, active, i, step, symbols, model, columns, column_of, params, t):
-    """Move one book through step `i` of a tile, which is step `t` of all; arguments as in `walk`."""
+    """Move one book through step `i` of a tile, which is step `t` of the market; see `advance_book` for the rest."""
     same_close = (model.next_open == 0.0) & (model.delay_bars == 0.0)
     later_close = (model.next_open == 0.0) & (model.delay_bars != 0.0)
     has_signals = step.signal_count != 0
@@ -572,6 +593,7 @@ def take_step(book, account, positions, active, i, step, symbols, model, columns
     fills = account.fills
     bars = book.bars[np.uint64(i)]
     unrealised = move_to_close(account, positions, active, bars, symbols, model, t, log)
+    # Orders of earlier steps fill before the decisions of this step; orders of this step wait at least one more bar.
     if later_close:
         unrealised = fill_at_close(account, positions, active, bars, symbols, model, t, log)
     value = account.cash + unrealised
@@ -632,11 +654,11 @@ def advance_book(book, symbols, model, columns, column_of, params, k, first, cou
         symbols: [S] records of `market.SYMBOL`.
         model: Record of `market.MODEL`.
         columns: [C, T, S] feature columns on main bars.
-        column_of: [G, F] column of each feature for each parameter group.
-        params: [G] records of all parameters.
-        k: Which combo.
+        column_of: [G, F] column number of each feature, by symbol group.
+        params: [G] records of all parameters, by symbol group.
+        k: Combo.
         first: First step of the tile.
-        count: Steps of the tile.
+        count: Number of steps in the tile.
     """
     recording = book.equity.shape[0] > 0
     can_fast_forward = (not has_exits(model)) & (not recording)
@@ -647,7 +669,7 @@ def advance_book(book, symbols, model, columns, column_of, params, k, first, cou
     while i < count:
         step = book.steps[np.uint64(i)]
         if (account.active == 0) & (step.idle > 0) & (not recording):
-            i += step.idle  # a flat book that no one asks anything stays what it is
+            i += step.idle  # nothing changes a flat book in an idle step
             continue
         if (account.active == 1) & (step.idle > 0) & can_fast_forward:
             s = np.uint64(active[0])
@@ -658,6 +680,7 @@ def advance_book(book, symbols, model, columns, column_of, params, k, first, cou
                     i = reached
                     continue
         if (step.signal_count > 0) | (account.active > 0):
+            # Steps are numbered from the start of the whole market, of which these arrays may be the end (`origin`).
             take_step(
                 book,
                 account,
@@ -688,16 +711,17 @@ def run(market, models, symbols, columns, column_of, signal_params, signal_group
 
     Args:
         market: `kernels.market.Market`.
-        models: [1] record of `market.MODEL`; its `origin` is added to the number of a step wherever one is kept.
+        models: [1] record of `market.MODEL`; its `origin` is added to every step number that is stored.
         symbols: [V, S] records of `market.SYMBOL`; a tile ends where the next version begins.
         columns: [C, T, S] feature columns on main bars.
-        column_of: [E, G, F] column of each feature, for each entry set and parameter group.
+        column_of: [E, G, F] column number of each feature, by signal group and symbol group.
         signal_params: [E, G] records of the parameters that shape compute_signals.
-        signal_group_of: [B] entry set of each combo; combos of one set should be neighbours.
-        params: [B, G] records of all parameters.
+        signal_group_of: [B] signal group of each combo. Combos of a group should be neighbours, since signals are
+            computed once per run of neighbours.
+        params: [B, G] records of all parameters, by combo and symbol group.
         first: First step.
         last: One past the last step.
-        book: `kernels.book.Book` of B combos; a tile is as long as its `steps`.
+        book: `kernels.book.Book` of B combos; the length of its `steps` is that of a tile.
     """
     tile = book.steps.shape[0]
     origin = models[0].origin
@@ -734,26 +758,26 @@ def run(market, models, symbols, columns, column_of, signal_params, signal_group
 
 @driver
 def explain(market, columns, column_of, signal_params, e, t, s, out):
-    """Write what the gates of the strategy say of symbol `s` at step t.
+    """Write value, threshold and verdict of each gate of the strategy for symbol `s` at step t.
 
     Args:
         market: `kernels.market.Market`.
         columns: [C, T, S] feature columns on main bars.
         column_of: [E, G, F] as in `run`.
         signal_params: [E, G] as in `run`.
-        e: Which entry set.
-        t: Which step.
-        s: Which symbol.
-        out: [len(GATES), 3] receives value, threshold and verdict (1 open, 0 shut, NaN not asked) of each gate.
+        e: Signal group.
+        t: Step.
+        s: Symbol.
+        out: [len(GATES), 3] receives value, threshold and verdict of each gate: 1 open, 0 closed, NaN not in use.
 
     Returns:
-        The signal.
+        The signal code; 0 for no signal.
     """
     benchmark = market.benchmark[0]
     row = market.row[t]
     if (row < 0) | (market.age[t, s] < 0):
         return 0
-    previous_row = market.before[t]
+    previous_row = market.previous_row[t]
     g = market.symbol_group[s]
     market_context = context(columns, column_of[e, 0], row, benchmark, signal_params[e, 0])
     now = read(columns, column_of[e, g], row, s)

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.config.models.pipeline import Retention
 from mei_pipeline.errors import Busy, DataError
 from mei_pipeline.night.store import current_night
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.store import ConfigHistory, list_configs
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.catalog import StoredSweep, content_of, note_of, stored_sweep, stored_sweeps
 from mei_pipeline.sweep.plan import SweepPlan
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from kernels.market import Floats, Ints
-from mei_pipeline.candles.intervals import HOUR_MS, Intervals, iso
-from mei_pipeline.simulation.market import DAY_MS, Bars, Extents
+from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS, Intervals, iso
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.extents import Extents
 from mei_pipeline.simulation.members import Member, members_of
 from mei_pipeline.simulation.terms import assumed_symbols, changed_symbols
 

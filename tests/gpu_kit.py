@@ -24,7 +24,15 @@ import numpy as np
 from kernels.cache import rules_hash
 from kernels.cuda import build
 from kernels.cuda.layout import KERNELS, LayoutSizes, all_arrays, arguments_of
-from kernels.cuda.manifest import MANIFEST, CompiledKernel, KernelManifest, kernel_folder, read, sha256_of, to_text
+from kernels.cuda.manifest import (
+    MANIFEST,
+    CompiledKernel,
+    KernelManifest,
+    kernel_folder,
+    read_manifest,
+    sha256_of,
+    to_text,
+)
 from kernels.market import Market
 from kernels.strategies import load
 
@@ -234,7 +242,7 @@ class FakeCupy:
 
     def RawModule(self, *, path: str) -> SimpleNamespace:  # noqa: N802 - CuPy's name
         folder, name = Path(path).parent, Path(path).stem
-        manifest = read(folder)
+        manifest = read_manifest(folder)
 
         def get_function(entry: str) -> Callable:
             assert entry == manifest.kernels[name].entry

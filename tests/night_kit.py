@@ -8,8 +8,8 @@ from mei_pipeline.config.load import Config, load_config
 from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
 from mei_pipeline.night.plan import NightPlan, plan_night
 from mei_pipeline.night.store import write_night_plan
-from mei_pipeline.promotion.proposals import assign_lanes, propose
-from mei_pipeline.promotion.propose import promote_proposals
+from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
+from mei_pipeline.promotion.promote_proposals import promote_proposals
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import configured_lanes
 from mei_pipeline.registry.records import AuditContext
@@ -103,18 +103,13 @@ def run_night(settings: Settings, config: Config, *, promote: bool = True) -> Ni
     plan = plan_night(settings, config, "smoke", AS_OF_MS)
     write_night_plan(settings, plan)
     bars = load_night_bars(settings, plan)
-    run_sweep(
-        settings,
-        plan.sweep,
-        search_window(plan, bars),
-        build_night_features(settings, plan, bars),
-    )
+    run_sweep(settings, plan.sweep, search_window(plan, bars), build_night_features(settings, plan, bars))
     run_walk_forward(settings, plan)
     select_candidates(settings, plan)
     judge_candidates(settings, plan, open_registry(settings.registry), NOW_MS)
     assign_lanes(settings, config, plan, NOW_MS)
     audit = AuditContext(NOW_MS, "test", "a night", f"night {plan.id}")
-    propose(settings, config, plan, audit)
+    propose_configs(settings, config, plan, audit)
     if promote:
         registry, lanes = open_registry(settings.registry), configured_lanes(config.lanes)
         promote_proposals(registry, settings.lanes, lanes, policy_id=plan.selection.id, audit=audit)

@@ -12,7 +12,7 @@ from mei_pipeline.config.load import Config
 from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
 from mei_pipeline.night.plan import NightPlan, plan_night
 from mei_pipeline.night.store import night_folder, write_night_plan
-from mei_pipeline.promotion.proposals import ProposalResult, assign_lanes, propose
+from mei_pipeline.promotion.pipeline import ProposalResult, assign_lanes, propose_configs
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
@@ -73,7 +73,7 @@ def judge(found: Night, now_ms: int = NOW_MS) -> None:
 def deploy(found: Night, now_ms: int = NOW_MS) -> ProposalResult:
     """Every station after the verdicts, but for the moves."""
     assign_lanes(found.settings, found.config, found.plan, now_ms)
-    return propose(found.settings, found.config, found.plan, AuditContext(now_ms, "test", "night", "test"))
+    return propose_configs(found.settings, found.config, found.plan, AuditContext(now_ms, "test", "night", "test"))
 
 
 def write_stitched(found: Night, stitched_by_rank: list[Segment]) -> None:

@@ -13,7 +13,7 @@ from mei_pipeline.candles.lake import Lake, read_candles
 from mei_pipeline.cli import main
 from mei_pipeline.errors import EXIT_CODES, ConfigError
 from mei_pipeline.settings import CHECKOUT, read_settings
-from mei_pipeline.simulation.device import choose
+from mei_pipeline.simulation.device import choose_device
 
 pytest_plugins = ["demo_fixtures"]
 
@@ -67,7 +67,7 @@ def bring_candles(folder, words):
 def expected(words, code, settings):
     """The exit code of a command on this machine: what needs a card, or a compiler for one, may find none here."""
     if "cuda" in words or words[1:3] == ["bench", "kernels"]:
-        return code if choose(settings, "auto", "ema_cross").name != "cpu" else ConfigError.exit_code
+        return code if choose_device(settings, "auto", "ema_cross").name != "cpu" else ConfigError.exit_code
     if words[1:3] == ["kernels", "build"] and find_spec("numba_cuda") is None:
         return ConfigError.exit_code
     return code

@@ -22,7 +22,8 @@ from mei_pipeline.registry.records import AuditContext, Basis, Gate, GateVerdict
 from mei_pipeline.registry.store import add_config, add_evidence, add_verdict
 from mei_pipeline.selection.walk_forward import own_searches
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import Bars, load_bars
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_path, sweep_folder, write_plan
 

@@ -1,8 +1,8 @@
-"""Compile the kernels of a strategy for an architecture, without device or driver: libNVVM makes PTX, ptxas cubins.
+"""Compile the kernels of a strategy for an architecture, without device or driver: libNVVM to PTX, ptxas to cubins.
 
-The machine code rounds every operation as the CPU does. Two things that numba-cuda does not offer are put in place
-while it compiles: an answer to which device is meant, and libNVVM's `fma=0`. Nothing is optimised at link time, which
-would lose that option. Only this module imports numba-cuda.
+The machine code rounds every operation as the CPU does. While numba-cuda compiles, this module sets two things that
+numba-cuda has no option for: the compute capability of the target, and libNVVM's `fma=0`. Link-time optimisation is
+off, because it would ignore that option. Only this module imports numba-cuda.
 """
 
 import contextlib
@@ -53,12 +53,12 @@ _REPORT = {
 
 
 def bind(strategy: str, cuda: Any, target: str) -> ModuleType:
-    """The threads of a strategy.
+    """Load `threads.py` for a strategy.
 
     Args:
         strategy: Name of the strategy.
-        cuda: What the kernels call `cuda`: the module of numba-cuda, of its simulator, or a stand-in.
-        target: What tells this module from that of another target.
+        cuda: The module `cuda` of numba-cuda, of numba's CUDA simulator, or a stand-in.
+        target: Suffix of the module's name, different for each target.
     """
     simulation = binding.simulation(strategy)
     rules = {
@@ -70,70 +70,70 @@ def bind(strategy: str, cuda: Any, target: str) -> ModuleType:
 
 
 def can_compile() -> bool:
-    """Whether what compiles is installed."""
+    """Return whether the compiler for CUDA is installed."""
     return all(_version(name) for name in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc"))
 
 
 def build(strategy: str, arch: str, root: Path) -> KernelManifest:
-    """Compile the kernels of a strategy into a folder of their own below `root`, whole or not at all.
+    """Compile the kernels of a strategy into their folder below `root`; an error leaves the old folder as it was.
 
     Raises:
-        CudaUnavailable: What compiles is missing, or does not know the architecture.
+        CudaUnavailable: The compiler is missing, or does not support the architecture.
         KeyError: There is no such strategy.
     """
     code = compile_ptx(strategy, arch)
     root.mkdir(parents=True, exist_ok=True)
-    place = kernel_folder(root, strategy, arch)
-    fresh = Path(tempfile.mkdtemp(dir=root, prefix=f".{place.name}."))
+    folder = kernel_folder(root, strategy, arch)
+    temporary = Path(tempfile.mkdtemp(dir=root, prefix=f".{folder.name}."))
     try:
-        kernels = {name: _assemble(fresh, strategy, name, arch, ptx) for name, ptx in code.items()}
+        kernels = {name: _assemble(temporary, strategy, name, arch, ptx) for name, ptx in code.items()}
         manifest = KernelManifest(strategy, arch, rules_hash(), cuda_release(), _versions(), _OPTIONS, kernels)
-        (fresh / MANIFEST).write_text(to_text(manifest))
-        fresh.chmod(0o755)
-        shutil.rmtree(place, ignore_errors=True)
-        fresh.rename(place)
+        (temporary / MANIFEST).write_text(to_text(manifest))
+        temporary.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return manifest
 
 
 def compile_ptx(strategy: str, arch: str) -> dict[str, str]:
-    """PTX of each kernel of a strategy.
+    """Return the PTX of each kernel of a strategy.
 
     Raises:
-        CudaUnavailable: As for `build`.
-        KeyError: As for `build`.
+        CudaUnavailable: See `build`.
+        KeyError: See `build`.
     """
     capability = capability_of(arch)
     with cuda_compiler(capability) as cuda:
         threads = bind(strategy, cuda, arch)
-        found = {}
+        code = {}
         for name in KERNELS:
             kernel = getattr(threads, name)
             try:
-                found[name] = compile_kernel(cuda, kernel, types_of(kernel, load(strategy)), capability, f"mei_{name}")
+                code[name] = compile_kernel(cuda, kernel, types_of(kernel, load(strategy)), capability, f"mei_{name}")
             except (cuda.cudadrv.error.CCSupportError, cuda.cudadrv.error.NvvmError) as error:
-                raise CudaUnavailable(f"{arch}: the compiler does not take this architecture: {error}") from None
-            _check(found[name], arguments_of(kernel, load(strategy)), name)
-    return found
+                raise CudaUnavailable(f"{arch}: the compiler does not support this architecture: {error}") from None
+            _check(code[name], arguments_of(kernel, load(strategy)), name)
+    return code
 
 
 @contextlib.contextmanager
 def cuda_compiler(capability: tuple[int, int]) -> Iterator[Any]:
-    """numba-cuda, told which device is meant and to round every operation.
+    """Yield numba-cuda, set up for a compute capability and to round every operation.
 
     Raises:
         CudaUnavailable: It is not installed.
     """
     if not can_compile():
         raise CudaUnavailable(f"no compiler for CUDA; {_ADVICE}")
-    # Imported here: whoever runs on processors alone need not have it.
+    # Imported here, because numba-cuda is optional: runs on processors do not need it.
     cuda: Any = importlib.import_module("numba.cuda")
     dispatcher: Any = importlib.import_module("numba.cuda.dispatcher")
     unit: Any = importlib.import_module("numba.cuda.cudadrv.nvvm").CompilationUnit
     if getattr(cuda, "implementation", "") != "NVIDIA":
         raise CudaUnavailable(
-            "numba.cuda is not that of the package numba-cuda; install it into this environment itself"
+            "numba.cuda does not come from the package numba-cuda; install numba-cuda into this environment"
         )
 
     class Device:
@@ -154,54 +154,57 @@ def cuda_compiler(capability: tuple[int, int]) -> Iterator[Any]:
 def compile_kernel(
     cuda: Any, kernel: Callable[..., Any], signature: tuple[Any, ...], capability: tuple[int, int], entry: str
 ) -> str:
-    """PTX of one kernel, whose entry is called `entry`."""
+    """Return the PTX of one kernel, with the entry point `entry`."""
     code, _ = cuda.compile(kernel, signature, device=False, abi="numba", cc=capability, fastmath=False, output="ptx")
     text: str = code
     return text.replace(parameters_of(text)[0], entry)
 
 
 def parameters_of(ptx: str) -> tuple[str, list[str]]:
-    """The entry of a PTX file, and the kind of each of its parameters."""
+    """Return the entry point of a PTX text, and the type of each of its parameters."""
     found = _ENTRY.findall(ptx)
     if len(found) != 1:
-        raise CudaUnavailable(f"PTX with {len(found)} entries instead of one")
+        raise CudaUnavailable(f"PTX with {len(found)} entry points instead of one")
     name, parameters = found[0]
     return name, _PARAMETER.findall(parameters)
 
 
 def _check(ptx: str, arguments: list[KernelArgument], name: str) -> None:
-    """Hold what will be handed over against what the code takes."""
-    wanted = [
+    """Refuse PTX whose parameters differ from the arguments that a launch passes."""
+    expected = [
         "f64" if argument.dtype == "float64" and not argument.order else "u64"
         for argument in arguments
         for _ in argument.words
     ]
     found = parameters_of(ptx)[1]
-    if found != wanted:
+    if found != expected:
         raise CudaUnavailable(
-            f"kernel {name}: takes {len(found)} words, {len(wanted)} would be handed over; numba-cuda changed"
+            f"kernel {name}: it takes {len(found)} words, but a launch passes {len(expected)}; numba-cuda has changed"
         )
 
 
 def _assemble(folder: Path, strategy: str, name: str, arch: str, ptx: str) -> CompiledKernel:
+    """Write PTX and cubin of a kernel into a folder, and return its description."""
     source, target = folder / f"{name}.ptx", folder / f"{name}.cubin"
     source.write_text(ptx)
     command: list[str | Path] = [find_ptxas(), "-v", f"-arch={arch}", "--fmad=false", "-o", target, source]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - own words
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed arguments
     if done.returncode:
-        raise CudaUnavailable(f"{arch}: ptxas refuses the kernel {name}: {done.stderr.strip()}")
-    figures = {figure: int(pattern.findall(done.stderr)[-1]) for figure, pattern in _REPORT.items()}
+        raise CudaUnavailable(f"{arch}: ptxas rejects kernel {name}: {done.stderr.strip()}")
+    resources = {resource: int(pattern.findall(done.stderr)[-1]) for resource, pattern in _REPORT.items()}
     kernel = getattr(bind(strategy, _Signatures, "signatures"), name)
     arguments = tuple(arguments_of(kernel, load(strategy)))
-    return CompiledKernel(parameters_of(ptx)[0], sha256_of(target), **figures, arguments=arguments)
+    return CompiledKernel(parameters_of(ptx)[0], sha256_of(target), **resources, arguments=arguments)
 
 
 class _Signatures:
-    """A `cuda` for kernels that no one calls."""
+    """A stand-in for `cuda` in kernels of which only the signatures are read."""
 
 
 def find_ptxas() -> Path:
-    """The assembler of the wheel, never another one of this machine: machine code depends on its version.
+    """Return the path of the assembler.
+
+    It is always that of the wheel, never another one of this machine, because machine code depends on its version.
 
     Raises:
         CudaUnavailable: It is not installed.
@@ -214,21 +217,22 @@ def find_ptxas() -> Path:
 
 
 def cuda_release() -> str:
-    """CUDA version of the assembler, as 13.0: a driver of it or later takes the machine code."""
-    told = subprocess.run([find_ptxas(), "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603 - own words
-    found = _RELEASE.search(told)
+    """Return the CUDA version of the assembler, such as 13.0; drivers from that version on load its code."""
+    output = subprocess.run([find_ptxas(), "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603 - fixed arguments
+    found = _RELEASE.search(output)
     if found is None:
-        raise CudaUnavailable(f"{find_ptxas()} --version says no release")
+        raise CudaUnavailable(f"{find_ptxas()} --version: no release in its output; reinstall nvidia-cuda-nvcc")
     return found[1]
 
 
 def _versions() -> dict[str, str]:
+    """Return the versions of the packages that make machine code."""
     own = {"numba": numba.__version__, "numpy": np.__version__}
     return own | {name: _version(name) for name in ("numba-cuda", "nvidia-nvvm", "nvidia-cuda-nvcc")}
 
 
 def _version(package: str) -> str:
-    """Version of an installed package, or nothing."""
+    """Return the version of an installed package; empty if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

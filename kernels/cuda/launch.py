@@ -1,8 +1,8 @@
-"""Start the kernels on a device through CuPy: tiles of steps, batches of combos, results.
+"""Launch the kernels on a GPU through CuPy: tiles of steps, batches of combos, results.
 
-CuPy is handed in as an argument, and nothing of it is used that needs a compiler: modules are loaded from machine code,
-memory is raw. Every job is cut into as few batches as fit the memory that is free when it begins. Two batches are in
-flight: while one is at work, the results of the one before it come back.
+CuPy is passed as an argument. Only parts of it that need no compiler are used: modules of machine code, and raw memory.
+A job is cut into as few batches as fit the free memory. Two batches are in flight: the results of one are copied back
+while the next one runs.
 """
 
 import bisect
@@ -36,36 +36,36 @@ from kernels.cuda.status import kind_of
 from kernels.ledger import ACCOUNT
 from kernels.market import Floats, Ints, Market
 
-_THREADS = 128  # of a block: 168 registers leave room for three blocks of it on a multiprocessor
-_FEWEST_COMBOS = 32  # a warp
-_MOST_COMBOS = 1 << 19  # a device is full long before
-TILE_BYTES = 32 << 20  # signals of a tile: what the device's own cache holds
-_SIGNAL_BYTES = 3  # of a symbol at a step: a code and a hit
+_THREADS = 128  # per block: with 168 registers, a multiprocessor holds three such blocks
+_FEWEST_COMBOS = 32  # one warp
+_MOST_COMBOS = 1 << 19  # a device is fully used long before
+TILE_BYTES = 32 << 20  # signals of a tile, so that they fit the cache of the device
+_SIGNAL_BYTES = 3  # per symbol and step: a code, and an entry of the list of symbols with a signal
 _SHORTEST_TILE, _LONGEST_TILE = 16, 512
-_AHEAD = 2  # tiles that are started before the first of them is done
-_USED_FRAC = 0.8  # of free memory: threads need some for themselves
+_AHEAD = 2  # tiles that are launched before the first of them has finished
+_USED_FRAC = 0.8  # of free memory: local memory of threads needs the rest
 _IN_FLIGHT = 2  # batches
 
 LaunchKernel = Callable[[str, int, Mapping[str, float]], None]
-"""Starts a kernel: its name, how many threads, its scalars."""
+"""Launches a kernel, given its name, the number of threads and its scalars."""
 
 
 class LaunchStopped(Exception):
-    """Someone asked to stop."""
+    """A launch was stopped by its caller."""
 
 
 class DeviceMemoryFull(Exception):
-    """Not even the fewest combos fit the device's memory."""
+    """The memory of the device is too small for the smallest batch."""
 
 
 class CudaJob(NamedTuple):
-    """Combos in order of their entry set.
+    """Combos to run, in order of their signal group.
 
     Attributes:
-        signal_group_of: [K] entry set of each.
-        params: [K, G] records of all parameters.
-        signal_params: [E, G] records of the parameters that shape signals.
-        column_of: [E, G, F] feature columns.
+        signal_group_of: [K] signal group of each combo.
+        params: [K, G] records of all parameters, by combo and symbol group.
+        signal_params: [E, G] records of the parameters that shape signals, by signal group and symbol group.
+        column_of: [E, G, F] column number of each feature.
         first: First step.
         last: One past the last step.
         usd: Cash at the start.
@@ -83,9 +83,12 @@ class CudaJob(NamedTuple):
 def run_tiles(
     launch: LaunchKernel, sizes: LayoutSizes, first: int, last: int, usd: float, since: Sequence[int] = (0,)
 ) -> Iterator[int]:
-    """Take fresh combos through the steps [first, last) by tiles; gives the step that each tile ends before.
+    """Launch the kernels that move new combos through the steps [first, last), tile by tile.
 
-    A tile ends where the next version of the venue's terms begins; `since` has the first step of each.
+    A tile ends at the first step of the next version of the venue's terms; `since` has the first step of each version.
+
+    Yields:
+        One past the last step of each tile.
     """
     launch("start", sizes.combos, {"usd": usd})
     base = first
@@ -102,27 +105,26 @@ def run_tiles(
 
 
 def tile_steps(sets: int, symbols: int, most_bytes: int = TILE_BYTES) -> int:
-    """Steps of a tile whose signals stay in the device's cache; results do not depend on it."""
-    of_step = sets * (symbols * _SIGNAL_BYTES + int(STEP.itemsize))
-    return max(_SHORTEST_TILE, min(_LONGEST_TILE, most_bytes // of_step))
+    """Return the length of a tile whose signals fit the cache of the device; results do not depend on it."""
+    step_bytes = sets * (symbols * _SIGNAL_BYTES + int(STEP.itemsize))
+    return max(_SHORTEST_TILE, min(_LONGEST_TILE, most_bytes // step_bytes))
 
 
 @dataclass
 class CudaDevice:
-    """One device with the kernels of one strategy on it, and the market that they run over.
+    """A CUDA device with the kernels of one strategy and a market.
 
-    One thread at a time may use it.
+    Only one thread at a time may use it.
 
     Attributes:
         cupy: The module CuPy.
         strategy: The strategy.
-        manifest: What its kernels are.
-        folder: Where they are.
-        most: Most combos of a batch.
-        tile_bytes: Bytes that the signals of a tile may take.
-        batch: Combos of the largest batch of the last job.
-        spent_ms: Milliseconds of the device in each kernel, of the jobs since it was set to a dict; None measures
-            nothing.
+        manifest: Manifest of the kernels.
+        folder: Folder of the kernels.
+        most: Largest number of combos per batch.
+        tile_bytes: Largest size of the signals of a tile.
+        batch: Number of combos in the largest batch of the last job.
+        spent_ms: Milliseconds of device time per kernel, added up over jobs; None to measure nothing.
     """
 
     cupy: Any
@@ -156,7 +158,7 @@ class CudaDevice:
         self._since: list[int] = [0]
 
     def load(self, market: Market, symbols: NDArray[Any], models: NDArray[Any], columns: Floats) -> None:
-        """Bring a market and its feature columns to the device, in the place of those before.
+        """Copy a market and its feature columns to the device, in place of the previous ones.
 
         Raises:
             DeviceMemoryFull: They do not fit.
@@ -181,49 +183,49 @@ class CudaDevice:
         self._held, self._inputs = held, inputs
 
     def clear(self) -> None:
-        """Release the market and all memory that is kept for later, on either side."""
+        """Release the market and all spare memory, on device and host."""
         self._held, self._inputs = None, {}
         self._release_spare()
 
     def run(self, job: CudaJob, stop: Callable[[], bool] = lambda: False) -> tuple[NDArray[Any], Floats]:
-        """Run every combo, in batches that fit the memory that is free now.
+        """Run every combo, in batches that fit the free memory.
 
         Args:
-            job: The combos, in order of their entry set.
-            stop: Asked between tiles.
+            job: The combos, in order of their signal group.
+            stop: Called between tiles; the run stops when it returns True.
 
         Returns:
             [K] records of `ledger.ACCOUNT`, and [BLOCKS, 3, K] daily returns.
 
         Raises:
-            LaunchStopped: `stop` said so.
-            DeviceMemoryFull: Not even a few combos fit.
+            LaunchStopped: `stop` returned True.
+            DeviceMemoryFull: The smallest batch does not fit.
         """
         combos = len(job.signal_group_of)
         accounts, days = np.empty(combos, ACCOUNT), np.empty((BLOCKS, 3, combos))
-        flying: deque[_Batch] = deque()
-        size = self.batch = self._fitting(job)
+        in_flight: deque[_Batch] = deque()
+        size = self.batch = self._fit_batch(job)
         fewest = min(_FEWEST_COMBOS, self.most)
         done = begun = failed = 0
         while done < combos:
             try:
-                if begun < combos and len(flying) < _IN_FLIGHT:
-                    flying.append(self._begin(job, slice(begun, min(begun + size, combos)), stop))
-                    begun = flying[-1].part.stop
+                if begun < combos and len(in_flight) < _IN_FLIGHT:
+                    in_flight.append(self._begin(job, slice(begun, min(begun + size, combos)), stop))
+                    begun = in_flight[-1].part.stop
                 else:
-                    done = self._land(flying, accounts, days)
+                    done = self._collect(in_flight, accounts, days)
                 failed = 0
             except Exception as error:
                 if kind_of(self.cupy, error) != "memory":
-                    self._drop(flying)
+                    self._drop(in_flight)
                     raise
-                # What is at work may hold the memory that is missing: its results come first.
-                alone = not flying
+                # Batches in flight hold memory. Their results are collected before a smaller batch is tried.
+                alone = not in_flight
                 with contextlib.suppress(Exception):
-                    while flying:
-                        done = self._land(flying, accounts, days)
-                alone |= bool(flying)
-                self._drop(flying)
+                    while in_flight:
+                        done = self._collect(in_flight, accounts, days)
+                alone |= bool(in_flight)
+                self._drop(in_flight)
                 begun, failed = done, failed + alone
                 if size <= fewest and failed > 1:
                     size = min(size, combos - done)
@@ -231,37 +233,37 @@ class CudaDevice:
                 size = max(size // 2, fewest)
                 self._release_spare()
             except BaseException:
-                self._drop(flying)
+                self._drop(in_flight)
                 raise
         return accounts, days
 
-    def _land(self, flying: "deque[_Batch]", accounts: NDArray[Any], days: Floats) -> int:
-        """Wait for the oldest batch and keep its results; returns the number of combos that are done."""
-        batch = flying[0]
+    def _collect(self, in_flight: "deque[_Batch]", accounts: NDArray[Any], days: Floats) -> int:
+        """Wait for the oldest batch, keep its results, and return the number of combos done."""
+        batch = in_flight[0]
         batch.done.synchronize()
-        # numpy copies records field by field, which takes ten times as long as their bytes do.
+        # numpy copies records field by field, ten times slower than their bytes.
         accounts.view(np.uint8).reshape(-1, ACCOUNT.itemsize)[batch.part] = (
             batch.results["accounts"].view(np.uint8).reshape(-1, ACCOUNT.itemsize)
         )
         days[:, :, batch.part] = batch.results["days"]
-        flying.popleft()
-        self._pinned.give(batch.buffer)
+        in_flight.popleft()
+        self._pinned.give_back(batch.buffer)
         for name, before, after in batch.events:
             if self.spent_ms is not None:
                 spent = self.cupy.cuda.get_elapsed_time(before, after)
                 self.spent_ms[name] = self.spent_ms.get(name, 0.0) + float(spent)
         return int(batch.part.stop)
 
-    def _drop(self, flying: "deque[_Batch]") -> None:
-        """Give up batches, each when the device no longer works on it: its memory would be the next batch's."""
-        while flying:
+    def _drop(self, in_flight: "deque[_Batch]") -> None:
+        """Drop batches, each after the device has finished with it; its memory must not be reused earlier."""
+        while in_flight:
             with contextlib.suppress(Exception):
-                flying[0].done.synchronize()
-            flying.popleft()
+                in_flight[0].done.synchronize()
+            in_flight.popleft()
 
     def _begin(self, job: CudaJob, part: slice, stop: Callable[[], bool]) -> "_Batch":
-        """Start one batch: its inputs are brought to the device, and its results are asked for."""
-        sets, signal_group_of = _sets_of(job.signal_group_of[part])
+        """Start one batch: copy its inputs to the device, launch the kernels, and queue the copy of its results."""
+        sets, signal_group_of = _signal_groups_of(job.signal_group_of[part])
         sizes = self._sizes(job, len(signal_group_of), len(sets))
         arrays = batch_arrays(self.strategy, sizes)
         memory, placed = allocate(self.cupy, arrays)
@@ -281,16 +283,16 @@ class CudaDevice:
             found = download(results, memory, buffer, stream)
             return _Batch(part, self._record_event(stream), found, buffer, events, (memory, stream, kept))
         except BaseException:
-            # Memory that is given back while the device still writes it would be the next batch's.
+            # Memory that is released while the device still writes to it would be reused by the next batch.
             with contextlib.suppress(Exception):
                 stream.synchronize()
-                self._pinned.give(buffer)
+                self._pinned.give_back(buffer)
             raise
 
     def _start(
         self, job: CudaJob, sizes: LayoutSizes, arrays: Mapping[str, DeviceArray], stream: Any, stop: Callable[[], bool]
     ) -> "list[_Timed]":
-        """Start the tiles of a batch, a few ahead of the device; returns the events around each kernel, if measured."""
+        """Launch the tiles of a batch, a few ahead of the device; return the events around each kernel if measured."""
         calls = {name: _call_of(kernel, arrays) for name, kernel in self.manifest.kernels.items()}
         events: list[_Timed] = []
 
@@ -310,10 +312,10 @@ class CudaDevice:
                 raise LaunchStopped
         return events
 
-    def _fitting(self, job: CudaJob) -> int:
-        """Return the combos of a batch, so that as few equal batches as possible fit the memory that is free."""
+    def _fit_batch(self, job: CudaJob) -> int:
+        """Return the number of combos per batch, for as few equal batches as fit the free memory."""
         free, _ = self.cupy.cuda.runtime.memGetInfo()
-        # Blocks that CuPy keeps for the next allocation are not free to others, but to us.
+        # CuPy keeps freed blocks for its next allocations. They are free to this process only.
         room = (free + self.cupy.get_default_memory_pool().free_bytes()) * _USED_FRAC
         combos, sets = len(job.signal_group_of), len(job.signal_params)
         parts = max(-(-combos // self.most), 1)
@@ -334,7 +336,7 @@ class CudaDevice:
         )
 
     def _release_spare(self) -> None:
-        """Release what is kept for later on either side."""
+        """Release spare memory of device and host."""
         self._pinned.release_all()
         self.cupy.get_default_memory_pool().free_all_blocks()
 
@@ -345,12 +347,13 @@ class CudaDevice:
 
 
 class _Call(NamedTuple):
-    """Arguments of a kernel that stay the same for a whole batch, with places for its scalars."""
+    """Arguments of a kernel that are constant for a batch, with the places of its scalars."""
 
     words: tuple[Any, ...]
     scalars: tuple[tuple[int, str, type[Any]], ...]
 
     def with_scalars(self, values: Mapping[str, float]) -> tuple[Any, ...]:
+        """Return all arguments, with the values of the scalars."""
         words = list(self.words)
         for place, name, kind in self.scalars:
             words[place] = kind(values[name])
@@ -358,7 +361,7 @@ class _Call(NamedTuple):
 
 
 def _call_of(kernel: CompiledKernel, arrays: Mapping[str, DeviceArray]) -> _Call:
-    """Pack the arrays that a kernel takes."""
+    """Return the packed arguments of a kernel."""
     words: list[Any] = []
     scalars = []
     for argument in kernel.arguments:
@@ -370,8 +373,8 @@ def _call_of(kernel: CompiledKernel, arrays: Mapping[str, DeviceArray]) -> _Call
     return _Call(tuple(words), tuple(scalars))
 
 
-def _sets_of(signal_group_of: Ints) -> tuple[Ints, Ints]:
-    """Return the distinct entry sets of combos in their order, and which of these each combo has."""
+def _signal_groups_of(signal_group_of: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct signal groups of combos in order, and the position of each combo's group among them."""
     first = np.diff(signal_group_of, prepend=signal_group_of[0] - 1) != 0
     return signal_group_of[first], np.cumsum(first) - 1
 
@@ -381,15 +384,15 @@ _Timed = tuple[str, Any, Any]
 
 @dataclass(frozen=True)
 class _Batch:
-    """A batch at work.
+    """A batch in flight.
 
     Attributes:
-        part: Its combos.
-        done: Event that says that its results are there.
-        results: Its results, in the buffer.
-        buffer: Pinned memory that belongs to it until then.
-        events: Each kernel that was started, and the events before and after it.
-        held: Objects that must live until then.
+        part: Combos of the batch.
+        done: Event after the copy of its results.
+        results: Results, in the buffer; valid after `done`.
+        buffer: Pinned memory that the batch uses until `done`.
+        events: Name of each launched kernel, with the events before and after it.
+        held: Objects that must live until `done`.
     """
 
     part: slice

@@ -1,9 +1,9 @@
-"""The arrays that the kernels work on: which there are, how they lie in memory, and how they are handed to a kernel.
+"""Arrays of the CUDA kernels: names, memory layout, and their form as kernel arguments.
 
-What a thread of a warp reads beside its neighbour lies beside it: scratch and lists of symbols run along combos (order
-`F`). Slots are records by combo, since two threads are seldom at the same symbol, and a record's first fields share the
-stretch of memory that the device fetches at once. Accounts and parameters pass through a thread's own memory
-(`threads.move`).
+Values that neighbouring threads of a warp read together are adjacent: scratch and lists of symbols run along combos
+(order `F`). Positions are records by combo, because threads rarely read the same symbol at the same time; the first
+fields of a record share the sectors that the device fetches at once. Accounts and parameters are copied to a thread's
+own memory (`threads.advance`).
 """
 
 import inspect
@@ -28,21 +28,21 @@ Order = Literal["C", "F"]
 KERNELS = ("start", "signals", "idle", "advance")
 
 SCALARS = {"usd": types.float64, "first": types.int64, "count": types.int64, "version": types.int64}
-"""Arguments that are no arrays."""
+"""Scalar arguments."""
 
 COMBOS = ("column_of", "signal_params", "signal_group_of", "params")
-"""Arrays that say what the combos of a batch are."""
+"""Arrays with the parameters of the combos of a batch."""
 
 STATE = ("accounts", "days", "positions", "active", "candidates", "ranks", "verdict")
-"""Arrays that hold what the combos of a batch are at."""
+"""Arrays with the state of the combos of a batch."""
 
 TILE = ("bars", "steps", "codes", "signal_symbols")
-"""Arrays of the tile of steps that is at work."""
+"""Arrays of the current tile of steps."""
 
 RESULTS = ("accounts", "days")
-"""Arrays that are read back."""
+"""Arrays that are copied back to the host."""
 
-_APART = 256  # bytes: every array begins at a multiple of it, as an allocation of its own would
+_ALIGNMENT = 256  # bytes: every array begins at a multiple, as separate allocations do
 
 _INTS, _FLOATS = np.dtype(np.int64), np.dtype(np.float64)
 _BY_VERSION = ("lots", "min_notional_usd", "max_leverage", "maintenance_frac", "last")
@@ -52,14 +52,14 @@ _GRID = ("open", "high", "low", "close", "last_price", "age", "funding")
 
 @dataclass(frozen=True)
 class LayoutSizes:
-    """How much there is of everything.
+    """Lengths of the axes of all arrays.
 
     Attributes:
         combos: K, combos of the batch.
-        signal_groups: E, entry sets of the batch.
-        tile: Steps of a tile.
+        signal_groups: E, signal groups of the batch.
+        tile: Steps per tile.
         symbols: S.
-        groups: G, groups of symbols with parameters of their own.
+        groups: G, symbol groups.
         features: F, features of the strategy.
         columns: C, feature columns.
         main_bars: R, main bars.
@@ -80,7 +80,7 @@ class LayoutSizes:
 
 
 class ArrayLayout(NamedTuple):
-    """An array without its memory: records or numbers, its shape, and which index runs fastest."""
+    """Layout of an array: dtype, shape, and order of the axes in memory."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -88,28 +88,28 @@ class ArrayLayout(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes."""
+        """Size in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """Bytes from one index to the next, by axis."""
-        steps: list[int] = []
+        """Distance from one index to the next in bytes, by axis."""
+        distances: list[int] = []
         fastest_first = self.shape[::-1] if self.order == "C" else self.shape
-        apart = self.dtype.itemsize
+        distance = self.dtype.itemsize
         for length in fastest_first:
-            steps.append(apart)
-            apart *= length
-        return tuple(steps[::-1] if self.order == "C" else steps)
+            distances.append(distance)
+            distance *= length
+        return tuple(distances[::-1] if self.order == "C" else distances)
 
     @property
     def type(self) -> Any:
-        """What it is to numba."""
+        """Type in numba."""
         return types.Array(numba.from_dtype(self.dtype), len(self.shape), self.order)
 
 
 def market_arrays(sizes: LayoutSizes) -> dict[str, ArrayLayout]:
-    """The arrays of `Market`, by `market.` and their field."""
+    """Return the arrays of `Market`, by the name `market.<field>`."""
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_GRID, (sizes.steps, sizes.symbols))
     shapes |= dict.fromkeys(_BY_VERSION, (sizes.versions, sizes.symbols))
     shapes |= dict.fromkeys(_SINGLE, (1,)) | {"symbol_group": (sizes.symbols,), "since": (sizes.versions,)}
@@ -121,15 +121,15 @@ def market_arrays(sizes: LayoutSizes) -> dict[str, ArrayLayout]:
 
 
 def batch_arrays(strategy: ModuleType, sizes: LayoutSizes) -> dict[str, ArrayLayout]:
-    """The arrays `COMBOS`, `STATE` and `TILE` of a batch, by name."""
-    combos, sets, tile, symbols = sizes.combos, sizes.signal_groups, sizes.tile, sizes.symbols
-    shaping = record_of(each for each in strategy.PARAMETERS if each.role in SIGNAL_ROLES)
+    """Return the arrays `COMBOS`, `STATE` and `TILE` of a batch, by name."""
+    combos, signal_groups, tile, symbols = sizes.combos, sizes.signal_groups, sizes.tile, sizes.symbols
+    signal_record = record_of(each for each in strategy.PARAMETERS if each.role in SIGNAL_ROLES)
     return {
-        "column_of": ArrayLayout(_INTS, (sets, sizes.groups, sizes.features)),
-        "signal_params": ArrayLayout(shaping, (sets, sizes.groups)),
+        "column_of": ArrayLayout(_INTS, (signal_groups, sizes.groups, sizes.features)),
+        "signal_params": ArrayLayout(signal_record, (signal_groups, sizes.groups)),
         "signal_group_of": ArrayLayout(_INTS, (combos,)),
         "params": ArrayLayout(record_of(strategy.PARAMETERS), (combos, sizes.groups)),
-        # Results lie side by side, so that they come back in one copy.
+        # The arrays of `RESULTS` are adjacent, so that one copy brings them back.
         "accounts": ArrayLayout(ACCOUNT, (combos,)),
         "days": ArrayLayout(_FLOATS, (BLOCKS, 3, combos)),
         "positions": ArrayLayout(position_dtype(getattr(strategy, "MEMORY", ())), (combos, symbols)),
@@ -138,14 +138,14 @@ def batch_arrays(strategy: ModuleType, sizes: LayoutSizes) -> dict[str, ArrayLay
         "ranks": ArrayLayout(_FLOATS, (combos, symbols), "F"),
         "verdict": ArrayLayout(np.dtype(np.int8), (combos, symbols), "F"),
         "bars": ArrayLayout(BAR, (tile, symbols)),
-        "steps": ArrayLayout(STEP, (sets, tile)),
-        "codes": ArrayLayout(np.dtype(np.int8), (sets, tile, symbols)),
-        "signal_symbols": ArrayLayout(np.dtype(np.int16), (sets, tile, symbols)),
+        "steps": ArrayLayout(STEP, (signal_groups, tile)),
+        "codes": ArrayLayout(np.dtype(np.int8), (signal_groups, tile, symbols)),
+        "signal_symbols": ArrayLayout(np.dtype(np.int16), (signal_groups, tile, symbols)),
     }
 
 
 def all_arrays(strategy: ModuleType, sizes: LayoutSizes) -> dict[str, ArrayLayout]:
-    """Every array that a kernel may be handed, by name."""
+    """Return every array that a kernel may take, by name."""
     return {
         **market_arrays(sizes),
         "symbols": ArrayLayout(SYMBOL, (sizes.versions, sizes.symbols)),
@@ -156,18 +156,19 @@ def all_arrays(strategy: ModuleType, sizes: LayoutSizes) -> dict[str, ArrayLayou
 
 
 def offsets_of(arrays: Mapping[str, ArrayLayout]) -> tuple[dict[str, int], int]:
-    """Where each array begins in one stretch of memory that holds them all, and how long that is, in bytes."""
-    found, end = {}, 0
+    """Return the offset of each array in one block of memory for all of them, and the size of the block, in bytes."""
+    offsets, end = {}, 0
     for name, array in arrays.items():
-        found[name] = end
-        end += -(-array.nbytes // _APART) * _APART
-    return found, end
+        offsets[name] = end
+        end += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
+    return offsets, end
 
 
 class OpenedBook(NamedTuple):
     """The part of a book that `open_books` writes.
 
-    It is no part of `threads`: numba keeps it on disk by its module, and modules made of `threads` can't be imported.
+    It is not defined in `threads`, because numba stores its type on disk by module name, and the modules that
+    `build.bind` makes of `threads` can't be imported.
     """
 
     accounts: Any
@@ -176,13 +177,13 @@ class OpenedBook(NamedTuple):
 
 
 class KernelArgument(NamedTuple):
-    """One argument of a kernel, as a manifest says it.
+    """Argument of a kernel, as described in a manifest.
 
     Attributes:
-        name: Its name: an array's, a field of the market's, or a scalar's.
-        dtype: What an array holds: name, place and kind of every field of its records, or a kind of number.
-        order: Which index of an array runs fastest; empty for a scalar.
-        words: What the kernel receives for it, each of 8 bytes: `shape.1` is the second axis's length.
+        name: Name of an array, a field of the market or a scalar.
+        dtype: Type of numbers, or name, offset and type of every field of records.
+        order: Order of the axes of an array in memory; empty for a scalar.
+        words: Words of 8 bytes that the kernel receives: `shape.1` is the length of the second axis.
     """
 
     name: str
@@ -192,7 +193,7 @@ class KernelArgument(NamedTuple):
 
 
 def arguments_of(kernel: Callable[..., Any], strategy: ModuleType) -> list[KernelArgument]:
-    """The arguments of a kernel, in order: numba hands over an array as the fields of its data model."""
+    """Return the arguments of a kernel in order; numba passes an array as the fields of its data model."""
     arrays = all_arrays(strategy, LayoutSizes(1, 1, 1, 1, 1, 1))
     found = []
     for name in inspect.signature(kernel).parameters:
@@ -206,7 +207,7 @@ def arguments_of(kernel: Callable[..., Any], strategy: ModuleType) -> list[Kerne
 
 
 def types_of(kernel: Callable[..., Any], strategy: ModuleType) -> tuple[Any, ...]:
-    """The signature of a kernel."""
+    """Return the signature of a kernel."""
     arrays = all_arrays(strategy, LayoutSizes(1, 1, 1, 1, 1, 1))
     fields = tuple(arrays[f"market.{field}"].type for field in Market._fields)
     market = types.NamedTuple(fields, Market)  # type: ignore[no-untyped-call]  # numba is untyped here
@@ -215,7 +216,7 @@ def types_of(kernel: Callable[..., Any], strategy: ModuleType) -> tuple[Any, ...
 
 
 def words_of(array: Any) -> tuple[str, ...]:
-    """The fields of numba's data model of an array type, one for each word of 8 bytes."""
+    """Return the fields of numba's data model of an array type, one per word of 8 bytes."""
     model = default_manager[array]
     words: list[str] = []
     for name, member in zip(model._fields, model._members, strict=True):  # noqa: SLF001 - numba has no public way
@@ -224,7 +225,7 @@ def words_of(array: Any) -> tuple[str, ...]:
 
 
 def describe_dtype(dtype: np.dtype[Any]) -> str:
-    """What a record or number is, in one line: the same line means the same memory."""
+    """Return a description of a dtype in one line; equal lines mean equal memory layouts."""
     if dtype.fields is None:
         return dtype.str
     fields = (f"{name}@{offset}{kind.str}" for name, (kind, offset, *_) in dtype.fields.items())
@@ -232,10 +233,10 @@ def describe_dtype(dtype: np.dtype[Any]) -> str:
 
 
 def pack_array(words: Iterable[str], array: ArrayLayout, pointer: int) -> list[np.int64]:
-    """What a kernel receives for an array whose memory is at `pointer`, word by word.
+    """Return the words that a kernel receives for an array at the address `pointer`.
 
     Raises:
-        KeyError: A word that no array has.
+        KeyError: A word is unknown.
     """
     values = {
         "meminfo": 0,
@@ -244,6 +245,6 @@ def pack_array(words: Iterable[str], array: ArrayLayout, pointer: int) -> list[n
         "itemsize": array.dtype.itemsize,
         "data": pointer,
         **{f"shape.{axis}": length for axis, length in enumerate(array.shape)},
-        **{f"strides.{axis}": apart for axis, apart in enumerate(array.strides)},
+        **{f"strides.{axis}": distance for axis, distance in enumerate(array.strides)},
     }
     return [np.int64(values[word]) for word in words]

@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: a folder for each strategy and architecture, and a manifest that says what they are."""
+"""Compiled CUDA kernels on disk: a folder per strategy and architecture, with a manifest."""
 
 import dataclasses
 import hashlib
@@ -17,21 +17,21 @@ _ARCH = re.compile(r"sm_([1-9]\d*)(\d)")
 
 
 class CudaUnavailable(Exception):
-    """Kernels that can't be used, and what to do about it."""
+    """No GPU, kernels or compiler can be used; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """One kernel.
+    """A compiled kernel.
 
     Attributes:
-        entry: Its name in the machine code.
-        sha256: Hash of its machine code, the file `<name>.cubin`.
-        registers: 32-bit registers of a thread.
-        stack_bytes: Local memory of a thread.
-        spill_stores_bytes: Of it, what did not fit the registers, written.
-        spill_loads_bytes: The same, read.
-        arguments: What it is handed, in order.
+        entry: Name of the entry point in the machine code.
+        sha256: Hash of the machine code, the file `<name>.cubin`.
+        registers: Number of 32-bit registers per thread.
+        stack_bytes: Local memory per thread.
+        spill_stores_bytes: Stores to local memory of values that did not fit the registers.
+        spill_loads_bytes: Loads of these values.
+        arguments: Arguments in order.
     """
 
     entry: str
@@ -48,13 +48,13 @@ class KernelManifest:
     """The kernels of one strategy for one architecture.
 
     Attributes:
-        strategy: The strategy.
-        arch: The architecture, as `sm_90`.
-        rules: Hash of the sources they were made from (`kernels.cache.rules_hash`).
-        cuda: CUDA version whose driver takes the machine code, as 13.0.
-        versions: Versions of what made them, by package.
-        options: What the compilers were told.
-        kernels: The kernels by name.
+        strategy: Name of the strategy.
+        arch: Architecture, such as `sm_90`.
+        rules: Hash of the sources (`kernels.cache.rules_hash`).
+        cuda: Least CUDA version of the driver, such as 13.0.
+        versions: Versions of the packages of the compiler.
+        options: Options of the compiler.
+        kernels: Kernels by name.
     """
 
     strategy: str
@@ -67,32 +67,32 @@ class KernelManifest:
 
 
 def kernel_folder(root: Path, strategy: str, arch: str) -> Path:
-    """The folder of a strategy's kernels for an architecture."""
+    """Return the folder of a strategy's kernels for an architecture."""
     return root / f"{strategy}.{arch}"
 
 
 def capability_of(arch: str) -> tuple[int, int]:
-    """Compute capability of an architecture: sm_90 is 9.0, sm_120 is 12.0.
+    """Return the compute capability of an architecture: 9.0 for sm_90, 12.0 for sm_120.
 
     Raises:
-        CudaUnavailable: It is none.
+        CudaUnavailable: `arch` is not an architecture.
     """
     found = _ARCH.fullmatch(arch)
     if found is None:
         raise CudaUnavailable(
-            f"{arch!r} is no architecture; it reads sm_ and the compute capability, as sm_90 for an H100 or H200"
+            f"{arch!r} is not an architecture; write sm_ and the compute capability, such as sm_90 for an H100 or H200"
         )
     return int(found[1]), int(found[2])
 
 
 def runs_on(arch: str, capability: tuple[int, int]) -> bool:
-    """Whether machine code for `arch` runs on a device: the same major version, and no older a minor one."""
+    """Return whether code for `arch` runs on a device: equal major version, and a minor version up to its own."""
     major, minor = capability_of(arch)
     return major == capability[0] and minor <= capability[1]
 
 
 def to_text(manifest: KernelManifest) -> str:
-    """The manifest as the JSON that is written."""
+    """Return a manifest as JSON."""
     kernels = {
         name: dataclasses.asdict(kernel) | {"arguments": [each._asdict() for each in kernel.arguments]}
         for name, kernel in manifest.kernels.items()
@@ -100,17 +100,17 @@ def to_text(manifest: KernelManifest) -> str:
     return json.dumps({"format": FORMAT, **dataclasses.asdict(manifest), "kernels": kernels}, indent=1) + "\n"
 
 
-def read(folder: Path) -> KernelManifest:
-    """The manifest of a folder, whose machine code is what it says.
+def read_manifest(folder: Path) -> KernelManifest:
+    """Return the manifest of a folder, after a check of the machine code against its hashes.
 
     Raises:
-        CudaUnavailable: There is none, it is damaged, or it was written by another version of MEI.
+        CudaUnavailable: The manifest is missing, damaged or of another version of MEI.
     """
     path = folder / MANIFEST
     try:
         raw = json.loads(path.read_text())
         if raw.pop("format") != FORMAT:
-            raise CudaUnavailable(f"{path}: kernels of another version of MEI; make them again")
+            raise CudaUnavailable(f"{path}: the kernels belong to another version of MEI; compile them again")
         kernels = {
             name: CompiledKernel(**kernel | {"arguments": tuple(_argument(each) for each in kernel["arguments"])})
             for name, kernel in raw["kernels"].items()
@@ -118,10 +118,12 @@ def read(folder: Path) -> KernelManifest:
         manifest = KernelManifest(**raw | {"kernels": kernels})
         for name, kernel in kernels.items():
             if sha256_of(folder / f"{name}.cubin") != kernel.sha256:
-                raise CudaUnavailable(f"{folder / name}.cubin: not what {MANIFEST} says; make the kernels again")
+                raise CudaUnavailable(
+                    f"{folder / name}.cubin: its hash differs from {MANIFEST}; compile the kernels again"
+                )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CudaUnavailable(
-            f"{path}: can't be read ({type(error).__name__}: {error}); make the kernels again"
+            f"{path}: can't be read ({type(error).__name__}: {error}); compile the kernels again"
         ) from None
     return manifest
 
@@ -131,14 +133,14 @@ def _argument(raw: dict[str, Any]) -> KernelArgument:
 
 
 def sha256_of(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """Return the hex SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_manifests(root: Path) -> list[KernelManifest]:
-    """Every strategy's kernels below a folder, sorted.
+    """Return the manifests of all kernels below a folder, sorted by folder.
 
     Raises:
         CudaUnavailable: A manifest can't be read.
     """
-    return [read(path.parent) for path in sorted(root.glob(f"*/{MANIFEST}"))]
+    return [read_manifest(path.parent) for path in sorted(root.glob(f"*/{MANIFEST}"))]

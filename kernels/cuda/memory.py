@@ -1,6 +1,6 @@
-"""Memory on both sides of a device: arrays in one stretch of its memory, and pinned buffers that are used again.
+"""Memory of device and host: arrays in one block of device memory, and reusable pinned buffers.
 
-Pages of a pinned buffer are locked when it is made, which takes longer than a copy into it: buffers are kept.
+Buffers are reused, because locking the pages of a new pinned buffer takes longer than a copy into it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kernels.cuda.layout import ArrayLayout, offsets_of
 
-_MOST_KEPT = 2  # buffers: as many as there are batches in flight
+_MOST_KEPT = 2  # buffers, as many as batches in flight
 
 
 class DeviceArray(NamedTuple):
@@ -23,19 +23,19 @@ class DeviceArray(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Address of the first byte behind it."""
+        """Address of the first byte after the array."""
         return self.pointer + self.array.nbytes
 
 
 def allocate(cupy: Any, arrays: Mapping[str, ArrayLayout]) -> tuple[Any, dict[str, DeviceArray]]:
-    """Allocate one stretch of device memory for all the arrays."""
-    found, length = offsets_of(arrays)
+    """Allocate one block of device memory for all arrays; return the block and the arrays in it."""
+    offsets, length = offsets_of(arrays)
     memory = cupy.cuda.alloc(length)
-    return memory, {name: DeviceArray(array, memory.ptr + found[name]) for name, array in arrays.items()}
+    return memory, {name: DeviceArray(array, memory.ptr + offsets[name]) for name, array in arrays.items()}
 
 
 def upload(array: NDArray[Any], placed: DeviceArray, memory: Any, stream: Any) -> NDArray[Any]:
-    """Copy an array to its place; the array that is returned must live until the stream is done."""
+    """Copy an array to the device; the returned array must live until the stream has finished."""
     flat = np.ascontiguousarray(array)
     if flat.nbytes:
         (memory + (placed.pointer - memory.ptr)).copy_from_host_async(flat.ctypes.data, flat.nbytes, stream)
@@ -43,17 +43,17 @@ def upload(array: NDArray[Any], placed: DeviceArray, memory: Any, stream: Any) -
 
 
 class Buffer(NamedTuple):
-    """Pinned memory of the host, and its bytes."""
+    """Pinned memory of the host, and its size in bytes."""
 
     memory: Any
     size: int
 
 
 def download(placed: Mapping[str, DeviceArray], memory: Any, buffer: Buffer, stream: Any) -> dict[str, NDArray[Any]]:
-    """Copy neighbouring arrays into a buffer of `span_of` bytes at once.
+    """Copy adjacent arrays into a buffer of `span_of` bytes at once.
 
     Returns:
-        The arrays, which hold their values when the stream is done.
+        The arrays, valid when the stream has finished.
     """
     first, length = min(each.pointer for each in placed.values()), span_of(placed.values())
     (memory + (first - memory.ptr)).copy_to_host_async(buffer.memory.ptr, length, stream)
@@ -66,14 +66,14 @@ def download(placed: Mapping[str, DeviceArray], memory: Any, buffer: Buffer, str
 
 
 def span_of(placed: Iterable[DeviceArray]) -> int:
-    """Bytes from the first of neighbouring arrays to the end of the last."""
-    found = list(placed)
-    return max(each.end for each in found) - min(each.pointer for each in found)
+    """Return the number of bytes from the start of the first of adjacent arrays to the end of the last."""
+    arrays = list(placed)
+    return max(each.end for each in arrays) - min(each.pointer for each in arrays)
 
 
 @dataclass
 class PinnedBuffers:
-    """Pinned buffers of the host, lent to one batch after the other."""
+    """Pinned buffers of the host, for use by one batch after another."""
 
     cupy: Any
     _spare: list[Buffer] = field(default_factory=list)
@@ -83,12 +83,12 @@ class PinnedBuffers:
         fitting = [buffer for buffer in self._spare if buffer.size >= length]
         if not fitting:
             return Buffer(self.cupy.cuda.alloc_pinned_memory(length), length)
-        found = min(fitting, key=lambda buffer: buffer.size)
-        self._spare = [buffer for buffer in self._spare if buffer is not found]
-        return found
+        smallest = min(fitting, key=lambda buffer: buffer.size)
+        self._spare = [buffer for buffer in self._spare if buffer is not smallest]
+        return smallest
 
-    def give(self, buffer: Buffer) -> None:
-        """Take back a buffer that nothing writes to any more; the largest are kept."""
+    def give_back(self, buffer: Buffer) -> None:
+        """Keep a buffer for reuse, if it is among the largest; nothing may write to it any more."""
         self._spare = sorted([*self._spare, buffer], key=lambda each: -each.size)[:_MOST_KEPT]
 
     def release_all(self) -> None:

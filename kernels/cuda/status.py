@@ -1,15 +1,18 @@
-"""The class of every CUDA status: what an error of the runtime or the driver asks of a caller.
+"""Classes of CUDA status codes, which decide the reaction to an error of the runtime or the driver.
 
-The runtime and the driver share their numbers; the table has all of CUDA 13.0. A status that is not in it counts as a
-lost device: the same command may succeed later, and it loses nothing that is on disk.
+Runtime and driver share their codes. The table has all codes of CUDA 13.0. An unknown code counts as a lost device,
+because the same command may then succeed later and loses nothing on disk.
 """
 
 from typing import Any, Literal
 
 StatusKind = Literal["memory", "busy", "lost", "driver", "defect"]
-"""memory: too little is free. busy: another process has the device for itself, or a service is not ready. lost: the
-device or its context is gone. driver: it is too old, or does not fit the device or the kernels. defect: a kernel or
-its launch is wrong, and fails again."""
+"""Class of a status code.
+
+memory: too little memory is free. busy: another process uses the device exclusively, or a service is not ready.
+lost: the device or its context is gone. driver: the driver is too old, or does not fit the device or the kernels.
+defect: a kernel or its launch is wrong and will fail again.
+"""
 
 STATUSES: dict[StatusKind, tuple[int, ...]] = {
     "memory": (2,),
@@ -28,10 +31,10 @@ STATUSES: dict[StatusKind, tuple[int, ...]] = {
         *(900, 901, 902, 903, 904, 905, 906, 907, 908, 910, 912, 913, 914, 915, 917),
     ),
 }
-"""The statuses of each class."""
+"""Status codes of each class."""
 
 KINDS: dict[int, StatusKind] = {status: kind for kind, statuses in STATUSES.items() for status in statuses}
-"""Class of each known status."""
+"""Class of each known status code."""
 
 
 def kind_of(cupy: Any, error: BaseException) -> StatusKind | None:

@@ -1,10 +1,10 @@
-"""What one thread of a CUDA device does. The rules are the engine's: here is only who works on what.
+"""CUDA kernels: the work of one thread. The rules are those of `kernels.simulate`.
 
-Loaded once per strategy and target by `kernels.cuda.build.bind`, which puts the strategy's engine, its records and the
-module `cuda` of numba into this module's globals. A tile of steps is two questions and one walk: `look` asks for the
-signals of each entry set at each step, `calm` counts the quiet steps of each set, `move` takes each combo through.
+`kernels.cuda.build.bind` loads this file once per strategy and target, and puts the simulation of the strategy, its
+records and numba's module `cuda` into the globals. Each tile of steps takes three kernels: `signals` computes the
+signals of each signal group at each step, `idle` counts the idle steps of each group, and `advance` moves each combo.
 
-Combos are in order of their entry set, so the threads of a warp read the same signals and feature columns.
+Combos are in order of their signal group, so the threads of a warp read the same signals and feature columns.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     cuda: Any = None
 
 
-# A thread's own records are made of numbers, whose alignment they then have; numba would let a record lie anywhere.
+# A thread's own records are views of arrays of numbers, to get their alignment; numba does not align local records.
 ACCOUNT_WORDS, LOG_WORDS, PARAMS_WORDS = (int(record.itemsize) // 8 for record in (ACCOUNT, LOG, PARAMS))
 
 
 @device
 def open_one(k, usd, accounts, positions, days):
-    """Make combo k flat, with `usd` of cash."""
+    """Reset combo k: no positions, `usd` of cash."""
     open_books(OpenedBook(accounts[k : k + 1], positions[k : k + 1], days[:, :, k : k + 1]), usd)
 
 
 @device
 def signals_at(e, i, first, market, columns, column_of, signal_params, bars, steps, codes, signal_symbols):
-    """Ask entry set e for its signals at step i of the tile that begins at `first`; set 0 gathers the bars, too."""
+    """Compute the signals of group e at step i of the tile that begins at `first`; group 0 also gathers the bars."""
     t = first + i
     symbols = bars.shape[1] if e == 0 else 0
     gather(market, t, t + 1, bars[i : i + 1, :symbols], steps[e, i : i + 1])
@@ -78,7 +78,7 @@ def advance_one(
     verdict,
     log,
 ):
-    """Move combo k, with parameters `own` [G] and `account` [1], through the tile; nothing is recorded."""
+    """Move combo k, with parameters `own` [G] and `account` [1], through the tile, without recording."""
     e = signal_group_of[k]
     book = Book(
         account,
@@ -100,14 +100,14 @@ def advance_one(
 
 
 def start(usd, accounts, positions, days):
-    """A thread for each combo."""
+    """Reset the combos, one thread each."""
     k = cuda.grid(1)
     if k < accounts.shape[0]:
         open_one(k, usd, accounts, positions, days)
 
 
 def signals(first, count, market, columns, column_of, signal_params, bars, steps, codes, signal_symbols):
-    """A thread for each step of each entry set; neighbours have neighbouring steps."""
+    """Compute signals, with one thread per step of each signal group; neighbouring threads have neighbouring steps."""
     n = cuda.grid(1)
     if n < signal_params.shape[0] * count:
         signals_at(
@@ -116,7 +116,7 @@ def signals(first, count, market, columns, column_of, signal_params, bars, steps
 
 
 def idle(count, steps):
-    """A thread for each entry set."""
+    """Count idle steps, with one thread per signal group."""
     e = cuda.grid(1)
     if e < steps.shape[0]:
         count_idle_steps(steps[e], count)
@@ -144,11 +144,11 @@ def advance(
     ranks,
     verdict,
 ):
-    """A thread for each combo.
+    """Move the combos, one thread each.
 
-    The account is a thread's own during the tile, so its fields stay in registers. Parameters are copied to a thread's
-    local memory where there is one group of them: the device interleaves that by thread, so a warp that reads one
-    parameter reads one stretch of memory, not 32 records.
+    The account is a local copy during the tile, so its fields stay in registers. If there is a single symbol group,
+    parameters are copied to local memory, which the device interleaves by thread: a warp that reads a parameter then
+    reads adjacent memory instead of 32 records.
     """
     k = cuda.grid(1)
     if k < signal_group_of.shape[0]:

@@ -1,7 +1,7 @@
-"""One module per strategy: its parameters, its features, its decision functions.
+"""Strategies, one module each, with parameters, features and decision functions.
 
-A strategy module has `NAME`, `PARAMETERS`, `FEATURES` and the compiled rules `signal`, `size`, `plan` and `begin`;
-`ema_cross` shows the least of each. What else it may have, and what holds where it does not, is in `kernels.defaults`.
+A strategy module defines `NAME`, `PARAMETERS`, `FEATURES` and the compiled functions `signal`, `size`, `plan` and
+`begin`; `ema_cross` is a minimal example. Optional names and their defaults are in `kernels.defaults`.
 """
 
 import functools
@@ -11,13 +11,13 @@ from types import ModuleType
 
 
 def names() -> list[str]:
-    """Names of all strategies, sorted."""
+    """Return the names of all strategies, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 @functools.cache
 def load(name: str) -> ModuleType:
-    """The module of strategy `name`.
+    """Return the module of the strategy `name`.
 
     Raises:
         KeyError: There is no such strategy; the message names those that exist.

@@ -1,8 +1,8 @@
-"""`ema_cross`: a cross of two exponential means, with a stop and a target in units of ATR. The least a strategy has.
+"""`ema_cross`: a cross of two exponential means, with stop and target as multiples of the ATR; a minimal strategy.
 
-At the close of a bar with at least `entry.warmup_bars` bars before it, the fast mean lies above the slow one or it does
-not; when that differs from the bar before, the strategy wants to be long or short. Stop and target are fixed when the
-order is filled, at multiples of the ATR at the decision.
+The signal is long when the fast mean crosses above the slow mean, and short when it crosses below. Before the first
+signal, a symbol needs `entry.warmup_bars` earlier bars. Stop and target are fixed when the order is filled, at
+multiples of the ATR at the decision.
 """
 
 from kernels.features import Use
@@ -21,7 +21,7 @@ PARAMETERS = (
     Parameter("trade.sl_atr_mult", "float", 2.0, 0.01, 100, "atr", "exit", "Distance of the stop from the entry."),
     Parameter("trade.tp_atr_mult", "float", 3.0, 0.01, 100, "atr", "exit", "Distance of the target from the entry."),
     Parameter("trade.size_mode", "choice", "equity", 0, 0, "", "sizing",
-              "Whether a position's notional is a fraction of equity or its size a number of coins.",
+              "Size of a position: a fraction of equity, or a number of coins.",
               ("equity", "units")),
     Parameter("trade.size_frac", "float", 0.1, 0.0001, 10, "frac", "sizing",
               "Notional of a new position as a fraction of equity, when size_mode is equity."),
@@ -45,7 +45,7 @@ _EQUITY_MODE = 0.0
 
 @device
 def signal(price, age, is_benchmark, now, before, market_context, params):
-    """The wanted side: 1 long, -1 short, 0 no opinion."""
+    """Return the signal: 1 long, -1 short, 0 none."""
     up = now.fast > now.slow
     was_up = before.fast > before.slow
     crossed = (up != was_up) & (age >= params.warmup_bars)
@@ -55,7 +55,7 @@ def signal(price, age, is_benchmark, now, before, market_context, params):
 
 @device
 def size(code, value, price, most_leverage, now, params):
-    """Coins of a new position before rounding, and its leverage."""
+    """Return the coins of a new position before rounding, and its leverage."""
     leverage = params.leverage if params.leverage < most_leverage else most_leverage
     coins = value * params.size_frac / price if params.size_mode == _EQUITY_MODE else params.size_units
     return coins, leverage
@@ -63,20 +63,20 @@ def size(code, value, price, most_leverage, now, params):
 
 @device
 def plan(code, price, now, params):
-    """What the entry remembers of its decision: distances of stop and target, in price units."""
+    """Return the values to keep until the fill: distances of stop and target in price units."""
     return params.sl_atr_mult * now.atr, params.tp_atr_mult * now.atr, 0.0
 
 
 @device
 def begin(position, side, fill_price):
-    """Put stop and target of a position that was just opened at `fill_price`."""
+    """Set stop and target of a position that was just opened at `fill_price`."""
     position.stop = fill_price - side * position.note_a
     position.target = fill_price + side * position.note_b
 
 
 @device
 def trace(price, age, is_benchmark, now, before, market_context, params, out):
-    """Write value, threshold and verdict of each of `GATES`."""
+    """Write value, threshold and verdict of each gate in `GATES`."""
     up = now.fast > now.slow
     was_up = before.fast > before.slow
     out[0, 0] = age

@@ -1,1 +1,1 @@
-"""How fast this machine is: fixed pieces of work on invented markets, in memory, through the engine that nights use."""
+"""Benchmarks of this machine: fixed work on synthetic markets in memory, through the simulation of nightly runs."""

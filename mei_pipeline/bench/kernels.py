@@ -1,4 +1,4 @@
-"""Milliseconds of a GPU in each kernel, for the combos of a bench or of a sweep."""
+"""Milliseconds of a GPU in each kernel, for the combos of a benchmark or a sweep."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from kernels.market import Ints
-from mei_pipeline.bench.work import Work, make_combo_runner, timed
+from mei_pipeline.bench.work import BenchWork, make_combo_runner, timed
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import Gpu, choose
+from mei_pipeline.simulation.device import Gpu, choose_device
 from mei_pipeline.simulation.run import Combos
 from mei_pipeline.sweep.combo_runner import GPU_COMBOS, ComboRunner
 from mei_pipeline.sweep.plan import SweepPlan
@@ -23,17 +23,17 @@ class KernelFigures:
 
     Attributes:
         work: Name of the work.
-        device: What ran the combos.
-        symbols: Symbols of the book.
-        steps: Steps that each combo goes through: bars of the finest interval.
-        combos: Combos, all of them in one launch.
-        signal_groups: Groups of combos that share their signals.
-        batch: Combos that the GPU held at a time.
-        seconds: From encoded combos to their results, the fastest run without measuring kernels.
-        bar_steps_per_s: Steps times symbols times combos, by `seconds`.
-        ms: Milliseconds of the GPU in each kernel, in one more run.
-        kernels_ms: All of them together.
-        kernels_bar_steps_per_s: As `bar_steps_per_s`, by the kernels alone.
+        device: Device that ran the combos.
+        symbols: Number of symbols.
+        steps: Number of steps per combo, which are bars of the finest interval.
+        combos: Number of combos, run in one launch.
+        signal_groups: Number of signal groups.
+        batch: Number of combos that the GPU held at a time.
+        seconds: Seconds from encoded combos to results, of the fastest run without events around kernels.
+        bar_steps_per_s: Steps x symbols x combos, per second of `seconds`.
+        ms: Milliseconds of the GPU in each kernel, of a separate run.
+        kernels_ms: Sum of `ms`.
+        kernels_bar_steps_per_s: Steps x symbols x combos, per second of `kernels_ms`.
     """
 
     work: str
@@ -50,22 +50,22 @@ class KernelFigures:
     kernels_bar_steps_per_s: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures by name."""
+        """Return the figures by name."""
         return asdict(self)
 
 
 def first_numbers(plan: SweepPlan, combos: int = 0) -> Ints:
-    """Combos of a sweep as its first launch has them: of a grid the first, else random ones.
+    """Return the combos of a sweep's first launch: the first ones of a grid, random ones of a search.
 
     Args:
         plan: The sweep.
-        combos: How many, at most as many as it runs; 0 for as many as fill a GPU.
+        combos: Number of combos, at most that of the sweep; 0 for as many as fill a GPU.
 
     Raises:
-        ConfigError: The sweep runs fewer.
+        ConfigError: The sweep runs fewer combos.
     """
     if combos > plan.combos:
-        raise ConfigError(f"--combos {combos:,}: the sweep runs {plan.combos:,}; ask for fewer")
+        raise ConfigError(f"--combos {combos:,}: the sweep runs {plan.combos:,}; choose at most that many")
     places = np.arange(min(plan.combos, combos or GPU_COMBOS), dtype=np.int64)
     if plan.search.method == "grid":
         return places
@@ -73,21 +73,21 @@ def first_numbers(plan: SweepPlan, combos: int = 0) -> Ints:
 
 
 def run_kernels(
-    settings: Settings, work: Work, name: str, *, repeats: int = 3, progress: Progress = silent
+    settings: Settings, work: BenchWork, name: str, *, repeats: int = 3, progress: Progress = silent
 ) -> KernelFigures:
-    """Run the work on the GPU `repeats` times, and once more with events around each kernel.
+    """Run the work on the GPU `repeats` times, then once with events around each kernel.
 
     Raises:
         ConfigError: No GPU can be used.
-        Retryable: The GPU is taken, was lost, or has no memory.
+        Retryable: The GPU is taken, was lost, or has too little memory.
     """
-    combo_runner = make_combo_runner(settings, work, choose(settings, "cuda", work.plan.strategy))
+    combo_runner = make_combo_runner(settings, work, choose_device(settings, "cuda", work.plan.strategy))
     combos = combo_runner.encode(work.numbers)
     seconds = []
     for index in range(repeats):
         progress(index, repeats + 1, "runs")
         seconds.append(timed(lambda: combo_runner.run(combos))[0])
-    ms = _measured(combo_runner, combos)
+    ms = _measure_kernels(combo_runner, combos)
     progress(repeats + 1, repeats + 1, "runs")
     bar_steps = work.steps * len(work.bars.symbols) * len(combos)
     return KernelFigures(
@@ -106,8 +106,8 @@ def run_kernels(
     )
 
 
-def _measured(combo_runner: ComboRunner, combos: Combos) -> dict[str, float]:
-    """Milliseconds in each kernel."""
+def _measure_kernels(combo_runner: ComboRunner, combos: Combos) -> dict[str, float]:
+    """Run the combos with events around each kernel, and return the milliseconds per kernel."""
     device = _gpu(combo_runner).device
     device.spent_ms = {}
     combo_runner.run(combos)
@@ -116,6 +116,7 @@ def _measured(combo_runner: ComboRunner, combos: Combos) -> dict[str, float]:
 
 
 def _gpu(combo_runner: ComboRunner) -> Gpu:
+    """Return the GPU of a prepared runner."""
     if combo_runner.gpu is None:
-        raise RuntimeError("prepare comes first")
+        raise RuntimeError("runner without a GPU: call prepare first")
     return combo_runner.gpu

@@ -1,7 +1,7 @@
-"""The work of an executor, "live": one bar of 50 symbols with 20 positions held, arrays prepared in place.
+"""The benchmark `live`: the work of an executor at the close of a bar, for 50 symbols and 20 positions.
 
-`Follower` is what an executor does at the close of a bar: new values of the columns, then one step of the engine. Its
-book is the one of a replay, to the last bit.
+`Follower` advances the feature columns and takes one step of the simulation, in arrays that are allocated once. Its
+book equals that of a replay, to the last bit.
 """
 
 import statistics
@@ -19,7 +19,7 @@ from kernels.book import Book, make_book
 from kernels.market import FillModel, Floats, Ints, Market, fill_model, model_record, symbol_records
 from kernels.params import Value
 from mei_pipeline.bench.portfolio import make
-from mei_pipeline.bench.work import Work
+from mei_pipeline.bench.work import BenchWork
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
@@ -40,17 +40,16 @@ _EAGER: dict[str, Value] = {
     "trade.enable_stagnation_exit": False,
     "trade.enable_rsi_overextension_exit": False,
 }
-"""Values with which a book is soon full, and stays so; every exit is still asked for."""
+"""Parameter values that fill a book soon and keep it full, while all exits are still tested."""
 
 
 class Message(NamedTuple):
-    """What becomes known when a step closes.
+    """Data of a step that are known at its close.
 
     Attributes:
         prices: [6, S] the fields `PRICES` of the market.
-        clock: [5] whether a day ends, the block of days, whether entries and exits are decided, and whether a symbol's
-            last bar before its delisting closes.
-        age: [S] main bars of each symbol that have closed, less one.
+        clock: [5] the fields `day_end`, `block`, `enters`, `exits` and `ends` of the market.
+        age: [S] number of closed main bars of each symbol, minus one.
     """
 
     prices: Floats
@@ -59,7 +58,7 @@ class Message(NamedTuple):
 
 
 def message_of(market: Market, t: int) -> Message:
-    """What becomes known of `market` when step `t` closes."""
+    """Return the data of step `t` of a market."""
     return Message(
         np.array([getattr(market, name)[t] for name in PRICES]),
         np.array([getattr(market, name)[t] for name in _CLOCK]),
@@ -68,32 +67,32 @@ def message_of(market: Market, t: int) -> Message:
 
 
 class Follower:
-    """One combo over one market, advanced a bar at a time; all arrays are allocated once.
+    """A combo that is advanced bar by bar; all arrays are allocated once.
 
-    The market that the engine sees has a single step; the model's `origin` says which one of all it is.
+    The market of the simulation has a single step. `origin` of the model is the number of that step.
     """
 
     def __init__(
         self, compiled: ModuleType, model: FillModel, features: FeatureSet, combos: Combos, market: Market
     ) -> None:
-        """Begin flat, before the first bar of `market`, of which only the terms of the symbols are used."""
+        """Start flat, before the first bar; only the terms of the symbols are read from `market`."""
         symbols = market.close.shape[1]
         self._compiled = compiled
         self._kinds = kernel.encode(features.columns)
         self._state = np.zeros((symbols, int(self._kinds[2][-1])))
         self._columns = np.full((len(features.columns), 2, symbols), np.nan)
-        self._nothing = np.empty((len(features.columns), 2, 0))
+        self._no_columns = np.empty((len(features.columns), 2, 0))
         self._prices = np.full((len(PRICES), 1, symbols), np.nan)
         self._clock = np.zeros((len(_CLOCK), 1), np.int64)
         views: dict[str, Any] = {
             **dict(zip(PRICES, self._prices, strict=True)),
             **dict(zip(_CLOCK, self._clock, strict=True)),
         }
-        self._market = combos.on(market)._replace(
+        self._market = combos.apply_to(market)._replace(
             **views,
             age=market.age[:1].copy(),
             row=np.ones(1, np.int64),
-            before=np.zeros(1, np.int64),
+            previous_row=np.zeros(1, np.int64),
         )
         self.book: Book = make_book(compiled.MEMORY, 1, symbols, 1)
         compiled.open_books(self.book, model.initial_usd)
@@ -109,47 +108,47 @@ class Follower:
         )
 
     def prepare(self, message: Message, t: int) -> None:
-        """Put the bars of step `t` into place, as an executor does with what the venue sends."""
+        """Write the bars of step `t` into the arrays, as an executor does with data of the venue."""
         self._prices[:, 0] = message.prices
         self._clock[:, 0] = message.clock
         self._market.age[0] = message.age
         self._model["origin"] = t
 
     def observe(self, volume: Floats) -> None:
-        """Advance the columns by the bars in place; `volume` [S] belongs to them."""
-        here = self._market
-        kernel.observe(*self._kinds, self._state, self._columns, here.high[0], here.low[0], here.close[0], volume)
+        """Advance the columns by the bars of `prepare` and their `volume` [S]."""
+        market = self._market
+        kernel.observe(*self._kinds, self._state, self._columns, market.high[0], market.low[0], market.close[0], volume)
 
     def observe_nothing(self) -> None:
-        """Advance the columns of no symbol: what the call alone costs."""
-        none = self._prices[0, 0, :0]
-        kernel.observe(*self._kinds, self._state, self._nothing, none, none, none, none)
+        """Advance the columns of zero symbols, to measure the cost of the call."""
+        empty = self._prices[0, 0, :0]
+        kernel.observe(*self._kinds, self._state, self._no_columns, empty, empty, empty, empty)
 
     def decide(self) -> None:
-        """Move the book through the step."""
+        """Move the book through the step of `prepare`."""
         self._compiled.run(self._market, *self._fixed, 0, 1, self.book)
 
     def decide_nothing(self) -> None:
-        """Call the engine for no step: what the call alone costs."""
+        """Call the simulation for zero steps, to measure the cost of the call."""
         self._compiled.run(self._market, *self._fixed, 0, 0, self.book)
 
 
 @dataclass(frozen=True)
 class LiveFigures:
-    """What a bar costs; medians of the bars that were measured, in microseconds.
+    """Times per bar in microseconds, as medians over the measured bars.
 
     Attributes:
         work: Name of the work.
-        device: What ran it.
-        symbols: Symbols of the market.
-        positions: Positions held at each bar measured, on average.
-        bars: How many bars were measured.
-        us_per_bar: All of what follows, calls included.
-        prepare_us: Bars put into place.
-        observe_us: Columns advanced, with the call.
-        observe_call_us: Of that, what a call for no symbol costs.
-        decide_us: The engine's step, with its call.
-        call_us: Of that, what a call for no step costs.
+        device: Device that ran it.
+        symbols: Number of symbols.
+        positions: Mean number of positions at the measured bars.
+        bars: Number of measured bars.
+        us_per_bar: Sum of `prepare_us`, `observe_us` and `decide_us`.
+        prepare_us: Time to write the bars into the arrays.
+        observe_us: Time to advance the columns, calls included.
+        observe_call_us: Time of a call for zero symbols, a part of `observe_us`.
+        decide_us: Time of the step of the simulation, call included.
+        call_us: Time of a call for zero steps, a part of `decide_us`.
     """
 
     work: str
@@ -165,28 +164,28 @@ class LiveFigures:
     call_us: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures by name."""
+        """Return the figures by name."""
         return asdict(self)
 
 
 def run_live(
-    settings: Settings, work: Work | None = None, *, places: int = 20, progress: Progress = silent
+    settings: Settings, work: BenchWork | None = None, *, places: int = 20, progress: Progress = silent
 ) -> LiveFigures:
-    """Follow a market bar by bar and time the bars at which all places are taken.
+    """Follow a market bar by bar, and measure the bars at which all places are taken.
 
     Args:
-        settings: Says where compiled kernels are kept.
+        settings: Settings, for the folder of compiled kernels.
         work: Market and grid, whose first combo is followed; by default sixty days of the portfolio's.
-        places: Positions that a bar must hold to count; no more are opened.
-        progress: Told of each day.
+        places: Number of positions, which is also the limit of the book, at which bars are measured.
+        progress: Called after each day of the market.
 
     Raises:
-        ConfigError: The book never holds so many positions.
+        ConfigError: The book never holds that many positions.
     """
-    made = work or make(days=_DAYS, combos=1, progress=progress)
-    follower = follow(settings, made, {"trade.max_open_positions": places, **_EAGER})
-    bars, cut = made.bars, made.cut
-    taken: list[tuple[float, ...]] = []
+    bench_work = work or make(days=_DAYS, combos=1, progress=progress)
+    follower = follow(settings, bench_work, {"trade.max_open_positions": places, **_EAGER})
+    bars, cut = bench_work.bars, bench_work.cut
+    timings: list[tuple[float, ...]] = []
     held: list[float] = []
     for t in range(cut.first, cut.last):
         message = message_of(cut.market, t)
@@ -199,17 +198,19 @@ def run_live(
         )
         positions = float(follower.book.accounts["open_positions"][0])
         if positions >= places:
-            taken.append(parts)
+            timings.append(parts)
             held.append(positions)
-    if not taken:
-        raise ConfigError(f"live: {places} positions were never held in {len(bars.symbols)} symbols; ask for fewer")
-    prepare, observe, observe_call, call, decide = (statistics.median(part) for part in zip(*taken, strict=True))
+    if not timings:
+        raise ConfigError(
+            f"live: the book never holds {places} positions in {len(bars.symbols)} symbols; choose fewer places"
+        )
+    prepare, observe, observe_call, call, decide = (statistics.median(part) for part in zip(*timings, strict=True))
     return LiveFigures(
         work="live",
         device="cpu",
         symbols=len(bars.symbols),
         positions=statistics.fmean(held),
-        bars=len(taken),
+        bars=len(timings),
         us_per_bar=prepare + observe + decide,
         prepare_us=prepare,
         observe_us=observe,
@@ -219,8 +220,8 @@ def run_live(
     )
 
 
-def follow(settings: Settings, work: Work, changes: Mapping[str, Value] | None = None) -> Follower:
-    """A follower of the first combo of `work`, with some values changed, flat before the first bar."""
+def follow(settings: Settings, work: BenchWork, changes: Mapping[str, Value] | None = None) -> Follower:
+    """Return a follower of the first combo of `work`, with the values of `changes`."""
     plan = work.plan
     features = FeatureSet("", Path(), plan.columns(), np.empty(0))
     values = {**plan.combo(int(work.numbers[0])), **(changes or {})}
@@ -232,7 +233,7 @@ def follow(settings: Settings, work: Work, changes: Mapping[str, Value] | None =
 
 
 def _us(function: Callable[..., None], *arguments: Any) -> float:
-    """Microseconds of a call."""
+    """Return the duration of a call in microseconds."""
     start = time.perf_counter_ns()
     function(*arguments)
     return (time.perf_counter_ns() - start) / 1000.0

@@ -1,8 +1,10 @@
-"""The common work of sweep engines, "w1": `ema_cross` on one invented symbol, two years of hours, 1,024 combos.
+"""The benchmark `w1`: `ema_cross` on one synthetic symbol, two years of hourly bars, 1,024 combos.
 
-Prices are a driftless geometric random walk, twelve moves an hour, rounded to cents; a signal fills at the next open
-with one coin and 4.5 bps of fee, stops and targets hang on the ATR of the signal and are tested inside bars. Every
-engine that runs it on the same seed must find the same trades, so that their speeds can be compared.
+Prices are a geometric random walk without drift, with twelve moves an hour, rounded to cents. A signal fills at the
+next open, with one coin and a fee of 4.5 bps. Stops and targets depend on the ATR at the signal and are tested inside
+bars.
+
+The definition serves to compare backtesting programs: with the same seed, each must find the same trades.
 """
 
 import math
@@ -11,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Floats
-from mei_pipeline.bench.work import Work, make_work
+from mei_pipeline.bench.work import BenchWork, make_work
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.simulation.memory import bars_of
@@ -20,11 +22,11 @@ BARS = 17_520
 COMBOS = 1_024
 FEE_BPS = 4.5
 BALANCE_USD = 1e6
-"""Enough for one coin at any time, so that only the fee, never the size, limits a trade."""
+"""Enough for one coin at any price, so margin never limits a trade."""
 
 _START_MS = 1_735_689_600_000
 _DAY_BARS = 24
-_MOVES = 12  # moves of the price inside an hour
+_MOVES = 12  # moves of the price per hour
 _HOURLY_VOL = 0.006
 _OPEN_GAP = 0.0002
 _FIRST_PRICE = 30_000.0
@@ -56,7 +58,7 @@ SPEC = SweepSpec.model_validate(
 
 
 def prices(bars: int = BARS, symbol: int = 0, seed: int = 7) -> Floats:
-    """Open, high, low and close of each hour, [bars, 4]; the order of random draws is part of the definition."""
+    """Return open, high, low and close of each hour, [bars, 4]; the order of random draws is part of the definition."""
     source = np.random.default_rng([seed, symbol, bars])
     moves = source.standard_normal(bars * _MOVES) * _HOURLY_VOL / np.sqrt(_MOVES)
     inside = np.exp(np.cumsum(moves) + np.log(_FIRST_PRICE)).reshape(bars, _MOVES)
@@ -66,8 +68,8 @@ def prices(bars: int = BARS, symbol: int = 0, seed: int = 7) -> Floats:
     return np.asarray(np.round(np.column_stack((opened, high, low, inside[:, -1])), 2), dtype=np.float64)
 
 
-def make(bars: int = BARS, combos: int = COMBOS) -> Work:
-    """The work, or less of it: whole days, and that many combos."""
+def make(bars: int = BARS, combos: int = COMBOS) -> BenchWork:
+    """Return the work, optionally with fewer bars, rounded up to whole days, or fewer combos."""
     length = max(math.ceil(bars / _DAY_BARS), 16) * _DAY_BARS
     opened, high, low, close = (np.ascontiguousarray(column[:, None]) for column in prices(length).T)
     arrays = {"open": opened, "high": high, "low": low, "close": close, "volume": np.ones_like(close)}
@@ -80,5 +82,5 @@ def make(bars: int = BARS, combos: int = COMBOS) -> Work:
             "maintenance_margin_frac": [0.01],
         }
     )
-    found = bars_of("bench", Intervals("1h"), _START_MS, arrays, np.zeros_like(close), terms)
-    return make_work(SPEC, found, combos)
+    bench_bars = bars_of("bench", Intervals("1h"), _START_MS, arrays, np.zeros_like(close), terms)
+    return make_work(SPEC, bench_bars, combos)

@@ -1,4 +1,4 @@
-"""Compile all kernels before they are needed: each is called once, with a little data of the types used later."""
+"""Compile all kernels ahead of time, by one call of each with little data of the final types."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -19,27 +19,28 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.statistics import splits as compiled_splits
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import columns_of
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import Bars, Window, window
 from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
+from mei_pipeline.simulation.window import Window, cut_window
 
-_DAYS = 16  # the fewest that a window has
+_DAYS = 16  # minimum of a window
 _FEATURES = ("build", "observe")
 _SPLITS = ("find_best", "count_ranks")
 _SIMULATION = ("open_books", "run", "explain")
 
 
 @dataclass(frozen=True)
-class Warmed:
-    """One function that is now compiled.
+class WarmedFunction:
+    """A compiled function.
 
     Attributes:
-        owner: The strategy, or a module that all share: `features`, `splits`.
+        owner: Name of the strategy or of a shared module: `features`, `splits`.
         function: Name of the function.
-        compiled: Whether it was compiled now; else its machine code was there.
-        seconds: How long that took.
+        compiled: True if it was compiled now; False if its machine code was loaded from disk.
+        seconds: Duration.
     """
 
     owner: str
@@ -49,8 +50,8 @@ class Warmed:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A call that makes numba compile or load one function."""
+class _Call:
+    """A call that compiles or loads a function."""
 
     owner: str
     function: Any
@@ -59,16 +60,16 @@ class _Job:
 
 def warm_up(
     settings: Settings, strategies: Sequence[str] = (), progress: Progress = silent
-) -> tuple[Path, list[Warmed]]:
-    """Compile what a process needs, or find that it is compiled.
+) -> tuple[Path, list[WarmedFunction]]:
+    """Compile all functions that numba compiles, or load their machine code.
 
     Args:
-        settings: Says where compiled kernels are kept.
-        strategies: Strategies to compile; empty means all.
-        progress: Told of each function.
+        settings: Settings, for the folder of compiled kernels.
+        strategies: Strategies to compile; empty for all.
+        progress: Called after each function.
 
     Returns:
-        Folder of the machine code, and what was done.
+        Folder of the machine code, and the functions.
 
     Raises:
         ConfigError: There is no such strategy.
@@ -79,21 +80,23 @@ def warm_up(
     for name in names:
         catalog.strategy(name)
     bars = market_bars(Intervals("1h"), symbols=2, days=_DAYS)
-    cut = window(bars, bars.anchor_ms, bars.end_ms)
-    # A strategy's arguments are columns, so its jobs are made when those of the features are done.
+    cut = cut_window(bars, bars.anchor_ms, bars.end_ms)
+    # The calls of a strategy need feature columns, so they are made after the features are compiled (`_of_strategy` is
+    # a generator).
     of_strategies = (_of_strategy(settings, name, bars, cut) for name in names)
-    jobs = itertools.chain(_of_features(bars), _of_splits(), *of_strategies)
+    calls = itertools.chain(_of_features(bars), _of_splits(), *of_strategies)
     total = len(_FEATURES) + len(_SPLITS) + len(names) * len(_SIMULATION)
     done = []
-    for index, job in enumerate(jobs, 1):
-        before = _misses(job.function)
-        seconds, _ = timed(job.call)
-        done.append(Warmed(job.owner, _name(job.function), _misses(job.function) > before, seconds))
+    for index, call in enumerate(calls, 1):
+        before = _misses(call.function)
+        seconds, _ = timed(call.call)
+        done.append(WarmedFunction(call.owner, _name(call.function), _misses(call.function) > before, seconds))
         progress(index, total, "kernels")
     return folder, done
 
 
-def _of_features(bars: Bars) -> Iterator[_Job]:
+def _of_features(bars: Bars) -> Iterator[_Call]:
+    """Yield the calls of the functions for feature columns."""
     column = kernel.Column("close", ())
     kinds = kernel.encode((column,))
     _, high, low, close = bars.prices
@@ -105,10 +108,11 @@ def _of_features(bars: Bars) -> Iterator[_Job]:
 
     calls = (lambda: features_of(bars, (column,), 1), observe)
     for function, call in zip(_FEATURES, calls, strict=True):
-        yield _Job("features", getattr(kernel, function), call)
+        yield _Call("features", getattr(kernel, function), call)
 
 
-def _of_splits() -> Iterator[_Job]:
+def _of_splits() -> Iterator[_Call]:
+    """Yield the calls of the functions for the probability of backtest overfitting."""
     splits, sums, found = np.zeros((1, 2), dtype=np.int64), np.zeros((3, 2, 2)), np.zeros((1, 2))
     ratios = np.empty((2, 2))
     calls = (
@@ -116,10 +120,11 @@ def _of_splits() -> Iterator[_Job]:
         lambda: compiled_splits.count_ranks(splits, sums, sums, found, splits.copy(), splits.copy(), ratios),
     )
     for function, call in zip(_SPLITS, calls, strict=True):
-        yield _Job("splits", getattr(compiled_splits, function), call)
+        yield _Call("splits", getattr(compiled_splits, function), call)
 
 
-def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iterator[_Job]:
+def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iterator[_Call]:
+    """Yield the calls of the functions of a strategy."""
     catalog = read_catalog()
     compiled = load_simulation(settings, name)
     params = resolve(catalog.strategy(name), {})
@@ -127,7 +132,7 @@ def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iter
     columns = columns_of(name, {path: (value,) for path, value in params.items()})
     features = features_of(bars, columns, 1)
     combos = encode_combos(name, features, params, 1, bars.symbols, benchmark="")
-    market = combos.on(cut.market)
+    market = combos.apply_to(cut.market)
     book = make_book(compiled.MEMORY, 1, len(bars.symbols), 1)
 
     def run() -> None:
@@ -139,13 +144,14 @@ def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iter
 
     calls = (lambda: compiled.open_books(book, model.initial_usd), run, explain)
     for function, call in zip(_SIMULATION, calls, strict=True):
-        yield _Job(name, getattr(compiled, function), call)
+        yield _Call(name, getattr(compiled, function), call)
 
 
 def _misses(function: Any) -> int:
-    """How often numba compiled this function in this process; 0 where numba is switched off."""
+    """Return how often numba compiled a function in this process; 0 if numba is switched off."""
     return sum(function.stats.cache_misses.values()) if hasattr(function, "stats") else 0
 
 
 def _name(function: Any) -> str:
+    """Return the name of a function without its module."""
     return str(function.__name__).rpartition(".")[2]

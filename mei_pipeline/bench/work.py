@@ -1,6 +1,6 @@
-"""A piece of work: combos of a sweep over bars in memory, run as a sweep runs them, from parameters to results.
+"""BenchWork of a benchmark: combos of a sweep over bars in memory, run as in a sweep, from parameters to results.
 
-As in a sweep, a device gets the combos launch by launch, and keeps the market between two of them.
+As in a sweep, combos are run launch by launch, and a GPU keeps the market between launches.
 """
 
 import functools
@@ -20,31 +20,33 @@ from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import DeviceChoice, DeviceName, choose
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.device import DeviceChoice, DeviceName, choose_device
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import Bars, Window, window
-from mei_pipeline.simulation.memory import features_of, threads_of
+from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.simulation.run import ComboOutcomes, join_outcomes
+from mei_pipeline.simulation.threads import thread_count
+from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 
 Result = TypeVar("Result")
 
 _NEIGHBOURS = 64
-"""Combos that a sample takes together: in a sweep neighbours share their signals, and so they must in a sample."""
+"""Number of neighbouring combos that a sample takes together, because neighbours share signals as in a sweep."""
 
-_GOLDEN = 0.6180339887498949  # the part of the golden ratio behind the point: its multiples spread evenly over 0..1
+_GOLDEN = 0.6180339887498949  # fractional part of the golden ratio: its multiples modulo 1 spread evenly
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is run.
+class BenchWork:
+    """Combos to run, and the bars to run them over.
 
     Attributes:
         bars: The bars.
-        cut: The days of them that are traded.
-        plan: The grid.
-        numbers: [K] combos of the grid that are run.
+        cut: Days of the bars that are traded.
+        plan: Plan of the sweep.
+        numbers: [K] numbers of the combos in the grid.
     """
 
     bars: Bars
@@ -54,36 +56,36 @@ class Work:
 
     @property
     def steps(self) -> int:
-        """Steps that each combo goes through."""
+        """Number of steps per combo."""
         return self.cut.last - self.cut.first
 
 
 @dataclass(frozen=True)
 class WorkFigures:
-    """How long it took.
+    """Times of a piece of work.
 
     Attributes:
         work: Name of the work.
-        device: What ran the combos.
-        threads: Threads at work.
-        repeats: How often it was run; the fastest counts.
-        symbols: Symbols of the book.
-        steps: Steps that each combo goes through: bars of the finest interval.
-        combos: Combos.
-        axes: Parameters that vary.
-        signal_groups: Groups of combos that share their signals; one that two launches share counts twice.
-        seconds: From parameters and bars to results: columns, encoding, engine.
-        features_s: Of these, feature columns.
-        encode_s: Of these, parameters turned into records.
-        simulate_s: Of these, the engine.
-        simulate_cpu_s: Processor time of the engine, all threads together: the better figure on a busy machine.
-        bar_steps_per_s: Steps times symbols times combos, by `seconds`.
-        ns_per_combo_bar: Processor nanoseconds for one step of one combo with all its symbols.
-        trades_mean: Round trips of a combo, on average.
-        trades_min: Fewest round trips of a combo.
-        trades_max: Most round trips of a combo.
-        trades_per_year: `trades_mean` by years of 365 days.
-        held_frac: Part of the steps at whose close a combo holds something, on average.
+        device: Device that ran the combos.
+        threads: Number of threads.
+        repeats: Number of runs; the figures are those of the fastest.
+        symbols: Number of symbols.
+        steps: Number of steps per combo, which are bars of the finest interval.
+        combos: Number of combos.
+        axes: Number of axes.
+        signal_groups: Number of signal groups; a group in two launches counts twice.
+        seconds: Seconds from parameters and bars to results; the sum of the next three.
+        features_s: Seconds for feature columns.
+        encode_s: Seconds for the encoding of parameters as records.
+        simulate_s: Seconds for the simulation.
+        simulate_cpu_s: Processor time of the simulation over all threads; more reliable on a busy machine.
+        bar_steps_per_s: Steps x symbols x combos, per second of `seconds`.
+        ns_per_combo_bar: Processor nanoseconds per step of a combo, with all its symbols.
+        trades_mean: Mean number of trades per combo.
+        trades_min: Smallest number of trades of a combo.
+        trades_max: Largest number of trades of a combo.
+        trades_per_year: `trades_mean` per 365 days.
+        held_frac: Mean share of steps with an open position at the close.
     """
 
     work: str
@@ -109,28 +111,28 @@ class WorkFigures:
     held_frac: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures by name."""
+        """Return the figures by name."""
         return asdict(self)
 
 
-def make_work(spec: SweepSpec, bars: Bars, combos: int = 0) -> Work:
-    """Combos of `spec` over all days of `bars`.
+def make_work(spec: SweepSpec, bars: Bars, combos: int = 0) -> BenchWork:
+    """Return the work of running combos of `spec` over all days of `bars`.
 
     Args:
-        spec: The grid.
+        spec: Spec of the sweep.
         bars: The bars.
-        combos: How many of its combos, in groups of neighbours from all over the grid; 0 means all. For more than it
-            has, it is widened.
+        combos: Number of combos, in groups of neighbours spread over the grid; 0 for all. If the grid has fewer, it is
+            widened.
     """
-    cut = window(bars, bars.anchor_ms, bars.end_ms)
+    cut = cut_window(bars, bars.anchor_ms, bars.end_ms)
     plan = make_plan(widened(spec, combos), bars, cut.from_ms, cut.to_ms)
-    return Work(bars, cut, plan, sample(plan.grid.combos, combos or plan.combos))
+    return BenchWork(bars, cut, plan, sample(plan.grid.combos, combos or plan.combos))
 
 
 def widened(spec: SweepSpec, combos: int) -> SweepSpec:
-    """The grid with at least `combos` combos: axes of exits get values halfway between those that they have, in turn.
+    """Return the spec with at least `combos` combos: axes of exits get values halfway between existing ones, in turn.
 
-    The values of the grid stay, and so do its entry sets.
+    Only axes of exits grow, so the number of signal groups stays the same.
     """
     table = read_catalog().strategy(spec.strategy)
     axes = {path: tuple(spec.axis_values(path)) for path in spec.axes}
@@ -143,30 +145,30 @@ def widened(spec: SweepSpec, combos: int) -> SweepSpec:
     return spec.model_copy(update={"axes": axes})
 
 
-def sample(total: int, wanted: int) -> Ints:
-    """Numbers of `wanted` of `total` combos, neighbours together, groups at uneven distances.
+def sample(total: int, size: int) -> Ints:
+    """Return the numbers of `size` of `total` combos, in groups of neighbours at uneven distances.
 
-    A grid repeats itself: groups at even distances would all have the same value on some axis.
+    A grid is periodic: groups at even distances would all have the same value on some axis.
     """
-    count = min(total, wanted)
+    count = min(total, size)
     groups = -(-count // _NEIGHBOURS)
     edges = np.linspace(0, total, groups + 1).astype(int).tolist()
-    found: list[int] = []
+    numbers: list[int] = []
     for i, part in enumerate(np.array_split(np.arange(count), groups)):
         room = edges[i + 1] - edges[i] - len(part)
         start = edges[i] + int((i * _GOLDEN % 1.0) * (room + 1))
-        found += range(start, start + len(part))
-    return np.array(found, dtype=np.int64)
+        numbers += range(start, start + len(part))
+    return np.array(numbers, dtype=np.int64)
 
 
-def values_of(work: Work) -> dict[str, CodedValues | Value]:
-    """Value of every parameter by path: one for all combos, or one for each."""
+def values_of(work: BenchWork) -> dict[str, CodedValues | Value]:
+    """Return the value of every parameter by path: one value for all combos, or one per combo."""
     return {**work.plan.params, **work.plan.axis_values(work.numbers)}
 
 
 def run_work(
     settings: Settings,
-    work: Work,
+    work: BenchWork,
     name: str,
     *,
     threads: int = 0,
@@ -177,31 +179,31 @@ def run_work(
     """Run the work `repeats` times.
 
     Args:
-        settings: Says where compiled kernels are kept.
-        work: What to run.
-        name: What to call it.
-        threads: Threads; 0 means one per processor.
-        repeats: How often; what is compiled on the way does not count.
-        device: See `gpu.choose`.
-        progress: Told of each run.
+        settings: Settings, for the folder of compiled kernels.
+        work: Work to run.
+        name: Name of the work.
+        threads: Number of threads; 0 uses one per processor.
+        repeats: Number of runs; time for compiling does not count.
+        device: Requested device, see `choose_device`.
+        progress: Called before each run.
 
     Returns:
-        Figures of the fastest run, and the results, which are the same each time.
+        Figures of the fastest run, and the outcomes, which are equal for all runs.
 
     Raises:
-        ConfigError: The engine can't be had.
+        ConfigError: The device can't be used.
     """
-    combo_runner = make_combo_runner(settings, work, choose(settings, device, work.plan.strategy), threads)
+    combo_runner = make_combo_runner(settings, work, choose_device(settings, device, work.plan.strategy), threads)
     runs = []
     for index in range(repeats):
         progress(index, repeats, "runs")
         runs.append(_once(combo_runner, work))
     progress(repeats, repeats, "runs")
     best = min(runs, key=lambda run: sum(run[0][:3]))
-    (features_s, encode_s, simulate_s, simulate_cpu_s), outcome, sets = best
+    (features_s, encode_s, simulate_s, simulate_cpu_s), outcome, signal_groups = best
     seconds = features_s + encode_s + simulate_s
     steps, symbols, combos = work.steps, len(work.bars.symbols), len(work.numbers)
-    used = min(threads_of(threads), combos)
+    used = min(thread_count(threads), combos)
     trades = outcome.results["trades"]
     figures = WorkFigures(
         work=name,
@@ -212,7 +214,7 @@ def run_work(
         steps=steps,
         combos=combos,
         axes=len(work.plan.axes),
-        signal_groups=sets,
+        signal_groups=signal_groups,
         seconds=seconds,
         features_s=features_s,
         encode_s=encode_s,
@@ -229,8 +231,8 @@ def run_work(
     return figures, outcome
 
 
-def make_combo_runner(settings: Settings, work: Work, choice: DeviceChoice, threads: int = 0) -> ComboRunner:
-    """Return the simulator with which a sweep would run the work, ready to run it."""
+def make_combo_runner(settings: Settings, work: BenchWork, choice: DeviceChoice, threads: int = 0) -> ComboRunner:
+    """Return a prepared combo_runner, as a sweep would use for the work."""
     use_kernels(settings)
     features = features_of(work.bars, work.plan.columns(), threads)
     combo_runner = ComboRunner(settings, work.plan, work.cut, features, choice, threads)
@@ -238,28 +240,33 @@ def make_combo_runner(settings: Settings, work: Work, choice: DeviceChoice, thre
     return combo_runner
 
 
-def _once(combo_runner: ComboRunner, work: Work) -> tuple[tuple[float, float, float, float], ComboOutcomes, int]:
-    """Seconds of columns, encoding and engine, and of processors in the engine; results; number of signal sets."""
+def _once(combo_runner: ComboRunner, work: BenchWork) -> tuple[tuple[float, float, float, float], ComboOutcomes, int]:
+    """Run the work once.
+
+    Returns:
+        Seconds for columns, for encoding and for the simulation, and processor seconds of the simulation; outcomes; and
+        the number of signal groups.
+    """
     plan = work.plan
     features_s, _ = timed(lambda: features_of(work.bars, plan.columns(), combo_runner.threads))
     encode_s = simulate_s = simulate_cpu_s = 0.0
     outcomes: list[ComboOutcomes] = []
-    begun = sets = 0
+    begun = signal_groups = 0
     while begun < len(work.numbers):
         numbers = work.numbers[begun : begun + (combo_runner.at_once or plan.chunk_combos)]
         spent_s, combos = timed(functools.partial(combo_runner.encode, numbers))
         encode_s += spent_s
         before_s = time.process_time()
-        spent_s, outcome = timed(functools.partial(combo_runner.run, combos))
+        spent_s, launched = timed(functools.partial(combo_runner.run, combos))
         simulate_s, simulate_cpu_s = simulate_s + spent_s, simulate_cpu_s + time.process_time() - before_s
-        outcomes.append(outcome)
-        begun, sets = begun + len(numbers), sets + len(combos.signal_params)
-    whole = outcomes[0] if len(outcomes) == 1 else join_outcomes(outcomes)
-    return (features_s, encode_s, simulate_s, simulate_cpu_s), whole, sets
+        outcomes.append(launched)
+        begun, signal_groups = begun + len(numbers), signal_groups + len(combos.signal_params)
+    outcome = outcomes[0] if len(outcomes) == 1 else join_outcomes(outcomes)
+    return (features_s, encode_s, simulate_s, simulate_cpu_s), outcome, signal_groups
 
 
 def timed(function: Callable[[], Result]) -> tuple[float, Result]:
-    """Wall seconds of a call, and what it returned."""
+    """Return the wall seconds of a call, and its result."""
     start = time.perf_counter()
     result = function()
     return time.perf_counter() - start, result

@@ -14,7 +14,7 @@ from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
-    from mei_pipeline.bench.work import Work
+    from mei_pipeline.bench.work import BenchWork
     from mei_pipeline.simulation.device import DeviceName
 
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
@@ -169,14 +169,14 @@ def warmup(strategies: tuple[str, ...], as_json: bool) -> None:
 COMMANDS: list[click.Command] = [bench, warmup]
 
 
-def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None) -> "Work":
+def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None) -> "BenchWork":
     """Return the work of a bench, or the first combos of a sweep."""
     from mei_pipeline.bench import portfolio, w1
     from mei_pipeline.bench.kernels import first_numbers
-    from mei_pipeline.bench.work import Work
+    from mei_pipeline.bench.work import BenchWork
     from mei_pipeline.cli.sweep import find_search
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.simulation.market import window
+    from mei_pipeline.simulation.window import cut_window
     from mei_pipeline.sweep.plan import make_plan
 
     if bars and name != "w1":
@@ -189,7 +189,7 @@ def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None)
         return portfolio.make(combos=combos or 0)
     spec, found, from_ms, to_ms = find_search(name, start, end)
     plan = make_plan(spec, found, from_ms, to_ms)
-    return Work(found, window(found, from_ms, to_ms), plan, first_numbers(plan, combos or 0))
+    return BenchWork(found, cut_window(found, from_ms, to_ms), plan, first_numbers(plan, combos or 0))
 
 
 def _first() -> dict[str, Any]:

@@ -15,9 +15,8 @@ def days(anchor_ms: int, last_ms: int, start: Any, end: Any) -> tuple[int, int]:
     Raises:
         ConfigError: The lake lacks these days, or the range is empty.
     """
-    from mei_pipeline.candles.intervals import iso
+    from mei_pipeline.candles.intervals import DAY_MS, iso
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.simulation.market import DAY_MS
 
     from_ms = utc_ms(start) if start else -(-anchor_ms // DAY_MS) * DAY_MS
     to_ms = utc_ms(end) if end else last_ms // DAY_MS * DAY_MS

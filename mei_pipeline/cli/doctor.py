@@ -248,9 +248,9 @@ def _kernels(settings: Settings) -> list[Finding]:
 
 def _gpu(settings: Settings) -> list[Finding]:
     from mei_pipeline.params.table import read_catalog
-    from mei_pipeline.simulation.device import choose
+    from mei_pipeline.simulation.device import choose_device
 
-    choices = {name: choose(settings, "auto", name) for name in read_catalog().strategies}
+    choices = {name: choose_device(settings, "auto", name) for name in read_catalog().strategies}
     said = {str(choice): [name for name in choices if choices[name] == choice] for choice in choices.values()}
     found = [f"{some(names)}: {why}" if len(said) > 1 else why for why, names in said.items()]
     on_cpu = any(choice.name == "cpu" for choice in choices.values())

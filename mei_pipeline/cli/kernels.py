@@ -48,9 +48,9 @@ def list_(folder: Path | None, as_json: bool) -> None:
 
 def _show(root: Path, *, as_json: bool) -> None:
     from kernels.cache import rules_hash
-    from mei_pipeline.simulation.device import manifests
+    from mei_pipeline.simulation.device import list_manifests
 
-    found = manifests(root)
+    found = list_manifests(root)
     if as_json:
         listed = [
             {

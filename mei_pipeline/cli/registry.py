@@ -135,12 +135,12 @@ def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
 @result_options
 def show_difference(old: str, new: str, as_json: bool) -> None:
     """Show the parameters in which configs A and B differ; each is the beginning of an id, or a lane."""
-    from mei_pipeline.promotion.propose import changes
+    from mei_pipeline.promotion.propose import parameter_changes
     from mei_pipeline.registry.store import get_config
 
     book = _open()
     before, after = (get_config(book, config_id_of(config, book)) for config in (old, new))
-    found = changes(before.resolved, after.resolved)
+    found = parameter_changes(before.resolved, after.resolved)
     if as_json:
         output.print_json({"a": before.config_id, "b": after.config_id, "changes": [vars(change) for change in found]})
         return
@@ -237,7 +237,7 @@ def _open() -> "Registry":
 
 
 def _print_story(story: "ConfigHistory") -> None:
-    from mei_pipeline.promotion.propose import changes
+    from mei_pipeline.promotion.propose import parameter_changes
 
     output.table(
         f"Config {story.config.config_id}",
@@ -245,7 +245,7 @@ def _print_story(story: "ConfigHistory") -> None:
         [
             ("state", story.state),
             ("holds", ", ".join(story.lanes) or None),
-            *((change.path, _plain(change.new)) for change in changes(None, story.config.resolved)),
+            *((change.path, _plain(change.new)) for change in parameter_changes(None, story.config.resolved)),
         ],
     )
     for entry in story.evidence:

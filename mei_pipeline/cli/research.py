@@ -60,7 +60,8 @@ def backtest(  # noqa: PLR0913 - one argument per option
     from mei_pipeline.replay.report import decisions_of, report_of
     from mei_pipeline.replay.run import make_replay_inputs, replay
     from mei_pipeline.settings import read_settings
-    from mei_pipeline.simulation.market import extents_ms, last_bar_ms, load_bars
+    from mei_pipeline.simulation.extents import extents_ms, last_bar_ms
+    from mei_pipeline.simulation.loading import load_bars
 
     settings = read_settings()
     lake = Lake(settings.lake)

@@ -15,8 +15,8 @@ from mei_pipeline.cli.tables import show_members
 
 if TYPE_CHECKING:
     from mei_pipeline.config.models import SweepSpec
+    from mei_pipeline.simulation.bars import Bars
     from mei_pipeline.simulation.device import DeviceName
-    from mei_pipeline.simulation.market import Bars
     from mei_pipeline.sweep.plan import SweepPlan
 
 _DEVICE = click.option(
@@ -95,21 +95,21 @@ def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: in
     from mei_pipeline.config.models import PipelineConfig
     from mei_pipeline.notes import data_notes
     from mei_pipeline.settings import read_settings
-    from mei_pipeline.simulation.device import choose
+    from mei_pipeline.simulation.device import choose_device
     from mei_pipeline.simulation.feature_sets import build_features
     from mei_pipeline.simulation.kernel_cache import use_kernels
-    from mei_pipeline.simulation.market import window
     from mei_pipeline.simulation.members import member_dicts, members_of
+    from mei_pipeline.simulation.window import cut_window
     from mei_pipeline.sweep.results import open_results, write_notes
     from mei_pipeline.sweep.run import run_sweep
     from mei_pipeline.sweep.top import find_best
 
     settings = read_settings()
-    cut = window(bars, plan.from_ms, plan.to_ms)
+    cut = cut_window(bars, plan.from_ms, plan.to_ms)
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
     compute = read_yaml(settings.config / PIPELINE, PipelineConfig).compute  # a sweep that goes on needs no other file
-    chosen = str(choose(settings, device, plan.strategy)) if compute.backend == "local" else ""
+    chosen = str(choose_device(settings, device, plan.strategy)) if compute.backend == "local" else ""
     if chosen:
         output.note(f"device: {chosen}")
     with output.bar() as progress:
@@ -158,7 +158,8 @@ def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int,
     from mei_pipeline.night.universe import spike_bounds
     from mei_pipeline.params.table import read_catalog
     from mei_pipeline.settings import read_settings
-    from mei_pipeline.simulation.market import common_symbols, extents_ms, last_bar_ms, load_bars
+    from mei_pipeline.simulation.extents import common_symbols, extents_ms, last_bar_ms
+    from mei_pipeline.simulation.loading import load_bars
 
     settings = read_settings()
     config = load_config(settings.config)

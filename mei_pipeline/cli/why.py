@@ -33,6 +33,7 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     The config is replayed up to that bar, so position, equity and margin equal those of a backtest from the same day.
     """
     from mei_pipeline.candles.findings import refuse_spikes
+    from mei_pipeline.candles.intervals import DAY_MS
     from mei_pipeline.candles.lake import Lake
     from mei_pipeline.config.load import load_config
     from mei_pipeline.errors import ConfigError
@@ -40,7 +41,8 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     from mei_pipeline.replay.run import make_replay_inputs
     from mei_pipeline.replay.why import explain_step
     from mei_pipeline.settings import read_settings
-    from mei_pipeline.simulation.market import DAY_MS, load_bars, stored_ms
+    from mei_pipeline.simulation.extents import stored_extent_ms
+    from mei_pipeline.simulation.loading import load_bars
 
     settings = read_settings()
     lake = Lake(settings.lake)
@@ -51,7 +53,7 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     if from_ms < anchor_ms:
         raise ConfigError(f"--from {start:%Y-%m-%d}: before the anchor, where features start; choose a later day")
     # The end does not depend on the step that is asked about, so all questions share their feature columns.
-    ends = min(stored_ms(lake, resolved.venue, interval)[1] for interval in resolved.intervals.read)
+    ends = min(stored_extent_ms(lake, resolved.venue, interval)[1] for interval in resolved.intervals.read)
     to_ms = -(-ends // DAY_MS) * DAY_MS
     names, read = resolved.symbols, resolved.intervals.read
     refuse_spikes(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))

@@ -1,1 +1,1 @@
-"""What the selection lets through: all of it, on many markets whose edge is known."""
+"""Experiments: how often selection promotes a config on markets with a known edge, or with none."""

@@ -1,10 +1,9 @@
-"""Measure what planted edges earn: the best combo of a search on a very long run of the same process.
+"""Calibration of planted edges: the Sharpe ratio of the best combo of a search on very long runs of the same process.
 
-The search is halved in rounds: all combos run on a few years, the best of them on more years, and the best of those on
-very many. No round shares a market with another, so what was luck in the first rounds is gone. The best of the last
-round is chosen on the markets that measure it: its figure is too high by the luck of the best of some similar combos.
-Every run is made of markets of two years, each with a seed of its own, and goes through the compiled engine. Funding is
-left out: it belongs to the venue, not to the edge.
+The search runs in rounds: all combos on a few years, the best of them on more years, and the best of those on very many
+years. Rounds share no market, so selection bias of the first rounds does not reach the last one. The best combo of the
+last round is selected on the markets that measure it, so its Sharpe ratio is slightly too high. A run consists of
+markets of two years, each with its own seed. Funding is left out: it depends on the venue, not on the edge.
 """
 
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from kernels.market import Floats, Ints
 from kernels.params import Value
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTRUMENTS
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError
@@ -21,7 +21,6 @@ from mei_pipeline.experiment.markets import SyntheticMarkets
 from mei_pipeline.experiment.run import WARMUP_DAYS, all_numbers, check_spec, run_numbers
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.sweep.metrics import YEAR_DAYS, sharpe
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
@@ -33,13 +32,13 @@ DAYS = WARMUP_DAYS + int(RUN_YEARS * YEAR_DAYS)
 
 @dataclass(frozen=True)
 class Rounds:
-    """How long combos run, and how many are kept.
+    """Rounds of a calibration.
 
     Attributes:
-        chosen: Years of each round that chooses, and how many combos it keeps.
-        years: Years of the measurement, of which the best is reported.
+        chosen: Years of each round that selects combos, and the number of combos that it keeps.
+        years: Years of the measurement.
         trades_per_year: Closed trades per year below which the first round drops a combo.
-        seed: Of the first market; the others follow it.
+        seed: Seed of the first market; those of the others follow.
     """
 
     chosen: tuple[tuple[int, int], ...] = ((2, 1024), (8, 64))
@@ -50,7 +49,7 @@ class Rounds:
     def __post_init__(self) -> None:
         for years in (*(years for years, _ in self.chosen), self.years):
             if years < RUN_YEARS or years % RUN_YEARS:
-                raise ConfigError(f"calibration: years are {years}; allowed: {RUN_YEARS} and its multiples")
+                raise ConfigError(f"calibration: years are {years}; allowed: multiples of {RUN_YEARS}")
 
 
 @dataclass(frozen=True)
@@ -60,9 +59,9 @@ class EdgeResult:
     Attributes:
         drift: Drift in a trend, in hourly standard deviations per hour.
         symbols: Number of symbols.
-        sharpe: Its annual Sharpe ratio, net of the costs of the search, in the measurement.
-        trades_per_year: Its closed trades per year.
-        params: Its values of the axes.
+        sharpe: Annual Sharpe ratio of the combo in the measurement, net of costs.
+        trades_per_year: Closed trades per year of the combo.
+        params: Values of the axes of the combo.
     """
 
     drift: float
@@ -96,16 +95,16 @@ def measure(
     threads: int = 0,
     progress: Progress = silent,
 ) -> tuple[EdgeResult, ...]:
-    """Return what the best combo of `spec` earns with each number of symbols; the rounds choose with the greatest one.
+    """Measure the best combo of `spec` for each number of symbols; the rounds select with the greatest number.
 
     Args:
-        settings: Says where compiled kernels are.
+        settings: Settings with the place of compiled kernels.
         spec: The search, on 1h bars.
         drift: The planted drift; see `SyntheticMarket.edge_size`.
-        books: Numbers of symbols; a book holds the first so many of `INSTRUMENTS`.
-        rounds: How long the runs are.
+        books: Numbers of symbols; a book holds the first symbols of `INSTRUMENTS`.
+        rounds: The rounds.
         threads: Threads to use; 0 means one per processor.
-        progress: Told of each run.
+        progress: Called after each run.
 
     Raises:
         ConfigError: The search can't run on these markets, no combo trades often enough, or a book is empty or larger
@@ -128,12 +127,12 @@ def measure(
             )
         seed += years // RUN_YEARS
         progress(done, total, f"drift {drift:g}")
-    found = []
+    results = []
     for book in books:
         run = _run(settings, spec, drift, book, range(seed, seed + rounds.years // RUN_YEARS), numbers, threads)
-        found.append(_best(run, drift, book))
-        progress(len(rounds.chosen) + len(found), total, f"drift {drift:g}")
-    return tuple(found)
+        results.append(_best(run, drift, book))
+        progress(len(rounds.chosen) + len(results), total, f"drift {drift:g}")
+    return tuple(results)
 
 
 def _best(run: _Run, drift: float, symbols: int) -> EdgeResult:
@@ -157,16 +156,16 @@ def _run(
     numbers: Ints | None,
     threads: int,
 ) -> _Run:
-    """Run combos, all where `numbers` is None, on the markets of all seeds."""
+    """Run combos on the markets of all seeds; all combos if `numbers` is None."""
     source = SyntheticMarkets(tuple(sorted(list(INSTRUMENTS)[:book])), (), drift)
     parts = []
     for seed in seeds:
         bars = source.bars(seed, source.searched, DAYS)
         bars = replace(bars, steps=replace(bars.steps, funding=np.zeros_like(bars.steps.funding)))
         plan = make_plan(spec, bars, DEFAULT_FROM_MS + WARMUP_DAYS * DAY_MS, DEFAULT_FROM_MS + DAYS * DAY_MS)
-        which = all_numbers(settings, plan) if numbers is None else numbers
-        outcome = run_numbers(settings, bars, features_of(bars, plan.columns(), threads), plan, which, threads)
+        run_now = all_numbers(settings, plan) if numbers is None else numbers
+        outcome = run_numbers(settings, bars, features_of(bars, plan.columns(), threads), plan, run_now, threads)
         parts.append((*outcome.days.sum(axis=0), outcome.results["trades"]))
     *sums, trades = np.sum(parts, axis=0)
     # pyrefly: ignore[unbound-name]  # the line above has failed where there are no seeds
-    return _Run(plan, which, np.stack(sums), trades / (len(seeds) * RUN_YEARS))
+    return _Run(plan, run_now, np.stack(sums), trades / (len(seeds) * RUN_YEARS))

@@ -1,4 +1,4 @@
-"""The markets of an experiment: invented ones, and real hours in another order."""
+"""Markets of an experiment: synthetic ones, and real hours in another order."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -8,7 +8,7 @@ import polars as pl
 
 from kernels.market import Floats
 from mei_pipeline.candles.instruments import in_force
-from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.candles.intervals import DAY_MS, Intervals
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTRUMENTS, SyntheticMarket
 from mei_pipeline.candles.sources.synthetic_edge import drift_for
@@ -16,21 +16,23 @@ from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.simulation.market import DAY_MS, Bars, common_symbols, load_bars, stored_ms
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.extents import common_symbols, stored_extent_ms
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.memory import bars_of, synthetic_bars
 
 INTERVAL = "1h"
 """Bars of every market: the planted edge is calibrated for them, and whole days of them are shuffled."""
 SEARCHED = 10
-"""Symbols that a search sees; a lake may have fewer."""
+"""Number of symbols of a search; a lake may have fewer."""
 BLOCK_HOURS = 24
 """Length of the blocks of real hours: UTC days, so that each hour keeps its time of day."""
 
 MOST_RATIO = 1.9
-"""Rise within an hour from which on its day is left out."""
+"""Ratio of an hour's high to the close before it at which its day is left out."""
 
 _LEAST_BLOCKS = 60
-_LEAST_PRESENT = 0.9  # of the lake's days: a symbol with fewer would cost too many days of all the others
+_LEAST_PRESENT = 0.9  # least share of the lake's days of a symbol: a day that one symbol lacks is lost for all symbols
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,11 @@ class SyntheticMarkets:
     """Synthetic markets: random walks with clusters of volatility and fat tails, with or without a planted edge.
 
     Attributes:
-        searched: Symbols that the search sees, sorted.
-        holdout_symbols: Symbols that it does not see, sorted.
+        searched: Symbols of the search, sorted.
+        holdout_symbols: Symbols that the search does not see, sorted.
         edge_size: The planted drift; see `SyntheticMarket`.
-        alive_frac: Share of the market's days that have the edge, the first ones.
-        one_symbol: Whether one searched symbol alone has the edge, another one from seed to seed.
+        alive_frac: Share of the market's days, from the first on, that have the edge.
+        one_symbol: True if only one symbol of the search has the edge; the seed decides which.
     """
 
     searched: tuple[str, ...]
@@ -52,7 +54,7 @@ class SyntheticMarkets:
     one_symbol: bool = False
 
     def bars(self, seed: int, symbols: tuple[str, ...], days: int) -> Bars:
-        """Bars of some of the symbols of the market `seed`; each symbol's do not depend on the others."""
+        """Return the bars of some symbols of the market `seed`; those of a symbol do not depend on other symbols."""
         only = self.searched[seed % len(self.searched)]
         market = SyntheticMarket(
             seed=seed,
@@ -74,14 +76,14 @@ def synthetic_markets(
     alive_frac: float = 1.0,
     one_symbol: bool = False,
 ) -> SyntheticMarkets:
-    """Synthetic markets in which the best parameters earn `edge_sharpe` on the symbols that have the edge.
+    """Return markets in which the best parameters earn `edge_sharpe` on the symbols that have the edge.
 
     Args:
-        edge_sharpe: Net annual Sharpe ratio in the long run, while the edge lasts; 0 plants nothing.
-        holdout_symbols: Symbols to hold out; they have the same drift, unless one symbol alone has it.
+        edge_sharpe: Net annual Sharpe ratio in the long run, while the edge lasts; 0 plants no edge.
+        holdout_symbols: Number of symbols to hold out; they have the same drift, unless one symbol alone has it.
         strategy: Strategy whose calibration table gives the drift.
         alive_frac: Share of the market's days, from the first on, after which the edge ends.
-        one_symbol: Plant the edge in one searched symbol, and state the ratio for that symbol traded alone.
+        one_symbol: Plant the edge in one symbol of the search; `edge_sharpe` is then that of this symbol alone.
 
     Raises:
         ConfigError: The strategy has no table, the ratio is higher than any in it, or the share is not above 0 and at
@@ -97,24 +99,24 @@ def synthetic_markets(
 
 @dataclass(frozen=True)
 class ShuffledMarkets:
-    """Real hours in another order and of random sign: days drawn with replacement, each with all of its symbols.
+    """Markets of real hours in random order and with random sign: days are drawn with replacement, for all symbols.
 
-    Drawn with replacement, not permuted: a permutation would bring every price back to where it began, which a trend
-    follower would pay for. Prices are multiplied by each hour's ratios to the close before it. One hour in two is
-    mirrored, with all of its symbols: what rose by a share falls by it. So every price is a martingale, whatever came
-    before. Without the mirror the same few hundred days would be chosen on and judged on, and whatever happened to work
-    inside them would be an edge that is there in all markets. The mean funding rate of each symbol is taken out.
+    Days are not permuted: a permutation would bring every price back to its start, at the cost of trend followers.
+    Prices are multiplied by each hour's ratios to the close before it. Half of the hours are mirrored at random, for
+    all symbols together: a rise becomes a fall of the same share. So every price is a martingale. Without the mirror,
+    train and test days would be the same few hundred days, and any pattern inside them would be an edge in all markets.
+    The mean funding rate of each symbol is subtracted.
 
-    What survives: volatility and its clusters and season inside a day, fat tails, crashes across symbols. What is gone:
-    which way an hour goes after another, and everything between days.
+    Volatility, its clusters and season inside a day, fat tails and common crashes are kept. The direction of hours and
+    all relations between days are lost.
 
     Attributes:
-        searched: Symbols that the search sees, sorted.
-        holdout_symbols: Symbols that it does not see, sorted.
-        venue: Whose candles.
+        searched: Symbols of the search, sorted.
+        holdout_symbols: Symbols that the search does not see, sorted.
+        venue: Venue of the candles.
         ratios: [4, days, 24, S] open, high, low and close over the close before, for `instruments`' symbols; below 2.
         volume: [days, 24, S] in base coin.
-        funding: [days, 24, S] rates due in each hour, the mean taken out.
+        funding: [days, 24, S] rates due in each hour, less their mean.
         start: [S] price before the first hour.
         instruments: One row per symbol.
     """
@@ -129,7 +131,7 @@ class ShuffledMarkets:
     instruments: pl.DataFrame
 
     def bars(self, seed: int, symbols: tuple[str, ...], days: int) -> Bars:
-        """Bars of some of the symbols of the market `seed`; the same days are drawn for all symbols."""
+        """Return the bars of some symbols of the market `seed`; the same days are drawn for all symbols."""
         generator = np.random.default_rng(seed)
         drawn = generator.integers(self.ratios.shape[1], size=days)
         mirrored = generator.integers(2, size=(days * BLOCK_HOURS, 1)) == 1
@@ -151,16 +153,16 @@ class ShuffledMarkets:
 
 
 def shuffled_markets(lake: Lake, venue: str, holdout_symbols: int, spec: SweepSpec | None = None) -> ShuffledMarkets:
-    """The hours of a lake to draw markets from.
+    """Return the markets that the hours of a lake give.
 
-    Symbols are those with nine tenths of the lake's days without a gap, the first 13 of them by the hash of their name;
-    a benchmark symbol that the search reads comes before them.
-    Days are those without a gap in any of these, and without an hour in which one of them nearly doubled.
+    Symbols have nine tenths of the lake's days without a gap; of more symbols the first by the hash of their name are
+    taken. A benchmark symbol of the search is always taken. Days have no gap in any of these symbols, and no hour in
+    which one of them nearly doubled.
 
     Args:
         lake: The lake.
-        venue: Whose candles.
-        holdout_symbols: Symbols to hold out.
+        venue: Venue of the candles.
+        holdout_symbols: Number of symbols to hold out.
         spec: The search, for its benchmark.
 
     Raises:
@@ -168,7 +170,7 @@ def shuffled_markets(lake: Lake, venue: str, holdout_symbols: int, spec: SweepSp
         DataError: There are no hourly bars, or too few symbols or days without gaps.
     """
     names, _ = common_symbols(lake, venue, Intervals(INTERVAL))
-    first_ms, end_ms = stored_ms(lake, venue, INTERVAL)
+    first_ms, end_ms = stored_extent_ms(lake, venue, INTERVAL)
     # One day is needed before the first, for the close before it.
     anchor_ms = -(-first_ms // DAY_MS) * DAY_MS
     days = (end_ms - anchor_ms) // DAY_MS - 1
@@ -177,24 +179,23 @@ def shuffled_markets(lake: Lake, venue: str, holdout_symbols: int, spec: SweepSp
         raise DataError(f"{text}: {max(days, 0)} whole days; a market needs at least {_LEAST_BLOCKS} to draw from")
     read = load_bars(lake, venue, INTERVAL, names, anchor_ms, anchor_ms + (days + 1) * DAY_MS)
     close = read.prices[3]
-    usable = ~np.isnan(close[BLOCK_HOURS:]) & ~np.isnan(close[BLOCK_HOURS - 1 : -1])
-    whole = usable.reshape(days, BLOCK_HOURS, -1).all(axis=1)
-    fit = [name for name, there in zip(read.symbols, whole.mean(axis=0), strict=True) if there >= _LEAST_PRESENT]
+    complete_hours = ~np.isnan(close[BLOCK_HOURS:]) & ~np.isnan(close[BLOCK_HOURS - 1 : -1])
+    complete = complete_hours.reshape(days, BLOCK_HOURS, -1).all(axis=1)
+    fit = [name for name, share in zip(read.symbols, complete.mean(axis=0), strict=True) if share >= _LEAST_PRESENT]
     first = sweep_benchmark(spec, fit, read_catalog()) if spec else ""
-    chosen = sorted(fit, key=lambda name: (name != first, sha256(name.encode()).hexdigest()))[
-        : SEARCHED + holdout_symbols
-    ]
+    by_hash = sorted(fit, key=lambda name: (name != first, sha256(name.encode()).hexdigest()))
+    chosen = by_hash[: SEARCHED + holdout_symbols]
     searched, held_out = chosen[: len(chosen) - holdout_symbols], chosen[len(chosen) - holdout_symbols :]
     if not searched:
         raise DataError(
-            f"{text}: {len(fit)} symbols without gaps on nine tenths of {days} days; at least {holdout_symbols + 1} are needed, "
-            f"{holdout_symbols} of them held out (`holdout_symbols` of policy.yaml)"
+            f"{text}: {len(fit)} symbols without gaps on nine tenths of {days} days; at least {holdout_symbols + 1} "
+            f"are needed, {holdout_symbols} of them held out (`holdout_symbols` of policy.yaml)"
         )
     columns = [read.symbols.index(name) for name in sorted(chosen)]
-    # A price that doubles within an hour has no mirror: it would fall to nothing.
+    # A price that doubles within an hour has no mirror: it would fall to zero.
     ratios = read.prices[:, BLOCK_HOURS:] / close[BLOCK_HOURS - 1 : -1]
-    mirrored = (ratios[1] < MOST_RATIO).reshape(days, BLOCK_HOURS, -1).all(axis=1)
-    kept = np.flatnonzero((whole & mirrored)[:, columns].all(axis=1))
+    has_mirror = (ratios[1] < MOST_RATIO).reshape(days, BLOCK_HOURS, -1).all(axis=1)
+    kept = np.flatnonzero((complete & has_mirror)[:, columns].all(axis=1))
     if len(kept) < _LEAST_BLOCKS:
         raise DataError(f"{text}: {len(kept)} days without a gap in any symbol; at least {_LEAST_BLOCKS} are needed")
 
@@ -212,6 +213,6 @@ def shuffled_markets(lake: Lake, venue: str, holdout_symbols: int, spec: SweepSp
         volume=days_of(read.volume[BLOCK_HOURS:]),
         funding=funding - funding.mean(axis=(0, 1)),
         start=days_of(close[BLOCK_HOURS - 1 : -1])[0, 0],
-        # Days are drawn anew: a real delisting has no place among them.
+        # The drawn days are in another order, so the day of a real delisting has no meaning.
         instruments=in_force(read.instruments, read.end_ms)[columns].with_columns(delisted_ms=pl.lit(None, pl.Int64)),
     )

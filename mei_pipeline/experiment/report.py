@@ -1,4 +1,4 @@
-"""What the nights of all markets say together."""
+"""Result of an experiment: rates over all markets, and rejections by gate."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,8 +12,8 @@ from mei_pipeline.selection.walk_forward import test_days
 
 
 def summary(experiment: Experiment, outcomes: Sequence[Sequence[NightOutcome]]) -> dict[str, Any]:
-    """The result of an experiment by name, as JSON values: what was run, rates, and what fell where."""
-    every = [night for nights in outcomes for night in nights]
+    """Return the result of an experiment as JSON values: its size, rates, and rejections by gate."""
+    all_nights = [night for nights in outcomes for night in nights]
     return {
         "markets": len(outcomes),
         "nights": experiment.nights,
@@ -23,18 +23,18 @@ def summary(experiment: Experiment, outcomes: Sequence[Sequence[NightOutcome]]) 
         "days_out_of_sample": test_days(folds(experiment)),
         "policy": experiment.policy.id,
         **rates(outcomes),
-        **counts(every),
-        "gates": rejections(every),
+        **counts(all_nights),
+        "gates": rejections(all_nights),
     }
 
 
 def rate(passed: int, markets: int) -> dict[str, Any]:
-    """How many markets were promoted: count, share, and its exact 95 % interval."""
+    """Return count and share of the markets with a promotion, and the exact 95 % interval of the share."""
     return {"promoted": passed, "rate": passed / markets, "ci95": list(clopper_pearson(passed, markets))}
 
 
 def rates(outcomes: Sequence[Sequence[NightOutcome]]) -> dict[str, Any]:
-    """Promotion of any night, under `first_night` of the first and under `last_night` of the last one alone."""
+    """Return the rate of markets with a promotion in any nightly run, in the first, and in the last."""
     markets = len(outcomes)
     return {
         **rate(sum(any(promoted(night) for night in nights) for nights in outcomes), markets),
@@ -44,28 +44,28 @@ def rates(outcomes: Sequence[Sequence[NightOutcome]]) -> dict[str, Any]:
 
 
 def rejections(nights: Iterable[NightOutcome]) -> dict[str, dict[str, int]]:
-    """By gate, the most frequent first: candidates that fell at it, had no evidence for it, and missed it alone."""
+    """Count by gate, the most frequent first, the candidates that failed, had no evidence, and missed no other gate."""
     failed: Counter[str] = Counter()
-    unknown: Counter[str] = Counter()
+    no_evidence: Counter[str] = Counter()
     only_failure: Counter[str] = Counter()
     for night in nights:
         for verdict in night:
             missed = (*verdict.failed, *verdict.no_evidence)
             failed.update(verdict.failed)
-            unknown.update(verdict.no_evidence)
+            no_evidence.update(verdict.no_evidence)
             if len(missed) == 1:
                 only_failure.update(missed)
     return {
-        name: {"failed": failed[name], "no_evidence": unknown[name], "only_failure": only_failure[name]}
-        for name, _ in (failed + unknown).most_common()
+        name: {"failed": failed[name], "no_evidence": no_evidence[name], "only_failure": only_failure[name]}
+        for name, _ in (failed + no_evidence).most_common()
     }
 
 
 def counts(nights: Iterable[NightOutcome]) -> dict[str, int]:
-    """Candidates that were judged, those that passed every gate, and nights in which nothing could be chosen."""
-    every = list(nights)
+    """Count candidates, candidates that passed every gate, and nightly runs without a candidate."""
+    all_nights = list(nights)
     return {
-        "candidates": sum(len(night) for night in every),
-        "passed": sum(verdict.passed for night in every for verdict in night),
-        "nothing_chosen": sum(not night for night in every),
+        "candidates": sum(len(night) for night in all_nights),
+        "passed": sum(verdict.passed for night in all_nights for verdict in night),
+        "without_candidate": sum(not night for night in all_nights),
     }

@@ -1,4 +1,4 @@
-"""Nights on many markets, in parallel: the sweep in memory, then the selection of every night."""
+"""Nightly runs on many markets, in parallel: the sweep in memory, then the selection of every nightly run."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Ints, fill_model
-from mei_pipeline.candles.intervals import Intervals, interval_ms
+from mei_pipeline.candles.intervals import DAY_MS, Intervals, interval_ms
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.models import Selection, SweepSpec, WalkForward
@@ -20,39 +20,42 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.evaluation import EvaluationInputs
 from mei_pipeline.selection.folds import Fold, folds_of
+from mei_pipeline.selection.search_statistics import TrialReturns, own_trials
 from mei_pipeline.selection.segments import MarketData
-from mei_pipeline.selection.verdicts import Judgement, TrialReturns, judge_ranks, own_trials
+from mei_pipeline.selection.verdicts import Judgement, judge_ranks
 from mei_pipeline.selection.walk_forward import run_ranks, select_combos, test_days
 from mei_pipeline.settings import Settings, one_thread_for_children
+from mei_pipeline.simulation.bars import Bars, context_only
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import DAY_MS, Bars, context_only, window
-from mei_pipeline.simulation.memory import features_of, threads_of
+from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.simulation.run import ComboOutcomes, encode_combos, run_combos
+from mei_pipeline.simulation.threads import thread_count
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_frame
 from mei_pipeline.sweep.search.methods import make_method
 from mei_pipeline.workers import end_with_parent
 
 DAYS_OUT_OF_SAMPLE = 280
-"""Days that all folds of a night together are judged on: 40 weeks."""
+"""Test days of all folds of a nightly run: 40 weeks."""
 WARMUP_DAYS = 12
-"""Days before the search's first, in which columns settle."""
+"""Days before the first day of the search, in which features settle."""
 HOLDOUT_DAYS = 42
-"""Days after the search's last, which choose nothing."""
+"""Days after the last day of the search, which select nothing."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is done on every market.
+    """An experiment: the same nightly runs on every market.
 
     Attributes:
-        settings: Says where compiled kernels are.
+        settings: Settings with the place of compiled kernels.
         spec: The search.
-        policy: The thresholds. Crises are days of the calendar, which these markets do not have: they are left out.
-        source: Where markets come from.
-        nights: Nights one after the other, the days of each one day later than those of the night before.
-        days_out_of_sample: Days that the folds of a night are judged on, at least.
+        policy: The thresholds. Crises are left out: they are days of the calendar, which these markets do not have.
+        source: Source of the markets.
+        nights: Number of nightly runs; the days of each are one day later than those of the run before.
+        days_out_of_sample: Least number of test days of a nightly run.
     """
 
     settings: Settings
@@ -64,7 +67,7 @@ class Experiment:
 
     @property
     def search_days(self) -> int:
-        """Days of a search whose folds are judged on as many days as asked for."""
+        """Days of a search whose folds have `days_out_of_sample` test days."""
         return _search_days(self.policy.walk_forward, self.days_out_of_sample)
 
     @property
@@ -75,13 +78,13 @@ class Experiment:
 
 @dataclass(frozen=True)
 class CandidateOutcome:
-    """What became of a candidate.
+    """Result of the judgement of one candidate.
 
     Attributes:
         failed: Gates that it failed.
-        sharpe: Its annual Sharpe ratio out of sample; None where its days do not vary.
-        trials: Looks at its days that were counted, this night's included.
-        no_evidence: Gates that could not be judged.
+        sharpe: Its annual Sharpe ratio out of sample; None if its days do not vary.
+        trials: Number of trials on its days, by this nightly run or before.
+        no_evidence: Gates without evidence.
     """
 
     failed: tuple[str, ...]
@@ -91,25 +94,25 @@ class CandidateOutcome:
 
     @property
     def passed(self) -> bool:
-        """Whether it passed every gate."""
+        """True if it passed every gate."""
         return not self.failed and not self.no_evidence
 
 
 NightOutcome = tuple[CandidateOutcome, ...]
-"""The candidates of one night, best in the search first; none where nothing had made money."""
+"""The candidates of one nightly run, best in the search first; empty if no combo made money."""
 
 
 def promoted(night: NightOutcome) -> bool:
-    """Whether any candidate of a night passed every gate."""
+    """Return True if a candidate of a nightly run passed every gate."""
     return any(verdict.passed for verdict in night)
 
 
 def check(experiment: Experiment) -> None:
-    """Refuse what can't be run, before anything is.
+    """Check that an experiment can run.
 
     Raises:
-        ConfigError: The sweep's bars are not those of the markets, its method is `tpe`, there is no night, or the sweep
-            reads a benchmark symbol that is not searched.
+        ConfigError: The sweep's bars are not those of the markets, its method is `tpe`, there is no nightly run, or the
+            sweep reads a benchmark symbol that is not searched.
     """
     check_spec(experiment.spec)
     if experiment.nights < 1:
@@ -118,14 +121,14 @@ def check(experiment: Experiment) -> None:
 
 
 def check_spec(spec: SweepSpec) -> None:
-    """Refuse a search that these markets can't serve.
+    """Check that a search can run on these markets.
 
     Raises:
         ConfigError: Its bars are not those of the markets, or its method is `tpe`.
     """
     if spec.intervals != Intervals(INTERVAL):
         stated = ", ".join(filter(None, (spec.interval, spec.entry_interval, spec.exit_interval)))
-        raise ConfigError(f"experiment: the sweep's intervals are {stated}; allowed: {INTERVAL} alone")
+        raise ConfigError(f"experiment: the sweep's intervals are {stated}; allowed: {INTERVAL}")
     if spec.method == "tpe":
         raise ConfigError("experiment: the sweep's method is tpe; allowed: grid, random")
 
@@ -133,13 +136,15 @@ def check_spec(spec: SweepSpec) -> None:
 def run_markets(
     experiment: Experiment, seeds: Sequence[int], workers: int = 0, progress: Progress = silent
 ) -> list[tuple[NightOutcome, ...]]:
-    """The nights of each market, in the order of `seeds`; they do not depend on the number of workers.
+    """Run the nightly runs of each market, and return them in the order of `seeds`.
+
+    The result does not depend on the number of workers.
 
     Args:
-        experiment: What is done.
+        experiment: The experiment.
         seeds: One for each market.
         workers: Processes, of one thread each; 0 means one per processor.
-        progress: Told of each market that is done.
+        progress: Called after each market.
 
     Raises:
         ConfigError: See `check`; or there is no market.
@@ -147,7 +152,7 @@ def run_markets(
     check(experiment)
     if not seeds:
         raise ConfigError("experiment: markets is 0; at least 1")
-    most = min(threads_of(workers), len(seeds))
+    most = min(thread_count(workers), len(seeds))
     with (
         one_thread_for_children(),
         ProcessPoolExecutor(most, get_context("spawn"), initializer=_start, initargs=(experiment,)) as pool,
@@ -165,7 +170,7 @@ def run_markets(
 
 
 def run_market(experiment: Experiment, seed: int) -> tuple[NightOutcome, ...]:
-    """All nights on one market; each counts the looks of those before it."""
+    """Run all nightly runs on one market; each counts the trials of those before it."""
     source = experiment.source
     policy = experiment.policy.model_copy(update={"crises": {}})
     bars = source.bars(seed, source.searched, experiment.market_days)
@@ -177,25 +182,25 @@ def run_market(experiment: Experiment, seed: int) -> tuple[NightOutcome, ...]:
     for plan in plans:
         rows = _sweep(experiment, bars, data.features, plan)
         least = policy.gates.min_trades
-        walk = select_combos(plan, partial(_same, rows), policy.walk_forward, policy.candidates, least)
+        walk = select_combos(plan, partial(_return_rows, rows), policy.walk_forward, policy.candidates, least)
         stitched_by_rank = run_ranks(data, plan, walk)
         trials += own_trials(plan, walk, stitched_by_rank)
         if stitched_by_rank:
             inputs = EvaluationInputs(data, holdout_data, plan, walk, policy, plan.to_ms + HOLDOUT_DAYS * DAY_MS)
-            nights.append(tuple(map(_verdict, judge_ranks(inputs, stitched_by_rank, [rows], trials).judgements)))
+            nights.append(tuple(map(_outcome_of, judge_ranks(inputs, stitched_by_rank, [rows], trials).judgements)))
         else:
             nights.append(())
     return tuple(nights)
 
 
 def folds(experiment: Experiment) -> tuple[Fold, ...]:
-    """The folds of the first night."""
+    """Return the folds of the first nightly run."""
     return folds_of(0, experiment.search_days * DAY_MS, experiment.policy.walk_forward)
 
 
-def _search_days(policy: WalkForward, wanted: int) -> int:
-    days = wanted
-    while test_days(folds_of(0, days * DAY_MS, policy)) < wanted:
+def _search_days(policy: WalkForward, least: int) -> int:
+    days = least
+    while test_days(folds_of(0, days * DAY_MS, policy)) < least:
         days += 1
     return days
 
@@ -210,7 +215,7 @@ def _market_data(experiment: Experiment, bars: Bars, plan: SweepPlan) -> MarketD
 
 
 def _holdout_data(experiment: Experiment, seed: int, plan: SweepPlan) -> MarketData:
-    """The symbols that the search does not see, with the benchmark to be looked at."""
+    """Return the data of the holdout symbols, with the benchmark as context only."""
     source, benchmark = experiment.source, plan.benchmark
     names = tuple(sorted({*source.holdout_symbols, *([benchmark] if benchmark else ())}))
     bars = source.bars(seed, names, experiment.market_days)
@@ -218,15 +223,15 @@ def _holdout_data(experiment: Experiment, seed: int, plan: SweepPlan) -> MarketD
 
 
 def _sweep(experiment: Experiment, bars: Bars, features: FeatureSet, plan: SweepPlan) -> pl.DataFrame:
-    """Rows of all combos over the days of a night."""
+    """Return the rows of all combos over the days of a nightly run."""
     numbers = all_numbers(experiment.settings, plan)
     outcome = run_numbers(experiment.settings, bars, features, plan, numbers, threads=1)
     return chunk_frame(plan, numbers, outcome, (plan.to_ms - plan.from_ms) // interval_ms(INTERVAL))
 
 
 def all_numbers(settings: Settings, plan: SweepPlan) -> Ints:
-    """Numbers [K] of all combos that the search of `plan` runs, a grid or a sample."""
-    choice = make_method(plan, settings.sweeps)  # of a grid or a sample: it reads no file
+    """Return the numbers [K] of all combos that the search of `plan` runs, by grid or at random."""
+    choice = make_method(plan, settings.sweeps)  # grid and random search read no file
     return np.concatenate([choice.numbers(index) for index in range(plan.chunks)])
 
 
@@ -238,16 +243,16 @@ def run_numbers(
     combos = encode_combos(
         plan.strategy, features, values, len(numbers), plan.symbols, plan.symbol_params, benchmark=plan.benchmark
     )
-    cut = window(bars, plan.from_ms, plan.to_ms)
+    cut = cut_window(bars, plan.from_ms, plan.to_ms)
     model = fill_model(plan.market, plan.initial_balance_usd)
     return run_combos(settings, cut, model, features, combos, threads)
 
 
-def _same(rows: pl.DataFrame, _: SweepPlan) -> list[pl.DataFrame]:
+def _return_rows(rows: pl.DataFrame, _: SweepPlan) -> list[pl.DataFrame]:
     return [rows]
 
 
-def _verdict(judgement: Judgement) -> CandidateOutcome:
+def _outcome_of(judgement: Judgement) -> CandidateOutcome:
     measured = judgement.measured
     return CandidateOutcome(judgement.rejected_at, measured.sharpe, measured.search.trials, judgement.without_evidence)
 
@@ -256,7 +261,7 @@ _experiment: list[Experiment] = []
 
 
 def _start(experiment: Experiment) -> None:
-    """A worker is told once what it does: real hours are large."""
+    """Store the experiment once per worker, not with every seed: real hours are large."""
     end_with_parent()
     use_kernels(experiment.settings)
     _experiment[:] = [experiment]

@@ -9,9 +9,11 @@ from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.night.universe import LakeSlice, read_holdout_bars
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import Bars, Window, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import Window, cut_window
 
 
 def load_night_bars(settings: Settings, plan: NightPlan) -> Bars:
@@ -53,7 +55,7 @@ def build_night_features(settings: Settings, plan: NightPlan, bars: Bars, progre
 
 def search_window(plan: NightPlan, bars: Bars) -> Window:
     """Return the days of the search, which end before the holdout."""
-    return window(bars, plan.sweep.from_ms, plan.sweep.to_ms)
+    return cut_window(bars, plan.sweep.from_ms, plan.sweep.to_ms)
 
 
 def _load_planned(settings: Settings, plan: NightPlan, load: Callable[[Lake], Bars], data_hash: str) -> Bars:

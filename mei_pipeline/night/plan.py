@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from mei_pipeline import files
 from mei_pipeline.candles import quality
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.lake import Lake, edition
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.evidence import missing_evidence
@@ -30,7 +30,8 @@ from mei_pipeline.notes import data_notes
 from mei_pipeline.params.benchmark import AUTO
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS, last_common_ms, load_bars
+from mei_pipeline.simulation.extents import last_common_ms
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.terms import assumed_symbols
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 

@@ -17,8 +17,10 @@ from mei_pipeline.config.load import Config
 from mei_pipeline.config.models import PipelineConfig, SweepSpec
 from mei_pipeline.params.benchmark import candidates
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars, context_only
 from mei_pipeline.simulation.endings import ENDED_AFTER_MS
-from mei_pipeline.simulation.market import Bars, common_symbols, context_only, load_bars
+from mei_pipeline.simulation.extents import common_symbols
+from mei_pipeline.simulation.loading import load_bars
 
 _EXCLUDING = ("stale", "short")
 """Quality rules that exclude a symbol. The other rules warn; `spike` states a reason of its own."""

@@ -1,1 +1,1 @@
-"""Assign accepted configs to lanes, propose them, and move the pointers of lanes."""
+"""Promotion: assign accepted configs to lanes, propose them, and move the pointers of lanes."""

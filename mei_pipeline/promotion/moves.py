@@ -1,4 +1,4 @@
-"""What a person does with lanes and configs beside promoting: another size, a pause, a rollback, a retirement."""
+"""Commands of a person for lanes and configs, other than a promotion: resize, pause, rollback, retire."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,26 +38,26 @@ def resize(
 ) -> Promotion:
     """Let the config that trades in a lane trade at another size.
 
-    A larger size asks of the config what a promotion asks, and in a live lane it is the next stage of the ramp. A
-    smaller one is always allowed.
+    A larger size has the same conditions as a promotion, and in a live lane it must be the next stage of the ramp. A
+    smaller size is always allowed, because it reduces risk.
 
     Args:
         registry: The registry.
         lanes_folder: The folder of all lanes.
-        lane: What the operator says of the lane.
+        lane: The lane as the operator has configured it.
         size: The size multiplier.
         policy_id: The policy in force.
         audit: Why, by whom, when.
         fault_hook: Called after each step.
 
     Raises:
-        Refused: Nothing trades in the lane, the ramp has no such stage, or the config may not have it.
-        ConfigError: The size is none.
-        MeiError: As `promote`.
+        Refused: No config trades in the lane, the ramp has no such stage, or the config does not meet its conditions.
+        ConfigError: The size is outside (0, 1].
+        MeiError: See `promote`.
     """
     check_size(lane.name, size)
 
-    def step(connection: Connection) -> Decision:
+    def decision(connection: Connection) -> Decision:
         now = _held(connection, lane.name)
         if not is_trading(lane, now):
             raise Refused(
@@ -71,33 +71,33 @@ def resize(
         state, _ = stage(lane.name, lane.mode, now.size_multiplier, size)
         return _keep(connection, now, state, size, "resized", audit)
 
-    return _one(registry, lanes_folder, lane.name, step, fault_hook)
+    return _carry_out_one(registry, lanes_folder, lane.name, decision, fault_hook)
 
 
 def pause(
     registry: Registry, lanes_folder: Path, lane: str, audit: AuditContext, *, fault_hook: FaultHook = no_fault
 ) -> Promotion:
-    """Let the config that holds a lane open nothing more until a person promotes one again; always allowed.
+    """Stop the config that holds a lane from opening positions until a person promotes a config; always allowed.
 
     Args:
         registry: The registry.
         lanes_folder: The folder of all lanes.
-        lane: The lane; `config/lanes` may have lost it.
+        lane: The lane; it needs no file in `config/lanes`.
         audit: Why, by whom, when.
         fault_hook: Called after each step.
 
     Raises:
         Refused: No config holds the lane.
-        MeiError: As `promote`.
+        MeiError: See `promote`.
     """
 
-    def step(connection: Connection) -> Decision:
+    def decision(connection: Connection) -> Decision:
         now = _held(connection, lane)
         if now.state == PAUSED:
             return NoChange(now)
         return _keep(connection, now, PAUSED, now.size_multiplier, "paused", audit)
 
-    return _one(registry, lanes_folder, lane, step, fault_hook)
+    return _carry_out_one(registry, lanes_folder, lane, decision, fault_hook)
 
 
 def rollback(
@@ -109,26 +109,26 @@ def rollback(
     *,
     fault_hook: FaultHook = no_fault,
 ) -> Promotion:
-    """Let a config that held a lane earlier hold it again, as a move of its own; history stays.
+    """Let a config that held a lane earlier hold it again. It is a new move; the history keeps the others.
 
-    It needs a pass, under whichever policy, that was made with the kernels of this checkout: an executor takes no
-    other. A newer verdict does not hinder it, for the config in force may be worse. A live lane is entered at the first
-    stage of the ramp.
+    The config needs a passing verdict, under any policy, with the kernels of this checkout: an executor refuses
+    others. A newer verdict that failed does not matter, because the config in force may be worse. In a live lane the
+    config starts at the first stage of the ramp.
 
     Args:
         registry: The registry.
         lanes_folder: The folder of all lanes.
-        lane: What the operator says of the lane.
-        steps: How many configs to go back, at least 1. Going back twice goes further back.
+        lane: The lane as the operator has configured it.
+        steps: Number of configs to go back, at least 1. A second rollback goes further back.
         audit: Why, by whom, when.
         fault_hook: Called after each step.
 
     Raises:
-        Refused: There is no such config, it is retired, can't run on these kernels, or the lane may not be moved.
-        MeiError: As `promote`.
+        Refused: There is no such config, it is retired, has no verdict with these kernels, or the lane can't be moved.
+        MeiError: See `promote`.
     """
 
-    def step(connection: Connection) -> Decision:
+    def decision(connection: Connection) -> Decision:
         check_mover(lane, by_person=True)
         now = _held(connection, lane.name)
         held = rows.lane_holders(connection, lane.name)
@@ -137,21 +137,21 @@ def rollback(
         target = held[-1 - steps]
         state, size = entry(lane.name, lane.mode, RAMP[0] if lane.mode == "live" else lane.size_multiplier)
         check_transition(target, rows.state_in_lane(connection, target, lane.name), state)
-        passed = rows.last_pass(connection, target, source_hash())
-        if passed is None:
+        last_pass = rows.last_pass(connection, target, source_hash())
+        if last_pass is None:
             raise Refused(
                 f"lane {lane.name}: config {target[:12]} never passed with kernels {source_hash()[:12]}, those of this"
-                " checkout, and an executor would not take it; judge it again, or go back further"
+                " checkout, and an executor would refuse it; judge it again, or go back further"
             )
         config = rows.find_config(connection, target)
-        check_fit(lane, config, *passed)
-        return Move(lane.name, config, *passed, state, size, "rolled back", now, audit)
+        check_fit(lane, config, *last_pass)
+        return Move(lane.name, config, *last_pass, state, size, "rolled back", now, audit)
 
-    return _one(registry, lanes_folder, lane.name, step, fault_hook)
+    return _carry_out_one(registry, lanes_folder, lane.name, decision, fault_hook)
 
 
 def retire(registry: Registry, config_id: str, audit: AuditContext) -> Transition | None:
-    """Let a config trade nowhere ever again; None where it is retired already.
+    """Retire a config for good: it can't trade in any lane again. Return None if it is already retired.
 
     Args:
         registry: The registry.
@@ -159,7 +159,7 @@ def retire(registry: Registry, config_id: str, audit: AuditContext) -> Transitio
         audit: Why, by whom, when.
 
     Raises:
-        Refused: It is unknown, or trades in a lane.
+        Refused: The config is unknown, or holds a lane.
     """
     with write_transaction(registry) as connection:
         rows.find_config(connection, config_id)
@@ -181,12 +181,12 @@ def retire(registry: Registry, config_id: str, audit: AuditContext) -> Transitio
 def _held(connection: Connection, lane: str) -> Pointer:
     now = rows.find_pointer(connection, lane)
     if now is None:
-        raise Refused(f"lane {lane}: holds no config; `mei lane list` shows what does")
+        raise Refused(f"lane {lane}: holds no config; `mei lane list` shows the lanes that hold one")
     return now
 
 
 def _keep(connection: Connection, now: Pointer, state: str, size: float, action: Action, audit: AuditContext) -> Move:
-    """The config of a lane in another state or at another size, by the verdict that let it in."""
+    """Return a move of a lane's own config to another state or size, by the verdict by which it holds the lane."""
     check_transition(now.config_id, rows.state_in_lane(connection, now.config_id, now.lane), state)
     transition = rows.find_transition(connection, now.transition_id)
     verdict = rows.find_verdict(connection, transition.verdict_id)
@@ -195,10 +195,16 @@ def _keep(connection: Connection, now: Pointer, state: str, size: float, action:
     return Move(now.lane, config, verdict, evidence, state, size, action, now, audit)
 
 
-def _one(
-    registry: Registry, lanes_folder: Path, lane: str, step: Callable[[Connection], Decision], fault_hook: FaultHook
+def _carry_out_one(
+    registry: Registry,
+    lanes_folder: Path,
+    lane: str,
+    decide_one: Callable[[Connection], Decision],
+    fault_hook: FaultHook,
 ) -> Promotion:
-    (done,) = carry_out(registry, lanes_folder, [lane], lambda connection: [step(connection)], fault_hook=fault_hook)
+    (done,) = carry_out(
+        registry, lanes_folder, [lane], lambda connection: [decide_one(connection)], fault_hook=fault_hook
+    )
     if isinstance(done, MeiError):
         raise done
     return done

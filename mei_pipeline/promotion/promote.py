@@ -1,8 +1,9 @@
-"""Moving a lane's pointer to a config that may trade there.
+"""Move a lane's pointer to a config that may trade there.
 
-The registry is the truth. A decision is made twice: once to know which files to write, and once more in the
-transaction that acts on it, under the write lock, where what it read stays true. The config's file is written first,
-then pointer and transitions, then the lane's files; whatever is cut off between two steps is made good by `render`.
+The registry decides which config holds a lane; files follow it. A decision is made twice: once to know which files to
+write, and again in the transaction that acts on it, under the write lock, where no other process can change what it
+read. The config's file is written first, then pointer and transitions, then the lane's files. `render` repairs the
+files after a crash between two steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -37,12 +38,12 @@ from mei_pipeline.registry.render import FaultHook, no_fault, render, store_conf
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of a lane that was to be moved.
+    """Result of a promotion.
 
     Attributes:
         transition: The transition that moved the lane, now or before.
         pointer: The lane's pointer.
-        moved: False where the lane was there already.
+        moved: False if the config already held the lane.
         files: The files that were written.
     """
 
@@ -54,15 +55,15 @@ class Promotion:
 
 @dataclass(frozen=True)
 class PromotionRequest:
-    """What somebody wants of a lane.
+    """A request to let a config take a lane.
 
     Attributes:
-        lane: What the operator says of the lane.
+        lane: The lane as the operator has configured it.
         config_id: The config.
-        expected_generation: The generation that was seen; 0 for a lane that never held a config.
+        expected_generation: The lane's generation that the request is based on; 0 for a lane that never held a config.
         audit: Why, by whom, when.
-        by_person: A person's command; a night moves paper lanes only, and none that is paused.
-        size: The size multiplier; None for the one that goes without saying.
+        by_person: True for a person's command. A nightly run moves paper lanes only, and none that is paused.
+        size: The size multiplier; None for the present one, or the first one of a lane that the config enters.
     """
 
     lane: Lane
@@ -75,7 +76,7 @@ class PromotionRequest:
 
 @dataclass(frozen=True)
 class Move:
-    """Where a lane goes, decided within a transaction."""
+    """A move of a lane's pointer, decided within a transaction."""
 
     lane: str
     config: StoredConfig
@@ -90,7 +91,7 @@ class Move:
 
 @dataclass(frozen=True)
 class NoChange:
-    """A lane that is already where it should go."""
+    """The decision to leave a lane as it is, because it is already as requested."""
 
     pointer: Pointer
 
@@ -107,26 +108,26 @@ def promote(
     *,
     fault_hook: FaultHook = no_fault,
 ) -> Promotion:
-    """Let a config take a lane, come back to one that is paused, or go to another size.
+    """Let a config take a lane, resume in it, or trade there at another size.
 
-    A config that holds the lane is renewed where its newest verdict was made from other evidence: its file then
-    carries the kernels and candles of now. Else nothing changes, whatever generation was expected. A call that was cut
-    off can be repeated.
+    A config that holds the lane is renewed if its newest verdict is based on other evidence: its file then names the
+    present kernels and candles. Otherwise nothing changes, whatever generation was expected, so a call that was
+    interrupted can be repeated.
 
     Args:
         registry: The registry.
         lanes_folder: The folder of all lanes.
-        request: Which config, where, why.
+        request: The request.
         policy_id: The policy in force; only its newest verdict on this config counts.
         fault_hook: Called after each step.
 
     Raises:
-        Refused: The lane may not be moved so, is manual, trades another venue, was moved by somebody else since, or
-            the config is unknown, retired, or has no passing verdict under this policy, made with the kernels of this
-            checkout. The lane is as it was.
-        ConfigError: The size is none.
+        Refused: The lane's mode or state does not allow the move, the lane is manual, trades on another venue or was
+            moved since, or the config is unknown, retired, or has no passing verdict under this policy with the kernels
+            of this checkout. The lane is unchanged.
+        ConfigError: The size is outside (0, 1].
         Fatal: The registry contradicts itself or the lane's files.
-        DataError: A file could not be written. Where the pointer has moved, `render` makes up for it.
+        DataError: A file could not be written. If the pointer has moved, `render` repairs the files.
         Busy: Another process holds the registry or the lane's files.
     """
     (done,) = carry_out(
@@ -146,17 +147,17 @@ def carry_out(
 ) -> tuple[Promotion | MeiError, ...]:
     """Move lanes as decided, all in one transaction, and write their files.
 
-    A lane whose files can't be written after it has moved keeps no other lane from its own files.
+    If the files of one lane can't be written after the move, those of the other lanes are written all the same.
 
     Args:
         registry: The registry.
         lanes_folder: The folder of all lanes.
-        lanes: The lanes that are decided upon.
-        decisions: Decides, in the order of `lanes`; called twice, and what it says in the transaction counts.
+        lanes: The lanes of the decisions.
+        decisions: Returns decisions in the order of `lanes`. It is called twice; the call in the transaction counts.
         fault_hook: Called after each step.
 
     Raises:
-        MeiError: See `promote`; nothing has moved. A refusal, and what went wrong after the move, is returned instead.
+        MeiError: See `promote`; nothing has moved. Refusals and errors after the move are returned instead.
     """
     written = {lane: list(render(registry, lanes_folder, lane)) for lane in lanes}
     with read_transaction(registry) as connection:
@@ -178,13 +179,13 @@ def carry_out(
         fault_hook("before commit")
     fault_hook("pointer moved")
     outcomes: list[Promotion | MeiError] = []
-    for lane, found in zip(lanes, done, strict=True):
-        if isinstance(found, Refused):
-            outcomes.append(found)
+    for lane, result in zip(lanes, done, strict=True):
+        if isinstance(result, Refused):
+            outcomes.append(result)
             continue
         try:
             written[lane] += render(registry, lanes_folder, lane, fault_hook=fault_hook)
-            outcomes.append(Promotion(*found, tuple(dict.fromkeys(written[lane]))))
+            outcomes.append(Promotion(*result, tuple(dict.fromkeys(written[lane]))))
         except MeiError as error:
             outcomes.append(error)
     fault_hook("rendered")
@@ -192,10 +193,10 @@ def carry_out(
 
 
 def decide(connection: Connection, request: PromotionRequest, policy_id: str) -> Decision:
-    """What a wish comes to, as the registry is now.
+    """Return the decision on a request, as the registry is now.
 
     Raises:
-        ConfigError: The size is none.
+        ConfigError: The size is outside (0, 1].
         Fatal: The registry contradicts itself.
     """
     try:
@@ -205,10 +206,10 @@ def decide(connection: Connection, request: PromotionRequest, policy_id: str) ->
 
 
 def admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) -> tuple[StoredConfig, Verdict, Evidence]:
-    """A config with the verdict and the evidence that let it into a lane.
+    """Return a config with the passing verdict and the evidence by which it may take a lane.
 
     Raises:
-        Refused: Something does not.
+        Refused: It did not pass, or see `judged_for`.
     """
     config, verdict, evidence = judged_for(connection, lane, config_id, policy_id)
     _check_passed(lane, verdict)
@@ -217,18 +218,18 @@ def admit(connection: Connection, lane: Lane, config_id: str, policy_id: str) ->
 
 def _check_passed(lane: Lane, verdict: Verdict) -> None:
     if not verdict.passed:
-        fallen = ", ".join(f"{gate.name} ({gate.verdict})" for gate in verdict.gates if gate.verdict != "pass")
+        failed = ", ".join(f"{gate.name} ({gate.verdict})" for gate in verdict.gates if gate.verdict != "pass")
         short = verdict.config_id[:12]
-        raise Refused(f"lane {lane.name}: config {short} did not pass: {fallen or 'no gate was computed'}")
+        raise Refused(f"lane {lane.name}: config {short} did not pass: {failed or 'no gate was computed'}")
 
 
 def judged_for(
     connection: Connection, lane: Lane, config_id: str, policy_id: str
 ) -> tuple[StoredConfig, Verdict, Evidence]:
-    """A config with its newest verdict under a policy, whatever that is, and the evidence, which fits the lane.
+    """Return a config with its newest verdict under a policy, passing or not, and the evidence of the verdict.
 
     Raises:
-        Refused: The config is unknown, has no verdict, or does not fit (see `check_fit`).
+        Refused: The config is unknown, has no verdict, or does not fit the lane (see `check_fit`).
     """
     config = rows.find_config(connection, config_id)
     verdict = rows.latest_verdict(connection, config_id, policy_id)
@@ -242,10 +243,10 @@ def judged_for(
 
 
 def check_fit(lane: Lane, config: StoredConfig, verdict: Verdict, evidence: Evidence) -> None:
-    """Let a config pass that was measured as this lane's executor would trade it.
+    """Check that a config was measured as this lane's executor would trade it.
 
     Raises:
-        Refused: It is of another venue, or was measured with other kernels than those of this checkout.
+        Refused: It trades on another venue, or was measured with other kernels than those of this checkout.
     """
     _check_venue(lane, config, evidence)
     _check_kernels(lane, config, evidence)
@@ -256,8 +257,8 @@ def _check_venue(lane: Lane, config: StoredConfig, evidence: Evidence) -> None:
     where, short = f"lane {lane.name}", config.config_id[:12]
     if {config.resolved.venue, evidence.basis.venue} != {lane.venue}:
         raise Refused(
-            f"{where}: trades {lane.venue}, config {short} is of {config.resolved.venue}"
-            f" and was measured on {evidence.basis.venue}; venues never mix"
+            f"{where}: trades on {lane.venue}, but config {short} trades on {config.resolved.venue} and was measured on"
+            f" {evidence.basis.venue}; choose a lane of its venue"
         )
 
 
@@ -265,40 +266,43 @@ def _check_kernels(lane: Lane, config: StoredConfig, evidence: Evidence) -> None
     if evidence.basis.kernel_hash != source_hash():
         raise Refused(
             f"lane {lane.name}: config {config.config_id[:12]} was measured with kernels"
-            f" {evidence.basis.kernel_hash[:12]}, these are {source_hash()[:12]}"
-            " and an executor would not take it; judge it again"
+            f" {evidence.basis.kernel_hash[:12]}, but this checkout has {source_hash()[:12]} and its executor would"
+            " refuse the config; judge it again"
         )
 
 
 def check_mover(lane: Lane, *, by_person: bool) -> None:
-    """Let a mover pass that may bring a config into a lane.
+    """Check that a person, or a nightly run, may bring a config into a lane.
 
     Raises:
-        Refused: The lane is no paper lane and no person moves it, is manual, or is of real money on another venue.
+        Refused: The lane is manual, is not on paper although a nightly run moves it, or trades real money on another
+            venue than `REAL_MONEY_VENUE`.
     """
     where = f"lane {lane.name}"
     if lane.mode != "paper" and not by_person:
-        raise Refused(f"{where}: mode is {lane.mode}; only paper lanes are promoted to without a person")
+        raise Refused(f"{where}: mode is {lane.mode}; a nightly run moves paper lanes only; use `mei registry promote`")
     if lane.manual:
-        raise Refused(f"{where}: is manual and follows strategy_overrides.yaml; take `manual` away to promote to it")
+        raise Refused(
+            f"{where}: is manual and follows strategy_overrides.yaml; remove `manual` from its file to promote to it"
+        )
     _check_real_venue(lane)
 
 
 def _check_real_venue(lane: Lane) -> None:
     if lane.mode == "live" and lane.venue != REAL_MONEY_VENUE:
         raise Refused(
-            f"lane {lane.name}: the lane trades on {lane.venue}, and real money trades on {REAL_MONEY_VENUE} alone"
+            f"lane {lane.name}: trades real money on {lane.venue}; real money trades on {REAL_MONEY_VENUE} only"
         )
 
 
 def held_by(connection: Connection, pointer: Pointer) -> str:
-    """The id of the evidence by which a config holds its lane."""
+    """Return the id of the evidence by which a config holds its lane."""
     transition = rows.find_transition(connection, pointer.transition_id)
     return rows.find_verdict(connection, transition.verdict_id).evidence_id
 
 
 def is_trading(lane: Lane, pointer: Pointer) -> bool:
-    """Whether the config that holds a lane trades there; not while it is paused, or the lane's mode has changed."""
+    """Return True if the config that holds a lane trades there: it is not paused, and the lane has the same mode."""
     return pointer.state in TRADING_STATES[lane.mode]
 
 
@@ -311,7 +315,7 @@ def _decide(connection: Connection, request: PromotionRequest, policy_id: str) -
         check_all(lane.name, request.config_id, _real_money_checks(connection, request, policy_id, now))
     check_mover(lane, by_person=request.by_person)
     if now is not None and now.state == PAUSED and not request.by_person:
-        raise Refused(f"lane {lane.name}: is paused; a person resumes it with `mei registry promote`")
+        raise Refused(f"lane {lane.name}: is paused; resume it with `mei registry promote`")
     config, verdict, evidence = admit(connection, lane, request.config_id, policy_id)
     if now is not None and now.config_id == request.config_id and is_trading(lane, now):
         size = now.size_multiplier if request.size is None else request.size
@@ -323,8 +327,9 @@ def _decide(connection: Connection, request: PromotionRequest, policy_id: str) -
         size = _first_size(lane) if request.size is None else request.size
         state, size = entry(lane.name, lane.mode, size)
         check_transition(request.config_id, rows.state_in_lane(connection, request.config_id, lane.name), state)
-        back = now is not None and now.config_id == request.config_id and now.state == PAUSED
-        action = "resumed" if back else "promoted"
+        resumed = now is not None and now.config_id == request.config_id and now.state == PAUSED
+        action = "resumed" if resumed else "promoted"
+    # Not before the return above, so that a call that was interrupted can be repeated.
     rows.check_generation(lane.name, now, request.expected_generation)
     return Move(lane.name, config, verdict, evidence, state, size, action, now, request.audit)
 
@@ -332,7 +337,7 @@ def _decide(connection: Connection, request: PromotionRequest, policy_id: str) -
 def _real_money_checks(
     connection: Connection, request: PromotionRequest, policy_id: str, now: Pointer | None
 ) -> Iterator[Callable[[], object]]:
-    """Everything that a config needs to trade real money, or more of it, each as a check of its own."""
+    """Yield a check for each condition of trading real money, or more of it, so that a refusal can name all of them."""
     lane, config = request.lane, rows.find_config(connection, request.config_id)
     yield lambda: check_mover(replace(lane, venue=REAL_MONEY_VENUE), by_person=True)
     yield lambda: _check_real_venue(lane)

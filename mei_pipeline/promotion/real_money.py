@@ -1,65 +1,65 @@
-"""Real money: how long a config must have traded at one stage before the next, and a refusal that names all reasons."""
+"""Conditions of real money: the least time of a config at each stage, and a refusal that names all reasons."""
 
 from collections.abc import Callable, Iterable
 
 from sqlalchemy import Connection
 
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.errors import Refused
 from mei_pipeline.registry import rows
 from mei_pipeline.registry.lifecycle import PAPER
 from mei_pipeline.registry.records import Lane, Pointer
 
-_DAY_MS = 86_400_000
-
 Check = Callable[[], object]
 
 
 def check_all(lane: str, config_id: str, checks: Iterable[Check]) -> None:
-    """Run every check of a config that is to trade real money, and refuse it with all that they say.
+    """Run every check of a config that is to trade real money.
 
     Raises:
-        Refused: A check refused; with several, the message has a line for each.
+        Refused: A check failed; if several did, the message has a line for each.
     """
-    found = [reason.removeprefix(f"lane {lane}: ") for check in checks if (reason := _refusal(check))]
-    if len(found) > 1:
-        lines = "".join(f"\n- {reason}" for reason in found)
+    reasons = [reason.removeprefix(f"lane {lane}: ") for check in checks if (reason := _refusal(check))]
+    if len(reasons) > 1:
+        lines = "".join(f"\n- {reason}" for reason in reasons)
         raise Refused(f"lane {lane}: config {config_id[:12]} can't trade real money at that size yet:{lines}")
-    if found:
-        raise Refused(f"lane {lane}: {found[0]}")
+    if reasons:
+        raise Refused(f"lane {lane}: {reasons[0]}")
 
 
 def check_paper(connection: Connection, lane: Lane, config_id: str, now_ms: int) -> None:
-    """Let a config into a live lane that was on paper for long enough, in all paper and shadow lanes together.
+    """Check that a config was on paper for long enough to enter a live lane, in all paper and shadow lanes together.
 
     Raises:
-        Refused: It was never on paper, or not for `min_paper_days` of the lane.
+        Refused: It was never on paper, or for fewer days than `min_paper_days` of the lane.
     """
     where = f"lane {lane.name}: config {config_id[:12]}"
     if not rows.was_in_state(connection, config_id, PAPER):
         raise Refused(f"{where} was never on paper; promote it to a paper lane first")
-    days = _ms_on_paper(connection, config_id, now_ms) / _DAY_MS
+    days = _ms_on_paper(connection, config_id, now_ms) / DAY_MS
     if days < lane.min_paper_days:
         raise Refused(
-            f"{where} was on paper for {days:.1f} days; real_money of policy.yaml asks for {lane.min_paper_days:g}"
+            f"{where} was on paper for {days:.1f} days; "
+            f"real_money.min_paper_days of policy.yaml is {lane.min_paper_days:g}"
         )
 
 
 def check_stage(connection: Connection, lane: Lane, now: Pointer, now_ms: int) -> None:
-    """Let a config go up in a live lane that traded at its size for long enough.
+    """Check that a config traded at its size for long enough to trade at the next size of a live lane.
 
     Raises:
-        Refused: It has not been at this size for `min_stage_days` of the lane.
+        Refused: It has been at this size for fewer days than `min_stage_days` of the lane.
     """
     since_ms = now_ms
     for step in reversed(rows.transitions_of(connection, now.config_id, now.lane)):
         if (step.to_state, step.size_multiplier) != (now.state, now.size_multiplier):
             break
         since_ms = step.at_ms
-    days = (now_ms - since_ms) / _DAY_MS
+    days = (now_ms - since_ms) / DAY_MS
     if days < lane.min_stage_days:
         raise Refused(
             f"lane {lane.name}: config {now.config_id[:12]} has been at size multiplier {now.size_multiplier:g} for "
-            f"{days:.1f} days; real_money of policy.yaml asks for {lane.min_stage_days:g}"
+            f"{days:.1f} days; real_money.min_stage_days of policy.yaml is {lane.min_stage_days:g}"
         )
 
 
@@ -72,12 +72,12 @@ def _refusal(check: Check) -> str:
 
 
 def _ms_on_paper(connection: Connection, config_id: str, now_ms: int) -> int:
-    """Milliseconds that a config spent on paper; of two lanes at once the time counts once."""
+    """Return the milliseconds that a config was on paper; time in two lanes at once counts once."""
     held: set[str] = set()
     total, last_ms = 0, 0
     for step in rows.transitions_of(connection, config_id):
         total += step.at_ms - last_ms if held else 0
         last_ms = step.at_ms
-        if step.lane:  # a step of the config itself, to retire it, is taken only when no lane has it
+        if step.lane:  # only the retirement of a config has no lane, and a retired config holds none
             (held.add if step.to_state == PAPER else held.discard)(step.lane)
     return total + (now_ms - last_ms if held else 0)

@@ -11,7 +11,8 @@ from kernels.market import Floats
 from mei_pipeline.params.benchmark import candidates, preferred
 from mei_pipeline.replay.risk import annual_sharpe, daily_returns, max_drawdown_pct
 from mei_pipeline.replay.run import ReplayInputs
-from mei_pipeline.simulation.market import Bars, Window
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.window import Window
 
 MEANING = (
     "Buy and hold spends the initial balance at the first open of the window and never trades again. It pays no fees "

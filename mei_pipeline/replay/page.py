@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from mei_pipeline.candles.heatmap import MONTHS
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.pages import (
     Block,
     Columns,
@@ -35,7 +35,6 @@ from mei_pipeline.replay.risk import ROLLING_DAYS, daily_returns
 from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.simulation.members import MEMBER_HEADING
 from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.metrics import DOCS as METRICS

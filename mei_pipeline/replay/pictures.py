@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from kernels.market import Floats, Ints
 from mei_pipeline.replay.axes import LEFT, RIGHT, TICKS, WIDTH, Scale, dates, inside, levels
-from mei_pipeline.simulation.market import Bars
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.svg import (
     CHARACTER,
     GREEN,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kernels.cache import source_hash
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.params.identity import as_dict, config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.records import Basis, evidence_id
@@ -23,7 +23,6 @@ from mei_pipeline.replay.risk import daily_returns, rolling_sharpe, rolling_wind
 from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.replay.summary import figures, groups, monthly_returns, notes
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.simulation.members import member_dicts, members_of
 
 DRAWDOWN_HEADING = ("peak", "trough", "recovery", "depth, %", "length, days")

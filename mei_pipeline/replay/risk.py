@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from kernels.market import Floats, Ints
-from mei_pipeline.simulation.market import DAY_MS
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.sweep.metrics import FEWEST_DAYS, NO_VARIANCE, YEAR_DAYS, sharpe
 
 ROLLING_DAYS = 90

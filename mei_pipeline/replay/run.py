@@ -15,10 +15,11 @@ from mei_pipeline.params.identity import ResolvedConfig, benchmark_of
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.trades import mark_to_market, split_trades
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.market import Bars, Window, window
 from mei_pipeline.simulation.run import ComboOutcomes, ComboRecord, Combos, encode_combos, record_combo
+from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.metrics import metrics
 
 
@@ -45,7 +46,7 @@ class ReplayInputs:
     @property
     def market(self) -> Market:
         """The market as the config sees it."""
-        return self.combos.on(self.cut.market)
+        return self.combos.apply_to(self.cut.market)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def make_replay_inputs(
     Raises:
         ConfigError: The window does not fit the bars, or a feature window is longer than they are.
     """
-    cut = window(bars, from_ms, to_ms)
+    cut = cut_window(bars, from_ms, to_ms)
     use_kernels(settings)
     return encode_replay_inputs(bars, cut, build_features(bars, columns_for(resolved), settings.features), resolved)
 

@@ -28,7 +28,7 @@ from mei_pipeline.params.benchmark import AUTO
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.record import PromotionRecord, parse_record
-from mei_pipeline.simulation.market import common_symbols
+from mei_pipeline.simulation.extents import common_symbols
 
 
 class BacktestSpec(FileModel):

@@ -12,7 +12,7 @@ import polars as pl
 from kernels.market import Floats, Ints
 from mei_pipeline.candles.intervals import MINUTE_MS
 from mei_pipeline.replay.signals import signal_decoder
-from mei_pipeline.simulation.market import Bars
+from mei_pipeline.simulation.bars import Bars
 
 SCHEMA: dict[str, Any] = {
     "symbol": pl.String,

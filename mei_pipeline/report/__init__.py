@@ -1,1 +1,1 @@
-"""What a night has to say to a person: facts from its files, sections made of them, Markdown and HTML."""
+"""The report of a nightly run: facts from its files, sections made of them, Markdown and HTML."""

@@ -1,4 +1,4 @@
-"""A report as blocks of a page, and the same as Markdown and as one HTML page."""
+"""A report of sections and blocks, as Markdown and as one HTML page."""
 
 import re
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from mei_pipeline.text import printable
 
 __all__ = ["Block", "Paragraph", "Pictures", "Report", "Section", "Table", "Tiles", "escaped", "html_of", "markdown_of"]
 
-_PADDED = 64  # characters of a column up to which cells are padded, so that a terminal shows a table as one
+_PADDED = 64  # longest cell that is padded, so that a table also reads well in a terminal
 _MARKS = re.compile(r"[\\|`*<>\[\]~&]|(?<![^\W_])_|_(?![^\W_])")
 
 
 @dataclass(frozen=True)
 class Report:
-    """The whole.
+    """A report.
 
     Attributes:
-        title: What it is about.
-        outcome: What came of it, in a sentence or two.
-        sections: The rest.
+        title: Title.
+        outcome: The result, in a sentence or two.
+        sections: Sections in order.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Report:
 
 
 def markdown_of(report: Report) -> str:
-    """The report as Markdown; pictures are left out."""
+    """Return the report as Markdown, without pictures."""
     parts = [f"# {escaped(report.title)}", escaped(report.outcome)]
     for section in report.sections:
         parts.append(f"## {escaped(section.title)}")
@@ -39,13 +39,13 @@ def markdown_of(report: Report) -> str:
 
 
 def html_of(report: Report) -> str:
-    """The report as one HTML page with its pictures."""
+    """Return the report as one HTML page with its pictures."""
     return pages.page(report.title, report.sections, template="report.html", outcome=report.outcome)
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return _MARKS.sub(lambda found: f"\\{found[0]}", " ".join(printable(text).split()))
+    """Return a text that Markdown shows unchanged, on one line."""
+    return _MARKS.sub(lambda match: f"\\{match[0]}", " ".join(printable(text).split()))
 
 
 def _markdown(block: Block) -> str:
@@ -65,17 +65,17 @@ def _markdown(block: Block) -> str:
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table, padded so that it can be read as it is."""
+    """Return a Markdown table that is padded to read well as plain text."""
     right = pages.numeric_columns(rows, len(heading))
     lines = [list(map(escaped, heading)), *([escaped(pages.cell_text(cell)) for cell in row] for row in rows)]
     wide = [max(3, min(_PADDED, max(len(line[place]) for line in lines))) for place in range(len(heading))]
-    rule = [f"{'-' * (width - 1)}{':' if figures else '-'}" for width, figures in zip(wide, right, strict=True)]
+    rule = [f"{'-' * (width - 1)}{':' if numeric else '-'}" for width, numeric in zip(wide, right, strict=True)]
     return "\n".join(_line(line, wide, right) for line in (lines[0], rule, *lines[1:]))
 
 
 def _line(cells: Sequence[str], wide: Sequence[int], right: Sequence[bool]) -> str:
     padded = [
-        cell.rjust(width) if figures else cell.ljust(width)
-        for cell, width, figures in zip(cells, wide, right, strict=True)
+        cell.rjust(width) if numeric else cell.ljust(width)
+        for cell, width, numeric in zip(cells, wide, right, strict=True)
     ]
     return f"| {' | '.join(padded).rstrip()} |"

@@ -1,12 +1,17 @@
-"""What a night left behind, read from its files, the rows of its search and the registry. Nothing is computed anew."""
+"""Facts of a nightly run for its report, read from its files, the rows of its search and the registry.
+
+The report computes no statistic again, so it can't contradict the verdicts.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.params.identity import ResolvedConfig
-from mei_pipeline.promotion.proposals import IncumbentReplay, read_assignments, read_incumbents
-from mei_pipeline.promotion.propose import Assignment, ParameterChange, changes
+from mei_pipeline.promotion.assign import Assignment
+from mei_pipeline.promotion.incumbents import IncumbentReplay
+from mei_pipeline.promotion.pipeline import read_assignments, read_incumbents
+from mei_pipeline.promotion.propose import ParameterChange, parameter_changes
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.records import Pointer, Proposal, Transition
@@ -26,15 +31,15 @@ from mei_pipeline.sweep.results import open_results, sweep_folder
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary, heat_maps, histogram, summarise
 
 BEST = 10
-"""Combos of the search that are named."""
+"""Number of combos in the table of best combos."""
 
 
 @dataclass(frozen=True)
 class SearchOverview:
-    """What the rows of the search say.
+    """Overview of the rows of the search.
 
     Attributes:
-        summary: As a whole.
+        summary: Summary of all combos.
         shown: Distribution of the metric.
         maps: Heat maps of the axes that matter most.
     """
@@ -46,17 +51,17 @@ class SearchOverview:
 
 @dataclass(frozen=True)
 class LaneOutcome:
-    """What a night did to one lane.
+    """Result of a nightly run for one lane.
 
     Attributes:
         lane: The lane.
-        before: The config that held it when the night proposed; None for none.
-        assigned: The config that the night chose for it; None for none.
-        reason: Why this one, or why nothing.
-        proposed: Whether the registry has the night's proposal of it.
-        moved: Whether the proposal was applied.
-        now: What the lane holds at the time of the report.
-        changes: Parameters that differ between the config before and the one chosen.
+        before: The config that held it when the nightly run proposed; None for none.
+        assigned: The config that the nightly run assigned to it; None for none.
+        reason: Reason for this config, or for none.
+        proposed: True if the registry has a proposal of this nightly run.
+        moved: True if the proposal was applied.
+        now: The lane's pointer at the time of the report.
+        changes: Parameters that differ between the config before and the assigned one.
     """
 
     lane: str
@@ -71,20 +76,20 @@ class LaneOutcome:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that a report of a night is made of.
+    """Facts that the report of a nightly run is made of.
 
     Attributes:
-        plan: The night.
-        written_ms: When the report was written.
-        walk: Folds and choices.
-        stitched_by_rank: What each slot's choices brought on the days of the folds.
-        replays: What each finalist's config brought on the days that it was chosen on, and on the holdout.
-        found: The finalists.
+        plan: Plan of the nightly run.
+        written_ms: Time of the report, UTC milliseconds.
+        walk: Folds and ranks.
+        stitched_by_rank: Stitched out-of-sample segments of each rank.
+        replays: Segments of each candidate's config on the days that it was selected on, and on the holdout.
+        candidates: The candidates.
         gate_results: Their verdicts.
-        lanes: What became of each lane.
-        incumbents: What the night found of the configs that held lanes.
-        steps: What the registry noted of this night, oldest first.
-        searched: What the rows of the search say; None where housekeeping has removed them.
+        lanes: Result for each lane.
+        incumbents: Figures of the configs that held lanes.
+        steps: Transitions of this nightly run in the registry, oldest first.
+        searched: Overview of the rows of the search; None if housekeeping has removed them.
     """
 
     plan: NightPlan
@@ -92,7 +97,7 @@ class Facts:
     walk: WalkForwardResult
     stitched_by_rank: tuple[Segment, ...]
     replays: tuple[tuple[Segment, Segment], ...]
-    found: CandidateSet
+    candidates: CandidateSet
     gate_results: GateResults
     lanes: tuple[LaneOutcome, ...]
     incumbents: tuple[IncumbentReplay, ...]
@@ -101,10 +106,10 @@ class Facts:
 
 
 def read_facts(settings: Settings, plan: NightPlan, now_ms: int) -> Facts:
-    """Read all of a night that came to its end.
+    """Read the facts of a nightly run whose lanes have been assigned.
 
     Raises:
-        DataError: A station has not run for this night, or a file is damaged.
+        DataError: A stage has not run for this nightly run, or a file is not readable.
     """
     assigned = read_assignments(settings, plan)
     walk, stitched_by_rank = read_walk_forward(settings, plan)
@@ -116,7 +121,7 @@ def read_facts(settings: Settings, plan: NightPlan, now_ms: int) -> Facts:
         walk=walk,
         stitched_by_rank=stitched_by_rank,
         replays=read_replays(settings, plan),
-        found=read_candidates(settings, plan),
+        candidates=read_candidates(settings, plan),
         gate_results=read_gate_results(settings, plan),
         lanes=_lanes(registry, plan, assigned, steps),
         incumbents=read_incumbents(settings, plan),
@@ -139,10 +144,12 @@ def _lanes(
 ) -> tuple[LaneOutcome, ...]:
     proposals = {each.lane: each for each in latest_proposals(registry, plan.id)}
     pointers = {each.lane: each for each in lane_pointers(registry)}
-    return tuple(_story(registry, each, proposals.get(each.lane), pointers.get(each.lane), steps) for each in assigned)
+    return tuple(
+        _outcome(registry, each, proposals.get(each.lane), pointers.get(each.lane), steps) for each in assigned
+    )
 
 
-def _story(
+def _outcome(
     registry: Registry,
     assigned: Assignment,
     proposal: Proposal | None,
@@ -165,7 +172,7 @@ def _story(
         now=now,
         changes=()
         if before is None or chosen is None
-        else changes(_resolved(registry, before), _resolved(registry, chosen)),
+        else parameter_changes(_resolved(registry, before), _resolved(registry, chosen)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a report says of the lanes: who held them, who was chosen and why, and what the registry noted."""
+"""The section of a report on lanes: incumbents, assigned configs and reasons, and transitions in the registry."""
 
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.report.document import Block, Paragraph, Section, Table
@@ -6,31 +6,31 @@ from mei_pipeline.report.facts import Facts, LaneOutcome
 from mei_pipeline.svg import value_text
 
 SHORT = 12
-"""Digits of an id that are shown."""
+"""Number of digits of an id in a report."""
 
 
 def short(config_id: str | None) -> str | None:
-    """The first digits of an id."""
+    """Return the first digits of an id."""
     return None if config_id is None else config_id[:SHORT]
 
 
 def move_of(lane: LaneOutcome) -> str:
-    """A lane that moved, in words."""
+    """Describe the move of a lane."""
     if lane.before == lane.assigned:
         return f"{lane.lane} renewed {short(lane.assigned)}"
     return f"{lane.lane} {short(lane.before) or 'empty'} → {short(lane.assigned)}"
 
 
 def lanes_section(facts: Facts) -> Section:
-    """The section."""
+    """Return the section on lanes."""
     if not facts.lanes:
-        return Section("Lanes", (Paragraph("config/lanes has no lane: there is nothing to deploy to."),))
+        return Section("Lanes", (Paragraph("config/lanes has no lane, so no config can be promoted."),))
     rows = [
         (
             each.lane,
             short(each.before),
             short(each.assigned),
-            _became(each),
+            _result(each),
             each.reason,
             short(each.now.config_id) if each.now else None,
             each.now.generation if each.now else None,
@@ -38,22 +38,22 @@ def lanes_section(facts: Facts) -> Section:
         )
         for each in facts.lanes
     ]
-    heading = ("lane", "held before", "chosen", "outcome", "why", "holds now", "generation", "state")
+    heading = ("lane", "held before", "assigned", "outcome", "reason", "holds now", "generation", "state")
     blocks: list[Block] = [Table("", heading, tuple(rows))]
     if differing := [
         (each.lane, change.path, *(None if value is None else value_text(value) for value in (change.old, change.new)))
         for each in facts.lanes
         for change in each.changes
     ]:
-        blocks.append(Table("What changes", ("lane", "parameter", "before", "chosen"), tuple(differing)))
+        blocks.append(Table("Changed parameters", ("lane", "parameter", "before", "assigned"), tuple(differing)))
     if facts.incumbents:
         blocks.append(_incumbents(facts))
     if facts.steps:
-        blocks.append(_noted(facts))
+        blocks.append(_transitions(facts))
     return Section("Lanes", tuple(blocks))
 
 
-def _noted(facts: Facts) -> Table:
+def _transitions(facts: Facts) -> Table:
     rows = [
         (
             iso(step.at_ms // 1000 * 1000),
@@ -66,18 +66,18 @@ def _noted(facts: Facts) -> Table:
         )
         for step in facts.steps
     ]
-    heading = ("at", "config", "lane", "from", "to", "action", "why")
-    return Table("What the registry noted of this night", heading, tuple(rows))
+    heading = ("at", "config", "lane", "from", "to", "action", "reason")
+    return Table("Transitions of this nightly run in the registry", heading, tuple(rows))
 
 
-def _became(lane: LaneOutcome) -> str:
+def _result(lane: LaneOutcome) -> str:
     if lane.moved:
         return "moved" if lane.before != lane.assigned else "renewed"
     if not lane.proposed:
         return "not proposed yet"
     if lane.assigned is not None:
         return "proposed, not applied"
-    return "stays empty" if lane.before is None else "stays as it was"
+    return "still empty" if lane.before is None else "unchanged"
 
 
 def _incumbents(facts: Facts) -> Table:
@@ -96,6 +96,6 @@ def _incumbents(facts: Facts) -> Table:
     ]
     heading = (
         "lane", "config", "since", "Sharpe on the same days", "drawdown since, %", "profit factor since",
-        "round trips since", "has failed",
+        "trades since", "has failed",
     )  # fmt: skip
-    return Table("Incumbents, replayed on the days on which candidates were judged", heading, tuple(rows))
+    return Table("Incumbents, replayed on the test days of the candidates", heading, tuple(rows))

@@ -1,11 +1,11 @@
-"""What a report of a night says, section by section."""
+"""The sections of the report of a nightly run."""
 
 from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
 from kernels.params import Value
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.quality import RULES
 from mei_pipeline.pages import Bad, Good, cell_text
 from mei_pipeline.registry.records import Gate
@@ -16,18 +16,17 @@ from mei_pipeline.selection.io import Candidate
 from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, selection_bias_picture
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.verdicts import Judgement
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.pictures import axes_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
 
 _LISTED = 12
-"""Values of an axis that are listed."""
-_BECAUSE = "nothing, because "
+"""Number of values of an axis that are listed."""
+_BECAUSE = "nothing, because "  # how the reason of an assignment without a config starts
 
 
 def report_of(facts: Facts) -> Report:
-    """The whole report."""
+    """Return the report."""
     plan = facts.plan
     sections = [
         _overview(facts),
@@ -35,48 +34,49 @@ def report_of(facts: Facts) -> Report:
         _candidates(facts),
         _rejected(facts),
         _selection_bias(facts),
-        _tried(facts),
+        _search(facts),
         _folds(facts),
         _data(facts),
         _verdicts(facts),
     ]
-    return Report(f"Night {plan.id[:16]}, {plan.profile}, as of {iso(plan.as_of_ms)}", outcome(facts), tuple(sections))
+    title = f"Nightly run {plan.id[:16]}, {plan.profile}, as of {iso(plan.as_of_ms)}"
+    return Report(title, outcome(facts), tuple(sections))
 
 
 def outcome(facts: Facts) -> str:
-    """What came of the night, in words; a night that deploys nothing is a normal one."""
+    """Describe the result of the nightly run; it is a success even if nothing is deployed."""
     judged, passed = len(facts.gate_results.judgements), sum(each.passed for each in facts.gate_results.judgements)
     moved = [move_of(each) for each in facts.lanes if each.moved]
     waiting = [each.lane for each in facts.lanes if each.assigned is not None and not each.moved]
-    said_of = [f"{passed} of {judged} finalists passed every gate." if judged else "There was no finalist."]
+    sentences = [f"{passed} of {judged} candidates passed every gate." if judged else "There was no candidate."]
     if moved:
-        said_of.append(f"Moved: {'; '.join(moved)}.")
+        sentences.append(f"Moved: {'; '.join(moved)}.")
     if waiting:
-        said_of.append(f"Chosen and not applied: {', '.join(waiting)}.")
+        sentences.append(f"Assigned but not applied: {', '.join(waiting)}.")
     if not moved and not waiting:
         why = dict.fromkeys(each.reason.removeprefix(_BECAUSE) for each in facts.lanes)
         reasons = "; ".join(why) or "config/lanes has no lane"
-        said_of.append(f"Nothing was deployed: {reasons}. That is a normal outcome: no lane moves without evidence.")
-    return " ".join(said_of)
+        sentences.append(f"Nothing was deployed: {reasons}. That is a normal outcome: no lane moves without evidence.")
+    return " ".join(sentences)
 
 
 def _overview(facts: Facts) -> Section:
     plan, search, judgements = facts.plan, facts.gate_results.search, facts.gate_results.judgements
     overfitting = search.overfitting_probability if search else None
     figures = (
-        ("combos tried", f"{plan.sweep.combos:,}"),
-        ("of them lost money", f"{100.0 * facts.searched.summary.lost_frac:.1f} %" if facts.searched else "-"),
-        ("finalists that passed", f"{sum(each.passed for each in judgements)} of {len(judgements)}"),
+        ("combos", f"{plan.sweep.combos:,}"),
+        ("combos that lost money", f"{100.0 * facts.searched.summary.lost_frac:.1f} %" if facts.searched else "-"),
+        ("candidates that passed", f"{sum(each.passed for each in judgements)} of {len(judgements)}"),
         ("probability of backtest overfitting", cell_text(overfitting)),
-        ("looks at these days", cell_text(search.trials if search else None)),
+        ("trials on these days", cell_text(search.trials if search else None)),
         ("lanes moved", f"{sum(each.moved for each in facts.lanes)} of {len(facts.lanes)}"),
     )
     rows = (
-        ("night", plan.id),
+        ("nightly run", plan.id),
         ("profile", plan.profile),
-        ("as of", f"{iso(plan.as_of_ms)}; the night knows nothing later"),
+        ("as of", f"{iso(plan.as_of_ms)}; later data is not used"),
         ("days of the search", _span(plan.sweep.from_ms, plan.sweep.to_ms)),
-        ("holdout, which chooses nothing", _span(plan.holdout_ms, plan.to_ms)),
+        ("holdout, which selects nothing", _span(plan.holdout_ms, plan.to_ms)),
         ("policy", plan.selection.id[:16]),
         ("report written", iso(facts.written_ms // 1000 * 1000)),
     )
@@ -84,13 +84,15 @@ def _overview(facts: Facts) -> Section:
 
 
 def _candidates(facts: Facts) -> Section:
-    candidates = facts.found.candidates
+    candidates = facts.candidates.candidates
     if not candidates:
-        return Section("Finalists", (Paragraph("None: no combo made money on the days that finalists are chosen on."),))
+        return Section(
+            "Candidates", (Paragraph("None: no combo made money on the days that candidates are selected on."),)
+        )
     verdicts = {each.rank: each for each in facts.gate_results.judgements}
     heading = (
-        "slot", "config", "combo", "verdict", "Sharpe in", "Sharpe out", "return out, %", "drawdown out, %",
-        "trips out", "Sharpe holdout", "return holdout, %", "drawdown holdout, %", "trips holdout",
+        "rank", "config", "combo", "verdict", "Sharpe in", "Sharpe out", "return out, %", "drawdown out, %",
+        "trades out", "Sharpe holdout", "return holdout, %", "drawdown holdout, %", "trades holdout",
     )  # fmt: skip
     rows = [
         (
@@ -111,24 +113,24 @@ def _candidates(facts: Facts) -> Section:
         for each in candidates
     ]
     legend = (
-        "In: the config on the days that it was chosen on, which says little. Out: what the slot's choices earned on "
-        "the days of the folds, chained, none of which its choice had seen; gates judge this. Holdout: the config on "
-        "the last days; it decides nothing. Sharpe ratios are annual, of daily returns."
+        "In: the config on the days that it was selected on, which is no evidence. Out: the stitched out-of-sample "
+        "segments of the rank, on test days that its selection had not seen; the gates judge them. Holdout: the config "
+        "on the last days; it selects nothing. Sharpe ratios are annual, of daily returns."
     )
     pictures = equity_pictures(candidates, facts.stitched_by_rank, facts.replays)
     axes = [path for path, _ in facts.plan.sweep.axes]
     values = tuple((path, *(_value(each.params.get(path)) for each in candidates)) for path in axes)
-    parameters = Table("Their parameters", ("axis", *(f"slot {each.rank}" for each in candidates)), values)
-    return Section("Finalists", (Paragraph(legend), Table("", heading, tuple(rows)), Pictures(pictures), parameters))
+    parameters = Table("Parameters", ("axis", *(f"rank {each.rank}" for each in candidates)), values)
+    return Section("Candidates", (Paragraph(legend), Table("", heading, tuple(rows)), Pictures(pictures), parameters))
 
 
 def equity_pictures(
     candidates: Sequence[Candidate], stitched_by_rank: Sequence[Segment], replays: Sequence[tuple[Segment, Segment]]
 ) -> tuple[Markup, ...]:
-    """One picture for each finalist: its config in sample and on the holdout, and its slot's choices out of sample."""
+    """Draw for each candidate its config in sample and on the holdout, and the stitched segments of its rank."""
     return tuple(
         equity_picture(
-            f"Slot {each.rank}, config {short(each.config_id)}: equity, start = 1",
+            f"Rank {each.rank}, config {short(each.config_id)}: equity, start = 1",
             {"in sample": inside, "out of sample": stitched, "holdout": holdout},
         )
         for each, stitched, (inside, holdout) in zip(candidates, stitched_by_rank, replays, strict=True)
@@ -139,23 +141,25 @@ def _rejected(facts: Facts) -> Section:
     judgements = facts.gate_results.judgements
     blocks: list[Block] = [
         Table(
-            "Before the gates", ("combos", "fell because"), tuple((n, why) for why, n in facts.found.rejected.items())
+            "Before the gates",
+            ("combos", "reason"),
+            tuple((n, why) for why, n in facts.candidates.rejected.items()),
         )
     ]
     if judgements:
         rejected = [
-            (name, failed, len(ranks) - failed, len(judgements), ", ".join(f"slot {rank}" for rank in ranks))
+            (name, failed, len(ranks) - failed, len(judgements), ", ".join(f"rank {rank}" for rank in ranks))
             for name in _gate_names(judgements)
             if (ranks := [each.rank for each in judgements if _gate(each, name, "pass") is None])
             for failed in [sum(name in each.rejected_at for each in judgements)]
         ]
         blocks.append(
-            Table("At the gates", ("gate", "fell", "no evidence", "of", "who"), tuple(rejected))
+            Table("At the gates", ("gate", "failed", "no evidence", "of", "candidates"), tuple(rejected))
             if rejected
-            else Paragraph("At the gates: nobody. Every finalist passed every gate.")
+            else Paragraph("At the gates: none. Every candidate passed every gate.")
         )
         blocks.append(_matrix(judgements))
-    return Section("What fell where", tuple(blocks))
+    return Section("Rejected combos and candidates", tuple(blocks))
 
 
 def _matrix(judgements: Sequence[Judgement]) -> Table:
@@ -164,53 +168,55 @@ def _matrix(judgements: Sequence[Judgement]) -> Table:
         gates = [_gate(each, name) for each in judgements]
         threshold = next(gate.threshold for gate in gates if gate is not None)
         rows.append((name, threshold, *map(_cell, gates)))
-    heading = ("gate", "threshold", *(f"slot {each.rank}" for each in judgements))
+    heading = ("gate", "threshold", *(f"rank {each.rank}" for each in judgements))
     return Table("Value and verdict", heading, tuple(rows))
 
 
 def _selection_bias(facts: Facts) -> Section:
-    search, selection_bias = facts.gate_results.search, facts.gate_results.selection_bias
+    search, bias = facts.gate_results.search, facts.gate_results.selection_bias
     rows = (
-        ("trials", search and search.trials, "configs ever judged on days of these, tonight's included"),
-        ("independent looks", search and search.effective_trials, "as many would have the same expected best"),
+        ("trials", search and search.trials, "configs ever judged on a day of these, now or before"),
+        ("independent trials", search and search.effective_trials, "independent trials with the same expected best"),
         (
             "probability of backtest overfitting",
             search and search.overfitting_probability,
-            "how often the best on some blocks of the search is below the median on the others",
+            "share of splits in which the best combo of one half is below the median on the other",
         ),
         (
             "probability of loss",
             search and search.loss_probability,
-            "how often the best on some blocks loses on the others",
+            "share of splits in which the best combo of one half loses on the other",
         ),
         (
-            "p against nothing",
+            "SPA p-value against cash",
             search and search.spa_cash_p,
-            "SPA: chance of the best finalist where none beats nothing",
+            "chance of such a best candidate if none beats cash",
         ),
-        ("p against the basket", search and search.spa_buy_and_hold_p, "SPA: the same against holding all symbols"),
-        ("best Sharpe ratio of the search", selection_bias and selection_bias.best_sharpe, "annual, in sample"),
         (
-            "independent trials",
-            selection_bias and selection_bias.effective_trials,
+            "SPA p-value against buy and hold",
+            search and search.spa_buy_and_hold_p,
+            "chance of such a best candidate if none beats holding all symbols",
+        ),
+        ("best Sharpe ratio of the search", bias and bias.best_sharpe, "annual, in sample"),
+        (
+            "independent combos",
+            bias and bias.effective_trials,
             f"of {facts.plan.sweep.combos:,} combos",
         ),
         (
             "deflated Sharpe ratio of the search",
-            selection_bias and selection_bias.deflated_sharpe,
-            "probability that the true ratio of its best is above zero after so many trials; reported, decides nothing",
+            bias and bias.deflated_sharpe,
+            "probability that the true ratio of its best combo is above zero; it decides nothing",
         ),
     )
     overfitting = search.overfitting_probability if search else None
-    pictures = Pictures(
-        (logit_picture(*facts.gate_results.logits, overfitting), selection_bias_picture(selection_bias))
-    )
-    return Section("How much is luck", (Table("", ("figure", "value", "what it says"), rows), pictures))
+    pictures = Pictures((logit_picture(*facts.gate_results.logits, overfitting), selection_bias_picture(bias)))
+    return Section("Selection bias", (Table("", ("figure", "value", "meaning"), rows), pictures))
 
 
-def _tried(facts: Facts) -> Section:
+def _search(facts: Facts) -> Section:
     plan = facts.plan.sweep
-    own = "; each fold chose from a search of its own" if plan.search.method == "tpe" else ""
+    own = "; each fold has a search of its own" if plan.search.method == "tpe" else ""
     words = (
         f"{plan.combos:,} combos of {plan.strategy} by the method {plan.search.method}{own}. Sweep {plan.id[:16]}; "
         f"start with {plan.initial_balance_usd:,.0f} USD."
@@ -218,16 +224,16 @@ def _tried(facts: Facts) -> Section:
     axes = tuple((path, _listed(values), _condition(plan, path)) for path, values in plan.axes)
     table = Table("Axes", ("path", "values", "varies when"), axes)
     rest = _rows_of(plan, facts.searched) if facts.searched else (Paragraph(_GONE),)
-    return Section("What was tried", (Paragraph(words), table, *rest))
+    return Section("Search", (Paragraph(words), table, *rest))
 
 
-_GONE = "The rows of the search are no longer there: housekeeping keeps those of the last sweeps and of stored configs."
+_GONE = "Housekeeping has removed the rows of the search: it keeps those of the newest sweeps and of stored configs."
 
 
 def _rows_of(plan: SweepPlan, searched: SearchOverview) -> Iterator[Block]:
     summary = searched.summary
     yield Paragraph(
-        f"{100.0 * summary.lost_frac:.1f} % lost money, {summary.idle:,} combos have no round trip; Sharpe ratio "
+        f"{100.0 * summary.lost_frac:.1f} % lost money, {summary.idle:,} combos have no trade; Sharpe ratio "
         f"{cell_text(summary.least)} to {cell_text(summary.greatest)}, mean {cell_text(summary.mean)}."
     )
     yield Pictures((histogram_picture(searched.shown, summary), axes_picture(summary.axes, summary.metric)))
@@ -240,7 +246,7 @@ def _rows_of(plan: SweepPlan, searched: SearchOverview) -> Iterator[Block]:
         yield Paragraph(f"{summary.best.exclusion_note[0].upper()}{summary.best.exclusion_note[1:]}.")
     yield Table(
         f"Best {len(rows)} results on all days of the search, by Sharpe ratio",
-        ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *names),
+        ("combo", "Sharpe", "return, %", "drawdown, %", "trades", "profit factor", *names),
         tuple((*row[: 1 + len(shown)], *map(_value, row[1 + len(shown) :])) for row in rows),
     )
 
@@ -248,8 +254,8 @@ def _rows_of(plan: SweepPlan, searched: SearchOverview) -> Iterator[Block]:
 def _folds(facts: Facts) -> Section:
     walk, policy = facts.walk, facts.plan.selection.walk_forward
     words = (
-        f"Window {policy.window}; days of embargo before those that a fold is judged on: {policy.embargo_days}. A slot "
-        "is the n-th best choice of every fold, one after the other."
+        f"Window {policy.window}; days of embargo before the test days of a fold: {policy.embargo_days}. Rank n is the "
+        "n-th best combo of every fold, one fold after the other."
     )
     rows = tuple(
         (
@@ -260,7 +266,7 @@ def _folds(facts: Facts) -> Section:
         )
         for number, fold in enumerate(walk.folds, 1)
     )
-    heading = ("fold", "chosen on", "judged on", *(f"combo of slot {rank.number}" for rank in walk.ranks))
+    heading = ("fold", "train days", "test days", *(f"combo of rank {rank.number}" for rank in walk.ranks))
     return Section(
         "Folds", (Paragraph(words), Pictures((fold_picture(walk.folds, facts.plan.to_ms),)), Table("", heading, rows))
     )
@@ -270,27 +276,26 @@ def _data(facts: Facts) -> Section:
     plan, sweep = facts.plan, facts.plan.sweep
     words = (
         f"{plan.candles:,} bars of {sweep.venue} {', '.join(sweep.intervals.read)}, content {sweep.data_hash[:16]}. "
-        f"Searched: {', '.join(sweep.symbols)}. Never searched, judged on as well: "
-        f"{', '.join(plan.holdout_symbols) or 'none'}."
+        f"Searched: {', '.join(sweep.symbols)}. Holdout symbols: {', '.join(plan.holdout_symbols) or 'none'}."
     )
     blocks: list[Block] = [Paragraph(words), *map(Paragraph, plan.notes)]
     if plan.dropped:
-        blocks.append(Table("Symbols that sat out", ("symbol", "why"), tuple(sorted(plan.dropped.items()))))
+        blocks.append(Table("Excluded symbols", ("symbol", "reason"), tuple(sorted(plan.dropped.items()))))
     if plan.findings:
         rows = tuple(
-            (found.rule, found.severity, found.symbol or None, found.count, RULES[found.rule].doc)
-            for found in plan.findings
+            (finding.rule, finding.severity, finding.symbol or None, finding.count, RULES[finding.rule].doc)
+            for finding in plan.findings
         )
-        blocks.append(Table("What the quality rules found", ("rule", "severity", "symbol", "rows", "meaning"), rows))
+        blocks.append(Table("Findings of the quality rules", ("rule", "severity", "symbol", "rows", "meaning"), rows))
     else:
-        blocks.append(Paragraph("The quality rules found nothing."))
+        blocks.append(Paragraph("The quality rules have no finding."))
     return Section("Data", tuple(blocks))
 
 
 def _verdicts(facts: Facts) -> Section:
     tables = tuple(
         Table(
-            f"Slot {each.rank}, config {short(each.config_id)}",
+            f"Rank {each.rank}, config {short(each.config_id)}",
             ("gate", "value", "threshold", "verdict", "explanation"),
             tuple(
                 (gate.name, gate.value, gate.threshold, _coloured(gate.verdict), gate.explanation)
@@ -299,7 +304,7 @@ def _verdicts(facts: Facts) -> Section:
         )
         for each in facts.gate_results.judgements
     )
-    return Section("Every verdict", tables or (Paragraph("Nothing was judged."),))
+    return Section("Verdicts", tables or (Paragraph("No candidate was judged."),))
 
 
 def _gate_names(judgements: Sequence[Judgement]) -> list[str]:
@@ -324,12 +329,12 @@ def _verdict(judgement: Judgement | None) -> str | None:
     if judgement.passed:
         return Good("passed")
     rejected, unknown, gates = len(judgement.rejected_at), len(judgement.without_evidence), len(judgement.gates)
-    parts = [f"fell at {rejected} of {gates} gates"] if rejected else []
+    parts = [f"rejected at {rejected} of {gates} gates"] if rejected else []
     return Bad(", ".join([*parts, *([f"no evidence for {unknown} of {gates}"] if unknown else [])]))
 
 
 def _span(from_ms: int, to_ms: int) -> str:
-    """Days, the last one included."""
+    """Format a span of days, the last one included."""
     return f"{iso(from_ms)[:10]} to {iso(to_ms - DAY_MS)[:10]}, {(to_ms - from_ms) // DAY_MS} days"
 
 

@@ -1,4 +1,4 @@
-"""The report of a night as files beside its other results."""
+"""Files of the report of a nightly run, in its folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from mei_pipeline import files
 from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.night.store import night_folder, planned_nights, read_night_plan
-from mei_pipeline.promotion.proposals import read_assignments
+from mei_pipeline.promotion.pipeline import read_assignments
 from mei_pipeline.report.document import escaped, html_of, markdown_of
 from mei_pipeline.report.facts import read_facts
 from mei_pipeline.report.lanes import SHORT
@@ -15,16 +15,16 @@ from mei_pipeline.selection.io import read_candidates, read_gate_results
 from mei_pipeline.settings import Settings
 
 _LAST = "roles.json"
-"""What a night decides last; a report that is older tells of an earlier run of the same night."""
+"""File of the last stage. A report that is older describes an earlier execution of the same nightly run."""
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """A report on disk.
+    """Paths of a report.
 
     Attributes:
-        markdown: Its text.
-        html: The page.
+        markdown: The report as Markdown.
+        html: The report as a page.
     """
 
     markdown: Path
@@ -32,16 +32,16 @@ class ReportFiles:
 
 
 def report_paths(settings: Settings, plan: NightPlan) -> ReportFiles:
-    """Where the report of a night lies, or will."""
+    """Return the paths of the report of a nightly run, written or not."""
     folder = night_folder(settings, plan)
     return ReportFiles(folder / "report.md", folder / "report.html")
 
 
 def write_report(settings: Settings, plan: NightPlan, now_ms: int) -> ReportFiles:
-    """Write what a night did, and why, as Markdown and as one HTML page.
+    """Write the report of a nightly run as Markdown and as one HTML page.
 
     Raises:
-        DataError: The night did not come to its end, or a file of it is damaged.
+        DataError: A stage has not run for this nightly run, or a file is not readable.
     """
     report = report_of(read_facts(settings, plan, now_ms))
     written = report_paths(settings, plan)
@@ -51,14 +51,14 @@ def write_report(settings: Settings, plan: NightPlan, now_ms: int) -> ReportFile
 
 
 def is_current(settings: Settings, plan: NightPlan) -> bool:
-    """Whether the night has a report that is not older than its result."""
-    written, result = report_paths(settings, plan), night_folder(settings, plan) / _LAST
-    there = written.markdown.exists() and written.html.exists() and result.exists()
-    return there and result.stat().st_mtime_ns <= written.markdown.stat().st_mtime_ns
+    """Return True if the nightly run has a report that is not older than its result."""
+    report, result = report_paths(settings, plan), night_folder(settings, plan) / _LAST
+    exist = report.markdown.exists() and report.html.exists() and result.exists()
+    return exist and result.stat().st_mtime_ns <= report.markdown.stat().st_mtime_ns
 
 
 def unnamed(settings: Settings, plan: NightPlan, text: str) -> tuple[str, ...]:
-    """Finalists, gates and lanes of a night that a text in Markdown does not name; empty for a whole report."""
+    """Return the candidates, gates and lanes of a nightly run that a report in Markdown does not name."""
     judgements = read_gate_results(settings, plan).judgements
     names = [
         *(each.config_id[:SHORT] for each in read_candidates(settings, plan).candidates),
@@ -69,7 +69,7 @@ def unnamed(settings: Settings, plan: NightPlan, text: str) -> tuple[str, ...]:
 
 
 def latest_finished(settings: Settings) -> NightPlan | None:
-    """The night that was planned last among those that came to their end; None where there is none.
+    """Return the newest nightly run whose lanes have been assigned; None if there is none.
 
     Raises:
         DataError: Its plan is damaged or of another version.

@@ -1,1 +1,1 @@
-"""What the search found, judged on days that the search never saw."""
+"""Judgement of the combos that a search found, on days that the search never saw."""

@@ -1,76 +1,55 @@
-"""What is measured of a slot, for its gates to judge."""
+"""Measurements of one rank that its gates test."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from kernels.market import Floats, Ints
+from kernels.market import Floats
 from mei_pipeline.config.models import Selection
+from mei_pipeline.registry.records import finite_or_none
+from mei_pipeline.selection.search_statistics import SearchStatistics
 from mei_pipeline.selection.segments import MarketData, Segment, run_segment
 from mei_pipeline.selection.statistics.bootstrap import stationary_bootstrap
 from mei_pipeline.selection.statistics.concentration import concentration
 from mei_pipeline.selection.statistics.drawdowns import monte_carlo_drawdowns
 from mei_pipeline.selection.statistics.sharpe import deflated_sharpe, probabilistic_sharpe, return_statistics
-from mei_pipeline.selection.stress import crisis_drawdowns, plateau, stressed
+from mei_pipeline.selection.stress import crisis_drawdowns, plateau_frac, stress_returns
 from mei_pipeline.selection.walk_forward import Rank, WalkForwardResult, rank_config, run_rank
-from mei_pipeline.simulation.market import DAY_MS, Bars
 from mei_pipeline.sweep.metrics import FEWEST_DAYS
 from mei_pipeline.sweep.plan import SweepPlan
 
 _ORDERS_WITHIN = 0.95
 _ORDERS = 2_000  # leave the 95th percentile uncertain by half a percentile
 _SEED = 20_260_101
-"""Of every draw: the same results give the same verdict."""
-
-
-@dataclass(frozen=True)
-class SearchStatistics:
-    """What all slots of a night have in common.
-
-    Attributes:
-        overfitting_probability: Of the search, by CSCV; None where too few trials vary.
-        loss_probability: Share of its splits in which the best of one half loses on the other.
-        trials: How many distinct configs were ever judged on days of these, this night's included.
-        effective_trials: How many independent ones have the same expected best; 0 where no look varies.
-        spa_cash_p: p-value of the best slot against doing nothing; None where no slot varies.
-        spa_buy_and_hold_p: The same against holding the basket.
-    """
-
-    overfitting_probability: float | None
-    loss_probability: float | None
-    trials: int
-    effective_trials: float
-    spa_cash_p: float | None
-    spa_buy_and_hold_p: float | None
+"""Seed of every draw: the same results give the same verdict."""
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """Everything that the gates of one slot look at; None is no evidence.
+    """Measurements of one rank, out of sample if not stated otherwise; None is no evidence.
 
     Attributes:
-        search: What all slots have in common.
-        trades: Closed round trips out of sample.
-        return_pct: Net return out of sample.
-        sharpe: Annual Sharpe ratio of daily returns out of sample.
+        search: Statistics that all ranks share.
+        trades: Number of closed trades.
+        return_pct: Net return.
+        sharpe: Annual Sharpe ratio of daily returns.
         median_day_pct: Median daily return of the days with a position.
-        max_drawdown_pct: Deepest fall from a peak.
-        profit_factor: Profits of winning trips over losses of the others; None without a loss or without a trip.
-        symbol_share: Share of the profits of all symbols that made one, of the best one.
-        trade_share: The same of round trips.
-        day_share: The same of days.
-        plateau_frac: Share of neighbours that keep half of the Sharpe ratio.
-        bootstrap_p: Bootstrapped probability that the mean day is not above zero.
-        monte_carlo_drawdown_pct: 95th percentile of the drawdown of shuffled round trips.
-        holdout_symbols_sharpe: Annual Sharpe ratio on symbols that the search never saw.
-        deflated_sharpe: Probability that the true Sharpe ratio is above zero, given the looks.
+        max_drawdown_pct: Maximum drawdown.
+        profit_factor: Profits of winning trades over losses of the others; None without a loss.
+        symbol_share: Share of the best symbol in the profits of all symbols that made one.
+        trade_share: Share of the best trade in the profits of all trades that made one.
+        day_share: Share of the best day in the profits of all days that made one.
+        plateau_frac: Share of neighbouring combos that keep half of the Sharpe ratio, on the days of the search.
+        bootstrap_p: Bootstrapped probability that the mean daily return is not above zero.
+        monte_carlo_drawdown_pct: 95th percentile of the drawdown of reshuffled trades.
+        holdout_symbols_sharpe: Annual Sharpe ratio on symbols that the search never sees.
+        deflated_sharpe: Probability that the true Sharpe ratio is above zero, given the number of trials.
         stress: Return in percent in each worse market.
         crises: Drawdown in percent in each crisis.
-        sharpe_without_best_symbol: Annual Sharpe ratio of the round trips of all symbols but the best one, by day of
-            their ends.
+        sharpe_without_best_symbol: Annual Sharpe ratio of the trades of all symbols but the best one, by day of exit.
         recent_probability: Probability that the true Sharpe ratio is above zero, by the later half of the days.
-        holdout_probability: The same by the holdout, run with the config that the slot stands for.
+        holdout_probability: The same probability of the rank's config by the days of the holdout.
     """
 
     search: SearchStatistics
@@ -90,26 +69,26 @@ class Measurements:
     deflated_sharpe: float | None
     stress: Mapping[str, float]
     crises: Mapping[str, float]
-    sharpe_without_best_symbol: float | None = None  # earlier versions did not measure this and what follows
-    recent_probability: float | None = None
-    holdout_probability: float | None = None
+    sharpe_without_best_symbol: float | None
+    recent_probability: float | None
+    holdout_probability: float | None
 
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What a slot is measured on.
+    """Data, search and policy that a rank is measured with.
 
     Attributes:
-        data: The bars of the search's symbols.
-        others: Those of symbols that the search never saw; None where there are none.
+        data: Bars and features of the search's symbols.
+        holdout_symbols_data: The same of the holdout symbols; None if there are no such symbols.
         plan: The search.
-        walk: Its folds and choices.
-        policy: What is asked for.
-        to_ms: End of the night's days.
+        walk: Its folds and ranks.
+        policy: Thresholds.
+        to_ms: End of the days of the nightly run, UTC milliseconds.
     """
 
     data: MarketData
-    others: MarketData | None
+    holdout_symbols_data: MarketData | None
     plan: SweepPlan
     walk: WalkForwardResult
     policy: Selection
@@ -117,34 +96,27 @@ class EvaluationInputs:
 
 
 def measure(inputs: EvaluationInputs, rank: Rank, stitched: Segment, search: SearchStatistics) -> Measurements:
-    """Measure a slot whose legs have been run."""
+    """Measure a rank, given its stitched out-of-sample segments."""
     profits = stitched.trade_profits
-    lost = float(-profits[profits <= 0.0].sum())
     held = stitched.returns[stitched.held]
-    shuffled = monte_carlo_drawdowns(profits, 1.0, draws=_ORDERS, seed=_SEED)
-    orders = float(np.quantile(shuffled.shuffled, _ORDERS_WITHIN)) if len(shuffled.shuffled) else np.nan
     record = return_statistics(stitched.returns)
-    others = inputs.others
-    elsewhere = None if others is None else run_rank(others, inputs.plan, inputs.walk, rank)
     return Measurements(
         search=search,
         trades=len(profits),
         return_pct=100.0 * stitched.return_frac,
-        sharpe=number_or_none(record.annual),
+        sharpe=finite_or_none(float(record.annual)),
         median_day_pct=100.0 * float(np.median(held)) if len(held) else None,
         max_drawdown_pct=100.0 * stitched.max_drawdown_frac,
-        profit_factor=float(profits[profits > 0.0].sum()) / lost if lost > 0.0 else None,
-        symbol_share=number_or_none(concentration(profits, stitched.trade_symbols.tolist()).share),
-        trade_share=number_or_none(concentration(profits).share),
-        day_share=number_or_none(concentration(stitched.returns).share),
-        plateau_frac=plateau(inputs.data, inputs.plan, rank),
-        bootstrap_p=number_or_none(stationary_bootstrap(stitched.returns, seed=_SEED).loss_probability),
-        monte_carlo_drawdown_pct=number_or_none(100.0 * orders),
-        holdout_symbols_sharpe=None
-        if elsewhere is None
-        else number_or_none(return_statistics(elsewhere.returns).annual),
-        deflated_sharpe=number_or_none(deflated_sharpe(record, search.effective_trials)),
-        stress=stressed(inputs.data, inputs.plan, inputs.walk, rank, inputs.policy.gates.stress),
+        profit_factor=stitched.profit_factor,
+        symbol_share=finite_or_none(concentration(profits, stitched.trade_symbols.tolist()).share),
+        trade_share=finite_or_none(concentration(profits).share),
+        day_share=finite_or_none(concentration(stitched.returns).share),
+        plateau_frac=plateau_frac(inputs.data, inputs.plan, rank),
+        bootstrap_p=finite_or_none(stationary_bootstrap(stitched.returns, seed=_SEED).loss_probability),
+        monte_carlo_drawdown_pct=_monte_carlo_drawdown_pct(profits),
+        holdout_symbols_sharpe=_holdout_symbols_sharpe(inputs, rank),
+        deflated_sharpe=finite_or_none(float(deflated_sharpe(record, search.effective_trials))),
+        stress=stress_returns(inputs.data, inputs.plan, inputs.walk, rank, inputs.policy.gates.stress),
         crises=crisis_drawdowns(inputs.data, inputs.plan, rank, inputs.policy, inputs.to_ms),
         sharpe_without_best_symbol=sharpe_without_best_symbol(stitched),
         recent_probability=recent_probability(stitched.returns),
@@ -153,7 +125,7 @@ def measure(inputs: EvaluationInputs, rank: Rank, stitched: Segment, search: Sea
 
 
 def sharpe_without_best_symbol(stitched: Segment) -> float | None:
-    """Annual Sharpe ratio of the round trips of all symbols but the best one, by day of their ends.
+    """Return the annual Sharpe ratio of the trades of all symbols but the best one, by day of exit.
 
     None if only one symbol traded, or the days do not vary.
     """
@@ -161,54 +133,47 @@ def sharpe_without_best_symbol(stitched: Segment) -> float | None:
     others = stitched.trade_symbols != best
     days = np.searchsorted(stitched.days_ms, stitched.trade_days_ms[others])
     daily = np.bincount(days, stitched.trade_profits[others], minlength=len(stitched.days_ms)).astype(np.float64)
-    return number_or_none(return_statistics(daily).annual)
+    return finite_or_none(float(return_statistics(daily).annual))
 
 
 def recent_probability(returns: Floats) -> float | None:
-    """Probability that the true Sharpe ratio is above zero, by the later half of daily returns [D]; None if constant.
+    """Return the probability that the true Sharpe ratio is above zero, by the later half of daily returns [D].
 
-    At the same loss of records whose edge lasts, it finds an edge that ended by the middle more often than the later
-    third or quarter, a comparison of a later with an earlier part, or a CUSUM. A later end is found less often by all.
+    None if these returns are constant.
     """
-    return number_or_none(probabilistic_sharpe(return_statistics(returns[len(returns) // 2 :])))
+    # At the same share of rejected records whose edge lasts, the later half detects an edge that ended by the middle
+    # more often than the later third or quarter, a comparison of a later with an earlier part, or a CUSUM. All of them
+    # detect a later end less often.
+    return finite_or_none(float(probabilistic_sharpe(return_statistics(returns[len(returns) // 2 :]))))
 
 
 def veto_probability(returns: Floats) -> float | None:
-    """Probability that the true Sharpe ratio is above zero, by daily returns [D]; 0.5 if they say nothing.
+    """Return the probability that the true Sharpe ratio is above zero, by daily returns [D] of the holdout.
 
-    A config that did not trade on these days, or has fewer than two of them, has not lost significantly there. None if
-    the returns are constant and not zero.
+    0.5 without a trade or with fewer than two days: the config has not lost significantly there. None if the returns
+    are constant and not zero.
     """
     if len(returns) < FEWEST_DAYS or not returns.any():
         return 0.5
-    return number_or_none(probabilistic_sharpe(return_statistics(returns)))
+    return finite_or_none(float(probabilistic_sharpe(return_statistics(returns))))
+
+
+def _monte_carlo_drawdown_pct(profits: Floats) -> float | None:
+    """Return the 95th percentile of the drawdown of reshuffled trades, percent of the peak; None without a trade."""
+    drawdowns = monte_carlo_drawdowns(profits, 1.0, draws=_ORDERS, seed=_SEED).shuffled
+    return finite_or_none(100.0 * float(np.quantile(drawdowns, _ORDERS_WITHIN))) if len(drawdowns) else None
+
+
+def _holdout_symbols_sharpe(inputs: EvaluationInputs, rank: Rank) -> float | None:
+    if inputs.holdout_symbols_data is None:
+        return None
+    stitched = run_rank(inputs.holdout_symbols_data, inputs.plan, inputs.walk, rank)
+    return finite_or_none(float(return_statistics(stitched.returns).annual))
 
 
 def _holdout_returns(inputs: EvaluationInputs, rank: Rank) -> Floats:
-    """Daily returns of the slot's config on the days after the search."""
+    """Return the daily returns of the rank's config on the days after the search, [D]."""
     days_ms = inputs.plan.to_ms, inputs.to_ms
     if days_ms[0] >= days_ms[1]:
         return np.empty(0)
     return run_segment(inputs.data, rank_config(inputs.plan, rank), days_ms).returns
-
-
-def number_or_none(value: Floats | float) -> float | None:
-    """The number, or None for NaN and infinities."""
-    number = float(value)
-    return number if np.isfinite(number) else None
-
-
-def buy_and_hold_returns(bars: Bars, days_ms: Ints) -> Floats:
-    """Daily returns of holding all symbols in equal parts, [D], each day from the last close before it to its own.
-
-    A symbol without a close on either side is left out of the day's mean; a day without any has 0.
-    """
-    ends = bars.steps.close_ms
-    last = np.searchsorted(ends, days_ms + DAY_MS, side="right") - 1
-    before = np.searchsorted(ends, days_ms, side="right") - 1
-    close = bars.steps.prices[3]
-    with np.errstate(invalid="ignore"):
-        moves = np.where((before >= 0)[:, None], close[last] / close[np.maximum(before, 0)] - 1.0, np.nan)
-    there = ~np.isnan(moves)
-    total = np.where(there, moves, 0.0).sum(axis=1)
-    return np.asarray(total / np.maximum(there.sum(axis=1), 1))

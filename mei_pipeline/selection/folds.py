@@ -1,15 +1,15 @@
-"""Walk-forward folds: choose on some days, be judged on the days after them, move on.
+"""Walk-forward folds: train days, on which combos are selected, and test days after them, on which they are judged.
 
-The days of a search are cut into blocks, whose daily returns every row of the sweep has as sums. A fold begins and ends
-where a block does, so one pass of the search serves all of them.
+The days of a search are cut into time blocks, and every row of a sweep has the sums of its daily returns by block.
+Folds start and end at block borders, so one pass of the search serves all folds.
 """
 
 from dataclasses import dataclass
 
 from kernels.blocks import BLOCKS
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.simulation.market import DAY_MS
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Fold:
     """One step of a walk-forward.
 
     Attributes:
-        train: First block to choose on, and one past the last.
-        test: First block to be judged on, and one past the last.
-        train_ms: The days to choose on, first and one past the last.
-        test_ms: The days to be judged on, the embargo left out.
+        train: First train block and one past the last.
+        test: First test block and one past the last.
+        train_ms: First train day and one past the last, UTC milliseconds.
+        test_ms: First test day after the embargo and one past the last, UTC milliseconds.
     """
 
     train: tuple[int, int]
@@ -30,23 +30,26 @@ class Fold:
 
     @property
     def days(self) -> int:
-        """Days that it is judged on."""
+        """Number of test days."""
         return (self.test_ms[1] - self.test_ms[0]) // DAY_MS
 
 
 def block_starts_ms(from_ms: int, to_ms: int) -> tuple[int, ...]:
-    """First day of each block of the UTC days [from_ms, to_ms), and the end of the last, as `market.window` cuts."""
+    """Return the first day of each block of the UTC days [from_ms, to_ms), and the end of the last: UTC milliseconds.
+
+    Blocks are those of `market.window`, which sums the daily returns in them.
+    """
     days = (to_ms - from_ms) // DAY_MS
     return tuple(from_ms + -(-block * days // BLOCKS) * DAY_MS for block in range(BLOCKS + 1))
 
 
 def folds_of(from_ms: int, to_ms: int, policy: WalkForward) -> tuple[Fold, ...]:
-    """The folds of a search over the UTC days [from_ms, to_ms), oldest first.
+    """Return the folds of a search over the UTC days [from_ms, to_ms), oldest first.
 
-    Blocks that are too few for a last whole fold are only chosen on.
+    Blocks that remain after the last complete fold are train blocks only.
 
     Raises:
-        ConfigError: The embargo leaves a fold no day.
+        ConfigError: The embargo leaves a fold no test day.
     """
     starts = block_starts_ms(from_ms, to_ms)
     folds = []
@@ -56,13 +59,13 @@ def folds_of(from_ms: int, to_ms: int, policy: WalkForward) -> tuple[Fold, ...]:
         if test_ms[0] >= test_ms[1]:
             days = (starts[test[1]] - starts[first]) // DAY_MS
             raise ConfigError(
-                f"policy.yaml: selection.walk_forward.embargo_days: {policy.embargo_days} leave nothing of {days} days "
-                f"to be judged on; use a shorter one, more test_blocks or a longer window"
+                f"policy.yaml: selection.walk_forward.embargo_days: {policy.embargo_days} days leave none of {days} "
+                f"test days; use a shorter embargo, more test_blocks or a longer window"
             )
         folds.append(Fold(train, test, (starts[train[0]], starts[train[1]]), test_ms))
     return tuple(folds)
 
 
 def train_before(block: int, policy: WalkForward) -> tuple[int, int]:
-    """The blocks to choose on for what begins with `block`; with `BLOCKS`, for the days after the search."""
+    """Return the train blocks before `block`; before `BLOCKS`, those of the config that trades after the search."""
     return (0 if policy.window == "anchored" else block - policy.train_blocks), block

@@ -1,4 +1,4 @@
-"""Gates: one test each, from what was measured and a threshold to a verdict in words. No evidence never passes."""
+"""Gates: each compares a measurement with a threshold and gives a verdict. No evidence never passes."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,178 +11,185 @@ from mei_pipeline.selection.thresholds import at_least, at_most
 GateFunction = Callable[[Measurements, Any], Gate]
 
 
-def min_trades(found: Measurements, threshold: float) -> Gate:
-    """Whether there are enough round trips to say anything."""
-    return at_least("min_trades", float(found.trades), threshold, "closed round trips out of sample")
+def min_trades(measured: Measurements, threshold: float) -> Gate:
+    """Require enough closed trades for any conclusion."""
+    return at_least("min_trades", float(measured.trades), threshold, "closed trades out of sample")
 
 
-def min_sharpe(found: Measurements, threshold: float) -> Gate:
-    """Whether the chained days out of sample earn enough for their risk."""
+def min_sharpe(measured: Measurements, threshold: float) -> Gate:
+    """Require a Sharpe ratio of the stitched out-of-sample days."""
     return at_least(
-        "min_sharpe", found.sharpe, threshold, "annual Sharpe ratio out of sample", "daily returns do not vary"
+        "min_sharpe", measured.sharpe, threshold, "annual Sharpe ratio out of sample", "daily returns do not vary"
     )
 
 
-def min_median_day_pct(found: Measurements, threshold: float) -> Gate:
-    """Whether the usual day is not a losing one, so that profit does not hang on a few days."""
+def min_median_day_pct(measured: Measurements, threshold: float) -> Gate:
+    """Require that the median day does not lose much, so that the profit does not depend on a few days."""
     return at_least(
-        "min_median_day_pct", found.median_day_pct, threshold, "median day with a position, percent,", "no such day"
+        "min_median_day_pct",
+        measured.median_day_pct,
+        threshold,
+        "median day with a position, percent,",
+        "no day has a position",
     )
 
 
-def max_drawdown_pct(found: Measurements, threshold: float) -> Gate:
-    """Whether equity never fell too far from a peak."""
-    return at_most("max_drawdown_pct", found.max_drawdown_pct, threshold, "drawdown out of sample, percent,")
+def max_drawdown_pct(measured: Measurements, threshold: float) -> Gate:
+    """Limit the maximum drawdown."""
+    return at_most("max_drawdown_pct", measured.max_drawdown_pct, threshold, "drawdown out of sample, percent,")
 
 
-def min_profit_factor(found: Measurements, threshold: float) -> Gate:
-    """Whether winners pay for losers, costs included."""
+def min_profit_factor(measured: Measurements, threshold: float) -> Gate:
+    """Require that winning trades pay for losing ones, costs included."""
     return at_least(
-        "min_profit_factor", found.profit_factor, threshold, "profit factor out of sample", "no losing trip"
+        "min_profit_factor", measured.profit_factor, threshold, "profit factor out of sample", "no losing trade"
     )
 
 
-def max_symbol_share(found: Measurements, threshold: float) -> Gate:
-    """Whether the profit does not come from one symbol."""
-    return at_most("max_symbol_share", found.symbol_share, threshold, "share of the best symbol", "none made a profit")
-
-
-def max_trade_share(found: Measurements, threshold: float) -> Gate:
-    """Whether the profit does not come from one round trip."""
+def max_symbol_share(measured: Measurements, threshold: float) -> Gate:
+    """Limit the share of one symbol in the profit."""
     return at_most(
-        "max_trade_share", found.trade_share, threshold, "share of the best round trip", "none made a profit"
+        "max_symbol_share", measured.symbol_share, threshold, "share of the best symbol", "no symbol made a profit"
     )
 
 
-def max_day_share(found: Measurements, threshold: float) -> Gate:
-    """Whether the profit does not come from one day."""
-    return at_most("max_day_share", found.day_share, threshold, "share of the best day", "none made a profit")
+def max_trade_share(measured: Measurements, threshold: float) -> Gate:
+    """Limit the share of one trade in the profit."""
+    return at_most(
+        "max_trade_share", measured.trade_share, threshold, "share of the best trade", "no trade made a profit"
+    )
 
 
-def min_plateau_frac(found: Measurements, threshold: float) -> Gate:
-    """Whether the candidate stands on a plateau and not on a lonely peak."""
+def max_day_share(measured: Measurements, threshold: float) -> Gate:
+    """Limit the share of one day in the profit."""
+    return at_most("max_day_share", measured.day_share, threshold, "share of the best day", "no day made a profit")
+
+
+def min_plateau_frac(measured: Measurements, threshold: float) -> Gate:
+    """Require a parameter plateau instead of an isolated peak."""
     return at_least(
         "min_plateau_frac",
-        found.plateau_frac,
+        measured.plateau_frac,
         threshold,
         "share of neighbours that keep half of its Sharpe ratio",
         "no axis varies around it",
     )
 
 
-def max_bootstrap_p(found: Measurements, threshold: float) -> Gate:
-    """Whether resampled days seldom lose."""
+def max_bootstrap_p(measured: Measurements, threshold: float) -> Gate:
+    """Require that resampled days seldom lose."""
     return at_most(
         "max_bootstrap_p",
-        found.bootstrap_p,
+        measured.bootstrap_p,
         threshold,
-        "bootstrapped probability of a mean not above zero",
+        "bootstrap probability that the mean is not above zero",
         "daily returns do not vary",
     )
 
 
-def max_monte_carlo_drawdown_pct(found: Measurements, threshold: float) -> Gate:
-    """Whether another order of the same round trips would not have been ruinous."""
+def max_monte_carlo_drawdown_pct(measured: Measurements, threshold: float) -> Gate:
+    """Limit the drawdown of the same trades in another order."""
     return at_most(
         "max_monte_carlo_drawdown_pct",
-        found.monte_carlo_drawdown_pct,
+        measured.monte_carlo_drawdown_pct,
         threshold,
-        "drawdown that 95 of 100 orders of the trips stay within, percent,",
-        "no round trip",
+        "drawdown that 95 of 100 orders of the trades stay within, percent,",
+        "no trade",
     )
 
 
-def min_sharpe_without_best_symbol(found: Measurements, threshold: float) -> Gate:
-    """Whether the other symbols earn without the best one."""
+def min_sharpe_without_best_symbol(measured: Measurements, threshold: float) -> Gate:
+    """Require that the other symbols earn without the best one."""
     return at_least(
         "min_sharpe_without_best_symbol",
-        found.sharpe_without_best_symbol,
+        measured.sharpe_without_best_symbol,
         threshold,
         "annual Sharpe ratio out of sample without the best symbol",
         "only one symbol traded, or its daily profits do not vary",
     )
 
 
-def min_recent_probability(found: Measurements, threshold: float) -> Gate:
-    """Whether the later half of the record still earns, so that an edge that has died is left out."""
+def min_recent_probability(measured: Measurements, threshold: float) -> Gate:
+    """Require that the later half of the days still earns, to reject an edge that has ended."""
     return at_least(
         "min_recent_probability",
-        found.recent_probability,
+        measured.recent_probability,
         threshold,
         "probability that the later half of the days out of sample has an edge",
         "its daily returns do not vary",
     )
 
 
-def min_holdout_probability(found: Measurements, threshold: float) -> Gate:
-    """Whether the config does not lose significantly on the holdout."""
+def min_holdout_probability(measured: Measurements, threshold: float) -> Gate:
+    """Require that the config does not lose significantly on the holdout."""
     return at_least(
         "min_holdout_probability",
-        found.holdout_probability,
+        measured.holdout_probability,
         threshold,
         "probability that the holdout has an edge",
         "its daily returns do not vary",
     )
 
 
-def min_holdout_symbols_sharpe(found: Measurements, threshold: float) -> Gate:
-    """Whether the same choices do not lose on symbols that the search never saw."""
+def min_holdout_symbols_sharpe(measured: Measurements, threshold: float) -> Gate:
+    """Require that the same combos do not lose on symbols that the search never sees."""
     return at_least(
         "min_holdout_symbols_sharpe",
-        found.holdout_symbols_sharpe,
+        measured.holdout_symbols_sharpe,
         threshold,
-        "annual Sharpe ratio on other symbols",
-        "no other symbols, or no trade in them",
+        "annual Sharpe ratio on holdout symbols",
+        "no holdout symbols, or no trade in them",
     )
 
 
-def max_overfitting_probability(found: Measurements, threshold: float) -> Gate:
-    """Whether what is best on some blocks of the search is seldom below the median on the others."""
+def max_overfitting_probability(measured: Measurements, threshold: float) -> Gate:
+    """Require that the best combo of some blocks is seldom below the median on the other blocks."""
     return at_most(
         "max_overfitting_probability",
-        found.search.overfitting_probability,
+        measured.search.overfitting_probability,
         threshold,
         "probability of backtest overfitting",
         "too few trials whose returns vary",
     )
 
 
-def max_search_loss_probability(found: Measurements, threshold: float) -> Gate:
-    """Whether what is best on some blocks of the search seldom loses money on the others."""
+def max_search_loss_probability(measured: Measurements, threshold: float) -> Gate:
+    """Require that the best combo of some blocks seldom loses money on the other blocks."""
     return at_most(
         "max_search_loss_probability",
-        found.search.loss_probability,
+        measured.search.loss_probability,
         threshold,
-        "share of splits in which the best of one half loses on the other",
+        "share of splits in which the best combo of one half loses on the other",
         "too few trials whose returns vary",
     )
 
 
-def min_deflated_sharpe(found: Measurements, threshold: float) -> Gate:
-    """Whether the Sharpe ratio is more than the best of as many worthless looks at these days would have."""
+def min_deflated_sharpe(measured: Measurements, threshold: float) -> Gate:
+    """Require a Sharpe ratio above the expected best of as many trials without edge."""
+    search = measured.search
     return at_least(
         "min_deflated_sharpe",
-        found.deflated_sharpe,
+        measured.deflated_sharpe,
         threshold,
-        f"deflated Sharpe ratio after {found.search.trials} looks, {found.search.effective_trials:.1f} independent,",
+        f"deflated Sharpe ratio after {search.trials} trials, {search.effective_trials:.1f} independent,",
         "daily returns do not vary",
     )
 
 
-def max_spa_cash_p(found: Measurements, threshold: float) -> Gate:
-    """Whether the best of the finalists is better than doing nothing by more than luck."""
+def max_spa_cash_p(measured: Measurements, threshold: float) -> Gate:
+    """Require that the best candidate beats cash significantly."""
     return at_most(
-        "max_spa_cash_p", found.search.spa_cash_p, threshold, "p-value against doing nothing", "returns do not vary"
+        "max_spa_cash_p", measured.search.spa_cash_p, threshold, "SPA p-value against cash", "returns do not vary"
     )
 
 
-def max_spa_buy_and_hold_p(found: Measurements, threshold: float) -> Gate:
-    """Whether the best of the finalists is better than holding the basket by more than luck."""
+def max_spa_buy_and_hold_p(measured: Measurements, threshold: float) -> Gate:
+    """Require that the best candidate beats buying and holding all symbols significantly."""
     return at_most(
         "max_spa_buy_and_hold_p",
-        found.search.spa_buy_and_hold_p,
+        measured.search.spa_buy_and_hold_p,
         threshold,
-        "p-value against holding the basket",
+        "SPA p-value against buy and hold",
         "returns do not vary",
     )
 
@@ -209,31 +216,31 @@ GATES: tuple[GateFunction, ...] = (
     max_spa_cash_p,
     max_spa_buy_and_hold_p,
 )
-"""Gates with one threshold each: the key of policy.yaml that is named like them. Worse markets and crises follow."""
+"""Gates with one threshold, in policy.yaml under the name of the gate. Gates of worse markets and crises follow."""
 
 
 def gate_names() -> tuple[str, ...]:
-    """Names of the gates that do not depend on the numbers in the policy."""
+    """Return the names of the gates that every policy has."""
     return tuple(each.__name__ for each in GATES)
 
 
-def stress_gates(found: Measurements, threshold: float) -> Iterator[Gate]:
-    """One gate for each worse market: whether the loss in it can be borne."""
-    for name, return_pct in found.stress.items():
+def stress_gates(measured: Measurements, threshold: float) -> Iterator[Gate]:
+    """Yield one gate for each worse market."""
+    for name, return_pct in measured.stress.items():
         yield at_least(f"stress_{name}", return_pct, threshold, "return out of sample in that market, percent,")
 
 
-def crisis_gates(found: Measurements, threshold: float) -> Iterator[Gate]:
-    """One gate for each crisis that lies in the night's days."""
-    for name, fall_pct in found.crises.items():
-        yield at_most(f"crisis_{name}", fall_pct, threshold, "drawdown in it, percent,")
+def crisis_gates(measured: Measurements, threshold: float) -> Iterator[Gate]:
+    """Yield one gate for each crisis in the days of the nightly run."""
+    for name, drawdown_pct in measured.crises.items():
+        yield at_most(f"crisis_{name}", drawdown_pct, threshold, "drawdown in it, percent,")
 
 
-def judge(found: Measurements, policy: Gates) -> tuple[Gate, ...]:
-    """The verdict of every gate that the policy asks for."""
-    asked = [(each, getattr(policy, each.__name__)) for each in GATES]
-    gates = [each(found, threshold) for each, threshold in asked if threshold is not None]
-    gates += stress_gates(found, policy.stress.min_return_pct)
+def apply_gates(measured: Measurements, policy: Gates) -> tuple[Gate, ...]:
+    """Return the verdict of every gate that the policy turns on."""
+    thresholds = [(each, getattr(policy, each.__name__)) for each in GATES]
+    gates = [each(measured, threshold) for each, threshold in thresholds if threshold is not None]
+    gates += stress_gates(measured, policy.stress.min_return_pct)
     if policy.max_crisis_drawdown_pct is not None:
-        gates += crisis_gates(found, policy.max_crisis_drawdown_pct)
+        gates += crisis_gates(measured, policy.max_crisis_drawdown_pct)
     return tuple(gates)

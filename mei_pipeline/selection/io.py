@@ -1,7 +1,7 @@
-"""What a night's selection writes, and how it is read back.
+"""Files of the selection of a nightly run.
 
-`walk_forward.json` and `stitched.npz` hold the choices and what they earned, `candidates.json` and `replays.npz` what stands at
-the end of it, `gates.json` the verdicts.
+`walk_forward.json` and `stitched.npz` hold the combos of each rank and their out-of-sample segments, `candidates.json`
+and `replays.npz` the candidates and their replays, `gates.json` the verdicts.
 """
 
 import io
@@ -15,7 +15,6 @@ from zipfile import BadZipFile
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from kernels.blocks import BLOCKS
 from kernels.params import Value
 from mei_pipeline import files
 from mei_pipeline.config.fields import open_mapping
@@ -23,27 +22,27 @@ from mei_pipeline.errors import DataError
 from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.night.store import night_folder
 from mei_pipeline.replay.record import PeriodResult
-from mei_pipeline.selection.evaluation import SearchStatistics
-from mei_pipeline.selection.folds import block_starts_ms, train_before
+from mei_pipeline.selection.search_statistics import SearchStatistics
 from mei_pipeline.selection.segments import Segment
-from mei_pipeline.selection.verdicts import Judgement, SelectionBias
+from mei_pipeline.selection.selection_bias import SelectionBias
+from mei_pipeline.selection.verdicts import Judgement
 from mei_pipeline.selection.walk_forward import WalkForwardResult
 from mei_pipeline.settings import Settings
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """The config that a slot stands for.
+    """The config of a rank, proposed for judgement.
 
     Attributes:
-        rank: Which of the best choices it is, from 0.
+        rank: Its rank, from 0.
         combo: Its number in the sweep.
         config_id: Id of the resolved config.
         params: Every parameter by path; single symbols may have others, see the search.
-        in_sample_sharpe: Annual Sharpe ratio on the days that it was chosen on.
-        selected: Combo that the slot chose in each fold; None where nothing had made money.
-        out_of_sample: What the slot's choices brought on the days of the folds, chained.
-        holdout: What the config brought on the last days, which chose nothing.
+        in_sample_sharpe: Annual Sharpe ratio on the days that it was selected on.
+        selected: Combo that the rank selected in each fold; None if no further combo had made money.
+        out_of_sample: Result of the stitched out-of-sample segments of the rank.
+        holdout: Result of the config on the holdout, which selects nothing.
     """
 
     rank: int
@@ -58,13 +57,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CandidateSet:
-    """What a night chose.
+    """The candidates of a nightly run.
 
     Attributes:
-        night: Id of the night.
-        combos: How many combos the search had.
-        rejected: How many combos were not chosen, by reason.
-        candidates: Those chosen, best on the days of the search first.
+        night: Id of the nightly run.
+        combos: Number of combos of the search.
+        rejected: Number of combos that were not selected, by reason.
+        candidates: The candidates, best on the days of the search first.
     """
 
     night: str
@@ -75,14 +74,14 @@ class CandidateSet:
 
 @dataclass(frozen=True)
 class GateResults:
-    """A night's verdicts.
+    """The verdicts of a nightly run.
 
     Attributes:
-        night: Id of the night.
-        search: What all gates have in common; None where nothing was chosen.
-        logits: Edges [B + 1] and counts [B] of the histogram of the logits of CSCV; empty where there are none.
-        selection_bias: How far luck explains the best combo of the search; None where nothing was chosen or nothing varies.
-        judgements: One for each finalist.
+        night: Id of the nightly run.
+        search: Statistics that all ranks share; None without a candidate.
+        logits: Edges [B + 1] and counts [B] of the histogram of the logits of CSCV; empty without logits.
+        selection_bias: Selection bias of the best combo; None without a candidate, or if no combo varies.
+        judgements: One for each candidate.
     """
 
     night: str
@@ -92,67 +91,63 @@ class GateResults:
     judgements: tuple[Judgement, ...]
 
 
-_WALK = TypeAdapter(WalkForwardResult)
+_WALK_FORWARD = TypeAdapter(WalkForwardResult)
 CANDIDATES = TypeAdapter(CandidateSet)
-"""The form of candidates.json."""
-_GATED = TypeAdapter(GateResults)
+"""Form of candidates.json."""
+_GATE_RESULTS = TypeAdapter(GateResults)
 
 
 def write_walk_forward(
     settings: Settings, plan: NightPlan, walk: WalkForwardResult, stitched_by_rank: Sequence[Segment]
 ) -> None:
-    """Write the choices and what they earned."""
+    """Write the combos of each rank and their stitched segments."""
     folder = night_folder(settings, plan)
-    files.write_bytes(folder / "walk_forward.json", _WALK.dump_json(walk, indent=2) + b"\n")
+    files.write_bytes(folder / "walk_forward.json", _WALK_FORWARD.dump_json(walk, indent=2) + b"\n")
     write_segments(folder / "stitched.npz", dict(enumerate(stitched_by_rank)))
 
 
-def write_candidates(settings: Settings, plan: NightPlan, found: CandidateSet, replays: Mapping[str, Segment]) -> None:
-    """Write the finalists, and their replays by name."""
+def write_candidates(
+    settings: Settings, plan: NightPlan, candidates: CandidateSet, replays: Mapping[str, Segment]
+) -> None:
+    """Write the candidates, and their replays by name."""
     folder = night_folder(settings, plan)
     write_segments(folder / "replays.npz", replays)
-    files.write_bytes(folder / "candidates.json", CANDIDATES.dump_json(found, indent=2) + b"\n")
+    files.write_bytes(folder / "candidates.json", CANDIDATES.dump_json(candidates, indent=2) + b"\n")
 
 
 def write_gate_results(settings: Settings, plan: NightPlan, results: GateResults) -> None:
     """Write the verdicts."""
     path = night_folder(settings, plan) / "gates.json"
-    files.write_bytes(path, _GATED.dump_json(results, indent=2) + b"\n")
+    files.write_bytes(path, _GATE_RESULTS.dump_json(results, indent=2) + b"\n")
 
 
 def read_walk_forward(settings: Settings, plan: NightPlan) -> tuple[WalkForwardResult, tuple[Segment, ...]]:
-    """What `run_walk_forward` wrote.
+    """Read the combos of each rank and their stitched segments.
 
     Raises:
-        DataError: It has not run for this night, or a file is damaged.
+        DataError: `run_walk_forward` has not run for this nightly run, or a file is not readable.
     """
     folder = night_folder(settings, plan)
-    walk = read_file(folder / "walk_forward.json", _WALK, "walk_forward")
+    walk = read_file(folder / "walk_forward.json", _WALK_FORWARD, "walk_forward")
     stitched_by_rank = read_segments(folder / "stitched.npz", range(len(walk.ranks)), "walk_forward")
     return walk, stitched_by_rank
 
 
 def read_candidates(settings: Settings, plan: NightPlan) -> CandidateSet:
-    """What the night chose.
+    """Read the candidates.
 
     Raises:
-        DataError: It has not chosen yet, or the file is damaged.
+        DataError: `select_candidates` has not run for this nightly run, or the file is not readable.
     """
-    found: CandidateSet = read_file(night_folder(settings, plan) / "candidates.json", CANDIDATES, "candidates")
-    return found
-
-
-def selection_days(plan: NightPlan) -> tuple[int, int]:
-    """The days that finalists are chosen on, first and one past the last, in UTC milliseconds."""
-    first, _ = train_before(BLOCKS, plan.selection.walk_forward)
-    return block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)[first], plan.sweep.to_ms
+    candidates: CandidateSet = read_file(night_folder(settings, plan) / "candidates.json", CANDIDATES, "candidates")
+    return candidates
 
 
 def read_replays(settings: Settings, plan: NightPlan) -> tuple[tuple[Segment, Segment], ...]:
-    """Each finalist's config on the days that it was chosen on, and on the holdout, from flat to flat.
+    """Read the segments of each candidate's config on the days that it was selected on, and on the holdout.
 
     Raises:
-        DataError: The night has not chosen yet, or a file is damaged.
+        DataError: `select_candidates` has not run for this nightly run, or a file is not readable.
     """
     ranks = [each.rank for each in read_candidates(settings, plan).candidates]
     names = [f"{part} {rank}" for rank in ranks for part in ("in sample", "holdout")]
@@ -161,61 +156,64 @@ def read_replays(settings: Settings, plan: NightPlan) -> tuple[tuple[Segment, Se
 
 
 def read_gate_results(settings: Settings, plan: NightPlan) -> GateResults:
-    """The night's verdicts.
+    """Read the verdicts.
 
     Raises:
-        DataError: It has not judged yet, or the file is damaged.
+        DataError: `judge_candidates` has not run for this nightly run, or the file is not readable.
     """
-    found: GateResults = read_file(night_folder(settings, plan) / "gates.json", _GATED, "gate_results")
-    return found
+    results: GateResults = read_file(night_folder(settings, plan) / "gates.json", _GATE_RESULTS, "gate_results")
+    return results
 
 
 def read_verdicts(
     settings: Settings, plan: NightPlan
 ) -> tuple[WalkForwardResult, tuple[tuple[Candidate, Judgement, Segment], ...]]:
-    """The folds, and each finalist with the verdicts on it and the chain of its slot.
+    """Read the folds, and each candidate with its verdicts and the stitched segments of its rank.
 
     Raises:
-        DataError: A station has not run, a file is damaged, or a station ran again and those after it did not.
+        DataError: A stage has not run, a file is not readable, or a stage ran again and a later stage did not.
     """
     walk, stitched_by_rank = read_walk_forward(settings, plan)
     candidates = candidates_of(settings, plan, walk)
     judgements = read_gate_results(settings, plan).judgements
     if [each.config_id for each in judgements] != [each.config_id for each in candidates]:
         path = night_folder(settings, plan) / "gates.json"
-        raise DataError(f"{path}: is of other finalists than candidates.json; materialise `gate_results` again")
+        raise DataError(f"{path}: has other candidates than candidates.json; materialise `gate_results` again")
     return walk, tuple(zip(candidates, judgements, stitched_by_rank, strict=True))
 
 
 def candidates_of(settings: Settings, plan: NightPlan, walk: WalkForwardResult) -> tuple[Candidate, ...]:
-    """The finalists of these very choices.
+    """Read the candidates, and check that they are those of a walk-forward.
 
     Raises:
-        DataError: The night has not chosen yet, a file is damaged, or it is of other choices.
+        DataError: `select_candidates` has not run, a file is not readable, or it has other combos.
     """
     candidates = read_candidates(settings, plan).candidates
     if [each.combo for each in candidates] != [rank.final.combo for rank in walk.ranks]:
         path = night_folder(settings, plan) / "candidates.json"
-        raise DataError(f"{path}: is of other choices than walk_forward.json; materialise `candidates` again")
+        raise DataError(f"{path}: has other combos than walk_forward.json; materialise `candidates` again")
     return candidates
 
 
 def read_file(path: Path, form: TypeAdapter[Any], asset: str) -> Any:
-    """What a station wrote.
+    """Read a JSON file of a stage.
 
     Raises:
-        DataError: It has not run for this night, or the file is damaged; the message names the asset to materialise.
+        DataError: The stage has not run for this nightly run, or the file is not readable; the message names the asset
+            to materialise.
     """
     try:
         return form.validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise DataError(f"{path}: the night has none yet; materialise `{asset}`") from None
+        raise DataError(f"{path}: no such file; materialise `{asset}`") from None
     except ValidationError as error:
-        raise DataError(f"{path}: damaged ({error.error_count()} problems); materialise `{asset}` again") from None
+        raise DataError(
+            f"{path}: damaged or of another version ({error.error_count()} problems); materialise `{asset}` again"
+        ) from None
 
 
 def write_segments(path: Path, segments: Mapping[Any, Segment]) -> None:
-    """Write legs by name, whole or not at all."""
+    """Write segments by name in one atomic step."""
     buffer = io.BytesIO()
     arrays = {
         f"{name} {f.name}": getattr(segment, f.name) for name, segment in segments.items() for f in fields(segment)
@@ -225,15 +223,15 @@ def write_segments(path: Path, segments: Mapping[Any, Segment]) -> None:
 
 
 def read_segments(path: Path, names: Iterable[object], asset: str) -> tuple[Segment, ...]:
-    """The legs of some names.
+    """Read the segments of some names.
 
     Raises:
-        DataError: The file is missing or damaged, or lacks one; the message names the asset to materialise.
+        DataError: The file is missing or damaged, or lacks a segment; the message names the asset to materialise.
     """
     try:
         with np.load(io.BytesIO(path.read_bytes())) as stored:
             return tuple(Segment(**{f.name: stored[f"{name} {f.name}"] for f in fields(Segment)}) for name in names)
     except FileNotFoundError:
-        raise DataError(f"{path}: the night has none yet; materialise `{asset}`") from None
+        raise DataError(f"{path}: no such file; materialise `{asset}`") from None
     except (OSError, EOFError, KeyError, ValueError, NotImplementedError, BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: damaged ({error}); materialise `{asset}` again") from None
+        raise DataError(f"{path}: damaged or of another version ({error}); materialise `{asset}` again") from None

@@ -1,4 +1,4 @@
-"""Pictures of a selection: folds in time, equity, what cross-validation says, and how luck grows with trials."""
+"""Pictures of a selection: folds in time, equity, cross-validation, and selection bias by number of trials."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 from markupsafe import Markup
 
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.selection.folds import Fold
 from mei_pipeline.selection.segments import Segment
-from mei_pipeline.selection.verdicts import SelectionBias
-from mei_pipeline.simulation.market import DAY_MS
+from mei_pipeline.selection.selection_bias import SelectionBias
 from mei_pipeline.svg import (
     BLUE,
     GREEN,
@@ -37,14 +37,14 @@ _EQUITY = (GREY, BLUE, GREEN)
 
 
 def fold_picture(folds: Sequence[Fold], to_ms: int) -> Markup:
-    """The days that each fold chooses on and is judged on, and the holdout after the last, up to `to_ms`."""
+    """Draw the train and test days of each fold, and the holdout after the last fold, up to `to_ms`."""
     if not folds:
         return document(420, 60, "Folds", [text(20, 36, "No folds.", SOFT)])
     from_ms = min(fold.train_ms[0] for fold in folds)
     height = _TOP + _ROW * (len(folds) + 1) + 34
     body = [text(20, 28, f"Walk-forward, {len(folds)} folds", INK, size=14, weight=600)]
     body.append(text(230, 28, f"{sum(fold.days for fold in folds)} days out of sample", SOFT))
-    for index, (name, colour) in enumerate((("chosen on", _TRAIN), ("judged on", BLUE), ("holdout", _HOLDOUT))):
+    for index, (name, colour) in enumerate((("train", _TRAIN), ("test", BLUE), ("holdout", _HOLDOUT))):
         body += [_box(430 + 105 * index, 18, 12, colour), text(447 + 105 * index, 28, name, SOFT)]
 
     def x(time_ms: float) -> float:
@@ -61,25 +61,25 @@ def fold_picture(folds: Sequence[Fold], to_ms: int) -> Markup:
     body += [_box(x(from_ms), y, x(search_ms) - x(from_ms), _TRAIN)]
     body += [_box(x(search_ms), y, x(to_ms) - x(search_ms), _HOLDOUT)]
     for time_ms, anchor in ((from_ms, "start"), (search_ms, "end"), (to_ms, "end")):
-        # The start of a short holdout would be written into its end.
+        # Labels of the start and the end of a short holdout would overlap.
         place = min(x(time_ms) - 8, _WIDTH - _RIGHT - 80) if time_ms == search_ms else x(time_ms)
         body.append(text(place, height - 12, _day(time_ms), SOFT, size=11, anchor=anchor))
     return document(_WIDTH, height, "Walk-forward", body)
 
 
 def equity_picture(title: str, segments: Mapping[str, Segment]) -> Markup:
-    """Equity at the end of each day, each leg from 1; the legs may overlap in time.
+    """Draw equity at the end of each day, from 1 in each segment; segments may overlap in time.
 
     Args:
-        title: Whose equity it is.
-        segments: What is drawn, by name: in sample, out of sample, holdout. At most three.
+        title: Title of the picture.
+        segments: At most three segments by name: in sample, out of sample, holdout.
     """
     drawn = {name: segment for name, segment in segments.items() if len(segment.returns)}
     if not drawn:
         return document(420, 60, title, [text(20, 36, f"{title}: no days.", SOFT)])
     height = _TOP + 24 + _PLOT + 30
     bottom = _TOP + 24 + _PLOT
-    # A day counts from its start to its end, the next midnight.
+    # A line starts at the first midnight and has a point at the end of each day, the next midnight.
     times = {name: np.append(segment.days_ms[:1], segment.days_ms + DAY_MS) for name, segment in drawn.items()}
     levels = {name: np.append(1.0, np.cumprod(1.0 + segment.returns)) for name, segment in drawn.items()}
     from_ms, to_ms = (float(limit(each[end] for each in times.values())) for limit, end in ((min, 0), (max, -1)))
@@ -103,10 +103,10 @@ def equity_picture(title: str, segments: Mapping[str, Segment]) -> Markup:
             f"{x(float(when)):.1f} {y(float(level)):.1f}" for when, level in zip(times[name], levels[name], strict=True)
         )
         body.append(f'<path d="M{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        told = f"{name}: {len(segment.returns)} days, {100.0 * (levels[name][-1] - 1.0):+.1f} %"
+        label = f"{name}: {len(segment.returns)} days, {100.0 * (levels[name][-1] - 1.0):+.1f} %"
         body.append(f'<path d="M{place:g} {_TOP - 6:g}h18" stroke="{colour}" stroke-width="3"/>')
-        body.append(text(place + 24, _TOP - 2, told, INK, size=11))
-        place += 34 + _NARROW * len(told)
+        body.append(text(place + 24, _TOP - 2, label, INK, size=11))
+        place += 34 + _NARROW * len(label)
     for share, anchor in ((0.0, "start"), (0.25, "middle"), (0.5, "middle"), (0.75, "middle"), (1.0, "end")):
         when = from_ms + share * (to_ms - from_ms)
         body.append(text(x(when), height - 10, _day(when), SOFT, size=11, anchor=anchor))
@@ -114,9 +114,9 @@ def equity_picture(title: str, segments: Mapping[str, Segment]) -> Markup:
 
 
 def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: float | None) -> Markup:
-    """Histogram of the logits of cross-validation; what lies below 0 is below the median out of sample."""
+    """Draw the histogram of the logits of cross-validation; logits below 0 are below the median out of sample."""
     if not counts or probability is None:
-        return document(520, 60, "Overfitting", [text(20, 36, "No cross-validation: too few trials vary.", SOFT)])
+        return document(520, 60, "Overfitting", [text(20, 36, "No cross-validation: too few combos vary.", SOFT)])
     height = _TOP + _PLOT + 44
     body = [text(20, 28, f"Probability of backtest overfitting {probability:.2f}", INK, size=14, weight=600)]
     body.append(text(350, 28, "rank of the best in sample among all, out of sample", SOFT))
@@ -134,16 +134,16 @@ def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: fl
     return document(_WIDTH, height, "Overfitting", body)
 
 
-def selection_bias_picture(selection_bias: SelectionBias | None) -> Markup:
-    """Deflated Sharpe ratio of the best trial of a search against the number of independent trials."""
-    if selection_bias is None:
-        return document(520, 60, "Luck", [text(20, 36, "No trial of the search varies.", SOFT)])
+def selection_bias_picture(bias: SelectionBias | None) -> Markup:
+    """Draw the deflated Sharpe ratio of the best combo of a search against the number of independent trials."""
+    if bias is None:
+        return document(520, 60, "Selection bias", [text(20, 36, "No combo of the search varies.", SOFT)])
     height = _TOP + _PLOT + 44
-    title = f"Best Sharpe ratio of the search {selection_bias.best_sharpe:.2f}, deflated {selection_bias.deflated_sharpe:.2f}"
+    title = f"Best Sharpe ratio of the search {bias.best_sharpe:.2f}, deflated {bias.deflated_sharpe:.2f}"
     body = [text(20, 28, title, INK, size=14, weight=600)]
-    facts = f"after {selection_bias.effective_trials:,.0f} independent of {selection_bias.trials:,} trials"
+    facts = f"after {bias.effective_trials:,.0f} independent of {bias.trials:,} trials"
     body.append(text(430, 28, facts, SOFT))
-    most = math.log(max(selection_bias.trials, 2))
+    most = math.log(max(bias.trials, 2))
 
     def at(trials: float, value: float) -> tuple[float, float]:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log(trials) / most, _TOP + _PLOT * (1.0 - value)
@@ -152,21 +152,19 @@ def selection_bias_picture(selection_bias: SelectionBias | None) -> Markup:
         y = at(1.0, level)[1]
         body.append(f'<path d="M{_LEFT:g} {y:.1f}H{_WIDTH - _RIGHT:g}" stroke="{LINE}"/>')
         body.append(text(_LEFT - 8, y + 4, f"{level:g}", SOFT, size=11, anchor="end"))
-    points = [at(number, value) for number, value in selection_bias.by_trials if math.isfinite(value)]
+    points = [at(number, value) for number, value in bias.by_trials if math.isfinite(value)]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     body.append(f'<path d="M{path}" fill="none" stroke="{BLUE}" stroke-width="1.8"/>')
-    x, y = at(
-        max(1.0, min(selection_bias.effective_trials, float(selection_bias.trials))), selection_bias.deflated_sharpe
-    )
+    x, y = at(max(1.0, min(bias.effective_trials, float(bias.trials))), bias.deflated_sharpe)
     body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{RED}"/>')
     body += [
         text(at(float(number), 0.0)[0], _TOP + _PLOT + 18, short(float(number)), SOFT, size=11, anchor="middle")
-        for number in (1, selection_bias.trials)
+        for number in (1, bias.trials)
     ]
     body.append(
         text(_LEFT, height - 8, "independent trials; probability that the true ratio is above zero", SOFT, size=11)
     )
-    return document(_WIDTH, height, "Luck", body)
+    return document(_WIDTH, height, "Selection bias", body)
 
 
 def _day(time_ms: float) -> str:

@@ -1,6 +1,6 @@
-"""A night's way from the rows of its search to verdicts: each station reads what lies before it, and writes a file.
+"""Stages of the selection of a nightly run, from the rows of its search to verdicts.
 
-A station can be run again alone.
+Each stage reads the files of the stages before it and writes its own, so a stage can be run again separately.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 import numpy as np
 import polars as pl
 
+from kernels.blocks import BLOCKS
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import Compute
 from mei_pipeline.night.data import build_night_features, load_holdout_bars, load_night_bars
 from mei_pipeline.night.plan import NightPlan
@@ -16,26 +18,29 @@ from mei_pipeline.params.identity import config_id
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry import trials as stored_trials
 from mei_pipeline.registry.database import Registry
+from mei_pipeline.registry.records import finite_or_none
 from mei_pipeline.replay.record import PeriodResult
-from mei_pipeline.selection.evaluation import EvaluationInputs, number_or_none
+from mei_pipeline.selection.evaluation import EvaluationInputs
+from mei_pipeline.selection.folds import block_starts_ms, train_before
 from mei_pipeline.selection.io import (
     Candidate,
     CandidateSet,
     GateResults,
     candidates_of,
     read_walk_forward,
-    selection_days,
     write_candidates,
     write_gate_results,
     write_walk_forward,
 )
 from mei_pipeline.selection.ranking import COLUMNS
+from mei_pipeline.selection.search_statistics import TrialReturns, own_trials
 from mei_pipeline.selection.segments import MarketData, Segment, run_segment
+from mei_pipeline.selection.selection_bias import estimate_selection_bias
 from mei_pipeline.selection.statistics.sharpe import return_statistics
-from mei_pipeline.selection.verdicts import TrialReturns, estimate_selection_bias, judge_ranks, own_trials
+from mei_pipeline.selection.verdicts import judge_ranks
 from mei_pipeline.selection.walk_forward import WalkForwardResult, least_trades, run_ranks, select_combos
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS, window
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 from mei_pipeline.sweep.results import open_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep
@@ -46,26 +51,26 @@ _BINS = 40
 def run_walk_forward(
     settings: Settings, plan: NightPlan, compute: Compute | None = None, progress: Progress = silent
 ) -> tuple[WalkForwardResult, tuple[Segment, ...]]:
-    """Choose in every fold of the night's search and run the choices on the days after; write both down.
+    """Select combos in every fold, run them on its test days, and write both.
 
-    Where folds have searches of their own, those are run first; one that was cut off goes on.
+    Folds that need a search of their own run it first; an interrupted search resumes.
 
     Args:
-        settings: Where things are.
-        plan: The night.
-        compute: `compute` of pipeline.yaml: what runs searches; by default this machine.
-        progress: Told of combos, then of legs.
+        settings: Settings.
+        plan: Plan of the nightly run.
+        compute: `compute` of pipeline.yaml: where searches run; this machine by default.
+        progress: Called with combos, then with segments.
 
     Raises:
-        ConfigError: The policy leaves a fold no day.
-        DataError: The sweep is not whole, or the lake has changed.
+        ConfigError: The policy leaves a fold no test day.
+        DataError: The sweep is incomplete, or the lake has changed.
         Busy, Retryable: See `run_sweep`.
     """
     data = _market_data(settings, plan)
 
     def rows(search: SweepPlan) -> Iterator[pl.DataFrame]:
         if search.id != plan.sweep.id:
-            cut = window(data.bars, search.from_ms, search.to_ms)
+            cut = cut_window(data.bars, search.from_ms, search.to_ms)
             run_sweep(settings, search, cut, data.features, compute=compute, progress=progress)
         return _rows(settings, search)
 
@@ -77,20 +82,20 @@ def run_walk_forward(
 
 
 def select_candidates(settings: Settings, plan: NightPlan) -> CandidateSet:
-    """Name the config that each slot stands for, run it on the holdout, count the combos that were not chosen.
+    """Replay the config of each rank on the holdout, count the combos that were not selected, and write both.
 
     Raises:
-        DataError: The walk-forward of the night has not run, or the lake has changed.
+        DataError: `run_walk_forward` has not run for this nightly run, or the lake has changed.
     """
     walk, stitched_by_rank = read_walk_forward(settings, plan)
     data = _market_data(settings, plan)
     candidates = []
     replays: dict[str, Segment] = {}
-    chosen_on, last_days = selection_days(plan), (plan.holdout_ms, plan.to_ms)
+    train_days, holdout_days = selection_days(plan), (plan.holdout_ms, plan.to_ms)
     for rank, stitched in zip(walk.ranks, stitched_by_rank, strict=True):
         params = plan.sweep.combo(rank.final.combo)
         resolved = resolved_combo(plan.sweep, params)
-        inside, holdout = (run_segment(data, resolved, days) for days in (chosen_on, last_days))
+        inside, holdout = (run_segment(data, resolved, days) for days in (train_days, holdout_days))
         replays |= {f"in sample {rank.number}": inside, f"holdout {rank.number}": holdout}
         candidates.append(
             Candidate(
@@ -104,34 +109,36 @@ def select_candidates(settings: Settings, plan: NightPlan) -> CandidateSet:
                 holdout=_headline(holdout),
             )
         )
-    found = CandidateSet(
+    candidate_set = CandidateSet(
         plan.id,
         plan.sweep.combos,
         _rejected(settings, plan, walk, [each.combo for each in candidates]),
         tuple(candidates),
     )
-    write_candidates(settings, plan, found, replays)
-    return found
+    write_candidates(settings, plan, candidate_set, replays)
+    return candidate_set
 
 
 def judge_candidates(
     settings: Settings, plan: NightPlan, registry: Registry, now_ms: int, progress: Progress = silent
 ) -> GateResults:
-    """Measure and judge every finalist; what is judged is stored as a look at these days before a verdict is known.
+    """Measure and judge every candidate, and write the verdicts.
+
+    Trials are stored before their verdicts are known, so that a run that is stopped can't try again for free.
 
     Raises:
-        DataError: An earlier station has not run, or has run again since, or the lake has changed.
+        DataError: An earlier stage has not run, or has run again since, or the lake has changed.
         Busy: Another process holds the registry.
     """
     walk, stitched_by_rank = read_walk_forward(settings, plan)
-    candidates_of(settings, plan, walk)  # of these very choices
+    candidates_of(settings, plan, walk)  # raises if they are of another walk-forward
     if not stitched_by_rank:
         results = GateResults(plan.id, None, ((), ()), None, ())
     else:
-        seen = _store_trials(plan, own_trials(plan.sweep, walk, stitched_by_rank), registry, now_ms)
-        data, others = _market_data(settings, plan), _others(settings, plan)
-        inputs = EvaluationInputs(data, others, plan.sweep, walk, plan.selection, plan.to_ms)
-        judged = judge_ranks(inputs, stitched_by_rank, _rows(settings, plan.sweep), seen, progress)
+        trials = _store_trials(plan, own_trials(plan.sweep, walk, stitched_by_rank), registry, now_ms)
+        data, holdout_symbols_data = _market_data(settings, plan), _holdout_symbols_data(settings, plan)
+        inputs = EvaluationInputs(data, holdout_symbols_data, plan.sweep, walk, plan.selection, plan.to_ms)
+        judged = judge_ranks(inputs, stitched_by_rank, _rows(settings, plan.sweep), trials, progress)
         logit = judged.overfitting.logits
         finite = logit[np.isfinite(logit)]
         counts, edges = np.histogram(finite, _BINS) if len(finite) else (np.empty(0), np.empty(0))
@@ -142,30 +149,36 @@ def judge_candidates(
     return results
 
 
+def selection_days(plan: NightPlan) -> tuple[int, int]:
+    """Return the days that candidates are selected on, first and one past the last, UTC milliseconds."""
+    first, _ = train_before(BLOCKS, plan.selection.walk_forward)
+    return block_starts_ms(plan.sweep.from_ms, plan.sweep.to_ms)[first], plan.sweep.to_ms
+
+
 def _market_data(settings: Settings, plan: NightPlan) -> MarketData:
     bars = load_night_bars(settings, plan)
     return MarketData(settings, bars, build_night_features(settings, plan, bars))
 
 
-def _others(settings: Settings, plan: NightPlan) -> MarketData | None:
+def _holdout_symbols_data(settings: Settings, plan: NightPlan) -> MarketData | None:
     bars = load_holdout_bars(settings, plan)
     return None if bars is None else MarketData(settings, bars, build_night_features(settings, plan, bars))
 
 
 def _rows(settings: Settings, search: SweepPlan) -> Iterator[pl.DataFrame]:
-    """What choices read of the rows of a search, chunk by chunk."""
+    """Return the columns that the ranking reads of the rows of a search, chunk by chunk."""
     return open_results(sweep_folder(settings.sweeps, search), search).frames(COLUMNS)
 
 
-def _rejected(settings: Settings, plan: NightPlan, walk: WalkForwardResult, chosen: Sequence[int]) -> dict[str, int]:
-    """How many of the combos that were not chosen fell, by reason."""
+def _rejected(settings: Settings, plan: NightPlan, walk: WalkForwardResult, selected: Sequence[int]) -> dict[str, int]:
+    """Return the number of combos that were not selected, by reason."""
     few = losers = others = 0
     least = least_trades(plan.sweep, walk.folds, plan.selection.gates.min_trades)
-    # One that is chosen by the sum of its days, or on the last of them, may have lost on the whole.
+    # A candidate that was selected on the last train days may have lost on all days of the search.
     for rows in open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep).frames(
         ("combo", "trades", "net_pnl_usd")
     ):
-        free = rows.filter(~pl.col("combo").is_in(list(chosen)))
+        free = rows.filter(~pl.col("combo").is_in(list(selected)))
         earned = free.filter(pl.col("net_pnl_usd") > 0.0)
         rare = int((earned["trades"] < least).sum())
         losers, few, others = losers + free.height - earned.height, few + rare, others + earned.height - rare
@@ -180,20 +193,20 @@ def _headline(segment: Segment) -> PeriodResult:
     return PeriodResult(
         days=len(segment.returns),
         return_pct=100.0 * segment.return_frac,
-        sharpe=number_or_none(return_statistics(segment.returns).annual),
+        sharpe=finite_or_none(float(return_statistics(segment.returns).annual)),
         max_drawdown_pct=100.0 * segment.max_drawdown_frac,
         trades=len(segment.trade_profits),
     )
 
 
 def _store_trials(plan: NightPlan, own: Sequence[TrialReturns], registry: Registry, now_ms: int) -> list[TrialReturns]:
-    """Store tonight's looks, and give every look at these days, oldest first and tonight's last."""
+    """Store the trials of this nightly run, and return all trials on its days, oldest first and its own last."""
     first, last = (_day(own[0].days_ms[place]) for place in (0, -1))
     for rank, trial in enumerate(own):
         days = (trial.days_ms - trial.days_ms[0]) // DAY_MS
         returns = np.zeros(int(days[-1]) + 1)
         returns[days] = trial.returns
-        seen = stored_trials.Trial(
+        stored = stored_trials.Trial(
             night_id=plan.id,
             rank=f"rank {rank}",
             config_ids=(trial.config_id,),
@@ -204,7 +217,7 @@ def _store_trials(plan: NightPlan, own: Sequence[TrialReturns], registry: Regist
             data_hash=plan.sweep.data_hash,
             policy_id=plan.selection.id,
         )
-        stored_trials.add_trial(registry, seen, now_ms)
+        stored_trials.add_trial(registry, stored, now_ms)
     return [*map(_series, stored_trials.trials_between(registry, plan.sweep.venue, first, last)), *own]
 
 

@@ -1,7 +1,7 @@
-"""Choose combos on some blocks of a search, from the sums that every row has; rows are seen chunk by chunk.
+"""Ranking of combos on some time blocks of a search, from the block sums of its rows, chunk by chunk.
 
-Of many combos the one with the highest ratio is mostly the luckiest. Combos that differ by one step on one axis trade
-alike and have luck of their own: the mean ratio of the combos around it says more about a combo than its own.
+The highest Sharpe ratio of many combos is mostly selection bias. Neighbouring combos trade alike but have noise of
+their own, so the mean Sharpe ratio around a combo predicts its future better than its own Sharpe ratio.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,24 +15,24 @@ from mei_pipeline.params.grid import Grid
 from mei_pipeline.sweep.metrics import sharpe
 
 COLUMNS = ("combo", "trades", "day_count", "day_sum", "day_sum_sq")
-"""What a choice reads of a row."""
+"""Columns of a row that the ranking reads."""
 
 SMOOTHINGS = 2
-"""How often ratios are replaced by means over neighbours; docs/explanation/selection.md says how it was set."""
+"""Number of times that ratios are replaced by means over neighbours; see docs/explanation/selection.md."""
 
-_KEPT_PER_CHUNK = 8  # times as many as wanted: equal ones among them count once
+# Multiple of the combos to select: those that trade exactly alike are dropped later.
+_KEPT_PER_CHUNK = 8
 
 
 @dataclass(frozen=True, order=True)
 class RankedCombo:
-    """A combo and why it was chosen; the best sorts first.
+    """A combo with its score; the best combo sorts first.
 
     Attributes:
-        loss: The negative of what it is ranked by: the annual Sharpe ratio on the days of the choice, its own or the
-            mean around it.
-        combo: Its number; of equal ones the lower is chosen.
-        behaviour: Sum and sum of squares of its daily returns: combos that agree in both do the same.
-        own_sharpe: Its own annual Sharpe ratio on those days; None if it is ranked by that.
+        loss: The negative score: the annual Sharpe ratio on the train days, its own or the mean around it.
+        combo: Number of the combo; of equal scores the lower number sorts first.
+        behaviour: Sum and sum of squares of its daily returns; combos that agree in both trade alike.
+        own_sharpe: Its own annual Sharpe ratio on these days; None if this is its score.
     """
 
     loss: float
@@ -42,22 +42,22 @@ class RankedCombo:
 
     @property
     def sharpe(self) -> float:
-        """Its own annual Sharpe ratio on the days of the choice."""
+        """Its own annual Sharpe ratio on the train days."""
         return -self.loss if self.own_sharpe is None else self.own_sharpe
 
 
 def neighbour_means(
     chunks: Iterable[pl.DataFrame], spans: Sequence[tuple[int, int]], grid: Grid, at_once: int = 65_536
 ) -> Floats:
-    """Mean annual Sharpe ratio around each combo of a whole grid, by span of blocks: [spans, K].
+    """Return the mean annual Sharpe ratio around each combo of a complete grid, by span of blocks: [spans, K].
 
-    The mean over a combo and its neighbours, and then the mean of these means: combos two steps away count too.
+    It is the mean over a combo and its neighbours, and then the mean of these means: combos two steps away count too.
 
     Args:
         chunks: Rows of all combos of the grid with at least `COLUMNS`.
-        spans: First block and one past the last, for each choice.
+        spans: First block and one past the last of each span.
         grid: The grid.
-        at_once: Combos whose neighbours are looked up at a time.
+        at_once: Number of combos whose neighbours are looked up at a time.
     """
     means = np.empty((len(spans), grid.combos))
     for rows in chunks:
@@ -68,20 +68,20 @@ def neighbour_means(
 
 
 def _over_neighbours(values: Floats, grid: Grid, at_once: int) -> Floats:
-    """Mean of the values [spans, K] of each combo and its neighbours."""
-    found = np.empty_like(values)
+    """Return the mean of the values [spans, K] of each combo and its neighbours."""
+    means = np.empty_like(values)
     for start in range(0, grid.combos, at_once):
         numbers = np.arange(start, min(start + at_once, grid.combos))
         total, count = values[:, numbers], np.ones(len(numbers))
         for places, neighbours in grid.neighbours(numbers):
             total[:, places] += values[:, neighbours]
             count[places] += 1.0
-        found[:, numbers] = total / count
-    return found
+        means[:, numbers] = total / count
+    return means
 
 
 def _span_sums(rows: pl.DataFrame, spans: Sequence[tuple[int, int]]) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """Count, sum and sum of squares of the daily returns of each row, for each span."""
+    """Yield count, sum and sum of squares of the daily returns of each row, for each span."""
     sums = [rows[name].to_numpy() for name in COLUMNS[2:]]
     for first, last in spans:
         n, total, squares = (part[:, first:last].sum(axis=1) for part in sums)
@@ -95,17 +95,17 @@ def rank_combos(
     least_trades: float = 0.0,
     smoothed: Floats | None = None,
 ) -> list[tuple[RankedCombo, ...]]:
-    """The best combos of each span of blocks, best first, by `smoothed` or the Sharpe ratio of their daily returns.
+    """Return the best combos of each span of blocks, best first, by `smoothed` or their own Sharpe ratio.
 
-    Only a combo that made money and has the trades is chosen, and of those that did the same only the one with the
-    lowest number: there may be fewer than `count`, or none.
+    A combo must have made money and have enough trades. Of combos that trade exactly alike only the lowest number is
+    kept. A span may have fewer than `count` combos, or none.
 
     Args:
         chunks: Rows of a sweep with at least `COLUMNS`.
-        spans: First block and one past the last, for each choice.
-        count: How many to choose.
+        spans: First block and one past the last of each span.
+        count: Number of combos to select.
         least_trades: Fewest closed trades of a row, on all days of its search: rows do not have them by block.
-        smoothed: [spans, combos] what combos are ranked by, by number; see `neighbour_means`.
+        smoothed: [spans, combos] scores by number of combo; see `neighbour_means`.
     """
     best: list[tuple[RankedCombo, ...]] = [() for _ in spans]
     for rows in chunks:
@@ -114,8 +114,8 @@ def rank_combos(
         for place, (n, total, squares) in enumerate(_span_sums(rows, spans)):
             own = np.where(enough, sharpe(n, total, squares), np.nan)
             score = own if smoothed is None else smoothed[place, combos]
-            found = _top(combos, own, score, total, squares, count * _KEPT_PER_CHUNK)
-            best[place] = _distinct((*best[place], *found), count)
+            top = _top(combos, own, score, total, squares, count * _KEPT_PER_CHUNK)
+            best[place] = _distinct((*best[place], *top), count)
     return best
 
 
@@ -134,7 +134,7 @@ def _top(combos: Ints, own: Floats, score: Floats, total: Floats, squares: Float
 
 
 def _distinct(combos: Iterable[RankedCombo], count: int) -> tuple[RankedCombo, ...]:
-    found: dict[tuple[float, float], RankedCombo] = {}
+    by_behaviour: dict[tuple[float, float], RankedCombo] = {}
     for each in sorted(combos):
-        found.setdefault(each.behaviour, each)
-    return tuple(list(found.values())[:count])
+        by_behaviour.setdefault(each.behaviour, each)
+    return tuple(list(by_behaviour.values())[:count])

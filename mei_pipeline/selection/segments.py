@@ -1,4 +1,4 @@
-"""Legs: one config on the days of one fold, from flat to flat, and chains of them."""
+"""Out-of-sample segments: one config on the days of one fold, from flat to flat, and segments stitched together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,25 +9,27 @@ from numpy.typing import NDArray
 from kernels.book import REASONS
 from kernels.market import FillModel, Floats, Ints, fill_model
 from kernels.params import Value
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.replay.run import encode_replay_inputs
 from mei_pipeline.replay.trades import trade_numbers
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import DAY_MS, Bars, Window, closed_at_end, window
 from mei_pipeline.simulation.run import ComboRecord, record_combo
+from mei_pipeline.simulation.window import Window, closed_at_end, cut_window
 
 _FUNDING = REASONS.index("funding")
 
 
 @dataclass(frozen=True)
 class MarketData:
-    """What configs are judged on.
+    """Bars and features that configs are run on.
 
     Attributes:
-        settings: Says where compiled kernels are.
+        settings: Settings with the place of compiled kernels.
         bars: Bars of the symbols of the book.
-        features: Columns over them that hold every window of the search.
+        features: Columns over the bars that hold every window of the search.
     """
 
     settings: Settings
@@ -37,17 +39,17 @@ class MarketData:
 
 @dataclass(frozen=True)
 class Segment:
-    """What a config did on some days, beginning and ending flat; or several did, one after the other (`stitch`).
+    """The result of a config on some days that begin and end flat, or of several segments that were stitched.
 
     Attributes:
         days_ms: [D] first millisecond of each day.
-        returns: [D] return of equity of each day, fractions; positions left at the end are closed by a fill at the
-            close of the last step.
-        held: [D] whether a position was open at the close of any step of the day, or any fill was made.
+        returns: [D] return of equity of each day, fractions. A fill at the close of the last step closes positions that
+            are still open.
+        held: [D] True if a position was open at the close of a step of the day, or an order was filled.
         curve: [T] equity at the close of each step over equity at the start; the last one after that fill.
-        trade_symbols: [N] symbol of each round trip, by number.
-        trade_profits: [N] its net profit over equity at the start of the leg; of its own leg in a chain.
-        trade_days_ms: [N] day of its end.
+        trade_symbols: [N] symbol of each trade, by number.
+        trade_profits: [N] net profit of each trade over equity at the start of its own segment.
+        trade_days_ms: [N] day of each exit.
     """
 
     days_ms: Ints
@@ -65,14 +67,16 @@ class Segment:
 
     @property
     def max_drawdown_frac(self) -> float:
-        """Deepest fall from a peak as a fraction of the peak."""
-        return deepest_drawdown_frac(self.curve)
+        """Maximum drawdown, a fraction of the peak."""
+        equity = np.concatenate(([1.0], self.curve))
+        return float((1.0 - equity / np.maximum.accumulate(equity)).max())
 
-
-def deepest_drawdown_frac(curve: Floats) -> float:
-    """Deepest fall from a peak, as a fraction of the peak, of equity that starts at 1 and goes on along `curve` [T]."""
-    whole = np.concatenate(([1.0], curve))
-    return float((1.0 - whole / np.maximum.accumulate(whole)).max())
+    @property
+    def profit_factor(self) -> float | None:
+        """Profits of winning trades over losses of the others; None without a loss."""
+        profits = self.trade_profits
+        lost = float(-profits[profits <= 0.0].sum())
+        return float(profits[profits > 0.0].sum()) / lost if lost > 0.0 else None
 
 
 def run_segment(
@@ -90,7 +94,7 @@ def run_segment(
         ConfigError: The days do not lie in the bars.
         DataError: No symbol can be traded on them.
     """
-    cut = closed_at_end(window(data.bars, *days_ms, least_days=1))
+    cut = closed_at_end(cut_window(data.bars, *days_ms, least_days=1))
     inputs = encode_replay_inputs(data.bars, cut, data.features, resolved)
     model = fill_model({**resolved.market, **(market or {})}, resolved.initial_balance_usd)
     record = record_combo(data.settings, cut, model, inputs.features, inputs.combos)
@@ -98,22 +102,22 @@ def run_segment(
 
 
 def flat_segment(days_ms: tuple[int, int]) -> Segment:
-    """Days on which nothing was traded."""
+    """Return a segment without trades over the UTC days [from, to)."""
     days = np.arange(*days_ms, DAY_MS, dtype=np.int64)
-    nothing = np.empty(0, dtype=np.int64)
+    no_trades = np.empty(0, dtype=np.int64)
     return Segment(
         days_ms=days,
         returns=np.zeros(len(days)),
         held=np.zeros(len(days), dtype=bool),
         curve=np.ones(len(days)),
-        trade_symbols=nothing,
+        trade_symbols=no_trades,
         trade_profits=np.empty(0),
-        trade_days_ms=nothing,
+        trade_days_ms=no_trades,
     )
 
 
 def stitch(segments: Sequence[Segment]) -> Segment:
-    """Join legs, oldest first: each begins with the equity that the one before ended with."""
+    """Join segments, oldest first: each begins with the equity that the segment before ended with."""
     curves: list[Floats] = [np.empty(0)]
     level = 1.0
     for segment in segments:
@@ -126,11 +130,17 @@ def stitch(segments: Sequence[Segment]) -> Segment:
     return Segment(**joined, curve=np.concatenate(curves))
 
 
+def on_symbols(resolved: ResolvedConfig, symbols: tuple[str, ...]) -> ResolvedConfig:
+    """Return the same config for other symbols."""
+    return replace(resolved, symbols=symbols, symbol_params={})
+
+
 def _segment_of(bars: Bars, cut: Window, model: FillModel, record: ComboRecord) -> Segment:
-    """A recorded run, flat at its end, as a leg."""
+    """Return a recorded run, flat at its end, as a segment."""
     close_ms = bars.steps.close_ms[cut.first : cut.last]
     ends = record.equity[close_ms % DAY_MS == 0]
     before = np.concatenate(([model.initial_usd], ends))[:-1]
+    # A book whose equity is used up has no return.
     with np.errstate(divide="ignore", invalid="ignore"):
         returns = np.where(before > 0.0, ends / before - 1.0, 0.0)
     days = np.arange(cut.from_ms, cut.to_ms, DAY_MS, dtype=np.int64)
@@ -147,35 +157,31 @@ def _segment_of(bars: Bars, cut: Window, model: FillModel, record: ComboRecord) 
 
 
 def _trades_of(record: ComboRecord) -> tuple[Ints, Floats, Ints]:
-    """Symbol, profit in USD and step of the last fill of each round trip, by that step and symbol."""
+    """Return symbol, profit in USD and step of the last fill of each trade, by that step and symbol."""
     # The log ends flat, so every trade of it is closed.
     log = record.log
     symbol = log["symbol"].astype(np.int64)
     number = trade_numbers(symbol, log["size"], log["held"])
     profits: Floats = np.bincount(number, log["cash"]).astype(np.float64)
     last = np.zeros(len(profits), dtype=np.int64)
-    last[number] = np.arange(len(log))  # of equal places the last one stays
+    last[number] = np.arange(len(log))  # the last of several assignments to one trade stays
     steps = log["step"][last].astype(np.int64)
     order = np.lexsort((symbol[last], steps))
     return symbol[last][order], profits[order], steps[order]
 
 
 def _held(record: ComboRecord, cut: Window, bars: Bars, days: int) -> NDArray[np.bool_]:
-    """Days with a position or a fill: those from each fill to the next one while something is held."""
+    """Return for each day if it has a position or a fill: [days]."""
     first_day = cut.from_ms // DAY_MS
     day = np.clip(bars.steps.open_ms[record.log["step"].astype(np.int64)] // DAY_MS - first_day, 0, days - 1)
     symbol = record.log["symbol"].astype(np.int64)
-    spans = np.zeros(days + 1, dtype=np.int64)  # how many begin on a day, less those that ended the day before
+    spans = np.zeros(days + 1, dtype=np.int64)  # spans that begin on a day, less those that ended the day before
     for s in np.unique(symbol):
         rows = np.flatnonzero((symbol == s) & (record.log["reason"] != _FUNDING))
         after = record.log["held"][rows]
+        # A span lasts from each fill to the next one while a position is held.
         starts = day[rows]
         ends = np.concatenate((day[rows][1:], [days - 1]))
         np.add.at(spans, starts, 1)
         np.subtract.at(spans, np.where(after != 0.0, ends, starts) + 1, 1)
     return np.asarray(spans.cumsum()[:days] > 0)
-
-
-def on_symbols(resolved: ResolvedConfig, symbols: tuple[str, ...]) -> ResolvedConfig:
-    """The same config for other symbols."""
-    return replace(resolved, symbols=symbols, symbol_params={})

@@ -1,8 +1,8 @@
-"""Walk-forward: what the way of choosing earns on days that the choice had not seen.
+"""Walk-forward: the out-of-sample result of the selection of combos.
 
-In every fold the best combos of the days before are chosen, and run from flat on the days after. The n-th best of all
-folds, one after the other, are slot n: the record of always trading what is n-th best at the time. The config that slot
-n stands for is what it would choose now, on all days of the search.
+Every fold selects the best combos of its train days and runs them from flat on its test days. The n-th best combos of
+all folds, stitched together, are rank n: the record of a trader who always trades the n-th best combo. The config of
+rank n is the combo that it selects now, on all days of the search.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +12,7 @@ import polars as pl
 
 from kernels.blocks import BLOCKS
 from kernels.params import Value
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.identity import ResolvedConfig
@@ -19,18 +20,17 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
 from mei_pipeline.selection.ranking import RankedCombo, neighbour_means, rank_combos
 from mei_pipeline.selection.segments import MarketData, Segment, flat_segment, on_symbols, run_segment, stitch
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
 
 @dataclass(frozen=True)
 class Rank:
-    """The n-th best choice of every fold, and of all days of the search.
+    """The n-th best combos of all folds.
 
     Attributes:
         number: n, from 0.
-        final: What it chooses on all days that the policy lets it choose on now.
-        selected: What it chose in each fold; None where nothing had made money.
+        final: The combo that it selects now, on the last train days.
+        selected: The combo of each fold; None if no further combo made money on its train days.
     """
 
     number: int
@@ -40,11 +40,11 @@ class Rank:
 
 @dataclass(frozen=True)
 class WalkForwardResult:
-    """The choices of a walk-forward.
+    """The combos that a walk-forward selected.
 
     Attributes:
         folds: The folds, oldest first.
-        ranks: The slots, best first; those without a final choice are left out.
+        ranks: The ranks, best first; those without a final combo are left out.
     """
 
     folds: tuple[Fold, ...]
@@ -52,31 +52,30 @@ class WalkForwardResult:
 
 
 RowsOf = Callable[[SweepPlan], Iterable[pl.DataFrame]]
-"""Gives the rows of a search, chunk after chunk, each with at least `selected.COLUMNS`; runs it where that is not done."""
+"""Returns the rows of a search, chunk by chunk, with at least `ranking.COLUMNS`; runs the search if necessary."""
 
 
 def select_combos(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int, trades: int = 0) -> WalkForwardResult:
-    """Choose `count` combos in every fold of a search, and on all of its days.
+    """Select `count` combos in every fold of a search, and on all of its days.
 
-    Combos of a grid are ranked by the mean Sharpe ratio of the combos around them. Those of a sample and of `tpe` have
-    few neighbours among the rows and are ranked by their own.
-
-    The combos of a grid and of a sample do not depend on the days, so one search serves all folds. `tpe` tries what did
-    well on the days that it searches: there each fold chooses from a search of its own, over its own days.
+    Combos of a grid are ranked by the mean Sharpe ratio of the combos around them. Combos of a random search and of
+    `tpe` have few neighbours among the rows and are ranked by their own Sharpe ratio.
 
     Args:
         plan: The search.
-        rows: The rows of it, and of the search of any fold.
-        policy: How the days are cut.
-        count: How many slots.
-        trades: Fewest closed round trips that a chain of all folds may have. A combo whose rate of trades does not
-            reach it is not chosen: it could not pass the gate.
+        rows: Returns the rows of the search, or of the search of a fold.
+        policy: Folds.
+        count: Number of ranks.
+        trades: Fewest closed trades of the stitched segments. A combo that trades too seldom to reach it is not
+            selected, because it could not pass the gate.
 
     Raises:
-        ConfigError: The policy leaves a fold no day.
+        ConfigError: The policy leaves a fold no test day.
     """
     folds = folds_of(plan.from_ms, plan.to_ms, policy)
     spans = [*(fold.train for fold in folds), train_before(BLOCKS, policy)]
+    # The combos of a grid and of a random search do not depend on the days, so one search serves all folds. `tpe` tries
+    # combos near those that did well on its days, so one search would leak test days into the selection.
     if plan.search.method == "tpe":
         chosen = [
             rank_combos(rows(search), [(0, BLOCKS)], count, least_trades(search, folds, trades))[0]
@@ -94,33 +93,33 @@ def select_combos(plan: SweepPlan, rows: RowsOf, policy: WalkForward, count: int
 
 
 def least_trades(search: SweepPlan, folds: Sequence[Fold], trades: int) -> float:
-    """Closed trades on the days of a search at the rate that makes `trades` on the days of all folds."""
+    """Return the closed trades on the days of a search at the rate of `trades` on the test days of all folds."""
     return trades * (search.to_ms - search.from_ms) / DAY_MS / test_days(folds)
 
 
 def rank_config(plan: SweepPlan, rank: Rank) -> ResolvedConfig:
-    """The config that a slot stands for."""
+    """Return the config of a rank."""
     return resolved_combo(plan, plan.combo(rank.final.combo))
 
 
 def own_searches(plan: SweepPlan, spans: Sequence[tuple[int, int]]) -> tuple[SweepPlan, ...]:
-    """The search of `plan` over the days of each span of blocks alone; over all blocks it is `plan` itself."""
+    """Return the search of `plan` over the days of each span of blocks; over all blocks it equals `plan`."""
     starts = block_starts_ms(plan.from_ms, plan.to_ms)
     return tuple(replace(plan, from_ms=starts[first], to_ms=starts[end]) for first, end in spans)
 
 
 def check_folds(plan: SweepPlan, policy: WalkForward) -> None:
-    """Refuse days that can't be cut into folds before anything is searched.
+    """Check that the days of a search can be cut into folds, before the search runs.
 
     Raises:
-        ConfigError: The policy leaves a fold no day, or the search of a fold of `tpe` fewer days than time blocks.
+        ConfigError: The policy leaves a fold no test day, or the search of a fold of `tpe` fewer days than time blocks.
     """
     folds = folds_of(plan.from_ms, plan.to_ms, policy)
     days = min(fold.train_ms[1] - fold.train_ms[0] for fold in folds) // DAY_MS
     if plan.search.method == "tpe" and days < BLOCKS:
         raise ConfigError(
-            f"policy.yaml: selection.walk_forward.train_blocks: {policy.train_blocks} leave {days} days to the search "
-            f"of a fold, which needs {BLOCKS} with method tpe; use more of them or a longer window"
+            f"policy.yaml: selection.walk_forward.train_blocks: {policy.train_blocks} blocks leave {days} days to the "
+            f"search of a fold, which needs {BLOCKS} with method tpe; use more train_blocks or a longer window"
         )
 
 
@@ -132,13 +131,13 @@ def run_rank(
     market: Mapping[str, Value] | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Segment:
-    """Run a slot's choice of every fold on the fold's days, and join them.
+    """Run the combo of a rank in every fold on the fold's test days, and stitch the segments.
 
     Args:
-        data: What it is run on; the bars may be those of other symbols than the search's.
+        data: Bars and features, of the search's symbols or of others.
         plan: The search.
         walk: The folds.
-        rank: The slot.
+        rank: The rank.
         market: Market parameters that differ from the search's.
         progress: Called after each fold.
     """
@@ -159,18 +158,18 @@ def run_rank(
 def run_ranks(
     data: MarketData, plan: SweepPlan, walk: WalkForwardResult, progress: Progress = silent
 ) -> tuple[Segment, ...]:
-    """The chain of every slot."""
+    """Return the stitched segments of every rank."""
     total = len(walk.ranks) * len(walk.folds)
     done = 0
 
     def step() -> None:
         nonlocal done
         done += 1
-        progress(done, total, "legs out of sample")
+        progress(done, total, "out-of-sample segments")
 
     return tuple(run_rank(data, plan, walk, rank, progress=step) for rank in walk.ranks)
 
 
 def test_days(folds: Sequence[Fold]) -> int:
-    """Days that all folds together are judged on."""
+    """Return the number of test days of all folds."""
     return sum(fold.days for fold in folds)

@@ -1,1 +1,1 @@
-"""From a slice of the lake to arrays, feature columns, and one call of the kernels on the CPU or a GPU."""
+"""Simulations of combos: bars from the lake as arrays, feature columns, and runs of the kernels on CPU or GPU."""

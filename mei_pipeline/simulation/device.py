@@ -1,7 +1,7 @@
-"""Whether combos run on a GPU, and running them there: the one door between the domain and `kernels.cuda`.
+"""Choose the device that runs combos, and run combos on a GPU.
 
-`auto` needs a GPU and kernels for it to choose from, and says so where there are none; `cuda` without either is an
-error. CuPy is imported here alone, when a GPU is asked for.
+The domain reaches `kernels.cuda` through this module alone. CuPy is imported only when a GPU may be used. `auto` falls
+back to processors and states the reason; `cuda` without a usable GPU is an error.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kernels.cache import rules_hash
 from kernels.cuda import build
 from kernels.cuda.launch import CudaDevice, CudaJob, DeviceMemoryFull, LaunchStopped
-from kernels.cuda.manifest import CudaUnavailable, KernelManifest, kernel_folder, read, read_manifests, runs_on
+from kernels.cuda.manifest import CudaUnavailable, KernelManifest, kernel_folder, read_manifest, read_manifests, runs_on
 from kernels.cuda.status import StatusKind, kind_of
 from kernels.market import FillModel, Floats, Market, model_record, symbol_records
 from kernels.strategies import load
@@ -27,21 +27,20 @@ from mei_pipeline.settings import Settings
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 
-DEVICES: tuple[DeviceName, ...] = ("auto", "cpu", "cuda")
 
-_INSTEAD = "or use --device cpu, which gives the same results"
-_RESUMES = "finished chunks are on disk: the same command goes on with the rest"
+_USE_CPU = "or use --device cpu, which gives the same results"
+_RESUMES = "finished chunks are on disk: repeat the command to run the rest"
 
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """What runs combos.
+    """The device that runs combos.
 
     Attributes:
-        name: The engine; `auto` until both have been measured.
-        why: Why that one.
-        kernels: Folder of its kernels, for a GPU.
-        arch: Architecture to compile them for first; empty where they are there.
+        name: The device; `auto` until both devices have been measured.
+        why: Reason of the choice.
+        kernels: Folder of the kernels, for a GPU.
+        arch: Architecture to compile kernels for before the run; empty if the folder has them.
         gpu_name: Name of the GPU; empty for `cpu`.
     """
 
@@ -52,15 +51,15 @@ class DeviceChoice:
     gpu_name: str = ""
 
     def __str__(self) -> str:
-        """Both, for people."""
+        """Return device and reason for people."""
         return f"{'the faster of cuda and cpu' if self.name == 'auto' else self.name} ({self.why})"
 
 
-def find_cupy() -> Any:
-    """The module CuPy.
+def import_cupy() -> Any:
+    """Return the module CuPy.
 
     Raises:
-        CudaUnavailable: It is not installed, or can't be loaded.
+        CudaUnavailable: CuPy is not installed, or can't be loaded.
     """
     try:
         import cupy  # noqa: PLC0415 - an extra, which costs a second to import
@@ -71,72 +70,73 @@ def find_cupy() -> Any:
     return cupy
 
 
-def choose(settings: Settings, wanted: DeviceName, strategy: str) -> DeviceChoice:
-    """Choose what runs the combos of a strategy; nothing is compiled yet.
+def choose_device(settings: Settings, requested: DeviceName, strategy: str) -> DeviceChoice:
+    """Choose the device that runs the combos of a strategy; nothing is compiled yet.
 
     Args:
-        settings: Say where kernels for GPUs are.
-        wanted: `auto` for the faster one, where a GPU can be used.
-        strategy: The strategy.
+        settings: Settings, for the folder of kernels for GPUs.
+        requested: `auto` chooses the faster device.
+        strategy: Name of the strategy.
 
     Returns:
-        The choice; `auto` where both can be used, and measuring decides.
+        The choice; its name is `auto` if both devices can be used and a measurement must decide.
 
     Raises:
-        ConfigError: `cuda`, and there is no GPU that can be used: why, and what to do.
-        Retryable: `cuda`, and another process has the GPU or its memory.
+        ConfigError: `cuda` is requested and no GPU can be used; the message names the reason and the remedy.
+        Retryable: `cuda` is requested and another process has the GPU or its memory.
     """
-    if wanted == "cpu":
-        return DeviceChoice("cpu", "as asked for")
+    if requested == "cpu":
+        return DeviceChoice("cpu", "as requested")
     try:
-        cupy = find_cupy()
-        with _no_device(cupy, wanted):
-            return _usable(settings, strategy, cupy, wanted)
+        cupy = import_cupy()
+        with _refuse_gpu(cupy, requested):
+            return _choose_gpu(settings, strategy, cupy, requested)
     except CudaUnavailable as error:
-        if wanted == "cuda":
+        if requested == "cuda":
             raise ConfigError(f"--device cuda: {error}") from None
         return DeviceChoice("cpu", str(error))
 
 
 @contextlib.contextmanager
-def _no_device(cupy: Any, wanted: DeviceName) -> Generator[None]:
-    """Turn an error of CUDA while a device is looked for into a reason against it."""
+def _refuse_gpu(cupy: Any, requested: DeviceName) -> Generator[None]:
+    """Turn a CUDA error during the search for a device into the reason not to use it."""
     try:
         yield
     except Exception as error:
         kind = kind_of(cupy, error)
         if kind is None:
             raise
-        if wanted == "cuda" and kind in {"memory", "busy"}:
-            raise _explained(cupy, kind, error) from None
+        if requested == "cuda" and kind in {"memory", "busy"}:
+            raise _error_of(cupy, kind, error) from None
         raise CudaUnavailable(f"no GPU in use: {error}") from None
 
 
-def _usable(settings: Settings, strategy: str, cupy: Any, wanted: DeviceName) -> DeviceChoice:
-    name, capability, driver = _device(cupy)
+def _choose_gpu(settings: Settings, strategy: str, cupy: Any, requested: DeviceName) -> DeviceChoice:
+    """Return the choice of the first GPU, with kernels on disk or a compiler for them."""
+    name, capability, driver = _first_device(cupy)
     arch = f"sm_{capability[0]}{capability[1]}"
-    found = _kernels(settings.kernels, strategy, capability)
+    found = _best_kernels(settings.kernels, strategy, capability)
     if isinstance(found, KernelManifest):
         place, compiles, needed = kernel_folder(settings.kernels, strategy, found.arch), "", found.cuda
     else:
         if not build.can_compile():
             raise CudaUnavailable(
-                f"{name} is there, but {found or f'no kernels of {strategy} for {arch} in {settings.kernels}'}; "
-                f"run `mei kernels build --arch {arch} --out DIR` where the group cuda is installed, and name that "
-                f"folder in MEI_KERNELS"
+                f"{name} can't be used: {found or f'no kernels of {strategy} for {arch} in {settings.kernels}'}; "
+                f"run `mei kernels build --arch {arch} --out DIR` where the group cuda is installed, and set "
+                f"MEI_KERNELS to that folder"
             )
         place, compiles, needed = kernel_folder(settings.kernels, strategy, arch), arch, build.cuda_release()
-    if driver < _number(needed):
+    if driver < _version_number(needed):
         raise CudaUnavailable(
-            f"{name}: its driver knows CUDA {driver // 1000}.{driver % 1000 // 10}, the kernels need {needed}; "
+            f"{name}: its driver supports CUDA {driver // 1000}.{driver % 1000 // 10}, the kernels need {needed}; "
             f"install a newer driver (580 or later for CUDA 13)"
         )
     why = f"{name}, {arch}, kernels {'to be compiled' if compiles else place}"
-    return DeviceChoice(wanted, why, place, compiles, name)
+    return DeviceChoice(requested, why, place, compiles, name)
 
 
-def _device(cupy: Any) -> tuple[str, tuple[int, int], int]:
-    """Name, compute capability and driver version of the first device."""
+def _first_device(cupy: Any) -> tuple[str, tuple[int, int], int]:
+    """Return name, compute capability and driver version of the first device."""
     runtime = cupy.cuda.runtime
     driver = int(runtime.driverGetVersion())
     if driver == 0:
@@ -147,33 +147,41 @@ def _device(cupy: Any) -> tuple[str, tuple[int, int], int]:
     return properties["name"].decode(), (int(properties["major"]), int(properties["minor"])), driver
 
 
-def _kernels(root: Path, strategy: str, capability: tuple[int, int]) -> KernelManifest | str:
-    """The best kernels for the device, or why those that are there don't fit."""
-    fit: list[KernelManifest] = []
+def _best_kernels(root: Path, strategy: str, capability: tuple[int, int]) -> KernelManifest | str:
+    """Return the best kernels for the device, or the reason why the existing ones do not fit."""
+    fitting: list[KernelManifest] = []
     problem = ""
     for place in sorted(root.glob(f"{strategy}.sm_*")):
         try:
-            manifest = read(place)
+            manifest = read_manifest(place)
         except CudaUnavailable as error:
             problem = str(error)
             continue
         if not runs_on(manifest.arch, capability):
             problem = problem or f"{place} is for {manifest.arch}"
         elif manifest.rules != rules_hash():
-            problem = f"{place} was made from other rules than these ({manifest.rules[:16]}, not {rules_hash()[:16]})"
+            problem = (
+                f"{place}: compiled from other sources than these ({manifest.rules[:16]}, not {rules_hash()[:16]})"
+            )
         else:
-            fit.append(manifest)
-    return fit[-1] if fit else problem
+            fitting.append(manifest)
+    # Sorted by architecture: the last one that fits is the closest to the device.
+    return fitting[-1] if fitting else problem
 
 
-def _number(version: str) -> int:
+def _version_number(version: str) -> int:
+    """Return a version as CUDA counts it: 13.0 is 13000."""
     major, minor = map(int, version.split("."))
     return major * 1000 + minor * 10
 
 
 @dataclass
 class Gpu:
-    """A GPU with the kernels of one strategy."""
+    """A GPU with the kernels of one strategy.
+
+    Attributes:
+        device: The device.
+    """
 
     device: CudaDevice
     _loaded: tuple[Market, FillModel, Floats] | None = field(default=None, repr=False)
@@ -184,21 +192,22 @@ class Gpu:
         """Run combos.
 
         Args:
-            market: The market, with the combos' groups; brought to the device unless it is there from the last time.
-            model: How orders become fills.
+            market: The market with the symbol groups of the combos; copied to the device unless the last run left it
+                there.
+            model: Fill model.
             columns: [C, T, S] feature columns.
-            job: The combos, in order of their entry set.
-            stop: Asked between tiles of steps.
+            job: The combos, in order of their signal group.
+            stop: Called between tiles of steps; the run stops when it returns True.
 
         Returns:
             [K] records of `ledger.ACCOUNT`, and [BLOCKS, 3, K] daily returns.
 
         Raises:
-            Retryable: Stopped; the device was lost, is taken, or has no memory.
-            ConfigError: Its driver does not fit.
+            Retryable: The run was stopped; or the device was lost, is taken, or has too little memory.
+            ConfigError: The driver does not fit.
             Fatal: The kernels are defective.
         """
-        with explained(self.device.cupy):
+        with translate_cuda_errors(self.device.cupy):
             if not self._has(market, model, columns):
                 self._loaded = None
                 self.device.load(market, symbol_records(market), model_record(model, market), columns)
@@ -206,60 +215,62 @@ class Gpu:
             return self.device.run(job, stop)
 
     def close(self) -> None:
-        """Give the memory of the device back; the next run brings the market to it again."""
+        """Release the memory of the device; the next run copies the market again."""
         self._loaded = None
-        with contextlib.suppress(Exception):  # a device that was lost has none to give
+        with contextlib.suppress(Exception):  # a lost device has no memory to release
             self.device.clear()
 
     def _has(self, market: Market, model: FillModel, columns: Floats) -> bool:
-        """Whether these very arrays are on the device; what combos say of a market is made anew for each chunk."""
+        """Return whether these arrays are on the device."""
         if self._loaded is None:
             return False
-        there, by_model, on_columns = self._loaded
-        renewed = there._replace(symbol_group=market.symbol_group, benchmark=market.benchmark)
+        loaded, by_model, on_columns = self._loaded
+        # Symbol groups and benchmark are new arrays for each chunk: they are compared by value, the rest by identity.
+        renewed = loaded._replace(symbol_group=market.symbol_group, benchmark=market.benchmark)
         same = all(one is other for one, other in zip(renewed, market, strict=True))
-        equal = np.array_equal(there.symbol_group, market.symbol_group) and np.array_equal(
-            there.benchmark, market.benchmark
+        equal = np.array_equal(loaded.symbol_group, market.symbol_group) and np.array_equal(
+            loaded.benchmark, market.benchmark
         )
         return same and equal and by_model == model and on_columns is columns
 
 
 @contextlib.contextmanager
-def explained(cupy: Any) -> Generator[None]:
-    """Raise what CUDA raises as an error that says what to do.
+def translate_cuda_errors(cupy: Any) -> Generator[None]:
+    """Translate errors of CUDA to errors of MEI, which say what to do.
 
     Raises:
-        Retryable: The work was stopped, or the device was lost, is taken, or lacks memory.
+        Retryable: The run was stopped, or the device was lost, is taken, or has too little memory.
         ConfigError: The driver does not fit.
         Fatal: A kernel or its launch is defective.
     """
     try:
         yield
     except LaunchStopped:
-        raise Retryable("stopped; finished chunks are on disk, the same command goes on") from None
+        raise Retryable(f"the run was stopped; {_RESUMES}") from None
     except DeviceMemoryFull as error:
-        raise _explained(cupy, "memory", error) from None
+        raise _error_of(cupy, "memory", error) from None
     except Exception as error:
         kind = kind_of(cupy, error)
         if kind is None:
             raise
-        raise _explained(cupy, kind, error) from None
+        raise _error_of(cupy, kind, error) from None
 
 
-def _explained(cupy: Any, kind: StatusKind, error: Exception) -> Retryable | ConfigError | Fatal:
+def _error_of(cupy: Any, kind: StatusKind, error: Exception) -> Retryable | ConfigError | Fatal:
+    """Return the error of MEI for a class of CUDA errors."""
     if kind == "memory":
-        found = f"too little memory of the GPU is free: {error}{_room(cupy)}"
-        return Retryable(f"{found}; wait for other work on it to end, {_INSTEAD}; {_RESUMES}")
+        problem = f"too little memory of the GPU is free: {error}{_free_memory(cupy)}"
+        return Retryable(f"{problem}; wait for other work on it to end, {_USE_CPU}; {_RESUMES}")
     if kind == "busy":
-        return Retryable(f"the GPU is taken ({error}); wait for other work on it to end, {_INSTEAD}; {_RESUMES}")
+        return Retryable(f"the GPU is taken ({error}); wait for other work on it to end, {_USE_CPU}; {_RESUMES}")
     if kind == "driver":
-        return ConfigError(f"the driver of the GPU does not fit ({error}); install driver 580 or later, {_INSTEAD}")
+        return ConfigError(f"the driver of the GPU does not fit ({error}); install driver 580 or later, {_USE_CPU}")
     if kind == "defect":
-        return Fatal(f"a kernel failed on the GPU ({error}): a defect; --device cpu does the same work without it")
+        return Fatal(f"a kernel failed on the GPU ({error}): a defect; use --device cpu, which gives the same results")
     return Retryable(f"the GPU was lost ({error}); {_RESUMES}")
 
 
-def _room(cupy: Any) -> str:
+def _free_memory(cupy: Any) -> str:
     """Return the free memory in words, if the device still answers."""
     with contextlib.suppress(Exception):
         free, total = (size / (1 << 20) for size in cupy.cuda.runtime.memGetInfo())
@@ -268,12 +279,12 @@ def _room(cupy: Any) -> str:
 
 
 def open_gpu(choice: DeviceChoice, strategy: str) -> Gpu | None:
-    """What was chosen, ready to run; None is the CPU.
+    """Open the chosen GPU; return None for processors.
 
     Raises:
-        DataError: Kernels can't be written where they belong.
-        ConfigError: They do not fit after all.
-        Retryable: The device is taken, was lost, or has no memory.
+        DataError: Kernels can't be written to their folder.
+        ConfigError: The kernels do not fit the device.
+        Retryable: The device is taken, was lost, or has too little memory.
         Fatal: The kernels are defective.
     """
     if choice.kernels is None:
@@ -281,9 +292,9 @@ def open_gpu(choice: DeviceChoice, strategy: str) -> Gpu | None:
     try:
         if choice.arch:
             build.build(strategy, choice.arch, choice.kernels.parent)
-        cupy = find_cupy()
-        with explained(cupy):
-            return Gpu(CudaDevice(cupy, load(strategy), read(choice.kernels), choice.kernels))
+        cupy = import_cupy()
+        with translate_cuda_errors(cupy):
+            return Gpu(CudaDevice(cupy, load(strategy), read_manifest(choice.kernels), choice.kernels))
     except OSError as error:
         raise DataError(f"{choice.kernels}: kernels can't be written: {error}") from None
     except CudaUnavailable as error:
@@ -291,10 +302,10 @@ def open_gpu(choice: DeviceChoice, strategy: str) -> Gpu | None:
 
 
 def build_kernels(root: Path, arch: str, strategies: Sequence[str] = (), progress: Progress = silent) -> None:
-    """Compile the kernels of strategies (none named: of all) for an architecture into a folder.
+    """Compile the kernels of strategies for an architecture into a folder; an empty list stands for all strategies.
 
     Raises:
-        ConfigError: There is no such strategy or architecture, or what compiles is missing.
+        ConfigError: There is no such strategy or architecture, or the compiler is missing.
         DataError: The folder can't be written.
     """
     catalog = read_catalog()
@@ -312,11 +323,11 @@ def build_kernels(root: Path, arch: str, strategies: Sequence[str] = (), progres
         raise ConfigError(str(error)) from None
 
 
-def manifests(root: Path) -> list[KernelManifest]:
-    """What kernels lie in a folder.
+def list_manifests(root: Path) -> list[KernelManifest]:
+    """Return the manifests of the kernels in a folder.
 
     Raises:
-        DataError: One can't be read.
+        DataError: A manifest can't be read.
     """
     try:
         return read_manifests(root)

@@ -1,4 +1,4 @@
-"""The ends of symbols: bars that stop for good, because the symbol was delisted or because nothing came any more."""
+"""Ends of symbols: the last bar before a delisting, or before bars stop for another reason."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.market import Ints
+from mei_pipeline.candles.intervals import DAY_MS
 
-ENDED_AFTER_MS = 7 * 86_400_000
-"""A symbol without a bar in the last seven days of a book has ended; one that lags by less is only not ingested yet."""
+ENDED_AFTER_MS = 7 * DAY_MS
+"""A symbol without a bar in the last seven days of a book has ended. A shorter lag is taken for a late ingest."""
 
 EndingReason = Literal["delisted", "no bars"]
 
@@ -22,7 +23,7 @@ class Ending:
     Attributes:
         symbol: Index of the symbol.
         step: Its last step with a bar, at whose close its position is closed.
-        why: `delisted` where the instrument says so, `no bars` where its bars end well before those of the others.
+        why: `delisted` if the instrument was delisted; `no bars` if its bars end long before those of other symbols.
     """
 
     symbol: int
@@ -33,29 +34,30 @@ class Ending:
 def endings_of(
     present: NDArray[np.bool_], open_ms: Ints, step_ms: int, delisted_ms: Iterable[tuple[int, int]]
 ) -> tuple[Ending, ...]:
-    """Find the symbols that end within a grid of steps.
+    """Return the symbols that end within a grid of steps.
 
     Args:
-        present: [T, S] whether a symbol has a bar.
+        present: [T, S] True where a symbol has a bar.
         open_ms: [T] open time of each step.
         step_ms: Length of a step.
-        delisted_ms: Index of a symbol and the time of its delisting, in UTC milliseconds; in any order, and several
-            times where a symbol was listed again.
+        delisted_ms: Pairs of a symbol's index and the time of its delisting, in UTC milliseconds and any order. A
+            symbol that was listed again may have several.
 
     Returns:
-        Endings by step, then by symbol. A delisting after the last step of all symbols is not in them.
+        Endings sorted by step, then by symbol; without delistings after the last step of all symbols.
     """
-    there = np.flatnonzero(present.any(axis=1))
-    if not len(there):
+    with_bars = np.flatnonzero(present.any(axis=1))
+    if not len(with_bars):
         return ()
-    end_ms = int(open_ms[there[-1]]) + step_ms
-    found: dict[tuple[int, int], EndingReason] = {}
+    end_ms = int(open_ms[with_bars[-1]]) + step_ms
+    endings: dict[tuple[int, int], EndingReason] = {}
     for s in range(present.shape[1]):
         own = np.flatnonzero(present[:, s])
         if len(own) and end_ms - (int(open_ms[own[-1]]) + step_ms) >= ENDED_AFTER_MS:
-            found[int(own[-1]), s] = "no bars"
+            endings[int(own[-1]), s] = "no bars"
+    # A delisting replaces the reason "no bars" of the same step.
     for s, time_ms in delisted_ms:
         own = np.flatnonzero(present[:, s] & (open_ms < time_ms))
         if len(own) and time_ms <= end_ms:
-            found[int(own[-1]), s] = "delisted"
-    return tuple(Ending(s, step, why) for (step, s), why in sorted(found.items()))
+            endings[int(own[-1]), s] = "delisted"
+    return tuple(Ending(s, step, why) for (step, s), why in sorted(endings.items()))

@@ -1,4 +1,4 @@
-"""Feature columns on disk: computed once per slice of the lake, memory-mapped by whoever reads them."""
+"""Feature columns on disk: computed once per slice of the lake, then memory-mapped by every process."""
 
 import functools
 import itertools
@@ -20,7 +20,8 @@ from kernels.strategies import load
 from mei_pipeline import files
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
-from mei_pipeline.simulation.market import Bars
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.threads import thread_count
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class FeatureSet:
     """Columns of features over the bars of some symbols.
 
     Attributes:
-        key: Hash of everything that the numbers depend on; the name of the folder.
-        folder: Where `columns.npy` lies.
+        key: Hash of everything that the values depend on, and name of the folder; empty for columns in memory.
+        folder: Folder of `columns.npy`.
         columns: Identity of each column.
-        values: [C, T, S], memory-mapped; a write would stay private to the process; NaN before a symbol's first bar.
+        values: [C, T, S] values on main bars; NaN before a symbol's first bar. A memory map whose writes stay private
+            to the process.
     """
 
     key: str
@@ -40,38 +42,41 @@ class FeatureSet:
     values: Floats
 
     def column_numbers(self, strategy: str, params: Mapping[str, Ints]) -> Ints:
-        """Which column each combo reads for each feature of `strategy`.
+        """Return the number of the column that each combo reads for each feature of `strategy`.
 
         Args:
             strategy: Name of the strategy.
             params: Window parameters by path, each [K].
 
         Returns:
-            [features, K]; without window parameters K is 1.
+            [features, K]; K is 1 if `params` is empty.
         """
         count = len(next(iter(params.values()), [0]))
-        rows = [self.column_numbers_of(use, params, count) for use in load(strategy).FEATURES]
-        return np.array(rows, dtype=np.int64).reshape(-1, count)
+        numbers = [self.column_numbers_of(use, params, count) for use in load(strategy).FEATURES]
+        return np.array(numbers, dtype=np.int64).reshape(-1, count)
 
     def column_numbers_of(self, use: Use, params: Mapping[str, Ints], count: int) -> Ints:
-        """Which column each of `count` combos reads for one feature, [K]; `params` as in `rows`."""
+        """Return the number of the column that each of `count` combos reads for one feature, [K].
+
+        `params` is as in `column_numbers`.
+        """
         if not use.paths:
             return np.full(count, self._index[Column(use.kind, ())], dtype=np.int64)
         distinct, which = np.stack([params[path] for path in use.paths]), np.zeros(1, dtype=np.int64)
-        if count > 1:  # a replay has one combo, which needs no sorting
-            # Combos are many and distinct windows few: only these are looked up.
+        if count > 1:  # a replay has a single combo, which needs no sorting
+            # There are many combos and few distinct windows, so only the distinct ones are looked up.
             distinct, which = np.unique(distinct, axis=1, return_inverse=True)
-        found = [self._index[Column(use.kind, tuple(windows))] for windows in distinct.T.tolist()]
-        return np.array(found, dtype=np.int64)[which.reshape(-1)]
+        numbers = [self._index[Column(use.kind, tuple(windows))] for windows in distinct.T.tolist()]
+        return np.array(numbers, dtype=np.int64)[which.reshape(-1)]
 
     @functools.cached_property
     def _index(self) -> dict[Column, int]:
-        """Row of each column."""
-        return {column: row for row, column in enumerate(self.columns)}
+        """Number of each column."""
+        return {column: number for number, column in enumerate(self.columns)}
 
 
 def columns_of(strategy: str, values: Mapping[str, Iterable[Value]]) -> tuple[Column, ...]:
-    """Every column that `strategy` may read when its window parameters take these values in any combination, sorted.
+    """Return every column that `strategy` reads for some combination of the values of its windows, sorted.
 
     Args:
         strategy: Name of the strategy.
@@ -81,7 +86,10 @@ def columns_of(strategy: str, values: Mapping[str, Iterable[Value]]) -> tuple[Co
 
 
 def columns_of_use(use: Use, values: Mapping[str, Iterable[Value]]) -> Iterator[Column]:
-    """Columns of one feature, one for each combination of the values of its windows; `values` as in `columns_of`."""
+    """Yield the column of one feature for each combination of the values of its windows.
+
+    `values` is as in `columns_of`.
+    """
     paths = tuple(dict.fromkeys(use.paths))
     for windows in itertools.product(*(values[path] for path in paths)):
         by_path = dict(zip(paths, windows, strict=True))
@@ -89,13 +97,13 @@ def columns_of_use(use: Use, values: Mapping[str, Iterable[Value]]) -> Iterator[
 
 
 def build_features(bars: Bars, columns: tuple[Column, ...], folder: Path, progress: Progress = silent) -> FeatureSet:
-    """Compute `columns` over `bars` on all processors, or map them when they are already there.
+    """Compute `columns` over `bars` on all processors, or map them from disk if they exist.
 
     Args:
         bars: The bars, from the anchor on.
         columns: Columns to compute.
-        folder: Folder of all feature sets; this one gets a subfolder named by its key.
-        progress: Told of each finished column.
+        folder: Folder of all feature sets; the subfolder of this one is named by its key.
+        progress: Called after each column.
 
     Raises:
         ConfigError: A window is longer than the bars.
@@ -105,7 +113,10 @@ def build_features(bars: Bars, columns: tuple[Column, ...], folder: Path, progre
     length = len(bars.open_ms)
     longest = max((window for column in columns for window in column.windows), default=0)
     if longest > length:
-        raise ConfigError(f"feature window of {longest} bars: there are only {length} bars of {bars.interval}")
+        raise ConfigError(
+            f"feature window of {longest} bars: longer than the {length} bars of {bars.interval}; load more bars, or "
+            f"shorten the window"
+        )
     identity = {
         "kernels": source_hash(),
         "venue": bars.venue,
@@ -117,39 +128,41 @@ def build_features(bars: Bars, columns: tuple[Column, ...], folder: Path, progre
         "columns": columns,
     }
     key = files.sha256_json(identity)[:16]
-    place = folder / key
-    array = place / "columns.npy"
-    note = place / "features.json"
-    if not (note.exists() and array.exists()):
+    own_folder = folder / key
+    array = own_folder / "columns.npy"
+    description = own_folder / "features.json"
+    if not (description.exists() and array.exists()):
         with files.replacing(array) as temporary:
             out = np.lib.format.open_memmap(
                 temporary, mode="w+", dtype=np.float64, shape=(len(columns), length, len(bars.symbols))
             )
-            # A page that finds the disk full when it is written kills the process: its room is taken here.
+            # Writing to a memory map of a full disk kills the process with SIGBUS. Allocating first raises an error.
             with temporary.open("rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
-            _compute(bars, columns, out, progress)
+            compute_columns(bars, columns, out, thread_count(0), progress)
             out.flush()
             del out
-        files.write_json(note, json.loads(files.canonical_json({**identity, "bytes": array.stat().st_size})))
-    return FeatureSet(key, place, columns, np.load(array, mmap_mode="c"))
+        files.write_json(description, json.loads(files.canonical_json({**identity, "bytes": array.stat().st_size})))
+    return FeatureSet(key, own_folder, columns, np.load(array, mmap_mode="c"))
 
 
-def _compute(bars: Bars, columns: tuple[Column, ...], out: Floats, progress: Progress) -> None:
-    """Fill `out` [C, T, S], a column for each processor at a time."""
+def compute_columns(
+    bars: Bars, columns: tuple[Column, ...], out: Floats, threads: int, progress: Progress = silent
+) -> None:
+    """Compute `columns` into `out` [C, T, S], one column per thread at a time; call `progress` after each."""
     _, high, low, close = bars.prices
 
-    def work(c: int) -> None:
-        one = columns[c : c + 1]
-        scratch = np.empty((close.shape[1], kernel.state_size(one[0])))
-        kernel.build(*kernel.encode(one), high, low, close, bars.volume, out[c : c + 1], scratch)
+    def compute(c: int) -> None:
+        column = columns[c : c + 1]
+        scratch = np.empty((close.shape[1], kernel.state_size(column[0])))
+        kernel.build(*kernel.encode(column), high, low, close, bars.volume, out[c : c + 1], scratch)
 
-    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+    pool = ThreadPoolExecutor(threads)
     try:
-        jobs = [pool.submit(work, c) for c in range(len(columns))]
+        jobs = [pool.submit(compute, c) for c in range(len(columns))]
         for done, job in enumerate(as_completed(jobs), 1):
             job.result()
             progress(done, len(columns), "feature columns")
     finally:
-        # An interrupt or an error waits for the columns at work, not for all.
+        # After an interrupt or an error only the columns in progress are waited for.
         pool.shutdown(cancel_futures=True)

@@ -1,7 +1,7 @@
-"""The folder of compiled kernels, and why it must belong to whoever runs them.
+"""The folder of compiled kernels, and the checks that no other user can write to it.
 
-numba keeps machine code with Python objects around it, and unpickles them when a kernel is loaded: whoever can write a
-file there runs code as the user of MEI.
+numba stores machine code together with pickled Python objects, and unpickles them when it loads a kernel. A user who
+can write a file to this folder could therefore run code as the user of MEI.
 """
 
 import grp
@@ -25,60 +25,60 @@ def use_kernels(settings: Settings) -> Path:
     """Keep compiled kernels in the cache.
 
     Returns:
-        The folder in use: the first call decides for the process.
+        The folder in use. The first call in a process decides.
 
     Raises:
         ConfigError: Another user may write to the cache, or owns a part of it.
     """
     check_cache(settings.cache, settings.kernel_cache / source_hash()[:16])
-    # numba writes with the umask of the process, whenever it compiles: nobody else may change what it writes.
+    # numba compiles at any later time and writes with the umask of the process, so the umask changes for good.
     os.umask(os.umask(_OTHERS | _GROUP) | _OTHERS | _GROUP)
     return use_cache(settings.kernel_cache)
 
 
 def is_compiled(folder: Path, strategy: str) -> bool:
-    """Return whether a folder of machine code, as `use_kernels` returns it, has that of a strategy."""
+    """Return whether a folder of `use_kernels` has the machine code of a strategy."""
     return any(folder.rglob(f"simulate.kernels.simulate_{strategy}.run-*.nbi"))
 
 
 @once
 def announce_compiling(folder: Path, strategy: str) -> None:
-    """Say on stderr, once per process, that the first call of a strategy's kernels will take long.
+    """Announce on stderr, once per process, that the kernels of a strategy are compiled on their first call.
 
-    Compiling takes numba up to a minute, in which nothing else is printed.
+    numba compiles for up to a minute, and nothing else is printed meanwhile.
     """
     if not is_compiled(folder, strategy):
         stderr_log().info("compiling kernels, once; this takes up to a minute", strategy=strategy, folder=str(folder))
 
 
 def check_cache(cache: Path, used: Path, user: int | None = None) -> None:
-    """Refuse a cache that other users may write to, or may have written to. Nothing is changed.
+    """Refuse a cache that other users can write to, or may have written to. Nothing is changed.
 
-    Folders above the cache matter as well: whoever may rename a folder may put another one in its place.
+    Folders above the cache are checked too: a user who can rename a folder can replace it.
 
     Args:
-        cache: The folder that `MEI_CACHE` names; it need not exist.
-        used: The folder below it whose files are loaded; every file in it is looked at.
-        user: Id of the user who runs the kernels; that of this process by default.
+        cache: The folder of `MEI_CACHE`; it need not exist.
+        used: The folder below the cache whose files are loaded; every file in it is checked.
+        user: Id of the user who runs the kernels; by default the user of this process.
 
     Raises:
-        ConfigError: The message names the folder or file, and what to do.
+        ConfigError: Another user can write to the cache; the message names the folder or file, and what to do.
     """
     allowed = {0, os.geteuid() if user is None else user}
     below = [path for path in (used, *used.parents) if path != cache and path.is_relative_to(cache)]
     inside = [cache, *reversed(below), *_below(used)]
-    found = (
+    problems = (
         *(_problem_above(path, allowed) for path in _above(cache)),
         *(_problem_inside(cache, path, allowed) for path in inside if os.path.lexists(path)),
     )
-    if problem := next(filter(None, found), ""):
+    if problem := next(filter(None, problems), ""):
         raise ConfigError(f"MEI_CACHE={cache}: {problem}, or set MEI_CACHE to a folder of your own")
 
 
 def _problem_above(path: Path, allowed: set[int]) -> str:
-    """The problem with a folder above the cache, and the command that corrects it."""
+    """Return the problem with a folder above the cache, and the command that corrects it; else an empty text."""
     mode = path.stat().st_mode
-    # In a folder such as /tmp others may add names, but rename only their own.
+    # In a sticky folder such as /tmp, users can add files but rename only their own.
     if mode & _OTHERS and not mode & stat.S_ISVTX:
         return (
             f"{path} may be written by other users (mode {stat.S_IMODE(mode):o}), who could replace the cache below "
@@ -94,7 +94,7 @@ def _problem_above(path: Path, allowed: set[int]) -> str:
 
 
 def _problem_inside(cache: Path, path: Path, allowed: set[int]) -> str:
-    """The problem with a file or folder of the cache, and the command; only the cache itself may be a link."""
+    """Return the problem with a file or folder of the cache, and the command that corrects it; else an empty text."""
     wrong = _wrong_inside(path, allowed, linked=path == cache)
     return wrong and (
         f"{wrong}, and MEI runs the machine code in the cache as you; type `rm -r {shlex.quote(str(cache))}` "
@@ -103,6 +103,7 @@ def _problem_inside(cache: Path, path: Path, allowed: set[int]) -> str:
 
 
 def _wrong_inside(path: Path, allowed: set[int], *, linked: bool) -> str:
+    """Return the problem with a file or folder of the cache; only the cache itself may be a link (`linked`)."""
     if path.is_symlink() and not linked:
         return f"{path} is a link"
     for status in (path.lstat(), path.stat()):
@@ -115,22 +116,24 @@ def _wrong_inside(path: Path, allowed: set[int], *, linked: bool) -> str:
 
 
 def _above(cache: Path) -> Iterator[Path]:
-    """The folders above a cache that exist, as they are called and as links lead to them."""
-    found = dict.fromkeys([*reversed(cache.parents), *reversed(cache.resolve().parents)])
-    return (path for path in found if path.is_dir())
+    """Return the existing folders above a cache, by their names and after following links."""
+    folders = dict.fromkeys([*reversed(cache.parents), *reversed(cache.resolve().parents)])
+    return (path for path in folders if path.is_dir())
 
 
 def _below(folder: Path) -> Iterator[Path]:
+    """Return all files and folders below a folder."""
     return folder.rglob("*") if folder.is_dir() else iter(())
 
 
 def _in_shared(path: Path) -> bool:
+    """Return whether the parent folder is sticky and writable by all users, such as /tmp."""
     mode = path.parent.stat().st_mode
     return bool(mode & stat.S_ISVTX and mode & _OTHERS)
 
 
 def _alone_in_group(status: os.stat_result) -> bool:
-    """Whether the owner is the only member of the group: many systems give each user a group of that kind."""
+    """Return whether the owner is the only member of the group; many systems give each user a group of their own."""
     try:
         members = {
             *grp.getgrgid(status.st_gid).gr_mem,
@@ -142,6 +145,7 @@ def _alone_in_group(status: os.stat_result) -> bool:
 
 
 def _name(user: int) -> str:
+    """Return the name of a user, or the id if there is no name."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

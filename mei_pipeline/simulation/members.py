@@ -1,4 +1,4 @@
-"""Membership of a book: which symbol has bars from when to when, and which one ended before the window did."""
+"""Symbols of a book in a window: first and last bar, missing bars, and ends."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,20 +7,21 @@ from typing import Any
 import numpy as np
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.simulation.market import Bars
+from mei_pipeline.simulation.bars import Bars
 
 
 @dataclass(frozen=True)
 class Member:
-    """A symbol of a book in a window.
+    """A symbol of a book, in a window.
 
     Attributes:
-        symbol: Its name.
-        first_ms: Open time of its first bar in the window; None without one.
-        last_ms: End of its last bar in the window; None without one.
-        bars: Steps of the window at which it has a bar.
-        missing: Steps without a bar between its first and its last, or the end of the window if it did not end.
-        ended: `delisted` or `no bars` where it ended in the window, else empty; see `endings`.
+        symbol: Name of the symbol.
+        first_ms: Open time of the first bar in the window; None if there is no bar.
+        last_ms: End of the last bar in the window; None if there is no bar.
+        bars: Number of steps with a bar.
+        missing: Number of steps without a bar, from the first bar to the last one or, for a symbol that did not end, to
+            the end of the window.
+        ended: `delisted` or `no bars` if the symbol ended in the window, else empty; see `endings`.
     """
 
     symbol: str
@@ -32,39 +33,40 @@ class Member:
 
     @property
     def missing_frac(self) -> float:
-        """Share of its steps that have no bar; 0 where it has none at all."""
+        """Share of the steps without a bar; 0 for a symbol without any bar."""
         return self.missing / (self.bars + self.missing) if self.bars else 0.0
 
 
 def members_of(bars: Bars, from_ms: int, to_ms: int) -> tuple[Member, ...]:
-    """Membership of every symbol in the window [from_ms, to_ms), in the order of the symbols."""
+    """Return the membership of every symbol in the window [from_ms, to_ms), in the order of the symbols."""
     steps = bars.steps
     inside = np.flatnonzero((steps.open_ms >= from_ms) & (steps.open_ms < to_ms))
-    ended = {each.symbol: each for each in bars.endings if inside[0] <= each.step <= inside[-1]}
-    found = []
+    ended = {ending.symbol: ending for ending in bars.endings if inside[0] <= ending.step <= inside[-1]}
+    members = []
     for s, symbol in enumerate(bars.symbols):
-        there = inside[steps.present[inside, s]]
+        with_bar = inside[steps.present[inside, s]]
         end = ended.get(s)
-        if not len(there):
-            found.append(Member(symbol, None, None, 0, 0, ""))
+        if not len(with_bar):
+            members.append(Member(symbol, None, None, 0, 0, ""))
             continue
-        gone = end is not None and end.step == there[-1]
-        until = there[-1] if gone else inside[-1]
-        found.append(
+        # A symbol that was listed again has bars after its end.
+        ends_here = end is not None and end.step == with_bar[-1]
+        until = with_bar[-1] if ends_here else inside[-1]
+        members.append(
             Member(
                 symbol=symbol,
-                first_ms=int(steps.open_ms[there[0]]),
-                last_ms=int(steps.open_ms[there[-1]]) + steps.step_ms,
-                bars=len(there),
-                missing=int(until - there[0] + 1 - len(there)),
-                ended=end.why if end is not None and gone else "",
+                first_ms=int(steps.open_ms[with_bar[0]]),
+                last_ms=int(steps.open_ms[with_bar[-1]]) + steps.step_ms,
+                bars=len(with_bar),
+                missing=int(until - with_bar[0] + 1 - len(with_bar)),
+                ended=end.why if end is not None and ends_here else "",
             )
         )
-    return tuple(found)
+    return tuple(members)
 
 
 def member_dicts(members: Sequence[Member]) -> list[dict[str, Any]]:
-    """Membership as JSON values: times as text, null without a bar; `missing_pct` in percent of the symbol's steps."""
+    """Return members as JSON values: times as text, null without a bar; `missing_pct` as a percentage of its steps."""
     return [
         {
             **asdict(member),

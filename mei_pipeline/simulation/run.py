@@ -1,8 +1,10 @@
-"""Run combos of a strategy over a window: the one door between the domain and the compiled engine."""
+"""Run combos of a strategy over a window, on processors or on a GPU.
+
+The domain reaches the compiled kernels through this module and `device` alone.
+"""
 
 import functools
 import itertools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,7 +26,8 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import Gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import announce_compiling, use_kernels
-from mei_pipeline.simulation.market import Window
+from mei_pipeline.simulation.threads import thread_count
+from mei_pipeline.simulation.window import Window
 
 RESULTS = {
     "equity_usd": "equity",
@@ -43,12 +46,12 @@ RESULTS = {
     "liquidations": "liquidations",
     "refused": "refused",
 }
-"""Names of results, and the field of the account that holds each."""
+"""Field of the account record that holds each result, by name of the result."""
 
 _LOG_ROWS = 4096
-_RECORDS = 4096  # whose results are read together
-_BLOCK = 256  # combos whose books one thread holds at once
-_TILE_VALUES = 131_072  # feature values of a tile: a megabyte, which a core's cache holds
+_RECORDS = 4096  # records whose results are read together
+_BLOCK = 256  # combos whose books one thread holds at a time
+_TILE_VALUES = 131_072  # feature values of a tile: 1 MiB, which fits the cache of a core
 _SHORTEST_TILE, _LONGEST_TILE = 16, 512
 
 SymbolParams = Mapping[str, Mapping[str, Value]]
@@ -56,17 +59,20 @@ SymbolParams = Mapping[str, Mapping[str, Value]]
 
 @dataclass(frozen=True)
 class Combos:
-    """Encoded parameters of K combos of one strategy, for G groups of symbols with values of their own.
+    """Encoded parameters of K combos of one strategy, for G symbol groups.
+
+    A symbol group is a set of symbols with the same parameter values. Combos in the same signal group share all
+    parameters that shape signals, so their signals are computed once.
 
     Attributes:
         strategy: Name of the strategy.
         params: [K, G] records of all parameters.
-        signal_params: [E, G] records of the parameters that shape signals, one row for each distinct set, in the order
-            of their first combos.
-        signal_group_of: [K] which set each combo has.
-        column_of: [E, G, F] feature column that each set reads for each feature.
-        symbol_group: [S] group of each symbol; 0 is the base.
-        benchmark: [1] index of the benchmark symbol; -1 where none is read.
+        signal_params: [E, G] records of the parameters that shape signals, one row per signal group; the groups are in
+            the order in which the combos first have them.
+        signal_group_of: [K] signal group of each combo.
+        column_of: [E, G, F] feature column of each signal group, symbol group and feature.
+        symbol_group: [S] symbol group of each symbol; 0 is the base.
+        benchmark: [1] index of the benchmark symbol; -1 if none is read.
     """
 
     strategy: str
@@ -80,18 +86,18 @@ class Combos:
     def __len__(self) -> int:
         return len(self.signal_group_of)
 
-    def on(self, market: Market) -> Market:
-        """The market as these combos see it: with their groups of symbols and their benchmark."""
+    def apply_to(self, market: Market) -> Market:
+        """Return the market with the symbol groups and the benchmark of these combos."""
         return market._replace(symbol_group=self.symbol_group, benchmark=self.benchmark)
 
-    def taken(self, which: Ints) -> "Combos":
-        """The combos of these numbers, in their order."""
+    def take(self, which: Ints) -> "Combos":
+        """Return the combos of these numbers, in their order."""
         return replace(self, params=self.params[which], signal_group_of=self.signal_group_of[which])
 
 
 @dataclass(frozen=True)
 class ComboOutcomes:
-    """What K combos did.
+    """Results of K combos.
 
     Attributes:
         results: Value of each of `RESULTS`, each [K].
@@ -101,14 +107,14 @@ class ComboOutcomes:
     results: dict[str, Floats]
     days: Floats
 
-    def part(self, start: int, stop: int) -> "ComboOutcomes":
-        """The combos [start, stop), in memory as if they had been run by themselves."""
+    def slice(self, start: int, stop: int) -> "ComboOutcomes":
+        """Return the outcomes of the combos [start, stop), in arrays of their own."""
         results = {name: values[start:stop] for name, values in self.results.items()}
         return ComboOutcomes(results, np.ascontiguousarray(self.days[:, :, start:stop]))
 
 
 def join_outcomes(outcomes: Sequence[ComboOutcomes]) -> ComboOutcomes:
-    """The combos of all outcomes, in order."""
+    """Return the outcomes of all combos, one after another."""
     names = outcomes[0].results
     results = {name: np.concatenate([outcome.results[name] for outcome in outcomes]) for name in names}
     return ComboOutcomes(results, np.concatenate([outcome.days for outcome in outcomes], axis=2))
@@ -116,13 +122,13 @@ def join_outcomes(outcomes: Sequence[ComboOutcomes]) -> ComboOutcomes:
 
 @dataclass(frozen=True)
 class ComboRecord:
-    """What one combo did, event by event.
+    """Events and equity of one combo.
 
     Attributes:
-        outcome: The same numbers that a sweep has for the combo.
+        outcome: Results of the combo, equal to those of a sweep.
         log: [N] records of `kernels.book.LOG`: fills and funding, oldest first.
         equity: [T] mark-to-market equity at each close of the window, in USD.
-        verdicts: [T, S] what became of each symbol at each step of the window, an index of `kernels.book.VERDICTS`.
+        verdicts: [T, S] verdict of each symbol at each step of the window: an index into `kernels.book.VERDICTS`.
     """
 
     outcome: ComboOutcomes
@@ -132,14 +138,14 @@ class ComboRecord:
 
 
 def load_simulation(settings: Settings, strategy: str) -> ModuleType:
-    """The compiled engine of `strategy`; its machine code is kept in the cache of the settings.
-
-    The cache is checked before an engine is loaded from it: a night runs hundreds of legs by the engine that it has.
+    """Return the compiled simulation of `strategy`; its machine code is kept in the cache of the settings.
 
     Raises:
         ConfigError: Another user may write to the cache, or owns a part of it.
     """
-    folder = _checked(settings, strategy)
+    # Checked once per strategy, before its machine code is loaded. A nightly run calls this for hundreds of segments,
+    # and code that is already loaded needs no further check.
+    folder = _checked_cache(settings, strategy)
     compiled = bind.simulation(strategy)
     if hasattr(compiled.run, "stats"):  # a plain function where NUMBA_DISABLE_JIT is set
         announce_compiling(folder, strategy)
@@ -147,8 +153,8 @@ def load_simulation(settings: Settings, strategy: str) -> ModuleType:
 
 
 @functools.lru_cache(maxsize=8)
-def _checked(settings: Settings, strategy: str) -> Path:  # noqa: ARG001 - each strategy is checked before it is loaded
-    """The folder of machine code, in a cache that nobody else may write to."""
+def _checked_cache(settings: Settings, strategy: str) -> Path:  # noqa: ARG001 - the strategy is the key of the cache
+    """Return the folder of machine code, after a check that no other user may write to the cache."""
     return use_kernels(settings)
 
 
@@ -166,12 +172,12 @@ def encode_combos(
 
     Args:
         strategy: Name of the strategy.
-        features: Columns that hold every window the combos use.
-        params: Value of each parameter by path: one for all combos, or one for each.
+        features: Columns for every window that the combos use.
+        params: Value of each parameter by path: one value for all combos, or one per combo.
         count: Number of combos.
         symbols: Symbols of the market, in its order.
-        symbol_params: Values that a symbol has instead, by symbol and path.
-        benchmark: Symbol of the market that gives context; empty where the combos read none.
+        symbol_params: Values of single symbols, by symbol and path; they replace those of `params`.
+        benchmark: Benchmark symbol, one of `symbols`; empty if the combos read none.
     """
     table: tuple[Parameter, ...] = load(strategy).PARAMETERS
     own = {name: dict(values) for name, values in (symbol_params or {}).items() if values}
@@ -190,11 +196,12 @@ def encode_combos(
                 encoded[g, index] = parameter.encode(given)
     shaping = [index for index, parameter in enumerate(table) if parameter.role in SIGNAL_ROLES]
     flat = encoded[:, shaping].transpose(2, 0, 1).reshape(count, -1)
-    # Columns that all combos share tell none apart, and rows of a few columns sort many times faster.
+    # Only columns that differ tell combos apart, and short rows sort many times faster.
     differs = (flat != flat[:1]).any(axis=0)
     differs[:1] = True
     _, first, signal_group_of = np.unique(flat[:, differs], axis=0, return_index=True, return_inverse=True)
-    # In order of appearance the neighbours of a grid need not be sorted to be run, nor their results to be handed on.
+    # Signal groups are numbered in order of appearance. The combos of a grid are then already in order of their group,
+    # so neither the combos nor their results need sorting.
     appearance = np.argsort(first)
     first, signal_group_of = first[appearance], np.argsort(appearance)[signal_group_of.reshape(-1)]
     sets = flat[first].reshape(len(first), len(groups), len(shaping))
@@ -206,14 +213,14 @@ def encode_combos(
         }
         for g in range(len(groups))
     ]
-    rows = np.stack([features.column_numbers(strategy, by_path) for by_path in windows])
+    numbers = np.stack([features.column_numbers(strategy, by_path) for by_path in windows])
     return Combos(
         strategy=strategy,
         params=_records(table, encoded.transpose(2, 0, 1)),
         signal_params=_records([table[index] for index in shaping], sets),
         signal_group_of=signal_group_of.astype(np.int64),
         column_of=np.array(
-            np.broadcast_to(rows.transpose(2, 0, 1), (len(sets), len(groups), rows.shape[1])), order="C"
+            np.broadcast_to(numbers.transpose(2, 0, 1), (len(sets), len(groups), numbers.shape[1])), order="C"
         ),
         symbol_group=group,
         benchmark=np.array([symbols.index(benchmark) if benchmark else -1], dtype=np.int64),
@@ -235,26 +242,27 @@ def run_combos(
     gpu: Gpu | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ComboOutcomes:
-    """Run every combo over the window. Results depend neither on threads nor on what runs them.
+    """Run every combo over the window. Results depend neither on threads nor on the device.
 
     Args:
-        settings: Says where compiled kernels are kept.
-        window: What is traded.
-        model: How orders become fills.
+        settings: Settings, for the folder of compiled kernels.
+        window: Days to trade.
+        model: Fill model.
         features: Columns over the main bars of the window.
-        combos: What to run.
-        threads: Threads to use; 0 means one per processor this process may use.
-        gpu: What to use instead of processors.
-        stop: Asked now and then by a GPU, whether to stop.
+        combos: Combos to run.
+        threads: Number of threads; 0 uses one per processor that this process may use.
+        gpu: GPU to run on; None runs on processors.
+        stop: Called between tiles on a GPU; the run stops when it returns True.
 
     Raises:
-        Retryable: The GPU was lost, has no memory, or was told to stop.
+        Retryable: The GPU was lost or has too little memory, or `stop` returned True.
     """
-    market = combos.on(window.market)
+    market = combos.apply_to(window.market)
+    # A simulation computes signals once per run of neighbours with the same signal group.
     order = None
     if (np.diff(combos.signal_group_of) < 0).any():
         order = np.argsort(combos.signal_group_of, kind="stable")
-    neighbours = combos if order is None else combos.taken(order)
+    neighbours = combos if order is None else combos.take(order)
     steps = (window.first, window.last)
     if gpu is None:
         compiled = load_simulation(settings, combos.strategy)
@@ -285,8 +293,8 @@ def _on_processors(
     steps: tuple[int, int],
     threads: int,
 ) -> tuple[NDArray[np.record], Floats]:
-    """Accounts [K] and daily returns [BLOCKS, 3, K] of the combos, a block of them at a time in each thread."""
-    workers = min(threads or len(os.sched_getaffinity(0)), len(combos))
+    """Return accounts [K] and daily returns [BLOCKS, 3, K] of the combos; a thread runs a block of them at a time."""
+    workers = min(thread_count(threads), len(combos))
     blocks = max(workers, -(-len(combos) // _BLOCK))
     bounds = np.linspace(0, len(combos), blocks + 1).astype(int)
 
@@ -300,16 +308,18 @@ def _on_processors(
 
 
 def _results(accounts: NDArray[np.record]) -> dict[str, Floats]:
-    found: dict[str, Floats] = {name: np.empty(len(accounts), accounts.dtype[field]) for name, field in RESULTS.items()}
-    # Every field runs through all records: a few thousand of them stay in a core's cache meanwhile.
+    results: dict[str, Floats] = {
+        name: np.empty(len(accounts), accounts.dtype[field]) for name, field in RESULTS.items()
+    }
+    # Each field is a pass over the records. A few thousand records stay in the cache of a core between passes.
     for start in range(0, len(accounts), _RECORDS):
         part = slice(start, start + _RECORDS)
         for name, field in RESULTS.items():
-            found[name][part] = accounts[part][field]
-    return found
+            results[name][part] = accounts[part][field]
+    return results
 
 
-def run_block(  # noqa: PLR0913 - the arguments of the compiled engine, by name
+def run_block(  # noqa: PLR0913 - the arguments of the compiled simulation, by name
     compiled: ModuleType,
     market: Market,
     model: FillModel,
@@ -322,19 +332,19 @@ def run_block(  # noqa: PLR0913 - the arguments of the compiled engine, by name
     log_rows: int = 0,
     recorded: bool = False,
 ) -> Book:
-    """Run the combos `which` over the steps `steps` from flat, in this thread; results do not depend on the tile.
+    """Run the combos `which` over the steps `steps` in this thread, starting flat. Results do not depend on the tile.
 
     Args:
-        compiled: The strategy's engine.
-        market: The market as the combos see it (`Combos.on`).
-        model: How orders become fills.
+        compiled: Compiled simulation of the strategy.
+        market: The market with the symbol groups of the combos (`Combos.apply_to`).
+        model: Fill model.
         columns: [C, T, S] feature columns.
         combos: The combos.
-        which: First combo, and one past the last.
-        steps: First step, and one past the last.
-        tile: Steps of a tile; 0 chooses.
-        log_rows: Rows of the log.
-        recorded: Keep equity and verdicts.
+        which: First combo and one history the last.
+        steps: First step and one history the last.
+        tile: Steps per tile; 0 chooses a length.
+        log_rows: Number of rows in the log.
+        recorded: True to keep equity and verdicts of each step.
     """
     start, stop = which
     symbols = market.close.shape[1]
@@ -365,17 +375,18 @@ def run_block(  # noqa: PLR0913 - the arguments of the compiled engine, by name
 
 
 def tile_steps(symbols: int, features: int) -> int:
-    """Steps of a tile whose features stay in a core's cache."""
+    """Return the length of a tile whose features fit the cache of a core, in steps."""
     return max(_SHORTEST_TILE, min(_LONGEST_TILE, _TILE_VALUES // (symbols * max(features, 1))))
 
 
 def record_combo(
     settings: Settings, window: Window, model: FillModel, features: FeatureSet, combos: Combos, k: int = 0
 ) -> ComboRecord:
-    """Run combo `k` again and keep every fill, every funding payment, the equity curve and every verdict."""
+    """Run combo `k` and keep every fill, every funding payment, the equity curve and every verdict."""
     compiled = load_simulation(settings, combos.strategy)
-    market = combos.on(window.market)
-    rows = _LOG_ROWS
+    market = combos.apply_to(window.market)
+    log_rows = _LOG_ROWS
+    # The number of log rows is known only after the run. A log that was too short is followed by one that fits.
     while True:
         book = run_block(
             compiled,
@@ -385,12 +396,12 @@ def record_combo(
             combos,
             (k, k + 1),
             (window.first, window.last),
-            log_rows=rows,
+            log_rows=log_rows,
             recorded=True,
         )
         needed = int(book.accounts[0].logged)
-        if needed <= rows:
+        if needed <= log_rows:
             outcome = ComboOutcomes(_results(book.accounts), book.days)
             first = window.first
             return ComboRecord(outcome, book.log[:needed], book.equity[first:], book.verdicts[first:])
-        rows = needed
+        log_rows = needed

@@ -17,9 +17,9 @@ from mei_pipeline.errors import ConfigError, Retryable
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.device import DeviceChoice, Gpu, open_gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import Window
-from mei_pipeline.simulation.memory import threads_of
 from mei_pipeline.simulation.run import ComboOutcomes, Combos, encode_combos, join_outcomes, run_combos
+from mei_pipeline.simulation.threads import thread_count
+from mei_pipeline.simulation.window import Window
 from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.plan import SweepPlan
 
@@ -141,8 +141,8 @@ class ComboRunner:
 
     def _run_on_both(self, combos: Combos) -> ComboOutcomes:
         """Run a few combos on the CPU and the rest on the GPU, then choose the faster device."""
-        sample = max(min(_SAMPLE * threads_of(self.threads), len(combos) // _SAMPLE_PART), 1)
-        cpu_part, gpu_part = combos.taken(np.arange(sample)), combos.taken(np.arange(sample, len(combos)))
+        sample = max(min(_SAMPLE * thread_count(self.threads), len(combos) // _SAMPLE_PART), 1)
+        cpu_part, gpu_part = combos.take(np.arange(sample)), combos.take(np.arange(sample, len(combos)))
         cpu_outcome, cpu = self._run_timed(None, cpu_part)
         tried = self._try_gpu(gpu_part)
         if isinstance(tried, str):
@@ -194,7 +194,7 @@ class ComboRunner:
 
     def _settle(self, measured: speeds.Speeds) -> None:
         cuda, cpu = (f"{speed / self._bar_steps:,.0f}" for speed in (measured.cuda, measured.cpu))
-        device, cores = self.choice.gpu_name, f"{threads_of(self.threads)} cores"
+        device, cores = self.choice.gpu_name, f"{thread_count(self.threads)} cores"
         if measured.cuda > measured.cpu:
             why = f"{device}: {cuda} combos/s against {cpu} on {cores}"
             self.choice = replace(self.choice, name="cuda", why=why)
@@ -225,7 +225,7 @@ class ComboRunner:
         plan = self.plan
         return speeds.SweepKind(
             self.choice.gpu_name,
-            threads_of(self.threads),
+            thread_count(self.threads),
             plan.strategy,
             plan.search.method,
             tuple(dict.fromkeys(each for each in (plan.interval, plan.entry_interval, plan.exit_interval) if each)),

@@ -18,7 +18,7 @@ from kernels.market import Market
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import Window
+from mei_pipeline.simulation.window import Window
 from mei_pipeline.storage import Store
 from mei_pipeline.sweep.plan import SweepPlan
 

@@ -129,7 +129,7 @@ class LocalRunner:
             raise
 
     def _write(self, run: Future[ComboOutcomes], chunk: Chunk, start: int) -> None:
-        outcome = run.result().part(start, start + len(chunk.numbers))
+        outcome = run.result().slice(start, start + len(chunk.numbers))
         plan, window = self.combo_runner.plan, self.combo_runner.window
         frame = chunk_frame(plan, chunk.numbers, outcome, window.last - window.first)
         write_chunk(self.folder, plan, chunk.index, frame)

@@ -22,8 +22,8 @@ from mei_pipeline.params.grid import Axis, CodedValues, Grid
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import Table, normal, read_catalog, validate
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import columns_of
-from mei_pipeline.simulation.market import Bars
 
 PLAN_FORMAT = 2
 """Format of plans on disk. Plans and result files of another format are unreadable."""

@@ -4,7 +4,8 @@ from kernels.cache import source_hash
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.errors import DataError, Refused
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import Bars, load_bars
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.sweep.plan import SweepPlan
 
 

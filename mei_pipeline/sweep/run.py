@@ -11,9 +11,9 @@ from mei_pipeline import files
 from mei_pipeline.config.models import Compute
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import DeviceName, choose
+from mei_pipeline.simulation.device import DeviceName, choose_device
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import Window
+from mei_pipeline.simulation.window import Window
 from mei_pipeline.storage import open_store
 from mei_pipeline.sweep.cluster import make_runner
 from mei_pipeline.sweep.combo_runner import ComboRunner
@@ -71,7 +71,7 @@ def speed(combos_per_s: float, bar_steps: int) -> str:
     return f"{combos_per_s:,.0f} combos/s, {combos_per_s * bar_steps / 1e6:,.1f} M bar-steps/s"
 
 
-def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
+def run_sweep(  # noqa: PLR0913 - what a caller may choose_device, by name
     settings: Settings,
     plan: SweepPlan,
     window: Window,
@@ -103,7 +103,7 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose, by name
             Finished chunks are on disk; the next call runs the rest.
         DataError: A chunk on disk is damaged or belongs to another sweep, or the folder can't be written.
     """
-    choice = choose(settings, device, plan.strategy)
+    choice = choose_device(settings, device, plan.strategy)
     folder = sweep_folder(settings.sweeps, plan)
     store = open_store(folder, settings.sweeps_bucket)
     started = time.monotonic()

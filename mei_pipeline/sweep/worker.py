@@ -13,7 +13,7 @@ from pathlib import Path
 from kernels.cache import source_hash
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import read_settings
-from mei_pipeline.simulation.device import choose
+from mei_pipeline.simulation.device import choose_device
 from mei_pipeline.storage import Store, open_store
 from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.inputs import read_inputs
@@ -93,7 +93,7 @@ def _kept_for(job: WorkerJob) -> _Kept:
     except DataError as error:
         raise DataError(f"worker {host}: {error}") from None
     try:
-        choice = choose(settings, "cuda" if job.gpus else "cpu", inputs.plan.strategy)
+        choice = choose_device(settings, "cuda" if job.gpus else "cpu", inputs.plan.strategy)
     except ConfigError as error:
         raise ConfigError(f"worker {host}: {error}; or set compute.gpus_per_task to 0") from None
     combo_runner = ComboRunner(settings, inputs.plan, inputs.window, inputs.features, choice, job.threads)

@@ -310,7 +310,7 @@ def test_days_that_can_not_be_cut_into_folds_stop_the_night_before_its_search(wo
     before = contents(world.settings)
     folds = {"window": "anchored", "train_blocks": 4, "test_blocks": 1, "embargo_days": 5}
     write_config(world.settings.config, walk_forward=folds)
-    with pytest.raises(ConfigError, match=r"policy\.yaml: selection\.walk_forward\.embargo_days: 5 leave nothing of 4"):
+    with pytest.raises(ConfigError, match=r"selection\.walk_forward\.embargo_days: 5 days leave none of 4"):
         run_night(world.settings, PROFILE, AS_OF)
     assert contents(world.settings) == before
 

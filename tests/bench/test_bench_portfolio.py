@@ -5,7 +5,7 @@ import pytest
 
 from mei_pipeline.bench import portfolio
 from mei_pipeline.bench.work import run_work
-from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.candles.intervals import DAY_MS, Intervals
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
 from mei_pipeline.candles.resample import resample
 from mei_pipeline.candles.sources.synthetic import SyntheticMarket, SyntheticSource
@@ -13,8 +13,9 @@ from mei_pipeline.config.load import read_sweep
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import DAY_MS, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.memory import features_of
+from mei_pipeline.simulation.window import cut_window
 
 DAYS = 17
 
@@ -43,17 +44,17 @@ def test_bars_in_memory_are_those_of_a_lake(tmp_path, intervals):
     ours = portfolio.market_bars(intervals, symbols=3, days=DAYS)
     if intervals.step == "1h":
         theirs = lake_bars(tmp_path, names, intervals)
-        fields = window(theirs, ours.anchor_ms, ours.end_ms).market
+        fields = cut_window(theirs, ours.anchor_ms, ours.end_ms).market
     else:
         theirs = lake_bars(tmp_path, names, Intervals("1h", "5m", "5m"))
-        fields = window(theirs, ours.anchor_ms, ours.end_ms).market
+        fields = cut_window(theirs, ours.anchor_ms, ours.end_ms).market
         thirty = np.tile([0, 0, 0, 0, 0, 1], DAYS * 24 * 2)
         fields = fields._replace(enters=thirty)
     assert ours.symbols == theirs.symbols
     assert np.array_equal(ours.prices, theirs.prices)
     np.testing.assert_allclose(ours.volume, theirs.volume, rtol=1e-12)
     assert np.array_equal(ours.age, theirs.age)
-    found = window(ours, ours.anchor_ms, ours.end_ms).market
+    found = cut_window(ours, ours.anchor_ms, ours.end_ms).market
     for name in found._fields:
         last = -1 if name == "funding" else None  # the payment at the very end is not in the lake yet
         assert np.array_equal(getattr(found, name)[:last], getattr(fields, name)[:last]), name

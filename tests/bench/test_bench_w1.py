@@ -5,7 +5,7 @@ import pytest
 from naive import Bar, one_unit
 
 from mei_pipeline.bench import w1
-from mei_pipeline.bench.work import Work, run_work, sample, widened
+from mei_pipeline.bench.work import BenchWork, run_work, sample, widened
 
 FEE = w1.FEE_BPS / 10_000.0
 
@@ -54,7 +54,7 @@ def test_a_work_is_not_widened_without_need(whole):
 
 
 def test_results_are_those_of_plain_python(whole, mei_settings):
-    few = Work(whole.bars, whole.cut, whole.plan, np.array([0, 341, 700, 1023]))
+    few = BenchWork(whole.bars, whole.cut, whole.plan, np.array([0, 341, 700, 1023]))
     _, outcome = run_work(mei_settings, few, "w1")
     values = {path: of.to_list() for path, of in few.plan.axis_values(few.numbers).items()}
     bars = [Bar(*row) for row in w1.prices().tolist()]

@@ -8,6 +8,7 @@ from kernels import bind
 from kernels import features as kernel
 from kernels.market import fill_model
 from mei_pipeline.bench.warmup import warm_up
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
@@ -15,8 +16,9 @@ from mei_pipeline.selection.statistics import splits
 from mei_pipeline.selection.statistics.overfitting import pbo
 from mei_pipeline.simulation.feature_sets import build_features, columns_of
 from mei_pipeline.simulation.kernel_cache import is_compiled
-from mei_pipeline.simulation.market import DAY_MS, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.run import encode_combos, record_combo, run_combos
+from mei_pipeline.simulation.window import cut_window
 
 NAMES = ("ema_cross", "mei_alpha")
 
@@ -55,7 +57,7 @@ def test_a_second_warm_up_compiles_nothing(warm):
 def test_what_a_sweep_and_a_replay_call_is_compiled_already(mei_settings):
     lake = fill_lake(mei_settings)
     bars = load_bars(lake, VENUE, "1h", ("AAA", "BBB"), START_MS, START_MS + 40 * DAY_MS)
-    cut = window(bars, bars.anchor_ms, bars.end_ms)
+    cut = cut_window(bars, bars.anchor_ms, bars.end_ms)
     catalog = read_catalog()
     for name in NAMES:
         compiled = bind.simulation(name)

@@ -17,7 +17,8 @@ from mei_pipeline.config.models import Compute
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
-from mei_pipeline.simulation.market import Window, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.run import SweepReport, run_sweep
 
@@ -60,7 +61,7 @@ def make_search(settings: Settings, stops: int = 5, chunk_combos: int = 5) -> Se
     sweep = spec(axes=axes, chunk_combos=chunk_combos)
     plan = make_plan(sweep, bars, START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS)
     features = build_features(bars, plan.columns(), settings.features)
-    return Search(plan, window(bars, plan.from_ms, plan.to_ms), features)
+    return Search(plan, cut_window(bars, plan.from_ms, plan.to_ms), features)
 
 
 def make_long_search(settings: Settings) -> Search:

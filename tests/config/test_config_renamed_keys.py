@@ -2,10 +2,12 @@ import itertools
 from pathlib import Path
 
 import pytest
+import yaml
+from policy_kit import policy
 
 from mei_pipeline.config.document import parse_document
 from mei_pipeline.config.fields import FileModel
-from mei_pipeline.config.models import PipelineConfig
+from mei_pipeline.config.models import PipelineConfig, PolicyConfig
 from mei_pipeline.config.renamed_keys import RENAMED
 from mei_pipeline.errors import ConfigError
 
@@ -40,6 +42,19 @@ def test_a_renamed_key_names_its_successor():
     assert complaints(f"{PIPELINE}compute: {{run: ray}}", PipelineConfig) == [
         "f.yaml:6:11: compute.run: renamed; write `backend` instead"
     ]
+
+
+def test_a_policy_of_an_earlier_version_names_every_successor():
+    content = policy()
+    selection = content["selection"]
+    for part, names in ((selection["gates"], RENAMED["Gates"]), (selection, RENAMED["Selection"])):
+        for old, new in names.items():
+            part[old] = part.pop(new)
+    found = complaints(yaml.safe_dump(content), PolicyConfig)
+    successors = RENAMED["Gates"] | RENAMED["Selection"]
+    assert len(found) == len(successors)
+    for old, new in successors.items():
+        assert sum(f"{old}: renamed; write `{new}` instead" in line for line in found) == 1
 
 
 def test_a_renamed_key_is_not_reported_as_missing_too(monkeypatch):

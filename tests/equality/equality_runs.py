@@ -20,8 +20,8 @@ from mei_pipeline.config.load import Config, load_config
 from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
 from mei_pipeline.night.plan import NightPlan, plan_night
 from mei_pipeline.night.store import night_folder, write_night_plan
-from mei_pipeline.promotion.proposals import assign_lanes, propose
-from mei_pipeline.promotion.propose import promote_proposals
+from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
+from mei_pipeline.promotion.promote_proposals import promote_proposals
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.export import export_rows
 from mei_pipeline.registry.lanes import configured_lanes
@@ -206,7 +206,7 @@ def _run_night(settings: Settings, config: Config, name: str, day: int) -> Night
     judge_candidates(settings, plan, registry, now_ms)
     assign_lanes(settings, config, plan, now_ms)
     audit = AuditContext(now_ms, "test", "a night", name)
-    propose(settings, config, plan, audit)
+    propose_configs(settings, config, plan, audit)
     promote_proposals(
         registry, settings.lanes, configured_lanes(config.lanes), policy_id=plan.selection.id, audit=audit
     )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kernels.market import fill_model
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, INSTRUMENTS
 from mei_pipeline.candles.sources.synthetic_edge import TABLES
 from mei_pipeline.cli.main import run as mei
@@ -18,9 +19,9 @@ from mei_pipeline.experiment.calibration import Rounds, measure
 from mei_pipeline.experiment.markets import SyntheticMarkets
 from mei_pipeline.experiment.run import WARMUP_DAYS
 from mei_pipeline.settings import CHECKOUT, read_settings
-from mei_pipeline.simulation.market import DAY_MS, window
 from mei_pipeline.simulation.memory import features_of
 from mei_pipeline.simulation.run import encode_combos, record_combo
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import make_plan
 
 AXES = {"trade.sl_atr_mult": (1.5, 3.0), "trade.tp_atr_mult": (3.0, 6.0)}
@@ -50,7 +51,7 @@ def replayed(spec, symbols, params, seed):
     plan = make_plan(fixed, bars, DEFAULT_FROM_MS + WARMUP_DAYS * DAY_MS, DEFAULT_FROM_MS + days * DAY_MS)
     features = features_of(bars, plan.columns())
     combo = encode_combos(plan.strategy, features, plan.params, 1, symbols, {}, benchmark=plan.benchmark)
-    cut = window(bars, plan.from_ms, plan.to_ms)
+    cut = cut_window(bars, plan.from_ms, plan.to_ms)
     found = record_combo(settings, cut, fill_model(plan.market, plan.initial_balance_usd), features, combo)
     equity = np.concatenate(([plan.initial_balance_usd], found.equity[23::24]))
     daily = equity[1:] / equity[:-1] - 1.0

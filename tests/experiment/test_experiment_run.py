@@ -173,7 +173,7 @@ def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monk
     assert {
         "kind", "edge", "candles", "markets", "promoted", "rate", "ci95", "first_night", "last_night", "combos",
         "symbols", "holdout_symbols", "days_out_of_sample", "nights", "policy", "sweep", "seed", "seconds", "gates",
-        "candidates", "passed", "nothing_chosen", "strategy", "drift",
+        "candidates", "passed", "without_candidate", "strategy", "drift",
     } == set(found)  # fmt: skip
     assert (found["kind"], found["edge"], found["combos"], found["symbols"]) == ("planted", 3.0, 8, 10)
     assert (found["days_out_of_sample"], found["nights"], found["seed"]) == (280, 1, 9)
@@ -192,7 +192,7 @@ def test_the_title_says_where_the_edge_is(capsys):
         "strategy": "ema_cross",
         "markets": 1,
         "nights": 1,
-        "nothing_chosen": 0,
+        "without_candidate": 0,
         "policy": "",
         "sweep": "experiment",
     }

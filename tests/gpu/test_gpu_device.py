@@ -15,11 +15,11 @@ import pytest
 from kernels.market import fill_model
 from mei_pipeline.bench import portfolio, w1
 from mei_pipeline.bench.kernels import run_kernels
-from mei_pipeline.bench.work import Work, make_combo_runner, values_of
+from mei_pipeline.bench.work import BenchWork, make_combo_runner, values_of
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.device import choose, open_gpu
+from mei_pipeline.simulation.device import choose_device, open_gpu
 from mei_pipeline.simulation.memory import features_of
-from mei_pipeline.simulation.run import Outcome, encode_combos, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, encode_combos, run_combos
 
 pytestmark = pytest.mark.gpu
 
@@ -37,7 +37,7 @@ def with_kernels(mei_settings: Settings) -> Settings:
     return mei_settings.model_copy(update={"kernels": Path(given)}) if given else mei_settings
 
 
-def hash_of(outcome: Outcome) -> str:
+def hash_of(outcome: ComboOutcomes) -> str:
     """SHA-256 of every result of every combo."""
     digest = hashlib.sha256()
     for name in sorted(outcome.results):
@@ -46,7 +46,7 @@ def hash_of(outcome: Outcome) -> str:
     return digest.hexdigest()
 
 
-def run(settings: Settings, work: Work, gpu: object, own: dict | None = None) -> Outcome:
+def run(settings: Settings, work: BenchWork, gpu: object, own: dict | None = None) -> ComboOutcomes:
     plan = work.plan
     features = features_of(work.bars, plan.columns())
     combos = encode_combos(
@@ -69,7 +69,7 @@ WORKS = {
 @pytest.mark.parametrize("name", WORKS)
 def test_a_card_and_a_processor_find_the_same_bits(with_kernels: Settings, name: str):
     work, own = WORKS[name]()
-    gpu = open_gpu(choose(with_kernels, "cuda", work.plan.strategy), work.plan.strategy)
+    gpu = open_gpu(choose_device(with_kernels, "cuda", work.plan.strategy), work.plan.strategy)
     on_card = run(with_kernels, work, gpu, own)
     on_processor = run(with_kernels, work, None, own)
     assert on_processor.results["trades"].sum() > 1_000  # else equal hashes say nothing
@@ -78,7 +78,7 @@ def test_a_card_and_a_processor_find_the_same_bits(with_kernels: Settings, name:
 
 def test_batches_do_not_change_results(with_kernels: Settings):
     work = w1.make(bars=2_400, combos=1_000)
-    gpu = open_gpu(choose(with_kernels, "cuda", "ema_cross"), "ema_cross")
+    gpu = open_gpu(choose_device(with_kernels, "cuda", "ema_cross"), "ema_cross")
     whole = run(with_kernels, work, gpu)
     assert gpu.device.batch == 1_000
     gpu.device.most = 96
@@ -88,8 +88,8 @@ def test_batches_do_not_change_results(with_kernels: Settings):
 
 def test_a_sweep_runs_all_combos_at_once_after_the_one_that_gets_ready(with_kernels: Settings):
     work = w1.make(bars=2_400, combos=1_000)
-    combo_runner = make_combo_runner(with_kernels, work, choose(with_kernels, "cuda", "ema_cross"))
-    on_processor = make_combo_runner(with_kernels, work, choose(with_kernels, "cpu", "ema_cross"))
+    combo_runner = make_combo_runner(with_kernels, work, choose_device(with_kernels, "cuda", "ema_cross"))
+    on_processor = make_combo_runner(with_kernels, work, choose_device(with_kernels, "cpu", "ema_cross"))
     combos = combo_runner.encode(work.numbers)
     assert hash_of(combo_runner.run(combos)) == hash_of(on_processor.run(combos))
     assert combo_runner.gpu.device.batch == 1_000
@@ -103,7 +103,7 @@ def test_kernels_are_timed(with_kernels: Settings):
 
 def test_buffers_of_the_host_are_used_again(with_kernels: Settings):
     work = w1.make(bars=2_400, combos=1_000)
-    gpu = open_gpu(choose(with_kernels, "cuda", "ema_cross"), "ema_cross")
+    gpu = open_gpu(choose_device(with_kernels, "cuda", "ema_cross"), "ema_cross")
     gpu.device.most = 200
     whole = hash_of(run(with_kernels, work, gpu))
     for most in (77, 1_000, 200):  # smaller, larger and equal batches beside those before
@@ -113,7 +113,7 @@ def test_buffers_of_the_host_are_used_again(with_kernels: Settings):
 
 def test_memory_is_given_back(with_kernels: Settings):
     work = w1.make(bars=2_400, combos=1_000)
-    gpu = open_gpu(choose(with_kernels, "cuda", "ema_cross"), "ema_cross")
+    gpu = open_gpu(choose_device(with_kernels, "cuda", "ema_cross"), "ema_cross")
     pool = gpu.device.cupy.get_default_memory_pool()
     run(with_kernels, work, gpu)
     used = pool.used_bytes()

@@ -151,7 +151,7 @@ def to_market(case: Case) -> Market:
         day_end=day_end,
         block=block,
         row=np.array([clock.row(t) for t in steps], dtype=np.int64),
-        before=np.array([clock.before(t) for t in steps], dtype=np.int64),
+        previous_row=np.array([clock.before(t) for t in steps], dtype=np.int64),
         enters=np.array([clock.enters(t) for t in steps], dtype=np.int64),
         exits=np.array([clock.exits(t) for t in steps], dtype=np.int64),
         ends=np.array([any(symbol.last == t for symbol in symbols) for t in steps], dtype=np.int64),

@@ -285,8 +285,8 @@ OPEN_TRACE = {
     "strength, ADX against floor": (30, 22, 1),
     "aligned for a long, fast against slow mean": (99, 98, 1),
     "aligned for a short, fast against slow mean": (99, 98, 0),
-    "lead lets a long pass": (1, NAN, 1),
-    "lead lets a short pass": (0, NAN, 0),
+    "benchmark allows a long": (1, NAN, 1),
+    "benchmark allows a short": (0, NAN, 0),
     "RSI against the limit of a trend long": (60, 56 - 4 * 8 / 18, 1),
     "RSI against the limit of a trend short": (60, 44 + 4 * 8 / 18, 0),
     "MACD histogram above 0": (0.5, 0, NAN),
@@ -296,9 +296,9 @@ OPEN_TRACE = {
     "mode 1, trend (1 long, -1 short)": (1, NAN, 1),
     "mode 2, pullback (1 long, -1 short)": (0, NAN, NAN),
     "mode 3, slow drift (1 long, -1 short)": (0, NAN, NAN),
-    "turned round, breadth": (50, NAN, NAN),
-    "SSF and REEF let a long pass": (0.5, 0, 1),
-    "SSF and REEF let a short pass": (0.5, 0, 0),
+    "sides reversed, breadth": (50, NAN, NAN),
+    "SSF and REEF allow a long": (0.5, 0, 1),
+    "SSF and REEF allow a short": (0.5, 0, 0),
 }
 SHUT = LONG.but(
     benchmark="down", age=199, adx=10.0, bb_ratio=0.5, before_close=50.0, ema_fast=90.0,
@@ -315,8 +315,8 @@ SHUT_TRACE = {
     "strength, ADX against floor": (10, 22, 0),
     "aligned for a long, fast against slow mean": (90, 98, 0),
     "aligned for a short, fast against slow mean": (90, 98, 1),
-    "lead lets a long pass": (0, NAN, 0),
-    "lead lets a short pass": (1, NAN, 1),
+    "benchmark allows a long": (0, NAN, 0),
+    "benchmark allows a short": (1, NAN, 1),
     "RSI against the limit of a trend long": (44, 56, 0),
     "RSI against the limit of a trend short": (44, 44, 0),
     "MACD histogram above 0": (0, 0, NAN),
@@ -326,9 +326,9 @@ SHUT_TRACE = {
     "mode 1, trend (1 long, -1 short)": (0, NAN, 0),
     "mode 2, pullback (1 long, -1 short)": (0, NAN, NAN),
     "mode 3, slow drift (1 long, -1 short)": (0, NAN, NAN),
-    "turned round, breadth": (50, NAN, 1),
-    "SSF and REEF let a long pass": (0, 0, 0),
-    "SSF and REEF let a short pass": (0, 0, 0),
+    "sides reversed, breadth": (50, NAN, 1),
+    "SSF and REEF allow a long": (0, 0, 0),
+    "SSF and REEF allow a short": (0, 0, 0),
 }
 
 
@@ -351,7 +351,7 @@ def test_the_trace_tells_the_side_of_each_mode():
     assert short["StochRSI K against the limit of a short"] == (0.15, 0.15, 0)
     assert short["RSI against the limit of a trend short"][::2] == (40, 1)
     assert short["RSI against the limit of a trend long"][::2] == (40, 0)
-    assert short["SSF and REEF let a short pass"] == (-0.5, 0, 1)
+    assert short["SSF and REEF allow a short"] == (-0.5, 0, 1)
     assert trace_of(LONG.but(rsi=54.0))["RSI against the limit of a trend long"][2] == 0
     assert trace_of(LONG.but(adx=22.0, rsi=56.0))["RSI against the limit of a trend long"] == (56, 56, 0)
 

@@ -16,7 +16,7 @@ import pytest
 
 from kernels.cuda import build
 from kernels.cuda.layout import KERNELS, arguments_of, types_of, words_of
-from kernels.cuda.manifest import CudaUnavailable, read
+from kernels.cuda.manifest import CudaUnavailable, read_manifest
 from kernels.strategies import load
 from mei_pipeline.cli import main
 
@@ -69,7 +69,7 @@ def test_every_operation_is_rounded(built, name):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_registers_and_memory_are_as_written_down(built, name):
-    for kernel, figures in read(built / f"{name}.{ARCH}").kernels.items():
+    for kernel, figures in read_manifest(built / f"{name}.{ARCH}").kernels.items():
         assert 0 < figures.registers <= MOST_REGISTERS[name][kernel]
         assert (figures.spill_stores_bytes, figures.spill_loads_bytes) == (0, 0)
         assert figures.stack_bytes == (LOCAL_BYTES[name] if kernel == "advance" else 0)
@@ -77,7 +77,7 @@ def test_registers_and_memory_are_as_written_down(built, name):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_is_handed_over_is_what_the_code_takes(built, name):
-    manifest = read(built / f"{name}.{ARCH}")
+    manifest = read_manifest(built / f"{name}.{ARCH}")
     for kernel, figures in manifest.kernels.items():
         entry, kinds = build.parameters_of((built / f"{name}.{ARCH}" / f"{kernel}.ptx").read_text())
         words = [(argument, word) for argument in figures.arguments for word in argument.words]
@@ -99,7 +99,7 @@ def test_an_array_of_the_gpu_has_the_fields_of_one_of_the_cpu():
 
 def test_machine_code_is_made_again_in_one_piece(built):
     again = build.build("ema_cross", ARCH, built)
-    assert read(built / f"ema_cross.{ARCH}") == again
+    assert read_manifest(built / f"ema_cross.{ARCH}") == again
     assert sorted(path.name for path in built.iterdir()) == [f"{name}.{ARCH}" for name in STRATEGIES]
 
 

@@ -57,7 +57,7 @@ def test_nothing_is_said_where_nothing_is_asked(cross_simulation):
 
 NAMES = [use.name for use in mei_alpha.FEATURES]
 PARAMETERS = {parameter.path: parameter.default for parameter in mei_alpha.PARAMETERS}
-LEAD_LETS_A_LONG_PASS = mei_alpha.GATES.index("lead lets a long pass")
+BENCHMARK_ALLOWS_A_LONG = mei_alpha.GATES.index("benchmark allows a long")
 
 
 @pytest.mark.parametrize("benchmark", ["BTC", "XRP"])
@@ -78,4 +78,4 @@ def test_the_lead_bars_others_and_never_itself(benchmark):
         free = s == 0 or benchmark != "BTC"
         assert code == book.codes[1, s]
         assert (code > 0) == free
-        assert gates[LEAD_LETS_A_LONG_PASS, 2] == float(free)
+        assert gates[BENCHMARK_ALLOWS_A_LONG, 2] == float(free)

@@ -12,7 +12,7 @@ from kernel_kit import Inputs
 
 from kernels.cuda.launch import CudaDevice, CudaJob, DeviceMemoryFull, LaunchStopped, run_tiles, tile_steps
 from kernels.cuda.layout import ArrayLayout, LayoutSizes, batch_arrays, offsets_of, pack_array, words_of
-from kernels.cuda.manifest import MANIFEST, CudaUnavailable, capability_of, read, runs_on
+from kernels.cuda.manifest import MANIFEST, CudaUnavailable, capability_of, read_manifest, runs_on
 from kernels.cuda.status import KINDS, STATUSES, kind_of
 from kernels.ledger import ACCOUNT
 from kernels.strategies import load
@@ -70,7 +70,7 @@ def plenty() -> Work:
 
 
 def card_of(cupy: FakeCupy, folder: Path, inputs) -> CudaDevice:
-    card = CudaDevice(cupy, load(NAME), read(folder), folder)
+    card = CudaDevice(cupy, load(NAME), read_manifest(folder), folder)
     card.load(inputs.market, inputs.symbols, inputs.models, inputs.columns)
     return card
 
@@ -280,7 +280,7 @@ def test_kernels_of_other_records_are_refused(tmp_path):
     other = write_kernels(tmp_path, NAME)
     (other / MANIFEST).write_text((other / MANIFEST).read_text().replace("bars_held@", "bars_kept@"))
     with pytest.raises(CudaUnavailable, match="other records than this version's: accounts"):
-        CudaDevice(FakeCupy(), load(NAME), read(other), other)
+        CudaDevice(FakeCupy(), load(NAME), read_manifest(other), other)
 
 
 def test_tiles_cover_all_steps_once():
@@ -328,7 +328,7 @@ def test_arrays_have_places_of_their_own():
 def test_an_architecture_runs_on_its_own_major_version_only():
     assert capability_of("sm_120") == (12, 0)
     assert [runs_on("sm_86", each) for each in ((8, 6), (8, 9), (8, 0), (9, 0))] == [True, True, False, False]
-    with pytest.raises(CudaUnavailable, match="'sm90' is no architecture"):
+    with pytest.raises(CudaUnavailable, match="'sm90' is not an architecture"):
         capability_of("sm90")
 
 
@@ -338,7 +338,7 @@ def test_an_architecture_runs_on_its_own_major_version_only():
         (lambda folder: (folder / MANIFEST).unlink(), "can't be read"),
         (lambda folder: (folder / MANIFEST).write_text("{"), "can't be read"),
         (lambda folder: (folder / MANIFEST).write_text('{"format": 0}'), "another version of MEI"),
-        (lambda folder: (folder / "advance.cubin").write_bytes(b"other"), "not what manifest.json says"),
+        (lambda folder: (folder / "advance.cubin").write_bytes(b"other"), "its hash differs from manifest.json"),
         (lambda folder: (folder / "signals.cubin").unlink(), "can't be read"),
     ],
 )
@@ -346,4 +346,4 @@ def test_damaged_kernels_are_refused(tmp_path, harm, says):
     folder = write_kernels(tmp_path, NAME)
     harm(folder)
     with pytest.raises(CudaUnavailable, match=says):
-        read(folder)
+        read_manifest(folder)

@@ -56,7 +56,7 @@ from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation import run as simulation
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.market import Window
+from mei_pipeline.simulation.window import Window
 
 CROSS = (3, 7, 4, 2, 1.0, 2.0)
 
@@ -275,7 +275,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
         params = {path: CodedValues(tuple(one_set[path] for one_set in values), every_combo) for path in values[0]}
         combos = simulation.encode_combos(name, columns, params, len(values), names, own, benchmark=preferred(names))
         shared += len(values) - len(combos.signal_params)
-        market, model = combos.on(to_market(case)), to_model(case.rules)
+        market, model = combos.apply_to(to_market(case)), to_model(case.rules)
         alone = [run_simulation(simulation, strategy, replace(case, values=one_set)) for one_set in values]
         window = Window(0, 0, case.first, case.steps, market)
         for threads in (1, 3):
@@ -293,7 +293,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
                 market,
                 model,
                 columns.values,
-                combos.taken(order),
+                combos.take(order),
                 block,
                 (case.first, case.steps),
                 tile=int(rng.choice([1, 5, 64])),

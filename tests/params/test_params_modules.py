@@ -15,6 +15,7 @@ from mei_pipeline.params import modules
 from mei_pipeline.params.table import make_table, read_catalog
 
 WINDOW = "indicators.atr_window"
+INTEGER = "it needs the kind int and a lower bound of at least 1"
 
 
 @device
@@ -85,11 +86,11 @@ def test_every_strategy_is_whole(name):
         ),
         (
             {"PARAMETERS": parameters(low=0)},
-            f"FEATURES: atr: {WINDOW}: is the length of a window; it needs the kind int and a lower bound of at least 1",
+            f"FEATURES: atr: {WINDOW}: is the length of a window; {INTEGER}",
         ),
         (
             {"PARAMETERS": parameters(kind="float")},
-            f"FEATURES: atr: {WINDOW}: is the length of a window; it needs the kind int and a lower bound of at least 1",
+            f"FEATURES: atr: {WINDOW}: is the length of a window; {INTEGER}",
         ),
         ({"FEATURES": (Use("class", "close", ()),)}, "FEATURES: class: is not a valid name; use another name"),
         (

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from policy_kit import selection_of
 
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.promotion.assign import (
     FEWEST_TRADES,
     AcceptedConfig,
@@ -18,7 +19,6 @@ from mei_pipeline.promotion.assign import (
     role_order,
 )
 from mei_pipeline.registry.records import Lane
-from mei_pipeline.simulation.market import DAY_MS
 
 NOW_MS = 1000 * DAY_MS
 DAYS = 60
@@ -93,8 +93,8 @@ def test_who_moves_like_a_lane_that_is_taken_is_for_no_other():
     assert chosen([PRIMARY, FALLBACK], passed[:2], rules=rules) == {"paper1": "a", "paper2": None}
     (_, second) = assign([PRIMARY, FALLBACK], passed[:2], {}, rules, NOW_MS)
     assert second.reason == (
-        "nothing, because each of 2 that passed is in another lane, lost this one, or correlates with another "
-        "lane by more than 0.9"
+        "nothing, because each of 2 accepted configs is in another lane, failed in this one, or correlates with "
+        "another lane by more than 0.9"
     )
 
 
@@ -129,10 +129,10 @@ def test_only_one_that_is_better_by_enough_replaces_an_incumbent(sharpe, config_
 
 UNFIT = {"unfit": "can't be replayed: no bars", "sharpe": 0.0, "drawdown_pct": None, "profit_factor": None}
 FAILED = [
-    ({"drawdown_pct": 20.1}, "fell 20.1 % since it took the lane; 20 % are allowed"),
-    ({"profit_factor": 0.79, "trades": FEWEST_TRADES}, "profit factor 0.79 over 30 round trips since it took the"),
-    ({"other_kernels": True}, "was let in with other kernels"),
-    ({"other_kernels": True, "unfit": UNFIT["unfit"]}, "was let in with other kernels"),
+    ({"drawdown_pct": 20.1}, "drawdown of 20.1 % since it took the lane exceeds 20 %"),
+    ({"profit_factor": 0.79, "trades": FEWEST_TRADES}, "profit factor 0.79 over 30 trades since it took the"),
+    ({"other_kernels": True}, "was accepted with other kernels"),
+    ({"other_kernels": True, "unfit": UNFIT["unfit"]}, "was accepted with other kernels"),
 ]
 SOUND = [
     {"drawdown_pct": 20.0},
@@ -150,7 +150,7 @@ def test_a_failed_incumbent_is_replaced_whatever_its_time_and_its_score(changes,
     assert failure(held["paper1"], rules).startswith(words)
     assert chosen([PRIMARY], [standing("a", 0.1)], held, rules) == {"paper1": "a"}
     assert f"the incumbent failed: {words}" in reason(PRIMARY, [standing("a", 0.1)], held, rules)
-    stays = reason(PRIMARY, [], held, rules, fell="all fell")
+    stays = reason(PRIMARY, [], held, rules, none_accepted="all fell")
     assert stays.startswith(f"nothing, because all fell; the incumbent failed ({words}")
     assert stays.endswith("and stays until something passed or it is paused")
 
@@ -169,7 +169,7 @@ def test_an_incumbent_that_cannot_be_replayed_has_not_failed_and_keeps_its_lane(
     assert failure(held["paper1"], rules) == ""
     assert chosen([PRIMARY], [standing("a", 99.0)], held, rules) == {"paper1": None}
     assert words in reason(PRIMARY, [standing("a", 99.0)], held, rules)
-    assert reason(PRIMARY, [], held, rules, fell="all fell").startswith("nothing, because ")
+    assert reason(PRIMARY, [], held, rules, none_accepted="all fell").startswith("nothing, because ")
 
 
 def test_an_incumbent_that_cannot_be_replayed_may_be_judged_anew_with_these_kernels():
@@ -188,7 +188,7 @@ def test_the_best_that_was_let_in_with_other_kernels_is_assigned_anew():
     held = {"paper1": incumbent("a", other_kernels=True)}
     passed = [standing("a", 3.0), standing("b", 2.0)]
     assert chosen([PRIMARY], passed, held, policy(min_run_days=365)) == {"paper1": "a"}
-    assert reason(PRIMARY, passed, held).endswith("it holds the lane and was judged anew with these kernels")
+    assert reason(PRIMARY, passed, held).endswith("it holds the lane and was judged again with these kernels")
 
 
 @pytest.mark.parametrize("changes", [changes for changes, _ in FAILED[:2]])

@@ -96,10 +96,10 @@ def test_a_config_may_hold_two_lanes(registry, lanes):
 @pytest.mark.parametrize(
     ("lane", "words"),
     [
-        (replace(kit.PAPER1, mode="live"), "only paper lanes"),
-        (replace(kit.PAPER1, mode="shadow"), "only paper lanes"),
+        (replace(kit.PAPER1, mode="live"), "moves paper lanes only"),
+        (replace(kit.PAPER1, mode="shadow"), "moves paper lanes only"),
         (replace(kit.PAPER1, manual=True), "is manual"),
-        (replace(kit.PAPER1, venue="hyperliquid"), "venues never mix"),
+        (replace(kit.PAPER1, venue="hyperliquid"), "choose a lane of its venue"),
     ],
 )
 def test_a_lane_that_no_night_may_move(registry, lanes, lane, words):
@@ -196,7 +196,8 @@ def wait(step):
         print("ready", flush=True)
         sys.stdin.readline()
 try:
-    done = kit.promote(kit.fresh(folder), folder / "lanes", kit.PAPER1, config_id, kit.POLICY, 0, kit.at(51), fault_hook=wait)
+    lanes, hook = folder / "lanes", {"fault_hook": wait}
+    done = kit.promote(kit.fresh(folder), lanes, kit.PAPER1, config_id, kit.POLICY, 0, kit.at(51), **hook)
     print("won", done.pointer.config_id)
 except Refused as error:
     print("lost", error)

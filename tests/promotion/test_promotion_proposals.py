@@ -15,9 +15,10 @@ from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.files import canonical_json
 from mei_pipeline.night.data import build_night_features, load_night_bars
 from mei_pipeline.promotion.moves import pause
+from mei_pipeline.promotion.pipeline import assign_lanes, read_assignments, read_incumbents
 from mei_pipeline.promotion.promote import PromotionRequest, promote
-from mei_pipeline.promotion.proposals import assign_lanes, read_assignments, read_incumbents
-from mei_pipeline.promotion.propose import CandidateRecord, promote_proposals, store_candidates
+from mei_pipeline.promotion.promote_proposals import promote_proposals
+from mei_pipeline.promotion.propose import CandidateRecord, store_candidates
 from mei_pipeline.registry import tables
 from mei_pipeline.registry.database import open_registry, write_transaction
 from mei_pipeline.registry.lanes import configured_lanes
@@ -25,7 +26,7 @@ from mei_pipeline.registry.records import AuditContext, Lane
 from mei_pipeline.registry.store import config_history, lane_pointer, lane_pointers, latest_proposals
 from mei_pipeline.selection.io import read_candidates, read_gate_results, read_walk_forward
 from mei_pipeline.selection.segments import MarketData, run_segment, stitch
-from mei_pipeline.simulation.market import load_bars
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.sweep.plan import resolved_combo
 
 PAPER1 = Lane("paper1", "paper", "test", "primary")
@@ -83,7 +84,7 @@ def test_every_finalist_is_stored_with_its_verdict_and_no_pointer_moves(judged):
     done = deploy(judged)
     registry = open_registry(judged.settings.registry)
     candidates = read_candidates(judged.settings, judged.plan).candidates
-    assert [each.config_id for each in done.judged] == [each.config_id for each in candidates]
+    assert [each.config_id for each in done.candidates] == [each.config_id for each in candidates]
     for candidate, judgement in zip(
         candidates, read_gate_results(judged.settings, judged.plan).judgements, strict=True
     ):
@@ -130,7 +131,7 @@ def test_lanes_that_no_night_moves_say_why(judged):
     assert told.pop("paper1")[0] == ids(found)[0]
     assert told == {
         "hand": (None, "nothing, because the lane is manual"),
-        "live": (None, "nothing, because a lane of mode live is moved by a person"),
+        "live": (None, "nothing, because a person moves lanes of mode live"),
         "elsewhere": (None, "nothing, because no config of binance was judged"),
     }
 
@@ -156,7 +157,10 @@ def test_where_all_that_passed_hold_lanes_that_no_night_moves_nothing_is_left(he
     gates.write_text(text)
     assert ids(held) == [keep]
     found = with_lanes(held, paper1={"role": "primary", "manual": True}, paper2={"role": "primary"})
-    assert assigned(found)["paper2"] == (None, "nothing, because what passed holds a lane that no night moves")
+    assert assigned(found)["paper2"] == (
+        None,
+        "nothing, because every accepted config holds a lane that no nightly run may move",
+    )
 
 
 def test_a_verdict_holds_after_roles_are_edited(judged):
@@ -248,7 +252,7 @@ def test_an_incumbent_of_other_kernels_is_assigned_anew(held):
     found = with_roles(held, min_run_days=365)
     config_id, reason = assigned(found)["paper1"]
     assert config_id == best
-    assert reason.endswith("it holds the lane and was judged anew with these kernels")
+    assert reason.endswith("it holds the lane and was judged again with these kernels")
     assert deploy(found).lanes[0].new == best
 
 

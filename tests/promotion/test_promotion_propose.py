@@ -10,16 +10,15 @@ from sqlalchemy import update
 from kernels.cache import source_hash
 from mei_pipeline.errors import DataError, Fatal, Refused
 from mei_pipeline.params.identity import config_id as id_of
-from mei_pipeline.promotion.assign import role_order
+from mei_pipeline.promotion.assign import Assignment, role_order
 from mei_pipeline.promotion.moves import pause, retire
+from mei_pipeline.promotion.promote_proposals import promote_proposals
 from mei_pipeline.promotion.propose import (
-    Assignment,
     CandidateRecord,
     LaneProposal,
     ParameterChange,
     StoredCandidate,
-    changes,
-    promote_proposals,
+    parameter_changes,
     propose_assignments,
     store_candidates,
 )
@@ -133,7 +132,7 @@ def test_lanes_that_no_night_moves_take_nothing(registry, lanes):
     assert {entry.lane: entry.new for entry in made.lanes} == {"hand": None, "live": None, "paper1": number(1)}
     assert [entry.reason for entry in made.lanes[:2]] == [
         "nothing, because the lane is manual",
-        "nothing, because a lane of mode live is moved by a person",
+        "nothing, because a person moves lanes of mode live",
     ]
 
 
@@ -171,10 +170,10 @@ def test_the_next_night_says_old_new_and_difference(registry, lanes):
 
 
 def test_everything_differs_from_nothing():
-    found = changes(None, kit.resolved())
+    found = parameter_changes(None, kit.resolved())
     assert ParameterChange("market.taker_fee_bps", None, 4.5) in found
     assert ParameterChange("symbols", None, ["BTC", "ETH"]) in found
-    assert changes(kit.resolved(), kit.resolved()) == ()
+    assert parameter_changes(kit.resolved(), kit.resolved()) == ()
 
 
 def test_launched_alone_it_refuses_what_did_not_pass(registry, lanes):
@@ -251,7 +250,7 @@ def test_a_lane_whose_files_are_damaged_is_named_and_the_others_move(registry, l
     assert not drift(registry, lanes, "paper2").differences
     assert drift(registry, lanes, "paper1").differences
     if made.lanes[0].new is None:
-        assert "the lane's folder takes no file" in made.lanes[0].reason
+        assert "the lane's folder can't be written" in made.lanes[0].reason
     else:
         assert bad.error is not None
 
@@ -267,7 +266,7 @@ def test_the_config_of_a_lane_whose_files_are_damaged_goes_nowhere_else(registry
     )
     bad, good = hand_over(registry, lanes, night="night 2")
     assert isinstance(bad.error, Fatal)
-    assert "a night gives it one lane" in good.refused
+    assert "a nightly run gives it one lane" in good.refused
     assert held(registry) == {"paper1": number(2), "paper2": number(1)}
 
 
@@ -285,14 +284,14 @@ def test_files_that_cannot_be_written_after_the_move_hold_up_no_other_lane(regis
 def test_a_proposal_for_a_lane_that_is_gone_is_refused(registry, lanes):
     deploy(registry, lanes, [kit.candidate(1, 1.0)])
     outcomes = hand_over(registry, lanes, which=[])
-    assert [(entry.lane, "no file of it" in entry.refused) for entry in outcomes] == [("paper1", True)]
+    assert [(entry.lane, "has a proposal but no file" in entry.refused) for entry in outcomes] == [("paper1", True)]
     assert store.lane_pointers(registry) == ()
 
 
 def test_a_lane_that_was_changed_to_live_is_refused(registry, lanes):
     deploy(registry, lanes, [kit.candidate(1, 1.0)], [kit.PAPER1])
     outcomes = hand_over(registry, lanes, [replace(kit.PAPER1, mode="live")])
-    assert "only paper lanes" in outcomes[0].refused
+    assert "moves paper lanes only" in outcomes[0].refused
 
 
 def test_a_rollback_is_not_undone(registry, lanes):
@@ -353,7 +352,7 @@ def test_a_lane_may_be_left_with_a_reason(registry, lanes):
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (lambda registry: kit.judged(registry, 2, venue="binance"), "venues never mix"),
+        (lambda registry: kit.judged(registry, 2, venue="binance"), "choose a lane of its venue"),
         (lambda registry: kit.judged(registry, 2, kernels="k" * 64), "judge it again"),
         (lambda registry: store.add_config(registry, kit.resolved(2), kit.at()), "has no verdict under policy"),
         (lambda _: "f" * 64, "not in the registry"),
@@ -389,10 +388,10 @@ def test_a_retired_config_is_passed_over_and_not_proposed(registry, lanes):
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        ([], "are for no lane; one is wanted for each of paper1, paper2"),
-        (["paper1"], "are for paper1; one is wanted"),
-        (["paper1", "paper1"], "are for paper1, paper1; one is wanted"),
-        (["paper1", "paper2", "paper3"], "one is wanted for each of paper1, paper2"),
+        ([], "name the lanes none; name each configured lane once: paper1, paper2"),
+        (["paper1"], "name the lanes paper1; name each configured lane once"),
+        (["paper1", "paper1"], "name the lanes paper1, paper1; name each configured lane once"),
+        (["paper1", "paper2", "paper3"], "name each configured lane once: paper1, paper2"),
     ],
 )
 def test_every_lane_is_assigned_once(registry, lanes, names, words):
@@ -402,7 +401,7 @@ def test_every_lane_is_assigned_once(registry, lanes, names, words):
 
 def test_a_night_gives_a_config_one_lane(registry, lanes):
     config_id = kit.judged(registry, 1)
-    with pytest.raises(Refused, match="is assigned to paper1, paper2; a night gives a config one lane"):
+    with pytest.raises(Refused, match="is assigned to paper1, paper2; a nightly run gives a config one lane"):
         assign(registry, lanes, [Assignment(name, config_id, "") for name in ("paper2", "paper1")])
 
 
@@ -422,7 +421,7 @@ def test_a_place_that_does_not_become_free_is_not_taken(registry, lanes):
     kit.judged(registry, 2, "fail", night="later")
     outcomes = hand_over(registry, lanes)
     assert [entry.moved for entry in outcomes] == [False, False]
-    assert "holds paper1; a night gives it one lane" in outcomes[1].refused
+    assert "holds paper1; a nightly run gives it one lane" in outcomes[1].refused
     assert held(registry) == {"paper1": one}
 
 

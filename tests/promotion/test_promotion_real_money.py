@@ -32,11 +32,11 @@ def to_live(registry, lanes, config_id, day, lane=LIVE):
 
 
 def test_a_config_waits_on_paper_and_at_each_stage(registry, lanes, on_paper):
-    with pytest.raises(Refused, match=r"on paper for 27\.9 days; real_money of policy.yaml asks for 28"):
+    with pytest.raises(Refused, match=r"on paper for 27\.9 days; real_money.min_paper_days of policy.yaml is 28"):
         to_live(registry, lanes, on_paper, 27.9)
     to_live(registry, lanes, on_paper, 28)
     for day, size, early in ((42, 0.5, 41.9), (56, 1.0, 55.9)):
-        with pytest.raises(Refused, match=r"for 13\.9 days; real_money of policy.yaml asks for 14"):
+        with pytest.raises(Refused, match=r"for 13\.9 days; real_money.min_stage_days of policy.yaml is 14"):
             resize(registry, lanes, LIVE, size, kit.POLICY, on_day(early))
         resize(registry, lanes, LIVE, size, kit.POLICY, on_day(day))
     assert store.lane_pointer(registry, "live1").state == "live_full"
@@ -65,11 +65,11 @@ def test_a_refusal_names_all_that_is_missing(registry, lanes):
     first, *reasons = str(refused.value).split("\n- ")
     assert "can't trade real money at that size yet" in first
     assert len(reasons) == 3
-    for reason, words in zip(reasons, ("is manual", "hyperliquid alone", "on paper for 1.0 days"), strict=True):
+    for reason, words in zip(reasons, ("is manual", "hyperliquid only", "on paper for 1.0 days"), strict=True):
         assert words in reason
     with pytest.raises(Refused) as refused:
         to_live(registry, lanes, config_id, 1)
-    assert [reason.count("venues never mix") for reason in str(refused.value).split("\n- ")[1:]] == [1, 0]
+    assert [reason.count("choose a lane of its venue") for reason in str(refused.value).split("\n- ")[1:]] == [1, 0]
 
 
 def test_a_config_that_was_never_judged_by_the_policy_is_told_all_the_same(registry, lanes):

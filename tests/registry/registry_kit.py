@@ -16,9 +16,10 @@ from kernels.cache import source_hash
 from mei_pipeline.files import canonical_json
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
+from mei_pipeline.promotion.assign import Assignment
 from mei_pipeline.promotion.promote import PromotionRequest
 from mei_pipeline.promotion.promote import promote as promote_request
-from mei_pipeline.promotion.propose import Assignment, CandidateRecord, StoredCandidate, reason_not_to_move
+from mei_pipeline.promotion.propose import CandidateRecord, StoredCandidate, reason_not_to_move
 from mei_pipeline.registry.lanes import lane_files
 from mei_pipeline.registry.lifecycle import PAPER, PAUSED
 from mei_pipeline.registry.records import AuditContext, Basis, Gate, Lane
@@ -128,7 +129,7 @@ def by_rank(registry: Registry, judged: Sequence[StoredCandidate], lanes: Sequen
     """The n-th best that passed for the n-th lane of its venue that a night may move, one after the other.
 
     A config in a lane that no night moves is for no other one, and one that holds the very lane is assigned anew only
-    where it was let in with other kernels.
+    where it was accepted with other kernels.
     """
     held = {lane.name: lane_files(registry, lane.name) for lane in lanes}
     reasons = {lane.name: reason_not_to_move(lane, held[lane.name] and held[lane.name].pointer) for lane in lanes}

@@ -22,7 +22,8 @@ from hypothesis.stateful import (
 from mei_pipeline.errors import Refused
 from mei_pipeline.params.identity import config_id as id_of
 from mei_pipeline.promotion.moves import pause, resize, retire, rollback
-from mei_pipeline.promotion.propose import promote_proposals, propose_assignments, store_candidates
+from mei_pipeline.promotion.promote_proposals import promote_proposals
+from mei_pipeline.promotion.propose import propose_assignments, store_candidates
 from mei_pipeline.registry import store
 from mei_pipeline.registry.lanes import config_path, drift, lane_files, pointer_path, read_pointer_file
 from mei_pipeline.registry.lifecycle import NEXT_STATES

@@ -175,11 +175,11 @@ def test_gates_of_version_2_keep_their_names(tmp_path):
     make_version2(tmp_path)
     (story, *_) = store.list_configs(kit.opened(tmp_path))
     assert [gate.name for gate in story.verdicts[0].gates] == [
-        "min_round_trips",
-        "max_loss_probability",
-        "max_shuffled_drawdown_pct",
-        "min_other_symbols_sharpe",
-        "max_snooping_p",
+        "min_trades",
+        "max_bootstrap_p",
+        "max_monte_carlo_drawdown_pct",
+        "min_holdout_symbols_sharpe",
+        "max_spa_cash_p",
     ]
     assert story.evidence[0].metrics["round_trips"] == 57
 

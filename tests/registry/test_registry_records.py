@@ -5,7 +5,7 @@ from pathlib import Path
 from mei_pipeline.config.promoted import to_yaml
 from mei_pipeline.params.identity import config_id, resolve_config
 from mei_pipeline.params.table import read_catalog
-from mei_pipeline.promotion.propose import changes
+from mei_pipeline.promotion.propose import parameter_changes
 from mei_pipeline.registry.config_file import parse_config
 from mei_pipeline.registry.records import as_dict, from_dict
 
@@ -46,9 +46,9 @@ def test_a_rendered_config_is_read_alike():
 
 
 def test_changes_name_the_symbol():
-    found = changes(make(), make(**OWN))
+    found = parameter_changes(make(), make(**OWN))
     assert [(change.path, change.old, change.new) for change in found] == [
         ("exit_interval", None, "15m"),
         ("symbol_params.SOL.trade.sl_atr_mult", None, 4.0),
     ]
-    assert changes(make(), replace(make())) == ()
+    assert parameter_changes(make(), replace(make())) == ()

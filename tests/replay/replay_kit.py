@@ -10,7 +10,8 @@ from mei_pipeline.params.identity import ResolvedConfig, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.run import ReplayInputs, make_replay_inputs
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import Bars, Steps, load_bars
+from mei_pipeline.simulation.bars import Bars, Steps
+from mei_pipeline.simulation.loading import load_bars
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 

@@ -15,7 +15,8 @@ from mei_pipeline.replay.page import page_of
 from mei_pipeline.replay.report import report_of
 from mei_pipeline.replay.risk import annual_sharpe, max_drawdown_pct
 from mei_pipeline.replay.run import ReplayInputs, replay
-from mei_pipeline.simulation.market import Bars, Steps, Window
+from mei_pipeline.simulation.bars import Bars, Steps
+from mei_pipeline.simulation.window import Window
 
 NAN = np.nan
 

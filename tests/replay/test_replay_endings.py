@@ -14,11 +14,13 @@ from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments, re
 from mei_pipeline.cli.main import run
 from mei_pipeline.replay.run import columns_for, make_replay_inputs, replay
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.endings import Ending, endings_of
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import Bars, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.members import Member, members_of
 from mei_pipeline.simulation.run import encode_combos, run_combos
+from mei_pipeline.simulation.window import cut_window
 
 END_MS = START_MS + 60 * DAY_MS
 WEEK = 7 * 24
@@ -111,7 +113,7 @@ def test_a_delisting_is_part_of_what_the_hash_covers_once_it_has_come(mei_settin
     assert bars_of(lake).data_hash != before
     ends = bars_of(lake).endings
     assert ends[-1] == Ending(2, 60 * 24 - 6, "delisted")
-    cut = window(bars_of(lake), START_MS, END_MS)
+    cut = cut_window(bars_of(lake), START_MS, END_MS)
     assert cut.market.last.tolist() == [[-1, 40 * 24 - 1, 60 * 24 - 6]]
     assert np.flatnonzero(cut.market.ends).tolist() == [40 * 24 - 1, 60 * 24 - 6]
 

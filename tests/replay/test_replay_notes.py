@@ -10,7 +10,7 @@ from replay_kit import bars_of
 
 from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.notes import book_notes, data_notes, window_notes
-from mei_pipeline.simulation.market import Bars
+from mei_pipeline.simulation.bars import Bars
 
 HOURS = 20 * 24
 END_MS = START_MS + HOURS * HOUR_MS

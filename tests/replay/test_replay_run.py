@@ -15,7 +15,7 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.run import Replay, make_replay_inputs, replay
 from mei_pipeline.replay.spec import read_config
 from mei_pipeline.settings import CHECKOUT, Settings
-from mei_pipeline.simulation.market import load_bars
+from mei_pipeline.simulation.loading import load_bars
 
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 

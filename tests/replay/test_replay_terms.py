@@ -12,9 +12,10 @@ from mei_pipeline.candles.lake import merge_instruments, read_instruments
 from mei_pipeline.notes import data_notes
 from mei_pipeline.replay.run import columns_for, make_replay_inputs, replay
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.endings import Ending
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import Bars, load_bars
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.run import encode_combos, load_simulation, run_combos
 from mei_pipeline.simulation.terms import assumed_symbols, history_of, terms_of
 

@@ -16,12 +16,14 @@ from result_kit import read_results
 
 from kernels.blocks import BLOCKS
 from mei_pipeline import pages, svg
+from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import DataError
 from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.night.store import night_folder, read_night_plan
 from mei_pipeline.promotion.moves import pause
-from mei_pipeline.promotion.propose import changes, promote_proposals
+from mei_pipeline.promotion.promote_proposals import promote_proposals
+from mei_pipeline.promotion.propose import parameter_changes
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.lanes import configured_lanes
 from mei_pipeline.registry.records import AuditContext
@@ -40,12 +42,11 @@ from mei_pipeline.report.facts import Facts, read_facts
 from mei_pipeline.report.sections import outcome, report_of
 from mei_pipeline.report.write import is_current, latest_finished, unnamed, write_report
 from mei_pipeline.selection.folds import block_starts_ms
-from mei_pipeline.selection.io import read_candidates, read_gate_results, read_replays, selection_days
+from mei_pipeline.selection.io import read_candidates, read_gate_results, read_replays
 from mei_pipeline.selection.pictures import equity_picture
-from mei_pipeline.selection.pipeline import select_candidates
+from mei_pipeline.selection.pipeline import select_candidates, selection_days
 from mei_pipeline.selection.segments import Segment, flat_segment
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import DAY_MS
 from mei_pipeline.sweep.results import sweep_folder
 
 pytest_plugins = ("night_fixtures",)
@@ -101,13 +102,13 @@ def test_the_page_is_whole_and_fetches_nothing(ended: Settings) -> None:
     labels = [ET.fromstring(each).get("aria-label", "") for each in pictures]  # noqa: S314 - our own picture
     candidates = read_candidates(ended, plan).candidates
     assert sum("equity" in label for label in labels) == len(candidates)
-    assert {"Overfitting", "Luck", "Walk-forward"} <= set(labels)
+    assert {"Overfitting", "Selection bias", "Walk-forward"} <= set(labels)
     assert any(label.startswith("sharpe by") for label in labels)
 
 
 def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
     facts = facts_of(ended)
-    (rows,) = [table.rows for title, table in tables(report_of(facts), "Finalists").items() if not title]
+    (rows,) = [table.rows for title, table in tables(report_of(facts), "Candidates").items() if not title]
     for row, each in zip(rows, facts.found.candidates, strict=True):
         out, holdout = each.out_of_sample, each.holdout
         assert row[:4] == (each.rank, each.config_id[:12], each.combo, "passed")
@@ -119,15 +120,15 @@ def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
 @pytest.mark.parametrize("ended", ["rejected"], indirect=True)
 def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) -> None:
     facts = facts_of(ended)
-    fallen = tables(report_of(facts), "What fell where")
+    fallen = tables(report_of(facts), "Rejected combos and candidates")
     assert fallen["At the gates"].rows == (("min_sharpe", 2, 0, 2, "slot 0, slot 1"),)
     assert {why: count for count, why in fallen["Before the gates"].rows} == facts.found.rejected
     matrix = {row[0]: row[1:] for row in fallen["Value and verdict"].rows}
     for each in facts.results.judgements:
         for gate in each.gates:
             assert matrix[gate.name][0] == gate.threshold
-            assert matrix[gate.name][1 + each.rank] == f"{pages.cell_text(gate.value)} {gate.verdict}"
-    assert "0 of 2 finalists passed every gate. Nothing was deployed: none of 2 passed" in outcome(facts)
+            assert matrix[gate.name][1 + each.rank] == f"{pages.figure(gate.value)} {gate.verdict}"
+    assert "0 of 2 candidates passed every gate. Nothing was deployed: none of 2 passed" in outcome(facts)
     assert "That is a normal outcome" in outcome(facts)
 
 
@@ -135,9 +136,9 @@ def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) ->
 def test_a_night_without_a_finalist_is_told_with_its_reason_and_dashes(ended: Settings) -> None:
     facts = facts_of(ended)
     text = markdown_of(report_of(facts))
-    assert "There was no finalist. Nothing was deployed: no combo of the search with enough trades made money" in text
+    assert "There was no candidate. Nothing was deployed: no combo of the search with enough trades made money" in text
     assert "Nothing was judged." in text
-    assert {row[1] for row in tables(report_of(facts), "How much is luck")[""].rows} == {None}
+    assert {row[1] for row in tables(report_of(facts), "Selection bias")[""].rows} == {None}
     assert "- probability of backtest overfitting: -\n" in text
     assert not re.search(r"\bnan\b", text.lower())
 
@@ -152,7 +153,7 @@ def test_what_changed_in_the_lanes_is_what_the_registry_has(ended: Settings) -> 
         assert chosen == now == pointers[lane].config_id[:12]
         assert (generation, state) == (1, "paper")
         assert "of 2 configs that no other lane takes" in why or "of 1 config that no other lane takes" in why
-    noted = tables(report_of(facts), "Lanes")["What the registry noted of this night"].rows
+    noted = tables(report_of(facts), "Lanes")["Transitions of this nightly run in the registry"].rows
     assert sorted(row[5] for row in noted) == ["added", "added", "promoted", "promoted", "validated", "validated"]
     assert "Moved: paper1 empty → " in outcome(facts)
 
@@ -169,7 +170,7 @@ def test_a_second_night_compares_incumbents_and_leaves_them(ended: Settings) -> 
     assert plan.id != first.plan.id
     report = report_of(facts)
     held = {each.lane: each.now.config_id for each in first.lanes if each.now}
-    compared = tables(report, "Lanes")["Incumbents, replayed on the days on which candidates were judged"].rows
+    compared = tables(report, "Lanes")["Incumbents, replayed on the test days of the candidates"].rows
     assert {row[0]: row[1] for row in compared} == {lane: config_id[:12] for lane, config_id in held.items()}
     assert all(isinstance(row[3], float) and row[4:] == (None, None, 0, "no") for row in compared)
     assert {row[0]: row[1:4] for row in tables(report, "Lanes")[""].rows} == {
@@ -189,7 +190,7 @@ def test_a_proposal_that_was_not_applied_is_no_normal_outcome(ended: Settings) -
     facts = facts_of(ended)
     waiting = tuple(replace(each, moved=False, now=None) for each in facts.lanes)
     told = outcome(replace(facts, lanes=waiting))
-    assert told.endswith("Chosen and not applied: paper1, paper2.")
+    assert told.endswith("Assigned but not applied: paper1, paper2.")
     rows = tables(report_of(replace(facts, lanes=waiting)), "Lanes")[""].rows
     assert {row[3] for row in rows} == {"proposed, not applied"}
     assert outcome(replace(facts, lanes=())).split("Nothing was deployed: ")[1].startswith("config/lanes has no lane")
@@ -214,16 +215,16 @@ def test_parameters_that_differ_between_old_and_new_are_listed(ended: Settings) 
     assert other.now
     registry = open_registry(ended.registry)
     old, new = (get_config(registry, lane.now.config_id).resolved for lane in (one, other))
-    differing = changes(old, new)
+    differing = parameter_changes(old, new)
     assert differing
     told = replace(facts, lanes=(replace(one, changes=differing),))
-    rows = tables(report_of(told), "Lanes")["What changes"].rows
+    rows = tables(report_of(told), "Lanes")["Changed parameters"].rows
     assert [row[:2] for row in rows] == [("paper1", change.path) for change in differing]
 
 
 def test_figures_of_the_best_results_come_before_their_parameters(ended: Settings) -> None:
     facts = facts_of(ended)
-    found = tables(report_of(facts), "What was tried")
+    found = tables(report_of(facts), "Search")
     [best] = [table for title, table in found.items() if title.startswith("Best")]
     axes = [path.rpartition(".")[2] for path, _ in facts.plan.sweep.axes]
     assert best.heading == ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *axes)

@@ -19,7 +19,7 @@ from kernels.blocks import BLOCKS
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.night.data import build_night_features, load_night_bars
-from mei_pipeline.promotion.proposals import assign_lanes, propose
+from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.registry.store import lane_pointers, latest_proposals, list_configs
@@ -71,7 +71,7 @@ STATIONS = {
     "candidates": lambda found: select_candidates(found.settings, found.plan),
     "gate_results": gate,
     "role_assignments": lambda found: assign_lanes(found.settings, found.config, found.plan, NOW_MS),
-    "deployments": lambda found: propose(found.settings, found.config, found.plan, None),
+    "deployments": lambda found: propose_configs(found.settings, found.config, found.plan, None),
 }
 READS = [
     ("walk_forward.json", "walk_forward", ("candidates", "gate_results", "role_assignments", "deployments")),
@@ -91,12 +91,12 @@ def test_what_is_missing_or_damaged_is_named_with_the_asset_that_makes_it(judged
         with pytest.raises(DataError, match=rf"{re.escape(str(path))}: damaged .*; materialise `{asset}` again"):
             STATIONS[station](judged)
     path.unlink()
-    with pytest.raises(DataError, match=rf"{re.escape(str(path))}: the night has none yet; materialise `{asset}`"):
+    with pytest.raises(DataError, match=rf"{re.escape(str(path))}: no such file; materialise `{asset}`"):
         STATIONS[station](judged)
 
 
 def test_deployments_read_what_the_lanes_were_assigned(judged):
-    with pytest.raises(DataError, match=r"roles\.json: the night has none yet; materialise `role_assignments`"):
+    with pytest.raises(DataError, match=r"roles\.json: no such file; materialise `role_assignments`"):
         deploy_only(judged)
     deploy(judged)
     (judged.folder / "roles.json").write_text("[{}]")
@@ -105,7 +105,7 @@ def test_deployments_read_what_the_lanes_were_assigned(judged):
 
 
 def deploy_only(found: Night):
-    return propose(found.settings, found.config, found.plan, AuditContext(NOW_MS, "test", "night", "test"))
+    return propose_configs(found.settings, found.config, found.plan, AuditContext(NOW_MS, "test", "night", "test"))
 
 
 @settings(examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -133,7 +133,7 @@ def test_files_of_other_choices_are_refused(judged):
     whole, combo = path.read_text(), read_candidates(judged.settings, judged.plan).candidates[0].combo
     path.write_text(whole.replace(f'"combo": {combo},', f'"combo": {combo + 1},'))
     with pytest.raises(
-        DataError, match=r"candidates\.json: is of other choices than walk_forward\.json; materialise `cand"
+        DataError, match=r"candidates\.json: has other combos than walk_forward\.json; materialise `cand"
     ):
         gate(judged)
     with pytest.raises(DataError, match="materialise `candidates` again"):
@@ -144,7 +144,7 @@ def test_files_of_other_choices_are_refused(judged):
         read_gate_results(judged.settings, judged.plan).judgements[0].config_id,
     )
     gates.write_text(gates.read_text().replace(config_id, "0" * 64))
-    with pytest.raises(DataError, match=r"gates\.json: is of other finalists .*; materialise `gate_results` again"):
+    with pytest.raises(DataError, match=r"gates\.json: has other candidates .*; materialise `gate_results` again"):
         deploy(judged)
     assert list_configs(open_registry(judged.settings.registry)) == ()
 
@@ -275,9 +275,15 @@ def test_a_night_in_which_nothing_made_money_is_a_night(mei_settings: Settings, 
     assert (chosen.candidates, results.judgements, results.search, results.selection_bias) == ((), (), None, None)
     assert chosen.rejected["no profit on the days of the search"] == 12
     done = deploy(found)
-    assert done.judged == ()
+    assert done.candidates == ()
     assert [(lane.new, lane.reason) for lane in done.lanes] == [
-        (None, "nothing, because no combo of the search with enough trades made money on all of its days")
+        (
+            None,
+            (
+                "nothing, because no combo of the search with enough trades made money on the days that candidates are "
+                "selected on"
+            ),
+        )
     ]
     registry = open_registry(mei_settings.registry)
     assert (lane_pointers(registry), list_configs(registry)) == ((), ())
@@ -380,7 +386,7 @@ def test_equal_scores_are_told_apart_by_their_ids(judged):
 def test_returns_that_are_no_numbers_stop_the_night(judged):
     _, stitched_by_rank = read_walk_forward(judged.settings, judged.plan)
     write_stitched(judged, [replace(each, returns=np.full(len(each.returns), np.nan)) for each in stitched_by_rank])
-    with pytest.raises(DataError, match=r"look slot 0 of night .*: a return is no number"):
+    with pytest.raises(DataError, match=r"look rank 0 of night .*: a return is no number"):
         gate(judged)
 
 
@@ -391,8 +397,8 @@ def test_all_failing_is_a_night_that_says_where_most_fell(first_judged, home, tm
     results = read_gate_results(strict.settings, strict.plan)
     assert [each.reason.split(":")[0] for each in results.judgements] == ["min_sharpe"] * 3
     done = deploy(strict)
-    assert [judged.passed for judged in done.judged] == [False] * 3
-    assert done.lanes[0].reason == "nothing, because none of 3 passed; most fell at min_sharpe (3)"
+    assert [judged.passed for judged in done.candidates] == [False] * 3
+    assert done.lanes[0].reason == "nothing, because none of 3 passed; most were rejected at min_sharpe (3)"
     assert done.lanes[0].new is None
 
 

@@ -9,12 +9,11 @@ from pydantic import TypeAdapter
 
 from kernels.blocks import BLOCKS
 from kernels.market import fill_model
-from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.candles.intervals import DAY_MS, Intervals
 from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, SyntheticMarket
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.replay.run import encode_replay_inputs, replay
 from mei_pipeline.selection.evaluation import (
     EvaluationInputs,
     Measurements,
@@ -25,20 +24,22 @@ from mei_pipeline.selection.evaluation import (
 from mei_pipeline.selection.folds import folds_of
 from mei_pipeline.selection.gates import (
     GATES,
-    judge,
+    apply_gates,
     min_holdout_probability,
     min_recent_probability,
     min_sharpe_without_best_symbol,
 )
 from mei_pipeline.selection.ranking import COLUMNS, RankedCombo, neighbour_means, rank_combos
+from mei_pipeline.selection.search_statistics import own_trials
 from mei_pipeline.selection.segments import MarketData, Segment, flat_segment, run_segment, stitch
+from mei_pipeline.selection.selection_bias import estimate_selection_bias
 from mei_pipeline.selection.stress import neighbours
-from mei_pipeline.selection.verdicts import estimate_selection_bias, judge_ranks, own_trials
+from mei_pipeline.selection.verdicts import judge_ranks
 from mei_pipeline.selection.walk_forward import least_trades, run_ranks, select_combos
 from mei_pipeline.settings import CHECKOUT
-from mei_pipeline.simulation.market import DAY_MS, window
 from mei_pipeline.simulation.memory import features_of, synthetic_bars
 from mei_pipeline.simulation.run import encode_combos, run_combos
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.metrics import sharpe
 from mei_pipeline.sweep.plan import make_plan, resolved_combo
 from mei_pipeline.sweep.results import chunk_frame
@@ -82,7 +83,7 @@ def rows_of(data, plan):
     numbers = np.arange(plan.combos)
     values = {**plan.params, **plan.axis_values(numbers)}
     combos = encode_combos(plan.strategy, data.features, values, len(numbers), plan.symbols, benchmark=plan.benchmark)
-    cut = window(data.bars, plan.from_ms, plan.to_ms)
+    cut = cut_window(data.bars, plan.from_ms, plan.to_ms)
     model = fill_model(plan.market, plan.initial_balance_usd)
     outcome = run_combos(data.settings, cut, model, data.features, combos)
     return chunk_frame(plan, numbers, outcome, cut.last - cut.first)
@@ -104,7 +105,7 @@ def test_no_fold_is_judged_on_a_day_that_it_or_a_later_one_of_the_past_chose_on(
 
 
 def test_folds_cut_days_as_the_window_of_a_sweep_does(bars):
-    block = window(bars, FROM_MS, TO_MS).market.block
+    block = cut_window(bars, FROM_MS, TO_MS).market.block
     for fold in folds_of(FROM_MS, TO_MS, replace_embargo(ANCHORED, 0)):
         hour = (fold.test_ms[0] - DEFAULT_FROM_MS) // 3_600_000
         assert (block[hour - 1], block[hour]) == (fold.test[0] - 1, fold.test[0])
@@ -115,7 +116,7 @@ def replace_embargo(policy, days):
 
 
 def test_an_embargo_that_leaves_no_day_is_refused():
-    with pytest.raises(ConfigError, match=r"embargo_days: 5 leave nothing of 5 days"):
+    with pytest.raises(ConfigError, match=r"embargo_days: 5 days leave none of 5 test days"):
         folds_of(FROM_MS, TO_MS, replace_embargo(ANCHORED, 5))
 
 
@@ -205,7 +206,7 @@ def test_a_leg_is_the_replay_less_the_cost_of_closing(mei_settings, bars, plan):
     for number in range(plan.combos):
         resolved = resolved_combo(plan, plan.combo(number))
         segment = run_segment(data, resolved, days)
-        run = replay(mei_settings, encode_replay_inputs(bars, window(bars, *days), data.features, resolved))
+        run = replay(mei_settings, encode_replay_inputs(bars, cut_window(bars, *days), data.features, resolved))
         held = run.holding
         marks = {name: bars.steps.prices[3][45 * 24 - 1, s] for s, name in enumerate(bars.symbols)}
         cost = sum(
@@ -318,8 +319,8 @@ OTHERS = {"search", "stress", "crises", "holdout_symbols_sharpe"}
 @pytest.mark.parametrize("field", [f.name for f in fields(Measurements) if f.name not in OTHERS])
 def test_what_was_not_measured_never_passes(mei_settings, bars, plan, policy, field):
     measured = judged_once(mei_settings, bars, plan, policy)
-    before = {gate.name: gate.verdict for gate in judge(measured, policy.gates)}
-    lost = judge(replace(measured, **{field: float("nan")}), policy.gates)
+    before = {gate.name: gate.verdict for gate in apply_gates(measured, policy.gates)}
+    lost = apply_gates(replace(measured, **{field: float("nan")}), policy.gates)
     rejected = [gate.name for gate in lost if gate.verdict == "no evidence" and before[gate.name] != "no evidence"]
     assert len(rejected) == (0 if field == "return_pct" else 1)
 

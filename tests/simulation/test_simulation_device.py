@@ -12,7 +12,7 @@ from kernels.cuda import build
 from kernels.market import FillModel, Market
 from mei_pipeline.cli import main
 from mei_pipeline.errors import ConfigError, DataError, Fatal, Retryable
-from mei_pipeline.simulation.device import DeviceChoice, Gpu, choose, manifests, open_gpu
+from mei_pipeline.simulation.device import DeviceChoice, Gpu, choose_device, list_manifests, open_gpu
 
 NAME = "ema_cross"
 compiles = pytest.mark.skipif(build.can_compile(), reason="what compiles is installed")
@@ -27,17 +27,17 @@ def cupy(monkeypatch):
 
 
 def test_the_processor_is_taken_as_asked_for(mei_settings):
-    assert str(choose(mei_settings, "cpu", NAME)) == "cpu (as asked for)"
-    assert open_gpu(choose(mei_settings, "cpu", NAME), NAME) is None
+    assert str(choose_device(mei_settings, "cpu", NAME)) == "cpu (as requested)"
+    assert open_gpu(choose_device(mei_settings, "cpu", NAME), NAME) is None
 
 
 def test_without_cupy_auto_is_the_processor_and_cuda_an_error(mei_settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    choice = choose(mei_settings, "auto", NAME)
+    choice = choose_device(mei_settings, "auto", NAME)
     assert choice.name == "cpu"
     assert "CuPy can't be imported" in choice.why
     with pytest.raises(ConfigError, match=r"--device cuda: no GPU in use: CuPy can't be imported.*uv sync --extra gpu"):
-        choose(mei_settings, "cuda", NAME)
+        choose_device(mei_settings, "cuda", NAME)
 
 
 @pytest.mark.gpu
@@ -46,13 +46,13 @@ def test_the_real_cupy_of_a_machine_without_a_card_is_understood(mei_settings):
 
     if cupy.cuda.runtime.driverGetVersion():
         pytest.skip("this machine has a driver")
-    assert choose(mei_settings, "auto", NAME).why == "no GPU in use: CuPy finds no NVIDIA driver"
+    assert choose_device(mei_settings, "auto", NAME).why == "no GPU in use: CuPy finds no NVIDIA driver"
 
 
 def test_a_card_with_kernels_is_taken(mei_settings, cupy):
     place = write_kernels(mei_settings.kernels, NAME)
     for wanted, shown in (("auto", "the faster of cuda and cpu"), ("cuda", "cuda")):
-        choice = choose(mei_settings, wanted, NAME)
+        choice = choose_device(mei_settings, wanted, NAME)
         assert str(choice) == f"{shown} (Fake GPU, sm_90, kernels {place})"
         assert (choice.kernels, choice.gpu_name) == (place, "Fake GPU")
     assert isinstance(open_gpu(choice, NAME), Gpu)
@@ -63,31 +63,31 @@ def test_the_newest_kernels_that_run_on_the_card_are_taken(mei_settings, monkeyp
     monkeypatch.setitem(sys.modules, "cupy", FakeCupy(capability=(8, 9)))
     for arch in ("sm_80", "sm_86", "sm_90"):
         write_kernels(mei_settings.kernels, NAME, arch)
-    assert choose(mei_settings, "cuda", NAME).kernels.name == f"{NAME}.sm_86"
+    assert choose_device(mei_settings, "cuda", NAME).kernels.name == f"{NAME}.sm_86"
 
 
 def test_an_old_driver_is_refused(mei_settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", FakeCupy(driver=12040))
     write_kernels(mei_settings.kernels, NAME)
-    says = "its driver knows CUDA 12.4, the kernels need 13.0"
-    assert says in choose(mei_settings, "auto", NAME).why
+    says = "its driver supports CUDA 12.4, the kernels need 13.0"
+    assert says in choose_device(mei_settings, "auto", NAME).why
     with pytest.raises(ConfigError, match=says):
-        choose(mei_settings, "cuda", NAME)
+        choose_device(mei_settings, "cuda", NAME)
 
 
 def test_no_driver_and_no_card_are_told_apart(mei_settings, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", FakeCupy(driver=0))
-    assert choose(mei_settings, "auto", NAME).why.endswith("finds no NVIDIA driver")
+    assert choose_device(mei_settings, "auto", NAME).why.endswith("finds no NVIDIA driver")
     fake = FakeCupy()
     fake.cuda.runtime.getDeviceCount = lambda: 0
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    assert choose(mei_settings, "auto", NAME).why.endswith("shows no device")
+    assert choose_device(mei_settings, "auto", NAME).why.endswith("shows no device")
 
     def none():
         raise gpu_kit.CUDARuntimeError(100, "cudaErrorNoDevice: no CUDA-capable device is detected")
 
     fake.cuda.runtime.getDeviceCount = none
-    assert "no CUDA-capable device" in choose(mei_settings, "auto", NAME).why
+    assert "no CUDA-capable device" in choose_device(mei_settings, "auto", NAME).why
 
 
 @compiles
@@ -96,33 +96,33 @@ def test_no_driver_and_no_card_are_told_apart(mei_settings, monkeypatch):
     [
         ({}, "no kernels of ema_cross for sm_90 in"),
         ({"arch": "sm_80"}, "is for sm_80"),
-        ({"rules": "0" * 64}, "was made from other rules than these"),
+        ({"rules": "0" * 64}, "compiled from other sources than these"),
     ],
 )
 def test_a_card_without_fitting_kernels_is_not_taken(mei_settings, cupy, given, says):
     if given:
         write_kernels(mei_settings.kernels, NAME, **given)
     assert cupy.used == 0
-    choice = choose(mei_settings, "auto", NAME)
+    choice = choose_device(mei_settings, "auto", NAME)
     assert choice.name == "cpu"
     assert says in choice.why
     assert "mei kernels build --arch sm_90" in choice.why
     with pytest.raises(ConfigError, match=says):
-        choose(mei_settings, "cuda", NAME)
+        choose_device(mei_settings, "cuda", NAME)
 
 
 @compiles
 def test_without_a_compiler_nothing_is_built(mei_settings, capsys):
     assert main.run(["kernels", "build", "--arch", "sm_90"]) == 2
     assert "uv sync --group cuda" in capsys.readouterr().err
-    assert not mei_settings.kernels.exists() or manifests(mei_settings.kernels) == []
+    assert not mei_settings.kernels.exists() or list_manifests(mei_settings.kernels) == []
 
 
 def test_unknown_strategies_and_architectures_are_refused(capsys):
     assert main.run(["kernels", "build", "--arch", "sm_90", "--strategy", "nope"]) == 2
     assert "strategy 'nope'" in capsys.readouterr().err
     assert main.run(["kernels", "build", "--arch", "h100"]) == 2
-    assert "'h100' is no architecture" in capsys.readouterr().err
+    assert "'h100' is not an architecture" in capsys.readouterr().err
 
 
 def test_the_kernels_of_a_folder_are_listed(tmp_path, capsys):
@@ -130,16 +130,16 @@ def test_the_kernels_of_a_folder_are_listed(tmp_path, capsys):
     assert main.run(["kernels", "list", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "sm_90" in shown
-    assert "move" in shown
+    assert "advance" in shown
     assert " no " in shown  # not of these rules
-    assert [manifest.rules for manifest in manifests(tmp_path)] != [rules_hash()]
+    assert [manifest.rules for manifest in list_manifests(tmp_path)] != [rules_hash()]
 
 
 def test_damaged_kernels_are_an_error_of_data(tmp_path):
     place = write_kernels(tmp_path, NAME)
     (place / "advance.cubin").write_bytes(b"")
-    with pytest.raises(DataError, match="make the kernels again"):
-        manifests(tmp_path)
+    with pytest.raises(DataError, match="compile the kernels again"):
+        list_manifests(tmp_path)
 
 
 ERRORS = {
@@ -170,9 +170,9 @@ def test_errors_while_a_card_is_opened_say_what_to_do(mei_settings, cupy, monkey
 def test_a_card_that_can_not_be_asked_is_not_taken(mei_settings, cupy, asked, status, kind):
     write_kernels(mei_settings.kernels, NAME)
     setattr(cupy.cuda.runtime, asked, gpu_kit.raising(gpu_kit.CUDARuntimeError(status)))
-    assert choose(mei_settings, "auto", NAME).why == f"no GPU in use: error {status}"
+    assert choose_device(mei_settings, "auto", NAME).why == f"no GPU in use: error {status}"
     with pytest.raises(kind):
-        choose(mei_settings, "cuda", NAME)
+        choose_device(mei_settings, "cuda", NAME)
 
 
 @pytest.mark.parametrize("status", ERRORS)

@@ -15,7 +15,10 @@ from mei_pipeline.candles.intervals import INTERVALS, Intervals, interval_ms
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import Bars, common_symbols, last_common_ms, load_bars, window
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.extents import common_symbols, last_common_ms
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import make_plan
 
 START_MS = 1_735_689_600_000  # 2025-01-01
@@ -67,10 +70,10 @@ def load(lake: Lake, *names: str, used: Intervals | str = USED) -> Bars:
 
 def test_quarters_of_an_hour_by_hand(mei_settings: Settings) -> None:
     bars = load(lake_of(mei_settings, *whole("AAA")), "AAA")
-    market = window(bars, START_MS, END_MS).market
+    market = cut_window(bars, START_MS, END_MS).market
     assert list((bars.steps.open_ms[:5] - START_MS) // QUARTER_MS) == [0, 1, 2, 3, 4]
     assert list(market.row[:13]) == [-1, -1, -1, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
-    assert list(market.before[:13]) == [-1, -1, -1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2]
+    assert list(market.previous_row[:13]) == [-1, -1, -1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2]
     assert list(market.enters[:8]) == [0, 1, 0, 1, 0, 1, 0, 1]
     assert list(market.exits[:8]) == [1] * 8
     assert list(market.age[:9, 0]) == [-1, -1, -1, 0, 0, 0, 0, 1, 1]
@@ -98,7 +101,7 @@ def test_an_interval_between_main_and_step_needs_no_bars(mei_settings: Settings)
 
 def test_window_counts_steps(mei_settings: Settings) -> None:
     bars = load(lake_of(mei_settings, *whole("AAA")), "AAA")
-    cut = window(bars, START_MS + DAY_MS, END_MS - DAY_MS)
+    cut = cut_window(bars, START_MS + DAY_MS, END_MS - DAY_MS)
     assert (cut.first, cut.last, cut.days) == (96, 17 * 96, 16)
     ends = np.flatnonzero(cut.market.day_end)
     assert ends.tolist() == [96 * day + 95 for day in range(1, 17)]
@@ -112,7 +115,7 @@ def test_a_missing_quarter_is_no_step_and_a_missing_hour_does_not_age(mei_settin
     steps = bars.steps
     assert np.flatnonzero(~steps.present[:96, 0]).tolist() == [5, 7]
     assert np.isnan(steps.prices[:, [5, 7], 0]).all()
-    mark = window(bars, START_MS, END_MS).market.last_price
+    mark = cut_window(bars, START_MS, END_MS).market.last_price
     assert list(mark[4:9, 0]) == [102.0, 102.0, 102.5, 102.5, 103.0]
     # The third hour is missing: after its close the symbol is as old as before it.
     assert list(steps.age[:17, 0]) == [-1, -1, -1, 0, 0, -1, 0, -1, 1, 1, 1, 1, 1, 1, 1, 2, 2]
@@ -168,9 +171,9 @@ def test_with_one_interval_the_steps_are_the_main_bars(mei_settings: Settings) -
     assert bars.steps.prices is bars.prices
     assert bars.steps.age is bars.age
     assert bars.steps.open_ms is bars.open_ms
-    assert np.shares_memory(window(bars, START_MS, END_MS).market.close, bars.prices)
+    assert np.shares_memory(cut_window(bars, START_MS, END_MS).market.close, bars.prices)
     assert bars.steps.row.tolist() == list(range(DAYS * 24))
-    assert bars.steps.before.tolist() == [0, *range(DAYS * 24 - 1)]
+    assert bars.steps.previous_row.tolist() == [0, *range(DAYS * 24 - 1)]
     assert bars.steps.enters.all()
     assert bars.steps.exits.all()
     assert bars.candles == DAYS * 24
@@ -188,7 +191,7 @@ def test_the_hash_covers_every_interval_that_is_read(mei_settings: Settings) -> 
 def test_groups_and_the_benchmark_are_left_to_the_combos(mei_settings: Settings) -> None:
     names = ("AAA", "BTC")
     lake = lake_of(mei_settings, *(candles(name, "1h", range(DAYS * 24)) for name in names))
-    market = window(load(lake, *names, used="1h"), START_MS, END_MS).market
+    market = cut_window(load(lake, *names, used="1h"), START_MS, END_MS).market
     assert market.benchmark.tolist() == [-1]
     assert market.symbol_group.tolist() == [0] * len(names)
     assert market.minutes.tolist() == [60.0]
@@ -283,7 +286,7 @@ def test_every_step_knows_the_last_main_bar_that_has_closed(tmp_path_factory, tr
         row = closed[-1] if closed else -1
         on_close = row >= 0 and mains[row] + used.main_ms == close
         assert bars.steps.row[t] == row
-        assert bars.steps.before[t] == (max(row - 1, 0) if on_close else row)
+        assert bars.steps.previous_row[t] == (max(row - 1, 0) if on_close else row)
         assert bars.steps.enters[t] == int(close % interval_ms(triple[1]) == 0)
         assert bars.steps.exits[t] == int(close % interval_ms(triple[2]) == 0)
         old = sum(mains[index] in held for index in closed) - 1

@@ -16,8 +16,10 @@ from result_kit import read_results
 from mei_pipeline import files
 from mei_pipeline.errors import DataError
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features
-from mei_pipeline.simulation.market import Bars, Window, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.launches import Launch
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.results import chunk_path, sweep_folder
@@ -42,7 +44,7 @@ def bars(mei_settings: Settings) -> Bars:
 
 @pytest.fixture
 def cut(bars: Bars) -> Window:
-    return window(bars, FROM_MS, TO_MS)
+    return cut_window(bars, FROM_MS, TO_MS)
 
 
 @pytest.fixture

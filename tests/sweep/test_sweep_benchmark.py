@@ -17,8 +17,10 @@ from mei_pipeline.night.plan import plan_night
 from mei_pipeline.night.store import read_night_plan, write_night_plan
 from mei_pipeline.replay.run import encode_replay_inputs, replay
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import context_only
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import context_only, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import make_plan, plan_from_dict, plan_to_dict, resolved_combo
 from mei_pipeline.sweep.run import run_sweep
 
@@ -56,7 +58,7 @@ def rows(settings: Settings, lake: Lake, form: str, **changes: object) -> pl.Dat
     bars = load_bars(lake, VENUE, "1h", names, START_MS, END_MS)
     plan = make_plan(alpha(**changes), bars, START_MS + 10 * DAY_MS, END_MS)
     assert plan_from_dict(plan_to_dict(plan)) == plan
-    cut, features = window(bars, plan.from_ms, plan.to_ms), build_features(bars, plan.columns(), settings.features)
+    cut, features = cut_window(bars, plan.from_ms, plan.to_ms), build_features(bars, plan.columns(), settings.features)
     found = read_results(run_sweep(settings, plan, cut, features).folder, plan)
     for number in range(plan.combos):
         one = replay(settings, encode_replay_inputs(bars, cut, features, resolved_combo(plan, plan.combo(number))))
@@ -96,7 +98,10 @@ def test_symbols_that_no_search_sees_are_judged_beside_it(mei_settings: Settings
     lake = fill(mei_settings)
     bars = context_only(load_bars(lake, VENUE, "1h", COINS, START_MS, END_MS), "BTC")
     plan = make_plan(alpha(), bars, START_MS + 10 * DAY_MS, END_MS)
-    cut, features = window(bars, plan.from_ms, plan.to_ms), build_features(bars, plan.columns(), mei_settings.features)
+    cut, features = (
+        cut_window(bars, plan.from_ms, plan.to_ms),
+        build_features(bars, plan.columns(), mei_settings.features),
+    )
     free, held = (
         replay(mei_settings, encode_replay_inputs(bars, cut, features, resolved_combo(plan, plan.combo(number))))
         for number in (0, 1)

@@ -19,9 +19,10 @@ from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake, spec
 from result_kit import read_results
 
 from mei_pipeline.errors import ConfigError, Fatal, Retryable
-from mei_pipeline.simulation.device import choose
+from mei_pipeline.simulation.device import choose_device
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep import speeds
 from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.launches import Chunk, LocalRunner
@@ -42,7 +43,7 @@ def search_of(settings, days=4, symbols=SYMBOLS, **changes):
     bars = load_bars(fill_lake(settings), VENUE, "1h", symbols, START_MS, START_MS + 60 * DAY_MS)
     plan = make_plan(spec(**changes), bars, FROM_MS, FROM_MS + days * DAY_MS)
     features = build_features(bars, plan.columns(), settings.features)
-    return plan, window(bars, plan.from_ms, plan.to_ms, least_days=1), features
+    return plan, cut_window(bars, plan.from_ms, plan.to_ms, least_days=1), features
 
 
 @pytest.fixture
@@ -203,7 +204,7 @@ def test_auto_takes_what_was_faster_before(settings, many, cupy, cpu, cuda, name
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '{"x": {"cpu": 1}}', None])
 def test_speeds_that_can_not_be_read_or_are_old_are_measured_anew(settings, many, cupy, text):
     assert cupy.launches == []
-    kind = ComboRunner(settings, *many, choose(settings, "auto", "ema_cross")).kind
+    kind = ComboRunner(settings, *many, choose_device(settings, "auto", "ema_cross")).kind
     speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, 0.0))
     assert speeds.read_speeds(settings, kind) is None  # of 1970
     if text is not None:
@@ -243,7 +244,7 @@ def test_searches_whose_speeds_differ_are_of_different_kinds(settings, many):
         search_of(settings, 2, axes=MANY),
         (replace(many[0], exit_interval="15m"), *many[1:]),
     ]
-    choice = choose(settings, "auto", "ema_cross")
+    choice = choose_device(settings, "auto", "ema_cross")
     assert len({ComboRunner(settings, *search, choice).kind.key for search in searches}) == len(searches)
     longer = ComboRunner(settings, *search_of(settings, 3, ("AAA",), axes=MANY), choice)
     assert longer.kind == ComboRunner(settings, *many, choice).kind
@@ -253,7 +254,7 @@ def test_searches_whose_speeds_differ_are_of_different_kinds(settings, many):
 @pytest.mark.parametrize(("status", "says"), [(2, "too little memory of the GPU"), (46, "the GPU is taken")])
 def test_auto_does_without_a_gpu_that_is_taken(settings, many, cupy, status, says, known):
     if known:
-        kind = ComboRunner(settings, *many, choose(settings, "auto", "ema_cross")).kind
+        kind = ComboRunner(settings, *many, choose_device(settings, "auto", "ema_cross")).kind
         speeds.write_speeds(settings, kind, speeds.Speeds(1.0, 2.0, time.time()))
     cupy.cuda.Stream = gpu_kit.raising(gpu_kit.CUDARuntimeError(status))
     done = run_sweep(settings, *many)
@@ -273,7 +274,7 @@ def test_auto_does_without_a_gpu_whose_memory_is_taken_meanwhile(settings, many,
 
 def test_a_gpu_that_is_not_used_any_more_has_its_memory_back(settings, many, cupy):
     for device in ("auto", "cuda"):
-        combo_runner = ComboRunner(settings, *many, choose(settings, device, "ema_cross"))
+        combo_runner = ComboRunner(settings, *many, choose_device(settings, device, "ema_cross"))
         combo_runner.prepare()
         assert cupy.kept() > 0
         combo_runner.close()
@@ -281,7 +282,7 @@ def test_a_gpu_that_is_not_used_any_more_has_its_memory_back(settings, many, cup
 
 
 def test_a_launch_that_waited_while_the_sweep_was_stopped_is_not_run(settings, many):
-    combo_runner = ComboRunner(settings, *many, choose(settings, "cpu", "ema_cross"))
+    combo_runner = ComboRunner(settings, *many, choose_device(settings, "cpu", "ema_cross"))
     combo_runner.prepare()
     combo_runner.stop = lambda: True
     with pytest.raises(Retryable, match="stopped; finished chunks are on disk"):
@@ -290,7 +291,7 @@ def test_a_launch_that_waited_while_the_sweep_was_stopped_is_not_run(settings, m
 
 def test_a_launch_after_one_that_failed_is_run(settings, many):
     plan = many[0]
-    combo_runner = ComboRunner(settings, *many, choose(settings, "cpu", "ema_cross"))
+    combo_runner = ComboRunner(settings, *many, choose_device(settings, "cpu", "ema_cross"))
     launch = [Chunk(0, np.array(plan.chunk(0)))]
     with LocalRunner(combo_runner, settings.home / "sweep") as local:
         local.prepare()

@@ -11,7 +11,8 @@ from market_kit import DAY_MS, START_MS, VENUE, fill_lake, spec
 
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.storage import Store
 from mei_pipeline.sweep.inputs import SweepInputs, publish_inputs
 from mei_pipeline.sweep.plan import make_plan
@@ -33,7 +34,7 @@ def test_a_launch_of_which_some_files_are_written_goes_on(mei_settings: Settings
     plan = make_plan(spec(**given), bars, FROM_MS, FROM_MS + 2 * DAY_MS)
     inputs = SweepInputs(
         plan,
-        window(bars, plan.from_ms, plan.to_ms, least_days=1),
+        cut_window(bars, plan.from_ms, plan.to_ms, least_days=1),
         build_features(bars, plan.columns(), settings.features),
     )
     store = Store(mei_settings.home / "shared")

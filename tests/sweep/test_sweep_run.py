@@ -14,8 +14,10 @@ from mei_pipeline import files
 from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.replay.run import encode_replay_inputs, replay
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
-from mei_pipeline.simulation.market import Bars, Window, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.metrics import DOCS, sharpe
 from mei_pipeline.sweep.plan import SweepPlan, make_plan, resolved_combo
 from mei_pipeline.sweep.results import chunk_path, sweep_folder, top
@@ -40,7 +42,7 @@ def plan(bars: Bars) -> SweepPlan:
 
 @pytest.fixture
 def cut(bars: Bars) -> Window:
-    return window(bars, FROM_MS, TO_MS)
+    return cut_window(bars, FROM_MS, TO_MS)
 
 
 @pytest.fixture

@@ -11,9 +11,11 @@ from kernels.strategies import load
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.settings import CHECKOUT, Settings
+from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import Bars, load_bars, window
+from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.run import encode_combos, run_combos
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.run import run_sweep
 from mei_pipeline.sweep.search.tpe import is_scale
@@ -36,7 +38,7 @@ def spec(name: str) -> SweepSpec:
 
 def run(settings: Settings, plan: SweepPlan, bars: Bars) -> pl.DataFrame:
     features = build_features(bars, plan.columns(), settings.features)
-    return read_results(run_sweep(settings, plan, window(bars, plan.from_ms, plan.to_ms), features).folder, plan)
+    return read_results(run_sweep(settings, plan, cut_window(bars, plan.from_ms, plan.to_ms), features).folder, plan)
 
 
 @pytest.mark.parametrize("name", ["smoke", "nightly", "cross"])
@@ -70,7 +72,7 @@ def test_every_axis_of_the_wide_search_moves_results(mei_settings: Settings, bar
     numbers = plan.grid.numbers(digits)
     values = {**plan.params, **plan.axis_values(numbers)}
     combos = encode_combos(plan.strategy, features, values, len(numbers), plan.symbols, benchmark=plan.benchmark)
-    cut = window(bars, plan.from_ms, plan.to_ms)
+    cut = cut_window(bars, plan.from_ms, plan.to_ms)
     model = fill_model(plan.market, plan.initial_balance_usd)
     equity = run_combos(mei_settings, cut, model, features, combos).results["equity_usd"]
     axes = np.array([axis for axis, _ in alone])

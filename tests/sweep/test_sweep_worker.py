@@ -16,7 +16,8 @@ from mei_pipeline.config.models import Compute
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.feature_sets import build_features
-from mei_pipeline.simulation.market import load_bars, window
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.storage import Store
 from mei_pipeline.sweep.cluster import task_counts
 from mei_pipeline.sweep.inputs import FOLDER, SweepInputs, publish_inputs, read_inputs
@@ -33,7 +34,9 @@ FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 50 * DAY_MS
 def inputs(mei_settings: Settings) -> SweepInputs:
     bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, START_MS + 60 * DAY_MS)
     plan = make_plan(spec(symbol_params={"BBB": {"trade.sl_atr_mult": 2.5}}), bars, FROM_MS, TO_MS)
-    return SweepInputs(plan, window(bars, FROM_MS, TO_MS), build_features(bars, plan.columns(), mei_settings.features))
+    return SweepInputs(
+        plan, cut_window(bars, FROM_MS, TO_MS), build_features(bars, plan.columns(), mei_settings.features)
+    )
 
 
 @pytest.fixture

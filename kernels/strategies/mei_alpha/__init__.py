@@ -1,7 +1,7 @@
-"""`mei_alpha`: a trend strategy for a book of many symbols; docs/explanation/mei_alpha.md states its rules in words.
+"""`mei_alpha`: a trend strategy for a book of many symbols; docs/explanation/mei_alpha.md describes its rules.
 
-`entries.signal` is a chain of gates and three modes, from features alone; `sizing` decides what a signal may do, and
-`exits.manage` is every exit in order. A rule has the name of its row in the page.
+`entries.signal` combines gates and three entry modes, from features alone. `sizing` decides which signals open or add,
+and how much. `exits.manage` tests all exits in order. Rules have the names of their rows on the page.
 """
 
 from kernels.strategies.mei_alpha.entries import context, signal
@@ -39,9 +39,9 @@ MARKET = {
 """Defaults of the market model."""
 
 MARKET_ONLY = {"market.stops": ("close",)}
-"""Choices of the market model that it can do with."""
+"""Allowed choices of the market model, where they are restricted."""
 
-MARKET_WHY = {"market.stops": "mei_alpha tests its exits at closes; nothing of it rests at the venue"}
+MARKET_WHY = {"market.stops": "mei_alpha tests its exits at closes and leaves no stop orders at the venue"}
 
 BENCHMARK = ("filters.require_btc_alignment",)
-"""Switches that make the rules read the benchmark symbol."""
+"""Switches of the rules that read the benchmark symbol."""

@@ -1,4 +1,4 @@
-"""Entries of `mei_alpha`: the market around, three modes behind the gates, and what is asked of a signal after them."""
+"""Entries of `mei_alpha`: the market context, three modes behind the gates, and filters of the signal."""
 
 from kernels.jit import device
 from kernels.strategies.mei_alpha.gates import MarketContext, gates
@@ -11,7 +11,7 @@ _CLOSE_ROW, _FAST_ROW, _SLOW_ROW = (_NAMES.index(name) for name in ("close", "em
 
 @device
 def context(columns, column_of, now, benchmark, params):
-    """Breadth and lead at main row `now`; see `MarketContext`."""
+    """Return breadth and trend of the benchmark at main row `now`."""
     up = 0.0
     seen = 0.0
     fast = column_of[_FAST_ROW]
@@ -36,7 +36,7 @@ def context(columns, column_of, now, benchmark, params):
 
 @device
 def rsi_limits(now, params):
-    """RSI that a trend long wants to exceed, and that a trend short wants to stay below."""
+    """Return the RSI that a trend long must exceed, and the RSI that a trend short must stay below."""
     low = params.min_adx
     high = params.adx_strong_gt if params.adx_strong_gt > low else low + 1.0
     weight = (now.adx - low) / (high - low)
@@ -48,7 +48,7 @@ def rsi_limits(now, params):
 
 @device
 def trend(price, now, gate, params):
-    """Mode 1: whether a long and whether a short fires."""
+    """Return whether a long and whether a short of mode 1, trend, fires."""
     is_open = gate.strong & gate.volume & gate.rising & (not gate.ranging) & (not gate.anomaly) & (not gate.extended)
     long_limit, short_limit = rsi_limits(now, params)
     any_macd = (params.macd_hist_entry_mode != ACCEL) & (params.macd_hist_entry_mode != SIGN)
@@ -67,7 +67,7 @@ def trend(price, now, gate, params):
 
 @device
 def pullback(price, now, before, gate, params):
-    """Mode 2: whether a long and whether a short fires."""
+    """Return whether a long and whether a short of mode 2, pullback, fires."""
     is_open = (params.enable_pullback_entries != 0.0) & (now.adx >= params.pullback_min_adx)
     is_open = is_open & gate.volume & (not gate.ranging) & (not gate.anomaly) & (not gate.extended)
     any_macd = params.pullback_require_macd_sign == 0.0
@@ -80,7 +80,7 @@ def pullback(price, now, before, gate, params):
 
 @device
 def slow_drift(price, now, gate, params):
-    """Mode 3: whether a long and whether a short fires."""
+    """Return whether a long and whether a short of mode 3, slow drift, fires."""
     is_open = (params.enable_slow_drift_entries != 0.0) & (now.adx >= params.slow_drift_min_adx)
     is_open = is_open & gate.volume & (not gate.ranging) & (not gate.anomaly) & (not gate.extended)
     any_macd = params.slow_drift_require_macd_sign == 0.0
@@ -94,7 +94,7 @@ def slow_drift(price, now, gate, params):
 
 @device
 def turns_round(market_context, params):
-    """Whether signals are traded the other way round."""
+    """Return whether the sides of signals are reversed."""
     low = params.auto_reverse_breadth_low_pct
     high = params.auto_reverse_breadth_high_pct
     by_breadth = (market_context.breadth_pct >= low) & (market_context.breadth_pct <= high)
@@ -103,7 +103,7 @@ def turns_round(market_context, params):
 
 @device
 def passes_filters(is_long, now, params):
-    """Whether SSF and REEF let a signal open or add."""
+    """Return whether SSF and REEF allow a signal to open or add."""
     momentum = (now.macd_hist > 0.0) if is_long else (now.macd_hist < 0.0)
     extreme = now.adx >= params.reef_adx_threshold
     top = params.reef_long_rsi_extreme_gt if extreme else params.reef_long_rsi_block_gt
@@ -114,7 +114,7 @@ def passes_filters(is_long, now, params):
 
 @device
 def signal(price, age, is_benchmark, now, before, market_context, params):
-    """The signal, 0 for none: its sign is the side, its size holds tier, mode and whether it may open (`tier_of` …)."""
+    """Return the signal code, 0 for none: the sign is the side; `signals` decodes tier, mode and permission to open."""
     gate = gates(price, is_benchmark, now, before, market_context, params)
     trend_long, trend_short = trend(price, now, gate, params)
     pull_long, pull_short = pullback(price, now, before, gate, params)

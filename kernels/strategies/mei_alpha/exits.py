@@ -1,14 +1,18 @@
-"""Exits of `mei_alpha`, in the order in which they are tested, and what a position remembers for them."""
+"""Exits of `mei_alpha` in the order in which they are tested, and the memory of a position for them."""
 
 from kernels.book import closing_size
 from kernels.jit import device
 from kernels.ledger import round_to_lots
 from kernels.strategies.mei_alpha.signals import LOW
 
-_TWICE, _THRICE = 2.0, 3.0  # bars in a row
+_TWICE, _THRICE = 2.0, 3.0  # consecutive bars
 
 MEMORY = ("atr", "tier", "threshold", "armed", "trails", "trail")
-"""Of a position: ATR, tier and exhaustion threshold of its entry; whether breakeven is armed; the trail, if any."""
+"""Memory of a position.
+
+    atr, tier, threshold: ATR, tier and exhaustion threshold of the entry.
+    armed: 1 if the breakeven stop is armed. trails: 1 if there is a trailing stop. trail: its price.
+"""
 
 EXITS = (
     "stop_loss",
@@ -42,14 +46,14 @@ EXITS = (
 
 @device
 def floored(atr, price, params):
-    """ATR with its floor."""
+    """Return the ATR, at least `min_atr_frac` of the price."""
     least = price * params.min_atr_frac
     return least if least > atr else atr
 
 
 @device
 def begin(position, side, fill_price):
-    """Remember the decision in the position that was just opened at `fill_price`."""
+    """Store the values of the decision in the position that was just opened at `fill_price`."""
     position.atr = position.note_a
     position.tier = position.note_b
     position.threshold = position.note_c
@@ -60,7 +64,7 @@ def begin(position, side, fill_price):
 
 @device
 def stop_distance(profit, under, now, params):
-    """Distance of the stop loss from the entry, in ATR."""
+    """Return the distance of the stop loss from the entry, in ATR."""
     mult = params.sl_atr_mult
     mult *= params.ase_mult if (now.adx_slope < 0.0) & under else 1.0
     mult *= params.dase_mult if (now.adx > params.dase_adx_gt) & (profit > params.dase_profit_atr_gt) else 1.0
@@ -70,7 +74,7 @@ def stop_distance(profit, under, now, params):
 
 @device
 def trail_distance(is_long, tier, profit, now, params):
-    """Distance of the trail from the price, in ATR."""
+    """Return the distance of the trailing stop from the price, in ATR."""
     special = (tier == LOW) & (params.trailing_distance_atr_low_conf > 0.0)
     base = params.trailing_distance_atr_low_conf if special else params.trailing_distance_atr
     wide = (params.enable_vol_buffered_trailing != 0.0) & (now.bb_ratio > params.vbts_bb_ratio_gt)
@@ -87,7 +91,7 @@ def trail_distance(is_long, tier, profit, now, params):
 
 @device
 def follow(position, is_long, side, price, atr, profit, now, params):
-    """Move the trail of a position towards the price, never away from it."""
+    """Move the trailing stop of a position towards the price, never away from it."""
     special = (position.tier == LOW) & (params.trailing_start_atr_low_conf > 0.0)
     start = params.trailing_start_atr_low_conf if special else params.trailing_start_atr
     if profit >= start:
@@ -100,13 +104,13 @@ def follow(position, is_long, side, price, atr, profit, now, params):
 
 @device
 def reached(is_long, price, level):
-    """Whether a price has fallen to a stop's level, or risen to it for a short."""
+    """Return whether a price has fallen to a level, or risen to it for a short."""
     return (price <= level) if is_long else (price >= level)
 
 
 @device
 def take_profit(position, is_long, side, price, atr, lots, params):
-    """Reason, or -1, and fraction of the take profit."""
+    """Return reason and fraction of a take profit; the reason is -1 for none."""
     full = reached(not is_long, price, position.entry + side * atr * params.tp_atr_mult)
     if params.enable_partial_tp == 0.0:
         return (_TAKE_PROFIT if full else -1), 1.0
@@ -121,7 +125,7 @@ def take_profit(position, is_long, side, price, atr, lots, params):
 
 @device
 def overextended(position, is_long, profit, now, params):
-    """Whether RSI is beyond the bounds of the position's profit and tier."""
+    """Return whether the RSI is beyond the bounds for the position's profit and tier."""
     little = profit < params.rsi_exit_profit_atr_switch
     top = params.rsi_exit_ub_lo_profit if little else params.rsi_exit_ub_hi_profit
     bottom = params.rsi_exit_lb_lo_profit if little else params.rsi_exit_lb_hi_profit
@@ -134,7 +138,8 @@ def overextended(position, is_long, profit, now, params):
 
 @device
 def smart_exit(position, is_long, profit, under, price, atr, now, params):
-    """The first smart exit that fires, or -1."""
+    """Return the first smart exit that fires, or -1."""
+    # Tested from the last to the first, so that an earlier exit replaces a later one.
     crossed = (now.ema_fast < now.ema_slow) if is_long else (now.ema_fast > now.ema_slow)
     narrow = (abs(now.ema_fast - now.ema_slow) < params.tbb_frac * now.ema_slow) & (now.adx > params.tbb_adx_gt)
     beyond = (price < now.ema_macro) if is_long else (price > now.ema_macro)
@@ -153,8 +158,8 @@ def smart_exit(position, is_long, profit, under, price, atr, now, params):
 
 
 @device
-def looks_like_a_glitch(price, now, before, params):
-    """Whether the price is too far from the last close to be believed."""
+def is_glitch(price, now, before, params):
+    """Return whether the price is too far from the last close to be plausible."""
     jump = abs(price - before.close)
     far = jump > params.glitch_price_dev_frac * before.close
     wild = (now.atr > 0.0) & (jump > params.glitch_atr_mult * now.atr)
@@ -163,8 +168,8 @@ def looks_like_a_glitch(price, now, before, params):
 
 @device
 def manage(position, price, lots, now, before, params):
-    """The first exit that fires: an index into `EXITS` or -1, and the fraction to close."""
-    if looks_like_a_glitch(price, now, before, params):
+    """Return the first exit that fires, an index into `EXITS` or -1, and the fraction to close."""
+    if is_glitch(price, now, before, params):
         return -1, 1.0
     is_long = position.size > 0.0
     side = 1.0 if is_long else -1.0

@@ -1,4 +1,4 @@
-"""The gates of `mei_alpha`: what must hold before any entry mode is asked."""
+"""Gates of `mei_alpha`: conditions for all entry modes."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ from kernels.jit import device
 
 
 class MarketContext(NamedTuple):
-    """The market at one main row.
+    """State of the market at a main row.
 
     Attributes:
-        breadth_pct: Symbols with their fast mean above the slow one, in percent.
-        benchmark_up: 1 when the lead's close is above its slow mean.
-        benchmark_down: 1 when it is below.
-        benchmark_known: 1 when there is a lead with a bar.
+        breadth_pct: Percentage of symbols whose fast mean is above the slow mean.
+        benchmark_up: 1 if the close of the benchmark is above its slow mean.
+        benchmark_down: 1 if it is below.
+        benchmark_known: 1 if there is a benchmark with a bar.
     """
 
     breadth_pct: float
@@ -22,21 +22,21 @@ class MarketContext(NamedTuple):
 
 
 class EntryGates(NamedTuple):
-    """What the gates say of one symbol at one step; booleans unless said otherwise.
+    """State of the gates for a symbol at a step.
 
     Attributes:
-        votes: Number of votes for ranging.
-        ranging: Ranging, after the slow-drift override.
-        anomaly: A jump of price.
-        extended: Far from the fast mean.
-        volume: Volume confirms, or need not.
-        rising: ADX rises, or need not.
-        floor: Number; the floor of ADX.
-        strong: ADX above it.
+        votes: Number of votes for a ranging market.
+        ranging: The market ranges, after the slow-drift override.
+        anomaly: The price has jumped.
+        extended: The price is far from the fast mean.
+        volume: Volume confirms, or is not required to.
+        rising: ADX rises, or is not required to.
+        floor: Floor of ADX.
+        strong: ADX is above the floor.
         bullish: The means are aligned for a long.
         bearish: The means are aligned for a short.
-        benchmark_long: The lead allows a long.
-        benchmark_short: The lead allows a short.
+        benchmark_long: The benchmark allows a long.
+        benchmark_short: The benchmark allows a short.
     """
 
     votes: float
@@ -55,7 +55,7 @@ class EntryGates(NamedTuple):
 
 @device
 def adx_floor(now, params):
-    """The floor of ADX for trend entries."""
+    """Return the floor of ADX for trend entries."""
     floor = params.min_adx
     capped = (now.adx_slope > params.tmc_adx_slope_gt) & (floor > params.tmc_adx_cap)
     floor = params.tmc_adx_cap if capped else floor
@@ -65,7 +65,7 @@ def adx_floor(now, params):
 
 @device
 def votes_of(now, params):
-    """Votes for a ranging market, 0 to 3."""
+    """Return the number of votes for a ranging market, 0 to 3."""
     weak = 1.0 if now.adx < params.adx_below else 0.0
     narrow = 1.0 if now.bb_ratio < params.bb_width_ratio_below else 0.0
     undecided = 1.0 if (now.rsi > params.rsi_low) & (now.rsi < params.rsi_high) else 0.0
@@ -74,7 +74,7 @@ def votes_of(now, params):
 
 @device
 def gates(price, is_benchmark, now, before, market_context, params):
-    """Every gate; see `EntryGates`."""
+    """Return the state of every gate."""
     votes = votes_of(now, params)
     ranging = (params.enable_ranging_filter != 0.0) & (votes >= params.min_signals)
     steep = abs(now.slope) >= params.slow_drift_min_slope_frac

@@ -1,4 +1,4 @@
-"""The signal of `mei_alpha` as one small integer: its sign is the side, its size holds tier, mode and permission."""
+"""Signal codes of `mei_alpha`: small integers whose sign is the side and whose bits hold tier, mode and permission."""
 
 from kernels.jit import device
 
@@ -6,7 +6,7 @@ LOW, MEDIUM, HIGH = 0.0, 1.0, 2.0
 """Tiers of a signal."""
 
 ACCEL, SIGN = 0.0, 1.0
-"""What `macd_hist_entry_mode` may be, besides none."""
+"""Values of `macd_hist_entry_mode`, besides none."""
 
 TREND, PULLBACK, SLOW_DRIFT = 1, 2, 3
 """Modes of a signal."""
@@ -14,13 +14,13 @@ TREND, PULLBACK, SLOW_DRIFT = 1, 2, 3
 
 @device
 def code_of(is_long, tier, mode, opens):
-    """The integer of a signal.
+    """Return the code of a signal.
 
     Args:
-        is_long: Its side.
+        is_long: True for a long.
         tier: 0 low, 1 medium, 2 high.
         mode: 1 trend, 2 pullback, 3 slow drift.
-        opens: SSF and REEF let it open or add.
+        opens: True if SSF and REEF allow it to open or add.
     """
     code = 1 + 2 * int(tier) + 8 * mode + (32 if opens else 0)
     return code if is_long else -code
@@ -28,17 +28,17 @@ def code_of(is_long, tier, mode, opens):
 
 @device
 def tier_of(code):
-    """Tier of a signal: 0 low, 1 medium, 2 high."""
+    """Return the tier of a signal: 0 low, 1 medium, 2 high."""
     return float((abs(code) >> 1) & 3)
 
 
 @device
 def mode_of(code):
-    """Mode of a signal: 1 trend, 2 pullback, 3 slow drift."""
+    """Return the mode of a signal: 1 trend, 2 pullback, 3 slow drift."""
     return (abs(code) >> 3) & 3
 
 
 @device
 def may_open(code):
-    """Whether SSF and REEF let the signal open or add."""
+    """Return whether SSF and REEF allow the signal to open or add."""
     return (abs(code) >> 5) & 1 == 1

@@ -1,4 +1,4 @@
-"""What a signal of `mei_alpha` may do: whether it opens, in which order, how much, and when it adds."""
+"""Admission, rank and size of entries of `mei_alpha`, and additions."""
 
 import math
 
@@ -10,13 +10,13 @@ from kernels.strategies.mei_alpha.signals import HIGH, MEDIUM, PULLBACK, TREND, 
 
 @device
 def by_tier(tier, low, medium, high):
-    """The value that belongs to a tier."""
+    """Return the value of a tier."""
     return high if tier == HIGH else (medium if tier == MEDIUM else low)
 
 
 @device
 def cooldown_of(adx, params):
-    """Minutes that the side of an exit stays barred."""
+    """Return the minutes during which the side of an exit is barred."""
     least = params.reentry_cooldown_min_minutes
     most = params.reentry_cooldown_max_minutes
     low = params.reentry_adx_low
@@ -27,11 +27,12 @@ def cooldown_of(adx, params):
 
 @device
 def admits(position, code, leaving, minutes, now, params):
-    """Whether a signal may open: filters, least tier, cool-down."""
+    """Return whether a signal may open: filters, minimum tier, cool-down."""
     if (not may_open(code)) | (tier_of(code) < params.entry_min_confidence):
         return False
     side = 1.0 if code > 0 else -1.0
     leaves_now = leaving & (position.size * side > 0.0)
+    # An exit that is ordered but not yet filled starts the cool-down now.
     passed = 0.0 if leaves_now else minutes
     barred = (params.enable_reentry_cooldown != 0.0) & (passed < cooldown_of(now.adx, params))
     return not barred
@@ -39,13 +40,13 @@ def admits(position, code, leaving, minutes, now, params):
 
 @device
 def rank(code, now, params):
-    """100 x tier + whole part of ADX."""
+    """Return 100 x tier + whole part of ADX."""
     return 100.0 * tier_of(code) + float(math.floor(now.adx))
 
 
 @device
 def size(code, value, price, most_leverage, now, params):
-    """Coins of a new position before rounding, and its leverage."""
+    """Return the coins of a new position before rounding, and its leverage."""
     tier = tier_of(code)
     margin = value * params.allocation_frac
     if params.enable_dynamic_sizing != 0.0:
@@ -54,10 +55,10 @@ def size(code, value, price, most_leverage, now, params):
         least = params.adx_sizing_min_mult
         margin *= least if strength < least else (1.0 if strength > 1.0 else strength)
         ratio = floored(now.atr, price, params) / price / params.vol_baseline_frac
-        calm = 1.0 / ratio if ratio > 0.0 else 1.0
+        scale = 1.0 / ratio if ratio > 0.0 else 1.0
         low = params.vol_scalar_min
         high = params.vol_scalar_max
-        margin *= low if calm < low else (high if calm > high else calm)
+        margin *= low if scale < low else (high if scale > high else scale)
     leverage = by_tier(tier, params.leverage_low, params.leverage_medium, params.leverage_high)
     leverage = leverage if leverage < most_leverage else most_leverage
     return margin * leverage / price, leverage
@@ -65,7 +66,7 @@ def size(code, value, price, most_leverage, now, params):
 
 @device
 def plan(code, price, now, params):
-    """What the entry remembers of its decision: ATR, tier and exhaustion threshold."""
+    """Return the values to keep until the fill: ATR, tier and exhaustion threshold."""
     mode = mode_of(code)
     own = params.pullback_min_adx if mode == PULLBACK else params.slow_drift_min_adx
     threshold = adx_floor(now, params) if mode == TREND else own
@@ -74,20 +75,20 @@ def plan(code, price, now, params):
 
 @device
 def add(position, code, value, price, minutes, now, params):
-    """Coins to add to a winning position, before rounding; 0 for none."""
+    """Return the coins to add to a winning position, before rounding; 0 for none."""
     is_long = position.size > 0.0
     side = 1.0 if is_long else -1.0
     gained = side * (price - position.entry) / floored(now.atr, price, params)
     hot = (now.rsi > params.dps_rsi_long_gt) if is_long else (now.rsi < params.dps_rsi_short_lt)
     calm = (now.adx_slope > params.dps_adx_slope_gt) & (now.atr_slope <= 0.0) & (not hot)
-    wanted = params.add_min_profit_atr * params.dps_mult if calm else params.add_min_profit_atr
-    fine = (
+    min_profit = params.add_min_profit_atr * params.dps_mult if calm else params.add_min_profit_atr
+    allowed = (
         (params.enable_pyramiding != 0.0)
         & may_open(code)
         & (position.adds < params.max_adds_per_symbol)
         & (tier_of(code) >= params.add_min_confidence)
         & (minutes >= params.add_cooldown_minutes)
-        & (gained >= wanted)
+        & (gained >= min_profit)
     )
     margin = value * params.allocation_frac * params.add_fraction_of_base_margin
-    return margin * position.leverage / price if fine else 0.0
+    return margin * position.leverage / price if allowed else 0.0

@@ -1,4 +1,4 @@
-"""What `mei_alpha` sees of one symbol at one step, gate by gate, by the very functions that decide."""
+"""Trace of the gates of `mei_alpha` for a symbol at a step, from the functions that decide entries."""
 
 import numpy as np
 
@@ -17,8 +17,8 @@ GATES = (
     "strength, ADX against floor",
     "aligned for a long, fast against slow mean",
     "aligned for a short, fast against slow mean",
-    "lead lets a long pass",
-    "lead lets a short pass",
+    "benchmark allows a long",
+    "benchmark allows a short",
     "RSI against the limit of a trend long",
     "RSI against the limit of a trend short",
     "MACD histogram above 0",
@@ -28,31 +28,33 @@ GATES = (
     "mode 1, trend (1 long, -1 short)",
     "mode 2, pullback (1 long, -1 short)",
     "mode 3, slow drift (1 long, -1 short)",
-    "turned round, breadth",
-    "SSF and REEF let a long pass",
-    "SSF and REEF let a short pass",
+    "sides reversed, breadth",
+    "SSF and REEF allow a long",
+    "SSF and REEF allow a short",
 )
-"""What each row of a trace holds."""
+"""Names of the rows of a trace."""
 
 
 @device
-def _put(out, i, asked, value, threshold, verdict):
+def _put(out, i, in_use, value, threshold, verdict):
+    """Write row `i` of a trace; the verdict is NaN if the parameters do not use the gate."""
     out[i, 0] = value
     out[i, 1] = threshold
-    out[i, 2] = (1.0 if verdict else 0.0) if asked else np.nan
+    out[i, 2] = (1.0 if verdict else 0.0) if in_use else np.nan
 
 
 @device
-def _fired(out, i, asked, pair):
+def _put_mode(out, i, in_use, pair):
+    """Write the row of an entry mode: 1 for a long, -1 for a short, 0 for none."""
     long, short = pair
-    _put(out, i, asked, 1.0 if long else (-1.0 if short else 0.0), np.nan, long | short)
+    _put(out, i, in_use, 1.0 if long else (-1.0 if short else 0.0), np.nan, long | short)
 
 
 @device
 def trace(price, age, is_benchmark, now, before, market_context, params, out):
-    """Write value, threshold and verdict of each of `GATES` into `out` [len(GATES), 3].
+    """Write value, threshold and verdict of each gate in `GATES` into `out` [len(GATES), 3].
 
-    NaN stands where there is none, and for the verdict of what the parameters do not ask.
+    A missing threshold is NaN, and so is the verdict of a gate that the parameters do not use.
     """
     gate = gates(price, is_benchmark, now, before, market_context, params)
     long_limit, short_limit = rsi_limits(now, params)
@@ -91,9 +93,9 @@ def trace(price, age, is_benchmark, now, before, market_context, params, out):
         params.block_short_if_k_lt,
         now.stoch_k > params.block_short_if_k_lt,
     )
-    _fired(out, 17, True, trend(price, now, gate, params))
-    _fired(out, 18, params.enable_pullback_entries != 0.0, pullback(price, now, before, gate, params))
-    _fired(out, 19, params.enable_slow_drift_entries != 0.0, slow_drift(price, now, gate, params))
+    _put_mode(out, 17, True, trend(price, now, gate, params))
+    _put_mode(out, 18, params.enable_pullback_entries != 0.0, pullback(price, now, before, gate, params))
+    _put_mode(out, 19, params.enable_slow_drift_entries != 0.0, slow_drift(price, now, gate, params))
     _put(
         out,
         20,

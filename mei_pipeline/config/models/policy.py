@@ -1,12 +1,12 @@
 """The model of policy.yaml: the thresholds that decide which config may trade."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from kernels.blocks import BLOCKS
 from mei_pipeline.config.fields import FileModel, Name, Timestamp, flaws
+from mei_pipeline.config.renamed_keys import RENAMED
 from mei_pipeline.files import sha256_json
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -17,7 +17,7 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 
 
 class WalkForward(FileModel):
-    """Cut of the search's days into folds: each fold selects combos on its train days and judges them on its test days."""
+    """Folds of the search's days: each selects combos on its train days and judges them on its test days."""
 
     window: Literal["anchored", "rolling"]
     """Start of the train days: `anchored` at the first day of the search, so that every fold has more of them;
@@ -113,11 +113,11 @@ class Gates(FileModel):
     days loses money on the other half."""
     min_deflated_sharpe: Probability
     """Least deflated Sharpe ratio: the probability that the true Sharpe ratio out of sample is above zero, given the
-    number of independent trials on these days, of this nightly run and those before it."""
+    number of independent trials on these days, by this nightly run and those before it."""
     max_spa_cash_p: Probability
     """Greatest p-value of the test for superior predictive ability (SPA) against cash."""
     max_spa_buy_and_hold_p: Probability
-    """Greatest p-value of the same test against buying and holding all symbols, scaled to the candidates' volatility."""
+    """Greatest p-value of the same test against buying and holding all symbols, at the volatility of the candidates."""
 
 
 class Roles(FileModel):
@@ -159,26 +159,17 @@ class Selection(FileModel):
         Roles are left out: they decide which lane takes a config, after every verdict.
         """
         content = self.model_dump(mode="json", exclude={"roles"})
-        restore_earlier_keys(content)
+        _restore_earlier_keys(content)
         return sha256_json(content)
 
 
-EARLIER_KEYS: Mapping[str, str] = {"candidates": "candidates", "other_symbols": "holdout_symbols"}
-"""Keys of `selection` under their names of earlier versions, and their names of now."""
-EARLIER_GATES: Mapping[str, str] = {
-    "min_round_trips": "min_trades",
-    "max_loss_probability": "max_bootstrap_p",
-    "max_shuffled_drawdown_pct": "max_monte_carlo_drawdown_pct",
-    "min_other_symbols_sharpe": "min_holdout_symbols_sharpe",
-    "max_snooping_p": "max_spa_cash_p",
-    "max_basket_p": "max_spa_buy_and_hold_p",
-}
-"""The same for keys of `selection.gates`."""
+EARLIER_KEYS, EARLIER_GATES = RENAMED["Selection"], RENAMED["Gates"]
+"""Keys of `selection` and of its gates under their names of earlier versions, and their present names."""
 LATER_GATES = ("min_sharpe_without_best_symbol", "min_recent_probability", "min_holdout_probability")
 """Gates that policies of earlier versions do not have."""
 
 
-def restore_earlier_keys(selection: dict[str, Any]) -> None:
+def _restore_earlier_keys(selection: dict[str, Any]) -> None:
     """Change the content of `selection` to that of earlier versions, so that ids of earlier versions hold.
 
     Without this, a new name of a key would void every stored verdict.
@@ -190,20 +181,6 @@ def restore_earlier_keys(selection: dict[str, Any]) -> None:
     for content, names in ((selection, EARLIER_KEYS), (gates, EARLIER_GATES)):
         for earlier, name in names.items():
             content[earlier] = content.pop(name)
-
-
-def upgrade_keys(selection: dict[str, Any]) -> None:
-    """Change the content of `selection` that an earlier version stored to that of this version.
-
-    `LATER_GATES` that it lacks become None: the earlier version did not ask for them.
-    """
-    gates = selection["gates"]
-    for content, names in ((selection, EARLIER_KEYS), (gates, EARLIER_GATES)):
-        for earlier, name in names.items():
-            if earlier in content:
-                content[name] = content.pop(earlier)
-    for name in LATER_GATES:
-        gates.setdefault(name, None)
 
 
 class Spikes(FileModel):

@@ -1,6 +1,6 @@
-"""How far a result can be told from luck: numbers in, numbers out.
+"""Statistics of selection: functions of numbers, without files or settings.
 
-`sharpe` judges one track record, `trials` counts how many were really tried, `overfitting` judges the search itself,
-`bootstrap` and `spa` resample days, `drawdowns` shuffles trades, `proportions` and `concentration` count. NaN always
-means that there is no evidence: no function turns missing or degenerate data into a verdict.
+`sharpe` tests one track record, `trials` counts effective trials, `overfitting` tests the search, `bootstrap` and `spa`
+resample days, `drawdowns` reshuffles trades, `proportions` and `concentration` count. NaN always means no evidence: no
+function turns missing or degenerate data into a verdict.
 """

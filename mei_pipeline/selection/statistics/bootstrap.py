@@ -1,4 +1,4 @@
-"""The stationary bootstrap of daily returns: intervals that hold when days depend on the days before."""
+"""The stationary bootstrap of daily returns: intervals that allow for dependent days."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _CELLS = 1_000_000  # numbers in one array of draws: 8 MB
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """What resampled days say of a track record; NaN is no evidence."""
+    """Bootstrap of a track record; NaN is no evidence."""
 
     mean: tuple[float, float]
     """Interval of the mean daily return."""
@@ -27,7 +27,7 @@ class Bootstrap:
 
 
 def optimal_block_days(returns: Floats) -> float:
-    """Mean block length of the stationary bootstrap that estimates the variance of a mean best, from 1 day on.
+    """Return the mean block length in days, 1 or more, that estimates the variance of a mean best.
 
     (2·G²/D·n)^⅓ with G = Σ λ(k/M)·|k|·R(k), D = 2·(Σ λ(k/M)·R(k))², autocovariances R and the flat-top window λ. M is
     twice the first lag from which max(5, log₁₀ n) autocorrelations in a row stay within ±2·√(log₁₀ n / n).
@@ -60,18 +60,18 @@ def optimal_block_days(returns: Floats) -> float:
 
 
 def stationary_weights(days: int, block_days: float, draws: int, seed: int) -> Iterator[Floats]:
-    """How often each day occurs in each resampled series: [some draws, days] at a time, rows of sum `days`.
+    """Yield how often each day occurs in each resampled series: [some draws, days] at a time, rows of sum `days`.
 
-    Blocks start at any day, go on over the end to the first day, and have lengths of a geometric distribution. Means of
-    resampled series are weights @ returns / days.
+    Blocks start at any day, continue from the last day with the first, and have geometrically distributed lengths.
+    Means of resampled series are weights @ returns / days.
 
     Source: Politis and Romano, The Stationary Bootstrap, Journal of the American Statistical Association 89(428), 1994.
 
     Args:
         days: Length of the series.
         block_days: Mean length of a block, 1 or more; 1 draws single days.
-        draws: Resampled series in total.
-        seed: Of the draws.
+        draws: Number of resampled series.
+        seed: Seed of the draws.
     """
     generator = np.random.default_rng(seed)
     batch = max(1, _CELLS // days)
@@ -94,16 +94,16 @@ def stationary_bootstrap(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Bootstrap:
-    """Intervals of mean and Sharpe ratio of daily returns, and the chance that the mean is no gain.
+    """Return intervals of mean and Sharpe ratio of daily returns, and the probability that the mean is not above 0.
 
-    Percentile intervals: on a few dozen days they are somewhat too narrow.
+    Percentile intervals are somewhat too narrow on a few dozen days.
 
     Args:
         returns: [days].
-        confidence: Of the two-sided intervals.
+        confidence: Confidence of the two-sided intervals.
         block_days: Mean length of blocks; None takes `optimal_block_days`.
-        draws: Resampled series.
-        seed: Of the draws.
+        draws: Number of resampled series.
+        seed: Seed of the draws.
 
     Returns:
         The result; all NaN for less than two days, no variation, or a value that is not finite.
@@ -125,5 +125,5 @@ def stationary_bootstrap(
 
 
 def _varies(returns: Floats) -> bool:
-    """Whether there are two days or more, all finite and not all the same."""
+    """Return True if there are two days or more, all finite and not all the same."""
     return len(returns) > 1 and bool(np.isfinite(returns).all()) and float(returns.var()) > NO_VARIANCE

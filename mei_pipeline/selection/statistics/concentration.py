@@ -1,4 +1,4 @@
-"""How much of a profit hangs on one symbol, one trade or one day."""
+"""Concentration of a profit in one symbol, one trade or one day."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ from kernels.market import Floats
 
 @dataclass(frozen=True)
 class Concentration:
-    """The part of a result that its best group made; a group is a symbol, a trade or a day."""
+    """The contribution of the best group to a profit; a group is a symbol, a trade or a day."""
 
     best: Hashable | None
-    """The group with the highest net profit, the first of equals; None when there is no evidence."""
+    """The group with the highest net profit, the first of equals; None without evidence."""
     share: float
-    """Its profit over the sum of the profits of all groups that made one, 0..1; NaN when none made one."""
+    """Its profit over the sum of the profits of all groups that made one, 0..1; NaN if none made one."""
     without_best_usd: float
-    """Net profit that is left without it."""
+    """Net profit of the other groups."""
 
 
 def concentration(profits: Floats, groups: Sequence[Hashable] | None = None) -> Concentration:
-    """How much of a profit the best group made.
+    """Return the contribution of the best group to a profit.
 
     Losing groups are not netted in the share: a book that earned 100 in one symbol and lost 90 in another has a share
-    of 1, not of 10. A small share does not say that the rest earns: look at `without_best_usd` too.
+    of 1, not of 10. A small share does not mean that the other groups earn: see `without_best_usd`.
 
     Args:
         profits: [n] net profits in USD of trades or days.
-        groups: [n] the group of each, such as its symbol; None makes each a group of its own, named by its place.
+        groups: [n] the group of each, such as its symbol; None makes each a group of its own, named by its index.
 
     Returns:
-        The result; `best` is None and the rest NaN without profits or with one that is not finite.
+        The contribution; `best` is None and the rest NaN without profits or with a profit that is not finite.
 
     Raises:
-        ValueError: There are not as many groups as profits.
+        ValueError: The numbers of groups and profits differ.
     """
     names = range(len(profits)) if groups is None else groups
     totals: dict[Hashable, float] = {}

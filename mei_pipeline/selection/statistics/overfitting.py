@@ -1,4 +1,4 @@
-"""The probability that a search picks what only looked good: PBO by combinatorially symmetric cross-validation."""
+"""Probability of backtest overfitting (PBO) of a search, by combinatorially symmetric cross-validation (CSCV)."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ import numpy as np
 
 from kernels.market import Floats, Ints
 from mei_pipeline.selection.statistics.splits import count_ranks, find_best, subset_sums
-from mei_pipeline.simulation.memory import threads_of
+from mei_pipeline.simulation.threads import thread_count
 from mei_pipeline.sweep.metrics import YEAR_DAYS
 
 MOST_SPLITS = 12_870
@@ -22,10 +22,10 @@ _TRIALS = 256  # trials whose sums are tabulated at a time; 64 to 256 are equall
 
 @dataclass(frozen=True)
 class Overfitting:
-    """What happens out of sample to the trial that is best in sample, over all splits of the time blocks."""
+    """Out-of-sample results of the trial that is best in sample, over all splits of the time blocks."""
 
     pbo: float
-    """Share of splits in which it falls below the median of all trials; exactly on the median counts half."""
+    """Share of splits in which it is below the median of all trials; exactly on the median counts half."""
     logits: Floats
     """[splits] ln(ω/(1 - ω)) of its relative rank ω out of sample: below 0 is below the median."""
     in_sample: Floats
@@ -33,20 +33,20 @@ class Overfitting:
     out_of_sample: Floats
     """[splits] its annual Sharpe ratio out of sample."""
     slope: float
-    """Of the least-squares line of `out_of_sample` on `in_sample`; NaN when the latter does not vary."""
+    """Slope of the least-squares line of `out_of_sample` on `in_sample`; NaN if the latter does not vary."""
     loss_probability: float
     """Share of splits in which it loses out of sample."""
     trials: int
-    """Trials compared; those with a value that is not finite are left out."""
+    """Number of trials; those with a value that is not finite are left out."""
     all_splits: int
-    """Splits that exist; `logits` has fewer of them when they were too many."""
+    """Number of possible splits; `logits` has fewer if there are more than `most_splits`."""
 
 
 def pbo(n: Floats, total: Floats, squares: Floats, most_splits: int = MOST_SPLITS, seed: int = 0) -> Overfitting:
-    """Probability of backtest overfitting by CSCV, over all trials of a search.
+    """Return the probability of backtest overfitting by CSCV, over all trials of a search.
 
-    Half of the time blocks choose the best trial by its Sharpe ratio, the other half ranks it among all; then again for
-    every other half. Trials without edge give 0.5, a search that finds an edge less. The Sharpe ratio of any blocks
+    Every half of the time blocks selects the best trial by its Sharpe ratio, and the other half ranks it among all
+    trials. Trials without edge give 0.5, a search that finds an edge less. The Sharpe ratio of any blocks
     follows from sums; it is 0, as in the rows of a sweep, where returns do not vary. Ties in sample go to the first
     trial, ties out of sample share their mean rank. Working memory does not grow with the number of trials, which are
     visited twice.
@@ -58,11 +58,11 @@ def pbo(n: Floats, total: Floats, squares: Floats, most_splits: int = MOST_SPLIT
         n: [blocks, K] days of each time block; the number of blocks is even.
         total: [blocks, K] sums of daily returns.
         squares: [blocks, K] sums of their squares.
-        most_splits: When there are more splits than that, so many of them are drawn, each with its mirror image.
-        seed: Of that draw.
+        most_splits: Of more splits so many are drawn, each with its mirror image.
+        seed: Seed of that draw.
 
     Returns:
-        The result; NaN and empty arrays when there are less than two trials to choose from.
+        The result; NaN and empty arrays with fewer than two trials.
 
     Raises:
         ValueError: The arrays differ in shape, or the number of blocks is odd or out of bounds.
@@ -140,12 +140,12 @@ def _visit_trials(
     pairs: int,
     visit: Callable[[slice, Floats, Floats, Floats], None],
 ) -> None:
-    """Call `visit` with rows of pairs, tables and scratch memory of `splits`, for some trials after the others.
+    """Call `visit` with rows of pairs, tables and scratch memory of `splits`, for some trials at a time.
 
     Each thread has its own rows, so no result depends on the number of threads.
     """
     middle = len(sums[0]) // 2
-    workers = threads_of(0)
+    workers = thread_count(0)
     edges = np.linspace(0, pairs, workers + 1).astype(int)
     rows = [slice(*edge) for edge in pairwise(edges)]
     with ThreadPoolExecutor(workers) as pool:
@@ -160,7 +160,7 @@ def _visit_trials(
 
 
 def _slope(x: Floats, y: Floats) -> float:
-    """Slope of the least-squares line of y on x."""
+    """Return the slope of the least-squares line of y on x; NaN if x does not vary."""
     centred = x - x.mean()
     squares = float(centred @ centred)
     return float(centred @ y) / squares if squares > 0.0 else np.nan

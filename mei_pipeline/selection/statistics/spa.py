@@ -1,4 +1,4 @@
-"""Hansen's test of superior predictive ability: is the best of many strategies better than a benchmark at all."""
+"""Hansen's test of superior predictive ability (SPA) of the best of many strategies over a benchmark."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from kernels.market import Floats
 from mei_pipeline.selection.statistics.bootstrap import DRAWS, optimal_block_days, stationary_weights
 from mei_pipeline.sweep.metrics import NO_VARIANCE
 
-FEWEST_DAYS = 3  # log log n of the threshold is a real number above 0 from there on
+FEWEST_DAYS = 3  # fewer make log log n of the threshold negative or undefined
 
 
 @dataclass(frozen=True)
@@ -16,20 +16,20 @@ class Spa:
     """p-values of "no strategy beats the benchmark"; NaN is no evidence."""
 
     p_lower: float
-    """Strategies that did worse are left out of the comparison: too small."""
+    """p-value without the strategies below the benchmark: too small."""
     p_consistent: float
-    """Those that did clearly worse are: the p-value to use."""
+    """p-value without the strategies that are clearly below the benchmark: the p-value to use."""
     p_upper: float
-    """All strategies count as if they equalled the benchmark, as in White's reality check: too large."""
+    """p-value as if all strategies equalled the benchmark, as in White's reality check: too large."""
     statistic: float
-    """√n · mean excess return / its deviation, of the best strategy by that measure; 0 when none did better."""
+    """√n · mean excess return / its deviation, of the best strategy by that measure; 0 if none is better."""
     best: int
-    """Number of that strategy; -1 when there is none."""
+    """Number of that strategy; -1 without evidence."""
     block_days: float
     """Mean length of the blocks that were drawn."""
 
 
-_NOTHING = Spa(np.nan, np.nan, np.nan, np.nan, -1, np.nan)
+_NO_EVIDENCE = Spa(np.nan, np.nan, np.nan, np.nan, -1, np.nan)
 
 
 def spa(
@@ -39,10 +39,10 @@ def spa(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Spa:
-    """Test of superior predictive ability of M strategies against a benchmark, by stationary bootstrap.
+    """Test the superior predictive ability of M strategies over a benchmark, by stationary bootstrap.
 
-    The largest studentised mean excess return is compared with what resampled days yield after each strategy's mean is
-    taken out: all of it (upper), all but where it lies below -√(2·ω²·ln ln n / n) (consistent), or only where it is
+    The largest studentised mean excess return is compared with that of resampled days, from which each strategy's mean
+    is subtracted: all of it (upper), all but where it lies below -√(2·ω²·ln ln n / n) (consistent), or only where it is
     above 0 (lower). A p-value is (1 + draws that reach the statistic) / (1 + draws), never 0.
 
     Source: Hansen, A Test for Superior Predictive Ability, Journal of Business & Economic Statistics 23(4), 2005; ω² is
@@ -50,10 +50,10 @@ def spa(
 
     Args:
         returns: [days, M] daily returns on the same days.
-        benchmark: [days] daily returns to beat; None is doing nothing.
+        benchmark: [days] daily returns to beat; None is cash.
         block_days: Mean length of blocks; None takes the mean of the strategies' `optimal_block_days`.
-        draws: Resampled series.
-        seed: Of the draws.
+        draws: Number of resampled series.
+        seed: Seed of the draws.
 
     Returns:
         The result. A strategy whose excess return does not vary has no statistic and is left out. No evidence without
@@ -62,10 +62,10 @@ def spa(
     excess = returns if benchmark is None else returns - benchmark[:, None]
     days = len(excess)
     if days < FEWEST_DAYS or not np.isfinite(excess).all():
-        return _NOTHING
+        return _NO_EVIDENCE
     numbers = np.flatnonzero(excess.var(axis=0) > NO_VARIANCE)
     if len(numbers) == 0:
-        return _NOTHING
+        return _NO_EVIDENCE
     excess = excess[:, numbers]
     length = float(np.mean([optimal_block_days(column) for column in excess.T])) if block_days is None else block_days
     mean = excess.mean(axis=0)
@@ -85,13 +85,13 @@ def spa(
 
 
 def _variance(centred: Floats, block_days: float) -> Floats:
-    """Variance of √n · mean under the stationary bootstrap, [M], of series [days, M] of mean 0."""
+    """Return the variance of √n · mean under the stationary bootstrap, [M], of series [days, M] of mean 0."""
     days = len(centred)
-    stay = 1.0 - 1.0 / block_days
+    continued = 1.0 - 1.0 / block_days
     total = (centred * centred).sum(axis=0) / days
     for lag in range(1, days):
         share = lag / days
-        kernel = (1.0 - share) * stay**lag + share * stay ** (days - lag)
+        kernel = (1.0 - share) * continued**lag + share * continued ** (days - lag)
         if kernel > 0.0:
             total += 2.0 * kernel * (centred[lag:] * centred[:-lag]).sum(axis=0) / days
     return np.asarray(total)

@@ -1,4 +1,4 @@
-"""How many independent trials a set of correlated ones amounts to."""
+"""Effective number of independent trials of a set of correlated trials."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,21 +11,21 @@ from mei_pipeline.selection.statistics.sharpe import trials_of_expected_maximum
 from mei_pipeline.sweep.metrics import FEWEST_DAYS, NO_VARIANCE
 
 DRAWS = 20_000
-FEWEST_BLOCKS = 4  # directions in less than three dimensions tell nothing apart
+FEWEST_BLOCKS = 4  # directions in fewer than three dimensions do not tell trials apart
 _SAME = 1.0 - 1e-9  # correlation from which on two trials are one
-_SHORT = 1e-9  # what rounding leaves of an eigenvalue, or a length, of 0
+_SHORT = 1e-9  # rounding error of an eigenvalue, or a length, of 0
 _CELLS = 4_000_000  # numbers in one array of draws: 32 MB
 
 
 def align(days: Sequence[Ints], returns: Sequence[Floats]) -> Floats:
-    """Daily returns of M trials, each with the numbers of its days, as one array.
+    """Return the daily returns of M trials on different days as one array.
 
     Args:
-        days: Of each trial the numbers of its days, all different, in any order.
-        returns: Of each trial the return of each of these days.
+        days: Numbers of the days of each trial, all different, in any order.
+        returns: Return of each of these days, of each trial.
 
     Returns:
-        [days, M] returns, a row for each day that any trial has, ascending; NaN where a trial has no such day.
+        [days, M] returns, a row for each day of any trial, ascending; NaN if a trial does not have the day.
 
     Raises:
         ValueError: A trial has two returns for a day, or not as many days as returns.
@@ -40,14 +40,14 @@ def align(days: Sequence[Ints], returns: Sequence[Floats]) -> Floats:
 
 
 def statistic_correlation(returns: Floats) -> Floats:
-    """Correlation of the test statistics of the mean of M trials, from their daily returns.
+    """Return the correlation of the test statistics of the mean of M trials, from their daily returns.
 
     For sums over different days of returns that are independent between days, corr(zᵢ, zⱼ) = rᵢⱼ·nᵢⱼ/√(nᵢ·nⱼ), where r
     is the correlation of returns on the nᵢⱼ days that both have. Trials that share less than two days, or of which one
     does not vary on the days that they share, count as uncorrelated, which errs towards more trials.
 
     Args:
-        returns: [days, M], NaN where a trial has no such day.
+        returns: [days, M], NaN if a trial does not have the day.
 
     Returns:
         [M, M] with 1 on the diagonal. A trial with less than two days or without variation has no test statistic: its
@@ -73,22 +73,22 @@ def statistic_correlation(returns: Floats) -> Floats:
 
 
 def effective_trials(correlation: Floats, draws: int = DRAWS, seed: int = 0) -> float:
-    """The number N of independent trials whose best is as good by luck as the best of M correlated ones.
+    """Return the number N of independent trials with the same expected best, without edge, as M correlated trials.
 
     N solves E[maximum of N independent standard normals] = E[maximum of M jointly normal ones with these correlations],
     which is what the deflated Sharpe ratio needs of it. N is 1 for copies of one trial, M for independent ones, and
-    between for positive correlation; an exact copy changes nothing. With negative correlations it can exceed M, as it
-    should: the best of a rule and its reverse is luckier than the best of two rules.
+    between for positive correlation; an exact copy changes nothing. With negative correlations it can exceed M: the
+    expected best of a rule and its reverse is higher than that of two independent rules.
 
     Args:
-        correlation: [M, M] of the test statistics. What keeps it from being a correlation matrix, such as pairs that
-            share other days, is cut off: negative eigenvalues become 0. A trial with NaN on the diagonal is not
+        correlation: [M, M] of the test statistics. If pairs that share different days keep it from being a
+            correlation matrix, its negative eigenvalues become 0. A trial with NaN on the diagonal is not
             counted.
-        draws: Of the joint distribution: with 20,000 N is right to about 1 %.
-        seed: Of the draws.
+        draws: Draws of the joint distribution: with 20,000 the error of N is about 1 %.
+        seed: Seed of the draws.
 
     Returns:
-        N, or NaN when no trial is counted.
+        N, or NaN if no trial is counted.
     """
     counted = np.isfinite(np.diagonal(correlation))
     matrix = correlation[np.ix_(counted, counted)]
@@ -103,23 +103,23 @@ def effective_trials(correlation: Floats, draws: int = DRAWS, seed: int = 0) -> 
 
 
 def effective_trials_of_blocks(total: Floats, squares: Floats, draws: int = DRAWS, seed: int = 0) -> float:
-    """`effective_trials` of the many trials of one search, of which only sums over time blocks are known.
+    """Return `effective_trials` of the many trials of one search, from sums over time blocks.
 
     A trial is the vector of its block statistics Σr/√Σr², less their mean, scaled to length 1. The expected maximum of
     their products with normal draws is compared with that of N random directions of as many dimensions, which is known
-    exactly: few blocks make independent trials look correlated, and so those to compare with, too. What remains is the
-    spread: with 16 blocks N is right to 2 % for a hundred or more independent trials, to 10 % for ten, and to a factor
-    of two to three where all share half of their variance. Dividing by √Σr² keeps quiet and wild blocks from weighing
-    differently. Time and memory are linear in the trials.
+    exactly: few blocks make independent trials look correlated, and the directions as well. What remains is the
+    error of the draws: with 16 blocks it is 2 % for a hundred or more independent trials, 10 % for ten, and a factor of
+    two to three if all share half of their variance. Dividing by √Σr² gives quiet and volatile blocks the same
+    weight. Time and memory are linear in the trials.
 
     Args:
         total: [blocks, K] sums of daily returns.
         squares: [blocks, K] sums of their squares.
-        draws: Of normal vectors.
-        seed: Of the draws.
+        draws: Number of normal vectors.
+        seed: Seed of the draws.
 
     Returns:
-        N from 1 to K, or NaN when no trial varies, or less than `FEWEST_BLOCKS` blocks have returns. A trial without
+        N from 1 to K, or NaN if no trial varies, or fewer than `FEWEST_BLOCKS` blocks have returns. A trial without
         variation between blocks or with a value that is not finite is not counted.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -136,11 +136,11 @@ def effective_trials_of_blocks(total: Floats, squares: Floats, draws: int = DRAW
 
 
 def _expected_maximum(loadings: Floats, draws: int, seed: int) -> float:
-    """Expected maximum of the products of a standard normal vector with M unit vectors, [M, factors].
+    """Return the expected maximum of the products of a standard normal vector with M unit vectors, [M, factors].
 
-    Half of the mean range, which by symmetry has the same expectation and less spread: what all trials share cancels.
-    The length of the normal vector is independent of its direction: its expectation is exact, only directions are
-    drawn.
+    It is half of the mean range, which by symmetry has the same expectation and less variance: the common part of all
+    trials cancels. The length of the normal vector is independent of its direction, so its exact expectation is used
+    and only directions are drawn.
     """
     dimensions = loadings.shape[1]
     factors = np.ascontiguousarray(loadings.T)
@@ -155,12 +155,12 @@ def _expected_maximum(loadings: Floats, draws: int, seed: int) -> float:
 
 
 def _expected_length(dimensions: int) -> float:
-    """Expected length of a standard normal vector: the mean of the chi distribution."""
+    """Return the expected length of a standard normal vector: the mean of the chi distribution."""
     return float(np.sqrt(2.0) * np.exp(gammaln(0.5 * (dimensions + 1)) - gammaln(0.5 * dimensions)))
 
 
 def _directions(dimensions: int) -> Callable[[ArrayLike], Floats]:
-    """Expected maximum of the products of one standard normal vector with N independent random unit vectors.
+    """Return a function of N: the expected maximum of the products of a normal vector with N random unit vectors.
 
     The length of the normal vector and the cosines are independent: E‖g‖ · (1 - ∫ F(c)^N dc) over cosines c, where
     (1 + c)/2 has the beta distribution F with both parameters (dimensions - 1)/2.

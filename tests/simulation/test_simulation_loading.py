@@ -9,7 +9,9 @@ from mei_pipeline.candles.intervals import Intervals
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments, read_instruments
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.market import closed_at_end, extents_ms, last_bar_ms, last_common_ms, load_bars, window
+from mei_pipeline.simulation.extents import extents_ms, last_bar_ms, last_common_ms
+from mei_pipeline.simulation.loading import load_bars
+from mei_pipeline.simulation.window import closed_at_end, cut_window
 
 END_MS = START_MS + 60 * DAY_MS
 
@@ -75,7 +77,7 @@ def test_funding_due_at_a_close_belongs_to_the_bar_that_closes(mei_settings: Set
 
 def test_window_cuts_whole_days_into_sixteen_blocks(mei_settings: Settings) -> None:
     bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, END_MS)
-    cut = window(bars, START_MS + 10 * DAY_MS, START_MS + 42 * DAY_MS)
+    cut = cut_window(bars, START_MS + 10 * DAY_MS, START_MS + 42 * DAY_MS)
     assert (cut.first, cut.last, cut.days) == (240, 42 * 24, 32)
     ends = np.flatnonzero(cut.market.day_end)
     assert len(ends) == 32
@@ -95,7 +97,7 @@ def test_window_cuts_whole_days_into_sixteen_blocks(mei_settings: Settings) -> N
 def test_a_window_that_does_not_fit_is_an_error(mei_settings: Settings, start: int, end: int, says: str) -> None:
     bars = load_bars(fill_lake(mei_settings), VENUE, "1h", SYMBOLS, START_MS, END_MS)
     with pytest.raises(ConfigError, match=says):
-        window(bars, START_MS + start * DAY_MS, START_MS + end * DAY_MS)
+        cut_window(bars, START_MS + start * DAY_MS, START_MS + end * DAY_MS)
 
 
 def test_what_the_lake_does_not_have_is_named(mei_settings: Settings) -> None:
@@ -140,7 +142,7 @@ def test_a_window_that_closes_at_its_end_delists_what_has_not_ended_before(mei_s
     for name in ("DDD", "EEE"):
         merge_instruments(lake, traded.with_columns(symbol=pl.lit(name)), now_ms=END_MS)
     bars = load_bars(lake, VENUE, "1h", ("AAA", "DDD", "EEE"), START_MS, END_MS)
-    cut = window(bars, START_MS + 10 * DAY_MS, START_MS + 30 * DAY_MS)
+    cut = cut_window(bars, START_MS + 10 * DAY_MS, START_MS + 30 * DAY_MS)
     closed = closed_at_end(cut)
     assert cut.market.last.tolist() == [[-1, 20 * 24 - 1, 45 * 24 - 1]]
     assert closed.market.last.tolist() == [[30 * 24 - 1, 20 * 24 - 1, 30 * 24 - 1]]
@@ -157,7 +159,7 @@ def test_a_window_in_which_nobody_has_a_bar_is_an_error(mei_settings: Settings) 
     merge_instruments(lake, read_instruments(lake, VENUE).with_columns(venue=pl.lit("other")), now_ms=END_MS)
     bars = load_bars(lake, "other", "1h", ("AAA",), START_MS, END_MS)
     with pytest.raises(DataError, match="window 2025-01-03 00:00Z to 2025-02-01 00:00Z: no symbol has a 1h bar"):
-        window(bars, START_MS + 2 * DAY_MS, START_MS + 31 * DAY_MS)
+        cut_window(bars, START_MS + 2 * DAY_MS, START_MS + 31 * DAY_MS)
 
 
 def test_last_common_bar_is_the_earliest_end(mei_settings: Settings) -> None:
