@@ -14,6 +14,7 @@ from mei_pipeline.candles.sources.synthetic_config import DEFAULT_FROM_MS, Synth
 from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec, WalkForward
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.replay.run import encode_replay_inputs, replay
 from mei_pipeline.selection.evaluation import (
     EvaluationInputs,
     Measurements,
