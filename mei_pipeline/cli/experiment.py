@@ -243,5 +243,5 @@ def show(found: dict[str, Any]) -> None:
     output.note(
         f"{found['symbols']} symbols and {found['holdout_symbols']} held out, {found['combos']:,} combos of "
         f"{found['sweep']}.yaml, {found['nights']} nights, {found['days_out_of_sample']} days out of sample; "
-        f"{found['nothing_chosen']} nights chose nothing; policy {found['policy'][:12]}; {found['seconds']:.0f} s"
+        f"{found['without_candidate']} nights chose nothing; policy {found['policy'][:12]}; {found['seconds']:.0f} s"
     )
