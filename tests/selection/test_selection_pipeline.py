@@ -386,7 +386,7 @@ def test_equal_scores_are_told_apart_by_their_ids(judged):
 def test_returns_that_are_no_numbers_stop_the_night(judged):
     _, stitched_by_rank = read_walk_forward(judged.settings, judged.plan)
     write_stitched(judged, [replace(each, returns=np.full(len(each.returns), np.nan)) for each in stitched_by_rank])
-    with pytest.raises(DataError, match=r"look rank 0 of night .*: a return is no number"):
+    with pytest.raises(DataError, match=r"trial rank 0 of nightly run .*: a return is not finite"):
         gate(judged)
 
 
