@@ -10,14 +10,14 @@ from assets.jobs import jobs
 from assets.schedules import schedules
 from assets.sensors import sensors
 from kernels.cache import source_hash
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.progress import Progress
 
 KERNEL_ASSETS = (research.features, research.sweep_results)
 """Assets that a change of the kernels makes stale, with `walk_forward`."""
 
 
-def definitions(config: Config, kernels: str = "", progress: Progress | None = None) -> dg.Definitions:
+def definitions(config: Configuration, kernels: str = "", progress: Progress | None = None) -> dg.Definitions:
     """Return the definitions for a configuration.
 
     Args:

@@ -15,7 +15,7 @@ from assets.jobs import MAX_RETRIES
 from assets.open_storage import kept_open
 from assets.run_processes import running
 from mei_pipeline import dagster_home
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.errors import MeiError
 from mei_pipeline.progress import Progress
 from mei_pipeline.settings import Settings
@@ -28,7 +28,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @contextmanager
-def open_instance(settings: Settings, config: Config) -> Generator[dg.DagsterInstance]:
+def open_instance(settings: Settings, config: Configuration) -> Generator[dg.DagsterInstance]:
     """Yield the instance whose runs the UI shows; DAGSTER_HOME is created if it does not exist."""
     dagster_home.make(settings.dagster, ticks_days=config.pipeline.retention.ticks_days)
     dagster_home.enter(settings.dagster, settings.dagster_home)
@@ -45,7 +45,7 @@ def new_run_id() -> str:
 def run_job(
     name: str,
     settings: Settings,
-    config: Config,
+    config: Configuration,
     instance: dg.DagsterInstance,
     *,
     run_id: str = "",

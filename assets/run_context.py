@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from mei_pipeline.config.load import Config, load_config
+from mei_pipeline.config.load import Configuration, load_config
 from mei_pipeline.errors import Retryable
 from mei_pipeline.progress import Lines, Progress
 from mei_pipeline.registry.records import AuditContext
@@ -18,7 +18,7 @@ _RETRIES = 3
 _RETRY_AFTER_S = 20
 
 
-def read_all() -> tuple[Settings, Config]:
+def read_all() -> tuple[Settings, Configuration]:
     """Return the present settings and configuration, so that an edit takes effect at the next step.
 
     Raises:

@@ -15,7 +15,7 @@ from mei_pipeline.settings import Settings, read_settings
 if TYPE_CHECKING:
     import dagster as dg
 
-    from mei_pipeline.config.load import Config
+    from mei_pipeline.config.load import Configuration
     from mei_pipeline.housekeeping import PruneReport
 
 _GATES_NAMED = 3
@@ -79,7 +79,7 @@ class LaneLine:
 
     Attributes:
         lane: The lane.
-        config_id: Config that it holds now; empty for none.
+        config_id: Configuration that it holds now; empty for none.
         moved: True if this run moved its pointer.
         reason: Reason of the move, or of leaving the lane as it was.
     """
@@ -309,7 +309,9 @@ def _show_next(summary: NightSummary) -> None:
     output.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
 
 
-def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance", progress: Progress) -> IngestSummary:
+def _ingest(
+    settings: Settings, config: "Configuration", instance: "dg.DagsterInstance", progress: Progress
+) -> IngestSummary:
     from assets.jobs import INGEST
     from assets.partitions import box_tags, touched_months
     from assets.run import run_job
