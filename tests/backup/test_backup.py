@@ -162,8 +162,8 @@ def test_a_registry_of_the_version_before_is_packed_and_restored_as_it_is(tmp_pa
     restore(tmp_path / "b.tar", tmp_path / "new")
     for folder in (home, tmp_path / "new"):
         assert schema_version(kit.url(folder)) == 2
-    stories = list_configs(kit.opened(tmp_path / "new"))
-    assert [story.config.config_id for story in stories] == [row["config_id"] for row in kit.rows_of(2)["configs"]]
+    histories = list_configs(kit.opened(tmp_path / "new"))
+    assert [story.config.config_id for story in histories] == [row["config_id"] for row in kit.rows_of(2)["configs"]]
 
 
 def test_a_restore_waits_for_no_one_silently(full, packed):
