@@ -56,7 +56,7 @@ from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.run import run_block
+from mei_pipeline.simulation.run import record_combo, run_block, run_combos
 from mei_pipeline.simulation.window import Window
 
 CROSS = (3, 7, 4, 2, 1.0, 2.0)
@@ -280,7 +280,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
         alone = [run_simulation(simulation, strategy, replace(case, values=one_set)) for one_set in values]
         window = Window(0, 0, case.first, case.steps, market)
         for threads in (1, 3):
-            swept = simulation.run_combos(mei_settings, window, model, columns, combos, threads)
+            swept = run_combos(mei_settings, window, model, columns, combos, threads)
             for k, expected in enumerate(alone):
                 assert bits([swept.results[key][k] for key in expected.results]) == bits(
                     list(expected.results.values())
@@ -302,7 +302,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
             for place, k in enumerate(order[slice(*block)]):
                 assert same_figures(simulation, book, place, alone[k])
         k = int(rng.integers(len(values)))
-        replayed = simulation.record_combo(mei_settings, window, model, columns, combos, k)
+        replayed = record_combo(mei_settings, window, model, columns, combos, k)
         assert bits(replayed.equity) == bits(alone[k].equity)
         assert bits(replayed.log["cash"]) == bits([fill.cash for fill in alone[k].fills])
         assert {key: float(value[0]) for key, value in replayed.outcome.results.items()} == alone[k].results
