@@ -67,7 +67,7 @@ class Demo:
 
     @property
     def edge(self) -> str:
-        """The edge in words."""
+        """Description of the edge."""
         if self.edge_sharpe:
             return (
                 f"its trends hold an edge; the best parameters earn a Sharpe ratio of about {self.edge_sharpe:g}, net"

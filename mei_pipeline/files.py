@@ -31,7 +31,7 @@ _ADVICE = {
     errno.EACCES: _ALLOW,
     errno.EPERM: _ALLOW,
     errno.EROFS: "mount the disk writable, or use a folder on another one",
-    errno.EIO: "the disk fails; look at the system's log before anything else",
+    errno.EIO: "the disk fails; read the system's log before anything else",
     errno.ENOTDIR: _MOVE,
     errno.EEXIST: _MOVE,
     errno.EISDIR: _MOVE,
@@ -101,7 +101,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One byte string per value: sorted keys, no spaces, UTF-8, no NaN. What content ids are hashes of."""
+    """Return a value as canonical JSON: sorted keys, no spaces, UTF-8, no NaN. Content ids are hashes of it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 

@@ -123,7 +123,7 @@ def _funding(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
         return []
     if not paid.any():
         return ["No symbol has a funding rate in the window: funding counts as 0."]
-    without = [name for name, there in zip(bars.symbols, paid, strict=True) if not there]
+    without = [name for name, has_rate in zip(bars.symbols, paid, strict=True) if not has_rate]
     text = (
         f"{_names(without)} {_has(without)} no funding rate in the window, {int(paid.sum())} of {len(paid)} symbols do"
     )

@@ -125,13 +125,13 @@ def open_bucket(url: str) -> Bucket:
             f"{url}: wrong address; write s3://bucket/prefix, if needed with ?endpoint=URL and &region=NAME"
         )
     root = f"{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
-    given = {name: values[-1] for name, values in options.items()}
+    chosen = {name: values[-1] for name, values in options.items()}
     try:
-        if not given:
-            given["region"] = fs.resolve_s3_region(parts.netloc)
+        if not chosen:
+            chosen["region"] = fs.resolve_s3_region(parts.netloc)
         system = fs.S3FileSystem(
-            region=given.get("region", "us-east-1"),
-            endpoint_override=given.get("endpoint"),
+            region=chosen.get("region", "us-east-1"),
+            endpoint_override=chosen.get("endpoint"),
             connect_timeout=_CONNECT_S,
             request_timeout=_REQUEST_S,
             allow_delayed_open=True,  # one request for a small object

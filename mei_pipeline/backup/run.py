@@ -45,7 +45,7 @@ class BackupReport:
 
 
 def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: bool = False) -> BackupReport:
-    """Write the lake, the registry, the lanes, the configuration and the nights of `home` to one tar file.
+    """Write the lake, the registry, the lanes, the configuration and the nightly runs of `home` to one tar file.
 
     Args:
         home: The folder of all state.
@@ -104,7 +104,7 @@ def restore(
         Refused: `home` already has a part that would be replaced, and `force` was not given.
         Busy: Another process writes to the lake of `home`.
     """
-    # Format 1 has neither configuration nor nights; a restore of it keeps those of the home.
+    # Format 1 has neither configuration nor nightly runs; a restore of it keeps those of the home.
     parts = {*tar.parts_of(tar.read_listing(archive)), "lake", "lanes", REGISTRY, RESETS_NAME}
     present = [part for part in PARTS if part in parts and (home / part).exists()]
     if present and not force:

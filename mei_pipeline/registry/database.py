@@ -117,8 +117,8 @@ def registry_is_empty(url: str) -> bool:
     with read_transaction(registry) as connection:
         if not version_in(connection, registry.url):
             return True
-        known = set(inspect(connection).get_table_names())
-        filled = (exists().select_from(table(name)) for name in _CONTENT if name in known)
+        names = set(inspect(connection).get_table_names())
+        filled = (exists().select_from(table(name)) for name in _CONTENT if name in names)
         return not connection.execute(select(or_(false(), *filled))).scalar()
 
 
@@ -335,7 +335,7 @@ def _server_answers(database: Engine) -> bool:
     if database.dialect.driver != "psycopg":
         return False
     driver: Any = database.dialect.dbapi
-    known = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()}
+    keywords = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()}
     _, parts = database.dialect.create_connect_args(database.url)
-    address = driver.conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in known})
+    address = driver.conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in keywords})
     return bool(driver.pq.PGconn.ping(address.encode()) == driver.pq.Ping.OK)

@@ -162,5 +162,5 @@ def _sqlite(origin: sqlite3.Error, file: Path | None) -> _Cause:
 
 
 def _server(state: str) -> _Cause:
-    known = [begin for begin in _POSTGRES if state.startswith(begin)]
-    return _POSTGRES[max(known, key=len)] if known else _OTHER
+    matches = [begin for begin in _POSTGRES if state.startswith(begin)]
+    return _POSTGRES[max(matches, key=len)] if matches else _OTHER

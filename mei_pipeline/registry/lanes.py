@@ -1,7 +1,7 @@
 """The files of a lane: its pointer, its immutable configs and the status of its executor.
 
-Every file is validated when it is read. `LaneFiles` holds the files as the registry defines them; `drift` compares them
-with those on disk.
+Every file is validated when it is read. `RenderedFiles` holds the files as the registry defines them; `drift` compares
+them with those on disk.
 """
 
 import re
@@ -99,7 +99,7 @@ class ExecutorStatus(FileModel):
 
 
 @dataclass(frozen=True)
-class LaneFiles:
+class RenderedFiles:
     """Files of a lane as the registry defines them.
 
     Attributes:
@@ -160,7 +160,7 @@ def config_path(lanes_folder: Path, lane: str, config_id: str) -> Path:
     return lane_folder(lanes_folder, lane) / "configs" / f"{config_id}.yaml"
 
 
-def lane_files(registry: Registry, lane: str) -> LaneFiles | None:
+def lane_files(registry: Registry, lane: str) -> RenderedFiles | None:
     """Return the files of a lane as the registry defines them; None for a lane that never held a config."""
     with read_transaction(registry) as connection:
         pointer = rows.find_pointer(connection, lane)
@@ -172,7 +172,7 @@ def lane_files(registry: Registry, lane: str) -> LaneFiles | None:
         evidence = rows.judged_evidence(connection, verdict)
     file = _pointer_file(pointer, transition, verdict, evidence)
     pointer_data = yaml_text(file.model_dump()).encode()
-    return LaneFiles(pointer, file, pointer_data, config_bytes(config, evidence, verdict))
+    return RenderedFiles(pointer, file, pointer_data, config_bytes(config, evidence, verdict))
 
 
 def read_bytes(path: Path) -> bytes | None:
@@ -284,7 +284,7 @@ def _pointer_file(pointer: Pointer, transition: Transition, verdict: Verdict, ev
         raise Fatal(f"lane {pointer.lane}: its pointer is impossible: {error}; restore the registry") from error
 
 
-def _differences(lanes_folder: Path, expected: LaneFiles, file: PointerFile | None, problem: str) -> list[str]:
+def _differences(lanes_folder: Path, expected: RenderedFiles, file: PointerFile | None, problem: str) -> list[str]:
     pointer = expected.pointer
     found = []
     if problem:

@@ -21,7 +21,7 @@ EVERY_LANE = ""
 
 @dataclass(frozen=True)
 class AuditContext:
-    """Who changes the registry, when and why; stored with the change.
+    """Person, time and reason of a change of the registry; stored with the change.
 
     Attributes:
         now_ms: Time of the change by the caller's clock, in UTC milliseconds.

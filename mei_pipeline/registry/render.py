@@ -9,7 +9,7 @@ from mei_pipeline.files import locked, replacing
 from mei_pipeline.registry.config_file import config_bytes, parse_config
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.lanes import (
-    LaneFiles,
+    RenderedFiles,
     config_path,
     lane_files,
     lane_folder,
@@ -82,7 +82,7 @@ def store_config(
         return write_checked(path, config_bytes(config, evidence, verdict), parse_config)
 
 
-def _refuse_older(registry: Registry, lanes_folder: Path, expected: LaneFiles) -> None:
+def _refuse_older(registry: Registry, lanes_folder: Path, expected: RenderedFiles) -> None:
     lane = expected.pointer.lane
     try:
         file = read_pointer_file(lanes_folder, lane)

@@ -223,8 +223,8 @@ def add_proposals(registry: Registry, proposals: Sequence[Proposal]) -> None:
             for found in _proposals_of(connection, night_id)
         }
         for proposal in proposals:
-            known = stored.get((proposal.night_id, proposal.lane))
-            if known is None or _content(known) != _content(proposal):
+            latest = stored.get((proposal.night_id, proposal.lane))
+            if latest is None or _content(latest) != _content(proposal):
                 connection.execute(tables.proposals.insert().values(**vars(proposal)))
 
 

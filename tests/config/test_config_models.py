@@ -126,7 +126,7 @@ CASES = [
         PIPELINE,
         "holdout_days: 30",
         "holdout_days: 100",
-        "11:21: window.holdout_days: 100 leaves nothing of",
+        "11:21: window.holdout_days: 100 leaves none of",
     ),
     (
         PipelineConfig,

@@ -84,7 +84,7 @@ def test_each_round_keeps_the_best_of_the_round_before(spec):
         ({"trades_per_year": 10**6}, "none of 4 combos closes 1000000 trades per year with drift 0.3"),
         ({"years": 3}, "years are 3; allowed: 2 and its multiples"),
         ({"years": 0}, "years are 0; allowed: 2 and its multiples"),
-        ({"interval": "4h"}, "intervals are 4h; allowed: 1h alone"),
+        ({"interval": "4h"}, "intervals are 4h; allowed: 1h"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(spec, change, text):

@@ -147,7 +147,7 @@ def test_an_id_is_found_by_its_beginning(registry):
     with pytest.raises(ConfigError, match="several"):
         store.resolve_id(registry, "")
     for unknown in ("zz", "%", "_"):
-        with pytest.raises(ConfigError, match="no id begins so|several ids begin so"):
+        with pytest.raises(ConfigError, match=r"no id begins so|several ids begin so"):
             store.resolve_id(registry, unknown)
 
 

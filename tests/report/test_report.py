@@ -78,7 +78,7 @@ def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) ->
     text, page = written.markdown.read_text(), read_page(written.html.read_text())
     judgements = read_gate_results(ended, plan).judgements
     for each in judgements:
-        found = cells(text, f"Slot {each.rank}, config {each.config_id[:12]}")
+        found = cells(text, f"Rank {each.rank}, config {each.config_id[:12]}")
         assert found == [
             [gate.name, pages.cell_text(gate.value), pages.cell_text(gate.threshold), gate.verdict, gate.explanation]
             for gate in each.gates
@@ -121,10 +121,10 @@ def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
 def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) -> None:
     facts = facts_of(ended)
     fallen = tables(report_of(facts), "Rejected combos and candidates")
-    assert fallen["At the gates"].rows == (("min_sharpe", 2, 0, 2, "slot 0, slot 1"),)
+    assert fallen["At the gates"].rows == (("min_sharpe", 2, 0, 2, "rank 0, rank 1"),)
     assert {why: count for count, why in fallen["Before the gates"].rows} == facts.candidates.rejected
     matrix = {row[0]: row[1:] for row in fallen["Value and verdict"].rows}
-    for each in facts.results.judgements:
+    for each in facts.gate_results.judgements:
         for gate in each.gates:
             assert matrix[gate.name][0] == gate.threshold
             assert matrix[gate.name][1 + each.rank] == f"{pages.cell_text(gate.value)} {gate.verdict}"
@@ -285,7 +285,7 @@ def test_a_report_without_the_rows_of_the_search_says_so(ended: Settings) -> Non
     shutil.rmtree(sweep_folder(ended.sweeps, plan.sweep))
     text = write_report(ended, plan, NOW_MS).markdown.read_text()
     assert "Housekeeping has removed the rows of the search" in text
-    assert "- of them lost money: -\n" in text
+    assert "- combos that lost money: -\n" in text
     assert unnamed(ended, plan, text) == ()
 
 
@@ -394,7 +394,7 @@ def test_an_equity_picture_draws_every_day_of_every_leg_within_its_frame() -> No
         "out of sample": segment(2, 11, [0.1, 0.0]),
         "holdout": segment(1, 13, [1]),
     }
-    root = ET.fromstring(equity_picture("Slot <0>", segments))  # noqa: S314 - our own picture
+    root = ET.fromstring(equity_picture("Rank <0>", segments))  # noqa: S314 - our own picture
     width, height = (float(root.get(name, "")) for name in ("width", "height"))
     lines = [p.get("d", "") for p in root.iter("{http://www.w3.org/2000/svg}path") if p.get("fill") == "none"]
     points = [np.array([pair.split() for pair in line[1:].split("L")], dtype=float) for line in lines]

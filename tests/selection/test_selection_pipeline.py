@@ -438,7 +438,7 @@ def by_hand(found: Night, own, count: int) -> list[int | None]:
 def test_a_fold_of_tpe_needs_days_for_its_search(judged):
     short = replace(judged.plan.sweep, search=replace(judged.plan.sweep.search, method="tpe"))
     check_folds(judged.plan.sweep, judged.plan.selection.walk_forward)
-    with pytest.raises(ConfigError, match=r"walk_forward\.train_blocks: 4 leave 10 days to the search of a fold"):
+    with pytest.raises(ConfigError, match=r"train_blocks: 4 blocks leave 10 days to the search of a fold"):
         check_folds(short, judged.plan.selection.walk_forward)
 
 

@@ -396,7 +396,7 @@ def test_a_record_that_died_halfway_has_no_recent_edge():
 
 
 def measured_with(**changes):
-    """Figures of a slot of which only `changes` are known."""
+    """Measurements of a rank of which only `changes` are known."""
     numbers = {f.name: None for f in fields(Measurements)} | {
         "trades": 0,
         "return_pct": 0.0,

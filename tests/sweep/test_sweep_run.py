@@ -148,7 +148,7 @@ def test_damaged_or_foreign_chunk_is_named_and_kept(
     with pytest.raises(DataError, match=r"000000005-000000010\.parquet: damaged result file"):
         run_sweep(mei_settings, plan, cut, features)
     path.write_bytes(chunk_path(path.parent.parent, plan, 2).read_bytes())
-    with pytest.raises(DataError, match="not a chunk of sweep"):
+    with pytest.raises(DataError, match="belongs to another sweep than"):
         run_sweep(mei_settings, plan, cut, features)
 
 

@@ -26,7 +26,7 @@ class WindowConfig(FileModel):
     @model_validator(mode="after")
     def _leaves_a_sample(self) -> "WindowConfig":
         if self.holdout_days >= self.days:
-            raise flaws({"holdout_days": f"{self.holdout_days} leaves nothing of {self.days} days to search"})
+            raise flaws({"holdout_days": f"{self.holdout_days} leaves none of {self.days} days for the search"})
         return self
 
 
