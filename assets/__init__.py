@@ -1,1 +1,1 @@
-"""Everything Dagster: thin assets over the stations of `mei_pipeline`, by station."""
+"""Assets, jobs, schedules and sensors of Dagster. Each asset calls one stage of `mei_pipeline`."""

@@ -1,4 +1,4 @@
-"""What is told of a failed run: what failed, why, and the command that goes on where it stopped."""
+"""Alerts of failed runs: the failed step, its cause, and the command that continues the run."""
 
 import json
 import shlex
@@ -23,16 +23,16 @@ _WHOLE_GRAPH = "__ASSET_JOB"
 
 @dataclass(frozen=True)
 class Alert:
-    """A run that failed.
+    """A failed run.
 
     Attributes:
         run_id: The run.
         job: Its job.
-        step: The first step that failed; empty where the run failed outside its steps.
-        error: What MEI says of it; the first cause where the error is none of MEI's.
-        first_cause: The innermost error.
-        resume: The command that goes on where the run stopped.
-        at_ms: When the alert was written.
+        step: The first failed step; empty if the run failed outside its steps.
+        error: Message of MEI's error; of the first cause if no error of MEI was raised.
+        first_cause: Message of the innermost error.
+        resume: The command that continues the run.
+        at_ms: Time of the alert, UTC milliseconds.
     """
 
     run_id: str
@@ -47,16 +47,16 @@ class Alert:
 def write_alert(
     settings: Settings, run: dg.DagsterRun, failures: list[dg.DagsterEvent], message: str, at_ms: int
 ) -> Path:
-    """Write the alert of a failed run into `logs/alerts/`, and send it to the receivers of pipeline.yaml.
+    """Write the alert of a failed run into `logs/alerts/`, and send it to the receivers in pipeline.yaml.
 
-    Writing it again replaces it and sends nothing: the command that failed and the sensor both write it.
+    The failed command and the sensor both write the alert; the second write replaces the file and sends nothing.
 
     Args:
-        settings: Where logs are.
+        settings: Location of the logs.
         run: The run.
-        failures: Its steps' failures, first one first; may be empty.
-        message: What the run itself says.
-        at_ms: The present.
+        failures: Failures of its steps, first one first; may be empty.
+        message: Message of the run's own failure event.
+        at_ms: The present, UTC milliseconds.
     """
     first = failures[0] if failures else None
     chain = _chain(first.step_failure_data.error) if first else []
@@ -72,16 +72,16 @@ def write_alert(
         at_ms=at_ms,
     )
     path = settings.logs / "alerts" / f"{run.run_id}.json"
-    told = path.exists()
+    sent = path.exists()
     files.write_json(path, asdict(alert))
-    if not told:
-        text = f"{alert.error}\n\nstep: {alert.step or 'none'}\nrun: {alert.run_id}\nto go on: {alert.resume}"
+    if not sent:
+        text = f"{alert.error}\n\nstep: {alert.step or 'none'}\nrun: {alert.run_id}\nto continue: {alert.resume}"
         send_alert(settings, f"MEI: {alert.job} failed", text)
     return path
 
 
 def resume_command(settings: Settings, run: dg.DagsterRun) -> str:
-    """The command that does what a run did not finish; finished chunks and merged rows are not done again."""
+    """Return the command that continues a run; finished chunks and merged rows are not computed again."""
     if run.job_name == NIGHTLY:
         return _environment(settings) + _nightly(run)
     tags = {name: run.tags[name] for name in _SHOWN if name in run.tags}
@@ -97,21 +97,21 @@ def resume_command(settings: Settings, run: dg.DagsterRun) -> str:
 
 def _nightly(run: dg.DagsterRun) -> str:
     ops: Any = run.run_config.get("ops", {})
-    asked = ops.get("night_plan", {}).get("config", {})
-    as_of = str(asked.get("as_of", ""))
-    command = f"mei nightly --profile {shlex.quote(str(asked.get('profile', 'nightly')))}"
+    options = ops.get("night_plan", {}).get("config", {})
+    as_of = str(options.get("as_of", ""))
+    command = f"mei nightly --profile {shlex.quote(str(options.get('profile', 'nightly')))}"
     return f"{command} --as-of {shlex.quote(as_of)}" if as_of else command
 
 
 def _environment(settings: Settings) -> str:
-    """What must be set where this home or configuration is not the checkout's own."""
-    own = Settings()
-    said = {"MEI_HOME": (settings.home, own.home), "MEI_CONFIG": (settings.config, own.config)}
-    return "".join(f"{name}={shlex.quote(str(value))} " for name, (value, usual) in said.items() if value != usual)
+    """Return the variables to set before the command if home or configuration are not those of the checkout."""
+    default = Settings()
+    variables = {"MEI_HOME": (settings.home, default.home), "MEI_CONFIG": (settings.config, default.config)}
+    return "".join(f"{name}={shlex.quote(str(value))} " for name, (value, usual) in variables.items() if value != usual)
 
 
 def _chain(error: "SerializableErrorInfo | None") -> list[str]:
-    """Messages from the outermost error to the innermost, without Dagster's own wrapper."""
+    """Return the messages from the outermost error to the innermost, without Dagster's wrapper."""
     messages = []
     while error is not None:
         messages.append(error.message.strip())

@@ -1,4 +1,4 @@
-"""What a check finds, computed apart from the asset that asks."""
+"""Functions that compute the results of checks for the assets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,17 +25,15 @@ WARN = dg.AssetCheckSeverity.WARN
 
 
 def quality_specs(asset: str) -> list[dg.AssetCheckSpec]:
-    """One check per quality rule of the lake."""
+    """Return one check per quality rule of the lake."""
     return [
-        dg.AssetCheckSpec(
-            rule.name, asset=asset, description=f"No bar in the night's window breaks the rule: {rule.doc}."
-        )
+        dg.AssetCheckSpec(rule.name, asset=asset, description=f"No bar in the window breaks the rule: {rule.doc}.")
         for rule in RULES.values()
     ]
 
 
 def quality_results(plan: NightPlan) -> list[dg.AssetCheckResult]:
-    """What each quality rule found in the night's window, with offending rows and who was excluded for it."""
+    """Return the result of each quality rule in the run's window, with offending rows and excluded symbols."""
     results = []
     for name in RULES:
         found = [finding for finding in plan.findings if finding.rule == name]
@@ -61,10 +59,10 @@ def quality_results(plan: NightPlan) -> list[dg.AssetCheckResult]:
 
 
 def non_finite_values(bars: Bars, features: FeatureSet) -> list[dict[str, Any]]:
-    """Columns that are not finite at a bar that exists, per column and symbol.
+    """Return the number of bars with a value that is not finite, per column and symbol.
 
-    A recursive column has a value from a symbol's first bar on; what a strategy does with young values is its own
-    warm-up, a parameter.
+    A recursive column has a value from a symbol's first bar on. A strategy ignores its first values by its own warm-up,
+    a parameter.
     """
     present = bars.age >= 0
     found = []
@@ -85,19 +83,19 @@ def replay_differences(
     rows: pl.DataFrame,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Replay combos of the night's sweep, and compare every figure with its row, bit by bit.
+    """Replay combos of the run's sweep, and compare every figure with its row bit by bit.
 
     Args:
-        settings: Where compiled kernels are kept.
-        plan: The night.
+        settings: Location of compiled kernels.
+        plan: The plan of the run.
         bars: Its bars.
         cut: The window of its search.
-        features: Its columns.
+        features: Its feature columns.
         rows: Rows of its sweep.
-        progress: Told of each replayed combo.
+        progress: Called for each replayed combo.
 
     Returns:
-        One record per figure that differs: combo, figure, in the sweep, in the replay.
+        One record per different figure: combo, name of the figure, value in the sweep, value in the replay.
     """
     sweep = plan.sweep
     found = []
@@ -105,7 +103,7 @@ def replay_differences(
         inputs = encode_replay_inputs(bars, cut, features, resolved_combo(sweep, sweep.combo(row["combo"])))
         for name, value in _figures(*replay_figures(settings, inputs)).items():
             if _bits(row[name]) != _bits(value):
-                # As text, with every digit: figures may differ in the last bit alone.
+                # Text with every digit: values may differ only in the last bit.
                 found.append({"combo": row["combo"], "figure": name, "sweep": str(row[name]), "replay": str(value)})
         progress(done, rows.height, "replayed combos")
     return found
@@ -117,6 +115,6 @@ def _figures(metrics: Mapping[str, float], outcome: ComboOutcomes) -> Mapping[st
 
 
 def _bits(value: Any) -> bytes:
-    """The value as float64; a metric without a value is NaN to the replay and null in a row."""
+    """Return the bytes of a value as float64. A missing metric is NaN in a replay and null in a row; both are equal."""
     array = np.atleast_1d(np.array(np.nan if value is None else value, dtype=np.float64))
     return np.where(np.isnan(array), np.nan, array).tobytes()

@@ -1,4 +1,4 @@
-"""From candidates to the configs that lanes run: what a night proposes, and the moves of the lanes' pointers."""
+"""Assets that store the proposals of a nightly run and move the lanes' pointers."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -30,9 +30,9 @@ PROPOSALS = {"lane": pl.String(), "role": pl.String(), "old": pl.String(), "new"
 PROPOSAL_DOCS = {
     "lane": "Name of the lane.",
     "role": "Role of the lane in config/lanes.",
-    "old": "First digits of the id of the config that holds it; null for none.",
-    "new": "First digits of the id of the config to come; null for none.",
-    "reason": "Why this config, or why none.",
+    "old": "First digits of the id of the config that holds the lane; null without one.",
+    "new": "First digits of the id of the proposed config; null without one.",
+    "reason": "Reason for the config, or for none.",
 }
 MOVES = {
     "lane": pl.String(),
@@ -44,11 +44,11 @@ MOVES = {
 }
 MOVE_DOCS = {
     "lane": "Name of the lane.",
-    "config": "First digits of the id of the config that holds it now; null for none.",
+    "config": "First digits of the id of the config that holds the lane now; null without one.",
     "generation": "Number of moves of the lane so far.",
-    "moved": "This run moved the lane.",
-    "transition": "First digits of the id of the lane's last move, in the registry.",
-    "reason": "What happened.",
+    "moved": "True if this run moved the lane.",
+    "transition": "First digits of the id of the lane's last transition in the registry.",
+    "reason": "Reason for the move, or for none.",
 }
 
 
@@ -62,23 +62,23 @@ MOVE_DOCS = {
             "config_valid",
             asset="deployments",
             blocking=True,
-            description="Every proposed config is complete, within its bounds, and has the id of its content.",
+            description="Every proposed config is complete, its values are allowed, and its id is that of its content.",
         ),
         dg.AssetCheckSpec(
             "gates_passed",
             asset="deployments",
             blocking=True,
-            description="The newest verdict on every proposed config, under the policy in force, is a pass.",
+            description="The latest verdict on every proposed config under the present policy is a pass.",
         ),
     ],
     metadata=declared(PROPOSALS, PROPOSAL_DOCS),
 )
 def deployments(context: dg.AssetExecutionContext) -> Result:
-    """What this night proposes for each lane, one row per lane: the config that holds it, the one to come, and why.
+    """Proposals of the nightly run, one row per lane: the present config, the proposed config and the reason.
 
-    Every finalist is stored in the registry with its evidence and verdict; those that passed are proposed, the best to
-    the first paper lane. No pointer moves here, so that a proposal can be looked at, and checked, before it counts.
-    Proposing nothing is a good outcome, with its reason.
+    Every candidate is stored in the registry with its evidence and verdict. Accepted configs are proposed for lanes. No
+    pointer moves here, so a proposal can be read and checked before it takes effect. A run that proposes nothing
+    succeeds, and states the reason.
     """
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
@@ -107,11 +107,11 @@ def deployments(context: dg.AssetExecutionContext) -> Result:
     metadata=declared(MOVES, MOVE_DOCS),
 )
 def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
-    """Which config each lane runs, one row per lane: moves the pointers as proposed and writes the lanes' files.
+    """Configs of the lanes, one row per lane: moves the pointers as proposed and writes the lanes' files.
 
-    It judges each proposal again by itself, because it can be launched alone at any time: a config without a passing
-    verdict under the policy in force is refused, whatever ran before. Only paper lanes move; a lane that has moved
-    since the proposal is left alone. Doing it twice is doing it once; its version is the hash of all pointers.
+    The step can be launched alone at any time, so it checks each proposal again and refuses a config without a passing
+    verdict under the present policy. Only paper lanes move, and only if they did not move since the proposal. Running
+    the step again changes nothing. Its version is the hash of all pointers.
     """
     settings, config = run_context.read_all()
     registry = open_home_registry(settings)
@@ -130,13 +130,13 @@ def promoted(context: dg.AssetExecutionContext) -> Iterator[Result]:
     send_moves(settings, f"{context.run.job_name} moved", moved)
     failed = [outcome.error for outcome in outcomes if outcome.error]
     if failed:
-        # The other lanes are done; the run fails by the gravest error, so that its exit code says what to do.
+        # All lanes are processed before the run fails. The gravest error decides, because its exit code is the advice.
         gravest = max(failed, key=lambda error: error.exit_code)
         raise type(gravest)("; ".join(f"{each.lane}: {each.refused}" for each in outcomes if each.refused))
 
 
 def version_of(pointers: Sequence[Pointer]) -> str:
-    """Hash of what every lane holds."""
+    """Return the hash of all pointers."""
     return files.sha256_json([vars(pointer) for pointer in pointers])
 
 

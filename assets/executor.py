@@ -1,4 +1,4 @@
-"""The executor of every run: Dagster's own, after the run has taken its lock and fixed the night that it works on."""
+"""The executor of every run: Dagster's own, after the run has taken its lock and tagged its nightly plan."""
 
 from collections.abc import Iterator
 

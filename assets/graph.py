@@ -1,4 +1,4 @@
-"""The whole graph: assets, checks, jobs, schedules and sensors of one configuration."""
+"""Dagster's definitions for one configuration: assets, checks, jobs, schedules and sensors."""
 
 import warnings
 
@@ -10,23 +10,23 @@ from assets.jobs import jobs
 from assets.schedules import schedules
 from assets.sensors import sensors
 from kernels.cache import source_hash
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.progress import Progress
 
 KERNEL_ASSETS = (research.features, research.sweep_results)
-"""What the rules of the kernels decide; another rule makes these stale, and no other asset."""
+"""Assets that a change of the kernels makes stale, with `walk_forward`."""
 
 
-def definitions(config: Config, kernels: str = "", progress: Progress | None = None) -> dg.Definitions:
-    """Everything that Dagster is told.
+def definitions(config: Configuration, kernels: str = "", progress: Progress | None = None) -> dg.Definitions:
+    """Return the definitions for a configuration.
 
     Args:
-        config: The configuration; lanes, partitions and the schedules' status come from it.
-        kernels: Hash of the rules; that of the kernels' sources where left out.
-        progress: Told of the assets' work; the run's log where left out.
+        config: The configuration; it defines lanes, partitions and the schedules' status.
+        kernels: Hash of the kernels; that of their sources by default.
+        progress: Called as the assets work; by default the run's log.
     """
     with warnings.catch_warnings():
-        # One run for a whole box of partitions; without it a backfill is a run per partition.
+        # The beta parameter makes a backfill one run for all partitions instead of one run per partition.
         warnings.filterwarnings("ignore", message="Parameter `backfill_policy`", category=dg.BetaWarning)
         version = kernels or source_hash()
         by_lane = list(lanes.lane_assets(config.lanes))

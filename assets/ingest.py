@@ -1,4 +1,4 @@
-"""The lake as assets: candles, funding, and what is missing of them."""
+"""Assets of the lake: candles, funding and coverage."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from mei_pipeline.progress import Progress
 GROUP = "ingest"
 OWNERS = ("team:data",)
 CANDLE_DOCS = {
-    "venue": "Whose prices; venues never meet in one series.",
+    "venue": "Venue of the prices; one series never mixes venues.",
     "symbol": "Base coin, as the venue names it.",
     "interval": "Length of the bar.",
     "open_ms": "Open time, UTC milliseconds: the bar covers [open_ms, open_ms + interval).",
@@ -36,16 +36,16 @@ CANDLE_DOCS = {
     "low": "Lowest price.",
     "close": "Last price.",
     "volume": "Traded base coin.",
-    "trades": "Number of trades; null where the source does not say.",
-    "source": "Where the bar came from.",
+    "trades": "Number of trades; null if the source does not state it.",
+    "source": "Source of the bar.",
 }
 FUNDING_DOCS = {
     "venue": CANDLE_DOCS["venue"],
     "symbol": CANDLE_DOCS["symbol"],
-    "time_ms": "When the venue stamped the payment, UTC milliseconds; it is due at the full hour before.",
+    "time_ms": "Time stamp of the venue, UTC milliseconds; the payment is due at the full hour before.",
     "rate": "Fraction of notional paid by longs to shorts at that time.",
-    "premium": "Premium of the perpetual over its index; null where the source does not say.",
-    "source": "Where the print came from.",
+    "premium": "Premium of the perpetual over its index; null if the source does not state it.",
+    "source": "Source of the payment.",
 }
 COVERAGE_DOCS = {
     "venue": CANDLE_DOCS["venue"],
@@ -54,14 +54,14 @@ COVERAGE_DOCS = {
     "month": "Calendar month, UTC.",
     "bars": "Bars that the lake has.",
     "expected": "Bars between the symbol's listing, or its first bar, and the end of the lake.",
-    "no_trade": "Missing bars for which the venue was asked and had none.",
+    "no_trade": "Missing bars that the venue does not have either.",
     "unknown": "Missing bars for an unknown reason.",
 }
 ProgressResource = dg.ResourceParam[Progress]
 
 
 def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
-    """The asset `candles`, with the partitions that pipeline.yaml asks for."""
+    """Return the asset `candles`, with the partitions of pipeline.yaml."""
 
     @dg.asset(
         group_name=GROUP,
@@ -82,11 +82,10 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
     def candles(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
         """Closed bars of every symbol, one row per venue, symbol, interval and open time.
 
-        From the sources of pipeline.yaml, merged by key into the lake's Parquet files: a bar that a venue restates is
-        kept as a revision, a bar that is missing is never made up. One partition is one interval in one month, all
-        symbols together, because a run per symbol and day would cost more than the work; many partitions are fetched
-        in one run. What became of each file is in the lake's manifest: Dagster's metadata of a run is the same for all
-        of its partitions.
+        Bars come from the sources of pipeline.yaml and are merged by key into the lake's Parquet files. A restated bar
+        is kept as a revision; a missing bar is never invented. One partition is one interval in one month with all
+        symbols, because a run per symbol and day would cost more than the work. One run fetches many partitions.
+        Dagster's metadata is the same for all partitions of a run; the lake's manifest has the result per file.
         """
         settings, config = run_context.read_all()
         lake, now = Lake(settings.lake), run_context.now_ms()
@@ -136,10 +135,11 @@ def candles_asset(pipeline: PipelineConfig) -> dg.AssetsDefinition:
     metadata=declared(FUNDING.columns, FUNDING_DOCS),
 )
 def funding(progress: ProgressResource) -> Result:
-    """Funding payments, one row per venue, symbol and hour that was due, from the sources of pipeline.yaml.
+    """Funding payments, one row per venue, symbol and hour of the payment.
 
-    `rate` is the fraction of notional that was paid at that time, whatever the venue's cadence; `time_ms` is the
-    venue's own stamp, some milliseconds late. Unpartitioned, because a year of one symbol is a small file.
+    Payments come from the sources of pipeline.yaml. `rate` is the fraction of notional that was paid at that time, at
+    any cadence of the venue. `time_ms` is the venue's own time stamp, some milliseconds late. The asset has no
+    partitions, because a year of one symbol is a small file.
     """
     settings, config = run_context.read_all()
     lake, now = Lake(settings.lake), run_context.now_ms()
@@ -181,16 +181,16 @@ def funding(progress: ProgressResource) -> Result:
     kinds={"parquet", "polars"},
     deps=["candles", funding],
     check_specs=[
-        dg.AssetCheckSpec("fresh", asset="coverage", description="The newest bars are young enough for a night."),
-        dg.AssetCheckSpec("gaps", asset="coverage", description="No bar is missing for a reason that nobody knows."),
+        dg.AssetCheckSpec("fresh", asset="coverage", description="The newest bars are recent enough for the search."),
+        dg.AssetCheckSpec("gaps", asset="coverage", description="No bar is missing for an unknown reason."),
     ],
     metadata=declared(SCHEMA, COVERAGE_DOCS),
 )
 def coverage() -> Result:
-    """Bars that the lake has and bars that it should have, one row per venue, symbol, interval and month.
+    """Stored and expected bars of the lake, one row per venue, symbol, interval and month.
 
-    A missing bar is *no trade* (the venue was asked and has none) or *unknown*. From the whole lake, so that a hole in
-    history is seen where somebody looks, and not in the results of a search.
+    A missing bar is *no trade* if the venue has none either, else *unknown*. Coverage is measured over the whole lake,
+    so that gaps in history show here and not first in the results of a search.
     """
     settings, config = run_context.read_all()
     lake = Lake(settings.lake)
@@ -225,7 +225,7 @@ def coverage() -> Result:
 
 
 def _refuse(messages: Sequence[str]) -> None:
-    """Fail a step of which a table was refused whole, after what the other sources have was merged.
+    """Raise if a source's table was refused; the other sources are merged by then.
 
     Raises:
         DataError: There are messages.
@@ -239,7 +239,7 @@ def _multi_keys(context: dg.AssetExecutionContext) -> list[dg.MultiPartitionKey]
 
 
 def _summed(tables: Sequence[Mapping[str, Counts]]) -> dict[str, Counts]:
-    """Counts per symbol over several reports, and of `all` symbols."""
+    """Return counts per symbol over several reports, and of `all` symbols."""
     total: dict[str, Counts] = {}
     for counts in tables:
         for name, count in counts.items():
@@ -303,7 +303,7 @@ def _cadence(changes: pl.DataFrame) -> dg.AssetCheckResult:
 
 
 def _fresh(lake: Lake, pipeline: PipelineConfig) -> dg.AssetCheckResult:
-    """The newest bar of each interval of the venue that nights work on, against the age at which a night refuses."""
+    """Compare the age of the newest bar of each interval with the limit at which a nightly run excludes symbols."""
     now = run_context.now_ms()
     rows: list[dict[str, Any]] = []
     for interval in pipeline.intervals:

@@ -1,4 +1,4 @@
-"""The jobs: one per rhythm. Ingest has partitions and a night has none, so no one job could hold both."""
+"""Jobs. Ingest and the nightly run are separate jobs, because only ingest has partitions."""
 
 from typing import TYPE_CHECKING
 
@@ -28,28 +28,28 @@ MAX_RETRIES = "dagster/max_retries"
 
 
 def jobs() -> "list[UnresolvedAssetJobDefinition]":
-    """Every job."""
+    """Return every job."""
     return [
         dg.define_asset_job(
             INGEST,
             dg.AssetSelection.assets(*INGESTED),
-            description="Fetch what the sources of pipeline.yaml have for some partitions, then measure coverage.",
+            description="Fetch partitions from the sources of pipeline.yaml, then measure coverage.",
             tags={MAX_RETRIES: "3"},
         ),
         dg.define_asset_job(
             NIGHTLY,
             dg.AssetSelection.assets(*NIGHT),
-            description="One night: plan, features, sweep, walk-forward, gates, roles, promotion, report.",
+            description="One nightly run: plan, features, sweep, walk-forward, gates, roles, promotion, report.",
             tags={MAX_RETRIES: "1"},
         ),
         dg.define_asset_job(
             HAND_OVER,
             dg.AssetSelection.assets("promoted"),
-            description="Bring the lanes' files in line with the registry, and apply proposals that still stand.",
+            description="Write the lanes' files from the registry, and apply proposals that are still valid.",
         ),
     ]
 
 
 def ingest_request(pipeline: PipelineConfig, months: tuple[str, str], run_key: str | None = None) -> dg.RunRequest:
-    """A run of `ingest` over every interval and the months from first to last."""
+    """Return the request for a run of `ingest` over every interval and the months from first to last."""
     return dg.RunRequest(run_key=run_key, tags=box_tags(pipeline, *months))

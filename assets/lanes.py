@@ -1,4 +1,4 @@
-"""The lanes: executors outside Dagster, whose acknowledgement ends the lineage from a candle to what trades."""
+"""External assets of the lanes. The acknowledgement of an executor ends the lineage from candles to trading."""
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -36,12 +36,12 @@ STATUS_DOCS = {
 
 
 def lane_key(name: str) -> dg.AssetKey:
-    """Asset key of a lane."""
+    """Return the asset key of a lane."""
     return dg.AssetKey(["lane", name])
 
 
 def lane_spec(name: str, lane: LaneConfig) -> dg.AssetSpec:
-    """The external asset of one lane."""
+    """Return the external asset of a lane."""
     return dg.AssetSpec(
         lane_key(name),
         deps=[promoted],
@@ -49,10 +49,10 @@ def lane_spec(name: str, lane: LaneConfig) -> dg.AssetSpec:
         owners=OWNERS,
         kinds={"executor", lane.mode},
         description=(
-            f"The config that the executor of lane {name} has in force ({lane.mode}, {lane.venue}, {lane.role}), as it "
-            "says itself in its status file: since which bar, in what health, with which positions.\n\n"
-            "The executor is a process of its own that polls its pointer, so Dagster being down never stops it. A "
-            "sensor turns each acknowledgement into an event here; without one for some hours the lane is not fresh."
+            f"Config in force in lane {name} ({lane.mode}, {lane.venue}, {lane.role}), from the status file of its "
+            "executor: first bar, health and positions.\n\n"
+            "The executor is a separate process that polls its pointer, so it also runs while Dagster is down. A "
+            "sensor reports each acknowledgement as an event here; the lane is stale after some hours without one."
         ),
         metadata=declared(STATUS, STATUS_DOCS),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FAIL_AFTER, warn_window=WARN_AFTER),
@@ -60,12 +60,12 @@ def lane_spec(name: str, lane: LaneConfig) -> dg.AssetSpec:
 
 
 def lane_check(name: str) -> dg.AssetChecksDefinition:
-    """The check that a lane runs what its pointer names; the sensor reports its result, a person may ask again."""
+    """Return the check that a lane runs the config of its pointer. The sensor reports it; a person may run it."""
 
     @dg.asset_check(
         asset=lane_key(name),
         name=CHECK,
-        description="The executor has the config and generation in force that the registry's pointer names.",
+        description="The executor has the config and generation of the registry's pointer in force.",
     )
     def check() -> dg.AssetCheckResult:
         settings, _ = run_context.read_all()
@@ -78,20 +78,20 @@ def lane_check(name: str) -> dg.AssetChecksDefinition:
 
 
 def check_acknowledgement(pointer: Pointer | None, status: ExecutorStatus | None) -> tuple[bool, str]:
-    """Whether a lane runs what its pointer names, and that in words."""
+    """Return True if a lane runs the config of its pointer, and the result in words."""
     if pointer is None:
         return status is None, "no config holds the lane"
-    asked = f"generation {pointer.generation} of {pointer.config_id[:12]}"
+    expected = f"generation {pointer.generation} of {pointer.config_id[:12]}"
     if status is None:
-        return False, f"{asked} is not acknowledged: the executor has not said anything yet"
-    said = f"generation {status.generation} of {status.config_id[:12]}"
+        return False, f"{expected} is not acknowledged: the executor has not written its status yet"
+    running = f"generation {status.generation} of {status.config_id[:12]}"
     if not is_acknowledged(pointer, status):
-        return False, f"{asked} is not acknowledged: the executor runs {said}"
-    return True, f"{said} is in force"
+        return False, f"{expected} is not acknowledged: the executor runs {running}"
+    return True, f"{running} is in force"
 
 
 def lane_assets(lanes: Mapping[str, LaneConfig]) -> Iterable[dg.AssetSpec | dg.AssetChecksDefinition]:
-    """The external asset and the check of every configured lane, by name."""
+    """Yield the external asset and the check of every configured lane, in the order of their names."""
     for name, lane in sorted(lanes.items()):
         yield lane_spec(name, lane)
         yield lane_check(name)

@@ -1,7 +1,6 @@
-"""What is shown of an artefact, in one shape for every asset: plots, path, hash, rows, columns and a preview.
+"""Metadata of assets in one layout: plots, path, hash, rows, columns and a preview.
 
-Figures are rounded by the unit in their name, and ids are cut to their first digits. Files, the registry and `--json`
-hold them whole.
+Figures are rounded by the unit in their name, and ids are shortened. Files, the registry and `--json` have all digits.
 """
 
 import base64
@@ -20,9 +19,9 @@ from mei_pipeline.pages import cell_text
 if TYPE_CHECKING:
     Result: TypeAlias = dg.MaterializeResult[None]
 else:
-    # Dagster recognises the bare class as the annotation of an asset with checks, and no parametrised one.
+    # Dagster accepts only the bare class as the annotation of an asset with checks, not a parametrised one.
     Result = dg.MaterializeResult
-"""What an asset that writes its own artefact returns: metadata and check results, and no value."""
+"""Return type of an asset that writes its own files: metadata and check results, without a value."""
 
 Metadata = dict[str, dg.MetadataValue[Any]]
 
@@ -33,9 +32,9 @@ _ID = re.compile(r"\b[0-9a-f]{32,}\b")
 _DECIMALS = {
     r"_pct$|%$|_usd$": 2,
     r"_s$|hours$": 1,
-    r"^sharpe|_frac$|_rate$|_factor$|looks$": 3,
+    r"^sharpe|_frac$|_rate$|_factor$|trials$": 3,
 }
-"""Digits behind the point by a pattern of the name."""
+"""Decimal places by a pattern of the name."""
 
 
 def materialized(
@@ -43,8 +42,8 @@ def materialized(
     check_results: Sequence[dg.AssetCheckResult] = (),
     data_version: dg.DataVersion | None = None,
 ) -> Result:
-    """The result of an asset that has written its own artefact."""
-    # pyrefly: ignore[bad-return]  # Dagster's mark for no value has not the type that it is the default of
+    """Return the result of an asset that has written its own files."""
+    # pyrefly: ignore[bad-return]  # Dagster's marker for no value does not have the declared type
     return dg.MaterializeResult(metadata=metadata, check_results=check_results, data_version=data_version)
 
 
@@ -58,23 +57,23 @@ def artefact_metadata(
     preview: pl.DataFrame | None = None,
     plots: Mapping[str, Sequence[str]] | None = None,
 ) -> Metadata:
-    """What every asset tells about what it wrote.
+    """Return the metadata that every asset has about the file or folder that it wrote.
 
     Args:
-        path: The artefact: a file or a folder.
-        digest: Hash of its content; of the file at `path` where left out and it is one.
-        frame: The table that it holds, where it is one.
-        rows: Number of rows; those of `frame` where left out.
-        docs: What each column of `frame` says.
-        preview: What to show; the first rows of `frame` where left out.
-        plots: SVGs of each plot by name; they come first, and Dagster shows metadata in the order given.
+        path: The file or folder.
+        digest: Hash of its content; by default that of the file at `path`.
+        frame: The table in it, if there is one.
+        rows: Number of rows; by default those of `frame`.
+        docs: Description of each column of `frame`.
+        preview: Rows to show; by default the first rows of `frame`.
+        plots: SVGs of each plot by name. They come first, because Dagster shows metadata in the given order.
 
     Raises:
-        KeyError: `docs` leaves a column out.
+        KeyError: `docs` has no description of a column.
     """
-    known = digest or (files.sha256_file(path) if path.is_file() else "")
+    content_hash = digest or (files.sha256_file(path) if path.is_file() else "")
     metadata: Metadata = {name: picture(*svgs) for name, svgs in (plots or {}).items()}
-    metadata |= {"path": dg.MetadataValue.path(str(path)), **entries(hash=known)}
+    metadata |= {"path": dg.MetadataValue.path(str(path)), **entries(hash=content_hash)}
     count = frame.height if rows is None and frame is not None else rows
     if count is not None:
         metadata["dagster/row_count"] = dg.MetadataValue.int(count)
@@ -87,7 +86,7 @@ def artefact_metadata(
 
 
 def entries(**values: object) -> Metadata:
-    """Texts, numbers and values of Dagster as metadata: figures rounded, ids short, a missing value null."""
+    """Return texts, numbers and Dagster's values as metadata: figures rounded, ids short, None as null."""
     return {name: _entry(name, value) for name, value in values.items()}
 
 
@@ -106,7 +105,7 @@ def _entry(name: str, value: object) -> dg.MetadataValue[Any]:
 
 
 def rounded(name: str, value: float) -> float:
-    """A figure with the decimals of its unit, which its name tells; without one, those that a table shows."""
+    """Return a figure rounded to the decimals of the unit in its name; without a unit, as tables show it."""
     decimals = _decimals(name)
     if decimals is None and math.isfinite(value):
         return float(cell_text(value).replace(",", ""))
@@ -114,26 +113,26 @@ def rounded(name: str, value: float) -> float:
 
 
 def short(text: str) -> str:
-    """A text with the first digits of each id; an ellipsis says that the rest of one was cut off inside a text."""
+    """Return a text with shortened ids; inside a longer text an ellipsis marks a shortened id."""
     return text[:_SHORT] if _ID.fullmatch(text) else _ID.sub(lambda found: f"{found[0][:_SHORT]}…", text)
 
 
 def schema_of(columns: Mapping[str, Any], docs: Mapping[str, str]) -> dg.TableSchema:
-    """The column schema of a table as Dagster shows it.
+    """Return the column schema of a table for Dagster.
 
     Raises:
-        KeyError: `docs` leaves a column out.
+        KeyError: `docs` has no description of a column.
     """
     return dg.TableSchema(columns=[dg.TableColumn(name, str(kind), docs[name]) for name, kind in columns.items()])
 
 
 def declared(columns: Mapping[str, Any], docs: Mapping[str, str]) -> dict[str, Any]:
-    """Definition metadata of an asset whose table has these columns; raises as `schema_of`."""
+    """Return the definition metadata of an asset whose table has these columns; errors as in `schema_of`."""
     return {"dagster/column_schema": schema_of(columns, docs)}
 
 
 def table(frame: pl.DataFrame, count: int = PREVIEW_ROWS) -> dg.MarkdownMetadataValue:
-    """The first rows of a frame as a Markdown table."""
+    """Return the first rows of a frame as a Markdown table."""
     shown = frame.head(count)
     lines = _lines(shown.columns, shown.rows())
     if frame.height > count:
@@ -142,7 +141,7 @@ def table(frame: pl.DataFrame, count: int = PREVIEW_ROWS) -> dg.MarkdownMetadata
 
 
 def records(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
-    """Records as a Markdown table; columns are those of the first."""
+    """Return records as a Markdown table with the columns of the first record."""
     if not rows:
         return dg.MetadataValue.md("none")
     head = list(rows[0])
@@ -150,7 +149,7 @@ def records(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
 
 
 def picture(*svgs: str) -> dg.MarkdownMetadataValue:
-    """Self-contained SVGs that Dagster's page shows inline, one below the other."""
+    """Return self-contained SVGs as Markdown that Dagster's page shows inline, one below the other."""
     encoded = (base64.b64encode(svg.encode()).decode() for svg in svgs)
     return dg.MetadataValue.md("\n\n".join(f"![](data:image/svg+xml;base64,{data})" for data in encoded))
 

@@ -1,8 +1,8 @@
-"""Dagster's own SQLite storage with its files kept open, for a process that writes hundreds of events.
+"""Dagster's SQLite storage with open files, for a process that writes hundreds of events.
 
-Dagster opens a file for each statement and closes it behind it. The last connection that closes a file in WAL mode
-writes the log back into it and syncs both, so each of the 200 events of a night costs 20 to 30 ms, most of them waiting
-for the disk. The files, and what is in them, are the same: `mei ui` reads them with Dagster's class.
+Dagster opens a file for each statement and closes it afterwards. The last connection that closes a file in WAL mode
+writes the log back into the file and syncs both. Each of the 200 events of a nightly run then takes 20 to 30 ms, mostly
+waiting for the disk. The files and their content are the same: `mei ui` reads them with Dagster's class.
 """
 
 import os
@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 
 
 def kept_open(reference: InstanceRef) -> InstanceRef:
-    """Return the reference with this module's storage in place of Dagster's SQLite storage; any other stays."""
+    """Return the reference with this module's storage instead of Dagster's SQLite storage; other storages stay."""
     data = reference.storage_data
     if data is None or data.class_name != DagsterSqliteStorage.__name__:
         return reference
@@ -30,10 +30,10 @@ def kept_open(reference: InstanceRef) -> InstanceRef:
 
 
 class OpenEventLog(SqliteEventLogStorage):
-    """The event log, with one connection for the index and one for the run that is being written.
+    """Event log with one open connection for the index and one for the current run.
 
     Attributes:
-        held: A connection to the file of runs, closed with those of the log.
+        held: A connection to the file of runs; it is closed with those of the log.
     """
 
     def __init__(self, base_dir: str, held: sqlite3.Connection) -> None:
@@ -47,17 +47,17 @@ class OpenEventLog(SqliteEventLogStorage):
             with self._engine(shard).connect() as connection, connection.begin():
                 yield connection
             if shard != INDEX_SHARD_NAME:
-                # `mei ui` follows a run by watching this file, which is written only when the log is full.
+                # `mei ui` follows a run by the time of this file, which SQLite changes only when the log is full.
                 os.utime(self.path_for_shard(shard))
 
     def _engine(self, shard: str) -> Engine:
         if shard not in self._open:
             for other in {*self._open} - {INDEX_SHARD_NAME, shard} if shard != INDEX_SHARD_NAME else ():
-                self._open.pop(other).dispose()  # a housekeeper looks at hundreds of runs
+                self._open.pop(other).dispose()  # closing dead runs reads hundreds of files
             engine = create_engine(
                 self.conn_string_for_shard(shard),
                 pool_size=1,
-                max_overflow=1,  # while a file gets its tables, Dagster asks for a second connection
+                max_overflow=1,  # Dagster opens a second connection while it creates the tables of a file
                 connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
             )
             event.listen(engine, "connect", _sync_less)
@@ -76,7 +76,7 @@ class OpenEventLog(SqliteEventLogStorage):
 
 
 class OpenStorage(DagsterSqliteStorage):
-    """Runs, events and schedules in Dagster's files."""
+    """Storage of runs, events and schedules in Dagster's files."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
@@ -85,17 +85,17 @@ class OpenStorage(DagsterSqliteStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "OpenStorage":
-        """Make the storage from its part of dagster.yaml."""
+        """Return the storage for its part of dagster.yaml."""
         return cls.from_local(inst_data=inst_data, **config_value)
 
 
 def _hold(path: str) -> sqlite3.Connection:
-    """A connection that nobody uses: while it is there, none that closes is the last one."""
+    """Return an idle connection: while it is open, closing another one does not write the log back."""
     held = sqlite3.connect(path, check_same_thread=False)
     held.execute("SELECT count(*) FROM sqlite_schema").close()
     return held
 
 
 def _sync_less(handle: sqlite3.Connection, _record: object) -> None:
-    """Sync when the log is written back, not at each commit: a power cut may lose events, it damages nothing."""
+    """Sync when the log is written back, not at each commit: a power failure may lose events but damages no file."""
     handle.execute("PRAGMA synchronous = NORMAL").close()

@@ -1,4 +1,4 @@
-"""Partitions of `candles`: interval by month, and which of them an ingest has to look at."""
+"""Partitions of `candles` by interval and month, and the months that an ingest must fetch."""
 
 import dagster as dg
 
@@ -14,9 +14,9 @@ RANGE_END = "dagster/asset_partition_range_end"
 
 
 def candle_partitions(pipeline: PipelineConfig) -> dg.MultiPartitionsDefinition:
-    """Every interval that is fetched by every month from the first one to the current one.
+    """Return the partitions of every fetched interval and every month from the first to the current one.
 
-    Without the end offset the newest month would be the last complete one, and tonight's bars would have no partition.
+    The end offset adds the current month; without it the newest bars would have no partition.
     """
     return dg.MultiPartitionsDefinition(
         {
@@ -27,7 +27,7 @@ def candle_partitions(pipeline: PipelineConfig) -> dg.MultiPartitionsDefinition:
 
 
 def box_tags(pipeline: PipelineConfig, first_month: str, last_month: str) -> dict[str, str]:
-    """Tags of one run over all intervals and the months from first to last."""
+    """Return the tags of one run over all intervals and the months from first to last."""
     return {
         RANGE_START: f"{pipeline.intervals[0]}|{first_month}",
         RANGE_END: f"{pipeline.intervals[-1]}|{last_month}",
@@ -35,10 +35,10 @@ def box_tags(pipeline: PipelineConfig, first_month: str, last_month: str) -> dic
 
 
 def touched_months(lake: Lake, pipeline: PipelineConfig, now_ms: int) -> tuple[str, str] | None:
-    """First and last month that may have news: from the oldest of the newest stored bars to now.
+    """Return the first and last month that may have new bars: from the month of the least recent series to now.
 
     Returns:
-        None where there is nothing to fetch: pipeline.yaml has no sources, or its first month has not begun.
+        None if there is nothing to fetch: pipeline.yaml has no sources, or its first month has not begun.
     """
     last = month_of(now_ms)
     if not pipeline.sources or pipeline.start > last:
@@ -53,11 +53,11 @@ def touched_months(lake: Lake, pipeline: PipelineConfig, now_ms: int) -> tuple[s
 
 
 def span_ms(first_month: str, last_month: str, now_ms: int) -> tuple[int, int]:
-    """Start of the first month, and end of the last one or now, whichever is earlier."""
+    """Return the start of the first month, and the earlier one of now and the end of the last month, UTC ms."""
     return month_range(first_month)[0], min(month_range(last_month)[1], now_ms)
 
 
 def newest_open_ms(lake: Lake, venue: str, interval: str) -> int | None:
-    """Open time of the newest bar that the lake has; None where it has none."""
+    """Return the open time of the newest bar in the lake, UTC milliseconds; None without bars."""
     entries = read_manifest(lake, f"candles/{venue}/{interval}").files.values()
     return max((entry.last_ms for entry in entries), default=None)

@@ -1,4 +1,4 @@
-"""Pictures that Dagster's page shows inline: self-contained SVG on a white ground, without any script."""
+"""Plots that Dagster's page shows inline: self-contained SVG on white, without scripts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ WIDTH, HEIGHT, LEFT = 760.0, 280.0, 64.0
 
 
 def line_plot(title: str, facts: str, time_ms: Ints, series: Mapping[str, Floats]) -> str:
-    """Lines over time, on one scale; a gap stays a gap.
+    """Return a plot of lines over time on one scale; a value that is not finite leaves a gap.
 
     Args:
         title: Heading.
-        facts: What stands beside it, smaller.
-        time_ms: [N] times, ascending.
-        series: [N] values by name; the first is drawn behind the others, in grey. At most four.
+        facts: Smaller text beside the heading.
+        time_ms: [N] times, ascending, UTC milliseconds.
+        series: [N] values by name, at most four; the first is drawn behind the others, in grey.
     """
     stacked = np.concatenate([values[np.isfinite(values)] for values in series.values()])
     if not stacked.size:

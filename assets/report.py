@@ -1,4 +1,4 @@
-"""What a night says of itself at its end."""
+"""Asset of the report of a nightly run."""
 
 import dagster as dg
 import polars as pl
@@ -27,17 +27,17 @@ WARN = dg.AssetCheckSeverity.WARN
         dg.AssetCheckSpec(
             "names_all",
             asset="night_report",
-            description="The report names every finalist, every gate and every lane of the night.",
+            description="The report names every candidate, every gate and every lane of the run.",
         )
     ],
     metadata=declared(FILES, FILE_DOCS),
 )
 def night_report(context: dg.AssetExecutionContext) -> Result:
-    """The night in words: what was tried, what fell at which gate, how much is luck, what changed in the lanes and why.
+    """The report of the nightly run: search, rejected candidates by gate, selection bias, and changes of lanes.
 
-    Read from the night's files, the rows of its search and the registry; nothing is computed anew. `report.html` is one
-    page with pictures that needs no network, `report.md` the same without them; `mei report --latest` prints it. A
-    night in which nothing passed has a report like any other, with the reason.
+    The report reads the files of the run, the rows of its search and the registry, and computes nothing again.
+    `report.html` is one page with pictures that needs no network. `report.md` is the same without pictures; `mei report
+    --latest` prints it. A run that accepts no candidate has a report as well, with the reasons.
     """
     settings, _ = run_context.read_all()
     plan = plan_of(settings, context)

@@ -1,4 +1,4 @@
-"""The search of a night as assets: its plan, its feature columns, its results."""
+"""Assets of the search of a nightly run: plan, feature columns and results."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -48,9 +48,9 @@ ROW_DOCS = {
 UNIVERSE = {"symbol": pl.String(), "kept": pl.Boolean(), "why": pl.String(), "instrument": pl.String()}
 UNIVERSE_DOCS = {
     "symbol": "Base coin, as the venue names it.",
-    "kept": "The night searches it.",
-    "why": "Reason to leave it out.",
-    "instrument": "stated: the lake has the venue's lots, leverage and margins; assumed: they are the default.",
+    "kept": "True if the search uses the symbol.",
+    "why": "Reason to exclude the symbol.",
+    "instrument": "stated: the lake has the venue's lots, leverage and margins; assumed: MEI's defaults are used.",
 }
 COLUMNS = {"column": pl.String(), "windows": pl.String()}
 COLUMN_DOCS = {
@@ -66,12 +66,12 @@ CheckedResult = Iterator[Result | dg.AssetCheckResult]
 
 
 class NightConfig(dg.Config):
-    """What one night is asked for."""
+    """Options of a nightly run."""
 
-    profile: str = Field(default="nightly", description="Kind of night: a key of `profiles` in pipeline.yaml.")
+    profile: str = Field(default="nightly", description="Kind of run: a key of `profiles` in pipeline.yaml.")
     as_of: str = Field(
         default="",
-        description="The night knows nothing later: an ISO time such as 2026-11-01T00:00Z, `now`, or `last` for the "
+        description="The run uses no later data: an ISO time such as 2026-11-01T00:00Z, `now`, or `last` for the "
         "end of the last bar that all symbols have. Empty: `as_of` of the profile.",
     )
 
@@ -86,23 +86,22 @@ class NightConfig(dg.Config):
             "tradable_universe",
             asset="night_plan",
             blocking=True,
-            description="At least one symbol has a fresh and complete enough history to be searched.",
+            description="At least one symbol has a recent and complete enough history for the search.",
         ),
         *quality_specs("night_plan"),
     ],
     metadata=declared(UNIVERSE, UNIVERSE_DOCS),
 )
 def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> CheckedResult:
-    """What this night works on, one file per night: as-of time, window, holdout, symbols and combos, decided once.
+    """The plan of a nightly run: as-of time, window, holdout, symbols and combos; one file per run.
 
-    From the slice of the lake that had closed at the as-of time and from the files of config/. Everything after it
-    reads this plan, so that no half of a night can run with other options than the rest; materialising one asset again
-    repeats the same night. Its version is the plan's id: a new ingest makes nothing below stale until a night is
-    planned on it.
+    The plan uses bars that had closed at the as-of time, and the files of config/. All later assets read the plan, so
+    no part of a run can use other options. Materialising one asset again repeats the same run. The version is the
+    plan's id, so a new ingest makes nothing below stale before a new run is planned.
     """
     settings, files = run_context.read_all()
     refuse_second_night(settings, context.instance, context.run.run_id)
-    check_registry(settings)  # before hours of search, of which a lost registry could store nothing
+    check_registry(settings)  # a search takes hours, and a lost registry could not store its result
     try:
         as_of_ms = resolve_as_of(settings, files, config.profile, config.as_of, run_context.now_ms())
         plan = plan_night(settings, files, config.profile, as_of_ms)
@@ -140,10 +139,10 @@ def night_plan(context: dg.AssetExecutionContext, config: NightConfig) -> Checke
     metadata=declared(COLUMNS, COLUMN_DOCS),
 )
 def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
-    """Indicator columns that the night's combos share, one per kind and windows, over each bar and symbol of the night.
+    """Feature columns that the combos share: one per kind and windows, over each bar and symbol of the run.
 
-    Computed once from the candles by the same recursive steps that an executor takes bar by bar, from the interval's
-    anchor on, and memory-mapped by the sweep: a million combos read the same few columns.
+    Columns are computed once from the interval's anchor on, with the same recursive steps that an executor takes bar by
+    bar. The sweep maps them into memory, so a million combos read the same few columns.
     """
     settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
@@ -186,17 +185,17 @@ def features(context: dg.AssetExecutionContext, progress: ProgressResource) -> R
             "replay_equal",
             asset="sweep_results",
             blocking=True,
-            description=f"The {REPLAYED} best combos, replayed trade by trade, equal their rows bit by bit.",
+            description=f"Replays of the {REPLAYED} best combos equal their rows bit by bit.",
         ),
     ],
     metadata=declared({"combo": pl.Int64(), **dict.fromkeys(metric_columns(), pl.Float64())}, ROW_DOCS),
 )
 def sweep_results(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
-    """Every combo of the night's search, one row each: its axes' values and its metrics over the days of the search.
+    """Results of the search, one row per combo: values of its axes, and metrics over the days of the search.
 
-    Daily returns lie beside them in 16 time blocks, from which any statistic over all trials can be computed. From the
-    night's bars and feature columns, in chunks of one Parquet file each: a killed sweep goes on at the next chunk. The
-    holdout's days are not in it. It runs in the pool `gpu`, one sweep at a time.
+    Each row also has sums of daily returns in 16 time blocks, for statistics over all trials. The days of the holdout
+    are not used. Each chunk is one Parquet file, so a killed sweep continues at the next chunk. The pool `gpu` runs one
+    sweep at a time.
     """
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
@@ -207,7 +206,7 @@ def sweep_results(context: dg.AssetExecutionContext, progress: ProgressResource)
     results = open_results(sweep_folder(settings.sweeps, plan.sweep), plan.sweep)
     summary = summarise(results, count=REPLAYED)
     best = summary.best.rows
-    if best.is_empty():  # none has closed trades enough to be listed: then any row will do
+    if best.is_empty():  # no combo has enough closed trades to be listed; any row can be compared
         best = find_best(results, REPLAYED, every=True).rows
     wrong = replay_differences(settings, plan, bars, cut, built, best, progress)
     return materialized(
@@ -251,7 +250,7 @@ def _plan_metadata(plan: NightPlan) -> Metadata:
 
 
 def _sample_plot(bars: Bars, built: FeatureSet) -> str:
-    """The close of the first symbol with its shortest and longest mean, or its first column where there is none."""
+    """Return a plot of the first symbol's close with its shortest and longest mean, or of its first column."""
     symbol, recent = 0, slice(-_PLOTTED_BARS, None)
     means = [index for index, column in enumerate(built.columns) if column.kind == "ema"]
     lines: Sequence[int] = sorted({means[0], means[-1]}) if means else (0,)
@@ -310,7 +309,7 @@ def _sweep_metadata(report: SweepReport, results: Results, summary: SweepSummary
 
 
 def _plan(plan: SweepPlan) -> dg.MetadataValue[Any]:
-    """The search in words: what is varied, and over which days."""
+    """Return the search as a table: strategy, data, method and axes."""
     book = f"{len(plan.symbols)} symbols, {iso(plan.from_ms)} to {iso(plan.to_ms)}"
     rows = [
         {

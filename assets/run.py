@@ -1,4 +1,4 @@
-"""Run a job in this process on the persistent instance, so that what the command line does is in the UI too."""
+"""Run jobs in this process on Dagster's persistent instance, so that runs of commands show in the UI too."""
 
 import uuid
 from collections.abc import Generator, Mapping
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
-from dagster._core.instance import InstanceRef  # the only door to an instance with other settings than its file has
+from dagster._core.instance import InstanceRef  # no public function opens an instance with other settings than its file
 
 from assets import run_context
 from assets.alerts import write_alert
@@ -15,12 +15,12 @@ from assets.jobs import MAX_RETRIES
 from assets.open_storage import kept_open
 from assets.run_processes import running
 from mei_pipeline import dagster_home
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.errors import MeiError
 from mei_pipeline.progress import Progress
 from mei_pipeline.settings import Settings
 
-# A redirected stderr would swallow the progress bar, and stations print nothing else.
+# Dagster's compute logs redirect stderr, which would hide the progress bar. Stages print nothing else.
 _OVERRIDES: Any = {
     "compute_logs": {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 }
@@ -28,8 +28,8 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 @contextmanager
-def open_instance(settings: Settings, config: Config) -> Generator[dg.DagsterInstance]:
-    """Give the instance whose runs the UI shows; DAGSTER_HOME is made where it is not there yet."""
+def open_instance(settings: Settings, config: Configuration) -> Generator[dg.DagsterInstance]:
+    """Yield the instance whose runs the UI shows; DAGSTER_HOME is created if it does not exist."""
     dagster_home.make(settings.dagster, ticks_days=config.pipeline.retention.ticks_days)
     dagster_home.enter(settings.dagster, settings.dagster_home)
     reference = InstanceRef.from_dir(str(settings.dagster_home), overrides=_OVERRIDES)
@@ -38,14 +38,14 @@ def open_instance(settings: Settings, config: Config) -> Generator[dg.DagsterIns
 
 
 def new_run_id() -> str:
-    """An id for a run that is about to begin."""
+    """Return an id for a new run."""
     return str(uuid.uuid4())
 
 
 def run_job(
     name: str,
     settings: Settings,
-    config: Config,
+    config: Configuration,
     instance: dg.DagsterInstance,
     *,
     run_id: str = "",
@@ -57,16 +57,16 @@ def run_job(
 
     Args:
         name: The job.
-        settings: Those of this process's environment: the assets read it themselves.
+        settings: Settings from this process's environment, which the assets read as well.
         config: The configuration.
-        instance: Where the run is recorded.
-        run_id: Its id; a new one where left out.
+        instance: Dagster's instance for the run.
+        run_id: Its id; a new one by default.
         run_config: Configuration of its assets.
         tags: Its tags.
-        progress: Told of the work; the run's log where left out.
+        progress: Called as the work advances; by default the run's log.
 
     Raises:
-        MeiError: A station failed, or a blocking check did; an alert is written first.
+        MeiError: A stage or a blocking check failed; an alert is written first.
     """
     identity = run_id or new_run_id()
     job = definitions(config, progress=progress).resolve_job_def(name)
@@ -76,7 +76,7 @@ def run_job(
                 run_config={**_QUIET, **(run_config or {})},
                 instance=instance,
                 run_id=identity,
-                # A command that failed is typed again by its user, never by the daemon.
+                # The user repeats a failed command; the daemon must not retry it as well.
                 tags={MAX_RETRIES: "0", **(tags or {})},
             )
     except dg.DagsterError as error:
@@ -93,4 +93,4 @@ def _alert_if_failed(settings: Settings, instance: dg.DagsterInstance, run_id: s
     events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
     failures = [event for event in events if event.event_type == dg.DagsterEventType.STEP_FAILURE]
     message = events[-1].message if events else None
-    write_alert(settings, run, failures, message or "the run failed without a word", run_context.now_ms())
+    write_alert(settings, run, failures, message or "the run failed without a message", run_context.now_ms())

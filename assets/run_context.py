@@ -1,4 +1,4 @@
-"""What the body of an asset finds around it: settings, configuration, clock, a reason, and who is told of progress."""
+"""Context of an asset's step: settings, configuration, clock, audit context, retries and progress."""
 
 import time
 from collections.abc import Generator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from mei_pipeline.config.load import Config, load_config
+from mei_pipeline.config.load import Configuration, load_config
 from mei_pipeline.errors import Retryable
 from mei_pipeline.progress import Lines, Progress
 from mei_pipeline.registry.records import AuditContext
@@ -18,8 +18,8 @@ _RETRIES = 3
 _RETRY_AFTER_S = 20
 
 
-def read_all() -> tuple[Settings, Config]:
-    """Settings and configuration as they are now, so that an edit counts from the next step on.
+def read_all() -> tuple[Settings, Configuration]:
+    """Return the present settings and configuration, so that an edit takes effect at the next step.
 
     Raises:
         ConfigError: An environment variable or a file is wrong.
@@ -29,27 +29,25 @@ def read_all() -> tuple[Settings, Config]:
 
 
 def now_ms() -> int:
-    """The present, in UTC milliseconds."""
+    """Return the present time in UTC milliseconds."""
     return int(time.time() * 1000)
 
 
 def audit(context: dg.AssetExecutionContext, why: str, trigger: str) -> AuditContext:
-    """Why the registry is told something by a run."""
+    """Return the audit context of a change that a run makes in the registry."""
     return AuditContext(now_ms=now_ms(), who=f"dagster run {context.run.run_id}", why=why, trigger=trigger)
 
 
 @contextmanager
 def retried() -> Generator[None]:
-    """Let the step be tried again where a station says that it may succeed later, and never for another error."""
+    """Make Dagster retry the step after a `Retryable` error, and after no other error."""
     try:
         yield
     except Retryable as error:
         raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=_RETRY_AFTER_S) from error
 
 
-@dg.resource(
-    description="Told of work in progress: here, a line in the run's log when work ends and every ten seconds."
-)
+@dg.resource(description="Progress of long work: a line in the run's log every ten seconds and at the end of the work.")
 def log_progress(context: dg.InitResourceContext) -> Progress:
     """Report progress to the log of the run."""
 

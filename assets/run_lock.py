@@ -1,4 +1,4 @@
-"""One night at a time, whoever starts it, and one plan per run, whatever is planned meanwhile."""
+"""One nightly run at a time, and one plan per run, also if another run is planned at the same time."""
 
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -16,79 +16,79 @@ from mei_pipeline.night.store import read_night_plan
 from mei_pipeline.settings import Settings
 
 NIGHT = "mei/night"
-"""Tag of a run: the short id of the night that it works on."""
+"""Tag of a Dagster run: short id of the nightly plan that it uses."""
 _READERS = frozenset(NIGHT_ASSETS) - {"night_plan", "promoted"}
-"""Assets that read the plan; a run of one of them without `night_plan` works on a plan of an earlier run."""
+"""Assets that read the plan; a run of one of them without `night_plan` uses the plan of an earlier run."""
 
 
 def tag_planned_night(instance: dg.DagsterInstance, run_id: str, steps: Iterable[str]) -> None:
-    """Write the latest plan into the tag of a run that reads a plan and makes none, before its first step.
+    """Tag a run that reads a plan and makes none with the latest plan, before its first step.
 
-    A retried run keeps the night that it began with: Dagster copies its tags.
+    A retried run keeps its plan, because Dagster copies the tags.
 
     Args:
-        instance: Where runs are recorded.
+        instance: Dagster's instance.
         run_id: The run.
-        steps: Names of the assets that it is to make.
+        steps: Names of the assets that it materialises.
     """
     if _READERS.intersection(steps) and "night_plan" not in steps:
         _night_of(instance, run_id)
 
 
 def tag_new_night(instance: dg.DagsterInstance, run_id: str, plan: NightPlan) -> None:
-    """Let the rest of a run work on `plan`, which it has just made."""
+    """Tag a run with the plan that it made, for its later steps."""
     instance.add_run_tags(run_id, {NIGHT: plan.id[:16]})
 
 
 def plan_of(settings: Settings, context: dg.AssetExecutionContext) -> NightPlan:
-    """Return the plan that the run of `context` works on, also if another run has planned a night since it began.
+    """Return the plan of a Dagster run, also if another run was planned since it began.
 
     Raises:
-        DataError: No night was planned yet, or the plan is gone or damaged.
+        DataError: No run was planned yet, or the plan is missing, damaged or of another version.
     """
     return read_night_plan(settings, _night_of(context.instance, context.run.run_id))
 
 
 def _night_of(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Return the night in the tag of a run, after writing the latest one into it if there is none."""
+    """Return the plan's id in the tag of a run; tag the run with the latest plan if it has no tag."""
     run = instance.get_run_by_id(run_id)
     if run is not None and NIGHT in run.tags:
         return run.tags[NIGHT]
     event = instance.get_latest_materialization_event(dg.AssetKey("night_plan"))
-    made = event.asset_materialization if event is not None else None
-    if made is None:
-        return ""  # Dagster has forgotten it: the plan that the home calls the current one
-    night = str(made.metadata["night"].value)[:16]  # events of earlier versions hold the whole id
+    latest = event.asset_materialization if event is not None else None
+    if latest is None:
+        return ""  # Dagster no longer has the event; an empty id means the current plan of the home
+    night = str(latest.metadata["night"].value)[:16]  # events of earlier versions have the whole id
     instance.add_run_tags(run_id, {NIGHT: night})
     return night
 
 
 @contextmanager
 def hold_night_lock(settings: Settings, instance: dg.DagsterInstance, run_id: str) -> Generator[None]:
-    """Hold the lock of nights, after closing the runs whose process is gone.
+    """Hold the lock of nightly runs, after runs without a process are closed.
 
     Args:
-        settings: Where nights are.
-        instance: Where runs are recorded.
-        run_id: The night's run, for the message that others get.
+        settings: Location of the lock.
+        instance: Dagster's instance.
+        run_id: The Dagster run, for the messages of other processes.
 
     Raises:
-        Busy: Another night is running.
+        Busy: Another nightly run is in progress.
     """
-    with files.locked(settings.nights / "lock", f"a night is running, run {run_id}"):
+    with files.locked(settings.nights / "lock", f"a nightly run is in progress, run {run_id}"):
         refuse_second_night(settings, instance, run_id)
         yield
 
 
 def refuse_second_night(settings: Settings, instance: dg.DagsterInstance, run_id: str) -> None:
-    """Let one night run at a time, the first that was asked for; a run whose process is gone is closed.
+    """Raise if an earlier nightly run is in progress; runs without a process are closed first.
 
     Raises:
-        Busy: Another run is a night in progress.
+        Busy: Another nightly run is in progress.
     """
-    # A dead night is not retried: this one takes its place.
+    # A dead nightly run is not retried: the present one replaces it.
     close_dead_runs(settings, instance, run_context.now_ms(), retry=False)
     records = instance.get_run_records(dg.RunsFilter(job_name=NIGHTLY, statuses=UNFINISHED), ascending=True)
     if records and records[0].dagster_run.run_id != run_id:
         first = records[0].dagster_run.run_id
-        raise Busy(f"a night is running, run {first}; wait for it to end, or cancel it in `mei ui`")
+        raise Busy(f"a nightly run is in progress, run {first}; wait for it to end, or cancel it in `mei ui`")

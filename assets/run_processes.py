@@ -1,4 +1,4 @@
-"""Which runs still have a process, whoever launched them, and the closing of those that have none."""
+"""Processes of runs: lock files show which runs have a process, and runs without one are closed."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -17,8 +17,8 @@ UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-_START_WITHIN_MS = 180_000  # from a run's last event to its first step; a process imports its code in between
-_PROBED_WITHIN_S = 10.0  # another process may try the lock for an instant
+_START_WITHIN_MS = 180_000  # from a run's last event to its first step; the process imports its code in between
+_PROBED_WITHIN_S = 10.0  # another process may hold the lock for a moment while it probes it
 _WHY = "the process of the run ended before the run did: killed, out of memory, or stopped with `mei ui`"
 
 HELD_LOCKS: list[FileLock] = []
@@ -32,7 +32,7 @@ def lock_path(settings: Settings, run_id: str) -> Path:
 
 @contextmanager
 def running(settings: Settings, run_id: str) -> Generator[None]:
-    """Hold the lock of a run. The operating system releases it when the process dies."""
+    """Hold the lock of a run; the operating system releases it when the process dies."""
     path = lock_path(settings, run_id)
     lock = _acquire(path)
     try:
@@ -43,9 +43,9 @@ def running(settings: Settings, run_id: str) -> Generator[None]:
 
 
 def hold_until_exit(settings: Settings, run_id: str) -> None:
-    """Take the lock of a run, and keep it until this process ends.
+    """Take the lock of a run and keep it until this process ends.
 
-    Dagster writes the run's last event after all of our code has returned.
+    Dagster writes the run's last event after all code of MEI has returned.
     """
     HELD_LOCKS.append(_acquire(lock_path(settings, run_id)))
 
@@ -58,17 +58,17 @@ def close_dead_runs(
     launcher_gone: bool = False,
     retry: bool = True,
 ) -> tuple[str, ...]:
-    """Fail every unfinished run whose process is gone, write its alert, and free its slots in pools.
+    """Fail every unfinished run without a process, write its alert, and free its places in pools.
 
-    A run whose process holds its lock lives. A run without a lock file has not begun its first step: it counts as gone
+    A run whose lock is held has a process. A run without a lock file has not begun its first step; it counts as dead
     three minutes after its last event.
 
     Args:
-        settings: Where locks and alerts are.
-        instance: Where runs are recorded.
-        now_ms: The present.
-        launcher_gone: Whether no webserver and no daemon of this home lives, so that nobody starts a run any more.
-        retry: Whether the daemon may retry what is closed, as often as the job's tag says.
+        settings: Location of locks and alerts.
+        instance: Dagster's instance.
+        now_ms: The present, UTC milliseconds.
+        launcher_gone: True if no webserver or daemon of this home runs, so that no process will start a run.
+        retry: True if the daemon may retry closed runs, as often as the job's tag allows.
 
     Returns:
         Ids of the runs that were closed.
@@ -80,7 +80,7 @@ def close_dead_runs(
         awaited = idle_ms < _START_WITHIN_MS and not (launcher_gone and run.status == dg.DagsterRunStatus.STARTING)
         if not _is_gone(settings, run.run_id, awaited=awaited):
             continue
-        # The process may have written its last event between our two looks.
+        # The process may have written its last event since the records were read.
         latest = instance.get_run_by_id(run.run_id)
         if latest is not None and latest.status in UNFINISHED:
             _close(settings, instance, latest, now_ms, retry=retry)
@@ -111,7 +111,7 @@ def _is_gone(settings: Settings, run_id: str, *, awaited: bool) -> bool:
 
 
 def _forget_locks(settings: Settings, instance: dg.DagsterInstance) -> None:
-    """Remove the lock files that processes left when they ended."""
+    """Remove the lock files of processes that ended."""
     for path in lock_path(settings, "").glob("*"):
         run = instance.get_run_by_id(path.name)
         if run is not None and run.is_finished and _is_gone(settings, path.name, awaited=True):

@@ -1,4 +1,4 @@
-"""When jobs run by themselves. Schedules start stopped unless pipeline.yaml says `automation: on`."""
+"""Schedules of jobs. They start stopped unless pipeline.yaml has `automation: on`."""
 
 import dagster as dg
 
@@ -9,10 +9,10 @@ from mei_pipeline.candles.lake import Lake
 
 
 def schedules(*, automation: bool) -> list[dg.ScheduleDefinition]:
-    """Every schedule.
+    """Return every schedule.
 
     Args:
-        automation: Whether they run from the start.
+        automation: True to start them at once.
     """
     status = dg.DefaultScheduleStatus.RUNNING if automation else dg.DefaultScheduleStatus.STOPPED
 
@@ -22,7 +22,7 @@ def schedules(*, automation: bool) -> list[dg.ScheduleDefinition]:
         cron_schedule="5 * * * *",
         execution_timezone="UTC",
         default_status=status,
-        description="Five minutes past each hour: the months from the newest stored bar to now, in one run.",
+        description="Five minutes past each hour: fetch the months from the newest stored bar to now, in one run.",
     )
     def ingest_schedule() -> dg.RunRequest | dg.SkipReason:
         settings, config = run_context.read_all()
@@ -37,7 +37,7 @@ def schedules(*, automation: bool) -> list[dg.ScheduleDefinition]:
         cron_schedule="50 0 * * *",
         execution_timezone="UTC",
         default_status=status,
-        description="00:50 UTC: a night of the profile `nightly` as of now; it fails when the lake is stale. A missed "
-        "night is not caught up: every night is a look at the same out-of-sample days.",
+        description="00:50 UTC: a nightly run of the profile `nightly` as of now; it fails if the lake is stale. A "
+        "missed run is not repeated later, because every run adds trials on the same out-of-sample days.",
     )
     return [ingest_schedule, nightly]

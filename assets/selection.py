@@ -1,4 +1,4 @@
-"""What the search found, judged on days that its choice had not seen."""
+"""Assets of selection: walk-forward, candidates, gates and roles."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -36,21 +36,21 @@ COLUMNS = {
     "sharpe out": pl.Float64(),
     "return out %": pl.Float64(),
     "drawdown out %": pl.Float64(),
-    "trips out": pl.Int64(),
+    "trades out": pl.Int64(),
     "sharpe holdout": pl.Float64(),
     "return holdout %": pl.Float64(),
 }
 DOCS = {
-    "rank": "Which of the best choices it is, from 0.",
+    "rank": "Rank of the candidate in the folds, from 0 for the best.",
     "combo": "Number of the combo in the sweep.",
     "config": "First digits of the config's id.",
-    "sharpe in": "Annual Sharpe ratio on the days that it was chosen on.",
-    "sharpe out": "Annual Sharpe ratio of the slot's choices on the days of the folds, chained.",
-    "return out %": "Net return of that chain.",
-    "drawdown out %": "Its deepest fall, percent of the peak.",
-    "trips out": "Its closed round trips.",
-    "sharpe holdout": "Annual Sharpe ratio of the config on the last days, which chose nothing.",
-    "return holdout %": "Its net return there.",
+    "sharpe in": "Annual Sharpe ratio on the days of the search, which selected the combo.",
+    "sharpe out": "Annual Sharpe ratio of the rank's stitched out-of-sample equity.",
+    "return out %": "Net return of the stitched out-of-sample equity.",
+    "drawdown out %": "Maximum drawdown of the stitched out-of-sample equity, percent of its peak.",
+    "trades out": "Closed trades of the out-of-sample segments.",
+    "sharpe holdout": "Annual Sharpe ratio of the config on the holdout, which selects nothing.",
+    "return holdout %": "Net return of the config on the holdout.",
 }
 RETURNS = {"rank": pl.Int64(), "day_ms": pl.Int64(), "return": pl.Float64()}
 RETURN_DOCS = {
@@ -77,8 +77,8 @@ VERDICT_DOCS = {
 ROLES = {"lane": pl.String(), "config": pl.String(), "reason": pl.String()}
 ROLE_DOCS = {
     "lane": "Name of the lane.",
-    "config": "First digits of the id of the config for it; null for none.",
-    "reason": "Why this config, or why none.",
+    "config": "First digits of the id of the assigned config; null without one.",
+    "reason": "Reason for the config, or for none.",
 }
 WARN = dg.AssetCheckSeverity.WARN
 
@@ -94,16 +94,17 @@ WARN = dg.AssetCheckSeverity.WARN
             "holdout_untouched",
             asset="walk_forward",
             blocking=True,
-            description="No fold uses a day of the holdout, and none is judged on a day that it chose on.",
+            description="No fold uses a day of the holdout, and no test day of a fold is one of its train days.",
         )
     ],
     metadata=declared(RETURNS, RETURN_DOCS),
 )
 def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
-    """What the night's way of choosing earns on days that the choice had not seen, one chain of folds per slot.
+    """Walk-forward results: out-of-sample returns of the selected combos, one stitched record per rank.
 
-    In every fold the best combos of the days before, by the block sums of the search, are run from flat on the days
-    after; the n-th best of all folds are slot n. The last days of the window take no part.
+    In every fold, the block sums of the search rank the combos on the train days. The best ones then run from flat on
+    the test days. The n-th best of all folds, one after another, are the stitched record of rank n. The holdout is not
+    used.
     """
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
@@ -135,15 +136,15 @@ def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) 
     deps=[sweep_results, walk_forward],
     check_specs=[
         dg.AssetCheckSpec(
-            "unique_ids", asset="candidates", blocking=True, description="No two finalists are the same config."
+            "unique_ids", asset="candidates", blocking=True, description="No two candidates are the same config."
         )
     ],
     metadata=declared(COLUMNS, DOCS),
 )
 def candidates(context: dg.AssetExecutionContext) -> Result:
-    """The night's finalists, one row each: what their slot earned out of sample, and what the holdout says.
+    """Candidates of the nightly run, one row each: out-of-sample results of their rank, and results on the holdout.
 
-    A slot stands for the combo that it chooses on all days of the search. The holdout is reported and decides nothing.
+    The candidate of a rank is the combo with that rank on all days of the search. The holdout ranks nothing.
     """
     settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
@@ -157,7 +158,7 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
                 path,
                 frame=frame,
                 docs=DOCS,
-                plots={"equity": equity or [equity_picture("Equity: no finalist", {})]},
+                plots={"equity": equity or [equity_picture("Equity: no candidate", {})]},
             ),
             "candidates": table(frame, frame.height),
             "rejected_before": records([{"reason": why, "combos": count} for why, count in chosen.rejected.items()]),
@@ -177,7 +178,7 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
             "all_computed",
             asset="gate_results",
             blocking=True,
-            description="Every gate that the policy asks for has a verdict on every candidate.",
+            description="Every gate of the policy has a verdict on every candidate.",
         ),
         *(
             dg.AssetCheckSpec(name, asset="gate_results", description="This gate was computed for every candidate.")
@@ -187,11 +188,11 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
     metadata=declared(VERDICTS, VERDICT_DOCS),
 )
 def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) -> Result:
-    """Every gate's value, threshold and verdict on every candidate: pass, fail or no evidence.
+    """Verdicts of every gate on every candidate: value, threshold, and pass, fail or no evidence.
 
-    Worse markets, other symbols, crises, concentration, plateau, bootstrap, and the statistics of having looked often:
-    the probability of backtest overfitting, the deflated Sharpe ratio with every look at these days that the registry
-    knows of, and a test against data snooping. A night in which all candidates fall is a good night.
+    Gates test worse markets, holdout symbols, crises, concentration, the parameter plateau and the bootstrap. Others
+    correct for selection bias: the probability of backtest overfitting, the deflated Sharpe ratio with all trials of
+    these days in the registry, and SPA tests. A run that rejects all candidates succeeds.
     """
     settings, _ = run_context.read_all()
     plan = plan_of(settings, context)
@@ -220,9 +221,10 @@ def gate_results(context: dg.AssetExecutionContext, progress: ProgressResource) 
     metadata=declared(ROLES, ROLE_DOCS),
 )
 def role_assignments(context: dg.AssetExecutionContext) -> Result:
-    """Which candidate is for which lane, incumbents compared on the same days; one row per lane, with the reason.
+    """Assignment of accepted configs to lanes, one row per lane with the reason.
 
-    An incumbent keeps its lane until it fails, or until it has run its time and a better one is there.
+    Candidates and incumbents are compared on the same days. An incumbent keeps its lane until it fails, or until it ran
+    for `min_run_days` and a better candidate exists.
     """
     settings, config = run_context.read_all()
     plan = plan_of(settings, context)
@@ -237,7 +239,7 @@ def role_assignments(context: dg.AssetExecutionContext) -> Result:
 
 
 def candidates_frame(chosen: CandidateSet) -> pl.DataFrame:
-    """One row per finalist for people."""
+    """Return one row per candidate for people."""
     rows = [
         (
             each.rank,
@@ -267,13 +269,13 @@ def _touching(plan: NightPlan, walk: WalkForwardResult) -> list[dict[str, object
 def _equity_plot(stitched_by_rank: Sequence[Segment]) -> str:
     if not stitched_by_rank:
         return line_plot(
-            "Equity out of sample", "nothing was chosen", np.zeros(1, dtype=np.int64), {"": np.full(1, np.nan)}
+            "Equity out of sample", "no combo was selected", np.zeros(1, dtype=np.int64), {"": np.full(1, np.nan)}
         )
     series = {
         f"rank {i}": np.cumprod(1.0 + stitched.returns, dtype=np.float64)
         for i, stitched in enumerate(stitched_by_rank[:4])
     }
-    facts = f"{len(stitched_by_rank[0].returns)} days, folds chained, start = 1"
+    facts = f"{len(stitched_by_rank[0].returns)} days, folds stitched, start = 1"
     return line_plot("Equity out of sample", facts, stitched_by_rank[0].days_ms, series)
 
 
@@ -283,7 +285,7 @@ def _unique_ids(chosen: CandidateSet, frame: pl.DataFrame) -> dg.AssetCheckResul
     return dg.AssetCheckResult(
         check_name="unique_ids",
         passed=not twice,
-        description=f"{frame.height} finalists, {len(counts)} configs",
+        description=f"{frame.height} candidates, {len(counts)} configs",
         metadata={"duplicates": records(twice)},
     )
 
@@ -324,18 +326,18 @@ def _gate_plots(results: GateResults) -> dict[str, list[str]]:
 
 
 def _computed(results: GateResults) -> Iterator[dg.AssetCheckResult]:
-    """Whether each gate was computed for every candidate; one that the policy does not ask for counts as computed."""
-    asked = {gate.name for each in results.judgements for gate in each.gates}
+    """Yield a check per gate: was it computed for every candidate? A gate that is not in the policy passes."""
+    in_policy = {gate.name for each in results.judgements for gate in each.gates}
     missing = [
         {"rank": each.rank, "gate": name}
         for each in results.judgements
-        for name in sorted(asked - {gate.name for gate in each.gates})
+        for name in sorted(in_policy - {gate.name for gate in each.gates})
     ]
     yield dg.AssetCheckResult(check_name="all_computed", passed=not missing, metadata={"missing": records(missing)})
     for name in gate_names():
         found = [gate for each in results.judgements for gate in each.gates if gate.name == name]
         evidence = sum(gate.verdict != "no evidence" for gate in found)
-        words = "not asked for, or no candidate" if not found else f"{evidence} of {len(found)} with evidence"
+        words = "not in the policy, or no candidate" if not found else f"{evidence} of {len(found)} with evidence"
         passed = not found or len(found) == len(results.judgements)
         yield dg.AssetCheckResult(check_name=name, passed=passed, severity=WARN, description=words)
 

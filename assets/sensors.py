@@ -1,4 +1,4 @@
-"""What watches: the lanes' acknowledgements, lanes whose files lag behind the registry, and runs that failed."""
+"""Sensors: acknowledgements of lanes, lanes with outdated files, failed runs, and runs without a process."""
 
 import json
 
@@ -28,11 +28,10 @@ Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
     name="lane_acks",
     minimum_interval_seconds=_LOOK_EVERY_S,
     default_status=RUNNING,
-    description="Reports what each lane's executor says it has in force: once per change, and once an hour while it "
-    "lives.",
+    description="Reports the config in force of each lane's executor: once per change, and once an hour while it runs.",
 )
 def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Turn each lane's status file into an event on its asset; the cursor holds what was reported last."""
+    """Report each changed status file as an event on the lane's asset; the cursor has the last reported states."""
     settings, config = run_context.read_all()
     registry = open_home_registry(settings)
     seen: dict[str, str] = json.loads(context.cursor or "{}")
@@ -44,10 +43,10 @@ def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             context.log.warning(str(error))
             continue
         pointer = lane_pointer(registry, name)
-        known, told = seen.get(name, ""), _fingerprint(pointer, status)
-        if told != known:
+        reported, present = seen.get(name, ""), _fingerprint(pointer, status)
+        if present != reported:
             events += _events(name, pointer, status)
-            seen[name] = told
+            seen[name] = present
     return dg.SensorResult(asset_events=events, cursor=json.dumps(seen, sort_keys=True))
 
 
@@ -56,11 +55,11 @@ def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     job_name=HAND_OVER,
     minimum_interval_seconds=_LOOK_EVERY_S,
     default_status=RUNNING,
-    description="Launches the job hand_over when a lane's files differ from the registry: a promotion or rollback that "
-    "was made while Dagster was down is caught up.",
+    description="Launches the job hand_over if a lane's files differ from the registry, for example after a promotion "
+    "or rollback while Dagster was down.",
 )
 def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Launch one run per lane that lags behind, and another one if the lane still does after it."""
+    """Launch one run per lane with outdated files, and further runs while they stay outdated."""
     settings, config = run_context.read_all()
     registry = open_home_registry(settings)
     requests: list[dg.RunRequest] = []
@@ -72,19 +71,19 @@ def hand_over(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
         if found.differences and found.pointer is not None:
             request = hand_over_run(context.instance, name, found.pointer.transition_id, run_context.now_ms() / 1000)
             if request is None:
-                waiting.append(f"{name} lags behind: its last hand-over is in progress, or too recent to try again")
+                waiting.append(f"{name} has outdated files: its last hand-over is in progress, or too recent to retry")
             else:
                 requests.append(request)
     if requests:
         return dg.SensorResult(run_requests=requests)
-    return dg.SkipReason("; ".join(waiting) or "every lane is as the registry says")
+    return dg.SkipReason("; ".join(waiting) or "the files of every lane match the registry")
 
 
 def hand_over_run(instance: dg.DagsterInstance, lane: str, transition: str, now_s: float) -> dg.RunRequest | None:
-    """Return the next run that brings a lane to a transition, or None while it is too early for one.
+    """Return the next run that brings a lane to a transition, or None if it is too early for one.
 
-    Each attempt has a run key of its own, because Dagster skips a key that was ever used, also after a failed run. The
-    second attempt comes 30 s after the end of the first; each wait is twice the one before, up to an hour.
+    Each attempt has its own run key, because Dagster skips a key that was ever used, also after a failed run. The
+    second attempt starts 30 s after the end of the first; each wait is twice the one before, up to an hour.
     """
     tags = {LANE: lane, TRANSITION: transition}
     runs = instance.get_run_records(dg.RunsFilter(job_name=HAND_OVER, tags=tags))
@@ -107,7 +106,7 @@ def run_failed(context: dg.RunFailureSensorContext) -> None:
     """Write the alert of a failed run."""
     settings, _ = run_context.read_all()
     failures = list(context.get_step_failure_events())
-    message = context.failure_event.message or "the run failed without a word"
+    message = context.failure_event.message or "the run failed without a message"
     path = write_alert(settings, context.dagster_run, failures, message, run_context.now_ms())
     context.log.info("alert: %s", path)
 
@@ -116,27 +115,27 @@ def run_failed(context: dg.RunFailureSensorContext) -> None:
     name="gone_runs",
     minimum_interval_seconds=_LOOK_EVERY_S,
     default_status=RUNNING,
-    description="Closes runs whose process is gone, whoever launched them, and writes their alerts.",
+    description="Fails runs whose process ended before them, and writes their alerts.",
 )
 def gone_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Close runs that would stay in progress for ever, and keep later nights from running."""
+    """Close runs that would stay in progress without end and block later nightly runs."""
     settings, _ = run_context.read_all()
     closed = close_dead_runs(settings, context.instance, run_context.now_ms())
     return dg.SkipReason(f"closed {', '.join(closed)}" if closed else "every run in progress has a process")
 
 
 def sensors() -> list[dg.SensorDefinition]:
-    """Every sensor."""
+    """Return every sensor."""
     return [lane_acks, hand_over, run_failed, gone_runs]
 
 
 def _fingerprint(pointer: Pointer | None, status: ExecutorStatus | None) -> str:
-    """What makes an acknowledgement another one: what is asked, what is said, and the hour in which it was said."""
-    asked = "" if pointer is None else f"{pointer.generation}:{pointer.config_id}"
+    """Return a text that changes with the pointer, the status and the hour of the status."""
+    expected = "" if pointer is None else f"{pointer.generation}:{pointer.config_id}"
     if status is None:
-        return f"{asked}|"
+        return f"{expected}|"
     hour = status.written_ms // HOUR_MS
-    return f"{asked}|{status.generation}:{status.config_id}:{status.since_bar_ms}:{status.health}:{hour}"
+    return f"{expected}|{status.generation}:{status.config_id}:{status.since_bar_ms}:{status.health}:{hour}"
 
 
 def _events(name: str, pointer: Pointer | None, status: ExecutorStatus | None) -> list[Event]:

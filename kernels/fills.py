@@ -122,7 +122,7 @@ def fast_forward(account, position, symbol, model, bars, s, first, last):
     value = account.equity
     maintenance = symbol.maintenance_frac + CUSHION
     intrabar = model.intrabar != 0.0
-    taken = first
+    reached = first
     for i in range(first, last):
         bar = bars[np.uint64(i), s]
         worst = bar.low if held > 0.0 else bar.high
@@ -132,13 +132,13 @@ def fast_forward(account, position, symbol, model, bars, s, first, last):
             break
         value = cash + held * (bar.last_price - entry)
         peak, drawdown, drawdown_frac = extend_curve(peak, drawdown, drawdown_frac, value)
-        taken = i + 1
+        reached = i + 1
     account.equity = value
     account.peak = peak
     account.drawdown = drawdown
     account.drawdown_frac = drawdown_frac
-    account.bars_held += taken - first
-    return taken
+    account.bars_held += reached - first
+    return reached
 
 
 @device

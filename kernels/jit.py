@@ -61,6 +61,7 @@ class _Rule(_OncePerType):
 
 
 def _compiled(function: Any, dispatcher: type[CPUDispatcher], **options: Any) -> Any:
+    """Return a dispatcher for a function; the function itself if NUMBA_DISABLE_JIT is set."""
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba fills its config when it is imported
         return function
     return dispatcher(function, targetoptions={"nopython": True, "boundscheck": None, **_OPTIONS, **options})

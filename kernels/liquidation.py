@@ -1,8 +1,8 @@
 """Liquidation of a cross account whose value falls below its maintenance margin.
 
-The venue closes all positions with market orders, and the rest of the cash stays with the account. Below two thirds of
-the maintenance margin, or if market orders would leave the account below zero, the backstop of the venue takes over the
-positions and all cash. The account then ends at zero.
+The venue closes all positions with market orders, and the rest of the cash stays with the account. The
+backstop of the venue takes over the positions and all cash below two thirds of the maintenance margin, or if market
+orders would leave the account below zero. The account then ends at zero.
 """
 
 import numpy as np
@@ -46,11 +46,11 @@ def liquidate(account, positions, active, bars, symbols, model, t, place, moment
             price = price_at(position, bars[s], model, place)
             if backstop:
                 part = abs(position.size) * price
-                taken = value if part >= notional else value * (part / notional)
-                value -= taken
+                settlement = value if part >= notional else value * (part / notional)
+                value -= settlement
                 notional -= part
                 position.close_frac = 0.0
-                settle_with_venue(account, position, t, s, taken, price, moment, log)
+                settle_with_venue(account, position, t, s, settlement, price, moment, log)
                 fill_close(account, position, symbols[s], t, s, -position.size, price, 0.0, LIQUIDATED, moment, log)
             else:
                 close(account, position, symbols[s], model, t, s, 1.0, price, LIQUIDATED, moment, log)

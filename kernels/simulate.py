@@ -680,7 +680,7 @@ def advance_book(book, symbols, model, columns, column_of, params, k, first, cou
                     i = reached
                     continue
         if (step.signal_count > 0) | (account.active > 0):
-            # Steps are numbered from the start of the whole market, of which these arrays may be the end (`origin`).
+            # Steps are numbered from the start of the market; these arrays may begin later, at `origin`.
             take_step(
                 book,
                 account,

@@ -1,1 +1,1 @@
-"""MEI's domain: the stations from candles to a promoted config, in plain Python."""
+"""Domain of MEI: the stages from candles to a promoted config, in plain Python."""

@@ -10,12 +10,12 @@ from pathlib import Path
 from mei_pipeline.errors import DataError
 from mei_pipeline.files import write_bytes
 
-MAX_CONCURRENT_RUNS = 4  # a night, an ingest and a hand-over may overlap; pools keep the heavy steps apart
+MAX_CONCURRENT_RUNS = 4  # a nightly run, an ingest and a hand-over may overlap; pools separate the heavy steps
 _SEAL = "# Made by mei, sha256 of the lines below: "
 
 _TEMPLATE = """\
-# Edit freely: a file whose lines do not match the seal above is the operator's, and mei leaves it alone.
-# Delete it to have it made again.
+# You may edit this file: mei does not change a file whose lines do not match the hash above.
+# Delete it, and mei writes it again.
 telemetry:
   enabled: false
 nux:
@@ -33,7 +33,7 @@ run_monitoring:
 run_retries:
   enabled: true
   max_retries: 1
-  retry_on_asset_or_op_failure: false  # only a run whose process died is tried again; a failed step is looked at
+  retry_on_asset_or_op_failure: false  # only a run whose process died is retried; a failed step needs a person
 retention:
   schedule:
     purge_after_days: {ticks_days}
@@ -43,43 +43,43 @@ retention:
 
 
 def make(folder: Path, *, ticks_days: int, max_concurrent_runs: int = MAX_CONCURRENT_RUNS) -> bool:
-    """Make `folder` a DAGSTER_HOME; doing it again changes nothing unless the values differ.
+    """Write dagster.yaml into `folder`, unless it has these values already or an operator edited it.
 
     Args:
         folder: The DAGSTER_HOME; absolute.
-        ticks_days: Days after which ticks of schedules and sensors are forgotten.
-        max_concurrent_runs: How many runs may be in progress at once.
+        ticks_days: Days after which Dagster deletes ticks of schedules and sensors.
+        max_concurrent_runs: Most runs in progress at the same time.
 
     Returns:
-        Whether dagster.yaml holds what was asked for; False where an operator has edited it, and it was left alone.
+        True if dagster.yaml has these values; False if an operator edited it, and it was not changed.
 
     Raises:
         DataError: The folder can't be written.
     """
     path = folder / "dagster.yaml"
     lines = _TEMPLATE.format(ticks_days=ticks_days, max_concurrent_runs=max_concurrent_runs).encode()
-    wanted = f"{_SEAL}{hashlib.sha256(lines).hexdigest()}\n".encode() + lines
+    expected = f"{_SEAL}{hashlib.sha256(lines).hexdigest()}\n".encode() + lines
     present = _read(path)
-    if present == wanted:
+    if present == expected:
         return True
     if present is not None and not _is_sealed(present):
         return False
-    write_bytes(path, wanted)
+    write_bytes(path, expected)
     return True
 
 
 def enter(folder: Path, path: Path) -> None:
-    """Make `folder` the DAGSTER_HOME of this process and of those it starts.
+    """Make `folder` the DAGSTER_HOME of this process and of the processes that it starts.
 
-    Dagster looks for its configuration, and for its databases, by a pattern made of the path of its home. If that path
-    holds `[` or `*`, it finds neither, and turns on what the configuration turns off. Such a folder has a link.
+    Dagster uses the path of its home as a glob pattern to find its configuration and databases. A path with `[` or `*`
+    matches nothing, and Dagster then runs with its defaults, telemetry included. Such a folder needs a link.
 
     Args:
         folder: The folder; absolute.
-        path: What Dagster is told: the folder, or the path of a link to it, which is made.
+        path: Path for Dagster: the folder itself, or the path at which a link to it is created.
 
     Raises:
-        DataError: The link can't be made.
+        DataError: The link can't be created.
     """
     if path != folder:
         _link(path, folder)
@@ -91,17 +91,18 @@ def _link(path: Path, folder: Path) -> None:
         if path.is_symlink() and path.readlink() == folder:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = path.with_name(f".{path.name}.{os.getpid()}")
-        made.unlink(missing_ok=True)
-        made.symlink_to(folder, target_is_directory=True)
-        made.replace(path)
+        # A link is created beside the path and renamed, so that another process never finds the path missing.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(folder, target_is_directory=True)
+        temporary.replace(path)
     except OSError as error:
-        text = f"{path}: can't be made a link to {folder}: {error.strerror}"
+        text = f"{path}: link to {folder} not created: {error.strerror}"
         raise DataError(f"{text}; set MEI_CACHE to a folder that this user may write") from error
 
 
 def is_edited(folder: Path) -> bool:
-    """Whether `folder` has a dagster.yaml that mei did not write as it is.
+    """Return True if `folder` has a dagster.yaml that an operator edited.
 
     Raises:
         DataError: The file can't be read.
@@ -116,7 +117,7 @@ def _read(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"{path}: can't be read: {error.strerror}; make it readable for this user") from error
+        raise DataError(f"{path}: unreadable: {error.strerror}; make it readable for this user") from error
 
 
 def _is_sealed(text: bytes) -> bool:

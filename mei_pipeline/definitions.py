@@ -9,5 +9,5 @@ from mei_pipeline.settings import read_settings
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The graph of this home's configuration."""
+    """Return the definitions for the configuration of this home."""
     return definitions(load_config(read_settings().config))

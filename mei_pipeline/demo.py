@@ -1,6 +1,6 @@
-"""The home of `mei demo`: an invented market with an edge of stated size, or with none, and a configuration for it.
+"""The home of `mei demo`: a synthetic market with an edge of known size or without one, and its configuration.
 
-Policy and search are those of the checkout, so the demo's configs pass the same gates as any night's.
+Policy and search are those of the checkout, so configs of the demo pass the same gates as those of any nightly run.
 """
 
 import shutil
@@ -21,7 +21,7 @@ PROFILE = "nightly"
 _MARK = ".mei-demo"
 
 _PIPELINE = """\
-# The demo's market is invented: {edge}. Everything else is as on a real venue.
+# The market of the demo is synthetic: {edge}. Everything else is as on a real venue.
 venue: synthetic
 start: 2025-01
 intervals: [1h]
@@ -55,11 +55,11 @@ equity_usd: 10000
 
 @dataclass(frozen=True)
 class Demo:
-    """A demo's market.
+    """Settings of a demo.
 
     Attributes:
         home: Its home.
-        edge_sharpe: Planted edge, the net annual Sharpe ratio of the best parameters in the long run; 0 for none.
+        edge_sharpe: Planted edge: net annual Sharpe ratio of the best parameters in the long run; 0 for none.
     """
 
     home: Path
@@ -67,7 +67,7 @@ class Demo:
 
     @property
     def edge(self) -> str:
-        """The edge in words."""
+        """Description of the edge."""
         if self.edge_sharpe:
             return (
                 f"its trends hold an edge; the best parameters earn a Sharpe ratio of about {self.edge_sharpe:g}, net"
@@ -76,10 +76,10 @@ class Demo:
 
 
 def make_home(demo: Demo) -> None:
-    """Make the demo's home afresh.
+    """Create the demo's home again, without the files of an earlier demo.
 
     Raises:
-        Refused: The folder has something in it and is not a demo's home.
+        Refused: The folder is not empty and not the home of a demo.
     """
     home = demo.home
     if home.exists() and any(home.iterdir()) and not (home / _MARK).exists():

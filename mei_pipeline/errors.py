@@ -1,23 +1,23 @@
-"""The errors MEI raises, split by what the caller must do.
+"""Error classes of MEI, by the action that the caller must take.
 
     MeiError
-    ├── ConfigError      a file or option is wrong: edit it and try again
-    ├── DataError        an artefact is missing, damaged or unfit: ingest, repair or restore it
-    ├── Refused          a rule of MEI or of the exchange said no: doing it again changes nothing
-    ├── Retryable        it did not happen and may succeed later: try again
+    ├── ConfigError      a file or option is wrong: correct it and try again
+    ├── DataError        data is missing, damaged or unfit: ingest, repair or restore it
+    ├── Refused          a rule of MEI or of the exchange forbids it: trying again changes nothing
+    ├── Retryable        nothing happened, and it may succeed later: try again
     │   └── Busy         another process holds the lock
     ├── OutcomeUnknown   it may have happened: find out before doing anything else
-    └── Fatal            an invariant broke: stop and look
+    └── Fatal            an invariant is broken: stop and investigate
 
-Each message says what is wrong, where, and what to do. `exit_code` is what a command of `mei` exits with; `EXIT_CODES`
-lists all of them. An option or argument that names what does not exist (a venue, a lane, a file) is a ConfigError.
+Each message names the place, the problem and the action. `exit_code` is the exit code of a command that ends with the
+error; `EXIT_CODES` lists all of them. An unknown venue, lane or file in an option is a ConfigError.
 """
 
 from collections.abc import Mapping
 
 
 class MeiError(Exception):
-    """Root of every error MEI raises on purpose."""
+    """Base class of MEI's errors."""
 
     exit_code = 1
 
@@ -29,13 +29,13 @@ class ConfigError(MeiError):
 
 
 class DataError(MeiError):
-    """An artefact is missing, damaged, stale or breaks its schema."""
+    """Data is missing, damaged, stale or breaks its schema."""
 
     exit_code = 3
 
 
 class Refused(MeiError):
-    """A rule said no; repeating the request cannot succeed."""
+    """A rule forbids the request; repeating it can't succeed."""
 
     exit_code = 4
 
@@ -47,17 +47,17 @@ class Retryable(MeiError):
 
 
 class Busy(Retryable):
-    """Another process is doing this right now."""
+    """Another process holds the lock."""
 
 
 class OutcomeUnknown(MeiError):
-    """The request may or may not have taken effect; it must be looked up before anything else is done."""
+    """The request may have taken effect; find out before doing anything else."""
 
     exit_code = 6
 
 
 class Fatal(MeiError):
-    """An invariant does not hold; continuing would make it worse."""
+    """An invariant is broken; continuing could do damage."""
 
     exit_code = 7
 
@@ -73,7 +73,7 @@ EXIT_CODES: Mapping[int, str] = {
     Refused.exit_code: "refused by a rule: trying again changes nothing",
     Retryable.exit_code: "busy, or a full disk: try again later",
     OutcomeUnknown.exit_code: "outcome unknown: find out what happened before anything else",
-    Fatal.exit_code: "an invariant does not hold: stop and look",
+    Fatal.exit_code: "an invariant is broken: stop and investigate",
     INTERRUPTED: "interrupted by Ctrl-C",
 }
 """Every exit code of `mei`, and its meaning."""

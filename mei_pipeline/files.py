@@ -1,4 +1,4 @@
-"""Files written whole or not at all, content hashes and locks: the one module that knows how bytes reach the disk."""
+"""Write files atomically, hash content and hold lock files."""
 
 import errno
 import hashlib
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import filelock
 
 _CHUNK = 1 << 20
-_ATTEMPTS = 5  # at a lock file that others remove between two looks at it
+_ATTEMPTS = 5  # to lock a file that other processes remove at the same time
 
 _FREE_SPACE = "free space on the disk and run the same command again"
 _ALLOW = "make it writable for this user"
 _DOCTOR_HINT = "; `mei doctor` looks at every folder"
-_MOVE = "a file lies where a folder is needed, or the other way round; move it away"
+_MOVE = "a file is in the place of a folder, or a folder in the place of a file; move it away"
 _ADVICE = {
     errno.ENOSPC: _FREE_SPACE,
     errno.EDQUOT: _FREE_SPACE,
@@ -31,7 +31,7 @@ _ADVICE = {
     errno.EACCES: _ALLOW,
     errno.EPERM: _ALLOW,
     errno.EROFS: "mount the disk writable, or use a folder on another one",
-    errno.EIO: "the disk fails; look at the system's log before anything else",
+    errno.EIO: "the disk fails; read the system's log before anything else",
     errno.ENOTDIR: _MOVE,
     errno.EEXIST: _MOVE,
     errno.EISDIR: _MOVE,
@@ -44,7 +44,7 @@ _ERRNO_OF_SQLITE = {
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
     sqlite3.SQLITE_PERM: errno.EACCES,
     sqlite3.SQLITE_IOERR: errno.EIO,
-    # The index of the log, which SQLite makes before it reads: a full disk is reported as a failing one.
+    # SQLite creates the index of its log before it reads, and reports a full disk there as an I/O error.
     sqlite3.SQLITE_IOERR_SHMOPEN: errno.ENOSPC,
     sqlite3.SQLITE_IOERR_SHMSIZE: errno.ENOSPC,
     sqlite3.SQLITE_IOERR_SHMMAP: errno.ENOSPC,
@@ -53,14 +53,14 @@ _ERRNO_OF_SQLITE = {
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
-    """Give a temporary path beside `path`; on success make it durable and rename it onto `path`.
+    """Yield a temporary path beside `path`; on success make the file durable and rename it to `path`.
 
-    The file at `path` is the old one or the new one at every instant, also across a crash or a full disk.
+    `path` is the complete old file or the complete new one at any time, also after a crash or on a full disk.
 
     Raises:
-        Retryable: The disk is full; the file at `path` is the old one.
-        DataError: The folder can't be written; the file at `path` is the old one.
-        OutcomeUnknown: The file at `path` is the new one, but a power failure may still bring the old one back.
+        Retryable: The disk is full; `path` is the old file.
+        DataError: The folder can't be written; `path` is the old file.
+        OutcomeUnknown: `path` is the new file, but a power failure may still restore the old one.
     """
     handle = -1
     temporary: Path | None = None
@@ -78,7 +78,7 @@ def replacing(path: Path) -> Generator[Path]:
         raise refused(error, f"{path}: not written, the previous file is intact: {explain(error)}") from error
     finally:
         if temporary is not None:
-            with suppress(OSError):  # a disk that fails here has already failed above
+            with suppress(OSError):  # a failing disk has already raised above
                 temporary.unlink(missing_ok=True)
     try:
         sync_folder(path.parent)
@@ -90,7 +90,7 @@ def replacing(path: Path) -> Generator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace the file at `path` with `data`, whole and durable (see `replacing`)."""
+    """Replace the file at `path` with `data`; see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
@@ -101,7 +101,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def canonical_json(value: Any) -> bytes:
-    """One byte string per value: sorted keys, no spaces, UTF-8, no NaN. What content ids are hashes of."""
+    """Return a value as canonical JSON: sorted keys, no spaces, UTF-8, no NaN. Content ids are hashes of it."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
@@ -121,18 +121,18 @@ def sha256_file(path: Path) -> str:
 
 @contextmanager
 def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Generator[None]:
-    """Hold the lock file at `path`; it is released by the operating system when the process dies.
+    """Hold the lock file at `path`; the operating system releases it when the process dies.
 
     Args:
-        path: The lock file. A note beside it, `<path>.holder`, names the holder where the disk has room for one.
-        doing: What the holder is doing, for the message that others get. Without it there is no note, and the lock
-            needs no room on the disk.
-        wait_s: How long to wait for another holder, in seconds.
+        path: The lock file. A note beside it, `<path>.holder`, names the holder if the disk has room for it.
+        doing: Work of the holder, for the messages of other processes. Without it there is no note, and the lock needs
+            no room on the disk.
+        wait_s: Longest wait for another holder, in seconds.
 
     Raises:
         Busy: Another process holds the lock.
         Retryable: The disk has no room for another file.
-        DataError: The lock file or its folder can't be made or opened.
+        DataError: The lock file or its folder can't be created or opened.
     """
     import filelock  # noqa: PLC0415 - brings asyncio, and most commands lock nothing
 
@@ -145,7 +145,7 @@ def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Generator[Non
         raise refused(error, f"{path}: lock not taken: {explain(error, path)}") from error
     try:
         if doing:
-            with suppress(OSError):  # the note serves messages alone: a full disk must not stop the holder
+            with suppress(OSError):  # the note is only for messages: a full disk must not stop the holder
                 holder.write_text(f"{doing}, process {os.getpid()}")
         yield
     finally:
@@ -155,10 +155,10 @@ def locked(path: Path, doing: str = "", *, wait_s: float = 0.0) -> Generator[Non
 
 
 def lock_holder(path: Path) -> str:
-    """Who holds the lock file at `path`, and what for; empty where nobody does.
+    """Return the holder of the lock file at `path` and its work; empty if no process holds it.
 
-    A holder that was killed leaves its note behind. Only where there is a note the lock is tried, for an instant. Where
-    the lock file can't be opened, as on a disk that is mounted read-only, the note is not believed.
+    A killed holder leaves its note, so a note is checked by trying the lock without waiting. If the lock file can't be
+    opened, as on a read-only disk, the note is ignored.
     """
     holder = path.with_name(f"{path.name}.holder")
     who = _note(holder)
@@ -180,7 +180,7 @@ def lock_holder(path: Path) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the file system can.
+    """Make the names in a folder durable if the file system supports it.
 
     Raises:
         OSError: The folder can't be opened, or the disk failed.
@@ -189,7 +189,7 @@ def sync_folder(folder: Path) -> None:
     try:
         os.fsync(handle)
     except OSError as error:
-        # Some network file systems sync no folders; their servers order renames by themselves.
+        # Some network file systems can't sync folders; their servers keep renames in order.
         if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
             raise
     finally:
@@ -197,45 +197,44 @@ def sync_folder(folder: Path) -> None:
 
 
 def writable(path: Path) -> bool:
-    """Whether this process may write to a file or folder that exists; false on a disk that is mounted read-only."""
+    """Return True if this process may write to an existing file or folder; False on a read-only disk."""
     return os.access(path, os.W_OK, effective_ids=True)
 
 
 def sqlite_uri(path: Path) -> str:
-    """The address to read an SQLite database by, also where nothing may be written beside it.
+    """Return the URI for reading an SQLite database, also in a folder that can't be written.
 
-    A database that logs ahead needs a file beside it even for reading. Where there can be none and nothing is in its
-    log, SQLite may take the file for one that never changes.
+    A database in WAL mode needs a file beside it even for reading. If that file can't be created and the log is empty,
+    `immutable` makes SQLite read the database without it.
     """
     log = path.with_name(f"{path.name}-wal")
-    alone = not (writable(path.parent) or (log.exists() and log.stat().st_size))
-    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+    immutable = not (writable(path.parent) or (log.exists() and log.stat().st_size))
+    return f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
 
 
 def explain(error: OSError, named: Path | None = None) -> str:
-    """Return the cause of a failed operation on a file, and what to do about it; `named` is not named once more."""
+    """Return the cause of a failed operation on a file and the advice for it; the path `named` is not repeated."""
     filename = "" if error.filename in {None, str(named)} else f"{error.filename}: "
     cause = f"{filename}{error.strerror}" if error.strerror else str(error)
     return f"{cause}: {_ADVICE[error.errno]}" if error.errno in _ADVICE else str(error)
 
 
 def refused(error: OSError, text: str) -> DataError | Retryable:
-    """Return MEI's error for an operation that the disk refused and that changed nothing.
+    """Return MEI's error for an operation on a file that failed and changed nothing.
 
-    A full disk may have room later, so the same command may succeed; everything else needs a person first.
+    A full disk may have room later, so the same command may succeed; any other cause needs a person first.
     """
     return Retryable(text) if error.errno in _FULL else DataError(text)
 
 
 def storage_error(error: BaseException) -> MeiError | None:
-    """An error that an operator can end by himself: a full, failing or read-only disk, or a missing right.
+    """Return MEI's error if the cause of an error is a full, failing or read-only disk, or a missing permission.
 
     Args:
-        error: Any error; its causes are looked at as well.
+        error: Any error; its chain of causes is searched.
 
     Returns:
-        `Retryable` for a full disk, else `DataError`, with the file and what to do; None if the error is of another
-        kind.
+        `Retryable` for a full disk, else `DataError`, with the file and the advice; None for any other cause.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -247,21 +246,21 @@ def storage_error(error: BaseException) -> MeiError | None:
 
 
 def _storage(error: BaseException) -> tuple[int, str]:
-    """The number of the operating system's error behind an error, 0 for none that is known, and what to say of it."""
+    """Return the errno behind an error and its message; 0 without a known errno."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0)
         number = _ERRNO_OF_SQLITE.get(code, _ERRNO_OF_SQLITE.get(code & 0xFF, 0))
         return number, f"database: {error}: {_ADVICE.get(number, '')}{_DOCTOR_HINT}"
     if isinstance(error, OSError) and error.errno in _ADVICE and (error.filename or error.errno in _DISK_ERRORS):
         return error.errno, explain(error) + ("" if error.filename else _DOCTOR_HINT)
-    # Libraries in Rust put the number of the operating system's error into the text.
+    # Libraries in Rust, such as Polars, have the errno only in the text of their errors.
     found = re.search(r"\(os error (\d+)\)", str(error))
     number = int(found[1]) if found and int(found[1]) in _DISK_ERRORS else 0
     return number, f"{error}: {_ADVICE.get(number, '')}"
 
 
 def _acquire(path: Path, wait_s: float) -> "filelock.BaseFileLock":
-    """Take the lock; a lock file or folder that another process removes meanwhile is made again."""
+    """Take the lock; create the lock file and its folder again if another process removes them at the same time."""
     import filelock  # noqa: PLC0415 - as above
 
     attempt = 1

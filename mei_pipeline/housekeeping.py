@@ -153,7 +153,7 @@ def _decide(
         elif {sweep.id, search} & tonight:
             kept = "current nightly run"
         elif not settings.sweeps.is_relative_to(settings.home):
-            kept = "results lie outside the home, where other homes may keep theirs"
+            kept = "results are outside the home, where other homes may keep theirs"
         elif complete and place < retention.sweeps_keep:
             kept = f"among the newest {retention.sweeps_keep}"
         elif not complete and now_ms < resumable_ms:
@@ -184,8 +184,8 @@ def _configs_by_sweep(histories: Iterable[ConfigHistory]) -> defaultdict[str, se
 
 def _search(plan: SweepPlan) -> str:
     """Return an id that a search shares with the searches of its folds, which differ in their days alone."""
-    whole = replace(plan, from_ms=0, to_ms=0) if plan.search.method == "tpe" else plan
-    return whole.id[:16]
+    search = replace(plan, from_ms=0, to_ms=0) if plan.search.method == "tpe" else plan
+    return search.id[:16]
 
 
 def _current(settings: Settings) -> SweepPlan | None:

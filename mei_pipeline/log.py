@@ -1,4 +1,4 @@
-"""The log on stderr. structlog is imported at the first event: most commands log none, and it costs 0.25 s."""
+"""The log on stderr. The first event imports structlog, which takes 0.25 s; most commands log no event."""
 
 import sys
 from collections.abc import Callable
@@ -8,14 +8,14 @@ _set_up: list[Callable[[], None]] = []
 
 
 def set_up_with(function: Callable[[], None]) -> None:
-    """Call `function` before the next event, instead of one that waits: it configures structlog."""
+    """Register a function that configures structlog; it is called once, before the next event."""
     _set_up[:] = [function]
 
 
 def stderr_log() -> Any:
-    """Return a logger that writes to stderr; stdout may carry a JSON result.
+    """Return a logger that writes to stderr, because stdout may carry a JSON result.
 
-    Where nobody configured structlog, as in a worker, its defaults hold, but for the stream.
+    If no function is registered, as in a worker, structlog's defaults are used with stderr as stream.
     """
     import structlog  # noqa: PLC0415 - see above
 

@@ -1,7 +1,7 @@
-"""The rule for names of symbols and venues, and how a symbol becomes the name of a file.
+"""The rule for names of symbols and venues, and the file names made from symbols.
 
-Every entrance holds names to this rule: ingest, configuration files, promoted configs and the command line. What is
-stored therefore fits into a path, a YAML file, a page and a terminal.
+Ingest, configuration files, promoted configs and the command line all apply this rule. Stored names are therefore safe
+in a path, a YAML file, a page and a terminal.
 """
 
 import re
@@ -12,29 +12,29 @@ from urllib.parse import quote, unquote
 from mei_pipeline.errors import DataError
 
 MAX_SYMBOL = 64
-"""Most characters of a symbol; the longest of ccxt, an option on a futures contract, has about 40."""
+"""Greatest number of characters of a symbol; the longest of ccxt, an option on a future, has about 40."""
 MAX_STEM = 200
-"""Most bytes of a file name that is made from a symbol; file systems allow 255, and endings need some."""
+"""Greatest number of bytes of a file name made from a symbol; file systems allow 255 with the ending."""
 
 VENUE = r"[a-z][a-z0-9_-]{0,31}"
 """Pattern of a venue; a folder of the lake has the same name."""
 
 _PUNCTUATION = "_.:/@+=!$&#-"
-_OTHER = "\u00c0-\ufffd"  # letters outside ASCII; `symbol_problem` refuses what else lies there
+_OTHER = "\u00c0-\ufffd"  # letters outside ASCII; `symbol_problem` refuses the other characters of this range
 SYMBOL = rf"[@0-9A-Za-z{_OTHER}][{_PUNCTUATION[:-1]}0-9A-Za-z{_OTHER}-]{{0,{MAX_SYMBOL - 1}}}"
 """Pattern that every symbol matches, for JSON schemas; `symbol_problem` is stricter."""
 
 RULE = f"letters, digits and {' '.join(_PUNCTUATION)}, at most {MAX_SYMBOL} characters, a letter, a digit or @ first"
-"""What a symbol may be, in words."""
+"""The rule for symbols in words."""
 
 _SYMBOL = re.compile(SYMBOL)
 
 
 def symbol_problem(name: object) -> str | None:
-    """Return what is wrong with a symbol, or None.
+    """Return the reason why a symbol is not allowed, or None.
 
-    A symbol is written as its venue writes it: `BTC`, `BTC/USDT:USDT`, `BTC-USDT-SWAP`. Letters and digits may be of
-    any script, in Unicode's composed form (NFC). Spaces, quotes, control characters and invisible ones are refused.
+    Symbols keep the spelling of their venue: `BTC`, `BTC/USDT:USDT`, `BTC-USDT-SWAP`. Letters and digits may be of any
+    script, in Unicode's composed form (NFC). Spaces, quotes, control characters and invisible characters are refused.
     """
     if not isinstance(name, str) or not name.strip():
         return "it is empty"
@@ -51,14 +51,14 @@ def symbol_problem(name: object) -> str | None:
 
 
 def check_symbols(names: Iterable[object], where: str) -> None:
-    """Refuse names that break the rule.
+    """Raise if a symbol is not allowed.
 
     Args:
         names: The symbols.
-        where: Where they come from, for the message.
+        where: Their origin, for the message.
 
     Raises:
-        DataError: A name is not allowed; the message shows it with control characters escaped.
+        DataError: A symbol is not allowed; the message shows it with control characters escaped.
     """
     for name in names:
         if problem := symbol_problem(name):
@@ -66,13 +66,13 @@ def check_symbols(names: Iterable[object], where: str) -> None:
 
 
 def file_stem(symbol: str) -> str:
-    """Return the name of a symbol's file without its ending: reversible, and without a separator of folders.
+    """Return the name of a symbol's file without its ending; `symbol_of` reverses it.
 
-    Plain names stay as they are: `BTC` becomes `BTC`, `BTC/USDT:USDT` becomes `BTC%2FUSDT%3AUSDT`.
+    The name has no path separator: `BTC` stays `BTC`, `BTC/USDT:USDT` becomes `BTC%2FUSDT%3AUSDT`.
     """
     return quote(symbol, safe="")
 
 
 def symbol_of(stem: str) -> str:
-    """Return the symbol that `file_stem` made the name of a file from."""
+    """Return the symbol of a file name that `file_stem` made."""
     return unquote(stem)

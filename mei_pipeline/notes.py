@@ -1,4 +1,4 @@
-"""Notes of a report: what a reader must know of the data, and of the book, before believing the figures."""
+"""Notes of a report: facts about the data and the book that limit what its figures prove."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,12 +11,12 @@ from mei_pipeline.simulation.extents import Extents
 from mei_pipeline.simulation.members import Member, members_of
 from mei_pipeline.simulation.terms import assumed_symbols, changed_symbols
 
-_NAMED = 5  # symbols that a note names before it counts the rest
-_SHOWN_HOURS = 48.0  # up to which a stretch of time is told in hours
+_NAMED = 5  # symbols that a note names; it counts the rest
+_SHOWN_HOURS = 48.0  # shorter durations are given in hours, longer ones in days
 
 
 def data_notes(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
-    """Return notes on the bars, funding and instruments of the window [from_ms, to_ms), in plain sentences."""
+    """Return notes on the bars, funding and instruments of the window [from_ms, to_ms), as sentences."""
     members = members_of(bars, from_ms, to_ms)
     return [
         *_membership(members, from_ms, to_ms),
@@ -31,9 +31,9 @@ def window_notes(extents: Sequence[Extents], intervals: Intervals, to_ms: int) -
     """Return a note if the bars of one interval end the window a day or more before those of another.
 
     Args:
-        extents: What the lake has, for each interval that is read; see `market.extents_ms`.
+        extents: Extents of the lake for each interval that is read; see `extents_ms`.
         intervals: The intervals.
-        to_ms: End of the window.
+        to_ms: End of the window, UTC milliseconds.
     """
     ends = {
         name: max((end, symbol) for symbol, (_, end) in each.items())
@@ -45,16 +45,16 @@ def window_notes(extents: Sequence[Extents], intervals: Intervals, to_ms: int) -
     end_ms, symbol = ends[first]
     more = _time(ends[last][0] - end_ms)
     text = f"The window ends {iso(to_ms)}: the last {first} bar of any symbol, of {symbol}, ends {iso(end_ms)}"
-    return [f"{text}; {last} bars go on for {more}."]
+    return [f"{text}; {last} bars continue for {more}."]
 
 
 def book_notes(close_ms: Ints, equity: Floats, liquidations: float) -> list[str]:
-    """Return notes on a book that was liquidated or had nothing left.
+    """Return notes on a book that was liquidated or had no equity left.
 
     Args:
-        close_ms: [T] close of each step.
-        equity: [T] mark-to-market equity there, in USD.
-        liquidations: How often the account was liquidated.
+        close_ms: [T] close time of each step, UTC milliseconds.
+        equity: [T] mark-to-market equity at each close, USD.
+        liquidations: Number of liquidations of the account.
     """
     found = []
     if liquidations > 0:
@@ -63,7 +63,7 @@ def book_notes(close_ms: Ints, equity: Floats, liquidations: float) -> list[str]
     if len(below):
         found.append(
             f"Equity was at or below zero at {len(below):,} of {len(equity):,} closes, first at "
-            f"{iso(int(close_ms[below[0]]))}; the least was {float(equity.min()):,.2f} USD."
+            f"{iso(int(close_ms[below[0]]))}; the lowest was {float(equity.min()):,.2f} USD."
         )
     return found
 
@@ -81,17 +81,17 @@ def _membership(members: Sequence[Member], from_ms: int, to_ms: int) -> list[str
             )
         early = _time(to_ms - member.last_ms)
         if member.ended:
-            why = "it was delisted" if member.ended == "delisted" else "no bar follows in what was read"
+            why = "it was delisted" if member.ended == "delisted" else "the data has no later bar"
             text = f"{member.symbol} ended {iso(member.last_ms)}, {early} before the window does: {why}"
-            found.append(f"{text}. What was held was closed there, at the last close.")
+            found.append(f"{text}. Open positions were closed there, at the last close.")
         elif member.last_ms < to_ms:
             text = f"{member.symbol} has its last bar {early} before the window's end, {iso(member.last_ms)}"
-            found.append(f"{text}: what is held stays at that close.")
+            found.append(f"{text}: open positions keep that close as last price.")
     return found
 
 
 def _traded_again(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
-    """Symbols that have bars after their delisting: they are traded as if they were listed again."""
+    """Return a note on each symbol with bars after its delisting, which is traded as if it were listed again."""
     steps = bars.steps
     inside = (steps.open_ms >= from_ms) & (steps.open_ms < to_ms)
     found = []
@@ -123,7 +123,7 @@ def _funding(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
         return []
     if not paid.any():
         return ["No symbol has a funding rate in the window: funding counts as 0."]
-    without = [name for name, there in zip(bars.symbols, paid, strict=True) if not there]
+    without = [name for name, has_rate in zip(bars.symbols, paid, strict=True) if not has_rate]
     text = (
         f"{_names(without)} {_has(without)} no funding rate in the window, {int(paid.sum())} of {len(paid)} symbols do"
     )
@@ -132,7 +132,7 @@ def _funding(bars: Bars, from_ms: int, to_ms: int) -> list[str]:
 
 def _instruments(bars: Bars) -> list[str]:
     changed = changed_symbols(bars.instruments)
-    found = [f"The venue's terms of {_names(changed)} change within the bars; each step has those in force."] * bool(
+    found = [f"The venue's terms of {_names(changed)} change within the bars; each step uses those in force."] * bool(
         changed
     )
     assumed = assumed_symbols(bars.instruments)

@@ -1,7 +1,7 @@
-"""Messages to people, by Apprise: mail, Telegram, Slack, ntfy and many more.
+"""Send messages to people by Apprise: mail, Telegram, Slack, ntfy and others.
 
-A message is sent after what it is about has happened, and a receiver that fails changes nothing: `send` never raises.
-The URLs of receivers hold passwords and tokens. They are never printed, and Apprise's own log, which has them, is off.
+Messages are sent after an event and must not change its result, so `send` never raises. URLs of receivers contain
+passwords and tokens. They are never printed, and Apprise's own log, which prints them, is off.
 """
 
 import logging
@@ -21,10 +21,10 @@ _MISSING = "alerts: the package apprise is not installed; run `uv sync --extra a
 
 
 def send_alert(settings: Settings, title: str, text: str) -> tuple[str, ...]:
-    """Send a message to the receivers that pipeline.yaml lists; to nobody if it can't be read.
+    """Send a message to the receivers in pipeline.yaml; to none if the file can't be read.
 
     Args:
-        settings: Where pipeline.yaml is.
+        settings: Location of pipeline.yaml.
         title: One line.
         text: The message.
 
@@ -33,18 +33,18 @@ def send_alert(settings: Settings, title: str, text: str) -> tuple[str, ...]:
     """
     try:
         receivers = read_yaml(settings.config / PIPELINE, PipelineConfig).alerts
-    except MeiError:  # whatever reads the file for its work says what is wrong with it
+    except MeiError:  # the command that needs the file reports its errors
         return ()
     return send(receivers, title, text)
 
 
 def send_moves(settings: Settings, cause: str, moves: Sequence[tuple[str, str, str]]) -> tuple[str, ...]:
-    """Tell people which lanes moved.
+    """Send a message about lanes that moved; none without moves.
 
     Args:
-        settings: Where pipeline.yaml is.
-        cause: What moved them, in a word or two.
-        moves: Lane, config id and reason of each; none of them sends nothing.
+        settings: Location of pipeline.yaml.
+        cause: Cause of the moves, in a few words.
+        moves: Lane, config id and reason of each move.
 
     Returns:
         As `send`.
@@ -66,7 +66,7 @@ def send(receivers: Sequence[SecretStr], title: str, text: str) -> tuple[str, ..
         text: The message.
 
     Returns:
-        One line per receiver that did not take the message, which is also logged on stderr.
+        One line per receiver that did not accept the message; each is also logged on stderr.
     """
     if not receivers:
         return ()
@@ -82,18 +82,18 @@ def send(receivers: Sequence[SecretStr], title: str, text: str) -> tuple[str, ..
 
 
 def _deliver(where: str, url: str, title: str, text: str) -> str:
-    """Send a message to one receiver; return why it did not arrive, without the URL, or an empty string."""
+    """Send a message to one receiver; return the reason of a failure without the URL, or an empty string."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Apprise's use of Python; nobody here can act on them
+        warnings.simplefilter("ignore")  # about Apprise's own code; a user of MEI can't act on them
         try:
             import apprise  # noqa: PLC0415 - an extra, and slow to import
 
             sender = apprise.Apprise()
             if not sender.add(url):
-                return f"{where}: Apprise knows no such kind of URL, or it lacks a part"
+                return f"{where}: Apprise does not know this kind of URL, or a part of it is missing"
             arrived = sender.notify(title=title, body=text)
         except ImportError:
             return _MISSING
-        except Exception as error:  # noqa: BLE001 - it must not become a failure of the run; its text may hold the URL
+        except Exception as error:  # noqa: BLE001 - a failed message must not fail the run; the text may have the URL
             return f"{where}: sending failed with {type(error).__name__}"
-    return "" if arrived else f"{where}: the receiver did not take the message"
+    return "" if arrived else f"{where}: the receiver did not accept the message"

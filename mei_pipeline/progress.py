@@ -1,4 +1,4 @@
-"""How a station reports long work without knowing who watches: a bar in a terminal, a log line, nobody in a test."""
+"""Progress reports of long work: the caller draws a bar, logs lines or ignores them."""
 
 import math
 import time
@@ -10,9 +10,9 @@ class Progress(Protocol):
     """Called as work advances."""
 
     def __call__(self, done: int, total: int, what: str, speed: str = "") -> None:
-        """Report that `done` of `total` units of the work called `what` are finished.
+        """Report that `done` of `total` units of the work named `what` are finished.
 
-        `speed` is how fast it goes in units of its own, where units of work say too little.
+        `speed` is text for a speed in another unit, if units of work per second say too little.
         """
 
 
@@ -21,7 +21,7 @@ def silent(done: int, total: int, what: str, speed: str = "") -> None:
 
 
 class Lines:
-    """Progress as lines of text, for those who can't draw: when work ends, and every so many seconds before."""
+    """Progress as lines of text: one at the end of the work, and one per period before it."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Lines:
             write: Takes a line.
             every_s: Seconds between two lines about unfinished work of one kind.
             first: Write the first report of a kind of work at once.
-            clock_s: Seconds that pass.
+            clock_s: Returns the time, in seconds.
         """
         self._write = write
         self._every_s = every_s
@@ -52,12 +52,12 @@ class Lines:
         self._began.setdefault(what, (now_s, done))
         due_s = self._due_s.setdefault(what, now_s if self._first else now_s + self._every_s)
         if done >= total or now_s >= due_s:
-            told = [f"{what}: {done:,} of {total:,}", speed, self._left(now_s, done, total, what)]
-            self._write(", ".join(filter(None, told)))
+            parts = [f"{what}: {done:,} of {total:,}", speed, self._left(now_s, done, total, what)]
+            self._write(", ".join(filter(None, parts)))
             self._due_s[what] = now_s + self._every_s
 
     def _left(self, now_s: float, done: int, total: int, what: str) -> str:
-        """The time left at the mean speed since the first report of this kind of work."""
+        """Return the remaining time at the mean speed since the first report of this kind of work."""
         began_s, before = self._began[what]
         if not before < done < total:
             return ""

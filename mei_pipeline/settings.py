@@ -1,4 +1,4 @@
-"""The only reader of the environment, and the one place that knows where state lives."""
+"""Settings from environment variables, and the folders of a home. No other module reads MEI's variables."""
 
 import hashlib
 import os
@@ -27,32 +27,31 @@ VARIABLES = {
 
 
 _OF_TESTS = "MEI_TEST_"
-"""Prefix of the variables that tell tests where something is; no command reads them."""
+"""Prefix of variables for tests; no command reads them."""
 
 _PATTERN = frozenset("*?[]%")
-"""Characters that Dagster takes for a pattern or an escape in the path of its home."""
+"""Characters that Dagster treats as a pattern or an escape in the path of its home."""
 _SECRET_CHARACTERS = 32
 _SECRET = re.compile(rf"[A-Za-z0-9_-]{{{_SECRET_CHARACTERS},}}")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 
 
 class Settings(BaseModel):
-    """What the environment may say about this process.
+    """Settings of this process. Folders are absolute.
 
     Attributes:
-        home: Folder of all state (`MEI_HOME`, default `var/` of the checkout); always absolute.
-        config: Folder of the operator's YAML files (`MEI_CONFIG`); by default `config/` of the home where
-            there is one, as in the home of `mei demo`, else `config/` of the checkout; always absolute.
-        cache: Folder of compiled kernels, which all homes share (`MEI_CACHE`, default `var/cache/` of the checkout);
-            always absolute.
-        kernels: Folder of kernels for GPUs (`MEI_KERNELS`, default `cuda/` of the cache), as `mei kernels build` makes
-            them; always absolute.
+        home: Folder of all state (`MEI_HOME`, default `var/` of the checkout).
+        config: Folder of the operator's YAML files (`MEI_CONFIG`). By default `config/` of the home if it exists, as in
+            the home of `mei demo`, else `config/` of the checkout.
+        cache: Folder of compiled kernels, shared by all homes (`MEI_CACHE`, default `var/cache/` of the checkout).
+        kernels: Folder of kernels for GPUs, written by `mei kernels build` (`MEI_KERNELS`, default `cuda/` of the
+            cache).
         log_format: `console` for people, `json` for services (`MEI_LOG`).
-        registry_url: SQLAlchemy URL of the registry (`MEI_REGISTRY_URL`); empty means `registry.db` under `home`.
-        sweeps_at: Where results of sweeps are kept (`MEI_SWEEPS`): a folder that several machines share, or
-            `s3://bucket/prefix`; empty means `sweeps/` of the home.
-        ui_token: Token that the page of `mei ui` asks for (`MEI_UI_TOKEN`); empty means none on loopback, and a new one
-            at each start elsewhere.
+        registry_url: SQLAlchemy URL of the registry (`MEI_REGISTRY_URL`); empty for `registry.db` in the home.
+        sweeps_at: Storage of the results of sweeps (`MEI_SWEEPS`): a folder that several machines share, or
+            `s3://bucket/prefix`; empty for `sweeps/` of the home.
+        ui_token: Token for the page of `mei ui` (`MEI_UI_TOKEN`). If empty, loopback needs no token, and any other
+            address gets a new token at each start.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,27 +89,27 @@ class Settings(BaseModel):
 
     @property
     def nights(self) -> Path:
-        """One folder per night: its plan and what it decided."""
+        """One folder per nightly run: its plan, its results and its report."""
         return self.home / "nights"
 
     @property
     def features(self) -> Path:
-        """Feature columns, memory-mapped by the sweep."""
+        """Feature columns, memory-mapped by sweeps."""
         return self.home / "features"
 
     @property
     def sweeps(self) -> Path:
-        """One folder per sweep: its plan and result chunks, or a copy of them where they are kept in a bucket."""
+        """One folder per sweep: its plan and chunks of results, or a copy of them if they are kept in a bucket."""
         return self.home / "sweeps" if self.sweeps_bucket or not self.sweeps_at else Path(self.sweeps_at)
 
     @property
     def sweeps_bucket(self) -> str:
-        """`s3://bucket/prefix` of the results of sweeps; empty where they are kept in a folder."""
+        """`s3://bucket/prefix` of the results of sweeps; empty if they are kept in a folder."""
         return self.sweeps_at if self.sweeps_at.startswith("s3://") else ""
 
     @property
     def lanes(self) -> Path:
-        """One folder per lane: its configs, its pointer and what its executor writes."""
+        """One folder per lane: its configs, its pointer and the files of its executor."""
         return self.home / "lanes"
 
     @property
@@ -120,7 +119,7 @@ class Settings(BaseModel):
 
     @property
     def dagster_home(self) -> Path:
-        """DAGSTER_HOME: the folder `dagster`, or a link to it in the cache if its path holds characters of patterns."""
+        """DAGSTER_HOME: the folder `dagster`, or a link to it in the cache if its path has characters of patterns."""
         if not _PATTERN & set(str(self.dagster)):
             return self.dagster
         return self.cache / "homes" / hashlib.sha256(str(self.dagster).encode()).hexdigest()[:16]
@@ -138,7 +137,7 @@ class Settings(BaseModel):
     @property
     def registry(self) -> str:
         """SQLAlchemy URL of the registry."""
-        # SQLAlchemy takes % in a path for an escape, and ? for the end of it.
+        # In a URL of SQLAlchemy, % in a path starts an escape and ? ends the path.
         path = str(self.home / "registry.db").replace("%", "%25").replace("?", "%3F")
         return self.registry_url or f"sqlite:///{path}"
 
@@ -147,11 +146,10 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Read the settings from the environment.
 
     Args:
-        environ: The environment to read; the process's own by default.
+        environ: The environment; that of the process by default.
 
     Raises:
-        ConfigError: A variable has a value that is not allowed, an unknown `MEI_` variable is set, or Dagster can't be
-            given the home.
+        ConfigError: A variable has a wrong value, an unknown `MEI_` variable is set, or Dagster can't use the home.
     """
     environ = os.environ if environ is None else environ
     unknown = sorted(
@@ -165,40 +163,40 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = next(name for name, field in VARIABLES.items() if field == first["loc"][0])
-        given = "(not shown)" if name == "MEI_UI_TOKEN" else repr(first["input"])
-        raise ConfigError(f"environment: {name}={given}: {first['msg']}") from None
+        value = "(not shown)" if name == "MEI_UI_TOKEN" else repr(first["input"])
+        raise ConfigError(f"environment: {name}={value}: {first['msg']}") from None
     home = settings.home.expanduser().absolute()
     own = home / "config"
     config = own if "config" not in values and own.is_dir() else settings.config.expanduser().absolute()
     cache = settings.cache.expanduser().absolute()
     kernels = settings.kernels.expanduser().absolute() if "kernels" in values else cache / "cuda"
-    found = settings.model_copy(update={"home": home, "config": config, "cache": cache, "kernels": kernels})
-    check_home(found, home)
-    return found
+    complete = settings.model_copy(update={"home": home, "config": config, "cache": cache, "kernels": kernels})
+    check_home(complete, home)
+    return complete
 
 
 def check_home(settings: Settings, home: Path) -> None:
-    """Refuse a home that can't be used, before anything is written into it.
+    """Raise if a home can't be used, before anything is written into it.
 
     Args:
         settings: Settings of this process, for the cache.
-        home: The home, which may be another one than theirs.
+        home: The home; it may differ from that of the settings.
 
     Raises:
-        ConfigError: Its path holds control characters, or characters of patterns that the cache's path holds as well.
+        ConfigError: Its path has control characters, or both its path and the cache's have characters of patterns.
     """
     if not str(home).isprintable():
-        raise ConfigError(f"home {str(home)!a}: its path holds control characters; choose another folder")
+        raise ConfigError(f"home {str(home)!a}: the path has control characters; choose another folder")
     strange = sorted(_PATTERN & set(str(settings.model_copy(update={"home": home}).dagster_home)))
     if strange:
         raise ConfigError(
-            f"home {home}: Dagster takes {' '.join(strange)} in its path for a pattern, and MEI_CACHE={settings.cache} "
-            f"can't hold a link to it for the same reason; choose another home, or a cache without * ? [ ] %"
+            f"home {home}: Dagster treats {' '.join(strange)} in its path as a pattern, and a link to it in "
+            f"MEI_CACHE={settings.cache} would have the same problem; choose another home, or a cache without * ? [ ] %"
         )
 
 
 def enter_home(home: Path) -> Settings:
-    """Make `home` the home of this process and of what it starts, with its own configuration and registry."""
+    """Make `home` the home of this process and of its children, with its own configuration and registry."""
     os.environ["MEI_HOME"] = str(home.absolute())
     for name in ("MEI_CONFIG", "MEI_REGISTRY_URL", "MEI_SWEEPS"):
         os.environ.pop(name, None)
@@ -207,7 +205,7 @@ def enter_home(home: Path) -> Settings:
 
 @contextmanager
 def one_thread_for_children() -> Generator[None]:
-    """Processes that are started meanwhile have one thread each: sums in another order have other last digits."""
+    """Start processes within this context with one thread each: sums in another order have other last digits."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:

@@ -1,6 +1,6 @@
-"""Where the files of a sweep are: a folder, and an S3 bucket with the same files where results are kept in one.
+"""Storage of a sweep's files: a folder, and optionally an S3 bucket with the same files.
 
-Readers read the folder. A bucket only adds copies: a file is put into it whole, and fetched from it whole.
+Readers always read the folder. A bucket has copies of complete files.
 """
 
 import shutil
@@ -33,7 +33,7 @@ class Bucket:
     Attributes:
         url: Its address, for messages.
         root: Bucket and prefix.
-        system: The client.
+        system: Client of PyArrow.
     """
 
     url: str
@@ -41,14 +41,14 @@ class Bucket:
     system: Any
 
     def below(self, name: str) -> "Bucket":
-        """The objects below `name` in this one."""
+        """Return the objects below `name` in this bucket."""
         return Bucket(f"{self.url.partition('?')[0].rstrip('/')}/{name}", f"{self.root}/{name}", self.system)
 
     def names(self, folder: str) -> set[str]:
-        """Names of the objects in `folder`, each with the folder before it.
+        """Return the names of the objects in `folder`, including the folder.
 
         Raises:
-            ConfigError: There is no such bucket, or it can't be read with these credentials.
+            ConfigError: The bucket does not exist, or can't be read with these credentials.
             Retryable: The server can't be reached.
         """
         from pyarrow import fs  # noqa: PLC0415 - only a bucket needs it
@@ -61,7 +61,7 @@ class Bucket:
         return {f"{folder}/{item.base_name}" for item in found if item.type == fs.FileType.File}
 
     def has(self, name: str) -> bool:
-        """Whether there is an object `name`; errors as in `names`."""
+        """Return True if the object `name` exists; errors as in `names`."""
         from pyarrow import fs  # noqa: PLC0415 - as above
 
         try:
@@ -71,9 +71,9 @@ class Bucket:
         return bool(found.type == fs.FileType.File)
 
     def put(self, name: str, path: Path) -> None:
-        """Copy the file at `path` to `name`: the object is the old one or the new one at every instant.
+        """Copy the file at `path` to the object `name`; errors as in `names`.
 
-        S3 shows an object when its one request, or the last one of several, has succeeded. Errors as in `names`.
+        S3 shows an object only after its last request has succeeded, so readers see the complete old or new object.
         """
         try:
             with path.open("rb") as source, self.system.open_output_stream(f"{self.root}/{name}") as target:
@@ -82,13 +82,13 @@ class Bucket:
             raise self._explained(error) from error
 
     def fetch(self, name: str, path: Path) -> None:
-        """Copy the object `name` to `path`, whole and durable; errors as in `names`, and of `files.replacing`."""
+        """Copy the object `name` to `path` atomically; errors as in `names` and `files.replacing`."""
         with files.replacing(path) as temporary:
             try:
                 with self.system.open_input_stream(f"{self.root}/{name}") as source, temporary.open("wb") as target:
                     shutil.copyfileobj(source, target, _COPY_BYTES)
             except FileNotFoundError:
-                raise DataError(f"{self.url}/{name}: not there") from None
+                raise DataError(f"{self.url}/{name}: not found; run the sweep again") from None
             except OSError as error:
                 if "AWS Error" not in str(error):
                     raise
@@ -98,7 +98,7 @@ class Bucket:
         text = str(error)
         if "NO_SUCH_BUCKET" in text:
             return ConfigError(
-                f"{self.url}: there is no bucket {self.root.partition('/')[0]!r}; create it, or correct it"
+                f"{self.url}: bucket {self.root.partition('/')[0]!r} does not exist; create it, or correct the address"
             )
         if any(code in text for code in _DENIED):
             return ConfigError(f"{self.url}: access denied; MEI uses {_CREDENTIALS} ({text})")
@@ -106,13 +106,13 @@ class Bucket:
 
 
 def open_bucket(url: str) -> Bucket:
-    """The objects below an address such as `s3://bucket/prefix?endpoint=http://host:9000&region=eu-central-1`.
+    """Return the objects below an address such as `s3://bucket/prefix?endpoint=http://host:9000&region=eu-central-1`.
 
     Args:
-        url: The address. `endpoint` names a server other than Amazon's; without `region` Amazon is asked for it.
+        url: The address. `endpoint` names a server other than Amazon's; without options Amazon is asked for the region.
 
     Raises:
-        ConfigError: The address is wrong, or there is no such bucket.
+        ConfigError: The address is wrong, or the bucket does not exist.
         Retryable: The server can't be reached.
     """
     from pyarrow import fs  # noqa: PLC0415 - as above
@@ -121,15 +121,17 @@ def open_bucket(url: str) -> Bucket:
     options = parse_qs(parts.query, keep_blank_values=True)
     unknown = sorted(set(options) - set(_OPTIONS))
     if parts.scheme != "s3" or not parts.netloc or unknown or parts.fragment:
-        raise ConfigError(f"{url}: not an address of results; s3://bucket/prefix, with ?endpoint=URL and &region=NAME")
+        raise ConfigError(
+            f"{url}: wrong address; write s3://bucket/prefix, if needed with ?endpoint=URL and &region=NAME"
+        )
     root = f"{parts.netloc}/{parts.path.strip('/')}".rstrip("/")
-    given = {name: values[-1] for name, values in options.items()}
+    chosen = {name: values[-1] for name, values in options.items()}
     try:
-        if not given:
-            given["region"] = fs.resolve_s3_region(parts.netloc)
+        if not chosen:
+            chosen["region"] = fs.resolve_s3_region(parts.netloc)
         system = fs.S3FileSystem(
-            region=given.get("region", "us-east-1"),
-            endpoint_override=given.get("endpoint"),
+            region=chosen.get("region", "us-east-1"),
+            endpoint_override=chosen.get("endpoint"),
             connect_timeout=_CONNECT_S,
             request_timeout=_REQUEST_S,
             allow_delayed_open=True,  # one request for a small object
@@ -145,50 +147,50 @@ class Store:
     """Files of one sweep.
 
     Attributes:
-        folder: Where they are, or are copied to.
-        bucket: Where they are kept, too; None where the folder is all there is.
+        folder: Folder of the files; a copy if there is a bucket.
+        bucket: Bucket of the files; None if they are kept in the folder alone.
     """
 
     folder: Path
     bucket: Bucket | None = None
 
     def held(self, name: str) -> bool:
-        """Whether the file is where it is kept."""
+        """Return True if the file is in the bucket, or without a bucket in the folder."""
         return self.bucket.has(name) if self.bucket else (self.folder / name).exists()
 
     def push(self, name: str) -> None:
-        """Put the folder's file into the bucket."""
+        """Copy the folder's file into the bucket."""
         if self.bucket:
             self.bucket.put(name, self.folder / name)
 
     def pull(self, name: str) -> None:
-        """Fetch the file where the folder lacks it."""
+        """Fetch the file if the folder lacks it."""
         if self.bucket and not (self.folder / name).exists():
             self.bucket.fetch(name, self.folder / name)
 
     def keep(self, name: str) -> None:
-        """Put the folder's file into the bucket where that lacks it."""
+        """Copy the folder's file into the bucket if the bucket lacks it."""
         if self.bucket and not self.bucket.has(name):
             self.bucket.put(name, self.folder / name)
 
     def pull_all(self, folder: str, names: Iterable[str]) -> list[str]:
-        """Fetch those of the files `names`, all of which lie in `folder`, that only the bucket has.
+        """Fetch each of the files `names` in `folder` that only the bucket has.
 
         Returns:
-            Those that only the folder has.
+            Names of the files that only the folder has.
         """
         if not self.bucket:
             return []
-        there = self.bucket.names(folder)
-        alone = []
+        in_bucket = self.bucket.names(folder)
+        only_in_folder = []
         for name in names:
-            if name in there:
+            if name in in_bucket:
                 self.pull(name)
             elif (self.folder / name).exists():
-                alone.append(name)
-        return alone
+                only_in_folder.append(name)
+        return only_in_folder
 
 
 def open_store(folder: Path, url: str) -> Store:
-    """Files in `folder`, and in one of its name below `url` where that is not empty; errors as of `open_bucket`."""
+    """Return the storage of `folder`, with a copy below `url` unless that is empty; errors as in `open_bucket`."""
     return Store(folder, open_bucket(url).below(folder.name) if url else None)

@@ -1,4 +1,4 @@
-"""Text that others wrote, made safe to show: names in files, reasons, what an executor says of itself."""
+"""Convert text for display: escape text from files and people, and turn names of figures into column headings."""
 
 import html
 import unicodedata
@@ -11,16 +11,15 @@ _WORDS = {
     "net_pnl": "net profit",
     "pnl": "net profit",
     "average": "mean profit",
-    "trades": "round trips",
     "win_rate": "win rate, share",
 }
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with every character that has no picture of its own as its escape, such as `\x1b` or `\u202e`.
+    r"""Return `text` with every invisible character replaced by its escape, such as `\x1b` or `\u202e`.
 
-    A terminal obeys control characters, an XML document must not hold them, and the invisible ones that turn the
-    direction of writing show another text than there is. Line ends, tabs and spaces stay.
+    A terminal executes control characters, an XML document must not contain them, and characters that change the
+    direction of writing make a text look different. Line ends, tabs and spaces stay.
     """
     if text.isprintable():
         return text
@@ -33,7 +32,7 @@ def markup(text: str) -> str:
 
 
 def column_heading(name: str) -> str:
-    """Return the name of a figure as the heading of a column: words, and its unit behind a comma.
+    """Return the heading of a column from the name of its figure: words, and the unit after a comma.
 
     `max_drawdown_pct` becomes `drawdown, %`.
     """
@@ -44,9 +43,9 @@ def column_heading(name: str) -> str:
 
 
 def column_headings(names: Sequence[str]) -> list[str]:
-    """Return the headings of columns: figures as words, axes of a sweep by the last part of their path.
+    """Return the headings of columns: words for figures, the last part of the path for axes of a sweep.
 
-    An axis keeps its whole path where its last part names another column, too.
+    An axis keeps its whole path if its last part is also the name of another column.
     """
     return [
         column_heading(name) if short == name else short for name, short in zip(names, short_paths(names), strict=True)
@@ -54,7 +53,7 @@ def column_headings(names: Sequence[str]) -> list[str]:
 
 
 def short_paths(paths: Sequence[str]) -> list[str]:
-    """Return the last part of each dotted path; the whole path where its last part is not unique among `paths`."""
+    """Return the last part of each dotted path; the whole path if the last part is not unique."""
     last = [path.rpartition(".")[2] for path in paths]
     return [part if last.count(part) == 1 else path for path, part in zip(paths, last, strict=True)]
 

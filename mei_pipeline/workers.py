@@ -7,10 +7,10 @@ from threading import Thread
 
 
 def end_with_parent() -> None:
-    """End this worker, without cleaning up, as soon as its parent has ended; call it when the worker starts.
+    """Make this worker exit without cleanup when its parent ends; call it when the worker starts.
 
-    A parent that was killed can't stop its workers, and they would wait for work for ever: each of them holds the
-    writing end of the pipe that it reads. A process that `multiprocessing` did not start has no parent to wait for.
+    A killed parent can't stop its workers. They would wait for work without end, because each of them also holds the
+    writing end of the pipe that it reads. A process that `multiprocessing` did not start has no parent to watch.
     """
     if (parent := parent_process()) is not None:
         Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()

@@ -14,7 +14,7 @@ from policy_kit import policy_text
 
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
-from mei_pipeline.config.load import Config, load_config
+from mei_pipeline.config.load import Configuration, load_config
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.settings import Settings
 
@@ -141,7 +141,7 @@ def write_config(
     fetched: tuple[str, ...] = ("1h",),
     sweep: str = "",
     **policy: object,
-) -> Config:
+) -> Configuration:
     """A configuration folder for nights over `fill_lake`, and what it says.
 
     `sweep` is added to the search, and `policy` is what `policy_kit.policy` is told.

@@ -1,4 +1,4 @@
-"""The engine and `ema_cross` once more, slow and obvious: plain Python, one step and one symbol at a time.
+"""The simulation and `ema_cross` once more, slow and obvious: plain Python, one step and one symbol at a time.
 
 Nothing here is shared with `kernels`, so that an error would have to be made twice to stay unseen. Results are compared
 bit for bit, and a float sum depends on its order. That order is part of the rules, and the twin follows it:
@@ -172,7 +172,7 @@ class Position:
     entry: float
     margin: float
     leverage: float
-    trip: float
+    trade_profit: float
     added: int
     adds: int = 0
     parts: int = 0
@@ -365,10 +365,10 @@ class Book:
     held: dict[int, Position] = field(default_factory=dict)
     closing: dict[int, Closing] = field(default_factory=dict)
     opening: dict[int, Opening] = field(default_factory=dict)
-    marks: dict[int, float] = field(default_factory=dict)
+    last_prices: dict[int, float] = field(default_factory=dict)
     left: dict[tuple[int, float], int] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
-    trips: list[float] = field(default_factory=list)
+    trade_profits: list[float] = field(default_factory=list)
     payments: list[float] = field(default_factory=list)
     equity: list[float] = field(default_factory=list)
     in_market: list[bool] = field(default_factory=list)
@@ -389,7 +389,7 @@ class Book:
             if (bar := symbol.bars[t]) is not None and symbol.age(t, self.clock) >= 0
         }
         closes = {s: bar.close for s, bar in existing.items()}
-        self.marks.update(closes)
+        self.last_prices.update(closes)
         self.at_open(t, existing)
         self.walk_path(t, existing)
         for s, bar in existing.items():
@@ -411,7 +411,9 @@ class Book:
 
     def worth(self) -> float:
         """Mark-to-market equity."""
-        return self.cash + total(self.held[s].size * (self.marks[s] - self.held[s].entry) for s in sorted(self.held))
+        return self.cash + total(
+            self.held[s].size * (self.last_prices[s] - self.held[s].entry) for s in sorted(self.held)
+        )
 
     def fill_all_due(self, t: int, closes: dict[int, float]) -> None:
         """Fill what is due at the close."""
@@ -419,7 +421,7 @@ class Book:
             self.fill_due(t, s, price, "close")
 
     def fill_due(self, t: int, s: int, price: float, moment: str) -> None:
-        """Fill the legs that are due; an order never waits for a bar that does not exist."""
+        """Fill the parts that are due; an order never waits for a bar that does not exist."""
         nth = self.symbols[s].nth(t)
         if s in self.closing and self.closing[s].due == nth:
             self.close(t, s, self.closing[s].frac, price, self.closing[s].reason, moment)
@@ -443,7 +445,7 @@ class Book:
             position.entry = (position.entry * position.size + price * order.size) / size
             position.size = size
             position.margin += margin
-            position.trip -= fee
+            position.trade_profit -= fee
             position.added = when(t, moment)
             position.adds += 1
         else:
@@ -478,10 +480,10 @@ class Book:
         """Take coins away from a position, which earns `change`."""
         position = self.held[s]
         side, held = position.side, abs(position.size)
-        position.trip += change
+        position.trade_profit += change
         if coins == held:
             del self.held[s]
-            self.trips.append(position.trip)
+            self.trade_profits.append(position.trade_profit)
             self.margin = self.margin - position.margin if self.held else 0.0
         else:
             freed = position.margin * (coins / held)
@@ -495,7 +497,7 @@ class Book:
 
     def hand_over(self, t: int, s: int, taken: float, price: float, moment: str) -> None:
         """The venue takes money of the account, or gives what is missing, for a position that it takes over."""
-        self.held[s].trip -= taken
+        self.held[s].trade_profit -= taken
         self.book(t, s, "backstop", moment, 0.0, price, 0.0, -taken)
 
     def book(
@@ -548,7 +550,7 @@ class Book:
         """Where a held symbol is when all are at this place; the price of its stop once that is reached."""
         position = self.held[s]
         if bar is None:
-            return self.marks[s]
+            return self.last_prices[s]
         worse, worst = (min, bar.low) if position.side > 0 else (max, bar.high)
         if self.stopped_in(s, bar) and self.place_of_stop(s, bar) <= place:
             return worse(bar.open, position.stop)
@@ -585,10 +587,10 @@ class Book:
         """Longs pay the rate on what they hold at the close, shorts receive it."""
         rate = self.symbols[s].funding[t]
         if rate and s in self.held:
-            payment = self.held[s].size * self.marks[s] * rate
-            self.held[s].trip -= payment
+            payment = self.held[s].size * self.last_prices[s] * rate
+            self.held[s].trade_profit -= payment
             self.payments.append(payment)
-            self.book(t, s, "funding", "close", 0.0, self.marks[s], 0.0, -payment)
+            self.book(t, s, "funding", "close", 0.0, self.last_prices[s], 0.0, -payment)
 
     def liquidate(self, t: int, existing: dict[int, Bar], place: float, moment: str) -> None:
         """Close all at a place on the path and forget all entries; the venue takes over what can't be sold in time."""
@@ -627,7 +629,7 @@ class Book:
             if symbol.last == t:
                 self.opening.pop(s, None)
                 if s in self.held:
-                    self.close(t, s, 1.0, self.marks[s], "delisted", "close")
+                    self.close(t, s, 1.0, self.last_prices[s], "delisted", "close")
 
     def due(self, t: int, s: int) -> int:
         """Which bar of the symbol fills an order decided at the close of step t."""
@@ -690,7 +692,7 @@ class Book:
     def reserved(self, s: int) -> float:
         """Money that a waiting order will take."""
         order = self.opening[s]
-        needed = self.needs(order.size, self.marks[s], order.leverage)
+        needed = self.needs(order.size, self.last_prices[s], order.leverage)
         return max(needed if order.adds else needed - self.margin_of(s), 0.0)
 
     def margin_of(self, s: int) -> float:
@@ -767,10 +769,10 @@ class Book:
             "equity_usd": self.equity[-1] if self.equity else self.rules.initial_usd,
             "max_drawdown_usd": fall,
             "max_drawdown_frac": share,
-            "trades": len(self.trips),
-            "wins": sum(trip > 0 for trip in self.trips),
-            "gross_profit_usd": total(trip for trip in self.trips if trip > 0),
-            "gross_loss_usd": total(-trip for trip in self.trips if trip <= 0),
+            "trades": len(self.trade_profits),
+            "wins": sum(trade_profit > 0 for trade_profit in self.trade_profits),
+            "gross_profit_usd": total(trade_profit for trade_profit in self.trade_profits if trade_profit > 0),
+            "gross_loss_usd": total(-trade_profit for trade_profit in self.trade_profits if trade_profit <= 0),
             "fees_usd": self.fees,
             "funding_usd": total(self.payments),
             "turnover_usd": total(abs(fill.size) * fill.price for fill in trades),

@@ -11,9 +11,9 @@ from mei_pipeline.settings import Settings, read_settings
 
 @pytest.fixture(scope="session")
 def homes_of_nights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Homes after one night: in `passed` both finalists pass, in `fell` none does, in `none` nothing makes money."""
+    """Homes after one nightly run: both candidates pass, none passes, or no combo makes money."""
     found = {}
-    for name, changes in (("passed", {}), ("fell", {"sharpe": 20.0}), ("none", {"fee": 100.0})):
+    for name, changes in (("passed", {}), ("rejected", {"sharpe": 20.0}), ("none", {"fee": 100.0})):
         home = found[name] = tmp_path_factory.mktemp(name) / "home"
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MEI_HOME", str(home))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from market_kit import DAY_MS, START_MS, VENUE, fill_lake
 
-from mei_pipeline.config.load import Config, load_config
+from mei_pipeline.config.load import Configuration, load_config
 from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
 from mei_pipeline.night.plan import NightPlan, plan_night
 from mei_pipeline.night.store import write_night_plan
@@ -80,7 +80,7 @@ axes:
 """
 
 
-def write_night_config(folder: Path, *, sharpe: float = -20.0, fee: float = 4.5) -> Config:
+def write_night_config(folder: Path, *, sharpe: float = -20.0, fee: float = 4.5) -> Configuration:
     """A configuration folder for `run_night`, and what it says.
 
     Args:
@@ -98,7 +98,7 @@ def write_night_config(folder: Path, *, sharpe: float = -20.0, fee: float = 4.5)
     return load_config(folder)
 
 
-def run_night(settings: Settings, config: Config, *, promote: bool = True) -> NightPlan:
+def run_night(settings: Settings, config: Configuration, *, promote: bool = True) -> NightPlan:
     """Every station from the plan to the promotion, once."""
     plan = plan_night(settings, config, "smoke", AS_OF_MS)
     write_night_plan(settings, plan)

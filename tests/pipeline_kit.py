@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from market_kit import DAY_MS, START_MS, fill_lake, write_config
 
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
 from mei_pipeline.night.plan import NightPlan, plan_night
 from mei_pipeline.night.store import night_folder, write_night_plan
@@ -38,7 +38,7 @@ class Night:
     """
 
     settings: Settings
-    config: Config
+    config: Configuration
     plan: NightPlan
 
     @property
@@ -47,7 +47,7 @@ class Night:
         return night_folder(self.settings, self.plan)
 
 
-def search(settings: Settings, config: Config, as_of_ms: int = NOW_MS) -> Night:
+def search(settings: Settings, config: Configuration, as_of_ms: int = NOW_MS) -> Night:
     """Plan a night and run its search."""
     plan = plan_night(settings, config, "smoke", as_of_ms)
     write_night_plan(settings, plan)

@@ -113,7 +113,7 @@ def test_plain_homes_have_no_link(tmp_path):
 
 @pytest.mark.parametrize(
     ("home", "cache", "text"),
-    [("h[1]", "c[1]", "Dagster takes .* in its path for a pattern"), ("a\x1bb", "c", "control characters")],
+    [("h[1]", "c[1]", "Dagster treats .* in its path as a pattern"), ("a\x1bb", "c", "control characters")],
 )
 def test_a_home_that_can_not_be_used_is_refused_before_anything_is_written(
     tmp_path, monkeypatch, capsys, home, cache, text

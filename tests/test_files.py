@@ -149,7 +149,7 @@ def caused(error: Exception) -> Exception:
         (errno.EDQUOT, "/home/x", "/home/x: .*free space on the disk"),
         (errno.EROFS, "/home/x", "/home/x: .*mount the disk writable"),
         (errno.EACCES, "/home/x", "/home/x: .*make it writable for this user"),
-        (errno.EIO, None, "look at the system's log"),
+        (errno.EIO, None, "read the system's log"),
     ],
 )
 def test_errors_that_an_operator_can_end_say_how(number, name, advice) -> None:

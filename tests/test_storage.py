@@ -14,7 +14,7 @@ from mei_pipeline.storage import Store, open_bucket, open_store
     ["s3://", "gs://results/x", "s3://results/x?endpont=http://here", "s3://results/x#part", "results/x"],
 )
 def test_an_address_that_is_none_of_a_bucket_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"not an address of results; s3://bucket/prefix, with \?endpoint=URL"):
+    with pytest.raises(ConfigError, match=r"wrong address; write s3://bucket/prefix, if needed with \?endpoint=URL"):
         open_bucket(url)
 
 

@@ -47,8 +47,14 @@ def test_a_picture_with_hostile_text_is_well_formed():
 def test_a_page_with_hostile_text_has_no_element_of_it():
     table = pages.Table(HOSTILE, (HOSTILE,), ((HOSTILE,), (pages.RowHead(HOSTILE),), (pages.Bad(HOSTILE),)))
     picture = pages.Pictures((svg.document(10, 10, HOSTILE, []),), (HOSTILE,))
-    blocks = (pages.Words(HOSTILE), pages.Points((HOSTILE,)), pages.Figures(((HOSTILE, HOSTILE),)), table, picture)
-    nested = pages.Columns((blocks, (pages.Folded(HOSTILE, blocks),)))
+    blocks = (
+        pages.Paragraph(HOSTILE),
+        pages.BulletList((HOSTILE,)),
+        pages.Tiles(((HOSTILE, HOSTILE),)),
+        table,
+        picture,
+    )
+    nested = pages.Columns((blocks, (pages.Details(HOSTILE, blocks),)))
     html = pages.page(HOSTILE, [pages.Section(HOSTILE, (*blocks, nested))] * pages.LONG, top=blocks)
     assert html.count("&lt;b onload=&#39;x&#39;&gt;&amp;]]&gt;") > 60
     assert "<b onload" not in html
@@ -86,6 +92,6 @@ def test_a_heading_is_words_with_a_unit():
         "net profit, USD",
         "exposure, share",
         "Sharpe ratio",
-        "round trips",
+        "trades",
         "entry price",
     ]

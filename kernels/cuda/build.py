@@ -162,10 +162,10 @@ def compile_kernel(
 
 def parameters_of(ptx: str) -> tuple[str, list[str]]:
     """Return the entry point of a PTX text, and the type of each of its parameters."""
-    found = _ENTRY.findall(ptx)
-    if len(found) != 1:
-        raise CudaUnavailable(f"PTX with {len(found)} entry points instead of one")
-    name, parameters = found[0]
+    entries = _ENTRY.findall(ptx)
+    if len(entries) != 1:
+        raise CudaUnavailable(f"PTX with {len(entries)} entry points instead of one")
+    name, parameters = entries[0]
     return name, _PARAMETER.findall(parameters)
 
 
@@ -176,10 +176,10 @@ def _check(ptx: str, arguments: list[KernelArgument], name: str) -> None:
         for argument in arguments
         for _ in argument.words
     ]
-    found = parameters_of(ptx)[1]
-    if found != expected:
+    kinds = parameters_of(ptx)[1]
+    if kinds != expected:
         raise CudaUnavailable(
-            f"kernel {name}: it takes {len(found)} words, but a launch passes {len(expected)}; numba-cuda has changed"
+            f"kernel {name}: it takes {len(kinds)} words, but a launch passes {len(expected)}; numba-cuda has changed"
         )
 
 
@@ -198,7 +198,7 @@ def _assemble(folder: Path, strategy: str, name: str, arch: str, ptx: str) -> Co
 
 
 class _Signatures:
-    """A stand-in for `cuda` in kernels of which only the signatures are read."""
+    """A stand-in for `cuda` in kernels that are inspected but never run."""
 
 
 def find_ptxas() -> Path:
@@ -210,19 +210,19 @@ def find_ptxas() -> Path:
         CudaUnavailable: It is not installed.
     """
     files = importlib.metadata.files("nvidia-cuda-nvcc") if _version("nvidia-cuda-nvcc") else None
-    found = next((Path(str(file.locate())) for file in files or () if file.name == "ptxas"), None)
-    if found is None or not os.access(found, os.X_OK):
+    path = next((Path(str(file.locate())) for file in files or () if file.name == "ptxas"), None)
+    if path is None or not os.access(path, os.X_OK):
         raise CudaUnavailable(f"no ptxas; {_ADVICE}")
-    return found
+    return path
 
 
 def cuda_release() -> str:
     """Return the CUDA version of the assembler, such as 13.0; drivers from that version on load its code."""
     output = subprocess.run([find_ptxas(), "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603 - fixed arguments
-    found = _RELEASE.search(output)
-    if found is None:
+    match = _RELEASE.search(output)
+    if match is None:
         raise CudaUnavailable(f"{find_ptxas()} --version: no release in its output; reinstall nvidia-cuda-nvcc")
-    return found[1]
+    return match[1]
 
 
 def _versions() -> dict[str, str]:

@@ -137,10 +137,10 @@ class CudaDevice:
     spent_ms: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
-        known = all_arrays(self.strategy, LayoutSizes(1, 1, 1, 1, 1, 1))
+        layouts = all_arrays(self.strategy, LayoutSizes(1, 1, 1, 1, 1, 1))
         for name, kernel in self.manifest.kernels.items():
             for argument in kernel.arguments:
-                array = known.get(argument.name)
+                array = layouts.get(argument.name)
                 if argument.order and (
                     array is None or (describe_dtype(array.dtype), array.order) != (argument.dtype, argument.order)
                 ):
@@ -163,22 +163,22 @@ class CudaDevice:
         Raises:
             DeviceMemoryFull: They do not fit.
         """
-        given = {f"market.{name}": array for name, array in zip(Market._fields, market, strict=True)}
-        given |= {"symbols": symbols, "models": models, "columns": columns}
+        inputs_on_host = {f"market.{name}": array for name, array in zip(Market._fields, market, strict=True)}
+        inputs_on_host |= {"symbols": symbols, "models": models, "columns": columns}
         self.clear()
         self._since = market.since.tolist()
-        arrays = {name: ArrayLayout(array.dtype, array.shape) for name, array in given.items()}
+        arrays = {name: ArrayLayout(array.dtype, array.shape) for name, array in inputs_on_host.items()}
         try:
             held, inputs = allocate(self.cupy, arrays)
-            kept = [upload(array, inputs[name], held, self._stream) for name, array in given.items()]
+            kept = [upload(array, inputs[name], held, self._stream) for name, array in inputs_on_host.items()]
             self._stream.synchronize()
             del kept
         except Exception as error:
             if kind_of(self.cupy, error) != "memory":
                 raise
-            wanted = offsets_of(arrays)[1] / (1 << 20)
+            size_mib = offsets_of(arrays)[1] / (1 << 20)
             raise DeviceMemoryFull(
-                f"bars and features, {wanted:,.0f} MiB, do not fit the memory of the device"
+                f"bars and features, {size_mib:,.0f} MiB, do not fit the memory of the device"
             ) from error
         self._held, self._inputs = held, inputs
 
@@ -220,13 +220,13 @@ class CudaDevice:
                     self._drop(in_flight)
                     raise
                 # Batches in flight hold memory. Their results are collected before a smaller batch is tried.
-                alone = not in_flight
+                was_alone = not in_flight
                 with contextlib.suppress(Exception):
                     while in_flight:
                         done = self._collect(in_flight, accounts, days)
-                alone |= bool(in_flight)
+                was_alone |= bool(in_flight)
                 self._drop(in_flight)
-                begun, failed = done, failed + alone
+                begun, failed = done, failed + was_alone
                 if size <= fewest and failed > 1:
                     size = min(size, combos - done)
                     raise DeviceMemoryFull(f"{size} combos at once do not fit the memory of the device") from error
@@ -272,16 +272,16 @@ class CudaDevice:
         stream = self.cupy.cuda.Stream(non_blocking=True)
         try:
             memory.memset_async(0, offsets_of(arrays)[1], stream)
-            given = {
+            inputs = {
                 "column_of": job.column_of[sets],
                 "signal_params": job.signal_params[sets],
                 "signal_group_of": signal_group_of,
                 "params": job.params[part],
             }
-            kept = [upload(given[name], placed[name], memory, stream) for name in COMBOS]
+            kept = [upload(inputs[name], placed[name], memory, stream) for name in COMBOS]
             events = self._start(job, sizes, {**self._inputs, **placed}, stream, stop)
-            found = download(results, memory, buffer, stream)
-            return _Batch(part, self._record_event(stream), found, buffer, events, (memory, stream, kept))
+            downloaded = download(results, memory, buffer, stream)
+            return _Batch(part, self._record_event(stream), downloaded, buffer, events, (memory, stream, kept))
         except BaseException:
             # Memory that is released while the device still writes to it would be reused by the next batch.
             with contextlib.suppress(Exception):
@@ -328,6 +328,7 @@ class CudaDevice:
         return max(min(fewest, combos), 1)
 
     def _sizes(self, job: CudaJob, combos: int, sets: int) -> LayoutSizes:
+        """Return the lengths of the axes for a batch."""
         steps, symbols = self._inputs["market.close"].array.shape
         _, groups, features = job.column_of.shape
         tile = min(tile_steps(sets, symbols, self.tile_bytes), max(job.last - job.first, 1))
@@ -341,6 +342,7 @@ class CudaDevice:
         self.cupy.get_default_memory_pool().free_all_blocks()
 
     def _record_event(self, stream: Any, *, timed: bool = False) -> Any:
+        """Record an event on a stream; it has a time if `timed`."""
         event = self.cupy.cuda.Event(block=True, disable_timing=not timed)
         event.record(stream)
         return event

@@ -195,15 +195,15 @@ class KernelArgument(NamedTuple):
 def arguments_of(kernel: Callable[..., Any], strategy: ModuleType) -> list[KernelArgument]:
     """Return the arguments of a kernel in order; numba passes an array as the fields of its data model."""
     arrays = all_arrays(strategy, LayoutSizes(1, 1, 1, 1, 1, 1))
-    found = []
+    arguments = []
     for name in inspect.signature(kernel).parameters:
         if name in SCALARS:
-            found.append(KernelArgument(name, str(SCALARS[name]), "", ("value",)))
+            arguments.append(KernelArgument(name, str(SCALARS[name]), "", ("value",)))
             continue
         for each in [f"market.{field}" for field in Market._fields] if name == "market" else [name]:
             array = arrays[each]
-            found.append(KernelArgument(each, describe_dtype(array.dtype), array.order, words_of(array.type)))
-    return found
+            arguments.append(KernelArgument(each, describe_dtype(array.dtype), array.order, words_of(array.type)))
+    return arguments
 
 
 def types_of(kernel: Callable[..., Any], strategy: ModuleType) -> tuple[Any, ...]:
@@ -211,8 +211,8 @@ def types_of(kernel: Callable[..., Any], strategy: ModuleType) -> tuple[Any, ...
     arrays = all_arrays(strategy, LayoutSizes(1, 1, 1, 1, 1, 1))
     fields = tuple(arrays[f"market.{field}"].type for field in Market._fields)
     market = types.NamedTuple(fields, Market)  # type: ignore[no-untyped-call]  # numba is untyped here
-    known = {**SCALARS, "market": market}
-    return tuple(known.get(name) or arrays[name].type for name in inspect.signature(kernel).parameters)
+    scalars_and_market = {**SCALARS, "market": market}
+    return tuple(scalars_and_market.get(name) or arrays[name].type for name in inspect.signature(kernel).parameters)
 
 
 def words_of(array: Any) -> tuple[str, ...]:

@@ -77,12 +77,12 @@ def capability_of(arch: str) -> tuple[int, int]:
     Raises:
         CudaUnavailable: `arch` is not an architecture.
     """
-    found = _ARCH.fullmatch(arch)
-    if found is None:
+    match = _ARCH.fullmatch(arch)
+    if match is None:
         raise CudaUnavailable(
             f"{arch!r} is not an architecture; write sm_ and the compute capability, such as sm_90 for an H100 or H200"
         )
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def runs_on(arch: str, capability: tuple[int, int]) -> bool:

@@ -1,4 +1,4 @@
-"""Backup and restore of a home's lake, registry, lanes, configuration and nights.
+"""Backup and restore of a home's lake, registry, lanes, configuration and nightly runs.
 
-`archive` reads and writes the file, `checks` says whether its content is fit to be restored, commands call `run`.
+`archive` reads and writes the tar file, `checks` checks its content, and `run` has the functions that commands call.
 """

@@ -1,4 +1,4 @@
-"""The archive of a backup: one tar file whose last member, `manifest.json`, has the hash of every other one."""
+"""The archive of a backup: one tar file. Its last member, `manifest.json`, has the hash of every other member."""
 
 import hashlib
 import io
@@ -19,7 +19,7 @@ from mei_pipeline.registry.home import RESETS_NAME
 REGISTRY = "registry.db"
 FOLDERS = ("lake", "lanes", "config", "nights")
 PARTS = (*FOLDERS, REGISTRY, RESETS_NAME)
-"""What a backup holds of a home; the nights before a registry that was given up would miss it without its reset."""
+"""Parts of a home in a backup. The resets explain nightly runs that a registry does not know; see `registry.home`."""
 MANIFEST = "manifest.json"
 FORMAT = 2
 _READABLE_FORMATS = (1, 2)  # 1 has neither `config` nor `nights`
@@ -44,7 +44,7 @@ def write_archive(home: Path, target: Path, scratch: Path, progress: Progress) -
         home: The folder of all state.
         target: The tar file.
         scratch: An empty folder for copies of databases.
-        progress: Told of each file.
+        progress: Called for each file.
 
     Raises:
         DataError: A database can't be copied.
@@ -69,14 +69,14 @@ def read_listing(archive: Path) -> Entries:
     """Return the files of an archive, which are not read.
 
     Raises:
-        DataError: The archive is missing, is no backup, or holds a name that no backup has.
+        DataError: The archive is missing or not a backup, or has a member with a name that no backup has.
     """
     with _opened(archive) as tar:
         return _listing(archive, tar)
 
 
 def unpack(archive: Path, folder: Path, progress: Progress, select: Callable[[str], bool] = bool) -> Entries:
-    """Compare every file of an archive with its hash, and write those that are `select` into an empty folder.
+    """Check every file of an archive against its hash, and write the files that `select` accepts into an empty folder.
 
     Raises:
         DataError: As `read_listing`, or a file is damaged, a link or a device.
@@ -89,7 +89,7 @@ def unpack(archive: Path, folder: Path, progress: Progress, select: Callable[[st
             member = members[name]
             source = tar.extractfile(member) if member.isreg() else None
             if source is None:
-                raise DataError(f"{archive}: {name} is a link or a device, not a file; it was not written by MEI")
+                raise DataError(f"{archive}: {name} is a link or a device, not a file; MEI did not write this archive")
             target = folder / name
             if select(name):
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def unpack(archive: Path, folder: Path, progress: Progress, select: Callable[[st
 
 
 def is_database(path: Path) -> bool:
-    """Whether a file begins as an SQLite database does."""
+    """Return True if a file has the header of an SQLite database."""
     with path.open("rb") as file:
         return file.read(len(_SQLITE)) == _SQLITE
 
@@ -117,9 +117,9 @@ def _opened(archive: Path) -> Generator[tarfile.TarFile]:
         with tarfile.open(archive, "r:") as tar:
             yield tar
     except FileNotFoundError:
-        raise DataError(f"{archive}: no such file; give the path of a tar file that `mei backup` wrote") from None
+        raise DataError(f"{archive}: not found; name a tar file that `mei backup` wrote") from None
     except (tarfile.TarError, KeyError, EOFError) as error:
-        raise DataError(f"{archive}: is not a whole backup ({error}); use another one") from error
+        raise DataError(f"{archive}: not a complete backup: {error}; use another one") from error
     except OSError as error:
         raise files.refused(error, f"{archive}: can't be unpacked: {files.explain(error)}") from error
 
@@ -130,7 +130,7 @@ def _listing(archive: Path, tar: tarfile.TarFile) -> Entries:
         listing = json.loads(file.read() if member.isreg() and (file := tar.extractfile(member)) else b"")
         if listing["format"] not in _READABLE_FORMATS:
             raise DataError(
-                f"{archive}: backup of format {listing['format']}, this MEI reads {_READABLE_FORMATS[0]} to {FORMAT}"
+                f"{archive}: backup of format {listing['format']}; this MEI reads {_READABLE_FORMATS[0]} to {FORMAT}"
             )
         entries = {str(name): (str(digest), int(size)) for name, (digest, size) in listing["files"].items()}
     except (ValueError, TypeError, AttributeError) as error:
@@ -138,12 +138,15 @@ def _listing(archive: Path, tar: tarfile.TarFile) -> Entries:
     above = {str(folder) for name in entries for folder in PurePosixPath(name).parents}
     for name in entries:
         if not _is_allowed(name) or name in above:
-            raise DataError(f"{archive}: holds {name!r}, which is no part of a backup; it was not written by MEI")
+            raise DataError(f"{archive}: has a member {name!r} that no backup has; MEI did not write this archive")
     return entries
 
 
 def _is_allowed(name: str) -> bool:
-    """Whether `write_archive` writes such a name: no way out of the home, and nothing that is acted on when opened."""
+    """Return True for names that `write_archive` writes.
+
+    Such a name stays inside the home, and no program acts on the file when it opens the home, as it does on a journal.
+    """
     part, *inside = name.split("/")
     placed = name in {REGISTRY, RESETS_NAME} or (part in FOLDERS and inside)
     plain = name.isprintable() and not {"", ".", "..", PENDING} & {part, *inside}
@@ -171,7 +174,7 @@ def _normalise_owner(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _consistent_copy(path: Path, scratch: Path) -> Path:
-    """The file itself, or of a database a copy as of one instant."""
+    """Return the file itself, or for a database the path of a copy of one state."""
     if not is_database(path):
         return path
     copy = scratch / "database"
@@ -183,5 +186,5 @@ def _consistent_copy(path: Path, scratch: Path) -> Path:
         ):
             source.backup(target)
     except sqlite3.Error as error:
-        raise DataError(f"{path}: database can't be copied: {error}; stop what writes to it and try again") from error
+        raise DataError(f"{path}: database not copied: {error}; stop all writers and try again") from error
     return copy

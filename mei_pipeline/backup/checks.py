@@ -1,4 +1,4 @@
-"""Checks of a backup's content: whether a home that is restored from it would work."""
+"""Checks of a backup's content before it is kept or restored."""
 
 import shutil
 import sqlite3
@@ -21,25 +21,25 @@ from mei_pipeline.registry.lanes import POINTER_NAME, read_pointer_file
 from mei_pipeline.registry.store import config_history, list_configs
 
 JUDGED = "gates.json"
-"""What a night leaves once it has judged configs, which are then in the registry."""
+"""File that a nightly run writes once its judged configs are in the registry."""
 
 
 def is_checked(name: str) -> bool:
-    """Whether `check_content` reads the file of this name: all but what only its hash is compared of."""
+    """Return True if `check_content` reads the file; only the hashes of other files are compared."""
     return name.endswith((".json", ".yaml", ".db"))
 
 
 def check_content(folder: Path, entries: Entries, *, on_server: bool = False) -> None:
-    """Raise an error if the files of a home, as an archive has them, don't fit together.
+    """Raise if the files of a home are inconsistent.
 
     Args:
-        folder: A folder with those files that are `is_checked`; nothing in it is changed.
-        entries: All files.
-        on_server: The registry is a database of a server, which has its own backups: the lanes are not compared.
+        folder: A folder with the files for which `is_checked` is true; it is not changed.
+        entries: All files of the archive.
+        on_server: The registry is a database of a server, with backups of its own; lanes are not compared with it.
 
     Raises:
-        DataError: A file of the lake differs from the lake's own record of it, a database or a lane's file is damaged,
-            or the registry is missing or lacks what a lane holds.
+        DataError: A file of the lake differs from the lake's record, a database or a lane's file is damaged, or the
+            registry is missing or lacks a config that a lane holds.
         Refused: A newer MEI wrote the registry.
     """
     _check_lake(folder, entries)
@@ -58,7 +58,7 @@ def check_content(folder: Path, entries: Entries, *, on_server: bool = False) ->
     if REGISTRY in entries:
         _check_registry(folder, configs, held)
     elif held or any(name.startswith("nights/") and name.endswith(f"/{JUDGED}") for name in entries):
-        why = f"lane {held[0]} holds a config" if held else "nights have judged configs"
+        why = f"lane {held[0]} holds a config" if held else "nightly runs judged configs"
         advice = "restore it from an earlier backup; if it is on a server, set MEI_REGISTRY_URL"
         raise DataError(f"{folder / REGISTRY}: missing, though {why}; {advice}")
 
@@ -69,7 +69,7 @@ def _is_pointer(name: str) -> bool:
 
 
 def _check_lake(folder: Path, entries: Entries) -> None:
-    """Compare the hashes of data files with those in the lake's own manifests and records of ingests."""
+    """Compare the hashes of data files with those in the lake's manifests and records of ingests."""
     lake = Lake(folder / "lake")
     for name, expected in _recorded(lake):
         if entries.get(f"lake/{name}", ("", 0))[0] != expected:
@@ -101,7 +101,7 @@ def _check_database(path: Path) -> None:
 
 
 def _check_registry(folder: Path, configs: list[str], held: list[str]) -> None:
-    # A copy: opening a registry may bring its tables to this version.
+    # Check a copy: opening a registry may upgrade its tables, and a backup keeps the file as it was.
     with tempfile.TemporaryDirectory(prefix="mei-check-") as scratch:
         copy = Path(scratch) / REGISTRY
         shutil.copyfile(folder / REGISTRY, copy)
@@ -117,16 +117,16 @@ def _check_registry(folder: Path, configs: list[str], held: list[str]) -> None:
 
 
 def _check_config(registry: Registry, path: Path) -> None:
-    """Compare a lane's config with the files that the registry would write of it.
+    """Compare a lane's config with the files that the registry would write for it.
 
-    Their content is compared, not their bytes: an earlier version may have written the same content in another way.
+    The content is compared, not the bytes, because an earlier version may have formatted the same content differently.
     """
     data = path.read_bytes()
     parse_config(path, data)
     try:
         story = config_history(registry, path.stem)
     except Refused:
-        return  # it held the lane before a registry that was given up; `_check_pointer` looks at what holds it now
+        return  # the config held the lane before a reset of the registry; `_check_pointer` checks the present one
     with read_transaction(registry) as connection:
         expected = [
             config_bytes(story.config, rows.judged_evidence(connection, verdict), verdict) for verdict in story.verdicts
@@ -137,14 +137,14 @@ def _check_config(registry: Registry, path: Path) -> None:
 
 
 def _check_pointer(registry: Registry, folder: Path, lane: str) -> None:
-    """Refuse a pointer that the registry does not know."""
+    """Raise if a lane's pointer is not in the registry or has a later generation than the registry."""
     file = read_pointer_file(folder / "lanes", lane)
     with read_transaction(registry) as connection:
         pointer = rows.find_pointer(connection, lane)
-    # The registry is copied after the lanes, so it may be ahead of them.
+    # The registry is copied after the lanes, so its generation may be later than the file's.
     if file is not None and (pointer is None or pointer.generation < file.generation):
         expected = f"knows generation {pointer.generation}" if pointer else "does not know the lane"
         path = folder / "lanes" / lane / POINTER_NAME
         raise DataError(
-            f"{path}: is of generation {file.generation}, {folder / REGISTRY} {expected}; restore the newer registry"
+            f"{path}: has generation {file.generation}, but {folder / REGISTRY} {expected}; restore the newer registry"
         )

@@ -1,10 +1,11 @@
-"""Backup and restore of what can't be made again: the lake, the registry and the lanes.
+"""Backup and restore of data that can't be computed again: the lake, the registry and the lanes.
 
-The configuration of the home and its nights, with their reports, are in it as well, so that a restored lane means what
-it meant. A backup is one tar file. Databases are copied through SQLite's own backup, so one that is in use is copied as
-of one instant; the lake is copied under its lock. What was written is read back and checked before it replaces an
-earlier backup. A restore unpacks beside the home, makes the same checks, and only then moves anything into place.
-Sweeps and features are not in it: they are made again. A registry in PostgreSQL is backed up with its own tools.
+A backup is one tar file. It also has the configuration and the nightly runs with their reports, which explain the
+lanes. It has no sweeps and features, which can be computed again. A registry in PostgreSQL needs PostgreSQL's tools.
+
+Databases are copied through SQLite's backup function, so a database in use is copied as one state; the lake is copied
+under its lock. The new archive is read back and checked before it replaces an earlier one. A restore unpacks beside the
+home and makes the same checks before it moves anything into place.
 """
 
 import tempfile
@@ -22,7 +23,8 @@ from mei_pipeline.errors import DataError, MeiError, Refused, Retryable
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.home import RESETS_NAME
 
-_SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database, and would apply to another one
+_SQLITE_SUFFIXES = ("-wal", "-shm", "-journal")
+"""Files beside a database. A restore moves them aside, because SQLite would apply them to the restored database."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class BackupReport:
     Attributes:
         archive: The tar file.
         files: Number of files.
-        bytes: Their size.
-        aside: Where a restore put what it replaced, if anything.
+        bytes: Total size of the files.
+        aside: Folder to which a restore moved the files that it replaced; None without such files.
     """
 
     archive: Path
@@ -43,18 +45,18 @@ class BackupReport:
 
 
 def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: bool = False) -> BackupReport:
-    """Write the lake, the registry, the lanes, the configuration and the nights of `home` to one tar file.
+    """Write the lake, the registry, the lanes, the configuration and the nightly runs of `home` to one tar file.
 
     Args:
         home: The folder of all state.
-        out: The tar file; replaced whole if it exists, once the new one is found good.
-        progress: Told of each file.
+        out: The tar file; an existing one is replaced after the new one passed all checks.
+        progress: Called for each file.
         on_server: The registry is a database of a server, and not in `home`.
 
     Raises:
-        DataError: There is nothing to back up, or something is damaged or missing; `out` is then as it was.
-        Retryable: The disk is full; `out` is then as it was.
-        Refused: `out` is a backup with a part that `home` lacks, or lies in a part of `home`.
+        DataError: There is nothing to back up, or a file is damaged or missing; `out` is unchanged.
+        Retryable: The disk is full; `out` is unchanged.
+        Refused: `out` is a backup with a part that `home` lacks, or is inside a part of `home`.
         Busy: An ingest is running and did not end in time.
     """
     present = [part for part in PARTS if (home / part).exists()]
@@ -64,10 +66,10 @@ def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: boo
         raise DataError(f"{home / REGISTRY}: not a file; restore it from an earlier backup")
     for part in present:
         if out.resolve().is_relative_to((home / part).resolve()):
-            raise Refused(f"{out}: lies in a part of the home that is backed up; name a file outside {home / part}")
+            raise Refused(f"{out}: inside a part of the home that is backed up; name a file outside {home / part}")
     lake = Lake(home / "lake")
     finish_transaction(lake)
-    # A disk that failed and is mounted read-only is the one to be backed up: nobody can write to it meanwhile.
+    # A lake on a read-only disk, such as one that failed, can be backed up without a lock: no process can write to it.
     changes = lake.root.exists() and files.writable(lake.root)
     lock = files.locked(lake.root / ".lock", "backup", wait_s=lake.wait_s) if changes else nullcontext()
     with tempfile.TemporaryDirectory(prefix="mei-backup-") as scratch, files.replacing(out) as temporary:
@@ -79,7 +81,7 @@ def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: boo
             raise
         except MeiError as error:
             message = str(error).replace(str(Path(scratch) / "home"), str(home)).replace(str(temporary), str(out))
-            raise DataError(f"no backup was made, {out} is as it was: {message}") from error
+            raise DataError(f"no backup was written, {out} is unchanged: {message}") from error
         _keep_parts(out, entries)
     return _report(out, entries)
 
@@ -87,27 +89,27 @@ def backup(home: Path, out: Path, progress: Progress = silent, *, on_server: boo
 def restore(
     archive: Path, home: Path, *, force: bool = False, progress: Progress = silent, on_server: bool = False
 ) -> BackupReport:
-    """Put what a backup holds into `home`.
+    """Put the content of a backup into `home`.
 
     Args:
         archive: A tar file that `backup` wrote.
         home: The folder of all state.
-        force: Replace what `home` has; the old files are moved aside, never deleted.
-        progress: Told of each file.
+        force: Replace existing parts of `home`; the old files are moved aside, never deleted.
+        progress: Called for each file.
         on_server: The registry is a database of a server, and not in the archive.
 
     Raises:
-        DataError: The archive is missing, damaged, not a backup or of no use; `home` is then as it was.
-        Retryable: The disk is full; `home` is then as it was.
-        Refused: `home` already has a part that would be replaced and `force` was not given.
+        DataError: The archive is missing, not a backup, damaged or inconsistent; `home` is unchanged.
+        Retryable: The disk is full; `home` is unchanged.
+        Refused: `home` already has a part that would be replaced, and `force` was not given.
         Busy: Another process writes to the lake of `home`.
     """
-    # A backup without configuration or nights leaves those of the home: it says nothing about them.
+    # Format 1 has neither configuration nor nightly runs; a restore of it keeps those of the home.
     parts = {*tar.parts_of(tar.read_listing(archive)), "lake", "lanes", REGISTRY, RESETS_NAME}
     present = [part for part in PARTS if part in parts and (home / part).exists()]
     if present and not force:
         raise Refused(
-            f"{home}: already has {', '.join(present)}; restore into an empty home (MEI_HOME), or say --force to move "
+            f"{home}: already has {', '.join(present)}; restore into an empty home (MEI_HOME), or use --force to move "
             "them aside and replace them"
         )
     try:
@@ -121,7 +123,7 @@ def restore(
                 raise
             except MeiError as error:
                 message = str(error).replace(f"{unpacked}/", "")
-                raise DataError(f"{archive}: is of no use, nothing was changed: {message}") from error
+                raise DataError(f"{archive}: can't be restored, nothing was changed: {message}") from error
             locked = (home / "lake").is_dir()
             with files.locked(home / "lake" / ".lock", "restore") if locked else nullcontext():
                 aside = _swap(unpacked, home, present)
@@ -135,24 +137,24 @@ def _report(archive: Path, entries: Entries, aside: Path | None = None) -> Backu
 
 
 def _check_written(archive: Path, entries: Entries, folder: Path, progress: Progress, *, on_server: bool) -> None:
-    """Read an archive back as a restore would."""
+    """Read an archive back and check it, as a restore does."""
     if tar.unpack(archive, folder, progress, is_checked) != entries:
-        raise DataError(f"{archive}: reads back otherwise than it was written; check the disk")
+        raise DataError(f"{archive}: differs from what was written when read back; check the disk")
     check_content(folder, entries, on_server=on_server)
 
 
 def _keep_parts(out: Path, entries: Entries) -> None:
-    """Refuse to replace a backup by one that lacks a part of it, as of another home."""
+    """Raise if a new backup lacks a part that the present one has, as after a mistake in MEI_HOME."""
     try:
         before = tar.parts_of(tar.read_listing(out))
     except DataError:
-        return  # missing, or nothing to be kept
+        return  # no backup yet, or a damaged file that may be replaced
     if lost := [part for part in before if part not in tar.parts_of(entries)]:
-        raise Refused(f"{out}: is a backup with {', '.join(lost)}, which this home lacks; name another file")
+        raise Refused(f"{out}: the backup has {', '.join(lost)}, which this home lacks; name another file")
 
 
 def _swap(unpacked: Path, home: Path, present: list[str]) -> Path | None:
-    """Move what was unpacked into place and what was there aside; undo it all if one move fails."""
+    """Move existing parts aside and unpacked parts into place; undo all moves if one fails."""
     aside = None
     moves: list[tuple[Path, Path]] = []
     if present:

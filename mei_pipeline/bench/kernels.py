@@ -10,8 +10,8 @@ from mei_pipeline.bench.work import BenchWork, make_combo_runner, timed
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.combos import Combos
 from mei_pipeline.simulation.device import Gpu, choose_device
-from mei_pipeline.simulation.run import Combos
 from mei_pipeline.sweep.combo_runner import GPU_COMBOS, ComboRunner
 from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.search.permutation import Permutation

@@ -23,8 +23,9 @@ from mei_pipeline.bench.work import BenchWork
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.combos import Combos, encode_combos
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.run import Combos, encode_combos, load_simulation
+from mei_pipeline.simulation.run import load_simulation
 
 PRICES = ("open", "high", "low", "close", "last_price", "funding")
 _CLOCK = ("day_end", "block", "enters", "exits", "ends")

@@ -25,8 +25,8 @@ FINEST = "5m"
 
 def symbol_names(count: int) -> tuple[str, ...]:
     """Return `count` names of symbols, sorted; those of `INSTRUMENTS`, which have terms of their own, come first."""
-    known = list(INSTRUMENTS)[:count]
-    return tuple(sorted([*known, *(f"S{i:02d}" for i in range(count - len(known)))]))
+    real = list(INSTRUMENTS)[:count]
+    return tuple(sorted([*real, *(f"S{i:02d}" for i in range(count - len(real)))]))
 
 
 def market_bars(intervals: Intervals, symbols: int = SYMBOLS, days: int = DAYS, progress: Progress = silent) -> Bars:

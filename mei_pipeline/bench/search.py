@@ -53,25 +53,25 @@ def run_tpe(axes: int, batch: int, combos: int, progress: Progress = silent) -> 
         progress: Called after each batch.
     """
     grid = _grid(axes)
-    known, history = VisitedCombos(), tpe.no_history(grid)
+    visited, history = VisitedCombos(), tpe.no_history(grid)
     seconds = cpu_s = 0.0
     batches = -(-combos // batch)
     for number in range(batches):
         wall, cpu = time.perf_counter(), time.process_time()
-        digits = grid.digits(_propose(grid, history, known, batch, number))
+        digits = grid.digits(_propose(grid, history, visited, batch, number))
         seconds, cpu_s = seconds + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
         score = _scores(digits)
         wall, cpu = time.perf_counter(), time.process_time()
         history = tpe.learn(history, digits, score)
         seconds, cpu_s = seconds + time.perf_counter() - wall, cpu_s + time.process_time() - cpu
         progress(number + 1, batches, "batches")
-    return SearchFigures(axes, grid.combos, batch, len(known), seconds, cpu_s, len(known) / cpu_s)
+    return SearchFigures(axes, grid.combos, batch, len(visited), seconds, cpu_s, len(visited) / cpu_s)
 
 
-def _propose(grid: Grid, history: tpe.History, known: VisitedCombos, batch: int, seed: int) -> Ints:
+def _propose(grid: Grid, history: tpe.History, visited: VisitedCombos, batch: int, seed: int) -> Ints:
     """Propose a batch of combos and mark them as visited."""
-    proposed = tpe.propose(grid, history, known, batch, seed)
-    known.add(proposed)
+    proposed = tpe.propose(grid, history, visited, batch, seed)
+    visited.add(proposed)
     return proposed
 
 

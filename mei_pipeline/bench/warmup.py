@@ -20,10 +20,11 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.selection.statistics import splits as compiled_splits
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.feature_sets import columns_of
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.memory import features_of
-from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
+from mei_pipeline.simulation.run import load_simulation, run_block
 from mei_pipeline.simulation.window import Window, cut_window
 
 _DAYS = 16  # minimum of a window
@@ -113,11 +114,11 @@ def _of_features(bars: Bars) -> Iterator[_Call]:
 
 def _of_splits() -> Iterator[_Call]:
     """Yield the calls of the functions for the probability of backtest overfitting."""
-    splits, sums, found = np.zeros((1, 2), dtype=np.int64), np.zeros((3, 2, 2)), np.zeros((1, 2))
+    splits, sums, returns = np.zeros((1, 2), dtype=np.int64), np.zeros((3, 2, 2)), np.zeros((1, 2))
     ratios = np.empty((2, 2))
     calls = (
-        lambda: compiled_splits.find_best(splits, sums, sums, found, found.copy(), ratios),
-        lambda: compiled_splits.count_ranks(splits, sums, sums, found, splits.copy(), splits.copy(), ratios),
+        lambda: compiled_splits.find_best(splits, sums, sums, returns, returns.copy(), ratios),
+        lambda: compiled_splits.count_ranks(splits, sums, sums, returns, splits.copy(), splits.copy(), ratios),
     )
     for function, call in zip(_SPLITS, calls, strict=True):
         yield _Call("splits", getattr(compiled_splits, function), call)

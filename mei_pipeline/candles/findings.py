@@ -156,7 +156,7 @@ def refuse_spikes(
     if excluded:
         lines = "; ".join(f"{symbol}: {reason}" for symbol, reason in excluded.items())
         raise DataError(
-            f"lake {lake.root}: implausible bars of {venue}: {lines}; ingest them again with the right prices, "
+            f"lake {lake.root}: implausible bars of {venue}: {lines}. Ingest them again with the right prices, "
             "leave the symbol out, choose other days, or confirm the bars with `mei lake confirm`"
         )
 

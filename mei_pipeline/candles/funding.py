@@ -91,6 +91,7 @@ def _unique_prints(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.
     kept: list[dict[str, Any]] = []
     conflicts: list[dict[str, Any]] = []
     copies: list[dict[str, Any]] = []
+    # Only hours with several prints are compared in Python; there are few of them.
     for _, group in groups.group_by(key, maintain_order=True):
         prints = sorted(group.iter_rows(named=True), key=_rank)
         if all(more_precise(prints[0], other) is not None for other in prints[1:]):

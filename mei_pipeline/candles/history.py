@@ -143,6 +143,7 @@ def _stage_undo(
 
 
 def _refuse_if_revised_later(lake: Lake, record: IngestRecord, table: LakeTable, changes: pl.DataFrame) -> None:
+    """Raise Refused if a later ingest revised rows of this one: the undo would overwrite the later values."""
     time = table.key[1]
     mine = changes.select("path", "symbol", pl.col(f"new_{time}").alias(f"old_{time}"), "transaction")
     for later in reversed(store.ingests(lake)):

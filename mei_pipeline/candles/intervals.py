@@ -114,7 +114,7 @@ class Intervals:
             raise ConfigError("; ".join(f"{key}: {text}" for key, text in problems.items()))
         for field in ("entry", "exit"):
             if getattr(self, field) == self.main:
-                object.__setattr__(self, field, "")
+                object.__setattr__(self, field, "")  # the dataclass is frozen
 
     @property
     def step(self) -> str:

@@ -48,6 +48,7 @@ def merge_rows(table: LakeTable, old: pl.DataFrame, new: pl.DataFrame) -> MergeR
         old: Content of the file; may be empty.
         new: Rows to merge, one per key.
     """
+    # Two stamps within one hour are the same payment, so the hour identifies a print and not the stamp.
     key = ["symbol", HOUR] if table is FUNDING else list(table.key)
     if table is FUNDING:
         old, new = (frame.with_columns(hour_of().alias(HOUR)) for frame in (old, new))

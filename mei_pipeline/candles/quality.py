@@ -92,7 +92,7 @@ RULES: dict[str, Rule] = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class QualityFinding:
     """A rule that one symbol breaks.
 
     Attributes:
@@ -116,9 +116,9 @@ class Finding:
 class Findings:
     """All findings of one check, by rule in the order of `RULES`, then symbol."""
 
-    items: tuple[Finding, ...] = ()
+    items: tuple[QualityFinding, ...] = ()
 
-    def of(self, rule: str) -> tuple[Finding, ...]:
+    def of(self, rule: str) -> tuple[QualityFinding, ...]:
         """Return the findings of one rule."""
         return tuple(item for item in self.items if item.rule == rule)
 
@@ -132,13 +132,13 @@ class Findings:
 
     def __add__(self, other: "Findings") -> "Findings":
         """Return the findings of both; counts of one rule and symbol are summed."""
-        merged: dict[tuple[str, str], Finding] = {}
+        merged: dict[tuple[str, str], QualityFinding] = {}
         for item in (*self.items, *other.items):
             earlier = merged.get((item.rule, item.symbol))
             merged[item.rule, item.symbol] = (
                 item
                 if earlier is None
-                else Finding(
+                else QualityFinding(
                     item.rule,
                     item.severity,
                     item.symbol,
@@ -253,7 +253,7 @@ def check(
     limits = limits or Limits()
     filtered = filter_rows(frame, interval, as_of_ms)
     inside = pl.col("open_ms") >= (0 if limits.from_ms is None else limits.from_ms)
-    items: list[Finding] = []
+    items: list[QualityFinding] = []
     for rule, rows in check_neighbours(filtered.accepted, interval, limits, confirmed).items():
         # A spike before the window counts too, because the features of the window are computed from it.
         items += group_findings(rows if rule == "spike" else rows.filter(inside), rule)
@@ -314,7 +314,7 @@ def check_neighbours(
     }
 
 
-def _check_window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits) -> list[Finding]:
+def _check_window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits) -> list[QualityFinding]:
     last = frame.group_by("symbol", maintain_order=True).last()
     stale = last.filter(pl.col("open_ms") + step < as_of_ms - limits.stale_after_ms)
     start = int(frame["open_ms"].min()) if limits.from_ms is None else limits.from_ms  # pyrefly: ignore[bad-argument-type]  # of integers it is one
@@ -331,7 +331,7 @@ def _check_window(frame: pl.DataFrame, step: int, as_of_ms: int, limits: Limits)
     return [*group_findings(stale, "stale"), *group_findings(short, "short")]
 
 
-def group_findings(rows: pl.DataFrame, rule: str) -> list[Finding]:
+def group_findings(rows: pl.DataFrame, rule: str) -> list[QualityFinding]:
     """Return one finding per symbol about `rows` that break `rule`."""
     if rows.is_empty():
         return []
@@ -342,7 +342,7 @@ def group_findings(rows: pl.DataFrame, rule: str) -> list[Finding]:
         count = int(group["missing"].sum()) if rule in _COUNT_MISSING else group.height
         ordered = group.sort("missing", descending=True, maintain_order=True) if rule == "gap" else group
         sample = tuple(_json_values(row) for row in ordered.head(SAMPLES).iter_rows(named=True))
-        items.append(Finding(rule, severity, str(symbol), count, sample, group.height))
+        items.append(QualityFinding(rule, severity, str(symbol), count, sample, group.height))
     return items
 
 

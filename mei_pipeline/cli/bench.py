@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mei_pipeline.simulation.device import DeviceName
 
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
-_ENGINE = click.option(
+_DEVICE = click.option(
     "--device",
     type=click.Choice(("auto", "cpu", "cuda")),
     default="cpu",
@@ -40,7 +40,7 @@ def bench() -> None:
 @click.option("--combos", type=click.IntRange(1), help="How many combos; default: all 1,024; more widen the grid.")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Runs; the fastest counts.")
 @click.option("--first", is_flag=True, help="Time a fresh process from its start to the result of one combo.")
-@_ENGINE
+@_DEVICE
 @_THREADS
 @result_options
 def w1(
@@ -68,7 +68,7 @@ def w1(
 @click.option("--symbols", type=click.IntRange(1, 256), default=50, show_default=True, help="Symbols of the book.")
 @click.option("--days", type=click.IntRange(_FEWEST_DAYS, 3650), default=365, show_default=True, help="Days traded.")
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="Runs; the fastest counts.")
-@_ENGINE
+@_DEVICE
 @_THREADS
 @result_options
 def portfolio(

@@ -15,7 +15,7 @@ from mei_pipeline.settings import read_settings
 if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter
 
-    from mei_pipeline.config.load import Config
+    from mei_pipeline.config.load import Configuration
     from mei_pipeline.config.models import Overrides, SweepSpec
 
 
@@ -164,7 +164,7 @@ def _dump(model: "BaseModel") -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True)
 
 
-def _summary(found: "Config") -> Iterator[tuple[str, str]]:
+def _summary(found: "Configuration") -> Iterator[tuple[str, str]]:
     pipeline, selection = found.pipeline, found.policy.selection
     universe = "all symbols" if pipeline.universe == "all" else f"{len(pipeline.universe)} symbols"
     profiles = ", ".join(f"{name} runs {profile.sweep}" for name, profile in pipeline.profiles.items())
@@ -186,7 +186,7 @@ def _summary(found: "Config") -> Iterator[tuple[str, str]]:
         yield f"lanes/{name}.yaml", f"{lane.mode}, {lane.role}, {lane.venue}, {lane.equity_usd:,.0f} USD{owner}"
 
 
-def _no_evidence(found: "Config") -> tuple[str, ...]:
+def _no_evidence(found: "Configuration") -> tuple[str, ...]:
     """Print the gates that the universe of pipeline.yaml can't pass, and how many symbols they need."""
     from mei_pipeline.config.evidence import least_symbols, missing_evidence
 

@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from mei_pipeline.candles.lake import Lake
-    from mei_pipeline.config.load import Config
+    from mei_pipeline.config.load import Configuration
     from mei_pipeline.params.identity import ResolvedConfig
     from mei_pipeline.registry.store import Registry
     from mei_pipeline.replay.record import PromotionRecord
@@ -41,7 +41,7 @@ class NamedConfig:
     benchmark: str = ""
 
 
-def read_named(name: str, settings: "Settings", lake: "Lake", config: "Config") -> NamedConfig:
+def read_named(name: str, settings: "Settings", lake: "Lake", config: "Configuration") -> NamedConfig:
     """Return the config that `--config` names.
 
     A name of an existing file, with a slash, or ending in .yaml or .yml is a path. A lane precedes an id.
@@ -92,7 +92,7 @@ def config_id_of(name: str, book: "Registry") -> str:
     return pointer.config_id if pointer else resolve_id(book, name)
 
 
-def _replayed_id(name: str, book: "Registry", config: "Config") -> str:
+def _replayed_id(name: str, book: "Registry", config: "Configuration") -> str:
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.registry.store import lane_pointers
 

@@ -12,7 +12,7 @@ from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
-    from mei_pipeline.config.load import Config
+    from mei_pipeline.config.load import Configuration
     from mei_pipeline.experiment.calibration import EdgeResult
     from mei_pipeline.experiment.markets import ShuffledMarkets, SyntheticMarkets
     from mei_pipeline.settings import Settings
@@ -188,7 +188,7 @@ COMMANDS: list[click.Command] = [experiment]
 
 def _run(  # noqa: PLR0913 - the options of both commands
     settings: "Settings",
-    config: "Config",
+    config: "Configuration",
     source: "SyntheticMarkets | ShuffledMarkets",
     what: dict[str, Any],
     *,
@@ -243,5 +243,5 @@ def show(found: dict[str, Any]) -> None:
     output.note(
         f"{found['symbols']} symbols and {found['holdout_symbols']} held out, {found['combos']:,} combos of "
         f"{found['sweep']}.yaml, {found['nights']} nights, {found['days_out_of_sample']} days out of sample; "
-        f"{found['nothing_chosen']} nights chose nothing; policy {found['policy'][:12]}; {found['seconds']:.0f} s"
+        f"{found['without_candidate']} nights chose nothing; policy {found['policy'][:12]}; {found['seconds']:.0f} s"
     )

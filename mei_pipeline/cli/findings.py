@@ -13,7 +13,7 @@ from mei_pipeline.cli.places import check_place
 
 if TYPE_CHECKING:
     from mei_pipeline.candles.confirm import Confirmation, Decision
-    from mei_pipeline.candles.quality import Finding, Findings
+    from mei_pipeline.candles.quality import Findings, QualityFinding
     from mei_pipeline.candles.spikes import SpikeBounds
     from mei_pipeline.candles.store import Lake
 
@@ -49,7 +49,7 @@ def finding_rows(what: str, findings: "Findings") -> list[tuple[Any, ...]]:
     ]
 
 
-def _detail(what: str, item: "Finding") -> str | None:
+def _detail(what: str, item: "QualityFinding") -> str | None:
     """Return a short text of the longest gap, or else of the first row."""
     from mei_pipeline.candles.intervals import interval_ms, iso
 

@@ -34,7 +34,7 @@ _COOKIE_AGE_S = 30 * 86_400
 
 @dataclass(frozen=True)
 class Access:
-    """Who may use the web page.
+    """Access rules of the web page.
 
     Attributes:
         hosts: Host names and addresses that requests may use, lower case, without port.

@@ -11,7 +11,7 @@ from mei_pipeline.cli.moves import SHORT, WHO, audit, configured_lane, open_for_
 from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
-    from mei_pipeline.config.load import LaneFiles
+    from mei_pipeline.config.load import LaneConfigs
     from mei_pipeline.registry.control import Hold
     from mei_pipeline.registry.store import Registry
     from mei_pipeline.settings import Settings
@@ -175,14 +175,14 @@ def _tell_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
     output.table(f"Holds of {name}", ("hold", "effect", "owner", "reason"), rows)
 
 
-def _names(files: "LaneFiles", book: "Registry") -> list[str]:
+def _names(files: "LaneConfigs", book: "Registry") -> list[str]:
     """Return the names of lanes that have a config file, valid or not, or hold a config."""
     from mei_pipeline.registry.store import lane_pointers
 
     return sorted({*files.lanes, *files.unusable, *(pointer.lane for pointer in lane_pointers(book))})
 
 
-def _examined(settings: "Settings", files: "LaneFiles", book: "Registry", name: str) -> dict[str, Any]:
+def _examined(settings: "Settings", files: "LaneConfigs", book: "Registry", name: str) -> dict[str, Any]:
     """Return a lane as configuration, registry, executor and files state it; unreadable parts become problems."""
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.registry.control import strictest_effect

@@ -13,7 +13,7 @@ from mei_pipeline.cli.configs import config_id_of
 from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
-    from mei_pipeline.config.load import LaneFiles
+    from mei_pipeline.config.load import LaneConfigs
     from mei_pipeline.promotion.promote import Promotion
     from mei_pipeline.registry.records import AuditContext, Lane, Pointer
     from mei_pipeline.registry.store import Registry
@@ -122,7 +122,7 @@ def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
         output.table("", ("config", "outcome"), [(config_id[:SHORT], words)])
 
 
-def open_for_move() -> "tuple[Settings, LaneFiles, Registry]":
+def open_for_move() -> "tuple[Settings, LaneConfigs, Registry]":
     """Return the settings, the configured lanes and the registry."""
     from mei_pipeline.config.load import load_lanes
     from mei_pipeline.registry.home import open_home_registry
@@ -132,7 +132,7 @@ def open_for_move() -> "tuple[Settings, LaneFiles, Registry]":
     return settings, load_lanes(settings.config), open_home_registry(settings)
 
 
-def configured_lane(files: "LaneFiles", name: str) -> "Lane":
+def configured_lane(files: "LaneConfigs", name: str) -> "Lane":
     """Return the configured lane of a name.
 
     Raises:

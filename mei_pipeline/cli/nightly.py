@@ -15,7 +15,7 @@ from mei_pipeline.settings import Settings, read_settings
 if TYPE_CHECKING:
     import dagster as dg
 
-    from mei_pipeline.config.load import Config
+    from mei_pipeline.config.load import Configuration
     from mei_pipeline.housekeeping import PruneReport
 
 _GATES_NAMED = 3
@@ -52,7 +52,7 @@ class CandidateLine:
         sharpe_out: Annual Sharpe ratio of its slot on the days of the folds, chained.
         return_out_pct: Net return of that chain.
         drawdown_out_pct: Deepest fall in it.
-        trips_out: Closed round trips in it.
+        trades_out: Closed round trips in it.
         sharpe_holdout: Annual Sharpe ratio on the last days, which choose nothing.
         rejected_at: Names of the gates that it failed.
         without_evidence: Names of the gates that could not be judged.
@@ -66,7 +66,7 @@ class CandidateLine:
     sharpe_out: float | None
     return_out_pct: float
     drawdown_out_pct: float
-    trips_out: int
+    trades_out: int
     sharpe_holdout: float | None
     rejected_at: tuple[str, ...]
     without_evidence: tuple[str, ...]
@@ -79,7 +79,7 @@ class LaneLine:
 
     Attributes:
         lane: The lane.
-        config_id: Config that it holds now; empty for none.
+        config_id: Configuration that it holds now; empty for none.
         moved: True if this run moved its pointer.
         reason: Reason of the move, or of leaving the lane as it was.
     """
@@ -260,7 +260,7 @@ def show(summary: NightSummary) -> None:
                 "Sharpe out",
                 "return out, %",
                 "drawdown out, %",
-                "trips out",
+                "trades out",
                 "Sharpe holdout",
                 "reason",
             ),
@@ -272,7 +272,7 @@ def show(summary: NightSummary) -> None:
                     line.sharpe_out,
                     line.return_out_pct,
                     line.drawdown_out_pct,
-                    line.trips_out,
+                    line.trades_out,
                     line.sharpe_holdout,
                     _fell(line),
                 )
@@ -285,7 +285,7 @@ def show(summary: NightSummary) -> None:
                 "Sharpe out",
                 "return out, %",
                 "drawdown out, %",
-                "trips out",
+                "trades out",
                 "Sharpe holdout",
             ),
         )
@@ -309,7 +309,9 @@ def _show_next(summary: NightSummary) -> None:
     output.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
 
 
-def _ingest(settings: Settings, config: "Config", instance: "dg.DagsterInstance", progress: Progress) -> IngestSummary:
+def _ingest(
+    settings: Settings, config: "Configuration", instance: "dg.DagsterInstance", progress: Progress
+) -> IngestSummary:
     from assets.jobs import INGEST
     from assets.partitions import box_tags, touched_months
     from assets.run import run_job
@@ -378,7 +380,7 @@ def _summary(
                 sharpe_out=entry.out_of_sample.sharpe,
                 return_out_pct=entry.out_of_sample.return_pct,
                 drawdown_out_pct=entry.out_of_sample.max_drawdown_pct,
-                trips_out=entry.out_of_sample.trades,
+                trades_out=entry.out_of_sample.trades,
                 sharpe_holdout=entry.holdout.sharpe,
                 rejected_at=verdicts[entry.rank].rejected_at,
                 without_evidence=verdicts[entry.rank].without_evidence,

@@ -1,4 +1,4 @@
-"""The grid of a search: its axes with the parameter tables' types, in the order in which combos are numbered."""
+"""The grid of a sweep: typed axes in the order in which combos are numbered."""
 
 from kernels.params import Value
 from mei_pipeline.config.models import SweepSpec
@@ -10,7 +10,7 @@ _RANKS = {"feature": 0, "entry": 1}
 
 
 def fixed_of(spec: SweepSpec, table: Table) -> dict[str, Value]:
-    """Value of every parameter by path: for an axis the one that it has where it does not vary.
+    """Return the value of every parameter by path; an axis has its value outside its condition.
 
     Raises:
         ConfigError: A path of `params` is unknown or its value is not allowed.
@@ -19,7 +19,7 @@ def fixed_of(spec: SweepSpec, table: Table) -> dict[str, Value]:
 
 
 def axes_of(spec: SweepSpec, table: Table) -> tuple[Axis, ...]:
-    """The axes in the order of the file."""
+    """Return the axes in the order of the file."""
     return tuple(
         Axis(
             path,
@@ -31,17 +31,17 @@ def axes_of(spec: SweepSpec, table: Table) -> tuple[Axis, ...]:
 
 
 def numbered_axes(spec: SweepSpec, table: Table) -> tuple[Axis, ...]:
-    """The axes, slowest first: features, then what decides entries, then the rest, so that neighbours share both.
+    """Return the axes, slowest first: features, signals, then the rest, so that neighbouring combos share both.
 
-    An axis comes after those that its `when` asks for, whatever its role; they must not ask in a circle.
+    An axis follows the axes that its `when` names. Conditions must not form a cycle.
     """
     return in_order(axes_of(spec, table), {path: _RANKS.get(table[path].role, len(_RANKS)) for path in spec.axes})
 
 
 def grid_of(spec: SweepSpec, table: Table) -> Grid:
-    """The numbered combos of a search that was checked.
+    """Return the numbered combos of a checked sweep.
 
     Raises:
-        ConfigError: The conditions tell too many combinations apart.
+        ConfigError: The conditions distinguish too many combinations.
     """
     return Grid(numbered_axes(spec, table), fixed_of(spec, table))

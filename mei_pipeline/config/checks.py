@@ -1,4 +1,4 @@
-"""Checks that need more than one file: names that must exist elsewhere, values that the parameter tables bound."""
+"""Checks across files: names that must exist in another file, and limits of the parameter tables."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -34,7 +34,7 @@ _MISPLACED = "a market parameter; it belongs under `market`, without the leading
 
 @dataclass(frozen=True)
 class Files:
-    """The files as they were read; None for one that has problems of its own."""
+    """The parsed files; None for a file with errors of its own."""
 
     pipeline: Document[PipelineConfig] | None
     policy: Document[PolicyConfig] | None
@@ -45,7 +45,7 @@ class Files:
 
 
 def check(files: Files, catalog: Catalog) -> Iterator[str]:
-    """One line for everything that contradicts another file or the parameter tables."""
+    """Yield a line for each conflict with another file or with the parameter tables."""
     sweeps = [document for document in files.sweeps.values() if document]
     if files.pipeline:
         yield from _profiles(files.pipeline, files)
@@ -53,13 +53,13 @@ def check(files: Files, catalog: Catalog) -> Iterator[str]:
     for sweep in sweeps:
         found = list(check_sweep(sweep, catalog))
         yield from found or _benchmark(sweep, catalog, files.pipeline)
-        yield from _strangers(sweep, "symbol_params", sweep.model.symbol_params, files.pipeline)
+        yield from _unused_symbols(sweep, "symbol_params", sweep.model.symbol_params, files.pipeline)
     if files.overrides:
         yield from _overrides(files.overrides, catalog, files.pipeline)
 
 
 def check_sweep(document: Document[SweepSpec], catalog: Catalog) -> Iterator[str]:
-    """What the parameter tables say about one sweep."""
+    """Yield the conflicts of one sweep with the parameter tables."""
     spec = document.model
     if spec.strategy not in catalog.strategies:
         yield document.problem(("strategy",), f"{spec.strategy!r}: {catalog.unknown_strategy(spec.strategy)}")
@@ -75,7 +75,7 @@ def check_sweep(document: Document[SweepSpec], catalog: Catalog) -> Iterator[str
             found["symbol_params", symbol, path] = _MISPLACED if path in market else text
     for path in spec.axes:
         found |= _axis(spec, path, table, market)
-    found |= _numbers(spec, table, sound=not found)
+    found |= _condition_problems(spec, table, sound=not found)
     for keys, text in found.items():
         yield document.problem(keys, text)
 
@@ -101,8 +101,8 @@ def _axis(spec: SweepSpec, path: str, table: Table, market: Table) -> dict[Keys,
     return found
 
 
-def _numbers(spec: SweepSpec, table: Table, *, sound: bool) -> dict[Keys, str]:
-    """What is wrong with the conditions, and with how many combos there are."""
+def _condition_problems(spec: SweepSpec, table: Table, *, sound: bool) -> dict[Keys, str]:
+    """Yield the problems of the conditions and of the number of combos."""
     keys: Keys = ("axes",)
     if sound and any(map(spec.when, spec.axes)):
         try:
@@ -114,11 +114,11 @@ def _numbers(spec: SweepSpec, table: Table, *, sound: bool) -> dict[Keys, str]:
             return {(*keys, path, "when", name): text for (path, name), text in found.items()}
     else:
         combos = math.prod(len(spec.axis_values(path)) for path in spec.axes)
-    return _counted(spec, combos)
+    return _combo_count_problems(spec, combos)
 
 
-def _counted(spec: SweepSpec, combos: int) -> dict[Keys, str]:
-    """What is wrong with running as many combos as the method would, of a grid of so many."""
+def _combo_count_problems(spec: SweepSpec, combos: int) -> dict[Keys, str]:
+    """Yield the problem of a method with the number of combos of the grid."""
     if spec.method == "grid" and combos > MAX_COMBOS:
         return {("axes",): f"{combos:,} combos; at most {MAX_COMBOS:,}; method random or tpe runs some of them"}
     if combos > MAX_GRID:
@@ -142,7 +142,7 @@ def _profiles(pipeline: Document[PipelineConfig], files: Files) -> Iterator[str]
 
 
 def _intervals(pipeline: Document[PipelineConfig], sweep: Document[SweepSpec]) -> Iterator[str]:
-    """Bars that a night would read and that no ingest fetches."""
+    """Yield the intervals that a nightly run reads and no ingest fetches."""
     spec = sweep.model
     fetched = pipeline.model.intervals
     for key, name in (
@@ -158,7 +158,7 @@ def _intervals(pipeline: Document[PipelineConfig], sweep: Document[SweepSpec]) -
 def _benchmark(
     sweep: Document[SweepSpec], catalog: Catalog, pipeline: Document[PipelineConfig] | None
 ) -> Iterator[str]:
-    """A benchmark that the search reads and that the universe lacks; of `all` symbols of a lake no file knows."""
+    """Yield a missing benchmark symbol of a sweep. With `universe: all` the symbols are unknown here."""
     universe = pipeline.model.universe if pipeline else "all"
     if universe != "all":
         try:
@@ -180,16 +180,16 @@ def _overrides(
     for keys, values in overrides.sections():
         for path, text in problems(table, values, of_symbol=keys[0] == "symbols").items():
             yield document.problem((*keys, path), text)
-    yield from _strangers(document, "symbols", overrides.symbols, pipeline)
+    yield from _unused_symbols(document, "symbols", overrides.symbols, pipeline)
 
 
-def _strangers(
+def _unused_symbols(
     document: Document[Overrides] | Document[SweepSpec],
     key: str,
     symbols: Iterable[str],
     pipeline: Document[PipelineConfig] | None,
 ) -> Iterator[str]:
-    """Symbols with values of their own that no night uses."""
+    """Yield the symbols with values of their own that no nightly run uses."""
     universe = pipeline.model.universe if pipeline else "all"
     for symbol in symbols:
         if universe != "all" and symbol not in universe:

@@ -21,12 +21,12 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Document(Generic[ModelT]):
-    """A file that was read.
+    """A parsed file.
 
     Attributes:
         path: The file.
         model: Its content.
-        text: What was read.
+        text: Text of the file.
     """
 
     path: Path
@@ -57,7 +57,7 @@ def read_document(path: Path, model: type[ModelT]) -> Document[ModelT]:
 
 
 def parse_document(content: bytes, path: Path, model: type[ModelT]) -> Document[ModelT]:
-    """As `read_document`, of bytes that were read from `path`."""
+    """As `read_document`, for bytes from `path`."""
     text = _decode(content, path)
     if not text.strip():
         raise ConfigError(f"{path}: the file is empty; {allowed(schema_of(model))}")

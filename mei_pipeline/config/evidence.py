@@ -1,17 +1,17 @@
-"""Gates that a universe of few symbols can't pass, known before anything is searched."""
+"""Gates that a small universe can't pass, which is known before the sweep."""
 
 from mei_pipeline.config.models import Selection
 
 
 def least_symbols(selection: Selection) -> int:
-    """Fewest symbols of a universe that leaves `holdout_symbols` to hold out: the search keeps at least as many."""
+    """Return the smallest universe that supplies `holdout_symbols`: the sweep keeps at least as many symbols."""
     return 2 * selection.holdout_symbols
 
 
 def missing_evidence(selection: Selection, symbols: int) -> tuple[str, ...]:
-    """Say which gates get no evidence from a universe of so many symbols, and what to change.
+    """Return the gates that lack evidence in a universe of this size, with the change that helps.
 
-    Any of them means that nothing can be promoted: only `pass` passes.
+    If there is any, no config can be promoted: a gate without evidence does not pass.
 
     Args:
         selection: The policy.

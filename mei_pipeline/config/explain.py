@@ -9,7 +9,7 @@ from pydantic_core import to_jsonable_python
 
 from kernels.params import Parameter
 from mei_pipeline.config.keys import NO_DEFAULT, Key, keys_of
-from mei_pipeline.config.load import OVERRIDES, PIPELINE, POLICY, Config
+from mei_pipeline.config.load import OVERRIDES, PIPELINE, POLICY, Configuration
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.paths import closest
 from mei_pipeline.params.resolve import DEFAULT, merge
@@ -51,7 +51,7 @@ class Explanation:
 
 
 def explain(
-    config: Config,
+    config: Configuration,
     catalog: Catalog,
     path: str,
     *,
@@ -102,7 +102,7 @@ def explain(
     raise ConfigError(f"{path}: no such parameter or key; {closest(path, known)}".rstrip("; "))
 
 
-def _overridden(config: Config, catalog: Catalog, strategy: str, path: str, **chosen: Any) -> Explanation:
+def _overridden(config: Configuration, catalog: Catalog, strategy: str, path: str, **chosen: Any) -> Explanation:
     """Explain a parameter of a strategy under the chosen layers of the overrides."""
     table, overrides = catalog.strategy(strategy), config.overrides
     ours = overrides.strategy == strategy
@@ -117,7 +117,7 @@ def _overridden(config: Config, catalog: Catalog, strategy: str, path: str, **ch
     )
 
 
-def _parameter(config: Config, parameter: Parameter, strategy: str) -> Explanation:
+def _parameter(config: Configuration, parameter: Parameter, strategy: str) -> Explanation:
     """Explain a parameter without overrides. Without a strategy, it is one of the market, and every sweep counts."""
     path = parameter.path
     sweeps: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Read the whole configuration folder and check the files against each other, before anything runs."""
+"""Reading of the whole configuration folder, with checks across its files."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,14 +36,14 @@ _NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 @dataclass(frozen=True)
-class Config:
-    """What the configuration folder says; every part was checked against the others.
+class Configuration:
+    """The content of the configuration folder, checked across files.
 
     Attributes:
         folder: The folder, absolute.
         pipeline: pipeline.yaml.
         policy: policy.yaml.
-        overrides: strategy_overrides.yaml; empty when the file does not exist.
+        overrides: strategy_overrides.yaml; empty if the file does not exist.
         sweeps: sweeps/*.yaml by name.
         lanes: lanes/*.yaml by name.
     """
@@ -56,7 +56,7 @@ class Config:
     lanes: Mapping[str, LaneConfig]
 
     def profile(self, name: str) -> Profile:
-        """A kind of night.
+        """Return a profile.
 
         Raises:
             ConfigError: pipeline.yaml has no such profile.
@@ -66,7 +66,7 @@ class Config:
         return self.pipeline.profiles[name]
 
     def sweep(self, name: str) -> SweepSpec:
-        """A search.
+        """Return a sweep.
 
         Raises:
             ConfigError: There is no file of that name in sweeps/.
@@ -77,14 +77,14 @@ class Config:
 
 
 @dataclass(frozen=True)
-class LaneFiles:
-    """What decides about single lanes; a lane whose file is wrong leaves the others usable.
+class LaneConfigs:
+    """The configuration that moves of lanes need; an invalid lane file leaves the others usable.
 
     Attributes:
         folder: The configuration folder, absolute.
         policy: policy.yaml.
         lanes: lanes/*.yaml by name.
-        unusable: By lane, what is wrong with its file.
+        unusable: Error message by lane with an invalid file.
     """
 
     folder: Path
@@ -93,20 +93,20 @@ class LaneFiles:
     unusable: Mapping[str, str]
 
 
-def load_config(folder: Path, catalog: Catalog | None = None) -> Config:
+def load_config(folder: Path, catalog: Catalog | None = None) -> Configuration:
     """Read every file of the configuration folder.
 
     Args:
-        folder: The folder; `config/` of the checkout unless MEI_CONFIG says otherwise.
+        folder: The folder; by default `config/` of the checkout, or MEI_CONFIG.
         catalog: Parameter tables to check against; those of the kernels by default.
 
     Raises:
-        ConfigError: Something is missing or wrong; one line per problem of all files.
+        ConfigError: A file or key is missing or invalid; one line per problem of all files.
     """
     from mei_pipeline.config.checks import Files, check  # noqa: PLC0415 - brings numpy, which lanes do without
 
     folder = _existing(folder)
-    problems = list(_strangers(folder))
+    problems = list(_unread_files(folder))
     files = Files(
         pipeline=_read(folder / PIPELINE, PipelineConfig, problems),
         policy=_read(folder / POLICY, PolicyConfig, problems),
@@ -118,9 +118,9 @@ def load_config(folder: Path, catalog: Catalog | None = None) -> Config:
     problems += check(files, catalog or read_catalog())
     if problems or files.pipeline is None or files.policy is None or files.overrides is None:
         raise ConfigError(report(problems))
-    return Config(
+    return Configuration(
         folder=folder,
-        pipeline=_anchored(files.pipeline.model, folder),
+        pipeline=_resolve_source_paths(files.pipeline.model, folder),
         policy=files.policy.model,
         overrides=files.overrides.model,
         sweeps={name: found.model for name, found in files.sweeps.items() if found},
@@ -128,13 +128,13 @@ def load_config(folder: Path, catalog: Catalog | None = None) -> Config:
     )
 
 
-def load_lanes(folder: Path) -> LaneFiles:
-    """Read what a person's command about one lane needs: policy.yaml, pipeline.yaml and the lanes, one by one.
+def load_lanes(folder: Path) -> LaneConfigs:
+    """Read policy.yaml, pipeline.yaml and each lane file, for commands on one lane.
 
-    Sweeps and overrides are not read: a slip of the pen in one must not keep a lane from a rollback.
+    Sweeps and overrides are not read: an error in one must not block the rollback of a lane.
 
     Raises:
-        ConfigError: policy.yaml or pipeline.yaml is missing or wrong.
+        ConfigError: policy.yaml or pipeline.yaml is missing or invalid.
     """
     folder = _existing(folder)
     problems: list[str] = []
@@ -153,14 +153,14 @@ def load_lanes(folder: Path) -> LaneFiles:
             unusable[path.stem] = report(flaws)
         else:
             lanes[path.stem] = document.model
-    return LaneFiles(folder, policy.model, lanes, unusable)
+    return LaneConfigs(folder, policy.model, lanes, unusable)
 
 
 def read_sweep(path: Path, catalog: Catalog | None = None) -> SweepSpec:
-    """Read one search from a file of its own, checked against the parameter tables.
+    """Read one sweep file, checked against the parameter tables.
 
     Raises:
-        ConfigError: The file is missing or wrong; one line per problem.
+        ConfigError: The file is missing or invalid; one line per problem.
     """
     from mei_pipeline.config.checks import check_sweep  # noqa: PLC0415 - as above
 
@@ -205,7 +205,7 @@ def _read_all(folder: Path, model: type[ModelT], problems: list[str]) -> dict[st
 
 
 def _read_named(path: Path, model: type[ModelT], problems: list[str]) -> Document[ModelT] | None:
-    """A file whose own name means something."""
+    """Read a file whose name is the name of a sweep or lane."""
     if not _is_name(path.stem):
         problems.append(f"{path}: the file's name is not allowed; a name in lower case such as nightly.yaml")
         return None
@@ -224,8 +224,8 @@ def _yaml_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
 
 
-def _strangers(folder: Path) -> Iterator[str]:
-    """Files that look like configuration and that nobody would read."""
+def _unread_files(folder: Path) -> Iterator[str]:
+    """Yield files that look like configuration but are not read."""
     known = {Path(name).stem: name for name in (PIPELINE, POLICY, OVERRIDES)}
     for path in _yaml_files(folder):
         if path.stem not in known:
@@ -239,8 +239,8 @@ def _misnamed(folder: Path) -> Iterator[tuple[Path, str]]:
         yield path, f"{path}: name it {path.stem}.yaml, or remove it; .yml is not read"
 
 
-def _anchored(pipeline: PipelineConfig, folder: Path) -> PipelineConfig:
-    """Relative paths of sources start at the configuration folder, wherever the process runs."""
+def _resolve_source_paths(pipeline: PipelineConfig, folder: Path) -> PipelineConfig:
+    """Resolve relative paths of sources against the configuration folder."""
     sources = tuple(
         source.model_copy(update={"path": str(folder / Path(source.path).expanduser())})
         if isinstance(source, FileSourceConfig)

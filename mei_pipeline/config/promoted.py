@@ -1,4 +1,4 @@
-"""The file of one config: fully resolved, with the evidence that it was promoted on and where it came from."""
+"""The file of one config: resolved parameters, evidence and provenance."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ _ID = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"x-allow
 
 
 class ResolvedFile(FileModel):
-    """The part of the file that the config id is the hash of."""
+    """The part of the file that determines the config id."""
 
     strategy: StrategyName
     """Strategy that the parameters are for."""
@@ -59,7 +59,7 @@ class ResolvedFile(FileModel):
 
     @property
     def parts(self) -> dict[str, Any]:
-        """The parts of the config by their names in `ResolvedConfig`."""
+        """Return the parts of the config by their names in `ResolvedConfig`."""
         return dict(self) | {key: getattr(self, key) or "" for key in ("entry_interval", "exit_interval", "benchmark")}
 
 
@@ -79,7 +79,7 @@ class PromotedFile(FileModel):
 
 
 def to_yaml(resolved: ResolvedConfig, *, evidence: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
-    """The file of a config: the same text for the same content.
+    """Return the text of the file of a config; equal content gives equal text.
 
     Args:
         resolved: The config, from `resolve_config`.
@@ -111,11 +111,11 @@ def to_yaml(resolved: ResolvedConfig, *, evidence: Mapping[str, Any], provenance
 
 
 def from_yaml(content: bytes, path: Path, catalog: Catalog | None = None) -> tuple[ResolvedConfig, PromotedFile]:
-    """The config of such a file, and the file as it stands.
+    """Return the config of a file, and the parsed file.
 
     Args:
         content: Bytes of the file.
-        path: Where they come from, for messages.
+        path: Path of the file, for messages.
         catalog: Parameter tables to check against; those of the kernels by default.
 
     Raises:
@@ -126,7 +126,7 @@ def from_yaml(content: bytes, path: Path, catalog: Catalog | None = None) -> tup
 
 
 def read_promoted(path: Path, catalog: Catalog | None = None) -> tuple[ResolvedConfig, PromotedFile]:
-    """As `from_yaml`, of the file at `path`.
+    """As `from_yaml`, for the file at `path`.
 
     Raises:
         ConfigError: As `from_yaml`, or the file can't be read.

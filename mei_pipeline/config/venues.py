@@ -1,4 +1,4 @@
-"""Check the venues that files name. Apart from the other checks, which need numpy, as lanes are read without it."""
+"""The check of venues. It is apart from the other checks, which import numpy, so that commands on lanes stay fast."""
 
 from collections.abc import Iterable, Iterator
 
@@ -10,7 +10,7 @@ from mei_pipeline.params.paths import closest
 def check_venues(
     pipeline: Document[PipelineConfig], documents: Iterable[Document[SweepSpec] | Document[LaneConfig]]
 ) -> Iterator[str]:
-    """One line for every sweep and lane of a venue that pipeline.yaml does not know."""
+    """Yield a line for every sweep and lane whose venue pipeline.yaml lacks."""
     known = pipeline.model.venues
     for document in documents:
         venue = document.model.venue

@@ -1,4 +1,4 @@
-"""Write YAML that `reader` reads back as it was: every text that could be taken for something else is quoted."""
+"""YAML output that `document` reads back unchanged: ambiguous text is quoted."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ _Base: Any = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 
 
 class _Dumper(_Base):  # pyrefly: ignore[unknown-base-class]  # one of two classes
-    """A dumper with the reader's idea of what may stand without quotes, and without aliases."""
+    """A dumper that quotes what `yaml_marks` would not read as text, and writes no aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the signature is PyYAML's
         return True
@@ -29,5 +29,5 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def yaml_text(value: Any) -> str:
-    """`value` (dict, list, text, finite numbers, booleans, None) as block YAML; keys keep their order."""
+    """Return `value` (dict, list, text, finite numbers, booleans, None) as block YAML; keys keep their order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1_000_000)

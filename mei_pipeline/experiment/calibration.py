@@ -49,7 +49,7 @@ class Rounds:
     def __post_init__(self) -> None:
         for years in (*(years for years, _ in self.chosen), self.years):
             if years < RUN_YEARS or years % RUN_YEARS:
-                raise ConfigError(f"calibration: years are {years}; allowed: multiples of {RUN_YEARS}")
+                raise ConfigError(f"calibration: years are {years}; allowed: {RUN_YEARS} and its multiples")
 
 
 @dataclass(frozen=True)

@@ -176,22 +176,20 @@ def shuffled_markets(lake: Lake, venue: str, holdout_symbols: int, spec: SweepSp
     days = (end_ms - anchor_ms) // DAY_MS - 1
     text = f"lake {lake.root}: {INTERVAL} bars of {venue}"
     if days < _LEAST_BLOCKS:
-        raise DataError(f"{text}: {max(days, 0)} whole days; a market needs at least {_LEAST_BLOCKS} to draw from")
+        raise DataError(f"{text}: {max(days, 0)} complete days; a market needs at least {_LEAST_BLOCKS} to draw from")
     read = load_bars(lake, venue, INTERVAL, names, anchor_ms, anchor_ms + (days + 1) * DAY_MS)
     close = read.prices[3]
     complete_hours = ~np.isnan(close[BLOCK_HOURS:]) & ~np.isnan(close[BLOCK_HOURS - 1 : -1])
     complete = complete_hours.reshape(days, BLOCK_HOURS, -1).all(axis=1)
     fit = [name for name, share in zip(read.symbols, complete.mean(axis=0), strict=True) if share >= _LEAST_PRESENT]
-    first = sweep_benchmark(spec, fit, read_catalog()) if spec else ""
-    by_hash = sorted(fit, key=lambda name: (name != first, sha256(name.encode()).hexdigest()))
-    chosen = by_hash[: SEARCHED + holdout_symbols]
-    searched, held_out = chosen[: len(chosen) - holdout_symbols], chosen[len(chosen) - holdout_symbols :]
+    benchmark = sweep_benchmark(spec, fit, read_catalog()) if spec else ""
+    searched, held_out = _split_symbols(fit, holdout_symbols, benchmark)
     if not searched:
         raise DataError(
             f"{text}: {len(fit)} symbols without gaps on nine tenths of {days} days; at least {holdout_symbols + 1} "
             f"are needed, {holdout_symbols} of them held out (`holdout_symbols` of policy.yaml)"
         )
-    columns = [read.symbols.index(name) for name in sorted(chosen)]
+    columns = [read.symbols.index(name) for name in sorted((*searched, *held_out))]
     # A price that doubles within an hour has no mirror: it would fall to zero.
     ratios = read.prices[:, BLOCK_HOURS:] / close[BLOCK_HOURS - 1 : -1]
     has_mirror = (ratios[1] < MOST_RATIO).reshape(days, BLOCK_HOURS, -1).all(axis=1)
@@ -200,7 +198,7 @@ def shuffled_markets(lake: Lake, venue: str, holdout_symbols: int, spec: SweepSp
         raise DataError(f"{text}: {len(kept)} days without a gap in any symbol; at least {_LEAST_BLOCKS} are needed")
 
     def days_of(values: Floats) -> Floats:
-        """Hours [..., T, S] from the second day on as the kept days [..., days, 24, S] of the chosen symbols."""
+        """Return hours [..., T, S] from the second day on as the kept days [..., days, 24, S] of the chosen symbols."""
         cut = values[..., columns].reshape(*values.shape[:-2], -1, BLOCK_HOURS, len(columns))
         return np.ascontiguousarray(cut[..., kept, :, :])
 
@@ -216,3 +214,10 @@ def shuffled_markets(lake: Lake, venue: str, holdout_symbols: int, spec: SweepSp
         # The drawn days are in another order, so the day of a real delisting has no meaning.
         instruments=in_force(read.instruments, read.end_ms)[columns].with_columns(delisted_ms=pl.lit(None, pl.Int64)),
     )
+
+
+def _split_symbols(names: list[str], holdout_symbols: int, benchmark: str) -> tuple[list[str], list[str]]:
+    """Return symbols to search and to hold out, by the hash of their name; the benchmark comes first."""
+    by_hash = sorted(names, key=lambda name: (name != benchmark, sha256(name.encode()).hexdigest()))
+    chosen = by_hash[: SEARCHED + holdout_symbols]
+    return chosen[: len(chosen) - holdout_symbols], chosen[len(chosen) - holdout_symbols :]

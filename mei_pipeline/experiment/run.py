@@ -26,10 +26,11 @@ from mei_pipeline.selection.verdicts import Judgement, judge_ranks
 from mei_pipeline.selection.walk_forward import run_ranks, select_combos, test_days
 from mei_pipeline.settings import Settings, one_thread_for_children
 from mei_pipeline.simulation.bars import Bars, context_only
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.memory import features_of
-from mei_pipeline.simulation.run import ComboOutcomes, encode_combos, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, run_combos
 from mei_pipeline.simulation.threads import thread_count
 from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan

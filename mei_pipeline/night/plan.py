@@ -15,7 +15,7 @@ from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.lake import Lake, edition
 from mei_pipeline.config.benchmark import sweep_benchmark
 from mei_pipeline.config.evidence import missing_evidence
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.config.models import PipelineConfig, Selection, SweepSpec
 from mei_pipeline.errors import Busy, ConfigError, DataError
 from mei_pipeline.night.universe import (
@@ -67,7 +67,7 @@ class NightPlan:
     to_ms: int
     candles: int
     dropped: Mapping[str, str]
-    findings: tuple[quality.Finding, ...]
+    findings: tuple[quality.QualityFinding, ...]
     holdout_symbols: tuple[str, ...]
     holdout_symbols_hash: str
     sweep: SweepPlan
@@ -86,7 +86,7 @@ PLAN_TYPE = TypeAdapter(NightPlan)
 """Writes plans as JSON and reads them."""
 
 
-def resolve_as_of(settings: Settings, config: Config, profile: str, text: str, now_ms: int) -> int:
+def resolve_as_of(settings: Settings, config: Configuration, profile: str, text: str, now_ms: int) -> int:
     """Return the as-of time that a text names, in UTC milliseconds.
 
     Args:
@@ -121,7 +121,7 @@ def parse_as_of(text: str) -> int:
         ) from None
 
 
-def latest_as_of_ms(settings: Settings, config: Config, profile: str) -> int:
+def latest_as_of_ms(settings: Settings, config: Configuration, profile: str) -> int:
     """Return the end of the last bar that all symbols of the universe have, except those that have ended.
 
     It is the latest as-of time that excludes no symbol for stale bars.
@@ -136,7 +136,7 @@ def latest_as_of_ms(settings: Settings, config: Config, profile: str) -> int:
     return last_common_ms(lake, spec.venue or config.pipeline.venue, spec.intervals, names)
 
 
-def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) -> NightPlan:
+def plan_night(settings: Settings, config: Configuration, profile: str, as_of_ms: int) -> NightPlan:
     """Return the plan of a nightly run that uses only what had closed at `as_of_ms`.
 
     The plan is made again if an ingest changes the lake while it is read.
@@ -164,7 +164,7 @@ def plan_night(settings: Settings, config: Config, profile: str, as_of_ms: int) 
     )
 
 
-def _plan_at(settings: Settings, config: Config, profile: str, as_of_ms: int, lake_edition: int) -> NightPlan:
+def _plan_at(settings: Settings, config: Configuration, profile: str, as_of_ms: int, lake_edition: int) -> NightPlan:
     spec = config.sweep(config.profile(profile).sweep)
     pipeline = config.pipeline
     venue = spec.venue or pipeline.venue

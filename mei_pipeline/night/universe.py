@@ -13,7 +13,7 @@ from mei_pipeline.candles.findings import reasons, spikes_in_window
 from mei_pipeline.candles.intervals import HOUR_MS, Intervals, interval_ms, iso
 from mei_pipeline.candles.lake import Lake, read_candles
 from mei_pipeline.candles.spikes import SpikeBounds
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.config.models import PipelineConfig, SweepSpec
 from mei_pipeline.params.benchmark import candidates
 from mei_pipeline.settings import Settings
@@ -60,7 +60,7 @@ class SymbolFitness(NamedTuple):
     newest: dict[str, int | None]
 
 
-def searchable_symbols(settings: Settings, config: Config, profile: str) -> tuple[str, ...]:
+def searchable_symbols(settings: Settings, config: Configuration, profile: str) -> tuple[str, ...]:
     """Return the symbols of the universe that the lake has at every interval of the profile's search.
 
     Raises:
@@ -96,12 +96,12 @@ def choose_holdout_symbols(names: Sequence[str], count: int, benchmark: str = ""
     return tuple(sorted(last))
 
 
-def spike_bounds(config: Config) -> SpikeBounds:
+def spike_bounds(config: Configuration) -> SpikeBounds:
     """Return the bounds of policy.yaml beyond which a bar counts as a spike."""
     return SpikeBounds(**config.policy.spikes.model_dump())
 
 
-def check_fitness(part: LakeSlice, intervals: Intervals, names: list[str], config: Config) -> SymbolFitness:
+def check_fitness(part: LakeSlice, intervals: Intervals, names: list[str], config: Configuration) -> SymbolFitness:
     """Apply the quality rules to the bars of every interval that the run reads."""
     pipeline = config.pipeline
     limits = quality.Limits(

@@ -98,7 +98,7 @@ class Grid:
     """Numbered combos of some axes."""
 
     def __init__(self, axes: Sequence[Axis], fixed: Mapping[str, Value]) -> None:
-        """Number the combos.
+        """Give every combo a number.
 
         Args:
             axes: Axes, the slowest first, each after the axes of its condition: see `in_order`.

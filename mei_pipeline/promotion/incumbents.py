@@ -9,7 +9,7 @@ from kernels.cache import source_hash
 from mei_pipeline.candles.findings import symbols_with_spikes
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.lake import Lake
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.config.models import Roles
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.night.plan import NightPlan, anchor_of
@@ -17,7 +17,7 @@ from mei_pipeline.night.universe import spike_bounds
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.promotion.assign import Incumbent, failure
 from mei_pipeline.registry.database import Registry
-from mei_pipeline.registry.lanes import LaneFiles
+from mei_pipeline.registry.lanes import RenderedFiles
 from mei_pipeline.registry.records import finite_or_none
 from mei_pipeline.registry.store import get_config, history
 from mei_pipeline.replay.run import columns_for
@@ -58,7 +58,12 @@ class IncumbentReplay:
 
 
 def replay_incumbent(
-    settings: Settings, config: Config, plan: NightPlan, registry: Registry, now: LaneFiles, folds: Sequence[Fold]
+    settings: Settings,
+    config: Configuration,
+    plan: NightPlan,
+    registry: Registry,
+    now: RenderedFiles,
+    folds: Sequence[Fold],
 ) -> Incumbent:
     """Replay the config that holds a lane on the test days of the folds, and since it took the lane."""
     pointer = now.pointer
@@ -104,7 +109,7 @@ def incumbent_figures(lane: str, incumbent: Incumbent, policy: Roles) -> Incumbe
 
 
 def _without_marked(
-    settings: Settings, config: Config, resolved: ResolvedConfig, window: tuple[int, int], as_of_ms: int
+    settings: Settings, config: Configuration, resolved: ResolvedConfig, window: tuple[int, int], as_of_ms: int
 ) -> ResolvedConfig:
     """Leave out the symbols with a marked bar, so that an error of the data is no failure of a config."""
     lake, bounds = Lake(settings.lake), spike_bounds(config)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from kernels.cache import source_hash
 from mei_pipeline import files
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.night.plan import NightPlan
 from mei_pipeline.night.store import night_folder
 from mei_pipeline.promotion.assign import AcceptedConfig, Assignment, Incumbent, assign
@@ -52,7 +52,7 @@ class ProposalResult:
     lanes: tuple[LaneProposal, ...]
 
 
-def assign_lanes(settings: Settings, config: Config, plan: NightPlan, now_ms: int) -> tuple[Assignment, ...]:
+def assign_lanes(settings: Settings, config: Configuration, plan: NightPlan, now_ms: int) -> tuple[Assignment, ...]:
     """Assign accepted configs to lanes, and write the assignments and the figures of the incumbents.
 
     Incumbents are replayed on the test days of the candidates. A config that a person put into a lane that no nightly
@@ -117,7 +117,7 @@ def read_incumbents(settings: Settings, plan: NightPlan) -> tuple[IncumbentRepla
     return figures
 
 
-def propose_configs(settings: Settings, config: Config, plan: NightPlan, audit: AuditContext) -> ProposalResult:
+def propose_configs(settings: Settings, config: Configuration, plan: NightPlan, audit: AuditContext) -> ProposalResult:
     """Store every candidate with its evidence and verdict, and propose the assigned configs. No pointer moves.
 
     Raises:

@@ -1,9 +1,9 @@
 """Move a lane's pointer to a config that may trade there.
 
-The registry decides which config holds a lane; files follow it. A decision is made twice: once to know which files to
-write, and again in the transaction that acts on it, under the write lock, where no other process can change what it
-read. The config's file is written first, then pointer and transitions, then the lane's files. `render` repairs the
-files after a crash between two steps.
+The registry decides which config holds a lane; files follow it. A decision is made twice. The first one tells which
+files to write. The second one counts: it is made in the transaction that acts on it, under the write lock, where no
+other process can change what it read. The config's file is written first, then pointer and transitions, then the
+lane's files. `render` repairs the files after a crash between two steps.
 """
 
 from collections.abc import Callable, Iterator, Sequence

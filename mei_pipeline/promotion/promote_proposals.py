@@ -99,10 +99,9 @@ def promote_proposals(
         _outcome(registry, request, result, written[request.lane.name])
         for request, result in zip(requests, results, strict=True)
     ]
-    for name, proposal in proposals.items():
-        if proposal.config_id is not None:
-            reason = f"lane {name}: has a proposal but no file in config/lanes; add the file, or propose again"
-            outcomes.append(_failed(name, lane_pointer(registry, name), Refused(reason)))
+    outcomes += [
+        _without_lane_file(registry, name) for name, proposal in proposals.items() if proposal.config_id is not None
+    ]
     return tuple(sorted(outcomes, key=lambda outcome: outcome.lane))
 
 
@@ -182,6 +181,11 @@ def _outcome(
     return LanePromotion(
         name, result.pointer, result.moved, "", reason, tuple(dict.fromkeys((*written, *result.files)))
     )
+
+
+def _without_lane_file(registry: Registry, lane: str) -> LanePromotion:
+    reason = f"lane {lane}: has a proposal but no file in config/lanes; add the file, or propose again"
+    return _failed(lane, lane_pointer(registry, lane), Refused(reason))
 
 
 def _failed(lane: str, pointer: Pointer | None, error: MeiError) -> LanePromotion:

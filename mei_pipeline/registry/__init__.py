@@ -1,5 +1,5 @@
-"""The registry: configs, what was measured of them, what was judged, and which config holds which lane.
+"""The registry: configs, their evidence, the verdicts on them, trials, and the config that each lane holds.
 
-`store` reads and writes the database, `promote` moves a lane's pointer, `lanes` reads what lies in a lane's folder, and
-`deploy` is what a night calls.
+`store` reads and writes the database, `lanes` reads a lane's folder and `render` writes it. Package `promotion` moves
+the pointers of lanes.
 """

@@ -1,4 +1,4 @@
-"""The file of a promoted config: the config, whole, with the evidence and the verdict that let it in."""
+"""The file of a promoted config: the complete config with its evidence and verdict."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from mei_pipeline.registry.records import Evidence, StoredConfig, Verdict, from_
 
 
 def config_bytes(config: StoredConfig, evidence: Evidence, verdict: Verdict) -> bytes:
-    """The bytes of `configs/<config id>.yaml`: the same for the same content."""
+    """Return the bytes of `configs/<config id>.yaml`; equal content gives equal bytes."""
     return to_yaml(
         config.resolved,
         evidence={
@@ -23,21 +23,21 @@ def config_bytes(config: StoredConfig, evidence: Evidence, verdict: Verdict) -> 
 
 
 def check_runnable(path: Path, data: bytes) -> None:
-    """Let a config pass whose file this checkout reads and can run.
+    """Raise if this checkout can't run the config in a file.
 
     Raises:
-        Refused: A parameter is unknown, missing or not allowed, or a name is not allowed; the message says which.
+        Refused: A parameter is unknown, missing or not allowed, or a name is not allowed; the message names it.
     """
     try:
         from_yaml(data, path)
     except ConfigError as error:
-        raise Refused(f"{error}\nno lane can take a config whose file this version refuses; judge it again") from error
+        raise Refused(f"{error}\nthis version can't run the config; judge it again by a nightly run") from error
 
 
 def parse_config(path: Path, data: bytes) -> ResolvedConfig:
-    """The resolved config of such a file, its content checked against its id.
+    """Return the resolved config of a file, after a check of its content against its id.
 
-    It is not held against the parameter tables of this checkout: what is in force can be rendered after they change.
+    The parameter tables of this checkout are not used, so a config in force can be rendered after they change.
 
     Args:
         path: Where the bytes come from, for messages.
@@ -50,4 +50,4 @@ def parse_config(path: Path, data: bytes) -> ResolvedConfig:
         file = parse_document(data, path, PromotedFile).model
         return from_dict(file.config.parts, file.config_id)
     except (ConfigError, DataError) as error:
-        raise DataError(f"{path}: damaged; the registry can render it again: {error}") from error
+        raise DataError(f"{path}: damaged; the next hand-over writes it again from the registry: {error}") from error

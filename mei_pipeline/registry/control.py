@@ -1,7 +1,7 @@
-"""A lane's `control.yaml`: named holds, by which a person or a service keeps an executor from trading.
+"""A lane's `control.yaml`: named holds with which a person or service stops the trading of an executor.
 
-Holds are apart from the registry, so that one can be set while it is down. Each is lifted by its name; of several, the
-strictest counts.
+Holds are not in the registry, so they can be set while it is down. Each hold is lifted by its name; the strictest one
+counts.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,30 +20,30 @@ from mei_pipeline.registry.render import write_checked
 
 CONTROL_NAME = "control.yaml"
 CONTROL_WAIT_S = 10.0
-"""How long to wait for another one who changes the holds of a lane."""
+"""Longest wait for another process that changes the holds of a lane, in seconds."""
 
 Effect = Literal["close_only", "halt"]
 EFFECTS: tuple[Effect, ...] = ("halt", "close_only")
-"""What a hold does, strictest first."""
+"""Effects of a hold, strictest first."""
 
 _Words = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Hold(FileModel):
-    """One hold."""
+    """A named stop of a lane."""
 
     owner: _Words
     """The person or service that set it."""
     effect: Effect
-    """`close_only`: nothing new is opened; `halt`: nothing is traded, exits included."""
+    """`close_only`: no new positions; `halt`: no orders at all, exits included."""
     reason: _Words
-    """Why."""
+    """The reason in words."""
     since_ms: Annotated[int, Field(ge=0)]
-    """When it was set, in UTC milliseconds."""
+    """Time at which it was set, UTC milliseconds."""
 
 
 class ControlFile(FileModel):
-    """control.yaml: what holds a lane back."""
+    """control.yaml: the holds of a lane."""
 
     schema_version: Literal[1]
     """Version of this layout."""
@@ -54,15 +54,15 @@ class ControlFile(FileModel):
 
 
 def control_path(lanes_folder: Path, lane: str) -> Path:
-    """Where a lane's holds lie."""
+    """Return the path of a lane's holds."""
     return lane_folder(lanes_folder, lane) / CONTROL_NAME
 
 
 def read_holds(lanes_folder: Path, lane: str) -> dict[str, Hold]:
-    """The holds of a lane by name; none where the file is missing.
+    """Return the holds of a lane by name; empty if the file is missing.
 
     Raises:
-        DataError: The file is damaged or is of another lane; whoever trades must then take the lane for halted.
+        DataError: The file is damaged or of another lane; an executor must then treat the lane as halted.
     """
     path = control_path(lanes_folder, lane)
     data = read_bytes(path)
@@ -70,33 +70,33 @@ def read_holds(lanes_folder: Path, lane: str) -> dict[str, Hold]:
         return {}
     file = _parse(path, data)
     if file.lane != lane:
-        raise DataError(f"{path}: is of lane {file.lane}; correct it by hand")
+        raise DataError(f"{path}: belongs to lane {file.lane}; correct it by hand")
     return file.holds
 
 
 def strictest_effect(holds: Mapping[str, Hold]) -> Effect | None:
-    """What the holds of a lane come to; None where there is none."""
+    """Return the strictest effect of some holds; None without holds."""
     effects = {hold.effect for hold in holds.values()}
     return next((effect for effect in EFFECTS if effect in effects), None)
 
 
 def set_hold(lanes_folder: Path, lane: str, name: str, hold: Hold) -> dict[str, Hold]:
-    """Set a hold of a lane, in place of one of the same name, and return all of them.
+    """Set a hold of a lane, replacing one of the same name, and return all holds.
 
     Raises:
-        ConfigError: The lane's or the hold's name is none.
-        DataError: The file is damaged, or could not be written.
+        ConfigError: The name of the lane or of the hold is not allowed.
+        DataError: The file is damaged or could not be written.
         Busy: Another process changes the lane's holds.
     """
     return _change_holds(lanes_folder, lane, lambda holds: {**holds, name: hold})
 
 
 def lift_hold(lanes_folder: Path, lane: str, name: str) -> dict[str, Hold]:
-    """Lift a hold of a lane, and return those that are left.
+    """Lift a hold of a lane, and return the remaining holds.
 
     Raises:
         ConfigError: The lane has no such hold.
-        DataError: The file is damaged, or could not be written.
+        DataError: The file is damaged or could not be written.
         Busy: Another process changes the lane's holds.
     """
 
@@ -112,7 +112,7 @@ def _change_holds(
     lanes_folder: Path, lane: str, change: Callable[[dict[str, Hold]], dict[str, Hold]]
 ) -> dict[str, Hold]:
     path = control_path(lanes_folder, lane)
-    # The lock has no note: on a disk that is all but full the file itself must have the last block.
+    # The lock has no note: on a nearly full disk the file itself needs the last block.
     with locked(path.with_name(".control.lock"), wait_s=CONTROL_WAIT_S):
         holds = change(read_holds(lanes_folder, lane))
         content = {
@@ -134,5 +134,5 @@ def _parse(path: Path, data: bytes) -> ControlFile:
         return parse_document(data, path, ControlFile).model
     except ConfigError as error:
         raise DataError(
-            f"{path}: damaged; correct it by hand, or delete it where nothing is to be held: {error}"
+            f"{path}: damaged; correct it by hand, or delete it if the lane needs no hold: {error}"
         ) from error

@@ -1,7 +1,7 @@
-"""The connection to the registry: the one module that knows which database it is.
+"""The registry's database connection. No other module depends on the kind of database.
 
-A writer takes the registry's one write lock when its transaction begins, so that what it read is true until it commits:
-SQLite's own, in WAL mode with every commit synced to disk; an advisory lock of PostgreSQL.
+A writer takes the registry's only write lock at the start of its transaction, so that what it reads stays true until it
+commits. SQLite has such a lock; WAL mode with a sync of every commit is used. PostgreSQL uses an advisory lock.
 """
 
 import sqlite3
@@ -39,10 +39,10 @@ from mei_pipeline.registry.migrate import upgrade, version_in
 from mei_pipeline.registry.tables import SCHEMA_VERSION, configs, trials
 
 BUSY_TIMEOUT_S = 10.0
-"""How long a writer waits for another one before it gives up."""
+"""Longest wait of a writer for another writer, in seconds."""
 
 _WRITES = "mei_writes"
-_WRITE_LOCK = 0x4D4549  # "MEI"; any number will do that all who write to the database agree on
+_WRITE_LOCK = 0x4D4549  # "MEI" in ASCII; every writer must use the same number
 _TRY_EVERY_S = 0.5
 _CONTENT = (configs.name, trials.name, "looks")  # the last is the name in version 2
 
@@ -52,11 +52,11 @@ class Registry:
     """An open registry.
 
     Attributes:
-        url: Where it is, without a password, for messages.
-        database: SQLAlchemy's engine; it keeps no connection open between two uses.
-        reader: The same for reads, each of which sees one state.
-        file: The file, where the database is one.
-        wait_s: How long a writer waits for another one, and for a server that went away at a commit, in seconds.
+        url: Its URL without the password, for messages.
+        database: SQLAlchemy's connection factory; no connection stays open between two uses.
+        reader: The same for reads; each transaction sees one state of the database.
+        file: File of the database; None for a server.
+        wait_s: Longest wait for another writer, and for a server that was lost at a commit, in seconds.
         transaction_id_sql: Statement that returns the number by which the server remembers a transaction's outcome;
             empty for a file, whose commit always answers.
     """
@@ -70,15 +70,15 @@ class Registry:
 
 
 def open_registry(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Registry:
-    """Open the registry at an SQLAlchemy URL; an empty database gets its tables, an older one is brought forward.
+    """Open the registry at an SQLAlchemy URL; create the tables of an empty database, upgrade those of an older one.
 
     Args:
         url: `sqlite:///<path of a file>` or `postgresql+<driver>://…`.
-        busy_timeout_s: How long to wait for another writer, in seconds.
+        busy_timeout_s: Longest wait for another writer, in seconds.
 
     Raises:
         ConfigError: The URL is wrong, or its driver is not installed.
-        DataError: The database is damaged, can't be opened, or belongs to something else.
+        DataError: The database is damaged, can't be opened, or belongs to another program.
         Refused: A newer MEI wrote it.
         Retryable: The server does not answer, or another process holds the database.
     """
@@ -92,7 +92,7 @@ def open_registry(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Regist
 
 
 def schema_version(url: str) -> int:
-    """The version of the tables of the registry at an SQLAlchemy URL, which is left as it is; 0 where it has none yet.
+    """Return the version of the tables of a registry without changing it; 0 if it has no tables yet.
 
     Raises:
         MeiError: As `open_registry`.
@@ -103,9 +103,9 @@ def schema_version(url: str) -> int:
 
 
 def registry_is_empty(url: str) -> bool:
-    """Return whether the registry at an SQLAlchemy URL is missing or holds neither a config nor a look.
+    """Return True if the registry at an SQLAlchemy URL is missing or has neither a config nor a trial.
 
-    A file that is missing is not created.
+    A missing file is not created, and an older database is not upgraded.
 
     Raises:
         MeiError: As `open_registry`.
@@ -117,8 +117,8 @@ def registry_is_empty(url: str) -> bool:
     with read_transaction(registry) as connection:
         if not version_in(connection, registry.url):
             return True
-        known = set(inspect(connection).get_table_names())
-        filled = (exists().select_from(table(name)) for name in _CONTENT if name in known)
+        names = set(inspect(connection).get_table_names())
+        filled = (exists().select_from(table(name)) for name in _CONTENT if name in names)
         return not connection.execute(select(or_(false(), *filled))).scalar()
 
 
@@ -133,10 +133,10 @@ def shown_url(url: str) -> str:
 
 @contextmanager
 def read_transaction(registry: Registry) -> Generator[Connection]:
-    """Give a connection whose reads see one state of the registry.
+    """Yield a connection whose reads see one state of the registry.
 
     Raises:
-        MeiError: The database said no; the message names it and what to do.
+        MeiError: The database reported an error; the message names the database and what to do.
     """
     with _translate_errors(registry), registry.reader.connect() as connection, connection.begin():
         yield connection
@@ -144,13 +144,13 @@ def read_transaction(registry: Registry) -> Generator[Connection]:
 
 @contextmanager
 def write_transaction(registry: Registry) -> Generator[Connection]:
-    """Give a connection in a transaction that is committed whole at the end, or not at all.
+    """Yield a connection in a transaction that is committed at the end, or rolled back on an error.
 
-    If a server is lost at the commit, the outcome is read back from it.
+    If the connection to a server is lost at the commit, the outcome is read from the server afterwards.
 
     Raises:
-        OutcomeUnknown: The connection was lost at the commit, and the server doesn't say whether it took effect.
-        MeiError: The database said no, and nothing was written; the message names it and what to do.
+        OutcomeUnknown: The connection was lost at the commit, and the server does not know the outcome.
+        MeiError: The database reported an error, and nothing was written; the message says what to do.
     """
     with (
         _translate_errors(registry),
@@ -170,11 +170,11 @@ def write_transaction(registry: Registry) -> Generator[Connection]:
 
 
 def _read_back(registry: Registry, number: int | None, error: DBAPIError) -> None:
-    """Return if a transaction was committed whose session ended at the commit.
+    """Return if the server committed a transaction whose session was lost at the commit.
 
     Raises:
-        OutcomeUnknown: The server does not say, or does not come back in time.
-        Retryable: It was not committed.
+        OutcomeUnknown: The server does not know, or does not answer in time.
+        Retryable: The transaction was not committed.
     """
     until = time.monotonic() + registry.wait_s
     while True:
@@ -192,7 +192,7 @@ def _read_back(registry: Registry, number: int | None, error: DBAPIError) -> Non
 
 
 def _outcome(registry: Registry, number: int | None) -> str | None:
-    """`committed`, `aborted` or `in progress`; None if the server is away or has forgotten the transaction."""
+    """Return `committed`, `aborted` or `in progress`; None if the server is away or has forgotten the transaction."""
     try:
         with registry.database.connect() as connection:
             found: str | None = connection.execute(select(func.txid_status(number))).scalar()
@@ -202,9 +202,9 @@ def _outcome(registry: Registry, number: int | None) -> str | None:
 
 
 def insert_once(connection: Connection, target: Table, row: Mapping[str, Any]) -> bool:
-    """Insert a row unless one with its identity is there; say whether it was inserted.
+    """Insert a row unless a row with the same id exists, and return True if it was inserted.
 
-    Another writer that inserts the same row at the same instant is waited for and counts as having been first.
+    If another writer inserts the same row at the same time, this call waits for it and returns False.
     """
     try:
         with connection.begin_nested():
@@ -220,7 +220,7 @@ def _address(url: str) -> URL:
         address.get_dialect()
     except ArgumentError as error:
         raise ConfigError(
-            "MEI_REGISTRY_URL: not an SQLAlchemy URL; allowed: sqlite:///<file>, postgresql+<driver>://<user>@<host>/<name>"
+            "MEI_REGISTRY_URL: not an SQLAlchemy URL; write sqlite:///<file> or postgresql+<driver>://<user>@<host>/<name>"
         ) from error
     return address
 
@@ -241,7 +241,7 @@ def _open_server(address: URL, shown: str, busy_timeout_s: float) -> Engine:
         database = create_engine(address, poolclass=NullPool)
     except ModuleNotFoundError as error:
         raise ConfigError(f"{shown}: the driver {error.name} is not installed; uv sync --extra postgres") from error
-    wait_ms = max(1, round(busy_timeout_s * 1000))  # 0 would be to wait for ever
+    wait_ms = max(1, round(busy_timeout_s * 1000))  # PostgreSQL waits without limit at 0
     lock = (f"SET LOCAL lock_timeout = {wait_ms}", f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})")
     _set_begin_statements(database, to_read=(), to_write=lock)
     return database
@@ -267,7 +267,7 @@ def _open_sqlite(address: URL, busy_timeout_s: float) -> tuple[Path, Engine]:
 
 
 def _open_read_only(path: Path) -> Engine:
-    """An engine for a file beside which nothing can be written, as on a disk that is mounted read-only."""
+    """Return the connection factory for a file in a folder that can't be written, as on a read-only disk."""
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(files.sqlite_uri(path), uri=True)
@@ -279,11 +279,11 @@ def _open_read_only(path: Path) -> Engine:
 
 
 def _enable_wal(path: Path, busy_timeout_s: float) -> None:
-    """Put the file into WAL mode, which it keeps.
+    """Put a file into WAL mode, which it keeps.
 
-    SQLite waits for no one when it changes the mode: of two that open a new file at once, one would be told that it is
-    locked. So they take turns, before either has a connection that could be in the other's way. Most commands find a
-    file that is in WAL mode, and take no lock.
+    SQLite does not wait for other connections when it changes the mode: if two processes open a new file at once, one
+    of them fails with "locked". A lock file therefore lets one process at a time change the mode. A file that is in
+    WAL mode already needs no lock.
     """
     if _is_wal(path):
         return
@@ -295,23 +295,23 @@ def _enable_wal(path: Path, busy_timeout_s: float) -> None:
 
 
 def _is_wal(path: Path) -> bool:
-    """Return True if the header of a file says WAL mode: its write and read versions are 2."""
+    """Return True if the header of a file has the read and write versions of WAL mode, 2."""
     try:
         with path.open("rb") as file:
             return file.read(20)[18:] == b"\x02\x02"
-    except OSError:  # SQLite says what is wrong with it
+    except OSError:  # SQLite reports the problem when it opens the file
         return False
 
 
 def _prepare_sqlite(handle: sqlite3.Connection, _record: object) -> None:
-    # The driver would begin transactions late and by its own rules; `_set_begin_statements` begins them.
+    # The driver would begin a transaction only at its first write, so reads before it could see an older state.
     handle.isolation_level = None
     for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         handle.execute(f"PRAGMA {pragma}").close()
 
 
 def _set_begin_statements(database: Engine, *, to_read: Sequence[str], to_write: Sequence[str]) -> None:
-    """Begin each transaction of an engine with these statements."""
+    """Begin each transaction of a database with statements for reading or for writing."""
 
     def begin(connection: Connection) -> None:
         for statement in to_write if connection.get_execution_options().get(_WRITES) else to_read:
@@ -331,11 +331,11 @@ def _translate_errors(registry: Registry) -> Generator[None]:
 
 
 def _server_answers(database: Engine) -> bool:
-    """Whether a server accepts connections, as PostgreSQL's own library finds out without logging in."""
+    """Return True if a server accepts connections, by the ping of PostgreSQL's library, which needs no login."""
     if database.dialect.driver != "psycopg":
         return False
     driver: Any = database.dialect.dbapi
-    known = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()}
+    keywords = {option.keyword.decode() for option in driver.pq.Conninfo.get_defaults()}
     _, parts = database.dialect.create_connect_args(database.url)
-    address = driver.conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in known})
+    address = driver.conninfo.make_conninfo(**{name: value for name, value in parts.items() if name in keywords})
     return bool(driver.pq.PGconn.ping(address.encode()) == driver.pq.Ping.OK)

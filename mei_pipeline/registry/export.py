@@ -1,4 +1,4 @@
-"""The whole registry as plain values, for people and other tools."""
+"""Export of all rows of the registry as JSON values."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,19 +18,19 @@ TABLES = (
     tables.lanes,
     tables.trials,
 )
-"""What is exported, in this order."""
+"""Exported tables, in this order."""
 
 _JSON = {"resolved", "basis", "metrics", "gates", "config_ids"}
 
 
 def export_rows(registry: Registry) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every row of every table, as the name of its table and its columns, of one state of the registry.
+    """Yield every row of every table as the name of its table and its columns; all rows are of one state.
 
-    JSON that is stored as text is given as values, a day as ISO 8601, daily returns as a list. An infinite figure of a
-    gate is the word `inf` or `-inf`.
+    JSON that is stored as text becomes values, days become ISO 8601 text, daily returns become a list. An infinite
+    value of a gate is the word `inf` or `-inf`.
 
     Raises:
-        Fatal: A stored content is damaged.
+        Fatal: Stored content is damaged.
     """
     with read_transaction(registry) as connection:
         for table in TABLES:

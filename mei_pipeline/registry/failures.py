@@ -1,7 +1,7 @@
-"""The meaning of a database's error: the kind of MEI's error, and what a person does about it.
+"""Translate errors of databases: to MEI's error classes, with advice for the operator.
 
-Databases word their errors in the language of their server. Only codes are read here: SQLSTATE of PostgreSQL, result
-codes of SQLite. The words are shown and never compared.
+Servers write their messages in their own language, so only codes are compared: SQLSTATE of PostgreSQL, result codes of
+SQLite. The server's words are shown, never compared.
 """
 
 import os
@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError, OutcomeUnknown, Refused, Retryable
 
 _Cause = tuple[type[MeiError], str, str]
-"""The error, what comes before the database's words, and what to do."""
+"""Class of the error, words before those of the database, and advice."""
 
 _LOCKED: _Cause = (Busy, "", "another process writes to it; wait for it to end and try again")
 _DAMAGED: _Cause = (DataError, "damaged: ", "restore it from a backup")
@@ -23,19 +23,19 @@ _FULL: _Cause = (Retryable, "the disk is full, nothing was written: ", "free spa
 _DISK_FAILS: _Cause = (
     Retryable,
     "its disk fails, nothing was written: ",
-    "check the disk and try again; if `mei doctor` then calls the registry damaged, restore it from a backup",
+    "check the disk and try again; if `mei doctor` then reports a damaged registry, restore it from a backup",
 )
-_WRONG_URL: _Cause = (ConfigError, "", "correct MEI_REGISTRY_URL, or make the database and the user that it names")
-_AWAY: _Cause = (Retryable, "nothing was written: ", "see that the server runs and try again")
+_WRONG_URL: _Cause = (ConfigError, "", "correct MEI_REGISTRY_URL, or create the database and user that it names")
+_AWAY: _Cause = (Retryable, "nothing was written: ", "check that the server runs and try again")
 _OTHER: _Cause = (Retryable, "nothing was written: ", "try again")
-_REFUSED: _Cause = (Refused, "", "its rules are broken; nothing was written")
+_REFUSED: _Cause = (Refused, "", "a constraint of the database failed, nothing was written; report a defect of MEI")
 
 _SQLITE: dict[int, _Cause] = {
     sqlite3.SQLITE_BUSY: _LOCKED,
     sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
-    sqlite3.SQLITE_ERROR: _DAMAGED,  # the SQL is MEI's own, so a table or a column is missing
+    sqlite3.SQLITE_ERROR: _DAMAGED,  # the SQL is MEI's own and correct, so a table or column is missing
     sqlite3.SQLITE_READONLY: _UNWRITABLE,
     sqlite3.SQLITE_PERM: _UNWRITABLE,
     sqlite3.SQLITE_CANTOPEN: _UNWRITABLE,
@@ -43,10 +43,10 @@ _SQLITE: dict[int, _Cause] = {
     sqlite3.SQLITE_IOERR: _DISK_FAILS,
     sqlite3.SQLITE_CONSTRAINT: _REFUSED,
 }
-"""By primary result code."""
+"""Causes by primary result code."""
 
 _NEEDS_SPACE = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
-"""Codes that SQLite also gives if it can't make or extend a file beside the database because the disk is full."""
+"""Codes that SQLite also returns if a full disk has no room for a file beside the database."""
 _LEAST_FREE = 1 << 16  # the index of a write-ahead log grows by 32 KiB at a time
 
 _POSTGRES: dict[str, _Cause] = {
@@ -69,10 +69,10 @@ _POSTGRES: dict[str, _Cause] = {
     "XX001": _DAMAGED,
     "XX002": _DAMAGED,
 }
-"""By SQLSTATE or its class; the longer one counts."""
+"""Causes by SQLSTATE or its class; the longest match counts."""
 
 _LOST_AT_COMMIT = ("08", "40003", "57P")
-"""SQLSTATE, by its beginning, after which a commit may have taken effect: the session ended before it answered."""
+"""First characters of each SQLSTATE that ends a session before it answers, so that a commit may have taken effect."""
 
 
 def explain_error(
@@ -82,13 +82,13 @@ def explain_error(
     file: Path | None = None,
     answers: Callable[[], bool] = lambda: False,
 ) -> MeiError:
-    """Return MEI's error for an error of a database after which nothing was written.
+    """Return MEI's error for an error of a database that wrote nothing.
 
     Args:
-        shown: The database, for the message.
-        error: What the driver raised.
-        file: The file of the database, if it is one.
-        answers: Says whether the server answers; asked if no session was made, for which drivers give no code.
+        shown: Name of the database, for the message.
+        error: The driver's error.
+        file: File of the database; None for a server.
+        answers: Returns True if the server answers; called if no session exists, because drivers then give no code.
     """
     first = _first(error)
     origin = _origin(first)
@@ -104,7 +104,7 @@ def explain_error(
 
 
 def is_disk_full(path: Path) -> bool:
-    """Return whether the disk of a path has no room for a write."""
+    """Return True if the disk of a path has no room for a write."""
     try:
         space = os.statvfs(next(folder for folder in path.absolute().parents if folder.is_dir()))
     except OSError:
@@ -113,9 +113,9 @@ def is_disk_full(path: Path) -> bool:
 
 
 def lost_at_commit(error: DBAPIError) -> bool:
-    """Return whether a commit that raised this may have taken effect.
+    """Return True if a commit that raised this error may have taken effect.
 
-    An answer of the database says that it did not. SQLite always answers: if COMMIT fails, it rolls back.
+    An error that the database itself reports means that it did not. SQLite always reports: a failed COMMIT rolls back.
     """
     if isinstance(_origin(error), sqlite3.Error):
         return False
@@ -127,7 +127,7 @@ def unknown_outcome(shown: str, error: DBAPIError) -> OutcomeUnknown:
     """Return MEI's error for a commit whose outcome could not be read back."""
     return OutcomeUnknown(
         f"{shown}: the connection was lost at the commit, which may have taken effect: {_words(error.orig)}; "
-        f"once the server runs, see with `mei registry history` whether it did, before you repeat the command"
+        f"when the server runs again, check with `mei registry history` before you repeat the command"
     )
 
 
@@ -137,7 +137,7 @@ def sqlstate(origin: BaseException | None) -> str:
 
 
 def _first(error: DBAPIError | sqlite3.Error) -> DBAPIError | sqlite3.Error:
-    """The error that came first: after some errors SQLite has rolled back, and then rolling back fails as well."""
+    """Return the first error of a chain: after some errors SQLite rolls back by itself, and a second rollback fails."""
     first, earlier = error, error.__context__
     while earlier is not None:
         if isinstance(earlier, DBAPIError | sqlite3.Error):
@@ -162,5 +162,5 @@ def _sqlite(origin: sqlite3.Error, file: Path | None) -> _Cause:
 
 
 def _server(state: str) -> _Cause:
-    known = [begin for begin in _POSTGRES if state.startswith(begin)]
-    return _POSTGRES[max(known, key=len)] if known else _OTHER
+    matches = [begin for begin in _POSTGRES if state.startswith(begin)]
+    return _POSTGRES[max(matches, key=len)] if matches else _OTHER

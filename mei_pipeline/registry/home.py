@@ -1,8 +1,8 @@
-"""The registry of a home, and how a home notices that its registry is lost.
+"""The registry of a home, and the check that it is not lost.
 
-A new database looks the same whether nothing was ever judged or its file was deleted. What a registry leaves behind in
-the home tells the two apart: the pointers of lanes, and the verdicts of nights. An empty registry beside them forgets
-every trial, so nothing opens it before a person accepts the loss.
+An empty database looks the same before the first nightly run and after its file was deleted. The files of the home tell
+the difference: the pointers of lanes and the verdicts of nightly runs. An empty registry beside them would forget every
+trial, so nothing opens it before a person accepts the loss.
 """
 
 from collections.abc import Iterator
@@ -26,11 +26,11 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class RegistryDependents:
-    """What only a registry with rows can have left in a home.
+    """Files of a home that exist only if its registry has rows.
 
     Attributes:
         lanes: Lanes with a pointer.
-        nights: Folders of the nights that judged a config, without those that a reset gave up.
+        nights: Folders of nightly runs that judged a config, without those that a reset gave up.
     """
 
     lanes: tuple[str, ...]
@@ -39,14 +39,14 @@ class RegistryDependents:
 
 @dataclass(frozen=True)
 class Reset:
-    """A person's decision to go on without a lost registry.
+    """A person's decision to continue without a lost registry.
 
     Attributes:
-        at_ms: When, in UTC milliseconds.
+        at_ms: Time of the decision, UTC milliseconds.
         who: The person.
         why: The reason.
-        nights: Folders of the nights whose trials are forgotten.
-        lanes: Lanes that hold no config any more.
+        nights: Folders of the nightly runs whose trials are forgotten.
+        lanes: Lanes that no longer hold a config.
     """
 
     at_ms: int
@@ -64,7 +64,7 @@ def open_home_registry(settings: Settings) -> Registry:
 
     Raises:
         MeiError: As `open_registry`.
-        DataError: The registry is lost: it is empty, and the home has lanes or nights that need one.
+        DataError: The registry is lost: it is empty, and lanes or nightly runs of the home need one.
     """
     check_registry(settings)
     return open_registry(settings.registry)
@@ -75,7 +75,7 @@ def check_registry(settings: Settings) -> None:
 
     Raises:
         MeiError: As `open_registry`.
-        DataError: The registry is missing or empty, and the home has lanes or nights that need one.
+        DataError: The registry is missing or empty, and lanes or nightly runs of the home need one.
     """
     if not registry_is_empty(settings.registry):
         return
@@ -88,7 +88,7 @@ def check_registry(settings: Settings) -> None:
 
 
 def registry_dependents(settings: Settings) -> RegistryDependents:
-    """Return what only a registry with rows can have left in a home.
+    """Return the files of a home that exist only if its registry has rows.
 
     Raises:
         DataError: The file of resets is damaged.
@@ -111,30 +111,29 @@ def read_resets(settings: Settings) -> tuple[Reset, ...]:
     except FileNotFoundError:
         return ()
     except (OSError, ValidationError) as error:
-        raise DataError(f"{path}: not readable: {error}; correct it, or delete it and reset again") from error
+        raise DataError(f"{path}: unreadable: {error}; correct it, or delete it and reset again") from error
 
 
 def reset_registry(settings: Settings, audit: AuditContext) -> tuple[Reset, tuple[Path, ...]]:
-    """Give up a lost registry: keep the decision, take the pointers out of the lanes and make an empty registry.
-
-    The decision is written first, so that a reset that was cut off can be repeated.
+    """Give up a lost registry: store the decision, set the lanes' pointers aside, and create an empty registry.
 
     Returns:
-        The decision, and where the pointers of the lanes are kept.
+        The decision, and the new paths of the pointers.
 
     Raises:
         Refused: The registry is not lost.
-        DataError: It is damaged rather than lost, or a file could not be written.
-        Busy: Another reset is at work.
+        DataError: The registry is damaged, not lost, or a file could not be written.
+        Busy: Another reset is running.
     """
     path = settings.home / RESETS_NAME
     with files.locked(path.with_name(f".{RESETS_NAME}.lock"), "resetting the registry"):
         found = registry_dependents(settings)
         if not registry_is_empty(settings.registry) or not (found.lanes or found.nights):
             raise Refused(
-                f"{shown_url(settings.registry)}: the registry is not lost; a reset is for one that is missing or "
-                f"empty while lanes hold configs or nights judged some"
+                f"{shown_url(settings.registry)}: the registry is not lost; reset only a registry that is missing or "
+                f"empty while lanes hold configs or nightly runs judged some"
             )
+        # The decision is written first, so a reset that was interrupted can be repeated.
         reset = Reset(audit.now_ms, audit.who, audit.why, found.nights, found.lanes)
         files.write_bytes(path, _RESETS.dump_json((*read_resets(settings), reset), indent=2) + b"\n")
         kept = tuple(_set_aside(settings.lanes / lane / POINTER_NAME, audit.now_ms) for lane in found.lanes)
@@ -143,7 +142,7 @@ def reset_registry(settings: Settings, audit: AuditContext) -> tuple[Reset, tupl
 
 
 def _judged(path: Path) -> bool:
-    """Whether a night judged a config; an unreadable file counts, for a station wrote it."""
+    """Return True if a nightly run judged a config; an unreadable file counts, because a stage wrote it."""
     try:
         content: Any = from_json(path.read_bytes())
         return bool(content["judgements"])
@@ -152,7 +151,7 @@ def _judged(path: Path) -> bool:
 
 
 def _set_aside(pointer: Path, now_ms: int) -> Path:
-    # Generations begin anew, and a pointer of a later generation than the registry's would block the lane.
+    # Generations start again at 1, and a pointer with a later generation than the registry's would block the lane.
     target = pointer.with_name(f"promoted-before-reset-{now_ms}.yaml")
     try:
         return pointer.rename(target)
@@ -168,7 +167,7 @@ def _each(found: RegistryDependents) -> Iterator[str]:
     if found.lanes:
         yield f"lanes hold configs: {_some(found.lanes)}"
     if found.nights:
-        yield f"nights judged configs: {_some(found.nights)}"
+        yield f"nightly runs judged configs: {_some(found.nights)}"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -1,6 +1,7 @@
-"""What lies in a lane's folder: the pointer, the immutable configs, and what the lane's executor says.
+"""The files of a lane: its pointer, its immutable configs and the status of its executor.
 
-Every file is read with validation. `LaneFiles` is what the registry says the folder should hold; `drift` compares.
+Every file is validated when it is read. `RenderedFiles` holds the files as the registry defines them; `drift` compares
+them with those on disk.
 """
 
 import re
@@ -29,32 +30,32 @@ _Id = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"x-allow
 
 
 class Provenance(FileModel):
-    """Where a promoted config comes from."""
+    """Origin of a promoted config."""
 
     evidence_id: _Id
-    """What was measured of it."""
+    """Its evidence."""
     kernel_hash: str
-    """The kernels that it was measured with; an executor with others refuses the config."""
+    """Hash of the kernels of the evidence; an executor with other kernels refuses the config."""
     venue: str
-    """Whose candles."""
+    """Venue of the candles."""
     data_hash: str
-    """Which candles."""
+    """Hash of the candles."""
     policy_id: str
-    """The policy that let it in."""
+    """The policy that it passed."""
     night_id: str
-    """The night that judged it."""
+    """The nightly run that judged it."""
     promoted_ms: int
-    """When the lane was moved."""
+    """Time at which the lane moved, UTC milliseconds."""
     trigger: str
-    """What set that off."""
+    """The command or nightly run that moved it."""
     who: str
-    """The person or the service."""
+    """The person or service."""
     why: str
-    """The reason, in words."""
+    """The reason in words."""
 
 
 class PointerFile(FileModel):
-    """promoted.yaml: which config holds a lane."""
+    """promoted.yaml: the config that holds a lane."""
 
     schema_version: Literal[1]
     """Version of this layout."""
@@ -63,19 +64,19 @@ class PointerFile(FileModel):
     config_id: _Id
     """The config; its file is configs/<config id>.yaml."""
     generation: Annotated[int, Field(ge=1)]
-    """Counts the moves of this lane; it only grows."""
+    """Number of moves of this lane; it only grows."""
     size_multiplier: Annotated[float, Field(gt=0, le=1)]
-    """Scales the equity that sizing sees; in a live lane the stage of the ramp."""
+    """Factor on the equity that sizing uses; in a live lane the step of the ramp."""
     transition_id: _Id
     """The transition that moved the lane last."""
     state: Literal["paper", "live_small", "live_full", "paused"] = "paper"
-    """`paused`: no entries, exits as ever. Real money trades at `live_small` and `live_full` alone."""
+    """`paused`: no entries, exits as usual. Real money trades only at `live_small` and `live_full`."""
     provenance: Provenance
-    """Where the config comes from."""
+    """Origin of the config."""
 
 
 class ExecutorStatus(FileModel):
-    """status.json: what a lane's executor has in force."""
+    """status.json: the config that a lane's executor has in force, and its health."""
 
     schema_version: Literal[1]
     """Version of this layout."""
@@ -86,11 +87,11 @@ class ExecutorStatus(FileModel):
     generation: Annotated[int, Field(ge=1)]
     """The generation in force."""
     since_bar_ms: Annotated[int, Field(ge=0)]
-    """Open time of the first bar that was decided with it."""
+    """Open time of the first bar that the executor decided with it."""
     written_ms: Annotated[int, Field(ge=0)]
-    """When the executor wrote the file."""
+    """Time at which the executor wrote the file."""
     health: Literal["ok", "degraded", "halted"]
-    """`degraded`: entries are blocked; `halted`: nothing trades."""
+    """`degraded`: no entries; `halted`: no orders at all."""
     detail: str = ""
     """The health in words."""
     positions: Annotated[dict[str, float], Field(default_factory=dict)]
@@ -98,14 +99,14 @@ class ExecutorStatus(FileModel):
 
 
 @dataclass(frozen=True)
-class LaneFiles:
-    """What the registry says a lane's folder should hold.
+class RenderedFiles:
+    """Files of a lane as the registry defines them.
 
     Attributes:
         pointer: The lane's pointer.
-        file: The content of `promoted.yaml`.
-        pointer_data: The bytes of `promoted.yaml`.
-        config_data: The bytes of the config's file.
+        file: Content of `promoted.yaml`.
+        pointer_data: Bytes of `promoted.yaml`.
+        config_data: Bytes of the config's file.
     """
 
     pointer: Pointer
@@ -116,13 +117,13 @@ class LaneFiles:
 
 @dataclass(frozen=True)
 class Drift:
-    """How a lane's folder differs from the registry.
+    """Differences between a lane's folder and the registry.
 
     Attributes:
         lane: The lane.
-        pointer: What the registry says.
-        file: What `promoted.yaml` says; None where it is missing or damaged.
-        differences: Each difference in words; empty where there is none.
+        pointer: The pointer in the registry; None if no config holds the lane.
+        file: Content of `promoted.yaml`; None if it is missing or damaged.
+        differences: Each difference in words; empty without one.
     """
 
     lane: str
@@ -132,33 +133,35 @@ class Drift:
 
 
 def configured_lanes(config: Mapping[str, LaneConfig]) -> tuple[Lane, ...]:
-    """The configured lanes as the registry knows them, by name."""
+    """Return the configured lanes as records of the registry, in the order of their names."""
     return tuple(Lane(name, lane.mode, lane.venue, lane.role, lane.manual) for name, lane in sorted(config.items()))
 
 
 def lane_folder(lanes_folder: Path, lane: str) -> Path:
-    """The folder of a lane.
+    """Return the folder of a lane.
 
     Raises:
-        ConfigError: The name can't be a folder's.
+        ConfigError: The name of the lane is not allowed.
     """
     if not _LANE.fullmatch(lane):
-        raise ConfigError(f"lane {lane!r}: allowed are lower-case letters, digits, '-' and '_', at most 64")
+        raise ConfigError(
+            f"lane {lane!r}: the name is not allowed; use lower-case letters, digits, '-' and '_', at most 64"
+        )
     return lanes_folder / lane
 
 
 def pointer_path(lanes_folder: Path, lane: str) -> Path:
-    """Where a lane's pointer lies."""
+    """Return the path of a lane's pointer."""
     return lane_folder(lanes_folder, lane) / POINTER_NAME
 
 
 def config_path(lanes_folder: Path, lane: str, config_id: str) -> Path:
-    """Where a lane keeps a config."""
+    """Return the path of a config in a lane's folder."""
     return lane_folder(lanes_folder, lane) / "configs" / f"{config_id}.yaml"
 
 
-def lane_files(registry: Registry, lane: str) -> LaneFiles | None:
-    """What the registry says a lane's folder should hold; None for a lane that never held a config."""
+def lane_files(registry: Registry, lane: str) -> RenderedFiles | None:
+    """Return the files of a lane as the registry defines them; None for a lane that never held a config."""
     with read_transaction(registry) as connection:
         pointer = rows.find_pointer(connection, lane)
         if pointer is None:
@@ -169,11 +172,11 @@ def lane_files(registry: Registry, lane: str) -> LaneFiles | None:
         evidence = rows.judged_evidence(connection, verdict)
     file = _pointer_file(pointer, transition, verdict, evidence)
     pointer_data = yaml_text(file.model_dump()).encode()
-    return LaneFiles(pointer, file, pointer_data, config_bytes(config, evidence, verdict))
+    return RenderedFiles(pointer, file, pointer_data, config_bytes(config, evidence, verdict))
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """The bytes of a file; None where there is none.
+    """Return the bytes of a file; None if it does not exist.
 
     Raises:
         DataError: The file can't be read.
@@ -183,15 +186,15 @@ def read_bytes(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise DataError(f"{path}: not readable: {error.strerror}") from error
+        raise DataError(f"{path}: unreadable: {error.strerror}; make it readable for this user") from error
 
 
 def parse_pointer(path: Path, data: bytes) -> PointerFile:
-    """The content of a `promoted.yaml`.
+    """Return the content of a `promoted.yaml`.
 
     Args:
-        path: Where the bytes come from, for messages.
-        data: The bytes.
+        path: The file, for messages.
+        data: Its bytes.
 
     Raises:
         DataError: The file is damaged.
@@ -199,14 +202,14 @@ def parse_pointer(path: Path, data: bytes) -> PointerFile:
     try:
         return parse_document(data, path, PointerFile).model
     except ConfigError as error:
-        raise DataError(f"{path}: damaged; the registry can render it again: {error}") from error
+        raise DataError(f"{path}: damaged; the next hand-over writes it again from the registry: {error}") from error
 
 
 def read_pointer_file(lanes_folder: Path, lane: str) -> PointerFile | None:
-    """What a lane's `promoted.yaml` says; None where there is none.
+    """Return the content of a lane's `promoted.yaml`; None if it does not exist.
 
     Raises:
-        DataError: The file is damaged or is of another lane.
+        DataError: The file is damaged or of another lane.
     """
     path = pointer_path(lanes_folder, lane)
     data = read_bytes(path)
@@ -214,15 +217,15 @@ def read_pointer_file(lanes_folder: Path, lane: str) -> PointerFile | None:
         return None
     file = parse_pointer(path, data)
     if file.lane != lane:
-        raise DataError(f"{path}: is of lane {file.lane}; the registry can render this lane's again")
+        raise DataError(f"{path}: belongs to lane {file.lane}; the next hand-over writes the file of lane {lane} again")
     return file
 
 
 def read_status(lanes_folder: Path, lane: str) -> ExecutorStatus | None:
-    """What a lane's executor says; None where it has said nothing yet.
+    """Return the status that a lane's executor wrote; None before the first.
 
     Raises:
-        DataError: The file is damaged or is of another lane.
+        DataError: The file is damaged or of another lane.
     """
     path = lane_folder(lanes_folder, lane) / STATUS_NAME
     data = read_bytes(path)
@@ -233,17 +236,17 @@ def read_status(lanes_folder: Path, lane: str) -> ExecutorStatus | None:
     except ValidationError as error:
         raise _invalid(path, error) from error
     if status.lane != lane:
-        raise DataError(f"{path}: is of lane {status.lane}; its executor must write this lane's")
+        raise DataError(f"{path}: belongs to lane {status.lane}; check which executor writes into this folder")
     return status
 
 
 def is_acknowledged(pointer: Pointer, status: ExecutorStatus | None) -> bool:
-    """Whether the executor has the pointer's generation of the pointer's config in force."""
+    """Return True if the executor has the config and generation of the pointer in force."""
     return status is not None and status.config_id == pointer.config_id and status.generation == pointer.generation
 
 
 def drift(registry: Registry, lanes_folder: Path, lane: str) -> Drift:
-    """How a lane's folder differs from the registry. Nothing is changed; `render` repairs."""
+    """Return the differences between a lane's folder and the registry. Nothing is changed; `render` repairs."""
     expected = lane_files(registry, lane)
     problem = ""
     try:
@@ -252,8 +255,8 @@ def drift(registry: Registry, lanes_folder: Path, lane: str) -> Drift:
         file, problem = None, str(error)
     if expected is None:
         stray = file is not None or problem
-        told = f"{pointer_path(lanes_folder, lane)}: lies there, and the registry knows no config of this lane"
-        return Drift(lane, None, file, (told,) if stray else ())
+        problem = f"{pointer_path(lanes_folder, lane)}: exists, but no config holds this lane in the registry"
+        return Drift(lane, None, file, (problem,) if stray else ())
     return Drift(lane, expected.pointer, file, tuple(_differences(lanes_folder, expected, file, problem)))
 
 
@@ -281,7 +284,7 @@ def _pointer_file(pointer: Pointer, transition: Transition, verdict: Verdict, ev
         raise Fatal(f"lane {pointer.lane}: its pointer is impossible: {error}; restore the registry") from error
 
 
-def _differences(lanes_folder: Path, expected: LaneFiles, file: PointerFile | None, problem: str) -> list[str]:
+def _differences(lanes_folder: Path, expected: RenderedFiles, file: PointerFile | None, problem: str) -> list[str]:
     pointer = expected.pointer
     found = []
     if problem:
@@ -307,5 +310,5 @@ def _differences(lanes_folder: Path, expected: LaneFiles, file: PointerFile | No
 
 def _invalid(path: Path, error: ValidationError) -> DataError:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the whole"
-    return DataError(f"{path}: {where}: {first['msg']}; its executor writes it again, or remove it")
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    return DataError(f"{path}: {where}: {first['msg']}; the executor writes it again at the next bar, or remove it")

@@ -1,6 +1,6 @@
-"""Which states a config goes through, which steps between them exist, and the ramp of real money.
+"""States of a config, the transitions between them, and the ramp of real money.
 
-`candidate`, `validated` and `retired` are states of a config wherever it runs; the others are states in one lane.
+`candidate`, `validated` and `retired` are states of a config in all lanes; the others are states in one lane.
 """
 
 from typing import Literal
@@ -28,23 +28,23 @@ NEXT_STATES: dict[str, tuple[str, ...]] = {
     REPLACED: (PAPER, LIVE_SMALL),
     RETIRED: (),
 }
-"""From each state, the states that can follow. A step to the same state is a renewal or another size."""
+"""By state, the states that can follow. A transition to the same state is a renewal or another size."""
 
 HOLDING_STATES = (LIVE_FULL, LIVE_SMALL, PAPER, PAUSED)
-"""The states of a config that holds a lane, foremost first."""
+"""States of a config that holds a lane, the one with the most real money first."""
 
 TRADING_STATES: dict[str, tuple[str, ...]] = {
     "paper": (PAPER,),
     "shadow": (PAPER,),
     "live": (LIVE_SMALL, LIVE_FULL),
 }
-"""By the mode of a lane, the states in which a config trades there."""
+"""By mode of a lane, the states in which a config trades there."""
 
 RAMP = (0.25, 0.5, 1.0)
-"""Size multipliers of a live lane, one stage after the other; the last one is `live_full`."""
+"""Size multipliers of a live lane, in the order of its steps; the last step is `live_full`."""
 
 REAL_MONEY_VENUE = "hyperliquid"
-"""The one venue that real money trades on."""
+"""The only venue that real money trades on."""
 
 Action = Literal[
     "added",
@@ -58,60 +58,58 @@ Action = Literal[
     "replaced",
     "retired",
 ]
-"""What a transition did."""
+"""Kind of a transition."""
 
 
 def check_transition(config_id: str, from_state: str, to_state: str) -> None:
-    """Let a legal step pass.
+    """Raise if a state can't follow another one.
 
     Raises:
-        Refused: No such step exists.
+        Refused: `NEXT_STATES` has no such transition.
     """
     allowed = NEXT_STATES.get(from_state, ())
     if to_state not in allowed:
         raise Refused(
-            f"config {config_id[:12]}: can't go from {from_state or 'nowhere'} to {to_state};"
-            f" from there it can go to: {', '.join(allowed) or 'nothing'}"
+            f"config {config_id[:12]}: can't go from {from_state or 'no state'} to {to_state};"
+            f" states that can follow: {', '.join(allowed) or 'none'}"
         )
 
 
 def check_size(lane: str, size: float) -> None:
-    """Let a possible size multiplier pass.
+    """Raise if a size multiplier is outside (0, 1].
 
     Raises:
-        ConfigError: It is not above 0 and up to 1.
+        ConfigError: The size multiplier is outside (0, 1].
     """
     if not 0 < size <= 1:
-        raise ConfigError(f"lane {lane}: size multiplier {size}; allowed: above 0 up to 1")
+        raise ConfigError(f"lane {lane}: size multiplier {size} is outside (0, 1]; use a number above 0 up to 1")
 
 
 def entry(lane: str, mode: str, size: float) -> tuple[str, float]:
-    """State and size multiplier with which a config begins to trade in a lane of this mode.
+    """Return the state and size multiplier of a config that enters a lane of a mode.
 
     Raises:
-        Refused: A live lane is entered at the first stage of the ramp, however a config comes there.
+        Refused: The lane is live and the size is not the first step of the ramp; every config enters there.
     """
     if mode != "live":
         return PAPER, size
     if size != RAMP[0]:
-        raise Refused(f"lane {lane}: size multiplier {size:g}; a config enters a live lane at {RAMP[0]:g}")
+        raise Refused(f"lane {lane}: size multiplier {size:g} is not {RAMP[0]:g}, at which a config enters a live lane")
     return LIVE_SMALL, size
 
 
 def stage(lane: str, mode: str, now: float, size: float) -> tuple[str, float]:
-    """State and size multiplier of a config that trades in a lane at `now` and goes to `size`.
+    """Return the state and size multiplier of a config in a lane after a change of its size from `now` to `size`.
 
     Raises:
-        Refused: The ramp of a live lane has no such stage, or a step up leaves one out.
+        Refused: The lane is live and the ramp has no such step, or the change skips a step upwards.
     """
     if mode != "live":
         return PAPER, size
     if size not in RAMP:
-        raise Refused(f"lane {lane}: size multiplier {size:g}; a live lane has {_words(RAMP)}")
+        raise Refused(f"lane {lane}: size multiplier {size:g} is not allowed; a live lane has {_words(RAMP)}")
     if size > now and RAMP.index(size) != RAMP.index(now) + 1:
-        raise Refused(
-            f"lane {lane}: from size multiplier {now:g} to {size:g} leaves out a stage; the ramp is {_words(RAMP)}"
-        )
+        raise Refused(f"lane {lane}: from size multiplier {now:g} to {size:g} skips a step; the ramp is {_words(RAMP)}")
     return (LIVE_FULL if size == RAMP[-1] else LIVE_SMALL), size
 
 

@@ -1,4 +1,4 @@
-"""Which version of the tables a database has, and the way from there to this MEI's."""
+"""Version of the tables in a database, and the upgrade to the version of this MEI."""
 
 from pathlib import Path
 
@@ -13,15 +13,15 @@ _ALEMBIC = table("alembic_version", column("version_num"))
 
 
 def version_in(connection: Connection, shown: str) -> int:
-    """The version of the tables of a database; 0 for one that has no table.
+    """Return the version of the tables of a database; 0 if it has no tables.
 
     Args:
-        connection: A connection to it.
-        shown: Its name, for messages.
+        connection: A connection to the database.
+        shown: Name of the database, for messages.
 
     Raises:
-        Refused: A newer MEI wrote it.
-        DataError: It belongs to something else, or its version makes no sense.
+        Refused: A newer MEI wrote the database.
+        DataError: It belongs to another program, or its version is not a number.
     """
     names = set(inspect(connection).get_table_names())
     if not names:
@@ -31,7 +31,7 @@ def version_in(connection: Connection, shown: str) -> int:
     elif schema_version.name in names:
         found = [str(version) for version in connection.execute(select(schema_version.c.version)).scalars()]
     else:
-        raise DataError(f"{shown}: no registry of MEI, it holds {', '.join(sorted(names)[:3])}; name another database")
+        raise DataError(f"{shown}: not a registry of MEI: it has {', '.join(sorted(names)[:3])}; name another database")
     version = int(found[0]) if len(found) == 1 and found[0].isdecimal() else 0
     if version > SCHEMA_VERSION:
         raise Refused(
@@ -43,15 +43,15 @@ def version_in(connection: Connection, shown: str) -> int:
 
 
 def upgrade(connection: Connection, shown: str) -> None:
-    """Bring the tables to this MEI's version, within the transaction that the caller holds.
+    """Upgrade the tables to the version of this MEI, within the caller's transaction.
 
     Args:
-        connection: A connection on which nobody else can write meanwhile.
-        shown: The name of the database, for messages.
+        connection: A connection that holds the write lock.
+        shown: Name of the database, for messages.
 
     Raises:
-        Refused: A newer MEI wrote it.
-        DataError: It belongs to something else, or its version makes no sense.
+        Refused: A newer MEI wrote the database.
+        DataError: It belongs to another program, or its version is not a number.
     """
     from alembic import command  # noqa: PLC0415 - 0.4 s that only tables of another version need
     from alembic.config import Config  # noqa: PLC0415 - as above
@@ -61,5 +61,5 @@ def upgrade(connection: Connection, shown: str) -> None:
     config.set_main_option("script_location", str(REVISIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     if version == 1 and not inspect(connection).has_table(_ALEMBIC.name):
-        command.stamp(config, "1")  # It was written before there were revisions.
+        command.stamp(config, "1")  # Version 1 was written without Alembic, so no revision is recorded.
     command.upgrade(config, "head")

@@ -1,4 +1,4 @@
-"""What the registry holds, as frozen records."""
+"""Records of the registry: frozen values without a connection."""
 
 import math
 from collections.abc import Mapping
@@ -13,20 +13,21 @@ from mei_pipeline.registry.lifecycle import check_size
 GateVerdict = Literal["pass", "fail", "no evidence"]
 
 _OPTIONAL = {"symbol_params", "entry_interval", "exit_interval", "benchmark"}
+"""Fields of a config that are left out if empty: configs from before they existed keep their ids."""
 
 EVERY_LANE = ""
-"""The lane of a transition that concerns a config wherever it runs."""
+"""The lane of a transition that concerns a config in all lanes."""
 
 
 @dataclass(frozen=True)
 class AuditContext:
-    """Why something is done, and when.
+    """Person, time and reason of a change of the registry; stored with the change.
 
     Attributes:
-        now_ms: The time, as the caller's clock has it.
-        who: The person or the service.
-        why: The reason, in words.
-        trigger: What set it off: a night's id, a command.
+        now_ms: Time of the change by the caller's clock, in UTC milliseconds.
+        who: The person or service.
+        why: The reason in words.
+        trigger: The command or nightly run that caused the change.
     """
 
     now_ms: int
@@ -37,14 +38,14 @@ class AuditContext:
 
 @dataclass(frozen=True)
 class Basis:
-    """What was measured, on what, by which rules: with the config id, the identity of evidence.
+    """Data and rules of a measurement; with the config id, the identity of evidence.
 
     Attributes:
         kernel_hash: Hash of the kernels' sources.
-        fill_model: The market parameters that say how orders fill.
-        venue: Whose candles.
-        data_hash: Hash of the bars, the funding and the instruments: see `market.Bars`.
-        anchor_ms: Where the features start.
+        fill_model: Market parameters that define how orders fill.
+        venue: Venue of the candles.
+        data_hash: Hash of bars, funding and instruments; see `market.Bars`.
+        anchor_ms: Open time of the first bar of the features.
     """
 
     kernel_hash: str
@@ -54,7 +55,7 @@ class Basis:
     anchor_ms: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The basis as plain JSON."""
+        """Return the basis as JSON values."""
         return {
             "kernel_hash": self.kernel_hash,
             "fill_model": dict(self.fill_model),
@@ -65,7 +66,7 @@ class Basis:
 
 
 def as_dict(resolved: ResolvedConfig) -> dict[str, Any]:
-    """A resolved config as plain JSON; what says nothing is left out."""
+    """Return a resolved config as JSON values, without the `_OPTIONAL` fields that are empty."""
     content = {
         **vars(resolved),
         "symbols": list(resolved.symbols),
@@ -77,10 +78,10 @@ def as_dict(resolved: ResolvedConfig) -> dict[str, Any]:
 
 
 def from_dict(content: Any, expected_id: str) -> ResolvedConfig:
-    """A resolved config from plain JSON, its content checked against its id.
+    """Return a resolved config from JSON values, after a check of its content against its id.
 
     Raises:
-        DataError: Something is missing, of another kind or too much, or the content has another id.
+        DataError: A field is missing, unknown or of the wrong type, or the content has another id.
     """
     try:
         fields: dict[str, Any] = {**content, "symbols": tuple(content["symbols"])}
@@ -94,16 +95,16 @@ def from_dict(content: Any, expected_id: str) -> ResolvedConfig:
 
 
 def evidence_id(config: str, basis: Basis) -> str:
-    """The identity of what is measured of a config on a basis."""
+    """Return the evidence id of a config on a basis."""
     return sha256_json({"config_id": config, **basis.as_dict()})
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured of a config on a basis; a figure that is not finite is None.
+    """Metrics of a config on a basis; a value that is not finite is None.
 
-    One basis may be measured in several ways (another split of the same candles): `metrics_id`, the hash of the
-    metrics, tells them apart.
+    One basis may have several measurements, for example with another split of the same candles. `metrics_id`, the hash
+    of the metrics, distinguishes them.
     """
 
     evidence_id: str
@@ -116,12 +117,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Gate:
-    """One test of a config: what was measured, against what, and the verdict.
+    """One test of a config with its result.
 
     Attributes:
-        name: The gate.
-        value: What was measured, or None where nothing was.
-        threshold: What the policy asks for, or None where it asks for no figure.
+        name: Name of the gate. Verdicts of earlier versions keep the names that gates had then.
+        value: The measured value; None without a measurement.
+        threshold: The limit of the policy; None if the gate has no numeric limit.
         verdict: `pass`, `fail` or `no evidence`; only `pass` promotes.
         explanation: The verdict in words.
     """
@@ -134,19 +135,21 @@ class Gate:
 
     def __post_init__(self) -> None:
         if self.verdict not in {"pass", "fail", "no evidence"}:
-            raise DataError(f"gate {self.name}: verdict {self.verdict!r}; allowed: pass, fail, no evidence")
+            raise DataError(
+                f"gate {self.name}: unknown verdict: {self.verdict!r}; allowed are pass, fail and no evidence"
+            )
         if self.verdict == "pass" and (self.value is None or math.isnan(self.value)):
-            raise DataError(f"gate {self.name}: passes without a value; nothing measured is 'no evidence'")
+            raise DataError(f"gate {self.name}: verdict pass without a value; use 'no evidence'")
 
 
 def finite_or_none(value: float | None) -> float | None:
-    """The value, or None where it is none that JSON has a word for."""
+    """Return the value, or None if it is NaN or infinite, which JSON can't express."""
     return value if value is not None and math.isfinite(value) else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """All gates of one config under one policy; it passed when there are gates and every one passed."""
+    """Results of all gates of one config under one policy; `passed` as in `all_pass`."""
 
     verdict_id: str
     config_id: str
@@ -160,13 +163,13 @@ class Verdict:
 
 
 def all_pass(gates: tuple[Gate, ...]) -> bool:
-    """Whether these gates let a config through: no gate at all is no evidence."""
+    """Return True if there are gates and every one passed; a config without gates does not pass."""
     return bool(gates) and all(gate.verdict == "pass" for gate in gates)
 
 
 @dataclass(frozen=True)
 class StoredConfig:
-    """An immutable config: everything resolved, named by the hash of its content."""
+    """A config as stored: immutable and fully resolved, with the hash of its content as id."""
 
     config_id: str
     resolved: ResolvedConfig
@@ -175,16 +178,16 @@ class StoredConfig:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a night wants a lane to run.
+    """Proposal of a nightly run for a lane.
 
     Attributes:
-        night_id: The night.
+        night_id: Id of the nightly run.
         lane: The lane.
-        config_id: The config, or None for "leave it as it is".
-        policy_id: The policy that judged.
-        generation: The lane's generation that the night saw; a lane that has moved since is left alone.
-        reason: Why this one, or why nothing.
-        at_ms: When it was stored.
+        config_id: The config to promote; None to leave the lane as it is.
+        policy_id: The policy of the verdict.
+        generation: Generation of the lane when it was read; a lane that moved since is not changed.
+        reason: Reason for the config, or for None.
+        at_ms: Time of storage, UTC milliseconds.
     """
 
     night_id: str
@@ -198,22 +201,22 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Transition:
-    """A config went from one state to another; rows of this are added and never changed.
+    """Change of a config's state; stored once and never changed.
 
     Attributes:
         transition_id: Hash of the content.
-        at_ms: When.
-        config_id: Which config.
-        lane: In which lane; empty where it concerns every lane.
-        from_state: The state it left; empty for a config that is new.
-        to_state: The state it entered; the same one where it was renewed or got another size.
-        action: What was done.
-        trigger: What set it off.
-        who: The person or the service.
-        why: The reason, in words.
-        generation: The lane's generation from then on; 0 where no lane moved.
-        size_multiplier: The lane's size multiplier from then on; None where no lane moved or it was not recorded.
-        verdict_id: The verdict that allowed it, or by which the config holds the lane; empty where there is none.
+        at_ms: Time of the change, UTC milliseconds.
+        config_id: The config.
+        lane: The lane; empty if the change concerns every lane.
+        from_state: State before; empty for a new config.
+        to_state: State after; the same state after a renewal or a change of size.
+        action: Kind of change.
+        trigger: The command or nightly run that caused it.
+        who: The person or service.
+        why: The reason in words.
+        generation: Generation of the lane after the change; 0 if no lane moved.
+        size_multiplier: Size multiplier of the lane after the change; None if no lane moved or none was recorded.
+        verdict_id: The verdict that allowed it, or by which the config holds the lane; empty without one.
     """
 
     transition_id: str
@@ -233,13 +236,13 @@ class Transition:
 
 @dataclass(frozen=True)
 class Pointer:
-    """Which config holds a lane.
+    """The config that holds a lane.
 
     Attributes:
         lane: The lane.
         config_id: The config.
-        generation: Counts the moves of this lane; it only grows.
-        size_multiplier: Scales the equity that sizing sees, 0..1; in a live lane the stage of the ramp.
+        generation: Number of moves of this lane; it only grows.
+        size_multiplier: Factor on the equity that sizing uses, 0..1; in a live lane the step of the ramp.
         transition_id: The transition that moved the lane last.
         state: `paper`, `live_small`, `live_full` or `paused`.
     """
@@ -254,17 +257,17 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Lane:
-    """What the operator says of a lane, as far as the registry asks.
+    """Configuration of a lane, reduced to what the registry needs.
 
     Attributes:
         name: The lane.
         mode: `paper`, `shadow` or `live`.
-        venue: Whose prices it trades.
-        role: Which of the night's choices it takes: `primary`, `fallback`, …
-        manual: It follows `strategy_overrides.yaml`, and no night moves it.
-        size_multiplier: With which a config enters the lane, above 0 up to 1; a live lane has its ramp.
-        min_paper_days: Days on paper before a config enters a live lane.
-        min_stage_days: Days at a stage of the ramp before the next one.
+        venue: Venue that it trades on.
+        role: Role in the assignment of accepted configs: `primary`, `fallback`, …
+        manual: The lane follows `strategy_overrides.yaml`; a nightly run never moves it.
+        size_multiplier: Size multiplier of a config that enters the lane, above 0 up to 1; a live lane uses its ramp.
+        min_paper_days: Least days on paper before a config enters a live lane.
+        min_stage_days: Least days at a step of the ramp before the next one.
     """
 
     name: str

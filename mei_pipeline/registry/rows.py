@@ -1,4 +1,4 @@
-"""Rows of the registry to records and back, inside a transaction that the caller holds."""
+"""Convert rows of the registry to records and back, within the caller's transaction."""
 
 import json
 import math
@@ -29,12 +29,12 @@ from mei_pipeline.registry.records import (
 
 
 def to_json_text(value: Any) -> str:
-    """Canonical JSON as the database keeps it; NaN and infinities become null."""
+    """Return a value as the canonical JSON that the database stores; NaN and infinities become null."""
     return canonical_json(_finite(value)).decode()
 
 
 def gates_to_json(gates: Sequence[Gate]) -> str:
-    """The gates as canonical JSON; an infinity is kept as a word."""
+    """Return gates as canonical JSON; an infinite value is stored as a word."""
     return to_json_text(
         [
             {
@@ -50,10 +50,10 @@ def gates_to_json(gates: Sequence[Gate]) -> str:
 
 
 def to_config(row: Row[Any]) -> StoredConfig:
-    """A row of `configs`, its content checked against its id.
+    """Return a row of `configs` as a record, after a check of its content against its id.
 
     Raises:
-        Fatal: The content is not what the id was made of.
+        Fatal: The content has another id.
     """
     try:
         resolved = from_dict(parse_json(row.resolved, f"config {row.config_id}"), row.config_id)
@@ -63,7 +63,7 @@ def to_config(row: Row[Any]) -> StoredConfig:
 
 
 def to_evidence(row: Row[Any]) -> Evidence:
-    """A row of `evidence`."""
+    """Return a row of `evidence` as a record."""
     what = f"evidence {row.evidence_id}"
     basis = Basis(**parse_json(row.basis, what))
     return Evidence(
@@ -72,10 +72,10 @@ def to_evidence(row: Row[Any]) -> Evidence:
 
 
 def to_verdict(row: Row[Any]) -> Verdict:
-    """A row of `verdicts`, its outcome checked against its gates.
+    """Return a row of `verdicts` as a record, after a check of its outcome against its gates.
 
     Raises:
-        Fatal: The gates don't say what the outcome says.
+        Fatal: The outcome does not follow from the gates.
     """
     gates = tuple(
         Gate(
@@ -88,7 +88,7 @@ def to_verdict(row: Row[Any]) -> Verdict:
         for entry in parse_json(row.gates, f"verdict {row.verdict_id}")
     )
     if row.passed != all_pass(gates):
-        raise Fatal(f"verdict {row.verdict_id}: its gates do not add up to its outcome; restore the registry")
+        raise Fatal(f"verdict {row.verdict_id}: its outcome does not follow from its gates; restore the registry")
     return Verdict(
         row.verdict_id,
         row.config_id,
@@ -103,12 +103,12 @@ def to_verdict(row: Row[Any]) -> Verdict:
 
 
 def to_proposal(row: Row[Any]) -> Proposal:
-    """A row of `proposals`."""
+    """Return a row of `proposals` as a record."""
     return Proposal(row.night_id, row.lane, row.config_id, row.policy_id, row.generation, row.reason, row.at_ms)
 
 
 def to_transition(row: Row[Any]) -> Transition:
-    """A row of `transitions`."""
+    """Return a row of `transitions` as a record."""
     return Transition(
         row.transition_id,
         row.at_ms,
@@ -127,7 +127,7 @@ def to_transition(row: Row[Any]) -> Transition:
 
 
 def find_config(connection: Connection, config_id: str) -> StoredConfig:
-    """The config of an id.
+    """Return the config of an id.
 
     Raises:
         Refused: The registry has no such config.
@@ -135,12 +135,12 @@ def find_config(connection: Connection, config_id: str) -> StoredConfig:
     """
     row = connection.execute(select(tables.configs).where(tables.configs.c.config_id == config_id)).one_or_none()
     if row is None:
-        raise Refused(f"config {config_id}: not in the registry; `mei registry list` shows what is")
+        raise Refused(f"config {config_id}: not in the registry; `mei registry list` shows all configs")
     return to_config(row)
 
 
 def latest_evidence(connection: Connection, evidence_id: str) -> Evidence | None:
-    """What was measured last on the basis of an evidence id."""
+    """Return the latest measurement with an evidence id; None without one."""
     table = tables.evidence
     query = select(table).where(table.c.evidence_id == evidence_id).order_by(table.c.seq.desc()).limit(1)
     row = connection.execute(query).one_or_none()
@@ -148,21 +148,21 @@ def latest_evidence(connection: Connection, evidence_id: str) -> Evidence | None
 
 
 def judged_evidence(connection: Connection, verdict: Verdict) -> Evidence:
-    """What a verdict was made from.
+    """Return the evidence of a verdict.
 
     Raises:
-        Fatal: The registry names evidence that it doesn't hold.
+        Fatal: The registry has no such evidence.
     """
     table = tables.evidence
     query = select(table).where(table.c.evidence_id == verdict.evidence_id, table.c.metrics_id == verdict.metrics_id)
     row = connection.execute(query).one_or_none()
     if row is None:
-        raise Fatal(f"evidence {verdict.evidence_id}: a verdict names it, the registry has none; restore the registry")
+        raise Fatal(f"evidence {verdict.evidence_id}: missing, although a verdict names it; restore the registry")
     return to_evidence(row)
 
 
 def latest_verdict(connection: Connection, config_id: str, policy_id: str) -> Verdict | None:
-    """The verdict that was stored last for a config under a policy."""
+    """Return the latest verdict on a config under a policy; None without one."""
     table = tables.verdicts
     query = (
         select(table)
@@ -175,7 +175,7 @@ def latest_verdict(connection: Connection, config_id: str, policy_id: str) -> Ve
 
 
 def last_pass(connection: Connection, config_id: str, kernel_hash: str) -> tuple[Verdict, Evidence] | None:
-    """The newest pass of a config that was measured with these kernels, under whichever policy."""
+    """Return the latest passing verdict on a config measured with these kernels, under any policy, and its evidence."""
     table = tables.verdicts
     query = select(table).where(table.c.config_id == config_id, table.c.passed).order_by(table.c.seq.desc())
     for row in connection.execute(query):
@@ -187,51 +187,54 @@ def last_pass(connection: Connection, config_id: str, kernel_hash: str) -> tuple
 
 
 def find_verdict(connection: Connection, verdict_id: str) -> Verdict:
-    """The verdict of an id that a transition names.
+    """Return the verdict that a transition names.
 
     Raises:
-        Fatal: The registry names a verdict that it doesn't hold.
+        Fatal: The registry has no such verdict.
     """
     row = connection.execute(select(tables.verdicts).where(tables.verdicts.c.verdict_id == verdict_id)).one_or_none()
     if row is None:
-        raise Fatal(f"verdict {verdict_id}: a transition names it, the registry has none; restore the registry")
+        raise Fatal(f"verdict {verdict_id}: missing, although a transition names it; restore the registry")
     return to_verdict(row)
 
 
 def find_transition(connection: Connection, transition_id: str) -> Transition:
-    """The transition of an id that a lane names.
+    """Return the transition that a lane names.
 
     Raises:
-        Fatal: The registry names a transition that it doesn't hold.
+        Fatal: The registry has no such transition.
     """
     table = tables.transitions
     row = connection.execute(select(table).where(table.c.transition_id == transition_id)).one_or_none()
     if row is None:
-        raise Fatal(f"transition {transition_id}: a lane names it, the registry has none; restore the registry")
+        raise Fatal(f"transition {transition_id}: missing, although a lane names it; restore the registry")
     return to_transition(row)
 
 
 def find_pointer(connection: Connection, lane: str) -> Pointer | None:
-    """Which config holds a lane; None for a lane that never held one."""
+    """Return the pointer of a lane; None for a lane that never held a config."""
     table = tables.lanes
     row = connection.execute(select(table).where(table.c.name == lane, table.c.config_id.is_not(None))).one_or_none()
     return None if row is None else to_pointer(row)
 
 
 def to_pointer(row: Row[Any]) -> Pointer:
-    """A row of `lanes` that names a config."""
+    """Return a row of `lanes` that names a config as a record."""
     return Pointer(row.name, row.config_id, row.generation, row.size_multiplier, row.transition_id, row.state)
 
 
 def all_pointers(connection: Connection) -> tuple[Pointer, ...]:
-    """All lanes that hold a config, by name."""
+    """Return the pointers of all lanes that hold a config, by the name of the lane."""
     table = tables.lanes
     query = select(table).where(table.c.config_id.is_not(None)).order_by(table.c.name)
     return tuple(to_pointer(row) for row in connection.execute(query))
 
 
 def lane_holders(connection: Connection, lane: str) -> tuple[str, ...]:
-    """The configs that held a lane, each once, the present one last; a rollback takes away those after its config."""
+    """Return the configs that held a lane, each once, the present one last.
+
+    A rollback removes the configs that came after its target, so that the next rollback goes further back.
+    """
     table = tables.transitions
     query = select(table).where(table.c.lane == lane, table.c.to_state.in_(HOLDING_STATES)).order_by(table.c.seq)
     found: list[str] = []
@@ -245,14 +248,14 @@ def lane_holders(connection: Connection, lane: str) -> tuple[str, ...]:
 
 
 def was_in_state(connection: Connection, config_id: str, state: str) -> bool:
-    """Whether a config was ever in a state, in whichever lane."""
+    """Return True if a config was ever in a state, in any lane."""
     table = tables.transitions
     query = select(table.c.seq).where(table.c.config_id == config_id, table.c.to_state == state).limit(1)
     return connection.execute(query).first() is not None
 
 
 def transitions_of(connection: Connection, config_id: str, lane: str | None = None) -> list[Transition]:
-    """Return the transitions of a config, oldest first; those in one lane alone if `lane` is given."""
+    """Return the transitions of a config, oldest first; only those in one lane if `lane` is given."""
     table = tables.transitions
     query = select(table).where(table.c.config_id == config_id)
     if lane is not None:
@@ -261,7 +264,7 @@ def transitions_of(connection: Connection, config_id: str, lane: str | None = No
 
 
 def state_in_lane(connection: Connection, config_id: str, lane: str) -> str:
-    """The state of a config as a lane sees it."""
+    """Return the state of a config in a lane: of the latest transition there or in all lanes."""
     table = tables.transitions
     newest = select(func.max(table.c.seq)).where(
         and_(table.c.config_id == config_id, or_(table.c.lane == lane, table.c.lane == EVERY_LANE))
@@ -271,7 +274,7 @@ def state_in_lane(connection: Connection, config_id: str, lane: str) -> str:
 
 
 def transition_id_of(config_id: str, lane: str, to_state: str, generation: int, audit: AuditContext) -> str:
-    """The identity of a transition: what moved where, and on which occasion."""
+    """Return the id of a transition: the hash of its target and its audit context."""
     return sha256_json([config_id, lane, to_state, generation, audit.now_ms, audit.trigger, audit.who, audit.why])
 
 
@@ -285,19 +288,19 @@ def add_transition(
     pointer: Pointer | None = None,
     verdict_id: str = "",
 ) -> Transition:
-    """Take a config to another state and store the transition.
+    """Store the transition of a config to another state, and return it.
 
     Args:
         connection: A connection in a transaction.
         config_id: The config.
-        to_state: The state.
-        action: What is done.
-        audit: Why, by whom, when.
-        pointer: What the lane holds from then on; None where it concerns every lane.
-        verdict_id: The verdict that allows it.
+        to_state: The new state.
+        action: Kind of change.
+        audit: Person, time and reason of the change.
+        pointer: Pointer of the lane after the change; None if the change concerns every lane.
+        verdict_id: The verdict that allows the change.
 
     Raises:
-        Refused: No such step exists.
+        Refused: The state can't follow the present one.
     """
     lane, generation = (EVERY_LANE, 0) if pointer is None else (pointer.lane, pointer.generation)
     from_state = state_in_lane(connection, config_id, lane)
@@ -322,14 +325,15 @@ def add_transition(
 
 
 def move_pointer(connection: Connection, pointer: Pointer) -> None:
-    """Point a lane at a config, if it is still at the generation before.
+    """Store the pointer of a lane that is still at the generation before.
 
     Raises:
-        Refused: Somebody has moved it.
+        Refused: Another process moved the lane.
     """
     table = tables.lanes
     unheld = {"config_id": None, "generation": 0, "size_multiplier": 0.0, "transition_id": "", "state": ""}
     insert_once(connection, table, {"name": pointer.lane, **unheld})
+    # The generation in the condition makes this a compare-and-swap, also if the caller read the lane earlier.
     moved = connection.execute(
         update(table)
         .where(table.c.name == pointer.lane, table.c.generation == pointer.generation - 1)
@@ -346,26 +350,30 @@ def move_pointer(connection: Connection, pointer: Pointer) -> None:
 
 
 def check_generation(lane: str, now: Pointer | None, expected: int) -> None:
-    """Let a lane pass that is where its mover saw it.
+    """Raise if a lane has another generation than its caller read.
 
     Raises:
-        Refused: Somebody has moved it.
+        Refused: Another process moved the lane.
     """
-    if (now.generation if now else 0) != expected:
-        holder = f"generation {now.generation}, config {now.config_id[:12]}" if now else "generation 0, nothing"
-        raise Refused(f"lane {lane}: is at {holder}; generation {expected} was expected: look again")
+    found = now.generation if now else 0
+    if found != expected:
+        holder = f"config {now.config_id[:12]}" if now else "no config"
+        raise Refused(
+            f"lane {lane}: at generation {found} ({holder}), not {expected}: another process moved it; read its state"
+            " again"
+        )
 
 
 def parse_json(text: str, what: str) -> Any:
-    """The JSON that the database keeps as text.
+    """Return the value of JSON that the database stores as text.
 
     Raises:
-        Fatal: It is none.
+        Fatal: The text is no JSON.
     """
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Fatal(f"{what}: its stored content is no JSON; restore the registry") from error
+        raise Fatal(f"{what}: its stored content is not JSON; restore the registry") from error
 
 
 def _finite(value: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Reading and writing the registry. Content is identity: what is there already is not stored twice.
+"""Read and write the registry.
 
-Configs, evidence, verdicts and transitions are added and never changed. No function here moves a lane's pointer.
+Ids are hashes of content, so storing the same content twice stores it once. Configs, evidence, verdicts and transitions
+are added and never changed. No function here moves a lane's pointer.
 """
 
 from collections import defaultdict
@@ -60,15 +61,15 @@ RecordT = TypeVar("RecordT", Evidence, Verdict, Transition)
 
 @dataclass(frozen=True)
 class ConfigHistory:
-    """A config with all that the registry knows of it, oldest first.
+    """A config with its evidence, verdicts and transitions, each oldest first.
 
     Attributes:
         config: The config.
-        state: The foremost one in the lanes that it holds, unless it is retired; else the state it entered last.
+        state: State of the config. If it holds lanes and is not retired: the first of `HOLDING_STATES` that it has.
         lanes: The lanes that it holds.
-        evidence: What was measured.
-        verdicts: What was judged.
-        transitions: Which way it went.
+        evidence: Its evidence.
+        verdicts: Its verdicts.
+        transitions: Its transitions.
     """
 
     config: StoredConfig
@@ -80,7 +81,7 @@ class ConfigHistory:
 
 
 def add_config(registry: Registry, resolved: ResolvedConfig, audit: AuditContext) -> str:
-    """Store a resolved config as a candidate and return its id; a config that is there stays as it is."""
+    """Store a resolved config as a candidate, and return its id; a stored config stays as it is."""
     config_id = id_of(resolved)
     row = {
         "config_id": config_id,
@@ -95,35 +96,35 @@ def add_config(registry: Registry, resolved: ResolvedConfig, audit: AuditContext
 
 
 def get_config(registry: Registry, config_id: str) -> StoredConfig:
-    """The config of an id.
+    """Return the config of an id.
 
     Raises:
         Refused: The registry has no such config.
-        Fatal: The stored content has another id: it was changed by hand or is damaged.
+        Fatal: The stored content has another id: it was edited or is damaged.
     """
     with read_transaction(registry) as connection:
         return rows.find_config(connection, config_id)
 
 
 def resolve_id(registry: Registry, prefix: str) -> str:
-    """The one config id that begins with `prefix`.
+    """Return the one config id that begins with `prefix`.
 
     Raises:
-        ConfigError: No config or several begin so.
+        ConfigError: No id or several ids begin so.
     """
     with read_transaction(registry) as connection:
         column = tables.configs.c.config_id
         found = list(connection.execute(select(column).where(column.startswith(prefix, autoescape=True))).scalars())
     if len(found) != 1:
-        count, verb = ("several configs", "begin") if found else ("no config", "begins")
-        raise ConfigError(f"config {prefix}: {count} of the registry {verb} so; `mei registry list` shows the ids")
+        problem = "several ids begin so" if found else "no id begins so"
+        raise ConfigError(f"config {prefix}: {problem}; `mei registry list` shows the ids")
     return str(found[0])
 
 
 def add_evidence(
     registry: Registry, config_id: str, basis: Basis, metrics: Mapping[str, Any], audit: AuditContext
 ) -> str:
-    """Store what was measured of a config and return the evidence id.
+    """Store the metrics of a config, and return the evidence id.
 
     Raises:
         Refused: The registry has no such config.
@@ -145,7 +146,7 @@ def add_evidence(
 
 
 def get_evidence(registry: Registry, identity: str) -> Evidence:
-    """What was measured last on the basis of an evidence id.
+    """Return the latest measurement with an evidence id.
 
     Raises:
         Refused: The registry has no such evidence.
@@ -153,7 +154,7 @@ def get_evidence(registry: Registry, identity: str) -> Evidence:
     with read_transaction(registry) as connection:
         evidence = rows.latest_evidence(connection, identity)
     if evidence is None:
-        raise Refused(f"evidence {identity}: not in the registry")
+        raise Refused(f"evidence {identity}: not in the registry; `mei registry show CONFIG` lists the evidence")
     return evidence
 
 
@@ -167,19 +168,21 @@ def add_verdict(
     night_id: str,
     audit: AuditContext,
 ) -> Verdict:
-    """Store the gates of a config; it passed when there are gates and every one passed.
+    """Store the verdict of all gates on a config, and return it.
 
-    A candidate that passes becomes `validated`. The same verdict of the same night is stored once.
+    A candidate that passes becomes `validated`. The same verdict of the same nightly run is stored once.
 
     Raises:
-        Refused: The evidence is not in the registry, or is of another config.
+        Refused: The evidence is not in the registry, or belongs to another config.
     """
     passed = all_pass(tuple(gates))
     text = rows.gates_to_json(gates)
     with write_transaction(registry) as connection:
         evidence = rows.latest_evidence(connection, identity)
         if evidence is None or evidence.config_id != config_id:
-            raise Refused(f"verdict on config {config_id}: evidence {identity} is not stored for it; store it first")
+            raise Refused(
+                f"verdict on config {config_id}: evidence {identity} is not stored for it; store the evidence first"
+            )
         verdict_id = sha256_json([config_id, identity, evidence.metrics_id, policy_id, night_id, text])
         row = {
             "verdict_id": verdict_id,
@@ -202,9 +205,9 @@ def add_verdict(
 
 
 def passing_verdict(registry: Registry, config_id: str, policy_id: str) -> Verdict | None:
-    """The verdict that lets a config into a lane: the newest one of that id and policy, if it passed.
+    """Return the latest verdict on a config under a policy if it passed, else None.
 
-    An older pass is worth nothing once a newer verdict failed.
+    An older pass does not count after a newer verdict failed.
     """
     with read_transaction(registry) as connection:
         verdict = rows.latest_verdict(connection, config_id, policy_id)
@@ -212,7 +215,7 @@ def passing_verdict(registry: Registry, config_id: str, policy_id: str) -> Verdi
 
 
 def add_proposals(registry: Registry, proposals: Sequence[Proposal]) -> None:
-    """Store what a night wants of its lanes, all of it or nothing; what is stored already is not stored twice."""
+    """Store the proposals of nightly runs in one transaction; a proposal that is stored already is not added again."""
     with write_transaction(registry) as connection:
         stored = {
             (found.night_id, found.lane): found
@@ -220,17 +223,17 @@ def add_proposals(registry: Registry, proposals: Sequence[Proposal]) -> None:
             for found in _proposals_of(connection, night_id)
         }
         for proposal in proposals:
-            known = stored.get((proposal.night_id, proposal.lane))
-            if known is None or _content(known) != _content(proposal):
+            latest = stored.get((proposal.night_id, proposal.lane))
+            if latest is None or _content(latest) != _content(proposal):
                 connection.execute(tables.proposals.insert().values(**vars(proposal)))
 
 
 def latest_proposals(registry: Registry, night_id: str | None = None) -> tuple[Proposal, ...]:
-    """The proposals of a night in the order of lanes' names, the newest per lane.
+    """Return the proposals of a nightly run, the latest per lane, in the order of the lanes' names.
 
     Args:
         registry: The registry.
-        night_id: The night; the one that proposed last where None.
+        night_id: The nightly run; None for the one that proposed last.
     """
     table = tables.proposals
     with read_transaction(registry) as connection:
@@ -241,25 +244,25 @@ def latest_proposals(registry: Registry, night_id: str | None = None) -> tuple[P
 
 
 def lane_pointer(registry: Registry, lane: str) -> Pointer | None:
-    """Which config holds a lane; None for a lane that never held one."""
+    """Return the pointer of a lane; None for a lane that never held a config."""
     with read_transaction(registry) as connection:
         return rows.find_pointer(connection, lane)
 
 
 def lane_pointers(registry: Registry) -> tuple[Pointer, ...]:
-    """All lanes that hold a config, by name."""
+    """Return the pointers of all lanes that hold a config, by the name of the lane."""
     with read_transaction(registry) as connection:
         return rows.all_pointers(connection)
 
 
 def state_of(registry: Registry, config_id: str, lane: str = EVERY_LANE) -> str:
-    """The state of a config as a lane sees it; empty for a config that the registry doesn't know."""
+    """Return the state of a config in a lane; empty for an unknown config."""
     with read_transaction(registry) as connection:
         return rows.state_in_lane(connection, config_id, lane)
 
 
 def history(registry: Registry, *, config_id: str | None = None, lane: str | None = None) -> tuple[Transition, ...]:
-    """The transitions, oldest first; of one config or one lane where named."""
+    """Return the transitions, oldest first; only those of one config or one lane if given."""
     table = tables.transitions
     query = select(table).order_by(table.c.seq)
     if config_id is not None:
@@ -271,16 +274,16 @@ def history(registry: Registry, *, config_id: str | None = None, lane: str | Non
 
 
 def list_configs(registry: Registry) -> tuple[ConfigHistory, ...]:
-    """Every config with its story, oldest first.
+    """Return every config with its history, oldest first.
 
     Raises:
-        Fatal: A stored config has another content than its id says.
+        Fatal: The content of a stored config has another id.
     """
     return _config_histories(registry, None)
 
 
 def config_history(registry: Registry, config_id: str) -> ConfigHistory:
-    """One config with its story.
+    """Return a config with its history.
 
     Raises:
         Refused: The registry has no such config.
@@ -288,12 +291,12 @@ def config_history(registry: Registry, config_id: str) -> ConfigHistory:
     """
     found = _config_histories(registry, config_id)
     if not found:
-        raise Refused(f"config {config_id}: not in the registry; `mei registry list` shows what is")
+        raise Refused(f"config {config_id}: not in the registry; `mei registry list` shows all configs")
     return found[0]
 
 
 def _config_histories(registry: Registry, config_id: str | None) -> tuple[ConfigHistory, ...]:
-    wanted = [tables.configs, tables.evidence, tables.verdicts, tables.transitions]
+    content = [tables.configs, tables.evidence, tables.verdicts, tables.transitions]
     with read_transaction(registry) as connection:
         found = {
             table.name: list(
@@ -303,7 +306,7 @@ def _config_histories(registry: Registry, config_id: str | None) -> tuple[Config
                     .order_by(table.c.seq)
                 )
             )
-            for table in wanted
+            for table in content
         }
         held = rows.all_pointers(connection)
     evidence = _by_config(rows.to_evidence(row) for row in found["evidence"])

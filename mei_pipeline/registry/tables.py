@@ -1,7 +1,7 @@
-"""The registry's tables. Rows are added; only a lane's pointer is ever changed.
+"""The registry's tables. Rows are only added, except the pointers of lanes, which change.
 
-`seq` orders what was written; ids are hashes of content. JSON is stored as its canonical text, so that a hash can be
-checked against the bytes that were hashed. `migrations/` makes these tables; a test holds the two together.
+`seq` is the order of writing; ids are hashes of content. JSON is stored as its canonical text, so that a hash can be
+checked against the bytes that were hashed. `migrations/` creates these tables; a test compares the two.
 """
 
 from sqlalchemy import (
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 SCHEMA_VERSION = 3
-"""The version of these tables that this MEI reads and writes: the newest revision of `migrations/`."""
+"""Version of these tables: the newest revision of `migrations/`."""
 
 METADATA = MetaData()
 
@@ -30,7 +30,7 @@ _ID = String(64)
 _NAME = String(200)
 
 schema_version = Table("schema_version", METADATA, Column("version", Integer, primary_key=True, autoincrement=False))
-"""Where version 1 had its number; kept for an MEI that looks for it here and must be told that it is too old."""
+"""Version for MEI of version 1, which reads it here and then reports that a newer MEI wrote the registry."""
 
 configs = Table(
     "configs",

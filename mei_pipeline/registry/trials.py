@@ -1,7 +1,8 @@
-"""Looks at out-of-sample days: everything that was ever judged on them, so that luck can be told from an edge.
+"""Trials on out-of-sample days: all configs that were ever judged on them.
 
-The more distinct things are judged on the same days, the better the best of them looks by chance. A look is named by
-what was seen; seeing the same thing again is no new look, whichever night does it.
+The number of trials is the selection bias of the deflated Sharpe ratio: the more distinct configs are judged on the
+same days, the better the best of them looks by chance. The id of a trial is the hash of its content, so judging the
+same config on the same days again adds no trial.
 """
 
 import math
@@ -21,18 +22,18 @@ from mei_pipeline.registry.database import Registry, insert_once, read_transacti
 
 @dataclass(frozen=True)
 class Trial:
-    """What was judged on which days.
+    """Daily returns that were judged.
 
     Attributes:
-        night_id: The night that looked first.
-        rank: What it was in that night: a finalist, the chain of the walk-forward, …
-        config_ids: The configs whose trades the returns are; several where they are chained from folds.
-        venue: Whose candles.
+        night_id: The nightly run that judged them first.
+        rank: Name of the stitched record in that run, such as `rank 0`.
+        config_ids: Configs of the returns; several if folds with different configs are stitched.
+        venue: Venue of the candles.
         first_day: First UTC day.
         last_day: Last UTC day.
-        returns: The return of each day from the first to the last as a fraction of equity; 0 for a day without any.
+        returns: Return of each day from first to last as a fraction of equity; 0 for a day without one.
         data_hash: Hash of the candles.
-        policy_id: The policy that it was judged by.
+        policy_id: The policy of the verdict.
     """
 
     night_id: str
@@ -47,27 +48,27 @@ class Trial:
 
     def __post_init__(self) -> None:
         days = (self.last_day - self.first_day) // timedelta(days=1) + 1
-        where = f"look {self.rank} of night {self.night_id}"
+        where = f"trial {self.rank} of nightly run {self.night_id}"
         if days < 1 or len(self.returns) != days:
             raise DataError(
                 f"{where}: {len(self.returns)} returns for the days {self.first_day} to {self.last_day};"
-                " one for each day is wanted"
+                " give one return per day"
             )
         if not self.config_ids:
             raise DataError(f"{where}: names no config")
         if not all(math.isfinite(value) for value in self.returns):
-            raise DataError(f"{where}: a return is no number; a day without one has 0")
+            raise DataError(f"{where}: a return is not finite; use 0 for a day without one")
 
     @property
     def trial_id(self) -> str:
-        """Hash of what was seen; who saw it first does not matter."""
+        """Hash of the content without `night_id` and `rank`, so that a repeated judgement is the same trial."""
         return sha256_json(
             [
                 list(self.config_ids),
                 self.venue,
                 self.first_day.isoformat(),
                 self.last_day.isoformat(),
-                [value + 0.0 for value in self.returns],
+                [value + 0.0 for value in self.returns],  # -0.0 becomes 0.0: equal returns have one hash
                 self.data_hash,
                 self.policy_id,
             ]
@@ -75,12 +76,12 @@ class Trial:
 
 
 def add_trial(registry: Registry, trial: Trial, now_ms: int) -> bool:
-    """Store a look; say whether it is a new one.
+    """Store a trial, and return True if it is new.
 
     Args:
         registry: The registry.
-        trial: The look.
-        now_ms: The time, as the caller's clock has it.
+        trial: The trial.
+        now_ms: The present by the caller's clock, in UTC milliseconds.
     """
     row = {
         **vars(trial),
@@ -94,16 +95,16 @@ def add_trial(registry: Registry, trial: Trial, now_ms: int) -> bool:
 
 
 def trials_between(registry: Registry, venue: str, first_day: date, last_day: date) -> tuple[Trial, ...]:
-    """Every look at a venue that shares a day with a span, oldest first.
+    """Return every trial on a venue that shares a day with a span, oldest first.
 
     Args:
         registry: The registry.
-        venue: Whose candles.
+        venue: The venue.
         first_day: First UTC day of the span.
         last_day: Last UTC day of the span.
 
     Raises:
-        Fatal: A stored look has another content than its id says.
+        Fatal: The content of a stored trial has another id.
     """
     table = tables.trials
     query = (
@@ -116,16 +117,16 @@ def trials_between(registry: Registry, venue: str, first_day: date, last_day: da
 
 
 def to_trial(row: Row[Any]) -> Trial:
-    """A row of `trials`, its content checked against its id.
+    """Return a row of `trials` as a record, after a check of its content against its id.
 
     Raises:
-        Fatal: The content is not what the id was made of.
+        Fatal: The content has another id.
     """
     try:
         trial = Trial(
             row.night_id,
             row.rank,
-            tuple(rows.parse_json(row.config_ids, f"look {row.trial_id}")),
+            tuple(rows.parse_json(row.config_ids, f"trial {row.trial_id}")),
             row.venue,
             row.first_day,
             row.last_day,
@@ -134,9 +135,9 @@ def to_trial(row: Row[Any]) -> Trial:
             row.policy_id,
         )
     except (DataError, struct.error) as error:
-        raise Fatal(f"look {row.trial_id}: {error}; restore the registry") from error
+        raise Fatal(f"trial {row.trial_id}: {error}; restore the registry") from error
     if trial.trial_id != row.trial_id:
-        raise Fatal(f"look {row.trial_id}: its content has another id; restore the registry")
+        raise Fatal(f"trial {row.trial_id}: its content has another id; restore the registry")
     return trial
 
 

@@ -20,7 +20,8 @@ from mei_pipeline.progress import Progress, silent
 from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.replay.signals import signal_decoder
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.run import encode_combos, load_simulation, run_block
+from mei_pipeline.simulation.combos import encode_combos
+from mei_pipeline.simulation.run import load_simulation, run_block
 
 CANDIDATES = frozenset({ENTERED, NO_PLACES, NO_ORDERS, NO_MARGIN, TOO_SMALL})
 """Verdicts on ranked signals. `NO_MARGIN` and `TOO_SMALL` may also be verdicts on an addition."""

@@ -6,10 +6,10 @@ A replay of the complete window includes the days that the config was chosen on.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.replay.risk import annual_sharpe, daily_returns, max_drawdown_pct
@@ -49,7 +49,8 @@ class PeriodResult:
     return_pct: float
     sharpe: float | None
     max_drawdown_pct: float
-    trades: int
+    # Evidence is never rewritten: that of the version before has its trades under the old name.
+    trades: Annotated[int, Field(validation_alias=AliasChoices("trades", "round_trips"))]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def parse_record(evidence: Mapping[str, Any], path: Path) -> PromotionRecord | N
         first = error.errors()[0]
         key = ".".join(map(str, ("evidence", "metrics", *first["loc"])))
         raise ConfigError(
-            f"{path}: {key}: {first['msg']}: {first['input']!r}; write the file again with `mei render`"
+            f"{path}: {key}: {first['msg']}: {first['input']!r}; the next hand-over writes the file again"
         ) from error
 
 

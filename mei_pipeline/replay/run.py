@@ -16,9 +16,10 @@ from mei_pipeline.params.table import read_catalog
 from mei_pipeline.replay.trades import mark_to_market, split_trades
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.combos import Combos, encode_combos
 from mei_pipeline.simulation.feature_sets import FeatureSet, build_features, columns_of
 from mei_pipeline.simulation.kernel_cache import use_kernels
-from mei_pipeline.simulation.run import ComboOutcomes, ComboRecord, Combos, encode_combos, record_combo
+from mei_pipeline.simulation.run import ComboOutcomes, ComboRecord, record_combo
 from mei_pipeline.simulation.window import Window, cut_window
 from mei_pipeline.sweep.metrics import metrics
 

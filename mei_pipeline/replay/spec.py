@@ -20,7 +20,7 @@ from mei_pipeline.config.fields import (
     flaws,
     shape,
 )
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.config.models import MarketValues
 from mei_pipeline.config.promoted import read_promoted
 from mei_pipeline.errors import ConfigError, DataError
@@ -77,7 +77,7 @@ class BacktestSpec(FileModel):
         return Intervals(self.interval, self.entry_interval or "", self.exit_interval or "")
 
 
-def read_config(path: Path, lake: Lake, config: Config) -> tuple[ResolvedConfig, int]:
+def read_config(path: Path, lake: Lake, config: Configuration) -> tuple[ResolvedConfig, int]:
     """Return the config in `path` and the anchor of its features, in milliseconds.
 
     Args:
@@ -141,7 +141,7 @@ def _is_promoted(path: Path) -> bool:
     return path.is_file() and b"\nconfig_id:" in b"\n" + path.read_bytes()
 
 
-def anchor_of(config: Config, interval: str, stated_ms: int | None) -> int:
+def anchor_of(config: Configuration, interval: str, stated_ms: int | None) -> int:
     """Return `stated_ms`, or the anchor of the interval in pipeline.yaml if it is None, in milliseconds.
 
     Raises:

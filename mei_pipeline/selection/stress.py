@@ -10,7 +10,8 @@ from mei_pipeline.config.models import Selection, Stress
 from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.selection.segments import MarketData, run_segment
 from mei_pipeline.selection.walk_forward import Rank, WalkForwardResult, run_rank
-from mei_pipeline.simulation.run import encode_combos, run_combos
+from mei_pipeline.simulation.combos import encode_combos
+from mei_pipeline.simulation.run import run_combos
 from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.metrics import sharpe
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo

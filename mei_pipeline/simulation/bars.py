@@ -114,8 +114,8 @@ class Bars:
     @functools.cached_property
     def endings(self) -> tuple[Ending, ...]:
         """Symbols that end before the bars do, sorted by step."""
-        known = self.instruments if "delisted_ms" in self.instruments.columns else pl.DataFrame(schema=_DELISTED)
-        rows = known.select(*_DELISTED).drop_nulls().iter_rows()
+        history = self.instruments if "delisted_ms" in self.instruments.columns else pl.DataFrame(schema=_DELISTED)
+        rows = history.select(*_DELISTED).drop_nulls().iter_rows()
         delisted = [(self.symbols.index(name), int(time_ms)) for name, time_ms in rows]
         return endings_of(self.steps.present, self.steps.open_ms, self.steps.step_ms, delisted)
 
@@ -131,9 +131,7 @@ class Bars:
         return main if self.steps.interval == self.interval else main + int(self.steps.present.sum())
 
 
-def make_steps(
-    intervals: Intervals, open_ms: Ints, prices: Floats, funding: Floats, main_present: NDArray[np.bool_]
-) -> Steps:
+def make_steps(intervals: Intervals, open_ms: Ints, prices: Floats, funding: Floats, main_age: Ints) -> Steps:
     """Return the steps over bars of the finest interval.
 
     Args:
@@ -141,21 +139,18 @@ def make_steps(
         open_ms: [T] open time of each bar of the finest interval; the first is the anchor.
         prices: [4, T, S] open, high, low, close of these bars; NaN where there is no bar.
         funding: [T, S] sum of the funding rates due in (open, close] of each of these bars.
-        main_present: [main bars, S] True where the symbol has a main bar.
+        main_age: [main bars, S] ages of the main bars, see `main_ages`; shared if a step is a main bar.
     """
     since_anchor_ms = open_ms + intervals.step_ms - open_ms[0]
     row = since_anchor_ms // intervals.main_ms - 1
     closes_main = since_anchor_ms % intervals.main_ms == 0
     present = ~np.isnan(prices[-1])
-    # Row -1, before the first main bar has closed, reads the leading zero.
-    none = np.zeros((1, main_present.shape[1]), dtype=np.int64)
-    closed = np.concatenate((none, np.cumsum(main_present, axis=0)))[row + 1]
     return Steps(
         interval=intervals.step,
         open_ms=open_ms,
         prices=prices,
         present=present,
-        age=np.where(present, closed - 1, -1),
+        age=main_age if intervals.step == intervals.main else _step_ages(main_age, present, row),
         funding=funding,
         row=row,
         previous_row=np.where(closes_main, np.maximum(row - 1, 0), row),
@@ -168,6 +163,14 @@ def make_steps(
 def main_ages(present: NDArray[np.bool_]) -> Ints:
     """Return the number of earlier main bars of each symbol, [T, S]; -1 where it has no bar."""
     return np.where(present, np.cumsum(present, axis=0) - 1, -1).astype(np.int64)
+
+
+def _step_ages(main_age: Ints, present: NDArray[np.bool_], row: Ints) -> Ints:
+    """Return the ages of symbols at the steps, [T, S]; see `Steps.age`."""
+    # Row -1, before the first main bar has closed, reads the leading zero.
+    none = np.zeros((1, main_age.shape[1]), dtype=np.int64)
+    closed = np.concatenate((none, np.cumsum(main_age >= 0, axis=0)))[row + 1]
+    return np.where(present, closed - 1, -1)
 
 
 def context_only(bars: Bars, symbol: str) -> Bars:

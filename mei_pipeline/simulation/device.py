@@ -115,24 +115,24 @@ def _choose_gpu(settings: Settings, strategy: str, cupy: Any, requested: DeviceN
     """Return the choice of the first GPU, with kernels on disk or a compiler for them."""
     name, capability, driver = _first_device(cupy)
     arch = f"sm_{capability[0]}{capability[1]}"
-    found = _best_kernels(settings.kernels, strategy, capability)
-    if isinstance(found, KernelManifest):
-        place, compiles, needed = kernel_folder(settings.kernels, strategy, found.arch), "", found.cuda
+    best = _best_kernels(settings.kernels, strategy, capability)
+    if isinstance(best, KernelManifest):
+        folder, compiles, needed = kernel_folder(settings.kernels, strategy, best.arch), "", best.cuda
     else:
         if not build.can_compile():
             raise CudaUnavailable(
-                f"{name} can't be used: {found or f'no kernels of {strategy} for {arch} in {settings.kernels}'}; "
+                f"{name} can't be used: {best or f'no kernels of {strategy} for {arch} in {settings.kernels}'}; "
                 f"run `mei kernels build --arch {arch} --out DIR` where the group cuda is installed, and set "
                 f"MEI_KERNELS to that folder"
             )
-        place, compiles, needed = kernel_folder(settings.kernels, strategy, arch), arch, build.cuda_release()
+        folder, compiles, needed = kernel_folder(settings.kernels, strategy, arch), arch, build.cuda_release()
     if driver < _version_number(needed):
         raise CudaUnavailable(
             f"{name}: its driver supports CUDA {driver // 1000}.{driver % 1000 // 10}, the kernels need {needed}; "
             f"install a newer driver (580 or later for CUDA 13)"
         )
-    why = f"{name}, {arch}, kernels {'to be compiled' if compiles else place}"
-    return DeviceChoice(requested, why, place, compiles, name)
+    why = f"{name}, {arch}, kernels {'to be compiled' if compiles else folder}"
+    return DeviceChoice(requested, why, folder, compiles, name)
 
 
 def _first_device(cupy: Any) -> tuple[str, tuple[int, int], int]:
@@ -151,17 +151,17 @@ def _best_kernels(root: Path, strategy: str, capability: tuple[int, int]) -> Ker
     """Return the best kernels for the device, or the reason why the existing ones do not fit."""
     fitting: list[KernelManifest] = []
     problem = ""
-    for place in sorted(root.glob(f"{strategy}.sm_*")):
+    for folder in sorted(root.glob(f"{strategy}.sm_*")):
         try:
-            manifest = read_manifest(place)
+            manifest = read_manifest(folder)
         except CudaUnavailable as error:
             problem = str(error)
             continue
         if not runs_on(manifest.arch, capability):
-            problem = problem or f"{place} is for {manifest.arch}"
+            problem = problem or f"{folder} is for {manifest.arch}"
         elif manifest.rules != rules_hash():
             problem = (
-                f"{place}: compiled from other sources than these ({manifest.rules[:16]}, not {rules_hash()[:16]})"
+                f"{folder}: compiled from other sources than these ({manifest.rules[:16]}, not {rules_hash()[:16]})"
             )
         else:
             fitting.append(manifest)

@@ -61,6 +61,7 @@ def load_bars(
     _check_slice(part, used)
     main = _read_grid(part, used.main)
     fine = main if used.step == used.main else _read_grid(part, used.step)
+    main_age = main_ages(main.present)
     due = _funding_due(part, used.step_ms, len(fine.open_ms))
     instruments = _instrument_history(part)
     return Bars(
@@ -82,8 +83,8 @@ def load_bars(
         open_ms=main.open_ms,
         prices=main.prices,
         volume=main.volume,
-        age=main_ages(main.present),
-        steps=make_steps(used, fine.open_ms, fine.prices, _rates_by_step(part, due, len(fine.open_ms)), main.present),
+        age=main_age,
+        steps=make_steps(used, fine.open_ms, fine.prices, _rates_by_step(part, due, len(fine.open_ms)), main_age),
         instruments=instruments,
     )
 

@@ -19,8 +19,8 @@ class Member:
         first_ms: Open time of the first bar in the window; None if there is no bar.
         last_ms: End of the last bar in the window; None if there is no bar.
         bars: Number of steps with a bar.
-        missing: Number of steps without a bar, from the first bar to the last one or, for a symbol that did not end, to
-            the end of the window.
+        missing: Number of steps without a bar after the first bar. The count ends at the last bar of a symbol that
+            ended, and at the end of the window for other symbols.
         ended: `delisted` or `no bars` if the symbol ended in the window, else empty; see `endings`.
     """
 

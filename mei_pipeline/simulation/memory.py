@@ -84,7 +84,7 @@ def bars_of(
     """
     main_arrays = merge_bars(arrays, intervals.main_ms // intervals.step_ms)
     fine, main = (np.ascontiguousarray(np.stack([bars[name] for name in PRICES])) for bars in (arrays, main_arrays))
-    present = np.ones(main.shape[1:], dtype=bool)
+    main_age = main_ages(np.ones(main.shape[1:], dtype=bool))
     step_open_ms = open_ms + intervals.step_ms * np.arange(fine.shape[1], dtype=np.int64)
     return Bars(
         venue=venue,
@@ -95,8 +95,8 @@ def bars_of(
         open_ms=open_ms + intervals.main_ms * np.arange(main.shape[1], dtype=np.int64),
         prices=main,
         volume=np.ascontiguousarray(main_arrays["volume"]),
-        age=main_ages(present),
-        steps=make_steps(intervals, step_open_ms, fine, funding, present),
+        age=main_age,
+        steps=make_steps(intervals, step_open_ms, fine, funding, main_age),
         instruments=instruments,
     )
 

@@ -5,12 +5,11 @@ The domain reaches the compiled kernels through this module and `device` alone.
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,9 @@ from numpy.typing import NDArray
 from kernels import bind
 from kernels.book import Book, make_book
 from kernels.cuda.launch import CudaJob
-from kernels.market import FillModel, Floats, Ints, Market, model_record, symbol_records
-from kernels.params import SIGNAL_ROLES, Parameter, Value, record_of
-from kernels.strategies import load
-from mei_pipeline.params.grid import CodedValues
+from kernels.market import FillModel, Floats, Market, model_record, symbol_records
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.combos import Combos
 from mei_pipeline.simulation.device import Gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import announce_compiling, use_kernels
@@ -53,46 +50,6 @@ _RECORDS = 4096  # records whose results are read together
 _BLOCK = 256  # combos whose books one thread holds at a time
 _TILE_VALUES = 131_072  # feature values of a tile: 1 MiB, which fits the cache of a core
 _SHORTEST_TILE, _LONGEST_TILE = 16, 512
-
-SymbolParams = Mapping[str, Mapping[str, Value]]
-
-
-@dataclass(frozen=True)
-class Combos:
-    """Encoded parameters of K combos of one strategy, for G symbol groups.
-
-    A symbol group is a set of symbols with the same parameter values. Combos in the same signal group share all
-    parameters that shape signals, so their signals are computed once.
-
-    Attributes:
-        strategy: Name of the strategy.
-        params: [K, G] records of all parameters.
-        signal_params: [E, G] records of the parameters that shape signals, one row per signal group; the groups are in
-            the order in which the combos first have them.
-        signal_group_of: [K] signal group of each combo.
-        column_of: [E, G, F] feature column of each signal group, symbol group and feature.
-        symbol_group: [S] symbol group of each symbol; 0 is the base.
-        benchmark: [1] index of the benchmark symbol; -1 if none is read.
-    """
-
-    strategy: str
-    params: NDArray[np.record]
-    signal_params: NDArray[np.record]
-    signal_group_of: Ints
-    column_of: Ints
-    symbol_group: Ints
-    benchmark: Ints
-
-    def __len__(self) -> int:
-        return len(self.signal_group_of)
-
-    def apply_to(self, market: Market) -> Market:
-        """Return the market with the symbol groups and the benchmark of these combos."""
-        return market._replace(symbol_group=self.symbol_group, benchmark=self.benchmark)
-
-    def take(self, which: Ints) -> "Combos":
-        """Return the combos of these numbers, in their order."""
-        return replace(self, params=self.params[which], signal_group_of=self.signal_group_of[which])
 
 
 @dataclass(frozen=True)
@@ -156,79 +113,6 @@ def load_simulation(settings: Settings, strategy: str) -> ModuleType:
 def _checked_cache(settings: Settings, strategy: str) -> Path:  # noqa: ARG001 - the strategy is the key of the cache
     """Return the folder of machine code, after a check that no other user may write to the cache."""
     return use_kernels(settings)
-
-
-def encode_combos(
-    strategy: str,
-    features: FeatureSet,
-    params: Mapping[str, CodedValues | Value],
-    count: int,
-    symbols: tuple[str, ...],
-    symbol_params: SymbolParams | None = None,
-    *,
-    benchmark: str,
-) -> Combos:
-    """Encode `count` combos.
-
-    Args:
-        strategy: Name of the strategy.
-        features: Columns for every window that the combos use.
-        params: Value of each parameter by path: one value for all combos, or one per combo.
-        count: Number of combos.
-        symbols: Symbols of the market, in its order.
-        symbol_params: Values of single symbols, by symbol and path; they replace those of `params`.
-        benchmark: Benchmark symbol, one of `symbols`; empty if the combos read none.
-    """
-    table: tuple[Parameter, ...] = load(strategy).PARAMETERS
-    own = {name: dict(values) for name, values in (symbol_params or {}).items() if values}
-    groups: list[dict[str, Value]] = [{}]
-    for values in own.values():
-        if values not in groups:
-            groups.append(values)
-    group = np.array([groups.index(own.get(name, {})) for name in symbols], dtype=np.int64)
-    encoded = np.empty((len(groups), len(table), count))
-    for g, values in enumerate(groups):
-        for index, parameter in enumerate(table):
-            given = values.get(parameter.path, params[parameter.path])
-            if isinstance(given, CodedValues):
-                encoded[g, index] = np.array([parameter.encode(value) for value in given.values])[given.codes]
-            else:
-                encoded[g, index] = parameter.encode(given)
-    shaping = [index for index, parameter in enumerate(table) if parameter.role in SIGNAL_ROLES]
-    flat = encoded[:, shaping].transpose(2, 0, 1).reshape(count, -1)
-    # Only columns that differ tell combos apart, and short rows sort many times faster.
-    differs = (flat != flat[:1]).any(axis=0)
-    differs[:1] = True
-    _, first, signal_group_of = np.unique(flat[:, differs], axis=0, return_index=True, return_inverse=True)
-    # Signal groups are numbered in order of appearance. The combos of a grid are then already in order of their group,
-    # so neither the combos nor their results need sorting.
-    appearance = np.argsort(first)
-    first, signal_group_of = first[appearance], np.argsort(appearance)[signal_group_of.reshape(-1)]
-    sets = flat[first].reshape(len(first), len(groups), len(shaping))
-    windows = [
-        {
-            table[index].path: sets[:, g, place].astype(np.int64)
-            for place, index in enumerate(shaping)
-            if table[index].role == "feature"
-        }
-        for g in range(len(groups))
-    ]
-    numbers = np.stack([features.column_numbers(strategy, by_path) for by_path in windows])
-    return Combos(
-        strategy=strategy,
-        params=_records(table, encoded.transpose(2, 0, 1)),
-        signal_params=_records([table[index] for index in shaping], sets),
-        signal_group_of=signal_group_of.astype(np.int64),
-        column_of=np.array(
-            np.broadcast_to(numbers.transpose(2, 0, 1), (len(sets), len(groups), numbers.shape[1])), order="C"
-        ),
-        symbol_group=group,
-        benchmark=np.array([symbols.index(benchmark) if benchmark else -1], dtype=np.int64),
-    )
-
-
-def _records(table: Any, values: Floats) -> NDArray[np.record]:
-    return np.ascontiguousarray(values).view(record_of(table))[..., 0]
 
 
 def run_combos(
@@ -308,6 +192,7 @@ def _on_processors(
 
 
 def _results(accounts: NDArray[np.record]) -> dict[str, Floats]:
+    """Return each of `RESULTS` as an array."""
     results: dict[str, Floats] = {
         name: np.empty(len(accounts), accounts.dtype[field]) for name, field in RESULTS.items()
     }

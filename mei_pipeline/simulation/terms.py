@@ -47,14 +47,14 @@ def history_of(instruments: pl.DataFrame, anchor_ms: int, to_ms: int) -> pl.Data
     """
     ahead = pl.col("from_ms").shift(-1).over("symbol")
     happened = (pl.col("delisted_ms") <= to_ms) & (ahead.is_null() | (ahead >= pl.col("delisted_ms")))
-    known = (
+    in_range = (
         drop_replaced_defaults(instruments)
         .filter(pl.col("from_ms") <= to_ms)
         .sort("symbol", "from_ms")
         .with_columns(delisted_ms=pl.when(happened).then("delisted_ms"))
         .filter(ahead.is_null() | (ahead > anchor_ms))
     )
-    return _changes(known, (*TRADED_BY, "delisted_ms", "source"))
+    return _changes(in_range, (*TRADED_BY, "delisted_ms", "source"))
 
 
 def traded_by(history: pl.DataFrame, anchor_ms: int) -> pl.DataFrame:

@@ -15,9 +15,10 @@ from kernels.params import SIGNAL_ROLES
 from kernels.strategies import load
 from mei_pipeline.errors import ConfigError, Retryable
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.combos import Combos, encode_combos
 from mei_pipeline.simulation.device import DeviceChoice, Gpu, open_gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
-from mei_pipeline.simulation.run import ComboOutcomes, Combos, encode_combos, join_outcomes, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, join_outcomes, run_combos
 from mei_pipeline.simulation.threads import thread_count
 from mei_pipeline.simulation.window import Window
 from mei_pipeline.sweep import speeds

@@ -16,7 +16,8 @@ from typing import Protocol, Self
 import numpy as np
 
 from kernels.market import Ints
-from mei_pipeline.simulation.run import ComboOutcomes, Combos
+from mei_pipeline.simulation.combos import Combos
+from mei_pipeline.simulation.run import ComboOutcomes
 from mei_pipeline.sweep.combo_runner import ComboRunner
 from mei_pipeline.sweep.results import chunk_frame, write_chunk
 

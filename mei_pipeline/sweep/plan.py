@@ -170,7 +170,7 @@ class SweepPlan:
 
 
 def make_plan(spec: SweepSpec, bars: Bars, from_ms: int, to_ms: int) -> SweepPlan:
-    """Number the combos of `spec` over the UTC days [from_ms, to_ms) of `bars` and resolve every default.
+    """Return the plan of `spec` over the UTC days [from_ms, to_ms) of `bars`, with every default resolved.
 
     Raises:
         ConfigError: A parameter is unknown or its value is not allowed, or a combo reads a benchmark symbol and there

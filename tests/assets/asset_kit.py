@@ -12,7 +12,7 @@ from policy_kit import policy_text
 from assets.graph import definitions
 from assets.run import open_instance
 from mei_pipeline.cli.nightly import NightSummary
-from mei_pipeline.config.load import Config, load_config
+from mei_pipeline.config.load import Configuration, load_config
 from mei_pipeline.settings import Settings
 
 DAY_MS = 86_400_000
@@ -61,11 +61,11 @@ class World:
     """
 
     settings: Settings
-    config: Config
+    config: Configuration
     summary: NightSummary
 
 
-def write_config(folder: Path, *, automation: str = "off", **policy: object) -> Config:
+def write_config(folder: Path, *, automation: str = "off", **policy: object) -> Configuration:
     """A configuration folder, and what it says; `policy` is what `policy_kit.policy` is told."""
     (folder / "sweeps").mkdir(parents=True, exist_ok=True)
     (folder / "lanes").mkdir(exist_ok=True)

@@ -267,7 +267,7 @@ def test_a_second_night_is_told_which_one_is_running(world: World) -> None:
     with (
         graph(world) as (_, instance),
         hold_night_lock(world.settings, instance, "0123"),
-        pytest.raises(Busy, match="a night is running, run 0123"),
+        pytest.raises(Busy, match="a nightly run is in progress, run 0123"),
     ):
         run_night(world.settings, PROFILE, AS_OF)
 
@@ -275,9 +275,9 @@ def test_a_second_night_is_told_which_one_is_running(world: World) -> None:
 def test_a_night_of_the_daemon_is_not_disturbed(world: World) -> None:
     with graph(world) as (_, instance):
         instance.add_run(dg.DagsterRun("nightly", run_id="4567", status=dg.DagsterRunStatus.STARTED))
-        with pytest.raises(Busy, match="a night is running, run 4567"):
+        with pytest.raises(Busy, match="a nightly run is in progress, run 4567"):
             run_night(world.settings, PROFILE, AS_OF)
-        with pytest.raises(Busy, match="a night is running, run 4567"):
+        with pytest.raises(Busy, match="a nightly run is in progress, run 4567"):
             refuse_second_night(world.settings, instance, "another")
         refuse_second_night(world.settings, instance, "4567")
 

@@ -10,7 +10,7 @@ from mei_pipeline.settings import Settings
 pytest_plugins = ("night_fixtures",)
 
 
-@pytest.mark.parametrize("ended", ["passed", "fell", "none"], indirect=True)
+@pytest.mark.parametrize("ended", ["passed", "rejected", "none"], indirect=True)
 def test_the_report_is_written_shown_inline_and_named_whole(ended: Settings) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize([night_report], instance=instance)

@@ -186,7 +186,7 @@ def test_the_sensor_waits_for_the_hand_over_in_progress(world: World) -> None:
         instance.add_run(dg.DagsterRun("hand_over", tags=dict(request.tags), status=STARTED))
         told = hand_over(dg.build_sensor_context(instance=instance))
         assert isinstance(told, dg.SkipReason)
-        assert "paper1 lags behind" in str(told.skip_message)
+        assert "paper1 has outdated files" in str(told.skip_message)
 
 
 def failed_run(world: World, instance: dg.DagsterInstance) -> dg.DagsterRun:

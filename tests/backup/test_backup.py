@@ -216,10 +216,10 @@ def adding(name, data=b"x", **more):
 
 
 DAMAGED = {
-    "cut off": (truncated, "is not a whole backup"),
+    "cut off": (truncated, "not a complete backup"),
     "one byte changed": (flipped, r"promoted\.yaml differs from its hash"),
-    "empty": (emptied, "is not a whole backup"),
-    "missing": (deleted, "no such file"),
+    "empty": (emptied, "not a complete backup"),
+    "missing": (deleted, "not found; name a tar file"),
     "of the future": (lambda path: forged(path, form=9), "format 9"),
     "manifest garbled": (lambda path: forged(path, manifest=b"{]"), r"manifest\.json is damaged"),
     "manifest of another kind": (lambda path: forged(path, manifest=b"[]"), r"manifest\.json is damaged"),
@@ -227,30 +227,30 @@ DAMAGED = {
         lambda path: forged(path, manifest=b'{"format": 2, "files": []}'),
         r"manifest\.json is damaged",
     ),
-    "lake as a file": (lambda path: forged(path, [("lake", b"x")], drop="lake/"), "'lake', which is no part"),
-    "config as a file": (lambda path: forged(path, [("config", b"x")], drop="config/"), "'config', which is no part"),
-    "below the registry": (adding("registry.db/x"), "no part of a backup"),
-    "below a file": (adding("lanes/paper1/promoted.yaml/x"), "no part of a backup"),
-    "out of the home": (adding("lake/../../evil"), "no part of a backup"),
-    "absolute": (adding("/lake/evil"), "no part of a backup"),
-    "with a dot": (adding("lanes/./x"), "no part of a backup"),
-    "with nothing": (adding("lanes//x"), "no part of a backup"),
-    "another part": (adding("dagster/dagster.yaml"), "no part of a backup"),
-    "a transaction to be finished": (adding("lake/.pending/commit.json"), "no part of a backup"),
-    "a journal to be rolled back": (adding("lanes/paper1/journal.db-journal"), "no part of a backup"),
-    "a control character": (adding("lanes/\x1b[2J"), "no part of a backup"),
+    "lake as a file": (lambda path: forged(path, [("lake", b"x")], drop="lake/"), "'lake' that no backup has"),
+    "config as a file": (lambda path: forged(path, [("config", b"x")], drop="config/"), "'config' that no backup has"),
+    "below the registry": (adding("registry.db/x"), "that no backup has"),
+    "below a file": (adding("lanes/paper1/promoted.yaml/x"), "that no backup has"),
+    "out of the home": (adding("lake/../../evil"), "that no backup has"),
+    "absolute": (adding("/lake/evil"), "that no backup has"),
+    "with a dot": (adding("lanes/./x"), "that no backup has"),
+    "with nothing": (adding("lanes//x"), "that no backup has"),
+    "another part": (adding("dagster/dagster.yaml"), "that no backup has"),
+    "a transaction to be finished": (adding("lake/.pending/commit.json"), "that no backup has"),
+    "a journal to be rolled back": (adding("lanes/paper1/journal.db-journal"), "that no backup has"),
+    "a control character": (adding("lanes/\x1b[2J"), "that no backup has"),
     "a symbolic link": (adding("lanes/paper1/x", kind=tarfile.SYMTYPE), "lanes/paper1/x is a link"),
     "a hard link": (adding("lanes/paper1/x", kind=tarfile.LNKTYPE), "lanes/paper1/x is a link"),
     "a device": (adding("lanes/paper1/x", kind=tarfile.FIFOTYPE), "lanes/paper1/x is a link or a device"),
     "registry of garbage": (adding("registry.db", b"garbage"), r"registry\.db: not an SQLite database"),
     "registry cut off": (
         adding("registry.db", b"SQLite format 3\x00" + b"x" * 4096),
-        r"of no use, nothing was changed: registry\.db: damaged",
+        r"can't be restored, nothing was changed: registry\.db: damaged",
     ),
-    "registry empty": (adding("registry.db", kit.empty_file()), "is of generation 1, .* does not know the lane"),
+    "registry empty": (adding("registry.db", kit.empty_file()), "has generation 1, but .* does not know the lane"),
     "registry of another program": (
         lambda path: forged(path, [("registry.db", journal(path))]),
-        "no registry of MEI",
+        "not a registry of MEI",
     ),
     "no registry": (lambda path: forged(path, drop="registry.db"), r"registry\.db: missing, though lane paper1 holds"),
     "a file of the lake missing": (lambda path: forged(path, drop="lake/candles/binance/1h/2025-05"), "is missing"),
@@ -338,15 +338,15 @@ def manifest_damaged(home):
 
 USELESS = {
     "registry of garbage": (registry_of(b"garbage" * 999), r"registry\.db: not an SQLite database"),
-    "registry damaged": (registry_of(b"SQLite format 3\x00" + b"x" * 9000), r"registry\.db: database can't be copied"),
+    "registry damaged": (registry_of(b"SQLite format 3\x00" + b"x" * 9000), r"registry\.db: database not copied"),
     "registry of no bytes": (registry_of(b""), r"registry\.db: not an SQLite database"),
-    "registry empty": (registry_of(kit.empty_file()), "is of generation 1, .* does not know the lane"),
+    "registry empty": (registry_of(kit.empty_file()), "has generation 1, but .* does not know the lane"),
     "registry missing": (registry_gone, r"registry\.db: missing, though lane paper1 holds a config"),
     "registry a folder": (registry_a_folder, r"registry\.db: not a file"),
     "another database damaged": (pages_damaged, r"journal\.db"),
-    "pointer ahead of the registry": (pointer_ahead, "is of generation 2, .* knows generation 1"),
+    "pointer ahead of the registry": (pointer_ahead, "has generation 2, but .* knows generation 1"),
     "pointer damaged": (pointer_damaged, r"promoted\.yaml: damaged"),
-    "one value of a config": (byte_of_parameters, "damaged; the registry can render it again"),
+    "one value of a config": (byte_of_parameters, "damaged; the next hand-over writes it again"),
     "one value of its evidence": (byte_of_evidence, "differs from the registry"),
     "one byte of a bar": (bar_changed, "differs from its hash in the lake's record"),
     "bars missing": (bars_gone, "is missing in the lake's record"),
@@ -371,7 +371,7 @@ def test_a_damaged_home_leaves_the_last_good_backup(full, packed, tmp_path, case
 def test_nights_without_their_registry_are_no_backup(full, tmp_path):
     registry_gone(full)
     shutil.rmtree(full / "lanes")
-    with pytest.raises(DataError, match="missing, though nights have judged configs"):
+    with pytest.raises(DataError, match="missing, though nightly runs judged configs"):
         backup(full, tmp_path / "b.tar")
 
 
@@ -391,14 +391,14 @@ def test_a_backup_is_not_replaced_by_one_with_less(full, packed, tmp_path, part)
     shutil.copyfile(packed, out)
     for gone in [part] if part not in {"registry.db", "lanes", "nights"} else ["registry.db", "lanes", "nights"]:
         shutil.rmtree(full / gone) if (full / gone).is_dir() else (full / gone).unlink()
-    with pytest.raises(Refused, match=f"is a backup with .*{part}.*, which this home lacks"):
+    with pytest.raises(Refused, match=f"the backup has .*{part}.*, which this home lacks"):
         backup(full, out)
     assert out.read_bytes() == packed.read_bytes()
 
 
 def test_a_backup_does_not_hold_itself(full):
     before = contents(full)
-    with pytest.raises(Refused, match="lies in a part of the home"):
+    with pytest.raises(Refused, match="inside a part of the home"):
         backup(full, full / "lake" / "b.tar")
     assert contents(full) == before
 

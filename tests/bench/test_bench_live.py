@@ -6,8 +6,9 @@ import pytest
 from kernels.market import fill_model
 from mei_pipeline.bench import live, portfolio
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.memory import features_of
-from mei_pipeline.simulation.run import RESULTS, encode_combos, record_combo
+from mei_pipeline.simulation.run import RESULTS, record_combo
 
 BUSY = {"trade.entry_min_confidence": "medium", "trade.allocation_frac": 0.02, "entry.warmup_bars": 50}
 

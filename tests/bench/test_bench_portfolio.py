@@ -109,7 +109,7 @@ def test_a_combo_trades_300_to_1000_times_a_year(mei_settings):
     assert 300 <= figures.trades_mean <= 1000
 
 
-@pytest.mark.parametrize(("exits", "why"), [("4h", "divide"), ("1m", "made of bars of 5m")])
+@pytest.mark.parametrize(("exits", "why"), [("4h", "divide"), ("1m", "market has bars of 5m")])
 def test_exits_that_the_market_can_not_have_are_refused(exits, why):
     with pytest.raises(ConfigError, match=why):
         portfolio.make(exits, symbols=1, days=DAYS)

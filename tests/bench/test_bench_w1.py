@@ -1,4 +1,4 @@
-"""The common work is the same for every engine: known prices, known trades, and the results of plain Python."""
+"""The common work is the same for every program: known prices, known trades, and the results of plain Python."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_another_symbol_has_other_prices():
     assert not np.array_equal(w1.prices(400, 0), w1.prices(400, 1))
 
 
-def test_combos_trade_as_often_as_in_every_engine(whole, mei_settings):
+def test_combos_trade_as_often_as_in_every_program(whole, mei_settings):
     figures, outcome = run_work(mei_settings, whole, "w1", repeats=2)
     assert (figures.combos, figures.steps, figures.symbols, figures.signal_groups) == (1024, 17_520, 1, 64)
     assert (figures.device, figures.repeats, figures.axes) == ("cpu", 2, 4)

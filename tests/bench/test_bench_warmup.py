@@ -14,10 +14,11 @@ from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.selection.statistics import splits
 from mei_pipeline.selection.statistics.overfitting import pbo
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.feature_sets import build_features, columns_of
 from mei_pipeline.simulation.kernel_cache import is_compiled
 from mei_pipeline.simulation.loading import load_bars
-from mei_pipeline.simulation.run import encode_combos, record_combo, run_combos
+from mei_pipeline.simulation.run import record_combo, run_combos
 from mei_pipeline.simulation.window import cut_window
 
 NAMES = ("ema_cross", "mei_alpha")

@@ -164,7 +164,7 @@ def test_a_marked_symbol_sits_out_of_windows_that_hold_the_bar(lake: Lake) -> No
     found = symbols_with_spikes(lake, "binance", ["1h"], ["BTC", "ETH"], window, BOUNDS)
     assert found.keys() == {"BTC"}
     assert "2025-05-01 10:00Z" in found["BTC"]
-    with pytest.raises(DataError, match="BTC: spike: 1 1h bar"):
+    with pytest.raises(DataError, match="BTC: spike: 1 implausible 1h bar"):
         refuse_spikes(lake, "binance", ["1h"], ["BTC", "ETH"], window, BOUNDS)
     refuse_spikes(lake, "binance", ["1h"], ["ETH"], window, BOUNDS)
     refuse_spikes(lake, "binance", ["1h"], ["BTC"], (MAY, at_ms), BOUNDS)

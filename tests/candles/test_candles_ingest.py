@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -142,6 +143,17 @@ def test_a_venue_that_was_asked_and_has_nothing_is_remembered_as_asked(lake):
     late = FRAME.filter(pl.col("open_ms") >= MAY + 9 * HOUR)
     ingest(lake, Shelf([late]), ["1h"], now_ms=NOW)
     assert coverage(lake, "binance")["unknown"].sum() == 0
+
+
+def test_stored_records_keep_the_keys_of_earlier_versions(lake):
+    known = default_instruments("binance", {"BTC": 1.0})
+    report = ingest(lake, Shelf([FRAME], known=known, complete=True), ["1h"], MAY, MAY + 9 * HOUR, now_ms=NOW)
+    record = json.loads((lake.root / "ingests" / f"{report.ingest_id}.json").read_text())
+    keys = ("id", "source", "venue", "when_ms", "transactions", "added", "revised", "changes", "asked", "undone_ms")
+    assert sorted(record) == sorted(keys)
+    assert record["asked"]["1h"]["BTC"] == [[MAY, MAY + 9 * HOUR]]
+    ranges = json.loads((lake.root / "asked" / "binance.json").read_text())
+    assert ranges["ranges"]["1h"]["BTC"] == [[MAY, MAY + 9 * HOUR]]
 
 
 def test_an_unknown_interval_is_refused_before_anything_is_fetched(lake):

@@ -14,7 +14,7 @@ from mei_pipeline.settings import Settings
 pytest_plugins = ("night_fixtures",)
 
 
-@pytest.mark.parametrize("ended", ["passed", "fell", "none"], indirect=True)
+@pytest.mark.parametrize("ended", ["passed", "rejected", "none"], indirect=True)
 @pytest.mark.parametrize("arguments", [[], ["--latest"]])
 def test_the_latest_report_is_made_from_the_files_and_printed(
     ended: Settings, arguments: list[str], capfd: pytest.CaptureFixture[str]

@@ -122,7 +122,7 @@ def test_show_tells_the_whole(searched, mei, capsys, tmp_path):
     axes = ["ema_fast_window", "ema_slow_window", "sl_atr_mult"]
     assert best[:3] == ["combo", "Sharpe ratio", "return, %"]
     figures, place = best[: best.index("stands for")], best.index("stands for") + 1
-    assert {"drawdown, %", "round trips", "win rate, share"} <= set(figures)
+    assert {"drawdown, %", "trades", "win rate, share"} <= set(figures)
     assert best[place : place + 3] == axes
     assert len(set(best)) == len(best) == 2 + 3 + len(METRICS)
     assert run(["sweep", "show", searched]) == 0

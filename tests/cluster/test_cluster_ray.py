@@ -160,7 +160,7 @@ def test_an_address_where_nothing_listens_is_named_at_once(mei_settings: Setting
 def test_a_bucket_that_is_not_there_is_an_error_before_work_starts(mei_settings: Settings, bucket: str) -> None:
     search = make_search(mei_settings)
     missing = mei_settings.model_copy(update={"sweeps_at": bucket.format("x").replace("results", "nothing")})
-    with pytest.raises(ConfigError, match="there is no bucket 'nothing'; create it"):
+    with pytest.raises(ConfigError, match="bucket 'nothing' does not exist; create it"):
         search.run(missing)
     assert list((missing.sweeps / search.plan.id[:16]).glob(CHUNKS)) == []
 

@@ -357,7 +357,7 @@ def test_a_candidate_has_every_parameter_of_a_strategy(capsys):
     params = {path: parameter.default for path, parameter in read_catalog().strategies["ema_cross"].items()}
     earned = {"days": 1, "return_pct": 0.5, "sharpe": None, "max_drawdown_pct": 0.0, "trades": 0}
     candidate = {
-        "slot": 0,
+        "rank": 0,
         "combo": 1,
         "config_id": "x",
         "params": params,
@@ -365,7 +365,7 @@ def test_a_candidate_has_every_parameter_of_a_strategy(capsys):
         "selected": [None, 1],
     }
     candidate |= {"out_of_sample": earned, "holdout": earned}
-    night = {"night": "n", "combos": 1, "fell": {}, "candidates": [candidate]}
+    night = {"night": "n", "combos": 1, "rejected": {}, "candidates": [candidate]}
     assert check.is_valid(night)
     del params["trade.sl_atr_mult"]
     assert not check.is_valid(night)

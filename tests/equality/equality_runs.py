@@ -16,7 +16,7 @@ from result_kit import read_results
 from mei_pipeline import files
 from mei_pipeline.candles.instruments import default_instruments
 from mei_pipeline.candles.lake import Lake, merge_candles, merge_funding, merge_instruments
-from mei_pipeline.config.load import Config, load_config
+from mei_pipeline.config.load import Configuration, load_config
 from mei_pipeline.night.data import build_night_features, load_night_bars, search_window
 from mei_pipeline.night.plan import NightPlan, plan_night
 from mei_pipeline.night.store import night_folder, write_night_plan
@@ -178,7 +178,7 @@ def _fill_lake(lake: Lake) -> None:
     merge_instruments(lake, default_instruments(VENUE, dict.fromkeys(SYMBOLS, 100.0)), now_ms=now_ms)
 
 
-def _write_config(folder: Path) -> Config:
+def _write_config(folder: Path) -> Configuration:
     (folder / "sweeps").mkdir(parents=True)
     (folder / "lanes").mkdir()
     (folder / "pipeline.yaml").write_text(_PIPELINE)
@@ -190,7 +190,7 @@ def _write_config(folder: Path) -> Config:
     return load_config(folder)
 
 
-def _run_night(settings: Settings, config: Config, name: str, day: int) -> NightPlan:
+def _run_night(settings: Settings, config: Configuration, name: str, day: int) -> NightPlan:
     """Run every stage of a nightly run once, and promote."""
     now_ms = START_MS + day * DAY_MS
     plan = plan_night(settings, config, name, now_ms)

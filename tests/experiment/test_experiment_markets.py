@@ -167,5 +167,5 @@ def test_a_lake_with_too_few_symbols_is_refused(lake):
 
 
 def test_a_short_lake_is_refused(tmp_path):
-    with pytest.raises(DataError, match="whole days; a market needs at least 60"):
+    with pytest.raises(DataError, match="complete days; a market needs at least 60"):
         shuffled_markets(fill_lake(Settings(home=tmp_path), days=40), VENUE, 1)

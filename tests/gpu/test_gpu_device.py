@@ -17,9 +17,10 @@ from mei_pipeline.bench import portfolio, w1
 from mei_pipeline.bench.kernels import run_kernels
 from mei_pipeline.bench.work import BenchWork, make_combo_runner, values_of
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.device import choose_device, open_gpu
 from mei_pipeline.simulation.memory import features_of
-from mei_pipeline.simulation.run import ComboOutcomes, encode_combos, run_combos
+from mei_pipeline.simulation.run import ComboOutcomes, run_combos
 
 pytestmark = pytest.mark.gpu
 

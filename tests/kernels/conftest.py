@@ -1,4 +1,4 @@
-"""Compiled engines, once for all tests; the session's `compiled_kernels` keeps their machine code for the next run."""
+"""Compiled simulations, once for all tests; the session fixture `compiled_kernels` keeps their machine code."""
 
 from types import ModuleType, SimpleNamespace
 
@@ -20,5 +20,5 @@ def scripted_simulation() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def lean_simulation() -> ModuleType:
-    """The engine of the scripted strategy without exits of its own."""
+    """The simulation of the scripted strategy without exits of its own."""
     return bind.bind(SimpleNamespace(**{**vars(scripted), "NAME": f"{scripted.NAME}_lean", "EXITS": ()}))

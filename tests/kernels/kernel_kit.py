@@ -1,4 +1,4 @@
-"""Run a compiled engine on what `naive` describes, any strategy on any clock, and compare it with the twin."""
+"""Run a compiled simulation on what `naive` describes, any strategy on any clock, and compare it with the twin."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -131,7 +131,7 @@ def calendar(steps: int) -> tuple[Ints, Ints]:
 
 
 def to_market(case: Case) -> Market:
-    """The arrays that the engine reads."""
+    """The arrays that the simulation reads."""
     symbols, clock, steps = case.symbols, case.clock, range(case.steps)
     prices = [grid([symbol.bars for symbol in symbols], name) for name in ("open", "high", "low", "close")]
     day_end, block = calendar(case.steps)
@@ -244,7 +244,7 @@ def fields_win(dtype: np.dtype) -> np.dtype:
 
 
 def blank_book(memory: tuple[str, ...], combos: int, symbols: int, tile: int, log_rows: int, steps: int) -> Book:
-    """A book that compiled and uncompiled engines read alike."""
+    """A book that compiled and uncompiled simulations read alike."""
     book = make_book(memory, combos, symbols, tile, log_rows=log_rows, recorded_steps=steps)
     return book._replace(positions=book.positions.view(fields_win(book.positions.dtype)))
 
@@ -291,7 +291,7 @@ def run_simulation(
     tile: int = 64,
     size_mult: float = 1.0,
 ) -> Outcome:
-    """What the compiled engine does; columns and rows may be given instead of built."""
+    """What the compiled simulation does; columns and rows may be given instead of built."""
     book = new_book(simulation, case, tile=tile)
     simulation.run(*inputs_of(strategy, case, given, size_mult), case.first, case.steps, book)
     return outcome_of(simulation, book, case.first)
@@ -358,7 +358,7 @@ def run_scripted(
     first: int = 0,
     clock: Clock = naive.HOURLY,
 ) -> Outcome:
-    """The compiled engine on a script."""
+    """The compiled simulation on a script."""
     case = Case(symbols, rules, plain_values(sizing, NO_CROSS), clock=clock, first=first)
     return run_simulation(simulation, scripted, case, script_columns(script))
 
@@ -372,7 +372,7 @@ def run_cross(
     first: int = 0,
     clock: Clock = naive.HOURLY,
 ) -> Outcome:
-    """The compiled engine with `ema_cross` (fast, slow, window, warmup, sl, tp)."""
+    """The compiled simulation with `ema_cross` (fast, slow, window, warmup, sl, tp)."""
     case = Case(symbols, rules, plain_values(sizing, cross), clock=clock, first=first)
     return run_simulation(simulation, ema_cross, case)
 
@@ -435,7 +435,7 @@ def play(
     sizing: Sizing,
     clock: Clock = naive.HOURLY,
 ) -> Outcome:
-    """Play `wishes` {(main bar, s): wish} with engine and twin, which must agree."""
+    """Play `wishes` {(main bar, s): wish} with simulation and twin, which must agree."""
     script = script_of(wishes, len(symbols[0].main_bars), len(symbols))
     kernel = run_scripted(simulation, list(symbols), rules, sizing, script, clock=clock)
     assert_same(kernel, run_twin(list(symbols), rules, sizing, Scripted(script, clock), clock=clock))

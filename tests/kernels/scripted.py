@@ -26,7 +26,7 @@ begin = ema_cross.begin
 
 
 @device
-def signal(price, age, is_benchmark, now, before, market_context, params):  # noqa: ARG001 - the engine decides what it is given
+def signal(price, age, is_benchmark, now, before, market_context, params):  # noqa: ARG001 - the simulation decides what it is given
     return 1 if now.side > 0.0 else (-1 if now.side < 0.0 else 0)
 
 

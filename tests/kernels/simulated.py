@@ -25,7 +25,7 @@ def simulate(name: str, case: Case, inputs: Inputs) -> cuda_kit.Told:
     """Take every combo through the market, in a thread of its own."""
     threads = build.bind(name, cuda, "simulator")
     _, groups, features = inputs.column_of.shape
-    sizes = LayoutSizes(cuda_kit.COMBOS, cuda_kit.SETS, TILE, len(case.symbols), groups, features)
+    sizes = LayoutSizes(cuda_kit.COMBOS, cuda_kit.SIGNAL_GROUPS, TILE, len(case.symbols), groups, features)
     arrays = {
         each: np.zeros(array.shape, array.dtype, order=array.order)
         for each, array in batch_arrays(load(name), sizes).items()

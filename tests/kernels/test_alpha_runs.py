@@ -1,4 +1,4 @@
-"""`mei_alpha` over small tables of hours: the engine's fills, where one parameter or one hour makes the difference.
+"""`mei_alpha` over small tables of hours: the simulation's fills, where one parameter or one hour makes the difference.
 
 The first hour is warm-up. Every number of an hour that is not given is that of `alpha_kit`, around its close.
 Entries carry 10,000 * 0.03 = 300 USD of margin at leverage 5: 15 coins at 100.
@@ -99,7 +99,7 @@ def test_a_signal_with_a_short_adds_to_it(play):
 
 
 def test_a_new_position_counts_its_additions_and_parts_anew(play):
-    """Two round trips, ended by barred shorts: each adds once and takes its part once."""
+    """Two trades, ended by barred shorts: each adds once and takes its part once."""
     one_trip = [hour(100, "long"), hour(104, "long"), hour(105, "long"), hour(105, "short", macd_hist=1.0)]
     adds = play([*one_trip, *one_trip], enable_pyramiding=True, max_adds_per_symbol=1)
     assert [fill[2] for fill in adds] == ["entry", "add", "signal"] * 2

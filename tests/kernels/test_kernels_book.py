@@ -1,4 +1,4 @@
-"""Money, funding, liquidation and the book over symbols, told in a few candles; engine and twin both play them."""
+"""Money, funding, liquidation and the book over symbols, told in a few candles; simulation and twin both play them."""
 
 from dataclasses import replace
 

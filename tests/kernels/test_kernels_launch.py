@@ -26,7 +26,7 @@ TIMES = 17  # so often is every combo there where there are plenty
 
 
 class Work(NamedTuple):
-    """A market, combos, and what the engine of this processor makes of them."""
+    """A market, combos, and what the simulation of this processor makes of them."""
 
     inputs: Inputs
     job: CudaJob
@@ -87,7 +87,7 @@ def starts(cupy: FakeCupy) -> int:
 def bytes_of(combos: int, work: Work) -> int:
     """Memory of a batch."""
     symbols = work.inputs.market.close.shape[1]
-    sets = min(combos, cuda_kit.SETS)
+    sets = min(combos, cuda_kit.SIGNAL_GROUPS)
     tile = min(tile_steps(sets, symbols), work.job.last - work.job.first)
     _, groups, features = work.inputs.column_of.shape
     return offsets_of(batch_arrays(load(NAME), LayoutSizes(combos, sets, tile, symbols, groups, features)))[1]

@@ -1,4 +1,4 @@
-"""The ledger balances over any stream of fills, funding and marks."""
+"""The ledger balances over any stream of fills, funding and prices."""
 
 import itertools
 from fractions import Fraction

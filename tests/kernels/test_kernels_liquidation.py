@@ -1,4 +1,4 @@
-"""Liquidation of a cross account: a few candles for each rule, played by engine and twin.
+"""Liquidation of a cross account: a few candles for each rule, played by simulation and twin.
 
 100 coins from 100 USD with a maintenance margin of 10 %: a long on 1,900 USD, a short on 2,100 USD. The long is
 liquidated at 90, where 900 USD are left against 900 of maintenance, the short at 110. Two thirds of the maintenance

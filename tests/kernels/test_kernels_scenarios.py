@@ -1,7 +1,7 @@
 """A few candles for each rule, and the fills they must give; `docs/explanation/semantics.md` tells the same stories.
 
 One coin at 100 USD unless said otherwise: no fee, no slippage, lots of 0.01 coins, stop 5 and target 10 from the entry.
-Every case is played by the compiled engine and by the twin.
+Every case is played by the compiled simulation and by the twin.
 """
 
 from dataclasses import dataclass, field, replace
@@ -183,7 +183,7 @@ CASES = {
         [(2, "open", "entry", 1, 103)],
         replace(NEXT, delay_bars=1),
     ),
-    "the leg that opens outlives a stop that closed first": Case(
+    "the opening part outlives a stop that closed first": Case(
         [FLAT, FLAT, FLAT, candle(99, 99, 94, 96), candle(97), candle(98)],
         {0: LONG, 2: SHORT},
         [(2, "open", "entry", 1, 100), (3, "inside", "stop", -1, 95), (4, "open", "entry", -1, 97)],

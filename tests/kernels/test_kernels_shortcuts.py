@@ -114,7 +114,7 @@ CASES = {
         Rules(delay_bars=3),
         {"min_notional_usd": 100.0},
     ),
-    "a reversal that waits, of which a stop leaves one leg": Quiet(
+    "a reversal that waits, of which a stop leaves one part": Quiet(
         [*[FLAT] * 7, candle(100, 101, 94, 96), *[candle(96)] * 9],
         {0: LONG, 6: SHORT},
         [(5, "entry"), (7, "stop"), (11, "entry")],
@@ -156,7 +156,7 @@ def test_a_tile_is_told_for_how_long_nothing_is_asked_and_no_day_ends(scripted_s
 
 
 def joined(one_set: Inputs, other: Inputs, order: list[int]) -> Inputs:
-    """The inputs of two combos of one market as those of combos of two entry sets, in any order."""
+    """The inputs of two combos of one market as those of combos of two signal groups, in any order."""
     # Joined records must be told again that their fields hide numpy's attributes.
     return one_set._replace(
         columns=np.concatenate([one_set.columns, other.columns]),
@@ -168,7 +168,7 @@ def joined(one_set: Inputs, other: Inputs, order: list[int]) -> Inputs:
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0], [1, 1, 0, 0, 1]])
-def test_every_combo_gets_the_signals_of_its_entry_set(cross_simulation, order):
+def test_every_combo_gets_the_signals_of_its_signal_group(cross_simulation, order):
     case, sizing = walk(1, 2)
     cases = [case, replace(case, values=plain_values(sizing, (3, 9, *CROSS[2:])))]
     alone = [run_simulation(cross_simulation, ema_cross, each) for each in cases]

@@ -1,4 +1,4 @@
-"""The kernels of the GPU as threads of numba's CUDA simulator: the same bits as the engine on this processor."""
+"""The kernels of the GPU as threads of numba's CUDA simulator: the same bits as the simulation on this processor."""
 
 import os
 import subprocess

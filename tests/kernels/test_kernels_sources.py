@@ -42,7 +42,7 @@ def test_paths_are_unique(table):
 
 
 @pytest.mark.parametrize("name", strategies.names())
-def test_a_strategy_says_what_the_engine_asks_for(name):
+def test_a_strategy_says_what_the_simulation_asks_for(name):
     module = strategies.load(name)
     assert name == module.NAME
     paths = {p.path for p in module.PARAMETERS}
@@ -79,7 +79,7 @@ def test_a_strategy_without_a_rule_that_all_have_is_refused():
 
 
 @device
-def by_stop(price, age, is_benchmark, now, before, market_context, params):  # noqa: ARG001 - the engine decides what it is given
+def by_stop(price, age, is_benchmark, now, before, market_context, params):  # noqa: ARG001 - the simulation decides what it is given
     return 1 if params.sl_atr_mult > price else 0
 
 

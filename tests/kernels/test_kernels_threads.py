@@ -1,4 +1,4 @@
-"""A thread of a device does what the engine does; small enough to run as plain Python, too."""
+"""A thread of a device does what the simulation does; small enough to run as plain Python, too."""
 
 import cuda_kit
 from gpu_kit import FakeCupy, write_kernels
@@ -10,7 +10,7 @@ from kernels.strategies import load
 NAME, SEED = "ema_cross", 9
 
 
-def test_each_combo_of_a_card_equals_the_engine(tmp_path):
+def test_each_combo_of_a_card_equals_the_simulation(tmp_path):
     case, inputs = cuda_kit.inputs_for(load(NAME), SEED)
     expected = cuda_kit.on_processor(NAME, case, inputs)
     folder = write_kernels(tmp_path, NAME)

@@ -1,4 +1,4 @@
-"""The compiled engine equals its plain Python twin, to the last bit, whatever happens."""
+"""The compiled simulation equals its plain Python twin, to the last bit, whatever happens."""
 
 from dataclasses import replace
 

@@ -2,7 +2,7 @@
 
     python tests/mutation/mutate.py [FILE ...] [--jobs N] [--json FILE]
 
-Kernels run uncompiled here: a mutant takes a fraction of a second, not the half minute that compiling an engine takes.
+Kernels run uncompiled here: a mutant takes a fraction of a second, not the half minute that compiling takes.
 Every mutant is tested in a process of its own, forked from one that has loaded numba and pytest but no kernel.
 `survivors.yaml` lists the mutants that no test can tell from the original, and why. The exit status is 1 when others
 survive, or when one of these does not.

@@ -152,7 +152,7 @@ def test_a_failed_incumbent_is_replaced_whatever_its_time_and_its_score(changes,
     assert f"the incumbent failed: {words}" in reason(PRIMARY, [standing("a", 0.1)], held, rules)
     stays = reason(PRIMARY, [], held, rules, none_accepted="all fell")
     assert stays.startswith(f"nothing, because all fell; the incumbent failed ({words}")
-    assert stays.endswith("and stays until something passed or it is paused")
+    assert stays.endswith("and keeps its lane until a config is accepted or it is paused")
 
 
 @pytest.mark.parametrize("changes", SOUND)

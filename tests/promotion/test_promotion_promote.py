@@ -21,7 +21,7 @@ from mei_pipeline.registry.database import write_transaction
 from mei_pipeline.registry.lanes import config_path, drift, pointer_path, read_pointer_file
 from mei_pipeline.registry.records import Pointer
 from mei_pipeline.registry.render import render, write_checked
-from mei_pipeline.registry.rows import move_pointer, step, transition_id_of
+from mei_pipeline.registry.rows import add_transition, move_pointer, transition_id_of
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -382,7 +382,9 @@ def test_a_config_that_the_kernels_no_longer_know_is_refused_and_stays_rendered(
         identity = transition_id_of(config_id, "paper1", "paper", 1, kit.at())
         pointer = Pointer("paper1", config_id, 1, 1.0, identity, "paper")
         move_pointer(connection, pointer)
-        step(connection, config_id, "paper", "promoted", kit.at(), pointer=pointer, verdict_id=verdict.verdict_id)
+        add_transition(
+            connection, config_id, "paper", "promoted", kit.at(), pointer=pointer, verdict_id=verdict.verdict_id
+        )
     assert len(render(registry, lanes, "paper1")) == 2
     assert move(registry, lanes, kit.judged(registry), 1).moved
 

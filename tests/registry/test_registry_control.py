@@ -69,7 +69,7 @@ def test_holds_that_are_set_at_once_are_all_kept(lanes):
         ("schema_version: 1\nlane: paper1\nholds: {x: {owner: a, effect: stop, reason: b, since_ms: 1}}\n", "effect"),
         ("schema_version: 1\nlane: paper1\nholds: {x: {owner: a, effect: halt, reason: '', since_ms: 1}}\n", "reason"),
         ("schema_version: 1\nlane: paper1\nholds: {}\nmood: bad\n", "mood"),
-        ("schema_version: 1\nlane: paper2\nholds: {}\n", "is of lane paper2"),
+        ("schema_version: 1\nlane: paper2\nholds: {}\n", "belongs to lane paper2"),
     ],
 )
 def test_a_damaged_file_is_not_taken_for_no_hold(lanes, text, words):
@@ -84,7 +84,7 @@ def test_a_damaged_file_is_not_taken_for_no_hold(lanes, text, words):
 
 def test_a_folder_that_can_not_be_made_is_reported(lanes):
     lanes.write_text("a file")
-    with pytest.raises(DataError, match=r"lanes/paper1.*a file lies where a folder is needed"):
+    with pytest.raises(DataError, match=r"lanes/paper1.*a file is in the place of a folder"):
         set_hold(lanes, "paper1", "x", hold())
 
 

@@ -106,7 +106,7 @@ def test_an_unknown_schema_is_refused(tmp_path, statement):
 def test_a_database_of_something_else_is_left_alone(tmp_path):
     path = tmp_path / "registry.db"
     execute(path, "CREATE TABLE cakes (flour)").close()
-    with pytest.raises(DataError, match="it holds cakes"):
+    with pytest.raises(DataError, match="it has cakes"):
         kit.opened(tmp_path)
 
 
@@ -155,7 +155,7 @@ def test_a_folder_in_place_of_the_file_is_reported(tmp_path):
 
 def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"not opened: .*a file lies where a folder is needed"):
+    with pytest.raises(DataError, match=r"not opened: .*a file is in the place of a folder"):
         open_registry(url(tmp_path / "file" / "registry.db"))
 
 
@@ -222,7 +222,7 @@ def test_a_read_only_file_is_read_and_not_written(tmp_path):
 def test_moves_of_an_outdated_generation_are_refused_by_the_row_itself(tmp_path):
     registry = kit.opened(tmp_path)
     config_id = kit.judged(registry)
-    for generation, words in ((3, "is at generation 0, nothing; generation 2 was expected"), (1, "")):
+    for generation, words in ((3, "at generation 0 .no config., not 2: another process moved it"), (1, "")):
         pointer = Pointer("paper1", config_id, generation, 1.0, "t" * 64, "paper")
         with (
             contextlib.nullcontext() if not words else pytest.raises(Refused, match=words),

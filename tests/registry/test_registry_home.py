@@ -111,7 +111,7 @@ def test_a_registry_that_is_lost_opens_for_nothing(settings, lose, trace):
     ]
 
 
-def test_a_registry_that_holds_looks_alone_is_not_lost(settings):
+def test_a_registry_that_holds_trials_alone_is_not_lost(settings):
     add_trial(open_home_registry(settings), kit.trial(), 1)
     night(settings, "n1", [{}])
     check_registry(settings)
@@ -162,7 +162,7 @@ def test_a_reset_does_not_cover_what_is_lost_after_it(settings):
     reset_registry(settings, kit.at())
     check_registry(settings)
     night(settings, "n2", [{}])
-    with pytest.raises(DataError, match="nights judged configs: n2;"):
+    with pytest.raises(DataError, match="nightly runs judged configs: n2;"):
         check_registry(settings)
     reset_registry(settings, kit.at())
     assert [reset.nights for reset in read_resets(settings)] == [("n1",), ("n2",)]

@@ -66,9 +66,9 @@ def test_an_acknowledgement_names_config_and_generation(lanes, config_id, genera
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "the whole"),
-        ("{", "the whole"),
-        ("[]", "the whole"),
+        ("", "the file"),
+        ("{", "the file"),
+        ("[]", "the file"),
         ({**STATUS, "schema_version": 2}, "schema_version"),
         ({**STATUS, "health": "great"}, "health"),
         ({**STATUS, "generation": 0}, "generation"),
@@ -76,7 +76,7 @@ def test_an_acknowledgement_names_config_and_generation(lanes, config_id, genera
         ({**STATUS, "config_id": "../../etc"}, "config_id"),
         ({**STATUS, "mood": "good"}, "mood"),
         (json.dumps(STATUS).replace("-0.5", "NaN"), "positions.BTC"),
-        ({**STATUS, "lane": "paper2"}, "is of lane paper2"),
+        ({**STATUS, "lane": "paper2"}, "belongs to lane paper2"),
         ({key: value for key, value in STATUS.items() if key != "since_bar_ms"}, "since_bar_ms"),
     ],
 )
@@ -108,12 +108,12 @@ def test_a_bad_pointer_says_what_is_wrong(lanes, data, words):
 def test_a_pointer_of_another_lane_is_refused(lanes):
     lane_folder(lanes, "paper2").mkdir()
     pointer_path(lanes, "paper2").write_bytes(pointer_path(lanes, "paper1").read_bytes())
-    with pytest.raises(DataError, match="is of lane paper1"):
+    with pytest.raises(DataError, match="belongs to lane paper1"):
         read_pointer_file(lanes, "paper2")
 
 
 def test_a_file_that_can_not_be_read_is_reported(tmp_path):
-    with pytest.raises(DataError, match="not readable"):
+    with pytest.raises(DataError, match="unreadable"):
         read_bytes(tmp_path)
 
 

@@ -63,7 +63,7 @@ def test_without_real_money_any_size_will_do(mode):
 def test_a_live_lane_is_entered_at_the_first_stage():
     assert entry("l", "live", 0.25) == ("live_small", 0.25)
     for size in (0.1, 0.5, 1.0):
-        with pytest.raises(Refused, match=r"enters a live lane at 0\.25"):
+        with pytest.raises(Refused, match=r"is not 0\.25, at which a config enters a live lane"):
             entry("l", "live", size)
 
 
@@ -72,7 +72,7 @@ def test_the_ramp_goes_up_by_one_stage_and_down_by_any():
         if size <= now or (now, size) in pairwise(RAMP):
             assert stage("l", "live", now, size) == ("live_full" if size == 1.0 else "live_small", size)
         else:
-            with pytest.raises(Refused, match="leaves out a stage"):
+            with pytest.raises(Refused, match="skips a step"):
                 stage("l", "live", now, size)
     with pytest.raises(Refused, match=r"a live lane has 0\.25, 0\.5, 1"):
         stage("l", "live", 0.5, 0.3)

@@ -159,7 +159,7 @@ def pid(connection):
 def test_a_database_of_something_else_is_left_alone(url):
     with connected(url).begin() as connection:
         connection.execute(text("CREATE TABLE cakes (flour INTEGER)"))
-    with pytest.raises(DataError, match="it holds cakes"):
+    with pytest.raises(DataError, match="it has cakes"):
         open_registry(url)
 
 

@@ -15,11 +15,12 @@ from mei_pipeline.cli.main import run
 from mei_pipeline.replay.run import columns_for, make_replay_inputs, replay
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.endings import Ending, endings_of
 from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.loading import load_bars
 from mei_pipeline.simulation.members import Member, members_of
-from mei_pipeline.simulation.run import encode_combos, run_combos
+from mei_pipeline.simulation.run import run_combos
 from mei_pipeline.simulation.window import cut_window
 
 END_MS = START_MS + 60 * DAY_MS

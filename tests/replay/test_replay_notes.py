@@ -64,8 +64,8 @@ def market(
             market(last=HOURS - 240),
             [
                 join(
-                    "BBB ended 2025-01-11 00:00Z, 10.0 days before the window does: no bar follows in what was read.",
-                    "What was held was closed there, at the last close.",
+                    "BBB ended 2025-01-11 00:00Z, 10.0 days before the window does: the data has no later bar.",
+                    "Open positions were closed there, at the last close.",
                 )
             ],
         ),
@@ -82,8 +82,8 @@ def market(
             market(last=HOURS - 10),
             [
                 join(
-                    "BBB has its last bar 10 hours before the window's end, 2025-01-20 14:00Z: what is held stays at",
-                    "that close.",
+                    "BBB has its last bar 10 hours before the window's end, 2025-01-20 14:00Z: open positions",
+                    "keep that close as last price.",
                 ),
                 "1.04 % of the bars are missing, 10 of 960; most of BBB, 2.08 %.",
             ],
@@ -124,7 +124,7 @@ def test_a_window_that_the_bars_of_one_interval_end_says_so() -> None:
     assert window_notes([long, short], used, END_MS - 5 * DAY_MS) == [
         join(
             "The window ends 2025-01-16 00:00Z: the last 15m bar of any symbol, of AAA, ends 2025-01-16 00:00Z; 1h",
-            "bars go on for 5.0 days.",
+            "bars continue for 5.0 days.",
         )
     ]
     assert window_notes([long, long], used, END_MS) == []

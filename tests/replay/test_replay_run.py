@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from market_kit import DAY_MS, START_MS, SYMBOLS, VENUE, fill_lake
 
-from mei_pipeline.config.load import Config
+from mei_pipeline.config.load import Configuration
 from mei_pipeline.config.promoted import to_yaml
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.params.identity import ResolvedConfig, resolve_config
@@ -97,7 +97,7 @@ def test_times_are_ordered_and_inside_the_window(run: Replay) -> None:
     assert (run.trades["exit_ms"] >= run.trades["entry_ms"]).all()
 
 
-def config() -> Config:
+def config() -> Configuration:
     from mei_pipeline.config.load import load_config
 
     return load_config(CHECKOUT / "config")

@@ -13,10 +13,11 @@ from mei_pipeline.notes import data_notes
 from mei_pipeline.replay.run import columns_for, make_replay_inputs, replay
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.endings import Ending
 from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.loading import load_bars
-from mei_pipeline.simulation.run import encode_combos, load_simulation, run_combos
+from mei_pipeline.simulation.run import load_simulation, run_combos
 from mei_pipeline.simulation.terms import assumed_symbols, history_of, terms_of
 
 END_MS = START_MS + 60 * DAY_MS

@@ -78,7 +78,7 @@ def test_every_verdict_is_in_both_forms_as_it_is_in_the_file(ended: Settings) ->
     text, page = written.markdown.read_text(), read_page(written.html.read_text())
     judgements = read_gate_results(ended, plan).judgements
     for each in judgements:
-        found = cells(text, f"Slot {each.rank}, config {each.config_id[:12]}")
+        found = cells(text, f"Rank {each.rank}, config {each.config_id[:12]}")
         assert found == [
             [gate.name, pages.cell_text(gate.value), pages.cell_text(gate.threshold), gate.verdict, gate.explanation]
             for gate in each.gates
@@ -109,7 +109,7 @@ def test_the_page_is_whole_and_fetches_nothing(ended: Settings) -> None:
 def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
     facts = facts_of(ended)
     (rows,) = [table.rows for title, table in tables(report_of(facts), "Candidates").items() if not title]
-    for row, each in zip(rows, facts.found.candidates, strict=True):
+    for row, each in zip(rows, facts.candidates.candidates, strict=True):
         out, holdout = each.out_of_sample, each.holdout
         assert row[:4] == (each.rank, each.config_id[:12], each.combo, "passed")
         assert row[4] == each.in_sample_sharpe
@@ -121,13 +121,13 @@ def test_the_finalists_table_says_what_the_file_says(ended: Settings) -> None:
 def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) -> None:
     facts = facts_of(ended)
     fallen = tables(report_of(facts), "Rejected combos and candidates")
-    assert fallen["At the gates"].rows == (("min_sharpe", 2, 0, 2, "slot 0, slot 1"),)
-    assert {why: count for count, why in fallen["Before the gates"].rows} == facts.found.rejected
+    assert fallen["At the gates"].rows == (("min_sharpe", 2, 0, 2, "rank 0, rank 1"),)
+    assert {why: count for count, why in fallen["Before the gates"].rows} == facts.candidates.rejected
     matrix = {row[0]: row[1:] for row in fallen["Value and verdict"].rows}
-    for each in facts.results.judgements:
+    for each in facts.gate_results.judgements:
         for gate in each.gates:
             assert matrix[gate.name][0] == gate.threshold
-            assert matrix[gate.name][1 + each.rank] == f"{pages.figure(gate.value)} {gate.verdict}"
+            assert matrix[gate.name][1 + each.rank] == f"{pages.cell_text(gate.value)} {gate.verdict}"
     assert "0 of 2 candidates passed every gate. Nothing was deployed: none of 2 passed" in outcome(facts)
     assert "That is a normal outcome" in outcome(facts)
 
@@ -137,7 +137,7 @@ def test_a_night_without_a_finalist_is_told_with_its_reason_and_dashes(ended: Se
     facts = facts_of(ended)
     text = markdown_of(report_of(facts))
     assert "There was no candidate. Nothing was deployed: no combo of the search with enough trades made money" in text
-    assert "Nothing was judged." in text
+    assert "No candidate was judged." in text
     assert {row[1] for row in tables(report_of(facts), "Selection bias")[""].rows} == {None}
     assert "- probability of backtest overfitting: -\n" in text
     assert not re.search(r"\bnan\b", text.lower())
@@ -174,7 +174,7 @@ def test_a_second_night_compares_incumbents_and_leaves_them(ended: Settings) -> 
     assert {row[0]: row[1] for row in compared} == {lane: config_id[:12] for lane, config_id in held.items()}
     assert all(isinstance(row[3], float) and row[4:] == (None, None, 0, "no") for row in compared)
     assert {row[0]: row[1:4] for row in tables(report, "Lanes")[""].rows} == {
-        lane: (config_id[:12], None, "stays as it was") for lane, config_id in held.items()
+        lane: (config_id[:12], None, "unchanged") for lane, config_id in held.items()
     }
     assert "the incumbent has run 0 of 7 days" in outcome(facts)
     # The first night's report still says what that night did, after another one.
@@ -227,7 +227,7 @@ def test_figures_of_the_best_results_come_before_their_parameters(ended: Setting
     found = tables(report_of(facts), "Search")
     [best] = [table for title, table in found.items() if title.startswith("Best")]
     axes = [path.rpartition(".")[2] for path, _ in facts.plan.sweep.axes]
-    assert best.heading == ("combo", "Sharpe", "return, %", "drawdown, %", "trips", "profit factor", *axes)
+    assert best.heading == ("combo", "Sharpe", "return, %", "drawdown, %", "trades", "profit factor", *axes)
     row = facts.searched.summary.best.rows.row(0, named=True)
     assert best.rows[0][1:3] == (row["sharpe"], row["return_pct"])
 
@@ -239,7 +239,7 @@ def test_names_from_outside_stay_words(ended: Settings) -> None:
     page, text = read_page(html_of(report)), markdown_of(report)
     assert page.count("script") == 0
     assert "<script>alert('1')</script>|a" in page.words
-    (row,) = cells(text, "Symbols that sat out")
+    (row,) = cells(text, "Excluded symbols")
     assert len(row) == 2
     assert row[0].startswith("\\<script\\>alert('1')\\</script\\>\\|a \\| \\[x\\](y) \\`b\\` \\*c\\* \\_d\\_ \\& \\\\")
 
@@ -284,8 +284,8 @@ def test_a_report_without_the_rows_of_the_search_says_so(ended: Settings) -> Non
     plan = read_night_plan(ended)
     shutil.rmtree(sweep_folder(ended.sweeps, plan.sweep))
     text = write_report(ended, plan, NOW_MS).markdown.read_text()
-    assert "The rows of the search are no longer there" in text
-    assert "- of them lost money: -\n" in text
+    assert "Housekeeping has removed the rows of the search" in text
+    assert "- combos that lost money: -\n" in text
     assert unnamed(ended, plan, text) == ()
 
 
@@ -394,7 +394,7 @@ def test_an_equity_picture_draws_every_day_of_every_leg_within_its_frame() -> No
         "out of sample": segment(2, 11, [0.1, 0.0]),
         "holdout": segment(1, 13, [1]),
     }
-    root = ET.fromstring(equity_picture("Slot <0>", segments))  # noqa: S314 - our own picture
+    root = ET.fromstring(equity_picture("Rank <0>", segments))  # noqa: S314 - our own picture
     width, height = (float(root.get(name, "")) for name in ("width", "height"))
     lines = [p.get("d", "") for p in root.iter("{http://www.w3.org/2000/svg}path") if p.get("fill") == "none"]
     points = [np.array([pair.split() for pair in line[1:].split("L")], dtype=float) for line in lines]

@@ -23,7 +23,7 @@ from mei_pipeline.promotion.pipeline import assign_lanes, propose_configs
 from mei_pipeline.registry.database import open_registry
 from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.registry.store import lane_pointers, latest_proposals, list_configs
-from mei_pipeline.registry.trials import Look, add_trial, trials_between
+from mei_pipeline.registry.trials import Trial, add_trial, trials_between
 from mei_pipeline.selection.folds import train_before
 from mei_pipeline.selection.io import read_candidates, read_gate_results, read_verdicts, read_walk_forward
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
@@ -201,12 +201,12 @@ def looks_of(found: Night) -> int:
     return results.search.trials
 
 
-def other_look(found: Night, **changes) -> Look:
+def other_look(found: Night, **changes) -> Trial:
     """A look of somebody else at the days of this night's chains."""
     _, stitched_by_rank = read_walk_forward(found.settings, found.plan)
     first, last = (date(1970, 1, 1) + timedelta(int(day) // DAY_MS) for day in stitched_by_rank[0].days_ms[[0, -1]])
     returns = tuple(np.random.default_rng(5).normal(0, 0.01, (last - first).days + 1).tolist())
-    base = Look("n", "slot 0", ("f" * 64,), found.plan.sweep.venue, first, last, returns, "d" * 64, "p" * 64)
+    base = Trial("n", "rank 0", ("f" * 64,), found.plan.sweep.venue, first, last, returns, "d" * 64, "p" * 64)
     return replace(base, **changes)
 
 
@@ -438,7 +438,7 @@ def by_hand(found: Night, own, count: int) -> list[int | None]:
 def test_a_fold_of_tpe_needs_days_for_its_search(judged):
     short = replace(judged.plan.sweep, search=replace(judged.plan.sweep.search, method="tpe"))
     check_folds(judged.plan.sweep, judged.plan.selection.walk_forward)
-    with pytest.raises(ConfigError, match=r"walk_forward\.train_blocks: 4 leave 10 days to the search of a fold"):
+    with pytest.raises(ConfigError, match=r"train_blocks: 4 blocks leave 10 days to the search of a fold"):
         check_folds(short, judged.plan.selection.walk_forward)
 
 

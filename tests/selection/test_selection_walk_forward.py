@@ -38,8 +38,9 @@ from mei_pipeline.selection.stress import neighbours
 from mei_pipeline.selection.verdicts import judge_ranks
 from mei_pipeline.selection.walk_forward import least_trades, run_ranks, select_combos
 from mei_pipeline.settings import CHECKOUT
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.memory import features_of, synthetic_bars
-from mei_pipeline.simulation.run import encode_combos, run_combos
+from mei_pipeline.simulation.run import run_combos
 from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.metrics import sharpe
 from mei_pipeline.sweep.plan import make_plan, resolved_combo
@@ -395,7 +396,7 @@ def test_a_record_that_died_halfway_has_no_recent_edge():
 
 
 def measured_with(**changes):
-    """Figures of a slot of which only `changes` are known."""
+    """Measurements of a rank of which only `changes` are known."""
     numbers = {f.name: None for f in fields(Measurements)} | {
         "trades": 0,
         "return_pct": 0.0,

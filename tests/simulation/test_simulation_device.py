@@ -1,4 +1,4 @@
-"""Which engine runs combos, and why: a GPU is taken where one can be used, and never quietly left."""
+"""Which device runs combos, and why: a GPU is taken where one can be used, and never quietly left."""
 
 import sys
 
@@ -148,7 +148,7 @@ ERRORS = {
     719: (Retryable, r"the GPU was lost \(error 719\); finished chunks are on disk"),
     12345: (Retryable, r"the GPU was lost \(error 12345\)"),
     209: (ConfigError, r"the driver of the GPU does not fit \(error 209\); install driver 580 or later"),
-    700: (Fatal, r"a kernel failed on the GPU \(error 700\): a defect; --device cpu does the same work"),
+    700: (Fatal, r"a kernel failed on the GPU \(error 700\): a defect; use --device cpu, which gives the same results"),
     716: (Fatal, "a defect"),
 }
 """Error that a status of a card becomes, and its message."""

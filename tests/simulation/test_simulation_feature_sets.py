@@ -79,7 +79,7 @@ def test_other_windows_are_another_set(bars, tmp_path):
 
 @pytest.mark.parametrize("windows", [(301, 2), (2, 301)])
 def test_any_window_longer_than_the_bars_is_refused(bars, tmp_path, windows):
-    with pytest.raises(ConfigError, match="feature window of 301 bars: there are only 300 bars of 1h"):
+    with pytest.raises(ConfigError, match="feature window of 301 bars: longer than the 300 bars of 1h"):
         build_features(bars, (*COLUMNS, Column("bb_ratio", windows)), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

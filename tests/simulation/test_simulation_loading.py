@@ -131,7 +131,7 @@ def test_an_anchor_that_cannot_be_says_what_to_change(
 
 
 def test_no_symbols_are_refused(mei_settings: Settings) -> None:
-    with pytest.raises(ConfigError, match="symbols: none given"):
+    with pytest.raises(ConfigError, match="symbols: the list is empty"):
         load_bars(fill_lake(mei_settings), VENUE, "1h", (), START_MS, END_MS)
 
 

@@ -148,7 +148,7 @@ def test_memory_that_another_process_takes_ends_a_sweep_with_advice(settings, se
 def test_a_lost_gpu_leaves_finished_chunks_and_the_next_run_does_the_rest(settings, search, cupy):
     plan = search[0]
     cupy.lost_after = 8  # preparing takes one launch, a chunk four of its one tile: in the second one
-    with pytest.raises(Retryable, match=r"the GPU was lost .*the same command goes on"):
+    with pytest.raises(Retryable, match=r"the GPU was lost .*repeat the command to run the rest"):
         run_sweep(settings, *search, device="cuda", launch=5)
     folder = sweep_folder(settings.sweeps, plan)
     assert [chunk_done(folder, plan, index) for index in range(plan.chunks)] == [True, False, False]

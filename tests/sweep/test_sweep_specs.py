@@ -12,9 +12,10 @@ from mei_pipeline.config.load import load_config
 from mei_pipeline.config.models import SweepSpec
 from mei_pipeline.settings import CHECKOUT, Settings
 from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.feature_sets import build_features
 from mei_pipeline.simulation.loading import load_bars
-from mei_pipeline.simulation.run import encode_combos, run_combos
+from mei_pipeline.simulation.run import run_combos
 from mei_pipeline.simulation.window import cut_window
 from mei_pipeline.sweep.plan import SweepPlan, make_plan
 from mei_pipeline.sweep.run import run_sweep

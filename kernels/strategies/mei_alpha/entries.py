@@ -13,15 +13,15 @@ _CLOSE_ROW, _FAST_ROW, _SLOW_ROW = (_NAMES.index(name) for name in ("close", "em
 def context(columns, column_of, now, benchmark, params):
     """Return breadth and trend of the benchmark at main row `now`."""
     up = 0.0
-    seen = 0.0
+    known_symbols = 0.0
     fast = column_of[_FAST_ROW]
     slow = column_of[_SLOW_ROW]
     earlier = now - 1 if now > 0 else now
     for s in range(columns.shape[2]):
         known = (columns[fast, earlier, s] == columns[fast, earlier, s]) & (now > 0)
-        seen += 1.0 if known else 0.0
+        known_symbols += 1.0 if known else 0.0
         up += 1.0 if known & (columns[fast, now, s] > columns[slow, now, s]) else 0.0
-    breadth = 100.0 * up / seen if seen > 0.0 else 50.0
+    breadth = 100.0 * up / known_symbols if known_symbols > 0.0 else 50.0
     at = benchmark if benchmark >= 0 else 0
     close = columns[column_of[_CLOSE_ROW], now, at]
     mean = columns[slow, now, at]

@@ -33,8 +33,8 @@ def admits(position, code, leaving, minutes, now, params):
     side = 1.0 if code > 0 else -1.0
     leaves_now = leaving & (position.size * side > 0.0)
     # An exit that is ordered but not yet filled starts the cool-down now.
-    passed = 0.0 if leaves_now else minutes
-    barred = (params.enable_reentry_cooldown != 0.0) & (passed < cooldown_of(now.adx, params))
+    since_exit = 0.0 if leaves_now else minutes
+    barred = (params.enable_reentry_cooldown != 0.0) & (since_exit < cooldown_of(now.adx, params))
     return not barred
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from mei_pipeline.candles.ingest import IngestReport
 from mei_pipeline.candles.intervals import MINUTE_MS, SECOND_MS, interval_ms
 from mei_pipeline.candles.lake import Counts
-from mei_pipeline.candles.quality import Finding, Findings
+from mei_pipeline.candles.quality import Findings, QualityFinding
 from mei_pipeline.candles.schema import CANDLES, FUNDING
 from mei_pipeline.candles.sources.columns import CLOSE, CONSTANT
 from mei_pipeline.candles.sources.files import FileSource
@@ -71,7 +71,7 @@ def likely_cause(source: Any, series: str, findings: Findings) -> str:
     return f"{rule}: {sentences.get(rule, 'see the rules in docs/reference/lake.md')}"
 
 
-def _off_grid(column: str, interval: str, broken: list[Finding]) -> str:
+def _off_grid(column: str, interval: str, broken: list[QualityFinding]) -> str:
     """Return the likely cause of times off the grid of the interval."""
     step = interval_ms(interval)
     # Venues stamp a close within the last second of its bar; so such times are those of closes, not of opens.

@@ -234,6 +234,7 @@ def _find(names: Sequence[str], columns: Sequence[str], *, other_spellings: bool
     if exact is not None or not other_spellings:
         return exact
     # Single letters match exactly only: Hyperliquid's `T` is the close of a bar, its `t` the open.
+    # Reversed, so that the first of two columns with the same letters is used.
     spelled = {_letters(column): column for column in reversed(columns) if len(column) > 1}
     return next((spelled[_letters(name)] for name in names if len(name) > 1 and _letters(name) in spelled), None)
 

@@ -16,7 +16,7 @@ BYBIT = ("startTime", *_OHLC, "volume", "turnover")
 OKX = ("ts", *_OHLC, "vol", "volCcy", "volCcyQuote", "confirm")
 CCXT = ("timestamp", *_OHLC, "volume")
 WITH_CLOSE_TIME = ("open_time", *_OHLC, "volume", "close_time")
-_MOSTLY = 0.9
+MIN_SOUND_FRAC = 0.9  # a few wrong rows do not hide a layout; the quality rules refuse them
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def guess_layout(rows: pl.DataFrame, preset: Preset | None = None) -> tuple[str,
         return BINANCE
     if width == len(OKX) and last.is_in([0.0, 1.0]).all():
         return OKX
+    # Seven columns are ambiguous: the last one is a close time, or Bybit's turnover.
     if width == len(BYBIT):
         return WITH_CLOSE_TIME if _is_close_time(numbers, 6) else BYBIT if _is_turnover(numbers) else None
     return CCXT if width == len(CCXT) else None
@@ -100,10 +101,11 @@ def guess_layout(rows: pl.DataFrame, preset: Preset | None = None) -> tuple[str,
 def _are_candles(numbers: pl.DataFrame) -> bool:
     opened, high, low, close = (numbers.to_series(at) for at in range(1, 5))
     sound = (high >= opened) & (high >= close) & (low <= opened) & (low <= close) & (low > 0)
-    return int(sound.sum()) >= _MOSTLY * numbers.height
+    return int(sound.sum()) >= MIN_SOUND_FRAC * numbers.height
 
 
 def _is_close_time(numbers: pl.DataFrame, at: int) -> bool:
+    # 1 % of a time since 1970 is about half a year, longer than any bar.
     begin, end = numbers.to_series(0), numbers.to_series(at)
     return bool(((end > begin) & (end < begin * 1.01)).all())
 

@@ -48,6 +48,7 @@ def find_files(path: str | Path) -> FileSet:
         if not tables:
             raise DataError(f"{path}: holds no file that ends in .csv")
         return FileSet(absolute(path), tuple(tables), _not_read(f"{path}: ", others))
+    # A link without a target does not exist, so without this check it would be searched as a pattern.
     _refuse_dangling(path)
     # Existing folders are taken literally: `data [2025]/*.csv` searches the folder `data [2025]`.
     folder = next(parent for parent in path.parents if parent.is_dir())

@@ -223,6 +223,7 @@ def _other_venue(named: NamedFile, root: Path, venue: str) -> tuple[str, str | N
     own = {RENAMED.get(word, word) for word in re.split(r"[^a-z0-9]+", venue)}
     file = named.file
     words = set(re.split(r"[^a-z0-9]+", f"{file.path.name} {file.member}".lower())) & VENUES
+    # The stated venue in the name decides, because the other words may be coins: `bybit_DYDXUSDT.csv`.
     if any(RENAMED.get(word, word) in own for word in words):
         return "name", None
     is_coin = partial(_is_coin, named)

@@ -34,6 +34,7 @@ def make_funding(market: SyntheticMarket, from_ms: int, to_ms: int) -> tuple[npt
 
     A payment is computed from the premium of the hour before it, so the market's first hour has none.
     """
+    # The payment at the market's end is included: it is computed from the last hour.
     end_ms = to_ms if market.to_ms is None else min(to_ms, market.to_ms + HOUR_MS)
     first = max(-(-from_ms // HOUR_MS), market.from_ms // HOUR_MS + 1)
     last = -(-end_ms // HOUR_MS)

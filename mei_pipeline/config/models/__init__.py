@@ -1,4 +1,4 @@
-"""What the operator's files may say. Field docstrings are the reference page and what `mei config explain` prints."""
+"""Models of the config files. Field docstrings appear in the reference page and in `mei config explain`."""
 
 from mei_pipeline.config.fields import MarketValues
 from mei_pipeline.config.models.lane import LaneConfig

@@ -1,1 +1,1 @@
-"""How the tables of the registry came to be, revision by revision, for Alembic."""
+"""Revisions of the registry's tables, for Alembic."""

@@ -43,8 +43,8 @@ def statistic_correlation(returns: Floats) -> Floats:
     """Return the correlation of the test statistics of the mean of M trials, from their daily returns.
 
     For sums over different days of returns that are independent between days, corr(zᵢ, zⱼ) = rᵢⱼ·nᵢⱼ/√(nᵢ·nⱼ), where r
-    is the correlation of returns on the nᵢⱼ days that both have. Trials that share less than two days, or of which one
-    does not vary on the days that they share, count as uncorrelated, which errs towards more trials.
+    is the correlation of returns on the nᵢⱼ days that both have. Trials count as uncorrelated, which errs towards
+    more trials, if they share fewer than two days or one of them does not vary on these days.
 
     Args:
         returns: [days, M], NaN if a trial does not have the day.

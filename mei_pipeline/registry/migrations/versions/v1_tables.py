@@ -11,7 +11,7 @@ _NAME = sa.String(200)
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     version = op.create_table("schema_version", sa.Column("version", sa.Integer, primary_key=True, autoincrement=False))
     op.bulk_insert(version, [{"version": 1}])
     op.create_table(

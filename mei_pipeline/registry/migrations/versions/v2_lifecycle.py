@@ -1,4 +1,4 @@
-"""Version 2: what a transition did and at which size, the state of a lane, and looks at out-of-sample days."""
+"""Version 2: action and size of transitions, the state of a lane, and trials (then `looks`) on out-of-sample days."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,7 +12,11 @@ _ACTIONS = {"candidate": "added", "validated": "validated", "paper": "promoted",
 
 
 def upgrade() -> None:
-    """Add columns and the table. A size that was not recorded stays unknown; version 1 had paper lanes only."""
+    """Add columns and the table.
+
+    Version 1 recorded no sizes, so they stay unknown. It had paper lanes only, so every lane that holds a config is in
+    state `paper`.
+    """
     op.add_column("transitions", sa.Column("action", sa.String(20), nullable=False, server_default=""))
     op.add_column("transitions", sa.Column("size_multiplier", sa.Float, nullable=True))
     op.add_column("lanes", sa.Column("state", sa.String(20), nullable=False, server_default=""))
@@ -37,5 +41,5 @@ def upgrade() -> None:
         sa.Column("at_ms", sa.BigInteger, nullable=False),
     )
     op.create_index("ix_looks_venue_days", "looks", ["venue", "first_day", "last_day"])
-    # An MEI that knows version 1 alone looks here, and says that a newer one wrote the registry.
+    # MEI of version 1 reads its version here, and then reports that a newer one wrote the registry.
     op.execute(sa.table("schema_version", sa.column("version", sa.Integer)).update().values(version=2))

@@ -21,5 +21,5 @@ def upgrade() -> None:
         op.execute("ALTER TABLE trials RENAME CONSTRAINT looks_look_id_key TO trials_trial_id_key")
     op.create_index("ix_trials_night_id", "trials", ["night_id"])
     op.create_index("ix_trials_venue_days", "trials", ["venue", "first_day", "last_day"])
-    # MEI of version 1 reads its version here, and then says that a newer one wrote the registry.
+    # MEI of version 1 reads its version here, and then reports that a newer one wrote the registry.
     op.execute(sa.table("schema_version", sa.column("version", sa.Integer)).update().values(version=3))
