@@ -25,7 +25,7 @@ def test_the_latest_report_is_made_from_the_files_and_printed(
     assert run(["report", *arguments]) == 0
     printed = capfd.readouterr()
     assert printed.out == (folder / "report.md").read_text()
-    assert printed.out.startswith(f"# Night {plan.id[:16]}, smoke, as of 2025-03-02 00:00Z\n")
+    assert printed.out.startswith(f"# Nightly run {plan.id[:16]}, smoke, as of 2025-03-02 00:00Z\n")
     assert f"page with pictures: {folder / 'report.html'}\n" in printed.err
 
 

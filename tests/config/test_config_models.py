@@ -244,7 +244,7 @@ CASES = [
         POLICY,
         "test_blocks: 1",
         "test_blocks: 13",
-        "7:5: selection.walk_forward.test_blocks: 13 after 4 to choose on; there are 16 blocks",
+        "7:5: selection.walk_forward.test_blocks: 13 after 4 train blocks; there are 16 blocks",
     ),
     (
         PolicyConfig,
