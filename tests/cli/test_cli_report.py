@@ -71,7 +71,7 @@ def test_who_names_a_night_wrongly_is_told_which_there_are(ended: Settings, capf
         (["--night", name[:4]], ConfigError.exit_code, f"night '{name[:4]}': several ids begin so; there are"),
         (["--night", f"{name}{'0' * 48}"], ConfigError.exit_code, f"no such nightly run; {name} is {name}"),
         (["--night", other.name], DataError.exit_code, "run `mei nightly` for a new one"),
-        (["--latest", "--night", name], ConfigError.exit_code, "name one night"),
+        (["--latest", "--night", name], ConfigError.exit_code, "leave one of them out"),
         (["--html", "night.pdf"], ConfigError.exit_code, "night.pdf: the name must end in .html"),
     ):
         assert run(["report", *arguments]) == code
