@@ -18,7 +18,7 @@ import click
 
 from mei_pipeline.cli import output
 from mei_pipeline.cli.diagnosis import Finding, some
-from mei_pipeline.cli.doctor_home import check_home, check_lanes, check_writable, judge_cache, room
+from mei_pipeline.cli.doctor_home import check_home, check_lanes, check_nights, check_writable, judge_cache, room
 from mei_pipeline.cli.options import result_options
 from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
@@ -60,6 +60,7 @@ def examine(settings: Settings, only: "Container[str] | None" = None) -> list[Fi
         ("instruments", _assumed),
         ("universe", _universe),
         ("registry", _registry),
+        ("nights", check_nights),
         ("lanes", check_lanes),
         ("dagster", _dagster),
         ("kernels", _kernels),

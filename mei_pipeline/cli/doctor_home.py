@@ -105,6 +105,24 @@ def check_writable(settings: Settings, book: "Registry") -> list[Finding]:
     return [Finding("registry", "fail", f"{some(closed)} can't be written: the registry is read-only", advice)]
 
 
+def check_nights(settings: Settings) -> list[Finding]:
+    """Check that the plans of nightly runs can be read; those of another version of MEI can't."""
+    from mei_pipeline.night.store import stored_nights
+
+    nights = stored_nights(settings)
+    if not nights:
+        return [Finding("nights", "ok", "none yet; mei nightly runs one")]
+    damaged = [night.problem for night in nights if night.plan is None and not night.of_other_version]
+    if damaged:
+        advice = "mei nightly plans a new one; delete the folder of a damaged one, or restore it from a backup"
+        return [Finding("nights", "warn", some(damaged), advice)]
+    others = [night.id for night in nights if night.of_other_version]
+    if not others:
+        return [Finding("nights", "ok", f"{len(nights)} nightly runs can be read")]
+    found = f"{len(others)} of {len(nights)} nightly runs are of another version and unreadable: {some(others)}"
+    return [Finding("nights", "ok", found, "nothing; their reports are still nights/<id>/report.html of the home")]
+
+
 def check_lanes(settings: Settings) -> list[Finding]:
     """Check that the files of each lane are sound and match the registry, and list halted lanes."""
     names = sorted(path.name for path in settings.lanes.iterdir() if path.is_dir()) if settings.lanes.is_dir() else []

@@ -43,8 +43,10 @@ def test_a_run_keeps_the_latest_plan_from_its_start() -> None:
 
 
 def test_every_asset_asks_its_run_for_the_plan() -> None:
-    asking = [path.name for path in Path(run_lock.__file__).parent.glob("*.py") if "read_plan" in path.read_text()]
-    assert asking == ["nights.py"]
+    asking = [
+        path.name for path in Path(run_lock.__file__).parent.glob("*.py") if "read_night_plan" in path.read_text()
+    ]
+    assert asking == ["run_lock.py"]
 
 
 def test_an_asset_that_is_materialised_alone_works_on_the_latest_night_that_was(world: World) -> None:

@@ -19,6 +19,7 @@ from mei_pipeline import files
 from mei_pipeline.backup.run import backup, restore
 from mei_pipeline.candles.lake import Lake, merge_candles, verify
 from mei_pipeline.errors import Busy, DataError, Refused
+from mei_pipeline.registry.database import schema_version
 from mei_pipeline.registry.lanes import pointer_path
 from mei_pipeline.registry.store import list_configs
 
@@ -152,6 +153,17 @@ def test_a_home_whose_registry_was_given_up_is_backed_up(full, tmp_path):
     restore(tmp_path / "b.tar", tmp_path / "new")
     assert (tmp_path / "new" / "registry-resets.json").read_text() == "[]"
     assert len(list((tmp_path / "new" / "lanes" / "paper1" / "configs").iterdir())) == 1
+
+
+def test_a_registry_of_the_version_before_is_packed_and_restored_as_it_is(tmp_path):
+    home = tmp_path / "home"
+    kit.make_version(home, version=2)
+    backup(home, tmp_path / "b.tar")
+    restore(tmp_path / "b.tar", tmp_path / "new")
+    for folder in (home, tmp_path / "new"):
+        assert schema_version(kit.url(folder)) == 2
+    histories = list_configs(kit.opened(tmp_path / "new"))
+    assert [story.config.config_id for story in histories] == [row["config_id"] for row in kit.rows_of(2)["configs"]]
 
 
 def test_a_restore_waits_for_no_one_silently(full, packed):

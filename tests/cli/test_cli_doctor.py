@@ -263,9 +263,31 @@ def test_the_version_of_a_registry_is_told_and_left(home, mei_settings):
     sqlite3.connect(home / "registry.db").close()
     finding = finding_of("registry")
     assert (finding["level"], finding["found"]) == ("ok", "schema version 0")
-    assert "brings it to 2" in finding["do"]
+    assert "brings it to 3" in finding["do"]
     open_registry(mei_settings.registry)
     assert finding_of("registry")["found"].endswith("0 configs, schema version 3")
+
+
+def test_a_registry_of_the_version_before_is_told_and_left(home):
+    kit.make_version(home, version=2)
+    finding = finding_of("registry")
+    assert (finding["level"], finding["found"]) == ("ok", "schema version 2")
+    assert "brings it to 3" in finding["do"]
+    assert finding_of("registry") == finding
+
+
+def test_nightly_runs_that_can_not_be_read_are_listed(home):
+    assert finding_of("nights")["found"].startswith("none yet")
+    plan = home / "nights" / "0123456789abcdef" / "plan.json"
+    plan.parent.mkdir(parents=True)
+    plan.write_text('{"profile": "nightly"}')  # the version before wrote no format
+    finding = finding_of("nights")
+    assert finding["found"] == "1 of 1 nightly runs are of another version and unreadable: 0123456789abcdef"
+    assert (finding["level"], "report.html" in finding["do"]) == ("ok", True)
+    plan.write_text('{"format": 2}')
+    finding = finding_of("nights")
+    assert finding["level"] == "warn"
+    assert "damaged plan of a nightly run" in finding["found"]
 
 
 def test_an_edited_dagster_home_is_told(mei_settings):

@@ -49,13 +49,14 @@ from random_markets import (
 from kernels import bind, features
 from kernels.book import Book
 from kernels.market import Market
-from kernels.params import Value
+from kernels.params import SIGNAL_ROLES, Value
 from kernels.strategies import load
 from mei_pipeline.params.benchmark import preferred
 from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation import run as simulation
+from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.feature_sets import FeatureSet
+from mei_pipeline.simulation.run import record_combo, run_block, run_combos
 from mei_pipeline.simulation.window import Window
 
 CROSS = (3, 7, 4, 2, 1.0, 2.0)
@@ -112,7 +113,7 @@ class Executor:
         row, before = clock.row(t), clock.before(t)
         held = {name: array[t : t + 1] if name in BY_STEP else array for name, array in whole._asdict().items()}
         held["row"] = np.array([1 if row >= 0 else -1])
-        held["before"] = np.array([1 - (row - before) if row >= 0 else -1])
+        held["previous_row"] = np.array([1 - (row - before) if row >= 0 else -1])
         return Market(**held)
 
     def observe(self, row: int) -> None:
@@ -245,7 +246,7 @@ def columns_for(strategy: ModuleType, values: list[dict[str, Value]], symbols: l
 def several(rng: np.random.Generator, strategy: ModuleType, base: dict[str, Value]) -> list[dict[str, Value]]:
     """Combos that share what shapes signals, or parts of it, in any order."""
     others = [base, *(random_values(rng, strategy.PARAMETERS) for _ in range(2))]
-    shaping = {parameter.path for parameter in strategy.PARAMETERS if parameter.role in simulation.SIGNAL_ROLES}
+    shaping = {parameter.path for parameter in strategy.PARAMETERS if parameter.role in SIGNAL_ROLES}
     paths = [parameter.path for parameter in strategy.PARAMETERS]
     combos = []
     for _ in range(int(rng.integers(2, 9))):
@@ -273,13 +274,13 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
         )
         every_combo = np.arange(len(values))
         params = {path: CodedValues(tuple(one_set[path] for one_set in values), every_combo) for path in values[0]}
-        combos = simulation.encode_combos(name, columns, params, len(values), names, own, benchmark=preferred(names))
+        combos = encode_combos(name, columns, params, len(values), names, own, benchmark=preferred(names))
         shared += len(values) - len(combos.signal_params)
         market, model = combos.apply_to(to_market(case)), to_model(case.rules)
         alone = [run_simulation(simulation, strategy, replace(case, values=one_set)) for one_set in values]
         window = Window(0, 0, case.first, case.steps, market)
         for threads in (1, 3):
-            swept = simulation.run_combos(mei_settings, window, model, columns, combos, threads)
+            swept = run_combos(mei_settings, window, model, columns, combos, threads)
             for k, expected in enumerate(alone):
                 assert bits([swept.results[key][k] for key in expected.results]) == bits(
                     list(expected.results.values())
@@ -288,7 +289,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
         order = rng.permutation(len(values))
         cut = int(rng.integers(0, len(values) + 1))
         for block in ((0, cut), (cut, len(values))):
-            book = simulation.run_block(
+            book = run_block(
                 simulation,
                 market,
                 model,
@@ -301,7 +302,7 @@ def test_combos_do_not_know_each_other(mei_settings: Settings, name: str, seeds:
             for place, k in enumerate(order[slice(*block)]):
                 assert same_figures(simulation, book, place, alone[k])
         k = int(rng.integers(len(values)))
-        replayed = simulation.record_combo(mei_settings, window, model, columns, combos, k)
+        replayed = record_combo(mei_settings, window, model, columns, combos, k)
         assert bits(replayed.equity) == bits(alone[k].equity)
         assert bits(replayed.log["cash"]) == bits([fill.cash for fill in alone[k].fills])
         assert {key: float(value[0]) for key, value in replayed.outcome.results.items()} == alone[k].results

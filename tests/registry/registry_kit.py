@@ -1,15 +1,18 @@
 """A registry with made-up configs, for the tests beside this file: an SQLite file, or a database of a server."""
 
+import base64
 import contextlib
 import functools
 import hashlib
+import json
 import os
 import tempfile
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy import Column, Date, LargeBinary, MetaData, NullPool, create_engine, insert, make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from kernels.cache import source_hash
@@ -26,6 +29,7 @@ from mei_pipeline.registry.records import AuditContext, Basis, Gate, Lane
 from mei_pipeline.registry.store import Registry, add_config, add_evidence, add_verdict, open_registry
 from mei_pipeline.registry.trials import Trial
 
+HERE = Path(__file__).parent
 POLICY = "p" * 64
 OTHER_POLICY = "q" * 64
 NIGHT = "2026-01-02-smoke"
@@ -71,6 +75,45 @@ def fresh(folder: Path) -> Registry:
 def opened(folder: Path) -> Registry:
     """Open the registry of a folder; a new one makes its tables."""
     return open_registry(url(folder))
+
+
+def connected(folder: Path):
+    """A connection of its own, as another program would have it."""
+    return create_engine(url(folder), poolclass=NullPool).begin()
+
+
+def rows_of(version: int) -> dict[str, list[dict[str, Any]]]:
+    """Every row that an earlier version of the tables had, by table."""
+    return json.loads((HERE / f"version{version}" / "rows.json").read_text())
+
+
+def make_version(folder: Path, *extra: str, version: int) -> None:
+    """A registry with the tables and rows of an earlier version, in whichever database the test runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with connected(folder) as connection:
+        script = HERE / f"version{version}" / f"{connection.dialect.name}.sql"
+        for statement in script.read_text().split(";\n"):
+            if statement.strip():
+                connection.execute(text(statement))
+        found = MetaData()
+        found.reflect(connection)
+        for table in found.sorted_tables:
+            for row in rows_of(version)[table.name]:  # in their order, so that the database counts as it did
+                values = {key: stored(table.c[key], value) for key, value in row.items() if key != "seq"}
+                connection.execute(insert(table), values)
+        for statement in extra:
+            connection.execute(text(statement))
+
+
+def stored(column: Column[Any], value: Any) -> Any:
+    """A value of rows.json as the column takes it: JSON has neither bytes nor days."""
+    match column.type:
+        case LargeBinary():
+            return base64.b64decode(value)
+        case Date():
+            return date.fromisoformat(value)
+        case _:
+            return value
 
 
 def promote(registry, lanes, lane, config_id, policy, generation, audit, **more):

@@ -1,6 +1,5 @@
 """Registries of earlier versions become the present one, whole, or stay as they were."""
 
-import base64
 import json
 import os
 import signal
@@ -9,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from threading import Barrier
 
@@ -18,7 +18,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Date, LargeBinary, MetaData, NullPool, create_engine, insert, inspect, text
+from sqlalchemy import MetaData, inspect, text
 
 from mei_pipeline.errors import DataError, Refused
 from mei_pipeline.registry import store, tables
@@ -27,68 +27,24 @@ from mei_pipeline.registry.lanes import drift, parse_pointer, pointer_path
 from mei_pipeline.registry.migrate import REVISIONS
 from mei_pipeline.registry.render import render
 from mei_pipeline.registry.trials import add_trial, trials_between
+from mei_pipeline.selection.gates import gate_names
 
 WITH_CONFIGS = ("lanes", "transitions", "proposals", "verdicts", "evidence")
 """Tables with rows that name a config."""
 
 pytestmark = pytest.mark.usefixtures("database")
 
-HERE = Path(__file__).parent
-VERSION1 = HERE / "version1"
-VERSION2 = HERE / "version2"
-ROWS = json.loads((VERSION1 / "rows.json").read_text())
-ROWS2 = json.loads((VERSION2 / "rows.json").read_text())
+VERSION1 = Path(__file__).parent / "version1"
+ROWS, ROWS2 = kit.rows_of(1), kit.rows_of(2)
 
 
-def connected(folder):
-    """A connection of its own, as another program would have it."""
-    return create_engine(kit.url(folder), poolclass=NullPool).begin()
-
-
-def stored(column, value):
-    """A value of rows.json as the column takes it: JSON has neither bytes nor days."""
-    match column.type:
-        case LargeBinary():
-            return base64.b64decode(value)
-        case Date():
-            return date.fromisoformat(value)
-        case _:
-            return value
-
-
-def make_version1(folder, *extra):
-    """A registry as version 1 of the tables had it, in whichever database the test runs."""
-    make_version(folder, VERSION1, ROWS, *extra)
-
-
-def make_version2(folder, *extra):
-    """A registry as version 2 of the tables had it, in whichever database the test runs."""
-    make_version(folder, VERSION2, ROWS2, *extra)
-
-
-def make_version(folder, version, content, *extra):
-    """A registry with the tables and rows that an earlier version wrote."""
-    with connected(folder) as connection:
-        script = version / f"{connection.dialect.name}.sql"
-        for statement in script.read_text().split(";\n"):
-            if statement.strip():
-                connection.execute(text(statement))
-        found = MetaData()
-        found.reflect(connection)
-        for table in found.sorted_tables:
-            rows = [
-                {key: stored(table.c[key], value) for key, value in row.items() if key != "seq"}
-                for row in content[table.name]
-            ]
-            for row in rows:
-                connection.execute(insert(table), row)  # in their order, so that the database counts as it did
-        for statement in extra:
-            connection.execute(text(statement))
+make_version1 = partial(kit.make_version, version=1)
+make_version2 = partial(kit.make_version, version=2)
 
 
 def content(folder):
     """Every row of every table as it lies there."""
-    with connected(folder) as connection:
+    with kit.connected(folder) as connection:
         found = MetaData()
         found.reflect(connection)
         return {
@@ -171,23 +127,19 @@ def test_trials_of_version_2_keep_their_ids(tmp_path):
     assert len(trials_between(registry, "synthetic", date(2026, 3, 1), date(2026, 3, 1))) == 3
 
 
-def test_gates_of_version_2_keep_their_names(tmp_path):
+def test_gates_and_metrics_of_version_2_keep_their_names(tmp_path):
     make_version2(tmp_path)
     (story, *_) = store.list_configs(kit.opened(tmp_path))
-    assert [gate.name for gate in story.verdicts[0].gates] == [
-        "min_trades",
-        "max_bootstrap_p",
-        "max_monte_carlo_drawdown_pct",
-        "min_holdout_symbols_sharpe",
-        "max_spa_cash_p",
-    ]
-    assert story.evidence[0].metrics["round_trips"] == 57
+    stored = json.loads(ROWS2["verdicts"][0]["gates"])
+    assert [gate.name for gate in story.verdicts[0].gates] == [gate["name"] for gate in stored]
+    assert not {gate["name"] for gate in stored} & set(gate_names())
+    assert dict(story.evidence[0].metrics) == json.loads(ROWS2["evidence"][0]["metrics"])
 
 
 def test_a_registry_of_version_2_that_has_trials_alone_is_not_empty(tmp_path):
     make_version2(tmp_path, *map("DELETE FROM {}".format, (*WITH_CONFIGS, "configs")))
     assert not registry_is_empty(kit.url(tmp_path))
-    with connected(tmp_path) as connection:
+    with kit.connected(tmp_path) as connection:
         connection.execute(text("DELETE FROM looks"))
     assert registry_is_empty(kit.url(tmp_path))
 
@@ -241,13 +193,13 @@ def test_many_bring_one_registry_forward(tmp_path):
 )
 def test_a_migration_that_fails_half_way_changes_nothing(tmp_path, make_before, name, configs):
     make_before(tmp_path)
-    with connected(tmp_path) as connection:
+    with kit.connected(tmp_path) as connection:
         connection.execute(text(f"CREATE TABLE {name} (of_somebody_else INTEGER)"))
     before = content(tmp_path)
     with pytest.raises(DataError, match=r"(already exists|already another table).*; restore it from a backup"):
         kit.opened(tmp_path)
     assert content(tmp_path) == before
-    with connected(tmp_path) as connection:
+    with kit.connected(tmp_path) as connection:
         connection.execute(text(f"DROP TABLE {name}"))
     assert len(store.list_configs(kit.opened(tmp_path))) == configs
 
@@ -288,13 +240,13 @@ def test_a_process_that_is_killed_in_a_migration_leaves_the_old_registry(tmp_pat
 
 def test_an_mei_of_version_1_is_told_that_it_is_too_old(tmp_path):
     kit.opened(tmp_path)
-    with connected(tmp_path) as connection:
+    with kit.connected(tmp_path) as connection:
         assert connection.execute(text("SELECT version FROM schema_version")).scalars().all() == [3]
 
 
 def test_a_newer_registry_is_refused_and_left(tmp_path):
     kit.opened(tmp_path)
-    with connected(tmp_path) as connection:
+    with kit.connected(tmp_path) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '4'"))
     before = content(tmp_path)
     for look in (kit.opened, lambda folder: schema_version(kit.url(folder))):
@@ -305,5 +257,5 @@ def test_a_newer_registry_is_refused_and_left(tmp_path):
 
 def test_looking_at_the_version_makes_no_tables(tmp_path):
     assert schema_version(kit.url(tmp_path)) == 0
-    with connected(tmp_path) as connection:
+    with kit.connected(tmp_path) as connection:
         assert inspect(connection).get_table_names() == []

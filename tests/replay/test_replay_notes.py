@@ -113,7 +113,7 @@ def test_notes_on_the_book() -> None:
     assert book_notes(times, np.array([5.0, 4.0, 3.0, 1.0]), 0.0) == []
     assert book_notes(times, np.array([5.0, 0.0, -3.5, 1.0]), 1.0) == [
         "The account was liquidated once.",
-        "Equity was at or below zero at 2 of 4 closes, first at 2025-01-01 02:00Z; the least was -3.50 USD.",
+        "Equity was at or below zero at 2 of 4 closes, first at 2025-01-01 02:00Z; the lowest was -3.50 USD.",
     ]
     assert book_notes(times, np.ones(4), 3.0) == ["The account was liquidated 3 times."]
 

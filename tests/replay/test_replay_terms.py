@@ -81,7 +81,7 @@ def test_without_a_change_there_is_one_version(mei_settings: Settings) -> None:
 
 def test_a_change_is_told_and_its_source_is(mei_settings: Settings) -> None:
     notes = data_notes(changed(mei_settings, size_decimals=0), START_MS, END_MS)
-    assert "The venue's terms of BBB change within the bars; each step has those in force." in notes
+    assert "The venue's terms of BBB change within the bars; each step uses those in force." in notes
     assert any("AAA, CCC are assumed" in note for note in notes)
 
 

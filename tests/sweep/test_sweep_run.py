@@ -227,5 +227,5 @@ def test_window_longer_than_the_bars_is_an_error(mei_settings: Settings, bars: B
         "ema_cross",
         {"indicators.ema_fast_window": [5], "indicators.ema_slow_window": [5000], "indicators.atr_window": [14]},
     )
-    with pytest.raises(ConfigError, match="feature window of 5000 bars: there are only 1440"):
+    with pytest.raises(ConfigError, match="feature window of 5000 bars: longer than the 1440 bars"):
         build_features(bars, columns, mei_settings.features)

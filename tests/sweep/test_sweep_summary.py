@@ -212,7 +212,7 @@ def test_a_page_lists_figures_before_the_values_of_axes(tmp_path: Path) -> None:
     front, best, _, _ = page.heads
     assert front == ["combo", "return, %", "drawdown, %", "turnover, USD", *axes]
     assert best[:4] == ["combo", "return, %", "Sharpe ratio", "drawdown, %"]
-    assert best.index("round trips") < best.index(axes[0]) < best.index("fees, USD")
+    assert best.index("trades") < best.index(axes[0]) < best.index("fees, USD")
 
 
 def test_nobody_made_money(tmp_path: Path) -> None:

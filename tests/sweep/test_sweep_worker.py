@@ -85,7 +85,7 @@ def test_a_damaged_array_is_named(inputs: SweepInputs, store: Store) -> None:
     with pytest.raises(DataError, match=rf"{path.name}: damaged: its content has another hash"):
         read_inputs(store, digest)
     path.write_bytes(data[:50])
-    with pytest.raises(DataError, match=rf"{path.name}: can't be read"):
+    with pytest.raises(DataError, match=rf"{path.name}: unreadable"):
         read_inputs(store, digest)
 
 

@@ -1,12 +1,11 @@
 """The model of policy.yaml: the thresholds that decide which config may trade."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from kernels.blocks import BLOCKS
 from mei_pipeline.config.fields import FileModel, Name, Timestamp, flaws
-from mei_pipeline.config.renamed_keys import RENAMED
 from mei_pipeline.files import sha256_json
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -158,29 +157,7 @@ class Selection(FileModel):
 
         Roles are left out: they decide which lane takes a config, after every verdict.
         """
-        content = self.model_dump(mode="json", exclude={"roles"})
-        _restore_earlier_keys(content)
-        return sha256_json(content)
-
-
-EARLIER_KEYS, EARLIER_GATES = RENAMED["Selection"], RENAMED["Gates"]
-"""Keys of `selection` and of its gates under their names of earlier versions, and their present names."""
-LATER_GATES = ("min_sharpe_without_best_symbol", "min_recent_probability", "min_holdout_probability")
-"""Gates that policies of earlier versions do not have."""
-
-
-def _restore_earlier_keys(selection: dict[str, Any]) -> None:
-    """Change the content of `selection` to that of earlier versions, so that ids of earlier versions hold.
-
-    Without this, a new name of a key would void every stored verdict.
-    """
-    gates = selection["gates"]
-    for name in LATER_GATES:
-        if gates[name] is None:
-            del gates[name]
-    for content, names in ((selection, EARLIER_KEYS), (gates, EARLIER_GATES)):
-        for earlier, name in names.items():
-            content[earlier] = content.pop(name)
+        return sha256_json(self.model_dump(mode="json", exclude={"roles"}))
 
 
 class Spikes(FileModel):
