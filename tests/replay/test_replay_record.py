@@ -32,7 +32,7 @@ def written(tmp_path, metrics):
 def test_the_record_is_read_from_the_file_of_a_promoted_config(tmp_path):
     assert read_record(written(tmp_path, METRICS)) == RECORD
     assert read_record(written(tmp_path, {key: METRICS[key] for key in METRICS if key != "folds_ms"})).folds_ms == ()
-    earlier = {part: {**METRICS[part], "trades": METRICS[part]["trades"]} for part in ("out_of_sample", "holdout")}
+    earlier = {part: {**METRICS[part], "round_trips": METRICS[part]["trades"]} for part in ("out_of_sample", "holdout")}
     for part in earlier.values():
         del part["trades"]
     assert read_record(written(tmp_path, METRICS | earlier)) == RECORD  # as the version before wrote it
