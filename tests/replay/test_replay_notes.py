@@ -73,8 +73,8 @@ def market(
             market(last=HOURS - 10, delisted_ms=END_MS - 10 * HOUR_MS),
             [
                 join(
-                    "BBB ended 2025-01-20 14:00Z, 10 hours before the window does: it was delisted. Open positions were",
-                    "closed there, at the last close.",
+                    "BBB ended 2025-01-20 14:00Z, 10 hours before the window does: it was delisted. Open positions",
+                    "were closed there, at the last close.",
                 )
             ],
         ),
