@@ -13,7 +13,7 @@ from disk_kit import refusing
 from plain_user import as_plain_user
 
 from mei_pipeline import files
-from mei_pipeline.candles.transaction import transaction
+from mei_pipeline.candles.transaction import open_transaction
 from mei_pipeline.errors import Busy, DataError, OutcomeUnknown, Retryable
 
 
@@ -33,7 +33,7 @@ def test_a_folder_that_can_not_be_synced_holds_the_new_file_and_says_so(tmp_path
 
 def test_a_change_of_many_files_is_taken_back_where_its_plan_can_not_be_synced(tmp_path: Path) -> None:
     def change(text: str) -> None:
-        with transaction(tmp_path) as stage:
+        with open_transaction(tmp_path) as stage:
             stage.write_json("a.json", text)
             stage.write_json("b.json", text)
 

@@ -38,7 +38,7 @@ METADATA = {
     "candles combos_planned notes",
     "features": f"sample_plot {TABLE} columns windows bytes",
     "sweep_results": f"distribution axes heat_map pareto_plot {TABLE} sweep_id plan combos "
-    "combos_per_s bar_steps_per_s engine lost_money_pct without_trades pareto_front top_20",
+    "combos_per_s bar_steps_per_s device lost_money_pct without_trades pareto_front top_20",
     "walk_forward": f"equity_out_of_sample fold_plan {ARTEFACT} dagster/row_count folds ranks",
     "candidates": f"equity {TABLE} candidates rejected_before candidate_count",
     "gate_results": f"overfitting selection_bias {TABLE} gates passed trials effective_trials",

@@ -135,7 +135,7 @@ def test_the_table_of_the_best_shows_figures_before_axes(searched, capsys, monke
     assert run(["sweep", "top", searched, "--by", metric]) == 0
     heads = next(re.split(r" {2,}", line.strip()) for line in capsys.readouterr().out.splitlines() if "combo " in line)
     assert heads[:2] == ["combo", head]
-    figures = [heads.index(name) for name in ("Sharpe ratio", "return, %", "drawdown, %", "round trips")]
+    figures = [heads.index(name) for name in ("Sharpe ratio", "return, %", "drawdown, %", "trades")]
     assert max(figures) < min(heads.index(name) for name in ("ema_fast_window", "ema_slow_window", "sl_atr_mult"))
 
 
