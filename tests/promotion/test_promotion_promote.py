@@ -158,7 +158,7 @@ def test_an_outdated_generation_is_refused(registry, lanes):
     with pytest.raises(Refused, match=r"at generation 0 \(no config\), not 3"):
         move(registry, lanes, two, 3)
     move(registry, lanes, one)
-    with pytest.raises(Refused, match=f"is at generation 1, config {one[:12]}; generation 0 was expected"):
+    with pytest.raises(Refused, match=rf"at generation 1 \(config {one[:12]}\), not 0"):
         move(registry, lanes, two, 0)
     assert in_line(registry, lanes)
 
