@@ -21,8 +21,8 @@ from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.report.sections import equity_pictures
 from mei_pipeline.selection.gates import gate_names
 from mei_pipeline.selection.io import CandidateSet, GateResults, read_replays, read_walk_forward
-from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, selection_bias_picture
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
+from mei_pipeline.selection.plots import equity_picture, fold_picture, logit_picture, selection_bias_picture
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.walk_forward import WalkForwardResult
 

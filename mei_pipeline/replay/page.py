@@ -27,14 +27,14 @@ from mei_pipeline.pages import (
 )
 from mei_pipeline.replay.benchmark import MEANING as HOLDING
 from mei_pipeline.replay.benchmark import benchmark_rows, hold
-from mei_pipeline.replay.curves import equity_picture, sharpe_picture
-from mei_pipeline.replay.pictures import bars_picture, candle_picture, histogram_picture
+from mei_pipeline.replay.equity_plots import equity_picture, sharpe_picture
 from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows, record_spans
 from mei_pipeline.replay.report import DRAWDOWN_HEADING, drawdown_rows
 from mei_pipeline.replay.risk import ROLLING_DAYS, daily_returns
 from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
+from mei_pipeline.replay.trade_plots import bars_picture, candle_picture, histogram_picture
 from mei_pipeline.simulation.members import MEMBER_HEADING
 from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.metrics import DOCS as METRICS

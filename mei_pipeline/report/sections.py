@@ -13,12 +13,12 @@ from mei_pipeline.report.document import Block, Paragraph, Pictures, Report, Sec
 from mei_pipeline.report.facts import Facts, SearchOverview
 from mei_pipeline.report.lanes import lanes_section, move_of, short
 from mei_pipeline.selection.io import Candidate
-from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, selection_bias_picture
+from mei_pipeline.selection.plots import equity_picture, fold_picture, logit_picture, selection_bias_picture
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.verdicts import Judgement
 from mei_pipeline.svg import value_text
-from mei_pipeline.sweep.pictures import axes_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.plots import axes_picture, heat_picture, histogram_picture, nothing_varies
 
 _LISTED = 12
 """Number of values of an axis that are listed."""

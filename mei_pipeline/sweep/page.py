@@ -7,7 +7,8 @@ import polars as pl
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.pages import Paragraph, Pictures, Section, Share, Table, Tiles, notes_section, page
 from mei_pipeline.svg import short, value_text
-from mei_pipeline.sweep.pictures import (
+from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.plots import (
     axes_picture,
     front_picture,
     heat_picture,
@@ -15,7 +16,6 @@ from mei_pipeline.sweep.pictures import (
     nothing_varies,
     titled,
 )
-from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
 from mei_pipeline.sweep.top import STANDS_FOR

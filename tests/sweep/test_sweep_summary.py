@@ -17,7 +17,7 @@ from sweep_kit import FAST, SLOW, STOP, plan_of, rows_of, store
 from mei_pipeline.errors import DataError
 from mei_pipeline.sweep.page import page_of
 from mei_pipeline.sweep.pareto import pareto
-from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
+from mei_pipeline.sweep.plots import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.results import all_distinct, best_of, chunk_path, open_results, sweep_folder, top, write_chunk
 from mei_pipeline.sweep.summary import heat_map, heat_maps, histogram, summarise
 from mei_pipeline.sweep.top import STANDS_FOR

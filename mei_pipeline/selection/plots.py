@@ -1,4 +1,4 @@
-"""Pictures of a selection: folds in time, equity, cross-validation, and selection bias by number of trials."""
+"""Plots of a selection: folds in time, equity, cross-validation, and selection bias by number of trials."""
 
 import math
 from collections.abc import Mapping, Sequence

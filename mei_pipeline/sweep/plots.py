@@ -1,4 +1,4 @@
-"""Pictures of a sweep: heat maps, the Pareto front, the distribution of the metric, and the effects of axes."""
+"""Plots of a sweep: heat maps, the Pareto front, the distribution of the metric, and the effects of axes."""
 
 import math
 from collections.abc import Sequence

@@ -10,8 +10,8 @@ from market_kit import DAY_MS, START_MS
 
 from mei_pipeline import svg
 from mei_pipeline.replay.axes import LEFT, RIGHT, WIDTH, Scale, dates
-from mei_pipeline.replay.curves import equity_picture, sharpe_picture
-from mei_pipeline.replay.pictures import histogram_picture
+from mei_pipeline.replay.equity_plots import equity_picture, sharpe_picture
+from mei_pipeline.replay.trade_plots import histogram_picture
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,4 +1,4 @@
-"""Candles, histograms and bars of a replay as self-contained SVG."""
+"""Plots of the trades of a replay, as self-contained SVG: candles, histograms and bars."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Curves of a replay: equity and its benchmark, drawdown, rolling Sharpe ratio."""
+"""Plots of the equity of a replay: equity and its benchmark, drawdown, rolling Sharpe ratio."""
 
 from collections.abc import Sequence
 
