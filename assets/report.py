@@ -13,7 +13,7 @@ OWNERS = ("team:research",)
 FILES = {"report.md": pl.String(), "report.html": pl.String()}
 FILE_DOCS = {
     "report.md": "The report as Markdown.",
-    "report.html": "The report as one page with pictures.",
+    "report.html": "The report as one page with plots.",
 }
 WARN = dg.AssetCheckSeverity.WARN
 
@@ -36,7 +36,7 @@ def night_report(context: dg.AssetExecutionContext) -> Result:
     """The report of the nightly run: search, rejected candidates by gate, selection bias, and changes of lanes.
 
     The report reads the files of the run, the rows of its search and the registry, and computes nothing again.
-    `report.html` is one page with pictures that needs no network. `report.md` is the same without pictures; `mei report
+    `report.html` is one page with plots that needs no network. `report.md` is the same without plots; `mei report
     --latest` prints it. A run that accepts no candidate has a report as well, with the reasons.
     """
     settings, _ = run_context.read_all()

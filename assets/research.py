@@ -28,8 +28,8 @@ from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.metrics import DOCS
-from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.plots import axes_plot, front_plot, heat_plot, histogram_plot, nothing_varies
 from mei_pipeline.sweep.results import Results, all_distinct, metric_columns, open_results, sweep_folder, write_notes
 from mei_pipeline.sweep.run import SweepReport, run_sweep
 from mei_pipeline.sweep.summary import SweepSummary, heat_maps, histogram, summarise
@@ -287,10 +287,10 @@ def _sweep_metadata(report: SweepReport, results: Results, summary: SweepSummary
             docs=docs,
             preview=shown,
             plots={
-                "distribution": [histogram_picture(histogram(results, summary), summary)],
-                "axes": [axes_picture(summary.axes, summary.metric)],
-                "heat_map": list(map(heat_picture, maps)) or [nothing_varies()],
-                "pareto_plot": [front_picture(summary.front)],
+                "distribution": [histogram_plot(histogram(results, summary), summary)],
+                "axes": [axes_plot(summary.axes, summary.metric)],
+                "heat_map": list(map(heat_plot, maps)) or [nothing_varies()],
+                "pareto_plot": [front_plot(summary.front)],
             },
         ),
         **entries(

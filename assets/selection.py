@@ -18,11 +18,11 @@ from mei_pipeline.pages import cell_text
 from mei_pipeline.promotion.assign import Assignment
 from mei_pipeline.promotion.pipeline import assign_lanes
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.report.sections import equity_pictures
+from mei_pipeline.report.sections import equity_plots
 from mei_pipeline.selection.gates import gate_names
 from mei_pipeline.selection.io import CandidateSet, GateResults, read_replays, read_walk_forward
-from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, selection_bias_picture
 from mei_pipeline.selection.pipeline import judge_candidates, run_walk_forward, select_candidates
+from mei_pipeline.selection.plots import equity_plot, fold_plot, logit_plot, selection_bias_plot
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.walk_forward import WalkForwardResult
 
@@ -118,7 +118,7 @@ def walk_forward(context: dg.AssetExecutionContext, progress: ProgressResource) 
                 rows=sum(len(each.returns) for each in stitched_by_rank),
                 plots={
                     "equity_out_of_sample": [_equity_plot(stitched_by_rank)],
-                    "fold_plan": [fold_picture(walk.folds, plan.to_ms)],
+                    "fold_plan": [fold_plot(walk.folds, plan.to_ms)],
                 },
             ),
             **entries(folds=len(walk.folds), ranks=len(walk.ranks)),
@@ -150,7 +150,7 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
     plan = plan_of(settings, context)
     chosen = select_candidates(settings, plan)
     frame = candidates_frame(chosen)
-    equity = equity_pictures(chosen.candidates, read_walk_forward(settings, plan)[1], read_replays(settings, plan))
+    equity = equity_plots(chosen.candidates, read_walk_forward(settings, plan)[1], read_replays(settings, plan))
     path = night_folder(settings, plan) / "candidates.json"
     return materialized(
         metadata={
@@ -158,7 +158,7 @@ def candidates(context: dg.AssetExecutionContext) -> Result:
                 path,
                 frame=frame,
                 docs=DOCS,
-                plots={"equity": equity or [equity_picture("Equity: no candidate", {})]},
+                plots={"equity": equity or [equity_plot("Equity: no candidate", {})]},
             ),
             "candidates": table(frame, frame.height),
             "rejected_before": records([{"reason": why, "combos": count} for why, count in chosen.rejected.items()]),
@@ -320,8 +320,8 @@ def _gate_metadata(results: GateResults) -> Metadata:
 def _gate_plots(results: GateResults) -> dict[str, list[str]]:
     probability = results.search.overfitting_probability if results.search else None
     return {
-        "overfitting": [logit_picture(*results.logits, probability)],
-        "selection_bias": [selection_bias_picture(results.selection_bias)],
+        "overfitting": [logit_plot(*results.logits, probability)],
+        "selection_bias": [selection_bias_plot(results.selection_bias)],
     }
 
 

@@ -1,1 +1,1 @@
-"""Numbers only: rules, ledger and drivers compiled by numba. Imports nothing of MEI's other packages."""
+"""Simulation and features, compiled by numba. This package imports no other package of MEI."""

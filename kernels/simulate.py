@@ -715,7 +715,7 @@ def run(market, models, symbols, columns, column_of, signal_params, signal_group
         symbols: [V, S] records of `market.SYMBOL`; a tile ends where the next version begins.
         columns: [C, T, S] feature columns on main bars.
         column_of: [E, G, F] column number of each feature, by signal group and symbol group.
-        signal_params: [E, G] records of the parameters that shape compute_signals.
+        signal_params: [E, G] records of the parameters that shape signals.
         signal_group_of: [B] signal group of each combo. Combos of a group should be neighbours, since signals are
             computed once per run of neighbours.
         params: [B, G] records of all parameters, by combo and symbol group.

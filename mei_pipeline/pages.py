@@ -1,7 +1,7 @@
-"""HTML pages: blocks of text, tiles, tables and pictures, rendered by the templates of this package.
+"""HTML pages: blocks of text, tiles, tables and plots, rendered by the templates of this package.
 
 A page has no script and fetches nothing, so that it can be read from a mail or a disk. Templates escape all text; only
-pictures are markup already (`svg.document`).
+plots are markup already (`svg.document`).
 """
 
 import math
@@ -62,19 +62,19 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """SVG pictures side by side; Markdown omits them.
+class Plots:
+    """SVG plots side by side; Markdown omits them.
 
     Attributes:
-        svgs: The pictures.
-        titles: A heading for each picture; empty for none.
+        svgs: The plots.
+        titles: A heading for each plot; empty for none.
     """
 
     svgs: tuple[Markup, ...]
     titles: tuple[str, ...] = ()
 
     def titled(self) -> Iterator[tuple[str, Markup]]:
-        """Yield each picture with its heading."""
+        """Yield each plot with its heading."""
         return zip(self.titles or [""] * len(self.svgs), self.svgs, strict=True)
 
 
@@ -93,7 +93,7 @@ class Details:
     blocks: tuple["Block", ...]
 
 
-Block = Paragraph | BulletList | Tiles | Table | Pictures | Columns | Details
+Block = Paragraph | BulletList | Tiles | Table | Plots | Columns | Details
 
 
 @dataclass(frozen=True)

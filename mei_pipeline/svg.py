@@ -1,4 +1,4 @@
-"""Common parts of all pictures: colours, text, round ticks, and the SVG document. No script and no network."""
+"""Common parts of all plots: colours, text, round ticks, and the SVG document. No script and no network."""
 
 import math
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ DARK = {
     LOSS: "#97483a",
     GAIN: "#2b6b50",
 }
-"""Dark colour for each colour of a picture.
+"""Dark colour for each colour of a plot.
 
-A picture has the light colours in its attributes `fill` and `stroke`. The style sheet of a page replaces them for
-readers who prefer dark. So a picture in a file of its own needs no style sheet.
+A plot has the light colours in its attributes `fill` and `stroke`. The style sheet of a page replaces them for
+readers who prefer dark. So a plot in a file of its own needs no style sheet.
 """
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 CHARACTER = 7.2
@@ -59,7 +59,7 @@ def text(
 
 
 def document(width: float, height: float, label: str, body: Sequence[str]) -> Markup:
-    """Return a complete picture on a white background, as markup that templates do not escape."""
+    """Return a complete plot on a white background, as markup that templates do not escape."""
     return Markup(  # noqa: S704 - parts of a body escape their text with `markup`
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}" '
         f'viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{markup(label)}" font-family="{FONT}">'

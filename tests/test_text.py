@@ -46,7 +46,7 @@ def test_a_picture_with_hostile_text_is_well_formed():
 
 def test_a_page_with_hostile_text_has_no_element_of_it():
     table = pages.Table(HOSTILE, (HOSTILE,), ((HOSTILE,), (pages.RowHead(HOSTILE),), (pages.Bad(HOSTILE),)))
-    picture = pages.Pictures((svg.document(10, 10, HOSTILE, []),), (HOSTILE,))
+    picture = pages.Plots((svg.document(10, 10, HOSTILE, []),), (HOSTILE,))
     blocks = (
         pages.Paragraph(HOSTILE),
         pages.BulletList((HOSTILE,)),

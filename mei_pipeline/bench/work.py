@@ -1,4 +1,4 @@
-"""BenchWork of a benchmark: combos of a sweep over bars in memory, run as in a sweep, from parameters to results.
+"""Work of a benchmark: combos of a sweep over bars in memory, run as in a sweep, from parameters to results.
 
 As in a sweep, combos are run launch by launch, and a GPU keeps the market between launches.
 """
@@ -14,9 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from kernels.market import Ints
-from kernels.params import Value
 from mei_pipeline.config.models import SweepSpec
-from mei_pipeline.params.grid import CodedValues
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.settings import Settings
@@ -161,11 +159,6 @@ def sample(total: int, size: int) -> Ints:
     return np.array(numbers, dtype=np.int64)
 
 
-def values_of(work: BenchWork) -> dict[str, CodedValues | Value]:
-    """Return the value of every parameter by path: one value for all combos, or one per combo."""
-    return {**work.plan.params, **work.plan.axis_values(work.numbers)}
-
-
 def run_work(
     settings: Settings,
     work: BenchWork,
@@ -232,7 +225,7 @@ def run_work(
 
 
 def make_combo_runner(settings: Settings, work: BenchWork, choice: DeviceChoice, threads: int = 0) -> ComboRunner:
-    """Return a prepared combo_runner, as a sweep would use for the work."""
+    """Return a prepared `ComboRunner`, as a sweep would use for the work."""
     use_kernels(settings)
     features = features_of(work.bars, work.plan.columns(), threads)
     combo_runner = ComboRunner(settings, work.plan, work.cut, features, choice, threads)

@@ -137,7 +137,7 @@ class Counters(StoredModel):
 
 
 class AnsweredRecord(StoredModel):
-    """`answered/<venue>.json`: ranges [from, to) of open times for which a venue answered.
+    """`asked/<venue>.json`: ranges [from, to) of open times for which a venue answered.
 
     Attributes:
         ranges: Interval to symbol to sorted, disjoint ranges.

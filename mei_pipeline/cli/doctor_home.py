@@ -186,7 +186,7 @@ def _parse(path: Path) -> object:
 
 
 def _halts(lanes: Path, lane: str) -> list[str]:
-    from mei_pipeline.registry.control import read_holds
+    from mei_pipeline.registry.holds import read_holds
 
     try:
         holds = read_holds(lanes, lane)

@@ -12,7 +12,7 @@ from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
     from mei_pipeline.config.load import LaneConfigs
-    from mei_pipeline.registry.control import Hold
+    from mei_pipeline.registry.holds import Hold
     from mei_pipeline.registry.store import Registry
     from mei_pipeline.settings import Settings
 
@@ -141,7 +141,7 @@ def change(
 
 def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | None, why: str) -> "dict[str, Hold]":
     from mei_pipeline.config.load import load_lanes
-    from mei_pipeline.registry.control import Hold, lift_hold, set_hold
+    from mei_pipeline.registry.holds import Hold, lift_hold, set_hold
     from mei_pipeline.registry.lanes import lane_folder
     from mei_pipeline.settings import read_settings
 
@@ -165,7 +165,7 @@ def _send_holds(name: str, holds: "dict[str, Hold]", change: str) -> None:
 
 
 def _tell_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
-    from mei_pipeline.registry.control import strictest_effect
+    from mei_pipeline.registry.holds import strictest_effect
 
     plain = {key: hold.model_dump() for key, hold in holds.items()}
     if as_json:
@@ -185,7 +185,7 @@ def _names(files: "LaneConfigs", book: "Registry") -> list[str]:
 def _examined(settings: "Settings", files: "LaneConfigs", book: "Registry", name: str) -> dict[str, Any]:
     """Return a lane as configuration, registry, executor and files state it; unreadable parts become problems."""
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.registry.control import strictest_effect
+    from mei_pipeline.registry.holds import strictest_effect
     from mei_pipeline.registry.lanes import Drift, drift, is_acknowledged
     from mei_pipeline.registry.store import get_config
 
@@ -227,7 +227,7 @@ def _examined(settings: "Settings", files: "LaneConfigs", book: "Registry", name
 def _read(lanes_folder: Path, name: str, problems: list[str]) -> tuple[Any, "dict[str, Hold] | None"]:
     """Return the executor status and the holds; None for a damaged file, which is added to `problems`."""
     from mei_pipeline.errors import ConfigError, DataError
-    from mei_pipeline.registry.control import read_holds
+    from mei_pipeline.registry.holds import read_holds
     from mei_pipeline.registry.lanes import read_status
 
     found: list[Any] = []

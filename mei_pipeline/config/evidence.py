@@ -29,20 +29,22 @@ def missing_evidence(selection: Selection, symbols: int) -> tuple[str, ...]:
             if wanted
             else "holdout_symbols: 0 holds out none"
         )
-        found.append(f"{_nothing('min_holdout_symbols_sharpe')}: {why}; ingest more symbols, or set the gate to null")
+        found.append(
+            f"{_impossible('min_holdout_symbols_sharpe')}: {why}; ingest more symbols, or set the gate to null"
+        )
     if symbols - held_out == 1:
         if gates.min_sharpe_without_best_symbol is not None:
             found.append(
-                f"{_nothing('min_sharpe_without_best_symbol')}: one symbol is searched, without it none is left; "
+                f"{_impossible('min_sharpe_without_best_symbol')}: one symbol is searched, without it none is left; "
                 "ingest more symbols, or set the gate to null"
             )
         if gates.max_symbol_share < 1.0:
             found.append(
-                f"{_nothing('max_symbol_share')}: one symbol is searched and has all of the profit; ingest more "
+                f"{_impossible('max_symbol_share')}: one symbol is searched, which has all of the profit; ingest more "
                 "symbols, or set the gate to 1"
             )
     return tuple(found)
 
 
-def _nothing(gate: str) -> str:
-    return f"nothing can be promoted, policy.yaml asks for selection.gates.{gate}"
+def _impossible(gate: str) -> str:
+    return f"no config can be promoted, because none can pass selection.gates.{gate}"

@@ -73,9 +73,9 @@ class PromotedFile(FileModel):
     config: ResolvedFile
     """The config itself."""
     evidence: Json
-    """What was measured, on what, by which rules."""
+    """Measurements, with data and kernels."""
     provenance: Json
-    """Which night and which policy let it in."""
+    """Nightly run and policy that accepted the config."""
 
 
 def to_yaml(resolved: ResolvedConfig, *, evidence: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:

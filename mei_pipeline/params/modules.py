@@ -20,6 +20,7 @@ from mei_pipeline.params.paths import closest
 
 _MODEL = "ema_cross"  # the smallest strategy, named as an example in messages
 _DATA = ("NAME", "PARAMETERS", "FEATURES")
+_IS_BENCHMARK = 2  # position of the argument `is_benchmark` of `signal` and `trace`
 
 
 def load_strategy(name: str) -> ModuleType:
@@ -95,10 +96,14 @@ def _benchmark_problems(module: ModuleType) -> Iterator[str]:
 
 
 def _reads_benchmark(rule: Any) -> bool:
+    """Return True if `signal` or `trace` loads its argument `is_benchmark`."""
     code = getattr(python_function(rule), "__code__", None)
-    return code is not None and any(
-        step.argval == "is_lead" for step in dis.get_instructions(code) if step.opname.startswith("LOAD")
-    )
+    if code is None or code.co_argcount <= _IS_BENCHMARK:
+        return False
+    # A strategy may give its arguments other names, so the position decides.
+    argument = code.co_varnames[_IS_BENCHMARK]
+    loads = (step.argval for step in dis.get_instructions(code) if step.opname.startswith("LOAD"))
+    return any(argument in (loaded if isinstance(loaded, tuple) else (loaded,)) for loaded in loads)
 
 
 def _feature_problems(features: tuple[Use, ...], table: dict[str, Parameter]) -> Iterator[str]:

@@ -60,7 +60,7 @@ _RESETS = TypeAdapter(tuple[Reset, ...])
 
 
 def open_home_registry(settings: Settings) -> Registry:
-    """Open the registry of a home (see `engine.open_registry`).
+    """Open the registry of a home (see `database.open_registry`).
 
     Raises:
         MeiError: As `open_registry`.

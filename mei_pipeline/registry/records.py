@@ -44,7 +44,7 @@ class Basis:
         kernel_hash: Hash of the kernels' sources.
         fill_model: Market parameters that define how orders fill.
         venue: Venue of the candles.
-        data_hash: Hash of bars, funding and instruments; see `market.Bars`.
+        data_hash: Hash of bars, funding and instruments; see `simulation.bars.Bars`.
         anchor_ms: Open time of the first bar of the features.
     """
 

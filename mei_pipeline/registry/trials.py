@@ -1,8 +1,8 @@
 """Trials on out-of-sample days: all configs that were ever judged on them.
 
-The number of trials is the selection bias of the deflated Sharpe ratio: the more distinct configs are judged on the
-same days, the better the best of them looks by chance. The id of a trial is the hash of its content, so judging the
-same config on the same days again adds no trial.
+The number of trials determines the selection bias for which the deflated Sharpe ratio corrects. If more distinct
+configs are judged on the same days, the best of them looks better by chance. The id of a trial is the hash of its
+content, so judging the same config on the same days again adds no trial.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Axes and lines of the pictures of a replay."""
+"""Axes and lines of the plots of a replay."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from mei_pipeline.candles.heatmap import MONTHS
 from mei_pipeline.svg import CHARACTER, LINE, SOFT, text, ticks
 
 WIDTH, LEFT, RIGHT = 1080.0, 74.0, 16.0
-"""Width of a picture, and the margins of it on the left and on the right, in pixels."""
+"""Width of a plot, and the margins of it on the left and on the right, in pixels."""
 TICKS = 6
 """Approximate number of steps of an axis."""
 _MOST_POINTS = 1500  # points of a curve that a screen can show
@@ -52,7 +52,7 @@ def thinned(values: Floats) -> Ints:
 
 
 def levels(values: Sequence[float], scale: Scale, label: Callable[[float], str]) -> list[str]:
-    """Draw a line across the picture at each value, with the value on the left."""
+    """Draw a line across the plot at each value, with the value on the left."""
     out = []
     for tick in values:
         y = scale(tick)

@@ -214,7 +214,7 @@ def signal_codes(settings: Settings, inputs: ReplayInputs) -> NDArray[np.int8]:
     codes = np.zeros((cut.last - cut.first, market.close.shape[1]), dtype=np.int8)
     for start in range(cut.first, cut.last, _TILE_STEPS):
         stop = min(start + _TILE_STEPS, cut.last)
-        # The engine makes a tile's signals before it moves a book: they are the same whatever the book holds.
+        # The simulation makes a tile's signals before it moves a book: they are the same whatever the book holds.
         book = run_block(
             compiled,
             market,

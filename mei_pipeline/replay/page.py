@@ -15,7 +15,7 @@ from mei_pipeline.pages import (
     Details,
     Money,
     Paragraph,
-    Pictures,
+    Plots,
     RowHead,
     Section,
     Share,
@@ -27,14 +27,14 @@ from mei_pipeline.pages import (
 )
 from mei_pipeline.replay.benchmark import MEANING as HOLDING
 from mei_pipeline.replay.benchmark import benchmark_rows, hold
-from mei_pipeline.replay.curves import equity_picture, sharpe_picture
-from mei_pipeline.replay.pictures import bars_picture, candle_picture, histogram_picture
+from mei_pipeline.replay.equity_plots import equity_plot, sharpe_plot
 from mei_pipeline.replay.record import COLUMNS, MEANING, record_rows, record_spans
 from mei_pipeline.replay.report import DRAWDOWN_HEADING, drawdown_rows
 from mei_pipeline.replay.risk import ROLLING_DAYS, daily_returns
 from mei_pipeline.replay.run import Replay, ReplayInputs
 from mei_pipeline.replay.summary import DOCS as FIGURES
 from mei_pipeline.replay.summary import GROUPED
+from mei_pipeline.replay.trade_plots import bars_plot, candle_plot, histogram_plot
 from mei_pipeline.simulation.members import MEMBER_HEADING
 from mei_pipeline.svg import value_text
 from mei_pipeline.sweep.metrics import DOCS as METRICS
@@ -57,7 +57,7 @@ def page_of(inputs: ReplayInputs, run: Replay, report: Mapping[str, Any], charts
     """
     config = report["config"]
     title = f"{config['strategy']} on {config['venue']} {config['interval']}, {report['from']} to {report['to']}"
-    results = histogram_picture(run.trades["return_pct"].to_numpy(), "Results of trades", "There was no trade.")
+    results = histogram_plot(run.trades["return_pct"].to_numpy(), "Results of trades", "There was no trade.")
     tiles = _tiles(report)
     record_sections: tuple[Section, ...] = ()
     if report["record"]:
@@ -71,7 +71,7 @@ def page_of(inputs: ReplayInputs, run: Replay, report: Mapping[str, Any], charts
         _drawdowns(report["drawdowns"]),
         _distribution(inputs, run, report["figures"]),
         Section("Monthly returns, percent", _months(report["monthly_return_pct"], report["metrics"]["return_pct"])),
-        Section("Results of trades, percent of the opened notional", (Pictures((results,)),)),
+        Section("Results of trades, percent of the opened notional", (Plots((results,)),)),
         *_groups(report),
         *_candles(inputs, run, charts),
         *_decisions(report),
@@ -131,20 +131,20 @@ def _equity(inputs: ReplayInputs, run: Replay, report: Mapping[str, Any]) -> Sec
         curves.append((benchmark["name"], hold(inputs.bars, inputs.cut, benchmark["symbols"], initial)))
         heading = ("figure", "strategy", benchmark["name"])
         blocks = [Paragraph(HOLDING), Table("", heading, benchmark_rows(report))]
-    picture = equity_picture(times, curves, initial, record_spans(report["record"]))
-    return Section("Equity and drawdown", (Pictures((picture,)), *blocks))
+    plot = equity_plot(times, curves, initial, record_spans(report["record"]))
+    return Section("Equity and drawdown", (Plots((plot,)), *blocks))
 
 
 def _rolling(inputs: ReplayInputs, report: Mapping[str, Any]) -> Section:
     window, ratios = (report["rolling_sharpe"][key] for key in ("window_days", "by_day"))
     end_ms = inputs.cut.from_ms + DAY_MS * (window + np.arange(len(ratios)))
     span = (inputs.cut.from_ms, inputs.cut.to_ms)
-    picture = sharpe_picture(end_ms, np.array(list(ratios.values())), window, report["metrics"]["sharpe"], span)
+    plot = sharpe_plot(end_ms, np.array(list(ratios.values())), window, report["metrics"]["sharpe"], span)
     words = (
         f"Annual Sharpe ratio of the {window} days up to each day, from daily returns. A window has {ROLLING_DAYS} "
         "days, or half of the days of the backtest if that is less."
     )
-    return Section(f"Rolling Sharpe ratio, {window} days", (Paragraph(words), Pictures((picture,))))
+    return Section(f"Rolling Sharpe ratio, {window} days", (Paragraph(words), Plots((plot,))))
 
 
 def _drawdowns(drawdowns: Sequence[Mapping[str, Any]]) -> Section:
@@ -176,8 +176,8 @@ def _distribution(inputs: ReplayInputs, run: Replay, figures: Mapping[str, float
         "Value at risk is the daily loss at the 5 % quantile of these returns, interpolated, without an assumption on "
         "their distribution. Expected shortfall is the mean loss of the days at or below that quantile."
     )
-    picture = histogram_picture(returns, "Daily returns", "There was no day.", lines)
-    return Section("Distribution of daily returns, percent", (Pictures((picture,)), _figures(shown), Paragraph(words)))
+    plot = histogram_plot(returns, "Daily returns", "There was no day.", lines)
+    return Section("Distribution of daily returns, percent", (Plots((plot,)), _figures(shown), Paragraph(words)))
 
 
 def _figures(shown: Iterable[tuple[str, float | None, str]]) -> Tiles:
@@ -217,8 +217,8 @@ def _groups(report: Mapping[str, Any]) -> list[Section]:
             notes = {
                 label: f"{group['trades']:,} trades, {100.0 * group['win_rate']:.0f} % won" for label, group in groups
             }
-            picture = bars_picture({label: group["pnl_usd"] for label, group in groups}, notes)
-            out.append(Section(f"Net profit in USD by {name}", (Pictures((picture,)),)))
+            plot = bars_plot({label: group["pnl_usd"] for label, group in groups}, notes)
+            out.append(Section(f"Net profit in USD by {name}", (Plots((plot,)),)))
     rows = tuple(
         (f"{name} {label}", *(group[column] for column in GROUPED))
         for key, name in (("by_side", "side"), ("by_tier", "tier"), ("by_mode", "mode"), ("by_month", "exit in"))
@@ -237,10 +237,10 @@ def _candles(inputs: ReplayInputs, run: Replay, charts: Sequence[str]) -> tuple[
         Paragraph("A triangle is an entry, a dot an exit, and a green line a profit. Point at one to read it."),
         Paragraph("Charts of long windows join bars. Run a backtest of fewer days (--from, --to) to see each of them."),
     )
-    pictures = tuple(
-        candle_picture(inputs.bars, run.trades, symbol, inputs.cut.from_ms, inputs.cut.to_ms) for symbol in chosen
+    plots = tuple(
+        candle_plot(inputs.bars, run.trades, symbol, inputs.cut.from_ms, inputs.cut.to_ms) for symbol in chosen
     )
-    return (Section("Candles and trades", (*words, Pictures(pictures, chosen))),)
+    return (Section("Candles and trades", (*words, Plots(plots, chosen))),)
 
 
 def _decisions(report: Mapping[str, Any]) -> tuple[Section, ...]:

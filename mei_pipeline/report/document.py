@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mei_pipeline import pages
-from mei_pipeline.pages import Block, BulletList, Columns, Details, Paragraph, Pictures, Section, Table, Tiles
+from mei_pipeline.pages import Block, BulletList, Columns, Details, Paragraph, Plots, Section, Table, Tiles
 from mei_pipeline.text import printable
 
-__all__ = ["Block", "Paragraph", "Pictures", "Report", "Section", "Table", "Tiles", "escaped", "html_of", "markdown_of"]
+__all__ = ["Block", "Paragraph", "Plots", "Report", "Section", "Table", "Tiles", "escaped", "html_of", "markdown_of"]
 
 _PADDED = 64  # longest cell that is padded, so that a table also reads well in a terminal
 _MARKS = re.compile(r"[\\|`*<>\[\]~&]|(?<![^\W_])_|_(?![^\W_])")
@@ -30,7 +30,7 @@ class Report:
 
 
 def markdown_of(report: Report) -> str:
-    """Return the report as Markdown, without pictures."""
+    """Return the report as Markdown, without plots."""
     parts = [f"# {escaped(report.title)}", escaped(report.outcome)]
     for section in report.sections:
         parts.append(f"## {escaped(section.title)}")
@@ -39,7 +39,7 @@ def markdown_of(report: Report) -> str:
 
 
 def html_of(report: Report) -> str:
-    """Return the report as one HTML page with its pictures."""
+    """Return the report as one HTML page with its plots."""
     return pages.page(report.title, report.sections, template="report.html", outcome=report.outcome)
 
 

@@ -9,16 +9,16 @@ from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.quality import RULES
 from mei_pipeline.pages import Bad, Good, cell_text
 from mei_pipeline.registry.records import Gate
-from mei_pipeline.report.document import Block, Paragraph, Pictures, Report, Section, Table, Tiles
+from mei_pipeline.report.document import Block, Paragraph, Plots, Report, Section, Table, Tiles
 from mei_pipeline.report.facts import Facts, SearchOverview
 from mei_pipeline.report.lanes import lanes_section, move_of, short
 from mei_pipeline.selection.io import Candidate
-from mei_pipeline.selection.pictures import equity_picture, fold_picture, logit_picture, selection_bias_picture
+from mei_pipeline.selection.plots import equity_plot, fold_plot, logit_plot, selection_bias_plot
 from mei_pipeline.selection.segments import Segment
 from mei_pipeline.selection.verdicts import Judgement
 from mei_pipeline.svg import value_text
-from mei_pipeline.sweep.pictures import axes_picture, heat_picture, histogram_picture, nothing_varies
 from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.plots import axes_plot, heat_plot, histogram_plot, nothing_varies
 
 _LISTED = 12
 """Number of values of an axis that are listed."""
@@ -117,19 +117,19 @@ def _candidates(facts: Facts) -> Section:
         "segments of the rank, on test days that its selection had not seen; the gates judge them. Holdout: the config "
         "on the last days; it selects nothing. Sharpe ratios are annual, of daily returns."
     )
-    pictures = equity_pictures(candidates, facts.stitched_by_rank, facts.replays)
+    plots = equity_plots(candidates, facts.stitched_by_rank, facts.replays)
     axes = [path for path, _ in facts.plan.sweep.axes]
     values = tuple((path, *(_value(each.params.get(path)) for each in candidates)) for path in axes)
     parameters = Table("Parameters", ("axis", *(f"rank {each.rank}" for each in candidates)), values)
-    return Section("Candidates", (Paragraph(legend), Table("", heading, tuple(rows)), Pictures(pictures), parameters))
+    return Section("Candidates", (Paragraph(legend), Table("", heading, tuple(rows)), Plots(plots), parameters))
 
 
-def equity_pictures(
+def equity_plots(
     candidates: Sequence[Candidate], stitched_by_rank: Sequence[Segment], replays: Sequence[tuple[Segment, Segment]]
 ) -> tuple[Markup, ...]:
     """Draw for each candidate its config in sample and on the holdout, and the stitched segments of its rank."""
     return tuple(
-        equity_picture(
+        equity_plot(
             f"Rank {each.rank}, config {short(each.config_id)}: equity, start = 1",
             {"in sample": inside, "out of sample": stitched, "holdout": holdout},
         )
@@ -210,8 +210,8 @@ def _selection_bias(facts: Facts) -> Section:
         ),
     )
     overfitting = search.overfitting_probability if search else None
-    pictures = Pictures((logit_picture(*facts.gate_results.logits, overfitting), selection_bias_picture(bias)))
-    return Section("Selection bias", (Table("", ("figure", "value", "meaning"), rows), pictures))
+    plots = Plots((logit_plot(*facts.gate_results.logits, overfitting), selection_bias_plot(bias)))
+    return Section("Selection bias", (Table("", ("figure", "value", "meaning"), rows), plots))
 
 
 def _search(facts: Facts) -> Section:
@@ -236,8 +236,8 @@ def _rows_of(plan: SweepPlan, searched: SearchOverview) -> Iterator[Block]:
         f"{100.0 * summary.lost_frac:.1f} % lost money, {summary.idle:,} combos have no trade; Sharpe ratio "
         f"{cell_text(summary.least)} to {cell_text(summary.greatest)}, mean {cell_text(summary.mean)}."
     )
-    yield Pictures((histogram_picture(searched.shown, summary), axes_picture(summary.axes, summary.metric)))
-    yield Pictures(tuple(map(heat_picture, searched.maps)) or (nothing_varies(),))
+    yield Plots((histogram_plot(searched.shown, summary), axes_plot(summary.axes, summary.metric)))
+    yield Plots(tuple(map(heat_plot, searched.maps)) or (nothing_varies(),))
     shown = ("sharpe", "return_pct", "max_drawdown_pct", "trades", "profit_factor")
     axes = [path for path, _ in plan.axes]
     names = [path.rpartition(".")[2] for path in axes]
@@ -268,7 +268,7 @@ def _folds(facts: Facts) -> Section:
     )
     heading = ("fold", "train days", "test days", *(f"combo of rank {rank.number}" for rank in walk.ranks))
     return Section(
-        "Folds", (Paragraph(words), Pictures((fold_picture(walk.folds, facts.plan.to_ms),)), Table("", heading, rows))
+        "Folds", (Paragraph(words), Plots((fold_plot(walk.folds, facts.plan.to_ms),)), Table("", heading, rows))
     )
 
 

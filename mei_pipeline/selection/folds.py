@@ -37,7 +37,7 @@ class Fold:
 def block_starts_ms(from_ms: int, to_ms: int) -> tuple[int, ...]:
     """Return the first day of each block of the UTC days [from_ms, to_ms), and the end of the last: UTC milliseconds.
 
-    Blocks are those of `market.window`, which sums the daily returns in them.
+    Blocks are those of `simulation.window`, which sums the daily returns in them.
     """
     days = (to_ms - from_ms) // DAY_MS
     return tuple(from_ms + -(-block * days // BLOCKS) * DAY_MS for block in range(BLOCKS + 1))

@@ -225,8 +225,8 @@ def run_block(  # noqa: PLR0913 - the arguments of the compiled simulation, by n
         model: Fill model.
         columns: [C, T, S] feature columns.
         combos: The combos.
-        which: First combo and one history the last.
-        steps: First step and one history the last.
+        which: First combo, and one past the last.
+        steps: First step, and one past the last.
         tile: Steps per tile; 0 chooses a length.
         log_rows: Number of rows in the log.
         recorded: True to keep equity and verdicts of each step.

@@ -43,7 +43,7 @@ class ComboRunner:
         window: The window.
         features: Columns for every feature window of the plan.
         choice: Device that runs the combos; `auto` until `run` has measured both.
-        threads: See `simulation.run_combos`.
+        threads: See `simulation.run.run_combos`.
         launch: Most combos that run at a time. 0: as many as fill a GPU, one chunk on the CPU. Results do not depend on
             it.
         stop: Returns True to stop; polled before each launch and while a GPU runs one.

@@ -5,17 +5,17 @@ from collections.abc import Sequence
 import polars as pl
 
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.pages import Paragraph, Pictures, Section, Share, Table, Tiles, notes_section, page
+from mei_pipeline.pages import Paragraph, Plots, Section, Share, Table, Tiles, notes_section, page
 from mei_pipeline.svg import short, value_text
-from mei_pipeline.sweep.pictures import (
-    axes_picture,
-    front_picture,
-    heat_picture,
-    histogram_picture,
+from mei_pipeline.sweep.plan import SweepPlan
+from mei_pipeline.sweep.plots import (
+    axes_plot,
+    front_plot,
+    heat_plot,
+    histogram_plot,
     nothing_varies,
     titled,
 )
-from mei_pipeline.sweep.plan import SweepPlan
 from mei_pipeline.sweep.results import Results, metric_columns
 from mei_pipeline.sweep.summary import HeatMap, Histogram, SweepSummary
 from mei_pipeline.sweep.top import STANDS_FOR
@@ -44,10 +44,10 @@ def page_of(
     exclusions = (Paragraph(summary.best.exclusion_note),) if summary.best.exclusion_note else ()
     sections = [
         *notes_section(notes),
-        Section(f"Distribution of {metric}", (Pictures((histogram_picture(shown, summary),)),)),
-        Section("Axes that matter", (Pictures((axes_picture(summary.axes, summary.metric),)),)),
-        Section("Heat maps", (Pictures(tuple(map(heat_picture, maps)) or (nothing_varies(),)),)),
-        Section("Pareto front", (Pictures((front_picture(summary.front),)), *_rows(front))),
+        Section(f"Distribution of {metric}", (Plots((histogram_plot(shown, summary),)),)),
+        Section("Axes that matter", (Plots((axes_plot(summary.axes, summary.metric),)),)),
+        Section("Heat maps", (Plots(tuple(map(heat_plot, maps)) or (nothing_varies(),)),)),
+        Section("Pareto front", (Plots((front_plot(summary.front),)), *_rows(front))),
         Section(f"Best {best.height} results by {metric}", (*exclusions, *_rows(best))),
         Section(f"Mean {metric} of each value", (_effects(summary),)),
         Section("Plan", (Table("", ("path", "values"), _plan(plan)),)),

@@ -26,7 +26,7 @@ def planned_bars(settings: Settings, plan: SweepPlan) -> Bars:
     if bars.data_hash != plan.data_hash:
         raise DataError(
             f"sweep {plan.id[:16]}: bars, funding or instruments of {plan.venue} in lake {lake.root} have changed "
-            f"since the sweep was planned; take an ingest back with `mei lake undo` (`mei lake show` lists them), or "
+            f"since the sweep was planned; undo an ingest with `mei lake undo` (`mei lake show` lists ingests), or "
             f"start a new sweep with `mei sweep run`"
         )
     return bars

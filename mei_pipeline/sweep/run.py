@@ -71,7 +71,7 @@ def speed(combos_per_s: float, bar_steps: int) -> str:
     return f"{combos_per_s:,.0f} combos/s, {combos_per_s * bar_steps / 1e6:,.1f} M bar-steps/s"
 
 
-def run_sweep(  # noqa: PLR0913 - what a caller may choose_device, by name
+def run_sweep(  # noqa: PLR0913 - options of the caller, by name
     settings: Settings,
     plan: SweepPlan,
     window: Window,
@@ -90,8 +90,8 @@ def run_sweep(  # noqa: PLR0913 - what a caller may choose_device, by name
         plan: The combos.
         window: Window of the plan over the symbols of the plan.
         features: Columns for every feature window of the plan.
-        threads: See `simulation.run_combos`.
-        device: See `device.choose`; on a cluster each node chooses for itself.
+        threads: See `simulation.run.run_combos`.
+        device: See `simulation.device.choose_device`; on a cluster each node chooses for itself.
         compute: Section `compute` of pipeline.yaml; this machine by default.
         launch: Most combos that this machine runs at a time; see `ComboRunner`.
         progress: Receives the number of finished combos and the speed.

@@ -1,4 +1,4 @@
-"""Pictures, tables and checks, apart from any run."""
+"""Plots, tables and checks, apart from any run."""
 
 import base64
 import dataclasses

@@ -9,7 +9,6 @@ from market_kit import DAY_MS, START_MS, fill_lake, write_config
 from table_kit import check_table_text, words_of
 
 from mei_pipeline.cli.main import run
-from mei_pipeline.demo import AS_OF_MS
 from mei_pipeline.errors import ConfigError, DataError, Refused
 from mei_pipeline.settings import Settings, enter_home, read_settings
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from demo_fixtures import Demos
 
 pytest_plugins = ["demo_fixtures"]
+
+AS_OF_MS = 1_782_864_000_000  # 2026-07-01, the end of the market
 
 TABLES = (
     "sweep list",

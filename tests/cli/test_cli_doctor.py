@@ -18,8 +18,8 @@ from mei_pipeline.candles.lake import Lake, merge_candles, merge_instruments
 from mei_pipeline.cli import main
 from mei_pipeline.cli.doctor import differing, examine
 from mei_pipeline.cli.doctor_home import judge_cache, judge_room, run_bytes
-from mei_pipeline.registry.control import Hold, set_hold
 from mei_pipeline.registry.database import open_registry
+from mei_pipeline.registry.holds import Hold, set_hold
 from mei_pipeline.settings import read_settings
 
 HOUR_MS = 3_600_000

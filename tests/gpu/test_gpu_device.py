@@ -15,7 +15,7 @@ import pytest
 from kernels.market import fill_model
 from mei_pipeline.bench import portfolio, w1
 from mei_pipeline.bench.kernels import run_kernels
-from mei_pipeline.bench.work import BenchWork, make_combo_runner, values_of
+from mei_pipeline.bench.work import BenchWork, make_combo_runner
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.combos import encode_combos
 from mei_pipeline.simulation.device import choose_device, open_gpu
@@ -50,8 +50,9 @@ def hash_of(outcome: ComboOutcomes) -> str:
 def run(settings: Settings, work: BenchWork, gpu: object, own: dict | None = None) -> ComboOutcomes:
     plan = work.plan
     features = features_of(work.bars, plan.columns())
+    values = {**plan.params, **plan.axis_values(work.numbers)}
     combos = encode_combos(
-        plan.strategy, features, values_of(work), len(work.numbers), plan.symbols, own, benchmark=plan.benchmark
+        plan.strategy, features, values, len(work.numbers), plan.symbols, own, benchmark=plan.benchmark
     )
     return run_combos(settings, work.cut, fill_model(plan.market, plan.initial_balance_usd), features, combos, gpu=gpu)
 

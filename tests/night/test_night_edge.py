@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from mei_pipeline.cli.main import run
-from mei_pipeline.demo import AS_OF_MS, EDGE_SHARPE, PROFILE, Demo, make_home
+from mei_pipeline.demo import EDGE_SHARPE, PROFILE, Demo, make_home
 from mei_pipeline.settings import CHECKOUT, enter_home
+
+AS_OF_MS = 1_782_864_000_000  # 2026-07-01, the end of the market
 
 pytestmark = pytest.mark.long
 

@@ -168,7 +168,7 @@ def test_a_plan_says_which_gates_its_symbols_cannot_pass(mei_settings: Settings,
         ).notes
         for count in (1, 2)
     )
-    assert not any("nothing can be promoted" in note for note in wide)
+    assert not any("no config can be promoted" in note for note in wide)
     assert "holdout_symbols: 2 holds out none of 3, it needs at least 4" in narrow[0]
 
 

@@ -1,5 +1,6 @@
 """Who writes a strategy is told what its module lacks, in words that say what to do."""
 
+import inspect
 import types
 
 import pytest
@@ -109,6 +110,29 @@ def test_every_strategy_is_whole(name):
 )
 def test_what_a_module_lacks(changes, problem):
     assert list(modules.module_problems("mine", module(**changes))) == [problem]
+
+
+@device
+def benchmark_signal(price, age, follows, now, before, market_context, params):  # noqa: ARG001 - only `follows` counts
+    return 0 if follows else 1
+
+
+@device
+def benchmark_trace(price, age, is_benchmark, now, before, market_context, params, out):  # noqa: ARG001 - as above
+    out[0] = age if is_benchmark else 0.0
+
+
+@pytest.mark.parametrize(("rule", "function"), [("signal", benchmark_signal), ("trace", benchmark_trace)])
+def test_a_rule_that_reads_the_benchmark_needs_switches(rule, function):
+    (problem,) = modules.module_problems("mine", module(**{rule: function}))
+    assert problem.startswith(f"BENCHMARK is missing; {rule} reads the benchmark symbol")
+    assert list(modules.module_problems("mine", module(**{rule: function, "BENCHMARK": ()}))) == []
+
+
+@pytest.mark.parametrize("rule", ["signal", "trace"])
+def test_the_benchmark_is_an_argument_at_the_same_place_of_both_rules(rule):
+    arguments = list(inspect.signature(modules.python_function(getattr(strategies.load("mei_alpha"), rule))).parameters)
+    assert arguments.index("is_benchmark") == 2
 
 
 def test_an_unknown_kind_is_named_with_those_that_exist():

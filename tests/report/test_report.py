@@ -30,7 +30,7 @@ from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.registry.store import get_config, lane_pointers
 from mei_pipeline.report.document import (
     Paragraph,
-    Pictures,
+    Plots,
     Report,
     Section,
     Table,
@@ -43,8 +43,8 @@ from mei_pipeline.report.sections import outcome, report_of
 from mei_pipeline.report.write import is_current, latest_finished, unnamed, write_report
 from mei_pipeline.selection.folds import block_starts_ms
 from mei_pipeline.selection.io import read_candidates, read_gate_results, read_replays
-from mei_pipeline.selection.pictures import equity_picture
 from mei_pipeline.selection.pipeline import select_candidates, selection_days
+from mei_pipeline.selection.plots import equity_plot
 from mei_pipeline.selection.segments import Segment, flat_segment
 from mei_pipeline.settings import Settings
 from mei_pipeline.sweep.results import sweep_folder
@@ -248,7 +248,7 @@ def test_every_block_escapes_what_it_shows() -> None:
     table = Table(
         HOSTILE, (HOSTILE, "n"), ((pages.Bad(HOSTILE), 1.5), (HOSTILE, None), (pages.Good("a"), float("nan")))
     )
-    blocks = (Paragraph(HOSTILE), Tiles(((HOSTILE, HOSTILE),)), table, Pictures((svg.document(1, 1, "", ()),)))
+    blocks = (Paragraph(HOSTILE), Tiles(((HOSTILE, HOSTILE),)), table, Plots((svg.document(1, 1, "", ()),)))
     report = Report(HOSTILE, HOSTILE, (Section(HOSTILE, blocks),))
     page = read_page(html_of(report))
     assert page.count("script") == 0
@@ -264,7 +264,7 @@ def test_blocks_inside_of_blocks_are_in_both_forms() -> None:
     nested = pages.Columns(
         ((Paragraph("left"),), (pages.Details("more", (pages.BulletList(("first <b>", "second")), inner)),))
     )
-    report = Report("Title", "", (Section("Section", (nested, Pictures(()))),))
+    report = Report("Title", "", (Section("Section", (nested, Plots(()))),))
     words = read_page(html_of(report)).words
     assert [words.count(each) for each in ("left", "more", "first <b>", "second", "Inner")] == [1] * 5
     text = markdown_of(report)
@@ -394,7 +394,7 @@ def test_an_equity_picture_draws_every_day_of_every_leg_within_its_frame() -> No
         "out of sample": segment(2, 11, [0.1, 0.0]),
         "holdout": segment(1, 13, [1]),
     }
-    root = ET.fromstring(equity_picture("Rank <0>", segments))  # noqa: S314 - our own picture
+    root = ET.fromstring(equity_plot("Rank <0>", segments))  # noqa: S314 - our own picture
     width, height = (float(root.get(name, "")) for name in ("width", "height"))
     lines = [p.get("d", "") for p in root.iter("{http://www.w3.org/2000/svg}path") if p.get("fill") == "none"]
     points = [np.array([pair.split() for pair in line[1:].split("L")], dtype=float) for line in lines]
@@ -410,4 +410,4 @@ def test_an_equity_picture_draws_every_day_of_every_leg_within_its_frame() -> No
 
 
 def test_an_equity_picture_without_days_says_so() -> None:
-    assert "no days" in equity_picture("Equity", {"in sample": flat_segment((0, 0))})
+    assert "no days" in equity_plot("Equity", {"in sample": flat_segment((0, 0))})

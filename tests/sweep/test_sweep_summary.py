@@ -17,7 +17,7 @@ from sweep_kit import FAST, SLOW, STOP, plan_of, rows_of, store
 from mei_pipeline.errors import DataError
 from mei_pipeline.sweep.page import page_of
 from mei_pipeline.sweep.pareto import pareto
-from mei_pipeline.sweep.pictures import axes_picture, front_picture, heat_picture, histogram_picture, nothing_varies
+from mei_pipeline.sweep.plots import axes_plot, front_plot, heat_plot, histogram_plot, nothing_varies
 from mei_pipeline.sweep.results import all_distinct, best_of, chunk_path, open_results, sweep_folder, top, write_chunk
 from mei_pipeline.sweep.summary import heat_map, heat_maps, histogram, summarise
 from mei_pipeline.sweep.top import STANDS_FOR
@@ -137,7 +137,7 @@ def test_a_cell_is_the_mean_over_the_other_axes(tmp_path: Path) -> None:
     assert maps[0].mean[0, 0] == 5.75
     assert maps[0].columns == ("5", "9", "13")
     assert maps[0].rows == ("1.5", "3")
-    assert told(heat_picture(maps[0]))[0] == "mean 5.75, best 5.75, 2 combos"
+    assert told(heat_plot(maps[0]))[0] == "mean 5.75, best 5.75, 2 combos"
     assert heat_map(results, STOP, FAST).mean.T.tolist() == maps[0].mean.tolist()
 
 
@@ -156,7 +156,7 @@ def test_one_axis_makes_one_row_and_none_makes_no_map(tmp_path: Path) -> None:
     results = store(tmp_path / "one", plan_of(axes={FAST: (5, 9, 13)}), weighted(fast=1.0))
     [heat] = heat_maps(results, summarise(results))
     assert (heat.down, heat.mean.tolist()) == ("", [[5.0, 9.0, 13.0]])
-    assert len(told(heat_picture(heat))) == 3
+    assert len(told(heat_plot(heat))) == 3
     alone = store(tmp_path / "none", plan_of(axes={FAST: (5,)}), weighted(fast=1.0))
     summary = summarise(alone)
     assert summary.axes == heat_maps(alone, summary) == ()
@@ -170,7 +170,7 @@ def test_combinations_that_do_not_occur_are_empty_cells(tmp_path: Path) -> None:
     assert heat.columns == ("1", "2", "9")
     assert heat.rows == ("equity", "units")
     assert heat.count.tolist() == [[0, 0, 1], [1, 1, 0]]
-    assert told(heat_picture(heat)).count("no combo") == 3
+    assert told(heat_plot(heat)).count("no combo") == 3
 
 
 def test_a_histogram_counts_every_combo_once(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_a_histogram_counts_every_combo_once(tmp_path: Path) -> None:
     inside = (values >= shown.edges[1]) & (values < shown.edges[-2])
     assert shown.count.sum() == 200
     assert shown.count[1:-1].sum() == inside.sum()
-    assert len(told(histogram_picture(shown, summary))) == np.count_nonzero(shown.count)
+    assert len(told(histogram_plot(shown, summary))) == np.count_nonzero(shown.count)
 
 
 def test_what_lies_far_out_is_counted_in_the_last_bar(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_what_lies_far_out_is_counted_in_the_last_bar(tmp_path: Path) -> None:
     summary = summarise(results)
     shown = histogram(results, summary)
     assert (shown.below, shown.above, int(shown.count[-1])) == (0, 1, 1)
-    assert told(histogram_picture(shown, summary))[-1].endswith("1 of them beyond")
+    assert told(histogram_plot(shown, summary))[-1].endswith("1 of them beyond")
 
 
 def test_a_metric_that_does_not_vary_still_makes_pictures(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_metric_that_does_not_vary_still_makes_pictures(tmp_path: Path) -> Non
     assert {effect.share for effect in summary.axes} == {0.0}
     shown = histogram(results, summary)
     assert shown.count.sum() == 12
-    for svg in (histogram_picture(shown, summary), axes_picture(summary.axes, "sharpe"), front_picture(summary.front)):
+    for svg in (histogram_plot(shown, summary), axes_plot(summary.axes, "sharpe"), front_plot(summary.front)):
         ET.fromstring(svg)  # noqa: S314 - our own picture
 
 
@@ -219,7 +219,7 @@ def test_nobody_made_money(tmp_path: Path) -> None:
     results = store(tmp_path, plan_of(), lambda _: {"net_pnl_usd": -1.0, "return_pct": -0.01})
     summary = summarise(results)
     assert (summary.lost_frac, summary.front.height) == (1.0, 0)
-    assert "the front is empty" in front_picture(summary.front)
+    assert "the front is empty" in front_plot(summary.front)
 
 
 def test_the_front_has_the_values_of_the_axes(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_the_front_has_the_values_of_the_axes(tmp_path: Path) -> None:
     for row in front.iter_rows(named=True):
         combo = results.plan.combo(row["combo"])
         assert {path: row[path] for path in (FAST, SLOW, STOP)} == {path: combo[path] for path in (FAST, SLOW, STOP)}
-    assert len(told(front_picture(front))) == front.height
+    assert len(told(front_plot(front))) == front.height
 
 
 POINTS = st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=1, max_size=60)

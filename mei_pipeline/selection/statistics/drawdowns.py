@@ -18,7 +18,7 @@ class MonteCarloDrawdowns:
     """Maximum drawdown in the real order."""
     shuffled: Floats
     """[draws] maximum drawdowns in random orders, ascending."""
-    rank: float
+    smaller_frac: float
     """Share of random orders with a smaller drawdown than the real order; equal ones count half.
 
     Near 0 the real order was favourable: plan with a greater drawdown than the realised one.
@@ -44,7 +44,7 @@ def max_drawdown_frac(profits: Floats, initial_usd: float) -> Floats:
 def monte_carlo_drawdowns(
     profits: Floats, initial_usd: float, draws: int = DRAWS, seed: int = 0
 ) -> MonteCarloDrawdowns:
-    """Return the maximum drawdowns of trades in random orders, and the rank of the realised drawdown among them.
+    """Return the maximum drawdowns of trades in random orders, and the share below the realised one.
 
     Profits are added, not compounded, and trades follow one another. So the result does not show overlapping trades, or
     clusters of losses that markets cause.
@@ -68,5 +68,5 @@ def monte_carlo_drawdowns(
         parts.append(max_drawdown_frac(generator.permuted(rows, axis=1), initial_usd))
     shuffled = np.sort(np.concatenate(parts))
     realised = float(max_drawdown_frac(profits, initial_usd))
-    rank = np.mean(shuffled < realised) + 0.5 * np.mean(shuffled == realised)
-    return MonteCarloDrawdowns(realised, shuffled, float(rank))
+    smaller_frac = np.mean(shuffled < realised) + 0.5 * np.mean(shuffled == realised)
+    return MonteCarloDrawdowns(realised, shuffled, float(smaller_frac))

@@ -150,8 +150,8 @@ def deflated_sharpe(
     It is the probabilistic Sharpe ratio over the expected best of N trials without edge:
     benchmark = √variance · E[maximum of N standard normals].
 
-    It centres on the mean of the maximum and keeps the spread of a single trial, which is wider. As a test it is thus
-    not exact: for trials without edge it averages about 0.5, and exceeds 0.95 in 5 % of cases at N = 1, 2.7 % at N = 2,
+    It centres on the mean of the maximum and keeps the spread of a single trial, which is wider. The test is thus not
+    exact. For trials without edge it averages about 0.5. It exceeds 0.95 in 5 % of cases at N = 1, 2.7 % at N = 2,
     1.2 % at N = 5, 0.7 % at N = 10 and 0.2 % at N = 100.
 
     Source: Bailey and López de Prado, The Deflated Sharpe Ratio, Journal of Portfolio Management 40(5), 2014,

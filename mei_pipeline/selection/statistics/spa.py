@@ -41,9 +41,14 @@ def spa(
 ) -> Spa:
     """Test the superior predictive ability of M strategies over a benchmark, by stationary bootstrap.
 
-    The largest studentised mean excess return is compared with that of resampled days, from which each strategy's mean
-    is subtracted: all of it (upper), all but where it lies below -√(2·ω²·ln ln n / n) (consistent), or only where it is
-    above 0 (lower). A p-value is (1 + draws that reach the statistic) / (1 + draws), never 0.
+    The largest studentised mean excess return is compared with that of resampled days. The mean of each strategy is
+    subtracted from the resampled days. The three p-values differ in the means that they subtract:
+
+    - upper: every mean;
+    - consistent: means that are not below -√(2·ω²·ln ln n / n);
+    - lower: means above 0.
+
+    A p-value is (1 + draws that reach the statistic) / (1 + draws), never 0.
 
     Source: Hansen, A Test for Superior Predictive Ability, Journal of Business & Economic Statistics 23(4), 2005; ω² is
     its variance of the mean under the stationary bootstrap, in closed form.

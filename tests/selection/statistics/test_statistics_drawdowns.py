@@ -34,17 +34,17 @@ def test_a_lucky_and_an_unlucky_order_lie_at_the_ends():
     wins, losses = np.full(30, 12.0), np.full(30, -10.0)
     unlucky = monte_carlo_drawdowns(np.concatenate([wins, losses]), 1000.0, draws=2000)
     lucky = monte_carlo_drawdowns(np.column_stack([wins, losses]).ravel(), 1000.0, draws=2000)
-    assert unlucky.rank > 0.99
-    assert lucky.rank < 0.01
+    assert unlucky.smaller_frac > 0.99
+    assert lucky.smaller_frac < 0.01
     assert unlucky.realised == pytest.approx(300 / 1360)
 
 
 def test_a_typical_order_lies_anywhere():
-    ranks = []
+    shares = []
     for seed in range(200):
         profits = np.random.default_rng(seed).normal(1.0, 20.0, 40)
-        ranks.append(monte_carlo_drawdowns(profits, 1000.0, draws=200, seed=seed).rank)
-    assert np.mean(ranks) == pytest.approx(0.5, abs=0.07)
+        shares.append(monte_carlo_drawdowns(profits, 1000.0, draws=200, seed=seed).smaller_frac)
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.07)
 
 
 def test_the_same_seed_gives_the_same_shuffles_and_many_come_in_batches():
@@ -56,14 +56,14 @@ def test_the_same_seed_gives_the_same_shuffles_and_many_come_in_batches():
 
 
 @pytest.mark.parametrize("profits", [[-30.0], [10.0] * 5, [-10.0] * 5], ids=["one trade", "equal wins", "equal losses"])
-def test_where_every_order_is_the_same_the_rank_is_the_middle(profits):
+def test_where_every_order_is_the_same_the_share_is_one_half(profits):
     found = monte_carlo_drawdowns(np.array(profits), 1000.0, draws=50)
-    assert found.rank == 0.5
+    assert found.smaller_frac == 0.5
     np.testing.assert_array_equal(found.shuffled, found.realised)
 
 
 @pytest.mark.parametrize("profits", [[], [1.0, np.nan], [np.inf, 1.0]], ids=["none", "nan", "infinite"])
 def test_without_trades_there_is_no_evidence(profits):
     found = monte_carlo_drawdowns(np.array(profits), 1000.0)
-    assert np.isnan([found.realised, found.rank]).all()
+    assert np.isnan([found.realised, found.smaller_frac]).all()
     assert len(found.shuffled) == 0

@@ -1,4 +1,4 @@
-"""Candles, histograms and bars of a replay as self-contained SVG."""
+"""Plots of the trades of a replay, as self-contained SVG: candles, histograms and bars."""
 
 import math
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ _MOST_CANDLES = 260
 _MOST_BARS = 40  # bars of a histogram
 
 
-def candle_picture(bars: Bars, trades: pl.DataFrame, symbol: str, from_ms: int, to_ms: int) -> Markup:
+def candle_plot(bars: Bars, trades: pl.DataFrame, symbol: str, from_ms: int, to_ms: int) -> Markup:
     """Draw candles of one symbol, a mark at each entry and exit, and a line between them, green for a profit."""
     height, bottom, top = 360.0, 322.0, 14.0
     open_ms, values, length_ms = _candles(bars, symbol, from_ms, to_ms)
@@ -52,14 +52,12 @@ def candle_picture(bars: Bars, trades: pl.DataFrame, symbol: str, from_ms: int, 
     return document(WIDTH, height, f"{symbol}: candles and trades", body)
 
 
-def histogram_picture(
-    values: Floats, label: str, empty: str, lines: Mapping[str, float] = MappingProxyType({})
-) -> Markup:
+def histogram_plot(values: Floats, label: str, empty: str, lines: Mapping[str, float] = MappingProxyType({})) -> Markup:
     """Draw the number of values in each range, green for gains and red for losses.
 
     Args:
         values: Values in percent. The outermost bars count extreme values.
-        label: Name of the picture.
+        label: Name of the plot.
         empty: Text if there are no values.
         lines: Values with a line of their own, by name; the first has its name on the left, the others on the right.
     """
@@ -96,7 +94,7 @@ def histogram_picture(
     return document(WIDTH, height, label, body)
 
 
-def bars_picture(values: Mapping[str, float], notes: Mapping[str, str]) -> Markup:
+def bars_plot(values: Mapping[str, float], notes: Mapping[str, str]) -> Markup:
     """Draw one horizontal bar per name: to the right of the middle line for a profit, to the left for a loss.
 
     Args:

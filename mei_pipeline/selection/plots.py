@@ -1,4 +1,4 @@
-"""Pictures of a selection: folds in time, equity, cross-validation, and selection bias by number of trials."""
+"""Plots of a selection: folds in time, equity, cross-validation, and selection bias by number of trials."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ _NARROW = 6.4  # pixels that a character of a legend takes
 _EQUITY = (GREY, BLUE, GREEN)
 
 
-def fold_picture(folds: Sequence[Fold], to_ms: int) -> Markup:
+def fold_plot(folds: Sequence[Fold], to_ms: int) -> Markup:
     """Draw the train and test days of each fold, and the holdout after the last fold, up to `to_ms`."""
     if not folds:
         return document(420, 60, "Folds", [text(20, 36, "No folds.", SOFT)])
@@ -67,11 +67,11 @@ def fold_picture(folds: Sequence[Fold], to_ms: int) -> Markup:
     return document(_WIDTH, height, "Walk-forward", body)
 
 
-def equity_picture(title: str, segments: Mapping[str, Segment]) -> Markup:
+def equity_plot(title: str, segments: Mapping[str, Segment]) -> Markup:
     """Draw equity at the end of each day, from 1 in each segment; segments may overlap in time.
 
     Args:
-        title: Title of the picture.
+        title: Title of the plot.
         segments: At most three segments by name: in sample, out of sample, holdout.
     """
     drawn = {name: segment for name, segment in segments.items() if len(segment.returns)}
@@ -113,7 +113,7 @@ def equity_picture(title: str, segments: Mapping[str, Segment]) -> Markup:
     return document(_WIDTH, height, title, body)
 
 
-def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: float | None) -> Markup:
+def logit_plot(edges: Sequence[float], counts: Sequence[int], probability: float | None) -> Markup:
     """Draw the histogram of the logits of cross-validation; logits below 0 are below the median out of sample."""
     if not counts or probability is None:
         return document(520, 60, "Overfitting", [text(20, 36, "No cross-validation: too few combos vary.", SOFT)])
@@ -134,7 +134,7 @@ def logit_picture(edges: Sequence[float], counts: Sequence[int], probability: fl
     return document(_WIDTH, height, "Overfitting", body)
 
 
-def selection_bias_picture(bias: SelectionBias | None) -> Markup:
+def selection_bias_plot(bias: SelectionBias | None) -> Markup:
     """Draw the deflated Sharpe ratio of the best combo of a search against the number of independent trials."""
     if bias is None:
         return document(520, 60, "Selection bias", [text(20, 36, "No combo of the search varies.", SOFT)])

@@ -1,4 +1,4 @@
-"""Pictures of a sweep: heat maps, the Pareto front, the distribution of the metric, and the effects of axes."""
+"""Plots of a sweep: heat maps, the Pareto front, the distribution of the metric, and the effects of axes."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _BAR_LEFT = 300.0
 _NAMES = {"sharpe": "Sharpe ratio", "return_pct": "return", "win_rate": "share of trades won"}
 
 
-def heat_picture(heat: HeatMap) -> Markup:
+def heat_plot(heat: HeatMap) -> Markup:
     """Draw the mean of a metric for each pair of values of two axes; tooltips show the best."""
     name = titled(heat.metric)
     greatest = max((abs(value) for value in heat.mean.flat if math.isfinite(value)), default=0.0)
@@ -70,7 +70,7 @@ def nothing_varies() -> Markup:
     return document(420, 60, "no axis varies", [text(PAD, 36, "No axis varies.", SOFT)])
 
 
-def front_picture(front: pl.DataFrame) -> Markup:
+def front_plot(front: pl.DataFrame) -> Markup:
     """Draw return over drawdown of the combos on the Pareto front; points with more turnover are fainter."""
     if front.is_empty():
         return document(420, 60, "no front", [text(PAD, 36, "No combo made a profit, so the front is empty.", SOFT)])
@@ -113,7 +113,7 @@ def front_picture(front: pl.DataFrame) -> Markup:
     return document(WIDTH, height, "Pareto front", body)
 
 
-def histogram_picture(shown: Histogram, summary: SweepSummary) -> Markup:
+def histogram_plot(shown: Histogram, summary: SweepSummary) -> Markup:
     """Draw the number of combos by value of the metric; red below zero."""
     height, top, bottom = 242.0, PAD + 40.0, 198.0
     name = titled(shown.metric)
@@ -150,7 +150,7 @@ def histogram_picture(shown: Histogram, summary: SweepSummary) -> Markup:
     return document(WIDTH, height, f"Distribution of {shown.metric}", body)
 
 
-def axes_picture(axes: Sequence[AxisEffect], metric: str) -> Markup:
+def axes_plot(axes: Sequence[AxisEffect], metric: str) -> Markup:
     """Draw the share of the metric's variance that each axis explains alone."""
     if not axes:
         return nothing_varies()

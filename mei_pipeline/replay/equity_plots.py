@@ -1,4 +1,4 @@
-"""Curves of a replay: equity and its benchmark, drawdown, rolling Sharpe ratio."""
+"""Plots of the equity of a replay: equity and its benchmark, drawdown, rolling Sharpe ratio."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ _COLOURS = (BLUE, SOFT)
 _SWATCH = 16.0  # pixels between the start of a legend entry and its name
 
 
-def equity_picture(
+def equity_plot(
     close_ms: Ints,
     curves: Sequence[tuple[str, Floats]],
     initial_usd: float,
@@ -75,8 +75,8 @@ def equity_picture(
     return document(WIDTH, height, "Equity and drawdown", body)
 
 
-def sharpe_picture(end_ms: Ints, ratios: Floats, days: int, overall: float, span: tuple[int, int]) -> Markup:
-    """Draw the rolling Sharpe ratio, on the time axis of the equity picture.
+def sharpe_plot(end_ms: Ints, ratios: Floats, days: int, overall: float, span: tuple[int, int]) -> Markup:
+    """Draw the rolling Sharpe ratio, on the time axis of the equity plot.
 
     Args:
         end_ms: [D] end of the last day of each window, UTC milliseconds.

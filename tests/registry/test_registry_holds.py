@@ -6,7 +6,7 @@ from disk_kit import refusing
 
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import ConfigError, DataError, Retryable
-from mei_pipeline.registry.control import Hold, control_path, lift_hold, read_holds, set_hold, strictest_effect
+from mei_pipeline.registry.holds import Hold, control_path, lift_hold, read_holds, set_hold, strictest_effect
 
 
 def hold(effect="close_only", reason="maintenance", owner="anna"):
