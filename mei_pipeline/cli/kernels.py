@@ -50,7 +50,7 @@ def _show(root: Path, *, as_json: bool) -> None:
     from kernels.cache import rules_hash
     from mei_pipeline.simulation.device import list_manifests
 
-    found = list_manifests(root)
+    manifests = list_manifests(root)
     if as_json:
         listed = [
             {
@@ -67,7 +67,7 @@ def _show(root: Path, *, as_json: bool) -> None:
                     for name, kernel in manifest.kernels.items()
                 },
             }
-            for manifest in found
+            for manifest in manifests
         ]
         output.print_json({"folder": str(root), "found": listed})
         return
@@ -81,7 +81,7 @@ def _show(root: Path, *, as_json: bool) -> None:
             kernel.spill_stores_bytes + kernel.spill_loads_bytes,
             manifest.rules == rules_hash(),
         )
-        for manifest in found
+        for manifest in manifests
         for name, kernel in manifest.kernels.items()
     ]
     output.table(

@@ -84,7 +84,7 @@ def test_who_names_a_night_wrongly_is_told_which_there_are(ended: Settings, capf
 @pytest.mark.usefixtures("home")
 def test_before_the_first_night_it_says_what_to_type(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["report", "--latest"]) == DataError.exit_code
-    assert "there was no night yet; run `mei nightly`" in capfd.readouterr().err
+    assert "there is no nightly run yet; run `mei nightly`" in capfd.readouterr().err
     assert run(["report", "--night", "4f"]) == ConfigError.exit_code
     assert "none yet; `mei nightly` runs one" in capfd.readouterr().err
 
@@ -101,9 +101,9 @@ def test_a_night_that_was_cut_off_has_none_and_the_one_before_is_shown(
     assert run(["report"]) == 0
     printed = capfd.readouterr()
     assert plan.id in printed.out
-    assert f"night {cut.name} was planned later and has not come to its end" in printed.err
+    assert f"run {cut.name} was planned later and has not finished" in printed.err
     (night_folder(ended, plan) / "roles.json").unlink()
     assert run(["report"]) == DataError.exit_code
-    assert "no night has come to its end yet" in capfd.readouterr().err
+    assert "no nightly run has finished yet" in capfd.readouterr().err
     assert run(["report", "--night", plan.id[:16]]) == DataError.exit_code
     assert "materialise `role_assignments`" in capfd.readouterr().err
