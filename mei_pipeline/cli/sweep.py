@@ -10,7 +10,7 @@ from mei_pipeline.cli.days import FROM, TO, days
 from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.sweep_forms import left_out, main_columns, table_of_best
-from mei_pipeline.cli.sweeps import COMMANDS as STORED_COMMANDS
+from mei_pipeline.cli.sweeps import STORED_COMMANDS
 from mei_pipeline.cli.tables import show_members
 
 if TYPE_CHECKING:

@@ -148,7 +148,7 @@ def compare(first: str, second: str, metric: str, as_json: bool) -> None:
     print_comparison((one.plan.id[:16], other.plan.id[:16]), result)
 
 
-COMMANDS: list[click.Command] = [show_list, show, top, compare]
+STORED_COMMANDS: list[click.Command] = [show_list, show, top, compare]
 
 
 def _open(sweep_id: str, metric: str) -> "tuple[StoredSweep, Results]":

@@ -26,7 +26,7 @@ def test_the_latest_report_is_made_from_the_files_and_printed(
     printed = capfd.readouterr()
     assert printed.out == (folder / "report.md").read_text()
     assert printed.out.startswith(f"# Nightly run {plan.id[:16]}, smoke, as of 2025-03-02 00:00Z\n")
-    assert f"page with pictures: {folder / 'report.html'}\n" in printed.err
+    assert f"page with plots: {folder / 'report.html'}\n" in printed.err
 
 
 def test_a_report_that_is_there_is_shown_as_it_is_until_the_night_ran_again(
@@ -56,7 +56,7 @@ def test_a_night_by_its_first_digits_and_its_page_elsewhere(
         assert run(["report", "--night", prefix, "--html", str(page)]) == 0
         printed = capfd.readouterr()
         assert plan.id in printed.out
-        assert f"page with pictures: {page}" in printed.err
+        assert f"page with plots: {page}" in printed.err
     assert page.read_bytes() == (night_folder(ended, plan) / "report.html").read_bytes()
 
 

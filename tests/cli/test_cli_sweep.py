@@ -126,7 +126,7 @@ def test_show_tells_the_whole(searched, mei, capsys, tmp_path):
     assert best[place : place + 3] == axes
     assert len(set(best)) == len(best) == 2 + 3 + len(METRICS)
     assert run(["sweep", "show", searched]) == 0
-    assert "What each axis alone explains of sharpe" in capsys.readouterr().out
+    assert "Share of the variance of sharpe by axis" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("metric", "head"), [("sharpe", "Sharpe ratio"), ("turnover_usd", "turnover, USD")])
