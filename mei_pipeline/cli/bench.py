@@ -162,7 +162,7 @@ def warmup(strategies: tuple[str, ...], as_json: bool) -> None:
         output.print_json({"folder": str(folder), "seconds": seconds, "compiled": compiled, "parts": parts})
         return
     rows = [(part.owner, part.function, "compiled" if part.compiled else "cached", part.seconds) for part in kernels]
-    output.table("Kernels", ("of", "function", "machine code", "seconds"), rows)
+    output.table("Kernels", ("owner", "function", "machine code", "seconds"), rows)
     output.note(f"{seconds:.1f} s; machine code: {folder}")
 
 

@@ -9,7 +9,7 @@ from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.options import result_options
 
-_COLUMNS = ("strategy", "architecture", "kernel", "registers", "stack bytes", "spilled bytes", "of these rules")
+_COLUMNS = ("strategy", "architecture", "kernel", "registers", "stack bytes", "spilled bytes", "current rules")
 
 
 @click.group(cls=Group)
@@ -85,7 +85,7 @@ def _show(root: Path, *, as_json: bool) -> None:
         for name, kernel in manifest.kernels.items()
     ]
     output.table(
-        f"Kernels in {root}", _COLUMNS, rows, important=("strategy", "kernel", "architecture", "of these rules")
+        f"Kernels in {root}", _COLUMNS, rows, important=("strategy", "kernel", "architecture", "current rules")
     )
 
 

@@ -203,7 +203,7 @@ def reset(why: str, who: str | None, as_json: bool) -> None:
             for lane, path in zip(done.lanes, kept, strict=True)
         ),
     ]
-    output.table("", ("what", "outcome"), rows)
+    output.table("", ("subject", "outcome"), rows)
 
 
 def _line(value: dict[str, Any]) -> str:
@@ -283,7 +283,7 @@ def print_transitions(transitions: "tuple[Transition, ...]") -> None:
     """Print transitions as a table."""
     output.table(
         "History",
-        ("when", "config", "lane", "what", "from", "to", "size", "generation", "trigger", "who", "why"),
+        ("when", "config", "lane", "action", "from", "to", "size multiplier", "generation", "trigger", "who", "why"),
         [
             (
                 _utc(transition.at_ms),
@@ -300,7 +300,7 @@ def print_transitions(transitions: "tuple[Transition, ...]") -> None:
             )
             for transition in transitions
         ],
-        important=("when", "what", "lane", "config", "to", "why", "size", "who"),
+        important=("when", "action", "lane", "config", "to", "why", "size multiplier", "who"),
     )
 
 

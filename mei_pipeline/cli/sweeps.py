@@ -45,8 +45,8 @@ def show_list(as_json: bool) -> None:
     if as_json:
         output.print_json({"sweeps": [retention_values(decision) for decision in decisions]})
         return
-    heading = ("sweep", "strategy", "bars", "symbols", "days", "done", "of", "state", "MB", "written", "stays, because")
-    important = ("sweep", "strategy", "state", "stays, because", "done", "of", "written", "MB")
+    heading = ("sweep", "strategy", "bars", "symbols", "days", "done", "of", "state", "MB", "written", "reason to keep")
+    important = ("sweep", "strategy", "state", "reason to keep", "done", "of", "written", "MB")
     output.table(
         str(settings.sweeps), heading, [retention_row(decision) for decision in decisions], important=important
     )
