@@ -69,7 +69,7 @@ def _show(root: Path, *, as_json: bool) -> None:
             }
             for manifest in manifests
         ]
-        output.print_json({"folder": str(root), "found": listed})
+        output.print_json({"folder": str(root), "manifests": listed})
         return
     rows = [
         (
