@@ -23,7 +23,7 @@ _DEVICE = click.option(
     type=click.Choice(("auto", "cpu", "cuda")),
     default="cpu",
     show_default=True,
-    help="What runs the combos; auto takes what is faster here, GPU or processors.",
+    help="Device; `auto` selects the faster one.",
 )
 _FEWEST_DAYS = 16  # of a window
 
@@ -50,12 +50,12 @@ def w1(
     if first:
         _show("A fresh process", _first(), as_json=as_json)
         return
-    from mei_pipeline.bench import w1 as station
+    from mei_pipeline.bench import w1
     from mei_pipeline.bench.work import run_work
     from mei_pipeline.settings import read_settings
 
     with output.bar() as progress:
-        work = station.make(bars or station.BARS, combos or station.COMBOS)
+        work = w1.make(bars or w1.BARS, combos or w1.COMBOS)
         figures, _ = run_work(
             read_settings(), work, "w1", threads=threads, repeats=repeats, device=device, progress=progress
         )
@@ -82,13 +82,13 @@ def portfolio(
     as_json: bool,
 ) -> None:
     """Sweep mei_alpha over a book of 50 symbols, a year of hours, 20 places: config/bench/portfolio.yaml."""
-    from mei_pipeline.bench import portfolio as station
+    from mei_pipeline.bench import portfolio
     from mei_pipeline.bench.work import run_work
     from mei_pipeline.settings import read_settings
 
     name = f"portfolio, exits {exits}" if exits else "portfolio"
     with output.bar() as progress:
-        work = station.make(exits or "", symbols=symbols, days=days, combos=combos or 0, progress=progress)
+        work = portfolio.make(exits or "", symbols=symbols, days=days, combos=combos or 0, progress=progress)
         figures, _ = run_work(
             read_settings(), work, name, threads=threads, repeats=repeats, device=device, progress=progress
         )
@@ -154,15 +154,15 @@ def warmup(strategies: tuple[str, ...], as_json: bool) -> None:
     from mei_pipeline.settings import read_settings
 
     with output.bar("kernels") as progress:
-        folder, done = warm_up(read_settings(), strategies, progress)
+        folder, kernels = warm_up(read_settings(), strategies, progress)
     seconds = time.perf_counter() - start
     if as_json:
-        parts = [vars(part) for part in done]
-        compiled = sum(part.compiled for part in done)
+        parts = [vars(part) for part in kernels]
+        compiled = sum(part.compiled for part in kernels)
         output.print_json({"folder": str(folder), "seconds": seconds, "compiled": compiled, "parts": parts})
         return
-    rows = [(part.owner, part.function, "compiled" if part.compiled else "there", part.seconds) for part in done]
-    output.table("Kernels", ("of", "function", "machine code", "seconds"), rows)
+    rows = [(part.owner, part.function, "compiled" if part.compiled else "cached", part.seconds) for part in kernels]
+    output.table("Kernels", ("owner", "function", "machine code", "seconds"), rows)
     output.note(f"{seconds:.1f} s; machine code: {folder}")
 
 
@@ -187,9 +187,9 @@ def _work(name: str, start: Any, end: Any, combos: int | None, bars: int | None)
         if name == "w1":
             return w1.make(bars or w1.BARS, combos or w1.COMBOS)
         return portfolio.make(combos=combos or 0)
-    spec, found, from_ms, to_ms = find_search(name, start, end)
-    plan = make_plan(spec, found, from_ms, to_ms)
-    return BenchWork(found, cut_window(found, from_ms, to_ms), plan, first_numbers(plan, combos or 0))
+    spec, market_bars, from_ms, to_ms = find_search(name, start, end)
+    plan = make_plan(spec, market_bars, from_ms, to_ms)
+    return BenchWork(market_bars, cut_window(market_bars, from_ms, to_ms), plan, first_numbers(plan, combos or 0))
 
 
 def _first() -> dict[str, Any]:
@@ -207,9 +207,9 @@ def _first() -> dict[str, Any]:
         "--json",
     ]
     start = time.perf_counter()
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very program
+    process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 - this very program
     seconds = time.perf_counter() - start
-    figures = json.loads(done.stdout)
+    figures = json.loads(process.stdout)
     return {
         "work": "first result",
         "device": figures["device"],

@@ -33,21 +33,21 @@ def check(as_json: bool) -> None:
     """
     from mei_pipeline.config.load import load_config
 
-    found = load_config(read_settings().config)
+    configuration = load_config(read_settings().config)
     if as_json:
         output.print_json(
             {
-                "folder": str(found.folder),
-                "pipeline": _dump(found.pipeline),
-                "policy": _dump(found.policy),
-                "overrides": _dump(found.overrides),
-                "sweeps": {name: _dump(spec) for name, spec in found.sweeps.items()},
-                "lanes": {name: _dump(lane) for name, lane in found.lanes.items()},
-                "no_evidence": list(_no_evidence(found)),
+                "folder": str(configuration.folder),
+                "pipeline": _dump(configuration.pipeline),
+                "policy": _dump(configuration.policy),
+                "overrides": _dump(configuration.overrides),
+                "sweeps": {name: _dump(spec) for name, spec in configuration.sweeps.items()},
+                "lanes": {name: _dump(lane) for name, lane in configuration.lanes.items()},
+                "no_evidence": list(_no_evidence(configuration)),
             }
         )
         return
-    output.table(f"{found.folder}: no problem found", ("file", "says"), list(_summary(found)))
+    output.table(f"{configuration.folder}: no problem found", ("file", "content"), list(_summary(configuration)))
 
 
 @config.command()
@@ -64,11 +64,11 @@ def explain(path: str, strategy: str | None, symbol: str | None, mode: str | Non
 
     PATH is a parameter such as trade.sl_atr_mult, or a key of pipeline.yaml or policy.yaml such as window.days.
     """
-    from mei_pipeline.config import explain as station
+    from mei_pipeline.config import explain
     from mei_pipeline.config.load import load_config
     from mei_pipeline.params.table import read_catalog
 
-    found = station.explain(
+    explanation = explain.explain(
         load_config(read_settings().config),
         read_catalog(),
         path,
@@ -78,24 +78,28 @@ def explain(path: str, strategy: str | None, symbol: str | None, mode: str | Non
         live=live,
     )
     if as_json:
-        output.print_json(vars(found))
+        output.print_json(vars(explanation))
         return
     rows = [
-        ("does", found.doc),
-        ("strategy", found.strategy or None),
-        ("value", _text(found.value, found.unit)),
-        ("from", found.origin),
-        ("default", _text(found.default, found.unit)),
-        ("allowed", found.allowed),
-        ("shapes", found.role or None),
+        ("effect", explanation.doc),
+        ("strategy", explanation.strategy or None),
+        ("value", _text(explanation.value, explanation.unit)),
+        ("from", explanation.origin),
+        ("default", _text(explanation.default, explanation.unit)),
+        ("allowed", explanation.allowed),
+        ("affects", explanation.role or None),
         (
             "per symbol",
-            None if found.per_symbol is None else "yes" if found.per_symbol else "no, one for the whole book",
+            None
+            if explanation.per_symbol is None
+            else "yes"
+            if explanation.per_symbol
+            else "no, one for the whole book",
         ),
-        *((f"symbol {name}", _text(value, found.unit)) for name, value in found.symbols.items()),
-        *((f"sweep {name}", _of_sweep(value)) for name, value in found.sweeps.items()),
+        *((f"symbol {name}", _text(value, explanation.unit)) for name, value in explanation.symbols.items()),
+        *((f"sweep {name}", _of_sweep(value)) for name, value in explanation.sweeps.items()),
     ]
-    output.table(found.path, ("", ""), [row for row in rows if row[1] is not None])
+    output.table(explanation.path, ("", ""), [row for row in rows if row[1] is not None])
 
 
 @config.command()
@@ -124,10 +128,10 @@ def schema(name: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the page as the text `markdown` of one JSON object.")
 def reference(as_json: bool) -> None:
     """Print the reference page of all files and parameters as Markdown."""
-    from mei_pipeline.config.reference import reference as page
+    from mei_pipeline.config.reference import reference as reference_page
     from mei_pipeline.params.table import read_catalog
 
-    text = page(read_catalog())
+    text = reference_page(read_catalog())
     if as_json:
         output.print_json({"markdown": text})
         return
@@ -164,8 +168,8 @@ def _dump(model: "BaseModel") -> dict[str, Any]:
     return model.model_dump(mode="json", by_alias=True)
 
 
-def _summary(found: "Configuration") -> Iterator[tuple[str, str]]:
-    pipeline, selection = found.pipeline, found.policy.selection
+def _summary(configuration: "Configuration") -> Iterator[tuple[str, str]]:
+    pipeline, selection = configuration.pipeline, configuration.policy.selection
     universe = "all symbols" if pipeline.universe == "all" else f"{len(pipeline.universe)} symbols"
     profiles = ", ".join(f"{name} runs {profile.sweep}" for name, profile in pipeline.profiles.items())
     bars = f"{pipeline.venue} {', '.join(pipeline.intervals)} since {pipeline.start}"
@@ -173,31 +177,33 @@ def _summary(found: "Configuration") -> Iterator[tuple[str, str]]:
     sources = f"{len(pipeline.sources)} {'source' if len(pipeline.sources) == 1 else 'sources'}"
     yield "pipeline.yaml", f"{bars}, {universe}, {sources}; {profiles}; automation {automation}"
     gates = selection.gates
-    least = f"Sharpe {gates.min_sharpe:g}, deflated {gates.min_deflated_sharpe:g}, {gates.min_trades} round trips"
+    least = f"Sharpe {gates.min_sharpe:g}, deflated {gates.min_deflated_sharpe:g}, {gates.min_trades} trades"
     most = f"drawdown {gates.max_drawdown_pct:g} %"
-    yield "policy.yaml", f"{selection.candidates} finalists; out of sample at least {least}, at most {most}"
-    for text in _no_evidence(found):
+    yield "policy.yaml", f"{selection.candidates} candidates; out of sample at least {least}, at most {most}"
+    for text in _no_evidence(configuration):
         yield "policy.yaml", text
-    yield "strategy_overrides.yaml", _summary_of_overrides(found.overrides)
-    for name, spec in found.sweeps.items():
+    yield "strategy_overrides.yaml", _summary_of_overrides(configuration.overrides)
+    for name, spec in configuration.sweeps.items():
         yield f"sweeps/{name}.yaml", _summary_of_sweep(spec, pipeline.venue)
-    for name, lane in found.lanes.items():
+    for name, lane in configuration.lanes.items():
         owner = ", manual" if lane.manual else ""
         yield f"lanes/{name}.yaml", f"{lane.mode}, {lane.role}, {lane.venue}, {lane.equity_usd:,.0f} USD{owner}"
 
 
-def _no_evidence(found: "Configuration") -> tuple[str, ...]:
-    """Print the gates that the universe of pipeline.yaml can't pass, and how many symbols they need."""
+def _no_evidence(configuration: "Configuration") -> tuple[str, ...]:
+    """Return the gates that the universe of pipeline.yaml can't pass, and how many symbols they need."""
     from mei_pipeline.config.evidence import least_symbols, missing_evidence
 
-    selection, universe = found.policy.selection, found.pipeline.universe
+    selection, universe = configuration.policy.selection, configuration.pipeline.universe
     if universe != "all":
         return missing_evidence(selection, len(universe))
     least = max(2, least_symbols(selection))
     missing = missing_evidence(selection, least - 1)
     always = missing_evidence(selection, least)
     return always or (
-        (f"of fewer than {least} symbols nothing can be promoted; mei doctor counts them",) if missing else ()
+        (f"no config can pass all gates with fewer than {least} symbols; `mei doctor` prints their number",)
+        if missing
+        else ()
     )
 
 
@@ -211,16 +217,16 @@ def _summary_of_sweep(spec: "SweepSpec", venue: str) -> str:
     from mei_pipeline.params.table import read_catalog
 
     combos = grid_of(spec, read_catalog().strategy(spec.strategy)).combos
-    chosen = f"{spec.method}, {spec.budget:,} of " if spec.budget is not None else ""
-    there = f"{chosen}{combos:,} combos of {len(spec.axes)} axes"
-    return f"{spec.strategy} on {spec.venue or venue} {spec.interval}: {there}"
+    sampled = f"{spec.method}, {spec.budget:,} of " if spec.budget is not None else ""
+    grid = f"{sampled}{combos:,} combos of {len(spec.axes)} axes"
+    return f"{spec.strategy} on {spec.venue or venue} {spec.interval}: {grid}"
 
 
 def _of_sweep(value: object) -> str | None:
     """Return a sentence on how a sweep uses a parameter."""
     if isinstance(value, dict):
-        given = ", ".join(f"{path} is {_text(wanted)}" for path, wanted in value["when"].items())
-        return f"axis: {_text(value['values'])}, when {given}"
+        conditions = ", ".join(f"{path} is {_text(required)}" for path, required in value["when"].items())
+        return f"axis: {_text(value['values'])}, when {conditions}"
     return f"axis: {_text(value)}" if isinstance(value, list) else f"fixed: {_text(value)}"
 
 

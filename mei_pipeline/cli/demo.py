@@ -22,28 +22,28 @@ def demo(no_edge: bool, home: Path | None, as_json: bool) -> None:
 
     The market's seed and edge are fixed, so every run gives the same result. Each run replaces the demo's home.
     """
-    from mei_pipeline import demo as market
     from mei_pipeline.cli.nightly import run_night, show
+    from mei_pipeline.demo import EDGE_SHARPE, PROFILE, SYMBOLS, Demo, make_home
     from mei_pipeline.files import locked
     from mei_pipeline.settings import check_home, enter_home, read_settings
 
     name = "demo-no-edge" if no_edge else "demo"
-    place = market.Demo(home or read_settings().home / name, 0.0 if no_edge else market.EDGE_SHARPE)
-    check_home(read_settings(), place.home.absolute())
-    output.note(f"a synthetic market of {market.SYMBOLS} symbols: {place.edge}")
-    with locked(place.home.parent / f".{place.home.name}.lock", f"a demo is running in {place.home}"):
-        market.make_home(place)
-        settings = enter_home(place.home)
+    definition = Demo(home or read_settings().home / name, 0.0 if no_edge else EDGE_SHARPE)
+    check_home(read_settings(), definition.home.absolute())
+    output.note(f"a synthetic market of {SYMBOLS} symbols: {definition.edge}")
+    with locked(definition.home.parent / f".{definition.home.name}.lock", f"a demo is running in {definition.home}"):
+        make_home(definition)
+        settings = enter_home(definition.home)
         if not any(settings.kernel_cache.rglob("*.nbi")):
             output.note("the kernels are compiled now, once; later runs take them from disk")
         with output.bar() as progress:
-            summary = run_night(settings, market.PROFILE, progress=progress)
+            summary = run_night(settings, PROFILE, progress=progress)
     if as_json:
-        output.print_json(summary.as_dict() | {"home": str(place.home), "edge_sharpe": place.edge_sharpe})
+        output.print_json(summary.as_dict() | {"home": str(definition.home), "edge_sharpe": definition.edge_sharpe})
         return
     show(summary)
-    output.echo(f"home        {place.home}")
-    output.echo(f"            look around in it: MEI_HOME={shlex.quote(str(place.home))} mei ui")
+    output.echo(f"home        {definition.home}")
+    output.echo(f"            open it: MEI_HOME={shlex.quote(str(definition.home))} mei ui")
 
 
 COMMANDS: list[click.Command] = [demo]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mei_pipeline import files
-from mei_pipeline.cli.diagnosis import Finding, Level, some
+from mei_pipeline.cli.doctor_check import DoctorCheck, Level, some
 from mei_pipeline.errors import DataError, MeiError
 from mei_pipeline.settings import Settings
 
@@ -24,21 +24,21 @@ _LEAST_FILES = 2_000  # a sweep, its columns, its nightly run and Dagster's reco
 _NEWEST = 5  # folders of a kind whose size is taken
 
 
-def check_home(settings: Settings) -> list[Finding]:
+def check_home(settings: Settings) -> list[DoctorCheck]:
     """Check that the folders of a run are writable and have room for this run and later ones."""
     places = {settings.home: run_bytes(settings)}
     if not settings.sweeps.is_relative_to(settings.home):
         places[settings.sweeps] = _largest(settings.sweeps)
-    findings: list[Finding] = []
+    results: list[DoctorCheck] = []
     for folder, needed in places.items():
         existing = _existing(folder)
         if not _open(existing):
             name = "MEI_HOME" if folder == settings.home else "MEI_SWEEPS"
             advice = f"make the folder writable for this user, or set {name} to one that is"
-            findings.append(Finding("home", "fail", f"{existing} can't be written", advice))
+            results.append(DoctorCheck("home", "fail", f"{existing} can't be written", advice))
             continue
-        findings.append(judge_room(folder, *room(existing), needed))
-    return findings
+        results.append(judge_room(folder, *room(existing), needed))
+    return results
 
 
 def room(folder: Path) -> tuple[int, int]:
@@ -48,15 +48,15 @@ def room(folder: Path) -> tuple[int, int]:
     return disk.f_bavail * disk.f_frsize, left
 
 
-def judge_cache(cache: Path, free: int, files_left: int) -> Finding:
+def judge_cache(cache: Path, free: int, files_left: int) -> DoctorCheck:
     """Compare the room on the disk of the cache with what compiled kernels need."""
     advice = "make room for it, or set MEI_CACHE to another folder that this user may write"
     if not _open(_existing(cache)):
-        return Finding("kernels", "fail", f"not compiled yet, and {_existing(cache)} can't be written", advice)
+        return DoctorCheck("kernels", "fail", f"not compiled yet, and {_existing(cache)} can't be written", advice)
     if free < _KERNELS or files_left < _LEAST_FILES:
-        found = f"not compiled yet, and {cache} has room for {free >> 20:,} MiB in {files_left:,} files"
-        return Finding("kernels", "fail", f"{found}; kernels need up to {_KERNELS >> 20} MiB", advice)
-    return Finding("kernels", "ok", "not compiled yet; the next nightly run compiles them once")
+        state = f"not compiled yet, and {cache} has room for {free >> 20:,} MiB in {files_left:,} files"
+        return DoctorCheck("kernels", "fail", f"{state}; kernels need up to {_KERNELS >> 20} MiB", advice)
+    return DoctorCheck("kernels", "ok", "not compiled yet; the next nightly run compiles them once")
 
 
 def run_bytes(settings: Settings) -> int:
@@ -65,7 +65,7 @@ def run_bytes(settings: Settings) -> int:
     return sum(_largest(folder) for folder in kinds)
 
 
-def judge_room(folder: Path, free: int, files_left: int, needed: int) -> Finding:
+def judge_room(folder: Path, free: int, files_left: int, needed: int) -> DoctorCheck:
     """Compare the room on a disk with what a run needs.
 
     Args:
@@ -78,16 +78,16 @@ def judge_room(folder: Path, free: int, files_left: int, needed: int) -> Finding
     fails, warns = max(_FAILS_BELOW, 2 * needed), max(_WARNS_BELOW, _RUNS_TO_COME * needed)
     few = files_left < _LEAST_FILES
     level: Level = "fail" if free < fails or few else "warn" if free < warns else "ok"
-    found = f"{folder}, {free / _GIB:.1f} GiB free"
+    state = f"{folder}, {free / _GIB:.1f} GiB free"
     if needed:
-        found += f"; a run writes up to {needed / _GIB:.2f} GiB"
+        state += f"; a run writes up to {needed / _GIB:.2f} GiB"
     if few:
-        found += f"; room for {files_left:,} more files, a run needs up to {_LEAST_FILES:,}"
+        state += f"; room for {files_left:,} more files, a run needs up to {_LEAST_FILES:,}"
     advice = "" if level == "ok" else "free space on the disk, or set MEI_HOME to a folder on another one"
-    return Finding("home", level, found, advice)
+    return DoctorCheck("home", level, state, advice)
 
 
-def check_writable(settings: Settings, book: "Registry") -> list[Finding]:
+def check_writable(settings: Settings, book: "Registry") -> list[DoctorCheck]:
     """Report a registry that is readable but not writable."""
     from sqlalchemy import make_url
 
@@ -95,54 +95,56 @@ def check_writable(settings: Settings, book: "Registry") -> list[Finding]:
         with book.database.connect() as connection:
             closed_server = connection.exec_driver_sql("SHOW transaction_read_only").scalar() == "on"
         advice = "name the primary server in MEI_REGISTRY_URL, or let the server write: default_transaction_read_only"
-        found = f"{book.url} takes no writes: the registry is read-only"
-        return [Finding("registry", "fail", found, advice)] if closed_server else []
+        state = f"{book.url} takes no writes: the registry is read-only"
+        return [DoctorCheck("registry", "fail", state, advice)] if closed_server else []
     path = Path(make_url(settings.registry).database or "")
     closed = [str(each) for each in (path, path.parent) if not files.writable(each)]
     if not closed:
         return []
     advice = "make the file and its folder writable for this user; a run and every promotion writes to it"
-    return [Finding("registry", "fail", f"{some(closed)} can't be written: the registry is read-only", advice)]
+    return [DoctorCheck("registry", "fail", f"{some(closed)} can't be written: the registry is read-only", advice)]
 
 
-def check_nights(settings: Settings) -> list[Finding]:
+def check_nights(settings: Settings) -> list[DoctorCheck]:
     """Check that the plans of nightly runs can be read; those of another version of MEI can't."""
     from mei_pipeline.night.store import stored_nights
 
     nights = stored_nights(settings)
     if not nights:
-        return [Finding("nights", "ok", "none yet; mei nightly runs one")]
+        return [DoctorCheck("nightly runs", "ok", "none yet; mei nightly runs one")]
     damaged = [night.problem for night in nights if night.plan is None and not night.of_other_version]
     if damaged:
         advice = "mei nightly plans a new one; delete the folder of a damaged one, or restore it from a backup"
-        return [Finding("nights", "warn", some(damaged), advice)]
+        return [DoctorCheck("nightly runs", "warn", some(damaged), advice)]
     others = [night.id for night in nights if night.of_other_version]
     if not others:
-        return [Finding("nights", "ok", f"{len(nights)} nightly runs can be read")]
-    found = f"{len(others)} of {len(nights)} nightly runs are of another version and unreadable: {some(others)}"
-    return [Finding("nights", "ok", found, "nothing; their reports are still nights/<id>/report.html of the home")]
+        return [DoctorCheck("nightly runs", "ok", f"{len(nights)} nightly runs can be read")]
+    state = f"{len(others)} of {len(nights)} nightly runs are of another version and unreadable: {some(others)}"
+    return [
+        DoctorCheck("nightly runs", "ok", state, "nothing; their reports are still nights/<id>/report.html of the home")
+    ]
 
 
-def check_lanes(settings: Settings) -> list[Finding]:
+def check_lanes(settings: Settings) -> list[DoctorCheck]:
     """Check that the files of each lane are sound and match the registry, and list halted lanes."""
     names = sorted(path.name for path in settings.lanes.iterdir() if path.is_dir()) if settings.lanes.is_dir() else []
     if not names:
-        return [Finding("lanes", "ok", "none yet")]
+        return [DoctorCheck("lanes", "ok", "none yet")]
     book = _registry_of(settings)
     damaged: list[str] = []
     halted: list[str] = []
     for name in names:
         damaged += _problems(settings, book, name)
         halted += _halts(settings.lanes, name)
-    findings = []
+    results = []
     if damaged:
         advice = "mei lane list names them all; a file that the registry can write again is written by the next run"
-        findings.append(Finding("lanes", "fail", some(damaged), advice))
+        results.append(DoctorCheck("lanes", "fail", some(damaged), advice))
     if halted:
         advice = "mei lane set LANE --lift NAME, once the reason is gone"
-        findings.append(Finding("lanes", "warn", f"nothing is traded: {some(halted)}", advice))
+        results.append(DoctorCheck("lanes", "warn", f"trading is halted: {some(halted)}", advice))
     whose = "their files are as the registry says" if book else "their files are sound"
-    return findings or [Finding("lanes", "ok", f"{len(names)} lanes; {whose}")]
+    return results or [DoctorCheck("lanes", "ok", f"{len(names)} lanes; {whose}")]
 
 
 def _registry_of(settings: Settings) -> "Registry | None":
@@ -165,7 +167,7 @@ def _problems(settings: Settings, book: "Registry | None", lane: str) -> list[st
     """Yield the problems of the files of a lane, except its holds."""
     from mei_pipeline.registry.lanes import drift, lane_folder, read_pointer_file, read_status
 
-    found = list(drift(book, settings.lanes, lane).differences) if book else []
+    problems = list(drift(book, settings.lanes, lane).differences) if book else []
     checks: list[Callable[[], object]] = [partial(read_status, settings.lanes, lane)]
     if book is None:
         checks.append(partial(read_pointer_file, settings.lanes, lane))
@@ -175,8 +177,8 @@ def _problems(settings: Settings, book: "Registry | None", lane: str) -> list[st
         try:
             check()
         except MeiError as error:
-            found.append(str(error))
-    return found
+            problems.append(str(error))
+    return problems
 
 
 def _parse(path: Path) -> object:

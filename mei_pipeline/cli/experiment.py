@@ -35,7 +35,9 @@ def _options(command: Command) -> Command:
     for option in (
         result_options,
         click.option("--workers", type=click.IntRange(0), default=0, help="Processes; default: one per processor."),
-        click.option("--nights", type=click.IntRange(1, 400), default=1, show_default=True, help="Consecutive nights."),
+        click.option(
+            "--nights", type=click.IntRange(1, 400), default=1, show_default=True, help="Consecutive nightly runs."
+        ),
         click.option("--sweep", "sweep", default=_SWEEP, show_default=True, help="The search: a file of sweeps/."),
         click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the first market."),
         click.option("--markets", type=click.IntRange(1), default=200, show_default=True, help="How many markets."),
@@ -116,7 +118,7 @@ def one_symbol(edge: float, **options: Any) -> None:
     _run_planted("one-symbol", edge, options, one_symbol=True)
 
 
-def _run_planted(kind: str, edge: float, options: dict[str, Any], **where: Any) -> None:
+def _run_planted(kind: str, edge: float, options: dict[str, Any], **edge_options: Any) -> None:
     from mei_pipeline.config.load import load_config
     from mei_pipeline.experiment.markets import synthetic_markets
     from mei_pipeline.settings import read_settings
@@ -124,9 +126,9 @@ def _run_planted(kind: str, edge: float, options: dict[str, Any], **where: Any) 
     settings = read_settings()
     config = load_config(settings.config)
     strategy = config.sweep(options["sweep"]).strategy
-    source = synthetic_markets(edge, config.policy.selection.holdout_symbols, strategy=strategy, **where)
-    until = {"until": where["alive_frac"]} if "alive_frac" in where else {}
-    what = {
+    source = synthetic_markets(edge, config.policy.selection.holdout_symbols, strategy=strategy, **edge_options)
+    until = {"until": edge_options["alive_frac"]} if "alive_frac" in edge_options else {}
+    description = {
         "kind": kind,
         "candles": "synthetic",
         "edge": edge,
@@ -134,7 +136,7 @@ def _run_planted(kind: str, edge: float, options: dict[str, Any], **where: Any) 
         "drift": source.edge_size,
         **until,
     }
-    _run(settings, config, source, what, **options)
+    _run(settings, config, source, description, **options)
 
 
 @experiment.command()
@@ -169,16 +171,16 @@ def calibrate(
     spec = load_config(settings.config).sweep(sweep)
     table = TABLES.get(spec.strategy, TABLES["ema_cross"])
     rounds = Rounds(years=years, seed=seed)
-    found: list[EdgeResult] = []
+    edges: list[EdgeResult] = []
     with output.bar() as progress:
         for drift in drifts or tuple(table.sharpe):
-            found += measure(settings, spec, drift, books or table.symbols, rounds, threads, progress)
+            edges += measure(settings, spec, drift, books or table.symbols, rounds, threads, progress)
     if as_json:
         output.print_json(
-            {"sweep": sweep, "strategy": spec.strategy, "years": years, "earned": list(map(asdict, found))}
+            {"sweep": sweep, "strategy": spec.strategy, "years": years, "earned": list(map(asdict, edges))}
         )
         return
-    rows = [(f"{each.drift:g}", each.symbols, f"{each.sharpe:.2f}", f"{each.trades_per_year:.0f}") for each in found]
+    rows = [(f"{each.drift:g}", each.symbols, f"{each.sharpe:.2f}", f"{each.trades_per_year:.0f}") for each in edges]
     title = f"The best combo of {sweep}.yaml ({spec.strategy}) on {years} years"
     output.table(title, ("drift", "symbols", "net Sharpe ratio", "trades per year"), rows)
 
@@ -190,7 +192,7 @@ def _run(  # noqa: PLR0913 - the options of both commands
     settings: "Settings",
     config: "Configuration",
     source: "SyntheticMarkets | ShuffledMarkets",
-    what: dict[str, Any],
+    description: dict[str, Any],
     *,
     markets: int,
     seed: int,
@@ -202,46 +204,49 @@ def _run(  # noqa: PLR0913 - the options of both commands
     from mei_pipeline.experiment.report import summary
     from mei_pipeline.experiment.run import Experiment, run_markets
 
-    asked = Experiment(settings, config.sweep(sweep), config.policy.selection, source, nights)
+    definition = Experiment(settings, config.sweep(sweep), config.policy.selection, source, nights)
     start = time.monotonic()
     with output.bar() as progress:
-        outcomes = run_markets(asked, range(seed, seed + markets), workers, progress)
-    found = what | {"sweep": sweep, "seed": seed} | summary(asked, outcomes)
-    found["seconds"] = round(time.monotonic() - start, 1)
+        outcomes = run_markets(definition, range(seed, seed + markets), workers, progress)
+    result = description | {"sweep": sweep, "seed": seed} | summary(definition, outcomes)
+    result["seconds"] = round(time.monotonic() - start, 1)
     if as_json:
-        output.print_json(found)
+        output.print_json(result)
     else:
-        show(found)
+        show(result)
 
 
-def _edge_words(found: dict[str, Any]) -> str:
-    if not found["edge"]:
+def _edge_text(result: dict[str, Any]) -> str:
+    if not result["edge"]:
         return "no edge"
     where = {
         "planted": "",
-        "decayed": f" until {found.get('until', 1.0):.0%} of the days",
+        "decayed": f" until {result.get('until', 1.0):.0%} of the days",
         "one-symbol": " in one symbol",
     }
-    return f"Sharpe ratio {found['edge']:g} of {found['strategy']} planted{where[found['kind']]}"
+    return f"Sharpe ratio {result['edge']:g} of {result['strategy']} planted{where[result['kind']]}"
 
 
-def show(found: dict[str, Any]) -> None:
+def show(result: dict[str, Any]) -> None:
     """Print the result of an experiment for people."""
-    parts = ("any night", found), ("first night", found["first_night"]), ("last night", found["last_night"])
+    parts = ("any run", result), ("first run", result["first_run"]), ("last run", result["last_run"])
     rows = [
         (name, part["promoted"], f"{part['rate']:.1%}", "{:.1%} to {:.1%}".format(*part["ci95"]))
-        for name, part in (parts if found["nights"] > 1 else parts[:1])
+        for name, part in (parts if result["runs"] > 1 else parts[:1])
     ]
-    title = f"{found['markets']} {found['candles']} markets, {_edge_words(found)}: promoted"
+    title = f"{result['markets']} {result['candles']} markets, {_edge_text(result)}: promoted"
     output.table(title, ("", "markets", "rate", "95 % interval"), rows)
-    gates = [(name, each["failed"], each["no_evidence"], each["only_failure"]) for name, each in found["gates"].items()]
+    gates = [
+        (name, each["failed"], each["no_evidence"], each["only_failure"]) for name, each in result["gates"].items()
+    ]
     output.table(
-        f"Gates that the {found['candidates']:,} candidates of all nights did not pass",
-        ("gate", "fell", "no evidence", "missed it alone"),
+        f"Gates that the {result['candidates']:,} candidates of all nightly runs did not pass",
+        ("gate", "failed", "no evidence", "only failed gate"),
         gates,
     )
     output.note(
-        f"{found['symbols']} symbols and {found['holdout_symbols']} held out, {found['combos']:,} combos of "
-        f"{found['sweep']}.yaml, {found['nights']} nights, {found['days_out_of_sample']} days out of sample; "
-        f"{found['without_candidate']} nights chose nothing; policy {found['policy'][:12]}; {found['seconds']:.0f} s"
+        f"{result['symbols']} symbols and {result['holdout_symbols']} held out, {result['combos']:,} combos of "
+        f"{result['sweep']}.yaml, {result['runs']} nightly runs, {result['days_out_of_sample']} days out of sample; "
+        f"{result['without_candidate']} runs without a candidate; policy {result['policy'][:12]}; "
+        f"{result['seconds']:.0f} s"
     )

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from mei_pipeline.candles.spikes import SpikeBounds
     from mei_pipeline.candles.store import Lake
 
-HEADERS = ("interval", "rule", "what happened", "symbol", "count", "detail")
+HEADERS = ("interval", "rule", "outcome", "symbol", "count", "detail")
 """Columns of `finding_rows`."""
 IMPORTANT = ("symbol", "rule", "count", "interval", "detail")
 """Those of `HEADERS` that a narrow terminal shows first."""
-_HAPPENED = {"refuse": "refused", "repair": "put right", "warn": "stored", "mark": "stored, marked"}
+_OUTCOMES = {"refuse": "refused", "repair": "repaired", "warn": "stored", "mark": "stored, marked"}
 _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%d %H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
 
 
@@ -41,15 +41,15 @@ def bounds() -> "SpikeBounds":
     return SpikeBounds(**read_yaml(path, PolicyConfig).spikes.model_dump()) if path.is_file() else SpikeBounds()
 
 
-def finding_rows(what: str, findings: "Findings") -> list[tuple[Any, ...]]:
+def finding_rows(table: str, findings: "Findings") -> list[tuple[Any, ...]]:
     """Return findings of an interval, or of funding, as rows with the columns `HEADERS`."""
     return [
-        (what, item.rule, _HAPPENED[item.severity], item.symbol, item.count, _detail(what, item))
+        (table, item.rule, _OUTCOMES[item.severity], item.symbol, item.count, _detail(table, item))
         for item in findings.items
     ]
 
 
-def _detail(what: str, item: "QualityFinding") -> str | None:
+def _detail(table: str, item: "QualityFinding") -> str | None:
     """Return a short text of the longest gap, or else of the first row."""
     from mei_pipeline.candles.intervals import interval_ms, iso
 
@@ -57,7 +57,7 @@ def _detail(what: str, item: "QualityFinding") -> str | None:
         return None
     row = item.sample[0]
     if item.rule == "gap":
-        start, end = row["open_ms"] - row["missing"] * interval_ms(what), row["open_ms"]
+        start, end = row["open_ms"] - row["missing"] * interval_ms(table), row["open_ms"]
         gaps = f"in {item.rows:,} gaps, the longest" if item.rows > 1 else "in 1 gap,"
         return f"missing {gaps} {row['missing']:,} bars from {iso(start)} to {iso(end)}"
     if item.rule in {"jump", "open_jump", "gap_jump"}:
@@ -67,9 +67,9 @@ def _detail(what: str, item: "QualityFinding") -> str | None:
         after = f" after {row['missing']:,} missing bars" if item.rule == "gap_jump" else ""
         return f"{iso(row['open_ms'])} {change}{after}"
     stamp = next((row[name] for name in ("open_ms", "time_ms") if row.get(name) is not None), None)
-    shown = [] if stamp is None else [iso(stamp)]
+    parts = [] if stamp is None else [iso(stamp)]
     names = ("open", "high", "low", "close", "volume", "rate", "missing")
-    return " ".join([*shown, *(f"{name}={row[name]}" for name in names if name in row)])
+    return " ".join([*parts, *(f"{name}={row[name]}" for name in names if name in row)])
 
 
 @click.command("spikes")
@@ -84,15 +84,15 @@ def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_
     lake = _lake()
     check_place(lake, venue, filter(None, (interval,)), symbol)
     marked = list(_marked(lake, venue, interval, symbol))
-    decided = list(_confirmations(lake, venue, interval, symbol))
+    confirmed = list(_confirmations(lake, venue, interval, symbol))
     if as_json:
         output.print_json(
-            {"marked": marked, "confirmed": [{"venue": name, **entry.model_dump()} for name, entry in decided]}
+            {"marked": marked, "confirmed": [{"venue": name, **entry.model_dump()} for name, entry in confirmed]}
         )
         return
     if marked:
         output.table(
-            "Marked: their symbols sit out",
+            "Spikes; their symbols are excluded",
             ("venue", "interval", "symbol", "bar", "open", "high", "low", "close"),
             [
                 (*(bar[name] for name in ("venue", "interval", "symbol")), iso(bar["open_ms"]), *_prices(bar))
@@ -102,8 +102,8 @@ def spikes(venue: str | None, interval: str | None, symbol: tuple[str, ...], as_
         )
     else:
         output.note("no bar is marked")
-    if decided:
-        _show_confirmations(decided)
+    if confirmed:
+        _show_confirmations(confirmed)
 
 
 @click.command("confirm")
@@ -147,7 +147,7 @@ def confirm(
 def _confirm(
     lake: "Lake", symbol: str, open_ms: int, place: tuple[str | None, str | None], decision: "Decision"
 ) -> "list[tuple[str, Confirmation]]":
-    from mei_pipeline.candles import confirm as station
+    from mei_pipeline.candles import confirm
     from mei_pipeline.candles.intervals import iso
     from mei_pipeline.errors import Refused
 
@@ -160,17 +160,17 @@ def _confirm(
                     f"{symbol} {entry.interval} {iso(open_ms)} of {venue}: was confirmed by {entry.who} at "
                     f"{iso(entry.when_ms)}; --withdraw takes it back"
                 )
-        there = ", ".join(f"{iso(bar['open_ms'])} ({bar['venue']} {bar['interval']})" for bar in marked[:5])
-        raise Refused(f"{symbol} {iso(open_ms)}: not marked, nothing to confirm; marked bars of it: {there or 'none'}")
+        listed = ", ".join(f"{iso(bar['open_ms'])} ({bar['venue']} {bar['interval']})" for bar in marked[:5])
+        raise Refused(f"{symbol} {iso(open_ms)}: not marked, nothing to confirm; marked bars of it: {listed or 'none'}")
     venue, interval = _one([(bar["venue"], bar["interval"]) for bar in bars], f"{symbol} {iso(open_ms)}")
     bar = next(bar for bar in bars if (bar["venue"], bar["interval"]) == (venue, interval))
-    return [(venue, station.confirm(lake, venue, interval, bar, decision))]
+    return [(venue, confirm.confirm(lake, venue, interval, bar, decision))]
 
 
 def _withdraw(
     lake: "Lake", symbol: str, open_ms: int, place: tuple[str | None, str | None], decision: "Decision"
 ) -> "list[tuple[str, Confirmation]]":
-    from mei_pipeline.candles import confirm as station
+    from mei_pipeline.candles import confirm
     from mei_pipeline.candles.intervals import iso
     from mei_pipeline.errors import Refused
 
@@ -182,17 +182,17 @@ def _withdraw(
     if not places:
         raise Refused(f"{symbol} {iso(open_ms)}: no confirmation of it is in force; `mei lake spikes` lists them")
     venue, interval = _one(places, f"{symbol} {iso(open_ms)}")
-    return [(venue, entry) for entry in station.withdraw(lake, venue, interval, symbol, open_ms, decision)]
+    return [(venue, entry) for entry in confirm.withdraw(lake, venue, interval, symbol, open_ms, decision)]
 
 
 def _one(places: list[tuple[str, str]], what: str) -> tuple[str, str]:
     from mei_pipeline.errors import ConfigError
 
-    found = sorted(set(places))
-    if len(found) > 1:
-        listed = ", ".join(f"--venue {venue} --interval {interval}" for venue, interval in found)
+    distinct = sorted(set(places))
+    if len(distinct) > 1:
+        listed = ", ".join(f"--venue {venue} --interval {interval}" for venue, interval in distinct)
         raise ConfigError(f"{what}: marked in several places; name one of: {listed}")
-    return found[0]
+    return distinct[0]
 
 
 def _marked(
@@ -223,7 +223,7 @@ def _confirmations(
                 yield name, entry
 
 
-def _show_confirmations(decided: "list[tuple[str, Confirmation]]") -> None:
+def _show_confirmations(confirmed: "list[tuple[str, Confirmation]]") -> None:
     from mei_pipeline.candles.intervals import iso
 
     output.table(
@@ -243,7 +243,7 @@ def _show_confirmations(decided: "list[tuple[str, Confirmation]]") -> None:
                 entry.withdrawn
                 and f"by {entry.withdrawn.who} at {iso(entry.withdrawn.when_ms // 1000 * 1000)}: {entry.withdrawn.why}",
             )
-            for venue, entry in decided
+            for venue, entry in confirmed
         ],
         important=("symbol", "bar", "interval", "venue", "withdrawn", "by", "why"),
     )

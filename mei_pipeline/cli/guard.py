@@ -113,8 +113,8 @@ def _check_origin(headers: Headers, host: str) -> Response | None:
 
 def _check_json(scope: Scope, headers: Headers) -> Response | None:
     """Refuse GraphQL that is not JSON: without a preflight, another origin can send only forms and plain text."""
-    given = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if scope["path"] != GRAPHQL or given == "application/json":
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if scope["path"] != GRAPHQL or content_type == "application/json":
         return None
     return _refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "GraphQL is executed only if it comes as application/json")
 
@@ -125,9 +125,9 @@ def _sign_in(scope: Scope, headers: Headers, token: str) -> Response | None:
     cookies = cookie_parser(headers.get("cookie", ""))
     if (scheme.lower() == "bearer" and _equal(bearer.strip(), token)) or _equal(cookies.get(COOKIE, ""), token):
         return None
-    given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    if scope["type"] == "http" and scope["method"] == "GET" and _equal(dict(given).get(TOKEN, ""), token):
-        return _keep_token(scope["path"], [item for item in given if item[0] != TOKEN], token)
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    if scope["type"] == "http" and scope["method"] == "GET" and _equal(dict(query).get(TOKEN, ""), token):
+        return _keep_token(scope["path"], [item for item in query if item[0] != TOKEN], token)
     return _refused(
         HTTPStatus.UNAUTHORIZED,
         "this page needs a token: open the address that `mei ui` printed, with its ?token=...",
@@ -143,8 +143,8 @@ def _keep_token(path: str, query: list[tuple[str, str]], token: str) -> Response
     return answer
 
 
-def _equal(given: str, token: str) -> bool:
-    return compare_digest(given.encode(), token.encode())
+def _equal(secret: str, token: str) -> bool:
+    return compare_digest(secret.encode(), token.encode())
 
 
 def _hostname(host: str) -> str:

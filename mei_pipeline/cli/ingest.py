@@ -20,18 +20,19 @@ _DAY = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"])
 @click.command("ingest")
 @click.option("--path", help="File, folder or glob of candle files; default: the sources of pipeline.yaml.")
 @click.option("--venue", help="Venue of the prices; without --path: only its sources.")
-@click.option("--interval", help="Interval of the bars, where the files do not say; or the only one to take.")
+@click.option("--interval", help="Interval of the bars, if the files do not name it; or the only interval to load.")
 @click.option(
     "--columns",
     multiple=True,
     metavar="NAME=COLUMN",
-    help="Our column = theirs (open_ms=T); NAME==VALUE gives one value for all rows. Repeat, or separate by commas.",
+    help="MEI's column=the file's column (open_ms=T); NAME==VALUE sets one value for "
+    "all rows. Repeat, or separate by commas.",
 )
 @click.option(
     "--preset",
     metavar="NAME",
-    help="Who wrote the files: binance-vision, bybit, ccxt, freqtrade, hyperliquid, okx, tradingview; default: told "
-    "from their columns.",
+    help="Tool that wrote the files: binance-vision, bybit, ccxt, freqtrade, hyperliquid, okx, tradingview; default: "
+    "detected from the columns.",
 )
 @click.option("--from", "start", type=_DAY, help="First UTC time; default: everything, or the start in pipeline.yaml.")
 @click.option("--to", "end", type=_DAY, help="UTC time to stop before; default: now.")
@@ -50,8 +51,7 @@ def ingest(
 
     Repeating an ingest changes nothing. `mei lake undo` takes an ingest back.
     """
-    from mei_pipeline.candles.ingest import FOREVER_MS
-    from mei_pipeline.candles.ingest import ingest as run
+    from mei_pipeline.candles import ingest as candles_ingest
     from mei_pipeline.candles.sources.causes import refused_tables
     from mei_pipeline.candles.store import Lake
     from mei_pipeline.errors import DataError
@@ -59,14 +59,14 @@ def ingest(
 
     begin_ms, end_ms, limits = _ms(start), _ms(end), bounds()
     reports: list[IngestReport] = []
-    fruitless: list[str] = []
+    problems: list[str] = []
     with output.bar() as progress:
         for source, intervals, default_ms in _sources(path, venue, interval, _mapping(columns), preset):
             for reason in getattr(source, "skipped", ()):
                 output.warn(reason)
             now_ms = int(time.time() * 1000)
-            last_ms = FOREVER_MS if path else now_ms
-            report = run(
+            last_ms = candles_ingest.FOREVER_MS if path else now_ms
+            report = candles_ingest.ingest(
                 Lake(read_settings().lake),
                 source,
                 intervals,
@@ -77,14 +77,14 @@ def ingest(
                 bounds=limits,
             )
             reports.append(report)
-            fruitless += refused_tables(source, report, allow_open_bars=path is None)
+            problems += refused_tables(source, report, allow_open_bars=path is None)
     if as_json:
-        output.print_json({"ingests": [report.as_dict() for report in reports], "problems": fruitless})
+        output.print_json({"ingests": [report.as_dict() for report in reports], "problems": problems})
     else:
         for report in reports:
             _show_ingest(report)
-    if fruitless:
-        raise DataError("; ".join(fruitless))
+    if problems:
+        raise DataError("; ".join(problems))
 
 
 def _sources(
@@ -103,8 +103,8 @@ def _sources(
     if path is not None:
         files = open_files(path, venue, interval, columns, preset)
         return [(files, files.intervals(), 0)]
-    for option, given in (("columns", columns), ("preset", preset)):
-        if given:
+    for option, value in (("columns", columns), ("preset", preset)):
+        if value:
             raise ConfigError(f"--{option} goes with --path; pipeline.yaml has a key `{option}` for its sources")
     config = load_config(read_settings().config)
     wanted = [entry for entry in config.pipeline.sources if venue in (None, entry.venue)]
@@ -118,20 +118,20 @@ def _sources(
     start_ms = month_range(config.pipeline.start)[0]
     sources = [build_source(entry, config.folder) for entry in wanted]
     if interval is None:
-        _say_what_is_not_wanted(sources, intervals)
+        _warn_of_unread_intervals(sources, intervals)
     return [(source, intervals, start_ms) for source in sources]
 
 
-def _say_what_is_not_wanted(sources: list["Source"], intervals: tuple[str, ...]) -> None:
+def _warn_of_unread_intervals(sources: list["Source"], intervals: tuple[str, ...]) -> None:
     from mei_pipeline.candles.sources.files import FileSource
 
     for source in sources:
-        others = (
+        unread = (
             [name for name in source.intervals() if name not in intervals] if isinstance(source, FileSource) else []
         )
-        if others:
+        if unread:
             output.warn(
-                f"{source.name}: bars of {', '.join(others)} are not read; `intervals` of pipeline.yaml has "
+                f"{source.name}: bars of {', '.join(unread)} are not read; `intervals` of pipeline.yaml has "
                 f"{', '.join(intervals)}"
             )
 
@@ -155,8 +155,8 @@ def _mapping(columns: tuple[str, ...]) -> dict[str, str]:
 
 def _show_ingest(report: "IngestReport") -> None:
     rows = [
-        (what, symbol, *vars(counts).values())
-        for what, table in (*report.candles.items(), ("funding", report.funding))
+        (name, symbol, *vars(counts).values())
+        for name, table in (*report.candles.items(), ("funding", report.funding))
         for symbol, counts in table.items()
     ]
     output.table(
@@ -164,18 +164,18 @@ def _show_ingest(report: "IngestReport") -> None:
         ("interval", "symbol", "added", "revised", "unchanged", "refused", "repaired"),
         rows,
     )
-    found = [row for what, findings in report.findings.items() for row in finding_rows(what, findings)]
-    if found:
-        output.table("Findings", HEADERS, found, important=IMPORTANT)
-    marked = sorted({item.symbol for findings in report.findings.values() for item in findings.of("spike")})
-    if marked:
+    finding_lines = [row for name, findings in report.findings.items() for row in finding_rows(name, findings)]
+    if finding_lines:
+        output.table("Findings", HEADERS, finding_lines, important=IMPORTANT)
+    spiked = sorted({item.symbol for findings in report.findings.values() for item in findings.of("spike")})
+    if spiked:
         output.warn(
-            f"{', '.join(marked)}: implausible bars; these symbols sit out of sweeps and nightly runs until "
+            f"{', '.join(spiked)}: implausible bars; these symbols are excluded from sweeps and nightly runs until "
             "other prices of the bars are ingested, or `mei lake confirm` confirms them; `mei lake spikes` lists them"
         )
     refused = sum(counts.refused for table in (*report.candles.values(), report.funding) for counts in table.values())
     if refused:
-        output.warn(f"{refused:,} rows were refused; the table says which rule they broke")
+        output.warn(f"{refused:,} rows were refused; the table shows the rules")
     for interval, table in report.candles.items():
         revised = {symbol: counts.revised for symbol, counts in table.items() if counts.revised}
         if revised:

@@ -9,7 +9,7 @@ from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.options import result_options
 
-_COLUMNS = ("strategy", "architecture", "kernel", "registers", "stack bytes", "spilled bytes", "of these rules")
+_COLUMNS = ("strategy", "architecture", "kernel", "registers", "stack bytes", "spilled bytes", "current rules")
 
 
 @click.group(cls=Group)
@@ -50,7 +50,7 @@ def _show(root: Path, *, as_json: bool) -> None:
     from kernels.cache import rules_hash
     from mei_pipeline.simulation.device import list_manifests
 
-    found = list_manifests(root)
+    manifests = list_manifests(root)
     if as_json:
         listed = [
             {
@@ -67,9 +67,9 @@ def _show(root: Path, *, as_json: bool) -> None:
                     for name, kernel in manifest.kernels.items()
                 },
             }
-            for manifest in found
+            for manifest in manifests
         ]
-        output.print_json({"folder": str(root), "found": listed})
+        output.print_json({"folder": str(root), "manifests": listed})
         return
     rows = [
         (
@@ -81,11 +81,11 @@ def _show(root: Path, *, as_json: bool) -> None:
             kernel.spill_stores_bytes + kernel.spill_loads_bytes,
             manifest.rules == rules_hash(),
         )
-        for manifest in found
+        for manifest in manifests
         for name, kernel in manifest.kernels.items()
     ]
     output.table(
-        f"Kernels in {root}", _COLUMNS, rows, important=("strategy", "kernel", "architecture", "of these rules")
+        f"Kernels in {root}", _COLUMNS, rows, important=("strategy", "kernel", "architecture", "current rules")
     )
 
 

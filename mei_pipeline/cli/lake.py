@@ -71,8 +71,8 @@ def show(every: bool, as_json: bool) -> None:
 
     lake = _lake()
     store.finish_transaction(lake)
-    found = _findings(lake)
-    parts = _parts(lake, found)
+    findings = _findings(lake)
+    parts = _parts(lake, findings)
     records = store.ingests(lake)
     if as_json:
         ingests = [record.model_dump(exclude={"changes", "answered"}) for record in records]
@@ -98,11 +98,11 @@ def show(every: bool, as_json: bool) -> None:
         ],
         important=("table", "venue", "interval", "last", "rows", "warnings", "symbols", "first"),
     )
-    rows = [(venue, *row) for (venue, interval), each in found.items() for row in finding_rows(interval, each)]
-    shown = rows if every else rows[:_LATEST]
-    title = "Findings" if len(shown) == len(rows) else f"Findings: {_LATEST} of {len(rows):,}; --all shows the others"
-    if shown:
-        output.table(title, ("venue", *HEADERS), shown, important=IMPORTANT)
+    rows = [(venue, *row) for (venue, interval), each in findings.items() for row in finding_rows(interval, each)]
+    listed = rows if every else rows[:_LATEST]
+    title = "Findings" if len(listed) == len(rows) else f"Findings: {_LATEST} of {len(rows):,}; --all shows the others"
+    if listed:
+        output.table(title, ("venue", *HEADERS), listed, important=IMPORTANT)
     output.table(
         "Ingests",
         ("ingest", "when", "venue", "added", "revised", "source", "undone"),
@@ -127,13 +127,13 @@ def show(every: bool, as_json: bool) -> None:
 @result_options
 def verify(aside: bool, as_json: bool) -> None:
     """Hash every file of the lake and compare; exit code 3 if anything is damaged."""
-    from mei_pipeline.candles import lake as station
+    from mei_pipeline.candles import lake as candles_lake
     from mei_pipeline.errors import DataError
 
     lake = _lake()
     with output.bar() as progress:
-        damages = station.verify(lake, progress)
-    moved = station.set_aside(lake, damages) if aside and damages else []
+        damages = candles_lake.verify(lake, progress)
+    moved = candles_lake.set_aside(lake, damages) if aside and damages else []
     if as_json:
         output.print_json({"damaged": [vars(damage) for damage in damages], "set_aside": moved})
     elif damages:
@@ -168,7 +168,7 @@ def revisions(
     as_json: bool,
 ) -> None:
     """List bars whose values a later ingest changed, newest change last."""
-    from mei_pipeline.candles import lake as station
+    from mei_pipeline.candles import lake as candles_lake
     from mei_pipeline.candles import store
     from mei_pipeline.candles.schema import CANDLES, FUNDING
 
@@ -176,13 +176,13 @@ def revisions(
     check_place(lake, venue, filter(None, (interval,)), symbol)
     if ingest_id is not None:
         store.read_ingest(lake, ingest_id)
-    frame = station.revisions(lake, venue, interval, symbol or None, ingest_id, table)
+    frame = candles_lake.revisions(lake, venue, interval, symbol or None, ingest_id, table)
     if as_json:
         output.print_json({"revisions": frame.to_dicts()})
         return
-    shown = frame.tail(limit)
+    listed = frame.tail(limit)
     output.table(
-        f"Revisions: {shown.height:,} of {frame.height:,}",
+        f"Revisions: {listed.height:,} of {frame.height:,}",
         ("ingest", "when", "venue", "interval", "symbol", "bar", "old → new"),
         [
             (
@@ -199,7 +199,7 @@ def revisions(
                 )
                 + (" (undone)" if row["undone"] else ""),
             )
-            for row in shown.iter_rows(named=True)
+            for row in listed.iter_rows(named=True)
         ],
         important=("symbol", "bar", "old → new", "interval", "when", "ingest"),
     )
@@ -211,7 +211,7 @@ def revisions(
 @result_options
 def undo(ingest_id: str, yes: bool, as_json: bool) -> None:
     """Take back one ingest: remove the bars that it added, restore the values that it revised."""
-    from mei_pipeline.candles import lake as station
+    from mei_pipeline.candles import lake as candles_lake
     from mei_pipeline.candles import store
 
     lake = _lake()
@@ -219,7 +219,7 @@ def undo(ingest_id: str, yes: bool, as_json: bool) -> None:
     if not yes:
         added, revised = sum(record.added.values()), sum(record.revised.values())
         click.confirm(f"Remove {added:,} rows and restore {revised:,}, of {record.source}?", abort=True, err=True)
-    report = station.undo(lake, ingest_id)
+    report = candles_lake.undo(lake, ingest_id)
     if as_json:
         output.print_json({"ingest": ingest_id, "files": report})
         return
@@ -243,10 +243,10 @@ def backup(out: Path, as_json: bool) -> None:
 
     The new file is read back and checked before it replaces OUT, so a damaged home keeps the last good backup.
     """
-    from mei_pipeline.backup.run import backup as run
+    from mei_pipeline.backup.run import backup as write_backup
 
     with output.bar() as progress:
-        report = run(_home(), out, progress, on_server=bool(_settings().registry_url))
+        report = write_backup(_home(), out, progress, on_server=bool(_settings().registry_url))
     if as_json:
         output.print_json({"archive": str(out), "files": report.files, "bytes": report.bytes})
     else:
@@ -261,13 +261,15 @@ def backup(out: Path, as_json: bool) -> None:
 @JSON
 def restore(archive: Path, force: bool, as_json: bool) -> None:
     """Restore a backup into the home (MEI_HOME), after checking every hash and the registry."""
-    from mei_pipeline.backup.run import restore as run
+    from mei_pipeline.backup.run import restore as restore_backup
     from mei_pipeline.errors import ConfigError
 
     if not archive.exists():
         raise ConfigError(f"{archive}: no such file; give the path of a tar file that `mei backup` wrote")
     with output.bar() as progress:
-        report = run(archive, _home(), force=force, progress=progress, on_server=bool(_settings().registry_url))
+        report = restore_backup(
+            archive, _home(), force=force, progress=progress, on_server=bool(_settings().registry_url)
+        )
     aside = str(report.aside) if report.aside else None
     if as_json:
         output.print_json({"archive": str(archive), "files": report.files, "bytes": report.bytes, "aside": aside})
@@ -282,16 +284,16 @@ def _findings(lake: "Lake") -> "dict[tuple[str, str], Findings]":
     from mei_pipeline.errors import DataError
 
     limits = bounds()
-    found = {}
+    by_place = {}
     for venue, interval in [(name, each) for name in venues(lake) for each in intervals(lake, name)]:
         try:
-            found[venue, interval] = findings(lake, venue, interval, limits)
+            by_place[venue, interval] = findings(lake, venue, interval, limits)
         except DataError as error:
             output.warn(str(error))
-    return found
+    return by_place
 
 
-def _parts(lake: "Lake", found: "dict[tuple[str, str], Findings]") -> list[dict[str, Any]]:
+def _parts(lake: "Lake", findings: "dict[tuple[str, str], Findings]") -> list[dict[str, Any]]:
     """Return the content of each folder of the lake."""
     from mei_pipeline.candles import store
     from mei_pipeline.candles.quality import Findings
@@ -302,7 +304,7 @@ def _parts(lake: "Lake", found: "dict[tuple[str, str], Findings]") -> list[dict[
         entries = store.read_manifest(lake, folder).files
         if entries:
             table, venue, interval = [*folder.split("/"), ""][:3]
-            counts = found.get((venue, interval), Findings()).counts() if table == "candles" else {}
+            counts = findings.get((venue, interval), Findings()).counts() if table == "candles" else {}
             parts.append(
                 {
                     "table": table,
@@ -343,8 +345,8 @@ def _utc(time_ms: int) -> str:
     return iso(time_ms)
 
 
-def _percent(part: int, whole: int) -> float:
-    return round(100 * part / whole, 2) if whole else 100.0
+def _percent(part: int, total: int) -> float:
+    return round(100 * part / total, 2) if total else 100.0
 
 
 COMMANDS: list[click.Command] = [ingest, coverage, lake_group, backup, restore]

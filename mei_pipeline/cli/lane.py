@@ -27,9 +27,9 @@ def lane_group() -> None:
 def show_list(as_json: bool) -> None:
     """List the lanes with their config, executor status and holds."""
     settings, files, book = open_for_move()
-    found = [_examined(settings, files, book, name) for name in _names(files, book)]
+    lanes = [_lane_values(settings, files, book, name) for name in _names(files, book)]
     if as_json:
-        output.print_json({"lanes": found})
+        output.print_json({"lanes": lanes})
         return
     output.table(
         "Lanes",
@@ -52,12 +52,12 @@ def show_list(as_json: bool) -> None:
                 lane["mode"],
                 lane["venue"],
                 "manual" if lane["manual"] else lane["role"],
-                *_held(lane["pointer"]),
-                _said(lane),
+                *_pointer_cells(lane["pointer"]),
+                _executor_state(lane),
                 ", ".join(lane["holds"]) or None,
                 "as the registry says" if not lane["problems"] else f"{len(lane['problems'])} problems",
             )
-            for lane in found
+            for lane in lanes
         ],
         important=("lane", "config", "state", "executor", "holds", "mode", "files", "size multiplier", "role"),
     )
@@ -68,32 +68,32 @@ def show_list(as_json: bool) -> None:
 @result_options
 def show_one(name: str, as_json: bool) -> None:
     """Show one lane: pointer, executor status, holds, differences from the registry, and history."""
-    from mei_pipeline.cli.registry import print_steps
+    from mei_pipeline.cli.registry import print_transitions
     from mei_pipeline.registry.store import history
 
     settings, files, book = open_for_move()
     if name not in _names(files, book):
         configured_lane(files, name)
-    found, steps = _examined(settings, files, book, name), history(book, lane=name)
+    values, transitions = _lane_values(settings, files, book, name), history(book, lane=name)
     if as_json:
-        output.print_json({**found, "history": [vars(step) for step in steps]})
+        output.print_json({**values, "history": [vars(transition) for transition in transitions]})
         return
-    pointer = found["pointer"] or {}
+    pointer = values["pointer"] or {}
     rows = [
-        *((key, found[key]) for key in ("mode", "venue", "role", "manual")),
+        *((key, values[key]) for key in ("mode", "venue", "role", "manual")),
         *((key, pointer.get(key)) for key in ("state", "size_multiplier", "generation")),
-        ("executor", _said(found)),
-        ("in effect", found["effect"]),
-        *(("problem", problem) for problem in found["problems"]),
+        ("executor", _executor_state(values)),
+        ("in effect", values["effect"]),
+        *(("problem", problem) for problem in values["problems"]),
     ]
     # An id is wider than a column beside the names of the others.
     output.table(f"Lane {name}, config {pointer.get('config_id', 'none')}", ("", "value"), rows)
     output.table(
         "Holds",
         ("hold", "effect", "owner", "reason"),
-        [(key, hold["effect"], hold["owner"], hold["reason"]) for key, hold in found["holds"].items()],
+        [(key, hold["effect"], hold["owner"], hold["reason"]) for key, hold in values["holds"].items()],
     )
-    print_steps(steps)
+    print_transitions(transitions)
 
 
 @lane_group.command("set")
@@ -135,7 +135,7 @@ def change(
         print_move(resize(book, settings.lanes, lane, size, files.policy.selection.id, because), as_json)
     else:
         holds = _hold(name, hold, lift, who, why)
-        _tell_holds(name, holds, as_json)
+        _print_holds(name, holds, as_json)
         _send_holds(name, holds, f"hold {hold[0]} ({hold[1]}) set" if hold else f"hold {lift} lifted")
 
 
@@ -151,27 +151,27 @@ def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | 
     if hold is None:
         return lift_hold(settings.lanes, name, str(lift))
     because = audit(who, why, "mei lane set")
-    wanted = {"owner": because.who, "effect": hold[1], "reason": because.why, "since_ms": because.now_ms}
-    return set_hold(settings.lanes, name, hold[0], Hold.model_validate(wanted))
+    values = {"owner": because.who, "effect": hold[1], "reason": because.why, "since_ms": because.now_ms}
+    return set_hold(settings.lanes, name, hold[0], Hold.model_validate(values))
 
 
 def _send_holds(name: str, holds: "dict[str, Hold]", change: str) -> None:
     """Send an alert about a changed hold, after the result is printed, since a slow receiver blocks its sender."""
-    from mei_pipeline.notify import send_alert as send
+    from mei_pipeline.notify import send_alert
     from mei_pipeline.settings import read_settings
 
     listed = [f"{key}: {hold.effect}, {hold.owner}: {hold.reason}" for key, hold in holds.items()]
-    send(read_settings(), f"MEI: lane {name}: {change}", "\n".join(["holds:", *(listed or ["none"])]))
+    send_alert(read_settings(), f"MEI: lane {name}: {change}", "\n".join(["holds:", *(listed or ["none"])]))
 
 
-def _tell_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
+def _print_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
     from mei_pipeline.registry.holds import strictest_effect
 
-    plain = {key: hold.model_dump() for key, hold in holds.items()}
+    values = {key: hold.model_dump() for key, hold in holds.items()}
     if as_json:
-        output.print_json({"lane": name, "holds": plain, "effect": strictest_effect(holds)})
+        output.print_json({"lane": name, "holds": values, "effect": strictest_effect(holds)})
         return
-    rows = [(key, hold["effect"], hold["owner"], hold["reason"]) for key, hold in plain.items()]
+    rows = [(key, hold["effect"], hold["owner"], hold["reason"]) for key, hold in values.items()]
     output.table(f"Holds of {name}", ("hold", "effect", "owner", "reason"), rows)
 
 
@@ -182,7 +182,7 @@ def _names(files: "LaneConfigs", book: "Registry") -> list[str]:
     return sorted({*files.lanes, *files.unusable, *(pointer.lane for pointer in lane_pointers(book))})
 
 
-def _examined(settings: "Settings", files: "LaneConfigs", book: "Registry", name: str) -> dict[str, Any]:
+def _lane_values(settings: "Settings", files: "LaneConfigs", book: "Registry", name: str) -> dict[str, Any]:
     """Return a lane as configuration, registry, executor and files state it; unreadable parts become problems."""
     from mei_pipeline.errors import ConfigError
     from mei_pipeline.registry.holds import strictest_effect
@@ -191,11 +191,11 @@ def _examined(settings: "Settings", files: "LaneConfigs", book: "Registry", name
 
     lane = files.lanes.get(name)
     try:
-        found = drift(book, settings.lanes, name)
+        state = drift(book, settings.lanes, name)
     except ConfigError as error:  # the name of a file that no lane can have
-        found = Drift(name, None, None, (str(error),))
-    problems = list(found.differences)
-    venue = get_config(book, found.pointer.config_id).resolved.venue if found.pointer else lane and lane.venue
+        state = Drift(name, None, None, (str(error),))
+    problems = list(state.differences)
+    venue = get_config(book, state.pointer.config_id).resolved.venue if state.pointer else lane and lane.venue
     if name in files.unusable:
         problems.append(files.unusable[name])
     elif lane is None:
@@ -207,7 +207,7 @@ def _examined(settings: "Settings", files: "LaneConfigs", book: "Registry", name
             " MEI_CONFIG to the configuration of this home"
         )
     status, holds = _read(settings.lanes, name, problems)
-    pointer = found.pointer
+    pointer = state.pointer
     return {
         "lane": name,
         "mode": lane and lane.mode,
@@ -230,26 +230,26 @@ def _read(lanes_folder: Path, name: str, problems: list[str]) -> tuple[Any, "dic
     from mei_pipeline.registry.holds import read_holds
     from mei_pipeline.registry.lanes import read_status
 
-    found: list[Any] = []
+    values: list[Any] = []
     for read in (read_status, read_holds):
         try:
-            found.append(read(lanes_folder, name))
+            values.append(read(lanes_folder, name))
         except (ConfigError, DataError) as error:
             problems.append(str(error))
-            found.append(None)
-    return found[0], found[1]
+            values.append(None)
+    return values[0], values[1]
 
 
-def _held(pointer: dict[str, Any] | None) -> tuple[Any, Any, Any, Any]:
+def _pointer_cells(pointer: dict[str, Any] | None) -> tuple[Any, Any, Any, Any]:
     if pointer is None:
         return None, None, None, None
     return pointer["config_id"][:SHORT], pointer["state"], pointer["size_multiplier"], pointer["generation"]
 
 
-def _said(lane: dict[str, Any]) -> str:
+def _executor_state(lane: dict[str, Any]) -> str:
     status = lane["status"]
     if status is None:
-        return "silent"
+        return "no status"
     in_force = "in force" if lane["acknowledged"] else f"runs generation {status['generation']}"
     return f"{in_force}, {status['health']}"
 

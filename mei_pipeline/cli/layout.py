@@ -35,22 +35,22 @@ def fit(headings: Sequence[str], rows: Sequence[Sequence[str]], important: Seque
         room: Width of the terminal; None for no limit, where all columns are shown and nothing is folded.
     """
     texts = [[heading, *cells] for heading, *cells in zip(headings, *rows, strict=True)]
-    wanted = [max(map(cell_len, column)) for column in texts]
+    full_widths = [max(map(cell_len, column)) for column in texts]
     if room is None:
-        return Layout(tuple(range(len(texts))), tuple(wanted))
+        return Layout(tuple(range(len(texts))), tuple(full_widths))
     least = [max(_least(heading, 0), *(_least(cell, _VALUE) for cell in cells), 1) for heading, *cells in texts]
-    shown: list[int] = []
+    chosen: list[int] = []
     for column in important:
-        needed = sum(least[each] + GAP for each in (*shown, column))
-        if len(shown) < _ALWAYS_SHOWN or needed <= room:
-            shown.append(column)
-    shown.sort()
-    room -= GAP * len(shown)
-    needs = [least[column] for column in shown]
+        needed = sum(least[each] + GAP for each in (*chosen, column))
+        if len(chosen) < _ALWAYS_SHOWN or needed <= room:
+            chosen.append(column)
+    chosen.sort()
+    room -= GAP * len(chosen)
+    needs = [least[column] for column in chosen]
     if sum(needs) > room:
-        return Layout(tuple(shown), tuple(max(1, width) for width in _share(room, needs)))
-    more = _share(room - sum(needs), [wanted[column] - least[column] for column in shown])
-    return Layout(tuple(shown), tuple(map(sum, zip(needs, more, strict=True))))
+        return Layout(tuple(chosen), tuple(max(1, width) for width in _share(room, needs)))
+    more = _share(room - sum(needs), [full_widths[column] - least[column] for column in chosen])
+    return Layout(tuple(chosen), tuple(map(sum, zip(needs, more, strict=True))))
 
 
 def fold(text: str, width: int) -> str:
@@ -83,17 +83,17 @@ def _is_path(word: str) -> bool:
 
 def _least(text: str, value: int) -> int:
     """Width below which a word would be broken, or a text of at most `value` cells folded."""
-    whole = cell_len(text)
-    if whole <= value:
-        return whole
-    return max(min(whole, value), *(cell_len(piece.rstrip()) for piece in _pieces(text)), 0)
+    width = cell_len(text)
+    if width <= value:
+        return width
+    return max(min(width, value), *(cell_len(piece.rstrip()) for piece in _pieces(text)), 0)
 
 
-def _share(room: int, wishes: Sequence[int]) -> list[int]:
+def _share(room: int, wanted: Sequence[int]) -> list[int]:
     """Divide the room: columns that want little get all of it, the others share the rest equally."""
-    given = [0] * len(wishes)
-    by_size = sorted(range(len(wishes)), key=wishes.__getitem__)
-    for left, index in zip(range(len(wishes), 0, -1), by_size, strict=True):
-        given[index] = min(wishes[index], room // left)
-        room -= given[index]
-    return given
+    shares = [0] * len(wanted)
+    by_size = sorted(range(len(wanted)), key=wanted.__getitem__)
+    for left, index in zip(range(len(wanted), 0, -1), by_size, strict=True):
+        shares[index] = min(wanted[index], room // left)
+        room -= shares[index]
+    return shares

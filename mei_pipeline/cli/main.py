@@ -39,9 +39,9 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Candles": {
         "ingest": CommandEntry("ingest", "Load candles and funding from files or sources into the lake."),
         "coverage": CommandEntry("lake", "Show stored and missing bars by symbol and month."),
-        "lake": CommandEntry("lake", "Inspect the lake: show, verify, revisions, undo."),
+        "lake": CommandEntry("lake", "Inspect the lake: show, verify, revisions, undo, spikes, confirm."),
         "backup": CommandEntry("lake", "Write everything that can't be recomputed to one archive."),
-        "restore": CommandEntry("lake", "Restore a backup into an empty home."),
+        "restore": CommandEntry("lake", "Restore a backup into the home."),
     },
     "Find": {
         "nightly": CommandEntry("nightly", "Ingest new data, then search, judge and promote."),

@@ -44,13 +44,12 @@ def promote(
     verdict under the current policy must be a pass, with these kernels, on the lane's venue. A config that already
     holds the lane and has new evidence is renewed.
     """
-    from mei_pipeline.promotion.promote import PromotionRequest
-    from mei_pipeline.promotion.promote import promote as carry_out
+    from mei_pipeline.promotion import promote
 
     settings, files, book = open_for_move()
     lane = configured_lane(files, name)
     pointer = lane_pointer(book, name)
-    request = PromotionRequest(
+    request = promote.PromotionRequest(
         lane,
         config_id_of(config, book),
         generation if generation is not None else pointer.generation if pointer else 0,
@@ -58,7 +57,7 @@ def promote(
         by_person=True,
         size=size,
     )
-    print_move(carry_out(book, settings.lanes, request, files.policy.selection.id), as_json)
+    print_move(promote.promote(book, settings.lanes, request, files.policy.selection.id), as_json)
 
 
 @click.command()
@@ -69,7 +68,7 @@ def promote(
 def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
     """Stop new positions of a lane until a person promotes a config to it; exits continue. Always allowed."""
     from mei_pipeline.config.load import load_lanes
-    from mei_pipeline.promotion.moves import pause as carry_out
+    from mei_pipeline.promotion import moves
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.settings import read_settings
 
@@ -77,7 +76,7 @@ def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
     book = open_home_registry(settings)
     if lane_pointer(book, name) is None:  # a lane that holds a config is paused without its file
         configured_lane(load_lanes(settings.config), name)
-    print_move(carry_out(book, settings.lanes, name, audit(who, why, "mei registry pause")), as_json)
+    print_move(moves.pause(book, settings.lanes, name, audit(who, why, "mei registry pause")), as_json)
 
 
 @click.command()
@@ -91,11 +90,11 @@ def rollback(name: str, why: str, who: str | None, steps: int, as_json: bool) ->
 
     The config must have passed once with the kernels of this checkout; later verdicts do not count.
     """
-    from mei_pipeline.promotion.moves import rollback as carry_out
+    from mei_pipeline.promotion import moves
 
     settings, files, book = open_for_move()
     lane = configured_lane(files, name)
-    print_move(carry_out(book, settings.lanes, lane, steps, audit(who, why, "mei registry rollback")), as_json)
+    print_move(moves.rollback(book, settings.lanes, lane, steps, audit(who, why, "mei registry rollback")), as_json)
 
 
 @click.command()
@@ -108,18 +107,18 @@ def retire(config: str, why: str, who: str | None, as_json: bool) -> None:
 
     CONFIG is the beginning of an id, or a lane that holds the config.
     """
-    from mei_pipeline.promotion.moves import retire as carry_out
+    from mei_pipeline.promotion import moves
     from mei_pipeline.registry.home import open_home_registry
     from mei_pipeline.settings import read_settings
 
     book = open_home_registry(read_settings())
     config_id = config_id_of(config, book)
-    done = carry_out(book, config_id, audit(who, why, "mei registry retire"))
+    done = moves.retire(book, config_id, audit(who, why, "mei registry retire"))
     if as_json:
         output.print_json({"moved": done is not None, "config_id": config_id, "transition": done and vars(done)})
     else:
-        words = "retired" if done else "was retired already"
-        output.table("", ("config", "outcome"), [(config_id[:SHORT], words)])
+        outcome = "retired" if done else "was retired already"
+        output.table("", ("config", "outcome"), [(config_id[:SHORT], outcome)])
 
 
 def open_for_move() -> "tuple[Settings, LaneConfigs, Registry]":
@@ -191,20 +190,24 @@ def print_move(done: "Promotion", as_json: bool) -> None:
     from mei_pipeline.notify import send_moves
     from mei_pipeline.settings import read_settings
 
-    pointer, step = done.pointer, done.transition
+    pointer, transition = done.pointer, done.transition
     if as_json:
         output.print_json(
             {
                 "moved": done.moved,
                 "lane": vars(pointer),
-                "transition": vars(done.transition),
+                "transition": vars(transition),
                 "files": [str(path) for path in done.files],
             }
         )
     else:
         _show_move(done)
     if done.moved:  # after the result: a receiver may keep its sender waiting
-        send_moves(read_settings(), step.action, [(pointer.lane, pointer.config_id, f"{step.why} ({step.who})")])
+        send_moves(
+            read_settings(),
+            transition.action,
+            [(pointer.lane, pointer.config_id, f"{transition.why} ({transition.who})")],
+        )
 
 
 def _show_move(done: "Promotion") -> None:

@@ -26,7 +26,7 @@ class IngestSummary:
     """Result of the ingest before a nightly run.
 
     Attributes:
-        run_id: Its Dagster run; empty if pipeline.yaml has no sources.
+        run_id: Id of its Dagster run; empty if pipeline.yaml has no sources.
         added: New bars.
         revised: Bars with changed values.
         refused: Rows that broke a quality rule.
@@ -45,15 +45,15 @@ class CandidateLine:
     """One candidate, for people.
 
     Attributes:
-        combo: Its number in the sweep.
-        config_id: Its config.
-        passed: Whether it passed every gate.
+        combo: Number of the combo in the sweep.
+        config_id: Id of its config.
+        passed: True if it passed every gate.
         sharpe_in: Annual Sharpe ratio over the days of the search.
-        sharpe_out: Annual Sharpe ratio of its slot on the days of the folds, chained.
-        return_out_pct: Net return of that chain.
-        drawdown_out_pct: Deepest fall in it.
-        trades_out: Closed round trips in it.
-        sharpe_holdout: Annual Sharpe ratio on the last days, which choose nothing.
+        sharpe_out: Annual Sharpe ratio of the stitched out-of-sample equity.
+        return_out_pct: Net return of that equity.
+        drawdown_out_pct: Maximum drawdown of that equity.
+        trades_out: Closed trades.
+        sharpe_holdout: Annual Sharpe ratio on the last days, which select nothing.
         rejected_at: Names of the gates that it failed.
         without_evidence: Names of the gates that could not be judged.
         reason: Why it did not pass, or that it did.
@@ -95,17 +95,17 @@ class NightSummary:
     """Result of a nightly run.
 
     Attributes:
-        night: Its id.
-        run_id: Its run.
-        profile: Its profile.
+        night: Id of the nightly run.
+        run_id: Id of its Dagster run.
+        profile: Profile of the run.
         as_of_ms: End of the data that it used.
         ingested: Result of the ingest before it.
         candles: Bars in the as-of slice.
         symbols: Searched symbols.
         dropped: Reason by excluded symbol.
         combos: Combos of the search.
-        rejected: How many combos fell before the holdout, by reason.
-        candidates: Those judged out of sample, best in sample first.
+        rejected: Number of combos that were not selected, by reason.
+        candidates: Combos that were judged out of sample, best in sample first.
         lanes: Result for each lane.
         pruned: Results that housekeeping removed.
         seconds: Wall time of everything.
@@ -180,7 +180,7 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
         settings: What `read_settings` returns in this process: the jobs' assets read it themselves.
         profile: Key of `profiles` in pipeline.yaml.
         as_of: End of the data in use: an ISO time, `now` or `last`; empty for the value of the profile.
-        progress: Told of the work.
+        progress: Called as the work advances.
 
     Raises:
         ConfigError: The profile is unknown, or `as_of` is no time.
@@ -206,7 +206,7 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
         parse_as_of(as_of.strip())
     usual = config.profile(profile).as_of
     wanted = as_of.strip() or usual
-    check_registry(settings)  # before hours of search, of which a lost registry could store nothing
+    check_registry(settings)  # before hours of search whose results a lost registry can't store
     run_id = new_run_id()
     with open_instance(settings, config) as instance, hold_night_lock(settings, instance, run_id):
         ingested = _ingest(settings, config, instance, progress)
@@ -214,7 +214,7 @@ def run_night(settings: Settings, profile: str, as_of: str = "", progress: Progr
         for text in missing_evidence(config.policy.selection, len(symbols)) if symbols else ():
             output.note(text)
         if stated:
-            # A run that fails here would turn every check of the last night red.
+            # A run that fails here would mark every check of the previous run as failed.
             plan_night(settings, config, profile, resolve_as_of(settings, config, profile, wanted, now_ms()))
         result = run_job(
             NIGHTLY,
@@ -233,26 +233,26 @@ def show(summary: NightSummary) -> None:
     """Print a summary for people."""
     from mei_pipeline.candles.intervals import iso
 
-    given = summary.ingested
-    if given.run_id:
-        output.echo(f"ingested    {given.added:,} new bars, {given.revised:,} revised, {given.refused:,} refused")
-        for reason in given.left_out:
+    ingest = summary.ingested
+    if ingest.run_id:
+        output.echo(f"ingested    {ingest.added:,} new bars, {ingest.revised:,} revised, {ingest.refused:,} refused")
+        for reason in ingest.left_out:
             output.echo(f"left out    {reason}")
     else:
         output.echo("ingested    nothing: pipeline.yaml has no sources")
     output.echo(
-        f"night       {summary.night[:16]}, profile {summary.profile}, as of {iso(summary.as_of_ms // 1000 * 1000)}"
+        f"run         {summary.night[:16]}, profile {summary.profile}, as of {iso(summary.as_of_ms // 1000 * 1000)}"
     )
     output.echo(f"candles     {summary.candles:,} bars of {len(summary.symbols)} symbols: {', '.join(summary.symbols)}")
     for name, why in sorted(summary.dropped.items()):
-        output.echo(f"sat out     {name}: {why}")
+        output.echo(f"excluded    {name}: {why}")
     output.echo(f"combos      {summary.combos:,}")
     for why, count in summary.rejected.items():
         output.echo(f"            {count:,} {why}")
     output.echo()
     if summary.candidates:
         output.table(
-            "Finalists, judged on days that their choice had not seen",
+            "Candidates, on out-of-sample days",
             (
                 "combo",
                 "config",
@@ -274,7 +274,7 @@ def show(summary: NightSummary) -> None:
                     line.drawdown_out_pct,
                     line.trades_out,
                     line.sharpe_holdout,
-                    _fell(line),
+                    _rejection(line),
                 )
                 for line in summary.candidates
             ],
@@ -299,8 +299,8 @@ def show(summary: NightSummary) -> None:
 
 def _show_next(summary: NightSummary) -> None:
     if summary.pruned.sweeps or summary.pruned.features:
-        gone = len(summary.pruned.sweeps), len(summary.pruned.features), summary.pruned.bytes / 1e6
-        output.echo("removed     {} old sweeps and {} sets of features, {:.1f} MB".format(*gone))
+        removed = len(summary.pruned.sweeps), len(summary.pruned.features), summary.pruned.bytes / 1e6
+        output.echo("removed     {} old sweeps and {} sets of features, {:.1f} MB".format(*removed))
     for lane in summary.deployed:
         output.echo(f"deployed    {lane.lane}: mei registry show {lane.config_id[:12]}")
     if not summary.deployed:
@@ -328,12 +328,12 @@ def _ingest(
     return IngestSummary(run_id=result.run_id, left_out=tuple(left_out), **counts)
 
 
-def _fell(line: CandidateLine) -> str:
+def _rejection(line: CandidateLine) -> str:
     """Return a short list of the gates that a candidate did not pass."""
     if line.passed:
         return line.reason
-    parts = ("fell at", line.rejected_at), ("no evidence for", line.without_evidence)
-    return "; ".join(f"{words} {_named(gates)}" for words, gates in parts if gates)
+    parts = ("rejected at", line.rejected_at), ("no evidence for", line.without_evidence)
+    return "; ".join(f"{outcome} {_named(gates)}" for outcome, gates in parts if gates)
 
 
 def _named(gates: tuple[str, ...]) -> str:
@@ -356,7 +356,7 @@ def _summary(
 
     planned = result.asset_materializations_for_node("night_plan")[0].metadata["night"].value
     plan = read_night_plan(settings, str(planned))
-    chosen = read_candidates(settings, plan)
+    selected = read_candidates(settings, plan)
     verdicts = {each.rank: each for each in read_gate_results(settings, plan).judgements}
     lines: Any = result.asset_materializations_for_node("promoted")[0].metadata["lanes"].value
     registry = open_home_registry(settings)
@@ -369,8 +369,8 @@ def _summary(
         candles=plan.candles,
         symbols=plan.sweep.symbols,
         dropped=plan.dropped,
-        combos=chosen.combos,
-        rejected=chosen.rejected,
+        combos=selected.combos,
+        rejected=selected.rejected,
         candidates=tuple(
             CandidateLine(
                 combo=entry.combo,
@@ -386,7 +386,7 @@ def _summary(
                 without_evidence=verdicts[entry.rank].without_evidence,
                 reason=verdicts[entry.rank].reason,
             )
-            for entry in chosen.candidates
+            for entry in selected.candidates
         ),
         lanes=tuple(
             LaneLine(

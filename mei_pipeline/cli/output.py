@@ -64,12 +64,12 @@ def note(text: str) -> None:
 
 def warn(text: str) -> None:
     """Print a warning on stderr; the command continues."""
-    _say("warning", "yellow", text)
+    _print_labelled("warning", "yellow", text)
 
 
 def fail(text: str) -> None:
     """Print the error that ends the command on stderr."""
-    _say("error", "red", text)
+    _print_labelled("error", "red", text)
 
 
 def set_wide(wide: bool) -> None:
@@ -184,7 +184,7 @@ def _escape_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
     return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
-def _say(label: str, colour: str, text: str) -> None:
+def _print_labelled(label: str, colour: str, text: str) -> None:
     from rich.text import Text
 
     _console(stderr=True).print(Text(f"{label}: ", style=f"bold {colour}") + Text(printable(text)), soft_wrap=True)
@@ -192,17 +192,16 @@ def _say(label: str, colour: str, text: str) -> None:
 
 @contextmanager
 def _drawn(title: str, total: int | None) -> Generator[Progress]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich import progress
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-        TextColumn("{task.fields[speed]}", markup=False),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        progress.TextColumn("{task.fields[speed]}", markup=False),
     )
-    with Bars(*columns, console=_console(stderr=True)) as bars:
+    with progress.Progress(*columns, console=_console(stderr=True)) as bars:
         tasks = {title: bars.add_task(printable(title), total=total, speed="")} if title else {}
 
         def report(done: int, total: int, what: str, speed: str = "") -> None:

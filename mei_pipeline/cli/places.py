@@ -24,14 +24,14 @@ def check_place(
     Raises:
         ConfigError: The message lists what the lake has.
     """
-    from mei_pipeline.candles import lake as station
+    from mei_pipeline.candles import lake as candles_lake
     from mei_pipeline.candles import store
     from mei_pipeline.candles.intervals import interval_ms
 
-    known = station.venues(lake)
+    known = candles_lake.venues(lake)
     if venue is not None:
         _check("--venue", venue, known, lake)
-    places = [(name, each) for name in known if venue in (None, name) for each in station.intervals(lake, name)]
+    places = [(name, each) for name in known if venue in (None, name) for each in candles_lake.intervals(lake, name)]
     for interval in intervals:
         interval_ms(interval)
         _check("--interval", interval, list(dict.fromkeys(each for _, each in places)), lake)

@@ -64,7 +64,7 @@ def show_list(as_json: bool) -> None:
     )
     output.table(
         "Configs",
-        ("config", "strategy", "venue", "state", "lanes", "verdicts passed", "of", "found"),
+        ("config", "strategy", "venue", "state", "lanes", "verdicts passed", "of", "created"),
         [
             (
                 story.config.config_id[:SHORT],
@@ -120,13 +120,13 @@ def show_history(lane: str | None, config: str | None, as_json: bool) -> None:
     from mei_pipeline.settings import read_settings
 
     book = _open()
-    steps = history(book, config_id=config and config_id_of(config, book), lane=lane)
-    if lane is not None and not steps:
+    transitions = history(book, config_id=config and config_id_of(config, book), lane=lane)
+    if lane is not None and not transitions:
         configured_lane(load_lanes(read_settings().config), lane)
     if as_json:
-        output.print_json({"history": [vars(step) for step in steps]})
+        output.print_json({"history": [vars(transition) for transition in transitions]})
     else:
-        print_steps(steps)
+        print_transitions(transitions)
 
 
 @registry.command("diff")
@@ -140,12 +140,14 @@ def show_difference(old: str, new: str, as_json: bool) -> None:
 
     book = _open()
     before, after = (get_config(book, config_id_of(config, book)) for config in (old, new))
-    found = parameter_changes(before.resolved, after.resolved)
+    changes = parameter_changes(before.resolved, after.resolved)
     if as_json:
-        output.print_json({"a": before.config_id, "b": after.config_id, "changes": [vars(change) for change in found]})
+        output.print_json(
+            {"a": before.config_id, "b": after.config_id, "changes": [vars(change) for change in changes]}
+        )
         return
     columns = ("parameter", before.config_id[:SHORT], after.config_id[:SHORT])
-    output.table("Differences", columns, [(change.path, _plain(change.old), _plain(change.new)) for change in found])
+    output.table("Differences", columns, [(change.path, _plain(change.old), _plain(change.new)) for change in changes])
 
 
 @registry.command("export")
@@ -168,10 +170,10 @@ def export(form: str, out: Path | None, as_json: bool) -> None:
         if form == "ndjson":
             file.writelines(f"{_line({'table': name, **row})}\n" for name, row in rows)
         else:
-            whole: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **{table.name: [] for table in TABLES}}
+            snapshot: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **{table.name: [] for table in TABLES}}
             for name, row in rows:
-                whole[name].append(row)
-            file.write(f"{_line(whole)}\n")
+                snapshot[name].append(row)
+            file.write(f"{_line(snapshot)}\n")
     if as_json and out is not None:
         output.print_json({"file": str(out), "format": form, "rows": written})
 
@@ -195,13 +197,13 @@ def reset(why: str, who: str | None, as_json: bool) -> None:
         return
     rows = [
         ("registry", "empty"),
-        ("nights given up", ", ".join(done.nights) or None),
+        ("nightly runs given up", ", ".join(done.nights) or None),
         *(
             (f"lane {lane}", f"holds no config; its pointer is kept as {path}")
             for lane, path in zip(done.lanes, kept, strict=True)
         ),
     ]
-    output.table("", ("what", "outcome"), rows)
+    output.table("", ("subject", "outcome"), rows)
 
 
 def _line(value: dict[str, Any]) -> str:
@@ -258,7 +260,7 @@ def _print_story(story: "ConfigHistory") -> None:
         )
     output.table(
         "Gates",
-        ("night", "policy", "gate", "value", "threshold", "verdict", "explanation"),
+        ("nightly run", "policy", "gate", "value", "threshold", "verdict", "explanation"),
         [
             (
                 verdict.night_id[:_NIGHT],
@@ -272,33 +274,33 @@ def _print_story(story: "ConfigHistory") -> None:
             for verdict in story.verdicts
             for gate in verdict.gates
         ],
-        important=("gate", "verdict", "value", "threshold", "night", "explanation"),
+        important=("gate", "verdict", "value", "threshold", "nightly run", "explanation"),
     )
-    print_steps(story.transitions)
+    print_transitions(story.transitions)
 
 
-def print_steps(steps: "tuple[Transition, ...]") -> None:
+def print_transitions(transitions: "tuple[Transition, ...]") -> None:
     """Print transitions as a table."""
     output.table(
         "History",
-        ("when", "config", "lane", "what", "from", "to", "size", "generation", "trigger", "who", "why"),
+        ("when", "config", "lane", "action", "from", "to", "size multiplier", "generation", "trigger", "who", "why"),
         [
             (
-                _utc(step.at_ms),
-                step.config_id[:SHORT],
-                step.lane or None,
-                step.action,
-                step.from_state or None,
-                step.to_state,
-                step.size_multiplier,
-                step.generation,
-                _shortened(step.trigger),
-                _shortened(step.who),
-                step.why,
+                _utc(transition.at_ms),
+                transition.config_id[:SHORT],
+                transition.lane or None,
+                transition.action,
+                transition.from_state or None,
+                transition.to_state,
+                transition.size_multiplier,
+                transition.generation,
+                _shortened(transition.trigger),
+                _shortened(transition.who),
+                transition.why,
             )
-            for step in steps
+            for transition in transitions
         ],
-        important=("when", "what", "lane", "config", "to", "why", "size", "who"),
+        important=("when", "action", "lane", "config", "to", "why", "size multiplier", "who"),
     )
 
 
@@ -372,7 +374,7 @@ def _times(value: Any) -> str:
 
 def _shortened(text: str) -> str:
     """Return the person or trigger of a move, with ids as short as other commands print them."""
-    text = re.sub(r"\b[0-9a-f]{64}\b", lambda found: found[0][:_NIGHT], text)
+    text = re.sub(r"\b[0-9a-f]{64}\b", lambda match: match[0][:_NIGHT], text)
     return re.sub(r"\b([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", r"\1", text)
 
 

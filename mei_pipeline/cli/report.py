@@ -47,7 +47,7 @@ def report(latest: bool, prefix: str | None, html: Path | None, as_json: bool) -
         output.print_json({"night": plan.id, "markdown": str(written.markdown), "html": str(page)})
         return
     output.echo(written.markdown.read_text(), end="")
-    output.note(f"page with pictures: {page}")
+    output.note(f"page with plots: {page}")
 
 
 def _night(settings: "Settings", prefix: str | None) -> "NightPlan":
@@ -59,11 +59,13 @@ def _night(settings: "Settings", prefix: str | None) -> "NightPlan":
         return find_night(settings, prefix)
     plan = latest_finished(settings)
     if plan is None:
-        planned = "no night has come to its end" if planned_nights(settings) else "there was no night"
-        raise DataError(f"{settings.nights}: {planned} yet; run `mei nightly`, or `mei demo` and look into its home")
+        problem = "no nightly run has finished" if planned_nights(settings) else "there is no nightly run"
+        raise DataError(
+            f"{settings.nights}: {problem} yet; run `mei nightly`, or run `mei demo` and set MEI_HOME=var/demo"
+        )
     newest = planned_nights(settings)[-1]
     if newest != plan.id[:16]:
-        output.warn(f"night {newest} was planned later and has not come to its end; `mei nightly` goes on with it")
+        output.warn(f"run {newest} was planned later and has not finished; `mei nightly` resumes it")
     return plan
 
 

@@ -120,17 +120,17 @@ def _show(summary: "Mapping[str, Any]") -> None:
         output.note(MEANING)
     rows = [(name, summary["metrics"][name], METRICS[name]) for name in METRICS]
     rows += [(name, summary["figures"][name], FIGURES[name]) for name in FIGURES]
-    output.table("Backtest", ("figure", "value", "what it says"), rows)
+    output.table("Backtest", ("figure", "value", "meaning"), rows)
     if summary["benchmark"]:
         output.table("Benchmark", ("figure", "strategy", summary["benchmark"]["name"]), benchmark_rows(summary))
         output.note(HOLDING)
     if summary["drawdowns"]:
         output.table("Worst drawdowns", DRAWDOWN_HEADING, drawdown_rows(summary["drawdowns"]))
-    if summary["holding"]:
+    if summary["open_positions"]:
         from mei_pipeline.text import column_heading
 
         names = ("symbol", "side", "size", "entry_price", "last_price", "realised_usd", "unrealised_usd", "pnl_usd")
-        held = [tuple(each[name] for name in names) for each in summary["holding"]]
+        held = [tuple(each[name] for name in names) for each in summary["open_positions"]]
         important = map(column_heading, ("symbol", "side", "size", "pnl_usd", "entry_price", "last_price"))
         output.table("Open at the end", tuple(map(column_heading, names)), held, important=tuple(important))
     show_members(summary["members"], summary["from"], summary["to"])

@@ -10,7 +10,7 @@ from mei_pipeline.cli.days import FROM, TO, days
 from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.sweep_forms import left_out, main_columns, table_of_best
-from mei_pipeline.cli.sweeps import LOOKING
+from mei_pipeline.cli.sweeps import STORED_COMMANDS
 from mei_pipeline.cli.tables import show_members
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _DEVICE = click.option(
     type=click.Choice(("auto", "cpu", "cuda")),
     default="auto",
     show_default=True,
-    help="What runs the combos; auto takes what is faster here, GPU or processors, and says why.",
+    help="Device; `auto` selects the faster one and prints the reason.",
 )
 _THREADS = click.option("--threads", type=click.IntRange(0), default=0, help="Threads; default: one per processor.")
 _TOP = click.option(
@@ -63,8 +63,8 @@ def run(spec: str, start: Any, end: Any, device: "DeviceName", threads: int, cou
     """Run SPEC, a name in config/sweeps or the path of such a file, over the lake; a killed sweep resumes."""
     from mei_pipeline.sweep.plan import make_plan
 
-    found, bars, from_ms, to_ms = find_search(spec, start, end)
-    _run_plan(make_plan(found, bars, from_ms, to_ms), bars, device, threads, count, as_json)
+    search, bars, from_ms, to_ms = find_search(spec, start, end)
+    _run_plan(make_plan(search, bars, from_ms, to_ms), bars, device, threads, count, as_json)
 
 
 @sweep.command("resume")
@@ -108,7 +108,7 @@ def _run_plan(plan: "SweepPlan", bars: "Bars", device: "DeviceName", threads: in
     cut = cut_window(bars, plan.from_ms, plan.to_ms)
     members = member_dicts(members_of(bars, plan.from_ms, plan.to_ms))
     notes = data_notes(bars, plan.from_ms, plan.to_ms)
-    compute = read_yaml(settings.config / PIPELINE, PipelineConfig).compute  # a sweep that goes on needs no other file
+    compute = read_yaml(settings.config / PIPELINE, PipelineConfig).compute  # a resumed sweep needs no other file
     chosen = str(choose_device(settings, device, plan.strategy)) if compute.backend == "local" else ""
     if chosen:
         output.note(f"device: {chosen}")
@@ -163,46 +163,46 @@ def find_search(spec: str, start: Any, end: Any) -> "tuple[SweepSpec, Bars, int,
 
     settings = read_settings()
     config = load_config(settings.config)
-    found = read_sweep(Path(spec)) if spec.endswith((".yaml", ".yml")) else config.sweep(spec)
+    search = read_sweep(Path(spec)) if spec.endswith((".yaml", ".yml")) else config.sweep(spec)
     lake = Lake(settings.lake)
-    venue = found.venue or config.pipeline.venue
-    names, absent = common_symbols(lake, venue, found.intervals)
+    venue = search.venue or config.pipeline.venue
+    names, absent = common_symbols(lake, venue, search.intervals)
     universe = config.pipeline.universe
     if universe != "all":
         names = [name for name in names if name in universe]
         absent = {name: why for name, why in absent.items() if name in universe}
     if not names:
         raise DataError(
-            f"lake {lake.root}: no symbol of the universe has {' and '.join(found.intervals.read)} bars of {venue}; "
+            f"lake {lake.root}: no symbol of the universe has {' and '.join(search.intervals.read)} bars of {venue}; "
             f"run `mei ingest`, or name other symbols under `universe` in pipeline.yaml"
         )
     if absent:
-        output.note("left out: " + "; ".join(f"{name}, {why}" for name, why in absent.items()))
-    sweep_benchmark(found, names, read_catalog())
-    if found.interval not in config.pipeline.anchors:
-        raise ConfigError(f"pipeline.yaml: anchors: no anchor for {found.interval}; add one")
-    anchor_ms = config.pipeline.anchors[found.interval]
-    extents = extents_ms(lake, venue, found.intervals, names)
+        output.note("excluded: " + "; ".join(f"{name}, {why}" for name, why in absent.items()))
+    sweep_benchmark(search, names, read_catalog())
+    if search.interval not in config.pipeline.anchors:
+        raise ConfigError(f"pipeline.yaml: anchors: no anchor for {search.interval}; add one")
+    anchor_ms = config.pipeline.anchors[search.interval]
+    extents = extents_ms(lake, venue, search.intervals, names)
     from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
-    marked = symbols_with_spikes(lake, venue, found.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
-    names = [name for name in names if name not in marked]
-    for name, why in marked.items():
-        output.warn(f"{name} sits out: {why}")
+    spiked = symbols_with_spikes(lake, venue, search.intervals.read, names, (anchor_ms, to_ms), spike_bounds(config))
+    names = [name for name in names if name not in spiked]
+    for name, why in spiked.items():
+        output.warn(f"{name} is excluded: {why}")
     if not names:
         raise DataError(
             f"lake {lake.root}: every symbol has implausible bars of {venue}; `mei lake spikes` lists them: "
             "ingest them again with the right prices, or confirm them with `mei lake confirm`"
         )
-    if marked:  # a symbol that sits out does not set the end
+    if spiked:  # an excluded symbol does not set the end
         extents = [{name: each[name] for name in names} for each in extents]
         from_ms, to_ms = days(anchor_ms, last_bar_ms(extents), start, end)
-    kept = [name for name in names if all(each[name][0] < to_ms and each[name][1] > anchor_ms for each in extents)]
-    if gone := sorted(set(names) - set(kept)):
-        output.note(f"left out, without a bar from the anchor to the end of the window: {', '.join(gone)}")
-    return found, load_bars(lake, venue, found.intervals, kept, anchor_ms, to_ms), from_ms, to_ms
+    with_bars = [name for name in names if all(each[name][0] < to_ms and each[name][1] > anchor_ms for each in extents)]
+    if without_bars := sorted(set(names) - set(with_bars)):
+        output.note(f"excluded, without a bar from the anchor to the end of the window: {', '.join(without_bars)}")
+    return search, load_bars(lake, venue, search.intervals, with_bars, anchor_ms, to_ms), from_ms, to_ms
 
 
-for command in LOOKING:
+for command in STORED_COMMANDS:
     sweep.add_command(command)
 
 COMMANDS: list[click.Command] = [sweep]

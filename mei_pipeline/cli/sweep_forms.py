@@ -59,7 +59,7 @@ def table_of_best(plan: "SweepPlan", best: "BestCombos", metric: str, combos: in
         first = rows.row(0, named=True)
         output.echo("all have    " + ", ".join(f"{headings[path]} {first[path]}" for path in common))
     if alike := int(rows[STANDS_FOR].sum()) - rows.height:
-        output.echo(f"the same    {alike:,} more combos did exactly what one of these did, and are not listed")
+        output.echo(f"the same    {alike:,} more combos have the same results as a listed combo")
     if best.exclusion_note:
         output.note(f"{best.exclusion_note}; `mei sweep top SWEEP --all` lists them")
 
@@ -67,7 +67,7 @@ def table_of_best(plan: "SweepPlan", best: "BestCombos", metric: str, combos: in
 def retention_values(decision: "RetentionDecision") -> dict[str, Any]:
     """Return a sweep with its retention status as JSON values."""
     sweep, plan = decision.sweep, decision.sweep.plan
-    told = {
+    values = {
         "sweep": sweep.id if plan is None else plan.id,
         "folder": str(sweep.folder),
         "state": sweep.state,
@@ -80,7 +80,7 @@ def retention_values(decision: "RetentionDecision") -> dict[str, Any]:
         "stays_because": decision.kept or None,
     }
     if plan is not None:
-        told |= {
+        values |= {
             "strategy": plan.strategy,
             "venue": plan.venue,
             "interval": plan.interval,
@@ -89,7 +89,7 @@ def retention_values(decision: "RetentionDecision") -> dict[str, Any]:
             "to_ms": plan.to_ms,
             "combos": plan.combos,
         }
-    return told
+    return values
 
 
 def retention_row(decision: "RetentionDecision") -> tuple[object, ...]:
@@ -171,7 +171,7 @@ def print_summary(
             ("bars", f"{plan.venue} {plan.interval}, {len(plan.symbols)} symbols"),
             ("days", f"{_day(plan.from_ms)} to {_day(plan.to_ms)}"),
             ("combos", f"{results.combos:,} of {plan.combos:,}, {stored.state}"),
-            ("lost money", f"{100.0 * summary.lost_frac:.1f} %, {summary.idle:,} combos without a round trip"),
+            ("lost money", f"{100.0 * summary.lost_frac:.1f} %, {summary.idle:,} combos without a trade"),
             (summary.metric, span),
             ("Pareto front", f"{summary.front.height:,} combos"),
             ("folder", str(stored.folder)),
@@ -181,8 +181,8 @@ def print_summary(
     _print_front(summary)
     names = short_paths([effect.path for effect in summary.axes])
     output.table(
-        f"What each axis alone explains of {summary.metric}",
-        ("axis", "of the variance, %", f"mean {summary.metric} by value"),
+        f"Share of the variance of {summary.metric} by axis",
+        ("axis", "share, %", f"mean {summary.metric} by value"),
         [
             (
                 name,
@@ -213,22 +213,22 @@ def _print_heat(heat: "HeatMap", paths: "list[str]") -> None:
     output.table(title, ("", *heat.columns), rows)
 
 
-def print_comparison(ids: tuple[str, str], found: "Comparison") -> None:
+def print_comparison(ids: tuple[str, str], comparison: "Comparison") -> None:
     """Print the comparison of two sweeps as tables."""
-    for difference in found.differences:
+    for difference in comparison.differences:
         output.echo(difference)
     output.table(
-        f"{found.combos:,} combos in common",
+        f"{comparison.combos:,} combos in common",
         ("metric", f"mean in {ids[0]}", f"mean in {ids[1]}", "better in the second, %", "rank correlation"),
         [
             (change.metric, change.first, change.second, 100.0 * change.improved_frac, change.rank_correlation)
-            for change in found.changes
+            for change in comparison.changes
         ],
     )
     output.table(
-        f"The best by {found.metric}",
-        ("best of", "combo there", "combo in the other", f"{found.metric} in {ids[0]}", f"in {ids[1]}", "ranks"),
-        [_winner(ids[place], winner, place) for place, winner in enumerate(found.best)],
+        f"The best by {comparison.metric}",
+        ("best of", "combo there", "combo in the other", f"{comparison.metric} in {ids[0]}", f"in {ids[1]}", "ranks"),
+        [_winner(ids[place], winner, place) for place, winner in enumerate(comparison.best)],
     )
 
 

@@ -41,14 +41,16 @@ def show_list(as_json: bool) -> None:
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
-    found = retention_decisions(settings, load_config(settings.config).pipeline.retention, int(time.time() * 1000))
+    decisions = retention_decisions(settings, load_config(settings.config).pipeline.retention, int(time.time() * 1000))
     if as_json:
-        output.print_json({"sweeps": [retention_values(decision) for decision in found]})
+        output.print_json({"sweeps": [retention_values(decision) for decision in decisions]})
         return
-    heading = ("sweep", "strategy", "bars", "symbols", "days", "done", "of", "state", "MB", "written", "stays, because")
-    important = ("sweep", "strategy", "state", "stays, because", "done", "of", "written", "MB")
-    output.table(str(settings.sweeps), heading, [retention_row(decision) for decision in found], important=important)
-    for decision in found:
+    heading = ("sweep", "strategy", "bars", "symbols", "days", "done", "of", "state", "MB", "written", "reason to keep")
+    important = ("sweep", "strategy", "state", "reason to keep", "done", "of", "written", "MB")
+    output.table(
+        str(settings.sweeps), heading, [retention_row(decision) for decision in decisions], important=important
+    )
+    for decision in decisions:
         if decision.sweep.problem:
             output.warn(decision.sweep.problem)
 
@@ -84,8 +86,8 @@ def show(
         output.note(f"page written to {html}")
     if as_json:
         plan = plan_to_dict(results.plan)
-        told = summary_of(results.plan, summary, maps)
-        output.print_json({**progress_values(stored, results), "notes": notes, "plan": plan, **told})
+        values = summary_of(results.plan, summary, maps)
+        output.print_json({**progress_values(stored, results), "notes": notes, "plan": plan, **values})
         return
     print_summary(stored, results, summary, maps)
     for note in notes:
@@ -136,17 +138,17 @@ def compare(first: str, second: str, metric: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from mei_pipeline.sweep.compare import compare as compared
+    from mei_pipeline.sweep import compare as comparison
 
     (_, one), (_, other) = _open(first, metric), _open(second, metric)
-    found = compared(one, other, metric)
+    result = comparison.compare(one, other, metric)
     if as_json:
-        output.print_json({"first": one.plan.id, "second": other.plan.id, **asdict(found)})
+        output.print_json({"first": one.plan.id, "second": other.plan.id, **asdict(result)})
         return
-    print_comparison((one.plan.id[:16], other.plan.id[:16]), found)
+    print_comparison((one.plan.id[:16], other.plan.id[:16]), result)
 
 
-LOOKING: list[click.Command] = [show_list, show, top, compare]
+STORED_COMMANDS: list[click.Command] = [show_list, show, top, compare]
 
 
 def _open(sweep_id: str, metric: str) -> "tuple[StoredSweep, Results]":
@@ -163,7 +165,7 @@ def _open(sweep_id: str, metric: str) -> "tuple[StoredSweep, Results]":
     if not results.finished:
         output.warn(
             f"sweep {stored.id} is {stored.state}: {results.combos:,} of {plan.combos:,} combos are done"
-            + ("" if stored.holder else f"; `mei sweep resume {stored.id}` goes on with it")
+            + ("" if stored.holder else f"; `mei sweep resume {stored.id}` resumes it")
         )
     return stored, results
 

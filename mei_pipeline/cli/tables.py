@@ -47,6 +47,6 @@ def show_members(members: Sequence[Mapping[str, Any]], start: str, end: str) -> 
         output.note(f"all {len(members)} symbols have every bar from {start} to {end}")
         return
     rows = [(each["symbol"], each["from"], each["to"], each["missing_pct"], each["ended"]) for each in partial]
-    whole = len(members) - len(partial)
-    title = f"Symbols that lack bars between {start} and {end}" + (f"; {whole} more lack none" if whole else "")
+    complete = len(members) - len(partial)
+    title = f"Symbols that lack bars between {start} and {end}" + (f"; {complete} more lack none" if complete else "")
     output.table(title, MEMBER_HEADING, rows)

@@ -102,8 +102,8 @@ def ui(port: int | None, host: str | None, names: tuple[str, ...], why: str, as_
     exposed = bool(names) or not is_loopback(address)
     allowed = allowed_hosts(address, names)
     if exposed and not why.strip():
-        asked = f"--allow-host {names[0]}" if names else f"--host {address}"
-        raise ConfigError(f"{asked}: others than this machine could launch runs and read everything; say --why")
+        option = f"--allow-host {names[0]}" if names else f"--host {address}"
+        raise ConfigError(f"{option}: other machines could launch runs and read everything; add --why TEXT")
     ticks_days = load_config(settings.config).pipeline.retention.ticks_days
     if not dagster_home.make(settings.dagster, ticks_days=ticks_days):
         output.note(f"{settings.dagster / 'dagster.yaml'} was edited by hand and is used as it is")

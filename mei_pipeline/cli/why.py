@@ -59,45 +59,52 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
     refuse_spikes(lake, resolved.venue, read, names, (anchor_ms, to_ms), spike_bounds(config))
     bars = load_bars(lake, resolved.venue, resolved.intervals, names, anchor_ms, to_ms)
     inputs = make_replay_inputs(settings, bars, resolved, from_ms, to_ms)
-    found = explain_step(settings, inputs, symbol, utc_ms(moment))
+    explanation = explain_step(settings, inputs, symbol, utc_ms(moment))
     if as_json:
-        output.print_json(found)
+        output.print_json(explanation)
     else:
-        _show(found)
+        _show(explanation)
 
 
-def _show(found: dict[str, Any]) -> None:
-    verdicts = {True: "open", False: "shut", None: None}
-    if found["gates"]:
-        rows = [(gate["gate"], gate["value"], gate["threshold"], verdicts[gate["open"]]) for gate in found["gates"]]
-        output.table(f"{found['symbol']} {found['bar']}, decided {found['decided']} at {found['price']:g}",
-                     ("gate", "value", "threshold", ""), rows, important=("gate", ""))  # fmt: skip
-    signal = found["signal"]
-    words = [signal[key] for key in ("side", "tier", "mode") if signal[key]] if signal else ["none"]
-    lines = [("signal", ", ".join(words)), ("rank", found["rank"]), ("verdict", found["verdict"])]
-    lines += [("done", _told(one)) for one in found["done"]] or [("done", "nothing")]
-    output.table("Decision" if found["gates"] else f"{found['symbol']} {found['bar']}", ("part", "said"), lines)
-    before, after = (_flat(found[key]) for key in ("before", "after"))
+def _show(explanation: dict[str, Any]) -> None:
+    verdicts = {True: "open", False: "closed", None: None}
+    if explanation["gates"]:
+        rows = [
+            (gate["gate"], gate["value"], gate["threshold"], verdicts[gate["open"]]) for gate in explanation["gates"]
+        ]
+        decision = f"decided {explanation['decided']} at {explanation['price']:g}"
+        title = f"{explanation['symbol']} {explanation['bar']}, {decision}"
+        output.table(title, ("gate", "value", "threshold", ""), rows, important=("gate", ""))
+    signal = explanation["signal"]
+    traits = [signal[key] for key in ("side", "tier", "mode") if signal[key]] if signal else ["none"]
+    lines = [("signal", ", ".join(traits)), ("rank", explanation["rank"]), ("verdict", explanation["verdict"])]
+    lines += [("done", _fill_text(fill)) for fill in explanation["done"]] or [("done", "nothing")]
+    output.table(
+        "Decision" if explanation["gates"] else f"{explanation['symbol']} {explanation['bar']}",
+        ("part", "value"),
+        lines,
+    )
+    before, after = (_flat(explanation[key]) for key in ("before", "after"))
     names = list(dict.fromkeys((*before, *after)))
     output.table("Book", ("", "before", "after"), [(name, before.get(name), after.get(name)) for name in names])
 
 
-def _told(fill: dict[str, Any]) -> str:
+def _fill_text(fill: dict[str, Any]) -> str:
     where = f"{fill['reason']} at the bar's {fill['moment']}"
     return f"{where}: {fill['size']:g} at {fill['price']:g}, cash {fill['cash_usd']:+,.2f} USD"
 
 
 def _flat(state: dict[str, Any]) -> dict[str, Any]:
     """Yield one line per figure; figures of a position or an order carry its name."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in state.items():
         if isinstance(value, dict):
-            found |= {f"{key}.{name}": part for name, part in value.items()}
+            flat |= {f"{key}.{name}": part for name, part in value.items()}
         elif key not in {"position", "order"}:
-            found[key] = value
+            flat[key] = value
         else:
-            found[key] = "none"
-    return found
+            flat[key] = "none"
+    return flat
 
 
 COMMANDS: list[click.Command] = [why]

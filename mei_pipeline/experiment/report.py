@@ -16,7 +16,7 @@ def summary(experiment: Experiment, outcomes: Sequence[Sequence[NightOutcome]]) 
     all_nights = [night for nights in outcomes for night in nights]
     return {
         "markets": len(outcomes),
-        "nights": experiment.nights,
+        "runs": experiment.nights,
         "symbols": len(experiment.source.searched),
         "holdout_symbols": len(experiment.source.holdout_symbols),
         "combos": grid_of(experiment.spec, read_catalog().strategy(experiment.spec.strategy)).combos,
@@ -38,8 +38,8 @@ def rates(outcomes: Sequence[Sequence[NightOutcome]]) -> dict[str, Any]:
     markets = len(outcomes)
     return {
         **rate(sum(any(promoted(night) for night in nights) for nights in outcomes), markets),
-        "first_night": rate(sum(promoted(nights[0]) for nights in outcomes), markets),
-        "last_night": rate(sum(promoted(nights[-1]) for nights in outcomes), markets),
+        "first_run": rate(sum(promoted(nights[0]) for nights in outcomes), markets),
+        "last_run": rate(sum(promoted(nights[-1]) for nights in outcomes), markets),
     }
 
 

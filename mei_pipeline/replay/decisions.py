@@ -28,7 +28,7 @@ CANDIDATES = frozenset({ENTERED, NO_PLACES, NO_ORDERS, NO_MARGIN, TOO_SMALL})
 
 _CHUNK_STEPS = 512  # steps whose traces are in memory at a time
 _TILE_STEPS = 4096  # steps per call that computes signals
-_LEVERS_SHOWN = 20
+_EFFECTS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def signal_codes(settings: Settings, inputs: ReplayInputs) -> NDArray[np.int8]:
     return codes
 
 
-def levers(
+def parameter_effects(
     settings: Settings, inputs: ReplayInputs, codes: NDArray[np.int8], progress: Progress = silent
 ) -> list[dict[str, Any]]:
     """Return entry parameters that, changed alone, give signals where there was none.
@@ -261,7 +261,7 @@ def levers(
         if best is not None:
             records.append({"path": parameter.path, "value": value, "instead": best[1], "signals": best[0]})
         progress(done, len(table), "entry parameters")
-    return sorted(records, key=lambda lever: -lever["signals"])[:_LEVERS_SHOWN]
+    return sorted(records, key=lambda effect: -effect["signals"])[:_EFFECTS_SHOWN]
 
 
 def _alternatives(parameter: Parameter, value: Value) -> list[Value]:

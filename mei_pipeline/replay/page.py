@@ -257,8 +257,8 @@ def _decisions(report: Mapping[str, Any]) -> tuple[Section, ...]:
         (gate["gate"], gate["evaluated"], gate["closed"], Share(gate["closed_pct"])) for gate in report["gates"]
     )
     changed = tuple(
-        (lever["path"], value_text(lever["value"]), value_text(lever["instead"]), lever["signals"])
-        for lever in report["levers"]
+        (effect["path"], value_text(effect["value"]), value_text(effect["instead"]), effect["signals"])
+        for effect in report["parameter_effects"]
     )
     text = (
         f"{signals['signals']:,} signals in {signals['evaluated']:,} evaluations of a symbol at a step "

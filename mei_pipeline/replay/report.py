@@ -14,7 +14,7 @@ from mei_pipeline.replay.decisions import (
     GateCounts,
     count_gates,
     gate_summary,
-    levers,
+    parameter_effects,
     signal_codes,
     signal_summary,
 )
@@ -43,8 +43,8 @@ def report_of(
         `config_id` and `evidence_id`; the resolved `config`; its `basis`, window and `bars`; `metrics` as in a sweep
         row; `figures`, all others (null without a value); `notes` on them; `members`, the bars of each symbol; trades
         `by_symbol`, `by_side`, `by_reason`, `by_tier`, `by_mode` and `by_month`; the result of the `benchmark` or null;
-        the `rolling_sharpe` ratio by day; the worst `drawdowns`; `monthly_return_pct`; the positions `holding` at the
-        end; and the `record` of a promoted config, null for others.
+        the `rolling_sharpe` ratio by day; the worst `drawdowns`; `monthly_return_pct`; the `open_positions` at the end;
+        and the `record` of a promoted config, null for others.
     """
     bars, cut = inputs.bars, inputs.cut
     identity = config_id(inputs.resolved)
@@ -67,7 +67,7 @@ def report_of(
         "rolling_sharpe": _rolling(inputs, run),
         "drawdowns": _drawdowns(inputs, run),
         "monthly_return_pct": monthly_returns(run.equity, inputs.resolved.initial_balance_usd),
-        "holding": run.holding.to_dicts(),
+        "open_positions": run.holding.to_dicts(),
         "record": record_dict(record, inputs, run),
     }
 
@@ -85,14 +85,14 @@ def decisions_of(
         progress: Receives the progress of the work.
 
     Returns:
-        `signals`: counts of signals and their verdicts; `gates`: counts of the results of each gate; `levers`:
-        parameters that alone rejected signals.
+        `signals`: counts of signals and their verdicts; `gates`: counts of the results of each gate;
+        `parameter_effects`: parameters that alone rejected signals.
     """
     codes = signal_codes(settings, inputs)
     return {
         "signals": signal_summary(inputs, run, codes),
         "gates": gate_summary(settings, inputs, counts or count_gates(settings, inputs, progress)),
-        "levers": levers(settings, inputs, codes, progress),
+        "parameter_effects": parameter_effects(settings, inputs, codes, progress),
     }
 
 

@@ -141,9 +141,9 @@ def selection_bias_plot(bias: SelectionBias | None) -> Markup:
     height = _TOP + _PLOT + 44
     title = f"Best Sharpe ratio of the search {bias.best_sharpe:.2f}, deflated {bias.deflated_sharpe:.2f}"
     body = [text(20, 28, title, INK, size=14, weight=600)]
-    facts = f"after {bias.effective_trials:,.0f} independent of {bias.trials:,} trials"
+    facts = f"after {bias.effective_trials:,.0f} independent of {bias.combos:,} combos"
     body.append(text(430, 28, facts, SOFT))
-    most = math.log(max(bias.trials, 2))
+    most = math.log(max(bias.combos, 2))
 
     def at(trials: float, value: float) -> tuple[float, float]:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log(trials) / most, _TOP + _PLOT * (1.0 - value)
@@ -155,11 +155,11 @@ def selection_bias_plot(bias: SelectionBias | None) -> Markup:
     points = [at(number, value) for number, value in bias.by_trials if math.isfinite(value)]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     body.append(f'<path d="M{path}" fill="none" stroke="{BLUE}" stroke-width="1.8"/>')
-    x, y = at(max(1.0, min(bias.effective_trials, float(bias.trials))), bias.deflated_sharpe)
+    x, y = at(max(1.0, min(bias.effective_trials, float(bias.combos))), bias.deflated_sharpe)
     body.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{RED}"/>')
     body += [
         text(at(float(number), 0.0)[0], _TOP + _PLOT + 18, short(float(number)), SOFT, size=11, anchor="middle")
-        for number in (1, bias.trials)
+        for number in (1, bias.combos)
     ]
     body.append(
         text(_LEFT, height - 8, "independent trials; probability that the true ratio is above zero", SOFT, size=11)

@@ -28,14 +28,14 @@ class SelectionBias:
 
     Attributes:
         best_sharpe: Annual Sharpe ratio of the best combo.
-        trials: Number of combos.
+        combos: Number of combos of the search.
         effective_trials: Number of independent trials with the same expected best, from correlations of time blocks.
         deflated_sharpe: Probability that the true Sharpe ratio of the best combo is above zero, given this number.
         by_trials: The same probability for other numbers of independent trials: pairs of number and probability.
     """
 
     best_sharpe: float
-    trials: int
+    combos: int
     effective_trials: float
     deflated_sharpe: float
     by_trials: tuple[tuple[float, float], ...]
@@ -78,7 +78,7 @@ def estimate_selection_bias(sums: BlockSums, combos: int) -> SelectionBias | Non
     curve = zip(numbers.tolist(), deflated_sharpe(own, numbers, variance).tolist(), strict=True)
     return SelectionBias(
         best_sharpe=float(own.annual),
-        trials=combos,
+        combos=combos,
         effective_trials=effective,
         deflated_sharpe=float(deflated_sharpe(own, effective, variance)),
         by_trials=tuple(curve),

@@ -66,7 +66,7 @@ def test_warmup_says_where_and_how_long(capsys, compiled_kernels):
     assert [part["function"] for part in found["parts"]] == functions
     assert main.run(["warmup", "--strategy", "ema_cross"]) == 0
     captured = capsys.readouterr()
-    assert "there" in captured.out
+    assert "cached" in captured.out
     assert "machine code: " in captured.err
 
 

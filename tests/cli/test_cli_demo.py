@@ -112,7 +112,7 @@ def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureF
     for name in ("paper1", config_id[:10]):
         assert run(["backtest", "--config", name, "--from", "2026-05-20", "--json"]) == 0
         assert json.loads(capsys.readouterr().out) == report
-    held = len(report["holding"])
+    held = len(report["open_positions"])
     assert holdout["trades"] == report["metrics"]["trades"] + held
     assert holdout["return_pct"] == pytest.approx(report["metrics"]["return_pct"], abs=0.02 * held)
     assert holdout["max_drawdown_pct"] == pytest.approx(report["metrics"]["max_drawdown_pct"], abs=0.02 * held)

@@ -30,7 +30,7 @@ def diagnose(capsys):
     code = main.run(["doctor", "--json"])
     report = json.loads(capsys.readouterr().out)
     assert code == (0 if report["ok"] else 1)
-    return {finding["name"]: finding for finding in report["findings"]}
+    return {finding["name"]: finding for finding in report["checks"]}
 
 
 def finding_of(name):
@@ -68,7 +68,7 @@ def test_a_new_home_is_healthy_and_stays_untouched(home, capsys):
     report = diagnose(capsys)
     assert {name for name, finding in report.items() if finding["level"] == "fail"} == set()
     assert report["lake"]["level"] == "warn"
-    assert "mei ingest" in report["lake"]["do"]
+    assert "mei ingest" in report["lake"]["remedy"]
     assert not home.exists()
 
 
@@ -76,7 +76,7 @@ def test_every_finding_that_is_not_ok_says_what_to_do(home, capsys):
     home.mkdir()
     (home / "registry.db").write_text("no database")
     for finding in diagnose(capsys).values():
-        assert finding["level"] == "ok" or finding["do"] or ";" in finding["found"]
+        assert finding["level"] == "ok" or finding["remedy"] or ";" in finding["state"]
 
 
 def test_the_table_says_what_the_object_says(capsys):
@@ -88,7 +88,7 @@ def test_the_table_says_what_the_object_says(capsys):
 
 def test_a_full_lake_tells_its_newest_bar(lake):
     assert lake.is_dir()
-    assert finding_of("lake")["found"] == "binance 1h to 2025-06-01 23:00"
+    assert finding_of("lake")["state"] == "binance 1h to 2025-06-01 23:00"
 
 
 def test_instruments_that_no_source_stated_are_named(mei_settings, lake):
@@ -97,7 +97,7 @@ def test_instruments_that_no_source_stated_are_named(mei_settings, lake):
     assumed = default_instruments("binance", {"BTC": 100.0, "ETH": 10.0})
     merge_instruments(Lake(mei_settings.lake), assumed, now_ms=FROM_MS)
     found = finding_of("instruments")
-    assert (found["level"], found["found"]) == ("warn", "binance: BTC; ETH")
+    assert (found["level"], found["state"]) == ("warn", "binance: BTC; ETH")
     stated = assumed.with_columns(source=pl.lit("venue"), max_leverage=pl.lit(20.0))
     merge_instruments(Lake(mei_settings.lake), stated, now_ms=FROM_MS)
     assert finding_of("instruments")["level"] == "ok"
@@ -107,7 +107,7 @@ def test_a_universe_too_small_for_the_gates_is_named_before_a_search(lake):
     assert lake.is_dir()
     found = finding_of("universe")
     assert found["level"] == "warn"
-    assert "holdout_symbols: 3 holds out none of 1, it needs at least 6" in found["found"]
+    assert "holdout_symbols: 3 holds out none of 1, it needs at least 6" in found["state"]
 
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 10)], ids=["gone", "cut"])
@@ -115,8 +115,8 @@ def test_a_damaged_file_of_the_lake_fails(lake, harm):
     harm(next(lake.rglob("2025-06.parquet")))
     finding = finding_of("lake")
     assert finding["level"] == "fail"
-    assert "2025-06.parquet" in finding["found"]
-    assert "mei lake verify" in finding["do"]
+    assert "2025-06.parquet" in finding["state"]
+    assert "mei lake verify" in finding["remedy"]
 
 
 def test_a_wrong_config_fails_with_its_own_message(tmp_path, monkeypatch):
@@ -125,7 +125,7 @@ def test_a_wrong_config_fails_with_its_own_message(tmp_path, monkeypatch):
     monkeypatch.setenv("MEI_CONFIG", str(tmp_path / "config"))
     finding = finding_of("config")
     assert finding["level"] == "fail"
-    assert "pipeline.yaml" in finding["found"]
+    assert "pipeline.yaml" in finding["state"]
 
 
 def test_a_home_that_cannot_be_a_folder_fails(home):
@@ -148,8 +148,8 @@ def test_a_registry_that_is_read_only_fails(home, monkeypatch, named):
     home.chmod(0o500)
     finding = as_plain_user(lambda: finding_of("registry"))
     home.chmod(0o700)
-    assert (finding["level"], "read-only" in finding["found"], str(home) in finding["found"]) == ("fail", True, True)
-    assert "writable" in finding["do"]
+    assert (finding["level"], "read-only" in finding["state"], str(home) in finding["state"]) == ("fail", True, True)
+    assert "writable" in finding["remedy"]
 
 
 @pytest.fixture
@@ -162,9 +162,9 @@ def lanes(home):
 
 @pytest.mark.usefixtures("lanes")
 def test_sound_lanes_are_told(home):
-    assert finding_of("lanes")["found"] == "1 lanes; their files are as the registry says"
+    assert finding_of("lanes")["state"] == "1 lanes; their files are as the registry says"
     (home / "registry.db").unlink()
-    assert finding_of("lanes")["found"] == "1 lanes; their files are sound"
+    assert finding_of("lanes")["state"] == "1 lanes; their files are sound"
 
 
 DAMAGES = {
@@ -186,13 +186,13 @@ def test_a_damaged_file_of_a_lane_fails_and_is_named(home, lanes, case, registry
     path = lanes / "paper1" / name.format(config=config.stem)
     path.write_text(path.read_text().replace("lane: paper1", "lane: paper2") if text is None else text)
     finding = finding_of("lanes")
-    assert (finding["level"], str(path) in finding["found"]) == ("fail", True)
+    assert (finding["level"], str(path) in finding["state"]) == ("fail", True)
 
 
 def test_a_pointer_that_is_not_the_registry_s_fails(lanes):
     path = lanes / "paper1" / "promoted.yaml"
     path.write_text(path.read_text().replace("generation: 1", "generation: 2"))
-    assert "the registry has generation 1" in finding_of("lanes")["found"]
+    assert "the registry has generation 1" in finding_of("lanes")["state"]
 
 
 def test_lanes_that_are_halted_are_told_with_the_reason(lanes):
@@ -200,11 +200,11 @@ def test_lanes_that_are_halted_are_told_with_the_reason(lanes):
     assert finding_of("lanes")["level"] == "ok"
     set_hold(lanes, "paper1", "risk", Hold(owner="bert", effect="halt", reason="a loss", since_ms=1))
     finding = finding_of("lanes")
-    assert (finding["level"], finding["found"]) == ("warn", "nothing is traded: lane paper1, hold risk of bert: a loss")
+    assert (finding["level"], finding["state"]) == ("warn", "trading is halted: lane paper1, hold risk of bert: a loss")
     (lanes / "paper1" / "control.yaml").write_text("holds: [")
     finding = finding_of("lanes")
     assert finding["level"] == "warn"
-    assert "lane paper1, because its holds can't be read" in finding["found"]
+    assert "lane paper1, because its holds can't be read" in finding["state"]
 
 
 def test_a_disk_too_small_for_the_next_run_fails(mei_settings):
@@ -216,7 +216,7 @@ def test_a_disk_too_small_for_the_next_run_fails(mei_settings):
     os.truncate(columns, shutil.disk_usage(columns).free)  # a file with a hole takes no room, and stands for a run
     finding = finding_of("home")
     assert finding["level"] == "fail"
-    assert "a run writes up to" in finding["found"]
+    assert "a run writes up to" in finding["state"]
 
 
 GIB = 1 << 30
@@ -236,14 +236,14 @@ GIB = 1 << 30
 )
 def test_room_is_held_against_what_runs_write(tmp_path, free, files_left, needed, level):
     finding = judge_room(tmp_path, free, files_left, needed)
-    assert (finding.level, bool(finding.do)) == (level, level != "ok")
+    assert (finding.level, bool(finding.remedy)) == (level, level != "ok")
 
 
 def test_a_cache_without_room_for_kernels_fails(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file")
     monkeypatch.setenv("MEI_CACHE", str(tmp_path / "file" / "cache"))
     finding = finding_of("kernels")
-    assert (finding["level"], "MEI_CACHE" in finding["do"]) == ("fail", True)
+    assert (finding["level"], "MEI_CACHE" in finding["remedy"]) == ("fail", True)
     assert judge_cache(tmp_path / "new", 10 << 20, 10**6).level == "fail"
     assert judge_cache(tmp_path / "new", 10**9, 10).level == "fail"
     assert judge_cache(tmp_path / "new", 10**9, 10**6).level == "ok"
@@ -254,40 +254,40 @@ def test_results_of_sweeps_on_another_disk_are_looked_at(tmp_path, monkeypatch):
     (tmp_path / "shared").write_text("a file")
     home, sweeps = examine(read_settings(), {"home"})
     assert home.level != sweeps.level == "fail"
-    assert "MEI_SWEEPS" in sweeps.do
+    assert "MEI_SWEEPS" in sweeps.remedy
 
 
 def test_the_version_of_a_registry_is_told_and_left(home, mei_settings):
-    assert "none yet" in finding_of("registry")["found"]
+    assert "none yet" in finding_of("registry")["state"]
     home.mkdir()
     sqlite3.connect(home / "registry.db").close()
     finding = finding_of("registry")
-    assert (finding["level"], finding["found"]) == ("ok", "schema version 0")
-    assert "brings it to 3" in finding["do"]
+    assert (finding["level"], finding["state"]) == ("ok", "schema version 0")
+    assert "brings it to 3" in finding["remedy"]
     open_registry(mei_settings.registry)
-    assert finding_of("registry")["found"].endswith("0 configs, schema version 3")
+    assert finding_of("registry")["state"].endswith("0 configs, schema version 3")
 
 
 def test_a_registry_of_the_version_before_is_told_and_left(home):
     kit.make_version(home, version=2)
     finding = finding_of("registry")
-    assert (finding["level"], finding["found"]) == ("ok", "schema version 2")
-    assert "brings it to 3" in finding["do"]
+    assert (finding["level"], finding["state"]) == ("ok", "schema version 2")
+    assert "brings it to 3" in finding["remedy"]
     assert finding_of("registry") == finding
 
 
 def test_nightly_runs_that_can_not_be_read_are_listed(home):
-    assert finding_of("nights")["found"].startswith("none yet")
+    assert finding_of("nightly runs")["state"].startswith("none yet")
     plan = home / "nights" / "0123456789abcdef" / "plan.json"
     plan.parent.mkdir(parents=True)
     plan.write_text('{"profile": "nightly"}')  # the version before wrote no format
-    finding = finding_of("nights")
-    assert finding["found"] == "1 of 1 nightly runs are of another version and unreadable: 0123456789abcdef"
-    assert (finding["level"], "report.html" in finding["do"]) == ("ok", True)
+    finding = finding_of("nightly runs")
+    assert finding["state"] == "1 of 1 nightly runs are of another version and unreadable: 0123456789abcdef"
+    assert (finding["level"], "report.html" in finding["remedy"]) == ("ok", True)
     plan.write_text('{"format": 2}')
-    finding = finding_of("nights")
+    finding = finding_of("nightly runs")
     assert finding["level"] == "warn"
-    assert "damaged plan of a nightly run" in finding["found"]
+    assert "damaged plan of a nightly run" in finding["state"]
 
 
 def test_an_edited_dagster_home_is_told(mei_settings):
@@ -311,6 +311,6 @@ def test_a_stranger_named_kernels_is_found(tmp_path):
     command = [sys.executable, "-m", "mei_pipeline.cli.main", "doctor", "--json"]
     asked = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=tmp_path)
     assert asked.returncode == 1
-    [finding] = [finding for finding in json.loads(asked.stdout)["findings"] if finding["name"] == "packages"]
+    [finding] = [finding for finding in json.loads(asked.stdout)["checks"] if finding["name"] == "packages"]
     assert finding["level"] == "fail"
-    assert str(tmp_path / "kernels") in finding["found"]
+    assert str(tmp_path / "kernels") in finding["state"]

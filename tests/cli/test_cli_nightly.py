@@ -74,12 +74,12 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for piece in (
         "ingested    4,321 new bars, 7 revised, 0 refused",
-        f"night       {'9' * 16}, profile smoke, as of 2025-03-02",
+        f"run         {'9' * 16}, profile smoke, as of 2025-03-02",
         "candles     1,440 bars of 2 symbols: AAA, BBB",
-        "sat out     CCC: a gap",
+        "excluded    CCC: a gap",
         "combos      12",
         "5 with too few trades",
-        "Finalists",
+        "Candidates, on out-of-sample days",
         "min_sharpe",
         "Lanes",
         "removed     2 old sweeps and 1 sets of features, 2.5 MB",
@@ -89,11 +89,11 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert piece in said
     assert "no evidence for" in said
-    assert said.count("fell at") == 1
+    assert said.count("rejected at") == 1
     show(replace(summary, ingested=IngestSummary(), candidates=(), lanes=lanes[1:]))
     said = capsys.readouterr().out
     assert "ingested    nothing: pipeline.yaml has no sources" in said
-    assert "Finalists" not in said
+    assert "Candidates, on out-of-sample days" not in said
     assert "deployed    nothing" in said
 
 
@@ -105,7 +105,7 @@ def test_tables_for_people(capfd: pytest.CaptureFixture[str]) -> None:
     for piece in (
         "ingested    nothing: pipeline.yaml has no sources",
         "combos      12",
-        "Finalists",
+        "Candidates, on out-of-sample days",
         "Lanes",
         "paper1",
     ):

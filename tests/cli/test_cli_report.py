@@ -26,7 +26,7 @@ def test_the_latest_report_is_made_from_the_files_and_printed(
     printed = capfd.readouterr()
     assert printed.out == (folder / "report.md").read_text()
     assert printed.out.startswith(f"# Nightly run {plan.id[:16]}, smoke, as of 2025-03-02 00:00Z\n")
-    assert f"page with pictures: {folder / 'report.html'}\n" in printed.err
+    assert f"page with plots: {folder / 'report.html'}\n" in printed.err
 
 
 def test_a_report_that_is_there_is_shown_as_it_is_until_the_night_ran_again(
@@ -56,7 +56,7 @@ def test_a_night_by_its_first_digits_and_its_page_elsewhere(
         assert run(["report", "--night", prefix, "--html", str(page)]) == 0
         printed = capfd.readouterr()
         assert plan.id in printed.out
-        assert f"page with pictures: {page}" in printed.err
+        assert f"page with plots: {page}" in printed.err
     assert page.read_bytes() == (night_folder(ended, plan) / "report.html").read_bytes()
 
 
@@ -84,7 +84,7 @@ def test_who_names_a_night_wrongly_is_told_which_there_are(ended: Settings, capf
 @pytest.mark.usefixtures("home")
 def test_before_the_first_night_it_says_what_to_type(capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["report", "--latest"]) == DataError.exit_code
-    assert "there was no night yet; run `mei nightly`" in capfd.readouterr().err
+    assert "there is no nightly run yet; run `mei nightly`" in capfd.readouterr().err
     assert run(["report", "--night", "4f"]) == ConfigError.exit_code
     assert "none yet; `mei nightly` runs one" in capfd.readouterr().err
 
@@ -101,9 +101,9 @@ def test_a_night_that_was_cut_off_has_none_and_the_one_before_is_shown(
     assert run(["report"]) == 0
     printed = capfd.readouterr()
     assert plan.id in printed.out
-    assert f"night {cut.name} was planned later and has not come to its end" in printed.err
+    assert f"run {cut.name} was planned later and has not finished" in printed.err
     (night_folder(ended, plan) / "roles.json").unlink()
     assert run(["report"]) == DataError.exit_code
-    assert "no night has come to its end yet" in capfd.readouterr().err
+    assert "no nightly run has finished yet" in capfd.readouterr().err
     assert run(["report", "--night", plan.id[:16]]) == DataError.exit_code
     assert "materialise `role_assignments`" in capfd.readouterr().err

@@ -126,7 +126,7 @@ def test_show_tells_the_whole(searched, mei, capsys, tmp_path):
     assert best[place : place + 3] == axes
     assert len(set(best)) == len(best) == 2 + 3 + len(METRICS)
     assert run(["sweep", "show", searched]) == 0
-    assert "What each axis alone explains of sharpe" in capsys.readouterr().out
+    assert "Share of the variance of sharpe by axis" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("metric", "head"), [("sharpe", "Sharpe ratio"), ("turnover_usd", "turnover, USD")])
@@ -221,7 +221,7 @@ def test_combos_that_did_the_same_are_listed_once(world, mei, capsys):
     assert {row["stands_for"] % 3 for row in rows} == {0}
     assert len(mei("sweep", "top", found["sweep"], "--count", "50", "--all")["top"]) == 36
     assert run(["sweep", "top", found["sweep"], "--count", "50"]) == 0
-    assert f"{36 - len(rows)} more combos did exactly what one of these did" in capsys.readouterr().out
+    assert f"{36 - len(rows)} more combos have the same results as a listed combo" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["show", "top", "resume"])
@@ -257,7 +257,7 @@ def test_a_sweep_that_is_unfinished_is_shown_as_far_as_it_is_and_resumed(world, 
     chunk_path(folder, plan, 1).unlink()
     assert mei("sweep", "show", searched)["combos_done"] == 7
     code, said = say(capsys, "sweep", "top", searched)
-    assert (code, f"7 of 12 combos are done; `mei sweep resume {searched[:16]}` goes on with it" in said) == (0, True)
+    assert (code, f"7 of 12 combos are done; `mei sweep resume {searched[:16]}` resumes it" in said) == (0, True)
     (world.config / "sweeps" / "smoke.yaml").write_text("nonsense")  # the plan is enough
     done = mei("sweep", "resume", searched[:5])
     assert (done["sweep"], done["resumed"], done["combos"]) == (searched, 7, 12)

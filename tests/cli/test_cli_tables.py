@@ -193,7 +193,7 @@ def test_wide_prints_every_column_in_a_narrow_terminal(capsys, monkeypatch, home
     assert "not shown: " in capsys.readouterr().out
     assert main.run(["sweep", "list", "--wide"]) == 0
     shown = capsys.readouterr().out
-    assert "stays, because" in shown
+    assert "reason to keep" in shown
     assert "not shown" not in shown
     assert main.run(["sweep", "list"]) == 0
-    assert "stays, because" not in capsys.readouterr().out.splitlines()[2]
+    assert "reason to keep" not in capsys.readouterr().out.splitlines()[2]

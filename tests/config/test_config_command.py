@@ -64,7 +64,7 @@ def test_check_for_machines(mei):
 
 @pytest.mark.parametrize(
     ("universe", "words"),
-    [("[BTC, ETH, SOL]", "holdout_symbols: 3 holds out none of 3"), ("all", "of fewer than 6 symbols nothing can be")],
+    [("[BTC, ETH, SOL]", "holdout_symbols: 3 holds out none of 3"), ("all", "fewer than 6 symbols")],
 )
 def test_check_says_which_gates_a_small_universe_cannot_pass(mei, tmp_path, universe, words):
     path = tmp_path / "config" / "pipeline.yaml"
@@ -76,7 +76,7 @@ def test_check_says_which_gates_a_small_universe_cannot_pass(mei, tmp_path, univ
     code, out, _ = mei("check", "--json")
     (text,) = json.loads(out)["no_evidence"]
     assert (code, words in text) == (0, True)
-    assert " ".join(text.split()[:4]) in " ".join(mei("check")[1].split())
+    assert words in " ".join(mei("check")[1].split())
 
 
 def test_check_of_a_bad_folder_reports_all_and_exits_with_2(mei, tmp_path):

@@ -30,6 +30,7 @@ KEYS = {
     "looks": "trials",
     "effective_looks": "effective_trials",
     "luck": "selection_bias",
+    "luck.trials": "combos",
     "round_trips": "trades",
     "picks": "selected",
     "measured.loss_probability": "bootstrap_p",
@@ -41,6 +42,8 @@ KEYS = {
     "asked": "evaluated",
     "shut": "closed",
     "shut_pct": "closed_pct",
+    "levers": "parameter_effects",
+    "report.holding": "open_positions",
     "fills.trip": "trade",
     # columns of the segments
     "trip_symbols": "trade_symbols",

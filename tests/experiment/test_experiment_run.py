@@ -120,7 +120,7 @@ def test_rates_tell_first_last_and_any_night_apart():
     passed, fell, none = (CandidateOutcome((), 2.0, 1),), (CandidateOutcome(("a",), 0.1, 1),), ()
     found = rates([(passed, fell), (fell, passed), (none, fell), (fell, fell)])
     assert (found["promoted"], found["rate"]) == (2, 0.5)
-    assert found["first_night"]["promoted"] == found["last_night"]["promoted"] == 1
+    assert found["first_run"]["promoted"] == found["last_run"]["promoted"] == 1
     assert found["ci95"] == pytest.approx([0.0676, 0.9324], abs=1e-4)
 
 
@@ -171,12 +171,12 @@ def test_json_has_every_figure_and_a_table_says_what_was_promoted(tmp_path, monk
     assert mei(["experiment", "planted", *words]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {
-        "kind", "edge", "candles", "markets", "promoted", "rate", "ci95", "first_night", "last_night", "combos",
-        "symbols", "holdout_symbols", "days_out_of_sample", "nights", "policy", "sweep", "seed", "seconds", "gates",
+        "kind", "edge", "candles", "markets", "promoted", "rate", "ci95", "first_run", "last_run", "combos",
+        "symbols", "holdout_symbols", "days_out_of_sample", "runs", "policy", "sweep", "seed", "seconds", "gates",
         "candidates", "passed", "without_candidate", "strategy", "drift",
     } == set(found)  # fmt: skip
     assert (found["kind"], found["edge"], found["combos"], found["symbols"]) == ("planted", 3.0, 8, 10)
-    assert (found["days_out_of_sample"], found["nights"], found["seed"]) == (280, 1, 9)
+    assert (found["days_out_of_sample"], found["runs"], found["seed"]) == (280, 1, 9)
     show(found | {"gates": {"min_deflated_sharpe": {"failed": 1, "no_evidence": 0, "only_failure": 1}}})
     said = capsys.readouterr()
     assert "1 synthetic markets, Sharpe ratio 3 of ema_cross planted: promoted" in " ".join(said.out.split())
@@ -191,7 +191,7 @@ def test_the_title_says_where_the_edge_is(capsys):
         "candles": "synthetic",
         "strategy": "ema_cross",
         "markets": 1,
-        "nights": 1,
+        "runs": 1,
         "without_candidate": 0,
         "policy": "",
         "sweep": "experiment",
@@ -203,7 +203,7 @@ def test_the_title_says_where_the_edge_is(capsys):
         ),
         ({"kind": "one-symbol", "edge": 3.0}, "Sharpe ratio 3 of ema_cross planted in one symbol: promoted"),
     ):
-        show({**part, **rest, **found, **kind, "first_night": part, "last_night": part, "gates": {}})
+        show({**part, **rest, **found, **kind, "first_run": part, "last_run": part, "gates": {}})
         assert words in " ".join(capsys.readouterr().out.split())
 
 

@@ -350,7 +350,7 @@ def test_the_lanes_for_people(home, judged, capsys):
     (home / "lanes" / "paper1" / "status.json").write_text(json.dumps(status))
     assert run(["list"], group=lane_group) == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("in force, ok", "exchange", "shadow1", "silent", "as the registry says"))
+    assert all(word in text for word in ("in force, ok", "exchange", "shadow1", "no status", "as the registry says"))
     (home / "lanes" / "paper1" / "status.json").write_text(json.dumps({**status, "generation": 7}))
     assert run(["show", "paper1"], group=lane_group) == 0
     text = capsys.readouterr().out

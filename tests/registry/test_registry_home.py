@@ -122,7 +122,7 @@ def test_commands_and_the_doctor_refuse_a_home_whose_registry_is_lost(settings, 
     config_id = held(settings)
     lose(settings)
     (finding,) = examine(settings, {"registry"})
-    assert (finding.level, "the registry is lost" in finding.found) == ("fail", True)
+    assert (finding.level, "the registry is lost" in finding.state) == ("fail", True)
     for command in (
         ["registry", "list"],
         ["registry", "promote", config_id, "--lane", "paper1", *WHY],

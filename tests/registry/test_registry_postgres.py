@@ -173,4 +173,4 @@ def test_the_doctor_sees_a_server_that_takes_no_writes(url, monkeypatch):
         connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
         connection.commit()
     [finding] = examine(read_settings(), {"registry"})
-    assert (finding.level, "read-only" in finding.found) == ("fail", True)
+    assert (finding.level, "read-only" in finding.state) == ("fail", True)

@@ -10,7 +10,7 @@ from mei_pipeline.progress import silent
 from mei_pipeline.replay.decisions import (
     count_gates,
     gate_summary,
-    levers,
+    parameter_effects,
     signal_codes,
     signal_summary,
     trace_gates,
@@ -93,13 +93,13 @@ def test_decisions_are_written_for_each_symbol_step_and_gate(mei_settings, playe
 def test_a_filter_that_is_lifted_lets_as_many_signals_through_as_was_said(mei_settings):
     on = inputs(mei_settings, alpha())
     codes = signal_codes(mei_settings, on)
-    found = {lever["path"]: lever for lever in levers(mei_settings, on, codes, silent)}
-    lever = found["filters.require_adx_rising"]
-    assert (lever["value"], lever["instead"]) == (True, False)
+    found = {effect["path"]: effect for effect in parameter_effects(mei_settings, on, codes, silent)}
+    effect = found["filters.require_adx_rising"]
+    assert (effect["value"], effect["instead"]) == (True, False)
     free = signal_codes(mei_settings, inputs(mei_settings, alpha(**{"filters.require_adx_rising": False})))
-    assert lever["signals"] == ((free != 0) & (codes == 0)).sum() > 0
-    assert [lever["signals"] for lever in found.values()] == sorted(
-        (lever["signals"] for lever in found.values()), reverse=True
+    assert effect["signals"] == ((free != 0) & (codes == 0)).sum() > 0
+    assert [effect["signals"] for effect in found.values()] == sorted(
+        (effect["signals"] for effect in found.values()), reverse=True
     )
 
 
@@ -111,6 +111,6 @@ def test_a_lever_overrides_values_of_single_symbols(mei_settings):
     codes = signal_codes(mei_settings, on)
     column = on.bars.symbols.index("AAA")
     assert not codes[:, column].any()
-    found = {lever["path"]: lever for lever in levers(mei_settings, on, codes, silent)}
+    found = {effect["path"]: effect for effect in parameter_effects(mei_settings, on, codes, silent)}
     plain = signal_codes(mei_settings, inputs(mei_settings, alpha()))
     assert found["entry.warmup_bars"]["signals"] >= (plain[:, column] != 0).sum() > 0

@@ -139,7 +139,7 @@ def test_commands_refuse_the_cache_and_the_doctor_names_it(cache: Path, capsys: 
     assert f"type `rm -r {cache}`" in message
     assert "set MEI_CACHE to a folder of your own" in message
     [finding] = examine(read_settings(), {"kernels"})
-    assert (finding.level, "may be written by other users" in finding.found) == ("fail", True)
+    assert (finding.level, "may be written by other users" in finding.state) == ("fail", True)
 
 
 def test_what_is_compiled_is_not_for_the_group_to_write(cache: Path) -> None:

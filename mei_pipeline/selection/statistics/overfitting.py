@@ -22,10 +22,10 @@ _TRIALS = 256  # trials whose sums are tabulated at a time; 64 to 256 are equall
 
 @dataclass(frozen=True)
 class Overfitting:
-    """Out-of-sample results of the trial that is best in sample, over all splits of the time blocks."""
+    """Out-of-sample results of the combo that is best in sample, over all splits of the time blocks."""
 
     pbo: float
-    """Share of splits in which it is below the median of all trials; exactly on the median counts half."""
+    """Share of splits in which it is below the median of all combos; exactly on the median counts half."""
     logits: Floats
     """[splits] ln(ω/(1 - ω)) of its relative rank ω out of sample: below 0 is below the median."""
     in_sample: Floats
@@ -36,8 +36,8 @@ class Overfitting:
     """Slope of the least-squares line of `out_of_sample` on `in_sample`; NaN if the latter does not vary."""
     loss_probability: float
     """Share of splits in which it loses out of sample."""
-    trials: int
-    """Number of trials; those with a value that is not finite are left out."""
+    combos: int
+    """Number of combos; those with a value that is not finite are left out."""
     all_splits: int
     """Number of possible splits; `logits` has fewer if there are more than `most_splits`."""
 
@@ -89,7 +89,7 @@ def pbo(n: Floats, total: Floats, squares: Floats, most_splits: int = MOST_SPLIT
         out_of_sample=ahead,
         slope=_slope(best, ahead),
         loss_probability=float(np.mean(ahead < 0.0)),
-        trials=len(finite),
+        combos=len(finite),
         all_splits=all_splits,
     )
 

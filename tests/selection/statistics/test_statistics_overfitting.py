@@ -47,7 +47,7 @@ def test_it_is_its_obvious_twin(blocks, trials):
     assert found.pbo == pytest.approx(below + 0.5 * on)
     assert found.loss_probability == pytest.approx((expected[:, 1] < 0.0).mean())
     assert found.slope == pytest.approx(np.polyfit(expected[:, 0], expected[:, 1], 1)[0])
-    assert (found.trials, found.all_splits) == (trials, len(expected))
+    assert (found.combos, found.all_splits) == (trials, len(expected))
 
 
 def test_noise_is_even_odds():
@@ -151,7 +151,7 @@ def test_trials_with_a_value_that_is_not_finite_are_left_out():
     clean = pbo(n[:, 2:], total[:, 2:], squares[:, 2:])
     total[3, 0], squares[5, 1] = np.nan, np.inf
     found = pbo(n, total, squares)
-    assert found.trials == 28
+    assert found.combos == 28
     np.testing.assert_array_equal(found.logits, clean.logits)
 
 
@@ -159,7 +159,7 @@ def test_trials_with_a_value_that_is_not_finite_are_left_out():
 def test_without_a_choice_there_is_no_evidence(trials):
     found = pbo(*sums(noise(12, 8, trials)))
     assert np.isnan([found.pbo, found.slope, found.loss_probability]).all()
-    assert (len(found.logits), found.trials) == (0, trials)
+    assert (len(found.logits), found.combos) == (0, trials)
 
 
 @pytest.mark.parametrize("blocks", [0, 1, 7, 26])

@@ -1,4 +1,4 @@
-"""A line of `mei doctor`."""
+"""Result of one check of `mei doctor`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ Level = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One line of the report of `mei doctor`.
+class DoctorCheck:
+    """Result of one check of `mei doctor`.
 
     Attributes:
-        name: The subject of the check.
+        name: Subject of the check.
         level: `fail` if a nightly run can't run or would be wrong, `warn` if a person should know.
-        found: The state that the check met.
-        do: The remedy; empty if none is needed.
+        state: State that the check read.
+        remedy: Action that repairs it; empty if none is needed.
     """
 
     name: str
     level: Level
-    found: str
-    do: str = ""
+    state: str
+    remedy: str = ""
 
 
 def some(names: Sequence[str]) -> str:
     """Return the first names in one line, and the number of the others."""
-    shown = "; ".join(names[:_LISTED])
-    return shown if len(names) <= _LISTED else f"{shown}; and {len(names) - _LISTED} more"
+    listed = "; ".join(names[:_LISTED])
+    return listed if len(names) <= _LISTED else f"{listed}; and {len(names) - _LISTED} more"
