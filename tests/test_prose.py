@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 CODE = sorted(
     path for folder in ("assets", "kernels", "live", "mei_pipeline") for path in (ROOT / folder).rglob("*.py")
@@ -20,6 +18,11 @@ PHRASES = (
 )  # fmt: skip
 FLAGGED = re.compile(rf"\b(?:{'|'.join(PHRASES)})\b", re.IGNORECASE)
 OWNERS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def name_of(path: Path) -> str:
+    """Return the path within the checkout."""
+    return path.relative_to(ROOT).as_posix()
 
 
 def summaries(source: str) -> Iterator[tuple[str, str]]:
@@ -36,9 +39,9 @@ def questions(source: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_a_docstring_states_and_does_not_ask(path):
-    assert questions(path.read_text()) == []
+def test_docstrings_state_and_do_not_ask():
+    asking = {name_of(path): found for path in CODE if (found := questions(path.read_text()))}
+    assert asking == {}
 
 
 def test_a_summary_that_asks_is_found():
@@ -52,15 +55,15 @@ def test_no_public_class_name_is_defined_twice():
     for path in CODE:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(path.relative_to(ROOT).as_posix())
+                places[node.name].append(name_of(path))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
-@pytest.mark.parametrize("path", [*CODE, *PAGES], ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_no_flagged_phrase_is_written(path):
-    found = [
-        f"{number}: {line.strip()}"
+def test_no_flagged_phrase_is_written():
+    flagged = [
+        f"{name_of(path)}:{number}: {line.strip()}"
+        for path in (*CODE, *PAGES)
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if FLAGGED.search(line)
     ]
-    assert found == []
+    assert flagged == []
