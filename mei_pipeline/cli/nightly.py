@@ -127,7 +127,7 @@ class NightSummary:
     seconds: float
 
     @property
-    def deployed(self) -> tuple[LaneLine, ...]:
+    def promoted(self) -> tuple[LaneLine, ...]:
         """Lanes that this run moved."""
         return tuple(lane for lane in self.lanes if lane.moved)
 
@@ -145,7 +145,7 @@ class NightSummary:
             "combos": self.combos,
             "candidates": len(self.candidates),
             "passed": sum(candidate.passed for candidate in self.candidates),
-            "deployed": [{"lane": lane.lane, "config_id": lane.config_id} for lane in self.deployed],
+            "promoted": [{"lane": lane.lane, "config_id": lane.config_id} for lane in self.promoted],
             "seconds": round(self.seconds, 3),
         }
 
@@ -291,7 +291,7 @@ def show(summary: NightSummary) -> None:
         )
     output.table(
         "Lanes",
-        ("lane", "config", "deployed", "why"),
+        ("lane", "config", "promoted", "why"),
         [(lane.lane, lane.config_id[:12] or None, lane.moved, lane.reason) for lane in summary.lanes],
     )
     _show_next(summary)
@@ -301,10 +301,10 @@ def _show_next(summary: NightSummary) -> None:
     if summary.pruned.sweeps or summary.pruned.features:
         removed = len(summary.pruned.sweeps), len(summary.pruned.features), summary.pruned.bytes / 1e6
         output.echo("removed     {} old sweeps and {} sets of features, {:.1f} MB".format(*removed))
-    for lane in summary.deployed:
-        output.echo(f"deployed    {lane.lane}: mei registry show {lane.config_id[:12]}")
-    if not summary.deployed:
-        output.echo("deployed    nothing")
+    for lane in summary.promoted:
+        output.echo(f"promoted    {lane.lane}: mei registry show {lane.config_id[:12]}")
+    if not summary.promoted:
+        output.echo("promoted    nothing")
     output.echo(f"report      mei report --night {summary.night[:16]}")
     output.echo(f"next        mei ui shows the lineage, the checks and this run ({summary.seconds:.1f} s in all)")
 

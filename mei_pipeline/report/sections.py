@@ -44,7 +44,7 @@ def report_of(facts: Facts) -> Report:
 
 
 def outcome(facts: Facts) -> str:
-    """Describe the result of the nightly run; it is a success even if nothing is deployed."""
+    """Describe the result of the nightly run; it is a success even if nothing is promoted."""
     judged, passed = len(facts.gate_results.judgements), sum(each.passed for each in facts.gate_results.judgements)
     moved = [move_of(each) for each in facts.lanes if each.moved]
     waiting = [each.lane for each in facts.lanes if each.assigned is not None and not each.moved]
@@ -56,7 +56,7 @@ def outcome(facts: Facts) -> str:
     if not moved and not waiting:
         why = dict.fromkeys(each.reason.removeprefix(_BECAUSE) for each in facts.lanes)
         reasons = "; ".join(why) or "config/lanes has no lane"
-        sentences.append(f"Nothing was deployed: {reasons}. That is a normal outcome: no lane moves without evidence.")
+        sentences.append(f"Nothing was promoted: {reasons}. That is a normal outcome: no lane moves without evidence.")
     return " ".join(sentences)
 
 

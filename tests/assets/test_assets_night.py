@@ -177,7 +177,7 @@ def test_the_summary_is_what_the_night_did(world: World) -> None:
     }
     assert told["ingested"] == {"added": 90 * 24 * 3, "revised": 0, "refused": 0, "left_out": ()}
     held = {pointer.lane: pointer.config_id for pointer in lane_pointers(open_registry(world.settings.registry))}
-    assert {item["lane"]: item["config_id"] for item in told["deployed"]} == held
+    assert {item["lane"]: item["config_id"] for item in told["promoted"]} == held
     assert set(held) == {"paper1", "paper2"}
 
 
@@ -187,7 +187,7 @@ def test_names_of_exchanges_are_deployed_in_a_home_whose_path_is_a_pattern(
     home, summary = first_night
     assert "[" in home.name
     assert not (home.parent / "person").exists()
-    for item in summary.deployed:
+    for item in summary.promoted:
         resolved, _ = read_promoted(home / "lanes" / item.lane / "configs" / f"{item.config_id}.yaml")
         assert resolved.symbols == ("AAA/USDT:USDT", "BBB/USDT:USDT", "NO")
     (link,) = (home.parent / "cache" / "homes").iterdir()
@@ -202,7 +202,7 @@ def test_the_same_night_again_changes_nothing(world: World) -> None:
     again = run_night(world.settings, PROFILE, "last")
     assert again.as_of_ms == AS_OF_MS  # the last bar that all symbols have
     assert again.night == world.summary.night
-    assert again.deployed == ()
+    assert again.promoted == ()
     assert {lane.reason[:8] for lane in again.lanes} == {"nothing,"}
     assert again.ingested.added == 0
     with graph(world) as (_, instance):
@@ -224,7 +224,7 @@ def test_the_same_night_again_changes_nothing(world: World) -> None:
 def test_a_night_whose_finalists_all_fall_is_green(world: World) -> None:
     write_config(world.settings.config, min_sharpe=20.0)
     again = run_night(world.settings, PROFILE, AS_OF)
-    assert again.deployed == ()
+    assert again.promoted == ()
     assert {candidate.passed for candidate in again.candidates} == {False}
     with graph(world) as (_, instance):
         run = instance.get_run_by_id(again.run_id)

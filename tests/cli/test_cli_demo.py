@@ -40,7 +40,7 @@ TABLES = (
     "backtest --config paper1 --from 2026-06-01",
 )
 """Commands that print tables of what a home has."""
-KEYS = {"candles", "symbols", "combos", "candidates", "deployed", "seconds"}
+KEYS = {"candles", "symbols", "combos", "candidates", "promoted", "seconds"}
 
 
 @pytest.fixture
@@ -56,16 +56,16 @@ def test_demo_deploys_through_the_gates(
     first = demos.with_edge
     assert set(first) >= KEYS
     assert (first["candles"], first["symbols"], first["combos"]) == (91_728, 7, 240)
-    assert first["deployed"][0]["lane"] == "paper1"
+    assert first["promoted"][0]["lane"] == "paper1"
     assert Path(first["home"]) == demos.homes["demo",]
     demos.copy(("demo",), own_home)
     monkeypatch.setenv("MEI_CONFIG", str(own_home / "config"))
     settings = read_settings()
     lane = settings.lanes / "paper1"
-    assert first["deployed"][0]["config_id"] in (lane / "promoted.yaml").read_text()
-    assert (lane / "configs" / f"{first['deployed'][0]['config_id']}.yaml").exists()
+    assert first["promoted"][0]["config_id"] in (lane / "promoted.yaml").read_text()
+    assert (lane / "configs" / f"{first['promoted'][0]['config_id']}.yaml").exists()
 
-    _replays_to_its_evidence(lane, first["deployed"][0]["config_id"], capsys)
+    _replays_to_its_evidence(lane, first["promoted"][0]["config_id"], capsys)
 
 
 @pytest.mark.long
@@ -74,7 +74,7 @@ def test_a_second_demo_over_the_first_says_the_same(demos: "Demos", capsys: pyte
     home = demos.homes["demo",]
     assert run(["demo", "--home", str(home)]) == 0
     shown = capsys.readouterr().out
-    assert demos.with_edge["deployed"][0]["config_id"][:12] in shown
+    assert demos.with_edge["promoted"][0]["config_id"][:12] in shown
     assert "mei ui" in shown
 
 
@@ -121,7 +121,7 @@ def _replays_to_its_evidence(lane: Path, config_id: str, capsys: pytest.CaptureF
 @pytest.mark.long
 def test_demo_without_an_edge_deploys_nothing_and_says_why(own_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["demo", "--no-edge", "--json", "--home", str(own_home)]) == 0
-    assert json.loads(capsys.readouterr().out)["deployed"] == []
+    assert json.loads(capsys.readouterr().out)["promoted"] == []
     assert run(["registry", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lanes"] == []
 

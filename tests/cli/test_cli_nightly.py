@@ -41,7 +41,7 @@ def test_one_object_for_machines(filled: Settings, capfd: pytest.CaptureFixture[
         "as_of_ms": AS_OF_MS,
     }
     held = {pointer.lane: pointer.config_id for pointer in lane_pointers(open_registry(filled.registry))}
-    assert {item["lane"]: item["config_id"] for item in told["deployed"]} == held
+    assert {item["lane"]: item["config_id"] for item in told["promoted"]} == held
     assert told["runs"]["ingest"] is None
     assert told["seconds"] > 0
     assert "combos: 12 of 12" in printed.err
@@ -83,7 +83,7 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
         "min_sharpe",
         "Lanes",
         "removed     2 old sweeps and 1 sets of features, 2.5 MB",
-        f"deployed    paper1: mei registry show {'c' * 12}",
+        f"promoted    paper1: mei registry show {'c' * 12}",
         f"report      mei report --night {'9' * 16}",
         "(1.2 s in all)",
     ):
@@ -94,7 +94,7 @@ def test_a_summary_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "ingested    nothing: pipeline.yaml has no sources" in said
     assert "Candidates, on out-of-sample days" not in said
-    assert "deployed    nothing" in said
+    assert "promoted    nothing" in said
 
 
 @pytest.mark.long

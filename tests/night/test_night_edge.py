@@ -29,4 +29,4 @@ def test_a_planted_edge_is_deployed_and_luck_is_not(
     found = json.loads(capsys.readouterr().out)
     assert found["combos"] > 4_000
     assert found["as_of_ms"] == AS_OF_MS
-    assert bool(found["deployed"]) == bool(edge)
+    assert bool(found["promoted"]) == bool(edge)

@@ -128,7 +128,7 @@ def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) ->
         for gate in each.gates:
             assert matrix[gate.name][0] == gate.threshold
             assert matrix[gate.name][1 + each.rank] == f"{pages.cell_text(gate.value)} {gate.verdict}"
-    assert "0 of 2 candidates passed every gate. Nothing was deployed: none of 2 passed" in outcome(facts)
+    assert "0 of 2 candidates passed every gate. Nothing was promoted: none of 2 passed" in outcome(facts)
     assert "That is a normal outcome" in outcome(facts)
 
 
@@ -136,7 +136,7 @@ def test_who_fell_at_which_gate_is_counted_from_the_verdicts(ended: Settings) ->
 def test_a_night_without_a_finalist_is_told_with_its_reason_and_dashes(ended: Settings) -> None:
     facts = facts_of(ended)
     text = markdown_of(report_of(facts))
-    assert "There was no candidate. Nothing was deployed: no combo of the search with enough trades made money" in text
+    assert "There was no candidate. Nothing was promoted: no combo of the search with enough trades made money" in text
     assert "No candidate was judged." in text
     assert {row[1] for row in tables(report_of(facts), "Selection bias")[""].rows} == {None}
     assert "- probability of backtest overfitting: -\n" in text
@@ -193,7 +193,7 @@ def test_a_proposal_that_was_not_applied_is_no_normal_outcome(ended: Settings) -
     assert told.endswith("Assigned but not applied: paper1, paper2.")
     rows = tables(report_of(replace(facts, lanes=waiting)), "Lanes")[""].rows
     assert {row[3] for row in rows} == {"proposed, not applied"}
-    assert outcome(replace(facts, lanes=())).split("Nothing was deployed: ")[1].startswith("config/lanes has no lane")
+    assert outcome(replace(facts, lanes=())).split("Nothing was promoted: ")[1].startswith("config/lanes has no lane")
 
 
 def test_what_a_lane_does_later_is_told_as_of_now(ended: Settings) -> None:
