@@ -10,6 +10,7 @@ from kernels.blocks import BLOCKS
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.simulation.window import block_starts_ms
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,6 @@ class Fold:
     def days(self) -> int:
         """Number of test days."""
         return (self.test_ms[1] - self.test_ms[0]) // DAY_MS
-
-
-def block_starts_ms(from_ms: int, to_ms: int) -> tuple[int, ...]:
-    """Return the first day of each block of the UTC days [from_ms, to_ms), and the end of the last: UTC milliseconds.
-
-    Blocks are those of `simulation.window`, which sums the daily returns in them.
-    """
-    days = (to_ms - from_ms) // DAY_MS
-    return tuple(from_ms + -(-block * days // BLOCKS) * DAY_MS for block in range(BLOCKS + 1))
 
 
 def folds_of(from_ms: int, to_ms: int, policy: WalkForward) -> tuple[Fold, ...]:

@@ -21,7 +21,7 @@ from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.records import finite_or_none
 from mei_pipeline.replay.record import PeriodResult
 from mei_pipeline.selection.evaluation import EvaluationInputs
-from mei_pipeline.selection.folds import block_starts_ms, train_before
+from mei_pipeline.selection.folds import train_before
 from mei_pipeline.selection.io import (
     Candidate,
     CandidateSet,
@@ -40,7 +40,7 @@ from mei_pipeline.selection.statistics.sharpe import return_statistics
 from mei_pipeline.selection.verdicts import judge_ranks
 from mei_pipeline.selection.walk_forward import WalkForwardResult, least_trades, run_ranks, select_combos
 from mei_pipeline.settings import Settings
-from mei_pipeline.simulation.window import cut_window
+from mei_pipeline.simulation.window import block_starts_ms, cut_window
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 from mei_pipeline.sweep.results import open_results, sweep_folder
 from mei_pipeline.sweep.run import run_sweep

@@ -17,9 +17,10 @@ from mei_pipeline.config.models import WalkForward
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.progress import Progress, silent
-from mei_pipeline.selection.folds import Fold, block_starts_ms, folds_of, train_before
+from mei_pipeline.selection.folds import Fold, folds_of, train_before
 from mei_pipeline.selection.ranking import RankedCombo, neighbour_means, rank_combos
 from mei_pipeline.selection.segments import MarketData, Segment, flat_segment, on_symbols, run_segment, stitch
+from mei_pipeline.simulation.window import block_starts_ms
 from mei_pipeline.sweep.plan import SweepPlan, resolved_combo
 
 

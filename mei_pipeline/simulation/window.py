@@ -65,6 +65,12 @@ def cut_window(bars: Bars, from_ms: int, to_ms: int, least_days: int = BLOCKS) -
     return Window(from_ms, to_ms, first, last, _market_of(bars, from_ms, to_ms))
 
 
+def block_starts_ms(from_ms: int, to_ms: int) -> tuple[int, ...]:
+    """Return the first day of each time block of the UTC days [from_ms, to_ms), and the end of the last one, in ms."""
+    days = (to_ms - from_ms) // DAY_MS
+    return tuple(from_ms + -(-block * days // BLOCKS) * DAY_MS for block in range(BLOCKS + 1))
+
+
 def closed_at_end(cut: Window) -> Window:
     """Return the window with every position closed at its end.
 
@@ -98,7 +104,7 @@ def _market_of(bars: Bars, from_ms: int, to_ms: int) -> Market:
         **bars.terms._asdict(),
         # Steps outside the window close no day: the daily returns are those of the window alone.
         day_end=(inside & (close_ms % DAY_MS == 0)).astype(np.int64),
-        block=(day * BLOCKS // days).astype(np.int64),
+        block=np.searchsorted(block_starts_ms(from_ms, to_ms), from_ms + day * DAY_MS, side="right") - 1,
         row=steps.row,
         previous_row=steps.previous_row,
         enters=steps.enters,

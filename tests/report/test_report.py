@@ -41,12 +41,12 @@ from mei_pipeline.report.document import (
 from mei_pipeline.report.facts import Facts, read_facts
 from mei_pipeline.report.sections import outcome, report_of
 from mei_pipeline.report.write import is_current, latest_finished, unnamed, write_report
-from mei_pipeline.selection.folds import block_starts_ms
 from mei_pipeline.selection.io import read_candidates, read_gate_results, read_replays
 from mei_pipeline.selection.pipeline import select_candidates, selection_days
 from mei_pipeline.selection.plots import equity_plot
 from mei_pipeline.selection.segments import Segment, flat_segment
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.window import block_starts_ms
 from mei_pipeline.sweep.results import sweep_folder
 
 pytest_plugins = ("night_fixtures",)
