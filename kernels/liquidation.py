@@ -8,7 +8,7 @@ orders would leave the account below zero. The account then ends at zero.
 import numpy as np
 
 from kernels.book import AT_OPEN, INSIDE, LIQUIDATED, STOPPED
-from kernels.fills import close, fill_close, fill_level, settle_with_venue
+from kernels.book_rules import close, fill_close, fill_level, settle_with_venue
 from kernels.jit import rare
 from kernels.path import NEVER, place_of_stop, price_at, room_at
 

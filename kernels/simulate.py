@@ -52,7 +52,7 @@ from kernels.book import (
     time_of,
     touched,
 )
-from kernels.fills import (
+from kernels.book_rules import (
     close,
     delist,
     fast_forward,

@@ -54,8 +54,8 @@ TESTS: dict[str, tuple[str, ...]] = {
         "kernels_ledger",
     ),
     "kernels/book.py": ("kernels_rules", "kernels_fresh", "kernels_book", "kernels_scenarios"),
-    "kernels/fills.py": (
-        "kernels_fills",
+    "kernels/book_rules.py": (
+        "kernels_book_rules",
         "kernels_rules",
         "kernels_fresh",
         "kernels_scenarios",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kernel_kit import blank_book
 
-from kernels import fills, liquidation, path
+from kernels import book_rules, liquidation, path
 from kernels.book import BAR, INSIDE, LIQUIDATED, NO_MARGIN, SIGNAL, TARGETED, TOO_SMALL
 from kernels.ledger import increase
 from kernels.market import MODEL, SYMBOL
@@ -42,7 +42,7 @@ def held(size, *, cash=1000.0, log_rows=0, symbols=1):
 def test_a_close_is_logged_without_a_signal_and_only_an_exit_is_remembered(size, reason):
     at = held(size, log_rows=1)
     at.position["close_frac"], at.position["open_code"] = 1.0, 7.0
-    fills.close(
+    book_rules.close(
         at.account, at.position, one(SYMBOL, lots=1.0), one(MODEL), 5, 0, 1.0, 110.0, reason, INSIDE, at.book.log
     )
     row = at.book.log[0]
@@ -91,7 +91,7 @@ def coasted(size, *bars, cash=1000.0, maintenance=0.0, intrabar=1):
         for name, value in (NO_SIGNAL | changes).items():
             tile[place, 0][name] = value
     symbol, model = one(SYMBOL, lots=1.0, maintenance_frac=maintenance), one(MODEL, intrabar=intrabar)
-    return fills.fast_forward(at.account, at.position, symbol, model, tile, 0, 0, len(tile)), at
+    return book_rules.fast_forward(at.account, at.position, symbol, model, tile, 0, 0, len(tile)), at
 
 
 @pytest.mark.parametrize("size", [1.0, -1.0, 2.0])
@@ -151,7 +151,7 @@ def fit_order(wanted, room, *, price=10.0, lots=1.0, least=0.0, venue=0.0, shrin
     """Coins, USD and the verdict of an order at leverage 1."""
     symbol = one(SYMBOL, lots=lots, min_notional_usd=venue)
     params = one(PARAMS, min_notional_usd=least, bump_to_min_notional=bump)
-    return fills.fit_order(wanted, price, 1.0, room, shrinks, symbol, one(MODEL), params)
+    return book_rules.fit_order(wanted, price, 1.0, room, shrinks, symbol, one(MODEL), params)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_with_nothing_left_it_is_margin_that_is_missing():
 
 def test_no_number_of_coins_is_no_order():
     symbol, model = one(SYMBOL, lots=1.0), one(MODEL, fee=0.001)
-    found = fills.fit_order(math.inf, 10.0, 1.0, 100.0, False, symbol, model, one(PARAMS))  # noqa: FBT003 - by position in compiled code
+    found = book_rules.fit_order(math.inf, 10.0, 1.0, 100.0, False, symbol, model, one(PARAMS))  # noqa: FBT003 - by position in compiled code
     assert found == (0.0, math.inf, TOO_SMALL)
 
 
@@ -229,7 +229,7 @@ def test_a_waiting_order_holds_a_place_where_nothing_is_held_and_the_money_beyon
         positions[s]["open_leverage"] = 1.0
         for name, value in order.items():
             positions[s][name] = value
-        return fills.reserved_by_orders(at.account, positions, active, bars, one(MODEL))
+        return book_rules.reserved_by_orders(at.account, positions, active, bars, one(MODEL))
 
     assert reserved_by_orders(0) == (0.0, 0.0)
     assert reserved_by_orders(1, open_size=1.0) == (10.0, 1.0)
