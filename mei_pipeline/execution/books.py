@@ -71,6 +71,10 @@ class BookPlan:
         """Return the number of a step, counted from the anchor."""
         return (step_ms - self.offered.anchor_ms) // self.intervals.step_ms
 
+    def time_of_step(self, number: int) -> int:
+        """Return the open time of a step by its number, UTC milliseconds."""
+        return self.offered.anchor_ms + number * self.intervals.step_ms
+
 
 @dataclass(frozen=True)
 class StepBook:

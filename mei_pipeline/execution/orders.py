@@ -72,7 +72,7 @@ def advance(order: Order, event: Event, now_ms: int) -> Order:
     return msgspec.structs.replace(order, **changes, updated_ms=now_ms) if changes else order
 
 
-def _changes(order: Order, event: Event, now_ms: int) -> Mapping[str, object]:
+def _changes(order: Order, event: Event, now_ms: int) -> Mapping[str, object]:  # noqa: PLR0911 - one per event
     """Return the fields that an event changes."""
     match event:
         case Sent():
