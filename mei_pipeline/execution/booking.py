@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from kernels.lane import rebuild_active
 
 from kernels.book import DELISTED, LIQUIDATED, MANUAL, MOMENTS, REASONS, STOPPED, TARGETED
+from kernels.lane import list_active
 from kernels.strategies import load
 from mei_pipeline.execution import books, trades
 from mei_pipeline.execution.commands import Order
@@ -104,7 +104,8 @@ def _apply(state: LaneState, book: LaneBook, fill: Fill, order: Order | None) ->
         reason = MANUAL if by_hand else int(position["close_reason"])
     step.account["logged"] = 0
     rest = step.plan.compiled.apply_fill_step(
-        step.terms, step.book, s, coins, fill.price, fill.fee_usd, fill.settled_usd, reason,
+        step.terms, step.book, s, coins, fill.price, fill.fee_usd,
+        np.nan if fill.settled_usd is None else fill.settled_usd, reason,
         MOMENTS.index(fill.moment), t,
     )  # fmt: skip
     return float(rest), _log_rows(state, book, fill)
@@ -122,7 +123,7 @@ def _restore_opening(step: books.StepBook, s: int, order: Order, coins: float) -
     position["open_code"] = float(order.place.signal)
     position["open_filled"] = float(order.filled_lots != 0)
     position["note_a"], position["note_b"], position["note_c"] = order.place.notes
-    rebuild_active(step.book)
+    list_active(step.book)
 
 
 def _step_of(state: LaneState, fill: Fill) -> int:
@@ -268,7 +269,7 @@ def change_order(state: LaneState, order: Order, before: Order) -> Changed:
         opening = order.place.opens and not others
         closing = not order.place.opens and order.left_lots == 0
         if opening or closing:
-            book.step.plan.compiled.end_order_step(book.step.terms, book.step.book, s, opening, closing)
+            book.step.plan.compiled.end_order_step(book.step.book, s, opening, closing)
     return Changed(state, (order_row(order),))
 
 

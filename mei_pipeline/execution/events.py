@@ -189,7 +189,8 @@ class Fill(Event, frozen=True, kw_only=True):
         fee_token: Token of the fee.
         start_lots: Signed lots held at the venue before the fill; None if unknown.
         kind: See `Kind`.
-        settled_usd: USD that the venue takes with the position (negative: a loss that it bears), before the fill.
+        settled_usd: USD that the venue takes with the position (negative: a loss that it bears), before the fill; None
+            for a fill without such a settlement.
         step_ms: Open time of the step in which the fill model filled it; None for a real fill.
         moment: Part of that step.
     """
@@ -205,7 +206,7 @@ class Fill(Event, frozen=True, kw_only=True):
     fee_token: str = "USDC"  # noqa: S105 - a coin
     start_lots: int | None = None
     kind: Kind = "trade"
-    settled_usd: float = 0.0
+    settled_usd: float | None = None
     step_ms: int | None = None
     moment: Moment = "close"
 
@@ -289,10 +290,10 @@ class HoldsChanged(Event, frozen=True, kw_only=True):
 
 
 class HoldSet(Event, frozen=True, kw_only=True):
-    """Fact: the executor set a hold of its own, which a person lifts."""
+    """Fact: the executor set a hold of its own, or lifted it (None)."""
 
     name: str
-    hold: HoldState
+    hold: HoldState | None
 
 
 class Started(Event, frozen=True, kw_only=True):
@@ -301,13 +302,6 @@ class Started(Event, frozen=True, kw_only=True):
     kernel_hash: str
     mode: str
     feed: str
-
-
-class Drained(Event, frozen=True, kw_only=True):
-    """Fact: a flat book that only exited has ended, and the newest book takes its cash, `usd`."""
-
-    config_id: str
-    usd: float
 
 
 class Warmed(Event, frozen=True, kw_only=True):
@@ -486,7 +480,6 @@ AnyEvent = (
     | HoldSet
     | Started
     | Warmed
-    | Drained
     | Decided
     | Retried
     | Sent
@@ -498,5 +491,5 @@ AnyEvent = (
 FEED_EVENTS = (BarClosed, BarMissing, BarRevised, StepClosed, FundingRate, InstrumentChanged, FeedHealth, CaughtUp)
 """Events that a feed sends."""
 
-FACTS = (HoldSet, Started, Warmed, Drained, Decided, Retried, Sent, Expired, Checkpoint)
+FACTS = (HoldSet, Started, Warmed, Decided, Retried, Sent, Expired, Checkpoint)
 """Events that a lane makes itself."""
