@@ -428,6 +428,7 @@ class PackedBook(msgspec.Struct, frozen=True, kw_only=True):
 class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a lane in a checkpoint; see `state.LaneState` for the fields."""
 
+    kernel_hash: str
     clock_ms: int
     step_ms: int | None
     books: tuple[PackedBook, ...]
@@ -442,6 +443,7 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     timers: dict[str, int]
     trades: tuple[OpenTrade, ...]
     trade_count: int
+    foreign: dict[str, float]
     peak_usd: float
     drawdown_usd: float
     last_fill_ms: int
