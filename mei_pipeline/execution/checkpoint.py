@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kernels.lane import list_active
 from mei_pipeline.execution.booking import finish
@@ -140,7 +139,7 @@ def _unpack_book(state: LaneState, packed: PackedBook, warm: Warmer | None) -> L
 
 
 def _restore_features(step: StepBook, data: bytes) -> None:
-    values: NDArray[np.float64] = np.frombuffer(zlib.decompress(data), "<f8")
+    values = np.frombuffer(zlib.decompress(data), "<f8")
     states = step.state.size
     step.state[:] = values[:states].reshape(step.state.shape)
     step.columns[:] = values[states:].reshape(step.columns.shape)

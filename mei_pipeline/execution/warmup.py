@@ -32,8 +32,8 @@ def warm_book(lake: Lake, plan: BookPlan, until_ms: int, *, approximate: bool = 
     first_ms, last_ms = stored_extent_ms(lake, venue, main)
     if last_ms < end_ms:
         raise DataError(
-            f"lake {lake.root}: the last {main} bar of {venue} ends {iso(last_ms)}, but the lane is at {iso(until_ms)}; "
-            f"run `mei ingest`"
+            f"lake {lake.root}: the last {main} bar of {venue} ends {iso(last_ms)}, but the lane is at "
+            f"{iso(until_ms)}; run `mei ingest`"
         )
     start_ms = max(anchor_ms, -(-(first_ms - anchor_ms) // length) * length + anchor_ms) if approximate else anchor_ms
     if start_ms >= end_ms:
