@@ -490,6 +490,9 @@ AnyEvent = (
 )
 """Any event; the union that JSON is decoded to."""
 
+FeedEvent = BarClosed | BarMissing | BarRevised | StepClosed | FundingRate | InstrumentChanged | FeedHealth | CaughtUp
+"""Any event that a feed sends; the union that its lines are decoded to."""
+
 FEED_EVENTS = (BarClosed, BarMissing, BarRevised, StepClosed, FundingRate, InstrumentChanged, FeedHealth, CaughtUp)
 """Events that a feed sends."""
 
