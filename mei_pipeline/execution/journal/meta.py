@@ -9,6 +9,9 @@ from mei_pipeline.errors import DataError
 from mei_pipeline.execution.journal.failures import translated
 from mei_pipeline.execution.journal.schema import APPLICATION_ID, SCHEMA_VERSION
 
+BUSY_TIMEOUT_S = 5.0
+"""Longest wait for another writer, in seconds."""
+
 _RESTORE = "restore it from a backup"
 
 
@@ -39,6 +42,18 @@ class JournalMeta:
     kernel_hash: str
     anchor_ms: int | None
     created_ms: int
+
+
+def check_exists(path: Path) -> None:
+    """Raise if there is no journal.
+
+    Only SQLite opens the file: a process that closes any other handle of it loses its locks on it.
+
+    Raises:
+        DataError: There is no file.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no journal; the lane never ran in this home, or {_RESTORE}")
 
 
 def read_meta(connection: sqlite3.Connection, path: Path) -> JournalMeta:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.errors import DataError, Refused
+from mei_pipeline.errors import Refused
 from mei_pipeline.execution.journal.failures import translated
-from mei_pipeline.execution.journal.meta import JournalMeta, read_meta
+from mei_pipeline.execution.journal.meta import BUSY_TIMEOUT_S, JournalMeta, check_exists, read_meta
 from mei_pipeline.execution.journal.schema import SCHEMA_VERSION, upgrade
 from mei_pipeline.execution.journal.writer import Journal
 from mei_pipeline.registry.lanes import lane_folder
@@ -20,7 +20,6 @@ JOURNAL_NAME = "journal.db"
 LOCK_NAME = ".executor.lock"
 """Lock file of a lane's folder; whoever opens a journal for writing holds it."""
 
-BUSY_TIMEOUT_MS = 5000
 _MODE = 0o600  # positions and orders concern only the user that trades
 _OTHERS = 0o077
 
@@ -117,7 +116,7 @@ def open_journal(
         with translated(path):
             meta = read_meta(connection, path)
             _check_owner(path, meta, lane=lane, venue=venue, feed=feed, machine_id=machine_id)
-            connection.execute("BEGIN IMMEDIATE")
+            _begin(path, connection)
             if meta.schema_version < SCHEMA_VERSION:
                 upgrade(connection, meta.schema_version)
             connection.execute("COMMIT")
@@ -145,8 +144,8 @@ def adopt_machine(path: Path, machine_id: str) -> JournalMeta:
         Retryable: The disk is full or fails.
     """
     with closing(_connect(path)) as connection, translated(path):
-        connection.execute("BEGIN IMMEDIATE")
         meta = read_meta(connection, path)
+        _begin(path, connection)
         if meta.machine_id != machine_id:
             former = (*meta.former_book_ids, meta.book_id)
             meta = replace(meta, book_id=secrets.token_hex(4), former_book_ids=former, machine_id=machine_id)
@@ -161,30 +160,33 @@ def adopt_machine(path: Path, machine_id: str) -> JournalMeta:
 def _connect(path: Path) -> sqlite3.Connection:
     """Return a connection for writing, in which the caller begins and ends transactions."""
     # The file is never opened but by SQLite: closing another handle would drop this process's locks on it.
-    if not path.is_file():
-        raise DataError(f"{path}: no journal; the lane never ran in this home, or restore it from a backup")
-    try:
-        if path.stat().st_mode & _OTHERS:
-            path.chmod(_MODE)
-    except OSError as error:
-        raise files.refused(error, f"{path}: not opened: {files.explain(error, path)}") from error
+    check_exists(path)
     with translated(path):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw",
             uri=True,
             isolation_level=None,
-            timeout=BUSY_TIMEOUT_MS / 1000,
-            check_same_thread=False,
+            timeout=BUSY_TIMEOUT_S,
+            check_same_thread=False,  # an executor may commit in another thread than it reads in, one at a time
         )
         try:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA journal_mode = WAL")
+            for setting in ("synchronous = FULL", "foreign_keys = ON", "trusted_schema = OFF"):
+                connection.execute(f"PRAGMA {setting}")
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _begin(path: Path, connection: sqlite3.Connection) -> None:
+    """Begin a transaction in a file that proved to be the right journal; nothing changes another file."""
+    try:
+        if path.stat().st_mode & _OTHERS:
+            path.chmod(_MODE)
+    except OSError as error:
+        raise files.refused(error, f"{path}: not opened: {files.explain(error, path)}") from error
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
 
 
 def _check_owner(path: Path, meta: JournalMeta, *, lane: str, venue: str, feed: str, machine_id: str) -> None:

@@ -11,13 +11,12 @@ from mei_pipeline import files
 from mei_pipeline.errors import DataError
 from mei_pipeline.execution.events import AnyEvent, Checkpoint
 from mei_pipeline.execution.journal.failures import translated
-from mei_pipeline.execution.journal.meta import read_meta
+from mei_pipeline.execution.journal.meta import BUSY_TIMEOUT_S, check_exists, read_meta
 from mei_pipeline.execution.journal.writer import CheckpointFact
 
 _decode_event = msgspec.json.Decoder(AnyEvent).decode
 _decode_checkpoint = msgspec.json.Decoder(Checkpoint).decode
 _decode_fact = msgspec.json.Decoder(CheckpointFact).decode
-_BUSY_TIMEOUT_S = 5.0
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
@@ -29,10 +28,9 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     Raises:
         DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be read.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no journal; the lane never ran in this home, or restore it from a backup")
+    check_exists(path)
     with translated(path):
-        connection = sqlite3.connect(files.sqlite_uri(path), uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)
+        connection = sqlite3.connect(files.sqlite_uri(path), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
     try:
         read_meta(connection, path)
     except BaseException:

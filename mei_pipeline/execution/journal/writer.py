@@ -155,6 +155,7 @@ class Journal:
         try:
             if self.connection.in_transaction:
                 self.connection.execute("COMMIT")
+                self._committed_seq = self.last_seq
                 self._unsynced = not self._durable
             if durable and self._unsynced:
                 self._sync()
@@ -165,7 +166,6 @@ class Journal:
         except sqlite3.Error as error:
             self.rollback()
             raise journal_error(self.path, error, "commit") from error
-        self._committed_seq = self.last_seq
         if durable:
             self._fault_hook("journal committed")
 
@@ -193,14 +193,16 @@ class Journal:
 
     def _append_event(self, seq: int, event: Event, seen_ms: int) -> None:
         name, body = type(event).__name__, _encode(event)
-        execute: Callable[..., Any] = self.connection.execute
+        state = b""
         if isinstance(event, Checkpoint):
-            execute("INSERT INTO checkpoints (seq, body) VALUES (?, ?)", (seq, body))
-            execute(_OLD_CHECKPOINTS, (CHECKPOINTS_KEPT,))
-            digest = hashlib.sha256(body).hexdigest()
-            body = _encode(CheckpointFact(event=name, venue_ms=event.venue_ms, sha256=digest, bytes=len(body)))
+            state, digest = body, hashlib.sha256(body).hexdigest()
+            body = _encode(CheckpointFact(event=name, venue_ms=event.venue_ms, sha256=digest, bytes=len(state)))
+        execute: Callable[..., Any] = self.connection.execute
         execute(_EVENT, (seq, name, getattr(event, "step_ms", None), event.venue_ms, seen_ms, body.decode()))
-        if isinstance(event, Started):
+        if state:
+            execute("INSERT INTO checkpoints (seq, body) VALUES (?, ?)", (seq, state))
+            execute(_OLD_CHECKPOINTS, (CHECKPOINTS_KEPT,))
+        elif isinstance(event, Started):
             execute("UPDATE meta SET kernel_hash = ?", (event.kernel_hash,))
         elif isinstance(event, Warmed):
             execute("UPDATE meta SET anchor_ms = coalesce(anchor_ms, ?)", (event.anchor_ms,))
@@ -228,7 +230,6 @@ class Journal:
             finally:
                 os.close(handle)
         except OSError as error:
-            self._committed_seq = self.last_seq
             raise OutcomeUnknown(
                 f"{log}: the last commits may not be on the disk: {files.explain(error, log)}; stop the lane and start"
                 " it again, which reads what the disk has"
