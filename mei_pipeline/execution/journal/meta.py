@@ -9,7 +9,7 @@ from mei_pipeline.errors import DataError
 from mei_pipeline.execution.journal.failures import translated
 from mei_pipeline.execution.journal.schema import APPLICATION_ID, SCHEMA_VERSION
 
-BUSY_TIMEOUT_S = 5.0
+BUSY_WAIT_S = 5.0
 """Longest wait for another writer, in seconds."""
 
 _RESTORE = "restore it from a backup"

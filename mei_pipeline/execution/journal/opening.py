@@ -10,7 +10,7 @@ from pathlib import Path
 from mei_pipeline import files
 from mei_pipeline.errors import Refused
 from mei_pipeline.execution.journal.failures import translated
-from mei_pipeline.execution.journal.meta import BUSY_TIMEOUT_S, JournalMeta, check_exists, read_meta
+from mei_pipeline.execution.journal.meta import BUSY_WAIT_S, JournalMeta, check_exists, read_meta
 from mei_pipeline.execution.journal.schema import SCHEMA_VERSION, upgrade
 from mei_pipeline.execution.journal.writer import Journal
 from mei_pipeline.registry.lanes import lane_folder
@@ -93,7 +93,14 @@ def create_journal(
 
 
 def open_journal(
-    path: Path, *, lane: str, venue: str, feed: str, machine_id: str, fault_hook: FaultHook = no_fault
+    path: Path,
+    *,
+    lane: str,
+    venue: str,
+    feed: str,
+    machine_id: str,
+    fault_hook: FaultHook = no_fault,
+    wait_s: float = BUSY_WAIT_S,
 ) -> Journal:
     """Open the journal of a lane for writing, and upgrade its tables to the version of this MEI.
 
@@ -104,6 +111,7 @@ def open_journal(
         feed: The kind of feed that it must belong to.
         machine_id: The machine that it must belong to.
         fault_hook: Called before and after each durable commit; tests end the process there.
+        wait_s: Longest wait for another writer, in seconds, also of later transactions.
 
     Raises:
         DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be written.
@@ -111,14 +119,13 @@ def open_journal(
         Busy: Another process writes to it.
         Retryable: The disk is full or fails.
     """
-    connection = _connect(path)
+    connection = _connect(path, wait_s)
     try:
         with translated(path):
             meta = read_meta(connection, path)
             _check_owner(path, meta, lane=lane, venue=venue, feed=feed, machine_id=machine_id)
             _begin(path, connection)
-            if meta.schema_version < SCHEMA_VERSION:
-                upgrade(connection, meta.schema_version)
+            upgrade(connection, meta.schema_version)
             connection.execute("COMMIT")
             return Journal(path, connection, replace(meta, schema_version=SCHEMA_VERSION), fault_hook)
     except BaseException:
@@ -126,7 +133,7 @@ def open_journal(
         raise
 
 
-def adopt_machine(path: Path, machine_id: str) -> JournalMeta:
+def adopt_machine(path: Path, machine_id: str, wait_s: float = BUSY_WAIT_S) -> JournalMeta:
     """Give a journal to this machine, with a new book id; orders with the former one stay the lane's own.
 
     The caller holds the lane's lock and knows that no process on the former machine trades the lane.
@@ -134,6 +141,7 @@ def adopt_machine(path: Path, machine_id: str) -> JournalMeta:
     Args:
         path: The journal.
         machine_id: This machine.
+        wait_s: Longest wait for another writer, in seconds.
 
     Returns:
         The identity of the journal; unchanged if the journal belongs to this machine already.
@@ -143,7 +151,7 @@ def adopt_machine(path: Path, machine_id: str) -> JournalMeta:
         Busy: A process writes to it.
         Retryable: The disk is full or fails.
     """
-    with closing(_connect(path)) as connection, translated(path):
+    with closing(_connect(path, wait_s)) as connection, translated(path):
         meta = read_meta(connection, path)
         _begin(path, connection)
         if meta.machine_id != machine_id:
@@ -157,7 +165,7 @@ def adopt_machine(path: Path, machine_id: str) -> JournalMeta:
     return meta
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, wait_s: float) -> sqlite3.Connection:
     """Return a connection for writing, in which the caller begins and ends transactions."""
     # The file is never opened but by SQLite: closing another handle would drop this process's locks on it.
     check_exists(path)
@@ -166,7 +174,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             f"{path.absolute().as_uri()}?mode=rw",
             uri=True,
             isolation_level=None,
-            timeout=BUSY_TIMEOUT_S,
+            timeout=wait_s,
             check_same_thread=False,  # an executor may commit in another thread than it reads in, one at a time
         )
         try:

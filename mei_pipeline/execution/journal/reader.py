@@ -11,7 +11,7 @@ from mei_pipeline import files
 from mei_pipeline.errors import DataError
 from mei_pipeline.execution.events import AnyEvent, Checkpoint
 from mei_pipeline.execution.journal.failures import translated
-from mei_pipeline.execution.journal.meta import BUSY_TIMEOUT_S, check_exists, read_meta
+from mei_pipeline.execution.journal.meta import BUSY_WAIT_S, check_exists, read_meta
 from mei_pipeline.execution.journal.writer import CheckpointFact
 
 _decode_event = msgspec.json.Decoder(AnyEvent).decode
@@ -30,7 +30,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     """
     check_exists(path)
     with translated(path):
-        connection = sqlite3.connect(files.sqlite_uri(path), uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+        connection = sqlite3.connect(files.sqlite_uri(path), uri=True, isolation_level=None, timeout=BUSY_WAIT_S)
     try:
         read_meta(connection, path)
     except BaseException:

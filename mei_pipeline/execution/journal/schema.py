@@ -5,6 +5,7 @@ so each upgrade creates them anew from the tables.
 """
 
 import sqlite3
+from collections.abc import Sequence
 
 APPLICATION_ID = 0x4D45494A
 """`PRAGMA application_id` of a journal: the letters MEIJ."""
@@ -201,14 +202,22 @@ _LOTS = {"lots": "size", "filled_lots": "filled_size"}
 """Columns in lots, and the name of the column in coins that a view adds."""
 
 
-def upgrade(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the tables of a journal from a version to `SCHEMA_VERSION`, within the caller's transaction."""
-    for statement in MIGRATIONS[version:]:
-        _execute_each(connection, statement)
+def upgrade(connection: sqlite3.Connection, version: int, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Bring the tables of a journal from a version to the last one, within the caller's transaction.
+
+    Args:
+        connection: A connection with a transaction for writing.
+        version: Version of the tables; 0 for an empty file.
+        migrations: SQL of each version.
+    """
+    if version == len(migrations):
+        return
+    for script in migrations[version:]:
+        _execute_each(connection, script)
     for table in VIEWS:
         connection.execute(f"DROP VIEW IF EXISTS v_{table}")
-        connection.execute(_view(connection, table))
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.execute(_view(connection, table, len(migrations)))
+    connection.execute(f"PRAGMA user_version = {len(migrations)}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
@@ -217,12 +226,12 @@ def columns(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
     return tuple(row[1] for row in connection.execute(f"PRAGMA table_info({table})"))
 
 
-def _view(connection: sqlite3.Connection, table: str) -> str:
+def _view(connection: sqlite3.Connection, table: str, version: int) -> str:
     """Return the SQL of a view: the columns of its table, times also as text, and lots also in coins."""
     parts: list[str] = []
     for name in columns(connection, table):
         if table == "meta" and name == "id":
-            parts.append(f"{SCHEMA_VERSION} AS schema_version")
+            parts.append(f"{version} AS schema_version")
             continue
         parts.append(name)
         if name.endswith("_ms"):
