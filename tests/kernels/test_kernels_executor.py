@@ -2,18 +2,13 @@
 
 from types import ModuleType
 
-import numpy as np
-import pytest
 import scripted
 from example_kit import examples
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_kit import NO_CROSS, Case, Inputs, bits, inputs_of, new_book, plain_values, script_columns
 from lane_kit import WAITS, assert_equal_books, follow, new_lane
-from naive import Rules
-from random_markets import BOLD, CLOCKS, all_rules, all_sizings, on_clock, random_case, scripts, symbol_lists
-
-from kernels.strategies import ema_cross, mei_alpha
+from random_markets import CLOCKS, all_rules, all_sizings, on_clock, scripts, symbol_lists
 
 
 def assert_followed(drivers: ModuleType, case: Case, inputs: Inputs) -> int:
