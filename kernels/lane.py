@@ -12,7 +12,6 @@ import numpy as np
 from kernels.book import ORDER_FIELDS, Book
 from kernels.ledger import POSITION_FIELDS
 
-_WAITS = ("close_wait", "open_wait")
 _OWN = frozenset(POSITION_FIELDS) - {"stop", "target"}
 
 
@@ -37,18 +36,18 @@ def adopt_orders(lane: Book, broker: Book, symbols: Iterable[int] | None = None)
     """
     ours, theirs = lane.positions[0], broker.positions[0]
     chosen = np.arange(len(ours)) if symbols is None else np.array(list(symbols), dtype=np.int64)
-    closing = (ours["close_frac"] != 0.0) & (theirs["close_frac"] != 0.0)
-    opening = ours["open_size"] * theirs["open_size"] > 0.0
-    kept = {name: theirs[name][chosen] for name in _WAITS}
-    held = ours["size"] * theirs["size"] > 0.0
+    new_closing = (ours["close_frac"] != 0.0) & (theirs["close_frac"] == 0.0)
+    new_opening = (ours["open_size"] != 0.0) & (ours["open_size"] * theirs["open_size"] <= 0.0)
+    # The broker may hold what the lane has not heard of yet; its levels and memory are then newer than the lane's.
+    both_hold = ours["size"] * theirs["size"] > 0.0
+    always = np.ones(len(ours), dtype=bool)
     for name in ours.dtype.names or ():
-        if name in ORDER_FIELDS:
-            theirs[name][chosen] = ours[name][chosen]
-        elif name not in _OWN:
-            # The broker may hold what the lane has not heard of yet; its levels are then newer than the lane's.
-            theirs[name][chosen] = np.where(held[chosen], ours[name][chosen], theirs[name][chosen])
-    for name, waits in zip(_WAITS, (closing, opening), strict=True):
-        theirs[name][chosen] = np.where(waits[chosen], kept[name], theirs[name][chosen])
+        if name in _OWN:
+            continue
+        copied = {"close_wait": new_closing, "open_wait": new_opening}.get(
+            name, always if name in ORDER_FIELDS else both_hold
+        )[chosen]
+        theirs[name][chosen] = np.where(copied, ours[name][chosen], theirs[name][chosen])
     list_active(broker)
 
 
