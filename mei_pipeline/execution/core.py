@@ -136,7 +136,8 @@ def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Chan
             return _start(state, event)
         case Checkpoint():
             return finish(state)
-    return Changed(_at(state, event))
+        case _:
+            return Changed(_at(state, event))
 
 
 def _at(state: LaneState, event: Event) -> LaneState:
