@@ -289,7 +289,7 @@ def test_a_full_disk_at_any_page_loses_nothing(tmp_path, undisturbed):
 
 def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path, undisturbed):
     failed = []
-    for limit in range(4096, 1 << 20, 7 * 4096):
+    for limit in range(4096, 1 << 20, 12 * 4096):
         with closing(kit.create(tmp_path / str(limit))) as journal:
             failed.append(run_with(journal, lambda limit=limit: kit.file_size(limit)))
             assert without_identity(journal) == undisturbed
