@@ -104,6 +104,7 @@ class Journal:
         self.last_seq: int = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
         self._committed_seq = self.last_seq
         self._fault_hook = fault_hook
+        self._execute: Callable[..., Any] = connection.cursor().execute  # a cursor for each statement costs time
         self._durable = True  # as `opening` leaves PRAGMA synchronous
         self._unsynced = False
 
@@ -123,18 +124,18 @@ class Journal:
             DataError: The file is damaged or can't be written.
         """
         seq = self.last_seq + 1
-        doing = type(event).__name__
+        row: msgspec.Struct | None = None
         try:
             if not self.connection.in_transaction:
                 self.connection.execute("BEGIN IMMEDIATE")
             self._append_event(seq, event, seen_ms)
             for part, row in enumerate(rows):
-                doing = f"{type(event).__name__}, {_named(row)}"
                 self._write(seq, part, row)
         except BaseException as error:
             self.rollback()
             if isinstance(error, sqlite3.Error):
-                raise journal_error(self.path, error, doing) from error
+                doing = [type(event).__name__, *([_named(row)] if row is not None else [])]
+                raise journal_error(self.path, error, ", ".join(doing)) from error
             raise
         self.last_seq = seq
         return seq
@@ -197,7 +198,7 @@ class Journal:
         if isinstance(event, Checkpoint):
             state, digest = body, hashlib.sha256(body).hexdigest()
             body = _encode(CheckpointFact(event=name, venue_ms=event.venue_ms, sha256=digest, bytes=len(state)))
-        execute: Callable[..., Any] = self.connection.execute
+        execute = self._execute
         execute(_EVENT, (seq, name, getattr(event, "step_ms", None), event.venue_ms, seen_ms, body.decode()))
         if state:
             execute("INSERT INTO checkpoints (seq, body) VALUES (?, ?)", (seq, state))
@@ -208,7 +209,7 @@ class Journal:
             execute("UPDATE meta SET anchor_ms = coalesce(anchor_ms, ?)", (event.anchor_ms,))
 
     def _write(self, seq: int, part: int, row: msgspec.Struct) -> None:
-        execute = self.connection.execute
+        execute = self._execute
         kind = type(row)
         if kind in INSERTED:
             execute(_SQL[kind], (seq, part, *_values(row)))
