@@ -98,7 +98,7 @@ def test_what_can_not_be_ends_the_transaction(before, after, named, journal):
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_an_event_that_recovery_could_not_read_is_refused(number, journal):
     bar = events.BarClosed(symbol="A", interval="1m", open_ms=1, open=1.0, high=1.0, low=1.0, close=number, volume=1.0)
-    with pytest.raises(Fatal, match="BarClosed has NaN or infinity where a number must be: .*close"):
+    with pytest.raises(Fatal, match=r"BarClosed has NaN or infinity where a number must be: .*close"):
         journal.append(bar, kit.NOW, [FILL])
     journal.append(events.OrderRefused(cloid="1", reason="null"), kit.NOW)
     assert not journal.has_fill("text")
