@@ -70,6 +70,3 @@ def _journal(settings: "Settings", name: str) -> Path:
     if not path.parent.is_dir():
         configured_lane(load_lanes(settings.config), name)
     return path
-
-
-COMMANDS: list[click.Command] = [export, take_over]

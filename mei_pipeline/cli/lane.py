@@ -254,8 +254,7 @@ def _executor_state(lane: dict[str, Any]) -> str:
     return f"{in_force}, {status['health']}"
 
 
-for command in journals.COMMANDS:
-    lane_group.add_command(command)
-
+lane_group.add_command(journals.export)
+lane_group.add_command(journals.take_over)
 
 COMMANDS: list[click.Command] = [lane_group]

@@ -6,17 +6,16 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
 from mei_pipeline.execution import events, rows
-from mei_pipeline.execution.commands import Intent, Place
 from mei_pipeline.execution.journal import opening, writer
 
 LANE = {"lane": "paper1", "venue": "synthetic", "feed": "replay", "machine_id": "a" * 32}
 NOW = 1_767_312_000_123
-PLAIN = {int: 7, float: 0.1 + 0.2, str: "text", bool: True}
+PLAIN: dict[Any, Any] = {int: 7, float: 0.1 + 0.2, str: "text", bool: True, bytes: b"\x00text"}
 VALID = {"side": "long", "effect": "halt", "attempt": 1, "limit_price": "0.10"}
 
 
@@ -39,7 +38,26 @@ def filled_row(kind: type, **values: Any) -> Any:
 
 
 def first(annotation: Any) -> type:
+    """The type of a field of rows; that of `X | None` is X."""
     return next(kind for kind in getattr(annotation, "__args__", (annotation,)) if kind is not type(None))
+
+
+def filled(kind: type, **values: Any) -> Any:
+    """A struct, such as an event, with a value in every field that has no default."""
+    required = [field for field in msgspec.structs.fields(kind) if field.required and field.name not in values]
+    return kind(**{field.name: sample(field.type) for field in required}, **values)
+
+
+def sample(annotation: Any) -> Any:
+    """A value of a type."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return arguments[0]
+    if type(None) in arguments:
+        return None
+    if origin in {tuple, dict}:
+        return origin()
+    return PLAIN[annotation] if annotation in PLAIN else filled(annotation)
 
 
 def every_row() -> list[Any]:
@@ -51,39 +69,11 @@ def timer(number: int = 1) -> events.Timer:
 
 
 def checkpoint(clock_ms: int) -> events.Checkpoint:
-    return events.Checkpoint(
-        venue_ms=clock_ms,
-        state=events.PackedLane(
-            clock_ms=clock_ms,
-            step_ms=None,
-            books=(),
-            waiting=None,
-            orders=(),
-            fill_keys=("f1",),
-            terms={},
-            stale={},
-            holds={},
-            own_holds={},
-            timers={"snapshot": 5},
-            reconciled=True,
-        ),
-    )
+    return events.Checkpoint(venue_ms=clock_ms, state=filled(events.PackedLane, clock_ms=clock_ms))
 
 
 def fill(key: str = "f1") -> events.Fill:
     return events.Fill(key=key, symbol="AAA", lots=-3, lot_decimals=2, price=0.1, fee_usd=0.3, step_ms=60_000)
-
-
-def place() -> Place:
-    return Place(
-        intent=Intent("step:60000", "AAA", "entry"),
-        cloid="0x01",
-        config_id="c",
-        symbol="AAA",
-        lots=3,
-        lot_decimals=2,
-        expires_ms=NOW,
-    )
 
 
 def dump(path: Path) -> list[str]:

@@ -175,13 +175,15 @@ def test_flipped_bits_of_events_are_an_error_or_other_text_never_a_crash(path):
             assert read_all(path) == 101
 
 
-def test_without_its_log_a_journal_is_as_after_the_last_checkpoint_of_sqlite(tmp_path):
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_killed_process_loses_no_commit_but_a_lost_log_does(durable, tmp_path):
     """A lost log is not damage: whole transactions from the end are missing."""
     journal = kit.create(tmp_path)
     with closing(journal):
         for number in range(3):
             journal.append(kit.timer(number), kit.NOW)
-            journal.commit()
+            journal.commit(durable=durable)
+        journal.append(kit.timer(), kit.NOW)
         killed, cut = tmp_path / "killed" / "journal.db", tmp_path / "cut" / "journal.db"
         for copy in (killed, cut):
             copy.parent.mkdir()

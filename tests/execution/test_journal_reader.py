@@ -13,52 +13,28 @@ from polars.testing import assert_frame_equal
 
 from mei_pipeline.errors import DataError, Retryable
 from mei_pipeline.execution import events, rows
-from mei_pipeline.execution.commands import Intent
+from mei_pipeline.execution.commands import Place
 from mei_pipeline.execution.journal import frames, reader, schema
 from mei_pipeline.execution.journal.export import FORMS, export_journal
 
 EXACT = (0.1 + 0.2, 0.0, 5e-324, sys.float_info.max, 1 / 3, 1e16 + 2.0, -123456.789e-7)
 
-HOLD = events.HoldState(owner="anna", effect="halt", reason="x", since_ms=5)
 CONFIG = {"strategy": "mei_alpha", "params": {"a.b": 1.0, "c": 3, "d": [True, None, "x"]}}
+PLACE = kit.filled(Place)
 EVENTS = (
+    *(kit.filled(kind) for kind in events.EVENTS if kind is not events.Checkpoint),
     events.BarClosed(symbol="A", interval="1m", open_ms=1, open=0.1, high=1e300, low=-0.0, close=1 / 3, volume=5e-324),
-    events.BarMissing(symbol="A", interval="1m", open_ms=1, reason="no trade"),
-    events.BarRevised(symbol="A", interval="1m", open_ms=1, open=0.1, high=0.2, low=0.3, close=0.4, volume=0.5),
     events.StepClosed(venue_ms=kit.NOW, step_ms=60_000, present=("A", "B"), late_ms=5),
-    events.FundingRate(symbol="A", due_ms=1, rate=1e-5, oracle=None),
-    events.InstrumentChanged(
-        symbol="A", from_ms=1, size_decimals=2, min_notional_usd=10.0, max_leverage=5.0, maintenance_margin_frac=0.1
-    ),
-    events.FeedHealth(symbol="A", stream="trades", stale_since_ms=4),
-    events.CaughtUp(venue_ms=4),
-    events.OrderAccepted(cloid="0x01", oid="7"),
     events.OrderRefused(cloid="0x01", reason='a "quoted"\nreason, with ünicode'),
-    events.OrderUnknown(cloid="0x01", reason="lost"),
-    events.OrderNotFound(cloid="0x01", final=True),
-    events.OrderGone(cloid="0x01", reason="expired", filled_lots=-3),
-    kit.fill(),
-    events.Funding(key="p1", symbol="A", usd=-0.1, price=2.0, step_ms=60_000),
-    events.Transfer(key="t1", usd=-5.0),
-    events.AccountSnapshot(equity_usd=None, margin_usd=0.1, positions={"A": (-3, 2)}, open_orders=("0x01",)),
-    kit.timer(),
-    events.ConfigOffered(
-        config_id="c", generation=1, state="paper", size_multiplier=0.25, kernel_hash="k", config=CONFIG
-    ),
-    events.HoldsChanged(holds={"x": HOLD}),
-    events.HoldSet(name="x", hold=HOLD),
-    events.Started(kernel_hash="k", mode="paper", feed="replay"),
-    events.Warmed(config_id="c", anchor_ms=1, until_ms=2, data_hash="d", approximate=True),
-    events.Decided(
-        step_ms=60_000,
-        config_id="c",
+    kit.filled(events.AccountSnapshot, positions={"A": (-3, 2)}, open_orders=("0x01",)),
+    kit.filled(events.ConfigOffered, config=CONFIG),
+    events.HoldsChanged(holds={"x": kit.filled(events.HoldState)}),
+    kit.filled(
+        events.Decided,
         blocked={"A": "stale"},
         positions={"A": {"size": 0.1, "stop": None}},
-        orders=(kit.place(), msgspec.structs.replace(kit.place(), limit=Decimal("0.10"), tif="ioc")),
+        orders=(PLACE, msgspec.structs.replace(PLACE, limit=Decimal("0.10"), tif="ioc", reduce_only=True)),
     ),
-    events.Retried(order=msgspec.structs.replace(kit.place(), intent=Intent("request:r1", "A", "flatten", 3))),
-    events.Sent(cloids=("0x01",)),
-    events.Expired(cloid="0x01", reason="never sent"),
 )
 
 
@@ -69,7 +45,6 @@ def journal(tmp_path):
 
 
 def test_every_event_is_read_back_as_it_was(journal):
-    assert {type(event) for event in EVENTS} | {events.Checkpoint} == set(events.EVENTS)
     for event in EVENTS:
         journal.append(event, kit.NOW)
     journal.append(kit.checkpoint(5), kit.NOW)
@@ -80,7 +55,7 @@ def test_every_event_is_read_back_as_it_was(journal):
         assert [seq for seq, _ in found] == list(range(1, len(EVENTS) + 1))
         assert [seq for seq, _ in reader.events_after(connection, 20)] == list(range(21, len(EVENTS) + 1))
     # -0.0 equals 0.0, so the text is compared too.
-    assert repr(found[0][1]) == repr(EVENTS[0])
+    assert list(map(repr, (event for _, event in found))) == list(map(repr, EVENTS))
 
 
 def test_an_event_that_can_not_be_read_is_named(journal):

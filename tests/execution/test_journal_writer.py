@@ -95,6 +95,15 @@ def test_what_can_not_be_ends_the_transaction(before, after, named, journal):
     assert journal.append(kit.timer(), kit.NOW) == 2
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_an_event_that_recovery_could_not_read_is_refused(number, journal):
+    bar = events.BarClosed(symbol="A", interval="1m", open_ms=1, open=1.0, high=1.0, low=1.0, close=number, volume=1.0)
+    with pytest.raises(Fatal, match=r"BarClosed has NaN or infinity where a number must be: .*close"):
+        journal.append(bar, kit.NOW, [FILL])
+    journal.append(events.OrderRefused(cloid="1", reason="null"), kit.NOW)
+    assert not journal.has_fill("text")
+
+
 def test_an_order_that_changes_keeps_its_intent(journal):
     for state in ("NEW", "SENT", "FILLED"):
         journal.append(kit.timer(), kit.NOW, [changed(ORDER, state=state)])
@@ -289,7 +298,7 @@ def test_a_full_disk_at_any_page_loses_nothing(tmp_path, undisturbed):
 
 def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path, undisturbed):
     failed = []
-    for limit in range(4096, 1 << 20, 7 * 4096):
+    for limit in range(4096, 1 << 20, 12 * 4096):
         with closing(kit.create(tmp_path / str(limit))) as journal:
             failed.append(run_with(journal, lambda limit=limit: kit.file_size(limit)))
             assert without_identity(journal) == undisturbed

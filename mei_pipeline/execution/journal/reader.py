@@ -3,6 +3,7 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -78,6 +79,18 @@ def events_after(connection: sqlite3.Connection, seq: int) -> Iterator[tuple[int
                     f"{path}: event {number} can't be read: {error}; restore the journal from a backup, or update MEI"
                 ) from error
             yield number, event
+
+
+def check_integrity(path: Path) -> None:
+    """Raise if a journal is damaged; all of it is read.
+
+    Raises:
+        DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be read.
+    """
+    with closing(connect_read_only(path)) as connection, translated(path):
+        [problem] = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if problem != "ok":
+        raise DataError(f"{path}: damaged: {problem}; stop the lane and restore the journal from a backup")
 
 
 def path_of(connection: sqlite3.Connection) -> Path:

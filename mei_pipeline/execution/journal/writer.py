@@ -15,9 +15,9 @@ from typing import Any
 import msgspec
 
 from mei_pipeline import files
-from mei_pipeline.errors import OutcomeUnknown
+from mei_pipeline.errors import Fatal, OutcomeUnknown
 from mei_pipeline.execution import rows
-from mei_pipeline.execution.events import Checkpoint, Event, Started, Warmed
+from mei_pipeline.execution.events import AnyEvent, Checkpoint, Event, Started, Warmed
 from mei_pipeline.execution.journal.failures import journal_error
 from mei_pipeline.execution.journal.meta import JournalMeta
 from mei_pipeline.registry.render import FaultHook, no_fault
@@ -47,6 +47,7 @@ SELECT 1 FROM intents WHERE origin = ?1 AND symbol = ?2 AND purpose = ?3 AND att
 _OLD_CHECKPOINTS = "DELETE FROM checkpoints WHERE seq NOT IN (SELECT seq FROM checkpoints ORDER BY seq DESC LIMIT ?)"
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(AnyEvent).decode
 _values = msgspec.structs.astuple
 
 
@@ -104,6 +105,7 @@ class Journal:
         self.last_seq: int = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
         self._committed_seq = self.last_seq
         self._fault_hook = fault_hook
+        self._execute: Callable[..., Any] = connection.cursor().execute  # a cursor for each statement costs time
         self._durable = True  # as `opening` leaves PRAGMA synchronous
         self._unsynced = False
 
@@ -117,24 +119,25 @@ class Journal:
                 it. Rows of fills and funding are never replaced.
 
         Raises:
-            Fatal: A fill, funding payment, intent or order exists already, or a value is missing or impossible.
+            Fatal: A fill, funding payment, intent or order exists already, or a value is missing, impossible or, in
+                the event, not finite.
             Busy: Another process writes to the journal.
             Retryable: The disk is full or fails.
             DataError: The file is damaged or can't be written.
         """
         seq = self.last_seq + 1
-        doing = type(event).__name__
+        row: msgspec.Struct | None = None
         try:
             if not self.connection.in_transaction:
                 self.connection.execute("BEGIN IMMEDIATE")
             self._append_event(seq, event, seen_ms)
             for part, row in enumerate(rows):
-                doing = f"{type(event).__name__}, {_named(row)}"
                 self._write(seq, part, row)
         except BaseException as error:
             self.rollback()
             if isinstance(error, sqlite3.Error):
-                raise journal_error(self.path, error, doing) from error
+                doing = [type(event).__name__, *([_named(row)] if row is not None else [])]
+                raise journal_error(self.path, error, ", ".join(doing)) from error
             raise
         self.last_seq = seq
         return seq
@@ -193,11 +196,13 @@ class Journal:
 
     def _append_event(self, seq: int, event: Event, seen_ms: int) -> None:
         name, body = type(event).__name__, _encode(event)
+        if b"null" in body:
+            self._check_readable(event, body)
         state = b""
         if isinstance(event, Checkpoint):
             state, digest = body, hashlib.sha256(body).hexdigest()
             body = _encode(CheckpointFact(event=name, venue_ms=event.venue_ms, sha256=digest, bytes=len(state)))
-        execute: Callable[..., Any] = self.connection.execute
+        execute = self._execute
         execute(_EVENT, (seq, name, getattr(event, "step_ms", None), event.venue_ms, seen_ms, body.decode()))
         if state:
             execute("INSERT INTO checkpoints (seq, body) VALUES (?, ?)", (seq, state))
@@ -207,8 +212,18 @@ class Journal:
         elif isinstance(event, Warmed):
             execute("UPDATE meta SET anchor_ms = coalesce(anchor_ms, ?)", (event.anchor_ms,))
 
+    def _check_readable(self, event: Event, body: bytes) -> None:
+        """Raise if recovery could not read an event: JSON has no NaN and no infinity, and null stands for both."""
+        try:
+            _decode(body)
+        except msgspec.DecodeError as error:
+            raise Fatal(
+                f"{self.path}: {type(event).__name__} has NaN or infinity where a number must be: {error}; nothing was"
+                " written. Stop the lane and report a defect of MEI"
+            ) from error
+
     def _write(self, seq: int, part: int, row: msgspec.Struct) -> None:
-        execute = self.connection.execute
+        execute = self._execute
         kind = type(row)
         if kind in INSERTED:
             execute(_SQL[kind], (seq, part, *_values(row)))
