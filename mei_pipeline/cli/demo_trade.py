@@ -70,7 +70,7 @@ def trade(settings: Settings, demo: Demo, say: Callable[[str], None]) -> Trading
     say(f"the market goes on for {TRADED_DAYS} days; lane {LANE} trades them on paper")
     restarts = _run_and_kill(settings)
     say(f"lane {LANE}: killed with SIGKILL in the middle of a position, and started again")
-    _run(settings, "max")
+    _run("max")
     return _result(settings, end_ms, restarts)
 
 
@@ -117,7 +117,7 @@ def _holds_after_a_trade(path: Path) -> bool:
     return bool(closed and held)
 
 
-def _run(settings: Settings, speed: str) -> dict[str, Any]:
+def _run(speed: str) -> dict[str, Any]:
     finished = subprocess.run(_command(speed), stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - as above
     lines = finished.stdout.splitlines()
     answer: dict[str, Any] = json.loads(lines[-1]) if lines else {}
