@@ -288,8 +288,8 @@ def begin_step(book: StepBook, step_ms: int) -> None:
         high, low, close, volume = book.main
         if book.state.shape[1]:
             feature_kernel.observe(*book.plan.columns, book.state, book.columns, high, low, close, volume)
-        book.counts += ~np.isnan(close)
-        book.rows += 1
+        book.counts[:] += ~np.isnan(close)
+        book.rows[:] += 1
     present = ~np.isnan(market.close[0])
     market.age[0] = np.where(present, book.counts - 1, -1)
     np.copyto(market.last_price[0], market.close[0], where=present)
