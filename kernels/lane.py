@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from kernels.book import ORDER_FIELDS, Book
 from kernels.ledger import POSITION_FIELDS
 
-_WAITS = ("close_wait", "open_wait")
 _OWN = frozenset(POSITION_FIELDS) - {"stop", "target"}
 
 
@@ -38,13 +37,12 @@ def adopt_orders(lane: Book, broker: Book, symbols: Iterable[int] | None = None)
     """
     ours, theirs = lane.positions[0], broker.positions[0]
     chosen = np.arange(len(ours)) if symbols is None else np.array(list(symbols), dtype=np.int64)
-    closing = (ours["close_frac"] != 0.0) & (theirs["close_frac"] != 0.0)
-    opening = ours["open_size"] * theirs["open_size"] > 0.0
-    kept = {name: theirs[name][chosen] for name in _WAITS}
+    new_closing = (ours["close_frac"] != 0.0) & (theirs["close_frac"] == 0.0)
+    new_opening = (ours["open_size"] != 0.0) & (ours["open_size"] * theirs["open_size"] <= 0.0)
+    always = np.ones(len(ours), dtype=bool)
     for name in ORDER_FIELDS:
-        theirs[name][chosen] = ours[name][chosen]
-    for name, waits in zip(_WAITS, (closing, opening), strict=True):
-        theirs[name][chosen] = np.where(waits[chosen], kept[name], theirs[name][chosen])
+        copied = {"close_wait": new_closing, "open_wait": new_opening}.get(name, always)[chosen]
+        theirs[name][chosen] = np.where(copied, ours[name][chosen], theirs[name][chosen])
     adopt_levels(lane, broker, chosen)
     list_active(broker)
 

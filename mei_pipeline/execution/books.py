@@ -110,7 +110,7 @@ class StepBook:
         return self.book.accounts[0]
 
     @property
-    def positions(self) -> NDArray[np.record]:
+    def positions(self) -> Any:
         """[S] records of positions and orders."""
         return self.book.positions[0]
 
@@ -211,9 +211,15 @@ def make_step_book(plan: BookPlan, initial_usd: float, *, decides: bool = True) 
 
 def _empty_market(count: int, minutes: float) -> Market:
     """Return the arrays of one step of `count` symbols without bars; the kernels of a lane take terms as records."""
-    prices = {name: np.full((1, count), np.nan) for name in ("open", "high", "low", "close", "last_price")}
-    terms = {name: np.zeros((1, count)) for name in ("lots", "min_notional_usd", "max_leverage", "maintenance_frac")}
-    clock = {name: np.zeros(1, np.int64) for name in ("day_end", "block", "previous_row", "enters", "exits", "ends")}
+    prices: dict[str, Any] = {
+        name: np.full((1, count), np.nan) for name in ("open", "high", "low", "close", "last_price")
+    }
+    terms: dict[str, Any] = {
+        name: np.zeros((1, count)) for name in ("lots", "min_notional_usd", "max_leverage", "maintenance_frac")
+    }
+    clock: dict[str, Any] = {
+        name: np.zeros(1, np.int64) for name in ("day_end", "block", "previous_row", "enters", "exits", "ends")
+    }
     return Market(
         **prices,
         age=np.full((1, count), -1, np.int64),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from lane_kit import (
+from paper_kit import (
     FROM_MS,
     config,
     events_of,
