@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kernels.book import NO_SIGNAL, deactivate
-from kernels.jit import device, driver, rare
+from kernels.jit import driver, rare
 from kernels.ledger import end_day, fund, mark_to_market, transfer
 from kernels.path import profit_of
 from kernels.turn import Decision, Turn
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from kernels.decide import decide  # noqa: TC004 - as above
     from kernels.settle import settle_close, settle_open  # noqa: TC004 - as above
     from kernels.signals import compute_signals, gather  # noqa: TC004 - as above
-
-
-@device
-def turn_of(models, symbols, book):
-    """Return the book at its step, of which `gather` has the bars."""
-    model = models[0]
-    return Turn(
-        book.accounts[0], book.positions[0], book.active[0], book.bars[0], symbols[0], model, model.origin, book.log
-    )
 
 
 @rare
@@ -60,7 +51,9 @@ def settle_open_step(market, models, symbols, book):
         book: `kernels.book.Book`; its log receives the fills, fundings and settlements.
     """
     gather(market, 0, 1, book.bars, book.steps)
-    settle_open(turn_of(models, symbols, book))
+    bars, model = book.bars[0], models[0]
+    turn = Turn(book.accounts[0], book.positions[0], book.active[0], bars, symbols[0], model, model.origin, book.log)
+    settle_open(turn)
 
 
 @driver
@@ -72,7 +65,8 @@ def settle_close_step(models, symbols, book):
         symbols: As in `settle_open_step`.
         book: As in `settle_open_step`.
     """
-    turn = turn_of(models, symbols, book)
+    bars, model = book.bars[0], models[0]
+    turn = Turn(book.accounts[0], book.positions[0], book.active[0], bars, symbols[0], model, model.origin, book.log)
     step = book.steps[0]
     settle_close(turn, equity_of(turn), True, step.ends != 0)
     deactivate(turn.account, turn.positions, turn.active)
@@ -101,7 +95,8 @@ def decide_step(market, models, symbols, columns, column_of, signal_params, para
         book.verdict[s] = NO_SIGNAL
         if book.steps[0].signal_count == 0:
             book.codes[0, s] = 0  # `compute_signals` leaves them where no entries are decided
-    turn = turn_of(models, symbols, book)
+    bars, model = book.bars[0], models[0]
+    turn = Turn(book.accounts[0], book.positions[0], book.active[0], bars, symbols[0], model, model.origin, book.log)
     decision = Decision(
         book.steps[0],
         columns,

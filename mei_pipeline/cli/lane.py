@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mei_pipeline.cli import output
+from mei_pipeline.cli import journals, output
 from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.moves import SHORT, WHO, audit, configured_lane, open_for_move, print_move
 from mei_pipeline.cli.options import result_options
@@ -314,5 +314,8 @@ def _executor_state(lane: dict[str, Any]) -> str:
     in_force = "in force" if lane["acknowledged"] else f"runs {running}"
     return f"{in_force}, {status['health']}"
 
+
+lane_group.add_command(journals.export)
+lane_group.add_command(journals.take_over)
 
 COMMANDS: list[click.Command] = [lane_group]

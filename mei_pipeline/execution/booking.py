@@ -1,7 +1,6 @@
 """Book what happened: fills, funding, transfers, and the close of a step."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,8 @@ def book_fill(state: LaneState, fill: Fill) -> Changed:
     state, rows = _of_later_step(state, fill.step_ms)
     order = state.orders.get(fill.cloid)
     book = find_book(state, order.place.config_id) if order else holder_of(state, fill.symbol)
-    state = replace(state, keys=_remember(state.keys, fill.key), last_fill_ms=fill.venue_ms or state.clock_ms)
+    _remember(state, fill.key)
+    state = replace(state, last_fill_ms=fill.venue_ms or state.clock_ms)
     rest = books.to_coins(fill.lots, fill.lot_decimals)
     if book is not None:
         rest, changed = _apply(state, book, fill, order)
@@ -82,11 +82,11 @@ def _of_later_step(state: LaneState, step_ms: int | None) -> Changed:
     )
 
 
-def _remember(keys: Any, key: str) -> dict[str, None]:
-    kept = {**keys, key: None}
-    while len(kept) > MOST_KEYS:
-        del kept[next(iter(kept))]
-    return kept
+def _remember(state: LaneState, key: str) -> None:
+    """Remember the key of a fill, payment or transfer, and forget the oldest one; the dict is changed in place."""
+    state.keys[key] = None
+    if len(state.keys) > MOST_KEYS:
+        del state.keys[next(iter(state.keys))]
 
 
 def _apply(state: LaneState, book: LaneBook, fill: Fill, order: Order | None) -> tuple[float, Changed]:
@@ -214,11 +214,11 @@ def book_funding(state: LaneState, payment: Funding) -> Changed:
     if payment.key in state.keys or not state.books:
         return Changed(state)
     state, rows = _of_later_step(state, payment.step_ms)
-    state = replace(state, keys=_remember(state.keys, payment.key))
+    _remember(state, payment.key)
     book = holder_of(state, payment.symbol) or state.books[-1]
     step = book.step
     s = step.plan.index.get(payment.symbol, -1)
-    step.account["logged"] = 0
+    cash = float(step.account["cash"])
     if s < 0:
         step.plan.compiled.apply_transfer_step(step.book, -payment.usd)
     else:
@@ -238,6 +238,7 @@ def book_funding(state: LaneState, payment: Funding) -> Changed:
         step=step.plan.step_number(step_ms),
         symbol=payment.symbol,
         usd=payment.usd,
+        cash_usd=float(step.account["cash"]) - cash,
         price=payment.price,
         held=step.size_of(payment.symbol),
         trade=trade.trade if trade else 0,
@@ -251,7 +252,8 @@ def book_transfer(state: LaneState, transfer: Transfer) -> Changed:
         return Changed(state)
     step = state.books[-1].step
     step.plan.compiled.apply_transfer_step(step.book, transfer.usd)
-    return Changed(replace(state, keys=_remember(state.keys, transfer.key)))
+    _remember(state, transfer.key)
+    return Changed(state)
 
 
 def change_order(state: LaneState, order: Order, before: Order) -> Changed:

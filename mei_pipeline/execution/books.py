@@ -110,7 +110,7 @@ class StepBook:
         return self.book.accounts[0]
 
     @property
-    def positions(self) -> NDArray[np.record]:
+    def positions(self) -> Any:
         """[S] records of positions and orders."""
         return self.book.positions[0]
 
@@ -211,9 +211,15 @@ def make_step_book(plan: BookPlan, initial_usd: float, *, decides: bool = True) 
 
 def _empty_market(count: int, minutes: float) -> Market:
     """Return the arrays of one step of `count` symbols without bars; the kernels of a lane take terms as records."""
-    prices = {name: np.full((1, count), np.nan) for name in ("open", "high", "low", "close", "last_price")}
-    terms = {name: np.zeros((1, count)) for name in ("lots", "min_notional_usd", "max_leverage", "maintenance_frac")}
-    clock = {name: np.zeros(1, np.int64) for name in ("day_end", "block", "previous_row", "enters", "exits", "ends")}
+    prices: dict[str, Any] = {
+        name: np.full((1, count), np.nan) for name in ("open", "high", "low", "close", "last_price")
+    }
+    terms: dict[str, Any] = {
+        name: np.zeros((1, count)) for name in ("lots", "min_notional_usd", "max_leverage", "maintenance_frac")
+    }
+    clock: dict[str, Any] = {
+        name: np.zeros(1, np.int64) for name in ("day_end", "block", "previous_row", "enters", "exits", "ends")
+    }
     return Market(
         **prices,
         age=np.full((1, count), -1, np.int64),
@@ -288,8 +294,8 @@ def begin_step(book: StepBook, step_ms: int) -> None:
         high, low, close, volume = book.main
         if book.state.shape[1]:
             feature_kernel.observe(*book.plan.columns, book.state, book.columns, high, low, close, volume)
-        book.counts += ~np.isnan(close)
-        book.rows += 1
+        book.counts[:] += ~np.isnan(close)
+        book.rows[:] += 1
     present = ~np.isnan(market.close[0])
     market.age[0] = np.where(present, book.counts - 1, -1)
     np.copyto(market.last_price[0], market.close[0], where=present)

@@ -23,7 +23,7 @@ def take_offer(state: LaneState, offer: ConfigOffered) -> Changed:
     until its features are computed, and until at most one older book is left.
     """
     newest = state.books[-1] if state.books else None
-    latest = state.waiting or (newest and newest.config)
+    latest = state.waiting or (None if newest is None else newest.config)
     if latest is not None and offer.generation < latest.generation:
         return Changed(state, (_row(state, offer, "refused", f"the lane has generation {latest.generation}"),))
     if newest is not None and offer.config_id == newest.config_id:

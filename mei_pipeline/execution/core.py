@@ -10,6 +10,8 @@ The clock of a lane is the latest time among its events. Timers are due on that 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from msgspec import structs
+
 from mei_pipeline.candles.intervals import interval_ms, iso
 from mei_pipeline.errors import DataError
 from mei_pipeline.execution import configs, reactions
@@ -114,8 +116,7 @@ def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Chan
         case BarMissing():
             return _miss_bar(state, event)
         case InstrumentChanged():
-            known = {**state.terms, event.symbol: (*state.terms.get(event.symbol, ()), event)}
-            return Changed(replace(state, terms=known, terms_due_ms=0))
+            return _take_terms(state, event)
         case FeedHealth():
             return Changed(replace(_at(state, event), stale=_stale(state, event)))
         case Timer():
@@ -135,7 +136,8 @@ def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Chan
             return _start(state, event)
         case Checkpoint():
             return finish(state)
-    return Changed(_at(state, event))
+        case _:
+            return Changed(_at(state, event))
 
 
 def _at(state: LaneState, event: Event) -> LaneState:
@@ -168,12 +170,26 @@ def _miss_bar(state: LaneState, bar: BarMissing) -> Changed:
 
 
 def _take_rate(state: LaneState, event: FundingRate) -> Changed:
-    if _is_known(state, event.due_ms):
+    # A feed repeats the events of an incomplete step after a restart, and rates add up.
+    if _is_known(state, event.due_ms) or event.due_ms <= state.rates.get(event.symbol, 0):
         return Changed(state)
+    state.rates[event.symbol] = event.due_ms
     state, rows = finish(state)
     for book in state.books:
         take_rate(book.step, event.symbol, event.rate)
     return Changed(state, rows)
+
+
+def _take_terms(state: LaneState, event: InstrumentChanged) -> Changed:
+    """Keep a change of terms until it is in force; a feed repeats those in force with each snapshot."""
+    untimed = structs.replace(event, venue_ms=None)
+    known = state.terms.get(event.symbol, ())
+    if untimed in known:
+        return Changed(state)
+    in_force = [change for change in known if change.from_ms <= state.clock_ms]
+    kept = tuple(change for change in known if change in in_force[-1:] or change.from_ms > state.clock_ms)
+    terms = {**state.terms, event.symbol: tuple(sorted((*kept, untimed), key=lambda change: change.from_ms))}
+    return Changed(replace(state, terms=terms, terms_due_ms=0))
 
 
 def _stale(state: LaneState, event: FeedHealth) -> dict[str, tuple[str, ...]]:

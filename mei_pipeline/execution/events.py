@@ -428,6 +428,7 @@ class PackedBook(msgspec.Struct, frozen=True, kw_only=True):
 class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a lane in a checkpoint; see `state.LaneState` for the fields."""
 
+    kernel_hash: str
     clock_ms: int
     step_ms: int | None
     books: tuple[PackedBook, ...]
@@ -442,6 +443,7 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     timers: dict[str, int]
     trades: tuple[OpenTrade, ...]
     trade_count: int
+    foreign: dict[str, float]
     peak_usd: float
     drawdown_usd: float
     last_fill_ms: int
@@ -487,6 +489,9 @@ AnyEvent = (
     | Checkpoint
 )
 """Any event; the union that JSON is decoded to."""
+
+FeedEvent = BarClosed | BarMissing | BarRevised | StepClosed | FundingRate | InstrumentChanged | FeedHealth | CaughtUp
+"""Any event that a feed sends; the union that its lines are decoded to."""
 
 FEED_EVENTS = (BarClosed, BarMissing, BarRevised, StepClosed, FundingRate, InstrumentChanged, FeedHealth, CaughtUp)
 """Events that a feed sends."""

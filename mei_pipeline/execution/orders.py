@@ -96,7 +96,8 @@ def _changes(order: Order, event: Event, now_ms: int) -> Mapping[str, object]:  
             return _filled(order, event)
         case OrderGone():
             return _gone(order, event)
-    return {}
+        case _:
+            return {}
 
 
 def _unanswered(order: Order) -> bool:
@@ -125,8 +126,8 @@ def _lots_of(order: Order, fill: Fill) -> int:
     """Return the lots of a fill in the lots of its order, rounded towards zero if they are finer."""
     shift = order.place.lot_decimals - fill.lot_decimals
     if shift >= 0:
-        return fill.lots * 10**shift
-    whole = abs(fill.lots) // 10**-shift
+        return fill.lots * int(10**shift)
+    whole = abs(fill.lots) // int(10**-shift)
     return whole if fill.lots > 0 else -whole
 
 

@@ -90,7 +90,8 @@ def react(before: LaneState, state: LaneState, event: Event) -> Reaction:  # noq
             return _react_to_start(state)
         case AccountSnapshot():
             return _react_to_snapshot(before, state, event)
-    return Reaction()
+        case _:
+            return Reaction()
 
 
 def _react_to_step(before: LaneState, state: LaneState, event: StepClosed) -> Reaction:
@@ -172,7 +173,8 @@ def _react_to_answer(before: LaneState, state: LaneState, event: _Answer) -> Rea
             return Reaction(commands=(Alert(f"refused-{order.place.symbol}", "warning", text),))
         case OrderGone() if not order.ended:
             return Reaction(commands=(QueryFills(state.last_fill_ms - FILLS_BEFORE_MS),))
-    return Reaction()
+        case _:
+            return Reaction()
 
 
 def _react_to_not_found(state: LaneState, order: Order, event: OrderNotFound) -> Reaction:

@@ -71,7 +71,8 @@ class LaneState:
         books: Books, the oldest first; only the last one enters.
         waiting: Config that waits for its features, or for an older book to drain.
         orders: Orders that have not ended, and the latest ended ones, by client order id.
-        keys: Keys of the latest fills, payments and transfers; a dict keeps them in order.
+        keys: Keys of the latest fills, payments and transfers, in order; changed in place.
+        rates: Time of the latest funding rate of each symbol; changed in place.
         terms: Changes of the terms of each symbol, oldest first.
         terms_due_ms: Time of the next change that is not in force; 0 if one was received since the last step.
         stale: Streams that are stale, by symbol.
@@ -95,7 +96,8 @@ class LaneState:
     books: tuple[LaneBook, ...] = ()
     waiting: ConfigOffered | None = None
     orders: Mapping[str, Order] = field(default_factory=dict)
-    keys: Mapping[str, None] = field(default_factory=dict)
+    keys: dict[str, None] = field(default_factory=dict)
+    rates: dict[str, int] = field(default_factory=dict)
     terms: Mapping[str, tuple[InstrumentChanged, ...]] = field(default_factory=dict)
     terms_due_ms: int = 0
     stale: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
