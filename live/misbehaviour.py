@@ -19,8 +19,6 @@ from mei_pipeline.execution.commands import Order, Place
 from mei_pipeline.execution.events import Event, Fill, Funding, OrderRefused, OrderUnknown, StepClosed
 from mei_pipeline.execution.state import LaneState
 
-_MOST_PARTS = 4  # so that a partly filled order ends
-
 
 @dataclass(frozen=True)
 class Misbehaviour:
@@ -121,11 +119,9 @@ class MisbehavingBroker:
 
     def _portion(self, order: Order, step_ms: int) -> Portion | None:
         """Return the part of an order that fills now; None for all of it."""
-        cloid = order.place.cloid
-        left = abs(order.left_lots)
-        done = sum(event.cloid == cloid for event in self._venue.query_fills(0) if isinstance(event, Fill))
+        cloid, left = order.place.cloid, abs(order.left_lots)
         key = f"{cloid}|{step_ms}"
-        if left < 2 or done >= _MOST_PARTS or not self._plan.has("partial", key):
+        if left <= 1 or not self._plan.has("partial", key):
             return None
         return Portion(1 + int(self._plan.draw("share", key) * (left - 1)), self._plan.has("drop", cloid))
 
