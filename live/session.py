@@ -3,10 +3,12 @@
 `run_lane` repeats sessions as long as the disk is full or the feed is broken, which pass by themselves.
 """
 
+import os
+import secrets
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 
@@ -14,16 +16,15 @@ from kernels.cache import source_hash
 from live.feed_client import FeedClient, connect, subscription
 from live.feed_protocol import FeedBroken, FeedEnded
 from live.lane import Lane, describe
-from live.lane_files import LaneFiles, first_look, offered_config, poll
+from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour
 from live.paper_broker import PaperBroker
 from live.replay_feed import NETWORK, Span, start_replay_feed, stop_replay_feed
-from live.status import ProcessFacts, status_of, status_path, write_status
+from live.status import ProcessFacts, follow_day, status_of, write_status
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.lake import Lake
-from mei_pipeline.config.load import load_lanes
 from mei_pipeline.config.models import LaneConfig
-from mei_pipeline.errors import Busy, ConfigError, Refused, Retryable
+from mei_pipeline.errors import Busy, Refused, Retryable
 from mei_pipeline.execution.books import make_plan
 from mei_pipeline.execution.commands import Alert
 from mei_pipeline.execution.events import ConfigOffered, Started, StepClosed
@@ -35,7 +36,6 @@ from mei_pipeline.execution.recovery import recover
 from mei_pipeline.execution.state import LaneSetup
 from mei_pipeline.execution.warmup import warm_book
 from mei_pipeline.files import locked
-from mei_pipeline.params.paths import closest
 from mei_pipeline.registry.render import FaultHook, no_fault
 from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.extents import extents_ms, last_bar_ms
@@ -136,18 +136,11 @@ def run_lane(settings: Settings, options: LaneOptions, watch: Watch) -> LaneResu
 
 
 def _lane_config(settings: Settings, options: LaneOptions) -> LaneConfig:
-    configs = load_lanes(settings.config)
-    name = options.lane
-    if name in configs.unusable:
-        raise ConfigError(configs.unusable[name])
-    if name not in configs.lanes:
-        raise ConfigError(
-            f"{configs.folder / 'lanes'}: no lane {name!r}; {closest(name, configs.lanes)}"
-            f"known: {', '.join(configs.lanes) or 'none'}"
-        )
-    config = configs.lanes[name]
+    config = read_lane_config(settings, options.lane)
     if config.mode != "paper":
-        raise Refused(f"lane {name}: mode {config.mode} has no broker in this version; only paper lanes run")
+        raise Refused(
+            f"lane {options.lane}: mode {config.mode} has no broker in this version; only paper lanes can run"
+        )
     return config
 
 
@@ -183,7 +176,9 @@ def _session(settings: Settings, options: LaneOptions, lane_config: LaneConfig, 
             fault_hook=watch.fault_hook,
         )
         watch.report(f"lane {options.lane}: {'recovered' if journal.last_seq else 'new'}: {describe(state)}")
-        return _follow(settings, options, lane_config, lane, offer, watch)
+        facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8))
+        files = watch_files(settings, options.lane, lane_config, state)
+        return _follow(settings, options, lane, _Running(settings, watch, files, facts))
 
 
 def _open_journal(settings: Settings, options: LaneOptions, lane_config: LaneConfig, watch: Watch) -> Journal:
@@ -205,7 +200,7 @@ def _open_journal(settings: Settings, options: LaneOptions, lane_config: LaneCon
         feed=options.feed,
         kernel_hash=source_hash(),
         machine_id=machine,
-        now_ms=time.time_ns() // 1_000_000,
+        now_ms=_now_ms(),
         fault_hook=watch.fault_hook,
     )
 
@@ -221,62 +216,82 @@ def _start_ms(lake: Lake, offer: ConfigOffered, setup: LaneSetup, options: LaneO
     return max(start_ms, -(-first_ms // DAY_MS) * DAY_MS)
 
 
-def _follow(
-    settings: Settings, options: LaneOptions, lane_config: LaneConfig, lane: Lane, offer: ConfigOffered, watch: Watch
-) -> LaneResult:
-    setup = lane.state.setup
-    files, events = first_look(settings, options.lane, lane_config, lane.state)
-    lane.take(Started(venue_ms=None, kernel_hash=setup.kernel_hash, mode=setup.mode, feed=options.feed))
-    for event in events:
-        lane.take(event)
-    if not lane.state.books and lane.state.waiting is None:
-        lane.take(offer)
+def _follow(settings: Settings, options: LaneOptions, lane: Lane, running: "_Running") -> LaneResult:
+    """Start the lane and follow its feed."""
+    setup, watch = lane.state.setup, running.watch
+    lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=options.feed))
+    running.take_files(lane)
     lane.commit()
-    reporter = _Reporter(settings, options)
+    reason = "stopped"
     with _feed(settings, options, lane) as client:
         try:
             while not watch.stopping:
-                files = _take_arrivals(settings, options, lane_config, lane, client, files, reporter, watch)
-            reason = "stopped"
+                _take_arrivals(lane, client, running)
         except FeedEnded as error:
             reason = str(error)
         lane.checkpoint()
         lane.commit()
-        reporter.write(lane, health="stopped")
+        running.report(lane, due=True)
     return LaneResult(reason, lane.steps, describe(lane.state))
 
 
-def _take_arrivals(
-    settings: Settings,
-    options: LaneOptions,
-    lane_config: LaneConfig,
-    lane: Lane,
-    client: FeedClient,
-    files: LaneFiles,
-    reporter: "_Reporter",
-    watch: Watch,
-) -> LaneFiles:
-    """Process what has arrived; files are looked at after each step, so what they say holds from the next one on."""
-    arrived = client.read(_READ_S)
-    for event in arrived:
+def _take_arrivals(lane: Lane, client: FeedClient, running: "_Running") -> None:
+    """Process what has arrived; files are read after each step, so what they say holds from the next one on."""
+    for event in client.read(_READ_S):
         lane.take(event)
         if isinstance(event, StepClosed):
             lane.take_timers(lane.state.clock_ms)
-            files, changes = poll(settings, options.lane, lane_config, files, lane.state)
-            for change in changes:
-                if isinstance(change, Alert):
-                    watch.alert(change)
-                else:
-                    lane.take(change)
-            reporter.write(lane)
-            if watch.stopping:
+            running.take_files(lane)
+            running.report(lane)
+            if running.watch.stopping:
                 break
-    now_ms = client.now_ms if client.now_ms is not None else lane.state.clock_ms
-    lane.take_timers(max(now_ms, lane.state.clock_ms))
+    clock_ms = lane.state.clock_ms
+    lane.take_timers(clock_ms if client.now_ms is None else max(client.now_ms, clock_ms))
     lane.take_deliveries()
     lane.commit()
     client.ack()
-    return files
+
+
+@dataclass
+class _Running:
+    """Files and status of a running lane.
+
+    Attributes:
+        settings: Settings of the home.
+        watch: Signals and reports.
+        files: Files as they were read last.
+        facts: What the status says about the process.
+    """
+
+    settings: Settings
+    watch: Watch
+    files: LaneFiles
+    facts: ProcessFacts
+    _due_s: float = 0.0
+
+    def take_files(self, lane: Lane) -> None:
+        """Process what changed in the lane's files."""
+        polled = poll(self.files, lane.state.clock_ms)
+        self.files = polled.files
+        for alert in polled.alerts:
+            self.watch.alert(alert)
+        for event in polled.events:
+            lane.take(event)
+
+    def report(self, lane: Lane, *, due: bool = False) -> None:
+        """Write the status, at most once a second unless it is due now."""
+        started = follow_day(self.facts.day_start, lane.state)
+        if started is not self.facts.day_start:
+            self.facts = replace(self.facts, day_start=started)
+        now_s = time.monotonic()
+        if due or now_s >= self._due_s:
+            self._due_s = now_s + _STATUS_S
+            facts = replace(self.facts, written_ms=_now_ms(), pointer_problem=self.files.pointer_problem)
+            write_status(self.settings.lanes, status_of(lane.state, facts))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @contextmanager
@@ -299,19 +314,3 @@ def _feed(settings: Settings, options: LaneOptions, lane: Lane) -> Generator[Fee
             client.close()
     finally:
         stop_replay_feed(feed)
-
-
-class _Reporter:
-    """Writes `status.json`, at most once a second."""
-
-    def __init__(self, settings: Settings, options: LaneOptions) -> None:
-        self._path = status_path(settings.lanes, options.lane)
-        self._facts = ProcessFacts(feed=options.feed)
-        self._due_s = 0.0
-
-    def write(self, lane: Lane, health: str = "") -> None:
-        """Write the status of a lane; `health` forces it."""
-        now_s = time.monotonic()
-        if now_s >= self._due_s or health:
-            self._due_s = now_s + _STATUS_S
-            write_status(self._path, status_of(lane.state, self._facts))

@@ -218,7 +218,7 @@ def book_funding(state: LaneState, payment: Funding) -> Changed:
     book = holder_of(state, payment.symbol) or state.books[-1]
     step = book.step
     s = step.plan.index.get(payment.symbol, -1)
-    step.account["logged"] = 0
+    cash = float(step.account["cash"])
     if s < 0:
         step.plan.compiled.apply_transfer_step(step.book, -payment.usd)
     else:
@@ -238,6 +238,7 @@ def book_funding(state: LaneState, payment: Funding) -> Changed:
         step=step.plan.step_number(step_ms),
         symbol=payment.symbol,
         usd=payment.usd,
+        cash_usd=float(step.account["cash"]) - cash,
         price=payment.price,
         held=step.size_of(payment.symbol),
         trade=trade.trade if trade else 0,

@@ -151,7 +151,7 @@ def fill_row(key, **values):
 
 
 def test_fills_and_funding_are_one_table_in_the_order_of_the_journal(journal):
-    paid = kit.filled_row(rows.FundingRow, usd=0.3, price=2.0, held=-1.5, symbol="B", config_id="c")
+    paid = kit.filled_row(rows.FundingRow, usd=0.3, cash_usd=-0.3, price=2.0, held=-1.5, symbol="B", config_id="c")
     journal.append(kit.fill("f2"), kit.NOW, [fill_row("f2", symbol="A", config_id="c", cash_usd=-0.1, time_ms=9)])
     journal.append(kit.timer(), kit.NOW, [kit.filled_row(rows.EquityRow), paid])
     journal.append(kit.fill("f1"), kit.NOW, [fill_row("f1/2", config_id="c"), fill_row("f1", config_id="d")])

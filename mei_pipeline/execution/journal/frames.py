@@ -53,7 +53,8 @@ SELECT time_ms, bar, symbol, reason, moment, size, price, fee_usd, cash_usd, hel
     SELECT seq, part, config_id, time_ms, step AS bar, symbol, reason, moment, size, price, fee_usd, cash_usd, held,
         signal FROM fills
     UNION ALL
-    SELECT seq, part, config_id, time_ms, step, symbol, 'funding', 'close', 0.0, price, 0.0, -usd, held, 0 FROM funding
+    SELECT seq, part, config_id, time_ms, step, symbol, 'funding', 'close', 0.0, price, 0.0, cash_usd, held, 0
+        FROM funding
 ) WHERE ?1 IS NULL OR config_id = ?1 ORDER BY seq, part
 """
 

@@ -93,6 +93,7 @@ CREATE TABLE funding (
     step INTEGER NOT NULL,
     symbol TEXT NOT NULL,
     usd REAL NOT NULL,
+    cash_usd REAL NOT NULL,
     price REAL NOT NULL,
     held REAL NOT NULL,
     trade INTEGER NOT NULL,
