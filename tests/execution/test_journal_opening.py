@@ -105,6 +105,9 @@ def edit(path, sql):
 
 
 OTHER_PROGRAM = "another program (application_id"
+# SQLite cites a byte that is no text: CREATE TABLE a \xc5.
+NO_TEXT = """PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = CAST(x'435245415445205441424C45206120C5' AS TEXT) WHERE name = 'equity'"""
 OPENERS = (kit.reopen, reader.connect_read_only, lambda path: opening.adopt_machine(path, "b" * 32))
 
 
@@ -120,6 +123,7 @@ OPENERS = (kit.reopen, reader.connect_read_only, lambda path: opening.adopt_mach
         ("DELETE FROM meta", "damaged: table meta"),
         ("UPDATE meta SET former_book_ids = '['", "damaged: table meta"),
         ("DROP VIEW v_meta; DROP TABLE meta", "damaged: no such table"),
+        (NO_TEXT, "damaged: 'utf-8' codec can't decode"),
     ],
 )
 def test_a_file_that_is_no_journal_of_this_version_is_refused_and_unchanged(sql, words, open_it, path):

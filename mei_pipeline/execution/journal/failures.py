@@ -20,7 +20,7 @@ def journal_error(path: Path, error: sqlite3.Error, doing: str = "") -> MeiError
     code = getattr(error, "sqlite_errorcode", None)
     if code is None and isinstance(error, sqlite3.OperationalError):
         # Python itself raises it for a text that is not UTF-8; the executor writes no such text.
-        return DataError(f"{path}: damaged: {error}; stop the lane and restore the journal from a backup")
+        return _damaged(path, error)
     if (code or 0) & 0xFF == sqlite3.SQLITE_CONSTRAINT:
         return Fatal(
             f"{path}: {doing}: {error}; nothing was written. The executor tried to journal something twice, or"
@@ -36,3 +36,9 @@ def translated(path: Path) -> Generator[None]:
         yield
     except sqlite3.Error as error:
         raise journal_error(path, error) from error
+    except UnicodeDecodeError as error:  # of a message of SQLite that cites a damaged table
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path}: damaged: {error}; stop the lane and restore the journal from a backup")
