@@ -35,7 +35,7 @@ class Broker(Protocol):
         """
         ...
 
-    def open_step(self, event: StepClosed) -> Sequence[Event]:
+    def open_step(self, event: StepClosed, state: LaneState) -> Sequence[Event]:
         """Return what happened in a step before its decisions; a step that is not the next one has no effect."""
         ...
 
