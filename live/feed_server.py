@@ -60,19 +60,15 @@ class Stream(Protocol):
     @property
     def realtime(self) -> bool:
         """True if the stream can't wait for its consumer."""
-        ...
 
     def snapshot(self) -> Sequence[FeedEvent]:
         """Return the events before the first step, `CaughtUp` last."""
-        ...
 
     def take(self, now_s: float, room: int) -> Taken:
         """Return the steps that are due at `now_s` of the server's clock, at most `room` if it is not real-time."""
-        ...
 
     def now_ms(self, now_s: float) -> int:
         """Return the time on the feed's clock."""
-        ...
 
 
 class OpenStream(Protocol):
@@ -84,7 +80,6 @@ class OpenStream(Protocol):
         Raises:
             MeiError: The subscription can't be served.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -131,13 +126,14 @@ def listen(path: Path) -> socket.socket:
 
 def _is_stale(path: Path) -> bool:
     """Return True if `path` is a socket at which no process listens."""
+    # Connecting to a regular file is refused, too, and that file must stay.
+    if not path.is_socket():
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             return True
-        except OSError:
-            return False
         return False
 
 
@@ -169,6 +165,11 @@ class FeedServer:
         self._limits = limits or Limits()
         self._clock = clock
         self._connections: dict[int, _Connection] = {}
+
+    @property
+    def consumers(self) -> int:
+        """Number of open connections."""
+        return len(self._connections)
 
     def poll(self, timeout_s: float, wake: Sequence[int] = ()) -> list[int]:
         """Wait until there is something to do, at most `timeout_s`, and do it.
@@ -208,10 +209,7 @@ class FeedServer:
         self._connections.clear()
 
     def _accept(self) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-        except OSError:
-            return  # the consumer closed it before it was accepted
+        accepted, _ = self._listener.accept()
         accepted.settimeout(0.0)
         hello = Hello(
             protocol=PROTOCOL,

@@ -31,8 +31,8 @@ from mei_pipeline.execution.events import (
 from mei_pipeline.execution.lake_symbols import SymbolBounds, bar_bounds, instrument_changes
 from mei_pipeline.simulation.extents import stored_extent_ms
 
-_ROWS = 50_000
-"""Bars of the finest interval that are read at once, about."""
+ROWS = 50_000
+"""Bars of the finest interval that are read at once, about; at least those of a day."""
 
 _VALUES = ("open", "high", "low", "close", "volume")
 
@@ -134,17 +134,21 @@ def snapshot_of(part: LakeSlice) -> list[FeedEvent]:
     return [*(msgspec.structs.replace(each, venue_ms=part.from_ms) for each in terms), CaughtUp(venue_ms=part.from_ms)]
 
 
-def steps_of(part: LakeSlice) -> Iterator[list[FeedEvent]]:
+def steps_of(part: LakeSlice, rows: int = ROWS) -> Iterator[list[FeedEvent]]:
     """Return the events of each step, in the order of the grid; steps without a bar are among them.
 
     The events of a step are its bars of all intervals (finest first, then by symbol), the missing ones, the funding due
     in (open, close] (by time, then by symbol), changes of terms, and `StepClosed`. Their `venue_ms` is the close.
 
+    Args:
+        part: The steps.
+        rows: See `ROWS`.
+
     Raises:
         DataError: A file of the lake is damaged.
         Busy: Other processes changed the lake again and again while it was read.
     """
-    days = max(1, _ROWS * part.step_ms // (DAY_MS * len(part.symbols)))
+    days = max(1, rows * part.step_ms // (DAY_MS * len(part.symbols)))
     for from_ms in range(part.from_ms, part.end_ms, days * DAY_MS):
         yield from _steps(part, from_ms, min(from_ms + days * DAY_MS, part.end_ms))
 
@@ -207,10 +211,11 @@ def _missing(
 ) -> list[BarMissing]:
     """Return the missing bars of symbols that have begun and not ended."""
     open_ms = close_ms - columns.length_ms
+    present = set(names)
     return [
         BarMissing(venue_ms=close_ms, symbol=symbol, interval=interval, open_ms=open_ms, reason="no trade")
         for symbol in part.symbols
-        if symbol not in names
+        if symbol not in present
         and columns.bounds[symbol].first_ms < open_ms
         and (symbol not in part.ends or open_ms < columns.bounds[symbol].last_ms)
     ]
