@@ -80,7 +80,7 @@ class Subscribe(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     from_ms: Annotated[int, msgspec.Meta(ge=0, le=_LAST_MS)] = 0
 
 
-class Refused(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="refused"):
+class SubscriptionRefused(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="refused"):
     """Answer to a subscription that the feed can't serve. The feed closes the connection."""
 
     error: ErrorKind
@@ -119,7 +119,7 @@ class Bye(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="bye"
     error: ErrorKind = "retry"
 
 
-FeedMessage = Hello | Refused | Numbered | Heartbeat | End | Bye
+FeedMessage = Hello | SubscriptionRefused | Numbered | Heartbeat | End | Bye
 """A message of a feed."""
 
 ConsumerMessage = Subscribe | Ack

@@ -24,8 +24,8 @@ from live.feed_protocol import (
     Heartbeat,
     Hello,
     Numbered,
-    Refused,
     Subscribe,
+    SubscriptionRefused,
     WrongLine,
     check_length,
     consumer_messages,
@@ -92,8 +92,8 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of a connection.
+class ConnectionLimits:
+    """ConnectionLimits of a connection.
 
     Attributes:
         steps: Most steps that a stream runs ahead of the last acknowledgement, unless it is real-time.
@@ -146,7 +146,7 @@ class FeedServer:
         identity: Identity,
         open_stream: OpenStream,
         *,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over a listening socket.
@@ -155,14 +155,14 @@ class FeedServer:
             listener: The socket; the caller closes it.
             identity: Identity of the feed.
             open_stream: Opens the stream of each subscription.
-            limits: Limits of each connection.
+            limits: ConnectionLimits of each connection.
             clock: Monotonic clock, in seconds.
         """
         listener.settimeout(0.0)
         self._listener = listener
         self._identity = identity
         self._open_stream = open_stream
-        self._limits = limits or Limits()
+        self._limits = limits or ConnectionLimits()
         self._clock = clock
         self._connections: dict[int, _Connection] = {}
 
@@ -264,7 +264,7 @@ class FeedServer:
             self._check(wanted)
             connection.stream = self._open_stream(wanted, now_s)
         except MeiError as error:
-            self._leave(connection, Refused(error=kind_of(error), reason=str(error)), now_s)
+            self._leave(connection, SubscriptionRefused(error=kind_of(error), reason=str(error)), now_s)
             return
         connection.beat_s = now_s + BEAT_S
         _send(connection, connection.stream.snapshot())
@@ -312,7 +312,7 @@ class FeedServer:
                 connection.outbox += encode([Heartbeat(now_ms=stream.now_ms(now_s))])
         connection.due_s = min(connection.beat_s, now_s + taken.wait_s)
 
-    def _leave(self, connection: "_Connection", last: Refused | Bye, now_s: float) -> None:
+    def _leave(self, connection: "_Connection", last: SubscriptionRefused | Bye, now_s: float) -> None:
         """Send a last message; the connection closes when it is sent, or when the time for it is over."""
         connection.outbox += encode([last])
         connection.stream = None

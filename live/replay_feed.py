@@ -27,7 +27,7 @@ from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.execution.events import FeedEvent
-from mei_pipeline.execution.lake_events import LakeSlice, open_slice, snapshot_of, steps_of
+from mei_pipeline.execution.lake_events import EventSlice, open_slice, snapshot_of, steps_of
 from mei_pipeline.settings import CHECKOUT, Settings, one_thread_for_children, read_settings
 
 NETWORK = "replay"
@@ -51,7 +51,7 @@ class LakeStream:
 
     realtime = False
 
-    def __init__(self, part: LakeSlice, speed: float, now_s: float) -> None:
+    def __init__(self, part: EventSlice, speed: float, now_s: float) -> None:
         """Begin at the first step.
 
         Args:

@@ -20,7 +20,7 @@ from live.feed_protocol import (
     Heartbeat,
     Hello,
     Numbered,
-    Refused,
+    SubscriptionRefused,
     WrongLine,
     consumer_messages,
     encode,
@@ -200,9 +200,9 @@ def test_a_connection_that_is_reset_is_broken(client: tuple[FeedClient, Feed]) -
     ("messages", "error", "text"),
     [
         ([Hello(protocol=2)], ConfigError, "it speaks protocol 2, this MEI speaks 1; use matching versions"),
-        ([HELLO, Refused(error="config", reason="no such symbol")], ConfigError, "no such symbol"),
-        ([HELLO, Refused(error="data", reason="no bars")], DataError, "no bars"),
-        ([HELLO, Refused(error="retry", reason="the lake changes")], FeedBroken, "the lake changes"),
+        ([HELLO, SubscriptionRefused(error="config", reason="no such symbol")], ConfigError, "no such symbol"),
+        ([HELLO, SubscriptionRefused(error="data", reason="no bars")], DataError, "no bars"),
+        ([HELLO, SubscriptionRefused(error="retry", reason="the lake changes")], FeedBroken, "the lake changes"),
         ([Numbered(1, SNAPSHOT[0])], WrongLine, "an event before hello"),
     ],
 )

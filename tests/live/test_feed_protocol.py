@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from live import feed_protocol as protocol
-from live.feed_protocol import Ack, Bye, End, FeedBroken, Heartbeat, Hello, Numbered, Refused, Subscribe, WrongLine
+from live.feed_protocol import (
+    Ack,
+    Bye,
+    End,
+    FeedBroken,
+    Heartbeat,
+    Hello,
+    Numbered,
+    Subscribe,
+    SubscriptionRefused,
+    WrongLine,
+)
 from mei_pipeline.errors import Busy, ConfigError, DataError, Fatal, MeiError
 from mei_pipeline.execution.events import (
     FEED_EVENTS,
@@ -45,7 +56,7 @@ EVENTS: list[FeedEvent] = [
 def test_messages_of_a_feed_come_back_as_they_were_sent() -> None:
     messages = [
         Hello(protocol=1, venue="test", network="replay", boot_id="b"),
-        Refused(error="data", reason="no bars"),
+        SubscriptionRefused(error="data", reason="no bars"),
         *(Numbered(seq, event) for seq, event in enumerate(EVENTS, 1)),
         Heartbeat(now_ms=12),
         End(reason="over"),

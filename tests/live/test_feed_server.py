@@ -17,13 +17,13 @@ from live.feed_protocol import (
     Heartbeat,
     Hello,
     Numbered,
-    Refused,
     Subscribe,
+    SubscriptionRefused,
     cut_lines,
     encode,
     feed_messages,
 )
-from live.feed_server import FeedServer, Identity, Limits, Stream, Taken, listen
+from live.feed_server import ConnectionLimits, FeedServer, Identity, Stream, Taken, listen
 from mei_pipeline.errors import Busy, ConfigError, DataError, MeiError
 from mei_pipeline.execution.events import CaughtUp, FeedEvent
 
@@ -66,7 +66,9 @@ class Bench:
         self.clock = Clock()
         self.listener = listen(path)
         self.open: Callable[[Subscribe], Stream] = lambda _: ListStream([])
-        self.server = FeedServer(self.listener, IDENTITY, self.opened, limits=Limits(4, 50_000, 5.0), clock=self.clock)
+        self.server = FeedServer(
+            self.listener, IDENTITY, self.opened, limits=ConnectionLimits(4, 50_000, 5.0), clock=self.clock
+        )
         self.consumers: list[Consumer] = []
 
     def opened(self, wanted: Subscribe, now_s: float) -> Stream:
@@ -208,7 +210,9 @@ def test_heartbeats_tell_the_time_of_the_stream(bench: Bench) -> None:
 
 def test_heartbeats_do_not_queue_for_a_consumer_that_reads_nothing(bench: Bench) -> None:
     stream = ListStream(steps(5_000))
-    bench.server = FeedServer(bench.listener, IDENTITY, bench.opened, limits=Limits(5_000, 1, 5.0), clock=bench.clock)
+    bench.server = FeedServer(
+        bench.listener, IDENTITY, bench.opened, limits=ConnectionLimits(5_000, 1, 5.0), clock=bench.clock
+    )
     consumer = bench.subscribed(stream)
     for _ in range(10):
         bench.turn(1.1)
@@ -233,7 +237,7 @@ def test_a_subscription_to_another_feed_is_refused(bench: Bench, changes: dict[s
     consumer.send(Subscribe(**fields))
     bench.turn()
     _, refused = consumer.messages()
-    assert isinstance(refused, Refused)
+    assert isinstance(refused, SubscriptionRefused)
     assert refused.error == "config"
     assert refused.reason.startswith(reason)
     assert consumer.closed
@@ -250,7 +254,7 @@ def test_a_stream_that_can_not_open_refuses(bench: Bench, error: MeiError, kind:
     consumer = bench.consumer()
     consumer.send(WANTED)
     bench.turn()
-    assert consumer.messages()[1:] == [Refused(error=kind, reason="no")]
+    assert consumer.messages()[1:] == [SubscriptionRefused(error=kind, reason="no")]
     assert consumer.closed
 
 

@@ -145,7 +145,7 @@ def test_a_replay_of_its_own_process_ends_when_it_is_stopped(lake: Lake, mei_set
 
 
 @pytest.mark.long
-def test_a_replay_that_was_killed_breaks_its_consumer(lake: Lake, mei_settings: Settings) -> None:  # noqa: ARG001
+def test_a_replay_that_was_killed_breaks_its_consumer(lake: Lake, mei_settings: Settings) -> None:  # noqa: ARG001 - the replay reads it
     feed = start_replay_feed(mei_settings, VENUE, 3600.0)
     client = subscribe(feed.path, START_MS)
     feed.process.kill()
@@ -167,7 +167,7 @@ time.sleep(600)
 
 
 @pytest.mark.long
-def test_a_replay_ends_and_cleans_up_when_its_lane_is_killed(lake: Lake) -> None:  # noqa: ARG001
+def test_a_replay_ends_and_cleans_up_when_its_lane_is_killed(lake: Lake) -> None:  # noqa: ARG001 - the replay reads it
     with subprocess.Popen([sys.executable, "-c", _LANE], stdout=subprocess.PIPE, text=True) as lane:
         pid, path = lane.stdout.readline().split()
         client = subscribe(Path(path), START_MS)
