@@ -1,7 +1,8 @@
-"""Bind the simulation to a strategy.
+"""Bind the simulation and the executor's drivers to a strategy.
 
-The rules in `simulate.py` call the functions of the strategy through module globals. numba treats globals as constants
-when it compiles, so `simulate.py` is loaded once per strategy, as a module of its own.
+The rules of a few files call the functions of the strategy through module globals. numba treats globals as constants
+when it compiles, so each of these files is loaded once per strategy, as a module of its own. A file also gets the
+functions of the files before it.
 """
 
 import functools
@@ -18,7 +19,8 @@ from kernels.features import Use
 from kernels.jit import device
 from kernels.strategies import load
 
-_SIMULATE = Path(__file__).with_name("simulate.py")
+SOURCES = ("signals", "apply", "settle", "decide", "simulate")
+"""Files of the simulation, in the order in which they are loaded."""
 
 REQUIRED = ("signal", "size", "plan", "begin")
 """Functions that every strategy must define."""
@@ -37,8 +39,18 @@ def simulation(strategy: str) -> ModuleType:
     return bind(load(strategy))
 
 
+@functools.cache
+def executor(strategy: str) -> ModuleType:
+    """Return the executor's drivers (`executor.py`) for the strategy with the name `strategy`.
+
+    Raises:
+        KeyError: There is no such strategy.
+    """
+    return bind_executor(simulation(strategy), strategy)
+
+
 def bind(strategy: ModuleType) -> ModuleType:
-    """Return a new simulation that calls the functions of the module `strategy`.
+    """Return a new simulation (`simulate.py`) that calls the functions of the module `strategy`.
 
     numba keeps the machine code on disk under the `NAME` of the strategy, which must therefore be unique.
 
@@ -47,7 +59,24 @@ def bind(strategy: ModuleType) -> ModuleType:
     """
     scope = {rule: getattr(strategy, rule) for rule in REQUIRED}
     scope |= {rule: getattr(strategy, rule, getattr(defaults, rule)) for rule in OPTIONAL}
-    return load_source(_SIMULATE, f"kernels.simulate_{strategy.NAME}", scope | {"read": reader(strategy.FEATURES)})
+    scope["read"] = reader(strategy.FEATURES)
+    for source in SOURCES[:-1]:
+        module = _load(source, strategy.NAME, scope)
+        scope |= {
+            name: value for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+        }
+    return _load(SOURCES[-1], strategy.NAME, scope)
+
+
+def bind_executor(simulation: ModuleType, name: str) -> ModuleType:
+    """Return a new module of the executor's drivers, with the functions of a simulation of the strategy `name`."""
+    scope = {key: value for key, value in vars(simulation).items() if not key.startswith("_")}
+    return _load("executor", name, scope)
+
+
+def _load(source: str, strategy: str, scope: Mapping[str, Any]) -> ModuleType:
+    path = Path(__file__).with_name(f"{source}.py")
+    return load_source(path, f"kernels.{source}_{strategy}", scope)
 
 
 def load_source(path: Path, name: str, scope: Mapping[str, Any]) -> ModuleType:

@@ -16,11 +16,13 @@ ORDER_FIELDS = (
     "close_frac",
     "close_reason",
     "close_wait",
+    "close_left",
     "open_size",
     "open_wait",
     "open_leverage",
     "open_adds",
     "open_code",
+    "open_filled",
     "note_a",
     "note_b",
     "note_c",
@@ -28,17 +30,23 @@ ORDER_FIELDS = (
 """Waiting order of one symbol. A reversal has two parts: one that closes the position, one that opens or adds.
 
     close_frac: fraction of the position to close; 0 if there is no closing part. close_reason: reason of the close.
-    open_size: signed size to open or add; 0 if there is no opening part. open_leverage: leverage of the opening.
+    close_left: coins that a partly filled closing part has left; 0 before its first fill. The fill model fills whole
+        parts, so close_left and open_filled are 0 in a sweep.
+    open_size: signed size that is left to open or add; 0 if there is no opening part. open_leverage: leverage of the
+        opening. open_filled: 1 after the first of several fills of the opening part.
     close_wait, open_wait: number of further bars that each part waits.
     open_adds: 1 for an addition, which lapses if the position is gone. open_code: signal that caused the opening part.
     note_a, note_b, note_c: values of the decision (`plan` of the strategy) that are kept until the fill.
 """
 
-LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cash", "held", "code"))
+LOG = record(("step", "symbol", "reason", "moment", "size", "price", "fee", "cash", "held", "code", "usd"))
 """A row of the log: step, symbol, reason, moment, signed size, price, fee in USD, change of cash in USD, signal code.
 
     size: signed size of the fill; 0 in a row that changes only cash (funding, backstop).
+    fee, cash: differences of the sums of the account, and therefore rounded.
     held: signed size of the position after the row.
+    usd: the exact USD of the row: fee of a fill, funding paid, or cash that the venue takes at a backstop. Applying the
+        rows of a log to a new book (`apply`) gives the same account, bit for bit.
 """
 
 STEP = record((), ("row", "previous_row", "exits", "day_end", "block", "ends", "signal_count", "idle"))
@@ -51,9 +59,9 @@ STEP = record((), ("row", "previous_row", "exits", "day_end", "block", "ends", "
 BAR = record(("open", "high", "low", "close", "last_price", "funding", "age"))
 """Bar of one symbol, with adjacent fields in memory; the fields are those of `market.Market`."""
 
-REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding", "backstop", "delisted")
+REASONS = ("entry", "add", "signal", "stop", "target", "liquidation", "funding", "backstop", "delisted", "manual")
 """Reasons of rows in the log; the own exits of a strategy are numbered after these."""
-ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED, BACKSTOP, DELISTED = range(len(REASONS))
+ENTRY, ADDED, SIGNAL, STOPPED, TARGETED, LIQUIDATED, FUNDED, BACKSTOP, DELISTED, MANUAL = range(len(REASONS))
 OWN_EXITS = len(REASONS)
 NO_EXIT = -1
 
@@ -72,6 +80,8 @@ VERDICTS = (
     "no entry orders left",
     "no margin left",
     "below the least notional",
+    "blocked",
+    "late",
 )
 """Results of the decisions about a symbol at a step."""
 (
@@ -86,6 +96,8 @@ VERDICTS = (
     NO_ORDERS,
     NO_MARGIN,
     TOO_SMALL,
+    BLOCKED,
+    LATE,
 ) = range(len(VERDICTS))
 
 _NEXT = 1.0 + 2.0**-52  # the product of a float with this is at least the next float
@@ -173,8 +185,22 @@ def reset_position(position):
     flatten(position)
     position.exited_long = np.nan
     position.exited_short = np.nan
+    clear_closing(position)
+    clear_opening(position)
+
+
+@device
+def clear_closing(position):
+    """Clear the closing part of an order."""
     position.close_frac = 0.0
+    position.close_left = 0.0
+
+
+@device
+def clear_opening(position):
+    """Clear the opening part of an order."""
     position.open_size = 0.0
+    position.open_filled = 0.0
 
 
 @device
@@ -206,7 +232,7 @@ def deactivate(account, positions, active):
 
 
 @device
-def log_row(account, log, position, t, s, reason, moment, size, price, fees, cash, code):
+def log_row(account, log, position, t, s, reason, moment, size, price, usd, fees, cash, code):
     """Append a row to the log, or only count it if the log is full; fee and cash are changes from `fees` and `cash`."""
     n = account.logged
     account.logged += 1
@@ -222,6 +248,7 @@ def log_row(account, log, position, t, s, reason, moment, size, price, fees, cas
         row.cash = account.cash - cash
         row.held = position.size
         row.code = code
+        row.usd = usd
 
 
 @device
@@ -250,6 +277,7 @@ def order_close(position, model, frac, reason):
     if (not waits) | (reason != SIGNAL) | (position.close_frac < 1.0):
         position.close_reason = reason
     position.close_frac = frac
+    position.close_left = 0.0
 
 
 @device
@@ -290,6 +318,15 @@ def closing_size(size, frac, lots):
     else:
         count *= frac
     return count / lots
+
+
+@device
+def closing_coins(position, lots):
+    """Return the coins that the closing part of an order has left to close; at most the position."""
+    if position.close_left == 0.0:
+        return closing_size(position.size, position.close_frac, lots)
+    held = abs(position.size)
+    return position.close_left if position.close_left < held else held
 
 
 @device

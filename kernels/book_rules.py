@@ -6,6 +6,7 @@ from kernels.book import (
     AT_CLOSE,
     BACKSTOP,
     DELISTED,
+    FUNDED,
     INSIDE,
     LIQUIDATED,
     NO_EXIT,
@@ -13,7 +14,8 @@ from kernels.book import (
     SIGNAL,
     STOPPED,
     TOO_SMALL,
-    closing_size,
+    clear_closing,
+    clear_opening,
     log_row,
     lots_up,
     margin_needed,
@@ -23,22 +25,22 @@ from kernels.book import (
     whole_lots,
 )
 from kernels.jit import device, rare
-from kernels.ledger import decrease, extend_curve, settle
+from kernels.ledger import decrease, extend_curve, fee_of, fund, settle
 from kernels.path import CUSHION
 
 
 @device
-def fill_close(account, position, symbol, t, s, size, fill_price, fee_rate, reason, moment, log):
-    """Apply a closing fill of signed `size` at `fill_price`, slippage included; a signal is no exit of its side."""
+def fill_close(account, position, lots, t, s, size, price, fee, first, reason, moment, log):
+    """Apply a closing fill of signed `size` at `price`, slippage included; a signal is no exit of its side."""
     is_long = position.size > 0.0
     fees = account.fees
     cash = account.cash
-    decrease(account, position, symbol.lots, size, fill_price, fee_rate)
+    decrease(account, position, lots, size, price, fee, first)
     if reason != SIGNAL:
         when = time_of(t, moment)
         position.exited_long = when if is_long else position.exited_long
         position.exited_short = position.exited_short if is_long else when
-    log_row(account, log, position, t, s, reason, moment, size, fill_price, fees, cash, 0.0)
+    log_row(account, log, position, t, s, reason, moment, size, price, fee, fees, cash, 0.0)
 
 
 @device
@@ -47,58 +49,105 @@ def settle_with_venue(account, position, t, s, usd, price, moment, log):
     fees = account.fees
     cash = account.cash
     settle(account, position, usd)
-    log_row(account, log, position, t, s, BACKSTOP, moment, 0.0, price, fees, cash, 0.0)
+    log_row(account, log, position, t, s, BACKSTOP, moment, 0.0, price, usd, fees, cash, 0.0)
 
 
 @rare
-def close(account, position, symbol, model, t, s, frac, price, reason, moment, log):
-    """Close a fraction of symbol `s` at `price` with slippage, and clear the closing part of its order.
+def apply_closing(account, position, lots, t, s, size, price, fee, settles, settled, first, reason, moment, log):
+    """Apply a closing fill, by the fill model or by a venue; the closing part of the order stays as it is.
+
+    Args:
+        account: Record of `ledger.ACCOUNT`.
+        position: Record of `position_dtype`, not flat.
+        lots: Lots per base coin.
+        t: Step of the fill.
+        s: Symbol.
+        size: Signed coins, opposite to the position and at most as many; whole lots, or all of the position.
+        price: Price of the fill.
+        fee: USD.
+        settles: True if the venue settles the position with the account before the fill.
+        settled: USD that the venue then takes, or bears if negative.
+        first: 1 for the first fill of its order, else 0.
+        reason: Reason of the close, as in `book.REASONS`.
+        moment: Moment of the fill, as in `book.MOMENTS`.
+        log: [N] as in `book.Book`.
+    """
+    if settles:
+        settle_with_venue(account, position, t, s, settled, price, moment, log)
+    fill_close(account, position, lots, t, s, size, price, fee, first, reason, moment, log)
+    if account.open_positions == 0.0:
+        account.liquidations += 1.0 if settles | (reason == LIQUIDATED) else 0.0
+        # Settlements add up to all of the cash; the rounding of the sums would leave a remainder.
+        account.cash = 0.0 if settles else account.cash
+
+
+@rare
+def close(turn, s, coins, price, reason, moment):
+    """Close `coins` of symbol `s` at `price` with slippage, and clear the closing part of its order.
 
     A close that leaves a flat account below zero is a bankruptcy: the venue bears the loss below zero.
     """
-    side = 1.0 if position.size > 0.0 else -1.0
-    part = closing_size(position.size, frac, symbol.lots)
-    position.close_frac = 0.0
-    if part > 0.0:
-        fill_price = price * (1.0 - side * model.exit_slip)
-        left = account.cash + (side * part * (fill_price - position.entry) - part * fill_price * model.fee)
-        broke = (account.open_positions == 1.0) & (part == abs(position.size)) & (left < 0.0)
-        if broke:
-            account.liquidations += 0.0 if reason == LIQUIDATED else 1.0
-            settle_with_venue(account, position, t, s, left, fill_price, moment, log)
-        fill_close(account, position, symbol, t, s, -side * part, fill_price, model.fee, reason, moment, log)
-        account.cash = 0.0 if broke else account.cash
+    account = turn.account
+    position = turn.positions[s]
+    if coins > 0.0:
+        side = 1.0 if position.size > 0.0 else -1.0
+        fill_price = price * (1.0 - side * turn.model.exit_slip)
+        fee = fee_of(coins, fill_price, turn.model.fee)
+        left = account.cash + (side * coins * (fill_price - position.entry) - fee)
+        broke = (account.open_positions == 1.0) & (coins == abs(position.size)) & (left < 0.0)
+        apply_closing(
+            account,
+            position,
+            turn.symbols[s].lots,
+            turn.t,
+            s,
+            -side * coins,
+            fill_price,
+            fee,
+            broke,
+            left,
+            1.0,
+            reason,
+            moment,
+            turn.log,
+        )
+    clear_closing(position)
 
 
 @device
-def fill_level(account, position, bar, symbol, model, t, s, kind, log):
+def fill_level(turn, s, kind):
     """Close the position if the bar touches its level of `kind`, `STOPPED` or `TARGETED`; a gap fills at the open."""
+    position = turn.positions[s]
+    bar = turn.bars[s]
     if touched(position.size, position.stop, position.target, bar.low, bar.high) == kind:
         side = 1.0 if position.size > 0.0 else -1.0
         level = position.stop if kind == STOPPED else position.target
         beyond = side * (bar.open - level)
         gapped = (beyond < 0.0) if kind == STOPPED else (beyond > 0.0)
-        close(account, position, symbol, model, t, s, 1.0, bar.open if gapped else level, kind, INSIDE, log)
+        close(turn, s, abs(position.size), bar.open if gapped else level, kind, INSIDE)
 
 
-@rare
-def delist(account, positions, active, bars, symbols, model, t, log):
-    """Close the positions of symbols whose last bar is step t, at its close, and drop their waiting orders.
+@device
+def pay_funding(turn, s):
+    """Settle the funding that is due in the step on a position at its close."""
+    account = turn.account
+    position = turn.positions[s]
+    price = turn.bars[s].last_price
+    fees = account.fees
+    cash = account.cash
+    payment = position.size * price * turn.bars[s].funding
+    fund(account, position, payment)
+    log_row(account, turn.log, position, turn.t, s, FUNDED, AT_CLOSE, 0.0, price, payment, fees, cash, 0.0)
 
-    Returns:
-        Unrealised profit of the positions held then, at the last prices of t, summed in symbol order.
-    """
-    unrealised = 0.0
-    for i in range(account.active):
-        s = np.uint64(active[i])
-        position = positions[s]
-        if symbols[s].last == t:
-            position.open_size = 0.0
-            if position.size != 0.0:
-                close(account, position, symbols[s], model, t, s, 1.0, bars[s].last_price, DELISTED, AT_CLOSE, log)
-        if position.size != 0.0:
-            unrealised += position.size * (bars[s].last_price - position.entry)
-    return unrealised
+
+@device
+def delist(turn, s):
+    """Close the position of a symbol whose last bar is the step, at its close, and drop its waiting orders."""
+    if turn.symbols[s].last == turn.t:
+        clear_opening(turn.positions[s])
+        held = turn.positions[s].size
+        if held != 0.0:
+            close(turn, s, abs(held), turn.bars[s].last_price, DELISTED, AT_CLOSE)
 
 
 @device
@@ -168,6 +217,7 @@ def fit_order(size, price, leverage, room, shrinks, symbol, model, params):
 def order_open(position, model, size_signed, leverage, adds, code):
     """Order to open a position or to add to one."""
     position.open_size = size_signed
+    position.open_filled = 0.0
     position.open_wait = wait_of(model)
     position.open_leverage = leverage
     position.open_adds = adds
@@ -175,19 +225,25 @@ def order_open(position, model, size_signed, leverage, adds, code):
 
 
 @device
-def reserved_by_orders(account, positions, active, bars, model):
+def reserved_of(turn, s):
+    """Return the margin in USD and the places that the waiting opening order of symbol `s` reserves."""
+    position = turn.positions[s]
+    extra = margin_needed(position.open_size, turn.bars[s].last_price, position.open_leverage, turn.model.fee)
+    extra -= position.margin if position.open_adds == 0.0 else 0.0
+    return (extra if extra > 0.0 else 0.0), (1.0 if position.size == 0.0 else 0.0)
+
+
+@device
+def reserved_by_orders(turn):
     """Return the margin in USD and the places that waiting opening orders reserve."""
     margin = 0.0
     places = 0.0
-    for i in range(account.active):
-        position = positions[np.uint64(active[i])]
-        if position.open_size != 0.0:
-            extra = margin_needed(
-                position.open_size, bars[np.uint64(active[i])].last_price, position.open_leverage, model.fee
-            )
-            extra -= position.margin if position.open_adds == 0.0 else 0.0
-            margin += extra if extra > 0.0 else 0.0
-            places += 1.0 if position.size == 0.0 else 0.0
+    for i in range(turn.account.active):
+        s = np.uint64(turn.active[i])
+        if turn.positions[s].open_size != 0.0:
+            own_margin, own_places = reserved_of(turn, s)
+            margin += own_margin
+            places += own_places
     return margin, places
 
 

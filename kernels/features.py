@@ -272,6 +272,26 @@ def _bb_ratio(state, window, mean, close):
     return width / usual if usual > 0.0 else 1.0
 
 
+@device
+def _observe(kinds, windows, offsets, state, columns, high, low, close, volume):
+    """Advance all columns by one bar; see `observe`."""
+    for c in range(columns.shape[0]):
+        for s in range(columns.shape[2]):
+            columns[c, 0, s] = columns[c, 1, s]
+            if close[s] == close[s]:  # not NaN: the bar exists
+                columns[c, 1, s] = step(
+                    kinds[c],
+                    windows[c, 0],
+                    windows[c, 1],
+                    windows[c, 2],
+                    state[s, offsets[c] : offsets[c + 1]],
+                    high[s],
+                    low[s],
+                    close[s],
+                    volume[s],
+                )
+
+
 @driver
 def build(kinds, windows, offsets, high, low, close, volume, out, scratch):
     """Compute columns over all bars.
@@ -323,18 +343,23 @@ def observe(kinds, windows, offsets, state, columns, high, low, close, volume):
         close: [S] closes.
         volume: [S] volumes.
     """
-    for c in range(columns.shape[0]):
-        for s in range(columns.shape[2]):
-            columns[c, 0, s] = columns[c, 1, s]
-            if close[s] == close[s]:  # not NaN: the bar exists
-                columns[c, 1, s] = step(
-                    kinds[c],
-                    windows[c, 0],
-                    windows[c, 1],
-                    windows[c, 2],
-                    state[s, offsets[c] : offsets[c + 1]],
-                    high[s],
-                    low[s],
-                    close[s],
-                    volume[s],
-                )
+    _observe(kinds, windows, offsets, state, columns, high, low, close, volume)
+
+
+@driver
+def warm(kinds, windows, offsets, state, columns, high, low, close, volume):
+    """Advance all columns by T bars in place, as T calls of `observe` do.
+
+    Args:
+        kinds: As in `observe`, as are `windows`, `offsets`, `state` and `columns`.
+        windows: As in `observe`.
+        offsets: As in `observe`.
+        state: As in `observe`.
+        columns: As in `observe`.
+        high: [T, S] highs, oldest first; NaN for a missing bar, as for the next three.
+        low: [T, S] lows.
+        close: [T, S] closes.
+        volume: [T, S] volumes.
+    """
+    for t in range(close.shape[0]):
+        _observe(kinds, windows, offsets, state, columns, high[t], low[t], close[t], volume[t])

@@ -148,6 +148,12 @@ def round_to_lots(coins, lots):
 
 
 @device
+def fee_of(size, price, rate):
+    """Return the fee in USD of a fill of `size` coins; `rate` is a fraction of notional."""
+    return abs(size) * price * rate
+
+
+@device
 def _count_fill(account, notional, fee):
     """Add a fill to the fees, turnover and fills of an account."""
     account.fees += fee
@@ -156,7 +162,7 @@ def _count_fill(account, notional, fee):
 
 
 @device
-def increase(account, position, lots, t, size, price, fee_rate, leverage):
+def increase(account, position, lots, t, size, price, fee, leverage, first):
     """Apply a fill that opens or increases a position.
 
     Args:
@@ -166,11 +172,11 @@ def increase(account, position, lots, t, size, price, fee_rate, leverage):
         t: Step at whose close the fill happens.
         size: Signed size of the fill in base coins; whole lots.
         price: Price of the fill with slippage.
-        fee_rate: Fee as a fraction of notional.
+        fee: USD.
         leverage: Notional per unit of initial margin.
+        first: 1 for the first fill of its order, which counts as an addition; 0 for a later one.
     """
     notional = abs(size) * price
-    fee = notional * fee_rate
     _count_fill(account, notional, fee)
     account.cash -= fee
     margin = notional / leverage
@@ -189,12 +195,12 @@ def increase(account, position, lots, t, size, price, fee_rate, leverage):
         position.size = total
         position.margin += margin
         position.added = t
-        position.adds += 1.0
+        position.adds += first
     position.trade_pnl -= fee
 
 
 @device
-def decrease(account, position, lots, size, price, fee_rate):
+def decrease(account, position, lots, size, price, fee, first):
     """Apply a fill that closes a position completely or partly.
 
     Args:
@@ -204,10 +210,10 @@ def decrease(account, position, lots, size, price, fee_rate):
         size: Signed size of the fill in base coins, opposite to the position and at most as large; whole lots, or
             all of the position.
         price: Price of the fill with slippage.
-        fee_rate: Fee as a fraction of notional.
+        fee: USD.
+        first: 1 for the first fill of its order, which counts as a partial close; 0 for a later one.
     """
     notional = abs(size) * price
-    fee = notional * fee_rate
     change = -size * (price - position.entry) - fee
     _count_fill(account, notional, fee)
     account.cash += change
@@ -230,16 +236,38 @@ def decrease(account, position, lots, size, price, fee_rate):
         position.margin -= freed
         position.size = round_to_lots(position.size + size, lots)
         position.trade_pnl = profit
-        position.parts += 1.0
+        position.parts += first
 
 
 @device
-def fund(account, position, rate, price):
-    """Settle funding: a long pays the fraction `rate` of its notional at `price`, a short receives it."""
-    payment = position.size * price * rate
-    account.cash -= payment
-    account.funding += payment
-    position.trade_pnl -= payment
+def fund(account, position, usd):
+    """Pay `usd` of funding, which is negative if received; it is part of the profit of the trade that is open."""
+    account.cash -= usd
+    account.funding += usd
+    position.trade_pnl -= usd if position.size != 0.0 else 0.0
+
+
+@device
+def _scaled(amount, before, after):
+    """Return an earlier equity as if a transfer that moved the equity from `before` to `after` had come first."""
+    # An amount that equals the equity must equal it afterwards, too; the rounding of the product would part them.
+    scales = (before > 0.0) & (after > 0.0) & (amount != before)
+    return amount * (after / before) if scales else after
+
+
+@device
+def transfer(account, usd):
+    """Add `usd` to an account, or withdraw it if negative; it is no profit.
+
+    Peak and equity of the day are scaled with the equity, so that drawdown and return of the day stay what they were as
+    fractions. An account without equity, before or after, begins again at its new equity.
+    """
+    before = account.equity
+    after = before + usd
+    account.cash += usd
+    account.equity = after
+    account.peak = _scaled(account.peak, before, after)
+    account.day_equity = _scaled(account.day_equity, before, after)
 
 
 @device

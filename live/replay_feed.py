@@ -190,7 +190,7 @@ def _iso_text(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()
 
 
-class _Time(click.ParamType[int]):
+class Time(click.ParamType[int]):
     """An ISO time as UTC milliseconds; UTC if it names no zone."""
 
     name = "time"
@@ -206,7 +206,7 @@ class _Time(click.ParamType[int]):
         return time_ms
 
 
-class _Speed(click.ParamType[float]):
+class Speed(click.ParamType[float]):
     """A speed above zero, or `max`."""
 
     name = "speed"
@@ -227,9 +227,9 @@ class _Speed(click.ParamType[float]):
 @click.command()
 @click.option("--socket", "path", type=click.Path(path_type=Path), required=True, help="Unix socket to listen at.")
 @click.option("--venue", required=True, help="Venue of the lake to serve.")
-@click.option("--speed", type=_Speed(), default="max", show_default=True, help="Market seconds per second, or max.")
-@click.option("--from", "from_ms", type=_Time(), help="Earliest step to serve, as ISO time.")
-@click.option("--to", "to_ms", type=_Time(), help="End of the last step to serve, as ISO time.")
+@click.option("--speed", type=Speed(), default="max", show_default=True, help="Market seconds per second, or max.")
+@click.option("--from", "from_ms", type=Time(), help="Earliest step to serve, as ISO time.")
+@click.option("--to", "to_ms", type=Time(), help="End of the last step to serve, as ISO time.")
 @click.option("--lake", type=click.Path(path_type=Path), help="Folder of the lake.  [default: that of MEI_HOME]")
 @click.option("--handed-over", type=int, hidden=True)
 def main(

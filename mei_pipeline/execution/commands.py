@@ -48,6 +48,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         trigger: Price that activates the order; None for none.
         expires_ms: Time after which the venue must not accept the order.
         after: Closing order of the same reversal; this order is sent when that one has left the book flat.
+        leverage: Leverage of an opening order; 0 for a closing one.
+        signal: Signal code of an opening order; 0 for a closing one.
+        notes: Values of the decision that the strategy reads when an opening order is filled.
     """
 
     intent: Intent
@@ -62,11 +65,59 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reduce_only: bool = False
     trigger: Decimal | None = None
     after: str = ""
+    leverage: float = 0.0
+    signal: int = 0
+    notes: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def opens(self) -> bool:
         """True for an order that opens a position or adds to one."""
         return self.intent.purpose in {"entry", "add"}
+
+
+State = Literal["NEW", "SENT", "UNKNOWN", "PARTIAL", "FILLED", "CANCELLED", "REJECTED", "EXPIRED"]
+
+ENDED: frozenset[str] = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
+"""States that end an order."""
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """An order of a lane.
+
+    Attributes:
+        place: The order as it was decided.
+        state: Its state.
+        created_ms: Clock of the lane when it was decided.
+        updated_ms: Clock of the lane at its last change.
+        accepted: True once the venue has confirmed it.
+        oid: Id at the venue; empty if unknown.
+        filled_lots: Signed lots that were filled.
+        gone_lots: Signed lots that the venue says were filled when the order ended; None before. Fills may follow.
+        not_found_ms: Time of the first answer that the venue does not know it; None without one.
+        reason: Reason of its end, or of its unknown state.
+    """
+
+    place: Place
+    state: State = "NEW"
+    created_ms: int = 0
+    updated_ms: int = 0
+    accepted: bool = False
+    oid: str = ""
+    filled_lots: int = 0
+    gone_lots: int | None = None
+    not_found_ms: int | None = None
+    reason: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """True in a state that ends an order."""
+        return self.state in ENDED
+
+    @property
+    def left_lots(self) -> int:
+        """Signed lots that are not filled; 0 if the fill model filled more than was ordered."""
+        left = self.place.lots - self.filled_lots
+        return left if left * self.place.lots > 0 else 0
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -97,11 +148,32 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Ask for an `AccountSnapshot`."""
 
 
-class SetTimer(msgspec.Struct, frozen=True):
-    """Send the event `Timer` when the clock of the lane has reached `due_ms`."""
+class Warm(msgspec.Struct, frozen=True):
+    """Compute the features of the waiting config from the lake. The answer is the fact `Warmed`, with the book."""
 
-    name: str
-    due_ms: int
+    config_id: str
+
+
+class OpenBook(msgspec.Struct, frozen=True):
+    """Tell a broker with a fill model that a book begins, with `usd` of cash that older books give up.
+
+    Attributes:
+        config_id: Config of the new book.
+        usd: Its cash.
+        from_config_id: Config of the book that gives the cash; empty for the first book of a lane.
+    """
+
+    config_id: str
+    usd: float
+    from_config_id: str = ""
+
+
+class CloseBook(msgspec.Struct, frozen=True):
+    """Tell a broker with a fill model that a flat book ends and gives its cash to another book."""
+
+    config_id: str
+    usd: float
+    to_config_id: str
 
 
 class Alert(msgspec.Struct, frozen=True):
@@ -112,4 +184,4 @@ class Alert(msgspec.Struct, frozen=True):
     text: str
 
 
-Command = Send | Cancel | Query | QueryFills | Snapshot | SetTimer | Alert
+Command = Send | Cancel | Query | QueryFills | Snapshot | Warm | OpenBook | CloseBook | Alert

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from mei_pipeline.execution.commands import Place
+from mei_pipeline.execution.commands import Order, Place
 
 Kind = Literal["trade", "stop", "target", "liquidation", "adl", "settlement", "manual", "reconciled"]
 """Kind of a fill.
@@ -170,6 +170,7 @@ class OrderGone(Event, frozen=True, kw_only=True):
 
     cloid: str
     reason: str
+    oid: str = ""
     filled_lots: int = 0
 
 
@@ -188,7 +189,8 @@ class Fill(Event, frozen=True, kw_only=True):
         fee_token: Token of the fee.
         start_lots: Signed lots held at the venue before the fill; None if unknown.
         kind: See `Kind`.
-        settled_usd: USD that the venue takes with the position (negative: a loss that it bears), before the fill.
+        settled_usd: USD that the venue takes with the position (negative: a loss that it bears), before the fill; None
+            for a fill without such a settlement.
         step_ms: Open time of the step in which the fill model filled it; None for a real fill.
         moment: Part of that step.
     """
@@ -204,7 +206,7 @@ class Fill(Event, frozen=True, kw_only=True):
     fee_token: str = "USDC"  # noqa: S105 - a coin
     start_lots: int | None = None
     kind: Kind = "trade"
-    settled_usd: float = 0.0
+    settled_usd: float | None = None
     step_ms: int | None = None
     moment: Moment = "close"
 
@@ -258,7 +260,8 @@ class ConfigOffered(Event, frozen=True, kw_only=True):
         state: State of the config in the lane (`registry.lifecycle`); `paused` allows no entries.
         size_multiplier: Factor on the equity that sizing uses.
         kernel_hash: Kernels of its evidence.
-        config: The config, as `params.identity.as_dict` returns it.
+        anchor_ms: First bar of the features of its evidence.
+        config: The config, as `registry.records.as_dict` returns it.
     """
 
     config_id: str
@@ -266,6 +269,7 @@ class ConfigOffered(Event, frozen=True, kw_only=True):
     state: str
     size_multiplier: float
     kernel_hash: str
+    anchor_ms: int
     config: dict[str, object]
 
 
@@ -286,10 +290,10 @@ class HoldsChanged(Event, frozen=True, kw_only=True):
 
 
 class HoldSet(Event, frozen=True, kw_only=True):
-    """Fact: the executor set a hold of its own, which a person lifts."""
+    """Fact: the executor set a hold of its own, or lifted it (None)."""
 
     name: str
-    hold: HoldState
+    hold: HoldState | None
 
 
 class Started(Event, frozen=True, kw_only=True):
@@ -373,62 +377,76 @@ class Expired(Event, frozen=True, kw_only=True):
     reason: str
 
 
+class OpenTrade(msgspec.Struct, frozen=True, kw_only=True):
+    """A trade that is not closed, and the sums behind its averages; the columns are those of `rows.TradeRow`."""
+
+    trade: int
+    config_id: str
+    symbol: str
+    side: str
+    entry_ms: int
+    opened: float = 0.0
+    opened_usd: float = 0.0
+    closed: float = 0.0
+    closed_usd: float = 0.0
+    size: float = 0.0
+    adds: int = 0
+    closes: int = 0
+    fees_usd: float = 0.0
+    funding_usd: float = 0.0
+    pnl_usd: float = 0.0
+
+
 class PackedBook(msgspec.Struct, frozen=True, kw_only=True):
     """A book of a lane in a checkpoint. Fields go by name, so that later kernels with other records can read it.
 
     Attributes:
-        config: The config.
+        plan: The config with which the book was opened.
+        config: The config as it was offered last; its size multiplier and state may be newer.
         draining: True if the book only exits.
         since_ms: Open time of the first step that it decided; None before.
-        anchor_ms: First bar of its features.
         account: Fields of the account; None stands for NaN.
         positions: Fields of each position or order that is not empty, by symbol; None stands for NaN.
-        ages: Number of main bars of each symbol since the anchor.
+        counts: Number of main bars of each symbol since the anchor.
         last_prices: Last known close of each symbol; None before its first bar.
-        features: Feature state [S, N] and columns [C, 2, S] as little-endian float64, deflated.
-        rows: Main bars that the features have seen, missing ones included.
-        unmarked_ms: Open time of the step that is not yet marked to market; None if there is none.
+        features: State [S, N] and columns [C, 2, S] of the features, as little-endian float64, deflated.
+        rows: Main bars of the grid since the anchor.
     """
 
+    plan: ConfigOffered
     config: ConfigOffered
     draining: bool
     since_ms: int | None
-    anchor_ms: int
     account: dict[str, float | None]
     positions: dict[str, dict[str, float | None]]
-    ages: dict[str, int]
+    counts: dict[str, int]
     last_prices: dict[str, float | None]
     features: bytes
     rows: int
-    unmarked_ms: int | None = None
-
-
-class PackedOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """An order that has not ended, in a checkpoint; see `orders.Order`."""
-
-    place: Place
-    state: str
-    oid: str = ""
-    filled_lots: int = 0
-    unknown_since_ms: int | None = None
-    not_found_ms: int | None = None
 
 
 class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a lane in a checkpoint; see `state.LaneState`."""
+    """The state of a lane in a checkpoint; see `state.LaneState` for the fields."""
 
+    kernel_hash: str
     clock_ms: int
     step_ms: int | None
     books: tuple[PackedBook, ...]
     waiting: ConfigOffered | None
-    orders: tuple[PackedOrder, ...]
-    fill_keys: tuple[str, ...]
+    orders: tuple[Order, ...]
+    keys: tuple[str, ...]
     terms: dict[str, tuple[InstrumentChanged, ...]]
     stale: dict[str, tuple[str, ...]]
+    unknown_bars: tuple[str, ...]
     holds: dict[str, HoldState]
     own_holds: dict[str, HoldState]
     timers: dict[str, int]
-    reconciled: bool
+    trades: tuple[OpenTrade, ...]
+    trade_count: int
+    foreign: dict[str, float]
+    peak_usd: float
+    drawdown_usd: float
+    last_fill_ms: int
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):

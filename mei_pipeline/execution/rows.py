@@ -93,7 +93,10 @@ class FillRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FundingRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A funding payment as the book took it; `usd` is what the account paid."""
+    """A funding payment as the book took it.
+
+    `usd` is what the account paid; `cash_usd` is the change of its cash, which rounding may let differ in the last bit.
+    """
 
     key: str
     config_id: str
@@ -101,6 +104,7 @@ class FundingRow(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     symbol: str
     usd: float
+    cash_usd: float
     price: float
     held: float
     trade: int

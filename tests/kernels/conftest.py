@@ -19,6 +19,16 @@ def scripted_simulation() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def cross_drivers() -> ModuleType:
+    return bind.executor("ema_cross")
+
+
+@pytest.fixture(scope="session")
+def scripted_drivers(scripted_simulation) -> ModuleType:
+    return bind.bind_executor(scripted_simulation, scripted.NAME)
+
+
+@pytest.fixture(scope="session")
 def lean_simulation() -> ModuleType:
     """The simulation of the scripted strategy without exits of its own."""
     return bind.bind(SimpleNamespace(**{**vars(scripted), "NAME": f"{scripted.NAME}_lean", "EXITS": ()}))

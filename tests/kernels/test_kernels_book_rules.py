@@ -12,6 +12,7 @@ from kernels.book import BAR, INSIDE, LIQUIDATED, NO_MARGIN, SIGNAL, TARGETED, T
 from kernels.ledger import increase
 from kernels.market import MODEL, SYMBOL
 from kernels.records import record
+from kernels.turn import Turn
 
 PARAMS = record(("min_notional_usd", "bump_to_min_notional"))
 
@@ -29,7 +30,7 @@ def held(size, *, cash=1000.0, log_rows=0, symbols=1):
     book = blank_book((), 1, symbols, tile=8, log_rows=log_rows, steps=0)
     account, position = book.accounts[0], book.positions[0, 0]
     account.cash = account.equity = account.peak = cash
-    increase(account, position, 1.0, 0, size, 100.0, 0.0, 10.0)
+    increase(account, position, 1.0, 0, size, 100.0, 0.0, 10.0, 1.0)
     position["stop"], position["target"] = 90.0, 120.0
     position["exited_long"] = position["exited_short"] = math.nan
     book.active[0, :symbols] = range(symbols)
@@ -37,14 +38,21 @@ def held(size, *, cash=1000.0, log_rows=0, symbols=1):
     return SimpleNamespace(book=book, account=account, position=position)
 
 
+def turn(at, bars=None, *, t=4, **terms):
+    """The book at step `t`, with bars of zeros unless given, free fills, and the same terms for all symbols."""
+    symbols = np.zeros(at.book.positions.shape[1], SYMBOL)
+    for name, value in terms.items():
+        symbols[name] = value
+    bars = np.zeros(len(symbols), BAR) if bars is None else bars
+    return Turn(at.account, at.book.positions[0], at.book.active[0], bars, symbols, one(MODEL), t, at.book.log)
+
+
 @pytest.mark.parametrize("size", [1.0, -1.0, 3.0])
 @pytest.mark.parametrize("reason", [TARGETED, SIGNAL])
 def test_a_close_is_logged_without_a_signal_and_only_an_exit_is_remembered(size, reason):
     at = held(size, log_rows=1)
     at.position["close_frac"], at.position["open_code"] = 1.0, 7.0
-    book_rules.close(
-        at.account, at.position, one(SYMBOL, lots=1.0), one(MODEL), 5, 0, 1.0, 110.0, reason, INSIDE, at.book.log
-    )
+    book_rules.close(turn(at, lots=1.0, t=5), 0, abs(size), 110.0, reason, INSIDE)
     row = at.book.log[0]
     assert (float(at.position["size"]), float(at.position["close_frac"]), float(row["size"])) == (0.0, 0.0, -size)
     assert (float(row["code"]), float(row["price"]), float(row["reason"])) == (0.0, 110.0, reason)
@@ -67,9 +75,7 @@ def test_liquidation_leaves_nothing_however_small(size):
     at.position["open_size"] = 1.0
     bars = np.zeros(1, BAR)
     bars["low"], bars["high"] = 95.0, 105.0
-    symbols = np.ones(1, SYMBOL)
-    book = at.account, at.book.positions[0], at.book.active[0], bars, symbols
-    liquidation.liquidate(*book, one(MODEL), 4, 1.0, INSIDE, at.book.log)
+    liquidation.liquidate(turn(at, bars, lots=1.0, maintenance_frac=1.0), 1.0, INSIDE)
     assert (float(at.position["size"]), float(at.position["open_size"]), float(at.account.liquidations)) == (
         0.0,
         0.0,
@@ -221,7 +227,7 @@ def test_a_waiting_order_holds_a_place_where_nothing_is_held_and_the_money_beyon
     at = held(2.0, symbols=3)
     bars = np.zeros(3, BAR)
     bars["last_price"] = 10.0
-    positions, active = at.book.positions[0], at.book.active[0]
+    positions = at.book.positions[0]
 
     def reserved_by_orders(s, **order):
         for each in positions:
@@ -229,7 +235,7 @@ def test_a_waiting_order_holds_a_place_where_nothing_is_held_and_the_money_beyon
         positions[s]["open_leverage"] = 1.0
         for name, value in order.items():
             positions[s][name] = value
-        return book_rules.reserved_by_orders(at.account, positions, active, bars, one(MODEL))
+        return book_rules.reserved_by_orders(turn(at, bars))
 
     assert reserved_by_orders(0) == (0.0, 0.0)
     assert reserved_by_orders(1, open_size=1.0) == (10.0, 1.0)

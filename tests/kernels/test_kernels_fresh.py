@@ -35,7 +35,7 @@ def test_accounts_positions_orders_and_days(scripted_simulation):
 def test_a_position_knows_when_it_was_opened_and_when_it_was_added_to():
     book = blank_book((), 1, 1, tile=1, log_rows=0, steps=0)
     account, position = book.accounts[0], book.positions[0, 0]
-    increase(account, position, 1.0, 5, 1.0, 100.0, 0.0, 10.0)
+    increase(account, position, 1.0, 5, 1.0, 100.0, 0.0, 10.0, 1.0)
     assert (position.opened, position.added, position.adds) == (5.0, 5.0, 0.0)
-    increase(account, position, 1.0, 8, 1.0, 100.0, 0.0, 10.0)
+    increase(account, position, 1.0, 8, 1.0, 100.0, 0.0, 10.0, 1.0)
     assert (position.opened, position.added, position.adds) == (5.0, 8.0, 1.0)

@@ -36,7 +36,8 @@ def replay(events, fee, positions, account, days, accounts, held):
         position = positions[event.symbol]
         if event.kind == OPEN:
             if position.size * event.amount >= 0.0:
-                ledger.increase(account[0], position, np.inf, i, event.amount, event.price, fee, 4.0)
+                paid = ledger.fee_of(event.amount, event.price, fee)
+                ledger.increase(account[0], position, np.inf, i, event.amount, event.price, paid, 4.0, 1.0)
         elif event.kind == MARK:
             value = account[0].cash
             for s in range(positions.shape[0]):
@@ -47,10 +48,12 @@ def replay(events, fee, positions, account, days, accounts, held):
             ledger.end_day(account[0], days, 0, 0)
         elif position.size != 0.0:
             if event.kind == FUND:
-                ledger.fund(account[0], position, event.amount, event.price)
+                ledger.fund(account[0], position, position.size * event.price * event.amount)
             else:
                 size = -position.size if event.kind == CLOSE else -position.size * 0.5
-                ledger.decrease(account[0], position, np.inf, size, event.price, fee)
+                ledger.decrease(
+                    account[0], position, np.inf, size, event.price, ledger.fee_of(size, event.price, fee), 1.0
+                )
         accounts[i] = account[0]
         for s in range(positions.shape[0]):
             held[i, s] = positions[s]

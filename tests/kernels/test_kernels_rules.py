@@ -124,12 +124,12 @@ def test_a_log_that_is_full_is_counted_on():
     account.fees, account.cash, book.positions[0, 0]["size"] = 3.0, 90.0, 2.5
     for step in (5, 6):
         rules.log_row(
-            account, book.log, book.positions[0, 0], step, 2, rules.ENTRY, rules.INSIDE, 1.5, 99.0, 1.0, 100.0, 45
+            account, book.log, book.positions[0, 0], step, 2, rules.ENTRY, rules.INSIDE, 1.5, 99.0, 0.5, 1.0, 100.0, 45
         )
     assert account.logged == 2
     row = book.log[0]
     told = {name: float(row[name]) for name in LOG.names}
-    wanted = (5, 2, rules.ENTRY, rules.INSIDE, 1.5, 99.0, 2.0, -10.0, 2.5, 45)
+    wanted = (5, 2, rules.ENTRY, rules.INSIDE, 1.5, 99.0, 2.0, -10.0, 2.5, 45, 0.5)
     assert told == dict(zip(LOG.names, wanted, strict=True))
 
 
@@ -137,8 +137,8 @@ def test_a_log_that_is_full_is_counted_on():
 def test_the_least_profit_is_a_win_and_none_is_not(price, wins):
     book = blank_book((), 1, 1, tile=1, log_rows=0, steps=0)
     account, position = book.accounts[0], book.positions[0, 0]
-    increase(account, position, 1.0, 0, 1.0, 100.0, 0.0, 10.0)
-    decrease(account, position, 1.0, -1.0, price, 0.0)
+    increase(account, position, 1.0, 0, 1.0, 100.0, 0.0, 10.0, 1.0)
+    decrease(account, position, 1.0, -1.0, price, 0.0, 1.0)
     assert (account.trades, account.wins) == (1.0, wins)
 
 
