@@ -287,6 +287,7 @@ class FeedServer:
         stream = connection.stream
         if stream is None:
             return
+        behind = bool(connection.outbox)
         try:
             taken = stream.take(now_s, self._limits.steps - len(connection.step_ends))
         except MeiError as error:
@@ -308,7 +309,7 @@ class FeedServer:
         if now_s >= connection.beat_s:
             connection.beat_s = now_s + BEAT_S
             # A consumer that reads nothing has enough to read.
-            if not connection.outbox:
+            if not behind:
                 connection.outbox += encode([Heartbeat(now_ms=stream.now_ms(now_s))])
         connection.due_s = min(connection.beat_s, now_s + taken.wait_s)
 

@@ -208,6 +208,15 @@ def test_heartbeats_tell_the_time_of_the_stream(bench: Bench) -> None:
     assert consumer.messages() == [Heartbeat(now_ms=102_200)]
 
 
+def test_a_heartbeat_follows_a_step_of_the_same_moment(bench: Bench) -> None:
+    stream = ListStream([])
+    consumer = bench.subscribed(stream)
+    consumer.messages()
+    stream.waiting += steps(1)
+    bench.turn(1.0)
+    assert [type(message) for message in consumer.messages()] == [Numbered, Numbered, Heartbeat]
+
+
 def test_heartbeats_do_not_queue_for_a_consumer_that_reads_nothing(bench: Bench) -> None:
     stream = ListStream(steps(5_000))
     bench.server = FeedServer(
