@@ -12,6 +12,7 @@ from types import FrameType
 
 import click
 
+from live.misbehaviour import parse_misbehaviour
 from live.replay_feed import Speed, Time
 from live.session import LaneOptions, Watch, run_lane
 from mei_pipeline.errors import MeiError
@@ -47,7 +48,7 @@ def main(
             speed=speed,
             from_ms=from_ms,
             to_ms=to_ms,
-            misbehaviour=misbehave,
+            misbehaviour=None if misbehave is None else parse_misbehaviour(misbehave),
         )
         result = run_lane(read_settings(), options, watch)
     except MeiError as error:

@@ -17,7 +17,7 @@ from live.feed_client import FeedClient, connect, subscription
 from live.feed_protocol import FeedBroken, FeedEnded
 from live.lane import Lane, describe
 from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
-from live.paper_broker import PaperBroker
+from live.misbehaviour import Misbehaviour, make_paper_broker
 from live.replay_feed import NETWORK, Span, start_replay_feed, stop_replay_feed
 from live.status import ProcessFacts, follow_day, status_of, write_status
 from mei_pipeline.candles.intervals import DAY_MS
@@ -67,7 +67,7 @@ class LaneOptions:
     speed: float = 1.0
     from_ms: int | None = None
     to_ms: int | None = None
-    misbehaviour: object = None
+    misbehaviour: Misbehaviour | None = None
     durable: bool | None = None
 
 
@@ -161,7 +161,7 @@ def _session(settings: Settings, options: LaneOptions, lane_config: LaneConfig, 
         checkpoint = last_checkpoint(journal.connection)
         seq, packed = (0, None) if checkpoint is None else (checkpoint[0], checkpoint[1].state)
         state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
-        broker = PaperBroker()
+        broker = make_paper_broker(options.misbehaviour)
         broker.rebuild(state)
         lane = Lane(
             state=state,
