@@ -2,18 +2,30 @@
 
 import errno
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from disk_kit import refusing
 from paper_kit import FROM_MS, KERNELS, config, make_bars, offer_of
 
-from live.status import DayStart, ProcessFacts, follow_day, health_of, positions_of, status_of, write_status
-from mei_pipeline.candles.intervals import DAY_MS
+from live.status import (
+    DayStart,
+    ProcessFacts,
+    follow_day,
+    health_of,
+    positions_of,
+    recorded_day,
+    status_of,
+    write_status,
+)
+from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.errors import DataError, Retryable
 from mei_pipeline.execution.books import make_plan, make_step_book
 from mei_pipeline.execution.commands import Intent, Order, Place
 from mei_pipeline.execution.events import HoldState
+from mei_pipeline.execution.journal.schema import upgrade
 from mei_pipeline.execution.state import LaneBook, LaneSetup, LaneState
 from mei_pipeline.registry.lanes import ExecutorStatus, lane_folder, read_status
 from mei_pipeline.settings import Settings
@@ -146,6 +158,16 @@ def test_the_profit_of_a_day_starts_with_its_first_step(empty: LaneState, lane: 
     hold(lane.books[0], "AAA", 1.0, 100.0, 130.0)
     assert follow_day(today, lane) is today
     assert follow_day(today, replace(lane, clock_ms=FROM_MS + DAY_MS)) == DayStart(FROM_MS // DAY_MS + 1, 10_030.0)
+
+
+def test_a_recovered_lane_takes_the_start_of_its_day_from_the_journal(lane: LaneState) -> None:
+    day_ms = FROM_MS // DAY_MS * DAY_MS
+    with closing(sqlite3.connect(":memory:")) as connection:
+        upgrade(connection, 0)
+        assert recorded_day(connection, lane) == DayStart(FROM_MS // DAY_MS, 10_000.0)
+        for step_ms, usd in ((day_ms - DAY_MS, 1.0), (day_ms - HOUR_MS, 2.0), (day_ms, 3.0)):
+            connection.execute("INSERT INTO equity VALUES (?, ?, 0, 0, 0, 0)", (step_ms, usd))
+        assert recorded_day(connection, lane) == DayStart(FROM_MS // DAY_MS, 2.0)
 
 
 def test_a_status_is_replaced_as_a_whole(lane: LaneState, mei_settings: Settings) -> None:
