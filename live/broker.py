@@ -35,8 +35,13 @@ class Broker(Protocol):
         """
         ...
 
-    def open_step(self, event: StepClosed) -> Sequence[Event]:
-        """Return what happened in a step before its decisions; a step that is not the next one has no effect."""
+    def open_step(self, event: StepClosed, state: LaneState) -> Sequence[Event]:
+        """Return what happened in a step before its decisions; a step that is not the next one has no effect.
+
+        Args:
+            event: The end of the step.
+            state: The lane before it takes the event.
+        """
         ...
 
     def close_step(self, event: StepClosed) -> Sequence[Event]:

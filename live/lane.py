@@ -124,7 +124,7 @@ class Lane:
     def _take_step(self, event: StepClosed) -> None:
         before = self.state.step_ms
         if self.state.next_step_ms == event.step_ms:
-            self._process_all(self.broker.open_step(event))
+            self._process_all(self.broker.open_step(event, self.state))
         self._process_all((event,))
         if self.state.step_ms != before:
             self._process_all(self.broker.close_step(event))

@@ -219,11 +219,13 @@ def book_funding(state: LaneState, payment: Funding) -> Changed:
         step.plan.compiled.apply_transfer_step(step.book, -payment.usd)
     else:
         step.plan.compiled.apply_funding_step(step.book, s, payment.usd)
+    # Trades of a replay count the change of the cash, which is rounded.
+    change = float(step.account["cash"]) - cash
     key = (book.config_id, payment.symbol)
     trade = state.trades.get(key)
     made: tuple[Row, ...] = ()
     if trade is not None:
-        trade = trades.take_funding(trade, payment.usd)
+        trade = trades.take_funding(trade, -change)
         state = replace(state, trades={**state.trades, key: trade})
         made = (trades.trade_row(trade),)
     step_ms = payment.step_ms if payment.step_ms is not None else state.step_ms or state.clock_ms
@@ -234,7 +236,7 @@ def book_funding(state: LaneState, payment: Funding) -> Changed:
         step=step.plan.step_number(step_ms),
         symbol=payment.symbol,
         usd=payment.usd,
-        cash_usd=float(step.account["cash"]) - cash,
+        cash_usd=change,
         price=payment.price,
         held=step.size_of(payment.symbol),
         trade=trade.trade if trade else 0,

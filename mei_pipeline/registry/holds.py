@@ -15,7 +15,7 @@ from mei_pipeline.config.fields import FileModel, Name, Symbol
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.files import locked
-from mei_pipeline.registry.lanes import lane_folder, read_bytes
+from mei_pipeline.registry.lanes import HoldStatus, lane_folder, read_bytes
 from mei_pipeline.registry.render import write_checked
 
 CONTROL_NAME = "control.yaml"
@@ -80,7 +80,7 @@ def parse_holds(path: Path, data: bytes, lane: str) -> dict[str, Hold]:
     return file.holds
 
 
-def strictest_effect(holds: Mapping[str, Hold]) -> Effect | None:
+def strictest_effect(holds: Mapping[str, Hold | HoldStatus]) -> Effect | None:
     """Return the strictest effect of the holds that name no symbol; None without such a hold."""
     effects = {hold.effect for hold in holds.values() if hold.symbol is None}
     return next((effect for effect in EFFECTS if effect in effects), None)

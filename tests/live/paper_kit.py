@@ -397,7 +397,7 @@ def _payment(row: FundingRow) -> tuple[object, ...]:
         0.0,
         row.price,
         0.0,
-        -row.usd,
+        row.cash_usd,
         0,
         row.trade - 1,
         row.held,
