@@ -1,4 +1,4 @@
-"""A lane whose fills come from a broker's book equals the run of a sweep, to the last bit, and the twin within limits."""
+"""A lane whose fills come from a broker equals the run of a sweep to the last bit, and within limits the twin."""
 
 from dataclasses import replace
 from types import ModuleType
