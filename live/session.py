@@ -50,7 +50,7 @@ _LONGEST_PAUSE_S = 30.0
 
 @dataclass(frozen=True)
 class LaneOptions:
-    """How to run a lane.
+    """Options of a run.
 
     Attributes:
         lane: Name of the lane.

@@ -62,7 +62,7 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
     """Return the state of a checkpoint.
 
     Args:
-        setup: What does not change.
+        setup: The part of the lane that does not change.
         packed: The checkpoint.
         warm: Computes the features of a book again if other kernels wrote the checkpoint.
     """

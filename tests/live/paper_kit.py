@@ -314,7 +314,7 @@ class Lane:
         """Take all events and mark the last step to market."""
         for event in events:
             self.take(event)
-        self.state, rows = core.absorb(self.state, Checkpoint(state=None))  # type: ignore[arg-type] - it only ends the step
+        self.state, rows = core.absorb(self.state, Checkpoint(state=None))  # it only ends the step
         self.rows += rows
         return self
 
@@ -330,7 +330,7 @@ def start_lane(
         equity_usd=resolved.initial_balance_usd,
         kernel_hash=KERNELS,
         make_plan=lambda offer: make_plan(settings, offer),
-        **setup,  # type: ignore[arg-type]
+        **setup,
     )
     lane = Lane(settings, bars, broker or PaperBroker(), LaneState(made))
     lane.take(offer_of(resolved))
