@@ -42,7 +42,6 @@ ALPHA = {
     "filters.require_btc_alignment": False,
 }
 BOLD = {"trade.size_frac": 8.0, "trade.leverage": 20.0, "trade.shrink_to_fit": True, "trade.sl_atr_mult": 20.0}
-SEEDS = [(0, 0.06, "liquidation"), (1, 0.06, "backstop")]
 CHANGING = instruments(
     AAA={START_MS + 20 * DAY_MS + HOUR_MS // 3: {"size_decimals": 3.0, "max_leverage": 5.0}},
     BBB={START_MS + 15 * DAY_MS: {"size_decimals": 1.0}, START_MS + 25 * DAY_MS: {"min_notional_usd": 900.0}},
@@ -97,10 +96,10 @@ def test_a_delisting(mei_settings: Settings, fill: str) -> None:
     assert "delisted" in check_equal(mei_settings, bars, config("ema_cross", bars, far, {"market.fill": fill}))
 
 
-@pytest.mark.parametrize(("seed", "noise", "reason"), SEEDS)
-def test_a_liquidation(mei_settings: Settings, seed: int, noise: float, reason: str) -> None:
-    bars = make_bars(seed=seed, noise=noise)
-    assert reason in check_equal(mei_settings, bars, config("ema_cross", bars, CROSS | BOLD, {}), least=2)
+@pytest.mark.parametrize(("jumps", "reason"), [({}, "liquidation"), ({300: 0.8, 500: 1.3, 700: 0.7}, "backstop")])
+def test_a_liquidation(mei_settings: Settings, jumps: dict[int, float], reason: str) -> None:
+    bars = make_bars(noise=0.02, jumps=jumps)
+    assert reason in check_equal(mei_settings, bars, config("ema_cross", bars, CROSS | BOLD, {}), least=40)
 
 
 @pytest.mark.parametrize(("strategy", "params"), [("ema_cross", CROSS), ("mei_alpha", ALPHA)])
