@@ -379,9 +379,8 @@ class Executor(RuleBasedStateMachine):
 
     @invariant()
     def attempts_follow_each_other(self):
-        reasons = [
-            (place.intent.origin, place.symbol, place.intent.purpose) for place in map(place_of, self.venue.open())
-        ]
+        intents = [order.place.intent for order in self.venue.open()]
+        reasons = [(intent.origin, intent.symbol, intent.purpose) for intent in intents]
         assert len(reasons) == len(set(reasons)), "P2"
 
     @invariant()
