@@ -33,7 +33,7 @@ class DayStart:
 
 @dataclass(frozen=True)
 class ProcessFacts:
-    """What the process of a lane knows and its state does not.
+    """Facts that the process of a lane knows and its state does not have.
 
     Attributes:
         written_ms: Time by the clock of the machine.
