@@ -17,8 +17,7 @@ from live.feed_client import FeedClient, connect, subscription
 from live.feed_protocol import FeedBroken, FeedEnded
 from live.lane import Lane, describe
 from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
-from live.misbehaviour import Misbehaviour
-from live.paper_broker import PaperBroker
+from live.misbehaviour import Misbehaviour, make_paper_broker
 from live.replay_feed import NETWORK, Span, start_replay_feed, stop_replay_feed
 from live.status import ProcessFacts, follow_day, recorded_day, status_of, write_status
 from mei_pipeline.candles.intervals import DAY_MS
@@ -27,7 +26,7 @@ from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.errors import Busy, Refused, Retryable
 from mei_pipeline.execution.books import make_plan
 from mei_pipeline.execution.commands import Alert
-from mei_pipeline.execution.events import ConfigOffered, Started, StepClosed
+from mei_pipeline.execution.events import Started, StepClosed
 from mei_pipeline.execution.journal.machine import machine_id
 from mei_pipeline.execution.journal.opening import create_journal, journal_path, lock_path, open_journal
 from mei_pipeline.execution.journal.reader import events_after, last_checkpoint
@@ -51,7 +50,7 @@ _LONGEST_PAUSE_S = 30.0
 
 @dataclass(frozen=True)
 class LaneOptions:
-    """How to run a lane.
+    """Options of a run.
 
     Attributes:
         lane: Name of the lane.
@@ -146,7 +145,6 @@ def _lane_config(settings: Settings, options: LaneOptions) -> LaneConfig:
 
 def _session(settings: Settings, options: LaneOptions, lane_config: LaneConfig, watch: Watch) -> LaneResult:
     """Recover the lane, and follow its feed until it ends."""
-    offer = offered_config(settings, options.lane, lane_config)
     lake = Lake(settings.lake)
     durable = options.speed < inf if options.durable is None else options.durable
     with closing(_open_journal(settings, options, lane_config, watch)) as journal:
@@ -163,14 +161,14 @@ def _session(settings: Settings, options: LaneOptions, lane_config: LaneConfig, 
         checkpoint = last_checkpoint(journal.connection)
         seq, packed = (0, None) if checkpoint is None else (checkpoint[0], checkpoint[1].state)
         state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
-        broker = PaperBroker(options.misbehaviour)
+        broker = make_paper_broker(options.misbehaviour)
         broker.rebuild(state)
         lane = Lane(
             state=state,
             journal=journal,
             broker=broker,
             warm=warm,
-            start_ms=_start_ms(lake, offer, setup, options),
+            start_ms=_start_ms(settings, options, lane_config, setup) if state.next_step_ms is None else 0,
             alert=watch.alert,
             durable=durable,
             fault_hook=watch.fault_hook,
@@ -206,10 +204,12 @@ def _open_journal(settings: Settings, options: LaneOptions, lane_config: LaneCon
     )
 
 
-def _start_ms(lake: Lake, offer: ConfigOffered, setup: LaneSetup, options: LaneOptions) -> int:
+def _start_ms(settings: Settings, options: LaneOptions, lane_config: LaneConfig, setup: LaneSetup) -> int:
     """Return the open time of the first step of a lane that has none."""
+    offer = offered_config(settings, options.lane, lane_config)
     if options.from_ms is not None:
         return options.from_ms
+    lake = Lake(settings.lake)
     plan = setup.make_plan(offer)
     end_ms = last_bar_ms(extents_ms(lake, plan.resolved.venue, plan.intervals, plan.symbols))
     first_ms = offer.anchor_ms + plan.intervals.main_ms

@@ -1,15 +1,16 @@
 """Book what happened: fills, funding, transfers, and the close of a step."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from kernels.book import DELISTED, LIQUIDATED, MANUAL, MOMENTS, REASONS, STOPPED, TARGETED
-from kernels.lane import list_active
+from kernels.book import DELISTED, LIQUIDATED, MANUAL, MOMENTS, REASONS, SIGNAL, STOPPED, TARGETED
 from kernels.strategies import load
 from mei_pipeline.execution import books, trades
 from mei_pipeline.execution.commands import Order
 from mei_pipeline.execution.events import Fill, Funding, Transfer
+from mei_pipeline.execution.openings import lend_part, opener_of, owner_of, return_part
 from mei_pipeline.execution.orders import advance
 from mei_pipeline.execution.rows import EquityRow, FillRow, FundingRow, OrderRow, PositionRow, Row
 from mei_pipeline.execution.state import Changed, LaneBook, LaneState, alive, find_book, holder_of
@@ -65,8 +66,8 @@ def book_fill(state: LaneState, fill: Fill) -> Changed:
         rest, changed = _apply(state, book, fill, order)
         state, rows = changed.state, rows + changed.rows
     if rest != 0.0:
-        foreign = {**state.foreign, fill.symbol: state.foreign.get(fill.symbol, 0.0) + rest}
-        state = replace(state, foreign=foreign)
+        total = round(state.foreign.get(fill.symbol, 0.0) + rest, fill.lot_decimals)
+        state = replace(state, foreign={**state.foreign, fill.symbol: total})
     if order is not None:
         changed = change_order(state, advance(order, fill, state.clock_ms), order)
         state, rows = changed.state, rows + changed.rows
@@ -95,35 +96,30 @@ def _apply(state: LaneState, book: LaneBook, fill: Fill, order: Order | None) ->
     s = step.plan.index[fill.symbol]
     position = step.positions[s]
     coins = books.to_coins(fill.lots, fill.lot_decimals)
-    if order is not None and order.place.opens:
-        _restore_opening(step, s, order, coins)
+    opener = opener_of(state, order)
+    lends = opener is None or owner_of(state, book, fill.symbol) is not opener
+    part = lend_part(step, s, opener, coins) if lends else None
     t = step.plan.step_number(_step_of(state, fill))
-    reason = _REASON_OF_KIND.get(fill.kind)
-    if reason is None:
-        by_hand = order is not None and order.place.intent.purpose == "flatten"
-        reason = MANUAL if by_hand else int(position["close_reason"])
+    reason = _reason_of(fill, order, position)
     step.account["logged"] = 0
     rest = step.plan.compiled.apply_fill_step(
         step.terms, step.book, s, coins, fill.price, fill.fee_usd,
         np.nan if fill.settled_usd is None else fill.settled_usd, reason,
         MOMENTS.index(fill.moment), t,
     )  # fmt: skip
-    return float(rest), _log_rows(state, book, fill)
+    changed = _log_rows(state, book, fill)
+    if part is not None:
+        return_part(step, s, part)
+    return float(rest), changed
 
 
-def _restore_opening(step: books.StepBook, s: int, order: Order, coins: float) -> None:
-    """Restore the opening part of an order that the strategy dropped while its fill was on the way."""
-    position = step.positions[s]
-    if position["open_size"] != 0.0:
-        return
-    position["open_size"] = coins
-    position["open_wait"] = 0.0
-    position["open_leverage"] = order.place.leverage
-    position["open_adds"] = float(order.place.intent.purpose == "add")
-    position["open_code"] = float(order.place.signal)
-    position["open_filled"] = float(order.filled_lots != 0)
-    position["note_a"], position["note_b"], position["note_c"] = order.place.notes
-    list_active(step.book)
+def _reason_of(fill: Fill, order: Order | None, position: Any) -> int:
+    """Return the reason of a fill that closes."""
+    if fill.kind in _REASON_OF_KIND:
+        return _REASON_OF_KIND[fill.kind]
+    if order is None or order.place.intent.purpose == "flatten":
+        return MANUAL
+    return int(position["close_reason"]) if position["close_frac"] != 0.0 else SIGNAL
 
 
 def _step_of(state: LaneState, fill: Fill) -> int:
@@ -223,11 +219,13 @@ def book_funding(state: LaneState, payment: Funding) -> Changed:
         step.plan.compiled.apply_transfer_step(step.book, -payment.usd)
     else:
         step.plan.compiled.apply_funding_step(step.book, s, payment.usd)
+    # Trades of a replay count the change of the cash, which is rounded.
+    change = float(step.account["cash"]) - cash
     key = (book.config_id, payment.symbol)
     trade = state.trades.get(key)
     made: tuple[Row, ...] = ()
     if trade is not None:
-        trade = trades.take_funding(trade, payment.usd)
+        trade = trades.take_funding(trade, -change)
         state = replace(state, trades={**state.trades, key: trade})
         made = (trades.trade_row(trade),)
     step_ms = payment.step_ms if payment.step_ms is not None else state.step_ms or state.clock_ms
@@ -238,7 +236,7 @@ def book_funding(state: LaneState, payment: Funding) -> Changed:
         step=step.plan.step_number(step_ms),
         symbol=payment.symbol,
         usd=payment.usd,
-        cash_usd=float(step.account["cash"]) - cash,
+        cash_usd=change,
         price=payment.price,
         held=step.size_of(payment.symbol),
         trade=trade.trade if trade else 0,

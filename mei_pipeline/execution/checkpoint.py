@@ -6,6 +6,7 @@ field that it lacks starts at its value in a flat book. Features are binary: oth
 
 import zlib
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +25,11 @@ _LEVEL = 1  # of deflate: the fastest; feature states are mostly repeated values
 
 
 def pack(state: LaneState) -> PackedLane:
-    """Return a state as a checkpoint; its last step is marked to market first (`booking.finish`)."""
-    state = finish(state).state
+    """Return a state as a checkpoint, in which its last step is marked to market (`booking.finish`).
+
+    The state stays as it is: it is marked when the lane takes the fact `Checkpoint`.
+    """
+    state = finish(replace(state, books=tuple(_copy_of(book) for book in state.books))).state
     return PackedLane(
         kernel_hash=state.setup.kernel_hash,
         clock_ms=state.clock_ms,
@@ -58,7 +62,7 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
     """Return the state of a checkpoint.
 
     Args:
-        setup: What does not change.
+        setup: The part of the lane that does not change.
         packed: The checkpoint.
         warm: Computes the features of a book again if other kernels wrote the checkpoint.
     """
@@ -85,6 +89,13 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
     )
     books = tuple(_unpack_book(state, book, None if same_kernels else warm) for book in packed.books)
     return replace(state, books=books)
+
+
+def _copy_of(book: LaneBook) -> LaneBook:
+    """Return a book whose arrays may be marked to market."""
+    step = book.step
+    copied = replace(step, market=deepcopy(step.market), book=deepcopy(step.book), main=step.main.copy())
+    return replace(book, step=copied)
 
 
 def _pack_book(book: LaneBook) -> PackedBook:

@@ -56,7 +56,7 @@ from mei_pipeline.execution.events import (
     Transfer,
     Warmed,
 )
-from mei_pipeline.execution.orders import advance
+from mei_pipeline.execution.orders import advance, needs_query
 from mei_pipeline.execution.reactions import LATE_TIMER
 from mei_pipeline.execution.rows import DecisionRow, HoldRow, Row
 from mei_pipeline.execution.state import Changed, LaneBook, LaneState, Outcome, find_book
@@ -66,8 +66,6 @@ RETRY_MS = 1_000
 
 KEPT_ORDERS = 200
 """Number of ended orders that a lane remembers."""
-
-OrderEvent = OrderAccepted | OrderRefused | OrderUnknown | OrderNotFound | OrderGone | Expired
 
 
 def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcome:
@@ -79,7 +77,7 @@ def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcom
         book: For the fact `Warmed`: the flat book whose features were computed.
 
     Raises:
-        DataError: A step is missing between this one and the last one.
+        DataError: The end of a step is missing between the event and the last step.
     """
     before = state
     state, rows = absorb(state, event, book)
@@ -100,7 +98,7 @@ def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Chan
         case Decided():
             return _take_decisions(state, event)
         case Fill():
-            return book_fill(_at(state, event), event)
+            return _watch(state, book_fill(_at(state, event), event), event.cloid)
         case Funding():
             return book_funding(_at(state, event), event)
         case Transfer():
@@ -108,7 +106,7 @@ def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Chan
         case Sent():
             return _change_orders(state, event, event.cloids)
         case OrderAccepted() | OrderRefused() | OrderUnknown() | OrderNotFound() | OrderGone() | Expired():
-            return _take_answer(_at(state, event), event)
+            return _watch(state, _change_orders(_at(state, event), event, (event.cloid,)), event.cloid)
         case Retried():
             return _register(state, (event.order,))
         case FundingRate():
@@ -120,8 +118,7 @@ def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Chan
         case FeedHealth():
             return Changed(replace(_at(state, event), stale=_stale(state, event)))
         case Timer():
-            timers = {name: due for name, due in state.timers.items() if name != event.name}
-            return Changed(replace(_at(state, event), timers=timers))
+            return Changed(_take_timer(_at(state, event), event))
         case AccountSnapshot():
             return Changed(reactions.compare(_at(state, event), event))
         case ConfigOffered():
@@ -142,13 +139,26 @@ def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Chan
 
 def _at(state: LaneState, event: Event) -> LaneState:
     """Return the state with its clock at the time of an event, if that is later."""
-    later = event.venue_ms is not None and event.venue_ms > state.clock_ms
-    return replace(state, clock_ms=event.venue_ms) if later else state  # type: ignore[arg-type]
+    if event.venue_ms is None or event.venue_ms <= state.clock_ms:
+        return state
+    return replace(state, clock_ms=event.venue_ms)
 
 
 def _is_known(state: LaneState, close_ms: int) -> bool:
-    """Return whether something that ends at a time belongs to a step that has closed, or to no book at all."""
-    return state.next_step_ms is None or close_ms <= state.next_step_ms
+    """Return whether something that ends at a time belongs to a step that has closed, or to no book at all.
+
+    Raises:
+        DataError: It belongs to a later step than the next one.
+    """
+    next_ms = state.next_step_ms
+    if next_ms is None or close_ms <= next_ms:
+        return True
+    if close_ms > next_ms + state.step_length_ms:
+        raise DataError(
+            f"feed: the end of the step {iso(next_ms)} is missing before market data of {iso(close_ms)}; subscribe "
+            f"again from that step"
+        )
+    return False
 
 
 def _take_bar(state: LaneState, bar: BarClosed) -> Changed:
@@ -157,8 +167,8 @@ def _take_bar(state: LaneState, bar: BarClosed) -> Changed:
     state, rows = finish(state)
     for book in state.books:
         take_bar(book.step, bar)
-    if bar.symbol in state.unknown_bars:
-        state = replace(state, unknown_bars=state.unknown_bars - {bar.symbol})
+    if (bar.symbol, bar.interval) in state.unknown_bars:
+        state = replace(state, unknown_bars=state.unknown_bars - {(bar.symbol, bar.interval)})
     return Changed(state, rows)
 
 
@@ -166,7 +176,7 @@ def _miss_bar(state: LaneState, bar: BarMissing) -> Changed:
     if bar.reason == "no trade" or _is_known(state, bar.open_ms + interval_ms(bar.interval)):
         return Changed(state)
     state, rows = finish(state)
-    return Changed(replace(state, unknown_bars=state.unknown_bars | {bar.symbol}), rows)
+    return Changed(replace(state, unknown_bars=state.unknown_bars | {(bar.symbol, bar.interval)}), rows)
 
 
 def _take_rate(state: LaneState, event: FundingRate) -> Changed:
@@ -250,7 +260,7 @@ def _recent(state: LaneState) -> Mapping[str, Order]:
     if len(state.orders) <= 2 * KEPT_ORDERS:
         return state.orders
     ended = [cloid for cloid, order in state.orders.items() if order.ended]
-    forgotten = set(ended[: len(ended) - KEPT_ORDERS])
+    forgotten = set(ended[: max(len(ended) - KEPT_ORDERS, 0)])
     return {cloid: order for cloid, order in state.orders.items() if cloid not in forgotten}
 
 
@@ -279,7 +289,12 @@ def _register(state: LaneState, placed: tuple[Place, ...]) -> Changed:
     if not placed:
         return Changed(state)
     clock = state.clock_ms
-    new = {place.cloid: Order(place=place, created_ms=clock, updated_ms=clock) for place in placed}
+    known = state.orders
+    new = {
+        place.cloid: Order(place=place, created_ms=clock, updated_ms=clock)
+        for place in placed
+        if place.cloid not in known
+    }
     return Changed(replace(state, orders={**state.orders, **new}), tuple(order_row(order) for order in new.values()))
 
 
@@ -294,26 +309,35 @@ def _change_orders(state: LaneState, event: Event, cloids: tuple[str, ...]) -> C
     return Changed(state, rows)
 
 
-def _take_answer(state: LaneState, event: OrderEvent) -> Changed:
-    """Advance an order by an answer about it; what is left of an ended closing order is tried again after a while."""
-    before = state.orders.get(event.cloid)
-    state, rows = _change_orders(state, event, (event.cloid,))
-    order = state.orders.get(event.cloid)
-    if order is None or before is None:
-        return Changed(state)
+def _watch(before: LaneState, changed: Changed, cloid: str) -> Changed:
+    """Set the timers of an order after an event: for the rest of an ended closing order, and for the next query."""
+    state = changed.state
+    order, known = state.orders.get(cloid), before.orders.get(cloid)
+    if order is None or known is None:
+        return changed
     timers = dict(state.timers)
-    if order.ended and not before.ended and not order.place.opens and order.left_lots:
-        timers[f"retry:{event.cloid}"] = state.clock_ms + RETRY_MS
-    if order.state == "UNKNOWN":
-        timers[f"query:{event.cloid}"] = state.clock_ms + reactions.QUERY_AGAIN_MS
-    return Changed(replace(state, timers=timers) if timers != state.timers else state, rows)
+    if order.ended and not known.ended and not order.place.opens and order.left_lots:
+        timers[f"retry:{cloid}"] = state.clock_ms + RETRY_MS
+    if needs_query(order):
+        timers[f"query:{cloid}"] = state.clock_ms + reactions.QUERY_AGAIN_MS
+    return Changed(replace(state, timers=timers) if timers != state.timers else state, changed.rows)
+
+
+def _take_timer(state: LaneState, event: Timer) -> LaneState:
+    """Return the state without a timer that is due; queries go on until the order's news are complete."""
+    timers = {name: due for name, due in state.timers.items() if name != event.name}
+    kind, _, cloid = event.name.partition(":")
+    order = state.orders.get(cloid)
+    if kind == "query" and order is not None and needs_query(order):
+        timers[event.name] = state.clock_ms + reactions.QUERY_AGAIN_MS
+    return replace(state, timers=timers)
 
 
 def _start(state: LaneState, fact: Started) -> Changed:
     """Return the state at the start of a process: orders without an answer are unknown, the account is not compared."""
     state, rows = _change_orders(replace(state, reconciled=False, mismatches=0), fact, tuple(state.orders))
-    unknown = {f"query:{cloid}" for cloid, order in state.orders.items() if order.state == "UNKNOWN"}
-    timers = {**state.timers, **dict.fromkeys(unknown, state.clock_ms + reactions.QUERY_AGAIN_MS)}
+    queries = {f"query:{cloid}" for cloid, order in state.orders.items() if needs_query(order)}
+    timers = {**state.timers, **dict.fromkeys(queries, state.clock_ms + reactions.QUERY_AGAIN_MS)}
     return Changed(replace(state, timers=timers), rows)
 
 

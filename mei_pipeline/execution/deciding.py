@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from kernels.book import NO_SIGNAL, VERDICTS, closing_size
@@ -45,7 +46,8 @@ def _blocks_all(state: LaneState, book: LaneBook) -> str | None:
 
 def _blocks(state: LaneState, book: LaneBook, symbol: str) -> str | None:
     for other in state.books:
-        if other is not book and other.step.size_of(symbol) != 0.0:
+        # An order of the other book may still be filled, although it is to be cancelled.
+        if other is not book and (other.step.size_of(symbol) != 0.0 or alive(state, other.config_id, symbol)):
             return f"held by config {other.config_id[:12]}, which is draining"
     if state.effects:
         held = next((name for name, hold in state.effects.items() if hold.symbol == symbol), None)
@@ -53,7 +55,7 @@ def _blocks(state: LaneState, book: LaneBook, symbol: str) -> str | None:
             return f"hold {held}"
     if symbol in state.stale:
         return f"stale: {', '.join(state.stale[symbol])}"
-    if symbol in state.unknown_bars:
+    if any(unknown == symbol for unknown, _ in state.unknown_bars):
         return "its last bar is unknown"
     return None
 
@@ -137,9 +139,9 @@ def _changed_fields(before: Any, after: Any) -> dict[str, float | None]:
     """Return the fields of a record that differ, with None for NaN."""
     fields: dict[str, float | None] = {}
     for name in after.dtype.names:
-        old, new = float(before[name]), float(after[name])
-        if new != old and not (np.isnan(old) and np.isnan(new)):
-            fields[name] = None if np.isnan(new) else new
+        new = after[name]
+        if new.tobytes() != before[name].tobytes():
+            fields[name] = None if np.isnan(new) else float(new)
     return fields
 
 
@@ -149,7 +151,8 @@ def restore_decisions(book: LaneBook, fact: Decided) -> None:
     for symbol, fields in fact.positions.items():
         position = step.positions[step.plan.index[symbol]]
         for name, value in fields.items():
-            position[name] = np.nan if value is None else value
+            if name in position.dtype.names:  # other kernels may have recorded the fact
+                position[name] = np.nan if value is None else value
     step.account["refused"] = fact.refused
     if fact.positions:
         list_active(step.book)
@@ -218,7 +221,7 @@ class _Orders:
             after=closing.cloid if closing is not None else "",
             leverage=float(now["open_leverage"]),
             signal=int(now["open_code"]),
-            notes=tuple(float(now[name]) for name in ("note_a", "note_b", "note_c")),  # type: ignore[arg-type]
+            notes=(float(now["note_a"]), float(now["note_b"]), float(now["note_c"])),
         )
 
 
@@ -255,4 +258,10 @@ def next_attempt(state: LaneState, ended: Order) -> Place | None:
     later = [order for order in alive(state, book.config_id, ended.place.symbol) if not order.place.opens]
     if position["size"] == 0.0 or position["close_frac"] == 0.0 or later:
         return None
-    return closing_order(state, book, s, intent.origin, intent.purpose, intent.attempt + 1)
+    # An order that was thought dead and ended a second time is not the last attempt.
+    attempts = [
+        order.place.intent.attempt
+        for order in state.orders.values()
+        if structs.replace(order.place.intent, attempt=intent.attempt) == intent
+    ]
+    return closing_order(state, book, s, intent.origin, intent.purpose, max(attempts) + 1)

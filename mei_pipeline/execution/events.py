@@ -437,7 +437,7 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     keys: tuple[str, ...]
     terms: dict[str, tuple[InstrumentChanged, ...]]
     stale: dict[str, tuple[str, ...]]
-    unknown_bars: tuple[str, ...]
+    unknown_bars: tuple[tuple[str, str], ...]
     holds: dict[str, HoldState]
     own_holds: dict[str, HoldState]
     timers: dict[str, int]

@@ -89,7 +89,7 @@ def _changes(order: Order, event: Event, now_ms: int) -> Mapping[str, object]:  
             return {"state": "UNKNOWN", "reason": event.reason} if lost else {}
         case OrderNotFound():
             first = _unanswered(order) and order.state != "NEW" and order.not_found_ms is None
-            return {"state": "UNKNOWN", "not_found_ms": now_ms} if first else {}
+            return {"state": "UNKNOWN", "not_found_ms": answered_ms(event, now_ms)} if first else {}
         case Expired():
             return {"state": "EXPIRED", "reason": event.reason} if _unanswered(order) else {}
         case Fill():
@@ -141,11 +141,21 @@ def _gone(order: Order, event: OrderGone) -> Mapping[str, object]:
     return changes | {"state": "CANCELLED", "gone_lots": event.filled_lots}
 
 
-def is_proven_dead(order: Order, now_ms: int) -> bool:
+def answered_ms(answer: OrderNotFound, now_ms: int) -> int:
+    """Return the time of an answer; the clock of the lane may have moved on while the answer was on its way."""
+    return now_ms if answer.venue_ms is None else answer.venue_ms
+
+
+def is_proven_dead(order: Order, answer_ms: int) -> bool:
     """Return whether an unknown order can't be at the venue any more, after one more answer that it is not there.
 
-    The clock must be past the time at which the venue stops to accept it, and two answers at least `QUERY_GAP_MS` apart
-    must say that the venue knows neither the order nor a fill of it.
+    The answer must be later than the time at which the venue stops to accept the order, and two answers at least
+    `QUERY_GAP_MS` apart must say that the venue knows neither the order nor a fill of it.
     """
-    waited = order.not_found_ms is not None and now_ms - order.not_found_ms >= QUERY_GAP_MS
-    return order.state == "UNKNOWN" and waited and now_ms > order.place.expires_ms
+    waited = order.not_found_ms is not None and answer_ms - order.not_found_ms >= QUERY_GAP_MS
+    return order.state == "UNKNOWN" and waited and answer_ms > order.place.expires_ms
+
+
+def needs_query(order: Order) -> bool:
+    """Return whether an order lacks news that only a query can bring: its state, or fills of an order that is gone."""
+    return order.state == "UNKNOWN" or (order.gone_lots is not None and not order.ended)

@@ -1,6 +1,6 @@
-"""What a lane does about an event: facts that it records, and commands for its process."""
+"""Reactions of a lane to an event: facts that it records, and commands for its process."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mei_pipeline.execution import configs
@@ -10,7 +10,6 @@ from mei_pipeline.execution.commands import (
     Cancel,
     Command,
     Order,
-    Place,
     Query,
     QueryFills,
     Send,
@@ -39,8 +38,9 @@ from mei_pipeline.execution.events import (
     Timer,
     Warmed,
 )
-from mei_pipeline.execution.orders import QUERY_GAP_MS, is_proven_dead
-from mei_pipeline.execution.state import LaneState, Reaction, alive
+from mei_pipeline.execution.openings import unwanted
+from mei_pipeline.execution.orders import QUERY_GAP_MS, answered_ms, is_proven_dead, needs_query
+from mei_pipeline.execution.state import LaneState, Reaction, alive, find_book
 
 QUERY_AGAIN_MS = QUERY_GAP_MS
 """Time between two queries of an unknown order."""
@@ -57,6 +57,8 @@ OWNER = "executor"
 KERNELS_HOLD = "kernels"
 """Name of the hold of a lane whose config was measured by other kernels."""
 
+_MOST_DECIMALS = 12
+
 _MISMATCHES = 2
 """Number of snapshots in a row that must differ from the books before a symbol is held."""
 
@@ -70,9 +72,9 @@ def react(before: LaneState, state: LaneState, event: Event) -> Reaction:  # noq
         case StepClosed():
             return _react_to_step(before, state, event)
         case Fill():
-            return _react_to_fill(state, event)
+            return _with_reversal(before, state, event.cloid, _react_to_fill(state, event))
         case OrderRefused() | OrderGone() | OrderNotFound() | OrderUnknown() | OrderAccepted():
-            return _react_to_answer(before, state, event)
+            return _with_reversal(before, state, event.cloid, _react_to_answer(before, state, event))
         case Timer():
             return _react_to_timer(state, event)
         case CaughtUp():
@@ -80,12 +82,12 @@ def react(before: LaneState, state: LaneState, event: Event) -> Reaction:  # noq
         case HoldsChanged():
             return _react_to_holds(before, state)
         case ConfigOffered():
-            return Reaction(_kernel_hold(state, event), _offered(state, event))
+            hold = _kernel_hold(state)
+            return Reaction(hold.facts, (*hold.commands, *_offered(state, event)))
         case Warmed():
-            newest = state.books[-1]
-            leaving = [order for book in state.books[:-1] for order in _opening(alive(state, book.config_id))]
-            cancels = tuple(Cancel(order.place.cloid) for order in leaving)
-            return Reaction(_kernel_hold(state, newest.config), (*configs.book_commands(before, state), *cancels))
+            hold, leaving = _kernel_hold(state), withdraw(state)
+            commands = (*configs.book_commands(before, state), *leaving.commands, *hold.commands)
+            return Reaction((*hold.facts, *leaving.facts), commands)
         case Started():
             return _react_to_start(state)
         case AccountSnapshot():
@@ -100,9 +102,7 @@ def _react_to_step(before: LaneState, state: LaneState, event: StepClosed) -> Re
     late = event.late_ms > state.setup.max_late_ms
     decisions = tuple(fact for book in state.books if (fact := decide(state, book, late=late)) is not None)
     dropped = dict.fromkeys(cloid for fact in decisions for cloid in fact.cancels)
-    unsent = [order for order in alive(state) if order.place.cloid in dropped and order.state == "NEW"]
-    withdrawn = tuple(_expired(state, order, "cancelled before it was sent") for order in unsent)
-    cancels = tuple(Cancel(cloid) for cloid in dropped if state.orders[cloid].state != "NEW")
+    withdrawn, cancels = withdraw(state, dropped)
     told = (*configs.book_commands(before, state), *configs.next_warm(state))
     new = [Order(place=place) for fact in decisions for place in fact.orders]
     if late:
@@ -112,10 +112,38 @@ def _react_to_step(before: LaneState, state: LaneState, event: StepClosed) -> Re
     return Reaction((*decisions, *withdrawn, *reaction.facts), (*told, *cancels, *reaction.commands))
 
 
+def withdraw(state: LaneState, dropped: Iterable[str] = ()) -> Reaction:
+    """Return the facts and commands that end orders: those that are dropped, and unwanted opening orders.
+
+    A cancel may be lost with the process or on its way, so it is sent again at each step and start.
+    """
+    leaving = {cloid: state.orders[cloid] for cloid in dropped}
+    # The venue has nothing to cancel of an order that is gone; its fills are still on their way.
+    leaving |= {order.place.cloid: order for order in unwanted(state) if order.gone_lots is None}
+    facts = (_expired(state, order, "withdrawn before it was sent") for order in leaving.values() if _is_new(order))
+    return Reaction(tuple(facts), tuple(Cancel(cloid) for cloid, order in leaving.items() if not _is_new(order)))
+
+
+def _is_new(order: Order) -> bool:
+    return order.state == "NEW"
+
+
+def _with_reversal(before: LaneState, state: LaneState, cloid: str, reaction: Reaction) -> Reaction:
+    """Return a reaction that also sends or drops the opening orders of a reversal whose closing order has ended."""
+    order = state.orders.get(cloid)
+    if order is None or not order.ended or before.orders[cloid].ended:
+        return reaction
+    if not any(_is_new(each) and each.place.after == cloid for each in alive(state)):
+        return reaction
+    sending = release(state)
+    return Reaction((*reaction.facts, *sending.facts), (*reaction.commands, *sending.commands))
+
+
 def release(state: LaneState, new: Iterable[Order] = (), without: Iterable[str] = ()) -> Reaction:
     """Return the facts and commands that send every order that may be sent now.
 
-    An opening order whose time has passed expires. Under a hold that halts the lane nothing is sent.
+    An opening order expires if its time has passed, if it is unwanted, or if the closing order of its reversal has left
+    a position. Under a hold that halts its symbol an order waits.
 
     Args:
         state: The lane.
@@ -123,26 +151,43 @@ def release(state: LaneState, new: Iterable[Order] = (), without: Iterable[str] 
         without: Client order ids of orders that are to be cancelled.
     """
     cancelled = set(without)
-    waiting = [order for order in (*alive(state), *new) if order.state == "NEW" and order.place.cloid not in cancelled]
-    if not waiting or state.halted:
+    added = {order.place.cloid: order for order in new}
+    known = {**state.orders, **added}
+    waiting = [
+        order for order in (*alive(state), *added.values()) if _is_new(order) and order.place.cloid not in cancelled
+    ]
+    if not waiting:
         return Reaction()
-    expired = [order for order in waiting if order.place.opens and state.clock_ms > order.place.expires_ms]
-    ready = [order for order in waiting if order not in expired and _is_ready(state, order.place, waiting)]
+    leaving = [order.place.cloid for order in unwanted(state)]
+    expired = [order for order in waiting if order.place.opens and _is_late(state, order, known, leaving)]
+    ready = [
+        order
+        for order in waiting
+        if order not in expired
+        and not state.is_halted(order.place.symbol)
+        and (order.place.tif == "model" or _has_ended(known, order.place.after))
+    ]
     facts: list[Event] = [_expired(state, order, "it was not sent in time") for order in expired]
     if ready:
         facts.append(Sent(venue_ms=state.clock_ms, cloids=tuple(order.place.cloid for order in ready)))
     return Reaction(tuple(facts), (Send(tuple(order.place for order in ready)),) if ready else ())
 
 
-def _is_ready(state: LaneState, place: Place, waiting: Iterable[Order]) -> bool:
-    """Return whether an order need not wait for the closing order of its reversal.
-
-    The fill model takes both at once and fills them in order; at a venue the closing order must have ended.
-    """
-    if not place.after or place.tif == "model":
+def _is_late(state: LaneState, order: Order, known: Mapping[str, Order], leaving: Sequence[str]) -> bool:
+    """Return whether it is too late to send an opening order."""
+    place = order.place
+    if state.clock_ms > place.expires_ms or place.cloid in leaving:
         return True
-    first = state.orders.get(place.after)
-    return first is None or first.ended or place.after not in {order.place.cloid for order in waiting}
+    # The fill model takes both orders of a reversal at once and fills them in order.
+    if place.tif == "model" or not place.after or not _has_ended(known, place.after):
+        return False
+    book = find_book(state, place.config_id)
+    return book is None or book.step.size_of(place.symbol) != 0.0
+
+
+def _has_ended(known: Mapping[str, Order], cloid: str) -> bool:
+    """Return whether the order that another one waits for has ended; an order that is forgotten has."""
+    return cloid not in known or known[cloid].ended
 
 
 def _expired(state: LaneState, order: Order, reason: str) -> Expired:
@@ -164,15 +209,16 @@ def _react_to_answer(before: LaneState, state: LaneState, event: _Answer) -> Rea
         return Reaction()
     cloid = order.place.cloid
     match event:
-        case OrderUnknown() if order.state == "UNKNOWN":
+        case OrderUnknown() if order.state == "UNKNOWN" and before.orders[cloid].state != "UNKNOWN":
+            # The timer repeats the query: an answer that is lost again must not cause the next query at once.
             return Reaction(commands=(Query(cloid),))
         case OrderNotFound() if order.state == "UNKNOWN":
             return _react_to_not_found(state, order, event)
         case OrderRefused() if order.state == "REJECTED" and not before.orders[cloid].ended:
             text = f"{order.place.symbol}: {order.place.intent.purpose} order refused: {event.reason}"
             return Reaction(commands=(Alert(f"refused-{order.place.symbol}", "warning", text),))
-        case OrderGone() if not order.ended:
-            return Reaction(commands=(QueryFills(state.last_fill_ms - FILLS_BEFORE_MS),))
+        case OrderGone() if not order.ended and before.orders[cloid].gone_lots is None:
+            return Reaction(commands=(Query(cloid),))
         case _:
             return Reaction()
 
@@ -180,10 +226,10 @@ def _react_to_answer(before: LaneState, state: LaneState, event: _Answer) -> Rea
 def _react_to_not_found(state: LaneState, order: Order, event: OrderNotFound) -> Reaction:
     """Send an order again that never arrived, while it is in time; let it expire once it can't arrive any more."""
     place = order.place
-    in_time = not place.opens or state.clock_ms <= place.expires_ms
-    if event.final and in_time and not state.halted:
+    leaving = place.opens and (state.clock_ms > place.expires_ms or order in unwanted(state))
+    if event.final and not leaving and not state.is_halted(place.symbol):
         return Reaction((Sent(venue_ms=state.clock_ms, cloids=(place.cloid,)),), (Send((place,)),))
-    if (event.final and not in_time) or is_proven_dead(order, state.clock_ms):
+    if (event.final and leaving) or is_proven_dead(order, answered_ms(event, state.clock_ms)):
         return Reaction((_expired(state, order, "the venue does not know it"),))
     return Reaction()
 
@@ -195,7 +241,7 @@ def _react_to_timer(state: LaneState, event: Timer) -> Reaction:
         return release(state)
     if order is None:
         return Reaction()
-    if kind == "query" and order.state == "UNKNOWN":
+    if kind == "query" and needs_query(order):
         return Reaction(commands=(Query(cloid),))
     if kind == "retry" and (place := next_attempt(state, order)) is not None:
         fact = Retried(venue_ms=state.clock_ms, order=place)
@@ -205,69 +251,81 @@ def _react_to_timer(state: LaneState, event: Timer) -> Reaction:
 
 
 def _react_to_holds(before: LaneState, state: LaneState) -> Reaction:
-    new = [name for name in state.holds if name not in before.holds]
+    new = [
+        name
+        for name, hold in state.holds.items()
+        if name not in before.holds or before.holds[name].effect != hold.effect
+    ]
     lifted = [name for name in before.holds if name not in state.holds]
     alerts = [
         Alert(f"hold-{name}", "warning", f"hold {name} ({state.holds[name].effect}): {state.holds[name].reason}")
         for name in new
     ]
     alerts += [Alert(f"hold-{name}", "info", f"hold {name} is lifted") for name in lifted]
-    opening = _opening(alive(state)) if any(not state.holds[name].symbol for name in new) else []
-    # Orders that were not sent yet expire by themselves; those at the venue are cancelled.
-    cancels = [Cancel(order.place.cloid) for order in opening if order.state != "NEW"]
-    sending = release(state)
-    return Reaction(sending.facts, (*cancels, *sending.commands, *alerts))
-
-
-def _opening(orders: Iterable[Order]) -> list[Order]:
-    return [order for order in orders if order.place.opens]
+    facts, cancels = withdraw(state)
+    sending = release(state, without=[fact.cloid for fact in facts if isinstance(fact, Expired)])
+    return Reaction((*facts, *sending.facts), (*cancels, *sending.commands, *alerts))
 
 
 def _offered(state: LaneState, offer: ConfigOffered) -> tuple[Command, ...]:
     return configs.next_warm(state) if state.waiting is offer else ()
 
 
-def _kernel_hold(state: LaneState, config: ConfigOffered) -> tuple[Event, ...]:
-    """Return the fact that sets or lifts the hold of a lane whose newest config other kernels measured."""
+def _kernel_hold(state: LaneState) -> Reaction:
+    """Return the fact that sets or lifts the hold of a lane whose newest book has a config of other kernels."""
+    if not state.books:
+        return Reaction()
+    config = state.books[-1].config
     other = config.kernel_hash != state.setup.kernel_hash
     if other == (KERNELS_HOLD in state.own_holds):
-        return ()
+        return Reaction()
     if not other:
-        return (HoldSet(venue_ms=state.clock_ms, name=KERNELS_HOLD, hold=None),)
+        return Reaction((HoldSet(venue_ms=state.clock_ms, name=KERNELS_HOLD, hold=None),))
     reason = (
         f"config {config.config_id[:12]} was measured by kernels {config.kernel_hash[:12]}, this process has "
         f"{state.setup.kernel_hash[:12]}; positions keep their exits, and no entry is made until it is measured again"
     )
     hold = HoldState(owner=OWNER, effect="close_only", reason=reason, since_ms=state.clock_ms)
-    return (HoldSet(venue_ms=state.clock_ms, name=KERNELS_HOLD, hold=hold),)
+    fact = HoldSet(venue_ms=state.clock_ms, name=KERNELS_HOLD, hold=hold)
+    return Reaction((fact,), (Alert(f"hold-{KERNELS_HOLD}", "critical", reason),))
 
 
 def _react_to_start(state: LaneState) -> Reaction:
-    """Return the commands of a start: ask for everything whose answer may have been lost."""
-    unknown = tuple(Query(order.place.cloid) for order in alive(state) if order.state == "UNKNOWN")
-    facts = _kernel_hold(state, state.books[-1].config) if state.books else ()
-    alert = tuple(
-        Alert(f"hold-{fact.name}", "critical", fact.hold.reason)
-        for fact in facts
-        if isinstance(fact, HoldSet) and fact.hold is not None
+    """Return the facts and commands of a start: ask for all news that may have been lost, send lost cancels again.
+
+    Opening orders that were not sent expire.
+    """
+    orders = alive(state)
+    hold, leaving = (
+        _kernel_hold(state),
+        withdraw(state, [o.place.cloid for o in orders if o.place.opens and _is_new(o)]),
     )
-    return Reaction(facts, (*unknown, QueryFills(state.last_fill_ms - FILLS_BEFORE_MS), Snapshot(), *alert))
+    queries = tuple(Query(order.place.cloid) for order in orders if not _is_new(order))
+    # A lane that died before its first book was computed has no step at which it could ask again.
+    warm = () if state.books else configs.next_warm(state)
+    news = (QueryFills(state.last_fill_ms - FILLS_BEFORE_MS), Snapshot())
+    return Reaction((*hold.facts, *leaving.facts), (*queries, *news, *leaving.commands, *warm, *hold.commands))
 
 
 def differences(state: LaneState, snapshot: AccountSnapshot) -> dict[str, str]:
-    """Return the difference between the account and the books, in words, by symbol."""
-    held: dict[str, float] = {}
+    """Return the difference between the account and the lane, in words, by symbol.
+
+    The lane has its books, and the coins that it knows to be foreign.
+    """
+    held = dict(state.foreign)
     for book in state.books:
         for symbol in book.step.plan.symbols:
             size = book.step.size_of(symbol)
             if size != 0.0:
                 held[symbol] = held.get(symbol, 0.0) + size
-    venue = {symbol: to_coins(*lots) for symbol, lots in snapshot.positions.items()}
-    return {
-        symbol: f"the account holds {venue.get(symbol, 0.0):g} coins, the books {held.get(symbol, 0.0):g}"
-        for symbol in sorted(held.keys() | venue.keys())
-        if held.get(symbol, 0.0) != venue.get(symbol, 0.0)
-    }
+    differing = {}
+    for symbol in sorted(held.keys() | snapshot.positions.keys()):
+        lots, decimals = snapshot.positions.get(symbol, (0, _MOST_DECIMALS))
+        # Sums of coins are rounded; the account has whole lots.
+        venue, own = to_coins(lots, decimals), round(held.get(symbol, 0.0), decimals)
+        if venue != own:
+            differing[symbol] = f"the account holds {venue:g} coins, the lane {own:g}"
+    return differing
 
 
 def compare(state: LaneState, snapshot: AccountSnapshot) -> LaneState:
@@ -282,14 +340,20 @@ def compare(state: LaneState, snapshot: AccountSnapshot) -> LaneState:
 
 
 def _react_to_snapshot(before: LaneState, state: LaneState, snapshot: AccountSnapshot) -> Reaction:
-    """Ask again after a first difference, and hold the symbols that still differ after the second one."""
+    """Ask again after a first difference, and hold the symbols that still differ after the second one.
+
+    An order that the account does not list has ended or is being filled, so the lane asks for its news.
+    """
     found = differences(state, snapshot)
+    working = set(snapshot.open_orders)
+    lost = [order for order in alive(state) if order.accepted and order.place.cloid not in working]
+    queries = tuple(Query(order.place.cloid) for order in lost if not needs_query(order))
     if not found or state.mismatches == before.mismatches:
-        return Reaction()
+        return Reaction(commands=queries)
     if state.mismatches < _MISMATCHES:
-        return Reaction(commands=(QueryFills(state.last_fill_ms - FILLS_BEFORE_MS), Snapshot()))
+        return Reaction(commands=(*queries, QueryFills(state.last_fill_ms - FILLS_BEFORE_MS), Snapshot()))
     facts: list[Event] = []
-    commands: list[Command] = []
+    commands: list[Command] = list(queries)
     for symbol, text in found.items():
         name = f"mismatch-{symbol.lower()}"
         if name in state.own_holds:

@@ -15,7 +15,7 @@ MAX_LATE_MS = 10_000
 
 @dataclass(frozen=True)
 class LaneSetup:
-    """What does not change while a lane runs.
+    """The part of a lane that does not change while it runs.
 
     Attributes:
         lane: Name of the lane.
@@ -65,7 +65,7 @@ class LaneState:
     """The state of a lane.
 
     Attributes:
-        setup: What does not change.
+        setup: The part that does not change.
         clock_ms: Latest time that the lane has seen, UTC milliseconds.
         step_ms: Open time of the last step; None before the first one.
         books: Books, the oldest first; only the last one enters.
@@ -76,7 +76,7 @@ class LaneState:
         terms: Changes of the terms of each symbol, oldest first.
         terms_due_ms: Time of the next change that is not in force; 0 if one was received since the last step.
         stale: Streams that are stale, by symbol.
-        unknown_bars: Symbols whose last bar is unknown.
+        unknown_bars: Symbols and intervals whose last bar is unknown.
         holds: Holds from files, by name.
         own_holds: Holds that the executor set, by name.
         timers: Time at which each timer is due, by name.
@@ -101,7 +101,7 @@ class LaneState:
     terms: Mapping[str, tuple[InstrumentChanged, ...]] = field(default_factory=dict)
     terms_due_ms: int = 0
     stale: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    unknown_bars: frozenset[str] = frozenset()
+    unknown_bars: frozenset[tuple[str, str]] = frozenset()
     holds: Mapping[str, HoldState] = field(default_factory=dict)
     own_holds: Mapping[str, HoldState] = field(default_factory=dict)
     timers: Mapping[str, int] = field(default_factory=dict)
@@ -129,10 +129,13 @@ class LaneState:
         """All holds, those of the executor included."""
         return {**self.holds, **self.own_holds}
 
-    @property
-    def halted(self) -> bool:
-        """True if a hold of the whole lane forbids every order."""
-        return any(hold.effect == "halt" and not hold.symbol for hold in self.effects.values())
+    def is_held(self, symbol: str) -> bool:
+        """Return whether a hold forbids entries of a symbol."""
+        return any(hold.symbol in {"", symbol} for hold in self.effects.values())
+
+    def is_halted(self, symbol: str) -> bool:
+        """Return whether a hold forbids every order of a symbol."""
+        return any(hold.effect == "halt" and hold.symbol in {"", symbol} for hold in self.effects.values())
 
 
 class Changed(NamedTuple):

@@ -1,5 +1,7 @@
 """Trades of a lane, from flat to flat, kept up to date fill by fill."""
 
+from decimal import Decimal
+
 from msgspec.structs import replace
 
 from mei_pipeline.execution.events import OpenTrade
@@ -21,7 +23,8 @@ def take_fill(trade: OpenTrade | None, fill: FillRow, number: int) -> OpenTrade:
     if fill.reason in _OPENS:
         return replace(
             money,
-            opened=money.opened + size,
+            # Sums of binary fractions would not be whole lots; a replay adds decimals, too.
+            opened=float(Decimal(repr(money.opened)) + Decimal(repr(size))),
             opened_usd=money.opened_usd + size * fill.price,
             size=max(money.size, abs(fill.held)),
             adds=money.adds + (fill.reason == "add"),
