@@ -1,11 +1,9 @@
 """A paper lane does what a replay of its config does, byte for byte."""
 
 import numpy as np
+import pytest
 from paper_kit import (
-<<<<<<< HEAD
-=======
     START_MS,
->>>>>>> broker
     config,
     events_of,
     fills_of,
