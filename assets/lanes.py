@@ -24,6 +24,7 @@ STATUS = {
     "generation": pl.Int64(),
     "since_bar_ms": pl.Int64(),
     "health": pl.String(),
+    "equity_usd": pl.Float64(),
     "positions": pl.Struct({"symbol": pl.Float64()}),
 }
 STATUS_DOCS = {
@@ -31,6 +32,7 @@ STATUS_DOCS = {
     "generation": "Generation of the pointer that the executor follows.",
     "since_bar_ms": "Open time of the first bar that the config decided, UTC milliseconds.",
     "health": "Health that the executor states.",
+    "equity_usd": "Equity at last prices, USD.",
     "positions": "Coins held by symbol, below 0 for a short.",
 }
 
@@ -80,10 +82,12 @@ def lane_check(name: str) -> dg.AssetChecksDefinition:
 def check_acknowledgement(pointer: Pointer | None, status: ExecutorStatus | None) -> tuple[bool, str]:
     """Return True if a lane runs the config of its pointer, and the result in words."""
     if pointer is None:
-        return status is None, "no config holds the lane"
+        return status is None or status.config_id is None, "no config holds the lane"
     expected = f"generation {pointer.generation} of {pointer.config_id[:12]}"
     if status is None:
         return False, f"{expected} is not acknowledged: the executor has not written its status yet"
+    if status.config_id is None:
+        return False, f"{expected} is not acknowledged: the executor has no config in force"
     running = f"generation {status.generation} of {status.config_id[:12]}"
     if not is_acknowledged(pointer, status):
         return False, f"{expected} is not acknowledged: the executor runs {running}"

@@ -141,10 +141,12 @@ def _fingerprint(pointer: Pointer | None, status: ExecutorStatus | None) -> str:
 def _events(name: str, pointer: Pointer | None, status: ExecutorStatus | None) -> list[Event]:
     events: list[Event] = []
     if status is not None:
+        since = status.since_bar_ms
         metadata = entries(
             config=status.config_id,
             generation=status.generation,
-            in_force_since_bar=dg.MetadataValue.timestamp(status.since_bar_ms / 1000),
+            in_force_since_bar=None if since is None else dg.MetadataValue.timestamp(since / 1000),
+            equity_usd=status.equity_usd,
             health=status.health,
             detail=status.detail,
             positions=records([{"symbol": name, "size": size} for name, size in status.positions.items()]),

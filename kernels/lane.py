@@ -5,9 +5,10 @@ lane. Orders that the fill model drops leave no fill, so the lane learns of them
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kernels.book import ORDER_FIELDS, Book
 from kernels.ledger import POSITION_FIELDS
@@ -38,17 +39,33 @@ def adopt_orders(lane: Book, broker: Book, symbols: Iterable[int] | None = None)
     chosen = np.arange(len(ours)) if symbols is None else np.array(list(symbols), dtype=np.int64)
     new_closing = (ours["close_frac"] != 0.0) & (theirs["close_frac"] == 0.0)
     new_opening = (ours["open_size"] != 0.0) & (ours["open_size"] * theirs["open_size"] <= 0.0)
-    # The broker may hold what the lane has not heard of yet; its levels and memory are then newer than the lane's.
-    both_hold = ours["size"] * theirs["size"] > 0.0
     always = np.ones(len(ours), dtype=bool)
-    for name in ours.dtype.names or ():
-        if name in _OWN:
-            continue
-        copied = {"close_wait": new_closing, "open_wait": new_opening}.get(
-            name, always if name in ORDER_FIELDS else both_hold
-        )[chosen]
+    for name in ORDER_FIELDS:
+        copied = {"close_wait": new_closing, "open_wait": new_opening}.get(name, always)[chosen]
         theirs[name][chosen] = np.where(copied, ours[name][chosen], theirs[name][chosen])
+    adopt_levels(lane, broker, chosen)
     list_active(broker)
+
+
+def adopt_levels(lane: Book, broker: Book, chosen: NDArray[np.int64]) -> None:
+    """Copy stops, targets and the strategy's memory of positions that both books hold on the same side.
+
+    Args:
+        lane: Book whose decisions moved them.
+        broker: Book of the same strategy and symbols.
+        chosen: Symbols to copy.
+    """
+    ours, theirs = lane.positions[0], broker.positions[0]
+    # The broker may hold what the lane has not heard of yet; its levels are then newer than the lane's.
+    for s in chosen[ours["size"][chosen] * theirs["size"][chosen] > 0.0].tolist():
+        adopt_memory(ours[s], theirs[s])
+
+
+def adopt_memory(ours: Any, theirs: Any) -> None:
+    """Copy stop, target and the strategy's memory from one record of a position to another."""
+    for name in ours.dtype.names:
+        if name not in _OWN and name not in ORDER_FIELDS:
+            theirs[name] = ours[name]
 
 
 def dropped_orders(lane: Book, broker: Book) -> list[Dropped]:

@@ -4,17 +4,25 @@ Policy and search are those of the checkout, so configs of the demo pass the sam
 """
 
 import shutil
+import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from mei_pipeline import files
+from mei_pipeline.candles.ingest import ingest
+from mei_pipeline.candles.lake import Lake
+from mei_pipeline.candles.sources import build_source
+from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import Refused
-from mei_pipeline.settings import CHECKOUT
+from mei_pipeline.settings import CHECKOUT, Settings
 
 SYMBOLS = 10
 SEED = 7
 EDGE_SHARPE = 8.0
 FROM, AS_OF = "2025-01-01T00:00:00Z", "2026-07-01T00:00:00Z"
+TRADED_DAYS = 28
+"""Days after `AS_OF` that the market goes on for in `mei demo --trade`."""
 PROFILE = "nightly"
 
 _MARK = ".mei-demo"
@@ -90,11 +98,29 @@ def make_home(demo: Demo) -> None:
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     config = home / "config"
-    pipeline = _PIPELINE.format(
-        edge=demo.edge, start=FROM, end=AS_OF, seed=SEED, symbols=SYMBOLS, sharpe=demo.edge_sharpe
-    )
-    files.write_bytes(config / "pipeline.yaml", pipeline.encode())
+    _write_pipeline(demo, AS_OF)
     for name, role in (("paper1", "primary"), ("paper2", "fallback"), ("paper3", "conservative")):
         files.write_bytes(config / "lanes" / f"{name}.yaml", _LANE.format(role=role).encode())
     for name in ("policy.yaml", "sweeps/cross.yaml"):
         files.write_bytes(config / name, (CHECKOUT / "config" / name).read_bytes())
+
+
+def _write_pipeline(demo: Demo, end: str) -> None:
+    pipeline = _PIPELINE.format(
+        edge=demo.edge, start=FROM, end=end, seed=SEED, symbols=SYMBOLS, sharpe=demo.edge_sharpe
+    )
+    files.write_bytes(demo.home / "config" / "pipeline.yaml", pipeline.encode())
+
+
+def extend_market(settings: Settings, demo: Demo) -> int:
+    """Let the demo's market go on for `TRADED_DAYS`, import the new bars, and return its end in UTC milliseconds.
+
+    The bars before `AS_OF` stay the same, so the promoted config has not seen the new ones.
+    """
+    end = datetime.fromisoformat(AS_OF) + timedelta(days=TRADED_DAYS)
+    _write_pipeline(demo, end.isoformat().replace("+00:00", "Z"))
+    config = load_config(settings.config)
+    now_ms = time.time_ns() // 1_000_000
+    for source in config.pipeline.sources:
+        ingest(Lake(settings.lake), build_source(source), config.pipeline.intervals, now_ms=now_ms)
+    return int(end.timestamp()) * 1000

@@ -52,10 +52,14 @@ _ERRNO_OF_SQLITE = {
 
 
 @contextmanager
-def replacing(path: Path) -> Generator[Path]:
+def replacing(path: Path, *, durable: bool = True) -> Generator[Path]:
     """Yield a temporary path beside `path`; on success make the file durable and rename it to `path`.
 
     `path` is the complete old file or the complete new one at any time, also after a crash or on a full disk.
+
+    Args:
+        path: The file.
+        durable: False for a file that is written often and may be lost or damaged by a power failure.
 
     Raises:
         Retryable: The disk is full; `path` is the old file.
@@ -70,8 +74,9 @@ def replacing(path: Path) -> Generator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
@@ -80,6 +85,8 @@ def replacing(path: Path) -> Generator[Path]:
         if temporary is not None:
             with suppress(OSError):  # a failing disk has already raised above
                 temporary.unlink(missing_ok=True)
+    if not durable:
+        return
     try:
         sync_folder(path.parent)
     except OSError as error:

@@ -165,6 +165,8 @@ def _registry_of(settings: Settings) -> "Registry | None":
 
 def _problems(settings: Settings, book: "Registry | None", lane: str) -> list[str]:
     """Yield the problems of the files of a lane, except its holds."""
+    from mei_pipeline.execution.journal.opening import journal_path
+    from mei_pipeline.execution.journal.reader import check_integrity
     from mei_pipeline.registry.lanes import drift, lane_folder, read_pointer_file, read_status
 
     problems = list(drift(book, settings.lanes, lane).differences) if book else []
@@ -173,6 +175,8 @@ def _problems(settings: Settings, book: "Registry | None", lane: str) -> list[st
         checks.append(partial(read_pointer_file, settings.lanes, lane))
     configs = sorted((lane_folder(settings.lanes, lane) / "configs").glob("*.yaml"))
     checks += [partial(_parse, path) for path in configs]
+    if (journal := journal_path(settings.lanes, lane)).exists():
+        checks.append(partial(check_integrity, journal))
     for check in checks:
         try:
             check()

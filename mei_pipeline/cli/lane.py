@@ -1,11 +1,12 @@
 """`mei lane`: show and change lanes: config, executor status, holds and size."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mei_pipeline.cli import output
+from mei_pipeline.cli import journals, output
 from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.moves import SHORT, WHO, audit, configured_lane, open_for_move, print_move
 from mei_pipeline.cli.options import result_options
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from mei_pipeline.registry.holds import Hold
     from mei_pipeline.registry.store import Registry
     from mei_pipeline.settings import Settings
+
+OWNER = "executor"  # of the holds that an executor sets itself
 
 
 @click.group("lane", cls=Group)
@@ -83,16 +86,15 @@ def show_one(name: str, as_json: bool) -> None:
         *((key, values[key]) for key in ("mode", "venue", "role", "manual")),
         *((key, pointer.get(key)) for key in ("state", "size_multiplier", "generation")),
         ("executor", _executor_state(values)),
+        *_executor_rows(values["status"] or {}),
         ("in effect", values["effect"]),
         *(("problem", problem) for problem in values["problems"]),
     ]
     # An id is wider than a column beside the names of the others.
     output.table(f"Lane {name}, config {pointer.get('config_id', 'none')}", ("", "value"), rows)
-    output.table(
-        "Holds",
-        ("hold", "effect", "owner", "reason"),
-        [(key, hold["effect"], hold["owner"], hold["reason"]) for key, hold in values["holds"].items()],
-    )
+    reported = values["status"]["holds"] if values["status"] else {}
+    own = {key: hold for key, hold in reported.items() if hold["owner"] == OWNER}
+    _hold_table("Holds", {**own, **values["holds"]})
     print_transitions(transitions)
 
 
@@ -110,6 +112,7 @@ def show_one(name: str, as_json: bool) -> None:
     metavar="NAME EFFECT",
     help="Set a hold. close_only: no new positions; halt: no trading, exits included.",
 )
+@click.option("--symbol", metavar="SYMBOL", help="Only symbol of the hold; default: all symbols.")
 @click.option("--lift", metavar="NAME", help="Lift a hold.")
 @click.option("--why", default="", help="The reason; a size and a hold need one.")
 @WHO
@@ -118,6 +121,7 @@ def change(
     name: str,
     size: float | None,
     hold: tuple[str, str] | None,
+    symbol: str | None,
     lift: str | None,
     why: str,
     who: str | None,
@@ -126,6 +130,8 @@ def change(
     """Change the size multiplier of LANE, or set or lift a hold. A hold needs no registry."""
     if [size, hold, lift].count(None) != 2:  # noqa: PLR2004 - one of the three is given
         raise click.UsageError("give one of --size-multiplier, --hold and --lift")
+    if symbol is not None and hold is None:
+        raise click.UsageError("--symbol names the symbol of a --hold")
     if size is not None:
         from mei_pipeline.promotion.moves import resize
 
@@ -134,12 +140,15 @@ def change(
         lane = configured_lane(files, name)
         print_move(resize(book, settings.lanes, lane, size, files.policy.selection.id, because), as_json)
     else:
-        holds = _hold(name, hold, lift, who, why)
+        holds = _hold(name, hold, symbol, lift, who, why)
         _print_holds(name, holds, as_json)
         _send_holds(name, holds, f"hold {hold[0]} ({hold[1]}) set" if hold else f"hold {lift} lifted")
 
 
-def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | None, why: str) -> "dict[str, Hold]":
+def _hold(
+    name: str, hold: tuple[str, str] | None, symbol: str | None, lift: str | None, who: str | None, why: str
+) -> "dict[str, Hold]":
+    from mei_pipeline import names
     from mei_pipeline.config.load import load_lanes
     from mei_pipeline.registry.holds import Hold, lift_hold, set_hold
     from mei_pipeline.registry.lanes import lane_folder
@@ -152,6 +161,10 @@ def _hold(name: str, hold: tuple[str, str] | None, lift: str | None, who: str | 
         return lift_hold(settings.lanes, name, str(lift))
     because = audit(who, why, "mei lane set")
     values = {"owner": because.who, "effect": hold[1], "reason": because.why, "since_ms": because.now_ms}
+    if symbol is not None:
+        if problem := names.symbol_problem(symbol):
+            raise click.UsageError(f"--symbol {symbol!r}: {problem}; write a symbol such as BTC")
+        values["symbol"] = symbol
     return set_hold(settings.lanes, name, hold[0], Hold.model_validate(values))
 
 
@@ -160,7 +173,10 @@ def _send_holds(name: str, holds: "dict[str, Hold]", change: str) -> None:
     from mei_pipeline.notify import send_alert
     from mei_pipeline.settings import read_settings
 
-    listed = [f"{key}: {hold.effect}, {hold.owner}: {hold.reason}" for key, hold in holds.items()]
+    listed = [
+        f"{key}: {hold.effect}{f' of {hold.symbol}' if hold.symbol else ''}, {hold.owner}: {hold.reason}"
+        for key, hold in holds.items()
+    ]
     send_alert(read_settings(), f"MEI: lane {name}: {change}", "\n".join(["holds:", *(listed or ["none"])]))
 
 
@@ -171,8 +187,14 @@ def _print_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
     if as_json:
         output.print_json({"lane": name, "holds": values, "effect": strictest_effect(holds)})
         return
-    rows = [(key, hold["effect"], hold["owner"], hold["reason"]) for key, hold in values.items()]
-    output.table(f"Holds of {name}", ("hold", "effect", "owner", "reason"), rows)
+    _hold_table(f"Holds of {name}", values)
+
+
+def _hold_table(title: str, holds: Mapping[str, Mapping[str, Any]]) -> None:
+    rows = [
+        (key, hold["effect"], hold["symbol"] or "all", hold["owner"], hold["reason"]) for key, hold in holds.items()
+    ]
+    output.table(title, ("hold", "effect", "symbol", "owner", "reason"), rows)
 
 
 def _names(files: "LaneConfigs", book: "Registry") -> list[str]:
@@ -185,7 +207,6 @@ def _names(files: "LaneConfigs", book: "Registry") -> list[str]:
 def _lane_values(settings: "Settings", files: "LaneConfigs", book: "Registry", name: str) -> dict[str, Any]:
     """Return a lane as configuration, registry, executor and files state it; unreadable parts become problems."""
     from mei_pipeline.errors import ConfigError
-    from mei_pipeline.registry.holds import strictest_effect
     from mei_pipeline.registry.lanes import Drift, drift, is_acknowledged
     from mei_pipeline.registry.store import get_config
 
@@ -218,8 +239,7 @@ def _lane_values(settings: "Settings", files: "LaneConfigs", book: "Registry", n
         "status": status and status.model_dump(),
         "acknowledged": pointer is not None and is_acknowledged(pointer, status),
         "holds": {key: hold.model_dump() for key, hold in (holds or {}).items()},
-        # What can't be read may hold the lane: an executor takes it so.
-        "effect": "halt" if holds is None else strictest_effect(holds),
+        "effect": _effect(status, holds),
         "problems": problems,
     }
 
@@ -240,6 +260,46 @@ def _read(lanes_folder: Path, name: str, problems: list[str]) -> tuple[Any, "dic
     return values[0], values[1]
 
 
+def _effect(status: Any, holds: "Mapping[str, Hold] | None") -> str | None:
+    """Return the strictest effect on a lane: of the holds in its file, and of those that the executor set itself.
+
+    If the file can't be read, an executor keeps the last holds that it read, and opens nothing.
+    """
+    from mei_pipeline.registry.holds import strictest_effect
+
+    reported = status.holds if status is not None else {}
+    if holds is None:
+        return strictest_effect(reported) or "close_only"
+    return strictest_effect({**{key: hold for key, hold in reported.items() if hold.owner == OWNER}, **holds})
+
+
+def _executor_rows(status: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what an executor reports, without the keys that it left empty."""
+    from mei_pipeline.candles.intervals import iso
+
+    for key in ("detail", "feed", "equity_usd", "pnl_usd", "pnl_today_usd", "open_orders", "unknown_orders"):
+        if status.get(key) not in {None, ""}:
+            yield key.replace("_", " "), status[key]
+    if status.get("last_step_ms") is not None:
+        yield "last step", iso(status["last_step_ms"])
+    for symbol, size in status.get("positions", {}).items():
+        yield f"position {symbol}", size
+    for symbol, streams in status.get("stale", {}).items():
+        yield f"stale {symbol}", ", ".join(streams)
+    for config_id in status.get("draining", ()):
+        yield "draining", config_id[:SHORT]
+    if offered := status.get("offered"):
+        yield "offered", _offered(offered)
+    if status.get("last_error"):
+        yield "last error", status["last_error"]
+
+
+def _offered(offered: Mapping[str, Any]) -> str:
+    if offered["generation"] is None:
+        return str(offered["reason"])
+    return f"generation {offered['generation']} of {offered['config_id'][:SHORT]}: {offered['reason']}"
+
+
 def _pointer_cells(pointer: dict[str, Any] | None) -> tuple[Any, Any, Any, Any]:
     if pointer is None:
         return None, None, None, None
@@ -250,8 +310,12 @@ def _executor_state(lane: dict[str, Any]) -> str:
     status = lane["status"]
     if status is None:
         return "no status"
-    in_force = "in force" if lane["acknowledged"] else f"runs generation {status['generation']}"
+    running = "no config" if status["generation"] is None else f"generation {status['generation']}"
+    in_force = "in force" if lane["acknowledged"] else f"runs {running}"
     return f"{in_force}, {status['health']}"
 
+
+lane_group.add_command(journals.export)
+lane_group.add_command(journals.take_over)
 
 COMMANDS: list[click.Command] = [lane_group]

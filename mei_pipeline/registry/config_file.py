@@ -8,6 +8,8 @@ from mei_pipeline.errors import ConfigError, DataError, Refused
 from mei_pipeline.params.identity import ResolvedConfig
 from mei_pipeline.registry.records import Evidence, StoredConfig, Verdict, from_dict
 
+_AGAIN = "the next hand-over writes it again from the registry"
+
 
 def config_bytes(config: StoredConfig, evidence: Evidence, verdict: Verdict) -> bytes:
     """Return the bytes of `configs/<config id>.yaml`; equal content gives equal bytes."""
@@ -46,8 +48,27 @@ def parse_config(path: Path, data: bytes) -> ResolvedConfig:
     Raises:
         DataError: The file is damaged, of another version, or its content has another id.
     """
+    return _parse(path, data)[1]
+
+
+def parse_anchored(path: Path, data: bytes, expected_id: str) -> tuple[ResolvedConfig, int]:
+    """As `parse_config`, with the anchor of the evidence: the open time of the first bar of the features.
+
+    Raises:
+        DataError: As `parse_config`, the file has another config than `expected_id`, or its evidence names no anchor.
+    """
+    file, resolved = _parse(path, data)
+    if file.config_id != expected_id:
+        raise DataError(f"{path}: config_id: {file.config_id}, not that of its name; {_AGAIN}")
+    anchor_ms = file.evidence.get("anchor_ms")
+    if type(anchor_ms) is not int:
+        raise DataError(f"{path}: evidence.anchor_ms: not a time in milliseconds: {anchor_ms!r}; {_AGAIN}")
+    return resolved, anchor_ms
+
+
+def _parse(path: Path, data: bytes) -> tuple[PromotedFile, ResolvedConfig]:
     try:
         file = parse_document(data, path, PromotedFile).model
-        return from_dict(file.config.parts, file.config_id)
+        return file, from_dict(file.config.parts, file.config_id)
     except (ConfigError, DataError) as error:
-        raise DataError(f"{path}: damaged; the next hand-over writes it again from the registry: {error}") from error
+        raise DataError(f"{path}: damaged; {_AGAIN}: {error}") from error

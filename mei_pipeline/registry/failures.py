@@ -23,7 +23,7 @@ _FULL: _Cause = (Retryable, "the disk is full, nothing was written: ", "free spa
 _DISK_FAILS: _Cause = (
     Retryable,
     "its disk fails, nothing was written: ",
-    "check the disk and try again; if `mei doctor` then reports a damaged registry, restore it from a backup",
+    "check the disk and try again; if `mei doctor` then reports damage, restore it from a backup",
 )
 _WRONG_URL: _Cause = (ConfigError, "", "correct MEI_REGISTRY_URL, or create the database and user that it names")
 _AWAY: _Cause = (Retryable, "nothing was written: ", "check that the server runs and try again")

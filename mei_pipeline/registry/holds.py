@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mei_pipeline.config.document import parse_document
-from mei_pipeline.config.fields import FileModel, Name
+from mei_pipeline.config.fields import FileModel, Name, Symbol
 from mei_pipeline.config.writer import yaml_text
 from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.files import locked
-from mei_pipeline.registry.lanes import lane_folder, read_bytes
+from mei_pipeline.registry.lanes import HoldStatus, lane_folder, read_bytes
 from mei_pipeline.registry.render import write_checked
 
 CONTROL_NAME = "control.yaml"
@@ -40,6 +40,8 @@ class Hold(FileModel):
     """The reason in words."""
     since_ms: Annotated[int, Field(ge=0)]
     """Time at which it was set, UTC milliseconds."""
+    symbol: Symbol | None = None
+    """Its only symbol; when left out: all symbols."""
 
 
 class ControlFile(FileModel):
@@ -62,21 +64,25 @@ def read_holds(lanes_folder: Path, lane: str) -> dict[str, Hold]:
     """Return the holds of a lane by name; empty if the file is missing.
 
     Raises:
-        DataError: The file is damaged or of another lane; an executor must then treat the lane as halted.
+        DataError: The file is damaged or of another lane; an executor then keeps the last holds that it read, and opens
+            nothing.
     """
     path = control_path(lanes_folder, lane)
     data = read_bytes(path)
-    if data is None:
-        return {}
+    return {} if data is None else parse_holds(path, data, lane)
+
+
+def parse_holds(path: Path, data: bytes, lane: str) -> dict[str, Hold]:
+    """As `read_holds`, for bytes from `path`."""
     file = _parse(path, data)
     if file.lane != lane:
         raise DataError(f"{path}: belongs to lane {file.lane}; correct it by hand")
     return file.holds
 
 
-def strictest_effect(holds: Mapping[str, Hold]) -> Effect | None:
-    """Return the strictest effect of some holds; None without holds."""
-    effects = {hold.effect for hold in holds.values()}
+def strictest_effect(holds: Mapping[str, Hold | HoldStatus]) -> Effect | None:
+    """Return the strictest effect of the holds that name no symbol; None without such a hold."""
+    effects = {hold.effect for hold in holds.values() if hold.symbol is None}
     return next((effect for effect in EFFECTS if effect in effects), None)
 
 
@@ -118,7 +124,7 @@ def _change_holds(
         content = {
             "schema_version": 1,
             "lane": lane,
-            "holds": {name: hold.model_dump() for name, hold in sorted(holds.items())},
+            "holds": {name: hold.model_dump(exclude_none=True) for name, hold in sorted(holds.items())},
         }
         data = yaml_text(content).encode()
         try:
@@ -134,5 +140,5 @@ def _parse(path: Path, data: bytes) -> ControlFile:
         return parse_document(data, path, ControlFile).model
     except ConfigError as error:
         raise DataError(
-            f"{path}: damaged; correct it by hand, or delete it if the lane needs no hold: {error}"
+            f"{path}: damaged; correct it by hand, or move it away and set the holds again: {error}"
         ) from error

@@ -75,27 +75,87 @@ class PointerFile(FileModel):
     """Origin of the config."""
 
 
-class ExecutorStatus(FileModel):
-    """status.json: the config that a lane's executor has in force, and its health."""
+class OfferStatus(FileModel):
+    """A config that the pointer of a lane names and that the executor does not have in force."""
 
-    schema_version: Literal[1]
+    generation: Annotated[int, Field(ge=1)] | None
+    """Its generation; none for a pointer that can't be read."""
+    config_id: _Id | None
+    """The config; none for a pointer that can't be read."""
+    reason: str
+    """The reason why it waits or is refused."""
+
+
+class HoldStatus(FileModel):
+    """A hold that an executor has in force."""
+
+    effect: Literal["close_only", "halt"]
+    """`close_only`: no new positions; `halt`: no orders at all, exits included."""
+    symbol: str | None
+    """Its only symbol; none for all symbols."""
+    owner: str
+    """The person or service that set it; `executor` for a hold that the executor set itself."""
+    reason: str
+    """The reason in words."""
+
+
+class ExecutorStatus(FileModel):
+    """status.json: the state of a lane as its executor wrote it. A file of version 1 lacks the keys with a default."""
+
+    schema_version: Literal[1, 2]
     """Version of this layout."""
     lane: str
     """The lane."""
-    config_id: _Id
-    """The config in force."""
-    generation: Annotated[int, Field(ge=1)]
+    config_id: _Id | None
+    """The config in force; none before the first."""
+    generation: Annotated[int, Field(ge=1)] | None
     """The generation in force."""
-    since_bar_ms: Annotated[int, Field(ge=0)]
-    """Open time of the first bar that the executor decided with it."""
+    since_bar_ms: Annotated[int, Field(ge=0)] | None
+    """Open time of the first bar that the executor decided with the config; none before it."""
     written_ms: Annotated[int, Field(ge=0)]
-    """Time at which the executor wrote the file."""
+    """Time at which the executor wrote the file, on the clock of its machine."""
     health: Literal["ok", "degraded", "halted"]
     """`degraded`: no entries; `halted`: no orders at all."""
     detail: str = ""
     """The health in words."""
     positions: Annotated[dict[str, float], Field(default_factory=dict)]
     """Signed size per symbol in base coin."""
+    offered: OfferStatus | None = None
+    """A config that waits or is refused."""
+    draining: tuple[_Id, ...] = ()
+    """Configs whose positions only exit."""
+    mode: Literal["paper", "shadow", "live"] | None = None
+    """Mode of the lane."""
+    feed: str | None = None
+    """Kind of the feed."""
+    kernel_hash: str | None = None
+    """Hash of the kernels of the executor."""
+    pid: Annotated[int, Field(ge=1)] | None = None
+    """Process of the executor."""
+    boot_id: str | None = None
+    """Random id of this start of the executor."""
+    clock_ms: Annotated[int, Field(ge=0)] | None = None
+    """Clock of the lane: the latest time among its events. A lane that follows a replay lives in the time of it."""
+    last_step_ms: Annotated[int, Field(ge=0)] | None = None
+    """Open time of the last step; none before the first."""
+    feed_age_ms: Annotated[int, Field(ge=0)] | None = None
+    """Time since the last message of the feed; none without a feed."""
+    stale: Annotated[dict[str, tuple[str, ...]], Field(default_factory=dict)]
+    """Stale streams by symbol."""
+    holds: Annotated[dict[str, HoldStatus], Field(default_factory=dict)]
+    """Holds in force by name, those of the executor included."""
+    equity_usd: float | None = None
+    """Equity at last prices; none before the first config."""
+    pnl_usd: float | None = None
+    """Profit since the start of the lane, transfers excluded."""
+    pnl_today_usd: float | None = None
+    """Profit since the beginning of the UTC day on the clock of the lane; none if the equity then is unknown."""
+    open_orders: Annotated[int, Field(ge=0)] | None = None
+    """Number of orders that have not ended."""
+    unknown_orders: Annotated[int, Field(ge=0)] | None = None
+    """Number of those that may be at the venue or not."""
+    last_error: str | None = None
+    """Last error of the executor; none without one."""
 
 
 @dataclass(frozen=True)

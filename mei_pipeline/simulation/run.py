@@ -109,6 +109,19 @@ def load_simulation(settings: Settings, strategy: str) -> ModuleType:
     return compiled
 
 
+def load_executor(settings: Settings, strategy: str) -> ModuleType:
+    """Return the compiled functions that move a book of `strategy` step by step (`kernels/executor.py`).
+
+    Raises:
+        ConfigError: As for `load_simulation`.
+    """
+    folder = _checked_cache(settings, strategy)
+    compiled = bind.executor(strategy)
+    if hasattr(compiled.decide_step, "stats"):
+        announce_compiling(folder, strategy)
+    return compiled
+
+
 @functools.lru_cache(maxsize=8)
 def _checked_cache(settings: Settings, strategy: str) -> Path:  # noqa: ARG001 - the strategy is the key of the cache
     """Return the folder of machine code, after a check that no other user may write to the cache."""

@@ -325,7 +325,7 @@ def test_the_lanes_as_json(home, judged, capsys):
     (home / "lanes" / "paper1" / "control.yaml").write_text("{")
     worse = done(capsys, "show", "paper1", group=lane_group)
     assert [word for word in ("missing", "status.json", "control.yaml") if word not in str(worse["problems"])] == []
-    assert worse["effect"] == "halt"
+    assert worse["effect"] == "close_only"
     assert [step["action"] for step in worse["history"]] == ["promoted"]
 
 

@@ -69,7 +69,7 @@ def test_an_acknowledgement_names_config_and_generation(lanes, config_id, genera
         ("", "the file"),
         ("{", "the file"),
         ("[]", "the file"),
-        ({**STATUS, "schema_version": 2}, "schema_version"),
+        ({**STATUS, "schema_version": 3}, "schema_version"),
         ({**STATUS, "health": "great"}, "health"),
         ({**STATUS, "generation": 0}, "generation"),
         ({**STATUS, "generation": "3"}, "generation"),

@@ -23,3 +23,8 @@ class LaneConfig(FileModel):
     """Initial equity of the lane's book."""
     manual: Switch = False
     """Whether the lane follows strategy_overrides.yaml; then no nightly run and no promotion changes it."""
+    warmup: Literal["exact", "approximate"] = "exact"
+    """How features start: `exact` refuses a lake without the bars since the anchor of the config's evidence,
+    `approximate` starts at the first bar that the lake has."""
+    max_late_ms: Annotated[int, Field(ge=0)] = 10_000
+    """Delay of a step after the end of the feed's grace period above which the lane opens nothing at that step."""

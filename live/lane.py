@@ -1,0 +1,213 @@
+"""The process of a lane: feed events to the core, keep them in the journal, and execute the core's commands.
+
+Every event passes through `Lane.process`: the core moves, and the event, its facts and its rows go to the journal. The
+commands of the core are executed after the commit. A lane that fails to write its journal forgets its state, recovers
+from the journal, and goes on: recovery is the only start.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from live.broker import Broker, execute
+from mei_pipeline.candles.intervals import iso
+from mei_pipeline.errors import Fatal
+from mei_pipeline.execution.books import BookPlan, StepBook
+from mei_pipeline.execution.checkpoint import checkpoint_of
+from mei_pipeline.execution.commands import (
+    Alert,
+    Cancel,
+    Command,
+    Send,
+    Warm,
+)
+from mei_pipeline.execution.core import step
+from mei_pipeline.execution.events import (
+    FACTS,
+    BarClosed,
+    CaughtUp,
+    Event,
+    FundingRate,
+    InstrumentChanged,
+    StepClosed,
+    Timer,
+    Warmed,
+)
+from mei_pipeline.execution.journal.writer import Journal
+from mei_pipeline.execution.state import LaneState, alive
+from mei_pipeline.registry.render import FaultHook, no_fault
+
+CHECKPOINT_EVENTS = 20_000
+"""Events between two checkpoints."""
+
+Warmup = Callable[[BookPlan, int], tuple[StepBook, Warmed]]
+
+_MARKET = (BarClosed, FundingRate, InstrumentChanged)
+_MOST_EVENTS_PER_CAUSE = 100_000
+
+
+@dataclass
+class Lane:
+    """A running lane. Its parts change; the core's state is replaced at each event.
+
+    Attributes:
+        state: The core's state.
+        journal: The journal.
+        broker: The broker.
+        warm: Computes the features of a config from the lake.
+        start_ms: Open time of the first step, for a lane without steps.
+        alert: Tells people.
+        durable: True to wait for the disk at every commit; False lets a power failure undo the last steps.
+        fault_hook: Called with the name of each place at which tests end the process.
+        steps: Number of steps since the start of the process.
+    """
+
+    state: LaneState
+    journal: Journal
+    broker: Broker
+    warm: Warmup
+    start_ms: int
+    alert: Callable[[Alert], None]
+    durable: bool = True
+    fault_hook: FaultHook = no_fault
+    steps: int = 0
+    _warming: list[Warm] = field(default_factory=list)
+    _since_checkpoint: int = 0
+
+    def take(self, event: Event) -> None:
+        """Process an event of the feed, a file or a timer, and everything that follows from it."""
+        if isinstance(event, StepClosed):
+            self._take_step(event)
+            return
+        if isinstance(event, _MARKET):
+            self._process_all(self.broker.observe(event, self.state))
+        self._process_all((event,))
+        if isinstance(event, CaughtUp):
+            # Orders that were sent again after a restart are due at the close of the last step.
+            self._settle_last_step()
+        self._open_books()
+
+    def take_timers(self, now_ms: int) -> None:
+        """Process the timers that are due."""
+        for name, due_ms in sorted(self.state.timers.items(), key=lambda timer: timer[1]):
+            if due_ms <= now_ms:
+                self._process_all((Timer(venue_ms=now_ms, name=name, due_ms=due_ms),))
+
+    def take_deliveries(self) -> None:
+        """Process what the broker delivers late, until it has nothing more."""
+        for _ in range(_MOST_EVENTS_PER_CAUSE):
+            delivered = self.broker.poll(self.state.clock_ms)
+            if not delivered:
+                return
+            self._process_all(delivered)
+
+    def commit(self) -> None:
+        """End the transaction of the journal."""
+        self.journal.commit(durable=self.durable)
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint, if no order is between the lane and the broker."""
+        if any(order.state in {"NEW", "UNKNOWN"} or not order.accepted for order in alive(self.state)):
+            return
+        self.fault_hook("checkpoint")
+        fact = checkpoint_of(self.state)
+        self._process_all((fact,))
+        self._since_checkpoint = 0
+        self.commit()
+
+    def _take_step(self, event: StepClosed) -> None:
+        before = self.state.step_ms
+        if self.state.next_step_ms == event.step_ms:
+            self._process_all(self.broker.open_step(event, self.state))
+        self._process_all((event,))
+        if self.state.step_ms != before:
+            self._process_all(self.broker.close_step(event))
+            self.steps += 1
+        self.take_deliveries()
+        self._open_books()
+        self.commit()
+        if self._since_checkpoint >= CHECKPOINT_EVENTS:
+            self.checkpoint()
+
+    def _settle_last_step(self) -> None:
+        if self.state.step_ms is not None:
+            self._process_all(self.broker.close_step(StepClosed(step_ms=self.state.step_ms, present=())))
+            self.take_deliveries()
+
+    def _process_all(self, events: Iterable[Event]) -> None:
+        """Process events, and the events that their commands cause, in order."""
+        waiting = deque(events)
+        for _ in range(_MOST_EVENTS_PER_CAUSE):
+            if not waiting:
+                return
+            waiting.extend(self.process(waiting.popleft()))
+        raise Fatal(f"lane {self.state.setup.lane}: its commands cause events without end; report a defect of MEI")
+
+    def process(self, event: Event, book: StepBook | None = None) -> Sequence[Event]:
+        """Process one event, execute its commands, and return the events that they cause."""
+        outcome = step(self.state, event, book)
+        self.state = outcome.state
+        seen_ms = time.time_ns() // 1_000_000
+        self.journal.append(event, seen_ms, outcome.rows)
+        for fact in outcome.facts:
+            self.journal.append(fact, seen_ms)
+        self._since_checkpoint += 1 + len(outcome.facts)
+        caused: list[Event] = []
+        for fact in (event, *outcome.facts):
+            if isinstance(fact, FACTS):
+                caused += self.broker.observe(fact, self.state)
+        if outcome.commands:
+            caused += self._execute(outcome.commands)
+        return caused
+
+    def _execute(self, commands: Sequence[Command]) -> list[Event]:
+        """Execute commands after a commit, and return the answers."""
+        if any(isinstance(command, Send | Cancel) for command in commands):
+            self.commit()  # nothing leaves before it is on the disk
+        answers: list[Event] = []
+        for command in commands:
+            self.fault_hook(f"before {type(command).__name__}")
+            answers += self._execute_one(command)
+            self.fault_hook(f"after {type(command).__name__}")
+        return answers
+
+    def _execute_one(self, command: Command) -> Sequence[Event]:
+        match command:
+            case Warm():
+                self._warming.append(command)
+                return ()
+            case Alert():
+                self.alert(command)
+                return ()
+            case _:
+                return execute(self.broker, self.state, command)
+
+    def _open_books(self) -> None:
+        """Compute the features of configs that wait, now that the step is complete, and open their books."""
+        while self._warming:
+            command = self._warming.pop(0)
+            offer = self.state.waiting
+            if offer is None or offer.config_id != command.config_id:
+                continue
+            until_ms = self.state.next_step_ms
+            plan = self.state.setup.make_plan(offer)
+            book, warmed = self.warm(plan, self.start_ms if until_ms is None else until_ms)
+            for event in self.process(warmed, book):
+                self._process_all((event,))
+            self.commit()
+            self.checkpoint()
+
+
+def describe(state: LaneState) -> str:
+    """Return what a lane holds and waits for, in one line, for the log at its end."""
+    positions = [
+        f"{symbol} {book.step.size_of(symbol):g}"
+        for book in state.books
+        for symbol in book.step.plan.symbols
+        if book.step.size_of(symbol) != 0.0
+    ]
+    orders = alive(state)
+    last = "no step yet" if state.step_ms is None else f"last step {iso(state.step_ms)}"
+    held = f"positions: {', '.join(positions)}" if positions else "no position"
+    return f"{last}; {held}; {len(orders)} open orders"

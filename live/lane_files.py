@@ -1,0 +1,273 @@
+"""Files of a lane that its executor follows: the promoted config and the holds, read as events.
+
+`poll` looks at the files by their metadata and reads only those that changed, so it can be called at every step. A file
+that can't be read changes nothing: the lane keeps what the file said before.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from mei_pipeline.config.document import read_yaml
+from mei_pipeline.config.load import LANES
+from mei_pipeline.config.models import LaneConfig
+from mei_pipeline.errors import ConfigError, DataError, MeiError, Refused
+from mei_pipeline.execution.commands import Alert, Severity
+from mei_pipeline.execution.events import ConfigOffered, Event, HoldsChanged, HoldState
+from mei_pipeline.execution.reactions import OWNER
+from mei_pipeline.execution.state import LaneState
+from mei_pipeline.params.paths import closest
+from mei_pipeline.registry.config_file import parse_anchored
+from mei_pipeline.registry.holds import Hold, control_path, parse_holds
+from mei_pipeline.registry.lanes import (
+    PointerFile,
+    config_path,
+    lane_folder,
+    pointer_path,
+    read_bytes,
+    read_pointer_file,
+)
+from mei_pipeline.registry.records import as_dict
+from mei_pipeline.settings import Settings
+
+CONTROL_HOLD = "control-file"
+"""Name of the hold of a lane whose `control.yaml` can't be read, and key of its alert."""
+
+POINTER_ALERT = "promoted-file"
+"""Key of the alert about a `promoted.yaml` that the lane can't follow."""
+
+Mark = tuple[int, int, int] | int | None
+"""Metadata of a file: time of change, size and inode; an error number, or None for a missing file."""
+
+
+@dataclass(frozen=True)
+class LaneFiles:
+    """The files of a lane as they were read last.
+
+    Attributes:
+        lanes_folder: The folder of all lanes.
+        lane: The lane.
+        venue: Venue of the lane.
+        offer: Config that the pointer named when it could be read last; None before.
+        config: Path of a config that the pointer named and that could not be read; None otherwise.
+        pointer_marks: Metadata of the pointer and of `config` when they were read; None before.
+        pointer_problem: Reason why the lane does not follow its pointer; empty without one.
+        holds: Holds when they could be read last.
+        in_force: Holds of the last event; with `CONTROL_HOLD` while the holds can't be read.
+        control_mark: Metadata of the holds when they were read.
+        control_problem: Reason why the holds can't be read; empty without one.
+    """
+
+    lanes_folder: Path
+    lane: str
+    venue: str
+    offer: ConfigOffered | None = None
+    config: Path | None = None
+    pointer_marks: tuple[Mark, Mark] | None = None
+    pointer_problem: str = ""
+    holds: Mapping[str, HoldState] = field(default_factory=dict)
+    in_force: Mapping[str, HoldState] = field(default_factory=dict)
+    control_mark: Mark | Literal["unread"] = "unread"
+    control_problem: str = ""
+
+
+class Polled(NamedTuple):
+    """The result of `poll`.
+
+    Attributes:
+        files: The files as they are now.
+        events: Events for the core, in this order.
+        alerts: Alerts about files that can't be followed; one per problem until the file is good again.
+    """
+
+    files: LaneFiles
+    events: tuple[Event, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+
+
+def read_lane_config(settings: Settings, lane: str) -> LaneConfig:
+    """Read the configuration of a lane. No other file is read: an error in one must not stop a lane.
+
+    Raises:
+        ConfigError: The lane has no file in the configuration folder, or the file is invalid.
+    """
+    folder = settings.config / LANES
+    known = sorted(path.stem for path in folder.glob("*.yaml") if not path.name.startswith("."))
+    lane_folder(settings.lanes, lane)  # checks the name
+    if lane not in known:
+        raise ConfigError(
+            f"lane {lane!r}: {folder} has no file of it; {closest(lane, known)}known: {', '.join(known) or 'none'}"
+        )
+    return read_yaml(folder / f"{lane}.yaml", LaneConfig)
+
+
+def offered_config(settings: Settings, lane: str, lane_config: LaneConfig) -> ConfigOffered:
+    """Return the config that the pointer of a lane names.
+
+    Raises:
+        Refused: No config is promoted to the lane, or it is for another venue than the lane.
+        DataError: The pointer or the config is missing, damaged, or of another lane.
+    """
+    return _offer_of(settings.lanes, _read_pointer(settings.lanes, lane), lane_config.venue)
+
+
+def watch_files(settings: Settings, lane: str, lane_config: LaneConfig, state: LaneState) -> LaneFiles:
+    """Return the files of a lane as a recovered state knows them; the first `poll` reads all of them."""
+    offer = state.waiting or (state.books[-1].config if state.books else None)
+    holds = {name: hold for name, hold in state.holds.items() if name != CONTROL_HOLD}
+    return LaneFiles(settings.lanes, lane, lane_config.venue, offer, holds=holds, in_force=dict(state.holds))
+
+
+def poll(files: LaneFiles, clock_ms: int) -> Polled:
+    """Return the events and alerts of the files that changed since the last call.
+
+    Args:
+        files: The files as they were then.
+        clock_ms: Clock of the lane, the start of a hold that `poll` adds.
+    """
+    files, offered, told = _poll_pointer(files)
+    files, changed, warned = _poll_control(files, clock_ms)
+    return Polled(files, offered + changed, told + warned)
+
+
+def _poll_pointer(files: LaneFiles) -> Polled:
+    path = pointer_path(files.lanes_folder, files.lane)
+    mark = _mark(path)
+    if (mark, files.config and _mark(files.config)) == files.pointer_marks:
+        return Polled(files)
+    config: Path | None = None
+    config_mark: Mark = None
+    try:
+        pointer = _read_pointer(files.lanes_folder, files.lane)
+        offer = files.offer
+        if offer is None or not _is_known(path, pointer, offer):
+            config = config_path(files.lanes_folder, files.lane, pointer.config_id)
+            config_mark = _mark(config)
+            offer = _offer_of(files.lanes_folder, pointer, files.venue)
+    except MeiError as error:
+        known = replace(files, config=config, pointer_marks=(mark, config_mark), pointer_problem=str(error))
+        return Polled(known, (), _alerts(POINTER_ALERT, "warning", files.pointer_problem, error))
+    good = replace(files, offer=offer, config=None, pointer_marks=(mark, None), pointer_problem="")
+    return Polled(good, () if offer is files.offer else (offer,))
+
+
+def _read_pointer(lanes_folder: Path, lane: str) -> PointerFile:
+    pointer = read_pointer_file(lanes_folder, lane)
+    if pointer is None:
+        raise Refused(
+            f"lane {lane}: no config is promoted to it; run `mei nightly`, or `mei registry promote ID --lane {lane}`"
+        )
+    return pointer
+
+
+def _is_known(path: Path, pointer: PointerFile, offer: ConfigOffered) -> bool:
+    """Return True if the lane has the generation of a pointer.
+
+    Raises:
+        Refused: The pointer has an older generation, or another content of the same generation.
+    """
+    if pointer.generation < offer.generation:
+        raise Refused(
+            f"{path}: generation {pointer.generation} is older than generation {offer.generation}, which the lane has; "
+            "restore the newer registry"
+        )
+    if pointer.generation > offer.generation:
+        return False
+    for key in ("config_id", "state", "size_multiplier"):
+        found, known = getattr(pointer, key), getattr(offer, key)
+        if found != known:
+            raise Refused(
+                f"{path}: {key}: {found}, but the lane has {known} under the same generation {offer.generation}; "
+                "the next hand-over writes the file again from the registry"
+            )
+    return True
+
+
+def _offer_of(lanes_folder: Path, pointer: PointerFile, venue: str) -> ConfigOffered:
+    """Return the config that a pointer names.
+
+    Raises:
+        Refused: It is for another venue than the lane.
+        DataError: Its file is missing or damaged.
+    """
+    path = config_path(lanes_folder, pointer.lane, pointer.config_id)
+    data = read_bytes(path)
+    if data is None:
+        raise DataError(f"{path}: missing; the next hand-over writes it again from the registry")
+    resolved, anchor_ms = parse_anchored(path, data, pointer.config_id)
+    if resolved.venue != venue:
+        raise Refused(
+            f"{path}: venue: {resolved.venue}, but lane {pointer.lane} is on {venue}; correct venue in its "
+            f"configuration, or promote a config of {venue}"
+        )
+    return ConfigOffered(
+        config_id=pointer.config_id,
+        generation=pointer.generation,
+        state=pointer.state,
+        size_multiplier=pointer.size_multiplier,
+        kernel_hash=pointer.provenance.kernel_hash,
+        anchor_ms=anchor_ms,
+        config=as_dict(resolved),
+    )
+
+
+def _poll_control(files: LaneFiles, clock_ms: int) -> Polled:
+    path = control_path(files.lanes_folder, files.lane)
+    mark = _mark(path)
+    if mark == files.control_mark:
+        return Polled(files)
+    files = replace(files, control_mark=mark)
+    try:
+        holds = _read_control(path, files)
+    except DataError as error:
+        added = files.in_force.get(CONTROL_HOLD) or HoldState(
+            owner=OWNER, effect="close_only", reason=str(error), since_ms=clock_ms
+        )
+        kept = replace(files, control_problem=str(error), in_force={**files.holds, CONTROL_HOLD: added})
+        return Polled(kept, _changed(files, kept), _alerts(CONTROL_HOLD, "critical", files.control_problem, error))
+    good = replace(files, control_problem="", holds=holds, in_force=holds)
+    return Polled(good, _changed(files, good))
+
+
+def _read_control(path: Path, files: LaneFiles) -> dict[str, HoldState]:
+    """Return the holds in `control.yaml`.
+
+    Raises:
+        DataError: The file can't be read, or it is gone although holds, or a problem with it, were in force.
+    """
+    data = read_bytes(path)
+    if data is not None:
+        return {name: _hold_state(hold) for name, hold in parse_holds(path, data, files.lane).items()}
+    if files.in_force:
+        raise DataError(
+            f"{path}: missing, although holds are in force: {', '.join(files.in_force)}; restore it, or set the holds "
+            f"again with `mei lane set {files.lane} --hold NAME EFFECT`"
+        )
+    return {}
+
+
+def _hold_state(hold: Hold) -> HoldState:
+    return HoldState(
+        owner=hold.owner, effect=hold.effect, reason=hold.reason, since_ms=hold.since_ms, symbol=hold.symbol or ""
+    )
+
+
+def _changed(before: LaneFiles, after: LaneFiles) -> tuple[Event, ...]:
+    return () if before.in_force == after.in_force else (HoldsChanged(holds=dict(after.in_force)),)
+
+
+def _alerts(key: str, severity: Severity, problem: str, error: MeiError) -> tuple[Alert, ...]:
+    """Return the alert about an error; none if the file had a problem before."""
+    return () if problem else (Alert(key, severity, str(error)),)
+
+
+def _mark(path: Path) -> Mark:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - faster
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.errno or 0
+    return found.st_mtime_ns, found.st_size, found.st_ino

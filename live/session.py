@@ -1,0 +1,317 @@
+"""One session of a lane: recover, start, follow the feed, stop.
+
+`run_lane` repeats sessions as long as the disk is full or the feed is broken, which pass by themselves.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from math import inf
+
+from kernels.cache import source_hash
+from live.feed_client import FeedClient, connect, subscription
+from live.feed_protocol import FeedBroken, FeedEnded
+from live.lane import Lane, describe
+from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
+from live.misbehaviour import Misbehaviour, make_paper_broker
+from live.replay_feed import NETWORK, Span, start_replay_feed, stop_replay_feed
+from live.status import ProcessFacts, follow_day, recorded_day, status_of, write_status
+from mei_pipeline.candles.intervals import DAY_MS
+from mei_pipeline.candles.lake import Lake
+from mei_pipeline.config.models import LaneConfig
+from mei_pipeline.errors import Busy, Refused, Retryable
+from mei_pipeline.execution.books import make_plan
+from mei_pipeline.execution.commands import Alert
+from mei_pipeline.execution.events import Started, StepClosed
+from mei_pipeline.execution.journal.machine import machine_id
+from mei_pipeline.execution.journal.opening import create_journal, journal_path, lock_path, open_journal
+from mei_pipeline.execution.journal.reader import events_after, last_checkpoint
+from mei_pipeline.execution.journal.writer import Journal
+from mei_pipeline.execution.recovery import recover
+from mei_pipeline.execution.state import LaneSetup
+from mei_pipeline.execution.warmup import warm_book
+from mei_pipeline.files import locked
+from mei_pipeline.registry.render import FaultHook, no_fault
+from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.extents import extents_ms, last_bar_ms
+
+REPLAY_DAYS = 28
+"""Days before the end of the lake at which a lane on a replay begins, unless it is told a time."""
+
+_READ_S = 0.5
+_STATUS_S = 1.0
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True)
+class LaneOptions:
+    """Options of a run.
+
+    Attributes:
+        lane: Name of the lane.
+        feed: Kind of the feed.
+        speed: Seconds of the market per second for a replay; infinite for as fast as possible.
+        from_ms: Open time of the first step of a new lane on a replay; None for `REPLAY_DAYS` before the lake's end.
+        to_ms: End of the replay; None for the end of the lake.
+        misbehaviour: Faults of the paper broker; None for none.
+        durable: True to wait for the disk at every commit; None chooses: False only at the speed `max`.
+    """
+
+    lane: str
+    feed: str = "replay"
+    speed: float = 1.0
+    from_ms: int | None = None
+    to_ms: int | None = None
+    misbehaviour: Misbehaviour | None = None
+    durable: bool | None = None
+
+
+@dataclass
+class Watch:
+    """Signals and reports of a running lane.
+
+    Attributes:
+        stopping: Set to True to stop after the step in progress.
+        alert: Tells people.
+        report: Receives a line of text for the log.
+        fault_hook: Called with the name of each place at which tests end the process.
+        sleep: Waits a number of seconds between two sessions.
+    """
+
+    stopping: bool = False
+    alert: Callable[[Alert], None] = lambda _alert: None
+    report: Callable[[str], None] = lambda _line: None
+    fault_hook: FaultHook = no_fault
+    sleep: Callable[[float], None] = field(default=time.sleep)
+
+
+@dataclass(frozen=True)
+class LaneResult:
+    """The end of a run.
+
+    Attributes:
+        reason: Reason of the end.
+        steps: Number of steps of this run.
+        state: Last state, as text.
+    """
+
+    reason: str
+    steps: int
+    state: str
+
+
+def run_lane(settings: Settings, options: LaneOptions, watch: Watch) -> LaneResult:
+    """Run a lane until its feed ends or it is told to stop.
+
+    Raises:
+        ConfigError: The lane is unknown or without a config, or an option does not fit the lane.
+        DataError: The journal or the lake is damaged, or lacks what the lane needs.
+        Refused: The journal belongs to another lane, machine, venue or kind of feed.
+        Busy: Another process runs the lane.
+    """
+    lane_config = _lane_config(settings, options)
+    lock = lock_path(settings.lanes, options.lane)
+    pause_s = _FIRST_PAUSE_S
+    steps = 0
+    with locked(lock, f"running lane {options.lane}"):
+        while True:
+            try:
+                result = _session(settings, options, lane_config, watch)
+            except Busy:
+                raise
+            except Retryable as error:
+                watch.alert(Alert("session", "warning", f"lane {options.lane}: {error}; next attempt in {pause_s:g} s"))
+                watch.sleep(pause_s)
+                if watch.stopping:
+                    raise
+                pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
+            else:
+                return LaneResult(result.reason, steps + result.steps, result.state)
+
+
+def _lane_config(settings: Settings, options: LaneOptions) -> LaneConfig:
+    config = read_lane_config(settings, options.lane)
+    if config.mode != "paper":
+        raise Refused(
+            f"lane {options.lane}: mode {config.mode} has no broker in this version; only paper lanes can run"
+        )
+    return config
+
+
+def _session(settings: Settings, options: LaneOptions, lane_config: LaneConfig, watch: Watch) -> LaneResult:
+    """Recover the lane, and follow its feed until it ends."""
+    lake = Lake(settings.lake)
+    durable = options.speed < inf if options.durable is None else options.durable
+    with closing(_open_journal(settings, options, lane_config, watch)) as journal:
+        setup = LaneSetup(
+            lane=options.lane,
+            mode=lane_config.mode,
+            book_ids=(journal.meta.book_id, *journal.meta.former_book_ids),
+            equity_usd=lane_config.equity_usd,
+            kernel_hash=source_hash(),
+            make_plan=partial(make_plan, settings),
+            max_late_ms=lane_config.max_late_ms,
+        )
+        warm = partial(warm_book, lake, approximate=lane_config.warmup == "approximate")
+        checkpoint = last_checkpoint(journal.connection)
+        seq, packed = (0, None) if checkpoint is None else (checkpoint[0], checkpoint[1].state)
+        state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
+        broker = make_paper_broker(options.misbehaviour)
+        broker.rebuild(state)
+        lane = Lane(
+            state=state,
+            journal=journal,
+            broker=broker,
+            warm=warm,
+            start_ms=_start_ms(settings, options, lane_config, setup) if state.next_step_ms is None else 0,
+            alert=watch.alert,
+            durable=durable,
+            fault_hook=watch.fault_hook,
+        )
+        watch.report(f"lane {options.lane}: {'recovered' if journal.last_seq else 'new'}: {describe(state)}")
+        started = recorded_day(journal.connection, state)
+        facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)
+        files = watch_files(settings, options.lane, lane_config, state)
+        return _follow(settings, options, lane, _Running(settings, watch, files, facts))
+
+
+def _open_journal(settings: Settings, options: LaneOptions, lane_config: LaneConfig, watch: Watch) -> Journal:
+    path = journal_path(settings.lanes, options.lane)
+    machine = machine_id(settings.cache)
+    if path.exists():
+        return open_journal(
+            path,
+            lane=options.lane,
+            venue=lane_config.venue,
+            feed=options.feed,
+            machine_id=machine,
+            fault_hook=watch.fault_hook,
+        )
+    return create_journal(
+        path,
+        lane=options.lane,
+        venue=lane_config.venue,
+        feed=options.feed,
+        kernel_hash=source_hash(),
+        machine_id=machine,
+        now_ms=_now_ms(),
+        fault_hook=watch.fault_hook,
+    )
+
+
+def _start_ms(settings: Settings, options: LaneOptions, lane_config: LaneConfig, setup: LaneSetup) -> int:
+    """Return the open time of the first step of a lane that has none."""
+    offer = offered_config(settings, options.lane, lane_config)
+    if options.from_ms is not None:
+        return options.from_ms
+    lake = Lake(settings.lake)
+    plan = setup.make_plan(offer)
+    end_ms = last_bar_ms(extents_ms(lake, plan.resolved.venue, plan.intervals, plan.symbols))
+    first_ms = offer.anchor_ms + plan.intervals.main_ms
+    start_ms = (end_ms - REPLAY_DAYS * DAY_MS) // DAY_MS * DAY_MS
+    return max(start_ms, -(-first_ms // DAY_MS) * DAY_MS)
+
+
+def _follow(settings: Settings, options: LaneOptions, lane: Lane, running: "_Running") -> LaneResult:
+    """Start the lane and follow its feed."""
+    setup, watch = lane.state.setup, running.watch
+    lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=options.feed))
+    running.take_files(lane)
+    lane.commit()
+    reason = "stopped"
+    with _feed(settings, options, lane) as client:
+        try:
+            while not watch.stopping:
+                _take_arrivals(lane, client, running)
+        except FeedEnded as error:
+            reason = str(error)
+        lane.checkpoint()
+        lane.commit()
+        running.report(lane, due=True)
+    return LaneResult(reason, lane.steps, describe(lane.state))
+
+
+def _take_arrivals(lane: Lane, client: FeedClient, running: "_Running") -> None:
+    """Process what has arrived; files are read after each step, so what they say holds from the next one on."""
+    for event in client.read(_READ_S):
+        lane.take(event)
+        if isinstance(event, StepClosed):
+            lane.take_timers(lane.state.clock_ms)
+            running.take_files(lane)
+            running.report(lane)
+            if running.watch.stopping:
+                break
+    clock_ms = lane.state.clock_ms
+    lane.take_timers(clock_ms if client.now_ms is None else max(client.now_ms, clock_ms))
+    lane.take_deliveries()
+    lane.commit()
+    client.ack()
+
+
+@dataclass
+class _Running:
+    """Files and status of a running lane.
+
+    Attributes:
+        settings: Settings of the home.
+        watch: Signals and reports.
+        files: Files as they were read last.
+        facts: What the status says about the process.
+    """
+
+    settings: Settings
+    watch: Watch
+    files: LaneFiles
+    facts: ProcessFacts
+    _due_s: float = 0.0
+
+    def take_files(self, lane: Lane) -> None:
+        """Process what changed in the lane's files."""
+        polled = poll(self.files, lane.state.clock_ms)
+        self.files = polled.files
+        for alert in polled.alerts:
+            self.watch.alert(alert)
+        for event in polled.events:
+            lane.take(event)
+
+    def report(self, lane: Lane, *, due: bool = False) -> None:
+        """Write the status, at most once a second unless it is due now."""
+        started = follow_day(self.facts.day_start, lane.state)
+        if started is not self.facts.day_start:
+            self.facts = replace(self.facts, day_start=started)
+        now_s = time.monotonic()
+        if due or now_s >= self._due_s:
+            self._due_s = now_s + _STATUS_S
+            facts = replace(self.facts, written_ms=_now_ms(), pointer_problem=self.files.pointer_problem)
+            write_status(self.settings.lanes, status_of(lane.state, facts))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def _feed(settings: Settings, options: LaneOptions, lane: Lane) -> Generator[FeedClient]:
+    """Start the lane's replay and subscribe to it, from the end of the last step on."""
+    state = lane.state
+    from_ms = state.next_step_ms
+    if from_ms is None:
+        raise FeedBroken(f"lane {options.lane}: no book is open; its config waits")
+    plans = [book.step.plan for book in state.books]
+    symbols = sorted({symbol for plan in plans for symbol in plan.symbols})
+    intervals = list(dict.fromkeys(interval for plan in plans for interval in plan.intervals.read))
+    venue = plans[-1].resolved.venue
+    feed = start_replay_feed(settings, venue, options.speed, Span(to_ms=options.to_ms))
+    try:
+        client = connect(feed.path, subscription(venue, NETWORK, symbols, intervals, from_ms))
+        try:
+            yield client
+        finally:
+            client.close()
+    finally:
+        stop_replay_feed(feed)
