@@ -55,7 +55,7 @@ def test_a_lane_of_a_strategy_equals_its_run(name):
         known = {path: value for path, value in changes.items() if path in case.values}
         case = replace(case, values={**case.values, **known})
         fills += assert_followed(drivers, case, inputs_of(strategy, case))
-    assert fills > 50
+    assert fills > 20
 
 
 @st.composite
