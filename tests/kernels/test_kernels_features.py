@@ -37,7 +37,7 @@ def built(market: np.ndarray, columns: list[Column]) -> np.ndarray:
 
 
 def observed(market: np.ndarray, columns: list[Column]) -> np.ndarray:
-    """The columns as an executor makes them, one bar at a time; it warms up with all bars at once, which is the same."""
+    """The columns as an executor makes them, bar by bar; warming up with all bars at once is the same."""
     kinds, windows, offsets = features.encode(columns)
     _, bars, symbols = market.shape
     state, latest = np.zeros((symbols, offsets[-1])), np.full((len(columns), 2, symbols), NAN)
