@@ -204,6 +204,8 @@ class Executor(RuleBasedStateMachine):
         self.news, self.crash_in = [], None
         self.agreed = set()
         self.take(kit.started())
+        for symbol in SYMBOLS:  # a feed begins with the health of its streams
+            self.take(FeedHealth(symbol=symbol, stream="bars", stale_since_ms=1 if symbol in self.stale else None))
         self.take(CaughtUp(venue_ms=self.venue.now_ms))
         self.lane.warming = True
 
