@@ -134,10 +134,11 @@ def apply_fill_step(symbols, book, s, size, price, fee_usd, settled_usd, reason,
     """
     account = book.accounts[0]
     position = book.positions[0, s]
+    each = np.uint64(s)  # as in the fill model, so that both share the machine code
     settles = not np.isnan(settled_usd)
     settled = settled_usd if settles else 0.0
     return apply_fill(
-        account, position, symbols[0, s].lots, t, s, size, price, fee_usd, settles, settled, reason, moment, book.log
+        account, position, symbols[0, s].lots, t, each, size, price, fee_usd, settles, settled, reason, moment, book.log
     )
 
 

@@ -52,7 +52,7 @@ def fill_waiting(turn, s, price, moment):
             position.close_wait -= 1.0
         else:
             coins = closing_coins(position, turn.symbols[s].lots)
-            close(turn, s, coins, price, position.close_reason, moment)
+            close(turn, s, coins, price, int(position.close_reason), moment)
     if position.open_size != 0.0:
         if position.open_wait > 0.0:
             position.open_wait -= 1.0

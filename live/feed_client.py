@@ -21,8 +21,8 @@ from live.feed_protocol import (
     Heartbeat,
     Hello,
     Numbered,
-    Refused,
     Subscribe,
+    SubscriptionRefused,
     WrongLine,
     check_length,
     cut_lines,
@@ -218,7 +218,7 @@ class FeedClient:
                 self._events.append(message.event)
         check_length(self._received, self._lines + 1)
 
-    def _control(self, message: Hello | Heartbeat | End | Refused | Bye) -> None:
+    def _control(self, message: Hello | Heartbeat | End | SubscriptionRefused | Bye) -> None:
         """Process a message that is not an event."""
         if isinstance(message, Hello):
             self._greet(message)

@@ -5,7 +5,7 @@ order of the messages. Readers ignore unknown fields, so that a later version ca
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ SILENT_S = 5.0
 """Time without a byte from a feed after which its consumer gives it up, in seconds."""
 
 _EXCERPT = 120
+_LAST_MS = 253_402_300_799_000  # the end of the year 9999: later times have no text
 
 ErrorKind = Literal["config", "data", "retry"]
 """Action that an error asks for: correct the configuration, repair the data, or subscribe again."""
@@ -76,10 +77,10 @@ class Subscribe(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag
     network: str = ""
     symbols: tuple[str, ...] = ()
     intervals: tuple[str, ...] = ()
-    from_ms: int = 0
+    from_ms: Annotated[int, msgspec.Meta(ge=0, le=_LAST_MS)] = 0
 
 
-class Refused(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="refused"):
+class SubscriptionRefused(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="refused"):
     """Answer to a subscription that the feed can't serve. The feed closes the connection."""
 
     error: ErrorKind
@@ -118,7 +119,7 @@ class Bye(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="bye"
     error: ErrorKind = "retry"
 
 
-FeedMessage = Hello | Refused | Numbered | Heartbeat | End | Bye
+FeedMessage = Hello | SubscriptionRefused | Numbered | Heartbeat | End | Bye
 """A message of a feed."""
 
 ConsumerMessage = Subscribe | Ack
@@ -181,7 +182,7 @@ def kind_of(error: MeiError) -> ErrorKind:
 
 
 def _decoded(decoder: msgspec.json.Decoder[_Message], lines: bytes, first_line: int) -> Iterator[_Message]:
-    """Decode complete lines.
+    """Decode complete lines; empty ones are ignored.
 
     Raises:
         WrongLine: A line is not a message; the error names its number. The messages before it are returned first.
@@ -190,8 +191,8 @@ def _decoded(decoder: msgspec.json.Decoder[_Message], lines: bytes, first_line: 
         yield from decoder.decode_lines(lines)
     except _WRONG:
         # Decoding all lines at once is fast, but its error does not name the line.
-        for number, line in enumerate(lines.split(b"\n")[:-1], first_line):
-            yield _one(decoder, line, number)
+        numbered = enumerate(lines.split(b"\n")[:-1], first_line)
+        yield from (_one(decoder, line, number) for number, line in numbered if line.strip())
 
 
 def _one(decoder: msgspec.json.Decoder[_Message], line: bytes, number: int) -> _Message:

@@ -24,8 +24,8 @@ from live.feed_protocol import (
     Heartbeat,
     Hello,
     Numbered,
-    Refused,
     Subscribe,
+    SubscriptionRefused,
     WrongLine,
     check_length,
     consumer_messages,
@@ -60,19 +60,15 @@ class Stream(Protocol):
     @property
     def realtime(self) -> bool:
         """True if the stream can't wait for its consumer."""
-        ...
 
     def snapshot(self) -> Sequence[FeedEvent]:
         """Return the events before the first step, `CaughtUp` last."""
-        ...
 
     def take(self, now_s: float, room: int) -> Taken:
         """Return the steps that are due at `now_s` of the server's clock, at most `room` if it is not real-time."""
-        ...
 
     def now_ms(self, now_s: float) -> int:
         """Return the time on the feed's clock."""
-        ...
 
 
 class OpenStream(Protocol):
@@ -84,7 +80,6 @@ class OpenStream(Protocol):
         Raises:
             MeiError: The subscription can't be served.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -97,8 +92,8 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Limits of a connection.
+class ConnectionLimits:
+    """ConnectionLimits of a connection.
 
     Attributes:
         steps: Most steps that a stream runs ahead of the last acknowledgement, unless it is real-time.
@@ -131,13 +126,14 @@ def listen(path: Path) -> socket.socket:
 
 def _is_stale(path: Path) -> bool:
     """Return True if `path` is a socket at which no process listens."""
+    # Connecting to a regular file is refused, too, and that file must stay.
+    if not path.is_socket():
+        return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
             return True
-        except OSError:
-            return False
         return False
 
 
@@ -150,7 +146,7 @@ class FeedServer:
         identity: Identity,
         open_stream: OpenStream,
         *,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over a listening socket.
@@ -159,16 +155,21 @@ class FeedServer:
             listener: The socket; the caller closes it.
             identity: Identity of the feed.
             open_stream: Opens the stream of each subscription.
-            limits: Limits of each connection.
+            limits: ConnectionLimits of each connection.
             clock: Monotonic clock, in seconds.
         """
         listener.settimeout(0.0)
         self._listener = listener
         self._identity = identity
         self._open_stream = open_stream
-        self._limits = limits or Limits()
+        self._limits = limits or ConnectionLimits()
         self._clock = clock
         self._connections: dict[int, _Connection] = {}
+
+    @property
+    def consumers(self) -> int:
+        """Number of open connections."""
+        return len(self._connections)
 
     def poll(self, timeout_s: float, wake: Sequence[int] = ()) -> list[int]:
         """Wait until there is something to do, at most `timeout_s`, and do it.
@@ -208,10 +209,7 @@ class FeedServer:
         self._connections.clear()
 
     def _accept(self) -> None:
-        try:
-            accepted, _ = self._listener.accept()
-        except OSError:
-            return  # the consumer closed it before it was accepted
+        accepted, _ = self._listener.accept()
         accepted.settimeout(0.0)
         hello = Hello(
             protocol=PROTOCOL,
@@ -266,7 +264,7 @@ class FeedServer:
             self._check(wanted)
             connection.stream = self._open_stream(wanted, now_s)
         except MeiError as error:
-            self._leave(connection, Refused(error=kind_of(error), reason=str(error)), now_s)
+            self._leave(connection, SubscriptionRefused(error=kind_of(error), reason=str(error)), now_s)
             return
         connection.beat_s = now_s + BEAT_S
         _send(connection, connection.stream.snapshot())
@@ -289,6 +287,7 @@ class FeedServer:
         stream = connection.stream
         if stream is None:
             return
+        behind = bool(connection.outbox)
         try:
             taken = stream.take(now_s, self._limits.steps - len(connection.step_ends))
         except MeiError as error:
@@ -310,11 +309,11 @@ class FeedServer:
         if now_s >= connection.beat_s:
             connection.beat_s = now_s + BEAT_S
             # A consumer that reads nothing has enough to read.
-            if not connection.outbox:
+            if not behind:
                 connection.outbox += encode([Heartbeat(now_ms=stream.now_ms(now_s))])
         connection.due_s = min(connection.beat_s, now_s + taken.wait_s)
 
-    def _leave(self, connection: "_Connection", last: Refused | Bye, now_s: float) -> None:
+    def _leave(self, connection: "_Connection", last: SubscriptionRefused | Bye, now_s: float) -> None:
         """Send a last message; the connection closes when it is sent, or when the time for it is over."""
         connection.outbox += encode([last])
         connection.stream = None

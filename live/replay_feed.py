@@ -27,7 +27,7 @@ from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.execution.events import FeedEvent
-from mei_pipeline.execution.lake_events import LakeSlice, open_slice, snapshot_of, steps_of
+from mei_pipeline.execution.lake_events import EventSlice, open_slice, snapshot_of, steps_of
 from mei_pipeline.settings import CHECKOUT, Settings, one_thread_for_children, read_settings
 
 NETWORK = "replay"
@@ -51,7 +51,7 @@ class LakeStream:
 
     realtime = False
 
-    def __init__(self, part: LakeSlice, speed: float, now_s: float) -> None:
+    def __init__(self, part: EventSlice, speed: float, now_s: float) -> None:
         """Begin at the first step.
 
         Args:
@@ -199,9 +199,11 @@ class Time(click.ParamType[int]):
         """Convert the text of an option."""
         try:
             when = datetime.fromisoformat(value)
-            return round(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
-        except (ValueError, OverflowError):
+            time_ms = round(when.replace(tzinfo=when.tzinfo or UTC).timestamp() * 1000)
+            iso(time_ms)  # an offset can lead out of the years that have a text
+        except ValueError:
             self.fail(f"{value!r}: write an ISO time such as 2026-11-01T00:00Z", param, ctx)
+        return time_ms
 
 
 class Speed(click.ParamType[float]):
@@ -242,10 +244,11 @@ def main(
     """Serve the bars of the lake as a feed, until Ctrl-C."""
     # A lane that starts a replay hands over the listening socket; the end of its own process closes stdin.
     private = handed_over is not None
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         folder = lake if lake is not None else read_settings().lake
         with socket.socket(fileno=handed_over) if private else listen(path) as listener:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: sys.exit(0))
             try:
                 serve_lake(listener, Lake(folder), venue, speed, Span(from_ms, to_ms), [_STDIN] if private else [])
             finally:

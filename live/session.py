@@ -19,7 +19,7 @@ from live.lane import Lane, describe
 from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour, make_paper_broker
 from live.replay_feed import NETWORK, Span, start_replay_feed, stop_replay_feed
-from live.status import ProcessFacts, follow_day, status_of, write_status
+from live.status import ProcessFacts, follow_day, recorded_day, status_of, write_status
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.models import LaneConfig
@@ -50,7 +50,7 @@ _LONGEST_PAUSE_S = 30.0
 
 @dataclass(frozen=True)
 class LaneOptions:
-    """How to run a lane.
+    """Options of a run.
 
     Attributes:
         lane: Name of the lane.
@@ -174,7 +174,8 @@ def _session(settings: Settings, options: LaneOptions, lane_config: LaneConfig, 
             fault_hook=watch.fault_hook,
         )
         watch.report(f"lane {options.lane}: {'recovered' if journal.last_seq else 'new'}: {describe(state)}")
-        facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8))
+        started = recorded_day(journal.connection, state)
+        facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)
         files = watch_files(settings, options.lane, lane_config, state)
         return _follow(settings, options, lane, _Running(settings, watch, files, facts))
 

@@ -1,5 +1,6 @@
 """The status of a lane's executor: `status.json`, which commands, checks and pages read."""
 
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class DayStart:
 
 @dataclass(frozen=True)
 class ProcessFacts:
-    """What the process of a lane knows and its state does not.
+    """Facts about the process of a lane that are not in its state.
 
     Attributes:
         written_ms: Time by the clock of the machine.
@@ -58,13 +59,20 @@ class ProcessFacts:
     last_error: str | None = None
 
 
+def recorded_day(connection: sqlite3.Connection, state: LaneState) -> DayStart:
+    """Return the start of the day that a recovered lane is in, from the equity in its journal."""
+    day = state.clock_ms // DAY_MS
+    query = "SELECT equity_usd FROM equity WHERE step_ms < ? ORDER BY step_ms DESC LIMIT 1"
+    row = connection.execute(query, (day * DAY_MS,)).fetchone()
+    return DayStart(day, state.setup.equity_usd if row is None else row[0])
+
+
 def follow_day(before: DayStart | None, state: LaneState) -> DayStart | None:
     """Return the start of the day that the lane's clock is in; None before the first book.
 
     Args:
-        before: The start of the day before this step; None at the start of a process. The present equity then counts as
-            the equity at the start of the day, unless the caller takes that from the journal.
-        state: The lane after a step.
+        before: The start of the day before this step; None before the first step of a lane.
+        state: The lane after a step. At the first step of a day its equity is the equity at the start of the day.
     """
     day = state.clock_ms // DAY_MS
     if not state.books or (before is not None and before.day == day):

@@ -14,6 +14,7 @@ A step is a bar of the finest interval in use. Features and ages count main bars
 import itertools
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -128,6 +129,21 @@ class Limits:
     min_notional_usd: float = 0.0
     bump: bool = False
     shrink: bool = False
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits from outside a book at one step: margin and places to leave free, equity elsewhere, symbols to mask."""
+
+    margin_usd: float = 0.0
+    places: int = 0
+    other_usd: float = 0.0
+    late: bool = False
+    blocked: frozenset[int] = frozenset()
+
+    def masks(self, s: int) -> bool:
+        """Whether a symbol may not enter."""
+        return self.late or s in self.blocked
 
 
 @dataclass(frozen=True)
@@ -357,6 +373,7 @@ class Book:
     sizing: Sizing
     strategy: Strategy
     clock: Clock = HOURLY
+    bounds: Callable[[int], Bounds] = lambda t: Bounds()  # noqa: ARG005 - others bound by step
     cash: float = 0.0
     fees: float = 0.0
     margin: float = 0.0
@@ -656,7 +673,8 @@ class Book:
 
     def judge_signals(self, t: int, closes: dict[int, float], value: float) -> None:
         """Flip and cancel, symbol by symbol; then order additions; then entries, by rank."""
-        candidates, agreeing = [], []
+        candidates, agreeing, bounds = [], [], self.bounds(t)
+        value += bounds.other_usd
         for s in closes:
             side, rank = self.strategy.wish(t, s, self.symbols[s].age(t, self.clock))
             if not side:
@@ -668,13 +686,15 @@ class Book:
             if position and position.side == side and not leaving:
                 if order and order.reason == "signal":
                     del self.closing[s]
-                agreeing.append(s)
+                agreeing += [] if bounds.masks(s) else [s]
                 continue
             if position:
                 self.order_close(t, s, "signal", 1.0)
-            if s not in self.opening and self.strategy.admits(t, s, self.minutes_since_exit(t, s, side)):
+            may_enter = s not in self.opening and not bounds.masks(s)
+            if may_enter and self.strategy.admits(t, s, self.minutes_since_exit(t, s, side)):
                 candidates.append(Candidate(rank, s, side))
         free = value * self.limits(0).margin_frac - self.margin - total(self.reserved(s) for s in sorted(self.opening))
+        free -= bounds.margin_usd
         free = self.order_additions(t, agreeing, closes, value, free)
         self.order_entries(t, candidates, closes, value, free)
 
@@ -723,7 +743,8 @@ class Book:
         orders = self.limits(0).orders
         for candidate in sorted(candidates, key=lambda candidate: -candidate.rank):
             s, price = candidate.s, closes[candidate.s]
-            places = self.limits(0).places - len(self.held.keys() | self.opening.keys())
+            taken = len(self.held.keys() | self.opening.keys()) + self.bounds(t).places
+            places = self.limits(0).places - taken
             coins = 0.0
             if orders >= 1 and (s in self.held or places >= 1):
                 wanted, leverage = self.strategy.size(t, s, price, value, self.symbols[s].max_leverage, self.sizing)

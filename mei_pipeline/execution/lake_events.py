@@ -31,14 +31,14 @@ from mei_pipeline.execution.events import (
 from mei_pipeline.execution.lake_symbols import SymbolBounds, bar_bounds, instrument_changes
 from mei_pipeline.simulation.extents import stored_extent_ms
 
-_ROWS = 50_000
-"""Bars of the finest interval that are read at once, about."""
+ROWS = 50_000
+"""Bars of the finest interval that are read at once, about; at least those of a day."""
 
 _VALUES = ("open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True)
-class LakeSlice:
+class EventSlice:
     """A part of a lake, checked and ready to be read step by step.
 
     Attributes:
@@ -71,7 +71,7 @@ class LakeSlice:
 
 def open_slice(
     lake: Lake, venue: str, symbols: Sequence[str], intervals: Sequence[str], from_ms: int, to_ms: int | None = None
-) -> LakeSlice:
+) -> EventSlice:
     """Check a part of a lake and find the ends and terms of its symbols.
 
     Args:
@@ -114,7 +114,7 @@ def open_slice(
     ends = {
         name: each[-1].last_open_ms + step_ms for name, each in changes.items() if each[-1].last_open_ms is not None
     }
-    return LakeSlice(lake, venue, names, ordered, from_ms, end_ms, bounds, changes, ends)
+    return EventSlice(lake, venue, names, ordered, from_ms, end_ms, bounds, changes, ends)
 
 
 def lake_events(
@@ -125,7 +125,7 @@ def lake_events(
     return chain(snapshot_of(part), chain.from_iterable(steps_of(part)))
 
 
-def snapshot_of(part: LakeSlice) -> list[FeedEvent]:
+def snapshot_of(part: EventSlice) -> list[FeedEvent]:
     """Return the terms in force at the beginning, by symbol, and `CaughtUp`.
 
     There are no bars: a consumer of a replay reads earlier bars from the lake itself.
@@ -134,17 +134,21 @@ def snapshot_of(part: LakeSlice) -> list[FeedEvent]:
     return [*(msgspec.structs.replace(each, venue_ms=part.from_ms) for each in terms), CaughtUp(venue_ms=part.from_ms)]
 
 
-def steps_of(part: LakeSlice) -> Iterator[list[FeedEvent]]:
+def steps_of(part: EventSlice, rows: int = ROWS) -> Iterator[list[FeedEvent]]:
     """Return the events of each step, in the order of the grid; steps without a bar are among them.
 
     The events of a step are its bars of all intervals (finest first, then by symbol), the missing ones, the funding due
     in (open, close] (by time, then by symbol), changes of terms, and `StepClosed`. Their `venue_ms` is the close.
 
+    Args:
+        part: The steps.
+        rows: See `ROWS`.
+
     Raises:
         DataError: A file of the lake is damaged.
         Busy: Other processes changed the lake again and again while it was read.
     """
-    days = max(1, _ROWS * part.step_ms // (DAY_MS * len(part.symbols)))
+    days = max(1, rows * part.step_ms // (DAY_MS * len(part.symbols)))
     for from_ms in range(part.from_ms, part.end_ms, days * DAY_MS):
         yield from _steps(part, from_ms, min(from_ms + days * DAY_MS, part.end_ms))
 
@@ -159,7 +163,7 @@ class _Columns(NamedTuple):
     values: list[tuple[float, ...]]
 
 
-def _steps(part: LakeSlice, from_ms: int, to_ms: int) -> Iterator[list[FeedEvent]]:
+def _steps(part: EventSlice, from_ms: int, to_ms: int) -> Iterator[list[FeedEvent]]:
     """Return the events of the steps in [from_ms, to_ms)."""
     read = [_read_columns(part, name, from_ms, to_ms) for name in part.intervals]
     due = _by_step(part, _funding_due(part, from_ms, to_ms))
@@ -203,20 +207,21 @@ def _add_bars(bars: list[FeedEvent], interval: str, columns: _Columns, close_ms:
 
 
 def _missing(
-    part: LakeSlice, interval: str, columns: _Columns, close_ms: int, names: Sequence[str]
+    part: EventSlice, interval: str, columns: _Columns, close_ms: int, names: Sequence[str]
 ) -> list[BarMissing]:
     """Return the missing bars of symbols that have begun and not ended."""
     open_ms = close_ms - columns.length_ms
+    present = set(names)
     return [
         BarMissing(venue_ms=close_ms, symbol=symbol, interval=interval, open_ms=open_ms, reason="no trade")
         for symbol in part.symbols
-        if symbol not in names
+        if symbol not in present
         and columns.bounds[symbol].first_ms < open_ms
         and (symbol not in part.ends or open_ms < columns.bounds[symbol].last_ms)
     ]
 
 
-def _read_columns(part: LakeSlice, interval: str, from_ms: int, to_ms: int) -> _Columns:
+def _read_columns(part: EventSlice, interval: str, from_ms: int, to_ms: int) -> _Columns:
     """Read the bars of an interval that close in (from_ms, to_ms]."""
     length_ms = interval_ms(interval)
     frame = read_candles(
@@ -226,7 +231,7 @@ def _read_columns(part: LakeSlice, interval: str, from_ms: int, to_ms: int) -> _
     return _Columns(length_ms, part.bounds[interval], frame["open_ms"].to_list(), frame["symbol"].to_list(), values)
 
 
-def _funding_due(part: LakeSlice, from_ms: int, to_ms: int) -> list[FundingRate]:
+def _funding_due(part: EventSlice, from_ms: int, to_ms: int) -> list[FundingRate]:
     """Return the funding due in (from_ms, to_ms], by time and symbol."""
     # A venue may stamp a payment up to an hour after it was due.
     frame = read_funding(part.lake, part.venue, part.symbols, from_ms, to_ms + HOUR_MS)
@@ -239,13 +244,13 @@ def _funding_due(part: LakeSlice, from_ms: int, to_ms: int) -> list[FundingRate]
     ]
 
 
-def _terms_due(part: LakeSlice, from_ms: int, to_ms: int) -> list[InstrumentChanged]:
+def _terms_due(part: EventSlice, from_ms: int, to_ms: int) -> list[InstrumentChanged]:
     """Return the changes of terms that come into force in (from_ms, to_ms], by symbol and time."""
     return [change for name in part.symbols for change in part.changes[name] if from_ms < change.from_ms <= to_ms]
 
 
 def _by_step(
-    part: LakeSlice, events: Iterable[FundingRate] | Iterable[InstrumentChanged]
+    part: EventSlice, events: Iterable[FundingRate] | Iterable[InstrumentChanged]
 ) -> dict[int, list[FundingRate | InstrumentChanged]]:
     """Return events by the close of the step to which they belong, with this close as their time."""
     steps: dict[int, list[FundingRate | InstrumentChanged]] = {}

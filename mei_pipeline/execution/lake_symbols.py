@@ -32,7 +32,8 @@ def bar_bounds(
     """
     last = _last_opens(lake, venue, interval, symbols, before_ms)
     first = _first_opens(lake, venue, interval, list(last))
-    return {name: SymbolBounds(first[name], last[name]) for name in last}
+    # A symbol lacks a first bar if an undo removed its bars meanwhile.
+    return {name: SymbolBounds(first[name], last[name]) for name in last if name in first}
 
 
 def instrument_changes(

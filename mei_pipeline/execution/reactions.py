@@ -1,4 +1,4 @@
-"""What a lane does about an event: facts that it records, and commands for its process."""
+"""Reactions of a lane to an event: facts that it records, and commands for its process."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

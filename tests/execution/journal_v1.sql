@@ -75,12 +75,13 @@ CREATE TABLE funding (
     step INTEGER NOT NULL,
     symbol TEXT NOT NULL,
     usd REAL NOT NULL,
+    cash_usd REAL NOT NULL,
     price REAL NOT NULL,
     held REAL NOT NULL,
     trade INTEGER NOT NULL,
     PRIMARY KEY (seq, part)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO "funding" VALUES(1,2,'text','text',7,7,'text',3.00000000000000044408e-01,3.00000000000000044408e-01,3.00000000000000044408e-01,7);
+INSERT INTO "funding" VALUES(1,2,'text','text',7,7,'text',3.00000000000000044408e-01,3.00000000000000044408e-01,3.00000000000000044408e-01,3.00000000000000044408e-01,7);
 CREATE TABLE holds (
     name TEXT NOT NULL,
     symbol TEXT NOT NULL,
@@ -183,7 +184,7 @@ CREATE VIEW v_trades AS SELECT trade, config_id, symbol, side, entry_ms, strftim
 CREATE VIEW v_positions AS SELECT config_id, symbol, size, entry_price, stop, target, margin_usd, leverage, opened_ms, strftime('%Y-%m-%dT%H:%M:%fZ', opened_ms / 1000.0, 'unixepoch') AS opened_utc, trade, updated_ms, strftime('%Y-%m-%dT%H:%M:%fZ', updated_ms / 1000.0, 'unixepoch') AS updated_utc FROM positions;
 CREATE VIEW v_decisions AS SELECT step_ms, strftime('%Y-%m-%dT%H:%M:%fZ', step_ms / 1000.0, 'unixepoch') AS step_utc, config_id, symbol, verdict, signal, note FROM decisions;
 CREATE VIEW v_equity AS SELECT step_ms, strftime('%Y-%m-%dT%H:%M:%fZ', step_ms / 1000.0, 'unixepoch') AS step_utc, equity_usd, cash_usd, margin_usd, open_positions, drawdown_usd FROM equity;
-CREATE VIEW v_funding AS SELECT seq, part, key, config_id, time_ms, strftime('%Y-%m-%dT%H:%M:%fZ', time_ms / 1000.0, 'unixepoch') AS time_utc, step, symbol, usd, price, held, trade FROM funding;
+CREATE VIEW v_funding AS SELECT seq, part, key, config_id, time_ms, strftime('%Y-%m-%dT%H:%M:%fZ', time_ms / 1000.0, 'unixepoch') AS time_utc, step, symbol, usd, cash_usd, price, held, trade FROM funding;
 CREATE VIEW v_config_changes AS SELECT time_ms, strftime('%Y-%m-%dT%H:%M:%fZ', time_ms / 1000.0, 'unixepoch') AS time_utc, config_id, generation, size_multiplier, change, reason FROM config_changes;
 CREATE VIEW v_holds AS SELECT name, symbol, owner, effect, reason, since_ms, strftime('%Y-%m-%dT%H:%M:%fZ', since_ms / 1000.0, 'unixepoch') AS since_utc, own, lifted_ms, strftime('%Y-%m-%dT%H:%M:%fZ', lifted_ms / 1000.0, 'unixepoch') AS lifted_utc FROM holds;
 CREATE VIEW v_events AS SELECT seq, event, step_ms, strftime('%Y-%m-%dT%H:%M:%fZ', step_ms / 1000.0, 'unixepoch') AS step_utc, venue_ms, strftime('%Y-%m-%dT%H:%M:%fZ', venue_ms / 1000.0, 'unixepoch') AS venue_utc, seen_ms, strftime('%Y-%m-%dT%H:%M:%fZ', seen_ms / 1000.0, 'unixepoch') AS seen_utc, body FROM events;

@@ -105,6 +105,9 @@ def edit(path, sql):
 
 
 OTHER_PROGRAM = "another program (application_id"
+# SQLite cites a byte that is no text: CREATE TABLE a \xc5.
+NO_TEXT = """PRAGMA writable_schema = ON;
+UPDATE sqlite_schema SET sql = CAST(x'435245415445205441424C45206120C5' AS TEXT) WHERE name = 'equity'"""
 OPENERS = (kit.reopen, reader.connect_read_only, lambda path: opening.adopt_machine(path, "b" * 32))
 
 
@@ -120,6 +123,7 @@ OPENERS = (kit.reopen, reader.connect_read_only, lambda path: opening.adopt_mach
         ("DELETE FROM meta", "damaged: table meta"),
         ("UPDATE meta SET former_book_ids = '['", "damaged: table meta"),
         ("DROP VIEW v_meta; DROP TABLE meta", "damaged: no such table"),
+        (NO_TEXT, "damaged: 'utf-8' codec can't decode"),
     ],
 )
 def test_a_file_that_is_no_journal_of_this_version_is_refused_and_unchanged(sql, words, open_it, path):
@@ -167,10 +171,11 @@ def test_a_journal_that_was_cut_is_never_taken_for_a_shorter_one(path):
             read_all(path)
 
 
-def test_flipped_bits_of_events_are_an_error_or_other_text_never_a_crash(path):
+@pytest.mark.parametrize("bit", [0x01, 0x10, 0x80])
+def test_flipped_bits_are_an_error_or_another_text_never_a_defect(bit, path):
     content = path.read_bytes()
-    for place in range(0, len(content), 1499):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :])
+    for place in range(0, len(content), 2999):
+        path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
         with suppress(DataError, Refused):
             assert read_all(path) == 101
 

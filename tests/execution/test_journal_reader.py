@@ -67,6 +67,12 @@ def test_an_event_that_can_not_be_read_is_named(journal):
         next(found)
 
 
+def test_text_that_is_no_text_is_damage(journal):
+    journal.connection.execute("INSERT INTO events VALUES (1, 'Timer', NULL, NULL, 5, CAST(x'22ff22' AS TEXT))")
+    with pytest.raises(DataError, match=f"{journal.path}: damaged: Could not decode"):
+        next(reader.events_after(journal.connection, 0))
+
+
 def test_recovery_starts_at_the_last_checkpoint(journal):
     assert reader.last_checkpoint(journal.connection) is None
     for clock_ms in (10, 20, 30):

@@ -229,7 +229,7 @@ def test_a_second_writer_waits_and_is_refused(journal):
 
 def steps():
     """Transactions that touch every table; each is repeated until it succeeds."""
-    for number in range(4):
+    for number in range(2):
         long = events.OrderUnknown(cloid=str(number), reason="x" * 5000)
         keyed = [
             changed(ORDER, cloid=str(number), attempt=number + 1),
@@ -292,7 +292,7 @@ def test_a_full_disk_at_any_page_loses_nothing(tmp_path, undisturbed):
             assert without_identity(journal) == undisturbed
         if not failed[-1]:
             break
-    assert failed[0] == 4
+    assert failed[0] == len(list(steps()))
     assert failed[-1] == 0
 
 
@@ -304,7 +304,7 @@ def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path, undisturbed):
             assert without_identity(journal) == undisturbed
         if not failed[-1]:
             break
-    assert failed[0] >= 3
+    assert failed[0] >= len(list(steps())) - 1
     assert failed[-1] == 0
 
 

@@ -63,6 +63,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "kernels_shortcuts",
         "alpha_runs",
     ),
+    "kernels/apply.py": ("kernels_apply", "kernels_scenarios", "kernels_book"),
+    "kernels/settle.py": ("kernels_scenarios", "kernels_book", "kernels_liquidation", "alpha_runs", "kernels_executor"),
+    "kernels/decide.py": ("kernels_executor", "kernels_scenarios", "kernels_book", "alpha_runs"),
+    "kernels/signals.py": ("kernels_scenarios", "alpha_runs", "kernels_shortcuts"),
+    "kernels/executor.py": ("kernels_apply", "kernels_executor"),
     "kernels/simulate.py": (
         "kernels_fresh",
         "alpha_runs",

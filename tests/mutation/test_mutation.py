@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from mutants import mutants
 
+from kernels import bind
+
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 
@@ -49,7 +51,7 @@ def test_every_file_with_rules_has_its_tests():
 
     strategies = ROOT / "kernels/strategies"
     files = [*strategies.glob("[!_]*.py"), *strategies.glob("mei_alpha/[!_]*.py")]
-    files += [ROOT / f"kernels/{name}.py" for name in ("book", "book_rules", "ledger", "simulate")]
+    files += [ROOT / f"kernels/{name}.py" for name in ("book", "book_rules", "ledger", *bind.SOURCES, "executor")]
     with_rules = {str(file.relative_to(ROOT)) for file in files if "\ndef " in file.read_text()}
     assert with_rules == set(mutate.TESTS)
     for tests in mutate.TESTS.values():
