@@ -16,10 +16,12 @@ from mei_pipeline.candles.intervals import interval_ms, iso
 from mei_pipeline.errors import DataError
 from mei_pipeline.execution import configs, reactions
 from mei_pipeline.execution.booking import (
+    EARLY_TIMER,
     book_fill,
     book_funding,
     book_transfer,
     change_order,
+    end_wait,
     finish,
     order_row,
 )
@@ -118,7 +120,7 @@ def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Chan
         case FeedHealth():
             return Changed(replace(_at(state, event), stale=_stale(state, event)))
         case Timer():
-            return Changed(_take_timer(_at(state, event), event))
+            return _take_timer(_at(state, event), event)
         case AccountSnapshot():
             return Changed(reactions.compare(_at(state, event), event))
         case ConfigOffered():
@@ -323,14 +325,15 @@ def _watch(before: LaneState, changed: Changed, cloid: str) -> Changed:
     return Changed(replace(state, timers=timers) if timers != state.timers else state, changed.rows)
 
 
-def _take_timer(state: LaneState, event: Timer) -> LaneState:
+def _take_timer(state: LaneState, event: Timer) -> Changed:
     """Return the state without a timer that is due; queries go on until the order's news are complete."""
     timers = {name: due for name, due in state.timers.items() if name != event.name}
     kind, _, cloid = event.name.partition(":")
     order = state.orders.get(cloid)
     if kind == "query" and order is not None and needs_query(order):
         timers[event.name] = state.clock_ms + reactions.QUERY_AGAIN_MS
-    return replace(state, timers=timers)
+    state = replace(state, timers=timers)
+    return end_wait(state, cloid) if kind == EARLY_TIMER else Changed(state)
 
 
 def _start(state: LaneState, fact: Started) -> Changed:

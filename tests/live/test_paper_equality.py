@@ -2,10 +2,7 @@
 
 import numpy as np
 from paper_kit import (
-<<<<<<< HEAD
-=======
     START_MS,
->>>>>>> broker
     config,
     events_of,
     fills_of,
