@@ -1,6 +1,7 @@
 """A paper lane does what a replay of its config does, byte for byte."""
 
 import numpy as np
+import pytest
 from paper_kit import (
     START_MS,
     config,
