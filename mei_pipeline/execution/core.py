@@ -66,7 +66,7 @@ from mei_pipeline.execution.state import Changed, LaneBook, LaneState, Outcome, 
 RETRY_MS = 1_000
 """Least time between two attempts to close a position."""
 
-KEPT_ORDERS = 200
+KEPT_ORDERS = 50
 """Number of ended orders that a lane remembers."""
 
 

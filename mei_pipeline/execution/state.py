@@ -119,7 +119,7 @@ class LaneState:
     @property
     def step_length_ms(self) -> int:
         """Length of a step; 0 before the first book."""
-        return self.books[-1].step.plan.intervals.step_ms if self.books else 0
+        return self.books[-1].step.plan.clock.step_ms if self.books else 0
 
     @property
     def next_step_ms(self) -> int | None:
