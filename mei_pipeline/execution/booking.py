@@ -307,13 +307,23 @@ def change_order(state: LaneState, order: Order, before: Order) -> Changed:
     state = replace(state, orders={**state.orders, order.place.cloid: order})
     book = find_book(state, order.place.config_id)
     if order.ended and not before.ended and book is not None:
-        others = [each for each in alive(state, book.config_id, order.place.symbol) if each.place.opens]
         s = book.step.plan.index[order.place.symbol]
-        opening = order.place.opens and not others
-        closing = not order.place.opens and order.left_lots == 0
+        last = not _has_newer(state, order)
+        opening = order.place.opens and last
+        closing = not order.place.opens and last and order.left_lots == 0
         if opening or closing:
             book.step.plan.compiled.end_order_step(book.step.book, s, opening, closing)
     return Changed(state, (order_row(order),))
+
+
+def _has_newer(state: LaneState, order: Order) -> bool:
+    """Return whether a later order that has not ended owns the part of a position's order that `order` had."""
+    known = list(state.orders)
+    first = known.index(order.place.cloid)
+    return any(
+        each.place.opens == order.place.opens and known.index(each.place.cloid) > first
+        for each in alive(state, order.place.config_id, order.place.symbol)
+    )
 
 
 def order_row(order: Order) -> OrderRow:
