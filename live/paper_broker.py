@@ -47,7 +47,7 @@ from mei_pipeline.execution.events import (
     StepClosed,
 )
 from mei_pipeline.execution.orders import advance
-from mei_pipeline.execution.state import LaneState, find_book
+from mei_pipeline.execution.state import LaneState, alive, find_book
 
 KEPT_FILLS = 5_000
 """Number of fills and payments that `query_fills` can repeat."""
@@ -369,8 +369,18 @@ class PaperBroker:
             if (order.accepted or order.state == "REJECTED") and order.place.config_id in self._books:
                 self._store(order)
         for book in self._books.values():
+            # Of two orders of one kind the earlier one was to be cancelled when the process ended.
+            latest = {(order.place.symbol, order.place.opens): order for order in alive(state, _id_of(book))}
+            for order in self._alive(book):
+                newest = latest[order.place.symbol, order.place.opens] is order
+                if not (newest and paper_orders.has_part(book, order)):
+                    self._end(order, "cancelled")
             paper_orders.keep_parts(book, self._alive(book))
             list_active(book.step.book)
+
+
+def _id_of(book: PaperBook) -> str:
+    return book.step.plan.offered.config_id
 
 
 def _copy_bars(lane: StepBook, own: StepBook) -> None:

@@ -17,10 +17,12 @@ from mei_pipeline.candles.intervals import interval_ms, iso
 from mei_pipeline.errors import DataError
 from mei_pipeline.execution import configs, reactions
 from mei_pipeline.execution.booking import (
+    EARLY_TIMER,
     book_fill,
     book_funding,
     book_transfer,
     change_order,
+    end_wait,
     finish,
     order_row,
 )
@@ -292,14 +294,15 @@ def _watch(before: LaneState, changed: Changed, cloid: str) -> Changed:
     return Changed(replace(state, timers=timers) if timers != state.timers else state, changed.rows)
 
 
-def _take_timer(state: LaneState, event: Timer) -> LaneState:
+def _take_timer(state: LaneState, event: Timer) -> Changed:
     """Return the state without a timer that is due; queries go on until the order's news are complete."""
     timers = {name: due for name, due in state.timers.items() if name != event.name}
     kind, _, cloid = event.name.partition(":")
     order = state.orders.get(cloid)
     if kind == "query" and order is not None and needs_query(order):
         timers[event.name] = state.clock_ms + reactions.QUERY_AGAIN_MS
-    return replace(state, timers=timers)
+    state = replace(state, timers=timers)
+    return end_wait(state, cloid) if kind == EARLY_TIMER else Changed(state)
 
 
 def _start(state: LaneState, fact: Started) -> Changed:
@@ -366,7 +369,7 @@ _ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {
     Fill: _take_fill,
     Funding: lambda state, event: book_funding(_at(state, event), event),
     Transfer: lambda state, event: book_transfer(_at(state, event), event),
-    Timer: lambda state, event: Changed(_take_timer(_at(state, event), event)),
+    Timer: lambda state, event: _take_timer(_at(state, event), event),
     AccountSnapshot: lambda state, event: Changed(reactions.compare(_at(state, event), event)),
     ConfigOffered: lambda state, event: configs.take_offer(_at(state, event), event),
     HoldsChanged: lambda state, event: _take_holds(_at(state, event), event),
