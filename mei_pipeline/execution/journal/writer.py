@@ -131,8 +131,9 @@ class Journal:
             if not self.connection.in_transaction:
                 self.connection.execute("BEGIN IMMEDIATE")
             self._append_event(seq, event, seen_ms)
-            for part, row in enumerate(rows):
-                self._write(seq, part, row)
+            if rows:
+                for part, row in enumerate(rows):
+                    self._write(seq, part, row)
         except BaseException as error:
             self.rollback()
             if isinstance(error, sqlite3.Error):
