@@ -22,7 +22,7 @@ _WHOLE_GRAPH = "__ASSET_JOB"
 
 
 @dataclass(frozen=True)
-class Alert:
+class RunAlert:
     """A failed run.
 
     Attributes:
@@ -62,7 +62,7 @@ def write_alert(
     chain = _chain(first.step_failure_data.error) if first else []
     ours = [error for error in chain if error.startswith(_OURS)]
     cause = chain[-1] if chain else message
-    alert = Alert(
+    alert = RunAlert(
         run_id=run.run_id,
         job=run.job_name,
         step=(first.step_key or "") if first else "",

@@ -15,9 +15,19 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from mei_pipeline.execution.books import StepBook
-from mei_pipeline.execution.commands import Place
+from mei_pipeline.execution.commands import (
+    Cancel,
+    CloseBook,
+    Command,
+    OpenBook,
+    Place,
+    Query,
+    QueryFills,
+    Send,
+    Snapshot,
+)
 from mei_pipeline.execution.events import Event, OrderAccepted, OrderRefused, OrderUnknown, StepClosed
-from mei_pipeline.execution.state import LaneState
+from mei_pipeline.execution.state import LaneState, find_book
 
 Answer = OrderAccepted | OrderRefused | OrderUnknown
 """Answer to an order."""
@@ -93,3 +103,27 @@ class Broker(Protocol):
     def rebuild(self, state: LaneState) -> None:
         """Take over the state of a lane that was recovered, in place of everything that the broker knows."""
         ...
+
+
+def execute(broker: Broker, state: LaneState, command: Command) -> Sequence[Event]:
+    """Execute a command that concerns the broker, and return its answers; other commands have no effect."""
+    match command:
+        case Send():
+            return broker.place(command.orders)
+        case Cancel():
+            return broker.cancel(command.cloid)
+        case Query():
+            return broker.query(command.cloid)
+        case QueryFills():
+            return broker.query_fills(command.since_ms)
+        case Snapshot():
+            return broker.snapshot()
+        case OpenBook():
+            book = find_book(state, command.config_id)
+            if book is not None:
+                broker.open_book(book.step, command.usd, command.from_config_id)
+        case CloseBook():
+            broker.close_book(command.config_id, command.usd, command.to_config_id)
+        case _:
+            pass
+    return ()

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from live.broker import Broker
+from live.broker import Broker, execute
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.errors import Fatal
 from mei_pipeline.execution.books import BookPlan, StepBook
@@ -18,13 +18,8 @@ from mei_pipeline.execution.checkpoint import checkpoint_of
 from mei_pipeline.execution.commands import (
     Alert,
     Cancel,
-    CloseBook,
     Command,
-    OpenBook,
-    Query,
-    QueryFills,
     Send,
-    Snapshot,
     Warm,
 )
 from mei_pipeline.execution.core import step
@@ -40,7 +35,7 @@ from mei_pipeline.execution.events import (
     Warmed,
 )
 from mei_pipeline.execution.journal.writer import Journal
-from mei_pipeline.execution.state import LaneState, alive, find_book
+from mei_pipeline.execution.state import LaneState, alive
 from mei_pipeline.registry.render import FaultHook, no_fault
 
 CHECKPOINT_EVENTS = 20_000
@@ -177,30 +172,16 @@ class Lane:
             self.fault_hook(f"after {type(command).__name__}")
         return answers
 
-    def _execute_one(self, command: Command) -> Sequence[Event]:  # noqa: C901 - one branch per command
-        broker = self.broker
+    def _execute_one(self, command: Command) -> Sequence[Event]:
         match command:
-            case Send():
-                return broker.place(command.orders)
-            case Cancel():
-                return broker.cancel(command.cloid)
-            case Query():
-                return broker.query(command.cloid)
-            case QueryFills():
-                return broker.query_fills(command.since_ms)
-            case Snapshot():
-                return broker.snapshot()
             case Warm():
                 self._warming.append(command)
-            case OpenBook():
-                book = find_book(self.state, command.config_id)
-                if book is not None:
-                    broker.open_book(book.step, command.usd, command.from_config_id)
-            case CloseBook():
-                broker.close_book(command.config_id, command.usd, command.to_config_id)
+                return ()
             case Alert():
                 self.alert(command)
-        return ()
+                return ()
+            case _:
+                return execute(self.broker, self.state, command)
 
     def _open_books(self) -> None:
         """Compute the features of configs that wait, now that the step is complete, and open their books."""

@@ -52,7 +52,7 @@ from mei_pipeline.execution.state import LaneState, find_book
 KEPT_FILLS = 5_000
 """Number of fills and payments that `query_fills` can repeat."""
 
-KEPT_ORDERS = 1_000
+KEPT_ORDERS = 100
 """Number of ended orders that the broker remembers."""
 
 

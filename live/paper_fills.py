@@ -82,7 +82,7 @@ def _fill_of(step: StepBook, row, held: float, kind: Kind, settled: float | None
     cloid = order.place.cloid if order is not None else ""
     place = f"{cloid}:{order.filled_lots}" if order is not None else f"{_short(step)}:{step_ms}:{symbol}:{kind}"
     return Fill(
-        venue_ms=step_ms + (step.plan.intervals.step_ms if moment != "open" else 0),
+        venue_ms=step_ms + (step.plan.clock.step_ms if moment != "open" else 0),
         key=f"paper:{place}",
         cloid=cloid,
         oid=order.oid if order is not None else "",
@@ -103,7 +103,7 @@ def _funding_of(step: StepBook, row) -> Funding:  # noqa: ANN001 - a record of n
     step_ms = step.plan.time_of_step(int(row["step"]))
     symbol = step.plan.symbols[int(row["symbol"])]
     return Funding(
-        venue_ms=step_ms + step.plan.intervals.step_ms,
+        venue_ms=step_ms + step.plan.clock.step_ms,
         key=f"paper:{_short(step)}:{symbol}:{step_ms}",
         symbol=symbol,
         usd=float(row["usd"]),

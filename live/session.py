@@ -52,7 +52,7 @@ _NAP_S = 0.25
 
 @dataclass(frozen=True)
 class LaneOptions:
-    """How to run a lane.
+    """Options of a run.
 
     Attributes:
         lane: Name of the lane.

@@ -33,7 +33,7 @@ class DayStart:
 
 @dataclass(frozen=True)
 class ProcessFacts:
-    """What the process of a lane knows and its state does not.
+    """Facts about the process of a lane that are not in its state.
 
     Attributes:
         written_ms: Time by the clock of the machine.

@@ -96,6 +96,18 @@ def portfolio(
 
 
 @bench.command()
+@result_options
+def executor(as_json: bool) -> None:
+    """Time the executor: decisions of 50 symbols, commits, a replay of 10 symbols, start-up, and an idle lane."""
+    from live.bench import run_executor
+    from mei_pipeline.settings import read_settings
+
+    with output.bar() as progress:
+        figures = run_executor(read_settings(), progress)
+    _show("Executor", figures.to_dict(), as_json=as_json)
+
+
+@bench.command()
 @click.argument("work", default="w1")
 @FROM
 @TO

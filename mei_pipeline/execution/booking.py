@@ -157,7 +157,7 @@ def _log_rows(state: LaneState, book: LaneBook, fill: Fill) -> Changed:
             cloid=fill.cloid,
             config_id=book.config_id,
             kind=fill.kind,
-            time_ms=plan.time_of_step(int(entry["step"])) + at_close * plan.intervals.step_ms
+            time_ms=plan.time_of_step(int(entry["step"])) + at_close * plan.clock.step_ms
             if fill.step_ms is not None
             else fill.venue_ms or state.clock_ms,
             step=int(entry["step"]),
@@ -199,7 +199,7 @@ def position_row(state: LaneState, book: LaneBook, symbol: str, trade: int) -> P
         target=target,
         margin_usd=float(position["margin"]),
         leverage=float(position["leverage"]),
-        opened_ms=plan.time_of_step(int(position["opened"])) + plan.intervals.step_ms,
+        opened_ms=plan.time_of_step(int(position["opened"])) + plan.clock.step_ms,
         trade=trade,
         updated_ms=state.clock_ms,
     )

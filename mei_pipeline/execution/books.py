@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,17 @@ _LOG_ROWS_PER_SYMBOL = 10
 _MOST_DECIMALS = 18
 
 
+class StepClock(NamedTuple):
+    """Intervals of a config by name and in milliseconds, computed once; see `candles.intervals.Intervals`."""
+
+    step: str
+    main: str
+    step_ms: int
+    main_ms: int
+    entry_ms: int
+    exit_ms: int
+
+
 @dataclass(frozen=True)
 class BookPlan:
     """A config, encoded for the compiled rules.
@@ -47,6 +58,7 @@ class BookPlan:
         compiled: Compiled functions of the strategy (`kernels.bind.executor`).
         columns: Kinds, windows and offsets of its feature columns (`kernels.features.encode`).
         index: Number of each symbol.
+        clock: Its intervals.
     """
 
     offered: ConfigOffered
@@ -56,6 +68,7 @@ class BookPlan:
     compiled: ModuleType
     columns: tuple[Ints, Ints, Ints]
     index: Mapping[str, int]
+    clock: StepClock
 
     @property
     def intervals(self) -> Intervals:
@@ -69,11 +82,11 @@ class BookPlan:
 
     def step_number(self, step_ms: int) -> int:
         """Return the number of a step, counted from the anchor."""
-        return (step_ms - self.offered.anchor_ms) // self.intervals.step_ms
+        return (step_ms - self.offered.anchor_ms) // self.clock.step_ms
 
     def time_of_step(self, number: int) -> int:
         """Return the open time of a step by its number, UTC milliseconds."""
-        return self.offered.anchor_ms + number * self.intervals.step_ms
+        return self.offered.anchor_ms + number * self.clock.step_ms
 
 
 @dataclass(frozen=True)
@@ -154,6 +167,13 @@ def make_plan(settings: Settings, offered: ConfigOffered) -> BookPlan:
         compiled=load_executor(settings, resolved.strategy),
         columns=feature_kernel.encode(columns),
         index={symbol: s for s, symbol in enumerate(resolved.symbols)},
+        clock=_clock_of(resolved.intervals),
+    )
+
+
+def _clock_of(intervals: Intervals) -> StepClock:
+    return StepClock(
+        intervals.step, intervals.main, intervals.step_ms, intervals.main_ms, intervals.entry_ms, intervals.exit_ms
     )
 
 
@@ -240,14 +260,13 @@ def take_bar(book: StepBook, bar: BarClosed) -> None:
     s = book.plan.index.get(bar.symbol, -1)
     if s < 0:
         return
-    intervals = book.plan.intervals
-    market = book.market
-    if bar.interval == intervals.step:
+    clock, market = book.plan.clock, book.market
+    if bar.interval == clock.step:
         market.open[0, s] = bar.open
         market.high[0, s] = bar.high
         market.low[0, s] = bar.low
         market.close[0, s] = bar.close
-    if bar.interval == intervals.main:
+    if bar.interval == clock.main:
         book.main[:, s] = (bar.high, bar.low, bar.close, bar.volume)
 
 
@@ -266,7 +285,7 @@ def take_terms(book: StepBook, changes: Mapping[str, tuple[InstrumentChanged, ..
         changes: Changes of each symbol, oldest first; the first one of a symbol holds from the beginning.
         step_ms: Open time of the step.
     """
-    close_ms = step_ms + book.plan.intervals.step_ms
+    close_ms = step_ms + book.plan.clock.step_ms
     for symbol, s in book.plan.index.items():
         known = changes.get(symbol, ())
         held = [change for i, change in enumerate(known) if i == 0 or change.from_ms <= close_ms]
@@ -286,10 +305,10 @@ def take_terms(book: StepBook, changes: Mapping[str, tuple[InstrumentChanged, ..
 
 def begin_step(book: StepBook, step_ms: int) -> None:
     """Complete the arrays of a step after all of its bars: features, ages, last prices and times."""
-    market, intervals = book.market, book.plan.intervals
-    close_ms = step_ms + intervals.step_ms
+    market, clock = book.market, book.plan.clock
+    close_ms = step_ms + clock.step_ms
     passed_ms = close_ms - book.plan.offered.anchor_ms
-    closes_main = passed_ms % intervals.main_ms == 0
+    closes_main = passed_ms % clock.main_ms == 0
     if closes_main:
         high, low, close, volume = book.main
         if book.state.shape[1]:
@@ -302,8 +321,8 @@ def begin_step(book: StepBook, step_ms: int) -> None:
     market.row[0] = 1 if book.rows[0] else -1
     # The row before the first one is the first one itself, as in a sweep.
     market.previous_row[0] = 0 if closes_main and book.rows[0] > 1 else 1
-    market.enters[0] = passed_ms % intervals.entry_ms == 0
-    market.exits[0] = passed_ms % intervals.exit_ms == 0
+    market.enters[0] = passed_ms % clock.entry_ms == 0
+    market.exits[0] = passed_ms % clock.exit_ms == 0
     market.day_end[0] = close_ms % DAY_MS == 0
     t = book.plan.step_number(step_ms)
     market.ends[0] = bool((book.terms["last"][0] == t).any())

@@ -62,7 +62,7 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
     """Return the state of a checkpoint.
 
     Args:
-        setup: What does not change.
+        setup: The part of the lane that does not change.
         packed: The checkpoint.
         warm: Computes the features of a book again if other kernels wrote the checkpoint.
     """
@@ -135,7 +135,7 @@ def _unpack_book(state: LaneState, packed: PackedBook, warm: Warmer | None) -> L
         step = make_step_book(plan, 0.0)
         _restore_features(step, packed.features)
     else:
-        step = warm(plan, (state.step_ms or 0) + plan.intervals.step_ms)
+        step = warm(plan, (state.step_ms or 0) + plan.clock.step_ms)
     for s, symbol in enumerate(plan.symbols):
         step.counts[s] = packed.counts[symbol]
         price = packed.last_prices[symbol]

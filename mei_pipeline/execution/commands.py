@@ -42,7 +42,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         symbol: The symbol.
         lots: Signed number of lots, above zero for a buy.
         lot_decimals: Decimals of a lot: the size is lots / 10 ** lot_decimals coins.
-        limit: Limit price; None where the fill model prices the order.
+        limit: Limit price; None if the fill model prices the order.
         tif: Time in force: `ioc`, or `model` where the fill model decides when it fills.
         reduce_only: True for an order that may only close.
         trigger: Price that activates the order; None for none.

@@ -66,7 +66,7 @@ def open_book(state: LaneState, fact: Warmed, step: StepBook | None) -> Changed:
             f"lane {state.setup.lane}: features of config {fact.config_id[:12]} end {iso(fact.until_ms)}, the "
             f"lane's last step ends {iso(state.next_step_ms or 0)}"
         )
-    length = step.plan.intervals.step_ms
+    length = step.plan.clock.step_ms
     state, rows = finish(state)
     take_terms(step, state.terms, fact.until_ms - length)
     draining = tuple(replace(book, draining=True) for book in state.books)

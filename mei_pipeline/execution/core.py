@@ -64,7 +64,7 @@ from mei_pipeline.execution.state import Changed, LaneBook, LaneState, Outcome, 
 RETRY_MS = 1_000
 """Least time between two attempts to close a position."""
 
-KEPT_ORDERS = 200
+KEPT_ORDERS = 50
 """Number of ended orders that a lane remembers."""
 
 
@@ -139,8 +139,9 @@ def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Chan
 
 def _at(state: LaneState, event: Event) -> LaneState:
     """Return the state with its clock at the time of an event, if that is later."""
-    later = event.venue_ms is not None and event.venue_ms > state.clock_ms
-    return replace(state, clock_ms=event.venue_ms) if later else state  # type: ignore[arg-type]
+    if event.venue_ms is None or event.venue_ms <= state.clock_ms:
+        return state
+    return replace(state, clock_ms=event.venue_ms)
 
 
 def _is_known(state: LaneState, close_ms: int) -> bool:

@@ -221,7 +221,7 @@ class _Orders:
             after=closing.cloid if closing is not None else "",
             leverage=float(now["open_leverage"]),
             signal=int(now["open_code"]),
-            notes=tuple(float(now[name]) for name in ("note_a", "note_b", "note_c")),  # type: ignore[arg-type]
+            notes=(float(now["note_a"]), float(now["note_b"]), float(now["note_c"])),
         )
 
 

@@ -1,4 +1,4 @@
-"""What a lane does about an event: facts that it records, and commands for its process."""
+"""Reactions of a lane to an event: facts that it records, and commands for its process."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -199,8 +199,16 @@ def _react_to_fill(state: LaneState, fill: Fill) -> Reaction:
     if state.foreign.get(fill.symbol, 0.0) == 0.0 or name in state.own_holds:
         return Reaction()
     text = f"{fill.symbol}: a fill of {state.foreign[fill.symbol]} coins belongs to no position of this lane"
-    hold = HoldState(owner=OWNER, effect="close_only", reason=text, since_ms=state.clock_ms, symbol=fill.symbol)
-    return Reaction((HoldSet(venue_ms=state.clock_ms, name=name, hold=hold),), (Alert(name, "critical", text),))
+    return _hold(state, name, text, fill.symbol)
+
+
+def _hold(state: LaneState, name: str, reason: str, symbol: str = "") -> Reaction:
+    """Return the fact that sets a hold of the executor, an alert, and the end of the opening orders under it."""
+    hold = HoldState(owner=OWNER, effect="close_only", reason=reason, since_ms=state.clock_ms, symbol=symbol)
+    orders = [order for order in alive(state, symbol=symbol) if order.place.opens and order.gone_lots is None]
+    leaving = withdraw(state, [order.place.cloid for order in orders])
+    facts = (HoldSet(venue_ms=state.clock_ms, name=name, hold=hold), *leaving.facts)
+    return Reaction(facts, (*leaving.commands, Alert(f"hold-{name}", "critical", reason)))
 
 
 def _react_to_answer(before: LaneState, state: LaneState, event: _Answer) -> Reaction:
@@ -285,9 +293,7 @@ def _kernel_hold(state: LaneState) -> Reaction:
         f"config {config.config_id[:12]} was measured by kernels {config.kernel_hash[:12]}, this process has "
         f"{state.setup.kernel_hash[:12]}; positions keep their exits, and no entry is made until it is measured again"
     )
-    hold = HoldState(owner=OWNER, effect="close_only", reason=reason, since_ms=state.clock_ms)
-    fact = HoldSet(venue_ms=state.clock_ms, name=KERNELS_HOLD, hold=hold)
-    return Reaction((fact,), (Alert(f"hold-{KERNELS_HOLD}", "critical", reason),))
+    return _hold(state, KERNELS_HOLD, reason)
 
 
 def _react_to_start(state: LaneState) -> Reaction:
@@ -356,11 +362,8 @@ def _react_to_snapshot(before: LaneState, state: LaneState, snapshot: AccountSna
     commands: list[Command] = list(queries)
     for symbol, text in found.items():
         name = f"mismatch-{symbol.lower()}"
-        if name in state.own_holds:
-            continue
-        hold = HoldState(
-            owner=OWNER, effect="close_only", reason=f"{symbol}: {text}", since_ms=state.clock_ms, symbol=symbol
-        )
-        facts.append(HoldSet(venue_ms=state.clock_ms, name=name, hold=hold))
-        commands.append(Alert(name, "critical", f"{symbol}: {text}"))
+        if name not in state.own_holds:
+            setting = _hold(state, name, f"{symbol}: {text}", symbol)
+            facts += setting.facts
+            commands += setting.commands
     return Reaction(tuple(facts), tuple(commands))

@@ -17,7 +17,7 @@ def recover(setup: LaneSetup, packed: PackedLane | None, events: Iterable[Event]
     """Return the state after a checkpoint and the events behind it.
 
     Args:
-        setup: What does not change.
+        setup: The part of the lane that does not change.
         packed: The checkpoint; None to start at the first event of the journal.
         events: The events behind the checkpoint, oldest first.
         warm: Computes features from the lake.

@@ -20,7 +20,7 @@ class OrderRow(msgspec.Struct, frozen=True, kw_only=True):
         state: State of the order (`orders.State`).
         lots: Signed lots.
         lot_decimals: Decimals of a lot.
-        limit_price: Limit price as text; None where the fill model prices the order.
+        limit_price: Limit price as text; None if the fill model prices the order.
         tif: Time in force.
         reduce_only: True for an order that may only close.
         expires_ms: Time after which the venue must not accept it.

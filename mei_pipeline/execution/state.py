@@ -15,7 +15,7 @@ MAX_LATE_MS = 10_000
 
 @dataclass(frozen=True)
 class LaneSetup:
-    """What does not change while a lane runs.
+    """The part of a lane that does not change while it runs.
 
     Attributes:
         lane: Name of the lane.
@@ -65,7 +65,7 @@ class LaneState:
     """The state of a lane.
 
     Attributes:
-        setup: What does not change.
+        setup: The part that does not change.
         clock_ms: Latest time that the lane has seen, UTC milliseconds.
         step_ms: Open time of the last step; None before the first one.
         books: Books, the oldest first; only the last one enters.
@@ -117,7 +117,7 @@ class LaneState:
     @property
     def step_length_ms(self) -> int:
         """Length of a step; 0 before the first book."""
-        return self.books[-1].step.plan.intervals.step_ms if self.books else 0
+        return self.books[-1].step.plan.clock.step_ms if self.books else 0
 
     @property
     def next_step_ms(self) -> int | None:

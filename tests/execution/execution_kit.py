@@ -180,6 +180,7 @@ class Lane:
         commands: Commands of the last event.
         rows: Rows of the last event.
         facts: Facts of the last event.
+        warming: True if a config waits for its features.
     """
 
     state: LaneState
@@ -188,6 +189,7 @@ class Lane:
     commands: tuple[Command, ...] = ()
     rows: tuple[Any, ...] = ()
     facts: tuple[Event, ...] = ()
+    warming: bool = False
 
     def take(self, event: Event, book: books.StepBook | None = None) -> Outcome:
         """Process an event; a config that waits gets its book at once."""

@@ -69,10 +69,11 @@ def make_bars(
     gaps: float = 0.01,
     terms: pl.DataFrame | None = None,
     ends: dict[str, int] | None = None,
+    jumps: dict[int, float] | None = None,
 ) -> Bars:
     """Random walks of hourly bars with `sub` bars inside each, funding every eight hours, and some missing bars.
 
-    `ends` gives the number of hours after which a symbol has no bars.
+    `ends` gives the number of hours after which a symbol has no bars, `jumps` factors of all prices from an hour on.
     """
     rng = np.random.default_rng(seed)
     hours, count = days * 24, len(SYMBOLS)
@@ -83,6 +84,8 @@ def make_bars(
     high = np.maximum(opened, close) * (1.0 + np.abs(rng.normal(0.0, noise / 3, close.shape)))
     low = np.minimum(opened, close) * (1.0 - np.abs(rng.normal(0.0, noise / 3, close.shape)))
     prices = np.round(np.stack((opened, high, low, close)), 3)
+    for hour, factor in (jumps or {}).items():
+        prices[:, hour * sub :] = np.round(prices[:, hour * sub :] * factor, 3)
     volume = rng.uniform(1.0, 100.0, (fine, count))
     missing = np.repeat(rng.random((hours, count)) < gaps, sub, axis=0)
     for symbol, hour in (ends or {}).items():
@@ -102,7 +105,7 @@ def make_bars(
         intervals=intervals,
         symbols=SYMBOLS,
         anchor_ms=START_MS,
-        data_hash=f"{seed}-{sub}-{days}-{noise}-{gaps}-{ends}",
+        data_hash=f"{seed}-{sub}-{days}-{noise}-{gaps}-{ends}-{jumps}",
         open_ms=START_MS + intervals.main_ms * np.arange(hours, dtype=np.int64),
         prices=main,
         volume=np.where(present, volume.reshape(hours, sub, count).sum(axis=1), np.nan),
@@ -143,45 +146,50 @@ def offer_of(resolved: ResolvedConfig, *, generation: int = 1, size_multiplier: 
 
 def events_of(bars: Bars, from_ms: int = FROM_MS, to_ms: int = TO_MS) -> Iterator[Event]:
     """The bars as the feed of a lake sends them."""
-    steps, intervals = bars.steps, bars.intervals
+    steps = bars.steps
     sent: dict[str, InstrumentChanged] = {}
-    ends = {ending.step: ending.symbol for ending in bars.endings}
+    # Features read the volume of main bars alone.
+    volume = bars.volume if steps.interval == bars.interval else np.ones(steps.present.shape)
     for t in range((from_ms - START_MS) // steps.step_ms, (to_ms - START_MS) // steps.step_ms):
         close_ms = int(steps.close_ms[t])
-        for row in bars.instruments.iter_rows(named=True):
-            terms = InstrumentChanged(
-                venue_ms=int(steps.open_ms[t]),
-                symbol=row["symbol"],
-                from_ms=row["from_ms"],
-                size_decimals=int(row["size_decimals"]),
-                min_notional_usd=row["min_notional_usd"],
-                max_leverage=row["max_leverage"],
-                maintenance_margin_frac=row["maintenance_margin_frac"],
-                last_open_ms=int(steps.open_ms[t]) if ends.get(t) == bars.symbols.index(row["symbol"]) else None,
-            )
-            known = sent.get(row["symbol"])
-            if row["from_ms"] <= close_ms and (
-                known is None
-                or row["from_ms"] > known.from_ms
-                or (terms.last_open_ms and row["from_ms"] == known.from_ms)
-            ):
-                sent[row["symbol"]] = terms
-                yield terms
+        yield from _new_terms(bars, t, sent)
         for s, symbol in enumerate(bars.symbols):
             if steps.present[t, s]:
-                yield _bar(steps.interval, symbol, int(steps.open_ms[t]), steps.prices[:, t, s], bars.volume[0, s])
-        if steps.interval != intervals.main and (close_ms - START_MS) % intervals.main_ms == 0:
-            row = int(steps.row[t])
-            for s, symbol in enumerate(bars.symbols):
-                if bars.age[row, s] >= 0:
-                    yield _bar(
-                        intervals.main, symbol, int(bars.open_ms[row]), bars.prices[:, row, s], bars.volume[row, s]
-                    )
-        for s, symbol in enumerate(bars.symbols):
-            if steps.funding[t, s] != 0.0:
-                yield FundingRate(venue_ms=close_ms, symbol=symbol, due_ms=close_ms, rate=float(steps.funding[t, s]))
+                yield _bar(steps.interval, symbol, int(steps.open_ms[t]), steps.prices[:, t, s], volume[t, s])
+        if steps.interval != bars.interval and (close_ms - START_MS) % bars.interval_ms == 0:
+            yield from _main_bars(bars, int(steps.row[t]))
+        for s in np.flatnonzero(steps.funding[t]).tolist():
+            rate = float(steps.funding[t, s])
+            yield FundingRate(venue_ms=close_ms, symbol=bars.symbols[s], due_ms=close_ms, rate=rate)
         present = tuple(symbol for s, symbol in enumerate(bars.symbols) if steps.present[t, s])
         yield StepClosed(venue_ms=close_ms, step_ms=int(steps.open_ms[t]), present=present)
+
+
+def _new_terms(bars: Bars, t: int, sent: dict[str, InstrumentChanged]) -> Iterator[InstrumentChanged]:
+    """The terms that come into force at a step, and those of a symbol with its last bar there."""
+    open_ms, close_ms = int(bars.steps.open_ms[t]), int(bars.steps.close_ms[t])
+    last = {bars.symbols[ending.symbol] for ending in bars.endings if ending.step == t}
+    in_force = {row["symbol"]: row for row in bars.instruments.iter_rows(named=True) if row["from_ms"] <= close_ms}
+    for symbol, row in in_force.items():
+        terms = InstrumentChanged(
+            symbol=symbol,
+            from_ms=row["from_ms"],
+            size_decimals=int(row["size_decimals"]),
+            min_notional_usd=row["min_notional_usd"],
+            max_leverage=row["max_leverage"],
+            maintenance_margin_frac=row["maintenance_margin_frac"],
+            last_open_ms=open_ms if symbol in last else None,
+        )
+        if symbol in last or symbol not in sent or sent[symbol].from_ms != terms.from_ms:
+            sent[symbol] = terms
+            yield terms
+
+
+def _main_bars(bars: Bars, row: int) -> Iterator[BarClosed]:
+    for s, symbol in enumerate(bars.symbols):
+        if bars.age[row, s] >= 0:
+            prices, volume = bars.prices[:, row, s], bars.volume[row, s]
+            yield _bar(bars.interval, symbol, int(bars.open_ms[row]), prices, volume)
 
 
 def _bar(interval: str, symbol: str, open_ms: int, prices: np.ndarray, volume: float) -> BarClosed:
@@ -314,7 +322,7 @@ class Lane:
         """Take all events and mark the last step to market."""
         for event in events:
             self.take(event)
-        self.state, rows = core.absorb(self.state, Checkpoint(state=None))  # type: ignore[arg-type] - it only ends the step
+        self.state, rows = core.absorb(self.state, Checkpoint(state=None))  # it only ends the step
         self.rows += rows
         return self
 
@@ -330,7 +338,7 @@ def start_lane(
         equity_usd=resolved.initial_balance_usd,
         kernel_hash=KERNELS,
         make_plan=lambda offer: make_plan(settings, offer),
-        **setup,  # type: ignore[arg-type]
+        **setup,
     )
     lane = Lane(settings, bars, broker or PaperBroker(), LaneState(made))
     lane.take(offer_of(resolved))

@@ -73,7 +73,7 @@ def edit(path: Path, *changes: tuple[str, str]) -> None:
 
 def started(settings: Settings, **fields: object) -> LaneFiles:
     setup = LaneSetup("paper1", "paper", ("00c0ffee",), 10_000.0, "k", partial(make_plan, settings))
-    return watch_files(settings, "paper1", LANE, LaneState(setup, **fields))  # type: ignore[arg-type]
+    return watch_files(settings, "paper1", LANE, LaneState(setup, **fields))
 
 
 def followed(settings: Settings) -> LaneFiles:

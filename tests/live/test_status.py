@@ -51,7 +51,7 @@ def book_of(state: LaneState, window: int, **fields: object) -> LaneBook:
     bars = make_bars(days=2)
     params = {"indicators.ema_fast_window": window, "indicators.ema_slow_window": 9}
     offer = offer_of(config("ema_cross", bars, params, {}), generation=window)
-    return LaneBook(make_step_book(state.setup.make_plan(offer), 10_000.0), offer, since_ms=FROM_MS, **fields)  # type: ignore[arg-type]
+    return LaneBook(make_step_book(state.setup.make_plan(offer), 10_000.0), offer, since_ms=FROM_MS, **fields)
 
 
 def hold(position: LaneBook, symbol: str, size: float, price: float, last: float) -> None:
@@ -66,7 +66,7 @@ def order(number: int, state: str) -> Order:
         intent=Intent(f"step:{number}", "AAA", "entry"), cloid=f"c{number}", config_id="", symbol="AAA", lots=1,
         lot_decimals=0, expires_ms=0,
     )  # fmt: skip
-    return Order(place=place, state=state)  # type: ignore[arg-type]
+    return Order(place=place, state=state)
 
 
 def parsed(state: LaneState, facts: ProcessFacts = FACTS) -> ExecutorStatus:
@@ -74,7 +74,7 @@ def parsed(state: LaneState, facts: ProcessFacts = FACTS) -> ExecutorStatus:
 
 
 def held(effect: str = "close_only", symbol: str = "", owner: str = "anna") -> HoldState:
-    return HoldState(owner=owner, effect=effect, reason="maintenance", since_ms=1, symbol=symbol)  # type: ignore[arg-type]
+    return HoldState(owner=owner, effect=effect, reason="maintenance", since_ms=1, symbol=symbol)
 
 
 def test_the_status_of_a_lane_before_its_first_config(empty: LaneState) -> None:
