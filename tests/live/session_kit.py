@@ -77,6 +77,9 @@ class Steps:
         self.acknowledged += 1
 
 
+_known: dict[tuple[Subscribe, int | None], list[FeedEvent]] = {}
+
+
 def events_of(settings: Settings, wanted: Subscribe, to_ms: int | None = None) -> list[FeedEvent]:
     """Everything that a replay of the lake sends to a subscription."""
     part = open_slice(Lake(settings.lake), wanted.venue, wanted.symbols, wanted.intervals, wanted.from_ms, to_ms)
@@ -84,11 +87,13 @@ def events_of(settings: Settings, wanted: Subscribe, to_ms: int | None = None) -
 
 
 def feed_of(settings: Settings, to_ms: int | None = TO_MS, size: int = 3) -> OpenFeed:
-    """Opens feeds of the lake in this process."""
+    """Opens feeds of the lake of `make_home` in this process."""
 
     @contextmanager
     def open_feed(wanted: Subscribe) -> Generator[Feed]:
-        yield Steps(events_of(settings, wanted, to_ms), size)
+        if (wanted, to_ms) not in _known:
+            _known[wanted, to_ms] = events_of(settings, wanted, to_ms)
+        yield Steps(_known[wanted, to_ms], size)
 
     return open_feed
 
@@ -112,11 +117,11 @@ def left_in(settings: Settings, lane: str = LANE) -> dict[str, Any]:
             "SELECT count(*), count(DISTINCT cloid), (SELECT count(*) FROM intents) FROM orders"
         ).fetchone()
         broken = connection.execute("PRAGMA integrity_check").fetchone()[0]
-    text = json.dumps({"tables": tables, "state": _known(state), "orders": twice, "integrity": broken}, sort_keys=True)
+    text = json.dumps({"tables": tables, "state": _timeless(state), "orders": twice, "integrity": broken}, sort_keys=True)
     return json.loads(text.replace(book_id, "book_id"))
 
 
-def _known(state: Any) -> Any:
+def _timeless(state: Any) -> Any:
     """A packed state without what depends on the number of starts: keys by place, and times of news about orders."""
     if state is None:
         return None
