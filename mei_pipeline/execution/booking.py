@@ -15,6 +15,12 @@ from mei_pipeline.execution.orders import advance
 from mei_pipeline.execution.rows import EquityRow, FillRow, FundingRow, OrderRow, PositionRow, Row
 from mei_pipeline.execution.state import Changed, LaneBook, LaneState, alive, find_book, holder_of
 
+EARLY_MS = 5_000
+"""Time that a fill waits for an earlier one of its symbol."""
+
+EARLY_TIMER = "early"
+"""First part of the name of the timer that ends this wait; the second one is the symbol."""
+
 MOST_KEYS = 20_000
 """Keys of fills that a lane remembers; the journal refuses a repetition of an older one."""
 
@@ -53,14 +59,51 @@ def finish(state: LaneState) -> Changed:
 
 
 def book_fill(state: LaneState, fill: Fill) -> Changed:
-    """Book a fill once; a fill with a known key changes nothing."""
+    """Book a fill once; a fill with a known key changes nothing.
+
+    A fill that begins at another position than the lane's comes before an earlier one of its symbol. It waits for that
+    one, until `EARLY_MS` are over.
+    """
     if fill.key in state.keys:
         return Changed(state)
+    _remember(state, fill.key)
+    if comes_early(state, fill):
+        timers = {f"{EARLY_TIMER}:{fill.symbol}": state.clock_ms + EARLY_MS, **state.timers}
+        return Changed(replace(state, early=(*state.early, fill), timers=timers))
+    state, rows = _book(state, fill)
+    while (next_fill := next((each for each in state.early if not comes_early(state, each)), None)) is not None:
+        state = replace(state, early=tuple(each for each in state.early if each is not next_fill))
+        state, more = _book(state, next_fill)
+        rows += more
+    return Changed(state, rows)
+
+
+def comes_early(state: LaneState, fill: Fill) -> bool:
+    """Return whether a fill begins at another position than the lane knows."""
+    if fill.start_lots is None:
+        return False
+    known = state.foreign.get(fill.symbol, 0.0) + sum(book.step.size_of(fill.symbol) for book in state.books)
+    off = abs(known - books.to_coins(fill.start_lots, fill.lot_decimals))
+    return off * 10.0**fill.lot_decimals >= 0.5  # noqa: PLR2004 - half a lot
+
+
+def end_wait(state: LaneState, symbol: str) -> Changed:
+    """Book the early fills of a symbol although the fill before them is missing."""
+    waited = [fill for fill in state.early if fill.symbol == symbol]
+    state = replace(state, early=tuple(fill for fill in state.early if fill.symbol != symbol))
+    rows: tuple[Row, ...] = ()
+    for fill in waited:
+        state, more = _book(state, fill)
+        rows += more
+    return Changed(state, rows)
+
+
+def _book(state: LaneState, fill: Fill) -> Changed:
+    """Book a fill whose turn has come."""
     state, rows = _of_later_step(state, fill.step_ms)
     order = state.orders.get(fill.cloid)
     book = find_book(state, order.place.config_id) if order else holder_of(state, fill.symbol)
-    _remember(state, fill.key)
-    state = replace(state, last_fill_ms=fill.venue_ms or state.clock_ms)
+    state = replace(state, last_fill_ms=max(state.last_fill_ms, fill.venue_ms or state.clock_ms))
     rest = books.to_coins(fill.lots, fill.lot_decimals)
     if book is not None:
         rest, changed = _apply(state, book, fill, order)
@@ -264,13 +307,23 @@ def change_order(state: LaneState, order: Order, before: Order) -> Changed:
     state = replace(state, orders={**state.orders, order.place.cloid: order})
     book = find_book(state, order.place.config_id)
     if order.ended and not before.ended and book is not None:
-        others = [each for each in alive(state, book.config_id, order.place.symbol) if each.place.opens]
         s = book.step.plan.index[order.place.symbol]
-        opening = order.place.opens and not others
-        closing = not order.place.opens and order.left_lots == 0
+        last = not _has_newer(state, order)
+        opening = order.place.opens and last
+        closing = not order.place.opens and last and order.left_lots == 0
         if opening or closing:
             book.step.plan.compiled.end_order_step(book.step.book, s, opening, closing)
     return Changed(state, (order_row(order),))
+
+
+def _has_newer(state: LaneState, order: Order) -> bool:
+    """Return whether a later order that has not ended owns the part of a position's order that `order` had."""
+    known = list(state.orders)
+    first = known.index(order.place.cloid)
+    return any(
+        each.place.opens == order.place.opens and known.index(each.place.cloid) > first
+        for each in alive(state, order.place.config_id, order.place.symbol)
+    )
 
 
 def order_row(order: Order) -> OrderRow:

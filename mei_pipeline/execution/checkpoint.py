@@ -50,6 +50,7 @@ def pack(state: LaneState) -> PackedLane:
         peak_usd=state.peak_usd,
         drawdown_usd=state.drawdown_usd,
         last_fill_ms=state.last_fill_ms,
+        early=state.early,
     )
 
 
@@ -86,6 +87,7 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
         peak_usd=packed.peak_usd,
         drawdown_usd=packed.drawdown_usd,
         last_fill_ms=packed.last_fill_ms,
+        early=packed.early,
     )
     books = tuple(_unpack_book(state, book, None if same_kernels else warm) for book in packed.books)
     return replace(state, books=books)

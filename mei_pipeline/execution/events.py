@@ -447,6 +447,7 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     peak_usd: float
     drawdown_usd: float
     last_fill_ms: int
+    early: tuple[Fill, ...] = ()
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mei_pipeline.execution import configs
+from mei_pipeline.execution.booking import EARLY_TIMER
 from mei_pipeline.execution.books import to_coins
 from mei_pipeline.execution.commands import (
     Alert,
@@ -50,6 +51,9 @@ LATE_TIMER = "late"
 
 FILLS_BEFORE_MS = 60_000
 """Overlap of a query of fills with those that the lane knows."""
+
+FILLS_BEFORE_EARLY_MS = 86_400_000
+"""Reach of a query of the fills that an early one waits for."""
 
 OWNER = "executor"
 """Owner of the holds that a lane sets itself."""
@@ -195,11 +199,18 @@ def _expired(state: LaneState, order: Order, reason: str) -> Expired:
 
 
 def _react_to_fill(state: LaneState, fill: Fill) -> Reaction:
-    name = f"foreign-{fill.symbol.lower()}"
-    if state.foreign.get(fill.symbol, 0.0) == 0.0 or name in state.own_holds:
+    """Ask for the fills before an early one, and hold a symbol with foreign fills."""
+    if fill in state.early:
+        return Reaction(commands=(QueryFills((fill.venue_ms or state.clock_ms) - FILLS_BEFORE_EARLY_MS),))
+    return _foreign_hold(state, fill.symbol)
+
+
+def _foreign_hold(state: LaneState, symbol: str) -> Reaction:
+    name = f"foreign-{symbol.lower()}"
+    if state.foreign.get(symbol, 0.0) == 0.0 or name in state.own_holds:
         return Reaction()
-    text = f"{fill.symbol}: a fill of {state.foreign[fill.symbol]} coins belongs to no position of this lane"
-    return _hold(state, name, text, fill.symbol)
+    text = f"{symbol}: a fill of {state.foreign[symbol]} coins belongs to no position of this lane"
+    return _hold(state, name, text, symbol)
 
 
 def _hold(state: LaneState, name: str, reason: str, symbol: str = "") -> Reaction:
@@ -234,11 +245,13 @@ def _react_to_answer(before: LaneState, state: LaneState, event: _Answer) -> Rea
 def _react_to_not_found(state: LaneState, order: Order, event: OrderNotFound) -> Reaction:
     """Send an order again that never arrived, while it is in time; let it expire once it can't arrive any more."""
     place = order.place
+    answer_ms = answered_ms(event, state.clock_ms)
+    if is_proven_dead(order, answer_ms) or (event.final and answer_ms > place.expires_ms):
+        return Reaction((_expired(state, order, "the venue does not know it"),))
+    # An answer may be older than the last repetition of the order, so an order that may still arrive does not expire.
     leaving = place.opens and (state.clock_ms > place.expires_ms or order in unwanted(state))
     if event.final and not leaving and not state.is_halted(place.symbol):
         return Reaction((Sent(venue_ms=state.clock_ms, cloids=(place.cloid,)),), (Send((place,)),))
-    if (event.final and leaving) or is_proven_dead(order, answered_ms(event, state.clock_ms)):
-        return Reaction((_expired(state, order, "the venue does not know it"),))
     return Reaction()
 
 
@@ -247,6 +260,8 @@ def _react_to_timer(state: LaneState, event: Timer) -> Reaction:
     order = state.orders.get(cloid)
     if kind == LATE_TIMER:
         return release(state)
+    if kind == EARLY_TIMER:
+        return _foreign_hold(state, cloid)
     if order is None:
         return Reaction()
     if kind == "query" and needs_query(order):

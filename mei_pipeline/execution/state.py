@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mei_pipeline.execution.books import BookPlan, StepBook
 from mei_pipeline.execution.commands import Command, Order
-from mei_pipeline.execution.events import ConfigOffered, Event, HoldState, InstrumentChanged, OpenTrade
+from mei_pipeline.execution.events import ConfigOffered, Event, Fill, HoldState, InstrumentChanged, OpenTrade
 from mei_pipeline.execution.rows import Row
 
 MAX_LATE_MS = 10_000
@@ -84,6 +84,7 @@ class LaneState:
         mismatches: Number of account snapshots in a row that differed from the books.
         trades: Open trades, by config and symbol.
         trade_count: Number of trades opened so far.
+        early: Fills that wait for an earlier one of their symbol.
         foreign: Signed coins of fills that belong to no position of this lane, by symbol.
         peak_usd: Highest equity of the lane so far.
         drawdown_usd: Maximum drawdown so far.
@@ -109,6 +110,7 @@ class LaneState:
     mismatches: int = 0
     trades: Mapping[tuple[str, str], OpenTrade] = field(default_factory=dict)
     trade_count: int = 0
+    early: tuple[Fill, ...] = ()
     foreign: Mapping[str, float] = field(default_factory=dict)
     peak_usd: float = 0.0
     drawdown_usd: float = 0.0

@@ -11,7 +11,7 @@ from kernels.book import VERDICTS
 from live.paper_broker import PaperBroker
 from mei_pipeline.candles.intervals import DAY_MS, Intervals
 from mei_pipeline.execution import core
-from mei_pipeline.execution.books import StepBook, make_plan, make_step_book
+from mei_pipeline.execution.books import BookPlan, StepBook, make_plan, make_step_book
 from mei_pipeline.execution.commands import Alert, Cancel, CloseBook, OpenBook, Query, QueryFills, Send, Snapshot, Warm
 from mei_pipeline.execution.events import (
     BarClosed,
@@ -22,10 +22,12 @@ from mei_pipeline.execution.events import (
     Event,
     FundingRate,
     InstrumentChanged,
+    Started,
     StepClosed,
     Timer,
     Warmed,
 )
+from mei_pipeline.execution.recovery import recover
 from mei_pipeline.execution.rows import FillRow, FundingRow, Row, TradeRow
 from mei_pipeline.execution.state import LaneSetup, LaneState, find_book
 from mei_pipeline.params.identity import ResolvedConfig, config_id, resolve_config
@@ -40,6 +42,24 @@ START_MS = 1_735_689_600_000  # 2025-01-01
 SYMBOLS = ("AAA", "BBB", "CCC")
 FROM_MS, TO_MS = START_MS + 10 * DAY_MS, START_MS + 40 * DAY_MS
 KERNELS = "k" * 64
+
+CROSS = {
+    "indicators.ema_fast_window": 3,
+    "indicators.ema_slow_window": 9,
+    "entry.warmup_bars": 50,
+    "trade.size_frac": 0.4,
+}
+ALPHA = {
+    "entry.warmup_bars": 60,
+    "thresholds.entry.min_adx": 10.0,
+    "thresholds.entry.enable_pullback_entries": True,
+    "trade.entry_min_confidence": "low",
+    "trade.add_cooldown_minutes": 0.0,
+    "trade.add_min_profit_atr": 0.1,
+    "trade.tp_partial_atr_mult": 1.0,
+    "filters.require_btc_alignment": False,
+}
+"""Parameters with which each strategy trades often on `make_bars`."""
 
 
 def instruments(symbols: Sequence[str] = SYMBOLS, **changes: dict[int, dict[str, float]]) -> pl.DataFrame:
@@ -221,6 +241,10 @@ def warm(book: StepBook, bars: Bars, until_ms: int) -> None:
         book.market.last_price[0] = bars.steps.last_prices[step - 1]
 
 
+class CrashError(Exception):
+    """The process of the lane dies."""
+
+
 @dataclass
 class Lane:
     """A lane in memory and what it did.
@@ -233,6 +257,9 @@ class Lane:
         rows: Rows for the journal, oldest first.
         decisions: Facts `Decided`.
         alerts: Alerts.
+        journal: Events and facts, in order.
+        crashes: Numbers of the commands to send orders before which the process dies; halves stand for after them.
+        sent: Number of commands to send orders so far.
     """
 
     settings: Settings
@@ -242,6 +269,9 @@ class Lane:
     rows: list[Row] = field(default_factory=list)
     decisions: list[Decided] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
+    journal: list[Event] = field(default_factory=list)
+    crashes: set[float] = field(default_factory=set)
+    sent: int = 0
 
     def take(self, event: Event, book: StepBook | None = None) -> None:
         """Take one event, as the process of a lane does; timers that are due come first."""
@@ -270,6 +300,7 @@ class Lane:
         outcome = core.step(self.state, event, book)
         self.state = outcome.state
         self.rows += outcome.rows
+        self.journal += (event, *outcome.facts)
         for fact in outcome.facts:
             self.broker.observe(fact, self.state)
             if isinstance(fact, Decided):
@@ -280,7 +311,7 @@ class Lane:
     def _execute(self, command: object) -> None:
         match command:
             case Send():
-                self.take_all(self.broker.place(command.orders))
+                self._send(command)
             case Cancel():
                 self.take_all(self.broker.cancel(command.cloid))
             case Query():
@@ -300,23 +331,51 @@ class Lane:
             case Alert():
                 self.alerts.append(command)
 
+    def _send(self, command: Send) -> None:
+        self.sent += 1
+        if self.sent in self.crashes:
+            raise CrashError
+        answers = self.broker.place(command.orders)
+        if self.sent + 0.5 in self.crashes:
+            raise CrashError
+        self.take_all(answers)
+
     def _warm(self, wanted: str) -> None:
         offer = self.state.waiting
         assert offer is not None
         assert offer.config_id == wanted
         until_ms = FROM_MS if self.state.next_step_ms is None else self.state.next_step_ms
-        book = make_step_book(make_plan(self.settings, offer), 1.0)
+        book, fact = self._warmed(make_plan(self.settings, offer), until_ms)
+        self._step(fact, book)
+
+    def _warmed(self, plan: BookPlan, until_ms: int) -> tuple[StepBook, Warmed]:
+        book = make_step_book(plan, 1.0)
         warm(book, self.bars, until_ms)
-        self._step(
-            Warmed(
-                venue_ms=until_ms,
-                config_id=wanted,
-                anchor_ms=START_MS,
-                until_ms=until_ms,
-                data_hash=self.bars.data_hash,
-            ),
-            book,
+        return book, Warmed(
+            venue_ms=until_ms,
+            config_id=plan.offered.config_id,
+            anchor_ms=START_MS,
+            until_ms=until_ms,
+            data_hash=self.bars.data_hash,
         )
+
+    def restart(self) -> None:
+        """Recover from the journal and end the step that the crash interrupted, as a new process does."""
+        self.state = recover(self.state.setup, None, self.journal, self._warmed)
+        self.broker.rebuild(self.state)
+        self._step(Started(kernel_hash=KERNELS, mode="paper", feed="replay"))
+        self.take(CaughtUp(venue_ms=self.state.clock_ms))
+        if self.state.step_ms is not None:
+            self.take_all(self.broker.close_step(StepClosed(step_ms=self.state.step_ms, present=())))
+
+    def run_through_crashes(self, events: Iterator[Event]) -> "Lane":
+        """Take all events; restart after each crash."""
+        for event in events:
+            try:
+                self.take(event)
+            except CrashError:
+                self.restart()
+        return self.run(iter(()))
 
     def run(self, events: Iterator[Event]) -> "Lane":
         """Take all events and mark the last step to market."""

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from paper_kit import (
+    ALPHA,
+    CROSS,
     START_MS,
     config,
     events_of,
@@ -25,22 +27,6 @@ from mei_pipeline.settings import Settings
 from mei_pipeline.simulation.bars import Bars
 from mei_pipeline.simulation.run import RESULTS
 
-CROSS = {
-    "indicators.ema_fast_window": 3,
-    "indicators.ema_slow_window": 9,
-    "entry.warmup_bars": 50,
-    "trade.size_frac": 0.4,
-}
-ALPHA = {
-    "entry.warmup_bars": 60,
-    "thresholds.entry.min_adx": 10.0,
-    "thresholds.entry.enable_pullback_entries": True,
-    "trade.entry_min_confidence": "low",
-    "trade.add_cooldown_minutes": 0.0,
-    "trade.add_min_profit_atr": 0.1,
-    "trade.tp_partial_atr_mult": 1.0,
-    "filters.require_btc_alignment": False,
-}
 BOLD = {"trade.size_frac": 8.0, "trade.leverage": 20.0, "trade.shrink_to_fit": True, "trade.sl_atr_mult": 20.0}
 CHANGING = instruments(
     AAA={START_MS + 20 * DAY_MS + HOUR_MS // 3: {"size_decimals": 3.0, "max_leverage": 5.0}},
