@@ -87,7 +87,7 @@ def react(before: LaneState, state: LaneState, event: Event) -> Reaction:  # noq
             return _react_to_holds(before, state)
         case ConfigOffered():
             hold = _kernel_hold(state)
-            return Reaction(hold.facts, (*hold.commands, *_offered(state, event)))
+            return Reaction(hold.facts, (*hold.commands, *_offered(before, state, event)))
         case Warmed():
             hold, leaving = _kernel_hold(state), withdraw(state)
             commands = (*configs.book_commands(before, state), *leaving.commands, *hold.commands)
@@ -291,7 +291,10 @@ def _react_to_holds(before: LaneState, state: LaneState) -> Reaction:
     return Reaction((*facts, *sending.facts), (*cancels, *sending.commands, *alerts))
 
 
-def _offered(state: LaneState, offer: ConfigOffered) -> tuple[Command, ...]:
+def _offered(before: LaneState, state: LaneState, offer: ConfigOffered) -> tuple[Command, ...]:
+    if reason := configs.refusal(before, offer):
+        text = f"config {offer.config_id[:12]} of generation {offer.generation} is refused: {reason}"
+        return (Alert("config-refused", "warning", text),)
     return configs.next_warm(state) if state.waiting is offer else ()
 
 

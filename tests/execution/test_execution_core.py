@@ -818,8 +818,19 @@ def test_an_older_config_changes_nothing(lane):
     before = lane.pack()
     for late in (other_config(), kit.resolved()):
         outcome = lane.take(kit.offer(late, generation=4, kernel_hash="b" * 64, state="paused"))
-        assert (outcome.commands, outcome.facts) == ((), ())
+        assert outcome.facts == ()
+        assert one(Alert, outcome.commands).text.endswith("of generation 4 is refused: the lane has generation 5")
         assert one(ConfigChangeRow, outcome.rows).reason == "the lane has generation 5"
+    assert lane.pack() == before
+
+
+def test_a_config_with_other_steps_is_refused(lane):
+    before = lane.pack()
+    for other in (kit.resolved(exit_interval="15m"), kit.resolved(entry_interval="30m", exit_interval="1h")):
+        lane.take(kit.offer(other, generation=2))
+        assert "long, those of the lane 1h; offer it to another lane" in one(Alert, lane.commands).text
+        assert one(ConfigChangeRow, lane.rows).change == "refused"
+        assert of(Warm, lane.commands) == []
     assert lane.pack() == before
 
 

@@ -473,7 +473,7 @@ def run_machine(examples: int, steps: int, **values) -> None:
 
 @pytest.mark.parametrize("tells_start", [False, True])
 def test_the_promises_hold_in_any_order_of_events(mei_settings, tells_start):
-    run_machine(20, 30, mei_settings=mei_settings, tells_start=tells_start)
+    run_machine(40, 40, mei_settings=mei_settings, tells_start=tells_start)
 
 
 @pytest.mark.long
