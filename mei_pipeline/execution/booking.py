@@ -39,9 +39,8 @@ def finish(state: LaneState) -> Changed:
     """Mark the last step to market, unless it is marked."""
     if all(book.marked for book in state.books):
         return Changed(state)
-    for book in state.books:
-        if not book.marked:
-            books.end_step(book.step)
+    for book in state.books:  # they are marked together
+        books.end_step(book.step)
     accounts = [book.step.account for book in state.books]
     equity = sum(books.equity_of(book.step) for book in state.books)
     peak = max(state.peak_usd, equity)

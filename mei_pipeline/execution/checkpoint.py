@@ -146,8 +146,7 @@ def _unpack_book(state: LaneState, packed: PackedBook, warm: Warmer | None) -> L
     step.rows[0] = packed.rows
     _restore(step.account, packed.account)
     list_active(step.book)
-    if state.step_ms is not None:
-        take_terms(step, state.terms, state.step_ms)
+    take_terms(step, state.terms, state.step_ms or 0)
     return LaneBook(step, packed.config, packed.draining, packed.since_ms, marked=True)
 
 

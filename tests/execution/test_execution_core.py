@@ -980,3 +980,36 @@ def test_fills_of_a_later_step_end_the_one_before(lane):
     fill = kit.filled(place, 1, key="later", step_ms=FIRST + HOUR, moment="open")
     assert one(EquityRow, lane.take(fill).rows).step_ms == FIRST
     assert isinstance(fill, Fill)
+
+
+# Plans and lots
+
+
+def test_market_data_of_other_symbols_and_intervals_changes_no_book(lane):
+    before = lane.state.books[0].step.market.close.copy()
+    lane.take(kit.bar("OTHER", FIRST, UP))
+    lane.take(kit.bar("AAA", FIRST + 30 * 60_000, UP, interval="30m"))
+    lane.take(FundingRate(symbol="OTHER", due_ms=FIRST + HOUR, rate=0.1))
+    step = lane.state.books[0].step
+    assert step.market.close.tobytes() == before.tobytes()
+    assert not step.market.funding.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"anchor_ms": ANCHOR + 1}, DataError, "is not the open time of a bar of 1h; promote it again"),
+        ({"config": kit.as_dict(kit.resolved()) | {"strategy": "none"}}, DataError, "its content has another id"),
+    ],
+)
+def test_a_config_that_does_not_fit_has_no_plan(lane, changes, error, message):
+    offered = msgspec.structs.replace(kit.offer(kit.resolved(), generation=9), **changes)
+    with pytest.raises(error, match=message):
+        lane.state.setup.make_plan(offered)
+
+
+def test_a_position_of_finer_lots_keeps_them():
+    assert books.to_lots(0.125, 1) == (125, 3)
+    assert books.to_lots(-3.0, 0) == (-3, 0)
+    with pytest.raises(Fatal, match="not a whole number of lots"):
+        books.to_lots(1e-19, 2)
