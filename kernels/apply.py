@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kernels.book import ADDED, ENTRY, clear_closing, clear_opening, closing_coins, log_row, time_of
 from kernels.book_rules import apply_closing
-from kernels.jit import rare
+from kernels.jit import device, rare
 from kernels.ledger import increase, round_to_lots
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kernels.strategies.ema_cross import begin  # noqa: TC004 - as above
 
 
-@rare
+@device
 def apply_opening(account, position, lots, t, s, size, price, fee, moment, log):
     """Apply a fill of the opening part of an order.
 

@@ -52,7 +52,7 @@ def settle_with_venue(account, position, t, s, usd, price, moment, log):
     log_row(account, log, position, t, s, BACKSTOP, moment, 0.0, price, usd, fees, cash, 0.0)
 
 
-@rare
+@device
 def apply_closing(account, position, lots, t, s, size, price, fee, settles, settled, first, reason, moment, log):
     """Apply a closing fill, by the fill model or by a venue; the closing part of the order stays as it is.
 

@@ -28,7 +28,7 @@ from kernels.book import (
     touched,
 )
 from kernels.book_rules import fit_order, order_open, reserved_by_orders, set_verdict
-from kernels.jit import device, rare
+from kernels.jit import device
 
 if TYPE_CHECKING:
     # `kernels.bind` sets these globals before it runs this module.
@@ -212,7 +212,7 @@ def order_entries(turn, decision, value, free, places, count):
         free, places, orders = entry_of(turn, decision, decision.candidates[best], value, free, places, orders)
 
 
-@rare
+@device
 def process_signals(turn, decision, value):
     """Turn the signals of the step into orders: closes, then additions in symbol order, then entries by rank.
 

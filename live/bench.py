@@ -54,6 +54,7 @@ _EAGER = {
 }
 """Values that keep a book busy, so that exits and entries are part of the measurement."""
 
+_IDLE_CPU_S = 0.05  # of a second
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -320,7 +321,7 @@ def _wait_until_idle(pid: int, longest_s: float = 60.0) -> None:
     for _ in range(int(longest_s)):
         before = _cpu_s(pid)
         time.sleep(1.0)
-        if _cpu_s(pid) - before < 0.05 and _children(pid):
+        if _cpu_s(pid) - before < _IDLE_CPU_S and _children(pid):
             return
 
 

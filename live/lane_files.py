@@ -7,6 +7,7 @@ that can't be read changes nothing: the lane keeps what the file said before.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -72,6 +73,16 @@ class LaneFiles:
     control_mark: Mark | Literal["unread"] = "unread"
     control_problem: str = ""
 
+    @cached_property
+    def pointer(self) -> Path:
+        """Path of the pointer; kept, because making it takes longer than looking at the file."""
+        return pointer_path(self.lanes_folder, self.lane)
+
+    @cached_property
+    def control(self) -> Path:
+        """Path of the holds; kept as well."""
+        return control_path(self.lanes_folder, self.lane)
+
 
 class Polled(NamedTuple):
     """The result of `poll`.
@@ -133,7 +144,7 @@ def poll(files: LaneFiles, clock_ms: int) -> Polled:
 
 
 def _poll_pointer(files: LaneFiles) -> Polled:
-    path = pointer_path(files.lanes_folder, files.lane)
+    path = files.pointer
     mark = _mark(path)
     if (mark, files.config and _mark(files.config)) == files.pointer_marks:
         return Polled(files)
@@ -214,7 +225,7 @@ def _offer_of(lanes_folder: Path, pointer: PointerFile, venue: str) -> ConfigOff
 
 
 def _poll_control(files: LaneFiles, clock_ms: int) -> Polled:
-    path = control_path(files.lanes_folder, files.lane)
+    path = files.control
     mark = _mark(path)
     if mark == files.control_mark:
         return Polled(files)

@@ -84,6 +84,7 @@ class PaperBroker:
         self._portion = portion
         self._books: dict[str, PaperBook] = {}
         self._orders: dict[str, Order] = {}
+        self._working: dict[str, None] = {}  # ids of the orders that have not ended, oldest first
         self._history: deque[Fill | Funding] = deque(maxlen=KEPT_FILLS)
         self._outbox: list[Event] = []
         self._clock_ms = 0
@@ -160,7 +161,7 @@ class PaperBroker:
             if isinstance(happened, Fill) and happened.cloid:
                 order = self._orders[happened.cloid]
                 paper_orders.count_once(book, order)
-                self._orders[happened.cloid] = advance(order, happened, self._clock_ms)
+                self._store(advance(order, happened, self._clock_ms))
         for cloid, part in portions:
             paper_orders.put_back(book, self._orders[cloid], part)
         list_active(step.book)
@@ -196,8 +197,18 @@ class PaperBroker:
 
     def _alive(self, book: PaperBook) -> list[Order]:
         """Return the orders of a book that have not ended, in the order in which they were placed."""
-        config_id = _id_of(book)
-        return [order for order in self._orders.values() if not order.ended and order.place.config_id == config_id]
+        config_id = book.step.plan.offered.config_id
+        orders = [self._orders[cloid] for cloid in self._working]
+        return [order for order in orders if order.place.config_id == config_id]
+
+    def _store(self, order: Order) -> None:
+        """Keep an order in its present state."""
+        cloid = order.place.cloid
+        self._orders[cloid] = order
+        if order.ended:
+            self._working.pop(cloid, None)
+        else:
+            self._working[cloid] = None
 
     def _end(self, order: Order, reason: str) -> OrderGone:
         """End an order at the venue, and return the news of it."""
@@ -208,7 +219,7 @@ class PaperBroker:
             reason=reason,
             filled_lots=order.filled_lots,
         )
-        self._orders[order.place.cloid] = advance(order, gone, self._clock_ms)
+        self._store(advance(order, gone, self._clock_ms))
         return gone
 
     def poll(self, now_ms: int) -> Sequence[Event]:
@@ -222,9 +233,10 @@ class PaperBroker:
         answers = [self._place(place) for place in orders]
         for book in self._books.values():
             list_active(book.step.book)
-        ended = [cloid for cloid, order in self._orders.items() if order.ended]
-        for cloid in ended[: max(len(ended) - KEPT_ORDERS, 0)]:
-            del self._orders[cloid]
+        if len(self._orders) > 2 * KEPT_ORDERS + len(self._working):
+            ended = [cloid for cloid in self._orders if cloid not in self._working]
+            for cloid in ended[:-KEPT_ORDERS]:
+                del self._orders[cloid]
         return answers
 
     def _place(self, place: Place) -> Answer:
@@ -242,7 +254,7 @@ class PaperBroker:
         else:
             answer = OrderAccepted(venue_ms=self._clock_ms, cloid=place.cloid, oid=f"paper-{place.cloid[-16:]}")
             paper_orders.put_part(book, place)
-        self._orders[place.cloid] = advance(order, answer, self._clock_ms)
+        self._store(advance(order, answer, self._clock_ms))
         return answer
 
     def _refusal(self, book: PaperBook | None, place: Place) -> str | None:
@@ -307,7 +319,7 @@ class PaperBroker:
                 equity_usd=sum(equity_of(book.step) for book in self._books.values()),
                 margin_usd=sum(float(book.step.account["margin"]) for book in self._books.values()),
                 positions=dict(self._positions()),
-                open_orders=tuple(cloid for cloid, order in self._orders.items() if not order.ended),
+                open_orders=tuple(self._working),
             ),
         )
 
@@ -343,7 +355,7 @@ class PaperBroker:
         Orders without an answer never arrived: their parts are left out. If the last step is not marked to market,
         `close_step` of that step is still to come.
         """
-        self._books, self._orders, self._outbox = {}, {}, []
+        self._books, self._orders, self._working, self._outbox = {}, {}, {}, []
         self._history.clear()
         self._clock_ms = state.clock_ms
         self._open_step_ms = None if all(book.marked for book in state.books) else state.step_ms
@@ -355,7 +367,7 @@ class PaperBroker:
             self._books[lane.config_id] = PaperBook(own, lane.step)
         for order in state.orders.values():
             if (order.accepted or order.state == "REJECTED") and order.place.config_id in self._books:
-                self._orders[order.place.cloid] = order
+                self._store(order)
         for book in self._books.values():
             # Of two orders of one kind the earlier one was to be cancelled when the process ended.
             latest = {(order.place.symbol, order.place.opens): order for order in alive(state, _id_of(book))}

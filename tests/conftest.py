@@ -30,12 +30,14 @@ TOGETHER = {
     "tests/assets/test_assets_staleness.py": "tests/assets/test_assets_night.py",
     "tests/assets/test_assets_report.py": "tests/report/test_report.py",
     "tests/cli/test_cli_report.py": "tests/report/test_report.py",
+    "tests/promotion/test_promotion_proposals.py": "tests/selection/test_selection_pipeline.py",
 }
 """Files whose tests run in the worker of another file's, because both use the same finished homes."""
 
 LONGEST = (
     "tests/cli/test_cli_demo.py",
     "tests/assets/test_assets_night.py",
+    "tests/selection/test_selection_pipeline.py",
     "tests/cli/test_cli_ui.py",
     "tests/experiment/test_experiment_run.py",
     "tests/registry/test_registry_machine.py",

@@ -19,7 +19,8 @@ from kernels.ledger import ACCOUNT
 if TYPE_CHECKING:
     # `kernels.cuda.build.bind` sets these globals when it loads the module.
     from kernels.ledger import ACCOUNT as PARAMS  # noqa: TC004 - a record, as a strategy's parameters are
-    from kernels.simulate import advance_book, compute_signals, count_idle_steps, gather, open_books  # noqa: TC004 - as above
+    from kernels.signals import compute_signals, count_idle_steps, gather  # noqa: TC004 - as above
+    from kernels.simulate import advance_book, open_books  # noqa: TC004 - as above
 
     cuda: Any = None
 

@@ -7,8 +7,9 @@ never decides: the orders of a step come from the journal.
 The clock of a lane is the latest time among its events. Timers are due on that clock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from msgspec import structs
 
@@ -32,6 +33,7 @@ from mei_pipeline.execution.events import (
     AccountSnapshot,
     BarClosed,
     BarMissing,
+    BarRevised,
     Checkpoint,
     ConfigOffered,
     Decided,
@@ -66,6 +68,9 @@ from mei_pipeline.execution.state import Changed, LaneBook, LaneState, Outcome, 
 RETRY_MS = 1_000
 """Least time between two attempts to close a position."""
 
+OrderNews = OrderAccepted | OrderRefused | OrderUnknown | OrderNotFound | OrderGone | Expired
+"""Events about one order that are no fill."""
+
 KEPT_ORDERS = 50
 """Number of ended orders that a lane remembers."""
 
@@ -83,6 +88,8 @@ def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcom
     """
     before = state
     state, rows = absorb(state, event, book)
+    if type(event) in _QUIET:
+        return Outcome(state, (), (), rows)
     reaction = reactions.react(before, state, event)
     for fact in reaction.facts:
         state, more = absorb(state, fact)
@@ -90,53 +97,15 @@ def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcom
     return Outcome(state, reaction.commands, reaction.facts, rows)
 
 
-def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Changed:  # noqa: C901, PLR0911, PLR0912 - one branch per event
+def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Changed:
     """Return the state after an event, without reacting to it; arguments as for `step`."""
-    match event:
-        case BarClosed():
-            return _take_bar(state, event)
-        case StepClosed():
-            return _close_step(state, event)
-        case Decided():
-            return _take_decisions(state, event)
-        case Fill():
-            return _watch(state, book_fill(_at(state, event), event), event.cloid)
-        case Funding():
-            return book_funding(_at(state, event), event)
-        case Transfer():
-            return book_transfer(_at(state, event), event)
-        case Sent():
-            return _change_orders(state, event, event.cloids)
-        case OrderAccepted() | OrderRefused() | OrderUnknown() | OrderNotFound() | OrderGone() | Expired():
-            return _watch(state, _change_orders(_at(state, event), event, (event.cloid,)), event.cloid)
-        case Retried():
-            return _register(state, (event.order,))
-        case FundingRate():
-            return _take_rate(state, event)
-        case BarMissing():
-            return _miss_bar(state, event)
-        case InstrumentChanged():
-            return _take_terms(state, event)
-        case FeedHealth():
-            return Changed(replace(_at(state, event), stale=_stale(state, event)))
-        case Timer():
-            return _take_timer(_at(state, event), event)
-        case AccountSnapshot():
-            return Changed(reactions.compare(_at(state, event), event))
-        case ConfigOffered():
-            return configs.take_offer(_at(state, event), event)
-        case Warmed():
-            return configs.open_book(state, event, book)
-        case HoldsChanged():
-            return _take_holds(_at(state, event), event)
-        case HoldSet():
-            return _set_own_hold(state, event)
-        case Started():
-            return _start(state, event)
-        case Checkpoint():
-            return finish(state)
-        case _:
-            return Changed(_at(state, event))
+    if isinstance(event, Warmed):
+        return configs.open_book(state, event, book)
+    return _ABSORBERS.get(type(event), _pass)(state, event)
+
+
+def _pass(state: LaneState, event: Event) -> Changed:
+    return Changed(_at(state, event))
 
 
 def _at(state: LaneState, event: Event) -> LaneState:
@@ -376,3 +345,39 @@ def _hold_row(name: str, hold: HoldState, *, own: bool, lifted_ms: int | None) -
         own=own,
         lifted_ms=lifted_ms,
     )
+
+
+def _take_fill(state: LaneState, fill: Fill) -> Changed:
+    return _watch(state, book_fill(_at(state, fill), fill), fill.cloid)
+
+
+def _take_answer(state: LaneState, event: OrderNews) -> Changed:
+    return _watch(state, _change_orders(_at(state, event), event, (event.cloid,)), event.cloid)
+
+
+_ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {
+    BarClosed: _take_bar,
+    BarMissing: _miss_bar,
+    FundingRate: _take_rate,
+    StepClosed: _close_step,
+    InstrumentChanged: _take_terms,
+    FeedHealth: lambda state, event: Changed(replace(_at(state, event), stale=_stale(state, event))),
+    Decided: _take_decisions,
+    Sent: lambda state, event: _change_orders(state, event, event.cloids),
+    Retried: lambda state, event: _register(state, (event.order,)),
+    **dict.fromkeys((OrderAccepted, OrderRefused, OrderUnknown, OrderNotFound, OrderGone, Expired), _take_answer),
+    Fill: _take_fill,
+    Funding: lambda state, event: book_funding(_at(state, event), event),
+    Transfer: lambda state, event: book_transfer(_at(state, event), event),
+    Timer: lambda state, event: _take_timer(_at(state, event), event),
+    AccountSnapshot: lambda state, event: Changed(reactions.compare(_at(state, event), event)),
+    ConfigOffered: lambda state, event: configs.take_offer(_at(state, event), event),
+    HoldsChanged: lambda state, event: _take_holds(_at(state, event), event),
+    HoldSet: _set_own_hold,
+    Started: _start,
+    Checkpoint: lambda state, _event: finish(state),
+}
+"""Change of the state by each class of events; other events only move the clock."""
+
+_QUIET = frozenset({BarClosed, BarMissing, BarRevised, FundingRate, InstrumentChanged, FeedHealth, Funding})
+"""Classes of events that a lane never reacts to. A step has dozens of them, so they skip the look at reactions."""

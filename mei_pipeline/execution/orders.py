@@ -134,11 +134,17 @@ def _lots_of(order: Order, fill: Fill) -> int:
 def _gone(order: Order, event: OrderGone) -> Mapping[str, object]:
     if order.state in {"FILLED", "CANCELLED"}:
         return {}
-    changes: dict[str, object] = {"accepted": True, "oid": event.oid or order.oid, "reason": event.reason}
-    if abs(event.filled_lots) > abs(order.filled_lots):
-        # The missing fills are still on their way, and the order ends with the last of them.
-        return changes | {"state": "PARTIAL", "gone_lots": event.filled_lots}
-    return changes | {"state": "CANCELLED", "gone_lots": event.filled_lots}
+    gone_lots = max(event.filled_lots, order.gone_lots or 0, key=abs)
+    if gone_lots == order.gone_lots:
+        return {}
+    changes: dict[str, object] = {
+        "accepted": True,
+        "oid": event.oid or order.oid,
+        "reason": event.reason,
+        "gone_lots": gone_lots,
+    }
+    # If fills are still on their way, the order ends with the last of them.
+    return changes | {"state": "PARTIAL" if abs(gone_lots) > abs(order.filled_lots) else "CANCELLED"}
 
 
 def answered_ms(answer: OrderNotFound, now_ms: int) -> int:

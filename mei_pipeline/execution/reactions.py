@@ -245,11 +245,13 @@ def _react_to_answer(before: LaneState, state: LaneState, event: _Answer) -> Rea
 def _react_to_not_found(state: LaneState, order: Order, event: OrderNotFound) -> Reaction:
     """Send an order again that never arrived, while it is in time; let it expire once it can't arrive any more."""
     place = order.place
+    answer_ms = answered_ms(event, state.clock_ms)
+    if is_proven_dead(order, answer_ms) or (event.final and answer_ms > place.expires_ms):
+        return Reaction((_expired(state, order, "the venue does not know it"),))
+    # An answer may be older than the last repetition of the order, so an order that may still arrive does not expire.
     leaving = place.opens and (state.clock_ms > place.expires_ms or order in unwanted(state))
     if event.final and not leaving and not state.is_halted(place.symbol):
         return Reaction((Sent(venue_ms=state.clock_ms, cloids=(place.cloid,)),), (Send((place,)),))
-    if (event.final and leaving) or is_proven_dead(order, answered_ms(event, state.clock_ms)):
-        return Reaction((_expired(state, order, "the venue does not know it"),))
     return Reaction()
 
 

@@ -41,8 +41,9 @@ def status_of(world: World, *, generation: int = 1, hour: int = 0, health: str =
     pointer = lane_pointer(open_registry(world.settings.registry), "paper1")
     assert pointer is not None
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "lane": "paper1",
+        "equity_usd": 10_017.123,
         "config_id": pointer.config_id,
         "generation": generation,
         "since_bar_ms": AS_OF_MS,
@@ -106,6 +107,7 @@ def test_what_an_executor_says_is_short(world: World) -> None:
     with graph(world) as (_, instance):
         event = look(lane_acks, instance).asset_events[0]
     assert event.metadata["config"].value == str(said["config_id"])[:12]
+    assert event.metadata["equity_usd"].value == 10_017.12
     assert event.metadata["positions"].value == "| symbol | size |\n| --- | --- |\n| AAA | -0.1235 |\n| BBB | 2 |"
 
 
@@ -113,6 +115,15 @@ def test_an_executor_on_another_generation_has_not_acknowledged(world: World) ->
     write_json(world.settings.lanes / "paper1" / "status.json", status_of(world, generation=7))
     with graph(world) as (_, instance):
         assert ("lane/paper1", "AssetCheckEvaluation", False) in told(look(lane_acks, instance))
+
+
+def test_an_executor_without_a_config_has_not_acknowledged(world: World) -> None:
+    said = status_of(world) | dict.fromkeys(("config_id", "generation", "since_bar_ms", "equity_usd"))
+    write_json(world.settings.lanes / "paper1" / "status.json", said)
+    with graph(world) as (_, instance):
+        state, check = look(lane_acks, instance).asset_events[:2]
+    assert (state.metadata["config"].value, state.metadata["in_force_since_bar"].value) == (None, None)
+    assert (check.passed, "the executor has no config in force" in str(check.description)) == (False, True)
 
 
 def test_a_damaged_status_hides_no_other_lane(world: World) -> None:

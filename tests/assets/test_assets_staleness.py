@@ -11,7 +11,6 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
-from dagster_graphql.test.utils import execute_dagster_graphql
 
 from kernels.cache import SOURCES, source_hash
 
@@ -30,6 +29,8 @@ def defs() -> dg.Definitions:
 
 def stale_statuses(instance: dg.DagsterInstance, folder: Path, kernels: str) -> dict[str, str]:
     """Asset to its status, of the graph with these kernels."""
+    from dagster_graphql.test.utils import execute_dagster_graphql  # no other test needs it, and it takes a second
+
     file = folder / f"location_{kernels[:8]}.py"
     file.write_text(LOCATION.format(kernels=kernels))
     origin = LoadableTargetOrigin(executable_path=sys.executable, python_file=str(file), working_directory=str(folder))

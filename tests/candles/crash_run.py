@@ -17,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hypothesis.strategies  # noqa: F401  (pandera would import it in every fork)
+# The first merge imports these, which takes longer than the rest of a fork.
+import hypothesis.strategies  # noqa: F401
+import pandera.polars  # noqa: F401
 import polars as pl
 from candle_kit import MAY, NOW, bars, contents, data_hash, with_row
 

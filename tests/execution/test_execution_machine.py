@@ -51,6 +51,8 @@ FATES = (GOOD, GOOD, GOOD, "answer lost", "lost", "delayed", "refused", "silent"
 CONFIGS = [kit.resolved(params={"trade.size_frac": 0.1 + 0.01 * number}) for number in range(3)]
 LARGEST = 5_000
 NUMBERS = st.integers(0, 30)
+MOVES = st.tuples(*[st.sampled_from((0.8, 1.0, 1.25))] * len(SYMBOLS))
+SELDOM = st.sampled_from((False, False, False, True))
 
 
 class Crashed(BaseException):
@@ -202,12 +204,14 @@ class Executor(RuleBasedStateMachine):
         self.news, self.crash_in = [], None
         self.agreed = set()
         self.take(kit.started())
+        for symbol in SYMBOLS:  # a feed begins with the health of its streams
+            self.take(FeedHealth(symbol=symbol, stream="bars", stale_since_ms=1 if symbol in self.stale else None))
         self.take(CaughtUp(venue_ms=self.venue.now_ms))
         self.lane.warming = True
 
     # The market and the files.
 
-    @rule(moves=st.tuples(*[st.sampled_from((0.8, 1.0, 1.25))] * 3), late=st.sampled_from((0, 0, 0, 20_000)))
+    @rule(moves=MOVES, late=st.sampled_from((0, 0, 0, 20_000)))
     def close_step(self, moves, late):
         state = self.lane.state
         step_ms = state.next_step_ms
@@ -218,6 +222,15 @@ class Executor(RuleBasedStateMachine):
         self.missing = set()
         self.take(kit.closed(step_ms, SYMBOLS, late))
         self.open_books()
+
+    @rule(moves=MOVES, part=st.sampled_from((1, 2)))
+    def trade(self, moves, part):
+        """A step whose orders are filled at once, in `part` of their lots."""
+        self.close_step(moves, 0)
+        self.deliver_all()
+        for order in self.venue.open():
+            self.fill_order(order, abs(order.left) // part)
+        self.deliver_all()
 
     @rule(symbol=st.sampled_from(SYMBOLS), move=st.sampled_from((0.8, 1.25)))
     def close_step_without(self, symbol, move):
@@ -265,7 +278,9 @@ class Executor(RuleBasedStateMachine):
     @precondition(lambda self: self.venue.open())
     @rule(number=NUMBERS, lots=st.sampled_from((1, 100, LARGEST, LARGEST)))
     def fill(self, number, lots):
-        order = self.pick(number)
+        self.fill_order(self.pick(number), lots)
+
+    def fill_order(self, order, lots):
         price = [price for price in self.lane.bars.of(order.place.symbol) if price is not None][-1]
         self.news += self.venue.fill(order, lots, price)
 
@@ -285,8 +300,10 @@ class Executor(RuleBasedStateMachine):
     def lose(self, number):
         del self.venue.flying[list(self.venue.flying)[number % len(self.venue.flying)]]
 
-    @rule(symbol=st.sampled_from(SYMBOLS), lots=st.sampled_from((-700, -100, 100, 700)))
-    def trade_by_hand(self, symbol, lots):
+    @rule(symbol=st.sampled_from(SYMBOLS), lots=st.sampled_from((-700, -100, 100, 700)), trades=SELDOM)
+    def trade_by_hand(self, symbol, lots, trades):
+        if not trades:
+            return
         self.news.append(self.venue.trade_by_hand(symbol, lots, self.lane.bars.of("AAA")[0]))
 
     @precondition(lambda self: self.news)
@@ -333,9 +350,10 @@ class Executor(RuleBasedStateMachine):
 
     # The end of the process.
 
-    @rule()
-    def kill(self):
-        self.crash()
+    @rule(dies=SELDOM)
+    def kill(self, dies):
+        if dies:
+            self.crash()
 
     @rule(commands=st.integers(0, 3))
     def kill_soon(self, commands):
@@ -409,7 +427,7 @@ class Executor(RuleBasedStateMachine):
         """Make the connection good, restart, and let the lane find out everything."""
         self.fates, self.crash_in = itertools.repeat(GOOD), None
         self.venue.flying.clear()
-        self.kill()
+        self.crash()
         for _ in range(4):
             for _ in range(20):
                 self.deliver_all()

@@ -51,12 +51,11 @@ def test_a_lane_of_a_strategy_equals_its_run(name):
     strategy, drivers = load(name), bind.executor(name)
     for seed in range(8):
         case = random_case(np.random.default_rng(seed), strategy.PARAMETERS)
-        if seed % 2:
-            paths = {parameter.path for parameter in strategy.PARAMETERS}
-            bold = {path: value for path, value in BOLD.items() if path in paths}
-            case = replace(case, values={**case.values, **bold})
+        changes = {"entry.warmup_bars": 1, **(BOLD if seed % 2 else {})}
+        known = {path: value for path, value in changes.items() if path in case.values}
+        case = replace(case, values={**case.values, **known})
         fills += assert_followed(drivers, case, inputs_of(strategy, case))
-    assert fills > 100
+    assert fills > 20
 
 
 @st.composite

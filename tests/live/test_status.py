@@ -127,7 +127,7 @@ def test_the_status_of_a_lane_that_changes_its_config(lane: LaneState) -> None:
         ({"reconciled": False}, ("degraded", "the account is not compared with the books yet")),
         ({"stale": {"AAA": ("bars",), "BBB": ("bars",)}}, ("ok", "")),
         (
-            {"stale": {"AAA": ("bars",), "BBB": ("bars", "marks")}, "unknown_bars": frozenset({"CCC"})},
+            {"stale": {"AAA": ("bars",), "BBB": ("bars", "marks")}, "unknown_bars": frozenset({("CCC", "1h")})},
             ("degraded", "AAA: stale: bars; BBB: stale: bars, marks; CCC: its last bar is unknown"),
         ),
     ],

@@ -357,6 +357,46 @@ def test_the_lanes_for_people(home, judged, capsys):
     assert all(word in text for word in ("runs generation 7", "close_only", "I looked at it", judged[0], "promoted"))
 
 
+def test_the_status_of_a_running_lane(home, judged, capsys):
+    done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    path = home / "lanes" / "paper1" / "status.json"
+    own = {"effect": "close_only", "symbol": "BTC", "owner": "executor", "reason": "it differs"}
+    status = {
+        "schema_version": 2, "lane": "paper1", "config_id": None, "generation": None, "since_bar_ms": None,
+        "written_ms": 0, "health": "degraded", "detail": "no config is in force", "holds": {"mismatch-btc": own},
+        "offered": {"generation": 2, "config_id": judged[1], "reason": "it waits"}, "draining": [judged[0]],
+        "last_step_ms": 0, "positions": {"ETH": -2.5}, "stale": {"SOL": ["bars"]}, "last_error": "the feed is lost",
+        "unknown_orders": 0,
+    }  # fmt: skip
+    path.write_text(json.dumps(status))
+    assert run(["show", "paper1"], group=lane_group) == 0
+    text = capsys.readouterr().out
+    for words in ("runs no config, degraded", "mismatch-btc", f"generation 2 of {judged[1][:12]}: it waits", "-2.5",
+                  "stale SOL", "the feed is lost", "1970-01-01", "unknown orders"):  # fmt: skip
+        assert words in text, words
+    assert done(capsys, "show", "paper1", group=lane_group)["effect"] is None
+    refused_file = {"generation": None, "config_id": None, "reason": "promoted.yaml: damaged"}
+    halted = {"risk": {**own, "symbol": None, "effect": "halt"}}
+    path.write_text(json.dumps({**status, "offered": refused_file, "holds": halted}))
+    assert run(["show", "paper1"], group=lane_group) == 0
+    assert "promoted.yaml: damaged" in capsys.readouterr().out
+    assert done(capsys, "show", "paper1", group=lane_group)["effect"] == "halt"
+    (home / "lanes" / "paper1" / "control.yaml").write_text("{")
+    assert done(capsys, "show", "paper1", group=lane_group)["effect"] == "halt"
+
+
+@pytest.mark.usefixtures("home")
+def test_a_hold_of_one_symbol(capsys):
+    held = done(capsys, "set", "paper1", "--hold", "thin", "close_only", "--symbol", "BTC", *WHY, group=lane_group)
+    assert (held["effect"], held["holds"]["thin"]["symbol"]) == (None, "BTC")
+    assert run(["show", "paper1"], group=lane_group) == 0
+    assert "BTC" in capsys.readouterr().out
+    assert "it holds a space" in refused(
+        capsys, 2, "set", "paper1", "--hold", "x", "halt", "--symbol", "A B", *WHY, group=lane_group
+    )
+    assert "--hold" in refused(capsys, 2, "set", "paper1", "--lift", "thin", "--symbol", "BTC", group=lane_group)
+
+
 def test_a_lane_that_lost_its_file_is_still_shown_and_paused(home, judged, capsys):
     done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
     (home / "config" / "lanes" / "paper1.yaml").unlink()

@@ -33,6 +33,15 @@ def test_holds_are_kept_by_name_and_lifted_one_by_one(lanes):
     assert lift_hold(lanes, "paper1", "exchange") == read_holds(lanes, "paper1") == {}
 
 
+def test_a_hold_of_a_symbol_does_not_hold_the_lane(lanes):
+    one = hold("halt").model_copy(update={"symbol": "BTC"})
+    held = set_hold(lanes, "paper1", "thin", one)
+    assert (read_holds(lanes, "paper1"), strictest_effect(held)) == ({"thin": one}, None)
+    both = set_hold(lanes, "paper1", "exchange", hold())
+    assert strictest_effect(both) == "close_only"
+    assert "symbol: null" not in control_path(lanes, "paper1").read_text()
+
+
 def test_a_hold_of_the_same_name_takes_its_place(lanes):
     set_hold(lanes, "paper1", "exchange", hold())
     assert set_hold(lanes, "paper1", "exchange", hold("halt", owner="bert")) == {"exchange": hold("halt", owner="bert")}

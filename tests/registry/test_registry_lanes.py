@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import registry_kit as kit
@@ -6,6 +7,7 @@ import registry_kit as kit
 from mei_pipeline.errors import DataError
 from mei_pipeline.registry.config_file import parse_config
 from mei_pipeline.registry.lanes import (
+    ExecutorStatus,
     config_path,
     drift,
     is_acknowledged,
@@ -16,6 +18,7 @@ from mei_pipeline.registry.lanes import (
     read_status,
 )
 from mei_pipeline.registry.records import Pointer
+from mei_pipeline.settings import CHECKOUT
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -63,6 +66,23 @@ def test_an_acknowledgement_names_config_and_generation(lanes, config_id, genera
     assert is_acknowledged(Pointer("paper1", config_id * 64, generation, 1.0, "t", "paper"), status) is expected
 
 
+def test_a_status_of_version_1_has_no_newer_values(lanes):
+    write_status(lanes, STATUS)
+    status = read_status(lanes, "paper1")
+    assert (status.mode, status.equity_usd, status.offered, status.holds, status.draining) == (None, None, None, {}, ())
+
+
+def test_an_executor_without_a_config_acknowledges_nothing(lanes):
+    write_status(lanes, {**STATUS, "schema_version": 2, "config_id": None, "generation": None, "since_bar_ms": None})
+    assert not is_acknowledged(Pointer("paper1", "a" * 64, 3, 1.0, "t", "paper"), read_status(lanes, "paper1"))
+
+
+def test_the_page_names_each_key_of_a_status():
+    page = (CHECKOUT / "docs" / "reference" / "registry.md").read_text()
+    table = page.partition("### Status of an executor")[2].partition("## Commands")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(ExecutorStatus.model_fields)
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -75,6 +95,7 @@ def test_an_acknowledgement_names_config_and_generation(lanes, config_id, genera
         ({**STATUS, "generation": "3"}, "generation"),
         ({**STATUS, "config_id": "../../etc"}, "config_id"),
         ({**STATUS, "mood": "good"}, "mood"),
+        ({**STATUS, "holds": {"risk": {"effect": "stop"}}}, "holds.risk.effect"),
         (json.dumps(STATUS).replace("-0.5", "NaN"), "positions.BTC"),
         ({**STATUS, "lane": "paper2"}, "belongs to lane paper2"),
         ({key: value for key, value in STATUS.items() if key != "since_bar_ms"}, "since_bar_ms"),

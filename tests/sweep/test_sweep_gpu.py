@@ -38,7 +38,7 @@ MANY = {
 """Axes of 99 combos."""
 
 
-def search_of(settings, days=4, symbols=SYMBOLS, **changes):
+def search_of(settings, days=2, symbols=SYMBOLS, **changes):
     """Plan, window and columns of a search."""
     bars = load_bars(fill_lake(settings), VENUE, "1h", symbols, START_MS, START_MS + 60 * DAY_MS)
     plan = make_plan(spec(**changes), bars, FROM_MS, FROM_MS + days * DAY_MS)
@@ -61,7 +61,7 @@ def search(settings):
 @pytest.fixture
 def many(settings):
     """A search of 99 combos in 4 chunks, of one symbol."""
-    return search_of(settings, 2, ("AAA",), axes=MANY, chunk_combos=30)
+    return search_of(settings, 1, ("AAA",), axes=MANY, chunk_combos=30)
 
 
 @pytest.fixture
