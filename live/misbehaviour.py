@@ -138,9 +138,9 @@ class MisbehavingBroker:
     def close_step(self, event: StepClosed) -> Sequence[Event]:
         """Return the news of the second half of a step that is not held back; crossed cancels arrive after it."""
         events = list(self._venue.close_step(event))
-        crossed, self._crossed = self._crossed, []
-        for cloid in crossed:
+        for cloid in self._crossed:
             events += self._venue.cancel(cloid)
+        self._crossed.clear()
         return self._deliver(events, f"close {event.step_ms}")
 
     def _deliver(self, events: Sequence[Event], key: str) -> list[Event]:
@@ -218,6 +218,6 @@ class MisbehavingBroker:
 
     def rebuild(self, state: LaneState) -> None:
         """Take over the state of a recovered lane; what was held back has not happened."""
-        self._late, self._crossed = [], []
-        self._seen, self._unheard = set(), set()
+        for known in (self._late, self._crossed, self._seen, self._unheard):
+            known.clear()
         self._venue.rebuild(state)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernels.book import closing_coins
 from kernels.lane import adopt_memory
-from live.paper_fills import PaperBook
+from live.paper_books import PaperBook
 from mei_pipeline.execution.books import StepBook, size_decimals, to_coins, to_lots
 from mei_pipeline.execution.commands import Order, Place
 

@@ -298,7 +298,7 @@ def test_the_broker_follows_levels_and_reasons(mei_settings: Settings) -> None:
 
 
 def test_old_orders_are_forgotten(lane: Lane) -> None:
-    for number in range(1, 1_010):
+    for number in range(1, 2_010):
         place = order(lane, number)
         lane.broker.place((place,))
         lane.broker.cancel(place.cloid)
