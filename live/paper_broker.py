@@ -98,7 +98,8 @@ class PaperBroker:
             case BarClosed() if next_ms is not None and event.open_ms + interval_ms(event.interval) > next_ms:
                 for book in self._books.values():
                     take_bar(book.step, event)
-            case FundingRate() if next_ms is not None and event.due_ms > next_ms:
+            # A feed repeats the rates of an incomplete step after a restart, and the lane's book has them already.
+            case FundingRate() if next_ms is not None and event.due_ms > max(next_ms, state.rates.get(event.symbol, 0)):
                 for book in self._books.values():
                     take_rate(book.step, event.symbol, event.rate)
             case Decided():

@@ -8,6 +8,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 
 import click
@@ -15,8 +17,8 @@ import click
 from live.misbehaviour import parse_misbehaviour
 from live.replay_feed import Speed, Time
 from live.session import LaneOptions, Watch, run_lane
-from mei_pipeline.errors import MeiError
 from mei_pipeline.execution.commands import Alert
+from mei_pipeline.failures import failure_of
 from mei_pipeline.log import stderr_log
 from mei_pipeline.settings import read_settings
 
@@ -35,52 +37,95 @@ _LEVELS = {"info": "info", "warning": "warning", "critical": "error"}
 @click.option("--to", "to_ms", type=Time(), help="End of the replay, as ISO time.  [default: end of the lake]")
 @click.option("--misbehave", help="Faults of the paper broker, such as partial=0.2,late=0.1,seed=7.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
-def main(
-    lane: str, feed: str, speed: float, from_ms: int | None, to_ms: int | None, misbehave: str | None, as_json: bool
+@click.pass_obj
+def command(
+    watch: Watch,
+    lane: str,
+    feed: str,
+    speed: float,
+    from_ms: int | None,
+    to_ms: int | None,
+    misbehave: str | None,
+    as_json: bool,
 ) -> None:
     """Run a lane of the home (MEI_HOME) until its feed ends, or until SIGTERM or Ctrl-C."""
-    watch = Watch(alert=_log_alert, report=_log_line)
-    _stop_on_signals(watch)
-    try:
-        options = LaneOptions(
-            lane=lane,
-            feed=feed,
-            speed=speed,
-            from_ms=from_ms,
-            to_ms=to_ms,
-            misbehaviour=None if misbehave is None else parse_misbehaviour(misbehave),
-        )
-        result = run_lane(read_settings(), options, watch)
-    except MeiError as error:
-        click.echo(f"error: {error}", err=True)
-        if as_json:
-            failure = {"kind": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
-            click.echo(json.dumps({"error": failure}))
-        sys.exit(error.exit_code)
+    options = LaneOptions(
+        lane=lane,
+        feed=feed,
+        speed=speed,
+        from_ms=from_ms,
+        to_ms=to_ms,
+        misbehaviour=None if misbehave is None else parse_misbehaviour(misbehave),
+    )
+    result = run_lane(read_settings(), options, watch)
     if as_json:
-        click.echo(json.dumps({"lane": lane, "reason": result.reason, "steps": result.steps, "state": result.state}))
+        _print_json({"lane": lane, "reason": result.reason, "steps": result.steps, "state": result.state})
     else:
         click.echo(f"lane {lane}: {result.reason}; {result.steps} steps; {result.state}")
 
 
-def _stop_on_signals(watch: Watch) -> None:
-    """Stop the lane at the first SIGINT or SIGTERM, and end the process at the second."""
+def run(arguments: Sequence[str], watch: Watch) -> int:
+    """Run the command and return its exit code; each error becomes a message on stderr.
+
+    With `--json` among the arguments the error is also one JSON object on stdout.
+    """
+    try:
+        code = command.main(args=list(arguments), prog_name="python -m live.run", standalone_mode=False, obj=watch)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place of this process that catches all
+        failure = failure_of(error, lambda text: click.echo(text, err=True))
+        if isinstance(error, click.UsageError):
+            error.show()
+        else:
+            click.echo(f"error: {failure.message}", err=True)
+    else:
+        return code if isinstance(code, int) else 0
+    if "--json" in arguments:
+        _print_json({"error": failure._asdict()})
+    return failure.exit_code
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, sort_keys=True))
+
+
+def stop_on_signals(watch: Watch, end: Callable[[int], object] = os._exit) -> None:
+    """Stop the lane at the first SIGINT or SIGTERM, and end the process at the second.
+
+    Args:
+        watch: Signals of the lane.
+        end: Ends the process with an exit code, without waiting for anything.
+    """
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if watch.stopping:
-            os._exit(128 + number)
+            end(128 + number)
         watch.stopping = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
 
 
+def log_watch() -> Watch:
+    """Return a watch that reports to the log on stderr."""
+    return Watch(alert=_log_alert, report=_log_line)
+
+
 def _log_alert(alert: Alert) -> None:
-    getattr(stderr_log(), _LEVELS[alert.severity])(alert.text, key=alert.key)
+    # A log on a full disk must not stop a lane.
+    with suppress(OSError):
+        getattr(stderr_log(), _LEVELS[alert.severity])(alert.text, key=alert.key)
 
 
 def _log_line(line: str) -> None:
-    stderr_log().info(line)
+    with suppress(OSError):
+        stderr_log().info(line)
+
+
+def main() -> None:
+    """Entry point of `python -m live.run`."""
+    watch = log_watch()
+    stop_on_signals(watch)
+    sys.exit(run(sys.argv[1:], watch))
 
 
 if __name__ == "__main__":

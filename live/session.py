@@ -6,24 +6,25 @@
 import os
 import secrets
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 
 from kernels.cache import source_hash
-from live.feed_client import FeedClient, connect, subscription
-from live.feed_protocol import FeedBroken, FeedEnded
+from live.feed_client import subscription
+from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
 from live.lane import Lane, describe
+from live.lane_feed import Feed, OpenFeed, replay_opener
 from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour, make_paper_broker
-from live.replay_feed import NETWORK, Span, start_replay_feed, stop_replay_feed
+from live.replay_feed import NETWORK
 from live.status import ProcessFacts, follow_day, recorded_day, status_of, write_status
-from mei_pipeline.candles.intervals import DAY_MS
+from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.config.models import LaneConfig
-from mei_pipeline.errors import Busy, Refused, Retryable
+from mei_pipeline.errors import ConfigError, DataError, Refused, Retryable
 from mei_pipeline.execution.books import make_plan
 from mei_pipeline.execution.commands import Alert
 from mei_pipeline.execution.events import Started, StepClosed
@@ -46,6 +47,7 @@ _READ_S = 0.5
 _STATUS_S = 1.0
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
+_NAP_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -105,33 +107,52 @@ class LaneResult:
     state: str
 
 
-def run_lane(settings: Settings, options: LaneOptions, watch: Watch) -> LaneResult:
+def run_lane(settings: Settings, options: LaneOptions, watch: Watch, open_feed: OpenFeed | None = None) -> LaneResult:
     """Run a lane until its feed ends or it is told to stop.
+
+    Args:
+        settings: Settings of the home.
+        options: How to run the lane.
+        watch: Signals and reports.
+        open_feed: Subscribes to the feed; None starts the one that `options` name.
 
     Raises:
         ConfigError: The lane is unknown or without a config, or an option does not fit the lane.
         DataError: The journal or the lake is damaged, or lacks what the lane needs.
         Refused: The journal belongs to another lane, machine, venue or kind of feed.
         Busy: Another process runs the lane.
+        Retryable: The lane was told to stop while it waited for space on the disk, or for the feed.
     """
     lane_config = _lane_config(settings, options)
-    lock = lock_path(settings.lanes, options.lane)
-    pause_s = _FIRST_PAUSE_S
-    steps = 0
-    with locked(lock, f"running lane {options.lane}"):
+    run = _Run(settings, options, lane_config, watch, open_feed or _default_feed(settings, options))
+    with locked(lock_path(settings.lanes, options.lane), f"running lane {options.lane}"):
         while True:
+            before = run.steps
             try:
-                result = _session(settings, options, lane_config, watch)
-            except Busy:
-                raise
+                reason, state = _session(run)
             except Retryable as error:
-                watch.alert(Alert("session", "warning", f"lane {options.lane}: {error}; next attempt in {pause_s:g} s"))
-                watch.sleep(pause_s)
-                if watch.stopping:
+                run.pause_s = _FIRST_PAUSE_S if run.steps > before else min(2.0 * run.pause_s, _LONGEST_PAUSE_S)
+                run.last_error = str(error)
+                watch.alert(
+                    Alert("session", "warning", f"lane {options.lane}: {error}; next attempt in {run.pause_s:g} s")
+                )
+                if _is_stopped_during(run.pause_s, watch):
                     raise
-                pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
             else:
-                return LaneResult(result.reason, steps + result.steps, result.state)
+                return LaneResult(reason, run.steps, state)
+
+
+def _default_feed(settings: Settings, options: LaneOptions) -> OpenFeed:
+    return replay_opener(settings, options.speed, options.to_ms)
+
+
+def _is_stopped_during(pause_s: float, watch: Watch) -> bool:
+    """Wait before the next session; return True as soon as the lane is told to stop."""
+    for _ in range(round(pause_s / _NAP_S)):
+        if watch.stopping:
+            break
+        watch.sleep(_NAP_S)
+    return watch.stopping
 
 
 def _lane_config(settings: Settings, options: LaneOptions) -> LaneConfig:
@@ -143,11 +164,39 @@ def _lane_config(settings: Settings, options: LaneOptions) -> LaneConfig:
     return config
 
 
-def _session(settings: Settings, options: LaneOptions, lane_config: LaneConfig, watch: Watch) -> LaneResult:
-    """Recover the lane, and follow its feed until it ends."""
+@dataclass
+class _Run:
+    """A run of a lane, over all its sessions.
+
+    Attributes:
+        settings: Settings of the home.
+        options: How to run the lane.
+        lane_config: The lane's file.
+        watch: Signals and reports.
+        open_feed: Subscribes to the feed.
+        steps: Number of steps that the run has journaled.
+        pause_s: Length of the last pause between two sessions.
+        last_error: Error that ended the last session; None if there was none.
+        status_problem: Reason why the status can't be written; empty without one.
+    """
+
+    settings: Settings
+    options: LaneOptions
+    lane_config: LaneConfig
+    watch: Watch
+    open_feed: OpenFeed
+    steps: int = 0
+    pause_s: float = _FIRST_PAUSE_S / 2.0
+    last_error: str | None = None
+    status_problem: str = ""
+
+
+def _session(run: _Run) -> tuple[str, str]:
+    """Recover the lane, and follow its feed until it ends; return the reason of the end, and the state as text."""
+    settings, options, lane_config, watch = run.settings, run.options, run.lane_config, run.watch
     lake = Lake(settings.lake)
     durable = options.speed < inf if options.durable is None else options.durable
-    with closing(_open_journal(settings, options, lane_config, watch)) as journal:
+    with closing(_open_journal(run)) as journal:
         setup = LaneSetup(
             lane=options.lane,
             mode=lane_config.mode,
@@ -168,7 +217,7 @@ def _session(settings: Settings, options: LaneOptions, lane_config: LaneConfig, 
             journal=journal,
             broker=broker,
             warm=warm,
-            start_ms=_start_ms(settings, options, lane_config, setup) if state.next_step_ms is None else 0,
+            start_ms=_start_ms(run, setup) if state.next_step_ms is None else 0,
             alert=watch.alert,
             durable=durable,
             fault_hook=watch.fault_hook,
@@ -177,25 +226,31 @@ def _session(settings: Settings, options: LaneOptions, lane_config: LaneConfig, 
         started = recorded_day(journal.connection, state)
         facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)
         files = watch_files(settings, options.lane, lane_config, state)
-        return _follow(settings, options, lane, _Running(settings, watch, files, facts))
+        try:
+            return _follow(lane, _Running(run, files, facts)), describe(lane.state)
+        finally:
+            run.steps += lane.steps
 
 
-def _open_journal(settings: Settings, options: LaneOptions, lane_config: LaneConfig, watch: Watch) -> Journal:
+def _open_journal(run: _Run) -> Journal:
+    settings, options, watch = run.settings, run.options, run.watch
     path = journal_path(settings.lanes, options.lane)
     machine = machine_id(settings.cache)
     if path.exists():
         return open_journal(
             path,
             lane=options.lane,
-            venue=lane_config.venue,
+            venue=run.lane_config.venue,
             feed=options.feed,
             machine_id=machine,
             fault_hook=watch.fault_hook,
         )
+    # A journal keeps the venue of the lane for good, so a config of another venue is refused first.
+    offered_config(settings, options.lane, run.lane_config)
     return create_journal(
         path,
         lane=options.lane,
-        venue=lane_config.venue,
+        venue=run.lane_config.venue,
         feed=options.feed,
         kernel_hash=source_hash(),
         machine_id=machine,
@@ -204,53 +259,62 @@ def _open_journal(settings: Settings, options: LaneOptions, lane_config: LaneCon
     )
 
 
-def _start_ms(settings: Settings, options: LaneOptions, lane_config: LaneConfig, setup: LaneSetup) -> int:
-    """Return the open time of the first step of a lane that has none."""
-    offer = offered_config(settings, options.lane, lane_config)
-    if options.from_ms is not None:
-        return options.from_ms
-    lake = Lake(settings.lake)
+def _start_ms(run: _Run, setup: LaneSetup) -> int:
+    """Return the open time of the first step of a lane that has none.
+
+    Raises:
+        ConfigError: `from_ms` is not the open of a main bar.
+    """
+    offer = offered_config(run.settings, run.options.lane, run.lane_config)
     plan = setup.make_plan(offer)
+    main_ms, from_ms = plan.intervals.main_ms, run.options.from_ms
+    if from_ms is not None:
+        if (from_ms - offer.anchor_ms) % main_ms:
+            raise ConfigError(
+                f"--from: {iso(from_ms)}: no {plan.resolved.interval} bar opens then; allowed are times a whole "
+                f"number of bars after the config's anchor, {iso(offer.anchor_ms)}"
+            )
+        return from_ms
+    lake = Lake(run.settings.lake)
     end_ms = last_bar_ms(extents_ms(lake, plan.resolved.venue, plan.intervals, plan.symbols))
-    first_ms = offer.anchor_ms + plan.intervals.main_ms
     start_ms = (end_ms - REPLAY_DAYS * DAY_MS) // DAY_MS * DAY_MS
-    return max(start_ms, -(-first_ms // DAY_MS) * DAY_MS)
+    return max(start_ms, -(-(offer.anchor_ms + main_ms) // DAY_MS) * DAY_MS)
 
 
-def _follow(settings: Settings, options: LaneOptions, lane: Lane, running: "_Running") -> LaneResult:
-    """Start the lane and follow its feed."""
-    setup, watch = lane.state.setup, running.watch
-    lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=options.feed))
+def _follow(lane: Lane, running: "_Running") -> str:
+    """Start the lane and follow its feed; return the reason of the end."""
+    setup, run = lane.state.setup, running.run
+    lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=run.options.feed))
     running.take_files(lane)
-    lane.commit()
+    lane.commit(batch=True)
     reason = "stopped"
-    with _feed(settings, options, lane) as client:
+    with run.open_feed(_subscription(lane)) as feed:
         try:
-            while not watch.stopping:
-                _take_arrivals(lane, client, running)
+            while not run.watch.stopping:
+                _take_arrivals(lane, feed, running)
         except FeedEnded as error:
             reason = str(error)
         lane.checkpoint()
-        lane.commit()
+        lane.commit(batch=True)
         running.report(lane, due=True)
-    return LaneResult(reason, lane.steps, describe(lane.state))
+    return reason
 
 
-def _take_arrivals(lane: Lane, client: FeedClient, running: "_Running") -> None:
+def _take_arrivals(lane: Lane, feed: Feed, running: "_Running") -> None:
     """Process what has arrived; files are read after each step, so what they say holds from the next one on."""
-    for event in client.read(_READ_S):
+    for event in feed.read(_READ_S):
         lane.take(event)
         if isinstance(event, StepClosed):
             lane.take_timers(lane.state.clock_ms)
             running.take_files(lane)
             running.report(lane)
-            if running.watch.stopping:
-                break
+            if running.run.watch.stopping:
+                return
     clock_ms = lane.state.clock_ms
-    lane.take_timers(clock_ms if client.now_ms is None else max(client.now_ms, clock_ms))
+    lane.take_timers(clock_ms if feed.now_ms is None else max(feed.now_ms, clock_ms))
     lane.take_deliveries()
-    lane.commit()
-    client.ack()
+    lane.commit(batch=True)
+    feed.ack()
 
 
 @dataclass
@@ -258,14 +322,12 @@ class _Running:
     """Files and status of a running lane.
 
     Attributes:
-        settings: Settings of the home.
-        watch: Signals and reports.
+        run: The run.
         files: Files as they were read last.
         facts: What the status says about the process.
     """
 
-    settings: Settings
-    watch: Watch
+    run: _Run
     files: LaneFiles
     facts: ProcessFacts
     _due_s: float = 0.0
@@ -275,43 +337,46 @@ class _Running:
         polled = poll(self.files, lane.state.clock_ms)
         self.files = polled.files
         for alert in polled.alerts:
-            self.watch.alert(alert)
+            self.run.watch.alert(alert)
         for event in polled.events:
             lane.take(event)
 
     def report(self, lane: Lane, *, due: bool = False) -> None:
-        """Write the status, at most once a second unless it is due now."""
+        """Write the status, at most once a second unless it is due now. A failure is an alert: the lane trades on."""
         started = follow_day(self.facts.day_start, lane.state)
         if started is not self.facts.day_start:
             self.facts = replace(self.facts, day_start=started)
         now_s = time.monotonic()
-        if due or now_s >= self._due_s:
-            self._due_s = now_s + _STATUS_S
-            facts = replace(self.facts, written_ms=_now_ms(), pointer_problem=self.files.pointer_problem)
-            write_status(self.settings.lanes, status_of(lane.state, facts))
+        if not due and now_s < self._due_s:
+            return
+        self._due_s = now_s + _STATUS_S
+        facts = replace(
+            self.facts,
+            written_ms=_now_ms(),
+            pointer_problem=self.files.pointer_problem,
+            last_error=self.run.last_error,
+        )
+        problem = ""
+        try:
+            write_status(self.run.settings.lanes, status_of(lane.state, facts))
+        except (DataError, Retryable) as error:
+            problem = str(error)
+        if problem and not self.run.status_problem:
+            self.run.watch.alert(Alert("status-file", "warning", problem))
+        self.run.status_problem = problem
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@contextmanager
-def _feed(settings: Settings, options: LaneOptions, lane: Lane) -> Generator[FeedClient]:
-    """Start the lane's replay and subscribe to it, from the end of the last step on."""
+def _subscription(lane: Lane) -> Subscribe:
+    """Return the subscription to the market data of a lane's books, from the end of the last step on."""
     state = lane.state
     from_ms = state.next_step_ms
     if from_ms is None:
-        raise FeedBroken(f"lane {options.lane}: no book is open; its config waits")
+        raise FeedBroken(f"lane {state.setup.lane}: no book is open; its config waits")
     plans = [book.step.plan for book in state.books]
     symbols = sorted({symbol for plan in plans for symbol in plan.symbols})
     intervals = list(dict.fromkeys(interval for plan in plans for interval in plan.intervals.read))
-    venue = plans[-1].resolved.venue
-    feed = start_replay_feed(settings, venue, options.speed, Span(to_ms=options.to_ms))
-    try:
-        client = connect(feed.path, subscription(venue, NETWORK, symbols, intervals, from_ms))
-        try:
-            yield client
-        finally:
-            client.close()
-    finally:
-        stop_replay_feed(feed)
+    return subscription(plans[-1].resolved.venue, NETWORK, symbols, intervals, from_ms)

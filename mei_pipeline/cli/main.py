@@ -7,9 +7,7 @@ its command is used, so that `mei --help` is instant.
 import contextlib
 import io
 import sys
-import traceback
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 from typing import NamedTuple
@@ -20,6 +18,7 @@ from mei_pipeline import log
 from mei_pipeline.cli import interrupts, output, stdout
 from mei_pipeline.cli.groups import HelpFormatter
 from mei_pipeline.errors import EXIT_CODES, INTERRUPTED, MeiError
+from mei_pipeline.failures import Failure, failure_of
 from mei_pipeline.text import printable
 
 
@@ -159,28 +158,18 @@ def run(arguments: Sequence[str], group: click.Group = mei) -> int:
     return failure.exit_code
 
 
-class Failure(NamedTuple):
-    """The error that ended a command, for programs: its class, its message and the exit code."""
-
-    kind: str
-    message: str
-    exit_code: int
-
-
 def _report(error: BaseException) -> Failure:
     """Print an error on stderr and return it for programs."""
-    if isinstance(error, click.Abort | KeyboardInterrupt):
-        output.note("interrupted")
-        return Failure("Interrupted", "interrupted", INTERRUPTED)
+    failure = failure_of(error, output.note)
     if isinstance(error, click.ClickException):
         usage = io.StringIO()
         error.show(usage)
         sys.stderr.write(printable(usage.getvalue()))
-        return Failure("UsageError", error.format_message(), error.exit_code)
-    known = error if isinstance(error, MeiError) else _storage_error(error)
-    message = str(known) if known else f"unexpected {type(error).__name__}: {error}; {_keep_traceback()}"
-    output.fail(message)
-    return Failure(type(known or error).__name__, message, (known or MeiError()).exit_code)
+    elif failure.exit_code == INTERRUPTED:
+        output.note(failure.message)
+    else:
+        output.fail(failure.message)
+    return failure
 
 
 def main() -> None:
@@ -190,27 +179,6 @@ def main() -> None:
     code = run(sys.argv[1:])
     interrupts.ignore()
     sys.exit(code)
-
-
-def _storage_error(error: BaseException) -> MeiError | None:
-    from mei_pipeline.files import storage_error
-
-    return storage_error(error) if isinstance(error, Exception) else None
-
-
-def _keep_traceback() -> str:
-    """Write the current traceback into the log folder, or to stderr where that fails, and say where it is."""
-    from mei_pipeline.files import write_bytes
-    from mei_pipeline.settings import read_settings
-
-    text = traceback.format_exc()
-    try:
-        path = read_settings().logs / f"error-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.txt"
-        write_bytes(path, text.encode())
-    except MeiError:
-        output.note(text)
-        return "the traceback is above; this is a defect of MEI"
-    return f"the traceback is in {path}; this is a defect of MEI"
 
 
 if __name__ == "__main__":
