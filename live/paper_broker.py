@@ -68,20 +68,19 @@ class Portion(NamedTuple):
     drops_rest: bool
 
 
-def fill_whole(order: Order, step_ms: int) -> Portion | None:  # noqa: ARG001 - the signature of a portion
-    """Fill an order completely, as the fill model does."""
-    return None
+Portions = Callable[[Order, int], Portion | None]
+"""Returns the part of an order that fills in the step with an open time; None for all of it."""
 
 
 class PaperBroker:
     """A broker that fills orders by the fill model; see `live.broker.Broker` for its methods.
 
     Args:
-        portion: Returns the part of an order that fills in a step; None for all of it. A test venue fills in parts.
+        portions: Splits orders, as a venue does; None to fill them completely, as the fill model does.
     """
 
-    def __init__(self, portion: Callable[[Order, int], Portion | None] = fill_whole) -> None:
-        self._portion = portion
+    def __init__(self, portions: Portions | None = None) -> None:
+        self._portions = portions
         self._books: dict[str, PaperBook] = {}
         self._orders: dict[str, Order] = {}
         self._working: dict[str, None] = {}  # ids of the orders that have not ended, oldest first
@@ -178,13 +177,13 @@ class PaperBroker:
     def _take_portions(self, book: PaperBook, *, at_close: bool) -> list[tuple[str, paper_orders.Part]]:
         """Shorten the orders that fill only in part at this moment."""
         step = book.step
-        if self._portion is fill_whole:
+        if self._portions is None:
             return []
         taken = []
         for order in self._alive(book):
             if not paper_orders.is_due(book, order, at_close=at_close):
                 continue
-            portion = self._portion(order, int(step.plan.time_of_step(int(step.models["origin"][0]))))
+            portion = self._portions(order, int(step.plan.time_of_step(int(step.models["origin"][0]))))
             if portion is not None and 0 < portion.lots < paper_orders.lots_left(book, order):
                 taken.append((order.place.cloid, paper_orders.shorten(book, order, portion)))
         return taken

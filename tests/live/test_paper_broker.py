@@ -18,10 +18,12 @@ from paper_kit import (
     start_lane,
 )
 
+from live.broker import execute
+from live.misbehaviour import Misbehaviour, make_paper_broker
 from live.paper_broker import PaperBroker, Portion
 from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.execution.books import equity_of
-from mei_pipeline.execution.commands import Intent, Order, Place
+from mei_pipeline.execution.commands import Alert, Intent, OpenBook, Order, Place
 from mei_pipeline.execution.events import (
     AccountSnapshot,
     BarClosed,
@@ -261,12 +263,13 @@ def test_an_order_fills_in_parts(mei_settings: Settings, quiet: ResolvedConfig, 
     assert [(event.reason, event.filled_lots) for event in gone] == ([("the rest is dropped", 150)] if drops else [])
 
 
+@pytest.mark.parametrize("plan", [None, Misbehaviour()])
 def test_a_second_book_takes_the_cash_that_the_first_one_gives_up(
-    mei_settings: Settings, quiet: ResolvedConfig
+    mei_settings: Settings, quiet: ResolvedConfig, plan: Misbehaviour | None
 ) -> None:
     bars = make_bars()
     first = config("ema_cross", bars, CROSS, {"market.fill": "close"})
-    lane = start_lane(mei_settings, bars, first)
+    lane = start_lane(mei_settings, bars, first, make_paper_broker(plan))
     lane.run(events_of(bars, FROM_MS, FROM_MS + 2 * DAY_MS))
     lane.take(offer_of(quiet, generation=2))
     assert [book.config_id for book in lane.state.books] == [config_id(first), config_id(quiet)]
@@ -326,3 +329,22 @@ def test_a_broker_takes_over_what_the_lane_knows(lane: Lane) -> None:
     assert isinstance(broker.query("0x2")[0], OrderRefused)
     assert isinstance(broker.query("0x3")[0], OrderNotFound)
     assert [each.place.cloid for each in alive(lane.state)] == [accepted.cloid, lost.cloid]
+
+
+def test_a_broker_takes_over_a_later_attempt(lane: Lane) -> None:
+    place = order(lane, -120, "exit", attempt=2)
+    known = Order(place=place, state="PARTIAL", accepted=True, oid="paper", filled_lots=-20)
+    lane.state = replace(lane.state, orders={place.cloid: known})
+    position = lane.state.books[0].step.positions[0]
+    position["size"], position["entry"], position["close_frac"], position["leverage"] = 3.0, 100.0, 1.0, 3.0
+    position["stop"] = position["target"] = np.nan
+    lane.broker.rebuild(lane.state)
+    assert [fill.lots for fill in fills(hours(lane, 1))] == [-100]
+    assert lots_of(lane) == 200
+
+
+def test_commands_without_a_broker_have_no_effect(lane: Lane) -> None:
+    before = lane.broker.snapshot()
+    for command in (Alert("key", "info", "text"), OpenBook("unknown", 1.0)):
+        assert execute(lane.broker, lane.state, command) == ()
+    assert lane.broker.snapshot() == before
