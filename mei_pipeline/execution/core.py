@@ -280,17 +280,20 @@ def _change_orders(state: LaneState, event: Event, cloids: tuple[str, ...]) -> C
     return Changed(state, rows)
 
 
-def _watch(before: LaneState, changed: Changed, cloid: str) -> Changed:
-    """Set the timers of an order after an event: for the rest of an ended closing order, and for the next query."""
+def _watch(before: LaneState, changed: Changed) -> Changed:
+    """Set the timers of orders that changed: for the rest of an ended closing order, and for the next query."""
     state = changed.state
-    order, known = state.orders.get(cloid), before.orders.get(cloid)
-    if order is None or known is None:
+    if state.orders is before.orders:
         return changed
     timers = dict(state.timers)
-    if order.ended and not known.ended and not order.place.opens and order.left_lots:
-        timers[f"retry:{cloid}"] = state.clock_ms + RETRY_MS
-    if needs_query(order):
-        timers[f"query:{cloid}"] = state.clock_ms + reactions.QUERY_AGAIN_MS
+    for cloid, order in state.orders.items():
+        known = before.orders[cloid]
+        if order is known:
+            continue
+        if order.ended and not known.ended and not order.place.opens and order.left_lots:
+            timers[f"retry:{cloid}"] = state.clock_ms + RETRY_MS
+        if needs_query(order):
+            timers[f"query:{cloid}"] = state.clock_ms + reactions.QUERY_AGAIN_MS
     return Changed(replace(state, timers=timers) if timers != state.timers else state, changed.rows)
 
 
@@ -302,7 +305,7 @@ def _take_timer(state: LaneState, event: Timer) -> Changed:
     if kind == "query" and order is not None and needs_query(order):
         timers[event.name] = state.clock_ms + reactions.QUERY_AGAIN_MS
     state = replace(state, timers=timers)
-    return end_wait(state, cloid) if kind == EARLY_TIMER else Changed(state)
+    return _watch(state, end_wait(state, cloid)) if kind == EARLY_TIMER else Changed(state)
 
 
 def _start(state: LaneState, fact: Started) -> Changed:
@@ -348,11 +351,11 @@ def _hold_row(name: str, hold: HoldState, *, own: bool, lifted_ms: int | None) -
 
 
 def _take_fill(state: LaneState, fill: Fill) -> Changed:
-    return _watch(state, book_fill(_at(state, fill), fill), fill.cloid)
+    return _watch(state, book_fill(_at(state, fill), fill))
 
 
 def _take_answer(state: LaneState, event: OrderNews) -> Changed:
-    return _watch(state, _change_orders(_at(state, event), event, (event.cloid,)), event.cloid)
+    return _watch(state, _change_orders(_at(state, event), event, (event.cloid,)))
 
 
 _ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {
