@@ -28,7 +28,7 @@ from mei_pipeline.registry.lanes import config_path, pointer_path, read_pointer_
 from mei_pipeline.settings import Settings
 
 WINDOWS = {"indicators.ema_fast_window": 3, "indicators.ema_slow_window": 9, "entry.warmup_bars": 20}
-UNLOCK = "DROP TRIGGER events_update;"
+DAMAGE = "DROP TRIGGER events_update; DELETE FROM checkpoints; UPDATE events SET body = '{' WHERE event = 'Decided'"
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_a_lane_with_a_journal_goes_on_without_its_pointer(lane_home: Settings, 
         ("PRAGMA application_id = 5", "DataError", ("another program",)),
         ("DROP TABLE events", "DataError", ("events",)),
         (
-            UNLOCK + "DELETE FROM checkpoints; UPDATE events SET body = '{' WHERE event = 'Decided'",
+            DAMAGE,
             "DataError",
             ("event", "backup"),
         ),
