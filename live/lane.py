@@ -43,7 +43,8 @@ CHECKPOINT_EVENTS = 20_000
 
 Warmup = Callable[[BookPlan, int], tuple[StepBook, Warmed]]
 
-_MARKET = (BarClosed, FundingRate, InstrumentChanged)
+_MARKET = frozenset({BarClosed, FundingRate, InstrumentChanged})
+_OWN = frozenset(FACTS)
 _MOST_EVENTS_PER_CAUSE = 100_000
 
 
@@ -58,7 +59,8 @@ class Lane:
         warm: Computes the features of a config from the lake.
         start_ms: Open time of the first step, for a lane without steps.
         alert: Tells people.
-        durable: True to wait for the disk at every commit; False lets a power failure undo the last steps.
+        durable: True to commit each step and wait for the disk; False to commit a batch of steps at once without waiting.
+            A kill then undoes the batch in progress, and a power failure the last batches; the lane repeats them.
         fault_hook: Called with the name of each place at which tests end the process.
         steps: Number of steps since the start of the process.
     """
@@ -80,13 +82,23 @@ class Lane:
         if isinstance(event, StepClosed):
             self._take_step(event)
             return
-        if isinstance(event, _MARKET):
-            self._process_all(self.broker.observe(event, self.state))
+        if type(event) in _MARKET:
+            self._take_market(event)
+            return
         self._process_all((event,))
         if isinstance(event, CaughtUp):
             # Orders that were sent again after a restart are due at the close of the last step.
             self._settle_last_step()
         self._open_books()
+
+    def _take_market(self, event: Event) -> None:
+        """Process market data. Most events of a lane are such, and the core never reacts to them."""
+        told = self.broker.observe(event, self.state)
+        if told:
+            self._process_all(told)
+        self.state, _, _, rows = step(self.state, event)
+        self.journal.append(event, time.time_ns() // 1_000_000, rows)
+        self._since_checkpoint += 1
 
     def take_timers(self, now_ms: int) -> None:
         """Process the timers that are due."""
@@ -102,9 +114,14 @@ class Lane:
                 return
             self._process_all(delivered)
 
-    def commit(self) -> None:
-        """End the transaction of the journal."""
-        self.journal.commit(durable=self.durable)
+    def commit(self, *, batch: bool = False) -> None:
+        """End the transaction of the journal; a lane that does not wait for the disk does so once per batch.
+
+        Args:
+            batch: True after the last event of a batch.
+        """
+        if self.durable or batch:
+            self.journal.commit(durable=self.durable)
 
     def checkpoint(self) -> None:
         """Write a checkpoint, if no order is between the lane and the broker."""
@@ -114,7 +131,7 @@ class Lane:
         fact = checkpoint_of(self.state)
         self._process_all((fact,))
         self._since_checkpoint = 0
-        self.commit()
+        self.commit(batch=True)
 
     def _take_step(self, event: StepClosed) -> None:
         before = self.state.step_ms
@@ -154,9 +171,8 @@ class Lane:
             self.journal.append(fact, seen_ms)
         self._since_checkpoint += 1 + len(outcome.facts)
         caused: list[Event] = []
-        for fact in (event, *outcome.facts):
-            if isinstance(fact, FACTS):
-                caused += self.broker.observe(fact, self.state)
+        for fact in (event, *outcome.facts) if type(event) in _OWN else outcome.facts:
+            caused += self.broker.observe(fact, self.state)
         if outcome.commands:
             caused += self._execute(outcome.commands)
         return caused

@@ -288,7 +288,7 @@ def _follow(lane: Lane, running: "_Running") -> str:
     setup, run = lane.state.setup, running.run
     lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=run.options.feed))
     running.take_files(lane)
-    lane.commit()
+    lane.commit(batch=True)
     reason = "stopped"
     with run.open_feed(_subscription(lane)) as feed:
         try:
@@ -297,7 +297,7 @@ def _follow(lane: Lane, running: "_Running") -> str:
         except FeedEnded as error:
             reason = str(error)
         lane.checkpoint()
-        lane.commit()
+        lane.commit(batch=True)
         running.report(lane, due=True)
     return reason
 
@@ -315,7 +315,7 @@ def _take_arrivals(lane: Lane, feed: Feed, running: "_Running") -> None:
     clock_ms = lane.state.clock_ms
     lane.take_timers(clock_ms if feed.now_ms is None else max(feed.now_ms, clock_ms))
     lane.take_deliveries()
-    lane.commit()
+    lane.commit(batch=True)
     feed.ack()
 
 
