@@ -1,8 +1,8 @@
 """The process of a lane: feed events to the core, keep them in the journal, and execute the core's commands.
 
-Every event passes through `Lane.process`: the core moves, and the event, its facts and its rows go to the journal. The
-commands of the core are executed after the commit. A lane that fails to write its journal forgets its state, recovers
-from the journal, and goes on: recovery is the only start.
+Every event passes through `LaneProcess.process`: the core moves, and the event, its facts and its rows go to the
+journal. The commands of the core are executed after the commit. A lane that fails to write its journal forgets its
+state, recovers from the journal, and goes on: recovery is the only start.
 """
 
 import time
@@ -49,7 +49,7 @@ _MOST_EVENTS_PER_CAUSE = 100_000
 
 
 @dataclass
-class Lane:
+class LaneProcess:
     """A running lane. Its parts change; the core's state is replaced at each event.
 
     Attributes:
@@ -59,8 +59,8 @@ class Lane:
         warm: Computes the features of a config from the lake.
         start_ms: Open time of the first step, for a lane without steps.
         alert: Tells people.
-        durable: True to commit each step and wait for the disk; False to commit a batch of steps at once without waiting.
-            A kill then undoes the batch in progress, and a power failure the last batches; the lane repeats them.
+        durable: True to commit each step and wait for the disk; False to commit a batch of steps without waiting. A
+            kill then undoes the batch in progress, and a power failure the last batches; the lane repeats them.
         fault_hook: Called with the name of each place at which tests end the process.
         steps: Number of steps since the start of the process.
     """

@@ -76,7 +76,7 @@ def parse_misbehaviour(text: str) -> Misbehaviour:
         if key in values:
             raise ConfigError(f"misbehave: {key}: named twice; name it once")
         values[key] = _whole(key, value) if key in _WHOLE else _chance(key, value)
-    return Misbehaviour(**values)  # pyrefly: ignore  # whole numbers where they belong
+    return Misbehaviour(**values)  # pyrefly: ignore[bad-argument-type]  # whole numbers where they belong
 
 
 def _whole(key: str, value: str) -> int:

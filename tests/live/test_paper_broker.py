@@ -61,7 +61,7 @@ def lane(mei_settings: Settings, quiet: ResolvedConfig) -> Lane:
 
 def order(lane: Lane, lots: int, purpose: str = "entry", attempt: int = 1, **changes: object) -> Place:
     """An order of `AAA`."""
-    intent = Intent(f"request:{lots}", "AAA", purpose, attempt)  # type: ignore[arg-type]
+    intent = Intent(f"request:{lots}", "AAA", purpose, attempt)
     place = Place(
         intent=intent,
         cloid=cloid_of("00c0ffee", intent),
