@@ -209,10 +209,20 @@ class Lane:
             until_ms = self.state.next_step_ms
             plan = self.state.setup.make_plan(offer)
             book, warmed = self.warm(plan, self.start_ms if until_ms is None else until_ms)
+            if warmed.approximate:
+                self.alert(_approximate(self.state.setup.lane, offer.anchor_ms, warmed))
             for event in self.process(warmed, book):
                 self._process_all((event,))
             self.commit()
             self.checkpoint()
+
+
+def _approximate(lane: str, anchor_ms: int, warmed: Warmed) -> Alert:
+    text = (
+        f"lane {lane}: config {warmed.config_id[:12]}: its features are approximate: they begin "
+        f"{iso(warmed.anchor_ms)}, not {iso(anchor_ms)}, because the lake has no earlier bars"
+    )
+    return Alert("warmup", "warning", text)
 
 
 def describe(state: LaneState) -> str:

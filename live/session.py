@@ -222,6 +222,8 @@ def _session(run: _Run) -> tuple[str, str]:
             durable=durable,
             fault_hook=watch.fault_hook,
         )
+        if options.from_ms is not None and state.next_step_ms is not None:
+            watch.report(f"lane {options.lane}: --from changes nothing: it goes on from {iso(state.next_step_ms)}")
         watch.report(f"lane {options.lane}: {'recovered' if journal.last_seq else 'new'}: {describe(state)}")
         started = recorded_day(journal.connection, state)
         facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)

@@ -6,7 +6,7 @@ positions; the new book gets the rest, and everything else once the older book h
 
 from dataclasses import replace
 
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import Intervals, iso
 from mei_pipeline.errors import Fatal
 from mei_pipeline.execution.booking import finish
 from mei_pipeline.execution.books import StepBook, equity_of, take_terms, unrealised_of
@@ -16,16 +16,31 @@ from mei_pipeline.execution.rows import ConfigChangeRow
 from mei_pipeline.execution.state import Changed, LaneBook, LaneState, alive, find_book, with_book
 
 
-def take_offer(state: LaneState, offer: ConfigOffered) -> Changed:
-    """Take a config that the lane's pointer names; an older generation changes nothing.
-
-    An offer of the newest book's config changes its size or pauses it, from the next step on. Another config waits
-    until its features are computed, and until at most one older book is left.
-    """
+def refusal(state: LaneState, offer: ConfigOffered) -> str:
+    """Return why a lane refuses a config; empty if it takes it."""
     newest = state.books[-1] if state.books else None
     latest = state.waiting or (None if newest is None else newest.config)
     if latest is not None and offer.generation < latest.generation:
-        return Changed(state, (_row(state, offer, "refused", f"the lane has generation {latest.generation}"),))
+        return f"the lane has generation {latest.generation}"
+    config = offer.config
+    step = Intervals(*(str(config.get(key, "")) for key in ("interval", "entry_interval", "exit_interval"))).step
+    if newest is not None and step != newest.step.plan.clock.step:
+        return (
+            f"its steps are {step} long, those of the lane {newest.step.plan.clock.step}; offer it to another lane, or "
+            f"start this one with a new journal"
+        )
+    return ""
+
+
+def take_offer(state: LaneState, offer: ConfigOffered) -> Changed:
+    """Take a config that the lane's pointer names; a config that the lane refuses changes nothing.
+
+    An offer of the newest book's config changes its size or pauses it, from the next step on. Another config waits
+    until its features are computed, and until at most one older book is left. All books of a lane have the same steps.
+    """
+    if reason := refusal(state, offer):
+        return Changed(state, (_row(state, offer, "refused", reason),))
+    newest = state.books[-1] if state.books else None
     if newest is not None and offer.config_id == newest.config_id:
         changed = with_book(state, replace(newest, config=offer))
         kinds = _kinds(newest.config, offer)

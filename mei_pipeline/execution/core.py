@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from mei_pipeline.candles.intervals import interval_ms, iso
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import Retryable
 from mei_pipeline.execution import configs, reactions
 from mei_pipeline.execution.booking import (
     EARLY_TIMER,
@@ -84,7 +84,7 @@ def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcom
         book: For the fact `Warmed`: the flat book whose features were computed.
 
     Raises:
-        DataError: The end of a step is missing between the event and the last step.
+        Retryable: The end of a step is missing between the event and the last step.
     """
     before = state
     state, rows = absorb(state, event, book)
@@ -119,13 +119,13 @@ def _is_known(state: LaneState, close_ms: int) -> bool:
     """Return whether something that ends at a time belongs to a step that has closed, or to no book at all.
 
     Raises:
-        DataError: It belongs to a later step than the next one.
+        Retryable: It belongs to a later step than the next one.
     """
     next_ms = state.next_step_ms
     if next_ms is None or close_ms <= next_ms:
         return True
     if close_ms > next_ms + state.step_length_ms:
-        raise DataError(
+        raise Retryable(
             f"feed: the end of the step {iso(next_ms)} is missing before market data of {iso(close_ms)}; subscribe "
             f"again from that step"
         )
@@ -185,7 +185,7 @@ def _close_step(state: LaneState, event: StepClosed) -> Changed:
     if expected is None or event.step_ms < expected:
         return Changed(_at(state, event))
     if event.step_ms > expected:
-        raise DataError(
+        raise Retryable(
             f"feed: the step {iso(expected)} is missing before {iso(event.step_ms)}; subscribe again from it"
         )
     state, rows = finish(state)
@@ -280,17 +280,20 @@ def _change_orders(state: LaneState, event: Event, cloids: tuple[str, ...]) -> C
     return Changed(state, rows)
 
 
-def _watch(before: LaneState, changed: Changed, cloid: str) -> Changed:
-    """Set the timers of an order after an event: for the rest of an ended closing order, and for the next query."""
+def _watch(before: LaneState, changed: Changed) -> Changed:
+    """Set the timers of orders that changed: for the rest of an ended closing order, and for the next query."""
     state = changed.state
-    order, known = state.orders.get(cloid), before.orders.get(cloid)
-    if order is None or known is None:
+    if state.orders is before.orders:
         return changed
     timers = dict(state.timers)
-    if order.ended and not known.ended and not order.place.opens and order.left_lots:
-        timers[f"retry:{cloid}"] = state.clock_ms + RETRY_MS
-    if needs_query(order):
-        timers[f"query:{cloid}"] = state.clock_ms + reactions.QUERY_AGAIN_MS
+    for cloid, order in state.orders.items():
+        known = before.orders[cloid]
+        if order is known:
+            continue
+        if order.ended and not known.ended and not order.place.opens and order.left_lots:
+            timers[f"retry:{cloid}"] = state.clock_ms + RETRY_MS
+        if needs_query(order):
+            timers[f"query:{cloid}"] = state.clock_ms + reactions.QUERY_AGAIN_MS
     return Changed(replace(state, timers=timers) if timers != state.timers else state, changed.rows)
 
 
@@ -302,7 +305,7 @@ def _take_timer(state: LaneState, event: Timer) -> Changed:
     if kind == "query" and order is not None and needs_query(order):
         timers[event.name] = state.clock_ms + reactions.QUERY_AGAIN_MS
     state = replace(state, timers=timers)
-    return end_wait(state, cloid) if kind == EARLY_TIMER else Changed(state)
+    return _watch(state, end_wait(state, cloid)) if kind == EARLY_TIMER else Changed(state)
 
 
 def _start(state: LaneState, fact: Started) -> Changed:
@@ -348,11 +351,11 @@ def _hold_row(name: str, hold: HoldState, *, own: bool, lifted_ms: int | None) -
 
 
 def _take_fill(state: LaneState, fill: Fill) -> Changed:
-    return _watch(state, book_fill(_at(state, fill), fill), fill.cloid)
+    return _watch(state, book_fill(_at(state, fill), fill))
 
 
 def _take_answer(state: LaneState, event: OrderNews) -> Changed:
-    return _watch(state, _change_orders(_at(state, event), event, (event.cloid,)), event.cloid)
+    return _watch(state, _change_orders(_at(state, event), event, (event.cloid,)))
 
 
 _ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {

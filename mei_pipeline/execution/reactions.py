@@ -76,9 +76,9 @@ def react(before: LaneState, state: LaneState, event: Event) -> Reaction:  # noq
         case StepClosed():
             return _react_to_step(before, state, event)
         case Fill():
-            return _with_reversal(before, state, event.cloid, _react_to_fill(state, event))
+            return _with_reversal(before, state, _react_to_fill(before, state, event))
         case OrderRefused() | OrderGone() | OrderNotFound() | OrderUnknown() | OrderAccepted():
-            return _with_reversal(before, state, event.cloid, _react_to_answer(before, state, event))
+            return _with_reversal(before, state, _react_to_answer(before, state, event))
         case Timer():
             return _react_to_timer(state, event)
         case CaughtUp():
@@ -87,7 +87,7 @@ def react(before: LaneState, state: LaneState, event: Event) -> Reaction:  # noq
             return _react_to_holds(before, state)
         case ConfigOffered():
             hold = _kernel_hold(state)
-            return Reaction(hold.facts, (*hold.commands, *_offered(state, event)))
+            return Reaction(hold.facts, (*hold.commands, *_offered(before, state, event)))
         case Warmed():
             hold, leaving = _kernel_hold(state), withdraw(state)
             commands = (*configs.book_commands(before, state), *leaving.commands, *hold.commands)
@@ -132,12 +132,10 @@ def _is_new(order: Order) -> bool:
     return order.state == "NEW"
 
 
-def _with_reversal(before: LaneState, state: LaneState, cloid: str, reaction: Reaction) -> Reaction:
+def _with_reversal(before: LaneState, state: LaneState, reaction: Reaction) -> Reaction:
     """Return a reaction that also sends or drops the opening orders of a reversal whose closing order has ended."""
-    order = state.orders.get(cloid)
-    if order is None or not order.ended or before.orders[cloid].ended:
-        return reaction
-    if not any(_is_new(each) and each.place.after == cloid for each in alive(state)):
+    first = [order.place.after for order in alive(state) if _is_new(order) and order.place.after in before.orders]
+    if not any(state.orders[cloid].ended and not before.orders[cloid].ended for cloid in first):
         return reaction
     sending = release(state)
     return Reaction((*reaction.facts, *sending.facts), (*reaction.commands, *sending.commands))
@@ -198,9 +196,12 @@ def _expired(state: LaneState, order: Order, reason: str) -> Expired:
     return Expired(venue_ms=state.clock_ms, cloid=order.place.cloid, reason=reason)
 
 
-def _react_to_fill(state: LaneState, fill: Fill) -> Reaction:
+def _react_to_fill(before: LaneState, state: LaneState, fill: Fill) -> Reaction:
     """Ask for the fills before an early one, and hold a symbol with foreign fills."""
     if fill in state.early:
+        # The answer repeats this fill, too.
+        if fill in before.early:
+            return Reaction()
         return Reaction(commands=(QueryFills((fill.venue_ms or state.clock_ms) - FILLS_BEFORE_EARLY_MS),))
     return _foreign_hold(state, fill.symbol)
 
@@ -290,7 +291,10 @@ def _react_to_holds(before: LaneState, state: LaneState) -> Reaction:
     return Reaction((*facts, *sending.facts), (*cancels, *sending.commands, *alerts))
 
 
-def _offered(state: LaneState, offer: ConfigOffered) -> tuple[Command, ...]:
+def _offered(before: LaneState, state: LaneState, offer: ConfigOffered) -> tuple[Command, ...]:
+    if reason := configs.refusal(before, offer):
+        text = f"config {offer.config_id[:12]} of generation {offer.generation} is refused: {reason}"
+        return (Alert("config-refused", "warning", text),)
     return configs.next_warm(state) if state.waiting is offer else ()
 
 

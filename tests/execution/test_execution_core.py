@@ -6,7 +6,7 @@ import pytest
 from execution_kit import ANCHOR, DOWN, FIRST, HOUR, UP
 
 from mei_pipeline.errors import DataError, Fatal
-from mei_pipeline.execution import books, core
+from mei_pipeline.execution import books, configs, core
 from mei_pipeline.execution.commands import (
     Alert,
     Cancel,
@@ -18,6 +18,7 @@ from mei_pipeline.execution.commands import (
     Snapshot,
     Warm,
 )
+from mei_pipeline.execution.deciding import next_attempt
 from mei_pipeline.execution.events import (
     BarMissing,
     BarRevised,
@@ -506,6 +507,44 @@ def test_a_settlement_with_the_venue_is_a_row_of_its_own(lane):
     assert (row.key, row.reason, row.held) == ("m", "liquidation", 0.0)
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_fill_that_comes_early_waits_for_the_one_before_it(lane, told):
+    enter(lane)
+    (place,) = leave(lane)
+    early = kit.filled(place, -100, key="second", start_lots=809)
+    lane.take(kit.gone(place, -200))
+    assert of(QueryFills, lane.take(early).commands)
+    assert lane.size("AAA") == 9.09
+    assert lane.take(early).commands == ()  # it waits already
+    if told:
+        lane.take(kit.filled(place, -100, key="first", start_lots=909))
+    else:
+        lane.due(lane.state.clock_ms + 5_000)
+        lane.take(kit.filled(place, -100, key="first"))
+    assert lane.size("AAA") == 7.09
+    (again,) = kit.sent(lane.due(lane.state.clock_ms + 1_000))
+    assert again.lots == -709
+
+
+def test_the_end_of_a_wait_tries_the_rest_of_an_exit_again(lane):
+    enter(lane)
+    (place,) = leave(lane)
+    lane.take(kit.gone(place, -100))
+    lane.take(kit.filled(place, -100, start_lots=1))
+    lane.due(lane.state.clock_ms + 5_000)
+    assert lane.state.orders[place.cloid].state == "CANCELLED"
+    (again,) = kit.sent(lane.due(lane.state.clock_ms + 1_000))
+    assert again.lots == -809
+
+
+def test_a_foreign_fill_that_comes_early_holds_the_symbol_at_the_end_of_its_wait(lane):
+    assert lane.take(kit.manual("AAA", 100, "m", start_lots=5)).facts == ()
+    lane.due(lane.state.clock_ms + 5_000)
+    assert [fact.name for fact in lane.journal if isinstance(fact, HoldSet)] == ["foreign-aaa"]
+    lane.take(kit.manual("BBB", 100, "n", start_lots=0))
+    assert one(HoldSet, lane.facts).name == "foreign-bbb"
+
+
 def test_old_keys_and_ended_orders_are_forgotten(lane):
     limit = 2 * core.KEPT_ORDERS
     place = enter(lane)
@@ -779,8 +818,19 @@ def test_an_older_config_changes_nothing(lane):
     before = lane.pack()
     for late in (other_config(), kit.resolved()):
         outcome = lane.take(kit.offer(late, generation=4, kernel_hash="b" * 64, state="paused"))
-        assert (outcome.commands, outcome.facts) == ((), ())
+        assert outcome.facts == ()
+        assert one(Alert, outcome.commands).text.endswith("of generation 4 is refused: the lane has generation 5")
         assert one(ConfigChangeRow, outcome.rows).reason == "the lane has generation 5"
+    assert lane.pack() == before
+
+
+def test_a_config_with_other_steps_is_refused(lane):
+    before = lane.pack()
+    for other in (kit.resolved(exit_interval="15m"), kit.resolved(entry_interval="30m", exit_interval="1h")):
+        lane.take(kit.offer(other, generation=2))
+        assert "long, those of the lane 1h; offer it to another lane" in one(Alert, lane.commands).text
+        assert one(ConfigChangeRow, lane.rows).change == "refused"
+        assert of(Warm, lane.commands) == []
     assert lane.pack() == before
 
 
@@ -827,6 +877,19 @@ def test_a_book_at_a_loss_keeps_what_its_position_needs(lane):
     lane.open_waiting()
     old = lane.state.books[0].step
     assert float(old.account["cash"]) == pytest.approx(float(old.account["margin"]) + 60 * 9.09)
+
+
+def test_the_equity_of_a_lane_is_that_of_its_books(lane):
+    enter(lane)
+    lane.close({"AAA": 120.0})
+    assert configs.lane_equity(lane.state) == pytest.approx(kit.EQUITY - 0.25 + 10 * 9.09)
+
+
+def test_an_order_of_a_book_that_ended_is_not_tried_again(lane):
+    place = enter(lane)
+    closing = msgspec.structs.replace(place, config_id="ended", reduce_only=True)
+    lane.state = core.replace(lane.state, orders={closing.cloid: core.Order(place=closing, state="CANCELLED")})
+    assert next_attempt(lane.state, lane.state.orders[closing.cloid]) is None
 
 
 def test_a_flat_book_hands_over_everything_at_the_next_step(lane):

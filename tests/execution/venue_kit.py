@@ -40,6 +40,7 @@ class Venue:
         positions: Signed lots by symbol.
         fills: Every fill.
         flying: Orders that are on their way to it.
+        tells_start: True if its fills tell the position before them.
     """
 
     now_ms: int
@@ -47,6 +48,7 @@ class Venue:
     positions: dict[str, int] = field(default_factory=dict)
     fills: list[Fill] = field(default_factory=list)
     flying: dict[str, Place] = field(default_factory=dict)
+    tells_start: bool = False
 
     def open(self) -> list[VenueOrder]:
         return [order for order in self.orders.values() if order.state == "open"]
@@ -81,8 +83,10 @@ class Venue:
         return self._fill(symbol, lots, price, kind="manual")
 
     def _fill(self, symbol: str, lots: int, price: float, **values: str) -> Fill:
-        self.positions[symbol] = self.positions.get(symbol, 0) + lots
+        held = self.positions.get(symbol, 0)
+        self.positions[symbol] = held + lots
         fill = Fill(
+            start_lots=held if self.tells_start else None,
             venue_ms=self.now_ms,
             key=f"tid-{len(self.fills)}",
             symbol=symbol,
