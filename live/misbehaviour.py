@@ -30,7 +30,8 @@ class Misbehaviour:
         late: A fill or payment arrives one to `late_steps` steps later.
         duplicate: A fill or payment arrives again, at once and `late_steps` steps later.
         reorder: The events of a half of a step arrive in another order.
-        lost: The answer to an order and to the first query of it are lost; every other such order did not arrive.
+        lost: The answer to an order and to the first query of it are lost; about half of these orders never
+            arrived.
         refuse: An order is refused.
         cross: A cancel arrives after the next moment at which the order may fill.
         late_steps: Number of steps, at least 1.
@@ -182,7 +183,7 @@ class MisbehavingBroker:
             return self._venue.place((place,))[0]
         self._seen.add(cloid)
         self._unheard.add(cloid)
-        if self._plan.draw("arrived", cloid) < 0.5:  # noqa: PLR2004 - every other one
+        if self._plan.draw("arrived", cloid) < 0.5:  # noqa: PLR2004 - half of them
             self._venue.place((place,))
         return OrderUnknown(venue_ms=self._now_ms, cloid=cloid, reason="no answer")
 

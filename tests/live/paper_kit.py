@@ -352,19 +352,21 @@ class Lane:
         """Recover from the journal and end the step that the crash interrupted, as a new process does."""
         self.state = recover(self.state.setup, None, self.journal, self._warmed)
         self.broker.rebuild(self.state)
-        self._step(Started(kernel_hash=KERNELS, mode="paper", feed="replay"))
-        self.take(CaughtUp(venue_ms=self.state.clock_ms))
-        if self.state.step_ms is not None:
-            self.take_all(self.broker.close_step(StepClosed(step_ms=self.state.step_ms, present=())))
+        try:
+            self._step(Started(kernel_hash=KERNELS, mode="paper", feed="replay"))
+            self.take(CaughtUp(venue_ms=self.state.clock_ms))
+            if self.state.step_ms is not None:
+                self.take_all(self.broker.close_step(StepClosed(step_ms=self.state.step_ms, present=())))
+        except CrashError:
+            self.restart()
 
-    def run_through_crashes(self, events: Iterator[Event]) -> "Lane":
-        """Take all events; restart after each crash."""
-        for event in events:
+    def run_through_crashes(self, to_ms: int) -> "Lane":
+        """Take all events until a time; restart after each crash, and ask the feed again from the next step."""
+        while True:
             try:
-                self.take(event)
+                return self.run(events_of(self.bars, self.state.next_step_ms or FROM_MS, to_ms))
             except CrashError:
                 self.restart()
-        return self.run(iter(()))
 
     def run(self, events: Iterator[Event]) -> "Lane":
         """Take all events and mark the last step to market."""

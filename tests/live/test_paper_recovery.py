@@ -24,7 +24,7 @@ def test_crashes_change_nothing(
     plain, lane = (start_lane(mei_settings, bars, resolved) for _ in range(2))
     lane.crashes = {3, 8.5, 13, 16.5}
     plain.run(events_of(bars, FROM_MS, FROM_MS + 10 * DAY_MS))
-    lane.run_through_crashes(events_of(bars, FROM_MS, FROM_MS + 10 * DAY_MS))
+    lane.run_through_crashes(FROM_MS + 10 * DAY_MS)
     assert lane.sent > 17
     assert_frame_equal(fills_of(lane.rows), fills_of(plain.rows), check_exact=True)
     assert lane.state.books[0].step.positions.tobytes() == plain.state.books[0].step.positions.tobytes()
