@@ -249,7 +249,7 @@ def decide(turn, decision, value):
 
     Args:
         turn: `turn.Turn`.
-        decision: `turn.Decision`.
+        decision: `turn.StepDecision`.
         value: Equity of the book before the decisions, in USD.
 
     Returns:

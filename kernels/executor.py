@@ -19,7 +19,7 @@ from kernels.book import NO_SIGNAL, deactivate
 from kernels.jit import driver, rare
 from kernels.ledger import end_day, fund, mark_to_market, transfer
 from kernels.path import profit_of
-from kernels.turn import Decision, Turn
+from kernels.turn import StepDecision, Turn
 
 if TYPE_CHECKING:
     # `kernels.bind` sets these globals before it runs this module.
@@ -86,7 +86,7 @@ def decide_step(market, models, symbols, columns, column_of, signal_params, para
         column_of: [1, G, F] column number of each feature, by symbol group.
         signal_params: [1, G] records of the parameters that shape signals.
         params: [1, G] records of all parameters, by symbol group.
-        limits: `kernels.turn.Limits` (`limits_of`).
+        limits: `kernels.turn.OutsideLimits` (`limits_of`).
         book: `kernels.book.Book` after all fills of the step so far; `codes[0]` receives the signals.
     """
     gather(market, 0, 1, book.bars, book.steps)
@@ -97,7 +97,7 @@ def decide_step(market, models, symbols, columns, column_of, signal_params, para
             book.codes[0, s] = 0  # `compute_signals` leaves them where no entries are decided
     bars, model = book.bars[0], models[0]
     turn = Turn(book.accounts[0], book.positions[0], book.active[0], bars, symbols[0], model, model.origin, book.log)
-    decision = Decision(
+    decision = StepDecision(
         book.steps[0],
         columns,
         column_of[0],

@@ -29,7 +29,7 @@ from kernels.book import NO_SIGNAL, deactivate, reset_position
 from kernels.book_rules import fast_forward
 from kernels.jit import device, driver
 from kernels.ledger import end_day, open_account
-from kernels.turn import Decision, Limits, Turn
+from kernels.turn import OutsideLimits, StepDecision, Turn
 
 if TYPE_CHECKING:
     # `kernels.bind` sets these globals before it runs this module.
@@ -59,7 +59,7 @@ def open_books(book, initial_usd):
 def take_step(book, account, positions, active, i, step, symbols, model, columns, column_of, params, t):
     """Move one book through step `i` of a tile, which is step `t` of the market; see `advance_book` for the rest."""
     turn = Turn(account, positions, active, book.bars[np.uint64(i)], symbols, model, t, book.log)
-    decision = Decision(
+    decision = StepDecision(
         step,
         columns,
         column_of,
@@ -69,7 +69,7 @@ def take_step(book, account, positions, active, i, step, symbols, model, columns
         book.candidates,
         book.ranks,
         book.verdict,
-        Limits(0.0, 0.0, 0.0, 0, book.verdict[:0]),
+        OutsideLimits(0.0, 0.0, 0.0, 0, book.verdict[:0]),
     )
     fills = account.fills
     unrealised = settle_open(turn)

@@ -34,8 +34,8 @@ class Turn(NamedTuple):
     log: Any
 
 
-class Limits(NamedTuple):
-    """Limits from outside a book on its decisions at one step; a sweep has none (`limits_of`).
+class OutsideLimits(NamedTuple):
+    """OutsideLimits from outside a book on its decisions at one step; a sweep has none (`limits_of`).
 
     Attributes:
         reserved_margin_usd: USD of margin that orders must leave free.
@@ -52,7 +52,7 @@ class Limits(NamedTuple):
     may_enter: Any
 
 
-class Decision(NamedTuple):
+class StepDecision(NamedTuple):
     """Data of the decisions of a book at one step, in addition to `Turn`.
 
     Attributes:
@@ -65,7 +65,7 @@ class Decision(NamedTuple):
         candidates: [S] scratch.
         ranks: [S] scratch.
         verdicts: [S] receives the verdicts.
-        limits: `Limits`.
+        limits: `OutsideLimits`.
     """
 
     step: Any
@@ -87,9 +87,9 @@ def limits_of(
     other_usd: float = 0.0,
     late: bool = False,
     may_enter: Sequence[int] | NDArray[Any] = (),
-) -> Limits:
+) -> OutsideLimits:
     """Return limits in the types for which the drivers of a lane are compiled; the defaults limit nothing."""
-    return Limits(
+    return OutsideLimits(
         float(reserved_margin_usd),
         float(reserved_places),
         float(other_usd),

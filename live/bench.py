@@ -36,7 +36,7 @@ from mei_pipeline.execution.lake_events import lake_events
 from mei_pipeline.execution.state import LaneSetup, LaneState
 from mei_pipeline.execution.warmup import warm_book
 from mei_pipeline.progress import Progress, silent
-from mei_pipeline.settings import CHECKOUT, Settings
+from mei_pipeline.settings import CHECKOUT, Settings, child_environment
 
 SYMBOLS = 50
 REPLAY_SYMBOLS = 10
@@ -209,7 +209,7 @@ def _carry_all(state: LaneState, broker: PaperBroker, events: Sequence[Event]) -
 def _sweeping(settings: Settings) -> Generator[None]:
     """Run sweeps on every processor meanwhile."""
     command = [sys.executable, "-m", "mei_pipeline.cli.main", "bench", "w1", "--repeats", "100000"]
-    environment = {**os.environ, "MEI_HOME": str(settings.home), "MEI_CACHE": str(settings.cache)}
+    environment = child_environment(settings)
     process = subprocess.Popen(  # noqa: S603 - our own module
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=CHECKOUT
     )
@@ -249,8 +249,7 @@ def _commits(settings: Settings) -> list[float]:
 
 def _command(settings: Settings, *options: str) -> tuple[list[str], dict[str, str]]:
     command = [sys.executable, "-m", "live.run", "--lane", LANE, "--feed", "replay", *options]
-    environment = {**os.environ, "MEI_HOME": str(settings.home), "MEI_CACHE": str(settings.cache)}
-    return command, environment
+    return command, child_environment(settings)
 
 
 def _run(settings: Settings, *options: str) -> float:
@@ -292,7 +291,7 @@ def _first_step_s(settings: Settings, *options: str) -> float:
     _run(settings, *options)
     with closing(connect_read_only(journal_path(settings.lanes, LANE))) as journal:
         (seen_ms,) = journal.execute("SELECT max(seen_ms) FROM v_events WHERE event = 'StepClosed'").fetchone()
-    return (seen_ms - began_ms) / 1000.0
+    return float(seen_ms - began_ms) / 1000.0
 
 
 def _idle(settings: Settings) -> tuple[float, float, float]:

@@ -43,7 +43,6 @@ class Broker(Protocol):
             event: The event.
             state: The lane before market data, and after a fact.
         """
-        ...
 
     def open_step(self, event: StepClosed, state: LaneState) -> Sequence[Event]:
         """Return what happened in a step before its decisions; a step that is not the next one has no effect.
@@ -52,11 +51,9 @@ class Broker(Protocol):
             event: The end of the step.
             state: The lane before it takes the event.
         """
-        ...
 
     def close_step(self, event: StepClosed) -> Sequence[Event]:
         """Return what happened at the close of a step after its decisions; once for each step."""
-        ...
 
     def poll(self, now_ms: int) -> Sequence[Event]:
         """Return events that have become due.
@@ -64,27 +61,21 @@ class Broker(Protocol):
         Args:
             now_ms: Clock of the lane.
         """
-        ...
 
     def place(self, orders: Sequence[Place]) -> Sequence[Answer]:
         """Place orders; return one answer for each, in their order. An order with a known id is never placed twice."""
-        ...
 
     def cancel(self, cloid: str) -> Sequence[Event]:
         """Cancel an order; return its end, or `OrderNotFound`."""
-        ...
 
     def query(self, cloid: str) -> Sequence[Event]:
         """Return the fills of an order, then `OrderAccepted`, `OrderRefused`, `OrderGone` or `OrderNotFound`."""
-        ...
 
     def query_fills(self, since_ms: int) -> Sequence[Event]:
         """Return all fills and payments since a time, oldest first."""
-        ...
 
     def snapshot(self) -> Sequence[Event]:
         """Return an `AccountSnapshot`."""
-        ...
 
     def open_book(self, step: StepBook, usd: float, from_config_id: str) -> None:
         """Begin the book of a config.
@@ -94,15 +85,12 @@ class Broker(Protocol):
             usd: Its cash.
             from_config_id: Config of the book that gives up this cash; empty for the first book.
         """
-        ...
 
     def close_book(self, config_id: str, usd: float, to_config_id: str) -> None:
         """End a flat book, which gives `usd` of cash to another one."""
-        ...
 
     def rebuild(self, state: LaneState) -> None:
         """Take over the state of a lane that was recovered, in place of everything that the broker knows."""
-        ...
 
 
 def execute(broker: Broker, state: LaneState, command: Command) -> Sequence[Event]:

@@ -1,8 +1,8 @@
 """The process of a lane: feed events to the core, keep them in the journal, and execute the core's commands.
 
-Every event passes through `Lane.process`: the core moves, and the event, its facts and its rows go to the journal. The
-commands of the core are executed after the commit. A lane that fails to write its journal forgets its state, recovers
-from the journal, and goes on: recovery is the only start.
+Every event passes through `LaneProcess.process`: the core moves, and the event, its facts and its rows go to the
+journal. The commands of the core are executed after the commit. A lane that fails to write its journal forgets its
+state, recovers from the journal, and goes on: recovery is the only start.
 """
 
 import time
@@ -49,7 +49,7 @@ _MOST_EVENTS_PER_CAUSE = 100_000
 
 
 @dataclass
-class Lane:
+class LaneProcess:
     """A running lane. Its parts change; the core's state is replaced at each event.
 
     Attributes:
@@ -59,8 +59,8 @@ class Lane:
         warm: Computes the features of a config from the lake.
         start_ms: Open time of the first step, for a lane without steps.
         alert: Tells people.
-        durable: True to commit each step and wait for the disk; False to commit a batch of steps at once without waiting.
-            A kill then undoes the batch in progress, and a power failure the last batches; the lane repeats them.
+        durable: True to commit each step and wait for the disk; False to commit a batch of steps without waiting. A
+            kill then undoes the batch in progress, and a power failure the last batches; the lane repeats them.
         fault_hook: Called with the name of each place at which tests end the process.
         steps: Number of steps since the start of the process.
     """
@@ -209,10 +209,20 @@ class Lane:
             until_ms = self.state.next_step_ms
             plan = self.state.setup.make_plan(offer)
             book, warmed = self.warm(plan, self.start_ms if until_ms is None else until_ms)
+            if warmed.approximate:
+                self.alert(_approximate(self.state.setup.lane, offer.anchor_ms, warmed))
             for event in self.process(warmed, book):
                 self._process_all((event,))
             self.commit()
             self.checkpoint()
+
+
+def _approximate(lane: str, anchor_ms: int, warmed: Warmed) -> Alert:
+    text = (
+        f"lane {lane}: config {warmed.config_id[:12]}: its features are approximate: they begin "
+        f"{iso(warmed.anchor_ms)}, not {iso(anchor_ms)}, because the lake has no earlier bars"
+    )
+    return Alert("warmup", "warning", text)
 
 
 def describe(state: LaneState) -> str:

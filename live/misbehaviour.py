@@ -30,7 +30,8 @@ class Misbehaviour:
         late: A fill or payment arrives one to `late_steps` steps later.
         duplicate: A fill or payment arrives again, at once and `late_steps` steps later.
         reorder: The events of a half of a step arrive in another order.
-        lost: The answer to an order and to the first query of it are lost; every other such order did not arrive.
+        lost: The answer to an order and to the first query of it are lost; about half of these orders never
+            arrived.
         refuse: An order is refused.
         cross: A cancel arrives after the next moment at which the order may fill.
         late_steps: Number of steps, at least 1.
@@ -76,7 +77,7 @@ def parse_misbehaviour(text: str) -> Misbehaviour:
         if key in values:
             raise ConfigError(f"misbehave: {key}: named twice; name it once")
         values[key] = _whole(key, value) if key in _WHOLE else _chance(key, value)
-    return Misbehaviour(**values)  # pyrefly: ignore  # whole numbers where they belong
+    return Misbehaviour(**values)  # pyrefly: ignore[bad-argument-type]  # whole numbers where they belong
 
 
 def _whole(key: str, value: str) -> int:
@@ -138,9 +139,9 @@ class MisbehavingBroker:
     def close_step(self, event: StepClosed) -> Sequence[Event]:
         """Return the news of the second half of a step that is not held back; crossed cancels arrive after it."""
         events = list(self._venue.close_step(event))
-        crossed, self._crossed = self._crossed, []
-        for cloid in crossed:
+        for cloid in self._crossed:
             events += self._venue.cancel(cloid)
+        self._crossed.clear()
         return self._deliver(events, f"close {event.step_ms}")
 
     def _deliver(self, events: Sequence[Event], key: str) -> list[Event]:
@@ -182,7 +183,7 @@ class MisbehavingBroker:
             return self._venue.place((place,))[0]
         self._seen.add(cloid)
         self._unheard.add(cloid)
-        if self._plan.draw("arrived", cloid) < 0.5:  # noqa: PLR2004 - every other one
+        if self._plan.draw("arrived", cloid) < 0.5:  # noqa: PLR2004 - half of them
             self._venue.place((place,))
         return OrderUnknown(venue_ms=self._now_ms, cloid=cloid, reason="no answer")
 
@@ -218,6 +219,6 @@ class MisbehavingBroker:
 
     def rebuild(self, state: LaneState) -> None:
         """Take over the state of a recovered lane; what was held back has not happened."""
-        self._late, self._crossed = [], []
-        self._seen, self._unheard = set(), set()
+        for known in (self._late, self._crossed, self._seen, self._unheard):
+            known.clear()
         self._venue.rebuild(state)

@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.book import BAR
 from kernels.lane import adopt_levels, list_active
 from live import paper_orders
 from live.broker import Answer
-from live.paper_fills import PaperBook, events_of_log
+from live.paper_books import PaperBook, copy_bars
+from live.paper_fills import events_of_log
 from mei_pipeline.candles.intervals import interval_ms
 from mei_pipeline.execution.books import (
     StepBook,
@@ -68,20 +68,19 @@ class Portion(NamedTuple):
     drops_rest: bool
 
 
-def fill_whole(order: Order, step_ms: int) -> Portion | None:  # noqa: ARG001 - the signature of a portion
-    """Fill an order completely, as the fill model does."""
-    return None
+Portions = Callable[[Order, int], Portion | None]
+"""Returns the part of an order that fills in the step with an open time; None for all of it."""
 
 
 class PaperBroker:
     """A broker that fills orders by the fill model; see `live.broker.Broker` for its methods.
 
     Args:
-        portion: Returns the part of an order that fills in a step; None for all of it. A test venue fills in parts.
+        portions: Splits orders, as a venue does; None to fill them completely, as the fill model does.
     """
 
-    def __init__(self, portion: Callable[[Order, int], Portion | None] = fill_whole) -> None:
-        self._portion = portion
+    def __init__(self, portions: Portions | None = None) -> None:
+        self._portions = portions
         self._books: dict[str, PaperBook] = {}
         self._orders: dict[str, Order] = {}
         self._working: dict[str, None] = {}  # ids of the orders that have not ended, oldest first
@@ -104,6 +103,8 @@ class PaperBroker:
                     take_rate(book.step, event.symbol, event.rate)
             case Decided():
                 self._follow(event, state)
+            case _:
+                pass
         return ()
 
     def _follow(self, fact: Decided, state: LaneState) -> None:
@@ -176,13 +177,13 @@ class PaperBroker:
     def _take_portions(self, book: PaperBook, *, at_close: bool) -> list[tuple[str, paper_orders.Part]]:
         """Shorten the orders that fill only in part at this moment."""
         step = book.step
-        if self._portion is fill_whole:
+        if self._portions is None:
             return []
         taken = []
         for order in self._alive(book):
             if not paper_orders.is_due(book, order, at_close=at_close):
                 continue
-            portion = self._portion(order, int(step.plan.time_of_step(int(step.models["origin"][0]))))
+            portion = self._portions(order, int(step.plan.time_of_step(int(step.models["origin"][0]))))
             if portion is not None and 0 < portion.lots < paper_orders.lots_left(book, order):
                 taken.append((order.place.cloid, paper_orders.shorten(book, order, portion)))
         return taken
@@ -198,7 +199,7 @@ class PaperBroker:
 
     def _alive(self, book: PaperBook) -> list[Order]:
         """Return the orders of a book that have not ended, in the order in which they were placed."""
-        config_id = book.step.plan.offered.config_id
+        config_id = book.config_id
         orders = [self._orders[cloid] for cloid in self._working]
         return [order for order in orders if order.place.config_id == config_id]
 
@@ -226,7 +227,8 @@ class PaperBroker:
     def poll(self, now_ms: int) -> Sequence[Event]:
         """Return what was learned about orders that were placed again."""
         self._clock_ms = max(self._clock_ms, now_ms)
-        events, self._outbox = self._outbox, []
+        events = tuple(self._outbox)
+        self._outbox.clear()
         return events
 
     def place(self, orders: Sequence[Place]) -> Sequence[Answer]:
@@ -341,7 +343,7 @@ class PaperBroker:
         if giver is not None:
             giver.step.plan.compiled.apply_transfer_step(giver.step.book, -float(usd))
         own = make_step_book(step.plan, float(usd), decides=False)
-        _copy_bars(step, own)
+        copy_bars(step, own)
         self._books[step.plan.offered.config_id] = PaperBook(own, step)
 
     def close_book(self, config_id: str, usd: float, to_config_id: str) -> None:  # noqa: ARG002 - the books' own cash counts
@@ -356,13 +358,13 @@ class PaperBroker:
         Orders without an answer never arrived: their parts are left out. If the last step is not marked to market,
         `close_step` of that step is still to come.
         """
-        self._books, self._orders, self._working, self._outbox = {}, {}, {}, []
-        self._history.clear()
+        for known in (self._books, self._orders, self._working, self._outbox, self._history):
+            known.clear()
         self._clock_ms = state.clock_ms
         self._open_step_ms = None if all(book.marked for book in state.books) else state.step_ms
         for lane in state.books:
             own = make_step_book(lane.step.plan, 0.0, decides=False)
-            _copy_bars(lane.step, own)
+            copy_bars(lane.step, own)
             for theirs, ours in ((lane.step.book.accounts, own.book.accounts), (lane.step.positions, own.positions)):
                 ours[:] = theirs
             self._books[lane.config_id] = PaperBook(own, lane.step)
@@ -371,35 +373,10 @@ class PaperBroker:
                 self._store(order)
         for book in self._books.values():
             # Of two orders of one kind the earlier one was to be cancelled when the process ended.
-            latest = {(order.place.symbol, order.place.opens): order for order in alive(state, _id_of(book))}
+            latest = {(order.place.symbol, order.place.opens): order for order in alive(state, book.config_id)}
             for order in self._alive(book):
                 newest = latest[order.place.symbol, order.place.opens] is order
                 if not (newest and paper_orders.has_part(book, order)):
                     self._end(order, "cancelled")
             paper_orders.keep_parts(book, self._alive(book))
             list_active(book.step.book)
-
-
-def _id_of(book: PaperBook) -> str:
-    return book.step.plan.offered.config_id
-
-
-def _copy_bars(lane: StepBook, own: StepBook) -> None:
-    """Copy terms, ages, last prices and the bars of the current step from a lane's book."""
-    for name in ("open", "high", "low", "close", "last_price", "funding", "age"):
-        getattr(own.market, name)[:] = getattr(lane.market, name)
-    for name in ("row", "previous_row", "enters", "exits", "ends", "day_end", "block"):
-        getattr(own.market, name)[:] = getattr(lane.market, name)
-    for theirs, ours in (
-        (lane.terms, own.terms),
-        (lane.models, own.models),
-        (lane.main, own.main),
-        (lane.counts, own.counts),
-        (lane.rows, own.rows),
-    ):
-        ours[:] = theirs
-    # The compiled rules read the bars of a step from the book, into which the first half of the step copies them.
-    for name in BAR.names or ():
-        own.book.bars[name][0] = getattr(own.market, name)[0]
-    for name in ("row", "previous_row", "exits", "day_end", "block", "ends"):
-        own.book.steps[name][0] = getattr(own.market, name)[0]

@@ -1,7 +1,7 @@
 """Fills and payments of a paper broker, from the rows that the fill model logged."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any
 
 from kernels.book import (
     ADDED,
@@ -14,6 +14,7 @@ from kernels.book import (
     STOPPED,
     TARGETED,
 )
+from live.paper_books import PaperBook
 from mei_pipeline.execution.books import StepBook, size_decimals, to_lots
 from mei_pipeline.execution.commands import Order
 from mei_pipeline.execution.events import Fill, Funding, Kind
@@ -21,18 +22,6 @@ from mei_pipeline.execution.orders import advance
 
 _KIND_OF_VENUE: dict[int, Kind] = {LIQUIDATED: "liquidation", DELISTED: "settlement"}
 _KIND_OF_LEVEL: dict[int, Kind] = {STOPPED: "stop", TARGETED: "target"}
-
-
-class PaperBook(NamedTuple):
-    """A book of a paper broker.
-
-    Attributes:
-        step: The book of the broker.
-        lane: The book of the lane. The lane changes its arrays in place, so they are always up to date.
-    """
-
-    step: StepBook
-    lane: StepBook
 
 
 def events_of_log(book: PaperBook, before: Iterable[float], orders: Iterable[Order]) -> Iterator[Fill | Funding]:
@@ -71,7 +60,7 @@ def kind_of(step: StepBook, reason: int) -> Kind:
     return _KIND_OF_LEVEL.get(reason, "trade") if float(step.models["intrabar"][0]) != 0.0 else "trade"
 
 
-def _fill_of(step: StepBook, row, held: float, kind: Kind, settled: float | None, order: Order | None) -> Fill:  # noqa: ANN001 - a record of numpy
+def _fill_of(step: StepBook, row: Any, held: float, kind: Kind, settled: float | None, order: Order | None) -> Fill:
     s, moment = int(row["symbol"]), MOMENTS[int(row["moment"])]
     step_ms = step.plan.time_of_step(int(row["step"]))
     symbol = step.plan.symbols[s]
@@ -99,7 +88,7 @@ def _fill_of(step: StepBook, row, held: float, kind: Kind, settled: float | None
     )
 
 
-def _funding_of(step: StepBook, row) -> Funding:  # noqa: ANN001 - a record of numpy
+def _funding_of(step: StepBook, row: Any) -> Funding:
     step_ms = step.plan.time_of_step(int(row["step"]))
     symbol = step.plan.symbols[int(row["symbol"])]
     return Funding(

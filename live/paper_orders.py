@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kernels.book import closing_coins
 from kernels.lane import adopt_memory
-from live.paper_fills import PaperBook
+from live.paper_books import PaperBook
 from mei_pipeline.execution.books import StepBook, size_decimals, to_coins, to_lots
 from mei_pipeline.execution.commands import Order, Place
 
@@ -151,12 +151,10 @@ def put_back(book: PaperBook, order: Order, part: Part) -> None:
     """Put the rest of a shortened order back, unless the order ended or its position is gone."""
     position, _ = _position(book, order.place)
     before = part.before
-    if order.filled_lots == part.filled_lots:  # it did not fill
-        if has_part(book, order):
-            position["open_size"], position["close_left"] = before["open_size"], before["close_left"]
-    elif part.portion.drops_rest or order.ended or position["size"] == 0.0:
+    filled = order.filled_lots != part.filled_lots
+    if not filled or part.portion.drops_rest or order.ended or position["size"] == 0.0:
         return
-    elif order.place.opens:
+    if order.place.opens:
         position["open_size"], position["open_filled"] = part.rest, 1.0
         if before["open_filled"] != 0.0:
             # Levels are set at the first fill and at the last one, and this fill is between them.

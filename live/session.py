@@ -15,7 +15,7 @@ from math import inf
 from kernels.cache import source_hash
 from live.feed_client import subscription
 from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
-from live.lane import Lane, describe
+from live.lane import LaneProcess, describe
 from live.lane_feed import Feed, OpenFeed, replay_opener
 from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour, make_paper_broker
@@ -212,7 +212,7 @@ def _session(run: _Run) -> tuple[str, str]:
         state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
         broker = make_paper_broker(options.misbehaviour)
         broker.rebuild(state)
-        lane = Lane(
+        lane = LaneProcess(
             state=state,
             journal=journal,
             broker=broker,
@@ -222,6 +222,8 @@ def _session(run: _Run) -> tuple[str, str]:
             durable=durable,
             fault_hook=watch.fault_hook,
         )
+        if options.from_ms is not None and state.next_step_ms is not None:
+            watch.report(f"lane {options.lane}: --from changes nothing: it goes on from {iso(state.next_step_ms)}")
         watch.report(f"lane {options.lane}: {'recovered' if journal.last_seq else 'new'}: {describe(state)}")
         started = recorded_day(journal.connection, state)
         facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)
@@ -281,7 +283,7 @@ def _start_ms(run: _Run, setup: LaneSetup) -> int:
     return max(start_ms, -(-(offer.anchor_ms + main_ms) // DAY_MS) * DAY_MS)
 
 
-def _follow(lane: Lane, running: "_Running") -> str:
+def _follow(lane: LaneProcess, running: "_Running") -> str:
     """Start the lane and follow its feed; return the reason of the end."""
     setup, run = lane.state.setup, running.run
     lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=run.options.feed))
@@ -300,7 +302,7 @@ def _follow(lane: Lane, running: "_Running") -> str:
     return reason
 
 
-def _take_arrivals(lane: Lane, feed: Feed, running: "_Running") -> None:
+def _take_arrivals(lane: LaneProcess, feed: Feed, running: "_Running") -> None:
     """Process what has arrived; files are read after each step, so what they say holds from the next one on."""
     for event in feed.read(_READ_S):
         lane.take(event)
@@ -332,7 +334,7 @@ class _Running:
     facts: ProcessFacts
     _due_s: float = 0.0
 
-    def take_files(self, lane: Lane) -> None:
+    def take_files(self, lane: LaneProcess) -> None:
         """Process what changed in the lane's files."""
         polled = poll(self.files, lane.state.clock_ms)
         self.files = polled.files
@@ -341,7 +343,7 @@ class _Running:
         for event in polled.events:
             lane.take(event)
 
-    def report(self, lane: Lane, *, due: bool = False) -> None:
+    def report(self, lane: LaneProcess, *, due: bool = False) -> None:
         """Write the status, at most once a second unless it is due now. A failure is an alert: the lane trades on."""
         started = follow_day(self.facts.day_start, lane.state)
         if started is not self.facts.day_start:
@@ -370,7 +372,7 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _subscription(lane: Lane) -> Subscribe:
+def _subscription(lane: LaneProcess) -> Subscribe:
     """Return the subscription to the market data of a lane's books, from the end of the last step on."""
     state = lane.state
     from_ms = state.next_step_ms

@@ -203,6 +203,12 @@ def enter_home(home: Path) -> Settings:
     return read_settings()
 
 
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of a process that works in the home of `settings` with its own configuration."""
+    own = {"MEI_HOME": str(settings.home), "MEI_CACHE": str(settings.cache), "MEI_CONFIG": str(settings.config)}
+    return {**os.environ, **own}
+
+
 @contextmanager
 def one_thread_for_children() -> Generator[None]:
     """Start processes within this context with one thread each: sums in another order have other last digits."""

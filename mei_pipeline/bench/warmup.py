@@ -14,6 +14,7 @@ from kernels.market import fill_model
 from mei_pipeline.bench.portfolio import market_bars
 from mei_pipeline.bench.work import timed
 from mei_pipeline.candles.intervals import Intervals
+from mei_pipeline.execution.precompile import DRIVERS, driver_calls
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.progress import Progress, silent
@@ -28,7 +29,7 @@ from mei_pipeline.simulation.run import load_simulation, run_block
 from mei_pipeline.simulation.window import Window, cut_window
 
 _DAYS = 16  # minimum of a window
-_FEATURES = ("build", "observe")
+_FEATURES = ("build", "observe", "warm")
 _SPLITS = ("find_best", "count_ranks")
 _SIMULATION = ("open_books", "run", "explain")
 
@@ -86,7 +87,7 @@ def warm_up(
     # a generator).
     of_strategies = (_of_strategy(settings, name, bars, cut) for name in names)
     calls = itertools.chain(_of_features(bars), _of_splits(), *of_strategies)
-    total = len(_FEATURES) + len(_SPLITS) + len(names) * len(_SIMULATION)
+    total = len(_FEATURES) + len(_SPLITS) + len(names) * (len(_SIMULATION) + len(DRIVERS))
     done = []
     for index, call in enumerate(calls, 1):
         before = _misses(call.function)
@@ -107,7 +108,11 @@ def _of_features(bars: Bars) -> Iterator[_Call]:
         columns = np.empty((1, 2, count))
         kernel.observe(*kinds, np.zeros((count, 0)), columns, high[0], low[0], close[0], bars.volume[0])
 
-    calls = (lambda: features_of(bars, (column,), 1), observe)
+    def warm() -> None:
+        columns = np.empty((1, 2, count))
+        kernel.warm(*kinds, np.zeros((count, 0)), columns, high, low, close, bars.volume)
+
+    calls = (lambda: features_of(bars, (column,), 1), observe, warm)
     for function, call in zip(_FEATURES, calls, strict=True):
         yield _Call("features", getattr(kernel, function), call)
 
@@ -146,6 +151,8 @@ def _of_strategy(settings: Settings, name: str, bars: Bars, cut: Window) -> Iter
     calls = (lambda: compiled.open_books(book, model.initial_usd), run, explain)
     for function, call in zip(_SIMULATION, calls, strict=True):
         yield _Call(name, getattr(compiled, function), call)
+    for driver, call in driver_calls(settings, name):
+        yield _Call(name, driver, call)
 
 
 def _misses(function: Any) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from mei_pipeline.candles.intervals import interval_ms, iso
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import Retryable
 from mei_pipeline.execution import configs, reactions
 from mei_pipeline.execution.booking import (
     EARLY_TIMER,
@@ -84,7 +84,7 @@ def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcom
         book: For the fact `Warmed`: the flat book whose features were computed.
 
     Raises:
-        DataError: The end of a step is missing between the event and the last step.
+        Retryable: The end of a step is missing between the event and the last step.
     """
     before = state
     state, rows = absorb(state, event, book)
@@ -119,13 +119,13 @@ def _is_known(state: LaneState, close_ms: int) -> bool:
     """Return whether something that ends at a time belongs to a step that has closed, or to no book at all.
 
     Raises:
-        DataError: It belongs to a later step than the next one.
+        Retryable: It belongs to a later step than the next one.
     """
     next_ms = state.next_step_ms
     if next_ms is None or close_ms <= next_ms:
         return True
     if close_ms > next_ms + state.step_length_ms:
-        raise DataError(
+        raise Retryable(
             f"feed: the end of the step {iso(next_ms)} is missing before market data of {iso(close_ms)}; subscribe "
             f"again from that step"
         )
@@ -185,7 +185,7 @@ def _close_step(state: LaneState, event: StepClosed) -> Changed:
     if expected is None or event.step_ms < expected:
         return Changed(_at(state, event))
     if event.step_ms > expected:
-        raise DataError(
+        raise Retryable(
             f"feed: the step {iso(expected)} is missing before {iso(event.step_ms)}; subscribe again from it"
         )
     state, rows = finish(state)

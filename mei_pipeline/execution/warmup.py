@@ -5,7 +5,7 @@ import numpy as np
 from kernels import features as feature_kernel
 from mei_pipeline.candles.intervals import Intervals, iso
 from mei_pipeline.candles.lake import Lake
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import ConfigError, DataError
 from mei_pipeline.execution.books import BookPlan, StepBook, make_step_book
 from mei_pipeline.execution.events import Warmed
 from mei_pipeline.simulation.extents import stored_extent_ms
@@ -34,6 +34,12 @@ def warm_book(lake: Lake, plan: BookPlan, until_ms: int, *, approximate: bool = 
         raise DataError(
             f"lake {lake.root}: the last {main} bar of {venue} ends {iso(last_ms)}, but the lane is at "
             f"{iso(until_ms)}; run `mei ingest`"
+        )
+    if anchor_ms < first_ms and not approximate:
+        raise ConfigError(
+            f"config {plan.offered.config_id[:12]}: its features begin {iso(anchor_ms)}, but the first {main} bar of "
+            f"{venue} in lake {lake.root} opens {iso(first_ms)}; ingest earlier bars, or set `warmup: approximate` in "
+            f"the lane's file"
         )
     start_ms = max(anchor_ms, -(-(first_ms - anchor_ms) // length) * length + anchor_ms) if approximate else anchor_ms
     if start_ms >= end_ms:

@@ -36,18 +36,25 @@ def use_kernels(settings: Settings) -> Path:
     return use_cache(settings.kernel_cache)
 
 
-def is_compiled(folder: Path, strategy: str) -> bool:
-    """Return whether a folder of `use_kernels` has the machine code of a strategy."""
-    return any(folder.rglob(f"simulate.kernels.simulate_{strategy}.run-*.nbi"))
+def is_compiled(folder: Path, strategy: str, function: str = "simulate.run") -> bool:
+    """Return whether a folder of `use_kernels` has the machine code of a function of a strategy.
+
+    Args:
+        folder: The folder.
+        strategy: Name of the strategy.
+        function: File and name of the function, below `kernels/`.
+    """
+    module, _, name = function.partition(".")
+    return any(folder.rglob(f"{module}.kernels.{module}_{strategy}.{name}-*.nbi"))
 
 
 @once
-def announce_compiling(folder: Path, strategy: str) -> None:
+def announce_compiling(folder: Path, strategy: str, function: str = "simulate.run") -> None:
     """Announce on stderr, once per process, that the kernels of a strategy are compiled on their first call.
 
-    numba compiles for up to a minute, and nothing else is printed meanwhile.
+    numba compiles for up to a minute, and nothing else is printed meanwhile. Arguments as for `is_compiled`.
     """
-    if not is_compiled(folder, strategy):
+    if not is_compiled(folder, strategy, function):
         stderr_log().info("compiling kernels, once; this takes up to a minute", strategy=strategy, folder=str(folder))
 
 

@@ -118,7 +118,7 @@ def load_executor(settings: Settings, strategy: str) -> ModuleType:
     folder = _checked_cache(settings, strategy)
     compiled = bind.executor(strategy)
     if hasattr(compiled.decide_step, "stats"):
-        announce_compiling(folder, strategy)
+        announce_compiling(folder, strategy, "executor.decide_step")
     return compiled
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 # The first merge imports these, which takes longer than the rest of a fork.
-import hypothesis.strategies  # noqa: F401
-import pandera.polars  # noqa: F401
+import hypothesis.strategies  # noqa: F401 - imported before the fork, so that no child imports it again
+import pandera.polars  # noqa: F401 - as above
 import polars as pl
 from candle_kit import MAY, NOW, bars, contents, data_hash, with_row
 

@@ -13,7 +13,7 @@ from kernel_kit import Inputs, bits, blank_book
 from kernels.book import BACKSTOP, FUNDED, Book
 from kernels.lane import adopt_orders, dropped_orders
 from kernels.market import Market
-from kernels.turn import Limits, limits_of
+from kernels.turn import OutsideLimits, limits_of
 
 WAITS = ("close_wait", "open_wait")
 """Fields that only the broker counts down."""
@@ -101,7 +101,7 @@ def follow(
     inputs: Inputs,
     first: int,
     last: int,
-    limits: Callable[[int], Limits] | None = None,
+    limits: Callable[[int], OutsideLimits] | None = None,
     told: Callable | None = None,
 ) -> Iterator[int]:
     """Take the steps one by one; yields each step after it has ended."""

@@ -38,7 +38,7 @@ from kernels import features as feature_kernel
 from kernels.cache import source_hash, use_cache
 from live.bench_home import home_settings
 from live.feed_client import subscription
-from live.lane import Lane
+from live.lane import LaneProcess
 from live.lane_files import offered_config, read_lane_config
 from live.paper_broker import PaperBroker
 from live.replay_feed import NETWORK
@@ -124,7 +124,7 @@ def load_kernels(folder: Path, start: Path) -> None:
     journal = create_journal(
         folder / "warm.db", lane=LANE, venue="v", feed="f", kernel_hash="k", machine_id="m", now_ms=0
     )
-    lane = Lane(LaneState(setup), journal, PaperBroker(), warm_flat, FROM_MS, print, durable=False)
+    lane = LaneProcess(LaneState(setup), journal, PaperBroker(), warm_flat, FROM_MS, print, durable=False)
     for event in (offer, *(msgspec.json.decode(text, type=AnyEvent) for text in texts)):
         lane.take(event)
     journal.close()

@@ -8,11 +8,12 @@ import polars as pl
 
 from kernels import features as feature_kernel
 from kernels.book import VERDICTS
+from live.broker import Broker, execute
 from live.paper_broker import PaperBroker
 from mei_pipeline.candles.intervals import DAY_MS, Intervals
 from mei_pipeline.execution import core
 from mei_pipeline.execution.books import BookPlan, StepBook, make_plan, make_step_book
-from mei_pipeline.execution.commands import Alert, Cancel, CloseBook, OpenBook, Query, QueryFills, Send, Snapshot, Warm
+from mei_pipeline.execution.commands import Alert, Command, Send, Warm
 from mei_pipeline.execution.events import (
     BarClosed,
     CaughtUp,
@@ -29,7 +30,7 @@ from mei_pipeline.execution.events import (
 )
 from mei_pipeline.execution.recovery import recover
 from mei_pipeline.execution.rows import FillRow, FundingRow, Row, TradeRow
-from mei_pipeline.execution.state import LaneSetup, LaneState, find_book
+from mei_pipeline.execution.state import LaneSetup, LaneState
 from mei_pipeline.params.identity import ResolvedConfig, config_id, resolve_config
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.registry.records import as_dict
@@ -264,7 +265,7 @@ class Lane:
 
     settings: Settings
     bars: Bars
-    broker: PaperBroker
+    broker: Broker
     state: LaneState
     rows: list[Row] = field(default_factory=list)
     decisions: list[Decided] = field(default_factory=list)
@@ -308,34 +309,22 @@ class Lane:
         for command in outcome.commands:
             self._execute(command)
 
-    def _execute(self, command: object) -> None:
+    def _execute(self, command: Command) -> None:
         match command:
             case Send():
                 self._send(command)
-            case Cancel():
-                self.take_all(self.broker.cancel(command.cloid))
-            case Query():
-                self.take_all(self.broker.query(command.cloid))
-            case QueryFills():
-                self.take_all(self.broker.query_fills(command.since_ms))
-            case Snapshot():
-                self.take_all(self.broker.snapshot())
-            case OpenBook():
-                book = find_book(self.state, command.config_id)
-                assert book is not None
-                self.broker.open_book(book.step, command.usd, command.from_config_id)
-            case CloseBook():
-                self.broker.close_book(command.config_id, command.usd, command.to_config_id)
             case Warm():
                 self._warm(command.config_id)
             case Alert():
                 self.alerts.append(command)
+            case _:
+                self.take_all(execute(self.broker, self.state, command))
 
     def _send(self, command: Send) -> None:
         self.sent += 1
         if self.sent in self.crashes:
             raise CrashError
-        answers = self.broker.place(command.orders)
+        answers = execute(self.broker, self.state, command)
         if self.sent + 0.5 in self.crashes:
             raise CrashError
         self.take_all(answers)
@@ -363,19 +352,21 @@ class Lane:
         """Recover from the journal and end the step that the crash interrupted, as a new process does."""
         self.state = recover(self.state.setup, None, self.journal, self._warmed)
         self.broker.rebuild(self.state)
-        self._step(Started(kernel_hash=KERNELS, mode="paper", feed="replay"))
-        self.take(CaughtUp(venue_ms=self.state.clock_ms))
-        if self.state.step_ms is not None:
-            self.take_all(self.broker.close_step(StepClosed(step_ms=self.state.step_ms, present=())))
+        try:
+            self._step(Started(kernel_hash=KERNELS, mode="paper", feed="replay"))
+            self.take(CaughtUp(venue_ms=self.state.clock_ms))
+            if self.state.step_ms is not None:
+                self.take_all(self.broker.close_step(StepClosed(step_ms=self.state.step_ms, present=())))
+        except CrashError:
+            self.restart()
 
-    def run_through_crashes(self, events: Iterator[Event]) -> "Lane":
-        """Take all events; restart after each crash."""
-        for event in events:
+    def run_through_crashes(self, to_ms: int) -> "Lane":
+        """Take all events until a time; restart after each crash, and ask the feed again from the next step."""
+        while True:
             try:
-                self.take(event)
+                return self.run(events_of(self.bars, self.state.next_step_ms or FROM_MS, to_ms))
             except CrashError:
                 self.restart()
-        return self.run(iter(()))
 
     def run(self, events: Iterator[Event]) -> "Lane":
         """Take all events and mark the last step to market."""
@@ -387,7 +378,7 @@ class Lane:
 
 
 def start_lane(
-    settings: Settings, bars: Bars, resolved: ResolvedConfig, broker: PaperBroker | None = None, **setup: object
+    settings: Settings, bars: Bars, resolved: ResolvedConfig, broker: Broker | None = None, **setup: object
 ) -> Lane:
     """A lane at the start of the window, with its config in force and its account compared."""
     made = LaneSetup(

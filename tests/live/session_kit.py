@@ -117,7 +117,9 @@ def left_in(settings: Settings, lane: str = LANE) -> dict[str, Any]:
             "SELECT count(*), count(DISTINCT cloid), (SELECT count(*) FROM intents) FROM orders"
         ).fetchone()
         broken = connection.execute("PRAGMA integrity_check").fetchone()[0]
-    text = json.dumps({"tables": tables, "state": _timeless(state), "orders": twice, "integrity": broken}, sort_keys=True)
+    text = json.dumps(
+        {"tables": tables, "state": _timeless(state), "orders": twice, "integrity": broken}, sort_keys=True
+    )
     return json.loads(text.replace(book_id, "book_id"))
 
 
