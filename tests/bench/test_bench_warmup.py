@@ -10,8 +10,8 @@ from kernels.market import fill_model
 from mei_pipeline.bench.warmup import warm_up
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.errors import ConfigError
-from mei_pipeline.params.resolve import resolve
 from mei_pipeline.execution.precompile import DRIVERS
+from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.selection.statistics import splits
 from mei_pipeline.selection.statistics.overfitting import pbo
