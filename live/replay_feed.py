@@ -51,15 +51,17 @@ class LakeStream:
 
     realtime = False
 
-    def __init__(self, part: EventSlice, speed: float, now_s: float) -> None:
+    def __init__(self, part: EventSlice, speed: float, now_s: float, to_ms: int | None = None) -> None:
         """Begin at the first step.
 
         Args:
             part: The steps.
             speed: Seconds of the market per second of the clock; infinite for no limit.
             now_s: Present time of the server's clock.
+            to_ms: End of the replay as it was chosen, UTC milliseconds; None for the end of the lake.
         """
         self._part = part
+        self._to_ms = to_ms
         self._speed = speed
         self._steps = steps_of(part)
         self._next = next(self._steps, None)
@@ -83,7 +85,7 @@ class LakeStream:
             self._next = next(self._steps, None)
             self._close_ms += self._part.step_ms
         if self._next is None:
-            return Taken(due, inf, f"the lake ends at {iso(self._part.end_ms)}; run `mei ingest` for later bars")
+            return Taken(due, inf, self._end())
         if self._is_due():
             # The consumer is behind, and the market waits for it.
             self._market_ms = min(self._market_ms, float(self._close_ms))
@@ -93,6 +95,12 @@ class LakeStream:
     def now_ms(self, now_s: float) -> int:  # noqa: ARG002 - `take` has moved the market to this time
         """Return the time of the market."""
         return int(self._market_ms)
+
+    def _end(self) -> str:
+        end_ms = self._part.end_ms
+        if self._to_ms is not None and self._to_ms < end_ms + self._part.step_ms:
+            return f"the replay ends at {iso(end_ms)}, the last step before --to"
+        return f"the lake ends at {iso(end_ms)}; run `mei ingest` for later bars"
 
     def _is_due(self) -> bool:
         return self._speed == inf or self._close_ms <= self._market_ms
@@ -107,7 +115,7 @@ def lake_streams(lake: Lake, speed: float, span: Span) -> OpenStream:
                 f"from_ms {wanted.from_ms}, {iso(wanted.from_ms)}: this replay begins {iso(span.from_ms)}"
             )
         part = open_slice(lake, wanted.venue, wanted.symbols, wanted.intervals, wanted.from_ms, span.to_ms)
-        return LakeStream(part, speed, now_s)
+        return LakeStream(part, speed, now_s, span.to_ms)
 
     return open_stream
 

@@ -210,6 +210,8 @@ def _session(run: _Run) -> tuple[str, str]:
         checkpoint = last_checkpoint(journal.connection)
         seq, packed = (0, None) if checkpoint is None else (checkpoint[0], checkpoint[1].state)
         state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
+        start_ms = _start_ms(run, setup) if state.next_step_ms is None else 0
+        _check_end(options, state.next_step_ms or start_ms)
         broker = make_paper_broker(options.misbehaviour)
         broker.rebuild(state)
         lane = LaneProcess(
@@ -217,7 +219,7 @@ def _session(run: _Run) -> tuple[str, str]:
             journal=journal,
             broker=broker,
             warm=warm,
-            start_ms=_start_ms(run, setup) if state.next_step_ms is None else 0,
+            start_ms=start_ms,
             alert=watch.alert,
             durable=durable,
             fault_hook=watch.fault_hook,
@@ -281,6 +283,15 @@ def _start_ms(run: _Run, setup: LaneSetup) -> int:
     end_ms = last_bar_ms(extents_ms(lake, plan.resolved.venue, plan.intervals, plan.symbols))
     start_ms = (end_ms - REPLAY_DAYS * DAY_MS) // DAY_MS * DAY_MS
     return max(start_ms, -(-(offer.anchor_ms + main_ms) // DAY_MS) * DAY_MS)
+
+
+def _check_end(options: LaneOptions, next_ms: int) -> None:
+    """Raise `ConfigError` if the replay ends before the lane's next step opens; else a new lane would begin there."""
+    if options.to_ms is not None and options.to_ms < next_ms:
+        raise ConfigError(
+            f"--to: {iso(options.to_ms)}: the next step of lane {options.lane} opens later, {iso(next_ms)}; choose a "
+            "later time, or leave --to out"
+        )
 
 
 def _follow(lane: LaneProcess, running: "_Running") -> str:

@@ -18,7 +18,7 @@ from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
 from live.lane_feed import Feed
 from live.run import run
 from live.session import Watch
-from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
+from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS, iso
 from mei_pipeline.errors import ConfigError, DataError, MeiError, Refused
 from mei_pipeline.execution.commands import Alert  # noqa: TC001 - of annotations
 from mei_pipeline.execution.events import FeedEvent, StepClosed
@@ -81,6 +81,8 @@ def test_an_unknown_lane(command: Callable[..., dict[str, Any]], lane_home: Sett
         (("--from", "2025-01-02T00:30Z"), ("--from", "2025-01-02 00:30Z", "no 1h bar", "2025-01-01 00:00Z")),
         (("--from", "2025-01-01"), ("2025-01-01 00:00Z", "anchor", "start later")),
         (("--from", "2025-02-01"), ("2025-02-01 00:00Z", "2025-01-05 00:00Z", "mei ingest")),
+        (("--to", "2020-01-01"), ("--to: 2020-01-01 00:00Z", LANE, "2025-01-02 00:00Z", "later")),
+        (("--from", "2025-01-03", "--to", "2025-01-02T23:00Z"), ("--to: 2025-01-02 23:00Z", "2025-01-03 00:00Z")),
         (("--surprise",), ("--surprise",)),
     ],
 )
@@ -304,6 +306,17 @@ def test_a_lane_subscribes_again_after_a_broken_feed(lane_home: Settings, undist
     alerts: list[Alert] = []
     run_session(lane_home, Watch(alert=alerts.append, sleep=lambda _s: None), open_feed)
     assert len(alerts) == 3
+    assert left_in(lane_home) == undisturbed
+
+
+def test_a_lane_beyond_the_end_of_the_replay_names_the_option_and_goes_on_later(
+    command: Callable[..., dict[str, Any]], lane_home: Settings, undisturbed: dict[str, Any]
+) -> None:
+    run_session(lane_home, open_feed=feed_of(lane_home, FROM_MS + 8 * HOUR_MS))
+    failure = command("--to", iso(FROM_MS))
+    assert failure["exit_code"] == ConfigError.exit_code
+    assert all(word in failure["message"] for word in ("--to", iso(FROM_MS), iso(FROM_MS + 8 * HOUR_MS)))
+    run_session(lane_home)
     assert left_in(lane_home) == undisturbed
 
 

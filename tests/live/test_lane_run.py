@@ -56,7 +56,7 @@ def test_a_lane_over_the_replay_that_it_starts(
     assert run([*COMMAND, "--json"], log_watch()) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["lane"], result["steps"]) == (LANE, 14)
-    assert result["reason"].startswith("the lake ends at 2025-01-03 20:00Z")
+    assert result["reason"] == "the replay ends at 2025-01-03 20:00Z, the last step before --to"
     assert "0 open orders" in result["state"]
     assert left_in(lane_home) == undisturbed
     assert lock_holder(lock_path(lane_home.lanes, LANE)) == ""

@@ -90,6 +90,19 @@ def test_a_replay_without_a_pace_waits_for_acknowledgements_alone(lake: Lake) ->
     assert taken.ended == "the lake ends at 2025-01-11 00:00Z; run `mei ingest` for later bars"
 
 
+@pytest.mark.parametrize(
+    ("to_ms", "reason"),
+    [
+        (START_MS + 2 * HOUR_MS, "the replay ends at 2025-01-01 02:00Z, the last step before --to"),
+        (START_MS + 3 * HOUR_MS - 1, "the replay ends at 2025-01-01 02:00Z, the last step before --to"),
+        (START_MS + 90 * DAY_MS, "the lake ends at 2025-01-11 00:00Z; run `mei ingest` for later bars"),
+    ],
+)
+def test_the_end_of_a_replay_names_its_cause(lake: Lake, to_ms: int, reason: str) -> None:
+    part = open_slice(lake, VENUE, SYMBOLS, ("1h",), START_MS, to_ms)
+    assert LakeStream(part, math.inf, 50.0, to_ms).take(50.0, 1000).ended == reason
+
+
 @pytest.fixture
 def served(lake: Lake, tmp_path: Path) -> Generator[Path]:
     """The socket of a replay in a thread of this process."""
