@@ -254,7 +254,7 @@ def _read_control(path: Path, files: LaneFiles) -> dict[str, HoldState]:
     if files.in_force:
         raise DataError(
             f"{path}: missing, although holds are in force: {', '.join(files.in_force)}; restore it, or set the holds "
-            f"again with `mei lane set {files.lane} --hold NAME EFFECT`"
+            f"again with `mei lane set {files.lane} --hold NAME EFFECT`; `--lift NAME` then lifts one"
         )
     return {}
 

@@ -238,6 +238,7 @@ def _lane_values(settings: "Settings", files: "LaneConfigs", book: "Registry", n
         "pointer": pointer and vars(pointer),
         "status": status and status.model_dump(),
         "acknowledged": pointer is not None and is_acknowledged(pointer, status),
+        "running": _is_running(settings.lanes, name),
         "holds": {key: hold.model_dump() for key, hold in (holds or {}).items()},
         "effect": _effect(status, holds),
         "problems": problems,
@@ -258,6 +259,18 @@ def _read(lanes_folder: Path, name: str, problems: list[str]) -> tuple[Any, "dic
             problems.append(str(error))
             values.append(None)
     return values[0], values[1]
+
+
+def _is_running(lanes_folder: Path, name: str) -> bool:
+    """Return True if a process of this machine runs the lane: its status alone outlives it."""
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.execution.journal.opening import lock_path
+    from mei_pipeline.files import lock_holder
+
+    try:
+        return bool(lock_holder(lock_path(lanes_folder, name)))
+    except ConfigError:  # the name of a file that no lane can have
+        return False
 
 
 def _effect(status: Any, holds: "Mapping[str, Hold] | None") -> str | None:
@@ -310,9 +323,10 @@ def _executor_state(lane: dict[str, Any]) -> str:
     status = lane["status"]
     if status is None:
         return "no status"
-    running = "no config" if status["generation"] is None else f"generation {status['generation']}"
-    in_force = "in force" if lane["acknowledged"] else f"runs {running}"
-    return f"{in_force}, {status['health']}"
+    known = "no config" if status["generation"] is None else f"generation {status['generation']}"
+    if not lane["running"]:
+        return f"not running, {'in force' if lane['acknowledged'] else known}"
+    return f"{'in force' if lane['acknowledged'] else f'runs {known}'}, {status['health']}"
 
 
 lane_group.add_command(journals.export)

@@ -12,6 +12,8 @@ from mei_pipeline.cli.main import run
 from mei_pipeline.cli.registry import registry as commands
 from mei_pipeline.config.load import load_config
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.execution.journal.opening import lock_path
+from mei_pipeline.files import locked
 from mei_pipeline.promotion.moves import retire
 from mei_pipeline.registry import store
 from mei_pipeline.registry.lanes import drift, pointer_path
@@ -347,14 +349,36 @@ def test_the_lanes_for_people(home, judged, capsys):
         "schema_version": 1, "lane": "paper1", "config_id": judged[0], "generation": 1, "since_bar_ms": 0,
         "written_ms": 0, "health": "ok", "positions": {},
     }  # fmt: skip
-    (home / "lanes" / "paper1" / "status.json").write_text(json.dumps(status))
-    assert run(["list"], group=lane_group) == 0
+    path = home / "lanes" / "paper1" / "status.json"
+    path.write_text(json.dumps(status))
+    with locked(lock_path(home / "lanes", "paper1"), "running lane paper1"):
+        assert run(["list"], group=lane_group) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("in force, ok", "exchange", "shadow1", "no status", "as the registry says"))
-    (home / "lanes" / "paper1" / "status.json").write_text(json.dumps({**status, "generation": 7}))
-    assert run(["show", "paper1"], group=lane_group) == 0
+    path.write_text(json.dumps({**status, "generation": 7}))
+    with locked(lock_path(home / "lanes", "paper1"), "running lane paper1"):
+        assert run(["show", "paper1"], group=lane_group) == 0
     text = capsys.readouterr().out
     assert all(word in text for word in ("runs generation 7", "close_only", "I looked at it", judged[0], "promoted"))
+
+
+def test_a_status_that_outlives_its_executor(home, judged, capsys):
+    done(capsys, "promote", judged[0], "--lane", "paper1", *WHY)
+    status = {
+        "schema_version": 1, "lane": "paper1", "config_id": judged[0], "generation": 1, "since_bar_ms": 0,
+        "written_ms": 0, "health": "ok", "positions": {},
+    }  # fmt: skip
+    path, lock = home / "lanes" / "paper1" / "status.json", lock_path(home / "lanes", "paper1")
+    path.write_text(json.dumps(status))
+    with locked(lock, "running lane paper1"):
+        assert done(capsys, "show", "paper1", group=lane_group)["running"] is True
+    # A killed process leaves its note.
+    lock.with_name(f"{lock.name}.holder").write_text("running lane paper1, process 1")
+    for generation, words in ((1, "not running, in force"), (7, "not running, generation 7")):
+        path.write_text(json.dumps({**status, "generation": generation}))
+        assert done(capsys, "show", "paper1", group=lane_group)["running"] is False
+        assert run(["list"], group=lane_group) == 0
+        assert words in capsys.readouterr().out
 
 
 def test_the_status_of_a_running_lane(home, judged, capsys):
@@ -369,7 +393,8 @@ def test_the_status_of_a_running_lane(home, judged, capsys):
         "unknown_orders": 0,
     }  # fmt: skip
     path.write_text(json.dumps(status))
-    assert run(["show", "paper1"], group=lane_group) == 0
+    with locked(lock_path(home / "lanes", "paper1"), "running lane paper1"):
+        assert run(["show", "paper1"], group=lane_group) == 0
     text = capsys.readouterr().out
     for words in ("runs no config, degraded", "mismatch-btc", f"generation 2 of {judged[1][:12]}: it waits", "-2.5",
                   "stale SOL", "the feed is lost", "1970-01-01", "unknown orders"):  # fmt: skip
