@@ -90,7 +90,6 @@ def open_book(state: LaneState, fact: Warmed, step: StepBook | None) -> Changed:
         usd = spare_cash(draining[-1])
         draining[-1].step.plan.compiled.apply_transfer_step(draining[-1].step.book, -usd)
     step.plan.compiled.open_books(step.book, float(usd))
-    rows = (*rows, *(_row(state, book.config, "draining") for book in draining), _row(state, offer, "opened"))
     opened = replace(
         state,
         books=(*draining, LaneBook(step, offer)),
@@ -100,7 +99,9 @@ def open_book(state: LaneState, fact: Warmed, step: StepBook | None) -> Changed:
         clock_ms=max(state.clock_ms, fact.until_ms),
         peak_usd=state.peak_usd or usd,
     )
-    return Changed(opened, rows)
+    # The clock of a new lane begins with its first book.
+    changes = (*(_row(opened, book.config, "draining") for book in draining), _row(opened, offer, "opened"))
+    return Changed(opened, (*rows, *changes))
 
 
 def spare_cash(book: LaneBook) -> float:

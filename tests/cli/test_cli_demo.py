@@ -9,7 +9,10 @@ from market_kit import DAY_MS, START_MS, fill_lake, write_config
 from table_kit import check_table_text, words_of
 
 from mei_pipeline.cli.main import run
-from mei_pipeline.errors import ConfigError, DataError, Refused
+from mei_pipeline.demo import Demo, make_home
+from mei_pipeline.errors import Busy, ConfigError, DataError, Refused
+from mei_pipeline.execution.journal.opening import LOCK_NAME
+from mei_pipeline.files import locked
 from mei_pipeline.settings import Settings, enter_home, read_settings
 
 if TYPE_CHECKING:
@@ -76,6 +79,19 @@ def test_a_second_demo_over_the_first_says_the_same(demos: "Demos", capsys: pyte
     shown = capsys.readouterr().out
     assert demos.with_edge["promoted"][0]["config_id"][:12] in shown
     assert "mei ui" in shown
+
+
+def test_a_demo_keeps_a_home_whose_lane_runs(tmp_path: Path) -> None:
+    demo = Demo(tmp_path / "demo", 8.0)
+    make_home(demo)
+    journal, lock = (demo.home / "lanes" / "paper1" / name for name in ("journal.db", LOCK_NAME))
+    journal.parent.mkdir(parents=True)
+    journal.touch()
+    with locked(lock, "running lane paper1"), pytest.raises(Busy, match="running lane paper1, process"):
+        make_home(demo)
+    assert journal.exists()
+    make_home(demo)
+    assert not journal.exists()
 
 
 def test_commands_fit_the_terminal_and_break_no_word(

@@ -11,6 +11,7 @@ from live.bench_home import LANE, lane_config, promote_config
 from live.feed_protocol import Subscribe
 from live.lane_feed import Feed
 from mei_pipeline.candles.intervals import HOUR_MS
+from mei_pipeline.execution.journal.frames import view_frame
 from mei_pipeline.execution.journal.opening import journal_path
 from mei_pipeline.params.identity import ResolvedConfig, config_id
 from mei_pipeline.settings import Settings
@@ -60,6 +61,11 @@ def test_a_config_of_other_symbols_is_followed_without_a_restart(lane_home: Sett
     changes = set(rows(lane_home, "SELECT config_id, change FROM config_changes"))
     assert changes >= {(config_id(first), change) for change in ("waiting", "opened", "draining")}
     assert changes >= {(config_id(second), change) for change in ("waiting", "opened")}
+    with closing(sqlite3.connect(journal_path(lane_home.lanes, LANE))) as connection:
+        history = view_frame(connection, "config_changes")
+    of_first = history.filter(config_id=config_id(first))
+    assert of_first["change"].to_list()[:3] == ["waiting", "opened", "draining"]
+    assert of_first["time_ms"].to_list()[:2] == [0, FROM_MS]
     bought = rows(lane_home, "SELECT DISTINCT symbol, config_id FROM fills WHERE reason = 'entry' ORDER BY symbol")
     assert ("BTC", config_id(second)) in bought
 

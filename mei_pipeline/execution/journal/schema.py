@@ -192,7 +192,7 @@ VIEWS: dict[str, str] = {
     "decisions": "step_ms, config_id, symbol",
     "equity": "step_ms",
     "funding": "seq, part",
-    "config_changes": "time_ms, generation, change",
+    "config_changes": "time_ms, generation, instr('waiting opened paused resumed resized draining closed', change)",
     "holds": "since_ms, name",
     "events": "seq",
     "meta": "lane",
