@@ -26,7 +26,12 @@ def crash(folder: Path, cache: Path, mode: str) -> dict[str, Any]:
 
 
 @pytest.fixture(
-    scope="module", params=["some", *(pytest.param(mode, marks=pytest.mark.long) for mode in ("every", "twice"))]
+    scope="module",
+    params=[
+        "some",
+        "change-some",
+        *(pytest.param(mode, marks=pytest.mark.long) for mode in ("every", "change", "twice")),
+    ],
 )
 def crashed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, compiled_kernels: Path
