@@ -4,8 +4,7 @@ Run as `python lane_crash_run.py FOLDER CACHE MODE`. Each run is a fork of this 
 and touched no frame. Modes:
 
     every   SIGKILL at the n-th point, for every n until a run is clean; then once more to the end
-    some    the same at every eleventh point
-    change  as `every`, while another config is promoted; `change-some` at every 25th point
+    change  as `every`, while another config is promoted; `change-some` at every 13th point
     twice   SIGKILL at the n-th point, then at the m-th of the run after it
 """
 
@@ -57,7 +56,7 @@ from mei_pipeline.settings import Settings
 
 MOST_POINTS = 2_000
 PIECES = 6
-EVERY = {"some": 11, "change-some": 25}
+EVERY = {"change-some": 13}
 
 
 def main(folder: Path, cache: Path, mode: str) -> None:
