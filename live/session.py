@@ -292,21 +292,40 @@ def _follow(lane: LaneProcess, running: "_Running") -> str:
     lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=run.options.feed))
     running.take_files(lane)
     lane.commit(batch=True)
-    reason = "stopped"
-    with run.open_feed(_subscription(lane)) as feed:
-        try:
-            while not run.watch.stopping:
-                _take_arrivals(lane, feed, running)
-        except FeedEnded as error:
-            reason = str(error)
-        lane.checkpoint()
-        lane.commit(batch=True)
-        running.report(lane, due=True)
+    reason = ""
+    while not reason:
+        wanted = _subscription(lane)
+        with run.open_feed(wanted) as feed:
+            try:
+                while not run.watch.stopping and _covers(wanted, lane):
+                    _take_arrivals(lane, feed, wanted, running)
+            except FeedEnded as error:
+                reason = str(error)
+        if run.watch.stopping:
+            reason = reason or "stopped"
+    lane.checkpoint()
+    lane.commit(batch=True)
+    running.report(lane, due=True)
     return reason
 
 
-def _take_arrivals(lane: LaneProcess, feed: Feed, running: "_Running") -> None:
-    """Process what has arrived; files are read after each step, so what they say holds from the next one on."""
+def _config_ids(lane: LaneProcess) -> tuple[str, ...]:
+    return tuple(book.config_id for book in lane.state.books)
+
+
+def _covers(wanted: Subscribe, lane: LaneProcess) -> bool:
+    """Return whether a subscription has the symbols and intervals of all books; a new book may need others."""
+    now = _subscription(lane)
+    return set(now.symbols) <= set(wanted.symbols) and set(now.intervals) <= set(wanted.intervals)
+
+
+def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "_Running") -> None:
+    """Process what has arrived; files are read after each step, so what they say holds from the next one on.
+
+    Bars behind a step that opened a book of other symbols lack those symbols, so they are left for the next
+    subscription.
+    """
+    ids = _config_ids(lane)
     for event in feed.read(_READ_S):
         lane.take(event)
         if isinstance(event, StepClosed):
@@ -314,6 +333,8 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, running: "_Running") -> None:
             running.take_files(lane)
             running.report(lane)
             if running.run.watch.stopping:
+                return
+            if _config_ids(lane) != ids and not _covers(wanted, lane):
                 return
     clock_ms = lane.state.clock_ms
     lane.take_timers(clock_ms if feed.now_ms is None else max(feed.now_ms, clock_ms))

@@ -10,6 +10,7 @@ from kernels.market import fill_model
 from mei_pipeline.bench.warmup import warm_up
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.errors import ConfigError
+from mei_pipeline.execution.precompile import DRIVERS
 from mei_pipeline.params.resolve import resolve
 from mei_pipeline.params.table import read_catalog
 from mei_pipeline.selection.statistics import splits
@@ -38,12 +39,15 @@ def misses(function):
 
 def test_every_function_of_every_strategy_is_called(warm, compiled_kernels):
     _, folder, done = warm
-    wanted = [("features", "build"), ("features", "observe"), ("splits", "find_best"), ("splits", "count_ranks")]
-    wanted += [(name, function) for name in read_catalog().strategies for function in ("open_books", "run", "explain")]
+    wanted = [("features", name) for name in ("build", "observe", "warm")]
+    wanted += [("splits", name) for name in ("find_best", "count_ranks")]
+    functions = ("open_books", "run", "explain", *DRIVERS)
+    wanted += [(name, function) for name in read_catalog().strategies for function in functions]
     assert [(part.owner, part.function) for part in done] == wanted
     assert all(part.seconds > 0.0 for part in done)
     assert folder == compiled_kernels
     assert all(is_compiled(folder, name) for name in read_catalog().strategies)
+    assert all(is_compiled(folder, name, "executor.decide_step") for name in read_catalog().strategies)
 
 
 def test_a_second_warm_up_compiles_nothing(warm):

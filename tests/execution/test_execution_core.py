@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from execution_kit import ANCHOR, DOWN, FIRST, HOUR, UP
 
-from mei_pipeline.errors import DataError, Fatal
+from mei_pipeline.errors import DataError, Fatal, Retryable
 from mei_pipeline.execution import books, configs, core
 from mei_pipeline.execution.commands import (
     Alert,
@@ -120,7 +120,7 @@ def test_a_quiet_step_leaves_no_decision(lane):
 
 
 def test_a_missing_step_is_refused(lane):
-    with pytest.raises(DataError, match="the step 2026-01-01 08:00Z is missing before 2026-01-01 09:00Z"):
+    with pytest.raises(Retryable, match="the step 2026-01-01 08:00Z is missing before 2026-01-01 09:00Z"):
         lane.take(kit.closed(FIRST + HOUR))
 
 
@@ -134,7 +134,7 @@ def test_a_missing_step_is_refused(lane):
 )
 def test_market_data_of_a_later_step_is_refused(lane, event):
     before = lane.pack()
-    with pytest.raises(DataError, match="the end of the step 2026-01-01 08:00Z is missing before market data"):
+    with pytest.raises(Retryable, match="the end of the step 2026-01-01 08:00Z is missing before market data"):
         lane.take(event)
     assert lane.pack() == before
 

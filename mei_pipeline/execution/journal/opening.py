@@ -18,7 +18,7 @@ from mei_pipeline.registry.render import FaultHook, no_fault
 
 JOURNAL_NAME = "journal.db"
 LOCK_NAME = ".executor.lock"
-"""Lock file of a lane's folder; whoever opens a journal for writing holds it."""
+"""Lock file of a lane's folder; the process that opens the journal for writing holds it."""
 
 _MODE = 0o600  # positions and orders concern only the user that trades
 _OTHERS = 0o077

@@ -170,7 +170,7 @@ CREATE TABLE holds (
 """
 
 APPEND_ONLY = ("events", "intents", "fills", "funding")
-"""Tables whose rows never change: triggers refuse it, whoever writes."""
+"""Tables whose rows never change: triggers refuse any change."""
 
 _TRIGGERS_1 = "".join(
     f"CREATE TRIGGER {table}_{verb.lower()} BEFORE {verb} ON {table}"
