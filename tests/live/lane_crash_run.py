@@ -12,10 +12,11 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ from live.replay_feed import NETWORK
 from live.session import Watch
 from mei_pipeline.execution.books import BookPlan, StepBook, make_plan, make_step_book
 from mei_pipeline.execution.events import AnyEvent, Event, FeedEvent, StepClosed, Warmed
-from mei_pipeline.execution.journal.opening import create_journal
+from mei_pipeline.execution.journal.opening import create_journal, journal_path
 from mei_pipeline.execution.state import LaneSetup, LaneState
 from mei_pipeline.settings import Settings
 
@@ -117,10 +118,23 @@ def run(home: Path, point: int, *, changes: bool = False) -> str:
     settings = home_settings(home)
     feed = feed_of(settings, size=1 + point % PIECES)  # pieces end anywhere in a step
     if changes:
+        # A promotion counts from the step after which the lane reads it; a killed one must not read it earlier.
+        if not has_step(settings, CHANGE_MS):
+            promote_config(settings, CONFIG, START_MS)
         feed = changing(settings, feed)
     # Every other run has a checkpoint every two or three steps.
     often = {"checkpoint_events": 20} if point % 2 else {}
     return run_session(settings, Watch(fault_hook=kill_at(point, die)), feed, **often).state
+
+
+def has_step(settings: Settings, step_ms: int) -> bool:
+    """Whether the journal has a step."""
+    path = journal_path(settings.lanes, LANE)
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT count(*) FROM events WHERE event = 'StepClosed' AND step_ms >= ?"
+        return bool(connection.execute(query, (step_ms,)).fetchone()[0])
 
 
 def changing(settings: Settings, open_feed: OpenFeed) -> OpenFeed:

@@ -44,9 +44,6 @@ def test_a_bad_broker_is_followed_to_the_end(lane_home: Settings, seed: int) -> 
     assert orders == ids == intents > 3
     assert left["tables"]["holds"] == []  # no foreign fill, and the account agrees with the books
     assert left["integrity"] == "ok"
-    for _, _, _, _, state, lots, _, _, _, filled, *_ in left["tables"]["orders"]:
-        assert abs(filled) <= abs(lots)
-        assert (state == "FILLED") == (filled == lots)
 
 
 def test_recovery_from_all_facts_equals_recovery_from_a_checkpoint(
