@@ -55,6 +55,7 @@ _EAGER = {
 """Values that keep a book busy, so that exits and entries are part of the measurement."""
 
 _IDLE_CPU_S = 0.05  # of a second
+_QUIET_SECONDS = 3
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -315,12 +316,13 @@ def _idle(settings: Settings) -> tuple[float, float, float]:
 
 
 def _wait_until_idle(pid: int, longest_s: float = 60.0) -> None:
-    """Wait until a process and its child have not used the processor for a second."""
-    time.sleep(2.0)
+    """Wait until a process has a child and neither has used the processor for some seconds."""
+    quiet = 0
     for _ in range(int(longest_s)):
         before = _cpu_s(pid)
         time.sleep(1.0)
-        if _cpu_s(pid) - before < _IDLE_CPU_S and _children(pid):
+        quiet = quiet + 1 if _cpu_s(pid) - before < _IDLE_CPU_S and _children(pid) else 0
+        if quiet == _QUIET_SECONDS:
             return
 
 

@@ -45,7 +45,7 @@ Warmup = Callable[[BookPlan, int], tuple[StepBook, Warmed]]
 
 _MARKET = frozenset({BarClosed, FundingRate, InstrumentChanged})
 _OWN = frozenset(FACTS)
-_MOST_EVENTS_PER_CAUSE = 100_000
+_MOST_EVENTS_PER_CAUSE = 10_000
 
 
 @dataclass
@@ -62,6 +62,7 @@ class LaneProcess:
         durable: True to commit each step and wait for the disk; False to commit a batch of steps without waiting. A
             kill then undoes the batch in progress, and a power failure the last batches; the lane repeats them.
         fault_hook: Called with the name of each place at which tests end the process.
+        checkpoint_events: Number of events between two checkpoints.
         steps: Number of steps since the start of the process.
     """
 
@@ -73,6 +74,7 @@ class LaneProcess:
     alert: Callable[[Alert], None]
     durable: bool = True
     fault_hook: FaultHook = no_fault
+    checkpoint_events: int = CHECKPOINT_EVENTS
     steps: int = 0
     _warming: list[Warm] = field(default_factory=list)
     _since_checkpoint: int = 0
@@ -113,6 +115,7 @@ class LaneProcess:
             if not delivered:
                 return
             self._process_all(delivered)
+        raise self._endless()
 
     def commit(self, *, batch: bool = False) -> None:
         """End the transaction of the journal; a lane that does not wait for the disk does so once per batch.
@@ -144,7 +147,7 @@ class LaneProcess:
         self.take_deliveries()
         self._open_books()
         self.commit()
-        if self._since_checkpoint >= CHECKPOINT_EVENTS:
+        if self._since_checkpoint >= self.checkpoint_events:
             self.checkpoint()
 
     def _settle_last_step(self) -> None:
@@ -159,7 +162,10 @@ class LaneProcess:
             if not waiting:
                 return
             waiting.extend(self.process(waiting.popleft()))
-        raise Fatal(f"lane {self.state.setup.lane}: its commands cause events without end; report a defect of MEI")
+        raise self._endless()
+
+    def _endless(self) -> Fatal:
+        return Fatal(f"lane {self.state.setup.lane}: its broker reports events without end; report a defect of MEI")
 
     def process(self, event: Event, book: StepBook | None = None) -> Sequence[Event]:
         """Process one event, execute its commands, and return the events that they cause."""

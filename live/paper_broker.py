@@ -9,6 +9,7 @@ did not journal has not happened.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from live.broker import Answer
 from live.paper_books import PaperBook, copy_bars
 from live.paper_fills import events_of_log
 from mei_pipeline.candles.intervals import interval_ms
+from mei_pipeline.execution.booking import apply_fill
 from mei_pipeline.execution.books import (
     StepBook,
     begin_step,
@@ -355,8 +357,8 @@ class PaperBroker:
     def rebuild(self, state: LaneState) -> None:
         """Take over the books of a recovered lane.
 
-        Orders without an answer never arrived: their parts are left out. If the last step is not marked to market,
-        `close_step` of that step is still to come.
+        Orders without an answer never arrived: their parts are left out. Fills that the lane knows and has not booked
+        yet are part of the account. If the last step is not marked to market, `close_step` of it is still to come.
         """
         for known in (self._books, self._orders, self._working, self._outbox, self._history):
             known.clear()
@@ -371,6 +373,8 @@ class PaperBroker:
         for order in state.orders.values():
             if (order.accepted or order.state == "REJECTED") and order.place.config_id in self._books:
                 self._store(order)
+        for fill in state.early:
+            self._take_early(state, fill)
         for book in self._books.values():
             # Of two orders of one kind the earlier one was to be cancelled when the process ended.
             latest = {(order.place.symbol, order.place.opens): order for order in alive(state, book.config_id)}
@@ -380,3 +384,14 @@ class PaperBroker:
                     self._end(order, "cancelled")
             paper_orders.keep_parts(book, self._alive(book))
             list_active(book.step.book)
+
+    def _take_early(self, state: LaneState, fill: Fill) -> None:
+        """Book a fill that the lane has received and not booked, because it waits for an earlier one."""
+        order = self._orders.get(fill.cloid)
+        holders = [book.config_id for book in self._books.values() if book.step.size_of(fill.symbol) != 0.0]
+        owner = order.place.config_id if order is not None else next(iter(holders), "")
+        lane = find_book(state, owner)
+        if lane is not None:
+            apply_fill(state, replace(lane, step=self._books[owner].step), fill, order)
+        if order is not None:
+            self._store(advance(order, fill, self._clock_ms))

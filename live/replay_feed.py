@@ -29,6 +29,7 @@ from mei_pipeline.errors import ConfigError, MeiError
 from mei_pipeline.execution.events import FeedEvent
 from mei_pipeline.execution.lake_events import EventSlice, open_slice, snapshot_of, steps_of
 from mei_pipeline.settings import CHECKOUT, Settings, one_thread_for_children, read_settings
+from mei_pipeline.text import printable
 
 NETWORK = "replay"
 """Network of every replay."""
@@ -262,7 +263,7 @@ def main(
             finally:
                 _remove(path, private=private)
     except MeiError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(printable(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
 
 

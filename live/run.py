@@ -21,6 +21,7 @@ from mei_pipeline.execution.commands import Alert
 from mei_pipeline.failures import failure_of
 from mei_pipeline.log import stderr_log
 from mei_pipeline.settings import read_settings
+from mei_pipeline.text import printable
 
 _LEVELS = {"info": "info", "warning": "warning", "critical": "error"}
 
@@ -61,7 +62,7 @@ def command(
     if as_json:
         _print_json({"lane": lane, "reason": result.reason, "steps": result.steps, "state": result.state})
     else:
-        click.echo(f"lane {lane}: {result.reason}; {result.steps} steps; {result.state}")
+        click.echo(printable(f"lane {lane}: {result.reason}; {result.steps} steps; {result.state}"))
 
 
 def run(arguments: Sequence[str], watch: Watch) -> int:
@@ -72,11 +73,11 @@ def run(arguments: Sequence[str], watch: Watch) -> int:
     try:
         code = command.main(args=list(arguments), prog_name="python -m live.run", standalone_mode=False, obj=watch)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place of this process that catches all
-        failure = failure_of(error, lambda text: click.echo(text, err=True))
+        failure = failure_of(error, lambda text: click.echo(printable(text), err=True))
         if isinstance(error, click.UsageError):
             error.show()
         else:
-            click.echo(f"error: {failure.message}", err=True)
+            click.echo(printable(f"error: {failure.message}"), err=True)
     else:
         return code if isinstance(code, int) else 0
     if "--json" in arguments:
@@ -85,7 +86,7 @@ def run(arguments: Sequence[str], watch: Watch) -> int:
 
 
 def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, sort_keys=True))
+    click.echo(printable(json.dumps(value, sort_keys=True)))
 
 
 def stop_on_signals(watch: Watch, end: Callable[[int], object] = os._exit) -> None:

@@ -15,7 +15,7 @@ from math import inf
 from kernels.cache import source_hash
 from live.feed_client import subscription
 from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
-from live.lane import LaneProcess, describe
+from live.lane import CHECKPOINT_EVENTS, LaneProcess, describe
 from live.lane_feed import Feed, OpenFeed, replay_opener
 from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour, make_paper_broker
@@ -62,6 +62,7 @@ class LaneOptions:
         to_ms: End of the replay; None for the end of the lake.
         misbehaviour: Faults of the paper broker; None for none.
         durable: True to wait for the disk at every commit; None chooses: False only at the speed `max`.
+        checkpoint_events: Number of events between two checkpoints.
     """
 
     lane: str
@@ -71,6 +72,7 @@ class LaneOptions:
     to_ms: int | None = None
     misbehaviour: Misbehaviour | None = None
     durable: bool | None = None
+    checkpoint_events: int = CHECKPOINT_EVENTS
 
 
 @dataclass
@@ -223,6 +225,7 @@ def _session(run: _Run) -> tuple[str, str]:
             alert=watch.alert,
             durable=durable,
             fault_hook=watch.fault_hook,
+            checkpoint_events=options.checkpoint_events,
         )
         if options.from_ms is not None and state.next_step_ms is not None:
             watch.report(f"lane {options.lane}: --from changes nothing: it goes on from {iso(state.next_step_ms)}")

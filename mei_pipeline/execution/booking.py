@@ -105,7 +105,7 @@ def _book(state: LaneState, fill: Fill) -> Changed:
     state = replace(state, last_fill_ms=max(state.last_fill_ms, fill.venue_ms or state.clock_ms))
     rest = books.to_coins(fill.lots, fill.lot_decimals)
     if book is not None:
-        rest, changed = _apply(state, book, fill, order)
+        rest, changed = apply_fill(state, book, fill, order)
         state, rows = changed.state, rows + changed.rows
     if rest != 0.0:
         total = round(state.foreign.get(fill.symbol, 0.0) + rest, fill.lot_decimals)
@@ -132,7 +132,7 @@ def _remember(state: LaneState, key: str) -> None:
         del state.keys[next(iter(state.keys))]
 
 
-def _apply(state: LaneState, book: LaneBook, fill: Fill, order: Order | None) -> tuple[float, Changed]:
+def apply_fill(state: LaneState, book: LaneBook, fill: Fill, order: Order | None) -> tuple[float, Changed]:
     """Apply a fill to a book; return the signed coins that belong to no position, and the change."""
     step = book.step
     s = step.plan.index[fill.symbol]

@@ -40,7 +40,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cloid: Client order id, `0x` and 32 hexadecimal digits (`orders.cloid_of`).
         config_id: Config of the book that wants the order.
         symbol: The symbol.
-        lots: Signed number of lots, above zero for a buy.
+        lots: Signed number of lots, above zero for a buy. The first attempt of a closing order of the fill model closes
+            a fraction of what is held at its fill, which may be more or less than these lots.
         lot_decimals: Decimals of a lot: the size is lots / 10 ** lot_decimals coins.
         limit: Limit price; None if the fill model prices the order.
         tif: Time in force: `ioc`, or `model` where the fill model decides when it fills.

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from kernels.book import ENTERED, NO_MARGIN, NO_ORDERS, NO_PLACES, TOO_SMALL, VERDICTS
+from kernels.book import BLOCKED, ENTERED, NO_MARGIN, NO_ORDERS, NO_PLACES, TOO_SMALL, VERDICTS
 from kernels.market import Floats, Ints
 from kernels.params import Parameter, Value
 from kernels.strategies import load
@@ -288,7 +288,7 @@ def signal_summary(inputs: ReplayInputs, run: Replay, codes: NDArray[np.int8]) -
 
     Returns:
         `evaluated` (symbols with a bar times steps at which entries are decided), `signals`, `signal_pct`, and counts
-        `by_side`, `by_tier`, `by_mode` and `verdicts` of `kernels.book.VERDICTS`.
+        `by_side`, `by_tier`, `by_mode` and `verdicts`, those of `kernels.book.VERDICTS` that a replay can have.
     """
     cut, market = inputs.cut, inputs.market
     decided = (market.enters[cut.first : cut.last, None] != 0) & (market.age[cut.first : cut.last] >= 0)
@@ -299,14 +299,15 @@ def signal_summary(inputs: ReplayInputs, run: Replay, codes: NDArray[np.int8]) -
         for kind, name in zip(kinds, decode(int(code)), strict=True):
             if name is not None:
                 kinds[kind][name] = kinds[kind].get(name, 0) + int(count)
-    verdicts = np.bincount(run.verdicts[decided], minlength=len(VERDICTS))
+    possible = VERDICTS[:BLOCKED]  # only a lane is blocked or late
+    verdicts = np.bincount(run.verdicts[decided], minlength=len(possible))
     signals = int((codes != 0).sum())
     return {
         "evaluated": evaluated,
         "signals": signals,
         "signal_pct": 100.0 * signals / evaluated if evaluated else 0.0,
         **kinds,
-        "verdicts": {name: int(count) for name, count in zip(VERDICTS, verdicts, strict=True)},
+        "verdicts": {name: int(count) for name, count in zip(possible, verdicts, strict=True)},
     }
 
 

@@ -21,7 +21,7 @@ from mei_pipeline import files
 from mei_pipeline.errors import ConfigError
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.simulation.bars import Bars
-from mei_pipeline.simulation.threads import thread_count
+from mei_pipeline.simulation.threads import give_way, thread_count
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def compute_columns(
         scratch = np.empty((close.shape[1], kernel.state_size(column[0])))
         kernel.build(*kernel.encode(column), high, low, close, bars.volume, out[c : c + 1], scratch)
 
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, initializer=give_way)
     try:
         jobs = [pool.submit(compute, c) for c in range(len(columns))]
         for done, job in enumerate(as_completed(jobs), 1):

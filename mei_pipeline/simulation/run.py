@@ -23,7 +23,7 @@ from mei_pipeline.simulation.combos import Combos
 from mei_pipeline.simulation.device import Gpu
 from mei_pipeline.simulation.feature_sets import FeatureSet
 from mei_pipeline.simulation.kernel_cache import announce_compiling, use_kernels
-from mei_pipeline.simulation.threads import thread_count
+from mei_pipeline.simulation.threads import give_way, thread_count
 from mei_pipeline.simulation.window import Window
 
 RESULTS = {
@@ -199,7 +199,7 @@ def _on_processors(
         book = run_block(compiled, market, model, columns, combos, block, steps)
         return book.accounts, book.days
 
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers, initializer=give_way) as pool:
         done = list(pool.map(work, itertools.pairwise(map(int, bounds))))
     return np.concatenate([accounts for accounts, _ in done]), np.concatenate([days for _, days in done], axis=2)
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from mei_pipeline.cli import main
+from mei_pipeline.execution.precompile import DRIVERS
 
 
 def printed(capsys, *words):
@@ -62,7 +63,7 @@ def test_warmup_says_where_and_how_long(capsys, compiled_kernels):
     found = printed(capsys, "warmup", "--strategy", "ema_cross")
     assert found["folder"] == str(compiled_kernels)
     assert found["seconds"] > 0.0
-    functions = ["build", "observe", "find_best", "count_ranks", "open_books", "run", "explain"]
+    functions = ["build", "observe", "warm", "find_best", "count_ranks", "open_books", "run", "explain", *DRIVERS]
     assert [part["function"] for part in found["parts"]] == functions
     assert main.run(["warmup", "--strategy", "ema_cross"]) == 0
     captured = capsys.readouterr()

@@ -60,6 +60,7 @@ def test_every_event_is_read_back_as_it_was(journal):
 
 def test_an_event_that_can_not_be_read_is_named(journal):
     journal.append(kit.timer(), kit.NOW)
+    journal.commit()
     journal.connection.execute("INSERT INTO events VALUES (2, 'Melted', NULL, NULL, 5, '{\"event\": \"Melted\"}')")
     found = reader.events_after(journal.connection, 0)
     assert next(found) == (1, kit.timer())
@@ -78,6 +79,7 @@ def test_recovery_starts_at_the_last_checkpoint(journal):
     for clock_ms in (10, 20, 30):
         journal.append(kit.checkpoint(clock_ms), kit.NOW)
         journal.append(kit.timer(clock_ms), kit.NOW)
+    journal.commit()
     assert reader.last_checkpoint(journal.connection) == (5, kit.checkpoint(30))
     assert list(reader.events_after(journal.connection, 5)) == [(6, kit.timer(30))]
 

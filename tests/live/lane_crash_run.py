@@ -4,7 +4,7 @@ Run as `python lane_crash_run.py FOLDER CACHE MODE`. Each run is a fork of this 
 and touched no frame. Modes:
 
     every   SIGKILL at the n-th point, for every n until a run is clean; then once more to the end
-    some    the same at every eleventh point
+    change  as `every`, while another config is promoted; `change-some` at every 13th point
     twice   SIGKILL at the n-th point, then at the m-th of the run after it
 """
 
@@ -12,18 +12,22 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from session_kit import (
+    CHANGE_MS,
     CONFIG,
     FROM_MS,
     LANE,
+    OTHER,
     START_MS,
     TO_MS,
     events_of,
@@ -36,21 +40,24 @@ from session_kit import (
 
 from kernels import features as feature_kernel
 from kernels.cache import source_hash, use_cache
-from live.bench_home import home_settings
+from live.bench_home import home_settings, promote_config
 from live.feed_client import subscription
+from live.feed_protocol import Subscribe
 from live.lane import LaneProcess
+from live.lane_feed import Feed, OpenFeed
 from live.lane_files import offered_config, read_lane_config
 from live.paper_broker import PaperBroker
 from live.replay_feed import NETWORK
 from live.session import Watch
 from mei_pipeline.execution.books import BookPlan, StepBook, make_plan, make_step_book
-from mei_pipeline.execution.events import AnyEvent, Event, Warmed
-from mei_pipeline.execution.journal.opening import create_journal
+from mei_pipeline.execution.events import AnyEvent, Event, FeedEvent, StepClosed, Warmed
+from mei_pipeline.execution.journal.opening import create_journal, journal_path
 from mei_pipeline.execution.state import LaneSetup, LaneState
 from mei_pipeline.settings import Settings
 
 MOST_POINTS = 2_000
 PIECES = 6
+EVERY = {"change-some": 13}
 
 
 def main(folder: Path, cache: Path, mode: str) -> None:
@@ -59,10 +66,11 @@ def main(folder: Path, cache: Path, mode: str) -> None:
     start = folder / "start"
     forked(lambda: make_home(start))
     load_kernels(folder, start)
-    undisturbed = attempt(folder, start, ())
+    changes = mode.startswith("change")
+    undisturbed = attempt(folder, start, (), changes=changes)
     runs = []
     for points in plans(mode):
-        made = attempt(folder, start, points)
+        made = attempt(folder, start, points, changes=changes)
         runs.append(made)
         if len(made["died"]) < len(points) and len(points) == 1:
             break
@@ -74,23 +82,23 @@ def plans(mode: str) -> Sequence[tuple[int, ...]]:
     if mode == "twice":
         rng = np.random.default_rng(11)
         return [(int(k), int(j)) for k, j in zip(rng.integers(1, 100, 12), rng.integers(1, 35, 12), strict=True)]
-    return [(point,) for point in range(1, MOST_POINTS, 11 if mode == "some" else 1)]
+    return [(point,) for point in range(1, MOST_POINTS, EVERY.get(mode, 1))]
 
 
-def attempt(folder: Path, start: Path, points: tuple[int, ...]) -> dict[str, Any]:
+def attempt(folder: Path, start: Path, points: tuple[int, ...], *, changes: bool) -> dict[str, Any]:
     """Run a lane in a copy of the home, killed at each of some points in turn, and at last to the end."""
     home = folder / "run"
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(start, home)
     died = []
     for point in points:
-        said, status = forked(lambda: run(home, point))  # noqa: B023 - called before the loop goes on
+        said, status = forked(lambda: run(home, point, changes=changes))  # noqa: B023 - called before the loop goes on
         if status == 0:
             break
         if status != signal.SIGKILL:
             raise SystemExit(f"point {point}: {said} {status}")
         died.append((home / "point").read_text())
-    result, status = forked(lambda: run(home, 0))
+    result, status = forked(lambda: run(home, 0, changes=changes))
     return {
         "points": points,
         "died": died,
@@ -100,7 +108,7 @@ def attempt(folder: Path, start: Path, points: tuple[int, ...]) -> dict[str, Any
     }
 
 
-def run(home: Path, point: int) -> str:
+def run(home: Path, point: int, *, changes: bool = False) -> str:
     """Run the lane; at the n-th point write its name and die."""
 
     def die(name: str) -> None:
@@ -109,7 +117,48 @@ def run(home: Path, point: int) -> str:
 
     settings = home_settings(home)
     feed = feed_of(settings, size=1 + point % PIECES)  # pieces end anywhere in a step
-    return run_session(settings, Watch(fault_hook=kill_at(point, die)), feed).state
+    if changes:
+        # A promotion counts from the step after which the lane reads it; a killed one must not read it earlier.
+        if not has_step(settings, CHANGE_MS):
+            promote_config(settings, CONFIG, START_MS)
+        feed = changing(settings, feed)
+    # Every other run has a checkpoint every two or three steps.
+    often = {"checkpoint_events": 20} if point % 2 else {}
+    return run_session(settings, Watch(fault_hook=kill_at(point, die)), feed, **often).state
+
+
+def has_step(settings: Settings, step_ms: int) -> bool:
+    """Whether the journal has a step."""
+    path = journal_path(settings.lanes, LANE)
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT count(*) FROM events WHERE event = 'StepClosed' AND step_ms >= ?"
+        return bool(connection.execute(query, (step_ms,)).fetchone()[0])
+
+
+def changing(settings: Settings, open_feed: OpenFeed) -> OpenFeed:
+    """A feed during which another config is promoted, before it hands out the end of a step."""
+
+    class Changing:
+        now_ms: int | None = None
+
+        def __init__(self, feed: Feed) -> None:
+            self.feed = feed
+            self.ack = feed.ack
+
+        def read(self, timeout_s: float) -> Sequence[FeedEvent]:
+            events = self.feed.read(timeout_s)
+            if any(isinstance(event, StepClosed) and event.step_ms >= CHANGE_MS for event in events):
+                promote_config(settings, OTHER, START_MS, generation=2)
+            return events
+
+    @contextmanager
+    def opened(wanted: Subscribe) -> Generator[Feed]:
+        with open_feed(wanted) as feed:
+            yield Changing(feed)
+
+    return opened
 
 
 def load_kernels(folder: Path, start: Path) -> None:

@@ -26,14 +26,16 @@ from mei_pipeline.settings import Settings
 START_MS = 1_735_689_600_000  # 2025-01-01
 SYMBOLS = ("BTC", "ETH")
 MARKET = SyntheticMarket(seed=3, symbols=SYMBOLS, to_ms=START_MS + 4 * DAY_MS)
-CONFIG = lane_config(
-    "ema_cross",
-    SYMBOLS,
-    {"indicators.ema_fast_window": 3, "indicators.ema_slow_window": 9, "entry.warmup_bars": 20},
-)
+WINDOWS = {"indicators.ema_fast_window": 3, "indicators.ema_slow_window": 9, "entry.warmup_bars": 20}
+CONFIG = lane_config("ema_cross", SYMBOLS, WINDOWS)
+OTHER = lane_config("ema_cross", SYMBOLS, {**WINDOWS, "indicators.ema_slow_window": 6})
+"""A config that may replace the first."""
 FROM_MS = START_MS + 2 * DAY_MS + 6 * HOUR_MS
 TO_MS = FROM_MS + 14 * HOUR_MS
 """A span in which the lane enters, adds nothing, reverses, and holds a position at the end."""
+
+CHANGE_MS = FROM_MS + 4 * HOUR_MS
+"""A step at whose end the lane holds a position."""
 
 ORDER = "origin, symbol, purpose, attempt, state, lots, tif, reduce_only, expires_ms, filled_lots, reason, created_ms"
 QUERIES = {

@@ -70,7 +70,11 @@ def test_a_month_of_hourly_bars(crossed: Settings) -> None:
 
 @pytest.mark.parametrize(
     ("strategy", "params", "exits"),
-    [("ema_cross", CROSS, "15m"), ("mei_alpha", ALPHA, ""), ("mei_alpha", ALPHA, "15m")],
+    [
+        ("mei_alpha", ALPHA, "15m"),
+        pytest.param("mei_alpha", ALPHA, "", marks=pytest.mark.long),
+        pytest.param("ema_cross", CROSS, "15m", marks=pytest.mark.long),
+    ],
 )
 def test_a_month_of_a_lane(home: Path, strategy: str, params: dict[str, Value], exits: str) -> None:
     resolved = config_of(strategy, params, exits)
