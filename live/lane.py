@@ -63,7 +63,7 @@ class LaneProcess:
             kill then undoes the batch in progress, and a power failure the last batches; the lane repeats them.
         fault_hook: Called with the name of each place at which tests end the process.
         checkpoint_events: Number of events between two checkpoints.
-        steps: Number of steps since the start of the process.
+        steps: Number of steps that this process has committed.
     """
 
     state: LaneState
@@ -78,6 +78,7 @@ class LaneProcess:
     steps: int = 0
     _warming: list[Warm] = field(default_factory=list)
     _since_checkpoint: int = 0
+    _taken: int = 0
 
     def take(self, event: Event) -> None:
         """Process an event of the feed, a file or a timer, and everything that follows from it."""
@@ -125,6 +126,7 @@ class LaneProcess:
         """
         if self.durable or batch:
             self.journal.commit(durable=self.durable)
+            self.steps = self._taken
 
     def checkpoint(self) -> None:
         """Write a checkpoint, if no order is between the lane and the broker."""
@@ -143,7 +145,7 @@ class LaneProcess:
         self._process_all((event,))
         if self.state.step_ms != before:
             self._process_all(self.broker.close_step(event))
-            self.steps += 1
+            self._taken += 1
         self.take_deliveries()
         self._open_books()
         self.commit()

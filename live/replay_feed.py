@@ -157,9 +157,9 @@ def start_replay_feed(settings: Settings, venue: str, speed: float, span: Span =
     path = folder / "feed"
     try:
         listener = listen(path)
-    except ConfigError:
+    except ConfigError as error:
         folder.rmdir()
-        raise
+        raise ConfigError(f"{error}: set TMPDIR to a folder with a short path") from error
     command = [sys.executable, "-m", "live.replay_feed", "--socket", str(path), "--venue", venue]
     command += ["--speed", "max" if speed == inf else repr(speed), "--lake", str(settings.lake)]
     command += [] if span.from_ms is None else ["--from", _iso_text(span.from_ms)]

@@ -76,7 +76,8 @@ def test_a_lane_goes_on_when_a_full_disk_has_room_again(
             limit_of_files(1 << 30)
 
     limit_of_files(room)
-    run_session(lane_home, report.watch(sleep=free_some))
+    result = run_session(lane_home, report.watch(sleep=free_some))
+    assert result.steps == 14
     assert left_in(lane_home) == undisturbed
     assert {alert.key for alert in report.alerts} == {"session"}
 
