@@ -14,8 +14,8 @@ from mei_pipeline.candles.ingest import ingest
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.candles.sources import build_source
 from mei_pipeline.config.load import load_config
-from mei_pipeline.errors import Busy, Refused
-from mei_pipeline.execution.journal.opening import LOCK_NAME
+from mei_pipeline.errors import Refused
+from mei_pipeline.execution.journal.opening import check_no_lane_runs
 from mei_pipeline.settings import CHECKOUT, Settings
 
 SYMBOLS = 10
@@ -93,10 +93,7 @@ def make_home(demo: Demo) -> None:
     home = demo.home
     if home.exists() and any(home.iterdir()) and not (home / _MARK).exists():
         raise Refused(f"{home}: not empty and not made by `mei demo`; name another folder with --home")
-    for lock in sorted((home / "lanes").glob(f"*/{LOCK_NAME}")):
-        # An executor would go on in files that are gone, beside another one in the new home.
-        if holder := files.lock_holder(lock):
-            raise Busy(f"{lock}: {holder}; stop it before another demo replaces its home")
+    check_no_lane_runs(home / "lanes")
     home.mkdir(parents=True, exist_ok=True)
     (home / _MARK).touch()
     for entry in home.iterdir():

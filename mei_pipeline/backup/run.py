@@ -20,6 +20,7 @@ from mei_pipeline.backup.archive import PARTS, REGISTRY, Entries
 from mei_pipeline.backup.checks import check_content, is_checked
 from mei_pipeline.candles.store import Lake, finish_transaction
 from mei_pipeline.errors import DataError, MeiError, Refused, Retryable
+from mei_pipeline.execution.journal.opening import check_no_lane_runs
 from mei_pipeline.progress import Progress, silent
 from mei_pipeline.registry.home import RESETS_NAME
 
@@ -102,7 +103,7 @@ def restore(
         DataError: The archive is missing, not a backup, damaged or inconsistent; `home` is unchanged.
         Retryable: The disk is full; `home` is unchanged.
         Refused: `home` already has a part that would be replaced, and `force` was not given.
-        Busy: Another process writes to the lake of `home`.
+        Busy: Another process writes to the lake of `home`, or a lane of `home` is running.
     """
     # Format 1 has neither configuration nor nightly runs; a restore of it keeps those of the home.
     parts = {*tar.parts_of(tar.read_listing(archive)), "lake", "lanes", REGISTRY, RESETS_NAME}
@@ -112,6 +113,7 @@ def restore(
             f"{home}: already has {', '.join(present)}; restore into an empty home (MEI_HOME), or use --force to move "
             "them aside and replace them"
         )
+    check_no_lane_runs(home / "lanes")
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=home) as scratch:

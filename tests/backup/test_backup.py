@@ -19,6 +19,7 @@ from mei_pipeline import files
 from mei_pipeline.backup.run import backup, restore
 from mei_pipeline.candles.lake import Lake, merge_candles, verify
 from mei_pipeline.errors import Busy, DataError, Refused
+from mei_pipeline.execution.journal.opening import LOCK_NAME
 from mei_pipeline.registry.database import schema_version
 from mei_pipeline.registry.lanes import pointer_path
 from mei_pipeline.registry.store import list_configs
@@ -169,6 +170,17 @@ def test_a_registry_of_the_version_before_is_packed_and_restored_as_it_is(tmp_pa
 def test_a_restore_waits_for_no_one_silently(full, packed):
     with files.locked(full / "lake" / ".lock", "an ingest"), pytest.raises(Busy, match="an ingest"):
         restore(packed, full, force=True)
+
+
+def test_a_restore_leaves_a_running_lane_alone(full, packed):
+    lock = full / "lanes" / "paper1" / LOCK_NAME
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with files.locked(lock, "running lane paper1"):
+        before = contents(full)
+        with pytest.raises(Busy, match="running lane paper1, process"):
+            restore(packed, full, force=True)
+        assert contents(full) == before
+    assert restore(packed, full, force=True).aside
 
 
 def test_a_restore_that_can_not_finish_moves_everything_back(full, packed):

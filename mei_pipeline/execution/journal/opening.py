@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.errors import Refused
+from mei_pipeline.errors import Busy, Refused
 from mei_pipeline.execution.journal.failures import translated
 from mei_pipeline.execution.journal.meta import BUSY_WAIT_S, JournalMeta, check_exists, read_meta
 from mei_pipeline.execution.journal.schema import SCHEMA_VERSION, upgrade
@@ -40,6 +40,19 @@ def lock_path(lanes_folder: Path, lane: str) -> Path:
         ConfigError: No lane can have this name.
     """
     return lane_folder(lanes_folder, lane) / LOCK_NAME
+
+
+def check_no_lane_runs(lanes_folder: Path) -> None:
+    """Raise if a lane is running, before its folder is replaced.
+
+    An executor would go on in files that were moved or removed, beside another one in the new folder.
+
+    Raises:
+        Busy: A process of this machine holds the lock of a lane.
+    """
+    for lock in sorted(lanes_folder.glob(f"*/{LOCK_NAME}")):
+        if holder := files.lock_holder(lock):
+            raise Busy(f"{lock}: {holder}; stop it, and try again")
 
 
 def create_journal(
