@@ -36,6 +36,9 @@ from mei_pipeline.execution.events import FeedEvent
 START_S = 30.0
 """Longest time from connecting to the first event, in seconds: a feed may still be starting."""
 
+MOST_EVENTS = 400
+"""Number of events that `read` returns at once, at most."""
+
 _CHUNK_BYTES = 1 << 18
 
 
@@ -83,6 +86,7 @@ class FeedClient:
     Attributes:
         hello: First message of the feed.
         seq: Number of the last event that has arrived; 0 before the first.
+        returned_seq: Number of the last event that `read` has returned; 0 before the first.
         now_ms: Time on the feed's clock at its last heartbeat, UTC milliseconds; None before the first.
     """
 
@@ -97,6 +101,7 @@ class FeedClient:
         """Subscribe over a connected socket; see `connect`."""
         self.hello: Hello
         self.seq = 0
+        self.returned_seq = 0
         self.now_ms: int | None = None
         self._connection = connection
         self._clock = clock
@@ -122,8 +127,9 @@ class FeedClient:
     def read(self, timeout_s: float) -> list[FeedEvent]:
         """Return the events that have arrived, in their order; wait for the first one up to `timeout_s`.
 
-        The last of them has the number `seq`, the others the numbers before it. Events that arrived before an error are
-        returned first; the next call raises the error.
+        At most `MOST_EVENTS` are returned at once, so that the feed makes further ones while these are processed. The
+        last of them has the number `returned_seq`, the others the numbers before it. Events that arrived before an
+        error are returned first; the next call raises the error.
 
         Args:
             timeout_s: Longest time to wait, in seconds; 0 returns at once.
@@ -143,16 +149,17 @@ class FeedClient:
                 raise self._failure
             if not self._receive(deadline_s) and self._failure is None and self._clock() >= deadline_s:
                 break
-        events = self._events.copy()
-        self._events.clear()
+        events = self._events[:MOST_EVENTS]
+        del self._events[:MOST_EVENTS]
+        self.returned_seq = self.seq - len(self._events)
         return events
 
     def ack(self, seq: int | None = None) -> None:
-        """Report that all events up to `seq` are processed; by default those up to the last that has arrived.
+        """Report that all events up to `seq` are processed; by default those that `read` has returned.
 
         A failure to send is no error: the next `read` raises the reason why the connection ended.
         """
-        self._send(encode([Ack(seq=self.seq if seq is None else seq)]))
+        self._send(encode([Ack(seq=self.returned_seq if seq is None else seq)]))
 
     def close(self) -> None:
         """Close the connection."""

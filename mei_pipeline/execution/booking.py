@@ -54,7 +54,7 @@ def finish(state: LaneState) -> Changed:
         drawdown_usd=drawdown,
     )
     marked = tuple(replace(book, marked=True) for book in state.books)
-    return Changed(replace(state, books=marked, peak_usd=peak, drawdown_usd=drawdown), (row,))
+    return Changed(state.with_changes(books=marked, peak_usd=peak, drawdown_usd=drawdown), (row,))
 
 
 def book_fill(state: LaneState, fill: Fill) -> Changed:
@@ -68,10 +68,10 @@ def book_fill(state: LaneState, fill: Fill) -> Changed:
     _remember(state, fill.key)
     if comes_early(state, fill):
         timers = {f"{EARLY_TIMER}:{fill.symbol}": state.clock_ms + EARLY_MS, **state.timers}
-        return Changed(replace(state, early=(*state.early, fill), timers=timers))
+        return Changed(state.with_changes(early=(*state.early, fill), timers=timers))
     state, rows = _book(state, fill)
     while (next_fill := next((each for each in state.early if not comes_early(state, each)), None)) is not None:
-        state = replace(state, early=tuple(each for each in state.early if each is not next_fill))
+        state = state.with_changes(early=tuple(each for each in state.early if each is not next_fill))
         state, more = _book(state, next_fill)
         rows += more
     return Changed(state, rows)
@@ -89,7 +89,7 @@ def comes_early(state: LaneState, fill: Fill) -> bool:
 def end_wait(state: LaneState, symbol: str) -> Changed:
     """Book the early fills of a symbol although the fill before them is missing."""
     waited = [fill for fill in state.early if fill.symbol == symbol]
-    state = replace(state, early=tuple(fill for fill in state.early if fill.symbol != symbol))
+    state = state.with_changes(early=tuple(fill for fill in state.early if fill.symbol != symbol))
     rows: tuple[Row, ...] = ()
     for fill in waited:
         state, more = _book(state, fill)
@@ -102,14 +102,14 @@ def _book(state: LaneState, fill: Fill) -> Changed:
     state, rows = _of_later_step(state, fill.step_ms)
     order = state.orders.get(fill.cloid)
     book = find_book(state, order.place.config_id) if order else holder_of(state, fill.symbol)
-    state = replace(state, last_fill_ms=max(state.last_fill_ms, fill.venue_ms or state.clock_ms))
+    state = state.with_changes(last_fill_ms=max(state.last_fill_ms, fill.venue_ms or state.clock_ms))
     rest = books.to_coins(fill.lots, fill.lot_decimals)
     if book is not None:
         rest, changed = apply_fill(state, book, fill, order)
         state, rows = changed.state, rows + changed.rows
     if rest != 0.0:
         total = round(state.foreign.get(fill.symbol, 0.0) + rest, fill.lot_decimals)
-        state = replace(state, foreign={**state.foreign, fill.symbol: total})
+        state = state.with_changes(foreign={**state.foreign, fill.symbol: total})
     if order is not None:
         changed = change_order(state, advance(order, fill, state.clock_ms), order)
         state, rows = changed.state, rows + changed.rows
@@ -224,7 +224,7 @@ def _log_rows(state: LaneState, book: LaneBook, fill: Fill) -> Changed:
     if key in open_trades:
         rows.append(trades.trade_row(open_trades[key]))
     rows.append(position_row(state, book, fill.symbol, open_trades[key].trade if key in open_trades else 0))
-    return Changed(replace(state, trades=open_trades, trade_count=count), tuple(rows))
+    return Changed(state.with_changes(trades=open_trades, trade_count=count), tuple(rows))
 
 
 def position_row(state: LaneState, book: LaneBook, symbol: str, trade: int) -> PositionRow:
@@ -268,7 +268,7 @@ def book_funding(state: LaneState, payment: Funding) -> Changed:
     made: tuple[Row, ...] = ()
     if trade is not None:
         trade = trades.take_funding(trade, -change)
-        state = replace(state, trades={**state.trades, key: trade})
+        state = state.with_changes(trades={**state.trades, key: trade})
         made = (trades.trade_row(trade),)
     step_ms = payment.step_ms if payment.step_ms is not None else state.step_ms or state.clock_ms
     row = FundingRow(
@@ -303,7 +303,7 @@ def change_order(state: LaneState, order: Order, before: Order) -> Changed:
     """
     if order is before:
         return Changed(state)
-    state = replace(state, orders={**state.orders, order.place.cloid: order})
+    state = state.with_changes(orders={**state.orders, order.place.cloid: order})
     book = find_book(state, order.place.config_id)
     if order.ended and not before.ended and book is not None:
         s = book.step.plan.index[order.place.symbol]

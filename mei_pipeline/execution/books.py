@@ -353,10 +353,12 @@ def equity_of(book: StepBook) -> float:
 
 def unrealised_of(book: StepBook) -> float:
     """Return the unrealised profit at last prices, in USD."""
+    positions = book.positions
+    held = np.flatnonzero(positions["size"])
+    sizes, entries = positions["size"][held].tolist(), positions["entry"][held].tolist()
     total = 0.0
-    for s in np.flatnonzero(book.positions["size"]).tolist():
-        position = book.positions[s]
-        total += float(position["size"] * (book.market.last_price[0, s] - position["entry"]))
+    for size, entry, price in zip(sizes, entries, book.market.last_price[0, held].tolist(), strict=True):
+        total += size * (price - entry)
     return total
 
 

@@ -112,7 +112,7 @@ def _at(state: LaneState, event: Event) -> LaneState:
     """Return the state with its clock at the time of an event, if that is later."""
     if event.venue_ms is None or event.venue_ms <= state.clock_ms:
         return state
-    return replace(state, clock_ms=event.venue_ms)
+    return state.with_changes(clock_ms=event.venue_ms)
 
 
 def _is_known(state: LaneState, close_ms: int) -> bool:
@@ -139,7 +139,7 @@ def _take_bar(state: LaneState, bar: BarClosed) -> Changed:
     for book in state.books:
         take_bar(book.step, bar)
     if (bar.symbol, bar.interval) in state.unknown_bars:
-        state = replace(state, unknown_bars=state.unknown_bars - {(bar.symbol, bar.interval)})
+        state = state.with_changes(unknown_bars=state.unknown_bars - {(bar.symbol, bar.interval)})
     return Changed(state, rows)
 
 
@@ -147,7 +147,7 @@ def _miss_bar(state: LaneState, bar: BarMissing) -> Changed:
     if bar.reason == "no trade" or _is_known(state, bar.open_ms + interval_ms(bar.interval)):
         return Changed(state)
     state, rows = finish(state)
-    return Changed(replace(state, unknown_bars=state.unknown_bars | {(bar.symbol, bar.interval)}), rows)
+    return Changed(state.with_changes(unknown_bars=state.unknown_bars | {(bar.symbol, bar.interval)}), rows)
 
 
 def _take_rate(state: LaneState, event: FundingRate) -> Changed:
@@ -170,7 +170,7 @@ def _take_terms(state: LaneState, event: InstrumentChanged) -> Changed:
     in_force = [change for change in known if change.from_ms <= state.clock_ms]
     kept = tuple(change for change in known if change in in_force[-1:] or change.from_ms > state.clock_ms)
     terms = {**state.terms, event.symbol: tuple(sorted((*kept, untimed), key=lambda change: change.from_ms))}
-    return Changed(replace(state, terms=terms, terms_due_ms=0))
+    return Changed(state.with_changes(terms=terms, terms_due_ms=0))
 
 
 def _stale(state: LaneState, event: FeedHealth) -> dict[str, tuple[str, ...]]:
@@ -198,14 +198,14 @@ def _close_step(state: LaneState, event: StepClosed) -> Changed:
         begin_step(book.step, event.step_ms)
         _count_waits(book)
     if due:
-        state = replace(state, terms_due_ms=_next_terms(state, event.step_ms + state.step_length_ms))
+        state = state.with_changes(terms_due_ms=_next_terms(state, event.step_ms + state.step_length_ms))
     moved = tuple(
         replace(book, marked=False, since_ms=event.step_ms if book.since_ms is None else book.since_ms)
         for book in state.books
     )
-    state = replace(_at(state, event), step_ms=event.step_ms, books=moved, orders=_recent(state))
+    state = _at(state, event).with_changes(step_ms=event.step_ms, books=moved, orders=_recent(state))
     if event.late_ms > state.setup.max_late_ms:
-        state = replace(state, timers={**state.timers, LATE_TIMER: state.clock_ms + RETRY_MS})
+        state = state.with_changes(timers={**state.timers, LATE_TIMER: state.clock_ms + RETRY_MS})
     return Changed(state, rows)
 
 
@@ -266,7 +266,9 @@ def _register(state: LaneState, placed: tuple[Place, ...]) -> Changed:
         for place in placed
         if place.cloid not in known
     }
-    return Changed(replace(state, orders={**state.orders, **new}), tuple(order_row(order) for order in new.values()))
+    return Changed(
+        state.with_changes(orders={**state.orders, **new}), tuple(order_row(order) for order in new.values())
+    )
 
 
 def _change_orders(state: LaneState, event: Event, cloids: tuple[str, ...]) -> Changed:
@@ -294,7 +296,7 @@ def _watch(before: LaneState, changed: Changed) -> Changed:
             timers[f"retry:{cloid}"] = state.clock_ms + RETRY_MS
         if needs_query(order):
             timers[f"query:{cloid}"] = state.clock_ms + reactions.QUERY_AGAIN_MS
-    return Changed(replace(state, timers=timers) if timers != state.timers else state, changed.rows)
+    return Changed(state.with_changes(timers=timers) if timers != state.timers else state, changed.rows)
 
 
 def _take_timer(state: LaneState, event: Timer) -> Changed:
@@ -304,16 +306,16 @@ def _take_timer(state: LaneState, event: Timer) -> Changed:
     order = state.orders.get(cloid)
     if kind == "query" and order is not None and needs_query(order):
         timers[event.name] = state.clock_ms + reactions.QUERY_AGAIN_MS
-    state = replace(state, timers=timers)
+    state = state.with_changes(timers=timers)
     return _watch(state, end_wait(state, cloid)) if kind == EARLY_TIMER else Changed(state)
 
 
 def _start(state: LaneState, fact: Started) -> Changed:
     """Return the state at the start of a process: orders without an answer are unknown, the account is not compared."""
-    state, rows = _change_orders(replace(state, reconciled=False, mismatches=0), fact, tuple(state.orders))
+    state, rows = _change_orders(state.with_changes(reconciled=False, mismatches=0), fact, tuple(state.orders))
     queries = {f"query:{cloid}" for cloid, order in state.orders.items() if needs_query(order)}
     timers = {**state.timers, **dict.fromkeys(queries, state.clock_ms + reactions.QUERY_AGAIN_MS)}
-    return Changed(replace(state, timers=timers), rows)
+    return Changed(state.with_changes(timers=timers), rows)
 
 
 def _take_holds(state: LaneState, event: HoldsChanged) -> Changed:
@@ -324,7 +326,7 @@ def _take_holds(state: LaneState, event: HoldsChanged) -> Changed:
     for name, hold in state.holds.items():
         if name not in event.holds:
             rows.append(_hold_row(name, hold, own=False, lifted_ms=state.clock_ms))
-    return Changed(replace(state, holds=event.holds), tuple(rows))
+    return Changed(state.with_changes(holds=event.holds), tuple(rows))
 
 
 def _set_own_hold(state: LaneState, fact: HoldSet) -> Changed:
@@ -332,9 +334,9 @@ def _set_own_hold(state: LaneState, fact: HoldSet) -> Changed:
     if fact.hold is None:
         lifted = state.own_holds.get(fact.name)
         rows = () if lifted is None else (_hold_row(fact.name, lifted, own=True, lifted_ms=state.clock_ms),)
-        return Changed(replace(state, own_holds=kept), rows)
+        return Changed(state.with_changes(own_holds=kept), rows)
     row = _hold_row(fact.name, fact.hold, own=True, lifted_ms=None)
-    return Changed(replace(state, own_holds={**kept, fact.name: fact.hold}), (row,))
+    return Changed(state.with_changes(own_holds={**kept, fact.name: fact.hold}), (row,))
 
 
 def _hold_row(name: str, hold: HoldState, *, own: bool, lifted_ms: int | None) -> HoldRow:
@@ -364,7 +366,7 @@ _ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {
     FundingRate: _take_rate,
     StepClosed: _close_step,
     InstrumentChanged: _take_terms,
-    FeedHealth: lambda state, event: Changed(replace(_at(state, event), stale=_stale(state, event))),
+    FeedHealth: lambda state, event: Changed(_at(state, event).with_changes(stale=_stale(state, event))),
     Decided: _take_decisions,
     Sent: lambda state, event: _change_orders(state, event, event.cloids),
     Retried: lambda state, event: _register(state, (event.order,)),

@@ -116,6 +116,20 @@ class LaneState:
     drawdown_usd: float = 0.0
     last_fill_ms: int = 0
 
+    def with_changes(self, **changes: object) -> "LaneState":
+        """Return a copy with other values of some fields, as `dataclasses.replace`, which takes ten times as long.
+
+        A lane changes its state several times at each step.
+
+        Raises:
+            TypeError: There is no such field.
+        """
+        state = object.__new__(LaneState)
+        state.__dict__.update(self.__dict__, **changes)
+        if len(state.__dict__) != len(self.__dict__):
+            raise TypeError(f"LaneState has no field {min(changes.keys() - self.__dict__.keys())}")
+        return state
+
     @property
     def step_length_ms(self) -> int:
         """Length of a step; 0 before the first book."""

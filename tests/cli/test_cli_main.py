@@ -42,7 +42,9 @@ def test_every_error_of_mei_becomes_its_message_and_its_exit_code(kind, capsys):
 
 
 def test_exit_codes_tell_what_the_caller_must_do_apart():
-    codes = [kind.exit_code for kind in concrete(errors.MeiError) if kind is not errors.Busy]
+    # Modules of the executor add kinds of their own, which share the code of the class that they extend.
+    own = [kind for kind in concrete(errors.MeiError) if kind.__module__ == errors.__name__]
+    codes = [kind.exit_code for kind in own if kind is not errors.Busy]
     assert len(set(codes)) == len(codes)
     assert errors.Busy.exit_code == errors.Retryable.exit_code
 
