@@ -379,7 +379,7 @@ class PaperBroker:
             # Of two orders of one kind the earlier one was to be cancelled when the process ended.
             latest = {(order.place.symbol, order.place.opens): order for order in alive(state, book.config_id)}
             for order in self._alive(book):
-                newest = latest[order.place.symbol, order.place.opens] is order
+                newest = latest[order.place.symbol, order.place.opens].place.cloid == order.place.cloid
                 if not (newest and paper_orders.has_part(book, order)):
                     self._end(order, "cancelled")
             paper_orders.keep_parts(book, self._alive(book))

@@ -348,3 +348,33 @@ def test_commands_without_a_broker_have_no_effect(lane: Lane) -> None:
     for command in (Alert("key", "info", "text"), OpenBook("unknown", 1.0)):
         assert execute(lane.broker, lane.state, command) == ()
     assert lane.broker.snapshot() == before
+
+
+def test_a_restarted_broker_counts_fills_that_the_lane_has_not_booked_yet(lane: Lane) -> None:
+    place = order(lane, 300)
+    (answer,) = lane.broker.place((place,))
+    known = Order(place=place, accepted=True, state="SENT", oid=answer.oid)
+    decided = lane.state.books[0].step.positions[0]
+    for name, value in {"open_size": 3.0, "open_leverage": 3.0, "note_a": 50.0, "note_b": 50.0}.items():
+        decided[name] = value
+    part = Fill(
+        venue_ms=lane.state.clock_ms,
+        key="paper:early",
+        cloid=place.cloid,
+        symbol="AAA",
+        lots=100,
+        lot_decimals=2,
+        price=100.0,
+        fee_usd=0.0,
+        start_lots=50,
+        step_ms=lane.state.step_ms,
+    )
+    foreign = structs.replace(part, key="paper:foreign", cloid="", lots=-30)
+    nowhere = structs.replace(foreign, key="paper:nowhere", symbol="BBB")
+    lane.state = replace(lane.state, orders={place.cloid: known}, early=(part, foreign, nowhere))
+    lane.broker = PaperBroker()
+    lane.broker.rebuild(lane.state)
+    assert lots_of(lane) == 70  # the part, less what somebody sold by hand
+    assert lane.state.books[0].step.size_of("AAA") == 0.0  # the lane itself still waits
+    (fill,) = fills(hours(lane, 1))
+    assert fill.lots == 200  # the rest of the order and no more
