@@ -333,15 +333,20 @@ def _covers(wanted: Subscribe, lane: LaneProcess) -> bool:
 def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "_Running") -> None:
     """Process what has arrived; files are read after each step, so what they say holds from the next one on.
 
+    A lane that commits in batches reads its files after the first step of each batch.
+
     Bars behind a step that opened a book of other symbols lack those symbols, so they are left for the next
     subscription.
     """
     ids = _config_ids(lane)
+    reads_files = True
     for event in feed.read(_READ_S):
         lane.take(event)
         if isinstance(event, StepClosed):
             lane.take_timers(lane.state.clock_ms)
-            running.take_files(lane)
+            if reads_files:
+                running.take_files(lane)
+                reads_files = lane.durable
             running.report(lane)
             if running.run.watch.stopping:
                 return

@@ -25,6 +25,8 @@ def blocked_symbols(state: LaneState, book: LaneBook) -> dict[str, str]:
     """Return the symbols that must not enter a book now, with the reason; `*` stands for all of them."""
     if (reason := _blocks_all(state, book)) is not None:
         return {"*": reason}
+    if not (state.holds or state.own_holds or state.stale or state.unknown_bars or len(state.books) > 1):
+        return {}  # at almost every step, and symbols are many
     blocked: dict[str, str] = {}
     for symbol in book.step.plan.symbols:
         if (reason := _blocks(state, book, symbol)) is not None:

@@ -50,7 +50,7 @@ from mei_pipeline.execution.rows import (
     PositionRow,
     TradeRow,
 )
-from mei_pipeline.execution.state import LaneState
+from mei_pipeline.execution.state import LaneSetup, LaneState
 
 
 @pytest.fixture
@@ -1013,3 +1013,11 @@ def test_a_position_of_finer_lots_keeps_them():
     assert books.to_lots(-3.0, 0) == (-3, 0)
     with pytest.raises(Fatal, match="not a whole number of lots"):
         books.to_lots(1e-19, 2)
+
+
+def test_a_state_has_no_other_fields() -> None:
+    state = LaneState(LaneSetup("paper1", "paper", ("00c0ffee",), 1.0, "", lambda _offer: None))
+    assert state.with_changes(clock_ms=5).clock_ms == 5
+    assert state.clock_ms == 0
+    with pytest.raises(TypeError, match="LaneState has no field clock"):
+        state.with_changes(clock=5)
