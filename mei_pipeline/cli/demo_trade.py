@@ -68,10 +68,21 @@ def trade(settings: Settings, demo: Demo, say: Callable[[str], None]) -> Trading
     """
     end_ms = extend_market(settings, demo)
     say(f"the market goes on for {TRADED_DAYS} days; lane {LANE} trades them on paper")
+    _compile(settings)
     restarts = _run_and_kill(settings)
     say(f"lane {LANE}: killed with SIGKILL in the middle of a position, and started again")
     _run("max")
     return _result(settings, end_ms, restarts)
+
+
+def _compile(settings: Settings) -> None:
+    """Compile the functions of the lane, in this process: it has compiled most of their parts for the search."""
+    from live.lane_files import offered_config, read_lane_config
+    from mei_pipeline.execution.precompile import driver_calls
+
+    offer = offered_config(settings, LANE, read_lane_config(settings, LANE))
+    for _, call in driver_calls(settings, str(offer.config["strategy"])):
+        call()
 
 
 def _command(speed: str) -> list[str]:
