@@ -44,7 +44,6 @@ class ProcessFacts:
         pointer_problem: Reason why the lane does not follow its pointer (`LaneFiles.pointer_problem`); empty without
             one.
         day_start: Equity at the beginning of the lane's day; None if it is unknown.
-        transferred_usd: Sum of deposits less withdrawals since the start of the lane.
         last_error: Last error of the process; None without one.
     """
 
@@ -55,7 +54,6 @@ class ProcessFacts:
     feed_age_ms: int | None = None
     pointer_problem: str = ""
     day_start: DayStart | None = None
-    transferred_usd: float = 0.0
     last_error: str | None = None
 
 
@@ -118,7 +116,7 @@ def status_of(state: LaneState, facts: ProcessFacts) -> dict[str, Any]:
         },
         "equity_usd": equity,
         "positions": positions_of(state),
-        "pnl_usd": None if equity is None else equity - state.setup.equity_usd - facts.transferred_usd,
+        "pnl_usd": None if equity is None else equity - state.setup.equity_usd,
         "pnl_today_usd": None if equity is None or started is None else equity - started.equity_usd,
         "open_orders": len(orders),
         "unknown_orders": sum(order.state == "UNKNOWN" for order in orders),

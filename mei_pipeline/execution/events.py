@@ -494,8 +494,5 @@ AnyEvent = (
 FeedEvent = BarClosed | BarMissing | BarRevised | StepClosed | FundingRate | InstrumentChanged | FeedHealth | CaughtUp
 """Any event that a feed sends; the union that its lines are decoded to."""
 
-FEED_EVENTS = (BarClosed, BarMissing, BarRevised, StepClosed, FundingRate, InstrumentChanged, FeedHealth, CaughtUp)
-"""Events that a feed sends."""
-
 FACTS = (HoldSet, Started, Warmed, Decided, Retried, Sent, Expired, Checkpoint)
 """Events that a lane makes itself."""

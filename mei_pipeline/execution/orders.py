@@ -55,11 +55,6 @@ def cloid_of(book_id: str, intent: Intent) -> str:
     return f"0x{PRODUCT_TAG}{book_id}{intent_hash(intent)}"
 
 
-def is_own(cloid: str, book_ids: frozenset[str]) -> bool:
-    """Return whether a client order id carries the product's tag and one of some book ids."""
-    return cloid[2:10] == PRODUCT_TAG and cloid[10:18] in book_ids
-
-
 def advance(order: Order, event: Event, now_ms: int) -> Order:
     """Return an order after an event that concerns it; an event without effect returns the same object.
 
