@@ -119,7 +119,8 @@ def end_drained(state: LaneState) -> Changed:
     newest = state.books[-1].step
     for book in ended:
         newest.plan.compiled.apply_transfer_step(newest.book, float(book.step.account["cash"]))
-    left = tuple(book for book in state.books if book not in ended)
+    gone = {book.config_id for book in ended}  # books hold arrays, which do not compare as a whole
+    left = tuple(book for book in state.books if book.config_id not in gone)
     return Changed(replace(state, books=left), tuple(_row(state, book.config, "closed") for book in ended))
 
 
