@@ -17,7 +17,7 @@ from live.feed_client import subscription
 from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
 from live.lane import CHECKPOINT_EVENTS, LaneProcess, describe
 from live.lane_feed import Feed, OpenFeed, replay_opener
-from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
+from live.lane_files import LaneFiles, Polled, offered_config, poll, poll_holds, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour, make_paper_broker
 from live.replay_feed import NETWORK
 from live.status import ProcessFacts, follow_day, recorded_day, status_of, write_status
@@ -333,7 +333,8 @@ def _covers(wanted: Subscribe, lane: LaneProcess) -> bool:
 def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "_Running") -> None:
     """Process what has arrived; files are read after each step, so what they say holds from the next one on.
 
-    A lane that commits in batches reads its files after the first step of each batch.
+    A lane that commits in batches reads its files after the first step of each batch. Holds apply at any time, so they
+    are also followed while no step ends.
 
     Bars behind a step that opened a book of other symbols lack those symbols, so they are left for the next
     subscription.
@@ -352,6 +353,9 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "_
                 return
             if _config_ids(lane) != ids and not _covers(wanted, lane):
                 return
+    if reads_files:
+        running.take_holds(lane)
+    running.report(lane)
     clock_ms = lane.state.clock_ms
     lane.take_timers(clock_ms if feed.now_ms is None else max(feed.now_ms, clock_ms))
     lane.take_deliveries()
@@ -376,12 +380,19 @@ class _Running:
 
     def take_files(self, lane: LaneProcess) -> None:
         """Process what changed in the lane's files."""
-        polled = poll(self.files, lane.state.clock_ms)
+        self._take(lane, poll(self.files, lane.state.clock_ms))
+
+    def take_holds(self, lane: LaneProcess) -> None:
+        """Process what changed in the files of holds."""
+        self._take(lane, poll_holds(self.files, lane.state.clock_ms))
+
+    def _take(self, lane: LaneProcess, polled: Polled) -> None:
         self.files = polled.files
         for alert in polled.alerts:
             self.run.watch.alert(alert)
         for event in polled.events:
             lane.take(event)
+            self._due_s = 0.0  # commands wait for a status with the change
 
     def report(self, lane: LaneProcess, *, due: bool = False) -> None:
         """Write the status, at most once a second unless it is due now. A failure is an alert: the lane trades on."""

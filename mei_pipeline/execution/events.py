@@ -281,6 +281,7 @@ class HoldState(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     since_ms: int
     symbol: str = ""
+    expires_ms: int | None = None
 
 
 class HoldsChanged(Event, frozen=True, kw_only=True):
