@@ -1,28 +1,28 @@
 """`mei lane`: show and change lanes: config, executor status, holds and size."""
 
 import time
-from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mei_pipeline.cli import journals, lane_holds, output
+from mei_pipeline.cli import journals, lane_holds, lane_tables, lane_why, output
 from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.lane_following import is_running
 from mei_pipeline.cli.lane_holds import check_lane, hold_table, make_hold, send_holds
+from mei_pipeline.cli.lane_tables import OWNER, executor_rows
 from mei_pipeline.cli.moves import SHORT, WHO, audit, configured_lane, open_for_move, print_move
 from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.symbols import check_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mei_pipeline.config.load import LaneConfigs
     from mei_pipeline.registry.holds import Hold
     from mei_pipeline.registry.store import Registry
     from mei_pipeline.settings import Settings
-
-OWNER = "executor"  # of the holds that an executor sets itself
 
 
 @click.group("lane", cls=Group)
@@ -91,7 +91,7 @@ def show_one(name: str, as_json: bool) -> None:
         *((key, values[key]) for key in ("mode", "venue", "role", "manual")),
         *((key, pointer.get(key)) for key in ("state", "size_multiplier", "generation")),
         ("executor", _executor_state(values)),
-        *_executor_rows(values["status"] or {}),
+        *executor_rows(values["status"] or {}),
         ("in effect", values["effect"]),
         *(("problem", problem) for problem in values["problems"]),
     ]
@@ -258,33 +258,6 @@ def _effect(status: Any, holds: "Mapping[str, Hold] | None") -> str | None:
     return strictest_effect({**{key: hold for key, hold in reported.items() if hold.owner == OWNER}, **holds})
 
 
-def _executor_rows(status: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what an executor reports, without the keys that it left empty."""
-    from mei_pipeline.candles.intervals import iso
-
-    for key in ("detail", "feed", "equity_usd", "pnl_usd", "pnl_today_usd", "open_orders", "unknown_orders"):
-        if status.get(key) not in {None, ""}:
-            yield key.replace("_", " "), status[key]
-    if status.get("last_step_ms") is not None:
-        yield "last step", iso(status["last_step_ms"])
-    for symbol, size in status.get("positions", {}).items():
-        yield f"position {symbol}", size
-    for symbol, streams in status.get("stale", {}).items():
-        yield f"stale {symbol}", ", ".join(streams)
-    for config_id in status.get("draining", ()):
-        yield "draining", config_id[:SHORT]
-    if offered := status.get("offered"):
-        yield "offered", _offered(offered)
-    if status.get("last_error"):
-        yield "last error", status["last_error"]
-
-
-def _offered(offered: Mapping[str, Any]) -> str:
-    if offered["generation"] is None:
-        return str(offered["reason"])
-    return f"generation {offered['generation']} of {offered['config_id'][:SHORT]}: {offered['reason']}"
-
-
 def _pointer_cells(pointer: dict[str, Any] | None) -> tuple[Any, Any, Any, Any]:
     if pointer is None:
         return None, None, None, None
@@ -301,7 +274,11 @@ def _executor_state(lane: dict[str, Any]) -> str:
     return f"{'in force' if lane['acknowledged'] else f'runs {known}'}, {status['health']}"
 
 
-for _command in (lane_holds.pause, lane_holds.halt, lane_holds.resume, journals.export, journals.take_over):
+for _command in (
+    *(lane_tables.status, lane_tables.positions, lane_tables.orders, lane_tables.trades, lane_why.why),
+    *(lane_holds.pause, lane_holds.halt, lane_holds.resume),
+    *(journals.export, journals.take_over),
+):
     lane_group.add_command(_command)
 
 COMMANDS: list[click.Command] = [lane_group]

@@ -90,7 +90,8 @@ def resume(
 ) -> None:
     """Lift the holds that `pause` and `halt` set on LANE.
 
-    With --hold or --owner other holds are lifted. A lane that `mei registry pause` paused is resumed by `mei registry promote`.
+    With --hold or --owner other holds are lifted. `mei registry promote` resumes a lane that `mei registry pause`
+    paused.
     """
     from mei_pipeline.settings import read_settings
 
