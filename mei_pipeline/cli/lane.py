@@ -1,4 +1,4 @@
-"""`mei lane`: show and change lanes: config, executor status, holds and size."""
+"""`mei lane`: show, change and operate lanes."""
 
 import time
 from functools import partial
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mei_pipeline.cli import journals, lane_holds, lane_tables, lane_why, output
+from mei_pipeline.cli import journals, lane_holds, lane_requests, lane_tables, lane_why, output
 from mei_pipeline.cli.groups import Group
 from mei_pipeline.cli.lane_following import is_running
 from mei_pipeline.cli.lane_holds import check_lane, hold_table, make_hold, send_holds
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.group("lane", cls=Group)
 def lane_group() -> None:
-    """Inspect lanes, set and lift holds, and change sizes."""
+    """Inspect and operate lanes: status, orders and trades; pause, halt, resume, flatten; holds and sizes."""
 
 
 @lane_group.command("list")
@@ -276,7 +276,7 @@ def _executor_state(lane: dict[str, Any]) -> str:
 
 for _command in (
     *(lane_tables.status, lane_tables.positions, lane_tables.orders, lane_tables.trades, lane_why.why),
-    *(lane_holds.pause, lane_holds.halt, lane_holds.resume),
+    *(lane_holds.pause, lane_holds.halt, lane_holds.resume, lane_requests.flatten),
     *(journals.export, journals.take_over),
 ):
     lane_group.add_command(_command)

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -77,6 +78,7 @@ halt = _setting(
 @click.option("--hold", "names", multiple=True, metavar="NAME", help="Lift this hold; may be repeated.")
 @click.option("--owner", help="Lift all holds of this person or service.")
 @click.option("--symbol", callback=check_option, help="Lift only holds of this symbol.")
+@WHO
 @TIMEOUT
 @result_options
 def resume(
@@ -85,21 +87,66 @@ def resume(
     names: tuple[str, ...],
     owner: str | None,
     symbol: str | None,
+    who: str | None,
     timeout_s: float,
     as_json: bool,
 ) -> None:
     """Lift the holds that `pause` and `halt` set on LANE.
 
-    With --hold or --owner other holds are lifted. `mei registry promote` resumes a lane that `mei registry pause`
-    paused.
+    With --hold or --owner other holds are lifted. A hold that the executor set itself is lifted by its name, by a
+    request that the lane answers. `mei registry promote` resumes a lane that `mei registry pause` paused.
     """
+    from mei_pipeline.registry.holds import lift_holds
     from mei_pipeline.settings import read_settings
 
     if names and (owner or symbol):
         raise click.UsageError("--hold names the holds; leave out --owner and --symbol")
     settings = read_settings()
     lane = _lane(settings, name, everywhere=everywhere)
-    _lift(settings, lane, names, _chooser(names, owner, symbol), timeout_s, as_json=as_json)
+    own = _own_holds(settings, lane, names)
+    if own:
+        from mei_pipeline.cli.lane_requests import ask, make_request, raise_unless_done
+
+        request = make_request(settings, str(lane), "lift", {"holds": own}, who, "by `mei lane resume`")
+        raise_unless_done(ask(settings, request, timeout_s))
+    in_file = tuple(each for each in names if each not in own)
+    lifted: Mapping[str, Hold] = {}
+    if in_file or not own:
+        lifted, _ = lift_holds(settings.lanes, lane, _chooser(in_file, owner, symbol))
+    _report(settings, lane, dict.fromkeys(lifted), timeout_s, as_json=as_json, own=own)
+
+
+def _own_holds(settings: "Settings", lane: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the names that are holds which the executor of a lane set itself.
+
+    Raises:
+        ConfigError: A name is neither such a hold nor one of the file.
+    """
+    from mei_pipeline.errors import ConfigError
+    from mei_pipeline.registry.holds import read_holds
+
+    known = read_holds(settings.lanes, lane)
+    others = [each for each in names if each not in known]
+    own = _in_journal(settings, lane) if others and lane is not None else ()
+    if missing := [each for each in others if each not in own]:
+        where = "the file of all lanes" if lane is None else f"lane {lane}"
+        has = ", ".join((*known, *own)) or "none"
+        raise ConfigError(f"--hold {missing[0]}: {where} has no such hold; it has: {has}")
+    return tuple(others)
+
+
+def _in_journal(settings: "Settings", lane: str) -> tuple[str, ...]:
+    """Return the names of the holds of the executor that a lane's journal has in force; none without a journal."""
+    from mei_pipeline.execution.journal.failures import translated
+    from mei_pipeline.execution.journal.opening import journal_path
+    from mei_pipeline.execution.journal.reader import connect_read_only
+
+    path = journal_path(settings.lanes, lane)
+    if not path.exists():
+        return ()
+    with closing(connect_read_only(path)) as journal, translated(path):
+        rows = journal.execute("SELECT name FROM v_holds WHERE own = 1 AND lifted_ms IS NULL ORDER BY name")
+        return tuple(name for (name,) in rows)
 
 
 def _chooser(names: tuple[str, ...], owner: str | None, symbol: str | None) -> "Callable[[str, Hold], bool]":
@@ -115,28 +162,14 @@ def _chooser(names: tuple[str, ...], owner: str | None, symbol: str | None) -> "
     return chosen
 
 
-def _lift(
+def _report(
     settings: "Settings",
     lane: str | None,
-    names: tuple[str, ...],
-    chosen: "Callable[[str, Hold], bool]",
+    changes: "Mapping[str, Hold | None]",
     timeout_s: float,
     *,
     as_json: bool,
-) -> None:
-    from mei_pipeline.errors import ConfigError
-    from mei_pipeline.registry.holds import lift_holds, read_holds
-
-    known = read_holds(settings.lanes, lane)
-    if missing := [each for each in names if each not in known]:
-        where = "the file of all lanes" if lane is None else f"lane {lane}"
-        raise ConfigError(f"--hold {missing[0]}: {where} has no such hold; it has: {', '.join(known) or 'none'}")
-    lifted, _ = lift_holds(settings.lanes, lane, chosen)
-    _report(settings, lane, dict.fromkeys(lifted), timeout_s, as_json=as_json)
-
-
-def _report(
-    settings: "Settings", lane: str | None, changes: "Mapping[str, Hold | None]", timeout_s: float, *, as_json: bool
+    own: tuple[str, ...] = (),
 ) -> None:
     """Set the holds of a change, wait until running lanes have them in force, and print the result.
 
@@ -146,6 +179,7 @@ def _report(
         changes: Holds to set by name, and None for those that were lifted.
         timeout_s: Longest wait for a lane, in seconds.
         as_json: Print a JSON object.
+        own: Holds of the executor that were lifted.
 
     Raises:
         OutcomeUnknown: A running lane did not follow in time.
@@ -158,7 +192,7 @@ def _report(
     prefix = ALL_LANES if lane is None else ""
     outcome = wait_for_holds(settings, lane, {prefix + key: hold for key, hold in changes.items()}, timeout_s)
     holds = unexpired(read_holds(settings.lanes, lane), _now_ms())
-    lifted = [key for key, hold in changes.items() if hold is None]
+    lifted = [*own, *(key for key, hold in changes.items() if hold is None)]
     values = {key: hold.model_dump() for key, hold in holds.items()}
     if as_json:
         output.print_json({"lane": lane, "holds": values, "lifted": lifted, "lanes": outcome})

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import session_kit as kit
 from disk_kit import refusing
-from session_kit import CHANGE_MS, TO_MS, feed_of, left_in, run_session
+from session_kit import TO_MS, left_in, run_session
 
 from live.bench_home import LANE, home_settings
 from live.feed_protocol import Subscribe
@@ -31,17 +31,6 @@ from mei_pipeline.settings import Settings
 
 class Died(BaseException):
     """The end of a process."""
-
-
-@pytest.fixture(scope="module")
-def holding_home(first_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with a lane that holds a position and was stopped; tests copy it."""
-    home = tmp_path_factory.mktemp("holding") / "home"
-    shutil.copytree(first_home, home)
-    settings = home_settings(home, home / "cache")
-    run_session(settings, open_feed=feed_of(settings, CHANGE_MS))
-    assert read_status(settings.lanes, LANE).positions
-    return home
 
 
 @pytest.fixture
