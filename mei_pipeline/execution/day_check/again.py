@@ -207,7 +207,9 @@ def _orders_text(orders: tuple[Any, ...]) -> str:
 
 
 def gate_of(explain: Any, names: tuple[str, ...], carried: LaneBook, again: LaneBook, symbol: str) -> Gate | None:
-    """Return the first gate whose value or result differs between two books at the same step; None if none does.
+    """Return the first gate whose value or result differs between two books at the same step.
+
+    If none differs, return the first closed one; None if all are open or not in use.
 
     Args:
         explain: Compiled function of the strategy (`simulate.explain`).
@@ -223,10 +225,11 @@ def gate_of(explain: Any, names: tuple[str, ...], carried: LaneBook, again: Lane
         s = step.plan.index[symbol]
         explain(step.market, step.columns, combos.column_of, combos.signal_params, 0, 0, s, out)
         tables.append(out)
-    for i, name in enumerate(names):
-        if not np.array_equal(tables[0][i], tables[1][i], equal_nan=True):
-            value, threshold, state = tables[1][i].tolist()
-            return Gate(name, float(tables[0][i, 0]), value, threshold, state == 1.0)
+    different = [i for i in range(len(names)) if not np.array_equal(tables[0][i], tables[1][i], equal_nan=True)]
+    closed = np.flatnonzero(tables[1][:, 2] == 0.0).tolist()
+    for i in (*different, *closed)[:1]:
+        value, threshold, state = tables[1][i].tolist()
+        return Gate(names[i], float(tables[0][i, 0]), value, threshold, state == 1.0)
     return None
 
 

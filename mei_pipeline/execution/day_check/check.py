@@ -108,7 +108,9 @@ class _Check:
             max_late_ms=self.config.max_late_ms,
         )
         warm = partial(warm_book, self._lake, approximate=self.config.warmup == "approximate")
-        found = last_checkpoint(self.connection, until_ms=self.day_ms)
+        [first_ms] = self.connection.execute("SELECT min(step_ms) FROM events WHERE event = 'StepClosed'").fetchone()
+        # A new lane writes its first checkpoint before its first step.
+        found = last_checkpoint(self.connection, until_ms=max(self.day_ms, first_ms or 0))
         seq, packed = (0, None) if found is None else (found[0], found[1].state)
         state = LaneState(setup) if packed is None else unpack(setup, packed, lambda plan, until: warm(plan, until)[0])
         state = state.with_changes(reconciled=self._is_reconciled_at(seq))  # a checkpoint does not keep it
@@ -138,7 +140,7 @@ class _Check:
         return DayCheck(
             lane=self.lane,
             day_ms=self.day_ms,
-            steps=walk.steps,
+            steps=len(walk.repeated),
             decisions=walk.decisions,
             fills=walk.fills,
             differences=tuple(differences),
@@ -215,7 +217,7 @@ class _Check:
     def _revisions(self, walk: Walk, seq: int, last: int) -> Iterator[Difference]:
         """Yield the market data of the day that the lake has otherwise than the lane saw it."""
         books = walk.state.books
-        if not books or not walk.steps:
+        if not books or not walk.repeated:
             return
         symbols = sorted({symbol for book in books for symbol in book.step.plan.symbols})
         intervals = sorted({name for book in books for name in book.step.plan.intervals.read}, key=interval_ms)
@@ -227,7 +229,7 @@ class _Check:
         except (ConfigError, DataError) as error:
             self._unchecked.append(f"the lake was not compared: {error}")
             return
-        end_ms = min(part.end_ms, (walk.state.step_ms or 0) + step_ms)
+        steps = {step for step in walk.repeated if step < part.end_ms}
         for each in revised(market_data(seen, step_ms), market_data(stored, step_ms)):
-            if self.day_ms <= each.step_ms < end_ms:
+            if each.step_ms in steps:
                 yield each

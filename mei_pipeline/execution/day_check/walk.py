@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 from mei_pipeline.execution.booking import finish
 from mei_pipeline.execution.books import BookPlan, StepBook
@@ -107,7 +107,7 @@ class Walk:
         plan: What it needs beside the events.
         state: The lane after the last event.
         differences: Differences so far.
-        steps: Number of steps that were repeated.
+        repeated: Open times of the steps that were repeated.
         decisions: Number of decisions that were repeated.
         fills: Number of fills and payments that were compared.
         foreign_kernels: Kernels of steps that were left out because others than the present ones decided them.
@@ -116,7 +116,7 @@ class Walk:
     plan: WalkPlan
     state: LaneState
     differences: list[Difference] = field(default_factory=list)
-    steps: int = 0
+    repeated: list[int] = field(default_factory=list)
     decisions: int = 0
     fills: int = 0
     foreign_kernels: set[str] = field(default_factory=set)
@@ -130,10 +130,13 @@ class Walk:
         self._kernel_hash = self.plan.kernel_hash
 
     def take_all(self, events: Iterable[Event]) -> None:
-        """Take the events of a journal, oldest first, up to the end of the last step."""
+        """Take the events of a journal, oldest first.
+
+        The last step may be in progress, so a fill that the fill model expects at its close may still come.
+        """
         for event in events:
             self._take(event)
-        self._end_step()
+        self._end_step(complete=False)
 
     @property
     def _inside(self) -> bool:
@@ -164,7 +167,14 @@ class Walk:
             self._compare_decisions(self._closing, event)
         if isinstance(event, Fill | Funding | Transfer):
             self._note(event)
-        self.state = absorb(self.state, event, self.plan.book_of(self.state, event)).state
+        before = self.state
+        self.state = absorb(before, event, self.plan.book_of(before, event)).state
+        if self.state.orders is not before.orders and self._repeats(before):
+            self._note_end(before)
+
+    def _repeats(self, state: LaneState) -> bool:
+        """Return whether the last step of a state is one of those to repeat."""
+        return state.step_ms is not None and self.plan.from_ms <= state.step_ms < self.plan.to_ms
 
     def _begins(self, event: Event) -> bool:
         """Return whether an event is the first of the next step."""
@@ -188,7 +198,7 @@ class Walk:
         }
         copies = {config_id: copied for config_id, (_, copied) in again.items()}
         self._closing = _Closing(event.step_ms, event.late_ms if late else 0, again, copies)
-        self.steps += 1
+        self.repeated.append(event.step_ms)
 
     def _compare_decisions(self, closing: _Closing, recorded: Decided | None, config_id: str = "") -> None:
         """Compare the decisions of a book with the repeated ones, and these with those of an undisturbed lane."""
@@ -228,14 +238,14 @@ class Walk:
             if (book := find_book(self.state, config_id)) is not None
         }
 
-    def _end_step(self) -> None:
-        """Compare the fills at the close of the last step."""
+    def _end_step(self, *, complete: bool = True) -> None:
+        """Compare the fills at the close of the last step; of one that is not complete only those that are there."""
         closing = self._closing
         if closing is None:
             return
         self._fill_at_close(closing)
         for config_id, rows in (closing.expected or {}).items():
-            self._compare_rows(closing.step_ms, config_id, rows)
+            self._compare_rows(closing.step_ms, config_id, rows, complete=complete)
         self._recorded.clear()
         self._closing = None
 
@@ -279,43 +289,80 @@ class Walk:
         holders = [book.config_id for book in self.state.books if book.step.size_of(event.symbol) != 0.0]
         return next(iter(holders), self.state.books[-1].config_id)
 
-    def _compare_rows(self, step_ms: int, config_id: str, expected: list[ModelRow]) -> None:
+    def _compare_rows(self, step_ms: int, config_id: str, expected: list[ModelRow], *, complete: bool = True) -> None:
         recorded = self._recorded.pop(config_id, [])
         self.fills += len(recorded)
+        modelled = self.state.setup.mode == "paper"
         for one, other in _pairs(recorded, expected):
-            symbol = (one or other or ModelRow("", "", "", 0.0, 0.0, 0.0)).symbol
-            modelled = self.state.setup.mode == "paper"
-            difference = row_differences(
-                step_ms, config_id, one, other, self._trouble(symbol, step_ms), modelled=modelled
-            )
+            [symbol, *_] = (row.symbol for row in (one, other) if row is not None)
+            trouble = self._trouble(symbol, step_ms)
+            if one is None and (not complete or (trouble is not None and trouble.noted)):
+                continue
+            reason = "" if trouble is None else trouble.text
+            difference = row_differences(step_ms, config_id, one, other, reason, modelled=modelled)
             if difference is not None:
                 self.differences.append(difference)
 
-    def _trouble(self, symbol: str, step_ms: int) -> str:
-        """Return what the broker did to an order of a symbol in a step; empty if nothing unusual."""
+    def _trouble(self, symbol: str, step_ms: int) -> "_Trouble | None":
+        """Return what the broker did to an order of a symbol in a step; None for nothing unusual."""
         if any(first <= step_ms <= last for first, last in self.plan.late.get(symbol, ())):
-            return "a fill or payment of the symbol arrived late"
-        for order in reversed(tuple(self.state.orders.values())):
-            if order.place.symbol != symbol or order.updated_ms < step_ms:
+            return _Trouble("fill", "a fill or payment of the symbol arrived late", noted=False)
+        orders = (order for order in self.state.orders.values() if order.place.symbol == symbol)
+        troubles = (_trouble_of(order) for order in orders if order.updated_ms >= step_ms)
+        return next((trouble for trouble in troubles if trouble is not None), None)
+
+    def _note_end(self, before: LaneState) -> None:
+        """Note each order that an event has ended before it was filled."""
+        for cloid, order in self.state.orders.items():
+            known = before.orders.get(cloid)
+            if known is order or (known is not None and known.ended):
                 continue
-            if text := _trouble_of(order):
-                return text
-        return ""
+            trouble = _trouble_of(order)
+            if trouble is not None and trouble.noted:
+                place, step_ms = order.place, self.state.step_ms or 0
+                sizes = (lots / 10**place.lot_decimals for lots in (order.filled_lots, place.lots))
+                filled, ordered = (f"{size!r} filled" for size in sizes)
+                what = f"{place.intent.purpose} order"
+                self.differences.append(
+                    Difference(
+                        trouble.kind, step_ms, place.config_id, place.symbol, what, filled, ordered, trouble.text
+                    )
+                )
 
 
-def _trouble_of(order: Order) -> str:
-    """Return what the broker did to an order; empty if it was filled or waits as in the fill model."""
+class _Trouble(NamedTuple):
+    """What happened to an order that the fill model does not do.
+
+    Attributes:
+        kind: Class of the differences that follow from it.
+        text: It in words.
+        noted: True if the order has ended by it, which is a difference of its own.
+    """
+
+    kind: Class
+    text: str
+    noted: bool
+
+
+_OWN_ENDS = frozenset({"cancelled", "the fill model dropped it", "the position is not closed"})
+"""Reasons of ends that the lane or the fill model wanted."""
+
+_EXPIRED: dict[str, Class] = {"it was not sent in time": "degraded", "withdrawn before it was sent": "config"}
+"""Classes of expired orders by their reason; others never reached the broker."""
+
+
+def _trouble_of(order: Order) -> _Trouble | None:
+    """Return what happened to an order; None if it was filled, waits or ended as in the fill model."""
     name = f"the {order.place.intent.purpose} order"
-    in_part = f"{name} was filled in part"
-    texts = {
-        "REJECTED": f"the broker refused {name}: {order.reason}",
-        "UNKNOWN": f"the answer to {name} was lost",
-        "EXPIRED": f"{name} expired: {order.reason}",
-        "NEW": f"{name} was not sent",
-        "PARTIAL": in_part,
-        "CANCELLED": f"{in_part}: {order.reason}" if order.filled_lots and order.left_lots else "",
+    wanted = order.state != "CANCELLED" or order.reason in _OWN_ENDS
+    troubles = {
+        "REJECTED": _Trouble("fill", f"the broker refused {name}: {order.reason}", noted=True),
+        "EXPIRED": _Trouble(_EXPIRED.get(order.reason, "fill"), f"{name} expired: {order.reason}", noted=True),
+        "UNKNOWN": _Trouble("fill", f"the answer to {name} was lost", noted=False),
+        "PARTIAL": _Trouble("fill", f"{name} was filled in part", noted=False),
+        "CANCELLED": _Trouble("fill", f"{name} ended: {order.reason}", noted=not wanted),
     }
-    return texts.get(order.state, "")
+    return troubles.get(order.state) if order.left_lots else None
 
 
 def _pairs(recorded: list[ModelRow], expected: list[ModelRow]) -> Iterator[tuple[ModelRow | None, ModelRow | None]]:
