@@ -108,7 +108,9 @@ class _Check:
             max_late_ms=self.config.max_late_ms,
         )
         warm = partial(warm_book, self._lake, approximate=self.config.warmup == "approximate")
-        [first_ms] = self.connection.execute("SELECT min(step_ms) FROM events WHERE event = 'StepClosed'").fetchone()
+        [first_ms, last_ms] = self.connection.execute(
+            "SELECT min(step_ms), max(step_ms) FROM events WHERE event = 'StepClosed'"
+        ).fetchone()
         # A new lane writes its first checkpoint before its first step.
         found = last_checkpoint(self.connection, until_ms=max(self.day_ms, first_ms or 0))
         seq, packed = (0, None) if found is None else (found[0], found[1].state)
@@ -123,6 +125,7 @@ class _Check:
             book_of=lambda now, event: book_of(now, event, warm),
             late=self._late_spans(seq),
             kernel_hash=self._kernels_at(seq),
+            last_step_ms=last_ms,
         )
         walk = Walk(plan, state)
         try:

@@ -69,6 +69,7 @@ class WalkPlan:
         late: Spans of steps in which a fill of a symbol was missing, because it arrived late: first step and step of
             its arrival, UTC milliseconds.
         kernel_hash: Kernels of the process that journaled the first event.
+        last_step_ms: Last step of the journal; what is missing in it may still come.
     """
 
     from_ms: int
@@ -78,6 +79,7 @@ class WalkPlan:
     book_of: BookOf
     late: Mapping[str, tuple[tuple[int, int], ...]]
     kernel_hash: str
+    last_step_ms: int | None
 
 
 @dataclass
@@ -130,13 +132,10 @@ class Walk:
         self._kernel_hash = self.plan.kernel_hash
 
     def take_all(self, events: Iterable[Event]) -> None:
-        """Take the events of a journal, oldest first.
-
-        The last step may be in progress, so a fill that the fill model expects at its close may still come.
-        """
+        """Take the events of a journal, oldest first."""
         for event in events:
             self._take(event)
-        self._end_step(complete=False)
+        self._end_step()
 
     @property
     def _inside(self) -> bool:
@@ -238,14 +237,14 @@ class Walk:
             if (book := find_book(self.state, config_id)) is not None
         }
 
-    def _end_step(self, *, complete: bool = True) -> None:
-        """Compare the fills at the close of the last step; of one that is not complete only those that are there."""
+    def _end_step(self) -> None:
+        """Compare the fills at the close of the last step."""
         closing = self._closing
         if closing is None:
             return
         self._fill_at_close(closing)
         for config_id, rows in (closing.expected or {}).items():
-            self._compare_rows(closing.step_ms, config_id, rows, complete=complete)
+            self._compare_rows(closing.step_ms, config_id, rows)
         self._recorded.clear()
         self._closing = None
 
@@ -289,10 +288,11 @@ class Walk:
         holders = [book.config_id for book in self.state.books if book.step.size_of(event.symbol) != 0.0]
         return next(iter(holders), self.state.books[-1].config_id)
 
-    def _compare_rows(self, step_ms: int, config_id: str, expected: list[ModelRow], *, complete: bool = True) -> None:
+    def _compare_rows(self, step_ms: int, config_id: str, expected: list[ModelRow]) -> None:
         recorded = self._recorded.pop(config_id, [])
         self.fills += len(recorded)
         modelled = self.state.setup.mode == "paper"
+        complete = step_ms != self.plan.last_step_ms
         for one, other in _pairs(recorded, expected):
             [symbol, *_] = (row.symbol for row in (one, other) if row is not None)
             trouble = self._trouble(symbol, step_ms)
