@@ -54,6 +54,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     },
     "Decide": {
         "registry": CommandEntry("registry", "Inspect configs and verdicts; promote, pause, roll back, retire."),
+        "replay": CommandEntry("replay", "Repeat days of a lane, and name the cause of each difference."),
         "lane": CommandEntry("lane", "Show lanes with config, executor status and holds; change holds and sizes."),
     },
     "Measure": {

@@ -11,7 +11,7 @@ from kernels.book import BACKSTOP, FUNDED, MOMENTS
 from kernels.lane import list_active
 from mei_pipeline.execution.books import StepBook, begin_step, take_bar, take_rate, take_terms
 from mei_pipeline.execution.commands import Place
-from mei_pipeline.execution.day_check.differences import Difference, Gate
+from mei_pipeline.execution.day_check.differences import Difference, GateDifference
 from mei_pipeline.execution.day_check.seen_features import SeenFeatures
 from mei_pipeline.execution.deciding import decide
 from mei_pipeline.execution.events import BarClosed, Decided, Event, Fill, Funding, FundingRate
@@ -206,7 +206,9 @@ def _orders_text(orders: tuple[Any, ...]) -> str:
     return ", ".join(f"{purpose} {lots / 10**decimals:g}" for purpose, lots, decimals, *_ in orders) or "none"
 
 
-def gate_of(explain: Any, names: tuple[str, ...], carried: LaneBook, again: LaneBook, symbol: str) -> Gate | None:
+def gate_of(
+    explain: Any, names: tuple[str, ...], carried: LaneBook, again: LaneBook, symbol: str
+) -> GateDifference | None:
     """Return the first gate whose value or result differs between two books at the same step.
 
     If none differs, return the first closed one; None if all are open or not in use.
@@ -229,7 +231,7 @@ def gate_of(explain: Any, names: tuple[str, ...], carried: LaneBook, again: Lane
     closed = np.flatnonzero(tables[1][:, 2] == 0.0).tolist()
     for i in (*different, *closed)[:1]:
         value, threshold, state = tables[1][i].tolist()
-        return Gate(names[i], float(tables[0][i, 0]), value, threshold, state == 1.0)
+        return GateDifference(names[i], float(tables[0][i, 0]), value, threshold, state == 1.0)
     return None
 
 

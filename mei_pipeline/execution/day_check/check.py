@@ -20,7 +20,7 @@ from mei_pipeline.execution.checkpoint import unpack
 from mei_pipeline.execution.day_check.differences import DayCheck, Difference
 from mei_pipeline.execution.day_check.revisions import market_data, revised
 from mei_pipeline.execution.day_check.seen_features import (
-    Changed,
+    HistoryChanged,
     SeenFeatures,
     compute_seen_features,
     seen_bars,
@@ -62,16 +62,26 @@ def check_day(settings: Settings, lane: str, config: LaneConfig, day_ms: int) ->
 
 
 def days_of(settings: Settings, lane: str) -> list[int]:
-    """Return the UTC days that a lane has completed or begun, oldest first, as times of their beginnings.
+    """Return the UTC days in which a lane has closed a step, oldest first, as times of their beginnings.
 
     Raises:
         DataError: The lane has no journal, or it is damaged.
     """
     with closing(connect_read_only(journal_path(settings.lanes, lane))) as connection:
-        rows = connection.execute(
-            f"SELECT DISTINCT step_ms / {DAY_MS} FROM events WHERE event = 'StepClosed' ORDER BY 1"  # noqa: S608 - a number
-        )
-        return [day * DAY_MS for (day,) in rows]
+        rows = connection.execute("SELECT step_ms FROM v_equity")
+        return sorted({step_ms // DAY_MS * DAY_MS for (step_ms,) in rows})
+
+
+def complete_days(settings: Settings, lane: str) -> list[int]:
+    """Return the days of `days_of` that have ended on the lane's clock.
+
+    Raises:
+        DataError: The lane has no journal, or it is damaged.
+    """
+    days = days_of(settings, lane)
+    with closing(connect_read_only(journal_path(settings.lanes, lane))) as connection:
+        [clock_ms] = connection.execute("SELECT max(venue_ms) FROM events WHERE event = 'StepClosed'").fetchone()
+    return [day_ms for day_ms in days if day_ms + DAY_MS <= (clock_ms or 0)]
 
 
 @dataclass
@@ -190,7 +200,7 @@ class _Check:
             self._bars = seen_bars(self.connection, self._end_ms)
         try:
             return compute_seen_features(self._lake, plan, warmed, self._bars, self.day_ms, self._end_ms)
-        except Changed as change:
+        except HistoryChanged as change:
             text = "features that the lane carried along, because those of a sweep can't be computed"
             self._unchecked.append(f"config {config_id[:12]}: its decisions were repeated with {text}: {change}")
             return None

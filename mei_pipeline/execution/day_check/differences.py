@@ -23,7 +23,7 @@ Verdict = Literal["equal", "explained", "failed", "no evidence"]
 
 
 @dataclass(frozen=True)
-class Gate:
+class GateDifference:
     """The first gate of a strategy that differs between the lane and the repetition.
 
     Attributes:
@@ -69,7 +69,7 @@ class Difference:
     recorded: str
     replayed: str
     reason: str = ""
-    gate: Gate | None = None
+    gate: GateDifference | None = None
 
     def __str__(self) -> str:
         """Return the difference in one sentence."""

@@ -41,7 +41,7 @@ class SeenFeatures:
         step.columns[:, 0] = self.values[:, max(row - 1, 0) - self.first_row]
 
 
-class Changed(Exception):
+class HistoryChanged(Exception):
     """The bars of the lake from which a lane computed its first features are others now."""
 
 
@@ -76,7 +76,7 @@ def compute_seen_features(
         to_ms: Their end.
 
     Raises:
-        Changed: The bars before the lane's start are others now.
+        HistoryChanged: The bars before the lane's start are others now.
     """
     length = plan.intervals.main_ms
     history = _history(lake, plan, warmed)
@@ -112,8 +112,8 @@ def _history(lake: Lake, plan: BookPlan, warmed: Warmed) -> tuple[Floats, ...]:
             lake, plan.resolved.venue, Intervals(plan.intervals.main), plan.symbols, warmed.anchor_ms, end_ms
         )
     except (ConfigError, DataError) as error:
-        raise Changed(f"the bars before {iso(end_ms)} can't be read any more: {error}") from error
+        raise HistoryChanged(f"the bars before {iso(end_ms)} can't be read any more: {error}") from error
     if bars.data_hash != warmed.data_hash:
-        raise Changed(f"the bars, funding or terms before {iso(end_ms)} have changed since the lane read them")
+        raise HistoryChanged(f"the bars, funding or terms before {iso(end_ms)} have changed since the lane read them")
     _, high, low, close = bars.prices
     return high, low, close, bars.volume

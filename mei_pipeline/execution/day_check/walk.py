@@ -27,7 +27,7 @@ from mei_pipeline.execution.day_check.again import (
     recorded_row,
     row_differences,
 )
-from mei_pipeline.execution.day_check.differences import Class, Difference, Gate
+from mei_pipeline.execution.day_check.differences import Class, Difference, GateDifference
 from mei_pipeline.execution.day_check.seen_features import SeenFeatures
 from mei_pipeline.execution.events import (
     BarClosed,
@@ -58,7 +58,7 @@ _DEGRADED = ("stale: ", "its last bar is unknown", "the account is not compared"
 
 @dataclass(frozen=True)
 class WalkPlan:
-    """What a walk needs beside the events.
+    """Inputs of a walk beside the events.
 
     Attributes:
         from_ms: Beginning of the steps to repeat.
@@ -221,7 +221,7 @@ class Walk:
             kind, reason = _cause(again, symbol, closing.late_ms)
             self.differences.append(Difference(kind, closing.step_ms, config_id, symbol, what, one, other, reason))
 
-    def _gate(self, book: LaneBook, copied: LaneBook, symbol: str) -> Gate | None:
+    def _gate(self, book: LaneBook, copied: LaneBook, symbol: str) -> GateDifference | None:
         explain, names = self.plan.gates(book.step.plan.resolved.strategy)
         return gate_of(explain, names, book, copied, symbol)
 
@@ -331,7 +331,7 @@ class Walk:
 
 
 class _Trouble(NamedTuple):
-    """What happened to an order that the fill model does not do.
+    """An event in the life of an order that the fill model does not know.
 
     Attributes:
         kind: Class of the differences that follow from it.
