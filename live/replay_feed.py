@@ -23,6 +23,7 @@ import click
 
 from live.feed_protocol import Subscribe
 from live.feed_server import FeedServer, Identity, OpenStream, Taken, listen
+from mei_pipeline import streams
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.errors import ConfigError, MeiError
@@ -253,6 +254,7 @@ def main(
     """Serve the bars of the lake as a feed, until Ctrl-C."""
     # A lane that starts a replay hands over the listening socket; the end of its own process closes stdin.
     private = handed_over is not None
+    streams.forgive_stderr()
     try:
         folder = lake if lake is not None else read_settings().lake
         with socket.socket(fileno=handed_over) if private else listen(path) as listener:

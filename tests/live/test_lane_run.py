@@ -23,7 +23,7 @@ from session_kit import FROM_MS, LANE, TO_MS, Steps, feed_of, left_in, run_sessi
 
 from live.feed_protocol import Subscribe
 from live.lane_feed import Feed
-from live.run import log_watch, run, stop_on_signals
+from live.run import log_watch, main, run, stop_on_signals
 from live.session import Watch
 from mei_pipeline.execution.commands import Alert
 from mei_pipeline.execution.events import FeedEvent
@@ -67,6 +67,36 @@ def test_a_lane_over_the_replay_that_it_starts(
 def test_help_needs_no_lane(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"], Watch()) == 0
     assert "Run a lane of the home" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["run", "replay_feed"])
+def test_ctrl_c_during_the_imports_ends_at_once_without_a_traceback(module: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", f"live.{module}", "--help"]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "numpy" in line:  # one of the first modules of many
+                break
+        process.send_signal(signal.SIGINT)
+        output, messages = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert [line for line in messages.splitlines() if "import time:" not in line] == ["interrupted"]
+
+
+@pytest.mark.usefixtures("handlers", "variables")
+def test_a_lane_whose_output_nobody_reads_trades_on(
+    lane_home: Settings, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does when it has seen enough
+    with closing(io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True)) as pipe, monkeypatch.context() as patch:
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, pipe)
+        patch.setattr(sys, "argv", ["live.run", *COMMAND])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 0
+    assert left_in(lane_home) == undisturbed
 
 
 @pytest.fixture
