@@ -675,6 +675,16 @@ def test_a_stronger_effect_of_a_known_hold_is_an_alert(lane):
     assert one(Alert, lane.commands).text == "hold stop (halt): a test"
 
 
+def test_a_hold_that_another_of_its_name_replaces_is_lifted(lane):
+    first, second = kit.hold(), msgspec.structs.replace(kit.hold("halt"), since_ms=kit.hold().since_ms + 1)
+    lane.take(HoldsChanged(holds={"stop": first}))
+    rows = lane.take(HoldsChanged(holds={"stop": second})).rows
+    assert [(row.since_ms, row.effect, row.lifted_ms) for row in rows] == [
+        (second.since_ms, "halt", None),
+        (first.since_ms, "close_only", lane.state.clock_ms),
+    ]
+
+
 def test_a_hold_of_the_executor_is_lifted_once(lane):
     lane.take(HoldSet(name="own", hold=kit.hold()))
     assert one(HoldRow, lane.take(HoldSet(name="own", hold=None)).rows).lifted_ms == lane.state.clock_ms
