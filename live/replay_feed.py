@@ -254,7 +254,6 @@ def main(
     """Serve the bars of the lake as a feed, until Ctrl-C."""
     # A lane that starts a replay hands over the listening socket; the end of its own process closes stdin.
     private = handed_over is not None
-    streams.forgive_stderr()
     try:
         folder = lake if lake is not None else read_settings().lake
         with socket.socket(fileno=handed_over) if private else listen(path) as listener:
@@ -270,4 +269,5 @@ def main(
 
 
 if __name__ == "__main__":
+    streams.forgive_stderr()
     main()
