@@ -44,6 +44,7 @@ COLUMNS: dict[str, Any] = {
     "machine_id": pl.String,
     "kernel_hash": pl.String,
     "anchor_ms": pl.Int64,
+    "folder": pl.String,
 }
 """Type of each column of the views; a column has the same type in all of them. Columns `*_utc` are text."""
 
