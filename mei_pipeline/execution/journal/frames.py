@@ -88,16 +88,6 @@ def view_frame(connection: sqlite3.Connection, name: str) -> pl.DataFrame:
     return pl.concat(view_chunks(connection, name))
 
 
-def trades_frame(connection: sqlite3.Connection) -> pl.DataFrame:
-    """Return the trades, with the columns of `rows.TradeRow` and times also as text."""
-    return view_frame(connection, "trades")
-
-
-def equity_frame(connection: sqlite3.Connection) -> pl.DataFrame:
-    """Return the equity of each step, with the columns of `rows.EquityRow` and times also as text."""
-    return view_frame(connection, "equity")
-
-
 def view_chunks(connection: sqlite3.Connection, name: str, chunk_rows: int = CHUNK_ROWS) -> Iterator[pl.DataFrame]:
     """Yield a view in parts of at most `chunk_rows` rows; at least one part, which may be empty.
 

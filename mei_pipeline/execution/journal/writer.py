@@ -183,17 +183,6 @@ class Journal:
             self.connection.execute("ROLLBACK")
         self.last_seq = self._committed_seq
 
-    def has_fill(self, key: str) -> bool:
-        """Return True if a fill with this key was appended.
-
-        Raises:
-            DataError: The file is damaged.
-        """
-        try:
-            return self.connection.execute("SELECT 1 FROM fills WHERE key = ?", (key,)).fetchone() is not None
-        except sqlite3.Error as error:
-            raise journal_error(self.path, error, f"fill {key}") from error
-
     def close(self) -> None:
         """Discard the transaction in progress and close the file."""
         self.rollback()
