@@ -451,6 +451,7 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     drawdown_usd: float
     last_fill_ms: int
     early: tuple[Fill, ...] = ()
+    transfers_usd: float = 0.0
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):

@@ -792,6 +792,29 @@ def test_transfers_and_funding_count_once(lane):
     assert lane.rows == ()
 
 
+@pytest.mark.parametrize("usd", [2_500.0, -4_000.0])
+def test_a_transfer_is_no_profit_and_no_drawdown(lane, usd):
+    lane.close()
+    lane.close()
+    before = lane.state
+    for _ in range(2):  # it counts once
+        lane.take(Transfer(key="t", usd=usd))
+    assert (lane.state.transfers_usd, lane.state.peak_usd) == (usd, before.peak_usd + usd)
+    assert lane.recovered().transfers_usd == usd
+    lane.close()
+    lane.close()
+    assert lane.state.drawdown_usd == before.drawdown_usd == 0.0
+
+
+def test_a_withdrawal_of_everything_starts_the_peak_again(lane):
+    lane.close()
+    lane.close()
+    lane.take(Transfer(key="t", usd=-kit.EQUITY - 5.0))
+    assert lane.state.peak_usd == -5.0
+    lane.take(Transfer(key="u", usd=105.0))
+    assert lane.state.peak_usd == 100.0
+
+
 def test_terms_hold_from_their_time_on(lane):
     lane.take(kit.terms("AAA", from_ms=FIRST + 2 * HOUR, size_decimals=0))
     assert lane.close({"AAA": UP})[0].lots == 909
