@@ -48,6 +48,7 @@ class ProcessFacts:
             one.
         day_start: Equity at the beginning of the lane's day; None if it is unknown.
         last_error: Last error of the process; None without one.
+        durable_seq: Number of the last event that is on the disk; None if the lane does not wait for the disk.
     """
 
     written_ms: int
@@ -58,6 +59,7 @@ class ProcessFacts:
     pointer_problem: str = ""
     day_start: DayStart | None = None
     last_error: str | None = None
+    durable_seq: int | None = None
 
 
 def recorded_day(connection: sqlite3.Connection, state: LaneState) -> DayStart:
@@ -140,6 +142,8 @@ def status_of(state: LaneState, facts: ProcessFacts) -> dict[str, Any]:
         "open_orders": len(orders),
         "unknown_orders": sum(order.state == "UNKNOWN" for order in orders),
         "last_error": facts.last_error,
+        "book_id": state.setup.book_ids[0],
+        "durable_seq": facts.durable_seq,
     }
 
 

@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.errors import Busy, Refused
+from mei_pipeline.errors import Busy, DataError, Refused
 from mei_pipeline.execution.journal.failures import translated
 from mei_pipeline.execution.journal.meta import BUSY_WAIT_S, JournalMeta, check_exists, folder_of, read_meta
 from mei_pipeline.execution.journal.schema import SCHEMA_VERSION, upgrade
 from mei_pipeline.execution.journal.writer import Journal
-from mei_pipeline.registry.lanes import lane_folder
+from mei_pipeline.registry.lanes import JOURNAL_NAME, STATUS_NAME, lane_folder, read_status
 from mei_pipeline.registry.render import FaultHook, no_fault
 
-JOURNAL_NAME = "journal.db"
 LOCK_NAME = ".executor.lock"
 """Lock file of a lane's folder; the process that opens the journal for writing holds it."""
 
@@ -128,7 +127,8 @@ def open_journal(
         wait_s: Longest wait for another writer, in seconds, also of later transactions.
 
     Raises:
-        DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be written.
+        DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be written; or it lacks
+            events that were on the disk.
         Refused: It belongs to another lane, machine, folder, venue or kind of feed.
         Busy: Another process writes to it.
         Retryable: The disk is full or fails.
@@ -138,6 +138,7 @@ def open_journal(
         with translated(path):
             meta = read_meta(connection, path)
             _check_owner(path, meta, lane=lane, venue=venue, feed=feed, machine_id=machine_id)
+            _check_complete(path, meta, connection)
             _begin(path, connection)
             upgrade(connection, meta.schema_version)
             meta = replace(meta, schema_version=SCHEMA_VERSION, folder=folder_of(path))
@@ -163,12 +164,14 @@ def adopt_journal(path: Path, machine_id: str, wait_s: float = BUSY_WAIT_S) -> J
         The identity of the journal. The book id is unchanged if the journal belongs to this machine and folder already.
 
     Raises:
-        DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be written.
+        DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be written; or it lacks
+            events that were on the disk.
         Busy: A process writes to it.
         Retryable: The disk is full or fails.
     """
     with closing(_connect(path, wait_s)) as connection, translated(path):
         meta = read_meta(connection, path)
+        _check_complete(path, meta, connection)
         _begin(path, connection)
         upgrade(connection, meta.schema_version)
         is_own = meta.machine_id == machine_id and meta.folder in {"", folder_of(path)}
@@ -237,3 +240,24 @@ def _check_owner(path: Path, meta: JournalMeta, *, lane: str, venue: str, feed: 
                 f"{path}: the journal of {key} {has}, but the lane has {key} {wanted}; set {key}: {has} again, or start"
                 " another lane"
             )
+
+
+def _check_complete(path: Path, meta: JournalMeta, connection: sqlite3.Connection) -> None:
+    """Raise if a journal ends before an event that its executor saw on the disk.
+
+    SQLite takes a journal without the log beside it for a complete one, and only the executor's status knows better.
+    """
+    try:
+        status = read_status(path.parent.parent, meta.lane)
+    except DataError:
+        return  # it is not synced to the disk, so a power failure may damage it
+    if status is None or status.book_id != meta.book_id or status.durable_seq is None:
+        return
+    last_seq = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
+    if last_seq < status.durable_seq:
+        status_path = path.with_name(STATUS_NAME)
+        raise DataError(
+            f"{path}: ends with event {last_seq}, but event {status.durable_seq} was on the disk ({status_path}):"
+            f" {path.name}-wal was removed, or an older journal was put here. Put the missing file back, or restore the"
+            f" lane from a backup. To go on without the lost events, remove {STATUS_NAME}"
+        )
