@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from msgspec.structs import replace as replace_struct
+
 from mei_pipeline.config.document import read_yaml
 from mei_pipeline.config.load import LANES
 from mei_pipeline.config.models import LaneConfig
@@ -136,7 +138,7 @@ def poll(files: LaneFiles, clock_ms: int) -> Polled:
 
     Args:
         files: The files as they were then.
-        clock_ms: Clock of the lane, the start of a hold that `poll` adds.
+        clock_ms: Clock of the lane, the start of the holds that it does not know yet.
     """
     files, offered, told = _poll_pointer(files)
     files, changed, warned = _poll_control(files, clock_ms)
@@ -231,7 +233,7 @@ def _poll_control(files: LaneFiles, clock_ms: int) -> Polled:
         return Polled(files)
     files = replace(files, control_mark=mark)
     try:
-        holds = _read_control(path, files)
+        holds = _read_control(path, files, clock_ms)
     except DataError as error:
         added = files.in_force.get(CONTROL_HOLD) or HoldState(
             owner=OWNER, effect="close_only", reason=str(error), since_ms=clock_ms
@@ -242,15 +244,16 @@ def _poll_control(files: LaneFiles, clock_ms: int) -> Polled:
     return Polled(good, _changed(files, good))
 
 
-def _read_control(path: Path, files: LaneFiles) -> dict[str, HoldState]:
-    """Return the holds in `control.yaml`.
+def _read_control(path: Path, files: LaneFiles, clock_ms: int) -> dict[str, HoldState]:
+    """Return the holds in `control.yaml`; one that the lane does not know yet begins now on the lane's clock.
 
     Raises:
         DataError: The file can't be read, or it is gone although holds, or a problem with it, were in force.
     """
     data = read_bytes(path)
     if data is not None:
-        return {name: _hold_state(hold) for name, hold in parse_holds(path, data, files.lane).items()}
+        holds = parse_holds(path, data, files.lane)
+        return {name: _hold_state(hold, files.holds.get(name), clock_ms) for name, hold in holds.items()}
     if files.in_force:
         raise DataError(
             f"{path}: missing, although holds are in force: {', '.join(files.in_force)}; restore it, or set the holds "
@@ -259,10 +262,13 @@ def _read_control(path: Path, files: LaneFiles) -> dict[str, HoldState]:
     return {}
 
 
-def _hold_state(hold: Hold) -> HoldState:
-    return HoldState(
-        owner=hold.owner, effect=hold.effect, reason=hold.reason, since_ms=hold.since_ms, symbol=hold.symbol or ""
+def _hold_state(hold: Hold, known: HoldState | None, clock_ms: int) -> HoldState:
+    """Return a hold on the lane's clock: the file has the time of the machine, which a replay is far away from."""
+    since_ms = clock_ms if known is None else known.since_ms
+    state = HoldState(
+        owner=hold.owner, effect=hold.effect, reason=hold.reason, since_ms=since_ms, symbol=hold.symbol or ""
     )
+    return state if state == known else replace_struct(state, since_ms=clock_ms)
 
 
 def _changed(before: LaneFiles, after: LaneFiles) -> tuple[Event, ...]:

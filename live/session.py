@@ -397,6 +397,7 @@ class _Running:
             written_ms=_now_ms(),
             pointer_problem=self.files.pointer_problem,
             last_error=self.run.last_error,
+            durable_seq=lane.journal.committed_seq if lane.durable else None,
         )
         problem = ""
         try:

@@ -324,7 +324,7 @@ def _take_holds(state: LaneState, event: HoldsChanged) -> Changed:
         if state.holds.get(name) != hold:
             rows.append(_hold_row(name, hold, own=False, lifted_ms=None))
     for name, hold in state.holds.items():
-        if name not in event.holds:
+        if name not in event.holds or event.holds[name].since_ms != hold.since_ms:
             rows.append(_hold_row(name, hold, own=False, lifted_ms=state.clock_ms))
     return Changed(state.with_changes(holds=event.holds), tuple(rows))
 

@@ -274,7 +274,10 @@ class ConfigOffered(Event, frozen=True, kw_only=True):
 
 
 class HoldState(msgspec.Struct, frozen=True, kw_only=True):
-    """A hold that is in force; see `registry.holds.Hold`. An empty symbol stands for all symbols."""
+    """A hold that is in force; see `registry.holds.Hold`.
+
+    An empty symbol stands for all symbols. `since_ms` is the clock of the lane when it came into force.
+    """
 
     owner: str
     effect: Literal["close_only", "halt"]
@@ -448,6 +451,7 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     drawdown_usd: float
     last_fill_ms: int
     early: tuple[Fill, ...] = ()
+    transfers_usd: float = 0.0
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):

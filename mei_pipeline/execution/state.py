@@ -89,6 +89,7 @@ class LaneState:
         peak_usd: Highest equity of the lane so far.
         drawdown_usd: Maximum drawdown so far.
         last_fill_ms: Time of the latest fill.
+        transfers_usd: Sum of all deposits, less all withdrawals.
     """
 
     setup: LaneSetup
@@ -115,6 +116,7 @@ class LaneState:
     peak_usd: float = 0.0
     drawdown_usd: float = 0.0
     last_fill_ms: int = 0
+    transfers_usd: float = 0.0
 
     def with_changes(self, **changes: object) -> "LaneState":
         """Return a copy with other values of some fields, as `dataclasses.replace`, which takes ten times as long.

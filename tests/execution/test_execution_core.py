@@ -675,6 +675,16 @@ def test_a_stronger_effect_of_a_known_hold_is_an_alert(lane):
     assert one(Alert, lane.commands).text == "hold stop (halt): a test"
 
 
+def test_a_hold_that_another_of_its_name_replaces_is_lifted(lane):
+    first, second = kit.hold(), msgspec.structs.replace(kit.hold("halt"), since_ms=kit.hold().since_ms + 1)
+    lane.take(HoldsChanged(holds={"stop": first}))
+    rows = lane.take(HoldsChanged(holds={"stop": second})).rows
+    assert [(row.since_ms, row.effect, row.lifted_ms) for row in rows] == [
+        (second.since_ms, "halt", None),
+        (first.since_ms, "close_only", lane.state.clock_ms),
+    ]
+
+
 def test_a_hold_of_the_executor_is_lifted_once(lane):
     lane.take(HoldSet(name="own", hold=kit.hold()))
     assert one(HoldRow, lane.take(HoldSet(name="own", hold=None)).rows).lifted_ms == lane.state.clock_ms
@@ -780,6 +790,29 @@ def test_transfers_and_funding_count_once(lane):
         lane.take(Funding(key="g", symbol="OTHER", usd=4.0, step_ms=FIRST - HOUR))
     assert lane.state.books[0].step.account["cash"] == kit.EQUITY + 93.0
     assert lane.rows == ()
+
+
+@pytest.mark.parametrize("usd", [2_500.0, -4_000.0])
+def test_a_transfer_is_no_profit_and_no_drawdown(lane, usd):
+    lane.close()
+    lane.close()
+    before = lane.state
+    for _ in range(2):  # it counts once
+        lane.take(Transfer(key="t", usd=usd))
+    assert (lane.state.transfers_usd, lane.state.peak_usd) == (usd, before.peak_usd + usd)
+    assert lane.recovered().transfers_usd == usd
+    lane.close()
+    lane.close()
+    assert lane.state.drawdown_usd == before.drawdown_usd == 0.0
+
+
+def test_a_withdrawal_of_everything_starts_the_peak_again(lane):
+    lane.close()
+    lane.close()
+    lane.take(Transfer(key="t", usd=-kit.EQUITY - 5.0))
+    assert lane.state.peak_usd == -5.0
+    lane.take(Transfer(key="u", usd=105.0))
+    assert lane.state.peak_usd == 100.0
 
 
 def test_terms_hold_from_their_time_on(lane):

@@ -259,7 +259,7 @@ def test_holds_are_followed(promoted: Settings) -> None:
     set_hold(promoted.lanes, "paper1", "exchange", hold())
     set_hold(promoted.lanes, "paper1", "btc", hold("halt", "BTC"))
     files, (event,), alerts = poll(files, NOW)
-    first = HoldState(owner="anna", effect="close_only", reason="maintenance", since_ms=1_000)
+    first = HoldState(owner="anna", effect="close_only", reason="maintenance", since_ms=NOW)
     assert event == HoldsChanged(
         holds={"btc": msgspec.structs.replace(first, effect="halt", symbol="BTC"), "exchange": first}
     )
@@ -269,6 +269,18 @@ def test_holds_are_followed(promoted: Settings) -> None:
     assert (events, alerts) == ((HoldsChanged(holds={"exchange": first}),), ())
     lift_hold(promoted.lanes, "paper1", "exchange")
     assert poll(files, NOW).events == (HoldsChanged(holds={}),)
+
+
+def test_a_hold_begins_on_the_clock_of_the_lane(promoted: Settings) -> None:
+    set_hold(promoted.lanes, "paper1", "exchange", hold())
+    files, (_, event), _ = poll(started(promoted), NOW)
+    assert [each.since_ms for each in event.holds.values()] == [NOW]
+    # The same hold under another time of the machine goes on, also after a restart; another hold begins.
+    set_hold(promoted.lanes, "paper1", "exchange", hold().model_copy(update={"since_ms": 2_000}))
+    assert poll(files, NOW + 1).events == ()
+    assert poll(started(promoted, holds=event.holds, waiting=files.offer), NOW + 1).events == ()
+    set_hold(promoted.lanes, "paper1", "exchange", hold("halt"))
+    assert poll(files, NOW + 2).events[0].holds["exchange"].since_ms == NOW + 2
 
 
 @pytest.mark.parametrize(

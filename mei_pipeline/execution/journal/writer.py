@@ -93,6 +93,7 @@ class Journal:
         meta: The journal's identity when it was opened.
         connection: Its connection, for the functions of `reader` and `frames`.
         last_seq: Number of the last event, uncommitted ones included; 0 if there is none.
+        committed_seq: Number of the last committed event.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class Journal:
         self.meta = meta
         self.connection = connection
         self.last_seq: int = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-        self._committed_seq = self.last_seq
+        self.committed_seq = self.last_seq
         self._fault_hook = fault_hook
         self._execute: Callable[..., Any] = connection.cursor().execute  # a cursor for each statement costs time
         self._events: list[tuple[Any, ...]] = []  # appended, not written yet
@@ -162,7 +163,7 @@ class Journal:
             if self.connection.in_transaction:
                 self._flush()
                 self.connection.execute("COMMIT")
-                self._committed_seq = self.last_seq
+                self.committed_seq = self.last_seq
                 self._unsynced = not self._durable
             if durable and self._unsynced:
                 self._sync()
@@ -181,18 +182,7 @@ class Journal:
         self._events.clear()
         with suppress(sqlite3.Error):  # after some errors SQLite has rolled back itself
             self.connection.execute("ROLLBACK")
-        self.last_seq = self._committed_seq
-
-    def has_fill(self, key: str) -> bool:
-        """Return True if a fill with this key was appended.
-
-        Raises:
-            DataError: The file is damaged.
-        """
-        try:
-            return self.connection.execute("SELECT 1 FROM fills WHERE key = ?", (key,)).fetchone() is not None
-        except sqlite3.Error as error:
-            raise journal_error(self.path, error, f"fill {key}") from error
+        self.last_seq = self.committed_seq
 
     def close(self) -> None:
         """Discard the transaction in progress and close the file."""
