@@ -7,7 +7,7 @@ state, recovers from the journal, and goes on: recovery is the only start.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from live.broker import Broker, execute
@@ -22,14 +22,11 @@ from mei_pipeline.execution.commands import (
     Send,
     Warm,
 )
-from mei_pipeline.execution.core import step
+from mei_pipeline.execution.core import MARKET, absorb_market, step
 from mei_pipeline.execution.events import (
     FACTS,
-    BarClosed,
     CaughtUp,
     Event,
-    FundingRate,
-    InstrumentChanged,
     StepClosed,
     Timer,
     Warmed,
@@ -43,7 +40,6 @@ CHECKPOINT_EVENTS = 20_000
 
 Warmup = Callable[[BookPlan, int], tuple[StepBook, Warmed]]
 
-_MARKET = frozenset({BarClosed, FundingRate, InstrumentChanged})
 _OWN = frozenset(FACTS)
 _MOST_EVENTS_PER_CAUSE = 10_000
 
@@ -85,8 +81,8 @@ class LaneProcess:
         if isinstance(event, StepClosed):
             self._take_step(event)
             return
-        if type(event) in _MARKET:
-            self._take_market(event)
+        if type(event) in MARKET:
+            self.take_market((event,))
             return
         self._process_all((event,))
         if isinstance(event, CaughtUp):
@@ -94,14 +90,12 @@ class LaneProcess:
             self._settle_last_step()
         self._open_books()
 
-    def _take_market(self, event: Event) -> None:
-        """Process market data. Most events of a lane are such, and the core never reacts to them."""
-        told = self.broker.observe(event, self.state)
-        if told:
-            self._process_all(told)
-        self.state, _, _, rows = step(self.state, event)
-        self.journal.append(event, time.time_ns() // 1_000_000, rows)
-        self._since_checkpoint += 1
+    def take_market(self, events: Sequence[Event]) -> None:
+        """Process market data (`core.MARKET`): all of it that came since the last event of another class."""
+        if events:
+            self.state, rows = absorb_market(self.state, events)
+            self.journal.append_all(events, time.time_ns() // 1_000_000, rows)
+            self._since_checkpoint += len(events)
 
     def take_timers(self, now_ms: int) -> None:
         """Process the timers that are due."""
@@ -231,6 +225,18 @@ def _approximate(lane: str, anchor_ms: int, warmed: Warmed) -> Alert:
         f"{iso(warmed.anchor_ms)}, not {iso(anchor_ms)}, because the lake has no earlier bars"
     )
     return Alert("warmup", "warning", text)
+
+
+def with_market(events: Iterable[Event]) -> Iterator[tuple[list[Event], Event | None]]:
+    """Yield each event that is no market data, with the market data before it; at the end None with the rest."""
+    market: list[Event] = []
+    for event in events:
+        if type(event) in MARKET:
+            market.append(event)
+        else:
+            yield market, event
+            market = []
+    yield market, None
 
 
 def describe(state: LaneState) -> str:

@@ -15,7 +15,7 @@ from math import inf
 from kernels.cache import source_hash
 from live.feed_client import subscription
 from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
-from live.lane import CHECKPOINT_EVENTS, LaneProcess, describe
+from live.lane import CHECKPOINT_EVENTS, LaneProcess, describe, with_market
 from live.lane_feed import Feed, OpenFeed, replay_opener
 from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour, make_paper_broker
@@ -340,8 +340,10 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "_
     """
     ids = _config_ids(lane)
     reads_files = True
-    for event in feed.read(_READ_S):
-        lane.take(event)
+    for market, event in with_market(feed.read(_READ_S)):
+        lane.take_market(market)
+        if event is not None:
+            lane.take(event)
         if isinstance(event, StepClosed):
             lane.take_timers(lane.state.clock_ms)
             if reads_files:

@@ -7,7 +7,7 @@ never decides: the orders of a step come from the journal.
 The clock of a lane is the latest time among its events. Timers are due on that clock.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -95,6 +95,20 @@ def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcom
         state, more = absorb(state, fact)
         rows += more
     return Outcome(state, reaction.commands, reaction.facts, rows)
+
+
+def absorb_market(state: LaneState, events: Iterable[Event]) -> Changed:
+    """Return the state after market data (`MARKET`), to which a lane never reacts.
+
+    Raises:
+        Retryable: As for `step`; events before the one without its step may have changed the arrays of books.
+    """
+    rows: tuple[Row, ...] = ()
+    for event in events:
+        state, more = _ABSORBERS.get(type(event), _pass)(state, event)
+        if more:
+            rows += more
+    return Changed(state, rows)
 
 
 def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Changed:
@@ -384,5 +398,8 @@ _ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {
 }
 """Change of the state by each class of events; other events only move the clock."""
 
-_QUIET = frozenset({BarClosed, BarMissing, BarRevised, FundingRate, InstrumentChanged, FeedHealth, Funding})
-"""Classes of events that a lane never reacts to. A step has dozens of them, so they skip the look at reactions."""
+MARKET = frozenset({BarClosed, BarMissing, BarRevised, FundingRate, InstrumentChanged})
+"""Classes of market data. A step has dozens of such events, and a lane never reacts to them."""
+
+_QUIET = MARKET | {FeedHealth, Funding}
+"""Classes of events that a lane never reacts to."""
