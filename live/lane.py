@@ -60,6 +60,7 @@ class LaneProcess:
         fault_hook: Called with the name of each place at which tests end the process.
         checkpoint_events: Number of events between two checkpoints.
         steps: Number of steps that this process has committed.
+        caught_up: True once the feed has sent its snapshot, and the last step before it is settled.
     """
 
     state: LaneState
@@ -72,6 +73,7 @@ class LaneProcess:
     fault_hook: FaultHook = no_fault
     checkpoint_events: int = CHECKPOINT_EVENTS
     steps: int = 0
+    caught_up: bool = False
     _warming: list[Warm] = field(default_factory=list)
     _since_checkpoint: int = 0
     _taken: int = 0
@@ -88,6 +90,7 @@ class LaneProcess:
         if isinstance(event, CaughtUp):
             # Orders that were sent again after a restart are due at the close of the last step.
             self._settle_last_step()
+            self.caught_up = True
         self._open_books()
 
     def take_market(self, events: Sequence[Event]) -> None:

@@ -4,26 +4,23 @@
 that can't be read changes nothing: the lane keeps what the file said before.
 """
 
-import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from msgspec.structs import replace as replace_struct
-
+from live.hold_files import HoldFile, Mark, hold_files, mark_of, read_changes
 from mei_pipeline.config.document import read_yaml
 from mei_pipeline.config.load import LANES
 from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.errors import ConfigError, DataError, MeiError, Refused
-from mei_pipeline.execution.commands import Alert, Severity
+from mei_pipeline.execution.commands import Alert
 from mei_pipeline.execution.events import ConfigOffered, Event, HoldsChanged, HoldState
-from mei_pipeline.execution.reactions import OWNER
 from mei_pipeline.execution.state import LaneState
 from mei_pipeline.params.paths import closest
 from mei_pipeline.registry.config_file import parse_anchored
-from mei_pipeline.registry.holds import Hold, control_path, parse_holds
 from mei_pipeline.registry.lanes import (
     PointerFile,
     config_path,
@@ -35,14 +32,8 @@ from mei_pipeline.registry.lanes import (
 from mei_pipeline.registry.records import as_dict
 from mei_pipeline.settings import Settings
 
-CONTROL_HOLD = "control-file"
-"""Name of the hold of a lane whose `control.yaml` can't be read, and key of its alert."""
-
 POINTER_ALERT = "promoted-file"
 """Key of the alert about a `promoted.yaml` that the lane can't follow."""
-
-Mark = tuple[int, int, int] | int | None
-"""Metadata of a file: time of change, size and inode; an error number, or None for a missing file."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +48,8 @@ class LaneFiles:
         config: Path of a config that the pointer named and that could not be read; None otherwise.
         pointer_marks: Metadata of the pointer and of `config` when they were read; None before.
         pointer_problem: Reason why the lane does not follow its pointer; empty without one.
-        holds: Holds when they could be read last.
-        in_force: Holds of the last event; with `CONTROL_HOLD` while the holds can't be read.
-        control_mark: Metadata of the holds when they were read.
-        control_problem: Reason why the holds can't be read; empty without one.
+        holds: Files of holds: those of all lanes, then those of the lane.
+        in_force: Holds of the last event.
     """
 
     lanes_folder: Path
@@ -70,20 +59,13 @@ class LaneFiles:
     config: Path | None = None
     pointer_marks: tuple[Mark, Mark] | None = None
     pointer_problem: str = ""
-    holds: Mapping[str, HoldState] = field(default_factory=dict)
+    holds: tuple[HoldFile, ...] = ()
     in_force: Mapping[str, HoldState] = field(default_factory=dict)
-    control_mark: Mark | Literal["unread"] = "unread"
-    control_problem: str = ""
 
     @cached_property
     def pointer(self) -> Path:
         """Path of the pointer; kept, because making it takes longer than looking at the file."""
         return pointer_path(self.lanes_folder, self.lane)
-
-    @cached_property
-    def control(self) -> Path:
-        """Path of the holds; kept as well."""
-        return control_path(self.lanes_folder, self.lane)
 
 
 class Polled(NamedTuple):
@@ -129,26 +111,41 @@ def offered_config(settings: Settings, lane: str, lane_config: LaneConfig) -> Co
 def watch_files(settings: Settings, lane: str, lane_config: LaneConfig, state: LaneState) -> LaneFiles:
     """Return the files of a lane as a recovered state knows them; the first `poll` reads all of them."""
     offer = state.waiting or (state.books[-1].config if state.books else None)
-    holds = {name: hold for name, hold in state.holds.items() if name != CONTROL_HOLD}
+    holds = hold_files(settings.lanes, lane, state.holds)
     return LaneFiles(settings.lanes, lane, lane_config.venue, offer, holds=holds, in_force=dict(state.holds))
 
 
-def poll(files: LaneFiles, clock_ms: int) -> Polled:
+def poll(files: LaneFiles, clock_ms: int, now_ms: int | None = None) -> Polled:
     """Return the events and alerts of the files that changed since the last call.
 
     Args:
         files: The files as they were then.
         clock_ms: Clock of the lane, the start of the holds that it does not know yet.
+        now_ms: Time on the clock of the machine, at which holds expire; None for now.
     """
     files, offered, told = _poll_pointer(files)
-    files, changed, warned = _poll_control(files, clock_ms)
+    files, changed, warned = poll_holds(files, clock_ms, now_ms)
     return Polled(files, offered + changed, told + warned)
+
+
+def poll_holds(files: LaneFiles, clock_ms: int, now_ms: int | None = None) -> Polled:
+    """As `poll`, for the holds alone: they apply at any time, a config only between two steps."""
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    read = [read_changes(file, clock_ms, now_ms) for file in files.holds]
+    if all(now is before for (now, _), before in zip(read, files.holds, strict=True)) and not any(
+        hold.expires_ms is not None and hold.expires_ms <= now_ms for hold in files.in_force.values()
+    ):
+        return Polled(files)
+    in_force = {name: hold for file, _ in read for name, hold in file.in_force(now_ms).items()}
+    events = () if in_force == files.in_force else (HoldsChanged(holds=in_force),)
+    followed = replace(files, holds=tuple(file for file, _ in read), in_force=in_force)
+    return Polled(followed, events, tuple(alert for _, alerts in read for alert in alerts))
 
 
 def _poll_pointer(files: LaneFiles) -> Polled:
     path = files.pointer
-    mark = _mark(path)
-    if (mark, files.config and _mark(files.config)) == files.pointer_marks:
+    mark = mark_of(path)
+    if (mark, files.config and mark_of(files.config)) == files.pointer_marks:
         return Polled(files)
     config: Path | None = None
     config_mark: Mark = None
@@ -157,11 +154,11 @@ def _poll_pointer(files: LaneFiles) -> Polled:
         offer = files.offer
         if offer is None or not _is_known(path, pointer, offer):
             config = config_path(files.lanes_folder, files.lane, pointer.config_id)
-            config_mark = _mark(config)
+            config_mark = mark_of(config)
             offer = _offer_of(files.lanes_folder, pointer, files.venue)
     except MeiError as error:
         known = replace(files, config=config, pointer_marks=(mark, config_mark), pointer_problem=str(error))
-        return Polled(known, (), _alerts(POINTER_ALERT, "warning", files.pointer_problem, error))
+        return Polled(known, (), () if files.pointer_problem else (Alert(POINTER_ALERT, "warning", str(error)),))
     good = replace(files, offer=offer, config=None, pointer_marks=(mark, None), pointer_problem="")
     return Polled(good, () if offer is files.offer else (offer,))
 
@@ -224,67 +221,3 @@ def _offer_of(lanes_folder: Path, pointer: PointerFile, venue: str) -> ConfigOff
         anchor_ms=anchor_ms,
         config=as_dict(resolved),
     )
-
-
-def _poll_control(files: LaneFiles, clock_ms: int) -> Polled:
-    path = files.control
-    mark = _mark(path)
-    if mark == files.control_mark:
-        return Polled(files)
-    files = replace(files, control_mark=mark)
-    try:
-        holds = _read_control(path, files, clock_ms)
-    except DataError as error:
-        added = files.in_force.get(CONTROL_HOLD) or HoldState(
-            owner=OWNER, effect="close_only", reason=str(error), since_ms=clock_ms
-        )
-        kept = replace(files, control_problem=str(error), in_force={**files.holds, CONTROL_HOLD: added})
-        return Polled(kept, _changed(files, kept), _alerts(CONTROL_HOLD, "critical", files.control_problem, error))
-    good = replace(files, control_problem="", holds=holds, in_force=holds)
-    return Polled(good, _changed(files, good))
-
-
-def _read_control(path: Path, files: LaneFiles, clock_ms: int) -> dict[str, HoldState]:
-    """Return the holds in `control.yaml`; one that the lane does not know yet begins now on the lane's clock.
-
-    Raises:
-        DataError: The file can't be read, or it is gone although holds, or a problem with it, were in force.
-    """
-    data = read_bytes(path)
-    if data is not None:
-        holds = parse_holds(path, data, files.lane)
-        return {name: _hold_state(hold, files.holds.get(name), clock_ms) for name, hold in holds.items()}
-    if files.in_force:
-        raise DataError(
-            f"{path}: missing, although holds are in force: {', '.join(files.in_force)}; restore it, or set the holds "
-            f"again with `mei lane set {files.lane} --hold NAME EFFECT`; `--lift NAME` then lifts one"
-        )
-    return {}
-
-
-def _hold_state(hold: Hold, known: HoldState | None, clock_ms: int) -> HoldState:
-    """Return a hold on the lane's clock: the file has the time of the machine, which a replay is far away from."""
-    since_ms = clock_ms if known is None else known.since_ms
-    state = HoldState(
-        owner=hold.owner, effect=hold.effect, reason=hold.reason, since_ms=since_ms, symbol=hold.symbol or ""
-    )
-    return state if state == known else replace_struct(state, since_ms=clock_ms)
-
-
-def _changed(before: LaneFiles, after: LaneFiles) -> tuple[Event, ...]:
-    return () if before.in_force == after.in_force else (HoldsChanged(holds=dict(after.in_force)),)
-
-
-def _alerts(key: str, severity: Severity, problem: str, error: MeiError) -> tuple[Alert, ...]:
-    """Return the alert about an error; none if the file had a problem before."""
-    return () if problem else (Alert(key, severity, str(error)),)
-
-
-def _mark(path: Path) -> Mark:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - faster
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return error.errno or 0
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -17,9 +17,10 @@ from live.feed_client import subscription
 from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
 from live.lane import CHECKPOINT_EVENTS, LaneProcess, describe, with_market
 from live.lane_feed import Feed, OpenFeed, replay_opener
-from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
+from live.lane_files import LaneFiles, Polled, offered_config, poll, poll_holds, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour, make_paper_broker
 from live.replay_feed import NETWORK
+from live.request_files import RequestFiles, poll_requests, write_results
 from live.status import ProcessFacts, follow_day, recorded_day, status_of, write_status
 from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.lake import Lake
@@ -33,6 +34,7 @@ from mei_pipeline.execution.journal.opening import create_journal, journal_path,
 from mei_pipeline.execution.journal.reader import events_after, last_checkpoint
 from mei_pipeline.execution.journal.writer import Journal
 from mei_pipeline.execution.recovery import recover
+from mei_pipeline.execution.requests import remove_answered, requests_folder
 from mei_pipeline.execution.state import LaneSetup
 from mei_pipeline.execution.warmup import warm_book
 from mei_pipeline.files import locked
@@ -125,8 +127,8 @@ def run_lane(settings: Settings, options: LaneOptions, watch: Watch, open_feed: 
         Busy: Another process runs the lane.
         Retryable: The lane was told to stop while it waited for space on the disk, or for the feed.
     """
-    lane_config = _lane_config(settings, options)
-    run = _Run(settings, options, lane_config, watch, open_feed or _default_feed(settings, options))
+    lane_config = read_paper_lane(settings, options)
+    run = Run(settings, options, lane_config, watch, open_feed or default_feed(settings, options))
     with locked(lock_path(settings.lanes, options.lane), f"running lane {options.lane}"):
         while True:
             before = run.steps
@@ -144,7 +146,8 @@ def run_lane(settings: Settings, options: LaneOptions, watch: Watch, open_feed: 
                 return LaneResult(reason, run.steps, state)
 
 
-def _default_feed(settings: Settings, options: LaneOptions) -> OpenFeed:
+def default_feed(settings: Settings, options: LaneOptions) -> OpenFeed:
+    """Return the function that starts the feed which the options name."""
     return replay_opener(settings, options.speed, options.to_ms)
 
 
@@ -157,7 +160,13 @@ def _is_stopped_during(pause_s: float, watch: Watch) -> bool:
     return watch.stopping
 
 
-def _lane_config(settings: Settings, options: LaneOptions) -> LaneConfig:
+def read_paper_lane(settings: Settings, options: LaneOptions) -> LaneConfig:
+    """Read the configuration of a lane that has a broker.
+
+    Raises:
+        ConfigError: The lane has no file, or the file is invalid.
+        Refused: No broker of this version trades its mode.
+    """
     config = read_lane_config(settings, options.lane)
     if config.mode != "paper":
         raise Refused(
@@ -167,7 +176,7 @@ def _lane_config(settings: Settings, options: LaneOptions) -> LaneConfig:
 
 
 @dataclass
-class _Run:
+class Run:
     """A run of a lane, over all its sessions.
 
     Attributes:
@@ -193,53 +202,76 @@ class _Run:
     status_problem: str = ""
 
 
-def _session(run: _Run) -> tuple[str, str]:
+def _session(run: Run) -> tuple[str, str]:
     """Recover the lane, and follow its feed until it ends; return the reason of the end, and the state as text."""
-    settings, options, lane_config, watch = run.settings, run.options, run.lane_config, run.watch
-    lake = Lake(settings.lake)
-    durable = options.speed < inf if options.durable is None else options.durable
-    with closing(_open_journal(run)) as journal:
-        setup = LaneSetup(
-            lane=options.lane,
-            mode=lane_config.mode,
-            book_ids=(journal.meta.book_id, *journal.meta.former_book_ids),
-            equity_usd=lane_config.equity_usd,
-            kernel_hash=source_hash(),
-            make_plan=partial(make_plan, settings),
-            max_late_ms=lane_config.max_late_ms,
-        )
-        warm = partial(warm_book, lake, approximate=lane_config.warmup == "approximate")
-        checkpoint = last_checkpoint(journal.connection)
-        seq, packed = (0, None) if checkpoint is None else (checkpoint[0], checkpoint[1].state)
-        state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
-        start_ms = _start_ms(run, setup) if state.next_step_ms is None else 0
-        _check_end(options, state.next_step_ms or start_ms)
-        broker = make_paper_broker(options.misbehaviour)
-        broker.rebuild(state)
-        lane = LaneProcess(
-            state=state,
-            journal=journal,
-            broker=broker,
-            warm=warm,
-            start_ms=start_ms,
-            alert=watch.alert,
-            durable=durable,
-            fault_hook=watch.fault_hook,
-            checkpoint_events=options.checkpoint_events,
-        )
-        if options.from_ms is not None and state.next_step_ms is not None:
-            watch.report(f"lane {options.lane}: --from changes nothing: it goes on from {iso(state.next_step_ms)}")
-        watch.report(f"lane {options.lane}: {'recovered' if journal.last_seq else 'new'}: {describe(state)}")
-        started = recorded_day(journal.connection, state)
-        facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)
-        files = watch_files(settings, options.lane, lane_config, state)
+    options, watch = run.options, run.watch
+    with closing(open_run_journal(run)) as journal:
+        lane = recover_lane(run, journal)
+        next_ms = lane.state.next_step_ms
+        _check_end(options, next_ms or lane.start_ms)
+        if options.from_ms is not None and next_ms is not None:
+            watch.report(f"lane {options.lane}: --from changes nothing: it goes on from {iso(next_ms)}")
+        watch.report(f"lane {options.lane}: {'recovered' if journal.last_seq else 'new'}: {describe(lane.state)}")
         try:
-            return _follow(lane, _Running(run, files, facts)), describe(lane.state)
+            return _follow(lane, running_of(run, lane)), describe(lane.state)
         finally:
             run.steps += lane.steps
 
 
-def _open_journal(run: _Run) -> Journal:
+def recover_lane(run: Run, journal: Journal) -> LaneProcess:
+    """Return a lane as its journal leaves it, with a broker that has taken over its books.
+
+    Raises:
+        ConfigError: The lane has no step yet, and `from_ms` is not the open of a main bar.
+        DataError: The journal or the lake lacks what the lane needs.
+        Refused: The lane has no step yet, and no config is promoted to it.
+    """
+    settings, options, lane_config, watch = run.settings, run.options, run.lane_config, run.watch
+    setup = LaneSetup(
+        lane=options.lane,
+        mode=lane_config.mode,
+        book_ids=(journal.meta.book_id, *journal.meta.former_book_ids),
+        equity_usd=lane_config.equity_usd,
+        kernel_hash=source_hash(),
+        make_plan=partial(make_plan, settings),
+        max_late_ms=lane_config.max_late_ms,
+    )
+    warm = partial(warm_book, Lake(settings.lake), approximate=lane_config.warmup == "approximate")
+    checkpoint = last_checkpoint(journal.connection)
+    seq, packed = (0, None) if checkpoint is None else (checkpoint[0], checkpoint[1].state)
+    state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
+    broker = make_paper_broker(options.misbehaviour)
+    broker.rebuild(state)
+    return LaneProcess(
+        state=state,
+        journal=journal,
+        broker=broker,
+        warm=warm,
+        start_ms=_start_ms(run, setup) if state.next_step_ms is None else 0,
+        alert=watch.alert,
+        durable=options.speed < inf if options.durable is None else options.durable,
+        fault_hook=watch.fault_hook,
+        checkpoint_events=options.checkpoint_events,
+    )
+
+
+def running_of(run: Run, lane: LaneProcess) -> "Running":
+    """Return the files and the status of a lane that was recovered; old answered requests are removed."""
+    options, lanes_folder = run.options, run.settings.lanes
+    started = recorded_day(lane.journal.connection, lane.state)
+    facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)
+    files = watch_files(run.settings, options.lane, run.lane_config, lane.state)
+    remove_answered(requests_folder(lanes_folder, options.lane), _now_ms())
+    return Running(run, files, RequestFiles(lanes_folder, options.lane), facts)
+
+
+def open_run_journal(run: Run) -> Journal:
+    """Open the journal of a lane; create that of a new lane.
+
+    Raises:
+        DataError: The journal is damaged.
+        Refused: It belongs to another lane, machine, venue or kind of feed, or no config is promoted to a new lane.
+    """
     settings, options, watch = run.settings, run.options, run.watch
     path = journal_path(settings.lanes, options.lane)
     machine = machine_id(settings.cache)
@@ -266,7 +298,7 @@ def _open_journal(run: _Run) -> Journal:
     )
 
 
-def _start_ms(run: _Run, setup: LaneSetup) -> int:
+def _start_ms(run: Run, setup: LaneSetup) -> int:
     """Return the open time of the first step of a lane that has none.
 
     Raises:
@@ -297,7 +329,7 @@ def _check_end(options: LaneOptions, next_ms: int) -> None:
         )
 
 
-def _follow(lane: LaneProcess, running: "_Running") -> str:
+def _follow(lane: LaneProcess, running: "Running") -> str:
     """Start the lane and follow its feed; return the reason of the end."""
     setup, run = lane.state.setup, running.run
     lane.take(Started(kernel_hash=setup.kernel_hash, mode=setup.mode, feed=run.options.feed))
@@ -330,10 +362,11 @@ def _covers(wanted: Subscribe, lane: LaneProcess) -> bool:
     return set(now.symbols) <= set(wanted.symbols) and set(now.intervals) <= set(wanted.intervals)
 
 
-def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "_Running") -> None:
+def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "Running") -> None:
     """Process what has arrived; files are read after each step, so what they say holds from the next one on.
 
-    A lane that commits in batches reads its files after the first step of each batch.
+    A lane that commits in batches reads its files after the first step of each batch. Holds and requests apply at any
+    time, so they are also followed while no step ends.
 
     Bars behind a step that opened a book of other symbols lack those symbols, so they are left for the next
     subscription.
@@ -348,12 +381,18 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "_
             lane.take_timers(lane.state.clock_ms)
             if reads_files:
                 running.take_files(lane)
+                running.take_requests(lane)
                 reads_files = lane.durable
             running.report(lane)
             if running.run.watch.stopping:
                 return
             if _config_ids(lane) != ids and not _covers(wanted, lane):
                 return
+    if reads_files:
+        running.take_holds(lane)
+        if lane.caught_up:
+            running.take_requests(lane)
+    running.report(lane)
     clock_ms = lane.state.clock_ms
     lane.take_timers(clock_ms if feed.now_ms is None else max(feed.now_ms, clock_ms))
     lane.take_deliveries()
@@ -362,28 +401,58 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "_
 
 
 @dataclass
-class _Running:
+class Running:
     """Files and status of a running lane.
 
     Attributes:
         run: The run.
         files: Files as they were read last.
+        requests: Requests as they were read last.
         facts: What the status says about the process.
+        result_problem: Reason why a result can't be written; empty without one.
     """
 
-    run: _Run
+    run: Run
     files: LaneFiles
+    requests: RequestFiles
     facts: ProcessFacts
+    result_problem: str = ""
     _due_s: float = 0.0
 
     def take_files(self, lane: LaneProcess) -> None:
         """Process what changed in the lane's files."""
-        polled = poll(self.files, lane.state.clock_ms)
+        self._take(lane, poll(self.files, lane.state.clock_ms))
+
+    def take_holds(self, lane: LaneProcess) -> None:
+        """Process what changed in the files of holds."""
+        self._take(lane, poll_holds(self.files, lane.state.clock_ms))
+
+    def _take(self, lane: LaneProcess, polled: Polled) -> None:
         self.files = polled.files
         for alert in polled.alerts:
             self.run.watch.alert(alert)
         for event in polled.events:
             lane.take(event)
+            self._due_s = 0.0  # commands wait for a status with the change
+
+    def take_requests(self, lane: LaneProcess) -> None:
+        """Execute the requests that have arrived, and write the results that are missing."""
+        polled = poll_requests(self.requests, lane.state.answers, _now_ms())
+        self.requests = polled.files
+        for alert in polled.alerts:
+            self.run.watch.alert(alert)
+        for event in polled.events:
+            lane.take(event)
+            self._due_s = 0.0
+        if polled.events:
+            # A request with a result is never read again, so its answer must be on the disk first.
+            lane.journal.commit(durable=True)
+        problem = ""
+        for alert in write_results(self.requests, lane.state.answers):
+            problem = alert.text
+            if not self.result_problem:
+                self.run.watch.alert(alert)
+        self.result_problem = problem
 
     def report(self, lane: LaneProcess, *, due: bool = False) -> None:
         """Write the status, at most once a second unless it is due now. A failure is an alert: the lane trades on."""

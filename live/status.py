@@ -130,6 +130,7 @@ def status_of(state: LaneState, facts: ProcessFacts) -> dict[str, Any]:
                 "symbol": hold.symbol or None,
                 "owner": hold.owner,
                 "reason": hold.reason,
+                "expires_ms": hold.expires_ms,
             }
             for name, hold in state.effects.items()
         },

@@ -192,10 +192,12 @@ def _parse(path: Path) -> object:
 
 
 def _halts(lanes: Path, lane: str) -> list[str]:
-    from mei_pipeline.registry.holds import read_holds
+    import time
+
+    from mei_pipeline.registry.holds import read_all_holds
 
     try:
-        holds = read_holds(lanes, lane)
+        holds = read_all_holds(lanes, lane, time.time_ns() // 1_000_000)
     except DataError as error:
         return [f"lane {lane}, because its holds can't be read: {error}"]
     return [

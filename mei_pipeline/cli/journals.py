@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mei_pipeline.cli import output
-from mei_pipeline.cli.moves import configured_lane
+from mei_pipeline.cli.lane_holds import check_lane
 from mei_pipeline.cli.options import result_options
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def export(name: str, folder: Path, form: str, as_json: bool) -> None:
     from mei_pipeline.execution.journal.export import export_journal
     from mei_pipeline.settings import read_settings
 
-    written = export_journal(_journal(read_settings(), name), folder, form)
+    written = export_journal(journal_of(read_settings(), name), folder, form)
     if as_json:
         listed = {file.path.stem: {"path": str(file.path), "rows": file.rows} for file in written}
         output.print_json({"lane": name, "format": form, "files": listed})
@@ -49,7 +49,7 @@ def take_over(name: str, yes: bool, as_json: bool) -> None:
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
-    path = _journal(settings, name)
+    path = journal_of(settings, name)
     if not yes:
         click.confirm(f"Is lane {name} stopped for good where it ran before?", abort=True, err=True)
     with locked(lock_path(settings.lanes, name), f"taking over lane {name}"):
@@ -61,12 +61,9 @@ def take_over(name: str, yes: bool, as_json: bool) -> None:
     output.table(f"Lane {name} belongs to this home", ("", "value"), rows)
 
 
-def _journal(settings: "Settings", name: str) -> Path:
+def journal_of(settings: "Settings", name: str) -> Path:
     """Return the path of a lane's journal, which may be missing; refuse an unknown lane."""
-    from mei_pipeline.config.load import load_lanes
     from mei_pipeline.execution.journal.opening import journal_path
 
-    path = journal_path(settings.lanes, name)
-    if not path.parent.is_dir():
-        configured_lane(load_lanes(settings.config), name)
-    return path
+    check_lane(settings, name)
+    return journal_path(settings.lanes, name)

@@ -1,28 +1,33 @@
-"""`mei lane`: show and change lanes: config, executor status, holds and size."""
+"""`mei lane`: show, change and operate lanes."""
 
-from collections.abc import Iterator, Mapping
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mei_pipeline.cli import journals, output
+from mei_pipeline.cli import journals, lane_holds, lane_requests, lane_tables, lane_why, output
 from mei_pipeline.cli.groups import Group
+from mei_pipeline.cli.lane_following import is_running
+from mei_pipeline.cli.lane_holds import check_lane, hold_table, make_hold, send_holds
+from mei_pipeline.cli.lane_tables import OWNER, executor_rows
 from mei_pipeline.cli.moves import SHORT, WHO, audit, configured_lane, open_for_move, print_move
 from mei_pipeline.cli.options import result_options
+from mei_pipeline.cli.symbols import check_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mei_pipeline.config.load import LaneConfigs
     from mei_pipeline.registry.holds import Hold
     from mei_pipeline.registry.store import Registry
     from mei_pipeline.settings import Settings
 
-OWNER = "executor"  # of the holds that an executor sets itself
-
 
 @click.group("lane", cls=Group)
 def lane_group() -> None:
-    """Inspect lanes, set and lift holds, and change sizes."""
+    """Inspect and operate lanes: status, orders and trades; pause, halt, resume, flatten; holds and sizes."""
 
 
 @lane_group.command("list")
@@ -86,7 +91,7 @@ def show_one(name: str, as_json: bool) -> None:
         *((key, values[key]) for key in ("mode", "venue", "role", "manual")),
         *((key, pointer.get(key)) for key in ("state", "size_multiplier", "generation")),
         ("executor", _executor_state(values)),
-        *_executor_rows(values["status"] or {}),
+        *executor_rows(values["status"] or {}),
         ("in effect", values["effect"]),
         *(("problem", problem) for problem in values["problems"]),
     ]
@@ -94,7 +99,7 @@ def show_one(name: str, as_json: bool) -> None:
     output.table(f"Lane {name}, config {pointer.get('config_id', 'none')}", ("", "value"), rows)
     reported = values["status"]["holds"] if values["status"] else {}
     own = {key: hold for key, hold in reported.items() if hold["owner"] == OWNER}
-    _hold_table("Holds", {**own, **values["holds"]})
+    hold_table("Holds", {**own, **values["holds"]})
     print_transitions(transitions)
 
 
@@ -112,7 +117,7 @@ def show_one(name: str, as_json: bool) -> None:
     metavar="NAME EFFECT",
     help="Set a hold. close_only: no new positions; halt: no trading, exits included.",
 )
-@click.option("--symbol", metavar="SYMBOL", help="Only symbol of the hold; default: all symbols.")
+@click.option("--symbol", callback=check_option, help="Only symbol of the hold; default: all symbols.")
 @click.option("--lift", metavar="NAME", help="Lift a hold.")
 @click.option("--why", default="", help="The reason; a size and a hold need one.")
 @WHO
@@ -127,7 +132,10 @@ def change(
     who: str | None,
     as_json: bool,
 ) -> None:
-    """Change the size multiplier of LANE, or set or lift a hold. A hold needs no registry."""
+    """Change the size multiplier of LANE, or set or lift a named hold, as services do. A hold needs no registry.
+
+    `mei lane pause`, `halt` and `resume` set and lift the holds of a person.
+    """
     if [size, hold, lift].count(None) != 2:  # noqa: PLR2004 - one of the three is given
         raise click.UsageError("give one of --size-multiplier, --hold and --lift")
     if symbol is not None and hold is None:
@@ -142,42 +150,25 @@ def change(
     else:
         holds = _hold(name, hold, symbol, lift, who, why)
         _print_holds(name, holds, as_json)
-        _send_holds(name, holds, f"hold {hold[0]} ({hold[1]}) set" if hold else f"hold {lift} lifted")
+        send_holds(name, holds, f"hold {hold[0]} ({hold[1]}) set" if hold else f"hold {lift} lifted")
 
 
 def _hold(
-    name: str, hold: tuple[str, str] | None, symbol: str | None, lift: str | None, who: str | None, why: str
+    name: str,
+    hold: tuple[str, str] | None,
+    symbol: str | None,
+    lift: str | None,
+    who: str | None,
+    why: str,
 ) -> "dict[str, Hold]":
-    from mei_pipeline import names
-    from mei_pipeline.config.load import load_lanes
-    from mei_pipeline.registry.holds import Hold, lift_hold, set_hold
-    from mei_pipeline.registry.lanes import lane_folder
+    from mei_pipeline.registry.holds import lift_hold, set_hold
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
-    if not lane_folder(settings.lanes, name).is_dir():
-        configured_lane(load_lanes(settings.config), name)
+    check_lane(settings, name)
     if hold is None:
         return lift_hold(settings.lanes, name, str(lift))
-    because = audit(who, why, "mei lane set")
-    values = {"owner": because.who, "effect": hold[1], "reason": because.why, "since_ms": because.now_ms}
-    if symbol is not None:
-        if problem := names.symbol_problem(symbol):
-            raise click.UsageError(f"--symbol {symbol!r}: {problem}; write a symbol such as BTC")
-        values["symbol"] = symbol
-    return set_hold(settings.lanes, name, hold[0], Hold.model_validate(values))
-
-
-def _send_holds(name: str, holds: "dict[str, Hold]", change: str) -> None:
-    """Send an alert about a changed hold, after the result is printed, since a slow receiver blocks its sender."""
-    from mei_pipeline.notify import send_alert
-    from mei_pipeline.settings import read_settings
-
-    listed = [
-        f"{key}: {hold.effect}{f' of {hold.symbol}' if hold.symbol else ''}, {hold.owner}: {hold.reason}"
-        for key, hold in holds.items()
-    ]
-    send_alert(read_settings(), f"MEI: lane {name}: {change}", "\n".join(["holds:", *(listed or ["none"])]))
+    return set_hold(settings.lanes, name, hold[0], make_hold(hold[1], symbol, None, who, why))
 
 
 def _print_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
@@ -187,14 +178,7 @@ def _print_holds(name: str, holds: "dict[str, Hold]", as_json: bool) -> None:
     if as_json:
         output.print_json({"lane": name, "holds": values, "effect": strictest_effect(holds)})
         return
-    _hold_table(f"Holds of {name}", values)
-
-
-def _hold_table(title: str, holds: Mapping[str, Mapping[str, Any]]) -> None:
-    rows = [
-        (key, hold["effect"], hold["symbol"] or "all", hold["owner"], hold["reason"]) for key, hold in holds.items()
-    ]
-    output.table(title, ("hold", "effect", "symbol", "owner", "reason"), rows)
+    hold_table(f"Holds of {name}", values)
 
 
 def _names(files: "LaneConfigs", book: "Registry") -> list[str]:
@@ -238,7 +222,7 @@ def _lane_values(settings: "Settings", files: "LaneConfigs", book: "Registry", n
         "pointer": pointer and vars(pointer),
         "status": status and status.model_dump(),
         "acknowledged": pointer is not None and is_acknowledged(pointer, status),
-        "running": _is_running(settings.lanes, name),
+        "running": is_running(settings, name),
         "holds": {key: hold.model_dump() for key, hold in (holds or {}).items()},
         "effect": _effect(status, holds),
         "problems": problems,
@@ -248,29 +232,17 @@ def _lane_values(settings: "Settings", files: "LaneConfigs", book: "Registry", n
 def _read(lanes_folder: Path, name: str, problems: list[str]) -> tuple[Any, "dict[str, Hold] | None"]:
     """Return the executor status and the holds; None for a damaged file, which is added to `problems`."""
     from mei_pipeline.errors import ConfigError, DataError
-    from mei_pipeline.registry.holds import read_holds
+    from mei_pipeline.registry.holds import read_all_holds
     from mei_pipeline.registry.lanes import read_status
 
     values: list[Any] = []
-    for read in (read_status, read_holds):
+    for read in (read_status, partial(read_all_holds, now_ms=time.time_ns() // 1_000_000)):
         try:
             values.append(read(lanes_folder, name))
         except (ConfigError, DataError) as error:
             problems.append(str(error))
             values.append(None)
     return values[0], values[1]
-
-
-def _is_running(lanes_folder: Path, name: str) -> bool:
-    """Return True if a process of this machine runs the lane: its status alone outlives it."""
-    from mei_pipeline.errors import ConfigError
-    from mei_pipeline.execution.journal.opening import lock_path
-    from mei_pipeline.files import lock_holder
-
-    try:
-        return bool(lock_holder(lock_path(lanes_folder, name)))
-    except ConfigError:  # the name of a file that no lane can have
-        return False
 
 
 def _effect(status: Any, holds: "Mapping[str, Hold] | None") -> str | None:
@@ -284,33 +256,6 @@ def _effect(status: Any, holds: "Mapping[str, Hold] | None") -> str | None:
     if holds is None:
         return strictest_effect(reported) or "close_only"
     return strictest_effect({**{key: hold for key, hold in reported.items() if hold.owner == OWNER}, **holds})
-
-
-def _executor_rows(status: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what an executor reports, without the keys that it left empty."""
-    from mei_pipeline.candles.intervals import iso
-
-    for key in ("detail", "feed", "equity_usd", "pnl_usd", "pnl_today_usd", "open_orders", "unknown_orders"):
-        if status.get(key) not in {None, ""}:
-            yield key.replace("_", " "), status[key]
-    if status.get("last_step_ms") is not None:
-        yield "last step", iso(status["last_step_ms"])
-    for symbol, size in status.get("positions", {}).items():
-        yield f"position {symbol}", size
-    for symbol, streams in status.get("stale", {}).items():
-        yield f"stale {symbol}", ", ".join(streams)
-    for config_id in status.get("draining", ()):
-        yield "draining", config_id[:SHORT]
-    if offered := status.get("offered"):
-        yield "offered", _offered(offered)
-    if status.get("last_error"):
-        yield "last error", status["last_error"]
-
-
-def _offered(offered: Mapping[str, Any]) -> str:
-    if offered["generation"] is None:
-        return str(offered["reason"])
-    return f"generation {offered['generation']} of {offered['config_id'][:SHORT]}: {offered['reason']}"
 
 
 def _pointer_cells(pointer: dict[str, Any] | None) -> tuple[Any, Any, Any, Any]:
@@ -329,7 +274,11 @@ def _executor_state(lane: dict[str, Any]) -> str:
     return f"{'in force' if lane['acknowledged'] else f'runs {known}'}, {status['health']}"
 
 
-lane_group.add_command(journals.export)
-lane_group.add_command(journals.take_over)
+for _command in (
+    *(lane_tables.status, lane_tables.positions, lane_tables.orders, lane_tables.trades, lane_why.why),
+    *(lane_holds.pause, lane_holds.halt, lane_holds.resume, lane_requests.flatten),
+    *(journals.export, journals.take_over),
+):
+    lane_group.add_command(_command)
 
 COMMANDS: list[click.Command] = [lane_group]

@@ -55,7 +55,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Decide": {
         "registry": CommandEntry("registry", "Inspect configs and verdicts; promote, pause, roll back, retire."),
         "replay": CommandEntry("replay", "Repeat days of a lane, and name the cause of each difference."),
-        "lane": CommandEntry("lane", "Show lanes with config, executor status and holds; change holds and sizes."),
+        "lane": CommandEntry("lane", "Show and operate lanes: status, trades, why; pause, halt, resume, flatten."),
     },
     "Measure": {
         "experiment": CommandEntry("experiment", "Measure how often the selection promotes noise, and finds an edge."),

@@ -10,7 +10,7 @@ from mei_pipeline.cli.days import utc_ms
 from mei_pipeline.cli.options import result_options
 from mei_pipeline.cli.symbols import check_option
 
-_MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
+MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d")
 
 
 @click.command()
@@ -19,7 +19,7 @@ _MOMENTS = ("%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%MZ", "%Y-%m-%dT%H:
 @click.option(
     "--at",
     "moment",
-    type=click.DateTime(_MOMENTS),
+    type=click.DateTime(MOMENTS),
     metavar="TIME",
     required=True,
     help="UTC time, such as 2026-05-01T13:00, at which the bar opens; the decision is made at its close.",
@@ -67,17 +67,12 @@ def why(name: str, symbol: str, moment: Any, start: Any, as_json: bool) -> None:
 
 
 def _show(explanation: dict[str, Any]) -> None:
-    verdicts = {True: "open", False: "closed", None: None}
-    if explanation["gates"]:
-        rows = [
-            (gate["gate"], gate["value"], gate["threshold"], verdicts[gate["open"]]) for gate in explanation["gates"]
-        ]
-        decision = f"decided {explanation['decided']} at {explanation['price']:g}"
-        title = f"{explanation['symbol']} {explanation['bar']}, {decision}"
-        output.table(title, ("gate", "value", "threshold", ""), rows, important=("gate", ""))
-    signal = explanation["signal"]
-    traits = [signal[key] for key in ("side", "tier", "mode") if signal[key]] if signal else ["none"]
-    lines = [("signal", ", ".join(traits)), ("rank", explanation["rank"]), ("verdict", explanation["verdict"])]
+    show_gates(explanation)
+    lines = [
+        ("signal", signal_text(explanation["signal"])),
+        ("rank", explanation["rank"]),
+        ("verdict", explanation["verdict"]),
+    ]
     lines += [("done", _fill_text(fill)) for fill in explanation["done"]] or [("done", "nothing")]
     output.table(
         "Decision" if explanation["gates"] else f"{explanation['symbol']} {explanation['bar']}",
@@ -87,6 +82,22 @@ def _show(explanation: dict[str, Any]) -> None:
     before, after = (_flat(explanation[key]) for key in ("before", "after"))
     names = list(dict.fromkeys((*before, *after)))
     output.table("Book", ("", "before", "after"), [(name, before.get(name), after.get(name)) for name in names])
+
+
+def show_gates(explanation: dict[str, Any]) -> None:
+    """Print the gates of a decision with their values; nothing if the step decides no entries."""
+    verdicts = {True: "open", False: "closed", None: None}
+    if not explanation["gates"]:
+        return
+    rows = [(gate["gate"], gate["value"], gate["threshold"], verdicts[gate["open"]]) for gate in explanation["gates"]]
+    decision = f"decided {explanation['decided']} at {explanation['price']:g}"
+    title = f"{explanation['symbol']} {explanation['bar']}, {decision}"
+    output.table(title, ("gate", "value", "threshold", ""), rows, important=("gate", ""))
+
+
+def signal_text(signal: dict[str, Any] | None) -> str:
+    """Return the side, tier and mode of a signal in words."""
+    return ", ".join(str(signal[key]) for key in ("side", "tier", "mode") if signal[key]) if signal else "none"
 
 
 def _fill_text(fill: dict[str, Any]) -> str:

@@ -52,6 +52,7 @@ def pack(state: LaneState) -> PackedLane:
         last_fill_ms=state.last_fill_ms,
         early=state.early,
         transfers_usd=state.transfers_usd,
+        answers=dict(state.answers),
     )
 
 
@@ -90,6 +91,7 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
         last_fill_ms=packed.last_fill_ms,
         early=packed.early,
         transfers_usd=packed.transfers_usd,
+        answers=packed.answers,
     )
     books = tuple(_unpack_book(state, book, None if same_kernels else warm) for book in packed.books)
     return replace(state, books=books)

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from mei_pipeline.candles.intervals import interval_ms, iso
 from mei_pipeline.errors import Retryable
-from mei_pipeline.execution import configs, reactions
+from mei_pipeline.execution import configs, operating, reactions
 from mei_pipeline.execution.booking import (
     EARLY_TIMER,
     book_fill,
@@ -41,17 +41,20 @@ from mei_pipeline.execution.events import (
     Expired,
     FeedHealth,
     Fill,
+    Flattened,
     Funding,
     FundingRate,
     HoldsChanged,
     HoldSet,
     HoldState,
     InstrumentChanged,
+    OperatorRequested,
     OrderAccepted,
     OrderGone,
     OrderNotFound,
     OrderRefused,
     OrderUnknown,
+    RequestAnswered,
     Retried,
     Sent,
     Started,
@@ -90,7 +93,8 @@ def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcom
     state, rows = absorb(state, event, book)
     if type(event) in _QUIET:
         return Outcome(state, (), (), rows)
-    reaction = reactions.react(before, state, event)
+    react = operating.answer if type(event) is OperatorRequested else reactions.react
+    reaction = react(before, state, event)
     for fact in reaction.facts:
         state, more = absorb(state, fact)
         rows += more
@@ -366,6 +370,11 @@ def _hold_row(name: str, hold: HoldState, *, own: bool, lifted_ms: int | None) -
     )
 
 
+def _flatten(state: LaneState, fact: Flattened) -> Changed:
+    operating.close_parts(state, fact.orders)
+    return _register(state, fact.orders)
+
+
 def _take_fill(state: LaneState, fill: Fill) -> Changed:
     return _watch(state, book_fill(_at(state, fill), fill))
 
@@ -393,6 +402,8 @@ _ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {
     ConfigOffered: lambda state, event: configs.take_offer(_at(state, event), event),
     HoldsChanged: lambda state, event: _take_holds(_at(state, event), event),
     HoldSet: _set_own_hold,
+    RequestAnswered: lambda state, fact: Changed(operating.keep_answer(state, fact)),
+    Flattened: _flatten,
     Started: _start,
     Checkpoint: lambda state, _event: finish(state),
 }

@@ -273,6 +273,61 @@ class ConfigOffered(Event, frozen=True, kw_only=True):
     config: dict[str, object]
 
 
+class OperatorRequested(Event, frozen=True, kw_only=True):
+    """A request of a person or program to the lane, read from a file (`execution.requests`).
+
+    Times are those of the machine, not of the lane, because a person writes the request.
+
+    Attributes:
+        id: Id of the request; it is executed at most once.
+        who: The person or program.
+        why: Reason in words; may be empty.
+        verb: What to do (`operating.VERBS`).
+        arguments: Lists of names by the name of the argument.
+        created_ms: Time of the request.
+        expires_ms: Time from which it must not be executed.
+        taken_ms: Time at which the lane read it.
+    """
+
+    id: str
+    who: str
+    verb: str
+    arguments: dict[str, tuple[str, ...]]
+    created_ms: int
+    expires_ms: int
+    taken_ms: int
+    why: str = ""
+
+
+class RequestAnswered(Event, frozen=True, kw_only=True):
+    """Fact: the answer to a request. Nothing is executed without it, so it proves whether a request was.
+
+    Attributes:
+        id: The request.
+        who: Its author.
+        verb: Its verb.
+        state: `done`: executed; `refused`: a rule forbids it; `expired`: it was read too late. Only the first has an
+            effect.
+        text: What was done, or why it was not.
+        taken_ms: Time at which the lane read it, on the clock of the machine.
+        expires_ms: Its expiry, on the same clock.
+    """
+
+    id: str
+    who: str
+    verb: str
+    state: Literal["done", "refused", "expired"]
+    text: str
+    taken_ms: int
+    expires_ms: int
+
+
+class Flattened(Event, frozen=True, kw_only=True):
+    """Fact: these orders close positions on request, in the place of what the book had ordered to close of them."""
+
+    orders: tuple[Place, ...]
+
+
 class HoldState(msgspec.Struct, frozen=True, kw_only=True):
     """A hold that is in force; see `registry.holds.Hold`.
 
@@ -284,6 +339,7 @@ class HoldState(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     since_ms: int
     symbol: str = ""
+    expires_ms: int | None = None
 
 
 class HoldsChanged(Event, frozen=True, kw_only=True):
@@ -452,6 +508,7 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     last_fill_ms: int
     early: tuple[Fill, ...] = ()
     transfers_usd: float = 0.0
+    answers: dict[str, RequestAnswered] = msgspec.field(default_factory=dict)
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):
@@ -484,6 +541,9 @@ AnyEvent = (
     | Timer
     | ConfigOffered
     | HoldsChanged
+    | OperatorRequested
+    | RequestAnswered
+    | Flattened
     | HoldSet
     | Started
     | Warmed
@@ -498,5 +558,5 @@ AnyEvent = (
 FeedEvent = BarClosed | BarMissing | BarRevised | StepClosed | FundingRate | InstrumentChanged | FeedHealth | CaughtUp
 """Any event that a feed sends; the union that its lines are decoded to."""
 
-FACTS = (HoldSet, Started, Warmed, Decided, Retried, Sent, Expired, Checkpoint)
+FACTS = (RequestAnswered, Flattened, HoldSet, Started, Warmed, Decided, Retried, Sent, Expired, Checkpoint)
 """Events that a lane makes itself."""

@@ -80,7 +80,7 @@ def react(before: LaneState, state: LaneState, event: Event) -> Reaction:  # noq
         case OrderRefused() | OrderGone() | OrderNotFound() | OrderUnknown() | OrderAccepted():
             return _with_reversal(before, state, _react_to_answer(before, state, event))
         case Timer():
-            return _react_to_timer(state, event)
+            return _react_to_timer(before, state, event)
         case CaughtUp():
             return release(state)
         case HoldsChanged():
@@ -203,12 +203,14 @@ def _react_to_fill(before: LaneState, state: LaneState, fill: Fill) -> Reaction:
         if fill in before.early:
             return Reaction()
         return Reaction(commands=(QueryFills((fill.venue_ms or state.clock_ms) - FILLS_BEFORE_EARLY_MS),))
-    return _foreign_hold(state, fill.symbol)
+    return _foreign_hold(before, state, fill.symbol)
 
 
-def _foreign_hold(state: LaneState, symbol: str) -> Reaction:
+def _foreign_hold(before: LaneState, state: LaneState, symbol: str) -> Reaction:
+    """Hold a symbol whose foreign coins have changed; a hold that a person lifted stays lifted until then."""
     name = f"foreign-{symbol.lower()}"
-    if state.foreign.get(symbol, 0.0) == 0.0 or name in state.own_holds:
+    foreign = state.foreign.get(symbol, 0.0)
+    if foreign in {0.0, before.foreign.get(symbol, 0.0)} or name in state.own_holds:
         return Reaction()
     text = f"{symbol}: a fill of {state.foreign[symbol]} coins belongs to no position of this lane"
     return _hold(state, name, text, symbol)
@@ -256,13 +258,13 @@ def _react_to_not_found(state: LaneState, order: Order, event: OrderNotFound) ->
     return Reaction()
 
 
-def _react_to_timer(state: LaneState, event: Timer) -> Reaction:
+def _react_to_timer(before: LaneState, state: LaneState, event: Timer) -> Reaction:
     kind, _, cloid = event.name.partition(":")
     order = state.orders.get(cloid)
     if kind == LATE_TIMER:
         return release(state)
     if kind == EARLY_TIMER:
-        return _foreign_hold(state, cloid)
+        return _foreign_hold(before, state, cloid)
     if order is None:
         return Reaction()
     if kind == "query" and needs_query(order):

@@ -6,7 +6,15 @@ from typing import NamedTuple
 
 from mei_pipeline.execution.books import BookPlan, StepBook
 from mei_pipeline.execution.commands import Command, Order
-from mei_pipeline.execution.events import ConfigOffered, Event, Fill, HoldState, InstrumentChanged, OpenTrade
+from mei_pipeline.execution.events import (
+    ConfigOffered,
+    Event,
+    Fill,
+    HoldState,
+    InstrumentChanged,
+    OpenTrade,
+    RequestAnswered,
+)
 from mei_pipeline.execution.rows import Row
 
 MAX_LATE_MS = 10_000
@@ -90,6 +98,7 @@ class LaneState:
         drawdown_usd: Maximum drawdown so far.
         last_fill_ms: Time of the latest fill.
         transfers_usd: Sum of all deposits, less all withdrawals.
+        answers: Answers to the latest requests, by id.
     """
 
     setup: LaneSetup
@@ -117,6 +126,7 @@ class LaneState:
     drawdown_usd: float = 0.0
     last_fill_ms: int = 0
     transfers_usd: float = 0.0
+    answers: Mapping[str, RequestAnswered] = field(default_factory=dict)
 
     def with_changes(self, **changes: object) -> "LaneState":
         """Return a copy with other values of some fields, as `dataclasses.replace`, which takes ten times as long.

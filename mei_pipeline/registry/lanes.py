@@ -98,6 +98,8 @@ class HoldStatus(FileModel):
     """The person or service that set it; `executor` for a hold that the executor set itself."""
     reason: str
     """The reason in words."""
+    expires_ms: Annotated[int, Field(ge=0)] | None = None
+    """Time at which it ends by itself, UTC milliseconds on the clock of the machine; none for never."""
 
 
 class ExecutorStatus(FileModel):

@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 
 from kernels.book import MOMENTS, REASONS, VERDICTS, Book
-from mei_pipeline.candles.intervals import iso
+from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.errors import ConfigError, DataError
-from mei_pipeline.params.identity import config_id
+from mei_pipeline.params.identity import ResolvedConfig, config_id
 from mei_pipeline.replay.decisions import CANDIDATES, rank_of
-from mei_pipeline.replay.run import ReplayInputs
+from mei_pipeline.replay.run import ReplayInputs, columns_for, encode_replay_inputs
 from mei_pipeline.replay.signals import signal_decoder
 from mei_pipeline.settings import Settings
+from mei_pipeline.simulation.bars import Bars
+from mei_pipeline.simulation.feature_sets import build_features
+from mei_pipeline.simulation.kernel_cache import use_kernels
 from mei_pipeline.simulation.run import load_simulation, run_block, tile_steps
+from mei_pipeline.simulation.window import cut_window
 
 _LOG_ROWS = 4096
 
@@ -56,33 +60,62 @@ def explain_step(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms:
     """
     t, s = _place(inputs, symbol, open_ms)
     compiled = load_simulation(settings, inputs.resolved.strategy)
-    market, steps = inputs.market, inputs.bars.steps
     # Kernels return the book at the end of a run, so the states before and after the step are two runs.
     before, after = (_run_to(compiled, inputs, stop) for stop in (t, t + 1))
     verdict = int(after.book.verdicts[t, s])
-    decides = bool(market.enters[t])
-    gates, code = _gates(compiled, inputs, t, s) if decides else ([], 0)
-    decode = signal_decoder(inputs.resolved.strategy)(code)
-    main = int(market.row[t])
+    signal, code = _signal(compiled, inputs, t, s)
+    decides = signal["decides_entries"]
     return {
-        "config_id": config_id(inputs.resolved),
-        "strategy": inputs.resolved.strategy,
-        "symbol": symbol,
-        "interval": steps.interval,
-        "bar": iso(int(steps.open_ms[t])),
-        "decided": iso(int(steps.close_ms[t])),
-        "features_of": iso(int(inputs.bars.open_ms[main])),
-        "price": float(market.close[t, s]),
-        "decides_entries": decides,
-        "decides_exits": bool(market.exits[t]),
-        "gates": gates,
-        "signal": None if code == 0 else {"code": code, **decode._asdict()},
+        **signal,
         "rank": rank_of(compiled, inputs, t, s, code) if verdict in CANDIDATES else None,
         "verdict": VERDICTS[verdict] if decides else "entries are not decided at this step",
         "before": _state(compiled, inputs, before, s),
         "after": _state(compiled, inputs, after, s),
         "done": _done(compiled, after.book, t, s),
     }
+
+
+def signal_inputs(settings: Settings, bars: Bars, resolved: ResolvedConfig) -> ReplayInputs:
+    """Compute what `explain_signal` needs: features over all whole UTC days of the bars.
+
+    Raises:
+        ConfigError: A feature window is longer than the bars, or they have no whole UTC day.
+    """
+    cut = cut_window(bars, -(-bars.anchor_ms // DAY_MS) * DAY_MS, bars.end_ms // DAY_MS * DAY_MS, 1)
+    use_kernels(settings)
+    return encode_replay_inputs(bars, cut, build_features(bars, columns_for(resolved), settings.features), resolved)
+
+
+def explain_signal(settings: Settings, inputs: ReplayInputs, symbol: str, open_ms: int) -> dict[str, Any]:
+    """Return the gates and the signal of a config on `symbol` at the step that opens at `open_ms`, without a book.
+
+    The keys are those of `explain_step` up to `signal`; arguments and errors as there.
+    """
+    t, s = _place(inputs, symbol, open_ms)
+    return _signal(load_simulation(settings, inputs.resolved.strategy), inputs, t, s)[0]
+
+
+def _signal(compiled: ModuleType, inputs: ReplayInputs, t: int, s: int) -> tuple[dict[str, Any], int]:
+    """Return config and bar, gates and signal of a symbol at a step; and the code of the signal."""
+    market, steps = inputs.market, inputs.bars.steps
+    decides = bool(market.enters[t])
+    gates, code = _gates(compiled, inputs, t, s) if decides else ([], 0)
+    decode = signal_decoder(inputs.resolved.strategy)(code)
+    values = {
+        "config_id": config_id(inputs.resolved),
+        "strategy": inputs.resolved.strategy,
+        "symbol": inputs.bars.symbols[s],
+        "interval": steps.interval,
+        "bar": iso(int(steps.open_ms[t])),
+        "decided": iso(int(steps.close_ms[t])),
+        "features_of": iso(int(inputs.bars.open_ms[int(market.row[t])])),
+        "price": float(market.close[t, s]),
+        "decides_entries": decides,
+        "decides_exits": bool(market.exits[t]),
+        "gates": gates,
+        "signal": None if code == 0 else {"code": code, **decode._asdict()},
+    }
+    return values, code
 
 
 def _place(inputs: ReplayInputs, symbol: str, open_ms: int) -> tuple[int, int]:

@@ -34,3 +34,13 @@ def undisturbed(first_home: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     settings = home_settings(home, home / "cache")
     session_kit.run_session(settings)
     return session_kit.left_in(settings)
+
+
+@pytest.fixture(scope="session")
+def holding_home(first_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a lane that holds a position and was stopped; tests copy it."""
+    home = tmp_path_factory.mktemp("holding") / "home"
+    shutil.copytree(first_home, home)
+    settings = home_settings(home, home / "cache")
+    session_kit.run_session(settings, open_feed=session_kit.feed_of(settings, session_kit.CHANGE_MS))
+    return home

@@ -9,12 +9,13 @@ import msgspec
 import pytest
 import registry_kit as kit
 
+from live.hold_files import CONTROL_HOLD
 from live.lane_files import (
-    CONTROL_HOLD,
     POINTER_ALERT,
     LaneFiles,
     offered_config,
     poll,
+    poll_holds,
     read_lane_config,
     watch_files,
 )
@@ -316,7 +317,7 @@ def test_holds_that_can_not_be_read_stay_and_the_lane_opens_nothing(promoted: Se
     for then in (files, again.files):
         good = poll(then, NOW + 3)
         assert [list(event.holds) for event in good.events] == [["exchange"]]
-        assert (good.alerts, good.files.control_problem) == ((), "")
+        assert (good.alerts, list(good.files.in_force)) == ((), ["exchange"])
 
 
 def test_another_damage_is_the_same_problem(promoted: Settings) -> None:
@@ -326,7 +327,7 @@ def test_another_damage_is_the_same_problem(promoted: Settings) -> None:
     assert (len(events), len(alerts)) == (1, 1)
     path.write_text("")
     files, events, alerts = poll(files, NOW + 1)
-    assert (events, alerts, "empty" in files.control_problem) == ((), (), True)
+    assert (events, alerts, list(files.in_force)) == ((), (), [CONTROL_HOLD])
     # A damaged file may have held the lane: it is not enough to remove it.
     path.unlink()
     files, events, alerts = poll(files, NOW + 2)
@@ -351,3 +352,65 @@ def test_a_recovered_lane_keeps_the_holds_of_its_journal(promoted: Settings) -> 
     changed = poll(started(promoted, holds={"risk": known}), NOW)
     assert isinstance(changed.events[0], ConfigOffered)
     assert [list(event.holds) for event in changed.events[1:]] == [["exchange"]]
+
+
+def test_holds_of_all_lanes_stand_beside_those_of_the_lane(promoted: Settings) -> None:
+    set_hold(promoted.lanes, "paper1", "halt", hold())
+    set_hold(promoted.lanes, None, "halt", hold("halt"))
+    files, (_, event), _ = poll(started(promoted), NOW)
+    assert {name: each.effect for name, each in event.holds.items()} == {"all/halt": "halt", "halt": "close_only"}
+    # Another lane follows the same file, and a recovered one knows which hold is of which file.
+    again = poll(started(promoted, holds=event.holds, waiting=files.offer), NOW)
+    assert (again.events, again.alerts) == ((), ())
+    lift_hold(promoted.lanes, None, "halt")
+    for then in (files, again.files):
+        assert [list(event.holds) for event in poll(then, NOW).events] == [["halt"]]
+
+
+def test_a_file_of_all_lanes_that_can_not_be_read_holds_each_lane(promoted: Settings) -> None:
+    set_hold(promoted.lanes, "paper1", "exchange", hold())
+    set_hold(promoted.lanes, None, "halt", hold("halt"))
+    files, path = followed(promoted), control_path(promoted.lanes, None)
+    kept = path.read_bytes()
+    path.unlink()
+    files, (event,), (alert,) = poll(files, NOW)
+    assert list(event.holds) == ["all/halt", f"all/{CONTROL_HOLD}", "exchange"]
+    assert ("mei lane halt --all" in alert.text, alert.key) == (True, f"all/{CONTROL_HOLD}")
+    path.write_bytes(control_path(promoted.lanes, "paper1").read_bytes())
+    assert poll(files, NOW).events == ()
+    path.write_bytes(kept)
+    assert [list(event.holds) for event in poll(files, NOW).events] == [["all/halt", "exchange"]]
+
+
+def test_a_hold_ends_by_itself_on_the_clock_of_the_machine(promoted: Settings) -> None:
+    ends = hold().model_copy(update={"expires_ms": 7_000})
+    set_hold(promoted.lanes, "paper1", "pause", ends)
+    set_hold(promoted.lanes, "paper1", "exchange", hold())
+    files, (_, event), _ = poll(started(promoted), NOW, 6_999)
+    assert event.holds["pause"].expires_ms == 7_000
+    assert poll(files, NOW, 6_999).files is files
+    files, events, alerts = poll(files, NOW, 7_000)
+    assert ([list(event.holds) for event in events], alerts) == ([["exchange"]], ())
+    assert poll(files, NOW, 7_001) == (files, (), ())
+    # Also while the file can't be read, and after a restart.
+    control_path(promoted.lanes, "paper1").write_text("a: [")
+    again = poll(started(promoted, holds=event.holds, waiting=files.offer), NOW, 7_000)
+    assert [list(event.holds) for event in again.events] == [["exchange", CONTROL_HOLD]]
+
+
+def test_holds_are_followed_without_the_pointer(promoted: Settings) -> None:
+    set_hold(promoted.lanes, "paper1", "exchange", hold())
+    (event,) = poll_holds(started(promoted), NOW).events
+    assert list(event.holds) == ["exchange"]
+
+
+def test_a_hold_begins_on_the_clock_of_the_lane(promoted: Settings) -> None:
+    set_hold(promoted.lanes, "paper1", "exchange", hold())
+    files, (_, event), _ = poll(started(promoted), NOW)
+    assert [each.since_ms for each in event.holds.values()] == [NOW]
+    # The same hold under another time of the machine goes on, also after a restart; another hold begins.
+    set_hold(promoted.lanes, "paper1", "exchange", hold().model_copy(update={"since_ms": 2_000}))
+    assert poll(files, NOW + 1).events == ()
+    assert poll(started(promoted, holds=event.holds, waiting=files.offer), NOW + 1).events == ()
+    set_hold(promoted.lanes, "paper1", "exchange", hold("halt"))
+    assert poll(files, NOW + 2).events[0].holds["exchange"].since_ms == NOW + 2

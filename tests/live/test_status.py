@@ -146,10 +146,14 @@ def test_the_health_of_a_lane(lane: LaneState, changes, expected) -> None:
 
 
 def test_the_holds_of_a_lane_name_their_owners(lane: LaneState) -> None:
-    state = replace(lane, holds={"a": held()}, own_holds={"b": held("halt", "AAA", "executor")})
+    state = replace(
+        lane,
+        holds={"a": held()},
+        own_holds={"b": msgspec.structs.replace(held("halt", "AAA", "executor"), expires_ms=9)},
+    )
     assert parsed(state).model_dump()["holds"] == {
-        "a": {"effect": "close_only", "symbol": None, "owner": "anna", "reason": "maintenance"},
-        "b": {"effect": "halt", "symbol": "AAA", "owner": "executor", "reason": "maintenance"},
+        "a": {"effect": "close_only", "symbol": None, "owner": "anna", "reason": "maintenance", "expires_ms": None},
+        "b": {"effect": "halt", "symbol": "AAA", "owner": "executor", "reason": "maintenance", "expires_ms": 9},
     }
 
 

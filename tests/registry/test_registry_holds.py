@@ -6,7 +6,16 @@ from disk_kit import refusing
 
 from mei_pipeline.cli.main import run
 from mei_pipeline.errors import ConfigError, DataError, Retryable
-from mei_pipeline.registry.holds import Hold, control_path, lift_hold, read_holds, set_hold, strictest_effect
+from mei_pipeline.registry.holds import (
+    Hold,
+    control_path,
+    lift_hold,
+    lift_holds,
+    read_all_holds,
+    read_holds,
+    set_hold,
+    strictest_effect,
+)
 
 
 def hold(effect="close_only", reason="maintenance", owner="anna"):
@@ -53,6 +62,44 @@ def test_a_hold_that_is_not_there_is_not_lifted(lanes):
     set_hold(lanes, "paper1", "exchange", hold())
     with pytest.raises(ConfigError, match="it has: exchange"):
         lift_hold(lanes, "paper1", "risk")
+
+
+def test_holds_of_all_lanes_have_a_file_of_their_own(lanes):
+    set_hold(lanes, "paper1", "halt", hold())
+    assert set_hold(lanes, None, "halt", hold("halt")) == read_holds(lanes, None) == {"halt": hold("halt")}
+    assert "lane" not in control_path(lanes, None).read_text()
+    assert read_all_holds(lanes, "paper1", 1_000) == {"halt": hold(), "all/halt": hold("halt")}
+    assert read_all_holds(lanes, "paper2", 1_000) == {"all/halt": hold("halt")}
+    with pytest.raises(ConfigError, match="the file of all lanes: has no hold 'risk'; it has: halt"):
+        lift_hold(lanes, None, "risk")
+    assert lift_hold(lanes, None, "halt") == {}
+    control_path(lanes, None).write_bytes(control_path(lanes, "paper1").read_bytes())
+    with pytest.raises(DataError, match="belongs to lane paper1"):
+        read_holds(lanes, None)
+    control_path(lanes, "paper1").write_text("schema_version: 1\nholds: {}\n")
+    with pytest.raises(DataError, match="belongs to all lanes"):
+        read_holds(lanes, "paper1")
+
+
+def test_a_hold_may_end_by_itself(lanes):
+    ends = hold().model_copy(update={"expires_ms": 2_000})
+    set_hold(lanes, "paper1", "pause", ends)
+    assert read_all_holds(lanes, "paper1", 1_999) == {"pause": ends}
+    assert read_all_holds(lanes, "paper1", 2_000) == {}
+    # The next hold removes what has expired.
+    assert list(set_hold(lanes, "paper1", "risk", hold())) == ["pause", "risk"]
+    late = hold().model_copy(update={"since_ms": 2_000})
+    assert set_hold(lanes, "paper1", "late", late) == read_holds(lanes, "paper1") == {"late": late, "risk": hold()}
+
+
+def test_several_holds_are_lifted_at_once(lanes):
+    assert lift_holds(lanes, "paper1", lambda _name, _hold: True) == ({}, {})
+    assert not lanes.exists()
+    for name, owner in (("pause", "anna"), ("halt", "bert"), ("risk", "bert")):
+        set_hold(lanes, "paper1", name, hold(owner=owner))
+    lifted, left = lift_holds(lanes, "paper1", lambda _name, each: each.owner == "bert")
+    assert (sorted(lifted), list(left)) == (["halt", "risk"], ["pause"])
+    assert read_holds(lanes, "paper1") == left
 
 
 @pytest.mark.parametrize("name", ["", "Risk", "a b", "-x"])
