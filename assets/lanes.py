@@ -9,6 +9,7 @@ import polars as pl
 from assets import run_context
 from assets.deploy import promoted
 from assets.metadata import declared
+from mei_pipeline.candles.intervals import MINUTE_MS
 from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import ExecutorStatus, is_acknowledged, read_status
@@ -19,6 +20,9 @@ GROUP = "lanes"
 OWNERS = ("team:trading",)
 CHECK = "acknowledged"
 WARN_AFTER, FAIL_AFTER = timedelta(hours=3), timedelta(hours=6)
+SILENT_AFTER_MIN = 5
+"""Age of a status, in minutes, from which on the check names it: an executor that runs writes it more often."""
+_UNITS = (("d", 24 * 60), ("h", 60), ("min", 1))
 STATUS = {
     "config_id": pl.String(),
     "generation": pl.Int64(),
@@ -73,25 +77,41 @@ def lane_check(name: str) -> dg.AssetChecksDefinition:
         settings, _ = run_context.read_all()
         pointer = lane_pointer(open_home_registry(settings), name)
         status = read_status(settings.lanes, name)
-        passed, words = check_acknowledgement(pointer, status)
+        passed, words = check_acknowledgement(pointer, status, run_context.now_ms())
         return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.WARN, description=words)
 
     return check
 
 
-def check_acknowledgement(pointer: Pointer | None, status: ExecutorStatus | None) -> tuple[bool, str]:
-    """Return True if a lane runs the config of its pointer, and the result in words."""
+def check_acknowledgement(pointer: Pointer | None, status: ExecutorStatus | None, now_ms: int) -> tuple[bool, str]:
+    """Return True if a lane runs the config of its pointer, and the result in words.
+
+    Args:
+        pointer: The lane's pointer in the registry; None for a lane without a config.
+        status: The status that its executor wrote last; None before the first.
+        now_ms: Present time, UTC milliseconds. An old status is named as such, because its executor may be down.
+    """
     if pointer is None:
         return status is None or status.config_id is None, "no config holds the lane"
     expected = f"generation {pointer.generation} of {pointer.config_id[:12]}"
     if status is None:
         return False, f"{expected} is not acknowledged: the executor has not written its status yet"
+    silence = _silence(status, now_ms)
     if status.config_id is None:
-        return False, f"{expected} is not acknowledged: the executor has no config in force"
+        return False, f"{expected} is not acknowledged: the executor has no config in force{silence}"
     running = f"generation {status.generation} of {status.config_id[:12]}"
     if not is_acknowledged(pointer, status):
-        return False, f"{expected} is not acknowledged: the executor runs {running}"
-    return True, f"{running} is in force"
+        return False, f"{expected} is not acknowledged: the executor runs {running}{silence}"
+    return True, f"{running} is in force{silence}"
+
+
+def _silence(status: ExecutorStatus, now_ms: int) -> str:
+    """Return the age of a status in words; empty for a status of an executor that runs."""
+    minutes = (now_ms - status.written_ms) // MINUTE_MS
+    if minutes < SILENT_AFTER_MIN:
+        return ""
+    unit, length = next(each for each in _UNITS if minutes >= each[1])
+    return f"; the executor last wrote its status {minutes // length} {unit} ago"
 
 
 def lane_assets(lanes: Mapping[str, LaneConfig]) -> Iterable[dg.AssetSpec | dg.AssetChecksDefinition]:

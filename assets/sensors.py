@@ -155,7 +155,7 @@ def _events(name: str, pointer: Pointer | None, status: ExecutorStatus | None) -
         description = f"written {iso(status.written_ms // 60_000 * 60_000)}"
         events.append(dg.AssetMaterialization(lane_key(name), description=description, metadata=metadata))
     if pointer is not None or status is not None:
-        passed, words = check_acknowledgement(pointer, status)
+        passed, words = check_acknowledgement(pointer, status, run_context.now_ms())
         events.append(
             dg.AssetCheckEvaluation(
                 asset_key=lane_key(name),
