@@ -22,13 +22,15 @@ CHECK = "acknowledged"
 WARN_AFTER, FAIL_AFTER = timedelta(hours=3), timedelta(hours=6)
 SILENT_AFTER_MIN = 5
 """Age of a status, in minutes, from which on the check names it: an executor that runs writes it more often."""
-_UNITS = (("d", 24 * 60), ("h", 60), ("min", 1))
+HOUR_MIN, DAY_MIN = 60, 24 * 60
 STATUS = {
     "config_id": pl.String(),
     "generation": pl.Int64(),
     "since_bar_ms": pl.Int64(),
     "health": pl.String(),
     "equity_usd": pl.Float64(),
+    "pnl_usd": pl.Float64(),
+    "pnl_today_usd": pl.Float64(),
     "positions": pl.Struct({"symbol": pl.Float64()}),
 }
 STATUS_DOCS = {
@@ -37,6 +39,8 @@ STATUS_DOCS = {
     "since_bar_ms": "Open time of the first bar that the config decided, UTC milliseconds.",
     "health": "Health that the executor states.",
     "equity_usd": "Equity at last prices, USD.",
+    "pnl_usd": "Profit since the start of the lane, USD.",
+    "pnl_today_usd": "Profit since the beginning of the UTC day on the clock of the lane, USD.",
     "positions": "Coins held by symbol, below 0 for a short.",
 }
 
@@ -55,10 +59,10 @@ def lane_spec(name: str, lane: LaneConfig) -> dg.AssetSpec:
         owners=OWNERS,
         kinds={"executor", lane.mode},
         description=(
-            f"Config in force in lane {name} ({lane.mode}, {lane.venue}, {lane.role}), from the status file of its "
-            "executor: first bar, health and positions.\n\n"
+            f"Config in force in lane {name} ({lane.mode}, {lane.venue}, {lane.role}), from the status file and the "
+            "journal of its executor: first bar, health, holds, positions, profit and equity.\n\n"
             "The executor is a separate process that polls its pointer, so it also runs while Dagster is down. A "
-            "sensor reports each acknowledgement as an event here; the lane is stale after some hours without one."
+            "sensor reports each change as an event here; the lane is stale after some hours without a report."
         ),
         metadata=declared(STATUS, STATUS_DOCS),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FAIL_AFTER, warn_window=WARN_AFTER),
@@ -110,8 +114,14 @@ def _silence(status: ExecutorStatus, now_ms: int) -> str:
     minutes = (now_ms - status.written_ms) // MINUTE_MS
     if minutes < SILENT_AFTER_MIN:
         return ""
-    unit, length = next(each for each in _UNITS if minutes >= each[1])
-    return f"; the executor last wrote its status {minutes // length} {unit} ago"
+    # The words change once an hour, then once a day, because a sensor reports each change.
+    if minutes < HOUR_MIN:
+        age = f"{SILENT_AFTER_MIN} min"
+    elif minutes < 2 * DAY_MIN:
+        age = f"{minutes // HOUR_MIN} h"
+    else:
+        age = f"{minutes // DAY_MIN} d"
+    return f"; the executor last wrote its status more than {age} ago"
 
 
 def lane_assets(lanes: Mapping[str, LaneConfig]) -> Iterable[dg.AssetSpec | dg.AssetChecksDefinition]:

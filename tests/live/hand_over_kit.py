@@ -1,6 +1,7 @@
 """A lane whose configs come from a registry, and a feed that lets something happen between two of its steps."""
 
 import json
+import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
@@ -25,7 +26,7 @@ from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.lanes import pointer_path
 from mei_pipeline.registry.records import Lane
 from mei_pipeline.registry.store import add_config, add_evidence, add_verdict
-from mei_pipeline.settings import Settings
+from mei_pipeline.settings import CHECKOUT, Settings
 
 BENCH = Lane(LANE, "paper", "synthetic", "primary")
 Actions = Mapping[int, Callable[[], object]]
@@ -71,6 +72,7 @@ def make_desk(settings: Settings) -> Desk:
     pipeline = settings.config / "pipeline.yaml"
     source = "\n  - {kind: files, venue: synthetic, path: /none/*.parquet, interval: 1h}"
     pipeline.write_text(pipeline.read_text().replace("sources: []", f"sources:{source}"))
+    shutil.copytree(CHECKOUT / "config" / "sweeps", settings.config / "sweeps")
     policy = load_lanes(settings.config).policy.selection.id
     return Desk(settings, registry_kit.fresh(settings.home), policy)
 
