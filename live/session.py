@@ -15,11 +15,12 @@ from math import inf
 from kernels.cache import source_hash
 from live.feed_client import subscription
 from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
-from live.lane import CHECKPOINT_EVENTS, LaneProcess, describe
+from live.lane import CHECKPOINT_EVENTS, LaneProcess, Warmup, describe
 from live.lane_feed import Feed, OpenFeed, replay_opener
 from live.lane_files import LaneFiles, offered_config, poll, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour, make_paper_broker
 from live.replay_feed import NETWORK
+from live.settings_files import SettingsFiles, poll_settings, watch_settings
 from live.status import ProcessFacts, follow_day, recorded_day, status_of, write_status
 from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.lake import Lake
@@ -208,7 +209,7 @@ def _session(run: _Run) -> tuple[str, str]:
             make_plan=partial(make_plan, settings),
             max_late_ms=lane_config.max_late_ms,
         )
-        warm = partial(warm_book, lake, approximate=lane_config.warmup == "approximate")
+        warm = _warmup(lake, lane_config)
         checkpoint = last_checkpoint(journal.connection)
         seq, packed = (0, None) if checkpoint is None else (checkpoint[0], checkpoint[1].state)
         state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
@@ -233,10 +234,15 @@ def _session(run: _Run) -> tuple[str, str]:
         started = recorded_day(journal.connection, state)
         facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)
         files = watch_files(settings, options.lane, lane_config, state)
+        followed = watch_settings(settings, options.lane, lane_config, state)
         try:
-            return _follow(lane, _Running(run, files, facts)), describe(lane.state)
+            return _follow(lane, _Running(run, files, followed, facts)), describe(lane.state)
         finally:
             run.steps += lane.steps
+
+
+def _warmup(lake: Lake, lane_config: LaneConfig) -> Warmup:
+    return partial(warm_book, lake, approximate=lane_config.warmup == "approximate")
 
 
 def _open_journal(run: _Run) -> Journal:
@@ -366,22 +372,40 @@ class _Running:
     Attributes:
         run: The run.
         files: Files as they were read last.
+        settings: Settings as they were read last.
         facts: What the status says about the process.
     """
 
     run: _Run
     files: LaneFiles
+    settings: SettingsFiles
     facts: ProcessFacts
     _due_s: float = 0.0
 
     def take_files(self, lane: LaneProcess) -> None:
-        """Process what changed in the lane's files."""
+        """Process what changed in the lane's files and settings."""
+        self._take_settings(lane)
         polled = poll(self.files, lane.state.clock_ms)
         self.files = polled.files
         for alert in polled.alerts:
             self.run.watch.alert(alert)
         for event in polled.events:
             lane.take(event)
+
+    def _take_settings(self, lane: LaneProcess) -> None:
+        polled = poll_settings(self.settings)
+        before, self.settings = self.settings.lane_config, polled.files
+        for alert in polled.alerts:
+            self.run.watch.alert(alert)
+        for event in polled.events:
+            lane.take(event)
+        now = polled.files.lane_config
+        if now == before:
+            return
+        self.run.lane_config = now
+        setup = replace(lane.state.setup, max_late_ms=now.max_late_ms)
+        lane.state = lane.state.with_changes(setup=setup)
+        lane.warm = _warmup(Lake(self.run.settings.lake), now)
 
     def report(self, lane: LaneProcess, *, due: bool = False) -> None:
         """Write the status, at most once a second unless it is due now. A failure is an alert: the lane trades on."""
@@ -396,6 +420,7 @@ class _Running:
             self.facts,
             written_ms=_now_ms(),
             pointer_problem=self.files.pointer_problem,
+            warm_problem=lane.warm_problem,
             last_error=self.run.last_error,
         )
         problem = ""

@@ -51,6 +51,7 @@ def pack(state: LaneState) -> PackedLane:
         drawdown_usd=state.drawdown_usd,
         last_fill_ms=state.last_fill_ms,
         early=state.early,
+        overrides=state.overrides,
     )
 
 
@@ -88,6 +89,7 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
         drawdown_usd=packed.drawdown_usd,
         last_fill_ms=packed.last_fill_ms,
         early=packed.early,
+        overrides=packed.overrides,
     )
     books = tuple(_unpack_book(state, book, None if same_kernels else warm) for book in packed.books)
     return replace(state, books=books)

@@ -11,7 +11,7 @@ from session_kit import CONFIG, FROM_MS, LANE, OTHER, START_MS, SYMBOLS, WINDOWS
 
 from assets.lanes import check_acknowledgement
 from live.bench_home import lane_config, promote_config
-from mei_pipeline.candles.intervals import HOUR_MS
+from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.cli.main import run
 from mei_pipeline.cli.registry import registry as registry_commands
 from mei_pipeline.errors import Refused
@@ -270,3 +270,64 @@ def test_an_executor_on_older_kernels_exits_and_enters_nothing(desk: Desk, ids: 
     assert follow(desk.settings) == []
     status = shown(desk.settings)
     assert (status["generation"], status["holds"], status["health"]) == (3, {}, "ok")
+
+
+def overrides(desk: Desk, text: str) -> Callable[[], object]:
+    """What writes strategy_overrides.yaml."""
+    return lambda: (desk.settings.config / "strategy_overrides.yaml").write_text(text)
+
+
+def test_overrides_of_a_running_lane_only_make_it_trade_less(desk: Desk, ids: tuple[str, str]) -> None:
+    """BTC is excluded while it is held: it exits and does not reverse. ETH is entered at half its size."""
+    follow(desk.settings, {HELD: lambda: desk.promote(ids[1], 1)})
+    [(full,)] = rows(desk.settings, "SELECT abs(size) FROM trades WHERE symbol = 'ETH'")
+    for path in (desk.settings.lanes / LANE).glob("journal*"):
+        path.unlink()
+    promote_config(desk.settings, CONFIG, START_MS)
+    actions = {
+        1: overrides(desk, "strategy: ema_cross\nbase: {trade.leverage: 9}\npromoted: {exclude: [BTC]}\n"),
+        HELD: lambda: render(desk.registry, desk.settings.lanes, LANE),
+        LATER: overrides(desk, "promoted: {exclude: [BTC], size_multiplier: 0.5}\n"),
+        LATER + 1: overrides(desk, "promoted: {exclude: [BTC], size_multiplier: 5}\n"),
+    }
+    alerts = follow(desk.settings, actions)
+    assert [alert.key for alert in alerts] == ["overrides-file", "overrides", "overrides", "overrides-file"]
+    assert "base: lane bench follows only `promoted`" in alerts[0].text
+    assert "promoted.size_multiplier: 5" in alerts[3].text
+    assert holders(desk.settings)["BTC"] == [(2, 4, ids[0])]
+    blocked = rows(desk.settings, "SELECT DISTINCT note FROM decisions WHERE symbol = 'BTC' AND verdict = 'blocked'")
+    assert ("excluded in strategy_overrides.yaml",) in blocked
+    [(half,)] = rows(desk.settings, "SELECT abs(size) FROM trades WHERE symbol = 'ETH'")
+    assert half == pytest.approx(full / 2, rel=0.01)
+
+
+def test_settings_of_a_running_lane_change_without_a_restart(desk: Desk, ids: tuple[str, str]) -> None:
+    path = desk.settings.config / "lanes" / f"{LANE}.yaml"
+    text = path.read_text()
+    changed = text.replace("venue: synthetic", "venue: binance") + "max_late_ms: 5\n"
+    alerts = follow(desk.settings, {2: lambda: path.write_text(changed)})
+    assert [(alert.key, alert.severity) for alert in alerts] == [("lane-file", "info"), ("lane-file", "warning")]
+    assert "venue: binance, but lane bench goes on with synthetic" in alerts[1].text
+    times = rows(desk.settings, "SELECT expires_ms - created_ms FROM orders ORDER BY created_ms")
+    assert (times[0], times[-1]) == ((10_000,), (5,))
+    assert is_in_line(desk, ids[0], 1)
+
+
+def test_a_config_that_can_not_be_computed_leaves_the_lane_as_it_is(desk: Desk, ids: tuple[str, str]) -> None:
+    """The lake lacks the bars since the anchor of its evidence; `warmup: approximate` then does without them."""
+    first, second = ids
+    early = {HELD: lambda: promote_config(desk.settings, OTHER, START_MS - 5 * DAY_MS, generation=2)}
+    [alert] = follow(desk.settings, early, to_step=LATER)
+    assert (alert.key, alert.severity) == ("warmup", "critical")
+    assert "2024-12-27 00:00Z" in alert.text
+    status = shown(desk.settings)
+    assert (status["config_id"], status["draining"], status["health"]) == (first, [], "ok")
+    assert status["offered"]["config_id"] == second
+    assert "2024-12-27 00:00Z" in status["offered"]["reason"]
+    [again] = follow(desk.settings, to_step=LATER + 1)
+    assert again == alert
+    path = desk.settings.config / "lanes" / f"{LANE}.yaml"
+    approximate = {LATER + 2: lambda: path.write_text(path.read_text() + "warmup: approximate\n")}
+    follow(desk.settings, approximate)
+    status = shown(desk.settings)
+    assert (status["config_id"], status["offered"]) == (second, None)
