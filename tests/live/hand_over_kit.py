@@ -21,10 +21,11 @@ from mei_pipeline.execution.commands import Alert
 from mei_pipeline.execution.events import FeedEvent, StepClosed
 from mei_pipeline.execution.journal.opening import journal_path
 from mei_pipeline.params.identity import ResolvedConfig
-from mei_pipeline.promotion.promote import Promotion
+from mei_pipeline.promotion.promote import Promotion, PromotionRequest, promote
 from mei_pipeline.registry.database import Registry
 from mei_pipeline.registry.lanes import pointer_path
 from mei_pipeline.registry.records import Lane
+from mei_pipeline.registry.render import FaultHook, no_fault
 from mei_pipeline.registry.store import add_config, add_evidence, add_verdict
 from mei_pipeline.settings import CHECKOUT, Settings
 
@@ -58,12 +59,11 @@ class Desk:
         )
         return name
 
-    def promote(self, name: str, generation: int) -> Promotion:
+    def promote(self, name: str, generation: int, fault_hook: FaultHook = no_fault) -> Promotion:
         """Promote a config to the lane, which has a generation."""
         audit = registry_kit.at(10 + generation)
-        return registry_kit.promote(
-            self.registry, self.settings.lanes, BENCH, name, self.policy_id, generation, audit, by_person=True
-        )
+        request = PromotionRequest(BENCH, name, generation, audit, by_person=True)
+        return promote(self.registry, self.settings.lanes, request, self.policy_id, fault_hook=fault_hook)
 
 
 def make_desk(settings: Settings) -> Desk:
