@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from live.broker import Broker, execute
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.errors import Fatal
+from mei_pipeline.errors import ConfigError, DataError, Fatal
 from mei_pipeline.execution.books import BookPlan, StepBook
 from mei_pipeline.execution.checkpoint import checkpoint_of
 from mei_pipeline.execution.commands import (
@@ -26,6 +26,7 @@ from mei_pipeline.execution.core import MARKET, absorb_market, step
 from mei_pipeline.execution.events import (
     FACTS,
     CaughtUp,
+    ConfigOffered,
     Event,
     StepClosed,
     Timer,
@@ -61,6 +62,7 @@ class LaneProcess:
         checkpoint_events: Number of events between two checkpoints.
         steps: Number of steps that this process has committed.
         caught_up: True once the feed has sent its snapshot, and the last step before it is settled.
+        warm_problem: Reason why the book of the waiting config can't be opened; empty without one.
     """
 
     state: LaneState
@@ -74,6 +76,7 @@ class LaneProcess:
     checkpoint_events: int = CHECKPOINT_EVENTS
     steps: int = 0
     caught_up: bool = False
+    warm_problem: str = ""
     _warming: list[Warm] = field(default_factory=list)
     _since_checkpoint: int = 0
     _taken: int = 0
@@ -211,15 +214,36 @@ class LaneProcess:
             offer = self.state.waiting
             if offer is None or offer.config_id != command.config_id:
                 continue
-            until_ms = self.state.next_step_ms
-            plan = self.state.setup.make_plan(offer)
-            book, warmed = self.warm(plan, self.start_ms if until_ms is None else until_ms)
+            computed = self._compute(offer)
+            if computed is None:
+                continue
+            book, warmed = computed
             if warmed.approximate:
                 self.alert(_approximate(self.state.setup.lane, offer.anchor_ms, warmed))
             for event in self.process(warmed, book):
                 self._process_all((event,))
             self.commit()
             self.checkpoint()
+
+    def _compute(self, offer: ConfigOffered) -> tuple[StepBook, Warmed] | None:
+        """Return the flat book of a config; None if it can't be computed and the lane has another config.
+
+        The lane then goes on with that one, and tries again after each step.
+        """
+        until_ms = self.state.next_step_ms
+        try:
+            plan = self.state.setup.make_plan(offer)
+            computed = self.warm(plan, self.start_ms if until_ms is None else until_ms)
+        except (ConfigError, DataError) as error:
+            if not self.state.books:
+                raise
+            problem = f"lane {self.state.setup.lane}: config {offer.config_id[:12]} can't be opened: {error}"
+            if problem != self.warm_problem:
+                self.alert(Alert("warmup", "critical", problem))
+            self.warm_problem = problem
+            return None
+        self.warm_problem = ""
+        return computed
 
 
 def _approximate(lane: str, anchor_ms: int, warmed: Warmed) -> Alert:

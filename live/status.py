@@ -46,6 +46,7 @@ class ProcessFacts:
         feed_age_ms: Time since the last message of the feed; None without a feed.
         pointer_problem: Reason why the lane does not follow its pointer (`LaneFiles.pointer_problem`); empty without
             one.
+        warm_problem: Reason why the book of the waiting config can't be opened (`LaneProcess.warm_problem`).
         day_start: Equity at the beginning of the lane's day; None if it is unknown.
         last_error: Last error of the process; None without one.
         durable_seq: Number of the last event that is on the disk; None if the lane does not wait for the disk.
@@ -57,6 +58,7 @@ class ProcessFacts:
     boot_id: str
     feed_age_ms: int | None = None
     pointer_problem: str = ""
+    warm_problem: str = ""
     day_start: DayStart | None = None
     last_error: str | None = None
     durable_seq: int | None = None
@@ -193,5 +195,8 @@ def _offered(state: LaneState, facts: ProcessFacts) -> dict[str, Any] | None:
     if waiting is None:
         return None
     draining = [book.config_id[:12] for book in state.books if book.draining]
-    reason = f"it waits until {', '.join(draining)} has drained" if draining else "its features are not computed yet"
+    if draining:
+        reason = f"it waits until {', '.join(draining)} has drained"
+    else:
+        reason = facts.warm_problem or "its features are not computed yet"
     return {"generation": waiting.generation, "config_id": waiting.config_id, "reason": reason}

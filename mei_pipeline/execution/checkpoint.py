@@ -53,6 +53,7 @@ def pack(state: LaneState) -> PackedLane:
         early=state.early,
         transfers_usd=state.transfers_usd,
         answers=dict(state.answers),
+        overrides=state.overrides,
     )
 
 
@@ -92,6 +93,7 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
         early=packed.early,
         transfers_usd=packed.transfers_usd,
         answers=packed.answers,
+        overrides=packed.overrides,
     )
     books = tuple(_unpack_book(state, book, None if same_kernels else warm) for book in packed.books)
     return replace(state, books=books)

@@ -54,6 +54,7 @@ from mei_pipeline.execution.events import (
     OrderNotFound,
     OrderRefused,
     OrderUnknown,
+    OverridesChanged,
     RequestAnswered,
     Retried,
     Sent,
@@ -401,6 +402,9 @@ _ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {
     AccountSnapshot: lambda state, event: Changed(reactions.compare(_at(state, event), event)),
     ConfigOffered: lambda state, event: configs.take_offer(_at(state, event), event),
     HoldsChanged: lambda state, event: _take_holds(_at(state, event), event),
+    OverridesChanged: lambda state, event: Changed(
+        _at(state, event).with_changes(overrides=structs.replace(event, venue_ms=None))
+    ),
     HoldSet: _set_own_hold,
     RequestAnswered: lambda state, fact: Changed(operating.keep_answer(state, fact)),
     Flattened: _flatten,

@@ -348,6 +348,22 @@ class HoldsChanged(Event, frozen=True, kw_only=True):
     holds: dict[str, HoldState]
 
 
+class OverridesChanged(Event, frozen=True, kw_only=True):
+    """The limits that strategy_overrides.yaml sets on promoted configs; they replace the earlier ones.
+
+    Attributes:
+        excluded: Symbols that must not be entered.
+        size_multiplier: Factor on the size multiplier of the config, above 0 and up to 1.
+    """
+
+    excluded: tuple[str, ...] = ()
+    size_multiplier: float = 1.0
+
+
+NO_OVERRIDES = OverridesChanged()
+"""The limits of a file that sets none."""
+
+
 class HoldSet(Event, frozen=True, kw_only=True):
     """Fact: the executor set a hold of its own, or lifted it (None)."""
 
@@ -509,6 +525,7 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     early: tuple[Fill, ...] = ()
     transfers_usd: float = 0.0
     answers: dict[str, RequestAnswered] = msgspec.field(default_factory=dict)
+    overrides: OverridesChanged = NO_OVERRIDES
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):
@@ -544,6 +561,7 @@ AnyEvent = (
     | OperatorRequested
     | RequestAnswered
     | Flattened
+    | OverridesChanged
     | HoldSet
     | Started
     | Warmed
