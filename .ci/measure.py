@@ -11,6 +11,7 @@ Environment:
     COVERAGE_OMIT: Patterns of files that are not measured, separated by commas.
 """
 
+import gc
 import json
 import os
 import tomllib
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import slipcover
+from instrumented import keep_in
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["slipcover"]
@@ -37,9 +39,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     if NAME or not early_config.known_args_namespace.numprocesses:
         omitted = [pattern for pattern in os.environ.get("COVERAGE_OMIT", "").split(",") if pattern]
         files = slipcover.FileMatcher(sources=OPTIONS["source"], omit=omitted)
+        keep_in(ROOT / ".pytest_cache" / "d" / "instrumented")
         slipcover.ImportManager(measured, files).__enter__()
         slipcover.wrap_spec_from_file_location(measured, files)  # so does Alembic load migrations
         early_config.stash[begun] = True
+        gc.disable()  # all that is imported stays; tests/conftest.py enables it after the collection
 
 
 @pytest.hookimpl(tryfirst=True)

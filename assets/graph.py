@@ -4,7 +4,7 @@ import warnings
 
 import dagster as dg
 
-from assets import deploy, ingest, lanes, report, research, run_context, selection
+from assets import deploy, ingest, lane_days, lanes, report, research, run_context, selection
 from assets.executor import run_executor
 from assets.jobs import jobs
 from assets.schedules import schedules
@@ -45,10 +45,11 @@ def definitions(config: Configuration, kernels: str = "", progress: Progress | N
                 deploy.promoted,
                 report.night_report,
                 *(item for item in by_lane if isinstance(item, dg.AssetSpec)),
+                *([lane_days.lane_day_asset(config)] if config.lanes else []),
             ],
             asset_checks=[item for item in by_lane if isinstance(item, dg.AssetChecksDefinition)],
-            jobs=jobs(),
-            schedules=schedules(automation=config.pipeline.automation),
+            jobs=jobs(lanes=bool(config.lanes)),
+            schedules=schedules(automation=config.pipeline.automation, lanes=bool(config.lanes)),
             sensors=sensors(),
             resources={run_context.PROGRESS: progress or run_context.log_progress},
             executor=run_executor,

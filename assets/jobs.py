@@ -10,7 +10,7 @@ from mei_pipeline.config.models import PipelineConfig
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-INGEST, NIGHTLY, HAND_OVER = "ingest", "nightly", "hand_over"
+INGEST, NIGHTLY, HAND_OVER, REPLAY = "ingest", "nightly", "hand_over", "replay_daily"
 INGESTED = ("candles", "funding", "coverage")
 NIGHT = (
     "night_plan",
@@ -27,9 +27,19 @@ NIGHT = (
 MAX_RETRIES = "dagster/max_retries"
 
 
-def jobs() -> "list[UnresolvedAssetJobDefinition]":
-    """Return every job."""
+def jobs(*, lanes: bool) -> "list[UnresolvedAssetJobDefinition]":
+    """Return every job.
+
+    Args:
+        lanes: False if no lane is configured, so that there is no day of one to repeat.
+    """
+    replays = dg.define_asset_job(
+        REPLAY,
+        dg.AssetSelection.assets("lane_day"),
+        description="Repeat a day of a lane, and name the cause of each difference.",
+    )
     return [
+        *([replays] if lanes else []),
         dg.define_asset_job(
             INGEST,
             dg.AssetSelection.assets(*INGESTED),

@@ -9,6 +9,7 @@ import polars as pl
 from assets import run_context
 from assets.deploy import promoted
 from assets.metadata import declared
+from mei_pipeline.candles.intervals import MINUTE_MS
 from mei_pipeline.config.models import LaneConfig
 from mei_pipeline.registry.home import open_home_registry
 from mei_pipeline.registry.lanes import ExecutorStatus, is_acknowledged, read_status
@@ -19,12 +20,17 @@ GROUP = "lanes"
 OWNERS = ("team:trading",)
 CHECK = "acknowledged"
 WARN_AFTER, FAIL_AFTER = timedelta(hours=3), timedelta(hours=6)
+SILENT_AFTER_MIN = 5
+"""Age of a status, in minutes, from which on the check names it: an executor that runs writes it more often."""
+HOUR_MIN, DAY_MIN = 60, 24 * 60
 STATUS = {
     "config_id": pl.String(),
     "generation": pl.Int64(),
     "since_bar_ms": pl.Int64(),
     "health": pl.String(),
     "equity_usd": pl.Float64(),
+    "pnl_usd": pl.Float64(),
+    "pnl_today_usd": pl.Float64(),
     "positions": pl.Struct({"symbol": pl.Float64()}),
 }
 STATUS_DOCS = {
@@ -33,6 +39,8 @@ STATUS_DOCS = {
     "since_bar_ms": "Open time of the first bar that the config decided, UTC milliseconds.",
     "health": "Health that the executor states.",
     "equity_usd": "Equity at last prices, USD.",
+    "pnl_usd": "Profit since the start of the lane, USD.",
+    "pnl_today_usd": "Profit since the beginning of the UTC day on the clock of the lane, USD.",
     "positions": "Coins held by symbol, below 0 for a short.",
 }
 
@@ -51,10 +59,10 @@ def lane_spec(name: str, lane: LaneConfig) -> dg.AssetSpec:
         owners=OWNERS,
         kinds={"executor", lane.mode},
         description=(
-            f"Config in force in lane {name} ({lane.mode}, {lane.venue}, {lane.role}), from the status file of its "
-            "executor: first bar, health and positions.\n\n"
+            f"Config in force in lane {name} ({lane.mode}, {lane.venue}, {lane.role}), from the status file and the "
+            "journal of its executor: first bar, health, holds, positions, profit and equity.\n\n"
             "The executor is a separate process that polls its pointer, so it also runs while Dagster is down. A "
-            "sensor reports each acknowledgement as an event here; the lane is stale after some hours without one."
+            "sensor reports each change as an event here; the lane is stale after some hours without a report."
         ),
         metadata=declared(STATUS, STATUS_DOCS),
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=FAIL_AFTER, warn_window=WARN_AFTER),
@@ -73,25 +81,47 @@ def lane_check(name: str) -> dg.AssetChecksDefinition:
         settings, _ = run_context.read_all()
         pointer = lane_pointer(open_home_registry(settings), name)
         status = read_status(settings.lanes, name)
-        passed, words = check_acknowledgement(pointer, status)
+        passed, words = check_acknowledgement(pointer, status, run_context.now_ms())
         return dg.AssetCheckResult(passed=passed, severity=dg.AssetCheckSeverity.WARN, description=words)
 
     return check
 
 
-def check_acknowledgement(pointer: Pointer | None, status: ExecutorStatus | None) -> tuple[bool, str]:
-    """Return True if a lane runs the config of its pointer, and the result in words."""
+def check_acknowledgement(pointer: Pointer | None, status: ExecutorStatus | None, now_ms: int) -> tuple[bool, str]:
+    """Return True if a lane runs the config of its pointer, and the result in words.
+
+    Args:
+        pointer: The lane's pointer in the registry; None for a lane without a config.
+        status: The status that its executor wrote last; None before the first.
+        now_ms: Present time, UTC milliseconds. An old status is named as such, because its executor may be down.
+    """
     if pointer is None:
         return status is None or status.config_id is None, "no config holds the lane"
     expected = f"generation {pointer.generation} of {pointer.config_id[:12]}"
     if status is None:
         return False, f"{expected} is not acknowledged: the executor has not written its status yet"
+    silence = _silence(status, now_ms)
     if status.config_id is None:
-        return False, f"{expected} is not acknowledged: the executor has no config in force"
+        return False, f"{expected} is not acknowledged: the executor has no config in force{silence}"
     running = f"generation {status.generation} of {status.config_id[:12]}"
     if not is_acknowledged(pointer, status):
-        return False, f"{expected} is not acknowledged: the executor runs {running}"
-    return True, f"{running} is in force"
+        return False, f"{expected} is not acknowledged: the executor runs {running}{silence}"
+    return True, f"{running} is in force{silence}"
+
+
+def _silence(status: ExecutorStatus, now_ms: int) -> str:
+    """Return the age of a status in words; empty for a status of an executor that runs."""
+    minutes = (now_ms - status.written_ms) // MINUTE_MS
+    if minutes < SILENT_AFTER_MIN:
+        return ""
+    # The words change once an hour, then once a day, because a sensor reports each change.
+    if minutes < HOUR_MIN:
+        age = f"{SILENT_AFTER_MIN} min"
+    elif minutes < 2 * DAY_MIN:
+        age = f"{minutes // HOUR_MIN} h"
+    else:
+        age = f"{minutes // DAY_MIN} d"
+    return f"; the executor last wrote its status more than {age} ago"
 
 
 def lane_assets(lanes: Mapping[str, LaneConfig]) -> Iterable[dg.AssetSpec | dg.AssetChecksDefinition]:

@@ -3,16 +3,21 @@
 import dagster as dg
 
 from assets import run_context
-from assets.jobs import INGEST, NIGHTLY, ingest_request
+from assets.jobs import INGEST, NIGHTLY, REPLAY, ingest_request
+from assets.lane_days import unproven_days
 from assets.partitions import touched_months
 from mei_pipeline.candles.lake import Lake
 
+DAYS_PER_TICK = 3
+"""Days of each lane that one tick of `replay_schedule` repeats, the newest ones."""
 
-def schedules(*, automation: bool) -> list[dg.ScheduleDefinition]:
+
+def schedules(*, automation: bool, lanes: bool) -> list[dg.ScheduleDefinition]:
     """Return every schedule.
 
     Args:
         automation: True to start them at once.
+        lanes: False if no lane is configured.
     """
     status = dg.DefaultScheduleStatus.RUNNING if automation else dg.DefaultScheduleStatus.STOPPED
 
@@ -40,4 +45,22 @@ def schedules(*, automation: bool) -> list[dg.ScheduleDefinition]:
         description="00:50 UTC: a nightly run of the profile `nightly` as of now; it fails if the lake is stale. A "
         "missed run is not repeated later, because every run adds trials on the same out-of-sample days.",
     )
-    return [ingest_schedule, nightly]
+
+    @dg.schedule(
+        name="replay_schedule",
+        job_name=REPLAY,
+        cron_schedule="20 0 * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description="00:20 UTC: repeat the newest complete days of each lane that no run has repeated yet.",
+    )
+    def replay_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+        settings, config = run_context.read_all()
+        proven = context.instance.get_materialized_partitions(dg.AssetKey("lane_day"))
+        found = unproven_days(settings, config, set(proven))
+        chosen = [key for keys in found.values() for key in keys[-DAYS_PER_TICK:]]
+        if not chosen:
+            return dg.SkipReason("every complete day of each lane has been repeated")
+        return [dg.RunRequest(run_key=f"{key}", partition_key=key) for key in chosen]
+
+    return [ingest_schedule, nightly, *([replay_schedule] if lanes else [])]

@@ -7,15 +7,15 @@ import dagster as dg
 from assets import run_context
 from assets.alerts import write_alert
 from assets.jobs import HAND_OVER
-from assets.lanes import CHECK, check_acknowledgement, lane_key
-from assets.metadata import entries, records
+from assets.lane_reports import check_event, fingerprint, read_curve, report_event
+from assets.lanes import CHECK, check_acknowledgement
 from assets.run_processes import close_dead_runs
-from mei_pipeline.candles.intervals import HOUR_MS, iso
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import DataError, MeiError
+from mei_pipeline.execution.journal.curve import EquityCurve
 from mei_pipeline.registry.home import open_home_registry
-from mei_pipeline.registry.lanes import ExecutorStatus, drift, read_status
-from mei_pipeline.registry.records import Pointer
+from mei_pipeline.registry.lanes import drift, read_status
 from mei_pipeline.registry.store import lane_pointer
+from mei_pipeline.settings import Settings
 
 LANE, TRANSITION = "mei/lane", "mei/transition"
 _LOOK_EVERY_S = 30
@@ -28,7 +28,8 @@ Event = dg.AssetMaterialization | dg.AssetObservation | dg.AssetCheckEvaluation
     name="lane_acks",
     minimum_interval_seconds=_LOOK_EVERY_S,
     default_status=RUNNING,
-    description="Reports the config in force of each lane's executor: once per change, and once an hour while it runs.",
+    description="Reports config, health, positions and equity of each lane: once per change, and once an hour while "
+    "its executor runs.",
 )
 def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Report each changed status file as an event on the lane's asset; the cursor has the last reported states."""
@@ -43,10 +44,15 @@ def lane_acks(context: dg.SensorEvaluationContext) -> dg.SensorResult:
             context.log.warning(str(error))
             continue
         pointer = lane_pointer(registry, name)
-        reported, present = seen.get(name, ""), _fingerprint(pointer, status)
-        if present != reported:
-            events += _events(name, pointer, status)
-            seen[name] = present
+        present, before = fingerprint(status), seen.get(name, "")
+        if status is not None and present != before:
+            events.append(report_event(name, status, _curve_or_warning(context, settings, name)))
+        passed, words = check_acknowledgement(pointer, status, run_context.now_ms())
+        # A status that gets old changes only the words of the check: a report would say that the executor runs.
+        checked = words if pointer is not None or status is not None else ""
+        if checked and (checked != seen.get(f"{name}/{CHECK}") or present != before):
+            events.append(check_event(name, words, passed=passed))
+        seen |= {name: present, f"{name}/{CHECK}": checked}
     return dg.SensorResult(asset_events=events, cursor=json.dumps(seen, sort_keys=True))
 
 
@@ -129,40 +135,10 @@ def sensors() -> list[dg.SensorDefinition]:
     return [lane_acks, hand_over, run_failed, gone_runs]
 
 
-def _fingerprint(pointer: Pointer | None, status: ExecutorStatus | None) -> str:
-    """Return a text that changes with the pointer, the status and the hour of the status."""
-    expected = "" if pointer is None else f"{pointer.generation}:{pointer.config_id}"
-    if status is None:
-        return f"{expected}|"
-    hour = status.written_ms // HOUR_MS
-    return f"{expected}|{status.generation}:{status.config_id}:{status.since_bar_ms}:{status.health}:{hour}"
-
-
-def _events(name: str, pointer: Pointer | None, status: ExecutorStatus | None) -> list[Event]:
-    events: list[Event] = []
-    if status is not None:
-        since = status.since_bar_ms
-        metadata = entries(
-            config=status.config_id,
-            generation=status.generation,
-            in_force_since_bar=None if since is None else dg.MetadataValue.timestamp(since / 1000),
-            equity_usd=status.equity_usd,
-            health=status.health,
-            detail=status.detail,
-            positions=records([{"symbol": name, "size": size} for name, size in status.positions.items()]),
-            written=dg.MetadataValue.timestamp(status.written_ms / 1000),
-        )
-        description = f"written {iso(status.written_ms // 60_000 * 60_000)}"
-        events.append(dg.AssetMaterialization(lane_key(name), description=description, metadata=metadata))
-    if pointer is not None or status is not None:
-        passed, words = check_acknowledgement(pointer, status)
-        events.append(
-            dg.AssetCheckEvaluation(
-                asset_key=lane_key(name),
-                check_name=CHECK,
-                passed=passed,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=words,
-            )
-        )
-    return events
+def _curve_or_warning(context: dg.SensorEvaluationContext, settings: Settings, lane: str) -> EquityCurve | None:
+    """Return the equity of a lane; a journal that can't be read is a warning, because the status is worth a report."""
+    try:
+        return read_curve(settings.lanes, lane)
+    except MeiError as error:
+        context.log.warning(str(error))
+        return None

@@ -177,7 +177,6 @@ def _decide(settings: Settings) -> tuple[list[float], float]:
     symbols = book.plan.symbols
     for event in lake_events(lake, VENUE, symbols, ("1h",), start_ms, None):
         if not isinstance(event, StepClosed):
-            broker.observe(event, state)
             state = step(state, event).state
             continue
         state = _carry_all(state, broker, broker.open_step(event, state))

@@ -2,7 +2,7 @@
 
 A lane calls its broker in this order for each event of its feed:
 
-1. `observe` for market data, before the lane takes it; `open_step` for the end of a step.
+1. `open_step` for the end of a step, after the lane took the market data of that step.
 2. The lane takes the events that came back, then its own event.
 3. `observe` for each fact that the lane made, then one method for each command.
 4. `close_step` after the commands of a step; `poll` after every event, and while the feed is silent.
@@ -37,11 +37,11 @@ class Broker(Protocol):
     """A venue, or a fill model in its place."""
 
     def observe(self, event: Event, state: LaneState) -> Sequence[Event]:
-        """Take market data before the lane takes it, or a fact that the lane made.
+        """Take a fact that the lane made.
 
         Args:
-            event: The event.
-            state: The lane before market data, and after a fact.
+            event: The fact.
+            state: The lane after it.
         """
 
     def open_step(self, event: StepClosed, state: LaneState) -> Sequence[Event]:

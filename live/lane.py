@@ -7,12 +7,12 @@ state, recovers from the journal, and goes on: recovery is the only start.
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from live.broker import Broker, execute
 from mei_pipeline.candles.intervals import iso
-from mei_pipeline.errors import Fatal
+from mei_pipeline.errors import ConfigError, DataError, Fatal
 from mei_pipeline.execution.books import BookPlan, StepBook
 from mei_pipeline.execution.checkpoint import checkpoint_of
 from mei_pipeline.execution.commands import (
@@ -22,14 +22,12 @@ from mei_pipeline.execution.commands import (
     Send,
     Warm,
 )
-from mei_pipeline.execution.core import step
+from mei_pipeline.execution.core import MARKET, absorb_market, step
 from mei_pipeline.execution.events import (
     FACTS,
-    BarClosed,
     CaughtUp,
+    ConfigOffered,
     Event,
-    FundingRate,
-    InstrumentChanged,
     StepClosed,
     Timer,
     Warmed,
@@ -43,7 +41,6 @@ CHECKPOINT_EVENTS = 20_000
 
 Warmup = Callable[[BookPlan, int], tuple[StepBook, Warmed]]
 
-_MARKET = frozenset({BarClosed, FundingRate, InstrumentChanged})
 _OWN = frozenset(FACTS)
 _MOST_EVENTS_PER_CAUSE = 10_000
 
@@ -64,7 +61,9 @@ class LaneProcess:
         fault_hook: Called with the name of each place at which tests end the process.
         checkpoint_events: Number of events between two checkpoints.
         steps: Number of steps that this process has committed.
-        caught_up: True once the feed has sent its snapshot, and the last step before it is settled.
+        between_steps: True while the last step is settled and no market data of the next one has come, so that the
+            orders of a request are those of no step.
+        warm_problem: Reason why the book of the waiting config can't be opened; empty without one.
     """
 
     state: LaneState
@@ -77,7 +76,8 @@ class LaneProcess:
     fault_hook: FaultHook = no_fault
     checkpoint_events: int = CHECKPOINT_EVENTS
     steps: int = 0
-    caught_up: bool = False
+    between_steps: bool = False
+    warm_problem: str = ""
     _warming: list[Warm] = field(default_factory=list)
     _since_checkpoint: int = 0
     _taken: int = 0
@@ -87,24 +87,23 @@ class LaneProcess:
         if isinstance(event, StepClosed):
             self._take_step(event)
             return
-        if type(event) in _MARKET:
-            self._take_market(event)
+        if type(event) in MARKET:
+            self.take_market((event,))
             return
         self._process_all((event,))
         if isinstance(event, CaughtUp):
             # Orders that were sent again after a restart are due at the close of the last step.
             self._settle_last_step()
-            self.caught_up = True
+            self.between_steps = True
         self._open_books()
 
-    def _take_market(self, event: Event) -> None:
-        """Process market data. Most events of a lane are such, and the core never reacts to them."""
-        told = self.broker.observe(event, self.state)
-        if told:
-            self._process_all(told)
-        self.state, _, _, rows = step(self.state, event)
-        self.journal.append(event, time.time_ns() // 1_000_000, rows)
-        self._since_checkpoint += 1
+    def take_market(self, events: Sequence[Event]) -> None:
+        """Process market data (`core.MARKET`): all of it that came since the last event of another class."""
+        if events:
+            self.between_steps = False
+            self.state, rows = absorb_market(self.state, events)
+            self.journal.append_all(events, time.time_ns() // 1_000_000, rows)
+            self._since_checkpoint += len(events)
 
     def take_timers(self, now_ms: int) -> None:
         """Process the timers that are due."""
@@ -149,6 +148,7 @@ class LaneProcess:
         if self.state.step_ms != before:
             self._process_all(self.broker.close_step(event))
             self._taken += 1
+        self.between_steps = True
         self.take_deliveries()
         self._open_books()
         self.commit()
@@ -217,15 +217,36 @@ class LaneProcess:
             offer = self.state.waiting
             if offer is None or offer.config_id != command.config_id:
                 continue
-            until_ms = self.state.next_step_ms
-            plan = self.state.setup.make_plan(offer)
-            book, warmed = self.warm(plan, self.start_ms if until_ms is None else until_ms)
+            computed = self._compute(offer)
+            if computed is None:
+                continue
+            book, warmed = computed
             if warmed.approximate:
                 self.alert(_approximate(self.state.setup.lane, offer.anchor_ms, warmed))
             for event in self.process(warmed, book):
                 self._process_all((event,))
             self.commit()
             self.checkpoint()
+
+    def _compute(self, offer: ConfigOffered) -> tuple[StepBook, Warmed] | None:
+        """Return the flat book of a config; None if it can't be computed and the lane has another config.
+
+        The lane then goes on with that one, and tries again after each step.
+        """
+        until_ms = self.state.next_step_ms
+        try:
+            plan = self.state.setup.make_plan(offer)
+            computed = self.warm(plan, self.start_ms if until_ms is None else until_ms)
+        except (ConfigError, DataError) as error:
+            if not self.state.books:
+                raise
+            problem = f"lane {self.state.setup.lane}: config {offer.config_id[:12]} can't be opened: {error}"
+            if problem != self.warm_problem:
+                self.alert(Alert("warmup", "critical", problem))
+            self.warm_problem = problem
+            return None
+        self.warm_problem = ""
+        return computed
 
 
 def _approximate(lane: str, anchor_ms: int, warmed: Warmed) -> Alert:
@@ -234,6 +255,18 @@ def _approximate(lane: str, anchor_ms: int, warmed: Warmed) -> Alert:
         f"{iso(warmed.anchor_ms)}, not {iso(anchor_ms)}, because the lake has no earlier bars"
     )
     return Alert("warmup", "warning", text)
+
+
+def with_market(events: Iterable[Event]) -> Iterator[tuple[list[Event], Event | None]]:
+    """Yield each event that is no market data, with the market data before it; at the end None with the rest."""
+    market: list[Event] = []
+    for event in events:
+        if type(event) in MARKET:
+            market.append(event)
+        else:
+            yield market, event
+            market = []
+    yield market, None
 
 
 def describe(state: LaneState) -> str:

@@ -23,6 +23,13 @@ class PaperBook(NamedTuple):
         return self.step.plan.offered.config_id
 
 
+def copy_arrivals(lane: StepBook, own: StepBook) -> None:
+    """Copy the bars and funding rates that have arrived for the next step from a lane's book."""
+    for name in ("open", "high", "low", "close", "funding"):
+        getattr(own.market, name)[:] = getattr(lane.market, name)
+    own.main[:] = lane.main
+
+
 def copy_bars(lane: StepBook, own: StepBook) -> None:
     """Copy terms, ages, last prices and the bars of the current step from a lane's book."""
     for name in ("open", "high", "low", "close", "last_price", "funding", "age"):

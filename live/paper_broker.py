@@ -17,9 +17,8 @@ import numpy as np
 from kernels.lane import adopt_levels, list_active
 from live import paper_orders
 from live.broker import Answer
-from live.paper_books import PaperBook, copy_bars
+from live.paper_books import PaperBook, copy_arrivals, copy_bars
 from live.paper_fills import events_of_log
-from mei_pipeline.candles.intervals import interval_ms
 from mei_pipeline.execution.booking import apply_fill
 from mei_pipeline.execution.books import (
     StepBook,
@@ -28,20 +27,16 @@ from mei_pipeline.execution.books import (
     equity_of,
     make_step_book,
     size_decimals,
-    take_bar,
-    take_rate,
     take_terms,
     to_lots,
 )
 from mei_pipeline.execution.commands import Order, Place
 from mei_pipeline.execution.events import (
     AccountSnapshot,
-    BarClosed,
     Decided,
     Event,
     Fill,
     Funding,
-    FundingRate,
     OrderAccepted,
     OrderGone,
     OrderNotFound,
@@ -92,21 +87,10 @@ class PaperBroker:
         self._open_step_ms: int | None = None  # step between `open_step` and `close_step`
 
     def observe(self, event: Event, state: LaneState) -> Sequence[Event]:
-        """Take a bar, a funding rate, or the decisions of a lane; other events have no effect."""
+        """Take the decisions of a lane; other facts have no effect."""
         self._clock_ms = max(self._clock_ms, state.clock_ms, event.venue_ms or 0)
-        next_ms = state.next_step_ms
-        match event:
-            case BarClosed() if next_ms is not None and event.open_ms + interval_ms(event.interval) > next_ms:
-                for book in self._books.values():
-                    take_bar(book.step, event)
-            # A feed repeats the rates of an incomplete step after a restart, and the lane's book has them already.
-            case FundingRate() if next_ms is not None and event.due_ms > max(next_ms, state.rates.get(event.symbol, 0)):
-                for book in self._books.values():
-                    take_rate(book.step, event.symbol, event.rate)
-            case Decided():
-                self._follow(event, state)
-            case _:
-                pass
+        if isinstance(event, Decided):
+            self._follow(event, state)
         return ()
 
     def _follow(self, fact: Decided, state: LaneState) -> None:
@@ -128,8 +112,12 @@ class PaperBroker:
         self._clock_ms = max(self._clock_ms, event.venue_ms or 0)
         self._open_step_ms = event.step_ms
         changed = state.terms_due_ms <= event.step_ms + state.step_length_ms
+        # A lane marks its last step at the first bar or rate of the next one; before, its bars are those of the last.
+        arrived = all(book.marked for book in state.books)
         events: list[Event] = []
         for book in self._books.values():
+            if arrived:
+                copy_arrivals(book.lane, book.step)
             if changed:
                 take_terms(book.step, state.terms, event.step_ms)
             begin_step(book.step, event.step_ms)

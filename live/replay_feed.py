@@ -23,6 +23,7 @@ import click
 
 from live.feed_protocol import Subscribe
 from live.feed_server import FeedServer, Identity, OpenStream, Taken, listen
+from mei_pipeline import streams
 from mei_pipeline.candles.intervals import iso
 from mei_pipeline.candles.lake import Lake
 from mei_pipeline.errors import ConfigError, MeiError
@@ -268,4 +269,5 @@ def main(
 
 
 if __name__ == "__main__":
+    streams.forgive_stderr()
     main()

@@ -17,6 +17,8 @@ import click
 from live.misbehaviour import parse_misbehaviour
 from live.replay_feed import Speed, Time
 from live.session import LaneOptions, Watch, run_lane
+from mei_pipeline import streams
+from mei_pipeline.errors import MeiError
 from mei_pipeline.execution.commands import Alert
 from mei_pipeline.failures import failure_of
 from mei_pipeline.log import stderr_log
@@ -72,6 +74,9 @@ def run(arguments: Sequence[str], watch: Watch) -> int:
     """
     try:
         code = command.main(args=list(arguments), prog_name="python -m live.run", standalone_mode=False, obj=watch)
+        sys.stdout.flush()
+    except streams.ReaderGone:
+        return 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place of this process that catches all
         failure = failure_of(error, lambda text: click.echo(printable(text), err=True))
         if isinstance(error, click.UsageError):
@@ -81,7 +86,10 @@ def run(arguments: Sequence[str], watch: Watch) -> int:
     else:
         return code if isinstance(code, int) else 0
     if "--json" in arguments:
-        _print_json({"error": failure._asdict()})
+        # A standard output that is closed or full changes nothing: stderr has the message.
+        with suppress(streams.ReaderGone, MeiError):
+            _print_json({"error": failure._asdict()})
+            sys.stdout.flush()
     return failure.exit_code
 
 
@@ -124,6 +132,8 @@ def _log_line(line: str) -> None:
 
 def main() -> None:
     """Entry point of `python -m live.run`."""
+    streams.watch_stdout()
+    streams.forgive_stderr()
     watch = log_watch()
     stop_on_signals(watch)
     sys.exit(run(sys.argv[1:], watch))

@@ -15,12 +15,13 @@ from math import inf
 from kernels.cache import source_hash
 from live.feed_client import subscription
 from live.feed_protocol import FeedBroken, FeedEnded, Subscribe
-from live.lane import CHECKPOINT_EVENTS, LaneProcess, describe
+from live.lane import CHECKPOINT_EVENTS, LaneProcess, Warmup, describe, with_market
 from live.lane_feed import Feed, OpenFeed, replay_opener
 from live.lane_files import LaneFiles, Polled, offered_config, poll, poll_holds, read_lane_config, watch_files
 from live.misbehaviour import Misbehaviour, make_paper_broker
 from live.replay_feed import NETWORK
 from live.request_files import RequestFiles, poll_requests, write_results
+from live.settings_files import SettingsFiles, poll_settings, watch_settings
 from live.status import ProcessFacts, follow_day, recorded_day, status_of, write_status
 from mei_pipeline.candles.intervals import DAY_MS, iso
 from mei_pipeline.candles.lake import Lake
@@ -236,7 +237,7 @@ def recover_lane(run: Run, journal: Journal) -> LaneProcess:
         make_plan=partial(make_plan, settings),
         max_late_ms=lane_config.max_late_ms,
     )
-    warm = partial(warm_book, Lake(settings.lake), approximate=lane_config.warmup == "approximate")
+    warm = _warmup(Lake(settings.lake), lane_config)
     checkpoint = last_checkpoint(journal.connection)
     seq, packed = (0, None) if checkpoint is None else (checkpoint[0], checkpoint[1].state)
     state = recover(setup, packed, (event for _, event in events_after(journal.connection, seq)), warm)
@@ -262,7 +263,12 @@ def running_of(run: Run, lane: LaneProcess) -> "Running":
     facts = ProcessFacts(_now_ms(), options.feed, os.getpid(), secrets.token_hex(8), day_start=started)
     files = watch_files(run.settings, options.lane, run.lane_config, lane.state)
     remove_answered(requests_folder(lanes_folder, options.lane), _now_ms())
-    return Running(run, files, RequestFiles(lanes_folder, options.lane), facts)
+    settings = watch_settings(run.settings, options.lane, run.lane_config, lane.state)
+    return Running(run, files, RequestFiles(lanes_folder, options.lane), settings, facts)
+
+
+def _warmup(lake: Lake, lane_config: LaneConfig) -> Warmup:
+    return partial(warm_book, lake, approximate=lane_config.warmup == "approximate")
 
 
 def open_run_journal(run: Run) -> Journal:
@@ -373,8 +379,10 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "R
     """
     ids = _config_ids(lane)
     reads_files = True
-    for event in feed.read(_READ_S):
-        lane.take(event)
+    for market, event in with_market(feed.read(_READ_S)):
+        lane.take_market(market)
+        if event is not None:
+            lane.take(event)
         if isinstance(event, StepClosed):
             lane.take_timers(lane.state.clock_ms)
             if reads_files:
@@ -388,7 +396,7 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "R
                 return
     if reads_files:
         running.take_holds(lane)
-        if lane.caught_up:
+        if lane.between_steps:
             running.take_requests(lane)
     running.report(lane)
     clock_ms = lane.state.clock_ms
@@ -406,6 +414,7 @@ class Running:
         run: The run.
         files: Files as they were read last.
         requests: Requests as they were read last.
+        settings: Settings as they were read last.
         facts: What the status says about the process.
         result_problem: Reason why a result can't be written; empty without one.
     """
@@ -413,12 +422,14 @@ class Running:
     run: Run
     files: LaneFiles
     requests: RequestFiles
+    settings: SettingsFiles
     facts: ProcessFacts
     result_problem: str = ""
     _due_s: float = 0.0
 
     def take_files(self, lane: LaneProcess) -> None:
-        """Process what changed in the lane's files."""
+        """Process what changed in the lane's files and settings."""
+        self._take_settings(lane)
         self._take(lane, poll(self.files, lane.state.clock_ms))
 
     def take_holds(self, lane: LaneProcess) -> None:
@@ -452,6 +463,21 @@ class Running:
                 self.run.watch.alert(alert)
         self.result_problem = problem
 
+    def _take_settings(self, lane: LaneProcess) -> None:
+        polled = poll_settings(self.settings)
+        before, self.settings = self.settings.lane_config, polled.files
+        for alert in polled.alerts:
+            self.run.watch.alert(alert)
+        for event in polled.events:
+            lane.take(event)
+        now = polled.files.lane_config
+        if now == before:
+            return
+        self.run.lane_config = now
+        setup = replace(lane.state.setup, max_late_ms=now.max_late_ms)
+        lane.state = lane.state.with_changes(setup=setup)
+        lane.warm = _warmup(Lake(self.run.settings.lake), now)
+
     def report(self, lane: LaneProcess, *, due: bool = False) -> None:
         """Write the status, at most once a second unless it is due now. A failure is an alert: the lane trades on."""
         started = follow_day(self.facts.day_start, lane.state)
@@ -465,7 +491,9 @@ class Running:
             self.facts,
             written_ms=_now_ms(),
             pointer_problem=self.files.pointer_problem,
+            warm_problem=lane.warm_problem,
             last_error=self.run.last_error,
+            durable_seq=lane.journal.committed_seq if lane.durable else None,
         )
         problem = ""
         try:

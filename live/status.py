@@ -12,6 +12,7 @@ from mei_pipeline import files
 from mei_pipeline.candles.intervals import DAY_MS
 from mei_pipeline.execution.configs import lane_equity
 from mei_pipeline.execution.deciding import blocked_symbols
+from mei_pipeline.execution.events import Transfer
 from mei_pipeline.execution.state import LaneState, alive
 from mei_pipeline.registry.lanes import STATUS_NAME, lane_folder
 
@@ -25,10 +26,12 @@ class DayStart:
     Attributes:
         day: Number of the day since 1970-01-01.
         equity_usd: Equity at its beginning.
+        transfers_usd: Sum of the transfers before it.
     """
 
     day: int
     equity_usd: float
+    transfers_usd: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,10 @@ class ProcessFacts:
         feed_age_ms: Time since the last message of the feed; None without a feed.
         pointer_problem: Reason why the lane does not follow its pointer (`LaneFiles.pointer_problem`); empty without
             one.
+        warm_problem: Reason why the book of the waiting config can't be opened (`LaneProcess.warm_problem`).
         day_start: Equity at the beginning of the lane's day; None if it is unknown.
         last_error: Last error of the process; None without one.
+        durable_seq: Number of the last event that is on the disk; None if the lane does not wait for the disk.
     """
 
     written_ms: int
@@ -53,16 +58,31 @@ class ProcessFacts:
     boot_id: str
     feed_age_ms: int | None = None
     pointer_problem: str = ""
+    warm_problem: str = ""
     day_start: DayStart | None = None
     last_error: str | None = None
+    durable_seq: int | None = None
 
 
 def recorded_day(connection: sqlite3.Connection, state: LaneState) -> DayStart:
-    """Return the start of the day that a recovered lane is in, from the equity in its journal."""
+    """Return the start of the day that a recovered lane is in, from the equity and transfers in its journal."""
     day = state.clock_ms // DAY_MS
     query = "SELECT equity_usd FROM equity WHERE step_ms < ? ORDER BY step_ms DESC LIMIT 1"
     row = connection.execute(query, (day * DAY_MS,)).fetchone()
-    return DayStart(day, state.setup.equity_usd if row is None else row[0])
+    equity = state.setup.equity_usd if row is None else row[0]
+    return DayStart(day, equity, state.transfers_usd - _transfers_since(connection, day * DAY_MS))
+
+
+def _transfers_since(connection: sqlite3.Connection, time_ms: int) -> float:
+    """Return the sum of the transfers after the last step that began before a time; repeated ones count once."""
+    # From the last event back, so that only those of a day are read.
+    last = "SELECT seq FROM events WHERE event = 'StepClosed' AND step_ms < ? ORDER BY seq DESC LIMIT 1"
+    found = connection.execute(last, (time_ms,)).fetchone()
+    bodies = connection.execute(
+        "SELECT body FROM events WHERE seq > ? AND event = 'Transfer'", (0 if found is None else found[0],)
+    )
+    transfers = (msgspec.json.decode(body, type=Transfer) for (body,) in bodies)
+    return sum({each.key: each.usd for each in transfers}.values())
 
 
 def follow_day(before: DayStart | None, state: LaneState) -> DayStart | None:
@@ -75,13 +95,14 @@ def follow_day(before: DayStart | None, state: LaneState) -> DayStart | None:
     day = state.clock_ms // DAY_MS
     if not state.books or (before is not None and before.day == day):
         return before
-    return DayStart(day, lane_equity(state))
+    return DayStart(day, lane_equity(state), state.transfers_usd)
 
 
 def status_of(state: LaneState, facts: ProcessFacts) -> dict[str, Any]:
     """Return the status of a lane as JSON values, as `registry.lanes.ExecutorStatus` describes them."""
     newest = state.books[-1] if state.books else None
     equity = lane_equity(state) if state.books else None
+    earned = None if equity is None else equity - state.transfers_usd
     started = facts.day_start
     health, detail = health_of(state)
     orders = alive(state)
@@ -117,11 +138,15 @@ def status_of(state: LaneState, facts: ProcessFacts) -> dict[str, Any]:
         },
         "equity_usd": equity,
         "positions": positions_of(state),
-        "pnl_usd": None if equity is None else equity - state.setup.equity_usd,
-        "pnl_today_usd": None if equity is None or started is None else equity - started.equity_usd,
+        "pnl_usd": None if earned is None else earned - state.setup.equity_usd,
+        "pnl_today_usd": None
+        if earned is None or started is None
+        else earned - (started.equity_usd - started.transfers_usd),
         "open_orders": len(orders),
         "unknown_orders": sum(order.state == "UNKNOWN" for order in orders),
         "last_error": facts.last_error,
+        "book_id": state.setup.book_ids[0],
+        "durable_seq": facts.durable_seq,
     }
 
 
@@ -170,5 +195,8 @@ def _offered(state: LaneState, facts: ProcessFacts) -> dict[str, Any] | None:
     if waiting is None:
         return None
     draining = [book.config_id[:12] for book in state.books if book.draining]
-    reason = f"it waits until {', '.join(draining)} has drained" if draining else "its features are not computed yet"
+    if draining:
+        reason = f"it waits until {', '.join(draining)} has drained"
+    else:
+        reason = facts.warm_problem or "its features are not computed yet"
     return {"generation": waiting.generation, "config_id": waiting.config_id, "reason": reason}

@@ -74,7 +74,26 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         place = place_of(item.nodeid)
         counts[place] = counts.get(place, 0) + 1
     ranks = {place: rank for rank, place in enumerate(LONGEST)}
-    items.sort(key=lambda item: (ranks.get(place := place_of(item.nodeid), len(ranks)), -counts[place], place))
+
+    def order(item: pytest.Item) -> tuple[int, int, str, str]:
+        place = place_of(item.nodeid)
+        return ranks.get(place, len(ranks)), -counts[place], place, item.nodeid.split("::", 1)[0]
+
+    items.sort(key=order)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, pytest.CollectReport, Any]:
+    """Let every second worker import the files of the tests in reverse order.
+
+    In a new clone the worker that imports a file first rewrites its assertions, or compiles it, for all. In the same
+    order two workers do so at the same time, and each for all files; in opposite orders each does half of them.
+    """
+    report = yield
+    worker = getattr(collector.config, "workerinput", {"workerid": "gw0"})["workerid"]
+    if isinstance(collector, pytest.Dir) and int(worker.removeprefix("gw")) % 2:
+        report.result.reverse()
+    return report
 
 
 def keep_left_out(config: pytest.Config, items: Sequence[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from mei_pipeline.candles.transaction import PENDING
 from mei_pipeline.errors import DataError
 from mei_pipeline.progress import Progress
 from mei_pipeline.registry.home import RESETS_NAME
+from mei_pipeline.registry.lanes import STATUS_NAME
 
 REGISTRY = "registry.db"
 FOLDERS = ("lake", "lanes", "config", "nights")
@@ -162,7 +163,9 @@ def _backed_up_files(home: Path) -> Iterator[Path]:
     for part in PARTS:
         root = home / part
         for path in [root] if root.is_file() else root.rglob("*"):
-            if path.is_file() and _is_allowed(path.relative_to(home).as_posix()):
+            # The status of an executor is about a process, and may be later than the copy of the lane's journal.
+            is_status = part == "lanes" and path.name == STATUS_NAME
+            if path.is_file() and not is_status and _is_allowed(path.relative_to(home).as_posix()):
                 yield path
 
 

@@ -209,7 +209,13 @@ def _no_evidence(configuration: "Configuration") -> tuple[str, ...]:
 
 def _summary_of_overrides(overrides: "Overrides") -> str:
     layers = [f"{len(values)} in {'.'.join(keys)}" for keys, values in overrides.sections() if values]
-    return f"{overrides.strategy}: {', '.join(layers)}" if layers else "no values"
+    parts = [f"{overrides.strategy}: {', '.join(layers)}"] if layers else []
+    limits = overrides.promoted
+    if limits.exclude:
+        parts.append(f"promoted lanes enter no {', '.join(limits.exclude)}")
+    if limits.size_multiplier != 1.0:
+        parts.append(f"promoted lanes: sizes times {limits.size_multiplier:g}")
+    return "; ".join(parts) or "no values"
 
 
 def _summary_of_sweep(spec: "SweepSpec", venue: str) -> str:

@@ -38,27 +38,27 @@ def export(name: str, folder: Path, form: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @result_options
 def take_over(name: str, yes: bool, as_json: bool) -> None:
-    """Let this machine trade LANE, whose journal is from another one.
+    """Let this home trade LANE, whose journal is from another home or machine.
 
-    The process on the other machine must be stopped for good: two machines would trade one book twice. New orders get
-    a new book id; the lane still knows its earlier orders.
+    The process there must be stopped for good: two processes would trade one book twice. New orders get a new book id;
+    the lane still knows its earlier orders.
     """
     from mei_pipeline.execution.journal.machine import machine_id
-    from mei_pipeline.execution.journal.opening import adopt_machine, lock_path
+    from mei_pipeline.execution.journal.opening import adopt_journal, lock_path
     from mei_pipeline.files import locked
     from mei_pipeline.settings import read_settings
 
     settings = read_settings()
     path = journal_of(settings, name)
     if not yes:
-        click.confirm(f"Is lane {name} stopped for good on the machine it ran on?", abort=True, err=True)
+        click.confirm(f"Is lane {name} stopped for good where it ran before?", abort=True, err=True)
     with locked(lock_path(settings.lanes, name), f"taking over lane {name}"):
-        meta = adopt_machine(path, machine_id(settings.cache))
+        meta = adopt_journal(path, machine_id(settings.cache))
     if as_json:
         output.print_json({"lane": name, "book_id": meta.book_id, "former_book_ids": list(meta.former_book_ids)})
         return
     rows = [("book id", meta.book_id), ("former book ids", ", ".join(meta.former_book_ids) or None)]
-    output.table(f"Lane {name} belongs to this machine", ("", "value"), rows)
+    output.table(f"Lane {name} belongs to this home", ("", "value"), rows)
 
 
 def journal_of(settings: "Settings", name: str) -> Path:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import click
 
-from mei_pipeline import log
-from mei_pipeline.cli import interrupts, output, stdout
+from mei_pipeline import interrupts, log, streams
+from mei_pipeline.cli import output
 from mei_pipeline.cli.groups import HelpFormatter
 from mei_pipeline.errors import EXIT_CODES, INTERRUPTED, MeiError
 from mei_pipeline.failures import Failure, failure_of
@@ -54,6 +54,7 @@ SECTIONS: dict[str, dict[str, CommandEntry]] = {
     },
     "Decide": {
         "registry": CommandEntry("registry", "Inspect configs and verdicts; promote, pause, roll back, retire."),
+        "replay": CommandEntry("replay", "Repeat days of a lane, and name the cause of each difference."),
         "lane": CommandEntry("lane", "Show and operate lanes: status, trades, why; pause, halt, resume, flatten."),
     },
     "Measure": {
@@ -144,7 +145,7 @@ def run(arguments: Sequence[str], group: click.Group = mei) -> int:
     try:
         code = group.main(args=list(arguments), prog_name="mei", standalone_mode=False)
         sys.stdout.flush()
-    except stdout.ReaderGone:
+    except streams.ReaderGone:
         return 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place of this process that catches all
         failure = _report(error)
@@ -152,7 +153,7 @@ def run(arguments: Sequence[str], group: click.Group = mei) -> int:
         return code if isinstance(code, int) else 0
     if "--json" in arguments and not output.answered():
         # A standard output that is closed or full changes nothing: stderr has the message.
-        with contextlib.suppress(stdout.ReaderGone, MeiError):
+        with contextlib.suppress(streams.ReaderGone, MeiError):
             output.print_json({"error": failure._asdict()})
             sys.stdout.flush()
     return failure.exit_code
@@ -175,7 +176,7 @@ def _report(error: BaseException) -> Failure:
 def main() -> None:
     """Entry point of the command `mei`."""
     interrupts.take()
-    stdout.watch()
+    streams.watch_stdout()
     code = run(sys.argv[1:])
     interrupts.ignore()
     sys.exit(code)

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import click
 
-from mei_pipeline.cli import interrupts, output
+from mei_pipeline import interrupts
+from mei_pipeline.cli import output
 from mei_pipeline.errors import ConfigError, DataError, MeiError
 from mei_pipeline.settings import CHECKOUT, Settings, read_settings
 

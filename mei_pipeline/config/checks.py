@@ -1,7 +1,7 @@
 """Checks across files: names that must exist in another file, and limits of the parameter tables."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,8 @@ def check(files: Files, catalog: Catalog) -> Iterator[str]:
     for sweep in sweeps:
         found = list(check_sweep(sweep, catalog))
         yield from found or _benchmark(sweep, catalog, files.pipeline)
-        yield from _unused_symbols(sweep, "symbol_params", sweep.model.symbol_params, files.pipeline)
+        own = {symbol: ("symbol_params", symbol) for symbol in sweep.model.symbol_params}
+        yield from _unused_symbols(sweep, own, files.pipeline)
     if files.overrides:
         yield from _overrides(files.overrides, catalog, files.pipeline)
 
@@ -171,6 +172,10 @@ def _overrides(
     document: Document[Overrides], catalog: Catalog, pipeline: Document[PipelineConfig] | None
 ) -> Iterator[str]:
     overrides = document.model
+    named: dict[str, Keys] = {
+        symbol: ("promoted", "exclude", number) for number, symbol in enumerate(overrides.promoted.exclude)
+    }
+    yield from _unused_symbols(document, named, pipeline)
     if overrides.strategy is None:
         return
     if overrides.strategy not in catalog.strategies:
@@ -180,17 +185,16 @@ def _overrides(
     for keys, values in overrides.sections():
         for path, text in problems(table, values, of_symbol=keys[0] == "symbols").items():
             yield document.problem((*keys, path), text)
-    yield from _unused_symbols(document, "symbols", overrides.symbols, pipeline)
+    yield from _unused_symbols(document, {symbol: ("symbols", symbol) for symbol in overrides.symbols}, pipeline)
 
 
 def _unused_symbols(
     document: Document[Overrides] | Document[SweepSpec],
-    key: str,
-    symbols: Iterable[str],
+    symbols: Mapping[str, Keys],
     pipeline: Document[PipelineConfig] | None,
 ) -> Iterator[str]:
-    """Yield the symbols with values of their own that no nightly run uses."""
+    """Yield the symbols, given with their places in a file, that no nightly run uses."""
     universe = pipeline.model.universe if pipeline else "all"
-    for symbol in symbols:
+    for symbol, keys in symbols.items():
         if universe != "all" and symbol not in universe:
-            yield document.problem((key, symbol), f"not in the universe; {closest(symbol, universe)}".rstrip("; "))
+            yield document.problem(keys, f"not in the universe; {closest(symbol, universe)}".rstrip("; "))

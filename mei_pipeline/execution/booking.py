@@ -291,9 +291,13 @@ def book_transfer(state: LaneState, transfer: Transfer) -> Changed:
     if transfer.key in state.keys or not state.books:
         return Changed(state)
     step = state.books[-1].step
+    equity = sum(books.equity_of(book.step) for book in state.books)
     step.plan.compiled.apply_transfer_step(step.book, transfer.usd)
     _remember(state, transfer.key)
-    return Changed(state)
+    # A withdrawal is no loss: the peak moves with it, as that of the book does in the kernels.
+    after = equity + transfer.usd
+    peak = state.peak_usd * after / equity if equity > 0.0 < after else after
+    return Changed(state.with_changes(transfers_usd=state.transfers_usd + transfer.usd, peak_usd=peak))
 
 
 def change_order(state: LaneState, order: Order, before: Order) -> Changed:

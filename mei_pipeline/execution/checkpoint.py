@@ -51,7 +51,9 @@ def pack(state: LaneState) -> PackedLane:
         drawdown_usd=state.drawdown_usd,
         last_fill_ms=state.last_fill_ms,
         early=state.early,
+        transfers_usd=state.transfers_usd,
         answers=dict(state.answers),
+        overrides=state.overrides,
     )
 
 
@@ -89,7 +91,9 @@ def unpack(setup: LaneSetup, packed: PackedLane, warm: Warmer) -> LaneState:
         drawdown_usd=packed.drawdown_usd,
         last_fill_ms=packed.last_fill_ms,
         early=packed.early,
+        transfers_usd=packed.transfers_usd,
         answers=packed.answers,
+        overrides=packed.overrides,
     )
     books = tuple(_unpack_book(state, book, None if same_kernels else warm) for book in packed.books)
     return replace(state, books=books)

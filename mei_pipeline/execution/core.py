@@ -7,7 +7,7 @@ never decides: the orders of a step come from the journal.
 The clock of a lane is the latest time among its events. Timers are due on that clock.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +54,7 @@ from mei_pipeline.execution.events import (
     OrderNotFound,
     OrderRefused,
     OrderUnknown,
+    OverridesChanged,
     RequestAnswered,
     Retried,
     Sent,
@@ -101,6 +102,20 @@ def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcom
         state, more = absorb(state, fact)
         rows += more
     return Outcome(state, reaction.commands, reaction.facts, rows)
+
+
+def absorb_market(state: LaneState, events: Iterable[Event]) -> Changed:
+    """Return the state after market data (`MARKET`), to which a lane never reacts.
+
+    Raises:
+        Retryable: As for `step`; events before the one without its step may have changed the arrays of books.
+    """
+    rows: tuple[Row, ...] = ()
+    for event in events:
+        state, more = _ABSORBERS.get(type(event), _pass)(state, event)
+        if more:
+            rows += more
+    return Changed(state, rows)
 
 
 def absorb(state: LaneState, event: Event, book: StepBook | None = None) -> Changed:
@@ -330,7 +345,7 @@ def _take_holds(state: LaneState, event: HoldsChanged) -> Changed:
         if state.holds.get(name) != hold:
             rows.append(_hold_row(name, hold, own=False, lifted_ms=None))
     for name, hold in state.holds.items():
-        if name not in event.holds:
+        if name not in event.holds or event.holds[name].since_ms != hold.since_ms:
             rows.append(_hold_row(name, hold, own=False, lifted_ms=state.clock_ms))
     return Changed(state.with_changes(holds=event.holds), tuple(rows))
 
@@ -389,6 +404,9 @@ _ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {
     AccountSnapshot: lambda state, event: Changed(reactions.compare(_at(state, event), event)),
     ConfigOffered: lambda state, event: configs.take_offer(_at(state, event), event),
     HoldsChanged: lambda state, event: _take_holds(_at(state, event), event),
+    OverridesChanged: lambda state, event: Changed(
+        _at(state, event).with_changes(overrides=structs.replace(event, venue_ms=None))
+    ),
     HoldSet: _set_own_hold,
     RequestAnswered: lambda state, fact: Changed(operating.keep_answer(state, fact)),
     Flattened: _flatten,
@@ -397,5 +415,8 @@ _ABSORBERS: dict[type[Event], Callable[[LaneState, Any], Changed]] = {
 }
 """Change of the state by each class of events; other events only move the clock."""
 
-_QUIET = frozenset({BarClosed, BarMissing, BarRevised, FundingRate, InstrumentChanged, FeedHealth, Funding})
-"""Classes of events that a lane never reacts to. A step has dozens of them, so they skip the look at reactions."""
+MARKET = frozenset({BarClosed, BarMissing, BarRevised, FundingRate, InstrumentChanged})
+"""Classes of market data. A step has dozens of such events, and a lane never reacts to them."""
+
+_QUIET = MARKET | {FeedHealth, Funding}
+"""Classes of events that a lane never reacts to."""

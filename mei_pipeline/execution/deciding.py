@@ -25,7 +25,14 @@ def blocked_symbols(state: LaneState, book: LaneBook) -> dict[str, str]:
     """Return the symbols that must not enter a book now, with the reason; `*` stands for all of them."""
     if (reason := _blocks_all(state, book)) is not None:
         return {"*": reason}
-    if not (state.holds or state.own_holds or state.stale or state.unknown_bars or len(state.books) > 1):
+    if not (
+        state.holds
+        or state.own_holds
+        or state.stale
+        or state.unknown_bars
+        or state.overrides.excluded
+        or len(state.books) > 1
+    ):
         return {}  # at almost every step, and symbols are many
     blocked: dict[str, str] = {}
     for symbol in book.step.plan.symbols:
@@ -56,6 +63,8 @@ def _blocks(state: LaneState, book: LaneBook, symbol: str) -> str | None:
         held = next((name for name, hold in state.effects.items() if hold.symbol == symbol), None)
         if held is not None:
             return f"hold {held}"
+    if symbol in state.overrides.excluded:
+        return "excluded in strategy_overrides.yaml"
     if symbol in state.stale:
         return f"stale: {', '.join(state.stale[symbol])}"
     if any(unknown == symbol for unknown, _ in state.unknown_bars):
@@ -76,7 +85,8 @@ def decide(state: LaneState, book: LaneBook, *, late: bool) -> Decided | None:
     places = sum(int(other.account["open_positions"]) for other in others)
     elsewhere = sum(books.equity_of(other) for other in others)
     before = step.positions.copy()
-    step.models["size_mult"] = book.config.size_multiplier
+    size_multiplier = book.config.size_multiplier * state.overrides.size_multiplier
+    step.models["size_mult"] = size_multiplier
     plan.compiled.decide_step(
         step.market,
         step.models,
@@ -111,7 +121,7 @@ def decide(state: LaneState, book: LaneBook, *, late: bool) -> Decided | None:
         reserved_margin_usd=margin,
         reserved_places=places,
         other_usd=elsewhere,
-        size_multiplier=book.config.size_multiplier,
+        size_multiplier=size_multiplier,
         verdicts={symbols[s]: VERDICTS[int(verdicts[s])] for s in named},
         codes={symbols[s]: int(codes[s]) for s in named if codes[s]},
         positions={symbols[s]: _changed_fields(before[s], step.positions[s]) for s in changed},

@@ -23,19 +23,26 @@ class TradeComparison:
     Attributes:
         lane: Closed trades of the lane, with the columns of `replay.trades.SCHEMA`.
         replayed: Closed trades of the replay.
-        lane_fills: Fills and payments of the lane, with the columns of `replay.run.Replay.fills`.
+        lane_fills: Fills and payments of the lane's trades, with the columns of `replay.run.Replay.fills`.
         replayed_fills: Fills and payments of the replay.
+        lane_loose: Funding payments that the lane booked while it held no position, because they arrived after their
+            trade was closed, or before its first fill. They count in no trade. A replay has none.
     """
 
     lane: pl.DataFrame
     replayed: pl.DataFrame
     lane_fills: pl.DataFrame
     replayed_fills: pl.DataFrame
+    lane_loose: pl.DataFrame
 
     @property
     def equal(self) -> bool:
         """True if all trades, fills and payments are equal to the last bit."""
-        return self.lane.equals(self.replayed) and self.lane_fills.equals(self.replayed_fills)
+        return (
+            self.lane.equals(self.replayed)
+            and self.lane_fills.equals(self.replayed_fills)
+            and self.lane_loose.is_empty()
+        )
 
 
 def compare_trades(
@@ -69,5 +76,6 @@ def compare_trades(
     fills = fills_frame(journal)
     if foreign := set(fills["symbol"]) - set(bars.symbols):
         raise DataError(f"journal: a fill of {min(foreign)}, which config {offer.config_id[:12]} does not trade")
-    numbered, trades, _ = split_trades(fills, bars, resolved.strategy)
-    return TradeComparison(trades, expected.trades, numbered, expected.fills)
+    is_loose = (pl.col("size") == 0.0) & (pl.col("held") == 0.0) & (pl.col("reason") == "funding")
+    numbered, trades, _ = split_trades(fills.filter(~is_loose), bars, resolved.strategy)
+    return TradeComparison(trades, expected.trades, numbered, expected.fills, fills.filter(is_loose))

@@ -329,7 +329,10 @@ class Flattened(Event, frozen=True, kw_only=True):
 
 
 class HoldState(msgspec.Struct, frozen=True, kw_only=True):
-    """A hold that is in force; see `registry.holds.Hold`. An empty symbol stands for all symbols."""
+    """A hold that is in force; see `registry.holds.Hold`.
+
+    An empty symbol stands for all symbols. `since_ms` is the clock of the lane when it came into force.
+    """
 
     owner: str
     effect: Literal["close_only", "halt"]
@@ -343,6 +346,22 @@ class HoldsChanged(Event, frozen=True, kw_only=True):
     """All holds from files, by name; they replace the earlier ones. Holds of the executor itself are kept apart."""
 
     holds: dict[str, HoldState]
+
+
+class OverridesChanged(Event, frozen=True, kw_only=True):
+    """The limits that strategy_overrides.yaml sets on promoted configs; they replace the earlier ones.
+
+    Attributes:
+        excluded: Symbols that must not be entered.
+        size_multiplier: Factor on the size multiplier of the config, above 0 and up to 1.
+    """
+
+    excluded: tuple[str, ...] = ()
+    size_multiplier: float = 1.0
+
+
+NO_OVERRIDES = OverridesChanged()
+"""The limits of a file that sets none."""
 
 
 class HoldSet(Event, frozen=True, kw_only=True):
@@ -504,7 +523,9 @@ class PackedLane(msgspec.Struct, frozen=True, kw_only=True):
     drawdown_usd: float
     last_fill_ms: int
     early: tuple[Fill, ...] = ()
+    transfers_usd: float = 0.0
     answers: dict[str, RequestAnswered] = msgspec.field(default_factory=dict)
+    overrides: OverridesChanged = NO_OVERRIDES
 
 
 class Checkpoint(Event, frozen=True, kw_only=True):
@@ -540,6 +561,7 @@ AnyEvent = (
     | OperatorRequested
     | RequestAnswered
     | Flattened
+    | OverridesChanged
     | HoldSet
     | Started
     | Warmed

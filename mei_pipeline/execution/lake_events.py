@@ -83,26 +83,24 @@ def open_slice(
         to_ms: End of the last step; by default the last step whose bars of all intervals are in the lake.
 
     Raises:
-        ConfigError: There is no symbol or interval, an interval is unknown or no multiple of the step, or `from_ms` is
-            off the grid of steps or outside the lake.
-        DataError: The lake has no bars of an interval or a symbol, or an instrument is unknown.
+        ConfigError: There is no symbol or interval, an interval is unknown or no multiple of the step, `from_ms` is off
+            the grid of steps, or `to_ms` lies before it.
+        DataError: The lake has no bars of an interval or a symbol, begins after `from_ms` or ends before it, or an
+            instrument is unknown.
     """
     names = tuple(sorted(set(symbols)))
     ordered = _ordered(intervals)
     if not names:
         raise ConfigError("symbols: the list is empty; name at least one symbol")
     step_ms = interval_ms(ordered[0])
-    end_ms = _end_ms(lake, venue, ordered)
-    if to_ms is not None:
-        end_ms = min(end_ms, to_ms // step_ms * step_ms)
-    first_ms = stored_extent_ms(lake, venue, ordered[0])[0]
     if from_ms % step_ms:
         raise ConfigError(f"from_ms {from_ms}, {iso(from_ms)}: it must lie on the {ordered[0]} grid")
-    if not first_ms <= from_ms <= end_ms:
-        raise ConfigError(
-            f"from_ms {from_ms}, {iso(from_ms)}: outside the steps of {venue} in lake {lake.root}, which lie between "
-            f"{iso(first_ms)} and {iso(end_ms)}; choose a time between them, or run `mei ingest`"
-        )
+    end_ms = _end_ms(lake, venue, ordered)
+    _check_reaches(lake, venue, names, ordered, from_ms, end_ms)
+    if to_ms is not None:
+        end_ms = min(end_ms, to_ms // step_ms * step_ms)
+        if end_ms < from_ms:
+            raise ConfigError(f"to_ms {to_ms}, {iso(to_ms)}: before from_ms, {iso(from_ms)}; choose a later time")
     bounds = {name: bar_bounds(lake, venue, name, names, end_ms - interval_ms(name) + 1) for name in ordered}
     for interval, known in bounds.items():
         if missing := sorted(set(names) - set(known)):
@@ -274,6 +272,41 @@ def _ordered(intervals: Sequence[str]) -> tuple[str, ...]:
         if interval_ms(name) % interval_ms(ordered[0]):
             raise ConfigError(f"intervals: {name} is no multiple of {ordered[0]}; the finest must divide the others")
     return ordered
+
+
+def _check_reaches(
+    lake: Lake, venue: str, names: Sequence[str], ordered: Sequence[str], from_ms: int, end_ms: int
+) -> None:
+    """Raise if the lake does not reach a time, as after bars that a lane has read were removed from it.
+
+    Raises:
+        DataError: It begins after `from_ms` or ends before it.
+    """
+    step_ms = interval_ms(ordered[0])
+    first_ms = stored_extent_ms(lake, venue, ordered[0])[0]
+    if from_ms < first_ms:
+        raise DataError(_lacking(lake, venue, f"{names[0]}, {ordered[0]}", from_ms, first_ms - step_ms, from_ms))
+    if from_ms <= end_ms:
+        return
+    for interval in ordered:
+        length_ms = interval_ms(interval)
+        last_ms = from_ms // length_ms * length_ms - length_ms  # the last bar before this time
+        stored_ms = stored_extent_ms(lake, venue, interval)[1]
+        if stored_ms > last_ms:
+            continue
+        known = bar_bounds(lake, venue, interval, names, stored_ms)
+        # Of symbols that ended at different times, the last one tells best what was removed.
+        name = max(sorted(known), key=lambda each: known[each].last_ms, default=names[0])
+        lost_ms = known[name].last_ms + length_ms if known else stored_ms
+        raise DataError(_lacking(lake, venue, f"{name}, {interval}", lost_ms, last_ms, from_ms))
+
+
+def _lacking(lake: Lake, venue: str, bars: str, first_ms: int, last_ms: int, from_ms: int) -> str:
+    return (
+        f"lake {lake.root}: no bars of {bars} at {venue} from {iso(first_ms)} to {iso(last_ms)}, but a lane goes on "
+        f"from {iso(from_ms)}; if they were removed after the lane had read them, ingest them again (`mei ingest`; "
+        f"`mei lake undo` keeps what it removes), or restore a backup, then start the lane again"
+    )
 
 
 def _end_ms(lake: Lake, venue: str, ordered: Sequence[str]) -> int:

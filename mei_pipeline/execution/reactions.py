@@ -32,6 +32,7 @@ from mei_pipeline.execution.events import (
     OrderNotFound,
     OrderRefused,
     OrderUnknown,
+    OverridesChanged,
     Retried,
     Sent,
     Started,
@@ -85,6 +86,8 @@ def react(before: LaneState, state: LaneState, event: Event) -> Reaction:  # noq
             return release(state)
         case HoldsChanged():
             return _react_to_holds(before, state)
+        case OverridesChanged():
+            return _react_to_overrides(before, state)
         case ConfigOffered():
             hold = _kernel_hold(state)
             return Reaction(hold.facts, (*hold.commands, *_offered(before, state, event)))
@@ -315,6 +318,19 @@ def _kernel_hold(state: LaneState) -> Reaction:
         f"{state.setup.kernel_hash[:12]}; positions keep their exits, and no entry is made until it is measured again"
     )
     return _hold(state, KERNELS_HOLD, reason)
+
+
+def _react_to_overrides(before: LaneState, state: LaneState) -> Reaction:
+    """Report limits that changed, and withdraw the opening orders of symbols that are excluded now."""
+    limits = state.overrides
+    if limits == before.overrides:
+        return Reaction()
+    text = (
+        f"strategy_overrides.yaml: excluded symbols: {', '.join(limits.excluded) or 'none'}; sizes times "
+        f"{limits.size_multiplier:g}"
+    )
+    facts, cancels = withdraw(state)
+    return Reaction(facts, (*cancels, Alert("overrides", "info", text)))
 
 
 def _react_to_start(state: LaneState) -> Reaction:

@@ -27,11 +27,11 @@ def recover(setup: LaneSetup, packed: PackedLane | None, events: Iterable[Event]
     """
     state = LaneState(setup) if packed is None else unpack(setup, packed, lambda plan, until: warm(plan, until)[0])
     for event in events:
-        state = absorb(state, event, _book_of(state, event, warm)).state
+        state = absorb(state, event, book_of(state, event, warm)).state
     return state
 
 
-def _book_of(state: LaneState, event: Event, warm: Warm) -> StepBook | None:
+def book_of(state: LaneState, event: Event, warm: Warm) -> StepBook | None:
     """Return the book that a fact `Warmed` is about, computed again."""
     if not isinstance(event, Warmed) or state.waiting is None:
         return None

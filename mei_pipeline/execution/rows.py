@@ -224,7 +224,7 @@ class HoldRow(msgspec.Struct, frozen=True, kw_only=True):
         owner: The person or service that set it.
         effect: `close_only` or `halt`.
         reason: Reason in words.
-        since_ms: Time at which it was set.
+        since_ms: Clock of the lane when it came into force; 0 before the first book.
         own: True for a hold of the executor itself.
         lifted_ms: Clock of the lane when it was lifted; None while it is in force.
     """

@@ -7,12 +7,14 @@ from typing import NamedTuple
 from mei_pipeline.execution.books import BookPlan, StepBook
 from mei_pipeline.execution.commands import Command, Order
 from mei_pipeline.execution.events import (
+    NO_OVERRIDES,
     ConfigOffered,
     Event,
     Fill,
     HoldState,
     InstrumentChanged,
     OpenTrade,
+    OverridesChanged,
     RequestAnswered,
 )
 from mei_pipeline.execution.rows import Row
@@ -87,6 +89,7 @@ class LaneState:
         unknown_bars: Symbols and intervals whose last bar is unknown.
         holds: Holds from files, by name.
         own_holds: Holds that the executor set, by name.
+        overrides: Limits of strategy_overrides.yaml on promoted configs.
         timers: Time at which each timer is due, by name.
         reconciled: True once the account has agreed with the books after the start of this process.
         mismatches: Number of account snapshots in a row that differed from the books.
@@ -97,6 +100,7 @@ class LaneState:
         peak_usd: Highest equity of the lane so far.
         drawdown_usd: Maximum drawdown so far.
         last_fill_ms: Time of the latest fill.
+        transfers_usd: Sum of all deposits, less all withdrawals.
         answers: Answers to the latest requests, by id.
     """
 
@@ -114,6 +118,7 @@ class LaneState:
     unknown_bars: frozenset[tuple[str, str]] = frozenset()
     holds: Mapping[str, HoldState] = field(default_factory=dict)
     own_holds: Mapping[str, HoldState] = field(default_factory=dict)
+    overrides: OverridesChanged = NO_OVERRIDES
     timers: Mapping[str, int] = field(default_factory=dict)
     reconciled: bool = False
     mismatches: int = 0
@@ -124,6 +129,7 @@ class LaneState:
     peak_usd: float = 0.0
     drawdown_usd: float = 0.0
     last_fill_ms: int = 0
+    transfers_usd: float = 0.0
     answers: Mapping[str, RequestAnswered] = field(default_factory=dict)
 
     def with_changes(self, **changes: object) -> "LaneState":
@@ -156,8 +162,8 @@ class LaneState:
         return {**self.holds, **self.own_holds}
 
     def is_held(self, symbol: str) -> bool:
-        """Return whether a hold forbids entries of a symbol."""
-        return any(hold.symbol in {"", symbol} for hold in self.effects.values())
+        """Return whether a hold or strategy_overrides.yaml forbids entries of a symbol."""
+        return symbol in self.overrides.excluded or any(hold.symbol in {"", symbol} for hold in self.effects.values())
 
     def is_halted(self, symbol: str) -> bool:
         """Return whether a hold forbids every order of a symbol."""

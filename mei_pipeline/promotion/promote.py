@@ -370,7 +370,7 @@ def _first_size(lane: Lane) -> float:
 
 def _move(connection: Connection, move: Move) -> Pointer:
     config_id, lane, audit = move.config.config_id, move.lane, move.audit
-    generation = (move.before.generation if move.before else 0) + 1
+    generation = rows.last_generation(connection, lane) + 1
     identity = rows.transition_id_of(config_id, lane, move.state, generation, audit)
     pointer = Pointer(lane, config_id, generation, move.size_multiplier, identity, move.state)
     rows.move_pointer(connection, pointer)

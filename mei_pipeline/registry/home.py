@@ -5,7 +5,9 @@ the difference: the pointers of lanes and the verdicts of nightly runs. An empty
 trial, so nothing opens it before a person accepts the loss.
 """
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,22 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from mei_pipeline import files
-from mei_pipeline.errors import DataError, Refused
-from mei_pipeline.registry.database import Registry, open_registry, registry_is_empty, shown_url
-from mei_pipeline.registry.lanes import POINTER_NAME
+from mei_pipeline.errors import DataError, MeiError, Refused
+from mei_pipeline.registry import rows
+from mei_pipeline.registry.database import (
+    Registry,
+    open_registry,
+    registry_is_empty,
+    shown_url,
+    write_transaction,
+)
+from mei_pipeline.registry.lanes import JOURNAL_NAME, POINTER_NAME, lane_folder, read_pointer_file, read_status
 from mei_pipeline.registry.records import AuditContext
 from mei_pipeline.settings import Settings
 
 RESETS_NAME = "registry-resets.json"
 _LISTED = 5
+_BUSY_WAIT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +133,8 @@ def reset_registry(settings: Settings, audit: AuditContext) -> tuple[Reset, tupl
     Raises:
         Refused: The registry is not lost.
         DataError: The registry is damaged, not lost, or a file could not be written.
-        Busy: Another reset is running.
+        Busy: Another reset is running, or another process uses the registry.
+        Retryable: The disk is full.
     """
     path = settings.home / RESETS_NAME
     with files.locked(path.with_name(f".{RESETS_NAME}.lock"), "resetting the registry"):
@@ -136,9 +147,45 @@ def reset_registry(settings: Settings, audit: AuditContext) -> tuple[Reset, tupl
         # The decision is written first, so a reset that was interrupted can be repeated.
         reset = Reset(audit.now_ms, audit.who, audit.why, found.nights, found.lanes)
         files.write_bytes(path, _RESETS.dump_json((*read_resets(settings), reset), indent=2) + b"\n")
+        # Executors refuse a lower generation than they know. The counts are kept before the pointers, which tell them,
+        # are set aside.
+        with write_transaction(open_registry(settings.registry)) as connection:
+            for lane, generation in seen_generations(settings.lanes).items():
+                rows.keep_generation(connection, lane, generation)
         kept = tuple(_set_aside(settings.lanes / lane / POINTER_NAME, audit.now_ms) for lane in found.lanes)
-        open_registry(settings.registry)
     return reset, kept
+
+
+def seen_generations(lanes_folder: Path) -> dict[str, int]:
+    """Return the highest generation in the pointer, status and journal of each lane; unreadable files have none."""
+    found: dict[str, int] = {}
+    for folder in sorted(path for path in lanes_folder.glob("*") if path.is_dir()):
+        generations = [0]
+        for read in (_pointer_generation, _status_generation, _journal_generation):
+            # A lane goes on from what can be read; a damaged file has its own message elsewhere.
+            with suppress(MeiError, sqlite3.Error):
+                generations.append(read(lanes_folder, folder.name))
+        if max(generations) > 0:
+            found[folder.name] = max(generations)
+    return found
+
+
+def _pointer_generation(lanes_folder: Path, lane: str) -> int:
+    pointer = read_pointer_file(lanes_folder, lane)
+    return 0 if pointer is None else pointer.generation
+
+
+def _status_generation(lanes_folder: Path, lane: str) -> int:
+    status = read_status(lanes_folder, lane)
+    return 0 if status is None else status.generation or 0
+
+
+def _journal_generation(lanes_folder: Path, lane: str) -> int:
+    path = lane_folder(lanes_folder, lane) / JOURNAL_NAME
+    if not path.is_file():
+        return 0
+    with closing(sqlite3.connect(files.sqlite_uri(path), uri=True, timeout=_BUSY_WAIT_S)) as connection:
+        return connection.execute("SELECT max(generation) FROM v_config_changes").fetchone()[0] or 0
 
 
 def _judged(path: Path) -> bool:
@@ -151,7 +198,7 @@ def _judged(path: Path) -> bool:
 
 
 def _set_aside(pointer: Path, now_ms: int) -> Path:
-    # Generations start again at 1, and a pointer with a later generation than the registry's would block the lane.
+    # The registry does not know the config of the pointer, so the lane must not follow it.
     target = pointer.with_name(f"promoted-before-reset-{now_ms}.yaml")
     try:
         return pointer.rename(target)

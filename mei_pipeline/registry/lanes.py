@@ -24,6 +24,7 @@ from mei_pipeline.registry.records import Evidence, Lane, Pointer, Transition, V
 
 POINTER_NAME = "promoted.yaml"
 STATUS_NAME = "status.json"
+JOURNAL_NAME = "journal.db"
 
 _LANE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _Id = Annotated[str, Field(pattern="^[0-9a-f]{64}$", json_schema_extra={"x-allowed": "64 hexadecimal digits"})]
@@ -158,6 +159,10 @@ class ExecutorStatus(FileModel):
     """Number of those that may be at the venue or not."""
     last_error: str | None = None
     """Last error of the executor; none without one."""
+    book_id: str | None = None
+    """Book id of the journal."""
+    durable_seq: Annotated[int, Field(ge=0)] | None = None
+    """Number of the last event of the journal that is on the disk; none if the lane does not wait for the disk."""
 
 
 @dataclass(frozen=True)

@@ -331,8 +331,7 @@ def move_pointer(connection: Connection, pointer: Pointer) -> None:
         Refused: Another process moved the lane.
     """
     table = tables.lanes
-    unheld = {"config_id": None, "generation": 0, "size_multiplier": 0.0, "transition_id": "", "state": ""}
-    insert_once(connection, table, {"name": pointer.lane, **unheld})
+    _add_lane(connection, pointer.lane)
     # The generation in the condition makes this a compare-and-swap, also if the caller read the lane earlier.
     moved = connection.execute(
         update(table)
@@ -347,6 +346,26 @@ def move_pointer(connection: Connection, pointer: Pointer) -> None:
     )
     if moved.rowcount != 1:
         check_generation(pointer.lane, find_pointer(connection, pointer.lane), pointer.generation - 1)
+
+
+def last_generation(connection: Connection, lane: str) -> int:
+    """Return the number of moves of a lane, those of a registry that was reset included; 0 for an unknown lane."""
+    table = tables.lanes
+    return connection.execute(select(table.c.generation).where(table.c.name == lane)).scalar() or 0
+
+
+def keep_generation(connection: Connection, lane: str, generation: int) -> None:
+    """Let the moves of a lane without a config count on from a generation, unless its count is higher."""
+    table = tables.lanes
+    _add_lane(connection, lane)
+    connection.execute(
+        update(table).where(table.c.name == lane, table.c.generation < generation).values(generation=generation)
+    )
+
+
+def _add_lane(connection: Connection, lane: str) -> None:
+    unheld = {"config_id": None, "generation": 0, "size_multiplier": 0.0, "transition_id": "", "state": ""}
+    insert_once(connection, tables.lanes, {"name": lane, **unheld})
 
 
 def check_generation(lane: str, now: Pointer | None, expected: int) -> None:

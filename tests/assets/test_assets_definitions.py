@@ -44,11 +44,13 @@ TABLE = {
     "night_report": Row("deploy", "promoted", "", "names_all"),
     "lane/paper1": Row("lanes", "promoted", "", "acknowledged"),
     "lane/paper2": Row("lanes", "promoted", "", "acknowledged"),
+    "lane_day": Row("lanes", "candles lane/paper1 lane/paper2", "", "replay_equivalence"),
 }
 JOBS = {
     "ingest": {"candles", "funding", "coverage"},
-    "nightly": set(TABLE) - {"candles", "funding", "coverage", "lane/paper1", "lane/paper2"},
+    "nightly": set(TABLE) - {"candles", "funding", "coverage", "lane/paper1", "lane/paper2", "lane_day"},
     "hand_over": {"promoted"},
+    "replay_daily": {"lane_day"},
 }
 
 
@@ -98,9 +100,12 @@ def test_an_asset_explains_itself(loaded: dg.Definitions, asset: str) -> None:
     assert all(check.description for check in checks_of(loaded, asset))
 
 
-def test_only_candles_has_partitions(loaded: dg.Definitions) -> None:
+def test_candles_and_lane_days_have_partitions(loaded: dg.Definitions) -> None:
     graph = loaded.resolve_asset_graph()
-    assert {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned} == {"candles"}
+    assert {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned} == {
+        "candles",
+        "lane_day",
+    }
     node = graph.get(dg.AssetKey("candles"))
     assert isinstance(node.partitions_def, dg.MultiPartitionsDefinition)
     dimensions = {item.name: item.partitions_def for item in node.partitions_def.partitions_defs}
@@ -128,6 +133,7 @@ def test_schedules_run_by_themselves_only_with_automation(tmp_path: Path, automa
     assert {name: (item.cron_schedule, item.execution_timezone) for name, item in found.items()} == {
         "ingest_schedule": ("5 * * * *", "UTC"),
         "nightly_schedule": ("50 0 * * *", "UTC"),
+        "replay_schedule": ("20 0 * * *", "UTC"),
     }
     expected = dg.DefaultScheduleStatus.RUNNING if automation == "on" else dg.DefaultScheduleStatus.STOPPED
     assert {item.default_status for item in found.values()} == {expected}

@@ -25,6 +25,7 @@ base: {trade: {sl_atr_mult: 3}}
 symbols: {BTC: {trade.sl_atr_mult: 4}}
 modes: {primary: {trade.sl_atr_mult: 5}}
 live: {trade.sl_atr_mult: 6}
+promoted: {exclude: [BTC], size_multiplier: 0.5}
 """
 
 
@@ -52,6 +53,7 @@ def test_check_shows_every_file(mei):
     assert code == 0
     for words in ("pipeline.yaml", "sweeps/smoke.yaml", "2 combos of 1 axes", "lanes/paper1.yaml", "1 in symbols.BTC"):
         assert words in out
+    assert "promoted lanes enter no BTC; promoted lanes: sizes times 0.5" in " ".join(out.split())
 
 
 def test_check_for_machines(mei):

@@ -152,6 +152,16 @@ CASES = {
         "strategy: toy\nsymbols: {BTCC: {trade.trail: true}}",
         "strategy_overrides.yaml:2:11: symbols.BTCC: not in the universe; did you mean 'BTC'?",
     ),
+    "an excluded stranger": (
+        "strategy_overrides.yaml",
+        "promoted: {exclude: [BTC, BTCC]}",
+        "strategy_overrides.yaml:1:27: promoted.exclude[1]: not in the universe; did you mean 'BTC'?",
+    ),
+    "larger sizes of promoted lanes": (
+        "strategy_overrides.yaml",
+        "promoted: {size_multiplier: 1.01}",
+        "strategy_overrides.yaml:1:12: promoted.size_multiplier: 1.01 is not allowed; a number above 0 and up to 1",
+    ),
     "overrides of the book for one symbol": (
         "strategy_overrides.yaml",
         "strategy: toy\nbase: {trade.places: 3}\nsymbols: {BTC: {trade: {places: 3}}}",

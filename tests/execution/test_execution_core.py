@@ -34,6 +34,7 @@ from mei_pipeline.execution.events import (
     OrderNotFound,
     OrderRefused,
     OrderUnknown,
+    OverridesChanged,
     Retried,
     Sent,
     Timer,
@@ -202,6 +203,7 @@ def masks():
     yield "hold of the lane", [HoldsChanged(holds={"stop": kit.hold()})], "hold stop"
     yield "hold of the symbol", [HoldsChanged(holds={"stop": kit.hold(symbol="AAA")})], "hold stop"
     yield "hold of the executor", [HoldSet(name="own", hold=kit.hold())], "hold own"
+    yield "excluded", [OverridesChanged(excluded=("AAA",))], "excluded in strategy_overrides.yaml"
     yield "paused", [kit.offer(kit.resolved(), state="paused")], "the config is paused"
     yield "kernels", [kit.offer(kit.resolved(), kernel_hash="b" * 64)], "other kernels measured the config"
     yield "restart", [kit.started()], "the account is not compared with the books yet"
@@ -230,6 +232,7 @@ def test_a_mask_blocks_entries_and_no_exit(lane, events, note):
         ),
         (HoldsChanged(holds={"stop": kit.hold()}), HoldsChanged(holds={})),
         (HoldSet(name="own", hold=kit.hold(symbol="AAA")), HoldSet(name="own", hold=None)),
+        (OverridesChanged(excluded=("AAA",)), OverridesChanged(excluded=("BBB",))),
         (kit.offer(kit.resolved(), state="paused"), kit.offer(kit.resolved())),
         (HoldsChanged(holds={"stop": kit.hold(symbol="BBB")}), CaughtUp()),
     ],
@@ -667,12 +670,51 @@ def test_a_hold_cancels_entries_at_the_venue_at_once_and_after_a_restart(lane, s
     assert of(Cancel, lane.close() and lane.commands) == []  # gone, but for the news of its fills
 
 
+@pytest.mark.parametrize(("symbol", "cancelled"), [("AAA", True), ("BBB", False)])
+def test_an_excluded_symbol_loses_its_entries_at_the_venue_at_once_and_after_a_restart(lane, symbol, cancelled):
+    (place,) = lane.close({"AAA": UP})
+    lane.take(kit.accepted(place))
+    expected = [Cancel(place.cloid)] if cancelled else []
+    lane.take(OverridesChanged(excluded=(symbol,)))
+    assert of(Cancel, lane.commands) == expected
+    assert one(Alert, lane.commands).text == (f"strategy_overrides.yaml: excluded symbols: {symbol}; sizes times 1")
+    lane.take(OverridesChanged(excluded=(symbol,)))
+    assert lane.commands == ()
+    lane.state = lane.recovered()
+    assert lane.state.overrides.excluded == (symbol,)
+    lane.take(kit.started())
+    assert of(Cancel, lane.commands) == expected
+
+
+def test_smaller_sizes_hold_from_the_next_step_on_for_whatever_config(lane):
+    lane.take(OverridesChanged(size_multiplier=0.5))
+    assert lane.close({"AAA": UP})[0].lots == 454
+    lane.take(kit.offer(kit.resolved(), generation=2, size_multiplier=0.5))
+    assert abs(lane.close({"BBB": UP})[0].lots) == 227
+    assert one(Decided, lane.facts).size_multiplier == 0.25
+    lane.state = lane.recovered()
+    lane.reconcile()
+    lane.take(OverridesChanged())
+    assert one(Alert, lane.commands).text.endswith("excluded symbols: none; sizes times 1")
+    assert abs(lane.close({"CCC": UP})[0].lots) == 454
+
+
 def test_a_stronger_effect_of_a_known_hold_is_an_alert(lane):
     lane.take(HoldsChanged(holds={"stop": kit.hold()}))
     lane.take(HoldsChanged(holds={"stop": kit.hold()}))
     assert lane.commands == ()
     lane.take(HoldsChanged(holds={"stop": kit.hold("halt")}))
     assert one(Alert, lane.commands).text == "hold stop (halt): a test"
+
+
+def test_a_hold_that_another_of_its_name_replaces_is_lifted(lane):
+    first, second = kit.hold(), msgspec.structs.replace(kit.hold("halt"), since_ms=kit.hold().since_ms + 1)
+    lane.take(HoldsChanged(holds={"stop": first}))
+    rows = lane.take(HoldsChanged(holds={"stop": second})).rows
+    assert [(row.since_ms, row.effect, row.lifted_ms) for row in rows] == [
+        (second.since_ms, "halt", None),
+        (first.since_ms, "close_only", lane.state.clock_ms),
+    ]
 
 
 def test_a_hold_of_the_executor_is_lifted_once(lane):
@@ -780,6 +822,29 @@ def test_transfers_and_funding_count_once(lane):
         lane.take(Funding(key="g", symbol="OTHER", usd=4.0, step_ms=FIRST - HOUR))
     assert lane.state.books[0].step.account["cash"] == kit.EQUITY + 93.0
     assert lane.rows == ()
+
+
+@pytest.mark.parametrize("usd", [2_500.0, -4_000.0])
+def test_a_transfer_is_no_profit_and_no_drawdown(lane, usd):
+    lane.close()
+    lane.close()
+    before = lane.state
+    for _ in range(2):  # it counts once
+        lane.take(Transfer(key="t", usd=usd))
+    assert (lane.state.transfers_usd, lane.state.peak_usd) == (usd, before.peak_usd + usd)
+    assert lane.recovered().transfers_usd == usd
+    lane.close()
+    lane.close()
+    assert lane.state.drawdown_usd == before.drawdown_usd == 0.0
+
+
+def test_a_withdrawal_of_everything_starts_the_peak_again(lane):
+    lane.close()
+    lane.close()
+    lane.take(Transfer(key="t", usd=-kit.EQUITY - 5.0))
+    assert lane.state.peak_usd == -5.0
+    lane.take(Transfer(key="u", usd=105.0))
+    assert lane.state.peak_usd == 100.0
 
 
 def test_terms_hold_from_their_time_on(lane):

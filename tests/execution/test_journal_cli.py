@@ -12,7 +12,7 @@ import pytest
 from mei_pipeline.backup.run import backup, restore
 from mei_pipeline.cli.doctor_home import check_lanes
 from mei_pipeline.cli.main import run
-from mei_pipeline.errors import DataError
+from mei_pipeline.errors import DataError, Refused
 from mei_pipeline.execution.journal import opening, reader, schema
 from mei_pipeline.execution.journal.machine import machine_id
 from mei_pipeline.files import locked
@@ -103,8 +103,12 @@ def test_a_backup_takes_the_committed_state_of_a_journal_in_use(lane, home, tmp_
         journal.append(kit.timer(), kit.NOW)
         backup(home, tmp_path / "b.tar")
     restore(tmp_path / "b.tar", tmp_path / "new")
-    with closing(kit.reopen(tmp_path / "new" / "lanes" / "paper1" / "journal.db")) as restored:
-        assert (restored.last_seq, restored.meta) == (2, journal.meta)
+    path = tmp_path / "new" / "lanes" / "paper1" / "journal.db"
+    with pytest.raises(Refused, match=r"another home .*mei lane take-over paper1"):
+        kit.reopen(path)
+    opening.adopt_journal(path, kit.LANE["machine_id"])
+    with closing(kit.reopen(path)) as restored:
+        assert (restored.last_seq, restored.meta.former_book_ids) == (2, (journal.meta.book_id,))
         restored.append(kit.timer(), kit.NOW)
         restored.commit()
 

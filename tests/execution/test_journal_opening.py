@@ -32,7 +32,7 @@ def test_a_new_journal_knows_its_lane(tmp_path):
         meta = first.meta
         assert (meta.lane, meta.venue, meta.feed, meta.machine_id) == tuple(kit.LANE[key] for key in kit.LANE)
         assert (meta.kernel_hash, meta.created_ms, meta.anchor_ms) == ("k1", kit.NOW, None)
-        assert meta.former_book_ids == ()
+        assert (meta.former_book_ids, meta.folder) == ((), str(tmp_path))
         assert re.fullmatch("[0-9a-f]{8}", meta.book_id)
         assert meta.book_id != second.meta.book_id
         assert kit.select(first, "PRAGMA journal_mode") == [("wal",)]
@@ -93,7 +93,7 @@ def test_the_journal_of_something_else_is_refused_and_unchanged(change, words, p
 
 
 def test_a_missing_journal_is_reported(tmp_path):
-    for open_it in (kit.reopen, reader.connect_read_only, lambda path: opening.adopt_machine(path, "b")):
+    for open_it in (kit.reopen, reader.connect_read_only, lambda path: opening.adopt_journal(path, "b")):
         with pytest.raises(DataError, match="no journal; the lane never ran in this home"):
             open_it(tmp_path / "journal.db")
     assert list(tmp_path.iterdir()) == []
@@ -108,7 +108,7 @@ OTHER_PROGRAM = "another program (application_id"
 # SQLite cites a byte that is no text: CREATE TABLE a \xc5.
 NO_TEXT = """PRAGMA writable_schema = ON;
 UPDATE sqlite_schema SET sql = CAST(x'435245415445205441424C45206120C5' AS TEXT) WHERE name = 'equity'"""
-OPENERS = (kit.reopen, reader.connect_read_only, lambda path: opening.adopt_machine(path, "b" * 32))
+OPENERS = (kit.reopen, reader.connect_read_only, lambda path: opening.adopt_journal(path, "b" * 32))
 
 
 @pytest.mark.parametrize("open_it", OPENERS, ids=["writer", "reader", "take-over"])
@@ -194,6 +194,8 @@ def test_a_killed_process_loses_no_commit_but_a_lost_log_does(durable, tmp_path)
             copy.parent.mkdir()
             shutil.copy(journal.path, copy)
         shutil.copy(f"{journal.path}-wal", f"{killed}-wal")
+    for copy in (killed, cut):
+        opening.adopt_journal(copy, kit.LANE["machine_id"])
     assert read_all(killed) == 3
     assert read_all(cut) == 0
 
@@ -209,6 +211,7 @@ def test_a_log_that_was_cut_loses_whole_transactions_from_the_end(cut, tmp_path)
         shutil.copy(journal.path, copy)
         log = journal.path.with_name("journal.db-wal").read_bytes()
     copy.with_name("journal.db-wal").write_bytes(log[:-cut])
+    opening.adopt_journal(copy, kit.LANE["machine_id"])
     with closing(kit.reopen(copy)) as again:
         assert 0 < again.last_seq < 9
         assert [key for (key,) in kit.select(again, "SELECT key FROM fills ORDER BY seq")] == [
@@ -223,7 +226,7 @@ def test_a_journal_in_a_folder_that_can_not_be_written_is_read_only(path):
         with pytest.raises(DataError, match="make it writable"):
             as_plain_user(lambda: kit.reopen(path))
         with pytest.raises(DataError, match="make it writable"):
-            as_plain_user(lambda: opening.adopt_machine(path, "b" * 32))
+            as_plain_user(lambda: opening.adopt_journal(path, "b" * 32))
 
         def read():
             with closing(reader.connect_read_only(path)) as connection:
@@ -255,7 +258,7 @@ def test_a_journal_in_use_is_not_taken_over(path):
     with closing(kit.reopen(path)) as journal:
         journal.append(kit.timer(), kit.NOW)
         with pytest.raises(Busy, match="another process writes to it"):
-            opening.adopt_machine(path, "b" * 32, wait_s=0.0)
+            opening.adopt_journal(path, "b" * 32, wait_s=0.0)
         with pytest.raises(Busy, match="another process writes to it"):
             kit.reopen(path, wait_s=0.0)
 
@@ -263,17 +266,44 @@ def test_a_journal_in_use_is_not_taken_over(path):
 def test_a_journal_that_is_taken_over_keeps_its_former_book_ids(path):
     with closing(kit.reopen(path)) as journal:
         before = journal.meta
-    taken = opening.adopt_machine(path, "b" * 32)
+    taken = opening.adopt_journal(path, "b" * 32)
     assert taken.former_book_ids == (before.book_id,)
     assert taken.book_id != before.book_id
     with pytest.raises(Refused, match="another machine"):
         kit.reopen(path)
-    assert opening.adopt_machine(path, "b" * 32) == taken
-    again = opening.adopt_machine(path, "a" * 32)
+    assert opening.adopt_journal(path, "b" * 32) == taken
+    again = opening.adopt_journal(path, "a" * 32)
     assert again.former_book_ids == (before.book_id, taken.book_id)
     with closing(kit.reopen(path)) as journal:
         assert journal.meta == again
         assert journal.last_seq == 101
+
+
+def test_a_copy_in_another_folder_is_refused_until_it_is_taken_over(path, tmp_path):
+    copy, link = tmp_path / "copy" / "journal.db", tmp_path / "link"
+    copy.parent.mkdir()
+    shutil.copy(path, copy)
+    link.symlink_to(path.parent)
+    kit.reopen(link / "journal.db").close()  # the same folder under another name
+    before = copy.read_bytes()
+    with pytest.raises(Refused, match="the journal of another home") as caught:
+        kit.reopen(copy)
+    for word in (str(copy), f"from {path.parent}, this is {copy.parent}", "mei lane take-over paper1"):
+        assert word in str(caught.value)
+    assert copy.read_bytes() == before
+    taken = opening.adopt_journal(copy, kit.LANE["machine_id"])
+    assert len(taken.former_book_ids) == 1
+    for own in (path, copy):
+        kit.reopen(own).close()
+
+
+def test_a_moved_journal_is_taken_over(path):
+    folder = path.parent.rename(path.parent.with_name("moved"))
+    with pytest.raises(Refused, match="If the home was moved"):
+        kit.reopen(folder / "journal.db")
+    opening.adopt_journal(folder / "journal.db", kit.LANE["machine_id"])
+    kit.reopen(folder / "journal.db").close()
+    folder.rename(path.parent)
 
 
 def test_paths_are_in_the_folder_of_the_lane(tmp_path):

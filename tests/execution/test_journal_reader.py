@@ -4,6 +4,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 
 import journal_kit as kit
 import msgspec
@@ -126,13 +127,13 @@ def test_a_reader_sees_the_last_commit_while_a_transaction_writes(journal):
     for number in range(500):
         journal.append(kit.timer(number), kit.NOW, [kit.filled_row(rows.EquityRow, step_ms=number)])
     with closing(reader.connect_read_only(journal.path)) as connection:
-        assert frames.equity_frame(connection)["step_ms"].to_list() == [1]
+        assert frames.view_frame(connection, "equity")["step_ms"].to_list() == [1]
         connection.execute("BEGIN")
-        frames.equity_frame(connection)
+        frames.view_frame(connection, "equity")
         journal.commit()
-        assert frames.equity_frame(connection).height == 1
+        assert frames.view_frame(connection, "equity").height == 1
         connection.execute("COMMIT")
-        assert frames.equity_frame(connection).height == 500
+        assert frames.view_frame(connection, "equity").height == 500
 
 
 def test_damage_below_a_reader_is_reported(journal):
@@ -140,7 +141,7 @@ def test_damage_below_a_reader_is_reported(journal):
     journal.commit()
     with closing(reader.connect_read_only(journal.path)) as connection:
         journal.connection.executescript("DROP VIEW v_trades; DROP TABLE checkpoints; DROP TABLE fills")
-        for read in (frames.trades_frame, frames.fills_frame, reader.last_checkpoint):
+        for read in (partial(frames.view_frame, name="trades"), frames.fills_frame, reader.last_checkpoint):
             with pytest.raises(DataError, match=f"{journal.path}: damaged: no such table"):
                 read(connection)
         journal.connection.execute("DROP TABLE events")
@@ -235,7 +236,7 @@ def test_an_export_equals_the_views_while_the_lane_writes(form, full, tmp_path):
         read = pl.read_parquet(file.path) if form == "parquet" else pl.read_csv(file.path, schema=view.schema)
         assert_frame_equal(read, view, check_exact=True)
         assert file.rows == view.height > 0
-    trades = frames.trades_frame(full.connection)
+    trades = frames.view_frame(full.connection, "trades")
     assert list(map(repr, trades["pnl_usd"].to_list()[: len(EXACT)])) == list(map(repr, EXACT))
     assert sorted(path.name for path in (tmp_path / "out" / "deep").iterdir()) == sorted(
         file.path.name for file in written

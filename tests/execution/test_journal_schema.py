@@ -92,7 +92,8 @@ def test_a_file_of_version_1_is_opened_with_all_that_it_holds(tmp_path):
     with closing(kit.reopen(path)) as journal, closing(kit.create(tmp_path / "new")) as new:
         assert journal.meta.schema_version == schema.SCHEMA_VERSION
         assert journal.meta.book_id == "0123abcd"
-        assert [journal.last_seq, journal.has_fill("f1")] == [2, True]
+        assert (journal.last_seq, kit.select(journal, "SELECT key FROM fills")) == (2, [("f1",)])
+        assert kit.select(journal, "SELECT folder FROM v_meta") == [(str(tmp_path),)]
         for table in ("meta", "checkpoints", "intents", *schema.VIEWS):
             assert schema.columns(journal.connection, table) == schema.columns(new.connection, table)
             rows_of = kit.select(journal, f"SELECT count(*) FROM {table}")  # noqa: S608 - names of our own tables
@@ -106,9 +107,9 @@ def test_an_upgrade_keeps_rows_and_renews_views(empty):
     empty.execute("INSERT INTO equity VALUES (1, 2.0, 3.0, 4.0, 5, 6.0)")
     added = "ALTER TABLE equity ADD COLUMN exposure_ms INTEGER;\nCREATE TABLE more (a);"
     empty.execute("BEGIN")
-    schema.upgrade(empty, 1, (*schema.MIGRATIONS, added))
+    schema.upgrade(empty, schema.SCHEMA_VERSION, (*schema.MIGRATIONS, added))
     empty.execute("COMMIT")
-    assert empty.execute("PRAGMA user_version").fetchone() == (2,)
+    assert empty.execute("PRAGMA user_version").fetchone() == (schema.SCHEMA_VERSION + 1,)
     assert schema.columns(empty, "v_equity")[-2:] == ("exposure_ms", "exposure_utc")
     assert empty.execute("SELECT equity_usd, exposure_ms FROM v_equity").fetchall() == [(2.0, None)]
 
@@ -118,7 +119,7 @@ def test_an_upgrade_that_fails_changes_nothing(empty):
     before = list(empty.iterdump())
     empty.execute("BEGIN")
     with pytest.raises(sqlite3.OperationalError):
-        schema.upgrade(empty, 1, (*schema.MIGRATIONS, "CREATE TABLE more (a);\nDROP TABLE none;"))
+        schema.upgrade(empty, schema.SCHEMA_VERSION, (*schema.MIGRATIONS, "CREATE TABLE more (a);\nDROP TABLE none;"))
     empty.execute("ROLLBACK")
     assert list(empty.iterdump()) == before
 

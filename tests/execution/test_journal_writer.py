@@ -81,15 +81,19 @@ def test_a_position_of_size_0_is_removed(size, journal):
         (FILL, kit.filled_row(rows.HoldRow, effect="stop"), "effect"),
     ],
 )
-def test_what_can_not_be_ends_the_transaction(before, after, named, journal):
-    journal.append(kit.timer(), kit.NOW, [before])
-    journal.commit()
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+def test_what_can_not_be_ends_the_transaction(before, after, named, durable, together, journal):
+    """Both rows may be in one transaction. After a commit that is not durable, the next commit writes the rows."""
+    journal.append(kit.timer(), kit.NOW, () if together else [before])
+    journal.commit(durable=durable)
     stored = kit.dump(journal.path)
-    journal.append(kit.timer(), kit.NOW)
+    journal.append(kit.timer(), kit.NOW, [before] if together else ())
     with pytest.raises(Fatal, match=named) as caught:
-        journal.append(kit.fill(), kit.NOW, [POSITION, after])
-    assert f"{journal.path}: Fill, {type(after).__name__}" in str(caught.value)
-    journal.commit()
+        write(journal, [(kit.fill(), [POSITION, after])], durable=durable)
+    doing = "Fill" if durable else "commit"
+    assert f"{journal.path}: {doing}, {type(after).__name__}" in str(caught.value)
+    journal.commit(durable=durable)
     assert journal.last_seq == 1
     assert kit.dump(journal.path) == stored
     assert journal.append(kit.timer(), kit.NOW) == 2
@@ -101,7 +105,25 @@ def test_an_event_that_recovery_could_not_read_is_refused(number, journal):
     with pytest.raises(Fatal, match=r"BarClosed has NaN or infinity where a number must be: .*close"):
         journal.append(bar, kit.NOW, [FILL])
     journal.append(events.OrderRefused(cloid="1", reason="null"), kit.NOW)
-    assert not journal.has_fill("text")
+    assert kit.select(journal, "SELECT count(*) FROM fills") == [(0,)]
+
+
+def test_a_batch_leaves_the_rows_that_single_commits_leave(tmp_path):
+    """A batch writes the last row of each key, and all events, fills and payments."""
+    left = []
+    for durable in (True, False):
+        with closing(kit.create(tmp_path / str(durable))) as journal:
+            journal.append(kit.timer(), kit.NOW, kit.every_row())
+            journal.commit(durable=durable)
+            for number in range(3):
+                bars = [kit.timer(number), kit.timer(number + 10)]
+                moved = [changed(ORDER, state=str(number)), changed(POSITION, size=float(number - 1))]
+                assert journal.append_all(bars, kit.NOW, [*moved, changed(FILL, key=str(number))]) == 3 * number + 3
+                journal.append(kit.fill(), kit.NOW, [changed(ORDER, cloid=f"n{number}", attempt=number + 2)])
+                assert journal.has_fill(str(number))
+            journal.commit(durable=durable)
+            left.append(without_identity(journal))
+    assert left[0] == left[1]
 
 
 def test_an_order_that_changes_keeps_its_intent(journal):
@@ -133,14 +155,6 @@ def test_a_closed_journal_has_nothing_that_was_not_committed(journal):
     journal.close()
     with closing(kit.reopen(journal.path)) as again:
         assert again.last_seq == 0
-
-
-def test_fills_are_known_from_the_moment_they_are_appended(journal):
-    assert not journal.has_fill("text")
-    journal.append(kit.fill("text"), kit.NOW, [FILL])
-    assert journal.has_fill("text")
-    journal.rollback()
-    assert not journal.has_fill("text")
 
 
 def test_the_identity_follows_the_process_and_the_first_anchor(journal):
@@ -241,10 +255,10 @@ def steps():
         yield [(long, given), (kit.checkpoint(number), ())]
 
 
-def write(journal, transaction):
+def write(journal, transaction, *, durable=True):
     for event, given in transaction:
         journal.append(event, kit.NOW, given)
-    journal.commit()
+    journal.commit(durable=durable)
 
 
 @pytest.fixture(scope="module")
@@ -310,11 +324,9 @@ def test_a_disk_that_fails_at_any_write_loses_nothing(tmp_path, undisturbed):
 
 
 def test_a_journal_that_is_damaged_while_it_is_open_is_reported(journal):
-    journal.append(kit.fill("text"), kit.NOW, [FILL])
-    journal.commit()
     journal.connection.execute("DROP TABLE fills")
-    with pytest.raises(DataError, match=f"{journal.path}: fill text: damaged: no such table"):
-        journal.has_fill("text")
+    with pytest.raises(DataError, match=f"{journal.path}: Fill, FillRow key text: damaged: no such table"):
+        journal.append(kit.fill("text"), kit.NOW, [FILL])
 
 
 def test_batches_need_no_reader_to_wait(journal):

@@ -279,8 +279,6 @@ class Lane:
         self._ring(event)
         if isinstance(event, StepClosed):
             self.take_all(self.broker.open_step(event, self.state))
-        else:
-            self.broker.observe(event, self.state)
         self._step(event, book)
         if isinstance(event, StepClosed):
             self.take_all(self.broker.close_step(event))

@@ -216,8 +216,22 @@ def test_steps_reach_the_end_of_the_last_complete_step(lake: Lake) -> None:
         ({"symbols": ("AAA", "ZZZ")}, DataError, "no 15m bar of ZZZ at test before 2025-02-10 00:00Z"),
         ({"symbols": (LATE,), "to_ms": BEGAN_MS}, DataError, "no 15m bar of BBB at test before 2025-02-03 07:00Z"),
         ({"from_ms": START_MS + 1}, ConfigError, "must lie on the 15m grid"),
-        ({"from_ms": END_MS + QUARTER_MS}, ConfigError, "between 2025-01-25 00:00Z and 2025-02-10 00:00Z"),
-        ({"from_ms": START_MS - QUARTER_MS}, ConfigError, "between 2025-01-25 00:00Z and 2025-02-10 00:00Z"),
+        ({"to_ms": START_MS - QUARTER_MS}, ConfigError, "to_ms .* before from_ms, 2025-01-25 00:00Z"),
+        (
+            {"from_ms": END_MS + 2 * QUARTER_MS},
+            DataError,
+            "no bars of AAA, 15m at test from 2025-02-10 00:00Z to 2025-02-10 00:15Z, but .* from 2025-02-10 00:30Z",
+        ),
+        (
+            {"from_ms": END_MS + 2 * HOUR_MS, "intervals": ("1h",), "symbols": (ENDED, "AAA")},
+            DataError,
+            "no bars of AAA, 1h at test from 2025-02-10 00:00Z to 2025-02-10 01:00Z, but .*`mei ingest`",
+        ),
+        (
+            {"from_ms": START_MS - 3 * QUARTER_MS},
+            DataError,
+            "no bars of AAA, 15m at test from 2025-01-24 23:15Z to 2025-01-24 23:45Z, but .*`mei ingest`",
+        ),
     ],
 )
 def test_what_the_lake_lacks_is_named(

@@ -1,5 +1,6 @@
 """A lane over a month of the lake does what a replay and a sweep of its config do, byte for byte."""
 
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -97,6 +98,27 @@ def check_equal(settings: Settings, resolved: ResolvedConfig) -> None:
     for name, column in RESULTS.items():
         assert book.account[column] == float(row[name][0]), name
     assert equity == float(row["equity_usd"][0])
+
+
+@pytest.mark.parametrize("edge", ["before the first entry", "after a close"])
+def test_a_payment_outside_the_trades_of_a_lane_is_named(crossed: Settings, tmp_path: Path, edge: str) -> None:
+    before = compare(crossed)
+    journal = tmp_path / "lanes" / LANE / "journal.db"
+    shutil.copytree(crossed.lanes, tmp_path / "lanes")
+    with closing(sqlite3.connect(journal)) as connection, connection:
+        [(close,)] = connection.execute("SELECT min(seq) FROM fills WHERE held = 0 AND symbol = 'BTC'")
+        seq = {"before the first entry": 0, "after a close": close}[edge]
+        connection.execute(
+            "INSERT INTO funding VALUES (?, 9, 'late', 'c', 0, 0, 'BTC', 0.0, 0.0, 100.0, 0.0, 0)", (seq,)
+        )
+    with closing(connect_read_only(journal)) as connection:
+        config = read_lane_config(crossed, LANE)
+        offer = offered_config(crossed, LANE, config)
+        compared = compare_trades(crossed, connection, offer, config.equity_usd, FROM_MS, TO_MS)
+    assert compared.lane_loose.select("symbol", "reason", "held").rows() == [("BTC", "funding", 0.0)]
+    assert compared.lane.equals(before.lane)
+    assert compared.lane_fills.equals(before.lane_fills)
+    assert not compared.equal
 
 
 def test_small_differences_are_caught(crossed: Settings) -> None:

@@ -22,7 +22,7 @@ from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS, iso
 from mei_pipeline.errors import ConfigError, DataError, MeiError, Refused
 from mei_pipeline.execution.commands import Alert  # noqa: TC001 - of annotations
 from mei_pipeline.execution.events import FeedEvent, StepClosed
-from mei_pipeline.execution.journal.opening import journal_path, lock_path
+from mei_pipeline.execution.journal.opening import adopt_journal, journal_path, lock_path
 from mei_pipeline.files import locked
 from mei_pipeline.registry.lanes import config_path, pointer_path, read_pointer_file
 from mei_pipeline.settings import Settings
@@ -190,6 +190,67 @@ def test_a_wrong_journal_is_left_as_it_is(
     for word in (str(journal(lane_home)), *words):
         assert word in failure["message"]
     assert journal(lane_home).read_bytes() == content
+
+
+def die_and_lose_the_log(settings: Settings, *, durable: bool, keep: bool = False) -> None:
+    """Leave the files of a lane that was killed, without the log of its journal unless it is kept."""
+    kept = settings.home / "kept"
+    folder = settings.lanes / LANE
+
+    def copy(place: str) -> None:
+        if place == "after Send":
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(folder, kept)
+
+    run_session(settings, Watch(fault_hook=copy), feed_of(settings, FROM_MS + 12 * HOUR_MS), durable=durable)
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder)
+    if not keep:
+        (folder / "journal.db-wal").unlink()
+
+
+def test_a_journal_that_lost_its_log_is_refused(
+    command: Callable[..., dict[str, Any]], lane_home: Settings, undisturbed: dict[str, Any]
+) -> None:
+    die_and_lose_the_log(lane_home, durable=True)
+    content = journal(lane_home).read_bytes()
+    for failure in (command(), command()):
+        assert (failure["kind"], failure["exit_code"]) == ("DataError", 3)
+        for word in (f"{journal(lane_home)}: ends with event", "journal.db-wal was removed", "status.json"):
+            assert word in failure["message"]
+    assert journal(lane_home).read_bytes() == content
+    with pytest.raises(DataError, match=r"journal\.db-wal was removed"):
+        adopt_journal(journal(lane_home), "b" * 32)
+    (lane_home.lanes / LANE / "status.json").unlink()
+    run_session(lane_home)
+    assert left_in(lane_home)["tables"]["equity"] == undisturbed["tables"]["equity"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda status: status.stat(),
+        lambda status: status.unlink(),
+        lambda status: status.write_bytes(b""),
+        lambda status: status.write_text(status.read_text().replace('"book_id": "', '"book_id": "0')),
+    ],
+    ids=["complete", "no status", "damaged status", "status of another journal"],
+)
+def test_a_journal_with_its_log_goes_on(
+    lane_home: Settings, undisturbed: dict[str, Any], spoil: Callable[[Path], object]
+) -> None:
+    die_and_lose_the_log(lane_home, durable=True, keep=True)
+    spoil(lane_home.lanes / LANE / "status.json")
+    run_session(lane_home)
+    assert left_in(lane_home) == undisturbed
+
+
+def test_a_lane_that_does_not_wait_for_the_disk_repeats_what_its_log_had(
+    lane_home: Settings, undisturbed: dict[str, Any]
+) -> None:
+    die_and_lose_the_log(lane_home, durable=False)
+    run_session(lane_home)
+    assert left_in(lane_home)["tables"]["equity"] == undisturbed["tables"]["equity"]
 
 
 def test_a_journal_that_was_copied_to_another_lane(command: Callable[..., dict[str, Any]], lane_home: Settings) -> None:

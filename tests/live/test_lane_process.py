@@ -22,7 +22,7 @@ from mei_pipeline.candles.intervals import HOUR_MS
 from mei_pipeline.errors import Fatal
 from mei_pipeline.execution.books import make_plan
 from mei_pipeline.execution.commands import Alert  # noqa: TC001 - of annotations
-from mei_pipeline.execution.events import Event, FundingRate, StepClosed, Timer
+from mei_pipeline.execution.events import Event, Expired, StepClosed, Timer
 from mei_pipeline.execution.journal.opening import create_journal, journal_path
 from mei_pipeline.execution.state import LaneSetup, LaneState
 from mei_pipeline.settings import Settings
@@ -116,7 +116,7 @@ class EndlessNews(PaperBroker):
 
 
 class EndlessAnswers(PaperBroker):
-    """A broker that answers market data with more of it."""
+    """A broker that answers a fact with more of it."""
 
     def observe(self, event: Event, state: LaneState) -> Sequence[Event]:  # noqa: ARG002 - a broker's signature
         return (event,) * 20_000
@@ -129,7 +129,7 @@ def test_a_broker_without_end_is_fatal(tmp_path: Path, mei_settings: Settings) -
     lane.journal.close()
     lane = lane_of(tmp_path / "answers", mei_settings, EndlessAnswers())
     with pytest.raises(Fatal, match="events without end"):
-        lane.take(FundingRate(venue_ms=0, symbol="BTC", due_ms=0, rate=0.0))
+        lane.take(Expired(cloid="1", reason="none"))
     lane.journal.close()
 
 

@@ -19,16 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from session_kit import FROM_MS, LANE, TO_MS, Steps, feed_of, left_in, run_session
+from session_kit import CHANGE_MS, FROM_MS, LANE, START_MS, TO_MS, Steps, feed_of, left_in, run_session
 
 from live.feed_protocol import Subscribe
 from live.lane_feed import Feed
-from live.run import log_watch, run, stop_on_signals
+from live.run import log_watch, main, run, stop_on_signals
 from live.session import Watch
+from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.execution.commands import Alert
 from mei_pipeline.execution.events import FeedEvent
+from mei_pipeline.execution.journal.frames import view_frame
 from mei_pipeline.execution.journal.opening import journal_path, lock_path
+from mei_pipeline.execution.journal.reader import connect_read_only
+from mei_pipeline.execution.journal.schema import VIEWS
 from mei_pipeline.files import lock_holder
+from mei_pipeline.registry.holds import Hold, lift_hold, set_hold
 from mei_pipeline.settings import CHECKOUT, Settings
 
 
@@ -67,6 +72,36 @@ def test_a_lane_over_the_replay_that_it_starts(
 def test_help_needs_no_lane(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"], Watch()) == 0
     assert "Run a lane of the home" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["run", "replay_feed"])
+def test_ctrl_c_during_the_imports_ends_at_once_without_a_traceback(module: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", f"live.{module}", "--help"]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "numpy" in line:  # one of the first modules of many
+                break
+        process.send_signal(signal.SIGINT)
+        output, messages = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "")
+    assert [line for line in messages.splitlines() if "import time:" not in line] == ["interrupted"]
+
+
+@pytest.mark.usefixtures("handlers", "variables")
+def test_a_lane_whose_output_nobody_reads_trades_on(
+    lane_home: Settings, undisturbed: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does when it has seen enough
+    with closing(io.TextIOWrapper(io.FileIO(writer, "w"), write_through=True)) as pipe, monkeypatch.context() as patch:
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, pipe)
+        patch.setattr(sys, "argv", ["live.run", *COMMAND])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert ended.value.code == 0
+    assert left_in(lane_home) == undisturbed
 
 
 @pytest.fixture
@@ -136,6 +171,28 @@ def test_no_order_leaves_before_its_intent_is_in_the_journal(lane_home: Settings
 
     run_session(lane_home, Watch(fault_hook=look))
     assert seen == [1, 2, 3]
+
+
+def test_the_times_of_each_view_are_on_the_clock_of_the_lane(lane_home: Settings) -> None:
+    hold = Hold(owner="anna", effect="close_only", reason="a test", since_ms=int(time.time() * 1000))
+    run_session(lane_home, open_feed=feed_of(lane_home, CHANGE_MS))
+    set_hold(lane_home.lanes, LANE, "stop", hold)
+    run_session(lane_home, open_feed=feed_of(lane_home, CHANGE_MS + 2 * HOUR_MS))
+    lift_hold(lane_home.lanes, LANE, "stop")
+    run_session(lane_home)
+    with closing(connect_read_only(journal_path(lane_home.lanes, LANE))) as journal:
+        times = {
+            f"{view}.{column.name}": column.drop_nulls()
+            for view in VIEWS
+            for column in view_frame(journal, view).iter_columns()
+            if column.name.endswith("_ms")
+        }
+    of_the_machine = {name for name in times if name in {"events.seen_ms", "meta.created_ms"}}
+    assert len(of_the_machine) == 2
+    for name, column in times.items():
+        assert len(column) > 0
+        market = ((column == 0) | column.is_between(START_MS, TO_MS + DAY_MS)).all()
+        assert market != (name in of_the_machine), name
 
 
 def test_a_log_that_can_not_be_written_stops_no_lane(

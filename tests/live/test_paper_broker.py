@@ -24,6 +24,7 @@ from live.paper_broker import PaperBroker, Portion
 from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.execution.books import equity_of
 from mei_pipeline.execution.commands import Alert, Intent, OpenBook, Order, Place
+from mei_pipeline.execution.core import absorb, absorb_market
 from mei_pipeline.execution.events import (
     AccountSnapshot,
     BarClosed,
@@ -78,15 +79,13 @@ def order(lane: Lane, lots: int, purpose: str = "entry", attempt: int = 1, **cha
 
 
 def hours(lane: Lane, first: int, count: int = 1) -> list[object]:
-    """What happened in some hours, the broker alone, after the first one."""
+    """What happened in some hours at the broker alone, after the first one; the lane takes only market data."""
     happened: list[object] = []
     for event in events_of(lane.bars, FROM_MS + first * HOUR_MS, FROM_MS + (first + count) * HOUR_MS):
         if isinstance(event, StepClosed):
             happened += lane.broker.open_step(event, lane.state)
             happened += lane.broker.close_step(event)
-            lane.state = replace(lane.state, step_ms=event.step_ms, clock_ms=event.venue_ms or 0)
-        else:
-            lane.broker.observe(event, lane.state)
+        lane.state = absorb(lane.state, event).state
     return happened
 
 
@@ -111,6 +110,16 @@ def test_an_order_fills_at_the_next_close(lane: Lane) -> None:
     assert (fill.start_lots, fill.fee_usd, fill.moment) == (0, 3.0 * close * 0.00045, "close")
     assert (fill.step_ms, fill.venue_ms) == (FROM_MS + HOUR_MS, FROM_MS + 2 * HOUR_MS)
     assert lots_of(lane) == 300
+
+
+def test_a_step_without_bars_has_not_those_of_the_step_before(lane: Lane) -> None:
+    assert hours(lane, 1) == []
+    lane.broker.place((order(lane, 300),))
+    empty = StepClosed(venue_ms=FROM_MS + 3 * HOUR_MS, step_ms=FROM_MS + 2 * HOUR_MS, present=())
+    assert [*lane.broker.open_step(empty, lane.state), *lane.broker.close_step(empty)] == []
+    lane.state = absorb(lane.state, empty).state
+    (fill,) = fills(hours(lane, 3))
+    assert fill.price == float(lane.bars.steps.prices[3, 243, 0])
 
 
 def test_an_order_is_never_placed_twice(lane: Lane) -> None:
@@ -239,10 +248,9 @@ def test_a_repeated_step_has_no_effect(lane: Lane) -> None:
     assert list(lane.broker.close_step(steps[0])) == []
     assert list(lane.broker.open_step(steps[5], lane.state)) == []
     assert list(lane.broker.close_step(steps[5])) == []
-    lane.broker.observe(next(iter(events_of(lane.bars))), lane.state)
     known = BarClosed(symbol="AAA", interval="1h", open_ms=FROM_MS, open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0)
-    lane.broker.observe(known, lane.state)
-    lane.broker.observe(FundingRate(symbol="AAA", due_ms=FROM_MS + HOUR_MS, rate=9.0), lane.state)
+    rate = FundingRate(symbol="AAA", due_ms=FROM_MS + HOUR_MS, rate=9.0)
+    lane.state = absorb_market(lane.state, (next(iter(events_of(lane.bars))), known, rate)).state
     assert len(hours(lane, 1)) == 1
 
 

@@ -25,7 +25,7 @@ from mei_pipeline.candles.intervals import DAY_MS, HOUR_MS
 from mei_pipeline.errors import DataError, Retryable
 from mei_pipeline.execution.books import make_plan, make_step_book
 from mei_pipeline.execution.commands import Intent, Order, Place
-from mei_pipeline.execution.events import HoldState
+from mei_pipeline.execution.events import Event, HoldState, StepClosed, Transfer
 from mei_pipeline.execution.journal.schema import upgrade
 from mei_pipeline.execution.state import LaneBook, LaneSetup, LaneState
 from mei_pipeline.registry.lanes import ExecutorStatus, lane_folder, read_status
@@ -91,15 +91,23 @@ def test_the_status_of_a_lane_that_trades(lane: LaneState) -> None:
     hold(lane.books[0], "CCC", -1.5, 10.0, 12.0)
     orders = {each.place.cloid: each for each in (order(1, "SENT"), order(2, "UNKNOWN"), order(3, "FILLED"))}
     state = replace(lane, orders=orders, stale={"BBB": ("bars",)})
-    status = parsed(state, replace(FACTS, day_start=DayStart(0, 10_012.0), last_error="lost"))
+    status = parsed(state, replace(FACTS, day_start=DayStart(0, 10_012.0), last_error="lost", durable_seq=17))
     assert status == ExecutorStatus(
         schema_version=2, lane="paper1", config_id=lane.books[0].config_id, generation=3, since_bar_ms=FROM_MS,
         written_ms=FROM_MS + 7, health="ok", detail="", positions={"AAA": 2.0, "CCC": -1.5}, offered=None, draining=(),
         mode="paper", feed="replay", kernel_hash=KERNELS, pid=42, boot_id="b00", clock_ms=FROM_MS + 5,
         last_step_ms=FROM_MS, feed_age_ms=250, stale={"BBB": ("bars",)}, holds={}, equity_usd=10_017.0, pnl_usd=17.0,
         pnl_today_usd=5.0, open_orders=2, unknown_orders=1, last_error="lost",
+        book_id="00c0ffee", durable_seq=17,
     )  # fmt: skip
     assert set(status_of(state, FACTS)) == set(ExecutorStatus.model_fields)
+
+
+def test_transfers_are_no_profit(lane: LaneState) -> None:
+    hold(lane.books[0], "AAA", 2.0, 100.0, 110.0)
+    state = replace(lane, transfers_usd=-400.0)  # the account of this book does not know it, so it seems to have earned
+    status = parsed(state, replace(FACTS, day_start=DayStart(0, 10_012.0, -300.0)))
+    assert (status.equity_usd, status.pnl_usd, status.pnl_today_usd) == (10_020.0, 420.0, 108.0)
 
 
 def test_the_status_of_a_lane_that_changes_its_config(lane: LaneState) -> None:
@@ -173,6 +181,14 @@ def test_a_recovered_lane_takes_the_start_of_its_day_from_the_journal(lane: Lane
         for step_ms, usd in ((day_ms - DAY_MS, 1.0), (day_ms - HOUR_MS, 2.0), (day_ms, 3.0)):
             connection.execute("INSERT INTO equity VALUES (?, ?, 0, 0, 0, 0)", (step_ms, usd))
         assert recorded_day(connection, lane) == DayStart(FROM_MS // DAY_MS, 2.0)
+        events: list[Event] = [StepClosed(step_ms=day_ms - HOUR_MS, present=())]
+        events += [Transfer(key=key, usd=usd) for key, usd in (("b", 7.0), ("b", 7.0), ("c", -2.0))]
+        for seq, event in enumerate([Transfer(key="a", usd=50.0), *events]):
+            row = (seq, type(event).__name__, getattr(event, "step_ms", None), msgspec.json.encode(event).decode())
+            connection.execute("INSERT INTO events VALUES (?, ?, ?, NULL, 0, ?)", row)
+        state = replace(lane, transfers_usd=55.0)
+        assert recorded_day(connection, state) == DayStart(FROM_MS // DAY_MS, 2.0, 50.0)
+        assert follow_day(None, state).transfers_usd == 55.0
 
 
 def test_a_status_is_replaced_as_a_whole(lane: LaneState, mei_settings: Settings) -> None:

@@ -1,6 +1,8 @@
 """A home whose registry is lost: noticed by what it left behind, and given up by a person alone."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -151,9 +153,51 @@ def test_a_person_gives_up_a_lost_registry(settings, lose, capsys):
     assert (reset.why, reset.nights) == ("the disk died", ("n1",))
     registry = open_home_registry(settings)
     assert lane_pointer(registry, "paper1") is None
-    config_id = kit.judged(registry)  # the lane is free, from generation 1 on
+    config_id = kit.judged(registry)  # the lane is free, and its moves count on
     kit.promote(registry, settings.lanes, kit.PAPER1, config_id, kit.POLICY, 0, kit.at())
+    assert lane_pointer(registry, "paper1").generation == 2
     assert main.run(["registry", "reset", *WHY]) == Refused.exit_code
+
+
+def journal_with(settings, lane: str, *generations: int) -> None:
+    """Write the journal of a lane that has seen generations, as far as another program reads it."""
+    with closing(sqlite3.connect(settings.lanes / lane / "journal.db")) as connection:
+        connection.execute("CREATE TABLE config_changes (generation INTEGER)")
+        connection.execute("CREATE VIEW v_config_changes AS SELECT * FROM config_changes")
+        connection.executemany("INSERT INTO config_changes VALUES (?)", [(number,) for number in generations])
+        connection.commit()
+
+
+def write_status(settings, lane: str, generation: int | None) -> None:
+    fields = {"config_id": None, "since_bar_ms": None, "written_ms": 1, "health": "ok"}
+    text = json.dumps({"schema_version": 2, "lane": lane, "generation": generation, **fields})
+    (settings.lanes / lane / "status.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("leave", "expected"),
+    [
+        (lambda _settings: None, 2),
+        (lambda settings: write_status(settings, "paper1", 5), 6),
+        (lambda settings: write_status(settings, "paper1", None), 2),
+        (lambda settings: journal_with(settings, "paper1", 3, 7, 4), 8),
+        (lambda settings: journal_with(settings, "paper1"), 2),
+        (lambda settings: (journal_with(settings, "paper1", 3), write_status(settings, "paper1", 9)), 10),
+        (lambda settings: pointer_path(settings.lanes, "paper1").write_text("{"), 1),
+        (lambda settings: (settings.lanes / "paper1" / "journal.db").write_text("no database"), 2),
+        (lambda settings: (settings.lanes / "Not a lane").mkdir(), 2),
+    ],
+    ids=["pointer", "status", "no status", "journal", "empty journal", "both", "damaged", "no journal", "folder"],
+)
+def test_the_moves_of_a_lane_count_on_from_the_highest_generation_that_a_file_has(settings, leave, expected):
+    held(settings)
+    delete_tables(settings)
+    leave(settings)
+    reset_registry(settings, kit.at())
+    registry = open_home_registry(settings)
+    assert lane_pointer(registry, "paper1") is None
+    kit.promote(registry, settings.lanes, kit.PAPER1, kit.judged(registry), kit.POLICY, 0, kit.at())
+    assert lane_pointer(registry, "paper1").generation == expected
 
 
 def test_a_reset_does_not_cover_what_is_lost_after_it(settings):

@@ -1,7 +1,7 @@
 """Model of strategy_overrides.yaml."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -17,6 +17,15 @@ _WITHOUT_STRATEGY: dict[str, Any] = {
     "modes": {"additionalProperties": _EMPTY},
     "live": _EMPTY,
 }
+
+
+class PromotedLimits(FileModel):
+    """Limits of lanes that hold a promoted config; a lane that runs follows them from the next step on."""
+
+    exclude: tuple[Symbol, ...] = ()
+    """Symbols in which these lanes open no position; exits continue."""
+    size_multiplier: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the size of new positions and additions."""
 
 
 class Overrides(FileModel):
@@ -39,6 +48,9 @@ class Overrides(FileModel):
     """Parameters of lanes of one role."""
     live: Values = Field(default_factory=dict)
     """Parameters of lanes that trade real money."""
+    promoted: PromotedLimits = PromotedLimits()
+    """Limits of lanes that hold a promoted config. Such a lane follows no other key of this file: its parameters change
+    by a promotion."""
 
     @model_validator(mode="after")
     def _has_strategy(self) -> "Overrides":

@@ -44,6 +44,7 @@ COLUMNS: dict[str, Any] = {
     "machine_id": pl.String,
     "kernel_hash": pl.String,
     "anchor_ms": pl.Int64,
+    "folder": pl.String,
 }
 """Type of each column of the views; a column has the same type in all of them. Columns `*_utc` are text."""
 
@@ -85,16 +86,6 @@ def view_frame(connection: sqlite3.Connection, name: str) -> pl.DataFrame:
         DataError: The file is damaged.
     """
     return pl.concat(view_chunks(connection, name))
-
-
-def trades_frame(connection: sqlite3.Connection) -> pl.DataFrame:
-    """Return the trades, with the columns of `rows.TradeRow` and times also as text."""
-    return view_frame(connection, "trades")
-
-
-def equity_frame(connection: sqlite3.Connection) -> pl.DataFrame:
-    """Return the equity of each step, with the columns of `rows.EquityRow` and times also as text."""
-    return view_frame(connection, "equity")
 
 
 def view_chunks(connection: sqlite3.Connection, name: str, chunk_rows: int = CHUNK_ROWS) -> Iterator[pl.DataFrame]:

@@ -12,6 +12,8 @@ from mei_pipeline.execution.journal.schema import APPLICATION_ID, SCHEMA_VERSION
 BUSY_WAIT_S = 5.0
 """Longest wait for another writer, in seconds."""
 
+_WITH_FOLDER = 2  # version of the tables
+
 _RESTORE = "restore it from a backup"
 
 
@@ -29,7 +31,8 @@ class JournalMeta:
         machine_id: The machine that may use it (`machine.machine_id`).
         kernel_hash: Kernels of the last process.
         anchor_ms: First bar of the features of the first config, UTC milliseconds; None before.
-        created_ms: Time of its creation, UTC milliseconds.
+        created_ms: Time of its creation by the clock of the machine, UTC milliseconds.
+        folder: Folder in which it may be used (`folder_of`); empty for a journal of version 1, before it is opened.
     """
 
     schema_version: int
@@ -42,6 +45,12 @@ class JournalMeta:
     kernel_hash: str
     anchor_ms: int | None
     created_ms: int
+    folder: str
+
+
+def folder_of(path: Path) -> str:
+    """Return the folder of a journal, without links: a copy of the journal has another one."""
+    return str(path.resolve().parent)
 
 
 def check_exists(path: Path) -> None:
@@ -78,9 +87,10 @@ def read_meta(connection: sqlite3.Connection, path: Path) -> JournalMeta:
             "SELECT lane, venue, feed, book_id, former_book_ids, machine_id, kernel_hash, anchor_ms, created_ms"
             " FROM meta"
         ).fetchall()
+        folder = connection.execute("SELECT max(folder) FROM meta").fetchone()[0] if version >= _WITH_FOLDER else ""
     try:
         [(lane, venue, feed, book_id, former, machine, kernels, anchor_ms, created_ms)] = found
         former_ids = tuple(str(book) for book in json.loads(former))
     except ValueError as error:
         raise DataError(f"{path}: damaged: table meta: {error}; {_RESTORE}") from error
-    return JournalMeta(version, lane, venue, feed, book_id, former_ids, machine, kernels, anchor_ms, created_ms)
+    return JournalMeta(version, lane, venue, feed, book_id, former_ids, machine, kernels, anchor_ms, created_ms, folder)

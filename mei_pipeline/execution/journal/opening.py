@@ -1,4 +1,4 @@
-"""Create and open the journal of a lane, and take it over on another machine."""
+"""Create and open the journal of a lane, and take it over in another home or on another machine."""
 
 import json
 import secrets
@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from mei_pipeline import files
-from mei_pipeline.errors import Busy, Refused
+from mei_pipeline.errors import Busy, DataError, Refused
 from mei_pipeline.execution.journal.failures import translated
-from mei_pipeline.execution.journal.meta import BUSY_WAIT_S, JournalMeta, check_exists, read_meta
+from mei_pipeline.execution.journal.meta import BUSY_WAIT_S, JournalMeta, check_exists, folder_of, read_meta
 from mei_pipeline.execution.journal.schema import SCHEMA_VERSION, upgrade
 from mei_pipeline.execution.journal.writer import Journal
-from mei_pipeline.registry.lanes import lane_folder
+from mei_pipeline.registry.lanes import JOURNAL_NAME, STATUS_NAME, lane_folder, read_status
 from mei_pipeline.registry.render import FaultHook, no_fault
 
-JOURNAL_NAME = "journal.db"
 LOCK_NAME = ".executor.lock"
 """Lock file of a lane's folder; the process that opens the journal for writing holds it."""
 
@@ -85,7 +84,7 @@ def create_journal(
     """
     if path.exists():
         raise Refused(f"{path}: exists already; open it, or move it away")
-    meta = (lane, venue, feed, secrets.token_hex(4), "[]", machine_id, kernel_hash, now_ms)
+    meta = (lane, venue, feed, secrets.token_hex(4), "[]", machine_id, kernel_hash, now_ms, folder_of(path))
     with (
         files.replacing(path) as temporary,
         translated(path),
@@ -96,8 +95,9 @@ def create_journal(
         connection.execute("BEGIN IMMEDIATE")
         upgrade(connection, 0)
         connection.execute(
-            "INSERT INTO meta (id, lane, venue, feed, book_id, former_book_ids, machine_id, kernel_hash, created_ms)"
-            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO meta (id, lane, venue, feed, book_id, former_book_ids, machine_id, kernel_hash, created_ms,"
+            " folder)"
+            " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             meta,
         )
         connection.execute("COMMIT")
@@ -127,8 +127,9 @@ def open_journal(
         wait_s: Longest wait for another writer, in seconds, also of later transactions.
 
     Raises:
-        DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be written.
-        Refused: It belongs to another lane, machine, venue or kind of feed.
+        DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be written; or it lacks
+            events that were on the disk.
+        Refused: It belongs to another lane, machine, folder, venue or kind of feed.
         Busy: Another process writes to it.
         Retryable: The disk is full or fails.
     """
@@ -137,19 +138,22 @@ def open_journal(
         with translated(path):
             meta = read_meta(connection, path)
             _check_owner(path, meta, lane=lane, venue=venue, feed=feed, machine_id=machine_id)
+            _check_complete(path, meta, connection)
             _begin(path, connection)
             upgrade(connection, meta.schema_version)
+            meta = replace(meta, schema_version=SCHEMA_VERSION, folder=folder_of(path))
+            connection.execute("UPDATE meta SET folder = ?1 WHERE folder <> ?1", (meta.folder,))  # of version 1
             connection.execute("COMMIT")
-            return Journal(path, connection, replace(meta, schema_version=SCHEMA_VERSION), fault_hook)
+            return Journal(path, connection, meta, fault_hook)
     except BaseException:
         connection.close()
         raise
 
 
-def adopt_machine(path: Path, machine_id: str, wait_s: float = BUSY_WAIT_S) -> JournalMeta:
-    """Give a journal to this machine, with a new book id; orders with the former one stay the lane's own.
+def adopt_journal(path: Path, machine_id: str, wait_s: float = BUSY_WAIT_S) -> JournalMeta:
+    """Give a journal to this machine and folder, with a new book id; orders with the former one stay the lane's own.
 
-    The caller holds the lane's lock and knows that no process on the former machine trades the lane.
+    The caller holds the lane's lock and knows that no process trades the lane elsewhere.
 
     Args:
         path: The journal.
@@ -157,23 +161,28 @@ def adopt_machine(path: Path, machine_id: str, wait_s: float = BUSY_WAIT_S) -> J
         wait_s: Longest wait for another writer, in seconds.
 
     Returns:
-        The identity of the journal; unchanged if the journal belongs to this machine already.
+        The identity of the journal. The book id is unchanged if the journal belongs to this machine and folder already.
 
     Raises:
-        DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be written.
+        DataError: The file is missing, damaged, not a journal, written by a newer MEI, or can't be written; or it lacks
+            events that were on the disk.
         Busy: A process writes to it.
         Retryable: The disk is full or fails.
     """
     with closing(_connect(path, wait_s)) as connection, translated(path):
         meta = read_meta(connection, path)
+        _check_complete(path, meta, connection)
         _begin(path, connection)
-        if meta.machine_id != machine_id:
+        upgrade(connection, meta.schema_version)
+        is_own = meta.machine_id == machine_id and meta.folder in {"", folder_of(path)}
+        meta = replace(meta, schema_version=SCHEMA_VERSION, machine_id=machine_id, folder=folder_of(path))
+        if not is_own:
             former = (*meta.former_book_ids, meta.book_id)
-            meta = replace(meta, book_id=secrets.token_hex(4), former_book_ids=former, machine_id=machine_id)
-            connection.execute(
-                "UPDATE meta SET book_id = ?, former_book_ids = ?, machine_id = ?",
-                (meta.book_id, json.dumps(former), machine_id),
-            )
+            meta = replace(meta, book_id=secrets.token_hex(4), former_book_ids=former)
+        connection.execute(
+            "UPDATE meta SET book_id = ?, former_book_ids = ?, machine_id = ?, folder = ?",
+            (meta.book_id, json.dumps(meta.former_book_ids), machine_id, meta.folder),
+        )
         connection.execute("COMMIT")
     return meta
 
@@ -213,11 +222,17 @@ def _begin(path: Path, connection: sqlite3.Connection) -> None:
 def _check_owner(path: Path, meta: JournalMeta, *, lane: str, venue: str, feed: str, machine_id: str) -> None:
     if meta.lane != lane:
         raise Refused(f"{path}: the journal of lane {meta.lane}, not {lane}; put it back into the folder of its lane")
+    advice = f"run `mei lane take-over {lane} --yes`"
     if meta.machine_id != machine_id:
         raise Refused(
             f"{path}: the journal of another machine (id {meta.machine_id}, this one has {machine_id}); two machines"
-            f" with one journal would trade one book twice. If lane {lane} is stopped there for good, run `mei lane"
-            f" take-over {lane} --yes`"
+            f" with one journal would trade one book twice. If lane {lane} is stopped there for good, {advice}"
+        )
+    if meta.folder not in {"", folder_of(path)}:
+        raise Refused(
+            f"{path}: the journal of another home (it is from {meta.folder}, this is {folder_of(path)}); a copy beside"
+            f" the original would trade one book twice. If the home was moved, or lane {lane} is stopped in the other"
+            f" one for good, {advice}"
         )
     for key, has, wanted in (("venue", meta.venue, venue), ("feed", meta.feed, feed)):
         if has != wanted:
@@ -225,3 +240,24 @@ def _check_owner(path: Path, meta: JournalMeta, *, lane: str, venue: str, feed: 
                 f"{path}: the journal of {key} {has}, but the lane has {key} {wanted}; set {key}: {has} again, or start"
                 " another lane"
             )
+
+
+def _check_complete(path: Path, meta: JournalMeta, connection: sqlite3.Connection) -> None:
+    """Raise if a journal ends before an event that its executor saw on the disk.
+
+    SQLite takes a journal without the log beside it for a complete one, and only the executor's status knows better.
+    """
+    try:
+        status = read_status(path.parent.parent, meta.lane)
+    except DataError:
+        return  # it is not synced to the disk, so a power failure may damage it
+    if status is None or status.book_id != meta.book_id or status.durable_seq is None:
+        return
+    last_seq = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
+    if last_seq < status.durable_seq:
+        status_path = path.with_name(STATUS_NAME)
+        raise DataError(
+            f"{path}: ends with event {last_seq}, but event {status.durable_seq} was on the disk ({status_path}):"
+            f" {path.name}-wal was removed, or an older journal was put here. Put the missing file back, or restore the"
+            f" lane from a backup. To go on without the lost events, remove {STATUS_NAME}"
+        )

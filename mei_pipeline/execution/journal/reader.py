@@ -40,8 +40,12 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def last_checkpoint(connection: sqlite3.Connection) -> tuple[int, Checkpoint] | None:
+def last_checkpoint(connection: sqlite3.Connection, until_ms: int | None = None) -> tuple[int, Checkpoint] | None:
     """Return the last complete checkpoint and its number; None if there is none.
+
+    Args:
+        connection: The journal.
+        until_ms: Latest time on the lane's clock of a checkpoint; None for no limit.
 
     A checkpoint that differs from its hash, or that this MEI can't read, is passed over: the one before it and the
     events since then lead to the same state.
@@ -51,7 +55,9 @@ def last_checkpoint(connection: sqlite3.Connection) -> tuple[int, Checkpoint] | 
     """
     with translated(path_of(connection)):
         for seq, body, fact in connection.execute(
-            "SELECT seq, checkpoints.body, events.body FROM checkpoints JOIN events USING (seq) ORDER BY seq DESC"
+            "SELECT seq, checkpoints.body, events.body FROM checkpoints JOIN events USING (seq) "
+            "WHERE ?1 IS NULL OR venue_ms <= ?1 ORDER BY seq DESC",
+            (until_ms,),
         ):
             try:
                 if _decode_fact(fact).sha256 == hashlib.sha256(body).hexdigest():
@@ -61,8 +67,13 @@ def last_checkpoint(connection: sqlite3.Connection) -> tuple[int, Checkpoint] | 
     return None
 
 
-def events_after(connection: sqlite3.Connection, seq: int) -> Iterator[tuple[int, AnyEvent]]:
+def events_after(connection: sqlite3.Connection, seq: int, last: int | None = None) -> Iterator[tuple[int, AnyEvent]]:
     """Yield the events with a number above `seq` in order, checkpoints left out, as they change nothing.
+
+    Args:
+        connection: The journal.
+        seq: Number of the event before the first.
+        last: Number of the last event; None for all.
 
     Raises:
         DataError: The file is damaged, or has an event that this MEI can't read.
@@ -70,7 +81,9 @@ def events_after(connection: sqlite3.Connection, seq: int) -> Iterator[tuple[int
     path = path_of(connection)
     with translated(path):
         for number, body in connection.execute(
-            "SELECT seq, body FROM events WHERE seq > ? AND event <> 'Checkpoint' ORDER BY seq", (seq,)
+            "SELECT seq, body FROM events WHERE seq > ?1 AND (?2 IS NULL OR seq <= ?2) AND event <> 'Checkpoint' "
+            "ORDER BY seq",
+            (seq, last),
         ):
             try:
                 event = _decode_event(body)

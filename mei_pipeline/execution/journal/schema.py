@@ -179,7 +179,9 @@ _TRIGGERS_1 = "".join(
     for verb in ("UPDATE", "DELETE")
 )
 
-MIGRATIONS: tuple[str, ...] = (_TABLES_1 + _TRIGGERS_1,)
+_FOLDER_2 = "ALTER TABLE meta ADD COLUMN folder TEXT NOT NULL DEFAULT '';\n"
+
+MIGRATIONS: tuple[str, ...] = (_TABLES_1 + _TRIGGERS_1, _FOLDER_2)
 """SQL that brings the tables from one version to the next; the first entry makes version 1 of an empty file."""
 
 SCHEMA_VERSION = len(MIGRATIONS)

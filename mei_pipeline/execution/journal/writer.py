@@ -7,8 +7,9 @@ no fill exists twice: a row that breaks one ends the transaction with `Fatal`.
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ _EVENT = "INSERT INTO events (seq, event, step_ms, venue_ms, seen_ms, body) VALU
 # A second order with the same intent, or a second intent with the same order, breaks a unique constraint.
 _INTENT = """INSERT INTO intents (origin, symbol, purpose, attempt, cloid) SELECT ?1, ?2, ?3, ?4, ?5 WHERE NOT EXISTS (
 SELECT 1 FROM intents WHERE origin = ?1 AND symbol = ?2 AND purpose = ?3 AND attempt = ?4 AND cloid = ?5)"""
+_NO_POSITION = "DELETE FROM positions WHERE config_id = ? AND symbol = ?"
 _OLD_CHECKPOINTS = "DELETE FROM checkpoints WHERE seq NOT IN (SELECT seq FROM checkpoints ORDER BY seq DESC LIMIT ?)"
 
 _encode = msgspec.json.Encoder().encode
@@ -65,6 +67,12 @@ def _upsert(kind: type) -> str:
 
 
 _SQL = {kind: _upsert(kind) for kind in TABLES}
+_intent_of = attrgetter("origin", "symbol", "purpose", "attempt", "cloid")
+_KEY: dict[type, Callable[[Any], Any]] = {
+    **{kind: attrgetter(*rows.KEYS[kind]) for kind in TABLES if kind not in INSERTED},
+    rows.OrderRow: _intent_of,  # an order with another intent must reach the constraints of both tables
+}
+_MORE = frozenset({Checkpoint, Started, Warmed})  # events that change more than the table of events
 
 
 class CheckpointFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +101,7 @@ class Journal:
         meta: The journal's identity when it was opened.
         connection: Its connection, for the functions of `reader` and `frames`.
         last_seq: Number of the last event, uncommitted ones included; 0 if there is none.
+        committed_seq: Number of the last committed event.
     """
 
     def __init__(
@@ -103,15 +112,21 @@ class Journal:
         self.meta = meta
         self.connection = connection
         self.last_seq: int = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-        self._committed_seq = self.last_seq
+        self.committed_seq = self.last_seq
         self._fault_hook = fault_hook
-        self._execute: Callable[..., Any] = connection.cursor().execute  # a cursor for each statement costs time
-        self._events: list[tuple[Any, ...]] = []  # appended, not written yet
+        # Appended, not written yet. Of several rows with the same key only the last one is kept.
+        self._events: list[tuple[Any, ...]] = []
+        self._inserted: dict[type, list[tuple[int, int, Any]]] = {kind: [] for kind in INSERTED}
+        self._rows: dict[type, dict[Any, Any]] = {kind: {} for kind in _KEY}
+        self._row: msgspec.Struct | None = None  # in progress, for messages
         self._durable = True  # as `opening` leaves PRAGMA synchronous
         self._unsynced = False
 
     def append(self, event: Event, seen_ms: int, rows: Iterable[msgspec.Struct] = ()) -> int:
         """Append an event and the rows that it changes to the transaction, and return the number of the event.
+
+        After a commit that was not durable, rows wait for the next commit, which then raises the errors of their
+        values: a batch of steps writes each row once, however often it changes.
 
         Args:
             event: The event.
@@ -126,21 +141,24 @@ class Journal:
             Retryable: The disk is full or fails.
             DataError: The file is damaged or can't be written.
         """
-        seq = self.last_seq + 1
-        row: msgspec.Struct | None = None
+        return self.append_all((event,), seen_ms, rows)
+
+    def append_all(self, events: Sequence[Event], seen_ms: int, rows: Iterable[msgspec.Struct] = ()) -> int:
+        """Append events, and the rows that the last one changes; see `append`. Return the number of the last event."""
+        seq = self.last_seq
         try:
             if not self.connection.in_transaction:
                 self.connection.execute("BEGIN IMMEDIATE")
-            self._append_event(seq, event, seen_ms)
+            for event in events:
+                seq += 1
+                self._append_event(seq, event, seen_ms)
             if rows:
-                self._flush()
                 for part, row in enumerate(rows):
-                    self._write(seq, part, row)
+                    self._keep_row(seq, part, row)
+                if self._durable:
+                    self._flush()
         except BaseException as error:
-            self.rollback()
-            if isinstance(error, sqlite3.Error):
-                doing = [type(event).__name__, *([_named(row)] if row is not None else [])]
-                raise journal_error(self.path, error, ", ".join(doing)) from error
+            self._undo(error, type(events[-1]).__name__)
             raise
         self.last_seq = seq
         return seq
@@ -162,7 +180,7 @@ class Journal:
             if self.connection.in_transaction:
                 self._flush()
                 self.connection.execute("COMMIT")
-                self._committed_seq = self.last_seq
+                self.committed_seq = self.last_seq
                 self._unsynced = not self._durable
             if durable and self._unsynced:
                 self._sync()
@@ -170,59 +188,108 @@ class Journal:
                 # SQLite changes the level only between transactions, so it holds from the next one on.
                 self.connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-        except sqlite3.Error as error:
-            self.rollback()
-            raise journal_error(self.path, error, "commit") from error
+        except BaseException as error:
+            self._undo(error, "commit")
+            raise
         if durable:
             self._fault_hook("journal committed")
 
     def rollback(self) -> None:
         """Discard the transaction."""
-        self._events.clear()
+        for waiting in (self._events, *self._inserted.values(), *self._rows.values()):
+            waiting.clear()
         with suppress(sqlite3.Error):  # after some errors SQLite has rolled back itself
             self.connection.execute("ROLLBACK")
-        self.last_seq = self._committed_seq
-
-    def has_fill(self, key: str) -> bool:
-        """Return True if a fill with this key was appended.
-
-        Raises:
-            DataError: The file is damaged.
-        """
-        try:
-            return self.connection.execute("SELECT 1 FROM fills WHERE key = ?", (key,)).fetchone() is not None
-        except sqlite3.Error as error:
-            raise journal_error(self.path, error, f"fill {key}") from error
+        self.last_seq = self.committed_seq
 
     def close(self) -> None:
         """Discard the transaction in progress and close the file."""
         self.rollback()
         self.connection.close()
 
+    def _undo(self, error: BaseException, doing: str) -> None:
+        """Roll the transaction back after an error, and raise MEI's error for one of SQLite.
+
+        Args:
+            error: The error.
+            doing: What was being written, for the message.
+        """
+        row = self._row
+        self.rollback()
+        if isinstance(error, sqlite3.Error):
+            raise journal_error(self.path, error, doing if row is None else f"{doing}, {_named(row)}") from error
+
     def _append_event(self, seq: int, event: Event, seen_ms: int) -> None:
         name, body = type(event).__name__, _encode(event)
         if b"null" in body:
             self._check_readable(event, body)
-        state = b""
-        if isinstance(event, Checkpoint):
-            state, digest = body, hashlib.sha256(body).hexdigest()
-            body = _encode(CheckpointFact(event=name, venue_ms=event.venue_ms, sha256=digest, bytes=len(state)))
-        execute = self._execute
-        self._events.append((seq, name, getattr(event, "step_ms", None), event.venue_ms, seen_ms, body.decode()))
-        if state:
-            self._flush()
-            execute("INSERT INTO checkpoints (seq, body) VALUES (?, ?)", (seq, state))
-            execute(_OLD_CHECKPOINTS, (CHECKPOINTS_KEPT,))
-        elif isinstance(event, Started):
-            execute("UPDATE meta SET kernel_hash = ?", (event.kernel_hash,))
-        elif isinstance(event, Warmed):
-            execute("UPDATE meta SET anchor_ms = coalesce(anchor_ms, ?)", (event.anchor_ms,))
+        stored = (seq, name, getattr(event, "step_ms", None), event.venue_ms, seen_ms)
+        if type(event) in _MORE:
+            self._append_more(stored, event, body)
+        else:
+            self._events.append((*stored, body.decode()))
+
+    def _append_more(self, stored: tuple[Any, ...], event: Event, body: bytes) -> None:
+        """Append an event that changes more than the table of events, and write that."""
+        execute = self.connection.execute
+        if not isinstance(event, Checkpoint):
+            self._events.append((*stored, body.decode()))
+            if isinstance(event, Started):
+                execute("UPDATE meta SET kernel_hash = ?", (event.kernel_hash,))
+            elif isinstance(event, Warmed):
+                execute("UPDATE meta SET anchor_ms = coalesce(anchor_ms, ?)", (event.anchor_ms,))
+            return
+        digest = hashlib.sha256(body).hexdigest()
+        fact = CheckpointFact(event="Checkpoint", venue_ms=event.venue_ms, sha256=digest, bytes=len(body))
+        self._events.append((*stored, _encode(fact).decode()))
+        self._flush()
+        execute("INSERT INTO checkpoints (seq, body) VALUES (?, ?)", (stored[0], body))
+        execute(_OLD_CHECKPOINTS, (CHECKPOINTS_KEPT,))
+
+    def _keep_row(self, seq: int, part: int, row: msgspec.Struct) -> None:
+        kind = type(row)
+        if kind in INSERTED:
+            self._inserted[kind].append((seq, part, row))
+            return
+        self._rows[kind][_KEY[kind](row)] = row
 
     def _flush(self) -> None:
-        """Write the events that were appended since the last time; many at once cost half as much as one by one."""
+        """Write what was appended since the last time; many rows at once cost half as much as one by one."""
+        write = self.connection.executemany
         if self._events:
-            self.connection.executemany(_EVENT, self._events)
+            write(_EVENT, self._events)
             self._events.clear()
+        for kind, added in self._inserted.items():
+            if added:
+                write(_SQL[kind], self._each_inserted(added))
+                added.clear()
+        for kind, kept in self._rows.items():
+            if kept:
+                self._replace_rows(kind, kept.values())
+                kept.clear()
+        self._row = None
+
+    def _replace_rows(self, kind: type, kept: Iterable[Any]) -> None:
+        """Write the rows of a class whose rows are replaced."""
+        write = self.connection.executemany
+        if kind is rows.OrderRow:
+            write(_INTENT, (_intent_of(row) for row in self._each(kept)))
+        elif kind is rows.PositionRow:
+            write(_NO_POSITION, [(row.config_id, row.symbol) for row in kept if row.size == 0.0])
+            kept = [row for row in kept if row.size != 0.0]
+        write(_SQL[kind], (_values(row) for row in self._each(kept)))
+
+    def _each(self, kept: Iterable[Any]) -> Iterator[Any]:
+        """Yield rows, and remember the one that is being written."""
+        for row in kept:
+            self._row = row
+            yield row
+
+    def _each_inserted(self, added: Iterable[tuple[int, int, Any]]) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of rows with their places, and remember the row that is being written."""
+        for seq, part, row in added:
+            self._row = row
+            yield (seq, part, *_values(row))
 
     def _check_readable(self, event: Event, body: bytes) -> None:
         """Raise if recovery could not read an event: JSON has no NaN and no infinity, and null stands for both."""
@@ -233,19 +300,6 @@ class Journal:
                 f"{self.path}: {type(event).__name__} has NaN or infinity where a number must be: {error}; nothing was"
                 " written. Stop the lane and report a defect of MEI"
             ) from error
-
-    def _write(self, seq: int, part: int, row: msgspec.Struct) -> None:
-        execute = self._execute
-        kind = type(row)
-        if kind in INSERTED:
-            execute(_SQL[kind], (seq, part, *_values(row)))
-            return
-        if isinstance(row, rows.PositionRow) and row.size == 0.0:
-            execute("DELETE FROM positions WHERE config_id = ? AND symbol = ?", (row.config_id, row.symbol))
-            return
-        if isinstance(row, rows.OrderRow):
-            execute(_INTENT, (row.origin, row.symbol, row.purpose, row.attempt, row.cloid))
-        execute(_SQL[kind], _values(row))
 
     def _sync(self) -> None:
         """Make commits durable that did not wait for the disk: all of them are in the log beside the file."""

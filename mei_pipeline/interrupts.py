@@ -16,6 +16,11 @@ def take() -> None:
     signal.signal(signal.SIGINT, _raise_then_exit)
 
 
+def exit_at_next() -> None:
+    """Exit at the next SIGINT, for a process that has begun nothing yet, such as one that imports its modules."""
+    signal.signal(signal.SIGINT, _exit)
+
+
 def take_one() -> None:
     """Raise `KeyboardInterrupt` at the next SIGINT or SIGTERM, and ignore later ones.
 

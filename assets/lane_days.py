@@ -1,0 +1,168 @@
+"""Asset of repeated days: the proof, for each day and lane, that what traded is what was measured."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import polars as pl
+
+from assets import run_context
+from assets.lanes import GROUP, OWNERS, lane_key
+from assets.metadata import Metadata, Result, artefact_metadata, declared, entries, materialized, records
+from mei_pipeline import files
+from mei_pipeline.candles.intervals import iso
+from mei_pipeline.config.load import Configuration
+from mei_pipeline.execution.day_check.check import check_day, complete_days
+from mei_pipeline.execution.day_check.differences import DayCheck
+from mei_pipeline.execution.journal.opening import journal_path
+from mei_pipeline.registry.lanes import lane_folder
+from mei_pipeline.settings import Settings
+
+CHECK = "replay_equivalence"
+DAY, LANE = "day", "lane"
+DIFFERENCE = {
+    "class": pl.String(),
+    "step_utc": pl.String(),
+    "config_id": pl.String(),
+    "symbol": pl.String(),
+    "what": pl.String(),
+    "recorded": pl.String(),
+    "replayed": pl.String(),
+    "reason": pl.String(),
+}
+DIFFERENCE_DOCS = {
+    "class": "Cause: logic, data revision, config, fill or degraded.",
+    "step_utc": "Open time of the step.",
+    "config_id": "Id of the config; empty for market data.",
+    "symbol": "Symbol; empty for the whole book.",
+    "what": "Name of what differs.",
+    "recorded": "Value in the lane's journal.",
+    "replayed": "Value of the repetition, or of the lake.",
+    "reason": "Reason in words.",
+}
+_SHOWN = 50
+
+
+def lane_day_asset(config: Configuration) -> dg.AssetsDefinition:
+    """Return the asset `lane_day`, with a partition for each UTC day and lane of a configuration."""
+
+    @dg.asset(
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"json", "numba"},
+        deps=[
+            dg.AssetDep("candles", partition_mapping=dg.AllPartitionMapping()),
+            *(lane_key(name) for name in sorted(config.lanes)),
+        ],
+        partitions_def=dg.MultiPartitionsDefinition(
+            {
+                DAY: dg.DailyPartitionsDefinition(f"{config.pipeline.start}-01", end_offset=1),
+                LANE: dg.StaticPartitionsDefinition(sorted(config.lanes)),
+            }
+        ),
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK,
+                asset="lane_day",
+                description="No difference of class logic: the same rules with the same inputs gave the same decisions "
+                "and fills. A day without steps passes: it is no evidence, and no failure.",
+            )
+        ],
+        metadata=declared(DIFFERENCE, DIFFERENCE_DOCS),
+    )
+    def lane_day(context: dg.AssetExecutionContext) -> Result:
+        """A day of a lane, repeated from its journal, with a cause for each difference.
+
+        Decisions are repeated with the features that a sweep computes over the bars that the lane saw, fills with the
+        fill model, and the bars are compared with the lake. Only a difference of class logic fails the check. The day
+        is a UTC day on the lane's clock, which is in the past for a lane that follows a replay of the lake.
+        """
+        settings, now = run_context.read_all()
+        keys = _dimensions(context.partition_key)
+        lane, day_ms = keys[LANE], _day_ms(keys[DAY])
+        if not journal_path(settings.lanes, lane).exists():
+            return _result(settings, DayCheck(lane, day_ms, 0, 0, 0, (), ("the lane has not run yet",)))
+        return _result(settings, check_day(settings, lane, now.lanes[lane], day_ms))
+
+    return lane_day
+
+
+def _dimensions(key: object) -> dict[str, str]:
+    if not isinstance(key, dg.MultiPartitionKey):
+        raise dg.DagsterInvariantViolationError(f"partition {key}: no day and lane")
+    return dict(key.keys_by_dimension)
+
+
+def _day_ms(day: str) -> int:
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 1000
+
+
+def _result(settings: Settings, check: DayCheck) -> Result:
+    """Write the result into the lane's folder, and return it with its check."""
+    path = lane_folder(settings.lanes, check.lane) / "days" / f"{iso(check.day_ms)[:10]}.json"
+    files.write_json(path, check.as_dict())
+    found = check.differences
+    result = dg.AssetCheckResult(
+        check_name=CHECK,
+        passed=check.verdict != "failed",
+        description=str(check),
+        metadata=_first_of(check),
+    )
+    return materialized(
+        metadata={
+            **entries(
+                verdict=check.verdict,
+                steps=check.steps,
+                decisions=check.decisions,
+                fills=check.fills,
+                unchecked="; ".join(check.unchecked) or None,
+                **{kind.replace(" ", "_"): count for kind, count in check.counts.items()},
+            ),
+            "differences": records([_row(each.as_dict()) for each in found[:_SHOWN]]),
+            **artefact_metadata(path, rows=len(found)),
+        },
+        check_results=[result],
+    )
+
+
+def _first_of(check: DayCheck) -> Metadata:
+    """Return bar, gate and value of the first difference."""
+    first = check.first
+    if first is None:
+        return {}
+    gate = first.gate
+    return entries(
+        bar=iso(first.step_ms),
+        symbol=first.symbol or None,
+        what=first.what,
+        recorded=first.recorded,
+        replayed=first.replayed,
+        reason=first.reason or None,
+        gate=None if gate is None else gate.name,
+        gate_value=None if gate is None else gate.replayed,
+        gate_threshold=None if gate is None else gate.threshold,
+    )
+
+
+def _row(difference: dict[str, object]) -> dict[str, str]:
+    return {name: str(difference[name]) for name in DIFFERENCE}
+
+
+def unproven_days(settings: Settings, config: Configuration, proven: set[str]) -> dict[str, list[str]]:
+    """Return the complete days of each lane that no run has repeated, oldest first, as partition keys by lane.
+
+    Args:
+        settings: Settings of the home.
+        config: The configuration.
+        proven: Partition keys that have been repeated.
+    """
+    found: dict[str, list[str]] = {}
+    for lane in sorted(config.lanes):
+        if not journal_path(settings.lanes, lane).exists():
+            continue
+        days = (iso(day_ms)[:10] for day_ms in complete_days(settings, lane))
+        keys = [
+            str(dg.MultiPartitionKey({DAY: day, LANE: lane})) for day in days if day >= f"{config.pipeline.start}-01"
+        ]
+        if left := [key for key in keys if key not in proven]:
+            found[lane] = left
+    return found
