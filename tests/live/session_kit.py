@@ -1,6 +1,7 @@
 """A home with a lane on a small synthetic market, sessions on it without a feed process, and what they leave."""
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
@@ -56,6 +57,16 @@ def make_home(home: Path, cache: Path | None = None) -> Settings:
     """Make the home, and return its settings."""
     settings = home_settings(home, cache)
     make_lane_home(settings, MARKET, CONFIG)
+    return settings
+
+
+def copy_home(home: Path, to: Path) -> Settings:
+    """Copy a home whose lane has run; its journal belongs to the copy, with the same ids."""
+    shutil.copytree(home, to)
+    settings = home_settings(to, to / "cache")
+    with closing(sqlite3.connect(journal_path(settings.lanes, LANE))) as connection:
+        connection.execute("UPDATE meta SET folder = ''")
+        connection.commit()
     return settings
 
 

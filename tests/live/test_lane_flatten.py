@@ -1,7 +1,6 @@
 """`mei lane flatten`, and `mei lane resume` of the executor's own holds."""
 
 import json
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import session_kit as kit
 
-from live.bench_home import LANE, home_settings
+from live.bench_home import LANE
 from mei_pipeline.cli.main import run
 from mei_pipeline.execution.events import HoldSet, HoldState, RequestAnswered
 from mei_pipeline.execution.journal.machine import machine_id
@@ -26,9 +25,8 @@ from mei_pipeline.settings import Settings
 @pytest.fixture
 def holding(holding_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A home with a lane that holds a position and was stopped."""
-    shutil.copytree(holding_home, home)
     monkeypatch.setenv("MEI_CACHE", str(home / "cache"))
-    return home_settings(home, home / "cache")
+    return kit.copy_home(holding_home, home)
 
 
 def done(capsys, *words: str) -> dict[str, Any]:

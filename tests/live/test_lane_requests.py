@@ -2,7 +2,6 @@
 
 import errno
 import json
-import shutil
 import sqlite3
 import time
 from collections.abc import Generator
@@ -15,13 +14,13 @@ import session_kit as kit
 from disk_kit import refusing
 from session_kit import TO_MS, left_in, run_session
 
-from live.bench_home import LANE, home_settings
+from live.bench_home import LANE
 from live.feed_protocol import FeedEnded, Subscribe
 from live.lane_feed import Feed
 from live.operate import operate_lane
 from live.session import Watch
 from mei_pipeline.errors import Busy, DataError, Retryable
-from mei_pipeline.execution.events import StepClosed
+from mei_pipeline.execution.events import CaughtUp, StepClosed
 from mei_pipeline.execution.journal.opening import journal_path, lock_path
 from mei_pipeline.execution.requests import RequestFile, read_result, requests_folder, submit
 from mei_pipeline.files import locked
@@ -51,8 +50,7 @@ def expected(holding_home: Path, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 def copied(home: Path, to: Path) -> Settings:
-    shutil.copytree(home, to)
-    settings = home_settings(to, to / "cache")
+    settings = kit.copy_home(home, to)
     hold = {"owner": "anna", "effect": "close_only", "reason": "so", "since_ms": 1}
     set_hold(settings.lanes, LANE, "pause", Hold.model_validate(hold))
     return settings
@@ -213,22 +211,22 @@ def test_a_lane_that_never_ran_is_not_operated(lane_home: Settings) -> None:
 
 
 class Quiet:
-    """A feed that hands out whole steps, and is quiet after the second one while something happens."""
+    """A feed that hands out its snapshot, then whole steps; before the first of them it is quiet."""
 
     now_ms: int | None = None
 
     def __init__(self, events: list[Any], happens: list[Any]) -> None:
-        self.events, self.happens, self.steps = events, happens, 0
+        self.events, self.happens, self.pieces = events, happens, 0
 
     def read(self, timeout_s: float) -> list[Any]:  # noqa: ARG002 - nothing to wait for
-        if self.steps == 2 and self.happens:
+        if self.pieces == 1 and self.happens:
             self.happens.pop(0)()
             return []
         if not self.events:
             raise FeedEnded("the lake ends here")
-        end = 1 + next(i for i, event in enumerate(self.events) if isinstance(event, StepClosed))
+        end = 1 + next(i for i, event in enumerate(self.events) if isinstance(event, StepClosed | CaughtUp))
         piece, self.events = self.events[:end], self.events[end:]
-        self.steps += 1
+        self.pieces += 1
         return piece
 
     def ack(self) -> None:
@@ -256,7 +254,7 @@ def test_holds_and_requests_are_followed_between_two_steps(holding: Settings) ->
     run_session(holding, open_feed=open_feed)
     (before, _, none), (after, step_ms, _), (_, same_ms, state) = seen
     assert (before, after) == (["pause"], ["all/halt", "pause"])
-    assert step_ms == same_ms > first_ms
+    assert step_ms == same_ms == first_ms
     assert (none, state) == (None, "done")
     (order,) = [row for row in left_in(holding)["tables"]["orders"] if row[0] == "request:r1"]
     assert order[4] == "FILLED"
