@@ -94,8 +94,10 @@ def step(state: LaneState, event: Event, book: StepBook | None = None) -> Outcom
     state, rows = absorb(state, event, book)
     if type(event) in _QUIET:
         return Outcome(state, (), (), rows)
-    react = operating.answer if type(event) is OperatorRequested else reactions.react
-    reaction = react(before, state, event)
+    if isinstance(event, OperatorRequested):
+        reaction = operating.answer(before, state, event)
+    else:
+        reaction = reactions.react(before, state, event)
     for fact in reaction.facts:
         state, more = absorb(state, fact)
         rows += more

@@ -402,15 +402,3 @@ def test_holds_are_followed_without_the_pointer(promoted: Settings) -> None:
     set_hold(promoted.lanes, "paper1", "exchange", hold())
     (event,) = poll_holds(started(promoted), NOW).events
     assert list(event.holds) == ["exchange"]
-
-
-def test_a_hold_begins_on_the_clock_of_the_lane(promoted: Settings) -> None:
-    set_hold(promoted.lanes, "paper1", "exchange", hold())
-    files, (_, event), _ = poll(started(promoted), NOW)
-    assert [each.since_ms for each in event.holds.values()] == [NOW]
-    # The same hold under another time of the machine goes on, also after a restart; another hold begins.
-    set_hold(promoted.lanes, "paper1", "exchange", hold().model_copy(update={"since_ms": 2_000}))
-    assert poll(files, NOW + 1).events == ()
-    assert poll(started(promoted, holds=event.holds, waiting=files.offer), NOW + 1).events == ()
-    set_hold(promoted.lanes, "paper1", "exchange", hold("halt"))
-    assert poll(files, NOW + 2).events[0].holds["exchange"].since_ms == NOW + 2
