@@ -103,7 +103,7 @@ def test_a_lane_whose_log_is_rotated_trades_on(
 
 @pytest.mark.long
 def test_the_memory_of_a_lane_does_not_grow(home: Path) -> None:
-    days = 250
+    days = 150
     settings = home_settings(home, home / "cache")
     market = SyntheticMarket(seed=5, symbols=SYMBOLS, to_ms=START_MS + days * DAY_MS)
     make_lane_home(settings, market, lane_config("ema_cross", SYMBOLS, CROSS))
