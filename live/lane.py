@@ -61,7 +61,8 @@ class LaneProcess:
         fault_hook: Called with the name of each place at which tests end the process.
         checkpoint_events: Number of events between two checkpoints.
         steps: Number of steps that this process has committed.
-        caught_up: True once the feed has sent its snapshot, and the last step before it is settled.
+        between_steps: True while the last step is settled and no market data of the next one has come, so that the
+            orders of a request are those of no step.
         warm_problem: Reason why the book of the waiting config can't be opened; empty without one.
     """
 
@@ -75,7 +76,7 @@ class LaneProcess:
     fault_hook: FaultHook = no_fault
     checkpoint_events: int = CHECKPOINT_EVENTS
     steps: int = 0
-    caught_up: bool = False
+    between_steps: bool = False
     warm_problem: str = ""
     _warming: list[Warm] = field(default_factory=list)
     _since_checkpoint: int = 0
@@ -93,12 +94,13 @@ class LaneProcess:
         if isinstance(event, CaughtUp):
             # Orders that were sent again after a restart are due at the close of the last step.
             self._settle_last_step()
-            self.caught_up = True
+            self.between_steps = True
         self._open_books()
 
     def take_market(self, events: Sequence[Event]) -> None:
         """Process market data (`core.MARKET`): all of it that came since the last event of another class."""
         if events:
+            self.between_steps = False
             self.state, rows = absorb_market(self.state, events)
             self.journal.append_all(events, time.time_ns() // 1_000_000, rows)
             self._since_checkpoint += len(events)
@@ -146,6 +148,7 @@ class LaneProcess:
         if self.state.step_ms != before:
             self._process_all(self.broker.close_step(event))
             self._taken += 1
+        self.between_steps = True
         self.take_deliveries()
         self._open_books()
         self.commit()

@@ -66,11 +66,11 @@ def poll_requests(files: RequestFiles, answers: Mapping[str, RequestAnswered], n
         if files.broken.get(name, "good") != mark:
             alerts.append(Alert(f"{REQUESTS_ALERT}-{name}" if name else REQUESTS_ALERT, "warning", str(error)))
 
+    paths: list[Path] = []
     try:
-        paths = [path for path in pending(folder) if path.stem not in answers]
+        paths += (path for path in pending(folder) if path.stem not in answers)
     except DataError as error:
         report(_FOLDER, None, error)
-        paths = []
     for path in paths:
         mark = mark_of(path)
         if files.broken.get(path.stem, "good") == mark:

@@ -396,7 +396,7 @@ def _take_arrivals(lane: LaneProcess, feed: Feed, wanted: Subscribe, running: "R
                 return
     if reads_files:
         running.take_holds(lane)
-        if lane.caught_up:
+        if lane.between_steps:
             running.take_requests(lane)
     running.report(lane)
     clock_ms = lane.state.clock_ms

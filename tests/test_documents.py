@@ -20,12 +20,19 @@ pytest_plugins = ["demo_fixtures"]
 OWN_TESTS = {
     ("ui",),  # it runs until it is stopped; tests/cli/test_cli_ui.py and the tier browser do that
     ("demo", "--no-edge"),  # tests/cli/test_cli_demo.py in the tier long
+    # The demo's lanes have not run; tests/live/test_lane_commands.py has one that ran.
+    *(("lane", verb, "paper1") for verb in ("status", "positions")),
+    ("lane", "orders", "paper1", "--last", "50"),
+    ("lane", "trades", "paper1", "--symbol", "BTC"),
+    ("lane", "why", "paper1", "BTC"),
+    ("lane", "why", "paper1", "BTC", "2026-06-30T12:00"),
 }
 DOCS = CHECKOUT / "docs"
 WRITTEN = DOCS / "how-to" / "write-a-strategy.md"  # tests/test_write_a_strategy.py types its commands
 WALKED = (
     DOCS / "how-to" / "alerts.md",
     DOCS / "how-to" / "gpu.md",
+    DOCS / "how-to" / "operate-a-lane.md",
     DOCS / "how-to" / "promote-and-roll-back.md",
     DOCS / "how-to" / "scale-out.md",
     DOCS / "reference" / "lake.md",

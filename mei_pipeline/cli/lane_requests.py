@@ -54,7 +54,7 @@ def flatten(
     settings = read_settings()
     request = make_request(settings, name, "flatten", {"symbols": symbols}, who, why or "by `mei lane flatten`")
     _refuse_halted(settings, name, symbols)
-    holds = {} if keep_trading else _pause(settings, name, symbols, request)
+    holds: dict[str, Hold] = {} if keep_trading else _pause(settings, name, symbols, request)
     result = ask(settings, request, timeout_s)
     values = {key: hold.model_dump() for key, hold in holds.items()}
     if as_json:

@@ -66,7 +66,10 @@ def promote(
 @WHO
 @result_options
 def pause(name: str, why: str, who: str | None, as_json: bool) -> None:
-    """Stop new positions of a lane until a person promotes a config to it; exits continue. Always allowed."""
+    """Stop new positions of a lane until a person promotes a config to it; exits continue. Always allowed.
+
+    `mei lane pause` does so without the registry, until `mei lane resume`.
+    """
     from mei_pipeline.config.load import load_lanes
     from mei_pipeline.promotion import moves
     from mei_pipeline.registry.home import open_home_registry

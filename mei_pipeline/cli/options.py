@@ -13,7 +13,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-class _Duration(click.ParamType):
+class _Duration(click.ParamType[int, object]):
     """A length of time such as 30m, in milliseconds."""
 
     name = "duration"

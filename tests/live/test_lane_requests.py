@@ -16,11 +16,12 @@ from disk_kit import refusing
 from session_kit import TO_MS, left_in, run_session
 
 from live.bench_home import LANE, home_settings
-from live.feed_protocol import Subscribe
+from live.feed_protocol import FeedEnded, Subscribe
 from live.lane_feed import Feed
 from live.operate import operate_lane
 from live.session import Watch
 from mei_pipeline.errors import Busy, DataError, Retryable
+from mei_pipeline.execution.events import StepClosed
 from mei_pipeline.execution.journal.opening import journal_path, lock_path
 from mei_pipeline.execution.requests import RequestFile, read_result, requests_folder, submit
 from mei_pipeline.files import locked
@@ -212,23 +213,26 @@ def test_a_lane_that_never_ran_is_not_operated(lane_home: Settings) -> None:
 
 
 class Quiet:
-    """A feed that is quiet after its first step, while something happens."""
+    """A feed that hands out whole steps, and is quiet after the second one while something happens."""
 
     now_ms: int | None = None
 
-    def __init__(self, steps: kit.Steps, happens: list[Any]) -> None:
-        self.steps, self.happens = steps, happens
-        self.read_steps = 0
+    def __init__(self, events: list[Any], happens: list[Any]) -> None:
+        self.events, self.happens, self.steps = events, happens, 0
 
-    def read(self, timeout_s: float) -> Any:
-        if self.read_steps >= 3 and self.happens:
+    def read(self, timeout_s: float) -> list[Any]:  # noqa: ARG002 - nothing to wait for
+        if self.steps == 2 and self.happens:
             self.happens.pop(0)()
             return []
-        self.read_steps += 1
-        return self.steps.read(timeout_s)
+        if not self.events:
+            raise FeedEnded("the lake ends here")
+        end = 1 + next(i for i, event in enumerate(self.events) if isinstance(event, StepClosed))
+        piece, self.events = self.events[:end], self.events[end:]
+        self.steps += 1
+        return piece
 
     def ack(self) -> None:
-        self.steps.ack()
+        """Nothing waits for it."""
 
 
 def test_holds_and_requests_are_followed_between_two_steps(holding: Settings) -> None:
@@ -247,11 +251,38 @@ def test_holds_and_requests_are_followed_between_two_steps(holding: Settings) ->
 
     @contextmanager
     def open_feed(wanted: Subscribe) -> Generator[Feed]:
-        steps = kit.Steps(kit.events_of(holding, wanted, TO_MS), 4)
-        yield Quiet(steps, happens)
+        yield Quiet(kit.events_of(holding, wanted, TO_MS), happens)
 
     run_session(holding, open_feed=open_feed)
     (before, _, none), (after, step_ms, _), (_, same_ms, state) = seen
     assert (before, after) == (["pause"], ["all/halt", "pause"])
     assert step_ms == same_ms > first_ms
     assert (none, state) == (None, "done")
+    (order,) = [row for row in left_in(holding)["tables"]["orders"] if row[0] == "request:r1"]
+    assert order[4] == "FILLED"
+
+
+def test_a_request_waits_while_a_step_is_on_its_way(holding: Settings) -> None:
+    """Bars of a step come before its end; orders between them would belong to no step."""
+    seen: list[Any] = []
+
+    @contextmanager
+    def open_feed(wanted: Subscribe) -> Generator[Feed]:
+        events = kit.events_of(holding, wanted, TO_MS)
+        first = 1 + next(i for i, event in enumerate(events) if isinstance(event, StepClosed))
+        parts = [events[: first + 1], [], events[first + 1 :]]
+
+        class Parts(Quiet):
+            def read(self, timeout_s: float) -> list[Any]:  # noqa: ARG002 - as above
+                if len(parts) == 2:
+                    ask(holding)
+                if len(parts) == 1:
+                    seen.append(result_of(holding))
+                if not parts:
+                    raise FeedEnded("the lake ends here")
+                return parts.pop(0)
+
+        yield Parts([], [])
+
+    run_session(holding, open_feed=open_feed)
+    assert (seen, result_of(holding)) == ([None], "done")
