@@ -1,6 +1,5 @@
 """Book what happened: fills, funding, transfers, and the close of a step."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def finish(state: LaneState) -> Changed:
         open_positions=sum(int(account["open_positions"]) for account in accounts),
         drawdown_usd=drawdown,
     )
-    marked = tuple(replace(book, marked=True) for book in state.books)
+    marked = tuple(book.with_changes(marked=True) for book in state.books)
     return Changed(state.with_changes(books=marked, peak_usd=peak, drawdown_usd=drawdown), (row,))
 
 
@@ -185,7 +184,7 @@ def _log_rows(state: LaneState, book: LaneBook, fill: Fill) -> Changed:
     rows: list[Row] = []
     open_trades = dict(state.trades)
     count = state.trade_count
-    logged = step.book.log[: int(step.account["logged"])]
+    logged = step.log[: int(step.account["logged"])]
     for number, entry in enumerate(logged):
         trade = open_trades.get(key)
         if trade is None:

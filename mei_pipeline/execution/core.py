@@ -8,7 +8,6 @@ The clock of a lane is the latest time among its events. Timers are due on that 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
@@ -214,7 +213,7 @@ def _close_step(state: LaneState, event: StepClosed) -> Changed:
     if due:
         state = state.with_changes(terms_due_ms=_next_terms(state, event.step_ms + state.step_length_ms))
     moved = tuple(
-        replace(book, marked=False, since_ms=event.step_ms if book.since_ms is None else book.since_ms)
+        book.with_changes(marked=False, since_ms=event.step_ms if book.since_ms is None else book.since_ms)
         for book in state.books
     )
     state = _at(state, event).with_changes(step_ms=event.step_ms, books=moved, orders=_recent(state))
@@ -232,8 +231,9 @@ def _next_terms(state: LaneState, close_ms: int) -> int:
 def _count_waits(book: LaneBook) -> None:
     """Count down the bars that the parts of waiting orders still wait, as the fill model does."""
     step = book.step
-    active = step.book.active[0, : int(step.account["active"])]
-    for s in active[step.market.age[0, active] >= 0].tolist():
+    for s in step.book.active[0, : int(step.account["active"])].tolist():
+        if step.market.age[0, s] < 0:
+            continue
         position = step.positions[s]
         for part, wait in (("close_frac", "close_wait"), ("open_size", "open_wait")):
             if position[part] != 0.0 and position[wait] > 0.0:
