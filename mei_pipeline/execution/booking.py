@@ -34,9 +34,14 @@ _REASON_OF_KIND = {
 }
 
 
+def is_finished(state: LaneState) -> bool:
+    """Return whether the last step is marked to market; a lane without books has none."""
+    return not state.books or state.books[0].marked  # all books of a lane share their steps
+
+
 def finish(state: LaneState) -> Changed:
     """Mark the last step to market, unless it is marked."""
-    if not state.books or state.books[0].marked:  # all books of a lane share their steps
+    if is_finished(state):
         return Changed(state)
     for book in state.books:  # they are marked together
         books.end_step(book.step)

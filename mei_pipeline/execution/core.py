@@ -23,6 +23,7 @@ from mei_pipeline.execution.booking import (
     change_order,
     end_wait,
     finish,
+    is_finished,
     order_row,
 )
 from mei_pipeline.execution.books import StepBook, begin_step, take_bar, take_rate, take_terms
@@ -148,10 +149,12 @@ def _is_known(state: LaneState, close_ms: int) -> bool:
 def _take_bar(state: LaneState, bar: BarClosed) -> Changed:
     if _is_known(state, bar.open_ms + interval_ms(bar.interval)):
         return Changed(state)
-    state, rows = finish(state)
+    rows: tuple[Row, ...] = ()
+    if not is_finished(state):  # at the first bar of a step
+        state, rows = finish(state)
     for book in state.books:
         take_bar(book.step, bar)
-    if (bar.symbol, bar.interval) in state.unknown_bars:
+    if state.unknown_bars and (bar.symbol, bar.interval) in state.unknown_bars:
         state = state.with_changes(unknown_bars=state.unknown_bars - {(bar.symbol, bar.interval)})
     return Changed(state, rows)
 
@@ -168,7 +171,9 @@ def _take_rate(state: LaneState, event: FundingRate) -> Changed:
     if _is_known(state, event.due_ms) or event.due_ms <= state.rates.get(event.symbol, 0):
         return Changed(state)
     state.rates[event.symbol] = event.due_ms
-    state, rows = finish(state)
+    rows: tuple[Row, ...] = ()
+    if not is_finished(state):
+        state, rows = finish(state)
     for book in state.books:
         take_rate(book.step, event.symbol, event.rate)
     return Changed(state, rows)
