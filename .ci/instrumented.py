@@ -2,7 +2,8 @@
 
 To instrument all modules of MEI takes a process over 10 s of processor time; to load kept code takes less than 1 s.
 
-A probe counts in memory and can't be written: kept code has None in its place, and `_load` makes a new one.
+A probe counts in memory and can't be written: kept code has None in its place, and `_load` makes a new one. From Python
+3.12 on slipcover puts no probes into code, and measure.py does without this module.
 """
 
 import ast
@@ -23,12 +24,7 @@ MADE_BY = f"{sys.version} slipcover {version.__version__}".encode()
 
 
 def keep_in(folder: Path) -> None:
-    """Let slipcover keep instrumented modules in a folder, a file for each, and load them from there.
-
-    From Python 3.12 on slipcover puts no probes into code, and nothing is kept.
-    """
-    if sys.version_info >= (3, 12):
-        return
+    """Let slipcover keep instrumented modules in a folder, a file for each, and load them from there."""
     folder.mkdir(parents=True, exist_ok=True)
     uncached = importer.SlipcoverLoader.exec_module
 

@@ -141,7 +141,7 @@ class PaperBroker:
         step = book.step
         portions = self._take_portions(book, at_close=at_close)
         events: list[Event] = self._drop_against(book)
-        before = step.positions["size"].copy()
+        before = step.sizes.tolist()
         step.account["logged"] = 0
         if at_close:
             step.plan.compiled.settle_close_step(step.models, step.terms, step.book)
@@ -156,7 +156,8 @@ class PaperBroker:
                 self._store(advance(order, happened, self._clock_ms))
         for cloid, part in portions:
             paper_orders.put_back(book, self._orders[cloid], part)
-        list_active(step.book)
+        if portions or any(type(event) is not Funding for event in events):
+            list_active(step.book)
         dropped = {cloid for cloid, part in portions if part.portion.drops_rest}
         return events + [
             self._end(order, "the rest is dropped" if order.place.cloid in dropped else "the fill model dropped it")
@@ -189,6 +190,8 @@ class PaperBroker:
 
     def _alive(self, book: PaperBook) -> list[Order]:
         """Return the orders of a book that have not ended, in the order in which they were placed."""
+        if not self._working:
+            return []
         config_id = book.config_id
         orders = [self._orders[cloid] for cloid in self._working]
         return [order for order in orders if order.place.config_id == config_id]
@@ -320,9 +323,9 @@ class PaperBroker:
         sizes: dict[str, float] = {}
         decimals: dict[str, int] = {}
         for book in self._books.values():
-            for s in np.flatnonzero(book.step.positions["size"]).tolist():
+            for s in np.flatnonzero(book.step.sizes).tolist():
                 symbol = book.step.plan.symbols[s]
-                sizes[symbol] = sizes.get(symbol, 0.0) + float(book.step.positions["size"][s])
+                sizes[symbol] = sizes.get(symbol, 0.0) + float(book.step.sizes[s])
                 decimals[symbol] = size_decimals(book.step, s)
         for symbol, size in sizes.items():
             yield symbol, to_lots(size, decimals[symbol])

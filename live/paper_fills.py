@@ -1,6 +1,6 @@
 """Fills and payments of a paper broker, from the rows that the fill model logged."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from kernels.book import (
@@ -24,7 +24,7 @@ _KIND_OF_VENUE: dict[int, Kind] = {LIQUIDATED: "liquidation", DELISTED: "settlem
 _KIND_OF_LEVEL: dict[int, Kind] = {STOPPED: "stop", TARGETED: "target"}
 
 
-def events_of_log(book: PaperBook, before: Iterable[float], orders: Iterable[Order]) -> Iterator[Fill | Funding]:
+def events_of_log(book: PaperBook, before: Sequence[float], orders: Iterable[Order]) -> Iterator[Fill | Funding]:
     """Yield an event for each row of the log of half a step.
 
     Args:
@@ -36,7 +36,7 @@ def events_of_log(book: PaperBook, before: Iterable[float], orders: Iterable[Ord
     held = list(before)
     alive = {(step.plan.index[order.place.symbol], order.place.opens): order for order in orders}
     settled: float | None = None
-    for row in step.book.log[: int(step.account["logged"])]:
+    for row in step.log[: int(step.account["logged"])]:
         s, reason = int(row["symbol"]), int(row["reason"])
         if reason == BACKSTOP:
             settled = float(row["usd"])

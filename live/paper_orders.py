@@ -103,7 +103,7 @@ def is_due(book: PaperBook, order: Order, *, at_close: bool) -> bool:
 def _coins_left(step: StepBook, order: Order) -> float:
     """Return the coins that the part of an order has left, without sign."""
     s = step.plan.index[order.place.symbol]
-    position = step.positions[s]
+    position = step.book.positions[0, s]  # the rule reads attributes of a record
     if order.place.opens:
         return abs(float(position["open_size"]))
     return float(_closing_coins(position, float(step.terms["lots"][0, s])))

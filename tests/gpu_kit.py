@@ -13,7 +13,7 @@ import gc
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Self
@@ -23,7 +23,7 @@ import numpy as np
 
 from kernels.cache import rules_hash
 from kernels.cuda import build
-from kernels.cuda.layout import KERNELS, LayoutSizes, all_arrays, arguments_of
+from kernels.cuda.layout import KERNELS, KernelArgument, LayoutSizes, all_arrays, arguments_of
 from kernels.cuda.manifest import (
     MANIFEST,
     CompiledKernel,
@@ -338,12 +338,18 @@ def write_kernels(root: Path, strategy: str, arch: str = "sm_90", rules: str = "
     """Kernels of a strategy, as far as anything but a device looks at them."""
     place = kernel_folder(root, strategy, arch)
     place.mkdir(parents=True)
-    threads = build.bind(strategy, None, "signatures")
+    arguments = _arguments(strategy)
     kernels = {}
     for name in KERNELS:
         (place / f"{name}.cubin").write_bytes(name.encode())
-        arguments = tuple(arguments_of(getattr(threads, name), load(strategy)))
-        kernels[name] = CompiledKernel(f"mei_{name}", sha256_of(place / f"{name}.cubin"), 0, 0, 0, 0, arguments)
+        kernels[name] = CompiledKernel(f"mei_{name}", sha256_of(place / f"{name}.cubin"), 0, 0, 0, 0, arguments[name])
     manifest = KernelManifest(strategy, arch, rules or rules_hash(), cuda, {}, {}, kernels)
     (place / MANIFEST).write_text(to_text(manifest))
     return place
+
+
+@functools.cache
+def _arguments(strategy: str) -> Mapping[str, tuple[KernelArgument, ...]]:
+    """Layout of the arguments of each kernel of a strategy."""
+    threads = build.bind(strategy, None, "signatures")
+    return {name: tuple(arguments_of(getattr(threads, name), load(strategy))) for name in KERNELS}

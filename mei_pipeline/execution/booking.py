@@ -1,6 +1,5 @@
 """Book what happened: fills, funding, transfers, and the close of a step."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,9 +34,14 @@ _REASON_OF_KIND = {
 }
 
 
+def is_finished(state: LaneState) -> bool:
+    """Return whether the last step is marked to market; a lane without books has none."""
+    return not state.books or state.books[0].marked  # all books of a lane share their steps
+
+
 def finish(state: LaneState) -> Changed:
     """Mark the last step to market, unless it is marked."""
-    if not state.books or state.books[0].marked:  # all books of a lane share their steps
+    if is_finished(state):
         return Changed(state)
     for book in state.books:  # they are marked together
         books.end_step(book.step)
@@ -53,7 +57,7 @@ def finish(state: LaneState) -> Changed:
         open_positions=sum(int(account["open_positions"]) for account in accounts),
         drawdown_usd=drawdown,
     )
-    marked = tuple(replace(book, marked=True) for book in state.books)
+    marked = tuple(book.with_changes(marked=True) for book in state.books)
     return Changed(state.with_changes(books=marked, peak_usd=peak, drawdown_usd=drawdown), (row,))
 
 
@@ -185,7 +189,7 @@ def _log_rows(state: LaneState, book: LaneBook, fill: Fill) -> Changed:
     rows: list[Row] = []
     open_trades = dict(state.trades)
     count = state.trade_count
-    logged = step.book.log[: int(step.account["logged"])]
+    logged = step.log[: int(step.account["logged"])]
     for number, entry in enumerate(logged):
         trade = open_trades.get(key)
         if trade is None:

@@ -7,6 +7,7 @@ they see the same bars, ages and terms as a sweep does.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -117,20 +118,48 @@ class StepBook:
     columns: Floats
     rows: Ints
 
-    @property
-    def account(self) -> Any:
-        """Record of the account."""
-        return self.book.accounts[0]
+    # A field of a numpy record takes several times as long to read as that of a plain structure, and a view of an array
+    # as long as some reads. The views stay valid: the arrays of a book are changed in place and never replaced.
 
-    @property
+    @cached_property
+    def account(self) -> Any:
+        """Account, as a plain structure of `kernels.ledger.ACCOUNT`."""
+        return _plain(self.book.accounts)[0]
+
+    @cached_property
     def positions(self) -> Any:
-        """[S] records of positions and orders."""
-        return self.book.positions[0]
+        """[S] positions and orders, as plain structures of `kernels.book.position_dtype`."""
+        return _plain(self.book.positions)[0]
+
+    @cached_property
+    def words(self) -> Ints:
+        """[S, N] the bytes of `positions` as 64-bit integers, to copy and compare them."""
+        return self.book.positions.view(np.int64).reshape(len(self.positions), -1)
+
+    @cached_property
+    def sizes(self) -> Floats:
+        """[S] signed coins held."""
+        return np.asarray(self.positions["size"])
+
+    @cached_property
+    def log(self) -> Any:
+        """[N] log, as plain structures of `kernels.book.LOG`."""
+        return _plain(self.book.log)
+
+    @cached_property
+    def last_steps(self) -> Ints:
+        """[S] step of the symbol's last bar before its delisting; -1 while it is listed."""
+        return np.asarray(_plain(self.terms)["last"][0])
 
     def size_of(self, symbol: str) -> float:
         """Return the signed coins held of a symbol; 0 for a symbol that is not in the book."""
         s = self.plan.index.get(symbol, -1)
-        return float(self.positions["size"][s]) if s >= 0 else 0.0
+        return float(self.sizes[s]) if s >= 0 else 0.0
+
+
+def _plain(records: NDArray[np.record]) -> NDArray[Any]:
+    """Return a view of records without their Python class."""
+    return records.view(np.dtype((np.void, records.dtype)))
 
 
 def make_plan(settings: Settings, offered: ConfigOffered) -> BookPlan:
@@ -267,7 +296,11 @@ def take_bar(book: StepBook, bar: BarClosed) -> None:
         market.low[0, s] = bar.low
         market.close[0, s] = bar.close
     if bar.interval == clock.main:
-        book.main[:, s] = (bar.high, bar.low, bar.close, bar.volume)
+        main = book.main
+        main[0, s] = bar.high
+        main[1, s] = bar.low
+        main[2, s] = bar.close
+        main[3, s] = bar.volume
 
 
 def take_rate(book: StepBook, symbol: str, rate: float) -> None:
@@ -313,10 +346,11 @@ def begin_step(book: StepBook, step_ms: int) -> None:
         high, low, close, volume = book.main
         if book.state.shape[1]:
             feature_kernel.observe(*book.plan.columns, book.state, book.columns, high, low, close, volume)
-        book.counts[:] += ~np.isnan(close)
-        book.rows[:] += 1
+        np.add(book.counts, ~np.isnan(close), out=book.counts)
+        book.rows[0] += 1
     present = ~np.isnan(market.close[0])
-    market.age[0] = np.where(present, book.counts - 1, -1)
+    market.age.fill(-1)
+    np.subtract(book.counts, 1, out=market.age[0], where=present)
     np.copyto(market.last_price[0], market.close[0], where=present)
     market.row[0] = 1 if book.rows[0] else -1
     # The row before the first one is the first one itself, as in a sweep.
@@ -325,7 +359,7 @@ def begin_step(book: StepBook, step_ms: int) -> None:
     market.exits[0] = passed_ms % clock.exit_ms == 0
     market.day_end[0] = close_ms % DAY_MS == 0
     t = book.plan.step_number(step_ms)
-    market.ends[0] = bool((book.terms["last"][0] == t).any())
+    market.ends[0] = np.count_nonzero(book.last_steps == t) != 0
     book.models["origin"] = t
 
 
@@ -353,12 +387,10 @@ def equity_of(book: StepBook) -> float:
 
 def unrealised_of(book: StepBook) -> float:
     """Return the unrealised profit at last prices, in USD."""
-    positions = book.positions
-    held = np.flatnonzero(positions["size"])
-    sizes, entries = positions["size"][held].tolist(), positions["entry"][held].tolist()
     total = 0.0
-    for size, entry, price in zip(sizes, entries, book.market.last_price[0, held].tolist(), strict=True):
-        total += size * (price - entry)
+    for s in book.sizes.nonzero()[0].tolist():
+        position = book.positions[s]
+        total += float(position["size"]) * (float(book.market.last_price[0, s]) - float(position["entry"]))
     return total
 
 

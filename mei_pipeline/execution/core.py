@@ -8,7 +8,6 @@ The clock of a lane is the latest time among its events. Timers are due on that 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from msgspec import structs
@@ -24,6 +23,7 @@ from mei_pipeline.execution.booking import (
     change_order,
     end_wait,
     finish,
+    is_finished,
     order_row,
 )
 from mei_pipeline.execution.books import StepBook, begin_step, take_bar, take_rate, take_terms
@@ -156,10 +156,12 @@ def _is_known(state: LaneState, close_ms: int) -> bool:
 def _take_bar(state: LaneState, bar: BarClosed) -> Changed:
     if _is_known(state, bar.open_ms + interval_ms(bar.interval)):
         return Changed(state)
-    state, rows = finish(state)
+    rows: tuple[Row, ...] = ()
+    if not is_finished(state):  # at the first bar of a step
+        state, rows = finish(state)
     for book in state.books:
         take_bar(book.step, bar)
-    if (bar.symbol, bar.interval) in state.unknown_bars:
+    if state.unknown_bars and (bar.symbol, bar.interval) in state.unknown_bars:
         state = state.with_changes(unknown_bars=state.unknown_bars - {(bar.symbol, bar.interval)})
     return Changed(state, rows)
 
@@ -176,7 +178,9 @@ def _take_rate(state: LaneState, event: FundingRate) -> Changed:
     if _is_known(state, event.due_ms) or event.due_ms <= state.rates.get(event.symbol, 0):
         return Changed(state)
     state.rates[event.symbol] = event.due_ms
-    state, rows = finish(state)
+    rows: tuple[Row, ...] = ()
+    if not is_finished(state):
+        state, rows = finish(state)
     for book in state.books:
         take_rate(book.step, event.symbol, event.rate)
     return Changed(state, rows)
@@ -221,7 +225,7 @@ def _close_step(state: LaneState, event: StepClosed) -> Changed:
     if due:
         state = state.with_changes(terms_due_ms=_next_terms(state, event.step_ms + state.step_length_ms))
     moved = tuple(
-        replace(book, marked=False, since_ms=event.step_ms if book.since_ms is None else book.since_ms)
+        book.with_changes(marked=False, since_ms=event.step_ms if book.since_ms is None else book.since_ms)
         for book in state.books
     )
     state = _at(state, event).with_changes(step_ms=event.step_ms, books=moved, orders=_recent(state))
@@ -239,8 +243,9 @@ def _next_terms(state: LaneState, close_ms: int) -> int:
 def _count_waits(book: LaneBook) -> None:
     """Count down the bars that the parts of waiting orders still wait, as the fill model does."""
     step = book.step
-    active = step.book.active[0, : int(step.account["active"])]
-    for s in active[step.market.age[0, active] >= 0].tolist():
+    for s in step.book.active[0, : int(step.account["active"])].tolist():
+        if step.market.age[0, s] < 0:
+            continue
         position = step.positions[s]
         for part, wait in (("close_frac", "close_wait"), ("open_size", "open_wait")):
             if position[part] != 0.0 and position[wait] > 0.0:

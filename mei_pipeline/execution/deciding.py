@@ -84,7 +84,8 @@ def decide(state: LaneState, book: LaneBook, *, late: bool) -> Decided | None:
     margin = sum(float(other.account["margin"]) for other in others)
     places = sum(int(other.account["open_positions"]) for other in others)
     elsewhere = sum(books.equity_of(other) for other in others)
-    before = step.positions.copy()
+    words = step.words.copy()
+    before = words.view(step.positions.dtype)[:, 0]
     size_multiplier = book.config.size_multiplier * state.overrides.size_multiplier
     step.models["size_mult"] = size_multiplier
     plan.compiled.decide_step(
@@ -105,8 +106,10 @@ def decide(state: LaneState, book: LaneBook, *, late: bool) -> Decided | None:
         kernel_book,
     )
     verdicts, codes = kernel_book.verdict, kernel_book.codes[0]
-    named = np.flatnonzero((verdicts != NO_SIGNAL) | (codes != 0) | (step.positions["size"] != 0.0)).tolist()
-    changed = _changed_rows(before, step.positions)
+    named = ((verdicts != NO_SIGNAL) | (codes != 0) | (step.sizes != 0.0)).nonzero()[0].tolist()
+    # As integers, NaN equals itself and 0.0 differs from -0.0.
+    differs = words != step.words
+    changed = np.unique(differs.nonzero()[0]).tolist()
     if not named and not changed:
         return None
     symbols = plan.symbols
@@ -124,7 +127,7 @@ def decide(state: LaneState, book: LaneBook, *, late: bool) -> Decided | None:
         size_multiplier=size_multiplier,
         verdicts={symbols[s]: VERDICTS[int(verdicts[s])] for s in named},
         codes={symbols[s]: int(codes[s]) for s in named if codes[s]},
-        positions={symbols[s]: _changed_fields(before[s], step.positions[s]) for s in changed},
+        positions={symbols[s]: _fields(step.positions[s], differs[s]) for s in changed},
         refused=float(step.account["refused"]),
         orders=placed,
         cancels=tuple(orders.gone),
@@ -140,30 +143,20 @@ def _may_enter(plan: books.BookPlan, blocked: Mapping[str, str]) -> list[int]:
     return [int(symbol not in blocked) for symbol in plan.symbols]
 
 
-def _changed_rows(before: NDArray[Any], after: NDArray[Any]) -> list[int]:
-    """Return the numbers of the records that differ in any byte."""
-    width = before.dtype.itemsize // 8
-    # Words are compared as integers: NaN differs from itself as a float.
-    old, new = (rows.view(np.int64).reshape(len(rows), width) for rows in (before, after))
-    return np.flatnonzero((old != new).any(axis=1)).tolist()
-
-
-def _changed_fields(before: Any, after: Any) -> dict[str, float | None]:
-    """Return the fields of a record that differ in any bit, with None for NaN."""
-    # Every field has 8 bytes, in the order of the names. As integers, NaN equals itself and 0.0 differs from -0.0.
-    old, new = (np.frombuffer(record.tobytes(), np.int64) for record in (before, after))
-    names, values = after.dtype.names, after.tolist()
-    changed = np.flatnonzero(old != new).tolist()
-    return {names[i]: None if math.isnan(values[i]) else values[i] for i in changed}
+def _fields(position: Any, chosen: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Return the chosen fields of a position, with None for NaN. Every field has 8 bytes, in the order of the names."""
+    names, values = position.dtype.names, position.tolist()
+    return {names[i]: None if math.isnan(values[i]) else values[i] for i in chosen.nonzero()[0].tolist()}
 
 
 def restore_decisions(book: LaneBook, fact: Decided) -> None:
     """Write the fields that the decisions changed into a book; a book that was just decided has them already."""
     step = book.step
+    names = step.positions.dtype.names
     for symbol, fields in fact.positions.items():
         position = step.positions[step.plan.index[symbol]]
         for name, value in fields.items():
-            if name in position.dtype.names:  # other kernels may have recorded the fact
+            if name in names:  # other kernels may have recorded the fact
                 position[name] = np.nan if value is None else value
     step.account["refused"] = fact.refused
     if fact.positions:

@@ -27,7 +27,7 @@ _PART = (
 
 def owner_of(state: LaneState, book: LaneBook, symbol: str) -> Order | None:
     """Return the order that the opening part of a position belongs to; None if there is no such part."""
-    if book.step.positions["open_size"][book.step.plan.index[symbol]] == 0.0:
+    if book.step.positions[book.step.plan.index[symbol]]["open_size"] == 0.0:
         return None
     orders = [order for order in alive(state, book.config_id, symbol) if order.place.opens]
     return orders[-1] if orders else None

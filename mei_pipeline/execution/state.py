@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mei_pipeline.execution.books import BookPlan, StepBook
-from mei_pipeline.execution.commands import Command, Order
+from mei_pipeline.execution.commands import ENDED, Command, Order
 from mei_pipeline.execution.events import (
     NO_OVERRIDES,
     ConfigOffered,
@@ -46,6 +46,17 @@ class LaneSetup:
     max_late_ms: int = MAX_LATE_MS
 
 
+_Changing = TypeVar("_Changing")
+
+
+def _with_changes(before: _Changing, changes: Mapping[str, object]) -> _Changing:
+    after: _Changing = object.__new__(type(before))
+    after.__dict__.update(before.__dict__, **changes)
+    if len(after.__dict__) != len(before.__dict__):
+        raise TypeError(f"{type(before).__name__} has no field {min(changes.keys() - before.__dict__.keys())}")
+    return after
+
+
 @dataclass(frozen=True)
 class LaneBook:
     """A book of a lane; the arrays of `step` are changed in place.
@@ -63,6 +74,10 @@ class LaneBook:
     draining: bool = False
     since_ms: int | None = None
     marked: bool = True
+
+    def with_changes(self, **changes: object) -> "LaneBook":
+        """Return a copy with other values of some fields; see `LaneState.with_changes`."""
+        return _with_changes(self, changes)
 
     @property
     def config_id(self) -> str:
@@ -140,11 +155,7 @@ class LaneState:
         Raises:
             TypeError: There is no such field.
         """
-        state = object.__new__(LaneState)
-        state.__dict__.update(self.__dict__, **changes)
-        if len(state.__dict__) != len(self.__dict__):
-            raise TypeError(f"LaneState has no field {min(changes.keys() - self.__dict__.keys())}")
-        return state
+        return _with_changes(self, changes)
 
     @property
     def step_length_ms(self) -> int:
@@ -154,7 +165,9 @@ class LaneState:
     @property
     def next_step_ms(self) -> int | None:
         """Open time of the next step; None before the first book."""
-        return None if self.step_ms is None else self.step_ms + self.step_length_ms
+        if self.step_ms is None:
+            return None
+        return self.step_ms + (self.books[-1].step.plan.clock.step_ms if self.books else 0)
 
     @property
     def effects(self) -> dict[str, HoldState]:
@@ -220,7 +233,7 @@ def alive(state: LaneState, config_id: str = "", symbol: str = "") -> list[Order
     return [
         order
         for order in state.orders.values()
-        if not order.ended
+        if order.state not in ENDED
         and (not config_id or order.place.config_id == config_id)
         and (not symbol or order.place.symbol == symbol)
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+import live.feed_protocol  # noqa: F401 - its kinds of errors are tested too, whatever else was imported before
 from mei_pipeline import errors
 from mei_pipeline.cli import main, output
 from mei_pipeline.settings import CHECKOUT

@@ -1,5 +1,7 @@
 """The core of a lane, event by event: what it decides, what it forbids, and what it asks its process to do."""
 
+from dataclasses import replace
+
 import execution_kit as kit
 import msgspec
 import pytest
@@ -553,7 +555,7 @@ def test_old_keys_and_ended_orders_are_forgotten(lane):
     place = enter(lane)
     order = lane.state.orders[place.cloid]
     many = {f"0x{n}": order for n in range(limit)}
-    lane.state = core.replace(lane.state, orders={**many, place.cloid: order})
+    lane.state = lane.state.with_changes(orders={**many, place.cloid: order})
     lane.close()
     assert len(lane.state.orders) == core.KEPT_ORDERS
     assert place.cloid in lane.state.orders
@@ -780,7 +782,7 @@ def ioc_reversal(lane):
     """A reversal as a broker of a venue gets it: the opening order waits for the closing one."""
     enter(lane)
     closing, opening = (msgspec.structs.replace(place, tif="ioc") for place in lane.close({"AAA": DOWN}))
-    lane.state = core.replace(
+    lane.state = replace(
         lane.state,
         orders={place.cloid: kit_order(place, state) for place, state in ((closing, "SENT"), (opening, "NEW"))},
     )
@@ -953,7 +955,7 @@ def test_the_equity_of_a_lane_is_that_of_its_books(lane):
 def test_an_order_of_a_book_that_ended_is_not_tried_again(lane):
     place = enter(lane)
     closing = msgspec.structs.replace(place, config_id="ended", reduce_only=True)
-    lane.state = core.replace(lane.state, orders={closing.cloid: core.Order(place=closing, state="CANCELLED")})
+    lane.state = lane.state.with_changes(orders={closing.cloid: core.Order(place=closing, state="CANCELLED")})
     assert next_attempt(lane.state, lane.state.orders[closing.cloid]) is None
 
 

@@ -1,5 +1,7 @@
 """Recovery: the state of a lane from its journal, without a decision."""
 
+from dataclasses import replace
+
 import execution_kit as kit
 import msgspec
 import pytest
@@ -157,9 +159,9 @@ def test_recovery_never_decides(told, mei_settings):
     plan_of = lane.state.setup.make_plan
 
     def make_plan(offered):
-        return core.replace(plan_of(offered), compiled=compiled)
+        return replace(plan_of(offered), compiled=compiled)
 
-    lane.state = core.replace(lane.state, setup=kit.make_setup(mei_settings, make_plan=make_plan))
+    lane.state = replace(lane.state, setup=kit.make_setup(mei_settings, make_plan=make_plan))
     assert checkpoint.pack(lane.recovered()) == lane.pack()
     for length, packed in list(checkpoints.items())[2:4]:
         assert checkpoint.pack(lane.recovered(packed, lane.journal[length:])) == lane.pack()
@@ -174,7 +176,7 @@ def test_other_kernels_keep_the_exits_and_enter_nothing(mei_settings):
     packed = lane.pack()
     state = msgspec.structs.replace(packed, books=(with_field(packed.books[0], "of_another_kernel", 1.0),))
 
-    lane.state = core.replace(lane.state, setup=kit.make_setup(mei_settings, kernel_hash="b" * 64))
+    lane.state = replace(lane.state, setup=kit.make_setup(mei_settings, kernel_hash="b" * 64))
     lane.state = lane.recovered(state, [])
     assert lane.size("AAA") == 9.09
     assert lane.state.books[0].step.positions["stop"][0] == packed.books[0].positions["AAA"]["stop"]

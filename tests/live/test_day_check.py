@@ -152,11 +152,11 @@ def test_what_a_broker_does_is_of_class_fill(lane_home: Settings, faults: str) -
     assert all(each.reason for each in found.differences)
 
 
-def test_an_order_that_was_sent_again_makes_no_difference(lane_home: Settings) -> None:
+def test_an_order_whose_answer_was_lost_is_no_logic_difference(lane_home: Settings) -> None:
     run_session(lane_home, misbehaviour=parse_misbehaviour("lost=0.5,seed=3"))
     with closing(sqlite3.connect(journal_path(lane_home.lanes, LANE))) as journal:
         assert journal.execute("SELECT count(*) FROM events WHERE event = 'OrderUnknown'").fetchone()[0] > 0
-    assert check(lane_home).differences == ()
+    assert set(check(lane_home).counts) <= {"fill"}
 
 
 def test_a_late_step_is_degraded(lane_home: Settings, undisturbed: dict[str, Any]) -> None:

@@ -38,8 +38,18 @@ MANY = {
 """Axes of 99 combos."""
 
 
+_searches = {}
+
+
 def search_of(settings, days=2, symbols=SYMBOLS, **changes):
-    """Plan, window and columns of a search."""
+    """Plan, window and columns of a search; the same one is made once."""
+    key = repr((days, symbols, changes))
+    if key not in _searches:
+        _searches[key] = _made(settings, days, symbols, changes)
+    return _searches[key]
+
+
+def _made(settings, days, symbols, changes):
     bars = load_bars(fill_lake(settings), VENUE, "1h", symbols, START_MS, START_MS + 60 * DAY_MS)
     plan = make_plan(spec(**changes), bars, FROM_MS, FROM_MS + days * DAY_MS)
     features = build_features(bars, plan.columns(), settings.features)

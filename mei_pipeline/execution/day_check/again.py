@@ -14,7 +14,7 @@ from mei_pipeline.execution.commands import Place
 from mei_pipeline.execution.day_check.differences import Difference, GateDifference
 from mei_pipeline.execution.day_check.seen_features import SeenFeatures
 from mei_pipeline.execution.deciding import decide
-from mei_pipeline.execution.events import BarClosed, Decided, Event, Fill, Funding, FundingRate
+from mei_pipeline.execution.events import NO_OVERRIDES, BarClosed, Decided, Event, Fill, Funding, FundingRate
 from mei_pipeline.execution.state import LaneBook, LaneState
 
 
@@ -155,7 +155,13 @@ def decide_undisturbed(state: LaneState, book: LaneBook, features: SeenFeatures 
     config = structs.replace(book.config, kernel_hash=kernel_hash, state="paper")
     alone = replace(book, config=config, draining=False)
     free = state.with_changes(
-        books=(alone,), holds={}, own_holds={}, stale={}, unknown_bars=frozenset(), reconciled=True
+        books=(alone,),
+        holds={},
+        own_holds={},
+        stale={},
+        unknown_bars=frozenset(),
+        reconciled=True,
+        overrides=NO_OVERRIDES,
     )
     return decide_again(free, alone, features, late=False)[0]
 

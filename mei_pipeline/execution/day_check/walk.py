@@ -35,6 +35,7 @@ from mei_pipeline.execution.events import (
     Decided,
     Event,
     Fill,
+    Flattened,
     Funding,
     FundingRate,
     Started,
@@ -164,7 +165,7 @@ class Walk:
             self._arrived.append(event)
         if self._closing is not None and isinstance(event, Decided):
             self._compare_decisions(self._closing, event)
-        if isinstance(event, Fill | Funding | Transfer):
+        if isinstance(event, Fill | Funding | Transfer | Flattened):
             self._note(event)
         before = self.state
         self.state = absorb(before, event, self.plan.book_of(before, event)).state
@@ -213,13 +214,18 @@ class Walk:
             what, one, other = describe_difference(recorded, again, symbol)
             gate = self._gate(book, copied, symbol)
             self.differences.append(Difference("logic", closing.step_ms, config_id, symbol, what, one, other, "", gate))
-        if again is None or symbols or not (again.late or again.blocked or len(self.state.books) > 1):
+        if again is None or symbols or not self._is_limited(again):
             return
         free = decide_undisturbed(self.state, book, features)
         for symbol in different_symbols(again, free):
             what, one, other = describe_difference(again, free, symbol)
-            kind, reason = _cause(again, symbol, closing.late_ms)
+            kind, reason = _cause(again, symbol, closing.late_ms, self.state.overrides.size_multiplier)
             self.differences.append(Difference(kind, closing.step_ms, config_id, symbol, what, one, other, reason))
+
+    def _is_limited(self, fact: Decided) -> bool:
+        """Return whether something outside a book has limited its decisions."""
+        limits = self.state.overrides.size_multiplier != 1.0 or len(self.state.books) > 1
+        return fact.late or bool(fact.blocked) or limits
 
     def _gate(self, book: LaneBook, copied: LaneBook, symbol: str) -> GateDifference | None:
         explain, names = self.plan.gates(book.step.plan.resolved.strategy)
@@ -248,11 +254,14 @@ class Walk:
         self._recorded.clear()
         self._closing = None
 
-    def _note(self, event: Fill | Funding | Transfer) -> None:
+    def _note(self, event: Fill | Funding | Transfer | Flattened) -> None:
         """Keep a fill or payment for its comparison; one that the fill model can't have made is a difference."""
         inside = self.plan.from_ms <= self.state.clock_ms <= self.plan.to_ms
-        key = event.key
-        if key in self.state.keys:
+        if isinstance(event, Flattened):
+            if inside:
+                self._note_flatten(event)
+            return
+        if event.key in self.state.keys:
             return
         step_ms = self.state.step_ms or 0
         if isinstance(event, Transfer):
@@ -267,6 +276,13 @@ class Walk:
             self._recorded[self._owner(event)].append(recorded_row(event))
         elif inside:
             self._note_other(event, step_ms)
+
+    def _note_flatten(self, fact: Flattened) -> None:
+        for place in fact.orders:
+            size = f"{place.lots / 10**place.lot_decimals!r}"
+            where = (self.state.step_ms or 0, place.config_id, place.symbol)
+            reason = "a person closed the position by a request"
+            self.differences.append(Difference("config", *where, "flatten order", size, "none", reason))
 
     def _note_other(self, event: Fill | Funding, step_ms: int) -> None:
         row = recorded_row(event)
@@ -375,11 +391,13 @@ def _pairs(recorded: list[ModelRow], expected: list[ModelRow]) -> Iterator[tuple
         yield from zip_longest(ours, theirs)
 
 
-def _cause(fact: Decided, symbol: str, late_ms: int) -> tuple[Class, str]:
+def _cause(fact: Decided, symbol: str, late_ms: int, multiplier: float) -> tuple[Class, str]:
     """Return the class of what kept a symbol from entering, and the reason in words."""
     if fact.late:
         return "degraded", f"the step ended {late_ms} ms late"
     reason = fact.blocked.get("*") or fact.blocked.get(symbol)
+    if reason is None and multiplier != 1.0:
+        return "config", f"strategy_overrides.yaml: size_multiplier {multiplier!r}"
     if reason is None:
         return "config", "another book of the lane holds margin or places"
     return "degraded" if reason.startswith(_DEGRADED) else "config", reason

@@ -18,7 +18,7 @@ import msgspec
 from mei_pipeline import files
 from mei_pipeline.errors import Fatal, OutcomeUnknown
 from mei_pipeline.execution import rows
-from mei_pipeline.execution.events import AnyEvent, Checkpoint, Event, Started, Warmed
+from mei_pipeline.execution.events import EVENTS, AnyEvent, Checkpoint, Event, Started, Warmed
 from mei_pipeline.execution.journal.failures import journal_error
 from mei_pipeline.execution.journal.meta import JournalMeta
 from mei_pipeline.registry.render import FaultHook, no_fault
@@ -72,6 +72,7 @@ _KEY: dict[type, Callable[[Any], Any]] = {
     **{kind: attrgetter(*rows.KEYS[kind]) for kind in TABLES if kind not in INSERTED},
     rows.OrderRow: _intent_of,  # an order with another intent must reach the constraints of both tables
 }
+_OF_STEPS = frozenset(kind for kind in EVENTS if "step_ms" in kind.__struct_fields__)
 _MORE = frozenset({Checkpoint, Started, Warmed})  # events that change more than the table of events
 
 
@@ -153,8 +154,7 @@ class Journal:
                 seq += 1
                 self._append_event(seq, event, seen_ms)
             if rows:
-                for part, row in enumerate(rows):
-                    self._keep_row(seq, part, row)
+                self._keep_rows(seq, rows)
                 if self._durable:
                     self._flush()
         except BaseException as error:
@@ -223,7 +223,8 @@ class Journal:
         name, body = type(event).__name__, _encode(event)
         if b"null" in body:
             self._check_readable(event, body)
-        stored = (seq, name, getattr(event, "step_ms", None), event.venue_ms, seen_ms)
+        step_ms = event.step_ms if type(event) in _OF_STEPS else None  # type: ignore[attr-defined]
+        stored = (seq, name, step_ms, event.venue_ms, seen_ms)
         if type(event) in _MORE:
             self._append_more(stored, event, body)
         else:
@@ -246,12 +247,13 @@ class Journal:
         execute("INSERT INTO checkpoints (seq, body) VALUES (?, ?)", (stored[0], body))
         execute(_OLD_CHECKPOINTS, (CHECKPOINTS_KEPT,))
 
-    def _keep_row(self, seq: int, part: int, row: msgspec.Struct) -> None:
-        kind = type(row)
-        if kind in INSERTED:
-            self._inserted[kind].append((seq, part, row))
-            return
-        self._rows[kind][_KEY[kind](row)] = row
+    def _keep_rows(self, seq: int, rows: Iterable[msgspec.Struct]) -> None:
+        for part, row in enumerate(rows):
+            kind = type(row)
+            if kind in INSERTED:
+                self._inserted[kind].append((seq, part, row))
+            else:
+                self._rows[kind][_KEY[kind](row)] = row
 
     def _flush(self) -> None:
         """Write what was appended since the last time; many rows at once cost half as much as one by one."""
