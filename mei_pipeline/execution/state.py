@@ -40,7 +40,7 @@ _Changing = TypeVar("_Changing")
 
 
 def _with_changes(before: _Changing, changes: Mapping[str, object]) -> _Changing:
-    after = object.__new__(type(before))
+    after: _Changing = object.__new__(type(before))
     after.__dict__.update(before.__dict__, **changes)
     if len(after.__dict__) != len(before.__dict__):
         raise TypeError(f"{type(before).__name__} has no field {min(changes.keys() - before.__dict__.keys())}")
