@@ -18,7 +18,7 @@ from live.bench_home import LANE
 from live.feed_protocol import FeedEnded, Subscribe
 from live.lane_feed import Feed
 from live.operate import operate_lane
-from live.session import Watch
+from live.running import Watch
 from mei_pipeline.errors import Busy, DataError, Retryable
 from mei_pipeline.execution.events import CaughtUp, StepClosed
 from mei_pipeline.execution.journal.opening import journal_path, lock_path
