@@ -109,7 +109,7 @@ def decide(state: LaneState, book: LaneBook, *, late: bool) -> Decided | None:
     named = ((verdicts != NO_SIGNAL) | (codes != 0) | (step.sizes != 0.0)).nonzero()[0].tolist()
     # As integers, NaN equals itself and 0.0 differs from -0.0.
     differs = words != step.words
-    changed = np.unique(differs.nonzero()[0]).tolist()
+    changed = differs.any(axis=1).nonzero()[0].tolist()
     if not named and not changed:
         return None
     symbols = plan.symbols
